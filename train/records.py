@@ -1,0 +1,284 @@
+"""Run records: the files of one run directory, written by the trainer and read by everybody else.
+
+    runs/<study>/<run_id>/
+      config.json      resolved configuration and its hash; written before step 0
+      env.json         versions, devices, host, git commit, corpus fingerprint
+      metrics.jsonl    one row per logged step
+      evals.jsonl      one row per (step, stage, task, split, metric)
+      status.json      state, stage, step, error
+
+JSONL is the truth: rows are only appended, each with one write, so that a killed process leaves at most one torn last
+line. Standard library only: `eval` imports this module and nothing else of `train`.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+STAGES = ("pretrain", "finetune")
+STATES = ("queued", "running", "done", "failed", "preempted")
+
+_NUMBER = (int, float, type(None))  # a number that is not finite is written as null
+_EVAL_TYPES = {
+    "step": int,
+    "stage": str,
+    "task": str,
+    "split": str,
+    "metric": str,
+    "value": _NUMBER,
+    "n": _NUMBER,
+    "stderr": _NUMBER,
+}
+_METRIC_TYPES = {"step": int, "stage": str}
+
+
+class InputError(ValueError):
+    """Something the user gave is wrong; `str()` is one line naming key, value, what is allowed, file and row."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Everything one run has recorded.
+
+    Attributes:
+      path: the run directory.
+      config: config.json, with keys run_id, study, architecture, size, protocol, seed, hash, model, pretrain, finetune,
+        data and accounting.
+      env: env.json, empty when the run has not started.
+      status: status.json; a run without one is {"state": "queued"}.
+      metrics: rows of metrics.jsonl in order.
+      evals: rows of evals.jsonl in order.
+    """
+
+    path: Path
+    config: Row
+    env: Row
+    status: Row
+    metrics: list[Row]
+    evals: list[Row]
+
+
+def find_runs(root: str | os.PathLike[str]) -> list[Path]:
+    """Directories under `root` (or `root` itself) that hold a config.json, sorted; at most two levels down.
+
+    Raises:
+      InputError: `root` is not a directory.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise InputError(f"runs: {str(root)!r} is not a directory")
+    return sorted({p.parent for depth in ("", "*/", "*/*/") for p in root.glob(f"{depth}config.json")})
+
+
+def read_run(path: str | os.PathLike[str], allow_torn: bool = False) -> Run:
+    """Reads and checks one run directory.
+
+    Args:
+      path: a directory with a config.json.
+      allow_torn: drop a torn last line of a JSONL file (a run being written, or killed) instead of raising.
+
+    Raises:
+      InputError: a file is missing, is not JSON, or has a field of the wrong type; names file and row.
+    """
+    path = Path(path)
+    return Run(
+        path=path,
+        config=read_json(path / "config.json"),
+        env=read_json(path / "env.json", missing={}),
+        status=read_json(path / "status.json", missing={"state": "queued"}),
+        metrics=read_jsonl(path / "metrics.jsonl", _METRIC_TYPES, allow_torn),
+        evals=read_jsonl(path / "evals.jsonl", _EVAL_TYPES, allow_torn),
+    )
+
+
+def read_json(path: Path, missing: Row | None = None) -> Row:
+    """Reads a JSON object from a file; returns `missing` when there is no file and `missing` is given.
+
+    Raises:
+      InputError: the file is missing, unreadable, or not a JSON object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if missing is not None:
+            return dict(missing)
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}: line {error.lineno} is not JSON ({error.msg})") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: expected a JSON object, got {type(value).__name__}")
+    return value
+
+
+def read_jsonl(path: Path, types: Mapping[str, Any] | None = None, allow_torn: bool = False) -> list[Row]:
+    """Reads a JSONL file of objects; a file that does not exist has no rows.
+
+    Args:
+      path: the file.
+      types: required keys and their types.
+      allow_torn: drop a last line that was cut off instead of raising.
+
+    Raises:
+      InputError: names the file, the row (counted from 1) and what is wrong with it.
+    """
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
+    torn = lines.pop()  # empty unless the file does not end in a newline
+    if torn and not allow_torn:
+        raise InputError(f"{path}: row {len(lines) + 1} is torn (the file does not end in a newline): {_short(torn)}")
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            raise InputError(f"{path}: row {number} is not JSON: {_short(line)}") from None
+        if not isinstance(row, dict):
+            raise InputError(f"{path}: row {number} is a {type(row).__name__}, expected an object")
+        _check_types(path, number, row, types or {})
+        rows.append(row)
+    return rows
+
+
+def _short(line: bytes) -> str:
+    return repr(line[:60].decode("utf-8", errors="replace"))
+
+
+def _check_types(path: Path, number: int, row: Row, types: Mapping[str, Any]) -> None:
+    for key, kind in types.items():
+        if key not in row:
+            raise InputError(f"{path}: row {number} has no {key!r}")
+        value = row[key]
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise InputError(f"{path}: row {number}: {key} = {value!r} has type {type(value).__name__}")
+    if "stage" in types and row["stage"] not in STAGES:
+        raise InputError(f"{path}: row {number}: stage = {row['stage']!r} is not one of {', '.join(STAGES)}")
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Replaces a JSON file atomically: a reader sees the old file or the new one, after a crash as well."""
+    _replace(path, (json.dumps(_finite(value), indent=2) + "\n").encode())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _finite(value: Any) -> Any:
+    """The same value with NaN and infinities, which JSON lacks, as None."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+class RunWriter:
+    """Writes the records of one run; make one only while holding `lock` on the directory."""
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = Path(path)
+
+    def config(self, config: Row, env: Row) -> None:
+        """Writes config.json and env.json."""
+        write_json(self.path / "env.json", env)
+        write_json(self.path / "config.json", config)
+
+    def status(self, state: str, **fields: Any) -> None:
+        """Writes status.json; `state` is one of STATES."""
+        if state not in STATES:
+            raise ValueError(f"state = {state!r} is not one of {STATES}")
+        write_json(self.path / "status.json", {"state": state, "error": None, **fields, "updated": time.time()})
+
+    def metrics(self, row: Row) -> None:
+        """Appends one row to metrics.jsonl."""
+        append_jsonl(self.path / "metrics.jsonl", [row])
+
+    def evals(self, rows: Iterable[Row]) -> None:
+        """Appends rows to evals.jsonl in one write."""
+        append_jsonl(self.path / "evals.jsonl", rows)
+
+    def cut(self, stage: str, step: int) -> None:
+        """Drops what was recorded after `step` of `stage`, later stages included, and any torn last line.
+
+        A resumed run repeats those steps: cut, and no row can be there twice.
+        """
+
+        def keep(row: Row) -> bool:
+            order = STAGES.index(row["stage"]) - STAGES.index(stage)
+            return order < 0 or (order == 0 and row["step"] <= step)
+
+        for name in ("metrics.jsonl", "evals.jsonl"):
+            filter_jsonl(self.path / name, keep)
+
+
+def append_jsonl(path: Path, rows: Iterable[Row]) -> None:
+    """Appends rows with a single write and syncs them to disk."""
+    content = "".join(json.dumps(_finite(row)) + "\n" for row in rows).encode()
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        start = os.fstat(descriptor).st_size
+        written = os.write(descriptor, content)
+        if written != len(content):  # a full disk takes a part: leave no torn line behind
+            os.ftruncate(descriptor, start)
+            raise OSError(28, "No space left on device", str(path))
+    finally:
+        os.close(descriptor)
+
+
+def filter_jsonl(path: Path, keep: Callable[[Row], bool]) -> None:
+    """Rewrites a JSONL file atomically with the rows that `keep` accepts, without a torn last line."""
+    if not path.exists():
+        return
+    rows = [row for row in read_jsonl(path, _METRIC_TYPES, allow_torn=True) if keep(row)]
+    content = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    if content != path.read_bytes():
+        _replace(path, content)
+
+
+@contextlib.contextmanager
+def lock(path: str | os.PathLike[str]) -> Iterator[bool]:
+    """Tries to take the one-writer lock of a run directory, creating the directory; yields whether it was free.
+
+    The lock belongs to the open file, so that it dies with its process, however that ends.
+
+    Raises:
+      InputError: the directory cannot be made or written.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        file = open(path / "lock", "a", encoding="utf-8")  # noqa: SIM115
+    except OSError as error:
+        raise InputError(f"run directory: {str(path)!r} cannot be written ({error.strerror})") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
