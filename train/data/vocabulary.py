@@ -1,0 +1,113 @@
+"""SentencePiece vocabularies as T5 lays them out: pad 0, EOS 1, unknown 2, pieces, and sentinels at the very top."""
+
+import functools
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import sentencepiece
+
+from train.records import InputError
+
+PAD_ID, EOS_ID, UNK_ID = 0, 1, 2
+NUM_SENTINELS = 100
+_TRAINER_THREADS = 8  # fixed: the pieces' scores depend on how sentences are dealt out to threads
+
+
+class Vocabulary:
+    """A SentencePiece model with sentinels on top.
+
+    Attributes:
+      vocab_size: number of ids, sentinels included; sentinel k is vocab_size - 1 - k.
+      num_sentinels: number of sentinels.
+    """
+
+    def __init__(self, path: Path, num_sentinels: int = NUM_SENTINELS):
+        """Reads a model file.
+
+        Raises:
+          InputError: no such file, or not a SentencePiece model with pad 0 and EOS 1.
+        """
+        self.path = Path(path)
+        self.num_sentinels = num_sentinels
+        try:
+            self._model = sentencepiece.SentencePieceProcessor(model_proto=self.path.read_bytes())
+        except OSError as error:
+            raise InputError(f"vocabulary: {path} cannot be read ({error.strerror})") from None
+        except RuntimeError:
+            raise InputError(f"vocabulary: {path} is not a SentencePiece model") from None
+        if (self._model.pad_id(), self._model.eos_id()) != (PAD_ID, EOS_ID):
+            raise InputError(f"vocabulary: {path} has pad {self._model.pad_id()} and EOS {self._model.eos_id()}, not 0 and 1")
+        self.vocab_size = self._model.vocab_size() + num_sentinels
+
+    def encode(self, texts: Sequence[str], num_threads: int = 1) -> list[list[int]]:
+        """Token ids of each text, without EOS."""
+        return self._model.encode(list(texts), num_threads=num_threads)
+
+    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
+        """Text of the ids before the first EOS; padding is skipped, sentinel k is written <extra_id_k>."""
+        parts, run = [], []
+        for token in map(int, ids):
+            if token == EOS_ID:
+                break
+            if token < self._model.vocab_size():
+                run += [token] if token != PAD_ID else []
+            else:
+                parts += [self._model.decode(run), f"<extra_id_{self.vocab_size - 1 - token}>"]
+                run = []
+        return "".join([*parts, self._model.decode(run)])
+
+    @functools.cached_property
+    def bytes_per_piece(self) -> np.ndarray:
+        """UTF-8 bytes each id stands for, int32 [vocab_size]; 0 for control ids and sentinels."""
+        model = self._model
+        size = np.zeros(self.vocab_size, np.int32)
+        for i in range(model.vocab_size()):
+            if model.is_byte(i):
+                size[i] = 1
+            elif not model.is_control(i) and not model.is_unknown(i):
+                size[i] = len(model.id_to_piece(i).replace("\u2581", " ").encode())
+        return size
+
+
+def train(texts: Iterable[str], vocab_size: int, num_sentinels: int = NUM_SENTINELS) -> bytes:
+    """Trains a unigram model that keeps every character of the text: no normalisation, byte fallback.
+
+    Args:
+      texts: sample to train on; long texts are cut into lines.
+      vocab_size: number of ids, sentinels included.
+      num_sentinels: ids at the top that the model itself does not hold.
+
+    Returns:
+      The model file's content.
+
+    Raises:
+      InputError: `vocab_size` is too small or too large for the text.
+    """
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=(line for text in texts for line in text.splitlines() if line),
+            model_writer=model,
+            vocab_size=vocab_size - num_sentinels,
+            model_type="unigram",
+            pad_id=PAD_ID,
+            eos_id=EOS_ID,
+            unk_id=UNK_ID,
+            bos_id=-1,
+            byte_fallback=True,
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
+            add_dummy_prefix=False,
+            allow_whitespace_only_pieces=True,
+            split_digits=True,
+            user_defined_symbols=["\n"],
+            max_sentence_length=1 << 16,
+            num_threads=_TRAINER_THREADS,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise InputError(f"vocab_size = {vocab_size} does not fit the text: {reason}") from None
+    return model.getvalue()
