@@ -62,7 +62,9 @@ def geometry_for_inputs(input_length: int, noise_density: float = 0.15, mean_spa
     """
     found = geometry(2, noise_density, mean_span_length)
     if found.input_length > input_length:
-        raise InputError(f"input_length = {input_length} is too short for span corruption: at least {found.input_length}")
+        raise InputError(
+            f"input_length = {input_length} is too short for span corruption: at least {found.input_length}"
+        )
     while True:
         longer = geometry(found.raw_length + 1, noise_density, mean_span_length)
         if longer.input_length > input_length:

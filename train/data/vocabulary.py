@@ -38,7 +38,9 @@ class Vocabulary:
         except RuntimeError:
             raise InputError(f"vocabulary: {path} is not a SentencePiece model") from None
         if (self._model.pad_id(), self._model.eos_id()) != (PAD_ID, EOS_ID):
-            raise InputError(f"vocabulary: {path} has pad {self._model.pad_id()} and EOS {self._model.eos_id()}, not 0 and 1")
+            raise InputError(
+                f"vocabulary: {path} has pad {self._model.pad_id()} and EOS {self._model.eos_id()}, not 0 and 1"
+            )
         self.vocab_size = self._model.vocab_size() + num_sentinels
 
     def encode(self, texts: Sequence[str], num_threads: int = 1) -> list[list[int]]:
@@ -99,7 +101,6 @@ def train(texts: Iterable[str], vocab_size: int, num_sentinels: int = NUM_SENTIN
             byte_fallback=True,
             normalization_rule_name="identity",
             remove_extra_whitespaces=False,
-            add_dummy_prefix=False,
             allow_whitespace_only_pieces=True,
             split_digits=True,
             user_defined_symbols=["\n"],

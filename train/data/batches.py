@@ -1,0 +1,276 @@
+"""Batches as a pure function of the step: no iterator state, no shuffle buffer, any number of hosts, numpy only.
+
+Row r of the global batch of `step` is example number step * batch_size + r; everything about it follows from that number
+and the seed. A host takes its slice of the rows, so that the hosts' parts together are the same batch on any number of
+hosts, and a run resumes from its step alone.
+
+Batches use seqio's names: encoder_input_tokens [B, S], decoder_input_tokens and decoder_target_tokens [B, T], int32, and
+decoder_loss_weights [B, T], float32.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from train.data import counter_random
+from train.data.corpus import Corpus, Examples
+from train.data.objectives import OBJECTIVES
+from train.data.vocabulary import EOS_ID, PAD_ID
+from train.records import InputError
+
+Batch = dict[str, np.ndarray]
+
+HELDOUT_SEED = 0  # one held-out set for all cells of a study
+
+
+def as_batch(inputs_BS: np.ndarray, targets_BT: np.ndarray) -> Batch:
+    """Names the features; decoder inputs are the targets shifted right, weights are 1 where there is a target."""
+    shifted_BT = np.zeros_like(targets_BT)
+    shifted_BT[:, 1:] = targets_BT[:, :-1]
+    return {
+        "encoder_input_tokens": inputs_BS,
+        "decoder_input_tokens": shifted_BT,
+        "decoder_target_tokens": targets_BT,
+        "decoder_loss_weights": (targets_BT != PAD_ID).astype(np.float32),
+    }
+
+
+def _rows(step: int, batch_size: int, host: int, num_hosts: int) -> np.ndarray:
+    """Example numbers of a host's rows of a step."""
+    if batch_size % num_hosts or not 0 <= host < num_hosts:
+        raise InputError(f"batch_size = {batch_size} cannot be dealt to host {host} of {num_hosts}")
+    local = batch_size // num_hosts
+    return np.arange(local, dtype=np.int64) + step * batch_size + host * local
+
+
+class Pretrain:
+    """Denoising batches of the pretraining text.
+
+    The token stream of each shard is cut into windows; an epoch is a stateless permutation of all windows.
+
+    Attributes:
+      num_windows: examples in an epoch.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        split: str,
+        batch_size: int,
+        input_length: int,
+        target_length: int,
+        seed: int,
+        objective: str = "span_corruption",
+        noise_density: float = 0.15,
+        mean_span_length: float = 3.0,
+    ):
+        """Plans the windows.
+
+        Args:
+          corpus: an open corpus.
+          split: of its pretraining text.
+          batch_size: rows of the global batch.
+          input_length: S.
+          target_length: T.
+          seed: of the shuffling and of the noise.
+          objective: one of `objectives.OBJECTIVES`.
+          noise_density: share of tokens that span corruption removes.
+          mean_span_length: mean tokens in a span.
+
+        Raises:
+          InputError: the lengths do not fit the objective, or the text is shorter than one window.
+        """
+        if objective not in OBJECTIVES:
+            raise InputError(f"objective = {objective!r} is not one of {', '.join(OBJECTIVES)}")
+        self.batch_size, self.seed, self.vocab_size = batch_size, seed, corpus.vocab_size
+        self._objective = OBJECTIVES[objective](
+            input_length, target_length, corpus.vocab_size, corpus.num_sentinels, noise_density, mean_span_length
+        )
+        self._shards = corpus.tokens(split)
+        self._ends = np.cumsum([len(tokens) // self._objective.raw_length for tokens in self._shards])
+        self.num_windows = int(self._ends[-1]) if len(self._ends) else 0
+        if self.num_windows == 0:
+            raise InputError(f"corpus: {corpus.path}: {split} has no {self._objective.raw_length} tokens in a row")
+
+    def batch(self, step: int, host: int = 0, num_hosts: int = 1) -> Batch:
+        """The rows of one host of the batch of a step."""
+        index_B = _rows(step, self.batch_size, host, num_hosts)
+        epoch_B, position_B = np.divmod(index_B, self.num_windows)
+        window_B = counter_random.permute(self.seed, epoch_B, position_B, self.num_windows)
+        return as_batch(*self._objective(self._read(window_B), self.seed, index_B))
+
+    def _read(self, window_B: np.ndarray) -> np.ndarray:
+        """Tokens of the windows, int32 [B, raw_length]."""
+        shard_B = np.searchsorted(self._ends, window_B, side="right")
+        start_B = (window_B - np.where(shard_B > 0, self._ends[shard_B - 1], 0)) * self._objective.raw_length
+        raw_BL = np.empty((len(window_B), self._objective.raw_length), np.int32)
+        for shard in np.unique(shard_B):
+            here_B = shard_B == shard
+            raw_BL[here_B] = self._shards[shard][start_B[here_B, None] + np.arange(self._objective.raw_length)]
+        return raw_BL
+
+
+class Finetune:
+    """Batches of a mixture of downstream tasks, in proportion to their sizes up to a cap.
+
+    An epoch holds every task's examples, or `cap` of them, in one stateless permutation, so that the mixing rates hold
+    exactly in every epoch and no example comes twice before all have come once. A task over the cap goes on where its last
+    epoch ended.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        tasks: Sequence[str],
+        batch_size: int,
+        input_length: int,
+        target_length: int,
+        seed: int,
+        split: str = "train",
+        cap: int | None = None,
+    ):
+        """Plans the mixture.
+
+        Args:
+          corpus: an open corpus.
+          tasks: names in `corpus.tasks`.
+          batch_size: rows of the global batch.
+          input_length: S; longer inputs are cut and end in EOS.
+          target_length: T; likewise.
+          seed: of the shuffling.
+          split: of the tasks.
+          cap: most examples of a task in an epoch (T5's mixing-rate maximum); None for no limit.
+
+        Raises:
+          InputError: no such task or split, or no tasks.
+        """
+        if not tasks:
+            raise InputError(f"tasks is empty; {corpus.path} has {', '.join(corpus.tasks)}")
+        self.tasks, self.batch_size, self.seed = tuple(tasks), batch_size, seed
+        self._lengths = (input_length, target_length)
+        self._examples = [corpus.examples(task, split) for task in tasks]
+        self._sizes = np.array([len(examples) for examples in self._examples])
+        self._ends = np.cumsum(np.minimum(self._sizes, cap) if cap else self._sizes)
+        self.num_examples = int(self._ends[-1])
+
+    def locate(self, index_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Which task, and which of its examples, stand at the given example numbers."""
+        epoch_B, position_B = np.divmod(np.asarray(index_B), self.num_examples)
+        item_B = counter_random.permute(self.seed, epoch_B, position_B, self.num_examples)
+        task_B = np.searchsorted(self._ends, item_B, side="right")
+        in_epoch_T = np.diff(self._ends, prepend=0)
+        slot_B = item_B - (self._ends - in_epoch_T)[task_B] + epoch_B * in_epoch_T[task_B]
+        lap_B, place_B = np.divmod(slot_B, self._sizes[task_B])
+        example_B = np.empty_like(item_B)
+        for t in np.unique(task_B):
+            here_B = task_B == t
+            size = int(self._sizes[t])
+            example_B[here_B] = counter_random.permute(self.seed + 1 + int(t), lap_B[here_B], place_B[here_B], size)
+        return task_B, example_B
+
+    def batch(self, step: int, host: int = 0, num_hosts: int = 1) -> Batch:
+        """The rows of one host of the batch of a step."""
+        task_B, example_B = self.locate(_rows(step, self.batch_size, host, num_hosts))
+        rows = [np.zeros((len(task_B), length), np.int32) for length in self._lengths]
+        for t in np.unique(task_B):
+            here_B = task_B == t
+            for row, chosen in zip(rows, _pad(self._examples[t], example_B[here_B], *self._lengths), strict=True):
+                row[here_B] = chosen
+        return as_batch(*rows)
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """A batch to decode: `references` has one entry a real row, the rows after them are padding."""
+
+    batch: Batch
+    references: Sequence[dict[str, Any]]
+
+
+def heldout(
+    corpus: Corpus,
+    batch_size: int,
+    input_length: int,
+    target_length: int,
+    num_batches: int | None = None,
+    **objective: Any,
+) -> list[Batch]:
+    """The held-out set for the upstream loss: the same examples for every cell and every step.
+
+    Args:
+      corpus: an open corpus.
+      batch_size: rows of a batch; all batches are full.
+      input_length: S.
+      target_length: T.
+      num_batches: at most this many; None for the whole validation split, each window once.
+      **objective: `objective`, `noise_density`, `mean_span_length` of `Pretrain`.
+
+    Raises:
+      InputError: the validation split does not fill one batch.
+    """
+    source = Pretrain(corpus, "validation", batch_size, input_length, target_length, HELDOUT_SEED, **objective)
+    whole = source.num_windows // batch_size
+    if whole == 0:
+        raise InputError(
+            f"batch_size = {batch_size} is more than the {source.num_windows} held-out windows of {corpus.path}"
+        )
+    return [source.batch(step) for step in range(min(whole, num_batches or whole))]
+
+
+def unigram_nll(train: Pretrain, batches: Sequence[Batch], num_train_batches: int = 64) -> float:
+    """Nats a target token of `batches` under the unigram distribution of training targets: the no-model baseline."""
+    counts = np.ones(train.vocab_size)
+    for step in range(num_train_batches):
+        counts += np.bincount(_targets(train.batch(step)), minlength=len(counts))
+    log_p = np.log(counts / counts.sum())
+    return float(-np.mean(np.concatenate([log_p[_targets(batch)] for batch in batches])))
+
+
+def _targets(batch: Batch) -> np.ndarray:
+    return batch["decoder_target_tokens"][batch["decoder_loss_weights"] > 0]
+
+
+def evaluation(
+    corpus: Corpus,
+    task: str,
+    batch_size: int,
+    input_length: int,
+    target_length: int,
+    split: str = "validation",
+    limit: int | None = None,
+) -> Iterator[Evaluation]:
+    """Batches over a split of a task in order, for decoding and scoring.
+
+    Args:
+      corpus: an open corpus.
+      task: a name in `corpus.tasks`.
+      batch_size: rows of every batch; the last is filled with empty rows.
+      input_length: S; longer inputs are cut and end in EOS.
+      target_length: T.
+      split: of the task.
+      limit: only the first examples; None for all.
+
+    Yields:
+      Batches with the references of their real rows.
+
+    Raises:
+      InputError: no such task or split.
+    """
+    examples = corpus.examples(task, split)
+    total = min(len(examples), limit or len(examples))
+    for start in range(0, total, batch_size):
+        which_B = np.arange(start, min(start + batch_size, total))
+        spare = ((0, batch_size - len(which_B)), (0, 0))
+        inputs_BS, targets_BT = (np.pad(x, spare) for x in _pad(examples, which_B, input_length, target_length))
+        yield Evaluation(as_batch(inputs_BS, targets_BT), examples.references[start : start + len(which_B)])
+
+
+def _pad(
+    examples: Examples, which_B: np.ndarray, input_length: int, target_length: int
+) -> tuple[np.ndarray, np.ndarray]:
+    return (
+        examples.inputs.padded(which_B, input_length, EOS_ID),
+        examples.targets.padded(which_B, target_length, EOS_ID),
+    )

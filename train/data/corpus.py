@@ -1,0 +1,220 @@
+"""A prepared corpus on disk: what `prepare` wrote, checked at the door and memory-mapped.
+
+corpus.json            index: format, fingerprint, vocabulary, splits, tasks, and every file's size and sha256
+vocabulary.model       SentencePiece
+pretrain/<split>-NNNNN.npy              token stream, 1-D uint16 or uint32, documents separated by EOS
+tasks/<task>/<split>.inputs.npy         tokens of all examples, one after another, each ending in EOS
+tasks/<task>/<split>.inputs.lengths.npy their lengths; the same for targets
+tasks/<task>/<split>.references.jsonl   one object an example: what the metrics need
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from train.data import shards
+from train.data.vocabulary import Vocabulary
+from train.records import InputError, read_json, read_jsonl
+
+FORMAT = 1
+INDEX = "corpus.json"
+SPLITS = ("train", "validation")
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A downstream task.
+
+    Attributes:
+      name: for example "python_package" or "glue_cola".
+      metrics: names in `train.tasks.metrics.METRICS`; the headline score is the mean of what they return.
+      labels: the texts a prediction can be, empty where it is free text.
+      examples: number of examples by split.
+      majority_class: headline score on validation, in percent, of always answering its most frequent target.
+    """
+
+    name: str
+    metrics: tuple[str, ...]
+    labels: tuple[str, ...]
+    examples: Mapping[str, int]
+    majority_class: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Ragged:
+    """Sequences of different lengths in one array: sequence i is flat[ends[i-1]:ends[i]]."""
+
+    flat: np.ndarray
+    ends: np.ndarray
+
+    def __len__(self) -> int:
+        """Number of sequences."""
+        return len(self.ends)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        """Sequence i."""
+        return self.flat[self.ends[i - 1] if i else 0 : self.ends[i]]
+
+    def padded(self, which_B: np.ndarray, length: int, last: int) -> np.ndarray:
+        """Rows for the chosen sequences, int32 [B, length], padded with 0; one cut short ends in `last`."""
+        ends_B = self.ends[which_B]
+        starts_B = np.where(which_B > 0, self.ends[which_B - 1], 0)
+        at_BL = starts_B[:, None] + np.arange(length)
+        inside_BL = at_BL < ends_B[:, None]
+        rows_BL = np.where(inside_BL, self.flat[np.where(inside_BL, at_BL, 0)], 0).astype(np.int32)
+        rows_BL[ends_B - starts_B > length, -1] = last
+        return rows_BL
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """All examples of a split of a task."""
+
+    inputs: Ragged
+    targets: Ragged
+    references: Sequence[dict[str, Any]]
+
+    def __len__(self) -> int:
+        """Number of examples."""
+        return len(self.inputs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+    """An open corpus.
+
+    Attributes:
+      path: its directory.
+      index: the content of corpus.json.
+    """
+
+    path: Path
+    index: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Name of the pretraining text, for the records."""
+        return self.index["name"]
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over the sha256 of every file, the vocabulary included."""
+        return self.index["fingerprint"]
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, sentinels included."""
+        return self.index["vocab_size"]
+
+    @property
+    def num_sentinels(self) -> int:
+        """Sentinel k is vocab_size - 1 - k, for k below this."""
+        return self.index["num_sentinels"]
+
+    @functools.cached_property
+    def tasks(self) -> dict[str, Task]:
+        """Downstream tasks by name."""
+        return {
+            name: Task(name, tuple(t["metrics"]), tuple(t["labels"]), t["examples"], t["majority_class"])
+            for name, t in self.index["tasks"].items()
+        }
+
+    @functools.cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The vocabulary; read when first used."""
+        return Vocabulary(self.path / "vocabulary.model", self.num_sentinels)
+
+    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
+        """Text of one sequence of ids up to its EOS."""
+        return self.vocabulary.decode(ids)
+
+    def tokens(self, split: str) -> list[np.ndarray]:
+        """Token streams of the pretraining text, memory-mapped, one array a shard.
+
+        Raises:
+          InputError: no such split.
+        """
+        if split not in self.index["pretrain"]:
+            raise InputError(f"split = {split!r}: {self.path} has {', '.join(self.index['pretrain'])}")
+        return [shards.read_array(self.path / name) for name in self.index["pretrain"][split]["shards"]]
+
+    def num_tokens(self, split: str) -> int:
+        """Tokens of the pretraining text of a split."""
+        return self.index["pretrain"][split]["tokens"]
+
+    def bytes_per_token(self, split: str) -> float:
+        """UTF-8 bytes of text that a token stands for, on average over a split."""
+        found = self.index["pretrain"][split]
+        return found["text_bytes"] / found["tokens"]
+
+    def examples(self, task: str, split: str) -> Examples:
+        """The examples of a downstream task.
+
+        Raises:
+          InputError: no such task or split.
+        """
+        if task not in self.tasks:
+            raise InputError(f"task = {task!r}: {self.path} has {', '.join(self.tasks) or 'none'}")
+        if split not in self.tasks[task].examples:
+            raise InputError(f"split = {split!r}: {task} has {', '.join(self.tasks[task].examples)}")
+        return self._examples(task, split)
+
+    @functools.cache  # noqa: B019  a corpus lives as long as its process
+    def _examples(self, task: str, split: str) -> Examples:
+        stem = self.path / "tasks" / task
+
+        def ragged(feature: str) -> Ragged:
+            lengths = shards.read_array(stem / f"{split}.{feature}.lengths.npy")
+            return Ragged(shards.read_array(stem / f"{split}.{feature}.npy"), np.cumsum(lengths, dtype=np.int64))
+
+        return Examples(ragged("inputs"), ragged("targets"), read_jsonl(stem / f"{split}.references.jsonl"))
+
+    def unigram_counts(self, split: str) -> np.ndarray:
+        """How often each id occurs in the pretraining text of a split, int64 [vocab_size]."""
+        counts = (np.bincount(tokens, minlength=self.vocab_size) for tokens in self.tokens(split))
+        return np.sum(list(counts), axis=0)
+
+    def unigram_nll(self, split: str = "validation") -> float:
+        """Nats a token of a split under the unigram distribution of the train split, every count plus one.
+
+        This is on raw text; `batches.unigram_nll` is on the targets of an objective, sentinels included.
+        """
+        counts = self.unigram_counts("train") + 1.0
+        held_out = self.unigram_counts(split)
+        return float(-(held_out @ np.log(counts / counts.sum())) / held_out.sum())
+
+    def __hash__(self) -> int:
+        """Corpora are equal when their files are."""
+        return hash((self.path, self.fingerprint))
+
+
+def open_corpus(path: str | Path, verify: bool = True) -> Corpus:
+    """Opens and checks a prepared corpus.
+
+    Args:
+      path: the directory `prepare` wrote.
+      verify: compare the sha256 of every file with the index; otherwise only that they are there in the right size.
+
+    Returns:
+      The corpus; arrays are mapped when used.
+
+    Raises:
+      InputError: the corpus is missing, unfinished, of another format, or a file is damaged; names the file.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise InputError(f"corpus: {str(path)!r} is not a directory; `python -m train prepare` makes one")
+    if not (path / INDEX).exists():
+        raise InputError(f"corpus: {path / INDEX} is missing; `prepare` has not finished there")
+    index = read_json(path / INDEX)
+    if index.get("format") != FORMAT:
+        raise InputError(f"corpus: {path / INDEX}: format = {index.get('format')!r}, this version reads {FORMAT}")
+    missing = {"name", "fingerprint", "vocab_size", "num_sentinels", "pretrain", "tasks", "files"} - set(index)
+    if missing:
+        raise InputError(f"corpus: {path / INDEX} has no {', '.join(sorted(missing))}")
+    shards.verify(path, index["files"], hashes=verify)
+    return Corpus(path, index)

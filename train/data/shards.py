@@ -1,0 +1,99 @@
+"""Files of a corpus: written atomically, described by size and sha256, and refused by name when they differ."""
+
+import concurrent.futures
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from train.records import InputError
+
+_CHUNK = 1 << 22
+_HASHING_THREADS = 8
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Opens a file that appears under its name only when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_array(path: Path, array: np.ndarray) -> dict[str, Any]:
+    """Writes an .npy file atomically; returns its description."""
+    with replacing(path) as file:
+        np.save(file, array, allow_pickle=False)
+    return describe(path)
+
+
+def write_bytes(path: Path, content: bytes) -> dict[str, Any]:
+    """Writes a file atomically; returns its description."""
+    with replacing(path) as file:
+        file.write(content)
+    return describe(path)
+
+
+def read_array(path: Path) -> np.ndarray:
+    """Memory-maps an .npy file read-only.
+
+    Raises:
+      InputError: the file is missing or not an array.
+    """
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"corpus: {path} cannot be read as an array ({error})") from None
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """{"bytes", "sha256"} of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(_CHUNK):
+            digest.update(block)
+    return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+
+
+def damage(path: Path, description: Mapping[str, Any], hashes: bool = True) -> str | None:
+    """What is wrong with a file, in a few words; None when it is as described."""
+    try:
+        size = path.stat().st_size
+        if size != description["bytes"]:
+            return f"{size} bytes where the index has {description['bytes']}"
+        if hashes and describe(path)["sha256"] != description["sha256"]:
+            return "its sha256 differs from the index"
+    except FileNotFoundError:
+        return "it is missing"
+    except OSError as error:
+        return f"it cannot be read ({error.strerror})"
+    return None
+
+
+def verify(root: Path, files: Mapping[str, Mapping[str, Any]], hashes: bool = True) -> None:
+    """Checks files against their descriptions.
+
+    Args:
+      root: directory the names are relative to.
+      files: description of each file by name.
+      hashes: read everything and compare sha256, not the sizes alone.
+
+    Raises:
+      InputError: names the first file that differs, and how.
+    """
+    with concurrent.futures.ThreadPoolExecutor(_HASHING_THREADS) as pool:
+        found = pool.map(lambda name: damage(root / name, files[name], hashes), files)
+        for name, wrong in zip(files, found, strict=True):
+            if wrong:
+                raise InputError(f"corpus: {root / name} is damaged: {wrong}; run `prepare` again to redo it")
