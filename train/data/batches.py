@@ -1,11 +1,11 @@
 """Batches as a pure function of the step: no iterator state, no shuffle buffer, any number of hosts, numpy only.
 
-Row r of the global batch of `step` is example number step * batch_size + r; everything about it follows from that number
-and the seed. A host takes its slice of the rows, so that the hosts' parts together are the same batch on any number of
-hosts, and a run resumes from its step alone.
+Row r of the global batch of `step` is example number step * batch_size + r; everything about it follows from that
+number and the seed. A host takes its slice of the rows, so that the hosts' parts together are the same batch on any
+number of hosts, and a run resumes from its step alone.
 
-Batches use seqio's names: encoder_input_tokens [B, S], decoder_input_tokens and decoder_target_tokens [B, T], int32, and
-decoder_loss_weights [B, T], float32.
+Batches use seqio's names: encoder_input_tokens [B, S], decoder_input_tokens and decoder_target_tokens [B, T], int32,
+and decoder_loss_weights [B, T], float32.
 """
 
 import dataclasses
@@ -23,6 +23,7 @@ from train.records import InputError
 Batch = dict[str, np.ndarray]
 
 HELDOUT_SEED = 0  # one held-out set for all cells of a study
+_ROWS_TOGETHER = 1024  # rows made at once: numpy's cost a call is then small beside its cost a row
 
 
 def as_batch(inputs_BS: np.ndarray, targets_BT: np.ndarray) -> Batch:
@@ -37,12 +38,13 @@ def as_batch(inputs_BS: np.ndarray, targets_BT: np.ndarray) -> Batch:
     }
 
 
-def _rows(step: int, batch_size: int, host: int, num_hosts: int) -> np.ndarray:
-    """Example numbers of a host's rows of a step."""
+def _rows(steps: range, batch_size: int, host: int, num_hosts: int) -> np.ndarray:
+    """Example numbers of a host's rows of some steps."""
     if batch_size % num_hosts or not 0 <= host < num_hosts:
         raise InputError(f"batch_size = {batch_size} cannot be dealt to host {host} of {num_hosts}")
     local = batch_size // num_hosts
-    return np.arange(local, dtype=np.int64) + step * batch_size + host * local
+    first_of_step = np.arange(steps.start, steps.stop, dtype=np.int64)[:, None] * batch_size
+    return (first_of_step + host * local + np.arange(local)).reshape(-1)
 
 
 class Pretrain:
@@ -88,6 +90,7 @@ class Pretrain:
         self._objective = OBJECTIVES[objective](
             input_length, target_length, corpus.vocab_size, corpus.num_sentinels, noise_density, mean_span_length
         )
+        self._memo: tuple[tuple[int, int, int] | None, Batch] = (None, {})  # the last rows made together
         self._shards = corpus.tokens(split)
         self._ends = np.cumsum([len(tokens) // self._objective.raw_length for tokens in self._shards])
         self.num_windows = int(self._ends[-1]) if len(self._ends) else 0
@@ -95,11 +98,23 @@ class Pretrain:
             raise InputError(f"corpus: {corpus.path}: {split} has no {self._objective.raw_length} tokens in a row")
 
     def batch(self, step: int, host: int = 0, num_hosts: int = 1) -> Batch:
-        """The rows of one host of the batch of a step."""
-        index_B = _rows(step, self.batch_size, host, num_hosts)
+        """The rows of one host of the batch of a step; the arrays are read-only."""
+        together = max(1, _ROWS_TOGETHER * num_hosts // self.batch_size)
+        block, place = divmod(step, together)
+        if self._memo[0] != (block, host, num_hosts):
+            steps = range(block * together, (block + 1) * together)
+            self._memo = ((block, host, num_hosts), self._make(_rows(steps, self.batch_size, host, num_hosts)))
+        local = self.batch_size // num_hosts
+        return {name: rows[place * local : (place + 1) * local] for name, rows in self._memo[1].items()}
+
+    def _make(self, index_B: np.ndarray) -> Batch:
+        """The examples of the given numbers."""
         epoch_B, position_B = np.divmod(index_B, self.num_windows)
         window_B = counter_random.permute(self.seed, epoch_B, position_B, self.num_windows)
-        return as_batch(*self._objective(self._read(window_B), self.seed, index_B))
+        batch = as_batch(*self._objective(self._read(window_B), self.seed, index_B))
+        for rows in batch.values():
+            rows.flags.writeable = False
+        return batch
 
     def _read(self, window_B: np.ndarray) -> np.ndarray:
         """Tokens of the windows, int32 [B, raw_length]."""
@@ -116,8 +131,8 @@ class Finetune:
     """Batches of a mixture of downstream tasks, in proportion to their sizes up to a cap.
 
     An epoch holds every task's examples, or `cap` of them, in one stateless permutation, so that the mixing rates hold
-    exactly in every epoch and no example comes twice before all have come once. A task over the cap goes on where its last
-    epoch ended.
+    exactly in every epoch and no example comes twice before all have come once. A task over the cap goes on where its
+    last epoch ended.
     """
 
     def __init__(
@@ -172,7 +187,7 @@ class Finetune:
 
     def batch(self, step: int, host: int = 0, num_hosts: int = 1) -> Batch:
         """The rows of one host of the batch of a step."""
-        task_B, example_B = self.locate(_rows(step, self.batch_size, host, num_hosts))
+        task_B, example_B = self.locate(_rows(range(step, step + 1), self.batch_size, host, num_hosts))
         rows = [np.zeros((len(task_B), length), np.int32) for length in self._lengths]
         for t in np.unique(task_B):
             here_B = task_B == t

@@ -1,11 +1,13 @@
 """A prepared corpus on disk: what `prepare` wrote, checked at the door and memory-mapped.
 
-corpus.json            index: format, fingerprint, vocabulary, splits, tasks, and every file's size and sha256
-vocabulary.model       SentencePiece
-pretrain/<split>-NNNNN.npy              token stream, 1-D uint16 or uint32, documents separated by EOS
-tasks/<task>/<split>.inputs.npy         tokens of all examples, one after another, each ending in EOS
-tasks/<task>/<split>.inputs.lengths.npy their lengths; the same for targets
-tasks/<task>/<split>.references.jsonl   one object an example: what the metrics need
+    corpus.json                             index: format, fingerprint, vocabulary, splits, tasks, every file's sha256
+    vocabulary.model                        SentencePiece
+    pretrain/<split>-NNNNN.npy              token stream, 1-D uint16 or uint32, documents separated by EOS
+    tasks/<task>/<split>.inputs.npy         tokens of all examples, one after another, each ending in EOS
+    tasks/<task>/<split>.inputs.lengths.npy their lengths; the same for targets
+    tasks/<task>/<split>.references.jsonl   one object an example: what the metrics need
+
+Everything is plain npy, JSON and JSONL: nothing is unpickled.
 """
 
 import dataclasses

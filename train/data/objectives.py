@@ -1,7 +1,7 @@
 """Pretraining objectives: a window of text in, inputs and targets out, all rows vectorised.
 
-An objective is built once from the lengths and says how many tokens of text a row takes; called with windows [B, L], the
-seed and the example numbers it returns inputs [B, S] and targets [B, T].
+An objective is built once from the lengths and says how many tokens of text a row takes; called with windows [B, L],
+the seed and the example numbers it returns inputs [B, S] and targets [B, T].
 """
 
 from collections.abc import Callable
@@ -34,7 +34,7 @@ class SpanCorruption:
             )
         if self.geometry.num_spans > num_sentinels:
             raise InputError(
-                f"input_length = {input_length} needs {self.geometry.num_spans} sentinels, the vocabulary has {num_sentinels}"
+                f"input_length = {input_length} needs {self.geometry.num_spans} sentinels, there are {num_sentinels}"
             )
         self.raw_length = self.geometry.raw_length
         self._lengths, self._vocab_size = (input_length, target_length), vocab_size
