@@ -1,0 +1,25 @@
+"""The architecture zoo: encoder-decoder models that differ only in their inductive bias.
+
+What needs JAX is imported on first use, so that `import arch_zoo` and `python -m arch_zoo list` start at once.
+"""
+
+import importlib
+
+from arch_zoo.config import ConfigError, ModelConfig, config, config_from_dict
+from arch_zoo.registry import get, names, register
+
+_LAZY = {
+    "Architecture": "architecture",
+    "Seq2Seq": "seq2seq",
+    "build": "seq2seq",
+    "count_params": "accounting",
+    "count_flops": "accounting",
+}
+
+__all__ = ["ConfigError", "ModelConfig", "config", "config_from_dict", "get", "names", "register", *_LAZY]
+
+
+def __getattr__(name: str):
+    if name not in _LAZY:
+        raise AttributeError(f"module 'arch_zoo' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"arch_zoo.{_LAZY[name]}"), name)

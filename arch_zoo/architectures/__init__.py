@@ -1,0 +1,1 @@
+"""One file for each architecture: what its paper proposes, and nothing else."""

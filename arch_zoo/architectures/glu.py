@@ -1,0 +1,65 @@
+"""Gated linear units in the feed-forward layer (Shazeer, 2020, arXiv 2002.05202).
+
+Overrides `feed_forward`: `(act(x wi_0) * (x wi_1)) wo`, and `dimensions`: two thirds of the hidden units, so that
+parameters and FLOPs match the vanilla layer's (rounded to a multiple of 8 where the third is no whole number). Everything
+else is T5.1.0, tied embeddings included: T5.1.1 changes two more things and is not this ablation. The default activation
+is GELU (GEGLU); Tay et al. (2022) say only "GLU".
+"""
+
+import dataclasses
+
+import jax
+
+from arch_zoo.architecture import Architecture
+from arch_zoo.config import ModelConfig
+from arch_zoo.layers import parameters
+from arch_zoo.layers.feed_forward import FeedForward
+from arch_zoo.registry import ConfigError, register
+from arch_zoo.sizes import Dimensions
+
+# The variants by their published names. GELU is the tanh approximation, as in Mesh TensorFlow and T5.1.1.
+ACTIVATIONS = {"glu": jax.nn.sigmoid, "geglu": jax.nn.gelu, "swiglu": jax.nn.silu, "reglu": jax.nn.relu}
+
+
+class GatedFeedForward(FeedForward):
+    """A feed-forward layer whose hidden units are gated by a second projection; the gate is `wi_0`."""
+
+    def __init__(self, cfg: ModelConfig, variant: str, key: jax.Array):
+        """Draws wi_0 and wi_1 [D, F] and wo [F, D]."""
+        gate_key, linear_key, out_key = jax.random.split(key, 3)
+        self.wi_0 = parameters.fan_in(gate_key, (cfg.embed_dim, cfg.mlp_dim), ("embed", "mlp"))
+        self.wi_1 = parameters.fan_in(linear_key, (cfg.embed_dim, cfg.mlp_dim), ("embed", "mlp"))
+        self.wo = parameters.fan_in(out_key, (cfg.mlp_dim, cfg.embed_dim), ("mlp", "embed"))
+        self.variant = variant
+
+    def hidden(self, x_BLD: jax.Array) -> jax.Array:
+        """The gated hidden units [B, L, F]."""
+        gate_BLF = ACTIVATIONS[self.variant](x_BLD @ self.wi_0.astype(x_BLD.dtype))
+        return gate_BLF * (x_BLD @ self.wi_1.astype(x_BLD.dtype))
+
+
+@register("glu")
+@dataclasses.dataclass(frozen=True)
+class GLU(Architecture):
+    """Gated feed-forward layers.
+
+    Attributes:
+      variant: the gate's activation by its published name: glu (sigmoid), geglu, swiglu, reglu.
+    """
+
+    title = "Gated linear units"
+    paper = "Shazeer, 2020, arXiv 2002.05202"
+    variant: str = "geglu"
+
+    def check(self, cfg: ModelConfig) -> None:
+        """Refuses an unknown variant."""
+        if self.variant not in ACTIVATIONS:
+            raise ConfigError(f"glu: variant={self.variant!r}: allowed are {', '.join(ACTIVATIONS)}")
+
+    def dimensions(self, vanilla: Dimensions) -> Dimensions:
+        """Two thirds of the hidden units: three matrices instead of two."""
+        return dataclasses.replace(vanilla, mlp_dim=max(1, round(vanilla.mlp_dim / 12)) * 8)
+
+    def feed_forward(self, cfg: ModelConfig, depth: int, key: jax.Array) -> GatedFeedForward:
+        """A gated layer at every depth."""
+        return GatedFeedForward(cfg, self.variant, key)

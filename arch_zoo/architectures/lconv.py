@@ -1,0 +1,100 @@
+"""Lightweight convolution in place of self-attention (Wu et al., 2019, arXiv 1901.10430).
+
+Overrides `encoder_mixer` and `decoder_mixer`: a gated linear unit, then a depthwise convolution whose weights are
+softmaxed over its taps, then a projection. Cross-attention and feed-forward layers stay, position biases go. The two
+published forms are different layers:
+
+* `mesh`, the original study's code base and the default: a kernel for every channel, a bias, and one more pointwise
+  projection after the convolution; every projection has a bias.
+* `fairseq`, the paper's own: channels share `num_heads` kernels in consecutive groups, no second projection.
+
+Deviations. Taps never reach into another packed segment or into padding (in Mesh TensorFlow they do, and its decoder
+masks position 0 in training only). The widths 3, 7, 15, 31 repeat with the depth instead of ending in a run of 31, so
+that stacks of any depth hold the same mix. DropConnect on the kernel is left out.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from arch_zoo.architecture import Architecture
+from arch_zoo.config import ModelConfig
+from arch_zoo.layers import convolution, parameters
+from arch_zoo.layers.context import Aux, Context
+from arch_zoo.layers.parameters import Dense
+from arch_zoo.registry import ConfigError, register
+
+FORMS = ("mesh", "fairseq")
+
+
+class LightweightConvolution(nnx.Module):
+    """`Dense(conv(GLU(x)))` with a softmax over the taps of each kernel."""
+
+    def __init__(self, cfg: ModelConfig, width: int, form: str, key: jax.Array):
+        """Draws the projections and the kernel's logits, [W, D] (mesh) or [W, H] (fairseq)."""
+        linear_key, gate_key, kernel_key, pointwise_key, out_key = jax.random.split(key, 5)
+        dim = cfg.embed_dim
+        channels = dim if form == "mesh" else cfg.num_heads
+
+        def square(key):
+            return Dense(parameters.fan_in(key, (dim, dim), ("embed", "embed_out")), bias=True)
+
+        self.linear, self.gate, self.out = square(linear_key), square(gate_key), square(out_key)
+        axes = ("width", "embed" if form == "mesh" else "heads")
+        self.kernel = parameters.normal(kernel_key, (width, channels), axes, width**-0.5)
+        self.bias = parameters.constant(0.0, (dim,), ("embed",)) if form == "mesh" else None
+        self.pointwise = square(pointwise_key) if form == "mesh" else None
+
+    def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
+        """Mixes a position with its neighbours, in a decoder with those before it."""
+        gated_BLD = self.linear(x_BLD) * jax.nn.sigmoid(self.gate(x_BLD))
+        taps, cache = convolution.window(gated_BLD, ctx, self.kernel.shape[0], cache)
+        y_BLD = convolution.depthwise(taps, list(self.weights_WD(x_BLD)))
+        if self.bias is not None:
+            y_BLD = self.pointwise(y_BLD + self.bias.astype(y_BLD.dtype))
+        return self.out(y_BLD), cache, Aux()
+
+    def weights_WD(self, x_BLD: jax.Array) -> jax.Array:
+        """The kernel of every channel, in the type of `x`; channels of one head are consecutive."""
+        weights_WH = jax.nn.softmax(self.kernel, axis=0)
+        return jnp.repeat(weights_WH, x_BLD.shape[-1] // weights_WH.shape[1], axis=1).astype(x_BLD.dtype)
+
+    def init_cache(self, ctx: Context, max_length: int) -> jax.Array:
+        """The last W-1 gated inputs."""
+        return convolution.init_window(ctx, self.kernel.shape[0], ctx.memory_BSD.shape[-1])
+
+
+@register("lconv")
+@dataclasses.dataclass(frozen=True)
+class LConv(Architecture):
+    """Lightweight convolutions in both stacks.
+
+    Attributes:
+      widths: kernel widths by depth, repeated; odd.
+      form: `mesh` or `fairseq`.
+    """
+
+    title = "Lightweight convolution"
+    paper = "Wu et al., 2019, arXiv 1901.10430"
+    widths: tuple[int, ...] = (3, 7, 15, 31)
+    form: str = "mesh"
+
+    def check(self, cfg: ModelConfig) -> None:
+        """Refuses even widths, unknown forms and heads that do not divide the channels."""
+        if self.form not in FORMS:
+            raise ConfigError(f"lconv: form={self.form!r}: allowed are {', '.join(FORMS)}")
+        if not self.widths or any(not isinstance(width, int) or width < 1 or width % 2 == 0 for width in self.widths):
+            raise ConfigError(f"lconv: widths={self.widths}: must be odd positive integers")
+        if self.form == "fairseq" and cfg.embed_dim % cfg.num_heads:
+            raise ConfigError(f"lconv: embed_dim={cfg.embed_dim} is no multiple of num_heads={cfg.num_heads}")
+
+    def positions(self, cfg: ModelConfig, key: jax.Array) -> None:
+        """None: a convolution knows the distance of its taps."""
+
+    def encoder_mixer(self, cfg: ModelConfig, depth: int, key: jax.Array) -> LightweightConvolution:
+        """Taps on both sides."""
+        return LightweightConvolution(cfg, self.widths[depth % len(self.widths)], self.form, key)
+
+    decoder_mixer = encoder_mixer

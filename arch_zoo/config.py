@@ -1,0 +1,137 @@
+"""The configuration of one model: an architecture with its own options, at a size."""
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from arch_zoo import registry, sizes
+from arch_zoo.registry import ConfigError
+
+if TYPE_CHECKING:
+    from arch_zoo.architecture import Architecture
+
+__all__ = ["ConfigError", "ModelConfig", "config", "config_from_dict"]
+
+_CHOICES = {"dtype": ("float32", "bfloat16"), "remat": ("none", "full", "dots")}
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """One model, resolved: every dimension is the model's own, after the architecture's rule for its size.
+
+    Attributes:
+      architecture: the inductive bias and its own options (experts, kernel widths, ...).
+      size: the size it was made from, for tables and names; the dimensions below are what is built.
+      num_encoder_layers: blocks of the encoder.
+      num_decoder_layers: blocks of the decoder.
+      embed_dim: D, the width of the residual stream.
+      mlp_dim: F, the hidden width of the feed-forward layer.
+      num_heads: H.
+      head_dim: K.
+      shared_heads: all heads share one key and one value projection.
+      tied_keys_values: keys and values share one projection.
+      vocab_size: V, extra ids included.
+      dropout_rate: of embeddings, residual branches, feed-forward hidden units and attention weights.
+      dtype: what the layers compute in; parameters, softmax, losses and routers stay in float32.
+      max_input_length: longest input, for architectures whose weights depend on it (others take any length).
+      max_target_length: longest target, likewise.
+      scan_layers: compile one period of blocks and loop over it (faster to compile, same values).
+      remat: what is recomputed in the backward pass: nothing, whole blocks, or all but matrix products.
+    """
+
+    architecture: "Architecture"
+    size: str
+    num_encoder_layers: int
+    num_decoder_layers: int
+    embed_dim: int
+    mlp_dim: int
+    num_heads: int
+    head_dim: int
+    shared_heads: bool = False
+    tied_keys_values: bool = False
+    vocab_size: int = 32128
+    dropout_rate: float = 0.0
+    dtype: str = "float32"
+    max_input_length: int = 512
+    max_target_length: int = 512
+    scan_layers: bool = False
+    remat: str = "none"
+
+    def __post_init__(self):
+        """Refuses values that no model can be built from."""
+        for field in dataclasses.fields(self):
+            if field.name != "architecture":
+                check_type(field.name, getattr(self, field.name), getattr(type(self), field.name, None), field.type)
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise ConfigError(f"{name}={getattr(self, name)!r}: allowed are {', '.join(allowed)}")
+        for name in ("num_encoder_layers", "num_decoder_layers", "embed_dim", "mlp_dim", "num_heads", "head_dim"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}={getattr(self, name)}: must be at least 1")
+        if self.vocab_size < 3:
+            raise ConfigError(f"vocab_size={self.vocab_size}: padding, end of sequence and one token need at least 3")
+        if not 0 <= self.dropout_rate < 1:
+            raise ConfigError(f"dropout_rate={self.dropout_rate}: must be at least 0 and below 1")
+        self.architecture.check(self)
+
+    @property
+    def name(self) -> str:
+        """The registered name of the architecture."""
+        return self.architecture.name
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain JSON values; `config_from_dict` is the inverse."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "architecture"}
+        return {"architecture": self.name, **values, "options": dataclasses.asdict(self.architecture)}
+
+
+def check_type(name: str, value: Any, default: Any, annotation: Any) -> None:
+    """Refuses a value that is not of its field's type; an int passes for a float, a bool never for an int.
+
+    Raises:
+      ConfigError: naming the key, the value and the type.
+    """
+    kind = getattr(annotation, "__name__", str(annotation))
+    expected = {"int": int, "float": (int, float), "bool": bool, "str": str}.get(kind)
+    if expected is None:  # a union or a tuple: the default shows what is meant
+        expected = (type(default), type(None)) if default is not None else object
+    if not isinstance(value, expected) or (isinstance(value, bool) and kind in ("int", "float")):
+        raise ConfigError(f"{name}={value!r}: must be of type {kind}")
+
+
+def config(name: str, size: str, **overrides: Any) -> ModelConfig:
+    """The model `name` at `size`, such as `config("switch", "base-NL24", dropout_rate=0.1, num_experts=32)`.
+
+    A key goes to the model's configuration or to the architecture's own options. A size names the dimensions of the
+    vanilla Transformer; the architecture turns them into its own (GLU takes two thirds of `mlp_dim`), and an override
+    is taken as it stands.
+
+    Raises:
+      ConfigError: unknown architecture, size, operator or key; a value of the wrong type or outside its range.
+    """
+    cls = registry.get(name)
+    own = {field.name for field in dataclasses.fields(cls)}
+    shared = {field.name for field in dataclasses.fields(ModelConfig)} - {"architecture", "size"}
+    for key in overrides:
+        if key not in own | shared:
+            raise ConfigError(f"{name}: unknown key {key!r}; known: {', '.join(sorted(own | shared))}")
+    options = {key: tuple(value) if isinstance(value, list) else value for key, value in overrides.items() if key in own}
+    for field in dataclasses.fields(cls):
+        if field.name in options:
+            check_type(field.name, options[field.name], field.default, field.type)
+    architecture = cls(**options)
+    dimensions = architecture.dimensions(sizes.dimensions(size))
+    values = dataclasses.asdict(dimensions) | {key: value for key, value in overrides.items() if key in shared}
+    return ModelConfig(architecture=architecture, size=size, **values)
+
+
+def config_from_dict(values: dict[str, Any]) -> ModelConfig:
+    """Rebuilds a configuration from `ModelConfig.to_dict()`, as it stands in a run's records.
+
+    Raises:
+      ConfigError: a key is missing or unknown, or a value is not allowed.
+    """
+    for key in ("architecture", "size"):
+        if key not in values:
+            raise ConfigError(f"model configuration: key {key!r} is missing")
+    rest = {key: value for key, value in values.items() if key not in ("architecture", "size", "options")}
+    return config(values["architecture"], values["size"], **rest, **values.get("options", {}))

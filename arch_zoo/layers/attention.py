@@ -1,0 +1,104 @@
+"""Multi-head softmax attention in T5's form: no scaling of the logits, no biases in the projections."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from arch_zoo.config import ModelConfig
+from arch_zoo.layers import parameters
+from arch_zoo.layers.context import Aux, Context
+
+_MASKED = -1e10
+
+
+class Projections(nnx.Module):
+    """The four projections of attention, stored as matrices [D, J], so that Adafactor factors them as T5 does.
+
+    T5 folds the scale 1/sqrt(K) into the initial queries instead of the logits.
+    """
+
+    def __init__(self, cfg: ModelConfig, key: jax.Array, num_heads: int | None = None):
+        """Draws the projections for `num_heads` heads (default: the configuration's)."""
+        num_heads = num_heads or cfg.num_heads
+        memory_heads = 1 if cfg.shared_heads else num_heads
+        embed_dim, joined = cfg.embed_dim, num_heads * cfg.head_dim
+        self.num_heads, self.head_dim = num_heads, cfg.head_dim
+        keys = jax.random.split(key, 4)
+        into, memory = (embed_dim, joined), (embed_dim, memory_heads * cfg.head_dim)
+        self.query = parameters.normal(keys[0], into, ("embed", "joined_kv"), (embed_dim * cfg.head_dim) ** -0.5)
+        self.key = parameters.normal(keys[1], memory, ("embed", "joined_kv"), embed_dim**-0.5)
+        value = parameters.normal(keys[2], memory, ("embed", "joined_kv"), embed_dim**-0.5)
+        self.value = None if cfg.tied_keys_values else value
+        self.out = parameters.normal(keys[3], (joined, embed_dim), ("joined_kv", "embed"), joined**-0.5)
+
+    def queries(self, x_BLD: jax.Array) -> jax.Array:
+        """Queries [B, L, H, K]."""
+        return self._heads(x_BLD, self.query)
+
+    def keys_values(self, x_BLD: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Keys and values [B, L, H, K]; one head where heads are shared, which broadcasts."""
+        keys = self._heads(x_BLD, self.key)
+        return keys, keys if self.value is None else self._heads(x_BLD, self.value)
+
+    def output(self, y_BLHK: jax.Array) -> jax.Array:
+        """Joins the heads and projects back to [B, L, D]."""
+        return y_BLHK.reshape(*y_BLHK.shape[:2], -1) @ self.out.astype(y_BLHK.dtype)
+
+    def _heads(self, x_BLD: jax.Array, kernel: nnx.Param) -> jax.Array:
+        y_BLJ = x_BLD @ kernel.astype(x_BLD.dtype)
+        return y_BLJ.reshape(*y_BLJ.shape[:2], -1, self.head_dim)
+
+
+def attend(q_BTHK, k_BSHK, v_BSHK, mask_B1TS, bias_1HTS, ctx: Context) -> jax.Array:
+    """Softmax attention [B, T, H, K]; logits and softmax in float32.
+
+    A query that may look nowhere (padding) gets the mean of all values; its output is masked by whoever reads it.
+    """
+    num_heads = q_BTHK.shape[2]
+    k_BSHK, v_BSHK = (jnp.repeat(a, num_heads // a.shape[2], axis=2) for a in (k_BSHK, v_BSHK))
+    with jax.named_scope("products"):
+        logits_BHTS = jnp.einsum("BTHK,BSHK->BHTS", q_BTHK, k_BSHK, preferred_element_type=jnp.float32)
+    if bias_1HTS is not None:
+        logits_BHTS += bias_1HTS
+    logits_BHTS = jnp.where(mask_B1TS, logits_BHTS, _MASKED)
+    weights_BHTS = jax.nn.softmax(logits_BHTS, axis=-1).astype(v_BSHK.dtype)
+    weights_BHTS = ctx.dropout(weights_BHTS, over=2)
+    with jax.named_scope("products"):
+        return jnp.einsum("BHTS,BSHK->BTHK", weights_BHTS, v_BSHK)
+
+
+class SelfAttention(Projections):
+    """Attention of a sequence to itself, with the stack's bias for its number of heads."""
+
+    def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
+        """Whole sequences without a cache; one position against the keys and values so far with one."""
+        q_BLHK = self.queries(x_BLD)
+        k_BLHK, v_BLHK = self.keys_values(x_BLD)
+        if cache is not None:
+            cache = {
+                "key": jax.lax.dynamic_update_slice_in_dim(cache["key"], k_BLHK, ctx.index, axis=1),
+                "value": jax.lax.dynamic_update_slice_in_dim(cache["value"], v_BLHK, ctx.index, axis=1),
+            }
+            k_BLHK, v_BLHK = cache["key"], cache["value"]
+        y_BLHK = attend(q_BLHK, k_BLHK, v_BLHK, ctx.self_mask(), ctx.biases.get(self.num_heads), ctx)
+        return self.output(y_BLHK), cache, Aux()
+
+    def init_cache(self, ctx: Context, max_length: int) -> dict[str, jax.Array]:
+        """Room for the keys and values of `max_length` positions."""
+        shape = (ctx.memory_BSD.shape[0], max_length, self.key.shape[1] // self.head_dim, self.head_dim)
+        return {"key": jnp.zeros(shape, ctx.memory_BSD.dtype), "value": jnp.zeros(shape, ctx.memory_BSD.dtype)}
+
+
+class CrossAttention(Projections):
+    """Attention of the decoder to the encoder's output; no positions, no bias."""
+
+    def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
+        """Reads the memory's keys and values from the cache when there is one: they never change."""
+        k_BSHK, v_BSHK = (cache["key"], cache["value"]) if cache is not None else self.keys_values(ctx.memory_BSD)
+        y_BLHK = attend(self.queries(x_BLD), k_BSHK, v_BSHK, ctx.cross_mask(), None, ctx)
+        return self.output(y_BLHK), cache, Aux()
+
+    def init_cache(self, ctx: Context, max_length: int) -> dict[str, jax.Array]:
+        """The memory's keys and values, computed once."""
+        keys, values = self.keys_values(ctx.memory_BSD)
+        return {"key": keys, "value": values}

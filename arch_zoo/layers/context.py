@@ -1,0 +1,92 @@
+"""What a layer knows besides its input: segments, positions, biases, the memory, randomness."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """The surroundings of one stack's layers. Never changed in place: `dataclasses.replace` makes the next one.
+
+    Attributes:
+      segment_ids_BL: which packed example a position belongs to; 0 is padding. Unpacked rows have one segment, 1.
+      positions_BL: the position inside its segment.
+      biases: attention biases [1, H, L, L] by number of heads H, added to the logits of self-attention.
+      memory_BSD: the encoder's output, in a decoder.
+      memory_segment_ids_BS: its segments, after any pooling.
+      key: randomness of dropout and router jitter, or None.
+      index: the position that is decoded (a scalar), or None when whole sequences are computed.
+      causal: whether a position sees only those up to itself.
+      train: whether dropout, jitter and the training capacity of experts apply.
+      dropout_rate: see `ModelConfig`.
+      max_length: length of the caches when decoding.
+    """
+
+    segment_ids_BL: jax.Array
+    positions_BL: jax.Array
+    biases: dict[int, jax.Array] = dataclasses.field(default_factory=dict)
+    memory_BSD: jax.Array | None = None
+    memory_segment_ids_BS: jax.Array | None = None
+    key: jax.Array | None = None
+    index: jax.Array | None = None
+    causal: bool = dataclasses.field(default=False, metadata={"static": True})
+    train: bool = dataclasses.field(default=False, metadata={"static": True})
+    dropout_rate: float = dataclasses.field(default=0.0, metadata={"static": True})
+    max_length: int = dataclasses.field(default=0, metadata={"static": True})
+
+    @property
+    def real_BL1(self) -> jax.Array:
+        """True where there is a token, False at padding."""
+        return (self.segment_ids_BL != 0)[..., None]
+
+    def fold(self, number: int | jax.Array) -> "Context":
+        """The same context with randomness of its own for depth, layer or site `number`."""
+        return self if self.key is None else dataclasses.replace(self, key=jax.random.fold_in(self.key, number))
+
+    def dropout(self, x: jax.Array, over: int | None = None) -> jax.Array:
+        """Drops entries of `x` in training; one draw serves the whole axis `over`, as in Mesh TensorFlow."""
+        if not self.train or self.dropout_rate == 0.0:
+            return x
+        shape = [1 if axis == over else size for axis, size in enumerate(x.shape)]
+        keep = jax.random.bernoulli(self.key, 1.0 - self.dropout_rate, shape)
+        return jnp.where(keep, x / (1.0 - self.dropout_rate), 0.0).astype(x.dtype)
+
+    def self_mask(self) -> jax.Array:
+        """Where self-attention may look, [B, 1, L, L]; when decoding [1, 1, 1, max_length]."""
+        if self.index is not None:
+            return (jnp.arange(self.max_length) <= self.index)[None, None, None]
+        mask = self.segment_ids_BL[:, None, :, None] == self.segment_ids_BL[:, None, None, :]
+        return jnp.tril(mask) if self.causal else mask
+
+    def cross_mask(self) -> jax.Array:
+        """Where cross-attention may look, [B, 1, L, S]."""
+        return self.segment_ids_BL[:, None, :, None] == self.memory_segment_ids_BS[:, None, None, :]
+
+
+class Aux(NamedTuple):
+    """What a layer returns besides its output.
+
+    Attributes:
+      losses: weighted auxiliary losses, summed over layers and added to the training loss.
+      metrics: diagnostics as [sum, count], averaged over layers (see `observe`).
+    """
+
+    losses: dict[str, jax.Array] = {}
+    metrics: dict[str, jax.Array] = {}
+
+    def merge(self, other: "Aux") -> "Aux":
+        """Adds what two layers returned."""
+        return Aux(*(_add(mine, theirs) for mine, theirs in zip(self, other, strict=True)))
+
+
+def observe(value: jax.Array) -> jax.Array:
+    """One observation of a diagnostic, in the form in which they are added."""
+    return jnp.stack([value.astype(jnp.float32), jnp.ones((), jnp.float32)])
+
+
+def _add(mine: dict[str, jax.Array], theirs: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    return mine | {name: mine[name] + value if name in mine else value for name, value in theirs.items()}

@@ -1,0 +1,31 @@
+"""The position-wise feed-forward layer of T5.1.0, and its hook for gated forms."""
+
+import jax
+from flax import nnx
+
+from arch_zoo.config import ModelConfig
+from arch_zoo.layers import parameters
+from arch_zoo.layers.context import Aux, Context
+
+
+class FeedForward(nnx.Module):
+    """`relu(x wi) wo`, without biases."""
+
+    def __init__(self, cfg: ModelConfig, key: jax.Array):
+        """Draws wi [D, F] and wo [F, D]."""
+        wi_key, wo_key = jax.random.split(key)
+        self.wi = parameters.fan_in(wi_key, (cfg.embed_dim, cfg.mlp_dim), ("embed", "mlp"))
+        self.wo = parameters.fan_in(wo_key, (cfg.mlp_dim, cfg.embed_dim), ("mlp", "embed"))
+
+    def hidden(self, x_BLD: jax.Array) -> jax.Array:
+        """The hidden units [B, L, F]."""
+        return jax.nn.relu(x_BLD @ self.wi.astype(x_BLD.dtype))
+
+    def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
+        """Every position for itself; nothing to cache."""
+        hidden_BLF = ctx.dropout(self.hidden(x_BLD), over=1)
+        return hidden_BLF @ self.wo.astype(x_BLD.dtype), cache, Aux()
+
+    def init_cache(self, ctx: Context, max_length: int) -> dict:
+        """Empty: no position depends on another."""
+        return {}

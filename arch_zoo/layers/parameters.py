@@ -1,0 +1,44 @@
+"""Parameters: float32 arrays that carry the logical names of their axes and the distribution they start from.
+
+A model names what an axis means ("embed", "mlp", "expert"); the trainer's one table says where such an axis lives on a
+device mesh and which axes Adafactor factors.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+
+def normal(key: jax.Array, shape: tuple[int, ...], axes: tuple[str, ...], stddev: float) -> nnx.Param:
+    """A parameter drawn from N(0, stddev^2)."""
+    return nnx.Param(stddev * jax.random.normal(key, shape, jnp.float32), axes=axes)
+
+
+def fan_in(key: jax.Array, shape: tuple[int, ...], axes: tuple[str, ...], batch_axis: tuple[int, ...] = ()) -> nnx.Param:
+    """A truncated normal parameter of variance 1 / fan-in, the fan-in being the second-last axis."""
+    initializer = jax.nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal", batch_axis=batch_axis)
+    return nnx.Param(initializer(key, shape, jnp.float32), axes=axes)
+
+
+def glorot_uniform(key: jax.Array, shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx.Param:
+    """A uniform parameter of variance 2 / (fan-in + fan-out)."""
+    return nnx.Param(jax.nn.initializers.glorot_uniform()(key, shape, jnp.float32), axes=axes)
+
+
+def constant(value: float, shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx.Param:
+    """A parameter that starts at `value` everywhere: scales at one, biases at zero."""
+    return nnx.Param(jnp.full(shape, value, jnp.float32), axes=axes)
+
+
+class Dense(nnx.Module):
+    """`x @ kernel (+ bias)`, computed in the type of `x`."""
+
+    def __init__(self, kernel: nnx.Param, bias: bool = False):
+        """Takes the kernel [in, out] already drawn, so that its distribution stands where the layer is defined."""
+        self.kernel = kernel
+        self.bias = constant(0.0, kernel.shape[-1:], kernel.axes[-1:]) if bias else None
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps the last axis of `x`."""
+        y = x @ self.kernel.astype(x.dtype)
+        return y if self.bias is None else y + self.bias.astype(x.dtype)

@@ -1,0 +1,151 @@
+"""Blocks of residual layers, and the stack that walks them."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from arch_zoo.config import ModelConfig
+from arch_zoo.layers.context import Aux, Context
+from arch_zoo.layers.norm import RMSNorm
+from arch_zoo.registry import ConfigError
+
+# Sites of randomness inside a stack, apart from the depths 0, 1, 2, ...
+_INPUT, _OUTPUT = 2**20, 2**20 + 1
+
+
+class Residual(nnx.Module):
+    """`x + dropout(layer(norm(x)))`, the layer seeing zeros at padding."""
+
+    def __init__(self, cfg: ModelConfig, layer: nnx.Module):
+        """Puts a norm before `layer`."""
+        self.norm = RMSNorm(cfg.embed_dim)
+        self.layer = layer
+
+    def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
+        """Adds the layer's output to the residual stream."""
+        y_BLD, cache, aux = self.layer(self.norm(x_BLD) * ctx.real_BL1, ctx.fold(0), cache)
+        return x_BLD + ctx.fold(1).dropout(y_BLD, over=1), cache, aux
+
+    def init_cache(self, ctx: Context, max_length: int):
+        """The layer's."""
+        return self.layer.init_cache(ctx, max_length)
+
+
+class Block(nnx.Module):
+    """Named residual layers, one after the other."""
+
+    def __init__(self, cfg: ModelConfig, layers: dict[str, nnx.Module]):
+        """Keeps the order of `layers`."""
+        self.names = tuple(layers)
+        for name, layer in layers.items():
+            setattr(self, name, Residual(cfg, layer))
+
+    def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None, names: tuple[str, ...] | None = None):
+        """Applies the layers called `names`, by default all of them."""
+        caches, total = dict(cache or {}), Aux()
+        for site, name in enumerate(self.names):
+            if names is not None and name not in names:
+                continue
+            with jax.named_scope(name):
+                layer_cache = None if cache is None else cache[name]
+                x_BLD, caches[name], aux = getattr(self, name)(x_BLD, ctx.fold(site), layer_cache)
+            total = total.merge(aux)
+        return x_BLD, (None if cache is None else caches), total
+
+    def init_cache(self, ctx: Context, max_length: int) -> dict:
+        """The caches of the layers by name."""
+        return {name: getattr(self, name).init_cache(ctx, max_length) for name in self.names}
+
+
+class Stack(nnx.Module):
+    """An encoder or a decoder: blocks, walked in the order of a schedule, between an input and a final norm."""
+
+    def __init__(self, cfg: ModelConfig, blocks: list[Block], schedule: tuple[int, ...], positions: nnx.Module | None):
+        """`schedule[depth]` is the index of the block that runs at that depth; one block may run at many."""
+        self.blocks = nnx.List(blocks)
+        self.schedule = schedule
+        self.positions = positions
+        self.norm = RMSNorm(cfg.embed_dim)
+        self.scan, self.remat = cfg.scan_layers, cfg.remat
+        if self.scan:
+            self.period()
+
+    def step(self, block: Block, depth: int | jax.Array, x_BLD: jax.Array, ctx: Context, cache=None):
+        """What happens at one depth: here, the block. Returns `(x, ctx, cache, aux)`; pooling returns a new context."""
+        x_BLD, cache, aux = block(x_BLD, ctx.fold(depth), cache)
+        return x_BLD, ctx, cache, aux
+
+    def walk(self, x_BLD: jax.Array, ctx: Context, caches=None):
+        """Runs every depth in turn. Returns `(x, ctx, caches, aux)`."""
+        if self.scan and caches is None:
+            return self._scanned(x_BLD, ctx)
+        return self._unrolled(x_BLD, ctx, caches)
+
+    def __call__(self, x_BLD: jax.Array, ctx: Context, caches=None):
+        """Positions, blocks, final norm; the output is zero at padding. Returns `(x, ctx, caches, aux)`."""
+        if self.positions is not None:
+            x_BLD, ctx = self.positions(x_BLD, ctx)
+        x_BLD = ctx.fold(_INPUT).dropout(x_BLD, over=1)
+        x_BLD, ctx, caches, aux = self.walk(x_BLD, ctx, caches)
+        x_BLD = ctx.fold(_OUTPUT).dropout(self.norm(x_BLD), over=1) * ctx.real_BL1
+        return x_BLD, ctx, caches, aux
+
+    def init_cache(self, ctx: Context, max_length: int) -> list:
+        """One cache for every depth, also where depths share a block."""
+        return [self.blocks[which].init_cache(ctx, max_length) for which in self.schedule]
+
+    def period(self) -> int:
+        """After how many blocks the structure repeats: what one step of a scan runs.
+
+        Raises:
+          ConfigError: it never does, so that there is nothing to scan over.
+        """
+        if len(set(self.schedule)) == 1:
+            return 1
+        shapes = [(jax.tree.structure(block), [leaf.shape for leaf in jax.tree.leaves(block)]) for block in self.blocks]
+        count = len(shapes)
+        for period in range(1, count // 2 + 1):
+            if count % period == 0 and all(shapes[i] == shapes[i % period] for i in range(count)):
+                return period
+        raise ConfigError(f"scan_layers=True: these {count} blocks never repeat, so they cannot be scanned")
+
+    def _step(self, block, depth, x_BLD, ctx, cache):
+        """`step`, with its intermediate values recomputed in the backward pass as `ModelConfig.remat` says."""
+
+        def run(block, x_BLD, ctx, cache):
+            return self.step(block, depth, x_BLD, ctx, cache)
+
+        if self.remat != "none" and cache is None:
+            saved = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if self.remat == "dots" else None
+            run = jax.checkpoint(run, policy=saved)
+        return run(block, x_BLD, ctx, cache)
+
+    def _unrolled(self, x_BLD, ctx, caches):
+        new_caches, total = [], Aux()
+        for depth, which in enumerate(self.schedule):
+            cache = None if caches is None else caches[depth]
+            x_BLD, ctx, cache, aux = self._step(self.blocks[which], depth, x_BLD, ctx, cache)
+            new_caches.append(cache)
+            total = total.merge(aux)
+        return x_BLD, ctx, (None if caches is None else new_caches), total
+
+    def _scanned(self, x_BLD, ctx):
+        """Loops over groups of `period` blocks. Weights stay stored per layer and are stacked here, inside the forward
+        pass, so that neither training nor checkpoints depend on the flag."""
+        period = self.period()
+        depths = jnp.arange(len(self.schedule)).reshape(-1, period)
+        shared = len(set(self.schedule)) == 1
+        groups = [list(self.blocks[i : i + period]) for i in range(0, len(self.blocks), period)]
+        stacked = None if shared else jax.tree.map(lambda *leaves: jnp.stack(leaves), *groups)
+
+        def body(x_BLD, xs):
+            group, group_depths = xs
+            total = Aux()
+            for i, block in enumerate([self.blocks[0]] if shared else group):
+                x_BLD, _, _, aux = self._step(block, group_depths[i], x_BLD, ctx, None)
+                total = total.merge(aux)
+            return x_BLD, total
+
+        x_BLD, auxes = jax.lax.scan(body, x_BLD, (stacked, depths))
+        return x_BLD, ctx, None, jax.tree.map(lambda leaf: leaf.sum(axis=0), auxes)
+

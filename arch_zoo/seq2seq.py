@@ -1,0 +1,156 @@
+"""The one encoder-decoder skeleton: embed, encode, decode, head. What its parts are is the architecture's affair."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from arch_zoo.config import ModelConfig
+from arch_zoo.layers.context import Aux, Context
+from arch_zoo.registry import ConfigError
+
+Batch = dict[str, jax.Array]
+
+
+class Logits(NamedTuple):
+    """What a model returns: logits [B, T, V] in float32, weighted losses, diagnostics."""
+
+    logits: jax.Array
+    aux: dict[str, jax.Array]
+    metrics: dict[str, jax.Array]
+
+
+class TokenNLL(NamedTuple):
+    """Per target token: negative log-likelihood in nats and log-normaliser, both [B, T]; weighted losses, diagnostics."""
+
+    nll: jax.Array
+    log_z: jax.Array
+    aux: dict[str, jax.Array]
+    metrics: dict[str, jax.Array]
+
+
+class Seq2Seq(nnx.Module):
+    """An encoder-decoder model.
+
+    A batch uses seqio's names: `encoder_input_tokens` [B, S], `decoder_input_tokens` and `decoder_target_tokens` [B, T],
+    `decoder_loss_weights` [B, T], and for packed rows `encoder_segment_ids`, `encoder_positions`, `decoder_segment_ids`
+    and `decoder_positions`. Padding is 0, end of sequence 1, and the decoder starts from 0: so its padding is read from
+    the weights or the targets, never from its inputs.
+    """
+
+    def __init__(self, cfg: ModelConfig, key: jax.Array):
+        """Draws every parameter from `key`."""
+        embedding_key, encoder_key, decoder_key, head_key = jax.random.split(key, 4)
+        architecture = cfg.architecture
+        self.cfg = cfg
+        self.embedding = architecture.embedding(cfg, embedding_key)
+        self.encoder = architecture.encoder(cfg, encoder_key)
+        self.decoder = architecture.decoder(cfg, decoder_key)
+        self.head = architecture.head(cfg, head_key)
+
+    def __call__(self, batch: Batch, key: jax.Array | None = None, train: bool = False) -> Logits:
+        """Logits of every target position, given the tokens before it."""
+        x_BTD, aux = self.hidden(batch, key, train)
+        with jax.named_scope("head"):
+            logits_BTV = self.head.logits(x_BTD, self.embedding)
+        return Logits(logits_BTV, *_finish(aux))
+
+    def token_nll(self, batch: Batch, key: jax.Array | None = None, train: bool = False) -> TokenNLL:
+        """The loss of every target token, without more logits in memory than the head needs."""
+        x_BTD, aux = self.hidden(batch, key, train)
+        with jax.named_scope("head"):
+            nll_BT, log_z_BT = self.head.nll(x_BTD, batch["decoder_target_tokens"], self.embedding)
+        return TokenNLL(nll_BT, log_z_BT, *_finish(aux))
+
+    def hidden(self, batch: Batch, key: jax.Array | None = None, train: bool = False) -> tuple[jax.Array, Aux]:
+        """The decoder's output [B, T, D] and what the layers returned besides.
+
+        Raises:
+          ConfigError: training without a key although something is random, or packed rows that cannot be packed.
+        """
+        if train and key is None and self.cfg.architecture.stochastic(self.cfg):
+            raise ConfigError(f"{self.cfg.name}: key=None, but training it is random (dropout or jitter above zero)")
+        common = {"train": train, "dropout_rate": self.cfg.dropout_rate}
+        encoder_key, decoder_key = (None, None) if key is None else jax.random.split(key)
+        memory_BSD, memory_segment_ids_BS, encoder_aux = self.encode(batch, key=encoder_key, **common)
+        ctx = Context(
+            *_segments_and_positions(batch, "decoder", _target_mask(batch)),
+            memory_BSD=memory_BSD,
+            memory_segment_ids_BS=memory_segment_ids_BS,
+            key=decoder_key,
+            causal=True,
+            **common,
+        )
+        x_BTD = self._embed(batch["decoder_input_tokens"])
+        with jax.named_scope("decoder"):
+            x_BTD, _, _, decoder_aux = self.decoder(x_BTD, ctx)
+        return x_BTD, encoder_aux.merge(decoder_aux)
+
+    def encode(self, batch: Batch, **context: Any) -> tuple[jax.Array, jax.Array, Aux]:
+        """The memory [B, S, D] and its segment ids [B, S]; shorter than the input where the encoder pools."""
+        if "encoder_segment_ids" in batch and self.cfg.architecture.segment_multiple(self.cfg) is None:
+            raise ConfigError(f"{self.cfg.name}: packed inputs (encoder_segment_ids) would mix examples; do not pack")
+        ids_BS = batch["encoder_input_tokens"]
+        ctx = Context(*_segments_and_positions(batch, "encoder", ids_BS != 0), **context)
+        x_BSD = self._embed(ids_BS)
+        with jax.named_scope("encoder"):
+            x_BSD, ctx, _, aux = self.encoder(x_BSD, ctx)
+        return x_BSD, ctx.segment_ids_BL, aux
+
+    def init_cache(self, batch: Batch, max_length: int) -> dict[str, Any]:
+        """Encodes the inputs and prepares `max_length` decoding steps. Every leaf leads with B."""
+        memory_BSD, memory_segment_ids_BS, _ = self.encode(batch)
+        batch_size = memory_BSD.shape[0]
+        segment_ids_BT = jnp.ones((batch_size, max_length), jnp.int32)
+        ctx = Context(
+            segment_ids_BT, segment_ids_BT, memory_BSD=memory_BSD, memory_segment_ids_BS=memory_segment_ids_BS
+        )
+        return {
+            "layers": self.decoder.init_cache(ctx, max_length),
+            "segment_ids": segment_ids_BT,
+            "memory_segment_ids": memory_segment_ids_BS,
+        }
+
+    def decode_step(self, tokens_B: jax.Array, index: jax.Array, cache: dict[str, Any]):
+        """Logits [B, V] of the token at `index + 1`, given the token at `index`, and the cache for the next step."""
+        batch_size, max_length = cache["segment_ids"].shape
+        ctx = Context(
+            jnp.ones((batch_size, 1), jnp.int32),
+            jnp.full((batch_size, 1), index, jnp.int32),
+            memory_segment_ids_BS=cache["memory_segment_ids"],
+            index=jnp.asarray(index, jnp.int32),
+            causal=True,
+            max_length=max_length,
+        )
+        x_B1D, _, layers, _ = self.decoder(self._embed(tokens_B[:, None]), ctx, cache["layers"])
+        return self.head.logits(x_B1D, self.embedding)[:, 0], cache | {"layers": layers}
+
+    def _embed(self, ids_BL: jax.Array) -> jax.Array:
+        with jax.named_scope("embedding"):
+            return self.embedding(ids_BL)
+
+
+def build(cfg: ModelConfig, key: jax.Array) -> Seq2Seq:
+    """The model of `cfg`, its parameters drawn from `key`."""
+    return Seq2Seq(cfg, key)
+
+
+def _target_mask(batch: Batch) -> jax.Array:
+    """Where the decoder has a token; everywhere, if the batch says nothing of its targets."""
+    if "decoder_loss_weights" in batch:
+        return batch["decoder_loss_weights"] > 0
+    if "decoder_target_tokens" in batch:
+        return batch["decoder_target_tokens"] != 0
+    return jnp.ones(batch["decoder_input_tokens"].shape, bool)
+
+
+def _segments_and_positions(batch: Batch, side: str, mask_BL: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Those of a packed batch, else one segment from the mask, with positions from 0."""
+    if f"{side}_segment_ids" in batch:
+        return batch[f"{side}_segment_ids"], batch[f"{side}_positions"]
+    return mask_BL.astype(jnp.int32), jnp.broadcast_to(jnp.arange(mask_BL.shape[1], dtype=jnp.int32), mask_BL.shape)
+
+
+def _finish(aux: Aux) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+    return aux.losses, {name: total / count for name, (total, count) in aux.metrics.items()}

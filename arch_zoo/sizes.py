@@ -1,0 +1,80 @@
+"""What a size means: the named sizes and the operators that scale one dimension of a size at a time.
+
+`tiny` to `xxl` are those of "Scale Efficiently" (Tay et al., 2021, arXiv 2109.10686) as released in its model cards, with
+T5's own head dimension (64) for `small`, where the card says 32. `nano`, `micro` and `milli` are ours: a ladder below `tiny`
+that a laptop trains in minutes. The operators are that paper's too: `base-NL24-DM512` is `base` with 24 layers in either
+stack and a model dimension of 512.
+"""
+
+import dataclasses
+import re
+
+from arch_zoo.registry import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class Dimensions:
+    """The dimensions of one vanilla encoder-decoder Transformer."""
+
+    num_encoder_layers: int
+    num_decoder_layers: int
+    embed_dim: int
+    mlp_dim: int
+    num_heads: int
+    head_dim: int
+    shared_heads: bool = False
+    tied_keys_values: bool = False
+
+
+SIZES: dict[str, Dimensions] = {
+    "nano": Dimensions(2, 2, 32, 128, 2, 16),
+    "micro": Dimensions(2, 2, 64, 256, 2, 32),
+    "milli": Dimensions(4, 4, 128, 512, 4, 32),
+    "tiny": Dimensions(4, 4, 256, 1024, 4, 32),
+    "mini": Dimensions(4, 4, 384, 1536, 8, 32),
+    "small": Dimensions(6, 6, 512, 2048, 8, 64),
+    "base": Dimensions(12, 12, 768, 3072, 12, 64),
+    "large": Dimensions(24, 24, 1024, 4096, 16, 64),
+    "xl": Dimensions(24, 24, 1024, 16384, 32, 128),
+    "xxl": Dimensions(24, 24, 1024, 65536, 128, 128),
+}
+
+OPERATORS: dict[str, tuple[tuple[str, ...], str]] = {
+    "NL": (("num_encoder_layers", "num_decoder_layers"), "layers of either stack"),
+    "EL": (("num_encoder_layers",), "encoder layers"),
+    "DL": (("num_decoder_layers",), "decoder layers"),
+    "DM": (("embed_dim",), "model dimension"),
+    "FF": (("mlp_dim",), "feed-forward dimension"),
+    "NH": (("num_heads",), "attention heads"),
+    "KV": (("head_dim",), "dimension of one head"),
+    "SH": (("shared_heads",), "all heads share one key and one value projection (written without a number)"),
+    "SKV": (("tied_keys_values",), "keys and values share one projection (written without a number)"),
+}
+
+_FLAGS = ("SH", "SKV")
+
+
+def dimensions(size: str) -> Dimensions:
+    """Reads a size such as `base` or `base-NL24-DM512-SKV`.
+
+    Raises:
+      ConfigError: an unknown size or operator, an operator given twice, or a number that is no positive integer.
+    """
+    name, *operators = size.split("-")
+    if name not in SIZES:
+        raise ConfigError(f"size {name!r} is unknown; known: {', '.join(SIZES)}")
+    values: dict[str, int | bool] = {}
+    for operator in operators:
+        match = re.fullmatch(r"([A-Z]+)(\d*)", operator)
+        if match is None or match[1] not in OPERATORS:
+            raise ConfigError(f"size {size!r}: operator {operator!r} is unknown; known: {', '.join(OPERATORS)}")
+        code, number = match.groups()
+        if code in _FLAGS and number:
+            raise ConfigError(f"size {size!r}: operator {code} takes no number")
+        if code not in _FLAGS and not int(number or 0):
+            raise ConfigError(f"size {size!r}: operator {code} takes a positive number, as in {code}2")
+        for field in OPERATORS[code][0]:
+            if field in values:
+                raise ConfigError(f"size {size!r}: {operator} sets {field}, which an operator before it has set")
+            values[field] = int(number) if number else True
+    return dataclasses.replace(SIZES[name], **values)
