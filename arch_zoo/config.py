@@ -114,7 +114,9 @@ def config(name: str, size: str, **overrides: Any) -> ModelConfig:
     for key in overrides:
         if key not in own | shared:
             raise ConfigError(f"{name}: unknown key {key!r}; known: {', '.join(sorted(own | shared))}")
-    options = {key: tuple(value) if isinstance(value, list) else value for key, value in overrides.items() if key in own}
+    options = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in overrides.items() if key in own
+    }
     for field in dataclasses.fields(cls):
         if field.name in options:
             check_type(field.name, options[field.name], field.default, field.type)

@@ -8,7 +8,7 @@ _CLASSES: dict[str, type] = {}
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be built. The message is one line that names the key, the value and what is allowed."""
+    """A configuration that cannot be built; one line that names the key, the value and what is allowed."""
 
 
 def register(name: str) -> Callable[[type], type]:

@@ -22,7 +22,7 @@ class Logits(NamedTuple):
 
 
 class TokenNLL(NamedTuple):
-    """Per target token: negative log-likelihood in nats and log-normaliser, both [B, T]; weighted losses, diagnostics."""
+    """Per target token [B, T]: negative log-likelihood in nats and log-normaliser; weighted losses, diagnostics."""
 
     nll: jax.Array
     log_z: jax.Array
@@ -33,10 +33,10 @@ class TokenNLL(NamedTuple):
 class Seq2Seq(nnx.Module):
     """An encoder-decoder model.
 
-    A batch uses seqio's names: `encoder_input_tokens` [B, S], `decoder_input_tokens` and `decoder_target_tokens` [B, T],
-    `decoder_loss_weights` [B, T], and for packed rows `encoder_segment_ids`, `encoder_positions`, `decoder_segment_ids`
-    and `decoder_positions`. Padding is 0, end of sequence 1, and the decoder starts from 0: so its padding is read from
-    the weights or the targets, never from its inputs.
+    A batch uses seqio's names: `encoder_input_tokens` [B, S], `decoder_input_tokens` and `decoder_target_tokens`
+    [B, T], `decoder_loss_weights` [B, T], and for packed rows `encoder_segment_ids`, `encoder_positions`,
+    `decoder_segment_ids` and `decoder_positions`. Padding is 0, end of sequence 1, and the decoder starts from 0: so
+    its padding is read from the weights or the targets, never from its inputs.
     """
 
     def __init__(self, cfg: ModelConfig, key: jax.Array):

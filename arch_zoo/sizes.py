@@ -1,9 +1,9 @@
 """What a size means: the named sizes and the operators that scale one dimension of a size at a time.
 
-`tiny` to `xxl` are those of "Scale Efficiently" (Tay et al., 2021, arXiv 2109.10686) as released in its model cards, with
-T5's own head dimension (64) for `small`, where the card says 32. `nano`, `micro` and `milli` are ours: a ladder below `tiny`
-that a laptop trains in minutes. The operators are that paper's too: `base-NL24-DM512` is `base` with 24 layers in either
-stack and a model dimension of 512.
+`tiny` to `xxl` are those of "Scale Efficiently" (Tay et al., 2021, arXiv 2109.10686) as released in its model cards,
+with T5's own head dimension (64) for `small`, where the card says 32. `nano`, `micro` and `milli` are ours: a ladder
+below `tiny` that a laptop trains in minutes. The operators are that paper's too: `base-NL24-DM512` is `base` with 24
+layers in either stack and a model dimension of 512.
 """
 
 import dataclasses

@@ -1,9 +1,9 @@
 """Gated linear units in the feed-forward layer (Shazeer, 2020, arXiv 2002.05202).
 
 Overrides `feed_forward`: `(act(x wi_0) * (x wi_1)) wo`, and `dimensions`: two thirds of the hidden units, so that
-parameters and FLOPs match the vanilla layer's (rounded to a multiple of 8 where the third is no whole number). Everything
-else is T5.1.0, tied embeddings included: T5.1.1 changes two more things and is not this ablation. The default activation
-is GELU (GEGLU); Tay et al. (2022) say only "GLU".
+parameters and FLOPs match the vanilla layer's (rounded to a multiple of 8 where two thirds are no whole number).
+Everything else is T5.1.0, tied embeddings included: T5.1.1 changes two more things and is not this ablation. The
+default activation is GELU (GEGLU); Tay et al. (2022) say only "GLU".
 """
 
 import dataclasses

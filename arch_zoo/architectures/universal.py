@@ -1,16 +1,15 @@
 """Universal Transformer (Dehghani et al., 2019, arXiv 1807.03819): one block applied again and again.
 
-Overrides `schedule`: either stack has one block, applied as often as the vanilla stack has layers; and the stack's step:
-a learned vector for each step is added to the state before the block runs. Encoder and decoder have a block each.
+Overrides `schedule`: either stack has one block, applied as often as the vanilla stack has layers; and the stack's
+step: a learned vector for each step is added to the state before the block runs. Encoder and decoder have a block each.
 
-Deviations. Positions are T5's relative biases, shared by the steps, instead of sinusoids added at each step (the original
-study's code never applied its position signal). Norms are RMSNorm.
+Deviations. Positions are T5's relative biases, shared by the steps, instead of sinusoids added at each step (the
+original study's code never applied its position signal). Norms are RMSNorm.
 """
 
 import dataclasses
 
 import jax
-from flax import nnx
 
 from arch_zoo.architecture import Architecture
 from arch_zoo.config import ModelConfig

@@ -14,7 +14,9 @@ def normal(key: jax.Array, shape: tuple[int, ...], axes: tuple[str, ...], stddev
     return nnx.Param(stddev * jax.random.normal(key, shape, jnp.float32), axes=axes)
 
 
-def fan_in(key: jax.Array, shape: tuple[int, ...], axes: tuple[str, ...], batch_axis: tuple[int, ...] = ()) -> nnx.Param:
+def fan_in(
+    key: jax.Array, shape: tuple[int, ...], axes: tuple[str, ...], batch_axis: tuple[int, ...] = ()
+) -> nnx.Param:
     """A truncated normal parameter of variance 1 / fan-in, the fan-in being the second-last axis."""
     initializer = jax.nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal", batch_axis=batch_axis)
     return nnx.Param(initializer(key, shape, jnp.float32), axes=axes)

@@ -130,8 +130,11 @@ class Stack(nnx.Module):
         return x_BLD, ctx, (None if caches is None else new_caches), total
 
     def _scanned(self, x_BLD, ctx):
-        """Loops over groups of `period` blocks. Weights stay stored per layer and are stacked here, inside the forward
-        pass, so that neither training nor checkpoints depend on the flag."""
+        """Loops over groups of `period` blocks.
+
+        Weights stay stored per layer and are stacked here, inside the forward pass, so that neither training nor
+        checkpoints depend on the flag.
+        """
         period = self.period()
         depths = jnp.arange(len(self.schedule)).reshape(-1, period)
         shared = len(set(self.schedule)) == 1
@@ -148,4 +151,3 @@ class Stack(nnx.Module):
 
         x_BLD, auxes = jax.lax.scan(body, x_BLD, (stacked, depths))
         return x_BLD, ctx, None, jax.tree.map(lambda leaf: leaf.sum(axis=0), auxes)
-

@@ -1,0 +1,127 @@
+"""What is in the zoo (`python -m arch_zoo list`) and what a model costs (`python -m arch_zoo show NAME --size SIZE`)."""
+
+import argparse
+import dataclasses
+import json
+import sys
+from typing import Any, NoReturn
+
+import arch_zoo
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line instead of the usage and a line."""
+        self.exit(2, f"error: {message} (see `{self.prog} --help`)\n")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command and returns its exit code: 0, or 2 for what the user got wrong."""
+    parser = _Parser(prog="python -m arch_zoo", description=__doc__, allow_abbrev=False)
+    verbs = parser.add_subparsers(dest="verb", required=True, parser_class=_Parser)
+    defaults = argparse.ArgumentDefaultsHelpFormatter
+    formats = {"choices": ("table", "json"), "default": "table", "help": "for a person or for a program"}
+    verb = verbs.add_parser("list", formatter_class=defaults, help="every architecture, its options and its paper")
+    verb.add_argument("--format", **formats)
+    verb = verbs.add_parser("show", formatter_class=defaults, help="parameters, memory and FLOPs of one model by part")
+    verb.add_argument("architecture", help="a name from `list`")
+    verb.add_argument("--size", default="base", help="a size, with scaling operators if wanted: base-NL24-DM512")
+    verb.add_argument("--input-length", type=int, default=512, help="tokens of one input")
+    verb.add_argument("--target-length", type=int, default=114, help="tokens of one target")
+    verb.add_argument("--vocab-size", type=int, default=32128, help="tokens of the vocabulary")
+    verb.add_argument("--format", **formats)
+    options = parser.parse_args(arguments)
+    try:
+        if options.verb == "list":
+            _print_list(zoo(), options.format)
+        else:
+            _print_costs(costs(options), options.format)
+    except arch_zoo.ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def zoo() -> list[dict[str, Any]]:
+    """Name, title, options with their defaults, and paper of every architecture."""
+    classes = [arch_zoo.get(name) for name in arch_zoo.names()]
+    return [
+        {"name": cls.name, "title": cls.title, "options": dataclasses.asdict(cls()), "paper": cls.paper}
+        for cls in classes
+    ]
+
+
+def costs(options: argparse.Namespace) -> dict[str, Any]:
+    """Parameters and forward FLOPs of one sequence, in all and by part; no array is built."""
+    lengths = {"max_input_length": options.input_length, "max_target_length": options.target_length}
+    for name, value in lengths.items():
+        if value < 1:
+            raise arch_zoo.ConfigError(f"{name}={value}: must be at least 1")
+    cfg = arch_zoo.config(options.architecture, options.size, vocab_size=options.vocab_size, **lengths)
+    params = arch_zoo.count_params(cfg)
+    flops = arch_zoo.count_flops(cfg, options.input_length, options.target_length)
+    parts = sorted({*params.by_part, *flops.by_part})
+    return {
+        "config": cfg.to_dict(),
+        "input_length": options.input_length,
+        "target_length": options.target_length,
+        "parameters": {
+            "total": params.total,
+            "embedding": params.embedding,
+            "non_embedding": params.non_embedding,
+            "active": params.active,
+        },
+        "flops": {"forward": flops.forward, "train": flops.train},
+        "parts": {
+            part: {"parameters": params.by_part.get(part, 0), "flops": flops.by_part.get(part, 0)} for part in parts
+        },
+    }
+
+
+def _print_list(rows: list[dict[str, Any]], form: str) -> None:
+    if form == "json":
+        print(json.dumps(rows, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("architecture", "is", "options", "paper", box=None, pad_edge=False)
+    for row in rows:
+        options = ", ".join(f"{key}={value}" for key, value in row["options"].items())
+        table.add_row(row["name"], row["title"], options, row["paper"])
+    Console().print(table)
+
+
+def _print_costs(found: dict[str, Any], form: str) -> None:
+    if form == "json":
+        print(json.dumps(found, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    cfg, params, flops = found["config"], found["parameters"], found["flops"]
+    table = Table("part", box=None, pad_edge=False)
+    for column in ("parameters", "MB in float32", "forward GFLOPs", "share of FLOPs"):
+        table.add_column(column, justify="right")
+    rows = found["parts"] | {"total": {"parameters": params["total"], "flops": flops["forward"]}}
+    for part, row in rows.items():
+        share = row["flops"] / flops["forward"]
+        numbers = (f"{row['parameters']:,}", f"{row['parameters'] * 4e-6:,.1f}", f"{row['flops'] * 1e-9:,.2f}")
+        table.add_row(part, *numbers, f"{share:.1%}", style="bold" if part == "total" else None)
+    console = Console()
+    console.print(
+        f"{cfg['architecture']} {cfg['size']}: {cfg['num_encoder_layers']}+{cfg['num_decoder_layers']} layers, "
+        f"D {cfg['embed_dim']}, F {cfg['mlp_dim']}, {cfg['num_heads']} heads of {cfg['head_dim']}, "
+        f"vocabulary {cfg['vocab_size']:,}",
+        f"one sequence: {found['input_length']} input and {found['target_length']} target tokens",
+        sep="\n",
+    )
+    console.print(table)
+    console.print(
+        f"token tables {params['embedding']:,}, all else {params['non_embedding']:,}, "
+        f"active per token {params['active']:,}; one training step {flops['train'] * 1e-9:,.2f} GFLOPs",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
