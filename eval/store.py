@@ -1,0 +1,348 @@
+"""The store: a study's run records as one typed table, one row per finished run.
+
+Nothing is dropped silently: runs that failed or have not finished are listed beside the table, and whatever a reader
+must know before trusting it (mixed corpora, missing scores, torn files) is a warning in plain words.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from train import records
+from train.records import InputError
+
+TEXT_COLUMNS = ("run_id", "study", "architecture", "size", "protocol")
+COST_COLUMNS = (
+    "params_total",
+    "params_embedding",
+    "params_non_embedding",
+    "params_active",
+    "flops_forward",
+    "flops_train_total",
+    "tokens_seen",
+    "steps",
+    "steps_per_second",
+    "tokens_per_second",
+    "mfu",
+)
+UPSTREAM_COLUMNS = ("upstream_nll", "upstream_nll_stderr", "upstream_neg_log_ppl")
+GROUP_COLUMNS = ("downstream_glue", "downstream_super_glue", "downstream_squad", "downstream_mean")
+EVAL_COLUMNS = ("run_id", "stage", "task", "split", "metric", "step", "value", "n", "stderr")
+UNFINISHED_COLUMNS = ("run_id", "architecture", "size", "protocol", "seed", "state", "stage", "step", "error")
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A study as the analyses see it.
+
+    Attributes:
+      name: the study's name.
+      runs: one row per finished run: run_id, study, architecture, size, protocol (text); seed (integer); the parameter,
+        FLOP (per sequence), token and speed columns; upstream_nll and its standard error (nats per target token),
+        upstream_neg_log_ppl = -upstream_nll; downstream_<task> and the downstream averages (percent); corpus, device.
+      evals: the last evaluation of every (run_id, stage, task, split, metric), with step, value, n and stderr.
+      unfinished: runs that failed or are not done, with state, stage, step and error; none of them is in `runs`.
+      settings: what the runs were made with, as rows of (setting, value, runs).
+      provenance: one row per run of `runs`: configuration hash, corpus fingerprint, commit, versions, device.
+      warnings: what to know first, one sentence each.
+    """
+
+    name: str
+    runs: pd.DataFrame
+    evals: pd.DataFrame
+    unfinished: pd.DataFrame
+    settings: pd.DataFrame
+    provenance: pd.DataFrame
+    warnings: tuple[str, ...] = ()
+
+
+def run_columns(tasks: Iterable[str]) -> list[str]:
+    """The columns of `Study.runs` for these task names, in order."""
+    downstream = [f"downstream_{task}" for task in sorted(tasks) if f"downstream_{task}" not in GROUP_COLUMNS]
+    return [*TEXT_COLUMNS, "seed", *COST_COLUMNS, *UPSTREAM_COLUMNS, *downstream, *GROUP_COLUMNS, "corpus", "device"]
+
+
+def task_columns(table: pd.DataFrame) -> list[str]:
+    """The columns of single downstream tasks in a run table; `downstream_squad` is a task and its own average."""
+    averages = {"downstream_glue", "downstream_super_glue", "downstream_mean"}
+    columns = [c for c in table.columns if c.startswith("downstream_") and c not in averages]
+    return [c for c in columns if c != "downstream_squad" or table[c].notna().any()]
+
+
+def read_study(path: str | os.PathLike[str]) -> Study:
+    """Reads every run directory under `path` (at most two levels down).
+
+    Args:
+      path: a study's directory, as in runs/<study>.
+
+    Raises:
+      InputError: no runs, an unreadable record, a field of a wrong type, or one run_id in two directories.
+    """
+    directories = records.find_runs(path)
+    if not directories:
+        raise InputError(f"runs: {str(path)!r} holds no run (a run is a directory with a config.json)")
+    runs = [records.read_run(directory, allow_torn=True) for directory in directories]
+    identities = [_identity(run) for run in runs]
+    _refuse_duplicates(runs, identities)
+    done = [i for i, run in enumerate(runs) if run.status.get("state") == "done"]
+    evals = _evals([(identities[i]["run_id"], runs[i]) for i in done])
+    tasks = sorted(evals.loc[evals.stage == "finetune", "task"].unique())
+    rows = [identities[i] | _costs(runs[i]) | _origin(runs[i]) for i in done]
+    provenance = pd.DataFrame([_provenance(identities[i]["run_id"], runs[i]) for i in done])
+    table = _typed(_tell_corpora_apart(pd.DataFrame(rows), provenance), evals, tasks)
+    order = table.sort_values(["architecture", "params_total", "protocol", "seed", "run_id"]).index
+    names = sorted({identity["study"] for identity in identities})
+    unfinished = [_unfinished(identities[i], run) for i, run in enumerate(runs) if i not in set(done)]
+    study = Study(
+        name=", ".join(names),
+        runs=table.loc[order].reset_index(drop=True),
+        evals=evals,
+        unfinished=pd.DataFrame(unfinished, columns=list(UNFINISHED_COLUMNS)),
+        settings=_settings([runs[i] for i in done]),
+        provenance=provenance.loc[order].reset_index(drop=True) if len(provenance) else provenance,
+    )
+    return dataclasses.replace(study, warnings=(*_torn(runs), *check(study)))
+
+
+def _identity(run: records.Run) -> dict[str, Any]:
+    """The text columns and the seed; what is missing or of a wrong type is an error that names the file."""
+    config, path = run.config, run.path / "config.json"
+    defaults = {"study": run.path.parent.name, "protocol": "", "run_id": run.path.name}
+    row = {}
+    for key in TEXT_COLUMNS:
+        value = config.get(key, defaults.get(key))
+        if not isinstance(value, str):
+            raise InputError(f"{path}: {key} = {value!r} is not a text")
+        row[key] = value
+    seed = config.get("seed")
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise InputError(f"{path}: seed = {seed!r} is not an integer")
+    return row | {"seed": seed}
+
+
+def _refuse_duplicates(runs: list[records.Run], identities: list[dict[str, Any]]) -> None:
+    seen: dict[str, Path] = {}
+    for run, identity in zip(runs, identities, strict=True):
+        first = seen.setdefault(identity["run_id"], run.path)
+        if first != run.path:
+            raise InputError(f"{run.path / 'config.json'}: run_id {identity['run_id']!r} also stands in {first}")
+
+
+def _number(value: Any, path: Path, key: str) -> float:
+    if value is None:
+        return np.nan
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputError(f"{path}: {key} = {value!r} is not a number")
+    return float(value)
+
+
+def _costs(run: records.Run) -> dict[str, float]:
+    """Parameters and FLOPs from the accounting, steps and speeds from the pretraining rows (medians, not means)."""
+    accounting = run.config.get("accounting") or {}
+    if not isinstance(accounting, dict):
+        raise InputError(f"{run.path / 'config.json'}: accounting = {accounting!r} is not an object")
+    row = {key: _number(accounting.get(key), run.path / "config.json", f"accounting.{key}") for key in COST_COLUMNS[:6]}
+    metrics = [(i, m) for i, m in enumerate(run.metrics, start=1) if m["stage"] == "pretrain"]
+
+    def numbers(key: str) -> list[float]:
+        path = run.path / "metrics.jsonl"
+        values = [_number(m.get(key), path, f"row {i}: {key}") for i, m in metrics]
+        return [value for value in values if np.isfinite(value)]
+
+    for key in ("steps_per_second", "tokens_per_second", "mfu"):
+        row[key] = float(np.median(numbers(key))) if numbers(key) else np.nan
+    row["tokens_seen"] = max(numbers("tokens"), default=np.nan)
+    row["steps"] = max(numbers("step"), default=np.nan)
+    return row
+
+
+def _origin(run: records.Run) -> dict[str, str]:
+    data = run.config.get("data")
+    name = data.get("name") if isinstance(data, dict) else None
+    return {"corpus": str(name or "not recorded"), "device": _device(run.env)}
+
+
+def _tell_corpora_apart(rows: pd.DataFrame, provenance: pd.DataFrame) -> pd.DataFrame:
+    """One name for two fingerprints is two corpora: the fingerprint then becomes part of the name."""
+    if rows.empty:
+        return rows
+    fingerprint = provenance.corpus_fingerprint.str[:8]
+    ambiguous = fingerprint.groupby(rows.corpus).transform("nunique") > 1
+    return rows.assign(corpus=rows.corpus.where(~ambiguous, rows.corpus + "@" + fingerprint))
+
+
+def _device(env: dict[str, Any]) -> str:
+    devices = env.get("device") or env.get("devices") or "not recorded"
+    if isinstance(devices, list):
+        kinds = [str(d.get("kind", d)) if isinstance(d, dict) else str(d) for d in devices]
+        return ", ".join(f"{kinds.count(kind)} x {kind}" for kind in sorted(set(kinds)))
+    return str(devices)
+
+
+def _evals(runs: list[tuple[str, records.Run]]) -> pd.DataFrame:
+    """The last row of every measurement of every run."""
+    keys = ["run_id", "stage", "task", "split", "metric"]
+    rows = [{"run_id": run_id, **row} for run_id, run in runs for row in run.evals]
+    table = pd.DataFrame(rows, columns=list(EVAL_COLUMNS))
+    table = table.astype({key: "str" for key in keys} | {key: "float64" for key in ("value", "n", "stderr")})
+    table = table.sort_values("step", kind="stable").drop_duplicates(keys, keep="last")
+    return table.sort_values(keys, kind="stable").reset_index(drop=True)
+
+
+def _typed(table: pd.DataFrame, evals: pd.DataFrame, tasks: list[str]) -> pd.DataFrame:
+    """Adds the scores and gives every column its place and type."""
+    columns = run_columns(tasks)
+    if table.empty:
+        types = {c: "str" if c in (*TEXT_COLUMNS, "corpus", "device") else "float64" for c in columns}
+        return pd.DataFrame(columns=columns).astype(types | {"seed": "int64"})
+    upstream = evals[(evals.stage == "pretrain") & (evals.split == "validation") & (evals.metric == "nll")]
+    upstream = upstream.drop_duplicates("run_id", keep="last").set_index("run_id")
+    scores = evals[(evals.stage == "finetune") & (evals.metric == "score")]
+    scores = scores.drop_duplicates(["run_id", "task"], keep="last").pivot(
+        index="run_id", columns="task", values="value"
+    )
+    scores = scores.reindex(columns=tasks).add_prefix("downstream_").reindex(table.run_id)
+    table = table.assign(
+        upstream_nll=table.run_id.map(upstream.value),
+        upstream_nll_stderr=table.run_id.map(upstream.stderr),
+        **{str(column): scores[column].to_numpy() for column in scores},
+    )
+    return complete(table, tasks)
+
+
+def complete(table: pd.DataFrame, tasks: Iterable[str]) -> pd.DataFrame:
+    """Adds the derived columns (negative log-perplexity, downstream averages), orders and types all of them.
+
+    An average over tasks is NaN where one of its tasks is: a mean over fewer tasks is another quantity.
+
+    Args:
+      table: a run table with at least the text columns, the seed and downstream_<task> for every task.
+      tasks: task names.
+    """
+    tasks = sorted(tasks)
+    families = {
+        "downstream_glue": [t for t in tasks if t.startswith("glue_")],
+        "downstream_super_glue": [t for t in tasks if t.startswith("super_glue_")],
+        "downstream_squad": [t for t in tasks if t == "squad" or t.startswith("squad_")],
+        "downstream_mean": tasks,
+    }
+    table = table.copy()
+    for column, members in families.items():
+        # A table from elsewhere may bring an average of its own; it stands where there are no tasks to average.
+        if members:
+            table[column] = table[[f"downstream_{t}" for t in members]].astype(float).mean(axis=1, skipna=False)
+    table["upstream_neg_log_ppl"] = -table["upstream_nll"].astype(float) if "upstream_nll" in table else np.nan
+    table = table.reindex(columns=run_columns(tasks))
+    text = {c: "str" for c in (*TEXT_COLUMNS, "corpus", "device")}
+    numbers = {c: "float64" for c in table.columns if c not in text and c != "seed"}
+    return table.astype(text | numbers | {"seed": "int64"})
+
+
+def _unfinished(identity: dict[str, Any], run: records.Run) -> dict[str, Any]:
+    state = {key: run.status.get(key) for key in ("state", "stage", "step", "error")}
+    state = {key: "" if value is None else str(value) for key, value in state.items()}
+    return {key: value for key, value in (identity | state).items() if key in UNFINISHED_COLUMNS}
+
+
+def _provenance(run_id: str, run: records.Run) -> dict[str, str]:
+    data = run.config.get("data")
+    fingerprint = data.get("fingerprint") if isinstance(data, dict) else run.env.get("corpus_fingerprint")
+    versions = run.env.get("versions")
+    versions = versions if isinstance(versions, dict) else {}
+    return {
+        "run_id": run_id,
+        "config_hash": str(run.config.get("hash") or "not recorded"),
+        "corpus_fingerprint": str(fingerprint or "not recorded"),
+        "commit": str(run.env.get("commit") or run.env.get("git_commit") or "not recorded"),
+        "device": _device(run.env),
+        "versions": ", ".join(f"{name} {version}" for name, version in sorted(versions.items())) or "not recorded",
+    }
+
+
+def _settings(runs: list[records.Run]) -> pd.DataFrame:
+    """Pretraining, finetuning and data settings with every value that occurs and the number of runs that have it."""
+    counts: dict[str, dict[str, int]] = {}
+    for run in runs:
+        for part in ("pretrain", "finetune", "data"):
+            for key, value in _flat(part, run.config.get(part)):
+                values = counts.setdefault(key, {})
+                values[value] = values.get(value, 0) + 1
+    rows = [(key, value, n) for key, values in counts.items() for value, n in values.items()]
+    return pd.DataFrame(rows, columns=["setting", "value", "runs"])
+
+
+def _flat(prefix: str, value: Any) -> list[tuple[str, str]]:
+    if isinstance(value, dict):
+        return [pair for key, item in value.items() for pair in _flat(f"{prefix}.{key}", item)]
+    if isinstance(value, list):
+        return [(prefix, ", ".join(map(str, value)))]
+    return [] if value is None else [(prefix, str(value))]
+
+
+def _torn(runs: list[records.Run]) -> list[str]:
+    """Names the record files whose last line is cut off; that line was left out."""
+    files = [run.path / name for run in runs for name in ("metrics.jsonl", "evals.jsonl")]
+    torn = [file for file in files if file.exists() and not _ends_whole(file)]
+    return [f"{file.parent.name}/{file.name}: the last line is torn and was left out." for file in torn]
+
+
+def _ends_whole(file: Path) -> bool:
+    with open(file, "rb") as handle:
+        size = handle.seek(0, os.SEEK_END)
+        handle.seek(max(size - 1, 0))
+        return size == 0 or handle.read(1) == b"\n"
+
+
+def check(study: Study) -> list[str]:
+    """What a reader must know before trusting the table, most serious first."""
+    runs, warnings = study.runs, []
+    if runs.empty:
+        warnings.append(
+            f"No run of this study is finished ({len(study.unfinished)} are not): there is nothing to compare."
+        )
+    for column, what in (("corpus_fingerprint", "corpora"), ("device", "devices")):
+        if column in study.provenance:
+            groups = study.provenance.groupby(column).size()
+            if len(groups) > 1:
+                listed = "; ".join(f"{str(name)[:12]} ({n} runs)" for name, n in groups.items())
+                verdict = "their losses cannot be compared" if what == "corpora" else "their speeds cannot be compared"
+                warnings.append(f"The runs used {len(groups)} different {what}: {verdict}: {listed}.")
+    failed = study.unfinished[study.unfinished.state == "failed"] if len(study.unfinished) else study.unfinished
+    if len(failed):
+        warnings.append(
+            f"{len(failed)} of {len(runs) + len(study.unfinished)} runs failed and are in no table or figure."
+        )
+    if len(study.unfinished) > len(failed):
+        warnings.append(f"{len(study.unfinished) - len(failed)} runs are not finished and are in no table or figure.")
+    return warnings + _gaps(runs)
+
+
+def _gaps(runs: pd.DataFrame) -> list[str]:
+    """Warnings on missing scores and on costs that the axes need."""
+    warnings = []
+    for column, what in (
+        ("upstream_nll", "held-out loss"),
+        ("flops_forward", "FLOP count"),
+        ("params_total", "parameter count"),
+    ):
+        missing = runs.loc[~np.isfinite(runs[column]), "run_id"]
+        if len(missing):
+            warnings.append(f"{len(missing)} finished runs have no {what}: {_few(missing)}.")
+    for column in task_columns(runs):
+        missing = runs.loc[runs[column].isna(), "run_id"]
+        if len(missing):
+            task = column.removeprefix("downstream_")
+            warnings.append(f"{len(missing)} finished runs have no score on {task}, hence no mean: {_few(missing)}.")
+    if len(runs) and runs.groupby(["architecture", "size", "protocol"]).seed.nunique().max() == 1:
+        warnings.append("Every cell has one seed: differences between seeds are unknown and in no interval.")
+    return warnings
+
+
+def _few(names: Iterable[str], limit: int = 3) -> str:
+    names = list(names)
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

@@ -1,0 +1,93 @@
+"""Writes studies as the trainer would: run directories with simulated numbers, through `train.records` itself."""
+
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from train import records
+
+LADDER = ("nano", "micro", "milli", "tiny", "mini", "small", "base")
+ZOO = (
+    "albert", "dconv", "evolved", "funnel", "glu", "lconv",
+    "mixer", "mos", "performer", "switch", "transformer", "universal",
+)  # fmt: skip
+TASKS = ("python_acceptability", "python_entailment", "python_match", "python_package", "python_questions")
+PAPER_TASKS = (
+    *(f"glue_{t}" for t in ("cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte")),
+    *(f"super_glue_{t}" for t in ("boolq", "cb", "copa", "multirc", "record", "rte", "wic", "wsc")),
+    "squad",
+)
+
+
+def write_study(
+    root: Path, architectures=ZOO[:4], sizes=LADDER[:3], seeds=1, tasks=TASKS, protocols=("",), study="simulated"
+) -> Path:
+    """Writes one run directory per cell under root/study and returns that directory."""
+    for a, architecture in enumerate(architectures):
+        for s, size in enumerate(sizes):
+            for protocol in protocols:
+                for seed in range(seeds):
+                    rng = np.random.default_rng([a, s, seed, len(protocol)])
+                    write_run(root / study, architecture, a, size, s, protocol, seed, tasks, rng)
+    return root / study
+
+
+def write_run(study: Path, architecture: str, a: int, size: str, s: int, protocol: str, seed: int, tasks, rng) -> Path:
+    """One finished run; quality is linear in log FLOPs, with its own level and slope for each architecture."""
+    run_id = "-".join(filter(None, (architecture, size, protocol, f"s{seed}")))
+    path = study / run_id
+    path.mkdir(parents=True)
+    flops = 1e7 * 3.5**s * (1 + 0.08 * a)
+    decades = np.log10(flops / 1e7) * {"": 1.0, "depth": 1.1, "width": 0.9}.get(protocol, 1.0)
+    nll = 5.0 - 0.05 * a - (0.5 - 0.03 * a) * decades + 0.01 * rng.normal()
+    writer = records.RunWriter(path)
+    writer.config(_config(run_id, study.name, architecture, size, protocol, seed, flops), _env())
+    for step in (50, 100):
+        writer.metrics(
+            {"step": step, "stage": "pretrain", "loss": nll + 1 / step, "nll": nll, "learning_rate": 0.01,
+             "tokens": step * 4096, "tokens_per_second": 4e11 / flops, "steps_per_second": 1e8 / flops, "mfu": 0.1}
+        )  # fmt: skip
+    writer.evals(_evals(nll, decades, a, tasks, rng))
+    writer.status("done", stage="finetune", step=40)
+    return path
+
+
+def _config(run_id, study, architecture, size, protocol, seed, flops) -> dict:
+    return {
+        "run_id": run_id, "study": study, "architecture": architecture, "size": size, "protocol": protocol,
+        "seed": seed, "hash": zlib.crc32(run_id.encode()).to_bytes(4, "big").hex(),
+        "model": {"embed_dim": 32},
+        "pretrain": {"steps": 100, "batch_size": 32, "input_length": 128, "optimizer": {"name": "adafactor"}},
+        "finetune": {"steps": 40, "batch_size": 32},
+        "data": {"name": "python", "fingerprint": "0123456789abcdef"},
+        "accounting": {
+            "params_total": flops / 50, "params_embedding": 1e4, "params_non_embedding": flops / 50 - 1e4,
+            "params_active": flops / 50, "flops_forward": flops, "flops_train": 3 * flops,
+            "flops_by_part": {"encoder": 0.5 * flops, "decoder": 0.4 * flops, "head": 0.1 * flops},
+            "sequences_per_step": 32, "flops_train_total": 9600 * flops,
+        },
+    }  # fmt: skip
+
+
+def _env() -> dict:
+    return {"versions": {"jax": "0.10.2", "flax": "0.12.8"}, "device": "1 x cpu", "commit": "f5e5079"}
+
+
+def _evals(nll: float, decades: float, a: int, tasks, rng) -> list[dict]:
+    upstream = {"step": 100, "stage": "pretrain", "task": "corpus", "split": "validation"}
+    rows = [
+        {**upstream, "step": 50, "metric": "nll", "value": nll + 0.5, "n": 9000, "stderr": 0.02},
+        {**upstream, "metric": "nll", "value": nll, "n": 9000, "stderr": 0.02},
+        {**upstream, "metric": "unigram_nll", "value": 6.25, "n": 9000, "stderr": None},
+    ]
+    for t, task in enumerate(tasks):
+        chance = 30.0 + 2 * t
+        score = chance + 8 * (1 + decades) + a - t + rng.normal()
+        base = {"step": 40, "stage": "finetune", "task": task, "split": "validation", "n": 500}
+        rows += [
+            {**base, "metric": "accuracy", "value": score, "stderr": 2.2},
+            {**base, "metric": "score", "value": score, "stderr": 2.2},
+            {**base, "metric": "majority_class", "value": chance, "stderr": None},
+        ]
+    return rows
