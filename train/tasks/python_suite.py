@@ -1,0 +1,197 @@
+"""The offline downstream suite: five labelled tasks from the embedded Python text, one for each family of the study.
+
+    python_package     single-sentence classification: which package does this docstring belong to
+    python_signature   paraphrase, match: does this docstring describe this signature
+    python_follows     entailment-like: does sentence B follow sentence A, or is it the other way round
+    python_shuffled    acceptability: is this sentence intact or are its words shuffled
+    python_answer      extractive question answering: a question about a signature
+
+Examples of a split come from the modules of that split. A text that training saw is never a validation example, and the
+labels are balanced. Everything follows from the text: an example's coin is a hash of its own text.
+"""
+
+import ast
+import hashlib
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from train.data.python_text import TOP_LEVEL, Entry, PythonText
+
+Example = dict[str, Any]
+
+MAX_TRAIN, MAX_VALIDATION = 4000, 600
+_MAX_CHARACTERS = 220  # about 70 tokens at a vocabulary of 2,000 pieces
+_MIN_CHARACTERS = 30
+_NUM_PACKAGES = 8
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'`(])")
+
+
+def make(text: PythonText) -> dict[str, dict[str, list[Example]]]:
+    """Builds all examples.
+
+    Args:
+      text: the embedded corpus.
+
+    Returns:
+      For each task and split, examples in a random but fixed order: the features its preprocessor names, and "label" (a
+      word) or "answers" (a list).
+    """
+    suite = {}
+    for task, build in _BUILDERS.items():
+        train, validation = build(text.train.entries), build(text.validation.entries)
+        known = {_key(example) for example in train}
+        validation = [example for example in validation if _key(example) not in known]
+        if task == "python_package":
+            kept = _common_labels(train, validation)
+            train, validation = ([e for e in part if e["label"] in kept] for part in (train, validation))
+        suite[task] = {"train": _balance(train, MAX_TRAIN), "validation": _balance(validation, MAX_VALIDATION)}
+    return suite
+
+
+def _package(entries: Iterable[Entry]) -> list[Example]:
+    """Pieces of docstrings that do not name their own package."""
+    examples = []
+    for entry in entries:
+        for piece in _pieces(_flat(entry.docstring)):
+            if entry.package != TOP_LEVEL and entry.package not in piece.lower():
+                examples.append({"docstring": piece, "label": entry.package})
+    return _unique(examples)
+
+
+def _signature(entries: Iterable[Entry]) -> list[Example]:
+    """Functions with the first sentence of their docstring, or with another function's of the same package."""
+    functions = defaultdict(list)
+    for entry in entries:
+        sentence = _sentences(entry.docstring)[:1]
+        if entry.arguments is not None and sentence and len(entry.signature) <= _MAX_CHARACTERS // 2:
+            functions[entry.package].append((entry.signature, sentence[0]))
+    examples = []
+    for members in functions.values():
+        members = sorted(set(members), key=lambda pair: _hash(pair[1]))
+        for i, (signature, sentence) in enumerate(members):
+            other = members[(i + 1 + len(members) // 2) % len(members)]
+            match = _coin(signature + sentence) or other[1] == sentence
+            examples.append(
+                {
+                    "signature": signature,
+                    "docstring": sentence if match else other[1],
+                    "label": "match" if match else "other",
+                }
+            )
+    return _unique(examples)
+
+
+def _follows(entries: Iterable[Entry]) -> list[Example]:
+    """Neighbouring sentences of a docstring, in their order or swapped."""
+    examples = []
+    for entry in entries:
+        sentences = _sentences(entry.docstring)
+        for first, second in zip(sentences, sentences[1:], strict=False):
+            if len(first) + len(second) <= _MAX_CHARACTERS:
+                follows = _coin(first + second)
+                a, b = (first, second) if follows else (second, first)
+                examples.append({"sentence1": a, "sentence2": b, "label": "follows" if follows else "precedes"})
+    return _unique(examples)
+
+
+def _shuffled(entries: Iterable[Entry]) -> list[Example]:
+    """Sentences without capitals and final stop, which would tell; half of them with their words in another order."""
+    examples = []
+    for entry in entries:
+        for sentence in _sentences(entry.docstring):
+            words = sentence.lower().rstrip(".!?:").split()
+            if len(words) < 6:
+                continue
+            intact = _coin(sentence)
+            if not intact:
+                words = [word for _, word in sorted((_hash(f"{i} {sentence}"), word) for i, word in enumerate(words))]
+            examples.append({"sentence": " ".join(words), "label": "intact" if intact else "shuffled"})
+    return _unique(examples)
+
+
+def _answer(entries: Iterable[Entry]) -> list[Example]:
+    """Questions about functions whose answer is a piece of the signature."""
+    examples = []
+    for entry in entries:
+        arguments = entry.arguments
+        if arguments is None or len(entry.signature) > _MAX_CHARACTERS // 2:
+            continue
+        positional = [*arguments.posonlyargs, *arguments.args]
+        with_default = positional[len(positional) - len(arguments.defaults) :]
+        questions = [
+            (f"what is the default of {argument.arg}?", ast.unparse(value))
+            for argument, value in zip(with_default, arguments.defaults, strict=True)
+        ]
+        if len(positional) > 1:
+            questions += [
+                ("what is the first argument?", positional[0].arg),
+                ("what is the last argument?", positional[-1].arg),
+            ]
+        examples += [{"question": q, "context": entry.signature, "answers": [a]} for q, a in questions]
+    return _unique(examples)
+
+
+_BUILDERS: dict[str, Callable[[Iterable[Entry]], list[Example]]] = {
+    "python_package": _package,
+    "python_signature": _signature,
+    "python_follows": _follows,
+    "python_shuffled": _shuffled,
+    "python_answer": _answer,
+}
+
+
+def _flat(docstring: str) -> str:
+    return " ".join(docstring.split())
+
+
+def _sentences(docstring: str) -> list[str]:
+    """Sentences of the prose at a docstring's start, up to the first line that is no prose."""
+    prose = re.split(r"\n\s*(?:>>>|[-*+=:|#@]|\w+\(|\w+\s*[:=]\s)|::", docstring)[0]
+    paragraphs = (_flat(paragraph) for paragraph in prose.split("\n\n"))
+    found = [s for paragraph in paragraphs for s in _SENTENCE_END.split(paragraph)]
+    return [s for s in found if _MIN_CHARACTERS <= len(s) <= _MAX_CHARACTERS]
+
+
+def _pieces(flat: str) -> list[str]:
+    """Runs of whole words of at most _MAX_CHARACTERS."""
+    pieces = re.findall(rf"\S.{{0,{_MAX_CHARACTERS - 1}}}(?!\S)", flat)
+    return [piece for piece in pieces if len(piece) >= _MIN_CHARACTERS]
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
+
+
+def _coin(text: str) -> bool:
+    return _hash(text)[0] % 2 == 0
+
+
+def _key(example: Example) -> tuple[str, ...]:
+    """What must not be in both splits: the texts, whatever their order and label."""
+    return tuple(
+        sorted(" ".join(sorted(v.lower().split())) for k, v in example.items() if k not in ("label", "answers"))
+    )
+
+
+def _unique(examples: Iterable[Example]) -> list[Example]:
+    return list({_key(example): example for example in examples}.values())
+
+
+def _common_labels(train: list[Example], validation: list[Example]) -> set[str]:
+    """The labels with the most validation examples among those that training has at least as often."""
+    known, held_out = (Counter(e["label"] for e in part) for part in (train, validation))
+    ranked = sorted((count, label) for label, count in held_out.items() if known[label] >= count)
+    return {label for _, label in ranked[-_NUM_PACKAGES:]}
+
+
+def _balance(examples: list[Example], most: int) -> list[Example]:
+    """At most `most` examples in hashed order, the same number of each label (answers need no balance)."""
+    examples = sorted(examples, key=lambda example: _hash(repr(_key(example))))
+    groups = defaultdict(list)
+    for example in examples:
+        groups[example.get("label")].append(example)
+    each = min(min(map(len, groups.values()), default=0), most // max(1, len(groups)))
+    kept = [example for members in groups.values() for example in members[:each]]
+    return sorted(kept, key=lambda example: _hash(repr(_key(example))))
