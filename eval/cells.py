@@ -5,16 +5,30 @@ every fit runs on cell means and every bootstrap resamples the seeds inside the 
 """
 
 import dataclasses
+from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
-QUANTITIES = ("F", "P", "S", "U", "D")
-"""FLOPs, parameters, speed (steps per second), upstream quality, downstream quality."""
+from train.records import InputError
+
+QUANTITIES = {
+    "F": "flops",
+    "P": "params",
+    "S": "speed",
+    "U": "upstream",
+    "D": "downstream",
+}
+"""FLOPs, parameters, speed (steps per second), upstream quality, downstream quality: letter to the field of Axes."""
 
 LINKS = ("semilog", "loglog")
 """semilog: quality in its own unit, higher is better (upstream: negative log-perplexity in nats; downstream: percent).
 loglog: logarithm of the loss upstream (lower is better) and of the score downstream (higher is better).
 F, P and S are logarithms in both."""
+
+DEFAULT_PROTOCOLS = ("", "base", "default")
+_COSTS = ("F", "P", "S")
+_KEYS = ("run_id", "architecture", "size", "protocol", "seed")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,13 +51,39 @@ class Axes:
     downstream: str = "downstream_mean"
     log_base: float = 10.0
 
+    def __post_init__(self):
+        """Refuses a base without a logarithm."""
+        if not (self.log_base > 0 and self.log_base != 1 and np.isfinite(self.log_base)):
+            raise InputError(f"log_base is {self.log_base}; a positive number other than 1 is needed")
+
     def column(self, quantity: str) -> str:
         """The column behind one of QUANTITIES."""
-        raise NotImplementedError
+        if quantity not in QUANTITIES:
+            raise InputError(f"quantity {quantity!r} is unknown; known: {', '.join(QUANTITIES)}")
+        return getattr(self, QUANTITIES[quantity])
 
     def label(self, quantity: str, link: str = "semilog") -> str:
         """How a quantity is printed on an axis, e.g. `log10 flops_forward` or `-upstream_nll (nats)`."""
-        raise NotImplementedError
+        column = self.column(quantity)
+        if quantity in _COSTS or link == "loglog":
+            base = "ln" if np.isclose(self.log_base, np.e) else f"log{self.log_base:g}"
+            return f"{base} {column}"
+        return f"-{column} (nats)" if quantity == "U" else f"{column} (percent)"
+
+    def log(self, values: np.ndarray) -> np.ndarray:
+        """Logarithm in `log_base`; NaN where there is none."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(values > 0, np.log(values), np.nan) / np.log(self.log_base)
+
+    def budget(self, position: np.ndarray | float) -> np.ndarray:
+        """From a position on a logarithmic axis back to the unit of its column; the far ends are 0 and inf."""
+        with np.errstate(over="ignore", under="ignore"):
+            return np.power(self.log_base, np.asarray(position, float))
+
+
+def higher_is_better(quantity: str, link: str = "semilog") -> bool:
+    """Whether more is better once `quantity` is read with `link`: only the log of the loss is better when lower."""
+    return not (quantity == "U" and link == "loglog")
 
 
 def check(table: pd.DataFrame, quantities: str, axes: Axes = Axes()) -> None:
@@ -54,7 +94,54 @@ def check(table: pd.DataFrame, quantities: str, axes: Axes = Axes()) -> None:
         FLOP count, parameter count or speed is not positive, a loss is negative, a score is above 100, or any is infinite;
         the runs come from more than one corpus. NaN is allowed: the analyses count and report it.
     """
-    raise NotImplementedError
+    for column in ("architecture", "size", *(axes.column(q) for q in quantities)):
+        if column not in table.columns:
+            raise InputError(f"column {column!r} is missing; columns: {', '.join(map(str, table.columns))}")
+    if table.empty:
+        raise InputError("the table has no runs")
+    for column in ("architecture", "size"):
+        _refuse(table, table[column].isna().to_numpy(), f"{column} is empty")
+    for quantity in quantities:
+        _check_values(table, quantity, axes.column(quantity))
+    _check_unique(table)
+    for column in ("corpus", "tokenizer"):
+        found = table[column].dropna().value_counts() if column in table.columns else ()
+        if len(found) > 1:
+            counts = ", ".join(f"{name} ({n} runs)" for name, n in found.items())
+            raise InputError(f"{column}: losses of different {column} values cannot be compared: {counts}; keep one")
+
+
+def _check_values(table: pd.DataFrame, quantity: str, column: str) -> None:
+    if not pd.api.types.is_numeric_dtype(table[column]) or pd.api.types.is_bool_dtype(table[column]):
+        raise InputError(f"column {column!r} holds {table[column].dtype} values; numbers are needed")
+    values = _floats(table[column])
+    _refuse(table, np.isinf(values), f"{column} is infinite")
+    if quantity in _COSTS:
+        _refuse(table, values <= 0, f"{column} is not positive")
+    elif quantity == "U":
+        _refuse(table, values < 0, f"{column} is negative; a loss in nats is needed, not a negative log-perplexity")
+    else:
+        _refuse(table, np.abs(values) > 100, f"{column} is outside -100 to 100; a score in percent is needed")
+
+
+def _check_unique(table: pd.DataFrame) -> None:
+    if "run_id" in table.columns:
+        keys = ["study", "run_id"] if "study" in table.columns else ["run_id"]
+        _refuse(table, (table.duplicated(keys) & table["run_id"].notna()).to_numpy(), "this run id is there twice")
+    if "seed" in table.columns:
+        keys = [k for k in ("architecture", "size", "protocol", "seed") if k in table.columns]
+        twice = (table.duplicated(keys) & table["seed"].notna()).to_numpy()
+        _refuse(table, twice, "another run has the same architecture, size, protocol and seed")
+
+
+def _refuse(table: pd.DataFrame, bad: np.ndarray, what: str) -> None:
+    """Raises for the first bad row, naming it; rows are counted from 1, without the header."""
+    if not bad.any():
+        return
+    row = int(np.argmax(bad))
+    known = ", ".join(f"{k} {table[k].iloc[row]}" for k in _KEYS if k in table.columns)
+    more = f" (and {bad.sum() - 1} more)" if bad.sum() > 1 else ""
+    raise InputError(" ".join(f"row {row + 1}{more}: {what} ({known})".split()))
 
 
 def main_protocol(table: pd.DataFrame, protocol: str | None = None) -> pd.DataFrame:
@@ -67,4 +154,90 @@ def main_protocol(table: pd.DataFrame, protocol: str | None = None) -> pd.DataFr
     Raises:
       InputError: `protocol` is not in the table, or it is `None` and there are several with no default among them.
     """
-    raise NotImplementedError
+    if "protocol" not in table.columns:
+        if protocol:
+            raise InputError(f"protocol {protocol!r} was asked for, but the table has no column 'protocol'")
+        return table
+    names = table["protocol"].fillna("").astype(str)
+    known = sorted(names.unique())
+    if protocol is None and len(known) > 1:
+        plain = [name for name in DEFAULT_PROTOCOLS if name in known]
+        if not plain:
+            raise InputError(f"several protocols ({', '.join(known)}) and none is the plain one; choose one")
+        protocol = plain[0]
+    if protocol is not None and protocol not in known:
+        raise InputError(f"protocol {protocol!r} is not in the table; known: {', '.join(map(repr, known))}")
+    return table if len(known) <= 1 else table[names == protocol]
+
+
+def read(table: pd.DataFrame, quantity: str, link: str, axes: Axes) -> np.ndarray:
+    """One quantity of every run as it is analysed (logarithm or quality); NaN where missing or without a logarithm."""
+    values = _floats(table[axes.column(quantity)])
+    if quantity in _COSTS or link == "loglog":
+        return axes.log(values)
+    return -values if quantity == "U" else values
+
+
+@dataclasses.dataclass(frozen=True)
+class Cells:
+    """Cell means of two quantities, groups numbered from 0, each group's cells together and in order of x.
+
+    Attributes:
+      groups: one tuple of key values per group (G of them).
+      group: group of each cell, [C].
+      size: size label of each cell, [C].
+      x, y: means over the seeds of a cell, [C].
+      seeds: runs in a cell, [C].
+      within: sums of squares and products around the cell means: xx, xy, yy, [C, 3].
+      missing: runs of a group without x or y, [G].
+      no_log: runs of a group that are missing because a value has no logarithm, [G].
+    """
+
+    groups: list[tuple]
+    group: np.ndarray
+    size: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    seeds: np.ndarray
+    within: np.ndarray
+    missing: np.ndarray
+    no_log: np.ndarray
+
+
+def cell_means(
+    table: pd.DataFrame, x: str, y: str, link: str, axes: Axes, by: Sequence[str] = ("architecture",)
+) -> Cells:
+    """Averages the seeds of every cell; groups are sorted by their key, a group without any complete run is kept, empty."""
+    if link not in LINKS:
+        raise InputError(f"link {link!r} is unknown; known: {', '.join(LINKS)}")
+    keys = [table[k].fillna("").astype(str).to_numpy(str) for k in by]
+    groups, group = _number(keys)
+    xs, ys = read(table, x, link, axes), read(table, y, link, axes)
+    whole = np.isfinite(xs) & np.isfinite(ys)
+    present = table[axes.column(x)].notna().to_numpy() & table[axes.column(y)].notna().to_numpy()
+    count = lambda mask: np.bincount(group[mask], minlength=len(groups))  # noqa: E731
+    sizes = table["size"].astype(str).to_numpy(str)
+    _, cell = _number([group[whole], sizes[whole]])
+    n = np.bincount(cell)
+    first = np.unique(cell, return_index=True)[1]
+    mean_x, mean_y = (np.bincount(cell, v[whole]) / n for v in (xs, ys))
+    dx, dy = xs[whole] - mean_x[cell], ys[whole] - mean_y[cell]
+    within = np.stack([np.bincount(cell, p, len(n)) for p in (dx * dx, dx * dy, dy * dy)], axis=1)
+    group_of, size_of = group[whole][first], sizes[whole][first]
+    order = np.lexsort((mean_x, group_of))
+    return Cells(
+        groups, group_of[order], size_of[order], mean_x[order], mean_y[order], n[order], within[order],
+        count(~whole), count(~whole & present),
+    )  # fmt: skip
+
+
+def _number(keys: Sequence[np.ndarray]) -> tuple[list[tuple], np.ndarray]:
+    """Distinct rows of several key columns, sorted, and the number of each row among them."""
+    codes = [np.unique(k, return_inverse=True) for k in keys]
+    table = np.stack([inverse for _, inverse in codes], axis=1)
+    rows, number = np.unique(table, axis=0, return_inverse=True)
+    return [tuple(codes[i][0][v].item() for i, v in enumerate(row)) for row in rows], number.ravel()
+
+
+def _floats(column: pd.Series) -> np.ndarray:
+    return column.to_numpy(dtype=float, na_value=np.nan)

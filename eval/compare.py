@@ -1,31 +1,83 @@
-"""Between architectures: are slopes equal, which differ from the reference, by how much, and what does that cost in FLOPs?
+"""Between architectures: which slopes differ from the reference, by how much, and what does that cost in FLOPs?
 
-All of it reads off one fit, a line per architecture through its size means (`eval.lines`).
+All of it reads off one fit, a line per architecture through its size means (`eval.lines`); tests over all architectures at
+once are in `eval.ancova`.
 """
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import pandas as pd
+from scipy import stats
 
-from eval.cells import Axes
+from eval.ancova import equal_slopes, largest_t
+from eval.cells import Axes, cell_means, check, higher_is_better, main_protocol
+from eval.lines import Estimate, Lines, fieller, fit, holm
+from train.records import InputError
+
+__all__ = ["REFERENCE", "contrasts", "equal_slopes", "equivalence", "level_difference", "multiplier"]
 
 REFERENCE = "transformer"
+POSITIONS = ("low", "middle", "high")
 
 
-def equal_slopes(
-    table: pd.DataFrame, *, x: str = "F", y: str = "U", link: str = "semilog", axes: Axes = Axes(),
-    protocol: str | None = None, permutations: int = 2000, seed: int = 0,
-) -> pd.DataFrame:  # fmt: skip
-    """Nested F tests (analysis of covariance on size means, one residual variance for all architectures).
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Lines of all architectures, and which of them is the reference."""
 
-    Returns:
-      Three rows, test = `slopes` (one common slope against one each), `levels` (one common line against parallel lines) and
-      `lines` (one common line against one line each), with columns
-        test, hypothesis (in words), alpha, link, x_axis, y_axis, architectures (how many), n (size means), f, df_num, df_den,
-        p, p_permutation (residuals of the smaller model permuted between architectures within a size, Freedman and Lane),
-        common_slope (of the parallel fit), note.
+    lines: Lines
+    names: list[str]
+    reference: int
+    x: str
+    y: str
+    link: str
+    axes: Axes
+
+    @property
+    def others(self) -> list[int]:
+        """Every architecture but the reference."""
+        return [i for i in range(len(self.names)) if i != self.reference]
+
+    @property
+    def sign(self) -> float:
+        """1 where more y is better, else -1."""
+        return 1.0 if higher_is_better(self.y, self.link) else -1.0
+
+    def frame(self, rows: list[dict]) -> pd.DataFrame:
+        """Rows with the columns that every comparison has in front; `i` is the architecture's number."""
+        front = {
+            "reference": self.names[self.reference], "alpha": f"{self.x},{self.y}", "link": self.link,
+            "x_axis": self.axes.label(self.x, self.link), "y_axis": self.axes.label(self.y, self.link),
+            "higher_is_better": self.sign > 0,
+        }  # fmt: skip
+        return pd.DataFrame([{"architecture": self.names[row.pop("i")], **front, **row} for row in rows])
+
+    def note(self, *groups: int) -> str:
+        """What the lines of these architectures lack."""
+        return "; ".join(f"{self.names[g]}: {self.lines.notes[g]}" for g in groups if self.lines.notes[g])
+
+    def method(self, *groups: int) -> str:
+        """How the error of a comparison of these architectures was made."""
+        methods = list(dict.fromkeys(self.lines.method[g] for g in groups))
+        return "none" if "none" in methods else " and ".join(methods)
+
+
+def compare(
+    table: pd.DataFrame, x: str, y: str, link: str, axes: Axes, reference: str, protocol: str | None,
+    errors: str, variance: str,
+) -> Comparison:  # fmt: skip
+    """Checks the table and fits the lines.
+
+    Raises:
+      InputError: see `eval.cells.check`; or the reference is not in the table.
     """
-    raise NotImplementedError
+    check(table, x + y, axes)
+    cells = cell_means(main_protocol(table, protocol), x, y, link, axes)
+    names = [group[0] for group in cells.groups]
+    if reference not in names:
+        raise InputError(f"reference {reference!r} is not among the architectures: {', '.join(names)}")
+    return Comparison(fit(cells, errors, variance), names, names.index(reference), x, y, link, axes)
 
 
 def contrasts(
@@ -44,10 +96,29 @@ def contrasts(
       One row per architecture but the reference, sorted by name, with columns
         architecture, reference, alpha, link, x_axis, y_axis, higher_is_better, n_sizes, n_sizes_reference, slope,
         slope_reference, difference, se, df, ci_low, ci_high (each at `level`, not corrected), p, p_holm,
-        p_permutation (largest |t| over all architectures under permutation within sizes: corrected already),
+        p_permutation (largest |t| over all architectures under permutation within sizes: corrected already; it takes the
+        residuals of all architectures for exchangeable),
         verdict (`scales better`, `scales worse`, `not told apart`, `not tested`; by p_holm), method, note.
     """
-    raise NotImplementedError
+    c = compare(table, x, y, link, axes, reference, protocol, errors, variance)
+    slopes, r = c.lines.coefficients[:, 1], c.reference
+    weights = np.array([c.lines.slope_weights(i) - c.lines.slope_weights(r) for i in c.others])
+    difference = _combine(c.lines, weights)
+    low, high = difference.interval(level)
+    corrected = holm(difference.p)
+    permuted = largest_t(c.lines, r, permutations, seed)
+    rows = [
+        {
+            "i": i, "n_sizes": c.lines.n[i], "n_sizes_reference": c.lines.n[r], "slope": slopes[i],
+            "slope_reference": slopes[r], "difference": difference.value[k], "se": difference.se[k],
+            "df": difference.df[k], "ci_low": low[k], "ci_high": high[k], "p": difference.p[k], "p_holm": corrected[k],
+            "p_permutation": permuted[i],
+            "verdict": _verdict(c.sign * difference.value[k], corrected[k], level, "scales better", "scales worse"),
+            "method": c.method(i, r), "note": c.note(i, r),
+        }
+        for k, i in enumerate(c.others)
+    ]  # fmt: skip
+    return c.frame(rows)
 
 
 def equivalence(
@@ -62,11 +133,32 @@ def equivalence(
 
     Returns:
       One row per architecture but the reference, with columns
-        architecture, reference, alpha, link, margin, slope, slope_reference, ratio, ratio_low, ratio_high (Fielller's
-        interval at 2 * level - 1, the one that matches the test), p (the larger of the two), p_holm, equivalent (bool),
-        method, note.
+        architecture, reference, alpha, link, x_axis, y_axis, higher_is_better, margin, slope, slope_reference, ratio,
+        ratio_low, ratio_high (Fieller's interval at 2 * level - 1, the one that matches the test), interval (`bounded`,
+        `outside`, `unbounded`, `none`), p (the larger of the two), p_holm, equivalent (bool), method, note.
     """
-    raise NotImplementedError
+    if not 0 < margin < 1:
+        raise InputError(f"margin is {margin}; a fraction of the reference's slope between 0 and 1 is needed")
+    c = compare(table, x, y, link, axes, reference, protocol, errors, variance)
+    slopes, base = c.lines.coefficients[:, 1], c.lines.slope_weights(c.reference)
+    direction = np.sign(slopes[c.reference])
+    rows = []
+    for i in c.others:
+        own = c.lines.slope_weights(i)
+        below_top = c.lines.combine(direction * (own - (1 + margin) * base))
+        above_bottom = c.lines.combine(direction * ((1 - margin) * base - own))
+        low, high, kind = fieller(c.lines, own, base, 2 * level - 1)
+        rows.append({
+            "i": i, "margin": margin, "slope": slopes[i], "slope_reference": slopes[c.reference],
+            "ratio": slopes[i] / slopes[c.reference], "ratio_low": low, "ratio_high": high, "interval": kind,
+            "p": float(np.maximum(below_top.p_negative, above_bottom.p_negative)), "p_holm": np.nan,
+            "equivalent": False, "method": c.method(i, c.reference), "note": c.note(i, c.reference),
+        })  # fmt: skip
+    frame = c.frame(rows)
+    if rows:
+        frame["p_holm"] = holm(frame["p"])
+        frame["equivalent"] = frame["p_holm"] < 1 - level
+    return frame
 
 
 def level_difference(
@@ -81,12 +173,32 @@ def level_difference(
 
     Returns:
       Rows by architecture and budget, with columns
-        architecture, reference, alpha, link, y_axis, higher_is_better, position (`low`, `middle`, `high` or `given`),
-        budget (in the unit of x), inside (bool: both architectures cover the budget), difference, se, df, ci_low, ci_high,
-        p, p_holm (over the architectures at one position), verdict (`better`, `worse`, `not told apart`, `not tested`),
-        method, note.
+        architecture, reference, alpha, link, x_axis, y_axis, higher_is_better, position (`low`, `middle`, `high` or
+        `given`), budget (in the unit of x), inside (bool: both architectures cover the budget), difference, se, df, ci_low,
+        ci_high, p, p_holm (over the architectures at one position), verdict (`better`, `worse`, `not told apart`,
+        `not tested`), method, note.
     """
-    raise NotImplementedError
+    c = compare(table, x, y, link, axes, reference, protocol, errors, variance)
+    points = list(_budgets(c, at))
+    weights = [c.lines.value_weights(i, v) - c.lines.value_weights(c.reference, v) for i, _, v, _ in points]
+    difference = _combine(c.lines, np.array(weights))
+    low, high = difference.interval(level)
+    rows = []
+    for k, (i, position, value, inside) in enumerate(points):
+        rows.append({
+            "i": i, "position": position, "budget": float(axes.budget(value)) if x != "U" else value, "inside": inside,
+            "difference": difference.value[k], "se": difference.se[k], "df": difference.df[k], "ci_low": low[k],
+            "ci_high": high[k], "p": difference.p[k], "p_holm": np.nan, "verdict": "", "method": c.method(i, c.reference),
+            "note": "; ".join(filter(None, (c.note(i, c.reference), _support_note(value, inside)))),
+        })  # fmt: skip
+    frame = c.frame(rows)
+    if rows:
+        frame["p_holm"] = frame.groupby(["position", "budget"] if at is not None else "position")["p"].transform(holm)
+        frame["verdict"] = [
+            _verdict(c.sign * d, p, level, "better", "worse")
+            for d, p in zip(frame["difference"], frame["p_holm"], strict=True)
+        ]
+    return frame
 
 
 def multiplier(
@@ -100,8 +212,70 @@ def multiplier(
 
     Returns:
       Rows by architecture and budget, with columns
-        architecture, reference, alpha, link, position, budget (the reference's), inside (bool: the budget the architecture
-        then needs is within its own range), multiplier (2.0: twice the FLOPs), ci_low, ci_high (0 and inf where unbounded),
-        interval (`bounded`, `unbounded`, `none`), method, note.
+        architecture, reference, alpha, link, x_axis, y_axis, higher_is_better, position, budget (the reference's), inside
+        (bool: the budget the architecture then needs is within its own range), multiplier (2.0: twice the FLOPs), ci_low,
+        ci_high (0 and inf where unbounded), interval (`bounded`, `unbounded`, `none`), method, note.
     """
-    raise NotImplementedError
+    c = compare(table, x, y, link, axes, reference, protocol, errors, variance)
+    rows = []
+    for i, position, value, inside in _budgets(c, at):
+        shortfall = c.lines.value_weights(c.reference, value) - c.lines.value_weights(i, value)
+        slope = c.lines.slope_weights(i)
+        words = [c.note(i, c.reference), _support_note(value, inside)]
+        low, high, kind = fieller(c.lines, shortfall, slope, level) if np.isfinite(value) else (np.nan, np.nan, "none")
+        if kind == "outside":
+            low, high, kind = -np.inf, np.inf, "unbounded"
+        extra = c.lines.combine(shortfall).value / c.lines.combine(slope).value if np.isfinite(value) else np.nan
+        if c.sign * c.lines.coefficients[i, 1] <= 0:
+            extra, low, high, kind = np.nan, np.nan, np.nan, "none"
+            words.append("its quality does not rise with the budget: no multiplier")
+        rows.append({
+            "i": i, "position": position, "budget": float(axes.budget(value)),
+            "inside": bool(c.lines.low[i] <= value + extra <= c.lines.high[i]), "multiplier": float(axes.budget(extra)),
+            "ci_low": float(axes.budget(low)), "ci_high": float(axes.budget(high)), "interval": kind,
+            "method": c.method(i, c.reference), "note": "; ".join(filter(None, words)),
+        })  # fmt: skip
+    return c.frame(rows)
+
+
+def _budgets(c: Comparison, at: Sequence[float] | None) -> Iterator[tuple[int, str, float, bool]]:
+    """(architecture, position, place on the axis, both cover it); one row with NaN where nothing is common."""
+    given = None if at is None else c.axes.log(np.asarray(at, float)) if c.x != "U" else np.asarray(at, float)
+    for i in c.others:
+        low = max(c.lines.low[i], c.lines.low[c.reference])
+        high = min(c.lines.high[i], c.lines.high[c.reference])
+        if given is not None:
+            yield from ((i, "given", float(v), bool(low <= v <= high)) for v in given)
+        elif low > high:
+            yield from ((i, position, np.nan, False) for position in POSITIONS)
+        else:
+            places = (low, (low + high) / 2, high)
+            yield from ((i, position, v, True) for position, v in zip(POSITIONS, places, strict=True))
+
+
+def _support_note(value: float, inside: bool) -> str:
+    if inside:
+        return ""
+    return "extrapolated: not both cover this budget" if np.isfinite(value) else "no range that both cover"
+
+
+def _combine(lines: Lines, weights: np.ndarray) -> Estimate:
+    """`lines.combine`, for a stack that may be empty or hold NaN places."""
+    if not len(weights):
+        return Estimate(*(np.empty(0),) * 3)
+    lost = np.isnan(weights).any((1, 2))
+    found = lines.combine(np.nan_to_num(weights))
+    return Estimate(*(np.where(lost, np.nan, v) for v in (found.value, found.se, found.df)))
+
+
+def _verdict(advantage: float, p: float, level: float, better: str, worse: str) -> str:
+    if np.isnan(p):
+        return "not tested"
+    if p >= 1 - level:
+        return "not told apart"
+    return better if advantage > 0 else worse
+
+
+def one_sided(estimate: Estimate, sign: float) -> np.ndarray:
+    """P against sign * value <= 0."""
+    return stats.t.sf(sign * estimate.value / estimate.se, estimate.df)

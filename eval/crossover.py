@@ -1,9 +1,14 @@
 """Where two architectures' lines cross, and how little is known about it."""
 
+import itertools
+
+import numpy as np
 import pandas as pd
 
-from eval.cells import Axes
+from eval.cells import Axes, cell_means, check, higher_is_better, main_protocol
 from eval.compare import REFERENCE
+from eval.lines import Lines, fieller, fit
+from train.records import InputError
 
 
 def crossovers(
@@ -22,10 +27,89 @@ def crossovers(
         architecture_a, architecture_b, alpha, link, x_axis, y_axis,
         crossing (in the unit of x, e.g. FLOPs), ci_low, ci_high (0 and inf where that side is open),
         interval (`bounded`; `outside`: everything but the stretch from ci_low to ci_high; `unbounded`: every budget is
-        compatible, the slopes cannot be told apart; `none`: too few sizes),
+        compatible; `none`: too few sizes; where the slopes cannot be told apart it is one of the last three),
         p_slopes (the slopes are equal), better_below, better_above (architecture names, by the lines),
         range_low, range_high (the budgets that both cover), position (`inside`, `extrapolated below`, `extrapolated above`,
         `none`), bootstrap_low, bootstrap_high (percentiles), probability_inside (share of samples that cross inside the
         common range), method, note.
     """
-    raise NotImplementedError
+    check(table, x + y, axes)
+    cells = cell_means(main_protocol(table, protocol), x, y, link, axes)
+    names = [group[0] for group in cells.groups]
+    if reference is not None and reference not in names:
+        raise InputError(f"reference {reference!r} is not among the architectures: {', '.join(names)}")
+    lines = fit(cells, errors, variance)
+    pairs = itertools.combinations(range(len(names)), 2)
+    if reference is not None:
+        r = names.index(reference)
+        pairs = ((i, r) for i in range(len(names)) if i != r)
+    samples = _resampled(lines, draws, seed)
+    front = {"alpha": f"{x},{y}", "link": link, "x_axis": axes.label(x, link), "y_axis": axes.label(y, link)}
+    sign = 1.0 if higher_is_better(y, link) else -1.0
+    rows = []
+    for a, b in pairs:
+        row = _crossing(lines, a, b, samples, level, axes)
+        ahead = sign * row.pop("slope_difference") > 0  # a is better above the crossing
+        if np.isfinite(row["crossing"]):
+            row["better_below"], row["better_above"] = (names[b], names[a]) if ahead else (names[a], names[b])
+        row["note"] = "; ".join([*(f"{names[g]}: {lines.notes[g]}" for g in (a, b) if lines.notes[g]), *row["note"]])
+        rows.append({"architecture_a": names[a], "architecture_b": names[b], **front, **row})
+    return pd.DataFrame(rows)
+
+
+def _crossing(lines: Lines, a: int, b: int, samples: np.ndarray, level: float, axes: Axes) -> dict:
+    """One row of the table, in the unit of x; `note` is a list."""
+    slope = lines.slope_weights(a) - lines.slope_weights(b)
+    start = lines.value_weights(a, 0.0) - lines.value_weights(b, 0.0)
+    difference, origin = lines.combine(slope), lines.combine(-start)
+    at = float(origin.value / difference.value) if difference.value else np.nan
+    low, high, kind = fieller(lines, -start, slope, level)
+    range_low, range_high = max(lines.low[a], lines.low[b]), min(lines.high[a], lines.high[b])
+    note = []
+    if range_low > range_high:
+        range_low = range_high = np.nan
+        note.append("no range that both cover")
+    if kind in ("outside", "unbounded"):
+        note.append("the slopes cannot be told apart: the crossing may be anywhere" if kind == "unbounded" else
+                    "the slopes cannot be told apart: the crossing may be anywhere but between ci_low and ci_high")
+    position = "none"
+    if np.isfinite(at):
+        position = "extrapolated below" if at < range_low else "extrapolated above" if at > range_high else "inside"
+    boot = _bootstrap(samples, a, b, level, range_low, range_high)
+    budget = lambda v: float(axes.budget(v))  # noqa: E731
+    return {
+        "crossing": budget(at), "ci_low": budget(low), "ci_high": budget(high), "interval": kind,
+        "p_slopes": float(difference.p), "better_below": "", "better_above": "", "range_low": budget(range_low),
+        "range_high": budget(range_high), "position": position, "bootstrap_low": budget(boot[0]),
+        "bootstrap_high": budget(boot[1]), "probability_inside": boot[2],
+        "method": "none" if kind == "none" else "Fieller, " + lines.method[a], "note": note,
+        "slope_difference": float(difference.value),
+    }  # fmt: skip
+
+
+def _resampled(lines: Lines, draws: int, seed: int) -> np.ndarray:
+    """Coefficients of refits to resampled residuals, [draws, G, 2]; NaN for lines with fewer than three sizes."""
+    rng = np.random.default_rng(seed)
+    cells, result = lines.cells, np.full((draws, len(lines.n), 2), np.nan)
+    for g in np.flatnonzero(np.isfinite(lines.coefficients[:, 1]) & (lines.n > 2)):
+        here = cells.group == g
+        x, n = cells.x[here], int(lines.n[g])
+        intercept, slope = lines.coefficients[g]
+        residual = (cells.y[here] - intercept - slope * x) * np.sqrt(n / (n - 2))
+        drawn = residual[rng.integers(n, size=(draws, n))]
+        dx = x - x.mean()
+        extra = drawn @ dx / (dx @ dx)
+        result[:, g, 1] = slope + extra
+        result[:, g, 0] = intercept + drawn.mean(1) - extra * x.mean()
+    return result
+
+
+def _bootstrap(samples: np.ndarray, a: int, b: int, level: float, low: float, high: float) -> tuple[float, float, float]:
+    """Percentiles of the resampled crossings and the share of them inside the common range."""
+    difference = samples[:, a] - samples[:, b]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        crossing = -difference[:, 0] / difference[:, 1]
+    if not np.isfinite(crossing).all():
+        return np.nan, np.nan, np.nan
+    ends = np.quantile(crossing, ((1 - level) / 2, (1 + level) / 2))
+    return float(ends[0]), float(ends[1]), float(((crossing >= low) & (crossing <= high)).mean())

@@ -3,7 +3,10 @@
 import dataclasses
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
+
+ORIGIN = 9.0  # log10 of the FLOPs at which a Line states its levels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Line:
 
     upstream: float = -3.5
     upstream_slope: float = 0.54
-    downstream: float = 60.0
+    downstream: float = 50.0
     downstream_slope: float = 6.0
     flops: float = 1.0
     speed: float = 1.0
@@ -58,4 +61,23 @@ def study(
       params_non_embedding, params_active, flops_forward, steps_per_second, upstream_nll, upstream_neg_log_ppl,
       downstream_mean, corpus.
     """
-    raise NotImplementedError
+    rng = np.random.default_rng(seed)
+    a, k, s = (v.ravel() for v in np.indices((len(lines), sizes, seeds)))
+    truth = {f.name: np.array([getattr(line, f.name) for line in lines.values()])[a] for f in dataclasses.fields(Line)}
+    log_flops = ORIGIN + step * k + np.log10(truth["flops"])
+    quality = {}
+    for name in ("upstream", "downstream"):
+        misfit = rng.normal(size=(len(lines), sizes))[a, k] * getattr(noise, f"{name}_size")
+        spread = rng.normal(size=len(a)) * getattr(noise, f"{name}_seed")
+        line = truth[name] + truth[f"{name}_slope"] * (log_flops - ORIGIN)
+        quality[name] = line + truth["noise"] * (misfit + spread)
+    names, params = np.array(list(lines))[a], 10.0 ** (6 + 0.5 * step * k)
+    suffix = f"-{protocol}" if protocol else ""
+    return pd.DataFrame({
+        "run_id": [f"{n}-size{i}{suffix}-s{j}" for n, i, j in zip(names, k, s, strict=True)],
+        "study": "simulated", "architecture": names, "size": [f"size{i}" for i in k], "protocol": protocol, "seed": s,
+        "params_total": params * 1.5, "params_non_embedding": params, "params_active": params,
+        "flops_forward": 10.0**log_flops, "steps_per_second": truth["speed"] * 10.0 ** (10 - log_flops),
+        "upstream_nll": -quality["upstream"], "upstream_neg_log_ppl": quality["upstream"],
+        "downstream_mean": quality["downstream"], "corpus": "simulated",
+    })  # fmt: skip
