@@ -1,0 +1,64 @@
+"""A golden: what an independent implementation computed, under the names of the zoo's parameters. numpy only.
+
+A golden of a whole model holds a batch, the logits, and the gradients of the mean loss of the weighted target tokens. One
+of a single layer (`layer` is its path in the model) holds the layer's inputs and a `cotangent`, its outputs, and the
+gradients of sum(output * cotangent); among them that of the input `x`.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FOLDER = Path(__file__).parent / "goldens"
+_GROUPS = ("inputs", "weights", "outputs", "gradients")
+
+
+@dataclasses.dataclass(frozen=True)
+class Golden:
+    """One case.
+
+    Attributes:
+      oracle: whose code it was, with versions.
+      model: `name`, `size` and the overrides of the zoo's configuration.
+      inputs: a batch in seqio's names, or a layer's inputs.
+      weights: every parameter, by its path in the zoo joined with dots, in the zoo's layout.
+      outputs: what was computed.
+      gradients: one for every parameter.
+      layer: the path of the layer that this golden is of, or None for a whole model.
+    """
+
+    oracle: str
+    model: dict[str, Any]
+    inputs: dict[str, np.ndarray]
+    weights: dict[str, np.ndarray]
+    outputs: dict[str, np.ndarray]
+    gradients: dict[str, np.ndarray]
+    layer: str | None = None
+
+    def save(self, name: str) -> None:
+        """Writes `goldens/<name>.npz`; floats as float32."""
+        about = json.dumps({"oracle": self.oracle, "model": self.model, "layer": self.layer})
+        arrays: dict[str, np.ndarray] = {"about": np.array(about)}
+        for group in _GROUPS:
+            for key, array in getattr(self, group).items():
+                kind = np.float32 if array.dtype.kind == "f" else np.int32
+                arrays[f"{group}/{key}"] = np.asarray(array, kind)
+        missing = set(self.weights) - set(self.gradients)
+        if missing or not all(np.isfinite(array).all() for key, array in arrays.items() if key != "about"):
+            raise ValueError(f"{name}: not finite, or no gradient for {sorted(missing)}")
+        np.savez_compressed(FOLDER / f"{name}.npz", **arrays)
+        print(f"{name}: {len(self.weights)} parameters, {(FOLDER / f'{name}.npz').stat().st_size / 1024:.0f} kB")
+
+
+def load(path: Path) -> Golden:
+    """Reads one golden."""
+    with np.load(path, allow_pickle=False) as file:
+        groups: dict[str, dict[str, np.ndarray]] = {group: {} for group in _GROUPS}
+        for key in file.files:
+            if key != "about":
+                group, name = key.split("/", 1)
+                groups[group][name] = file[key]
+        return Golden(**json.loads(str(file["about"])), **groups)

@@ -1,0 +1,179 @@
+"""Hugging Face's T5 as the skeleton of the oracles in PyTorch, and the zoo's names for its parameters.
+
+Where an architecture replaces a layer, its script puts another author's layer in the place of T5's.
+"""
+
+import dataclasses
+
+import numpy as np
+import torch
+import transformers
+from torch import nn
+from transformers import T5Config, T5ForConditionalGeneration
+
+from tests.parity import batches
+from tests.parity.golden import Golden
+
+VERSIONS = f"transformers {transformers.__version__}, torch {torch.__version__.split('+')[0]}"
+# Odd on purpose: no two dimensions are equal, so that a wrong transposition cannot pass.
+DIMENSIONS = {
+    "num_encoder_layers": 2,
+    "num_decoder_layers": 3,
+    "embed_dim": 12,
+    "mlp_dim": 20,
+    "num_heads": 3,
+    "head_dim": 6,
+    "vocab_size": 29,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Weight:
+    """A parameter of the oracle and how its axes are permuted into the zoo's layout."""
+
+    tensor: nn.Parameter
+    axes: tuple[int, ...] | None = None
+
+    def numpy(self, gradient: bool = False) -> np.ndarray:
+        """The value, or the gradient, in the zoo's layout."""
+        tensor = self.tensor.grad if gradient else self.tensor.detach()
+        array = tensor.numpy()
+        return array if self.axes is None else array.transpose(self.axes)
+
+
+def build(dimensions: dict, feed_forward: str = "relu") -> T5ForConditionalGeneration:
+    """T5 with tied logits, eager attention and no dropout; its decoder starts from 0."""
+    config = T5Config(
+        vocab_size=dimensions["vocab_size"],
+        d_model=dimensions["embed_dim"],
+        d_kv=dimensions["head_dim"],
+        d_ff=dimensions["mlp_dim"],
+        num_heads=dimensions["num_heads"],
+        num_layers=dimensions["num_encoder_layers"],
+        num_decoder_layers=dimensions["num_decoder_layers"],
+        feed_forward_proj=feed_forward,
+        dropout_rate=0.0,
+        decoder_start_token_id=0,
+        attn_implementation="eager",
+        use_cache=False,
+    )
+    return T5ForConditionalGeneration(config).eval()
+
+
+def randomise(model: nn.Module, seed: int = 0) -> None:
+    """Draws every parameter so that each matters: matrices by their fan-in, norms and biases away from 1 and 0."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "shared" in name or "relative_attention_bias" in name or "signal" in name:
+                spread, centre = 1.0, 0.0
+            elif parameter.ndim == 1:
+                spread, centre = 0.3, float("norm" in name and name.endswith("weight"))
+            else:
+                spread, centre = parameter.shape[-1] ** -0.5, 0.0
+            parameter.copy_(centre + spread * torch.randn(parameter.shape, generator=generator))
+
+
+def linear(layer: nn.Linear, path: str, bias: str | None = None) -> dict[str, Weight]:
+    """The kernel of a linear layer, [in, out] in the zoo, and its bias."""
+    weights = {path: Weight(layer.weight, (1, 0))}
+    return weights if bias is None else weights | {bias: Weight(layer.bias)}
+
+
+def attention(layer: nn.Module, path: str) -> dict[str, Weight]:
+    """The four projections."""
+    names = {"query": layer.q, "key": layer.k, "value": layer.v, "out": layer.o}
+    return {f"{path}.{name}": Weight(part.weight, (1, 0)) for name, part in names.items()}
+
+
+def feed_forward(layer: nn.Module, path: str) -> dict[str, Weight]:
+    """wi or wi_0 and wi_1, and wo."""
+    return {f"{path}.{name}": Weight(part.weight, (1, 0)) for name, part in layer.named_children() if "w" in name}
+
+
+def residuals(block: nn.Module, path: str, self_mixer=attention, feed_forward=feed_forward) -> dict[str, Weight]:
+    """A block's layers with their norms."""
+    *mixers, last = block.layer
+    parts = [("self_attention", mixers[0], self_mixer(mixers[0].SelfAttention, f"{path}.self_attention.layer"))]
+    if len(mixers) == 2:
+        parts.append(("cross_attention", mixers[1], attention(mixers[1].EncDecAttention, f"{path}.cross_attention.layer")))
+    parts.append(("feed_forward", last, feed_forward(last.DenseReluDense, f"{path}.feed_forward.layer")))
+    weights = {}
+    for name, layer, own in parts:
+        weights |= own | {f"{path}.{name}.norm.scale": Weight(layer.layer_norm.weight)}
+    return weights
+
+
+def parameters(model: T5ForConditionalGeneration, self_mixer=attention, feed_forward=feed_forward) -> dict[str, Weight]:
+    """Every parameter of T5 by the zoo's path. Blocks that are one object are one block in the zoo."""
+    weights = {"embedding.table": Weight(model.shared.weight)}
+    for side, stack in (("encoder", model.encoder), ("decoder", model.decoder)):
+        blocks = list(dict.fromkeys(getattr(block, "block", block) for block in stack.block))
+        for index, block in enumerate(blocks):
+            weights |= residuals(block, f"{side}.blocks.{index}", self_mixer, feed_forward)
+        weights[f"{side}.norm.scale"] = Weight(stack.final_layer_norm.weight)
+        bias = getattr(blocks[0].layer[0].SelfAttention, "relative_attention_bias", None)
+        if bias is not None:
+            weights[f"{side}.positions.table"] = Weight(bias.weight)
+    return weights
+
+
+def additive(allowed: np.ndarray) -> torch.Tensor:
+    """An additive mask [B, 1, T, S] from a boolean one [B, T, S]."""
+    return torch.where(torch.tensor(allowed), 0.0, -1e10)[:, None]
+
+
+def masks(batch: dict[str, np.ndarray]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The additive masks of the encoder, the decoder and the cross-attention."""
+    source, target = batches.segments(batch, "encoder"), batches.segments(batch, "decoder")
+    causal = np.tril(target[:, :, None] == target[:, None, :])
+    crossed = target[:, :, None] == source[:, None, :]
+    return additive(source[:, :, None] == source[:, None, :]), additive(causal), additive(crossed)
+
+
+def decode(model: T5ForConditionalGeneration, batch: dict[str, np.ndarray]) -> torch.Tensor:
+    """The decoder's output [B, T, D]; logits are `head(model, ...)` of it."""
+    encoder_mask, decoder_mask, cross_mask = masks(batch)
+    memory = model.encoder(input_ids=torch.tensor(batch["encoder_input_tokens"]), attention_mask=encoder_mask)
+    return model.decoder(
+        input_ids=torch.tensor(batch["decoder_input_tokens"]),
+        attention_mask=decoder_mask,
+        encoder_hidden_states=memory.last_hidden_state,
+        encoder_attention_mask=cross_mask,
+    ).last_hidden_state
+
+
+def logits(model: T5ForConditionalGeneration, batch: dict[str, np.ndarray]) -> torch.Tensor:
+    """Tied logits [B, T, V]."""
+    return decode(model, batch) * model.config.d_model**-0.5 @ model.shared.weight.T
+
+
+def loss(log_probabilities: torch.Tensor, batch: dict[str, np.ndarray]) -> torch.Tensor:
+    """The mean negative log-likelihood of the weighted targets."""
+    targets = torch.tensor(batch["decoder_target_tokens"], dtype=torch.long)
+    weights = torch.tensor(batch["decoder_loss_weights"], dtype=torch.float32)
+    nll = -log_probabilities.gather(-1, targets[..., None])[..., 0]
+    return (nll * weights).sum() / weights.sum()
+
+
+def golden(oracle: str, model: dict, batch: dict, weights: dict[str, Weight], scores: torch.Tensor, extra=None) -> Golden:
+    """Backpropagates the loss of `scores` [B, T, V] (logits or log-probabilities), plus `extra`, and takes the results."""
+    for weight in weights.values():
+        weight.tensor.grad = None
+    total = loss(torch.log_softmax(scores, dim=-1), batch)
+    (total if extra is None else total + extra).backward()
+    return Golden(
+        oracle=oracle,
+        model=model,
+        inputs=batch,
+        weights={path: weight.numpy() for path, weight in weights.items()},
+        outputs={"logits": scores.detach().numpy(), "loss": total.detach().numpy()},
+        gradients={path: weight.numpy(gradient=True) for path, weight in weights.items()},
+    )
+
+
+def check_complete(model: nn.Module, weights: dict[str, Weight]) -> None:
+    """Raises AssertionError if a parameter of the oracle has no name in the zoo."""
+    named = {id(weight.tensor) for weight in weights.values()}
+    missing = [name for name, parameter in model.named_parameters() if id(parameter) not in named]
+    assert not missing, missing

@@ -1,0 +1,86 @@
+"""Every architecture computes what somebody else's code computes: outputs, and the gradient of every parameter."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import arch_zoo
+from arch_zoo.layers.context import Context
+from tests import tolerances
+from tests.parity import golden
+
+GOLDENS = sorted(golden.FOLDER.glob("*.npz"))
+
+
+def build(case: golden.Golden):
+    """The zoo's model, or the one layer of it that the golden is of, in parts: `merge(values)` gives it its weights."""
+    module = arch_zoo.build(arch_zoo.config(**case.model), jax.random.key(0))
+    for name in case.layer.split(".") if case.layer else ():
+        module = module[int(name)] if name.isdigit() else getattr(module, name)
+    graphdef, params, constants = nnx.split(module, nnx.Param, ...)
+    variables = {".".join(map(str, path)): (path, variable) for path, variable in nnx.to_flat_state(params)}
+    # Strict: every parameter is set, and no weight is left over.
+    assert {name: variable.shape for name, (_, variable) in variables.items()} == {
+        name: weight.shape for name, weight in case.weights.items()
+    }
+
+    def merge(values):
+        flat = [(path, variable.replace(values[name])) for name, (path, variable) in variables.items()]
+        return nnx.merge(graphdef, nnx.from_flat_state(flat), constants)
+
+    return merge
+
+
+def run_model(merge, values, inputs):
+    """The mean loss of the weighted targets, and the outputs that goldens of models hold."""
+    batch = {name: jnp.asarray(array) for name, array in inputs.items()}
+    weights = batch["decoder_loss_weights"]
+    model = merge(values)
+    out = model.token_nll(batch)
+    loss = (out.nll * weights).sum() / weights.sum()
+    extra = sum(out.aux.values(), jnp.zeros(()))
+    logits = model(batch).logits
+    return loss + extra, {"logits": logits, "loss": loss, **out.aux}
+
+
+def run_layer(merge, values, inputs):
+    """sum(output * cotangent) plus the auxiliary losses, and the layer's outputs."""
+    inputs = {name: jnp.asarray(array) for name, array in inputs.items()}
+    ctx = Context(inputs["segment_ids"], inputs["positions"], causal=bool(inputs["causal"]))
+    y, _, aux = merge(values)(values["x"], ctx)
+    return (y * inputs["cotangent"]).sum() + sum(aux.losses.values(), jnp.zeros(())), {"y": y, **aux.losses}
+
+
+def assert_close(actual, expected, tolerance, what):
+    assert actual.shape == expected.shape, what
+    error = np.abs(np.asarray(actual, np.float64) - expected).max()
+    largest = np.abs(expected).max()
+    assert error <= tolerance * largest, f"{what}: off by {error:.2e}, the largest entry is {largest:.2e}"
+
+
+@pytest.mark.parametrize("path", GOLDENS, ids=lambda path: path.stem)
+def test_outputs_and_gradients_equal_the_oracle(path):
+    case = golden.load(path)
+    merge = build(case)
+    values = {name: jnp.asarray(weight) for name, weight in case.weights.items()}
+    run = run_model
+    if case.layer is not None:
+        run = run_layer
+        values["x"] = jnp.asarray(case.inputs["x"])
+    with jax.default_matmul_precision("highest"):
+        gradient = jax.jit(jax.grad(lambda values: run(merge, values, case.inputs), has_aux=True))
+        gradients, outputs = gradient(values)
+    # Logits at padding mean nothing and differ between implementations.
+    real = (case.inputs["decoder_loss_weights"] > 0)[..., None] if case.layer is None else 1
+    for name, expected in case.outputs.items():
+        mask = real if name == "logits" else 1
+        assert_close(outputs[name] * mask, expected * mask, tolerances.PARITY, name)
+    assert gradients.keys() == case.gradients.keys()
+    for name, expected in case.gradients.items():
+        assert_close(gradients[name], expected, tolerances.PARITY_GRADIENT, f"gradient of {name}")
+
+
+def test_every_architecture_has_a_golden():
+    assert {golden.load(path).model["name"] for path in GOLDENS} == set(arch_zoo.names())
