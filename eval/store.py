@@ -50,6 +50,7 @@ class Study:
       settings: what the runs were made with, as rows of (setting, value, runs).
       provenance: one row per run of `runs`: configuration hash, corpus fingerprint, commit, versions, device.
       warnings: what to know first, one sentence each.
+      flops_by_part: forward FLOPs of one sequence as rows of (run_id, part, flops).
     """
 
     name: str
@@ -59,6 +60,9 @@ class Study:
     settings: pd.DataFrame
     provenance: pd.DataFrame
     warnings: tuple[str, ...] = ()
+    flops_by_part: pd.DataFrame = dataclasses.field(
+        default_factory=lambda: pd.DataFrame(columns=["run_id", "part", "flops"])
+    )
 
 
 def run_columns(tasks: Iterable[str]) -> list[str]:
@@ -105,6 +109,7 @@ def read_study(path: str | os.PathLike[str]) -> Study:
         unfinished=pd.DataFrame(unfinished, columns=list(UNFINISHED_COLUMNS)),
         settings=_settings([runs[i] for i in done]),
         provenance=provenance.loc[order].reset_index(drop=True) if len(provenance) else provenance,
+        flops_by_part=_parts([(identities[i]["run_id"], runs[i]) for i in done]),
     )
     return dataclasses.replace(study, warnings=(*_torn(runs), *check(study)))
 
@@ -161,6 +166,15 @@ def _costs(run: records.Run) -> dict[str, float]:
     return row
 
 
+def _parts(runs: list[tuple[str, records.Run]]) -> pd.DataFrame:
+    rows = [
+        (run_id, part, _number(flops, run.path / "config.json", f"accounting.flops_by_part.{part}"))
+        for run_id, run in runs
+        for part, flops in ((run.config.get("accounting") or {}).get("flops_by_part") or {}).items()
+    ]
+    return pd.DataFrame(rows, columns=["run_id", "part", "flops"])
+
+
 def _origin(run: records.Run) -> dict[str, str]:
     data = run.config.get("data")
     name = data.get("name") if isinstance(data, dict) else None
@@ -177,11 +191,8 @@ def _tell_corpora_apart(rows: pd.DataFrame, provenance: pd.DataFrame) -> pd.Data
 
 
 def _device(env: dict[str, Any]) -> str:
-    devices = env.get("device") or env.get("devices") or "not recorded"
-    if isinstance(devices, list):
-        kinds = [str(d.get("kind", d)) if isinstance(d, dict) else str(d) for d in devices]
-        return ", ".join(f"{kinds.count(kind)} x {kind}" for kind in sorted(set(kinds)))
-    return str(devices)
+    kind, count = env.get("device") or "not recorded", env.get("devices")
+    return f"{count} x {kind}" if isinstance(count, int) else str(kind)
 
 
 def _evals(runs: list[tuple[str, records.Run]]) -> pd.DataFrame:
@@ -251,14 +262,14 @@ def _unfinished(identity: dict[str, Any], run: records.Run) -> dict[str, Any]:
 
 def _provenance(run_id: str, run: records.Run) -> dict[str, str]:
     data = run.config.get("data")
-    fingerprint = data.get("fingerprint") if isinstance(data, dict) else run.env.get("corpus_fingerprint")
+    fingerprint = data.get("fingerprint") if isinstance(data, dict) else run.env.get("fingerprint")
     versions = run.env.get("versions")
     versions = versions if isinstance(versions, dict) else {}
     return {
         "run_id": run_id,
         "config_hash": str(run.config.get("hash") or "not recorded"),
         "corpus_fingerprint": str(fingerprint or "not recorded"),
-        "commit": str(run.env.get("commit") or run.env.get("git_commit") or "not recorded"),
+        "commit": str(run.env.get("git_commit") or "not recorded"),
         "device": _device(run.env),
         "versions": ", ".join(f"{name} {version}" for name, version in sorted(versions.items())) or "not recorded",
     }

@@ -71,7 +71,7 @@ def _config(run_id, study, architecture, size, protocol, seed, flops) -> dict:
 
 
 def _env() -> dict:
-    return {"versions": {"jax": "0.10.2", "flax": "0.12.8"}, "device": "1 x cpu", "commit": "f5e5079"}
+    return {"versions": {"jax": "0.10.2", "flax": "0.12.8"}, "device": "cpu", "devices": 1, "git_commit": "f5e5079"}
 
 
 def _evals(nll: float, decades: float, a: int, tasks, rng) -> list[dict]:

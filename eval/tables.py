@@ -1,0 +1,255 @@
+"""The study's two tables: table 1, what every cell cost and reached; table 2, the slopes."""
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from eval.grid import Cell, Column, Grid, Row, fixed, interval, number, probability, scaled
+from eval.store import GROUP_COLUMNS, Study, task_columns
+
+CELL = ["architecture", "size", "protocol"]
+_COSTS = ["params_total", "params_active", "flops_forward", "steps_per_second"]
+
+
+def size_order(table: pd.DataFrame) -> list[str]:
+    """Sizes from the cheapest to the dearest, by the median FLOPs of their runs (parameters where unknown)."""
+    cost = table.flops_forward.fillna(table.params_total)
+    return list(cost.groupby(table["size"]).median().sort_values(kind="stable").index.astype(str))
+
+
+def quality_columns(table: pd.DataFrame) -> list[str]:
+    """The upstream loss, every downstream task, then those averages that are not a task themselves."""
+    tasks = task_columns(table)
+    averages = [c for c in GROUP_COLUMNS if c not in tasks and table[c].notna().any()]
+    return ["upstream_nll", *tasks, *averages]
+
+
+def cells(study: Study) -> pd.DataFrame:
+    """Table 1 as numbers: one row per cell, averaged over its seeds.
+
+    Returns:
+      Columns architecture, size, protocol, n_seeds, the costs (params_total, params_active, flops_forward,
+      steps_per_second), and for upstream_nll (nats per token) and every downstream column (percent) its mean,
+      `<column>_se` (standard error over seeds, NaN with one seed) and `<column>_se_eval` (the evaluation's own standard
+      error over held-out examples, root mean square over the seeds). Ordered by size, then by architecture.
+    """
+    runs = study.runs
+    grouped = runs.groupby(CELL, sort=False)
+    table = grouped[_COSTS].mean().assign(n_seeds=grouped.size())
+    errors = _evaluation_errors(study)
+    for column in quality_columns(runs):
+        n = grouped[column].count()
+        table[column] = grouped[column].mean()
+        table[f"{column}_se"] = (grouped[column].std(ddof=1) / np.sqrt(n)).where(n > 1)
+        squares = errors.get(column, pd.Series(np.nan, index=runs.index)) ** 2
+        table[f"{column}_se_eval"] = np.sqrt(squares.groupby([runs[key] for key in CELL], sort=False).mean())
+    table = table.reset_index()
+    place = {size: i for i, size in enumerate(size_order(runs))}
+    order = table.assign(place=table["size"].map(place)).sort_values(["protocol", "place", "architecture"]).index
+    first = [*CELL, "n_seeds"]
+    return table.loc[order, first + [c for c in table if c not in first]].reset_index(drop=True)
+
+
+def _evaluation_errors(study: Study) -> pd.DataFrame:
+    """Per run, the standard error of each quality that comes from the finite number of held-out examples."""
+    runs, evals = study.runs, study.evals
+    errors = pd.DataFrame({"upstream_nll": runs.upstream_nll_stderr})
+    scores = evals[(evals.stage == "finetune") & (evals.metric == "score")]
+    tasks = [c.removeprefix("downstream_") for c in task_columns(runs)]
+    for task in tasks:
+        one = scores[scores.task == task].drop_duplicates("run_id", keep="last").set_index("run_id").stderr
+        errors[f"downstream_{task}"] = runs.run_id.map(one).astype(float)
+    families = {"downstream_glue": "glue_", "downstream_super_glue": "super_glue_", "downstream_mean": ""}
+    for column, prefix in families.items():
+        members = [f"downstream_{task}" for task in tasks if task.startswith(prefix)]
+        if members:  # tasks are different examples: their errors are independent
+            errors[column] = np.sqrt((errors[members] ** 2).sum(axis=1, skipna=False)) / len(members)
+    return errors
+
+
+def baselines(study: Study) -> dict[str, float]:
+    """What costs nothing to reach: the unigram entropy of the held-out text, the majority class of each task.
+
+    Returns:
+      Quality column to baseline, for those that the runs recorded; the average over tasks where all of them did.
+    """
+    evals = study.evals
+    values = {}
+    unigram = evals.loc[evals.metric == "unigram_nll", "value"].dropna()
+    if len(unigram):
+        values["upstream_nll"] = float(unigram.median())
+    majority = evals[evals.metric == "majority_class"].dropna(subset="value").groupby("task").value.median()
+    tasks = [c.removeprefix("downstream_") for c in task_columns(study.runs)]
+    values |= {f"downstream_{task}": float(majority[task]) for task in tasks if task in majority}
+    families = {"downstream_glue": "glue_", "downstream_super_glue": "super_glue_", "downstream_mean": ""}
+    for column, prefix in families.items():
+        members = [f"downstream_{task}" for task in tasks if task.startswith(prefix)]
+        if members and all(member in values for member in members):
+            values[column] = float(np.mean([values[member] for member in members]))
+    return values
+
+
+def label(column: str) -> str:
+    """How a column is headed."""
+    names = {
+        "params_total": "Params",
+        "params_active": "Active",
+        "flops_forward": "FLOPs",
+        "steps_per_second": "Steps/s",
+        "upstream_nll": "Loss \N{DOWNWARDS ARROW}",
+        "downstream_mean": "Mean \N{UPWARDS ARROW}",
+        "downstream_glue": "GLUE",
+        "downstream_super_glue": "SuperGLUE",
+        "downstream_squad": "SQuAD",
+    }
+    task = column.removeprefix("downstream_").removeprefix("python_")
+    task = task.replace("super_glue_", "SG ").replace("glue_", "").replace("_", " ")
+    return names.get(column, task)
+
+
+def table1(study: Study) -> Grid:
+    """Table 1 as it is shown: best of each size in bold, baselines first."""
+    table, base = cells(study), baselines(study)
+    qualities = quality_columns(study.runs)
+    several = table.protocol.nunique() > 1
+    names = ["size", "architecture"] + (["protocol"] if several else [])
+    costs = [c for c in _COSTS if table[c].notna().any()]
+    if "params_active" in costs and np.allclose(table.params_active, table.params_total, equal_nan=True):
+        costs.remove("params_active")
+    columns = [Column(name.capitalize(), numeric=False) for name in names] + [Column("Seeds")]
+    columns += [Column(label(c), title=c) for c in (*costs, *qualities)]
+    mixed = table.n_seeds.min() == 1 and table.n_seeds.max() > 1
+    rows = [_baseline_row(base, names, costs, qualities)] if base else []
+    for key, group in table.groupby(["protocol", "size"], sort=False):
+        best = {c: _best(group[c], c) for c in ("steps_per_second", *qualities)}
+        for index, record in zip(group.index, group.to_dict("records"), strict=True):
+            line = [Cell(str(record[name]), value=str(record[name])) for name in names]
+            line.append(Cell(str(record["n_seeds"]), value=record["n_seeds"]))
+            line += [_cost(record[c], c, index == best.get(c)) for c in costs]
+            line += [_quality(record, c, index == best[c], mixed) for c in qualities]
+            rows.append(Row(tuple(line), record["architecture"], "/".join(map(str, key))))
+    title = "Table 1. Cost and quality of every architecture at every size"
+    return Grid("table1", title, tuple(columns), tuple(rows), tuple(_notes(table, base, mixed)), fixed=len(names) + 1)
+
+
+def _best(values: pd.Series, column: str) -> object:
+    """The index of the best of at least two."""
+    values = values.dropna()
+    if len(values) < 2:
+        return None
+    return values.idxmin() if column == "upstream_nll" else values.idxmax()
+
+
+def _cost(value: float, column: str, bold: bool) -> Cell:
+    return Cell(number(value) if column == "steps_per_second" else scaled(value), value=value, bold=bold)
+
+
+def _quality(record: dict, column: str, bold: bool, mixed: bool) -> Cell:
+    decimals = 3 if column == "upstream_nll" else 1
+    se = record[f"{column}_se"]
+    own = math.isnan(se)
+    se = record[f"{column}_se_eval"] if own else se
+    detail = "" if math.isnan(se) else f"\N{PLUS-MINUS SIGN}{fixed(se, decimals)}"
+    detail += "\N{DEGREE SIGN}" if detail and own and mixed else ""
+    return Cell(fixed(record[column], decimals), detail, record[column], bold)
+
+
+def _baseline_row(base: dict[str, float], names: list[str], costs: list[str], qualities: list[str]) -> Row:
+    blank = [Cell("", value="") for _ in (*names[2:], "seeds", *costs)]
+    scores = [Cell(fixed(base[c], 3 if c == "upstream_nll" else 1), value=base[c]) if c in base else Cell(
+        "\N{EN DASH}", value=math.nan) for c in qualities]  # fmt: skip
+    return Row((Cell("baseline"), Cell("unigram, majority"), *blank, *scores), "", "baseline")
+
+
+def _notes(table: pd.DataFrame, base: dict[str, float], mixed: bool) -> list[str]:
+    notes = [
+        "Loss: held-out pretraining loss in nats per target token, lower is better. Downstream: percent, higher is "
+        "better. FLOPs: one forward pass of one sequence. Bold: best of its size."
+    ]
+    if table.n_seeds.max() == 1:
+        error = "held-out examples; one seed per cell, so the spread between seeds is unknown."
+    else:
+        error = "seeds" + ("; where a cell has one seed (\N{DEGREE SIGN}), over held-out examples." if mixed else ".")
+    notes.append(f"\N{PLUS-MINUS SIGN}: standard error over {error}")
+    if base:
+        notes.append(
+            "Baseline: unigram entropy of the held-out text; majority class (or best constant answer) of each task: "
+            "what a model reaches without reading its input."
+        )
+    return notes
+
+
+def table2(slopes: pd.DataFrame, level: float = 0.95) -> Grid:
+    """Table 2 as it is shown: slopes with t intervals, the semilog form and the log-log form.
+
+    Args:
+      slopes: from `eval.slopes.slopes`.
+      level: the level of its intervals.
+    """
+    alphas, links = list(slopes.alpha.unique()), list(slopes.link.unique())
+    columns = [Column("Form", numeric=False), Column("Architecture", numeric=False), Column("Sizes")]
+    columns += [
+        Column(f"\N{GREEK SMALL LETTER ALPHA} {a}", rf"$\alpha_{{{a}}}$", f"slope of {a[-1]} on {a[0]}") for a in alphas
+    ]
+    rows, notes = [], []
+    for link in links:
+        part = slopes[slopes.link == link]
+        best = {alpha: _steepest(group) for alpha, group in part.groupby("alpha")}
+        for architecture, group in part.groupby("architecture", sort=False):
+            records = {record["alpha"]: (index, record) for index, record in group.to_dict("index").items()}
+            line = [_slope_cell(records.get(alpha), best.get(alpha)) for alpha in alphas]
+            name, n = str(architecture), int(group.n_sizes.max())
+            rows.append(Row((Cell(link, value=link), Cell(name, value=name), Cell(str(n), value=n), *line), name, link))
+        axes = [f"{alpha}: {g.y_axis.iloc[0]} on {g.x_axis.iloc[0]}" for alpha, g in part.groupby("alpha", sort=False)]
+        notes.append(f"{link}: " + "; ".join(axes) + ".")
+    notes += [
+        f"In brackets: {level:.0%} interval. A slope without one has too few sizes for it. Bold: steepest improvement "
+        "in its column, which does not mean that it differs from the next.",
+        "F: FLOPs, P: parameters, U: upstream, D: downstream. In the log-log form the upstream loss falls: the more "
+        "negative, the better.",
+    ]
+    short = slopes[slopes.ci_low.isna()]
+    if len(short):
+        counts = "; ".join(f"{n} x {note}" for note, n in short.note.replace("", "no interval").value_counts().items())
+        notes.append(f"{len(short)} of {len(slopes)} slopes have no interval: {counts}.")
+    return Grid("table2", "Table 2. Slopes of the fitted lines", tuple(columns), tuple(rows), tuple(notes), fixed=3)
+
+
+def _steepest(group: pd.DataFrame) -> object:
+    values = (group.slope * np.where(group.higher_is_better.astype(bool), 1.0, -1.0)).dropna()
+    return values.idxmax() if len(values) > 1 else None
+
+
+def _slope_cell(entry: tuple | None, best: object) -> Cell:
+    if entry is None:
+        return Cell("\N{EN DASH}", value=math.nan)
+    index, record = entry
+    return Cell(
+        number(record["slope"]), interval(record["ci_low"], record["ci_high"]), record["slope"], bold=index == best
+    )
+
+
+def claims_grid(claims: pd.DataFrame) -> Grid:
+    """The scorecard as it is shown.
+
+    Args:
+      claims: from `eval.claims.scorecard`.
+    """
+    rows = []
+    for record in claims.to_dict("records"):
+        settles = record["would_settle"] or record["note"]
+        line = [
+            Cell(f"{record['claim']}{record['part'] or ''}", value=record["claim"]),
+            Cell(record["text"], value=record["text"]),
+            Cell(record["verdict"], value=record["verdict"], bold=record["verdict"] in ("supported", "contradicted")),
+            Cell(number(record["effect"]), interval(record["ci_low"], record["ci_high"]), record["effect"]),
+            Cell(probability(record["p"]), value=record["p"]),
+            Cell(record["measure"], value=record["measure"]),
+            Cell(settles, value=settles),
+        ]
+        rows.append(Row(tuple(line), group=str(record["claim"])))
+    heads = [("Claim", False), ("What the paper says", False), ("Verdict here", False), ("Effect", True), ("p", True)]
+    heads += [("Measure", False), ("What would settle it", False)]
+    columns = tuple(Column(text, numeric=numeric) for text, numeric in heads)
+    return Grid("claims", "Claims of arXiv 2207.10551 against these runs", columns, tuple(rows), fixed=2)
