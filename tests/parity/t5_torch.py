@@ -4,6 +4,7 @@ Where an architecture replaces a layer, its script puts another author's layer i
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -29,16 +30,19 @@ DIMENSIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Weight:
-    """A parameter of the oracle and how its axes are permuted into the zoo's layout."""
+    """A parameter of the oracle, and what brings it (or its gradient) into the zoo's layout."""
 
     tensor: nn.Parameter
-    axes: tuple[int, ...] | None = None
+    layout: Callable[[np.ndarray], np.ndarray] = np.asarray
 
-    def numpy(self, gradient: bool = False) -> np.ndarray:
-        """The value, or the gradient, in the zoo's layout."""
-        tensor = self.tensor.grad if gradient else self.tensor.detach()
-        array = tensor.numpy()
-        return array if self.axes is None else array.transpose(self.axes)
+    def value(self) -> np.ndarray:
+        """The parameter in the zoo's layout."""
+        return self.layout(self.tensor.detach().numpy())
+
+    def gradient(self) -> np.ndarray:
+        """Its gradient in the zoo's layout."""
+        assert self.tensor.grad is not None
+        return self.layout(self.tensor.grad.numpy())
 
 
 def build(dimensions: dict, feed_forward: str = "relu") -> T5ForConditionalGeneration:
@@ -74,21 +78,21 @@ def randomise(model: nn.Module, seed: int = 0) -> None:
             parameter.copy_(centre + spread * torch.randn(parameter.shape, generator=generator))
 
 
-def linear(layer: nn.Linear, path: str, bias: str | None = None) -> dict[str, Weight]:
-    """The kernel of a linear layer, [in, out] in the zoo, and its bias."""
-    weights = {path: Weight(layer.weight, (1, 0))}
-    return weights if bias is None else weights | {bias: Weight(layer.bias)}
+def linear(layer: nn.Linear, path: str) -> dict[str, Weight]:
+    """A linear layer as the zoo's `Dense`: kernel [in, out], and the bias if there is one."""
+    weights = {f"{path}.kernel": Weight(layer.weight, np.transpose)}
+    return weights if layer.bias is None else weights | {f"{path}.bias": Weight(layer.bias)}
 
 
 def attention(layer: nn.Module, path: str) -> dict[str, Weight]:
     """The four projections."""
     names = {"query": layer.q, "key": layer.k, "value": layer.v, "out": layer.o}
-    return {f"{path}.{name}": Weight(part.weight, (1, 0)) for name, part in names.items()}
+    return {f"{path}.{name}": Weight(part.weight, np.transpose) for name, part in names.items()}
 
 
 def feed_forward(layer: nn.Module, path: str) -> dict[str, Weight]:
     """wi or wi_0 and wi_1, and wo."""
-    return {f"{path}.{name}": Weight(part.weight, (1, 0)) for name, part in layer.named_children() if "w" in name}
+    return {f"{path}.{name}": Weight(part.weight, np.transpose) for name, part in layer.named_children() if "w" in name}
 
 
 def residuals(block: nn.Module, path: str, self_mixer=attention, feed_forward=feed_forward) -> dict[str, Weight]:
@@ -108,7 +112,7 @@ def parameters(model: T5ForConditionalGeneration, self_mixer=attention, feed_for
     """Every parameter of T5 by the zoo's path. Blocks that are one object are one block in the zoo."""
     weights = {"embedding.table": Weight(model.shared.weight)}
     for side, stack in (("encoder", model.encoder), ("decoder", model.decoder)):
-        blocks = list(dict.fromkeys(getattr(block, "block", block) for block in stack.block))
+        blocks = list(dict.fromkeys(getattr(block, "shared", block) for block in stack.block))
         for index, block in enumerate(blocks):
             weights |= residuals(block, f"{side}.blocks.{index}", self_mixer, feed_forward)
         weights[f"{side}.norm.scale"] = Weight(stack.final_layer_norm.weight)
@@ -166,9 +170,9 @@ def golden(oracle: str, model: dict, batch: dict, weights: dict[str, Weight], sc
         oracle=oracle,
         model=model,
         inputs=batch,
-        weights={path: weight.numpy() for path, weight in weights.items()},
+        weights={path: weight.value() for path, weight in weights.items()},
         outputs={"logits": scores.detach().numpy(), "loss": total.detach().numpy()},
-        gradients={path: weight.numpy(gradient=True) for path, weight in weights.items()},
+        gradients={path: weight.gradient() for path, weight in weights.items()},
     )
 
 
