@@ -14,7 +14,7 @@ import re
 import sysconfig
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from train.records import InputError
@@ -89,9 +89,10 @@ class Text:
     topics: tuple[str, ...]
 
     def documents(self) -> list[str]:
-        """Pretraining documents, in a fixed order; none twice."""
+        """Pretraining documents, in an order drawn by hash; none twice."""
         docs = ("\n\n".join(f"{e.signature}\n{e.docstring}" for e in m.entries) for m in self.modules)
-        return list(dict.fromkeys(text for text in (*self.topics, *docs, *(m.source for m in self.modules)) if text))
+        distinct = {text for text in (*self.topics, *docs, *(m.source for m in self.modules)) if text}
+        return sorted(distinct, key=lambda text: hashlib.sha256(text.encode()).digest())
 
     @property
     def entries(self) -> list[Entry]:
@@ -101,15 +102,22 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class PythonText:
-    """Both splits, and the sha256 of the files they were read from."""
+    """Both splits."""
 
     train: Text
     validation: Text
-    fingerprint: str
 
     def split(self, name: str) -> Text:
         """The text of "train" or "validation"."""
         return {"train": self.train, "validation": self.validation}[name]
+
+
+def fingerprint(root: Path | None = None) -> str:
+    """sha256 over the files the text is read from, in order of their names; takes well under a second."""
+    digest = hashlib.sha256()
+    for name, content in _files(root or _installation()):
+        digest.update(f"{name}\0{hashlib.sha256(content).hexdigest()}\n".encode())
+    return digest.hexdigest()
 
 
 def read(root: Path | None = None) -> PythonText:
@@ -121,26 +129,15 @@ def read(root: Path | None = None) -> PythonText:
     Raises:
       InputError: there are no Python files.
     """
-    root = root or Path(sysconfig.get_paths()["stdlib"])
-    digest, seen, modules = hashlib.sha256(), set(), []
-    for path in sorted(root.rglob("*.py")):
-        name = path.relative_to(root).as_posix()
-        if _SKIPPED_FOLDERS & set(name.split("/")) or _SKIPPED_FILES.match(name):
-            continue
-        content = path.read_bytes()
-        key = hashlib.sha256(content).digest()
-        if key in seen:
-            continue
-        seen.add(key)
-        digest.update(name.encode() + b"\0" + key)
-        module = _parse(name, content)
-        if module is not None:
-            modules.append(module)
+    root = root or _installation()
+    files = dict(_files(root))
+    topics = _topics(files.pop(TOPICS, b""))
+    distinct = {content: name for name, content in reversed(files.items())}
+    modules = [m for m in (_parse(name, content) for content, name in reversed(distinct.items())) if m]
     if not modules:
         raise InputError(
             f"python text: {root} holds no Python source; this interpreter comes without its library's files"
         )
-    topics = _topics(root, digest)
     held_out = _held_out([(m.package, m.path, len(m.source)) for m in modules])
     held_out_topics = _held_out([("topics", name, len(text)) for name, text in topics.items()])
 
@@ -150,16 +147,22 @@ def read(root: Path | None = None) -> PythonText:
             tuple(text for name, text in topics.items() if (name in held_out_topics) == validation),
         )
 
-    return PythonText(text(False), text(True), digest.hexdigest())
+    return PythonText(text(False), text(True))
 
 
-def _topics(root: Path, digest: "hashlib._Hash") -> dict[str, str]:
+def _installation() -> Path:
+    return Path(sysconfig.get_paths()["stdlib"])
+
+
+def _files(root: Path) -> Iterator[tuple[str, bytes]]:
+    """Names and contents of the files of the corpus, sorted by name."""
+    for name, path in sorted((path.relative_to(root).as_posix(), path) for path in root.rglob("*.py")):
+        if name == TOPICS or not (_SKIPPED_FOLDERS & set(name.split("/")) or _SKIPPED_FILES.match(name)):
+            yield name, path.read_bytes()
+
+
+def _topics(content: bytes) -> dict[str, str]:
     """The texts of pydoc's table of topics, by name."""
-    path = root / TOPICS
-    if not path.exists():
-        return {}
-    content = path.read_bytes()
-    digest.update(content)
     tables = [node.value for node in ast.parse(content).body if isinstance(node, ast.Assign)]
     return {name: text for table in tables for name, text in ast.literal_eval(table).items()}
 

@@ -39,14 +39,15 @@ def make(text: PythonText) -> dict[str, dict[str, list[Example]]]:
       word) or "answers" (a list).
     """
     suite = {}
+    seen = {_bag(sentence) for entry in text.train.entries for sentence in _sentences(entry.docstring)}
     for task, build in _BUILDERS.items():
         train, validation = build(text.train.entries), build(text.validation.entries)
-        known = {_key(example) for example in train}
-        validation = [example for example in validation if _key(example) not in known]
+        known = seen | {_bag(value) for example in train for value in _prose(example)}
+        validation = [example for example in validation if not any(_bag(value) in known for value in _prose(example))]
         if task == "python_package":
             kept = _common_labels(train, validation)
             train, validation = ([e for e in part if e["label"] in kept] for part in (train, validation))
-        suite[task] = {"train": _balance(train, MAX_TRAIN), "validation": _balance(validation, MAX_VALIDATION)}
+        suite[task] = {"train": _choose(train, MAX_TRAIN), "validation": _choose(validation, MAX_VALIDATION, even=True)}
     return suite
 
 
@@ -168,11 +169,19 @@ def _coin(text: str) -> bool:
     return _hash(text)[0] % 2 == 0
 
 
-def _key(example: Example) -> tuple[str, ...]:
-    """What must not be in both splits: the texts, whatever their order and label."""
-    return tuple(
-        sorted(" ".join(sorted(v.lower().split())) for k, v in example.items() if k not in ("label", "answers"))
-    )
+def _prose(example: Example) -> list[str]:
+    """The texts that must not be in both splits; a signature may, beside another docstring."""
+    return [value for key, value in example.items() if key not in ("label", "answers", "question", "signature")]
+
+
+def _bag(text: str) -> str:
+    """The words of a text in alphabetical order: the same for the same words in any order and punctuation."""
+    return " ".join(sorted(re.findall(r"\w+", text.lower())))
+
+
+def _key(example: Example) -> str:
+    """An example's texts, whatever its label."""
+    return " | ".join(sorted(_bag(value) for key, value in example.items() if key not in ("label", "answers")))
 
 
 def _unique(examples: Iterable[Example]) -> list[Example]:
@@ -186,12 +195,12 @@ def _common_labels(train: list[Example], validation: list[Example]) -> set[str]:
     return {label for _, label in ranked[-_NUM_PACKAGES:]}
 
 
-def _balance(examples: list[Example], most: int) -> list[Example]:
-    """At most `most` examples in hashed order, the same number of each label (answers need no balance)."""
-    examples = sorted(examples, key=lambda example: _hash(repr(_key(example))))
+def _choose(examples: list[Example], most: int, even: bool = False) -> list[Example]:
+    """At most `most` examples in hashed order, no label above its share; `even` gives each label as many as the rarest."""
     groups = defaultdict(list)
-    for example in examples:
+    for example in sorted(examples, key=lambda example: _hash(_key(example))):
         groups[example.get("label")].append(example)
-    each = min(min(map(len, groups.values()), default=0), most // max(1, len(groups)))
+    share = most // max(1, len(groups))
+    each = min([share, *map(len, groups.values())]) if even else share
     kept = [example for members in groups.values() for example in members[:each]]
-    return sorted(kept, key=lambda example: _hash(repr(_key(example))))
+    return sorted(kept, key=lambda example: _hash(_key(example)))

@@ -1,0 +1,31 @@
+"""The embedded corpus and its offline suite as seqio tasks."""
+
+from train.data.python_text import PythonText
+from train.tasks import preprocessors, python_suite, registry
+
+_PROMPTS = {
+    "python_package": preprocessors.prompt("package", ["docstring"]),
+    "python_signature": preprocessors.prompt("match", ["signature", "docstring"]),
+    "python_follows": preprocessors.prompt("order", ["sentence1", "sentence2"]),
+    "python_shuffled": preprocessors.prompt("shuffled", ["sentence"]),
+    "python_answer": preprocessors.prompt("", ["question", "context"], target="answers"),
+}
+
+
+def pretraining(text: PythonText) -> registry.Definition:
+    """The embedded text as a task whose targets are documents."""
+    documents = {
+        split: [{"targets": doc} for doc in text.split(split).documents()] for split in ("train", "validation")
+    }
+    return registry.Definition("python", registry.in_memory(documents), ())
+
+
+def downstream(text: PythonText) -> list[registry.Definition]:
+    """The five tasks of the offline suite."""
+    definitions = []
+    for name, examples in python_suite.make(text).items():
+        labels = tuple(sorted({example["label"] for example in examples["train"] if "label" in example}))
+        metrics = ("accuracy",) if labels else ("squad",)
+        source = registry.in_memory(examples)
+        definitions.append(registry.Definition(name, source, (_PROMPTS[name],), metrics, labels))
+    return definitions

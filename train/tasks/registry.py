@@ -1,0 +1,120 @@
+"""Tasks as seqio defines them: a source, preprocessors, features. Imported by `prepare` only, as it imports TensorFlow.
+
+Registered without a vocabulary a task yields text, which `prepare` tokenizes in bulk; with one it is an ordinary seqio
+task, tokenized and ended by EOS, for whoever wants seqio's own pipeline.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import seqio
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from train.records import InputError
+
+Preprocessor = Callable[[tf.data.Dataset], tf.data.Dataset]
+
+
+@dataclasses.dataclass(frozen=True)
+class Definition:
+    """A task before it is registered.
+
+    Attributes:
+      name: its name in the registry and in records.
+      source: where raw examples come from.
+      preprocessors: from raw examples to string features "targets" and, unless it is pretraining text, "inputs"; other
+        features are kept as the example's reference.
+      metrics: names in `metrics.METRICS`; none for pretraining text.
+      labels: texts a prediction can be.
+      splits: the source's split for "train" and for "validation".
+    """
+
+    name: str
+    source: seqio.DataSource
+    preprocessors: tuple[Preprocessor, ...]
+    metrics: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    splits: Mapping[str, str] = dataclasses.field(default_factory=lambda: {s: s for s in ("train", "validation")})
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Features that become tokens."""
+        return ("inputs", "targets") if self.metrics else ("targets",)
+
+
+def register(definition: Definition, vocabulary: seqio.Vocabulary | None = None) -> seqio.Task:
+    """Adds a task to seqio's registry, in place of an earlier one of that name.
+
+    Args:
+      definition: the task.
+      vocabulary: tokenizes with it; None leaves text.
+    """
+    if vocabulary is None:
+        feature = seqio.Feature(seqio.PassThroughVocabulary(0), add_eos=False, dtype=tf.string, rank=0)
+        tokenizers = []
+    else:
+        feature = seqio.Feature(vocabulary, add_eos=True)
+        tokenizers = [seqio.preprocessors.tokenize, seqio.preprocessors.append_eos]
+    if definition.name in seqio.TaskRegistry.names():
+        seqio.TaskRegistry.remove(definition.name)
+    return seqio.TaskRegistry.add(
+        definition.name,
+        source=definition.source,
+        preprocessors=[*definition.preprocessors, *tokenizers],
+        output_features=dict.fromkeys(definition.features, feature),
+    )
+
+
+def read(name: str, split: str, shard: int = 0, num_shards: int = 1) -> Iterator[dict[str, Any]]:
+    """Examples of a registered task or mixture in a fixed order, strings as str.
+
+    Args:
+      name: in seqio's registry.
+      split: the source's name of it.
+      shard: which part of the split.
+      num_shards: number of parts.
+
+    Raises:
+      InputError: no such task, or no such split.
+    """
+    if name not in {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}:
+        raise InputError(f"source = {name!r} is not a registered seqio task or mixture")
+    provider = seqio.get_mixture_or_task(name)
+    if split not in provider.splits:
+        raise InputError(f"split = {split!r}: {name} has {', '.join(sorted(provider.splits))}")
+    dataset = provider.get_dataset(
+        sequence_length=None,
+        split=split,
+        shuffle=False,
+        num_epochs=1,
+        shard_info=seqio.ShardInfo(shard, num_shards),
+    )
+    for example in tfds.as_numpy(dataset):
+        yield {feature: _plain(value) for feature, value in example.items()}
+
+
+def in_memory(examples: Mapping[str, Sequence[Mapping[str, Any]]]) -> seqio.FunctionDataSource:
+    """A source over examples by split that are already here; lists of strings may differ in length."""
+
+    def dataset(split: str, shuffle_files: bool = False, seed: int | None = None) -> tf.data.Dataset:
+        del shuffle_files, seed
+        columns = {key: [example[key] for example in examples[split]] for key in examples[split][0]}
+        ragged = {k: tf.ragged.constant(v) if isinstance(v[0], list) else tf.constant(v) for k, v in columns.items()}
+        whole = tf.data.Dataset.from_tensor_slices(ragged)
+        return whole.map(
+            lambda row: {k: v.to_tensor() if isinstance(v, tf.RaggedTensor) else v for k, v in row.items()}
+        )
+
+    return seqio.FunctionDataSource(
+        dataset, splits=tuple(examples), num_input_examples={split: len(rows) for split, rows in examples.items()}
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode("utf-8")
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    return [_plain(item) for item in value] if isinstance(value, list) else value
