@@ -20,7 +20,8 @@ import numpy as np
 
 from train.data import parts, python_text, shards
 from train.data.corpus import FORMAT, INDEX, SPLITS, Corpus, open_corpus
-from train.data.vocabulary import EOS_ID, NUM_SENTINELS, Vocabulary, train_vocabulary
+from train.data.vocabulary import EOS_ID, NUM_SENTINELS, Vocabulary
+from train.data.vocabulary import train as train_vocabulary
 from train.records import InputError, read_json, write_json
 
 if TYPE_CHECKING:
@@ -146,9 +147,7 @@ def _make(config: PrepareConfig, root: Path, key: str, say: Say) -> Corpus:
         facts[part.name] = _one(root, part, made_from, say, f" ({place}/{len(work)})", wait=part.name not in mine)
     index = _index(config, key, {"vocabulary": vocabulary_facts, **facts}, definitions, pieces)
     write_json(root / INDEX, index)
-    say(
-        f"prepare: {root}: {index['pretrain']['train']['tokens']:,} tokens to train on, fingerprint {index['fingerprint']}"
-    )
+    say(f"prepare: {root}: {index['pretrain']['train']['tokens']:,} tokens, fingerprint {index['fingerprint'][:12]}")
     return open_corpus(root, verify=False)
 
 

@@ -73,7 +73,7 @@ class Vocabulary:
         return size
 
 
-def train_vocabulary(texts: Iterable[str], vocab_size: int, num_sentinels: int = NUM_SENTINELS) -> bytes:
+def train(texts: Iterable[str], vocab_size: int, num_sentinels: int = NUM_SENTINELS) -> bytes:
     """Trains a unigram model that keeps every character of the text: no normalisation, byte fallback.
 
     Args:

@@ -196,7 +196,7 @@ def _common_labels(train: list[Example], validation: list[Example]) -> set[str]:
 
 
 def _choose(examples: list[Example], most: int, even: bool = False) -> list[Example]:
-    """At most `most` examples in hashed order, no label above its share; `even` gives each label as many as the rarest."""
+    """At most `most` examples in hashed order, each label up to its share; `even` gives each as many as the rarest."""
     groups = defaultdict(list)
     for example in sorted(examples, key=lambda example: _hash(_key(example))):
         groups[example.get("label")].append(example)
