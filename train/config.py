@@ -1,4 +1,4 @@
-"""Configuration of runs and studies: frozen dataclasses, checked when they are made; presets are functions in `configs/`."""
+"""Configuration of runs and studies: frozen dataclasses, checked when made; presets are functions in `configs/`."""
 
 import dataclasses
 import hashlib
@@ -16,6 +16,17 @@ StrategyName = Literal["pmap", "mesh"]
 _LOGISTICS = {"identity": False}  # metadata of fields that change where or how often, but not what is trained
 
 
+def _check_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise InputError(f"{key} = {value!r} is not one of {', '.join(allowed)}")
+
+
+def _check_positive(config: Any, *names: str) -> None:
+    for name in names:
+        if not getattr(config, name) > 0:
+            raise InputError(f"{name} = {getattr(config, name)!r} must be positive")
+
+
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
     """An optimizer and its learning-rate schedule; the defaults are T5's for pretraining.
@@ -28,7 +39,7 @@ class OptimizerConfig:
       decay_exponent: Adafactor's second moment decays at 1 - step ** -decay_exponent.
       clip_threshold: Adafactor's limit on the RMS of a parameter's update, 0 for none.
       scale_by_parameter: Adafactor's updates are relative to the RMS of the parameter.
-      min_factored_size: Adafactor factors the second moment of matrices whose last two axes are both at least this long.
+      min_factored_size: the last two axes of a matrix must both be this long for Adafactor to factor its second moment.
       beta1: AdamW's decay of the first moment.
       beta2: AdamW's decay of the second moment.
       clip_norm: limit on the global norm of the gradient, 0 for none.
@@ -49,6 +60,7 @@ class OptimizerConfig:
     weight_decay: float = 0.0
 
     def __post_init__(self):
+        """Refuses values that no run can have."""
         _check_choice("optimizer.name", self.name, get_args(OptimizerName))
         _check_choice("optimizer.schedule", self.schedule, get_args(Schedule))
         _check_positive(self, "learning_rate")
@@ -99,6 +111,7 @@ class StageConfig:
     keep_every: int = dataclasses.field(default=0, metadata=_LOGISTICS)
 
     def __post_init__(self):
+        """Refuses values that no run can have."""
         positive = ("steps", "batch_size", "input_length", "target_length", "accumulate", "eval_batches")
         _check_positive(self, *positive, "eval_batch_size", "log_every", "checkpoint_every")
         if self.batch_size % self.accumulate:
@@ -129,7 +142,6 @@ class RunConfig:
       finetune: the finetuning stage; None ends the run after pretraining.
       parallel: pmap (data parallel) or mesh (data, model and expert axes).
       mesh: sizes of the data, model and expert axes, for parallel = mesh; the data axis may be -1, "the rest".
-      seeds: seeds trained together in one program (vmap), each with records of its own, counted from `seed`.
     """
 
     architecture: str = "transformer"
@@ -144,6 +156,7 @@ class RunConfig:
     mesh: tuple[int, int, int] = dataclasses.field(default=(-1, 1, 1), metadata=_LOGISTICS)
 
     def __post_init__(self):
+        """Refuses values that no run can have."""
         _check_choice("parallel", self.parallel, get_args(StrategyName))
 
     @property
@@ -178,6 +191,7 @@ class StudyConfig:
     platform: str = ""
 
     def __post_init__(self):
+        """Refuses values that no run can have."""
         ids = [cell.run_id for cell in self.cells]
         twice = sorted({i for i in ids if ids.count(i) > 1})
         if twice:
@@ -257,14 +271,3 @@ def differences(old: Any, new: Any, where: str = "") -> list[str]:
         prefix = f"{where}." if where else ""
         return [line for key in keys for line in differences(old.get(key), new.get(key), f"{prefix}{key}")]
     return [] if old == new else [f"{where}: {json.dumps(old)} -> {json.dumps(new)}"]
-
-
-def _check_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise InputError(f"{key} = {value!r} is not one of {', '.join(allowed)}")
-
-
-def _check_positive(config: Any, *names: str) -> None:
-    for name in names:
-        if not getattr(config, name) > 0:
-            raise InputError(f"{name} = {getattr(config, name)!r} must be positive")

@@ -1,12 +1,32 @@
-"""Training and evaluation losses as sums and weights, so that every mean is taken once, over all devices and batches."""
+"""Losses as sums and weights, so that every mean is taken once, over all devices and batches."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 Batch = Mapping[str, jax.Array]
+
+
+class TokenLosses(NamedTuple):
+    """What `token_nll` returns: nll and log_z [B,T] in nats, weighted auxiliary losses, diagnostics."""
+
+    nll: jax.Array
+    log_z: jax.Array
+    aux: dict[str, jax.Array]
+    metrics: dict[str, jax.Array]
+
+
+def token_losses(model: Any, batch: Batch, key: jax.Array, label_smoothing: float = 0.0) -> Any:
+    """The token losses of a model in training, with `label_smoothing` of the target spread over the vocabulary."""
+    if not label_smoothing:
+        return model.token_nll(batch, key=key, train=True)
+    out = model(batch, key=key, train=True)  # smoothing needs all logits, which token_nll may never build
+    log_z = jax.nn.logsumexp(out.logits, -1)
+    target = jnp.take_along_axis(out.logits, batch["decoder_target_tokens"][..., None], -1)[..., 0]
+    aim = (1 - label_smoothing) * target + label_smoothing * out.logits.mean(-1)
+    return TokenLosses(log_z - aim, log_z, out.aux, out.metrics)
 
 
 def token_sums(out: Any, batch: Batch, z_loss: float = 0.0) -> tuple[jax.Array, dict[str, jax.Array]]:

@@ -4,8 +4,8 @@ An optimizer here is an optax transformation that turns gradients into a *direct
 learning rate, which is an input computed on the host. Pretraining and finetuning can so share one compiled step.
 
 Adafactor (Shazeer & Stern, 2018, arXiv 1804.04235) is written out, because optax factors the second moment over the two
-largest axes of an array: for the weights of experts [E, D, F] that is wrong as soon as E is large. Here the axes are those
-that the parameter's logical names give: the last two of a matrix, never the expert axis.
+largest axes of an array: for the weights of experts [E, D, F] that is wrong as soon as E is large. Here the axes are
+those that the parameter's logical names give: the last two of a matrix, never the expert axis.
 """
 
 import math

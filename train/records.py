@@ -5,6 +5,7 @@
       env.json         versions, devices, host, git commit, corpus fingerprint
       metrics.jsonl    one row per logged step
       evals.jsonl      one row per (step, stage, task, split, metric)
+      events.jsonl     interventions: resumes, roll-backs, damaged checkpoints; never cut
       status.json      state, stage, step, error
 
 JSONL is the truth: rows are only appended, each with one write, so that a killed process leaves at most one torn last
@@ -13,6 +14,7 @@ line. Standard library only: `eval` imports this module and nothing else of `tra
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import json
 import math
@@ -197,11 +199,17 @@ def _finite(value: Any) -> Any:
     return value
 
 
+@dataclasses.dataclass(frozen=True)
 class RunWriter:
-    """Writes the records of one run; make one only while holding `lock` on the directory."""
+    """Writes the records of one run; make one only while holding `lock` on the directory.
 
-    def __init__(self, path: str | os.PathLike[str]):
-        self.path = Path(path)
+    Attributes:
+      path: the run directory.
+      extra: fields that every status.json of this writer has.
+    """
+
+    path: Path
+    extra: Row = dataclasses.field(default_factory=dict)
 
     def config(self, config: Row, env: Row) -> None:
         """Writes config.json and env.json."""
@@ -212,7 +220,9 @@ class RunWriter:
         """Writes status.json; `state` is one of STATES."""
         if state not in STATES:
             raise ValueError(f"state = {state!r} is not one of {STATES}")
-        write_json(self.path / "status.json", {"state": state, "error": None, **fields, "updated": time.time()})
+        write_json(
+            self.path / "status.json", {"state": state, "error": None, **self.extra, **fields, "updated": time.time()}
+        )
 
     def metrics(self, row: Row) -> None:
         """Appends one row to metrics.jsonl."""
@@ -221,6 +231,10 @@ class RunWriter:
     def evals(self, rows: Iterable[Row]) -> None:
         """Appends rows to evals.jsonl in one write."""
         append_jsonl(self.path / "evals.jsonl", rows)
+
+    def event(self, row: Row) -> None:
+        """Appends one row to events.jsonl."""
+        append_jsonl(self.path / "events.jsonl", [row])
 
     def cut(self, stage: str, step: int) -> None:
         """Drops what was recorded after `step` of `stage`, later stages included, and any torn last line.
@@ -245,7 +259,8 @@ def append_jsonl(path: Path, rows: Iterable[Row]) -> None:
         written = os.write(descriptor, content)
         if written != len(content):  # a full disk takes a part: leave no torn line behind
             os.ftruncate(descriptor, start)
-            raise OSError(28, "No space left on device", str(path))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

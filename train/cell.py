@@ -1,0 +1,206 @@
+"""One cell from start to end: its directory, its records, its two stages, and how it ends."""
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import signal
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+
+import arch_zoo
+from train import config as configs
+from train import loop, records
+from train.config import RunConfig
+from train.data.corpus import Corpus
+from train.records import InputError, Row
+
+EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: saved, run the same command again
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def resolve(config: RunConfig, corpus: Corpus) -> Row:
+    """Everything that decides the result of a run, and its cost, as it is written to config.json.
+
+    Raises:
+      ConfigError: the architecture, the size or a model option is unknown or not allowed.
+      InputError: a task that the corpus does not have.
+    """
+    model = model_config(config, corpus)
+    for task in config.finetune.tasks if config.finetune else ():
+        if task not in corpus.tasks:
+            raise InputError(f"finetune.tasks: {task!r} is not in {corpus.path}; known: {', '.join(corpus.tasks)}")
+    data = {"name": corpus.name, "fingerprint": corpus.fingerprint, "vocab_size": corpus.vocab_size}
+    identity = {**configs.identity(config), "model": model.to_dict(), "data": data}
+    plain = configs.to_dict(config)
+    return {
+        "run_id": config.run_id,
+        "study": config.study,
+        "architecture": config.architecture,
+        "size": config.size,
+        "protocol": config.protocol,
+        "seed": config.seed,
+        "hash": configs.digest(identity),
+        "model": model.to_dict(),
+        "pretrain": plain["pretrain"],
+        "finetune": plain["finetune"],
+        "data": data,
+        "parallel": {"strategy": config.parallel, "mesh": plain["mesh"]},
+        "accounting": account(config, model),
+    }
+
+
+def model_config(config: RunConfig, corpus: Corpus) -> arch_zoo.ModelConfig:
+    """The resolved model, without dropout: each stage sets its own."""
+    input_length, target_length = config.max_lengths
+    lengths = {"max_input_length": input_length, "max_target_length": target_length}
+    given = {**lengths, **config.model, "vocab_size": corpus.vocab_size}
+    return arch_zoo.config(config.architecture, config.size, **given)
+
+
+def account(config: RunConfig, model: arch_zoo.ModelConfig) -> Row:
+    """Parameters, and FLOPs of one sequence at the lengths of pretraining."""
+    stage = config.pretrain
+    params = arch_zoo.count_params(model)
+    flops = arch_zoo.count_flops(model, stage.input_length, stage.target_length)
+    return {
+        "params_total": params.total,
+        "params_embedding": params.embedding,
+        "params_non_embedding": params.non_embedding,
+        "params_active": params.active,
+        "flops_forward": flops.forward,
+        "flops_train": flops.train,
+        "flops_by_part": flops.by_part,
+        "sequences_per_step": stage.batch_size,
+        "flops_train_total": flops.train * stage.batch_size * stage.steps,
+    }
+
+
+def run_cell(
+    config: RunConfig,
+    corpus: Corpus,
+    directory: Path,
+    stages: tuple[str, ...] = records.STAGES,
+    resume_from: Path | None = None,
+    init_from: Path | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    quiet: bool = False,
+) -> str:
+    """Runs what is left of one cell.
+
+    Args:
+      config: the cell.
+      corpus: what it is trained on.
+      directory: the run directory.
+      stages: the stages to run; those that `config` lacks are left out.
+      resume_from: checkpoints of the first stage to continue, of another directory.
+      init_from: checkpoints to start the first stage's parameters from.
+      stop: tells between steps whether to save and stop.
+      quiet: show no progress.
+
+    Returns:
+      "done", or "locked" when another process is at it.
+
+    Raises:
+      InputError: the directory belongs to another configuration, or cannot be written.
+      Preempted: the run was stopped and has been saved.
+    """
+    resolved = resolve(config, corpus)
+    stages = tuple(stage for stage in stages if getattr(config, stage) is not None)
+    with records.lock(directory) as free:
+        if not free:
+            return "locked"
+        _check_same(directory, resolved)
+        status = records.read_json(directory / "status.json", missing={"state": "queued"})
+        left = [stage for stage in stages if stage not in status.get("finished", [])]
+        if not left:
+            return "done"
+        writer = records.RunWriter(directory)
+        writer.config(resolved, environment(corpus))
+        meta = {"hash": resolved["hash"], "fingerprint": corpus.fingerprint, "seed": config.seed}
+        finished = [stage for stage in stages if stage not in left]
+        try:
+            for stage in left:
+                writer = records.RunWriter(directory, extra={"finished": list(finished)})
+                source = init_from
+                if stage == "finetune" and init_from is None:
+                    source = directory / "checkpoints" / "pretrain"
+                model = model_config(config, corpus)
+                job = loop.Job(config, stage, model, meta, corpus, directory, resume_from, source, stop, quiet)
+                writer.status("running", stage=stage, step=0, steps=job.stage.steps)
+                loop.train(job, writer)
+                finished.append(stage)
+                resume_from = init_from = None
+        except loop.Preempted as reason:
+            writer.status("preempted", stage=stage, error=str(reason))
+            raise
+        except Exception as error:
+            writer.status("failed", stage=stage, error=f"{type(error).__name__}: {str(error).splitlines()[0]}")
+            raise
+        state = "done" if config.finetune is None or "finetune" in finished else "queued"
+        records.RunWriter(directory, extra={"finished": finished}).status(state, stage=stage)
+    return "done"
+
+
+def _check_same(directory: Path, resolved: Row) -> None:
+    """Refuses a directory whose records are of another configuration."""
+    path = directory / "config.json"
+    if not path.exists():
+        return
+    old = records.read_json(path)
+    if old.get("hash") == resolved["hash"]:
+        return
+    parts = ("architecture", "size", "protocol", "seed", "model", "pretrain", "finetune", "data")
+    changes = configs.differences({k: old.get(k) for k in parts}, {k: resolved[k] for k in parts})
+    raise InputError(f"{path}: the run there has another configuration: {'; '.join(changes)}; use another directory")
+
+
+def environment(corpus: Corpus) -> Row:
+    """Versions, devices, host and code, as written to env.json."""
+    git = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
+    return {
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "host": platform.node(),
+        "cpu_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "device": jax.devices()[0].device_kind,
+        "devices": jax.device_count(),
+        "processes": jax.process_count(),
+        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "git_commit": git.stdout.strip() or None,
+        "fingerprint": corpus.fingerprint,
+        "command": " ".join(sys.argv),
+    }
+
+
+class StopOnSignal:
+    """Turns SIGTERM into a request to save and stop; use it as a context manager and call it to ask."""
+
+    def __init__(self):
+        """Nothing has been requested."""
+        self._asked = False
+
+    def __call__(self) -> bool:
+        """Whether to stop."""
+        return self._asked
+
+    def __enter__(self) -> "StopOnSignal":
+        """Catches SIGTERM from now on."""
+        self._old = signal.signal(signal.SIGTERM, self._ask)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Gives SIGTERM back."""
+        signal.signal(signal.SIGTERM, self._old)
+
+    def _ask(self, number: int, frame: types.FrameType | None) -> None:
+        self._asked = True

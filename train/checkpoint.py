@@ -1,0 +1,146 @@
+"""Checkpoints of one stage of one run. Every call of Orbax is in this file: its interface changes at its release 1.0.
+
+A checkpoint holds the state and, as JSON, what it belongs to (stage, step, hashes, a checksum). Saving is asynchronous.
+The last two, the best and the milestones are kept. One that cannot be read back is skipped for the one before.
+"""
+
+import logging
+import os
+import shutil
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from train.records import InputError
+
+_log = logging.getLogger(__name__)
+
+
+Items = Mapping[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of one directory; use it as a context manager, which waits for saves that are under way."""
+
+    def __init__(self, directory: Path, keep_every: int = 0):
+        """Opens or makes the directory, and removes what killed saves have left behind."""
+        # Not `best_fn` with `max_to_keep`: together they delete the newest checkpoint when it is not among the best.
+        policies: list[Any] = [
+            preservation_policy.LatestN(2),
+            preservation_policy.BestN(
+                get_metric_fn=lambda metrics: metrics["nll"],
+                reverse=True,  # the lowest is the best
+                n=1,
+                keep_checkpoints_without_metrics=False,
+            ),
+        ]
+        if keep_every:
+            policies.append(preservation_policy.EveryNSteps(keep_every))
+        self._manager = ocp.CheckpointManager(
+            directory.absolute(),
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=preservation_policy.AnyPreservationPolicy(policies),
+                cleanup_tmp_directories=True,
+            ),
+        )
+
+    def __enter__(self) -> "Checkpoints":
+        """Nothing to do: the directory is open."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Waits for saves under way and closes."""
+        self._manager.close()
+
+    def save(self, step: int, items: Items, meta: Mapping[str, Any], nll: float | None = None) -> None:
+        """Starts to save; returns when the arrays may be changed.
+
+        Args:
+          step: steps done.
+          items: trees of arrays by name, which can be restored one without the other.
+          meta: JSON values that say what the arrays belong to.
+          nll: held-out loss, by which the best checkpoint is chosen.
+        """
+        meta = {**meta, "step": step, "checksums": {name: checksum(item) for name, item in items.items()}}
+        arrays = {name: ocp.args.StandardSave(item) for name, item in items.items()}
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(meta=ocp.args.JsonSave(meta), **arrays),
+            metrics=None if nll is None else {"nll": nll},
+            force=True,
+        )
+
+    def wait(self) -> None:
+        """Waits until every save is complete, and raises what went wrong with it."""
+        self._manager.wait_until_finished()
+
+    def steps(self) -> list[int]:
+        """Steps with a complete checkpoint, in order."""
+        return sorted(self._manager.all_steps())
+
+    def restore(self, targets: Items) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """Restores the newest checkpoint that can be read, or None where there is no checkpoint at all.
+
+        Newer ones that are damaged are moved aside, with a warning, so that their steps can be saved again.
+
+        Args:
+          targets: trees of `jax.ShapeDtypeStruct` with shardings, for the items that are wanted.
+
+        Returns:
+          The items, and what `meta` said.
+
+        Raises:
+          InputError: there are checkpoints, and none can be read.
+        """
+        steps = self.steps()
+        damaged = []
+        for step in reversed(steps):
+            try:
+                restored = self._read(step, targets)
+            except Exception as error:  # noqa: BLE001  whatever a damaged file makes Orbax and TensorStore raise
+                reason = str(error).split("\n")[0][:200]
+                _log.warning("checkpoint %d cannot be read and is skipped: %s", step, reason)
+                damaged.append(step)
+                continue
+            self._move_aside(damaged)
+            return restored
+        if steps:
+            raise InputError(f"{self._manager.directory}: none of the checkpoints {steps} can be read: {reason}")
+        return None
+
+    def _move_aside(self, steps: list[int]) -> None:
+        directory = Path(self._manager.directory)
+        for step in steps:
+            aside = directory.with_name(f"{directory.name}-damaged")
+            aside.mkdir(exist_ok=True)
+            shutil.rmtree(aside / str(step), ignore_errors=True)
+            os.replace(directory / str(step), aside / str(step))
+        if steps:
+            self._manager.reload()
+
+    def _read(self, step: int, targets: Items) -> tuple[dict[str, Any], dict[str, Any]]:
+        arrays = {name: ocp.args.StandardRestore(target) for name, target in targets.items()}
+        restored = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore(), **arrays))
+        meta = restored["meta"]
+        items = {name: restored[name] for name in targets}
+        for name, item in items.items():
+            if meta["checksums"][name] not in (None, checksum(item)):
+                raise ValueError(f"the checksum of {name} does not match its arrays")
+        return items, meta
+
+
+def checksum(tree: Any) -> int | None:
+    """CRC-32 of all arrays in order; None where this process does not see all of them whole."""
+    leaves = jax.tree.leaves(tree)
+    if not all(leaf.is_fully_addressable or leaf.is_fully_replicated for leaf in leaves):
+        return None
+    crc = 0
+    for leaf in leaves:
+        crc = zlib.crc32(np.ascontiguousarray(np.asarray(leaf)).reshape(-1).view(np.uint8), crc)
+    return crc
