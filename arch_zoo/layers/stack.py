@@ -102,7 +102,8 @@ class Stack(nnx.Module):
         """
         if len(set(self.schedule)) == 1:
             return 1
-        shapes = [(jax.tree.structure(block), [leaf.shape for leaf in jax.tree.leaves(block)]) for block in self.blocks]
+        blocks = [self.blocks[which] for which in self.schedule]
+        shapes = [(jax.tree.structure(block), [leaf.shape for leaf in jax.tree.leaves(block)]) for block in blocks]
         count = len(shapes)
         for period in range(1, count // 2 + 1):
             if count % period == 0 and all(shapes[i] == shapes[i % period] for i in range(count)):
@@ -138,7 +139,8 @@ class Stack(nnx.Module):
         period = self.period()
         depths = jnp.arange(len(self.schedule)).reshape(-1, period)
         shared = len(set(self.schedule)) == 1
-        groups = [list(self.blocks[i : i + period]) for i in range(0, len(self.blocks), period)]
+        walked = [self.blocks[which] for which in self.schedule]
+        groups = [walked[i : i + period] for i in range(0, len(walked), period)]
         stacked = None if shared else jax.tree.map(lambda *leaves: jnp.stack(leaves), *groups)
 
         def body(x_BLD, xs):

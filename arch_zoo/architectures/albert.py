@@ -1,0 +1,80 @@
+"""ALBERT (Lan et al., 2020, arXiv 1909.11942): one block shared by the layers of a stack, and a factorised embedding.
+
+Overrides `schedule`: the layers of a stack fall into `groups` of neighbours, and the layers of a group are one block
+(one group by default; encoder and decoder have blocks of their own, norms included); and `embedding`: a table [V, R]
+and a matrix [R, D] instead of [V, D], tied to the logits by both. Parameters fall by a factor of ten while FLOPs stay:
+this is where the two axes of scale part.
+
+The factor R is the paper's 128 at each of its sizes, for D of 768 to 4096: it belongs to the vocabulary, not to the
+width. Below D = 256 it is D / 2, or there would be nothing factorised.
+
+Deviations. ALBERT is a BERT: post-norm, GELU, absolute positions, an embedding with a bias and a loss of its own
+(sentence order). As in the original study only sharing and factorisation are taken into T5, and both factors are drawn
+so that a token's vector starts with unit variance (Mesh TensorFlow).
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from arch_zoo.architecture import Architecture
+from arch_zoo.config import ModelConfig
+from arch_zoo.layers import parameters
+from arch_zoo.registry import ConfigError, register
+
+_PAPER_FACTOR = 128
+
+
+class FactorisedEmbedding(nnx.Module):
+    """Unit normal vectors [V, D] of rank R."""
+
+    def __init__(self, cfg: ModelConfig, factor: int, key: jax.Array):
+        """Draws the table [V, R] and its expansion [R, D]."""
+        table_key, expansion_key = jax.random.split(key)
+        stddev = factor**-0.25
+        self.table = parameters.normal(table_key, (cfg.vocab_size, factor), ("vocab", "factor"), stddev)
+        self.expansion = parameters.normal(expansion_key, (factor, cfg.embed_dim), ("factor", "embed"), stddev)
+        self.dtype = cfg.dtype
+
+    def __call__(self, ids_BL: jax.Array) -> jax.Array:
+        """Vectors [B, L, D] of the tokens, in the compute type."""
+        return self.table[ids_BL].astype(self.dtype) @ self.expansion.astype(self.dtype)
+
+    def attend(self, x_BLD: jax.Array) -> jax.Array:
+        """Products with every token's vector, [B, L, V] in float32: the tied logits."""
+        x_BLR = x_BLD @ self.expansion.T.astype(x_BLD.dtype)
+        return jnp.matmul(x_BLR, self.table.T.astype(x_BLD.dtype), preferred_element_type=jnp.float32)
+
+
+@register("albert")
+@dataclasses.dataclass(frozen=True)
+class Albert(Architecture):
+    """Shared blocks and a factorised embedding.
+
+    Attributes:
+      groups: blocks of a stack; its layers are divided among them in order, as evenly as possible.
+      factor: R, the rank of the embedding; None for 128, or half of D where that is less.
+    """
+
+    title = "ALBERT"
+    paper = "Lan et al., 2020, arXiv 1909.11942"
+    groups: int = 1
+    factor: int | None = None
+
+    def check(self, cfg: ModelConfig) -> None:
+        """Refuses more groups than layers, and a factor that is none."""
+        layers = min(cfg.num_encoder_layers, cfg.num_decoder_layers)
+        if not 1 <= self.groups <= layers:
+            raise ConfigError(f"albert: groups={self.groups}: must be between 1 and the number of layers, {layers}")
+        if self.factor is not None and not (type(self.factor) is int and 1 <= self.factor <= cfg.embed_dim):
+            raise ConfigError(f"albert: factor={self.factor!r}: must be None or from 1 to embed_dim={cfg.embed_dim}")
+
+    def schedule(self, cfg: ModelConfig, num_layers: int) -> tuple[int, ...]:
+        """The group of each depth."""
+        return tuple(depth * self.groups // num_layers for depth in range(num_layers))
+
+    def embedding(self, cfg: ModelConfig, key: jax.Array) -> FactorisedEmbedding:
+        """A table of rank R."""
+        return FactorisedEmbedding(cfg, self.factor or max(1, min(_PAPER_FACTOR, cfg.embed_dim // 2)), key)

@@ -1,0 +1,67 @@
+"""ALBERT's own: sharing by groups, the factor's rule, counts."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import arch_zoo
+from tests import tolerances
+from tests.arch_zoo import closed_form as on_paper
+from tests.arch_zoo import models
+
+
+def test_closed_form_counts_at_base():
+    cfg = arch_zoo.config("albert", "base")
+    embedding = 128 * (cfg.vocab_size + cfg.embed_dim)
+    blocks = on_paper.encoder_block_params(cfg) + on_paper.decoder_block_params(cfg)
+    params = arch_zoo.count_params(cfg)
+    assert params.total == embedding + blocks + on_paper.outside_params(cfg)
+    assert params.embedding == embedding and params.active == params.total
+    assert round(params.total / 1e6, 1) == 20.7
+    S, T = 512, 114
+    layers = on_paper.vanilla_flops(cfg, S, T) - on_paper.head_flops(cfg, T)
+    factors = 2 * 128 * ((S + 2 * T) * cfg.embed_dim + T * cfg.vocab_size)
+    assert arch_zoo.count_flops(cfg, S, T).forward == layers + factors
+
+
+@pytest.mark.parametrize(("size", "factor"), [("nano", 16), ("milli", 64), ("tiny", 128), ("xxl", 128)])
+def test_factor_is_the_papers_wherever_it_factorises(size, factor):
+    cfg = arch_zoo.config("albert", size)
+    assert arch_zoo.count_params(cfg).embedding == factor * (cfg.vocab_size + cfg.embed_dim)
+
+
+def test_groups_are_neighbours_of_equal_number():
+    cfg = arch_zoo.config("albert", "base", groups=3)
+    assert cfg.architecture.schedule(cfg, 12) == (0,) * 4 + (1,) * 4 + (2,) * 4
+    once = arch_zoo.count_params(arch_zoo.config("albert", "base"))
+    blocks = on_paper.encoder_block_params(cfg) + on_paper.decoder_block_params(cfg)
+    assert arch_zoo.count_params(cfg).total == once.total + 2 * blocks
+
+
+def test_embedding_starts_with_unit_variance():
+    cfg = arch_zoo.config("albert", "tiny", vocab_size=512)
+    vectors = arch_zoo.build(cfg, jax.random.key(0)).embedding(jnp.arange(512))
+    assert abs(float(jnp.var(vectors)) - 1) < 0.05
+
+
+def test_scanned_groups_equal_unrolled_ones():
+    """Each group's block runs at several depths of the scan."""
+    cfg = arch_zoo.config("albert", "nano-NL4", groups=2, vocab_size=models.VOCAB)
+    model = arch_zoo.build(cfg, jax.random.key(0))
+    scanned = arch_zoo.build(dataclasses.replace(cfg, scan_layers=True), jax.random.key(0))
+    batch = models.pad(models.examples(np.random.default_rng(0), [9, 16], [12, 5]))
+    value, gradient = models.value_and_grad(model, batch)
+    other, other_gradient = models.value_and_grad(scanned, batch)
+    np.testing.assert_allclose(other, value, atol=tolerances.REORDERED)
+    for mine, theirs in zip(jax.tree.leaves(gradient), jax.tree.leaves(other_gradient), strict=True):
+        scale = np.abs(mine).max()
+        np.testing.assert_allclose(theirs / scale, mine / scale, atol=tolerances.REORDERED_GRADIENT)
+
+
+@pytest.mark.parametrize("options", [{"groups": 0}, {"groups": 3}, {"factor": 33}, {"factor": 0}, {"factor": True}])
+def test_nonsense_is_refused(options):
+    with pytest.raises(arch_zoo.ConfigError, match=next(iter(options))):
+        arch_zoo.config("albert", "nano", **options)
