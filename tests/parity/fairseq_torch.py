@@ -1,7 +1,7 @@
 """fairseq's convolutions in place of T5's self-attention.
 
-fairseq itself does not install any more, but the files of its convolutions run on their own: `modules` loads them from a
-checkout (commit 3d262bb25690e4eb2e7d3c1309b1e9c406ca4b99), unmodified, with a stand-in for the one function they use.
+fairseq itself does not install any more, but the files of its convolutions run on their own: `modules` loads them from
+a checkout (commit 3d262bb25690e4eb2e7d3c1309b1e9c406ca4b99), unmodified, with a stand-in for the one function they use.
 """
 
 import importlib

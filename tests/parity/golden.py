@@ -1,8 +1,8 @@
 """A golden: what an independent implementation computed, under the names of the zoo's parameters. numpy only.
 
-A golden of a whole model holds a batch, the logits, and the gradients of the mean loss of the weighted target tokens. One
-of a single layer (`layer` is its path in the model) holds the layer's inputs and a `cotangent`, its outputs, and the
-gradients of sum(output * cotangent); among them that of the input `x`.
+A golden of a whole model holds a batch, the logits, and the gradients of the mean loss of the weighted target tokens.
+One of a single layer (`layer` is its path in the model) holds the layer's inputs and a `cotangent`, its outputs, and
+the gradients of sum(output * cotangent); among them that of the input `x`.
 """
 
 import dataclasses

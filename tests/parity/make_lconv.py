@@ -8,7 +8,6 @@ of fairseq (`fairseq_torch` names the commit), then, from the root of this check
 import sys
 from pathlib import Path
 
-
 from tests.parity import batches, fairseq_torch, t5_torch
 from tests.parity.t5_torch import Weight
 

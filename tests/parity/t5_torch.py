@@ -91,7 +91,7 @@ def attention(layer: nn.Module, path: str) -> dict[str, Weight]:
 
 
 def feed_forward(layer: nn.Module, path: str) -> dict[str, Weight]:
-    """wi or wi_0 and wi_1, and wo."""
+    """All matrices: wi or wi_0 and wi_1, and wo."""
     return {f"{path}.{name}": Weight(part.weight, np.transpose) for name, part in layer.named_children() if "w" in name}
 
 
@@ -100,7 +100,9 @@ def residuals(block: nn.Module, path: str, self_mixer=attention, feed_forward=fe
     *mixers, last = block.layer
     parts = [("self_attention", mixers[0], self_mixer(mixers[0].SelfAttention, f"{path}.self_attention.layer"))]
     if len(mixers) == 2:
-        parts.append(("cross_attention", mixers[1], attention(mixers[1].EncDecAttention, f"{path}.cross_attention.layer")))
+        parts.append(
+            ("cross_attention", mixers[1], attention(mixers[1].EncDecAttention, f"{path}.cross_attention.layer"))
+        )
     parts.append(("feed_forward", last, feed_forward(last.DenseReluDense, f"{path}.feed_forward.layer")))
     weights = {}
     for name, layer, own in parts:
@@ -160,8 +162,10 @@ def loss(log_probabilities: torch.Tensor, batch: dict[str, np.ndarray]) -> torch
     return (nll * weights).sum() / weights.sum()
 
 
-def golden(oracle: str, model: dict, batch: dict, weights: dict[str, Weight], scores: torch.Tensor, extra=None) -> Golden:
-    """Backpropagates the loss of `scores` [B, T, V] (logits or log-probabilities), plus `extra`, and takes the results."""
+def golden(
+    oracle: str, model: dict, batch: dict, weights: dict[str, Weight], scores: torch.Tensor, extra=None
+) -> Golden:
+    """Backpropagates the loss of `scores` [B, T, V] (logits or log-probabilities), plus `extra`; takes the results."""
     for weight in weights.values():
         weight.tensor.grad = None
     total = loss(torch.log_softmax(scores, dim=-1), batch)

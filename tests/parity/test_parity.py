@@ -12,11 +12,16 @@ from tests import tolerances
 from tests.parity import golden
 
 GOLDENS = sorted(golden.FOLDER.glob("*.npz"))
+# Compiling is all that these tests wait for.
+CASES = [
+    pytest.param(path, id=path.stem, marks=() if path.stem == "transformer-packed" else pytest.mark.slow)
+    for path in GOLDENS
+]
 
 
 def build(case: golden.Golden):
     """The zoo's model, or the one layer of it that the golden is of, in parts: `merge(values)` gives it its weights."""
-    module = arch_zoo.build(arch_zoo.config(**case.model), jax.random.key(0))
+    module = nnx.eval_shape(lambda: arch_zoo.build(arch_zoo.config(**case.model), jax.random.key(0)))
     for name in case.layer.split(".") if case.layer else ():
         module = module[int(name)] if name.isdigit() else getattr(module, name)
     graphdef, params, constants = nnx.split(module, nnx.Param, ...)
@@ -60,7 +65,7 @@ def assert_close(actual, expected, tolerance, what):
     assert error <= tolerance * largest, f"{what}: off by {error:.2e}, the largest entry is {largest:.2e}"
 
 
-@pytest.mark.parametrize("path", GOLDENS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", CASES)
 def test_outputs_and_gradients_equal_the_oracle(path):
     case = golden.load(path)
     merge = build(case)
@@ -70,8 +75,8 @@ def test_outputs_and_gradients_equal_the_oracle(path):
         run = run_layer
         values["x"] = jnp.asarray(case.inputs["x"])
     with jax.default_matmul_precision("highest"):
-        gradient = jax.jit(jax.grad(lambda values: run(merge, values, case.inputs), has_aux=True))
-        gradients, outputs = gradient(values)
+        gradient = jax.grad(lambda values: run(merge, values, case.inputs), has_aux=True)
+        gradients, outputs = jax.jit(gradient, compiler_options={"xla_backend_optimization_level": 0})(values)
     # Logits at padding mean nothing and differ between implementations.
     real = (case.inputs["decoder_loss_weights"] > 0)[..., None] if case.layer is None else 1
     for name, expected in case.outputs.items():
