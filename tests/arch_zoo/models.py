@@ -1,0 +1,138 @@
+"""Small models and batches that the tests of the zoo share, and one compiled function for each."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import arch_zoo
+
+VOCAB = 64
+
+# Every architecture as it comes, and the named variants that change what is computed.
+VARIANTS: dict[str, tuple[str, dict]] = {
+    **{name: (name, {}) for name in arch_zoo.names()},
+    "glu-swiglu": ("glu", {"variant": "swiglu"}),
+    "glu-reglu": ("glu", {"variant": "reglu"}),
+    "glu-glu": ("glu", {"variant": "glu"}),
+    "lconv-fairseq": ("lconv", {"form": "fairseq"}),
+}
+
+# Two layers of either stack show every kind of depth-dependence except a longer period, which its owner tests.
+SIZE = "nano"
+INPUT_LENGTH, TARGET_LENGTH = 16, 12
+
+
+@functools.cache
+def config(variant: str, size: str = SIZE, **overrides) -> arch_zoo.ModelConfig:
+    """The small configuration of a variant."""
+    name, options = VARIANTS[variant]
+    defaults = {"vocab_size": VOCAB, "max_input_length": INPUT_LENGTH, "max_target_length": TARGET_LENGTH}
+    return arch_zoo.config(name, size, **(defaults | options | overrides))
+
+
+@functools.cache
+def build(cfg: arch_zoo.ModelConfig, seed: int = 0):
+    """A model whose every parameter is non-trivial: constants such as zero biases would hide what reads them."""
+    model = arch_zoo.build(cfg, jax.random.key(seed))
+    leaves, structure = jax.tree.flatten(model)
+    keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
+    noisy = [
+        leaf + 0.1 * jax.random.normal(key, leaf.shape) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+        for leaf, key in zip(leaves, keys, strict=True)
+    ]
+    return jax.tree.unflatten(structure, noisy)
+
+
+@functools.partial(jax.jit, static_argnames="train")
+def forward(model, batch, key=None, train=False):
+    """Logits, auxiliary losses and diagnostics."""
+    return model(batch, key=key, train=train)
+
+
+@functools.partial(jax.jit, static_argnames="train")
+def token_nll(model, batch, key=None, train=False):
+    """Losses of the target tokens."""
+    return model.token_nll(batch, key=key, train=train)
+
+
+def loss(model, batch, key=None, train=False):
+    """Mean loss of the target tokens plus auxiliary losses."""
+    out = model.token_nll(batch, key=key, train=train)
+    weights = batch["decoder_loss_weights"]
+    return jnp.sum(out.nll * weights) / jnp.sum(weights) + sum(out.aux.values())
+
+
+@functools.partial(jax.jit, static_argnames="train")
+def value_and_grad(model, batch, key=None, train=False):
+    """The mean loss and its gradient with respect to every parameter."""
+    return jax.value_and_grad(loss, allow_int=True)(model, batch, key, train)
+
+
+@jax.jit
+def init_cache(model, batch):
+    """A cache for as many steps as the batch has target positions."""
+    return model.init_cache(batch, batch["decoder_input_tokens"].shape[1])
+
+
+@jax.jit
+def decode_step(model, tokens_B, index, cache):
+    """One decoding step."""
+    return model.decode_step(tokens_B, index, cache)
+
+
+def examples(rng: np.random.Generator, input_lengths, target_lengths) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Random inputs and targets of the given lengths, each ending in EOS."""
+    pairs = []
+    for lengths in zip(input_lengths, target_lengths, strict=True):
+        pairs.append(tuple(np.append(rng.integers(2, VOCAB, length - 1), 1).astype(np.int32) for length in lengths))
+    return pairs
+
+
+def pad(pairs, input_length: int = INPUT_LENGTH, target_length: int = TARGET_LENGTH) -> dict[str, jax.Array]:
+    """One example in each row."""
+    inputs = np.zeros((len(pairs), input_length), np.int32)
+    targets = np.zeros((len(pairs), target_length), np.int32)
+    for row, (source, target) in enumerate(pairs):
+        inputs[row, : len(source)] = source
+        targets[row, : len(target)] = target
+    return _batch(inputs, targets, np.pad(targets, ((0, 0), (1, 0)))[:, :-1])
+
+
+def pack(pairs, multiple: int = 1, input_length: int = INPUT_LENGTH, target_length: int = TARGET_LENGTH):
+    """All examples in one row, encoder segments starting at multiples of `multiple`; and where each target starts."""
+    inputs, segments, positions = (np.zeros((1, input_length), np.int32) for _ in range(3))
+    targets, shifted, target_segments, target_positions = (np.zeros((1, target_length), np.int32) for _ in range(4))
+    here, starts, start = 0, [], 0
+    for number, (source, target) in enumerate(pairs, start=1):
+        here = -(-here // multiple) * multiple
+        span, target_span = slice(here, here + len(source)), slice(start, start + len(target))
+        inputs[0, span], segments[0, span], positions[0, span] = source, number, np.arange(len(source))
+        targets[0, target_span], target_segments[0, target_span] = target, number
+        shifted[0, target_span] = np.append(0, target[:-1])
+        target_positions[0, target_span] = np.arange(len(target))
+        starts.append(start)
+        here, start = here + len(source), start + len(target)
+    packed = {
+        "encoder_segment_ids": segments,
+        "encoder_positions": positions,
+        "decoder_segment_ids": target_segments,
+        "decoder_positions": target_positions,
+    }
+    return _batch(inputs, targets, shifted) | {name: jnp.asarray(ids) for name, ids in packed.items()}, starts
+
+
+def _batch(inputs, targets, shifted) -> dict[str, jax.Array]:
+    return {
+        "encoder_input_tokens": jnp.asarray(inputs),
+        "decoder_input_tokens": jnp.asarray(shifted),
+        "decoder_target_tokens": jnp.asarray(targets),
+        "decoder_loss_weights": jnp.asarray((targets > 0).astype(np.float32)),
+    }
+
+
+def scanned(cfg: arch_zoo.ModelConfig) -> arch_zoo.ModelConfig:
+    """The same configuration, its layers scanned."""
+    return dataclasses.replace(cfg, scan_layers=True)

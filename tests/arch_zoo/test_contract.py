@@ -1,0 +1,286 @@
+"""What every architecture promises (DESIGN, the model contract), over the whole registry and its named variants."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import arch_zoo
+from arch_zoo import decoding
+from tests import tolerances
+from tests.arch_zoo import models
+
+SETTINGS = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+
+
+# The fast tier looks at the skeleton through two architectures; the whole zoo takes minutes of compilation.
+FAST = ("transformer", "lconv")
+
+
+@pytest.fixture(params=[v if v in FAST else pytest.param(v, marks=pytest.mark.slow) for v in models.VARIANTS])
+def variant(request) -> str:
+    return request.param
+
+
+@st.composite
+def padded_batches(draw, rows: int = 4):
+    """Rows of random lengths, from a single token to the full length."""
+    lengths = [
+        [draw(st.integers(1, longest)) for _ in range(rows)] for longest in (models.INPUT_LENGTH, models.TARGET_LENGTH)
+    ]
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    return models.pad(models.examples(rng, *lengths))
+
+
+def full_batch(rows: int = 4, seed: int = 0):
+    rng = np.random.default_rng(seed)
+    return models.pad(models.examples(rng, [models.INPUT_LENGTH] * rows, [models.TARGET_LENGTH] * rows))
+
+
+def stochastic(cfg) -> bool:
+    return cfg.architecture.stochastic(cfg)
+
+
+def real(batch) -> np.ndarray:
+    return np.asarray(batch["decoder_loss_weights"]) > 0
+
+
+def test_shapes_types_and_finiteness(variant):
+    model, batch = models.build(models.config(variant)), full_batch()
+    out, losses = models.forward(model, batch), models.token_nll(model, batch)
+    assert out.logits.shape == (4, models.TARGET_LENGTH, models.VOCAB) and out.logits.dtype == jnp.float32
+    assert losses.nll.shape == losses.log_z.shape == (4, models.TARGET_LENGTH)
+    assert losses.nll.dtype == losses.log_z.dtype == jnp.float32
+    for leaf in jax.tree.leaves((out, losses)):
+        assert np.isfinite(leaf).all()
+    log_probs = jax.nn.log_softmax(out.logits)
+    expected = -np.take_along_axis(np.asarray(log_probs), np.asarray(batch["decoder_target_tokens"])[..., None], -1)
+    np.testing.assert_allclose(losses.nll, expected[..., 0], atol=tolerances.REORDERED)
+
+
+def test_every_parameter_has_axes_and_a_gradient(variant):
+    cfg = models.config(variant)
+    model, batch = models.build(cfg), full_batch(rows=8)
+    value, gradient = models.value_and_grad(model, batch, key=jax.random.key(0), train=True)
+    assert np.isfinite(value)
+    from flax import nnx
+
+    params = nnx.to_flat_state(nnx.state(model, nnx.Param))
+    for (path, param), (_, slope) in zip(params, nnx.to_flat_state(nnx.state(gradient, nnx.Param)), strict=True):
+        assert len(param.axes) == param.ndim, path
+        assert np.isfinite(slope[...]).all(), path
+        assert np.abs(slope[...]).max() > 0, f"nothing reaches {path}"
+
+
+@SETTINGS
+@given(batch=padded_batches(), where=st.integers(0, models.TARGET_LENGTH - 1), token=st.integers(2, models.VOCAB - 1))
+@pytest.mark.parametrize("train", [False, True])
+def test_decoder_is_causal(variant, train, batch, where, token):
+    """Changing a decoder input leaves every earlier output bit-identical.
+
+    In training too where no capacity is shared: a token that drops out of a full expert may be another row's.
+    """
+    model = models.build(models.config(variant))
+    changed = batch | {"decoder_input_tokens": batch["decoder_input_tokens"].at[:, where].set(token)}
+    key = jax.random.key(3)
+    before = models.forward(model, batch, key, train=train).logits[:, :where]
+    after = models.forward(model, changed, key, train=train).logits[:, :where]
+    rows = slice(None)
+    if train and getattr(model.cfg.architecture, "train_capacity_factor", None):
+        rows = slice(0, 1)  # the first row of a group is served first, whatever later rows do
+    np.testing.assert_array_equal(before[rows], after[rows])
+
+
+@SETTINGS
+@given(data=st.data())
+def test_padding_is_ignored(variant, data):
+    """More padding changes nothing, on either side."""
+    lengths = [data.draw(st.lists(st.integers(1, n), min_size=3, max_size=3)) for n in (8, 6)]
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    pairs = models.examples(rng, *lengths)
+    model = models.build(models.config(variant))
+    short, long = models.pad(pairs, 8, 6), models.pad(pairs)
+    there = real(short)
+    expected = np.asarray(models.forward(model, short).logits)[there]
+    got = np.asarray(models.forward(model, long).logits)[:, :6][there]
+    np.testing.assert_allclose(got, expected, atol=tolerances.REORDERED)
+
+
+@SETTINGS
+@given(data=st.data())
+def test_packed_equals_unpacked(variant, data):
+    cfg = models.config(variant)
+    multiple = cfg.architecture.segment_multiple(cfg)
+    count = data.draw(st.integers(1, 3))
+    longest = (models.INPUT_LENGTH // count - (multiple or 1) + 1, models.TARGET_LENGTH // count)
+    lengths = [data.draw(st.lists(st.integers(1, n), min_size=count, max_size=count)) for n in longest]
+    pairs = models.examples(np.random.default_rng(data.draw(st.integers(0, 2**32 - 1))), *lengths)
+    packed, starts = models.pack(pairs, multiple or 1)
+    model = models.build(cfg)
+    if multiple is None:
+        with pytest.raises(arch_zoo.ConfigError, match="packed"):
+            models.forward(model, packed)
+        return
+    expected, got = models.forward(model, models.pad(pairs)).logits, models.forward(model, packed).logits
+    for row, ((_, target), start) in enumerate(zip(pairs, starts, strict=True)):
+        np.testing.assert_allclose(
+            got[0, start : start + len(target)], expected[row, : len(target)], atol=tolerances.REORDERED
+        )
+
+
+@SETTINGS
+@given(batch=padded_batches())
+def test_decoding_equals_teacher_forcing(variant, batch):
+    model = models.build(models.config(variant))
+    expected = np.asarray(models.forward(model, batch).logits)
+    cache = models.init_cache(model, batch)
+    assert all(leaf.shape[0] == 4 for leaf in jax.tree.leaves(cache)), "every cache leaf leads with the batch"
+    for index in range(models.TARGET_LENGTH):
+        logits_BV, cache = models.decode_step(model, batch["decoder_input_tokens"][:, index], index, cache)
+        there = real(batch)[:, index]
+        np.testing.assert_allclose(logits_BV[there], expected[there, index], atol=tolerances.REORDERED)
+
+
+def test_greedy_decoding_follows_its_own_logits(variant):
+    """Each token of the output is the argmax given those before it, and nothing follows the end."""
+    model, batch = models.build(models.config(variant)), full_batch()
+    ids = jax.jit(decoding.greedy, static_argnums=2)(model, batch, models.TARGET_LENGTH)
+    shifted = jnp.pad(ids, ((0, 0), (1, 0)))[:, :-1]
+    forced = {"encoder_input_tokens": batch["encoder_input_tokens"], "decoder_input_tokens": shifted}
+    best = np.asarray(models.forward(model, forced).logits.argmax(-1))
+    for row, want in zip(np.asarray(ids), best, strict=True):
+        length = list(row).index(1) + 1 if 1 in row else len(row)
+        np.testing.assert_array_equal(row[:length], want[:length])
+        assert not row[length:].any()
+
+
+@pytest.mark.slow
+def test_scanning_changes_nothing_or_is_refused(variant):
+    """Outputs and gradients are those of the unrolled layers."""
+    cfg = models.config(variant, models.SIZE + "-NL4")
+    try:
+        scanned = arch_zoo.build(models.scanned(cfg), jax.random.key(0))
+    except arch_zoo.ConfigError as error:
+        assert "scan_layers" in str(error)
+        return
+    model = models.build(cfg)
+    scanned = jax.tree.unflatten(jax.tree.structure(scanned), jax.tree.leaves(model))
+    _assert_same_training(model, scanned)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["full", "dots"])
+def test_rematerialisation_changes_nothing(variant, policy):
+    if policy == "dots" and variant != "transformer":
+        pytest.skip("which values are saved is JAX's affair; that the policy reaches it is shown once")
+    cfg = models.config(variant)
+    model = models.build(cfg)
+    remat = arch_zoo.build(dataclasses.replace(cfg, remat=policy), jax.random.key(0))
+    remat = jax.tree.unflatten(jax.tree.structure(remat), jax.tree.leaves(model))
+    _assert_same_training(model, remat)
+
+
+def _assert_same_training(model, other):
+    batch, key = full_batch(), jax.random.key(5)
+    value, gradient = models.value_and_grad(model, batch, key, train=True)
+    other_value, other_gradient = models.value_and_grad(other, batch, key, train=True)
+    np.testing.assert_allclose(other_value, value, atol=tolerances.REORDERED)
+    for mine, theirs in zip(jax.tree.leaves(gradient), jax.tree.leaves(other_gradient), strict=True):
+        if not jnp.issubdtype(mine.dtype, jnp.floating):
+            continue
+        scale = max(np.abs(mine).max(), 1e-3)
+        np.testing.assert_allclose(theirs / scale, mine / scale, atol=tolerances.REORDERED_GRADIENT)
+
+
+def test_bfloat16_is_close_to_float32(variant):
+    cfg = models.config(variant)
+    model = arch_zoo.build(cfg, jax.random.key(0))
+    half = arch_zoo.build(dataclasses.replace(cfg, dtype="bfloat16"), jax.random.key(0))
+    assert all(leaf.dtype != jnp.bfloat16 for leaf in jax.tree.leaves(half)), "parameters stay in float32"
+    batch = full_batch()
+    exact, rounded = models.token_nll(model, batch), models.token_nll(half, batch)
+    assert rounded.nll.dtype == jnp.float32
+    assert abs(float(exact.nll.mean() - rounded.nll.mean())) < tolerances.BFLOAT16_NLL
+
+
+def test_training_without_a_key_is_refused_where_something_is_random(variant):
+    cfg = models.config(variant, dropout_rate=0.1)
+    with pytest.raises(arch_zoo.ConfigError, match="key"):
+        arch_zoo.build(cfg, jax.random.key(0))(full_batch(), train=True)
+
+
+def test_dropout_follows_its_key(variant):
+    model = arch_zoo.build(models.config(variant, dropout_rate=0.5), jax.random.key(0))
+    batch = full_batch()
+    first, again, other = (
+        models.token_nll(model, batch, jax.random.key(seed), train=True).nll for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 1e-3
+    plain = arch_zoo.build(models.config(variant), jax.random.key(0))
+    np.testing.assert_array_equal(models.token_nll(model, batch).nll, models.token_nll(plain, batch).nll)
+
+
+def test_any_length_where_weights_do_not_depend_on_it(variant):
+    model = models.build(models.config(variant))
+    rng = np.random.default_rng(0)
+    batch = models.pad(models.examples(rng, [5, 3], [4, 2]), 5, 4)
+    assert np.isfinite(models.forward(model, batch).logits).all()
+
+
+@pytest.mark.slow
+def test_loss_falls_on_a_copy_task(variant):
+    """A few hundred steps of plain gradient descent with momentum bring the loss of copying well below chance."""
+    cfg = models.config(variant)
+    model = arch_zoo.build(cfg, jax.random.key(0))
+    rng = np.random.default_rng(0)
+    import optax
+
+    optimizer = optax.adam(3e-3)
+    leaves, structure = jax.tree.flatten(model)
+    trained = [jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves]
+
+    def rebuild(floats):
+        floats = iter(floats)
+        return jax.tree.unflatten(
+            structure, [next(floats) if is_float else leaf for leaf, is_float in zip(leaves, trained, strict=True)]
+        )
+
+    @jax.jit
+    def step(floats, state, batch, key):
+        value, gradient = jax.value_and_grad(lambda floats: models.loss(rebuild(floats), batch, key, True))(floats)
+        updates, state = optimizer.update(gradient, state)
+        return optax.apply_updates(floats, updates), state, value
+
+    floats = [leaf for leaf, is_float in zip(leaves, trained, strict=True) if is_float]
+    state = optimizer.init(floats)
+    values = []
+    for number in range(250):
+        sources = rng.integers(2, 12, (32, 7)).astype(np.int32)
+        batch = models.pad([(source, np.append(source[:3], 1).astype(np.int32)) for source in sources], 16, 12)
+        floats, state, value = step(floats, state, batch, jax.random.key(number))
+        values.append(float(value))
+    assert np.mean(values[-10:]) < 0.6 * np.mean(values[:5]), (values[0], values[-1])
+    assert np.mean(values[-10:]) < np.log(10), "below guessing among the tokens that occur"
+
+
+def test_saving_and_restoring_is_bitwise(variant, tmp_path):
+    """Through plain arrays by parameter path, the form in which weights are exchanged."""
+    from flax import nnx
+
+    model = models.build(models.config(variant))
+    graph, params, rest = nnx.split(model, nnx.Param, ...)
+    arrays = {"/".join(map(str, path)): np.asarray(param[...]) for path, param in nnx.to_flat_state(params)}
+    np.savez(tmp_path / "weights.npz", **arrays)  # pyright: ignore[reportArgumentType]
+    with np.load(tmp_path / "weights.npz") as restored:
+        flat = [
+            (path, param.replace(jnp.asarray(restored["/".join(map(str, path))])))
+            for path, param in nnx.to_flat_state(params)
+        ]
+    again = nnx.merge(graph, nnx.from_flat_state(flat), rest)
+    batch = full_batch()
+    np.testing.assert_array_equal(models.forward(again, batch).logits, models.forward(model, batch).logits)
