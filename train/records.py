@@ -276,10 +276,14 @@ def filter_jsonl(path: Path, keep: Callable[[Row], bool]) -> None:
 
 
 @contextlib.contextmanager
-def lock(path: str | os.PathLike[str]) -> Iterator[bool]:
+def lock(path: str | os.PathLike[str], patience: float = 1.0) -> Iterator[bool]:
     """Tries to take the one-writer lock of a run directory, creating the directory; yields whether it was free.
 
     The lock belongs to the open file, so that it dies with its process, however that ends.
+
+    Args:
+      path: the run directory.
+      patience: seconds to try; a reader that asks whether the lock is free holds it for a moment.
 
     Raises:
       InputError: the directory cannot be made or written.
@@ -291,9 +295,15 @@ def lock(path: str | os.PathLike[str]) -> Iterator[bool]:
     except OSError as error:
         raise InputError(f"run directory: {str(path)!r} cannot be written ({error.strerror})") from None
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+        until = time.monotonic() + patience
+        while not (free := _try_lock(file.fileno())) and time.monotonic() < until:
+            time.sleep(0.02)
+        yield free
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""Presets: Python functions that return frozen dataclasses."""

@@ -1,0 +1,38 @@
+"""Settings of single runs: functions of (architecture, size, seed) that return a `train.config.RunConfig`."""
+
+from train.config import OptimizerConfig, RunConfig, StageConfig
+
+__all__ = ["cpu", "t5"]
+
+
+def t5(architecture: str, size: str, seed: int = 0) -> RunConfig:
+    """The study's own: 2^19 steps of 128 x 512 tokens, then 100,000 steps of finetuning on every task."""
+    return RunConfig(architecture=architecture, size=size, seed=seed)
+
+
+def cpu(architecture: str, size: str, seed: int = 0) -> RunConfig:
+    """About a minute on one core: short sequences, small batches, Adafactor with a fast warm-up.
+
+    Both stages have the same shapes and no dropout, so that they share one compiled step.
+    """
+    shape = {"batch_size": 16, "input_length": 64, "target_length": 24}
+    pretrain = StageConfig(
+        steps=400,
+        **shape,
+        optimizer=OptimizerConfig(learning_rate=0.5, warmup_steps=100, min_factored_size=32),
+        eval_batches=8,
+        eval_batch_size=64,
+        log_every=20,
+        checkpoint_every=200,
+    )
+    finetune = StageConfig(
+        steps=300,
+        **shape,
+        optimizer=OptimizerConfig(learning_rate=5e-3, schedule="constant", warmup_steps=0, min_factored_size=32),
+        decode_length=16,
+        eval_examples=200,
+        eval_batch_size=64,
+        log_every=20,
+        checkpoint_every=150,
+    )
+    return RunConfig(architecture=architecture, size=size, seed=seed, pretrain=pretrain, finetune=finetune)
