@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from eval.cells import Axes, Cells, cell_means, check, main_protocol
+from eval.cells import AXES, Axes, Cells, cell_means, check, main_protocol
 from eval.lines import Lines, fit
 
 _TESTS = {  # test: (hypothesis in words, smaller model, larger model)
@@ -74,17 +74,19 @@ class _Design:
 
 
 def equal_slopes(
-    table: pd.DataFrame, *, x: str = "F", y: str = "U", link: str = "semilog", axes: Axes = Axes(),
+    table: pd.DataFrame, *, x: str = "F", y: str = "U", link: str = "semilog", axes: Axes = AXES,
     protocol: str | None = None, permutations: int = 2000, seed: int = 0,
 ) -> pd.DataFrame:  # fmt: skip
     """Nested F tests (analysis of covariance on size means, one residual variance for all architectures).
 
+    The arguments are those of `eval.compare`.
+
     Returns:
-      Three rows, test = `slopes` (one common slope against one each), `levels` (one common line against parallel lines) and
-      `lines` (one common line against one line each), with columns
-        test, hypothesis (in words), alpha, link, x_axis, y_axis, architectures (how many), n (size means), f, df_num, df_den,
-        p, p_permutation (residuals of the smaller model permuted between architectures within a size, Freedman and Lane),
-        common_slope (of the parallel fit), note.
+      Three rows, test = `slopes` (one common slope against one each), `levels` (one common line against parallel lines)
+      and `lines` (one common line against one line each), with columns
+        test, hypothesis (in words), alpha, link, x_axis, y_axis, architectures (how many), n (size means), f, df_num,
+        df_den, p, p_permutation (residuals of the smaller model permuted between architectures within a size, Freedman
+        and Lane), common_slope (of the parallel fit), note.
     """
     check(table, x + y, axes)
     lines = fit(cell_means(main_protocol(table, protocol), x, y, link, axes))

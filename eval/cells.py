@@ -81,12 +81,16 @@ class Axes:
             return np.power(self.log_base, np.asarray(position, float))
 
 
+AXES = Axes()
+"""The store's own columns, base 10."""
+
+
 def higher_is_better(quantity: str, link: str = "semilog") -> bool:
     """Whether more is better once `quantity` is read with `link`: only the log of the loss is better when lower."""
     return not (quantity == "U" and link == "loglog")
 
 
-def check(table: pd.DataFrame, quantities: str, axes: Axes = Axes()) -> None:
+def check(table: pd.DataFrame, quantities: str, axes: Axes = AXES) -> None:
     """Refuses a table from which a wrong number could come.
 
     Raises:

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from eval.cells import Axes
+from eval.cells import AXES, Axes
 from eval.compare import REFERENCE
 
 VERDICTS = ("supported", "contradicted", "cannot be told from these data", "not tested")
 
 
 def scorecard(
-    table: pd.DataFrame, *, axes: Axes = Axes(), reference: str = REFERENCE, names: Mapping[str, str] | None = None,
+    table: pd.DataFrame, *, axes: Axes = AXES, reference: str = REFERENCE, names: Mapping[str, str] | None = None,
     protocol: str | None = None, errors: str = "size", variance: str = "separate", level: float = 0.95,
 ) -> pd.DataFrame:  # fmt: skip
     """Every claim of Tay et al. (2022, arXiv 2207.10551) against these runs.

@@ -1,7 +1,19 @@
 """Between architectures: which slopes differ from the reference, by how much, and what does that cost in FLOPs?
 
-All of it reads off one fit, a line per architecture through its size means (`eval.lines`); tests over all architectures at
-once are in `eval.ancova`.
+All of it reads off one fit, a line per architecture through its size means (`eval.lines`); tests over all architectures
+at once are in `eval.ancova`. The functions share these arguments:
+
+  table                 one row per run, the store's columns
+  x, y                  letters of `eval.cells.QUANTITIES`; α_{x,y} is the slope of y on x
+  link, axes            see `eval.cells`
+  reference             the architecture that every other one is compared with
+  protocol              see `eval.cells.main_protocol`
+  errors                `size` or `seed`: what is random, see `eval.lines`
+  variance              `separate`: a residual variance for each architecture and Welch's degrees of freedom. `pooled`: one
+                        for all; more power, but in simulation it calls an architecture with three times the noise different
+                        in 10-25 % of studies
+  level                 confidence level; tests are at 1 - level
+  permutations, seed    how many, and the seed of the generator
 """
 
 import dataclasses
@@ -12,7 +24,7 @@ import pandas as pd
 from scipy import stats
 
 from eval.ancova import equal_slopes, largest_t
-from eval.cells import Axes, cell_means, check, higher_is_better, main_protocol
+from eval.cells import AXES, Axes, cell_means, check, higher_is_better, main_protocol
 from eval.lines import Estimate, Lines, fieller, fit, holm
 from train.records import InputError
 
@@ -81,16 +93,11 @@ def compare(
 
 
 def contrasts(
-    table: pd.DataFrame, *, x: str = "F", y: str = "U", link: str = "semilog", axes: Axes = Axes(),
+    table: pd.DataFrame, *, x: str = "F", y: str = "U", link: str = "semilog", axes: Axes = AXES,
     reference: str = REFERENCE, protocol: str | None = None, errors: str = "size", variance: str = "separate",
     level: float = 0.95, permutations: int = 2000, seed: int = 0,
 ) -> pd.DataFrame:  # fmt: skip
     """Slope of every architecture minus the slope of the reference, with Holm's correction over the architectures.
-
-    Args:
-      errors: as in `eval.slopes.slopes`.
-      variance: `separate`: a residual variance for each architecture, Welch's degrees of freedom. `pooled`: one for all
-        (more power, wrong where one architecture is noisier than the others).
 
     Returns:
       One row per architecture but the reference, sorted by name, with columns
@@ -122,14 +129,13 @@ def contrasts(
 
 
 def equivalence(
-    table: pd.DataFrame, *, margin: float = 0.1, x: str = "F", y: str = "U", link: str = "semilog", axes: Axes = Axes(),
+    table: pd.DataFrame, *, margin: float = 0.1, x: str = "F", y: str = "U", link: str = "semilog", axes: Axes = AXES,
     reference: str = REFERENCE, protocol: str | None = None, errors: str = "size", variance: str = "separate",
     level: float = 0.95,
 ) -> pd.DataFrame:  # fmt: skip
     """Two one-sided tests: does an architecture scale like the reference, to within `margin` of the reference's slope?
 
-    Args:
-      margin: set before looking, as a fraction of the reference's slope (0.1: between 0.9 and 1.1 times it).
+    `margin` is set before looking, as a fraction of the reference's slope (0.1: between 0.9 and 1.1 times it).
 
     Returns:
       One row per architecture but the reference, with columns
@@ -163,19 +169,19 @@ def equivalence(
 
 def level_difference(
     table: pd.DataFrame, *, at: Sequence[float] | None = None, x: str = "F", y: str = "U", link: str = "semilog",
-    axes: Axes = Axes(), reference: str = REFERENCE, protocol: str | None = None, errors: str = "size",
+    axes: Axes = AXES, reference: str = REFERENCE, protocol: str | None = None, errors: str = "size",
     variance: str = "separate", level: float = 0.95,
 ) -> pd.DataFrame:  # fmt: skip
     """Quality minus the reference's at equal FLOPs (or parameters), on the lines, within the range that both cover.
 
-    Args:
-      at: budgets in the unit of x; `None` takes the low end, the (geometric) middle and the high end of the common range.
+    `at` holds budgets in the unit of x; `None` takes the low end, the (geometric) middle and the high end of the range
+    that an architecture has in common with the reference.
 
     Returns:
       Rows by architecture and budget, with columns
         architecture, reference, alpha, link, x_axis, y_axis, higher_is_better, position (`low`, `middle`, `high` or
-        `given`), budget (in the unit of x), inside (bool: both architectures cover the budget), difference, se, df, ci_low,
-        ci_high, p, p_holm (over the architectures at one position), verdict (`better`, `worse`, `not told apart`,
+        `given`), budget (in the unit of x), inside (bool: both architectures cover the budget), difference, se, df,
+        ci_low, ci_high, p, p_holm (over the architectures at one position), verdict (`better`, `worse`, `not told apart`,
         `not tested`), method, note.
     """
     c = compare(table, x, y, link, axes, reference, protocol, errors, variance)
@@ -203,7 +209,7 @@ def level_difference(
 
 def multiplier(
     table: pd.DataFrame, *, at: Sequence[float] | None = None, x: str = "F", y: str = "U", link: str = "semilog",
-    axes: Axes = Axes(), reference: str = REFERENCE, protocol: str | None = None, errors: str = "size",
+    axes: Axes = AXES, reference: str = REFERENCE, protocol: str | None = None, errors: str = "size",
     variance: str = "separate", level: float = 0.95,
 ) -> pd.DataFrame:  # fmt: skip
     """Times the reference's FLOPs that an architecture needs to reach the quality the reference has at a budget.
@@ -212,9 +218,9 @@ def multiplier(
 
     Returns:
       Rows by architecture and budget, with columns
-        architecture, reference, alpha, link, x_axis, y_axis, higher_is_better, position, budget (the reference's), inside
-        (bool: the budget the architecture then needs is within its own range), multiplier (2.0: twice the FLOPs), ci_low,
-        ci_high (0 and inf where unbounded), interval (`bounded`, `unbounded`, `none`), method, note.
+        architecture, reference, alpha, link, x_axis, y_axis, higher_is_better, position, budget (the reference's),
+        inside (bool: the budget the architecture then needs is within its own range), multiplier (2.0: twice the FLOPs),
+        ci_low, ci_high (0 and inf where unbounded), interval (`bounded`, `unbounded`, `none`), method, note.
     """
     c = compare(table, x, y, link, axes, reference, protocol, errors, variance)
     rows = []

@@ -5,22 +5,22 @@ import itertools
 import numpy as np
 import pandas as pd
 
-from eval.cells import Axes, cell_means, check, higher_is_better, main_protocol
+from eval.cells import AXES, Axes, cell_means, check, higher_is_better, main_protocol
 from eval.compare import REFERENCE
 from eval.lines import Lines, fieller, fit
 from train.records import InputError
 
 
 def crossovers(
-    table: pd.DataFrame, *, x: str = "F", y: str = "U", link: str = "semilog", axes: Axes = Axes(),
+    table: pd.DataFrame, *, x: str = "F", y: str = "U", link: str = "semilog", axes: Axes = AXES,
     reference: str | None = REFERENCE, protocol: str | None = None, errors: str = "size", variance: str = "separate",
     level: float = 0.95, draws: int = 2000, seed: int = 0,
 ) -> pd.DataFrame:  # fmt: skip
     """The budget at which two lines meet, with Fieller's interval and a bootstrap as a check.
 
-    Args:
-      reference: pair every architecture with this one; `None` takes all pairs.
-      draws: bootstrap samples (residuals of the size means, resampled within an architecture).
+    `reference` is paired with every other architecture; `None` takes all pairs. `draws` bootstrap samples resample the
+    residuals of the size means within an architecture: a check on the shape, not a second interval, for at 4 to 5 sizes its
+    percentiles cover 85-89 % where Fieller's interval covers 95 %. The other arguments are those of `eval.compare`.
 
     Returns:
       One row per pair, with columns
@@ -70,8 +70,11 @@ def _crossing(lines: Lines, a: int, b: int, samples: np.ndarray, level: float, a
         range_low = range_high = np.nan
         note.append("no range that both cover")
     if kind in ("outside", "unbounded"):
-        note.append("the slopes cannot be told apart: the crossing may be anywhere" if kind == "unbounded" else
-                    "the slopes cannot be told apart: the crossing may be anywhere but between ci_low and ci_high")
+        note.append(
+            "the slopes cannot be told apart: the crossing may be anywhere"
+            if kind == "unbounded"
+            else "the slopes cannot be told apart: the crossing may be anywhere but between ci_low and ci_high"
+        )
     position = "none"
     if np.isfinite(at):
         position = "extrapolated below" if at < range_low else "extrapolated above" if at > range_high else "inside"
@@ -104,7 +107,9 @@ def _resampled(lines: Lines, draws: int, seed: int) -> np.ndarray:
     return result
 
 
-def _bootstrap(samples: np.ndarray, a: int, b: int, level: float, low: float, high: float) -> tuple[float, float, float]:
+def _bootstrap(
+    samples: np.ndarray, a: int, b: int, level: float, low: float, high: float
+) -> tuple[float, float, float]:
     """Percentiles of the resampled crossings and the share of them inside the common range."""
     difference = samples[:, a] - samples[:, b]
     with np.errstate(divide="ignore", invalid="ignore"):

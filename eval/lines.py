@@ -214,7 +214,10 @@ def fieller(lines: Lines, top: np.ndarray, bottom: np.ndarray, level: float) -> 
     """Fieller's set for a ratio of two linear functions of the coefficients.
 
     Args:
-      top, bottom: weights of numerator and denominator, [G, 2].
+      lines: the fit.
+      top: weights of the numerator, [G, 2].
+      bottom: weights of the denominator, [G, 2].
+      level: confidence level.
 
     Returns:
       (low, high, kind). `bounded`: the interval. `outside`: all values but those between low and high. `unbounded`: all

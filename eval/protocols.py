@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from eval.cells import LINKS, Axes
+from eval.cells import AXES, LINKS, Axes
 
 
 def protocol_slopes(
-    table: pd.DataFrame, *, pairs: Sequence[str] = ("FU", "FD"), links: Sequence[str] = LINKS, axes: Axes = Axes(),
+    table: pd.DataFrame, *, pairs: Sequence[str] = ("FU", "FD"), links: Sequence[str] = LINKS, axes: Axes = AXES,
     errors: str = "size", level: float = 0.95,
 ) -> pd.DataFrame:  # fmt: skip
     """`eval.slopes.slopes` for each architecture and protocol.
@@ -21,7 +21,7 @@ def protocol_slopes(
 
 def protocol_differences(
     table: pd.DataFrame, *, first: str = "depth", second: str = "width", x: str = "F", y: str = "U", link: str = "semilog",
-    axes: Axes = Axes(), errors: str = "size", variance: str = "separate", level: float = 0.95,
+    axes: Axes = AXES, errors: str = "size", variance: str = "separate", level: float = 0.95,
 ) -> pd.DataFrame:  # fmt: skip
     """Slope under one protocol minus the slope under another, per architecture.
 
@@ -35,7 +35,7 @@ def protocol_differences(
 
 
 def width_depth_grid(
-    table: pd.DataFrame, *, y: str = "U", axes: Axes = Axes(), depth: str = "num_layers", width: str = "embed_dim",
+    table: pd.DataFrame, *, y: str = "U", axes: Axes = AXES, depth: str = "num_layers", width: str = "embed_dim",
 ) -> pd.DataFrame:  # fmt: skip
     """Quality by depth and width, for a heat map.
 

@@ -53,7 +53,11 @@ def study(
 
     Args:
       lines: architecture name to truth.
+      sizes: sizes of every architecture, named size0, size1, ...
+      seeds: runs of every size.
+      noise: standard deviations.
       step: decades of FLOPs between neighbouring sizes.
+      protocol: the scaling protocol's name.
       seed: of the generator; equal seeds give equal tables.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The study's slopes: α_{F,U}, α_{F,D}, α_{U,D}, α_{P,U}, α_{P,D} per architecture, with intervals that hold at small n."""
+"""The study's slopes α_{F,U}, α_{F,D}, α_{U,D}, α_{P,U}, α_{P,D} per architecture, with intervals that hold at small n."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from eval.cells import LINKS, Axes, Cells, cell_means, check, higher_is_better, main_protocol
+from eval.cells import AXES, LINKS, Axes, Cells, cell_means, check, higher_is_better, main_protocol
 from eval.lines import Lines, fit
 
 PAIRS = ("FU", "FD", "UD", "PU", "PD")
@@ -20,7 +20,7 @@ def slopes(
     *,
     pairs: Sequence[str] = PAIRS,
     links: Sequence[str] = LINKS,
-    axes: Axes = Axes(),
+    axes: Axes = AXES,
     by: Sequence[str] = ("architecture",),
     protocol: str | None = None,
     errors: str = "size",
@@ -41,15 +41,15 @@ def slopes(
 
     Returns:
       One row per pair, link and group, in that order, with columns
-        architecture (and whatever else is in `by`), alpha ("F,U"), link, x_axis and y_axis (in words, with the base of the
-        logarithm and the column, hence the FLOP convention), higher_is_better (of y),
+        architecture (and whatever else is in `by`), alpha ("F,U"), link, x_axis and y_axis (in words, with the base of
+        the logarithm and the column, hence the FLOP convention), higher_is_better (of y),
         n_sizes, n_runs, runs_missing (runs without x or y), x_min and x_max (as fitted),
         slope, intercept, r2,
         se, df, ci_low, ci_high, p (slope = 0), method (how the interval was made),
         se_hc3 (statsmodels' HC3 of the size means, for comparison),
         seed_low, seed_high (the interval of `errors="seed"`: what the seeds alone leave open at these very sizes),
-        theil_sen, theil_sen_low, theil_sen_high, deming, deming_low, deming_high, deming_ratio (variance of the error of y
-        over that of x), reliability (share of the variance of x between sizes that is not seed noise); these only for
+        theil_sen, theil_sen_low, theil_sen_high, deming, deming_low, deming_high, deming_ratio (variance of the error of
+        y over that of x), reliability (share of the variance of x between sizes that is not seed noise); these only for
         α_{U,D}, where x is itself measured,
         note (in plain words what is missing or weak; empty when all is well).
 
@@ -116,7 +116,8 @@ def deming(x: np.ndarray, y: np.ndarray, ratio: float) -> np.ndarray | float:
     """Deming's slope through points whose x and y are both measured.
 
     Args:
-      x, y: [..., n].
+      x: [..., n].
+      y: [..., n].
       ratio: variance of the errors of y over that of x.
     """
     dx, dy = (v - v.mean(-1, keepdims=True) for v in (np.asarray(x, float), np.asarray(y, float)))
