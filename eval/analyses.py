@@ -1,8 +1,8 @@
 """Every analysis of a study in one pass: a dictionary of tidy tables, which tables, figures and pages only render."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -141,8 +141,10 @@ def _plan(
     table: pd.DataFrame, axes: Axes, reference: str, options: Options
 ) -> Iterator[tuple[str, Callable[[], pd.DataFrame]]]:
     """Name and computation of every table, in the order of the report."""
-    level, seed = {"axes": axes, "level": options.level}, {"axes": axes, "seed": options.seed}
-    both, against = level | seed, {"reference": reference}
+    level: dict[str, Any] = {"axes": axes, "level": options.level}
+    seed: dict[str, Any] = {"axes": axes, "seed": options.seed}
+    both: dict[str, Any] = level | seed
+    against: dict[str, Any] = {"reference": reference}
 
     def over(pairs, keys: tuple[str, str], function, **options) -> Callable[[], pd.DataFrame]:
         return lambda: _stack(function(table, **dict(zip(keys, pair, strict=True)), **options) for pair in pairs)
@@ -170,8 +172,8 @@ def _plan(
     yield "claims", lambda: claims.scorecard(table, **level, **against)
 
 
-def _stack(tables: Iterator[pd.DataFrame]) -> pd.DataFrame:
+def _stack(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """One table under another; an empty one gives its columns and no types."""
-    tables = list(tables)
-    filled = [table for table in tables if len(table)]
-    return pd.concat(filled, ignore_index=True) if filled else tables[0]
+    every = list(tables)
+    filled = [table for table in every if len(table)]
+    return pd.concat(filled, ignore_index=True) if filled else every[0]

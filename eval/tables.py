@@ -37,7 +37,7 @@ def cells(study: Study) -> pd.DataFrame:
     runs = study.runs
     grouped = runs.groupby(CELL, sort=False)
     table = grouped[_COSTS].mean().assign(n_seeds=grouped.size())
-    errors = _evaluation_errors(study)
+    errors = evaluation_errors(study)
     for column in quality_columns(runs):
         n = grouped[column].count()
         table[column] = grouped[column].mean()
@@ -51,8 +51,12 @@ def cells(study: Study) -> pd.DataFrame:
     return table.loc[order, first + [c for c in table if c not in first]].reset_index(drop=True)
 
 
-def _evaluation_errors(study: Study) -> pd.DataFrame:
-    """Per run, the standard error of each quality that comes from the finite number of held-out examples."""
+def evaluation_errors(study: Study) -> pd.DataFrame:
+    """Per run of `study.runs`, the standard error of each quality that comes from the number of held-out examples.
+
+    Returns:
+      A frame on the index of `study.runs` with the quality columns; NaN where the records have none.
+    """
     runs, evals = study.runs, study.evals
     errors = pd.DataFrame({"upstream_nll": runs.upstream_nll_stderr})
     scores = evals[(evals.stage == "finetune") & (evals.metric == "score")]

@@ -1,0 +1,282 @@
+"""The study's five figures, as matplotlib figures: vector and raster files from one drawing.
+
+1 the Pareto frontiers, 2 and 3 each architecture's scaling beside the reference's (upstream, downstream), 4 and 5
+scaling by depth and by width. Intervals are drawn wherever the data carry one; where they do not, the panel says so.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes as Panel
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator
+
+from eval.analyses import Analysis
+from eval.cells import Axes, cell_means, main_protocol
+from eval.grid import scaled
+from eval.lines import MIN_SIZES, fit
+from eval.style import Look, looks
+from eval.tables import evaluation_errors
+
+STYLE = {
+    "font.size": 8, "axes.titlesize": 8.5, "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7,
+    "legend.fontsize": 7, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
+    "grid.color": "#e3e3e3", "grid.linewidth": 0.5, "axes.axisbelow": True, "figure.dpi": 100, "savefig.dpi": 200,
+    "pdf.fonttype": 42, "svg.hashsalt": "arch-scaling", "font.family": "DejaVu Sans", "text.usetex": False,
+}  # fmt: skip
+_FRONTIER = "#777777"
+_WEIGHT = {"*": 1.9, "P": 1.2, "X": 1.2, "D": 0.8}  # these shapes look smaller or larger than a circle of the same area
+QUALITY = {"U": "Upstream: negative log-perplexity (nats)", "D": "Downstream: {} (percent)"}
+
+
+def draw(analysis: Analysis) -> dict[str, Figure]:
+    """All five figures, by name `fig1` to `fig5`."""
+    plans: dict[str, Callable[[Analysis], Figure]] = {
+        "fig1": pareto,
+        "fig2": lambda a: beside_reference(a, "U"),
+        "fig3": lambda a: beside_reference(a, "D"),
+        "fig4": lambda a: by_protocol(a, "depth"),
+        "fig5": lambda a: by_protocol(a, "width"),
+    }
+    with matplotlib.rc_context(STYLE):
+        return {name: plan(analysis) for name, plan in plans.items()}
+
+
+def save(figures: dict[str, Figure], directory: Path) -> list[Path]:
+    """Writes every figure as .pdf and .png; the same figure always gives the same bytes."""
+    paths = []
+    with matplotlib.rc_context(STYLE):
+        for name, figure in figures.items():
+            for suffix, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
+                paths.append(directory / f"{name}.{suffix}")
+                figure.savefig(paths[-1], metadata=metadata)
+    return paths
+
+
+def quality_label(y: str, axes: Axes) -> str:
+    """The label of a quality axis."""
+    column = axes.downstream.removeprefix("downstream_").replace("_", " ")
+    return QUALITY[y].format("mean score" if column == "mean" else column)
+
+
+def flops_label(axes: Axes) -> str:
+    """The label of the FLOPs axis, with its convention."""
+    return {
+        "flops_forward": "FLOPs, one forward pass of one sequence",
+        "flops_forward_without_head": "FLOPs, one forward pass of one sequence, without the head",
+        "flops_train_total": "FLOPs, whole pretraining",
+        "flops_forward_per_65536_tokens": "FLOPs, one forward pass of 65,536 tokens",
+    }.get(axes.flops, axes.flops)
+
+
+def means(analysis: Analysis, table: pd.DataFrame, y: str) -> pd.DataFrame:
+    """Cell means as they are drawn.
+
+    Returns:
+      One row per cell of `table`, by x, with columns architecture, protocol, size, x (FLOPs), y (higher is better),
+      n (seeds), params, and se: the standard error over seeds, or over held-out examples where there is one seed.
+    """
+    axes = analysis.axes
+    column = axes.column(y)
+    own = evaluation_errors(analysis.study).reindex(columns=[column])[column].reindex(table.index)
+    frame = table.assign(x=table[axes.flops], y=table[column] * (-1 if y == "U" else 1), own=own)
+    frame = frame.dropna(subset=["x", "y"])
+    grouped = frame[frame.x > 0].groupby(["architecture", "protocol", "size"], sort=False)
+    cells = grouped[["x", "y", "own"]].mean().assign(n=grouped.size(), params=grouped[axes.params].mean())
+    cells["se"] = (grouped.y.std(ddof=1) / np.sqrt(cells.n)).where(cells.n > 1, cells.own)
+    return cells.drop(columns="own").reset_index().sort_values("x", kind="stable")
+
+
+def _area(params: float | pd.Series, largest: float, style: Look) -> np.ndarray:
+    """Marker areas that grow with the square root of the parameters, so that three decades fit one panel."""
+    share = np.nan_to_num(np.sqrt(np.asarray(params, float) / largest), nan=0.1)
+    return _WEIGHT.get(style.marker, 1.0) * (14 + 130 * share)
+
+
+def _log_x(panel: Panel) -> None:
+    panel.set_xscale("log")
+    panel.xaxis.set_minor_locator(NullLocator())
+
+
+def pareto(analysis: Analysis) -> Figure:
+    """Figure 1: quality against FLOPs with the frontier, upstream and downstream; marker size shows the parameters."""
+    axes, table = analysis.axes, main_protocol(analysis.table)
+    look, largest = looks(analysis.table.architecture), table[axes.params].max()
+    figure = Figure(figsize=(7.2, 4.3), layout="constrained")
+    for panel, y in zip(figure.subplots(1, 2), "UD", strict=True):
+        cells = means(analysis, table, y)
+        panel.set_title("Upstream" if y == "U" else "Downstream", loc="left", fontweight="bold")
+        panel.set_ylabel(quality_label(y, axes).split(": ")[1])
+        if cells.empty:
+            _say(panel, "no run has both values")
+            continue
+        _frontier(panel, analysis.results["pareto"], y, axes)
+        for name, group in cells.groupby("architecture", sort=False):
+            style = look[str(name)]
+            panel.errorbar(group.x, group.y, yerr=group.se, fmt="none", ecolor=style.color, elinewidth=0.9, zorder=4)
+            panel.scatter(
+                group.x, group.y, s=_area(group.params, largest, style), c=style.color, marker=style.marker, alpha=0.8,
+                linewidths=0.5, edgecolors="white", zorder=3,
+            )  # fmt: skip
+        _log_x(panel)
+        panel.set_xlabel(flops_label(axes))
+    handles = [_handle(style) for style in look.values()]
+    handles += [Line2D([], [], color=_FRONTIER, drawstyle="steps-post", label="Pareto frontier")]
+    handles += _size_handles(table[axes.params].dropna(), largest)
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 6), frameon=False)
+    return figure
+
+
+def _size_handles(params: pd.Series, largest: float) -> list[Line2D]:
+    """What the size of a marker means: the fewest, the middle and the most parameters."""
+    if params.empty:
+        return []
+    plain = Look("#9a9a9a", "o", "circle")
+    sizes = sorted({float(params.min()), float(np.sqrt(params.min() * params.max())), float(params.max())})
+    return [
+        Line2D([], [], color=plain.color, marker="o", linestyle="none", label=f"{scaled(size)} parameters",
+               markersize=float(np.sqrt(_area(size, largest, plain))))
+        for size in sizes
+    ]  # fmt: skip
+
+
+def _frontier(panel: Panel, frontier: pd.DataFrame, y: str, axes: Axes) -> None:
+    part = select(frontier, axes.flops, axes.column(y))
+    part = part[part.on_frontier.astype(bool)].sort_values("cost")
+    panel.plot(part.cost, part.quality, color=_FRONTIER, linewidth=1.0, drawstyle="steps-post", zorder=1)
+
+
+def select(frontier: pd.DataFrame, cost: str, quality: str) -> pd.DataFrame:
+    """The rows of a stacked Pareto table that are about these two columns."""
+    if frontier.empty:
+        return frontier.reindex(columns=["cost", "quality", "on_frontier"])
+    return frontier[
+        frontier.cost_axis.str.contains(cost, regex=False) & frontier.y_axis.str.contains(quality, regex=False)
+    ]
+
+
+def _handle(style: Look) -> Line2D:
+    return Line2D(
+        [], [], color=style.color, marker=style.marker, linestyle="none", markeredgecolor="white", markeredgewidth=0.4,
+        markersize=6 * _WEIGHT.get(style.marker, 1.0) ** 0.5, label=style.label,
+    )  # fmt: skip
+
+
+def _say(panel: Panel, words: str) -> None:
+    panel.text(0.5, 0.5, words, ha="center", va="center", transform=panel.transAxes, color="#555555", wrap=True)
+
+
+def beside_reference(analysis: Analysis, y: str) -> Figure:
+    """Figures 2 and 3: the scaling of every architecture beside the reference's, one panel each."""
+    axes, table, reference = analysis.axes, main_protocol(analysis.table), analysis.reference
+    look = looks(analysis.table.architecture)
+    names = [name for name in look if name != reference] or [reference]
+    columns = min(len(names), 4)
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(max(1.85 * columns, 3.6), 1.75 * rows + 0.65), layout="constrained")
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    bands = False
+    for panel, name in zip(panels, names, strict=False):
+        for shown in dict.fromkeys((reference, name)):
+            bands |= _scaling(panel, table[table.architecture == shown], y, analysis, look[shown])
+        panel.set_title(name, loc="left", color=look[name].color, fontweight="bold")
+    for panel in panels[len(names) :]:
+        panel.remove()
+    _log_x(panels[0])
+    label = quality_label(y, axes)
+    _finish(
+        figure,
+        label if rows > 1 else label.replace(": ", ":\n"),
+        flops_label(axes),
+        analysis,
+        [_handle(look[reference])],
+        bands,
+    )
+    return figure
+
+
+def _scaling(panel: Panel, table: pd.DataFrame, y: str, analysis: Analysis, style: Look, linestyle: str = "-") -> bool:
+    """Points with their errors, the fitted line and its confidence band; returns whether there is such a band."""
+    axes = analysis.axes
+    cells = means(analysis, table, y)
+    if cells.empty:
+        return False
+    panel.errorbar(
+        cells.x, cells.y, yerr=cells.se, fmt=style.marker, color=style.color, elinewidth=0.9,
+        markersize=4.5 * _WEIGHT.get(style.marker, 1.0) ** 0.5,
+        markeredgecolor="white", markeredgewidth=0.4, zorder=3,
+    )  # fmt: skip
+    x, middle, low, high = line_and_band(table, y, axes, analysis.options.level)
+    if len(x):
+        panel.plot(x, middle, color=style.color, linewidth=1.1, linestyle=linestyle, zorder=2)
+        panel.fill_between(x, low, high, color=style.color, alpha=0.15, linewidth=0, zorder=1)
+    return bool(len(low) and np.isfinite(low).all())
+
+
+def line_and_band(
+    table: pd.DataFrame, y: str, axes: Axes, level: float, points: int = 40
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The semilog line of one architecture over its range, with the confidence band of the line.
+
+    Returns:
+      FLOPs, the line, and the band's low and high, each [points] or empty without a line; the band is NaN where the
+      sizes are too few for one.
+    """
+    lines = fit(cell_means(table, "F", y, "semilog", axes))
+    if not np.isfinite(lines.coefficients[0]).all():
+        return (np.empty(0),) * 4
+    x = np.linspace(lines.low[0], lines.high[0], points)
+    weights = np.stack([np.ones_like(x), x], axis=-1)[:, None, :]
+    line = lines.combine(weights)
+    low, high = line.interval(level)
+    return axes.budget(x), line.value, low, high
+
+
+def _finish(figure: Figure, ylabel: str, xlabel: str, analysis: Analysis, handles: list[Line2D], bands: bool) -> None:
+    band = f"{analysis.options.level:.0%} band of the line"
+    words = band if bands else f"no {band}: fewer than {MIN_SIZES} sizes"
+    handles = [*handles, Line2D([], [], color="#777777", linewidth=5 if bands else 0, alpha=0.3, label=words)]
+    figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), frameon=False)
+    figure.supylabel(ylabel, fontsize=8)
+    figure.supxlabel(xlabel, fontsize=8)
+
+
+def by_protocol(analysis: Analysis, protocol: str) -> Figure:
+    """Figures 4 and 5: scaling along one protocol beside the plain ladder, upstream above and downstream below."""
+    axes, table = analysis.axes, analysis.table
+    chosen = table[table.protocol == protocol]
+    look = looks(table.architecture)
+    names = [name for name in look if name in set(chosen.architecture)]
+    if not names:
+        known = ", ".join(sorted(name or "plain sizes" for name in table.protocol.unique()))
+        figure = Figure(figsize=(7.2, 1.6), layout="constrained")
+        panel = figure.subplots()
+        panel.set_axis_off()
+        _say(
+            panel,
+            f"This study has no cells of the {protocol} protocol\n(it has: {known}), so there is nothing to draw.",
+        )
+        return figure
+    figure = Figure(figsize=(max(1.85 * len(names), 4.2), 4.2), layout="constrained")
+    panels = figure.subplots(2, len(names), sharex=True, sharey="row", squeeze=False)
+    other = {"depth": "width", "width": "depth"}[protocol]
+    bands = False
+    for j, name in enumerate(names):
+        for i, y in enumerate("UD"):
+            for which, style in ((protocol, look[name]), (other, Look("#9a9a9a", look[name].marker, ""))):
+                rows = table[(table.protocol == which) & (table.architecture == name)]
+                bands |= _scaling(panels[i, j], rows, y, analysis, style, "-" if which == protocol else "--")
+        panels[0, j].set_title(name, loc="left", color=look[name].color, fontweight="bold")
+    _log_x(panels[0, 0])
+    for i, y in enumerate("UD"):
+        panels[i, 0].set_ylabel(quality_label(y, axes).replace(": ", ":\n"))
+    handles = [
+        Line2D([], [], color="#333333", label=f"{protocol} (colour)"),
+        Line2D([], [], color="#9a9a9a", linestyle="--", label=f"{other} (grey)"),
+    ]
+    _finish(figure, "", flops_label(axes), analysis, handles, bands)
+    return figure
