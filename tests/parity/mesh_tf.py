@@ -1,0 +1,122 @@
+"""Single layers of Mesh TensorFlow, the code base of the original study, with their gradients.
+
+Environment, of its own and never the project's: `pip install tensorflow-cpu==2.15.1 "numpy<2" mesh-tensorflow==0.1.21
+gin-config mock scipy`. This module holds what else it takes to import it.
+"""
+
+import sys
+import types
+from collections.abc import Callable
+from unittest import mock
+
+import numpy as np
+from tensorflow.python.framework import ops, tensor_conversion_registry
+
+ops.register_tensor_conversion_function = tensor_conversion_registry.register_tensor_conversion_function
+sys.modules["tensorflow_datasets"] = mock.MagicMock()  # never used here, and its protobuf clashes
+
+import mesh_tensorflow as mtf  # noqa: E402
+import tensorflow.compat.v1 as tf  # noqa: E402
+from mesh_tensorflow.transformer import transformer, transformer_layers  # noqa: E402
+
+from tests.parity.golden import Golden  # noqa: E402
+
+VERSIONS = "mesh-tensorflow 0.1.21, tensorflow 2.15.1"
+
+# Mesh TensorFlow's names for its variables, and the array in the zoo's layout: {path: (names, layout of their arrays)}.
+Names = dict[str, tuple[tuple[str, ...], Callable[..., np.ndarray]]]
+
+
+def one(name: str, layout: Callable[..., np.ndarray] = np.asarray) -> tuple[tuple[str, ...], Callable]:
+    """A parameter that is one variable there."""
+    return (name,), layout
+
+
+def stacked(template: str, count: int) -> tuple[tuple[str, ...], Callable]:
+    """A parameter that is a variable for each index of its first axis there."""
+    return tuple(template.format(index) for index in range(count)), lambda *arrays: np.stack(arrays)
+
+
+def context(mesh: mtf.Mesh, x: mtf.Tensor, segment_ids: np.ndarray, train: bool, **model) -> transformer.Context:
+    """What a layer is told: real sequence ids and positions; `inputs` are ids that are zero at padding, as in training."""
+    tf.disable_v2_behavior()
+    *batch_dims, length_dim, model_dim = x.shape.dims
+    ids = mtf.import_tf_tensor(mesh, tf.constant(segment_ids, tf.int32), mtf.Shape([*batch_dims, length_dim]))
+    return transformer.Context(
+        model=types.SimpleNamespace(model_dim=model_dim, ensemble_dims=[], ensemble_dim=None, layout=None, **model),
+        mesh=mesh,
+        batch_dims=batch_dims,
+        length_dim=length_dim,
+        variable_dtype=mtf.VariableDType(tf.float32),
+        mode=tf.estimator.ModeKeys.TRAIN if train else tf.estimator.ModeKeys.EVAL,
+        sequence_id=ids,
+        position=mtf.range(mesh, length_dim, tf.int32),
+        position_is_default=True,
+        inputs=ids,
+        losses=[],
+    )
+
+
+def golden(call, model: dict, layer: str, segment_ids: np.ndarray, dim: int, names: Names, causal: bool) -> Golden:
+    """Runs `call(context, x) -> y` with random weights and takes outputs and gradients.
+
+    Args:
+      call: runs the layer on a context and an input.
+      model: the zoo's configuration.
+      layer: the path of the same layer in the zoo.
+      segment_ids: [B, L], 0 at padding.
+      dim: channels of the input.
+      names: where the zoo's parameters are.
+      causal: whether the layer is one of a decoder.
+    """
+    rng = np.random.default_rng(0)
+    batch, length = segment_ids.shape
+    # The skeleton's residual layer gives zeros at padding.
+    x_BLD = (rng.standard_normal((batch, length, dim)) * (segment_ids > 0)[..., None]).astype(np.float32)
+    with tf.Graph().as_default(), tf.Session() as session:
+        graph = mtf.Graph()
+        mesh = mtf.Mesh(graph, "mesh")
+        dims = [
+            mtf.Dimension(name, size) for name, size in zip(("batch", "length", "d_model"), x_BLD.shape, strict=True)
+        ]
+        x = mtf.import_tf_tensor(mesh, tf.constant(x_BLD), mtf.Shape(dims))
+        ctx = context(mesh, x, segment_ids, train=False)
+        y = call(ctx, x)
+        cotangent_BLD = rng.standard_normal(x_BLD.shape).astype(np.float32)
+        # A padded output means nothing.
+        cotangent_BLD *= (segment_ids > 0)[..., None]
+        cotangent = mtf.import_tf_tensor(mesh, tf.constant(cotangent_BLD), y.shape)
+        loss = mtf.add_n([mtf.reduce_sum(y * cotangent), *ctx.losses])
+        variables = [operation.outputs[0] for operation in graph.trainable_variables]
+        gradients = mtf.gradients([loss], [x, *variables])
+        implementation = mtf.placement_mesh_impl.PlacementMeshImpl(shape=[], layout={}, devices=[""])
+        lowering = mtf.Lowering(graph, {mesh: implementation})
+        outputs = [lowering.export_to_tf_tensor(tensor) for tensor in (y, *ctx.losses)]
+        gradients = [lowering.export_to_tf_tensor(tensor) for tensor in gradients]
+        session.run(tf.global_variables_initializer())
+        values = {}
+        for operation, variable in zip(graph.trainable_variables, tf.trainable_variables(), strict=True):
+            shape = tuple(variable.shape.as_list())
+            values[operation.name] = rng.standard_normal(shape) * (shape[-2] ** -0.5 if len(shape) > 1 else 0.5)
+            session.run(variable.assign(values[operation.name]))
+        session.run(lowering.copy_masters_to_slices())
+        (y_BLD, *losses), (x_gradient, *others) = session.run((outputs, gradients))
+    slopes = dict(zip(values, others, strict=True))
+    used = {name for parts, _ in names.values() for name in parts}
+    assert used == set(values), (sorted(set(values) - used), sorted(used - set(values)))
+
+    def in_zoo(arrays):
+        return {path: layout(*(arrays[part] for part in parts)) for path, (parts, layout) in names.items()}
+
+    real = (segment_ids > 0)[..., None]
+    positions = np.broadcast_to(np.arange(length), segment_ids.shape)
+    inputs = {"x": x_BLD, "segment_ids": segment_ids, "positions": positions, "causal": np.array(causal)}
+    return Golden(
+        oracle=VERSIONS,
+        model=model,
+        layer=layer,
+        inputs=inputs | {"cotangent": cotangent_BLD},
+        weights=in_zoo(values),
+        outputs={"y": y_BLD * real} | {f"loss_{index}": loss for index, loss in enumerate(losses)},
+        gradients=in_zoo(slopes) | {"x": x_gradient * real},
+    )
