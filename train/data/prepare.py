@@ -173,7 +173,7 @@ def _vocabulary_part(config: PrepareConfig, text: "Definition") -> parts.Part:
         else:
             size = config.vocab_size or (2048 if config.source == "python" else 32_128)
             sample = _sample(_documents(text, "train", 0, 1), config.vocabulary_characters)
-            content = train_vocabulary(sample, size, config.num_sentinels)
+            content = train_vocabulary(sample, size, config.num_sentinels, exact=config.vocab_size > 0)
         return {"files": {"vocabulary.model": shards.write_bytes(root / "vocabulary.model", content)}}
 
     return parts.Part("vocabulary", make)

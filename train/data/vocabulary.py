@@ -2,6 +2,7 @@
 
 import functools
 import io
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -73,13 +74,14 @@ class Vocabulary:
         return size
 
 
-def train(texts: Iterable[str], vocab_size: int, num_sentinels: int = NUM_SENTINELS) -> bytes:
+def train(texts: Iterable[str], vocab_size: int, num_sentinels: int = NUM_SENTINELS, exact: bool = True) -> bytes:
     """Trains a unigram model that keeps every character of the text: no normalisation, byte fallback.
 
     Args:
       texts: sample to train on; long texts are cut into lines.
       vocab_size: number of ids, sentinels included.
       num_sentinels: ids at the top that the model itself does not hold.
+      exact: refuse a size that the text is too small for; otherwise take fewer pieces.
 
     Returns:
       The model file's content.
@@ -105,10 +107,12 @@ def train(texts: Iterable[str], vocab_size: int, num_sentinels: int = NUM_SENTIN
             split_digits=True,
             user_defined_symbols=["\n"],
             max_sentence_length=1 << 16,
+            hard_vocab_limit=exact,
             num_threads=_TRAINER_THREADS,
             minloglevel=2,
         )
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
+        most = re.search(r"value <= (\d+)", str(error))
+        reason = f"at most {int(most[1]) + num_sentinels}" if most else str(error).splitlines()[-1].rsplit("] ")[-1]
         raise InputError(f"vocab_size = {vocab_size} does not fit the text: {reason}") from None
     return model.getvalue()

@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from train.data import vocabulary
+from train.data.vocabulary import Vocabulary
+from train.records import InputError
+
+_NOUNS = ["cat", "dog", "bird", "fish", "horse", "mouse", "tiger", "wolf", "eagle", "snake", "whale", "shark", "camel"]
+_TEXT = [f"def add_{a}(a, b):\n    return a + {b}  # the sum of {a} and {b}" for a in _NOUNS for b in _NOUNS]
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory):
+    path = tmp_path_factory.mktemp("vocabulary") / "vocabulary.model"
+    path.write_bytes(vocabulary.train(_TEXT, 400, 100))
+    return Vocabulary(path, 100)
+
+
+def test_size_counts_the_sentinels_which_stand_at_the_top(words):
+    assert words.vocab_size == 400
+    assert words.decode([399, 398, 300, 1, 5]) == "<extra_id_0><extra_id_1><extra_id_99>"
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
+@settings(max_examples=200, deadline=None)
+def test_any_text_survives(words, text):
+    (ids,) = words.encode([text])
+    assert all(2 < i < 300 for i in ids)
+    assert words.decode([*ids, 1, 7]) == text
+
+
+def test_bytes_are_counted(words):
+    texts = [*_TEXT, "naïve 🙂\n  x"]
+    for text, ids in zip(texts, words.encode(texts), strict=True):
+        assert words.bytes_per_piece[ids].sum() - 1 == len(text.encode())  # one space stands before every text
+
+
+def test_training_is_deterministic():
+    assert vocabulary.train(_TEXT, 400, 100) == vocabulary.train(_TEXT, 400, 100)
+
+
+def test_numpy_ids_decode_like_lists(words):
+    (ids,) = words.encode(_TEXT[:1])
+    assert words.decode(np.array([*ids, 1, 0, 0], np.int32)) == words.decode([0, *ids]) == _TEXT[0]
+
+
+def test_wrong_files_and_sizes_are_refused(tmp_path):
+    (tmp_path / "not.model").write_bytes(b"text")
+    with pytest.raises(InputError, match="not a SentencePiece model"):
+        Vocabulary(tmp_path / "not.model")
+    with pytest.raises(InputError, match="cannot be read"):
+        Vocabulary(tmp_path / "missing.model")
+    with pytest.raises(InputError, match=r"vocab_size = 90000 does not fit the text: at most \d+"):
+        vocabulary.train(_TEXT, 90_000, 100)
+    with pytest.raises(InputError, match="vocab_size = 150"):
+        vocabulary.train(_TEXT, 150, 100)
+
+
+def test_a_small_text_can_have_fewer_pieces(tmp_path):
+    (tmp_path / "small.model").write_bytes(vocabulary.train(_TEXT, 90_000, 100, exact=False))
+    assert 360 < Vocabulary(tmp_path / "small.model").vocab_size < 90_000
