@@ -1,0 +1,130 @@
+"""Parameters and FLOPs against closed forms written from the papers, and FLOPs against XLA's own count."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import arch_zoo
+from arch_zoo.accounting import abstract_model
+from tests import tolerances
+
+S, T = 512, 114
+
+
+def attention_params(cfg) -> int:
+    return 4 * cfg.embed_dim * cfg.num_heads * cfg.head_dim
+
+
+def vanilla_params(cfg, feed_forward: int, encoder_mixer: int, decoder_mixer: int, positions: int) -> int:
+    """Parameters of a T5.1.0 model with other feed-forward layers or mixers."""
+    dim = cfg.embed_dim
+    encoder = cfg.num_encoder_layers * (encoder_mixer + feed_forward + 2 * dim)
+    decoder = cfg.num_decoder_layers * (decoder_mixer + attention_params(cfg) + feed_forward + 3 * dim)
+    return cfg.vocab_size * dim + encoder + decoder + 2 * dim + positions
+
+
+def vanilla_flops(cfg, feed_forward: int, mixer, cross: bool = True) -> int:
+    """Forward FLOPs of one sequence; `feed_forward` is per token, `mixer(length)` per layer."""
+    joined = cfg.num_heads * cfg.head_dim
+    project, products = 2 * cfg.embed_dim * joined, 4 * joined
+    cross_attention = T * 2 * project + S * 2 * project + T * S * products
+    encoder = cfg.num_encoder_layers * (mixer(S) + S * feed_forward)
+    decoder = cfg.num_decoder_layers * (mixer(T) + cross_attention + T * feed_forward)
+    return encoder + decoder + 2 * T * cfg.embed_dim * cfg.vocab_size
+
+
+def self_attention_flops(cfg):
+    joined = cfg.num_heads * cfg.head_dim
+    return lambda length: length * 4 * 2 * cfg.embed_dim * joined + length**2 * 4 * joined
+
+
+@pytest.mark.parametrize("size", ["nano", "tiny", "base"])
+def test_transformer(size):
+    cfg = arch_zoo.config("transformer", size)
+    dim, mlp = cfg.embed_dim, cfg.mlp_dim
+    params = arch_zoo.count_params(cfg)
+    attention = attention_params(cfg)
+    assert params.total == vanilla_params(cfg, 2 * dim * mlp, attention, attention, 2 * 32 * cfg.num_heads)
+    assert params.embedding == cfg.vocab_size * dim and params.active == params.total
+    flops = arch_zoo.count_flops(cfg, S, T)
+    assert flops.forward == vanilla_flops(cfg, 4 * dim * mlp, self_attention_flops(cfg))
+    assert flops.train == 3 * flops.forward
+
+
+@pytest.mark.parametrize("size", ["nano", "tiny", "base"])
+def test_glu(size):
+    cfg = arch_zoo.config("glu", size)
+    dim, mlp, attention = cfg.embed_dim, cfg.mlp_dim, attention_params(cfg)
+    total = vanilla_params(cfg, 3 * dim * mlp, attention, attention, 2 * 32 * cfg.num_heads)
+    assert arch_zoo.count_params(cfg).total == total
+    assert arch_zoo.count_flops(cfg, S, T).forward == vanilla_flops(cfg, 6 * dim * mlp, self_attention_flops(cfg))
+
+
+@pytest.mark.parametrize("size", ["nano", "tiny", "base"])
+@pytest.mark.parametrize("form", ["mesh", "fairseq"])
+def test_lconv(size, form):
+    cfg = arch_zoo.config("lconv", size, form=form, widths=(7,))
+    dim, mlp = cfg.embed_dim, cfg.mlp_dim
+    squares, channels, biases = (4, dim, 5) if form == "mesh" else (3, cfg.num_heads, 3)
+    mixer = squares * dim**2 + 7 * channels + biases * dim
+    assert arch_zoo.count_params(cfg).total == vanilla_params(cfg, 2 * dim * mlp, mixer, mixer, 0)
+
+    def flops(length):
+        return length * (squares * 2 * dim**2 + 7 * 2 * dim)
+
+    assert arch_zoo.count_flops(cfg, S, T).forward == vanilla_flops(cfg, 4 * dim * mlp, flops)
+
+
+@pytest.mark.parametrize("size", ["nano", "tiny", "base"])
+def test_universal(size):
+    cfg, vanilla = arch_zoo.config("universal", size), arch_zoo.config("transformer", size)
+    dim, mlp, attention, layers = cfg.embed_dim, cfg.mlp_dim, attention_params(cfg), cfg.num_encoder_layers
+    one_block = 2 * attention + 4 * dim * mlp + attention + 5 * dim
+    total = cfg.vocab_size * dim + one_block + 2 * dim + 2 * 32 * cfg.num_heads + 2 * layers * dim
+    assert arch_zoo.count_params(cfg).total == total
+    assert arch_zoo.count_flops(cfg, S, T) == arch_zoo.count_flops(vanilla, S, T)
+
+
+def test_base_sizes_are_those_of_the_sibling_study():
+    """Narang et al. (2021) report 223M for the Transformer and GLU, and 224M for LConv, on the same code base."""
+    millions = {name: arch_zoo.count_params(arch_zoo.config(name, "base")).total / 1e6 for name in arch_zoo.names()}
+    assert round(millions["transformer"], 1) == round(millions["glu"], 1) == 222.9
+    assert round(millions["lconv"]) == 223
+
+
+@pytest.mark.parametrize("name", arch_zoo.names())
+def test_scanning_and_rematerialising_change_no_count(name):
+    plain = arch_zoo.count_flops(arch_zoo.config(name, "nano"), 64, 32)
+    assert arch_zoo.count_flops(arch_zoo.config(name, "nano", remat="full"), 64, 32) == plain
+    try:
+        scanned = arch_zoo.config(name, "nano-NL8", scan_layers=True)
+        abstract_model(scanned)
+    except arch_zoo.ConfigError:
+        return
+    assert arch_zoo.count_flops(scanned, 64, 32) == arch_zoo.count_flops(arch_zoo.config(name, "nano-NL8"), 64, 32)
+
+
+# Where XLA counts something else than the work, and why.
+XLA_MISCOUNTS = {
+    "mos": "the body of the loop over components is counted once",
+    "switch": "experts are expanded on the CPU",
+    "performer": "the body of the loop over chunks is counted once",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", ["tiny", "small", "base"])
+@pytest.mark.parametrize("name", arch_zoo.names())
+def test_flops_agree_with_xla(name, size):
+    if name in XLA_MISCOUNTS:
+        pytest.skip(XLA_MISCOUNTS[name])
+    cfg = arch_zoo.config(name, size)
+    batch = {
+        "encoder_input_tokens": jax.ShapeDtypeStruct((1, S), jnp.int32),
+        "decoder_input_tokens": jax.ShapeDtypeStruct((1, T), jnp.int32),
+        "decoder_target_tokens": jax.ShapeDtypeStruct((1, T), jnp.int32),
+    }
+    lowered = jax.jit(lambda model, batch: model.token_nll(batch)).lower(abstract_model(cfg), batch)
+    analysis = lowered.cost_analysis()
+    ours = arch_zoo.count_flops(cfg, S, T).forward
+    assert abs(analysis["flops"] / ours - 1) < tolerances.XLA_FLOPS, (analysis["flops"], ours)
