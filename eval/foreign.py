@@ -63,7 +63,7 @@ def read_table(path: str | os.PathLike[str], columns: Columns = Columns()) -> st
         a run appears twice.
     """
     path = Path(path)
-    raw = _where(_load(path), columns.where, path)
+    raw = where(load(path), columns.where, path)
     _require(raw, columns, path)
     raw = _last_rows(raw, columns)
     table, tasks = _rename(raw, columns, path)
@@ -73,7 +73,7 @@ def read_table(path: str | os.PathLike[str], columns: Columns = Columns()) -> st
     table = store.complete(table, tasks)
     duplicated = table[table.run_id.duplicated()]
     if len(duplicated):
-        row = _row(raw.index[duplicated.index[0]])
+        row = row_number(raw.index[duplicated.index[0]])
         raise InputError(
             f"{path}: row {row}: run {duplicated.run_id.iloc[0]!r} appears twice; name its step or its seed"
         )
@@ -89,7 +89,12 @@ def read_table(path: str | os.PathLike[str], columns: Columns = Columns()) -> st
     return dataclasses.replace(study, warnings=tuple(store.check(study)))
 
 
-def _load(path: Path) -> pd.DataFrame:
+def load(path: Path) -> pd.DataFrame:
+    """The file as it is.
+
+    Raises:
+      InputError: no such file, an unknown ending, a damaged file or one without rows.
+    """
     readers: dict[str, Callable[[Path], pd.DataFrame]] = {
         ".csv": pd.read_csv,
         ".parquet": pd.read_parquet,
@@ -112,18 +117,23 @@ def _load(path: Path) -> pd.DataFrame:
     return table
 
 
-def _row(index: object) -> int:
+def row_number(index: object) -> int:
     """The line of a row in the file: the header is line 1."""
     return int(str(index)) + 2
 
 
-def _where(table: pd.DataFrame, conditions: tuple[str, ...], path: Path) -> pd.DataFrame:
+def where(table: pd.DataFrame, conditions: tuple[str, ...], path: Path) -> pd.DataFrame:
+    """The rows that meet every condition COLUMN=VALUE or COLUMN=VALUE,VALUE; their index is kept.
+
+    Raises:
+      InputError: a condition is malformed, names no column, or leaves no row.
+    """
     for condition in conditions:
         column, equals, value = condition.partition("=")
         if not equals:
             raise InputError(f"where {condition!r}: expected COLUMN=VALUE or COLUMN=VALUE,VALUE")
         if column not in table:
-            raise InputError(f"{path}: where {condition!r}: no column {column!r}; it has {_names(table)}")
+            raise InputError(f"{path}: where {condition!r}: no column {column!r}; it has {column_names(table)}")
         cells, values = table[column], value.split(",")
         if pd.api.types.is_numeric_dtype(cells) and not pd.api.types.is_bool_dtype(cells):
             try:
@@ -138,7 +148,8 @@ def _where(table: pd.DataFrame, conditions: tuple[str, ...], path: Path) -> pd.D
     return table
 
 
-def _names(table: pd.DataFrame) -> str:
+def column_names(table: pd.DataFrame) -> str:
+    """The columns of a table, for an error message."""
     return ", ".join(map(str, table.columns[:40])) + (" ..." if len(table.columns) > 40 else "")
 
 
@@ -152,7 +163,7 @@ def _require(table: pd.DataFrame, columns: Columns, path: Path) -> None:
         chosen = field.name == "architecture" or named != getattr(defaults, field.name)
         for name in (named,) if isinstance(named, str) else named:
             if chosen and name not in table:
-                raise InputError(f"{path}: {field.name}: no column {name!r}; it has {_names(table)}")
+                raise InputError(f"{path}: {field.name}: no column {name!r}; it has {column_names(table)}")
     if columns.flops not in table and columns.params not in table:
         raise InputError(f"{path}: neither flops {columns.flops!r} nor params {columns.params!r} is a column")
 
@@ -174,7 +185,7 @@ def _numbers(cells: pd.Series, name: str, path: Path) -> pd.Series:
     numbers = pd.to_numeric(cells, errors="coerce").astype(float)
     wrong = cells.index[numbers.isna() & cells.notna()]
     if len(wrong):
-        raise InputError(f"{path}: row {_row(wrong[0])}: {name} = {cells[wrong[0]]!r} is not a number")
+        raise InputError(f"{path}: row {row_number(wrong[0])}: {name} = {cells[wrong[0]]!r} is not a number")
     return numbers
 
 
@@ -191,7 +202,7 @@ def _rename(raw: pd.DataFrame, columns: Columns, path: Path) -> tuple[pd.DataFra
     table["architecture"] = text(columns.architecture, "")
     unnamed = raw[columns.architecture].isna()
     if unnamed.any():
-        raise InputError(f"{path}: row {_row(raw.index[unnamed][0])}: {columns.architecture} is empty")
+        raise InputError(f"{path}: row {row_number(raw.index[unnamed][0])}: {columns.architecture} is empty")
     table["params_total"] = number(columns.params)
     table["flops_forward"] = number(columns.flops)
     table["steps_per_second"] = number(columns.speed)
@@ -208,7 +219,7 @@ def _rename(raw: pd.DataFrame, columns: Columns, path: Path) -> tuple[pd.DataFra
     if columns.seed in raw:
         seeds = _numbers(raw[columns.seed], columns.seed, path).to_numpy()
         if not np.all(seeds == np.round(seeds)):
-            row = _row(raw.index[int(np.argmax(seeds != np.round(seeds)))])
+            row = row_number(raw.index[int(np.argmax(seeds != np.round(seeds)))])
             raise InputError(f"{path}: row {row}: {columns.seed} is not an integer")
         table["seed"] = seeds.astype(int)
     else:
