@@ -1,0 +1,98 @@
+"""Mixture of softmaxes (Yang et al., 2018, arXiv 1711.03953): a distribution of higher rank than one softmax can give.
+
+Overrides `head`: the probability of a token is a mixture, `sum_k pi_k softmax(c_k E^T)`, whose weights `pi` and context
+vectors `c_k = tanh(x C_k)` depend on the decoder's output x; the embedding E stays tied. Its logits are logarithms of
+probabilities, so the log-normaliser is zero and the z-loss has no effect.
+
+The components are computed one after the other, and again in the backward pass: one set of logits [B, T, V] is held
+where the mixture has K of them.
+
+Deviations. The form is Mesh TensorFlow's, the original study's: no biases, no dropout on the contexts, everything drawn
+from N(0, 1). There the tanh bounds the contexts but nothing scales them, so that a component's logits start with a
+standard deviation of about 0.6 sqrt(D) and the loss far above ln V; `scale_context` multiplies them by D^-1/2. With K
+of 15 the base size has the parameters that Narang et al. (2021) report.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from arch_zoo.architecture import Architecture
+from arch_zoo.config import ModelConfig
+from arch_zoo.layers import parameters
+from arch_zoo.layers.embedding import Embedding
+from arch_zoo.registry import ConfigError, register
+
+
+class MixtureHead(nnx.Module):
+    """K softmaxes over the tied embedding and the weights that mix them. Everything is summed in log space."""
+
+    def __init__(self, cfg: ModelConfig, num_components: int, scale_context: bool, key: jax.Array):
+        """Draws the mixture's weights [K, D] and the contexts' projections [K, D, D]."""
+        weights_key, contexts_key = jax.random.split(key)
+        shape = (num_components, cfg.embed_dim)
+        self.weights = parameters.normal(weights_key, shape, ("component", "embed"), 1.0)
+        axes = ("component", "embed", "embed_out")
+        self.contexts = parameters.normal(contexts_key, (*shape, cfg.embed_dim), axes, 1.0)
+        self.scale = cfg.embed_dim**-0.5
+        self.context_scale = self.scale if scale_context else 1.0
+
+    def logits(self, x_BTD: jax.Array, embedding: Embedding) -> jax.Array:
+        """Log-probabilities [B, T, V] in float32."""
+
+        def log_probs(logits_BTV):
+            return jax.nn.log_softmax(logits_BTV, axis=-1)
+
+        start = jnp.full((*x_BTD.shape[:2], embedding.table.shape[0]), -jnp.inf)
+        return self._mix(x_BTD, embedding, log_probs, start)
+
+    def nll(self, x_BTD: jax.Array, targets_BT: jax.Array, embedding: Embedding) -> tuple[jax.Array, jax.Array]:
+        """Negative log-likelihood of the targets in nats, and the log-normaliser (zero), both [B, T] in float32."""
+
+        def log_prob(logits_BTV):
+            target_BT1 = jnp.take_along_axis(logits_BTV, targets_BT[..., None], axis=-1)
+            return target_BT1 - jax.nn.logsumexp(logits_BTV, axis=-1, keepdims=True)
+
+        nll_BT = -self._mix(x_BTD, embedding, log_prob, jnp.full((*targets_BT.shape, 1), -jnp.inf))[..., 0]
+        return nll_BT, jnp.zeros_like(nll_BT)
+
+    def _mix(self, x_BTD, embedding, component, start):
+        """The log of sum_k pi_k exp(component(logits_k)), adding one component at a time to `start`."""
+        x_BTD = x_BTD * self.scale
+        scores_BTK = jnp.matmul(x_BTD, self.weights.T.astype(x_BTD.dtype), preferred_element_type=jnp.float32)
+        log_pi_KBT1 = jnp.moveaxis(jax.nn.log_softmax(scores_BTK, axis=-1), -1, 0)[..., None]
+
+        @jax.checkpoint
+        def add(total, xs):
+            projection_DD, log_pi_BT1 = xs
+            context_BTD = jnp.tanh(x_BTD @ projection_DD.astype(x_BTD.dtype)) * self.context_scale
+            return jnp.logaddexp(total, log_pi_BT1 + component(embedding.attend(context_BTD))), None
+
+        return jax.lax.scan(add, start, (self.contexts[...], log_pi_KBT1))[0]
+
+
+@register("mos")
+@dataclasses.dataclass(frozen=True)
+class MixtureOfSoftmaxes(Architecture):
+    """A mixture of softmaxes over the vocabulary.
+
+    Attributes:
+      num_components: K, softmaxes in the mixture.
+      scale_context: multiply the contexts by D^-1/2, which brings the first losses down to a single softmax's.
+    """
+
+    title = "Mixture of softmaxes"
+    paper = "Yang et al., 2018, arXiv 1711.03953"
+    num_components: int = 15
+    scale_context: bool = False
+
+    def check(self, cfg: ModelConfig) -> None:
+        """Refuses an empty mixture."""
+        if self.num_components < 1:
+            raise ConfigError(f"mos: num_components={self.num_components}: must be at least 1")
+
+    def head(self, cfg: ModelConfig, key: jax.Array) -> MixtureHead:
+        """A mixture in place of one softmax."""
+        return MixtureHead(cfg, self.num_components, self.scale_context, key)
