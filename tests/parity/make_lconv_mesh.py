@@ -4,6 +4,7 @@ Recipe: the environment of `mesh_tf`, then, from the root of the checkout, `pyth
 """
 
 import numpy as np
+
 from tests.parity import mesh_tf
 from tests.parity.mesh_tf import transformer_layers
 

@@ -17,9 +17,19 @@ sys.modules["tensorflow_datasets"] = mock.MagicMock()  # never used here, and it
 
 import mesh_tensorflow as mtf  # noqa: E402
 import tensorflow.compat.v1 as tf  # noqa: E402
-from mesh_tensorflow.transformer import transformer, transformer_layers  # noqa: E402
+from mesh_tensorflow.transformer import (  # noqa: E402
+    evolved_transformer,
+    moe,
+    transformer,
+    transformer_layers,
+    universal_transformer,
+    vocab_embeddings,
+)
 
 from tests.parity.golden import Golden  # noqa: E402
+
+# The scripts take them from here, since they cannot be imported before the lines above have run.
+__all__ = ["evolved_transformer", "moe", "mtf", "transformer_layers", "universal_transformer", "vocab_embeddings"]
 
 VERSIONS = "mesh-tensorflow 0.1.21, tensorflow 2.15.1"
 
@@ -38,7 +48,7 @@ def stacked(template: str, count: int) -> tuple[tuple[str, ...], Callable]:
 
 
 def context(mesh: mtf.Mesh, x: mtf.Tensor, segment_ids: np.ndarray, train: bool, **model) -> transformer.Context:
-    """What a layer is told: real sequence ids and positions; `inputs` are ids that are zero at padding, as in training."""
+    """What a layer is told: sequence ids and positions; `inputs` are ids that are zero at padding, as in training."""
     tf.disable_v2_behavior()
     *batch_dims, length_dim, model_dim = x.shape.dims
     ids = mtf.import_tf_tensor(mesh, tf.constant(segment_ids, tf.int32), mtf.Shape([*batch_dims, length_dim]))
@@ -82,9 +92,9 @@ def golden(call, model: dict, layer: str, segment_ids: np.ndarray, dim: int, nam
         x = mtf.import_tf_tensor(mesh, tf.constant(x_BLD), mtf.Shape(dims))
         ctx = context(mesh, x, segment_ids, train=False)
         y = call(ctx, x)
-        cotangent_BLD = rng.standard_normal(x_BLD.shape).astype(np.float32)
         # A padded output means nothing.
-        cotangent_BLD *= (segment_ids > 0)[..., None]
+        real = (segment_ids > 0)[..., None]
+        cotangent_BLD = (rng.standard_normal(y.shape.to_integer_list) * real).astype(np.float32)
         cotangent = mtf.import_tf_tensor(mesh, tf.constant(cotangent_BLD), y.shape)
         loss = mtf.add_n([mtf.reduce_sum(y * cotangent), *ctx.losses])
         variables = [operation.outputs[0] for operation in graph.trainable_variables]
@@ -108,7 +118,6 @@ def golden(call, model: dict, layer: str, segment_ids: np.ndarray, dim: int, nam
     def in_zoo(arrays):
         return {path: layout(*(arrays[part] for part in parts)) for path, (parts, layout) in names.items()}
 
-    real = (segment_ids > 0)[..., None]
     positions = np.broadcast_to(np.arange(length), segment_ids.shape)
     inputs = {"x": x_BLD, "segment_ids": segment_ids, "positions": positions, "causal": np.array(causal)}
     return Golden(

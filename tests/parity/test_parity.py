@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 import arch_zoo
-from arch_zoo.layers.context import Context
+from arch_zoo.layers.context import Aux, Context
 from tests import tolerances
 from tests.parity import golden
 
@@ -19,11 +19,29 @@ CASES = [
 ]
 
 
+class Output(nnx.Module):
+    """The last layer, which needs the embedding."""
+
+    def __init__(self, model):
+        self.embedding, self.head = model.embedding, model.head
+
+    def __call__(self, x, ctx):
+        return self.head.logits(x, self.embedding), None, Aux()
+
+
+def layer_of(model, path):
+    if path == "head":
+        return Output(model)
+    for name in path.split("."):
+        model = model[int(name)] if name.isdigit() else getattr(model, name)
+    return model
+
+
 def build(case: golden.Golden):
     """The zoo's model, or the one layer of it that the golden is of, in parts: `merge(values)` gives it its weights."""
     module = nnx.eval_shape(lambda: arch_zoo.build(arch_zoo.config(**case.model), jax.random.key(0)))
-    for name in case.layer.split(".") if case.layer else ():
-        module = module[int(name)] if name.isdigit() else getattr(module, name)
+    if case.layer is not None:
+        module = layer_of(module, case.layer)
     graphdef, params, constants = nnx.split(module, nnx.Param, ...)
     variables = {".".join(map(str, path)): (path, variable) for path, variable in nnx.to_flat_state(params)}
     # Strict: every parameter is set, and no weight is left over.
