@@ -41,6 +41,7 @@ class PrepareConfig:
       out: directory of the corpus; made if missing.
       source: the pretraining text; "python" is the text of the running Python installation.
       tasks: downstream tasks or suites; "python" is the offline suite.
+      python_root: library whose text "python" is; empty takes that of the running interpreter.
       vocabulary: an existing SentencePiece model; empty trains one on the pretraining text.
       vocab_size: ids of a trained vocabulary, sentinels included; 0 takes 2,048 for "python" and 32,128 for others.
       num_sentinels: ids at the top that mark spans.
@@ -54,6 +55,7 @@ class PrepareConfig:
     out: str = "data/python"
     source: str = "python"
     tasks: tuple[str, ...] = ("python",)
+    python_root: str = ""
     vocabulary: str = ""
     vocab_size: int = 0
     num_sentinels: int = NUM_SENTINELS
@@ -128,7 +130,7 @@ def _make(config: PrepareConfig, root: Path, key: str, say: Say) -> Corpus:
     say("prepare: loading seqio and TensorFlow")
     from train.tasks import catalog, registry
 
-    text = catalog.pretraining(config.source)
+    text = catalog.pretraining(config)
     registry.register(text)
     number, count = config.share
     identity = _identity(config)
@@ -137,7 +139,7 @@ def _make(config: PrepareConfig, root: Path, key: str, say: Say) -> Corpus:
     pieces = Vocabulary(root / "vocabulary.model", config.num_sentinels)
     made_from = _key(identity, vocabulary_facts["files"], config.shard_counts, config.max_tokens)
     work = [*_pretrain_parts(config, text, pieces)]
-    definitions = catalog.downstream(config.tasks)
+    definitions = catalog.downstream(config)
     for definition in definitions:
         registry.register(definition)
         work += _task_parts(config, definition, pieces)
@@ -313,7 +315,7 @@ def _identity(config: PrepareConfig) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "source": config.source,
-        "python": python_text.fingerprint() if python else None,
+        "python": python_text.fingerprint(config.python_root) if python else None,
         "vocabulary": shards.describe(Path(config.vocabulary)) if config.vocabulary else None,
         "vocab_size": config.vocab_size,
         "num_sentinels": config.num_sentinels,

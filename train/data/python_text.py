@@ -112,25 +112,24 @@ class PythonText:
         return {"train": self.train, "validation": self.validation}[name]
 
 
-def fingerprint(root: Path | None = None) -> str:
+def fingerprint(root: str = "") -> str:
     """sha256 over the files the text is read from, in order of their names; takes well under a second."""
     digest = hashlib.sha256()
-    for name, content in _files(root or _installation()):
+    for name, content in _files(_library(root)):
         digest.update(f"{name}\0{hashlib.sha256(content).hexdigest()}\n".encode())
     return digest.hexdigest()
 
 
-def read(root: Path | None = None) -> PythonText:
+def read(root: str = "") -> PythonText:
     """Reads and splits the text.
 
     Args:
-      root: the standard library; None for that of the running interpreter.
+      root: a library's directory; empty for that of the running interpreter.
 
     Raises:
       InputError: there are no Python files.
     """
-    root = root or _installation()
-    files = dict(_files(root))
+    files = dict(_files(_library(root)))
     topics = _topics(files.pop(TOPICS, b""))
     distinct = {content: name for name, content in reversed(files.items())}
     modules = [m for m in (_parse(name, content) for content, name in reversed(distinct.items())) if m]
@@ -150,8 +149,8 @@ def read(root: Path | None = None) -> PythonText:
     return PythonText(text(False), text(True))
 
 
-def _installation() -> Path:
-    return Path(sysconfig.get_paths()["stdlib"])
+def _library(root: str) -> Path:
+    return Path(root or sysconfig.get_paths()["stdlib"])
 
 
 def _files(root: Path) -> Iterator[tuple[str, bytes]]:

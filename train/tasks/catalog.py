@@ -3,36 +3,34 @@
 import functools
 
 from train.data import python_text
+from train.data.prepare import PrepareConfig
 from train.records import InputError
 from train.tasks import python_tasks, registry
 
-
-@functools.cache
-def _python() -> python_text.PythonText:
-    return python_text.read()
+_read_python = functools.cache(python_text.read)
 
 
-def pretraining(source: str) -> registry.Definition:
-    """The pretraining text of that name.
+def pretraining(config: PrepareConfig) -> registry.Definition:
+    """The pretraining text that `config.source` names.
 
     Raises:
       InputError: no such text.
     """
-    if source == "python":
-        return python_tasks.pretraining(_python())
-    raise InputError(f"source = {source!r} is not one of python")
+    if config.source == "python":
+        return python_tasks.pretraining(_read_python(config.python_root))
+    raise InputError(f"source = {config.source!r} is not one of python")
 
 
-def downstream(names: tuple[str, ...]) -> list[registry.Definition]:
-    """The downstream tasks of those names; the name of a suite stands for all of its tasks.
+def downstream(config: PrepareConfig) -> list[registry.Definition]:
+    """The downstream tasks that `config.tasks` names; the name of a suite stands for all of its tasks.
 
     Raises:
       InputError: no such task.
     """
-    known = {"python": lambda: python_tasks.downstream(_python())}
+    suites = {"python": lambda: python_tasks.downstream(_read_python(config.python_root))}
     definitions = []
-    for name in names:
-        if name not in known:
-            raise InputError(f"tasks: {name!r} is not one of {', '.join(known)}")
-        definitions += known[name]()
+    for name in config.tasks:
+        if name not in suites:
+            raise InputError(f"tasks: {name!r} is not one of {', '.join(suites)}")
+        definitions += suites[name]()
     return definitions

@@ -1,4 +1,6 @@
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,9 +10,14 @@ from train.data import batches, corpus
 from train.records import InputError
 
 
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory):
+    return write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
 @pytest.fixture
-def path(tmp_path):
-    return write_corpus(tmp_path / "corpus")
+def path(pristine, tmp_path):
+    return Path(shutil.copytree(pristine, tmp_path / "corpus"))
 
 
 def _flip_a_bit(file):
