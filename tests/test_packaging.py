@@ -1,0 +1,119 @@
+"""The project installs as it says, and its rooms know of each other only what the design allows."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+ROOMS = ("arch_zoo", "configs", "eval", "train")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+DEPENDENCIES = [Requirement(line) for line in PROJECT["dependencies"]]
+
+
+def constraints() -> dict[str, Requirement]:
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    return {canonicalize_name(Requirement(line).name): Requirement(line) for line in lines}
+
+
+def sources(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports, at its top or inside a function, relative imports resolved."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            pytest.fail(f"{path}: relative import")
+    return found
+
+
+def test_constraints_are_plain_pins_of_every_dependency():
+    pins = constraints()
+    for name, pin in pins.items():
+        assert re.fullmatch(r"==[^,*]+", str(pin.specifier)), f"{name}: {pin}"
+    assert {canonicalize_name(requirement.name) for requirement in DEPENDENCIES} <= pins.keys()
+
+
+def test_the_environment_holds_what_the_constraints_pin():
+    wrong = {}
+    for name, pin in constraints().items():
+        if pin.marker is None or pin.marker.evaluate():
+            version = metadata.version(name)
+            if version not in pin.specifier:
+                wrong[name] = version
+    assert not wrong
+
+
+def test_every_third_party_import_is_declared():
+    declared = {canonicalize_name(requirement.name) for requirement in DEPENDENCIES}
+    optional = {canonicalize_name(Requirement(line).name) for line in PROJECT["optional-dependencies"]["trackers"]}
+    optional |= {canonicalize_name(Requirement(line).name) for line in PROJECT["optional-dependencies"]["slurm"]}
+    owners = metadata.packages_distributions()
+    undeclared = {}
+    for path in sources(*ROOMS):
+        for module in imports(path):
+            top = module.split(".")[0]
+            if top in sys.stdlib_module_names or top in ROOMS:
+                continue
+            names = {canonicalize_name(owner) for owner in owners.get(top, [top])}
+            if not names & (declared | optional | {"jaxlib"}):
+                undeclared[str(path.relative_to(ROOT))] = module
+    assert not undeclared
+
+
+@pytest.mark.parametrize(
+    ("room", "allowed"),
+    [
+        ("arch_zoo", ("arch_zoo",)),
+        ("train", ("arch_zoo", "configs", "train")),
+        ("eval", ("eval", "train.records")),
+    ],
+)
+def test_rooms_import_only_what_the_design_allows(room, allowed):
+    for path in sources(room):
+        inside = {module for module in imports(path) if module.split(".")[0] in (*ROOMS, "tests")}
+        may = (*allowed, "arch_zoo") if "diagnostics" in path.parts else allowed
+        foreign = {module for module in inside if not any(f"{module}.".startswith(f"{name}.") for name in may)}
+        assert not foreign, path
+
+
+def test_files_are_short_and_named_after_what_they_hold():
+    paths = sources(*ROOMS, "tests", "benchmarks")
+    assert not [path for path in paths if len(path.read_text().splitlines()) > 400]
+    assert not [path for path in paths if path.stem in ("utils", "helpers", "common")]
+
+
+def test_no_file_names_a_package_index_or_a_place_on_one_machine():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    pattern = re.compile(r"--(extra-)?index-url|--find-links|(?<![\w.])/(root|home|work)/\w")
+    for name in listed.splitlines():
+        path = ROOT / name
+        if path.suffix in (".npz", ".png", ".pdf") or path == Path(__file__) or not path.exists():
+            continue
+        assert not pattern.search(path.read_text()), name
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_rooms_and_nothing_else(tmp_path):
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*command, "--wheel-dir", str(tmp_path), str(ROOT)], check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.split("/")[0] for name in names}
+    assert tops == {*ROOMS, f"{PROJECT['name'].replace('-', '_')}-{PROJECT['version']}.dist-info"}
+    built = {name for name in names if name.endswith(".py")}
+    assert built == {path.relative_to(ROOT).as_posix() for path in sources(*ROOMS)}
