@@ -173,9 +173,11 @@ def up_down_correlation(
     Returns:
       Rows by scope and method, with columns
         scope (`overall`, `within size`, `within architecture`, `given log F`), group (the size or architecture, else
-        empty), method (`spearman`, `kendall`), estimate, ci_low, ci_high (bootstrap standard error on Fisher's scale, t
-        quantile; whole architectures are drawn where the scope spans several sizes), p (permutation; downstream values
-        permuted among architectures within a size for `given log F`), reliability_corrected (Spearman over the root of
+        empty), method (`spearman`; `kendall`, but not given log F), estimate, ci_low, ci_high (bootstrap: percentiles over
+        cells within a size or architecture; else whole architectures are drawn, t on Fisher's scale), p (spearman:
+        permutation, for `given log F` among the architectures of a size; kendall: SciPy's; both take cells for
+        independent, so `overall` and `within architecture` mostly say that scale helps both), reliability_corrected
+        (Spearman over the root of
         both reliabilities, at most 1; NaN with one seed), n (cells), note.
     """
     check(table, "UDF", axes)
@@ -183,7 +185,7 @@ def up_down_correlation(
     rng = np.random.default_rng(seed)
     rows = []
     for scope, group, use in _scopes(cells):
-        for method in ("spearman", "kendall"):
+        for method in ("spearman",) if scope == "given log F" else ("spearman", "kendall"):
             found = correlate(cells, use, scope, method, level, draws, permutations, rng)
             found["note"] = join(cells.note, found["note"])
             rows.append({"scope": scope, "group": group, "method": method, **found})
