@@ -2,7 +2,8 @@
 
 FLOPs are read off the traced forward pass: 2 for each multiply-add of a matrix product. Normalisations, softmaxes,
 activations and lookups are not counted, as is usual. The taps of depthwise convolutions are elementwise products; the
-layer that owns them puts them in a scope called `depthwise`, where each product counts as a multiply-add.
+layer that owns them puts them in a scope called `depthwise`, where each product counts as a multiply-add. A token that
+goes to one of several experts counts once, whatever places stay empty: `experts.dropless` is counted as a whole.
 """
 
 import collections
@@ -16,6 +17,7 @@ from flax import nnx
 from jax.extend import core as jex_core
 
 from arch_zoo.config import ModelConfig
+from arch_zoo.layers.experts import dropless
 from arch_zoo.seq2seq import Seq2Seq
 
 
@@ -107,7 +109,7 @@ def _walk(jaxpr, scope: str, times: int, by_part: collections.Counter[str]) -> N
         if flops:  # einsum adds its subscripts to the scope
             by_part["/".join(name for name in inner.split("/") if "->" not in name)] += flops
         repeats = eqn.params["length"] if eqn.primitive.name == "scan" else 1
-        for sub in jex_core.jaxprs_in_params(eqn.params):
+        for sub in () if flops else jex_core.jaxprs_in_params(eqn.params):
             _walk(sub, inner, times * repeats, by_part)
 
 
@@ -117,6 +119,9 @@ def _flops(eqn, scope: str) -> int:
         return 2 * eqn.outvars[0].aval.size * math.prod(eqn.invars[0].aval.shape[axis] for axis in contracted)
     if eqn.primitive.name == "mul" and "depthwise" in scope.split("/"):
         return 2 * eqn.outvars[0].aval.size
+    if eqn.primitive.name == "jit" and eqn.params["name"] == dropless.__name__:
+        tokens_BLD, *_, wi_EDF, wo_EFD = (operand.aval.shape for operand in eqn.invars)
+        return 2 * math.prod(tokens_BLD[:-1]) * (math.prod(wi_EDF[1:]) + math.prod(wo_EFD[1:]))
     if eqn.primitive.name in ("conv_general_dilated", "ragged_dot_general", "while"):
         raise NotImplementedError(f"no FLOP count for {eqn.primitive.name} in {scope}")
     return 0

@@ -1,0 +1,149 @@
+"""Switch Transformer (Fedus et al., 2022, arXiv 2101.03961): each token goes to one of E feed-forward experts.
+
+Overrides `feed_forward` at every second depth: a router picks the expert with the largest probability, and the expert's
+output is multiplied by that probability. A loss keeps the experts evenly loaded.
+
+In training an expert takes C tokens of a group of about `group_size`; those that come too late pass by it through the
+residual connection. A group is whole rows, so that neither what is dropped nor the loss depends on the number of devices,
+as long as each has whole groups. Tokens queue by position first and row second: a token may be dropped because of
+earlier positions, in its row or another, never because of later ones. Padding is not routed and takes no capacity.
+
+Deviations. Evaluation and decoding drop nothing: otherwise a token decoded alone and the same token in its sequence
+would differ; `eval_capacity_factor=2.0` is Mesh TensorFlow's evaluation. E is 16, the original study's, where the paper
+has 128. Initial weights are not scaled down by ten. Fractions of tokens, like probabilities, are of real tokens only;
+Mesh TensorFlow counts padding in the former. Dropout of hidden units is drawn for each token, not once for a sequence.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from arch_zoo.architecture import Architecture
+from arch_zoo.config import ModelConfig
+from arch_zoo.layers import experts, parameters
+from arch_zoo.layers.context import Aux, Context, observe
+from arch_zoo.layers.feed_forward import FeedForward
+from arch_zoo.registry import ConfigError, register
+
+
+class SwitchFeedForward(nnx.Module):
+    """A router and E feed-forward layers, of which a token meets one."""
+
+    def __init__(self, cfg: ModelConfig, options: "Switch", key: jax.Array):
+        """Draws the router [D, E] and the experts [E, D, F] and [E, F, D]."""
+        router_key, wi_key, wo_key = jax.random.split(key, 3)
+        self.options = options
+        E, D, F = options.num_experts, cfg.embed_dim, cfg.mlp_dim
+        self.router = parameters.fan_in(router_key, (D, E), ("embed", "router"))
+        self.wi = parameters.fan_in(wi_key, (E, D, F), ("expert", "embed", "mlp"), batch_axis=(0,))
+        self.wo = parameters.fan_in(wo_key, (E, F, D), ("expert", "mlp", "embed"), batch_axis=(0,))
+
+    def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
+        """Every token through its expert; nothing to cache."""
+        options = self.options
+        probs_BLE = self.probabilities(x_BLD, ctx)
+        expert_BL, gate_BL = jnp.argmax(probs_BLE, axis=-1), jnp.max(probs_BLE, axis=-1)
+        real_BL = ctx.real_BL1[..., 0]
+        rows = experts.rows_per_group(*expert_BL.shape, options.group_size)
+        factor = options.train_capacity_factor if ctx.train else options.eval_capacity_factor
+        if factor is None or ctx.index is not None:
+            y_BLD, kept = experts.dropless(x_BLD, expert_BL, real_BL, self.wi[...], self.wo[...]), jnp.sum(real_BL)
+        else:
+            limit = experts.capacity(rows * expert_BL.shape[1], options.num_experts, factor)
+            y_BLD, kept = self._limited(x_BLD, expert_BL, real_BL, rows, limit, ctx)
+        y_BLD = y_BLD * gate_BL[..., None].astype(x_BLD.dtype)
+        return y_BLD, cache, self._balance(probs_BLE, expert_BL, real_BL, kept, rows)
+
+    def init_cache(self, ctx: Context, max_length: int) -> dict:
+        """Empty: no position depends on another."""
+        return {}
+
+    def probabilities(self, x_BLD: jax.Array, ctx: Context) -> jax.Array:
+        """The router's distribution over experts [B, L, E], in float32; its input is jittered in training."""
+        x_BLD = x_BLD.astype(jnp.float32)
+        if ctx.train and self.options.jitter:
+            width = self.options.jitter
+            x_BLD *= jax.random.uniform(ctx.fold(0).key, x_BLD.shape, minval=1 - width, maxval=1 + width)
+        return jax.nn.softmax(x_BLD @ self.router, axis=-1)
+
+    def _limited(self, x_BLD, expert_BL, real_BL, rows: int, limit: int, ctx: Context):
+        """The experts' outputs for the tokens that find a place, zero for others; and how many do."""
+        E, D = self.options.num_experts, x_BLD.shape[-1]
+        places_N, size = experts.limited_places(expert_BL, real_BL, rows, E, limit)
+        tokens = experts.inverse(places_N, size)
+        x_ECD = experts.exchange(x_BLD.reshape(-1, D), tokens, places_N).reshape(E, -1, D)
+        hidden_ECF = ctx.fold(1).dropout(jax.nn.relu(x_ECD @ self.wi.astype(x_BLD.dtype)))
+        y_ECD = hidden_ECF @ self.wo.astype(x_BLD.dtype)
+        y_ND = experts.exchange(y_ECD.reshape(size, D), places_N, tokens)
+        return y_ND.reshape(x_BLD.shape), jnp.sum(places_N < size)
+
+    def _balance(self, probs_BLE, expert_BL, real_BL, kept, rows: int) -> Aux:
+        """The loss E * sum_e f_e P_e, averaged over groups: f the fraction of tokens sent to e, P the mean probability.
+
+        It is 1 (times its weight) for an even load. The load is that of the fullest expert over the mean.
+        """
+        E = self.options.num_experts
+        real_GN1 = real_BL.reshape(len(real_BL) // rows, -1, 1)
+        count_G1 = jnp.maximum(jnp.sum(real_GN1, axis=1), 1)
+
+        def mean_GE(x_BLE):
+            return jnp.sum(x_BLE.reshape(*real_GN1.shape[:2], E) * real_GN1, axis=1) / count_G1
+
+        fraction_GE, probability_GE = mean_GE(jax.nn.one_hot(expert_BL, E)), mean_GE(probs_BLE)
+        loss = E * jnp.mean(jnp.sum(fraction_GE * probability_GE, axis=-1))
+        dropped = 1 - kept / jnp.maximum(jnp.sum(real_BL), 1)
+        load = E * jnp.mean(jnp.max(fraction_GE, axis=-1))
+        metrics = {"expert_drop_rate": observe(dropped), "expert_load": observe(load)}
+        return Aux({"load_balance": self.options.balance_weight * loss}, metrics)
+
+
+@register("switch")
+@dataclasses.dataclass(frozen=True)
+class Switch(Architecture):
+    """Sparse feed-forward layers.
+
+    Attributes:
+      num_experts: E.
+      every: the feed-forward layer is sparse at the last of every so many depths.
+      train_capacity_factor: an expert's capacity in training, over its share of the tokens if the load were even.
+      eval_capacity_factor: the same in evaluation; None drops nothing. Decoding never drops.
+      group_size: tokens that compete for capacity, rounded down to whole rows, at least one.
+      jitter: in training, the router's input is multiplied by a number between 1 - jitter and 1 + jitter.
+      balance_weight: weight of the load-balancing loss of each sparse layer.
+    """
+
+    title = "Switch Transformer"
+    paper = "Fedus et al., 2022, arXiv 2101.03961"
+    num_experts: int = 16
+    every: int = 2
+    train_capacity_factor: float = 1.25
+    eval_capacity_factor: float | None = None
+    group_size: int = 1024
+    jitter: float = 0.01
+    balance_weight: float = 0.01
+
+    def check(self, cfg: ModelConfig) -> None:
+        """Refuses counts below one, factors that leave no capacity, and a stack too short to be sparse anywhere."""
+        for name in ("num_experts", "every", "group_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"switch: {name}={getattr(self, name)}: must be at least 1")
+        factors = (self.train_capacity_factor, 1.0 if self.eval_capacity_factor is None else self.eval_capacity_factor)
+        if not all(isinstance(factor, (int, float)) and factor > 0 for factor in factors):
+            raise ConfigError(f"switch: capacity factors {factors}: must be above 0")
+        if not 0 <= self.jitter < 1 or self.balance_weight < 0:
+            raise ConfigError(
+                f"switch: jitter={self.jitter}, balance_weight={self.balance_weight}: must not be negative"
+            )
+        if self.every > max(cfg.num_encoder_layers, cfg.num_decoder_layers):
+            raise ConfigError(f"switch: every={self.every}: no layer would be sparse")
+
+    def stochastic(self, cfg: ModelConfig) -> bool:
+        """Jitter is random as well."""
+        return cfg.dropout_rate > 0 or self.jitter > 0
+
+    def feed_forward(self, cfg: ModelConfig, depth: int, key: jax.Array) -> nnx.Module:
+        """Dense layers first, then a sparse one."""
+        sparse = depth % self.every == self.every - 1
+        return SwitchFeedForward(cfg, self, key) if sparse else FeedForward(cfg, key)

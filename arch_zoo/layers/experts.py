@@ -1,0 +1,124 @@
+"""Sending tokens to experts and back: with a capacity in training, without dropping anything in evaluation.
+
+Tokens move by gathers in both passes (`exchange`); no one-hot products, whose cost grows with the batch. A token's place
+depends only on tokens at earlier positions and on rows before its own, so a causal model stays causal, also bitwise.
+"""
+
+import jax
+import jax.numpy as jnp
+
+_MIN_CAPACITY = 4  # as in Mesh TensorFlow
+_BLOCKS_PER_EXPERT = 4  # of evenly spread tokens: a quarter of them may be padding, and no expert waits for another
+
+
+@jax.custom_vjp
+def exchange(x_MD: jax.Array, source_N: jax.Array, goal_M: jax.Array) -> jax.Array:
+    """Row n of the output is row `source_N[n]` of `x`, or zero where `source_N[n]` is M.
+
+    `goal_M` says the same from the other side: row m goes to `goal_M[m]`, nowhere if that is N. With it the backward pass
+    is a gather as well.
+    """
+    return jnp.take(x_MD, source_N, axis=0, mode="fill", fill_value=0)
+
+
+def _exchange_forward(x_MD, source_N, goal_M):
+    return exchange(x_MD, source_N, goal_M), (source_N, goal_M)
+
+
+def _exchange_backward(places, gradient_ND):
+    source_N, goal_M = places
+    return exchange(gradient_ND, goal_M, source_N), None, None
+
+
+exchange.defvjp(_exchange_forward, _exchange_backward)
+
+
+def inverse(places_N: jax.Array, size: int) -> jax.Array:
+    """The token at each of `size` places, N where there is none, given the place of each token (`size` for none)."""
+    count = places_N.shape[0]
+    return jnp.full((size,), count, jnp.int32).at[places_N].set(jnp.arange(count, dtype=jnp.int32), mode="drop")
+
+
+def arrivals(expert_GN: jax.Array, real_GN: jax.Array, num_experts: int) -> jax.Array:
+    """How many real tokens before it in its group go to the same expert, [G, N]."""
+    wants_GNE = jax.nn.one_hot(expert_GN, num_experts, dtype=jnp.int32) * real_GN[..., None]
+    return jnp.sum((jnp.cumsum(wants_GNE, axis=1) - wants_GNE) * wants_GNE, axis=-1)
+
+
+def rows_per_group(batch_size: int, length: int, group_size: int) -> int:
+    """Rows that compete for capacity: as many as fit into `group_size` tokens and divide the batch, at least one."""
+    rows = max(1, min(batch_size, group_size // length))
+    while batch_size % rows:
+        rows -= 1
+    return rows
+
+
+def by_position(x_BL: jax.Array, rows: int) -> jax.Array:
+    """Groups of `rows` rows, [G, L * rows], the first position of every row before the second of any."""
+    return x_BL.reshape(-1, rows, x_BL.shape[1]).swapaxes(1, 2).reshape(x_BL.shape[0] // rows, -1)
+
+
+def by_row(x_GN: jax.Array, rows: int) -> jax.Array:
+    """The inverse of `by_position`, flat: [B * L]."""
+    return x_GN.reshape(x_GN.shape[0], -1, rows).swapaxes(1, 2).reshape(-1)
+
+
+def capacity(group_size: int, num_experts: int, factor: float) -> int:
+    """Tokens that an expert takes from a group, C."""
+    return max(_MIN_CAPACITY, min(group_size, int(group_size * factor / num_experts)))
+
+
+def limited_places(expert_BL, real_BL, rows: int, num_experts: int, limit: int) -> tuple[jax.Array, int]:
+    """A place for each token among `limit` for each expert and group, [E, G, C] flat; first come, first served.
+
+    Returns:
+      The places [B * L], and how many there are: the place of a token that has none.
+    """
+    expert_GN, real_GN = by_position(expert_BL, rows), by_position(real_BL, rows)
+    before_GN = arrivals(expert_GN, real_GN, num_experts)
+    groups = expert_GN.shape[0]
+    size = num_experts * groups * limit
+    places_GN = (expert_GN * groups + jnp.arange(groups)[:, None]) * limit + before_GN
+    return by_row(jnp.where(real_GN & (before_GN < limit), places_GN, size), rows), size
+
+
+def block_places(expert_BL, real_BL, num_experts: int) -> tuple[jax.Array, jax.Array, int]:
+    """A place for every token, in blocks that belong to one expert each; an expert takes as many as it needs.
+
+    A block is taken when its first token comes, so that later tokens move nothing.
+
+    Returns:
+      The places [B * L], in blocks [blocks, block size] flat; each block's expert [blocks]; the block size.
+    """
+    expert_N, real_N = by_position(expert_BL, len(expert_BL))[0], by_position(real_BL, len(real_BL))[0]
+    count = expert_N.shape[0]
+    block_size = 8 * max(1, round(count / (8 * _BLOCKS_PER_EXPERT * num_experts)))
+    blocks = min(count, count // block_size + num_experts)
+    before_N = arrivals(expert_N[None], real_N[None], num_experts)[0]
+    opens_N = real_N & (before_N % block_size == 0)
+    opened_N = jnp.where(opens_N, jnp.cumsum(opens_N) - 1, blocks)
+    nth_N = before_N // block_size
+    block_of = jnp.zeros((num_experts, count // block_size + 1), jnp.int32)
+    block_of = block_of.at[jnp.where(opens_N, expert_N, num_experts), nth_N].set(opened_N, mode="drop")
+    expert_of = jnp.zeros((blocks,), jnp.int32).at[opened_N].set(expert_N, mode="drop")
+    places_N = block_of[expert_N, nth_N] * block_size + before_N % block_size
+    return by_row(jnp.where(real_N, places_N, blocks * block_size)[None], len(expert_BL)), expert_of, block_size
+
+
+@jax.jit
+def dropless(x_BLD: jax.Array, expert_BL, real_BL, wi_EDF: jax.Array, wo_EFD: jax.Array) -> jax.Array:
+    """`relu(x wi) wo` with every token's own expert, zero at padding; [B, L, D].
+
+    One block of tokens at a time meets its expert's kernels, so that neither kernels nor tokens are multiplied. The
+    accounting knows this function by its name: what pads a block is no work of the model's.
+    """
+    places_N, expert_of, block_size = block_places(expert_BL, real_BL, wi_EDF.shape[0])
+    tokens = inverse(places_N, len(expert_of) * block_size)
+    blocks = exchange(x_BLD.reshape(-1, x_BLD.shape[-1]), tokens, places_N)
+
+    def meet(block):
+        x_ND, expert = block
+        return jax.nn.relu(x_ND @ wi_EDF[expert].astype(x_ND.dtype)) @ wo_EFD[expert].astype(x_ND.dtype)
+
+    y = jax.lax.map(meet, (blocks.reshape(len(expert_of), block_size, -1), expert_of))
+    return exchange(y.reshape(len(tokens), -1), places_N, tokens).reshape(x_BLD.shape)

@@ -1,0 +1,197 @@
+"""Switch's own: who is routed where and who is dropped, the balance loss, causality under capacity, counts."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import arch_zoo
+from arch_zoo.architectures.switch import SwitchFeedForward
+from arch_zoo.layers import experts
+from arch_zoo.layers.context import Context
+from tests import tolerances
+from tests.arch_zoo import closed_form as on_paper
+from tests.arch_zoo import models
+
+OPTIONS = {"num_experts": 3, "jitter": 0.0, "train_capacity_factor": 0.6, "group_size": 32}
+
+
+def layer_and_input(rows: int = 4, length: int = 16, **options):
+    cfg = models.config("switch", **(OPTIONS | options))
+    layer = SwitchFeedForward(cfg, cfg.architecture, jax.random.key(0))
+    rng = np.random.default_rng(0)
+    segments = (np.arange(length) < rng.integers(length // 2, length + 1, (rows, 1))).astype(np.int32)
+    x = rng.normal(size=(rows, length, cfg.embed_dim)).astype(np.float32) * segments[..., None]
+    return layer, jnp.asarray(x), segments
+
+
+def context(segments, train: bool) -> Context:
+    return Context(jnp.asarray(segments), jnp.zeros_like(segments), key=jax.random.key(1), train=train)
+
+
+def reference(layer, x, segments, groups: list[list[int]], limit: int | None):
+    """Token by token: the output, and the balance loss before its weight."""
+    router, wi, wo = (np.float64(a) for a in (layer.router, layer.wi, layer.wo))
+    scores = np.exp(np.float64(x) @ router)
+    probs = scores / scores.sum(-1, keepdims=True)
+    y, losses, dropped = np.zeros(x.shape), [], 0
+    for group in groups:
+        taken = np.zeros(len(wi), int)
+        tokens = [(row, t) for t in range(x.shape[1]) for row in group if segments[row, t]]
+        for row, t in tokens:
+            e = probs[row, t].argmax()
+            taken[e] += 1
+            if limit is not None and taken[e] > limit:
+                dropped += 1
+                continue
+            y[row, t] = probs[row, t, e] * np.maximum(x[row, t] @ wi[e], 0) @ wo[e]
+        mean = np.mean([probs[token] for token in tokens], axis=0)
+        losses.append(len(wi) * np.sum(mean * taken / len(tokens)))
+    return y, np.mean(losses), dropped / segments.sum()
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_layer_equals_token_by_token(train):
+    layer, x, segments = layer_and_input()
+    limit = int(32 * 0.6 / 3) if train else None
+    expected, loss, dropped = reference(layer, x, segments, [[0, 1], [2, 3]], limit)
+    y, _, aux = layer(x, context(segments, train))
+    np.testing.assert_allclose(y, expected, atol=tolerances.REORDERED)
+    np.testing.assert_allclose(aux.losses["load_balance"], 0.01 * loss, rtol=1e-5)
+    np.testing.assert_allclose(aux.metrics["expert_drop_rate"], [dropped, 1], atol=1e-6)
+    assert dropped > 0.1 or not train, "the test must drop some"
+
+
+def test_a_capacity_in_evaluation_can_be_asked_for():
+    layer, x, segments = layer_and_input(eval_capacity_factor=0.6)
+    limited, _, _ = layer(x, context(segments, train=False))
+    trained, _, _ = layer(x, context(segments, train=True))
+    np.testing.assert_array_equal(limited, trained)
+
+
+def test_capacity_and_loss_do_not_depend_on_the_number_of_devices():
+    """Half of the rows on each of two devices: the same outputs, the same mean loss."""
+    layer, x, segments = layer_and_input()
+    y, _, aux = layer(x, context(segments, train=True))
+    halves = [layer(x[half], context(segments[half], train=True)) for half in (slice(0, 2), slice(2, 4))]
+    np.testing.assert_allclose(jnp.concatenate([part[0] for part in halves]), y, atol=tolerances.REORDERED)
+    loss = np.mean([part[2].losses["load_balance"] for part in halves])
+    np.testing.assert_allclose(loss, aux.losses["load_balance"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("limited", [False, True])
+def test_places_of_earlier_positions_do_not_move(limited):
+    """Whatever a position is sent to, all rows' earlier positions keep their places: bitwise causality rests on it."""
+    rng = np.random.default_rng(0)
+    expert, real = jnp.asarray(rng.integers(0, 3, (4, 16))), jnp.ones((4, 16), bool)
+
+    def places(expert):
+        found = experts.limited_places(expert, real, 2, 3, 5) if limited else experts.block_places(expert, real, 3)
+        return np.asarray(found[0]).reshape(4, 16)
+
+    for position in range(16):
+        moved = expert.at[:, position].set((expert[:, position] + 1) % 3)
+        np.testing.assert_array_equal(places(moved)[:, :position], places(expert)[:, :position])
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(st.integers(1, 5), st.sampled_from([1, 7, 64]), st.integers(1, 9), st.floats(0, 1), st.integers(0, 2**31))
+def test_blocks_hold_every_token_with_its_expert(rows, length, num_experts, skew, seed):
+    """Also when all tokens want one expert: no token is lost, none shares a place, none meets a stranger's kernels."""
+    rng = np.random.default_rng(seed)
+    expert = np.where(rng.random((rows, length)) < skew, num_experts - 1, rng.integers(0, num_experts, (rows, length)))
+    real = rng.random((rows, length)) < 0.8
+    places, expert_of, block_size = experts.block_places(jnp.asarray(expert), jnp.asarray(real), num_experts)
+    places = np.asarray(places).reshape(rows, length)
+    assert (places[~real] == len(expert_of) * block_size).all()
+    assert len(np.unique(places[real])) == real.sum()
+    np.testing.assert_array_equal(np.asarray(expert_of)[places[real] // block_size], expert[real])
+
+
+def test_the_backward_gather_is_the_gradient():
+    places = jnp.asarray([3, 6, 0, 5, 6])  # 6 is nowhere
+    tokens = experts.inverse(places, 6)
+    np.testing.assert_array_equal(tokens, [2, 5, 5, 0, 5, 3])
+    weights = jnp.asarray(np.random.default_rng(0).normal(size=(6, 2)))
+
+    def by_exchange(x):
+        return jnp.sum(experts.exchange(x, tokens, places) * weights)
+
+    def by_scatter(x):
+        return jnp.sum(jnp.zeros((6, 2)).at[places].set(x, mode="drop") * weights)
+
+    x = jnp.arange(10.0).reshape(5, 2)
+    assert by_exchange(x) == by_scatter(x)
+    np.testing.assert_array_equal(jax.grad(by_exchange)(x), jax.grad(by_scatter)(x))
+
+
+def test_training_under_a_tight_capacity_is_causal_in_every_row():
+    model = models.build(models.config("switch", **(OPTIONS | {"jitter": 0.01}), dropout_rate=0.1))
+    batch = models.pad(models.examples(np.random.default_rng(0), [16] * 4, [12] * 4))
+    key = jax.random.key(0)
+    before = models.forward(model, batch, key, train=True)
+    assert before.metrics["expert_drop_rate"] > 0.05
+    for where in range(12):
+        changed = batch | {"decoder_input_tokens": batch["decoder_input_tokens"].at[:, where].set(2 + where)}
+        after = models.forward(model, changed, key, train=True)
+        np.testing.assert_array_equal(after.logits[:, :where], before.logits[:, :where])
+
+
+def test_an_even_load_costs_its_weight():
+    """A router that knows nothing: every probability 1/E, and a loss of exactly the weight for each sparse layer."""
+    layer, x, segments = layer_and_input(balance_weight=0.5)
+    layer.router[...] = jnp.zeros_like(layer.router)
+    _, _, aux = layer(x, context(segments, train=False))
+    np.testing.assert_allclose(aux.losses["load_balance"], 0.5, rtol=1e-6)
+    np.testing.assert_allclose(aux.metrics["expert_load"], [3, 1], rtol=1e-6)  # ties go to the first expert
+
+
+def test_closed_form_counts_at_base():
+    cfg = arch_zoo.config("switch", "base")
+    D, sparse = cfg.embed_dim, 12
+    router = 16 * D
+    params = arch_zoo.count_params(cfg)
+    vanilla = on_paper.vanilla_params(cfg)
+    assert params.total == vanilla + sparse * (router + 15 * on_paper.feed_forward_params(cfg))
+    assert params.active == vanilla + sparse * router
+    assert round(params.total / 1e6, 1) == 1072.4
+    S, T = 512, 114
+    routers = 2 * router * (S + T) * sparse // 2
+    assert arch_zoo.count_flops(cfg, S, T).forward == on_paper.vanilla_flops(cfg, S, T) + routers
+
+
+@pytest.mark.parametrize(("every", "sparse"), [(1, (0, 1, 2, 3)), (2, (1, 3)), (3, (2,)), (4, (3,))])
+def test_the_last_of_every_so_many_depths_is_sparse(every, sparse):
+    cfg = arch_zoo.config("switch", "nano-NL4", every=every)
+    layers = [cfg.architecture.feed_forward(cfg, depth, jax.random.key(0)) for depth in range(4)]
+    assert tuple(d for d, layer in enumerate(layers) if isinstance(layer, SwitchFeedForward)) == sparse
+
+
+def test_groups_are_whole_rows_that_divide_the_batch():
+    assert experts.rows_per_group(128, 512, 1024) == 2
+    assert experts.rows_per_group(6, 128, 1024) == 6
+    assert experts.rows_per_group(10, 128, 1024) == 5
+    assert experts.rows_per_group(7, 2048, 1024) == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"num_experts": 0}, {"every": 3}, {"group_size": 0}, {"jitter": 1.0}, {"train_capacity_factor": 0.0}],
+)
+def test_nonsense_is_refused(options):
+    name = next(iter(options)).removeprefix("train_").replace("_factor", "")
+    with pytest.raises(arch_zoo.ConfigError, match=name):
+        arch_zoo.config("switch", "nano", **options)
+
+
+def test_jitter_needs_a_key():
+    cfg = models.config("switch")
+    batch = models.pad(models.examples(np.random.default_rng(0), [4], [4]))
+    with pytest.raises(arch_zoo.ConfigError, match="jitter"):
+        arch_zoo.build(cfg, jax.random.key(0))(batch, train=True)
+    calm = dataclasses.replace(cfg, architecture=dataclasses.replace(cfg.architecture, jitter=0.0))
+    arch_zoo.build(calm, jax.random.key(0))(batch, train=True)
