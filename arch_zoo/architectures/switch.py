@@ -4,9 +4,9 @@ Overrides `feed_forward` at every second depth: a router picks the expert with t
 output is multiplied by that probability. A loss keeps the experts evenly loaded.
 
 In training an expert takes C tokens of a group of about `group_size`; those that come too late pass by it through the
-residual connection. A group is whole rows, so that neither what is dropped nor the loss depends on the number of devices,
-as long as each has whole groups. Tokens queue by position first and row second: a token may be dropped because of
-earlier positions, in its row or another, never because of later ones. Padding is not routed and takes no capacity.
+residual connection. A group is whole rows, so that neither what is dropped nor the loss depends on the number of
+devices, as long as each has whole groups. Tokens queue by position first and row second: a token may be dropped because
+of earlier positions, in its row or another, never because of later ones. Padding is not routed and takes no capacity.
 
 Deviations. Evaluation and decoding drop nothing: otherwise a token decoded alone and the same token in its sequence
 would differ; `eval_capacity_factor=2.0` is Mesh TensorFlow's evaluation. E is 16, the original study's, where the paper
@@ -132,10 +132,10 @@ class Switch(Architecture):
         factors = (self.train_capacity_factor, 1.0 if self.eval_capacity_factor is None else self.eval_capacity_factor)
         if not all(isinstance(factor, (int, float)) and factor > 0 for factor in factors):
             raise ConfigError(f"switch: capacity factors {factors}: must be above 0")
-        if not 0 <= self.jitter < 1 or self.balance_weight < 0:
-            raise ConfigError(
-                f"switch: jitter={self.jitter}, balance_weight={self.balance_weight}: must not be negative"
-            )
+        if not 0 <= self.jitter < 1:
+            raise ConfigError(f"switch: jitter={self.jitter}: must be at least 0 and below 1")
+        if self.balance_weight < 0:
+            raise ConfigError(f"switch: balance_weight={self.balance_weight}: must not be negative")
         if self.every > max(cfg.num_encoder_layers, cfg.num_decoder_layers):
             raise ConfigError(f"switch: every={self.every}: no layer would be sparse")
 

@@ -1,7 +1,8 @@
 """Sending tokens to experts and back: with a capacity in training, without dropping anything in evaluation.
 
-Tokens move by gathers in both passes (`exchange`); no one-hot products, whose cost grows with the batch. A token's place
-depends only on tokens at earlier positions and on rows before its own, so a causal model stays causal, also bitwise.
+Tokens move by gathers in both passes (`exchange`), not by one-hot products, whose cost per token grows with the group.
+A token's place depends only on tokens at earlier positions and on rows before its own: a causal model stays causal, to
+the bit.
 """
 
 import jax
@@ -15,8 +16,8 @@ _BLOCKS_PER_EXPERT = 4  # of evenly spread tokens: a quarter of them may be padd
 def exchange(x_MD: jax.Array, source_N: jax.Array, goal_M: jax.Array) -> jax.Array:
     """Row n of the output is row `source_N[n]` of `x`, or zero where `source_N[n]` is M.
 
-    `goal_M` says the same from the other side: row m goes to `goal_M[m]`, nowhere if that is N. With it the backward pass
-    is a gather as well.
+    `goal_M` says the same from the other side: row m goes to `goal_M[m]`, nowhere if that is N. With it the backward
+    pass is a gather as well.
     """
     return jnp.take(x_MD, source_N, axis=0, mode="fill", fill_value=0)
 

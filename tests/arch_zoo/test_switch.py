@@ -98,8 +98,9 @@ def test_places_of_earlier_positions_do_not_move(limited):
         np.testing.assert_array_equal(places(moved)[:, :position], places(expert)[:, :position])
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
-@given(st.integers(1, 5), st.sampled_from([1, 7, 64]), st.integers(1, 9), st.floats(0, 1), st.integers(0, 2**31))
+@settings(max_examples=10, deadline=None, derandomize=True)
+@given(st.floats(0, 1), st.integers(0, 2**31))
+@pytest.mark.parametrize(("rows", "length", "num_experts"), [(1, 1, 16), (5, 7, 1), (3, 7, 4), (3, 64, 9)])
 def test_blocks_hold_every_token_with_its_expert(rows, length, num_experts, skew, seed):
     """Also when all tokens want one expert: no token is lost, none shares a place, none meets a stranger's kernels."""
     rng = np.random.default_rng(seed)
