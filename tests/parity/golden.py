@@ -49,7 +49,7 @@ class Golden:
         missing = set(self.weights) - set(self.gradients)
         if missing or not all(np.isfinite(array).all() for key, array in arrays.items() if key != "about"):
             raise ValueError(f"{name}: not finite, or no gradient for {sorted(missing)}")
-        np.savez_compressed(FOLDER / f"{name}.npz", **arrays)
+        np.savez_compressed(FOLDER / f"{name}.npz", **arrays)  # pyright: ignore[reportArgumentType]
         print(f"{name}: {len(self.weights)} parameters, {(FOLDER / f'{name}.npz').stat().st_size / 1024:.0f} kB")
 
 
@@ -61,4 +61,6 @@ def load(path: Path) -> Golden:
             if key != "about":
                 group, name = key.split("/", 1)
                 groups[group][name] = file[key]
-        return Golden(**json.loads(str(file["about"])), **groups)
+        about = json.loads(str(file["about"]))
+    inputs, weights, outputs, gradients = (groups[group] for group in _GROUPS)
+    return Golden(about["oracle"], about["model"], inputs, weights, outputs, gradients, about["layer"])

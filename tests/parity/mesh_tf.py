@@ -47,18 +47,18 @@ def stacked(template: str, count: int) -> tuple[tuple[str, ...], Callable]:
     return tuple(template.format(index) for index in range(count)), lambda *arrays: np.stack(arrays)
 
 
-def context(mesh: mtf.Mesh, x: mtf.Tensor, segment_ids: np.ndarray, train: bool, **model) -> transformer.Context:
+def context(mesh: mtf.Mesh, x: mtf.Tensor, segment_ids: np.ndarray) -> transformer.Context:
     """What a layer is told: sequence ids and positions; `inputs` are ids that are zero at padding, as in training."""
     tf.disable_v2_behavior()
     *batch_dims, length_dim, model_dim = x.shape.dims
     ids = mtf.import_tf_tensor(mesh, tf.constant(segment_ids, tf.int32), mtf.Shape([*batch_dims, length_dim]))
     return transformer.Context(
-        model=types.SimpleNamespace(model_dim=model_dim, ensemble_dims=[], ensemble_dim=None, layout=None, **model),
+        model=types.SimpleNamespace(model_dim=model_dim, ensemble_dims=[], ensemble_dim=None, layout="", mesh_shape=""),
         mesh=mesh,
         batch_dims=batch_dims,
         length_dim=length_dim,
         variable_dtype=mtf.VariableDType(tf.float32),
-        mode=tf.estimator.ModeKeys.TRAIN if train else tf.estimator.ModeKeys.EVAL,
+        mode=tf.estimator.ModeKeys.EVAL,
         sequence_id=ids,
         position=mtf.range(mesh, length_dim, tf.int32),
         position_is_default=True,
@@ -67,7 +67,16 @@ def context(mesh: mtf.Mesh, x: mtf.Tensor, segment_ids: np.ndarray, train: bool,
     )
 
 
-def golden(call, model: dict, layer: str, segment_ids: np.ndarray, dim: int, names: Names, causal: bool) -> Golden:
+def golden(
+    call,
+    model: dict,
+    layer: str,
+    segment_ids: np.ndarray,
+    dim: int,
+    names: Names,
+    causal: bool,
+    losses: tuple[str, ...] = (),
+) -> Golden:
     """Runs `call(context, x) -> y` with random weights and takes outputs and gradients.
 
     Args:
@@ -78,6 +87,7 @@ def golden(call, model: dict, layer: str, segment_ids: np.ndarray, dim: int, nam
       dim: channels of the input.
       names: where the zoo's parameters are.
       causal: whether the layer is one of a decoder.
+      losses: the zoo's names of the auxiliary losses that the layer appends to the context's.
     """
     rng = np.random.default_rng(0)
     batch, length = segment_ids.shape
@@ -90,7 +100,7 @@ def golden(call, model: dict, layer: str, segment_ids: np.ndarray, dim: int, nam
             mtf.Dimension(name, size) for name, size in zip(("batch", "length", "d_model"), x_BLD.shape, strict=True)
         ]
         x = mtf.import_tf_tensor(mesh, tf.constant(x_BLD), mtf.Shape(dims))
-        ctx = context(mesh, x, segment_ids, train=False)
+        ctx = context(mesh, x, segment_ids)
         y = call(ctx, x)
         # A padded output means nothing.
         real = (segment_ids > 0)[..., None]
@@ -110,7 +120,7 @@ def golden(call, model: dict, layer: str, segment_ids: np.ndarray, dim: int, nam
             values[operation.name] = rng.standard_normal(shape) * (shape[-2] ** -0.5 if len(shape) > 1 else 0.5)
             session.run(variable.assign(values[operation.name]))
         session.run(lowering.copy_masters_to_slices())
-        (y_BLD, *losses), (x_gradient, *others) = session.run((outputs, gradients))
+        (y_BLD, *auxiliary), (x_gradient, *others) = session.run((outputs, gradients))
     slopes = dict(zip(values, others, strict=True))
     used = {name for parts, _ in names.values() for name in parts}
     assert used == set(values), (sorted(set(values) - used), sorted(used - set(values)))
@@ -126,6 +136,6 @@ def golden(call, model: dict, layer: str, segment_ids: np.ndarray, dim: int, nam
         layer=layer,
         inputs=inputs | {"cotangent": cotangent_BLD},
         weights=in_zoo(values),
-        outputs={"y": y_BLD * real} | {f"loss_{index}": loss for index, loss in enumerate(losses)},
+        outputs={"y": y_BLD * real} | dict(zip(losses, auxiliary, strict=True)),
         gradients=in_zoo(slopes) | {"x": x_gradient * real},
     )

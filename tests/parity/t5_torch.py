@@ -30,19 +30,25 @@ DIMENSIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Weight:
-    """A parameter of the oracle, and what brings it (or its gradient) into the zoo's layout."""
+    """A parameter of the zoo: the oracle's parameters that it is made of, and what brings them into the zoo's layout.
 
-    tensor: nn.Parameter
-    layout: Callable[[np.ndarray], np.ndarray] = np.asarray
+    The layout moves entries and changes none, so that it serves the gradients too.
+    """
+
+    tensors: nn.Parameter | tuple[nn.Parameter, ...]
+    layout: Callable[..., np.ndarray] = np.asarray
+
+    def parts(self) -> tuple[nn.Parameter, ...]:
+        """The oracle's parameters."""
+        return (self.tensors,) if isinstance(self.tensors, nn.Parameter) else self.tensors
 
     def value(self) -> np.ndarray:
         """The parameter in the zoo's layout."""
-        return self.layout(self.tensor.detach().numpy())
+        return self.layout(*(tensor.detach().numpy() for tensor in self.parts()))
 
     def gradient(self) -> np.ndarray:
         """Its gradient in the zoo's layout."""
-        assert self.tensor.grad is not None
-        return self.layout(self.tensor.grad.numpy())
+        return self.layout(*(tensor.grad.numpy() for tensor in self.parts()))
 
 
 def build(dimensions: dict, feed_forward: str = "relu") -> T5ForConditionalGeneration:
@@ -163,25 +169,30 @@ def loss(log_probabilities: torch.Tensor, batch: dict[str, np.ndarray]) -> torch
 
 
 def golden(
-    oracle: str, model: dict, batch: dict, weights: dict[str, Weight], scores: torch.Tensor, extra=None
+    oracle: str,
+    model: dict,
+    batch: dict[str, np.ndarray],
+    weights: dict[str, Weight],
+    scores: torch.Tensor,
+    auxiliary: dict[str, torch.Tensor] | None = None,
 ) -> Golden:
-    """Backpropagates the loss of `scores` [B, T, V] (logits or log-probabilities), plus `extra`; takes the results."""
-    for weight in weights.values():
-        weight.tensor.grad = None
-    total = loss(torch.log_softmax(scores, dim=-1), batch)
-    (total if extra is None else total + extra).backward()
+    """Backpropagates the loss of `scores` [B, T, V] (logits or log-probabilities) plus the auxiliary losses."""
+    for tensor in (tensor for weight in weights.values() for tensor in weight.parts()):
+        tensor.grad = None
+    losses = {"loss": loss(torch.log_softmax(scores, dim=-1), batch), **(auxiliary or {})}
+    sum(losses.values()).backward()
     return Golden(
         oracle=oracle,
         model=model,
         inputs=batch,
         weights={path: weight.value() for path, weight in weights.items()},
-        outputs={"logits": scores.detach().numpy(), "loss": total.detach().numpy()},
+        outputs={"logits": scores.detach().numpy(), **{name: value.detach().numpy() for name, value in losses.items()}},
         gradients={path: weight.gradient() for path, weight in weights.items()},
     )
 
 
 def check_complete(model: nn.Module, weights: dict[str, Weight]) -> None:
     """Raises AssertionError if a parameter of the oracle has no name in the zoo."""
-    named = {id(weight.tensor) for weight in weights.values()}
+    named = {id(tensor) for weight in weights.values() for tensor in weight.parts()}
     missing = [name for name, parameter in model.named_parameters() if id(parameter) not in named]
     assert not missing, missing
