@@ -1,4 +1,4 @@
-"""Tests over all architectures at once: nested F tests on the size means, and permutation of architectures within sizes."""
+"""Tests over all architectures at once: nested F tests on size means, and permutation of architectures within sizes."""
 
 import dataclasses
 
@@ -91,7 +91,7 @@ def equal_slopes(
     check(table, x + y, axes)
     lines = fit(cell_means(main_protocol(table, protocol), x, y, link, axes))
     keep = np.isfinite(lines.coefficients[:, 1])
-    left_out = [f"{lines.cells.groups[i][0]} ({lines.notes[i]})" for i in np.flatnonzero(~keep)]
+    left_out = lines.explain(np.flatnonzero(~keep))
     design = _Design.of(lines.cells, keep) if keep.any() else None
     common = np.nan
     if design is not None:
@@ -102,9 +102,9 @@ def equal_slopes(
         f, df_num, df_den, p, p_permutation, note = _nested_f(design, small, large, permutations, seed)
         rows.append({
             "test": test, "hypothesis": hypothesis, "alpha": f"{x},{y}", "link": link, "x_axis": axes.label(x, link),
-            "y_axis": axes.label(y, link), "architectures": int(keep.sum()), "n": len(design.x) if design else 0, "f": f,
-            "df_num": df_num, "df_den": df_den, "p": p, "p_permutation": p_permutation, "common_slope": common,
-            "note": "; ".join(filter(None, [note, *(f"left out: {name}" for name in left_out)])),
+            "y_axis": axes.label(y, link), "architectures": int(keep.sum()), "n": len(design.x) if design else 0,
+            "f": f, "df_num": df_num, "df_den": df_den, "p": p, "p_permutation": p_permutation, "common_slope": common,
+            "note": "; ".join(filter(None, [note, left_out and f"left out: {left_out}"])),
         })  # fmt: skip
     return pd.DataFrame(rows)
 

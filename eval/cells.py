@@ -1,7 +1,7 @@
 """From a run table to what is analysed: which columns mean what, checks at the door, seeds averaged into cells.
 
-A **cell** is one architecture at one size (and protocol). Its seeds are replicates of one thing, not points of a line, so
-every fit runs on cell means and every bootstrap resamples the seeds inside the cells.
+A **cell** is one architecture at one size (and protocol). Its seeds are replicates of one thing, not points of a line,
+so every fit runs on cell means and every bootstrap resamples the seeds inside the cells.
 """
 
 import dataclasses
@@ -94,9 +94,10 @@ def check(table: pd.DataFrame, quantities: str, axes: Axes = AXES) -> None:
     """Refuses a table from which a wrong number could come.
 
     Raises:
-      InputError: a column is missing or not numeric; a run id or a (architecture, size, protocol, seed) appears twice; a
-        FLOP count, parameter count or speed is not positive, a loss is negative, a score is above 100, or any is infinite;
-        the runs come from more than one corpus. NaN is allowed: the analyses count and report it.
+      InputError: a column is missing or not numeric; a run id or a (architecture, size, protocol, seed) appears twice;
+      a
+        FLOP count, parameter count or speed is not positive, a loss is negative, a score is above 100, or any is
+        infinite; the runs come from more than one corpus. NaN is allowed: the analyses count and report it.
     """
     for column in ("architecture", "size", *(axes.column(q) for q in quantities)):
         if column not in table.columns:
@@ -211,7 +212,7 @@ class Cells:
 def cell_means(
     table: pd.DataFrame, x: str, y: str, link: str, axes: Axes, by: Sequence[str] = ("architecture",)
 ) -> Cells:
-    """Averages the seeds of every cell; groups are sorted by their key, a group without any complete run is kept, empty."""
+    """Averages the seeds of every cell; groups are sorted by key, and one without any complete run is kept, empty."""
     if link not in LINKS:
         raise InputError(f"link {link!r} is unknown; known: {', '.join(LINKS)}")
     keys = [table[k].fillna("").astype(str).to_numpy(str) for k in by]

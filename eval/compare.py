@@ -9,9 +9,10 @@ at once are in `eval.ancova`. The functions share these arguments:
   reference             the architecture that every other one is compared with
   protocol              see `eval.cells.main_protocol`
   errors                `size` or `seed`: what is random, see `eval.lines`
-  variance              `separate`: a residual variance for each architecture and Welch's degrees of freedom. `pooled`: one
-                        for all; more power, but in simulation it calls an architecture with three times the noise different
-                        in 10-25 % of studies
+  variance              `separate`: a residual variance for each architecture and Welch's degrees of freedom. `pooled`:
+  one
+                        for all; more power, but in simulation it calls an architecture with three times the noise
+                        different in 10-25 % of studies
   level                 confidence level; tests are at 1 - level
   permutations, seed    how many, and the seed of the generator
 """
@@ -21,7 +22,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from eval.ancova import equal_slopes, largest_t
 from eval.cells import AXES, Axes, cell_means, check, higher_is_better, main_protocol
@@ -67,7 +67,7 @@ class Comparison:
 
     def note(self, *groups: int) -> str:
         """What the lines of these architectures lack."""
-        return "; ".join(f"{self.names[g]}: {self.lines.notes[g]}" for g in groups if self.lines.notes[g])
+        return self.lines.explain(groups)
 
     def method(self, *groups: int) -> str:
         """How the error of a comparison of these architectures was made."""
@@ -103,8 +103,8 @@ def contrasts(
       One row per architecture but the reference, sorted by name, with columns
         architecture, reference, alpha, link, x_axis, y_axis, higher_is_better, n_sizes, n_sizes_reference, slope,
         slope_reference, difference, se, df, ci_low, ci_high (each at `level`, not corrected), p, p_holm,
-        p_permutation (largest |t| over all architectures under permutation within sizes: corrected already; it takes the
-        residuals of all architectures for exchangeable),
+        p_permutation (largest |t| over all architectures under permutation within sizes: corrected already; it takes
+        the residuals of all architectures for exchangeable),
         verdict (`scales better`, `scales worse`, `not told apart`, `not tested`; by p_holm), method, note.
     """
     c = compare(table, x, y, link, axes, reference, protocol, errors, variance)
@@ -157,7 +157,7 @@ def equivalence(
         rows.append({
             "i": i, "margin": margin, "slope": slopes[i], "slope_reference": slopes[c.reference],
             "ratio": slopes[i] / slopes[c.reference], "ratio_low": low, "ratio_high": high, "interval": kind,
-            "p": float(np.maximum(below_top.p_negative, above_bottom.p_negative)), "p_holm": np.nan,
+            "p": float(np.maximum(below_top.p_below, above_bottom.p_below)), "p_holm": np.nan,
             "equivalent": False, "method": c.method(i, c.reference), "note": c.note(i, c.reference),
         })  # fmt: skip
     frame = c.frame(rows)
@@ -181,8 +181,8 @@ def level_difference(
       Rows by architecture and budget, with columns
         architecture, reference, alpha, link, x_axis, y_axis, higher_is_better, position (`low`, `middle`, `high` or
         `given`), budget (in the unit of x), inside (bool: both architectures cover the budget), difference, se, df,
-        ci_low, ci_high, p, p_holm (over the architectures at one position), verdict (`better`, `worse`, `not told apart`,
-        `not tested`), method, note.
+        ci_low, ci_high, p, p_holm (over the architectures at one position), verdict (`better`, `worse`, `not told
+        apart`, `not tested`), method, note.
     """
     c = compare(table, x, y, link, axes, reference, protocol, errors, variance)
     points = list(_budgets(c, at))
@@ -194,12 +194,14 @@ def level_difference(
         rows.append({
             "i": i, "position": position, "budget": float(axes.budget(value)) if x != "U" else value, "inside": inside,
             "difference": difference.value[k], "se": difference.se[k], "df": difference.df[k], "ci_low": low[k],
-            "ci_high": high[k], "p": difference.p[k], "p_holm": np.nan, "verdict": "", "method": c.method(i, c.reference),
+            "ci_high": high[k], "p": difference.p[k], "p_holm": np.nan, "verdict": "",
+            "method": c.method(i, c.reference),
             "note": "; ".join(filter(None, (c.note(i, c.reference), _support_note(value, inside)))),
         })  # fmt: skip
     frame = c.frame(rows)
     if rows:
-        frame["p_holm"] = frame.groupby(["position", "budget"] if at is not None else "position")["p"].transform(holm)
+        for _, same in frame.groupby(["position"] if at is None else ["budget"]):
+            frame.loc[same.index, "p_holm"] = holm(same["p"])
         frame["verdict"] = [
             _verdict(c.sign * d, p, level, "better", "worse")
             for d, p in zip(frame["difference"], frame["p_holm"], strict=True)
@@ -214,13 +216,14 @@ def multiplier(
 ) -> pd.DataFrame:  # fmt: skip
     """Times the reference's FLOPs that an architecture needs to reach the quality the reference has at a budget.
 
-    The logarithm of the multiplier is a ratio of two linear functions of the coefficients, so its interval is Fieller's.
+    The logarithm of the multiplier is a ratio of two linear functions of the coefficients, so its interval is
+    Fieller's.
 
     Returns:
       Rows by architecture and budget, with columns
         architecture, reference, alpha, link, x_axis, y_axis, higher_is_better, position, budget (the reference's),
-        inside (bool: the budget the architecture then needs is within its own range), multiplier (2.0: twice the FLOPs),
-        ci_low, ci_high (0 and inf where unbounded), interval (`bounded`, `unbounded`, `none`), method, note.
+        inside (bool: the budget the architecture then needs is within its own range), multiplier (2.0: twice the
+        FLOPs), ci_low, ci_high (0 and inf where unbounded), interval (`bounded`, `unbounded`, `none`), method, note.
     """
     c = compare(table, x, y, link, axes, reference, protocol, errors, variance)
     rows = []
@@ -280,8 +283,3 @@ def _verdict(advantage: float, p: float, level: float, better: str, worse: str) 
     if p >= 1 - level:
         return "not told apart"
     return better if advantage > 0 else worse
-
-
-def one_sided(estimate: Estimate, sign: float) -> np.ndarray:
-    """P against sign * value <= 0."""
-    return stats.t.sf(sign * estimate.value / estimate.se, estimate.df)

@@ -8,6 +8,7 @@ import pandas as pd
 from eval.cells import AXES, Axes, cell_means, check, higher_is_better, main_protocol
 from eval.compare import REFERENCE
 from eval.lines import Lines, fieller, fit
+from eval.resample import join
 from train.records import InputError
 
 
@@ -19,8 +20,9 @@ def crossovers(
     """The budget at which two lines meet, with Fieller's interval and a bootstrap as a check.
 
     `reference` is paired with every other architecture; `None` takes all pairs. `draws` bootstrap samples resample the
-    residuals of the size means within an architecture: a check on the shape, not a second interval, for at 4 to 5 sizes its
-    percentiles cover 85-89 % where Fieller's interval covers 95 %. The other arguments are those of `eval.compare`.
+    residuals of the size means within an architecture: a check on the shape, not a second interval, for at 4 to 5
+    sizes its percentiles cover 85-89 % where Fieller's interval covers 95 %. The other arguments are those of
+    `eval.compare`.
 
     Returns:
       One row per pair, with columns
@@ -29,9 +31,9 @@ def crossovers(
         interval (`bounded`; `outside`: everything but the stretch from ci_low to ci_high; `unbounded`: every budget is
         compatible; `none`: too few sizes; where the slopes cannot be told apart it is one of the last three),
         p_slopes (the slopes are equal), better_below, better_above (architecture names, by the lines),
-        range_low, range_high (the budgets that both cover), position (`inside`, `extrapolated below`, `extrapolated above`,
-        `none`), bootstrap_low, bootstrap_high (percentiles), probability_inside (share of samples that cross inside the
-        common range), method, note.
+        range_low, range_high (the budgets that both cover), position (`inside`, `extrapolated below`, `extrapolated
+        above`, `none`), bootstrap_low, bootstrap_high (percentiles), probability_inside (share of samples that cross
+        inside the common range), method, note.
     """
     check(table, x + y, axes)
     cells = cell_means(main_protocol(table, protocol), x, y, link, axes)
@@ -52,7 +54,7 @@ def crossovers(
         ahead = sign * row.pop("slope_difference") > 0  # a is better above the crossing
         if np.isfinite(row["crossing"]):
             row["better_below"], row["better_above"] = (names[b], names[a]) if ahead else (names[a], names[b])
-        row["note"] = "; ".join([*(f"{names[g]}: {lines.notes[g]}" for g in (a, b) if lines.notes[g]), *row["note"]])
+        row["note"] = join(lines.explain((a, b)), *row["note"])
         rows.append({"architecture_a": names[a], "architecture_b": names[b], **front, **row})
     return pd.DataFrame(rows)
 

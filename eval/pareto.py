@@ -1,9 +1,9 @@
 """Pareto frontiers of quality against cost, and how sure they are.
 
-A cell is on the frontier when no other costs as little and is at least as good, one of the two strictly. FLOPs (`F`) and
-parameters (`P`) are minimised, speed (`S`) is maximised. The bootstrap redraws the qualities over seeds (`eval.resample`);
-costs stay. The functions share these arguments: table (one row per run), cost (`F`, `P` or `S`), y (`U` or `D`), axes,
-protocol (`eval.cells`), level, draws and seed (of the bootstrap).
+A cell is on the frontier when no other costs as little and is at least as good, one of the two strictly. FLOPs (`F`)
+and parameters (`P`) are minimised, speed (`S`) is maximised. The bootstrap redraws the qualities over seeds
+(`eval.resample`); costs stay. The functions share these arguments: table (one row per run), cost (`F`, `P` or `S`), y
+(`U` or `D`), axes, protocol (`eval.cells`), level, draws and seed (of the bootstrap).
 """
 
 import dataclasses
@@ -91,8 +91,8 @@ def frontier(
       One row per cell, cheapest first, with columns
         architecture, size, cost_axis, y_axis, cost (in the unit of its column), quality (higher is better), n_seeds,
         on_frontier (bool), probability_on_frontier (bootstrap over seeds), quality_gap (best quality at no more cost,
-        minus this one: 0 on the frontier), cost_multiplier (this cost over the least cost at no less quality, at least 1;
-        for speed: how much faster; 1 on the frontier), note.
+        minus this one: 0 on the frontier), cost_multiplier (this cost over the least cost at no less quality, at least
+        1; for speed: how much faster; 1 on the frontier), note.
     """
     cloud = _cloud(table, cost, y, axes, protocol, draws, seed)
     best = cloud.best(cloud.quality)
@@ -134,17 +134,19 @@ def membership(
 
 
 def attainment(
-    table: pd.DataFrame, *, cost: str = "F", y: str = "U", axes: Axes = AXES, levels: Sequence[float] = (0.05, 0.5, 0.95),
+    table: pd.DataFrame, *, cost: str = "F", y: str = "U", axes: Axes = AXES,
+    levels: Sequence[float] = (0.05, 0.5, 0.95),
     by_architecture: bool = False, protocol: str | None = None,
 ) -> pd.DataFrame:  # fmt: skip
     """Empirical attainment surfaces over seeds (moocore): what a share of the repetitions of the study reaches.
 
-    Repetition s of the study is made of the s-th run of every cell; only as many repetitions count as every cell has runs.
+    Repetition s of the study is made of the s-th run of every cell; only as many repetitions count as every cell has
+    runs.
 
     Returns:
       Corners of the surfaces, by architecture, level and cost, with columns
-        architecture (`all` for the whole study), cost_axis, y_axis, level (at least this share of the repetitions attains
-        it), cost, quality, repetitions, note.
+        architecture (`all` for the whole study), cost_axis, y_axis, level (at least this share of the repetitions
+        attains it), cost, quality, repetitions, note.
     """
     cloud = _cloud(table, cost, y, axes, protocol, 0, 0)
     cells = cloud.sample
@@ -165,7 +167,8 @@ def attainment(
         surface = surface[np.lexsort((surface[:, 1], surface[:, 2]))]
         frames.append(pd.DataFrame({
             "architecture": name, **_labels(cost, y, axes), "level": surface[:, 2] / 100,
-            "cost": axes.budget(cloud.sign * surface[:, 1]), "quality": -surface[:, 0], "repetitions": count, "note": note,
+            "cost": axes.budget(cloud.sign * surface[:, 1]), "quality": -surface[:, 0],
+            "repetitions": count, "note": note,
         }))  # fmt: skip
     return pd.concat(frames, ignore_index=True)
 
@@ -177,14 +180,14 @@ def hypervolume(
 ) -> pd.DataFrame:  # fmt: skip
     """Area dominated by the cells on (log cost, quality), and what each architecture adds to it.
 
-    `reference` is the (cost, quality) of the reference point; `None` takes the highest cost (lowest speed) and the worst
-    quality in the table, so that areas of different tables are comparable only with a stated one.
+    `reference` is the (cost, quality) of the reference point; `None` takes the highest cost (lowest speed) and the
+    worst quality in the table, so that areas of different tables are comparable only with a stated one.
 
     Returns:
       A first row with architecture `all`, then one per architecture, with columns
-        architecture, cost_axis, y_axis, reference_cost, reference_quality, hypervolume (of its cells alone), contribution
-        (what the study's area loses without it), share (contribution over the study's area), ci_low, ci_high (of the
-        contribution, and of the area in row `all`; bootstrap over seeds, its bias taken out), note.
+        architecture, cost_axis, y_axis, reference_cost, reference_quality, hypervolume (of its cells alone),
+        contribution (what the study's area loses without it), share (contribution over the study's area), ci_low,
+        ci_high (of the contribution, and of the area in row `all`; bootstrap over seeds, its bias taken out), note.
     """
     cloud = _cloud(table, cost, y, axes, protocol, draws, seed)
     if reference is None:
@@ -206,8 +209,8 @@ def hypervolume(
             "architecture": name, **_labels(cost, y, axes),
             "reference_cost": float(axes.budget(cloud.sign * corner)), "reference_quality": floor,
             "hypervolume": float(area(cloud.quality, use)), "contribution": float(value),
-            "share": float(value / total) if total > 0 else np.nan, "ci_low": max(0.0, float(low)) if low == low else low,
-            "ci_high": max(0.0, float(high)) if high == high else high, "note": cloud.sample.note,
+            "share": float(value / total) if total > 0 else np.nan,
+            "ci_low": float(np.maximum(low, 0.0)), "ci_high": float(np.maximum(high, 0.0)), "note": cloud.sample.note,
         }  # fmt: skip
 
     total = area(cloud.quality)
@@ -224,13 +227,14 @@ def gaps(
 ) -> pd.DataFrame:  # fmt: skip
     """How far each architecture stays behind the frontier of the others, averaged over its sizes.
 
-    A gap needs a counterpart: a cell counts for the quality gap where some other architecture costs no more, and for the
-    multiplier where some other architecture is at least as good (in the table as it is; the same cells in every redrawing).
+    A gap needs a counterpart: a cell counts for the quality gap where some other architecture costs no more, and for
+    the multiplier where some other architecture is at least as good (in the table as it is; the same cells in every
+    redrawing).
 
     Returns:
       One row per architecture, with columns
-        architecture, cost_axis, y_axis, cells, cells_quality, cells_cost (that count for either gap), quality_gap (mean of
-        the others' best quality at no more cost minus its own; negative: ahead of them), quality_gap_low,
+        architecture, cost_axis, y_axis, cells, cells_quality, cells_cost (that count for either gap), quality_gap
+        (mean of the others' best quality at no more cost minus its own; negative: ahead of them), quality_gap_low,
         quality_gap_high, cost_multiplier (geometric mean of its cost over the least cost at which the others reach its
         quality; below 1: ahead), cost_multiplier_low, cost_multiplier_high (bootstrap over seeds), note.
     """
@@ -251,16 +255,16 @@ def gaps(
             return (cloud.cost[cells] - least).mean(1)
 
         found = {}
-        for gap, cells, unit in ((quality_gap, behind, float), (extra_cost, reached, lambda v: float(axes.budget(v)))):
+        for column, gap, cells in (("quality_gap", quality_gap, behind), ("cost_multiplier", extra_cost, reached)):
             value = gap(best, cloud.quality[None])[0] if len(cells) else np.nan
             spread = percentiles(gap(drawn, cloud.draws), level) if len(cells) and len(drawn) else (np.nan, np.nan)
-            found[gap] = [unit(v) for v in (value, *spread)]
+            for suffix, v in zip(("", "_low", "_high"), (value, *spread), strict=True):
+                found[column + suffix] = float(v if gap is quality_gap else axes.budget(v))
         note = "" if len(behind) and len(reached) else "alone in its range: nothing to compare with"
         rows.append({
             "architecture": name, **_labels(cost, y, axes), "cells": len(own), "cells_quality": len(behind),
             "cells_cost": len(reached),
-            **dict(zip(("quality_gap", "quality_gap_low", "quality_gap_high"), found[quality_gap], strict=True)),
-            **dict(zip(("cost_multiplier", "cost_multiplier_low", "cost_multiplier_high"), found[extra_cost], strict=True)),
+            **found,
             "note": join(cloud.sample.note, note),
         })  # fmt: skip
     return pd.DataFrame(rows)

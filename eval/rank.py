@@ -27,8 +27,8 @@ def rank_stability(
       One row per pair of sizes (ordered by FLOPs) and a last row with size_a = size_b = `all`, with columns
         y_axis, size_a, size_b, statistic (`tau` or `W`), value, ci_low, ci_high (bootstrap over seeds: how firmly these
         runs fix the ranking, not how other architectures would rank; noise can only disturb a ranking, so the interval
-        leans to less agreement), p (tau: exact, no association; W: rankings permuted), n_architectures (ranked in both, or
-        in all), note.
+        leans to less agreement), p (tau: exact, no association; W: rankings permuted), n_architectures (ranked in
+        both, or in all), note.
     """
     check(table, "F" + y, axes)
     cells = sample(main_protocol(table, protocol), y, "F", axes, draws, seed)
@@ -68,11 +68,11 @@ def _tau(grid: np.ndarray, drawn: np.ndarray, size_a: str, size_b: str, level: f
            "p": np.nan, "n_architectures": n, "note": ""}  # fmt: skip
     if n < 3:
         return row | {"note": f"{n} architectures at both sizes: no ranking to compare"}
-    found = stats.kendalltau(*grid[both].T)
+    value, p = stats.kendalltau(grid[both, 0], grid[both, 1])
     a, b = np.triu_indices(n, 1)
     steps = np.sign(drawn[:, both][:, a] - drawn[:, both][:, b])
     low, high = percentiles((steps[..., 0] * steps[..., 1]).mean(1), level)
-    return row | {"value": found.statistic, "ci_low": float(low), "ci_high": float(high), "p": found.pvalue}
+    return row | {"value": value, "ci_low": float(low), "ci_high": float(high), "p": p}
 
 
 def _concordance(grid: np.ndarray, drawn: np.ndarray, level: float, permutations: int, seed: int) -> dict:
@@ -105,8 +105,8 @@ def probability_best(
 ) -> pd.DataFrame:  # fmt: skip
     """How often an architecture comes out best at a budget when its seeds are drawn again.
 
-    Quality at a budget is interpolated between an architecture's two neighbouring sizes, never extrapolated. `budgets` are
-    values in the unit of x, or how many to space evenly (in log) from the smallest to the largest cell.
+    Quality at a budget is interpolated between an architecture's two neighbouring sizes, never extrapolated. `budgets`
+    are values in the unit of x, or how many to space evenly (in log) from the smallest to the largest cell.
 
     Returns:
       Rows by budget and architecture (only those that cover the budget), with columns
@@ -122,7 +122,8 @@ def probability_best(
         places = np.linspace(cost.min(), cost.max(), budgets)
     else:
         places = axes.log(np.asarray(budgets, float))
-    columns = ["budget", "architecture", "x_axis", "y_axis", "quality", "rank", "probability_best", "candidates", "note"]
+    columns = ["budget", "architecture", "x_axis", "y_axis", "quality", "rank", "probability_best", "candidates",
+               "note"]  # fmt: skip
     rows = [row for place in places for row in _best_at(cells, float(place), axes, axes.label(x), axes.label(y))]
     return pd.DataFrame(rows, columns=columns)
 
@@ -173,8 +174,8 @@ def up_down_correlation(
     Returns:
       Rows by scope and method, with columns
         scope (`overall`, `within size`, `within architecture`, `given log F`), group (the size or architecture, else
-        empty), method (`spearman`; `kendall`, but not given log F), estimate, ci_low, ci_high (bootstrap: percentiles over
-        cells within a size or architecture; else whole architectures are drawn, t on Fisher's scale), p (spearman:
+        empty), method (`spearman`; `kendall`, but not given log F), estimate, ci_low, ci_high (bootstrap: percentiles
+        over cells within a size or architecture; else whole architectures are drawn, t on Fisher's scale), p (spearman:
         permutation, for `given log F` among the architectures of a size; kendall: SciPy's; both take cells for
         independent, so `overall` and `within architecture` mostly say that scale helps both), reliability_corrected
         (Spearman over the root of
@@ -211,9 +212,9 @@ def discordant_pairs(
     Returns:
       One row per discordant pair, the surest first, with columns
         size, architecture_a (the better upstream), architecture_b (the better downstream), upstream_difference (nats,
-        a - b, positive), downstream_difference (percent, a - b, negative), probability_discordant (share of redrawings of
-        the seeds in which the pair is discordant in this direction, NaN with one seed), n_pairs (pairs compared at that
-        size), note.
+        a - b, positive), downstream_difference (percent, a - b, negative), probability_discordant (share of redrawings
+        of the seeds in which the pair is discordant in this direction, NaN with one seed), n_pairs (pairs compared at
+        that size), note.
     """
     check(table, "UDF", axes)
     cells = sample(main_protocol(table, protocol), "UD", "F", axes, draws, seed)

@@ -41,12 +41,12 @@ class Sample:
 def sample(table: pd.DataFrame, quantities: str, fixed: str, axes: Axes, draws: int, seed: int) -> Sample:
     """Cells with all of `quantities` and `fixed`, their means, and `draws` redrawings of the means of `quantities`.
 
-    A redrawn mean is the mean plus as many residuals as the cell has seeds, drawn from all sizes of its architecture (from
-    all architectures where it has too few seeds) and inflated by sqrt(S / (S - 1)), so that two seeds are not taken for
-    less noisy than five. The quantities of one run stay together. `fixed` quantities are not redrawn.
+    A redrawn mean is the mean plus as many residuals as the cell has seeds, drawn from all sizes of its architecture
+    (from all architectures where it has too few seeds) and inflated by sqrt(S / (S - 1)), so that two seeds are not
+    taken for less noisy than five. The quantities of one run stay together. `fixed` quantities are not redrawn.
     """
     values = np.stack([read(table, q, "semilog", axes) for q in quantities + fixed], axis=1)
-    whole = np.isfinite(values).all(1)
+    whole = np.asarray(np.isfinite(values).all(1))
     values = values[whole]
     names, architecture = np.unique(table["architecture"].astype(str).to_numpy(str)[whole], return_inverse=True)
     sizes, size = np.unique(table["size"].astype(str).to_numpy(str)[whole], return_inverse=True)
@@ -79,7 +79,8 @@ def _redraw(values, cell, architecture, mean, seeds, draws: int, seed: int) -> n
         architecture[np.unique(cell, return_index=True)[1]], minlength=architecture.max() + 1
     )
     by_owner = np.argsort(owner, kind="stable")
-    starts, counts = np.searchsorted(owner[by_owner], np.arange(len(freedom))), np.bincount(owner, minlength=len(freedom))
+    starts = np.searchsorted(owner[by_owner], np.arange(len(freedom)))
+    counts = np.bincount(owner, minlength=len(freedom))
     result = np.empty((draws, *mean.shape))
     for c, n in enumerate(seeds):
         a = architecture[np.argmax(cell == c)]
@@ -98,7 +99,7 @@ def percentiles(draws: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray
 
 
 def reflected(estimate: np.ndarray, draws: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of the basic bootstrap interval, which takes the bias of the redrawing (a maximum grows with noise) back out."""
+    """Ends of the basic bootstrap interval: it takes out the bias of redrawing (a maximum grows with noise)."""
     low, high = percentiles(draws, level)
     return 2 * estimate - high, 2 * estimate - low
 

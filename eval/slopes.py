@@ -1,4 +1,4 @@
-"""The study's slopes α_{F,U}, α_{F,D}, α_{U,D}, α_{P,U}, α_{P,D} per architecture, with intervals that hold at small n."""
+"""The study's slopes α_{F,U}, α_{F,D}, α_{U,D}, α_{P,U}, α_{P,D} by architecture, with intervals that hold."""
 
 from collections.abc import Sequence
 
@@ -48,9 +48,9 @@ def slopes(
         se, df, ci_low, ci_high, p (slope = 0), method (how the interval was made),
         se_hc3 (statsmodels' HC3 of the size means, for comparison),
         seed_low, seed_high (the interval of `errors="seed"`: what the seeds alone leave open at these very sizes),
-        theil_sen, theil_sen_low, theil_sen_high, deming, deming_low, deming_high, deming_ratio (variance of the error of
-        y over that of x), reliability (share of the variance of x between sizes that is not seed noise); these only for
-        α_{U,D}, where x is itself measured,
+        theil_sen, theil_sen_low, theil_sen_high, deming, deming_low, deming_high, deming_ratio (variance of the error
+        of y over that of x), reliability (share of the variance of x between sizes that is not seed noise); these only
+        for α_{U,D}, where x is itself measured,
         note (in plain words what is missing or weak; empty when all is well).
 
     Raises:
@@ -101,15 +101,16 @@ def _measured_x(cells: Cells, group: int, level: float) -> tuple[float, ...]:
     seeds, (xx, _, yy) = cells.seeds[here], cells.within[here].sum(0)
     if len(x) < 3 or np.ptp(x) == 0 or cells.no_log[group]:
         return (np.nan,) * len(_MEASURED)
-    sen = stats.theilslopes(y, x, level)
-    sen_interval = (sen.low_slope, sen.high_slope) if len(x) >= _SEN_FROM else (np.nan, np.nan)
+    sen, _, sen_low, sen_high = map(float, stats.theilslopes(y, x, level))
+    if len(x) < _SEN_FROM:
+        sen_low = sen_high = np.nan
     free = (seeds - 1).sum()
     if not (free and xx > 0 and yy > 0):
-        return (sen.slope, *sen_interval, np.nan, np.nan, np.nan, np.nan, np.nan)
+        return (sen, sen_low, sen_high, np.nan, np.nan, np.nan, np.nan, np.nan)
     ratio = yy / xx
     slope, low, high = deming_interval(x, y, ratio, level)
     reliability = max(0.0, 1 - (xx / free) * np.mean(1 / seeds) / np.var(x, ddof=1))
-    return (sen.slope, *sen_interval, slope, low, high, ratio, reliability)
+    return (sen, sen_low, sen_high, slope, low, high, ratio, reliability)
 
 
 def deming(x: np.ndarray, y: np.ndarray, ratio: float) -> np.ndarray | float:
@@ -132,7 +133,8 @@ def deming_interval(x: np.ndarray, y: np.ndarray, ratio: float, level: float) ->
     if n < 4:
         return slope, np.nan, np.nan
     others = ~np.eye(n, dtype=bool)
-    left_out = deming(*(np.broadcast_to(v, (n, n))[others].reshape(n, n - 1) for v in (x, y)), ratio)
+    x, y = (np.broadcast_to(v, (n, n))[others].reshape(n, n - 1) for v in (x, y))
+    left_out = deming(x, y, ratio)
     pseudo = n * slope - (n - 1) * np.asarray(left_out)
     half = stats.t.ppf((1 + level) / 2, n - 2) * pseudo.std(ddof=1) / np.sqrt(n)
     return slope, slope - half, slope + half
