@@ -3,7 +3,7 @@
     python_package     single-sentence classification: which package does this docstring belong to
     python_signature   paraphrase, match: does this docstring describe this signature
     python_follows     entailment-like: does sentence B follow sentence A, or is it the other way round
-    python_shuffled    acceptability: is this sentence intact or are its words shuffled
+    python_shuffled    acceptability: is this sentence intact or are the letters of some of its words shuffled
     python_answer      extractive question answering: a question about a signature
 
 Examples of a split come from the modules of that split. A text that training saw is never a validation example, and the
@@ -22,7 +22,7 @@ from train.data.python_text import TOP_LEVEL, Entry, PythonText
 Example = dict[str, Any]
 
 MAX_TRAIN, MAX_VALIDATION = 4000, 600
-_MAX_CHARACTERS = 220  # about 70 tokens at a vocabulary of 2,000 pieces
+_MAX_CHARACTERS = 150  # about 50 tokens at a vocabulary of 2,000 pieces
 _MIN_CHARACTERS = 30
 _NUM_PACKAGES = 8
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'`(])")
@@ -70,7 +70,7 @@ def _signature(entries: Iterable[Entry]) -> list[Example]:
             functions[entry.package].append((entry.signature, sentence[0]))
     examples = []
     for members in functions.values():
-        members = sorted(set(members), key=lambda pair: _hash(pair[1]))
+        members = sorted(set(members), key=lambda pair: (_hash(pair[1]), pair))
         for i, (signature, sentence) in enumerate(members):
             other = members[(i + 1 + len(members) // 2) % len(members)]
             match = _coin(signature + sentence) or other[1] == sentence
@@ -78,37 +78,39 @@ def _signature(entries: Iterable[Entry]) -> list[Example]:
                 {
                     "signature": signature,
                     "docstring": sentence if match else other[1],
-                    "label": "match" if match else "other",
+                    "label": str(match),
                 }
             )
     return _unique(examples)
 
 
 def _follows(entries: Iterable[Entry]) -> list[Example]:
-    """Neighbouring sentences of a docstring, in their order or swapped."""
+    """The first two sentences of a docstring, in their order or swapped."""
     examples = []
     for entry in entries:
-        sentences = _sentences(entry.docstring)
-        for first, second in zip(sentences, sentences[1:], strict=False):
-            if len(first) + len(second) <= _MAX_CHARACTERS:
-                follows = _coin(first + second)
-                a, b = (first, second) if follows else (second, first)
-                examples.append({"sentence1": a, "sentence2": b, "label": "follows" if follows else "precedes"})
+        sentences = _sentences(entry.docstring)[:2]
+        if len(sentences) == 2 and sum(map(len, sentences)) <= _MAX_CHARACTERS:
+            follows = _coin("".join(sentences))
+            first, second = sentences if follows else reversed(sentences)
+            examples.append({"sentence1": first, "sentence2": second, "label": str(follows)})
     return _unique(examples)
 
 
 def _shuffled(entries: Iterable[Entry]) -> list[Example]:
-    """Sentences without capitals and final stop, which would tell; half of them with their words in another order."""
+    """Sentences; half of them with the letters of every third long word in another order."""
     examples = []
     for entry in entries:
         for sentence in _sentences(entry.docstring):
-            words = sentence.lower().rstrip(".!?:").split()
-            if len(words) < 6:
-                continue
             intact = _coin(sentence)
-            if not intact:
-                words = [word for _, word in sorted((_hash(f"{i} {sentence}"), word) for i, word in enumerate(words))]
-            examples.append({"sentence": " ".join(words), "label": "intact" if intact else "shuffled"})
+            words = sentence.split()
+            long = [i for i, word in enumerate(words) if re.fullmatch("[a-z]{5,}", word)]
+            if len(long) < 3:
+                continue
+            for i in [] if intact else long[_hash(sentence)[1] % 3 :: 3]:
+                words[i] = "".join(
+                    letter for _, letter in sorted((_hash(f"{i} {n} {sentence}"), c) for n, c in enumerate(words[i]))
+                )
+            examples.append({"sentence": " ".join(words), "label": str(intact)})
     return _unique(examples)
 
 

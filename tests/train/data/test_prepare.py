@@ -1,0 +1,174 @@
+"""`prepare` as a user runs it: in a process of its own, on a small library."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.train.data.python_library import copy_library
+from train.data import batches, corpus, parts, shards
+from train.data.prepare import PrepareConfig, prepare
+from train.records import InputError
+
+_ROOT = Path(__file__).resolve().parents[3]
+_ARGUMENTS = ("--vocab-size", "1024", "--num-shards", "5", "--vocabulary-characters", "200000")
+
+
+def _start(out, library, *arguments, log):
+    command = [
+        sys.executable,
+        "-m",
+        "train",
+        "prepare",
+        "--out",
+        str(out),
+        "--python-root",
+        str(library),
+        *_ARGUMENTS,
+        *arguments,
+    ]
+    with open(log, "w") as file:
+        return subprocess.Popen(command, cwd=_ROOT, stderr=file, stdout=subprocess.DEVNULL)
+
+
+def _run(out, library, *arguments):
+    log = out.with_suffix(".log")
+    assert _start(out, library, *arguments, log=log).wait(timeout=400) == 0, log.read_text()
+    return [line for line in log.read_text().splitlines() if line.startswith("prepare: ")]
+
+
+def _made(lines):
+    return {line.split()[1].rstrip(":") for line in lines if "/" in line.split()[1] and "tokens," not in line}
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    return copy_library(tmp_path_factory.mktemp("library") / "lib")
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory, library):
+    out = tmp_path_factory.mktemp("prepared") / "corpus"
+    return out, _run(out, library)
+
+
+@pytest.mark.slow
+def test_prepare_makes_a_corpus_a_trainer_can_read(prepared):
+    out, _ = prepared
+    opened = corpus.open_corpus(out)
+    assert opened.vocab_size == 1024 and opened.num_sentinels == 100 and opened.name == "python"
+    assert len(opened.tokens("train")) == 5
+    stream = np.concatenate(opened.tokens("train"))
+    assert stream.dtype == np.uint16 and opened.num_tokens("train") == len(stream) and stream.max() < 924
+    assert opened.decode(stream).strip()
+    assert set(opened.tasks) == {f"python_{n}" for n in ("package", "signature", "follows", "shuffled", "answer")}
+    for name, task in opened.tasks.items():
+        assert 0 < task.majority_class < 60
+        (first, *_) = batches.evaluation(opened, name, 4, 128, 16)
+        assert opened.decode(first.batch["decoder_target_tokens"][0]) == first.references[0]["target"]
+        assert opened.decode(first.batch["encoder_input_tokens"][0])
+    bytes_of_text = sum(opened.vocabulary.bytes_per_piece[stream])
+    assert bytes_of_text - opened.index["pretrain"]["train"]["text_bytes"] == np.sum(stream == 1)  # a space a document
+
+
+@pytest.mark.slow
+def test_a_second_run_makes_nothing_and_loads_nothing(prepared, library):
+    out, _ = prepared
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    assert _run(out, library) == []
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+
+
+@pytest.mark.slow
+def test_damage_is_repaired_in_its_own_part(prepared, library):
+    out, _ = prepared
+    fingerprint = corpus.open_corpus(out).fingerprint
+    shard = out / "pretrain/train-00003.npy"
+    content = bytearray(shard.read_bytes())
+    content[300] ^= 1
+    shard.write_bytes(content)
+    (out / "tasks/python_follows/train.inputs.npy").unlink()
+    with pytest.raises(InputError, match=r"train-00003|python_follows"):
+        corpus.open_corpus(out)
+    assert _made(_run(out, library)) == {"pretrain/train-00003", "tasks/python_follows/train"}
+    assert corpus.open_corpus(out).fingerprint == fingerprint
+
+
+@pytest.mark.slow
+def test_a_killed_prepare_continues_and_ends_the_same(prepared, library, tmp_path):
+    out, lines = prepared
+    process = _start(tmp_path / "killed", library, log=tmp_path / "log")
+    while not (tmp_path / "killed/parts/pretrain.train-00001.json").exists():
+        assert process.poll() is None, (tmp_path / "log").read_text()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    with pytest.raises(InputError, match="has not finished"):
+        corpus.open_corpus(tmp_path / "killed")
+    again = _made(_run(tmp_path / "killed", library))
+    assert again and not again & {"pretrain/train-00000", "pretrain/train-00001"} and again < _made(lines)
+    assert corpus.open_corpus(tmp_path / "killed").fingerprint == corpus.open_corpus(out).fingerprint
+
+
+@pytest.mark.slow
+def test_workers_share_the_work_and_agree(prepared, library, tmp_path):
+    out, lines = prepared
+    logs = [tmp_path / f"log{i}" for i in range(2)]
+    workers = [_start(tmp_path / "shared", library, "--worker", f"{i}/2", log=log) for i, log in enumerate(logs)]
+    assert [worker.wait(timeout=400) for worker in workers] == [0, 0], [log.read_text() for log in logs]
+    made = [
+        _made(line for line in log.read_text().splitlines() if " waiting " not in line and " in " in line)
+        for log in logs
+    ]
+    assert made[0] and made[1] and not made[0] & made[1] and made[0] | made[1] == _made(lines)
+    assert corpus.open_corpus(tmp_path / "shared").fingerprint == corpus.open_corpus(out).fingerprint
+
+
+def test_bad_values_are_refused(tmp_path):
+    for values, message in [
+        ({"worker": "2/2"}, "worker = '2/2'"),
+        ({"worker": "a"}, "worker = 'a'"),
+        ({"num_shards": -1}, "num_shards = -1"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            PrepareConfig(**values)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        prepare(PrepareConfig(out=str(tmp_path / "file" / "corpus")))
+
+
+def _part(content):
+    return parts.Part(
+        "some/part", lambda root: {"files": {"a.npy": shards.write_array(root / "a.npy", np.array(content))}}
+    )
+
+
+def test_a_part_is_done_only_whole_and_from_the_same_key(tmp_path):
+    assert parts.done(tmp_path, "some/part", "key") is None
+    facts = parts.make(tmp_path, _part([1, 2]), "key")
+    assert parts.done(tmp_path, "some/part", "key") == facts
+    assert parts.done(tmp_path, "some/part", "other") is None
+    (tmp_path / "parts/some.part.json").write_text("{")
+    assert parts.done(tmp_path, "some/part", "key") is None
+    parts.make(tmp_path, _part([1, 2]), "key")
+    (tmp_path / "a.npy").write_bytes(b"")
+    assert parts.done(tmp_path, "some/part", "key") is None
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    shards.write_bytes(tmp_path / "file", b"old")
+    with pytest.raises(KeyError), shards.replacing(tmp_path / "file") as file:
+        file.write(b"half")
+        raise KeyError
+    assert (tmp_path / "file").read_bytes() == b"old" and os.listdir(tmp_path) == ["file"]
+
+
+def test_index_is_plain_json(tmp_path):
+    parts.make(tmp_path, _part([1]), "key")
+    assert json.loads((tmp_path / "parts/some.part.json").read_text())["key"] == "key"
