@@ -81,12 +81,15 @@ class Fit:
 
     @property
     def sigma(self) -> float:
-        """Residual standard deviation, corrected for the parameters spent; robust where the objective is."""
+        """Residual standard deviation, corrected for the parameters spent; robust where the objective is.
+
+        A robust fit passes through about as many points as it has parameters; their zeros are left out of the median.
+        """
         n, spent = len(self.runs.y), int(self.free_P.sum())
         left = max(n - spent, 1)
         if self.objective.name == "l2":
             return float(np.sqrt((self.residual_n**2).sum() / left))
-        return float(1.4826 * np.median(np.abs(self.residual_n)) * np.sqrt(n / left))
+        return float(1.4826 * np.median(np.sort(np.abs(self.residual_n))[min(spent, n - 1) :]))
 
     def predict(self, x: Inputs, theta_SP: np.ndarray | None = None) -> np.ndarray:
         """Predictions in the data's unit at logarithms of inputs: [n], or [S,n] for rows of parameters."""
@@ -169,7 +172,7 @@ def refit(fit_: Fit, y_Sn: np.ndarray | None = None, weight_Sn: np.ndarray | Non
     rows = max(len(y_Sn), len(weight_Sn), *(len(b) for b in bounds.values()), 1)
     start_SP = bounds.get("start_SP", np.tile(fit_.theta_P, (rows, 1)))
     lower, upper = bounds.get("lower_SP", fit_.lower_P), bounds.get("upper_SP", fit_.upper_P)
-    return optimise.minimise(fit_.surface, start_SP, lower, upper, y_Sn, weight_Sn, fit_.objective)
+    return optimise.minimise(fit_.surface, start_SP, lower, upper, y_Sn, weight_Sn, fit_.objective, near=True)
 
 
 def _fix(form: Form, fixed: Mapping[str, float], start_SP: np.ndarray):
@@ -245,10 +248,8 @@ def _bound_warnings(fit_: Fit) -> list[str]:
     for symbol in fit_.at_bounds:
         parameter = fit_.form.parameters[fit_.form.symbols.index(symbol)]
         low = fit_.params[symbol] <= parameter.lower * 1.01 + 1e-9
-        if symbol in ("E", "a") and parameter.positive and low:
-            lines.append(
-                f"{symbol} is at zero: the data show no floor, so exponents and extrapolations are not to be trusted"
-            )
+        if symbol == fit_.form.floor_symbol and low:
+            lines.append(f"{symbol} is at zero: the data show no floor; do not trust exponents or extrapolations")
         else:
             lines.append(f"{symbol} is at the bound of its search, {fit_.params[symbol]:.4g}")
     return lines
@@ -272,5 +273,5 @@ def _data_warnings(form: Form, runs: Runs, free: int) -> list[str]:
             if np.ptp(runs.x[one]) and np.ptp(runs.x[other]):
                 tie = float(np.corrcoef(runs.x[one], runs.x[other])[0, 1])
                 if abs(tie) > _TIED:
-                    lines.append(f"{other} is tied to {one} (correlation of logarithms {tie:.3f}): one law cannot hold both")
+                    lines.append(f"{other} is tied to {one} (correlation {tie:.3f}): their terms are one")
     return lines

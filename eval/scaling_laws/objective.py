@@ -23,6 +23,7 @@ Name = Literal["huber", "l1", "l2"]
 Space = Literal["log", "raw"]
 
 _L1_DELTAS = (3e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
+_L1_NEAR = (1e-3, 1e-4, 1e-5)  # for refits, which start at an optimum and need only resolve their own spread
 _WIDER = 30  # times delta: the zone through which a narrow Huber zone is entered
 
 
@@ -74,15 +75,16 @@ class Objective:
         """psi(r) / r: the weight of the parabola that touches rho at r and lies above it."""
         return np.ones_like(r) if self.name == "l2" else self.delta / np.maximum(np.abs(r), self.delta)
 
-    def stages(self, scale: float = 1.0) -> tuple["Objective", ...]:
+    def stages(self, scale: float = 1.0, near: bool = False) -> tuple["Objective", ...]:
         """Smooth objectives to minimise in turn, each started from the optimum of the one before.
 
         Far from the optimum a narrow Huber zone is empty and says nothing of the way, so a wide one comes first: of
         the 4,500 published Chinchilla starts 70 % reach the optimum without it and all with it. L1 has no curvature
-        and is approached through zones that shrink to 1e-8 of `scale` (the size of y in raw space).
+        and is approached through zones that shrink to 1e-8 of `scale` (the size of y in raw space), or to 1e-5 from a start that is `near`.
         """
         if self.name == "l1":
-            return tuple(Objective("huber", delta * scale, self.space) for delta in _L1_DELTAS)
+            deltas = _L1_NEAR if near else _L1_DELTAS
+            return tuple(Objective("huber", delta * scale, self.space) for delta in deltas)
         if self.name == "huber":
             return Objective("huber", _WIDER * self.delta, self.space), self
         return (self,)

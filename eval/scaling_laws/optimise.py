@@ -50,7 +50,7 @@ class Surface:
         """sum_n weight * second derivatives [S,P,P], by the chain rule where the spaces differ."""
         if self.form.space == self.space:
             return self.form.curvature(theta_SP, self.x, weight_Sn)
-        values_Sn, jac_SPn = self.surface.evaluate(theta_SP)
+        values_Sn, jac_SPn = self.evaluate(theta_SP)
         factor_Sn, sign = (values_Sn, 1) if self.space == "raw" else (np.exp(-values_Sn), -1)
         outer_Sn = weight_Sn / values_Sn if self.space == "raw" else weight_Sn
         outer_SPP = (jac_SPn * outer_Sn[:, None]) @ jac_SPn.swapaxes(1, 2)
@@ -80,6 +80,7 @@ def minimise(
     y_Sn: np.ndarray,
     weight_Sn: np.ndarray,
     objective: Objective,
+    near: bool = False,
 ) -> Optima:
     """Minimises sum_n weight * rho(y - f(theta)) for every row, inside the box.
 
@@ -91,6 +92,7 @@ def minimise(
       y_Sn: targets in the objective's space; [n] broadcasts.
       weight_Sn: multiplicities; [n] broadcasts.
       objective: what is summed.
+      near: the starts are optima of almost the same problem.
     """
     rows, n = len(start_SP), y_Sn.shape[-1]
     lower_SP, upper_SP = (np.broadcast_to(bound, start_SP.shape) for bound in (lower_SP, upper_SP))
@@ -99,7 +101,7 @@ def minimise(
 
     def one(chunk: slice) -> Optima:
         theta, problem = start_SP[chunk], (lower_SP[chunk], upper_SP[chunk], y_Sn[chunk], weight_Sn[chunk])
-        for stage in objective.stages(scale):
+        for stage in objective.stages(scale, near):
             found = _descend(surface, theta, *problem, stage)
             theta = found.theta_SP
         residual_Sn = problem[2] - surface.evaluate(theta)[0]

@@ -13,6 +13,7 @@ class Broken(Form):
     source = "Caballero et al. 2023, arXiv 2210.14891"
     meaning = "power laws of different slope joined by smooth breaks, down to a floor"
     inputs = ("x",)
+    floor_symbol = "a"
 
     def __init__(self, breaks: int = 1):
         """A law with `breaks` breaks: 3 + 3 * breaks parameters."""

@@ -73,6 +73,7 @@ class ChinchillaGamma(Form):
         *Chinchilla.parameters,
         Parameter("gamma", "exponent on the sum of the penalties", 0.02, 5.0, positive=True),
     )
+    floor_symbol = "E"
 
     def evaluate(self, theta_SP: np.ndarray, x: Inputs) -> tuple[np.ndarray, np.ndarray]:
         """Log-predictions and gradient."""

@@ -45,17 +45,18 @@ class Form:
       output: what it predicts: loss, error or accuracy.
       space: whether `evaluate` returns logarithms or values.
       parameters: in the order of the last axis of theta.
-      zero_means: symbol of a parameter whose lower bound stands for zero -> what it means when a fit ends there.
+      floor_symbol: the irreducible part, whose lower bound stands for zero; None where there is none.
     """
 
-    name: ClassVar[str]
+    name: str
     formula: ClassVar[str]
     source: ClassVar[str]
     meaning: ClassVar[str]
     inputs: tuple[str, ...]
-    output: ClassVar[str] = "loss"
-    space: ClassVar[Literal["log", "raw"]] = "log"
+    output: str = "loss"
+    space: Literal["log", "raw"] = "log"
     parameters: tuple[Parameter, ...]
+    floor_symbol: str | None = None
 
     def evaluate(self, theta_SP: np.ndarray, x: Inputs) -> tuple[np.ndarray, np.ndarray]:
         """Predictions [S,n] in `space` and their gradient [S,P,n] in search coordinates."""
@@ -87,6 +88,19 @@ class Form:
     def symbols(self) -> tuple[str, ...]:
         """Published symbols, in the order of `publish`'s last axis."""
         return tuple(p.symbol for p in self.parameters)
+
+    @property
+    def coefficient_symbols(self) -> tuple[str, ...]:
+        """Parameters that only say how large a term is at the middle of the data: those that `centre` moves."""
+        probe = {name: np.array([1.0, 2.0]) for name in self.inputs}
+        moved = (self.centre(probe) != np.eye(len(self.parameters))).any(1)
+        return tuple(symbol for symbol, yes in zip(self.symbols, moved, strict=True) if yes)
+
+    @property
+    def exponent_symbols(self) -> tuple[str, ...]:
+        """Parameters that shape the law: neither coefficients nor the floor."""
+        rest = {*self.coefficient_symbols, self.floor_symbol}
+        return tuple(symbol for symbol in self.symbols if symbol not in rest)
 
     def publish(self, theta: np.ndarray) -> np.ndarray:
         """Search coordinates [..., P] -> published values [..., P]."""

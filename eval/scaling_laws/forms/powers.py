@@ -142,6 +142,7 @@ class Offset(SumOfPowers):
     )
     terms = (Term(1, 2, "x"),)
     offset = 0
+    floor_symbol = "E"
 
 
 class Chinchilla(SumOfPowers):
@@ -161,6 +162,7 @@ class Chinchilla(SumOfPowers):
     )
     terms = (Term(0, 3, "N"), Term(1, 4, "D"))
     offset = 2
+    floor_symbol = "E"
 
     def hoffmann_starts(self) -> np.ndarray:
         """The 4,500 starts of the paper's appendix D.3: log A, log B, log E, alpha and beta on a grid."""
@@ -184,6 +186,7 @@ class Overtrained(SumOfPowers):
     )
     terms = (Term(0, 3, "N"), Term(1, 3, "D"))
     offset = 2
+    floor_symbol = "E"
 
     def publish(self, theta: np.ndarray) -> np.ndarray:
         """The exponent gets its sign; b leaves out the factor 6^(alpha_c/2) that the search keeps in it."""

@@ -32,6 +32,7 @@ class DataConstrained(Form):
         ),
         Parameter("R_N_star", "the same for excess parameters", 1e-2, 1e4, positive=True),
     )
+    floor_symbol = "E"
 
     def evaluate(self, theta_SP: np.ndarray, x: Inputs) -> tuple[np.ndarray, np.ndarray]:
         """Log-predictions and gradient, by the chain rule through log N' and log D'."""

@@ -1,0 +1,216 @@
+"""Does architecture change the exponent, or only the coefficient? One law per group, with some of its symbols shared.
+
+The models, from fewest to most parameters: `pooled` (one law for all), `coefficients` (E and exponents shared),
+`shared_E`, `shared_exponents`, `separate`. Each smaller model is tested against each larger one that contains it.
+"""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from eval.scaling_laws import uncertainty
+from eval.scaling_laws.fit import Fit, fit, refit
+from eval.scaling_laws.forms.form import Form, Inputs
+from eval.scaling_laws.objective import HOFFMANN, Objective
+from eval.scaling_laws.table import Runs
+from train.records import InputError
+
+
+class Grouped(Form):
+    """A law for each group at once; `x["group"]` holds the number of each point's group.
+
+    Args:
+      base: the law.
+      labels: the groups' names.
+      shared: symbols that all groups have in common.
+    """
+
+    def __init__(self, base: Form, labels: list[str], shared: frozenset[str]):
+        """Parameters are the shared ones once, then each group's own as `symbol[label]`."""
+        self.base, self.labels, self.shared = base, labels, shared
+        self.space, self.output, self.floor_symbol = base.space, base.output, None
+        self.name, self.inputs = base.name, base.inputs
+        common = [p for p in base.parameters if p.symbol in shared]
+        own = [p for p in base.parameters if p.symbol not in shared]
+        named = [dataclasses.replace(p, symbol=f"{p.symbol}[{label}]") for label in labels for p in own]
+        self.parameters = (*common, *named)
+        places = {p.symbol: i for i, p in enumerate(self.parameters)}
+        self.index_GP = np.array(
+            [[places.get(p.symbol, places.get(f"{p.symbol}[{g}]")) for p in base.parameters] for g in labels]
+        )
+
+    def evaluate(self, theta_SP: np.ndarray, x: Inputs) -> tuple[np.ndarray, np.ndarray]:
+        """Each group's points by its own row of parameters."""
+        n = len(x["group"])
+        values_Sn, jac_SPn = np.empty((len(theta_SP), n)), np.zeros((len(theta_SP), len(self.parameters), n))
+        for index_P, at in self._parts(x):
+            part = {name: x[name][at] for name in self.inputs}
+            values_Sn[:, at], jac_SPn[:, index_P[:, None], at[None]] = self.base.evaluate(theta_SP[:, index_P], part)
+        return values_Sn, jac_SPn
+
+    def curvature(self, theta_SP: np.ndarray, x: Inputs, weight_Sn: np.ndarray) -> np.ndarray:
+        """The sum over groups."""
+        hess_SPP = np.zeros((len(theta_SP),) + (len(self.parameters),) * 2)
+        for index_P, at in self._parts(x):
+            part = {name: x[name][at] for name in self.inputs}
+            block_SPP = self.base.curvature(theta_SP[:, index_P], part, weight_Sn[:, at])
+            hess_SPP[:, index_P[:, None], index_P[None]] += block_SPP
+        return hess_SPP
+
+    def centre(self, x: Inputs) -> np.ndarray:
+        """Each group's own coefficients at the middle of its data."""
+        matrix_PP = np.eye(len(self.parameters))
+        for index_P, at in self._parts(x):
+            matrix_PP[index_P[:, None], index_P[None]] = self.base.centre({name: x[name][at] for name in self.inputs})
+        return matrix_PP
+
+    def _parts(self, x: Inputs):
+        for g, index_P in enumerate(self.index_GP):
+            yield index_P, np.flatnonzero(x["group"] == g)
+
+    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """The base law's, for every group."""
+        lower_P, upper_P = np.empty(len(self.parameters)), np.empty(len(self.parameters))
+        for index_P in self.index_GP:
+            lower_P[index_P], upper_P[index_P] = self.base.bounds()
+        return lower_P, upper_P
+
+    def publish(self, theta: np.ndarray) -> np.ndarray:
+        """Published values, group by group."""
+        values = np.empty_like(theta)
+        for index_P in self.index_GP:
+            values[..., index_P] = self.base.publish(theta[..., index_P])
+        return values
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """The models of one law over several groups.
+
+    Attributes:
+      fits: model name -> its fit.
+      tests: one row per nested pair: `smaller`, `larger`, `df`, `F`, `p`, `p_holm`, `p_bootstrap`.
+      verdict: the answer in one sentence.
+    """
+
+    fits: dict[str, Fit]
+    tests: pd.DataFrame
+    verdict: str
+
+
+def sharings(form: Form) -> dict[str, frozenset[str]]:
+    """Model name -> symbols shared; models that would equal another are left out."""
+    exponents = frozenset(form.exponent_symbols)
+    floor = frozenset({form.floor_symbol} if form.floor_symbol else ())
+    models = {"pooled": frozenset(form.symbols), "coefficients": exponents | floor}
+    if floor:
+        models |= {"shared_E": floor, "shared_exponents": exponents}
+    return models | {"separate": frozenset()}
+
+
+def fit_groups(form: Form, runs: Runs, shared: frozenset[str], objective: Objective = HOFFMANN) -> Fit:
+    """One law per group with some symbols in common; started from the groups' own optima and from the pooled one.
+
+    Raises:
+      InputError: fewer than two groups.
+    """
+    labels = runs.groups
+    if len(labels) < 2:
+        raise InputError(f"group: one value only ({labels[0]!r}); a comparison needs two or more")
+    joint = Grouped(form, labels, shared)
+    code_n = np.array([labels.index(label) for label in runs.group], float)
+    numbered = dataclasses.replace(runs, x={**runs.x, "group": code_n})
+    own_GP = np.array([fit(form, runs.take(code_n == g), objective).theta_P for g in range(len(labels))])
+    pooled_P = fit(form, dataclasses.replace(runs, group=np.full(len(runs.y), "")), objective).theta_P
+    start_SP = []
+    for common_P in (*own_GP, own_GP.mean(0), pooled_P):
+        for each_GP in (own_GP, np.tile(pooled_P, (len(labels), 1)), np.tile(common_P, (len(labels), 1))):
+            theta_P = np.empty(len(joint.parameters))
+            for g, index_P in enumerate(joint.index_GP):
+                theta_P[index_P] = np.where([s in shared for s in form.symbols], common_P, each_GP[g])
+            start_SP.append(theta_P)
+    return fit(joint, numbered, objective, np.unique(start_SP, axis=0))
+
+
+def compare(form: Form, runs: Runs, objective: Objective = HOFFMANN, draws: int = 500, seed: int = 0) -> Comparison:
+    """Fits every sharing and tests the nested pairs.
+
+    Args:
+      form: the law of each group.
+      runs: points with group labels.
+      objective: what is minimised.
+      draws: refits under each null for `p_bootstrap` (residuals of the smaller model with random signs by run);
+        0 leaves it NaN.
+      seed: of the draws.
+    """
+    models = sharings(form)
+    fits = {name: fit_groups(form, runs, shared, objective) for name, shared in models.items()}
+    rows = []
+    for small, shared in models.items():
+        for large, fewer in models.items():
+            if fewer < shared:
+                rows.append({"smaller": small, "larger": large, **_test(fits[small], fits[large], draws, seed)})
+    tests = pd.DataFrame(rows)
+    tests.insert(5, "p_holm", _holm(tests["p"].to_numpy()))
+    return Comparison(fits, tests, _verdict(tests, "shared_exponents" in models))
+
+
+def _test(small: Fit, large: Fit, draws: int, seed: int) -> dict[str, float]:
+    extra = int(large.free_P.sum() - small.free_P.sum())
+    left = len(large.runs.y) - int(large.free_P.sum())
+    if left < 1:
+        return {"df": extra, "F": np.nan, "p": np.nan, "p_bootstrap": np.nan}
+    gain = max(small.value - large.value, 0.0)
+    statistic = 2 * gain / extra / max(uncertainty.loss_of_fit_unit(large), 1e-300)
+    p = float(stats.f.sf(statistic, extra, left))
+    return {"df": extra, "F": statistic, "p": p, "p_bootstrap": _null_p(small, large, draws, seed)}
+
+
+def _null_p(small: Fit, large: Fit, draws: int, seed: int) -> float:
+    """Share of data sets drawn from the smaller model whose relative gain is as large as the one seen."""
+    if not draws:
+        return float("nan")
+    y_Bn = uncertainty.wild_targets(small, draws, np.random.default_rng(seed))
+    low_B = refit(small, y_Sn=y_Bn).value_S
+    both_P = [large.theta_P, _spread(small, large)]  # the larger model is never worse than the smaller one's optimum
+    high_B = np.min([refit(large, y_Sn=y_Bn, start_SP=np.tile(s, (draws, 1))).value_S for s in both_P], axis=0)
+    seen = (small.value - large.value) / large.value
+    return float((1 + ((low_B - high_B) / high_B >= seen * (1 - 1e-9)).sum()) / (1 + draws))
+
+
+def _spread(small: Fit, large: Fit) -> np.ndarray:
+    """The smaller model's optimum in the larger model's coordinates."""
+    theta_P = np.empty(len(large.theta_P))
+    assert isinstance(large.form, Grouped) and isinstance(small.form, Grouped)
+    for there_P, here_P in zip(large.form.index_GP, small.form.index_GP, strict=True):
+        theta_P[there_P] = small.theta_P[here_P]
+    return theta_P
+
+
+def _holm(p: np.ndarray) -> np.ndarray:
+    known = np.isfinite(p)
+    adjusted, order = np.full(len(p), np.nan), np.argsort(p[known])
+    stepped = np.maximum.accumulate((known.sum() - np.arange(known.sum())) * p[known][order])
+    result = np.empty(known.sum())
+    result[order] = np.minimum(stepped, 1)
+    adjusted[known] = result
+    return adjusted
+
+
+def _verdict(tests: pd.DataFrame, has_floor: bool, level: float = 0.05) -> str:
+    def p(small: str, large: str) -> float:
+        row = tests[(tests["smaller"] == small) & (tests["larger"] == large)]
+        return float(row["p_bootstrap"].fillna(row["p"]).iloc[0])
+
+    pooled = p("pooled", "coefficients")
+    exponents = p("coefficients", "shared_E" if has_floor else "separate")
+    if not np.isfinite([pooled, exponents]).all():
+        return "too few points to tell the groups' laws apart"
+    if exponents < level:
+        return f"the groups differ in their exponents (p = {exponents:.2g})"
+    if pooled < level:
+        only = f"the groups differ in their coefficients (p = {pooled:.2g})"
+        return f"{only}; no sign that exponents do (p = {exponents:.2g})"
+    return f"no sign that the groups differ (coefficients p = {pooled:.2g}, exponents p = {exponents:.2g})"

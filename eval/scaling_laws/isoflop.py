@@ -1,0 +1,182 @@
+"""Optimal allocation without a law of the loss: Hoffmann's approach 1 (envelope of training curves) and 2 (isoFLOPs).
+
+Both end in a line log N* = log k + a log C through the best N of several budgets.
+"""
+
+import dataclasses
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from scipy.interpolate import Akima1DInterpolator
+
+from train.records import InputError
+
+_SAME_BUDGET = 0.25  # largest gap in log C inside one budget
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """N* = k C^a and D* = C^b / (6 k), with bootstrap intervals.
+
+    Attributes:
+      budgets: one row per budget: `flops`, `points`, `N`, `D`, `loss`, `weight`, `note` (why a budget was left out).
+      a: exponent of N.
+      a_interval: its interval.
+      b: exponent of D; its interval is 1 less a's.
+      log_k: intercept in natural logarithms.
+    """
+
+    budgets: pd.DataFrame
+    a: float
+    a_interval: tuple[float, float]
+    b: float
+    log_k: float
+
+
+def isoflop(
+    n: np.ndarray,
+    flops: np.ndarray,
+    loss: np.ndarray,
+    method: Literal["quadratic", "akima"] = "quadratic",
+    draws: int = 500,
+    level: float = 0.95,
+    seed: int = 0,
+    k: float = 6.0,
+) -> Line:
+    """Approach 2: the minimum over N of each budget's profile, then a line weighted by 1 / variance of the minima.
+
+    Budgets are runs whose FLOPs lie within a factor of 1.28 of each other. A budget counts when it has three or more
+    sizes and its minimum lies between them. The variance comes from resampling each profile's residuals (quadratic) or
+    runs (Akima).
+
+    Raises:
+      InputError: fewer than two budgets have a minimum of their own.
+    """
+    x, y, c = np.log(n), np.log(loss), np.log(flops)
+    rng, rows, drawn = np.random.default_rng(seed), [], []
+    for member in _budgets(c):
+        flops_here = float(np.exp(c[member].mean()))
+        here, low, note = _minimum(x[member], y[member], method)
+        row = {"flops": flops_here, "points": len(member), "N": np.exp(here), "loss": np.exp(low), "note": note}
+        rows.append(row | {"D": flops_here / k / np.exp(here)})
+        drawn.append(
+            _resampled_minima(x[member], y[member], method, draws, rng) if not note else np.full(draws, np.nan)
+        )
+    table, drawn_mB = pd.DataFrame(rows), np.array(drawn)
+    use = (table["note"] == "").to_numpy()
+    if use.sum() < 2:
+        raise InputError(
+            f"isoflop: {int(use.sum())} of {len(table)} budgets have a minimum inside their sizes; two are needed"
+        )
+    variance = np.nanvar(drawn_mB[use], axis=1)
+    table["weight"] = 0.0
+    table.loc[use, "weight"] = 1 / np.maximum(variance, 1e-12)
+    return _line(table, np.log(table["N"].to_numpy()), drawn_mB, level, k)
+
+
+def envelope(
+    n: np.ndarray,
+    flops: np.ndarray,
+    loss: np.ndarray,
+    run: np.ndarray,
+    budgets: int = 200,
+    draws: int = 500,
+    level: float = 0.95,
+    seed: int = 0,
+    k: float = 6.0,
+) -> Line:
+    """Approach 1: at log-spaced budgets, the N of the run whose (monotonised) training curve is lowest; then a line.
+
+    Resamples runs for the interval. Budgets that only one run reaches, and minima at the smallest or largest size, are
+    left out: there the envelope is an edge of the study and no optimum.
+
+    Raises:
+      InputError: no two budgets have an optimum of their own.
+    """
+    labels, code = np.unique(run, return_inverse=True)
+    span = np.linspace(np.log(flops).min(), np.log(flops).max(), budgets)
+    curves = np.full((len(labels), budgets), np.inf)
+    size = np.empty(len(labels))
+    for r in range(len(labels)):
+        at = np.flatnonzero(code == r)
+        at = at[np.argsort(flops[at])]
+        size[r] = np.log(n[at]).mean()
+        lowest = np.minimum.accumulate(np.log(loss[at]))
+        curves[r] = np.interp(span, np.log(flops[at]), lowest, left=np.inf, right=np.inf)
+    rng = np.random.default_rng(seed)
+    best = _lowest(curves, size)
+    drawn = [_lowest(curves[pick], size[pick]) for pick in rng.integers(0, len(labels), (draws, len(labels)))]
+    table = pd.DataFrame({"flops": np.exp(span), "N": np.exp(best), "D": np.exp(span - best) / k})
+    table["loss"], table["points"] = np.exp(curves.min(0)), np.isfinite(curves).sum(0)
+    table["note"] = np.where(np.isnan(best), "minimum at the edge of the sizes", "")
+    table["weight"] = (table["note"] == "").astype(float)
+    if table["weight"].sum() < 2:
+        raise InputError("envelope: no two budgets have their lowest loss inside the range of sizes")
+    return _line(table, best, np.array(drawn).T, level, k)
+
+
+def _budgets(log_c: np.ndarray) -> list[np.ndarray]:
+    order = np.argsort(log_c)
+    cuts = np.flatnonzero(np.diff(log_c[order]) > _SAME_BUDGET) + 1
+    return np.split(order, cuts)
+
+
+def _minimum(x: np.ndarray, y: np.ndarray, method: str) -> tuple[float, float, str]:
+    """Log N and log loss of a profile's minimum, and why there is none."""
+    sizes = np.unique(x.round(9))
+    least = 3 if method == "quadratic" else 4
+    if len(sizes) < least:
+        return np.nan, np.nan, f"{len(sizes)} sizes; {least} are needed"
+    if method == "quadratic":
+        middle = x.mean()
+        curve = np.polynomial.Polynomial.fit(x - middle, y, 2, domain=[-1, 1])
+        _, slope, bend = curve.coef
+        if bend <= 0:
+            return np.nan, np.nan, "the profile has no minimum"
+        here = float(-slope / (2 * bend) + middle)
+        low = float(curve(here - middle))
+    else:
+        mean = pd.Series(y).groupby(x.round(9)).mean()
+        fine = np.linspace(x.min(), x.max(), 2001)
+        values = Akima1DInterpolator(mean.index.to_numpy(), mean.to_numpy())(fine)
+        here, low = float(fine[values.argmin()]), float(values.min())
+    if not sizes[0] < here < sizes[-1]:
+        return np.nan, np.nan, "minimum at or beyond the edge of the sizes"
+    return here, low, ""
+
+
+def _resampled_minima(x, y, method, draws, rng) -> np.ndarray:
+    if method == "akima":
+        picks = rng.integers(0, len(x), (draws, len(x)))
+        return np.array([_minimum(x[p], y[p], method)[0] for p in picks])
+    middle = x.mean()
+    design = np.vander(x - middle, 3)
+    hat = design @ np.linalg.pinv(design)
+    scale = np.sqrt(len(x) / max(len(x) - 3, 1))
+    residual = (y - hat @ y) * scale
+    noisy = hat @ y + residual * rng.choice([-1.0, 1.0], (draws, len(x)))
+    bend, slope, _ = (noisy @ np.linalg.pinv(design).T).T
+    return np.where(bend > 0, -slope / (2 * np.where(bend > 0, bend, 1)) + middle, np.nan)
+
+
+def _lowest(curves: np.ndarray, size: np.ndarray) -> np.ndarray:
+    best = size[curves.argmin(0)]
+    alone = np.isfinite(curves).sum(0) < 2
+    return np.where(alone | (best <= size.min() + 1e-9) | (best >= size.max() - 1e-9), np.nan, best)
+
+
+def _line(table: pd.DataFrame, best: np.ndarray, drawn_mB: np.ndarray, level: float, k: float) -> Line:
+    log_c, weight = np.log(table["flops"].to_numpy()), table["weight"].to_numpy()
+
+    def slope(values: np.ndarray) -> tuple[float, float]:
+        known = np.isfinite(values) & (weight > 0)
+        if known.sum() < 2:
+            return np.nan, np.nan
+        a, log_k = np.polyfit(log_c[known], values[known], 1, w=np.sqrt(weight[known]))
+        return float(a), float(log_k)
+
+    a, log_k = slope(best)
+    drawn = np.array([slope(values)[0] for values in drawn_mB.T])
+    low, high = np.nanquantile(drawn, [0.5 - level / 2, 0.5 + level / 2])
+    return Line(table, a, (float(low), float(high)), 1 - a, log_k)

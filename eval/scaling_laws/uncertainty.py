@@ -1,0 +1,248 @@
+"""How far the parameters, the curve and the next run may be from the fit.
+
+Runs are resampled, never checkpoints: two checkpoints of one run share its seed, and counting them twice makes
+intervals too narrow. With few runs the residuals are resampled instead, because a resample of five runs is often no
+law at all. Percentile intervals of small samples are too narrow as well; theirs are widened to Student's t (Hesterberg
+2015, "expanded percentile").
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from eval.scaling_laws.fit import Fit, refit
+from eval.scaling_laws.forms.form import Inputs
+from train.records import InputError
+
+Kind = Literal["auto", "cluster", "wild"]
+_FEW_RUNS = 8
+# Webb's six-point weights: mean 0, variance 1, and enough distinct signs for a handful of clusters.
+_WEBB = np.array([-np.sqrt(1.5), -1.0, -np.sqrt(0.5), np.sqrt(0.5), 1.0, np.sqrt(1.5)])
+
+
+@dataclasses.dataclass(frozen=True)
+class Draws:
+    """Refits of one law to resampled data.
+
+    Attributes:
+      fit: the fit to the data themselves.
+      theta_BP: refitted parameters, search coordinates.
+      kind: cluster or wild.
+      clusters: number of independent runs.
+      failed: share of the refits that did not converge (kept out of theta_BP).
+      at_bounds: share of the refits that ended on a bound.
+    """
+
+    fit: Fit
+    theta_BP: np.ndarray
+    kind: str
+    clusters: int
+    failed: float
+    at_bounds: float
+
+    @property
+    def degrees(self) -> int:
+        """Independent runs left after the parameters are paid for; at least one."""
+        return max(self.clusters - int(self.fit.free_P.sum()), 1)
+
+    def interval(self, values_B: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+        """Expanded percentile interval of a quantity computed from each draw [B, ...]; NaN draws widen nothing."""
+        tail = expanded_tail(level, self.clusters, self.degrees)
+        if not np.isfinite(values_B).any():
+            return np.full(values_B.shape[1:], np.nan), np.full(values_B.shape[1:], np.nan)
+        return tuple(np.nanquantile(values_B, [tail, 1 - tail], axis=0))
+
+    def intervals(self, level: float = 0.95) -> dict[str, tuple[float, float]]:
+        """Published symbol -> interval."""
+        low, high = self.interval(self.fit.form.publish(self.theta_BP), level)
+        return {s: (float(a), float(b)) for s, a, b in zip(self.fit.form.symbols, low, high, strict=True)}
+
+
+def expanded_tail(level: float, clusters: int, degrees: int) -> float:
+    """Tail probability at which a bootstrap quantile is read: the normal's beyond sqrt(n / df) t quantiles."""
+    reach = np.sqrt(clusters / degrees) * stats.t.ppf(0.5 + level / 2, degrees)
+    return float(stats.norm.cdf(-reach))
+
+
+def bootstrap(fit: Fit, draws: int = 2000, seed: int = 0, kind: Kind = "auto") -> Draws:
+    """Refits the law to resampled runs, all at once.
+
+    Args:
+      fit: the fit to the data.
+      draws: number of resamples.
+      seed: of the resampling.
+      kind: `cluster` draws runs with replacement within each group; `wild` gives the residuals of each run a common
+        random sign and size, after scaling them up for the parameters spent; `auto` takes `wild` below eight runs in
+        any group.
+
+    Raises:
+      InputError: the data are so few that no residual is left.
+    """
+    runs, rng = fit.runs, np.random.default_rng(seed)
+    clusters = len(np.unique(runs.cluster))
+    if len(runs.y) <= fit.free_P.sum():
+        raise InputError(f"bootstrap: {len(runs.y)} points and {int(fit.free_P.sum())} parameters leave no residual")
+    strata = _strata(fit)
+    if kind == "auto":
+        kind = "wild" if min(map(len, strata)) < _FEW_RUNS else "cluster"
+    if kind == "cluster":
+        found = refit(fit, weight_Sn=_resampled_weights(fit, strata, draws, rng))
+    else:
+        found = refit(fit, y_Sn=wild_targets(fit, draws, rng))
+    good_B = found.converged_S & np.isfinite(found.value_S)
+    theta_BP = found.theta_SP[good_B] if good_B.any() else found.theta_SP
+    near_P = 1e-6 * (fit.upper_P - fit.lower_P)
+    on_BP = (theta_BP <= fit.lower_P + near_P) | (theta_BP >= fit.upper_P - near_P)
+    return Draws(fit, theta_BP, kind, clusters, float(1 - good_B.mean()), float((on_BP & fit.free_P).any(1).mean()))
+
+
+def _strata(fit: Fit) -> list[np.ndarray]:
+    """Clusters of each group, so that every resample has every group in its own number of runs."""
+    group_of = pd.Series(fit.runs.group).groupby(fit.runs.cluster).first()
+    return [group_of.index[group_of == label].to_numpy() for label in group_of.unique()]
+
+
+def _resampled_weights(fit: Fit, strata: list[np.ndarray], draws: int, rng: np.random.Generator) -> np.ndarray:
+    count_BC = np.zeros((draws, fit.runs.cluster.max() + 1))
+    for clusters in strata:
+        count_BC[:, clusters] = rng.multinomial(len(clusters), np.full(len(clusters), 1 / len(clusters)), draws)
+    return count_BC[:, fit.runs.cluster] * fit.runs.weight
+
+
+def wild_targets(fit: Fit, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """Data sets drawn around a fit [draws, n]: each run's residuals with a common random sign and size."""
+    spent = int(fit.free_P.sum())
+    inflate = np.sqrt(len(fit.runs.y) / (len(fit.runs.y) - spent))
+    sign_BC = rng.choice(_WEBB, (draws, fit.runs.cluster.max() + 1))
+    return fit.target_n - fit.residual_n + inflate * fit.residual_n * sign_BC[:, fit.runs.cluster]
+
+
+def bca(draws: Draws, value: Callable[[np.ndarray], np.ndarray], level: float = 0.95) -> tuple[float, float]:
+    """Bias-corrected, accelerated interval of `value(theta [S,P]) -> [S]`; the jackknife leaves out one run at a time."""
+    fit = draws.fit
+    leave_CP = refit(
+        fit, weight_Sn=fit.runs.weight * (fit.runs.cluster != np.unique(fit.runs.cluster)[:, None])
+    ).theta_SP
+    jack_C, drawn_B, here = value(leave_CP), value(draws.theta_BP), value(fit.theta_P[None])[0]
+    away_C = jack_C.mean() - jack_C
+    acceleration = (away_C**3).sum() / max(6 * (away_C**2).sum() ** 1.5, 1e-300)
+    bias = stats.norm.ppf(np.clip((drawn_B < here).mean(), 1e-4, 1 - 1e-4))
+    z = bias + stats.norm.ppf([0.5 - level / 2, 0.5 + level / 2])
+    low, high = np.quantile(drawn_B, stats.norm.cdf(bias + z / (1 - acceleration * z)))
+    return float(low), float(high)
+
+
+def profile(fit: Fit, symbol: str, level: float = 0.95, points: int = 41) -> pd.DataFrame:
+    """Profile of the objective: the symbol is held, everything else refitted.
+
+    Returns columns `value` (published), `objective`, `inside` (not rejected at `level`). The cut is F for least
+    squares; for Huber and L1 the difference of objectives is scaled by the residuals' own spread and density, as for
+    the tau-test of M-estimators.
+
+    Raises:
+      InputError: the form has no such symbol, or none that a single search coordinate stands for.
+    """
+    if symbol not in fit.form.symbols:
+        raise InputError(f"profile: {fit.form.name} has no parameter {symbol!r}; it has {', '.join(fit.form.symbols)}")
+    p = fit.form.symbols.index(symbol)
+    error = float(np.sqrt(fit.covariance()[p, p]))
+    if not fit.free_P[p] or not 0 < error < np.inf:
+        raise InputError(f"profile: {symbol} is fixed or the objective does not depend on it")
+    cut = fit.value + _cut(fit, level)
+    reach, inside = 3 * error, np.ones(points, bool)
+    for _ in range(4):  # widen until the ends are rejected, within the bounds
+        held_S = np.clip(fit.theta_P[p] + reach * np.linspace(-1, 1, points), fit.lower_P[p], fit.upper_P[p])
+        found = _held(fit, p, held_S)
+        inside = found.value_S <= cut
+        if not (inside[0] and held_S[0] > fit.lower_P[p]) and not (inside[-1] and held_S[-1] < fit.upper_P[p]):
+            break
+        reach *= 3
+    value = fit.form.publish(found.theta_SP)[:, p]
+    return pd.DataFrame({"value": value, "objective": found.value_S, "inside": inside})
+
+
+def profile_interval(fit: Fit, symbol: str, level: float = 0.95) -> tuple[float, float]:
+    """Where the profile crosses its cut, interpolated; an end at a bound of the search is that bound."""
+    table, cut = profile(fit, symbol, level), fit.value + _cut(fit, level)
+    inside, value, height = (table[c].to_numpy() for c in ("inside", "value", "objective"))
+    first, last = np.flatnonzero(inside)[[0, -1]]
+
+    def crossing(i: int, j: int) -> float:
+        if not 0 <= j < len(value) or height[j] <= height[i]:
+            return float(value[i])
+        share = (np.sqrt(cut - fit.value) - np.sqrt(max(height[i] - fit.value, 0))) / (
+            np.sqrt(height[j] - fit.value) - np.sqrt(max(height[i] - fit.value, 0))
+        )
+        return float(value[i] + share * (value[j] - value[i]))
+
+    low, high = sorted((crossing(first, first - 1), crossing(last, last + 1)))
+    return low, high
+
+
+def _held(fit: Fit, p: int, held_S: np.ndarray):
+    rows = len(held_S)
+    bounds = {k: np.tile(getattr(fit, f"{k}_P"), (rows, 1)) for k in ("lower", "upper")}
+    start_SP = np.tile(fit.theta_P, (rows, 1))
+    for array in (*bounds.values(), start_SP):
+        array[:, p] = held_S
+    return refit(fit, lower_SP=bounds["lower"], upper_SP=bounds["upper"], start_SP=start_SP)
+
+
+def _cut(fit: Fit, level: float) -> float:
+    left = max(len(fit.runs.y) - int(fit.free_P.sum()), 1)
+    return loss_of_fit_unit(fit) * float(stats.f.ppf(level, 1, left)) / 2
+
+
+def loss_of_fit_unit(fit: Fit) -> float:
+    """What one parameter takes off twice the objective by chance: sigma^2 for least squares, E psi^2 / E psi' else.
+
+    E psi' is estimated over a zone at least as wide as the residuals' own n^(-1/5) bandwidth, because too few residuals
+    lie in a narrow Huber zone to be counted; as many as there are parameters lie in it by construction.
+    """
+    r, n, spent = fit.residual_n, len(fit.runs.y), int(fit.free_P.sum())
+    inflate = n / max(n - spent, 1)
+    if fit.objective.name == "l2":
+        return float((r**2).mean() * inflate)
+    delta = fit.objective.delta if fit.objective.name == "huber" else 0.0
+    height = delta if fit.objective.name == "huber" else 1.0
+    zone = max(delta, fit.sigma * n**-0.2)
+    slope = height * max(int((np.abs(r) <= zone).sum()) - spent, 1) / max(n - spent, 1) / zone
+    return float((fit.objective.psi(r) ** 2).mean() * inflate / max(slope, 1e-300))
+
+
+def seed_noise(fit: Fit) -> float:
+    """Standard deviation between runs that differ in nothing but their seed, in the objective's space; NaN if none do."""
+    cell = pd.DataFrame({"group": fit.runs.group, **{k: v.round(9) for k, v in fit.runs.x.items()}})
+    target = pd.Series(fit.target_n).groupby([cell[c] for c in cell])
+    left = int((target.size() - 1).sum())
+    return float(np.sqrt(((fit.target_n - target.transform("mean")) ** 2).sum() / left)) if left else float("nan")
+
+
+def predict(draws: Draws, x: Inputs, level: float = 0.95, seed_sd: float = 0.0, seed: int = 0) -> pd.DataFrame:
+    """The curve and the next run at logarithms of inputs.
+
+    Args:
+      draws: bootstrap of a fit.
+      x: logarithms of inputs [n].
+      level: coverage of both intervals.
+      seed_sd: spread between seeds to add where the fitted rows are averages over seeds; rows that are single runs
+        carry it in their residuals already.
+      seed: of the residuals' resampling.
+
+    Returns columns `prediction`, `lower`, `upper` (the curve: parameters only) and `run_lower`, `run_upper` (a new run:
+    parameters, a resampled residual, and seed_sd).
+    """
+    fit, rng = draws.fit, np.random.default_rng(seed)
+    curve_Bn = fit.predict(x, draws.theta_BP)
+    n, spent = len(fit.runs.y), int(fit.free_P.sum())
+    residual_n = fit.residual_n - fit.residual_n.mean()
+    noise_Bn = rng.choice(residual_n, curve_Bn.shape) * np.sqrt(n / max(n - spent, 1))
+    noise_Bn = noise_Bn + seed_sd * rng.standard_normal(curve_Bn.shape)
+    run_Bn = curve_Bn * np.exp(noise_Bn) if fit.objective.space == "log" else curve_Bn + noise_Bn
+    (low, high), (run_low, run_high) = draws.interval(curve_Bn, level), draws.interval(run_Bn, level)
+    columns = {"prediction": fit.predict(x), "lower": low, "upper": high, "run_lower": run_low, "run_upper": run_high}
+    return pd.DataFrame(columns)
