@@ -80,6 +80,7 @@ class Seq2Seq(nnx.Module):
             memory_segment_ids_BS=memory_segment_ids_BS,
             key=decoder_key,
             causal=True,
+            packed="decoder_segment_ids" in batch,
             **common,
         )
         x_BTD = self._embed(batch["decoder_input_tokens"])
@@ -89,10 +90,11 @@ class Seq2Seq(nnx.Module):
 
     def encode(self, batch: Batch, **context: Any) -> tuple[jax.Array, jax.Array, Aux]:
         """The memory [B, S, D] and its segment ids [B, S]; shorter than the input where the encoder pools."""
-        if "encoder_segment_ids" in batch and self.cfg.architecture.segment_multiple(self.cfg) is None:
+        packed = "encoder_segment_ids" in batch
+        if packed and self.cfg.architecture.segment_multiple(self.cfg) is None:
             raise ConfigError(f"{self.cfg.name}: packed inputs (encoder_segment_ids) would mix examples; do not pack")
         ids_BS = batch["encoder_input_tokens"]
-        ctx = Context(*_segments_and_positions(batch, "encoder", ids_BS != 0), **context)
+        ctx = Context(*_segments_and_positions(batch, "encoder", ids_BS != 0), packed=packed, **context)
         x_BSD = self._embed(ids_BS)
         with jax.named_scope("encoder"):
             x_BSD, ctx, _, aux = self.encoder(x_BSD, ctx)

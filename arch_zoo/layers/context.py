@@ -21,6 +21,7 @@ class Context:
       key: randomness of dropout and router jitter, or None.
       index: the position that is decoded (a scalar), or None when whole sequences are computed.
       causal: whether a position sees only those up to itself.
+      packed: whether rows may hold more than one example; an unpacked row has one segment.
       train: whether dropout, jitter and the training capacity of experts apply.
       dropout_rate: see `ModelConfig`.
       max_length: length of the caches when decoding.
@@ -34,6 +35,7 @@ class Context:
     key: jax.Array | None = None
     index: jax.Array | None = None
     causal: bool = dataclasses.field(default=False, metadata={"static": True})
+    packed: bool = dataclasses.field(default=False, metadata={"static": True})
     train: bool = dataclasses.field(default=False, metadata={"static": True})
     dropout_rate: float = dataclasses.field(default=0.0, metadata={"static": True})
     max_length: int = dataclasses.field(default=0, metadata={"static": True})
