@@ -1,7 +1,7 @@
 """`python -m train prepare|pretrain|finetune|study|status`: the trainer's command line.
 
-Exit codes: 0 done; 1 a run failed; 2 bad input, told in one line; 75 stopped by SIGTERM or Ctrl-C with everything saved:
-the same command goes on from there.
+Exit codes: 0 done; 1 a run failed; 2 bad input, told in one line; 75 stopped by SIGTERM or Ctrl-C with everything
+saved: the same command goes on from there.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from train import config as configs
 from train import study as studies
 from train.config import RunConfig, StudyConfig
 from train.data.prepare import PrepareConfig
-from train.records import STAGES, InputError
+from train.records import InputError
 
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_STOPPED = 1, 2, 75
 

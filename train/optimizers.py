@@ -73,38 +73,76 @@ def scale_by_adafactor(config: OptimizerConfig, axes: Axes) -> optax.GradientTra
     """Adafactor without momentum: factored second moments, clipped updates, steps relative to the parameter's RMS."""
     tiny_gradient, tiny_parameter = 1e-30, 1e-3  # epsilon_1 and epsilon_2 of the paper
 
+    def factored(name: str, p: jax.Array) -> bool:
+        return is_factored(p.shape, axes[name], config.min_factored_size)
+
     def init(params: Params) -> AdafactorState:
         row, column, full = {}, {}, {}
         for name, p in params.items():
-            if is_factored(p.shape, axes[name], config.min_factored_size):
+            if factored(name, p):
                 row[name] = jnp.zeros(p.shape[:-1], jnp.float32)
                 column[name] = jnp.zeros((*p.shape[:-2], p.shape[-1]), jnp.float32)
             else:
                 full[name] = jnp.zeros(p.shape, jnp.float32)
         return AdafactorState(jnp.zeros([], jnp.int32), row, column, full)
 
+    def finish(u: jax.Array, p: jax.Array) -> jax.Array:
+        if config.clip_threshold:
+            u /= jnp.maximum(1.0, _rms(u) / config.clip_threshold)
+        return u * jnp.maximum(tiny_parameter, _rms(p)) if config.scale_by_parameter else u
+
+    def one_factored(g, p, r, c, decay):  # noqa: ANN001, ANN202
+        square = jnp.square(g) + tiny_gradient
+        r = decay * r + (1 - decay) * square.mean(-1)
+        c = decay * c + (1 - decay) * square.mean(-2)
+        u = g * jax.lax.rsqrt(r / r.mean(-1, keepdims=True))[..., None] * jax.lax.rsqrt(c)[..., None, :]
+        return finish(u, p), r, c
+
+    def one_full(g, p, v, decay):  # noqa: ANN001, ANN202
+        v = decay * v + (1 - decay) * (jnp.square(g) + tiny_gradient)
+        return finish(g * jax.lax.rsqrt(v), p), v
+
     def update(grads: Params, state: AdafactorState, params: Params | None = None) -> tuple[Any, AdafactorState]:
         assert params is not None
         decay = 1.0 - (state.count + 1.0) ** -config.decay_exponent
-        row, column, full, updates = {}, {}, {}, {}
-        for name, g in grads.items():
-            square = jnp.square(g) + tiny_gradient
-            if name in state.full:
-                full[name] = decay * state.full[name] + (1 - decay) * square
-                u = g * jax.lax.rsqrt(full[name])
+        updates, row, column, full = {}, {}, {}, {}
+        for names in _alike({name: (p.shape, factored(name, p)) for name, p in params.items()}):
+            if names[0] in state.full:
+                together = _together(one_full, names, (grads, params, state.full), decay)
+                _unpack(names, together, (updates, full))
             else:
-                r = decay * state.row[name] + (1 - decay) * square.mean(-1)
-                c = decay * state.column[name] + (1 - decay) * square.mean(-2)
-                u = g * jax.lax.rsqrt(r / r.mean(-1, keepdims=True))[..., None] * jax.lax.rsqrt(c)[..., None, :]
-                row[name], column[name] = r, c
-            if config.clip_threshold:
-                u /= jnp.maximum(1.0, _rms(u) / config.clip_threshold)
-            if config.scale_by_parameter:
-                u *= jnp.maximum(tiny_parameter, _rms(params[name]))
-            updates[name] = u
+                together = _together(one_factored, names, (grads, params, state.row, state.column), decay)
+                _unpack(names, together, (updates, row, column))
         return updates, AdafactorState(state.count + 1, row, column, full)
 
     return optax.GradientTransformation(init, update)
+
+
+_SMALL = 1 << 16  # elements up to which parameters are stacked; copying larger ones would cost more than it saves
+
+
+def _alike(kinds: Mapping[str, tuple[tuple[int, ...], bool]]) -> list[list[str]]:
+    """Names of small parameters of one kind together, each of the others alone.
+
+    A model has a hundred small parameters of a few shapes: treating those of a shape at once makes a step of the
+    smallest models 1.5 times as fast and its compilation as well. Every parameter keeps its own statistics.
+    """
+    groups: dict[Any, list[str]] = {}
+    for name, kind in kinds.items():
+        groups.setdefault(kind if math.prod(kind[0]) <= _SMALL else name, []).append(name)
+    return list(groups.values())
+
+
+def _together(function: Any, names: list[str], trees: tuple[Params, ...], decay: jax.Array) -> tuple[jax.Array, ...]:
+    """Applies `function` to parameters of one shape, stacked on a new first axis."""
+    stacked = [jnp.stack([tree[name] for name in names]) for tree in trees]
+    return jax.vmap(function, in_axes=(*[0] * len(trees), None))(*stacked, decay)
+
+
+def _unpack(names: list[str], stacked: tuple[jax.Array, ...], trees: tuple[dict[str, jax.Array], ...]) -> None:
+    for tree, values in zip(trees, stacked, strict=True):
+        for i, name in enumerate(names):
+            tree[name] = values[i]
 
 
 def _rms(x: jax.Array) -> jax.Array:

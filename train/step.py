@@ -54,20 +54,13 @@ class Model:
 
 
 def make_model(config: arch_zoo.ModelConfig, seed: int) -> tuple[Model, Params]:
-    """Builds a model and its initial parameters from a seed, in one compiled function."""
+    """Builds a model and its initial parameters from a seed."""
 
-    def build() -> tuple[Any, Any, Any]:
-        return nnx.split(arch_zoo.build(config, jax.random.key(0)), nnx.Param, ...)
-
-    def draw(key: jax.Array) -> tuple[Any, Any]:
-        _, params, constants = nnx.split(arch_zoo.build(config, key), nnx.Param, ...)
-        return params, constants
-
-    graphdef, shapes, _ = nnx.eval_shape(build)
-    variables, _ = jax.tree_util.tree_flatten_with_path(shapes, is_leaf=lambda x: isinstance(x, nnx.Variable))
-    axes = {".".join(str(key.key) for key in path): tuple(variable.axes) for path, variable in variables}
-    params, constants = jax.jit(draw)(jax.random.key(seed))
-    leaves, treedef = jax.tree.flatten(params)
+    # Not compiled as a whole: drawing a hundred parameters costs more to compile than to do shape by shape.
+    graphdef, variables, constants = nnx.split(arch_zoo.build(config, jax.random.key(seed)), nnx.Param, ...)
+    paths, _ = jax.tree_util.tree_flatten_with_path(variables, is_leaf=lambda x: isinstance(x, nnx.Variable))
+    axes = {".".join(str(key.key) for key in path): tuple(variable.axes) for path, variable in paths}
+    leaves, treedef = jax.tree.flatten(variables)
     return Model(graphdef, treedef, axes, constants), dict(zip(axes, leaves, strict=True))
 
 

@@ -1,0 +1,55 @@
+"""Configurations: written and read back, refused in one line, compared readably."""
+
+import dataclasses
+
+import pytest
+
+from train import config as configs
+from train.config import OptimizerConfig, RunConfig, StageConfig, StudyConfig
+from train.records import InputError
+
+STUDY = StudyConfig("s", (RunConfig(model={"num_experts": 4}), RunConfig(seed=1, finetune=None, protocol="depth")))
+
+
+def test_a_study_is_read_back_as_it_was_written():
+    assert configs.from_dict(StudyConfig, configs.to_dict(STUDY)) == STUDY
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"sizes": 1}, "RunConfig: unknown key 'sizes'; known: architecture, size"),
+        ({"pretrain": {"optimizer": {"lr": 1}}}, "RunConfig.pretrain.optimizer: unknown key 'lr'"),
+        ({"pretrain": {"steps": "many"}}, "RunConfig.pretrain.steps = 'many': expected int"),
+        ({"pretrain": {"steps": 0}}, "steps = 0 must be positive"),
+        ({"pretrain": {"tasks": "glue"}}, "RunConfig.pretrain.tasks = 'glue': expected a list"),
+        ({"parallel": "tpu"}, "parallel = 'tpu' is not one of pmap, mesh"),
+        ({"pretrain": {"optimizer": {"name": "sgd"}}}, "optimizer.name = 'sgd' is not one of adafactor, adamw"),
+        ({"pretrain": {"batch_size": 10, "accumulate": 3}}, "accumulate = 3 does not divide batch_size = 10"),
+        ({"pretrain": 3}, "RunConfig.pretrain = 3: expected keys and values"),
+    ],
+)
+def test_a_wrong_setting_is_refused_in_one_line(values, message):
+    with pytest.raises(InputError) as error:
+        configs.from_dict(RunConfig, values)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_cell_declared_twice_is_refused():
+    with pytest.raises(InputError, match="'transformer-base-s0' is declared 2 times"):
+        StudyConfig("s", (RunConfig(), RunConfig()))
+
+
+def test_the_identity_of_a_run_is_what_it_trains_and_not_how_often_it_logs():
+    run = RunConfig()
+    seldom = dataclasses.replace(run, pretrain=dataclasses.replace(run.pretrain, log_every=7, checkpoint_every=9))
+    longer = dataclasses.replace(run, pretrain=dataclasses.replace(run.pretrain, steps=7))
+    assert configs.digest(configs.identity(seldom)) == configs.digest(configs.identity(run))
+    assert configs.digest(configs.identity(longer)) != configs.digest(configs.identity(run))
+
+
+def test_differences_name_keys_and_both_values():
+    old = configs.to_dict(StageConfig())
+    new = configs.to_dict(StageConfig(steps=5, optimizer=OptimizerConfig(schedule="cosine")))
+    assert configs.differences(old, new) == ['optimizer.schedule: "inverse_sqrt" -> "cosine"', "steps: 524288 -> 5"]
