@@ -67,6 +67,54 @@ def context(mesh: mtf.Mesh, x: mtf.Tensor, segment_ids: np.ndarray) -> transform
     )
 
 
+def solve(build, names: Names, seed: int = 0):
+    """Draws weights, runs a graph and differentiates it.
+
+    Args:
+      build: `build(mesh) -> (outputs, loss, inputs)`: tensors by name, a scalar, and tensors by name whose gradients
+        are wanted besides those of all variables.
+      names: where the zoo's parameters are.
+      seed: of the weights.
+
+    Returns:
+      Weights, outputs and gradients: arrays by name, those of parameters in the zoo's layout.
+    """
+    rng = np.random.default_rng(seed)
+    with tf.Graph().as_default(), tf.Session() as session:
+        graph = mtf.Graph()
+        mesh = mtf.Mesh(graph, "mesh")
+        outputs, loss, inputs = build(mesh)
+        variables = [operation.outputs[0] for operation in graph.trainable_variables]
+        gradients = mtf.gradients([loss], [*inputs.values(), *variables])
+        implementation = mtf.placement_mesh_impl.PlacementMeshImpl(shape=[], layout={}, devices=[""])
+        lowering = mtf.Lowering(graph, {mesh: implementation})
+        wanted = [lowering.export_to_tf_tensor(tensor) for tensor in (*outputs.values(), *gradients)]
+        session.run(tf.global_variables_initializer())
+        values = {}
+        for operation, variable in zip(graph.trainable_variables, tf.trainable_variables(), strict=True):
+            values[operation.name] = draw(rng, operation.name, tuple(variable.shape.as_list()))
+            session.run(variable.assign(values[operation.name]))
+        session.run(lowering.copy_masters_to_slices())
+        found = dict(zip((*outputs, *inputs, *values), session.run(wanted), strict=True))
+    used = {name for parts, _ in names.values() for name in parts}
+    assert used == set(values), (sorted(set(values) - used), sorted(used - set(values)))
+
+    def in_zoo(arrays):
+        return {path: layout(*(arrays[part] for part in parts)) for path, (parts, layout) in names.items()}
+
+    gradients = in_zoo(found) | {name: found[name] for name in inputs}
+    return in_zoo(values), {name: found[name] for name in outputs}, gradients
+
+
+def draw(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Random values with which every parameter matters: matrices by fan-in, tables and biases away from zero."""
+    if "embedding" in name or "relative_attention_bias" in name:
+        return rng.standard_normal(shape)
+    if len(shape) == 1:
+        return 0.3 * rng.standard_normal(shape) + name.endswith("scale")
+    return rng.standard_normal(shape) * shape[-2] ** -0.5
+
+
 def golden(
     call,
     model: dict,
@@ -89,53 +137,25 @@ def golden(
       causal: whether the layer is one of a decoder.
       losses: the zoo's names of the auxiliary losses that the layer appends to the context's.
     """
-    rng = np.random.default_rng(0)
-    batch, length = segment_ids.shape
-    # The skeleton's residual layer gives zeros at padding.
-    x_BLD = (rng.standard_normal((batch, length, dim)) * (segment_ids > 0)[..., None]).astype(np.float32)
-    with tf.Graph().as_default(), tf.Session() as session:
-        graph = mtf.Graph()
-        mesh = mtf.Mesh(graph, "mesh")
-        dims = [
-            mtf.Dimension(name, size) for name, size in zip(("batch", "length", "d_model"), x_BLD.shape, strict=True)
-        ]
+    rng = np.random.default_rng(1)
+    real_BL1 = (segment_ids > 0)[..., None]
+    # The skeleton's residual layer gives zeros at padding; a padded output means nothing.
+    x_BLD = (rng.standard_normal((*segment_ids.shape, dim)) * real_BL1).astype(np.float32)
+    given = {}
+
+    def build(mesh):
+        dims = list(map(mtf.Dimension, ("batch", "length", "d_model"), x_BLD.shape))
         x = mtf.import_tf_tensor(mesh, tf.constant(x_BLD), mtf.Shape(dims))
         ctx = context(mesh, x, segment_ids)
         y = call(ctx, x)
-        # A padded output means nothing.
-        real = (segment_ids > 0)[..., None]
-        cotangent_BLD = (rng.standard_normal(y.shape.to_integer_list) * real).astype(np.float32)
-        cotangent = mtf.import_tf_tensor(mesh, tf.constant(cotangent_BLD), y.shape)
+        given["cotangent"] = (rng.standard_normal(y.shape.to_integer_list) * real_BL1).astype(np.float32)
+        cotangent = mtf.import_tf_tensor(mesh, tf.constant(given["cotangent"]), y.shape)
         loss = mtf.add_n([mtf.reduce_sum(y * cotangent), *ctx.losses])
-        variables = [operation.outputs[0] for operation in graph.trainable_variables]
-        gradients = mtf.gradients([loss], [x, *variables])
-        implementation = mtf.placement_mesh_impl.PlacementMeshImpl(shape=[], layout={}, devices=[""])
-        lowering = mtf.Lowering(graph, {mesh: implementation})
-        outputs = [lowering.export_to_tf_tensor(tensor) for tensor in (y, *ctx.losses)]
-        gradients = [lowering.export_to_tf_tensor(tensor) for tensor in gradients]
-        session.run(tf.global_variables_initializer())
-        values = {}
-        for operation, variable in zip(graph.trainable_variables, tf.trainable_variables(), strict=True):
-            shape = tuple(variable.shape.as_list())
-            values[operation.name] = rng.standard_normal(shape) * (shape[-2] ** -0.5 if len(shape) > 1 else 0.5)
-            session.run(variable.assign(values[operation.name]))
-        session.run(lowering.copy_masters_to_slices())
-        (y_BLD, *auxiliary), (x_gradient, *others) = session.run((outputs, gradients))
-    slopes = dict(zip(values, others, strict=True))
-    used = {name for parts, _ in names.values() for name in parts}
-    assert used == set(values), (sorted(set(values) - used), sorted(used - set(values)))
+        return {"y": y, **dict(zip(losses, ctx.losses, strict=True))}, loss, {"x": x}
 
-    def in_zoo(arrays):
-        return {path: layout(*(arrays[part] for part in parts)) for path, (parts, layout) in names.items()}
-
-    positions = np.broadcast_to(np.arange(length), segment_ids.shape)
-    inputs = {"x": x_BLD, "segment_ids": segment_ids, "positions": positions, "causal": np.array(causal)}
-    return Golden(
-        oracle=VERSIONS,
-        model=model,
-        layer=layer,
-        inputs=inputs | {"cotangent": cotangent_BLD},
-        weights=in_zoo(values),
-        outputs={"y": y_BLD * real} | dict(zip(losses, auxiliary, strict=True)),
-        gradients=in_zoo(slopes) | {"x": x_gradient * real},
-    )
+    weights, outputs, gradients = solve(build, names)
+    positions = np.broadcast_to(np.arange(segment_ids.shape[1]), segment_ids.shape)
+    inputs = {"x": x_BLD, "segment_ids": segment_ids, "positions": positions, "causal": np.array(causal)} | given
+    outputs["y"] *= real_BL1
+    gradients["x"] *= real_BL1
+    return Golden(VERSIONS, model, inputs, weights, outputs, gradients, layer)
