@@ -2,49 +2,22 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from eval import claims, compare, crossover, pareto, protocols, rank
 from eval.cells import Axes
+from eval.options import DEFAULTS, Options
 from eval.slopes import slopes
 from eval.store import Study
 from train.records import InputError
 
-Convention = Literal["forward", "without_head", "train_total", "per_batch"]
-Params = Literal["total", "non_embedding", "active"]
 TOKENS_PER_BATCH = 65_536  # the study's batch: 128 sequences of 512 tokens
 
 _COST_PAIRS = [(x, y) for x in ("F", "P") for y in ("U", "D")]
 _COSTS = [(cost, y) for cost in ("F", "P", "S") for y in ("U", "D")]
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """What an analysis of a study may choose.
-
-    Attributes:
-      flops: which FLOPs F means: forward per sequence, the same without the output head, those of the whole training,
-        or forward per batch of 65,536 input tokens. A constant factor moves no slope on a logarithmic axis; the head,
-        whose share shrinks with size, does.
-      params: which parameters P means: all, those outside the embedding, or those that a token uses.
-      downstream: column of the downstream score.
-      reference: the architecture that all others are compared with; empty takes the vanilla `transformer`, or the first
-        by name where the study has none.
-      log_base: base of every logarithm.
-      level: confidence level of every interval.
-      seed: seed of every resampling.
-    """
-
-    flops: Convention = "forward"
-    params: Params = "total"
-    downstream: str = "downstream_mean"
-    reference: str = ""
-    log_base: float = 10.0
-    level: float = 0.95
-    seed: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,9 +41,7 @@ class Analysis:
     results: dict[str, pd.DataFrame]
 
 
-def analyse(
-    study: Study, options: Options = Options(), progress: Callable[[str], None] = lambda name: None
-) -> Analysis:
+def analyse(study: Study, options: Options = DEFAULTS, progress: Callable[[str], None] = lambda name: None) -> Analysis:
     """Computes every table of the report.
 
     Args:
@@ -83,7 +54,7 @@ def analyse(
     """
     if study.runs.empty:
         raise InputError(f"study {study.name!r}: no run is finished, so there is nothing to report")
-    table, axes = with_flops(study, options)
+    table, axes = with_counts(study, options)
     reference = reference_of(table, options.reference)
     results = {}
     for name, compute in _plan(table, axes, reference, options):
@@ -92,37 +63,38 @@ def analyse(
     return Analysis(study, table, axes, reference, options, results)
 
 
-def with_flops(study: Study, options: Options) -> tuple[pd.DataFrame, Axes]:
-    """The runs with a column for the FLOPs that are meant, and the axes that name it.
+def with_counts(study: Study, options: Options) -> tuple[pd.DataFrame, Axes]:
+    """The runs with a column for the FLOPs that are meant, and the axes that name what F, P and D mean.
 
     Raises:
       InputError: the runs do not record what the convention needs.
     """
     table = study.runs
-    if options.downstream not in table:
-        known = ", ".join(c for c in table if c.startswith("downstream_"))
-        raise InputError(f"downstream {options.downstream!r}: no such column; the study has {known}")
+    if options.score not in table:
+        known = ", ".join(c for c in map(str, table.columns) if c.startswith("downstream_"))
+        raise InputError(f"score {options.score!r}: no such column; the study has {known}")
     flops = {
         "forward": "flops_forward",
         "without_head": "flops_forward_without_head",
         "train_total": "flops_train_total",
         "per_batch": "flops_forward_per_65536_tokens",
-    }[options.flops]
-    if options.flops == "without_head":
+    }[options.count_flops]
+    if options.count_flops == "without_head":
         parts = study.flops_by_part
         head = parts[parts.part.str.split("/").str[0] == "head"].groupby("run_id").flops.sum()
         table = table.assign(**{flops: table.flops_forward - table.run_id.map(head).astype(float)})
-    elif options.flops == "per_batch":
+    elif options.count_flops == "per_batch":
         lengths = study.settings[study.settings.setting == "pretrain.input_length"]
         if len(lengths) != 1:
-            raise InputError("flops per_batch: the runs do not record one pretrain.input_length")
+            raise InputError("count_flops per_batch: the runs do not record one pretrain.input_length")
         table = table.assign(**{flops: table.flops_forward * TOKENS_PER_BATCH / float(lengths.value.iloc[0])})
-    params = f"params_{options.params}"
-    for key, column in (("flops", flops), ("params", params)):
+    params = f"params_{options.count_params}"
+    for key, column in (("count_flops", flops), ("count_params", params)):
         # The defaults may be empty in a table from elsewhere: then the analyses say so themselves.
-        if getattr(options, key) != getattr(Options(), key) and not np.isfinite(table[column]).any():
-            raise InputError(f"{key} {getattr(options, key)}: no run records {column}")
-    return table, Axes(flops=flops, params=params, downstream=options.downstream, log_base=options.log_base)
+        chosen = getattr(options, key)
+        if chosen != getattr(DEFAULTS, key) and not np.isfinite(table[column]).any():
+            raise InputError(f"{key} {chosen}: no run records {column}")
+    return table, Axes(flops=flops, params=params, downstream=options.score, log_base=options.log_base)
 
 
 def reference_of(table: pd.DataFrame, wanted: str = "") -> str:
@@ -142,15 +114,17 @@ def _plan(
 ) -> Iterator[tuple[str, Callable[[], pd.DataFrame]]]:
     """Name and computation of every table, in the order of the report."""
     level: dict[str, Any] = {"axes": axes, "level": options.level}
-    seed: dict[str, Any] = {"axes": axes, "seed": options.seed}
+    seed: dict[str, Any] = {"axes": axes, "seed": options.resampling_seed}
     both: dict[str, Any] = level | seed
-    against: dict[str, Any] = {"reference": reference}
+    errors: dict[str, Any] = {"errors": options.errors}
+    spread = errors | {"variance": options.variance}
+    against: dict[str, Any] = spread | {"reference": reference}
 
-    def over(pairs, keys: tuple[str, str], function, **options) -> Callable[[], pd.DataFrame]:
+    def over(pairs, keys: tuple[str, ...], function, **options) -> Callable[[], pd.DataFrame]:
         return lambda: _stack(function(table, **dict(zip(keys, pair, strict=True)), **options) for pair in pairs)
 
     xy, cost = ("x", "y"), ("cost", "y")
-    yield "slopes", lambda: slopes(table, **level)
+    yield "slopes", lambda: slopes(table, **level, **errors)
     yield "equal_slopes", over(_COST_PAIRS, xy, compare.equal_slopes, **seed)
     yield "contrasts", over(_COST_PAIRS, xy, compare.contrasts, **both, **against)
     yield "equivalence", over(_COST_PAIRS, xy, compare.equivalence, **level, **against)
@@ -166,8 +140,8 @@ def _plan(
     yield "rank_stability", over([("U",), ("D",)], ("y",), rank.rank_stability, **both)
     yield "probability_best", over([("F", "U"), ("F", "D")], xy, rank.probability_best, **seed)
     yield "discordant_pairs", lambda: rank.discordant_pairs(table, **seed)
-    yield "protocols", lambda: protocols.protocol_slopes(table, **level)
-    yield "protocol_differences", over([("F", "U"), ("F", "D")], xy, protocols.protocol_differences, **level)
+    yield "protocols", lambda: protocols.protocol_slopes(table, **level, **errors)
+    yield "protocol_differences", over([("F", "U"), ("F", "D")], xy, protocols.protocol_differences, **level, **spread)
     yield "width_depth", over([("U",), ("D",)], ("y",), protocols.width_depth_grid, axes=axes)
     yield "claims", lambda: claims.scorecard(table, **level, **against)
 

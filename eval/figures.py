@@ -6,6 +6,7 @@ scaling by depth and by width. Intervals are drawn wherever the data carry one; 
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -22,7 +23,7 @@ from eval.lines import MIN_SIZES, fit
 from eval.style import Look, looks
 from eval.tables import evaluation_errors
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 8, "axes.titlesize": 8.5, "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7,
     "legend.fontsize": 7, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
     "grid.color": "#e3e3e3", "grid.linewidth": 0.5, "axes.axisbelow": True, "figure.dpi": 100, "savefig.dpi": 200,
@@ -228,7 +229,7 @@ def line_and_band(
     """
     lines = fit(cell_means(table, "F", y, "semilog", axes))
     if not np.isfinite(lines.coefficients[0]).all():
-        return (np.empty(0),) * 4
+        return np.empty(0), np.empty(0), np.empty(0), np.empty(0)
     x = np.linspace(lines.low[0], lines.high[0], points)
     weights = np.stack([np.ones_like(x), x], axis=-1)[:, None, :]
     line = lines.combine(weights)

@@ -51,7 +51,10 @@ class Columns:
     where: tuple[str, ...] = ()
 
 
-def read_table(path: str | os.PathLike[str], columns: Columns = Columns()) -> store.Study:
+COLUMNS = Columns()
+
+
+def read_table(path: str | os.PathLike[str], columns: Columns = COLUMNS) -> store.Study:
     """Reads a table of runs into a study.
 
     Args:
@@ -155,12 +158,11 @@ def column_names(table: pd.DataFrame) -> str:
 
 def _require(table: pd.DataFrame, columns: Columns, path: Path) -> None:
     """Columns that must be there: the architecture, and whatever was named other than by default."""
-    defaults = Columns()
     for field in dataclasses.fields(Columns):
         if field.name in ("upstream_is", "fractions", "where"):
             continue
         named = getattr(columns, field.name)
-        chosen = field.name == "architecture" or named != getattr(defaults, field.name)
+        chosen = field.name == "architecture" or named != getattr(COLUMNS, field.name)
         for name in (named,) if isinstance(named, str) else named:
             if chosen and name not in table:
                 raise InputError(f"{path}: {field.name}: no column {name!r}; it has {column_names(table)}")

@@ -6,7 +6,6 @@ Whatever comes from a file is escaped here, in each of the languages.
 import dataclasses
 import math
 import re
-from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from rich.table import Table
@@ -105,7 +104,10 @@ def fixed(value: float, decimals: int) -> str:
     """A number with this many decimals; a dash where there is none."""
     if value is None or not math.isfinite(value):
         return DASH
-    return f"{value:.{decimals}f}".replace("-", "\N{MINUS SIGN}")
+    text = f"{value:.{decimals}f}"
+    if float(text) == 0:
+        text = text.removeprefix("-")
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def scaled(value: float) -> str:
@@ -119,10 +121,11 @@ def scaled(value: float) -> str:
 
 
 def interval(low: float, high: float, digits: int = 3) -> str:
-    """`[low, high]`, or nothing where there is no interval."""
+    """`[low, high]`, or nothing where there is no interval; large numbers as in `scaled`."""
     if pd.isna(low) or pd.isna(high):
         return ""
-    return f"[{number(low, digits)}, {number(high, digits)}]"
+    shown = [scaled(v) if 1e5 <= abs(v) < 1e21 else number(v, digits) for v in (low, high)]
+    return f"[{shown[0]}, {shown[1]}]"
 
 
 def probability(value: float) -> str:
@@ -130,51 +133,6 @@ def probability(value: float) -> str:
     if pd.isna(value):
         return DASH
     return "<.001" if value < 0.001 else f"{value:.3f}".removeprefix("0") if value < 1 else "1"
-
-
-def from_frame(
-    name: str, title: str, frame: pd.DataFrame, columns: Mapping[str, str], notes: Sequence[str] = (), limit: int = 0
-) -> Grid:
-    """A grid of some columns of a tidy table.
-
-    Args:
-      name: label.
-      title: one sentence.
-      frame: any table.
-      columns: column name to heading; what the frame lacks is left out. `low..high` shows two columns as an interval.
-      notes: sentences under the table.
-      limit: rows to show at most; 0 shows all. What is left out is said in a note.
-    """
-    shown = {key: label for key, label in columns.items() if key.split("..")[0] in frame}
-    architecture = next((c for c in ("architecture", "architecture_a") if c in frame), "")
-    total, frame = len(frame), frame.head(limit) if limit else frame
-    rows = [
-        Row(tuple(_cell(record, key) for key in shown), str(record.get(architecture, "")))
-        for record in frame.to_dict("records")
-    ]
-    numeric = {key: ".." in key or pd.api.types.is_numeric_dtype(frame[key]) for key in shown}
-    heads = [Column(label, numeric=bool(numeric[key])) for key, label in shown.items()]
-    if total > len(frame):
-        notes = (*notes, f"{len(frame)} of {total} rows; all of them are in the CSV file.")
-    return Grid(name, title, tuple(heads), tuple(rows), tuple(notes))
-
-
-def _cell(record: Mapping, key: str) -> Cell:
-    if ".." in key:
-        low, high = (record[part] for part in key.split(".."))
-        return Cell(interval(low, high) or DASH, value=low)
-    value = record[key]
-    if isinstance(value, bool):
-        return Cell("yes" if value else "no", value=float(value))
-    if isinstance(value, str):
-        return Cell(value, value=value)
-    if value is None or pd.isna(value):
-        return Cell(DASH, value=math.nan)
-    if key == "p" or key.startswith(("p_", "probability", "share")):
-        return Cell(probability(value), value=float(value))
-    if isinstance(value, int) or float(value).is_integer() and abs(value) < 1e5:
-        return Cell(str(int(value)).replace("-", "\N{MINUS SIGN}"), value=float(value))
-    return Cell(scaled(value) if abs(value) >= 1e5 else number(value), value=float(value))
 
 
 def markdown(grid: Grid) -> str:

@@ -128,7 +128,7 @@ def table1(study: Study) -> Grid:
     for key, group in table.groupby(["protocol", "size"], sort=False):
         best = {c: _best(group[c], c) for c in ("steps_per_second", *qualities)}
         for index, record in zip(group.index, group.to_dict("records"), strict=True):
-            line = [Cell(str(record[name]), value=str(record[name])) for name in names]
+            line = [Cell(str(record[name]) or "plain", value=str(record[name])) for name in names]
             line.append(Cell(str(record["n_seeds"]), value=record["n_seeds"]))
             line += [_cost(record[c], c, index == best.get(c)) for c in costs]
             line += [_quality(record, c, index == best[c], mixed) for c in qualities]

@@ -40,7 +40,7 @@ def write_run(study: Path, architecture: str, a: int, size: str, s: int, protoco
     path.mkdir(parents=True)
     flops = 1e7 * 3.5**s * (1 + 0.08 * a)
     decades = np.log10(flops / 1e7) * {"": 1.0, "depth": 1.1, "width": 0.9}.get(protocol, 1.0)
-    nll = 5.0 - 0.05 * a - (0.5 - 0.03 * a) * decades + 0.01 * rng.normal()
+    nll = 5.0 - 0.05 * a - (0.5 - 0.03 * a) * decades + 0.03 * rng.normal()
     writer = records.RunWriter(path)
     writer.config(_config(run_id, study.name, architecture, size, protocol, seed, flops), _env())
     for step in (50, 100):
@@ -83,7 +83,7 @@ def _evals(nll: float, decades: float, a: int, tasks, rng) -> list[dict]:
     ]
     for t, task in enumerate(tasks):
         chance = 30.0 + 2 * t
-        score = chance + 8 * (1 + decades) + a - t + rng.normal()
+        score = chance + 8 * (1 + decades) + a - t + 1.5 * rng.normal()
         base = {"step": 40, "stage": "finetune", "task": task, "split": "validation", "n": 500}
         rows += [
             {**base, "metric": "accuracy", "value": score, "stderr": 2.2},

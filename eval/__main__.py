@@ -1,0 +1,278 @@
+"""`python -m eval report|slopes|pareto|compare|fit|predict|allocate|next`: what run records, or any table, can say.
+
+Exit codes: 0 done; 2 bad input, told in one line.
+"""
+
+import contextlib
+import dataclasses
+import io
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+
+import tyro
+
+from eval.foreign import Columns
+from eval.options import Options
+from train.records import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from eval.grid import Grid
+
+EXIT_BAD_INPUT = 2
+
+Format = Literal["table", "csv", "json"]
+_Path = Annotated[Path, tyro.conf.Positional]
+_Flat = tyro.conf.arg(name="")
+_Columns = Annotated[Columns, _Flat]
+_Options = Annotated[Options, _Flat]
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Writes every table, figure and the HTML page of a study.
+
+    Attributes:
+      runs: a study's directory (runs/<study>), or a table of runs (.csv, .parquet, .jsonl).
+      out: directory to write to.
+    """
+
+    runs: _Path
+    out: Path = Path("reports")
+    columns: _Columns = Columns()
+    options: _Options = Options()
+
+    def run(self) -> None:
+        """Writes the report; prints what to read first, table 1 and where the page is."""
+        with _progress() as progress:
+            from eval import report, summary, tables
+
+            study = report.load(self.runs, self.columns)
+            analysis = report.write(study, self.out, self.options, progress)
+        for warning in summary.warnings(analysis):
+            print(f"warning: {warning}", file=sys.stderr)
+        _show(tables.table1(study))
+        for sentence in summary.sentences(analysis):
+            print(f"- {sentence}")
+        print(f"report: {self.out / 'report.html'}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Slopes:
+    """Slopes of quality on FLOPs and parameters, and of downstream on upstream, per architecture.
+
+    Attributes:
+      table: a table of runs (.csv, .parquet, .jsonl), or a study's directory.
+      pairs: what to fit, x then y: FU is the slope of upstream on FLOPs.
+      links: semilog (nats, percent), loglog, or both.
+      format: how to print.
+    """
+
+    table: _Path
+    pairs: tuple[str, ...] = ("FU", "FD", "UD", "PU", "PD")
+    links: tuple[str, ...] = ("semilog", "loglog")
+    format: Format = "table"
+    columns: _Columns = Columns()
+    options: _Options = Options()
+
+    def run(self) -> None:
+        """Prints table 2."""
+        from eval import tables
+        from eval.slopes import slopes
+
+        table, axes, _ = _open(self.table, self.columns, self.options)
+        level = self.options.level
+        result = slopes(
+            table, pairs=self.pairs, links=self.links, axes=axes, errors=self.options.errors, level=level
+        )  # fmt: skip
+        _print({"slopes": result}, self.format, lambda: [tables.table2(result, level)])
+
+
+@dataclasses.dataclass(frozen=True)
+class Pareto:
+    """Pareto frontiers: which cells are on them, how surely, and how far behind the others are.
+
+    Attributes:
+      table: a table of runs (.csv, .parquet, .jsonl), or a study's directory.
+      cost: F (FLOPs), P (parameters) or S (speed).
+      quality: U (upstream) or D (downstream).
+      format: how to print.
+    """
+
+    table: _Path
+    cost: Literal["F", "P", "S"] = "F"
+    quality: Literal["U", "D"] = "U"
+    format: Format = "table"
+    columns: _Columns = Columns()
+    options: _Options = Options()
+
+    def run(self) -> None:
+        """Prints the frontier, who is on it, the gaps and the hypervolume."""
+        from eval import pareto
+
+        table, axes, _ = _open(self.table, self.columns, self.options)
+        chosen: dict[str, Any] = {"cost": self.cost, "y": self.quality, "axes": axes}
+        chosen["seed"] = self.options.resampling_seed
+        level = self.options.level
+        results = {
+            "frontier": pareto.frontier(table, **chosen),
+            "membership": pareto.membership(table, **chosen),
+            "gaps": pareto.gaps(table, **chosen, level=level),
+            "hypervolume": pareto.hypervolume(table, **chosen, level=level),
+        }
+        _print(results, self.format)
+
+
+@dataclasses.dataclass(frozen=True)
+class Compare:
+    """Every architecture against a reference: slopes, levels, cost multipliers, equivalence, crossovers.
+
+    Attributes:
+      table: a table of runs (.csv, .parquet, .jsonl), or a study's directory.
+      x: F (FLOPs) or P (parameters).
+      y: U (upstream) or D (downstream).
+      link: semilog (nats, percent) or loglog.
+      format: how to print.
+    """
+
+    table: _Path
+    x: Literal["F", "P"] = "F"
+    y: Literal["U", "D"] = "U"
+    link: Literal["semilog", "loglog"] = "semilog"
+    format: Format = "table"
+    columns: _Columns = Columns()
+    options: _Options = Options()
+
+    def run(self) -> None:
+        """Prints the tests and contrasts."""
+        from eval import compare, crossover
+
+        table, axes, reference = _open(self.table, self.columns, self.options)
+        chosen: dict[str, Any] = {"x": self.x, "y": self.y, "link": self.link, "axes": axes}
+        seed: dict[str, Any] = {"seed": self.options.resampling_seed}
+        against = chosen | {"reference": reference, "variance": self.options.variance}
+        against |= {"errors": self.options.errors, "level": self.options.level}
+        results = {
+            "equal_slopes": compare.equal_slopes(table, **chosen, **seed),
+            "contrasts": compare.contrasts(table, **against, **seed),
+            "equivalence": compare.equivalence(table, **against),
+            "level_differences": compare.level_difference(table, **against),
+            "multipliers": compare.multiplier(table, **against),
+            "crossovers": crossover.crossovers(table, **against, **seed),
+        }
+        _print(results, self.format)
+
+
+VERBS: dict[str, type] = {"report": Report, "slopes": Slopes, "pareto": Pareto, "compare": Compare}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one verb; returns the exit code."""
+    try:
+        _parse(sys.argv[1:] if arguments is None else arguments).run()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        return 0
+    return 0
+
+
+def _parse(arguments: Sequence[str]) -> Any:
+    """The verb that was typed. tyro draws a box around its errors; here an error is one line."""
+    verbs = tuple(Annotated[kind, tyro.conf.subcommand(name)] for name, kind in VERBS.items())
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(
+                tyro.conf.OmitSubcommandPrefixes[tyro.conf.OmitArgPrefixes[Union[verbs]]],  # noqa: UP007  made at run time
+                args=list(arguments),
+                prog="python -m eval",
+                description=__doc__,
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        text = re.sub(r"\x1b\[[0-9;]*m", "", said.getvalue())
+        lines = [line.strip("│ ") for line in text.splitlines() if line.startswith("│")]  # not the frame and its title
+        message = " ".join(line for line in lines if line and not line.startswith(("─", "For full")))
+        message = re.sub(r"^(Missing from [^:]+: \S+).*", r"\1", message).split(" Argument helptext")[0].rstrip(".")
+        raise InputError(f"{message}; see python -m eval --help") from None
+
+
+def _open(path: Path, columns: Columns, options: Options) -> "tuple[pd.DataFrame, Any, str]":
+    """The table, its axes and its reference; warnings go to stderr."""
+    from eval import analyses, report
+
+    study = report.load(path, columns)
+    for warning in study.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if study.runs.empty:
+        raise InputError(f"{path}: no run is finished, so there is nothing to analyse")
+    table, axes = analyses.with_counts(study, options)
+    return table, axes, analyses.reference_of(table, options.reference)
+
+
+def _print(
+    results: "dict[str, pd.DataFrame]", form: Format, grids: "Callable[[], list[Grid]] | None" = None
+) -> None:  # fmt: skip
+    """Prints tidy tables for a person (`table`) or for a program (`csv`: one after the other; `json`: one object)."""
+    if form == "json":
+        from eval.listing import finite
+
+        tables = {name: finite(frame.to_dict("records")) for name, frame in results.items()}
+        print(json.dumps(tables if len(tables) > 1 else next(iter(tables.values())), indent=1))
+    elif form == "csv":
+        for name, frame in results.items():
+            print(f"# {name}" if len(results) > 1 else "", end="\n" if len(results) > 1 else "")
+            print(frame.to_csv(index=False, float_format="%.12g", lineterminator="\n"), end="")
+    else:
+        from eval.listing import HIDDEN, heading, listing
+
+        made = [
+            listing(name, heading(name), frame, " ".join(c for c in frame.columns if c not in HIDDEN))
+            for name, frame in results.items()
+        ]
+        for grid in grids() if grids else made:
+            _show(grid)
+
+
+def _show(grid: "Grid") -> None:
+    """Prints a grid; in a log, where there is no terminal to ask, lines are as long as they must be."""
+    from rich.console import Console
+
+    from eval.grid import terminal
+
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+    console.print(terminal(grid))
+
+
+@contextlib.contextmanager
+def _progress():
+    """A line that changes on a terminal; in a log a plain line, at most one every five seconds."""
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False)
+    if console.is_terminal:
+        with console.status("reading") as status:
+            yield lambda name: status.update(f"report: {name}")
+        return
+    last = time.monotonic()
+
+    def plain(name: str) -> None:
+        nonlocal last
+        if time.monotonic() - last > 5:
+            last = time.monotonic()
+            print(f"report: {name}", file=sys.stderr, flush=True)
+
+    yield plain
+
+
+if __name__ == "__main__":
+    sys.exit(main())

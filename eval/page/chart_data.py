@@ -1,0 +1,141 @@
+"""What the page's charts draw, as plain lists: cells, lines with their bands, slopes, chances to be best, heat maps."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from eval.analyses import Analysis
+from eval.cells import cell_means
+from eval.figures import flops_label, quality_label
+from eval.lines import fit
+from eval.store import GROUP_COLUMNS, task_columns
+from eval.style import looks
+from eval.tables import CELL, cells, label
+
+COSTS = {
+    "params_total": "Parameters",
+    "params_active": "Parameters used by a token",
+    "params_non_embedding": "Parameters outside the embedding",
+    "flops_train_total": "FLOPs, whole pretraining",
+    "steps_per_second": "Steps per second",
+}
+_POINTS = 17
+
+
+def charts(analysis: Analysis) -> dict[str, Any]:
+    """Everything the script needs, ready for JSON."""
+    look = looks(analysis.table.architecture)
+    return {
+        "reference": analysis.reference,
+        "level": analysis.options.level,
+        "looks": {name: dataclasses.asdict(one) for name, one in look.items()},
+        "protocols": sorted(analysis.table.protocol.unique()),
+        "x": _x_axes(analysis),
+        "y": _y_axes(analysis),
+        "cells": _cells(analysis),
+        "lines": _lines(analysis),
+        "slopes": _slopes(analysis),
+        "best": _best(analysis),
+        "grid": _grid(analysis),
+    }
+
+
+def _x_axes(analysis: Analysis) -> dict[str, str]:
+    costs = {analysis.axes.flops: flops_label(analysis.axes)} | COSTS
+    costs = {column: text for column, text in costs.items() if column in analysis.table}
+    known = {column: text for column, text in costs.items() if analysis.table[column].notna().any()}
+    return known | {"upstream_nll": "Upstream: held-out loss (nats)"}
+
+
+def _y_axes(analysis: Analysis) -> dict[str, str]:
+    """Qualities to choose from, the two main ones first."""
+    axes, runs = analysis.axes, analysis.study.runs
+    choices = {axes.upstream: quality_label("U", axes), axes.downstream: quality_label("D", axes)}
+    for column in (*GROUP_COLUMNS, *task_columns(runs)):
+        if runs[column].notna().any():
+            choices.setdefault(column, f"Downstream: {label(column)} (percent)")
+    return choices
+
+
+def _oriented(table: pd.DataFrame, column: str) -> pd.Series:
+    """Higher is better, as on every quality axis."""
+    return -table[column] if column == "upstream_nll" else table[column]
+
+
+def _cells(analysis: Analysis) -> list[dict[str, Any]]:
+    """One entry per cell: means, standard errors, and the single runs."""
+    table, runs = cells(analysis.study), analysis.table
+    x_axes, y_axes = _x_axes(analysis), _y_axes(analysis)
+    groups = dict(list(runs.groupby(CELL, sort=False)))
+    entries = []
+    for record in table.to_dict("records"):
+        members = groups[tuple(record[key] for key in CELL)]
+        entry: dict[str, Any] = {key: str(record[key]) for key in CELL} | {"n": int(record["n_seeds"])}
+        entry["x"] = {column: float(members[column].mean()) for column in x_axes}
+        entry["y"], entry["se"], entry["runs"] = {}, {}, {}
+        for column in y_axes:
+            values = _oriented(members, column)
+            entry["y"][column] = float(values.mean())
+            entry["runs"][column] = [float(value) for value in values]
+            seeds = record.get(f"{column}_se", np.nan)
+            entry["se"][column] = float(record.get(f"{column}_se_eval", np.nan) if np.isnan(seeds) else seeds)
+        entry["params"] = float(members[analysis.axes.params].mean())
+        entry["seeds"] = [int(seed) for seed in members.seed]
+        entries.append(entry)
+    return entries
+
+
+def _lines(analysis: Analysis) -> list[dict[str, Any]]:
+    """Semilog lines with bands, per protocol, x-axis (FLOPs and parameters) and quality."""
+    axes, entries = analysis.axes, []
+    for protocol, table in analysis.table.groupby("protocol", sort=True):
+        for column in _y_axes(analysis):
+            y = "U" if column == axes.upstream else "D"
+            meant = axes if y == "U" else dataclasses.replace(axes, downstream=column)
+            for x, x_column in (("F", axes.flops), ("P", axes.params)):
+                if table[x_column].notna().any():
+                    for one in _fitted(table, x, y, meant, analysis.options.level):
+                        entries.append({"protocol": str(protocol), "x_axis": x_column, "y_axis": column} | one)
+    return entries
+
+
+def _fitted(table: pd.DataFrame, x: str, y: str, axes, level: float) -> list[dict[str, Any]]:
+    means = cell_means(table, x, y, "semilog", axes)
+    lines = fit(means)
+    entries = []
+    for group, (architecture,) in enumerate(means.groups):
+        if not np.isfinite(lines.coefficients[group]).all():
+            continue
+        at = np.linspace(lines.low[group], lines.high[group], _POINTS)
+        weights = np.zeros((_POINTS, *lines.coefficients.shape))
+        weights[:, group, 0], weights[:, group, 1] = 1.0, at
+        line = lines.combine(weights)
+        low, high = line.interval(level)
+        entry = {"architecture": architecture, "slope": float(lines.coefficients[group, 1])}
+        series = {"x": axes.budget(at), "y": line.value, "low": low, "high": high}
+        entries.append(entry | {key: [float(v) for v in values] for key, values in series.items()})
+    return entries
+
+
+def _slopes(analysis: Analysis) -> list[dict[str, Any]]:
+    keep = ["architecture", "alpha", "link", "x_axis", "y_axis", "slope", "ci_low", "ci_high", "n_sizes", "note"]
+    return _records(analysis.results["slopes"], keep)
+
+
+def _best(analysis: Analysis) -> list[dict[str, Any]]:
+    table = analysis.results["probability_best"]
+    table = table[table.candidates > 1] if len(table) else table
+    return _records(table, ["budget", "architecture", "y_axis", "quality", "rank", "probability_best"])
+
+
+def _grid(analysis: Analysis) -> list[dict[str, Any]]:
+    return _records(analysis.results["width_depth"], ["architecture", "depth", "width", "y_axis", "quality", "n_runs"])
+
+
+def _records(table: pd.DataFrame, columns: list[str]) -> list[dict[str, Any]]:
+    if table.empty:
+        return []
+    plain = lambda v: v.item() if isinstance(v, np.generic) else v  # noqa: E731
+    return [{str(k): plain(v) for k, v in row.items()} for row in table[columns].to_dict("records")]

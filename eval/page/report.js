@@ -1,0 +1,215 @@
+"use strict";
+// The page's charts, sorting and toggles. All numbers come from the JSON in #data; nothing is fetched.
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const names = Object.keys(data.looks);
+  const shown = new Set(names);
+  const byId = (id) => document.getElementById(id);
+  const layout = (more) => Object.assign({
+    font: { family: 'system-ui, "DejaVu Sans", sans-serif', size: 13, color: "#1d1d1f" },
+    margin: { l: 64, r: 16, t: 16, b: 56 }, hovermode: "closest", paper_bgcolor: "#fff", plot_bgcolor: "#fff",
+    legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 }, showlegend: false,
+  }, more);
+  // The page asks the network for nothing: no button that would send a chart anywhere.
+  const config = { responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "", modeBarButtonsToRemove: ["select2d", "lasso2d", "sendChartToCloud"] };
+  const axis = (title, more) => Object.assign({
+    title: { text: title, standoff: 8 }, gridcolor: "#e6e8eb", linecolor: "#9aa0a6", ticks: "outside", zeroline: false, automargin: true,
+  }, more);
+  // Plotly reads a little HTML in labels: names from files are shown as they are.
+  const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+  const short = (value) => value === null || value === undefined ? "unknown" : Number(value.toPrecision(4)).toString();
+  const count = (value) => {
+    const unit = [[1e18, "E"], [1e15, "P"], [1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]].find(([size]) => value >= size);
+    return value === null ? "unknown" : unit ? Number((value / unit[0]).toPrecision(3)) + unit[1] : short(value);
+  };
+
+  // ---- controls -------------------------------------------------------------------------------------------------
+  function select(parent, label, choices, change) {
+    const box = document.createElement("label"), list = document.createElement("select");
+    box.append(label + " ", list);
+    for (const [value, text] of choices) list.append(new Option(text, value));
+    list.name = label;
+    list.addEventListener("change", change);
+    byId(parent).append(box);
+    if (choices.length < 2) box.hidden = true;
+    return () => list.value;
+  }
+  function check(parent, label, on, change) {
+    const box = document.createElement("label"), input = document.createElement("input");
+    input.type = "checkbox"; input.checked = on; input.name = label;
+    input.addEventListener("change", change);
+    box.append(input, label);
+    byId(parent).append(box);
+    return () => input.checked;
+  }
+
+  // ---- quality against cost -------------------------------------------------------------------------------------
+  const ids = Object.entries(data.y), costs = Object.entries(data.x);
+  const main = {
+    y: select("controls-main", "Quality", ids, drawMain),
+    x: select("controls-main", "Against", costs, drawMain),
+    protocol: select("controls-main", "Protocol", data.protocols.map((p) => [p, p || "plain sizes"]), drawMain),
+    log: check("controls-main", "logarithmic", true, drawMain),
+    lines: check("controls-main", "lines and bands", true, drawMain),
+    front: check("controls-main", "Pareto frontier", true, drawMain),
+    runs: check("controls-main", "single runs", false, drawMain),
+  };
+
+  function frontier(cells, x, y) {
+    // Speed is better when higher, every other cost when lower; a loss is no cost and has no frontier.
+    if (x === "upstream_nll") return [];
+    const sign = x === "steps_per_second" ? -1 : 1;
+    const sorted = [...cells].sort((a, b) => sign * (a.x[x] - b.x[x]) || b.y[y] - a.y[y]);
+    let best = -Infinity;
+    return sorted.filter((cell) => cell.y[y] > best && (best = cell.y[y], true));
+  }
+
+  function drawMain() {
+    const x = main.x(), y = main.y(), protocol = main.protocol();
+    const cells = data.cells.filter((c) => c.protocol === protocol && shown.has(c.architecture) && c.x[x] !== null && c.y[y] !== null);
+    const largest = Math.max(...data.cells.map((c) => c.params || 0)), traces = [];
+    if (main.lines()) data.lines.filter((l) => l.protocol === protocol && l.x_axis === x && l.y_axis === y && shown.has(l.architecture)).forEach((l) => {
+      const color = data.looks[l.architecture].color;
+      if (l.low.every((v) => v !== null)) traces.push({
+        x: [...l.x, ...[...l.x].reverse()], y: [...l.high, ...[...l.low].reverse()], fill: "toself", fillcolor: color + "1f",
+        line: { width: 0 }, mode: "lines", hoverinfo: "skip",
+      });
+      traces.push({ x: l.x, y: l.y, mode: "lines", line: { color, width: 1.3 }, hoverinfo: "skip" });
+    });
+    const front = main.front() ? frontier(cells, x, y) : [];
+    if (front.length) traces.push({
+      x: front.map((c) => c.x[x]), y: front.map((c) => c.y[y]), mode: "lines", hoverinfo: "skip",
+      line: { color: "#777", width: 1.5, dash: "dot", shape: x === "steps_per_second" ? "vh" : "hv" },
+    });
+    for (const name of names.filter((n) => shown.has(n))) {
+      const look = data.looks[name], own = cells.filter((c) => c.architecture === name);
+      if (main.runs()) traces.push({
+        x: own.flatMap((c) => c.runs[y].map(() => c.x[x])), y: own.flatMap((c) => c.runs[y]), mode: "markers",
+        marker: { color: look.color, symbol: look.symbol + "-open", size: 6, opacity: 0.7 },
+        text: own.flatMap((c) => c.seeds.map((s) => `${plain(name)} ${plain(c.size)}, seed ${s}`)), hovertemplate: "%{text}: %{y:.4g}<extra></extra>",
+      });
+      traces.push({
+        x: own.map((c) => c.x[x]), y: own.map((c) => c.y[y]), mode: "markers", name: plain(name),
+        error_y: { type: "data", array: own.map((c) => c.se[y] ?? 0), color: look.color, thickness: 1.2, width: 2 },
+        marker: { color: look.color, symbol: look.symbol, line: { color: "#fff", width: 0.7 }, opacity: 0.9,
+          size: own.map((c) => 8 + 14 * Math.sqrt((c.params || 0) / (largest || 1))) },
+        text: own.map((c) => `<b>${plain(name)}</b> ${plain(c.size)}<br>${plain(data.y[y])}: ${short(c.y[y])}` +
+          (c.se[y] === null ? "" : ` \u00b1 ${short(c.se[y])}`) + `<br>${plain(data.x[x])}: ${count(c.x[x])}<br>${count(c.params)} parameters, ${c.n} seed${c.n > 1 ? "s" : ""}`),
+        hovertemplate: "%{text}<extra></extra>",
+      });
+    }
+    const log = main.log() && x !== "upstream_nll";
+    Plotly.react("plot-main", traces, layout({
+      height: Math.min(560, Math.max(380, window.innerWidth * 0.6)),
+      xaxis: axis(data.x[x], log ? { type: "log", dtick: 1, exponentformat: "power" } : { autorange: x === "upstream_nll" ? "reversed" : true }),
+      yaxis: axis(data.y[y]),
+    }), config);
+    const banded = data.lines.some((l) => l.x_axis === x && l.y_axis === y && l.low.every((v) => v !== null));
+    byId("note-main").textContent = (cells.length ? "" : "No visible cell has both values. ") +
+      "Marker size grows with parameters; bars are standard errors (over seeds, or over held-out examples where there is one seed). " +
+      (banded ? `Bands: ${data.level * 100} % for the line.` : main.lines() && x !== "upstream_nll" ? "No bands: too few sizes." : "") +
+      (front.length ? " The dotted frontier is that of the visible cells." : "");
+  }
+
+  // ---- slopes ---------------------------------------------------------------------------------------------------
+  const unique = (rows, key) => [...new Set(rows.map((r) => r[key]))];
+  const slopes = {
+    alpha: select("controls-slopes", "Slope", unique(data.slopes, "alpha").map((a) => [a, `${a[2]} on ${a[0]}  (\u03b1 ${a})`]), drawSlopes),
+    link: select("controls-slopes", "Form", unique(data.slopes, "link").map((l) => [l, l]), drawSlopes),
+  };
+  function drawSlopes() {
+    const rows = data.slopes.filter((r) => r.alpha === slopes.alpha() && r.link === slopes.link() && shown.has(r.architecture) && r.slope !== null);
+    rows.sort((a, b) => a.slope - b.slope);
+    const reference = rows.find((r) => r.architecture === data.reference);
+    const traces = rows.map((r) => {
+      const look = data.looks[r.architecture], known = r.ci_low !== null && r.ci_high !== null;
+      return {
+        x: [r.slope], y: [plain(r.architecture)], mode: "markers", marker: { color: look.color, symbol: look.symbol, size: 11 },
+        error_x: known ? { type: "data", symmetric: false, array: [r.ci_high - r.slope], arrayminus: [r.slope - r.ci_low], color: look.color, thickness: 2, width: 5 } : undefined,
+        text: [`<b>${plain(r.architecture)}</b>: ${short(r.slope)}` + (known ? ` [${short(r.ci_low)}, ${short(r.ci_high)}]` : `<br>${plain(r.note)}`) + `<br>${r.n_sizes} sizes`],
+        hovertemplate: "%{text}<extra></extra>",
+      };
+    });
+    const shapes = reference ? [{ type: "line", x0: reference.slope, x1: reference.slope, yref: "paper", y0: 0, y1: 1, line: { color: "#999", width: 1, dash: "dot" } }] : [];
+    const first = rows[0] || { x_axis: "", y_axis: "" };
+    Plotly.react("plot-slopes", traces, layout({
+      height: 130 + 30 * rows.length, shapes, margin: { l: 110, r: 16, t: 12, b: 56 },
+      xaxis: axis(`slope of ${plain(first.y_axis)} on ${plain(first.x_axis)}`), yaxis: axis("", { type: "category", range: [-0.6, rows.length - 0.4] }),
+    }), config);
+    const bare = rows.filter((r) => r.ci_low === null);
+    byId("note-slopes").textContent = (reference ? `Dotted: ${data.reference}. ` : "") +
+      (bare.length ? `${bare.length} of ${rows.length} have no interval: ${unique(bare, "note").join("; ")}.` : `Bars: ${data.level * 100} % intervals.`);
+  }
+
+  // ---- chance of being best, and depth by width -----------------------------------------------------------------
+  const best = { y: select("controls-best", "Quality", unique(data.best, "y_axis").map((y) => [y, y]), drawBest) };
+  function drawBest() {
+    const rows = data.best.filter((r) => r.y_axis === best.y()), known = rows.some((r) => r.probability_best !== null);
+    byId("plot-best").hidden = !known;
+    byId("note-best").textContent = known ? "Chance of being the best at a budget when the seeds are drawn again; only architectures that cover the budget take part."
+      : rows.length ? "With one seed per cell the chance of being best at a budget is unknown." : "No two architectures cover one budget.";
+    if (!known) return;
+    const budgets = unique(rows, "budget").sort((a, b) => a - b);
+    const traces = names.filter((n) => shown.has(n)).map((name) => {
+      const own = new Map(rows.filter((r) => r.architecture === name).map((r) => [r.budget, r.probability_best]));
+      return {
+        type: "bar", name: plain(name), x: budgets.map(count), y: budgets.map((b) => own.get(b) ?? 0), marker: { color: data.looks[name].color },
+        hovertemplate: `<b>${plain(name)}</b> at %{x}: %{y:.0%}<extra></extra>`,
+      };
+    }).filter((t) => t.y.some((v) => v > 0.005));
+    Plotly.react("plot-best", traces, layout({
+      height: 340, barmode: "stack", showlegend: true, xaxis: axis("budget (FLOPs)", { type: "category" }), yaxis: axis("probability of being best", { tickformat: ".0%", range: [0, 1] }),
+    }), config);
+  }
+
+  const grid = byId("plot-grid") && {
+    name: select("controls-grid", "Architecture", unique(data.grid, "architecture").map((n) => [n, n]), drawGrid),
+    y: select("controls-grid", "Quality", unique(data.grid, "y_axis").map((y) => [y, y]), drawGrid),
+  };
+  function drawGrid() {
+    const rows = data.grid.filter((r) => r.architecture === grid.name() && r.y_axis === grid.y());
+    byId("plot-grid").hidden = !rows.length;
+    if (!rows.length) { byId("note-grid").textContent = "No cell states both its depth and its width."; return; }
+    const sorted = (key) => unique(rows, key).sort((a, b) => a - b), depths = sorted("depth"), widths = sorted("width");
+    const z = depths.map((d) => widths.map((w) => rows.find((r) => r.depth === d && r.width === w)?.quality ?? null));
+    Plotly.react("plot-grid", [{
+      type: "heatmap", x: widths.map(String), y: depths.map(String), z, colorscale: "Viridis", colorbar: { title: { text: plain(rows[0].y_axis), side: "right" } },
+      texttemplate: "%{z:.3g}", hovertemplate: "depth %{y}, width %{x}: %{z:.4g}<extra></extra>",
+    }], layout({ height: 360, xaxis: axis("width", { type: "category" }), yaxis: axis("depth (layers)", { type: "category" }) }), config);
+  }
+
+  // ---- tables ---------------------------------------------------------------------------------------------------
+  function sortBy(head) {
+    const table = head.closest("table"), body = table.tBodies[0], column = head.cellIndex;
+    const up = head.getAttribute("aria-sort") !== "ascending", numeric = head.classList.contains("n");
+    for (const other of table.querySelectorAll("th")) other.setAttribute("aria-sort", "none");
+    head.setAttribute("aria-sort", up ? "ascending" : "descending");
+    const key = (row) => numeric ? parseFloat(row.cells[column].dataset.value) : row.cells[column].dataset.value;
+    const missing = (value) => numeric ? Number.isNaN(value) : value === "";
+    const rows = [...body.rows].map((row) => [key(row), row]).sort(([a], [b]) => {
+      if (missing(a) || missing(b)) return missing(a) - missing(b);  // unknown values stay last, whichever way
+      const order = numeric ? a - b : String(a).localeCompare(String(b), "en", { numeric: true });
+      return up ? order : -order;
+    });
+    for (const [, row] of rows) { row.classList.remove("first"); body.append(row); }
+  }
+  for (const head of document.querySelectorAll("th")) head.firstElementChild.addEventListener("click", () => sortBy(head));
+
+  // ---- toggles --------------------------------------------------------------------------------------------------
+  function draw() { drawMain(); drawSlopes(); drawBest(); if (grid) drawGrid(); }
+  function toggle() {
+    shown.clear();
+    for (const input of byId("toggles").querySelectorAll("input:checked")) shown.add(input.value);
+    for (const row of document.querySelectorAll("tr[data-architecture]")) row.hidden = !shown.has(row.dataset.architecture);
+    draw();
+  }
+  byId("toggles").addEventListener("change", toggle);
+  for (const [id, on] of [["all", true], ["none", false]]) byId(id).addEventListener("click", () => {
+    for (const input of byId("toggles").querySelectorAll("input")) input.checked = on;
+    toggle();
+  });
+  // A browser may restore the boxes of an earlier visit; and a folded table is printed open.
+  window.addEventListener("pageshow", toggle);
+  window.addEventListener("beforeprint", () => { for (const d of document.querySelectorAll("details")) d.open = true; });
+  draw();
+})();

@@ -1,0 +1,94 @@
+"""The report: every table, figure and the page, from run records alone; the same records give the same bytes."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from eval import figures, page, tables
+from eval.analyses import Analysis, analyse
+from eval.foreign import COLUMNS, Columns, read_table
+from eval.grid import Grid, latex, markdown
+from eval.options import DEFAULTS, Options
+from eval.store import Study, read_study
+from train.records import InputError
+
+# What DESIGN names stands at the top, all else in a folder of its own.
+_TOP = ("pareto", "crossovers", "rank_correlation", "protocols", "claims")
+MORE = "analyses"
+
+
+def load(path: str | os.PathLike[str], columns: Columns = COLUMNS) -> Study:
+    """A study from a directory of runs, or from a table in a file.
+
+    Raises:
+      InputError: there is neither, or what is there cannot be read.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"runs: {str(path)!r}: no such file or directory")
+    return read_study(path) if path.is_dir() else read_table(path, columns)
+
+
+def write(
+    study: Study,
+    out: str | os.PathLike[str],
+    options: Options = DEFAULTS,
+    progress: Callable[[str], None] = lambda name: None,
+) -> Analysis:
+    """Writes runs.csv, the tables, analyses, figures and report.html into a directory.
+
+    Args:
+      study: what to report on.
+      out: the directory; it is made where it does not exist, and its other files are left alone.
+      options: choices of the analyses.
+      progress: called with the name of what is being made.
+
+    Raises:
+      InputError: nothing is finished, a choice does not fit the study, or the directory cannot be written.
+    """
+    out = Path(out)
+    try:
+        (out / MORE).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"out: {str(out)!r} cannot be written ({error.strerror})") from None
+    analysis = analyse(study, options, progress)
+    try:
+        for name, text in texts(analysis):
+            progress(name)
+            (out / name).write_text(text, encoding="utf-8", newline="\n")
+        progress("figures")
+        figures.save(figures.draw(analysis), out)
+    except OSError as error:
+        raise InputError(f"out: {error.filename or out}: cannot be written ({error.strerror})") from None
+    return analysis
+
+
+def texts(analysis: Analysis) -> Iterator[tuple[str, str]]:
+    """Every text file of the report, as (path in the report's directory, content)."""
+    study, results = analysis.study, analysis.results
+    yield "runs.csv", _csv(study.runs)
+    yield "table1.csv", _csv(tables.cells(study))
+    yield from _shown("table1", tables.table1(study))
+    yield "table2_slopes.csv", _csv(results["slopes"])
+    yield from _shown("table2_slopes", tables.table2(results["slopes"], analysis.options.level), width=5, stacked=True)
+    yield "claims.md", markdown(tables.claims_grid(results["claims"]))
+    for name in _TOP:
+        yield f"{name}.csv", _csv(results[name])
+    for name, frame in results.items():
+        if name not in (*_TOP, "slopes"):
+            yield f"{MORE}/{name}.csv", _csv(frame)
+    for name in ("unfinished", "evals", "settings", "provenance"):
+        yield f"{MORE}/{name}.csv", _csv(getattr(study, name))
+    yield "report.html", page.render(analysis)
+
+
+def _shown(name: str, grid: Grid, **options) -> Iterator[tuple[str, str]]:
+    yield f"{name}.md", markdown(grid)
+    yield f"{name}.tex", latex(grid, **options)
+
+
+def _csv(frame: pd.DataFrame) -> str:
+    """Twelve significant digits: all that a double holds but the noise of its last operations."""
+    return frame.to_csv(index=False, float_format="%.12g", lineterminator="\n")
