@@ -144,8 +144,9 @@ def _parse(arguments: Sequence[str]) -> Any:
         if not stop.code:
             raise
         text = re.sub(r"\x1b\[[0-9;]*m", "", said.getvalue())
-        lines = [line.strip("│ ") for line in text.splitlines() if line.startswith("│")]  # not the frame and its title
-        message = " ".join(line for line in lines if line and not line.startswith(("─", "For full")))
+        # Inside the frame, which is drawn in ASCII where the locale wants it; not its title.
+        lines = [line.strip("│| ") for line in text.splitlines() if line.startswith(("│", "|"))]
+        message = " ".join(line for line in lines if line.strip("─-") and not line.startswith("For full"))
         raise InputError(f"{message.split(' Argument helptext')[0]}; see python -m train --help") from None
 
 

@@ -55,7 +55,6 @@ class Model:
 
 def make_model(config: arch_zoo.ModelConfig, seed: int) -> tuple[Model, Params]:
     """Builds a model and its initial parameters from a seed."""
-
     # Not compiled as a whole: drawing a hundred parameters costs more to compile than to do shape by shape.
     graphdef, variables, constants = nnx.split(arch_zoo.build(config, jax.random.key(seed)), nnx.Param, ...)
     paths, _ = jax.tree_util.tree_flatten_with_path(variables, is_leaf=lambda x: isinstance(x, nnx.Variable))

@@ -205,15 +205,16 @@ def _task_parts(config: PrepareConfig, definition: "Definition", pieces: Vocabul
         def make(root: Path, split=split) -> parts.Facts:
             from train.tasks import registry, scoring
 
-            examples = list(registry.read(definition.name, definition.splits[split]))
+            rows = registry.read(definition.name, definition.splits[split])
+            examples = [row for row in rows if row.pop("only", "") in ("", split)]
             if not examples:
                 raise InputError(f"tasks: {definition.name} has no {split} examples")
             stem, written = f"tasks/{definition.name}/{split}", {}
             for feature in ("inputs", "targets"):
                 texts = [example[feature] for example in examples]
-                rows = [np.array([*row, EOS_ID]) for row in pieces.encode(texts, config.num_threads or 1)]
+                ids = [np.array([*row, EOS_ID]) for row in pieces.encode(texts, config.num_threads or 1)]
                 arrays = {
-                    "": np.concatenate(rows).astype(_dtype(pieces)),
+                    "": np.concatenate(ids).astype(_dtype(pieces)),
                     ".lengths": np.array([len(r) for r in rows], np.int32),
                 }
                 for suffix, array in arrays.items():

@@ -95,6 +95,26 @@ def multirc(predictions: Sequence[str], references: References, labels: Sequence
     }
 
 
+def wsc(predictions: Sequence[str], references: References, labels: Sequence[str]) -> dict[str, Score]:
+    """Share of Winograd schemas judged rightly: naming the noun says "True", naming anything else says "False"."""
+    right = []
+    for prediction, reference in zip(predictions, references, strict=True):
+        guess, noun = _content_words(prediction), _content_words(reference["target"])
+        # "Bob's hat" is not "Bob"; otherwise the shorter name of the two may leave words out.
+        same = ("'" in prediction) == ("'" in reference["target"]) and (guess <= noun or noun <= guess)
+        right.append(bool(guess) and str(same) == reference["label"])
+    return {"accuracy": _mean(right)}
+
+
+_DETERMINERS = frozenset(
+    "a an few her his each every many much my our some that the their these this those which whose your".split()  # noqa: SIM905
+)
+
+
+def _content_words(text: str) -> set[str]:
+    return set(text.strip().lower().split()) - _DETERMINERS
+
+
 METRICS: dict[str, Metric] = {
     "accuracy": accuracy,
     "f1": f1,
@@ -104,6 +124,7 @@ METRICS: dict[str, Metric] = {
     "pearson": pearson,
     "spearman": spearman,
     "squad": squad,
+    "wsc": wsc,
 }
 
 

@@ -1,27 +1,148 @@
-"""Preprocessors from raw examples to text-to-text form, in the form of T5's prompts. TensorFlow: `prepare` only."""
+"""Preprocessors from raw examples to T5's text-to-text form (Raffel et al. 2020, appendix D); they need TensorFlow.
 
-from collections.abc import Sequence
+Each takes and returns a `tf.data.Dataset` of examples; results hold strings "inputs" and "targets", and what the
+metrics need besides: "answers" (all that are right) and "group" (the question that several examples belong to). An
+example with "only" belongs to that split alone ("train" or "validation"; "" for both).
+"""
+
+from collections.abc import Callable, Sequence
 
 import seqio
 import tensorflow as tf
 
+Example = dict[str, tf.Tensor]
+Preprocessor = Callable[[tf.data.Dataset], tf.data.Dataset]
 
-def prompt(prefix: str, features: Sequence[str], target: str = "label"):
-    """A preprocessor: "<prefix> <feature>: <its text> <feature>: <its text>" -> the text of `target`.
+NO_LABEL = "<unk>"  # the target of unlabelled rows (label -1 of test splits)
+
+
+def prompt(prefix: str, features: Sequence[str], target: str = "label", labels: Sequence[str] = ()) -> Preprocessor:
+    """A preprocessor to "<prefix> <feature>: <its text> <feature>: <its text>".
 
     Args:
       prefix: names the task; may be empty.
       features: in the order they are shown, under their own names.
-      target: the feature to answer; the first of a list.
+      target: the feature to answer: a number of a label, a text, or a list of texts of which the first is the target.
+      labels: texts of label numbers.
     """
 
     @seqio.map_over_dataset
-    def to_text(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def to_text(example: Example) -> Example:
         parts = [prefix] if prefix else []
         for feature in features:
             parts += [f"{feature}:", example[feature]]
         answer = example[target]
-        kept = {"answers": answer} if answer.shape.rank else {}
-        return {"inputs": tf.strings.join(parts, " "), "targets": answer[0] if answer.shape.rank else answer, **kept}
+        rest = {}
+        if labels:
+            answer = _label(answer, labels)
+        elif answer.shape.rank:
+            rest = {"answers": answer}
+            answer = answer[0]
+        return {"inputs": tf.strings.join(parts, " "), "targets": answer, **rest}
 
     return to_text
+
+
+@seqio.map_over_dataset
+def stsb(example: Example) -> Example:
+    """Similarity of two sentences, rounded to a multiple of 0.2 and written with one decimal."""
+    score = tf.as_string(tf.round(example["label"] * 5) / 5, precision=1)
+    parts = ["stsb sentence1:", example["sentence1"], "sentence2:", example["sentence2"]]
+    return {"inputs": tf.strings.join(parts, " "), "targets": score}
+
+
+@seqio.map_over_dataset
+def multirc(example: Example) -> Example:
+    """Whether an answer to a question about a paragraph is right; the HTML of the paragraphs is taken out."""
+    parts = ["multirc question:", example["question"], "answer:", example["answer"], "paragraph:", example["paragraph"]]
+    text = tf.strings.regex_replace(tf.strings.join(parts, " "), "<br>", " ")
+    index = example["idx"]
+    return {
+        "inputs": tf.strings.regex_replace(text, "</?b>", ""),
+        "targets": _label(example["label"], ("False", "True")),
+        "group": tf.strings.join([tf.as_string(index["paragraph"]), tf.as_string(index["question"])], "-"),
+    }
+
+
+def record(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Which entity fills the blank of a query about a passage: in training one example for each right answer.
+
+    A passage's highlights become sentences: a full stop is put before one where the text has no end of sentence.
+    """
+
+    def expand(example: Example) -> tf.data.Dataset:
+        passage = tf.strings.regex_replace(example["passage"], "([.?!\"'])\n@highlight\n", r"\1 ")
+        passage = tf.strings.regex_replace(passage, "\n@highlight\n", ". ")
+        entities = tf.strings.reduce_join(example["entities"], separator=", ")
+        parts = ["record query:", example["query"], "entities:", entities, "passage:", passage]
+        answers, index = example["answers"], example["idx"]
+        common = {
+            "inputs": tf.strings.join(parts, " "),
+            "answers": answers,
+            "group": tf.strings.join([tf.as_string(index["passage"]), tf.as_string(index["query"])], "-"),
+        }
+        targets = tf.cond(tf.size(answers) > 0, lambda: answers, lambda: tf.constant([NO_LABEL]))
+        numbered = tf.data.Dataset.from_tensor_slices(targets).enumerate()
+        return numbered.map(lambda n, target: {**common, "targets": target, "only": tf.where(n > 0, "train", "")})
+
+    return dataset.flat_map(expand)
+
+
+@seqio.map_over_dataset
+def squad(example: Example) -> Example:
+    """A question about a context; every punctuation mark stands between spaces, in the answers too."""
+    question, context, answers = (
+        _spaced(text) for text in (example["question"], example["context"], example["answers"]["text"])
+    )
+    text = tf.strings.join(["question:", question, "context:", context], " ")
+    answers = tf.cond(tf.size(answers) > 0, lambda: answers, lambda: tf.constant([""]))
+    return {"inputs": tf.strings.regex_replace(text, r"\s+", " "), "targets": answers[0], "answers": answers}
+
+
+@seqio.map_over_dataset
+def wsc(example: Example) -> Example:
+    """A Winograd schema: the pronoun stands between asterisks, the target is the noun it may mean.
+
+    Where the noun is not what is meant there is nothing right to learn: such an example is for validation only.
+    """
+    place = [example["text"], example["span2_text"], example["span2_index"]]
+    marked = tf.ensure_shape(tf.numpy_function(_mark_pronoun, place, tf.string), [])
+    return {
+        "inputs": tf.strings.join(["wsc:", marked], " "),
+        "targets": example["span1_text"],
+        "label": _label(example["label"], ("False", "True")),
+        "only": tf.where(example["label"] == 1, "", "validation"),
+    }
+
+
+def _mark_pronoun(text: bytes, pronoun: bytes, index: int) -> bytes:
+    """Puts asterisks round the word at `index`, or round the nearest that is the pronoun (some indices are off).
+
+    Punctuation that hangs on the pronoun is set apart, as it is in most of these texts.
+    """
+    words, wanted = text.split(b" "), pronoun.lower()
+    places = [
+        i for i, word in enumerate(words) if word.lower().rstrip(b".,;:!?\"'") == wanted or word.lower() == wanted
+    ]
+    if not places:
+        raise ValueError(f"wsc: {pronoun.decode()!r} is not a word of {text.decode()!r}")
+    place = min(places, key=lambda i: abs(i - index))
+    tail = words[place][len(pronoun) :]
+    words[place] = b"*" + pronoun + b"*" + (b" " + tail if tail else b"")
+    return b" ".join(words)
+
+
+def _label(number: tf.Tensor, labels: Sequence[str]) -> tf.Tensor:
+    """The label's text; NO_LABEL for -1."""
+    return tf.gather(tf.constant([NO_LABEL, *labels]), number + 1)
+
+
+def _spaced(text: tf.Tensor) -> tf.Tensor:
+    """The text with spaces round every punctuation mark and no two spaces in a row."""
+    return tf.strings.regex_replace(tf.strings.regex_replace(text, "([[:punct:]])", r" \1 "), r"\s+", " ")
+
+
+@seqio.map_over_dataset
+def text_only(example: Example) -> Example:
+    """Pretraining text: the feature "text" becomes the target."""
+    return {"targets": example["text"]}

@@ -5,17 +5,17 @@ task, tokenized and ended by EOS, for whoever wants seqio's own pipeline.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import seqio
 import tensorflow as tf
 
 from train.records import InputError
+from train.tasks.preprocessors import Preprocessor
 
 _READ_TOGETHER = 256
-
-Preprocessor = Callable[[tf.data.Dataset], tf.data.Dataset]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +66,20 @@ def register(definition: Definition, vocabulary: seqio.Vocabulary | None = None)
         preprocessors=[*definition.preprocessors, *tokenizers],
         output_features=dict.fromkeys(definition.features, feature),
     )
+
+
+def mixture(name: str, tasks: Sequence[str], cap: int | None = None) -> seqio.Mixture:
+    """Registers a mixture of registered tasks in proportion to their numbers of training examples.
+
+    Args:
+      name: of the mixture; replaces an earlier one.
+      tasks: names in the registry.
+      cap: a task counts for at most this many examples.
+    """
+    if name in seqio.MixtureRegistry.names():
+        seqio.MixtureRegistry.remove(name)
+    rate = functools.partial(seqio.mixing_rate_num_examples, maximum=cap)
+    return seqio.MixtureRegistry.add(name, [(task, rate) for task in tasks])
 
 
 def read(name: str, split: str, shard: int = 0, num_shards: int = 1) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,190 @@
+"""The whole path with two very small cells: run, killed at any moment, run again."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.train import tiny_study
+from tests.train.tiny_corpus import write_corpus
+from train import records, study
+from train.__main__ import EXIT_STOPPED, main
+
+STEPS = tiny_study.STAGE.steps
+# What depends on the clock or the machine, and so differs from run to run.
+CLOCK = {"tokens_per_second", "steps_per_second", "mfu", "memory_bytes"}
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    return write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+def _command(corpus, runs, *more):
+    config = Path(tiny_study.__file__)
+    arguments = ["study", "--config", str(config), "--corpus", str(corpus), "--runs", str(runs), *more]
+    return [sys.executable, "-m", "train", *arguments]
+
+
+@pytest.fixture(scope="session")
+def finished(corpus, tmp_path_factory):
+    """Both cells, run without any interruption."""
+    runs = tmp_path_factory.mktemp("runs")
+    done = subprocess.run(_command(corpus, runs), capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    assert f"2 of 2 cells are done; the runs are in {runs / 'tiny'}" in done.stdout
+    return runs / "tiny"
+
+
+def _content(directory):
+    """The records of all runs without what the clock says."""
+    content = {}
+    for path in records.find_runs(directory):
+        run = records.read_run(path)
+        metrics = [{key: value for key, value in row.items() if key not in CLOCK} for row in run.metrics]
+        content[path.name] = (run.config, metrics, run.evals, run.status["state"])
+    return content
+
+
+@pytest.mark.slow
+def test_the_records_are_complete(finished):
+    content = _content(finished)
+    assert sorted(content) == ["glu-nano-s0", "transformer-nano-s0"]
+    for name, (config, metrics, evals, state) in content.items():
+        assert (config["run_id"], state) == (name, "done")
+        assert config["accounting"]["flops_forward"] > 0
+        every_second = [step for step in range(2, STEPS + 1, 2)]
+        assert [row["step"] for row in metrics] == 2 * every_second
+        upstream = {row["metric"]: row for row in evals if row["task"] == "corpus" and row["step"] == STEPS}
+        assert upstream["nll"]["value"] < upstream["unigram_nll"]["value"]
+        assert upstream["nll"]["stderr"] > 0
+        downstream = {row["metric"]: row for row in evals if row["task"] == "python_subject" and row["step"] == STEPS}
+        assert set(downstream) == {"accuracy", "score", "majority_class"}
+        assert downstream["score"]["n"] == 16
+    assert len({config["hash"] for config, *_ in content.values()}) == 2
+
+
+@pytest.mark.slow
+def test_a_second_run_repeats_nothing(finished, corpus):
+    before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file() and path.suffix == ".jsonl"}
+    again = subprocess.run(_command(corpus, finished.parent), capture_output=True, text=True, timeout=500)
+    assert again.returncode == 0, again.stderr
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def _kill_group(process):
+    """Kill -9 of the launcher; its workers must follow by themselves."""
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(finished, corpus, tmp_path, seed):
+    chance = random.Random(seed)
+    progress = tmp_path / "tiny"
+    for _ in range(3):
+        process = subprocess.Popen(_command(corpus, tmp_path), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        before = _rows(progress)
+        deadline = time.monotonic() + 200
+        while _rows(progress) < before + chance.randint(1, 4) and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        time.sleep(chance.random() * 0.3)
+        _kill_group(process)
+    last = subprocess.run(_command(corpus, tmp_path), capture_output=True, text=True, timeout=500)
+    assert last.returncode == 0, last.stderr
+    assert _content(progress) == _content(finished)
+
+
+def _rows(directory):
+    return sum(path.read_bytes().count(b"\n") for path in directory.glob("*/*.jsonl"))
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_says_so(finished, corpus, tmp_path):
+    process = subprocess.Popen(_command(corpus, tmp_path), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    while not _rows(tmp_path / "tiny") and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=200)
+    assert process.returncode == EXIT_STOPPED, said
+    assert "run it again to go on" in said
+    found = study.statuses(tiny_study.study(), tmp_path / "tiny")
+    assert not any(status.state == "running" for status in found)
+    assert subprocess.run(_command(corpus, tmp_path), capture_output=True, timeout=500).returncode == 0
+    assert _content(tmp_path / "tiny") == _content(finished)
+
+
+@pytest.mark.slow
+def test_changed_settings_are_refused_with_the_difference(finished, corpus):
+    before = _content(finished)
+    command = _command(corpus, finished.parent, "--set", "pretrain.steps=5")
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=500)
+    assert refused.returncode == 1
+    assert "the run there has another configuration: pretrain.steps: 12 -> 5" in refused.stderr
+    assert _content(finished) == before
+
+
+@pytest.mark.slow
+def test_status_shows_every_cell(finished, capsys):
+    assert main(["status", str(finished), "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(cell["run_id"], cell["state"], cell["done"]) for cell in found] == [
+        ("transformer-nano-s0", "done", 2 * STEPS),
+        ("glu-nano-s0", "done", 2 * STEPS),
+    ]
+
+
+def test_the_loop_imports_no_tensorflow():
+    code = "import sys, train.loop, train.cell; print([m for m in sys.modules if m in ('tensorflow', 'seqio')])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["study", "nope"], "study 'nope' is unknown; known: cpu"),
+        (["study", "--config", "nope.py"], "config: 'nope.py' is not a file"),
+        (["study", "cpu", "--corpus", "nowhere"], "corpus: 'nowhere' holds no corpus.json"),
+        (["study", "cpu", "--set", "model.sizes=3"], "transformer: unknown key 'sizes'"),
+        (["study", "cpu", "--set", "pretrain.sizes=3"], "set.pretrain: unknown key 'sizes'"),
+        (["study", "cpu", "--set", "pretrain.steps"], "set: 'pretrain.steps' is not KEY=VALUE"),
+        (["study", "cpu", "--flag"], "Unrecognized options: --flag"),
+        (["study", "cpu", "--workers", "two"], "Error parsing --workers"),
+        (["pretrain", "--preset", "nope"], "preset = 'nope' is not one of cpu, t5"),
+        (["pretrain", "--corpus", "nowhere"], "corpus: 'nowhere' is not a directory"),
+        (["status", "nowhere"], "nowhere/study.json: no such file"),
+        (["nope"], "Unrecognized options: nope"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_two(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"), [("--architecture", "architecture 'nope' is unknown"), ("--size", "size 'nope' is unknown")]
+)
+def test_unknown_architectures_and_sizes_are_refused(corpus, flag, message, tmp_path, capsys):
+    assert main(["pretrain", "--corpus", str(corpus), "--runs", str(tmp_path), flag, "nope"]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/version"), reason="no /proc, which no user can write")
+def test_an_unwritable_directory_is_refused(corpus, capsys):
+    assert main(["study", "--config", tiny_study.__file__, "--corpus", str(corpus), "--runs", "/proc/nothing"]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+    assert main(["pretrain", "--corpus", str(corpus), "--runs", "/proc/nothing"]) == 2
+    assert "cannot be written" in capsys.readouterr().err
