@@ -1,0 +1,100 @@
+"""C4, GLUE, SuperGLUE and SQuAD by their official TFDS builders, in T5's text-to-text form. TensorFlow: `prepare` only.
+
+The study's downstream suite is the seventeen tasks of `glue`, `super_glue` and `squad`. GLUE's WNLI is left out, as in
+the study; MNLI is scored on the matched validation set.
+"""
+
+import seqio
+
+from train.tasks.preprocessors import Preprocessor, multirc, prompt, record, squad, stsb, text_only, wsc
+from train.tasks.registry import Definition
+
+C4 = "c4/en:3.1.0"
+GLUE_VERSION, SUPER_GLUE_VERSION, SQUAD = "2.0.0", "1.0.2", "squad/v1.1:3.0.0"
+
+_ENTAILMENT = ("entailment", "not_entailment")
+_FALSE_TRUE = ("False", "True")
+
+# TFDS configuration: the features shown (in T5's order: alphabetical but for WiC), the labels, the metrics.
+_Row = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
+_GLUE: dict[str, _Row] = {
+    "cola": (("sentence",), ("unacceptable", "acceptable"), ("matthews",)),
+    "sst2": (("sentence",), ("negative", "positive"), ("accuracy",)),
+    "mrpc": (("sentence1", "sentence2"), ("not_equivalent", "equivalent"), ("f1", "accuracy")),
+    "qqp": (("question1", "question2"), ("not_duplicate", "duplicate"), ("f1", "accuracy")),
+    "mnli": (("hypothesis", "premise"), ("entailment", "neutral", "contradiction"), ("accuracy",)),
+    "qnli": (("question", "sentence"), _ENTAILMENT, ("accuracy",)),
+    "rte": (("sentence1", "sentence2"), _ENTAILMENT, ("accuracy",)),
+}
+_SUPER_GLUE: dict[str, _Row] = {
+    "boolq": (("passage", "question"), _FALSE_TRUE, ("accuracy",)),
+    "cb": (("hypothesis", "premise"), ("entailment", "contradiction", "neutral"), ("macro_f1", "accuracy")),
+    "copa": (("choice1", "choice2", "premise", "question"), ("choice1", "choice2"), ("accuracy",)),
+    "rte": (("hypothesis", "premise"), _ENTAILMENT, ("accuracy",)),
+    "wic": (("sentence1", "sentence2", "word"), _FALSE_TRUE, ("accuracy",)),
+}
+
+
+def c4(data_dir: str | None) -> Definition:
+    """The study's pretraining text."""
+    return Definition("c4", seqio.TfdsDataSource(C4, tfds_data_dir=data_dir), (text_only,))
+
+
+def glue(data_dir: str | None) -> list[Definition]:
+    """Eight tasks of GLUE.
+
+    Args:
+      data_dir: where TFDS keeps its data; None for its default.
+    """
+    tasks = [
+        _task("glue", GLUE_VERSION, name, prompt(name, features, labels=labels), metrics, labels, data_dir)
+        for name, (features, labels, metrics) in _GLUE.items()
+    ]
+    return [*tasks, _task("glue", GLUE_VERSION, "stsb", stsb, ("pearson", "spearman"), (), data_dir)]
+
+
+def super_glue(data_dir: str | None) -> list[Definition]:
+    """Eight tasks of SuperGLUE.
+
+    Args:
+      data_dir: where TFDS keeps its data; None for its default.
+    """
+    tasks = [
+        _task("super_glue", SUPER_GLUE_VERSION, name, prompt(name, features, labels=labels), metrics, labels, data_dir)
+        for name, (features, labels, metrics) in _SUPER_GLUE.items()
+    ]
+    special: list[tuple[str, Preprocessor, tuple[str, ...], tuple[str, ...]]] = [
+        ("multirc", multirc, ("multirc",), _FALSE_TRUE),
+        ("record", record, ("squad",), ()),
+        ("wsc.fixed", wsc, ("wsc",), _FALSE_TRUE),
+    ]
+    return tasks + [_task("super_glue", SUPER_GLUE_VERSION, *row, data_dir) for row in special]
+
+
+def squad_v1(data_dir: str | None) -> list[Definition]:
+    """SQuAD 1.1.
+
+    Args:
+      data_dir: where TFDS keeps its data; None for its default.
+    """
+    return [Definition("squad", seqio.TfdsDataSource(SQUAD, tfds_data_dir=data_dir), (squad,), ("squad",))]
+
+
+def _task(
+    suite: str,
+    version: str,
+    config: str,
+    preprocessor: Preprocessor,
+    metrics: tuple[str, ...],
+    labels: tuple[str, ...],
+    data_dir: str | None,
+) -> Definition:
+    validation = "validation_matched" if config == "mnli" else "validation"
+    return Definition(
+        name=f"{suite}_{config.removesuffix('.fixed')}",
+        source=seqio.TfdsDataSource(f"{suite}/{config}:{version}", tfds_data_dir=data_dir),
+        preprocessors=(preprocessor,),
+        metrics=metrics,
+        labels=labels,
+        splits={"train": "train", "validation": validation},
+    )
