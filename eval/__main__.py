@@ -156,7 +156,7 @@ class Compare:
         table, axes, reference = _open(self.table, self.columns, self.options)
         chosen: dict[str, Any] = {"x": self.x, "y": self.y, "link": self.link, "axes": axes}
         seed: dict[str, Any] = {"seed": self.options.resampling_seed}
-        against = chosen | {"reference": reference, "variance": self.options.variance}
+        against: dict[str, Any] = chosen | {"reference": reference, "variance": self.options.variance}
         against |= {"errors": self.options.errors, "level": self.options.level}
         results = {
             "equal_slopes": compare.equal_slopes(table, **chosen, **seed),

@@ -70,6 +70,8 @@ def with_counts(study: Study, options: Options) -> tuple[pd.DataFrame, Axes]:
       InputError: the runs do not record what the convention needs.
     """
     table = study.runs
+    if len(study.shapes):
+        table = table.merge(study.shapes, on="run_id", how="left", validate="one_to_one")
     if options.score not in table:
         known = ", ".join(c for c in map(str, table.columns) if c.startswith("downstream_"))
         raise InputError(f"score {options.score!r}: no such column; the study has {known}")

@@ -93,6 +93,8 @@ def number(value: float, digits: int = 3) -> str:
         return DASH
     if math.isinf(value):
         return "\N{INFINITY}" if value > 0 else "\N{MINUS SIGN}\N{INFINITY}"
+    if abs(value) > 1e30 or 0 < abs(value) < 1e-30:
+        return ">1e30" if value > 1e30 else "<\N{MINUS SIGN}1e30" if value < -1e30 else "\N{ALMOST EQUAL TO}0"
     text = f"{value:.{digits}g}"
     if "e" not in text and 0 < abs(value) < 10**digits:
         # Keep trailing zeros (0.540), so that a column lines up.

@@ -51,6 +51,8 @@ class Study:
       provenance: one row per run of `runs`: configuration hash, corpus fingerprint, commit, versions, device.
       warnings: what to know first, one sentence each.
       flops_by_part: forward FLOPs of one sequence as rows of (run_id, part, flops).
+      shapes: depth and width of each run's model as rows of (run_id, num_layers, embed_dim); num_layers is the mean of
+        the two stacks.
     """
 
     name: str
@@ -62,6 +64,9 @@ class Study:
     warnings: tuple[str, ...] = ()
     flops_by_part: pd.DataFrame = dataclasses.field(
         default_factory=lambda: pd.DataFrame(columns=["run_id", "part", "flops"])
+    )
+    shapes: pd.DataFrame = dataclasses.field(
+        default_factory=lambda: pd.DataFrame(columns=["run_id", "num_layers", "embed_dim"])
     )
 
 
@@ -109,6 +114,7 @@ def read_study(path: str | os.PathLike[str]) -> Study:
         unfinished=pd.DataFrame(unfinished, columns=list(UNFINISHED_COLUMNS)),
         settings=_settings([runs[i] for i in done]),
         provenance=provenance.loc[order].reset_index(drop=True) if len(provenance) else provenance,
+        shapes=_shapes([(identities[i]["run_id"], runs[i]) for i in done]),
         flops_by_part=_parts([(identities[i]["run_id"], runs[i]) for i in done]),
     )
     return dataclasses.replace(study, warnings=(*_torn(runs), *check(study)))
@@ -164,6 +170,18 @@ def _costs(run: records.Run) -> dict[str, float]:
     row["tokens_seen"] = max(numbers("tokens"), default=np.nan)
     row["steps"] = max(numbers("step"), default=np.nan)
     return row
+
+
+def _shapes(runs: list[tuple[str, records.Run]]) -> pd.DataFrame:
+    rows = []
+    for run_id, run in runs:
+        model, path = run.config.get("model") or {}, run.path / "config.json"
+        sizes = [
+            _number(model.get(key), path, f"model.{key}")
+            for key in ("num_encoder_layers", "num_decoder_layers", "embed_dim")
+        ]
+        rows.append((run_id, (sizes[0] + sizes[1]) / 2, sizes[2]))
+    return pd.DataFrame(rows, columns=["run_id", "num_layers", "embed_dim"])
 
 
 def _parts(runs: list[tuple[str, records.Run]]) -> pd.DataFrame:

@@ -240,20 +240,29 @@ def claims_grid(claims: pd.DataFrame) -> Grid:
     Args:
       claims: from `eval.claims.scorecard`.
     """
-    rows = []
+    rows, before = [], None
     for record in claims.to_dict("records"):
-        settles = record["would_settle"] or record["note"]
+        verdict, sure = record["verdict"], record["verdict"] in ("supported", "contradicted")
+        first, before = record["claim"] != before, record["claim"]
+        texts = [record["text"] if first else "", record["hypothesis"]]
         line = [
             Cell(f"{record['claim']}{record['part'] or ''}", value=record["claim"]),
-            Cell(record["text"], value=record["text"]),
-            Cell(record["verdict"], value=record["verdict"], bold=record["verdict"] in ("supported", "contradicted")),
+            *(Cell(text, value=text) for text in texts),
+            Cell(verdict, value=verdict, bold=sure),
             Cell(number(record["effect"]), interval(record["ci_low"], record["ci_high"]), record["effect"]),
             Cell(probability(record["p"]), value=record["p"]),
-            Cell(record["measure"], value=record["measure"]),
-            Cell(settles, value=settles),
+            *(Cell(record[key], value=record[key]) for key in ("measure", "would_settle", "note")),
         ]
         rows.append(Row(tuple(line), group=str(record["claim"])))
-    heads = [("Claim", False), ("What the paper says", False), ("Verdict here", False), ("Effect", True), ("p", True)]
-    heads += [("Measure", False), ("What would settle it", False)]
-    columns = tuple(Column(text, numeric=numeric) for text, numeric in heads)
+    heads = [
+        "Claim",
+        "What the paper says",
+        "Tested as",
+        "Verdict here",
+        "Effect",
+        "p",
+        "Measure",
+        "What would settle it",
+    ]
+    columns = tuple(Column(text, numeric=text in ("Effect", "p")) for text in (*heads, "Note"))
     return Grid("claims", "Claims of arXiv 2207.10551 against these runs", columns, tuple(rows), fixed=2)

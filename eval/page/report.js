@@ -12,11 +12,12 @@
   }, more);
   // The page asks the network for nothing: no button that would send a chart anywhere.
   const config = { responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "", modeBarButtonsToRemove: ["select2d", "lasso2d", "sendChartToCloud"] };
+  // Plotly reads a little HTML in labels: names from files are shown as they are.
+  const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+  const wrap = (title) => window.innerWidth < 600 ? plain(title).replace(/[,:] /, (mark) => mark + "<br>") : plain(title);
   const axis = (title, more) => Object.assign({
     title: { text: title, standoff: 8 }, gridcolor: "#e6e8eb", linecolor: "#9aa0a6", ticks: "outside", zeroline: false, automargin: true,
   }, more);
-  // Plotly reads a little HTML in labels: names from files are shown as they are.
-  const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
   const short = (value) => value === null || value === undefined ? "unknown" : Number(value.toPrecision(4)).toString();
   const count = (value) => {
     const unit = [[1e18, "E"], [1e15, "P"], [1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]].find(([size]) => value >= size);
@@ -101,8 +102,8 @@
     const log = main.log() && x !== "upstream_nll";
     Plotly.react("plot-main", traces, layout({
       height: Math.min(560, Math.max(380, window.innerWidth * 0.6)),
-      xaxis: axis(data.x[x], log ? { type: "log", dtick: 1, exponentformat: "power" } : { autorange: x === "upstream_nll" ? "reversed" : true }),
-      yaxis: axis(data.y[y]),
+      xaxis: axis(wrap(data.x[x]), log ? { type: "log", dtick: 1, exponentformat: "power" } : { autorange: x === "upstream_nll" ? "reversed" : true }),
+      yaxis: axis(wrap(data.y[y])),
     }), config);
     const banded = data.lines.some((l) => l.x_axis === x && l.y_axis === y && l.low.every((v) => v !== null));
     byId("note-main").textContent = (cells.length ? "" : "No visible cell has both values. ") +
@@ -134,7 +135,7 @@
     const first = rows[0] || { x_axis: "", y_axis: "" };
     Plotly.react("plot-slopes", traces, layout({
       height: 130 + 30 * rows.length, shapes, margin: { l: 110, r: 16, t: 12, b: 56 },
-      xaxis: axis(`slope of ${plain(first.y_axis)} on ${plain(first.x_axis)}`), yaxis: axis("", { type: "category", range: [-0.6, rows.length - 0.4] }),
+      xaxis: axis(`slope of ${plain(first.y_axis)}${window.innerWidth < 600 ? "<br>" : " "}on ${plain(first.x_axis)}`), yaxis: axis("", { type: "category", range: [-0.6, rows.length - 0.4] }),
     }), config);
     const bare = rows.filter((r) => r.ci_low === null);
     byId("note-slopes").textContent = (reference ? `Dotted: ${data.reference}. ` : "") +
@@ -208,8 +209,10 @@
     for (const input of byId("toggles").querySelectorAll("input")) input.checked = on;
     toggle();
   });
-  // A browser may restore the boxes of an earlier visit; and a folded table is printed open.
+  // A browser may restore the boxes of an earlier visit; paper is narrower than the window.
   window.addEventListener("pageshow", toggle);
-  window.addEventListener("beforeprint", () => { for (const d of document.querySelectorAll("details")) d.open = true; });
+  const widths = (width) => { for (const plot of document.querySelectorAll(".plot.js-plotly-plot")) Plotly.relayout(plot, { width }); };
+  window.addEventListener("beforeprint", () => widths(980));
+  window.addEventListener("afterprint", () => widths(null));
   draw();
 })();

@@ -42,7 +42,7 @@ def write_run(study: Path, architecture: str, a: int, size: str, s: int, protoco
     decades = np.log10(flops / 1e7) * {"": 1.0, "depth": 1.1, "width": 0.9}.get(protocol, 1.0)
     nll = 5.0 - 0.05 * a - (0.5 - 0.03 * a) * decades + 0.03 * rng.normal()
     writer = records.RunWriter(path)
-    writer.config(_config(run_id, study.name, architecture, size, protocol, seed, flops), _env())
+    writer.config(_config(run_id, study.name, architecture, size, protocol, seed, flops, s), _env())
     for step in (50, 100):
         writer.metrics(
             {"step": step, "stage": "pretrain", "loss": nll + 1 / step, "nll": nll, "learning_rate": 0.01,
@@ -53,11 +53,12 @@ def write_run(study: Path, architecture: str, a: int, size: str, s: int, protoco
     return path
 
 
-def _config(run_id, study, architecture, size, protocol, seed, flops) -> dict:
+def _config(run_id, study, architecture, size, protocol, seed, flops, s) -> dict:
+    depth, width = {"": (2 + 2 * (s // 2), 32 << s), "depth": (2 + 2 * s, 64), "width": (4, 32 << s)}[protocol]
     return {
         "run_id": run_id, "study": study, "architecture": architecture, "size": size, "protocol": protocol,
         "seed": seed, "hash": zlib.crc32(run_id.encode()).to_bytes(4, "big").hex(),
-        "model": {"embed_dim": 32},
+        "model": {"num_encoder_layers": depth, "num_decoder_layers": depth, "embed_dim": width},
         "pretrain": {"steps": 100, "batch_size": 32, "input_length": 128, "optimizer": {"name": "adafactor"}},
         "finetune": {"steps": 40, "batch_size": 32},
         "data": {"name": "python", "fingerprint": "0123456789abcdef"},
