@@ -14,6 +14,8 @@ from train.records import InputError
 _GOLDEN = (np.sqrt(5) - 1) / 2
 _STEPS = 60  # golden-section steps: 60 decades of natural logs shrink below rounding of the flat minimum
 
+_BLOCK = 64  # rows evaluated together, each at all of their points: the diagonal is what is wanted
+
 
 def check(form: Form) -> None:
     """Raises InputError where the form does not trade N against D."""
@@ -63,8 +65,8 @@ def optimum(
 def _at(form, theta_RP, log_n_R, log_d_R, unique_tokens) -> np.ndarray:
     """Log-loss of row r at its own N and D [R]: one point per row."""
     out = np.empty(len(theta_RP))
-    for r in range(0, len(theta_RP), 512):
-        part = slice(r, r + 512)
+    for r in range(0, len(theta_RP), _BLOCK):
+        part = slice(r, r + _BLOCK)
         x = {"N": log_n_R[part], "D": log_d_R[part]}
         if "U" in form.inputs:
             x["U"] = x["D"] if unique_tokens is None else np.minimum(x["D"], np.log(unique_tokens))
@@ -159,7 +161,7 @@ def _outside(fit: Fit, log_n_m: np.ndarray, log_d_m: np.ndarray) -> np.ndarray:
 
 def _warnings(optima: pd.DataFrame) -> tuple[str, ...]:
     return tuple(
-        f"the optimum at {row['flops']:.3g} FLOPs (N = {row['N']:.3g}, D = {row['D']:.3g}) lies outside the measured runs"
+        f"the optimum at {row['flops']:.3g} FLOPs (N {row['N']:.3g}, D {row['D']:.3g}) lies outside the measured runs"
         for row in optima[optima["extrapolated"]].to_dict("records")
     )
 

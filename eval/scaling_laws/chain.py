@@ -13,7 +13,7 @@ import pandas as pd
 from eval.scaling_laws import uncertainty
 from eval.scaling_laws.fit import Fit, fit
 from eval.scaling_laws.forms.form import Form, Inputs
-from eval.scaling_laws.objective import HOFFMANN, Objective
+from eval.scaling_laws.objective import HOFFMANN, LEAST_SQUARES, Objective
 from eval.scaling_laws.table import Runs
 
 
@@ -33,10 +33,8 @@ class Chain:
         """Scores at logarithms of the models' inputs: [n], or [S,n] for rows of both laws' parameters."""
         if loss_SP is None or score_SP is None:
             return self.score.predict({"L": np.log(self.loss.predict(x))})
-        losses_Sn = self.loss.predict(x, loss_SP)
-        return np.stack(
-            [self.score.predict({"L": np.log(l)}, s[None])[0] for l, s in zip(losses_Sn, score_SP, strict=True)]
-        )
+        pairs = zip(np.log(self.loss.predict(x, loss_SP)), score_SP, strict=True)
+        return np.stack([self.score.predict({"L": log_loss_n}, theta_P[None])[0] for log_loss_n, theta_P in pairs])
 
 
 def chain(
@@ -46,7 +44,7 @@ def chain(
     score_runs: Runs,
     through: Literal["measured", "predicted"] = "measured",
     loss_objective: Objective = HOFFMANN,
-    score_objective: Objective = Objective("l2", space="raw"),
+    score_objective: Objective = LEAST_SQUARES,
 ) -> Chain:
     """Fits both laws.
 

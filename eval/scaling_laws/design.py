@@ -51,8 +51,8 @@ def rank(fit: Fit, value: Quantity, candidates: Inputs, flops_m: np.ndarray) -> 
       candidates: logarithms of the inputs of each candidate run [m].
       flops_m: what each candidate costs.
 
-    Returns columns: the inputs (raw), `flops`, `sd_now`, `sd_after` (standard error of the quantity), `shrink` (share of
-    its standard error that the run takes away) and `shrink_per_flop`.
+    Returns columns: the inputs (raw), `flops`, `sd_now`, `sd_after` (standard error of the quantity), `shrink` (share
+    of its standard error that the run takes away) and `shrink_per_flop`.
     """
     covariance_PP = fit.covariance()
     gradient_P = _gradient(value, fit.theta_P, fit.free_P)

@@ -105,12 +105,15 @@ def loss_ns(n, min_steps_, c: Constants = PUBLISHED):
 
 
 def compute_exponent(c: Constants = PUBLISHED) -> float:
-    """alpha_C of L(C_min) that the other laws imply: 1 / (1 / alpha_S + 1 / alpha_B + 1 / alpha_N), about .054."""
+    """alpha_C of L(C_min) that the other laws imply: 1 / (1 / alpha_S + 1 / alpha_B + 1 / alpha_N).
+
+    .0525 from the rounded constants; the paper prints .054.
+    """
     return 1 / (1 / c.ns_alpha_s + 1 / c.alpha_crit + 1 / c.ns_alpha_n)
 
 
 def derived_allocation(c: Constants = PUBLISHED) -> dict[str, float]:
-    """Exponents of N, B and S_min in C_min that the laws imply (equation 6.4): about .71, .26 and .07."""
+    """Exponents of N, B and S_min in C_min that the laws imply; they sum to one (the paper prints .71 for N)."""
     alpha = compute_exponent(c)
     return {"N": alpha / c.ns_alpha_n, "B": alpha / c.alpha_crit, "S": alpha / c.ns_alpha_s}
 

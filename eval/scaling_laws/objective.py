@@ -80,7 +80,8 @@ class Objective:
 
         Far from the optimum a narrow Huber zone is empty and says nothing of the way, so a wide one comes first: of
         the 4,500 published Chinchilla starts 70 % reach the optimum without it and all with it. L1 has no curvature
-        and is approached through zones that shrink to 1e-8 of `scale` (the size of y in raw space), or to 1e-5 from a start that is `near`.
+        and is approached through zones that shrink to 1e-8 of `scale` (the size of y in raw space), or to 1e-5 from a
+        start that is `near`.
         """
         if self.name == "l1":
             deltas = _L1_NEAR if near else _L1_DELTAS
@@ -91,3 +92,4 @@ class Objective:
 
 
 HOFFMANN = Objective("huber", 1e-3, "log")
+LEAST_SQUARES = Objective("l2", space="raw")

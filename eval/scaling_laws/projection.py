@@ -10,9 +10,9 @@ import itertools
 import numpy as np
 
 from eval.scaling_laws.fit import Fit, fit
-from eval.scaling_laws.forms.form import grid
+from eval.scaling_laws.forms.form import Form, grid
 from eval.scaling_laws.forms.powers import SumOfPowers
-from eval.scaling_laws.objective import Objective
+from eval.scaling_laws.objective import LEAST_SQUARES
 from eval.scaling_laws.table import Runs
 from train.records import InputError
 
@@ -21,7 +21,7 @@ _ZOOM = 0.25  # the next grid spans this share of the present one
 _FINEST = 1e-10
 
 
-def variable_projection(form: SumOfPowers, runs: Runs) -> Fit:
+def variable_projection(form: Form, runs: Runs) -> Fit:
     """The raw least-squares fit of a sum of powers, reported like any other fit.
 
     Raises:
@@ -44,7 +44,7 @@ def variable_projection(form: SumOfPowers, runs: Runs) -> Fit:
     columns = [term.coefficient for term in form.terms] + ([form.offset] if form.offset is not None else [])
     theta_P[columns] = np.log(np.maximum(coefficient_SC[best], 1e-300))
     lower_P, upper_P = form.bounds()
-    return fit(form, runs, Objective("l2", space="raw"), start_SP=np.clip(theta_P, lower_P, upper_P)[None])
+    return fit(form, runs, LEAST_SQUARES, start_SP=np.clip(theta_P, lower_P, upper_P)[None])
 
 
 def _solve(form: SumOfPowers, exponent_SK: np.ndarray, runs: Runs) -> tuple[np.ndarray, np.ndarray]:

@@ -131,6 +131,16 @@ def read(path: str | os.PathLike[str], form: Form, columns: Columns = Columns())
     return runs
 
 
+def read_inputs(path: str | os.PathLike[str], form: Form, columns: Columns = Columns()) -> dict[str, np.ndarray]:
+    """Logarithms of a form's inputs from a table that has no losses: runs that could be made.
+
+    Raises:
+      InputError: as for `read`.
+    """
+    path = Path(path)
+    return {name: np.log(values) for name, values in _inputs(foreign.load(path), form, columns, path).items()}
+
+
 def without_highest(runs: Runs, count: int) -> Runs:
     """Leaves out the `count` points of the highest y."""
     return runs.take(np.sort(np.argsort(runs.y, kind="stable")[: len(runs.y) - count])) if count else runs

@@ -122,7 +122,7 @@ def wild_targets(fit: Fit, draws: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def bca(draws: Draws, value: Callable[[np.ndarray], np.ndarray], level: float = 0.95) -> tuple[float, float]:
-    """Bias-corrected, accelerated interval of `value(theta [S,P]) -> [S]`; the jackknife leaves out one run at a time."""
+    """BCa interval of `value(theta [S,P]) -> [S]`; the jackknife leaves out one run at a time."""
     fit = draws.fit
     leave_CP = refit(
         fit, weight_Sn=fit.runs.weight * (fit.runs.cluster != np.unique(fit.runs.cluster)[:, None])
@@ -215,7 +215,7 @@ def loss_of_fit_unit(fit: Fit) -> float:
 
 
 def seed_noise(fit: Fit) -> float:
-    """Standard deviation between runs that differ in nothing but their seed, in the objective's space; NaN if none do."""
+    """Standard deviation between runs that differ only in their seed, in the objective's space; NaN if none do."""
     cell = pd.DataFrame({"group": fit.runs.group, **{k: v.round(9) for k, v in fit.runs.x.items()}})
     target = pd.Series(fit.target_n).groupby([cell[c] for c in cell])
     left = int((target.size() - 1).sum())

@@ -10,7 +10,7 @@ from eval.scaling_laws.forms.repeated import DataConstrained
 from eval.scaling_laws.forms.routed import Routed
 from train.records import InputError
 
-__all__ = ["FORMS", "Chinchilla", "Form", "Inputs", "Parameter", "SumOfPowers", "get"]
+__all__ = ["FORMS", "Chinchilla", "DownstreamSigmoid", "Form", "Inputs", "Parameter", "SumOfPowers", "get"]
 
 FORMS: dict[str, Form] = {
     form.name: form

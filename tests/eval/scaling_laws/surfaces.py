@@ -41,7 +41,7 @@ def inputs(name: str) -> dict[str, np.ndarray]:
     if name == "kaplan_c":
         return {"C": np.geomspace(1e14, 1e22, 12)}
     if name.startswith("downstream"):
-        return {"L": np.linspace(1.2, 6.0, 25)}
+        return {"L": np.linspace(1.6, 6.0, 25)}
     if name == "routed":
         n, experts = np.meshgrid(np.geomspace(1e7, 1e9, 6), 2.0 ** np.arange(10))
         return {"N": n.ravel(), "experts": experts.ravel()}

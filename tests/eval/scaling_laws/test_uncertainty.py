@@ -1,0 +1,143 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from eval.scaling_laws import choice, forms, uncertainty
+from eval.scaling_laws.fit import fit
+from eval.scaling_laws.objective import Objective
+from eval.scaling_laws.table import points
+from tests.eval.scaling_laws.surfaces import TRUTH
+from train.records import InputError
+
+POWER, OFFSET, CHINCHILLA = forms.get("power"), forms.get("offset"), forms.get("chinchilla")
+L2 = Objective("l2")
+
+
+def power_runs(noise=0.02, seed=0, n=24, cluster=None):
+    x = np.geomspace(1e6, 1e10, n)
+    y = POWER.predict(TRUTH["power"], x=x) * np.exp(noise * np.random.default_rng(seed).standard_normal(n))
+    return points(y, cluster=cluster, x=x)
+
+
+def test_profile_of_a_straight_line_is_students_interval():
+    runs = power_runs()
+    law = fit(POWER, runs, L2)
+    line = stats.linregress(runs.x["x"], np.log(runs.y))
+    reach = stats.t.ppf(0.975, len(runs.y) - 2) * line.stderr
+    low, high = uncertainty.profile_interval(law, "alpha")
+    assert (low, high) == pytest.approx((-line.slope - reach, -line.slope + reach), rel=2e-3)
+
+
+def test_bootstrap_of_a_straight_line_is_close_to_students_interval():
+    law = fit(POWER, power_runs(), L2)
+    exact = np.array(uncertainty.profile_interval(law, "alpha"))
+    for kind in ("cluster", "wild"):
+        low, high = uncertainty.bootstrap(law, 1000, kind=kind).intervals()["alpha"]
+        assert np.ptp([low, high]) == pytest.approx(np.ptp(exact), rel=0.35), kind
+        assert low < law.params["alpha"] < high
+
+
+def test_checkpoints_of_one_run_do_not_narrow_the_interval():
+    once = power_runs(n=12)
+    five = points(np.repeat(once.y, 5), cluster=np.repeat(np.arange(12), 5), x=np.repeat(np.exp(once.x["x"]), 5))
+    apart = points(np.repeat(once.y, 5), x=np.repeat(np.exp(once.x["x"]), 5))
+    widths = [
+        np.ptp(uncertainty.bootstrap(fit(POWER, r, L2), 500, kind="cluster").intervals()["alpha"])
+        for r in (once, five, apart)
+    ]
+    assert widths[1] == pytest.approx(widths[0], rel=1e-6)  # same clusters, same draws
+    assert widths[2] < 0.7 * widths[0]
+
+
+def test_few_runs_take_the_wild_bootstrap():
+    assert uncertainty.bootstrap(fit(POWER, power_runs(n=6), L2), 50).kind == "wild"
+    assert uncertainty.bootstrap(fit(POWER, power_runs(n=12), L2), 50).kind == "cluster"
+
+
+def test_same_seed_same_draws():
+    law = fit(POWER, power_runs(), L2)
+    one, again, other = (uncertainty.bootstrap(law, 50, seed=s).theta_BP for s in (1, 1, 2))
+    np.testing.assert_array_equal(one, again)
+    assert not np.array_equal(one, other)
+
+
+def test_no_residual_no_interval():
+    with pytest.raises(InputError, match="leave no residual"):
+        uncertainty.bootstrap(fit(POWER, power_runs(n=2), L2))
+
+
+def test_profile_reaches_the_bound_where_the_floor_is_open():
+    x = np.geomspace(1e6, 1e10, 14)
+    y = POWER.predict(TRUTH["power"], x=x) * np.exp(0.02 * np.random.default_rng(0).standard_normal(14))
+    law = fit(OFFSET, points(y, x=x), L2)
+    low, high = uncertainty.profile_interval(law, "alpha")
+    assert low < 0.1 < high
+
+
+def test_prediction_intervals_widen_outwards_and_hold_the_noise():
+    n, d = (v.ravel() for v in np.meshgrid(np.geomspace(1e7, 1e10, 6), np.geomspace(1e9, 1e12, 6)))
+    y = CHINCHILLA.predict(TRUTH["chinchilla"], N=n, D=d) * np.exp(0.01 * np.random.default_rng(0).standard_normal(36))
+    drawn = uncertainty.bootstrap(fit(CHINCHILLA, points(y, N=n, D=d), L2), 400)
+    x = {"N": np.log([1e8, 1e12]), "D": np.log([1e10, 1e14])}
+    table = uncertainty.predict(drawn, x)
+    curve, run = table["upper"] - table["lower"], table["run_upper"] - table["run_lower"]
+    assert curve[1] > 2 * curve[0] and (run > curve).all()
+    assert run[0] / table["prediction"][0] == pytest.approx(2 * 1.96 * 0.01, rel=0.4)
+    wider = uncertainty.predict(drawn, x, seed_sd=0.05)
+    assert (wider["run_upper"] - wider["run_lower"])[0] > 2 * run[0]
+
+
+def test_seed_noise_is_the_pooled_spread_between_repeats():
+    x = np.repeat(np.geomspace(1e6, 1e9, 5), 40)
+    noise = 0.03 * np.random.default_rng(0).standard_normal(200)
+    law = fit(POWER, points(POWER.predict(TRUTH["power"], x=x) * np.exp(noise), x=x), L2)
+    assert uncertainty.seed_noise(law) == pytest.approx(0.03, rel=0.1)
+    assert np.isnan(uncertainty.seed_noise(fit(POWER, power_runs(), L2)))
+
+
+def test_bca_agrees_with_percentiles_on_a_symmetric_problem():
+    drawn = uncertainty.bootstrap(fit(POWER, power_runs(n=60), L2), 1000)
+    low, high = uncertainty.bca(drawn, lambda theta: theta[:, 1])
+    assert (low, high) == pytest.approx(drawn.intervals()["alpha"], abs=3e-4)
+
+
+def test_criteria_are_those_of_the_normal_line():
+    import statsmodels.api as sm
+
+    runs = power_runs()
+    law = fit(POWER, runs, L2)
+    theirs = sm.OLS(np.log(runs.y), sm.add_constant(runs.x["x"])).fit()
+    assert choice.criteria(law)["bic"] == pytest.approx(
+        theirs.bic + np.log(24), rel=1e-9
+    )  # they do not count the scale
+
+
+def test_criteria_prefer_the_law_that_made_the_data():
+    x = np.geomspace(1e6, 1e10, 30)
+    y = OFFSET.predict(TRUTH["offset"], x=x) * np.exp(0.003 * np.random.default_rng(0).standard_normal(30))
+    table = choice.compare([POWER, OFFSET], points(y, x=x), L2, draws=50)
+    assert table["form"][0] == "offset"
+    assert table["aicc"][0] < table["aicc"][1] and table["rmsle"][0] < table["rmsle"][1]
+
+
+def test_backtest_leaves_the_largest_out_and_sees_the_bias():
+    x = np.geomspace(1e5, 1e11, 8).repeat(3)
+    y = OFFSET.predict(TRUTH["offset"], x=x) * np.exp(0.001 * np.random.default_rng(0).standard_normal(24))
+    runs = points(y, x=x)
+    table = choice.backtest(POWER, runs, L2, draws=50)
+    assert (np.diff(table["fitted"]) > 0).all() and table["fitted"].iloc[-1] == 21
+    assert table["bias"].iloc[-1] < -0.01  # a pure power law falls through the floor
+    assert abs(choice.backtest(OFFSET, runs, L2, draws=50)["bias"].iloc[-1]) < 5e-3
+
+
+@pytest.mark.parametrize("objective", [L2, Objective("huber")], ids=["l2", "huber"])
+def test_intervals_cover_what_they_claim(objective):
+    """Sixty data sets of 30 runs; benchmarks/scaling_law_coverage.py does thousands and every form."""
+    n, d = (v.ravel() for v in np.meshgrid(np.geomspace(1e7, 3e9, 6), np.geomspace(1e9, 1e12, 5)))
+    truth, rng = CHINCHILLA.predict(TRUTH["chinchilla"], N=n, D=d), np.random.default_rng(0)
+    inside = []
+    for _ in range(60):
+        law = fit(CHINCHILLA, points(truth * np.exp(0.005 * rng.standard_normal(30)), N=n, D=d), objective)
+        spans = uncertainty.bootstrap(law, 200).intervals(0.9)
+        inside += [spans[s][0] <= TRUTH["chinchilla"][s] <= spans[s][1] for s in ("E", "alpha", "beta")]
+    assert 0.82 <= np.mean(inside) <= 0.98
