@@ -29,7 +29,16 @@ from mesh_tensorflow.transformer import (  # noqa: E402
 from tests.parity.golden import Golden  # noqa: E402
 
 # The scripts take them from here, since they cannot be imported before the lines above have run.
-__all__ = ["evolved_transformer", "moe", "mtf", "transformer_layers", "universal_transformer", "vocab_embeddings"]
+__all__ = [
+    "evolved_transformer",
+    "moe",
+    "mtf",
+    "tf",
+    "transformer",
+    "transformer_layers",
+    "universal_transformer",
+    "vocab_embeddings",
+]
 
 VERSIONS = "mesh-tensorflow 0.1.21, tensorflow 2.15.1"
 
