@@ -144,9 +144,9 @@ def _parse(arguments: Sequence[str]) -> Any:
         if not stop.code:
             raise
         text = re.sub(r"\x1b\[[0-9;]*m", "", said.getvalue())
-        # Inside the frame, which is drawn in ASCII where the locale wants it; not its title.
-        lines = [line.strip("│| ") for line in text.splitlines() if line.startswith(("│", "|"))]
-        message = " ".join(line for line in lines if line.strip("─-") and not line.startswith("For full"))
+        lines = [line.strip("│╭╮╰╯─ ") for line in text.splitlines()]
+        lines = [line for line in lines if line.strip("-")][1:]  # the first is the title of the frame
+        message = " ".join(lines).split(" For full helptext")[0]
         raise InputError(f"{message.split(' Argument helptext')[0]}; see python -m train --help") from None
 
 
