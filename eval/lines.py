@@ -147,7 +147,7 @@ def fit(cells: Cells, errors: str = "size", variance: str = "separate") -> Lines
         if value not in known:
             raise InputError(f"{name} {value!r} is unknown; known: {', '.join(known)}")
     g, total = cells.group, len(cells.groups)
-    tally = lambda w: np.bincount(g, w, total)  # noqa: E731
+    tally = lambda w: np.bincount(g, w, total).astype(float)  # noqa: E731  of nothing it would be integers
     n = np.bincount(g, minlength=total)
     low, high = np.full(total, np.inf), np.full(total, -np.inf)
     np.minimum.at(low, g, cells.x)
