@@ -14,3 +14,6 @@ PARITY_GRADIENT = 2e-4
 
 # FLOPs: ours against XLA's, which also counts normalisations, activations and softmaxes.
 XLA_FLOPS = 0.05
+
+# Estimated bytes of a training step against XLA's allocation: a factor either way.
+MEMORY = 1.5
