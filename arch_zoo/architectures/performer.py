@@ -1,0 +1,134 @@
+"""Performer (Choromanski et al., 2021, arXiv 2009.14794): self-attention in linear time by features.
+
+Overrides `encoder_mixer` and `decoder_mixer`; and the positions of either stack: relative biases belong to pairs, which
+no longer meet, so a learned vector for each position is added to the input. Cross-attention stays softmax attention.
+Decoding keeps a state of fixed size instead of keys and values. Two kernels:
+
+* `relu`: `relu(u) + 0.001`, nothing random; the default of the original study's authors elsewhere (Long Range Arena).
+* `softmax`: random features, drawn anew at each training step (`redraw`) and fixed in evaluation, whose products
+  estimate the vanilla model's own exp(q . k).
+
+Deviations. The published code ignores masks; here padding and segments are exact. It divides keys by the sequence's
+largest feature and then adds a small number, so that its decoder sees later keys; here that number is relative to each
+key's own largest feature (`layers/favor.py`). It adds twice a threshold to small denominators; here none is needed.
+Queries are as long as T5 draws them, and queries and keys are balanced by K^1/4 instead of both divided by it, which
+is the same product. There are no attention weights to drop in training.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from arch_zoo.architecture import Architecture
+from arch_zoo.config import ModelConfig
+from arch_zoo.layers import favor
+from arch_zoo.layers.attention import Projections
+from arch_zoo.layers.context import Aux, Context
+from arch_zoo.layers.positions import LearnedPositions
+from arch_zoo.layers.stack import Stack
+from arch_zoo.registry import ConfigError, register
+
+# What is added to every feature, which keeps denominators away from zero.
+EPSILONS = {"relu": 1e-3, "softmax": 1e-6}
+
+
+class RandomFeatures(nnx.Variable):
+    """Random directions: part of a model's state, never trained."""
+
+
+class LinearAttention(Projections):
+    """Attention of a sequence to itself through features."""
+
+    def __init__(self, cfg: ModelConfig, options: "Performer", key: jax.Array):
+        """Draws the projections and, for the softmax kernel, the directions [M, K] of its features."""
+        projections_key, features_key = jax.random.split(key)
+        super().__init__(cfg, projections_key)
+        self.options = options
+        random = options.kernel == "softmax"
+        self.num_features = options.num_features if random else cfg.head_dim
+        self.directions = RandomFeatures(self._draw(features_key)) if random else None
+
+    def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
+        """All keys of a segment in an encoder; in a decoder those up to the query, before it in the cache."""
+        features = self.features(x_BLD, ctx)
+        if ctx.causal:
+            y_BLHK, state = favor.attend_to_prefix(features, self._empty(len(x_BLD)) if cache is None else cache)
+            cache = None if cache is None else state
+        else:
+            y_BLHK = favor.attend_to_all(features, ctx.packed)
+        return self.output(y_BLHK.astype(x_BLD.dtype)), cache, Aux()
+
+    def init_cache(self, ctx: Context, max_length: int) -> favor.State:
+        """The sums over no keys; their size does not depend on the length."""
+        return self._empty(len(ctx.memory_BSD))
+
+    def features(self, x_BLD: jax.Array, ctx: Context) -> favor.Features:
+        """Features of the sequence's queries and keys, in float32."""
+        q_BLHK = self.queries(x_BLD).astype(jnp.float32)
+        keys_values = (a.astype(jnp.float32) for a in self.keys_values(x_BLD))
+        k_BLHK, v_BLHK = (jnp.repeat(a, self.num_heads // a.shape[2], axis=2) for a in keys_values)
+        epsilon = EPSILONS[self.options.kernel]
+        if self.directions is None:
+            phi = favor.relu_features(q_BLHK, k_BLHK, epsilon)
+        else:
+            redraw = ctx.train and self.options.redraw
+            directions_MK = self._draw(ctx.key) if redraw else self.directions[...]
+            phi = favor.softmax_features(q_BLHK, k_BLHK, directions_MK, epsilon)
+        v_BLHJ = jnp.pad(v_BLHK, ((0, 0), (0, 0), (0, 0), (0, 1)), constant_values=1.0)
+        return favor.Features(*phi, v_BLHJ, ctx.segment_ids_BL)
+
+    def _draw(self, key: jax.Array) -> jax.Array:
+        return favor.draw_directions(key, self.num_features, self.head_dim)
+
+    def _empty(self, batch_size: int) -> favor.State:
+        return favor.empty_state(batch_size, self.num_heads, self.num_features, self.head_dim)
+
+
+@register("performer")
+@dataclasses.dataclass(frozen=True)
+class Performer(Architecture):
+    """Linear attention in place of self-attention.
+
+    Attributes:
+      kernel: `relu` or `softmax`.
+      num_features: M, random features of the softmax kernel; the ReLU kernel has one for each dimension of a head.
+      redraw: draw the random features anew at each training step.
+    """
+
+    title = "Performer"
+    paper = "Choromanski et al., 2021, arXiv 2009.14794"
+    kernel: str = "relu"
+    num_features: int = 256
+    redraw: bool = True
+
+    def check(self, cfg: ModelConfig) -> None:
+        """Refuses unknown kernels and kernels without features."""
+        if self.kernel not in EPSILONS:
+            raise ConfigError(f"performer: kernel={self.kernel!r}: allowed are {', '.join(EPSILONS)}")
+        if self.num_features < 1:
+            raise ConfigError(f"performer: num_features={self.num_features}: must be at least 1")
+
+    def stochastic(self, cfg: ModelConfig) -> bool:
+        """Features drawn in training are random as well."""
+        return cfg.dropout_rate > 0 or (self.kernel == "softmax" and self.redraw)
+
+    def encoder_mixer(self, cfg: ModelConfig, depth: int, key: jax.Array) -> LinearAttention:
+        """Linear attention, to all positions or, in a decoder's context, to those before."""
+        return LinearAttention(cfg, self, key)
+
+    decoder_mixer = encoder_mixer
+
+    def encoder(self, cfg: ModelConfig, key: jax.Array) -> Stack:
+        """A stack with a table of input positions."""
+        return self._stack(cfg, cfg.num_encoder_layers, self.encoder_layers, "max_input_length", key)
+
+    def decoder(self, cfg: ModelConfig, key: jax.Array) -> Stack:
+        """A stack with a table of target positions."""
+        return self._stack(cfg, cfg.num_decoder_layers, self.decoder_layers, "max_target_length", key)
+
+    def _stack(self, cfg: ModelConfig, num_layers: int, layers, limit: str, key: jax.Array) -> Stack:
+        positions_key, key = jax.random.split(key)
+        blocks, schedule, _ = self.stack_parts(cfg, num_layers, layers, key)
+        return Stack(cfg, blocks, schedule, LearnedPositions(getattr(cfg, limit), cfg.embed_dim, limit, positions_key))

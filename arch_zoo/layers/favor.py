@@ -1,0 +1,191 @@
+"""Linear attention (FAVOR+): features of queries and keys, so that keys are summed before they meet a query.
+
+`out_t = phi(q_t) . sum_s phi(k_s) v_s / (phi(q_t) . sum_s phi(k_s))`. Every sum carries the logarithm of a scale, that
+of its largest key: features as large as exp(K/2) can so be added, and a sum over the keys up to t depends on nothing
+later, unlike where all features are divided by the largest of the sequence. Everything is in float32.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+_CHUNK = 64
+_NOTHING = -1e30  # logarithm of the scale of an empty sum; unlike infinity, it can be subtracted from itself
+
+
+class Features(NamedTuple):
+    """Queries, keys and values of sequences [B, L, ...].
+
+    Attributes:
+      query_BLHM: features of the queries, up to a factor for each query, which cancels.
+      key_BLHM: features of the keys over their scales.
+      log_scale_BLH: logarithms of the keys' scales.
+      value_BLHJ: the values and a one, J = K + 1, whose sums are numerator and denominator.
+      segment_ids_BL: a query meets keys of its own segment; segments are contiguous, padding (0) aside.
+    """
+
+    query_BLHM: jax.Array
+    key_BLHM: jax.Array
+    log_scale_BLH: jax.Array
+    value_BLHJ: jax.Array
+    segment_ids_BL: jax.Array
+
+
+class Sums(NamedTuple):
+    """Sums over keys: `total` [*N, ...] times exp(`log_scale` [*N])."""
+
+    total: jax.Array
+    log_scale: jax.Array
+
+    def where(self, mask: jax.Array) -> "Sums":
+        """Empty where `mask` is false."""
+        return Sums(self.total * _align(mask, self.total), jnp.where(mask, self.log_scale, _NOTHING))
+
+    def plus(self, other: "Sums") -> "Sums":
+        """Both, over the larger scale."""
+        log_scale = jnp.maximum(self.log_scale, other.log_scale)
+        parts = (sums.total * _align(jnp.exp(sums.log_scale - log_scale), sums.total) for sums in (self, other))
+        return Sums(sum(parts), log_scale)
+
+
+class State(NamedTuple):
+    """What a prefix leaves behind: the sums of its last segment, [B, H, M, J] and [B, H], and which segment that is."""
+
+    sums: Sums
+    segment_B: jax.Array
+
+
+def relu_features(q_BLHK: jax.Array, k_BLHK: jax.Array, epsilon: float):
+    """`relu(u) + epsilon` of queries and keys, and the keys' scale, one."""
+    return jax.nn.relu(q_BLHK) + epsilon, jax.nn.relu(k_BLHK) + epsilon, jnp.zeros(k_BLHK.shape[:-1])
+
+
+def softmax_features(q_BLHK: jax.Array, k_BLHK: jax.Array, directions_MK: jax.Array, epsilon: float):
+    """Positive random features whose products estimate exp(q . k) without bias (up to `epsilon`).
+
+    `exp(W u - |u|^2 / 2)`, the scale between queries and keys chosen so that T5's initial ones are equally long.
+    """
+    balance = q_BLHK.shape[-1] ** 0.25
+    q_BLHK, k_BLHK = q_BLHK * balance, k_BLHK / balance
+    query_BLHM = jnp.einsum("BLHK,MK->BLHM", q_BLHK, directions_MK)
+    key_BLHM = jnp.einsum("BLHK,MK->BLHM", k_BLHK, directions_MK)
+    key_BLHM -= jnp.sum(jnp.square(k_BLHK), axis=-1, keepdims=True) / 2
+    query_max, key_max = (jax.lax.stop_gradient(jnp.max(x, axis=-1, keepdims=True)) for x in (query_BLHM, key_BLHM))
+    return jnp.exp(query_BLHM - query_max) + epsilon, jnp.exp(key_BLHM - key_max) + epsilon, key_max[..., 0]
+
+
+def draw_directions(key: jax.Array, num_features: int, head_dim: int) -> jax.Array:
+    """Directions [M, K] for `softmax_features`: orthogonal in blocks of K, with the lengths of normal vectors."""
+    direction_key, length_key = jax.random.split(key)
+    blocks = -(-num_features // head_dim)
+    directions = jax.random.orthogonal(direction_key, head_dim, (blocks,)).reshape(-1, head_dim)[:num_features]
+    lengths = jnp.linalg.norm(jax.random.normal(length_key, (num_features, head_dim)), axis=-1, keepdims=True)
+    return directions * lengths
+
+
+def empty_state(batch_size: int, num_heads: int, num_features: int, value_dim: int) -> State:
+    """The state before the first position, for values of `value_dim` and their one."""
+    total = jnp.zeros((batch_size, num_heads, num_features, value_dim + 1))
+    return State(Sums(total, jnp.full(total.shape[:2], _NOTHING)), jnp.zeros((batch_size,), jnp.int32))
+
+
+def attend_to_all(features: Features, packed: bool) -> jax.Array:
+    """Every query meets all keys of its segment, [B, L, H, K].
+
+    In a packed row these are those up to it and, read backwards, those after it.
+    """
+    if not packed:
+        return _ratio(_read(features, _collect(features, features.segment_ids_BL != 0)))
+    batch_size, _, num_heads, num_features = features.key_BLHM.shape
+    start = empty_state(batch_size, num_heads, num_features, features.value_BLHJ.shape[-1] - 1)
+    before, _ = _prefix_sums(features, start, strict=False)
+    after, _ = _prefix_sums(_reverse(features), start, strict=True)
+    return _ratio(before.plus(_reverse(after)))
+
+
+def attend_to_prefix(features: Features, state: State) -> tuple[jax.Array, State]:
+    """Every query meets the keys of its segment up to its own, `state` included; [B, L, H, K] and the next state."""
+    sums, state = _prefix_sums(features, state, strict=False)
+    return _ratio(sums), state
+
+
+def _prefix_sums(features: Features, state: State, strict: bool) -> tuple[Sums, State]:
+    """Sums over the keys up to each query (before it, if `strict`), [B, L, H, J] and [B, L, H], chunk by chunk.
+
+    No state is held for each position: inside a chunk, queries meet keys directly.
+    """
+    batch_size, length = features.segment_ids_BL.shape
+    chunks = -(-length // _CHUNK)
+    size = -(-length // chunks)
+
+    def split(x):
+        x = jnp.pad(x, ((0, 0), (0, chunks * size - length), *((0, 0),) * (x.ndim - 2)))
+        return jnp.moveaxis(x.reshape(batch_size, chunks, size, *x.shape[2:]), 1, 0)
+
+    def join(x):
+        return jnp.moveaxis(x, 0, 1).reshape(batch_size, chunks * size, *x.shape[3:])[:, :length]
+
+    def step(state, chunk):
+        return _advance(state, chunk), _meet(chunk, strict).plus(_recall(chunk, state))
+
+    state, sums = jax.lax.scan(step, state, jax.tree.map(split, features))
+    return jax.tree.map(join, sums), state
+
+
+def _meet(chunk: Features, strict: bool) -> Sums:
+    """Queries of a chunk with its keys, masked: quadratic in the chunk."""
+    segments_BL = chunk.segment_ids_BL
+    mask_BTS1 = jnp.tril(segments_BL[:, :, None] == segments_BL[:, None, :], -1 if strict else 0)[..., None]
+    key_scale_B1SH = chunk.log_scale_BLH[:, None]
+    log_scale_BTH = jnp.max(jnp.where(mask_BTS1, key_scale_B1SH, _NOTHING), axis=2)
+    # Masked keys may have larger scales than those that count; without the minimum they would overflow.
+    weights_BTSH = jnp.exp(jnp.minimum(key_scale_B1SH - log_scale_BTH[:, :, None], 0.0)) * mask_BTS1
+    with jax.named_scope("products"):
+        products_BTSH = jnp.einsum("BTHM,BSHM->BTSH", chunk.query_BLHM, chunk.key_BLHM)
+        return Sums(jnp.einsum("BTSH,BSHJ->BTHJ", products_BTSH * weights_BTSH, chunk.value_BLHJ), log_scale_BTH)
+
+
+def _recall(chunk: Features, state: State) -> Sums:
+    """Queries of a chunk with the keys before it, where they belong to the same segment."""
+    return _read(chunk, state.sums).where((chunk.segment_ids_BL == state.segment_B[:, None])[..., None])
+
+
+def _advance(state: State, chunk: Features) -> State:
+    """The state after a chunk: of the last segment in it."""
+    segments_BL = chunk.segment_ids_BL
+    last_B1 = jnp.max(jnp.where(segments_BL != 0, jnp.arange(segments_BL.shape[1]), -1), axis=1, keepdims=True)
+    segment_B1 = jnp.where(last_B1 < 0, state.segment_B[:, None], jnp.take_along_axis(segments_BL, last_B1, axis=1))
+    kept = state.sums.where(segment_B1 == state.segment_B[:, None])
+    return State(kept.plus(_collect(chunk, (segments_BL == segment_B1) & (segments_BL != 0))), segment_B1[:, 0])
+
+
+def _collect(features: Features, which_BL: jax.Array) -> Sums:
+    """The sums over the keys at `which_BL`, [B, H, M, J] and [B, H]."""
+    log_scale_BLH = jnp.where(which_BL[..., None], features.log_scale_BLH, _NOTHING)
+    log_scale_BH = jnp.max(log_scale_BLH, axis=1)
+    weights_BLH = jnp.exp(log_scale_BLH - log_scale_BH[:, None]) * which_BL[..., None]
+    with jax.named_scope("products"):
+        weighted = features.key_BLHM * weights_BLH[..., None]
+        return Sums(jnp.einsum("BSHM,BSHJ->BHMJ", weighted, features.value_BLHJ), log_scale_BH)
+
+
+def _read(features: Features, sums: Sums) -> Sums:
+    """Queries with sums over keys, [B, L, H, J] and [B, L, H]."""
+    with jax.named_scope("products"):
+        total_BLHJ = jnp.einsum("BTHM,BHMJ->BTHJ", features.query_BLHM, sums.total)
+    return Sums(total_BLHJ, jnp.broadcast_to(sums.log_scale[:, None], total_BLHJ.shape[:-1]))
+
+
+def _ratio(sums: Sums) -> jax.Array:
+    """Numerator over denominator; zero where a query has no key."""
+    denominator = sums.total[..., -1:]
+    return sums.total[..., :-1] / jnp.where(denominator > 0, denominator, 1.0)
+
+
+def _reverse(tree):
+    return jax.tree.map(lambda x: x[:, ::-1], tree)
+
+
+def _align(x: jax.Array, like: jax.Array) -> jax.Array:
+    return x.reshape(x.shape + (1,) * (like.ndim - x.ndim))

@@ -1,0 +1,30 @@
+"""Absolute positions, for layers that cannot take a bias between pairs of positions."""
+
+import jax
+from flax import nnx
+
+from arch_zoo.layers import parameters
+from arch_zoo.layers.context import Context
+from arch_zoo.registry import ConfigError
+
+
+class LearnedPositions(nnx.Module):
+    """A vector for each position, added to the input of a stack."""
+
+    def __init__(self, length: int, dim: int, limit: str, key: jax.Array):
+        """Draws a table [L, D] that starts small; `limit` is the key of the configuration that gave `length`."""
+        self.table = parameters.normal(key, (length, dim), ("position", "embed"), 0.02)
+        self.limit = limit
+
+    def __call__(self, x_BLD: jax.Array, ctx: Context) -> tuple[jax.Array, Context]:
+        """Adds the position's vector.
+
+        Raises:
+          ConfigError: the sequences are longer than the table.
+        """
+        length, most = x_BLD.shape[1] if ctx.index is None else ctx.max_length, self.table.shape[0]
+        if length > most:
+            raise ConfigError(f"{self.limit}={most}: too short for sequences of {length} positions")
+        if ctx.packed or ctx.index is not None:
+            return x_BLD + self.table[ctx.positions_BL].astype(x_BLD.dtype), ctx
+        return x_BLD + self.table[:length].astype(x_BLD.dtype), ctx  # no lookup: its backward pass is a slow scatter

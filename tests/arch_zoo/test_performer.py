@@ -1,0 +1,225 @@
+"""Linear attention against its quadratic form, exact causality, constant state, positions, counts."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import arch_zoo
+from arch_zoo.architectures.performer import RandomFeatures
+from arch_zoo.layers import favor
+from tests import tolerances
+from tests.arch_zoo import closed_form as on_paper
+from tests.arch_zoo import models
+
+BATCH, LENGTH, HEADS, DIM = 2, 150, 2, 8  # three chunks, the last one ragged
+
+
+def packed_segments() -> np.ndarray:
+    """Three examples and padding at the end, in the second row also inside the first example."""
+    segments = np.repeat([1, 2, 3, 0], [70, 50, 20, 10]).astype(np.int32)[None].repeat(BATCH, axis=0)
+    segments[1, [5, 66]] = 0
+    return segments
+
+
+def queries_keys_values(key_length: float = 1.0, seed: int = 0):
+    q, k, v = np.random.default_rng(seed).normal(size=(3, BATCH, LENGTH, HEADS, DIM)).astype(np.float32)
+    return q, k * key_length, v
+
+
+def features(kernel: str, q, k, v, segments) -> favor.Features:
+    if kernel == "relu":
+        phi = favor.relu_features(q, k, 1e-3)
+    else:
+        phi = favor.softmax_features(q, k, favor.draw_directions(jax.random.key(0), 32, DIM), 1e-6)
+    v = jnp.pad(v, ((0, 0),) * 3 + ((0, 1),), constant_values=1.0)
+    return favor.Features(*phi, v, jnp.asarray(segments))
+
+
+def quadratic(phi: favor.Features, causal: bool) -> np.ndarray:
+    """Every product of a query and a key, masked, in float64."""
+    keys = np.float64(phi.key_BLHM) * np.exp(np.float64(phi.log_scale_BLH))[..., None]
+    segments = np.asarray(phi.segment_ids_BL)
+    products = np.einsum("BTHM,BSHM->BHTS", np.float64(phi.query_BLHM), keys)
+    products *= (segments[:, :, None] == segments[:, None, :])[:, None]
+    products = np.tril(products) if causal else products
+    return np.einsum("BHTS,BSHK->BTHK", products / products.sum(-1, keepdims=True), phi.value_BLHJ[..., :-1])
+
+
+def prefix(phi: favor.Features) -> jax.Array:
+    start = favor.empty_state(len(phi.key_BLHM), HEADS, phi.key_BLHM.shape[-1], DIM)
+    return jax.jit(favor.attend_to_prefix)(phi, start)[0]
+
+
+@pytest.mark.parametrize("kernel", ["relu", "softmax"])
+@pytest.mark.parametrize("causal", [False, True])
+def test_packed_rows_equal_the_quadratic_form(kernel, causal):
+    phi = features(kernel, *queries_keys_values(3.0), packed_segments())
+    y = prefix(phi) if causal else favor.attend_to_all(phi, packed=True)
+    real = packed_segments() != 0
+    np.testing.assert_allclose(np.asarray(y)[real], quadratic(phi, causal)[real], atol=tolerances.REORDERED)
+
+
+@pytest.mark.parametrize("kernel", ["relu", "softmax"])
+def test_unpacked_rows_equal_the_quadratic_form(kernel):
+    segments = np.ones((BATCH, LENGTH), np.int32)
+    segments[1, 100:] = 0
+    phi = features(kernel, *queries_keys_values(), segments)
+    y = np.asarray(favor.attend_to_all(phi, packed=False))
+    np.testing.assert_allclose(y[segments != 0], quadratic(phi, False)[segments != 0], atol=tolerances.REORDERED)
+
+
+@pytest.mark.parametrize("kernel", ["relu", "softmax"])
+@pytest.mark.parametrize("where", [1, 63, 64, 100, 149])
+def test_a_later_key_changes_no_earlier_output(kernel, where):
+    """However large it is; a stabiliser taken over the whole sequence fails here."""
+    q, k, v = queries_keys_values()
+    segments = np.ones((BATCH, LENGTH), np.int32)
+    before = prefix(features(kernel, q, k, v, segments))
+    for x in (q, k, v):
+        x[:, where:] *= 20.0
+    after = prefix(features(kernel, q, k, v, segments))
+    np.testing.assert_array_equal(after[:, :where], before[:, :where])
+    assert np.abs(after - before)[:, where:].max() > 0.1
+
+
+@pytest.mark.parametrize("kernel", ["relu", "softmax"])
+def test_step_by_step_equals_all_at_once(kernel):
+    """Across segments too: a step may start the next example."""
+    phi = features(kernel, *queries_keys_values(3.0), packed_segments())
+    state = favor.empty_state(BATCH, HEADS, phi.key_BLHM.shape[-1], DIM)
+    step, steps = jax.jit(favor.attend_to_prefix), []
+    for t in range(LENGTH):
+        y, state = step(jax.tree.map(lambda x, t=t: x[:, t : t + 1], phi), state)
+        steps.append(y)
+    real = packed_segments() != 0
+    got = np.concatenate(steps, axis=1)
+    np.testing.assert_allclose(got[real], np.asarray(prefix(phi))[real], atol=tolerances.REORDERED)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_long_keys_overflow_nothing(causal):
+    """exp(|k|^2 / 2) for keys of length 100 is far beyond float32; outputs and gradients stay finite."""
+
+    def loss(q, k, v):
+        phi = features("softmax", q, k, v, packed_segments())
+        return jnp.sum(jnp.square(prefix(phi) if causal else favor.attend_to_all(phi, packed=True)))
+
+    for leaf in jax.tree.leaves(jax.value_and_grad(loss, argnums=(0, 1, 2))(*queries_keys_values(40.0))):
+        assert np.isfinite(leaf).all()
+
+
+def test_random_features_estimate_the_vanilla_layers_weights():
+    """Without bias, and the closer the more features: exp(q . k) of the same queries and keys, T5's without scaling."""
+    rng = np.random.default_rng(0)
+    q, k = (rng.normal(size=(1, 6, 1, 16)).astype(np.float32) * scale for scale in (0.5 / 16**0.5, 0.5))
+    exact = np.exp(np.einsum("BTHK,BSHK->TS", q, k))
+
+    def error(num_features: int) -> float:
+        directions = favor.draw_directions(jax.random.key(0), num_features, 16)
+        _, key, log_scale = favor.softmax_features(q, k, directions, 0.0)
+        query = np.exp(2 * q @ directions.T - np.sum(np.square(2 * q), -1, keepdims=True) / 2)  # K^1/4 = 2
+        estimate = np.einsum("BTHM,BSHM->TS", query, key * np.exp(log_scale)[..., None]) / num_features
+        return np.sqrt(np.mean(np.square(estimate / exact - 1)))
+
+    assert error(65536) < 0.02
+    assert error(65536) < error(256) / 4
+
+
+def test_directions_are_orthogonal_in_blocks():
+    directions = np.asarray(favor.draw_directions(jax.random.key(0), 40, 16))
+    assert directions.shape == (40, 16)
+    for block in np.split(directions, [16, 32]):
+        gram = block @ block.T
+        np.testing.assert_allclose(gram, np.diag(np.diag(gram)), atol=1e-4)
+    lengths = np.linalg.norm(np.asarray(favor.draw_directions(jax.random.key(1), 4096, 16)), axis=-1)
+    assert abs(np.mean(lengths**2) - 16) < 0.5 and np.std(lengths) > 0.3
+
+
+def test_nothing_grows_with_the_square_of_the_length():
+    """Nor is there a state for each position: the largest array is a few times the features."""
+
+    def largest(length: int) -> int:
+        phi = favor.Features(*(jnp.zeros((1, length, *shape)) for shape in ((2, 32), (2, 32), (2,), (2, 33))),
+                             jnp.ones((1, length), jnp.int32))  # fmt: skip
+        start = favor.empty_state(1, 2, 32, 32)
+        jaxpr = jax.make_jaxpr(jax.grad(lambda phi: prefix_sum(phi, start), allow_int=True))(phi)
+        return max(v.aval.size for eqn in _equations(jaxpr.jaxpr) for v in eqn.outvars)
+
+    def prefix_sum(phi, start):
+        return jnp.sum(favor.attend_to_prefix(phi, start)[0])
+
+    assert largest(2048) == 2 * largest(1024)
+    assert largest(2048) <= 2048 * 2 * 64
+
+
+def _equations(jaxpr):
+    for eqn in jaxpr.eqns:
+        yield eqn
+        for sub in jax.extend.core.jaxprs_in_params(eqn.params):
+            yield from _equations(sub)
+
+
+def test_the_cache_does_not_grow():
+    model = models.build(models.config("performer", max_target_length=64))
+    batch = models.pad(models.examples(np.random.default_rng(0), [5], [5]))
+    short, long = (jax.eval_shape(lambda m, n=n: m.init_cache(batch, n), model)["layers"] for n in (8, 64))
+    assert jax.tree.map(lambda x: x.shape, short) == jax.tree.map(lambda x: x.shape, long)
+
+
+def test_random_features_are_redrawn_in_training_and_fixed_in_evaluation():
+    batch = models.pad(models.examples(np.random.default_rng(0), [9, 16], [12, 5]))
+
+    def nll(train: bool, seed: int, **options):
+        model = models.build(models.config("performer", kernel="softmax", num_features=16, **options))
+        return np.asarray(models.token_nll(model, batch, jax.random.key(seed), train=train).nll)
+
+    assert np.abs(nll(True, 0) - nll(True, 1)).max() > 1e-4
+    np.testing.assert_array_equal(nll(False, 0), nll(False, 1))
+    np.testing.assert_array_equal(nll(True, 0, redraw=False), nll(True, 1, redraw=False))
+    np.testing.assert_array_equal(nll(True, 0, redraw=False), nll(False, 0))
+
+
+def test_random_features_are_no_parameters():
+    cfg = models.config("performer", kernel="softmax")
+    params, features, _ = nnx.state(models.build(cfg), nnx.Param, RandomFeatures, ...)
+    assert not [path for path, _ in nnx.to_flat_state(params) if "directions" in path]
+    assert len(nnx.to_flat_state(features)) == cfg.num_encoder_layers + cfg.num_decoder_layers
+    relu = arch_zoo.config("performer", "base")
+    softmax = arch_zoo.config("performer", "base", kernel="softmax")
+    assert arch_zoo.count_params(relu) == arch_zoo.count_params(softmax)
+
+
+@pytest.mark.parametrize(("options", "num_features"), [({}, 64), ({"kernel": "softmax"}, 256)])
+def test_closed_form_counts_at_base(options, num_features):
+    cfg = arch_zoo.config("performer", "base", **options)
+    D, H, K, N = cfg.embed_dim, cfg.num_heads, cfg.head_dim, cfg.num_encoder_layers
+    tables = (cfg.max_input_length + cfg.max_target_length) * D - 2 * on_paper.BUCKETS * H
+    assert arch_zoo.count_params(cfg).total == on_paper.vanilla_params(cfg) + tables
+    S, T, M = 512, 114, num_features
+    chunk, chunks = 57, 2
+    random = 2 * 2 * M * K * H * (S + T) if options else 0
+    encoder = 4 * S * H * M * (K + 1) - 4 * S * S * H * K
+    inside = 2 * chunk * chunk * (M + K + 1)
+    decoder = chunks * H * (inside + 4 * chunk * M * (K + 1)) - 4 * T * T * H * K
+    expected = on_paper.vanilla_flops(cfg, S, T) + N * (encoder + decoder + random)
+    assert arch_zoo.count_flops(cfg, S, T).forward == expected
+
+
+def test_sequences_beyond_the_tables_are_refused():
+    model = models.build(models.config("performer"))
+    rng = np.random.default_rng(0)
+    with pytest.raises(arch_zoo.ConfigError, match="max_input_length=16"):
+        model(models.pad(models.examples(rng, [17], [4]), 17, 12))
+    with pytest.raises(arch_zoo.ConfigError, match="max_target_length=12"):
+        model(models.pad(models.examples(rng, [4], [13]), 16, 13))
+    cache = model.init_cache(models.pad(models.examples(rng, [4], [4])), 13)
+    with pytest.raises(arch_zoo.ConfigError, match="max_target_length=12"):
+        model.decode_step(jnp.zeros((1,), jnp.int32), 0, cache)
+
+
+@pytest.mark.parametrize("options", [{"kernel": "cosine"}, {"num_features": 0}])
+def test_nonsense_is_refused(options):
+    with pytest.raises(arch_zoo.ConfigError, match=next(iter(options))):
+        arch_zoo.config("performer", "nano", **options)
