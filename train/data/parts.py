@@ -7,6 +7,8 @@ directory without talking to each other.
 """
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,38 +25,42 @@ class Part:
 
     Attributes:
       name: for example "pretrain/train-00003" or "tasks/squad/validation".
+      key: changes with anything that its content follows from.
       make: writes the files under the corpus's directory; returns facts, of which "files" describes each by name.
     """
 
     name: str
+    key: str
     make: Callable[[Path], Facts]
 
+    def done(self, root: Path) -> Facts | None:
+        """The facts of the part if it is whole and was made from the same key; None where it has to be made."""
+        try:
+            facts = read_json(self._path(root), missing={})
+        except InputError:  # a description that cannot be read describes nothing
+            return None
+        if facts.get("key") != self.key:
+            return None
+        damaged = any(shards.damage(root / file, found) for file, found in facts["files"].items())
+        return None if damaged else facts
 
-def done(root: Path, name: str, key: str) -> Facts | None:
-    """The facts of a part that is whole and was made from `key`; None where it has to be made."""
-    try:
-        facts = read_json(_path(root, name), missing={})
-    except InputError:  # a description that cannot be read describes nothing
-        return None
-    if facts.get("key") != key:
-        return None
-    damaged = any(shards.damage(root / file, found) for file, found in facts["files"].items())
-    return None if damaged else facts
+    def finish(self, root: Path) -> Facts:
+        """Makes the part and writes its description last."""
+        facts = {**self.make(root), "key": self.key}
+        path = self._path(root)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, facts)
+        return facts
+
+    def _path(self, root: Path) -> Path:
+        return root / "parts" / f"{self.name.replace('/', '.')}.json"
 
 
-def make(root: Path, part: Part, key: str) -> Facts:
-    """Makes a part and writes its description last."""
-    facts = {**part.make(root), "key": key}
-    path = _path(root, part.name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, facts)
-    return facts
+def key(*things: Any) -> str:
+    """sha256 of plain values."""
+    return hashlib.sha256(json.dumps(things, sort_keys=True).encode()).hexdigest()
 
 
 def files(facts: Mapping[str, Facts]) -> dict[str, Any]:
     """The descriptions of all files of some parts, sorted by name."""
     return dict(sorted((file, found) for part in facts.values() for file, found in part["files"].items()))
-
-
-def _path(root: Path, name: str) -> Path:
-    return root / "parts" / f"{name.replace('/', '.')}.json"

@@ -6,31 +6,24 @@ Importing this module is light; seqio and TensorFlow are imported when there is 
 """
 
 import dataclasses
-import hashlib
-import itertools
-import json
+import importlib.metadata
 import os
+import platform
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from train.data import parts, python_text, shards
+from train.data import overlap, parts, python_text, shards, text_files
 from train.data.corpus import FORMAT, INDEX, SPLITS, Corpus, open_corpus
-from train.data.vocabulary import EOS_ID, NUM_SENTINELS, Vocabulary
-from train.data.vocabulary import train as train_vocabulary
+from train.data.vocabulary import NUM_SENTINELS, Vocabulary
 from train.records import InputError, read_json, write_json
 
 if TYPE_CHECKING:
     from train.tasks.registry import Definition
 
 Say = Callable[[str], None]
-
-_DOCUMENT_SAMPLE = 20_000  # characters of one document in the vocabulary's sample
-_CHUNK = 4_000_000  # characters tokenized at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +32,14 @@ class PrepareConfig:
 
     Attributes:
       out: directory of the corpus; made if missing.
-      source: the pretraining text; "python" is the text of the running Python installation.
-      tasks: downstream tasks or suites; "python" is the offline suite.
+      source: the pretraining text: "python" (the running Python installation's), "c4", "text" (your own files), or a
+        seqio task or mixture that `modules` register, whose "targets" are text.
+      text: globs of your own files: plain text, .jsonl, .parquet, .tsv; .gz and .zst of them. Implies source "text".
+      text_key: the column or field of tables that holds the text.
+      modules: Python modules to import first.
+      tasks: downstream suites ("python", "glue", "super_glue", "squad"), single tasks ("glue_cola"), or your own as
+        NAME=FILES:METRIC, where a .tsv or .jsonl file has columns "inputs" and "targets".
+      data_dir: where TFDS keeps its data; empty for its default.
       python_root: library whose text "python" is; empty takes that of the running interpreter.
       vocabulary: an existing SentencePiece model; empty trains one on the pretraining text.
       vocab_size: ids of a trained vocabulary, sentinels included; 0 takes 2,048 for "python" and 32,128 for others.
@@ -48,12 +47,18 @@ class PrepareConfig:
       num_shards: files of the train split; 0 takes 2 for "python" and 64 for others.
       max_tokens: stop after about this many tokens of the train split; 0 for all.
       vocabulary_characters: text a vocabulary is trained on.
+      decontaminate: leave out training documents that share 13 words in a row with a downstream validation example; the
+        index counts them as "duplicates".
       worker: "i/n" makes every n-th part, from the i-th; run n of them on one directory, on any machines.
       num_threads: for tokenizing; 0 for all cores.
     """
 
     out: str = "data/python"
     source: str = "python"
+    text: tuple[str, ...] = ()
+    text_key: str = "text"
+    modules: tuple[str, ...] = ()
+    data_dir: str = ""
     tasks: tuple[str, ...] = ("python",)
     python_root: str = ""
     vocabulary: str = ""
@@ -62,6 +67,7 @@ class PrepareConfig:
     num_shards: int = 0
     max_tokens: int = 0
     vocabulary_characters: int = 1_000_000
+    decontaminate: bool = True
     worker: str = "0/1"
     num_threads: int = 0
 
@@ -74,6 +80,10 @@ class PrepareConfig:
         for key in ("vocab_size", "num_shards", "max_tokens", "num_threads", "num_sentinels"):
             if getattr(self, key) < 0:
                 raise InputError(f"{key} = {getattr(self, key)} must not be negative")
+        if self.text:
+            object.__setattr__(self, "source", "text")
+        elif self.source == "text":
+            raise InputError("source = 'text' needs text: globs of the files")
         _ = self.share
 
     @property
@@ -90,6 +100,33 @@ class PrepareConfig:
         train = self.num_shards or (2 if self.source == "python" else 64)
         return {"train": train, "validation": max(1, train // 64)}
 
+    @property
+    def text_identity(self) -> dict[str, Any]:
+        """What the pretraining text and the vocabulary follow from."""
+        files = text_files.expand(self.text)
+        return {
+            "format": FORMAT,
+            "source": self.source,
+            "python": python_text.fingerprint(self.python_root) if self.source == "python" else None,
+            "text": [(Path(file).name, Path(file).stat().st_size) for file in files],
+            "text_key": self.text_key,
+            "vocabulary": shards.describe(Path(self.vocabulary)) if self.vocabulary else None,
+            "vocab_size": self.vocab_size,
+            "num_sentinels": self.num_sentinels,
+            "vocabulary_characters": self.vocabulary_characters,
+        }
+
+    @property
+    def tasks_identity(self) -> dict[str, Any]:
+        """What the downstream tasks follow from, beside the vocabulary."""
+        tables = [path for task in self.tasks if "=" in task for path in text_files.table_files(task)]
+        python = any(task.startswith("python") for task in self.tasks)
+        return {
+            "tasks": self.tasks,
+            "python": python_text.fingerprint(self.python_root) if python else None,
+            "tables": [shards.describe(Path(path)) for path in tables],
+        }
+
 
 def prepare(config: PrepareConfig, say: Say | None = None) -> Corpus:
     """Makes what is missing or damaged of a corpus; does nothing, and imports nothing heavy, where all is there.
@@ -99,7 +136,7 @@ def prepare(config: PrepareConfig, say: Say | None = None) -> Corpus:
       say: takes each line of progress; None prints them to stderr.
 
     Returns:
-      The open corpus. A worker that is not the last to finish waits for the others.
+      The open corpus. A worker waits for the parts of the others.
 
     Raises:
       InputError: something in the configuration, or in the text it names, is wrong.
@@ -110,9 +147,13 @@ def prepare(config: PrepareConfig, say: Say | None = None) -> Corpus:
         (root / "parts").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"out = {config.out!r} cannot be written ({error.strerror})") from None
-    key = _key(_identity(config), config.shard_counts, config.max_tokens, config.tasks)
+    key = parts.key(
+        config.text_identity, config.tasks_identity, config.shard_counts, config.max_tokens, config.decontaminate
+    )
     corpus = _finished(root, key, say)
-    return corpus or _make(config, root, key, say)
+    if corpus is None:
+        corpus = _make(config, root, key, say)
+    return corpus
 
 
 def _finished(root: Path, key: str, say: Say) -> Corpus | None:
@@ -128,170 +169,63 @@ def _finished(root: Path, key: str, say: Say) -> Corpus | None:
 def _make(config: PrepareConfig, root: Path, key: str, say: Say) -> Corpus:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     say("prepare: loading seqio and TensorFlow")
+    from train.data import work
     from train.tasks import catalog, registry
 
-    text = catalog.pretraining(config)
-    registry.register(text)
+    catalog.load(config.modules)
+    text, definitions = catalog.pretraining(config), catalog.downstream(config)
+    for definition in (text, *definitions):
+        if definition.source is not None:  # otherwise a user's module has registered it
+            registry.register(definition)
     number, count = config.share
-    identity = _identity(config)
-    trained = _vocabulary_part(config, text)
-    vocabulary_facts = _one(root, trained, _key(identity, "vocabulary"), say, "", wait=number > 0)
+    facts = {"vocabulary": _one(root, work.vocabulary(config, text), say, wait=number > 0)}
     pieces = Vocabulary(root / "vocabulary.model", config.num_sentinels)
-    made_from = _key(identity, vocabulary_facts["files"], config.shard_counts, config.max_tokens)
-    work = [*_pretrain_parts(config, text, pieces)]
-    definitions = catalog.downstream(config)
-    for definition in definitions:
-        registry.register(definition)
-        work += _task_parts(config, definition, pieces)
-    mine = {part.name for part in work[number::count]}
-    facts = {}
-    for place, part in sorted(enumerate(work, 1), key=lambda item: item[1].name not in mine):
-        facts[part.name] = _one(root, part, made_from, say, f" ({place}/{len(work)})", wait=part.name not in mine)
-    index = _index(config, key, {"vocabulary": vocabulary_facts, **facts}, definitions, pieces)
+    made_from = facts["vocabulary"]["files"]
+    held_out = work.held_out_passages(definitions) if config.decontaminate else overlap.Passages([])
+    plan = [
+        *work.pretraining(config, text, pieces, held_out, made_from),
+        *work.tasks(config, definitions, pieces, made_from),
+    ]
+    mine = {part.name for part in plan[number::count]}
+    for place, part in sorted(enumerate(plan, 1), key=lambda item: item[1].name not in mine):
+        facts[part.name] = _one(root, part, say, f" ({place}/{len(plan)})", wait=part.name not in mine)
+    index = _index(config, key, facts, definitions, pieces)
     write_json(root / INDEX, index)
     say(f"prepare: {root}: {index['pretrain']['train']['tokens']:,} tokens, fingerprint {index['fingerprint'][:12]}")
     return open_corpus(root, verify=False)
 
 
-def _one(root: Path, part: parts.Part, key: str, say: Say, place: str, wait: bool) -> parts.Facts:
+def _one(root: Path, part: parts.Part, say: Say, place: str = "", wait: bool = False) -> parts.Facts:
     """A part's facts: found, made, or waited for where it is another worker's."""
-    facts = parts.done(root, part.name, key)
+    facts = part.done(root)
     if facts is None and wait:
         say(f"prepare: waiting for {part.name}{place}")
-        while (facts := parts.done(root, part.name, key)) is None:
+        while (facts := part.done(root)) is None:
             time.sleep(1)
     if facts is None:
         start = time.monotonic()
-        facts = parts.make(root, part, key)
+        facts = part.finish(root)
         size = "".join(f" {facts[unit]:,} {unit}" for unit in ("tokens", "examples") if unit in facts)
         say(f"prepare: {part.name}{place}:{size} in {time.monotonic() - start:.1f} s")
     return facts
 
 
-def _vocabulary_part(config: PrepareConfig, text: "Definition") -> parts.Part:
-    def make(root: Path) -> parts.Facts:
-        if config.vocabulary:
-            content = Vocabulary(Path(config.vocabulary)).path.read_bytes()
-        else:
-            size = config.vocab_size or (2048 if config.source == "python" else 32_128)
-            sample = _sample(_documents(text, "train", 0, 1), config.vocabulary_characters)
-            content = train_vocabulary(sample, size, config.num_sentinels, exact=config.vocab_size > 0)
-        return {"files": {"vocabulary.model": shards.write_bytes(root / "vocabulary.model", content)}}
-
-    return parts.Part("vocabulary", make)
-
-
-def _pretrain_parts(config: PrepareConfig, text: "Definition", pieces: Vocabulary) -> Iterator[parts.Part]:
-    for split, count in config.shard_counts.items():
-        for shard in range(count):
-            budget = config.max_tokens // count if split == "train" else 0
-
-            def make(root: Path, split=split, shard=shard, count=count, budget=budget) -> parts.Facts:
-                documents = _documents(text, split, shard, count)
-                tokens, text_bytes = _tokenize(documents, pieces, budget, config.num_threads or os.cpu_count() or 1)
-                file = f"pretrain/{split}-{shard:05d}.npy"
-                return {
-                    "files": {file: shards.write_array(root / file, tokens)},
-                    "tokens": len(tokens),
-                    "text_bytes": text_bytes,
-                }
-
-            yield parts.Part(f"pretrain/{split}-{shard:05d}", make)
-
-
-def _task_parts(config: PrepareConfig, definition: "Definition", pieces: Vocabulary) -> Iterator[parts.Part]:
-    for split in SPLITS:
-
-        def make(root: Path, split=split) -> parts.Facts:
-            from train.tasks import registry, scoring
-
-            rows = registry.read(definition.name, definition.splits[split])
-            examples = [row for row in rows if row.pop("only", "") in ("", split)]
-            if not examples:
-                raise InputError(f"tasks: {definition.name} has no {split} examples")
-            stem, written = f"tasks/{definition.name}/{split}", {}
-            for feature in ("inputs", "targets"):
-                texts = [example[feature] for example in examples]
-                ids = [np.array([*row, EOS_ID]) for row in pieces.encode(texts, config.num_threads or 1)]
-                arrays = {
-                    "": np.concatenate(ids).astype(_dtype(pieces)),
-                    ".lengths": np.array([len(r) for r in rows], np.int32),
-                }
-                for suffix, array in arrays.items():
-                    file = f"{stem}.{feature}{suffix}.npy"
-                    written[file] = shards.write_array(root / file, array)
-            references = [_reference(example) for example in examples]
-            lines = "".join(json.dumps(reference, ensure_ascii=False) + "\n" for reference in references)
-            written[f"{stem}.references.jsonl"] = shards.write_bytes(root / f"{stem}.references.jsonl", lines.encode())
-            baseline = scoring.majority_class(definition.metrics, references, definition.labels)
-            return {"files": written, "examples": len(examples), "majority_class": baseline}
-
-        yield parts.Part(f"tasks/{definition.name}/{split}", make)
-
-
-def _reference(example: dict[str, Any]) -> dict[str, Any]:
-    return {"target": example["targets"]} | {k: v for k, v in example.items() if k not in ("inputs", "targets")}
-
-
-def _documents(text: "Definition", split: str, shard: int, num_shards: int) -> Iterator[str]:
-    from train.tasks import registry
-
-    return (example["targets"] for example in registry.read(text.name, text.splits[split], shard, num_shards))
-
-
-def _sample(documents: Iterable[str], characters: int) -> Iterator[str]:
-    for document in documents:
-        document = document[:_DOCUMENT_SAMPLE]
-        yield document
-        characters -= len(document)
-        if characters <= 0:
-            return
-
-
-def _tokenize(documents: Iterable[str], pieces: Vocabulary, budget: int, num_threads: int) -> tuple[np.ndarray, int]:
-    """The token stream, each document ended by EOS, and the bytes of its text; stops at `budget` tokens unless 0."""
-    found, tokens, text_bytes = [], 0, 0
-    for chunk in _chunks(documents):
-        for document, row in zip(chunk, pieces.encode(chunk, num_threads), strict=True):
-            found.append(np.array([*row, EOS_ID], _dtype(pieces)))
-            tokens += len(row) + 1
-            text_bytes += len(document.encode())
-            if budget and tokens >= budget:
-                return np.concatenate(found), text_bytes
-    return np.concatenate(found) if found else np.zeros(0, _dtype(pieces)), text_bytes
-
-
-def _chunks(documents: Iterable[str]) -> Iterator[list[str]]:
-    documents = iter(documents)
-    while first := list(itertools.islice(documents, 1)):
-        size = len(first[0])
-        while size < _CHUNK and (more := list(itertools.islice(documents, 1))):
-            first += more
-            size += len(more[0])
-        yield first
-
-
-def _dtype(pieces: Vocabulary) -> type[np.unsignedinteger]:
-    return np.uint16 if pieces.vocab_size <= 1 << 16 else np.uint32
-
-
 def _index(
-    config: PrepareConfig,
-    key: str,
-    facts: dict[str, parts.Facts],
-    definitions: list["Definition"],
-    pieces: Vocabulary,
+    config: PrepareConfig, key: str, facts: dict[str, parts.Facts], definitions: list["Definition"], pieces: Vocabulary
 ) -> dict[str, Any]:
     pretrain = {}
     for split, count in config.shard_counts.items():
         found = [facts[f"pretrain/{split}-{shard:05d}"] for shard in range(count)]
-        pretrain[split] = {name: sum(part[name] for part in found) for name in ("tokens", "text_bytes")}
+        pretrain[split] = {name: sum(part[name] for part in found) for name in ("tokens", "text_bytes", "duplicates")}
         pretrain[split]["shards"] = [file for part in found for file in part["files"]]
+        if not pretrain[split]["tokens"]:
+            raise InputError(f"source = {config.source!r}: there is no text for {split}")
     files = parts.files(facts)
+    names = ("sentencepiece", "seqio", "tensorflow", "tensorflow-datasets", "numpy")
     return {
         "format": FORMAT,
         "name": config.source,
-        "fingerprint": _key({file: found["sha256"] for file, found in files.items()}),
+        "fingerprint": parts.key({file: found["sha256"] for file, found in files.items()}),
         "key": key,
         "vocab_size": pieces.vocab_size,
         "num_sentinels": config.num_sentinels,
@@ -306,31 +240,5 @@ def _index(
             for d in definitions
         },
         "files": files,
-        "versions": _versions(),
+        "versions": {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names},
     }
-
-
-def _identity(config: PrepareConfig) -> dict[str, Any]:
-    """What the content follows from, apart from the number of shards and the tasks."""
-    python = "python" in (config.source, *config.tasks)
-    return {
-        "format": FORMAT,
-        "source": config.source,
-        "python": python_text.fingerprint(config.python_root) if python else None,
-        "vocabulary": shards.describe(Path(config.vocabulary)) if config.vocabulary else None,
-        "vocab_size": config.vocab_size,
-        "num_sentinels": config.num_sentinels,
-        "vocabulary_characters": config.vocabulary_characters,
-    }
-
-
-def _versions() -> dict[str, str]:
-    import importlib.metadata
-    import platform
-
-    names = ("sentencepiece", "seqio", "tensorflow", "tensorflow-datasets", "numpy")
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}
-
-
-def _key(*things: Any) -> str:
-    return hashlib.sha256(json.dumps(things, sort_keys=True).encode()).hexdigest()

@@ -3,7 +3,7 @@
     python_package     single-sentence classification: which package does this docstring belong to
     python_signature   paraphrase, match: does this docstring describe this signature
     python_follows     entailment-like: does sentence B follow sentence A, or is it the other way round
-    python_shuffled    acceptability: is this sentence intact or are the letters of some of its words shuffled
+    python_shuffled    acceptability: is this sentence intact or are the letters of its words shuffled
     python_answer      extractive question answering: a question about a signature
 
 Examples of a split come from the modules of that split. A text that training saw is never a validation example, and the
@@ -24,7 +24,7 @@ Example = dict[str, Any]
 MAX_TRAIN, MAX_VALIDATION = 4000, 600
 _MAX_CHARACTERS = 150  # about 50 tokens at a vocabulary of 2,000 pieces
 _MIN_CHARACTERS = 30
-_NUM_PACKAGES = 8
+_NUM_PACKAGES = 5
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'`(])")
 
 
@@ -62,25 +62,21 @@ def _package(entries: Iterable[Entry]) -> list[Example]:
 
 
 def _signature(entries: Iterable[Entry]) -> list[Example]:
-    """Functions with the first sentence of their docstring, or with another function's of the same package."""
-    functions = defaultdict(list)
+    """Functions with the first sentence of their docstring, or with that of anything else in their package."""
+    packages = defaultdict(list)
     for entry in entries:
-        sentence = _sentences(entry.docstring)[:1]
-        if entry.arguments is not None and sentence and len(entry.signature) <= _MAX_CHARACTERS // 2:
-            functions[entry.package].append((entry.signature, sentence[0]))
+        for sentence in _sentences(entry.docstring)[:1]:
+            packages[entry.package].append((sentence, entry))
     examples = []
-    for members in functions.values():
-        members = sorted(set(members), key=lambda pair: (_hash(pair[1]), pair))
-        for i, (signature, sentence) in enumerate(members):
-            other = members[(i + 1 + len(members) // 2) % len(members)]
-            match = _coin(signature + sentence) or other[1] == sentence
-            examples.append(
-                {
-                    "signature": signature,
-                    "docstring": sentence if match else other[1],
-                    "label": str(match),
-                }
-            )
+    for members in packages.values():
+        members.sort(key=lambda member: (_hash(member[0]), member[1].name))
+        for i, (sentence, entry) in enumerate(members):
+            if entry.arguments is None or len(entry.signature) + len(sentence) > _MAX_CHARACTERS:
+                continue
+            other, _ = members[(i + 1 + len(members) // 2) % len(members)]
+            match = _coin(entry.signature + sentence) or other == sentence
+            shown = sentence if match else other
+            examples.append({"signature": entry.signature, "docstring": shown, "label": str(match)})
     return _unique(examples)
 
 
@@ -97,19 +93,18 @@ def _follows(entries: Iterable[Entry]) -> list[Example]:
 
 
 def _shuffled(entries: Iterable[Entry]) -> list[Example]:
-    """Sentences; half of them with the letters of every third long word in another order."""
+    """Sentences; half of them with the letters of every plain word in another order."""
     examples = []
     for entry in entries:
         for sentence in _sentences(entry.docstring):
             intact = _coin(sentence)
             words = sentence.split()
-            long = [i for i, word in enumerate(words) if re.fullmatch("[a-z]{5,}", word)]
-            if len(long) < 3:
+            plain = [i for i, word in enumerate(words) if re.fullmatch("[a-z]{3,}", word)]
+            if len(plain) < 4:
                 continue
-            for i in [] if intact else long[_hash(sentence)[1] % 3 :: 3]:
-                words[i] = "".join(
-                    letter for _, letter in sorted((_hash(f"{i} {n} {sentence}"), c) for n, c in enumerate(words[i]))
-                )
+            for i in [] if intact else plain:
+                drawn = sorted((_hash(f"{i} {n} {sentence}"), letter) for n, letter in enumerate(words[i]))
+                words[i] = "".join(letter for _, letter in drawn)
             examples.append({"sentence": " ".join(words), "label": str(intact)})
     return _unique(examples)
 
@@ -126,6 +121,7 @@ def _answer(entries: Iterable[Entry]) -> list[Example]:
         questions = [
             (f"what is the default of {argument.arg}?", ast.unparse(value))
             for argument, value in zip(with_default, arguments.defaults, strict=True)
+            if ast.unparse(value) != "None"  # nearly half of all defaults
         ]
         if len(positional) > 1:
             questions += [

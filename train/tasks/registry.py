@@ -6,6 +6,7 @@ task, tokenized and ended by EOS, for whoever wants seqio's own pipeline.
 
 import dataclasses
 import functools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -24,7 +25,7 @@ class Definition:
 
     Attributes:
       name: its name in the registry and in records.
-      source: where raw examples come from.
+      source: where raw examples come from; None where somebody else registered the task.
       preprocessors: from raw examples to string features "targets" and, unless it is pretraining text, "inputs"; other
         features are kept as the example's reference.
       metrics: names in `metrics.METRICS`; none for pretraining text.
@@ -33,7 +34,7 @@ class Definition:
     """
 
     name: str
-    source: seqio.DataSource
+    source: seqio.DataSource | None
     preprocessors: tuple[Preprocessor, ...]
     metrics: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
@@ -106,10 +107,14 @@ def read(name: str, split: str, shard: int = 0, num_shards: int = 1) -> Iterator
         num_epochs=1,
         shard_info=seqio.ShardInfo(shard, num_shards),
     )
-    for batch in dataset.ragged_batch(_READ_TOGETHER):  # one by one, the crossing to Python costs more than the work
-        columns = {feature: _plain(value) for feature, value in batch.items()}
-        for values in zip(*columns.values(), strict=True):
-            yield dict(zip(columns, values, strict=True))
+    try:
+        for batch in dataset.ragged_batch(_READ_TOGETHER):  # one by one, crossing to Python costs more than the work
+            columns = {feature: _plain(value) for feature, value in batch.items()}
+            for values in zip(*columns.values(), strict=True):
+                yield dict(zip(columns, values, strict=True))
+    except tf.errors.OpError as error:  # an error raised in a reader arrives as the text of its traceback
+        reason = re.search(r"(?:InputError|ValueError): (.*)", error.message)
+        raise InputError(reason[1] if reason else f"{name}: {error.message.splitlines()[0]}") from None
 
 
 def in_memory(examples: Mapping[str, Sequence[Mapping[str, Any]]]) -> seqio.FunctionDataSource:

@@ -143,22 +143,22 @@ def test_bad_values_are_refused(tmp_path):
         prepare(PrepareConfig(out=str(tmp_path / "file" / "corpus")))
 
 
-def _part(content):
+def _part(key="key"):
     return parts.Part(
-        "some/part", lambda root: {"files": {"a.npy": shards.write_array(root / "a.npy", np.array(content))}}
+        "some/part", key, lambda root: {"files": {"a.npy": shards.write_array(root / "a.npy", np.ones(3))}}
     )
 
 
 def test_a_part_is_done_only_whole_and_from_the_same_key(tmp_path):
-    assert parts.done(tmp_path, "some/part", "key") is None
-    facts = parts.make(tmp_path, _part([1, 2]), "key")
-    assert parts.done(tmp_path, "some/part", "key") == facts
-    assert parts.done(tmp_path, "some/part", "other") is None
+    assert _part().done(tmp_path) is None
+    facts = _part().finish(tmp_path)
+    assert _part().done(tmp_path) == facts == json.loads((tmp_path / "parts/some.part.json").read_text())
+    assert _part("other").done(tmp_path) is None
     (tmp_path / "parts/some.part.json").write_text("{")
-    assert parts.done(tmp_path, "some/part", "key") is None
-    parts.make(tmp_path, _part([1, 2]), "key")
+    assert _part().done(tmp_path) is None
+    _part().finish(tmp_path)
     (tmp_path / "a.npy").write_bytes(b"")
-    assert parts.done(tmp_path, "some/part", "key") is None
+    assert _part().done(tmp_path) is None
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):
@@ -167,8 +167,3 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
         file.write(b"half")
         raise KeyError
     assert (tmp_path / "file").read_bytes() == b"old" and os.listdir(tmp_path) == ["file"]
-
-
-def test_index_is_plain_json(tmp_path):
-    parts.make(tmp_path, _part([1]), "key")
-    assert json.loads((tmp_path / "parts/some.part.json").read_text())["key"] == "key"
