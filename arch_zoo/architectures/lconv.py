@@ -10,13 +10,12 @@ published forms are different layers:
 
 Deviations. Taps never reach into another packed segment or into padding (in Mesh TensorFlow they do, and its decoder
 masks position 0 in training only). The widths 3, 7, 15, 31 repeat with the depth instead of ending in a run of 31, so
-that stacks of any depth hold the same mix. DropConnect on the kernel is left out.
+that stacks of any depth hold the same mix. DropConnect on the weights (`fairseq`) has the model's `dropout_rate`.
 """
 
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from arch_zoo.architecture import Architecture
@@ -30,40 +29,45 @@ FORMS = ("mesh", "fairseq")
 
 
 class LightweightConvolution(nnx.Module):
-    """`Dense(conv(GLU(x)))` with a softmax over the taps of each kernel."""
+    """`out(conv(linear(x) * sigmoid(gate(x))))`, the weights of the convolution a softmax over its taps."""
 
     def __init__(self, cfg: ModelConfig, width: int, form: str, key: jax.Array):
-        """Draws the projections and the kernel's logits, [W, D] (mesh) or [W, H] (fairseq)."""
+        """Draws the projections and what the weights are made from."""
         linear_key, gate_key, kernel_key, pointwise_key, out_key = jax.random.split(key, 5)
         dim = cfg.embed_dim
-        channels = dim if form == "mesh" else cfg.num_heads
+        self.width, self.num_groups = width, dim if form == "mesh" else cfg.num_heads
 
         def square(key):
             return Dense(parameters.fan_in(key, (dim, dim), ("embed", "embed_out")), bias=True)
 
         self.linear, self.gate, self.out = square(linear_key), square(gate_key), square(out_key)
-        axes = ("width", "embed" if form == "mesh" else "heads")
-        self.kernel = parameters.normal(kernel_key, (width, channels), axes, width**-0.5)
         self.bias = parameters.constant(0.0, (dim,), ("embed",)) if form == "mesh" else None
         self.pointwise = square(pointwise_key) if form == "mesh" else None
+        self.init_kernel(cfg, kernel_key)
+
+    def init_kernel(self, cfg: ModelConfig, key: jax.Array) -> None:
+        """Draws the logits of the weights, [W, D] (mesh) or [W, H] (fairseq)."""
+        axes = ("width", "heads" if self.pointwise is None else "embed")
+        self.kernel = parameters.normal(key, (self.width, self.num_groups), axes, self.width**-0.5)
+
+    def logits(self, gated_BLD: jax.Array) -> jax.Array:
+        """Logits of the weights, [W, B, L, H] in float32; here the same for all examples and positions."""
+        return self.kernel[:, None, None]
 
     def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
         """Mixes a position with its neighbours, in a decoder with those before it."""
         gated_BLD = self.linear(x_BLD) * jax.nn.sigmoid(self.gate(x_BLD))
-        taps, cache = convolution.window(gated_BLD, ctx, self.kernel.shape[0], cache)
-        y_BLD = convolution.depthwise(taps, list(self.weights_WD(x_BLD)))
-        if self.bias is not None:
+        weights_WBLH = jax.nn.softmax(self.logits(gated_BLD), axis=0)
+        if self.pointwise is None:
+            weights_WBLH = ctx.dropout(weights_WBLH)
+        y_BLD, cache = convolution.depthwise(gated_BLD, weights_WBLH, ctx, cache)
+        if self.pointwise is not None:
             y_BLD = self.pointwise(y_BLD + self.bias.astype(y_BLD.dtype))
         return self.out(y_BLD), cache, Aux()
 
-    def weights_WD(self, x_BLD: jax.Array) -> jax.Array:
-        """The kernel of every channel, in the type of `x`; channels of one head are consecutive."""
-        weights_WH = jax.nn.softmax(self.kernel, axis=0)
-        return jnp.repeat(weights_WH, x_BLD.shape[-1] // weights_WH.shape[1], axis=1).astype(x_BLD.dtype)
-
     def init_cache(self, ctx: Context, max_length: int) -> jax.Array:
         """The last W-1 gated inputs."""
-        return convolution.init_window(ctx, self.kernel.shape[0], ctx.memory_BSD.shape[-1])
+        return convolution.init_cache(ctx, self.width, ctx.memory_BSD.shape[-1])
 
 
 @register("lconv")

@@ -1,0 +1,53 @@
+"""Dynamic convolution in place of self-attention (Wu et al., 2019, arXiv 1901.10430): a kernel for each position.
+
+The lightweight convolution of `lconv`, with everything said there, except where the weights come from: the gated input
+at a position, through one dense layer, instead of a parameter. The two published forms:
+
+* `fairseq`, the paper's own and the default here: the layer predicts the weights of `num_heads` kernels, [D, W * H].
+* `mesh`, the original study's code base: it predicts those of every channel, [D, D] and a bias for each tap. W * D^2
+  parameters a layer dwarf the rest of it, and grow with the width of the kernel: widths cannot be compared at equal
+  size. Take it with `widths` of about (5,), where a base model comes close to the study's.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from arch_zoo.architectures.lconv import LConv, LightweightConvolution
+from arch_zoo.config import ModelConfig
+from arch_zoo.layers import parameters
+from arch_zoo.registry import register
+
+
+class DynamicConvolution(LightweightConvolution):
+    """A lightweight convolution whose kernel depends on the position, and on nothing but its input."""
+
+    def init_kernel(self, cfg: ModelConfig, key: jax.Array) -> None:
+        """Draws the predictor, [W, D, H] (fairseq) or [W, D, D] and a bias (mesh)."""
+        shape = (self.width, cfg.embed_dim, self.num_groups)
+        last = "heads" if self.pointwise is None else "embed_out"
+        self.kernel = parameters.fan_in(key, shape, ("width", "embed", last), batch_axis=(0,))
+        bias = parameters.constant(0.0, (self.width, self.num_groups), ("width", last))
+        self.kernel_bias = None if self.pointwise is None else bias
+
+    def logits(self, gated_BLD: jax.Array) -> jax.Array:
+        """Logits of the weights of every position, [W, B, L, H] in float32."""
+        kernel_WDH = self.kernel.astype(gated_BLD.dtype)
+        logits_WBLH = jnp.einsum("BLD,WDH->WBLH", gated_BLD, kernel_WDH, preferred_element_type=jnp.float32)
+        return logits_WBLH if self.kernel_bias is None else logits_WBLH + self.kernel_bias[:, None, None]
+
+
+@register("dconv")
+@dataclasses.dataclass(frozen=True)
+class DConv(LConv):
+    """Dynamic convolutions in both stacks."""
+
+    title = "Dynamic convolution"
+    form: str = "fairseq"
+
+    def encoder_mixer(self, cfg: ModelConfig, depth: int, key: jax.Array) -> DynamicConvolution:
+        """Taps on both sides."""
+        return DynamicConvolution(cfg, self.widths[depth % len(self.widths)], self.form, key)
+
+    decoder_mixer = encoder_mixer
