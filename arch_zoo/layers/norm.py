@@ -1,4 +1,4 @@
-"""Root-mean-square normalisation (Zhang and Sennrich, 2019, arXiv 1910.07467), as in T5."""
+"""Normalisations: the root-mean-square one of T5, and the full one where a source is defined with it."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from arch_zoo.layers import parameters
 
 
 class RMSNorm(nnx.Module):
-    """`x / rms(x) * scale`: no mean, no bias; statistics in float32."""
+    """`x / rms(x) * scale` (Zhang and Sennrich, 2019, arXiv 1910.07467): no mean, no bias; statistics in float32."""
 
     def __init__(self, dim: int, epsilon: float = 1e-6):
         """Normalises a last axis of size `dim`."""
@@ -20,3 +20,20 @@ class RMSNorm(nnx.Module):
         x32 = x.astype(jnp.float32)
         mean_square = jnp.mean(jnp.square(x32), axis=-1, keepdims=True)
         return (x32 * jax.lax.rsqrt(mean_square + self.epsilon) * self.scale).astype(x.dtype)
+
+
+class LayerNorm(nnx.Module):
+    """`(x - mean(x)) / std(x) * scale + bias` (Ba et al., 2016, arXiv 1607.06450); statistics in float32."""
+
+    def __init__(self, dim: int, epsilon: float = 1e-6):
+        """Normalises a last axis of size `dim`."""
+        self.scale = parameters.constant(1.0, (dim,), ("embed",))
+        self.bias = parameters.constant(0.0, (dim,), ("embed",))
+        self.epsilon = epsilon
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Normalises the last axis of `x`, in the type of `x`."""
+        x32 = x.astype(jnp.float32)
+        centred = x32 - jnp.mean(x32, axis=-1, keepdims=True)
+        variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
+        return (centred * jax.lax.rsqrt(variance + self.epsilon) * self.scale + self.bias).astype(x.dtype)

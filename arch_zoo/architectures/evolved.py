@@ -1,0 +1,228 @@
+"""Evolved Transformer (So et al., 2019, arXiv 1901.11117): the blocks that a search found.
+
+Overrides the layers of a block, all residual with a norm before them:
+
+* encoder: gated linear unit, convolutions, self-attention, feed-forward;
+* decoder: self-attention with twice the heads beside cross-attention, convolutions, self-attention, cross-attention,
+  feed-forward with swish;
+
+`dimensions`: an encoder and a decoder block together hold 54 D^2 parameters where the vanilla pair holds 28 D^2, so a
+stack has half as many blocks, rounded up; and the decoder's positions: one table of biases for each number of heads.
+
+Sources differ; the choice is Mesh TensorFlow's, the original study's code base: the doubled heads keep their dimension
+(Tensor2Tensor keeps the total), the encoder's first dense branch has no bias. Swish in the decoder, without the norm
+that Tensor2Tensor puts before the output projection, is the paper's. Deviations: taps never reach into another packed
+segment or into padding (in Mesh TensorFlow they do, and its decoder masks position 0 in training only); the norm
+inside the convolutions is the source's layer norm, all others are RMSNorm.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from arch_zoo.architecture import Architecture
+from arch_zoo.config import ModelConfig
+from arch_zoo.layers import convolution, parameters
+from arch_zoo.layers.attention import CrossAttention, SelfAttention
+from arch_zoo.layers.context import Aux, Context
+from arch_zoo.layers.feed_forward import FeedForward
+from arch_zoo.layers.norm import LayerNorm
+from arch_zoo.layers.parameters import Dense
+from arch_zoo.layers.relative_bias import RelativeBias
+from arch_zoo.layers.stack import Stack
+from arch_zoo.registry import ConfigError, register
+from arch_zoo.sizes import Dimensions
+
+
+class GatedLinearUnit(nnx.Module):
+    """`linear(x) * sigmoid(gate(x))`, from D to D, with biases."""
+
+    def __init__(self, cfg: ModelConfig, key: jax.Array):
+        """Draws both projections."""
+        linear_key, gate_key = jax.random.split(key)
+        shape, axes = (cfg.embed_dim, cfg.embed_dim), ("embed", "embed_out")
+        self.linear = Dense(parameters.fan_in(linear_key, shape, axes), bias=True)
+        self.gate = Dense(parameters.fan_in(gate_key, shape, axes), bias=True)
+
+    def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
+        """Every position for itself; nothing to cache."""
+        return self.linear(x_BLD) * jax.nn.sigmoid(self.gate(x_BLD)), cache, Aux()
+
+    def init_cache(self, ctx: Context, max_length: int) -> dict:
+        """Empty."""
+        return {}
+
+
+class SeparableConvolution(nnx.Module):
+    """W taps for every channel for itself, then a dense layer over channels; a bias after each."""
+
+    def __init__(self, width: int, channels: int, features: int, key: jax.Array):
+        """Draws the taps [W, C] and the dense layer [C, features]."""
+        taps_key, dense_key = jax.random.split(key)
+        self.taps = parameters.fan_in(taps_key, (width, channels), ("width", "embed"))
+        self.bias = parameters.constant(0.0, (channels,), ("embed",))
+        self.dense = Dense(parameters.fan_in(dense_key, (channels, features), ("embed", "embed_out")), bias=True)
+
+    def __call__(self, x_BLC: jax.Array, ctx: Context, cache=None):
+        """Mixes positions, then channels."""
+        y_BLC, cache = convolution.depthwise(x_BLC, self.taps[:, None, None], ctx, cache)
+        return self.dense(y_BLC + self.bias.astype(y_BLC.dtype)), cache
+
+    def init_cache(self, ctx: Context) -> jax.Array:
+        """The last W-1 inputs."""
+        return convolution.init_cache(ctx, *self.taps.shape)
+
+
+class EncoderConvolutions(nnx.Module):
+    """`separable9(norm(relu(dense(x)) + relu(conv3(x))))`, of 4 D hidden channels.
+
+    The second branch has D/2 channels, and so has the output: zeros fill up the rest.
+    """
+
+    def __init__(self, cfg: ModelConfig, key: jax.Array):
+        """Draws both branches and what joins them."""
+        left_key, right_key, out_key = jax.random.split(key, 3)
+        dim = cfg.embed_dim
+        self.left = Dense(parameters.fan_in(left_key, (dim, 4 * dim), ("embed", "mlp")))
+        self.right = parameters.glorot_uniform(right_key, (3, dim, dim // 2), ("width", "embed", "embed_out"))
+        self.norm = LayerNorm(4 * dim)
+        self.out = SeparableConvolution(9, 4 * dim, dim // 2, out_key)
+
+    def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
+        """Never decodes: it belongs to the encoder."""
+        left_BLF = ctx.fold(0).dropout(jax.nn.relu(self.left(x_BLD)), over=1)
+        windows, _ = convolution.window(x_BLD, ctx, self.right.shape[0])
+        right = windows @ self.right.reshape(windows.shape[-1], -1).astype(windows.dtype)
+        right = ctx.fold(1).dropout(jax.nn.relu(right), over=1)
+        y, _ = self.out(self.norm(left_BLF + _widen(right, left_BLF)), ctx)
+        return _widen(y, x_BLD), cache, Aux()
+
+
+class DecoderConvolutions(nnx.Module):
+    """`separable7(norm(relu(separable11(x)) + separable7(x)))`, of 2 D hidden channels; the second branch has D/2."""
+
+    def __init__(self, cfg: ModelConfig, key: jax.Array):
+        """Draws both branches and what joins them."""
+        left_key, right_key, out_key = jax.random.split(key, 3)
+        dim = cfg.embed_dim
+        self.left = SeparableConvolution(11, dim, 2 * dim, left_key)
+        self.right = SeparableConvolution(7, dim, dim // 2, right_key)
+        self.norm = LayerNorm(2 * dim)
+        self.out = SeparableConvolution(7, 2 * dim, dim, out_key)
+
+    def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
+        """Each convolution sees this position and those before it."""
+        caches = cache or {"left": None, "right": None, "out": None}
+        left, left_cache = self.left(x_BLD, ctx, caches["left"])
+        right, right_cache = self.right(x_BLD, ctx, caches["right"])
+        left = ctx.fold(0).dropout(jax.nn.relu(left), over=1)
+        right = ctx.fold(1).dropout(right, over=1)
+        y_BLD, out_cache = self.out(self.norm(left + _widen(right, left)), ctx, caches["out"])
+        caches = {"left": left_cache, "right": right_cache, "out": out_cache}
+        return y_BLD, (None if cache is None else caches), Aux()
+
+    def init_cache(self, ctx: Context, max_length: int) -> dict[str, jax.Array]:
+        """The last inputs of each convolution."""
+        return {name: getattr(self, name).init_cache(ctx) for name in ("left", "right", "out")}
+
+
+class ParallelAttention(nnx.Module):
+    """Self-attention with twice the heads, plus cross-attention, of the same input."""
+
+    def __init__(self, cfg: ModelConfig, key: jax.Array):
+        """Draws both."""
+        self_key, cross_key = jax.random.split(key)
+        self.self_attention = SelfAttention(cfg, self_key, 2 * cfg.num_heads)
+        self.cross_attention = CrossAttention(cfg, cross_key)
+
+    def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
+        """The sum of what both say."""
+        caches = cache or {"self": None, "cross": None}
+        self_BLD, self_cache, _ = self.self_attention(x_BLD, ctx.fold(0), caches["self"])
+        cross_BLD, cross_cache, _ = self.cross_attention(x_BLD, ctx.fold(1), caches["cross"])
+        caches = {"self": self_cache, "cross": cross_cache}
+        return self_BLD + cross_BLD, (None if cache is None else caches), Aux()
+
+    def init_cache(self, ctx: Context, max_length: int) -> dict:
+        """Those of both."""
+        return {
+            "self": self.self_attention.init_cache(ctx, max_length),
+            "cross": self.cross_attention.init_cache(ctx, max_length),
+        }
+
+
+class SwishFeedForward(FeedForward):
+    """`swish(x wi) wo`."""
+
+    def hidden(self, x_BLD: jax.Array) -> jax.Array:
+        """The hidden units [B, L, F]."""
+        return jax.nn.silu(x_BLD @ self.wi.astype(x_BLD.dtype))
+
+
+class TwoBiases(nnx.Module):
+    """Relative biases for H and for 2 H heads."""
+
+    def __init__(self, num_heads: int, key: jax.Array):
+        """Draws both tables."""
+        single_key, double_key = jax.random.split(key)
+        self.single, self.double = RelativeBias(num_heads, single_key), RelativeBias(2 * num_heads, double_key)
+
+    def __call__(self, x_BLD: jax.Array, ctx: Context) -> tuple[jax.Array, Context]:
+        """Adds both to the context."""
+        return self.double(*self.single(x_BLD, ctx))
+
+
+@register("evolved")
+@dataclasses.dataclass(frozen=True)
+class Evolved(Architecture):
+    """The blocks of the Evolved Transformer."""
+
+    title = "Evolved Transformer"
+    paper = "So et al., 2019, arXiv 1901.11117"
+
+    def check(self, cfg: ModelConfig) -> None:
+        """Refuses a width that has no half."""
+        if cfg.embed_dim % 2:
+            raise ConfigError(f"evolved: embed_dim={cfg.embed_dim}: must be even")
+
+    def dimensions(self, vanilla: Dimensions) -> Dimensions:
+        """Half of the blocks, rounded up."""
+        return dataclasses.replace(
+            vanilla,
+            num_encoder_layers=(vanilla.num_encoder_layers + 1) // 2,
+            num_decoder_layers=(vanilla.num_decoder_layers + 1) // 2,
+        )
+
+    def encoder_layers(self, cfg: ModelConfig, depth: int, key: jax.Array) -> dict[str, nnx.Module]:
+        """Four layers."""
+        keys = jax.random.split(key, 4)
+        return {
+            "gated_linear_unit": GatedLinearUnit(cfg, keys[0]),
+            "convolutions": EncoderConvolutions(cfg, keys[1]),
+            "self_attention": SelfAttention(cfg, keys[2]),
+            "feed_forward": FeedForward(cfg, keys[3]),
+        }
+
+    def decoder_layers(self, cfg: ModelConfig, depth: int, key: jax.Array) -> dict[str, nnx.Module]:
+        """Five layers."""
+        keys = jax.random.split(key, 5)
+        return {
+            "parallel_attention": ParallelAttention(cfg, keys[0]),
+            "convolutions": DecoderConvolutions(cfg, keys[1]),
+            "self_attention": SelfAttention(cfg, keys[2]),
+            "cross_attention": CrossAttention(cfg, keys[3]),
+            "feed_forward": SwishFeedForward(cfg, keys[4]),
+        }
+
+    def decoder(self, cfg: ModelConfig, key: jax.Array) -> Stack:
+        """A stack with two tables of biases."""
+        positions_key, key = jax.random.split(key)
+        blocks, schedule, _ = self.stack_parts(cfg, cfg.num_decoder_layers, self.decoder_layers, key)
+        return Stack(cfg, blocks, schedule, TwoBiases(cfg.num_heads, positions_key))
+
+
+def _widen(x: jax.Array, like: jax.Array) -> jax.Array:
+    """Zero channels added to `x` until it is as wide as `like`."""
+    return jnp.pad(x, ((0, 0), (0, 0), (0, like.shape[-1] - x.shape[-1])))
