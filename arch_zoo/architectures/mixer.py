@@ -1,0 +1,86 @@
+"""MLP-Mixer (Tolstikhin et al., 2021, arXiv 2105.01601): positions are mixed by a dense layer over them.
+
+Overrides `encoder_mixer`: in place of self-attention, each channel goes through a feed-forward layer over the
+positions, with biases and GELU as in the source. The encoder has no position biases: its weights are those of
+positions. The decoder is the vanilla one, as a layer over all positions cannot decode step by step (Tay et al., 2022,
+likewise).
+
+The weights belong to `max_input_length` positions: a longer input is refused, a shorter one is padded (that is, meets
+the first rows of the weights only), and packed inputs are refused, since examples would mix. Deviations: RMSNorm and
+the channel mixing is T5's feed-forward layer without biases; padding is zero wherever positions are mixed. The width
+of the token mixing follows the source's sizes: half of the model's.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from arch_zoo.architecture import Architecture
+from arch_zoo.config import ModelConfig
+from arch_zoo.layers import parameters
+from arch_zoo.layers.context import Aux, Context
+from arch_zoo.layers.stack import Stack
+from arch_zoo.registry import ConfigError, register
+
+
+class TokenMixing(nnx.Module):
+    """`gelu(x^T wi + bi) wo + bo`, transposed back: a feed-forward layer over positions, the same for every channel."""
+
+    def __init__(self, cfg: ModelConfig, width: int, key: jax.Array):
+        """Draws wi [S, M] and wo [M, S] for the longest input S; the biases are zero."""
+        wi_key, wo_key = jax.random.split(key)
+        length = cfg.max_input_length
+        self.wi = parameters.fan_in(wi_key, (length, width), ("length", "mlp"))
+        self.wo = parameters.fan_in(wo_key, (width, length), ("mlp", "length"))
+        self.wi_bias = parameters.constant(0.0, (width,), ("mlp",))
+        self.wo_bias = parameters.constant(0.0, (length,), ("length",))
+
+    def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
+        """Mixes all positions.
+
+        Raises:
+          ConfigError: there are more positions than weights.
+        """
+        length, most = x_BLD.shape[1], self.wi.shape[0]
+        if length > most:
+            raise ConfigError(f"mixer: an input of {length} tokens is longer than max_input_length={most}")
+        wi_LM, wo_ML = self.wi[:length].astype(x_BLD.dtype), self.wo[:, :length].astype(x_BLD.dtype)
+        hidden_BDM = jnp.einsum("BLD,LM->BDM", x_BLD, wi_LM) + self.wi_bias.astype(x_BLD.dtype)
+        hidden_BDM = ctx.dropout(jax.nn.gelu(hidden_BDM), over=1)
+        y_BLD = jnp.einsum("BDM,ML->BLD", hidden_BDM, wo_ML) + self.wo_bias[:length, None].astype(x_BLD.dtype)
+        return y_BLD, cache, Aux()
+
+
+@register("mixer")
+@dataclasses.dataclass(frozen=True)
+class Mixer(Architecture):
+    """Token mixing in the encoder.
+
+    Attributes:
+      token_mlp_dim: hidden width of the token mixing; None is half of `embed_dim`.
+    """
+
+    title = "MLP-Mixer"
+    paper = "Tolstikhin et al., 2021, arXiv 2105.01601"
+    token_mlp_dim: int | None = None
+
+    def check(self, cfg: ModelConfig) -> None:
+        """Refuses a width or a length that is no positive integer."""
+        if self.token_mlp_dim is not None and (type(self.token_mlp_dim) is not int or self.token_mlp_dim < 1):
+            raise ConfigError(f"mixer: token_mlp_dim={self.token_mlp_dim!r}: must be None or a positive integer")
+        if cfg.max_input_length < 1:
+            raise ConfigError(f"mixer: max_input_length={cfg.max_input_length}: must be at least 1")
+
+    def segment_multiple(self, cfg: ModelConfig) -> None:
+        """None: examples in one row would mix."""
+
+    def encoder_mixer(self, cfg: ModelConfig, depth: int, key: jax.Array) -> TokenMixing:
+        """A dense layer over positions."""
+        return TokenMixing(cfg, self.token_mlp_dim or max(1, cfg.embed_dim // 2), key)
+
+    def encoder(self, cfg: ModelConfig, key: jax.Array) -> Stack:
+        """A stack without position biases."""
+        blocks, schedule, _ = self.stack_parts(cfg, cfg.num_encoder_layers, self.encoder_layers, key)
+        return Stack(cfg, blocks, schedule, None)
