@@ -18,6 +18,10 @@ VARIANTS: dict[str, tuple[str, dict]] = {
     "glu-reglu": ("glu", {"variant": "reglu"}),
     "glu-glu": ("glu", {"variant": "glu"}),
     "lconv-fairseq": ("lconv", {"form": "fairseq"}),
+    "dconv-mesh": ("dconv", {"form": "mesh", "widths": (3, 5)}),
+    "funnel-query": ("funnel", {"pools": "query"}),
+    "universal-accumulated": ("universal", {"act": "accumulated", "num_steps": 3}),
+    "universal-basic": ("universal", {"act": "basic", "num_steps": 3}),
 }
 
 # Two layers of either stack show every kind of depth-dependence except a longer period, which its owner tests.
