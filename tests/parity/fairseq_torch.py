@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tests.parity import batches, t5_torch
+from tests.parity import t5_torch
 from tests.parity.t5_torch import Weight
 
 VERSIONS = f"fairseq 3d262bb, {t5_torch.VERSIONS}"
@@ -31,28 +31,17 @@ def modules(checkout: Path):
     return [importlib.import_module(f"fairseq.modules.{kind}_convolution") for kind in ("lightweight", "dynamic")]
 
 
-class Convolution(nn.Module):
-    """What fairseq's LightConvEncoderLayer and its decoder's counterpart do instead of attending.
-
-    It runs on every segment of every row alone, so that fairseq's code, which knows nothing of packing, says what a
-    packed row has to be.
-    """
+class Convolution(t5_torch.PerSegment):
+    """What fairseq's LightConvEncoderLayer and its decoder's counterpart do instead of attending."""
 
     def __init__(self, conv: nn.Module, dim: int):
         """Keeps fairseq's convolution between two projections."""
         super().__init__()
         self.linear1, self.conv, self.linear2 = nn.Linear(dim, 2 * dim), conv, nn.Linear(dim, dim)
-        self.segment_ids = np.zeros((0, 0), np.int32)
 
-    def forward(self, x, **unused):
-        """The signature of T5Attention: output, position bias, attention weights."""
-        y = torch.zeros_like(x)
-        for row, segment_ids in enumerate(self.segment_ids):
-            for segment in np.unique(segment_ids[segment_ids > 0]):
-                where = torch.tensor(segment_ids == segment)
-                hidden = nn.functional.glu(self.linear1(x[row, where]))
-                y[row, where] = self.linear2(self.conv(hidden[:, None])[:, 0])
-        return y, None, None
+    def mix(self, x):
+        """One sequence [L, D], which is [L, 1, D] to fairseq."""
+        return self.linear2(self.conv(nn.functional.glu(self.linear1(x))[:, None])[:, 0])
 
 
 def replace_attention(model: nn.Module, widths: tuple[int, ...], convolution) -> None:
@@ -68,13 +57,6 @@ def replace_attention(model: nn.Module, widths: tuple[int, ...], convolution) ->
                 weight_softmax=True,
             )
             block.layer[0].SelfAttention = Convolution(conv, model.config.d_model)
-
-
-def set_segments(model: nn.Module, batch: dict[str, np.ndarray]) -> None:
-    """Tells every convolution which positions belong together."""
-    for side, stack in (("encoder", model.encoder), ("decoder", model.decoder)):
-        for block in stack.block:
-            block.layer[0].SelfAttention.segment_ids = batches.segments(batch, side)
 
 
 def projections(layer: Convolution, path: str) -> dict[str, Weight]:

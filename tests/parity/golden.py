@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 FOLDER = Path(__file__).parent / "goldens"
-_GROUPS = ("inputs", "weights", "outputs", "gradients")
+_GROUPS = ("inputs", "weights", "outputs", "gradients", "constants")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Golden:
       outputs: what was computed.
       gradients: one for every parameter.
       layer: the path of the layer that this golden is of, or None for a whole model.
+      constants: state that is no parameter, such as random features.
     """
 
     oracle: str
@@ -37,6 +38,7 @@ class Golden:
     outputs: dict[str, np.ndarray]
     gradients: dict[str, np.ndarray]
     layer: str | None = None
+    constants: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def save(self, name: str) -> None:
         """Writes `goldens/<name>.npz`; floats as float32."""
@@ -62,5 +64,5 @@ def load(path: Path) -> Golden:
                 group, name = key.split("/", 1)
                 groups[group][name] = file[key]
         about = json.loads(str(file["about"]))
-    inputs, weights, outputs, gradients = (groups[group] for group in _GROUPS)
-    return Golden(about["oracle"], about["model"], inputs, weights, outputs, gradients, about["layer"])
+    inputs, weights, outputs, gradients, constants = (groups[group] for group in _GROUPS)
+    return Golden(about["oracle"], about["model"], inputs, weights, outputs, gradients, about["layer"], constants)

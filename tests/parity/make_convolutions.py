@@ -47,7 +47,7 @@ def make(name: str, convolution, mixer) -> None:
         "packed": batches.packed([[(9, 7), (3, 12)], [(1, 11), (4, 9)]], dimensions["vocab_size"], spare=2),
     }
     for case, batch in cases.items():
-        fairseq_torch.set_segments(model, batch)
+        t5_torch.set_segments(model, batch)
         config = {"name": name, "size": "nano", "form": "fairseq", "widths": WIDTHS, **dimensions}
         scores = t5_torch.logits(model, batch)
         t5_torch.golden(fairseq_torch.VERSIONS, config, batch, weights, scores).save(f"{name}-fairseq-{case}")

@@ -51,6 +51,35 @@ class Weight:
         return self.layout(*(tensor.grad.numpy() for tensor in self.parts()))
 
 
+class PerSegment(nn.Module):
+    """A layer in the place of T5's self-attention, made of code that knows nothing of padding or packing.
+
+    It runs on every segment of every row alone: so that code says what a packed row has to be.
+    """
+
+    segment_ids = np.zeros((0, 0), np.int32)
+
+    def mix(self, x: torch.Tensor) -> torch.Tensor:
+        """What the layer does with one sequence [L, D]."""
+        raise NotImplementedError
+
+    def forward(self, x, **unused):
+        """The signature of T5Attention: output, position bias, attention weights."""
+        y = torch.zeros_like(x)
+        for row, segment_ids in enumerate(self.segment_ids):
+            for segment in np.unique(segment_ids[segment_ids > 0]):
+                where = torch.tensor(segment_ids == segment)
+                y[row, where] = self.mix(x[row, where])
+        return y, None, None
+
+
+def set_segments(model: nn.Module, batch: dict[str, np.ndarray]) -> None:
+    """Tells every such layer which positions belong together."""
+    for side, stack in (("encoder", model.encoder), ("decoder", model.decoder)):
+        for block in stack.block:
+            block.layer[0].SelfAttention.segment_ids = batches.segments(batch, side)
+
+
 def build(dimensions: dict, feed_forward: str = "relu") -> T5ForConditionalGeneration:
     """T5 with tied logits, eager attention and no dropout; its decoder starts from 0."""
     config = T5Config(

@@ -43,17 +43,31 @@ def build(case: golden.Golden):
     if case.layer is not None:
         module = layer_of(module, case.layer)
     graphdef, params, constants = nnx.split(module, nnx.Param, ...)
-    variables = {".".join(map(str, path)): (path, variable) for path, variable in nnx.to_flat_state(params)}
+    variables, fixed = by_name(params), by_name(constants)
     # Strict: every parameter is set, and no weight is left over.
-    assert {name: variable.shape for name, (_, variable) in variables.items()} == {
-        name: weight.shape for name, weight in case.weights.items()
-    }
+    assert shapes(variables) == shapes(case.weights)
+    assert shapes(fixed) == shapes(case.constants)
+
+    def filled(variables, values):
+        flat = [(tuple(name), variable.replace(values[".".join(map(str, name))])) for name, variable in variables]
+        return nnx.from_flat_state(flat)
 
     def merge(values):
-        flat = [(path, variable.replace(values[name])) for name, (path, variable) in variables.items()]
-        return nnx.merge(graphdef, nnx.from_flat_state(flat), constants)
+        return nnx.merge(
+            graphdef,
+            filled(nnx.to_flat_state(params), values),
+            filled(nnx.to_flat_state(constants), case.constants),
+        )
 
     return merge
+
+
+def by_name(state):
+    return {".".join(map(str, path)): variable for path, variable in nnx.to_flat_state(state)}
+
+
+def shapes(arrays):
+    return {name: array.shape for name, array in arrays.items()}
 
 
 def run_model(merge, values, inputs):
