@@ -54,11 +54,11 @@ class LinearAttention(Projections):
         """All keys of a segment in an encoder; in a decoder those up to the query, before it in the cache."""
         features = self.features(x_BLD, ctx)
         if ctx.causal:
-            y_BLHK, state = favor.attend_to_prefix(features, self._empty(len(x_BLD)) if cache is None else cache)
+            y_BHLK, state = favor.attend_to_prefix(features, self._empty(len(x_BLD)) if cache is None else cache)
             cache = None if cache is None else state
         else:
-            y_BLHK = favor.attend_to_all(features, ctx.packed)
-        return self.output(y_BLHK.astype(x_BLD.dtype)), cache, Aux()
+            y_BHLK = favor.attend_to_all(features, ctx.packed)
+        return self.output(jnp.moveaxis(y_BHLK, 1, 2).astype(x_BLD.dtype)), cache, Aux()
 
     def init_cache(self, ctx: Context, max_length: int) -> favor.State:
         """The sums over no keys; their size does not depend on the length."""
@@ -66,18 +66,18 @@ class LinearAttention(Projections):
 
     def features(self, x_BLD: jax.Array, ctx: Context) -> favor.Features:
         """Features of the sequence's queries and keys, in float32."""
-        q_BLHK = self.queries(x_BLD).astype(jnp.float32)
-        keys_values = (a.astype(jnp.float32) for a in self.keys_values(x_BLD))
-        k_BLHK, v_BLHK = (jnp.repeat(a, self.num_heads // a.shape[2], axis=2) for a in keys_values)
+        projected = (self.queries(x_BLD), *self.keys_values(x_BLD))
+        q_BHLK, k_BHLK, v_BHLK = (jnp.moveaxis(a, 1, 2).astype(jnp.float32) for a in projected)
+        k_BHLK, v_BHLK = (jnp.repeat(a, self.num_heads // a.shape[1], axis=1) for a in (k_BHLK, v_BHLK))
         epsilon = EPSILONS[self.options.kernel]
         if self.directions is None:
-            phi = favor.relu_features(q_BLHK, k_BLHK, epsilon)
+            phi = favor.relu_features(q_BHLK, k_BHLK, epsilon)
         else:
             redraw = ctx.train and self.options.redraw
             directions_MK = self._draw(ctx.key) if redraw else self.directions[...]
-            phi = favor.softmax_features(q_BLHK, k_BLHK, directions_MK, epsilon)
-        v_BLHJ = jnp.pad(v_BLHK, ((0, 0), (0, 0), (0, 0), (0, 1)), constant_values=1.0)
-        return favor.Features(*phi, v_BLHJ, ctx.segment_ids_BL)
+            phi = favor.softmax_features(q_BHLK, k_BHLK, directions_MK, epsilon)
+        v_BHLJ = jnp.pad(v_BHLK, ((0, 0), (0, 0), (0, 0), (0, 1)), constant_values=1.0)
+        return favor.Features(*phi, v_BHLJ, ctx.segment_ids_BL[:, None])
 
     def _draw(self, key: jax.Array) -> jax.Array:
         return favor.draw_directions(key, self.num_features, self.head_dim)

@@ -15,21 +15,21 @@ _NOTHING = -1e30  # logarithm of the scale of an empty sum; unlike infinity, it 
 
 
 class Features(NamedTuple):
-    """Queries, keys and values of sequences [B, L, ...].
+    """Queries, keys and values of sequences. Heads come before positions: so the products need no transposition.
 
     Attributes:
-      query_BLHM: features of the queries, up to a factor for each query, which cancels.
-      key_BLHM: features of the keys over their scales.
-      log_scale_BLH: logarithms of the keys' scales.
-      value_BLHJ: the values and a one, J = K + 1, whose sums are numerator and denominator.
-      segment_ids_BL: a query meets keys of its own segment; segments are contiguous, padding (0) aside.
+      query_BHLM: features of the queries, up to a factor for each query, which cancels.
+      key_BHLM: features of the keys over their scales.
+      log_scale_BHL: logarithms of the keys' scales.
+      value_BHLJ: the values and a one, J = K + 1, whose sums are numerator and denominator.
+      segment_ids_B1L: a query meets keys of its own segment; segments are contiguous, padding (0) aside.
     """
 
-    query_BLHM: jax.Array
-    key_BLHM: jax.Array
-    log_scale_BLH: jax.Array
-    value_BLHJ: jax.Array
-    segment_ids_BL: jax.Array
+    query_BHLM: jax.Array
+    key_BHLM: jax.Array
+    log_scale_BHL: jax.Array
+    value_BHLJ: jax.Array
+    segment_ids_B1L: jax.Array
 
 
 class Sums(NamedTuple):
@@ -53,26 +53,25 @@ class State(NamedTuple):
     """What a prefix leaves behind: the sums of its last segment, [B, H, M, J] and [B, H], and which segment that is."""
 
     sums: Sums
-    segment_B: jax.Array
+    segment_B1: jax.Array
 
 
-def relu_features(q_BLHK: jax.Array, k_BLHK: jax.Array, epsilon: float):
-    """`relu(u) + epsilon` of queries and keys, and the keys' scale, one."""
-    return jax.nn.relu(q_BLHK) + epsilon, jax.nn.relu(k_BLHK) + epsilon, jnp.zeros(k_BLHK.shape[:-1])
+def relu_features(q_BHLK: jax.Array, k_BHLK: jax.Array, epsilon: float):
+    """`relu(u) + epsilon` of queries and keys, and the logarithm of the keys' scale, zero."""
+    return jax.nn.relu(q_BHLK) + epsilon, jax.nn.relu(k_BHLK) + epsilon, jnp.zeros(k_BHLK.shape[:-1])
 
 
-def softmax_features(q_BLHK: jax.Array, k_BLHK: jax.Array, directions_MK: jax.Array, epsilon: float):
+def softmax_features(q_BHLK: jax.Array, k_BHLK: jax.Array, directions_MK: jax.Array, epsilon: float):
     """Positive random features whose products estimate exp(q . k) without bias (up to `epsilon`).
 
     `exp(W u - |u|^2 / 2)`, the scale between queries and keys chosen so that T5's initial ones are equally long.
     """
-    balance = q_BLHK.shape[-1] ** 0.25
-    q_BLHK, k_BLHK = q_BLHK * balance, k_BLHK / balance
-    query_BLHM = jnp.einsum("BLHK,MK->BLHM", q_BLHK, directions_MK)
-    key_BLHM = jnp.einsum("BLHK,MK->BLHM", k_BLHK, directions_MK)
-    key_BLHM -= jnp.sum(jnp.square(k_BLHK), axis=-1, keepdims=True) / 2
-    query_max, key_max = (jax.lax.stop_gradient(jnp.max(x, axis=-1, keepdims=True)) for x in (query_BLHM, key_BLHM))
-    return jnp.exp(query_BLHM - query_max) + epsilon, jnp.exp(key_BLHM - key_max) + epsilon, key_max[..., 0]
+    balance = q_BHLK.shape[-1] ** 0.25
+    q_BHLK, k_BHLK = q_BHLK * balance, k_BHLK / balance
+    query_BHLM = q_BHLK @ directions_MK.T
+    key_BHLM = k_BHLK @ directions_MK.T - jnp.sum(jnp.square(k_BHLK), axis=-1, keepdims=True) / 2
+    query_max, key_max = (jax.lax.stop_gradient(jnp.max(x, axis=-1, keepdims=True)) for x in (query_BHLM, key_BHLM))
+    return jnp.exp(query_BHLM - query_max) + epsilon, jnp.exp(key_BHLM - key_max) + epsilon, key_max[..., 0]
 
 
 def draw_directions(key: jax.Array, num_features: int, head_dim: int) -> jax.Array:
@@ -87,44 +86,45 @@ def draw_directions(key: jax.Array, num_features: int, head_dim: int) -> jax.Arr
 def empty_state(batch_size: int, num_heads: int, num_features: int, value_dim: int) -> State:
     """The state before the first position, for values of `value_dim` and their one."""
     total = jnp.zeros((batch_size, num_heads, num_features, value_dim + 1))
-    return State(Sums(total, jnp.full(total.shape[:2], _NOTHING)), jnp.zeros((batch_size,), jnp.int32))
+    return State(Sums(total, jnp.full(total.shape[:2], _NOTHING)), jnp.zeros((batch_size, 1), jnp.int32))
 
 
 def attend_to_all(features: Features, packed: bool) -> jax.Array:
-    """Every query meets all keys of its segment, [B, L, H, K].
+    """Every query meets all keys of its segment, [B, H, L, K].
 
     In a packed row these are those up to it and, read backwards, those after it.
     """
     if not packed:
-        return _ratio(_read(features, _collect(features, features.segment_ids_BL != 0)))
-    batch_size, _, num_heads, num_features = features.key_BLHM.shape
-    start = empty_state(batch_size, num_heads, num_features, features.value_BLHJ.shape[-1] - 1)
+        return _ratio(_read(features, _collect(features, features.segment_ids_B1L != 0)))
+    batch_size, num_heads, _, num_features = features.key_BHLM.shape
+    start = empty_state(batch_size, num_heads, num_features, features.value_BHLJ.shape[-1] - 1)
     before, _ = _prefix_sums(features, start, strict=False)
     after, _ = _prefix_sums(_reverse(features), start, strict=True)
     return _ratio(before.plus(_reverse(after)))
 
 
 def attend_to_prefix(features: Features, state: State) -> tuple[jax.Array, State]:
-    """Every query meets the keys of its segment up to its own, `state` included; [B, L, H, K] and the next state."""
+    """Every query meets the keys of its segment up to its own, `state` included; [B, H, L, K] and the next state."""
     sums, state = _prefix_sums(features, state, strict=False)
     return _ratio(sums), state
 
 
 def _prefix_sums(features: Features, state: State, strict: bool) -> tuple[Sums, State]:
-    """Sums over the keys up to each query (before it, if `strict`), [B, L, H, J] and [B, L, H], chunk by chunk.
+    """Sums over the keys up to each query (before it, if `strict`), [B, H, L, J] and [B, H, L], chunk by chunk.
 
     No state is held for each position: inside a chunk, queries meet keys directly.
     """
-    batch_size, length = features.segment_ids_BL.shape
+    length = features.segment_ids_B1L.shape[2]
     chunks = -(-length // _CHUNK)
     size = -(-length // chunks)
 
     def split(x):
-        x = jnp.pad(x, ((0, 0), (0, chunks * size - length), *((0, 0),) * (x.ndim - 2)))
-        return jnp.moveaxis(x.reshape(batch_size, chunks, size, *x.shape[2:]), 1, 0)
+        x = jnp.pad(x, ((0, 0), (0, 0), (0, chunks * size - length), *((0, 0),) * (x.ndim - 3)))
+        return jnp.moveaxis(x.reshape(*x.shape[:2], chunks, size, *x.shape[3:]), 2, 0)
 
     def join(x):
-        return jnp.moveaxis(x, 0, 1).reshape(batch_size, chunks * size, *x.shape[3:])[:, :length]
+        x = jnp.moveaxis(x, 0, 2)
+        return x.reshape(*x.shape[:2], chunks * size, *x.shape[4:])[:, :, :length]
 
     def step(state, chunk):
         return _advance(state, chunk), _meet(chunk, strict).plus(_recall(chunk, state))
@@ -135,46 +135,47 @@ def _prefix_sums(features: Features, state: State, strict: bool) -> tuple[Sums, 
 
 def _meet(chunk: Features, strict: bool) -> Sums:
     """Queries of a chunk with its keys, masked: quadratic in the chunk."""
-    segments_BL = chunk.segment_ids_BL
-    mask_BTS1 = jnp.tril(segments_BL[:, :, None] == segments_BL[:, None, :], -1 if strict else 0)[..., None]
-    key_scale_B1SH = chunk.log_scale_BLH[:, None]
-    log_scale_BTH = jnp.max(jnp.where(mask_BTS1, key_scale_B1SH, _NOTHING), axis=2)
+    segments_B1L = chunk.segment_ids_B1L
+    mask_B1TS = jnp.tril(segments_B1L[..., :, None] == segments_B1L[..., None, :], -1 if strict else 0)
+    key_scale_BH1S = chunk.log_scale_BHL[:, :, None]
+    log_scale_BHT = jnp.max(jnp.where(mask_B1TS, key_scale_BH1S, _NOTHING), axis=-1)
     # Masked keys may have larger scales than those that count; without the minimum they would overflow.
-    weights_BTSH = jnp.exp(jnp.minimum(key_scale_B1SH - log_scale_BTH[:, :, None], 0.0)) * mask_BTS1
+    weights_BHTS = jnp.exp(jnp.minimum(key_scale_BH1S - log_scale_BHT[..., None], 0.0)) * mask_B1TS
     with jax.named_scope("products"):
-        products_BTSH = jnp.einsum("BTHM,BSHM->BTSH", chunk.query_BLHM, chunk.key_BLHM)
-        return Sums(jnp.einsum("BTSH,BSHJ->BTHJ", products_BTSH * weights_BTSH, chunk.value_BLHJ), log_scale_BTH)
+        products_BHTS = jnp.einsum("BHTM,BHSM->BHTS", chunk.query_BHLM, chunk.key_BHLM)
+        return Sums((products_BHTS * weights_BHTS) @ chunk.value_BHLJ, log_scale_BHT)
 
 
 def _recall(chunk: Features, state: State) -> Sums:
     """Queries of a chunk with the keys before it, where they belong to the same segment."""
-    return _read(chunk, state.sums).where((chunk.segment_ids_BL == state.segment_B[:, None])[..., None])
+    return _read(chunk, state.sums).where(chunk.segment_ids_B1L == state.segment_B1[..., None])
 
 
 def _advance(state: State, chunk: Features) -> State:
     """The state after a chunk: of the last segment in it."""
-    segments_BL = chunk.segment_ids_BL
+    segments_BL = chunk.segment_ids_B1L[:, 0]
     last_B1 = jnp.max(jnp.where(segments_BL != 0, jnp.arange(segments_BL.shape[1]), -1), axis=1, keepdims=True)
-    segment_B1 = jnp.where(last_B1 < 0, state.segment_B[:, None], jnp.take_along_axis(segments_BL, last_B1, axis=1))
-    kept = state.sums.where(segment_B1 == state.segment_B[:, None])
-    return State(kept.plus(_collect(chunk, (segments_BL == segment_B1) & (segments_BL != 0))), segment_B1[:, 0])
+    segment_B1 = jnp.where(last_B1 < 0, state.segment_B1, jnp.take_along_axis(segments_BL, last_B1, axis=1))
+    kept = state.sums.where(segment_B1 == state.segment_B1)
+    added = _collect(chunk, ((segments_BL == segment_B1) & (segments_BL != 0))[:, None])
+    return State(kept.plus(added), segment_B1)
 
 
-def _collect(features: Features, which_BL: jax.Array) -> Sums:
-    """The sums over the keys at `which_BL`, [B, H, M, J] and [B, H]."""
-    log_scale_BLH = jnp.where(which_BL[..., None], features.log_scale_BLH, _NOTHING)
-    log_scale_BH = jnp.max(log_scale_BLH, axis=1)
-    weights_BLH = jnp.exp(log_scale_BLH - log_scale_BH[:, None]) * which_BL[..., None]
+def _collect(features: Features, which_B1L: jax.Array) -> Sums:
+    """The sums over the keys at `which_B1L`, [B, H, M, J] and [B, H]."""
+    log_scale_BHL = jnp.where(which_B1L, features.log_scale_BHL, _NOTHING)
+    log_scale_BH = jnp.max(log_scale_BHL, axis=-1)
+    weights_BHL = jnp.exp(log_scale_BHL - log_scale_BH[..., None]) * which_B1L
     with jax.named_scope("products"):
-        weighted = features.key_BLHM * weights_BLH[..., None]
-        return Sums(jnp.einsum("BSHM,BSHJ->BHMJ", weighted, features.value_BLHJ), log_scale_BH)
+        weighted_BHLJ = features.value_BHLJ * weights_BHL[..., None]
+        return Sums(jnp.einsum("BHSM,BHSJ->BHMJ", features.key_BHLM, weighted_BHLJ), log_scale_BH)
 
 
 def _read(features: Features, sums: Sums) -> Sums:
-    """Queries with sums over keys, [B, L, H, J] and [B, L, H]."""
+    """Queries with sums over keys, [B, H, L, J] and [B, H, L]."""
     with jax.named_scope("products"):
-        total_BLHJ = jnp.einsum("BTHM,BHMJ->BTHJ", features.query_BLHM, sums.total)
-    return Sums(total_BLHJ, jnp.broadcast_to(sums.log_scale[:, None], total_BLHJ.shape[:-1]))
+        total_BHLJ = features.query_BHLM @ sums.total
+    return Sums(total_BHLJ, jnp.broadcast_to(sums.log_scale[..., None], total_BHLJ.shape[:-1]))
 
 
 def _ratio(sums: Sums) -> jax.Array:
@@ -184,7 +185,7 @@ def _ratio(sums: Sums) -> jax.Array:
 
 
 def _reverse(tree):
-    return jax.tree.map(lambda x: x[:, ::-1], tree)
+    return jax.tree.map(lambda x: x[:, :, ::-1], tree)
 
 
 def _align(x: jax.Array, like: jax.Array) -> jax.Array:
