@@ -19,6 +19,7 @@ from train.data import overlap, parts, python_text, shards, text_files
 from train.data.corpus import FORMAT, INDEX, SPLITS, Corpus, open_corpus
 from train.data.vocabulary import NUM_SENTINELS, Vocabulary
 from train.records import InputError, read_json, write_json
+from train.tasks import python_suite
 
 if TYPE_CHECKING:
     from train.tasks.registry import Definition
@@ -123,7 +124,7 @@ class PrepareConfig:
         python = any(task.startswith("python") for task in self.tasks)
         return {
             "tasks": self.tasks,
-            "python": python_text.fingerprint(self.python_root) if python else None,
+            "python": [python_suite.VERSION, python_text.fingerprint(self.python_root)] if python else None,
             "tables": [shards.describe(Path(path)) for path in tables],
         }
 

@@ -21,6 +21,7 @@ from train.data.python_text import TOP_LEVEL, Entry, PythonText
 
 Example = dict[str, Any]
 
+VERSION = 2  # part of a corpus's key: count up whenever other examples come out
 MAX_TRAIN, MAX_VALIDATION = 4000, 600
 _MAX_CHARACTERS = 150  # about 50 tokens at a vocabulary of 2,000 pieces
 _MIN_CHARACTERS = 30
