@@ -35,7 +35,7 @@ def chinchilla_exponents(params: Mapping[str, float]) -> dict[str, float]:
 def optimum(
     form: Form, theta_SP: np.ndarray, flops_m: np.ndarray, k: float = 6.0, unique_tokens: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Log of the best N [S,m] and the log-loss there [S,m], by golden section in log N at fixed C.
+    """Log of the best N [S,m] and the log-loss there [S,m]: in closed form, or by golden section in log N at fixed C.
 
     Args:
       form: a law in N and D (and U, which is then `unique_tokens`; by default every token is new).
@@ -52,6 +52,9 @@ def optimum(
     def loss(log_n_R: np.ndarray) -> np.ndarray:
         return _at(form, flat_SP, log_n_R, log_c_R - log_n_R, unique_tokens)
 
+    closed_Sm = form.best_log_n(theta_SP, log_c)
+    if closed_Sm is not None:
+        return closed_Sm, loss(closed_Sm.ravel()).reshape(rows, budgets)
     low_R, high_R = np.zeros(rows * budgets), log_c_R.copy()
     for _ in range(_STEPS):
         width_R = _GOLDEN * (high_R - low_R)
@@ -183,7 +186,9 @@ def multiplier(
     """
     here = [_compute(d.fit, d.fit.theta_P[None], losses, k) for d in (ours, reference)]
     rows = min(len(ours.theta_BP), len(reference.theta_BP))
-    drawn = [_compute(d.fit, d.theta_BP[:rows], losses, k) for d in (ours, reference)]
+    shuffle = np.random.default_rng(0).permutation(len(reference.theta_BP))  # both may stem from one seed
+    drawn_SP = ours.theta_BP[:rows], reference.theta_BP[shuffle[:rows]]
+    drawn = [_compute(d.fit, theta_SP, losses, k) for d, theta_SP in zip((ours, reference), drawn_SP, strict=True)]
     ratio = np.exp(here[1] - here[0])[0]
     fewer = min(ours, reference, key=lambda d: d.degrees)
     low, high = fewer.interval(np.exp(drawn[1] - drawn[0]), level)

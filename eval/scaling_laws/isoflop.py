@@ -138,7 +138,7 @@ def _minimum(x: np.ndarray, y: np.ndarray, method: str) -> tuple[float, float, s
         low = float(curve(here - middle))
     else:
         mean = pd.Series(y).groupby(x.round(9)).mean()
-        fine = np.linspace(x.min(), x.max(), 2001)
+        fine = np.linspace(sizes[0], sizes[-1], 2001)
         values = Akima1DInterpolator(mean.index.to_numpy(), mean.to_numpy())(fine)
         here, low = float(fine[values.argmin()]), float(values.min())
     if not sizes[0] < here < sizes[-1]:

@@ -118,7 +118,7 @@ def derived_allocation(c: Constants = PUBLISHED) -> dict[str, float]:
     return {"N": alpha / c.ns_alpha_n, "B": alpha / c.alpha_crit, "S": alpha / c.ns_alpha_s}
 
 
-def allocation(pf_days, c: Constants = PUBLISHED) -> dict[str, float]:
+def allocation(pf_days: np.ndarray, c: Constants = PUBLISHED) -> dict[str, np.ndarray]:
     """The published empirical allocation of C_min PF-days: N, B (tokens), S_min and D (tokens)."""
     return {
         "N": c.n_e * pf_days**c.p_n,

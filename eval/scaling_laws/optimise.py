@@ -104,8 +104,9 @@ def minimise(
         for stage in objective.stages(scale, near):
             found = _descend(surface, theta, *problem, stage)
             theta = found.theta_SP
-        residual_Sn = problem[2] - surface.evaluate(theta)[0]
-        value_S = (problem[3] * objective.rho(residual_Sn)).sum(-1)
+        with np.errstate(all="ignore"):
+            residual_Sn = problem[2] - surface.evaluate(theta)[0]
+            value_S = (problem[3] * objective.rho(residual_Sn)).sum(-1)
         return Optima(theta, np.where(np.isfinite(value_S), value_S, np.inf), found.converged_S)
 
     size = max(1, _CHUNK // max(n, 1))

@@ -52,9 +52,9 @@ class Draws:
     def interval(self, values_B: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
         """Expanded percentile interval of a quantity computed from each draw [B, ...]; NaN draws widen nothing."""
         tail = expanded_tail(level, self.clusters, self.degrees)
-        if not np.isfinite(values_B).any():
-            return np.full(values_B.shape[1:], np.nan), np.full(values_B.shape[1:], np.nan)
-        return tuple(np.nanquantile(values_B, [tail, 1 - tail], axis=0))
+        never = np.isnan(values_B).all(axis=0)
+        low, high = np.nanquantile(np.where(never, 0.0, values_B), [tail, 1 - tail], axis=0)
+        return np.where(never, np.nan, low), np.where(never, np.nan, high)
 
     def intervals(self, level: float = 0.95) -> dict[str, tuple[float, float]]:
         """Published symbol -> interval."""
@@ -114,11 +114,21 @@ def _resampled_weights(fit: Fit, strata: list[np.ndarray], draws: int, rng: np.r
 
 
 def wild_targets(fit: Fit, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """Data sets drawn around a fit [draws, n]: each run's residuals with a common random sign and size."""
-    spent = int(fit.free_P.sum())
-    inflate = np.sqrt(len(fit.runs.y) / (len(fit.runs.y) - spent))
-    sign_BC = rng.choice(_WEBB, (draws, fit.runs.cluster.max() + 1))
-    return fit.target_n - fit.residual_n + inflate * fit.residual_n * sign_BC[:, fit.runs.cluster]
+    """Data sets drawn around a fit [draws, n]: the residuals of each run with a common random sign and size.
+
+    Least squares: Webb's weights, and residuals scaled up for the parameters spent. Huber and L1: signs only, because
+    other weights change the density at zero that decides their spread (Feng, He and Hu 2011); the residuals that are
+    zero only because the fit passes through as many points as it has parameters are replaced by others.
+    """
+    n, spent, r = len(fit.runs.y), int(fit.free_P.sum()), fit.residual_n
+    clusters = fit.runs.cluster.max() + 1
+    if fit.objective.name == "l2":
+        factor_BC = rng.choice(_WEBB, (draws, clusters)) * np.sqrt(n / (n - spent))
+        return fit.target_n - r + r * factor_BC[:, fit.runs.cluster]
+    order = np.argsort(np.abs(r))
+    drawn_Bn = np.tile(r, (draws, 1))
+    drawn_Bn[:, order[:spent]] = rng.choice(r[order[spent:]], (draws, spent))
+    return fit.target_n - r + drawn_Bn * rng.choice([-1.0, 1.0], (draws, clusters))[:, fit.runs.cluster]
 
 
 def bca(draws: Draws, value: Callable[[np.ndarray], np.ndarray], level: float = 0.95) -> tuple[float, float]:

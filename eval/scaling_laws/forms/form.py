@@ -121,6 +121,10 @@ class Form:
     def _positive(self) -> np.ndarray:
         return np.array([p.positive for p in self.parameters])
 
+    def best_log_n(self, theta_SP: np.ndarray, log_nd_m: np.ndarray) -> np.ndarray | None:
+        """Log of the N that is best at fixed N D [S,m], where there is a closed form; otherwise None."""
+        return None
+
     def predict(self, published: Mapping[str, float], **inputs: np.ndarray | float) -> np.ndarray:
         """The law's value at raw inputs, for parameters given by their published symbols."""
         x = {name: np.log(np.atleast_1d(np.asarray(value, float))) for name, value in inputs.items()}

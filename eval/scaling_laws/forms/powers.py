@@ -91,6 +91,14 @@ class SumOfPowers(Form):
         """Coefficients at the middle of the data."""
         return centred(len(self.parameters), [(t.coefficient, t.exponent, x[t.input]) for t in self.terms])
 
+    def best_log_n(self, theta_SP: np.ndarray, log_nd_m: np.ndarray) -> np.ndarray | None:
+        """Where alpha A N^-alpha = beta B D^-beta."""
+        if tuple(term.input for term in self.terms) != ("N", "D"):
+            return None
+        (a, alpha), (b, beta) = ((theta_SP[:, [t.coefficient]], theta_SP[:, [t.exponent]]) for t in self.terms)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return (np.log(alpha) + a - np.log(beta) - b + beta * log_nd_m) / (alpha + beta)
+
     @property
     def exponents(self) -> tuple[int, ...]:
         """Positions of the distinct exponents."""

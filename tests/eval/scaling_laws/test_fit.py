@@ -10,7 +10,7 @@ from eval.scaling_laws.objective import Objective
 from eval.scaling_laws.table import points
 from tests.eval.scaling_laws.surfaces import TRUTH, exact
 
-CHINCHILLA = forms.get("chinchilla")
+CHINCHILLA = forms.Chinchilla()
 OBJECTIVES = [Objective("huber"), Objective("l1"), Objective("l2"), Objective("l2", space="raw")]
 
 

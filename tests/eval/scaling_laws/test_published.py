@@ -55,8 +55,10 @@ def test_hoffmann_exponents_are_46_and_54_hundredths():
 def test_golden_section_finds_the_closed_form_optimum():
     closed = allocation.chinchilla_exponents(HOFFMANN)
     flops = np.array([1e18, 1e21, 1e24])
-    best = np.exp(allocation.optimum(CHINCHILLA, CHINCHILLA.search(HOFFMANN)[None], flops)[0][0])
-    np.testing.assert_allclose(best, closed["G"] * (flops / 6) ** closed["a"], rtol=1e-6)
+    searched = forms.get("chinchilla_gamma")
+    for form, params in ((CHINCHILLA, HOFFMANN), (searched, {**HOFFMANN, "gamma": 1.0})):
+        best = np.exp(allocation.optimum(form, form.search(params)[None], flops)[0][0])
+        np.testing.assert_allclose(best, closed["G"] * (flops / 6) ** closed["a"], rtol=1e-6)
 
 
 def test_kaplan_laws_give_the_published_predictions():
@@ -99,7 +101,7 @@ def test_kaplan_batch_and_early_stopping():
 
 
 def test_repeated_tokens_are_worth_what_was_published():
-    """Muennighoff et al.: up to 4 epochs repeated tokens are almost as good as new; by 40 epochs they are worth nothing."""
+    """Muennighoff et al.: 4 epochs are almost as good as new tokens, 40 add nothing."""
     form = forms.get("data_constrained")
     constants = np.exp([6.255414, 7.3049974, 0.6254804])
     law = dict(zip(form.symbols, [*constants, 0.3526596, 0.3526596, 15.387756, 5.309743], strict=True))
@@ -114,9 +116,10 @@ def test_repeated_tokens_are_worth_what_was_published():
 
 # mlfoundations/scaling: the 17-task split of its released constants.
 SPLIT_17 = (
-    "bigbench_operators pubmed_qa_labeled hellaswag_zeroshot boolq arc_easy coqa bigbench_dyck_languages lambada_openai "
-    "bigbench_novel_concepts winograd bigbench_cs_algorithms commonsense_qa bigbench_qa_wikidata hellaswag copa squad piqa"
-).split()
+    *("bigbench_operators", "pubmed_qa_labeled", "hellaswag_zeroshot", "boolq", "arc_easy", "coqa"),
+    *("bigbench_dyck_languages", "lambada_openai", "bigbench_novel_concepts", "winograd", "bigbench_cs_algorithms"),
+    *("commonsense_qa", "bigbench_qa_wikidata", "hellaswag", "copa", "squad", "piqa"),
+)
 
 
 @pytest.fixture(scope="module")
