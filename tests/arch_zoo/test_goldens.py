@@ -1,0 +1,52 @@
+"""What each architecture is, written down: a change of a default, a shape or a count cannot pass unseen.
+
+`pytest tests/arch_zoo/test_goldens.py --rewrite-goldens` writes the files anew; read the difference before you commit it.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+from flax import nnx
+
+import arch_zoo
+from arch_zoo.accounting import abstract_model
+
+GOLDENS = Path(__file__).parent / "goldens"
+
+
+def description(name: str) -> dict:
+    """The resolved configuration and parameter tree at `tiny`, parameters and FLOPs at every size."""
+    cfg = arch_zoo.config(name, "tiny")
+    tree = nnx.to_flat_state(nnx.state(abstract_model(cfg), nnx.Param))
+    counts = {}
+    for size in ("nano", "micro", "milli", "tiny", "mini", "small", "base", "large", "xl", "xxl"):
+        sized = arch_zoo.config(name, size)
+        params = arch_zoo.count_params(sized)
+        counts[size] = {
+            "total": params.total,
+            "embedding": params.embedding,
+            "active": params.active,
+            "flops_forward": arch_zoo.count_flops(sized).forward,
+        }
+    return {
+        "config": cfg.to_dict(),
+        "parameters": {".".join(map(str, path)): [*param.shape, *param.axes] for path, param in tree},
+        "counts": counts,
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", arch_zoo.names())
+def test_an_architecture_is_what_it_was(name, request):
+    path = GOLDENS / f"{name}.json"
+    found = json.loads(json.dumps(description(name)))
+    if request.config.getoption("--rewrite-goldens"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(found, indent=1) + "\n")
+    assert path.exists(), f"{path.name} is missing: write it with --rewrite-goldens"
+    assert found == json.loads(path.read_text())
+
+
+def test_no_golden_is_left_over():
+    assert {path.stem for path in GOLDENS.glob("*.json")} == set(arch_zoo.names())
