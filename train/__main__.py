@@ -135,7 +135,7 @@ def _parse(arguments: Sequence[str]) -> Any:
     try:
         with contextlib.redirect_stderr(said):
             return tyro.cli(
-                tyro.conf.OmitSubcommandPrefixes[Union[verbs]],  # noqa: UP007  made at run time
+                tyro.conf.OmitSubcommandPrefixes[Union[verbs]],  # noqa: UP007  # pyright: ignore  made at run time
                 args=list(arguments),
                 prog="python -m train",
                 description=__doc__,
@@ -178,8 +178,7 @@ def run_cell(verb: Cell, stage: str) -> int:
         raise InputError(f"{directory}: has no pretrained checkpoint; pretrain it first or give --init-from")
     try:
         with cell.StopOnSignal() as stop:
-            starts = {"resume_from": verb.resume_from, "init_from": verb.init_from}
-            state = cell.run_cell(config, corpus, directory, (stage,), **starts, stop=stop)
+            state = cell.run_cell(config, corpus, directory, (stage,), verb.resume_from, verb.init_from, stop)
     except loop.Preempted as reason:
         print(f"stopped and saved: {reason}; the same command goes on", file=sys.stderr)
         return EXIT_STOPPED

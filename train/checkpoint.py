@@ -142,5 +142,5 @@ def checksum(tree: Any) -> int | None:
         return None
     crc = 0
     for leaf in leaves:
-        crc = zlib.crc32(np.ascontiguousarray(np.asarray(leaf)).reshape(-1).view(np.uint8), crc)
+        crc = zlib.crc32(np.asarray(leaf).tobytes(), crc)
     return crc

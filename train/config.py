@@ -80,6 +80,7 @@ class StageConfig:
       z_loss: coefficient of log(Z)^2, in training only.
       label_smoothing: probability mass spread over the vocabulary, in training only.
       accumulate: micro-batches whose gradients make one step.
+      max_rollbacks: times that a diverged loss is rolled back to the last checkpoint and the batches since are skipped.
       tasks: finetuning tasks, mixed in proportion to size; empty means every task of the corpus.
       decode_length: tokens to decode at most; 0 means target_length.
       eval_batches: batches of the held-out evaluation.
@@ -100,6 +101,7 @@ class StageConfig:
     z_loss: float = 1e-4
     label_smoothing: float = 0.0
     accumulate: int = 1
+    max_rollbacks: int = 3
     tasks: tuple[str, ...] = ()
     decode_length: int = 0
     eval_batches: int = 32
@@ -231,7 +233,7 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         return None
     option = options[0]
     if dataclasses.is_dataclass(option):
-        return from_dict(typing.cast(type, option), value, where)
+        return from_dict(typing.cast(type, option), typing.cast(Any, value), where)
     if typing.get_origin(option) is tuple:
         if not isinstance(value, list | tuple):
             raise InputError(f"{where} = {value!r}: expected a list")

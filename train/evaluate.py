@@ -18,21 +18,21 @@ from train.tasks import scoring
 
 
 def make_nll(model: Model) -> Callable[..., Any]:
-    """A compiled function (params, batch) -> sums of nll and of weights for each sequence, both [B]."""
+    """A function (params, batch) -> sums of nll and of weights for each sequence, both [B]."""
 
     def nll(params: dict[str, jax.Array], batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
         return sequence_sums(model.merge(params).token_nll(batch), batch)
 
-    return jax.jit(nll)
+    return nll
 
 
 def make_decode(model: Model, max_length: int) -> Callable[..., Any]:
-    """A compiled function (params, batch) -> greedily decoded ids [B, max_length]."""
+    """A function (params, batch) -> greedily decoded ids [B, max_length]."""
 
     def decode(params: dict[str, jax.Array], batch: dict[str, jax.Array]) -> jax.Array:
         return decoding.greedy(model.merge(params), batch, max_length)
 
-    return jax.jit(decode)
+    return decode
 
 
 def upstream(nll: Callable[..., Any], params: Any, heldout: Iterable[batches.Batch]) -> Row:

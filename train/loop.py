@@ -16,9 +16,9 @@ from train.config import RunConfig, StageConfig
 from train.data import batches
 from train.data.corpus import Corpus
 from train.optimizers import learning_rate, make_optimizer
-from train.parallel import make_strategy
+from train.parallel import Strategy, agree, make_strategy
 from train.records import InputError, Row, RunWriter
-from train.step import State, init_state, make_model, make_train_step
+from train.step import Model, State, init_state, make_model, make_train_step
 from train.tracking import Progress, Tracker, fetch
 
 
@@ -70,86 +70,110 @@ def train(job: Job, writer: RunWriter) -> None:
     Raises:
       InputError: the configuration does not fit the corpus, the devices or the checkpoints.
       Preempted: `job.stop` said so; the last step is saved.
-      Diverged: the loss stayed infinite or NaN after every allowed roll-back.
+      Diverged: the loss was not finite, or exploded, once more than may be rolled back.
     """
     config, stage, seed = job.config, job.stage, job.config.seed
-    model_config = dataclasses.replace(job.model, dropout_rate=stage.dropout_rate)
-    model, params = make_model(model_config, seed)
+    model, params = make_model(dataclasses.replace(job.model, dropout_rate=stage.dropout_rate), seed)
     optimizer = make_optimizer(stage.optimizer, model.axes)
-    strategy = make_strategy(config)
-    state = init_state(params, optimizer)
-    target = strategy.abstract(state)
+    strategy = make_strategy(config, model.axes)
     train_step = strategy.compile(make_train_step(model, optimizer, stage, strategy.devices))
-    evaluation = _Evaluation(job, model)
+    evaluation = _Evaluation(job, model, strategy)
     source = _source(job)
     host, num_hosts = jax.process_index(), jax.process_count()
+    too_much = 2 * math.log(job.model.vocab_size)  # nats: twice the loss of guessing
 
     with Checkpoints(job.directory / "checkpoints" / job.stage_name, stage.keep_every) as checkpoints:
-        # The start rule: what this directory has > what --resume-from has > the parameters of --init-from > scratch.
-        first, meta = 0, {**job.meta, "stage": job.stage_name, "skipped": 0}
-        restored = checkpoints.restore(_items(target))
-        if restored is None and job.resume_from:
-            with Checkpoints(job.resume_from) as other:
-                restored = other.restore(_items(target))
-            if restored is None:
-                raise InputError(f"resume_from: {job.resume_from} holds no checkpoint")
-        if restored:
-            items, meta = restored
-            state, first = State(items["optimizer"]["step"], items["params"], items["optimizer"]["state"]), meta["step"]
-        elif job.init_from:
-            with Checkpoints(job.init_from) as other:
-                found = other.restore({"params": target.params})
-            if found is None:
-                raise InputError(f"init_from: {job.init_from} holds no checkpoint")
-            state = strategy.place_state(state._replace(params=found[0]["params"]))
-        else:
-            state = strategy.place_state(state)
-        writer.cut(job.stage_name, first)
-
-        progress = Progress(f"{config.run_id} {job.stage_name}", stage.steps, first, job.quiet)
-        flops = arch_zoo.count_flops(job.model, stage.input_length, stage.target_length).train
-        tracker = Tracker(writer, job.stage_name, stage, flops, progress)
-        if first:
-            tracker.event(first, "resumed", f"from the checkpoint of step {first}")
+        state, meta = _start(job, checkpoints, strategy, init_state(params, optimizer))
+        step = meta["step"]
+        writer.cut(job.stage_name, step)
+        tracker = _tracker(job, writer, step)
+        if step:
+            tracker.event(step, "resumed", f"from the checkpoint of step {step}")
         pending: tuple[int, Any, float] | None = None
+        rollbacks = 0
 
-        def flush() -> None:
-            """Fetches the metrics of the step that was dispatched before the last one, and records them."""
+        def flush() -> int | None:
+            """Fetches and records the metrics that are pending; returns their step if the loss has diverged."""
             nonlocal pending
-            if pending is not None:
-                done, metrics, rate = pending
-                pending = None
-                values = fetch(metrics)
-                if not math.isfinite(values["loss"]):
-                    raise Diverged(f"step {done}: loss = {values['loss']}")
-                tracker.step(done, values, rate)
+            if pending is None:
+                return None
+            done, metrics, rate = pending
+            pending = None
+            values = fetch(metrics)
+            if not values["loss"] < too_much:  # true of NaN as well
+                return done
+            tracker.step(done, values, rate)
+            return None
 
         try:
-            for step in range(first, stage.steps):
-                batch = strategy.place_batch(source.batch(step, host, num_hosts))
+            while step < stage.steps:
+                batch = strategy.place_batch(source.batch(step + meta["skipped"], host, num_hosts))
                 rate = learning_rate(stage.optimizer, step, stage.steps)
                 state, metrics = train_step(state, batch, np.float32(rate), np.uint32(seed))
-                flush()  # the metrics of the step before, while this one is computed
-                done, pending = step + 1, (step + 1, metrics, rate)
+                diverged = flush()  # the step before, while this one is computed
+                step, pending = step + 1, (step + 1, metrics, rate)
 
-                last, stopping = done == stage.steps, job.stop()
-                evaluating = last or (stage.eval_every and done % stage.eval_every == 0)
-                if evaluating or stopping or done % stage.checkpoint_every == 0:
-                    flush()
-                    nll = None
-                    if evaluating:
-                        rows = evaluation(state.params, final=last)
-                        nll = next((row["value"] for row in rows if row["metric"] == "nll"), None)
-                        tracker.evals(done, rows)
+                last, stopping = step == stage.steps, agree(job.stop())
+                evaluating = last or (stage.eval_every and step % stage.eval_every == 0)
+                due = evaluating or stopping or step % stage.checkpoint_every == 0
+                if due and diverged is None:
+                    diverged = flush()
+                if diverged is not None:
+                    rollbacks, pending = rollbacks + 1, None
+                    if rollbacks > stage.max_rollbacks:
+                        raise Diverged(f"{job.stage_name} diverged at step {diverged} after {rollbacks - 1} roll-backs")
+                    state, old = _start(
+                        job, checkpoints, strategy, init_state(make_model(job.model, seed)[1], optimizer)
+                    )
+                    step = old["step"]
+                    meta = {**old, "skipped": meta["skipped"] + diverged - step}
+                    writer.cut(job.stage_name, step)
+                    tracker.event(diverged, "rolled back", f"to step {step}; {diverged - step} batches are skipped")
+                    tracker.restart_clock()
+                    continue
+                if due:
+                    rows = evaluation(state.params, final=last) if evaluating else []
+                    tracker.evals(step, rows)
+                    nll = next((row["value"] for row in rows if row["metric"] == "nll"), None)
                     # After the records of its step: whoever resumes from a checkpoint finds every row up to it.
-                    checkpoints.save(done, _items(state), meta, nll)
+                    checkpoints.save(step, _items(state), meta, nll)
                     tracker.restart_clock()
                 if stopping and not last:
                     checkpoints.wait()
-                    raise Preempted(f"{job.stage_name} at step {done} of {stage.steps}")
+                    raise Preempted(f"{job.stage_name} at step {step} of {stage.steps}")
             checkpoints.wait()
         finally:
             tracker.close()
+
+
+def _start(job: Job, checkpoints: Checkpoints, strategy: Strategy, fresh: State) -> tuple[State, Row]:
+    """The state to go on from, and what its checkpoint says: the start rule.
+
+    What the run's own directory has > what `resume_from` has > the parameters of `init_from` > scratch.
+    """
+    meta = {**job.meta, "stage": job.stage_name, "step": 0, "skipped": 0}
+    target = strategy.abstract(fresh)
+    restored = checkpoints.restore(_items(target))
+    if restored is None and job.resume_from:
+        restored = _read(job.resume_from, _items(target), "resume_from")
+    if restored:
+        items, meta = restored
+        return State(items["optimizer"]["step"], items["params"], items["optimizer"]["state"]), meta
+    state = strategy.place_state(fresh)
+    if job.init_from:
+        items, _ = _read(job.init_from, {"params": target.params}, "init_from")
+        state = state._replace(params=items["params"])
+    return state, meta
+
+
+def _read(directory: Path, targets: dict[str, Any], key: str) -> tuple[dict[str, Any], Row]:
+    if not directory.is_dir():
+        raise InputError(f"{key}: {str(directory)!r} is not a directory of checkpoints")
+    with Checkpoints(directory) as checkpoints:
+        restored = checkpoints.restore(targets)
+    if restored is None:
+        raise InputError(f"{key}: {str(directory)!r} holds no checkpoint")
+    return restored
 
 
 def _items(state: State) -> dict[str, Any]:
@@ -160,10 +184,10 @@ def _items(state: State) -> dict[str, Any]:
 class _Evaluation:
     """What a stage is evaluated on; compiled when first called."""
 
-    def __init__(self, job: Job, model: Any):
+    def __init__(self, job: Job, model: Model, strategy: Strategy):
         self._job, self._stage = job, job.stage
         if job.stage_name == "pretrain":
-            self._nll = evaluate.make_nll(model)
+            self._nll = strategy.compile_evaluation(evaluate.make_nll(model))
             self._heldout = batches.heldout(
                 job.corpus,
                 self._stage.eval_batch_size,
@@ -172,7 +196,8 @@ class _Evaluation:
                 self._stage.eval_batches,
             )
         else:
-            self._decode = evaluate.make_decode(model, self._stage.decode_length or self._stage.target_length)
+            length = self._stage.decode_length or self._stage.target_length
+            self._decode = strategy.compile_evaluation(evaluate.make_decode(model, length))
 
     def __call__(self, params: Any, final: bool) -> list[Row]:
         corpus, stage = self._job.corpus, self._stage
@@ -190,3 +215,10 @@ def _source(job: Job) -> batches.Pretrain | batches.Finetune:
     if job.stage_name == "pretrain":
         return batches.Pretrain(job.corpus, "train", *lengths, seed)
     return batches.Finetune(job.corpus, stage.tasks or tuple(job.corpus.tasks), *lengths, seed)
+
+
+def _tracker(job: Job, writer: RunWriter, done: int) -> Tracker:
+    stage = job.stage
+    progress = Progress(f"{job.config.run_id} {job.stage_name}", stage.steps, done, job.quiet)
+    flops = arch_zoo.count_flops(job.model, stage.input_length, stage.target_length).train
+    return Tracker(writer, job.stage_name, stage, flops, progress)

@@ -115,7 +115,7 @@ def scale_by_adafactor(config: OptimizerConfig, axes: Axes) -> optax.GradientTra
                 _unpack(names, together, (updates, row, column))
         return updates, AdafactorState(state.count + 1, row, column, full)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]  parameters are a flat dict
 
 
 _SMALL = 1 << 16  # elements up to which parameters are stacked; copying larger ones would cost more than it saves

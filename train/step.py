@@ -20,7 +20,7 @@ from train.config import StageConfig
 Batch = Mapping[str, jax.Array]
 Params = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
-Step = Callable[["State", Batch, jax.Array, jax.Array], tuple["State", Metrics]]
+Step = Callable[["State", Batch, jax.typing.ArrayLike, jax.typing.ArrayLike], tuple["State", Metrics]]
 
 
 class State(NamedTuple):
@@ -118,10 +118,11 @@ def make_train_step(
         add = lambda total, part: (jax.tree.map(jnp.add, total, one(*part)), None)  # noqa: E731
         return jax.lax.scan(add, first, (rest, keys[1:]))[0]
 
-    def step(state: State, batch: Batch, learning_rate: jax.Array, seed: jax.Array) -> tuple[State, Metrics]:
+    def step(state: State, batch: Batch, learning_rate: Any, seed: Any) -> tuple[State, Metrics]:
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), state.step), devices.index())
         weight = devices.sum(jnp.sum(batch["decoder_loss_weights"].astype(jnp.float32)))
         grads, metrics = devices.sum(gradients(state.params, batch, key, jnp.maximum(weight, 1.0)))
+        directions: Any
         directions, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
         params = {name: p - learning_rate * directions[name] for name, p in state.params.items()}
         metrics |= {

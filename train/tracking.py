@@ -66,7 +66,9 @@ class Progress:
         """Shows that `done` steps are done; `row` is what has been recorded of the last one, if anything."""
         note = f"nll {row['nll']:.3f}" if row else None
         if self._bar:
-            self._bar.update(self._task, completed=done, **({"note": note} if note else {}))
+            self._bar.update(self._task, completed=done)
+            if note:
+                self._bar.update(self._task, note=note)
         elif row and not self._quiet:
             rate = row["steps_per_second"]
             left = f", {(self._total - done) / rate:.0f} s left" if rate else ""
