@@ -113,7 +113,16 @@ def read(path: str | os.PathLike[str], form: Form, columns: Columns = Columns())
         column is in thousands, millions or billions, or mixes units; a row appears twice. Names column and row.
     """
     path = Path(path)
-    frame = foreign.where(foreign.load(path), columns.where, path)
+    return from_frame(foreign.load(path), form, columns, path)
+
+
+def from_frame(frame: pd.DataFrame, form: Form, columns: Columns = Columns(), path: Path = Path("table")) -> Runs:
+    """The points of a form from a table in memory; `path` is what error messages call it.
+
+    Raises:
+      InputError: as for `read`.
+    """
+    frame = foreign.where(frame, columns.where, path)
     x = _inputs(frame, form, columns, path)
     option, usual = _INPUTS["L"] if form.output == "loss" else ("score", ("score", "error", "accuracy"))
     y = _positive(frame, _column(frame, option, usual, columns, path), path, zero=form.space == "raw")

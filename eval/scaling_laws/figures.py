@@ -1,0 +1,75 @@
+"""Figures of a law's page: curves with bands, residuals, isoFLOP profiles and the landscape of starts."""
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from eval.scaling_laws.page import LawPage
+
+_LABELS = {"N": "parameters N", "D": "tokens D", "C": "training FLOPs C", "L": "loss, nats", "x": "x", "S": "steps S"}
+
+
+def draw(page: LawPage) -> Figure:
+    """Four panels in one figure; three for a law that has no isoFLOP profile."""
+    panels = [_curves, _residuals, _isoflops, _landscape]
+    if page.isoflops.empty:
+        panels.remove(_isoflops)
+    figure = Figure(figsize=(4.6 * len(panels), 3.8), layout="constrained")
+    for axes, panel in zip(figure.subplots(1, len(panels)), panels, strict=True):
+        panel(axes, page)
+    title = page.title + ("\nWARNING: " + "; ".join(page.warnings) if page.warnings else "")
+    figure.suptitle(title, fontsize=9, wrap=True)
+    return figure
+
+
+def _curves(axes: Axes, page: LawPage) -> None:
+    first, *others = page.law.form.inputs
+    output = page.law.form.output
+    series = list(page.curves.groupby("series", dropna=False))
+    for colour, (value, curve) in zip(_colours(len(series)), series, strict=True):
+        label = f"{others[0]} = {value:.2g}" if others else None
+        axes.plot(curve["x"], curve["prediction"], color=colour, label=label)
+        axes.fill_between(curve["x"], curve["lower"], curve["upper"], color=colour, alpha=0.2, linewidth=0)
+    axes.scatter(page.points[first], page.points[output], s=10, color="black", zorder=3)
+    axes.set_xscale("log" if first != "L" else "linear")
+    axes.set_xlabel(_LABELS.get(first, first))
+    axes.set_ylabel(output)
+    if others:
+        axes.legend(fontsize=7)
+
+
+def _residuals(axes: Axes, page: LawPage) -> None:
+    axes.axhline(0, color="grey", linewidth=1)
+    axes.scatter(page.points["prediction"], 100 * page.points["residual"], s=10, color="black")
+    axes.set_xlabel(f"predicted {page.law.form.output}")
+    axes.set_ylabel("residual, %")
+
+
+def _isoflops(axes: Axes, page: LawPage) -> None:
+    budgets = list(page.isoflops.groupby("flops"))
+    for colour, (flops, curve) in zip(_colours(len(budgets)), budgets, strict=True):
+        axes.plot(curve["N"], curve["prediction"], color=colour, label=f"{flops:.1e} FLOPs")
+        best = curve.iloc[int(curve["prediction"].to_numpy().argmin())]
+        if curve["N"].min() < best["N"] < curve["N"].max():
+            axes.plot(best["N"], best["prediction"], "o", color=colour)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel(_LABELS["N"])
+    axes.set_ylabel(page.law.form.output)
+    axes.legend(fontsize=7)
+
+
+def _landscape(axes: Axes, page: LawPage) -> None:
+    values = page.landscape["objective"].to_numpy()
+    values = values[np.isfinite(values)]
+    over = values / max(values.min(), 1e-24 * len(page.points))  # an exact fit has no scale of its own
+    axes.step(np.arange(1, len(over) + 1), np.clip(over, 1.0, 1e12), where="mid", color="black")
+    axes.set_yscale("log")
+    axes.set_xlabel("starts, best first")
+    axes.set_ylabel("objective over the best")
+    axes.set_title(f"{100 * page.law.agreed:.0f} % of starts agree", fontsize=9)
+
+
+def _colours(count: int) -> np.ndarray:
+    return colormaps["viridis"](np.linspace(0, 0.85, max(count, 1)))
