@@ -29,7 +29,14 @@ class Checkpoints:
     """The checkpoints of one directory; use it as a context manager, which waits for saves that are under way."""
 
     def __init__(self, directory: Path, keep_every: int = 0):
-        """Opens or makes the directory, and removes what killed saves have left behind."""
+        """Opens or makes the directory, and removes what killed saves have left behind.
+
+        Raises:
+          InputError: the path has a character that Orbax takes for a pattern: it would save, and never read back.
+        """
+        directory = directory.absolute()
+        if found := sorted(set("[]*?") & set(str(directory))):
+            raise InputError(f"checkpoints: {str(directory)!r} has {found[0]!r} in its path; use another name")
         # Not `best_fn` with `max_to_keep`: together they delete the newest checkpoint when it is not among the best.
         policies: list[Any] = [
             preservation_policy.LatestN(2),
@@ -43,7 +50,7 @@ class Checkpoints:
         if keep_every:
             policies.append(preservation_policy.EveryNSteps(keep_every))
         self._manager = ocp.CheckpointManager(
-            directory.absolute(),
+            directory,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=preservation_policy.AnyPreservationPolicy(policies),
                 cleanup_tmp_directories=True,

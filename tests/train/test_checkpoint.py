@@ -113,6 +113,11 @@ def test_a_damaged_checkpoint_is_skipped_with_a_warning_and_its_step_saved_again
     assert _restored(copy) == 3
 
 
+def test_a_path_that_orbax_could_not_read_back_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"has '\[' in its path"):
+        Checkpoints(tmp_path / "mesh[2,2,1]")
+
+
 def test_where_none_can_be_read_the_error_says_so(three, tmp_path):
     copy = tmp_path / "pretrain"
     shutil.copytree(three, copy)
