@@ -1,0 +1,205 @@
+"""Time of one training step of every architecture, beside what its FLOPs say.
+
+    python benchmarks/step_time.py                                   # every architecture at d128 4+4
+    python benchmarks/step_time.py --shapes d64,d128,d256,small --architectures transformer,switch --reference
+
+Prints a table on stderr and JSON on stdout: seconds per step, target and input tokens per second, GFLOP/s against the
+matmul ceiling measured in the same run, and for each architecture `excess`: its time over the Transformer's, divided by
+its FLOPs over the Transformer's. The contenders take turns, round after round, and the median round counts: single runs
+on a shared machine differ by 20 %. With `--reference`, Hugging Face's T5 (PyTorch, eager, Adafactor) takes its turn at
+the same training step; it needs torch and transformers, which the extra `parity` installs.
+"""
+
+import argparse
+import dataclasses
+import json
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import arch_zoo
+from train.config import OptimizerConfig, StageConfig
+from train.optimizers import make_optimizer
+from train.step import init_state, make_model, make_train_step
+
+Turn = Callable[[], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """A size, a vocabulary and the batch it is trained on."""
+
+    size: str
+    vocab_size: int
+    batch_size: int = 16
+    input_length: int = 128
+    target_length: int = 32
+
+
+SHAPES = {
+    "d64": Shape("micro", 2000),
+    "d128": Shape("milli", 2000),
+    "d256": Shape("tiny", 4000),
+    "small": Shape("small", 32128),
+    "base": Shape("base", 32128, 128, 512, 114),
+}
+
+
+def batch_of(shape: Shape) -> dict[str, np.ndarray]:
+    """Full sequences of random tokens."""
+    rng = np.random.default_rng(0)
+    inputs = rng.integers(2, shape.vocab_size, (shape.batch_size, shape.input_length), dtype=np.int32)
+    targets = rng.integers(2, shape.vocab_size, (shape.batch_size, shape.target_length), dtype=np.int32)
+    shifted = np.pad(targets, ((0, 0), (1, 0)))[:, :-1]
+    return {
+        "encoder_input_tokens": inputs,
+        "decoder_input_tokens": shifted,
+        "decoder_target_tokens": targets,
+        "decoder_loss_weights": np.ones(targets.shape, np.float32),
+    }
+
+
+def ours(name: str, shape: Shape, dtype: str) -> tuple[Turn, int]:
+    """One training step of an architecture, as the trainer runs it, and its FLOPs."""
+    lengths = {"max_input_length": shape.input_length, "max_target_length": shape.target_length}
+    cfg = arch_zoo.config(name, shape.size, vocab_size=shape.vocab_size, dtype=dtype, **lengths)
+    model, params = make_model(cfg, 0)
+    stage = StageConfig(1, shape.batch_size, shape.input_length, shape.target_length, OptimizerConfig())
+    optimizer = make_optimizer(stage.optimizer, model.axes)
+    step = jax.jit(make_train_step(model, optimizer, stage), donate_argnums=0)
+    state = init_state(params, optimizer)
+    batch = batch_of(shape)
+
+    def turn() -> None:
+        nonlocal state
+        state, metrics = step(state, batch, np.float32(0.01), np.uint32(0))
+        jax.block_until_ready(metrics["loss"])
+
+    flops = arch_zoo.count_flops(cfg, shape.input_length, shape.target_length).train * shape.batch_size
+    return turn, flops
+
+
+def hugging_face(shape: Shape) -> Turn:
+    """The same training step of Hugging Face's T5."""
+    import torch
+    from transformers import Adafactor, T5Config, T5ForConditionalGeneration
+
+    vanilla = arch_zoo.config("transformer", shape.size, vocab_size=shape.vocab_size)
+    config = T5Config(
+        vocab_size=shape.vocab_size,
+        d_model=vanilla.embed_dim,
+        d_kv=vanilla.head_dim,
+        d_ff=vanilla.mlp_dim,
+        num_layers=vanilla.num_encoder_layers,
+        num_decoder_layers=vanilla.num_decoder_layers,
+        num_heads=vanilla.num_heads,
+        dropout_rate=0.0,
+        decoder_start_token_id=0,
+    )
+    model = T5ForConditionalGeneration(config).train()
+    optimizer = Adafactor(model.parameters(), lr=0.01, relative_step=False, warmup_init=False)
+    batch = {name: torch.from_numpy(x).long() for name, x in batch_of(shape).items() if "tokens" in name}
+
+    def turn() -> None:
+        out = model(input_ids=batch["encoder_input_tokens"], labels=batch["decoder_target_tokens"])
+        out.loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return turn
+
+
+def matmul_ceiling(dtype: str) -> float:
+    """FLOP/s of one large product of square matrices."""
+    size = 2048 if jax.default_backend() == "cpu" else 8192
+    a = jnp.ones((size, size), dtype)
+    product = jax.jit(jnp.matmul)
+    return 2 * size**3 / min(timed(lambda: product(a, a).block_until_ready(), 1) for _ in range(8))
+
+
+def timed(turn: Turn, steps: int) -> float:
+    """Seconds per step."""
+    start = time.perf_counter()
+    for _ in range(steps):
+        turn()
+    return (time.perf_counter() - start) / steps
+
+
+def measure(turns: dict[str, Turn], rounds: int, steps: int) -> dict[str, float]:
+    """Median seconds per step of every contender; in each round every one has its turn."""
+    for turn in turns.values():
+        turn()  # compiles
+        turn()
+    seconds = {name: [] for name in turns}
+    for number in range(rounds):
+        order = list(turns) if number % 2 == 0 else list(turns)[::-1]
+        for name in order:
+            seconds[name].append(timed(turns[name], steps))
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def compare(shape_name: str, options: argparse.Namespace) -> list[dict]:
+    """Rows of one shape."""
+    shape = SHAPES[shape_name]
+    names = options.architectures.split(",") if options.architectures else list(arch_zoo.names())
+    names = ["transformer", *(name for name in names if name != "transformer")]
+    contenders = {name: ours(name, shape, options.dtype) for name in names}
+    turns = {name: turn for name, (turn, _) in contenders.items()}
+    if options.reference:
+        turns["hugging_face_t5"] = hugging_face(shape)
+    seconds = measure(turns, options.rounds, options.steps)
+    ceiling = matmul_ceiling(options.dtype)
+    flops = {name: count for name, (_, count) in contenders.items()}
+    vanilla = flops["transformer"]
+    tokens = shape.batch_size * (shape.input_length + shape.target_length)
+    rows = []
+    for name, second in seconds.items():
+        count = flops.get(name, vanilla)
+        time_ratio, flop_ratio = second / seconds["transformer"], count / vanilla
+        rows.append(
+            {
+                "shape": shape_name,
+                "name": name,
+                "seconds": second,
+                "tokens_per_second": tokens / second,
+                "gflops_per_second": count / second * 1e-9,
+                "of_matmul_ceiling": count / second / ceiling,
+                "time_ratio": time_ratio,
+                "flop_ratio": flop_ratio,
+                "excess": time_ratio / flop_ratio,
+            }
+        )
+    return rows
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shapes", default="d128", help=f"of {', '.join(SHAPES)} (default: d128)")
+    parser.add_argument("--architectures", default="", help="names, separated by commas (default: the whole zoo)")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each contender (default: 5)")
+    parser.add_argument("--steps", type=int, default=3, help="steps in a turn (default: 3)")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--reference", action="store_true", help="Hugging Face's T5 beside it")
+    options = parser.parse_args()
+    rows = [row for shape in options.shapes.split(",") for row in compare(shape, options)]
+    print(f"{'shape':8}{'name':18}{'s/step':>10}{'GFLOP/s':>10}{'time x':>9}{'FLOPs x':>9}{'excess':>9}", file=sys.stderr)
+    for row in rows:
+        numbers = (row["time_ratio"], row["flop_ratio"], row["excess"])
+        print(
+            f"{row['shape']:8}{row['name']:18}{row['seconds']:10.4f}{row['gflops_per_second']:10.1f}"
+            + "".join(f"{number:9.2f}" for number in numbers),
+            file=sys.stderr,
+        )
+    device = f"{jax.devices()[0].device_kind}, {platform.processor() or platform.machine()}"
+    print(json.dumps({"device": device, "jax": jax.__version__, "rows": rows}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
