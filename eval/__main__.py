@@ -172,21 +172,35 @@ class Compare:
 VERBS: dict[str, type] = {"report": Report, "slopes": Slopes, "pareto": Pareto, "compare": Compare}
 
 
+def _verbs(first: str) -> dict[str, tuple[type, Callable[[Any], int | None]]]:
+    """Every verb: its options and what runs it. Those of the scaling laws are slow to import, hence only when asked."""
+    verbs: dict[str, tuple[type, Callable[[Any], int | None]]] = {
+        name: (kind, lambda options: options.run()) for name, kind in VERBS.items()
+    }
+    if first not in verbs:
+        from eval.scaling_laws import cli
+
+        verbs |= cli.VERBS
+    return verbs
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb; returns the exit code."""
     try:
-        _parse(sys.argv[1:] if arguments is None else arguments).run()
+        arguments = sys.argv[1:] if arguments is None else arguments
+        verbs = _verbs(arguments[0] if arguments else "")
+        options = _parse(arguments, {name: kind for name, (kind, _) in verbs.items()})
+        return next(run for kind, run in verbs.values() if type(options) is kind)(options) or 0
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except BrokenPipeError:  # the reader of a pipe has seen enough
         return 0
-    return 0
 
 
-def _parse(arguments: Sequence[str]) -> Any:
+def _parse(arguments: Sequence[str], kinds: dict[str, type]) -> Any:
     """The verb that was typed. tyro draws a box around its errors; here an error is one line."""
-    verbs = tuple(Annotated[kind, tyro.conf.subcommand(name)] for name, kind in VERBS.items())
+    verbs = tuple(Annotated[kind, tyro.conf.subcommand(name)] for name, kind in kinds.items())
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
@@ -200,8 +214,9 @@ def _parse(arguments: Sequence[str]) -> Any:
         if not stop.code:
             raise
         text = re.sub(r"\x1b\[[0-9;]*m", "", said.getvalue())
-        lines = [line.strip("│ ") for line in text.splitlines() if line.startswith("│")]  # not the frame and its title
-        message = " ".join(line for line in lines if line and not line.startswith(("─", "For full")))
+        lines = [line.strip("│╭╮╰╯─ ") for line in text.splitlines()]
+        lines = [line for line in lines if line.strip("-")][1:]  # the first is the title of the frame
+        message = " ".join(lines).split(" For full helptext")[0]
         message = re.sub(r"^(Missing from [^:]+: \S+).*", r"\1", message).split(" Argument helptext")[0].rstrip(".")
         raise InputError(f"{message}; see python -m eval --help") from None
 
@@ -233,12 +248,9 @@ def _print(
             print(f"# {name}" if len(results) > 1 else "", end="\n" if len(results) > 1 else "")
             print(frame.to_csv(index=False, float_format="%.12g", lineterminator="\n"), end="")
     else:
-        from eval.listing import HIDDEN, heading, listing
+        from eval.listing import heading, listing, visible
 
-        made = [
-            listing(name, heading(name), frame, " ".join(c for c in frame.columns if c not in HIDDEN))
-            for name, frame in results.items()
-        ]
+        made = [listing(name, heading(name), frame, visible(frame)) for name, frame in results.items()]
         for grid in grids() if grids else made:
             _show(grid)
 

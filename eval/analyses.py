@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from eval import claims, compare, crossover, pareto, protocols, rank
-from eval.cells import Axes
+from eval.cells import Axes, main_protocol
 from eval.options import DEFAULTS, Options
 from eval.slopes import slopes
 from eval.store import Study
@@ -122,34 +122,44 @@ def _plan(
     spread = errors | {"variance": options.variance}
     against: dict[str, Any] = spread | {"reference": reference}
 
+    quality = main_protocol(table)
+
+    def known(*quantities: str) -> bool:
+        """Whether some run has all of them; without any, an analysis has nothing to say."""
+        return bool(np.isfinite(quality[[axes.column(q) for q in quantities]]).all(axis=1).any())
+
     def over(pairs, keys: tuple[str, ...], function, **options) -> Callable[[], pd.DataFrame]:
+        pairs = [pair for pair in pairs if known(*pair)]
         return lambda: _stack(function(table, **dict(zip(keys, pair, strict=True)), **options) for pair in pairs)
 
-    xy, cost = ("x", "y"), ("cost", "y")
+    xy, cost, flops = ("x", "y"), ("cost", "y"), [("F", "U"), ("F", "D")]
     yield "slopes", lambda: slopes(table, **level, **errors)
     yield "equal_slopes", over(_COST_PAIRS, xy, compare.equal_slopes, **seed)
     yield "contrasts", over(_COST_PAIRS, xy, compare.contrasts, **both, **against)
     yield "equivalence", over(_COST_PAIRS, xy, compare.equivalence, **level, **against)
     yield "level_differences", over(_COST_PAIRS, xy, compare.level_difference, **level, **against)
     yield "multipliers", over(_COST_PAIRS, xy, compare.multiplier, **level, **against)
-    yield "crossovers", over([("F", "U"), ("F", "D")], xy, crossover.crossovers, **both, **against)
+    yield "crossovers", over(flops, xy, crossover.crossovers, **both, **against)
     yield "pareto", over(_COSTS, cost, pareto.frontier, **seed)
     yield "pareto_membership", over(_COSTS, cost, pareto.membership, **seed)
     yield "pareto_gaps", over(_COSTS, cost, pareto.gaps, **both)
     yield "hypervolume", over(_COSTS, cost, pareto.hypervolume, **both)
     yield "attainment", over(_COSTS, cost, pareto.attainment, axes=axes)
-    yield "rank_correlation", lambda: rank.up_down_correlation(table, **both)
+    together = [()] if known("F", "U", "D") else []
+    yield "rank_correlation", lambda: _stack(rank.up_down_correlation(table, **both) for _ in together)
     yield "rank_stability", over([("U",), ("D",)], ("y",), rank.rank_stability, **both)
-    yield "probability_best", over([("F", "U"), ("F", "D")], xy, rank.probability_best, **seed)
-    yield "discordant_pairs", lambda: rank.discordant_pairs(table, **seed)
+    yield "probability_best", over(flops, xy, rank.probability_best, **seed)
+    yield "discordant_pairs", lambda: _stack(rank.discordant_pairs(table, **seed) for _ in together)
     yield "protocols", lambda: protocols.protocol_slopes(table, **level, **errors)
-    yield "protocol_differences", over([("F", "U"), ("F", "D")], xy, protocols.protocol_differences, **level, **spread)
+    yield "protocol_differences", over(flops, xy, protocols.protocol_differences, **level, **spread)
     yield "width_depth", over([("U",), ("D",)], ("y",), protocols.width_depth_grid, axes=axes)
     yield "claims", lambda: claims.scorecard(table, **level, **against)
 
 
 def _stack(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """One table under another; an empty one gives its columns and no types."""
+    """One table under another; an empty one gives its columns and no types, none at all an empty note."""
     every = list(tables)
     filled = [table for table in every if len(table)]
-    return pd.concat(filled, ignore_index=True) if filled else every[0]
+    if filled:
+        return pd.concat(filled, ignore_index=True)
+    return every[0] if every else pd.DataFrame(columns=["note"])

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes as Panel
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
@@ -160,15 +161,21 @@ def select(frontier: pd.DataFrame, cost: str, quality: str) -> pd.DataFrame:
     ]
 
 
+def plain(text: str) -> str:
+    """Text as matplotlib prints it unchanged: no mathematics between dollars, `?` for what the font lacks."""
+    font = get_font(findfont(FontProperties(family="DejaVu Sans")))
+    return "".join(c if font.get_char_index(ord(c)) else "?" for c in text).replace("$", r"\$")
+
+
 def _handle(style: Look) -> Line2D:
     return Line2D(
         [], [], color=style.color, marker=style.marker, linestyle="none", markeredgecolor="white", markeredgewidth=0.4,
-        markersize=6 * _WEIGHT.get(style.marker, 1.0) ** 0.5, label=style.label,
+        markersize=6 * _WEIGHT.get(style.marker, 1.0) ** 0.5, label=plain(style.label),
     )  # fmt: skip
 
 
 def _say(panel: Panel, words: str) -> None:
-    panel.text(0.5, 0.5, words, ha="center", va="center", transform=panel.transAxes, color="#555555", wrap=True)
+    panel.text(0.5, 0.5, plain(words), ha="center", va="center", transform=panel.transAxes, color="#555555", wrap=True)
 
 
 def beside_reference(analysis: Analysis, y: str) -> Figure:
@@ -184,7 +191,7 @@ def beside_reference(analysis: Analysis, y: str) -> Figure:
     for panel, name in zip(panels, names, strict=False):
         for shown in dict.fromkeys((reference, name)):
             bands |= _scaling(panel, table[table.architecture == shown], y, analysis, look[shown])
-        panel.set_title(name, loc="left", color=look[name].color, fontweight="bold")
+        panel.set_title(plain(name), loc="left", color=look[name].color, fontweight="bold")
     for panel in panels[len(names) :]:
         panel.remove()
     _log_x(panels[0])
@@ -271,7 +278,7 @@ def by_protocol(analysis: Analysis, protocol: str) -> Figure:
             for which, style in ((protocol, look[name]), (other, Look("#9a9a9a", look[name].marker, ""))):
                 rows = table[(table.protocol == which) & (table.architecture == name)]
                 bands |= _scaling(panels[i, j], rows, y, analysis, style, "-" if which == protocol else "--")
-        panels[0, j].set_title(name, loc="left", color=look[name].color, fontweight="bold")
+        panels[0, j].set_title(plain(name), loc="left", color=look[name].color, fontweight="bold")
     _log_x(panels[0, 0])
     for i, y in enumerate("UD"):
         panels[i, 0].set_ylabel(quality_label(y, axes).replace(": ", ":\n"))

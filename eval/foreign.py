@@ -198,7 +198,9 @@ def _rename(raw: pd.DataFrame, columns: Columns, path: Path) -> tuple[pd.DataFra
         return _numbers(raw[name], name, path).to_numpy() if name in raw else math.nan
 
     def text(name: str, missing: object) -> pd.Series:
-        return raw[name].astype(str).reset_index(drop=True) if name in raw else pd.Series([str(missing)] * len(raw))
+        if name not in raw:
+            return pd.Series([str(missing)] * len(raw))
+        return raw[name].astype(object).where(raw[name].notna(), missing).astype(str).reset_index(drop=True)
 
     table = pd.DataFrame(index=range(len(raw)))
     table["architecture"] = text(columns.architecture, "")
@@ -213,7 +215,7 @@ def _rename(raw: pd.DataFrame, columns: Columns, path: Path) -> tuple[pd.DataFra
     else:
         basis = table.params_total if columns.params in raw else table.flops_forward
         table["size"] = [f"{value:.3g}" for value in basis]
-    table["protocol"] = text(columns.protocol, "").replace("nan", "")
+    table["protocol"] = text(columns.protocol, "")
     table["study"] = text("study", path.name.split(".")[0])
     table["corpus"] = text("corpus", "not recorded")
     table["device"] = text("device", "not recorded")
@@ -246,7 +248,8 @@ def _downstream(raw: pd.DataFrame, columns: Columns, table: pd.DataFrame, path: 
     own = [c for c in raw.columns if str(c).startswith("downstream_") and c not in store.GROUP_COLUMNS]
     if "downstream_squad" in raw and not any(str(c).startswith("downstream_squad_") for c in raw.columns):
         own.append("downstream_squad")
-    named = columns.downstream or tuple(own)
+    # The store's own runs.csv has every average as a column, also of tasks that were not run.
+    named = columns.downstream or tuple(name for name in own if raw[name].notna().any())
     factor = 100.0 if columns.fractions else 1.0
     for name in named:
         task = str(name).removeprefix("downstream_")

@@ -96,6 +96,7 @@ def number(value: float, digits: int = 3) -> str:
     if abs(value) > 1e30 or 0 < abs(value) < 1e-30:
         return ">1e30" if value > 1e30 else "<\N{MINUS SIGN}1e30" if value < -1e30 else "\N{ALMOST EQUAL TO}0"
     text = f"{value:.{digits}g}"
+    value = float(text)
     if "e" not in text and 0 < abs(value) < 10**digits:
         # Keep trailing zeros (0.540), so that a column lines up.
         text = f"{value:.{max(digits - 1 - math.floor(math.log10(abs(value))), 0)}f}"

@@ -28,9 +28,9 @@ HEADINGS = {
 }  # fmt: skip
 
 # Columns that a terminal has no room for; every one of them is in the CSV and JSON forms.
-HIDDEN = (
+_HIDDEN = (
     "x_axis", "y_axis", "cost_axis", "reference", "alpha", "link", "higher_is_better", "method", "se", "df", "p",
-    "n_sizes_reference", "inside", "range_low", "range_high", "p_slopes", "common_slope", "y_axis",
+    "n_sizes_reference", "inside", "range_low", "range_high", "p_slopes", "common_slope",
 )  # fmt: skip
 
 
@@ -68,6 +68,13 @@ def listing(
     numeric = [".." in c or (pd.api.types.is_numeric_dtype(frame[c]) and frame[c].dtype != bool) for c in wanted]
     heads = [Column(heading(c), numeric=bool(is_number)) for c, is_number in zip(wanted, numeric, strict=True)]
     return Grid(name, title, tuple(heads), tuple(rows), tuple(said))
+
+
+def visible(frame: pd.DataFrame) -> str:
+    """The columns of a table that a terminal shows, for `listing`: pairs of bounds as one interval."""
+    names = [str(c) for c in frame.columns if c not in _HIDDEN]
+    joined = [f"{c}..{c.removesuffix('_low')}_high" if c.endswith("_low") else c for c in names]
+    return " ".join(c for c in joined if not c.endswith("_high") or ".." in c)
 
 
 def heading(column: str) -> str:

@@ -127,6 +127,8 @@ def _scaling(analysis: Analysis) -> Iterator[str]:
 def _told_apart(analysis: Analysis, alpha: str) -> str:
     """Which architectures scale differently from the reference."""
     contrasts, reference = analysis.results["contrasts"], analysis.reference
+    if contrasts.empty:
+        return "no difference in slope could be tested"
     tested = contrasts[(contrasts.alpha == alpha) & (contrasts.verdict != "not tested")]
     if tested.empty:
         return "no difference in slope could be tested"

@@ -171,6 +171,8 @@ def _notes(table: pd.DataFrame, base: dict[str, float], mixed: bool) -> list[str
         "Loss: held-out pretraining loss in nats per target token, lower is better. Downstream: percent, higher is "
         "better. FLOPs: one forward pass of one sequence. Bold: best of its size."
     ]
+    if not table.filter(regex="_se(_eval)?$").notna().to_numpy().any():
+        return [*notes, "The table has no standard errors: one seed per cell, and none for the evaluation itself."]
     if table.n_seeds.max() == 1:
         error = "held-out examples; one seed per cell, so the spread between seeds is unknown."
     else:

@@ -1,0 +1,31 @@
+"""Studies that several test files read."""
+
+from pathlib import Path
+
+import pytest
+
+from eval import analyses, store
+from tests.eval import run_directories
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory) -> Path:
+    """Four architectures at three sizes, one seed."""
+    names = ("glu", "lconv", "transformer", "universal")
+    return run_directories.write_study(tmp_path_factory.mktemp("runs"), names, study="small")
+
+
+@pytest.fixture(scope="session")
+def ladders(tmp_path_factory) -> Path:
+    """Four architectures at four sizes, two seeds, with the depth and the width protocol."""
+    names = ("evolved", "lconv", "mos", "transformer")
+    return run_directories.write_study(
+        tmp_path_factory.mktemp("runs"), names, run_directories.LADDER[:4], 2, protocols=("", "depth", "width"),
+        study="ladders",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def analysis(ladders) -> analyses.Analysis:
+    """Everything computed from `ladders`."""
+    return analyses.analyse(store.read_study(ladders))

@@ -1,0 +1,203 @@
+"""The report: everything it promises, the same bytes twice, honest on awkward studies, one line on bad input."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from eval import analyses, figures, report, store
+from eval.__main__ import main
+from eval.options import Options
+from tests.eval import run_directories
+from train.records import InputError
+
+# DESIGN, section 6.
+PROMISED = (
+    ["runs.csv", "report.html", "pareto.csv", "crossovers.csv", "rank_correlation.csv", "protocols.csv"]
+    + [f"table1.{kind}" for kind in ("csv", "md", "tex")]
+    + [f"table2_slopes.{kind}" for kind in ("csv", "md", "tex")]
+    + ["claims.csv", "claims.md"]
+    + [f"fig{n}.{kind}" for n in range(1, 6) for kind in ("pdf", "png")]
+)
+
+
+def digests(directory: Path) -> dict[str, str]:
+    files = sorted(path for path in directory.rglob("*") if path.is_file())
+    return {str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.mark.slow
+def test_everything_promised_is_written_and_the_same_twice(small, tmp_path):
+    # Two processes with different hash seeds: nothing may depend on the order of a set.
+    for n in ("1", "2"):
+        command = [sys.executable, "-m", "eval", "report", str(small), "--out", str(tmp_path / n)]
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONHASHSEED": n}
+        )
+        assert done.returncode == 0, done.stderr
+    first, second = digests(tmp_path / "1"), digests(tmp_path / "2")
+    assert set(PROMISED) <= set(first)
+    assert first == second
+    assert "Table 1" in done.stdout and "report.html" in done.stdout and "unigram" in done.stdout
+    assert "warning: Every cell has one seed" in done.stderr
+
+
+def test_the_same_records_give_the_same_bytes(small, tmp_path):
+    made = []
+    for n in ("1", "2"):
+        analysis = analyses.analyse(store.read_study(small))
+        (tmp_path / n).mkdir()
+        figures.save({"fig1": figures.draw(analysis)["fig1"]}, tmp_path / n)
+        made.append((dict(report.texts(analysis)), digests(tmp_path / n)))
+    assert made[0] == made[1]
+    assert {name for name in PROMISED if not name.startswith("fig")} <= set(made[0][0])
+
+
+def test_runs_csv_has_exactly_the_stores_columns(small):
+    study = store.read_study(small)
+    analysis = analyses.analyse(study)
+    texts = dict(report.texts(analysis))
+    assert texts["runs.csv"].splitlines()[0] == ",".join(study.runs.columns)
+    assert "entropy" in texts["table1.md"] and "| 6.250 | 30.0 |" in texts["table1.md"]
+    assert "not enough points" in texts["table2_slopes.md"]
+
+
+def test_importing_the_report_imports_neither_jax_nor_tensorflow():
+    code = (
+        "import sys, eval.report, eval.__main__; print([m for m in ('jax', 'tensorflow', 'seqio') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_figures_are_drawn_and_say_when_there_is_nothing(small, ladders):
+    drawn = figures.draw(analyses.analyse(store.read_study(small)))
+    assert list(drawn) == [f"fig{n}" for n in range(1, 6)]
+    words = " ".join(text.get_text() for text in drawn["fig4"].findobj() if hasattr(text, "get_text"))
+    assert "no cells of the depth protocol" in words
+    titles = [panel.get_title(loc="left") for panel in drawn["fig2"].axes]
+    assert titles == ["glu", "universal", "lconv"]
+    drawn = figures.draw(analyses.analyse(store.read_study(ladders)))
+    assert len(drawn["fig4"].axes) == 8
+
+
+AWKWARD = {
+    "one run": dict(architectures=("glu",), sizes=("nano",)),
+    "no task": dict(tasks=()),
+    "names": dict(architectures=("transformer", "<script>alert(1)</script> & 50%_$x$|", "\u4e2d\u6587")),
+    "one size": dict(sizes=("nano",)),
+    "one architecture": dict(architectures=("transformer",)),
+    "two sizes": dict(sizes=("nano", "micro"), seeds=2),
+    "one task": dict(tasks=("python_match",)),
+}
+_FAST = ("one run", "names", "no task")
+
+
+@pytest.mark.parametrize("case", [c if c in _FAST else pytest.param(c, marks=pytest.mark.slow) for c in AWKWARD])
+def test_awkward_studies_give_an_honest_report(tmp_path, case):
+    options = {"architectures": ("glu", "transformer"), "sizes": ("nano", "micro", "milli")} | AWKWARD[case]
+    study = store.read_study(run_directories.write_study(tmp_path, **options))
+    analysis = report.write(study, tmp_path / "out")
+    slopes = analysis.results["slopes"]
+    thin = slopes[slopes.n_sizes < 3]
+    assert thin.ci_low.isna().all() and (thin.note != "").all()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<script>alert" not in page and "Read this first" in page
+
+
+def test_equal_flops_and_missing_values_are_survived(tmp_path):
+    study = store.read_study(run_directories.write_study(tmp_path, ("glu", "transformer"), seeds=2))
+    runs = study.runs.copy()
+    runs.loc[0, ["upstream_nll", "steps_per_second"]] = float("nan")
+    runs["flops_forward"] = 1e9
+    runs.to_csv(tmp_path / "runs.csv", index=False)
+    analysis = analyses.analyse(report.load(tmp_path / "runs.csv"))
+    flat = analysis.results["slopes"].query("alpha == 'F,U'")
+    assert flat.slope.isna().all() and flat.note.str.contains("same x").all()
+    assert any("no held-out loss" in warning for warning in analysis.study.warnings)
+    assert len(dict(report.texts(analysis))["report.html"]) > 1e6
+
+
+def test_flops_and_parameters_can_be_counted_otherwise(ladders):
+    study = store.read_study(ladders)
+    table, axes = analyses.with_counts(study, Options(count_flops="without_head", count_params="non_embedding"))
+    assert (table[axes.flops] / table.flops_forward).round(9).eq(0.9).all() and axes.params == "params_non_embedding"
+    table, axes = analyses.with_counts(study, Options(count_flops="per_batch"))
+    assert (table[axes.flops] / table.flops_forward).eq(65536 / 128).all()
+    table, axes = analyses.with_counts(study, Options(count_flops="train_total"))
+    assert axes.flops == "flops_train_total"
+    with pytest.raises(InputError, match="score 'downstream_nope': no such column"):
+        analyses.analyse(study, Options(score="downstream_nope"))
+
+
+def test_a_table_gives_the_slopes_of_its_study(small, capsys, tmp_path):
+    runs = store.read_study(small).runs
+    runs.rename(columns={"flops_forward": "f", "architecture": "kind"}).to_csv(tmp_path / "t.csv", index=False)
+    assert main(["slopes", str(tmp_path / "t.csv"), "--architecture", "kind", "--flops", "f", "--format", "json"]) == 0
+    from_table = json.loads(capsys.readouterr().out)
+    want = analyses.analyse(store.read_study(small)).results["slopes"]
+    assert [row["slope"] for row in from_table] == pytest.approx(list(want.slope))
+    assert from_table[0]["ci_low"] is None
+
+
+@pytest.mark.parametrize("verb", ["slopes", "pareto", "compare"])
+@pytest.mark.parametrize("form", ["table", "csv", "json"])
+def test_every_verb_prints_every_form(small, capsys, verb, form):
+    assert main([verb, str(small), "--format", form]) == 0
+    out = capsys.readouterr().out
+    if form == "json":
+        assert json.loads(out)
+    assert "transformer" in out and "Traceback" not in out
+
+
+BAD = [
+    (["report"], "PATH"),
+    (["report", "RUNS", "--ouut", "x"], "--ouut"),
+    (["report", "RUNS", "--level", "high"], "--level"),
+    (["report", "RUNS", "--level", "1.5"], "level = 1.5 is not between 0 and 1"),
+    (["report", "RUNS", "--count-flops", "none"], "count-flops"),
+    (["report", "RUNS", "--reference", "nope"], "reference 'nope' is not an architecture of the study; it has glu"),
+    (["report", "RUNS", "--score", "nope"], "score 'nope': no such column"),
+    (["report", "nowhere"], "'nowhere': no such file or directory"),
+    (["report", "RUNS", "--out", "FILE/out"], "cannot be written"),
+    (["slopes", "RUNS", "--pairs", "XY"], "X"),
+    (["slopes", "FILE"], "ends in .csv"),
+    (["pareto", "RUNS", "--cost", "Q"], "'Q'"),
+    (["nonsense"], "nonsense"),
+    ([], "report"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), BAD, ids=[" ".join(a) or "nothing" for a, _ in BAD])
+def test_bad_input_is_one_line_and_exit_2(small, tmp_path, capsys, arguments, said):
+    (tmp_path / "FILE").write_text("")
+    places = {"RUNS": str(small), "FILE": str(tmp_path / "FILE"), "FILE/out": str(tmp_path / "FILE" / "out")}
+    assert main([places.get(argument, argument) for argument in arguments]) == 2
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.splitlines() if not line.startswith("warning: ")]
+    assert len(lines) == 1 and lines[0].startswith("error: ") and said in lines[0], captured.err
+    assert captured.out == ""
+
+
+def test_help_names_every_option_with_its_default(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["report", "--help"])
+    out = " ".join(capsys.readouterr().out.split())
+    assert stop.value.code == 0 and "--out" in out and "(default: reports)" in out and "(default: 0.95)" in out
+
+
+@pytest.mark.slow
+def test_the_full_size_takes_less_than_a_minute(tmp_path):
+    path = run_directories.write_study(
+        tmp_path, run_directories.ZOO, run_directories.LADDER, 5, run_directories.PAPER_TASKS
+    )
+    start = time.process_time()
+    report.write(store.read_study(path), tmp_path / "out")
+    assert time.process_time() - start < 60
+    assert len(pd.read_csv(tmp_path / "out" / "runs.csv")) == 420

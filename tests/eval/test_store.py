@@ -1,0 +1,158 @@
+"""The store: run records in, one typed table out, nothing lost on the way."""
+
+import json
+
+import numpy as np
+import pytest
+
+from eval import analyses, store
+from tests.eval import run_directories
+from train.records import InputError
+
+# DESIGN, section 5: other people's scripts rely on these names and their order.
+BEFORE = (
+    "run_id study architecture size protocol seed params_total params_embedding params_non_embedding params_active "
+    "flops_forward flops_train_total tokens_seen steps steps_per_second tokens_per_second mfu upstream_nll "
+    "upstream_nll_stderr upstream_neg_log_ppl"
+)
+AFTER = "downstream_glue downstream_super_glue downstream_squad downstream_mean corpus device"
+
+
+@pytest.fixture
+def study(tmp_path):
+    return run_directories.write_study(tmp_path, ("glu", "transformer"), ("nano", "micro"), 2)
+
+
+def edit(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_columns_are_those_of_the_design(study):
+    runs = store.read_study(study).runs
+    tasks = [f"downstream_{task}" for task in run_directories.TASKS]
+    assert list(runs.columns) == [*BEFORE.split(), *tasks, *AFTER.split()]
+    assert runs.seed.dtype == np.int64 and runs.flops_forward.dtype == np.float64
+    assert len(runs) == 8 and runs.run_id.is_unique
+
+
+def test_paper_tasks_have_their_averages(tmp_path):
+    path = run_directories.write_study(tmp_path, ("glu",), ("nano",), tasks=run_directories.PAPER_TASKS)
+    runs = store.read_study(path).runs
+    tasks = sorted(f"downstream_{task}" for task in run_directories.PAPER_TASKS if task != "squad")
+    assert list(runs.columns) == [*BEFORE.split(), *tasks, *AFTER.split()]
+    row = runs.iloc[0]
+    glue = [row[f"downstream_{task}"] for task in run_directories.PAPER_TASKS if task.startswith("glue_")]
+    every = [row[f"downstream_{task}"] for task in run_directories.PAPER_TASKS]
+    assert len(glue) == 8 and len(every) == 17
+    assert row.downstream_glue == pytest.approx(np.mean(glue))
+    assert row.downstream_mean == pytest.approx(np.mean(every))
+
+
+def test_values_are_the_last_evaluation_and_the_median_speed(study):
+    with (study / "glu-nano-s0" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 101, "stage": "pretrain", "steps_per_second": 1e9, "tokens": 413696}\n')
+    row = store.read_study(study).runs.set_index("run_id").loc["glu-nano-s0"]
+    evals = [json.loads(line) for line in (study / "glu-nano-s0" / "evals.jsonl").read_text().splitlines()]
+    last = [e["value"] for e in evals if e["metric"] == "nll" and e["step"] == 100]
+    assert row.upstream_nll == last[0] and row.upstream_neg_log_ppl == -last[0] and row.upstream_nll_stderr == 0.02
+    assert row.steps_per_second == 10.0 and row.tokens_seen == 413696 and row.steps == 101
+
+
+def test_failed_and_unfinished_runs_are_listed_and_warned_about(study):
+    edit(study / "glu-nano-s0" / "status.json", state="failed", error="loss is nan at step 7", step=7)
+    edit(study / "glu-nano-s1" / "status.json", state="running")
+    (study / "glu-micro-s0" / "status.json").unlink()
+    read = store.read_study(study)
+    assert len(read.runs) == 5
+    listed = read.unfinished.set_index("run_id")
+    assert dict(listed.state) == {"glu-nano-s0": "failed", "glu-nano-s1": "running", "glu-micro-s0": "queued"}
+    assert listed.error["glu-nano-s0"] == "loss is nan at step 7"
+    text = " ".join(read.warnings)
+    assert "1 of 8 runs failed" in text and "2 runs are not finished" in text
+
+
+def test_a_torn_last_line_is_left_out_and_said(study):
+    path = study / "glu-nano-s0" / "evals.jsonl"
+    whole = store.read_study(study).runs
+    with path.open("a") as file:
+        file.write('{"step": 200, "stage": "pretra')
+    read = store.read_study(study)
+    assert read.runs.equals(whole)
+    assert any("glu-nano-s0/evals.jsonl: the last line is torn" in warning for warning in read.warnings)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("evals.jsonl", '{"step": "x", "stage": "pretrain"}\n', "row 1: step = 'x' has type str"),
+        ("evals.jsonl", "not json\n", "row 1 is not JSON"),
+        ("config.json", "[1]", "expected a JSON object"),
+        ("config.json", '{"architecture": "glu", "size": "nano", "seed": "one"}', "seed = 'one' is not an integer"),
+        ("config.json", '{"architecture": 3, "size": "nano", "seed": 1}', "architecture = 3 is not a text"),
+        (
+            "config.json",
+            '{"architecture": "glu", "size": "nano", "seed": 1, "accounting": {"flops_forward": "big"}}',
+            "accounting.flops_forward = 'big' is not a number",
+        ),
+        ("metrics.jsonl", '{"step": 1, "stage": "pretrain", "mfu": "high"}\n', "row 1: mfu = 'high' is not a number"),
+    ],
+)
+def test_a_wrong_record_is_one_line_that_names_file_and_row(study, file, content, said):
+    (study / "glu-nano-s0" / file).write_text(content)
+    with pytest.raises(InputError) as error:
+        store.read_study(study)
+    line = str(error.value)
+    assert "\n" not in line and file in line and "glu-nano-s0" in line and said in line
+
+
+def test_one_run_id_in_two_directories_is_refused(study):
+    edit(study / "glu-nano-s1" / "config.json", run_id="glu-nano-s0")
+    with pytest.raises(InputError, match="run_id 'glu-nano-s0' also stands in"):
+        store.read_study(study)
+
+
+def test_a_missing_score_makes_the_mean_unknown_and_is_said(study):
+    path = study / "glu-nano-s0" / "evals.jsonl"
+    lines = [line for line in path.read_text().splitlines() if "python_match" not in line]
+    path.write_text("\n".join(lines) + "\n")
+    read = store.read_study(study)
+    row = read.runs.set_index("run_id").loc["glu-nano-s0"]
+    assert np.isnan(row.downstream_python_match) and np.isnan(row.downstream_mean)
+    assert np.isfinite(row.downstream_python_package)
+    assert any("python_match" in warning and "glu-nano-s0" in warning for warning in read.warnings)
+
+
+def test_two_fingerprints_are_two_corpora(study):
+    data = {"name": "python", "fingerprint": "ffffffffffff"}
+    edit(study / "glu-nano-s0" / "config.json", data=data)
+    read = store.read_study(study)
+    assert any("2 different corpora" in warning for warning in read.warnings)
+    assert set(read.runs.corpus) == {"python@ffffffff", "python@01234567"}
+    with pytest.raises(InputError, match="corpus"):
+        analyses.analyse(read)
+
+
+def test_a_study_without_finished_runs_reads_and_says_so(study):
+    for path in study.glob("*/status.json"):
+        edit(path, state="running")
+    read = store.read_study(study)
+    assert read.runs.empty and len(read.unfinished) == 8
+    assert "No run of this study is finished" in read.warnings[0]
+    with pytest.raises(InputError, match="no run is finished"):
+        analyses.analyse(read)
+
+
+def test_no_runs_is_an_error(tmp_path):
+    with pytest.raises(InputError, match="holds no run"):
+        store.read_study(tmp_path)
+    with pytest.raises(InputError, match="not a directory"):
+        store.read_study(tmp_path / "nowhere")
+
+
+def test_settings_and_provenance_come_from_the_records(study):
+    read = store.read_study(study)
+    settings = read.settings.set_index("setting")
+    assert settings.value["pretrain.optimizer.name"] == "adafactor" and settings.runs["pretrain.optimizer.name"] == 8
+    row = read.provenance.iloc[0]
+    assert row.commit == "f5e5079" and row.corpus_fingerprint == "0123456789abcdef"
+    assert row.versions == "flax 0.12.8, jax 0.10.2" and row.device == "1 x cpu"
