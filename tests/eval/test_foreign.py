@@ -1,5 +1,7 @@
 """Anybody's table: a column mapping gives the same study as the store's own names."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -31,7 +33,7 @@ def write(raw: pd.DataFrame, path):
     elif path.suffix == ".parquet":
         raw.to_parquet(path)
     else:
-        append_jsonl(path, raw.to_dict("records"))
+        append_jsonl(path, [{str(k): v for k, v in row.items()} for row in raw.to_dict("records")])
     return path
 
 
@@ -40,7 +42,7 @@ def test_every_format_reads_alike(raw, tmp_path, suffix):
     study = foreign.read_table(write(raw, tmp_path / f"runs.{suffix}"), MEANT)
     runs = study.runs.set_index("run_id")
     assert len(runs) == 6 and study.name == "runs"
-    row = runs.loc["Dense2"]
+    row: Any = runs.loc["Dense2"]
     assert row.architecture == "Dense" and row["size"] == "2M" and row.seed == 0
     assert row.flops_forward == 16e9 and row.params_total == 9e6
     assert row.upstream_nll == pytest.approx(3.4) and row.upstream_neg_log_ppl == pytest.approx(-3.4)
@@ -50,7 +52,13 @@ def test_every_format_reads_alike(raw, tmp_path, suffix):
 def test_rows_can_be_chosen(raw, tmp_path):
     raw.loc[raw.label == "3M", "kind"] = 1.0
     path = write(raw, tmp_path / "runs.csv")
-    meant = {"architecture": "router_type", "run_id": "id", "step": "at", "upstream": "loss_c4", "params": "total"}
+    meant: dict[str, Any] = {
+        "architecture": "router_type",
+        "run_id": "id",
+        "step": "at",
+        "upstream": "loss_c4",
+        "params": "total",
+    }
     assert len(foreign.read_table(path, Columns(**meant, where=("kind=0.5", "router_type=Hash"))).runs) == 2
     assert len(foreign.read_table(path, Columns(**meant, where=("label=1M,3M",))).runs) == 4
     for where, said in (

@@ -79,7 +79,7 @@ def test_importing_the_report_imports_neither_jax_nor_tensorflow():
 def test_figures_are_drawn_and_say_when_there_is_nothing(small, ladders):
     drawn = figures.draw(analyses.analyse(store.read_study(small)))
     assert list(drawn) == [f"fig{n}" for n in range(1, 6)]
-    words = " ".join(text.get_text() for text in drawn["fig4"].findobj() if hasattr(text, "get_text"))
+    words = " ".join(text.get_text() for text in drawn["fig4"].axes[0].texts)
     assert "no cells of the depth protocol" in words
     titles = [panel.get_title(loc="left") for panel in drawn["fig2"].axes]
     assert titles == ["glu", "universal", "lconv"]
@@ -175,10 +175,10 @@ BAD = [
 
 
 @pytest.mark.parametrize(("arguments", "said"), BAD, ids=[" ".join(a) or "nothing" for a, _ in BAD])
-def test_bad_input_is_one_line_and_exit_2(small, tmp_path, capsys, arguments, said):
+def test_bad_input_is_one_line_and_exit_2(small, tmp_path, capsys, arguments: list[str], said: str):
     (tmp_path / "FILE").write_text("")
     places = {"RUNS": str(small), "FILE": str(tmp_path / "FILE"), "FILE/out": str(tmp_path / "FILE" / "out")}
-    assert main([places.get(argument, argument) for argument in arguments]) == 2
+    assert main([places.get(a, a) for a in arguments]) == 2
     captured = capsys.readouterr()
     lines = [line for line in captured.err.splitlines() if not line.startswith("warning: ")]
     assert len(lines) == 1 and lines[0].startswith("error: ") and said in lines[0], captured.err

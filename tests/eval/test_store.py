@@ -1,6 +1,7 @@
 """The store: run records in, one typed table out, nothing lost on the way."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,7 +52,7 @@ def test_paper_tasks_have_their_averages(tmp_path):
 def test_values_are_the_last_evaluation_and_the_median_speed(study):
     with (study / "glu-nano-s0" / "metrics.jsonl").open("a") as file:
         file.write('{"step": 101, "stage": "pretrain", "steps_per_second": 1e9, "tokens": 413696}\n')
-    row = store.read_study(study).runs.set_index("run_id").loc["glu-nano-s0"]
+    row: Any = store.read_study(study).runs.set_index("run_id").loc["glu-nano-s0"]
     evals = [json.loads(line) for line in (study / "glu-nano-s0" / "evals.jsonl").read_text().splitlines()]
     last = [e["value"] for e in evals if e["metric"] == "nll" and e["step"] == 100]
     assert row.upstream_nll == last[0] and row.upstream_neg_log_ppl == -last[0] and row.upstream_nll_stderr == 0.02

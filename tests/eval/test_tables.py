@@ -109,7 +109,7 @@ def check_latex(text: str) -> None:
     assert bare.count("{") == bare.count("}") and bare.count("$") % 2 == 0
     assert re.findall(r"\\begin\{(\w+)\}", body) == re.findall(r"\\end\{(\w+)\}", body)
     for part in re.findall(r"\\begin\{longtable\}.*?\\end\{longtable\}", body, flags=re.S):
-        columns = len(re.search(r"@\{\}(\w+)@\{\}", part)[1])
+        columns = len(re.findall(r"@\{\}(\w+)@\{\}", part)[0])
         for line in part.splitlines():
             if line.endswith(r"\\") and "caption" not in line and " & " in line:
                 assert len(re.findall(r"(?<!\\)&", line)) == columns - 1, line
