@@ -1,36 +1,173 @@
-"""Generation with any architecture's cache."""
+"""Generation with any architecture's cache: greedy search, sampling, beam search.
+
+Every function reads the encoder's side of a batch only, writes at most `max_length` tokens, zeros after the
+end-of-sequence token, and stops as soon as no row can change.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from arch_zoo.registry import ConfigError
 from arch_zoo.seq2seq import Batch, Seq2Seq
 
 PAD, EOS = 0, 1
 
 
-def greedy(model: Seq2Seq, batch: Batch, max_length: int) -> jax.Array:
-    """The likeliest token at each step, [B, max_length]; zeros after the end-of-sequence token.
+class Samples(NamedTuple):
+    """Ids [B, max_length], and the logarithm of the probability that the model gives to each row, [B]."""
 
-    Stops when every row has ended. Reads the encoder's side of `batch` only.
+    ids: jax.Array
+    log_probs: jax.Array
+
+
+class Beams(NamedTuple):
+    """Ids [B, N, max_length], the best first, and their scores [B, N]: see `beam`."""
+
+    ids: jax.Array
+    scores: jax.Array
+
+
+def greedy(model: Seq2Seq, batch: Batch, max_length: int) -> jax.Array:
+    """The likeliest token at each step, [B, max_length]."""
+    return _one_by_one(model, batch, max_length, lambda logits_BV, index: jnp.argmax(logits_BV, axis=-1)).ids
+
+
+def sample(
+    model: Seq2Seq,
+    batch: Batch,
+    max_length: int,
+    key: jax.Array,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+) -> Samples:
+    """Draws each token from the model's distribution, sharpened and truncated.
+
+    Args:
+      model: any model.
+      batch: its inputs.
+      max_length: the most tokens of a row.
+      key: what the tokens are drawn with.
+      temperature: divides the logits; like the two below, a Python number.
+      top_k: only the likeliest so many tokens; 0 for all.
+      top_p: of these, only the likeliest tokens that together reach this probability (Holtzman et al., 2020, arXiv
+        1904.09751).
+
+    Raises:
+      ConfigError: a temperature that is not positive, a negative `top_k`, a `top_p` outside (0, 1].
     """
+    if temperature <= 0:
+        raise ConfigError(f"temperature={temperature}: must be above 0; for the likeliest tokens use greedy")
+    if top_k < 0 or not 0 < top_p <= 1:
+        raise ConfigError(f"top_k={top_k}, top_p={top_p}: top_k must be at least 0, top_p above 0 and at most 1")
+
+    def choose(logits_BV, index):
+        return jax.random.categorical(jax.random.fold_in(key, index), truncate(logits_BV / temperature, top_k, top_p))
+
+    return _one_by_one(model, batch, max_length, choose)
+
+
+def truncate(logits_BV: jax.Array, top_k: int, top_p: float) -> jax.Array:
+    """Minus infinity for all but the likeliest tokens; see `sample`. The likeliest one always stays."""
+    if not top_k and top_p == 1:
+        return logits_BV
+    sorted_BV = -jnp.sort(-logits_BV, axis=-1)
+    probs_BV = jax.nn.softmax(sorted_BV[:, : top_k or None], axis=-1)
+    before_BV = jnp.cumsum(probs_BV, axis=-1) - probs_BV
+    kept_B1 = jnp.sum(before_BV < top_p, axis=-1, keepdims=True)
+    smallest_B1 = jnp.take_along_axis(sorted_BV, kept_B1 - 1, axis=-1)
+    return jnp.where(logits_BV < smallest_B1, -jnp.inf, logits_BV)
+
+
+def _one_by_one(model: Seq2Seq, batch: Batch, max_length: int, choose: Callable) -> Samples:
+    """One token a step and row, which `choose(logits_BV, index)` picks."""
     batch_size = batch["encoder_input_tokens"].shape[0]
 
     def unfinished(state):
-        index, _, ended_B, _, _ = state
+        index, _, ended_B, *_ = state
         return (index < max_length) & ~jnp.all(ended_B)
 
     def step(state):
-        index, tokens_B, ended_B, ids_BT, cache = state
+        index, tokens_B, ended_B, (ids_BT, log_probs_B), cache = state
         logits_BV, cache = model.decode_step(tokens_B, index, cache)
-        tokens_B = jnp.where(ended_B, PAD, jnp.argmax(logits_BV, axis=-1).astype(jnp.int32))
-        ids_BT = ids_BT.at[:, index].set(tokens_B)
-        return index + 1, tokens_B, ended_B | (tokens_B == EOS), ids_BT, cache
+        tokens_B = jnp.where(ended_B, PAD, choose(logits_BV, index).astype(jnp.int32))
+        added_B = jnp.take_along_axis(jax.nn.log_softmax(logits_BV, axis=-1), tokens_B[:, None], axis=-1)[:, 0]
+        log_probs_B += jnp.where(ended_B, 0.0, added_B)
+        samples = Samples(ids_BT.at[:, index].set(tokens_B), log_probs_B)
+        return index + 1, tokens_B, ended_B | (tokens_B == EOS), samples, cache
 
     start = (
         jnp.int32(0),
         jnp.full((batch_size,), PAD, jnp.int32),
         jnp.zeros((batch_size,), bool),
-        jnp.full((batch_size, max_length), PAD, jnp.int32),
+        Samples(jnp.full((batch_size, max_length), PAD, jnp.int32), jnp.zeros((batch_size,))),
         model.init_cache(batch, max_length),
     )
     return jax.lax.while_loop(unfinished, step, start)[3]
+
+
+def beam(model: Seq2Seq, batch: Batch, max_length: int, num_beams: int = 4, length_penalty: float = 0.6) -> Beams:
+    """Beam search, as in Mesh TensorFlow: the best N rows that have ended, and the best N that have not.
+
+    A row's score is its log-probability over `((5 + length) / 6) ** length_penalty` (Wu et al., 2016, arXiv
+    1609.08144), its end counted in the length. Search stops when no row that goes on could still surpass the worst that
+    has ended. Where none has ended after `max_length` tokens, those that go on are returned; a row that was never found
+    scores minus infinity.
+
+    Raises:
+      ConfigError: fewer than one beam, or a negative length penalty, with which stopping would not be safe.
+    """
+    if num_beams < 1 or length_penalty < 0:
+        raise ConfigError(f"num_beams={num_beams}, length_penalty={length_penalty}: must be at least 1 and 0")
+    batch_size = batch["encoder_input_tokens"].shape[0]
+
+    def penalty(length):
+        return ((5.0 + length) / 6.0) ** length_penalty
+
+    def unfinished(state):
+        index, going, ended, _ = state
+        could_be_B = going.scores[:, 0] / penalty(max_length)
+        return (index < max_length) & jnp.any(could_be_B > ended.scores.min(axis=1))
+
+    def step(state):
+        index, going, ended, cache = state
+        tokens_BN = jnp.where(index == 0, PAD, going.ids[:, :, index - 1])
+        logits, cache = model.decode_step(tokens_BN.reshape(-1), index, cache)
+        log_probs_BNV = jax.nn.log_softmax(logits, axis=-1).reshape(batch_size, num_beams, -1)
+        # Of twice as many continuations as beams at most half end, so that N always go on.
+        candidates, parents = _continue(going, log_probs_BNV, index, 2 * num_beams)
+        ends = candidates.ids[:, :, index] == EOS
+        finished = Beams(candidates.ids, jnp.where(ends, candidates.scores / penalty(index + 1), -jnp.inf))
+        ended, _ = _best(jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), ended, finished), num_beams)
+        going, chosen = _best(candidates._replace(scores=jnp.where(ends, -jnp.inf, candidates.scores)), num_beams)
+        parents = jnp.take_along_axis(parents, chosen, axis=1)
+        rows = (jnp.arange(batch_size)[:, None] * num_beams + parents).reshape(-1)
+        return index + 1, going, ended, jax.tree.map(lambda leaf: leaf[rows], cache)
+
+    ids = jnp.full((batch_size, num_beams, max_length), PAD, jnp.int32)
+    nothing = jnp.full((batch_size, num_beams), -jnp.inf)
+    cache = jax.tree.map(lambda leaf: jnp.repeat(leaf, num_beams, axis=0), model.init_cache(batch, max_length))
+    start = (jnp.int32(0), Beams(ids, nothing.at[:, 0].set(0.0)), Beams(ids, nothing), cache)
+    _, going, ended, _ = jax.lax.while_loop(unfinished, step, start)
+    some_ended = jnp.any(jnp.isfinite(ended.scores), axis=1)
+    scores = jnp.where(some_ended[:, None], ended.scores, going.scores / penalty(max_length))
+    return Beams(jnp.where(some_ended[:, None, None], ended.ids, going.ids), scores)
+
+
+def _continue(beams: Beams, log_probs_BNV: jax.Array, index: jax.Array, count: int) -> tuple[Beams, jax.Array]:
+    """The best `count` continuations of `beams` by one token at `index`, and the beams they continue [B, count]."""
+    vocab_size = log_probs_BNV.shape[-1]
+    totals = (beams.scores[..., None] + log_probs_BNV).reshape(len(log_probs_BNV), -1)
+    scores, chosen = jax.lax.top_k(totals, count)
+    parents, tokens = chosen // vocab_size, chosen % vocab_size
+    ids = jnp.take_along_axis(beams.ids, parents[..., None], axis=1).at[:, :, index].set(tokens)
+    return Beams(ids, scores), parents
+
+
+def _best(beams: Beams, count: int) -> tuple[Beams, jax.Array]:
+    """The best `count` of `beams`, and where they were."""
+    scores, chosen = jax.lax.top_k(beams.scores, count)
+    return Beams(jnp.take_along_axis(beams.ids, chosen[..., None], axis=1), scores), chosen

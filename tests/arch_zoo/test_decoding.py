@@ -1,0 +1,175 @@
+"""Sampling and beam search, against the model's own distribution and against trying every sequence."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import arch_zoo
+from arch_zoo import decoding
+from tests import tolerances
+from tests.arch_zoo import models
+
+EOS = decoding.EOS
+
+
+def inputs(rows: int = 3, vocab: int = models.VOCAB):
+    rng = np.random.default_rng(0)
+    return {"encoder_input_tokens": jnp.asarray(rng.integers(2, vocab, (rows, 6)), jnp.int32)}
+
+
+class Timed:
+    """A model whose rows end at one step, and at no other."""
+
+    def __init__(self, model, when: int):
+        self.model, self.when = model, when
+        self.init_cache = model.init_cache
+
+    def adjust(self, logits, index):
+        return logits.at[..., EOS].add(jnp.where(index == self.when, 200.0, -200.0))
+
+    def decode_step(self, tokens_B, index, cache):
+        logits_BV, cache = self.model.decode_step(tokens_B, index, cache)
+        return self.adjust(logits_BV, index), cache
+
+
+def log_prob(model, batch, ids_RT) -> np.ndarray:
+    """What teacher forcing gives to rows of one example, up to the end of each."""
+    ids_RT = jnp.asarray(ids_RT)
+    shifted = jnp.pad(ids_RT, ((0, 0), (1, 0)))[:, :-1]
+    inputs_RS = jnp.repeat(batch["encoder_input_tokens"], len(ids_RT), axis=0)
+    forced = {"encoder_input_tokens": inputs_RS, "decoder_input_tokens": shifted}
+    if isinstance(model, Timed):
+        logits = model.adjust(models.forward(model.model, forced).logits, jnp.arange(ids_RT.shape[1]))
+    else:
+        logits = models.forward(model, forced).logits
+    token = np.take_along_axis(np.asarray(jax.nn.log_softmax(logits)), np.asarray(ids_RT)[..., None], -1)[..., 0]
+    ended_before = np.cumsum(np.asarray(ids_RT) == EOS, axis=1) - (np.asarray(ids_RT) == EOS)
+    return np.sum(token * (ended_before == 0), axis=1)
+
+
+def row_lengths(ids) -> np.ndarray:
+    ids = np.asarray(ids)
+    return np.where((ids == EOS).any(-1), (ids == EOS).argmax(-1) + 1, ids.shape[-1])
+
+
+def penalty(length, alpha: float):
+    return ((5 + length) / 6) ** alpha
+
+
+@functools.cache
+def tiny_vocabulary():
+    """Few enough sequences to try them all, and logits peaked enough to tell them apart."""
+    cfg = arch_zoo.config("transformer", "nano", vocab_size=4, max_input_length=6, max_target_length=4)
+    return models.build(cfg), inputs(rows=2, vocab=4)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 2.0])
+def test_a_wide_beam_finds_the_best_of_all_sequences(alpha):
+    model, batch = tiny_vocabulary()
+    every = []
+    for length in range(1, 5):
+        every += [(*body, EOS, *(0,) * (4 - length)) for body in itertools.product((0, 2, 3), repeat=length - 1)]
+    every = np.array(every)
+    found = jax.jit(functools.partial(decoding.beam, num_beams=32, length_penalty=alpha), static_argnums=2)(
+        model, batch, 4
+    )
+    for row in range(2):
+        one = {"encoder_input_tokens": batch["encoder_input_tokens"][row : row + 1]}
+        scores = log_prob(model, one, every) / penalty(row_lengths(every), alpha)
+        order = np.argsort(-scores)[:8]
+        np.testing.assert_allclose(found.scores[row, :8], scores[order], atol=tolerances.REORDERED)
+        np.testing.assert_array_equal(found.ids[row, :8], every[order])
+
+
+ARCHITECTURES = [name if name == "lconv" else pytest.param(name, marks=pytest.mark.slow) for name in arch_zoo.names()]
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_scores_are_those_of_teacher_forcing(name):
+    """A cache that is reordered wrongly gives a beam the score of another's past: so with every kind of cache."""
+    length = models.TARGET_LENGTH
+    model, batch = Timed(models.build(models.config(name)), when=length - 1), inputs()
+    beams = jax.jit(lambda: decoding.beam(model, batch, length))()  # pyright: ignore[reportArgumentType]
+    assert (np.diff(beams.scores, axis=1) <= 0).all()
+    for row in range(3):
+        assert len(np.unique(beams.ids[row], axis=0)) == 4
+        one = {"encoder_input_tokens": batch["encoder_input_tokens"][row : row + 1]}
+        expected = log_prob(model, one, beams.ids[row]) / penalty(length, 0.6)
+        np.testing.assert_allclose(beams.scores[row], expected, atol=tolerances.REORDERED)
+
+
+@pytest.mark.parametrize("search", ["greedy", "sample", "beam"])
+def test_it_stops_when_all_rows_have_ended(search):
+    """A hundred thousand steps are allowed, three are needed; with all of them this test would take many minutes."""
+    model, batch = Timed(models.build(models.config("performer", max_target_length=100_000)), when=2), inputs()
+    if search == "greedy":
+        ids = decoding.greedy(model, batch, 100_000)  # pyright: ignore[reportArgumentType]
+    elif search == "sample":
+        ids = decoding.sample(model, batch, 100_000, jax.random.key(0)).ids  # pyright: ignore[reportArgumentType]
+    else:
+        ids = decoding.beam(model, batch, 100_000, num_beams=2).ids[:, 0]  # pyright: ignore[reportArgumentType]
+    assert (np.asarray(ids[:, 2]) == EOS).all() and not np.asarray(ids[:, 3:]).any()
+
+
+def test_where_nothing_ends_the_unfinished_are_returned():
+    model, batch = Timed(models.build(models.config("transformer")), when=99), inputs()
+    beams = decoding.beam(model, batch, 5)  # pyright: ignore[reportArgumentType]
+    assert np.isfinite(beams.scores).all() and (np.asarray(beams.ids) != EOS).all()
+
+
+def test_samples_follow_the_tempered_distribution():
+    model, batch = tiny_vocabulary()
+    rows = 20_000
+    many = {"encoder_input_tokens": jnp.repeat(batch["encoder_input_tokens"][:1], rows, axis=0)}
+    samples = decoding.sample(model, many, 1, jax.random.key(0), temperature=2.0)
+    logits = models.forward(model, {**batch, "decoder_input_tokens": jnp.zeros((2, 1), jnp.int32)}).logits[0, 0]
+    expected = np.asarray(jax.nn.softmax(logits / 2.0))
+    frequencies = np.bincount(np.asarray(samples.ids[:, 0]), minlength=4) / rows
+    np.testing.assert_allclose(frequencies, expected, atol=5 * 0.5 / np.sqrt(rows))
+    log_probs = np.asarray(jax.nn.log_softmax(logits))
+    np.testing.assert_allclose(samples.log_probs, log_probs[np.asarray(samples.ids[:, 0])], atol=tolerances.REORDERED)
+
+
+def test_sampled_log_probabilities_are_those_of_teacher_forcing():
+    model, batch = models.build(models.config("lconv")), inputs()
+    samples = decoding.sample(model, batch, models.TARGET_LENGTH, jax.random.key(1))
+    other = decoding.sample(model, batch, models.TARGET_LENGTH, jax.random.key(2))
+    assert np.any(samples.ids != other.ids)
+    for row in range(3):
+        one = {"encoder_input_tokens": batch["encoder_input_tokens"][row : row + 1]}
+        expected = log_prob(model, one, samples.ids[row : row + 1])
+        np.testing.assert_allclose(samples.log_probs[row : row + 1], expected, atol=tolerances.REORDERED)
+
+
+def test_the_likeliest_of_one_token_is_greedy():
+    model, batch = models.build(models.config("lconv")), inputs()
+    for options in ({"top_k": 1}, {"top_p": 1e-6}):
+        samples = decoding.sample(model, batch, 6, jax.random.key(0), **options)
+        np.testing.assert_array_equal(samples.ids, decoding.greedy(model, batch, 6))
+
+
+@pytest.mark.parametrize(
+    ("top_k", "top_p", "kept"),
+    [(0, 1.0, 5), (2, 1.0, 2), (9, 1.0, 5), (0, 0.4, 1), (0, 0.41, 2), (0, 0.85, 3), (2, 0.5, 1), (2, 0.7, 2)],
+)
+def test_truncation_keeps_the_likeliest(top_k, top_p, kept):
+    """Probabilities .4 .3 .15 .1 .05, in another order; of the first two, .57 and .43 remain."""
+    logits = jnp.log(jnp.asarray([[0.1, 0.4, 0.05, 0.3, 0.15]]))
+    left = np.isfinite(decoding.truncate(logits, top_k, top_p))[0]
+    np.testing.assert_array_equal(np.flatnonzero(left), np.sort([1, 3, 4, 0, 2][:kept]))
+
+
+@pytest.mark.parametrize("options", [{"temperature": 0.0}, {"top_k": -1}, {"top_p": 0.0}, {"top_p": 1.1}])
+def test_nonsense_in_sampling_is_refused(options):
+    with pytest.raises(arch_zoo.ConfigError, match=next(iter(options))):
+        decoding.sample(models.build(models.config("transformer")), inputs(), 4, jax.random.key(0), **options)
+
+
+@pytest.mark.parametrize("options", [{"num_beams": 0}, {"length_penalty": -0.1}])
+def test_nonsense_in_beam_search_is_refused(options):
+    with pytest.raises(arch_zoo.ConfigError, match=next(iter(options))):
+        decoding.beam(models.build(models.config("transformer")), inputs(), 4, **options)
