@@ -42,6 +42,10 @@ def _list(names: Iterable, limit: int = 0) -> str:
     return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else "".join(names)
 
 
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'s' if n != 1 else ''}"
+
+
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
@@ -56,8 +60,8 @@ def _scope(analysis: Analysis) -> Iterator[str]:
         span = f"; {scaled(flops.min())} to {scaled(flops.max())} FLOPs, {flops.max() / flops.min():,.0f}-fold"
     more = len(analysis.table) - len(table)
     yield (
-        f"{len(table)} finished runs: {table.architecture.nunique()} architectures at {len(sizes)} sizes "
-        f"({_list(sizes)}{span}), {count} seed{'s' if count != '1' else ''} per cell"
+        f"{_count(len(table), 'finished run')}: {_count(table.architecture.nunique(), 'architecture')} at "
+        f"{_count(len(sizes), 'size')} ({_list(sizes)}{span}), {count} seed{'s' if count != '1' else ''} per cell"
         + (f", and {more} runs of other scaling protocols." if more else ".")
     )
 
