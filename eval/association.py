@@ -50,7 +50,8 @@ def correlate(
 
 def _spearman(signs: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
     """Spearman's correlation of two variables, given the signs of all differences, under weights [B, n] -> [B]."""
-    return _pearson(*(weights @ sign.T for sign in signs), weights)
+    a, b = (weights @ sign.T for sign in signs)
+    return _pearson(a, b, weights)
 
 
 def _partial(signs: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
