@@ -135,9 +135,7 @@ SQUAD: list[Row] = [
     },
     {"id": "c", "title": "", "context": "", "question": "?", "answers": {"text": ["absent"], "answer_start": [0]}},
 ]
-C4 = [
-    {"text": f"Page {i} is about naïve cats.\nThey sit on mat {i % 7}.", "url": f"page{i}"} for i in range(400)
-]
+C4 = [{"text": f"Page {i} is about naïve cats.\nThey sit on mat {i % 7}.", "url": f"page{i}"} for i in range(400)]
 
 _CONTENT = {"content-length": "1", "content-type": "text", "timestamp": "2019-04-25T00:00:00Z"}
 
@@ -156,7 +154,11 @@ def splits() -> dict[str, dict[str, list[Row]]]:
     for config, rows in GLUE.items():
         rows = _with_index(rows, "idx")
         names = ("validation_matched", "validation_mismatched") if config == "mnli" else ("validation",)
-        found[f"glue/{config}:2.0.0"] = {"train": rows, **dict.fromkeys(names, rows), "test": list(map(_unlabelled, rows))}
+        found[f"glue/{config}:2.0.0"] = {
+            "train": rows,
+            **dict.fromkeys(names, rows),
+            "test": list(map(_unlabelled, rows)),
+        }
     for config, rows in SUPER_GLUE.items():
         rows = rows if "idx" in rows[0] else _with_index(rows, "idx")
         found[f"super_glue/{config}:1.0.2"] = {"train": rows, "validation": rows, "test": list(map(_unlabelled, rows))}
