@@ -1,7 +1,7 @@
 """What a size means: the named sizes and the operators that scale one dimension of a size at a time.
 
 `tiny` to `xxl` are those of "Scale Efficiently" (Tay et al., 2021, arXiv 2109.10686) as released in its model cards,
-with T5's own head dimension (64) for `small`, where the card says 32. `nano`, `micro` and `milli` are ours: a ladder
+with T5's own head dimension (64) for `small`, where the card says 32. `nano` to `centi` are ours: a ladder of widths
 below `tiny` that a laptop trains in minutes. The operators are that paper's too: `base-NL24-DM512` is `base` with 24
 layers in either stack and a model dimension of 512.
 """
@@ -29,7 +29,8 @@ class Dimensions:
 SIZES: dict[str, Dimensions] = {
     "nano": Dimensions(2, 2, 32, 128, 2, 16),
     "micro": Dimensions(2, 2, 64, 256, 2, 32),
-    "milli": Dimensions(4, 4, 128, 512, 4, 32),
+    "milli": Dimensions(2, 2, 96, 384, 3, 32),
+    "centi": Dimensions(2, 2, 128, 512, 4, 32),
     "tiny": Dimensions(4, 4, 256, 1024, 4, 32),
     "mini": Dimensions(4, 4, 384, 1536, 8, 32),
     "small": Dimensions(6, 6, 512, 2048, 8, 64),

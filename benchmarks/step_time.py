@@ -44,7 +44,7 @@ class Shape:
 
 SHAPES = {
     "d64": Shape("micro", 2000),
-    "d128": Shape("milli", 2000),
+    "d128": Shape("centi-NL4", 2000),
     "d256": Shape("tiny", 4000),
     "small": Shape("small", 32128),
     "base": Shape("base", 32128, 128, 512, 114),

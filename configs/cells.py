@@ -13,26 +13,26 @@ def t5(architecture: str, size: str, seed: int = 0) -> RunConfig:
 def cpu(architecture: str, size: str, seed: int = 0) -> RunConfig:
     """About a minute on one core: short sequences, small batches, Adafactor with a fast warm-up.
 
-    Both stages have the same shapes and no dropout, so that they share one compiled step.
+    Both stages have the same shapes and no dropout, so that they share one compiled step. 64 inputs of span corruption
+    have 14 targets. The rate of finetuning falls to zero, which a constant one, as T5 has it, cannot match in so few
+    steps. Adafactor factors matrices of every size, so that no size of the ladder has another optimizer.
     """
-    shape = {"batch_size": 16, "input_length": 64, "target_length": 24}
+    shape = {"batch_size": 16, "input_length": 64, "target_length": 16}
     pretrain = StageConfig(
-        steps=400,
+        steps=350,
         **shape,
-        optimizer=OptimizerConfig(learning_rate=0.5, warmup_steps=100, min_factored_size=32),
+        optimizer=OptimizerConfig(learning_rate=0.3, warmup_steps=100, min_factored_size=32),
         eval_batches=8,
         eval_batch_size=64,
         log_every=20,
-        checkpoint_every=200,
+        checkpoint_every=175,
     )
     finetune = StageConfig(
-        steps=300,
+        steps=700,
         **shape,
-        optimizer=OptimizerConfig(learning_rate=5e-3, schedule="constant", warmup_steps=0, min_factored_size=32),
-        decode_length=16,
-        eval_examples=200,
+        optimizer=OptimizerConfig(learning_rate=0.015, schedule="linear", warmup_steps=0, min_factored_size=32),
         eval_batch_size=64,
         log_every=20,
-        checkpoint_every=150,
+        checkpoint_every=175,
     )
     return RunConfig(architecture=architecture, size=size, seed=seed, pretrain=pretrain, finetune=finetune)

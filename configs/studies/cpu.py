@@ -1,13 +1,16 @@
-"""The default study: every architecture at three sizes on the embedded corpus, in minutes on two cores.
+"""The default study: architectures at four sizes on the embedded corpus, in minutes on two cores.
 
-python -m train study cpu
+    python -m train study cpu
+
+The sizes are a ladder of widths, two blocks in either stack: their forward FLOPs span a factor of ten, and four of them
+are what an interval of a slope needs.
 """
 
 from configs import cells
 from train.config import StudyConfig
 
 ARCHITECTURES = ("transformer", "glu", "lconv", "universal")
-SIZES = ("milli", "micro", "nano")  # the largest first, so that no worker ends with a long one
+SIZES = ("centi", "milli", "micro", "nano")  # the largest first, so that no worker ends with a long one
 
 
 def study() -> StudyConfig:

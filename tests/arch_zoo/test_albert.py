@@ -27,7 +27,7 @@ def test_closed_form_counts_at_base():
     assert arch_zoo.count_flops(cfg, S, T).forward == layers + factors
 
 
-@pytest.mark.parametrize(("size", "factor"), [("nano", 16), ("milli", 64), ("tiny", 128), ("xxl", 128)])
+@pytest.mark.parametrize(("size", "factor"), [("nano", 16), ("centi", 64), ("tiny", 128), ("xxl", 128)])
 def test_factor_is_the_papers_wherever_it_factorises(size, factor):
     cfg = arch_zoo.config("albert", size)
     assert arch_zoo.count_params(cfg).embedding == factor * (cfg.vocab_size + cfg.embed_dim)

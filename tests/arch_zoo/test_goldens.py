@@ -20,7 +20,7 @@ def description(name: str) -> dict:
     cfg = arch_zoo.config(name, "tiny")
     tree = nnx.to_flat_state(nnx.state(abstract_model(cfg), nnx.Param))
     counts = {}
-    for size in ("nano", "micro", "milli", "tiny", "mini", "small", "base", "large", "xl", "xxl"):
+    for size in ("nano", "micro", "milli", "centi", "tiny", "mini", "small", "base", "large", "xl", "xxl"):
         sized = arch_zoo.config(name, size)
         params = arch_zoo.count_params(sized)
         counts[size] = {

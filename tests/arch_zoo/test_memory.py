@@ -13,7 +13,7 @@ from tests import tolerances
 @pytest.mark.parametrize("name", ["transformer", "lconv", "mos"])
 def test_estimate_is_close_to_what_xla_allocates(name):
     """Per sequence, of one training step: kept activations and what is held for a moment."""
-    cfg = arch_zoo.config(name, "milli", vocab_size=2000)
+    cfg = arch_zoo.config(name, "centi", vocab_size=2000)
     estimate = memory.estimate_memory(cfg, 128, 32)
 
     def gradient(model, batch):
@@ -34,10 +34,10 @@ def test_estimate_is_close_to_what_xla_allocates(name):
 
 def test_rematerialisation_scanning_and_half_precision_shrink_it():
     plain, remat, half = (
-        memory.estimate_memory(arch_zoo.config("transformer", "milli", **options), 128, 32)
+        memory.estimate_memory(arch_zoo.config("transformer", "centi", **options), 128, 32)
         for options in ({}, {"remat": "full"}, {"dtype": "bfloat16"})
     )
     assert remat.activations < plain.activations / 3
     assert half.activations < plain.activations
     assert remat.parameters == half.parameters == plain.parameters
-    assert plain.parameters == 4 * arch_zoo.count_params(arch_zoo.config("transformer", "milli")).total
+    assert plain.parameters == 4 * arch_zoo.count_params(arch_zoo.config("transformer", "centi")).total
