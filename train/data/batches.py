@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from train.data import counter_random
+from train.data import counter_random, packing
 from train.data.corpus import Corpus, Examples
 from train.data.objectives import OBJECTIVES
 from train.data.vocabulary import EOS_ID, PAD_ID
@@ -145,6 +145,7 @@ class Finetune:
         seed: int,
         split: str = "train",
         cap: int | None = None,
+        pack: bool = False,
     ):
         """Plans the mixture.
 
@@ -157,6 +158,7 @@ class Finetune:
           seed: of the shuffling.
           split: of the tasks.
           cap: most examples of a task in an epoch (T5's mixing-rate maximum); None for no limit.
+          pack: put several examples in a row, with segment ids and positions.
 
         Raises:
           InputError: no such task or split, or no tasks.
@@ -169,6 +171,9 @@ class Finetune:
         self._sizes = np.array([len(examples) for examples in self._examples])
         self._ends = np.cumsum(np.minimum(self._sizes, cap) if cap else self._sizes)
         self.num_examples = int(self._ends[-1])
+        self._pack = pack
+        self._rows_of_epoch: list[int] = []
+        self._plans: dict[int, list[list[int]]] = {}
 
     def locate(self, index_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which task, and which of its examples, stand at the given example numbers."""
@@ -187,13 +192,43 @@ class Finetune:
 
     def batch(self, step: int, host: int = 0, num_hosts: int = 1) -> Batch:
         """The rows of one host of the batch of a step."""
-        task_B, example_B = self.locate(_rows(range(step, step + 1), self.batch_size, host, num_hosts))
+        row_B = _rows(range(step, step + 1), self.batch_size, host, num_hosts)
+        if self._pack:
+            return self._packed(row_B)
+        task_B, example_B = self.locate(row_B)
         rows = [np.zeros((len(task_B), length), np.int32) for length in self._lengths]
         for t in np.unique(task_B):
             here_B = task_B == t
             for row, chosen in zip(rows, _pad(self._examples[t], example_B[here_B], *self._lengths), strict=True):
                 row[here_B] = chosen
         return as_batch(*rows)
+
+    def _packed(self, row_B: np.ndarray) -> Batch:
+        """Packed rows by their numbers; how many an epoch has is known once it is planned: a restart plans them all."""
+        while sum(self._rows_of_epoch) <= row_B.max():
+            self._rows_of_epoch.append(len(self._plan(len(self._rows_of_epoch))))
+        ends_E = np.cumsum(self._rows_of_epoch)
+        inputs, targets = [], []
+        for row, epoch in zip(row_B, np.searchsorted(ends_E, row_B, side="right"), strict=True):
+            members = self._plan(epoch)[row - ends_E[epoch]]  # counted from the epoch's end
+            located = self.locate(np.array(members) + epoch * self.num_examples)
+            chosen = [(self._examples[t], e) for t, e in zip(*located, strict=True)]
+            inputs.append([examples.inputs[e] for examples, e in chosen])
+            targets.append([examples.targets[e] for examples, e in chosen])
+        return packing.pack(inputs, targets, *self._lengths)
+
+    def _plan(self, epoch: int) -> list[list[int]]:
+        if epoch in self._plans:
+            return self._plans[epoch]
+        task_N, example_N = self.locate(np.arange(self.num_examples) + epoch * self.num_examples)
+        lengths = np.zeros((2, self.num_examples), np.int64)
+        for t, examples in enumerate(self._examples):
+            here_N = task_N == t
+            for i, ragged in enumerate((examples.inputs, examples.targets)):
+                lengths[i, here_N] = np.diff(ragged.ends, prepend=0)[example_N[here_N]]
+        kept = {e: plan for e, plan in self._plans.items() if e == epoch - 1}  # a batch can lie on the border of two
+        self._plans = {**kept, epoch: packing.plan(*lengths, *self._lengths)}
+        return self._plans[epoch]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -280,6 +315,58 @@ def evaluation(
         spare = ((0, batch_size - len(which_B)), (0, 0))
         inputs_BS, targets_BT = (np.pad(x, spare) for x in _pad(examples, which_B, input_length, target_length))
         yield Evaluation(as_batch(inputs_BS, targets_BT), examples.references[start : start + len(which_B)])
+
+
+def ranking(
+    corpus: Corpus, task: str, batch_size: int, input_length: int, target_length: int, split: str = "validation"
+) -> Iterator[Evaluation]:
+    """Batches for rank classification: each example once for every label, with the label as its target.
+
+    The answer is the label whose target has the highest likelihood; `ranked` reads it off.
+
+    Args:
+      corpus: an open corpus.
+      task: a name in `corpus.tasks`, with labels.
+      batch_size: rows of every batch, at least the number of labels; rows left over are empty.
+      input_length: S.
+      target_length: T.
+      split: of the task.
+
+    Yields:
+      Batches with the references of their examples; rows e * L to e * L + L - 1 belong to example e of L labels.
+
+    Raises:
+      InputError: the task has no labels, or more than `batch_size`.
+    """
+    examples, labels = corpus.examples(task, split), corpus.tasks[task].labels
+    if not 0 < len(labels) <= batch_size:
+        raise InputError(f"task = {task!r} has {len(labels)} labels: no rank classification in batches of {batch_size}")
+    label_rows = corpus.vocabulary.encode(labels)
+    targets_LT = np.zeros((len(labels), target_length), np.int32)
+    for row, ids in zip(targets_LT, label_rows, strict=True):
+        row[: len(ids) + 1] = [*ids, EOS_ID][:target_length]
+    together = batch_size // len(labels)
+    for start in range(0, len(examples), together):
+        which_B = np.arange(start, min(start + together, len(examples)))
+        inputs_BS = np.repeat(examples.inputs.padded(which_B, input_length, EOS_ID), len(labels), axis=0)
+        targets_BT = np.tile(targets_LT, (len(which_B), 1))
+        spare = ((0, batch_size - len(inputs_BS)), (0, 0))
+        batch = as_batch(np.pad(inputs_BS, spare), np.pad(targets_BT, spare))
+        yield Evaluation(batch, examples.references[start : start + len(which_B)])
+
+
+def ranked(labels: Sequence[str], nll_B: np.ndarray, num_examples: int) -> list[str]:
+    """The most likely label of each example of a `ranking` batch, given the rows' summed nll."""
+    nll_EL = np.asarray(nll_B)[: num_examples * len(labels)].reshape(num_examples, len(labels))
+    return [labels[i] for i in nll_EL.argmin(axis=1)]
+
+
+def target_bytes(corpus: Corpus, batches: Sequence[Batch]) -> int:
+    """UTF-8 bytes of text that the targets of some batches stand for, sentinels and EOS left out.
+
+    A loss summed over the same targets, divided by this, can be compared between vocabularies.
+    """
+    return sum(int(corpus.vocabulary.bytes_per_piece[_targets(batch)].sum()) for batch in batches)
 
 
 def _pad(

@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.train.tiny_corpus import write_corpus
+from train.data import batches, packing
+from train.data.corpus import open_corpus
+from train.records import InputError
+
+_TASK = "python_subject"
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return open_corpus(write_corpus(tmp_path_factory.mktemp("corpus")))
+
+
+@given(st.lists(st.tuples(st.integers(1, 40), st.integers(1, 12)), min_size=1, max_size=200))
+@settings(max_examples=60, deadline=None)
+def test_every_example_is_in_one_row_that_has_room(lengths):
+    inputs, targets = np.array(lengths).T
+    rows = packing.plan(inputs, targets, 32, 10)
+    assert sorted(example for row in rows for example in row) == list(range(len(lengths)))
+    for row in rows:
+        assert np.minimum(inputs[row], 32).sum() <= 32 and np.minimum(targets[row], 10).sum() <= 10
+
+
+def test_rows_hold_their_examples_with_segments_and_positions():
+    inputs = [[np.array([5, 6, 1]), np.array([7, 1])], [np.array([8, 9, 10, 11, 12, 13, 14, 1])]]
+    targets = [[np.array([3, 1]), np.array([4, 1])], [np.array([2, 1])]]
+    batch = packing.pack(inputs, targets, 6, 5)
+    expected = {
+        "encoder_input_tokens": [[5, 6, 1, 7, 1, 0], [8, 9, 10, 11, 12, 1]],
+        "encoder_segment_ids": [[1, 1, 1, 2, 2, 0], [1] * 6],
+        "encoder_positions": [[0, 1, 2, 0, 1, 0], [0, 1, 2, 3, 4, 5]],
+        "decoder_target_tokens": [[3, 1, 4, 1, 0], [2, 1, 0, 0, 0]],
+        "decoder_input_tokens": [[0, 3, 0, 4, 0], [0, 2, 0, 0, 0]],
+        "decoder_segment_ids": [[1, 1, 2, 2, 0], [1, 1, 0, 0, 0]],
+        "decoder_positions": [[0, 1, 0, 1, 0], [0, 1, 0, 0, 0]],
+        "decoder_loss_weights": [[1, 1, 1, 1, 0], [1, 1, 0, 0, 0]],
+    }
+    for name, rows in expected.items():
+        np.testing.assert_array_equal(batch[name], rows, err_msg=name)
+
+
+def test_packed_finetuning_is_a_pure_function_of_the_step_and_loses_nothing(corpus):
+    run, again = (batches.Finetune(corpus, [_TASK], 4, 80, 40, seed=3, pack=True) for _ in range(2))
+    seen = [run.batch(step) for step in range(60)]
+    for step in (39, 3, 17):
+        for name, rows in again.batch(step).items():
+            np.testing.assert_array_equal(rows, seen[step][name])
+        halves = [again.batch(step, host, 2)["encoder_input_tokens"] for host in range(2)]
+        np.testing.assert_array_equal(np.concatenate(halves), seen[step]["encoder_input_tokens"])
+    examples = corpus.examples(_TASK, "train")
+    wanted = sorted(bytes(examples.inputs[i].astype(np.int32)) for i in range(len(examples)))
+    found = []
+    for batch in seen:
+        for row, segments in zip(batch["encoder_input_tokens"], batch["encoder_segment_ids"], strict=True):
+            found += [bytes(np.ascontiguousarray(row[segments == s])) for s in range(1, segments.max() + 1)]
+    assert len(found) > len(wanted)  # the second epoch has begun
+    assert sorted(found[: len(wanted)]) == wanted
+    assert np.mean([batch["encoder_segment_ids"].max(axis=1).mean() for batch in seen]) > 1.5
+
+
+def test_ranking_shows_each_example_with_each_label(corpus):
+    labels = corpus.tasks[_TASK].labels
+    predictions, references = [], []
+    for part in batches.ranking(corpus, _TASK, 10, 24, 8):
+        assert part.batch["encoder_input_tokens"].shape == (10, 24)
+        shown = [
+            corpus.decode(row) for row in part.batch["decoder_target_tokens"][: len(part.references) * len(labels)]
+        ]
+        assert shown == list(labels) * len(part.references)
+        right = np.array([float(text != part.references[i // len(labels)]["target"]) for i, text in enumerate(shown)])
+        predictions += batches.ranked(labels, np.pad(right, (0, 10 - len(right))), len(part.references))
+        references += part.references
+    assert predictions == [reference["target"] for reference in references] and len(references) == 40
+    with pytest.raises(InputError, match="rank classification"):
+        next(batches.ranking(corpus, _TASK, 2, 24, 8))
+
+
+def test_target_bytes_are_those_of_the_hidden_text(corpus):
+    (batch,) = batches.heldout(corpus, 4, 64, 32, num_batches=1)
+    texts = [corpus.vocabulary.decode(row) for row in batch["decoder_target_tokens"]]
+    plain = sum(len(piece.split(">", 1)[-1].encode()) for text in texts for piece in text.split("<extra_id_") if piece)
+    spaces = batches.target_bytes(corpus, [batch]) - plain  # a space that opens a span is not shown by decode
+    assert 0 <= spaces <= 4 * 8
