@@ -45,9 +45,10 @@ class PrepareConfig:
       vocabulary: an existing SentencePiece model; empty trains one on the pretraining text.
       vocab_size: ids of a trained vocabulary, sentinels included; 0 takes 2,048 for "python" and 32,128 for others.
       num_sentinels: ids at the top that mark spans.
-      num_shards: files of the train split; 0 takes 2 for "python" and 64 for others.
+      num_shards: files of the train split; 0 takes 2 for "python", 64 for others, and no more than there are files of
+        your own text: of fewer files each shard would read all.
       max_tokens: stop after about this many tokens of the train split; 0 for all.
-      vocabulary_characters: text a vocabulary is trained on.
+      vocabulary_characters: text a vocabulary is trained on; 0 takes a million for "python" and 50 million for others.
       decontaminate: leave out training documents that share 13 words in a row with a downstream validation example; the
         index counts them as "duplicates".
       worker: "i/n" makes every n-th part, from the i-th; run n of them on one directory, on any machines.
@@ -67,7 +68,7 @@ class PrepareConfig:
     num_sentinels: int = NUM_SENTINELS
     num_shards: int = 0
     max_tokens: int = 0
-    vocabulary_characters: int = 1_000_000
+    vocabulary_characters: int = 0
     decontaminate: bool = True
     worker: str = "0/1"
     num_threads: int = 0
@@ -78,7 +79,7 @@ class PrepareConfig:
         Raises:
           InputError: a value is out of range.
         """
-        for key in ("vocab_size", "num_shards", "max_tokens", "num_threads", "num_sentinels"):
+        for key in ("vocab_size", "num_shards", "max_tokens", "num_threads", "num_sentinels", "vocabulary_characters"):
             if getattr(self, key) < 0:
                 raise InputError(f"{key} = {getattr(self, key)} must not be negative")
         if self.text:
@@ -98,7 +99,8 @@ class PrepareConfig:
     @property
     def shard_counts(self) -> dict[str, int]:
         """Number of shards by split."""
-        train = self.num_shards or (2 if self.source == "python" else 64)
+        most = len(text_files.expand(self.text)) if self.text else 64
+        train = self.num_shards or (2 if self.source == "python" else min(64, most))
         return {"train": train, "validation": max(1, train // 64)}
 
     @property

@@ -30,8 +30,10 @@ def vocabulary(config: PrepareConfig, text: Definition) -> Part:
         if config.vocabulary:
             content = Vocabulary(Path(config.vocabulary)).path.read_bytes()
         else:
-            size = config.vocab_size or (2048 if config.source == "python" else 32_128)
-            sample = _sample(_documents(text, "train", 0, 1), config.vocabulary_characters)
+            small = config.source == "python"
+            size = config.vocab_size or (2048 if small else 32_128)
+            characters = config.vocabulary_characters or (1_000_000 if small else 50_000_000)
+            sample = _sample(_documents(text, "train", 0, 1), characters)
             content = train_vocabulary(sample, size, config.num_sentinels, exact=config.vocab_size > 0)
         return {"files": {"vocabulary.model": shards.write_bytes(root / "vocabulary.model", content)}}
 
