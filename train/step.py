@@ -127,8 +127,8 @@ def make_train_step(
         params = {name: p - learning_rate * directions[name] for name, p in state.params.items()}
         metrics |= {
             "target_tokens": weight,
-            "gradient_norm": optax.global_norm(grads),
-            "parameter_norm": optax.global_norm(params),
+            "gradient_norm": optax.tree.norm(grads),
+            "parameter_norm": optax.tree.norm(params),
         }
         return State(state.step + 1, params, optimizer_state), metrics
 

@@ -1,0 +1,82 @@
+"""The loop in this process: divergence, a loss that falls, and where a stage may start from."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from tests.train import tiny_study
+from tests.train.tiny_corpus import write_corpus
+from train import cell, loop, records
+from train.data.corpus import open_corpus
+from train.records import InputError
+
+CONFIG = dataclasses.replace(
+    tiny_study.run("transformer"), finetune=None, pretrain=dataclasses.replace(tiny_study.STAGE, eval_every=0)
+)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return open_corpus(write_corpus(tmp_path_factory.mktemp("corpus")))
+
+
+class _Poisoned:
+    """The real batches, some of which weigh NaN."""
+
+    def __init__(self, source, poisoned):
+        self._source, self._poisoned = source, poisoned
+
+    def batch(self, step, host=0, num_hosts=1):
+        batch = dict(self._source.batch(step, host, num_hosts))
+        if self._poisoned(step):
+            batch["decoder_loss_weights"] = np.full_like(batch["decoder_loss_weights"], np.nan)
+        return batch
+
+
+def _poison(monkeypatch, poisoned):
+    real = loop._source
+    monkeypatch.setattr(loop, "_source", lambda job: _Poisoned(real(job), poisoned))
+
+
+def _events(directory):
+    return [json.loads(line) for line in (directory / "events.jsonl").read_text().splitlines()]
+
+
+def test_a_poisoned_batch_is_rolled_back_and_skipped(corpus, tmp_path, monkeypatch):
+    _poison(monkeypatch, lambda step: step == 6)  # the seventh step; the checkpoint before it is that of step 4
+    assert cell.run_cell(CONFIG, corpus, tmp_path, quiet=True) == "done"
+    run = records.read_run(tmp_path)
+    assert [row["step"] for row in run.metrics] == [2, 4, 6, 8, 10, 12]
+    assert all(row["loss"] is not None for row in run.metrics)
+    (event,) = _events(tmp_path)
+    assert (event["step"], event["event"], event["detail"]) == (7, "rolled back", "to step 4; 3 batches are skipped")
+
+
+def test_a_loss_that_stays_broken_ends_as_failed_with_the_reason(corpus, tmp_path, monkeypatch):
+    _poison(monkeypatch, lambda step: step >= 6)
+    with pytest.raises(loop.Diverged):
+        cell.run_cell(CONFIG, corpus, tmp_path, quiet=True)
+    run = records.read_run(tmp_path)
+    assert run.status["state"] == "failed"
+    assert "diverged at step 5 after 3 roll-backs" in run.status["error"]
+    assert [event["event"] for event in _events(tmp_path)] == ["rolled back"] * CONFIG.pretrain.max_rollbacks
+    assert [row["step"] for row in run.metrics] == [2, 4]
+
+
+def test_a_stage_can_start_from_another_runs_parameters(corpus, tmp_path):
+    cell.run_cell(CONFIG, corpus, tmp_path / "first", quiet=True)
+    config = dataclasses.replace(CONFIG, seed=1)
+    checkpoints = tmp_path / "first" / "checkpoints" / "pretrain"
+    cell.run_cell(config, corpus, tmp_path / "second", init_from=checkpoints, quiet=True)
+    first, second = (records.read_run(tmp_path / name).metrics for name in ("first", "second"))
+    assert second[0]["nll"] < first[0]["nll"] - 1  # it knows what the first has learnt
+    with pytest.raises(InputError, match="init_from: .* is not a directory of checkpoints"):
+        cell.run_cell(dataclasses.replace(CONFIG, seed=2), corpus, tmp_path / "third", init_from=tmp_path / "no")
+
+
+def test_two_trainers_on_one_directory_are_one(corpus, tmp_path):
+    with records.lock(tmp_path):
+        assert cell.run_cell(CONFIG, corpus, tmp_path, quiet=True) == "locked"
+    assert not (tmp_path / "config.json").exists()
