@@ -24,7 +24,7 @@ class LawOptions(table.Columns):
     """What every verb needs to fit a law.
 
     Attributes:
-      table: a .csv, .csv.gz, .parquet or .jsonl file, one row per run.
+      table: a .csv, .csv.gz, .parquet or .jsonl file, one row per run; or a study's directory.
       form: the law; an unknown name lists them all.
       objective: what is minimised, summed over points.
       delta: half-width of Huber's quadratic zone.

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from eval import foreign
+from eval import foreign, store
 from eval.scaling_laws.forms.form import Form
 from train.records import InputError
 
@@ -23,6 +23,7 @@ _INPUTS = {
     "L": ("loss", ("loss", "upstream_nll")),
 }
 _LEAST = {"N": 1e3, "D": 1e3, "C": 1e6}  # fewer parameters, tokens or FLOPs than any language model has
+_MOST = {"N": 1e15, "D": 1e18, "C": 1e33}  # more than any will have soon
 _JUMP = 1e6  # a column whose sorted values leap by more mixes units
 
 
@@ -106,14 +107,14 @@ def points(y: np.ndarray, group: np.ndarray | None = None, cluster: np.ndarray |
 
 
 def read(path: str | os.PathLike[str], form: Form, columns: Columns = Columns()) -> Runs:
-    """Reads the points of a form from a .csv, .csv.gz, .parquet or .jsonl file.
+    """Reads the points of a form from a .csv, .csv.gz, .parquet or .jsonl file, or from a study's directory.
 
     Raises:
       InputError: the file cannot be read; a column is missing; a value is text, empty, not finite, zero or below; a
         column is in thousands, millions or billions, or mixes units; a row appears twice. Names column and row.
     """
     path = Path(path)
-    return from_frame(foreign.load(path), form, columns, path)
+    return from_frame(store.read_study(path).runs if path.is_dir() else foreign.load(path), form, columns, path)
 
 
 def from_frame(frame: pd.DataFrame, form: Form, columns: Columns = Columns(), path: Path = Path("table")) -> Runs:
@@ -158,7 +159,8 @@ def without_highest(runs: Runs, count: int) -> Runs:
 def _inputs(frame: pd.DataFrame, form: Form, columns: Columns, path: Path) -> dict[str, np.ndarray]:
     def one(name: str) -> np.ndarray:
         option, usual = _INPUTS[name]
-        return _positive(frame, _column(frame, option, usual, columns, path), path, _LEAST.get(name, 0.0))
+        column = _column(frame, option, usual, columns, path)
+        return _positive(frame, column, path, _LEAST.get(name, 0.0), _MOST.get(name, np.inf))
 
     def known(name: str) -> bool:
         option, usual = _INPUTS[name]
@@ -192,8 +194,10 @@ def _column(frame: pd.DataFrame, option: str, usual: tuple[str, ...], columns: C
     raise InputError(f"{path}: {option}: name the column with --{flag}; it has {foreign.column_names(frame)}")
 
 
-def _positive(frame: pd.DataFrame, column: str, path: Path, least: float = 0.0, zero: bool = False) -> np.ndarray:
-    """A column of numbers above zero that share one unit."""
+def _positive(
+    frame: pd.DataFrame, column: str, path: Path, least: float = 0.0, most: float = np.inf, zero: bool = False
+) -> np.ndarray:
+    """A column of numbers above zero (or zero too), between `least` and `most`, that share one unit."""
     cells = frame[column]
     numbers = pd.to_numeric(cells, errors="coerce").astype(float)
     above = numbers >= 0 if zero else numbers > 0
@@ -202,10 +206,8 @@ def _positive(frame: pd.DataFrame, column: str, path: Path, least: float = 0.0, 
         (numbers.isna(), "is not a number"),
         (~np.isfinite(numbers), "is not finite"),
         (~above, "is not above zero" if not zero else "is below zero"),
-        (
-            numbers < least,
-            f"is too small for a count (least {least:g}): is the column in thousands, millions or billions?",
-        ),
+        (numbers < least, f"is below {least:g}: is the column in thousands, millions or billions?"),
+        (numbers > most, f"is above {most:g}: is the column in another unit?"),
     ):
         if wrong.any():
             _refuse(frame, column, np.flatnonzero(wrong)[0], why, path)

@@ -13,9 +13,9 @@ BASE = TRUTH["chinchilla"]
 N, D = (v.ravel() for v in np.meshgrid(np.geomspace(1e7, 3e9, 6), np.geomspace(1e9, 1e11, 5)))
 
 
-def two(noise=0.003, **changed):
-    y = np.concatenate([CHINCHILLA.predict(p, N=N, D=D) for p in (BASE, {**BASE, **changed})])
-    y *= np.exp(noise * np.random.default_rng(0).standard_normal(len(y)))
+def two(changed=None, noise=0.003, seed=0):
+    y = np.concatenate([CHINCHILLA.predict(p, N=N, D=D) for p in (BASE, {**BASE, **(changed or {})})])
+    y *= np.exp(noise * np.random.default_rng(seed).standard_normal(len(y)))
     return points(y, group=np.repeat(["vanilla", "other"], len(N)), N=np.tile(N, 2), D=np.tile(D, 2))
 
 
@@ -37,7 +37,7 @@ def test_grouped_gradient_and_curvature_are_the_derivatives(name, shared):
 
 
 def test_separate_models_are_the_groups_own_fits_and_pooled_is_one_fit():
-    runs = two(alpha=0.31)
+    runs = two({"alpha": 0.31})
     separate = groups.fit_groups(CHINCHILLA, runs, frozenset(), L2)
     for label in ("vanilla", "other"):
         own = fit(CHINCHILLA, runs.take(runs.group == label), L2)
@@ -47,7 +47,7 @@ def test_separate_models_are_the_groups_own_fits_and_pooled_is_one_fit():
 
 
 def test_larger_models_never_fit_worse():
-    found = groups.compare(CHINCHILLA, two(alpha=0.33), L2, draws=0)
+    found = groups.compare(CHINCHILLA, two({"alpha": 0.33}), L2, draws=0)
     for row in found.tests.to_dict("records"):
         assert found.fits[row["larger"]].value <= found.fits[row["smaller"]].value * (1 + 1e-9)
 
@@ -62,7 +62,7 @@ def test_larger_models_never_fit_worse():
     ids=["same", "coefficient", "exponent"],
 )
 def test_verdict_tells_exponents_from_coefficients(changed, words):
-    assert words in groups.compare(CHINCHILLA, two(**changed), L2, draws=99).verdict
+    assert words in groups.compare(CHINCHILLA, two(changed), L2, draws=99).verdict
 
 
 def test_one_group_is_an_error():
@@ -75,13 +75,20 @@ def draws_of(label, runs, count=200):
 
 
 def test_multiplier_finds_a_law_that_needs_half_the_compute():
-    """A and B scaled by 2^-alpha/2 and 2^-beta/2 reach each loss with N and D smaller by sqrt 2 each."""
+    """A and B scaled by 2^-alpha/2 and 2^-beta/2 reach each loss with N and D smaller by sqrt 2 each.
+
+    Ten studies, whose 95 % intervals may miss a few times (over 150 studies they cover 95 to 98 %).
+    """
     half = {"A": BASE["A"] * 2 ** (-BASE["alpha"] / 2), "B": BASE["B"] * 2 ** (-BASE["beta"] / 2)}
-    runs = two(noise=0.001, **half)
-    table = allocation.multiplier(draws_of("other", runs), draws_of("vanilla", runs), [1.0, 2.4, 2.6, 2.8], level=0.99)
-    assert table["note"][0] == "a law's floor lies above this loss" and np.isnan(table["multiplier"][0])
-    np.testing.assert_allclose(table["multiplier"][1:], 2, rtol=0.05)
-    assert ((table["lower"] < 2) & (table["upper"] > 2))[1:].all()
+    found, inside = [], []
+    for seed in range(10):
+        runs = two(noise=0.001, seed=seed, changed=half)
+        table = allocation.multiplier(draws_of("other", runs, 100), draws_of("vanilla", runs, 100), [1.0, 2.4, 2.8])
+        assert table["note"][0] == "a law's floor lies above this loss" and np.isnan(table["multiplier"][0])
+        found.append(table["multiplier"][1:])
+        inside.append((table["lower"][1:] < 2) & (table["upper"][1:] > 2))
+    np.testing.assert_allclose(np.mean(found, axis=0), 2, rtol=0.02)
+    assert np.mean(inside) >= 0.8
 
 
 def test_allocation_has_intervals_costs_and_says_when_it_extrapolates():

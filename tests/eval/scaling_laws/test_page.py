@@ -22,7 +22,7 @@ def test_a_page_holds_every_piece():
 
 
 def test_groups_get_a_page_each():
-    found = pages(two(alpha=0.3), forms.get("chinchilla"), draws=20)
+    found = pages(two({"alpha": 0.3}), forms.get("chinchilla"), draws=20)
     assert list(found) == ["vanilla", "other"] and "(other)" in found["other"].title
     assert found["vanilla"].law.params["alpha"] == pytest.approx(BASE["alpha"], abs=0.03)
 

@@ -126,7 +126,9 @@ def test_backtest_leaves_the_largest_out_and_sees_the_bias():
     assert abs(choice.backtest(OFFSET, runs, L2, draws=50)["bias"].iloc[-1]) < 5e-3
 
 
-@pytest.mark.parametrize("objective", [L2, Objective("huber")], ids=["l2", "huber"])
+@pytest.mark.parametrize(
+    "objective", [L2, pytest.param(Objective("huber"), marks=pytest.mark.slow)], ids=["l2", "huber"]
+)
 def test_intervals_cover_what_they_claim(objective):
     """Sixty data sets of 30 runs; benchmarks/scaling_law_coverage.py does thousands and every form."""
     n, d = (v.ravel() for v in np.meshgrid(np.geomspace(1e7, 3e9, 6), np.geomspace(1e9, 1e12, 5)))
