@@ -17,7 +17,7 @@ from flax import nnx
 from jax.extend import core as jex_core
 
 from arch_zoo.config import ModelConfig
-from arch_zoo.layers.experts import dropless
+from arch_zoo.layers.experts import DROPLESS
 from arch_zoo.seq2seq import Seq2Seq
 
 
@@ -119,7 +119,7 @@ def _flops(eqn, scope: str) -> int:
         return 2 * eqn.outvars[0].aval.size * math.prod(eqn.invars[0].aval.shape[axis] for axis in contracted)
     if eqn.primitive.name == "mul" and "depthwise" in scope.split("/"):
         return 2 * eqn.outvars[0].aval.size
-    if eqn.primitive.name == "jit" and eqn.params["name"] == dropless.__name__:
+    if eqn.primitive.name == "jit" and eqn.params["name"] == DROPLESS:
         tokens_BLD, *_, wi_EDF, wo_EFD = (operand.aval.shape for operand in eqn.invars)
         return 2 * math.prod(tokens_BLD[:-1]) * (math.prod(wi_EDF[1:]) + math.prod(wo_EFD[1:]))
     if eqn.primitive.name in ("conv_general_dilated", "ragged_dot_general", "while"):

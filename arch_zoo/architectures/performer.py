@@ -62,7 +62,7 @@ class LinearAttention(Projections):
 
     def init_cache(self, ctx: Context, max_length: int) -> favor.State:
         """The sums over no keys; their size does not depend on the length."""
-        return self._empty(len(ctx.memory_BSD))
+        return self._empty(ctx.memory_BSD.shape[0])
 
     def features(self, x_BLD: jax.Array, ctx: Context) -> favor.Features:
         """Features of the sequence's queries and keys, in float32."""

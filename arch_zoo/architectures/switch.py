@@ -46,12 +46,12 @@ class SwitchFeedForward(nnx.Module):
         probs_BLE = self.probabilities(x_BLD, ctx)
         expert_BL, gate_BL = jnp.argmax(probs_BLE, axis=-1), jnp.max(probs_BLE, axis=-1)
         real_BL = ctx.real_BL1[..., 0]
-        rows = experts.rows_per_group(*expert_BL.shape, options.group_size)
+        rows = experts.rows_per_group(x_BLD.shape[0], x_BLD.shape[1], options.group_size)
         factor = options.train_capacity_factor if ctx.train else options.eval_capacity_factor
         if factor is None or ctx.index is not None:
             y_BLD, kept = experts.dropless(x_BLD, expert_BL, real_BL, self.wi[...], self.wo[...]), jnp.sum(real_BL)
         else:
-            limit = experts.capacity(rows * expert_BL.shape[1], options.num_experts, factor)
+            limit = experts.capacity(rows * x_BLD.shape[1], options.num_experts, factor)
             y_BLD, kept = self._limited(x_BLD, expert_BL, real_BL, rows, limit, ctx)
         y_BLD = y_BLD * gate_BL[..., None].astype(x_BLD.dtype)
         return y_BLD, cache, self._balance(probs_BLE, expert_BL, real_BL, kept, rows)

@@ -8,6 +8,8 @@ the bit.
 import jax
 import jax.numpy as jnp
 
+DROPLESS = "dropless"  # the name by which the accounting knows the function below
+
 _MIN_CAPACITY = 4  # as in Mesh TensorFlow
 _BLOCKS_PER_EXPERT = 4  # of evenly spread tokens: a quarter of them may be padding, and no expert waits for another
 
@@ -110,8 +112,8 @@ def block_places(expert_BL, real_BL, num_experts: int) -> tuple[jax.Array, jax.A
 def dropless(x_BLD: jax.Array, expert_BL, real_BL, wi_EDF: jax.Array, wo_EFD: jax.Array) -> jax.Array:
     """`relu(x wi) wo` with every token's own expert, zero at padding; [B, L, D].
 
-    One block of tokens at a time meets its expert's kernels, so that neither kernels nor tokens are multiplied. The
-    accounting knows this function by its name: what pads a block is no work of the model's.
+    One block of tokens at a time meets its expert's kernels, so that neither kernels nor tokens are multiplied. What
+    pads a block is no work of the model's: the accounting counts the function as a whole.
     """
     places_N, expert_of, block_size = block_places(expert_BL, real_BL, wi_EDF.shape[0])
     tokens = inverse(places_N, len(expert_of) * block_size)

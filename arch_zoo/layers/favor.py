@@ -45,8 +45,8 @@ class Sums(NamedTuple):
     def plus(self, other: "Sums") -> "Sums":
         """Both, over the larger scale."""
         log_scale = jnp.maximum(self.log_scale, other.log_scale)
-        parts = (sums.total * _align(jnp.exp(sums.log_scale - log_scale), sums.total) for sums in (self, other))
-        return Sums(sum(parts), log_scale)
+        mine, theirs = (s.total * _align(jnp.exp(s.log_scale - log_scale), s.total) for s in (self, other))
+        return Sums(mine + theirs, log_scale)
 
 
 class State(NamedTuple):

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.extend import core as jex_core
 
 import arch_zoo
 from arch_zoo.architectures.performer import RandomFeatures
@@ -115,7 +116,7 @@ def test_long_keys_overflow_nothing(causal):
 def test_random_features_estimate_the_vanilla_layers_weights():
     """Without bias, and the closer the more features: exp(q . k) of the same queries and keys, T5's without scaling."""
     rng = np.random.default_rng(0)
-    q, k = (rng.normal(size=(1, 1, 6, 16)).astype(np.float32) * scale for scale in (0.5 / 16**0.5, 0.5))
+    q, k = (jnp.asarray(rng.normal(size=(1, 1, 6, 16)) * scale, jnp.float32) for scale in (0.5 / 16**0.5, 0.5))
     exact = np.exp(np.einsum("BHTK,BHSK->TS", q, k))
 
     def error(num_features: int) -> float:
@@ -143,8 +144,8 @@ def test_nothing_grows_with_the_square_of_the_length():
     """Nor is there a state for each position: the largest array is a few times the features."""
 
     def largest(length: int) -> int:
-        phi = favor.Features(*(jnp.zeros((1, 2, length, *shape)) for shape in ((32,), (32,), (), (33,))),
-                             jnp.ones((1, 1, length), jnp.int32))  # fmt: skip
+        q, k, v = (jnp.zeros((1, 2, length, width)) for width in (32, 32, 33))
+        phi = favor.Features(q, k, jnp.zeros((1, 2, length)), v, jnp.ones((1, 1, length), jnp.int32))
         start = favor.empty_state(1, 2, 32, 32)
         jaxpr = jax.make_jaxpr(jax.grad(lambda phi: prefix_sum(phi, start), allow_int=True))(phi)
         return max(v.aval.size for eqn in _equations(jaxpr.jaxpr) for v in eqn.outvars)
@@ -159,7 +160,7 @@ def test_nothing_grows_with_the_square_of_the_length():
 def _equations(jaxpr):
     for eqn in jaxpr.eqns:
         yield eqn
-        for sub in jax.extend.core.jaxprs_in_params(eqn.params):
+        for sub in jex_core.jaxprs_in_params(eqn.params):
             yield from _equations(sub)
 
 

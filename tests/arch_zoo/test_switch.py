@@ -35,7 +35,7 @@ def context(segments, train: bool) -> Context:
 
 def reference(layer, x, segments, groups: list[list[int]], limit: int | None):
     """Token by token: the output, and the balance loss before its weight."""
-    router, wi, wo = (np.float64(a) for a in (layer.router, layer.wi, layer.wo))
+    router, wi, wo = (np.asarray(a[...], np.float64) for a in (layer.router, layer.wi, layer.wo))
     scores = np.exp(np.float64(x) @ router)
     probs = scores / scores.sum(-1, keepdims=True)
     y, losses, dropped = np.zeros(x.shape), [], 0
@@ -145,7 +145,7 @@ def test_training_under_a_tight_capacity_is_causal_in_every_row():
 def test_an_even_load_costs_its_weight():
     """A router that knows nothing: every probability 1/E, and a loss of exactly the weight for each sparse layer."""
     layer, x, segments = layer_and_input(balance_weight=0.5)
-    layer.router[...] = jnp.zeros_like(layer.router)
+    layer.router[...] = jnp.zeros(layer.router.shape)
     _, _, aux = layer(x, context(segments, train=False))
     np.testing.assert_allclose(aux.losses["load_balance"], 0.5, rtol=1e-6)
     np.testing.assert_allclose(aux.metrics["expert_load"], [3, 1], rtol=1e-6)  # ties go to the first expert
