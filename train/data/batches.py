@@ -227,7 +227,7 @@ class Finetune:
             for i, ragged in enumerate((examples.inputs, examples.targets)):
                 lengths[i, here_N] = np.diff(ragged.ends, prepend=0)[example_N[here_N]]
         kept = {e: plan for e, plan in self._plans.items() if e == epoch - 1}  # a batch can lie on the border of two
-        self._plans = {**kept, epoch: packing.plan(*lengths, *self._lengths)}
+        self._plans = {**kept, epoch: packing.plan(lengths[0], lengths[1], *self._lengths)}
         return self._plans[epoch]
 
 
@@ -358,7 +358,7 @@ def ranking(
 def ranked(labels: Sequence[str], nll_B: np.ndarray, num_examples: int) -> list[str]:
     """The most likely label of each example of a `ranking` batch, given the rows' summed nll."""
     nll_EL = np.asarray(nll_B)[: num_examples * len(labels)].reshape(num_examples, len(labels))
-    return [labels[i] for i in nll_EL.argmin(axis=1)]
+    return [labels[int(i)] for i in nll_EL.argmin(axis=1)]
 
 
 def target_bytes(corpus: Corpus, batches: Sequence[Batch]) -> int:

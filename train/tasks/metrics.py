@@ -69,7 +69,7 @@ def squad(predictions: Sequence[str], references: References, labels: Sequence[s
 
     Rows of one "group" are one question (ReCoRD's training form repeats a question for each answer): the first counts.
     """
-    first = {}
+    first: dict[Any, int] = {}
     for i, reference in enumerate(references):
         first.setdefault(reference.get("group", i), i)
     exact, overlap = [], []

@@ -5,15 +5,26 @@ metrics need besides: "answers" (all that are right) and "group" (the question t
 example with "only" belongs to that split alone ("train" or "validation"; "" for both).
 """
 
+import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
-import seqio
 import tensorflow as tf
 
-Example = dict[str, tf.Tensor]
+Example = dict[str, Any]
 Preprocessor = Callable[[tf.data.Dataset], tf.data.Dataset]
 
 NO_LABEL = "<unk>"  # the target of unlabelled rows (label -1 of test splits)
+
+
+def per_example(function: Callable[[Example], Example]) -> Preprocessor:
+    """A preprocessor that maps examples one by one."""
+
+    @functools.wraps(function)
+    def preprocess(dataset: tf.data.Dataset) -> tf.data.Dataset:
+        return dataset.map(function, num_parallel_calls=tf.data.AUTOTUNE)
+
+    return preprocess
 
 
 def prompt(prefix: str, features: Sequence[str], target: str = "label", labels: Sequence[str] = ()) -> Preprocessor:
@@ -26,7 +37,7 @@ def prompt(prefix: str, features: Sequence[str], target: str = "label", labels: 
       labels: texts of label numbers.
     """
 
-    @seqio.map_over_dataset
+    @per_example
     def to_text(example: Example) -> Example:
         parts = [prefix] if prefix else []
         for feature in features:
@@ -43,7 +54,7 @@ def prompt(prefix: str, features: Sequence[str], target: str = "label", labels: 
     return to_text
 
 
-@seqio.map_over_dataset
+@per_example
 def stsb(example: Example) -> Example:
     """Similarity of two sentences, rounded to a multiple of 0.2 and written with one decimal."""
     score = tf.as_string(tf.round(example["label"] * 5) / 5, precision=1)
@@ -51,7 +62,7 @@ def stsb(example: Example) -> Example:
     return {"inputs": tf.strings.join(parts, " "), "targets": score}
 
 
-@seqio.map_over_dataset
+@per_example
 def multirc(example: Example) -> Example:
     """Whether an answer to a question about a paragraph is right; the HTML of the paragraphs is taken out."""
     parts = ["multirc question:", example["question"], "answer:", example["answer"], "paragraph:", example["paragraph"]]
@@ -88,7 +99,7 @@ def record(dataset: tf.data.Dataset) -> tf.data.Dataset:
     return dataset.flat_map(expand)
 
 
-@seqio.map_over_dataset
+@per_example
 def squad(example: Example) -> Example:
     """A question about a context; every punctuation mark stands between spaces, in the answers too."""
     question, context, answers = (
@@ -99,7 +110,7 @@ def squad(example: Example) -> Example:
     return {"inputs": tf.strings.regex_replace(text, r"\s+", " "), "targets": answers[0], "answers": answers}
 
 
-@seqio.map_over_dataset
+@per_example
 def wsc(example: Example) -> Example:
     """A Winograd schema: the pronoun stands between asterisks, the target is the noun it may mean.
 
@@ -142,7 +153,7 @@ def _spaced(text: tf.Tensor) -> tf.Tensor:
     return tf.strings.regex_replace(tf.strings.regex_replace(text, "([[:punct:]])", r" \1 "), r"\s+", " ")
 
 
-@seqio.map_over_dataset
+@per_example
 def text_only(example: Example) -> Example:
     """Pretraining text: the feature "text" becomes the target."""
     return {"targets": example["text"]}

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import seqio
 import tensorflow as tf
@@ -63,7 +63,7 @@ def register(definition: Definition, vocabulary: seqio.Vocabulary | None = None)
         seqio.TaskRegistry.remove(definition.name)
     return seqio.TaskRegistry.add(
         definition.name,
-        source=definition.source,
+        source=cast(Any, definition.source),  # seqio's own class does not match its protocol
         preprocessors=[*definition.preprocessors, *tokenizers],
         output_features=dict.fromkeys(definition.features, feature),
     )
@@ -123,7 +123,9 @@ def in_memory(examples: Mapping[str, Sequence[Mapping[str, Any]]]) -> seqio.Func
     def dataset(split: str, shuffle_files: bool = False, seed: int | None = None) -> tf.data.Dataset:
         del shuffle_files, seed
         columns = {key: [example[key] for example in examples[split]] for key in examples[split][0]}
-        ragged = {k: tf.ragged.constant(v) if isinstance(v[0], list) else tf.constant(v) for k, v in columns.items()}
+        ragged: Any = {
+            k: tf.ragged.constant(v) if isinstance(v[0], list) else tf.constant(v) for k, v in columns.items()
+        }
         whole = tf.data.Dataset.from_tensor_slices(ragged)
         return whole.map(
             lambda row: {k: v.to_tensor() if isinstance(v, tf.RaggedTensor) else v for k, v in row.items()}

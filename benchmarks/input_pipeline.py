@@ -1,0 +1,95 @@
+"""Rows a second of the trainer's input against seqio's own packed converter, and `prepare` against one pass of seqio.
+
+    python benchmarks/input_pipeline.py --corpus corpora/python
+
+Both sides work on the same text, in one process and one run. seqio is given examples that are already tokenized and
+corrupted, so that only its packing and conversion are timed; ours reads the shards, corrupts, and makes batches.
+"""
+
+import argparse
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import seqio
+import tensorflow as tf
+
+from train.data import batches, work
+from train.data.corpus import Corpus, open_corpus
+from train.data.prepare import PrepareConfig
+from train.tasks import catalog, registry
+
+_LENGTHS = {"inputs": 128, "targets": 32}
+_SHORT = {"inputs": 48, "targets": 16}  # what seqio packs: two or three examples to a row
+
+
+def rows_per_second(made: Iterable[int], seconds: float) -> float:
+    """Rows a second of an iterable of numbers of rows, over about `seconds`, after a first one to warm up."""
+    rows, iterator = 0, iter(made)
+    next(iterator)
+    start = time.perf_counter()
+    for count in iterator:
+        rows += count
+        if time.perf_counter() - start > seconds:
+            break
+    return rows / (time.perf_counter() - start)
+
+
+def ours(corpus: Corpus, batch_size: int) -> Iterable[int]:
+    """Yields the number of rows of each of the trainer's batches."""
+    source = batches.Pretrain(corpus, "train", batch_size, *_LENGTHS.values(), seed=0)
+    step = 0
+    while True:
+        yield len(source.batch(step)["encoder_input_tokens"])
+        step += 1
+
+
+def seqios(corpus: Corpus, batch_size: int) -> Iterable[int]:
+    """Yields the number of rows of each batch of seqio's packed encoder-decoder converter."""
+    short = batches.Pretrain(corpus, "train", 4096, *_SHORT.values(), seed=0).batch(0)
+    tokens = {"inputs": short["encoder_input_tokens"], "targets": short["decoder_target_tokens"]}
+    dataset = tf.data.Dataset.from_tensor_slices(tokens).repeat()
+    dataset = dataset.map(lambda row: {name: tf.boolean_mask(ids, ids > 0) for name, ids in row.items()})
+    converted = seqio.EncDecFeatureConverter(pack=True)(dataset, task_feature_lengths=_LENGTHS)
+    for batch in converted.batch(batch_size).prefetch(tf.data.AUTOTUNE).as_numpy_iterator():
+        yield len(batch["encoder_input_tokens"])
+
+
+def prepare_seconds(corpus: Corpus) -> tuple[float, float]:
+    """Seconds to tokenize the embedded text as `prepare` does, and to read it once through a tokenized seqio task."""
+    text = catalog.pretraining(PrepareConfig())
+    threads = os.cpu_count() or 1
+    registry.register(text)
+    start = time.perf_counter()
+    stream = work.Stream(corpus.vocabulary, 0, None)
+    stream.read((row["targets"] for row in registry.read(text.name, "train")), threads)
+    own = time.perf_counter() - start
+    pieces = seqio.SentencePieceVocabulary(str(corpus.path / "vocabulary.model"), extra_ids=corpus.num_sentinels)
+    task = registry.register(text, pieces)
+    start = time.perf_counter()
+    dataset = task.get_dataset(sequence_length=None, split="train", shuffle=False, num_epochs=1)
+    tokens = sum(len(row["targets"]) for row in dataset.as_numpy_iterator())
+    assert tokens == len(stream.tokens), (tokens, len(stream.tokens))
+    return own, time.perf_counter() - start
+
+
+def main() -> None:
+    """Prints the measurements."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpus", type=Path, required=True, help="a corpus of the embedded text")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--seconds", type=float, default=10.0, help="for each measurement")
+    given = parser.parse_args()
+    corpus = open_corpus(given.corpus)
+    pair = [rows_per_second(side(corpus, given.batch_size), given.seconds) for side in (ours, seqios)]
+    print(f"rows/s at {_LENGTHS['inputs']}/{_LENGTHS['targets']} tokens, batches of {given.batch_size}:")
+    print(f"  ours {pair[0]:,.0f}   seqio packed {pair[1]:,.0f}   ratio {pair[0] / pair[1]:.1f}")
+    own, seqios_own = prepare_seconds(corpus)
+    print(f"seconds for the text once: prepare {own:.1f}   tokenized seqio task {seqios_own:.1f}")
+
+
+if __name__ == "__main__":
+    main()
