@@ -1,0 +1,168 @@
+"""Comparisons against statsmodels and against each other; crossings; what few data are answered with."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.api as sm
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from eval import compare, crossover
+from eval.lines import holm
+from eval.simulate import Line, Noise, study
+from tests.eval.test_slopes import clark, needs_clark
+
+QUIET = Noise(0.0, 0.0, 0.0, 0.0)
+CROSSING = {"transformer": Line(), "other": Line(upstream=-3.4, upstream_slope=0.46)}
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    lines = {"transformer": Line(), "like": Line(upstream=-3.6), "flat": Line(upstream_slope=0.3, flops=1.3)}
+    return study(lines, sizes=5, seeds=3, seed=4)
+
+
+def ancova(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Size means and the three designs, for statsmodels."""
+    rows = table.assign(x=np.log10(table.flops_forward), y=-table.upstream_nll)
+    cells = rows.groupby(["architecture", "size"])[["x", "y"]].mean().reset_index()
+    dummies = pd.get_dummies(cells.architecture).to_numpy(float)
+    x = cells.x.to_numpy()
+    return (
+        cells.y.to_numpy(),
+        sm.add_constant(x),
+        np.column_stack([dummies, x]),
+        np.column_stack([dummies, dummies * x[:, None]]),
+    )
+
+
+def test_nested_f_tests_agree_with_statsmodels(table):
+    y, common, parallel, separate = ancova(table)
+    rows = compare.equal_slopes(table).set_index("test")
+    fits = {name: sm.OLS(y, x).fit() for name, x in
+            (("common", common), ("parallel", parallel), ("separate", separate))}  # fmt: skip
+    for test, small, large in (("slopes", "parallel", "separate"), ("levels", "common", "parallel"),
+                               ("lines", "common", "separate")):  # fmt: skip
+        f, p, df = fits[large].compare_f_test(fits[small])
+        row = rows.loc[test]
+        np.testing.assert_allclose((row["f"], row["p"], row["df_num"]), (f, p, df), rtol=1e-6)
+    assert rows.loc["slopes", "common_slope"] == pytest.approx(fits["parallel"].params[-1])
+
+
+def test_pooled_contrast_agrees_with_statsmodels(table):
+    y, _, _, separate = ancova(table)
+    fit = sm.OLS(y, separate).fit()
+    row = compare.contrasts(table, variance="pooled").set_index("architecture").loc["flat"]
+    weights = np.array([0, 0, 0, 1.0, 0, -1.0])  # flat, like, transformer: levels, then slopes
+    test = fit.t_test(weights)
+    ours = row[["difference", "se", "df", "p", "ci_low", "ci_high"]].astype(float)
+    theirs = [test.effect.item(), test.sd.item(), fit.df_resid, test.pvalue.item(), *test.conf_int().ravel()]
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
+def test_separate_contrast_is_welch(table):
+    """Slopes of two lines are two means with variances of their own: SciPy's Welch test from the same figures."""
+    row = compare.contrasts(table).set_index("architecture").loc["flat"]
+    one = study_slope(table, "flat"), study_slope(table, "transformer")
+    variance = sum(line.stderr**2 for line in one)
+    df = variance**2 / sum(line.stderr**4 / 3 for line in one)
+    assert row["df"] == pytest.approx(df)
+    assert row["p"] == pytest.approx(2 * stats.t.sf(abs(one[0].slope - one[1].slope) / np.sqrt(variance), df))
+
+
+def study_slope(table: pd.DataFrame, name: str):
+    rows = table[table.architecture == name]
+    cells = rows.assign(x=np.log10(rows.flops_forward), y=-rows.upstream_nll).groupby("size")[["x", "y"]].mean()
+    return stats.linregress(cells.x, cells.y)
+
+
+def test_holm_agrees_with_statsmodels_and_leaves_out_nan():
+    p = np.array([0.04, 0.001, np.nan, 0.03, 0.5])
+    known = np.isfinite(p)
+    np.testing.assert_allclose(holm(p)[known], multipletests(p[known], method="holm")[1])
+    assert np.isnan(holm(p)[2])
+
+
+def test_verdicts_find_the_flat_one_only(table):
+    rows = compare.contrasts(table).set_index("architecture")
+    assert rows["verdict"].to_dict() == {"flat": "scales worse", "like": "not told apart"}
+    loglog = compare.contrasts(table, link="loglog").set_index("architecture")
+    assert loglog.loc["flat", "verdict"] == "scales worse" and loglog.loc["flat", "difference"] > 0
+
+
+def test_equivalence_needs_evidence_not_its_absence(table):
+    rows = compare.equivalence(table, margin=0.25).set_index("architecture")
+    assert rows["equivalent"].to_dict() == {"flat": False, "like": True}
+    few = compare.equivalence(table[table["size"].isin(["size0", "size1"])], margin=0.25)
+    assert not few["equivalent"].any() and few["p"].isna().all()
+
+
+def test_levels_and_multipliers_are_those_of_noise_free_lines():
+    table = study(CROSSING, noise=QUIET)
+    level = compare.level_difference(table).iloc[2]
+    decades = np.log10(level["budget"]) - 9
+    assert level["difference"] == pytest.approx(0.1 - 0.08 * decades)
+    row = compare.multiplier(table).iloc[2]
+    assert row["multiplier"] == pytest.approx(10 ** (-(0.1 - 0.08 * decades) / 0.46))
+    given = compare.level_difference(table, at=[1e9, 1e15])
+    assert given["inside"].tolist() == [True, False] and "extrapolated" in given["note"][1]
+
+
+def test_multiplier_refuses_an_architecture_that_does_not_improve():
+    table = study({"transformer": Line(), "other": Line(downstream_slope=-3.0)})
+    rows = compare.multiplier(table, y="D")
+    assert rows["multiplier"].isna().all() and rows["note"].str.contains("does not rise").all()
+
+
+def test_no_common_support_is_said():
+    table = study({"transformer": Line(), "other": Line(upstream=-6.9, downstream=0.0, flops=1e6)})
+    rows = compare.level_difference(table)
+    assert rows["difference"].isna().all() and (rows["note"] == "no range that both cover").all()
+    assert (rows["verdict"] == "not tested").all()
+
+
+def test_crossing_of_noise_free_lines():
+    row = crossover.crossovers(study(CROSSING, noise=QUIET)).iloc[0]
+    assert row["crossing"] == pytest.approx(10**10.25)
+    assert (row["better_below"], row["better_above"]) == ("other", "transformer")
+    assert (row["position"], row["interval"]) == ("inside", "bounded")
+
+
+def test_crossing_far_away_is_marked():
+    lines = {"transformer": Line(), "other": Line(upstream=-3.2, upstream_slope=0.46)}
+    assert crossover.crossovers(study(lines, noise=QUIET)).iloc[0]["position"] == "extrapolated above"
+
+
+def test_parallel_lines_give_no_bounded_interval():
+    table = study({"transformer": Line(), "other": Line(upstream=-3.45)}, seed=5)
+    row = crossover.crossovers(table).iloc[0]
+    assert row["p_slopes"] > 0.05 and row["interval"] in ("outside", "unbounded") and "anywhere" in row["note"]
+    if row["interval"] == "unbounded":
+        assert (row["ci_low"], row["ci_high"]) == (0, np.inf)
+
+
+def test_fieller_set_is_what_the_t_test_does_not_reject():
+    """The ends of the interval are the budgets at which the level difference is just significant."""
+    table = study(CROSSING, sizes=6, seeds=3, seed=6)
+    row = crossover.crossovers(table, variance="pooled").iloc[0]
+    assert row["interval"] == "bounded"
+    at = compare.level_difference(table, at=[row["ci_low"], row["ci_high"]], variance="pooled")
+    np.testing.assert_allclose(at["p"], 0.05, rtol=1e-6)
+
+
+def test_all_pairs():
+    table = study({name: Line() for name in "abcd"})
+    assert len(crossover.crossovers(table, reference=None)) == 6
+
+
+def test_one_architecture_has_nothing_to_compare():
+    table = study({"transformer": Line()})
+    assert compare.contrasts(table).empty and compare.level_difference(table).empty
+    assert "fewer than two" in compare.equal_slopes(table)["note"][0]
+
+
+@needs_clark
+def test_clark_equality_of_slopes_is_the_published_test():
+    row = compare.equal_slopes(clark(), link="loglog").iloc[0]
+    assert (row["df_num"], row["df_den"]) == (3, 15)
+    assert row["f"] == pytest.approx(5.17, abs=5e-3) and row["p"] == pytest.approx(0.012, abs=5e-4)

@@ -1,0 +1,177 @@
+"""Slopes against SciPy, statsmodels and published figures; intervals and notes at small n."""
+
+import pathlib
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.api as sm
+from scipy import stats
+
+from eval.cells import Axes
+from eval.simulate import Line, Noise, study
+from eval.slopes import deming, slopes
+
+CLARK = pathlib.Path(__file__).parents[3] / "shared" / "data" / "clark_routing" / "curves.csv.gz"
+needs_clark = pytest.mark.skipif(not CLARK.exists(), reason="the Clark routing table is not beside the project")
+
+
+def clark(experts: int = 64) -> pd.DataFrame:
+    """Last step of the runs at 64 experts and the dense ones, in the store's words."""
+    runs = pd.read_csv(CLARK)
+    runs = runs[(runs.routing_frequency == 0.5) & (runs.k == 1) & (runs.seed == 42)]
+    runs = runs[(runs.router_type == "Dense") | (runs.num_experts == experts)]
+    runs = runs.loc[runs.groupby("hyper_id")["step"].idxmax()]
+    return runs.rename(columns={
+        "router_type": "architecture", "model_size_label": "size", "flops_per_step": "flops_forward",
+        "total_parameter_count": "params_total", "loss_validation": "upstream_nll",
+    })  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    lines = {"transformer": Line(), "flat": Line(upstream_slope=0.3), "noisy": Line(noise=4.0)}
+    return study(lines, sizes=6, seeds=3, seed=1)
+
+
+def means(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    rows = table[table.architecture == name].assign(x=lambda t: np.log10(t.flops_forward), y=lambda t: -t.upstream_nll)
+    return rows.groupby("size")[["x", "y", "downstream_mean"]].mean()
+
+
+def test_agrees_with_scipy_and_statsmodels(table):
+    for row in slopes(table, pairs=("FU",), links=("semilog",)).itertuples():
+        cells = means(table, row.architecture)
+        ours = (row.slope, row.intercept, row.r2, row.se, row.p)
+        line = stats.linregress(cells.x, cells.y)
+        theirs = (line.slope, line.intercept, line.rvalue**2, line.stderr, line.pvalue)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-8)
+        ols = sm.OLS(cells.y, sm.add_constant(cells.x)).fit()
+        np.testing.assert_allclose((row.ci_low, row.ci_high), ols.conf_int().loc["x"], rtol=1e-8)
+        np.testing.assert_allclose(row.se_hc3, ols.HC3_se["x"], rtol=1e-8)
+
+
+def test_eight_sizes_use_hc3_and_agree_with_statsmodels():
+    table = study({"a": Line()}, sizes=8, seeds=1)
+    row = slopes(table, pairs=("FU",), links=("semilog",)).iloc[0]
+    cells = means(table, "a")
+    robust = sm.OLS(cells.y, sm.add_constant(cells.x)).fit(cov_type="HC3", use_t=True)
+    np.testing.assert_allclose(row[["ci_low", "ci_high"]].astype(float), robust.conf_int().loc["x"], rtol=1e-8)
+    assert "HC3" in row["method"]
+
+
+def test_pooled_seed_errors_agree_with_weighted_formula():
+    """Seeds only: the variance of the slope is sum w_k^2 s^2 / S_k with the pooled variance within the cells."""
+    table = study({"a": Line()}, sizes=3, seeds=4, seed=2)
+    row = slopes(table, pairs=("FU",), links=("semilog",), errors="seed").iloc[0]
+    x = np.log10(table.flops_forward)
+    ols = sm.OLS(-table.upstream_nll, pd.get_dummies(table["size"]).astype(float)).fit()  # cell means
+    assert row["df"] == ols.df_resid
+    dx = x - x.mean()
+    np.testing.assert_allclose(row["se"], np.sqrt(ols.mse_resid / (dx**2).sum()), rtol=1e-8)
+    assert row["ci_low"] == row["seed_low"]
+
+
+def test_robust_slopes_agree_with_scipy(table):
+    row = slopes(table, pairs=("UD",), links=("semilog",)).set_index("architecture").loc["transformer"]
+    cells = means(table, "transformer")
+    sen = stats.theilslopes(cells.downstream_mean, cells.y)
+    ours = row[["theil_sen", "theil_sen_low", "theil_sen_high"]].astype(float)
+    np.testing.assert_allclose(ours, np.array(sen)[[0, 2, 3]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # leaves SciPy in 1.19; only the oracle here
+        from scipy import odr
+    ratio = row["deming_ratio"]
+    data = odr.RealData(cells.y, cells.downstream_mean, sx=1.0, sy=np.sqrt(ratio))
+    fitted = odr.ODR(data, odr.unilinear, beta0=[row["slope"], 0.0]).run()
+    np.testing.assert_allclose(row["deming"], fitted.beta[0], rtol=1e-5)
+
+
+def test_deming_undoes_the_attenuation_that_least_squares_suffers():
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(2000, 20))
+    x, y = truth + 0.5 * rng.normal(size=truth.shape), 3 * truth + 0.5 * rng.normal(size=truth.shape)
+    least_squares = np.median([np.polyfit(a, b, 1)[0] for a, b in zip(x[:300], y[:300], strict=True)])
+    assert least_squares < 2.6
+    assert abs(np.median(deming(x, y, 1.0)) - 3) < 0.02
+
+
+@pytest.mark.parametrize(("sizes", "words"), [(1, "1 size: no slope"), (2, "2 sizes: not"), (3, "3 sizes: not")])
+def test_few_sizes_are_answered_in_words(sizes, words):
+    row = slopes(study({"a": Line()}, sizes=sizes, seeds=2), pairs=("FU",)).iloc[0]
+    assert words in row["note"] and np.isnan(row[["se", "ci_low", "ci_high", "p"]].astype(float)).all()
+    assert np.isnan(row["slope"]) == (sizes == 1)
+    assert np.isnan(row["seed_low"]) == (sizes == 1)  # two sizes with two seeds do fix the slope between them
+
+
+def test_equal_flops_have_no_slope():
+    table = study({"a": Line()}, sizes=4, seeds=2).assign(flops_forward=1e9)
+    row = slopes(table, pairs=("FU",)).iloc[0]
+    assert np.isnan(row["slope"]) and "same x" in row["note"]
+
+
+def test_a_value_without_logarithm_blanks_the_loglog_line_only(table):
+    table = table.copy()
+    table.loc[0, "downstream_mean"] = -3.0  # a Matthews correlation may be negative
+    rows = slopes(table, pairs=("FD",)).set_index(["link", "architecture"])
+    hit = table.loc[0, "architecture"]
+    assert np.isnan(rows.loc[("loglog", hit), "slope"]) and "no logarithm" in rows.loc[("loglog", hit), "note"]
+    assert np.isfinite(rows["slope"].drop(("loglog", hit))).all()
+
+
+def test_missing_values_are_counted(table):
+    table = table.copy()
+    table.loc[table["size"] == "size5", "upstream_nll"] = np.nan
+    rows = slopes(table, pairs=("FU",), links=("semilog",))
+    assert (rows["n_sizes"] == 5).all() and (rows["runs_missing"] == 3).all()
+    assert rows["note"].str.contains("3 runs lack a value").all()
+
+
+def test_seeds_do_not_count_as_points():
+    """Ten copies of one seed's noise change nothing: what matters is the number of sizes."""
+    one = study({"a": Line()}, sizes=5, seeds=1, seed=3)
+    many = pd.concat([one.assign(seed=s, run_id=one.run_id + f"-{s}") for s in range(10)], ignore_index=True)
+    a, b = (slopes(t, pairs=("FU",), links=("semilog",)).iloc[0] for t in (one, many))
+    for column in ("slope", "se", "df"):
+        assert a[column] == pytest.approx(b[column], rel=1e-9)
+
+
+def test_base_and_convention_are_named_and_scale_the_slope(table):
+    ten = slopes(table, pairs=("FU",))
+    natural = slopes(table, pairs=("FU",), axes=Axes(log_base=np.e))
+    semilog, loglog = ten["link"] == "semilog", ten["link"] == "loglog"
+    np.testing.assert_allclose(natural.slope[semilog] * np.log(10), ten.slope[semilog])
+    np.testing.assert_allclose(natural.slope[loglog], ten.slope[loglog])  # base-free
+    assert set(ten.x_axis) == {"log10 flops_forward"} and set(natural.x_axis) == {"ln flops_forward"}
+    scaled = slopes(table.assign(flops_forward=table.flops_forward * 3), pairs=("FU",))
+    np.testing.assert_allclose(scaled[["slope", "ci_low"]], ten[["slope", "ci_low"]])
+
+
+def test_odd_names_pass_through():
+    names = ["<script>alert(1)</script>", "50% & more_\\alpha{}", "ünïcode 🙂"]
+    rows = slopes(study({name: Line() for name in names}), pairs=("FU",), links=("semilog",))
+    assert set(rows.architecture) == set(names)
+
+
+def test_noise_free_lines_are_recovered_exactly():
+    quiet = Noise(0.0, 0.0, 0.0, 0.0)
+    rows = slopes(study({"a": Line()}, noise=quiet), links=("semilog",)).set_index("alpha")
+    np.testing.assert_allclose(rows.loc[["F,U", "F,D"], "slope"], [0.54, 6.0], rtol=1e-9)
+
+
+@needs_clark
+def test_clark_routing_slopes_are_the_published_ones():
+    rows = slopes(clark(), pairs=("FU",), links=("loglog",)).set_index("architecture")
+    published = {"Dense": -0.0951, "Hash": -0.0799, "RL-R": -0.0773, "S-Base": -0.0810}
+    for name, slope in published.items():
+        assert rows.loc[name, "slope"] == pytest.approx(slope, abs=5e-5)
+
+
+@needs_clark
+def test_clark_dense_law_in_parameters_is_the_published_one():
+    rows = slopes(clark(), pairs=("PU",), links=("loglog",)).set_index("architecture")
+    row = rows.loc["Dense"]
+    assert (row["n_sizes"], row["intercept"], row["slope"]) == (
+        5, pytest.approx(1.0652, abs=5e-5), pytest.approx(-0.0785, abs=5e-5),
+    )  # fmt: skip
