@@ -1,18 +1,21 @@
 """Scaling laws fitted right: forms, fits that find the optimum, honest intervals, comparisons between architectures.
 
-forms/               the laws, one small class each
-objective.py         what is minimised
-optimise.py          many fits at once
-fit.py               one law on one table, and whether the data determine it
-projection.py        variable projection, an independent way to the least-squares optimum
-uncertainty.py       bootstrap by run, profile likelihood, prediction intervals
-choice.py            AICc, BIC and leave-largest-out backtests
-groups.py            what architectures share, nested tests, effective-compute multipliers
-chain.py             downstream score through the loss
-kaplan.py            what follows from Kaplan's constants
-allocation.py        compute-optimal N and D from a law; envelope.py and isoflop.py: from curves and budgets
-design.py            which run to make next
-table.py             anybody's table as points
-cli.py               the verbs fit, predict, allocate, next
-page.py, figures.py  the pieces of the report
+    forms/               the laws, one small class each
+    table.py             anybody's table as points
+    objective.py         what is minimised
+    optimise.py          many fits at once
+    fit.py               one law on one table, and whether the data determine it
+    projection.py        variable projection, an independent way to the least-squares optimum
+    uncertainty.py       bootstrap by run, profile likelihood, prediction intervals
+    choice.py            AICc, BIC and leave-largest-out backtests
+    groups.py            what architectures share, and nested tests
+    allocation.py        compute-optimal N and D from a law, the cost of being off, effective-compute multipliers
+    isoflop.py           compute-optimal N without a law: envelope of training curves, isoFLOP profiles
+    kaplan.py            what follows from Kaplan's constants
+    chain.py             downstream score through the loss
+    design.py            which run to make next
+    cli.py, render.py    the verbs fit, predict, allocate, next
+    page.py, figures.py  the pieces of the report
+
+Read forms/powers.py and fit.py first.
 """

@@ -141,7 +141,7 @@ def run_predict(options: PredictOptions) -> int:
         drawn = _draws(law, options)
         if drawn is None:
             raise InputError("bootstrap: predictions need resamples; give --bootstrap above 0")
-        rows, warnings = [], list(law.warnings)
+        rows, warnings = [], [*law.warnings, *drawn.warnings]
         for text in options.at:
             x = _place(text, law, options.flops_per_param_token)
             row = uncertainty.predict(drawn, x, options.level, options.seed_sd, options.seed).iloc[0].to_dict()
@@ -165,7 +165,7 @@ def run_allocate(options: AllocateOptions) -> int:
         drawn[law.runs.group[0]] = draws
         unique = options.unique if math.isfinite(options.unique) else None
         found = allocation.allocate(draws, options.budget, k, options.off, options.level, unique)
-        head = {"warnings": [*law.warnings, *found.warnings], **found.exponents}
+        head = {"warnings": [*law.warnings, *draws.warnings, *found.warnings], **found.exponents}
         return {**head, "optima": records(found.optima), "off": records(found.off), **_settings(law)}
 
     answer = _by_group(options, one)
@@ -277,7 +277,8 @@ def _fit_answer(options: FitOptions, runs: table.Runs) -> Answer:
 def _one_fit(options: FitOptions, runs: table.Runs) -> Answer:
     law = _law(options, runs)
     drawn = _draws(law, options)
-    answer: Answer = {"warnings": list(law.warnings), "form": law.form.name, "formula": law.form.formula}
+    warnings = [*law.warnings, *(drawn.warnings if drawn else ())]
+    answer: Answer = {"warnings": warnings, "form": law.form.name, "formula": law.form.formula}
     spans = _intervals(law, drawn, options)
     for symbol, value in law.params.items():
         answer |= {symbol: value, f"{symbol}_interval": spans.get(symbol)}

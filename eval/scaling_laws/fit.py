@@ -98,11 +98,17 @@ class Fit:
         return self.form.values(theta_SP, x)
 
     def covariance(self) -> np.ndarray:
-        """Gauss-Newton covariance [P,P] in search coordinates; zero for fixed parameters."""
+        """Gauss-Newton covariance [P,P] in search coordinates; zero for fixed parameters.
+
+        An objective that clips most residuals is a median in disguise: pi / 2 times the variance of least squares.
+        """
+        clips = self.objective.name == "l1" or (self.objective.name == "huber" and self.objective.delta < self.sigma)
         free = np.flatnonzero(self.free_P)
         jac_nP = self.surface.evaluate(self.theta_P[None])[1][0].T[:, free] * np.sqrt(self.runs.weight)[:, None]
         matrix_PP = np.zeros((len(self.theta_P),) * 2)
-        matrix_PP[np.ix_(free, free)] = self.sigma**2 * np.linalg.pinv(jac_nP.T @ jac_nP, rcond=1e-15)
+        matrix_PP[np.ix_(free, free)] = (
+            (np.pi / 2 if clips else 1) * self.sigma**2 * np.linalg.pinv(jac_nP.T @ jac_nP, rcond=1e-15)
+        )
         return matrix_PP
 
 

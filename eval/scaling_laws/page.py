@@ -80,7 +80,7 @@ def law_page(
     return LawPage(
         title=f"{form.name}: {form.formula}" + (f" ({group})" if group else ""),
         law=law,
-        warnings=law.warnings,
+        warnings=(*law.warnings, *(drawn.warnings if drawn else ())),
         parameters=_parameters(law, drawn, level),
         points=_points(law),
         curves=_curves(law, drawn, level),
@@ -167,6 +167,10 @@ def checklist(law: Fit, drawn: Draws | None, level: float, counts: str) -> pd.Da
         ("fit", "Is the problem well conditioned?", f"condition number {law.condition:.3g} (centred, scaled)"),
         ("fit", "Is any parameter at a bound?", ", ".join(law.at_bounds) or "no"),
         ("validation", "How are intervals made?", f"{resampled}; {100 * level:g} % expanded percentile"),
-        ("validation", "Do the data determine the law?", "; ".join(law.warnings) or "no sign that they do not"),
+        (
+            "validation",
+            "Do the data determine the law?",
+            "; ".join((*law.warnings, *(drawn.warnings if drawn else ()))) or "no sign that they do not",
+        ),
     ]
     return pd.DataFrame(rows, columns=["part", "question", "answer"])

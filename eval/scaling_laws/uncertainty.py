@@ -20,6 +20,7 @@ from train.records import InputError
 
 Kind = Literal["auto", "cluster", "wild"]
 _FEW_RUNS = 8
+_MANY = 0.05  # share of refits that may fail or end on a bound without a word
 # Webb's six-point weights: mean 0, variance 1, and enough distinct signs for a handful of clusters.
 _WEBB = np.array([-np.sqrt(1.5), -1.0, -np.sqrt(0.5), np.sqrt(0.5), 1.0, np.sqrt(1.5)])
 
@@ -48,6 +49,18 @@ class Draws:
     def degrees(self) -> int:
         """Independent runs left after the parameters are paid for; at least one."""
         return max(self.clusters - int(self.fit.free_P.sum()), 1)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the refits say against the fit, in words."""
+        lines = []
+        if self.at_bounds > _MANY:
+            lines.append(
+                f"{100 * self.at_bounds:.0f} % of the bootstrap refits end on a bound: the data barely hold this law"
+            )
+        if self.failed > _MANY:
+            lines.append(f"{100 * self.failed:.0f} % of the bootstrap refits did not converge and are left out")
+        return tuple(lines)
 
     def interval(self, values_B: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
         """Expanded percentile interval of a quantity computed from each draw [B, ...]; NaN draws widen nothing."""

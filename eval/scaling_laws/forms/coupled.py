@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from eval.scaling_laws.forms.form import Form, Inputs, centred, grid
-from eval.scaling_laws.forms.kaplan import _SOURCE
-from eval.scaling_laws.forms.powers import Chinchilla, Parameter, coefficient
+from eval.scaling_laws.forms.form import Form, Inputs, Parameter, centred, grid
+from eval.scaling_laws.forms.kaplan import SOURCE
+from eval.scaling_laws.forms.powers import Chinchilla, coefficient
 
 
 class KaplanND(Form):
@@ -14,7 +14,7 @@ class KaplanND(Form):
 
     name = "kaplan_nd"
     formula = "L = [(N_c / N)^(alpha_N / alpha_D) + D_c / D]^alpha_D"
-    source = _SOURCE + ", equation 1.5"
+    source = SOURCE + ", equation 1.5"
     meaning = "the larger of a parameter-limited and a data-limited loss, with a smooth passage between them"
     inputs = ("N", "D")
     parameters = (

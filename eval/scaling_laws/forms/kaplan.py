@@ -11,7 +11,7 @@ import numpy as np
 
 from eval.scaling_laws.forms.powers import SumOfPowers, Term, coefficient, exponent
 
-_SOURCE = "Kaplan et al. 2020, arXiv 2001.08361"
+SOURCE = "Kaplan et al. 2020, arXiv 2001.08361"
 
 
 class _ScaleConstants(SumOfPowers):
@@ -39,7 +39,7 @@ class KaplanN(_ScaleConstants):
 
     name = "kaplan_n"
     formula = "L = (N_c / N)^alpha_N"
-    source = _SOURCE
+    source = SOURCE
     meaning = "loss of models limited only by their parameters (non-embedding, in the paper)"
     inputs = ("N",)
     parameters = (coefficient("N_c", "parameters at a loss of one nat"), exponent("alpha_N", "slope in parameters"))
@@ -51,7 +51,7 @@ class KaplanD(_ScaleConstants):
 
     name = "kaplan_d"
     formula = "L = (D_c / D)^alpha_D"
-    source = _SOURCE
+    source = SOURCE
     meaning = "loss of models limited only by their data"
     inputs = ("D",)
     parameters = (coefficient("D_c", "tokens at a loss of one nat"), exponent("alpha_D", "slope in tokens"))
@@ -63,7 +63,7 @@ class KaplanC(_ScaleConstants):
 
     name = "kaplan_c"
     formula = "L = (C_c / C)^alpha_C"
-    source = _SOURCE
+    source = SOURCE
     meaning = "loss of the best model for each compute budget (C_min in PF-days, in the paper)"
     inputs = ("C",)
     parameters = (coefficient("C_c", "compute at a loss of one nat"), exponent("alpha_C", "slope in compute"))
@@ -75,7 +75,7 @@ class KaplanNS(_ScaleConstants):
 
     name = "kaplan_ns"
     formula = "L = (N_c / N)^alpha_N + (S_c / S)^alpha_S"
-    source = _SOURCE
+    source = SOURCE
     meaning = "loss after S steps at a batch far above critical (S_min)"
     inputs = ("N", "S")
     parameters = (

@@ -47,6 +47,14 @@ def test_checkpoints_of_one_run_do_not_narrow_the_interval():
     assert widths[2] < 0.7 * widths[0]
 
 
+def test_refits_on_a_bound_are_said():
+    x = np.geomspace(1e6, 1e9, 20)  # no floor: half of the refits find none
+    y = POWER.predict(TRUTH["power"], x=x) * np.exp(0.01 * np.random.default_rng(3).standard_normal(20))
+    drawn = uncertainty.bootstrap(fit(OFFSET, points(y, x=x), L2), 200)
+    assert any("end on a bound" in line for line in drawn.warnings)
+    assert uncertainty.bootstrap(fit(POWER, points(y, x=x), L2), 200).warnings == ()
+
+
 def test_few_runs_take_the_wild_bootstrap():
     assert uncertainty.bootstrap(fit(POWER, power_runs(n=6), L2), 50).kind == "wild"
     assert uncertainty.bootstrap(fit(POWER, power_runs(n=12), L2), 50).kind == "cluster"
