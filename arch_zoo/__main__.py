@@ -1,4 +1,4 @@
-"""What is in the zoo (`python -m arch_zoo list`) and what a model costs (`python -m arch_zoo show NAME --size SIZE`)."""
+"""What is in the zoo (`python -m arch_zoo list`) and what a model costs (`python -m arch_zoo show NAME --size ...`)."""
 
 import argparse
 import dataclasses

@@ -47,7 +47,7 @@ class Seq2Seq(nnx.Module):
         self.embedding = architecture.embedding(cfg, embedding_key)
         self.encoder = architecture.encoder(cfg, encoder_key)
         self.decoder = architecture.decoder(cfg, decoder_key)
-        self.head = architecture.head(cfg, head_key)
+        self.head: Any = architecture.head(cfg, head_key)
 
     def __call__(self, batch: Batch, key: jax.Array | None = None, train: bool = False) -> Logits:
         """Logits of every target position, given the tokens before it."""

@@ -51,7 +51,7 @@ def seqios(corpus: Corpus, batch_size: int) -> Iterable[int]:
     """Yields the number of rows of each batch of seqio's packed encoder-decoder converter."""
     short = batches.Pretrain(corpus, "train", 4096, *_SHORT.values(), seed=0).batch(0)
     tokens = {"inputs": short["encoder_input_tokens"], "targets": short["decoder_target_tokens"]}
-    dataset = tf.data.Dataset.from_tensor_slices(tokens).repeat()
+    dataset = tf.data.Dataset.from_tensor_slices(tokens).repeat()  # pyright: ignore[reportArgumentType]
     dataset = dataset.map(lambda row: {name: tf.boolean_mask(ids, ids > 0) for name, ids in row.items()})
     converted = seqio.EncDecFeatureConverter(pack=True)(dataset, task_feature_lengths=_LENGTHS)
     for batch in converted.batch(batch_size).prefetch(tf.data.AUTOTUNE).as_numpy_iterator():

@@ -30,6 +30,8 @@ from train.step import init_state, make_model, make_train_step
 
 Turn = Callable[[], None]
 
+COLUMNS = ("s/step", "GFLOP/s", "time x", "FLOPs x", "excess")
+
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
@@ -87,8 +89,12 @@ def ours(name: str, shape: Shape, dtype: str) -> tuple[Turn, int]:
 
 def hugging_face(shape: Shape) -> Turn:
     """The same training step of Hugging Face's T5."""
-    import torch
-    from transformers import Adafactor, T5Config, T5ForConditionalGeneration
+    import torch  # pyright: ignore[reportMissingImports]
+    from transformers import (  # pyright: ignore[reportMissingImports]
+        Adafactor,
+        T5Config,
+        T5ForConditionalGeneration,
+    )
 
     vanilla = arch_zoo.config("transformer", shape.size, vocab_size=shape.vocab_size)
     config = T5Config(
@@ -189,7 +195,8 @@ def main() -> None:
     parser.add_argument("--reference", action="store_true", help="Hugging Face's T5 beside it")
     options = parser.parse_args()
     rows = [row for shape in options.shapes.split(",") for row in compare(shape, options)]
-    print(f"{'shape':8}{'name':18}{'s/step':>10}{'GFLOP/s':>10}{'time x':>9}{'FLOPs x':>9}{'excess':>9}", file=sys.stderr)
+    titles = "".join(f"{title:>{width}}" for title, width in zip(COLUMNS, (10, 10, 9, 9, 9), strict=True))
+    print(f"{'shape':8}{'name':18}{titles}", file=sys.stderr)
     for row in rows:
         numbers = (row["time_ratio"], row["flop_ratio"], row["excess"])
         print(

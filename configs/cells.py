@@ -1,5 +1,7 @@
 """Settings of single runs: functions of (architecture, size, seed) that return a `train.config.RunConfig`."""
 
+from typing import Any
+
 from train.config import OptimizerConfig, RunConfig, StageConfig
 
 __all__ = ["cpu", "t5"]
@@ -17,7 +19,7 @@ def cpu(architecture: str, size: str, seed: int = 0) -> RunConfig:
     have 14 targets. The rate of finetuning falls to zero, which a constant one, as T5 has it, cannot match in so few
     steps. Adafactor factors matrices of every size, so that no size of the ladder has another optimizer.
     """
-    shape = {"batch_size": 16, "input_length": 64, "target_length": 16}
+    shape: dict[str, Any] = {"batch_size": 16, "input_length": 64, "target_length": 16}
     pretrain = StageConfig(
         steps=350,
         **shape,

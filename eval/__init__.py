@@ -1,1 +1,1 @@
-"""Reads run tables and says what they can and cannot support: slopes, comparisons, frontiers, protocols, claims, reports."""
+"""Reads run tables and says what they can and cannot support: slopes, comparisons, frontiers, claims, reports."""

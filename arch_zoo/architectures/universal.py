@@ -18,7 +18,7 @@ as many steps are taken as without halting, where Tensor2Tensor allows twice as 
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -77,7 +77,7 @@ class AdaptiveStack(RecurrentStack):
         self.form, self.epsilon = architecture.act, architecture.act_epsilon
         self.loss_weight = architecture.act_loss_weight
 
-    def walk(self, x_BLD: jax.Array, ctx: Context, caches=None):
+    def walk(self, x_BLD: Any, ctx: Context, caches=None):
         """Carries the halting along; the loss is the mean number of steps plus remainder, of the tokens."""
         zeros_BL1 = jnp.zeros((*x_BLD.shape[:2], 1))
         start = Halting(x_BLD, jnp.zeros_like(x_BLD), zeros_BL1, zeros_BL1, zeros_BL1)

@@ -1,7 +1,7 @@
 """What a layer knows besides its input: segments, positions, biases, the memory, randomness."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,10 +30,11 @@ class Context:
     segment_ids_BL: jax.Array
     positions_BL: jax.Array
     biases: dict[int, jax.Array] = dataclasses.field(default_factory=dict)
-    memory_BSD: jax.Array | None = None
-    memory_segment_ids_BS: jax.Array | None = None
-    key: jax.Array | None = None
-    index: jax.Array | None = None
+    # None where they do not apply; a layer that reads one stands where it is there.
+    memory_BSD: Any = None
+    memory_segment_ids_BS: Any = None
+    key: Any = None
+    index: Any = None
     causal: bool = dataclasses.field(default=False, metadata={"static": True})
     packed: bool = dataclasses.field(default=False, metadata={"static": True})
     train: bool = dataclasses.field(default=False, metadata={"static": True})

@@ -36,7 +36,7 @@ def depthwise(x_BLC: jax.Array, weights_WBLH: jax.Array, ctx: Context, cache: ja
         # A loop over the taps that keeps none of the shifted inputs: written out, the backward pass is several times
         # slower, and compiling it as well. Decoding has one position and no backward pass.
         add = jax.checkpoint(add, prevent_cse=False)
-        taps = (jnp.arange(width), weights_WBLH)
+        taps = (jnp.arange(width), weights_WBLH.astype(jnp.float32))
         total_BLC, _ = jax.lax.scan(add, jnp.zeros(x_BLC.shape), taps, unroll=cache is not None)
     return total_BLC.astype(x_BLC.dtype), cache
 

@@ -1,5 +1,7 @@
 """Blocks of residual layers, and the stack that walks them."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -19,7 +21,7 @@ class Residual(nnx.Module):
     def __init__(self, cfg: ModelConfig, layer: nnx.Module):
         """Puts a norm before `layer`."""
         self.norm = RMSNorm(cfg.embed_dim)
-        self.layer = layer
+        self.layer: Any = layer
 
     def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
         """Adds the layer's output to the residual stream."""
@@ -75,8 +77,8 @@ class Stack(nnx.Module):
         x_BLD, cache, aux = block(x_BLD, ctx.fold(depth), cache)
         return x_BLD, ctx, cache, aux
 
-    def walk(self, x_BLD: jax.Array, ctx: Context, caches=None):
-        """Runs every depth in turn. Returns `(x, ctx, caches, aux)`."""
+    def walk(self, x_BLD: Any, ctx: Context, caches=None) -> tuple[Any, Context, Any, Aux]:
+        """Runs every depth in turn. Returns `(x, ctx, caches, aux)`; a subclass may carry more than x."""
         if self.scan and caches is None:
             return self._scanned(x_BLD, ctx)
         return self._unrolled(x_BLD, ctx, caches)

@@ -1,6 +1,6 @@
 """What each architecture is, written down: a change of a default, a shape or a count cannot pass unseen.
 
-`pytest tests/arch_zoo/test_goldens.py --rewrite-goldens` writes the files anew; read the difference before you commit it.
+`pytest tests/arch_zoo/test_goldens.py --rewrite-goldens` writes the files anew; read the difference before a commit.
 """
 
 import json
