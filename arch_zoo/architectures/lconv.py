@@ -61,7 +61,7 @@ class LightweightConvolution(nnx.Module):
         if self.pointwise is None:
             weights_WBLH = ctx.dropout(weights_WBLH)
         y_BLD, cache = convolution.depthwise(gated_BLD, weights_WBLH, ctx, cache)
-        if self.pointwise is not None:
+        if self.pointwise is not None and self.bias is not None:  # the mesh form has both
             y_BLD = self.pointwise(y_BLD + self.bias.astype(y_BLD.dtype))
         return self.out(y_BLD), cache, Aux()
 
@@ -88,11 +88,11 @@ class LConv(Architecture):
     def check(self, cfg: ModelConfig) -> None:
         """Refuses even widths, unknown forms and heads that do not divide the channels."""
         if self.form not in FORMS:
-            raise ConfigError(f"lconv: form={self.form!r}: allowed are {', '.join(FORMS)}")
+            raise ConfigError(f"{self.name}: form={self.form!r}: allowed are {', '.join(FORMS)}")
         if not self.widths or any(not isinstance(width, int) or width < 1 or width % 2 == 0 for width in self.widths):
-            raise ConfigError(f"lconv: widths={self.widths}: must be odd positive integers")
+            raise ConfigError(f"{self.name}: widths={self.widths}: must be odd positive integers")
         if self.form == "fairseq" and cfg.embed_dim % cfg.num_heads:
-            raise ConfigError(f"lconv: embed_dim={cfg.embed_dim} is no multiple of num_heads={cfg.num_heads}")
+            raise ConfigError(f"{self.name}: embed_dim={cfg.embed_dim} is no multiple of num_heads={cfg.num_heads}")
 
     def positions(self, cfg: ModelConfig, key: jax.Array) -> None:
         """None: a convolution knows the distance of its taps."""
