@@ -1,0 +1,88 @@
+"""Depthwise convolutions against the banded matrices that they are, segments and gradients included."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from arch_zoo.layers import convolution
+from arch_zoo.layers.context import Context
+from tests import tolerances
+
+B, L, C = 2, 7, 6
+
+
+def context(segments, causal: bool) -> Context:
+    return Context(jnp.asarray(segments), jnp.zeros((B, L), jnp.int32), causal=causal)
+
+
+def as_matrix(x_BLC, weights_WBLH, segments, causal: bool) -> jax.Array:
+    """The same sums as one product: position s reaches l through tap w if s = l + offset(w), in the same segment."""
+    width = weights_WBLH.shape[0]
+    offsets = np.arange(width) - (width - 1 if causal else width // 2)
+    reaches_WLS = np.arange(L)[None, None] == np.arange(L)[None, :, None] + offsets[:, None, None]
+    same_BLS = segments[:, :, None] == segments[:, None, :]
+    weights_WBLC = jnp.broadcast_to(weights_WBLH.repeat(C // weights_WBLH.shape[3], axis=3), (width, B, L, C))
+    return jnp.einsum("WLS,BLS,WBLC,BSC->BLC", reaches_WLS, same_BLS, weights_WBLC, x_BLC)
+
+
+@pytest.mark.parametrize("per_position", [False, True])
+@pytest.mark.parametrize(("width", "groups", "causal"), [(3, 6, False), (5, 3, True), (11, 1, False), (9, 6, True)])
+def test_values_and_gradients_are_those_of_a_banded_matrix(width, groups, causal, per_position):
+    """Widths beyond the length too; segments of any length, padding among them."""
+    rng = np.random.default_rng(width)
+    segments = np.sort(rng.integers(0, 3, (B, L)), axis=1)
+    shape = (width, B, L, groups) if per_position else (width, 1, 1, groups)
+    x_BLC, weights, direction = (rng.normal(size=s).astype(np.float32) for s in ((B, L, C), shape, (B, L, C)))
+
+    def ours(x_BLC, weights):
+        return convolution.depthwise(x_BLC, weights, context(segments, causal))[0]
+
+    def theirs(x_BLC, weights):
+        return as_matrix(x_BLC, weights, segments, causal)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def values_and_gradients(function, x_BLC, weights):
+        y_BLC, pull = jax.vjp(function, x_BLC, weights)
+        return y_BLC, *pull(direction)
+
+    got, want = (values_and_gradients(function, x_BLC, weights) for function in (ours, theirs))
+    for mine, expected in zip(got, want, strict=True):
+        np.testing.assert_allclose(mine, expected, atol=tolerances.REORDERED)
+
+
+def test_decoding_from_a_buffer_equals_the_whole_sequence():
+    rng = np.random.default_rng(0)
+    x_BLC, weights_WBLH = (jnp.asarray(rng.normal(size=s), jnp.float32) for s in ((B, L, C), (5, B, L, 3)))
+    ones, memory = np.ones((B, L), np.int32), jnp.zeros((B, 1, C))
+    whole, _ = convolution.depthwise(x_BLC, weights_WBLH, context(ones, causal=True))
+    step_ctx = Context(jnp.ones((B, 1), jnp.int32), jnp.zeros((B, 1), jnp.int32), memory_BSD=memory, causal=True)
+    cache = convolution.init_cache(step_ctx, 5, C)
+    assert cache.shape == (B, 4, C)
+    for position in range(L):
+        now = slice(position, position + 1)
+        y_B1C, cache = convolution.depthwise(x_BLC[:, now], weights_WBLH[:, :, now], step_ctx, cache)
+        np.testing.assert_allclose(y_B1C, whole[:, now], atol=tolerances.REORDERED)
+
+
+def test_window_lists_the_neighbours_earliest_first():
+    x_BLC = jnp.arange(B * L * 1.0).reshape(B, L, 1) + 1
+    segments = np.array([[1, 1, 1, 2, 2, 2, 2], [1, 1, 1, 1, 0, 0, 0]])
+    around, _ = convolution.window(x_BLC, context(segments, causal=False), 3)
+    np.testing.assert_array_equal(around[0, :4], [[0, 1, 2], [1, 2, 3], [2, 3, 0], [0, 4, 5]])
+    np.testing.assert_array_equal(around[1, 3], [10, 11, 0])
+    before, _ = convolution.window(x_BLC, context(segments, causal=True), 3)
+    np.testing.assert_array_equal(before[0, 2:5], [[1, 2, 3], [0, 0, 4], [0, 4, 5]])
+
+
+def test_taps_are_summed_in_float32():
+    """In bfloat16 a running sum of 31 taps would lose what a matrix product keeps."""
+    ones = np.ones((B, L), np.int32)
+    x_BLC = jnp.full((B, L, C), 1 / 3, jnp.bfloat16)
+    weights = jnp.full((31, 1, 1, C), 1 / 31)
+    y_BLC, _ = convolution.depthwise(x_BLC, weights, context(ones, causal=True))
+    assert y_BLC.dtype == jnp.bfloat16
+    exact = np.float32(x_BLC[0, 0, 0]) * (np.arange(L) + 1) / 31
+    np.testing.assert_array_equal(y_BLC[0, :, 0], exact.astype(jnp.bfloat16))
