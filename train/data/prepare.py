@@ -5,13 +5,14 @@ damage is repaired part by part, and several workers share the work. The index i
 Importing this module is light; seqio and TensorFlow are imported when there is something to make.
 """
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -170,10 +171,11 @@ def _finished(root: Path, key: str, say: Say) -> Corpus | None:
 
 
 def _make(config: PrepareConfig, root: Path, key: str, say: Say) -> Corpus:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     say("prepare: loading seqio and TensorFlow")
-    from train.data import work
-    from train.tasks import catalog, registry
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with _quiet():
+        from train.data import work
+        from train.tasks import catalog, registry
 
     catalog.load(config.modules)
     text, definitions = catalog.pretraining(config), catalog.downstream(config)
@@ -196,6 +198,20 @@ def _make(config: PrepareConfig, root: Path, key: str, say: Say) -> Corpus:
     write_json(root / INDEX, index)
     say(f"prepare: {root}: {index['pretrain']['train']['tokens']:,} tokens, fingerprint {index['fingerprint'][:12]}")
     return open_corpus(root, verify=False)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Drops what native code writes to stderr: TensorFlow's greetings heed no setting."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _one(root: Path, part: parts.Part, say: Say, place: str = "", wait: bool = False) -> parts.Facts:

@@ -134,9 +134,7 @@ def read(root: str = "") -> PythonText:
     distinct = {content: name for name, content in reversed(files.items())}
     modules = [m for m in (_parse(name, content) for content, name in reversed(distinct.items())) if m]
     if not modules:
-        raise InputError(
-            f"python text: {root} holds no Python source; this interpreter comes without its library's files"
-        )
+        raise InputError(f"python text: {root} holds no Python source")
     held_out = _held_out([(m.package, m.path, len(m.source)) for m in modules])
     held_out_topics = _held_out([("topics", name, len(text)) for name, text in topics.items()])
 

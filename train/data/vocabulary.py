@@ -112,7 +112,11 @@ def train(texts: Iterable[str], vocab_size: int, num_sentinels: int = NUM_SENTIN
             minloglevel=2,
         )
     except RuntimeError as error:
-        most = re.search(r"value <= (\d+)", str(error))
-        reason = f"at most {int(most[1]) + num_sentinels}" if most else str(error).splitlines()[-1].rsplit("] ")[-1]
+        most, least = (
+            re.search(pattern, str(error)) for pattern in (r"value <= (\d+)", r"required_chars\. \d+ vs (\d+)")
+        )
+        bound = "at most" if most else "at least"
+        number = most or least
+        reason = f"{bound} {int(number[1]) + num_sentinels}" if number else str(error).splitlines()[-1]
         raise InputError(f"vocab_size = {vocab_size} does not fit the text: {reason}") from None
     return model.getvalue()

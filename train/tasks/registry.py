@@ -16,6 +16,8 @@ import tensorflow as tf
 from train.records import InputError
 from train.tasks.preprocessors import Preprocessor
 
+tf.config.set_visible_devices([], "GPU")  # TensorFlow would take all of an accelerator's memory to read text
+
 _READ_TOGETHER = 256
 
 

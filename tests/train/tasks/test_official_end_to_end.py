@@ -29,7 +29,7 @@ def c4(tmp_path_factory):
     folder = tmp_path_factory.mktemp("official")
     _run("tests.train.tasks.official", folder / "tfds")
     given = ["--source", "c4", "--tasks", "glue", "super_glue", "squad", "--data-dir", folder / "tfds"]
-    log = _run("train", "prepare", "--out", folder / "corpus", *given, "--vocab-size", "400", "--num-shards", "2")
+    log = _run("train", "prepare", "--out", folder / "corpus", *given, "--num-shards", "2")
     return open_corpus(folder / "corpus"), log
 
 
@@ -113,11 +113,27 @@ def test_a_folder_of_text_and_a_table_of_your_own(tmp_path):
     assert corpus.num_tokens("train") > 10 * corpus.num_tokens("validation") > 0
     words = sum(corpus.decode(doc).count("story") for s in ("train", "validation") for doc in _documents(corpus, s))
     assert words == 3000
+    given += ["--max-tokens", "3000", "--vocabulary", tmp_path / "corpus/vocabulary.model"]
+    _run("train", "prepare", "--out", tmp_path / "short", *given)
+    short = open_corpus(tmp_path / "short")
+    assert 3000 <= short.num_tokens("train") < 3600 and short.vocab_size == corpus.vocab_size
     bad = _run("train", "prepare", "--out", tmp_path / "x", "--text", tmp_path / "*.md", code=2)
     assert "error: text: " in bad and "Traceback" not in bad
     (tmp_path / "bad.jsonl").write_text(json.dumps({"body": "x"}) + "\n")
     bad = _run("train", "prepare", "--out", tmp_path / "x", "--text", tmp_path / "bad.jsonl", "--tasks", code=2)
     assert "bad.jsonl: row 1 has no text 'text'" in bad and "Traceback" not in bad
+
+
+@pytest.mark.slow
+def test_a_mixture_of_a_module_of_your_own(tmp_path):
+    given = ["--modules", "tests.train.tasks.user_tasks", "--source", "user_mixture", "--tasks", "--num-shards", "2"]
+    _run("train", "prepare", "--out", tmp_path / "corpus", *given)
+    corpus = open_corpus(tmp_path / "corpus")
+    texts = sorted(corpus.decode(doc) for doc in _documents(corpus, "train"))
+    assert corpus.name == "user_mixture" and not corpus.tasks
+    assert set(texts) - {""} == {f"train text {i}" for i in range(200)}
+    bad = _run("train", "prepare", "--out", tmp_path / "x", "--source", "nothing", code=2)
+    assert "source = 'nothing' is not python, c4, text" in bad and "Traceback" not in bad
 
 
 def _documents(corpus, split):
