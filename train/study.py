@@ -88,13 +88,26 @@ def write_manifest(study: StudyConfig, directory: Path) -> None:
     """Writes the resolved declaration that workers and launchers read.
 
     Raises:
-      InputError: the directory cannot be written.
+      InputError: a cell that has been started has other settings now, or the directory cannot be written.
     """
+    if (directory / MANIFEST).exists():
+        started = {
+            c.run_id: c for c in read_manifest(directory).cells if (directory / c.run_id / "config.json").exists()
+        }
+        for cell in study.cells:
+            _check_same(started.get(cell.run_id, cell), cell, directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         records.write_json(directory / MANIFEST, configs.to_dict(study))
     except OSError as error:
         raise InputError(f"runs: {str(directory)!r} cannot be written ({error.strerror})") from None
+
+
+def _check_same(old: configs.RunConfig, new: configs.RunConfig, directory: Path) -> None:
+    changes = configs.differences(configs.identity(old), configs.identity(new))
+    if changes:
+        where = directory / new.run_id
+        raise InputError(f"{where}: the run there has another configuration: {'; '.join(changes)}; use another --runs")
 
 
 def read_manifest(directory: Path) -> StudyConfig:

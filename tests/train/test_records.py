@@ -95,7 +95,12 @@ def test_json_is_replaced_whole_or_not_at_all(writer):
 
 
 def test_the_lock_is_for_one_and_dies_with_its_process(tmp_path):
-    hold = "import sys, time; from train import records\nwith records.lock(sys.argv[1]) as free: print(free, flush=True); time.sleep(60)"
+    hold = """if True:
+        import sys, time
+        from train import records
+        with records.lock(sys.argv[1]) as free:
+            print(free, flush=True)
+            time.sleep(60)"""
     process = subprocess.Popen([sys.executable, "-c", hold, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "True\n"

@@ -127,9 +127,10 @@ def test_changed_settings_are_refused_with_the_difference(finished, corpus):
     before = _content(finished)
     command = _command(corpus, finished.parent, "--set", "pretrain.steps=5")
     refused = subprocess.run(command, capture_output=True, text=True, timeout=500)
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert "the run there has another configuration: pretrain.steps: 12 -> 5" in refused.stderr
     assert _content(finished) == before
+    assert {cell.total for cell in study.statuses(study.read_manifest(finished), finished)} == {2 * STEPS}
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -93,6 +94,7 @@ def run(study: StudyConfig, directory: Path, corpus: Path, num_workers: int) -> 
     Raises:
       Stopped: by SIGTERM or Ctrl-C; every worker has saved its cell.
     """
+    old = signal.signal(signal.SIGTERM, signal.default_int_handler)  # from here on, SIGTERM is Ctrl-C
     pool = Pool(study, directory, corpus, num_workers)
     view = _View(study, directory)
     try:
@@ -105,6 +107,7 @@ def run(study: StudyConfig, directory: Path, corpus: Path, num_workers: int) -> 
         raise Stopped(f"study {study.name!r} stopped; run it again to go on") from None
     finally:
         view.close()
+        signal.signal(signal.SIGTERM, old)
     return pool.reports
 
 
