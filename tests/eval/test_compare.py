@@ -10,6 +10,7 @@ from statsmodels.stats.multitest import multipletests
 from eval import compare, crossover
 from eval.lines import holm
 from eval.simulate import Line, Noise, study
+from tests.eval.frames import by
 from tests.eval.test_slopes import clark, needs_clark
 
 QUIET = Noise(0.0, 0.0, 0.0, 0.0)
@@ -62,32 +63,34 @@ def test_pooled_contrast_agrees_with_statsmodels(table):
 
 def test_separate_contrast_is_welch(table):
     """Slopes of two lines are two means with variances of their own: SciPy's Welch test from the same figures."""
-    row = compare.contrasts(table).set_index("architecture").loc["flat"]
-    one = study_slope(table, "flat"), study_slope(table, "transformer")
-    variance = sum(line.stderr**2 for line in one)
-    df = variance**2 / sum(line.stderr**4 / 3 for line in one)
+    row = by(compare.contrasts(table), "architecture")["flat"]
+    (one, _, _, _, error_one), (two, _, _, _, error_two) = (line_of(table, name) for name in ("flat", "transformer"))
+    variance = error_one**2 + error_two**2
+    df = variance**2 / (error_one**4 / 3 + error_two**4 / 3)
     assert row["df"] == pytest.approx(df)
-    assert row["p"] == pytest.approx(2 * stats.t.sf(abs(one[0].slope - one[1].slope) / np.sqrt(variance), df))
+    assert row["p"] == pytest.approx(2 * stats.t.sf(abs(one - two) / np.sqrt(variance), df))
 
 
-def study_slope(table: pd.DataFrame, name: str):
+def line_of(table: pd.DataFrame, name: str) -> tuple[float, ...]:
+    """SciPy's slope, intercept, r, p and standard error."""
     rows = table[table.architecture == name]
     cells = rows.assign(x=np.log10(rows.flops_forward), y=-rows.upstream_nll).groupby("size")[["x", "y"]].mean()
-    return stats.linregress(cells.x, cells.y)
+    return tuple(stats.linregress(cells.x, cells.y))
 
 
 def test_holm_agrees_with_statsmodels_and_leaves_out_nan():
     p = np.array([0.04, 0.001, np.nan, 0.03, 0.5])
     known = np.isfinite(p)
-    np.testing.assert_allclose(holm(p)[known], multipletests(p[known], method="holm")[1])
+    _, theirs, *_ = multipletests(p[known], method="holm")
+    assert holm(p)[known] == pytest.approx(theirs)
     assert np.isnan(holm(p)[2])
 
 
 def test_verdicts_find_the_flat_one_only(table):
     rows = compare.contrasts(table).set_index("architecture")
     assert rows["verdict"].to_dict() == {"flat": "scales worse", "like": "not told apart"}
-    loglog = compare.contrasts(table, link="loglog").set_index("architecture")
-    assert loglog.loc["flat", "verdict"] == "scales worse" and loglog.loc["flat", "difference"] > 0
+    loglog = by(compare.contrasts(table, link="loglog"), "architecture")["flat"]
+    assert loglog["verdict"] == "scales worse" and loglog["difference"] > 0
 
 
 def test_equivalence_needs_evidence_not_its_absence(table):

@@ -8,6 +8,7 @@ from eval import protocols
 from eval.compare import contrasts
 from eval.simulate import Line, Noise, study
 from eval.slopes import slopes
+from tests.eval.frames import by
 from train.records import InputError
 
 
@@ -22,11 +23,10 @@ def table() -> pd.DataFrame:
 
 
 def test_slopes_by_protocol_are_the_slopes_of_each(table):
-    rows = protocols.protocol_slopes(table, pairs=("FU",)).set_index(["architecture", "protocol", "link"])
+    rows = by(protocols.protocol_slopes(table, pairs=("FU",)), "architecture", "protocol", "link")
     for protocol in ("depth", "width"):
-        alone = slopes(table, pairs=("FU",), protocol=protocol).set_index(["architecture", "link"])
-        for key, row in alone.iterrows():
-            assert rows.loc[(key[0], protocol, key[1]), "slope"] == pytest.approx(row["slope"])
+        for (name, link), row in by(slopes(table, pairs=("FU",), protocol=protocol), "architecture", "link").items():
+            assert rows[name, protocol, link]["slope"] == pytest.approx(row["slope"])
 
 
 def test_difference_is_a_contrast_of_two_lines(table):
