@@ -15,7 +15,7 @@ from matplotlib.axes import Axes as Panel
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullLocator
 
 from eval.analyses import Analysis
 from eval.cells import Axes, cell_means, main_protocol
@@ -101,6 +101,10 @@ def _area(params: float | pd.Series, largest: float, style: Look) -> np.ndarray:
 
 def _log_x(panel: Panel) -> None:
     panel.set_xscale("log")
+    low, high = panel.get_xlim()
+    steps = (1.0,) if high / low > 1e3 else (1.0, 2.0, 5.0)  # a short range would show a single power of ten
+    panel.xaxis.set_major_locator(LogLocator(subs=steps))
+    panel.xaxis.set_major_formatter(LogFormatterSciNotation(minor_thresholds=(9, 9)))
     panel.xaxis.set_minor_locator(NullLocator())
 
 

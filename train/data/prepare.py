@@ -56,7 +56,7 @@ class PrepareConfig:
       num_threads: for tokenizing; 0 for all cores.
     """
 
-    out: str = "data/python"
+    out: str = "corpora/python"
     source: str = "python"
     text: tuple[str, ...] = ()
     text_key: str = "text"
