@@ -122,6 +122,8 @@ def _nested_f(design: _Design | None, small: str, large: str, permutations: int,
         rss_small, rss_large = ((design.residuals(model, y) ** 2).sum(-1) for model in (small, large))
         return (rss_small - rss_large) / df_num / (rss_large / df_den)
 
+    if not (design.residuals(large, design.y) ** 2).sum() > 0:
+        return np.nan, df_num, df_den, np.nan, np.nan, "no scatter around the lines: nothing to test against"
     f = float(statistic(design.y))
     p = float(stats.f.sf(f, df_num, df_den))
     if not permutations or not design.shares_sizes:
@@ -143,7 +145,8 @@ def largest_t(lines: Lines, reference: int, permutations: int, seed: int) -> np.
     design = _Design.of(lines.cells, keep)
     place = int(keep[:reference].sum())
     n = design.sums(np.ones(len(design.x)))
-    if not design.shares_sizes or (n - 2).sum() < 1:
+    scatter = design.sums(design.residuals("separate", design.y) ** 2)
+    if not design.shares_sizes or (n - 2).sum() < 1 or not (scatter[n > 2] > 0).all():
         return result
     dx = design.centred(design.x)
     sxx = design.sums(dx * dx)

@@ -25,7 +25,7 @@ import pandas as pd
 
 from eval.ancova import equal_slopes, largest_t
 from eval.cells import AXES, Axes, cell_means, check, higher_is_better, main_protocol
-from eval.lines import Estimate, Lines, fieller, fit, holm
+from eval.lines import Estimate, Lines, divide, fieller, fit, holm
 from train.records import InputError
 
 __all__ = ["REFERENCE", "contrasts", "equal_slopes", "equivalence", "level_difference", "multiplier"]
@@ -156,7 +156,7 @@ def equivalence(
         low, high, kind = fieller(c.lines, own, base, 2 * level - 1)
         rows.append({
             "i": i, "margin": margin, "slope": slopes[i], "slope_reference": slopes[c.reference],
-            "ratio": slopes[i] / slopes[c.reference], "ratio_low": low, "ratio_high": high, "interval": kind,
+            "ratio": divide(slopes[i], slopes[c.reference]), "ratio_low": low, "ratio_high": high, "interval": kind,
             "p": float(np.maximum(below_top.p_below, above_bottom.p_below)), "p_holm": np.nan,
             "equivalent": False, "method": c.method(i, c.reference), "note": c.note(i, c.reference),
         })  # fmt: skip
@@ -234,7 +234,7 @@ def multiplier(
         low, high, kind = fieller(c.lines, shortfall, slope, level) if np.isfinite(value) else (np.nan, np.nan, "none")
         if kind == "outside":
             low, high, kind = -np.inf, np.inf, "unbounded"
-        extra = c.lines.combine(shortfall).value / c.lines.combine(slope).value if np.isfinite(value) else np.nan
+        extra = divide(c.lines.combine(shortfall).value, c.lines.combine(slope).value) if np.isfinite(value) else np.nan
         if c.sign * c.lines.coefficients[i, 1] <= 0:
             extra, low, high, kind = np.nan, np.nan, np.nan, "none"
             words.append("its quality does not rise with the budget: no multiplier")

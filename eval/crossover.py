@@ -7,7 +7,7 @@ import pandas as pd
 
 from eval.cells import AXES, Axes, cell_means, check, higher_is_better, main_protocol
 from eval.compare import REFERENCE
-from eval.lines import Lines, fieller, fit
+from eval.lines import Lines, divide, fieller, fit
 from eval.resample import join
 from train.records import InputError
 
@@ -64,7 +64,7 @@ def _crossing(lines: Lines, a: int, b: int, samples: np.ndarray, level: float, a
     slope = lines.slope_weights(a) - lines.slope_weights(b)
     start = lines.value_weights(a, 0.0) - lines.value_weights(b, 0.0)
     difference, origin = lines.combine(slope), lines.combine(-start)
-    at = float(origin.value / difference.value) if difference.value else np.nan
+    at = divide(origin.value, difference.value)
     low, high, kind = fieller(lines, -start, slope, level)
     range_low, range_high = max(lines.low[a], lines.low[b]), min(lines.high[a], lines.high[b])
     note = []

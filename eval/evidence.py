@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from eval.cells import QUANTITIES, cell_means, check, main_protocol, read
-from eval.lines import Estimate, Lines, fieller, fit
+from eval.lines import Estimate, Lines, divide, fieller, fit
 from eval.protocols import protocol_differences
 from eval.resample import join
 
@@ -370,12 +370,13 @@ def alike_under_width(e: Evidence) -> Finding:
     p_for, p_against = all_must([t[2] for t in tests]), one_enough([t[1] for t in tests])
     verdict, p = judge(p_for, p_against, e.level)
     slope = f.lines.coefficients[:, 1]
-    farthest = max(others, key=lambda name: abs(slope[f.place[name]] / slope[f.place[e.reference]] - 1))
+    ratio = {name: divide(slope[f.place[name]], slope[f.place[e.reference]]) for name in others}
+    farthest = max(others, key=lambda name: abs(ratio[name] - 1))
     low, high, kind = fieller(f.lines, f.at(farthest), base, e.level)
     lacking = f.lines.explain(f.place.values())
     note = join(f"farthest: {farthest}", "" if kind == "bounded" else f"interval {kind}", lacking)
     low, high = (low, high) if kind == "bounded" else (np.nan, np.nan)
-    return Finding(slope[f.place[farthest]] / slope[f.place[e.reference]], low, high, p, verdict, note)
+    return Finding(ratio[farthest], low, high, p, verdict, note)
 
 
 @testable

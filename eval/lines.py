@@ -239,7 +239,7 @@ def fieller(lines: Lines, top: np.ndarray, bottom: np.ndarray, level: float) -> 
       (low, high, kind). `bounded`: the interval. `outside`: all values but those between low and high. `unbounded`: all
       values (-inf, inf). `none`: no standard error (NaN, NaN).
     """
-    ratio = lines.combine(top).value / lines.combine(bottom).value
+    ratio = divide(lines.combine(top).value, lines.combine(bottom).value)
     # Satterthwaite's degrees of freedom depend on the ratio under test; those at the estimate serve for the whole set.
     at = lines.combine(top - ratio * bottom) if np.isfinite(ratio) else lines.combine(bottom)
     if not (np.isfinite(ratio) and at.df > 0):
@@ -257,6 +257,11 @@ def fieller(lines: Lines, top: np.ndarray, bottom: np.ndarray, level: float) -> 
         spread = np.sqrt(root)
         return float((b + spread) / a), float((b - spread) / a), "outside"
     return -np.inf, np.inf, "unbounded"
+
+
+def divide(top: np.ndarray | float, bottom: np.ndarray | float) -> float:
+    """A ratio of two numbers; NaN where the lower is 0 or either is NaN."""
+    return float(top / bottom) if bottom else np.nan
 
 
 def holm(p: Sequence[float] | np.ndarray | pd.Series) -> np.ndarray:
