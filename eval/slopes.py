@@ -50,8 +50,8 @@ def slopes(
         seed_low, seed_high (the interval of `errors="seed"`: what the seeds alone leave open at these very sizes),
         theil_sen, theil_sen_low, theil_sen_high, deming, deming_low, deming_high, deming_ratio (variance of the error
         of y over that of x), reliability (share of the variance of x between sizes that is not seed noise); these only
-        for α_{U,D}, where x is itself measured (Theil-Sen's interval comes in steps and covers 97-98 % at 5 to 7 sizes),
-        note (in plain words what is missing or weak; empty when all is well).
+        for α_{U,D}, where x is itself measured (Theil-Sen's interval comes in steps and covers 97-98 % at 5 to 7
+        sizes), note (in plain words what is missing or weak; empty when all is well).
 
     Raises:
       InputError: see `eval.cells.check`.
