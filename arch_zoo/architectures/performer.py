@@ -1,8 +1,10 @@
 """Performer (Choromanski et al., 2021, arXiv 2009.14794): self-attention in linear time by features.
 
 Overrides `encoder_mixer` and `decoder_mixer`; and the positions of either stack: relative biases belong to pairs, which
-no longer meet, so a learned vector for each position is added to the input. Cross-attention stays softmax attention.
-Decoding keeps a state of fixed size instead of keys and values. Two kernels:
+no longer meet, so a learned vector for each position is added to the input, as large at first as a token's: Adafactor's
+steps follow a parameter's size, and from vectors of 0.02 a small model has not learned to copy after 600 steps where
+from these it has after 100. Cross-attention stays softmax attention. Decoding keeps a state of fixed size instead of
+keys and values. Two kernels:
 
 * `relu`: `relu(u) + 0.001`, nothing random; the default of the original study's authors elsewhere (Long Range Arena).
 * `softmax`: random features, drawn anew at each training step (`redraw`) and fixed in evaluation, whose products

@@ -12,8 +12,8 @@ class LearnedPositions(nnx.Module):
     """A vector for each position, added to the input of a stack."""
 
     def __init__(self, length: int, dim: int, limit: str, key: jax.Array):
-        """Draws a table [L, D] that starts small; `limit` is the key of the configuration that gave `length`."""
-        self.table = parameters.normal(key, (length, dim), ("position", "embed"), 0.02)
+        """Draws a table [L, D], unit normal as the embedding; `limit` is the configuration's key for `length`."""
+        self.table = parameters.normal(key, (length, dim), ("position", "embed"), 1.0)
         self.limit = limit
 
     def __call__(self, x_BLD: jax.Array, ctx: Context) -> tuple[jax.Array, Context]:
