@@ -13,8 +13,9 @@ keeps the number of steps low.
 Deviations. Positions are T5's relative biases, shared by the steps, instead of sinusoids added at each step (the
 original study's code base never applied its position signal). Norms are RMSNorm. As in that code and unlike the paper,
 the state of a halted position goes on changing for those that look at it; only its output stands. The last step takes
-what probability remains, which in the sources is lost, and the loss is a mean over tokens that are no padding. At most
-as many steps are taken as without halting, where Tensor2Tensor allows twice as many: a size costs the same at most.
+what probability remains, which in the sources is lost, and the loss is a mean over tokens that are no padding. Every
+step is computed for every position, so halting saves no time, and FLOPs count all steps. At most as many steps are
+taken as without halting, where Tensor2Tensor allows twice as many: a size costs the same at most.
 """
 
 import dataclasses
@@ -69,7 +70,7 @@ class AdaptiveStack(RecurrentStack):
     """A recurrent stack whose positions halt on their own."""
 
     def __init__(self, cfg: ModelConfig, parts: tuple, architecture: "Universal", key: jax.Array):
-        """Draws the layer that predicts halting; its bias of one lets positions halt early at first."""
+        """Draws the layer that predicts halting; its bias starts at one, so positions halt early at first."""
         signal_key, halt_key = jax.random.split(key)
         super().__init__(cfg, parts, signal_key)
         self.halt = Dense(parameters.glorot_uniform(halt_key, (cfg.embed_dim, 1), ("embed", "halt")), bias=True)
