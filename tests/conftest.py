@@ -1,7 +1,10 @@
 """What every test runs under: the CPU, and a compilation cache that survives from run to run."""
 
 import os
+import sys
 from pathlib import Path
+
+import pytest
 
 # Before anything imports jax, and inherited by the processes that tests start.
 _CACHE = Path(__file__).resolve().parent.parent / ".cache" / "jax"
@@ -11,6 +14,14 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bounded_number_of_executables():
+    """Compiled programs go with their module: a process has room for some thousands of them, then it crashes."""
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
 
 
 def pytest_addoption(parser):

@@ -21,9 +21,14 @@ SETTINGS = settings(max_examples=8, deadline=None, suppress_health_check=list(He
 FAST = ("transformer", "lconv")
 
 
-@pytest.fixture(params=[v if v in FAST else pytest.param(v, marks=pytest.mark.slow) for v in models.VARIANTS])
-def variant(request) -> str:
-    return request.param
+@pytest.fixture(
+    scope="module", params=[v if v in FAST else pytest.param(v, marks=pytest.mark.slow) for v in models.VARIANTS]
+)
+def variant(request):
+    """One variant after the other: its tests share what they compile, which goes before the next one's."""
+    yield request.param
+    models.build.cache_clear()
+    jax.clear_caches()
 
 
 @st.composite
