@@ -79,7 +79,9 @@ def equal_slopes(
 ) -> pd.DataFrame:  # fmt: skip
     """Nested F tests (analysis of covariance on size means, one residual variance for all architectures).
 
-    The arguments are those of `eval.compare`.
+    Where one architecture of twelve is three times as noisy as the others, these tests and their permutations reject a
+    true hypothesis in 9-13 % of studies (5 % where all are alike); `eval.compare.contrasts` holds its level in both
+    cases. The arguments are those of `eval.compare`.
 
     Returns:
       Three rows, test = `slopes` (one common slope against one each), `levels` (one common line against parallel lines)

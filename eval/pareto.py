@@ -204,7 +204,7 @@ def hypervolume(
     def row(name: str, use: np.ndarray, lost: np.ndarray | None) -> dict:
         value = area(cloud.quality) - (area(cloud.quality, lost) if lost is not None else 0.0)
         drawn = area(cloud.draws) - (area(cloud.draws, lost) if lost is not None else 0.0)
-        low, high = reflected(value, drawn, level)
+        low, high = reflected(value, drawn, level, cloud.sample.df)
         return {
             "architecture": name, **_labels(cost, y, axes),
             "reference_cost": float(axes.budget(cloud.sign * corner)), "reference_quality": floor,
@@ -257,7 +257,9 @@ def gaps(
         found = {}
         for column, gap, cells in (("quality_gap", quality_gap, behind), ("cost_multiplier", extra_cost, reached)):
             value = gap(best, cloud.quality[None])[0] if len(cells) else np.nan
-            spread = percentiles(gap(drawn, cloud.draws), level) if len(cells) and len(drawn) else (np.nan, np.nan)
+            spread = np.nan, np.nan
+            if len(cells) and len(drawn):
+                spread = percentiles(gap(drawn, cloud.draws), level, cloud.sample.df)
             for suffix, v in zip(("", "_low", "_high"), (value, *spread), strict=True):
                 found[column + suffix] = float(v if gap is quality_gap else axes.budget(v))
         note = "" if len(behind) and len(reached) else "alone in its range: nothing to compare with"

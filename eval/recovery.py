@@ -112,8 +112,10 @@ def power(sizes: int, seeds: int, replicates: int, seed: int) -> Iterator[Row]:
         lines = {"transformer": Line(), "other": Line(upstream_slope=0.54 * ratio)}
         tables = (study(lines, sizes=sizes, seeds=seeds, seed=seed + i) for i in range(replicates))
         found = [float(compare.equivalence(table)["equivalent"][0]) for table in tables]
-        yield f"slope {ratio:g} times vanilla's is called equivalent to within 10 %", _mean(found), (
-            "power" if ratio == 1.0 else "at most 5 %"
+        yield (
+            f"slope {ratio:g} times vanilla's is called equivalent to within 10 %",
+            _mean(found),
+            ("power" if ratio == 1.0 else "at most 5 %"),
         )
 
 

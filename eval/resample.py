@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from eval.cells import Axes, read
 
@@ -22,6 +23,7 @@ class Sample:
       seeds: complete runs in each cell, [C].
       mean: cell means, [C, Q]; costs are on the logarithmic axis, qualities higher is better.
       draws: redrawn cell means, [B, C, Q]; empty ([0, C, Q]) where no cell has two seeds.
+      df: degrees of freedom of the noise that was redrawn, the fewest of any architecture; NaN without draws.
       runs: values of the complete runs, [R, Q].
       cell: cell of each complete run, [R].
       note: what the redrawing cannot do, in words.
@@ -33,6 +35,7 @@ class Sample:
     seeds: np.ndarray
     mean: np.ndarray
     draws: np.ndarray
+    df: float
     runs: np.ndarray
     cell: np.ndarray
     note: str
@@ -56,18 +59,20 @@ def sample(table: pd.DataFrame, quantities: str, fixed: str, axes: Axes, draws: 
     mean = np.stack([np.bincount(cell, v, len(key)) for v in values.T], axis=1) / seeds[:, None]
     lost = len(whole) - whole.sum()
     note = [f"{lost} runs lack a value and are left out"] if lost else []
-    redrawn = np.empty((0, *mean.shape))
+    redrawn, df = np.empty((0, *mean.shape)), np.nan
     if (seeds > 1).any():
-        redrawn = _redraw(values, cell, architecture, mean, seeds, draws, seed)
+        freedom = np.bincount(architecture) - np.bincount(architecture[first], minlength=len(names))
+        df = float(min(n if n >= _ENOUGH else freedom.sum() for n in freedom))
+        redrawn = _redraw(values, cell, architecture, freedom, mean, seeds, draws, seed)
         redrawn[:, :, len(quantities) :] = mean[:, len(quantities) :]
     else:
         note.append("one seed per cell: the spread of the seeds is unknown")
     return Sample(
-        names.tolist(), architecture[first], sizes[size[first]], seeds, mean, redrawn, values, cell, "; ".join(note)
-    )
+        names.tolist(), architecture[first], sizes[size[first]], seeds, mean, redrawn, df, values, cell, "; ".join(note)
+    )  # fmt: skip
 
 
-def _redraw(values, cell, architecture, mean, seeds, draws: int, seed: int) -> np.ndarray:
+def _redraw(values, cell, architecture, freedom, mean, seeds, draws: int, seed: int) -> np.ndarray:
     """Redrawn cell means, [draws, C, Q]."""
     rng = np.random.default_rng(seed)
     many = seeds[cell] > 1
@@ -75,9 +80,6 @@ def _redraw(values, cell, architecture, mean, seeds, draws: int, seed: int) -> n
     residuals = ((values - mean[cell]) * inflate)[many]
     owner = architecture[many]
     # From each architecture's residuals, or from everybody's: positions into one array that holds both.
-    freedom = np.bincount(architecture, minlength=architecture.max() + 1) - np.bincount(
-        architecture[np.unique(cell, return_index=True)[1]], minlength=architecture.max() + 1
-    )
     by_owner = np.argsort(owner, kind="stable")
     starts = np.searchsorted(owner[by_owner], np.arange(len(freedom)))
     counts = np.bincount(owner, minlength=len(freedom))
@@ -89,18 +91,23 @@ def _redraw(values, cell, architecture, mean, seeds, draws: int, seed: int) -> n
     return result
 
 
-def percentiles(draws: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of the percentile interval over the first axis; NaN without draws."""
+def percentiles(draws: np.ndarray, level: float, df: float = np.inf) -> tuple[np.ndarray, np.ndarray]:
+    """Ends of the percentile interval over the first axis; NaN without draws.
+
+    With few degrees of freedom the redrawn noise is itself uncertain: the ends move out from the median by the
+    quantile of t over that of the normal.
+    """
     if not len(draws):
         empty = np.full(draws.shape[1:], np.nan)
         return empty, empty
-    low, high = np.quantile(draws, ((1 - level) / 2, (1 + level) / 2), axis=0)
-    return low, high
+    low, middle, high = np.quantile(draws, ((1 - level) / 2, 0.5, (1 + level) / 2), axis=0)
+    wider = stats.t.ppf((1 + level) / 2, df) / stats.norm.ppf((1 + level) / 2)
+    return middle + wider * (low - middle), middle + wider * (high - middle)
 
 
-def reflected(estimate: np.ndarray, draws: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+def reflected(estimate: np.ndarray, draws: np.ndarray, level: float, df: float) -> tuple[np.ndarray, np.ndarray]:
     """Ends of the basic bootstrap interval: it takes out the bias of redrawing (a maximum grows with noise)."""
-    low, high = percentiles(draws, level)
+    low, high = percentiles(draws, level, df)
     return 2 * estimate - high, 2 * estimate - low
 
 

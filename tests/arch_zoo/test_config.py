@@ -90,8 +90,7 @@ def test_an_override_is_taken_as_it_stands():
 
 def test_shared_heads_and_tied_values_drop_their_projections():
     plain, tied, shared = (
-        arch_zoo.count_params(arch_zoo.config("transformer", size)).total
-        for size in ("tiny", "tiny-SKV", "tiny-SH")
+        arch_zoo.count_params(arch_zoo.config("transformer", size)).total for size in ("tiny", "tiny-SKV", "tiny-SH")
     )
     attention_layers, dim, joined, head = 4 + 2 * 4, 256, 4 * 32, 32
     assert plain - tied == attention_layers * dim * joined

@@ -215,9 +215,7 @@ def test_training_without_a_key_is_refused_where_something_is_random(variant):
 def test_dropout_follows_its_key(variant):
     model = arch_zoo.build(models.config(variant, dropout_rate=0.5), jax.random.key(0))
     batch = full_batch()
-    first, again, other = (
-        models.token_nll(model, batch, jax.random.key(seed), train=True).nll for seed in (0, 0, 1)
-    )
+    first, again, other = (models.token_nll(model, batch, jax.random.key(seed), train=True).nll for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 1e-3
     plain = arch_zoo.build(models.config(variant), jax.random.key(0))

@@ -16,18 +16,19 @@ from tests.arch_zoo import models
 @pytest.mark.parametrize("scale_context", [False, True])
 def test_log_probabilities_equal_a_direct_mixture(scale_context):
     cfg = models.config("mos", num_components=3, scale_context=scale_context)
-    model = models.build(cfg)
+    head = cfg.architecture.head(cfg, jax.random.key(0))
+    embedding = Embedding(cfg, jax.random.key(1))
     x = np.random.default_rng(0).normal(size=(2, 5, cfg.embed_dim)).astype(np.float32)
     targets = np.random.default_rng(1).integers(0, cfg.vocab_size, (2, 5))
     scaled = x * cfg.embed_dim**-0.5
-    weights, contexts, table = (a[...] for a in (model.head.weights, model.head.contexts, model.embedding.table))
+    weights, contexts, table = (a[...] for a in (head.weights, head.contexts, embedding.table))
     vectors = jnp.tanh(jnp.einsum("BTD,KDE->BTKE", scaled, contexts)) * (cfg.embed_dim**-0.5 if scale_context else 1)
     components = log_softmax(vectors @ table.T, axis=-1) + log_softmax(scaled @ weights.T, axis=-1)[..., None]
     expected = np.asarray(logsumexp(components, axis=2))
-    logits = model.head.logits(jnp.asarray(x), model.embedding)
+    logits = head.logits(jnp.asarray(x), embedding)
     np.testing.assert_allclose(logits, expected, atol=tolerances.REORDERED)
     np.testing.assert_allclose(logsumexp(logits, axis=-1), 0, atol=tolerances.REORDERED)
-    nll, log_z = model.head.nll(jnp.asarray(x), jnp.asarray(targets), model.embedding)
+    nll, log_z = head.nll(jnp.asarray(x), jnp.asarray(targets), embedding)
     wanted = -np.take_along_axis(expected, targets[..., None], -1)[..., 0]
     np.testing.assert_allclose(nll, wanted, atol=tolerances.REORDERED)
     assert not np.any(log_z)
@@ -68,11 +69,13 @@ def test_closed_form_counts_at_base():
 
 def test_scaled_contexts_start_at_the_loss_of_guessing():
     """Unscaled, the paper's initialisation starts far above ln V; both are what the docstring says."""
-    batch = models.pad(models.examples(np.random.default_rng(0), [16] * 8, [12] * 8))
+    x = jax.random.normal(jax.random.key(0), (8, 12, 256))
+    targets = jax.random.randint(jax.random.key(1), (8, 12), 0, models.VOCAB)
     nll = {}
     for scale_context in (False, True):
         cfg = arch_zoo.config("mos", "tiny", vocab_size=models.VOCAB, scale_context=scale_context)
-        nll[scale_context] = float(models.token_nll(arch_zoo.build(cfg, jax.random.key(0)), batch).nll.mean())
+        head = cfg.architecture.head(cfg, jax.random.key(2))
+        nll[scale_context] = float(head.nll(x, targets, Embedding(cfg, jax.random.key(3)))[0].mean())
     assert abs(nll[True] - np.log(models.VOCAB)) < 1
     assert nll[False] > 2 * np.log(models.VOCAB)
 

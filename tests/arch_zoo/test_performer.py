@@ -1,5 +1,7 @@
 """Linear attention against its quadratic form, exact causality, constant state, positions, counts."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,11 +12,17 @@ from jax.extend import core as jex_core
 import arch_zoo
 from arch_zoo.architectures.performer import RandomFeatures
 from arch_zoo.layers import favor
+from arch_zoo.layers.context import Context
+from arch_zoo.layers.positions import LearnedPositions
 from tests import tolerances
 from tests.arch_zoo import closed_form as on_paper
 from tests.arch_zoo import models
 
 BATCH, LENGTH, HEADS, DIM = 2, 150, 2, 8  # three chunks, the last one ragged
+
+
+attend_to_prefix = jax.jit(favor.attend_to_prefix)
+to_all = jax.jit(favor.attend_to_all, static_argnames="packed")
 
 
 def packed_segments() -> np.ndarray:
@@ -50,7 +58,7 @@ def quadratic(phi: favor.Features, causal: bool) -> np.ndarray:
 
 def prefix(phi: favor.Features) -> jax.Array:
     start = favor.empty_state(len(phi.key_BHLM), HEADS, phi.key_BHLM.shape[-1], DIM)
-    return jax.jit(favor.attend_to_prefix)(phi, start)[0]
+    return attend_to_prefix(phi, start)[0]
 
 
 def assert_close(got, expected, real) -> None:
@@ -63,7 +71,7 @@ def assert_close(got, expected, real) -> None:
 @pytest.mark.parametrize("causal", [False, True])
 def test_packed_rows_equal_the_quadratic_form(kernel, causal):
     phi = features(kernel, *queries_keys_values(3.0), packed_segments())
-    y = prefix(phi) if causal else favor.attend_to_all(phi, packed=True)
+    y = prefix(phi) if causal else to_all(phi, packed=True)
     assert_close(y, quadratic(phi, causal), packed_segments() != 0)
 
 
@@ -72,7 +80,7 @@ def test_unpacked_rows_equal_the_quadratic_form(kernel):
     segments = np.ones((BATCH, LENGTH), np.int32)
     segments[1, 100:] = 0
     phi = features(kernel, *queries_keys_values(), segments)
-    assert_close(favor.attend_to_all(phi, packed=False), quadratic(phi, False), segments != 0)
+    assert_close(to_all(phi, packed=False), quadratic(phi, False), segments != 0)
 
 
 @pytest.mark.parametrize("kernel", ["relu", "softmax"])
@@ -94,9 +102,9 @@ def test_step_by_step_equals_all_at_once(kernel):
     """Across segments too: a step may start the next example."""
     phi = features(kernel, *queries_keys_values(3.0), packed_segments())
     state = favor.empty_state(BATCH, HEADS, phi.key_BHLM.shape[-1], DIM)
-    step, steps = jax.jit(favor.attend_to_prefix), []
+    steps = []
     for t in range(LENGTH):
-        y, state = step(jax.tree.map(lambda x, t=t: x[:, :, t : t + 1], phi), state)
+        y, state = attend_to_prefix(jax.tree.map(lambda x, t=t: x[:, :, t : t + 1], phi), state)
         steps.append(y)
     assert_close(np.concatenate(steps, axis=2), prefix(phi), packed_segments() != 0)
 
@@ -105,11 +113,13 @@ def test_step_by_step_equals_all_at_once(kernel):
 def test_long_keys_overflow_nothing(causal):
     """exp(|k|^2 / 2) for keys of length 100 is far beyond float32; outputs and gradients stay finite."""
 
+    @jax.jit
+    @functools.partial(jax.value_and_grad, argnums=(0, 1, 2))
     def loss(q, k, v):
         phi = features("softmax", q, k, v, packed_segments())
-        return jnp.sum(jnp.square(prefix(phi) if causal else favor.attend_to_all(phi, packed=True)))
+        return jnp.sum(jnp.square(prefix(phi) if causal else to_all(phi, packed=True)))
 
-    for leaf in jax.tree.leaves(jax.value_and_grad(loss, argnums=(0, 1, 2))(*queries_keys_values(40.0))):
+    for leaf in jax.tree.leaves(loss(*queries_keys_values(40.0))):
         assert np.isfinite(leaf).all()
 
 
@@ -126,8 +136,8 @@ def test_random_features_estimate_the_vanilla_layers_weights():
         estimate = np.einsum("BHTM,BHSM->TS", query, key * np.exp(log_scale)[..., None]) / num_features
         return np.sqrt(np.mean(np.square(estimate / exact - 1)))
 
-    assert error(65536) < 0.02
-    assert error(65536) < error(256) / 4
+    assert error(16384) < 0.04
+    assert error(16384) < error(256) / 4
 
 
 def test_directions_are_orthogonal_in_blocks():
@@ -171,6 +181,7 @@ def test_the_cache_does_not_grow():
     assert jax.tree.map(lambda x: x.shape, short) == jax.tree.map(lambda x: x.shape, long)
 
 
+@pytest.mark.slow
 def test_random_features_are_redrawn_in_training_and_fixed_in_evaluation():
     batch = models.pad(models.examples(np.random.default_rng(0), [9, 16], [12, 5]))
 
@@ -211,15 +222,20 @@ def test_closed_form_counts_at_base(options, num_features):
 
 
 def test_sequences_beyond_the_tables_are_refused():
-    model = models.build(models.config("performer"))
-    rng = np.random.default_rng(0)
+    table = LearnedPositions(16, 8, "max_input_length", jax.random.key(0))
+    ids = jnp.ones((1, 17), jnp.int32)
     with pytest.raises(arch_zoo.ConfigError, match="max_input_length=16"):
-        model(models.pad(models.examples(rng, [17], [4]), 17, 12))
-    with pytest.raises(arch_zoo.ConfigError, match="max_target_length=12"):
-        model(models.pad(models.examples(rng, [4], [13]), 16, 13))
-    cache = model.init_cache(models.pad(models.examples(rng, [4], [4])), 13)
-    with pytest.raises(arch_zoo.ConfigError, match="max_target_length=12"):
-        model.decode_step(jnp.zeros((1,), jnp.int32), 0, cache)
+        table(jnp.zeros((1, 17, 8)), Context(ids, ids))
+    with pytest.raises(arch_zoo.ConfigError, match="max_input_length=16"):
+        table(jnp.zeros((1, 1, 8)), Context(ids[:, :1], ids[:, :1], index=jnp.int32(0), max_length=17))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_position_has_its_own_vector(packed):
+    table = LearnedPositions(16, 8, "max_input_length", jax.random.key(0))
+    positions = jnp.asarray([[0, 1, 2, 0, 1]]) if packed else jnp.arange(5)[None]
+    y, _ = table(jnp.zeros((1, 5, 8)), Context(jnp.ones((1, 5), jnp.int32), positions, packed=packed))
+    np.testing.assert_array_equal(y[0], table.table[...][positions[0]])
 
 
 @pytest.mark.parametrize("options", [{"kernel": "cosine"}, {"num_features": 0}])

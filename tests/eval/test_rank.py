@@ -99,9 +99,7 @@ def test_correlations_agree_with_scipy(table):
 def test_partial_correlation_sees_through_scale():
     """Upstream and downstream both rise with FLOPs and are otherwise unrelated."""
     rng = np.random.default_rng(2)
-    lines = {
-        f"a{i:02d}": Line(upstream=-3.5 + 0.2 * rng.normal(), downstream=50 + 4 * rng.normal()) for i in range(30)
-    }
+    lines = {f"a{i:02d}": Line(upstream=-3.5 + 0.2 * rng.normal(), downstream=50 + 4 * rng.normal()) for i in range(30)}
     found = rank.up_down_correlation(study(lines, sizes=4, seeds=1), draws=200, permutations=500)
     rows = by(found[found["method"] == "spearman"], "scope", "group")
     assert rows["overall", ""]["estimate"] > 0.6 and rows["overall", ""]["p"] < 0.01
