@@ -153,7 +153,9 @@ def _plan(
     yield "protocols", lambda: protocols.protocol_slopes(table, **level, **errors)
     yield "protocol_differences", over(flops, xy, protocols.protocol_differences, **level, **spread)
     yield "width_depth", over([("U",), ("D",)], ("y",), protocols.width_depth_grid, axes=axes)
-    yield "claims", lambda: claims.scorecard(table, **level, **against)
+    # The claims are about the vanilla transformer: where it is missing, another first name does not stand in for it.
+    vanilla = {"reference": options.reference or compare.REFERENCE}
+    yield "claims", lambda: claims.scorecard(table, **level, **spread, **vanilla)
 
 
 def _stack(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:

@@ -95,8 +95,7 @@ def check(table: pd.DataFrame, quantities: str, axes: Axes = AXES) -> None:
 
     Raises:
       InputError: a column is missing or not numeric; a run id or a (architecture, size, protocol, seed) appears twice;
-      a
-        FLOP count, parameter count or speed is not positive, a loss is negative, a score is above 100, or any is
+        a FLOP count, parameter count or speed is not positive, a loss is negative, a score is above 100, or any is
         infinite; the runs come from more than one corpus. NaN is allowed: the analyses count and report it.
     """
     for column in ("architecture", "size", *(axes.column(q) for q in quantities)):

@@ -9,10 +9,9 @@ at once are in `eval.ancova`. The functions share these arguments:
   reference             the architecture that every other one is compared with
   protocol              see `eval.cells.main_protocol`
   errors                `size` or `seed`: what is random, see `eval.lines`
-  variance              `separate`: a residual variance for each architecture and Welch's degrees of freedom. `pooled`:
-  one
-                        for all; more power, but in simulation it calls an architecture with three times the noise
-                        different in 10-25 % of studies
+  variance              `separate`: a residual variance for each architecture and Welch's degrees of freedom.
+                        `pooled`: one for all; more power, but in simulation it calls an architecture with three times
+                        the noise different in 10-25 % of studies
   level                 confidence level; tests are at 1 - level
   permutations, seed    how many, and the seed of the generator
 """

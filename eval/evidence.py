@@ -122,6 +122,13 @@ class Evidence:
         """The table's name of an architecture of the zoo."""
         return self.names.get(zoo, zoo)
 
+    def rival(self, zoo: str) -> str:
+        """The same, of one that is compared with the reference and so cannot be it."""
+        name = self.name(zoo)
+        if name == self.reference:
+            raise Untestable(f"{name} is the reference here: there is nothing to compare it with")
+        return name
+
     def need(self, quantities: str, *architectures: str, table: pd.DataFrame | None = None) -> None:
         """Raises Untestable unless the table has these."""
         for quantity in quantities:
@@ -227,7 +234,7 @@ def best_moves(e: Evidence, y: str) -> Finding:
 @testable
 def slope_against(e: Evidence, zoo: str, y: str, sign: int, against: str | None = "reference") -> Finding:
     """Slope minus the reference's (or 0), claimed to have this sign."""
-    name = e.name(zoo)
+    name = e.rival(zoo) if against else e.name(zoo)
     f = e.fit("F", y, name)
     weights = f.at(name) - (f.at(e.reference) if against else 0.0)
     return _signed(f, weights, sign)
@@ -246,7 +253,7 @@ def gain_against(
     e: Evidence, zoo: str, step: tuple[str, str], later: tuple[str, str] | None = None, y: str = "U", sign: int = -1
 ) -> Finding:
     """Gain over a step in size minus the reference's, less the same over a later step; error from the seeds (Welch)."""
-    name = e.name(zoo)
+    name = e.rival(zoo)
     e.need(y, name, e.reference)
     values = pd.Series(read(e.table, y, "semilog", e.axes), e.table.index).dropna()
     table = e.table.loc[values.index]
@@ -274,7 +281,7 @@ def gain_against(
 @testable
 def transfer_gap(e: Evidence, zoo: str) -> Finding:
     """Downstream minus the reference's at equal upstream quality, claimed below 0."""
-    name = e.name(zoo)
+    name = e.rival(zoo)
     f = e.fit("U", "D", name)
     x = sum(f.span(name, e.reference)) / 2
     return _signed(f, f.at(name, x) - f.at(e.reference, x), -1)
@@ -292,7 +299,7 @@ def wider_gap(e: Evidence, zoo: str, others: Sequence[str]) -> Finding:
 @testable
 def fades(e: Evidence, zoo: str, y: str) -> Finding:
     """Not behind the reference (by more than MATCH) at the low end, behind at the high end: both must hold."""
-    name = e.name(zoo)
+    name = e.rival(zoo)
     f = e.fit("F", y, name)
     low, high = (f.at(name, x) - f.at(e.reference, x) for x in f.span(name, e.reference))
     start, end = f.lines.combine(low), f.lines.combine(high)
@@ -305,7 +312,7 @@ def fades(e: Evidence, zoo: str, y: str) -> Finding:
 @testable
 def mixed(e: Evidence, zoo: str, y: str) -> Finding:
     """Ahead at some of three budgets and behind at another (Bonferroni over budgets, both must hold)."""
-    name = e.name(zoo)
+    name = e.rival(zoo)
     f = e.fit("F", y, name)
     low, high = f.span(name, e.reference)
     places = (low, (low + high) / 2, high)
@@ -323,7 +330,7 @@ def mixed(e: Evidence, zoo: str, y: str) -> Finding:
 @testable
 def warped(e: Evidence, zoo: str, sign: int) -> Finding:
     """FLOPs per parameter over the reference's at the sizes both have; exact counts, so no p."""
-    name = e.name(zoo)
+    name = e.rival(zoo)
     e.need("FP", name, e.reference)
     values = pd.DataFrame({
         "architecture": e.table["architecture"].astype(str), "size": e.table["size"].astype(str),

@@ -1,13 +1,11 @@
 """A straight line per group through its cell means, and the t machinery on linear functions of the coefficients.
 
 Two sources of error, never mixed:
-  size  the scatter of the cell means around the line. With fewer than ROBUST_FROM sizes one residual variance per line
-  and
-        n - 2 degrees of freedom: in simulation this covers 93-95 % even when the noise changes threefold with size,
-        where HC3 covers 97-98 %; from there on HC3.
+  size  the scatter of the cell means around the line. With fewer than ROBUST_FROM sizes one residual variance per
+        line and n - 2 degrees of freedom: in simulation this covers 93-95 % even when the noise changes threefold
+        with size, where HC3 covers 97-98 %; from there on HC3.
   seed  the spread of the seeds inside the cells, sizes taken as given: what the slope over these very sizes would be
-  with
-        endless seeds. It needs two seeds somewhere, works with two sizes, and says nothing about other sizes.
+        with endless seeds. It needs two seeds somewhere, works with two sizes, and says nothing about other sizes.
 """
 
 import dataclasses

@@ -44,8 +44,10 @@ class Study:
       name: the study's name.
       runs: one row per finished run: run_id, study, architecture, size, protocol (text); seed (integer); the parameter,
         FLOP (per sequence), token and speed columns; upstream_nll and its standard error (nats per target token),
-        upstream_neg_log_ppl = -upstream_nll; downstream_<task> and the downstream averages (percent); corpus, device.
-      evals: the last evaluation of every (run_id, stage, task, split, metric), with step, value, n and stderr.
+        upstream_neg_log_ppl = -upstream_nll; downstream_<task>, the best of all evaluations of a run, as the study
+        reports it, and the downstream averages (percent); corpus, device.
+      evals: the last evaluation of every (run_id, stage, task, split, metric), with step, value, n and stderr: for
+        metric "score" that of the final checkpoint.
       unfinished: runs that failed or are not done, with state, stage, step and error; none of them is in `runs`.
       settings: what the runs were made with, as rows of (setting, value, runs).
       provenance: one row per run of `runs`: configuration hash, corpus fingerprint, commit, versions, device.
@@ -231,10 +233,7 @@ def _typed(table: pd.DataFrame, evals: pd.DataFrame, tasks: list[str]) -> pd.Dat
         return pd.DataFrame(columns=columns).astype(types | {"seed": "int64"})
     upstream = evals[(evals.stage == "pretrain") & (evals.split == "validation") & (evals.metric == "nll")]
     upstream = upstream.drop_duplicates("run_id", keep="last").set_index("run_id")
-    scores = evals[(evals.stage == "finetune") & (evals.metric == "score")]
-    scores = scores.drop_duplicates(["run_id", "task"], keep="last").pivot(
-        index="run_id", columns="task", values="value"
-    )
+    scores = headlines(evals).pivot(index="run_id", columns="task", values="value")
     scores = scores.reindex(columns=tasks).add_prefix("downstream_").reindex(table.run_id)
     table = table.assign(
         upstream_nll=table.run_id.map(upstream.value),
@@ -242,6 +241,12 @@ def _typed(table: pd.DataFrame, evals: pd.DataFrame, tasks: list[str]) -> pd.Dat
         **{str(column): scores[column].to_numpy() for column in scores},
     )
     return complete(table, tasks)
+
+
+def headlines(evals: pd.DataFrame) -> pd.DataFrame:
+    """The row of each run and task that its downstream column comes from: the best score, or else the last."""
+    scores = evals[(evals.stage == "finetune") & evals.metric.isin(["best_score", "score"])]
+    return scores.sort_values("metric").drop_duplicates(["run_id", "task"])
 
 
 def complete(table: pd.DataFrame, tasks: Iterable[str]) -> pd.DataFrame:

@@ -59,10 +59,10 @@ def evaluation_errors(study: Study) -> pd.DataFrame:
     """
     runs, evals = study.runs, study.evals
     errors = pd.DataFrame({"upstream_nll": runs.upstream_nll_stderr})
-    scores = evals[(evals.stage == "finetune") & (evals.metric == "score")]
+    scores = headlines(evals)
     tasks = [c.removeprefix("downstream_") for c in task_columns(runs)]
     for task in tasks:
-        one = scores[scores.task == task].drop_duplicates("run_id", keep="last").set_index("run_id").stderr
+        one = scores[scores.task == task].set_index("run_id").stderr
         errors[f"downstream_{task}"] = runs.run_id.map(one).astype(float)
     families = {"downstream_glue": "glue_", "downstream_super_glue": "super_glue_", "downstream_mean": ""}
     for column, prefix in families.items():

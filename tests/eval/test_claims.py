@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from eval import analyses, report
 from eval.claims import VERDICTS, scorecard
 from eval.evidence import CANNOT_BE_TOLD, CONTRADICTED, NOT_TESTED, SUPPORTED, all_must, judge, one_enough
 from eval.simulate import Line, Noise, study
@@ -98,6 +99,16 @@ def test_missing_architectures_and_scores_are_not_tested():
     assert found["1b"] == found["3a"] == found["6b"] == found["9a"] == NOT_TESTED
     assert found["6a"] in (SUPPORTED, CONTRADICTED, CANNOT_BE_TOLD)
     assert set(verdicts(scorecard(table, reference="vanilla")).values()) == {NOT_TESTED}
+
+
+def test_what_is_about_vanilla_is_not_tested_without_it(tmp_path):
+    alone = study({"universal": Line(), "albert": Line(upstream=-3.6)})
+    for rows in (scorecard(alone), scorecard(alone, reference="universal")):
+        row = rows[(rows["claim"] == 8) & (rows["part"] == "a")].iloc[0]
+        assert row["verdict"] == NOT_TESTED and ("transformer" in row["note"] or "is the reference" in row["note"])
+    alone[alone["architecture"] == "universal"].to_csv(tmp_path / "universal.csv", index=False)
+    claims = analyses.analyse(report.load(tmp_path / "universal.csv")).results["claims"]
+    assert set(claims["verdict"]) == {NOT_TESTED}
 
 
 def test_names_can_be_translated():
