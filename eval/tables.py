@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from eval.grid import Cell, Column, Grid, Row, fixed, interval, number, probability, scaled
-from eval.store import GROUP_COLUMNS, Study, task_columns
+from eval.store import GROUP_COLUMNS, Study, headlines, task_columns
 
 CELL = ["architecture", "size", "protocol"]
 _COSTS = ["params_total", "params_active", "flops_forward", "steps_per_second"]

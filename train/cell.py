@@ -1,5 +1,6 @@
 """One cell from start to end: its directory, its records, its two stages, and how it ends."""
 
+import dataclasses
 import datetime
 import importlib.metadata
 import os
@@ -15,10 +16,11 @@ import jax
 
 import arch_zoo
 from train import config as configs
-from train import loop, records
+from train import distributed, evaluate, loop, records
 from train.config import RunConfig
 from train.data.corpus import Corpus
 from train.records import InputError, Row
+from train.tasks import scoring
 
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: saved, run the same command again
 
@@ -30,12 +32,14 @@ def resolve(config: RunConfig, corpus: Corpus) -> Row:
 
     Raises:
       ConfigError: the architecture, the size or a model option is unknown or not allowed.
-      InputError: a task that the corpus does not have.
+      InputError: a task that the corpus does not have, or none with validation examples.
     """
     model = model_config(config, corpus)
     for task in config.finetune.tasks if config.finetune else ():
         if task not in corpus.tasks:
             raise InputError(f"finetune.tasks: {task!r} is not in {corpus.path}; known: {', '.join(corpus.tasks)}")
+    if config.finetune and not evaluate.scored(corpus, config.finetune):
+        raise InputError(f"finetune: {corpus.path} has no task with validation examples; `prepare --tasks` makes them")
     data = {"name": corpus.name, "fingerprint": corpus.fingerprint, "vocab_size": corpus.vocab_size}
     identity = {**configs.identity(config), "model": model.to_dict(), "data": data}
     plain = configs.to_dict(config)
@@ -113,7 +117,7 @@ def run_cell(
     """
     resolved = resolve(config, corpus)
     stages = tuple(stage for stage in stages if getattr(config, stage) is not None)
-    with records.lock(directory) as free:
+    with distributed.lock(directory) as free:
         if not free:
             return "locked"
         _check_same(directory, resolved)
@@ -121,13 +125,14 @@ def run_cell(
         left = [stage for stage in stages if stage not in status.get("finished", [])]
         if not left:
             return "done"
-        writer = records.RunWriter(directory)
+        distributed.barrier("records are read")  # before process 0 changes them
+        writer = records.RunWriter(directory, silent=not distributed.is_first())
         writer.config(resolved, environment(corpus))
         meta = {"hash": resolved["hash"], "fingerprint": corpus.fingerprint, "seed": config.seed}
         finished = [stage for stage in stages if stage not in left]
         try:
             for stage in left:
-                writer = records.RunWriter(directory, extra={"finished": list(finished)})
+                writer = dataclasses.replace(writer, extra={"finished": list(finished)})
                 source = init_from
                 if stage == "finetune" and init_from is None:
                     source = directory / "checkpoints" / "pretrain"
@@ -135,6 +140,8 @@ def run_cell(
                 job = loop.Job(config, stage, model, meta, corpus, directory, resume_from, source, stop, quiet)
                 writer.status("running", stage=stage, step=0, steps=job.stage.steps)
                 loop.train(job, writer)
+                if stage == "finetune":
+                    _record_best(writer, job.stage.steps)
                 finished.append(stage)
                 resume_from = init_from = None
         except loop.Preempted as reason:
@@ -144,8 +151,17 @@ def run_cell(
             writer.status("failed", stage=stage, error=f"{type(error).__name__}: {str(error).splitlines()[0]}")
             raise
         state = "done" if config.finetune is None or "finetune" in finished else "queued"
-        records.RunWriter(directory, extra={"finished": finished}).status(state, stage=stage)
+        dataclasses.replace(writer, extra={"finished": finished}).status(state, stage=stage)
     return "done"
+
+
+def _record_best(writer: records.RunWriter, step: int) -> None:
+    """Adds the best score of each task to the evaluations, once."""
+    if writer.silent:
+        return
+    rows = records.read_jsonl(writer.path / "evals.jsonl")
+    if not any(row["metric"] == scoring.BEST for row in rows):
+        writer.evals({"step": step, "stage": "finetune", **row} for row in evaluate.best(rows))
 
 
 def _check_same(directory: Path, resolved: Row) -> None:
@@ -194,13 +210,16 @@ class StopOnSignal:
         return self._asked
 
     def __enter__(self) -> "StopOnSignal":
-        """Catches SIGTERM from now on."""
-        self._old = signal.signal(signal.SIGTERM, self._ask)
+        """Catches SIGTERM from now on; several processes leave it to JAX, see `distributed.should_stop`."""
+        self._old = signal.getsignal(signal.SIGTERM)
+        if jax.process_count() == 1:
+            signal.signal(signal.SIGTERM, self._ask)
         return self
 
     def __exit__(self, *exception: object) -> None:
         """Gives SIGTERM back."""
-        signal.signal(signal.SIGTERM, self._old)
+        if jax.process_count() == 1:
+            signal.signal(signal.SIGTERM, self._old)
 
     def _ask(self, number: int, frame: types.FrameType | None) -> None:
         self._asked = True

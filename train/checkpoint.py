@@ -1,14 +1,16 @@
 """Checkpoints of one stage of one run. Every call of Orbax is in this file: its interface changes at its release 1.0.
 
 A checkpoint holds the state and, as JSON, what it belongs to (stage, step, hashes, a checksum). Saving is asynchronous.
-The last two, the best and the milestones are kept. One that cannot be read back is skipped for the one before.
+The last two, the best (of the held-out loss and of each task) and the milestones are kept. One that cannot be read back
+is skipped for the one before.
 """
 
 import logging
+import math
 import os
 import shutil
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +30,13 @@ Items = Mapping[str, Any]
 class Checkpoints:
     """The checkpoints of one directory; use it as a context manager, which waits for saves that are under way."""
 
-    def __init__(self, directory: Path, keep_every: int = 0):
+    def __init__(self, directory: Path, keep_every: int = 0, tasks: Sequence[str] = ()):
         """Opens or makes the directory, and removes what killed saves have left behind.
+
+        Args:
+          directory: of the stage.
+          keep_every: steps between checkpoints that are never deleted; 0 for none.
+          tasks: the checkpoint with the highest score of each is kept.
 
         Raises:
           InputError: the path has a character that Orbax takes for a pattern: it would save, and never read back.
@@ -40,12 +47,8 @@ class Checkpoints:
         # Not `best_fn` with `max_to_keep`: together they delete the newest checkpoint when it is not among the best.
         policies: list[Any] = [
             preservation_policy.LatestN(2),
-            preservation_policy.BestN(
-                get_metric_fn=lambda metrics: metrics["nll"],
-                reverse=True,  # the lowest is the best
-                n=1,
-                keep_checkpoints_without_metrics=False,
-            ),
+            _highest(lambda metrics: -metrics.get("nll", math.inf)),
+            *(_highest(lambda metrics, task=task: metrics.get(task, -math.inf)) for task in tasks),
         ]
         if keep_every:
             policies.append(preservation_policy.EveryNSteps(keep_every))
@@ -65,21 +68,23 @@ class Checkpoints:
         """Waits for saves under way and closes."""
         self._manager.close()
 
-    def save(self, step: int, items: Items, meta: Mapping[str, Any], nll: float | None = None) -> None:
+    def save(
+        self, step: int, items: Items, meta: Mapping[str, Any], metrics: Mapping[str, float] | None = None
+    ) -> None:
         """Starts to save; returns when the arrays may be changed.
 
         Args:
           step: steps done.
           items: trees of arrays by name, which can be restored one without the other.
           meta: JSON values that say what the arrays belong to.
-          nll: held-out loss, by which the best checkpoint is chosen.
+          metrics: what the best checkpoints are chosen by: "nll", the lowest, and scores by task, the highest.
         """
         meta = {**meta, "step": step, "checksums": {name: checksum(item) for name, item in items.items()}}
         arrays = {name: ocp.args.StandardSave(item) for name, item in items.items()}
         self._manager.save(
             step,
             args=ocp.args.Composite(meta=ocp.args.JsonSave(meta), **arrays),
-            metrics=None if nll is None else {"nll": nll},
+            metrics=dict(metrics) if metrics else None,
             force=True,
         )
 
@@ -140,6 +145,11 @@ class Checkpoints:
             if meta["checksums"][name] not in (None, checksum(item)):
                 raise ValueError(f"the checksum of {name} does not match its arrays")
         return items, meta
+
+
+def _highest(value: Callable[[Mapping[str, float]], float]) -> preservation_policy.BestN:
+    """Keeps the checkpoint with the highest value, the newest of equals; those without metrics are not in question."""
+    return preservation_policy.BestN(get_metric_fn=value, n=1, keep_checkpoints_without_metrics=False)
 
 
 def checksum(tree: Any) -> int | None:

@@ -12,6 +12,8 @@ from train.records import InputError
 Schedule = Literal["inverse_sqrt", "constant", "cosine", "linear"]
 OptimizerName = Literal["adafactor", "adamw"]
 StrategyName = Literal["pmap", "mesh"]
+Objective = Literal["span_corruption", "prefix_lm", "causal_lm"]
+Scoring = Literal["decode", "rank", "both"]
 
 _LOGISTICS = {"identity": False}  # metadata of fields that change where or how often, but not what is trained
 
@@ -81,7 +83,14 @@ class StageConfig:
       label_smoothing: probability mass spread over the vocabulary, in training only.
       accumulate: micro-batches whose gradients make one step.
       max_rollbacks: times that a diverged loss is rolled back to the last checkpoint and the batches since are skipped.
+      objective: of pretraining: span_corruption (T5), prefix_lm or causal_lm, all from the same shards.
+      noise_density: share of the tokens that span corruption removes.
+      mean_span_length: mean tokens of a removed span.
       tasks: finetuning tasks, mixed in proportion to size; empty means every task of the corpus.
+      cap: a task counts for at most this many examples when tasks are mixed; 0 means no limit.
+      pack: finetuning puts several short examples in a row, where the architecture can.
+      scoring: how finetuning answers: decode (greedily), rank (the most likely of a task's labels; tasks of free text
+        are decoded), or both, where the headline is that of decoding.
       decode_length: tokens to decode at most; 0 means target_length.
       eval_batches: batches of the held-out evaluation.
       eval_examples: validation examples scored per task; 0 means all.
@@ -102,7 +111,13 @@ class StageConfig:
     label_smoothing: float = 0.0
     accumulate: int = 1
     max_rollbacks: int = 3
+    objective: Objective = "span_corruption"
+    noise_density: float = 0.15
+    mean_span_length: float = 3.0
     tasks: tuple[str, ...] = ()
+    cap: int = 0
+    pack: bool = False
+    scoring: Scoring = "decode"
     decode_length: int = 0
     eval_batches: int = 32
     eval_examples: int = 0
@@ -120,10 +135,24 @@ class StageConfig:
             raise InputError(f"accumulate = {self.accumulate} does not divide batch_size = {self.batch_size}")
         if not 0 <= self.dropout_rate < 1:
             raise InputError(f"dropout_rate = {self.dropout_rate} is not in [0, 1)")
+        if not 0 < self.noise_density < 1 or self.mean_span_length < 1:
+            noise = f"noise_density = {self.noise_density}, mean_span_length = {self.mean_span_length}"
+            raise InputError(f"{noise}: a share in (0, 1) and at least one token are needed")
+        if self.cap < 0:
+            raise InputError(f"cap = {self.cap} must not be negative")
+        _check_choice("objective", self.objective, get_args(Objective))
+        _check_choice("scoring", self.scoring, get_args(Scoring))
+
+    @property
+    def noise(self) -> dict[str, Any]:
+        """The options of the pretraining objective."""
+        return {name: getattr(self, name) for name in ("objective", "noise_density", "mean_span_length")}
 
 
+# T5 scores every 5,000 steps and reports the best checkpoint of each task (Raffel et al. 2020, section 3.1.2).
 T5_FINETUNE = StageConfig(
     steps=100_000,
+    eval_every=5000,
     dropout_rate=0.1,
     optimizer=OptimizerConfig(learning_rate=1e-3, schedule="constant", warmup_steps=0),
 )

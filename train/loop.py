@@ -18,7 +18,7 @@ from train.data.corpus import Corpus
 from train.optimizers import learning_rate, make_optimizer
 from train.parallel import Strategy, agree, make_strategy
 from train.records import InputError, Row, RunWriter
-from train.step import Model, State, init_state, make_model, make_train_step
+from train.step import State, init_state, make_model, make_train_step
 from train.tracking import Progress, Tracker, fetch
 
 
@@ -77,12 +77,16 @@ def train(job: Job, writer: RunWriter) -> None:
     optimizer = make_optimizer(stage.optimizer, model.axes)
     strategy = make_strategy(config, model.axes)
     train_step = strategy.compile(make_train_step(model, optimizer, stage, strategy.devices))
-    evaluation = _Evaluation(job, model, strategy)
+    if job.stage_name == "pretrain":
+        evaluation, tasks = evaluate.Pretraining(job.corpus, stage, seed, model, strategy), ()
+    else:
+        evaluation = evaluate.Finetuning(job.corpus, stage, model, strategy)
+        tasks = evaluation.tasks
     source = _source(job)
     host, num_hosts = jax.process_index(), jax.process_count()
     too_much = 2 * math.log(job.model.vocab_size)  # nats: twice the loss of guessing
 
-    with Checkpoints(job.directory / "checkpoints" / job.stage_name, stage.keep_every) as checkpoints:
+    with Checkpoints(job.directory / "checkpoints" / job.stage_name, stage.keep_every, tasks) as checkpoints:
         state, meta = _start(job, checkpoints, strategy, init_state(params, optimizer))
         step = meta["step"]
         writer.cut(job.stage_name, step)
@@ -134,9 +138,8 @@ def train(job: Job, writer: RunWriter) -> None:
                 if due:
                     rows = evaluation(state.params, final=last) if evaluating else []
                     tracker.evals(step, rows)
-                    nll = next((row["value"] for row in rows if row["metric"] == "nll"), None)
                     # After the records of its step: whoever resumes from a checkpoint finds every row up to it.
-                    checkpoints.save(step, _items(state), meta, nll)
+                    checkpoints.save(step, _items(state), meta, evaluate.kept_by(rows))
                     tracker.restart_clock()
                 if stopping and not last:
                     checkpoints.wait()
@@ -181,40 +184,14 @@ def _items(state: State) -> dict[str, Any]:
     return {"params": state.params, "optimizer": {"step": state.step, "state": state.optimizer}}
 
 
-class _Evaluation:
-    """What a stage is evaluated on; compiled when first called."""
-
-    def __init__(self, job: Job, model: Model, strategy: Strategy):
-        self._job, self._stage = job, job.stage
-        if job.stage_name == "pretrain":
-            self._nll = strategy.compile_evaluation(evaluate.make_nll(model))
-            self._heldout = batches.heldout(
-                job.corpus,
-                self._stage.eval_batch_size,
-                self._stage.input_length,
-                self._stage.target_length,
-                self._stage.eval_batches,
-            )
-        else:
-            length = self._stage.decode_length or self._stage.target_length
-            self._decode = strategy.compile_evaluation(evaluate.make_decode(model, length))
-
-    def __call__(self, params: Any, final: bool) -> list[Row]:
-        corpus, stage = self._job.corpus, self._stage
-        if self._job.stage_name == "finetune":
-            tasks = stage.tasks or tuple(corpus.tasks)
-            return [row for task in tasks for row in evaluate.downstream(self._decode, params, corpus, task, stage)]
-        rows = [evaluate.upstream(self._nll, params, self._heldout)]
-        return rows + ([evaluate.unigram(corpus, stage, self._job.config.seed, self._heldout)] if final else [])
-
-
 def _source(job: Job) -> batches.Pretrain | batches.Finetune:
     """The stage's training batches, a pure function of the step."""
     stage, seed = job.stage, job.config.seed
     lengths = (stage.batch_size, stage.input_length, stage.target_length)
     if job.stage_name == "pretrain":
-        return batches.Pretrain(job.corpus, "train", *lengths, seed)
-    return batches.Finetune(job.corpus, stage.tasks or tuple(job.corpus.tasks), *lengths, seed)
+        return batches.Pretrain(job.corpus, "train", *lengths, seed, **stage.noise)
+    tasks = stage.tasks or tuple(job.corpus.tasks)
+    return batches.Finetune(job.corpus, tasks, *lengths, seed, cap=stage.cap, pack=stage.pack)
 
 
 def _tracker(job: Job, writer: RunWriter, done: int) -> Tracker:

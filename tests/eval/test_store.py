@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eval import analyses, store
+from eval import analyses, store, tables
 from tests.eval import run_directories
 from train.records import InputError
 
@@ -57,6 +57,23 @@ def test_values_are_the_last_evaluation_and_the_median_speed(study):
     last = [e["value"] for e in evals if e["metric"] == "nll" and e["step"] == 100]
     assert row.upstream_nll == last[0] and row.upstream_neg_log_ppl == -last[0] and row.upstream_nll_stderr == 0.02
     assert row.steps_per_second == 10.0 and row.tokens_seen == 413696 and row.steps == 101
+
+
+def test_downstream_is_the_best_checkpoint_and_the_final_score_stays_in_the_evaluations(study):
+    assert not any("best checkpoint" in warning for warning in store.read_study(study).warnings)
+    path, task = study / "glu-nano-s0" / "evals.jsonl", run_directories.TASKS[0]
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    (final,) = [row for row in rows if (row["task"], row["metric"]) == (task, "score")]
+    best = {**final, "metric": "best_score", "value": final["value"] + 5, "stderr": 0.5, "best_step": 40}
+    with path.open("a") as file:
+        file.write(json.dumps(best) + "\n")
+    read = store.read_study(study)
+    first = read.runs.run_id == "glu-nano-s0"
+    assert read.runs.loc[first, f"downstream_{task}"].item() == best["value"]
+    assert tables.evaluation_errors(read).loc[first, f"downstream_{task}"].item() == 0.5
+    scores = read.evals[(read.evals.run_id == "glu-nano-s0") & (read.evals.task == task)].set_index("metric").value
+    assert scores["score"] == final["value"]
+    assert any("are 5.00 points lower on average" in warning for warning in read.warnings)
 
 
 def test_failed_and_unfinished_runs_are_listed_and_warned_about(study):

@@ -31,7 +31,7 @@ def three(tmp_path_factory):
     directory = tmp_path_factory.mktemp("checkpoints") / "pretrain"
     with Checkpoints(directory) as checkpoints:
         for step, nll in ((1, 1.0), (2, 3.0), (3, 2.0)):
-            checkpoints.save(step, _items(step), {"hash": "h"}, nll)
+            checkpoints.save(step, _items(step), {"hash": "h"}, {"nll": nll})
     return directory
 
 
@@ -66,10 +66,20 @@ def test_the_last_two_the_best_and_the_milestones_are_kept(tmp_path):
     losses = {1: 5.0, 2: 1.0, 3: 4.0, 4: 3.0, 5: 3.5, 6: 3.2}
     with Checkpoints(tmp_path / "c", keep_every=3) as checkpoints:
         for step, nll in losses.items():
-            checkpoints.save(step, _items(step), {"hash": "h"}, nll)
+            checkpoints.save(step, _items(step), {"hash": "h"}, {"nll": nll})
         checkpoints.save(7, _items(7), {"hash": "h"})  # one that was not evaluated
         checkpoints.wait()
         assert checkpoints.steps() == [2, 3, 6, 7]
+
+
+@pytest.mark.slow
+def test_the_best_checkpoint_of_each_task_is_kept(tmp_path):
+    scores = {1: {"a": 5.0, "b": 1.0}, 2: {"a": 1.0, "b": 7.0}, 3: {"a": 5.0}, 4: {"b": 2.0}, 5: {}, 6: {"a": 0.0}}
+    with Checkpoints(tmp_path / "c", tasks=("a", "b")) as checkpoints:
+        for step, score in scores.items():
+            checkpoints.save(step, _items(step), {"hash": "h"}, score)
+        checkpoints.wait()
+        assert checkpoints.steps() == [2, 3, 5, 6]  # of two equal scores the newer
 
 
 def _files(directory):
@@ -109,7 +119,7 @@ def test_a_damaged_checkpoint_is_skipped_with_a_warning_and_its_step_saved_again
     assert "checkpoint 3 cannot be read and is skipped" in caplog.text
     assert (tmp_path / "pretrain-damaged" / "3").is_dir()
     with Checkpoints(copy) as checkpoints:
-        checkpoints.save(3, _items(3), {"hash": "h"}, 2.0)
+        checkpoints.save(3, _items(3), {"hash": "h"}, {"nll": 2.0})
     assert _restored(copy) == 3
 
 

@@ -26,6 +26,10 @@ def test_a_study_is_read_back_as_it_was_written():
         ({"parallel": "tpu"}, "parallel = 'tpu' is not one of pmap, mesh"),
         ({"pretrain": {"optimizer": {"name": "sgd"}}}, "optimizer.name = 'sgd' is not one of adafactor, adamw"),
         ({"pretrain": {"batch_size": 10, "accumulate": 3}}, "accumulate = 3 does not divide batch_size = 10"),
+        ({"finetune": {"scoring": "guess"}}, "scoring = 'guess' is not one of decode, rank, both"),
+        ({"pretrain": {"objective": "mlm"}}, "objective = 'mlm' is not one of span_corruption, prefix_lm, causal_lm"),
+        ({"pretrain": {"noise_density": 1.0}}, "noise_density = 1.0"),
+        ({"finetune": {"cap": -1}}, "cap = -1 must not be negative"),
         ({"pretrain": 3}, "RunConfig.pretrain = 3: expected keys and values"),
     ],
 )

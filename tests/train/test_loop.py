@@ -80,3 +80,50 @@ def test_two_trainers_on_one_directory_are_one(corpus, tmp_path):
     with records.lock(tmp_path):
         assert cell.run_cell(CONFIG, corpus, tmp_path, quiet=True) == "locked"
     assert not (tmp_path / "config.json").exists()
+
+
+@pytest.fixture(scope="module")
+def pretrained(corpus, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("pretrained")
+    cell.run_cell(CONFIG, corpus, directory, quiet=True)
+    return directory / "checkpoints" / "pretrain"
+
+
+def _finetuned(corpus, pretrained, directory, **options):
+    stage = dataclasses.replace(tiny_study.STAGE, eval_every=0, **options)
+    run = dataclasses.replace(CONFIG, finetune=stage)
+    assert cell.run_cell(run, corpus, directory, ("finetune",), init_from=pretrained, quiet=True) == "done"
+    return {row["metric"]: row for row in records.read_run(directory).evals}
+
+
+@pytest.mark.slow
+def test_answers_are_ranked_decoded_or_both(corpus, pretrained, tmp_path):
+    usual = {"accuracy", "score"}
+    ranked = {f"rank_{name}" for name in usual}
+    always = {"majority_class", "best_score"}
+    found = {how: _finetuned(corpus, pretrained, tmp_path / how, scoring=how) for how in ("decode", "rank", "both")}
+    assert set(found["decode"]) == usual | always
+    assert set(found["rank"]) == ranked | {"score"} | always
+    assert set(found["both"]) == usual | ranked | always
+    assert found["rank"]["score"]["value"] == found["both"]["rank_score"]["value"]
+    assert found["decode"]["score"]["value"] == found["both"]["score"]["value"]
+    assert found["rank"]["score"]["n"] == tiny_study.STAGE.eval_examples
+    with pytest.raises(InputError, match="eval_batch_size = 2 is too small to rank 4 labels"):
+        _finetuned(corpus, pretrained, tmp_path / "small", scoring="rank", eval_batch_size=2)
+
+
+@pytest.mark.slow
+def test_a_packed_mixture_with_a_cap_is_finetuned(corpus, pretrained, tmp_path):
+    found = _finetuned(corpus, pretrained, tmp_path, pack=True, cap=100, input_length=48, target_length=24)
+    assert found["score"]["n"] == tiny_study.STAGE.eval_examples
+    assert records.read_run(tmp_path).metrics[-1]["target_tokens"] > 8 * 3  # eight rows of one example have 2 or 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", ["prefix_lm", "causal_lm"])
+def test_other_objectives_train_on_the_same_shards(corpus, tmp_path, objective):
+    config = dataclasses.replace(CONFIG, pretrain=dataclasses.replace(CONFIG.pretrain, objective=objective))
+    assert cell.run_cell(config, corpus, tmp_path, quiet=True) == "done"
+    run = records.read_run(tmp_path)
+    assert run.metrics[-1]["nll"] < run.metrics[0]["nll"]
+    assert {row["metric"] for row in run.evals} == {"nll", "perplexity", "bits_per_byte", "unigram_nll"}

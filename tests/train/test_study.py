@@ -1,6 +1,7 @@
 """The whole path with two very small cells: run, killed at any moment, run again."""
 
 import json
+import math
 import os
 import random
 import signal
@@ -64,9 +65,15 @@ def test_the_records_are_complete(finished):
         upstream = {row["metric"]: row for row in evals if row["task"] == "corpus" and row["step"] == STEPS}
         assert upstream["nll"]["value"] < upstream["unigram_nll"]["value"]
         assert upstream["nll"]["stderr"] > 0
+        assert upstream["perplexity"]["value"] == pytest.approx(math.exp(upstream["nll"]["value"]))
+        assert 0 < upstream["bits_per_byte"]["value"] < upstream["nll"]["value"] / math.log(2)
         downstream = {row["metric"]: row for row in evals if row["task"] == "python_subject" and row["step"] == STEPS}
-        assert set(downstream) == {"accuracy", "score", "majority_class"}
+        assert set(downstream) == {"accuracy", "score", "majority_class", "best_score"}
         assert downstream["score"]["n"] == 16
+        scores = {row["step"]: row["value"] for row in evals if row["metric"] == "score"}
+        assert sorted(scores) == [STEPS // 2, STEPS]
+        best = downstream["best_score"]
+        assert best["value"] == scores[best["best_step"]] == max(scores.values())
     assert len({config["hash"] for config, *_ in content.values()}) == 2
 
 

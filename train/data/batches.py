@@ -133,6 +133,9 @@ class Finetune:
     An epoch holds every task's examples, or `cap` of them, in one stateless permutation, so that the mixing rates hold
     exactly in every epoch and no example comes twice before all have come once. A task over the cap goes on where its
     last epoch ended.
+
+    Packed, the same holds of rows. Which examples share a row is planned once, task by task, so that a restart at any
+    step knows every row without going through the epochs before.
     """
 
     def __init__(
@@ -157,7 +160,7 @@ class Finetune:
           target_length: T; likewise.
           seed: of the shuffling.
           split: of the tasks.
-          cap: most examples of a task in an epoch (T5's mixing-rate maximum); None for no limit.
+          cap: most examples of a task in an epoch (T5's mixing-rate maximum); None or 0 for no limit.
           pack: put several examples in a row, with segment ids and positions.
 
         Raises:
@@ -168,67 +171,53 @@ class Finetune:
         self.tasks, self.batch_size, self.seed = tuple(tasks), batch_size, seed
         self._lengths = (input_length, target_length)
         self._examples = [corpus.examples(task, split) for task in tasks]
-        self._sizes = np.array([len(examples) for examples in self._examples])
-        self._ends = np.cumsum(np.minimum(self._sizes, cap) if cap else self._sizes)
-        self.num_examples = int(self._ends[-1])
-        self._pack = pack
-        self._rows_of_epoch: list[int] = []
-        self._plans: dict[int, list[list[int]]] = {}
+        self._plans = [_plan(examples, self._lengths, seed) for examples in self._examples] if pack else None
+        examples_T = np.array([len(examples) for examples in self._examples])
+        self._sizes = np.array([len(plan) for plan in self._plans]) if self._plans else examples_T
+        capped_T = np.minimum(examples_T, cap) if cap else examples_T
+        self._ends = np.cumsum(-(-self._sizes * capped_T // examples_T))  # the same share of the rows, rounded up
+        self.num_rows = int(self._ends[-1])
 
     def locate(self, index_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Which task, and which of its examples, stand at the given example numbers."""
-        epoch_B, position_B = np.divmod(np.asarray(index_B), self.num_examples)
-        item_B = counter_random.permute(self.seed, epoch_B, position_B, self.num_examples)
+        """Which task, and which of its examples (or packed rows), stand at the given row numbers."""
+        epoch_B, position_B = np.divmod(np.asarray(index_B), self.num_rows)
+        item_B = counter_random.permute(self.seed, epoch_B, position_B, self.num_rows)
         task_B = np.searchsorted(self._ends, item_B, side="right")
         in_epoch_T = np.diff(self._ends, prepend=0)
         slot_B = item_B - (self._ends - in_epoch_T)[task_B] + epoch_B * in_epoch_T[task_B]
         lap_B, place_B = np.divmod(slot_B, self._sizes[task_B])
-        example_B = np.empty_like(item_B)
+        row_B = np.empty_like(item_B)
         for t in np.unique(task_B):
             here_B = task_B == t
             size = int(self._sizes[t])
-            example_B[here_B] = counter_random.permute(self.seed + 1 + int(t), lap_B[here_B], place_B[here_B], size)
-        return task_B, example_B
+            row_B[here_B] = counter_random.permute(self.seed + 1 + int(t), lap_B[here_B], place_B[here_B], size)
+        return task_B, row_B
 
     def batch(self, step: int, host: int = 0, num_hosts: int = 1) -> Batch:
         """The rows of one host of the batch of a step."""
-        row_B = _rows(range(step, step + 1), self.batch_size, host, num_hosts)
-        if self._pack:
-            return self._packed(row_B)
-        task_B, example_B = self.locate(row_B)
+        task_B, row_B = self.locate(_rows(range(step, step + 1), self.batch_size, host, num_hosts))
+        if self._plans:
+            return self._packed(self._plans, task_B, row_B)
         rows = [np.zeros((len(task_B), length), np.int32) for length in self._lengths]
         for t in np.unique(task_B):
             here_B = task_B == t
-            for row, chosen in zip(rows, _pad(self._examples[t], example_B[here_B], *self._lengths), strict=True):
+            for row, chosen in zip(rows, _pad(self._examples[t], row_B[here_B], *self._lengths), strict=True):
                 row[here_B] = chosen
         return as_batch(*rows)
 
-    def _packed(self, row_B: np.ndarray) -> Batch:
-        """Packed rows by their numbers; how many an epoch has is known once it is planned: a restart plans them all."""
-        while sum(self._rows_of_epoch) <= row_B.max():
-            self._rows_of_epoch.append(len(self._plan(len(self._rows_of_epoch))))
-        ends_E = np.cumsum(self._rows_of_epoch)
-        inputs, targets = [], []
-        for row, epoch in zip(row_B, np.searchsorted(ends_E, row_B, side="right"), strict=True):
-            members = self._plan(epoch)[row - ends_E[epoch]]  # counted from the epoch's end
-            located = self.locate(np.array(members) + epoch * self.num_examples)
-            chosen = [(self._examples[t], e) for t, e in zip(*located, strict=True)]
-            inputs.append([examples.inputs[e] for examples, e in chosen])
-            targets.append([examples.targets[e] for examples, e in chosen])
+    def _packed(self, plans: Sequence[Sequence[Sequence[int]]], task_B: np.ndarray, row_B: np.ndarray) -> Batch:
+        chosen = [(self._examples[t], plans[t][row]) for t, row in zip(task_B, row_B, strict=True)]
+        inputs = [[examples.inputs[e] for e in members] for examples, members in chosen]
+        targets = [[examples.targets[e] for e in members] for examples, members in chosen]
         return packing.pack(inputs, targets, *self._lengths)
 
-    def _plan(self, epoch: int) -> list[list[int]]:
-        if epoch in self._plans:
-            return self._plans[epoch]
-        task_N, example_N = self.locate(np.arange(self.num_examples) + epoch * self.num_examples)
-        lengths = np.zeros((2, self.num_examples), np.int64)
-        for t, examples in enumerate(self._examples):
-            here_N = task_N == t
-            for i, ragged in enumerate((examples.inputs, examples.targets)):
-                lengths[i, here_N] = np.diff(ragged.ends, prepend=0)[example_N[here_N]]
-        kept = {e: plan for e, plan in self._plans.items() if e == epoch - 1}  # a batch can lie on the border of two
-        self._plans = {**kept, epoch: packing.plan(lengths[0], lengths[1], *self._lengths)}
-        return self._plans[epoch]
+
+def _plan(examples: Examples, lengths: tuple[int, int], seed: int) -> list[list[int]]:
+    """Packed rows of a task, as examples; in an order drawn once, as neighbours in a file are often alike."""
+    count = len(examples)
+    order_N = counter_random.permute(seed, np.zeros(count, np.int64), np.arange(count), count)
+    sizes = [np.diff(ragged.ends, prepend=0)[order_N] for ragged in (examples.inputs, examples.targets)]
+    return [[int(order_N[i]) for i in row] for row in packing.plan(*sizes, *lengths)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -318,7 +307,13 @@ def evaluation(
 
 
 def ranking(
-    corpus: Corpus, task: str, batch_size: int, input_length: int, target_length: int, split: str = "validation"
+    corpus: Corpus,
+    task: str,
+    batch_size: int,
+    input_length: int,
+    target_length: int,
+    split: str = "validation",
+    limit: int | None = None,
 ) -> Iterator[Evaluation]:
     """Batches for rank classification: each example once for every label, with the label as its target.
 
@@ -331,6 +326,7 @@ def ranking(
       input_length: S.
       target_length: T.
       split: of the task.
+      limit: only the first examples; None for all.
 
     Yields:
       Batches with the references of their examples; rows e * L to e * L + L - 1 belong to example e of L labels.
@@ -345,9 +341,9 @@ def ranking(
     targets_LT = np.zeros((len(labels), target_length), np.int32)
     for row, ids in zip(targets_LT, label_rows, strict=True):
         row[: len(ids) + 1] = [*ids, EOS_ID][:target_length]
-    together = batch_size // len(labels)
-    for start in range(0, len(examples), together):
-        which_B = np.arange(start, min(start + together, len(examples)))
+    together, total = batch_size // len(labels), min(len(examples), limit or len(examples))
+    for start in range(0, total, together):
+        which_B = np.arange(start, min(start + together, total))
         inputs_BS = np.repeat(examples.inputs.padded(which_B, input_length, EOS_ID), len(labels), axis=0)
         targets_BT = np.tile(targets_LT, (len(which_B), 1))
         spare = ((0, batch_size - len(inputs_BS)), (0, 0))
@@ -361,12 +357,13 @@ def ranked(labels: Sequence[str], nll_B: np.ndarray, num_examples: int) -> list[
     return [labels[int(i)] for i in nll_EL.argmin(axis=1)]
 
 
-def target_bytes(corpus: Corpus, batches: Sequence[Batch]) -> int:
-    """UTF-8 bytes of text that the targets of some batches stand for, sentinels and EOS left out.
+def target_bytes(corpus: Corpus, batch: Batch) -> np.ndarray:
+    """UTF-8 bytes of text that the targets of each row stand for, sentinels and EOS left out, int64 [B].
 
-    A loss summed over the same targets, divided by this, can be compared between vocabularies.
+    A loss summed over the same targets, divided by their sum, can be compared between vocabularies.
     """
-    return sum(int(corpus.vocabulary.bytes_per_piece[_targets(batch)].sum()) for batch in batches)
+    bytes_BT = corpus.vocabulary.bytes_per_piece[batch["decoder_target_tokens"]]
+    return np.where(batch["decoder_loss_weights"] > 0, bytes_BT, 0).sum(axis=1, dtype=np.int64)
 
 
 def _pad(

@@ -8,6 +8,7 @@ from typing import Any
 from train.tasks.metrics import METRICS, References, Score
 
 HEADLINE = "score"
+BEST = "best_score"  # the highest headline of all evaluations of a run
 BENCHMARKS = ("glue", "super_glue", "squad", "python")
 
 

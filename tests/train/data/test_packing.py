@@ -44,23 +44,41 @@ def test_rows_hold_their_examples_with_segments_and_positions():
         np.testing.assert_array_equal(batch[name], rows, err_msg=name)
 
 
-def test_packed_finetuning_is_a_pure_function_of_the_step_and_loses_nothing(corpus):
-    run, again = (batches.Finetune(corpus, [_TASK], 4, 80, 40, seed=3, pack=True) for _ in range(2))
+def _packed(corpus, tasks=(_TASK,), **options):
+    return batches.Finetune(corpus, tasks, 4, 80, 40, seed=3, pack=True, **options)
+
+
+def test_packed_finetuning_is_a_pure_function_of_the_step(corpus):
+    run, again = _packed(corpus), _packed(corpus)
+    assert run.num_rows < 60 * 4  # more than an epoch is compared
     seen = [run.batch(step) for step in range(60)]
-    for step in (39, 3, 17):
+    for step in (59, 3, 17):
         for name, rows in again.batch(step).items():
             np.testing.assert_array_equal(rows, seen[step][name])
         halves = [again.batch(step, host, 2)["encoder_input_tokens"] for host in range(2)]
         np.testing.assert_array_equal(np.concatenate(halves), seen[step]["encoder_input_tokens"])
-    examples = corpus.examples(_TASK, "train")
-    wanted = sorted(bytes(examples.inputs[i].astype(np.int32)) for i in range(len(examples)))
-    found = []
-    for batch in seen:
-        for row, segments in zip(batch["encoder_input_tokens"], batch["encoder_segment_ids"], strict=True):
-            found += [bytes(np.ascontiguousarray(row[segments == s])) for s in range(1, segments.max() + 1)]
-    assert len(found) > len(wanted)  # the second epoch has begun
-    assert sorted(found[: len(wanted)]) == wanted
-    assert np.mean([batch["encoder_segment_ids"].max(axis=1).mean() for batch in seen]) > 1.5
+
+
+def test_a_packed_epoch_holds_every_example_once(corpus):
+    run, examples = _packed(corpus), corpus.examples(_TASK, "train")
+    rows = [run.batch(step) for step in range(-(-run.num_rows // 4))]
+    tokens, segments = (
+        np.concatenate([batch[f"encoder_{name}"] for batch in rows])[: run.num_rows]
+        for name in ("input_tokens", "segment_ids")
+    )
+    found = [bytes(t[s == k]) for t, s in zip(tokens, segments, strict=True) for k in range(1, s.max() + 1)]
+    assert sorted(found) == sorted(bytes(examples.inputs[i].astype(np.int32)) for i in range(len(examples)))
+    assert len(found) > 1.5 * run.num_rows
+
+
+def test_a_cap_takes_the_same_share_of_packed_rows(corpus):
+    whole = _packed(corpus).num_rows
+    capped = _packed(corpus, (_TASK, _TASK), cap=100)  # of 400 examples: a quarter of an epoch each
+    assert capped.num_rows == 2 * -(-whole // 4)
+    task, row = capped.locate(np.arange(4 * capped.num_rows))
+    for t in (0, 1):
+        assert (np.sum(task.reshape(4, -1) == t, axis=1) == capped.num_rows // 2).all()
+        np.testing.assert_array_equal(np.unique(row[task == t]), np.arange(whole))
 
 
 def test_ranking_shows_each_example_with_each_label(corpus):
@@ -84,5 +102,5 @@ def test_target_bytes_are_those_of_the_hidden_text(corpus):
     (batch,) = batches.heldout(corpus, 4, 64, 32, num_batches=1)
     texts = [corpus.vocabulary.decode(row) for row in batch["decoder_target_tokens"]]
     plain = sum(len(piece.split(">", 1)[-1].encode()) for text in texts for piece in text.split("<extra_id_") if piece)
-    spaces = batches.target_bytes(corpus, [batch]) - plain  # a space that opens a span is not shown by decode
+    spaces = batches.target_bytes(corpus, batch).sum() - plain  # a space that opens a span is not shown by decode
     assert 0 <= spaces <= 4 * 8
