@@ -49,21 +49,27 @@ class Seq2Seq(nnx.Module):
         self.decoder = architecture.decoder(cfg, decoder_key)
         self.head: Any = architecture.head(cfg, head_key)
 
-    def __call__(self, batch: Batch, key: jax.Array | None = None, train: bool = False) -> Logits:
-        """Logits of every target position, given the tokens before it."""
-        x_BTD, aux = self.hidden(batch, key, train)
+    def __call__(
+        self, batch: Batch, key: jax.Array | None = None, train: bool = False, expert_axis: str | None = None
+    ) -> Logits:
+        """Logits of every target position, given the tokens before it. `expert_axis`: see `Context`."""
+        x_BTD, aux = self.hidden(batch, key, train, expert_axis)
         with jax.named_scope("head"):
             logits_BTV = self.head.logits(x_BTD, self.embedding)
         return Logits(logits_BTV, *_finish(aux))
 
-    def token_nll(self, batch: Batch, key: jax.Array | None = None, train: bool = False) -> TokenNLL:
+    def token_nll(
+        self, batch: Batch, key: jax.Array | None = None, train: bool = False, expert_axis: str | None = None
+    ) -> TokenNLL:
         """The loss of every target token, without more logits in memory than the head needs."""
-        x_BTD, aux = self.hidden(batch, key, train)
+        x_BTD, aux = self.hidden(batch, key, train, expert_axis)
         with jax.named_scope("head"):
             nll_BT, log_z_BT = self.head.nll(x_BTD, batch["decoder_target_tokens"], self.embedding)
         return TokenNLL(nll_BT, log_z_BT, *_finish(aux))
 
-    def hidden(self, batch: Batch, key: jax.Array | None = None, train: bool = False) -> tuple[jax.Array, Aux]:
+    def hidden(
+        self, batch: Batch, key: jax.Array | None = None, train: bool = False, expert_axis: str | None = None
+    ) -> tuple[jax.Array, Aux]:
         """The decoder's output [B, T, D] and what the layers returned besides.
 
         Raises:
@@ -71,7 +77,7 @@ class Seq2Seq(nnx.Module):
         """
         if train and key is None and self.cfg.architecture.stochastic(self.cfg):
             raise ConfigError(f"{self.cfg.name}: key=None, but training it is random (dropout or jitter above zero)")
-        common = {"train": train, "dropout_rate": self.cfg.dropout_rate}
+        common = {"train": train, "dropout_rate": self.cfg.dropout_rate, "expert_axis": expert_axis}
         encoder_key, decoder_key = (None, None) if key is None else jax.random.split(key)
         memory_BSD, memory_segment_ids_BS, encoder_aux = self.encode(batch, key=encoder_key, **common)
         ctx = Context(

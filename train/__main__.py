@@ -169,9 +169,10 @@ def run_cell(verb: Cell, stage: str) -> int:
     config = preset(verb.architecture, verb.size, seed=verb.seed)
     config = _override(dataclasses.replace(config, study=verb.study), verb.set)
 
-    from train import cell, loop
+    from train import cell, distributed, loop
     from train.data.corpus import open_corpus
 
+    distributed.initialize()
     corpus = open_corpus(verb.corpus, verify=False)
     directory = verb.runs / verb.study / config.run_id
     if stage == "finetune" and verb.init_from is None and not (directory / "checkpoints" / "pretrain").is_dir():

@@ -6,17 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 import arch_zoo
-from train import evaluate
+from train import distributed, evaluate
 from train.checkpoint import Checkpoints
 from train.config import RunConfig, StageConfig
 from train.data import batches
 from train.data.corpus import Corpus
 from train.optimizers import learning_rate, make_optimizer
-from train.parallel import Strategy, agree, make_strategy
+from train.parallel import Strategy, make_strategy
 from train.records import InputError, Row, RunWriter
 from train.step import State, init_state, make_model, make_train_step
 from train.tracking import Progress, Tracker, fetch
@@ -75,7 +74,7 @@ def train(job: Job, writer: RunWriter) -> None:
     config, stage, seed = job.config, job.stage, job.config.seed
     model, params = make_model(dataclasses.replace(job.model, dropout_rate=stage.dropout_rate), seed)
     optimizer = make_optimizer(stage.optimizer, model.axes)
-    strategy = make_strategy(config, model.axes)
+    strategy = make_strategy(config, model.axes, params)
     train_step = strategy.compile(make_train_step(model, optimizer, stage, strategy.devices))
     if job.stage_name == "pretrain":
         evaluation, tasks = evaluate.Pretraining(job.corpus, stage, seed, model, strategy), ()
@@ -83,7 +82,7 @@ def train(job: Job, writer: RunWriter) -> None:
         evaluation = evaluate.Finetuning(job.corpus, stage, model, strategy)
         tasks = evaluation.tasks
     source = _source(job)
-    host, num_hosts = jax.process_index(), jax.process_count()
+    host, num_hosts = strategy.feed
     too_much = 2 * math.log(job.model.vocab_size)  # nats: twice the loss of guessing
 
     with Checkpoints(job.directory / "checkpoints" / job.stage_name, stage.keep_every, tasks) as checkpoints:
@@ -117,7 +116,7 @@ def train(job: Job, writer: RunWriter) -> None:
                 diverged = flush()  # the step before, while this one is computed
                 step, pending = step + 1, (step + 1, metrics, rate)
 
-                last, stopping = step == stage.steps, agree(job.stop())
+                last, stopping = step == stage.steps, distributed.should_stop(job.stop)
                 evaluating = last or (stage.eval_every and step % stage.eval_every == 0)
                 due = evaluating or stopping or step % stage.checkpoint_every == 0
                 if due and diverged is None:
@@ -196,6 +195,7 @@ def _source(job: Job) -> batches.Pretrain | batches.Finetune:
 
 def _tracker(job: Job, writer: RunWriter, done: int) -> Tracker:
     stage = job.stage
-    progress = Progress(f"{job.config.run_id} {job.stage_name}", stage.steps, done, job.quiet)
+    quiet = job.quiet or not distributed.is_first()
+    progress = Progress(f"{job.config.run_id} {job.stage_name}", stage.steps, done, quiet)
     flops = arch_zoo.count_flops(job.model, stage.input_length, stage.target_length).train
     return Tracker(writer, job.stage_name, stage, flops, progress)

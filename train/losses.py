@@ -18,11 +18,14 @@ class TokenLosses(NamedTuple):
     metrics: dict[str, jax.Array]
 
 
-def token_losses(model: Any, batch: Batch, key: jax.Array, label_smoothing: float = 0.0) -> Any:
+def token_losses(
+    model: Any, batch: Batch, key: jax.Array, label_smoothing: float = 0.0, expert_axis: str | None = None
+) -> Any:
     """The token losses of a model in training, with `label_smoothing` of the target spread over the vocabulary."""
     if not label_smoothing:
-        return model.token_nll(batch, key=key, train=True)
-    out = model(batch, key=key, train=True)  # smoothing needs all logits, which token_nll may never build
+        return model.token_nll(batch, key=key, train=True, expert_axis=expert_axis)
+    # Smoothing needs all logits, which token_nll may never build.
+    out = model(batch, key=key, train=True, expert_axis=expert_axis)
     log_z = jax.nn.logsumexp(out.logits, -1)
     target = jnp.take_along_axis(out.logits, batch["decoder_target_tokens"][..., None], -1)[..., 0]
     aim = (1 - label_smoothing) * target + label_smoothing * out.logits.mean(-1)

@@ -206,35 +206,35 @@ class RunWriter:
     Attributes:
       path: the run directory.
       extra: fields that every status.json of this writer has.
+      silent: write nothing: of several processes that train together, one keeps the records.
     """
 
     path: Path
     extra: Row = dataclasses.field(default_factory=dict)
+    silent: bool = False
 
     def config(self, config: Row, env: Row) -> None:
         """Writes config.json and env.json."""
-        write_json(self.path / "env.json", env)
-        write_json(self.path / "config.json", config)
+        self._write("env.json", env)
+        self._write("config.json", config)
 
     def status(self, state: str, **fields: Any) -> None:
         """Writes status.json; `state` is one of STATES."""
         if state not in STATES:
             raise ValueError(f"state = {state!r} is not one of {STATES}")
-        write_json(
-            self.path / "status.json", {"state": state, "error": None, **self.extra, **fields, "updated": time.time()}
-        )
+        self._write("status.json", {"state": state, "error": None, **self.extra, **fields, "updated": time.time()})
 
     def metrics(self, row: Row) -> None:
         """Appends one row to metrics.jsonl."""
-        append_jsonl(self.path / "metrics.jsonl", [row])
+        self._append("metrics.jsonl", [row])
 
     def evals(self, rows: Iterable[Row]) -> None:
         """Appends rows to evals.jsonl in one write."""
-        append_jsonl(self.path / "evals.jsonl", rows)
+        self._append("evals.jsonl", rows)
 
     def event(self, row: Row) -> None:
         """Appends one row to events.jsonl."""
-        append_jsonl(self.path / "events.jsonl", [row])
+        self._append("events.jsonl", [row])
 
     def cut(self, stage: str, step: int) -> None:
         """Drops what was recorded after `step` of `stage`, later stages included, and any torn last line.
@@ -246,8 +246,17 @@ class RunWriter:
             order = STAGES.index(row["stage"]) - STAGES.index(stage)
             return order < 0 or (order == 0 and row["step"] <= step)
 
-        for name in ("metrics.jsonl", "evals.jsonl"):
-            filter_jsonl(self.path / name, keep)
+        if not self.silent:
+            for name in ("metrics.jsonl", "evals.jsonl"):
+                filter_jsonl(self.path / name, keep)
+
+    def _write(self, name: str, value: Row) -> None:
+        if not self.silent:
+            write_json(self.path / name, value)
+
+    def _append(self, name: str, rows: Iterable[Row]) -> None:
+        if not self.silent:
+            append_jsonl(self.path / name, rows)
 
 
 def append_jsonl(path: Path, rows: Iterable[Row]) -> None:

@@ -75,12 +75,18 @@ class Devices:
     Attributes:
       count: parts that the batch is cut into.
       sum: sums a tree of arrays over the parts.
+      sum_gradients: the same for gradients by name; a part may hold other experts than the next.
       index: the number of this part.
+      map: makes a function of (parameters, batch, key) that sees one part into one of the whole.
+      expert_axis: the mapped axis over which experts are spread; None if every device holds all.
     """
 
     count: int = 1
     sum: Callable[[Any], Any] = lambda tree: tree
+    sum_gradients: Callable[[Params], Params] = lambda grads: grads
     index: Callable[[], Any] = lambda: 0
+    map: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda function: function
+    expert_axis: str | None = None
 
 
 def make_train_step(
@@ -97,7 +103,7 @@ def make_train_step(
 
     def objective(params: Params, batch: Batch, key: jax.Array, weight: jax.Array) -> tuple[jax.Array, Metrics]:
         module = model.merge(params)
-        out = losses.token_losses(module, batch, key, stage.label_smoothing)
+        out = losses.token_losses(module, batch, key, stage.label_smoothing, devices.expert_axis)
         total, sums = losses.token_sums(out, batch, stage.z_loss)
         means = {name: value / weight for name, value in sums.items() if name != "weight"}
         aux = {name: value / parts for name, value in out.aux.items()}
@@ -118,15 +124,19 @@ def make_train_step(
         add = lambda total, part: (jax.tree.map(jnp.add, total, one(*part)), None)  # noqa: E731
         return jax.lax.scan(add, first, (rest, keys[1:]))[0]
 
-    def step(state: State, batch: Batch, learning_rate: Any, seed: Any) -> tuple[State, Metrics]:
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), state.step), devices.index())
+    def part(params: Params, batch: Batch, key: jax.Array) -> tuple[Params, Metrics]:
+        key = jax.random.fold_in(key, devices.index())
         weight = devices.sum(jnp.sum(batch["decoder_loss_weights"].astype(jnp.float32)))
-        grads, metrics = devices.sum(gradients(state.params, batch, key, jnp.maximum(weight, 1.0)))
+        grads, metrics = gradients(params, batch, key, jnp.maximum(weight, 1.0))
+        return devices.sum_gradients(grads), {**devices.sum(metrics), "target_tokens": weight}
+
+    def step(state: State, batch: Batch, learning_rate: Any, seed: Any) -> tuple[State, Metrics]:
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        grads, metrics = devices.map(part)(state.params, batch, key)
         directions: Any
         directions, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
         params = {name: p - learning_rate * directions[name] for name, p in state.params.items()}
         metrics |= {
-            "target_tokens": weight,
             "gradient_norm": optax.tree.norm(grads),
             "parameter_norm": optax.tree.norm(params),
         }

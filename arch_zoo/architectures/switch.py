@@ -49,12 +49,12 @@ class SwitchFeedForward(nnx.Module):
         rows = experts.rows_per_group(x_BLD.shape[0], x_BLD.shape[1], options.group_size)
         factor = options.train_capacity_factor if ctx.train else options.eval_capacity_factor
         if factor is None or ctx.index is not None:
-            y_BLD, kept = experts.dropless(x_BLD, expert_BL, real_BL, self.wi[...], self.wo[...]), jnp.sum(real_BL)
+            y_BLD, kept_BL = experts.dropless(x_BLD, expert_BL, real_BL, self.wi[...], self.wo[...]), real_BL
         else:
             limit = experts.capacity(rows * x_BLD.shape[1], options.num_experts, factor)
-            y_BLD, kept = self._limited(x_BLD, expert_BL, real_BL, rows, limit, ctx)
+            y_BLD, kept_BL = self._limited(x_BLD, expert_BL, real_BL, rows, limit, ctx)
         y_BLD = y_BLD * gate_BL[..., None].astype(x_BLD.dtype)
-        return y_BLD, cache, self._balance(probs_BLE, expert_BL, real_BL, kept, rows)
+        return y_BLD, cache, self._balance(probs_BLE, expert_BL, real_BL, kept_BL, rows)
 
     def init_cache(self, ctx: Context, max_length: int) -> dict:
         """Empty: no position depends on another."""
@@ -69,20 +69,22 @@ class SwitchFeedForward(nnx.Module):
         return jax.nn.softmax(x_BLD @ self.router, axis=-1)
 
     def _limited(self, x_BLD, expert_BL, real_BL, rows: int, limit: int, ctx: Context):
-        """The experts' outputs for the tokens that find a place, zero for others; and how many do."""
+        """The experts' outputs for the tokens that find a place, zero for others; and which do."""
         E, D = self.options.num_experts, x_BLD.shape[-1]
         places_N, size = experts.limited_places(expert_BL, real_BL, rows, E, limit)
         tokens = experts.inverse(places_N, size)
         x_ECD = experts.exchange(x_BLD.reshape(-1, D), tokens, places_N).reshape(E, -1, D)
+        x_ECD = experts.to_owners(x_ECD, ctx.expert_axis)
         hidden_ECF = ctx.fold(1).dropout(jax.nn.relu(x_ECD @ self.wi.astype(x_BLD.dtype)))
-        y_ECD = hidden_ECF @ self.wo.astype(x_BLD.dtype)
+        y_ECD = experts.from_owners(hidden_ECF @ self.wo.astype(x_BLD.dtype), ctx.expert_axis)
         y_ND = experts.exchange(y_ECD.reshape(size, D), places_N, tokens)
-        return y_ND.reshape(x_BLD.shape), jnp.sum(places_N < size)
+        return y_ND.reshape(x_BLD.shape), (places_N < size).reshape(real_BL.shape)
 
-    def _balance(self, probs_BLE, expert_BL, real_BL, kept, rows: int) -> Aux:
+    def _balance(self, probs_BLE, expert_BL, real_BL, kept_BL, rows: int) -> Aux:
         """The loss E * sum_e f_e P_e, averaged over groups: f the fraction of tokens sent to e, P the mean probability.
 
-        It is 1 (times its weight) for an even load. The load is that of the fullest expert over the mean.
+        It is 1 (times its weight) for an even load. The load is that of the fullest expert over the mean, and like the
+        share of dropped tokens a mean over groups: so neither depends on how groups are dealt to devices.
         """
         E = self.options.num_experts
         real_GN1 = real_BL.reshape(len(real_BL) // rows, -1, 1)
@@ -93,7 +95,7 @@ class SwitchFeedForward(nnx.Module):
 
         fraction_GE, probability_GE = mean_GE(jax.nn.one_hot(expert_BL, E)), mean_GE(probs_BLE)
         loss = E * jnp.mean(jnp.sum(fraction_GE * probability_GE, axis=-1))
-        dropped = 1 - kept / jnp.maximum(jnp.sum(real_BL), 1)
+        dropped = jnp.mean(jnp.sum((real_BL & ~kept_BL).reshape(real_GN1.shape), axis=1) / count_G1)
         load = E * jnp.mean(jnp.max(fraction_GE, axis=-1))
         metrics = {"expert_drop_rate": observe(dropped), "expert_load": observe(load)}
         return Aux({"load_balance": self.options.balance_weight * loss}, metrics)

@@ -25,6 +25,7 @@ class Context:
       train: whether dropout, jitter and the training capacity of experts apply.
       dropout_rate: see `ModelConfig`.
       max_length: length of the caches when decoding.
+      expert_axis: the mapped axis over which experts are spread, each device holding some of them; None: all are here.
     """
 
     segment_ids_BL: jax.Array
@@ -40,6 +41,7 @@ class Context:
     train: bool = dataclasses.field(default=False, metadata={"static": True})
     dropout_rate: float = dataclasses.field(default=0.0, metadata={"static": True})
     max_length: int = dataclasses.field(default=0, metadata={"static": True})
+    expert_axis: str | None = dataclasses.field(default=None, metadata={"static": True})
 
     @property
     def real_BL1(self) -> jax.Array:

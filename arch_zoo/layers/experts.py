@@ -85,6 +85,19 @@ def limited_places(expert_BL, real_BL, rows: int, num_experts: int, limit: int) 
     return by_row(jnp.where(real_GN & (before_GN < limit), places_GN, size), rows), size
 
 
+def to_owners(x_ECD: jax.Array, axis: str | None) -> jax.Array:
+    """What this device has for every expert, sent to the devices that hold them: [E / devices, C * devices, D].
+
+    `axis` is the mapped axis that the experts are spread over; None where all are here.
+    """
+    return x_ECD if axis is None else jax.lax.all_to_all(x_ECD, axis, split_axis=0, concat_axis=1, tiled=True)
+
+
+def from_owners(y_ECD: jax.Array, axis: str | None) -> jax.Array:
+    """The inverse of `to_owners`."""
+    return y_ECD if axis is None else jax.lax.all_to_all(y_ECD, axis, split_axis=1, concat_axis=0, tiled=True)
+
+
 def block_places(expert_BL, real_BL, num_experts: int) -> tuple[jax.Array, jax.Array, int]:
     """A place for every token, in blocks that belong to one expert each; an expert takes as many as it needs.
 

@@ -45,20 +45,21 @@ def reference(layer, x, segments, groups: list[list[int]], limit: int | None):
     router, wi, wo = (np.asarray(a[...], np.float64) for a in (layer.router, layer.wi, layer.wo))
     scores = np.exp(np.float64(x) @ router)
     probs = scores / scores.sum(-1, keepdims=True)
-    y, losses, dropped = np.zeros(x.shape), [], 0
+    y, losses, dropped = np.zeros(x.shape), [], []
     for group in groups:
-        taken = np.zeros(len(wi), int)
+        taken, late = np.zeros(len(wi), int), 0
         tokens = [(row, t) for t in range(x.shape[1]) for row in group if segments[row, t]]
         for row, t in tokens:
             e = probs[row, t].argmax()
             taken[e] += 1
             if limit is not None and taken[e] > limit:
-                dropped += 1
+                late += 1
                 continue
             y[row, t] = probs[row, t, e] * np.maximum(x[row, t] @ wi[e], 0) @ wo[e]
         mean = np.mean([probs[token] for token in tokens], axis=0)
         losses.append(len(wi) * np.sum(mean * taken / len(tokens)))
-    return y, np.mean(losses), dropped / segments.sum()
+        dropped.append(late / len(tokens))
+    return y, np.mean(losses), np.mean(dropped)
 
 
 @pytest.mark.parametrize("train", [False, True])

@@ -1,0 +1,125 @@
+"""Every architecture under every strategy trains to the losses of one device.
+
+    python benchmarks/parallel_matrix.py                                       # all twelve, about ten minutes on 2 cores
+    python benchmarks/parallel_matrix.py --architectures switch --settings pmap-4,mesh-2x2x1
+
+One process with eight virtual CPU devices. Each architecture is trained for a few steps on one device, and then from
+the same parameters on the same global batches (padding included, so that parts weigh unequally) under `pmap` on 1, 2, 4
+and 8 devices and under `mesh` (data x model x expert). Switch runs with little capacity, so that it drops tokens, and
+under `pmap` its experts are spread by `all_to_all`. Dropout and jitter are off: they are drawn for each part.
+
+Prints a line for each pair on stderr and the tally as JSON on stdout; exits 1 if any pair differs by more than
+`--tolerance`, relative, in loss, gradient norm, or tokens dropped.
+"""
+
+import argparse
+import json
+import os
+import sys
+from typing import Any
+
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"  # before anything imports jax
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+import arch_zoo
+from train import parallel
+from train.config import OptimizerConfig, RunConfig, StageConfig
+from train.optimizers import make_optimizer
+from train.step import init_state, make_model, make_train_step
+from train.tracking import fetch
+
+SETTINGS = ("pmap-1", "pmap-2", "pmap-4", "pmap-8", "mesh-2x2x1", "mesh-1x4x1", "mesh-2x1x2")
+COMPARED = ("loss", "nll", "gradient_norm", "target_tokens", "expert_drop_rate", "expert_load")
+BATCH, LENGTH = 16, 16
+# A part of two rows holds whole groups of one input row or one target row: capacity does not depend on the parts.
+OPTIONS = {
+    "switch": {"num_experts": 8, "group_size": LENGTH, "train_capacity_factor": 0.6, "jitter": 0.0},
+    "universal": {"act": "accumulated"},
+}
+STAGE = StageConfig(
+    batch_size=BATCH,
+    input_length=LENGTH,
+    target_length=LENGTH,
+    optimizer=OptimizerConfig(learning_rate=0.1, min_factored_size=16),
+)
+
+
+def batch(step: int) -> dict[str, np.ndarray]:
+    """Rows of random tokens, each to be repeated; of a random length each."""
+    rng = np.random.default_rng(step)
+    ids = rng.integers(3, 64, (BATCH, LENGTH)).astype(np.int32)
+    ids[np.arange(LENGTH) >= rng.integers(LENGTH // 2, LENGTH + 1, (BATCH, 1))] = 0
+    return {
+        "encoder_input_tokens": ids,
+        "decoder_input_tokens": np.pad(ids, ((0, 0), (1, 0)))[:, :-1],
+        "decoder_target_tokens": ids,
+        "decoder_loss_weights": (ids != 0).astype(np.float32),
+    }
+
+
+def strategy_of(setting: str, axes: parallel.Axes, params: Any) -> parallel.Strategy:
+    """The strategy of a setting such as pmap-4 or mesh-2x2x1, on the first devices."""
+    kind, _, shape = setting.partition("-")
+    sizes = [int(size) for size in shape.split("x")]
+    devices = jax.devices()[: int(np.prod(sizes))]
+    if setting == "pmap-1":  # a run on one device would do without
+        return parallel.DataParallel(Mesh(np.array(devices), ("data",)), ("data",), axes)
+    mesh = {"mesh": (sizes[0], sizes[1], sizes[2])} if kind == "mesh" else {}
+    config = RunConfig(pretrain=STAGE, finetune=None, parallel="mesh" if mesh else "pmap", **mesh)
+    return parallel.make_strategy(config, axes, params, devices)
+
+
+def train(name: str, setting: str, steps: int) -> list[dict[str, float]]:
+    """The metrics of the first steps of an architecture under a setting; `one` is one device without a strategy."""
+    lengths = {"max_input_length": LENGTH, "max_target_length": LENGTH}
+    cfg = arch_zoo.config(name, "nano", vocab_size=64, **lengths, **OPTIONS.get(name, {}))
+    model, params = make_model(cfg, seed=0)
+    optimizer = make_optimizer(STAGE.optimizer, model.axes)
+    strategy = parallel.SingleDevice() if setting == "one" else strategy_of(setting, model.axes, params)
+    step = strategy.compile(make_train_step(model, optimizer, STAGE, strategy.devices))
+    state = strategy.place_state(init_state(params, optimizer))
+    rows = []
+    for number in range(steps):
+        state, metrics = step(state, strategy.place_batch(batch(number)), np.float32(0.1), np.uint32(0))
+        rows.append({key: value for key, value in fetch(metrics).items() if key in COMPARED})
+    return rows
+
+
+def difference(rows: list[dict[str, float]], reference: list[dict[str, float]]) -> float:
+    """The largest relative difference of any metric at any step; rates count as they are."""
+    return max(
+        abs(row[key] - expected[key]) / max(abs(expected[key]), 1.0)
+        for row, expected in zip(rows, reference, strict=True)
+        for key in expected
+    )
+
+
+def main() -> int:
+    """Runs the pairs that were asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--architectures", default=",".join(arch_zoo.names()))
+    parser.add_argument("--settings", default=",".join(SETTINGS))
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--tolerance", type=float, default=2e-4)
+    args = parser.parse_args()
+    pairs = {}
+    for name in args.architectures.split(","):
+        reference = train(name, "one", args.steps)
+        dropped = reference[0].get("expert_drop_rate")
+        for setting in args.settings.split(","):
+            pairs[f"{name} {setting}"] = far = difference(train(name, setting, args.steps), reference)
+            note = "" if dropped is None else f", {dropped:.0%} of the tokens dropped"
+            verdict = "equal" if far <= args.tolerance else "DIFFERENT"
+            print(f"{name:12} {setting:10} {verdict}: within {far:.1e}{note}", file=sys.stderr, flush=True)
+        jax.clear_caches()
+    equal = sum(far <= args.tolerance for far in pairs.values())
+    print(json.dumps({"equal": equal, "of": len(pairs), "tolerance": args.tolerance, "differences": pairs}, indent=2))
+    return 0 if equal == len(pairs) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
