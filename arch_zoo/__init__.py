@@ -6,6 +6,7 @@ What needs JAX is imported on first use, so that `import arch_zoo` and `python -
 import importlib
 
 from arch_zoo.config import ConfigError, ModelConfig, config, config_from_dict
+from arch_zoo.conventions import Convention
 from arch_zoo.registry import get, names, register
 
 _LAZY = {
@@ -14,9 +15,10 @@ _LAZY = {
     "build": "seq2seq",
     "count_params": "accounting",
     "count_flops": "accounting",
+    "estimate_memory": "memory",
 }
 
-__all__ = ["ConfigError", "ModelConfig", "config", "config_from_dict", "get", "names", "register", *_LAZY]
+__all__ = ["ConfigError", "Convention", "ModelConfig", "config", "config_from_dict", "get", "names", "register", *_LAZY]
 
 
 def __getattr__(name: str):

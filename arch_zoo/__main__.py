@@ -7,6 +7,15 @@ import sys
 from typing import Any, NoReturn
 
 import arch_zoo
+from arch_zoo import conventions
+
+CONVENTION_HELP = {
+    "head": "the output layer",
+    "embedding": "finding a token's vector",
+    "attention": "pairs of positions: all, only those not masked, none",
+    "experts": "a token's own expert, or all places of all experts in training",
+    "sharing": "shared blocks at each depth, or once",
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -29,6 +38,13 @@ def main(arguments: list[str] | None = None) -> int:
     verb.add_argument("--input-length", type=int, default=512, help="tokens of one input")
     verb.add_argument("--target-length", type=int, default=114, help="tokens of one target")
     verb.add_argument("--vocab-size", type=int, default=32128, help="tokens of the vocabulary")
+    for name, values in conventions.choices().items():
+        text = f"what counts as FLOPs: {CONVENTION_HELP[name]}"
+        if values == (True, False):
+            verb.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, default=True, help=text)
+        else:
+            verb.add_argument(f"--{name}", choices=values, default=values[0], help=text)
+    verb.add_argument("--batch-size", type=int, default=1, help="sequences that compete for experts' places")
     verb.add_argument("--format", **formats)
     options = parser.parse_args(arguments)
     try:
@@ -54,12 +70,15 @@ def zoo() -> list[dict[str, Any]]:
 def costs(options: argparse.Namespace) -> dict[str, Any]:
     """Parameters and forward FLOPs of one sequence, in all and by part; no array is built."""
     lengths = {"max_input_length": options.input_length, "max_target_length": options.target_length}
-    for name, value in lengths.items():
+    for name, value in (lengths | {"batch_size": options.batch_size}).items():
         if value < 1:
             raise arch_zoo.ConfigError(f"{name}={value}: must be at least 1")
     cfg = arch_zoo.config(options.architecture, options.size, vocab_size=options.vocab_size, **lengths)
     params = arch_zoo.count_params(cfg)
-    flops = arch_zoo.count_flops(cfg, options.input_length, options.target_length)
+    convention = arch_zoo.Convention(**{name: getattr(options, name) for name in conventions.choices()})
+    shape = options.input_length, options.target_length
+    flops = arch_zoo.count_flops(cfg, *shape, convention, options.batch_size)
+    memory = arch_zoo.estimate_memory(cfg, *shape)
     parts = sorted({*params.by_part, *flops.by_part})
     return {
         "config": cfg.to_dict(),
@@ -72,6 +91,8 @@ def costs(options: argparse.Namespace) -> dict[str, Any]:
             "active": params.active,
         },
         "flops": {"forward": flops.forward, "train": flops.train},
+        "convention": dataclasses.asdict(convention),
+        "memory": dataclasses.asdict(memory),
         "parts": {
             part: {"parameters": params.by_part.get(part, 0), "flops": flops.by_part.get(part, 0)} for part in parts
         },
@@ -99,10 +120,10 @@ def _print_costs(found: dict[str, Any], form: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    cfg, params, flops = found["config"], found["parameters"], found["flops"]
+    cfg, params, flops, memory = (found[key] for key in ("config", "parameters", "flops", "memory"))
     table = Table("part", box=None, pad_edge=False)
-    for column in ("parameters", "MB in float32", "forward GFLOPs", "share of FLOPs"):
-        table.add_column(column, justify="right")
+    for column in ("parameters", "MB (f32)", "GFLOPs", "share"):
+        table.add_column(column, justify="right", no_wrap=True)
     rows = found["parts"] | {"total": {"parameters": params["total"], "flops": flops["forward"]}}
     for part, row in rows.items():
         share = row["flops"] / flops["forward"]
@@ -117,10 +138,16 @@ def _print_costs(found: dict[str, Any], form: str) -> None:
         sep="\n",
     )
     console.print(table)
-    console.print(
+    counted = ", ".join(f"{name} {value}" for name, value in found["convention"].items())
+    for line in (
         f"token tables {params['embedding']:,}, all else {params['non_embedding']:,}, "
-        f"active per token {params['active']:,}; one training step {flops['train'] * 1e-9:,.2f} GFLOPs",
-    )
+        f"active per token {params['active']:,}",
+        f"FLOPs: forward; one training step {flops['train'] * 1e-9:,.2f} G; counted: {counted}",
+        f"memory of a training step: {2 * memory['parameters'] * 1e-6:,.1f} MB of weights and gradients; per sequence "
+        f"{memory['activations'] * 1e-6:,.1f} MB kept for the backward pass, largest value "
+        f"{memory['largest'] * 1e-6:,.1f} MB",
+    ):
+        console.print(line, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Parameters and FLOPs of a configuration, from the model itself, without allocating anything.
 
-FLOPs are read off the traced forward pass: 2 for each multiply-add of a matrix product. Normalisations, softmaxes,
-activations and lookups are not counted, as is usual. The taps of depthwise convolutions are elementwise products; the
-layer that owns them puts them in a scope called `depthwise`, where each product counts as a multiply-add. A token that
-goes to one of several experts counts once, whatever places stay empty: `experts.dropless` is counted as a whole.
+FLOPs are read off the traced forward pass: 2 for each multiply-add of a matrix product. Normalisations, softmaxes and
+activations are not counted, as is usual. The taps of depthwise convolutions are elementwise products; the layer that
+owns them puts them in a scope called `depthwise`, where each product counts as a multiply-add. What else papers count
+differently is a `Convention`.
 """
 
 import collections
@@ -17,6 +17,7 @@ from flax import nnx
 from jax.extend import core as jex_core
 
 from arch_zoo.config import ModelConfig
+from arch_zoo.conventions import DEFAULT, Convention
 from arch_zoo.layers.experts import DROPLESS
 from arch_zoo.seq2seq import Seq2Seq
 
@@ -49,7 +50,8 @@ class FlopCount:
 
     Attributes:
       forward: one forward pass.
-      by_part: the same by stack and layer; `products` are those of attention weights with keys and values.
+      by_part: the same by stack and layer; `products` are those of queries with keys and of weights with values,
+        `causal_products` the same where half of the pairs are masked.
     """
 
     forward: int
@@ -81,19 +83,58 @@ def count_params(cfg: ModelConfig) -> ParamCount:
     return ParamCount(total, embedding, active, dict(by_part))
 
 
-def count_flops(cfg: ModelConfig, input_length: int = 512, target_length: int = 114) -> FlopCount:
-    """Counts the FLOPs of `cfg` for one sequence of `input_length` input and `target_length` target tokens."""
+def count_flops(
+    cfg: ModelConfig,
+    input_length: int = 512,
+    target_length: int = 114,
+    convention: Convention = DEFAULT,
+    batch_size: int = 1,
+) -> FlopCount:
+    """Counts the FLOPs of one sequence of `input_length` input and `target_length` target tokens.
+
+    Args:
+      cfg: the model.
+      input_length: S, tokens that the encoder reads.
+      target_length: T, tokens that the decoder reads and predicts.
+      convention: what counts.
+      batch_size: sequences that compete for the places of experts; it matters only where those are `padded`.
+    """
+    model = abstract_model(cfg)
+    state = nnx.to_flat_state(nnx.state(model, nnx.Param))
+    has_experts = any("expert" in param.axes for _, param in state)
+    padded = convention.experts == "padded" and has_experts
+    by_part = _traced(cfg, input_length, target_length, batch_size if padded else 1, train=padded)
+    if convention.embedding == "one_hot":
+        tables = (param.shape for path, param in state if path[0] == "embedding" and "vocab" in param.axes)
+        by_part["embedding/one_hot"] = 2 * (input_length + target_length) * sum(map(math.prod, tables))
+    for part in list(by_part):
+        stack, _, rest = part.partition("/")
+        if (stack == "head" and not convention.head) or (rest.endswith("products") and convention.attention == "none"):
+            del by_part[part]
+        elif rest.endswith("causal_products") and convention.attention == "causal":
+            by_part[part] = by_part[part] * (target_length + 1) // (2 * target_length)
+    if convention.sharing == "weights":
+        schedules = {"encoder": model.encoder.schedule, "decoder": model.decoder.schedule}
+        for part in by_part:
+            schedule = schedules.get(part.partition("/")[0], (0,))
+            by_part[part] = by_part[part] * len(set(schedule)) // len(schedule)
+    return FlopCount(sum(by_part.values()), dict(by_part))
+
+
+def _traced(cfg: ModelConfig, input_length: int, target_length: int, batch_size: int, train: bool):
+    """FLOPs of one of `batch_size` sequences by part, as the forward pass has them."""
     batch = {
-        "encoder_input_tokens": jax.ShapeDtypeStruct((1, input_length), jnp.int32),
-        "decoder_input_tokens": jax.ShapeDtypeStruct((1, target_length), jnp.int32),
-        "decoder_target_tokens": jax.ShapeDtypeStruct((1, target_length), jnp.int32),
+        "encoder_input_tokens": jax.ShapeDtypeStruct((batch_size, input_length), jnp.int32),
+        "decoder_input_tokens": jax.ShapeDtypeStruct((batch_size, target_length), jnp.int32),
+        "decoder_target_tokens": jax.ShapeDtypeStruct((batch_size, target_length), jnp.int32),
     }
     # Unrolled, so that every layer is seen under its own name; scanning changes no count.
     model = abstract_model(dataclasses.replace(cfg, scan_layers=False, remat="none"))
-    jaxpr = jax.make_jaxpr(lambda model, batch: model.token_nll(batch)[:2])(model, batch)
+    forward = lambda model, batch, key: model.token_nll(batch, key=key, train=train)[:2]  # noqa: E731
+    jaxpr = jax.make_jaxpr(forward)(model, batch, jax.random.key(0))
     by_part: collections.Counter[str] = collections.Counter()
     _walk(jaxpr.jaxpr, "", 1, by_part)
-    return FlopCount(sum(by_part.values()), dict(by_part))
+    return collections.Counter({part: flops // batch_size for part, flops in by_part.items()})
 
 
 def _param_part(path: tuple) -> str:

@@ -16,6 +16,8 @@ from flax import nnx
 from arch_zoo.accounting import abstract_model
 from arch_zoo.config import ModelConfig
 
+_FEW = 8  # sequences: more than one, as those of one sequence are spared some steps (groups of one row, say)
+
 
 @dataclasses.dataclass(frozen=True)
 class MemoryEstimate:
@@ -38,12 +40,12 @@ class MemoryEstimate:
 
 def estimate_memory(cfg: ModelConfig, input_length: int = 512, target_length: int = 114) -> MemoryEstimate:
     """Estimates the memory of a training step on sequences of these lengths."""
-    kept = [_kept(cfg, sequences, input_length, target_length) for sequences in (1, 2)]
-    values = [_values(cfg, sequences, input_length, target_length) for sequences in (1, 2)]
+    kept = [_kept(cfg, sequences, input_length, target_length) for sequences in (_FEW, 2 * _FEW)]
+    values = [_values(cfg, sequences, input_length, target_length) for sequences in (_FEW, 2 * _FEW)]
     params = nnx.state(abstract_model(cfg), nnx.Param)
     # The difference of two batch sizes leaves out what does not grow with the batch: weights, biases, masks.
     largest = max(two - one for one, two in zip(*values, strict=True))
-    return MemoryEstimate(_bytes(params), kept[1] - kept[0], largest)
+    return MemoryEstimate(_bytes(params), (kept[1] - kept[0]) // _FEW, largest // _FEW)
 
 
 def _kept(cfg: ModelConfig, sequences: int, input_length: int, target_length: int) -> int:

@@ -49,21 +49,23 @@ class Projections(nnx.Module):
         return y_BLJ.reshape(*y_BLJ.shape[:2], -1, self.head_dim)
 
 
-def attend(q_BTHK, k_BSHK, v_BSHK, mask_B1TS, bias_1HTS, ctx: Context) -> jax.Array:
+def attend(q_BTHK, k_BSHK, v_BSHK, mask_B1TS, bias_1HTS, ctx: Context, causal: bool = False) -> jax.Array:
     """Softmax attention [B, T, H, K]; logits and softmax in float32.
 
     A query that may look nowhere (padding) gets the mean of all values; its output is masked by whoever reads it.
+    `causal` says that the mask is triangular: the accounting counts such products under a name of their own.
     """
+    products = "causal_products" if causal else "products"
     num_heads = q_BTHK.shape[2]
     k_BSHK, v_BSHK = (jnp.repeat(a, num_heads // a.shape[2], axis=2) for a in (k_BSHK, v_BSHK))
-    with jax.named_scope("products"):
+    with jax.named_scope(products):
         logits_BHTS = jnp.einsum("BTHK,BSHK->BHTS", q_BTHK, k_BSHK, preferred_element_type=jnp.float32)
     if bias_1HTS is not None:
         logits_BHTS += bias_1HTS
     logits_BHTS = jnp.where(mask_B1TS, logits_BHTS, _MASKED)
     weights_BHTS = jax.nn.softmax(logits_BHTS, axis=-1).astype(v_BSHK.dtype)
     weights_BHTS = ctx.dropout(weights_BHTS, over=2)
-    with jax.named_scope("products"):
+    with jax.named_scope(products):
         return jnp.einsum("BHTS,BSHK->BTHK", weights_BHTS, v_BSHK)
 
 
@@ -80,7 +82,7 @@ class SelfAttention(Projections):
                 "value": jax.lax.dynamic_update_slice_in_dim(cache["value"], v_BLHK, ctx.index, axis=1),
             }
             k_BLHK, v_BLHK = cache["key"], cache["value"]
-        y_BLHK = attend(q_BLHK, k_BLHK, v_BLHK, ctx.self_mask(), ctx.biases.get(self.num_heads), ctx)
+        y_BLHK = attend(q_BLHK, k_BLHK, v_BLHK, ctx.self_mask(), ctx.biases.get(self.num_heads), ctx, ctx.causal)
         return self.output(y_BLHK), cache, Aux()
 
     def init_cache(self, ctx: Context, max_length: int) -> dict[str, jax.Array]:

@@ -85,6 +85,64 @@ def test_universal(size):
     assert arch_zoo.count_flops(cfg, S, T) == arch_zoo.count_flops(vanilla, S, T)
 
 
+def counted(name, size="tiny", batch_size=1, options=None, **convention) -> int:
+    cfg = arch_zoo.config(name, size, **(options or {}))
+    return arch_zoo.count_flops(cfg, S, T, arch_zoo.Convention(**convention), batch_size).forward
+
+
+def test_conventions_of_head_and_embedding():
+    cfg = arch_zoo.config("transformer", "tiny")
+    dim, vocab = cfg.embed_dim, cfg.vocab_size
+    assert counted("transformer") - counted("transformer", head=False) == 2 * T * dim * vocab
+    assert counted("transformer", embedding="one_hot") - counted("transformer") == 2 * (S + T) * dim * vocab
+    table = arch_zoo.count_params(arch_zoo.config("albert", "tiny")).by_part["embedding/table"]
+    assert counted("albert", embedding="one_hot") - counted("albert") == 2 * (S + T) * table
+
+
+def test_conventions_of_attention():
+    cfg = arch_zoo.config("transformer", "tiny")
+    layers, pair = cfg.num_encoder_layers, 4 * cfg.num_heads * cfg.head_dim
+    masked = T**2 - T * (T + 1) // 2
+    assert counted("transformer") - counted("transformer", attention="causal") == layers * masked * pair
+    pairs = S**2 + T**2 + T * S
+    assert counted("transformer") - counted("transformer", attention="none") == layers * pairs * pair
+    # Without pairs and without the output layer, a forward pass is 2 N D, one token meeting one stack.
+    weights = {"encoder": 0, "decoder": 0}
+    for part, count in arch_zoo.count_params(cfg).by_part.items():
+        stack, _, layer = part.partition("/")
+        if layer.endswith(("attention", "feed_forward")):
+            norms = layers * cfg.embed_dim
+            weights[stack] += count - norms
+    cross = layers * 2 * cfg.embed_dim * cfg.num_heads * cfg.head_dim  # its keys and values are of the encoder's tokens
+    expected = 2 * (S * (weights["encoder"] + cross) + T * (weights["decoder"] - cross))
+    assert counted("transformer", attention="none", head=False) == expected
+
+
+def test_conventions_of_experts():
+    cfg = arch_zoo.config("switch", "tiny")
+    batch_size, experts = 8, cfg.architecture.num_experts
+    per_place = 4 * cfg.embed_dim * cfg.mlp_dim
+    rows = {S: 2, T: 8}  # rows of a group of 1,024 tokens that divide the batch
+    places = {length: experts * int(rows[length] * length * 1.25 / experts) / rows[length] for length in (S, T)}
+    sparse = cfg.num_encoder_layers // 2
+    expected = sparse * sum((places[length] - length) * per_place for length in (S, T))
+    assert counted("switch", batch_size=batch_size, experts="padded") - counted("switch") == expected
+    assert counted("transformer", batch_size=batch_size, experts="padded") == counted("transformer")
+
+
+def test_conventions_of_shared_weights():
+    """A block that runs four times counts once; blocks that run once each are as before."""
+    assert counted("transformer", sharing="weights") == counted("transformer")
+    shared, head = counted("universal", sharing="weights", head=False), counted("universal", head=False)
+    assert head == shared * arch_zoo.config("universal", "tiny").num_encoder_layers
+    assert counted("albert", sharing="weights") < counted("albert", options={"groups": 2}, sharing="weights")
+
+
+def test_conventions_that_do_not_exist_are_refused():
+    with pytest.raises(arch_zoo.ConfigError, match=r"attention='half'.*full, causal, none"):
+        arch_zoo.Convention(attention="half")  # pyright: ignore[reportArgumentType]
+
+
 def test_base_sizes_are_those_of_the_sibling_study():
     """Narang et al. (2021) report 223M for the Transformer and GLU, and 224M for LConv, on the same code base."""
     millions = {name: arch_zoo.count_params(arch_zoo.config(name, "base")).total / 1e6 for name in arch_zoo.names()}

@@ -42,3 +42,11 @@ def test_rematerialisation_scanning_and_half_precision_shrink_it():
     assert remat.parameters == half.parameters == plain.parameters
     cfg = arch_zoo.config("transformer", "centi-NL4", vocab_size=2000)
     assert plain.parameters == 4 * arch_zoo.count_params(cfg).total
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", arch_zoo.names())
+def test_a_wider_model_keeps_more(name):
+    narrow, wide = (memory.estimate_memory(arch_zoo.config(name, size, vocab_size=64)) for size in ("nano", "micro"))
+    assert 0 < narrow.activations < wide.activations
+    assert 0 < narrow.largest <= wide.largest
