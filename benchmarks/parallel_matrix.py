@@ -1,6 +1,6 @@
 """Every architecture under every strategy trains to the losses of one device.
 
-    python benchmarks/parallel_matrix.py                                       # all twelve, about ten minutes on 2 cores
+    python benchmarks/parallel_matrix.py                       # all twelve, about ten minutes on 2 cores
     python benchmarks/parallel_matrix.py --architectures switch --settings pmap-4,mesh-2x2x1
 
 One process with eight virtual CPU devices. Each architecture is trained for a few steps on one device, and then from
@@ -13,6 +13,7 @@ Prints a line for each pair on stderr and the tally as JSON on stdout; exits 1 i
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import sys
@@ -68,8 +69,9 @@ def strategy_of(setting: str, axes: parallel.Axes, params: Any) -> parallel.Stra
     devices = jax.devices()[: int(np.prod(sizes))]
     if setting == "pmap-1":  # a run on one device would do without
         return parallel.DataParallel(Mesh(np.array(devices), ("data",)), ("data",), axes)
-    mesh = {"mesh": (sizes[0], sizes[1], sizes[2])} if kind == "mesh" else {}
-    config = RunConfig(pretrain=STAGE, finetune=None, parallel="mesh" if mesh else "pmap", **mesh)
+    config = RunConfig(pretrain=STAGE, finetune=None, parallel="pmap")
+    if kind == "mesh":
+        config = dataclasses.replace(config, parallel="mesh", mesh=tuple(sizes))
     return parallel.make_strategy(config, axes, params, devices)
 
 

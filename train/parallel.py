@@ -261,7 +261,7 @@ class MeshParallel(Sharded):
         return tuple(spec)
 
 
-def make_strategy(config: RunConfig, axes: Axes, params: Params, devices: Sequence[jax.Device] = ()) -> Strategy:
+def make_strategy(config: RunConfig, axes: Axes, params: Params, devices: Sequence[Any] = ()) -> Strategy:
     """The strategy that a run asks for, on the devices that there are.
 
     Args:
