@@ -3,10 +3,11 @@
 Starts, bootstrap replicates, profile points and leave-one-out refits are all rows of one batch, each with its own
 start, bounds, targets and weights. Axes: `S` rows of the batch, `P` parameters, `n` points.
 
-Two phases. First majorize-minimize: the curvature of rho is replaced by that of the parabola above it, and the second
-derivatives of the form are dropped, so that every step goes downhill from anywhere. Then Newton with the true
-Hessian, whose convergence is quadratic and needs no tolerance that could stop early. Both are damped like
-Levenberg-Marquardt, in coordinates where the majorizing Hessian has a unit diagonal.
+Far starts first go to the optimum of a few of the points. Then, on all of them, two phases. First majorize-minimize:
+the curvature of rho is replaced by that of the parabola above it, and the second derivatives of the form are dropped,
+so that every step goes downhill from anywhere. Then Newton with the true Hessian, whose convergence is quadratic and
+needs no tolerance that could stop early. Both are damped like Levenberg-Marquardt, in coordinates where the majorizing
+Hessian has a unit diagonal.
 """
 
 import dataclasses
@@ -18,9 +19,11 @@ import numpy as np
 from eval.scaling_laws.forms.form import Form, Inputs, contract
 from eval.scaling_laws.objective import Objective, Space
 
-_CHUNK = 60_000  # points of one chunk (rows times data points): its arrays stay in the processor's cache
+_WINDOW = 60_000  # points that move at once (rows times data points): their arrays stay in the processor's cache
+_SLICE = 4  # windows of one thread's share of the rows; fixed, so that results do not depend on the number of threads
 _MAJORIZE_STEPS = 100
 _NEWTON_STEPS = 60
+_SCOUTS = 40  # points that far starts are first moved on; the way is long and needs no more of them
 _LOOSE = 1e-4  # relative decrease below which Newton takes over
 _TIGHT = 1e-13  # Newton decrement, relative to the objective, of a finished row
 _EXACT = 1e-30  # mean objective of a row that fits to rounding error
@@ -101,7 +104,11 @@ def minimise(
 
     def one(chunk: slice) -> Optima:
         theta, problem = start_SP[chunk], (lower_SP[chunk], upper_SP[chunk], y_Sn[chunk], weight_Sn[chunk])
-        for stage in objective.stages(scale, near):
+        stages = objective.stages(scale, near)
+        if n > 2 * _SCOUTS and not near:
+            part = Surface(surface.form, {name: z[few] for name, z in surface.x.items()}, surface.space)
+            theta = _descend(part, theta, *problem[:2], *(a[:, few] for a in problem[2:]), stages[0]).theta_SP
+        for stage in stages:
             found = _descend(surface, theta, *problem, stage)
             theta = found.theta_SP
         with np.errstate(all="ignore"):
@@ -109,7 +116,8 @@ def minimise(
             value_S = (problem[3] * objective.rho(residual_Sn)).sum(-1)
         return Optima(theta, np.where(np.isfinite(value_S), value_S, np.inf), found.converged_S)
 
-    size = max(1, _CHUNK // max(n, 1))
+    few = np.sort(np.random.default_rng(0).permutation(n)[:_SCOUTS])
+    size = max(1, _WINDOW // max(n, 1)) * _SLICE
     chunks = [slice(i, i + size) for i in range(0, rows, size)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         parts = list(pool.map(one, chunks))
@@ -117,29 +125,34 @@ def minimise(
 
 
 def _descend(surface, theta_SP, lower_SP, upper_SP, y_Sn, weight_Sn, objective) -> Optima:
-    rows = len(theta_SP)
+    rows, window = len(theta_SP), max(2, _WINDOW // max(y_Sn.shape[-1], 1))
     theta_SP = np.clip(theta_SP, lower_SP, upper_SP)
     value_S, converged_S = np.full(rows, np.inf), np.zeros(rows, bool)
     for newton, steps in ((False, _MAJORIZE_STEPS), (True, _NEWTON_STEPS)):
-        batch = _Batch(surface, objective, theta_SP, lower_SP, upper_SP, y_Sn, weight_Sn)
-        for _ in range(steps):
+        problem = theta_SP, lower_SP, upper_SP, y_Sn, weight_Sn
+        batch, waiting = _Batch(surface, objective, problem, np.arange(min(window, rows))), window
+        while len(batch.row_S):
             finished = batch.step(newton)
-            if finished.any():
-                index = batch.row_S[finished]
-                theta_SP[index], value_S[index] = batch.theta_SP[finished], batch.value_S[finished]
-                converged_S[index] = newton
-                batch.keep(~finished)
-            if not len(batch.row_S):
-                break
-        theta_SP[batch.row_S], value_S[batch.row_S] = batch.theta_SP, batch.value_S
+            leaving = finished | (batch.age_S >= steps)
+            if not leaving.any():
+                continue
+            index = batch.row_S[leaving]
+            theta_SP[index], value_S[index] = batch.theta_SP[leaving], batch.value_S[leaving]
+            converged_S[index] = newton & finished[leaving]
+            batch.keep(~leaving)
+            # A step of a nearly empty window costs as much as one of a full one: waiting rows come in as others leave.
+            if waiting < rows and 2 * len(batch.row_S) < window:
+                batch.enter(_Batch(surface, objective, problem, np.arange(waiting, min(waiting + window // 2, rows))))
+                waiting += window // 2
     return Optima(theta_SP, value_S, converged_S)
 
 
 class _Batch:
-    """The rows still moving, with everything evaluated at their present parameters."""
+    """Rows that move together, with everything evaluated at their present parameters."""
 
     _PER_ROW = (
         "row_S",
+        "age_S",
         "theta_SP",
         "lower_SP",
         "upper_SP",
@@ -151,21 +164,23 @@ class _Batch:
         "damping_S",
     )
 
-    def __init__(self, surface, objective, theta_SP, lower_SP, upper_SP, y_Sn, weight_Sn):
+    def __init__(self, surface, objective, problem, row_S):
         self.surface, self.objective, self.centre_PP = surface, objective, surface.form.centre(surface.x)
-        self.row_S = np.arange(len(theta_SP))
-        self.theta_SP, self.lower_SP, self.upper_SP = theta_SP, lower_SP, upper_SP
-        self.y_Sn, self.weight_Sn = y_Sn, weight_Sn
-        self.damping_S = np.full(len(theta_SP), 1e-3)
-        self.residual_Sn, self.jac_SPn, self.value_S = self._at(theta_SP)
+        self.row_S, self.age_S, self.damping_S = row_S, np.zeros(len(row_S), int), np.full(len(row_S), 1e-3)
+        self.theta_SP, self.lower_SP, self.upper_SP, self.y_Sn, self.weight_Sn = (a[row_S] for a in problem)
+        self.residual_Sn, self.jac_SPn, self.value_S = self._at(self.theta_SP)
+
+    def enter(self, other):
+        for name in self._PER_ROW:
+            setattr(self, name, np.concatenate([getattr(self, name), getattr(other, name)]))
 
     def _at(self, theta_SP):
         with np.errstate(all="ignore"):  # a wild start may overflow; such a step is refused below
             values_Sn, jac_SPn = self.surface.evaluate(theta_SP)
             residual_Sn = self.y_Sn - values_Sn
             value_S = (self.weight_Sn * self.objective.rho(residual_Sn)).sum(-1)
-        bad = ~np.isfinite(value_S) | ~np.isfinite(jac_SPn).all((1, 2))
-        return residual_Sn, jac_SPn, np.where(bad, np.inf, value_S)
+            sound_S = np.isfinite(value_S) & np.isfinite(jac_SPn.sum((1, 2)))
+        return residual_Sn, jac_SPn, np.where(sound_S, value_S, np.inf)
 
     def keep(self, mask_S):
         for name in self._PER_ROW:
@@ -208,14 +223,16 @@ class _Batch:
     def step(self, newton) -> np.ndarray:
         """Moves every row that can go downhill; returns which rows are finished [S]."""
         move_SP, free_SP, decrement_S = self._move(newton)
+        self.age_S += 1
         trial_SP = np.clip(self.theta_SP + np.where(free_SP, move_SP, 0), self.lower_SP, self.upper_SP)
         residual_Sn, jac_SPn, value_S = self._at(trial_SP)
         better_S = value_S < self.value_S
         with np.errstate(invalid="ignore"):
             small_S = self.value_S - value_S <= _LOOSE * self.value_S
         self.theta_SP = np.where(better_S[:, None], trial_SP, self.theta_SP)
-        self.residual_Sn = np.where(better_S[:, None], residual_Sn, self.residual_Sn)
-        self.jac_SPn = np.where(better_S[:, None, None], jac_SPn, self.jac_SPn)
+        worse = np.flatnonzero(~better_S)  # few: what they had is put back
+        residual_Sn[worse], jac_SPn[worse] = self.residual_Sn[worse], self.jac_SPn[worse]
+        self.residual_Sn, self.jac_SPn = residual_Sn, jac_SPn
         self.value_S = np.where(better_S, value_S, self.value_S)
         self.damping_S = np.where(better_S, self.damping_S / 8, np.maximum(self.damping_S, 1e-6) * 5)
         if not newton:
