@@ -44,6 +44,7 @@ class Cell:
       set: further settings as KEY=VALUE, such as pretrain.steps=1000 or model.num_experts=16; values are JSON.
       resume_from: checkpoints of the same stage, in another directory, to continue.
       init_from: checkpoints to take the first parameters from.
+      verify: compare every file of the corpus with its checksum before training.
     """
 
     architecture: str = "transformer"
@@ -56,6 +57,7 @@ class Cell:
     set: tuple[str, ...] = ()
     resume_from: Path | None = None
     init_from: Path | None = None
+    verify: bool = True
 
 
 class Pretrain(Cell):
@@ -173,7 +175,7 @@ def run_cell(verb: Cell, stage: str) -> int:
     from train.data.corpus import open_corpus
 
     distributed.initialize()
-    corpus = open_corpus(verb.corpus, verify=False)
+    corpus = open_corpus(verb.corpus, verb.verify)
     directory = verb.runs / verb.study / config.run_id
     if stage == "finetune" and verb.init_from is None and not (directory / "checkpoints" / "pretrain").is_dir():
         raise InputError(f"{directory}: has no pretrained checkpoint; pretrain it first or give --init-from")
@@ -181,19 +183,22 @@ def run_cell(verb: Cell, stage: str) -> int:
         with cell.StopOnSignal() as stop:
             state = cell.run_cell(config, corpus, directory, (stage,), verb.resume_from, verb.init_from, stop)
     except loop.Preempted as reason:
-        print(f"stopped and saved: {reason}; the same command goes on", file=sys.stderr)
+        if distributed.is_first():
+            print(f"stopped and saved: {reason}; the same command goes on", file=sys.stderr)
         return EXIT_STOPPED
     except (loop.Diverged, OSError) as error:
         print(f"failed: {error}", file=sys.stderr)
         return EXIT_FAILED
     if state == "locked":
         raise InputError(f"{directory}: another process is at work there")
-    print(directory)
+    if distributed.is_first():
+        print(directory)
     return 0
 
 
 def run_study(verb: Study) -> int:
     """The verb `study`."""
+    from train.data.corpus import open_corpus
     from train.launch import local
 
     study = studies.load(verb.name, verb.config)
@@ -208,8 +213,8 @@ def run_study(verb: Study) -> int:
         command = [sys.executable, "-m", "train", "prepare", "--source", study.prepare, "--out", str(corpus)]
         if code := subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode:
             return code
-    elif not (corpus / "corpus.json").is_file():
-        raise InputError(f"corpus: {str(corpus)!r} holds no corpus.json; `python -m train prepare` makes one")
+    else:
+        open_corpus(corpus)  # refuses what is damaged, by name, before anything is started
     try:
         reports = local.run(study, directory, corpus, verb.workers or local.default_workers(study))
     except local.Stopped as reason:

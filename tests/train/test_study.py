@@ -161,7 +161,7 @@ def test_the_loop_imports_no_tensorflow():
     [
         (["study", "nope"], "study 'nope' is unknown; known: cpu"),
         (["study", "--config", "nope.py"], "config: 'nope.py' is not a file"),
-        (["study", "cpu", "--corpus", "nowhere"], "corpus: 'nowhere' holds no corpus.json"),
+        (["study", "cpu", "--corpus", "nowhere"], "corpus: 'nowhere' is not a directory"),
         (["study", "cpu", "--set", "model.sizes=3"], "transformer: unknown key 'sizes'"),
         (["study", "cpu", "--set", "pretrain.sizes=3"], "set.pretrain: unknown key 'sizes'"),
         (["study", "cpu", "--set", "pretrain.steps"], "set: 'pretrain.steps' is not KEY=VALUE"),
