@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-# Before anything imports jax, and inherited by the processes that tests start.
-_CACHE = Path(__file__).resolve().parent.parent / ".cache" / "jax"
+# Before anything imports jax, and inherited by the processes that tests start. JAX writes its entries in place, so
+# that two workers must not share them.
+_WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
+_CACHE = Path(__file__).resolve().parent.parent / ".cache" / "jax" / _WORKER
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
@@ -22,6 +24,18 @@ def bounded_number_of_executables():
     yield
     if "jax" in sys.modules:
         sys.modules["jax"].clear_caches()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """A module is one worker's, so that its tests share what they compile; the contract's variants go one by one.
+
+    Training comes first: its longest tests would otherwise be waited for in the end.
+    """
+    items.sort(key=lambda item: item.nodeid.split("/")[1] != "train")
+    for item in items:
+        variant = getattr(item, "callspec", None) and item.callspec.params.get("variant")
+        item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{variant}" if variant else str(item.path)))
 
 
 def pytest_addoption(parser):

@@ -1,6 +1,5 @@
 """Small models and batches that the tests of the zoo share, and one compiled function for each."""
 
-import dataclasses
 import functools
 
 import jax
@@ -8,8 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 
 import arch_zoo
+from arch_zoo import decoding
+from arch_zoo.accounting import abstract_model
 
 VOCAB = 64
+
+# Tests wait for compilation, hardly ever for what it makes: so LLVM need not optimise.
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 # Every architecture as it comes, and the named variants that change what is computed.
 VARIANTS: dict[str, tuple[str, dict]] = {
@@ -54,13 +58,25 @@ def build(cfg: arch_zoo.ModelConfig, seed: int = 0):
     return jax.tree.unflatten(structure, noisy)
 
 
-@functools.partial(jax.jit, static_argnames="train")
+def like(model, cfg: arch_zoo.ModelConfig):
+    """The model of `cfg`, whose parameters are those of `model`."""
+    return jax.tree.unflatten(jax.tree.structure(abstract_model(cfg)), jax.tree.leaves(model))
+
+
+def clear() -> None:
+    """Forgets every model and what was compiled for it: a process has room for some thousands of programs."""
+    build.cache_clear()
+    for function in (forward, token_nll, value_and_grad, init_cache, decode_step, greedy):
+        function.clear_cache()
+
+
+@functools.partial(jit, static_argnames="train")
 def forward(model, batch, key=None, train=False):
     """Logits, auxiliary losses and diagnostics."""
     return model(batch, key=key, train=train)
 
 
-@functools.partial(jax.jit, static_argnames="train")
+@functools.partial(jit, static_argnames="train")
 def token_nll(model, batch, key=None, train=False):
     """Losses of the target tokens."""
     return model.token_nll(batch, key=key, train=train)
@@ -73,22 +89,28 @@ def loss(model, batch, key=None, train=False):
     return jnp.sum(out.nll * weights) / jnp.sum(weights) + sum(out.aux.values())
 
 
-@functools.partial(jax.jit, static_argnames="train")
+@functools.partial(jit, static_argnames="train")
 def value_and_grad(model, batch, key=None, train=False):
     """The mean loss and its gradient with respect to every parameter."""
     return jax.value_and_grad(loss, allow_int=True)(model, batch, key, train)
 
 
-@jax.jit
+@jit
 def init_cache(model, batch):
     """A cache for as many steps as the batch has target positions."""
     return model.init_cache(batch, batch["decoder_input_tokens"].shape[1])
 
 
-@jax.jit
+@jit
 def decode_step(model, tokens_B, index, cache):
     """One decoding step."""
     return model.decode_step(tokens_B, index, cache)
+
+
+@functools.partial(jit, static_argnums=2)
+def greedy(model, batch, max_length):
+    """Greedy decoding."""
+    return decoding.greedy(model, batch, max_length)
 
 
 def examples(rng: np.random.Generator, input_lengths, target_lengths) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -139,8 +161,3 @@ def _batch(inputs, targets, shifted) -> dict[str, jax.Array]:
         "decoder_target_tokens": jnp.asarray(targets),
         "decoder_loss_weights": jnp.asarray((targets > 0).astype(np.float32)),
     }
-
-
-def scanned(cfg: arch_zoo.ModelConfig) -> arch_zoo.ModelConfig:
-    """The same configuration, its layers scanned."""
-    return dataclasses.replace(cfg, scan_layers=True)

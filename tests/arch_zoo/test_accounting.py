@@ -172,7 +172,7 @@ ONE_TURN: dict[str, tuple[dict, int, int]] = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", ["tiny", "small", "base"])
+@pytest.mark.parametrize("size", ["tiny", "mini", "small", "base"])
 @pytest.mark.parametrize("name", arch_zoo.names())
 def test_flops_agree_with_xla(name, size):
     options, inputs, targets = ONE_TURN.get(name, ({}, S, T))
