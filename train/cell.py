@@ -1,5 +1,6 @@
 """One cell from start to end: its directory, its records, its two stages, and how it ends."""
 
+import contextlib
 import dataclasses
 import datetime
 import importlib.metadata
@@ -115,44 +116,85 @@ def run_cell(
       InputError: the directory belongs to another configuration, or cannot be written.
       Preempted: the run was stopped and has been saved.
     """
-    resolved = resolve(config, corpus)
     stages = tuple(stage for stage in stages if getattr(config, stage) is not None)
     with distributed.lock(directory) as free:
         if not free:
             return "locked"
-        _check_same(directory, resolved)
-        status = records.read_json(directory / "status.json", missing={"state": "queued"})
-        left = [stage for stage in stages if stage not in status.get("finished", [])]
-        if not left:
-            return "done"
-        distributed.barrier("records are read")  # before process 0 changes them
-        writer = records.RunWriter(directory, silent=not distributed.is_first())
-        writer.config(resolved, environment(corpus))
-        meta = {"hash": resolved["hash"], "fingerprint": corpus.fingerprint, "seed": config.seed}
-        finished = [stage for stage in stages if stage not in left]
+        writer, meta = open_run(config, corpus, directory)
         try:
-            for stage in left:
-                writer = dataclasses.replace(writer, extra={"finished": list(finished)})
-                source = init_from
-                if stage == "finetune" and init_from is None:
-                    source = directory / "checkpoints" / "pretrain"
-                model = model_config(config, corpus)
-                job = loop.Job(config, stage, model, meta, corpus, directory, resume_from, source, stop, quiet)
+            for stage in stages:
+                if stage in writer.extra["finished"]:
+                    continue
+                job = make_job(config, stage, corpus, directory, meta, resume_from, init_from, stop, quiet)
                 writer.status("running", stage=stage, step=0, steps=job.stage.steps)
                 loop.train(job, writer)
-                if stage == "finetune":
-                    _record_best(writer, job.stage.steps)
-                finished.append(stage)
+                writer = finish(job, writer)
                 resume_from = init_from = None
-        except loop.Preempted as reason:
-            writer.status("preempted", stage=stage, error=str(reason))
-            raise
         except Exception as error:
-            writer.status("failed", stage=stage, error=f"{type(error).__name__}: {str(error).splitlines()[0]}")
+            record_end(writer, stage, error)
             raise
-        state = "done" if config.finetune is None or "finetune" in finished else "queued"
-        dataclasses.replace(writer, extra={"finished": finished}).status(state, stage=stage)
     return "done"
+
+
+def open_run(config: RunConfig, corpus: Corpus, directory: Path) -> tuple[records.RunWriter, Row]:
+    """Writes what stands before step 0, unless the run is done; the lock must be held.
+
+    Returns:
+      The run's writer, which knows the stages that are finished, and what the run's checkpoints must belong to.
+
+    Raises:
+      InputError: the directory belongs to another configuration.
+    """
+    resolved = resolve(config, corpus)
+    _check_same(directory, resolved)
+    finished = records.read_json(directory / "status.json", missing={}).get("finished", [])
+    distributed.barrier("records are read")  # before process 0 changes them
+    writer = records.RunWriter(directory, {"finished": finished}, silent=not distributed.is_first())
+    if not _is_done(config, finished):
+        writer.config(resolved, environment(corpus))
+    return writer, {"hash": resolved["hash"], "fingerprint": corpus.fingerprint, "seed": config.seed}
+
+
+def make_job(
+    config: RunConfig,
+    stage: str,
+    corpus: Corpus,
+    directory: Path,
+    meta: Row,
+    resume_from: Path | None = None,
+    init_from: Path | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    quiet: bool = False,
+) -> loop.Job:
+    """One stage of a run; finetuning starts from the run's own pretraining unless `init_from` says otherwise."""
+    if stage == "finetune" and init_from is None:
+        init_from = directory / "checkpoints" / "pretrain"
+    model = model_config(config, corpus)
+    return loop.Job(config, stage, model, meta, corpus, directory, resume_from, init_from, stop, quiet)
+
+
+def finish(job: loop.Job, writer: records.RunWriter) -> records.RunWriter:
+    """Records that a stage is finished; returns the writer that knows it."""
+    if job.stage_name == "finetune":
+        _record_best(writer, job.stage.steps)
+    finished = [*writer.extra["finished"], job.stage_name]
+    writer = dataclasses.replace(writer, extra={"finished": finished})
+    writer.status("done" if _is_done(job.config, finished) else "queued", stage=job.stage_name)
+    return writer
+
+
+def record_end(writer: records.RunWriter, stage: str, error: Exception) -> None:
+    """Records that a stage was stopped or has failed, and why."""
+    if isinstance(error, loop.Preempted):
+        writer.status("preempted", stage=stage, error=str(error))
+        return
+    reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+    with contextlib.suppress(OSError):  # a full disk takes no status either; what filled it is the news
+        writer.status("failed", stage=stage, error=reason)
+
+
+def _is_done(config: RunConfig, finished: list[str]) -> bool:
+    return ("pretrain" if config.finetune is None else "finetune") in finished
 
 
 def _record_best(writer: records.RunWriter, step: int) -> None:

@@ -5,12 +5,14 @@ The last two, the best (of the held-out loss and of each task) and the milestone
 is skipped for the one before.
 """
 
+import contextlib
+import errno
 import logging
 import math
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from train import distributed
 from train.records import InputError
 
 _log = logging.getLogger(__name__)
@@ -66,7 +69,8 @@ class Checkpoints:
 
     def __exit__(self, *exception: object) -> None:
         """Waits for saves under way and closes."""
-        self._manager.close()
+        with self._full_disk_named():
+            self._manager.close()
 
     def save(
         self, step: int, items: Items, meta: Mapping[str, Any], metrics: Mapping[str, float] | None = None
@@ -78,19 +82,35 @@ class Checkpoints:
           items: trees of arrays by name, which can be restored one without the other.
           meta: JSON values that say what the arrays belong to.
           metrics: what the best checkpoints are chosen by: "nll", the lowest, and scores by task, the highest.
+
+        Raises:
+          OSError: the disk is full, now or in the save before; what was complete stays.
         """
         meta = {**meta, "step": step, "checksums": {name: checksum(item) for name, item in items.items()}}
         arrays = {name: ocp.args.StandardSave(item) for name, item in items.items()}
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(meta=ocp.args.JsonSave(meta), **arrays),
-            metrics=dict(metrics) if metrics else None,
-            force=True,
-        )
+        with self._full_disk_named():
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(meta=ocp.args.JsonSave(meta), **arrays),
+                metrics=dict(metrics) if metrics else None,
+                force=True,
+            )
 
     def wait(self) -> None:
         """Waits until every save is complete, and raises what went wrong with it."""
-        self._manager.wait_until_finished()
+        with self._full_disk_named():
+            self._manager.wait_until_finished()
+
+    @contextlib.contextmanager
+    def _full_disk_named(self) -> Iterator[None]:
+        """Turns what Orbax and TensorStore make of a full disk into the OSError that it is, naming the directory."""
+        try:
+            yield
+        except Exception as error:
+            full = os.strerror(errno.ENOSPC)
+            if full in f"{error} {error.__cause__} {error.__context__}":
+                raise OSError(errno.ENOSPC, full, str(self._manager.directory)) from error
+            raise
 
     def steps(self) -> list[int]:
         """Steps with a complete checkpoint, in order."""
@@ -113,27 +133,29 @@ class Checkpoints:
         steps = self.steps()
         damaged = []
         for step in reversed(steps):
+            restored, reason = None, "another process could not read it"
             try:
                 restored = self._read(step, targets)
             except Exception as error:  # noqa: BLE001  whatever a damaged file makes Orbax and TensorStore raise
                 reason = str(error).split("\n")[0][:200]
-                _log.warning("checkpoint %d cannot be read and is skipped: %s", step, reason)
-                damaged.append(step)
-                continue
-            self._move_aside(damaged)
-            return restored
+            if not distributed.any_process(restored is None):
+                self._move_aside(damaged)
+                return restored
+            _log.warning("checkpoint %d cannot be read and is skipped: %s", step, reason)
+            damaged.append(step)
         if steps:
             raise InputError(f"{self._manager.directory}: none of the checkpoints {steps} can be read: {reason}")
         return None
 
     def _move_aside(self, steps: list[int]) -> None:
         directory = Path(self._manager.directory)
-        for step in steps:
+        for step in steps if distributed.is_first() else []:
             aside = directory.with_name(f"{directory.name}-damaged")
             aside.mkdir(exist_ok=True)
             shutil.rmtree(aside / str(step), ignore_errors=True)
             os.replace(directory / str(step), aside / str(step))
         if steps:
+            distributed.barrier("damaged checkpoints are aside")
             self._manager.reload()
 
     def _read(self, step: int, targets: Items) -> tuple[dict[str, Any], dict[str, Any]]:

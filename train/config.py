@@ -173,6 +173,7 @@ class RunConfig:
       finetune: the finetuning stage; None ends the run after pretraining.
       parallel: pmap (data parallel) or mesh (data, model and expert axes).
       mesh: sizes of the data, model and expert axes, for parallel = mesh; the data axis may be -1, "the rest".
+      trackers: where metrics go besides the run's own records: tensorboard, wandb.
     """
 
     architecture: str = "transformer"
@@ -185,6 +186,7 @@ class RunConfig:
     finetune: StageConfig | None = T5_FINETUNE
     parallel: StrategyName = dataclasses.field(default="pmap", metadata=_LOGISTICS)
     mesh: tuple[int, int, int] = dataclasses.field(default=(-1, 1, 1), metadata=_LOGISTICS)
+    trackers: tuple[str, ...] = dataclasses.field(default=(), metadata=_LOGISTICS)
 
     def __post_init__(self):
         """Refuses values that no run can have."""

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 import arch_zoo
-from train import distributed, evaluate
+from train import config as configs
+from train import distributed, evaluate, trackers
 from train.checkpoint import Checkpoints
 from train.config import RunConfig, StageConfig
 from train.data import batches
@@ -17,7 +18,7 @@ from train.data.corpus import Corpus
 from train.optimizers import learning_rate, make_optimizer
 from train.parallel import Strategy, make_strategy
 from train.records import InputError, Row, RunWriter
-from train.step import State, init_state, make_model, make_train_step
+from train.step import Model, State, init_state, make_model, make_train_step
 from train.tracking import Progress, Tracker, fetch
 
 
@@ -76,20 +77,15 @@ def train(job: Job, writer: RunWriter) -> None:
     optimizer = make_optimizer(stage.optimizer, model.axes)
     strategy = make_strategy(config, model.axes, params)
     train_step = strategy.compile(make_train_step(model, optimizer, stage, strategy.devices))
-    if job.stage_name == "pretrain":
-        evaluation, tasks = evaluate.Pretraining(job.corpus, stage, seed, model, strategy), ()
-    else:
-        evaluation = evaluate.Finetuning(job.corpus, stage, model, strategy)
-        tasks = evaluation.tasks
-    source = _source(job)
+    evaluation = make_evaluation(job, model, strategy)
+    source = make_source(job)
     host, num_hosts = strategy.feed
-    too_much = 2 * math.log(job.model.vocab_size)  # nats: twice the loss of guessing
 
-    with Checkpoints(job.directory / "checkpoints" / job.stage_name, stage.keep_every, tasks) as checkpoints:
-        state, meta = _start(job, checkpoints, strategy, init_state(params, optimizer))
+    with open_checkpoints(job) as checkpoints:
+        state, meta = start(job, checkpoints, strategy, init_state(params, optimizer))
         step = meta["step"]
         writer.cut(job.stage_name, step)
-        tracker = _tracker(job, writer, step)
+        tracker = make_tracker(job, writer, step)
         if step:
             tracker.event(step, "resumed", f"from the checkpoint of step {step}")
         pending: tuple[int, Any, float] | None = None
@@ -103,7 +99,7 @@ def train(job: Job, writer: RunWriter) -> None:
             done, metrics, rate = pending
             pending = None
             values = fetch(metrics)
-            if not values["loss"] < too_much:  # true of NaN as well
+            if has_diverged(values["loss"], job):
                 return done
             tracker.step(done, values, rate)
             return None
@@ -125,9 +121,8 @@ def train(job: Job, writer: RunWriter) -> None:
                     rollbacks, pending = rollbacks + 1, None
                     if rollbacks > stage.max_rollbacks:
                         raise Diverged(f"{job.stage_name} diverged at step {diverged} after {rollbacks - 1} roll-backs")
-                    state, old = _start(
-                        job, checkpoints, strategy, init_state(make_model(job.model, seed)[1], optimizer)
-                    )
+                    fresh = init_state(make_model(job.model, seed)[1], optimizer)
+                    state, old = start(job, checkpoints, strategy, fresh)
                     step = old["step"]
                     meta = {**old, "skipped": meta["skipped"] + diverged - step}
                     writer.cut(job.stage_name, step)
@@ -138,7 +133,7 @@ def train(job: Job, writer: RunWriter) -> None:
                     rows = evaluation(state.params, final=last) if evaluating else []
                     tracker.evals(step, rows)
                     # After the records of its step: whoever resumes from a checkpoint finds every row up to it.
-                    checkpoints.save(step, _items(state), meta, evaluate.kept_by(rows))
+                    checkpoints.save(step, items_of(state), meta, evaluate.kept_by(rows))
                     tracker.restart_clock()
                 if stopping and not last:
                     checkpoints.wait()
@@ -148,16 +143,21 @@ def train(job: Job, writer: RunWriter) -> None:
             tracker.close()
 
 
-def _start(job: Job, checkpoints: Checkpoints, strategy: Strategy, fresh: State) -> tuple[State, Row]:
+def has_diverged(loss: float, job: Job) -> bool:
+    """Whether a loss is not a number, or twice that of guessing."""
+    return not loss < 2 * math.log(job.model.vocab_size)
+
+
+def start(job: Job, checkpoints: Checkpoints, strategy: Strategy, fresh: State) -> tuple[State, Row]:
     """The state to go on from, and what its checkpoint says: the start rule.
 
     What the run's own directory has > what `resume_from` has > the parameters of `init_from` > scratch.
     """
     meta = {**job.meta, "stage": job.stage_name, "step": 0, "skipped": 0}
     target = strategy.abstract(fresh)
-    restored = checkpoints.restore(_items(target))
+    restored = checkpoints.restore(items_of(target))
     if restored is None and job.resume_from:
-        restored = _read(job.resume_from, _items(target), "resume_from")
+        restored = _read(job.resume_from, items_of(target), "resume_from")
     if restored:
         items, meta = restored
         return State(items["optimizer"]["step"], items["params"], items["optimizer"]["state"]), meta
@@ -178,12 +178,25 @@ def _read(directory: Path, targets: dict[str, Any], key: str) -> tuple[dict[str,
     return restored
 
 
-def _items(state: State) -> dict[str, Any]:
+def open_checkpoints(job: Job) -> Checkpoints:
+    """Those of the job's stage."""
+    tasks = evaluate.scored(job.corpus, job.stage) if job.stage_name == "finetune" else ()
+    return Checkpoints(job.directory / "checkpoints" / job.stage_name, job.stage.keep_every, tasks)
+
+
+def items_of(state: State) -> dict[str, Any]:
     """A state as the items of a checkpoint: finetuning reads the parameters alone."""
     return {"params": state.params, "optimizer": {"step": state.step, "state": state.optimizer}}
 
 
-def _source(job: Job) -> batches.Pretrain | batches.Finetune:
+def make_evaluation(job: Job, model: Model, strategy: Strategy) -> evaluate.Pretraining | evaluate.Finetuning:
+    """What the stage is evaluated by; called with parameters, it gives rows for evals.jsonl."""
+    if job.stage_name == "pretrain":
+        return evaluate.Pretraining(job.corpus, job.stage, job.config.seed, model, strategy)
+    return evaluate.Finetuning(job.corpus, job.stage, model, strategy)
+
+
+def make_source(job: Job) -> batches.Pretrain | batches.Finetune:
     """The stage's training batches, a pure function of the step."""
     stage, seed = job.stage, job.config.seed
     lengths = (stage.batch_size, stage.input_length, stage.target_length)
@@ -193,9 +206,13 @@ def _source(job: Job) -> batches.Pretrain | batches.Finetune:
     return batches.Finetune(job.corpus, tasks, *lengths, seed, cap=stage.cap, pack=stage.pack)
 
 
-def _tracker(job: Job, writer: RunWriter, done: int) -> Tracker:
+def make_tracker(job: Job, writer: RunWriter, done: int) -> Tracker:
+    """What turns the metrics of the stage's steps into records, from step `done` on."""
     stage = job.stage
     quiet = job.quiet or not distributed.is_first()
     progress = Progress(f"{job.config.run_id} {job.stage_name}", stage.steps, done, quiet)
     flops = arch_zoo.count_flops(job.model, stage.input_length, stage.target_length).train
-    return Tracker(writer, job.stage_name, stage, flops, progress)
+    names = job.config.trackers if distributed.is_first() else ()
+    about = {"model": job.model.to_dict(), job.stage_name: configs.to_dict(stage), **job.meta}
+    others = trackers.open_trackers(names, job.directory, job.config.run_id, job.config.study, about)
+    return Tracker(writer, job.stage_name, stage, flops, progress, tuple(others))

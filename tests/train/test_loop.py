@@ -36,8 +36,8 @@ class _Poisoned:
 
 
 def _poison(monkeypatch, poisoned):
-    real = loop._source
-    monkeypatch.setattr(loop, "_source", lambda job: _Poisoned(real(job), poisoned))
+    real = loop.make_source
+    monkeypatch.setattr(loop, "make_source", lambda job: _Poisoned(real(job), poisoned))
 
 
 def _events(directory):

@@ -1,0 +1,156 @@
+"""Kills training with SIGKILL at random moments, again and again, and compares what comes out with a run left alone.
+
+    python benchmarks/fault_injection.py                                         # 54 kills, about ten minutes
+    python benchmarks/fault_injection.py --cells transformer:pmap --kills 4 --seed 7
+
+Each cell (an architecture under a strategy, on two virtual devices) is pretrained and finetuned once without
+interruption and once with `--kills` kills, each followed by a start of the same command. A kill comes after a random
+number of further records or checkpoints and a random fraction of a second, so that it hits steps, evaluations, saves
+and writes alike; the tally says what was under way, as far as the files tell. At the end, records must be equal but for
+what the clock says, and parameters and optimizer bit for bit.
+
+Prints a line for each cell on stderr and the tally as JSON on stdout; exits 1 if anything was lost.
+"""
+
+import argparse
+import collections
+import dataclasses
+import json
+import multiprocessing
+import os
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"  # before anything imports jax
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+
+from train import records
+from train.config import OptimizerConfig, RunConfig, StageConfig
+
+CELLS = tuple(f"{name}:{strategy}" for name in ("transformer", "switch", "performer") for strategy in ("pmap", "mesh"))
+CLOCK = {"tokens_per_second", "steps_per_second", "mfu", "memory_bytes"}
+OPTIONS: dict[str, dict[str, Any]] = {"switch": {"every": 1, "num_experts": 4}}
+STAGE = StageConfig(
+    steps=40,
+    batch_size=8,
+    input_length=24,
+    target_length=12,
+    dropout_rate=0.1,
+    optimizer=OptimizerConfig(learning_rate=0.1, warmup_steps=4, min_factored_size=16),
+    eval_batches=2,
+    eval_batch_size=8,
+    eval_examples=8,
+    eval_every=10,
+    log_every=1,
+    checkpoint_every=4,
+)
+
+
+def config_of(cell: str) -> RunConfig:
+    """The run of `architecture:strategy`; under the mesh, both devices hold half of each matrix."""
+    name, _, strategy = cell.partition(":")
+    model = {"num_encoder_layers": 1, "num_decoder_layers": 1, **OPTIONS.get(name, {})}
+    config = RunConfig(name, "nano", model=model, pretrain=STAGE, finetune=STAGE)
+    return dataclasses.replace(config, parallel="mesh", mesh=(1, 2, 1)) if strategy == "mesh" else config
+
+
+def train(cell: str, corpus: Path, directory: Path) -> None:
+    """What is killed: a whole start, from opening the corpus on."""
+    from train import cell as cells
+    from train.data.corpus import open_corpus
+
+    cells.run_cell(config_of(cell), open_corpus(corpus), directory, quiet=True)
+
+
+def start(context: Any, *arguments: Any) -> Any:
+    """A fresh process that has imported the trainer and started nothing yet."""
+    process = context.Process(target=train, args=arguments)
+    process.start()
+    return process
+
+
+def progress(directory: Path) -> int:
+    """Rows recorded and checkpoints begun."""
+    rows = sum(path.read_bytes().count(b"\n") for path in directory.glob("*.jsonl"))
+    return rows + sum(1 for _ in directory.glob("checkpoints/*/*"))
+
+
+def under_way(directory: Path) -> str:
+    """What a killed process was doing, as far as its files tell."""
+    if any(path.read_bytes()[-1:] not in (b"", b"\n") for path in directory.glob("*.jsonl")):
+        return "a record"
+    if any(directory.glob("*.tmp-*")):
+        return "a status"
+    if any(directory.glob("checkpoints/*/*.orbax-checkpoint-tmp*")):
+        return "a save"
+    return "a step or an evaluation"
+
+
+def kill(context: Any, chance: random.Random, cell: str, corpus: Path, directory: Path, further: int) -> str | None:
+    """Starts a cell and kills it; returns what was under way, or None if it had finished before."""
+    process = start(context, cell, corpus, directory)
+    goal = progress(directory) + chance.randint(1, further)
+    while progress(directory) < goal and process.is_alive():
+        time.sleep(0.002)
+    time.sleep(chance.random() * 0.1)
+    alive = process.is_alive()
+    process.kill()
+    process.join()
+    return under_way(directory) if alive else None
+
+
+def content(directory: Path) -> dict[str, Any]:
+    """Records without the clock, and the checksums of what the last checkpoint of each stage holds."""
+    run = records.read_run(directory)
+    metrics = [{key: value for key, value in row.items() if key not in CLOCK} for row in run.metrics]
+    sums = {
+        stage: json.loads((directory / "checkpoints" / stage / str(STAGE.steps) / "meta" / "metadata").read_text())
+        for stage in records.STAGES
+    }
+    arrays = {stage: (meta["step"], meta["checksums"]) for stage, meta in sums.items()}
+    return {
+        "config": run.config,
+        "metrics": metrics,
+        "evals": run.evals,
+        "state": run.status["state"],
+        "arrays": arrays,
+    }
+
+
+def main() -> int:
+    """Runs the cells that were asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpus", type=Path, default=Path("corpora/python"))
+    parser.add_argument("--cells", default=",".join(CELLS), help="architecture:strategy, separated by commas")
+    parser.add_argument("--kills", type=int, default=9, help="of each cell")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["train.cell", "train.data.corpus"])  # imports once; no backend is started
+    chance = random.Random(args.seed)
+    tally: collections.Counter[str] = collections.Counter()
+    lost = []
+    for cell in args.cells.split(","):
+        with tempfile.TemporaryDirectory() as scratch:
+            alone, killed = Path(scratch, "alone"), Path(scratch, "killed")
+            start(context, cell, args.corpus, alone).join()
+            further = max(1, progress(alone) // args.kills)
+            for _ in range(args.kills):
+                if moment := kill(context, chance, cell, args.corpus, killed, further):
+                    tally[moment] += 1
+            start(context, cell, args.corpus, killed).join()
+            same = content(killed) == content(alone)
+        lost += [] if same else [cell]
+        print(f"{cell:20} {'equal' if same else 'DIFFERENT'}; kills so far: {dict(tally)}", file=sys.stderr, flush=True)
+    kills = sum(tally.values())
+    print(json.dumps({"kills": kills, "during": dict(tally), "seed": args.seed, "different": lost}, indent=2))
+    return 1 if lost else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""What the training loop costs beside the step that it runs: batches, records, progress, checks.
+
+    python benchmarks/loop_overhead.py                     # transformer at d128 4+4, about three minutes on 2 cores
+    python benchmarks/loop_overhead.py --size nano --steps 200
+
+Runs `train.loop` for `--steps` steps without evaluations and saves in between, and the same compiled step on batches
+made beforehand, taking turns `--rounds` times in one process. Prints JSON: median milliseconds a step of either and
+`overhead`, the loop's share above the bare step; and `input_ms`, what one batch takes to make, which happens while the
+device computes.
+"""
+
+import argparse
+import dataclasses
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from configs import cells
+from train import cell, loop
+from train.config import RunConfig
+from train.data.corpus import Corpus, open_corpus
+from train.optimizers import make_optimizer
+from train.parallel import SingleDevice
+from train.records import RunWriter
+from train.step import init_state, make_model, make_train_step
+
+_WARM_UP = 5  # steps: compilation, and the memory's first touch
+
+
+class Clock:
+    """Notes the time at two steps of a loop, between which nothing is saved or evaluated; stands for `Job.stop`."""
+
+    def __init__(self, steps: int):
+        """The loop will do `steps` steps."""
+        self.times, self._steps = [], steps
+
+    def __call__(self) -> bool:
+        """Never stops."""
+        self.times.append(time.perf_counter())
+        return False
+
+    @property
+    def seconds_per_step(self) -> float:
+        """Mean, from the end of the warm-up to the step before the last, after which the loop evaluates."""
+        first, last = self.times[_WARM_UP], self.times[self._steps - 2]
+        return (last - first) / (self._steps - 2 - _WARM_UP)
+
+
+def in_the_loop(config: RunConfig, corpus: Corpus) -> float:
+    """Seconds a step in `loop.train`."""
+    clock = Clock(config.pretrain.steps)
+    with tempfile.TemporaryDirectory() as scratch:
+        directory = Path(scratch)
+        job = cell.make_job(config, "pretrain", corpus, directory, {}, stop=clock, quiet=True)
+        loop.train(job, RunWriter(directory))
+    return clock.seconds_per_step
+
+
+def bare(config: RunConfig, corpus: Corpus) -> tuple[float, float]:
+    """Seconds a step of the compiled step alone, and seconds that a batch takes to make."""
+    stage = config.pretrain
+    model, params = make_model(cell.model_config(config, corpus), config.seed)
+    optimizer = make_optimizer(stage.optimizer, model.axes)
+    strategy = SingleDevice()
+    step = strategy.compile(make_train_step(model, optimizer, stage))
+    state = strategy.place_state(init_state(params, optimizer))
+    source = loop.make_source(cell.make_job(config, "pretrain", corpus, Path(), {}))
+    start = time.perf_counter()
+    batches = [source.batch(number) for number in range(stage.steps)]
+    making = (time.perf_counter() - start) / stage.steps
+    for number in range(stage.steps):
+        if number == _WARM_UP:
+            jax.block_until_ready(state)
+            start = time.perf_counter()
+        state, _ = step(state, strategy.place_batch(batches[number]), np.float32(0.01), np.uint32(0))
+    jax.block_until_ready(state)
+    return (time.perf_counter() - start) / (stage.steps - _WARM_UP), making
+
+
+def main() -> None:
+    """Takes turns."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpus", type=Path, default=Path("corpora/python"))
+    parser.add_argument("--size", default="centi-NL4", help="d128 with four layers each side by default")
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    corpus = open_corpus(args.corpus, verify=False)
+    run = cells.cpu("transformer", args.size)
+    stage = dataclasses.replace(run.pretrain, steps=args.steps, checkpoint_every=10 * args.steps, eval_batches=1)
+    config = dataclasses.replace(run, pretrain=stage, finetune=None)
+    loops, steps, makings = [], [], []
+    for _ in range(args.rounds):
+        loops.append(in_the_loop(config, corpus))
+        step, making = bare(config, corpus)
+        steps.append(step)
+        makings.append(making)
+    in_loop, alone = statistics.median(loops), statistics.median(steps)
+    result = {"size": args.size, "loop_ms": 1e3 * in_loop, "step_ms": 1e3 * alone, "overhead": in_loop / alone - 1}
+    print(json.dumps(result | {"input_ms": 1e3 * statistics.median(makings), "rounds": args.rounds}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
