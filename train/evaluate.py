@@ -181,9 +181,8 @@ def downstream(
 
 def kept_by(rows: Iterable[Row]) -> dict[str, float]:
     """What the best checkpoints are chosen by: the held-out loss as "nll", and each task's headline by its name."""
-    named = {"nll": "nll"}
-    found = {named.get(row["metric"], row["task"]): row["value"] for row in rows if row["metric"] in ("nll", HEADLINE)}
-    return {name: float(value) for name, value in found.items() if math.isfinite(value)}
+    chosen = [row for row in rows if row["metric"] in ("nll", HEADLINE) and math.isfinite(row["value"])]
+    return {"nll" if row["metric"] == "nll" else row["task"]: row["value"] for row in chosen}
 
 
 def best(rows: Iterable[Mapping[str, Any]]) -> list[Row]:

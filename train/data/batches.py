@@ -216,8 +216,8 @@ def _plan(examples: Examples, lengths: tuple[int, int], seed: int) -> list[list[
     """Packed rows of a task, as examples; in an order drawn once, as neighbours in a file are often alike."""
     count = len(examples)
     order_N = counter_random.permute(seed, np.zeros(count, np.int64), np.arange(count), count)
-    sizes = [np.diff(ragged.ends, prepend=0)[order_N] for ragged in (examples.inputs, examples.targets)]
-    return [[int(order_N[i]) for i in row] for row in packing.plan(*sizes, *lengths)]
+    inputs_N, targets_N = (np.diff(ragged.ends, prepend=0)[order_N] for ragged in (examples.inputs, examples.targets))
+    return [[int(order_N[i]) for i in row] for row in packing.plan(inputs_N, targets_N, *lengths)]
 
 
 @dataclasses.dataclass(frozen=True)

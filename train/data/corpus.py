@@ -35,7 +35,7 @@ class Task:
       name: for example "python_package" or "glue_cola".
       metrics: names in `train.tasks.metrics.METRICS`; the headline score is the mean of what they return.
       labels: the texts a prediction can be, empty where it is free text.
-      examples: number of examples by split.
+      examples: number of examples by split; one without validation examples is for training alone.
       majority_class: headline score on validation, in percent, of always answering its most frequent target.
     """
 
@@ -43,7 +43,7 @@ class Task:
     metrics: tuple[str, ...]
     labels: tuple[str, ...]
     examples: Mapping[str, int]
-    majority_class: float
+    majority_class: float | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,6 +147,11 @@ class Corpus:
     def num_tokens(self, split: str) -> int:
         """Tokens of the pretraining text of a split."""
         return self.index["pretrain"][split]["tokens"]
+
+    @property
+    def num_left_out(self) -> int:
+        """Documents that are not in the train split because they hold text of downstream validation examples."""
+        return self.index["pretrain"]["train"].get("duplicates", 0)
 
     def bytes_per_token(self, split: str) -> float:
         """UTF-8 bytes of text that a token stands for, on average over a split."""

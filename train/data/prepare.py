@@ -17,15 +17,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from train.data import overlap, parts, python_text, shards, text_files
-from train.data.corpus import FORMAT, INDEX, SPLITS, Corpus, open_corpus
+from train.data.corpus import FORMAT, INDEX, Corpus, open_corpus
 from train.data.vocabulary import NUM_SENTINELS, Vocabulary
 from train.records import InputError, read_json, write_json
 from train.tasks import python_suite
+from train.tasks.table import Table
 
 if TYPE_CHECKING:
     from train.tasks.registry import Definition
 
 Say = Callable[[str], None]
+
+_OFFICIAL_VERSION = 2  # to be raised when the form of GLUE, SuperGLUE or SQuAD changes: what is prepared is redone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +56,7 @@ class PrepareConfig:
       decontaminate: leave out training documents that share 13 words in a row with a downstream validation example; the
         index counts them as "duplicates".
       worker: "i/n" makes every n-th part, from the i-th; run n of them on one directory, on any machines.
+      patience: seconds without a sign of life from another worker after which the rest make its parts.
       num_threads: for tokenizing; 0 for all cores.
     """
 
@@ -72,6 +76,7 @@ class PrepareConfig:
     vocabulary_characters: int = 0
     decontaminate: bool = True
     worker: str = "0/1"
+    patience: int = 300
     num_threads: int = 0
 
     def __post_init__(self):
@@ -80,7 +85,15 @@ class PrepareConfig:
         Raises:
           InputError: a value is out of range.
         """
-        for key in ("vocab_size", "num_shards", "max_tokens", "num_threads", "num_sentinels", "vocabulary_characters"):
+        for key in (
+            "vocab_size",
+            "num_shards",
+            "patience",
+            "max_tokens",
+            "num_threads",
+            "num_sentinels",
+            "vocabulary_characters",
+        ):
             if getattr(self, key) < 0:
                 raise InputError(f"{key} = {getattr(self, key)} must not be negative")
         if self.text:
@@ -88,6 +101,9 @@ class PrepareConfig:
         elif self.source == "text":
             raise InputError("source = 'text' needs text: globs of the files")
         _ = self.share
+        for task in self.tasks:
+            if "=" in task:
+                Table.parse(task)
 
     @property
     def share(self) -> tuple[int, int]:
@@ -125,7 +141,9 @@ class PrepareConfig:
         """What the downstream tasks follow from, beside the vocabulary."""
         tables = [path for task in self.tasks if "=" in task for path in text_files.table_files(task)]
         python = any(task.startswith("python") for task in self.tasks)
+        official = any(task.startswith(("glue", "super_glue", "squad", "dpr")) for task in self.tasks)
         return {
+            **({"official": _OFFICIAL_VERSION} if official else {}),
             "tasks": self.tasks,
             "python": [python_suite.VERSION, python_text.fingerprint(self.python_root)] if python else None,
             "tables": [shards.describe(Path(path)) for path in tables],
@@ -174,7 +192,6 @@ def _make(config: PrepareConfig, root: Path, key: str, say: Say) -> Corpus:
     say("prepare: loading seqio and TensorFlow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _quiet():
-        from train.data import work
         from train.tasks import catalog, registry
 
     catalog.load(config.modules)
@@ -182,8 +199,28 @@ def _make(config: PrepareConfig, root: Path, key: str, say: Say) -> Corpus:
     for definition in (text, *definitions):
         if definition.source is not None:  # otherwise a user's module has registered it
             registry.register(definition)
-    number, count = config.share
-    facts = {"vocabulary": _one(root, work.vocabulary(config, text), say, wait=number > 0)}
+    with parts.Team(root, *config.share, config.patience) as team:
+        facts = _make_parts(config, root, say, team, text, definitions)
+    index = _index(config, key, facts, definitions)
+    write_json(root / INDEX, index)
+    train = index["pretrain"]["train"]
+    say(f"prepare: {train['duplicates']:,} documents left out that hold text of downstream validation examples")
+    say(f"prepare: {root}: {train['tokens']:,} tokens, fingerprint {index['fingerprint'][:12]}")
+    return open_corpus(root, verify=False)
+
+
+def _make_parts(
+    config: PrepareConfig,
+    root: Path,
+    say: Say,
+    team: parts.Team,
+    text: "Definition",
+    definitions: list["Definition"],
+) -> dict[str, parts.Facts]:
+    """Makes, or waits for, the vocabulary and then every other part; returns their facts by name."""
+    from train.data import work
+
+    facts = {"vocabulary": _one(root, work.vocabulary(config, text), say, team)}
     pieces = Vocabulary(root / "vocabulary.model", config.num_sentinels)
     made_from = facts["vocabulary"]["files"]
     held_out = work.held_out_passages(definitions) if config.decontaminate else overlap.Passages([])
@@ -191,13 +228,9 @@ def _make(config: PrepareConfig, root: Path, key: str, say: Say) -> Corpus:
         *work.pretraining(config, text, pieces, held_out, made_from),
         *work.tasks(config, definitions, pieces, made_from),
     ]
-    mine = {part.name for part in plan[number::count]}
-    for place, part in sorted(enumerate(plan, 1), key=lambda item: item[1].name not in mine):
-        facts[part.name] = _one(root, part, say, f" ({place}/{len(plan)})", wait=part.name not in mine)
-    index = _index(config, key, facts, definitions, pieces)
-    write_json(root / INDEX, index)
-    say(f"prepare: {root}: {index['pretrain']['train']['tokens']:,} tokens, fingerprint {index['fingerprint'][:12]}")
-    return open_corpus(root, verify=False)
+    for place in team.order(len(plan)):
+        facts[plan[place].name] = _one(root, plan[place], say, team, place, f" ({place + 1}/{len(plan)})")
+    return facts
 
 
 @contextlib.contextmanager
@@ -214,23 +247,25 @@ def _quiet() -> Iterator[None]:
         os.close(kept)
 
 
-def _one(root: Path, part: parts.Part, say: Say, place: str = "", wait: bool = False) -> parts.Facts:
-    """A part's facts: found, made, or waited for where it is another worker's."""
-    facts = part.done(root)
-    if facts is None and wait:
-        say(f"prepare: waiting for {part.name}{place}")
-        while (facts := part.done(root)) is None:
+def _one(root: Path, part: parts.Part, say: Say, team: parts.Team, place: int = 0, where: str = "") -> parts.Facts:
+    """A part's facts: found, made, or waited for where it is another worker's that is alive."""
+    facts, owner = part.done(root), place % team.count
+    if facts is None and team.alive(owner):
+        say(f"prepare: waiting for {part.name}{where} of worker {owner}")
+        while (facts := part.done(root)) is None and team.alive(owner):
             time.sleep(1)
+        if facts is None:
+            say(f"prepare: worker {owner} gave no sign of life for {team.patience} s: {part.name} is made here")
     if facts is None:
         start = time.monotonic()
         facts = part.finish(root)
         size = "".join(f" {facts[unit]:,} {unit}" for unit in ("tokens", "examples") if unit in facts)
-        say(f"prepare: {part.name}{place}:{size} in {time.monotonic() - start:.1f} s")
+        say(f"prepare: {part.name}{where}:{size} in {time.monotonic() - start:.1f} s")
     return facts
 
 
 def _index(
-    config: PrepareConfig, key: str, facts: dict[str, parts.Facts], definitions: list["Definition"], pieces: Vocabulary
+    config: PrepareConfig, key: str, facts: dict[str, parts.Facts], definitions: list["Definition"]
 ) -> dict[str, Any]:
     pretrain = {}
     for split, count in config.shard_counts.items():
@@ -246,15 +281,15 @@ def _index(
         "name": config.source,
         "fingerprint": parts.key({file: found["sha256"] for file, found in files.items()}),
         "key": key,
-        "vocab_size": pieces.vocab_size,
+        "vocab_size": Vocabulary(Path(config.out) / "vocabulary.model", config.num_sentinels).vocab_size,
         "num_sentinels": config.num_sentinels,
         "pretrain": pretrain,
         "tasks": {
             d.name: {
                 "metrics": d.metrics,
                 "labels": d.labels,
-                "examples": {split: facts[f"tasks/{d.name}/{split}"]["examples"] for split in SPLITS},
-                "majority_class": facts[f"tasks/{d.name}/validation"]["majority_class"],
+                "examples": {split: facts[f"tasks/{d.name}/{split}"]["examples"] for split in d.splits},
+                "majority_class": facts.get(f"tasks/{d.name}/validation", {}).get("majority_class"),
             }
             for d in definitions
         },

@@ -95,7 +95,8 @@ def rows(path: str) -> Iterator[Row]:
         yield from _parquet(path)
     elif kind(path) == "jsonl":
         for number, line in enumerate(_lines(path), start=1):
-            yield _json_object(path, number, line)
+            if line.strip():
+                yield _json_object(path, number, line)
     elif kind(path) == "tsv":
         yield from _tsv(path)
     else:
@@ -116,6 +117,8 @@ def _tsv(path: str) -> Iterator[Row]:
     reader = csv.reader(_lines(path), delimiter="\t", quoting=csv.QUOTE_NONE)
     header = next(reader, [])
     for number, cells in enumerate(reader, start=1):
+        if not cells:  # an empty line
+            continue
         if len(cells) != len(header):
             raise InputError(f"{path}: row {number} has {len(cells)} cells, the header has {len(header)}")
         yield dict(zip(header, cells, strict=True))
@@ -144,10 +147,11 @@ def _lines(path: str) -> Iterator[str]:
 
 
 def _open(path: str) -> TextIO:
+    """Opens a file for reading; a byte order mark is no text."""
     if path.endswith(".gz"):
-        return gzip.open(path, "rt", encoding="utf-8")
+        return gzip.open(path, "rt", encoding="utf-8-sig")
     if path.endswith(".zst"):
         import pyarrow
 
-        return io.TextIOWrapper(pyarrow.input_stream(path, compression="zstd"), encoding="utf-8")
-    return open(path, encoding="utf-8")
+        return io.TextIOWrapper(pyarrow.input_stream(path, compression="zstd"), encoding="utf-8-sig")
+    return open(path, encoding="utf-8-sig")

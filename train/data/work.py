@@ -1,6 +1,5 @@
 """The work of `prepare`: what each part of a corpus is made of. Imports TensorFlow, through the registry."""
 
-import itertools
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from train.data import overlap, parts, shards
-from train.data.corpus import SPLITS
 from train.data.parts import Part
 from train.data.prepare import PrepareConfig
 from train.data.vocabulary import EOS_ID, Vocabulary
@@ -77,7 +75,7 @@ def tasks(
       pieces: the vocabulary.
       made_from: description of the vocabulary.
     """
-    for definition, split in itertools.product(definitions, SPLITS):
+    for definition, split in [(d, split) for d in definitions for split in d.splits]:
 
         def make(root: Path, definition=definition, split=split) -> parts.Facts:
             found = examples(definition, split)
@@ -90,7 +88,9 @@ def tasks(
             references = [_reference(example) for example in found]
             lines = "".join(json.dumps(reference, ensure_ascii=False) + "\n" for reference in references)
             written[f"{stem}.references.jsonl"] = shards.write_bytes(root / f"{stem}.references.jsonl", lines.encode())
-            baseline = scoring.majority_class(definition.metrics, references, definition.labels)
+            baseline = None
+            if split == "validation":
+                baseline = scoring.majority_class(definition.metrics, references, definition.labels)
             return {"files": written, "examples": len(found), "majority_class": baseline}
 
         key = parts.key(config.tasks_identity, definition.name, made_from)
@@ -103,8 +103,11 @@ def examples(definition: Definition, split: str) -> list[dict[str, Any]]:
     Raises:
       InputError: there are none.
     """
-    rows = registry.read(definition.name, definition.splits[split])
-    found = [row for row in rows if row.pop("only", "") in ("", split)]
+    sources = definition.splits[split].split("+")
+    found = []
+    for source in sources:
+        rows = (row for row in registry.read(definition.name, source) if row.pop("only", "") in ("", split))
+        found += [{**row, "source": source} for row in rows] if len(sources) > 1 else rows
     if not found:
         raise InputError(f"tasks: {definition.name} has no {split} examples")
     return found
@@ -112,7 +115,8 @@ def examples(definition: Definition, split: str) -> list[dict[str, Any]]:
 
 def held_out_passages(definitions: Sequence[Definition]) -> overlap.Passages:
     """The passages of all validation examples."""
-    return overlap.Passages(example["inputs"] for d in definitions for example in examples(d, "validation"))
+    scored = [definition for definition in definitions if "validation" in definition.splits]
+    return overlap.Passages(example["inputs"] for d in scored for example in examples(d, "validation"))
 
 
 class Stream:

@@ -1,16 +1,20 @@
 """C4, GLUE, SuperGLUE and SQuAD by their official TFDS builders, in T5's text-to-text form. TensorFlow: `prepare` only.
 
-The study's downstream suite is the seventeen tasks of `glue`, `super_glue` and `squad`. GLUE's WNLI is left out, as in
-the study; MNLI is scored on the matched validation set.
+The study's downstream suite is the seventeen tasks of `glue`, `super_glue` and `squad`, mixed and scored as T5 does:
+
+- GLUE's WNLI is left out; definite pronoun resolution (`dpr`) is trained on beside WSC instead, and not scored.
+- MNLI is scored on the matched and the mismatched validation set; its headline, as GLUE's, is their mean.
 """
 
 import seqio
 
+from train.tasks import preprocessors
 from train.tasks.preprocessors import Preprocessor, multirc, prompt, record, squad, stsb, text_only, wsc
 from train.tasks.registry import Definition
 
 C4 = "c4/en:3.1.0"
 GLUE_VERSION, SUPER_GLUE_VERSION, SQUAD = "2.0.0", "1.0.2", "squad/v1.1:3.0.0"
+DPR = "definite_pronoun_resolution:1.1.0"
 
 _ENTAILMENT = ("entailment", "not_entailment")
 _FALSE_TRUE = ("False", "True")
@@ -22,7 +26,7 @@ _GLUE: dict[str, _Row] = {
     "sst2": (("sentence",), ("negative", "positive"), ("accuracy",)),
     "mrpc": (("sentence1", "sentence2"), ("not_equivalent", "equivalent"), ("f1", "accuracy")),
     "qqp": (("question1", "question2"), ("not_duplicate", "duplicate"), ("f1", "accuracy")),
-    "mnli": (("hypothesis", "premise"), ("entailment", "neutral", "contradiction"), ("accuracy",)),
+    "mnli": (("hypothesis", "premise"), ("entailment", "neutral", "contradiction"), ("mnli",)),
     "qnli": (("question", "sentence"), _ENTAILMENT, ("accuracy",)),
     "rte": (("sentence1", "sentence2"), _ENTAILMENT, ("accuracy",)),
 }
@@ -54,7 +58,7 @@ def glue(data_dir: str | None) -> list[Definition]:
 
 
 def super_glue(data_dir: str | None) -> list[Definition]:
-    """Eight tasks of SuperGLUE.
+    """Eight tasks of SuperGLUE, and definite pronoun resolution, which is for training alone.
 
     Args:
       data_dir: where TFDS keeps its data; None for its default.
@@ -66,9 +70,20 @@ def super_glue(data_dir: str | None) -> list[Definition]:
     special: list[tuple[str, Preprocessor, tuple[str, ...], tuple[str, ...]]] = [
         ("multirc", multirc, ("multirc",), _FALSE_TRUE),
         ("record", record, ("squad",), ()),
-        ("wsc.fixed", wsc, ("wsc",), _FALSE_TRUE),
+        ("wsc.fixed", wsc, ("wsc",), ()),  # answered by a noun: not one of a few labels
     ]
-    return tasks + [_task("super_glue", SUPER_GLUE_VERSION, *row, data_dir) for row in special]
+    tasks += [_task("super_glue", SUPER_GLUE_VERSION, *row, data_dir) for row in special]
+    return tasks + dpr(data_dir)
+
+
+def dpr(data_dir: str | None) -> list[Definition]:
+    """Definite pronoun resolution (Rahman & Ng, 2012).
+
+    Args:
+      data_dir: where TFDS keeps its data; None for its default.
+    """
+    source = seqio.TfdsDataSource(DPR, tfds_data_dir=data_dir)
+    return [Definition("dpr", source, (preprocessors.dpr,), ("accuracy",), splits={"train": "train"})]
 
 
 def squad_v1(data_dir: str | None) -> list[Definition]:
@@ -89,7 +104,7 @@ def _task(
     labels: tuple[str, ...],
     data_dir: str | None,
 ) -> Definition:
-    validation = "validation_matched" if config == "mnli" else "validation"
+    validation = "validation_matched+validation_mismatched" if config == "mnli" else "validation"
     return Definition(
         name=f"{suite}_{config.removesuffix('.fixed')}",
         source=seqio.TfdsDataSource(f"{suite}/{config}:{version}", tfds_data_dir=data_dir),

@@ -10,7 +10,7 @@ from train.data.prepare import PrepareConfig
 from train.records import InputError
 from train.tasks import benchmarks, files, python_tasks, registry
 
-_SUITES = ("python", "glue", "super_glue", "squad")
+_SUITES = ("python", "glue", "super_glue", "squad", "dpr")
 
 _read_python = functools.cache(python_text.read)
 
@@ -53,7 +53,7 @@ def downstream(config: PrepareConfig) -> list[registry.Definition]:
     """
     found: dict[str, registry.Definition] = {}
     for name in config.tasks:
-        tasks = [files.Table.parse(name).definition()] if "=" in name else _of_suite(name, config)
+        tasks = [files.table(name)] if "=" in name else _of_suite(name, config)
         found |= {task.name: task for task in tasks}
     return list(found.values())
 
@@ -70,4 +70,10 @@ def _suite(name: str, config: PrepareConfig) -> list[registry.Definition]:
     data_dir = config.data_dir or None
     if name == "python":
         return python_tasks.downstream(_read_python(config.python_root))
-    return {"glue": benchmarks.glue, "super_glue": benchmarks.super_glue, "squad": benchmarks.squad_v1}[name](data_dir)
+    suites = {
+        "glue": benchmarks.glue,
+        "super_glue": benchmarks.super_glue,
+        "squad": benchmarks.squad_v1,
+        "dpr": benchmarks.dpr,
+    }
+    return suites[name](data_dir)

@@ -95,6 +95,13 @@ def multirc(predictions: Sequence[str], references: References, labels: Sequence
     }
 
 
+def mnli(predictions: Sequence[str], references: References, labels: Sequence[str]) -> dict[str, Score]:
+    """Accuracy on the matched and on the mismatched validation set ("source"), whose mean is the headline (GLUE)."""
+    right = np.array([p.strip() == r["target"].strip() for p, r in zip(predictions, references, strict=True)])
+    source = np.array([reference["source"].removeprefix("validation_") for reference in references])
+    return {f"accuracy_{name}": _mean(right[source == name]) for name in sorted(set(source.tolist()))}
+
+
 def wsc(predictions: Sequence[str], references: References, labels: Sequence[str]) -> dict[str, Score]:
     """Share of Winograd schemas judged rightly: naming the noun says "True", naming anything else says "False"."""
     right = []
@@ -120,6 +127,7 @@ METRICS: dict[str, Metric] = {
     "f1": f1,
     "macro_f1": macro_f1,
     "matthews": matthews,
+    "mnli": mnli,
     "multirc": multirc,
     "pearson": pearson,
     "spearman": spearman,

@@ -126,6 +126,14 @@ def wsc(example: Example) -> Example:
     }
 
 
+@per_example
+def dpr(example: Example) -> Example:
+    """A sentence with a pronoun and what it means, in the form of `wsc`: the first such word is the one in question."""
+    pattern = tf.strings.join([" (", example["pronoun"], r")( |\.|,)"])
+    marked = tf.strings.regex_replace(example["sentence"], pattern, r" *\1*\2", replace_global=False)
+    return {"inputs": tf.strings.join(["wsc:", marked], " "), "targets": example["candidates"][example["label"]]}
+
+
 def _mark_pronoun(text: bytes, pronoun: bytes, index: int) -> bytes:
     """Puts asterisks round the word at `index`, or round the nearest that is the pronoun (some indices are off).
 

@@ -32,7 +32,8 @@ class Definition:
         features are kept as the example's reference.
       metrics: names in `metrics.METRICS`; none for pretraining text.
       labels: texts a prediction can be.
-      splits: the source's split for "train" and for "validation".
+      splits: the source's split for "train" and, unless the task is for training alone, for "validation"; several are
+        joined by "+", and then each reference says its own as "source".
     """
 
     name: str

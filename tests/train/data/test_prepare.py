@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -128,6 +129,44 @@ def test_workers_share_the_work_and_agree(prepared, library, tmp_path):
     ]
     assert made[0] and made[1] and not made[0] & made[1] and made[0] | made[1] == _made(lines)
     assert corpus.open_corpus(tmp_path / "shared").fingerprint == corpus.open_corpus(out).fingerprint
+
+
+@pytest.mark.slow
+def test_the_parts_of_a_dead_worker_are_made_by_the_rest(prepared, library, tmp_path):
+    out, lines = prepared
+    logs = [tmp_path / f"log{i}" for i in range(2)]
+    dead, left = (
+        _start(tmp_path / "shared", library, "--worker", f"{i}/2", "--patience", "3", log=log)
+        for i, log in enumerate(logs)
+    )
+    while not (tmp_path / "shared/parts/pretrain.train-00000.json").exists():
+        assert dead.poll() is None, logs[0].read_text()
+        time.sleep(0.02)
+    dead.send_signal(signal.SIGKILL)
+    dead.wait()
+    assert left.wait(timeout=400) == 0, logs[1].read_text()
+    assert re.search("worker 0 gave no sign of life for 3 s: [a-z0-9/-]+ is made here", logs[1].read_text())
+    assert corpus.open_corpus(tmp_path / "shared").fingerprint == corpus.open_corpus(out).fingerprint
+
+
+def test_a_team_waits_for_the_living_only(tmp_path):
+    (tmp_path / "parts").mkdir()
+    here, other = (parts.Team(tmp_path, i, 3, patience=0.4) for i in (0, 1))
+    assert not here.alive(0)
+    with other:
+        until = time.monotonic() + 1
+        while time.monotonic() < until:
+            assert here.alive(1)
+            here.alive(2)
+            time.sleep(0.05)
+    assert not here.alive(2)  # never came
+    until = time.monotonic() + 2
+    while here.alive(1) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not here.alive(1)  # for as long as it gives no sign
+    for number in range(3):
+        assert sorted(parts.Team(tmp_path, number, 3, 1).order(10)) == list(range(10))
+        assert parts.Team(tmp_path, number, 3, 1).order(10)[: len(range(number, 10, 3))] == list(range(number, 10, 3))
 
 
 def test_bad_values_are_refused(tmp_path):

@@ -34,6 +34,8 @@ def _t5(folder: str):
 
 
 def _preprocessor(t5, config: str, split: str, labels: list[str]):
+    if config == "definite_pronoun_resolution":
+        return t5.definite_pronoun_resolution_simple
     if config in ("stsb", "record"):
         return getattr(t5, config)
     if config == "wsc.fixed":
@@ -62,7 +64,7 @@ def main(folder: str) -> None:
         for name, splits in official.splits().items():
             if name.startswith("c4"):
                 continue
-            config = name.split("/")[1].split(":")[0]
+            config = name.split("/")[-1].split(":")[0]
             features = tfds.builder(name, data_dir=data_dir).info.features
             labels = getattr(features["label"], "names", []) if "label" in features else []
             for split in splits:

@@ -135,6 +135,16 @@ SQUAD: list[Row] = [
     },
     {"id": "c", "title": "", "context": "", "question": "?", "answers": {"text": ["absent"], "answer_start": [0]}},
 ]
+DPR: list[Row] = [
+    {"sentence": "Bob asked Tom if he can lend some.", "pronoun": "he", "candidates": ["Bob", "Tom"], "label": 1},
+    {
+        "sentence": "The bees left the flowers, for they had it, they.",
+        "pronoun": "they",
+        "candidates": ["The bees", "the flowers"],
+        "label": 0,
+    },
+    {"sentence": "Zoë told her naïve aunt.", "pronoun": "him", "candidates": ["Zoë", "aunt"], "label": 0},
+]
 C4 = [{"text": f"Page {i} is about naïve cats.\nThey sit on mat {i % 7}.", "url": f"page{i}"} for i in range(400)]
 
 _CONTENT = {"content-length": "1", "content-type": "text", "timestamp": "2019-04-25T00:00:00Z"}
@@ -153,16 +163,15 @@ def splits() -> dict[str, dict[str, list[Row]]]:
     found = {}
     for config, rows in GLUE.items():
         rows = _with_index(rows, "idx")
-        names = ("validation_matched", "validation_mismatched") if config == "mnli" else ("validation",)
-        found[f"glue/{config}:2.0.0"] = {
-            "train": rows,
-            **dict.fromkeys(names, rows),
-            "test": list(map(_unlabelled, rows)),
-        }
+        held_out = {"validation": rows}
+        if config == "mnli":
+            held_out = {"validation_matched": rows, "validation_mismatched": rows[1:]}
+        found[f"glue/{config}:2.0.0"] = {"train": rows, **held_out, "test": list(map(_unlabelled, rows))}
     for config, rows in SUPER_GLUE.items():
         rows = rows if "idx" in rows[0] else _with_index(rows, "idx")
         found[f"super_glue/{config}:1.0.2"] = {"train": rows, "validation": rows, "test": list(map(_unlabelled, rows))}
     found["squad/v1.1:3.0.0"] = {"train": SQUAD, "validation": SQUAD}
+    found["definite_pronoun_resolution:1.1.0"] = {"train": DPR, "test": DPR}
     pages = [{**_CONTENT, **page} for page in C4]
     found["c4/en:3.1.0"] = {"train": pages[:360], "validation": pages[360:]}
     return found

@@ -54,7 +54,7 @@ def dump(data_dir, tmp_path_factory):
 
 @pytest.mark.slow
 def test_there_are_the_seventeen_tasks_of_the_study(dump):
-    names = [task["task"] for task in dump["tasks"].values()]
+    names = [task["task"] for task in dump["tasks"].values() if "validation" in task["splits"]]
     assert len(names) == len(set(names)) == 17
     assert (
         len([n for n in names if n.startswith("glue_")]) == len([n for n in names if n.startswith("super_glue_")]) == 8
@@ -73,7 +73,7 @@ def test_text_is_that_of_t5(dump, name):
 @pytest.mark.slow
 def test_labels_are_the_builders(dump):
     for name, task in dump["tasks"].items():
-        if task["names"] and not task["task"].endswith("wsc"):
+        if task["names"] and task["task"] not in ("super_glue_wsc", "dpr"):  # these are answered by a noun
             assert task["labels"] == task["names"], name
 
 

@@ -135,6 +135,17 @@ def test_squad(rows):
     assert scores["f1"].value == pytest.approx(100 * np.mean(overlap))
 
 
+@given(st.lists(st.tuples(st.sampled_from([*_THREE, "?"]), st.sampled_from(_THREE), st.booleans()), min_size=1))
+@_MANY
+def test_mnli_is_the_mean_of_both_validation_sets(rows):
+    references = [{"target": t, "source": f"validation_{'matched' if m else 'mismatched'}"} for _, t, m in rows]
+    scores = scoring.score(("mnli",), [p for p, _, _ in rows], references, _THREE)
+    parts = [[(t, p) for p, t, m in rows if m == matched] for matched in (True, False)]
+    expected = [100 * sklearn.metrics.accuracy_score(*zip(*part, strict=True)) for part in parts if part]
+    assert scores["score"].value == pytest.approx(np.mean(expected))
+    assert sum(score.n for name, score in scores.items() if name != "score") == len(rows)
+
+
 def test_squad_normalisation_on_known_cases():
     assert metrics.exact_match("The Eiffel-Tower.", "eiffeltower") == 1
     assert metrics.exact_match("an  apple", "Apple") == 1

@@ -1,5 +1,6 @@
 """Official tasks and a user's own files, through seqio and `prepare`, into training steps, decoding and scores."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -8,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.train import tiny_study
 from tests.train.tasks import official
-from train.data import batches
+from train import records
 from train.data.corpus import open_corpus
 from train.tasks import scoring
 
@@ -36,7 +38,10 @@ def c4(tmp_path_factory):
 @pytest.mark.slow
 def test_all_seventeen_tasks_and_c4_are_prepared(c4):
     corpus, _ = c4
-    assert corpus.name == "c4" and len(corpus.tasks) == 17
+    scored = [name for name, task in corpus.tasks.items() if "validation" in task.examples]
+    assert corpus.name == "c4" and len(scored) == 17 and set(corpus.tasks) == {*scored, "dpr"}
+    assert corpus.tasks["glue_mnli"].examples["validation"] == 2 * len(official.GLUE["mnli"]) - 1
+    assert dict(corpus.tasks["dpr"].examples) == {"train": len(official.DPR)}
     pages = [corpus.decode(page) for page in _documents(corpus, "train")]
     assert sorted(page for page in pages if page) == sorted(row["text"] for row in official.C4[:360])
     assert corpus.index["pretrain"]["train"]["duplicates"] == 0
@@ -46,6 +51,8 @@ def test_all_seventeen_tasks_and_c4_are_prepared(c4):
 def test_perfect_answers_score_full_marks(c4):
     corpus, _ = c4
     for name, task in corpus.tasks.items():
+        if name == "dpr":
+            continue
         rows = corpus.examples(name, "validation").references
         references = [row for row in rows if row.get("answers") != []]  # a query without any right answer cannot be won
         answers = [r["answers"][0] if r.get("answers") else r["target"] for r in references]
@@ -56,62 +63,52 @@ def test_perfect_answers_score_full_marks(c4):
 
 
 @pytest.mark.slow
-def test_the_tasks_train_decode_and_score(c4):
-    import jax
-    import jax.numpy as jnp
-    import optax
-    from flax import nnx
-
-    import arch_zoo
-    from arch_zoo import decoding
+def test_the_trainer_trains_decodes_ranks_and_scores_all_of_them(c4, tmp_path):
+    from train import cell
 
     corpus, _ = c4
-    lengths = (96, 16)
-    config = arch_zoo.config("transformer", "nano", vocab_size=corpus.vocab_size)
-    graph, params, rest = nnx.split(arch_zoo.build(config, jax.random.key(0)), nnx.Param, ...)
-    optimizer = optax.adam(3e-3)
-
-    @jax.jit
-    def step(params, state, batch):
-        def loss(params):
-            out = nnx.merge(graph, params, rest).token_nll(batch)
-            return (out.nll * batch["decoder_loss_weights"]).sum() / batch["decoder_loss_weights"].sum()
-
-        value, gradient = jax.value_and_grad(loss)(params)
-        update, state = optimizer.update(gradient, state, params)
-        return optax.apply_updates(params, update), state, value
-
-    state, losses = optimizer.init(params), []
-    pretrain = batches.Pretrain(corpus, "train", 8, *lengths[:1], 24, seed=0)
-    finetune = batches.Finetune(corpus, list(corpus.tasks), 16, *lengths, seed=0, cap=2)
-    for source in (pretrain, finetune):
-        for i in range(6):
-            params, state, value = step(params, state, source.batch(i))
-            losses.append(float(value))
-    assert np.isfinite(losses).all() and losses[5] < losses[0] and losses[-1] < losses[6]
-    decode = jax.jit(lambda params, batch: decoding.greedy(nnx.merge(graph, params, rest), batch, lengths[1]))
-    for name, task in corpus.tasks.items():
-        (part,) = batches.evaluation(corpus, name, 8, *lengths)
-        ids = np.asarray(decode(params, {k: jnp.asarray(v) for k, v in part.batch.items()}))
-        texts = [corpus.decode(row) for row in ids[: len(part.references)]]
-        for score in scoring.score(task.metrics, texts, part.references, task.labels).values():
-            assert -100 <= score.value <= 100
+    stage = dataclasses.replace(
+        tiny_study.STAGE, steps=6, input_length=96, target_length=24, eval_every=3, eval_batch_size=4, scoring="both"
+    )
+    stages = {"pretrain": stage, "finetune": dataclasses.replace(stage, cap=2, pack=True)}
+    config = dataclasses.replace(tiny_study.run("transformer"), **stages)
+    assert cell.run_cell(config, corpus, tmp_path, quiet=True) == "done"
+    run = records.read_run(tmp_path)
+    assert all(row["loss"] > 0 for row in run.metrics)
+    scored = [name for name, task in corpus.tasks.items() if "validation" in task.examples]
+    ranked = {"super_glue_multirc"} | {n for n in scored if corpus.tasks[n].metrics in (("accuracy",), ("mnli",))}
+    for name in scored:
+        rows = {(row["metric"], row["step"]): row for row in run.evals if row["task"] == name}
+        assert {("score", 3), ("score", 6), ("best_score", 6), ("majority_class", 6)} <= rows.keys(), name
+        assert rows["best_score", 6]["value"] == max(rows["score", 3]["value"], rows["score", 6]["value"])
+        assert name not in ranked or ("rank_score", 6) in rows
+        assert all(-100 <= row["value"] <= 100 for row in rows.values())
+    assert {row["task"] for row in run.evals} == {*scored, "corpus"}
+    both = {row["metric"] for row in run.evals if row["task"] == "glue_mnli"}
+    assert {"accuracy_matched", "accuracy_mismatched", "rank_accuracy_matched"} < both
 
 
 @pytest.mark.slow
 def test_a_folder_of_text_and_a_table_of_your_own(tmp_path):
     text = "\n\n".join(f"A story, number {i}.\nIt tells of {i % 13} cats and {i % 7} dogs." for i in range(3000))
+    copied = "What the table asks, " + " ".join(f"word{i}" for i in range(20)) + ", stands in a document too."
     (tmp_path / "story.txt").write_text(text)
+    (tmp_path / "copy.txt").write_text(f"A story that quotes.\n{copied}\n\n" * 2)
     rows = "".join(f"is {i} even?\t{'yes' if i % 2 == 0 else 'no'}\n" for i in range(300))
-    (tmp_path / "even.tsv").write_text("inputs\ttargets\n" + rows)
+    rows += f"{copied}\tno\n"
+    split = ["train" if i % 10 else "validation" for i in range(301)]  # the copied row is for validation
+    lines = "".join(f"{s}\t{row}\n" for s, row in zip(split, rows.splitlines(), strict=True))
+    (tmp_path / "even.tsv").write_text("split\tinputs\ttargets\n" + lines)
     given = ["--text", tmp_path / "*.txt", "--tasks", f"even={tmp_path}/even.tsv:accuracy", "--num-shards", "3"]
-    _run("train", "prepare", "--out", tmp_path / "corpus", *given)
+    log = _run("train", "prepare", "--out", tmp_path / "corpus", *given)
+    assert "1 documents left out that hold text of downstream validation examples" in log
     corpus = open_corpus(tmp_path / "corpus")
     task = corpus.tasks["even"]
-    assert task.labels == ("no", "yes") and sum(task.examples.values()) == 300 and task.examples["validation"] > 10
+    assert task.labels == ("no", "yes") and task.examples == {"train": 270, "validation": 31}
+    assert corpus.num_left_out == 1
     assert corpus.num_tokens("train") > 10 * corpus.num_tokens("validation") > 0
     words = sum(corpus.decode(doc).count("story") for s in ("train", "validation") for doc in _documents(corpus, s))
-    assert words == 3000
+    assert words == 3000  # not that of the quoting document
     given += ["--max-tokens", "3000", "--vocabulary", tmp_path / "corpus/vocabulary.model"]
     _run("train", "prepare", "--out", tmp_path / "short", *given)
     short = open_corpus(tmp_path / "short")

@@ -1,0 +1,80 @@
+"""A user's table as a task: what is read from it, and how a bad one is refused."""
+
+import json
+
+import pytest
+
+from train.records import InputError
+from train.tasks import scoring
+from train.tasks.table import ALLOWED, Table
+
+
+def _table(path, rows, metric="accuracy"):
+    file = path / "t.tsv"
+    file.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
+    return Table.parse(f"task={file}:{metric}")
+
+
+def _rows(*targets, n=120):
+    return [("inputs", "targets"), *((f"row {i}", targets[i % len(targets)]) for i in range(n))]
+
+
+def test_a_table_has_splits_and_labels(tmp_path):
+    splits, labels = _table(tmp_path, _rows("yes", "no")).read()
+    assert labels == ("no", "yes") and len(splits["train"]) + len(splits["validation"]) == 120
+    assert 0 < len(splits["validation"]) < 25
+    given = [("split", "inputs", "targets")] + [("validation" if i < 7 else "train", f"r{i}", "x") for i in range(9)]
+    assert {split: len(rows) for split, rows in _table(tmp_path, given).read()[0].items()} == {
+        "train": 2,
+        "validation": 7,
+    }
+    free = _table(tmp_path, _rows(*(str(i) for i in range(150)), n=150)).read()
+    assert free[1] == ()
+
+
+def test_marks_blank_lines_and_line_ends_of_other_systems_do_no_harm(tmp_path):
+    lines = ["\ufeffinputs\ttargets", *(f"row {i}\ta" for i in range(120)), ""]
+    (tmp_path / "t.tsv").write_bytes("\r\n".join(lines).encode())
+    splits, labels = Table.parse(f"task={tmp_path}/t.tsv:accuracy").read()
+    assert labels == ("a",) and sum(map(len, splits.values())) == 120
+    rows = "\n".join(json.dumps({"inputs": f"row {i}", "targets": "a", "answers": ["a", "b"]}) for i in range(120))
+    (tmp_path / "t.jsonl").write_text(rows + "\n\n")
+    splits, _ = Table.parse(f"task={tmp_path}/t.jsonl:squad").read()
+    assert all(row["answers"] == ["a", "b"] for rows in splits.values() for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("rows", "metric", "message"),
+    [
+        ([("inputs", "target"), ("a", "b")], "accuracy", "t.tsv: row 1 has no text 'targets'; it has inputs, target"),
+        ([("inputs", "targets")], "accuracy", "no row of .*t.tsv is for train; a column 'split' can say so"),
+        ([("split", "inputs", "targets"), ("test", "a", "b")], "accuracy", "row 1: split = 'test' is not train or"),
+        (_rows("a", "b", "c"), "f1", "f1 needs two different targets, there are 'a', 'b', 'c'"),
+        (_rows(*map(str, range(200)), n=200), "matthews", "needs at most 100 different targets, there are more"),
+        (_rows("1.5", "many"), "pearson", "row 2: targets = 'many' is no number"),
+        (_rows("False", "True"), "multirc", "row 1 has no 'group', which multirc needs"),
+        (_rows("a"), "rouge", "metric 'rouge' is not one of accuracy, f1"),
+        (_rows("a"), "wsc", "metric 'wsc' is not one of"),
+    ],
+)
+def test_a_bad_table_is_refused_in_one_line(tmp_path, rows, metric, message):
+    with pytest.raises(InputError, match=message) as caught:
+        _table(tmp_path, rows, metric).read()
+    assert "\n" not in str(caught.value)
+
+
+def test_answers_are_lists_of_texts(tmp_path):
+    (tmp_path / "t.jsonl").write_text(json.dumps({"inputs": "a", "targets": "b", "answers": "b"}) + "\n")
+    with pytest.raises(InputError, match="row 1: answers = 'b' is not a list of texts"):
+        Table.parse(f"task={tmp_path}/t.jsonl:squad").read()
+
+
+@pytest.mark.parametrize("metric", ALLOWED)
+def test_every_metric_can_score_what_its_table_gives(tmp_path, metric):
+    rows = [("inputs", "targets", "group"), *((f"row {i}", str(i % 2), f"g{i // 3}") for i in range(60))]
+    table = _table(tmp_path, rows, metric)
+    splits, labels = table.read()
+    references = [{"target": row["targets"], **row} for row in splits["train"]]
+    right = [reference["target"] for reference in references]
+    assert scoring.score(table.metrics, right, references, labels)["score"].value == pytest.approx(100)
+    assert scoring.majority_class(table.metrics, references, labels) < 100

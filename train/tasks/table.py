@@ -1,0 +1,106 @@
+"""A user's own downstream task in a table: read and checked without TensorFlow."""
+
+import dataclasses
+import math
+import re
+
+from train.data import text_files
+from train.records import InputError
+from train.tasks.metrics import METRICS
+
+_MOST_LABELS = 100  # a task with more distinct targets has free text
+_HELD_OUT = 0.1
+ALLOWED = tuple(name for name in METRICS if name not in ("mnli", "wsc"))  # these need what only their own sets have
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A downstream task in files, as the command line gives it: NAME=GLOB:METRIC,METRIC.
+
+    The files have columns "inputs" and "targets", and may have "split" ("train" or "validation"; otherwise a tenth of
+    the inputs is held out by hash) and, in JSON lines and Parquet, "answers": a list of texts that are all right.
+    """
+
+    name: str
+    patterns: tuple[str, ...]
+    metrics: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, given: str) -> "Table":
+        """Reads NAME=GLOB:METRICS.
+
+        Raises:
+          InputError: it is not of that form, or there is no such metric.
+        """
+        match = re.fullmatch(r"(\w+)=(.+):([\w,]+)", given)
+        if not match:
+            raise InputError(f"tasks: {given!r} is not NAME=FILES:METRIC, as in reviews=data/reviews.tsv:accuracy")
+        metrics = tuple(match[3].split(","))
+        for metric in metrics:
+            if metric not in ALLOWED:
+                raise InputError(f"tasks: {given!r}: metric {metric!r} is not one of {', '.join(ALLOWED)}")
+        return cls(match[1], (match[2],), metrics)
+
+    def read(self) -> tuple[dict[str, list[text_files.Row]], tuple[str, ...]]:
+        """Reads the files.
+
+        Returns:
+          Examples by split, and the labels: every distinct target, or none where targets are free text.
+
+        Raises:
+          InputError: a column is missing or empty, a split has no rows, or the targets do not suit the metrics; names
+            file and row.
+        """
+        splits: dict[str, list[text_files.Row]] = {"train": [], "validation": []}
+        for path in text_files.expand(self.patterns):
+            for number, row in enumerate(text_files.rows(path), start=1):
+                split = row.get("split") or ("validation" if _drawn(row) else "train")
+                if split not in splits:
+                    raise InputError(f"{path}: row {number}: split = {split!r} is not train or validation")
+                splits[split].append(self._checked(row, f"{path}: row {number}"))
+        for split, rows in splits.items():
+            if not rows:
+                files = ", ".join(self.patterns)
+                raise InputError(f"tasks: {self.name}: no row of {files} is for {split}; a column 'split' can say so")
+        targets = sorted({row["targets"] for rows in splits.values() for row in rows})
+        labels = tuple(targets) if len(targets) <= _MOST_LABELS else ()
+        self._check_metrics(labels)
+        return splits, labels
+
+    def _checked(self, row: text_files.Row, where: str) -> text_files.Row:
+        for column in ("inputs", "targets"):
+            if not isinstance(row.get(column), str):
+                raise InputError(f"{where} has no text {column!r}; it has {', '.join(map(str, row))}")
+        kept = {column: row[column] for column in ("inputs", "targets")}
+        if {"pearson", "spearman"} & set(self.metrics) and not _is_number(row["targets"]):
+            raise InputError(f"{where}: targets = {row['targets']!r} is no number, which {self.metrics[0]} needs")
+        if "squad" in self.metrics:
+            answers = row.get("answers") or [row["targets"]]
+            if not isinstance(answers, list) or not all(isinstance(answer, str) for answer in answers):
+                raise InputError(f"{where}: answers = {answers!r} is not a list of texts")
+            kept["answers"] = answers
+        if "multirc" in self.metrics:
+            if "group" not in row:
+                raise InputError(f"{where} has no 'group', which multirc needs: the question that an answer belongs to")
+            kept["group"] = str(row["group"])
+        return kept
+
+    def _check_metrics(self, labels: tuple[str, ...]) -> None:
+        """Refuses metrics over classes where the targets are not the classes that they need."""
+        for metric in self.metrics:
+            two, few = metric in ("f1", "multirc"), metric in ("macro_f1", "matthews")
+            if (two and len(labels) != 2) or (few and not labels):
+                wanted = "two different targets" if two else f"at most {_MOST_LABELS} different targets"
+                found = ", ".join(map(repr, labels[:4])) + (", ..." if len(labels) > 4 else "")
+                raise InputError(f"tasks: {self.name}: {metric} needs {wanted}, there are {found or 'more'}")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _drawn(row: text_files.Row) -> bool:
+    return text_files.held_out(str(row.get("inputs")), _HELD_OUT)
