@@ -1,4 +1,4 @@
-"""`python -m train prepare|pretrain|finetune|study|status`: the trainer's command line.
+"""`python -m train prepare|pretrain|finetune|study|plan|status`: the trainer's command line.
 
 Exit codes: 0 done; 1 a run failed; 2 bad input, told in one line; 75 stopped by SIGTERM or Ctrl-C with everything
 saved: the same command goes on from there.
@@ -7,10 +7,8 @@ saved: the same command goes on from there.
 import contextlib
 import dataclasses
 import io
-import json
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,15 +16,10 @@ from typing import Annotated, Any, Union
 
 import tyro
 
-from train import config as configs
-from train import study as studies
-from train.config import RunConfig, StudyConfig
+from train import study_verbs
 from train.data.prepare import PrepareConfig
 from train.records import InputError
-
-EXIT_FAILED, EXIT_BAD_INPUT, EXIT_STOPPED = 1, 2, 75
-
-_Positional = tyro.conf.Positional
+from train.study_verbs import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,45 +61,11 @@ class Finetune(Cell):
     """Finetunes one cell on downstream tasks, from its own pretraining unless --init-from says otherwise."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Study:
-    """Runs what is left of a study on this machine: prepares its corpus, pretrains and finetunes every cell.
-
-    Attributes:
-      name: a module of `configs/studies`.
-      config: a Python file with a function study(), instead of a name.
-      corpus: another corpus than the study's own.
-      runs: directory of studies.
-      workers: processes; 0 means one a core on CPU and one on an accelerator.
-      set: settings of every cell as KEY=VALUE, such as pretrain.steps=100.
-    """
-
-    name: _Positional[str] = ""
-    config: Path | None = None
-    corpus: Path | None = None
-    runs: Path = Path("runs")
-    workers: int = 0
-    set: tuple[str, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
-class Status:
-    """Shows how far the cells of a study are, from its directory; works while it runs.
-
-    Attributes:
-      directory: of the study, for example runs/cpu.
-      format: table or json.
-    """
-
-    directory: _Positional[Path]
-    format: str = "table"
-
-
 class Prepare(PrepareConfig):
     """Turns text and tasks into token shards."""
 
 
-VERBS = {"prepare": Prepare, "pretrain": Pretrain, "finetune": Finetune, "study": Study, "status": Status}
+VERBS = {"prepare": Prepare, "pretrain": Pretrain, "finetune": Finetune, **study_verbs.VERBS}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -115,13 +74,11 @@ def main(arguments: Sequence[str]) -> int:
 
     try:
         verb = _parse(arguments)
-        if isinstance(verb, Study):
-            return run_study(verb)
-        if isinstance(verb, Status):
-            return show_status(verb)
         if isinstance(verb, PrepareConfig):
             return prepare_corpus(verb)
-        return run_cell(verb, "pretrain" if isinstance(verb, Pretrain) else "finetune")
+        if isinstance(verb, Cell):
+            return run_cell(verb, "pretrain" if isinstance(verb, Pretrain) else "finetune")
+        return verb.run()
     except (InputError, ConfigError) as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
@@ -164,12 +121,14 @@ def prepare_corpus(verb: PrepareConfig) -> int:
 def run_cell(verb: Cell, stage: str) -> int:
     """The verbs `pretrain` and `finetune`."""
     import configs.cells
+    from train import declare
 
     preset = getattr(configs.cells, verb.preset, None)
     if preset is None or verb.preset not in configs.cells.__all__:
         raise InputError(f"preset = {verb.preset!r} is not one of {', '.join(configs.cells.__all__)}")
     config = preset(verb.architecture, verb.size, seed=verb.seed)
-    config = _override(dataclasses.replace(config, study=verb.study), verb.set)
+    settings = study_verbs.parse_settings(verb.set)
+    config = declare.with_settings(dataclasses.replace(config, study=verb.study), settings)
 
     from train import cell, distributed, loop
     from train.data.corpus import open_corpus
@@ -194,97 +153,6 @@ def run_cell(verb: Cell, stage: str) -> int:
     if distributed.is_first():
         print(directory)
     return 0
-
-
-def run_study(verb: Study) -> int:
-    """The verb `study`."""
-    from train.data.corpus import open_corpus
-    from train.launch import local
-
-    study = studies.load(verb.name, verb.config)
-    cells = tuple(_override(dataclasses.replace(cell, study=study.name), verb.set) for cell in study.cells)
-    study = dataclasses.replace(study, cells=cells)
-    _check_cells(study)
-    corpus = verb.corpus or Path(study.corpus)
-    directory = verb.runs / study.name
-    studies.write_manifest(study, directory)
-    if study.prepare and verb.corpus is None:
-        # In a process of its own: TensorFlow must not stay in memory beside the workers.
-        command = [sys.executable, "-m", "train", "prepare", "--source", study.prepare, "--out", str(corpus)]
-        if code := subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode:
-            return code
-    else:
-        open_corpus(corpus)  # refuses what is damaged, by name, before anything is started
-    try:
-        reports = local.run(study, directory, corpus, verb.workers or local.default_workers(study))
-    except local.Stopped as reason:
-        print(reason, file=sys.stderr)
-        return EXIT_STOPPED
-    return _conclude(study, directory, reports)
-
-
-def _check_cells(study: StudyConfig) -> None:
-    """Refuses unknown architectures, sizes and model options before anything is started."""
-    import arch_zoo
-
-    for cell in study.cells:
-        input_length, target_length = cell.max_lengths
-        lengths = {"max_input_length": input_length, "max_target_length": target_length}
-        arch_zoo.config(cell.architecture, cell.size, **(lengths | dict(cell.model)))
-
-
-def _conclude(study: StudyConfig, directory: Path, reports: dict[str, dict[str, Any]]) -> int:
-    found = studies.statuses(study, directory)
-    for status in found:
-        error = reports.get(status.run_id, {}).get("error") or status.error
-        if status.state != "done" or (error and reports.get(status.run_id, {}).get("state") == "failed"):
-            locked = reports.get(status.run_id, {}).get("state") == "locked"
-            why = "another process is at work there" if locked else error or "its worker ended"
-            print(f"error: {directory / status.run_id}: {status.state}: {why}", file=sys.stderr)
-    finished = sum(status.state == "done" for status in found)
-    print(f"{study.name}: {finished} of {len(found)} cells are done; the runs are in {directory}")
-    failed = finished < len(found) or any(report["state"] == "failed" for report in reports.values())
-    return EXIT_FAILED if failed else 0
-
-
-def show_status(verb: Status) -> int:
-    """The verb `status`."""
-    if verb.format not in ("table", "json"):
-        raise InputError(f"format = {verb.format!r} is not one of table, json")
-    found = studies.statuses(studies.read_manifest(verb.directory), verb.directory)
-    if verb.format == "json":
-        print(json.dumps([dataclasses.asdict(status) for status in found], indent=2))
-        return 0
-    width = max(len(status.run_id) for status in found)
-    for s in found:
-        nll = "" if s.nll is None else f"nll {s.nll:.3f}"
-        print(
-            f"{s.run_id:{width}}  {s.state:9}  {s.stage:8}  {s.done:>7}/{s.total}  {nll:10}  {s.error or ''}".rstrip()
-        )
-    counts = {state: sum(s.state == state for s in found) for state in dict.fromkeys(s.state for s in found)}
-    print(", ".join(f"{count} {state}" for state, count in counts.items()))
-    return 0
-
-
-def _override(config: RunConfig, settings: Sequence[str]) -> RunConfig:
-    """The configuration with KEY=VALUE settings put in."""
-    values = configs.to_dict(config)
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not equals:
-            raise InputError(f"set: {setting!r} is not KEY=VALUE")
-        try:
-            value = json.loads(text)
-        except ValueError:
-            value = text
-        *path, last = key.split(".")
-        inner = values
-        for part in path:
-            inner = inner.get(part)
-            if not isinstance(inner, dict):
-                raise InputError(f"set: {key!r}: {part!r} has no settings")
-        inner[last] = value
-    return configs.from_dict(RunConfig, values, "set")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import importlib.util
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from train.config import StudyConfig
 from train.records import InputError
 
 MANIFEST = "study.json"
+ATTEMPTS = "attempts.jsonl"  # in the directory of each cell
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +29,9 @@ class CellStatus:
       done: steps done, over both stages.
       total: steps of both stages.
       nll: the last training loss recorded, nats per token.
+      rate: steps per second, lately; None where none is recorded or nobody works on the cell.
+      left: seconds until it is done, at that rate.
+      retries: times that it failed and was tried again, or may be.
       error: why it failed or stopped.
     """
 
@@ -36,6 +41,9 @@ class CellStatus:
     done: int
     total: int
     nll: float | None
+    rate: float | None
+    left: float | None
+    retries: int
     error: str | None
 
 
@@ -84,30 +92,50 @@ def _module_from_file(path: Path) -> Any:
     return module
 
 
-def write_manifest(study: StudyConfig, directory: Path) -> None:
-    """Writes the resolved declaration that workers and launchers read.
+def write_manifest(study: StudyConfig, directory: Path, vocab_size: int) -> None:
+    """Writes the resolved declaration that workers and launchers read, with the hash of each cell.
+
+    Args:
+      study: the declaration.
+      directory: of its runs.
+      vocab_size: of its corpus.
 
     Raises:
-      InputError: a cell that has been started has other settings now, or the directory cannot be written.
+      InputError: a cell that has been started has other settings now, be it by a changed default; or the directory
+        cannot be written.
     """
-    if (directory / MANIFEST).exists():
-        started = {
-            c.run_id: c for c in read_manifest(directory).cells if (directory / c.run_id / "config.json").exists()
-        }
-        for cell in study.cells:
-            _check_same(started.get(cell.run_id, cell), cell, directory)
+    from train import declare
+
+    for cell in study.cells:
+        _check_same(cell, directory / cell.run_id / "config.json")
+    hashes = {cell.run_id: declare.cell_hash(cell, vocab_size) for cell in study.cells}
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        records.write_json(directory / MANIFEST, configs.to_dict(study))
+        records.write_json(directory / MANIFEST, {**configs.to_dict(study), "hashes": hashes})
     except OSError as error:
         raise InputError(f"runs: {str(directory)!r} cannot be written ({error.strerror})") from None
 
 
-def _check_same(old: configs.RunConfig, new: configs.RunConfig, directory: Path) -> None:
-    changes = configs.differences(configs.identity(old), configs.identity(new))
+def _check_same(cell: configs.RunConfig, path: Path) -> None:
+    """Refuses a cell whose records, if it has any, are of another configuration."""
+    old = records.read_json(path, missing={})
+    if not old:
+        return
+    from train import declare
+
+    new = {**configs.identity(cell), "model": declare.model(cell, old["data"]["vocab_size"]).to_dict()}
+    new = json.loads(json.dumps(new))
+    changes = configs.differences({key: _kept(old.get(key), value) for key, value in new.items()}, new)
     if changes:
-        where = directory / new.run_id
-        raise InputError(f"{where}: the run there has another configuration: {'; '.join(changes)}; use another --runs")
+        run = f"{path.parent}: the run there has another configuration"
+        raise InputError(f"{run}: {'; '.join(changes)}; use another --runs")
+
+
+def _kept(old: object, new: object) -> object:
+    """What the records say, without the settings that are mere logistics: those that `new` lacks."""
+    if isinstance(old, dict) and isinstance(new, dict) and "steps" in new:
+        return {key: value for key, value in old.items() if key in new}
+    return old
 
 
 def read_manifest(directory: Path) -> StudyConfig:
@@ -116,7 +144,9 @@ def read_manifest(directory: Path) -> StudyConfig:
     Raises:
       InputError: there is none, or it is not a study.
     """
-    return configs.from_dict(StudyConfig, records.read_json(directory / MANIFEST), MANIFEST)
+    values = records.read_json(directory / MANIFEST)
+    values.pop("hashes", None)
+    return configs.from_dict(StudyConfig, values, MANIFEST)
 
 
 def statuses(study: StudyConfig, directory: Path) -> list[CellStatus]:
@@ -128,16 +158,44 @@ def _status(cell: configs.RunConfig, directory: Path) -> CellStatus:
     status = records.read_json(directory / "status.json", missing={"state": "queued"})
     state, stage, done = status["state"], status.get("stage", ""), status.get("step", 0)
     steps = {"pretrain": cell.pretrain.steps, "finetune": cell.finetune.steps if cell.finetune else 0}
-    if state == "running" and _is_free(directory):
+    if state == "running" and is_free(directory):
         state = "preempted"  # its process is gone and could not say so
     if state == "done":
         done = sum(steps.values())
     elif "pretrain" in status.get("finished", []):
         done += steps["pretrain"]
-    return CellStatus(cell.run_id, state, stage, done, sum(steps.values()), status.get("nll"), status.get("error"))
+    total = sum(steps.values())
+    rate = _last_rate(directory / "metrics.jsonl") if state == "running" else None
+    left = (total - done) / rate if rate else None
+    failures = sum(row["state"] == "failed" for row in attempts(directory))
+    retries = failures - (state == "failed")
+    return CellStatus(
+        cell.run_id, state, stage, done, total, status.get("nll"), rate, left, retries, status.get("error")
+    )
 
 
-def _is_free(directory: Path) -> bool:
+_TAIL = 4096  # bytes: the last rows of a file that may have many thousand
+
+
+def _last_rate(path: Path) -> float | None:
+    """Steps per second in the last row that has them."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(path.stat().st_size - _TAIL, 0))
+            lines = file.read().split(b"\n")[1:-1]  # the first may be cut, the last is empty or torn
+    except OSError:
+        return None
+    rates = [json.loads(line).get("steps_per_second") for line in lines]
+    return next((rate for rate in reversed(rates) if rate), None)
+
+
+def attempts(directory: Path) -> list[records.Row]:
+    """What has been tried on a cell: rows of {"launch", "host", "started", "seconds", "state", "error"}, in order."""
+    return records.read_jsonl(directory / ATTEMPTS, {"state": str}, allow_torn=True)
+
+
+def is_free(directory: Path) -> bool:
+    """Whether no process is at a cell's directory."""
     try:
         with records.lock(directory, patience=0) as free:
             return free

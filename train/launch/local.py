@@ -1,20 +1,28 @@
-"""The local launcher: a pool of worker processes on this machine, each pinned to a core where there are only cores."""
+"""The local launcher: a pool of workers on this machine, each pinned to a core or, if there are several, to a GPU.
+
+Any number of launchers may work on one study, on one machine or on several that share its directory.
+"""
 
 import json
 import os
+import platform
 import queue
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
+from train import records, watch
 from train import study as studies
 from train.config import StudyConfig
+from train.launch.worker import EXIT_FAILED, EXIT_STOPPED
 
-_RESTARTS = 3  # of a worker that was killed, in one launch
+_RESTARTS = 3  # of a worker that died before it began any cell, in one launch
 _LINE_SECONDS = 20.0  # between plain lines of progress
 _POLL_SECONDS = 1.0
 
@@ -30,56 +38,80 @@ class Pool:
       reports: the last report of each cell that a worker has looked at.
     """
 
-    def __init__(self, study: StudyConfig, directory: Path, corpus: Path, num_workers: int):
+    def __init__(self, study: StudyConfig, directory: Path, corpus: Path, num_workers: int, retries: int = 2):
         """Starts the workers."""
         self.reports: dict[str, dict[str, Any]] = {}
-        self._study, self._directory, self._corpus = study, directory, corpus
-        self._queue: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._study, self._directory, self._corpus, self._retries = study, directory, corpus, retries
+        self._launch = uuid.uuid4().hex[:12]
+        self._queue: queue.SimpleQueue[tuple[int, dict[str, Any]]] = queue.SimpleQueue()
         self._cores = _cores(study, num_workers)
+        self._gpus = _gpus(study, num_workers)
+        self._at: dict[int, tuple[str, float]] = {}  # the cell that each worker is at, and since when
         self._workers = {number: self._start(number) for number in range(num_workers)}
         self._restarts = {number: 0 for number in range(num_workers)}
 
     def _start(self, number: int) -> subprocess.Popen[bytes]:
         core = self._cores[number]
-        command = [sys.executable, "-m", "train.launch.worker", str(self._directory), str(self._corpus)]
+        command = [sys.executable, "-m", "train.launch.worker", str(self._directory), str(self._corpus), "--parent"]
+        command += ["--launch", self._launch, "--retries", str(self._retries)]
         with open(self._directory / f"worker-{number}.log", "ab") as log:
             process = subprocess.Popen(
-                command + ([] if core is None else [str(core)]),
+                command + ([] if core is None else ["--core", str(core)]),
                 stdin=subprocess.PIPE,  # held open: its end tells the worker that the launcher is gone
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=_environment(self._study, pinned=core is not None),
+                env=_environment(self._study, core is not None) | self._gpus[number],
                 start_new_session=True,  # Ctrl-C is for the launcher, which lets its workers save
             )
-        threading.Thread(target=self._listen, args=(process,), daemon=True).start()
+        threading.Thread(target=self._listen, args=(number, process), daemon=True).start()
         return process
 
-    def _listen(self, process: subprocess.Popen[bytes]) -> None:
+    def _listen(self, number: int, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
         for line in process.stdout:
-            self._queue.put(json.loads(line))
+            if line.endswith(b"\n"):  # else it was killed while it spoke
+                self._queue.put((number, json.loads(line)))
 
     def poll(self) -> bool:
         """Takes in what the workers have said; starts again one that was killed. Returns whether any is alive."""
-        while not self._queue.empty():
-            report = self._queue.get()
-            self.reports[report["cell"]] = report
+        self._hear()
         for number, worker in self._workers.items():
-            if worker.poll() not in (None, 0) and self._restarts[number] < _RESTARTS:
-                self._restarts[number] += 1
+            if (code := worker.poll()) not in (None, 0, EXIT_FAILED, EXIT_STOPPED) and self._may_restart(number, code):
                 self._workers[number] = self._start(number)
         return any(worker.poll() is None for worker in self._workers.values())
 
+    def _hear(self) -> None:
+        while not self._queue.empty():
+            number, report = self._queue.get()
+            self.reports[report["cell"]] = report
+            if report["state"] == "running":
+                self._at[number] = (report["cell"], time.time())
+            else:
+                self._at.pop(number, None)
+
+    def _may_restart(self, number: int, code: int) -> bool:
+        """Records the cell that a dead worker was at; one that died at none is started again only so often."""
+        if number not in self._at:
+            self._restarts[number] += 1
+            return self._restarts[number] <= _RESTARTS
+        cell, since = self._at.pop(number)
+        why = f"signal {-code}" if code < 0 else f"exit code {code}"
+        row = {"launch": self._launch, "host": platform.node(), "started": since, "seconds": time.time() - since}
+        row |= {"state": "failed", "error": f"its worker was killed ({why})"}
+        records.append_jsonl(self._directory / cell / studies.ATTEMPTS, [row])
+        return True
+
     def stop(self) -> None:
         """Asks every worker to save and end, and waits."""
-        self._restarts = dict.fromkeys(self._workers, _RESTARTS)
         for worker in self._workers.values():
             worker.terminate()
         for worker in self._workers.values():
             worker.wait()
 
 
-def run(study: StudyConfig, directory: Path, corpus: Path, num_workers: int) -> dict[str, dict[str, Any]]:
+def run(
+    study: StudyConfig, directory: Path, corpus: Path, num_workers: int, retries: int = 2
+) -> dict[str, dict[str, Any]]:
     """Runs all unfinished cells of a study on this machine.
 
     Args:
@@ -87,6 +119,7 @@ def run(study: StudyConfig, directory: Path, corpus: Path, num_workers: int) -> 
       directory: of its runs.
       corpus: the prepared corpus.
       num_workers: processes.
+      retries: times that a failed cell, or one whose worker was killed, is tried again.
 
     Returns:
       The last report of each cell: {"cell", "state", "error"}.
@@ -95,7 +128,7 @@ def run(study: StudyConfig, directory: Path, corpus: Path, num_workers: int) -> 
       Stopped: by SIGTERM or Ctrl-C; every worker has saved its cell.
     """
     old = signal.signal(signal.SIGTERM, signal.default_int_handler)  # from here on, SIGTERM is Ctrl-C
-    pool = Pool(study, directory, corpus, num_workers)
+    pool = Pool(study, directory, corpus, num_workers, retries)
     view = _View(study, directory)
     try:
         while pool.poll():
@@ -117,6 +150,19 @@ def _cores(study: StudyConfig, num_workers: int) -> list[int | None]:
     if study.platform != "cpu" or num_workers == 1 or not available:
         return [None] * num_workers
     return [available[number % len(available)] for number in range(num_workers)]
+
+
+def _gpus(study: StudyConfig, num_workers: int) -> list[dict[str, str]]:
+    """The environment that gives each worker its GPU, and its share of it; nothing where one worker has them all."""
+    if study.platform == "cpu" or num_workers == 1 or not shutil.which("nvidia-smi"):
+        return [{}] * num_workers
+    listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False).stdout
+    every = [str(number) for number in range(len(listed.splitlines()))]
+    visible = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(every)).split(",") if gpu]
+    if not visible:
+        return [{}] * num_workers
+    share = {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 / -(-num_workers // len(visible)):.2f}"}
+    return [share | {"CUDA_VISIBLE_DEVICES": visible[number % len(visible)]} for number in range(num_workers)]
 
 
 def default_workers(study: StudyConfig) -> int:
@@ -148,7 +194,6 @@ class _View:
     def __init__(self, study: StudyConfig, directory: Path):
         self._study, self._directory = study, directory
         self._started, self._said = time.monotonic(), time.monotonic()
-        self._first = sum(status.done for status in studies.statuses(study, directory))
         self._bar = None
         if sys.stderr.isatty():
             from rich import console, progress
@@ -161,9 +206,7 @@ class _View:
 
     def show(self) -> None:
         found = studies.statuses(self._study, self._directory)
-        finished = sum(status.state == "done" for status in found)
-        running = [f"{s.run_id} {s.stage} {s.done}/{s.total}" for s in found if s.state == "running"]
-        note = f"{finished}/{len(found)} cells; {', '.join(running)}"
+        note = watch.totals(found)
         if self._bar:
             self._bar.update(self._task, completed=sum(status.done for status in found), note=note)
         elif time.monotonic() - self._said > _LINE_SECONDS:

@@ -1,52 +1,173 @@
-"""One worker of the local pool: runs the cells of a manifest that nobody else runs, many in one process.
+"""A worker: runs the cells of a manifest that nobody else runs, many in one process. Every launcher starts these.
 
-Workers need no scheduler: each goes through the cells in order and takes the lock of the next unfinished one. What
-happens is told as JSON lines on standard output; progress goes to standard error.
+Workers need no scheduler: each goes through the cells in order and takes the lock of the next unfinished one, so that
+any number of them, of any number of launchers, share one study. What happens is told as JSON lines on standard output;
+progress goes to standard error. A cell that another worker is at is waited for: that worker may be killed.
+
+Exit codes: 0 all cells are done; 1 one has failed; 75 stopped by SIGTERM, and saved.
 """
 
+import argparse
+import contextlib
+import dataclasses
 import json
 import os
+import platform
 import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from train import records, study
+from train.config import RunConfig, StudyConfig
+from train.records import InputError
+
+if TYPE_CHECKING:
+    from train.data.corpus import Corpus
+
+EXIT_FAILED, EXIT_STOPPED = 1, 75
+_WAIT_SECONDS = 1.0  # between looks at cells that others are at
 
 
-def main(directory: Path, corpus: Path, core: int | None) -> None:
-    """Runs cells until none is left.
+@dataclasses.dataclass(frozen=True)
+class Worker:
+    """What a worker works on.
 
-    Args:
-      directory: the study's, with its manifest.
-      corpus: the prepared corpus.
-      core: the CPU core to stay on, or None for all.
+    Attributes:
+      study: the cells.
+      directory: of their runs.
+      corpus: what they are trained on.
+      launch: names the launch, within which retries are counted.
+      retries: times that a failed cell is tried again.
+      stop: whether to save and end.
     """
-    if core is not None and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {core})  # before jax starts its threads
-    threading.Thread(target=_end_with_parent, daemon=True).start()
 
-    from train import cell, loop, study
+    study: StudyConfig
+    directory: Path
+    corpus: "Corpus"
+    launch: str
+    retries: int
+    stop: Callable[[], bool]
+
+    def run(self) -> int:
+        """Goes through the cells until none is left; returns the exit code."""
+        left, failed = list(self.study.cells), False
+        while left and not self.stop():
+            states: dict[str, str] = {}
+            for config in left:
+                if self.stop():
+                    break
+                states[config.run_id] = self._look_at(config)
+            failed |= "failed" in states.values()
+            left = [config for config in left if states.get(config.run_id, "again") in ("again", "locked")]
+            if left and "again" not in states.values():
+                time.sleep(_WAIT_SECONDS)
+        return EXIT_STOPPED if left else EXIT_FAILED if failed else 0
+
+    def _look_at(self, config: RunConfig) -> str:
+        """Runs a cell if it is free and not done; returns done, locked, failed, again or preempted."""
+        import jax
+
+        directory = self.directory / config.run_id
+        if self._is_done(directory):
+            return self._say(config, "done")
+        if jax.process_count() > 1:  # they must decide alike, and process 0 may hold the lock already
+            return self._attempt(config, directory)
+        if not study.is_free(directory):
+            return "locked"
+        failures = [
+            row for row in study.attempts(directory) if row["state"] == "failed" and row["launch"] == self.launch
+        ]
+        if len(failures) > self.retries:
+            _give_up(directory, failures[-1]["error"])
+            return self._say(config, "failed", failures[-1]["error"])
+        return self._attempt(config, directory)
+
+    def _is_done(self, directory: Path) -> bool:
+        if records.read_json(directory / "status.json", missing={}).get("state") != "done":
+            return False
+        data = records.read_json(directory / "config.json", missing={}).get("data", {})
+        return data.get("fingerprint") == self.corpus.fingerprint  # of another corpus: `run_cell` refuses it
+
+    def _attempt(self, config: RunConfig, directory: Path) -> str:
+        import jax
+
+        from arch_zoo import ConfigError
+        from train import cell, distributed, loop
+
+        self._say(config, "running")
+        started, error = time.time(), None
+        try:
+            state = cell.run_cell(config, self.corpus, directory, stop=self.stop)
+        except loop.Preempted as reason:
+            state, error = "preempted", str(reason)
+        except (InputError, ConfigError, loop.Diverged) as reason:  # as it would be the next time
+            state, error = "failed", str(reason).splitlines()[0]
+        except Exception as reason:  # noqa: BLE001  one cell's failure is recorded, the others go on
+            state = "again" if jax.process_count() == 1 else "failed"
+            error = f"{type(reason).__name__}: {str(reason).splitlines()[0] if str(reason) else ''}"
+        if state == "locked":
+            return state
+        if distributed.is_first():
+            row = {"launch": self.launch, "host": platform.node(), "started": started, "seconds": time.time() - started}
+            with contextlib.suppress(OSError):  # a directory that cannot be written is the error already told
+                ended = "failed" if state == "again" else state
+                records.append_jsonl(directory / study.ATTEMPTS, [{**row, "state": ended, "error": error}])
+        return self._say(config, state, error)
+
+    def _say(self, config: RunConfig, state: str, error: str | None = None) -> str:
+        print(json.dumps({"cell": config.run_id, "state": state, "error": error}), flush=True)
+        return state
+
+
+def _give_up(directory: Path, error: str | None) -> None:
+    """Marks a cell as failed: one whose worker was killed could not do so itself."""
+    with records.lock(directory) as free:
+        status = records.read_json(directory / "status.json", missing={"state": "queued"})
+        if free and status["state"] != "failed":
+            rest = {key: value for key, value in status.items() if key not in ("state", "error", "updated")}
+            records.RunWriter(directory).status("failed", **rest, error=error)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Runs cells until none is left; returns the exit code."""
+    if arguments.core is not None and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {arguments.core})  # before jax starts its threads
+    if arguments.parent:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+
+    from train import cell, distributed
     from train.data.corpus import open_corpus
 
-    declared = study.read_manifest(directory)
-    data = open_corpus(corpus, verify=False)
+    distributed.initialize()
+    declared = study.read_manifest(arguments.directory)
+    if arguments.cell:
+        chosen = tuple(cell for cell in declared.cells if cell.run_id in arguments.cell)
+        declared = dataclasses.replace(declared, cells=chosen)
+    data = open_corpus(arguments.corpus, verify=False)
     with cell.StopOnSignal() as stop:
-        for config in declared.cells:
-            report = {"cell": config.run_id, "state": "running", "error": None}
-            try:
-                report["state"] = cell.run_cell(config, data, directory / config.run_id, stop=stop)
-            except loop.Preempted as reason:
-                report |= {"state": "preempted", "error": str(reason)}
-            except Exception as error:  # noqa: BLE001  one cell's failure is recorded, the others go on
-                report |= {"state": "failed", "error": str(error).split("\n")[0] or type(error).__name__}
-            print(json.dumps(report), flush=True)
-            if stop():
-                break
+        return Worker(declared, arguments.directory, data, arguments.launch, arguments.retries, stop).run()
 
 
 def _end_with_parent() -> None:
     """Ends this process as soon as the launcher, which holds the other end of standard input, is gone."""
     sys.stdin.buffer.read()
-    os._exit(1)
+    os._exit(EXIT_FAILED)
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m train.launch.worker", description=__doc__)
+    parser.add_argument("directory", type=Path, help="the study's, with its manifest")
+    parser.add_argument("corpus", type=Path, help="the prepared corpus")
+    parser.add_argument("--cell", action="append", help="run only this cell; may be given several times")
+    parser.add_argument("--launch", default="", help="name of the launch, within which retries are counted")
+    parser.add_argument("--retries", type=int, default=0, help="times that a failed cell is tried again (default 0)")
+    parser.add_argument("--core", type=int, help="the CPU core to stay on (default all)")
+    parser.add_argument("--parent", action="store_true", help="end when standard input does")
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else None)
+    sys.exit(main(_parse(sys.argv[1:])))

@@ -1,0 +1,22 @@
+"""Figure 4: vanilla, Evolved, MoS and LConv at `base`, with 4 to 32 layers in either stack.
+
+python -m train study depth
+"""
+
+from configs import cells
+from train import declare
+from train.config import RunConfig, StudyConfig
+
+ARCHITECTURES = ("transformer", "evolved", "mos", "lconv")
+LAYERS = (32, 24, 16, 8, 4)
+
+
+def runs() -> tuple[RunConfig, ...]:
+    """The cells of the protocol `depth`; `base` itself, with 12 layers, belongs to the plain sizes."""
+    return declare.ladder(declare.grid(cells.t5, architecture=ARCHITECTURES, size=("base",)), "depth", "NL", LAYERS)
+
+
+def study() -> StudyConfig:
+    """Declares the ladder and its foot, the plain `base`."""
+    base = declare.grid(cells.t5, architecture=ARCHITECTURES, size=("base",))
+    return StudyConfig(name="depth", cells=(*base, *runs()), corpus="corpora/c4")

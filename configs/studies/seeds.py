@@ -1,0 +1,20 @@
+"""Part of the CPU study with five seeds of every cell: how far apart are runs that differ in nothing else?
+
+python -m train study seeds
+"""
+
+import dataclasses
+
+from configs.studies import cpu
+from train import declare
+from train.config import StudyConfig
+
+ARCHITECTURES = ("transformer", "glu", "lconv", "universal")
+COUNT = 5
+
+
+def study() -> StudyConfig:
+    """Declares the cells, all of one seed together, so that a study cut short has whole seeds."""
+    plain = cpu.study()
+    cells = tuple(cell for cell in plain.cells if declare.matches(cell, architecture=ARCHITECTURES, seed=0))
+    return dataclasses.replace(plain, name="seeds", cells=declare.seeds(cells, COUNT))

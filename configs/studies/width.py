@@ -1,0 +1,25 @@
+"""Figure 5: vanilla, Evolved, MoS and LConv at `base`, with model dimensions from 384 to 1,280.
+
+    python -m train study width
+
+The feed-forward dimension grows in proportion and heads keep their dimension. Each width is the multiple of 64 at which
+the vanilla Transformer's FLOPs are closest to those of a rung of the ladder of depths (`configs.studies.depth`).
+"""
+
+from configs import cells
+from configs.studies.depth import ARCHITECTURES
+from train import declare
+from train.config import RunConfig, StudyConfig
+
+WIDTHS = (1280, 1088, 896, 640, 448)
+
+
+def runs() -> tuple[RunConfig, ...]:
+    """The cells of the protocol `width`; `base` itself, with 768, belongs to the plain sizes."""
+    return declare.ladder(declare.grid(cells.t5, architecture=ARCHITECTURES, size=("base",)), "width", "W", WIDTHS)
+
+
+def study() -> StudyConfig:
+    """Declares the ladder and its foot, the plain `base`."""
+    base = declare.grid(cells.t5, architecture=ARCHITECTURES, size=("base",))
+    return StudyConfig(name="width", cells=(*base, *runs()), corpus="corpora/c4")

@@ -1,0 +1,137 @@
+"""How studies are declared: what the words mean, and that presets say what their docstrings promise."""
+
+import dataclasses
+import math
+
+import pytest
+
+import arch_zoo
+from arch_zoo import sizes
+from configs import cells
+from train import config as configs
+from train import declare, study
+from train.records import InputError
+
+PLAIN = declare.grid(cells.cpu, size=("micro", "nano"), architecture=("transformer", "lconv"))
+
+
+def test_a_grid_is_a_product_with_the_last_axis_fastest():
+    assert [(cell.size, cell.architecture) for cell in PLAIN] == [
+        ("micro", "transformer"),
+        ("micro", "lconv"),
+        ("nano", "transformer"),
+        ("nano", "lconv"),
+    ]
+
+
+def test_exclusions_and_overrides_reach_what_matches_and_nothing_else():
+    left = declare.exclude(PLAIN, size="nano", architecture=("lconv", "mos"))
+    assert [cell.run_id for cell in left] == ["transformer-micro-s0", "lconv-micro-s0", "transformer-nano-s0"]
+    changed = declare.override(PLAIN, {"pretrain.optimizer.learning_rate": 0.5}, architecture="lconv")
+    assert [cell.pretrain.optimizer.learning_rate for cell in changed] == [0.3, 0.5, 0.3, 0.5]
+    with pytest.raises(InputError, match="cells have no field 'architektur'; known: architecture"):
+        declare.exclude(PLAIN, architektur="lconv")
+    with pytest.raises(InputError, match="set.pretrain: unknown key 'batch'"):
+        declare.override(PLAIN, {"pretrain.batch": 1})
+
+
+def test_seeds_are_whole_studies_one_after_the_other():
+    many = declare.seeds(PLAIN, 3)
+    assert [cell.seed for cell in many] == [0] * 4 + [1] * 4 + [2] * 4
+
+
+@pytest.mark.parametrize(
+    ("size", "operator", "value", "expected"),
+    [
+        ("base", "NL", 24, "base-NL24"),
+        ("base-NL24", "NL", 6, "base-NL6"),
+        ("base-NL24-SKV", "DM", 512, "base-NL24-SKV-DM512"),
+        ("base", "W", 1280, "base-DM1280-FF5120-NH20"),  # 12 heads of 64 become 20 of 64
+        ("micro", "W", 112, "micro-DM112-FF448-KV56"),  # 32 does not divide 112: two heads of 56
+    ],
+)
+def test_scaling_operators(size, operator, value, expected):
+    assert declare.scale(size, operator, value) == expected
+    sizes.dimensions(expected)
+
+
+def test_matched_cells_cost_the_same():
+    deep = declare.ladder(PLAIN[:2], "depth", "NL", (4,))
+    wide = declare.matched(deep, "width", "W", "micro", grain=8, vocab_size=2048)
+    for one, other in zip(deep, wide, strict=True):
+        assert (other.protocol, other.architecture) == ("width", one.architecture)
+        ratio = declare.cost(other, "flops", 2048) / declare.cost(one, "flops", 2048)
+        assert 0.93 < ratio < 1.07  # a step of the width is 14 % of the FLOPs
+    (same,) = declare.matched(deep[:1], "ff", "FF", "micro", by="params", grain=16, vocab_size=2048)
+    assert declare.cost(same, "params", 2048) == pytest.approx(declare.cost(deep[0], "params", 2048), rel=0.02)
+
+
+def test_costs_that_cannot_be_matched_are_refused():
+    with pytest.raises(InputError, match="transformer-nano-s0: no NL on micro in steps of 4 comes within 20 %"):
+        declare.matched(PLAIN[2:3], "depth", "NL", "micro", grain=4, vocab_size=2048)
+
+
+def test_token_budgets_become_steps():
+    step = 16 * (64 + 16)  # sequences, and tokens of each
+    assert {c.pretrain.steps for c in declare.fixed_tokens(PLAIN, 1e6)} == {math.ceil(1e6 / step)}
+    micro, _, nano, _ = declare.tokens_per_parameter(PLAIN, 20, vocab_size=2048)
+    for cell in (micro, nano):
+        params = arch_zoo.count_params(declare.model(cell, 2048)).non_embedding
+        assert cell.pretrain.steps == math.ceil(20 * params / step)
+    for cell in declare.isoflop(PLAIN[::2], (1e11, 2e11), 2048):
+        spent = 3 * declare.cost(cell, "flops", 2048) * 16 * cell.pretrain.steps
+        budget = {"iso1e11": 1e11, "iso2e11": 2e11}[cell.protocol]
+        assert budget <= spent < budget + 3 * declare.cost(cell, "flops", 2048) * 16
+
+
+def test_hashes_are_stable_and_see_defaults_but_not_logistics(monkeypatch):
+    cell = PLAIN[0]
+    before = declare.cell_hash(cell, 2048)
+    assert before == declare.cell_hash(dataclasses.replace(cell), 2048)
+    rare = dataclasses.replace(cell, pretrain=dataclasses.replace(cell.pretrain, checkpoint_every=7), study="other")
+    assert declare.cell_hash(rare, 2048) == before
+    assert declare.cell_hash(cell, 4096) != before
+    monkeypatch.setitem(sizes.SIZES, "micro", dataclasses.replace(sizes.SIZES["micro"], mlp_dim=260))
+    assert declare.cell_hash(cell, 2048) != before
+
+
+@pytest.mark.parametrize("name", ["cpu", "depth", "gpu", "isoflop", "paper", "protocols", "seeds", "width"])
+def test_every_preset_is_a_study_of_cells_that_exist(name):
+    declared = study.load(name)
+    assert declared.name == name
+    vocab = declare.PYTHON_VOCABULARY if declared.prepare else declare.T5_VOCABULARY
+    for cell in declared.cells:
+        declare.model(cell, vocab)
+    assert configs.from_dict(configs.StudyConfig, configs.to_dict(declared)) == declared
+
+
+def test_the_paper_preset_is_the_study_of_2207_10551():
+    declared = study.load("paper")
+    assert len(declared.cells) > 100
+    assert {cell.architecture for cell in declared.cells} == set(arch_zoo.names())
+    assert {cell.size for cell in declared.cells if not cell.protocol} == {
+        "tiny",
+        "mini",
+        "small",
+        "base",
+        "large",
+        "xl",
+    }
+    assert {(c.pretrain.steps, c.finetune.steps) for c in declared.cells if c.finetune} == {(524_288, 100_000)}
+    assert {cell.protocol for cell in declared.cells} == {"", "depth", "width"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["width", "protocols"])
+def test_the_widths_written_down_are_the_matched_ones(name):
+    from configs.studies import depth, protocols, width
+
+    grain, vocab = {"width": (64, declare.T5_VOCABULARY), "protocols": (8, declare.PYTHON_VOCABULARY)}[name]
+    if name == "width":
+        expected, layers, preset, base = {"transformer": width.WIDTHS}, depth.LAYERS, cells.t5, "base"
+    else:
+        expected, layers, preset, base = protocols.WIDTHS, protocols.LAYERS, cells.cpu, "micro"
+    for architecture, widths in expected.items():
+        deep = declare.ladder((preset(architecture, base),), "depth", "NL", layers)
+        wide = declare.matched(deep, "width", "W", base, grain=grain, vocab_size=vocab)
+        assert [sizes.dimensions(cell.size).embed_dim for cell in wide] == list(widths)

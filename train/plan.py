@@ -1,0 +1,274 @@
+"""What a study will cost, cell by cell, without an accelerator: FLOPs, memory of a device, disk, time and money."""
+
+import dataclasses
+import heapq
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from train import counts, declare
+from train.calibrate import Calibration
+from train.config import RunConfig, StageConfig, StudyConfig
+from train.counts import Counts
+from train.devices import Device
+from train.records import STAGES
+from train.watch import clock
+
+_FREE = 0.9  # of a device's memory, for a step; the rest is the runtime's, the input's and fragmentation
+_FLOAT = 4  # bytes of a weight, a gradient and a moment, whatever the layers compute in
+_MOST_DEVICES = 4096
+
+
+@dataclasses.dataclass(frozen=True)
+class CellPlan:
+    """What one cell will cost.
+
+    Attributes:
+      run_id: its name.
+      hash: of its resolved declaration.
+      params: parameters.
+      flops_forward: of one pretraining sequence.
+      flops_total: of training, all stages, a multiply-add being two.
+      steps: of all stages.
+      tokens: of pretraining, inputs and targets.
+      memory: bytes that a step holds on each device.
+      disk: bytes of checkpoints that are kept.
+      seconds: from start to end.
+      dollars: at the device's list price.
+      problem: why it cannot run, and which mesh could; empty if it can.
+    """
+
+    run_id: str
+    hash: str
+    params: int
+    flops_forward: int
+    flops_total: float
+    steps: int
+    tokens: int
+    memory: float
+    disk: float
+    seconds: float
+    dollars: float
+    problem: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a study will cost.
+
+    Attributes:
+      cells: in the order in which they are started.
+      seconds: until the last cell is done, with `workers` of them at a time.
+      device_hours: hours of all devices.
+      basis: what the times rest on.
+    """
+
+    cells: tuple[CellPlan, ...]
+    seconds: float
+    device_hours: float
+    basis: str
+
+    def total(self, name: str) -> float:
+        """The sum of one of the numbers of the cells."""
+        return sum(getattr(cell, name) for cell in self.cells)
+
+
+def make(
+    study: StudyConfig,
+    vocab_size: int,
+    device: Device,
+    devices: int = 1,
+    workers: int = 1,
+    calibration: Calibration | None = None,
+) -> Plan:
+    """Prices every cell.
+
+    Args:
+      study: the cells.
+      vocab_size: of the corpus.
+      device: what they run on.
+      devices: of each cell.
+      workers: cells that run at the same time.
+      calibration: measured speed, which replaces the device's assumed one.
+
+    Raises:
+      ConfigError: an architecture, a size or a model option is unknown or not allowed.
+    """
+    found = iter(counts.count(queries(study, vocab_size)))
+    cells = tuple(
+        _price(cell, vocab_size, [(*stage, next(found)) for stage in _stages(cell)], device, devices, calibration)
+        for cell in study.cells
+    )
+    basis = f"measured on {calibration.device}" if calibration else f"{device.name}: {device.source}"
+    hours = sum(cell.seconds for cell in cells) * devices / 3600
+    return Plan(cells, schedule([cell.seconds for cell in cells], workers), hours, basis)
+
+
+def queries(study: StudyConfig, vocab_size: int) -> list[counts.Query]:
+    """Everything about a study that has to be counted: each stage of each cell."""
+    return [
+        counts.query(declare.model(cell, vocab_size), stage.input_length, stage.target_length, stage.optimizer)
+        for cell in study.cells
+        for _, stage in _stages(cell)
+    ]
+
+
+def step_flops(study: StudyConfig, vocab_size: int) -> dict[str, float]:
+    """Training FLOPs of a step of each cell's first stage, by run id."""
+    found = iter(counts.count(queries(study, vocab_size)))
+    counted = [(cell, [(stage, next(found)) for _, stage in _stages(cell)]) for cell in study.cells]
+    return {cell.run_id: 3.0 * stages[0][1].flops * stages[0][0].batch_size for cell, stages in counted}
+
+
+def _stages(cell: RunConfig) -> list[tuple[str, StageConfig]]:
+    return [(name, stage) for name in STAGES if (stage := getattr(cell, name))]
+
+
+def schedule(seconds: Sequence[float], workers: int) -> float:
+    """When the last job ends if each of `workers` takes the next one as soon as it is free."""
+    free = [0.0] * workers
+    for duration in seconds:
+        heapq.heappush(free, heapq.heappop(free) + duration)
+    return max(free)
+
+
+Priced = tuple[str, StageConfig, Counts]
+
+
+def _price(
+    cell: RunConfig, vocab: int, stages: list[Priced], device: Device, devices: int, calibration: Calibration | None
+) -> CellPlan:
+    first, pretrain, main = stages[0]
+    steps = {name: 3 * c.flops * stage.batch_size for name, stage, c in stages}  # training FLOPs of a step
+    if calibration:
+        times = {name: calibration.step_seconds(cell.architecture, flops) for name, flops in steps.items()}
+        setup = calibration.setup_seconds(cell.architecture, steps[first])
+    else:
+        share = device.float32 if declare.model(cell, vocab).dtype == "float32" else 1.0
+        times = {name: flops / (devices * device.flops * share * device.mfu) for name, flops in steps.items()}
+        setup = device.setup
+    seconds = setup + sum(stage.steps * times[name] for name, stage, _ in stages)
+    held = max(_memory(cell, stage, c, _mesh(cell, c, devices)) for _, stage, c in stages)
+    return CellPlan(
+        run_id=cell.run_id,
+        hash=declare.cell_hash(cell, vocab),
+        params=main.params,
+        flops_forward=main.flops,
+        flops_total=float(sum(stage.steps * steps[name] for name, stage, _ in stages)),
+        steps=sum(stage.steps for _, stage, _ in stages),
+        tokens=pretrain.steps * declare.tokens_per_step(cell),
+        memory=held,
+        disk=sum(_kept(stage) * _FLOAT * (c.params + c.moments) for _, stage, c in stages),
+        seconds=seconds,
+        dollars=seconds / 3600 * devices * device.dollars,
+        problem=_problem(cell, stages, device, devices, held),
+    )
+
+
+def _kept(stage: StageConfig) -> int:
+    """Checkpoints at the end of a stage: the last two, the best of the loss or of each task, the milestones."""
+    saved = stage.steps // stage.checkpoint_every + 1
+    evaluated = stage.steps // stage.eval_every if stage.eval_every else 1
+    best = min(evaluated, max(len(stage.tasks), 1))
+    return min(saved, 2 + best) + (stage.steps // stage.keep_every if stage.keep_every else 0)
+
+
+Mesh = tuple[int, int, int]
+
+
+def _mesh(cell: RunConfig, found: Counts, devices: int) -> Mesh:
+    """The (data, model, expert) axes that a cell has on so many devices, as `train.parallel` makes them."""
+    if cell.parallel == "mesh":
+        data, model, expert = cell.mesh
+        return (devices // (model * expert) if data == -1 else data), model, expert
+    spread = math.gcd(devices, found.experts) if found.experts else 1
+    return devices // spread, 1, spread
+
+
+def _memory(cell: RunConfig, stage: StageConfig, found: Counts, mesh: Mesh) -> float:
+    """Bytes of a step on each device: weights, gradients, moments, and activations of its share of a micro-batch.
+
+    Activations are taken as whole on every device of a model axis, which holds for those between layers.
+    """
+    data, model, expert = mesh
+    dense = 2 * (found.params - found.spread) + found.moments * (1 - found.spread / found.params)
+    spread = 2 * found.spread + found.moments * found.spread / found.params
+    sequences = math.ceil(stage.batch_size / stage.accumulate / (data * expert))
+    return _FLOAT * (dense / model + spread / (model * expert)) + sequences * found.activations
+
+
+def _problem(cell: RunConfig, stages: list[Priced], device: Device, devices: int, held: float) -> str:
+    found = stages[0][2]
+    data, model, expert = _mesh(cell, found, devices)
+    limit = _FREE * device.memory
+    if data * model * expert != devices or not data:
+        return f"mesh = {list(cell.mesh)} does not make {devices} devices"
+    for name, stage, _ in stages:
+        if stage.batch_size // stage.accumulate % (data * expert):
+            return f"{name}.batch_size = {stage.batch_size} does not divide into {data * expert} parts"
+    if held <= limit:
+        return ""
+    need = f"{held / 1e9:.1f} GB a device of {device.name}'s {device.memory / 1e9:.0f}"
+    return f"{need}; {_advice(cell, stages, limit, devices) or 'no mesh of up to 4096 devices fits either'}"
+
+
+def _advice(cell: RunConfig, stages: list[Priced], limit: float, devices: int) -> str:
+    """The least sharded mesh that fits, on as few devices beyond `devices` as can be."""
+    count = devices
+    while count <= _MOST_DEVICES:
+        for mesh in _meshes(count, stages[0][2].experts):
+            parts = mesh[0] * mesh[2]
+            if any(stage.batch_size // stage.accumulate % parts for _, stage, _ in stages):
+                continue
+            held = max(_memory(cell, stage, found, mesh) for _, stage, found in stages)
+            if held <= limit:
+                more = "" if count == devices else f" on {count} devices"
+                return f"--set parallel=mesh --set 'mesh={list(mesh)}'{more} needs {held / 1e9:.1f} GB"
+        count *= 2
+    return ""
+
+
+def _meshes(devices: int, experts: int) -> list[Mesh]:
+    """Meshes over so many devices, the least sharded first."""
+    splits = [2**i for i in range(devices.bit_length()) if devices % 2**i == 0]
+    found = [
+        (devices // (model * expert), model, expert)
+        for model in splits
+        for expert in splits
+        if devices % (model * expert) == 0 and (expert == 1 or (experts and experts % expert == 0))
+    ]
+    return sorted(found, key=lambda mesh: (mesh[1] * mesh[2], mesh[1]))
+
+
+def to_dict(plan: Plan) -> dict[str, Any]:
+    """A plan as plain JSON values, with totals."""
+    names = ("params", "flops_total", "steps", "tokens", "disk", "dollars")
+    totals = {name: plan.total(name) for name in names}
+    return {**dataclasses.asdict(plan), "totals": totals}
+
+
+def table(plan: Plan) -> list[str]:
+    """A plan as lines of text, a cell each, and its totals."""
+    width = max(len(cell.run_id) for cell in plan.cells)
+    head = f"{'cell':{width}}  {'params':>7}  {'FLOPs/seq':>9}  {'FLOPs':>8}  {'steps':>7}  {'tokens':>7}"
+    lines = [f"{head}  {'memory':>8}  {'disk':>8}  {'time':>9}  {'cost':>9}"]
+    for c in plan.cells:
+        numbers = f"{short(c.params):>7}  {c.flops_forward:>9.2e}  {c.flops_total:>8.1e}  {c.steps:>7}"
+        sizes = f"{short(c.tokens):>7}  {short(c.memory):>7}B  {short(c.disk):>7}B"
+        lines.append(f"{c.run_id:{width}}  {numbers}  {sizes}  {clock(c.seconds):>9}  {'$' + short(c.dollars):>9}")
+    flops, tokens, disk = plan.total("flops_total"), plan.total("tokens"), plan.total("disk")
+    lines.append(
+        f"{len(plan.cells)} cells: {short(plan.total('params'))} parameters, {flops:.2e} training FLOPs, "
+        f"{short(tokens)} tokens, {short(disk)}B of checkpoints"
+    )
+    dollars = f", ${short(plan.total('dollars'))}" if plan.total("dollars") else ""
+    lines.append(f"time: {clock(plan.seconds)}, {plan.device_hours:,.1f} device hours{dollars} ({plan.basis})")
+    return lines
+
+
+def short(number: float) -> str:
+    """A number with three digits and a letter: 12.3M."""
+    for letter, unit in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= unit:
+            return f"{number / unit:.3g}{letter}" if number < 1000 * unit else f"{number / unit:,.0f}{letter}"
+    return f"{number:.3g}"
