@@ -22,8 +22,12 @@ VALIDATION_SHARE = 0.05
 _ROW_GROUP = 1024
 
 
-def expand(patterns: Iterable[str]) -> list[str]:
+def expand(patterns: Iterable[str], key: str = "text") -> list[str]:
     """Files that match glob patterns (`**` crosses folders), sorted, each once.
+
+    Args:
+      patterns: globs.
+      key: the setting that they come from, for the error.
 
     Raises:
       InputError: a pattern matches no file.
@@ -32,7 +36,7 @@ def expand(patterns: Iterable[str]) -> list[str]:
     for pattern in patterns:
         files = [path for path in glob.glob(pattern, recursive=True) if Path(path).is_file()]
         if not files:
-            raise InputError(f"text: {pattern!r} matches no file")
+            raise InputError(f"{key}: {pattern!r} matches no file")
         found.update(files)
     return sorted(found)
 
@@ -43,7 +47,7 @@ def table_files(given: str) -> list[str]:
     Raises:
       InputError: the pattern matches no file.
     """
-    return expand([given.partition("=")[2].rpartition(":")[0]])
+    return expand([given.partition("=")[2].rpartition(":")[0]], "tasks")
 
 
 def documents(path: str, key: str, size: int) -> Iterator[str]:

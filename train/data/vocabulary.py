@@ -89,6 +89,8 @@ def train(texts: Iterable[str], vocab_size: int, num_sentinels: int = NUM_SENTIN
     Raises:
       InputError: `vocab_size` is too small or too large for the text.
     """
+    if vocab_size <= num_sentinels:
+        raise InputError(f"vocab_size = {vocab_size} leaves nothing beside the {num_sentinels} sentinels")
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
@@ -112,6 +114,8 @@ def train(texts: Iterable[str], vocab_size: int, num_sentinels: int = NUM_SENTIN
             minloglevel=2,
         )
     except RuntimeError as error:
+        if "sentences_.empty()" in str(error):
+            raise InputError("there is no text to train a vocabulary on") from None
         most, least = (
             re.search(pattern, str(error)) for pattern in (r"value <= (\d+)", r"required_chars\. \d+ vs (\d+)")
         )

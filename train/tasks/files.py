@@ -42,6 +42,7 @@ class _TextSource(seqio.FileDataSource):
         return mine.map(lambda row: {"targets": row["targets"]})
 
 
+@tf.autograph.experimental.do_not_convert  # it would try, and warn that it cannot convert generators
 def _read(path: tf.Tensor, key: str, size: int) -> tf.data.Dataset:
     def rows(name: bytes):
         for document in text_files.documents(name.decode(), key, size):

@@ -52,7 +52,7 @@ class Table:
             file and row.
         """
         splits: dict[str, list[text_files.Row]] = {"train": [], "validation": []}
-        for path in text_files.expand(self.patterns):
+        for path in text_files.expand(self.patterns, "tasks"):
             for number, row in enumerate(text_files.rows(path), start=1):
                 split = row.get("split") or ("validation" if _drawn(row) else "train")
                 if split not in splits:

@@ -54,6 +54,10 @@ def test_wrong_files_and_sizes_are_refused(tmp_path):
         Vocabulary(tmp_path / "missing.model")
     with pytest.raises(InputError, match=r"vocab_size = 90000 does not fit the text: at most \d+"):
         vocabulary.train(_TEXT, 90_000, 100)
+    with pytest.raises(InputError, match="vocab_size = 90 leaves nothing beside the 100 sentinels"):
+        vocabulary.train(_TEXT, 90, 100)
+    with pytest.raises(InputError, match="there is no text"):
+        vocabulary.train([], 400, 100)
     with pytest.raises(InputError, match=r"vocab_size = 150 does not fit the text: at least \d+"):
         vocabulary.train(_TEXT, 150, 100)
 
