@@ -99,6 +99,7 @@ def count_flops(
       convention: what counts.
       batch_size: sequences that compete for the places of experts; it matters only where those are `padded`.
     """
+    cfg = dataclasses.replace(cfg, dtype="float32")  # a GPU's fused kernels, in 16 bits, would show no products
     model = abstract_model(cfg)
     state = nnx.to_flat_state(nnx.state(model, nnx.Param))
     has_experts = any("expert" in param.axes for _, param in state)

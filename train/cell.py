@@ -55,17 +55,22 @@ def resolve(config: RunConfig, corpus: Corpus) -> Row:
         "model": model.to_dict(),
         "pretrain": plain["pretrain"],
         "finetune": plain["finetune"],
-        "data": data,
+        "data": {**data, "documents_left_out": corpus.num_left_out},
         "parallel": {"strategy": config.parallel, "mesh": plain["mesh"]},
         "accounting": account(config, model),
     }
 
 
 def model_config(config: RunConfig, corpus: Corpus) -> arch_zoo.ModelConfig:
-    """The resolved model, without dropout: each stage sets its own."""
+    """The resolved model, without dropout: each stage sets its own.
+
+    It computes in bfloat16 on accelerators and in float32 on CPU, which gains nothing from less, unless `config.model`
+    says otherwise.
+    """
     input_length, target_length = config.max_lengths
     lengths = {"max_input_length": input_length, "max_target_length": target_length}
-    given = {**lengths, **config.model, "vocab_size": corpus.vocab_size}
+    dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    given = {**lengths, "dtype": dtype, **config.model, "vocab_size": corpus.vocab_size}
     return arch_zoo.config(config.architecture, config.size, **given)
 
 

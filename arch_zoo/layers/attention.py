@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from arch_zoo.config import ModelConfig
-from arch_zoo.layers import parameters
+from arch_zoo.layers import fused_attention, parameters
 from arch_zoo.layers.context import Aux, Context
 
 _MASKED = -1e10
@@ -58,6 +58,8 @@ def attend(q_BTHK, k_BSHK, v_BSHK, mask_B1TS, bias_1HTS, ctx: Context, causal: b
     products = "causal_products" if causal else "products"
     num_heads = q_BTHK.shape[2]
     k_BSHK, v_BSHK = (jnp.repeat(a, num_heads // a.shape[2], axis=2) for a in (k_BSHK, v_BSHK))
+    if fused_attention.implementation(q_BTHK, k_BSHK, ctx) == "cudnn":
+        return fused_attention.attend(q_BTHK, k_BSHK, v_BSHK, mask_B1TS, bias_1HTS)
     with jax.named_scope(products):
         logits_BHTS = jnp.einsum("BTHK,BSHK->BHTS", q_BTHK, k_BSHK, preferred_element_type=jnp.float32)
     if bias_1HTS is not None:
