@@ -27,7 +27,8 @@ from typing import Any
 
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"  # before anything imports jax
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 from train import records
 from train.config import OptimizerConfig, RunConfig, StageConfig
@@ -47,7 +48,7 @@ STAGE = StageConfig(
     eval_examples=8,
     eval_every=10,
     log_every=1,
-    checkpoint_every=4,
+    checkpoint_every=5,
 )
 
 
@@ -130,6 +131,13 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=9, help="of each cell")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = cache  # not a shared one: JAX writes its entries in place
+        return run(args)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs every cell, alone and with kills."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["train.cell", "train.data.corpus"])  # imports once; no backend is started
     chance = random.Random(args.seed)
