@@ -112,6 +112,7 @@ def upstream(nll: Callable[..., Any], params: Any, corpus: Corpus, heldout: Iter
     losses_N, weights_N, bytes_N = (
         np.concatenate([np.asarray(x, np.float64) for x in part]) for part in zip(*sums, strict=True)
     )
+    losses_N, weights_N, bytes_N = (x_N[weights_N > 0] for x_N in (losses_N, weights_N, bytes_N))  # no empty rows
     token, token_error = _ratio(losses_N, weights_N)
     byte, byte_error = _ratio(losses_N / math.log(2), bytes_N)
     found = {

@@ -240,21 +240,17 @@ def heldout(
 
     Args:
       corpus: an open corpus.
-      batch_size: rows of a batch; all batches are full.
+      batch_size: rows of a batch; all batches are full, except that a split smaller than one is filled with empty rows.
       input_length: S.
       target_length: T.
       num_batches: at most this many; None for the whole validation split, each window once.
       **objective: `objective`, `noise_density`, `mean_span_length` of `Pretrain`.
-
-    Raises:
-      InputError: the validation split does not fill one batch.
     """
     source = Pretrain(corpus, "validation", batch_size, input_length, target_length, HELDOUT_SEED, **objective)
-    whole = source.num_windows // batch_size
+    whole, spare = divmod(source.num_windows, batch_size)
     if whole == 0:
-        raise InputError(
-            f"batch_size = {batch_size} is more than the {source.num_windows} held-out windows of {corpus.path}"
-        )
+        few = Pretrain(corpus, "validation", spare, input_length, target_length, HELDOUT_SEED, **objective).batch(0)
+        return [{name: np.pad(rows, ((0, batch_size - spare), (0, 0))) for name, rows in few.items()}]
     return [source.batch(step) for step in range(min(whole, num_batches or whole))]
 
 

@@ -44,7 +44,7 @@ class PrepareConfig:
       modules: Python modules to import first.
       tasks: downstream suites ("python", "glue", "super_glue", "squad"), single tasks ("glue_cola"), or your own as
         NAME=FILES:METRIC, where a .tsv or .jsonl file has columns "inputs" and "targets".
-      data_dir: where TFDS keeps its data; empty for its default.
+      data_dir: where TFDS keeps its data, which `tfds build` makes; empty for its default.
       python_root: library whose text "python" is; empty takes that of the running interpreter.
       vocabulary: an existing SentencePiece model; empty trains one on the pretraining text.
       vocab_size: ids of a trained vocabulary, sentinels included; 0 takes 2,048 for "python" and 32,128 for others.
@@ -250,9 +250,10 @@ def _quiet() -> Iterator[None]:
 def _one(root: Path, part: parts.Part, say: Say, team: parts.Team, place: int = 0, where: str = "") -> parts.Facts:
     """A part's facts: found, made, or waited for where it is another worker's that is alive."""
     facts, owner = part.done(root), place % team.count
-    if facts is None and team.alive(owner):
-        say(f"prepare: waiting for {part.name}{where} of worker {owner}")
-        while (facts := part.done(root)) is None and team.alive(owner):
+    if facts is None and owner != team.number:
+        if team.alive(owner):
+            say(f"prepare: waiting for {part.name}{where} of worker {owner}")
+        while team.alive(owner) and (facts := part.done(root)) is None:
             time.sleep(1)
         if facts is None:
             say(f"prepare: worker {owner} gave no sign of life for {team.patience} s: {part.name} is made here")

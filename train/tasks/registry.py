@@ -96,11 +96,16 @@ def read(name: str, split: str, shard: int = 0, num_shards: int = 1) -> Iterator
       num_shards: number of parts.
 
     Raises:
-      InputError: no such task, or no such split.
+      InputError: no such task, no such split, or TFDS has not made its data.
     """
     if name not in {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}:
         raise InputError(f"source = {name!r} is not a registered seqio task or mixture")
     provider = seqio.get_mixture_or_task(name)
+    source = getattr(provider, "source", None)
+    if isinstance(source, seqio.TfdsDataSource) and not source.splits:
+        data = source.tfds_dataset
+        where = f" --data_dir {data.data_dir}" if data.data_dir else ""
+        raise InputError(f"{name}: TFDS has no data for it there; `tfds build {data.name}{where}` makes them")
     if split not in provider.splits:
         raise InputError(f"split = {split!r}: {name} has {', '.join(sorted(provider.splits))}")
     dataset = provider.get_dataset(

@@ -195,6 +195,14 @@ def test_heldout_is_the_same_whatever_the_seed_of_the_cell(corpus):
     assert len(rows) == batches.Pretrain(corpus, "validation", 4, 64, 32, 0).num_windows // 4 * 4
 
 
+def test_a_held_out_split_of_less_than_a_batch_is_filled_with_empty_rows(corpus):
+    count = batches.Pretrain(corpus, "validation", 4, 64, 32, 0).num_windows
+    (batch,) = batches.heldout(corpus, 1000, 64, 32)
+    assert count < 1000 == len(batch["encoder_input_tokens"])
+    assert (batch["decoder_loss_weights"].sum(axis=1) > 0).sum() == count
+    assert len(np.unique(batch["encoder_input_tokens"][:count], axis=0)) == count
+
+
 def test_unigram_baselines_are_entropies(corpus):
     held_out = batches.heldout(corpus, 4, 64, 32)
     train = batches.Pretrain(corpus, "train", 32, 64, 32, seed=0)

@@ -130,6 +130,9 @@ def test_a_mixture_of_a_module_of_your_own(tmp_path):
     assert set(texts) - {""} == {f"train text {i}" for i in range(200)}
     bad = _run("train", "prepare", "--out", tmp_path / "x", "--source", "nothing", code=2)
     assert "source = 'nothing' is not python, c4, text" in bad and "Traceback" not in bad
+    bad = _run("train", "prepare", "--out", tmp_path / "x", "--source", "c4", "--data-dir", tmp_path / "none", code=2)
+    assert "error: c4: TFDS has no data for it there; `tfds build c4/en:3.1.0 --data_dir" in bad
+    assert "Traceback" not in bad
 
 
 def _documents(corpus, split):
