@@ -31,6 +31,7 @@ class Cell:
       size: a named size, with scaling operators if wanted, as in base-NL24.
       preset: settings of both stages, a function of `configs/cells.py`.
       seed: of parameters, data order and dropout.
+      seeds: train that many seeds, from `seed` on, in one program; each has a run directory of its own.
       corpus: what `prepare` wrote.
       runs: directory of studies.
       study: directory of the run's study in `runs`.
@@ -44,6 +45,7 @@ class Cell:
     size: str = "nano"
     preset: str = "cpu"
     seed: int = 0
+    seeds: int = 1
     corpus: Path = Path("corpora/python")
     runs: Path = Path("runs")
     study: str = "single"
@@ -130,17 +132,25 @@ def run_cell(verb: Cell, stage: str) -> int:
     settings = study_verbs.parse_settings(verb.set)
     config = declare.with_settings(dataclasses.replace(config, study=verb.study), settings)
 
-    from train import cell, distributed, loop
+    from train import cell, distributed, loop, seeds
     from train.data.corpus import open_corpus
 
     distributed.initialize()
     corpus = open_corpus(verb.corpus, verb.verify)
-    directory = verb.runs / verb.study / config.run_id
-    if stage == "finetune" and verb.init_from is None and not (directory / "checkpoints" / "pretrain").is_dir():
-        raise InputError(f"{directory}: has no pretrained checkpoint; pretrain it first or give --init-from")
+    runs = [dataclasses.replace(config, seed=verb.seed + number) for number in range(verb.seeds)]
+    directories = [verb.runs / verb.study / run.run_id for run in runs]
+    if len(runs) != 1 and (verb.resume_from or verb.init_from or not runs):
+        raise InputError(f"seeds = {verb.seeds}: at least 1, and only one may start from somebody else's checkpoints")
+    for directory in directories if stage == "finetune" and verb.init_from is None else []:
+        if not (directory / "checkpoints" / "pretrain").is_dir():
+            raise InputError(f"{directory}: has no pretrained checkpoint; pretrain it first or give --init-from")
     try:
         with cell.StopOnSignal() as stop:
-            state = cell.run_cell(config, corpus, directory, (stage,), verb.resume_from, verb.init_from, stop)
+            if len(runs) == 1:
+                starts = verb.resume_from, verb.init_from
+                states = [cell.run_cell(config, corpus, directories[0], (stage,), *starts, stop)]
+            else:
+                states = seeds.run_seeds(runs, corpus, verb.runs / verb.study, (stage,), stop)
     except loop.Preempted as reason:
         if distributed.is_first():
             print(f"stopped and saved: {reason}; the same command goes on", file=sys.stderr)
@@ -148,10 +158,10 @@ def run_cell(verb: Cell, stage: str) -> int:
     except (loop.Diverged, OSError) as error:
         print(f"failed: {error}", file=sys.stderr)
         return EXIT_FAILED
-    if state == "locked":
-        raise InputError(f"{directory}: another process is at work there")
+    if "locked" in states:
+        raise InputError(f"{directories[states.index('locked')]}: another process is at work there")
     if distributed.is_first():
-        print(directory)
+        print(*directories, sep="\n")
     return 0
 
 

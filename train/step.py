@@ -4,6 +4,7 @@ The same function runs on one device, under `pmap` and on a mesh. What differs i
 and that is given to it as `Devices`.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -54,9 +55,10 @@ class Model:
 
 
 def make_model(config: arch_zoo.ModelConfig, seed: int) -> tuple[Model, Params]:
-    """Builds a model and its initial parameters from a seed."""
+    """Builds a model and its initial parameters from a seed, in the host's memory."""
     # Not compiled as a whole: drawing a hundred parameters costs more to compile than to do shape by shape.
-    graphdef, variables, constants = nnx.split(arch_zoo.build(config, jax.random.key(seed)), nnx.Param, ...)
+    with _host_memory():
+        graphdef, variables, constants = nnx.split(arch_zoo.build(config, jax.random.key(seed)), nnx.Param, ...)
     paths, _ = jax.tree_util.tree_flatten_with_path(variables, is_leaf=lambda x: isinstance(x, nnx.Variable))
     axes = {".".join(str(key.key) for key in path): tuple(variable.axes) for path, variable in paths}
     leaves, treedef = jax.tree.flatten(variables)
@@ -64,8 +66,17 @@ def make_model(config: arch_zoo.ModelConfig, seed: int) -> tuple[Model, Params]:
 
 
 def init_state(params: Params, optimizer: optax.GradientTransformation) -> State:
-    """The state before the first step."""
-    return State(jnp.zeros([], jnp.int32), params, jax.jit(optimizer.init)(params))
+    """The state before the first step, in the host's memory."""
+    with _host_memory():
+        return State(jnp.zeros([], jnp.int32), params, jax.jit(optimizer.init)(params))
+
+
+def _host_memory() -> contextlib.AbstractContextManager[Any]:
+    """Makes arrays there: what is to be cut over many devices need not fit on one of them first."""
+    try:
+        return jax.default_device(jax.local_devices(backend="cpu")[0])
+    except RuntimeError:  # JAX_PLATFORMS names the accelerator alone
+        return contextlib.nullcontext()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,7 @@ import pytest
 from tests.train import tiny_study
 from tests.train.tiny_corpus import write_corpus
 from train import cell, loop, records, seeds
+from train.__main__ import main
 from train.data.corpus import open_corpus
 from train.records import InputError
 
@@ -96,3 +97,12 @@ def test_cells_that_differ_in_more_are_refused(corpus, tmp_path):
     runs = [*_runs(1), *_runs(1, "glu")]
     with pytest.raises(InputError, match="the same but for the seed"):
         seeds.run_seeds(runs, corpus, tmp_path)
+
+
+def test_seeds_on_the_command_line_are_checked(tmp_path, capsys):
+    corpus = write_corpus(tmp_path / "corpus")
+    arguments = ["pretrain", "--corpus", str(corpus), "--runs", str(tmp_path / "runs"), "--seeds"]
+    assert main([*arguments, "0"]) == 2
+    assert main([*arguments, "2", "--init-from", "elsewhere"]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[1] for line in said] == [" seeds = 0", " seeds = 2"]
