@@ -68,21 +68,29 @@ class Query:
 
 def count(queries: Sequence[Query], cache: Path = CACHE) -> list[Counts]:
     """Counts every model once; what is new goes into `cache`."""
-    stored = {**_read(PRESETS), **_read(cache)}
-    known = {key: Counts(**values) for key, values in stored.items()}
+    code = _code()
+    cached = _read(cache) if records.read_json(cache, missing={}).get("code") == code else {}
+    known = {key: Counts(**values) for key, values in {**_read(PRESETS), **cached}.items()}
     new = {query.key: query for query in queries if query.key not in known}
     if new:
         known |= dict(zip(new, _count_all(list(new.values())), strict=True))
         cache.parent.mkdir(parents=True, exist_ok=True)
         added = {key: dataclasses.asdict(known[key]) for key in new}
-        records.write_json(cache, {**_read(cache), **added})
+        records.write_json(cache, {"code": code, "counts": {**cached, **added}})
     return [known[query.key] for query in queries]
 
 
 def _read(path: Path) -> dict[str, dict[str, int]]:
     """The counts stored in a file; one that was written for other fields than today's is worth nothing."""
     fields = {field.name for field in dataclasses.fields(Counts)}
-    return {key: values for key, values in records.read_json(path, missing={}).items() if set(values) == fields}
+    stored = records.read_json(path, missing={"counts": {}})["counts"]
+    return {key: values for key, values in stored.items() if set(values) == fields}
+
+
+def _code() -> str:
+    """The hash of the models' sources: what was counted of other ones is not remembered."""
+    sources = sorted(Path(arch_zoo.__file__).parent.rglob("*.py"))
+    return configs.digest([source.read_text(encoding="utf-8") for source in sources])
 
 
 def _count_all(queries: list[Query]) -> list[Counts]:
@@ -158,11 +166,10 @@ def _weights(query: Query) -> tuple[int, int, int]:
 
 
 def write_presets(queries: Sequence[Query]) -> None:
-    """Counts the presets anew and writes the file that lies beside them."""
-    unique = {query.key: query for query in queries}
-    found = dict(zip(unique, _count_all(list(unique.values())), strict=True))
-    lines = [f"{json.dumps(key)}: {json.dumps(dataclasses.asdict(found[key]))}" for key in sorted(found)]
-    PRESETS.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    """Writes the counts of these models to the file that lies beside the presets; sources as they are count anew."""
+    keys = {query.key: found for query, found in zip(queries, count(queries), strict=True)}
+    lines = [f"{json.dumps(key)}: {json.dumps(dataclasses.asdict(keys[key]))}" for key in sorted(keys)]
+    PRESETS.write_text('{"counts": {\n' + ",\n".join(lines) + "\n}}\n", encoding="utf-8")
 
 
 def query(model: ModelConfig, input_length: int, target_length: int, optimizer: OptimizerConfig) -> Query:

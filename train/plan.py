@@ -213,19 +213,28 @@ def _problem(cell: RunConfig, stages: list[Priced], device: Device, devices: int
 
 
 def _advice(cell: RunConfig, stages: list[Priced], limit: float, devices: int) -> str:
-    """The least sharded mesh that fits, on as few devices beyond `devices` as can be."""
+    """The least sharded mesh that fits, in micro-batches if need be, on as few devices beyond `devices` as can be."""
     count = devices
     while count <= _MOST_DEVICES:
         for mesh in _meshes(count, stages[0][2].experts):
-            parts = mesh[0] * mesh[2]
-            if any(stage.batch_size // stage.accumulate % parts for _, stage, _ in stages):
-                continue
-            held = max(_memory(cell, stage, found, mesh) for _, stage, found in stages)
-            if held <= limit:
-                more = "" if count == devices else f" on {count} devices"
-                return f"--set parallel=mesh --set 'mesh={list(mesh)}'{more} needs {held / 1e9:.1f} GB"
+            for parts in (1, 2, 4, 8):
+                split = [
+                    (dataclasses.replace(s, accumulate=parts), c) for _, s, c in stages if not s.batch_size % parts
+                ]
+                if len(split) < len(stages) or any(s.batch_size // parts % (mesh[0] * mesh[2]) for s, _ in split):
+                    continue
+                held = max(_memory(cell, stage, found, mesh) for stage, found in split)
+                if held <= limit:
+                    return f"{_settings(mesh, parts, stages, count > devices)} needs {held / 1e9:.1f} GB"
         count *= 2
     return ""
+
+
+def _settings(mesh: Mesh, parts: int, stages: list[Priced], more: bool) -> str:
+    """What to type for a mesh and micro-batches."""
+    settings = [f"--set {name}.accumulate={parts}" for name, *_ in stages if parts > 1]
+    settings += ["--set parallel=mesh", f"--set 'mesh={list(mesh)}'"] if mesh[1] > 1 or parts == 1 else []
+    return " ".join(settings) + (f" on {math.prod(mesh)} devices" if more else "")
 
 
 def _meshes(devices: int, experts: int) -> list[Mesh]:

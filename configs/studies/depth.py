@@ -13,7 +13,9 @@ LAYERS = (32, 24, 16, 8, 4)
 
 def runs() -> tuple[RunConfig, ...]:
     """The cells of the protocol `depth`; `base` itself, with 12 layers, belongs to the plain sizes."""
-    return declare.ladder(declare.grid(cells.t5, architecture=ARCHITECTURES, size=("base",)), "depth", "NL", LAYERS)
+    base = declare.grid(cells.t5, architecture=ARCHITECTURES, size=("base",))
+    deep = declare.ladder(base, "depth", "NL", LAYERS)
+    return declare.override(deep, {"model.remat": "full"}, size=("base-NL32", "base-NL24"))
 
 
 def study() -> StudyConfig:

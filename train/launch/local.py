@@ -60,7 +60,7 @@ class Pool:
                 stdin=subprocess.PIPE,  # held open: its end tells the worker that the launcher is gone
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=_environment(self._study, core is not None) | self._gpus[number],
+                env=environment(self._study, core is not None) | self._gpus[number],
                 start_new_session=True,  # Ctrl-C is for the launcher, which lets its workers save
             )
         threading.Thread(target=self._listen, args=(number, process), daemon=True).start()
@@ -173,8 +173,8 @@ def default_workers(study: StudyConfig) -> int:
     return min(cores, len(study.cells))
 
 
-def _environment(study: StudyConfig, pinned: bool) -> dict[str, str]:
-    environment = dict(os.environ)
+def environment(study: StudyConfig, pinned: bool) -> dict[str, str]:
+    """The environment of a worker: what is set already counts; `pinned` ones keep to one thread."""
     defaults = {
         "JAX_COMPILATION_CACHE_DIR": str(Path(".cache/jax").absolute()),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
@@ -185,7 +185,7 @@ def _environment(study: StudyConfig, pinned: bool) -> dict[str, str]:
         defaults["JAX_PLATFORMS"] = study.platform
     if pinned:
         defaults["OMP_NUM_THREADS"] = "1"
-    return defaults | environment
+    return defaults | os.environ
 
 
 class _View:

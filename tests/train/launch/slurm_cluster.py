@@ -1,0 +1,155 @@
+"""A real Slurm of one machine for tests, from Debian's packages (`apt-get install slurm-wlm munge`), in a directory.
+
+    python tests/train/launch/slurm_cluster.py        # prints what would keep it from running, or starts it for a look
+
+Nothing outside the directory is written; munge, slurmctld and slurmd have their own socket and ports.
+"""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+_PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
+_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+
+_CONFIG = """
+ClusterName=test
+SlurmctldHost={host}
+SlurmctldPort={ports[0]}
+SlurmdPort={ports[1]}
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={directory}/munge.socket,cred_expire=5
+CryptoType=crypto/munge
+StateSaveLocation={directory}/state
+SlurmdSpoolDir={directory}/spool
+SlurmctldPidFile={directory}/slurmctld.pid
+SlurmdPidFile={directory}/slurmd.pid
+SlurmctldLogFile={directory}/slurmctld.log
+SlurmdLogFile={directory}/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+SchedulerType=sched/backfill
+SchedulerParameters=sched_interval=2,bf_interval=2
+ReturnToService=2
+SlurmdTimeout=10
+KillWait=30
+MinJobAge=600
+JobRequeue=1
+MpiDefault=none
+AccountingStorageType=accounting_storage/none
+JobAcctGatherType=jobacct_gather/none
+NodeName={host} CPUs={cpus} State=UNKNOWN
+PartitionName=test Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=FORCE:{share}
+"""
+
+
+def missing() -> str:
+    """Why no Slurm can be started here; empty if one can."""
+    absent = [program for program in _PROGRAMS if shutil.which(program, path=_PATH) is None]
+    if absent:
+        return f"{', '.join(absent)} not installed: apt-get install slurm-wlm munge"
+    if os.geteuid() != 0:
+        return "not root: slurmd starts jobs as their user"
+    return ""
+
+
+class Cluster:
+    """A running Slurm.
+
+    Attributes:
+      directory: of its files.
+      environment: in which its commands find it.
+    """
+
+    def __init__(self, directory: Path, share: int = 1):
+        """Writes the configuration; `share` jobs may run on one CPU."""
+        self.directory = directory
+        self.environment = {**os.environ, "SLURM_CONF": str(directory / "slurm.conf"), "PATH": _PATH}
+        for name in ("state", "spool"):
+            (directory / name).mkdir()
+        (directory / "munge.key").write_bytes(os.urandom(128))
+        (directory / "munge.key").chmod(0o400)
+        host, cpus = socket.gethostname().split(".")[0], os.cpu_count()
+        values = {"host": host, "cpus": cpus, "directory": directory, "share": share, "ports": _free_ports()}
+        (directory / "slurm.conf").write_text(_CONFIG.format(**values))
+
+    def start(self) -> None:
+        """Starts munge, the controller and the node daemon, and waits until the node takes jobs."""
+        files = [f"--{name}-file={self.directory}/munge.{name}" for name in ("key", "pid", "log", "seed")]
+        munge = ["munged", "--force", f"--socket={self.directory}/munge.socket", *files]
+        subprocess.run(munge, env=self.environment, check=True)
+        subprocess.run(["slurmctld", "-c"], env=self.environment, check=True)
+        self.start_node()
+
+    def start_node(self) -> None:
+        """Starts the node daemon and waits until the node takes jobs."""
+        subprocess.run(["slurmd"], env=self.environment, check=True)
+        self.wait(lambda: self.run("sinfo", "--noheader", "--format=%T").strip() in ("idle", "mixed", "allocated"), 60)
+
+    def kill_node(self) -> None:
+        """Kills the node daemon as `kill -9` does; job steps go on without it."""
+        os.kill(int((self.directory / "slurmd.pid").read_text()), 9)
+
+    def stop(self) -> None:
+        """Cancels every job and ends all daemons."""
+        with contextlib.suppress(subprocess.SubprocessError):
+            self.run("scancel", "--user=root")
+            self.wait(lambda: not self.run("squeue", "--noheader").strip(), 60)
+        for name in ("slurmd", "slurmctld", "munge"):
+            with contextlib.suppress(OSError, ValueError):
+                os.kill(int((self.directory / f"{name}.pid").read_text()), 15)
+
+    def run(self, *command: str) -> str:
+        """What a Slurm command prints."""
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=True, timeout=60)
+        return done.stdout
+
+    def wait(self, condition, seconds: float) -> None:
+        """Waits for a condition; fails with the daemons' last words."""
+        until = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > until:
+                logs = [path.read_text()[-1500:] for path in self.directory.glob("slurm*.log")]
+                raise TimeoutError("\n".join([f"waited {seconds} s", self.run("squeue", "--long"), *logs]))
+            time.sleep(0.5)
+
+
+def _free_ports() -> list[int]:
+    sockets = [socket.socket() for _ in range(2)]
+    for each in sockets:
+        each.bind(("", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+@contextlib.contextmanager
+def cluster(share: int = 1) -> Iterator[Cluster]:
+    """A Slurm for the length of a `with` block."""
+    with tempfile.TemporaryDirectory(prefix="slurm-") as directory:  # a short path: sockets have 108 characters
+        made = Cluster(Path(directory), share)
+        try:
+            made.start()
+            yield made
+        finally:
+            made.stop()
+            time.sleep(1)  # the daemons write their state as they end
+
+
+if __name__ == "__main__":
+    if reason := missing():
+        raise SystemExit(reason)
+    with cluster() as running:
+        print(running.run("sinfo"))
+        print(running.run("srun", "hostname"))

@@ -1,0 +1,99 @@
+"""JobSets: a golden file, and every field held against the published schema's names and types."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.train import tiny_study
+from train.__main__ import main
+from train.launch import jobset
+from train.records import InputError
+
+HERE = Path(__file__).parent
+SLICE = jobset.Slice("registry.example/arch-scaling:1", tpu="v5e", topology="4x4", slices=2, queue="research")
+
+
+def _made(slice_=SLICE, cells=("transformer-nano-s0",)):
+    return jobset.manifests(tiny_study.study(), Path("/data/runs/tiny"), Path("/data/corpora/c4"), cells, slice_)
+
+
+def test_the_manifest_is_the_golden_one(request):
+    text = json.dumps({"cells": _made(), "queue": jobset.queue("research", SLICE, 64)}, indent=2) + "\n"
+    golden = HERE / "jobset_golden.json"
+    if request.config.getoption("--rewrite-goldens"):
+        golden.write_text(text)
+    assert text == golden.read_text()
+
+
+def _check(value, names, where):
+    """Every key of `value` is in the schema, and every value of the schema's type."""
+    if isinstance(names, dict):
+        assert isinstance(value, dict), where
+        for key, inner in value.items():
+            assert key in names or "*" in names or not names, f"{where}.{key}"
+            _check(inner, names.get(key, names.get("*", "any")), f"{where}.{key}")
+    elif isinstance(names, list):
+        assert isinstance(value, list), where
+        for element in value:
+            _check(element, names[0], where)
+    elif names in ("integer", "string", "boolean"):
+        assert type(value).__name__[:3] == names[:3], f"{where} = {value!r}"
+
+
+@pytest.mark.parametrize("slices", [1, 2])
+def test_field_names_are_those_of_the_published_schema(slices):
+    names = json.loads((HERE / "jobset_names.json").read_text())["names"]
+    for item in _made(jobset.Slice("image", slices=slices))["items"]:
+        assert (item["apiVersion"], item["kind"]) == ("jobset.x-k8s.io/v1alpha2", "JobSet")
+        _check(item["spec"], names["spec"], "spec")
+    broken = _made()["items"][0]["spec"]
+    broken["replicatedJobs"][0]["template"]["spec"]["paralelism"] = 4
+    with pytest.raises(AssertionError, match="paralelism"):
+        _check(broken, names["spec"], "spec")
+
+
+@pytest.mark.parametrize(("topology", "hosts", "chips"), [("1x1", 1, 1), ("2x2", 1, 4), ("4x4", 4, 4), ("2x2x4", 4, 4)])
+def test_hosts_and_chips_follow_from_the_topology(topology, hosts, chips):
+    job = _made(jobset.Slice("image", topology=topology))["items"][0]["spec"]["replicatedJobs"][0]["template"]["spec"]
+    assert job["parallelism"] == job["completions"] == hosts
+    assert job["template"]["spec"]["containers"][0]["resources"]["limits"] == {"google.com/tpu": chips}
+
+
+def test_names_are_dns_labels_that_differ():
+    cells = [f"transformer-base-DM1280-FF5120-NH20-width-s{seed}" for seed in range(3)]
+    names = [item["metadata"]["name"] for item in _made(cells=cells)["items"]]
+    assert len(set(names)) == 3
+    assert all(len(name) <= 40 and name == name.lower() and not name.endswith("-") for name in names)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tpu": "v9"}, "tpu = 'v9' is not one of v3, v4"),
+        ({"topology": "4"}, "topology = '4' is not of the form"),
+        ({"topology": "2x3"}, "no whole number of hosts makes 2x3"),
+    ],
+)
+def test_slices_that_no_cluster_has_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        jobset.Slice("image", **options)
+
+
+def test_the_verb_prints_what_kubectl_takes(capsys):
+    arguments = [
+        "jobset",
+        "--config",
+        tiny_study.__file__,
+        "--runs",
+        "/data/runs",
+        "--corpus",
+        "/data/corpora/c4",
+        "--dry-run",
+    ]
+    assert main(arguments) == 0
+    made = json.loads(capsys.readouterr().out)
+    worker = made["items"][1]["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]["containers"][0]
+    assert worker["command"][3:] == ["/data/runs/tiny", "/data/corpora/c4", "--cell", "glu-nano-s0"]
+    assert main([*arguments, "--cells", "mos-*"]) == 2
+    assert "cells: nothing matches mos-*" in capsys.readouterr().err

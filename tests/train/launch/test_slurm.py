@@ -1,0 +1,115 @@
+"""Slurm: the script that is submitted; and a real one that runs a study through scancel, requeue, a killed daemon."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.train import tiny_study
+from tests.train.launch import slurm_cluster, twelve_cells
+from tests.train.launch.contents import content
+from tests.train.tiny_corpus import write_corpus
+from train import study as studies
+from train.launch import slurm
+from train.records import InputError
+
+ROOT = Path(__file__).parents[3]
+needs_slurm = pytest.mark.skipif(bool(slurm_cluster.missing()), reason=slurm_cluster.missing())
+
+
+def test_the_script_is_an_array_of_the_cells(tmp_path):
+    study = twelve_cells.study()
+    resources = slurm.Resources(nodes=2, tasks_per_node=4, at_once=3, options=("--time=1:00:00",), retries=5)
+    text = slurm.script(
+        study, tmp_path, tmp_path / "a corpus", ["transformer-nano-s0", "transformer-nano-s7"], resources
+    )
+    lines = text.splitlines()
+    assert lines[0] == "#!/bin/bash"
+    for option in ("array=0-1%3", "nodes=2", "ntasks-per-node=4", "requeue", "signal=TERM@120", "time=1:00:00"):
+        assert f"#SBATCH --{option}" in lines
+    assert "  transformer-nano-s7" in lines
+    assert f"'{tmp_path}/a corpus'" in text
+    assert '"${SLURM_RESTART_COUNT:-0}" -lt 5' in text
+    subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+
+
+def test_options_that_are_none_are_refused():
+    with pytest.raises(InputError, match="option 'time=1' is no option of sbatch"):
+        slurm.Resources(options=("time=1",))
+    with pytest.raises(InputError, match="nodes = 0"):
+        slurm.Resources(nodes=0)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+def _train(verb, declared, corpus, runs, *more, environment=None):
+    arguments = [verb, "--config", declared.__file__, "--corpus", str(corpus), "--runs", str(runs), *more]
+    command = [sys.executable, "-m", "train", *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _states(cluster):
+    """The state of every task in the queue, by its index."""
+    lines = cluster.run("squeue", "--noheader", "--array", "--states=all", "--format=%F %K %T").splitlines()
+    return {int(task): (job, state) for job, task, state in map(str.split, lines)}
+
+
+@needs_slurm
+@pytest.mark.slow
+def test_an_array_survives_scancel_requeue_and_a_killed_daemon(corpus, tmp_path):
+    here = tmp_path / "slurm" / "twelve"
+    with slurm_cluster.cluster() as cluster:
+        said = _train("slurm", twelve_cells, corpus, tmp_path / "slurm", environment=cluster.environment)
+        assert "12 cells of twelve" in said
+        again = _train("slurm", twelve_cells, corpus, tmp_path / "slurm", environment=cluster.environment)
+        assert "no cell is left to submit; 12 are in the queue" in again
+
+        def running():
+            return [task for task, (_, state) in _states(cluster).items() if state == "RUNNING"]
+
+        def started():
+            return [task for task in running() if (here / f"transformer-nano-s{task}" / "metrics.jsonl").exists()]
+
+        cluster.wait(lambda: len(started()) >= 2, 120)
+        job = _states(cluster)[0][0]
+        cancelled, requeued = started()[:2]
+        cluster.run("scancel", f"{job}_{cancelled}")
+        cluster.run("scontrol", "requeue", f"{job}_{requeued}")
+        before = set(running()) | {cancelled, requeued}
+        cluster.wait(lambda: set(started()) - before, 120)
+        cluster.kill_node()
+        cluster.wait(lambda: not running(), 120)  # the controller gives the node up and requeues its jobs
+        cluster.start_node()
+        cluster.wait(lambda: all(state in ("COMPLETED", "CANCELLED") for _, state in _states(cluster).values()), 400)
+        assert _states(cluster)[cancelled][1] == "CANCELLED"
+
+        said = _train("slurm", twelve_cells, corpus, tmp_path / "slurm", environment=cluster.environment)
+        assert "1 cells of twelve" in said or "no cell is left" in said  # it may have been done when it was cancelled
+        cluster.wait(lambda: not cluster.run("squeue", "--noheader").strip(), 200)
+    assert {s.state for s in studies.statuses(studies.read_manifest(here), here)} == {"done"}
+    _train("study", twelve_cells, corpus, tmp_path / "local")
+    assert content(here) == content(tmp_path / "local" / "twelve")
+
+
+@needs_slurm
+@pytest.mark.slow
+def test_a_cell_of_two_processes_gives_the_records_of_one(corpus, tmp_path):
+    _train("study", tiny_study, corpus, tmp_path / "one")
+    with slurm_cluster.cluster() as cluster:
+        more = ["--tasks-per-node", "2", "--cells", "glu-*"]
+        _train("slurm", tiny_study, corpus, tmp_path / "two", *more, environment=cluster.environment)
+        cluster.wait(lambda: not cluster.run("squeue", "--noheader").strip(), 300)
+    two = content(tmp_path / "two" / "tiny")
+    assert list(two) == ["glu-nano-s0"]
+    config, metrics, evals, state = two["glu-nano-s0"]
+    expected = content(tmp_path / "one" / "tiny")["glu-nano-s0"]
+    assert (config["hash"], state) == (expected[0]["hash"], "done")
+    assert [row["step"] for row in metrics] == [row["step"] for row in expected[1]]
+    for mine, theirs in zip([*metrics, *evals], [*expected[1], *expected[2]], strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-3)  # sums over two processes are taken in another order

@@ -1,0 +1,10 @@
+"""Twelve of the smallest cells, alike but for their seeds, for tests of launchers."""
+
+from tests.train import tiny_study
+from train import declare
+from train.config import StudyConfig
+
+
+def study() -> StudyConfig:
+    """Declares them."""
+    return StudyConfig("twelve", declare.seeds((tiny_study.run("transformer"),), 12), corpus="nowhere", platform="cpu")

@@ -1,0 +1,27 @@
+"""Writes `configs/studies/counts.json`: what every model of every preset costs, so that `plan` need not count it.
+
+    python -m tests.train.make_counts
+
+Run it after a change of an architecture, a size or a preset; a test recounts some of them and misses none. What was
+counted of the same sources lies in `.cache` and is taken from there.
+"""
+
+from train import counts, declare, plan, study
+
+PRESETS = ("cpu", "depth", "gpu", "isoflop", "paper", "protocols", "seeds", "width")
+
+
+def queries() -> list[counts.Query]:
+    """Everything that has to be counted."""
+    found = []
+    for name in PRESETS:
+        declared = study.load(name)
+        vocab = declare.PYTHON_VOCABULARY if declared.prepare else declare.T5_VOCABULARY
+        found += plan.queries(declared, vocab)
+    return list({query.key: query for query in found}.values())
+
+
+if __name__ == "__main__":
+    counts.PRESETS.unlink(missing_ok=True)
+    counts.write_presets(queries())
+    print(f"{counts.PRESETS}: {len(queries())} models")

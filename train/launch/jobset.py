@@ -1,0 +1,168 @@
+"""The launcher for TPU slices on GKE: a JobSet for each unfinished cell, which Kueue admits when there is room.
+
+JobSet (jobset.sigs.k8s.io) starts the hosts of one or several slices together and starts all of them again when one is
+lost; Kueue (kueue.sigs.k8s.io) holds it back until the quota has room for the whole. A pod runs `train.launch.worker`
+on one cell; the processes of a cell find each other by what GKE puts into their environment. The file system with runs
+and corpus is a claim that every pod mounts and that has locks (Filestore, NFS).
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from train import config as configs
+from train.config import StudyConfig
+from train.records import InputError
+
+Manifest = dict[str, Any]
+
+ACCELERATORS = {
+    "v3": "tpu-v3-slice",
+    "v4": "tpu-v4-podslice",
+    "v5e": "tpu-v5-lite-podslice",
+    "v5p": "tpu-v5p-slice",
+    "v6e": "tpu-v6e-slice",
+}
+_NAME = 40  # characters: JobSet adds the job and the pod, and all of it must be a DNS label of 63
+_GRACE_SECONDS = 120  # to save between SIGTERM and SIGKILL
+
+
+@dataclasses.dataclass(frozen=True)
+class Slice:
+    """What a cell gets, and where its pods find things.
+
+    Attributes:
+      image: the container image, with this project installed.
+      tpu: one of ACCELERATORS.
+      topology: chips of a slice, such as 4x4.
+      slices: slices of one cell, joined by the data-centre network.
+      chips_per_host: 0 for the usual four, or all chips of a smaller slice.
+      queue: Kueue's LocalQueue; empty for none.
+      claim: PersistentVolumeClaim with runs and corpus.
+      mount: where the claim is mounted.
+      retries: times that JobSet starts a cell again.
+    """
+
+    image: str
+    tpu: str = "v5e"
+    topology: str = "4x4"
+    slices: int = 1
+    chips_per_host: int = 0
+    queue: str = ""
+    claim: str = "studies"
+    mount: str = "/data"
+    retries: int = 10
+
+    def __post_init__(self):
+        """Refuses what no cluster has."""
+        if self.tpu not in ACCELERATORS:
+            raise InputError(f"tpu = {self.tpu!r} is not one of {', '.join(ACCELERATORS)}")
+        if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*){1,2}", self.topology):
+            raise InputError(f"topology = {self.topology!r} is not of the form 4x4 or 2x2x4")
+        if self.slices < 1 or self.chips % self.host_chips:
+            hosts = f"chips_per_host = {self.chips_per_host}"
+            raise InputError(f"slices = {self.slices}, {hosts}: no whole number of hosts makes {self.topology}")
+
+    @property
+    def chips(self) -> int:
+        """Chips of one slice."""
+        return math.prod(map(int, self.topology.split("x")))
+
+    @property
+    def host_chips(self) -> int:
+        """Chips of one host."""
+        return self.chips_per_host or min(self.chips, 4)
+
+
+def manifests(study: StudyConfig, directory: Path, corpus: Path, cells: Sequence[str], slice_: Slice) -> Manifest:
+    """A Kubernetes List with a JobSet for each of `cells`; the paths are those of the pods."""
+    items = [_jobset(study, directory, corpus, cell, slice_) for cell in cells]
+    return {"apiVersion": "v1", "kind": "List", "items": items}
+
+
+def _jobset(study: StudyConfig, directory: Path, corpus: Path, cell: str, slice_: Slice) -> Manifest:
+    labels = {"app.kubernetes.io/part-of": _label(study.name)}
+    if slice_.queue:
+        labels["kueue.x-k8s.io/queue-name"] = slice_.queue
+    topology = "alpha.jobset.sigs.k8s.io/exclusive-topology"  # each slice has a node pool to itself
+    hosts = slice_.chips // slice_.host_chips
+    job = {
+        "completionMode": "Indexed",
+        "parallelism": hosts,
+        "completions": hosts,
+        "backoffLimit": 0,
+        "template": {"spec": _pod(directory, corpus, cell, slice_)},
+    }
+    return {
+        "apiVersion": "jobset.x-k8s.io/v1alpha2",
+        "kind": "JobSet",
+        "metadata": {
+            "name": _label(f"{study.name}-{cell}"),
+            "labels": labels,
+            "annotations": {topology: "cloud.google.com/gke-nodepool"},
+        },
+        "spec": {
+            "failurePolicy": {"maxRestarts": slice_.retries},
+            "replicatedJobs": [{"name": "slice", "replicas": slice_.slices, "template": {"spec": job}}],
+        },
+    }
+
+
+def _pod(directory: Path, corpus: Path, cell: str, slice_: Slice) -> Manifest:
+    chips = {"google.com/tpu": slice_.host_chips}
+    worker = ["python", "-m", "train.launch.worker", str(directory), str(corpus), "--cell", cell]
+    pod: Manifest = {
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": _GRACE_SECONDS,
+        "nodeSelector": {
+            "cloud.google.com/gke-tpu-accelerator": ACCELERATORS[slice_.tpu],
+            "cloud.google.com/gke-tpu-topology": slice_.topology,
+        },
+        "containers": [
+            {
+                "name": "worker",
+                "image": slice_.image,
+                "command": worker,
+                "env": [{"name": "JAX_COMPILATION_CACHE_DIR", "value": f"{slice_.mount}/cache/jax"}],
+                "resources": {"requests": chips, "limits": chips},
+                "volumeMounts": [{"name": "studies", "mountPath": slice_.mount}],
+            }
+        ],
+        "volumes": [{"name": "studies", "persistentVolumeClaim": {"claimName": slice_.claim}}],
+    }
+    if slice_.slices > 1:  # slices talk over the hosts' own network
+        pod |= {"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"}
+    return pod
+
+
+def queue(name: str, slice_: Slice, chips: int) -> Manifest:
+    """A Kubernetes List with a LocalQueue of Kueue and the quota of `chips` behind it, to be applied once."""
+    flavor = f"tpu-{slice_.tpu}-{slice_.topology}"
+    labels = {
+        "cloud.google.com/gke-tpu-accelerator": ACCELERATORS[slice_.tpu],
+        "cloud.google.com/gke-tpu-topology": slice_.topology,
+    }
+    quota = {"name": flavor, "resources": [{"name": "google.com/tpu", "nominalQuota": chips}]}
+    version = "kueue.x-k8s.io/v1beta2"
+    items = [
+        {"kind": "ResourceFlavor", "metadata": {"name": flavor}, "spec": {"nodeLabels": labels}},
+        {
+            "kind": "ClusterQueue",
+            "metadata": {"name": name},
+            "spec": {
+                "namespaceSelector": {},
+                "resourceGroups": [{"coveredResources": ["google.com/tpu"], "flavors": [quota]}],
+            },
+        },
+        {"kind": "LocalQueue", "metadata": {"name": name}, "spec": {"clusterQueue": name}},
+    ]
+    return {"apiVersion": "v1", "kind": "List", "items": [{"apiVersion": version, **item} for item in items]}
+
+
+def _label(name: str) -> str:
+    """A name as a DNS label: what was cut off is told apart by a hash."""
+    label = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    return label if len(label) <= _NAME else f"{label[: _NAME - 9].rstrip('-')}-{configs.digest(name)[:8]}"

@@ -1,0 +1,143 @@
+"""The Slurm launcher: one job array, a task for each unfinished cell; Slurm alone decides what runs where and when.
+
+A task runs `train.launch.worker` on its cell under `srun`, with as many processes as the cell shall have: they find
+each other by the environment of the step. Both stages are in one task, so that no job depends on another.
+
+What happens to a task:
+  time limit        SIGTERM to the step 2 minutes before: the cell is saved, the task requeues itself and goes on
+  preempted, node lost, `scontrol requeue`      Slurm requeues it, and it goes on from the last checkpoint
+  `scancel`         the cell is saved; `python -m train slurm` again submits what is left
+  failed            tried again a bounded number of times
+"""
+
+import dataclasses
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from train import records
+from train.config import StudyConfig
+from train.launch import local
+from train.launch.worker import EXIT_STOPPED
+from train.records import InputError
+
+_GRACE_SECONDS = 120  # to save before the time limit
+_SUBMITTED = "submitted.jsonl"
+
+_SCRIPT = """#!/bin/bash
+#SBATCH --job-name={name}
+#SBATCH --array={array}
+#SBATCH --nodes={nodes}
+#SBATCH --ntasks-per-node={tasks_per_node}
+#SBATCH --output={folder}/%A_%a.log
+#SBATCH --open-mode=append
+#SBATCH --requeue
+#SBATCH --signal=TERM@{grace}
+{options}
+{exports}
+cells=(
+{cells}
+)
+srun --kill-on-bad-exit=0 {worker} --cell "${{cells[$SLURM_ARRAY_TASK_ID]}}"
+code=$?
+# {stopped}: stopped and saved, by the time limit for example. Others: failed or killed, and tried again so often.
+if [ $code -eq {stopped} ] || {{ [ $code -ne 0 ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {retries} ]; }}; then
+  scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID"
+fi
+exit $code
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Resources:
+    """What a cell gets.
+
+    Attributes:
+      nodes: machines of one cell.
+      tasks_per_node: processes of one cell on each machine; one for each machine is usual, with all its devices.
+      at_once: cells that may run at the same time; 0 for no limit.
+      options: further options of sbatch, such as --time=12:00:00, --partition=gpu, --gres=gpu:8.
+      retries: times that a failed task is requeued.
+    """
+
+    nodes: int = 1
+    tasks_per_node: int = 1
+    at_once: int = 0
+    options: tuple[str, ...] = ()
+    retries: int = 2
+
+    def __post_init__(self):
+        """Refuses what sbatch would misunderstand."""
+        for option in self.options:
+            if not re.fullmatch(r"--?[A-Za-z][^\n]*", option):
+                raise InputError(f"option {option!r} is no option of sbatch; they look like --time=12:00:00")
+        if self.nodes < 1 or self.tasks_per_node < 1:
+            raise InputError(f"nodes = {self.nodes}, tasks_per_node = {self.tasks_per_node} must be positive")
+
+
+def script(study: StudyConfig, directory: Path, corpus: Path, cells: Sequence[str], resources: Resources) -> str:
+    """The batch script of an array with one task for each of `cells`."""
+    limit = f"%{resources.at_once}" if resources.at_once else ""
+    worker = [sys.executable, "-m", "train.launch.worker", str(directory.absolute()), str(corpus.absolute())]
+    environment = local.environment(study, pinned=False)
+    changed = {key: value for key, value in environment.items() if os.environ.get(key) != value}
+    return _SCRIPT.format(
+        name=study.name,
+        array=f"0-{len(cells) - 1}{limit}",
+        nodes=resources.nodes,
+        tasks_per_node=resources.tasks_per_node,
+        folder=directory.absolute() / "slurm",
+        grace=_GRACE_SECONDS,
+        options="".join(f"#SBATCH {option}\n" for option in resources.options),
+        exports="".join(f"export {key}={shlex.quote(value)}\n" for key, value in sorted(changed.items())),
+        cells="\n".join(f"  {shlex.quote(cell)}" for cell in cells),
+        worker=shlex.join(worker),
+        stopped=EXIT_STOPPED,
+        retries=resources.retries,
+    )
+
+
+def submit(text: str, directory: Path, cells: Sequence[str]) -> str:
+    """Submits a script of `script`, keeps it beside the runs, and returns the number of the job.
+
+    Raises:
+      InputError: sbatch is not there or refuses the script; says what it said.
+    """
+    folder = directory / "slurm"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{time.time_ns()}.sbatch"
+    path.write_text(text, encoding="utf-8")
+    job = _ask("sbatch", "--parsable", str(path)).partition(";")[0].strip()
+    records.append_jsonl(folder / _SUBMITTED, [{"job": job, "cells": list(cells), "script": path.name}])
+    return job
+
+
+def queued(directory: Path) -> set[str]:
+    """The cells that earlier submissions still have waiting or running.
+
+    Raises:
+      InputError: squeue is not there.
+    """
+    rows = records.read_jsonl(directory / "slurm" / _SUBMITTED, {"job": str, "cells": list}, allow_torn=True)
+    if not rows:
+        return set()
+    jobs = {row["job"]: row["cells"] for row in rows}
+    tasks = [line.split("_") for line in _ask("squeue", "--noheader", "--array", "--me", "--format=%F_%K").split()]
+    return {jobs[job][int(task)] for job, task in tasks if job in jobs}
+
+
+def _ask(*command: str) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise InputError(f"{command[0]} is not installed here; submit from a machine of the cluster") from None
+    if done.returncode:
+        said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+        raise InputError(f"{command[0]}: {json.dumps(said)}")
+    return done.stdout
