@@ -1,29 +1,31 @@
-"""Do the intervals hold what they claim? Synthetic studies with known truth, fitted and resampled.
+"""Do the intervals of the scaling laws hold what they claim? Synthetic studies with known truth, fitted and resampled.
 
-    python -m benchmarks.scaling_law_coverage [--studies 300] [--forms chinchilla offset ...]
+    python -m benchmarks.scaling_law_coverage --out docs/scaling_law_coverage.md    every form, 300 studies
+    python -m benchmarks.scaling_law_coverage --forms power offset     these only
 
-For each form: the share of studies whose 95 % interval holds the true value, averaged over the form's shape parameters
-(floor and exponents), for each way of making intervals, and the share of new runs inside their prediction interval. The
-margin is two binomial standard errors of the studies.
+Prints a Markdown table, one row per form and number of runs: the share of the studies whose interval holds the true
+value, averaged over the form's shape (floor and exponents), for the bootstrap that is used by default and for the
+profile; the share of new runs inside their prediction interval; the share of studies whose fit comes with a warning,
+which the output leads with, and what the bootstrap covers in the others. The same seed gives the same table.
 """
 
 import dataclasses
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import tyro
 
 from eval.scaling_laws import forms, uncertainty
-from eval.scaling_laws.fit import fit
+from eval.scaling_laws.examples import TRUTH, inputs
+from eval.scaling_laws.fit import Fit, fit
 from eval.scaling_laws.objective import Objective
 from eval.scaling_laws.table import Runs, points
+from train.records import InputError
 
-_TRUTH = {
-    "power": {"A": 25.0, "alpha": 0.1},
-    "offset": {"E": 1.7, "A": 400.0, "alpha": 0.32},
-    "kaplan_nd": {"N_c": 6.4e13, "D_c": 1.8e13, "alpha_N": 0.076, "alpha_D": 0.103},
-    "chinchilla": {"A": 406.4, "B": 410.7, "E": 1.69, "alpha": 0.34, "beta": 0.28},
-    "overtrained": {"a": 166.2, "b": 366.7, "E": 1.8366, "alpha_c": -0.2729},
-}
+FEW = 7  # runs of the small studies, below the eight from which runs are resampled
+_SPARE = 3  # runs beyond the parameters, for a small study to be tried
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,63 +36,96 @@ class Options:
       forms: laws to try.
       studies: data sets of each form.
       draws: resamples of each data set.
-      noise: standard deviation of log loss between runs.
-      sizes: model sizes of a study; there are as many token counts (or runs, for a law of one input, the square).
+      noise: standard deviation between runs, of log loss (of the score itself downstream).
       level: coverage claimed.
+      objective: what is minimised.
       seed: of everything.
+      out: file to write the table to, with the command that made it.
     """
 
-    forms: tuple[str, ...] = tuple(_TRUTH)
-    studies: int = 200
-    draws: int = 300
+    forms: tuple[str, ...] = tuple(forms.FORMS)
+    studies: int = 300
+    draws: int = 200
     noise: float = 0.005
-    sizes: int = 5
     level: float = 0.95
+    objective: str = "l2"
     seed: int = 0
+    out: Path | None = None
 
 
-def study(name: str, options: Options, rng: np.random.Generator) -> Runs:
+def study(form: forms.Form, x: dict[str, np.ndarray], options: Options, rng: np.random.Generator) -> Runs:
     """One noisy data set."""
-    form = forms.get(name)
-    if form.inputs == ("x",):
-        x = {"x": np.geomspace(1e6, 1e11, options.sizes**2)}
-    else:
-        n, d = np.meshgrid(np.geomspace(1e7, 3e9, options.sizes), np.geomspace(1e9, 1e12, options.sizes))
-        x = {"N": n.ravel(), "D": d.ravel()}
-    clean = form.predict(_TRUTH[name], **x)
-    return points(clean * np.exp(options.noise * rng.standard_normal(len(clean))), **x)
+    clean = form.predict(TRUTH[form.name], **x)
+    noise = options.noise * rng.standard_normal(len(clean))
+    return points(clean * np.exp(noise) if form.space == "log" else np.maximum(clean + noise, 1e-6), **x)
 
 
-def measure(name: str, objective: Objective, options: Options) -> dict[str, float]:
-    """Share of studies covered, by kind of interval, and of new runs."""
-    form, rng = forms.get(name), np.random.default_rng(options.seed)
+def profile_holds(law: Fit, symbol: str, truth: float, level: float) -> float:
+    """Whether the profile interval holds the truth; NaN where there is none."""
+    try:
+        low, high = uncertainty.profile_interval(law, symbol, level)
+    except InputError:
+        return np.nan
+    return float(low <= truth <= high)
+
+
+def measure(form: forms.Form, x: dict[str, np.ndarray], options: Options) -> dict[str, float]:
+    """Shares covered (`bootstrap`, `profile`, `run`), share `warned`, and `unwarned`: bootstrap in the rest."""
+    rng, truth = np.random.default_rng(options.seed), TRUTH[form.name]
     shape = [s for s in form.symbols if s not in form.coefficient_symbols]
-    hits: dict[str, list[bool]] = {"cluster": [], "wild": [], "profile": [], "run": []}
+    hits: dict[str, list[float]] = {name: [] for name in ("bootstrap", "profile", "run", "warned", "unwarned")}
     for i in range(options.studies):
-        runs, again = study(name, options, rng), study(name, options, rng)
-        law = fit(form, runs, objective)
-        for kind in ("cluster", "wild"):
-            drawn = uncertainty.bootstrap(law, options.draws, seed=i, kind=kind)
-            spans = drawn.intervals(options.level)
-            hits[kind] += [spans[s][0] <= _TRUTH[name][s] <= spans[s][1] for s in shape]
-            if kind == "cluster":
-                ahead = uncertainty.predict(drawn, again.x, options.level)
-                hits["run"] += list((ahead["run_lower"] <= again.y) & (again.y <= ahead["run_upper"]))
-        for s in shape:
-            low, high = uncertainty.profile_interval(law, s, options.level)
-            hits["profile"].append(low <= _TRUTH[name][s] <= high)
-    return {kind: float(np.mean(inside)) for kind, inside in hits.items()}
+        runs, again = study(form, x, options, rng), study(form, x, options, rng)
+        law = fit(form, runs, Objective(options.objective, space=form.space))
+        drawn = uncertainty.bootstrap(law, options.draws, seed=i)
+        spans = drawn.intervals(options.level)
+        inside = [float(spans[s][0] <= truth[s] <= spans[s][1]) for s in shape]
+        hits["bootstrap"] += inside
+        hits["profile"] += [profile_holds(law, s, truth[s], options.level) for s in shape]
+        ahead = uncertainty.predict(drawn, again.x, options.level)
+        hits["run"] += list((ahead["run_lower"] <= again.y) & (again.y <= ahead["run_upper"]))
+        warned = bool(law.warnings or drawn.warnings)
+        hits["warned"].append(float(warned))
+        hits["unwarned"] += [] if warned else inside
+    return {name: float(np.nanmean(found)) if len(found) else np.nan for name, found in hits.items()}
 
 
 def main(options: Options) -> None:
-    """Prints one line per form and objective."""
-    margin = 2 * np.sqrt(options.level * (1 - options.level) / options.studies)
-    print(f"claimed {options.level:.3f}, margin {margin:.3f}, {options.studies} studies of {options.sizes**2} runs")
-    print(f"{'form':<12} {'objective':<9} cluster   wild  profile  new run")
+    """Prints one row per form and number of runs; progress goes to stderr."""
+    lines = ["| form | parameters | runs | bootstrap | profile | new run | warned | bootstrap, no warning |",
+             "|---|---|---|---|---|---|---|---|"]  # fmt: skip
+    print("\n".join(lines))
     for name in options.forms:
-        for objective in (Objective("l2"), Objective("huber")):
-            found = measure(name, objective, options)
-            print(f"{name:<12} {objective.name:<9}" + "".join(f"{found[k]:8.3f}" for k in found), flush=True)
+        form, every = forms.get(name), inputs(name)
+        count = len(next(iter(every.values())))
+        designs = [every]
+        if len(form.inputs) == 1 and len(form.parameters) + _SPARE <= FEW:
+            few = np.linspace(0, count - 1, FEW).round().astype(int)
+            designs.append({key: values[few] for key, values in every.items()})
+        for x in designs:
+            started = time.monotonic()
+            found = measure(form, x, options)
+            cells = ["none" if np.isnan(v) else f"{100 * v:.1f}" for v in found.values()]
+            runs = len(next(iter(x.values())))
+            lines.append(f"| {name} | {len(form.parameters)} | {runs} | " + " | ".join(cells) + " |")
+            print(lines[-1], flush=True)
+            print(f"{name}, {runs} runs: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    if options.out:
+        options.out.write_text("\n".join([_head(options), *lines, ""]), encoding="utf-8")
+
+
+def _head(options: Options) -> str:
+    """What the table is, the command that made it, and how well its shares are known."""
+    command = f"python -m benchmarks.scaling_law_coverage --studies {options.studies} --draws {options.draws}"
+    error = 100 * np.sqrt(options.level * (1 - options.level) / options.studies)
+    return (
+        "# Do the intervals of the scaling laws cover?\n\n"
+        f"Written by `{command} --seed {options.seed} --out {options.out}`; the same command gives the same table.\n\n"
+        f"Percent of simulated studies whose {100 * options.level:g} % interval holds the truth, averaged over the "
+        f"floor and the exponents (one share of {options.studies} studies has a standard error of {error:.1f}); of "
+        f"new runs inside their interval; and of studies whose fit comes with a warning. Noise {options.noise:g}, "
+        f"objective {options.objective}. Where a form with many parameters covers less, its fits are warned of.\n"
+    )
 
 
 if __name__ == "__main__":

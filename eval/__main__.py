@@ -1,4 +1,4 @@
-"""`python -m eval report|slopes|pareto|compare|fit|predict|allocate|next`: what run records, or any table, can say.
+"""`python -m eval report|slopes|pareto|compare|fit|predict|allocate|next|chain`: what run records, or any table, say.
 
 Exit codes: 0 done; 2 bad input, told in one line.
 """
@@ -178,9 +178,9 @@ def _verbs(first: str) -> dict[str, tuple[type, Callable[[Any], int | None]]]:
         name: (kind, lambda options: options.run()) for name, kind in VERBS.items()
     }
     if first not in verbs:
-        from eval.scaling_laws import cli
+        from eval.scaling_laws import chain_cli, cli
 
-        verbs |= cli.VERBS
+        verbs |= cli.VERBS | chain_cli.VERBS
     return verbs
 
 

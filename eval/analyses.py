@@ -10,6 +10,7 @@ import pandas as pd
 from eval import claims, compare, crossover, pareto, protocols, rank
 from eval.cells import Axes, main_protocol
 from eval.options import DEFAULTS, Options
+from eval.scaling_laws import study as law_study
 from eval.slopes import slopes
 from eval.store import Study
 from train.records import InputError
@@ -31,6 +32,7 @@ class Analysis:
       reference: the architecture that the others were compared with.
       options: what was chosen.
       results: tidy tables by name; the columns are in the docstrings of the functions that make them.
+      laws: the scaling law of every architecture whose records support one.
     """
 
     study: Study
@@ -39,6 +41,7 @@ class Analysis:
     reference: str
     options: Options
     results: dict[str, pd.DataFrame]
+    laws: law_study.StudyLaws
 
 
 def analyse(study: Study, options: Options = DEFAULTS, progress: Callable[[str], None] = lambda name: None) -> Analysis:
@@ -60,7 +63,10 @@ def analyse(study: Study, options: Options = DEFAULTS, progress: Callable[[str],
     for name, compute in _plan(table, axes, reference, options):
         progress(name)
         results[name] = compute()
-    return Analysis(study, table, axes, reference, options, results)
+    progress("scaling laws")
+    laws = law_study.laws(table, axes, options.level, options.resampling_seed)
+    results |= {"laws": laws.parameters, "law_tests": laws.tests, "law_checklist": laws.checklist}
+    return Analysis(study, table, axes, reference, options, results, laws)
 
 
 def with_counts(study: Study, options: Options) -> tuple[pd.DataFrame, Axes]:

@@ -80,15 +80,16 @@ def equal_slopes(
     """Nested F tests (analysis of covariance on size means, one residual variance for all architectures).
 
     Where one architecture of twelve is three times as noisy as the others, these tests and their permutations reject a
-    true hypothesis in 9-13 % of studies (5 % where all are alike); `eval.compare.contrasts` holds its level in both
-    cases. The arguments are those of `eval.compare`.
+    true hypothesis in 9-13 % of studies (5 % where all are alike); `p_separate` and `eval.compare.contrasts` hold their
+    level in both cases. The arguments are those of `eval.compare`.
 
     Returns:
       Three rows, test = `slopes` (one common slope against one each), `levels` (one common line against parallel lines)
       and `lines` (one common line against one line each), with columns
         test, hypothesis (in words), alpha, link, x_axis, y_axis, architectures (how many), n (size means), f, df_num,
-        df_den, p, p_permutation (residuals of the smaller model permuted between architectures within a size, Freedman
-        and Lane), common_slope (of the parallel fit), note.
+        df_den, p, p_separate (of equal slopes with a residual variance for each architecture; NaN for the other tests,
+        and where an architecture has fewer than four sizes), p_permutation (residuals of the smaller model permuted
+        between architectures within a size, Freedman and Lane), common_slope (of the parallel fit), note.
     """
     check(table, x + y, axes)
     lines = fit(cell_means(main_protocol(table, protocol), x, y, link, axes))
@@ -105,7 +106,9 @@ def equal_slopes(
         rows.append({
             "test": test, "hypothesis": hypothesis, "alpha": f"{x},{y}", "link": link, "x_axis": axes.label(x, link),
             "y_axis": axes.label(y, link), "architectures": int(keep.sum()), "n": len(design.x) if design else 0,
-            "f": f, "df_num": df_num, "df_den": df_den, "p": p, "p_permutation": p_permutation, "common_slope": common,
+            "f": f, "df_num": df_num, "df_den": df_den, "p": p,
+            "p_separate": separate_p(lines, keep, permutations, seed) if test == "slopes" else np.nan,
+            "p_permutation": p_permutation, "common_slope": common,
             "note": "; ".join(filter(None, [note, left_out and f"left out: {left_out}"])),
         })  # fmt: skip
     return pd.DataFrame(rows)
@@ -132,6 +135,27 @@ def _nested_f(design: _Design | None, small: str, large: str, permutations: int,
         return f, df_num, df_den, p, np.nan, "no two architectures share a size: nothing to permute"
     drawn = statistic(design.permuted(small, permutations, seed))
     return f, df_num, df_den, p, _share(drawn >= f * (1 - 1e-12)), ""
+
+
+def separate_p(lines: Lines, keep: np.ndarray, draws: int, seed: int) -> float:
+    """P of equal slopes where every architecture has noise of its own: parametric bootstrap of the weighted scatter.
+
+    Welch's approximation rejects a true hypothesis in 8-17 % of studies with twelve architectures of four to seven
+    sizes; drawing slopes and their variances again (Krishnamoorthy, Lu and Mathew 2007) in 2-6 %.
+    """
+    found = lines.slope_estimates()
+    slope, variance, df = found.value[keep], found.se[keep] ** 2, found.df[keep]
+    if not (draws and len(slope) > 1 and (variance > 0).all() and (df > 0).all()):
+        return np.nan
+
+    def scatter(slopes: np.ndarray, variances: np.ndarray) -> np.ndarray:
+        weight = 1 / variances
+        middle = (weight * slopes).sum(-1, keepdims=True) / weight.sum(-1, keepdims=True)
+        return (weight * (slopes - middle) ** 2).sum(-1)
+
+    rng, shape = np.random.default_rng(seed), (draws, len(slope))
+    drawn = scatter(rng.standard_normal(shape) * np.sqrt(variance), variance * rng.chisquare(df, shape) / df)
+    return _share(drawn >= scatter(slope, variance))
 
 
 def largest_t(lines: Lines, reference: int, permutations: int, seed: int) -> np.ndarray:

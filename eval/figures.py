@@ -1,7 +1,8 @@
-"""The study's five figures, as matplotlib figures: vector and raster files from one drawing.
+"""The study's figures, as matplotlib figures: vector and raster files from one drawing.
 
 1 the Pareto frontiers, 2 and 3 each architecture's scaling beside the reference's (upstream, downstream), 4 and 5
-scaling by depth and by width. Intervals are drawn wherever the data carry one; where they do not, the panel says so.
+scaling by depth and by width; beside these five the attainment surfaces and a page for every fitted law. Intervals are
+drawn wherever the data carry one; where they do not, the panel says so.
 """
 
 from collections.abc import Callable
@@ -15,12 +16,13 @@ from matplotlib.axes import Axes as Panel
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullLocator
 
 from eval.analyses import Analysis
 from eval.cells import Axes, cell_means, main_protocol
 from eval.grid import scaled
 from eval.lines import MIN_SIZES, fit
+from eval.scaling_laws.figures import draw as law_figure
+from eval.scaling_laws.figures import log_x
 from eval.style import Look, looks
 from eval.tables import evaluation_errors
 
@@ -30,13 +32,14 @@ STYLE: dict[Any, Any] = {
     "grid.color": "#e3e3e3", "grid.linewidth": 0.5, "axes.axisbelow": True, "figure.dpi": 100, "savefig.dpi": 200,
     "pdf.fonttype": 42, "svg.hashsalt": "arch-scaling", "font.family": "DejaVu Sans", "text.usetex": False,
 }  # fmt: skip
+_MANY = 20  # repetitions below which the surfaces of 5 and 95 % are those of the best and the worst
 _FRONTIER = "#777777"
 _WEIGHT = {"*": 1.9, "P": 1.2, "X": 1.2, "D": 0.8}  # these shapes look smaller or larger than a circle of the same area
 QUALITY = {"U": "Upstream: negative log-perplexity (nats)", "D": "Downstream: {} (percent)"}
 
 
 def draw(analysis: Analysis) -> dict[str, Figure]:
-    """All five figures, by name `fig1` to `fig5`."""
+    """The five figures of the paper, by name `fig1` to `fig5`."""
     plans: dict[str, Callable[[Analysis], Figure]] = {
         "fig1": pareto,
         "fig2": lambda a: beside_reference(a, "U"),
@@ -46,6 +49,13 @@ def draw(analysis: Analysis) -> dict[str, Figure]:
     }
     with matplotlib.rc_context(STYLE):
         return {name: plan(analysis) for name, plan in plans.items()}
+
+
+def draw_more(analysis: Analysis) -> dict[str, Figure]:
+    """What the paper has no figure of: `attainment`, and `law01`, ... in the order of `analysis.laws.pages`."""
+    with matplotlib.rc_context(STYLE):
+        laws = {f"law{i:02d}": law_figure(one) for i, one in enumerate(analysis.laws.pages.values(), start=1)}
+        return {"attainment": attainment(analysis), **laws}
 
 
 def save(figures: dict[str, Figure], directory: Path) -> list[Path]:
@@ -99,15 +109,6 @@ def _area(params: float | pd.Series, largest: float, style: Look) -> np.ndarray:
     return _WEIGHT.get(style.marker, 1.0) * (14 + 130 * share)
 
 
-def _log_x(panel: Panel) -> None:
-    panel.set_xscale("log")
-    low, high = panel.get_xlim()
-    steps = (1.0,) if high / low > 1e3 else (1.0, 2.0, 5.0)  # a short range would show a single power of ten
-    panel.xaxis.set_major_locator(LogLocator(subs=steps))
-    panel.xaxis.set_major_formatter(LogFormatterSciNotation(minor_thresholds=(9, 9)))
-    panel.xaxis.set_minor_locator(NullLocator())
-
-
 def pareto(analysis: Analysis) -> Figure:
     """Figure 1: quality against FLOPs with the frontier, upstream and downstream; marker size shows the parameters."""
     axes, table = analysis.axes, main_protocol(analysis.table)
@@ -128,7 +129,7 @@ def pareto(analysis: Analysis) -> Figure:
                 group.x, group.y, s=_area(group.params, largest, style), c=style.color, marker=style.marker, alpha=0.8,
                 linewidths=0.5, edgecolors="white", zorder=3,
             )  # fmt: skip
-        _log_x(panel)
+        log_x(panel)
         panel.set_xlabel(flops_label(axes))
     handles = [_handle(style) for style in look.values()]
     handles += [Line2D([], [], color=_FRONTIER, drawstyle="steps-post", label="Pareto frontier")]
@@ -154,6 +155,46 @@ def _frontier(panel: Panel, frontier: pd.DataFrame, y: str, axes: Axes) -> None:
     part = select(frontier, axes.flops, axes.column(y))
     part = part[part.on_frontier.astype(bool)].sort_values("cost")
     panel.plot(part.cost, part.quality, color=_FRONTIER, linewidth=1.0, drawstyle="steps-post", zorder=1)
+
+
+def attainment(analysis: Analysis) -> Figure:
+    """Attainment surfaces: the quality at a budget that 5, 50 and 95 % of the study's repetitions (seeds) attain."""
+    axes, table = analysis.axes, main_protocol(analysis.table)
+    figure = Figure(figsize=(7.2, 3.4), layout="constrained")
+    for panel, y in zip(figure.subplots(1, 2), "UD", strict=True):
+        surfaces = select(analysis.results["attainment"], axes.flops, axes.column(y))
+        panel.set_title("Upstream" if y == "U" else "Downstream", loc="left", fontweight="bold")
+        panel.set_ylabel(quality_label(y, axes).split(": ")[1])
+        if surfaces.empty:
+            _say(panel, "no run has both values")
+            continue
+        panel.scatter(table[axes.flops], table[axes.column(y)] * (-1 if y == "U" else 1), s=4, c="#b5b5b5", zorder=1)
+        end = table[axes.flops].max()
+        steps = {level: surface_steps(part, end) for level, part in surfaces.groupby("level")}
+        low, *_, high = (steps[level] for level in sorted(steps, reverse=True))
+        x = np.union1d(low[0], high[0])
+        at = [np.where(x >= c[0], q[np.maximum(np.searchsorted(c, x, "right") - 1, 0)], np.nan) for c, q in (low, high)]
+        panel.fill_between(x, *at, step="post", color="#0072B2", alpha=0.2, linewidth=0, zorder=2)
+        for (level, (cost, quality)), style in zip(steps.items(), (":", "-", "--"), strict=True):
+            label = f"attained by {level:.0%} of the repetitions"
+            panel.plot(cost, quality, style, color="#0072B2", drawstyle="steps-post", label=label, zorder=3)
+        log_x(panel)
+        panel.set_xlabel(flops_label(axes))
+        count = int(surfaces.repetitions.iloc[0])
+        words = f"{count} repetitions (seeds)" + (": best, median and worst" if count < _MANY else "")
+        words = words if count > 1 else "one repetition: the surfaces are one and the same"
+        panel.text(0.98, 0.04, words, ha="right", transform=panel.transAxes, fontsize=7, color="#555555")
+    handles = figure.axes[0].get_legend_handles_labels()[0] or figure.axes[1].get_legend_handles_labels()[0]
+    handles += [Line2D([], [], color="#b5b5b5", marker="o", markersize=2.5, linestyle="none", label="single runs")]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def surface_steps(corners: pd.DataFrame, end: float) -> tuple[np.ndarray, np.ndarray]:
+    """Corners of one attainment surface by cost, and the last quality held to `end`: costs and qualities."""
+    corners = corners.sort_values(["cost", "quality"], kind="stable")
+    cost, quality = corners.cost.to_numpy(float), corners.quality.to_numpy(float)
+    return np.append(cost, end), np.append(quality, quality[-1])
 
 
 def select(frontier: pd.DataFrame, cost: str, quality: str) -> pd.DataFrame:
@@ -198,7 +239,7 @@ def beside_reference(analysis: Analysis, y: str) -> Figure:
         panel.set_title(plain(name), loc="left", color=look[name].color, fontweight="bold")
     for panel in panels[len(names) :]:
         panel.remove()
-    _log_x(panels[0])
+    log_x(panels[0])
     label = quality_label(y, axes)
     _finish(
         figure,
@@ -283,7 +324,7 @@ def by_protocol(analysis: Analysis, protocol: str) -> Figure:
                 rows = table[(table.protocol == which) & (table.architecture == name)]
                 bands |= _scaling(panels[i, j], rows, y, analysis, style, "-" if which == protocol else "--")
         panels[0, j].set_title(plain(name), loc="left", color=look[name].color, fontweight="bold")
-    _log_x(panels[0, 0])
+    log_x(panels[0, 0])
     for i, y in enumerate("UD"):
         panels[i, 0].set_ylabel(quality_label(y, axes).replace(": ", ":\n"))
     handles = [

@@ -13,7 +13,8 @@ from eval.grid import DASH, Cell, Column, Grid, Row, interval, number, probabili
 HEADINGS = {
     "ci_low..ci_high": "Interval", "seed_low..seed_high": "Interval (seeds only)", "n_sizes": "Sizes", "n_runs": "Runs",
     "n_seeds": "Seeds", "n_architectures": "Architectures", "n": "n", "r2": "R\N{SUPERSCRIPT TWO}", "link": "Form",
-    "se_hc3": "SE (HC3)", "p": "p", "p_holm": "p (Holm)", "p_permutation": "p (permutation)", "f": "F", "df_num": "df",
+    "se_hc3": "SE (HC3)", "p": "p", "p_holm": "p (Holm)", "p_permutation": "p (permutation)",
+    "p_separate": "p (own noise each)", "f": "F", "df_num": "df",
     "df_den": "df of error", "y_axis": "Quality", "cost_axis": "Cost", "cost": "At cost", "position": "Where",
     "theil_sen": "Theil-Sen", "theil_sen_low..theil_sen_high": "Theil-Sen interval",
     "deming_low..deming_high": "Deming interval", "ratio_low..ratio_high": "Interval",

@@ -60,6 +60,7 @@ def write(
             (out / name).write_text(text, encoding="utf-8", newline="\n")
         progress("figures")
         figures.save(figures.draw(analysis), out)
+        figures.save(figures.draw_more(analysis), out / MORE)
     except OSError as error:
         raise InputError(f"out: {error.filename or out}: cannot be written ({error.strerror})") from None
     return analysis

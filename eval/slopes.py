@@ -10,7 +10,7 @@ from eval.cells import AXES, LINKS, Axes, Cells, cell_means, check, higher_is_be
 from eval.lines import Lines, fit
 
 PAIRS = ("FU", "FD", "UD", "PU", "PD")
-_SEN_FROM = 5  # with four points no set of pairwise slopes can cover 95 %
+_ROBUST_FROM = 5  # with four points no set of pairwise slopes can cover 95 %
 _MEASURED = ("theil_sen", "theil_sen_low", "theil_sen_high", "deming", "deming_low", "deming_high", "deming_ratio",
              "reliability")  # fmt: skip
 
@@ -87,6 +87,8 @@ def _pair(table, pair: str, link: str, axes: Axes, by: Sequence[str], errors: st
 
 def _note(lines: Lines, group: int, x: str, reliability: float) -> str:
     words = [lines.notes[group]] if lines.notes[group] else []
+    if x == "U" and 2 < lines.n[group] < _ROBUST_FROM and not lines.notes[group]:
+        words.append(f"{lines.n[group]} sizes: no interval for Theil-Sen and Deming slopes")
     if x == "U" and lines.n[group] > 2 and np.isnan(reliability):
         words.append("one seed per size: the noise of x is unknown, no Deming slope")
     elif x == "U" and reliability < 0.9:
@@ -102,7 +104,7 @@ def _measured_x(cells: Cells, group: int, level: float) -> tuple[float, ...]:
     if len(x) < 3 or np.ptp(x) == 0 or cells.no_log[group]:
         return (np.nan,) * len(_MEASURED)
     sen, _, sen_low, sen_high = map(float, stats.theilslopes(y, x, level))
-    if len(x) < _SEN_FROM:
+    if len(x) < _ROBUST_FROM:
         sen_low = sen_high = np.nan
     free = (seeds - 1).sum()
     if not (free and xx > 0 and yy > 0):
@@ -128,9 +130,9 @@ def deming(x: np.ndarray, y: np.ndarray, ratio: float) -> np.ndarray | float:
 
 
 def deming_interval(x: np.ndarray, y: np.ndarray, ratio: float, level: float) -> tuple[float, float, float]:
-    """Deming's slope with Linnet's jackknife interval over the sizes; the interval is NaN below four sizes."""
+    """Deming's slope with Linnet's jackknife interval over the sizes; NaN below five sizes, where it covers 98 %."""
     n, slope = len(x), float(deming(x, y, ratio))
-    if n < 4:
+    if n < _ROBUST_FROM:
         return slope, np.nan, np.nan
     others = ~np.eye(n, dtype=bool)
     x, y = (np.broadcast_to(v, (n, n))[others].reshape(n, n - 1) for v in (x, y))

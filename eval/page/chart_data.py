@@ -1,4 +1,4 @@
-"""What the page's charts draw, as plain lists: cells, lines with their bands, slopes, chances to be best, heat maps."""
+"""What the page's charts draw, as plain lists: cells, lines with their bands, slopes, surfaces, laws, heat maps."""
 
 import dataclasses
 from typing import Any
@@ -8,7 +8,7 @@ import pandas as pd
 
 from eval.analyses import Analysis
 from eval.cells import cell_means
-from eval.figures import flops_label, quality_label
+from eval.figures import flops_label, quality_label, surface_steps
 from eval.lines import fit
 from eval.store import GROUP_COLUMNS, task_columns
 from eval.style import looks
@@ -21,6 +21,7 @@ COSTS = {
     "flops_train_total": "FLOPs, whole pretraining",
     "steps_per_second": "Steps per second",
 }
+INPUTS = {"N": "Parameters", "D": "Tokens"}
 _POINTS = 17
 
 
@@ -39,6 +40,8 @@ def charts(analysis: Analysis) -> dict[str, Any]:
         "slopes": _slopes(analysis),
         "best": _best(analysis),
         "grid": _grid(analysis),
+        "attainment": _attainment(analysis),
+        "laws": _laws(analysis),
     }
 
 
@@ -132,6 +135,42 @@ def _best(analysis: Analysis) -> list[dict[str, Any]]:
 
 def _grid(analysis: Analysis) -> list[dict[str, Any]]:
     return _records(analysis.results["width_depth"], ["architecture", "depth", "width", "y_axis", "quality", "n_runs"])
+
+
+def _attainment(analysis: Analysis) -> list[dict[str, Any]]:
+    """One entry per cost, quality and level: the corners of the surface, the last quality held to the end."""
+    table, entries = analysis.results["attainment"], []
+    if "level" not in table:
+        return entries
+    for (cost, quality, level), part in table.groupby(["cost_axis", "y_axis", "level"]):
+        if cost == analysis.axes.flops:
+            x, y = surface_steps(part, float(analysis.table[cost].max()))
+            entry = {"y_axis": quality, "level": float(level), "repetitions": int(part.repetitions.iloc[0])}
+            entries.append(entry | {"x": x.tolist(), "y": y.tolist()})
+    return entries
+
+
+def _laws(analysis: Analysis) -> dict[str, dict[str, Any]]:
+    """Curves with bands, points with residuals, isoFLOP profiles and the landscape of starts of every law."""
+    entries = {}
+    for name, page in analysis.laws.pages.items():
+        first = page.law.form.inputs[0]
+        points = {"x": page.points[first], "y": page.points["loss"], "residual": page.points["residual"],
+                  "prediction": page.points["prediction"]}  # fmt: skip
+        entries[name] = {
+            "title": page.title, "warnings": list(page.warnings), "input": INPUTS.get(first, page.x_name),
+            "points": {key: values.tolist() for key, values in points.items()},
+            "curves": [_columns(part, value) for value, part in page.curves.groupby("series", dropna=False)],
+            "isoflops": [_columns(part.rename(columns={"N": "x"}), value)
+                         for value, part in page.isoflops.groupby("flops")],
+            "starts": page.landscape["objective"].tolist(), "agreed": page.law.agreed,
+        }  # fmt: skip
+    return entries
+
+
+def _columns(table: pd.DataFrame, series: Any) -> dict[str, Any]:
+    keep = [column for column in ("x", "prediction", "lower", "upper") if column in table]
+    return {"series": float(series)} | {column: table[column].tolist() for column in keep}
 
 
 def _records(table: pd.DataFrame, columns: list[str]) -> list[dict[str, Any]]:

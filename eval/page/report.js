@@ -179,6 +179,52 @@
     }], layout({ height: 360, xaxis: axis("width", { type: "category" }), yaxis: axis("depth (layers)", { type: "category" }) }), config);
   }
 
+  // ---- attainment, and the scaling laws -------------------------------------------------------------------------
+  const attained = { y: select("controls-attainment", "Quality", unique(data.attainment, "y_axis").map((y) => [y, y]), drawAttainment) };
+  function drawAttainment() {
+    const rows = data.attainment.filter((r) => r.y_axis === attained.y()).sort((a, b) => a.level - b.level);
+    byId("plot-attainment").hidden = !rows.length;
+    byId("note-attainment").textContent = !rows.length ? "No run has both a cost and a quality."
+      : rows[0].repetitions > 1 ? `${rows[0].repetitions} repetitions of the study: the s-th run of every cell.` : "One repetition: the surfaces are one and the same.";
+    if (!rows.length) return;
+    const traces = rows.map((r, i) => ({
+      x: r.x, y: r.y, mode: "lines", name: `${r.level * 100} % of the repetitions`, line: { color: "#0072B2", shape: "hv", width: 1.6, dash: ["dot", "solid", "dash"][i % 3] },
+      hovertemplate: `attained by ${r.level * 100} %: %{y:.4g} at %{x:.3g}<extra></extra>`,
+    }));
+    Plotly.react("plot-attainment", traces, layout({
+      height: 360, showlegend: true, xaxis: axis(wrap(Object.values(data.x)[0]), { type: "log", dtick: 1, exponentformat: "power" }), yaxis: axis(wrap(rows[0].y_axis)),
+    }), config);
+  }
+
+  const law = byId("plot-law") && {
+    name: select("controls-law", "Architecture", Object.keys(data.laws).map((n) => [n, n]), drawLaw),
+    view: select("controls-law", "Show", [["curves", "curve and band"], ["residuals", "residuals"], ["isoflops", "isoFLOP profiles"], ["starts", "starts"]], drawLaw),
+  };
+  const views = {
+    curves: (one, color) => [...one.curves.flatMap((c) => [
+      ...(c.lower.every((v) => v !== null) ? [{ x: [...c.x, ...[...c.x].reverse()], y: [...c.upper, ...[...c.lower].reverse()], fill: "toself", fillcolor: color + "1f", line: { width: 0 }, mode: "lines", hoverinfo: "skip" }] : []),
+      { x: c.x, y: c.prediction, mode: "lines", line: { color, width: 1.4 }, hovertemplate: (c.series === null ? "" : `at ${count(c.series)}: `) + "%{y:.4g}<extra></extra>" },
+    ]), { x: one.points.x, y: one.points.y, mode: "markers", marker: { color, size: 9 }, hovertemplate: "%{x:.3g}: %{y:.4g}<extra></extra>" }],
+    residuals: (one, color) => [{ x: one.points.prediction, y: one.points.residual.map((r) => 100 * r), mode: "markers", marker: { color, size: 9 }, hovertemplate: "predicted %{x:.4g}: %{y:.2g} %<extra></extra>" }],
+    isoflops: (one, color) => one.isoflops.map((c) => ({ x: c.x, y: c.prediction, mode: "lines", line: { color }, hovertemplate: `${count(c.series)} FLOPs, %{x:.3g}: %{y:.4g}<extra></extra>` })),
+    starts: (one, color) => [{ x: one.starts.map((_, i) => i + 1), y: one.starts, mode: "lines", line: { color, shape: "hvh" }, hovertemplate: "start %{x}: %{y:.4g}<extra></extra>" }],
+  };
+  const lawAxes = {
+    curves: (one) => [axis(one.input, { type: "log", exponentformat: "power" }), axis("loss (nats)")],
+    residuals: () => [axis("predicted loss (nats)"), axis("residual (percent)", { zeroline: true })],
+    isoflops: () => [axis("parameters", { type: "log", exponentformat: "power" }), axis("loss (nats)")],
+    starts: () => [axis("starts, best first"), axis("objective", { type: "log", exponentformat: "power" })],
+  };
+  function drawLaw() {
+    const one = data.laws[law.name()], view = law.view(), traces = views[view](one, data.looks[law.name()].color);
+    byId("plot-law").hidden = !traces.length;
+    byId("note-law").textContent = (one.warnings.length ? `WARNING: ${one.warnings.join("; ")}. ` : "") + one.title + ". " +
+      (traces.length ? "" : "This form has no isoFLOP profile: tokens do not vary. ") + `${Math.round(100 * one.agreed)} % of the starts agree.`;
+    if (!traces.length) return;
+    const [xaxis, yaxis] = lawAxes[view](one);
+    Plotly.react("plot-law", traces, layout({ height: 380, xaxis, yaxis }), config);
+  }
+
   // ---- tables ---------------------------------------------------------------------------------------------------
   function sortBy(head) {
     const table = head.closest("table"), body = table.tBodies[0], column = head.cellIndex;
@@ -197,7 +243,7 @@
   for (const head of document.querySelectorAll("th")) head.firstElementChild.addEventListener("click", () => sortBy(head));
 
   // ---- toggles --------------------------------------------------------------------------------------------------
-  function draw() { drawMain(); drawSlopes(); drawBest(); if (grid) drawGrid(); }
+  function draw() { drawMain(); drawSlopes(); drawBest(); drawAttainment(); if (grid) drawGrid(); if (law) drawLaw(); }
   function toggle() {
     shown.clear();
     for (const input of byId("toggles").querySelectorAll("input:checked")) shown.add(input.value);

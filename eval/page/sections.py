@@ -31,7 +31,9 @@ def claims_count(analysis: Analysis) -> list[tuple[str, int]]:
 def sections(analysis: Analysis) -> list[Section]:
     """Every section after the summary and the main chart, in order."""
     first = Section("table1", "Cost and quality", "What every cell cost and reached.", (table1(analysis.study),))
-    makers = (_slopes, _comparison, _crossovers, _pareto, _ranks, _protocols, _claims, _runs, _settings)
+    makers = (
+        _slopes, _comparison, _crossovers, _pareto, _ranks, _protocols, _laws, _claims, _runs, _settings,
+    )  # fmt: skip
     return [first, *(make(analysis) for make in makers)]
 
 
@@ -63,7 +65,7 @@ def _comparison(analysis: Analysis) -> Section:
     grids = (
         listing(
             "equal-slopes", "Do all architectures scale alike?", results["equal_slopes"],
-            "hypothesis alpha architectures n f df_num df_den p p_permutation note",
+            "hypothesis alpha architectures n f df_num df_den p p_permutation p_separate note",
         ),
         listing(
             "contrasts", f"Slope minus that of {reference}", results["contrasts"],
@@ -125,7 +127,8 @@ def _pareto(analysis: Analysis) -> Section:
         ),
     )  # fmt: skip
     intro = "A cell is on the frontier when no other is at once cheaper and better. Probabilities draw the seeds again."
-    return Section("pareto", "Pareto frontiers", intro, grids)
+    intro += " The chart shows what the study attains at a budget: in 95 %, half and 5 % of its repetitions (seeds)."
+    return Section("pareto", "Pareto frontiers", intro, grids, chart="attainment")
 
 
 def _ranks(analysis: Analysis) -> Section:
@@ -165,6 +168,28 @@ def _protocols(analysis: Analysis) -> Section:
         ),
     )  # fmt: skip
     return Section("protocols", "Depth and width", intro, grids, chart="grid")
+
+
+def _laws(analysis: Analysis) -> Section:
+    laws, results = analysis.laws, analysis.results
+    grids = (
+        listing("laws", "The law of each architecture", laws.parameters,
+                "architecture form symbol value lower..upper points note"),
+        listing("law-tests", "What do the architectures share?", results["law_tests"],
+                "smaller larger df F p p_holm note"),
+        listing("law-checklist", "How each law was fitted: the checklist of (Mis)Fitting", results["law_checklist"],
+                "architecture part question answer"),
+    )  # fmt: skip
+    without = laws.parameters.architecture.nunique() - len(laws.pages)
+    intro = "Loss as a law of cost, fitted to the means of the cells, in the richest form that these records support."
+    if laws.verdict:
+        intro += f" Across architectures: {laws.verdict}."
+    if without:
+        intro += f" {without} of {without + len(laws.pages)} architectures have too few or too similar cells for a law."
+    shaky = sum(bool(page.warnings) for page in laws.pages.values())
+    if shaky:
+        intro += f" WARNING: the data barely determine {shaky} of {len(laws.pages)} laws; their notes say why."
+    return Section("laws", "Scaling laws", intro, grids, chart="law" if laws.pages else "")
 
 
 def _claims(analysis: Analysis) -> Section:

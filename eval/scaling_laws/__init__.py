@@ -5,6 +5,8 @@
     objective.py         what is minimised
     optimise.py          many fits at once
     fit.py               one law on one table, and whether the data determine it
+    examples.py          constants and inputs of every form, for tests and benchmarks
+    study.py             the laws that the records of a study support
     projection.py        variable projection, an independent way to the least-squares optimum
     uncertainty.py       bootstrap by run, profile likelihood, prediction intervals
     choice.py            AICc, BIC and leave-largest-out backtests
@@ -14,7 +16,8 @@
     kaplan.py            what follows from Kaplan's constants
     chain.py             downstream score through the loss
     design.py            which run to make next
-    cli.py, render.py    the verbs fit, predict, allocate, next
+    places.py            where to predict, as a person types it
+    cli.py, render.py    the verbs fit, predict, allocate, next; chain_cli.py the verb chain
     page.py, figures.py  the pieces of the report
 
 Read forms/powers.py and fit.py first.

@@ -5,6 +5,7 @@
 
 import dataclasses
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,7 +13,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 
-from eval.scaling_laws import allocation, choice, design, forms, groups, isoflop, projection, table, uncertainty
+from eval.scaling_laws import allocation, choice, design, forms, groups, isoflop, places, projection, table, uncertainty
 from eval.scaling_laws.fit import Fit, fit
 from eval.scaling_laws.objective import Objective
 from eval.scaling_laws.render import Answer, records, show
@@ -35,7 +36,7 @@ class LawOptions(table.Columns):
       chance: score of guessing (downstream_sigmoid).
       perfect: score of perfect answers: 1 for fractions, 100 for percent (downstream_sigmoid).
       bootstrap: refits for the intervals; 0 gives none.
-      resample: runs with replacement, or wild residuals; `auto` takes wild below eight runs.
+      resample: runs with replacement, wild residuals or normal noise; `auto` takes the first from eight runs on.
       level: coverage of the intervals.
       seed: of the resampling.
       format: text for people, json for programs.
@@ -127,7 +128,7 @@ def run_fit(options: FitOptions) -> int:
     form = _form(options)
     if options.approach != 3:
         return show(_line(options), options.format)
-    everything = table.read(options.table, form, options)
+    everything = _read(options, form)
     answer = _fit_answer(options, table.without_highest(everything, options.drop_highest_loss))
     if options.drop_highest_loss:
         answer["all_rows"] = _fit_answer(options, everything)
@@ -143,12 +144,10 @@ def run_predict(options: PredictOptions) -> int:
             raise InputError("bootstrap: predictions need resamples; give --bootstrap above 0")
         rows, warnings = [], [*law.warnings, *drawn.warnings]
         for text in options.at:
-            x = _place(text, law, options.flops_per_param_token)
+            x = places.place(text, law, options.flops_per_param_token)
             row = uncertainty.predict(drawn, x, options.level, options.seed_sd, options.seed).iloc[0].to_dict()
             rows.append({**{name: float(np.exp(v[0])) for name, v in x.items()}, **row})
-            far = [n for n, v in x.items() if not law.runs.x[n].min() <= v[0] <= law.runs.x[n].max()]
-            if far:
-                warnings.append(f"{text} is outside the measured {', '.join(far)}: an extrapolation")
+            warnings += places.outside(text, x, law)
         return {"warnings": warnings, "predictions": rows, **_settings(law)}
 
     return show(_by_group(options, one), options.format)
@@ -208,6 +207,17 @@ VERBS: dict[str, tuple[type, Callable[[Any], int]]] = {
 }
 
 
+def _read(options: LawOptions, form: forms.Form) -> table.Runs:
+    """The points; what a study's directory warns of goes to stderr."""
+    frame = table.load(options.table, warn)
+    return table.from_frame(frame, form, options, options.table)
+
+
+def warn(warning: str) -> None:
+    """Says on stderr what a reader must know before trusting the answer."""
+    print(f"warning: {warning}", file=sys.stderr)
+
+
 def _form(options: LawOptions) -> forms.Form:
     form = forms.get(options.form)
     if isinstance(form, forms.DownstreamSigmoid):
@@ -251,7 +261,7 @@ def _draws(law: Fit, options: LawOptions) -> uncertainty.Draws | None:
 
 def _by_group(options: LawOptions, one: Callable[[Fit], Answer]) -> Answer:
     """The answer for the table, or one for each group with every warning on top."""
-    runs = table.without_highest(table.read(options.table, _form(options), options), options.drop_highest_loss)
+    runs = table.without_highest(_read(options, _form(options)), options.drop_highest_loss)
     if not options.group:
         return one(_law(options, runs))
     parts = {label: one(_law(options, runs.take(runs.group == label))) for label in runs.groups}
@@ -344,7 +354,7 @@ def _criteria(law: Fit) -> Answer:
 
 def _line(options: FitOptions) -> Answer:
     """Approaches 1 and 2."""
-    runs = table.read(options.table, forms.get("chinchilla"), options)
+    runs = _read(options, forms.get("chinchilla"))
     k = options.flops_per_param_token
     n, flops = np.exp(runs.x["N"]), k * np.exp(runs.x["N"] + runs.x["D"])
     common: dict[str, Any] = {"draws": max(options.bootstrap, 1), "level": options.level, "seed": options.seed, "k": k}
@@ -357,24 +367,6 @@ def _line(options: FitOptions) -> Answer:
     low, high = found.a_interval
     line = {"a": found.a, "a_interval": [low, high], "b": found.b, "b_interval": [1 - high, 1 - low]}
     return {"warnings": warnings, "approach": options.approach, **line, "budgets": records(found.budgets)}
-
-
-def _place(text: str, law: Fit, k: float) -> dict[str, np.ndarray]:
-    """`N=1e9,D=2e10` as logarithms of the form's inputs; C alone is spent at the best N and D."""
-    try:
-        given = {name.strip(): float(value) for name, value in (part.split("=") for part in text.split(","))}
-    except ValueError:
-        given = {}
-    if not given or not all(0 < value < math.inf for value in given.values()):
-        raise InputError(f"at: {text!r} is not like {','.join(f'{name}=1e9' for name in law.form.inputs)}")
-    if set(given) == {"C"} and {"N", "D"} <= set(law.form.inputs):
-        log_n = allocation.optimum(law.form, law.theta_P[None], np.array([given["C"]]), k)[0][0, 0]
-        given = {"N": math.exp(log_n), "D": given["C"] / k / math.exp(log_n)}
-    if "U" in law.form.inputs and "U" not in given:
-        given["U"] = given.get("D", 0.0)
-    if set(given) != set(law.form.inputs):
-        raise InputError(f"at: {text!r} gives {', '.join(given)}; {law.form.name} needs {', '.join(law.form.inputs)}")
-    return {name: np.array([math.log(value)]) for name, value in given.items()}
 
 
 def _candidates(options: NextOptions, law: Fit) -> dict[str, np.ndarray]:

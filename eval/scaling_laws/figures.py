@@ -4,10 +4,11 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullLocator
 
 from eval.scaling_laws.page import LawPage
 
-_LABELS = {"N": "parameters N", "D": "tokens D", "C": "training FLOPs C", "L": "loss, nats", "x": "x", "S": "steps S"}
+_LABELS = {"N": "parameters N", "D": "tokens D", "C": "training FLOPs C", "L": "loss, nats", "S": "steps S"}
 
 
 def draw(page: LawPage) -> Figure:
@@ -32,8 +33,9 @@ def _curves(axes: Axes, page: LawPage) -> None:
         axes.plot(curve["x"], curve["prediction"], color=colour, label=label)
         axes.fill_between(curve["x"], curve["lower"], curve["upper"], color=colour, alpha=0.2, linewidth=0)
     axes.scatter(page.points[first], page.points[output], s=10, color="black", zorder=3)
-    axes.set_xscale("log" if first != "L" else "linear")
-    axes.set_xlabel(_LABELS.get(first, first))
+    if first != "L":
+        log_x(axes)
+    axes.set_xlabel(_LABELS.get(first, page.x_name))
     axes.set_ylabel(output)
     if others:
         axes.legend(fontsize=7)
@@ -53,8 +55,7 @@ def _isoflops(axes: Axes, page: LawPage) -> None:
         best = curve.iloc[int(curve["prediction"].to_numpy().argmin())]
         if curve["N"].min() < best["N"] < curve["N"].max():
             axes.plot(best["N"], best["prediction"], "o", color=colour)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+    log_x(axes)
     axes.set_xlabel(_LABELS["N"])
     axes.set_ylabel(page.law.form.output)
     axes.legend(fontsize=7)
@@ -66,9 +67,20 @@ def _landscape(axes: Axes, page: LawPage) -> None:
     over = values / max(values.min(), 1e-24 * len(page.points))  # an exact fit has no scale of its own
     axes.step(np.arange(1, len(over) + 1), np.clip(over, 1.0, 1e12), where="mid", color="black")
     axes.set_yscale("log")
+    axes.set_ylim(0.8, max(10.0, 1.5 * float(np.clip(over, 1.0, 1e12).max())))
     axes.set_xlabel("starts, best first")
     axes.set_ylabel("objective over the best")
     axes.set_title(f"{100 * page.law.agreed:.0f} % of starts agree", fontsize=9)
+
+
+def log_x(axes: Axes) -> None:
+    """A logarithmic x-axis with few labels, also where the range is short."""
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    steps = (1.0,) if high / low > 1e3 else (1.0, 2.0, 5.0)  # a short range would show a single power of ten
+    axes.xaxis.set_major_locator(LogLocator(subs=steps))
+    axes.xaxis.set_major_formatter(LogFormatterSciNotation(minor_thresholds=(9, 9)))
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _colours(count: int) -> np.ndarray:

@@ -238,7 +238,7 @@ def _conditioning(fit_: Fit, inner_P: np.ndarray) -> tuple[float, dict[str, str]
     singular = np.linalg.svd(centred_nP / length_P, compute_uv=False)
     condition = float(singular[0] / singular[-1]) if singular[-1] > 0 and len(centred_nP) >= inner_P.sum() else np.inf
     coefficient_P = (centre_PP != np.eye(len(centre_PP))).any(1)  # a coefficient is judged through its exponent
-    error_P, open_ = np.sqrt(np.diag(fit_.covariance())), {}
+    error_P, open_ = np.sqrt(np.maximum(np.diag(fit_.covariance()), 0)), {}
     for p in np.flatnonzero(inner_P & ~coefficient_P):
         positive = fit_.form.parameters[
             p

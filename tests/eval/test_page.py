@@ -99,6 +99,20 @@ def test_toggles_hide_an_architecture_everywhere(chromium):
 
 
 @NEEDS_BROWSER
+def test_laws_and_attainment_are_drawn(chromium):
+    traces = "document.getElementById('plot-{}').data.length"
+    assert chromium.run(traces.format("attainment")) == 3
+    assert chromium.run(traces.format("law")) == 3  # band, curve and points
+    chromium.run(
+        "(() => { const s = document.querySelector('#controls-law [name=Show]'); s.value = 'residuals'; "
+        "s.dispatchEvent(new Event('change')); })()"
+    )
+    assert "residual" in chromium.run("document.getElementById('plot-law').layout.yaxis.title.text")
+    note = chromium.run("document.getElementById('note-law').textContent")
+    assert "starts agree" in note and "y = A x^-alpha" in note
+
+
+@NEEDS_BROWSER
 def test_axes_switch(chromium):
     def choose(name: str, value: str) -> None:
         chromium.run(

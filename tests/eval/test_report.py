@@ -43,6 +43,7 @@ def test_everything_promised_is_written_and_the_same_twice(small, tmp_path):
         assert done.returncode == 0, done.stderr
     first, second = digests(tmp_path / "1"), digests(tmp_path / "2")
     assert set(PROMISED) <= set(first)
+    assert {"analyses/attainment.pdf", "analyses/attainment.png", "analyses/laws.csv"} <= set(first)
     assert first == second
     assert "Table 1" in done.stdout and "report.html" in done.stdout and "unigram" in done.stdout
     assert "warning: Every cell has one seed" in done.stderr
@@ -53,7 +54,7 @@ def test_the_same_records_give_the_same_bytes(small, tmp_path):
     for n in ("1", "2"):
         analysis = analyses.analyse(store.read_study(small))
         (tmp_path / n).mkdir()
-        figures.save({"fig1": figures.draw(analysis)["fig1"]}, tmp_path / n)
+        figures.save({"attainment": figures.draw_more(analysis)["attainment"]}, tmp_path / n)
         made.append((dict(report.texts(analysis)), digests(tmp_path / n)))
     assert made[0] == made[1]
     assert {name for name in PROMISED if not name.startswith("fig")} <= set(made[0][0])
@@ -83,8 +84,14 @@ def test_figures_are_drawn_and_say_when_there_is_nothing(small, ladders):
     assert "no cells of the depth protocol" in words
     titles = [panel.get_title(loc="left") for panel in drawn["fig2"].axes]
     assert titles == ["glu", "universal", "lconv"]
-    drawn = figures.draw(analyses.analyse(store.read_study(ladders)))
-    assert len(drawn["fig4"].axes) == 8
+    three_sizes = figures.draw_more(analyses.analyse(store.read_study(small)))
+    assert list(three_sizes) == ["attainment"]
+    analysis = analyses.analyse(store.read_study(ladders))
+    assert len(figures.draw(analysis)["fig4"].axes) == 8
+    more = figures.draw_more(analysis)
+    assert list(more) == ["attainment", "law01", "law02", "law03", "law04"]
+    words = [t.get_text() for panel in more["attainment"].axes for t in panel.texts]
+    assert words == ["2 repetitions (seeds): best, median and worst"] * 2
 
 
 AWKWARD = {

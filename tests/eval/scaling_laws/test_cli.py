@@ -6,11 +6,12 @@ import pandas as pd
 import pytest
 import tyro
 
-from eval.scaling_laws import forms
-from eval.scaling_laws.cli import VERBS
-from tests.eval.scaling_laws.surfaces import TRUTH
+from eval.scaling_laws import chain_cli, cli, forms
+from eval.scaling_laws.examples import TRUTH
+from tests.eval import run_directories
 from train.records import InputError
 
+VERBS = cli.VERBS | chain_cli.VERBS
 N, D = (v.ravel() for v in np.meshgrid(np.geomspace(1e7, 3e9, 6), np.geomspace(1e9, 1e11, 5)))
 
 
@@ -117,6 +118,50 @@ def test_approach_two_reports_its_exponent(write, capsys):
     table["loss"] = forms.get("chinchilla").predict(TRUTH["chinchilla"], N=n, D=flops / 6 / n)
     found = answer(capsys, "fit", write(table), "--approach", "2")
     assert found["a"] == pytest.approx(0.452, abs=0.03) and len(found["budgets"]) == 4
+
+
+@pytest.mark.parametrize("through", ["measured", "predicted"])
+def test_chain_predicts_scores_through_the_loss(write, capsys, through):
+    table = frame()
+    score = forms.get("downstream_sigmoid").predict(TRUTH["downstream_sigmoid"], L=table["loss"].to_numpy())
+    table["score"] = score + 0.002 * np.random.default_rng(0).standard_normal(len(table))
+    arguments = ["--at", "N=1e9,D=5e10", "C=1e24", "--through", through, "--objective", "l2"]
+    found = answer(capsys, "chain", write(table), *arguments)
+    loss = forms.get("chinchilla").predict(TRUTH["chinchilla"], N=1e9, D=5e10)
+    truth = forms.get("downstream_sigmoid").predict(TRUTH["downstream_sigmoid"], L=loss)[0]
+    here, best = found["predictions"]
+    assert here["lower"] < truth < here["upper"] and here["loss"] == pytest.approx(loss[0], rel=0.01)
+    assert best["loss"] < here["loss"] and any("extrapolation" in line for line in found["warnings"])
+    assert found["loss_law"]["alpha"] == pytest.approx(0.34, abs=0.03) and "L_0" in found["score_law"]
+    with pytest.raises(InputError, match="group, drop_highest_loss and fix"):
+        run("chain", write(table), "--at", "C=1e21", "--fix", "E=1")
+    with pytest.raises(InputError, match="score: name the column"):
+        run("chain", write(table.drop(columns="score")), "--at", "C=1e21")
+
+
+def test_every_verb_reads_a_studys_directory(ladders, capsys):
+    found = answer(capsys, "fit", ladders, "--form", "power", "--group", "architecture", "--where", "protocol=depth")
+    assert set(found["groups"]) == {"evolved", "lconv", "mos", "transformer"}
+    assert found["groups"]["mos"]["runs"] == 8 and found["verdict"]
+    plain = ["--form", "power", "--where", "architecture=mos"]
+    (row,) = answer(capsys, "predict", ladders, *plain, "--at", "x=3e11")["predictions"]
+    assert row["lower"] < row["prediction"] < row["upper"]
+    assert answer(capsys, "next", ladders, *plain)["next"][0]["shrink"] > 0
+    assert answer(capsys, "allocate", ladders, "--budget", "1e15")["warnings"][0]  # one token count: it must say so
+    score = ["--score", "downstream_mean", "--perfect", "100"]
+    assert answer(capsys, "chain", ladders, *plain, *score, "--at", "x=3e11")["predictions"][0]["prediction"] > 30
+
+
+def test_unfinished_runs_are_said_and_a_missing_value_names_its_run(tmp_path, capsys):
+    path = run_directories.write_study(tmp_path, ("transformer",), run_directories.LADDER[:5])
+    status = path / "transformer-nano-s0" / "status.json"
+    status.write_text(status.read_text().replace('"done"', '"failed"'))
+    assert run("fit", path, "--form", "power") == 0
+    assert "1 of 5 runs failed" in capsys.readouterr().err
+    evals = path / "transformer-mini-s0" / "evals.jsonl"
+    evals.write_text("")
+    with pytest.raises(InputError, match=r"\(run transformer-mini-s0\): upstream_nll = nan is empty"):
+        run("fit", path, "--form", "power")
 
 
 def spoil(column, row, value):

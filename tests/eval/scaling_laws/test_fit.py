@@ -5,10 +5,10 @@ import pytest
 from scipy.optimize import least_squares, minimize
 
 from eval.scaling_laws import forms, projection
+from eval.scaling_laws.examples import TRUTH, exact
 from eval.scaling_laws.fit import fit
 from eval.scaling_laws.objective import Objective
 from eval.scaling_laws.table import points
-from tests.eval.scaling_laws.surfaces import TRUTH, exact
 
 CHINCHILLA = forms.Chinchilla()
 OBJECTIVES = [Objective("huber"), Objective("l1"), Objective("l2"), Objective("l2", space="raw")]

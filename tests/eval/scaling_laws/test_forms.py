@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from eval.scaling_laws import forms
+from eval.scaling_laws.examples import TRUTH, exact, inputs
 from eval.scaling_laws.fit import fit
 from eval.scaling_laws.objective import Objective
-from tests.eval.scaling_laws.surfaces import TRUTH, exact, inputs
 
 
 def test_every_form_has_a_known_surface():

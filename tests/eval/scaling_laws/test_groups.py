@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from eval.scaling_laws import allocation, chain, design, forms, groups, isoflop, uncertainty
+from eval.scaling_laws.examples import TRUTH
 from eval.scaling_laws.fit import fit
 from eval.scaling_laws.objective import LEAST_SQUARES, Objective
 from eval.scaling_laws.table import points
-from tests.eval.scaling_laws.surfaces import TRUTH
 from train.records import InputError
 
 CHINCHILLA, L2 = forms.get("chinchilla"), Objective("l2")

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from eval.scaling_laws import forms
+from eval.scaling_laws.examples import TRUTH, exact
 from eval.scaling_laws.figures import draw
 from eval.scaling_laws.page import law_page, pages
-from tests.eval.scaling_laws.surfaces import TRUTH, exact
 from tests.eval.scaling_laws.test_groups import BASE, two
 
 

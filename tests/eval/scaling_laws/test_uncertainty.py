@@ -3,10 +3,10 @@ import pytest
 import statsmodels.api as sm
 
 from eval.scaling_laws import choice, forms, uncertainty
+from eval.scaling_laws.examples import TRUTH
 from eval.scaling_laws.fit import fit
 from eval.scaling_laws.objective import Objective
 from eval.scaling_laws.table import points
-from tests.eval.scaling_laws.surfaces import TRUTH
 from train.records import InputError
 
 POWER, OFFSET, CHINCHILLA = forms.get("power"), forms.get("offset"), forms.get("chinchilla")
@@ -55,9 +55,28 @@ def test_refits_on_a_bound_are_said():
     assert uncertainty.bootstrap(fit(POWER, points(y, x=x), L2), 200).warnings == ()
 
 
-def test_few_runs_take_the_wild_bootstrap():
-    assert uncertainty.bootstrap(fit(POWER, power_runs(n=6), L2), 50).kind == "wild"
+def test_few_runs_take_normal_noise_and_students_interval():
     assert uncertainty.bootstrap(fit(POWER, power_runs(n=12), L2), 50).kind == "cluster"
+    for n in (4, 7):
+        law = fit(POWER, power_runs(n=n), L2)
+        drawn = uncertainty.bootstrap(law, 2000)
+        assert drawn.kind == "normal"
+        exact, found = uncertainty.profile_interval(law, "alpha"), drawn.intervals()["alpha"]
+        assert np.ptp(found) == pytest.approx(np.ptp(exact), rel=0.1), n
+
+
+def test_few_runs_with_checkpoints_are_resampled_whole_and_said():
+    runs = power_runs(n=12, cluster=np.repeat(np.arange(2), 6))
+    drawn = uncertainty.bootstrap(fit(POWER, runs, L2), 50)
+    assert drawn.kind == "wild" and any("2 runs for 2 parameters" in line for line in drawn.warnings)
+    runs = power_runs(n=12, cluster=np.repeat(np.arange(4), 3))
+    assert uncertainty.bootstrap(fit(POWER, runs, L2), 50).warnings == ()
+
+
+def test_an_interval_keeps_the_sign_of_its_draws():
+    law = fit(OFFSET, power_runs(n=6, noise=0.05), L2)
+    low, high = uncertainty.bootstrap(law, 200).intervals()["E"]
+    assert 0 <= low < high
 
 
 def test_same_seed_same_draws():

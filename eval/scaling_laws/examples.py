@@ -1,4 +1,4 @@
-"""Noise-free data of every form, from constants near the published ones."""
+"""Examples of every form: constants near the published ones, inputs of a plausible study, points on the law."""
 
 import numpy as np
 
