@@ -49,9 +49,11 @@ def test_the_readmes_three_commands_work_as_written(tmp_path):
             command, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=500
         )
         assert done.returncode == 0, done.stderr[-3000:]
-    assert 500 < open_corpus(tmp_path / "corpora/notes").vocab_size < 32_128
+    corpus = open_corpus(tmp_path / "corpora/notes")
     run = records.read_run(tmp_path / "runs/notes/glu-nano-s0")
-    assert run.status["state"] == "done"
+    assert run.status["state"] == "done" and 500 < corpus.vocab_size < 32_128
+    assert run.config["data"]["fingerprint"] == run.env["fingerprint"] == corpus.fingerprint
+    assert run.config["data"]["documents_left_out"] == 0
     found = {(row["task"], row["metric"]): row for row in run.evals}
     assert found["corpus", "nll"]["value"] < found["corpus", "unigram_nll"]["value"] + 0.5
     assert found["mood", "best_score"]["value"] >= 50 and found["mood", "score"]["n"] > 20

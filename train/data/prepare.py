@@ -128,7 +128,7 @@ class PrepareConfig:
             "format": FORMAT,
             "source": self.source,
             "python": python_text.fingerprint(self.python_root) if self.source == "python" else None,
-            "text": [(Path(file).name, Path(file).stat().st_size) for file in files],
+            "text": [(Path(file).name, text_files.digest(file)) for file in files],
             "text_key": self.text_key,
             "vocabulary": shards.describe(Path(self.vocabulary)) if self.vocabulary else None,
             "vocab_size": self.vocab_size,

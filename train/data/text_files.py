@@ -5,6 +5,7 @@ behind it are unpacked on the way.
 """
 
 import csv
+import functools
 import glob
 import gzip
 import hashlib
@@ -20,6 +21,7 @@ Row = dict[str, Any]
 
 VALIDATION_SHARE = 0.05
 _ROW_GROUP = 1024
+_LARGE, _END = 1 << 26, 1 << 20  # bytes: files above the first are known by their first and last of the second
 
 
 def expand(patterns: Iterable[str], key: str = "text") -> list[str]:
@@ -39,6 +41,27 @@ def expand(patterns: Iterable[str], key: str = "text") -> list[str]:
             raise InputError(f"{key}: {pattern!r} matches no file")
         found.update(files)
     return sorted(found)
+
+
+def digest(path: str) -> str:
+    """A checksum of a file's size and content; of a large file, of the size and of how it begins and ends."""
+    status = Path(path).stat()
+    return _digest(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.cache
+def _digest(path: str, size: int, changed: int) -> str:
+    found = hashlib.sha256(str(size).encode())
+    try:
+        with open(path, "rb") as file:
+            found.update(file.read(_END))
+            if size > _LARGE:
+                file.seek(-_END, io.SEEK_END)
+            while block := file.read(_END):
+                found.update(block)
+    except OSError as error:
+        raise InputError(f"text: {path} cannot be read ({error.strerror})") from None
+    return found.hexdigest()
 
 
 def table_files(given: str) -> list[str]:

@@ -1,5 +1,6 @@
 import gzip
 import json
+import os
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -46,6 +47,17 @@ def test_globs_cross_folders_and_name_each_file_once(tmp_path):
     assert len(text_files.expand([f"{tmp_path}/**/*.txt", f"{tmp_path}/x.txt"])) == 3
     with pytest.raises(InputError, match=r"no\.where"):
         text_files.expand(["no.where/*"])
+
+
+def test_a_file_that_has_changed_is_another(tmp_path, monkeypatch):
+    file, found = tmp_path / "a.txt", []
+    monkeypatch.setattr(text_files, "_LARGE", 100)
+    monkeypatch.setattr(text_files, "_END", 10)
+    for content in ("a" * 50, "a" * 49 + "b", "a" * 51, "b" * 500, "b" * 499 + "a", "a" + "b" * 499):
+        file.write_text(content)
+        os.utime(file, ns=(0, len(found)))  # written within the clock's resolution
+        found.append(text_files.digest(str(file)))
+    assert len(set(found)) == len(found)
 
 
 def _raises(path, match, key="text"):
