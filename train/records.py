@@ -214,7 +214,10 @@ class RunWriter:
     silent: bool = False
 
     def config(self, config: Row, env: Row) -> None:
-        """Writes config.json and env.json."""
+        """Writes config.json and env.json, and removes what killed writers have left half written."""
+        if not self.silent:
+            for left in self.path.glob("*.tmp-*"):
+                left.unlink(missing_ok=True)
         self._write("env.json", env)
         self._write("config.json", config)
 

@@ -94,6 +94,12 @@ def test_json_is_replaced_whole_or_not_at_all(writer):
     assert not list(writer.path.glob("*.tmp*"))
 
 
+def test_what_a_killed_writer_left_half_written_goes_with_the_next_start(writer):
+    (writer.path / "status.json.tmp-1").write_text('{"sta')
+    writer.config(CONFIG, {})
+    assert sorted(path.name for path in writer.path.iterdir()) == ["config.json", "env.json"]
+
+
 def test_the_lock_is_for_one_and_dies_with_its_process(tmp_path):
     hold = """if True:
         import sys, time
