@@ -5,8 +5,9 @@
 
 One process with eight virtual CPU devices. Each architecture is trained for a few steps on one device, and then from
 the same parameters on the same global batches (padding included, so that parts weigh unequally) under `pmap` on 1, 2, 4
-and 8 devices and under `mesh` (data x model x expert). Switch runs with little capacity, so that it drops tokens, and
-under `pmap` its experts are spread by `all_to_all`. Dropout and jitter are off: they are drawn for each part.
+and 8 devices and under `mesh` (data x model x expert). `spread` is `pmap` as several processes have it. Switch runs
+with little capacity, so that it drops tokens, and under `pmap` its experts are spread by `all_to_all`. Dropout and
+jitter are off: they are drawn for each part.
 
 Prints a line for each pair on stderr and the tally as JSON on stdout; exits 1 if any pair differs by more than
 `--tolerance`, relative, in loss, gradient norm, or tokens dropped.
@@ -33,13 +34,12 @@ from train.optimizers import make_optimizer
 from train.step import init_state, make_model, make_train_step
 from train.tracking import fetch
 
-SETTINGS = ("pmap-1", "pmap-2", "pmap-4", "pmap-8", "mesh-2x2x1", "mesh-1x4x1", "mesh-2x1x2")
+SETTINGS = ("pmap-1", "pmap-2", "pmap-4", "pmap-8", "spread-4", "mesh-2x2x1", "mesh-1x4x1", "mesh-2x1x2")
 COMPARED = ("loss", "nll", "gradient_norm", "target_tokens", "expert_drop_rate", "expert_load")
 BATCH, LENGTH = 16, 16
 # A part of two rows holds whole groups of one input row or one target row: capacity does not depend on the parts.
 OPTIONS = {
     "switch": {"num_experts": 8, "group_size": LENGTH, "train_capacity_factor": 0.6, "jitter": 0.0},
-    "universal": {"act": "accumulated"},
 }
 STAGE = StageConfig(
     batch_size=BATCH,
@@ -69,6 +69,8 @@ def strategy_of(setting: str, axes: parallel.Axes, params: Any) -> parallel.Stra
     devices = jax.devices()[: int(np.prod(sizes))]
     if setting == "pmap-1":  # a run on one device would do without
         return parallel.DataParallel(Mesh(np.array(devices), ("data",)), ("data",), axes)
+    if kind == "spread":
+        return parallel.SpreadParallel(Mesh(np.array(devices)[:, None], ("data", "expert")), ("data", "expert"), axes)
     config = RunConfig(pretrain=STAGE, finetune=None, parallel="pmap")
     if kind == "mesh":
         config = dataclasses.replace(config, parallel="mesh", mesh=tuple(sizes))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from train.checkpoint import Checkpoints
+from train.checkpoint import Checkpoints, word_sum
 from train.records import InputError
 
 # Orbax abandons the other reads of a checkpoint when one of them fails, and Python complains that nobody awaited them.
@@ -136,3 +136,17 @@ def test_where_none_can_be_read_the_error_says_so(three, tmp_path):
         meta.write_text(json.dumps({"step": step}))
     with pytest.raises(InputError, match="none of the checkpoints"):
         _restored(copy)
+
+
+def test_a_word_sum_tells_a_flipped_bit_and_an_exchange():
+    rng = np.random.default_rng(0)
+    tree = [jnp.asarray(rng.normal(size=(5, 7)), dtype) for dtype in (jnp.float32, jnp.bfloat16)] + [jnp.int32(3)]
+    sums = {word_sum(tree)}
+    for number, leaf in enumerate(tree):
+        bits = np.asarray(leaf).reshape(-1).view(f"uint{8 * leaf.dtype.itemsize}").copy()
+        bits[-1] ^= 1 << (number + 3)
+        flipped = jnp.asarray(bits.view(leaf.dtype).reshape(leaf.shape))
+        sums.add(word_sum([*tree[:number], flipped, *tree[number + 1 :]]))
+    sums.add(word_sum([tree[0][::-1], *tree[1:]]))
+    assert len(sums) == 5
+    assert word_sum(jax.device_put(tree)) in sums
