@@ -1,4 +1,4 @@
-"""`python -m eval report|slopes|pareto|compare|fit|predict|allocate|next|chain`: what run records, or any table, say.
+"""`python -m eval report|slopes|pareto|compare|compare-studies|fit|predict|allocate|next|chain`: what records say.
 
 Exit codes: 0 done; 2 bad input, told in one line.
 """
@@ -169,7 +169,36 @@ class Compare:
         _print(results, self.format)
 
 
-VERBS: dict[str, type] = {"report": Report, "slopes": Slopes, "pareto": Pareto, "compare": Compare}
+@dataclasses.dataclass(frozen=True)
+class CompareStudies:
+    """Compares two studies cell by cell: before and after a change, or on two clusters.
+
+    Attributes:
+      first: a study's directory.
+      second: another one; differences are this one minus the first.
+      level: of the intervals.
+      format: table, csv or json.
+    """
+
+    first: _Path
+    second: _Path
+    level: float = 0.95
+    format: Format = "table"
+
+    def run(self) -> None:
+        """Prints the mean differences, those of each cell, the cells that one side lacks, and changed settings."""
+        from eval import studies
+
+        _print(studies.compare_studies(self.first, self.second, level=self.level), self.format)
+
+
+VERBS: dict[str, type] = {
+    "report": Report,
+    "slopes": Slopes,
+    "pareto": Pareto,
+    "compare": Compare,
+    "compare-studies": CompareStudies,
+}
 
 
 def _verbs(first: str) -> dict[str, tuple[type, Callable[[Any], int | None]]]:

@@ -32,6 +32,7 @@ STYLE: dict[Any, Any] = {
     "grid.color": "#e3e3e3", "grid.linewidth": 0.5, "axes.axisbelow": True, "figure.dpi": 100, "savefig.dpi": 200,
     "pdf.fonttype": 42, "svg.hashsalt": "arch-scaling", "font.family": "DejaVu Sans", "text.usetex": False,
 }  # fmt: skip
+MOST = 24  # architectures that get a panel or a figure of their own
 _MANY = 20  # repetitions below which the surfaces of 5 and 95 % are those of the best and the worst
 _FRONTIER = "#777777"
 _WEIGHT = {"*": 1.9, "P": 1.2, "X": 1.2, "D": 0.8}  # these shapes look smaller or larger than a circle of the same area
@@ -54,7 +55,8 @@ def draw(analysis: Analysis) -> dict[str, Figure]:
 def draw_more(analysis: Analysis) -> dict[str, Figure]:
     """What the paper has no figure of: `attainment`, and `law01`, ... in the order of `analysis.laws.pages`."""
     with matplotlib.rc_context(STYLE):
-        laws = {f"law{i:02d}": law_figure(one) for i, one in enumerate(analysis.laws.pages.values(), start=1)}
+        pages = list(analysis.laws.pages.values())[:MOST]
+        laws = {f"law{i:02d}": law_figure(one) for i, one in enumerate(pages, start=1)}
         return {"attainment": attainment(analysis), **laws}
 
 
@@ -131,7 +133,8 @@ def pareto(analysis: Analysis) -> Figure:
             )  # fmt: skip
         log_x(panel)
         panel.set_xlabel(flops_label(axes))
-    handles = [_handle(style) for style in look.values()]
+    handles = [_handle(style) for style in list(look.values())[: MOST + 1]]
+    handles += [Line2D([], [], color="none", label=f"and {len(look) - MOST - 1} more")] if len(look) > MOST + 1 else []
     handles += [Line2D([], [], color=_FRONTIER, drawstyle="steps-post", label="Pareto frontier")]
     handles += _size_handles(table[axes.params].dropna(), largest)
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 6), frameon=False)
@@ -228,6 +231,7 @@ def beside_reference(analysis: Analysis, y: str) -> Figure:
     axes, table, reference = analysis.axes, main_protocol(analysis.table), analysis.reference
     look = looks(analysis.table.architecture)
     names = [name for name in look if name != reference] or [reference]
+    every, names = len(names), names[:MOST]
     columns = min(len(names), 4)
     rows = -(-len(names) // columns)
     figure = Figure(figsize=(max(1.85 * columns, 3.6), 1.75 * rows + 0.65), layout="constrained")
@@ -249,6 +253,8 @@ def beside_reference(analysis: Analysis, y: str) -> Figure:
         [_handle(look[reference])],
         bands,
     )
+    if every > MOST:
+        figure.suptitle(f"The first {MOST} of {every} architectures; all of them are in the tables", fontsize=8)
     return figure
 
 
@@ -303,7 +309,7 @@ def by_protocol(analysis: Analysis, protocol: str) -> Figure:
     axes, table = analysis.axes, analysis.table
     chosen = table[table.protocol == protocol]
     look = looks(table.architecture)
-    names = [name for name in look if name in set(chosen.architecture)]
+    names = [name for name in look if name in set(chosen.architecture)][:MOST]
     if not names:
         known = ", ".join(sorted(name or "plain sizes" for name in table.protocol.unique()))
         figure = Figure(figsize=(7.2, 1.6), layout="constrained")

@@ -9,6 +9,8 @@ from eval.grid import Grid
 from eval.listing import listing
 from eval.tables import claims_grid, table1, table2
 
+_MOST_ROWS = 2000
+
 
 @dataclasses.dataclass(frozen=True)
 class Section:
@@ -34,7 +36,19 @@ def sections(analysis: Analysis) -> list[Section]:
     makers = (
         _slopes, _comparison, _crossovers, _pareto, _ranks, _protocols, _laws, _claims, _runs, _settings,
     )  # fmt: skip
-    return [first, *(make(analysis) for make in makers)]
+    return [_shortened(section) for section in (first, *(make(analysis) for make in makers))]
+
+
+def _shortened(section: Section) -> Section:
+    """A browser sorts thousands of rows, not hundreds of thousands."""
+    return dataclasses.replace(section, grids=tuple(map(_at_most, section.grids)))
+
+
+def _at_most(grid: Grid) -> Grid:
+    if len(grid.rows) <= _MOST_ROWS:
+        return grid
+    note = f"{_MOST_ROWS} of {len(grid.rows)} rows; all of them are in the CSV files."
+    return dataclasses.replace(grid, rows=grid.rows[:_MOST_ROWS], notes=(*grid.notes, note))
 
 
 def _slopes(analysis: Analysis) -> Section:

@@ -21,6 +21,7 @@ LADDER = ("chinchilla", "offset", "power")  # from the richest to the plainest
 _SPARE = 2  # points beyond the parameters, without which an interval is nothing but its t quantile
 _DISTINCT = 3  # values of an input
 _TIED = 0.99
+_MOST = 24  # architectures whose laws are compared in one fit, which grows with the square of their number
 _LAW = ["architecture", "form", "symbol", "value", "lower", "upper", "points", "note"]
 _TESTS = ["smaller", "larger", "df", "F", "p", "p_holm", "note"]
 _CHECKLIST = ["architecture", "part", "question", "answer"]
@@ -71,7 +72,9 @@ def laws(table: pd.DataFrame, axes: Axes, level: float = 0.95, seed: int = 0, dr
     pages = {name: law_page(_points(parts[name], form), form, least_squares, **options) for name in fitted}
     rows = [row for name in names for row in _rows(name, pages.get(name), chosen, lacks[chosen][name])]
     tests, verdict = pd.DataFrame(columns=_TESTS), ""
-    if len(fitted) > 1:
+    if len(fitted) > _MOST:
+        verdict = f"more than {_MOST} architectures are not compared by one law"
+    elif len(fitted) > 1:
         found = compare(form, _points(cells[cells["architecture"].isin(fitted)], form), least_squares, draws=0)
         tests, verdict = found.tests.assign(note="F test of nested fits").reindex(columns=_TESTS), found.verdict
     checked = [page.checklist.assign(architecture=name) for name, page in pages.items()]
