@@ -13,3 +13,10 @@ def content(directory):
         metrics = [{key: value for key, value in row.items() if key not in CLOCK} for row in run.metrics]
         found[path.name] = (run.config, metrics, run.evals, run.status["state"])
     return found
+
+
+def run_table(directory):
+    """The report's table of runs as text, without what the clock says."""
+    from eval.store import read_study
+
+    return read_study(directory).runs.drop(columns=[*(CLOCK - {"memory_bytes"}), "study"]).to_csv(index=False)

@@ -1,0 +1,145 @@
+"""The local launcher: two on one study, workers killed, cells that fail again and again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks import kill_study
+from tests.train import tiny_study
+from tests.train.launch.contents import content
+from tests.train.tiny_corpus import write_corpus
+from train import records
+from train import study as studies
+from train.config import StudyConfig
+from train.data.corpus import open_corpus
+from train.launch import local
+from train.launch.worker import Worker
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    """A written study of two cells, and its directory."""
+    study = tiny_study.study()
+    studies.write_manifest(study, tmp_path, 296)
+    return study, tmp_path
+
+
+def _worker(manifest, corpus, **options):
+    study, directory = manifest
+    settings = {"launch": "here", "retries": 1, "stop": lambda: False, **options}
+    return Worker(study, directory, open_corpus(corpus, verify=False), **settings)
+
+
+def _failing(monkeypatch, errors):
+    """Makes `run_cell` raise the next of `errors`, or end well where it is None; returns what was called."""
+    from train import cell
+
+    called = []
+
+    def run_cell(config, corpus, directory, stop):
+        called.append(config.run_id)
+        directory.mkdir(exist_ok=True)
+        if error := errors.pop(0):
+            raise error
+        records.RunWriter(directory).status("done")
+        records.write_json(directory / "config.json", {"data": {"fingerprint": corpus.fingerprint}})
+        return "done"
+
+    monkeypatch.setattr(cell, "run_cell", run_cell)
+    return called
+
+
+def test_a_failed_cell_is_tried_again_and_then_given_up(manifest, corpus, monkeypatch, capsys):
+    called = _failing(monkeypatch, [OSError("no space"), None, OSError("no space")])
+    assert _worker(manifest, corpus).run() == 1
+    assert called == ["transformer-nano-s0", "glu-nano-s0", "transformer-nano-s0"]
+    rows = studies.attempts(manifest[1] / "transformer-nano-s0")
+    assert [(row["state"], row["error"]) for row in rows] == [("failed", "OSError: no space")] * 2
+    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert said[-1] == {"cell": "transformer-nano-s0", "state": "failed", "error": "OSError: no space"}
+    found = {status.run_id: status for status in studies.statuses(*manifest)}
+    assert (found["transformer-nano-s0"].state, found["transformer-nano-s0"].retries) == ("failed", 1)
+    assert found["glu-nano-s0"].state == "done"
+    # The next launch tries again.
+    called = _failing(monkeypatch, [None])
+    assert _worker(manifest, corpus, launch="later").run() == 0
+    assert called == ["transformer-nano-s0"]
+
+
+def test_what_would_fail_again_is_not_tried_again(manifest, corpus, monkeypatch):
+    called = _failing(monkeypatch, [records.InputError("tasks: unknown"), None])
+    assert _worker(manifest, corpus, retries=9).run() == 1
+    assert called == ["transformer-nano-s0", "glu-nano-s0"]
+
+
+def test_a_cell_that_another_is_at_is_waited_for(manifest, corpus, monkeypatch):
+    called = _failing(monkeypatch, [None, None])
+    asked = []
+
+    def stop():
+        """Asked before each look: the other lets go after a while."""
+        asked.append(None)
+        if len(asked) == 8:
+            held.__exit__(None, None, None)
+        return False
+
+    monkeypatch.setattr("train.launch.worker._WAIT_SECONDS", 0.01)
+    held = records.lock(manifest[1] / "transformer-nano-s0")
+    held.__enter__()
+    assert _worker(manifest, corpus, stop=stop).run() == 0
+    assert called == ["glu-nano-s0", "transformer-nano-s0"]
+    assert len(asked) > 8
+
+
+def test_every_worker_has_its_core_or_its_gpu(monkeypatch, tmp_path):
+    cpu, gpu = tiny_study.study(), StudyConfig("gpu", (tiny_study.run("glu"),))
+    if hasattr(os, "sched_getaffinity"):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: {2, 5})
+        assert local._cores(cpu, 3) == [2, 5, 2]
+        assert local._cores(cpu, 1) == [None]
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text("#!/bin/sh\necho 'GPU 0: H100'\necho 'GPU 1: H100'\n")
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert local._gpus(gpu, 1) == [{}]
+    given = local._gpus(gpu, 4)
+    assert [one["CUDA_VISIBLE_DEVICES"] for one in given] == ["0", "1", "0", "1"]
+    assert {one["XLA_PYTHON_CLIENT_MEM_FRACTION"] for one in given} == {"0.45"}
+    assert local._gpus(cpu, 4) == [{}] * 4
+
+
+def _launch(corpus, runs, *more):
+    arguments = ["study", "--config", tiny_study.__file__, "--corpus", str(corpus), "--runs", str(runs), *more]
+    return subprocess.Popen([sys.executable, "-m", "train", *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+def test_two_launchers_share_a_study_and_survive_a_killed_worker(corpus, tmp_path):
+    pair = [_launch(corpus, tmp_path, "--workers", "1") for _ in range(2)]
+    until = time.monotonic() + 200
+    while not list(tmp_path.glob("tiny/*/metrics.jsonl")) and time.monotonic() < until:
+        time.sleep(0.05)
+    for worker in kill_study.children(pair[0].pid):
+        os.kill(worker, signal.SIGKILL)
+    said = [process.communicate(timeout=400)[0] for process in pair]
+    assert [process.returncode for process in pair] == [0, 0], said
+    done = [row for path in tmp_path.glob("tiny/*/attempts.jsonl") for row in records.read_jsonl(path)]
+    assert sorted(row["state"] for row in done).count("done") == 2  # each cell was finished once
+    for config, metrics, _, state in content(tmp_path / "tiny").values():
+        assert state == "done"
+        steps = [(row["stage"], row["step"]) for row in metrics]
+        assert len(steps) == len(set(steps)), config["run_id"]
