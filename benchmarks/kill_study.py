@@ -1,10 +1,10 @@
 """Kills a study with SIGKILL at random moments, starts it again, and compares the end with a study left alone.
 
-    python benchmarks/kill_study.py                     # 20 kills, about ten minutes on two cores
-    python benchmarks/kill_study.py --kills 5 --seed 7
+    python -m benchmarks.kill_study                     # 20 kills, about ten minutes on two cores
+    python -m benchmarks.kill_study --kills 5 --seed 7
 
-A kill hits, by turns, the launcher, one worker, or the launchers with all their workers; two launchers are at work on the
-study all the time. At the end every cell must be done, its records must be those of an undisturbed study but for what
+A kill hits, by turns, a launcher, a worker, or both launchers with all their workers; two are at work on the study all
+the time. At the end every cell must be done, its records must be those of an undisturbed study but for what
 the clock says, no row may be there twice, and the report's run table must be the same.
 
 Prints a line for each kill on stderr and the tally as JSON on stdout; exits 1 if anything was lost.
@@ -22,12 +22,10 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
 from tests.train.launch.contents import content, run_table
 from tests.train.tiny_corpus import write_corpus
 
+ROOT = Path(__file__).parents[1]
 TARGETS = ("launcher", "worker", "everything")
 
 
@@ -45,8 +43,8 @@ class Study:
         """Starts launchers until two are alive."""
         self.launchers = [launcher for launcher in self.launchers if launcher.poll() is None]
         while len(self.launchers) < 2:
-            quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-            self.launchers.append(subprocess.Popen(self.command, cwd=ROOT, **quiet))
+            quiet = subprocess.DEVNULL
+            self.launchers.append(subprocess.Popen(self.command, cwd=ROOT, stdout=quiet, stderr=quiet))
 
     def processes(self, target: str, chance: random.Random) -> list[int]:
         """The processes that a kill of `target` hits."""
