@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from eval.cells import Axes, main_protocol
+from eval.scaling_laws.fit import fit
 from eval.scaling_laws.forms import FORMS
 from eval.scaling_laws.forms.form import Form
 from eval.scaling_laws.groups import compare
@@ -17,6 +18,7 @@ from eval.scaling_laws.objective import Objective
 from eval.scaling_laws.page import LawPage, law_page
 from eval.scaling_laws.table import Runs, points
 
+_LEAST_SQUARES = Objective("l2")
 LADDER = ("chinchilla", "offset", "power")  # from the richest to the plainest
 _SPARE = 2  # points beyond the parameters, without which an interval is nothing but its t quantile
 _DISTINCT = 3  # values of an input
@@ -49,7 +51,7 @@ class StudyLaws:
 
 
 def laws(table: pd.DataFrame, axes: Axes, level: float = 0.95, seed: int = 0, draws: int = 500) -> StudyLaws:
-    """Fits the richest form of LADDER that most architectures support (the richer one of two that as many do).
+    """Fits the richest form of LADDER that most architectures support and that most of their fits determine.
 
     Args:
       table: one row per run, the store's columns.
@@ -63,23 +65,37 @@ def laws(table: pd.DataFrame, axes: Axes, level: float = 0.95, seed: int = 0, dr
     names = sorted(table["architecture"].astype(str).unique())
     parts = {name: cells[cells["architecture"] == name] for name in names}
     lacks = {form: {name: _lack(FORMS[form], part) for name, part in parts.items()} for form in LADDER}
-    supported = [form for form in LADDER if not all(lacks[form].values())] or LADDER[-1:]
-    chosen = min(supported, key=lambda form: sum(map(bool, lacks[form].values())))
+    chosen = _choose(parts, lacks)
     fitted = [name for name in names if not lacks[chosen][name]]
-    form, least_squares = FORMS[chosen], Objective("l2")
+    form = FORMS[chosen]
     counts = f"parameters: {axes.params}; FLOPs: {cells.attrs['x']}; tokens: tokens_seen"
-    options = {"draws": draws, "level": level, "seed": seed, "counts": counts, "x_name": cells.attrs["x"]}
-    pages = {name: law_page(_points(parts[name], form), form, least_squares, **options) for name in fitted}
+    options = {"draws": draws, "level": level, "seed": seed, "counts": counts}
+    options["x_name"] = {"flops_train_total": "training FLOPs"}.get(cells.attrs["x"], cells.attrs["x"])
+    pages = {name: law_page(_points(parts[name], form), form, _LEAST_SQUARES, **options) for name in fitted}
     rows = [row for name in names for row in _rows(name, pages.get(name), chosen, lacks[chosen][name])]
     tests, verdict = pd.DataFrame(columns=_TESTS), ""
     if len(fitted) > _MOST:
         verdict = f"more than {_MOST} architectures are not compared by one law"
     elif len(fitted) > 1:
-        found = compare(form, _points(cells[cells["architecture"].isin(fitted)], form), least_squares, draws=0)
+        found = compare(form, _points(cells[cells["architecture"].isin(fitted)], form), _LEAST_SQUARES, draws=0)
         tests, verdict = found.tests.assign(note="F test of nested fits").reindex(columns=_TESTS), found.verdict
     checked = [page.checklist.assign(architecture=name) for name, page in pages.items()]
     checklist = pd.concat(checked, ignore_index=True) if checked else pd.DataFrame(columns=_CHECKLIST)
     return StudyLaws(pages, pd.DataFrame(rows, columns=_LAW), tests, checklist.reindex(columns=_CHECKLIST), verdict)
+
+
+def _choose(parts: dict[str, pd.DataFrame], lacks: dict[str, dict[str, str]]) -> str:
+    """The form that most architectures support, the richer of two, unless half of its fits are warned of."""
+    supported = [form for form in LADDER if not all(lacks[form].values())] or list(LADDER[-1:])
+    fewest = min(sum(map(bool, lacks[form].values())) for form in supported)
+    for name in supported:
+        able = [part for label, part in parts.items() if not lacks[name][label]]
+        if len(parts) - len(able) > fewest:
+            continue
+        warned = sum(bool(fit(FORMS[name], _points(part, FORMS[name]), _LEAST_SQUARES).warnings) for part in able)
+        if name == LADDER[-1] or 2 * warned < len(able):
+            return name
+    return LADDER[-1]
 
 
 def _cells(table: pd.DataFrame, axes: Axes) -> pd.DataFrame:

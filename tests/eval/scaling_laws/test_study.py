@@ -14,7 +14,7 @@ def table(form: str, sizes: int = 8, tokens: int = 1, seeds: int = 2, noise: flo
     names, at = ("glu", "transformer"), [np.arange(k) for k in (2, sizes, tokens, seeds)]
     a, n, d, s = (v.ravel() for v in np.meshgrid(*at, indexing="ij"))
     params, seen = 1e7 * 4.0**n, 1e9 * 5.0**d
-    inputs = {"N": params, "D": seen, "x": 6 * params * seen}
+    inputs = {"N": params, "D": seen, "x": params * seen / 1e10}
     law = forms.get(form)
     loss = law.predict(TRUTH[form], **{k: inputs[k] for k in law.inputs})
     return pd.DataFrame({
@@ -37,8 +37,13 @@ def test_the_richest_supported_form_is_fitted():
 
 def test_one_token_count_gives_a_law_of_flops():
     found = laws(table("offset"), AXES, draws=50)
-    assert set(found.parameters["form"]) == {"offset"} and found.pages["glu"].x_name == "flops_train_total"
+    assert set(found.parameters["form"]) == {"offset"} and found.pages["glu"].x_name == "training FLOPs"
     assert set(laws(table("offset", 4), AXES, draws=50).parameters["form"]) == {"power"}
+
+
+def test_a_floor_that_the_data_do_not_show_is_not_fitted():
+    found = laws(table("power", 7), AXES, draws=50)
+    assert set(found.parameters["form"]) == {"power"} and not any(page.warnings for page in found.pages.values())
 
 
 def test_what_supports_no_law_says_why():
