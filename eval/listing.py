@@ -86,7 +86,9 @@ def heading(column: str) -> str:
 def _cell(record: Mapping, key: str) -> Cell:
     if ".." in key:
         low, high = (record[part] for part in key.split(".."))
-        return Cell(interval(low, high) or DASH, value=low)
+        # Fieller's set may be everything but an interval, which read as an interval would be the opposite of the truth.
+        outside = "not " if record.get("interval") == "outside" and not key.startswith("bootstrap") else ""
+        return Cell(outside + interval(low, high) if interval(low, high) else DASH, value=low)
     value = record[key]
     if isinstance(value, bool):
         return Cell("yes" if value else "no", value=float(value))

@@ -77,7 +77,8 @@ def log_x(axes: Axes) -> None:
     """A logarithmic x-axis with few labels, also where the range is short."""
     axes.set_xscale("log")
     low, high = axes.get_xlim()
-    steps = (1.0,) if high / low > 1e3 else (1.0, 2.0, 5.0)  # a short range would show a single power of ten
+    ratio = high / low  # a short range may hold no power of ten, and a narrow panel few labels
+    steps = (1.0,) if ratio > 30 else (1.0, 3.0) if ratio > 10 else (1.0, 2.0, 5.0)
     axes.xaxis.set_major_locator(LogLocator(subs=steps))
     axes.xaxis.set_major_formatter(LogFormatterSciNotation(minor_thresholds=(9, 9)))
     axes.xaxis.set_minor_locator(NullLocator())

@@ -153,6 +153,15 @@ def test_the_terminal_shows_awkward_names(capsys):
     assert AWKWARD in capsys.readouterr().out
 
 
+def test_a_set_outside_two_bounds_is_not_shown_as_an_interval():
+    frame = pd.DataFrame({"ci_low": [1.0, 1.0], "ci_high": [2.0, 2.0], "interval": ["bounded", "outside"],
+                          "bootstrap_low": 3.0, "bootstrap_high": 4.0})  # fmt: skip
+    rows = listing.listing("t", "", frame, "ci_low..ci_high bootstrap_low..bootstrap_high").rows
+    assert [[cell.text for cell in row.cells] for row in rows] == [
+        ["[1.00, 2.00]", "[3.00, 4.00]"], ["not [1.00, 2.00]", "[3.00, 4.00]"],
+    ]  # fmt: skip
+
+
 def test_listing_says_once_what_every_row_says():
     frame = pd.DataFrame(
         {"architecture": ["a", "b"], "p": [np.nan, np.nan], "on": [True, False], "note": ["same", "same"]}
