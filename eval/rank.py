@@ -16,6 +16,8 @@ from eval.cells import AXES, Axes, check, main_protocol
 from eval.resample import Sample, join, percentiles, sample
 from train.records import InputError
 
+_AT_ONCE = 2_000_000  # pairs of one block of redrawings
+
 
 def rank_stability(
     table: pd.DataFrame, *, y: str = "U", axes: Axes = AXES, protocol: str | None = None, level: float = 0.95,
@@ -70,8 +72,11 @@ def _tau(grid: np.ndarray, drawn: np.ndarray, size_a: str, size_b: str, level: f
         return row | {"note": f"{n} architectures at both sizes: no ranking to compare"}
     value, p = stats.kendalltau(grid[both, 0], grid[both, 1])
     a, b = np.triu_indices(n, 1)
-    steps = np.sign(drawn[:, both][:, a] - drawn[:, both][:, b])
-    low, high = percentiles((steps[..., 0] * steps[..., 1]).mean(1), level)
+    taus = []
+    for part in np.array_split(drawn[:, both], 1 + len(drawn) * len(a) // _AT_ONCE):  # pairs of hundreds fill memory
+        steps = np.sign(part[:, a] - part[:, b])
+        taus.append((steps[..., 0] * steps[..., 1]).mean(1))
+    low, high = percentiles(np.concatenate(taus), level)
     return row | {"value": value, "ci_low": float(low), "ci_high": float(high), "p": p}
 
 
