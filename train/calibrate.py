@@ -91,7 +91,7 @@ def from_records(directory: Path) -> Calibration:
     for path in records.find_runs(directory):
         run = records.read_run(path, allow_torn=True)
         attempts = studies.attempts(path)
-        whole = [row["seconds"] for row in attempts if row["state"] == "done"]
+        whole = [row["seconds"] for row in attempts if row["state"] == "done" and row["together"] == 1]
         if len(attempts) != 1 or not whole:
             continue
         account, name, device = run.config["accounting"], run.config["architecture"], run.env["device"]

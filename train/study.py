@@ -58,9 +58,8 @@ def load(name: str = "", path: Path | None = None) -> StudyConfig:
     if path is not None:
         module = _module_from_file(path)
     else:
-        known = sorted(p.stem for p in _studies_directory().glob("*.py") if p.stem != "__init__")
-        if name not in known:
-            raise InputError(f"study {name!r} is unknown; known: {', '.join(known)}; or give a file with --config")
+        if name not in known():
+            raise InputError(f"study {name!r} is unknown; known: {', '.join(known())}; or give a file with --config")
         module = importlib.import_module(f"configs.studies.{name}")
     declare: Callable[[], Any] | None = getattr(module, "study", None)
     study = declare() if declare else None
@@ -69,10 +68,12 @@ def load(name: str = "", path: Path | None = None) -> StudyConfig:
     return study
 
 
-def _studies_directory() -> Path:
+def known() -> list[str]:
+    """The names of the studies in `configs/studies`."""
     import configs.studies
 
-    return Path(next(iter(configs.studies.__path__)))
+    directory = Path(next(iter(configs.studies.__path__)))
+    return sorted(path.stem for path in directory.glob("*.py") if path.stem != "__init__")
 
 
 def _module_from_file(path: Path) -> Any:
@@ -190,7 +191,10 @@ def _last_rate(path: Path) -> float | None:
 
 
 def attempts(directory: Path) -> list[records.Row]:
-    """What has been tried on a cell: rows of {"launch", "host", "started", "seconds", "state", "error"}, in order."""
+    """What has been tried on a cell: rows of {"launch", "host", "started", "seconds", "state", "error"}, in order.
+
+    Those of a worker also have "together": in how many cells of one program it was.
+    """
     return records.read_jsonl(directory / ATTEMPTS, {"state": str}, allow_torn=True)
 
 

@@ -103,10 +103,12 @@ class Study(Declared):
     Attributes:
       workers: processes; 0 means one a core on CPU and one on an accelerator.
       retries: times that a failed cell is tried again.
+      vmap_seeds: train the seeds of a cell together, in one program; pays where one cell leaves the device idle.
     """
 
     workers: int = 0
     retries: int = 2
+    vmap_seeds: bool = False
 
     def run(self) -> int:
         """Runs the study; returns the exit code."""
@@ -118,7 +120,7 @@ class Study(Declared):
             return code
         workers = self.workers or local.default_workers(study)
         try:
-            reports = local.run(study, directory, self.corpus_of(study), workers, self.retries)
+            reports = local.run(study, directory, self.corpus_of(study), workers, self.retries, self.vmap_seeds)
         except local.Stopped as reason:
             print(reason, file=sys.stderr)
             return EXIT_STOPPED

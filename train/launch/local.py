@@ -38,10 +38,10 @@ class Pool:
       reports: the last report of each cell that a worker has looked at.
     """
 
-    def __init__(self, study: StudyConfig, directory: Path, corpus: Path, num_workers: int, retries: int = 2):
-        """Starts the workers."""
+    def __init__(self, study: StudyConfig, directory: Path, corpus: Path, num_workers: int, *options: str):
+        """Starts the workers with further options of `train.launch.worker`."""
         self.reports: dict[str, dict[str, Any]] = {}
-        self._study, self._directory, self._corpus, self._retries = study, directory, corpus, retries
+        self._study, self._directory, self._corpus, self._options = study, directory, corpus, options
         self._launch = uuid.uuid4().hex[:12]
         self._queue: queue.SimpleQueue[tuple[int, dict[str, Any]]] = queue.SimpleQueue()
         self._cores = _cores(study, num_workers)
@@ -53,7 +53,7 @@ class Pool:
     def _start(self, number: int) -> subprocess.Popen[bytes]:
         core = self._cores[number]
         command = [sys.executable, "-m", "train.launch.worker", str(self._directory), str(self._corpus), "--parent"]
-        command += ["--launch", self._launch, "--retries", str(self._retries)]
+        command += ["--launch", self._launch, *self._options]
         with open(self._directory / f"worker-{number}.log", "ab") as log:
             process = subprocess.Popen(
                 command + ([] if core is None else ["--core", str(core)]),
@@ -110,7 +110,7 @@ class Pool:
 
 
 def run(
-    study: StudyConfig, directory: Path, corpus: Path, num_workers: int, retries: int = 2
+    study: StudyConfig, directory: Path, corpus: Path, num_workers: int, retries: int = 2, vmap_seeds: bool = False
 ) -> dict[str, dict[str, Any]]:
     """Runs all unfinished cells of a study on this machine.
 
@@ -120,6 +120,7 @@ def run(
       corpus: the prepared corpus.
       num_workers: processes.
       retries: times that a failed cell, or one whose worker was killed, is tried again.
+      vmap_seeds: train cells that differ only in their seed together, in one program.
 
     Returns:
       The last report of each cell: {"cell", "state", "error"}.
@@ -128,7 +129,8 @@ def run(
       Stopped: by SIGTERM or Ctrl-C; every worker has saved its cell.
     """
     old = signal.signal(signal.SIGTERM, signal.default_int_handler)  # from here on, SIGTERM is Ctrl-C
-    pool = Pool(study, directory, corpus, num_workers, retries)
+    options = ["--retries", str(retries), *(["--vmap-seeds"] if vmap_seeds else [])]
+    pool = Pool(study, directory, corpus, num_workers, *options)
     view = _View(study, directory)
     try:
         while pool.poll():

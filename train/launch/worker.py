@@ -42,6 +42,7 @@ class Worker:
       launch: names the launch, within which retries are counted.
       retries: times that a failed cell is tried again.
       stop: whether to save and end.
+      vmap_seeds: train cells that differ only in their seed together, in one program.
     """
 
     study: StudyConfig
@@ -50,6 +51,7 @@ class Worker:
     launch: str
     retries: int
     stop: Callable[[], bool]
+    vmap_seeds: bool = False
 
     def run(self) -> int:
         """Goes through the cells until none is left; returns the exit code."""
@@ -95,27 +97,49 @@ class Worker:
         import jax
 
         from arch_zoo import ConfigError
-        from train import cell, distributed, loop
+        from train import loop
 
-        self._say(config, "running")
+        members = self._members(config) if self.vmap_seeds else [config]
+        for member in members:
+            self._say(member, "running")
         started, error = time.time(), None
         try:
-            state = cell.run_cell(config, self.corpus, directory, stop=self.stop)
+            states = self._train(members)
         except loop.Preempted as reason:
-            state, error = "preempted", str(reason)
+            states, error = ["preempted"] * len(members), str(reason)
         except (InputError, ConfigError, loop.Diverged) as reason:  # as it would be the next time
-            state, error = "failed", str(reason).splitlines()[0]
+            states, error = ["failed"] * len(members), str(reason).splitlines()[0]
         except Exception as reason:  # noqa: BLE001  one cell's failure is recorded, the others go on
-            state = "again" if jax.process_count() == 1 else "failed"
+            states = ["again" if jax.process_count() == 1 else "failed"] * len(members)
             error = f"{type(reason).__name__}: {str(reason).splitlines()[0] if str(reason) else ''}"
-        if state == "locked":
-            return state
-        if distributed.is_first():
-            row = {"launch": self.launch, "host": platform.node(), "started": started, "seconds": time.time() - started}
+        row = {"launch": self.launch, "host": platform.node(), "started": started, "seconds": time.time() - started}
+        row["together"] = len(members)
+        for member, state in zip(members, states, strict=True):
+            self._record(member, {**row, "state": "failed" if state == "again" else state, "error": error})
+            if state != "locked":
+                self._say(member, state, error)
+        return states[0]
+
+    def _members(self, config: RunConfig) -> list[RunConfig]:
+        """The cell and those that are to be done and differ from it in the seed only."""
+        alike = [cell for cell in self.study.cells if dataclasses.replace(cell, seed=config.seed) == config]
+        places = {cell.run_id: self.directory / cell.run_id for cell in alike}
+        left = [c for c in alike if not self._is_done(places[c.run_id]) and study.is_free(places[c.run_id])]
+        return [config, *(cell for cell in left if cell != config)]
+
+    def _train(self, members: list[RunConfig]) -> list[str]:
+        from train import cell, seeds
+
+        if len(members) > 1:
+            return seeds.run_seeds(members, self.corpus, self.directory, stop=self.stop)
+        return [cell.run_cell(members[0], self.corpus, self.directory / members[0].run_id, stop=self.stop)]
+
+    def _record(self, config: RunConfig, row: records.Row) -> None:
+        from train import distributed
+
+        if row["state"] != "locked" and distributed.is_first():
             with contextlib.suppress(OSError):  # a directory that cannot be written is the error already told
-                ended = "failed" if state == "again" else state
-                records.append_jsonl(directory / study.ATTEMPTS, [{**row, "state": ended, "error": error}])
-        return self._say(config, state, error)
+                records.append_jsonl(self.directory / config.run_id / study.ATTEMPTS, [row])
 
     def _say(self, config: RunConfig, state: str, error: str | None = None) -> str:
         print(json.dumps({"cell": config.run_id, "state": state, "error": error}), flush=True)
@@ -148,7 +172,8 @@ def main(arguments: argparse.Namespace) -> int:
         declared = dataclasses.replace(declared, cells=chosen)
     data = open_corpus(arguments.corpus, verify=False)
     with cell.StopOnSignal() as stop:
-        return Worker(declared, arguments.directory, data, arguments.launch, arguments.retries, stop).run()
+        options = (arguments.launch, arguments.retries, stop, arguments.vmap_seeds)
+        return Worker(declared, arguments.directory, data, *options).run()
 
 
 def _end_with_parent() -> None:
@@ -164,6 +189,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--cell", action="append", help="run only this cell; may be given several times")
     parser.add_argument("--launch", default="", help="name of the launch, within which retries are counted")
     parser.add_argument("--retries", type=int, default=0, help="times that a failed cell is tried again (default 0)")
+    parser.add_argument("--vmap-seeds", action="store_true", help="train seeds of a cell together, in one program")
     parser.add_argument("--core", type=int, help="the CPU core to stay on (default all)")
     parser.add_argument("--parent", action="store_true", help="end when standard input does")
     return parser.parse_args(arguments)

@@ -1,5 +1,6 @@
 """The local launcher: two on one study, workers killed, cells that fail again and again."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -102,6 +103,34 @@ def test_a_cell_that_another_is_at_is_waited_for(manifest, corpus, monkeypatch):
     assert _worker(manifest, corpus, stop=stop).run() == 0
     assert called == ["glu-nano-s0", "transformer-nano-s0"]
     assert len(asked) > 8
+
+
+def test_seeds_of_a_cell_go_together_where_that_is_asked_for(manifest, corpus, monkeypatch):
+    from train import seeds
+
+    study, directory = manifest
+    cells = (study.cells[0], study.cells[1], *(dataclasses.replace(study.cells[0], seed=seed) for seed in (1, 2)))
+    many = dataclasses.replace(study, cells=cells)
+    records.RunWriter(_made(directory / cells[2].run_id)).status("queued")
+    called, together = _failing(monkeypatch, [None]), []
+
+    def run_seeds(runs, corpus, study, stop):
+        together.extend(run.run_id for run in runs)
+        for run in runs:
+            records.RunWriter(_made(study / run.run_id)).status("done")
+            records.write_json(study / run.run_id / "config.json", {"data": {"fingerprint": corpus.fingerprint}})
+        return ["done"] * len(runs)
+
+    monkeypatch.setattr(seeds, "run_seeds", run_seeds)
+    assert _worker((many, directory), corpus, vmap_seeds=True).run() == 0
+    assert together == [f"transformer-nano-s{seed}" for seed in (0, 1, 2)]
+    assert called == ["glu-nano-s0"]
+    assert {len(studies.attempts(directory / cell.run_id)) for cell in cells} == {1}
+
+
+def _made(directory):
+    directory.mkdir(exist_ok=True)
+    return directory
 
 
 def test_every_worker_has_its_core_or_its_gpu(monkeypatch, tmp_path):
