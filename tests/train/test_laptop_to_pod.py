@@ -30,15 +30,16 @@ def test_the_page_has_commands_for_every_launcher():
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_declaration_is_a_study(tmp_path):
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     (tmp_path / "mine.py").write_text(code)
     declared = study.load(path=tmp_path / "mine.py")
     plain = {(cell.architecture, cell.size) for cell in declared.cells if not cell.protocol}
     assert plain == {
-        ("transformer", "base"),
-        ("lconv", "base"),
-        *((a, "small") for a in ("transformer", "mos", "lconv")),
+        ("transformer", "mini"),
+        ("lconv", "mini"),
+        *((a, "tiny") for a in ("transformer", "mos", "lconv")),
     }
     assert {cell.protocol for cell in declared.cells} == {"", "depth", "width"}
     assert {cell.seed for cell in declared.cells} == {0, 1, 2}
