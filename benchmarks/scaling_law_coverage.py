@@ -13,6 +13,7 @@ import dataclasses
 import sys
 import time
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import tyro
@@ -49,7 +50,7 @@ class Options:
     draws: int = 200
     noise: float = 0.005
     level: float = 0.95
-    objective: str = "l2"
+    objective: Literal["huber", "l1", "l2"] = "l2"
     seed: int = 0
     out: Path | None = None
 

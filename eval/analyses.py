@@ -160,7 +160,7 @@ def _plan(
     yield "protocol_differences", over(flops, xy, protocols.protocol_differences, **level, **spread)
     yield "width_depth", over([("U",), ("D",)], ("y",), protocols.width_depth_grid, axes=axes)
     # The claims are about the vanilla transformer: where it is missing, another first name does not stand in for it.
-    vanilla = spread | {"reference": options.reference or compare.REFERENCE}
+    vanilla: dict[str, Any] = spread | {"reference": options.reference or compare.REFERENCE}
     yield "claims", lambda: claims.scorecard(table, **level, **vanilla)
 
 

@@ -173,8 +173,9 @@ def attainment(analysis: Analysis) -> Figure:
             continue
         panel.scatter(table[axes.flops], table[axes.column(y)] * (-1 if y == "U" else 1), s=4, c="#b5b5b5", zorder=1)
         end = table[axes.flops].max()
-        steps = {level: surface_steps(part, end) for level, part in surfaces.groupby("level")}
-        low, *_, high = (steps[level] for level in sorted(steps, reverse=True))
+        levels = sorted(surfaces["level"].unique().tolist())
+        steps = {level: surface_steps(surfaces[surfaces["level"] == level], end) for level in levels}
+        low, high = steps[levels[-1]], steps[levels[0]]
         x = np.union1d(low[0], high[0])
         at = [np.where(x >= c[0], q[np.maximum(np.searchsorted(c, x, "right") - 1, 0)], np.nan) for c, q in (low, high)]
         panel.fill_between(x, *at, step="post", color="#0072B2", alpha=0.2, linewidth=0, zorder=2)

@@ -142,11 +142,12 @@ def _attainment(analysis: Analysis) -> list[dict[str, Any]]:
     table, entries = analysis.results["attainment"], []
     if "level" not in table:
         return entries
-    for (cost, quality, level), part in table.groupby(["cost_axis", "y_axis", "level"]):
-        if cost == analysis.axes.flops:
-            x, y = surface_steps(part, float(analysis.table[cost].max()))
-            entry = {"y_axis": quality, "level": float(level), "repetitions": int(part.repetitions.iloc[0])}
-            entries.append(entry | {"x": x.tolist(), "y": y.tolist()})
+    flops = analysis.axes.flops
+    for _, part in table[table.cost_axis == flops].groupby(["y_axis", "level"]):
+        x, y = surface_steps(part, float(analysis.table[flops].max()))
+        first = part.iloc[0]
+        entry = {"y_axis": first.y_axis, "level": float(first.level), "repetitions": int(first.repetitions)}
+        entries.append(entry | {"x": x.tolist(), "y": y.tolist()})
     return entries
 
 

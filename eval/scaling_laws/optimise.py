@@ -107,7 +107,7 @@ def minimise(
         stages = objective.stages(scale, near)
         if n > 2 * _SCOUTS and not near:
             part = Surface(surface.form, {name: z[few] for name, z in surface.x.items()}, surface.space)
-            theta = _descend(part, theta, *problem[:2], *(a[:, few] for a in problem[2:]), stages[0]).theta_SP
+            theta = _descend(part, theta, *problem[:2], problem[2][:, few], problem[3][:, few], stages[0]).theta_SP
         for stage in stages:
             found = _descend(surface, theta, *problem, stage)
             theta = found.theta_SP
