@@ -5,9 +5,12 @@
 
 Prints a table on stderr and JSON on stdout: seconds per step, target and input tokens per second, GFLOP/s against the
 matmul ceiling measured in the same run, and for each architecture `excess`: its time over the Transformer's, divided by
-its FLOPs over the Transformer's. The contenders take turns, round after round, and the median round counts: single runs
-on a shared machine differ by 20 %. With `--reference`, Hugging Face's T5 (PyTorch, eager, Adafactor) takes its turn at
-the same training step; it needs torch and transformers, which the extra `parity` installs.
+its FLOPs over the Transformer's. `cores` is processor time over wall time: on a CPU an excess with fewer cores than the
+Transformer's is work that XLA does in one thread, and it goes when the script is pinned to one core (`taskset -c 0`).
+
+The contenders take turns, round after round, and the median round counts: single runs on a shared machine differ by
+20 %. With `--reference`, Hugging Face's T5 (PyTorch, eager, Adafactor) takes its turn at the same training step; it
+needs torch and transformers, which the extra `parity` installs.
 """
 
 import argparse
@@ -30,7 +33,7 @@ from train.step import init_state, make_model, make_train_step
 
 Turn = Callable[[], None]
 
-COLUMNS = ("s/step", "GFLOP/s", "time x", "FLOPs x", "excess")
+COLUMNS = ("s/step", "GFLOP/s", "cores", "time x", "FLOPs x", "excess")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,17 +140,19 @@ def timed(turn: Turn, steps: int) -> float:
     return (time.perf_counter() - start) / steps
 
 
-def measure(turns: dict[str, Turn], rounds: int, steps: int) -> dict[str, float]:
-    """Median seconds per step of every contender; in each round every one has its turn."""
+def measure(turns: dict[str, Turn], rounds: int, steps: int) -> dict[str, tuple[float, float]]:
+    """Median seconds per step of every contender, and its cores; in each round every one has its turn."""
     for turn in turns.values():
         turn()  # compiles
         turn()
-    seconds = {name: [] for name in turns}
+    seconds, processor = ({name: [] for name in turns} for _ in range(2))
     for number in range(rounds):
         order = list(turns) if number % 2 == 0 else list(turns)[::-1]
         for name in order:
+            start = time.process_time()
             seconds[name].append(timed(turns[name], steps))
-    return {name: statistics.median(times) for name, times in seconds.items()}
+            processor[name].append((time.process_time() - start) / steps)
+    return {name: (statistics.median(times), sum(processor[name]) / sum(times)) for name, times in seconds.items()}
 
 
 def compare(shape_name: str, options: argparse.Namespace) -> list[dict]:
@@ -165,14 +170,15 @@ def compare(shape_name: str, options: argparse.Namespace) -> list[dict]:
     vanilla = flops["transformer"]
     tokens = shape.batch_size * (shape.input_length + shape.target_length)
     rows = []
-    for name, second in seconds.items():
+    for name, (second, cores) in seconds.items():
         count = flops.get(name, vanilla)
-        time_ratio, flop_ratio = second / seconds["transformer"], count / vanilla
+        time_ratio, flop_ratio = second / seconds["transformer"][0], count / vanilla
         rows.append(
             {
                 "shape": shape_name,
                 "name": name,
                 "seconds": second,
+                "cores": cores,
                 "tokens_per_second": tokens / second,
                 "gflops_per_second": count / second * 1e-9,
                 "of_matmul_ceiling": count / second / ceiling,
@@ -195,10 +201,10 @@ def main() -> None:
     parser.add_argument("--reference", action="store_true", help="Hugging Face's T5 beside it")
     options = parser.parse_args()
     rows = [row for shape in options.shapes.split(",") for row in compare(shape, options)]
-    titles = "".join(f"{title:>{width}}" for title, width in zip(COLUMNS, (10, 10, 9, 9, 9), strict=True))
+    titles = "".join(f"{title:>{width}}" for title, width in zip(COLUMNS, (10, 10, 9, 9, 9, 9), strict=True))
     print(f"{'shape':8}{'name':18}{titles}", file=sys.stderr)
     for row in rows:
-        numbers = (row["time_ratio"], row["flop_ratio"], row["excess"])
+        numbers = (row["cores"], row["time_ratio"], row["flop_ratio"], row["excess"])
         print(
             f"{row['shape']:8}{row['name']:18}{row['seconds']:10.4f}{row['gflops_per_second']:10.1f}"
             + "".join(f"{number:9.2f}" for number in numbers),
