@@ -108,7 +108,8 @@ def read_study(path: str | os.PathLike[str]) -> Study:
     table = _typed(_tell_corpora_apart(pd.DataFrame(rows), provenance), evals, tasks)
     order = table.sort_values(["architecture", "params_total", "protocol", "seed", "run_id"]).index
     names = sorted({identity["study"] for identity in identities})
-    unfinished = [_unfinished(identities[i], run) for i, run in enumerate(runs) if i not in set(done)]
+    finished = set(done)
+    unfinished = [_unfinished(identities[i], run) for i, run in enumerate(runs) if i not in finished]
     study = Study(
         name=", ".join(names),
         runs=table.loc[order].reset_index(drop=True),
