@@ -1,6 +1,7 @@
 """Every analysis of a study in one pass: a dictionary of tidy tables, which tables, figures and pages only render."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from eval import claims, compare, crossover, pareto, protocols, rank
-from eval.cells import Axes, main_protocol
+from eval.cells import DEFAULT_PROTOCOLS, Axes, main_protocol
 from eval.options import DEFAULTS, Options
 from eval.scaling_laws import study as law_study
 from eval.slopes import slopes
@@ -157,11 +158,26 @@ def _plan(
     yield "probability_best", over(flops, xy, rank.probability_best, **seed)
     yield "discordant_pairs", lambda: _stack(rank.discordant_pairs(table, **seed) for _ in together)
     yield "protocols", lambda: protocols.protocol_slopes(table, **level, **errors)
-    yield "protocol_differences", over(flops, xy, protocols.protocol_differences, **level, **spread)
+    ladders = protocol_pairs(table)
+    sides = [(x, y, first, second) for x, y in flops if known(x, y) for first, second in ladders]
+    yield (
+        "protocol_differences",
+        lambda: _stack(
+            protocols.protocol_differences(table, x=x, y=y, first=first, second=second, **level, **spread)
+            for x, y, first, second in sides
+        ),
+    )
     yield "width_depth", over([("U",), ("D",)], ("y",), protocols.width_depth_grid, axes=axes)
     # The claims are about the vanilla transformer: where it is missing, another first name does not stand in for it.
     vanilla: dict[str, Any] = spread | {"reference": options.reference or compare.REFERENCE}
     yield "claims", lambda: claims.scorecard(table, **level, **vanilla)
+
+
+def protocol_pairs(table: pd.DataFrame) -> list[tuple[str, str]]:
+    """Every two named scaling protocols of the table, depth and width (the paper's) first."""
+    named = set(table.protocol.dropna().astype(str)) - set(DEFAULT_PROTOCOLS)
+    order = [*(name for name in ("depth", "width") if name in named), *sorted(named - {"depth", "width"})]
+    return list(itertools.combinations(order, 2)) or [("depth", "width")]
 
 
 def _stack(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:

@@ -23,8 +23,8 @@ HEADINGS = {
     "interval": "Kind", "architecture_a": "A", "architecture_b": "B",
     "bootstrap_low..bootstrap_high": "Bootstrap", "probability_inside": "P(inside)", "probability_any": "P(any)",
     "probability_on_frontier": "P(on frontier)", "probability_discordant": "P(discordant)", "crossing": "Cross at",
-    "sizes_on_frontier": "Which", "slope_first": "Slope (depth)",
-    "slope_second": "Slope (width)", "upstream_difference": "Upstream, A \N{MINUS SIGN} B (nats)",
+    "sizes_on_frontier": "Which", "slope_first": "First slope",
+    "slope_second": "Second slope", "upstream_difference": "Upstream, A \N{MINUS SIGN} B (nats)",
     "downstream_difference": "Downstream, A \N{MINUS SIGN} B (percent)",
 }  # fmt: skip
 

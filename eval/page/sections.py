@@ -173,8 +173,9 @@ def _protocols(analysis: Analysis) -> Section:
         return Section("protocols", "Depth and width", intro, ())
     grids = (
         listing(
-            "protocol-differences", "Slope in depth minus slope in width", analysis.results["protocol_differences"],
-            "architecture alpha slope_first slope_second difference ci_low..ci_high p_holm verdict note",
+            "protocol-differences", "Slope under the first protocol minus slope under the second",
+            analysis.results["protocol_differences"],
+            "architecture first second alpha slope_first slope_second difference ci_low..ci_high p_holm verdict note",
         ),
         listing(
             "protocol-slopes", "Slope under each protocol", analysis.results["protocols"],

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from eval import protocols
+from eval.analyses import protocol_pairs
 from eval.compare import contrasts
 from eval.simulate import Line, Noise, study
 from eval.slopes import slopes
@@ -62,3 +63,10 @@ def test_grid_from_columns_and_from_operators():
     read = protocols.width_depth_grid(operators)
     assert read["depth"].tolist() == [2, 4] and read["note"].str.startswith("2 runs").all()
     assert protocols.width_depth_grid(table).empty
+
+
+def test_every_two_protocols_are_compared_depth_and_width_first(table):
+    more = study({"transformer": Line(upstream_slope=0.3)}, sizes=5, seeds=3, protocol="ff", seed=9)
+    both = pd.concat([table, more], ignore_index=True)
+    assert protocol_pairs(both) == [("depth", "width"), ("depth", "ff"), ("width", "ff")]
+    assert protocol_pairs(table[table["protocol"] == ""]) == [("depth", "width")]  # of which nothing comes
