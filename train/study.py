@@ -168,11 +168,18 @@ def _status(cell: configs.RunConfig, directory: Path) -> CellStatus:
     total = sum(steps.values())
     rate = _last_rate(directory / "metrics.jsonl") if state == "running" else None
     left = (total - done) / rate if rate else None
-    failures = sum(row["state"] == "failed" for row in attempts(directory))
-    retries = failures - (state == "failed")
-    return CellStatus(
-        cell.run_id, state, stage, done, total, status.get("nll"), rate, left, retries, status.get("error")
-    )
+    failures = [row for row in attempts(directory) if row["state"] == "failed"]
+    retries = max(len(failures) - (state == "failed"), 0)
+    error = status.get("error")
+    if state == "preempted" and error is None and failures:
+        error = failures[-1].get("error")  # it was killed, which the launcher has noted
+    return CellStatus(cell.run_id, state, stage, done, total, status.get("nll"), rate, left, retries, error)
+
+
+def strangers(study: StudyConfig, directory: Path) -> list[str]:
+    """Runs in a study's directory that it does not declare, such as those of an earlier declaration."""
+    declared = {cell.run_id for cell in study.cells}
+    return sorted(path.parent.name for path in directory.glob("*/config.json") if path.parent.name not in declared)
 
 
 _TAIL = 4096  # bytes: the last rows of a file that may have many thousand
@@ -182,8 +189,8 @@ def _last_rate(path: Path) -> float | None:
     """Steps per second in the last row that has them."""
     try:
         with open(path, "rb") as file:
-            file.seek(max(path.stat().st_size - _TAIL, 0))
-            lines = file.read().split(b"\n")[1:-1]  # the first may be cut, the last is empty or torn
+            start = file.seek(max(path.stat().st_size - _TAIL, 0))
+            lines = file.read().split(b"\n")[1 if start else 0 : -1]  # the first may be cut, the last is empty or torn
     except OSError:
         return None
     rates = [json.loads(line).get("steps_per_second") for line in lines]

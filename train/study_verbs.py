@@ -66,7 +66,12 @@ class Declared:
 
     def ready(self, study: StudyConfig) -> int:
         """Prepares the corpus where the study says how, and writes the manifest; returns the exit code."""
-        studies.write_manifest(study, self.runs / study.name, self.vocab_size(study))
+        directory = self.runs / study.name
+        studies.write_manifest(study, directory, self.vocab_size(study))
+        if others := studies.strangers(study, directory):
+            print(
+                f"warning: {directory}: not of this study: {', '.join(others)}; a report has them too", file=sys.stderr
+            )
         corpus = self.corpus_of(study)
         if study.prepare and self.corpus is None:
             # In a process of its own: TensorFlow must not stay in memory beside the workers.

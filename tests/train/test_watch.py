@@ -41,7 +41,14 @@ def test_status_tells_progress_rate_time_left_loss_and_retries(directory):
 
 def test_a_cell_whose_process_is_gone_is_not_running(directory):
     (gone, _) = studies.statuses(tiny_study.study(), directory)
-    assert (gone.state, gone.rate, gone.left) == ("preempted", None, None)
+    assert (gone.state, gone.rate, gone.left, gone.error) == ("preempted", None, None, "OSError: full")
+
+
+def test_runs_that_the_study_does_not_declare_are_told(directory):
+    assert studies.strangers(tiny_study.study(), directory) == []
+    (directory / "mos-nano-s0").mkdir()
+    records.write_json(directory / "mos-nano-s0" / "config.json", {})
+    assert studies.strangers(tiny_study.study(), directory) == ["mos-nano-s0"]
 
 
 def test_a_torn_last_row_is_no_rate(directory):
