@@ -75,12 +75,16 @@ def disturbed(study: Study, kills: int, seed: int) -> collections.Counter[str]:
             time.sleep(0.05)
         time.sleep(chance.random())
         target = TARGETS[number % len(TARGETS)]
-        for pid in study.processes(target, chance):
+        hit = study.processes(target, chance)
+        for pid in hit:
             try:
                 os.kill(pid, signal.SIGKILL)
                 done[target] += 1
             except ProcessLookupError:
                 done["gone already"] += 1
+        for launcher in study.launchers:
+            if launcher.pid in hit:
+                launcher.wait()  # or it would pass for alive a moment longer
         print(f"kill {number + 1}: {target}, {study.progress()} rows", file=sys.stderr, flush=True)
     study.keep_two()
     for launcher in study.launchers:

@@ -44,6 +44,7 @@ _SCRIPT = """#!/bin/bash
 cells=(
 {cells}
 )
+if [ -n "${{SLURM_CPUS_PER_TASK:-}}" ]; then export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK; fi  # srun does not ask
 srun --kill-on-bad-exit=0 {worker} --cell "${{cells[$SLURM_ARRAY_TASK_ID]}}"
 code=$?
 # {stopped}: stopped and saved, by the time limit for example. Others: failed or killed, and tried again so often.

@@ -83,6 +83,10 @@ def test_an_array_survives_scancel_requeue_and_a_killed_daemon(corpus, tmp_path)
         cluster.run("scontrol", "requeue", f"{job}_{requeued}")
         before = set(running()) | {cancelled, requeued}
         cluster.wait(lambda: set(started()) - before, 120)
+        stopped = (set(started()) - before).pop()  # as the time limit does it: it saves, and requeues itself
+        cluster.run("scancel", "--signal=TERM", f"{job}_{stopped}")
+        cluster.wait(lambda: studies.attempts(here / f"transformer-nano-s{stopped}"), 60)
+        cluster.wait(started, 120)
         cluster.kill_node()
         cluster.wait(lambda: not running(), 120)  # the controller gives the node up and requeues its jobs
         cluster.start_node()
