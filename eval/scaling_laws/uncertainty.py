@@ -176,8 +176,14 @@ def wild_targets(fit: Fit, draws: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def bca(draws: Draws, value: Callable[[np.ndarray], np.ndarray], level: float = 0.95) -> tuple[float, float]:
-    """BCa interval of `value(theta [S,P]) -> [S]`; the jackknife leaves out one run at a time."""
+    """BCa interval of `value(theta [S,P]) -> [S]`; the jackknife leaves out one run at a time.
+
+    Raises:
+      InputError: the draws are not resamples of runs, as they are not below eight runs, where BCa is far too narrow.
+    """
     fit = draws.fit
+    if draws.kind != "cluster":
+        raise InputError(f"intervals: bca corrects resamples of runs; these {draws.clusters} runs were drawn otherwise")
     leave_CP = refit(
         fit, weight_Sn=fit.runs.weight * (fit.runs.cluster != np.unique(fit.runs.cluster)[:, None])
     ).theta_SP

@@ -126,6 +126,12 @@ def test_bca_agrees_with_percentiles_on_a_symmetric_problem():
     assert (low, high) == pytest.approx(drawn.intervals()["alpha"], abs=3e-4)
 
 
+def test_bca_is_refused_where_runs_are_too_few_to_resample():
+    drawn = uncertainty.bootstrap(fit(POWER, power_runs(n=6), L2), 50)
+    with pytest.raises(InputError, match="these 6 runs were drawn otherwise"):
+        uncertainty.bca(drawn, lambda theta: theta[:, 1])
+
+
 def test_criteria_are_those_of_the_normal_line():
     runs = power_runs()
     law = fit(POWER, runs, L2)
