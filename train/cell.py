@@ -33,14 +33,12 @@ def resolve(config: RunConfig, corpus: Corpus) -> Row:
 
     Raises:
       ConfigError: the architecture, the size or a model option is unknown or not allowed.
-      InputError: a task that the corpus does not have, or none with validation examples.
+      InputError: a task that the corpus does not have.
     """
     model = model_config(config, corpus)
     for task in config.finetune.tasks if config.finetune else ():
         if task not in corpus.tasks:
             raise InputError(f"finetune.tasks: {task!r} is not in {corpus.path}; known: {', '.join(corpus.tasks)}")
-    if config.finetune and not evaluate.scored(corpus, config.finetune):
-        raise InputError(f"finetune: {corpus.path} has no task with validation examples; `prepare --tasks` makes them")
     data = {"name": corpus.name, "fingerprint": corpus.fingerprint, "vocab_size": corpus.vocab_size}
     identity = {**configs.identity(config), "model": model.to_dict(), "data": data}
     plain = configs.to_dict(config)
@@ -118,10 +116,12 @@ def run_cell(
       "done", or "locked" when another process is at it.
 
     Raises:
-      InputError: the directory belongs to another configuration, or cannot be written.
+      InputError: the directory belongs to another configuration, or cannot be written; there is nothing to finetune on.
       Preempted: the run was stopped and has been saved.
     """
     stages = tuple(stage for stage in stages if getattr(config, stage) is not None)
+    if "finetune" in stages and config.finetune and not evaluate.scored(corpus, config.finetune):
+        raise InputError(f"finetune: {corpus.path} has no task with validation examples; `prepare --tasks` makes them")
     with distributed.lock(directory) as free:
         if not free:
             return "locked"

@@ -9,6 +9,7 @@ import pytest
 from tests.train import tiny_study
 from tests.train.tiny_corpus import write_corpus
 from train import cell, loop, records
+from train.data import corpus as corpus_module
 from train.data.corpus import open_corpus
 from train.records import InputError
 
@@ -74,6 +75,14 @@ def test_a_stage_can_start_from_another_runs_parameters(corpus, tmp_path):
     assert second[0]["nll"] < first[0]["nll"] - 1  # it knows what the first has learnt
     with pytest.raises(InputError, match="init_from: .* is not a directory of checkpoints"):
         cell.run_cell(dataclasses.replace(CONFIG, seed=2), corpus, tmp_path / "third", init_from=tmp_path / "no")
+
+
+def test_text_without_tasks_can_be_pretrained_on_and_not_finetuned(corpus, tmp_path):
+    alone = corpus_module.Corpus(corpus.path, {**corpus.index, "tasks": {}})
+    config = dataclasses.replace(CONFIG, finetune=tiny_study.STAGE)
+    assert cell.run_cell(config, alone, tmp_path, ("pretrain",), quiet=True) == "done"
+    with pytest.raises(InputError, match="finetune: .* has no task with validation examples"):
+        cell.run_cell(config, alone, tmp_path, quiet=True)
 
 
 def test_two_trainers_on_one_directory_are_one(corpus, tmp_path):
