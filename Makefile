@@ -14,7 +14,7 @@ study: $(VENV)/.installed
 	$(BIN)/python -m eval report runs/$(STUDY) --out reports/$(STUDY)
 
 # Two workers: a test waits for the compiler, which uses one core.
-PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder --durations 40 --durations-min 5
 
 test: lint
 	$(PYTEST)
