@@ -2,8 +2,8 @@
 
 A count is an abstract trace of every layer: a second for `base`, several for `xl`, most of it spent on layers that are
 alike. Where a stack repeats with a period, every count is a straight line in the number of periods, so that two shallow
-traces give it exactly (a test holds it against the whole trace). Counts of the presets are kept beside them in
-`configs/studies/counts.json`, which a test recounts.
+traces give it exactly (a test holds it against the whole trace). Counts of the large presets are kept beside them
+in `configs/studies/counts.json`, which a test recounts.
 """
 
 import concurrent.futures
@@ -23,6 +23,7 @@ from train.config import OptimizerConfig
 
 PRESETS = Path(__file__).parent.parent / "configs" / "studies" / "counts.json"
 CACHE = Path(".cache/counts.json")
+_CHUNK = 32  # models between two writes of the cache
 _FEW = 6  # uncounted models up to which a pool of processes costs more than it saves
 
 
@@ -72,11 +73,12 @@ def count(queries: Sequence[Query], cache: Path = CACHE) -> list[Counts]:
     cached = _read(cache) if records.read_json(cache, missing={}).get("code") == code else {}
     known = {key: Counts(**values) for key, values in {**_read(PRESETS), **cached}.items()}
     new = {query.key: query for query in queries if query.key not in known}
-    if new:
-        known |= dict(zip(new, _count_all(list(new.values())), strict=True))
+    for start in range(0, len(new), _CHUNK):  # kept as it goes: a count that is stopped is not lost
+        keys = list(new)[start : start + _CHUNK]
+        known |= dict(zip(keys, _count_all([new[key] for key in keys]), strict=True))
+        cached |= {key: dataclasses.asdict(known[key]) for key in keys}
         cache.parent.mkdir(parents=True, exist_ok=True)
-        added = {key: dataclasses.asdict(known[key]) for key in new}
-        records.write_json(cache, {"code": code, "counts": {**cached, **added}})
+        records.write_json(cache, {"code": code, "counts": cached})
     return [known[query.key] for query in queries]
 
 
