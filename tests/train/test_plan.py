@@ -130,10 +130,9 @@ def test_the_presets_are_counted():
     assert not missing, "run python -m tests.train.make_counts"
 
 
-@pytest.mark.parametrize("name", ["transformer", "switch", "mos"])
-def test_the_counts_of_presets_are_right(name):
+def test_the_counts_of_presets_are_right():
     stored = json.loads(counts.PRESETS.read_text())["counts"]
-    query = next(q for q in make_counts.queries() if (q.model.name, q.model.size) == (name, "tiny"))
+    query = next(q for q in make_counts.queries() if (q.model.name, q.model.size) == ("transformer", "tiny"))
     assert stored[query.key] == dataclasses.asdict(counts.count_one(query))
 
 
@@ -150,7 +149,7 @@ def test_plan_prints_the_whole_paper_and_refuses_what_does_not_fit(capsys):
     said = capsys.readouterr()
     assert len(said.out.splitlines()) == len(study.load("paper").cells) + 3
     assert "error: transformer-base-s0" not in said.err.split("\n")[0] or "--set" in said.err
-    assert main(["plan", "protocols", "--format", "json"]) == 0
+    assert main(["plan", "depth", "--devices", "16", "--format", "json"]) == 0
     made = json.loads(capsys.readouterr().out)
     assert made["totals"]["params"] == sum(cell["params"] for cell in made["cells"])
     assert main(["plan", "paper", "--device", "abacus"]) == 2
