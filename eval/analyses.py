@@ -126,7 +126,7 @@ def _plan(
     seed: dict[str, Any] = {"axes": axes, "seed": options.resampling_seed}
     both: dict[str, Any] = level | seed
     errors: dict[str, Any] = {"errors": options.errors}
-    spread = errors | {"variance": options.variance}
+    spread: dict[str, Any] = errors | {"variance": options.variance}
     against: dict[str, Any] = spread | {"reference": reference}
 
     quality = main_protocol(table)
@@ -169,8 +169,8 @@ def _plan(
     )
     yield "width_depth", over([("U",), ("D",)], ("y",), protocols.width_depth_grid, axes=axes)
     # The claims are about the vanilla transformer: where it is missing, another first name does not stand in for it.
-    vanilla: dict[str, Any] = spread | {"reference": options.reference or compare.REFERENCE}
-    yield "claims", lambda: claims.scorecard(table, **level, **vanilla)
+    vanilla = options.reference or compare.REFERENCE
+    yield "claims", lambda: claims.scorecard(table, reference=vanilla, **level, **spread)
 
 
 def protocol_pairs(table: pd.DataFrame) -> list[tuple[str, str]]:
