@@ -87,7 +87,12 @@ def test_an_array_survives_scancel_requeue_and_a_killed_daemon(corpus, tmp_path)
         stopped = (set(started()) - before).pop()  # as the time limit does it: it saves, and requeues itself
         with contextlib.suppress(subprocess.CalledProcessError):  # where it has just ended by itself
             cluster.run("scancel", "--signal=TERM", f"{job}_{stopped}")
-        cluster.wait(lambda: studies.attempts(here / f"transformer-nano-s{stopped}"), 60)
+
+        def came_back():
+            log = (here / "slurm" / f"{job}_{stopped}.log").read_text(encoding="utf-8")
+            return _states(cluster)[stopped][1] == "PENDING" or log.count('"running"') > 1 or '"done"' in log
+
+        cluster.wait(came_back, 60)
         cluster.wait(started, 120)
         cluster.kill_node()
         cluster.wait(lambda: not running(), 120)  # the controller gives the node up and requeues its jobs
