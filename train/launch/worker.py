@@ -63,6 +63,8 @@ class Worker:
                     break
                 states[config.run_id] = self._look_at(config)
             failed |= "failed" in states.values()
+            if "preempted" in states.values():  # by a signal to this process or to another of the cell's
+                return EXIT_STOPPED
             left = [config for config in left if states.get(config.run_id, "again") in ("again", "locked")]
             if left and "again" not in states.values():
                 time.sleep(_WAIT_SECONDS)

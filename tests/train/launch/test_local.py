@@ -15,12 +15,12 @@ from benchmarks import kill_study
 from tests.train import tiny_study
 from tests.train.launch.contents import content
 from tests.train.tiny_corpus import write_corpus
-from train import records
+from train import loop, records
 from train import study as studies
 from train.config import StudyConfig
 from train.data.corpus import open_corpus
 from train.launch import local
-from train.launch.worker import Worker
+from train.launch.worker import EXIT_STOPPED, Worker
 
 ROOT = Path(__file__).parents[3]
 
@@ -78,6 +78,13 @@ def test_a_failed_cell_is_tried_again_and_then_given_up(manifest, corpus, monkey
     called = _failing(monkeypatch, [None])
     assert _worker(manifest, corpus, launch="later").run() == 0
     assert called == ["transformer-nano-s0"]
+
+
+def test_a_stop_is_told_by_the_exit_code(manifest, corpus, monkeypatch):
+    """Also where the signal went to another process of the cell, and where no cell is left: Slurm requeues by it."""
+    called = _failing(monkeypatch, [None, loop.Preempted("pretrain at step 3 of 8")])
+    assert _worker(manifest, corpus).run() == EXIT_STOPPED
+    assert called == ["transformer-nano-s0", "glu-nano-s0"]
 
 
 def test_what_would_fail_again_is_not_tried_again(manifest, corpus, monkeypatch):

@@ -1,6 +1,5 @@
 """Slurm: the script that is submitted; and a real one that runs a study through scancel, requeue, a killed daemon."""
 
-import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -85,14 +84,16 @@ def test_an_array_survives_scancel_requeue_and_a_killed_daemon(corpus, tmp_path)
         before = set(running()) | {cancelled, requeued}
         cluster.wait(lambda: set(started()) - before, 120)
         stopped = (set(started()) - before).pop()  # as the time limit does it: it saves, and requeues itself
-        with contextlib.suppress(subprocess.CalledProcessError):  # where it has just ended by itself
-            cluster.run("scancel", "--signal=TERM", f"{job}_{stopped}")
+        # Not waited for: where the task is requeued meanwhile, scancel tries again for minutes.
+        signalling = subprocess.Popen(["scancel", "--signal=TERM", f"{job}_{stopped}"], env=cluster.environment)
 
         def came_back():
             log = (here / "slurm" / f"{job}_{stopped}.log").read_text(encoding="utf-8")
             return _states(cluster)[stopped][1] == "PENDING" or log.count('"running"') > 1 or '"done"' in log
 
         cluster.wait(came_back, 60)
+        signalling.kill()
+        signalling.wait()
         cluster.wait(started, 120)
         cluster.kill_node()
         cluster.wait(lambda: not running(), 120)  # the controller gives the node up and requeues its jobs
