@@ -122,8 +122,10 @@ def count_flops(
     return FlopCount(sum(by_part.values()), dict(by_part))
 
 
-def _traced(cfg: ModelConfig, input_length: int, target_length: int, batch_size: int, train: bool):
-    """FLOPs of one of `batch_size` sequences by part, as the forward pass has them."""
+def _traced(
+    cfg: ModelConfig, input_length: int, target_length: int, batch_size: int, train: bool
+) -> collections.Counter[str]:
+    """FLOPs of one of `batch_size` sequences by part, as the forward pass has them (`train`: when training)."""
     batch = {
         "encoder_input_tokens": jax.ShapeDtypeStruct((batch_size, input_length), jnp.int32),
         "decoder_input_tokens": jax.ShapeDtypeStruct((batch_size, target_length), jnp.int32),
@@ -131,7 +133,10 @@ def _traced(cfg: ModelConfig, input_length: int, target_length: int, batch_size:
     }
     # Unrolled, so that every layer is seen under its own name; scanning changes no count.
     model = abstract_model(dataclasses.replace(cfg, scan_layers=False, remat="none"))
-    forward = lambda model, batch, key: model.token_nll(batch, key=key, train=train)[:2]  # noqa: E731
+
+    def forward(model: Seq2Seq, batch: dict[str, jax.Array], key: jax.Array) -> tuple[jax.Array, ...]:
+        return model.token_nll(batch, key=key, train=train)[:2]
+
     jaxpr = jax.make_jaxpr(forward)(model, batch, jax.random.key(0))
     by_part: collections.Counter[str] = collections.Counter()
     _walk(jaxpr.jaxpr, "", 1, by_part)

@@ -34,7 +34,6 @@ from train import records
 from train.config import OptimizerConfig, RunConfig, StageConfig
 
 CELLS = tuple(f"{name}:{strategy}" for name in ("transformer", "switch", "performer") for strategy in ("pmap", "mesh"))
-CLOCK = {"tokens_per_second", "steps_per_second", "mfu", "memory_bytes"}
 OPTIONS: dict[str, dict[str, Any]] = {"switch": {"every": 1, "num_experts": 4}}
 STAGE = StageConfig(
     steps=40,
@@ -108,7 +107,6 @@ def kill(context: Any, chance: random.Random, cell: str, corpus: Path, directory
 def content(directory: Path) -> dict[str, Any]:
     """Records without the clock, and the checksums of what the last checkpoint of each stage holds."""
     run = records.read_run(directory)
-    metrics = [{key: value for key, value in row.items() if key not in CLOCK} for row in run.metrics]
     sums = {
         stage: json.loads((directory / "checkpoints" / stage / str(STAGE.steps) / "meta" / "metadata").read_text())
         for stage in records.STAGES
@@ -116,7 +114,7 @@ def content(directory: Path) -> dict[str, Any]:
     arrays = {stage: (meta["step"], meta["checksums"]) for stage, meta in sums.items()}
     return {
         "config": run.config,
-        "metrics": metrics,
+        "metrics": records.without_clock(run.metrics),
         "evals": run.evals,
         "state": run.status["state"],
         "arrays": arrays,

@@ -219,7 +219,7 @@ def cell_means(
     xs, ys = read(table, x, link, axes), read(table, y, link, axes)
     whole = np.isfinite(xs) & np.isfinite(ys)
     present = table[axes.column(x)].notna().to_numpy() & table[axes.column(y)].notna().to_numpy()
-    count = lambda mask: np.bincount(group[mask], minlength=len(groups))  # noqa: E731
+    count = lambda mask: np.bincount(group[mask], minlength=len(groups))
     sizes = table["size"].astype(str).to_numpy(str)
     _, cell = _number([group[whole], sizes[whole]])
     n = np.bincount(cell)

@@ -80,7 +80,7 @@ def _crossing(lines: Lines, a: int, b: int, samples: np.ndarray, level: float, a
     if np.isfinite(at):
         position = "extrapolated below" if at < range_low else "extrapolated above" if at > range_high else "inside"
     boot = _bootstrap(samples, a, b, level, range_low, range_high)
-    budget = lambda v: float(axes.budget(v))  # noqa: E731
+    budget = lambda v: float(axes.budget(v))
     return {
         "crossing": budget(at), "ci_low": budget(low), "ci_high": budget(high), "interval": kind,
         "p_slopes": float(difference.p), "better_below": "", "better_above": "", "range_low": budget(range_low),

@@ -105,7 +105,7 @@ class Lines:
                 df = variance**2 / np.where(by_group > 0, by_group**2 / self.df, 0.0).sum(-1)
         else:
             df = np.full(variance.shape, self.pooled_df)
-        lacks = lambda bad: (used & bad).any((-2, -1))  # noqa: E731
+        lacks = lambda bad: (used & bad).any((-2, -1))
         value = np.where(lacks(np.isnan(self.coefficients)), np.nan, value)
         unknown = lacks(np.isnan(np.einsum("gii->gi", self.covariance))) | np.isnan(value)
         se, df = (np.where(unknown, np.nan, v) for v in (np.sqrt(np.maximum(variance, 0.0)), df))
@@ -145,7 +145,7 @@ def fit(cells: Cells, errors: str = "size", variance: str = "separate") -> Lines
         if value not in known:
             raise InputError(f"{name} {value!r} is unknown; known: {', '.join(known)}")
     g, total = cells.group, len(cells.groups)
-    tally = lambda w: np.bincount(g, w, total).astype(float)  # noqa: E731  of nothing it would be integers
+    tally = lambda w: np.bincount(g, w, total).astype(float)  # of nothing it would be integers
     n = np.bincount(g, minlength=total)
     low, high = np.full(total, np.inf), np.full(total, -np.inf)
     np.minimum.at(low, g, cells.x)

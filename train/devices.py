@@ -33,8 +33,10 @@ class Device:
     source: str
 
 
-_GPU = "MFU of published encoder-decoder runs on A100 (FAT5, NeMo T5: 11-50 %); Google Cloud list price of 2025"
-_TPU = "MFU assumed; Google Cloud list price of 2025"
+# Prices change and differ between regions: these are Google Cloud's on-demand ones of 2025, and `--price` replaces them.
+_PRICE = "Google Cloud on demand in 2025, --price is yours"
+_GPU = f"MFU of published encoder-decoder runs on A100 (FAT5, NeMo T5: 11-50 %); {_PRICE}"
+_TPU = f"MFU assumed; {_PRICE}"
 
 DEVICES = {
     device.name: device

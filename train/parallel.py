@@ -164,7 +164,7 @@ class Sharded:
 
     def abstract(self, state: State) -> State:
         """See Strategy."""
-        spec = lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place)  # noqa: E731
+        spec = lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place)
         return jax.tree.map(spec, state, self.shardings(state))
 
     def compile_evaluation(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -186,7 +186,7 @@ class DataParallel(Sharded):
     @property
     def devices(self) -> Devices:
         """See Strategy."""
-        add = lambda tree: jax.lax.psum(tree, "data")  # noqa: E731
+        add = lambda tree: jax.lax.psum(tree, "data")
         return Devices(self.mesh.size, add, add, lambda: jax.lax.axis_index("data"))
 
     def spec(self, axes: tuple[str, ...], shape: tuple[int, ...]) -> tuple[str | None, ...]:

@@ -34,7 +34,7 @@ class CellPlan:
       memory: bytes that a step holds on each device.
       disk: bytes of checkpoints that are kept.
       seconds: from start to end.
-      dollars: at the device's list price.
+      dollars: at the device's price.
       problem: why it cannot run, and which mesh could; empty if it can.
     """
 

@@ -29,6 +29,9 @@ Row = dict[str, Any]
 STAGES = ("pretrain", "finetune")
 STATES = ("queued", "running", "done", "failed", "preempted")
 
+# What metrics say of the machine and the moment; the rest is the same whenever a configuration is trained.
+CLOCK = frozenset({"tokens_per_second", "steps_per_second", "mfu", "memory_bytes"})
+
 _NUMBER = (int, float, type(None))  # a number that is not finite is written as null
 _EVAL_TYPES = {
     "step": int,
@@ -154,6 +157,11 @@ def read_jsonl(path: Path, types: Mapping[str, Any] | None = None, allow_torn: b
         _check_types(path, number, row, types or {})
         rows.append(row)
     return rows
+
+
+def without_clock(rows: Iterable[Row]) -> list[Row]:
+    """Rows of metrics without the keys that differ between two trainings of one configuration."""
+    return [{key: value for key, value in row.items() if key not in CLOCK} for row in rows]
 
 
 def _short(line: bytes) -> str:

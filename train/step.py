@@ -132,7 +132,7 @@ def make_train_step(
         keys = jax.random.split(key, stage.accumulate)
         first = one({name: x[0] for name, x in micro.items()}, keys[0])
         rest = {name: x[1:] for name, x in micro.items()}
-        add = lambda total, part: (jax.tree.map(jnp.add, total, one(*part)), None)  # noqa: E731
+        add = lambda total, part: (jax.tree.map(jnp.add, total, one(*part)), None)
         return jax.lax.scan(add, first, (rest, keys[1:]))[0]
 
     def part(params: Params, batch: Batch, key: jax.Array) -> tuple[Params, Metrics]:

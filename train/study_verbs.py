@@ -154,6 +154,7 @@ class Plan(Declared):
       device: what the cells run on; empty means this machine's CPU for CPU studies and h100 for others.
       devices: of each cell.
       workers: cells that run at the same time; 0 means one a core on CPU and one elsewhere.
+      price: dollars for an hour of one device, instead of the list price.
       calibrate: measure this machine first, with a few steps of each architecture's smallest and largest cell.
       calibration: a study's directory, run on the device, to read speeds from.
       format: table or json.
@@ -162,6 +163,7 @@ class Plan(Declared):
     device: str = ""
     devices: int = 1
     workers: int = 0
+    price: float | None = None
     calibrate: bool = False
     calibration: Path | None = None
     format: str = "table"
@@ -178,6 +180,10 @@ class Plan(Declared):
         device = devices.get(self.device or ("cpu" if study.platform == "cpu" else "h100"))
         if self.devices < 1:
             raise InputError(f"devices = {self.devices} must be positive")
+        if self.price is not None:
+            if not 0 <= self.price < float("inf"):
+                raise InputError(f"price = {self.price} must be dollars for an hour")
+            device = dataclasses.replace(device, dollars=self.price)
         workers = self.workers or (local.default_workers(study) if device.name == "cpu" else 1)
         speed = None
         if self.calibrate:

@@ -177,5 +177,5 @@ def _columns(table: pd.DataFrame, series: Any) -> dict[str, Any]:
 def _records(table: pd.DataFrame, columns: list[str]) -> list[dict[str, Any]]:
     if table.empty:
         return []
-    plain = lambda v: v.item() if isinstance(v, np.generic) else v  # noqa: E731
+    plain = lambda v: v.item() if isinstance(v, np.generic) else v
     return [{str(k): plain(v) for k, v in row.items()} for row in table[columns].to_dict("records")]

@@ -55,8 +55,8 @@ def test_its_entry_point_computes_t5_attention_and_its_gradients(with_bias):
         y = function(*args)
         return jnp.sum(jnp.sin(y) * real[..., None, None]), y
 
-    ours = lambda q, k, v, bias: attention.attend(q, k, v, mask, bias, _context())  # noqa: E731
-    theirs = lambda q, k, v, bias: fused_attention.attend(q, k, v, mask, bias, kernel="xla")  # noqa: E731
+    ours = lambda q, k, v, bias: attention.attend(q, k, v, mask, bias, _context())
+    theirs = lambda q, k, v, bias: fused_attention.attend(q, k, v, mask, bias, kernel="xla")
     (_, y), gradients = jax.value_and_grad(lambda args: loss(ours, args), has_aux=True)((q, k, v, bias))
     (_, expected), wanted = jax.value_and_grad(lambda args: loss(theirs, args), has_aux=True)((q, k, v, bias))
     np.testing.assert_allclose(np.asarray(y)[real], np.asarray(expected)[real], atol=tolerances.REORDERED)

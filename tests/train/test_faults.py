@@ -18,7 +18,6 @@ from train.records import InputError
 
 STAGE = dataclasses.replace(tiny_study.STAGE, eval_every=0, checkpoint_every=2, keep_every=2)
 CONFIG = dataclasses.replace(tiny_study.run("transformer"), finetune=None, pretrain=STAGE)
-CLOCK = {"tokens_per_second", "steps_per_second", "mfu", "memory_bytes"}
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "fault_injection.py"
 
 # Orbax abandons the other writes and reads of a checkpoint when one fails, and Python complains about them.
@@ -44,9 +43,7 @@ def undisturbed(corpus, tmp_path_factory):
 
 def _content(directory):
     """The metrics without the clock, and the checksums of what the last checkpoint holds."""
-    metrics = [
-        {key: value for key, value in row.items() if key not in CLOCK} for row in records.read_run(directory).metrics
-    ]
+    metrics = records.without_clock(records.read_run(directory).metrics)
     meta = directory / "checkpoints" / "pretrain" / str(STAGE.steps) / "meta" / "metadata"
     return metrics, json.loads(meta.read_text())["checksums"]
 

@@ -13,7 +13,6 @@ from train.data.corpus import open_corpus
 from train.records import InputError
 
 STAGE = dataclasses.replace(tiny_study.STAGE, steps=8, dropout_rate=0.1, eval_every=4)
-CLOCK = {"tokens_per_second", "steps_per_second", "mfu", "memory_bytes"}
 
 
 def _runs(count, architecture="performer", **changes):
@@ -35,7 +34,7 @@ def _assert_alike(one, other):
     for mine, theirs in ((one.metrics, other.metrics), (one.evals, other.evals)):
         assert [list(row) for row in mine] == [list(row) for row in theirs]
         for row, expected in zip(mine, theirs, strict=True):
-            for key in set(row) - CLOCK:
+            for key in set(row) - records.CLOCK:
                 if isinstance(row[key], float) and row.get("stage") == "pretrain":
                     np.testing.assert_allclose(row[key], expected[key], rtol=2e-3, err_msg=key)
                 elif not isinstance(row[key], float):
@@ -84,7 +83,9 @@ def test_a_seed_that_diverges_leaves_and_is_rolled_back_alone(corpus, tmp_path, 
                 batch["decoder_loss_weights"] = np.full_like(batch["decoder_loss_weights"], np.nan)
             return batch
 
-    poisoned = lambda job: Poisoned(real(job)) if job.config.seed == 1 else real(job)  # noqa: E731
+    def poisoned(job):
+        return Poisoned(real(job)) if job.config.seed == 1 else real(job)
+
     monkeypatch.setattr(loop, "make_source", poisoned)
     assert seeds.run_seeds(runs, corpus, tmp_path, quiet=True) == ["done", "done"]
     assert not (tmp_path / runs[0].run_id / "events.jsonl").exists()

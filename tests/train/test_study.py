@@ -13,13 +13,12 @@ from pathlib import Path
 import pytest
 
 from tests.train import tiny_study
+from tests.train.launch.contents import content
 from tests.train.tiny_corpus import write_corpus
-from train import records, study
+from train import study
 from train.__main__ import EXIT_STOPPED, main
 
 STEPS = tiny_study.STAGE.steps
-# What depends on the clock or the machine, and so differs from run to run.
-CLOCK = {"tokens_per_second", "steps_per_second", "mfu", "memory_bytes"}
 
 
 @pytest.fixture(scope="session")
@@ -43,21 +42,11 @@ def finished(corpus, tmp_path_factory):
     return runs / "tiny"
 
 
-def _content(directory):
-    """The records of all runs without what the clock says."""
-    content = {}
-    for path in records.find_runs(directory):
-        run = records.read_run(path)
-        metrics = [{key: value for key, value in row.items() if key not in CLOCK} for row in run.metrics]
-        content[path.name] = (run.config, metrics, run.evals, run.status["state"])
-    return content
-
-
 @pytest.mark.slow
 def test_the_records_are_complete(finished):
-    content = _content(finished)
-    assert sorted(content) == ["glu-nano-s0", "transformer-nano-s0"]
-    for name, (config, metrics, evals, state) in content.items():
+    found = content(finished)
+    assert sorted(found) == ["glu-nano-s0", "transformer-nano-s0"]
+    for name, (config, metrics, evals, state) in found.items():
         assert (config["run_id"], state) == (name, "done")
         assert config["accounting"]["flops_forward"] > 0
         every_second = [step for step in range(2, STEPS + 1, 2)]
@@ -75,7 +64,7 @@ def test_the_records_are_complete(finished):
         assert sorted(scores) == [STEPS // 2, STEPS]
         best = downstream["best_score"]
         assert best["value"] == scores[best["best_step"]] == max(scores.values())
-    assert len({config["hash"] for config, *_ in content.values()}) == 2
+    assert len({config["hash"] for config, *_ in found.values()}) == 2
 
 
 @pytest.mark.slow
@@ -99,7 +88,7 @@ def test_a_killed_launcher_takes_its_workers_along_and_nothing_is_lost(finished,
     process.wait()
     last = subprocess.run(_command(corpus, tmp_path), capture_output=True, text=True, timeout=500)
     assert last.returncode == 0, last.stderr
-    assert _content(progress) == _content(finished)
+    assert content(progress) == content(finished)
 
 
 def _rows(directory):
@@ -118,17 +107,17 @@ def test_sigterm_saves_and_says_so(finished, corpus, tmp_path):
     found = study.statuses(tiny_study.study(), tmp_path / "tiny")
     assert not any(status.state == "running" for status in found)
     assert subprocess.run(_command(corpus, tmp_path), capture_output=True, timeout=500).returncode == 0
-    assert _content(tmp_path / "tiny") == _content(finished)
+    assert content(tmp_path / "tiny") == content(finished)
 
 
 @pytest.mark.slow
 def test_changed_settings_are_refused_with_the_difference(finished, corpus):
-    before = _content(finished)
+    before = content(finished)
     command = _command(corpus, finished.parent, "--set", "pretrain.steps=5")
     refused = subprocess.run(command, capture_output=True, text=True, timeout=500)
     assert refused.returncode == 2
     assert "the run there has another configuration: pretrain.steps: 12 -> 5" in refused.stderr
-    assert _content(finished) == before
+    assert content(finished) == before
     assert {cell.total for cell in study.statuses(study.read_manifest(finished), finished)} == {2 * STEPS}
 
 
