@@ -57,7 +57,7 @@ class Report:
             analysis = report.write(study, self.out, self.options, progress)
         for warning in summary.warnings(analysis):
             print(f"warning: {warning}", file=sys.stderr)
-        _show(tables.table1(study))
+        _show(tables.table1(analysis.study))
         for sentence in summary.sentences(analysis):
             print(f"- {sentence}")
         print(f"report: {self.out / 'report.html'}")
@@ -259,7 +259,7 @@ def _open(path: Path, columns: Columns, options: Options) -> "tuple[pd.DataFrame
         print(f"warning: {warning}", file=sys.stderr)
     if study.runs.empty:
         raise InputError(f"{path}: no run is finished, so there is nothing to analyse")
-    table, axes = analyses.with_counts(study, options)
+    table, axes = analyses.with_counts(analyses.of_protocol(study, options.protocol), options)
     return table, axes, analyses.reference_of(table, options.reference)
 
 

@@ -153,10 +153,11 @@ def main_protocol(table: pd.DataFrame, protocol: str | None = None) -> pd.DataFr
 
     Args:
       table: one row per run.
-      protocol: its name; `None` takes the default one (empty, missing, or the only one there is).
+      protocol: its name; `None` takes the plain one (empty or missing), or where there is none the one with most runs,
+        the first by name of several.
 
     Raises:
-      InputError: `protocol` is not in the table, or it is `None` and there are several with no default among them.
+      InputError: `protocol` is not in the table.
     """
     if "protocol" not in table.columns:
         if protocol:
@@ -165,10 +166,8 @@ def main_protocol(table: pd.DataFrame, protocol: str | None = None) -> pd.DataFr
     names = table["protocol"].fillna("").astype(str)
     known = sorted(names.unique())
     if protocol is None and len(known) > 1:
-        plain = [name for name in DEFAULT_PROTOCOLS if name in known]
-        if not plain:
-            raise InputError(f"several protocols ({', '.join(known)}) and none is the plain one; choose one")
-        protocol = plain[0]
+        plain = (name for name in DEFAULT_PROTOCOLS if name in known)
+        protocol = next(plain, max(known, key=lambda name: (names == name).sum()))
     if protocol is not None and protocol not in known:
         raise InputError(f"protocol {protocol!r} is not in the table; known: {', '.join(map(repr, known))}")
     return table if len(known) <= 1 else table[names == protocol]

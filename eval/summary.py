@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from eval.analyses import Analysis
-from eval.cells import main_protocol
+from eval.cells import DEFAULT_PROTOCOLS, main_protocol
 from eval.grid import fixed, interval, number, probability, scaled
 from eval.store import task_columns
 from eval.tables import baselines, cells, size_order
@@ -29,6 +29,13 @@ def warnings(analysis: Analysis) -> list[str]:
         found.append(
             f"{len(bare)} of {slopes.architecture.nunique()} architectures have no interval on their upstream slope "
             f"({notes}): whether they scale differently cannot be told from this study."
+        )
+    table = analysis.table
+    ladders, main = sorted(set(table.protocol)), sorted(set(main_protocol(table).protocol))
+    if len(ladders) > 1 and not set(main) & set(DEFAULT_PROTOCOLS):
+        found.append(
+            f"None of the scaling protocols {_list(ladders)} is the plain one: architectures are compared under "
+            f"{main[0]}, that with most runs; --protocol chooses another."
         )
     if analysis.reference != "transformer":
         found.append(f"There is no vanilla transformer here; everything is compared with {analysis.reference}.")

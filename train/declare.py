@@ -5,6 +5,7 @@ of its own: it becomes `pretrain.steps`, which the records show.
 """
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -175,7 +176,12 @@ def cost(cell: RunConfig, by: Cost, vocab_size: int = T5_VOCABULARY) -> int:
     cfg = model(cell, vocab_size)
     if by == "params":
         return arch_zoo.count_params(cfg).total
-    return arch_zoo.count_flops(cfg, cell.pretrain.input_length, cell.pretrain.target_length).forward
+    return _flops(cfg, cell.pretrain.input_length, cell.pretrain.target_length)
+
+
+@functools.lru_cache(maxsize=4096)  # the rungs of a ladder are matched among the same widths
+def _flops(cfg: arch_zoo.ModelConfig, input_length: int, target_length: int) -> int:
+    return arch_zoo.count_flops(cfg, input_length, target_length).forward
 
 
 def model(cell: RunConfig, vocab_size: int) -> arch_zoo.ModelConfig:

@@ -33,7 +33,7 @@ class Device:
     source: str
 
 
-# Prices change and differ between regions: these are Google Cloud's on-demand ones of 2025, and `--price` replaces them.
+# Prices change and differ between regions: these are Google Cloud's of 2025, on demand; `--price` replaces them.
 _PRICE = "Google Cloud on demand in 2025, --price is yours"
 _GPU = f"MFU of published encoder-decoder runs on A100 (FAT5, NeMo T5: 11-50 %); {_PRICE}"
 _TPU = f"MFU assumed; {_PRICE}"

@@ -61,7 +61,7 @@ def test_half_an_environment_is_an_error_that_names_the_rest(missing):
         distributed.detect({name: value for name, value in PLAIN.items() if name != missing})
 
 
-STEPS, DEVICES = 300, 4
+STEPS, DEVICES = 120, 4
 _SETTINGS = {
     "model": {"num_encoder_layers": 1, "num_decoder_layers": 1, "every": 1, "num_experts": 4, "jitter": 0.0}
     | {"group_size": 24, "train_capacity_factor": 0.6},

@@ -47,7 +47,32 @@ def _rows(steps: range, batch_size: int, host: int, num_hosts: int) -> np.ndarra
     return (first_of_step + host * local + np.arange(local)).reshape(-1)
 
 
-class Pretrain:
+class _Source:
+    """Batches of a step, of rows that are made by the hundred."""
+
+    def __init__(self, batch_size: int):
+        self.batch_size = batch_size
+        self._memo: tuple[tuple[int, int, int] | None, Batch] = (None, {})  # the last rows made together
+
+    def batch(self, step: int, host: int = 0, num_hosts: int = 1) -> Batch:
+        """The rows of one host of the batch of a step; the arrays are read-only."""
+        together = max(1, _ROWS_TOGETHER * num_hosts // self.batch_size)
+        block, place = divmod(step, together)
+        if self._memo[0] != (block, host, num_hosts):
+            steps = range(block * together, (block + 1) * together)
+            made = self._make(_rows(steps, self.batch_size, host, num_hosts))
+            for rows in made.values():
+                rows.flags.writeable = False
+            self._memo = ((block, host, num_hosts), made)
+        local = self.batch_size // num_hosts
+        return {name: rows[place * local : (place + 1) * local] for name, rows in self._memo[1].items()}
+
+    def _make(self, index_B: np.ndarray) -> Batch:
+        """The examples of the given numbers."""
+        raise NotImplementedError
+
+
+class Pretrain(_Source):
     """Denoising batches of the pretraining text.
 
     The token stream of each shard is cut into windows; an epoch is a stateless permutation of all windows.
@@ -86,35 +111,21 @@ class Pretrain:
         """
         if objective not in OBJECTIVES:
             raise InputError(f"objective = {objective!r} is not one of {', '.join(OBJECTIVES)}")
-        self.batch_size, self.seed, self.vocab_size = batch_size, seed, corpus.vocab_size
+        super().__init__(batch_size)
+        self.seed, self.vocab_size = seed, corpus.vocab_size
         self._objective = OBJECTIVES[objective](
             input_length, target_length, corpus.vocab_size, corpus.num_sentinels, noise_density, mean_span_length
         )
-        self._memo: tuple[tuple[int, int, int] | None, Batch] = (None, {})  # the last rows made together
         self._shards = corpus.tokens(split)
         self._ends = np.cumsum([len(tokens) // self._objective.raw_length for tokens in self._shards])
         self.num_windows = int(self._ends[-1]) if len(self._ends) else 0
         if self.num_windows == 0:
             raise InputError(f"corpus: {corpus.path}: {split} has no {self._objective.raw_length} tokens in a row")
 
-    def batch(self, step: int, host: int = 0, num_hosts: int = 1) -> Batch:
-        """The rows of one host of the batch of a step; the arrays are read-only."""
-        together = max(1, _ROWS_TOGETHER * num_hosts // self.batch_size)
-        block, place = divmod(step, together)
-        if self._memo[0] != (block, host, num_hosts):
-            steps = range(block * together, (block + 1) * together)
-            self._memo = ((block, host, num_hosts), self._make(_rows(steps, self.batch_size, host, num_hosts)))
-        local = self.batch_size // num_hosts
-        return {name: rows[place * local : (place + 1) * local] for name, rows in self._memo[1].items()}
-
     def _make(self, index_B: np.ndarray) -> Batch:
-        """The examples of the given numbers."""
         epoch_B, position_B = np.divmod(index_B, self.num_windows)
         window_B = counter_random.permute(self.seed, epoch_B, position_B, self.num_windows)
-        batch = as_batch(*self._objective(self._read(window_B), self.seed, index_B))
-        for rows in batch.values():
-            rows.flags.writeable = False
-        return batch
+        return as_batch(*self._objective(self._read(window_B), self.seed, index_B))
 
     def _read(self, window_B: np.ndarray) -> np.ndarray:
         """Tokens of the windows, int32 [B, raw_length]."""
@@ -127,7 +138,7 @@ class Pretrain:
         return raw_BL
 
 
-class Finetune:
+class Finetune(_Source):
     """Batches of a mixture of downstream tasks, in proportion to their sizes up to a cap.
 
     An epoch holds every task's examples, or `cap` of them, in one stateless permutation, so that the mixing rates hold
@@ -168,7 +179,8 @@ class Finetune:
         """
         if not tasks:
             raise InputError(f"tasks is empty; {corpus.path} has {', '.join(corpus.tasks)}")
-        self.tasks, self.batch_size, self.seed = tuple(tasks), batch_size, seed
+        super().__init__(batch_size)
+        self.tasks, self.seed = tuple(tasks), seed
         self._lengths = (input_length, target_length)
         self._examples = [corpus.examples(task, split) for task in tasks]
         self._plans = [_plan(examples, self._lengths, seed) for examples in self._examples] if pack else None
@@ -193,9 +205,8 @@ class Finetune:
             row_B[here_B] = counter_random.permute(self.seed + 1 + int(t), lap_B[here_B], place_B[here_B], size)
         return task_B, row_B
 
-    def batch(self, step: int, host: int = 0, num_hosts: int = 1) -> Batch:
-        """The rows of one host of the batch of a step."""
-        task_B, row_B = self.locate(_rows(range(step, step + 1), self.batch_size, host, num_hosts))
+    def _make(self, index_B: np.ndarray) -> Batch:
+        task_B, row_B = self.locate(index_B)
         if self._plans:
             return self._packed(self._plans, task_B, row_B)
         rows = [np.zeros((len(task_B), length), np.int32) for length in self._lengths]

@@ -2,7 +2,8 @@
 
     python tests/train/launch/slurm_cluster.py        # prints what would keep it from running, or starts it for a look
 
-Nothing outside the directory is written; munge, slurmctld and slurmd have their own socket and ports.
+Nothing outside the directory is written; munge, slurmctld and slurmd have their own socket and ports, and end with the
+process that started them, however it ends.
 """
 
 import contextlib
@@ -15,7 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-_PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
+_PROGRAMS = ("setpriv", "munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 _CONFIG = """
@@ -74,6 +75,7 @@ class Cluster:
     def __init__(self, directory: Path, share: int = 1):
         """Writes the configuration; `share` jobs may run on one CPU."""
         self.directory = directory
+        self._daemons: dict[str, subprocess.Popen] = {}
         self.environment = {**os.environ, "SLURM_CONF": str(directory / "slurm.conf"), "PATH": _PATH}
         for name in ("state", "spool"):
             (directory / name).mkdir()
@@ -86,28 +88,42 @@ class Cluster:
     def start(self) -> None:
         """Starts munge, the controller and the node daemon, and waits until the node takes jobs."""
         files = [f"--{name}-file={self.directory}/munge.{name}" for name in ("key", "pid", "log", "seed")]
-        munge = ["munged", "--force", f"--socket={self.directory}/munge.socket", *files]
-        subprocess.run(munge, env=self.environment, check=True)
-        subprocess.run(["slurmctld", "-c"], env=self.environment, check=True)
+        listening = self.directory / "munge.socket"
+        self._start("munged", "--foreground", "--force", f"--socket={listening}", *files)
+        self.wait(listening.exists, 60)
+        self._start("slurmctld", "-D", "-c")
         self.start_node()
+
+    def _start(self, *command: str) -> None:
+        tied = ["setpriv", "--pdeathsig", "TERM", *command]
+        quiet = subprocess.DEVNULL  # they have logs of their own
+        self._daemons[command[0]] = subprocess.Popen(tied, env=self.environment, stdout=quiet, stderr=quiet)
 
     def start_node(self) -> None:
         """Starts the node daemon and waits until the node takes jobs."""
-        subprocess.run(["slurmd"], env=self.environment, check=True)
-        self.wait(lambda: self.run("sinfo", "--noheader", "--format=%T").strip() in ("idle", "mixed", "allocated"), 60)
+        self._start("slurmd", "-D")
+        self.wait(self._takes_jobs, 60)
+
+    def _takes_jobs(self) -> bool:
+        try:
+            return self.run("sinfo", "--noheader", "--format=%T").strip() in ("idle", "mixed", "allocated")
+        except subprocess.CalledProcessError:  # the controller is not up yet
+            return False
 
     def kill_node(self) -> None:
         """Kills the node daemon as `kill -9` does; job steps go on without it."""
-        os.kill(int((self.directory / "slurmd.pid").read_text()), 9)
+        self._daemons["slurmd"].kill()
+        self._daemons["slurmd"].wait()
 
     def stop(self) -> None:
         """Cancels every job and ends all daemons."""
         with contextlib.suppress(subprocess.SubprocessError):
             self.run("scancel", "--user=root")
             self.wait(lambda: not self.run("squeue", "--noheader").strip(), 60)
-        for name in ("slurmd", "slurmctld", "munge"):
-            with contextlib.suppress(OSError, ValueError):
-                os.kill(int((self.directory / f"{name}.pid").read_text()), 15)
+        for daemon in reversed(self._daemons.values()):
+            daemon.terminate()
+        for daemon in self._daemons.values():
+            daemon.wait(60)
 
     def run(self, *command: str) -> str:
         """What a Slurm command prints."""
@@ -120,7 +136,7 @@ class Cluster:
         while not condition():
             if time.monotonic() > until:
                 logs = [path.read_text()[-1500:] for path in self.directory.glob("slurm*.log")]
-                raise TimeoutError("\n".join([f"waited {seconds} s", self.run("squeue", "--long"), *logs]))
+                raise TimeoutError("\n".join([f"waited {seconds} s", *logs]))
             time.sleep(0.5)
 
 
@@ -144,7 +160,6 @@ def cluster(share: int = 1) -> Iterator[Cluster]:
             yield made
         finally:
             made.stop()
-            time.sleep(1)  # the daemons write their state as they end
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.train import tiny_study
-from tests.train.launch import slurm_cluster, twelve_cells
+from tests.train.launch import one_cell, slurm_cluster, twelve_cells
 from tests.train.launch.contents import content
 from tests.train.tiny_corpus import write_corpus
 from train import study as studies
@@ -114,7 +114,7 @@ def test_an_array_survives_scancel_requeue_and_a_killed_daemon(corpus, tmp_path)
 def test_a_cell_of_two_processes_gives_the_records_of_one(corpus, tmp_path):
     # At a small rate: Adafactor turns rounding into whole updates where a gradient is nearly zero.
     slow = [f"--set={stage}.optimizer.learning_rate=0.01" for stage in ("pretrain", "finetune")]
-    _train("study", tiny_study, corpus, tmp_path / "one", *slow)
+    _train("study", one_cell, corpus, tmp_path / "one", *slow)
     with slurm_cluster.cluster() as cluster:
         more = ["--tasks-per-node", "2", "--cells", "glu-*", *slow]
         _train("slurm", tiny_study, corpus, tmp_path / "two", *more, environment=cluster.environment)
