@@ -1,6 +1,5 @@
 """LConv's and DConv's own: counts of either form, widths by depth, buffers, where the kernel comes from."""
 
-
 import jax
 import jax.numpy as jnp
 import numpy as np
