@@ -1,6 +1,7 @@
 """The project installs as it says, and its rooms know of each other only what the design allows."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -17,6 +18,12 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("arch_zoo", "configs", "eval", "train")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 DEPENDENCIES = [Requirement(line) for line in PROJECT["dependencies"]]
+
+
+@pytest.mark.skipif("PYTEST_XDIST_WORKER" not in os.environ, reason="one process has every test")
+def test_the_tests_of_a_module_stay_together(request):
+    """Otherwise each worker makes every fixture and compiles every model again."""
+    assert request.node.nodeid.endswith(f"@{__file__}")
 
 
 def constraints() -> dict[str, Requirement]:
