@@ -259,7 +259,7 @@ def _open(path: Path, columns: Columns, options: Options) -> "tuple[pd.DataFrame
         print(f"warning: {warning}", file=sys.stderr)
     if study.runs.empty:
         raise InputError(f"{path}: no run is finished, so there is nothing to analyse")
-    table, axes = analyses.with_counts(analyses.of_protocol(study, options.protocol), options)
+    table, axes = analyses.with_counts(study, options)
     return table, axes, analyses.reference_of(table, options.reference)
 
 

@@ -58,7 +58,6 @@ def analyse(study: Study, options: Options = DEFAULTS, progress: Callable[[str],
     """
     if study.runs.empty:
         raise InputError(f"study {study.name!r}: no run is finished, so there is nothing to report")
-    study = of_protocol(study, options.protocol)
     table, axes = with_counts(study, options)
     reference = reference_of(table, options.reference)
     results = {}
@@ -69,18 +68,6 @@ def analyse(study: Study, options: Options = DEFAULTS, progress: Callable[[str],
     laws = law_study.laws(table, axes, options.level, options.resampling_seed)
     results |= {"laws": laws.parameters, "law_tests": laws.tests, "law_checklist": laws.checklist}
     return Analysis(study, table, axes, reference, options, results, laws)
-
-
-def of_protocol(study: Study, name: str) -> Study:
-    """The study with the runs of one scaling protocol only; with all where `name` is empty.
-
-    Raises:
-      InputError: the study has no such protocol.
-    """
-    if not name:
-        return study
-    main_protocol(study.runs, name)  # refuses an unknown one
-    return dataclasses.replace(study, runs=study.runs[study.runs.protocol == name].reset_index(drop=True))
 
 
 def with_counts(study: Study, options: Options) -> tuple[pd.DataFrame, Axes]:

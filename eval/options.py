@@ -22,8 +22,6 @@ class Options:
         logarithmic axis; the head, whose share shrinks with size, does.
       count_params: what P means: all parameters, those outside the embedding, or those that a token uses.
       score: column of the downstream score, such as downstream_glue.
-      protocol: the one scaling protocol that is reported on, such as depth; empty for all, the tables of architectures
-        then being of the plain one, or where there is none of the one with most runs.
       reference: what all others are compared with; empty takes the vanilla transformer, or the first by name.
       variance: noise of each architecture by itself, or one for all: more power, wrong where one is noisier.
       errors: intervals from the scatter of the sizes around the line, or from the seeds only, the sizes taken as given.
@@ -35,7 +33,6 @@ class Options:
     count_flops: FlopsConvention = "forward"
     count_params: ParamsConvention = "total"
     score: str = "downstream_mean"
-    protocol: str = ""
     reference: str = ""
     variance: Variance = "separate"
     errors: Errors = "size"

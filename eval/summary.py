@@ -35,7 +35,7 @@ def warnings(analysis: Analysis) -> list[str]:
     if len(ladders) > 1 and not set(main) & set(DEFAULT_PROTOCOLS):
         found.append(
             f"None of the scaling protocols {_list(ladders)} is the plain one: architectures are compared under "
-            f"{main[0]}, that with most runs; --protocol chooses another."
+            f"{main[0]}, that with most runs."
         )
     if analysis.reference != "transformer":
         found.append(f"There is no vanilla transformer here; everything is compared with {analysis.reference}.")

@@ -8,7 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -148,12 +147,9 @@ def test_a_study_without_a_plain_protocol_says_which_it_compares(tmp_path):
     directory = run_directories.write_study(tmp_path, ("glu", "transformer"), protocols=("width", "depth"))
     study = store.read_study(directory)
     analysis = analyses.analyse(study)
-    said = [warning for warning in summary.warnings(analysis) if "--protocol" in warning]
-    assert said and "depth and width is the plain one: architectures are compared under depth" in said[0]
+    said = "depth and width is the plain one: architectures are compared under depth"
+    assert any(said in warning for warning in summary.warnings(analysis))
     assert len(analysis.results["protocol_differences"])
-    width = analyses.analyse(study, Options(protocol="width"))
-    assert set(width.table.protocol) == {"width"} and not any("--protocol" in w for w in summary.warnings(width))
-    assert not np.allclose(width.results["slopes"].slope, analysis.results["slopes"].slope)
 
 
 def test_a_table_gives_the_slopes_of_its_study(small, capsys, tmp_path):
@@ -183,7 +179,6 @@ BAD = [
     (["report", "RUNS", "--level", "1.5"], "level = 1.5 is not between 0 and 1"),
     (["report", "RUNS", "--count-flops", "none"], "count-flops"),
     (["report", "RUNS", "--reference", "nope"], "reference 'nope' is not an architecture of the study; it has glu"),
-    (["report", "RUNS", "--protocol", "nope"], "protocol 'nope' is not in the table"),
     (["report", "RUNS", "--score", "nope"], "score 'nope': no such column"),
     (["report", "nowhere"], "'nowhere': no such file or directory"),
     (["report", "RUNS", "--out", "FILE/out"], "cannot be written"),
