@@ -42,7 +42,7 @@ def measured(declared: StudyConfig, corpus: Path, workers: int) -> tuple[float, 
     """Seconds of the whole study and, for each cell, its own and those besides its steps."""
     with tempfile.TemporaryDirectory() as place:
         directory = Path(place) / declared.name
-        study.write_manifest(declared, directory, declare.PYTHON_VOCABULARY)
+        study.write_manifest(declared, directory)
         started = time.monotonic()
         local.run(declared, directory, corpus, workers, retries=0)
         seconds = time.monotonic() - started

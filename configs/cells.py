@@ -21,20 +21,20 @@ def cpu(architecture: str, size: str, seed: int = 0) -> RunConfig:
     """
     shape: dict[str, Any] = {"batch_size": 16, "input_length": 64, "target_length": 16}
     pretrain = StageConfig(
-        steps=300,
+        steps=250,
         **shape,
         optimizer=OptimizerConfig(learning_rate=0.3, warmup_steps=100, min_factored_size=32),
         eval_batches=8,
         eval_batch_size=64,
         log_every=20,
-        checkpoint_every=150,
+        checkpoint_every=125,
     )
     finetune = StageConfig(
-        steps=500,
+        steps=400,
         **shape,
         optimizer=OptimizerConfig(learning_rate=0.015, schedule="linear", warmup_steps=0, min_factored_size=32),
         eval_batch_size=64,
         log_every=20,
-        checkpoint_every=250,
+        checkpoint_every=200,
     )
     return RunConfig(architecture=architecture, size=size, seed=seed, pretrain=pretrain, finetune=finetune)

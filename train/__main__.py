@@ -52,7 +52,7 @@ class Cell:
     set: tuple[str, ...] = ()
     resume_from: Path | None = None
     init_from: Path | None = None
-    verify: bool = True
+    verify: bool = False
 
 
 class Pretrain(Cell):
@@ -142,7 +142,7 @@ def run_cell(verb: Cell, stage: str) -> int:
     if len(runs) != 1 and (verb.resume_from or verb.init_from or not runs):
         raise InputError(f"seeds = {verb.seeds}: at least 1, and only one may start from somebody else's checkpoints")
     for directory in directories if stage == "finetune" and verb.init_from is None else []:
-        if not (directory / "checkpoints" / "pretrain").is_dir():
+        if not loop.pretrained(directory).is_dir():
             raise InputError(f"{directory}: has no pretrained checkpoint; pretrain it first or give --init-from")
     try:
         with cell.StopOnSignal() as stop:

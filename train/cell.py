@@ -12,12 +12,13 @@ import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 
 import arch_zoo
 from train import config as configs
-from train import distributed, evaluate, loop, records
+from train import declare, distributed, evaluate, loop, records
 from train.config import RunConfig
 from train.data.corpus import Corpus
 from train.records import InputError, Row
@@ -60,16 +61,8 @@ def resolve(config: RunConfig, corpus: Corpus) -> Row:
 
 
 def model_config(config: RunConfig, corpus: Corpus) -> arch_zoo.ModelConfig:
-    """The resolved model, without dropout: each stage sets its own.
-
-    It computes in bfloat16 on accelerators and in float32 on CPU, which gains nothing from less, unless `config.model`
-    says otherwise.
-    """
-    input_length, target_length = config.max_lengths
-    lengths = {"max_input_length": input_length, "max_target_length": target_length}
-    dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-    given = {**lengths, "dtype": dtype, **config.model, "vocab_size": corpus.vocab_size}
-    return arch_zoo.config(config.architecture, config.size, **given)
+    """The resolved model on the devices that there are."""
+    return declare.model(config, corpus.vocab_size, accelerator=jax.default_backend() != "cpu")
 
 
 def account(config: RunConfig, model: arch_zoo.ModelConfig) -> Row:
@@ -126,12 +119,14 @@ def run_cell(
         if not free:
             return "locked"
         writer, meta = open_run(config, corpus, directory)
+        old = records.read_json(directory / "status.json", missing={})
+        before = {old.get("stage"): old.get("step", 0)}  # what is known of how far it was, until a step is done
         try:
             for stage in stages:
                 if stage in writer.extra["finished"]:
                     continue
                 job = make_job(config, stage, corpus, directory, meta, resume_from, init_from, stop, quiet)
-                writer.status("running", stage=stage, step=0, steps=job.stage.steps)
+                writer.status("running", stage=stage, step=before.get(stage, 0), steps=job.stage.steps)
                 loop.train(job, writer)
                 writer = finish(job, writer)
                 resume_from = init_from = None
@@ -152,8 +147,8 @@ def open_run(config: RunConfig, corpus: Corpus, directory: Path) -> tuple[record
     """
     resolved = resolve(config, corpus)
     _check_same(directory, resolved)
-    finished = records.read_json(directory / "status.json", missing={}).get("finished", [])
-    distributed.barrier("records are read")  # before process 0 changes them
+    status = records.read_json(directory / "status.json", missing={})
+    finished = [stage for stage in records.STAGES if distributed.as_first(stage in status.get("finished", []))]
     writer = records.RunWriter(directory, {"finished": finished}, silent=not distributed.is_first())
     if not _is_done(config, finished):
         writer.config(resolved, environment(corpus))
@@ -173,7 +168,7 @@ def make_job(
 ) -> loop.Job:
     """One stage of a run; finetuning starts from the run's own pretraining unless `init_from` says otherwise."""
     if stage == "finetune" and init_from is None:
-        init_from = directory / "checkpoints" / "pretrain"
+        init_from = loop.pretrained(directory)
     model = model_config(config, corpus)
     return loop.Job(config, stage, model, meta, corpus, directory, resume_from, init_from, stop, quiet)
 
@@ -226,9 +221,6 @@ def _check_same(directory: Path, resolved: Row) -> None:
 
 def environment(corpus: Corpus) -> Row:
     """Versions, devices, host and code, as written to env.json."""
-    git = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-    )
     return {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
@@ -239,34 +231,48 @@ def environment(corpus: Corpus) -> Row:
         "devices": jax.device_count(),
         "processes": jax.process_count(),
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
-        "git_commit": git.stdout.strip() or None,
+        "git_commit": _commit(),
         "fingerprint": corpus.fingerprint,
         "command": " ".join(sys.argv),
     }
 
 
+def _commit() -> str | None:
+    """The commit that this code is of; None outside a clone, or where there is no git, as in slim images."""
+    command, here = ["git", "rev-parse", "HEAD"], Path(__file__).parent
+    try:
+        return subprocess.run(command, cwd=here, capture_output=True, text=True, check=False).stdout.strip() or None
+    except OSError:
+        return None
+
+
 class StopOnSignal:
-    """Turns SIGTERM into a request to save and stop; use it as a context manager and call it to ask."""
+    """Turns SIGTERM and Ctrl-C into a request to save and stop; use it as a context manager and call it to ask.
+
+    A second Ctrl-C ends the process at once.
+    """
 
     def __init__(self):
         """Nothing has been requested."""
         self._asked = False
+        self._old: dict[int, Any] = {}
 
     def __call__(self) -> bool:
         """Whether to stop."""
         return self._asked
 
     def __enter__(self) -> "StopOnSignal":
-        """Catches SIGTERM from now on; several processes leave it to JAX, see `distributed.should_stop`."""
-        self._old = signal.getsignal(signal.SIGTERM)
+        """Catches both from now on; several processes leave SIGTERM to JAX, see `distributed.should_stop`."""
         if jax.process_count() == 1:
-            signal.signal(signal.SIGTERM, self._ask)
+            self._old = {number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)}
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Gives SIGTERM back."""
-        if jax.process_count() == 1:
-            signal.signal(signal.SIGTERM, self._old)
+        """Gives the signals back."""
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
 
     def _ask(self, number: int, frame: types.FrameType | None) -> None:
+        if self._asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
         self._asked = True

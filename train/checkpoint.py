@@ -12,7 +12,7 @@ import math
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +31,36 @@ _log = logging.getLogger(__name__)
 Items = Mapping[str, Any]
 
 
+class _Manager(ocp.CheckpointManager):
+    """Orbax's, but for two things that it would trip over."""
+
+    def reached_preemption(self, step: int) -> bool:
+        """Never: it would ask JAX's coordinator under numbers of its own, beside those of `distributed.should_stop`.
+
+        The coordinator tests for equality with the last number it was given: between two counters a SIGTERM is lost.
+        """
+        return False
+
+    def metrics(self, step: int) -> Any:
+        """Those of a checkpoint; none where their file is damaged, so that the others can be opened."""
+        try:
+            return super().metrics(step)
+        except ValueError as error:
+            _log.warning("checkpoint %d: its metrics cannot be read: %s", step, error)
+            return None
+
+
 class Checkpoints:
     """The checkpoints of one directory; use it as a context manager, which waits for saves that are under way."""
 
-    def __init__(self, directory: Path, keep_every: int = 0, tasks: Sequence[str] = ()):
+    def __init__(self, directory: Path, keep_every: int = 0, best: Sequence[str] = (), read_only: bool = False):
         """Opens or makes the directory, and removes what killed saves have left behind.
 
         Args:
           directory: of the stage.
           keep_every: steps between checkpoints that are never deleted; 0 for none.
-          tasks: the checkpoint with the highest score of each is kept.
+          best: metrics of which the best checkpoint is kept: the lowest "nll", the highest score of a task.
+          read_only: somebody else's directory, in which nothing is removed, however unfinished it looks.
 
         Raises:
           InputError: the path has a character that Orbax takes for a pattern: it would save, and never read back.
@@ -49,18 +69,17 @@ class Checkpoints:
         if found := sorted(set("[]*?") & set(str(directory))):
             raise InputError(f"checkpoints: {str(directory)!r} has {found[0]!r} in its path; use another name")
         # Not `best_fn` with `max_to_keep`: together they delete the newest checkpoint when it is not among the best.
-        policies: list[Any] = [
-            preservation_policy.LatestN(2),
-            _highest(lambda metrics: -metrics.get("nll", math.inf)),
-            *(_highest(lambda metrics, task=task: metrics.get(task, -math.inf)) for task in tasks),
-        ]
+        policies: list[Any] = [preservation_policy.LatestN(2), *map(_best, best)]
         if keep_every:
             policies.append(preservation_policy.EveryNSteps(keep_every))
-        self._manager = ocp.CheckpointManager(
+        self._read_only = read_only
+        self._manager = _Manager(
             directory,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=preservation_policy.AnyPreservationPolicy(policies),
-                cleanup_tmp_directories=True,
+                best_fn=lambda metrics: 0.0,  # decides nothing beside a policy, but without it metrics are not written
+                cleanup_tmp_directories=not read_only,
+                read_only=read_only,
             ),
         )
 
@@ -120,7 +139,7 @@ class Checkpoints:
     def restore(self, targets: Items) -> tuple[dict[str, Any], dict[str, Any]] | None:
         """Restores the newest checkpoint that can be read, or None where there is no checkpoint at all.
 
-        Newer ones that are damaged are moved aside, with a warning, so that their steps can be saved again.
+        Newer ones that are damaged are skipped with a warning, and moved aside so that their steps can be saved again.
 
         Args:
           targets: trees of `jax.ShapeDtypeStruct` with shardings, for the items that are wanted.
@@ -140,7 +159,8 @@ class Checkpoints:
             except Exception as error:  # noqa: BLE001  whatever a damaged file makes Orbax and TensorStore raise
                 reason = str(error).split("\n")[0][:200]
             if not distributed.any_process(restored is None):
-                self._move_aside(damaged)
+                if not self._read_only:
+                    self._move_aside(damaged)
                 return restored
             _log.warning("checkpoint %d cannot be read and is skipped: %s", step, reason)
             damaged.append(step)
@@ -170,8 +190,12 @@ class Checkpoints:
         return items, meta
 
 
-def _highest(value: Callable[[Mapping[str, float]], float]) -> preservation_policy.BestN:
-    """Keeps the checkpoint with the highest value, the newest of equals; those without metrics are not in question."""
+def _best(name: str) -> preservation_policy.BestN:
+    """Keeps the checkpoint with the best value, the newest of equals; those without metrics are not in question."""
+
+    def value(metrics: Mapping[str, float]) -> float:
+        return -metrics.get(name, math.inf) if name == "nll" else metrics.get(name, -math.inf)
+
     return preservation_policy.BestN(get_metric_fn=value, n=1, keep_checkpoints_without_metrics=False)
 
 

@@ -138,6 +138,9 @@ class StageConfig:
         if not 0 < self.noise_density < 1 or self.mean_span_length < 1:
             noise = f"noise_density = {self.noise_density}, mean_span_length = {self.mean_span_length}"
             raise InputError(f"{noise}: a share in (0, 1) and at least one token are needed")
+        if self.keep_every % self.checkpoint_every:
+            every = f"checkpoint_every = {self.checkpoint_every}"
+            raise InputError(f"keep_every = {self.keep_every} is no multiple of {every}: those steps are not saved")
         if self.cap < 0:
             raise InputError(f"cap = {self.cap} must not be negative")
         _check_choice("objective", self.objective, get_args(Objective))
@@ -191,6 +194,8 @@ class RunConfig:
     def __post_init__(self):
         """Refuses values that no run can have."""
         _check_choice("parallel", self.parallel, get_args(StrategyName))
+        if len(self.mesh) != 3 or any(n < 1 for n in self.mesh[1:]) or (self.mesh[0] < 1 and self.mesh[0] != -1):
+            raise InputError(f"mesh = {list(self.mesh)} is not [data, model, expert], of which data may be -1")
 
     @property
     def run_id(self) -> str:

@@ -21,7 +21,9 @@ Cost = Literal["flops", "params"]
 Cells = tuple[RunConfig, ...]
 
 PYTHON_VOCABULARY = 2048  # ids of the vocabulary that `prepare --source python` trains
+PYTHON_TASKS = 5  # downstream tasks that it makes
 T5_VOCABULARY = 32_128
+T5_TASKS = 17  # of GLUE, SuperGLUE and SQuAD
 
 
 def grid(make: Callable[..., RunConfig], **axes: Iterable[Any]) -> Cells:
@@ -184,15 +186,22 @@ def _flops(cfg: arch_zoo.ModelConfig, input_length: int, target_length: int) -> 
     return arch_zoo.count_flops(cfg, input_length, target_length).forward
 
 
-def model(cell: RunConfig, vocab_size: int) -> arch_zoo.ModelConfig:
+def model(cell: RunConfig, vocab_size: int, accelerator: bool = False) -> arch_zoo.ModelConfig:
     """The resolved model of a cell on a vocabulary, without dropout: each stage sets its own.
+
+    It computes in bfloat16 on accelerators and in float32 on CPU, which gains nothing from less, unless `cell.model`
+    says otherwise.
 
     Raises:
       ConfigError: the architecture, the size or a model option is unknown or not allowed.
     """
     input_length, target_length = cell.max_lengths
-    lengths = {"max_input_length": input_length, "max_target_length": target_length}
-    return arch_zoo.config(cell.architecture, cell.size, **{**lengths, **cell.model, "vocab_size": vocab_size})
+    defaults = {
+        "max_input_length": input_length,
+        "max_target_length": target_length,
+        "dtype": "bfloat16" if accelerator else "float32",
+    }
+    return arch_zoo.config(cell.architecture, cell.size, **{**defaults, **cell.model, "vocab_size": vocab_size})
 
 
 def tokens_per_step(cell: RunConfig) -> int:
@@ -233,6 +242,6 @@ def _with_steps(cell: RunConfig, steps: float) -> RunConfig:
     return dataclasses.replace(cell, pretrain=dataclasses.replace(cell.pretrain, steps=math.ceil(steps)))
 
 
-def cell_hash(cell: RunConfig, vocab_size: int) -> str:
+def cell_hash(cell: RunConfig, vocab_size: int, accelerator: bool = False) -> str:
     """A stable hash of everything that decides a cell's result, but for the text that it is trained on."""
-    return configs.digest({**configs.identity(cell), "model": model(cell, vocab_size).to_dict()})
+    return configs.digest({**configs.identity(cell), "model": model(cell, vocab_size, accelerator).to_dict()})

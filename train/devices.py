@@ -10,7 +10,7 @@ GB = 10**9
 
 @dataclasses.dataclass(frozen=True)
 class Device:
-    """One accelerator, or one CPU core.
+    """One accelerator as JAX counts them (of TPU v3 a core, of later ones a chip), or one CPU core.
 
     Attributes:
       name: as typed.
@@ -46,7 +46,7 @@ DEVICES = {
         Device("h200", PEAK_FLOPS["NVIDIA H200"], 0.5, 141 * GB, 0.30, 120, 10.60, _GPU),
         Device("a100-80", PEAK_FLOPS["NVIDIA A100-SXM4-80GB"], 0.5, 80 * GB, 0.30, 120, 5.07, _GPU),
         Device("a100-40", PEAK_FLOPS["NVIDIA A100-SXM4-40GB"], 0.5, 40 * GB, 0.30, 120, 3.67, _GPU),
-        Device("tpu-v3", PEAK_FLOPS["TPU v3"], 1.0, 32 * GB, 0.35, 180, 2.00, _TPU),
+        Device("tpu-v3", PEAK_FLOPS["TPU v3"], 1.0, 16 * GB, 0.35, 180, 1.00, _TPU),
         Device("tpu-v4", PEAK_FLOPS["TPU v4"], 1.0, 32 * GB, 0.35, 180, 3.22, _TPU),
         Device("tpu-v5e", PEAK_FLOPS["TPU v5 lite"], 1.0, 16 * GB, 0.35, 180, 1.20, _TPU),
         Device("tpu-v5p", PEAK_FLOPS["TPU v5"], 1.0, 95 * GB, 0.35, 180, 4.20, _TPU),

@@ -18,6 +18,7 @@ import itertools
 import logging
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from train import records
 from train.records import InputError
 
 _steps_asked = itertools.count()  # of this process; the same in all of them, which stop at the same number
+_told_to_stop = threading.Event()  # the coordinator says so once
 
 
 def initialize() -> None:
@@ -112,6 +114,13 @@ def any_process(flag: bool) -> bool:
     return bool(np.any(multihost_utils.process_allgather(np.array(flag))))
 
 
+def as_first(flag: bool) -> bool:
+    """What process 0 thinks; the others, who may see an older state of shared files, follow. Waits for all of them."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(multihost_utils.broadcast_one_to_all(np.array(flag)))
+
+
 def should_stop(asked: Callable[[], bool]) -> bool:
     """Whether to save and stop now; all processes must ask after each step, and all stop at the same one.
 
@@ -120,7 +129,9 @@ def should_stop(asked: Callable[[], bool]) -> bool:
     """
     if jax.process_count() == 1:
         return asked()
-    return multihost_utils.reached_preemption_sync_point(next(_steps_asked))
+    if multihost_utils.reached_preemption_sync_point(next(_steps_asked)):
+        _told_to_stop.set()
+    return _told_to_stop.is_set()
 
 
 @contextlib.contextmanager
@@ -130,5 +141,13 @@ def lock(path: Path) -> Iterator[bool]:
         with records.lock(path) as free:
             yield free
         return
-    with records.lock(path) if is_first() else contextlib.nullcontext(True) as free:
-        yield bool(multihost_utils.broadcast_one_to_all(np.array(free)))
+    with contextlib.ExitStack() as stack:
+        free, error = True, None
+        if is_first():
+            try:
+                free = stack.enter_context(records.lock(path))
+            except InputError as reason:
+                error = reason
+        if any_process(error is not None):
+            raise error or InputError(f"run directory: {str(path)!r}: process 0 cannot write it")
+        yield as_first(free)

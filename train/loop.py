@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +99,7 @@ def train(job: Job, writer: RunWriter) -> None:
             done, metrics, rate = pending
             pending = None
             values = fetch(metrics)
-            if has_diverged(values["loss"], job):
+            if has_diverged(values, job):
                 return done
             tracker.step(done, values, rate)
             return None
@@ -143,9 +143,12 @@ def train(job: Job, writer: RunWriter) -> None:
             tracker.close()
 
 
-def has_diverged(loss: float, job: Job) -> bool:
-    """Whether a loss is not a number, or twice that of guessing."""
-    return not loss < 2 * math.log(job.model.vocab_size)
+def has_diverged(metrics: Mapping[str, float], job: Job) -> bool:
+    """Whether the loss is not a number, or twice that of guessing, or the parameters that the step has made are none.
+
+    The loss is that of the parameters before: a checkpoint of the step must not hold what its gradient has spoilt.
+    """
+    return not (metrics["loss"] < 2 * math.log(job.model.vocab_size) and math.isfinite(metrics["parameter_norm"]))
 
 
 def start(job: Job, checkpoints: Checkpoints, strategy: Strategy, fresh: State) -> tuple[State, Row]:
@@ -158,20 +161,41 @@ def start(job: Job, checkpoints: Checkpoints, strategy: Strategy, fresh: State) 
     restored = checkpoints.restore(items_of(target))
     if restored is None and job.resume_from:
         restored = _read(job.resume_from, items_of(target), "resume_from")
+        _check_same_course(restored[1], job)
     if restored:
         items, meta = restored
         return State(items["optimizer"]["step"], items["params"], items["optimizer"]["state"]), meta
     state = strategy.place_state(fresh)
     if job.init_from:
-        items, _ = _read(job.init_from, {"params": target.params}, "init_from")
+        items, old = _read(job.init_from, {"params": target.params}, "init_from")
+        own = job.stage_name == "finetune" and job.init_from == pretrained(job.directory)
+        if own and old["step"] != job.config.pretrain.steps:
+            reached = f"step {old['step']} of {job.config.pretrain.steps}"
+            raise InputError(f"{job.init_from}: pretraining has reached {reached}; finish it, or give --init-from")
         state = state._replace(params=items["params"])
     return state, meta
+
+
+def pretrained(directory: Path) -> Path:
+    """Where a run's own pretraining keeps its checkpoints."""
+    return directory / "checkpoints" / "pretrain"
+
+
+def _check_same_course(old: Row, job: Job) -> None:
+    """Refuses to continue somebody else's checkpoint where the steps to come would not be those of its run."""
+    for key in ("fingerprint", "seed"):
+        if old.get(key) != job.meta.get(key):
+            mine, theirs = job.meta.get(key), old.get(key)
+            where = f"resume_from: {str(job.resume_from)!r}"
+            raise InputError(f"{where} has {key} = {theirs}, this run {mine}; --init-from starts anew")
+    if old["step"] >= job.stage.steps:
+        raise InputError(f"resume_from: step {old['step']} leaves nothing of {job.stage.steps} steps to do")
 
 
 def _read(directory: Path, targets: dict[str, Any], key: str) -> tuple[dict[str, Any], Row]:
     if not directory.is_dir():
         raise InputError(f"{key}: {str(directory)!r} is not a directory of checkpoints")
-    with Checkpoints(directory) as checkpoints:
+    with Checkpoints(directory, read_only=True) as checkpoints:
         restored = checkpoints.restore(targets)
     if restored is None:
         raise InputError(f"{key}: {str(directory)!r} holds no checkpoint")
@@ -180,8 +204,8 @@ def _read(directory: Path, targets: dict[str, Any], key: str) -> tuple[dict[str,
 
 def open_checkpoints(job: Job) -> Checkpoints:
     """Those of the job's stage."""
-    tasks = evaluate.scored(job.corpus, job.stage) if job.stage_name == "finetune" else ()
-    return Checkpoints(job.directory / "checkpoints" / job.stage_name, job.stage.keep_every, tasks)
+    best = evaluate.scored(job.corpus, job.stage) if job.stage_name == "finetune" else ("nll",)
+    return Checkpoints(job.directory / "checkpoints" / job.stage_name, job.stage.keep_every, best)
 
 
 def items_of(state: State) -> dict[str, Any]:
@@ -203,7 +227,10 @@ def make_source(job: Job) -> batches.Pretrain | batches.Finetune:
     if job.stage_name == "pretrain":
         return batches.Pretrain(job.corpus, "train", *lengths, seed, **stage.noise)
     tasks = stage.tasks or tuple(job.corpus.tasks)
-    return batches.Finetune(job.corpus, tasks, *lengths, seed, cap=stage.cap, pack=stage.pack)
+    multiple = job.model.architecture.segment_multiple(job.model)
+    if stage.pack and multiple is None:
+        raise InputError(f"{job.stage_name}.pack: {job.config.architecture} cannot tell examples of one row apart")
+    return batches.Finetune(job.corpus, tasks, *lengths, seed, "train", stage.cap, stage.pack, multiple or 1)
 
 
 def make_tracker(job: Job, writer: RunWriter, done: int) -> Tracker:

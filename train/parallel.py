@@ -249,7 +249,11 @@ class SpreadParallel(Sharded):
 class MeshParallel(Sharded):
     """Data, model and expert parallelism by `jax.jit` with a NamedSharding for every array."""
 
-    devices = Devices()  # the compiler sees whole arrays and sums by itself
+    @property
+    def devices(self) -> Devices:
+        """See Strategy. The compiler sees whole arrays and sums by itself."""
+        rows = NamedSharding(self.mesh, PartitionSpec(None, self.batch_axes))
+        return Devices(spread_rows=lambda micro: jax.lax.with_sharding_constraint(micro, rows))
 
     def spec(self, axes: tuple[str, ...], shape: tuple[int, ...]) -> tuple[str | None, ...]:
         """By the table above: each axis of the mesh at most once, and only where it divides the dimension."""

@@ -80,6 +80,7 @@ def make(
     devices: int = 1,
     workers: int = 1,
     calibration: Calibration | None = None,
+    num_tasks: int = declare.T5_TASKS,
 ) -> Plan:
     """Prices every cell.
 
@@ -90,32 +91,37 @@ def make(
       devices: of each cell.
       workers: cells that run at the same time.
       calibration: measured speed, which replaces the device's assumed one.
+      num_tasks: of the corpus, for stages that name none and so take all.
 
     Raises:
       ConfigError: an architecture, a size or a model option is unknown or not allowed.
     """
-    found = iter(counts.count(queries(study, vocab_size)))
-    cells = tuple(
-        _price(cell, vocab_size, [(*stage, next(found)) for stage in _stages(cell)], device, devices, calibration)
-        for cell in study.cells
-    )
+    accelerator = device.name != "cpu"
+    found = iter(counts.count(queries(study, vocab_size, accelerator)))
+    cells = []
+    for cell in study.cells:
+        stages = [(*stage, next(found)) for stage in _stages(cell)]
+        model, name = declare.model(cell, vocab_size, accelerator), declare.cell_hash(cell, vocab_size, accelerator)
+        disk = sum(_kept(stage, s, num_tasks) * _FLOAT * (c.params + c.moments) for stage, s, c in stages)
+        cells.append(_price(cell, name, model.dtype, stages, device, devices, calibration, disk))
     basis = f"measured on {calibration.device}" if calibration else f"{device.name}: {device.source}"
     hours = sum(cell.seconds for cell in cells) * devices / 3600
-    return Plan(cells, schedule([cell.seconds for cell in cells], workers), hours, basis)
+    return Plan(tuple(cells), schedule([cell.seconds for cell in cells], workers), hours, basis)
 
 
-def queries(study: StudyConfig, vocab_size: int) -> list[counts.Query]:
+def queries(study: StudyConfig, vocab_size: int, accelerator: bool) -> list[counts.Query]:
     """Everything about a study that has to be counted: each stage of each cell."""
+    models = [(cell, declare.model(cell, vocab_size, accelerator)) for cell in study.cells]
     return [
-        counts.query(declare.model(cell, vocab_size), stage.input_length, stage.target_length, stage.optimizer)
-        for cell in study.cells
+        counts.query(model, stage.input_length, stage.target_length, stage.optimizer)
+        for cell, model in models
         for _, stage in _stages(cell)
     ]
 
 
 def step_flops(study: StudyConfig, vocab_size: int) -> dict[str, float]:
     """Training FLOPs of a step of each cell's first stage, by run id."""
-    found = iter(counts.count(queries(study, vocab_size)))
+    found = iter(counts.count(queries(study, vocab_size, accelerator=False)))
     counted = [(cell, [(stage, next(found)) for _, stage in _stages(cell)]) for cell in study.cells]
     return {cell.run_id: 3.0 * stages[0][1].flops * stages[0][0].batch_size for cell, stages in counted}
 
@@ -136,40 +142,42 @@ Priced = tuple[str, StageConfig, Counts]
 
 
 def _price(
-    cell: RunConfig, vocab: int, stages: list[Priced], device: Device, devices: int, calibration: Calibration | None
-) -> CellPlan:
+    cell: RunConfig, name: str, dtype: str, stages: list[Priced], device: Device, devices: int,
+    calibration: Calibration | None, disk: float,
+) -> CellPlan:  # fmt: skip
     first, pretrain, main = stages[0]
     steps = {name: 3 * c.flops * stage.batch_size for name, stage, c in stages}  # training FLOPs of a step
     if calibration:
         times = {name: calibration.step_seconds(cell.architecture, flops) for name, flops in steps.items()}
         setup = calibration.setup_seconds(cell.architecture, steps[first])
     else:
-        share = device.float32 if declare.model(cell, vocab).dtype == "float32" else 1.0
+        share = device.float32 if dtype == "float32" else 1.0
         times = {name: flops / (devices * device.flops * share * device.mfu) for name, flops in steps.items()}
         setup = device.setup
     seconds = setup + sum(stage.steps * times[name] for name, stage, _ in stages)
     held = max(_memory(cell, stage, c, _mesh(cell, c, devices)) for _, stage, c in stages)
     return CellPlan(
         run_id=cell.run_id,
-        hash=declare.cell_hash(cell, vocab),
+        hash=name,
         params=main.params,
         flops_forward=main.flops,
         flops_total=float(sum(stage.steps * steps[name] for name, stage, _ in stages)),
         steps=sum(stage.steps for _, stage, _ in stages),
         tokens=pretrain.steps * declare.tokens_per_step(cell),
         memory=held,
-        disk=sum(_kept(stage) * _FLOAT * (c.params + c.moments) for _, stage, c in stages),
+        disk=disk,
         seconds=seconds,
         dollars=seconds / 3600 * devices * device.dollars,
         problem=_problem(cell, stages, device, devices, held),
     )
 
 
-def _kept(stage: StageConfig) -> int:
+def _kept(name: str, stage: StageConfig, num_tasks: int) -> int:
     """Checkpoints at the end of a stage: the last two, the best of the loss or of each task, the milestones."""
+    tasks = 1 if name == "pretrain" else len(stage.tasks) or num_tasks
     saved = stage.steps // stage.checkpoint_every + 1
     evaluated = stage.steps // stage.eval_every if stage.eval_every else 1
-    best = min(evaluated, max(len(stage.tasks), 1))
+    best = min(evaluated, tasks)
     return min(saved, 2 + best) + (stage.steps // stage.keep_every if stage.keep_every else 0)
 
 

@@ -85,6 +85,7 @@ def run_seeds(
     Raises:
       InputError: they differ in more than the seed, or several processes are at it.
       Preempted: the runs were stopped and have been saved.
+      Diverged: a seed did, also alone; the others are done.
     """
     if any(dataclasses.replace(run, seed=runs[0].seed) != runs[0] for run in runs):
         raise InputError("seeds: the cells must be the same but for the seed")
@@ -105,7 +106,15 @@ def run_seeds(
                 seed = job.config.seed
                 opened[seed] = cell.finish(job, opened[seed][0]), opened[seed][1]
             free = [run for run in free if stage in opened[run.seed][0].extra["finished"]]
-    return [cell.run_cell(run, corpus, study / run.run_id, stages, stop=stop, quiet=quiet) for run in runs]
+    states, errors = [], []
+    for run in runs:
+        try:
+            states.append(cell.run_cell(run, corpus, study / run.run_id, stages, stop=stop, quiet=quiet))
+        except loop.Diverged as error:  # of this seed alone
+            errors.append(error)
+    if errors:
+        raise errors[0]
+    return states
 
 
 def _train_recorded(jobs: list[Job], writers: dict[int, RunWriter]) -> list[Job]:
@@ -202,11 +211,12 @@ def _record(members: list[Member], pending: tuple[int, Any, float] | None) -> No
     for number, member in enumerate(members):
         if member.diverged:
             continue
-        if loop.has_diverged(float(values["loss"][number]), member.job):
+        own = {name: float(value[number]) for name, value in values.items()}
+        if loop.has_diverged(own, member.job):
             member.diverged = True
             member.tracker.event(done, "diverged", "leaves the other seeds to go on alone")
         else:
-            member.tracker.step(done, {name: float(value[number]) for name, value in values.items()}, rate)
+            member.tracker.step(done, own, rate)
 
 
 def _save(member: Member, state: State, step: int, evaluating: bool, last: bool) -> None:

@@ -88,6 +88,7 @@ class Devices:
       sum: sums a tree of arrays over the parts.
       sum_gradients: the same for gradients by name; a part may hold other experts than the next.
       index: the number of this part.
+      spread_rows: cuts the rows of micro-batches [accumulate, B, ...] as a batch's are; they would lie on few devices.
       map: makes a function of (parameters, batch, key) that sees one part into one of the whole.
       expert_axis: the mapped axis over which experts are spread; None if every device holds all.
     """
@@ -96,6 +97,7 @@ class Devices:
     sum: Callable[[Any], Any] = lambda tree: tree
     sum_gradients: Callable[[Params], Params] = lambda grads: grads
     index: Callable[[], Any] = lambda: 0
+    spread_rows: Callable[[Any], Any] = lambda micro: micro
     map: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda function: function
     expert_axis: str | None = None
 
@@ -106,9 +108,9 @@ def make_train_step(
     """Makes the step of one stage.
 
     The loss is the sum of token losses over the whole batch divided by the sum of its weights, plus auxiliary losses;
-    it does not depend on how the batch is cut into devices and micro-batches. Its metrics are scalars: loss, nll and
-    z_loss (nats per target token), auxiliary losses, the model's own diagnostics, target_tokens, gradient_norm and
-    parameter_norm.
+    it does not depend on how the batch is cut into devices and micro-batches. Its metrics are scalars: loss, nll (of
+    smoothed labels where the stage smooths them) and z_loss (nats per target token), auxiliary losses, the model's own
+    diagnostics, target_tokens, gradient_norm and parameter_norm.
     """
     parts = devices.count * stage.accumulate
 
@@ -128,7 +130,7 @@ def make_train_step(
 
         if stage.accumulate == 1:
             return one(batch, key)
-        micro = {name: x.reshape(stage.accumulate, -1, *x.shape[1:]) for name, x in batch.items()}
+        micro = devices.spread_rows({name: x.reshape(stage.accumulate, -1, *x.shape[1:]) for name, x in batch.items()})
         keys = jax.random.split(key, stage.accumulate)
         first = one({name: x[0] for name, x in micro.items()}, keys[0])
         rest = {name: x[1:] for name, x in micro.items()}

@@ -93,26 +93,22 @@ def _module_from_file(path: Path) -> Any:
     return module
 
 
-def write_manifest(study: StudyConfig, directory: Path, vocab_size: int) -> None:
-    """Writes the resolved declaration that workers and launchers read, with the hash of each cell.
+def write_manifest(study: StudyConfig, directory: Path) -> None:
+    """Writes the resolved declaration that workers and launchers read.
 
     Args:
       study: the declaration.
       directory: of its runs.
-      vocab_size: of its corpus.
 
     Raises:
       InputError: a cell that has been started has other settings now, be it by a changed default; or the directory
         cannot be written.
     """
-    from train import declare
-
     for cell in study.cells:
         _check_same(cell, directory / cell.run_id / "config.json")
-    hashes = {cell.run_id: declare.cell_hash(cell, vocab_size) for cell in study.cells}
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        records.write_json(directory / MANIFEST, {**configs.to_dict(study), "hashes": hashes})
+        records.write_json(directory / MANIFEST, configs.to_dict(study))
     except OSError as error:
         raise InputError(f"runs: {str(directory)!r} cannot be written ({error.strerror})") from None
 
@@ -124,7 +120,9 @@ def _check_same(cell: configs.RunConfig, path: Path) -> None:
         return
     from train import declare
 
-    new = {**configs.identity(cell), "model": declare.model(cell, old["data"]["vocab_size"]).to_dict()}
+    # Whoever declares may have no accelerator: what the run says of its device is taken from it.
+    accelerator = old["model"]["dtype"] == "bfloat16"
+    new = {**configs.identity(cell), "model": declare.model(cell, old["data"]["vocab_size"], accelerator).to_dict()}
     new = json.loads(json.dumps(new))
     changes = configs.differences({key: _kept(old.get(key), value) for key, value in new.items()}, new)
     if changes:
@@ -145,9 +143,7 @@ def read_manifest(directory: Path) -> StudyConfig:
     Raises:
       InputError: there is none, or it is not a study.
     """
-    values = records.read_json(directory / MANIFEST)
-    values.pop("hashes", None)
-    return configs.from_dict(StudyConfig, values, MANIFEST)
+    return configs.from_dict(StudyConfig, records.read_json(directory / MANIFEST), MANIFEST)
 
 
 def statuses(study: StudyConfig, directory: Path) -> list[CellStatus]:

@@ -59,15 +59,27 @@ class Declared:
 
     def vocab_size(self, study: StudyConfig) -> int:
         """Of the study's corpus, or of what `prepare` will make it if it is not there yet."""
-        from train import declare, records
+        from train import declare
 
         default = declare.PYTHON_VOCABULARY if study.prepare == "python" else declare.T5_VOCABULARY
-        return records.read_json(self.corpus_of(study) / "corpus.json", missing={}).get("vocab_size", default)
+        return self._corpus_index(study).get("vocab_size", default)
+
+    def num_tasks(self, study: StudyConfig) -> int:
+        """Of the study's corpus, or of what `prepare` will make it if it is not there yet."""
+        from train import declare
+
+        default = declare.PYTHON_TASKS if study.prepare == "python" else declare.T5_TASKS
+        return len(self._corpus_index(study).get("tasks", range(default)))
+
+    def _corpus_index(self, study: StudyConfig) -> dict[str, Any]:
+        from train import records
+
+        return records.read_json(self.corpus_of(study) / "corpus.json", missing={})
 
     def ready(self, study: StudyConfig) -> int:
         """Prepares the corpus where the study says how, and writes the manifest; returns the exit code."""
         directory = self.runs / study.name
-        studies.write_manifest(study, directory, self.vocab_size(study))
+        studies.write_manifest(study, directory)
         if others := studies.strangers(study, directory):
             print(
                 f"warning: {directory}: not of this study: {', '.join(others)}; a report has them too", file=sys.stderr
@@ -192,7 +204,7 @@ class Plan(Declared):
             speed = calibrate.from_records(self.calibration)
         elif device.name == "cpu":
             speed = calibrate.read()
-        made = plan.make(study, self.vocab_size(study), device, self.devices, workers, speed)
+        made = plan.make(study, self.vocab_size(study), device, self.devices, workers, speed, self.num_tasks(study))
         print(json.dumps(plan.to_dict(made), indent=1) if self.format == "json" else "\n".join(plan.table(made)))
         problems = [cell for cell in made.cells if cell.problem]
         for cell in problems:
@@ -211,7 +223,10 @@ class Plan(Declared):
         probing = dataclasses.replace(self, runs=directory)
         if code := probing.ready(probes):
             raise InputError(f"calibrate: the corpus could not be prepared (exit code {code})")
-        local.run(probes, directory / probes.name, self.corpus_of(study), workers, 0)
+        try:
+            local.run(probes, directory / probes.name, self.corpus_of(study), workers, 0)
+        except local.Stopped:
+            raise InputError("calibrate: stopped; nothing was kept") from None
         found = calibrate.from_records(directory / probes.name)
         calibrate.write(found)
         return found

@@ -20,7 +20,7 @@ PEAK_FLOPS = {
     "NVIDIA H200": 989e12,
     "NVIDIA A100-SXM4-80GB": 312e12,
     "NVIDIA A100-SXM4-40GB": 312e12,
-    "TPU v3": 123e12,
+    "TPU v3": 61.5e12,  # of one core, which is what JAX calls a device here
     "TPU v4": 275e12,
     "TPU v5 lite": 197e12,
     "TPU v5": 459e12,
@@ -30,12 +30,13 @@ PEAK_FLOPS = {
 
 @functools.cache
 def peak_flops() -> float:
-    """FLOP/s that all devices can do at most: from a table, or measured with a matrix product in f32."""
+    """FLOP/s that all devices can do at most: from a table, or measured with a matrix product."""
     device = jax.devices()[0]
     if device.device_kind in PEAK_FLOPS:
         return PEAK_FLOPS[device.device_kind] * jax.device_count()
-    size = 1024
-    a = jnp.ones((size, size), jnp.float32)
+    # Large enough to keep the device busy, in what its layers compute in.
+    size, dtype = (1024, jnp.float32) if device.platform == "cpu" else (8192, jnp.bfloat16)
+    a = jnp.ones((size, size), dtype)
     product = jax.jit(jnp.matmul)
     product(a, a).block_until_ready()
     seconds = []

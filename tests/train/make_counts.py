@@ -18,7 +18,7 @@ def queries() -> list[counts.Query]:
     for name in PRESETS:
         declared = study.load(name)
         vocab = declare.PYTHON_VOCABULARY if declared.prepare else declare.T5_VOCABULARY
-        found += plan.queries(declared, vocab)
+        found += plan.queries(declared, vocab, accelerator=declared.platform != "cpu")
     return list({query.key: query for query in found}.values())
 
 

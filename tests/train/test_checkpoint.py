@@ -29,7 +29,7 @@ def _targets():
 def three(tmp_path_factory):
     """Checkpoints of steps 1, 2 and 3, the first of which is the best."""
     directory = tmp_path_factory.mktemp("checkpoints") / "pretrain"
-    with Checkpoints(directory) as checkpoints:
+    with Checkpoints(directory, best=("nll",)) as checkpoints:
         for step, nll in ((1, 1.0), (2, 3.0), (3, 2.0)):
             checkpoints.save(step, _items(step), {"hash": "h"}, {"nll": nll})
     return directory
@@ -64,7 +64,7 @@ def test_the_parameters_can_be_read_alone(three):
 @pytest.mark.slow
 def test_the_last_two_the_best_and_the_milestones_are_kept(tmp_path):
     losses = {1: 5.0, 2: 1.0, 3: 4.0, 4: 3.0, 5: 3.5, 6: 3.2}
-    with Checkpoints(tmp_path / "c", keep_every=3) as checkpoints:
+    with Checkpoints(tmp_path / "c", keep_every=3, best=("nll",)) as checkpoints:
         for step, nll in losses.items():
             checkpoints.save(step, _items(step), {"hash": "h"}, {"nll": nll})
         checkpoints.save(7, _items(7), {"hash": "h"})  # one that was not evaluated
@@ -75,11 +75,24 @@ def test_the_last_two_the_best_and_the_milestones_are_kept(tmp_path):
 @pytest.mark.slow
 def test_the_best_checkpoint_of_each_task_is_kept(tmp_path):
     scores = {1: {"a": 5.0, "b": 1.0}, 2: {"a": 1.0, "b": 7.0}, 3: {"a": 5.0}, 4: {"b": 2.0}, 5: {}, 6: {"a": 0.0}}
-    with Checkpoints(tmp_path / "c", tasks=("a", "b")) as checkpoints:
-        for step, score in scores.items():
+    for step, score in scores.items():  # opened anew each time, as after a kill: the scores are on disk
+        with Checkpoints(tmp_path / "c", best=("a", "b")) as checkpoints:
             checkpoints.save(step, _items(step), {"hash": "h"}, score)
-        checkpoints.wait()
-        assert checkpoints.steps() == [2, 3, 5, 6]  # of two equal scores the newer
+            checkpoints.wait()
+            kept = checkpoints.steps()
+    assert kept == [2, 3, 5, 6]  # of two equal scores the newer
+
+
+def test_a_reader_removes_nothing_of_somebody_elses_directory(three, tmp_path):
+    copy = tmp_path / "pretrain"
+    shutil.copytree(three, copy)
+    unfinished = copy / "4.orbax-checkpoint-tmp"  # a save under way
+    unfinished.mkdir()
+    max(_files(copy / "3" / "params"), key=lambda path: path.stat().st_size).write_bytes(b"")
+    with Checkpoints(copy, read_only=True) as checkpoints:
+        restored = checkpoints.restore(_targets())
+    assert restored is not None and restored[1]["step"] == 2
+    assert unfinished.is_dir() and (copy / "3").is_dir()
 
 
 def _files(directory):

@@ -30,6 +30,8 @@ def test_a_study_is_read_back_as_it_was_written():
         ({"pretrain": {"objective": "mlm"}}, "objective = 'mlm' is not one of span_corruption, prefix_lm, causal_lm"),
         ({"pretrain": {"noise_density": 1.0}}, "noise_density = 1.0"),
         ({"finetune": {"cap": -1}}, "cap = -1 must not be negative"),
+        ({"mesh": [2, 0, 1]}, "mesh = [2, 0, 1] is not [data, model, expert]"),
+        ({"pretrain": {"keep_every": 2500}}, "keep_every = 2500 is no multiple of checkpoint_every = 1000"),
         ({"pretrain": 3}, "RunConfig.pretrain = 3: expected keys and values"),
     ],
 )

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -53,6 +54,45 @@ def test_a_poisoned_batch_is_rolled_back_and_skipped(corpus, tmp_path, monkeypat
     assert all(row["loss"] is not None for row in run.metrics)
     (event,) = _events(tmp_path)
     assert (event["step"], event["event"], event["detail"]) == (7, "rolled back", "to step 4; 3 batches are skipped")
+
+
+def test_a_step_that_spoils_the_parameters_is_not_saved(corpus, tmp_path, monkeypatch):
+    """Its own loss is that of the parameters before, and a checkpoint is due: roll-back must not end up there."""
+    real_source, real_step = loop.make_source, loop.make_train_step
+
+    class Marked(_Poisoned):
+        def batch(self, step, host=0, num_hosts=1):
+            batch = dict(self._source.batch(step, host, num_hosts))
+            batch["decoder_loss_weights"] = batch["decoder_loss_weights"] * (2 if step == 7 else 1)
+            return batch
+
+    def make_step(*arguments):
+        step = real_step(*arguments)
+
+        def spoilt(state, batch, learning_rate, seed):
+            new, metrics = step(state, batch, learning_rate, seed)
+            spoil = jnp.where(jnp.max(batch["decoder_loss_weights"]) > 1, jnp.nan, 1.0)
+            params = {name: param * spoil for name, param in new.params.items()}
+            return new._replace(params=params), metrics | {"parameter_norm": metrics["parameter_norm"] * spoil}
+
+        return spoilt
+
+    monkeypatch.setattr(loop, "make_source", lambda job: Marked(real_source(job), None))
+    monkeypatch.setattr(loop, "make_train_step", make_step)
+    assert cell.run_cell(CONFIG, corpus, tmp_path, quiet=True) == "done"
+    (event,) = _events(tmp_path)
+    assert (event["step"], event["event"], event["detail"]) == (8, "rolled back", "to step 4; 4 batches are skipped")
+
+
+def test_only_the_same_course_is_resumed(corpus, tmp_path):
+    cell.run_cell(CONFIG, corpus, tmp_path / "first", quiet=True)
+    checkpoints = tmp_path / "first" / "checkpoints" / "pretrain"
+    longer = dataclasses.replace(CONFIG, pretrain=dataclasses.replace(CONFIG.pretrain, steps=14))
+    for config, said in ((CONFIG, "leaves nothing of 12 steps"), (dataclasses.replace(longer, seed=1), "has seed = 0")):
+        with pytest.raises(InputError, match=said):
+            cell.run_cell(config, corpus, tmp_path / f"s{config.seed}", resume_from=checkpoints, quiet=True)
+    assert cell.run_cell(longer, corpus, tmp_path / "third", resume_from=checkpoints, quiet=True) == "done"
+    assert [row["step"] for row in records.read_run(tmp_path / "third").metrics] == [14]
 
 
 def test_a_loss_that_stays_broken_ends_as_failed_with_the_reason(corpus, tmp_path, monkeypatch):
@@ -119,6 +159,22 @@ def test_answers_are_ranked_decoded_or_both(corpus, pretrained, tmp_path):
     assert found["rank"]["score"]["n"] == tiny_study.STAGE.eval_examples
     with pytest.raises(InputError, match="eval_batch_size = 2 is too small to rank 4 labels"):
         _finetuned(corpus, pretrained, tmp_path / "small", scoring="rank", eval_batch_size=2)
+
+
+def test_unfinished_pretraining_is_not_finetuned(corpus, tmp_path):
+    run = dataclasses.replace(CONFIG, finetune=tiny_study.STAGE)
+    asked = iter([False, True])
+    with pytest.raises(loop.Preempted):
+        cell.run_cell(run, corpus, tmp_path, ("pretrain",), stop=lambda: next(asked), quiet=True)
+    with pytest.raises(InputError, match="pretraining has reached step 2 of 12; finish it, or give --init-from"):
+        cell.run_cell(run, corpus, tmp_path, ("finetune",), quiet=True)
+
+
+def test_examples_that_a_model_cannot_tell_apart_are_not_packed(corpus, tmp_path):
+    stage = dataclasses.replace(tiny_study.STAGE, pack=True)
+    run = dataclasses.replace(tiny_study.run("mixer"), finetune=stage)
+    with pytest.raises(InputError, match="finetune.pack: mixer cannot tell examples of one row apart"):
+        cell.run_cell(run, corpus, tmp_path, ("finetune",), init_from=tmp_path, quiet=True)
 
 
 @pytest.mark.slow

@@ -75,6 +75,36 @@ def test_micro_batches_do_not_change_a_step():
         np.testing.assert_allclose(one.params[name], other.params[name], atol=tolerances.REORDERED, err_msg=name)
 
 
+_ROWS = """if True:
+    import jax, numpy as np
+    import arch_zoo
+    from train.config import OptimizerConfig, RunConfig, StageConfig
+    from train.optimizers import make_optimizer
+    from train.parallel import make_strategy
+    from train.step import init_state, make_model, make_train_step
+    stage = StageConfig(batch_size=8, accumulate=2, optimizer=OptimizerConfig(learning_rate=0.1))
+    model, params = make_model(arch_zoo.config("transformer", "nano-NL1", vocab_size=32), 0)
+    optimizer = make_optimizer(stage.optimizer, model.axes)
+    config = RunConfig(parallel="mesh", mesh=(4, 1, 1), pretrain=stage, finetune=None)
+    strategy = make_strategy(config, model.axes, params)
+    ids = np.ones((8, 6), np.int32)
+    batch = {name: ids for name in ("encoder_input_tokens", "decoder_input_tokens", "decoder_target_tokens")}
+    batch["decoder_loss_weights"] = np.ones((8, 6), np.float32)
+    step = strategy.compile(make_train_step(model, optimizer, stage, strategy.devices))
+    state = strategy.place_state(init_state(params, optimizer))
+    program = step.lower(state, strategy.place_batch(batch), np.float32(0.1), np.uint32(0)).compile().as_text()
+    # A device has one of the four rows of a micro-batch; its logits are [1, 6, 32] or the like, never of four rows.
+    assert "[4,6,32]" not in program and "[24,32]" not in program, "every device has whole micro-batches"
+    assert "[6,32]" in program or "[1,6,32]" in program
+"""
+
+
+@pytest.mark.slow
+def test_the_rows_of_micro_batches_are_cut_over_the_mesh():
+    flags = "--xla_force_host_platform_device_count=4"
+    subprocess.run([sys.executable, "-c", _ROWS], env=_environment(XLA_FLAGS=flags), check=True, timeout=500)
+
+
 @pytest.mark.slow
 def test_a_run_continues_on_another_number_of_devices(tmp_path):
     corpus = write_corpus(tmp_path / "corpus")

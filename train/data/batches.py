@@ -160,6 +160,7 @@ class Finetune(_Source):
         split: str = "train",
         cap: int | None = None,
         pack: bool = False,
+        multiple: int = 1,
     ):
         """Plans the mixture.
 
@@ -173,6 +174,7 @@ class Finetune(_Source):
           split: of the tasks.
           cap: most examples of a task in an epoch (T5's mixing-rate maximum); None or 0 for no limit.
           pack: put several examples in a row, with segment ids and positions.
+          multiple: the packed inputs of an example start at multiples of this.
 
         Raises:
           InputError: no such task or split, or no tasks.
@@ -181,9 +183,9 @@ class Finetune(_Source):
             raise InputError(f"tasks is empty; {corpus.path} has {', '.join(corpus.tasks)}")
         super().__init__(batch_size)
         self.tasks, self.seed = tuple(tasks), seed
-        self._lengths = (input_length, target_length)
+        self._lengths, self._multiple = (input_length, target_length), multiple
         self._examples = [corpus.examples(task, split) for task in tasks]
-        self._plans = [_plan(examples, self._lengths, seed) for examples in self._examples] if pack else None
+        self._plans = [_plan(examples, self._lengths, seed, multiple) for examples in self._examples] if pack else None
         examples_T = np.array([len(examples) for examples in self._examples])
         self._sizes = np.array([len(plan) for plan in self._plans]) if self._plans else examples_T
         capped_T = np.minimum(examples_T, cap) if cap else examples_T
@@ -220,15 +222,15 @@ class Finetune(_Source):
         chosen = [(self._examples[t], plans[t][row]) for t, row in zip(task_B, row_B, strict=True)]
         inputs = [[examples.inputs[e] for e in members] for examples, members in chosen]
         targets = [[examples.targets[e] for e in members] for examples, members in chosen]
-        return packing.pack(inputs, targets, *self._lengths)
+        return packing.pack(inputs, targets, *self._lengths, self._multiple)
 
 
-def _plan(examples: Examples, lengths: tuple[int, int], seed: int) -> list[list[int]]:
+def _plan(examples: Examples, lengths: tuple[int, int], seed: int, multiple: int) -> list[list[int]]:
     """Packed rows of a task, as examples; in an order drawn once, as neighbours in a file are often alike."""
     count = len(examples)
     order_N = counter_random.permute(seed, np.zeros(count, np.int64), np.arange(count), count)
     inputs_N, targets_N = (np.diff(ragged.ends, prepend=0)[order_N] for ragged in (examples.inputs, examples.targets))
-    return [[int(order_N[i]) for i in row] for row in packing.plan(inputs_N, targets_N, *lengths)]
+    return [[int(order_N[i]) for i in row] for row in packing.plan(inputs_N, targets_N, *lengths, multiple)]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ _OPEN_ROWS = 64  # rows that wait for a fitting example
 
 
 def plan(
-    input_lengths_N: np.ndarray, target_lengths_N: np.ndarray, input_length: int, target_length: int
+    input_lengths_N: np.ndarray, target_lengths_N: np.ndarray, input_length: int, target_length: int, multiple: int = 1
 ) -> list[list[int]]:
     """Packs examples into rows.
 
@@ -23,6 +23,7 @@ def plan(
       target_lengths_N: likewise for targets.
       input_length: S.
       target_length: T.
+      multiple: inputs start at multiples of this, for encoders that pool.
 
     Returns:
       For each row its examples, as positions in the arrays; every example is in exactly one row.
@@ -38,7 +39,7 @@ def plan(
             place = len(waiting) - 1
         s, t, row = waiting[place]
         row.append(example)
-        waiting[place] = (s - int(inputs), t - int(targets), row)
+        waiting[place] = (s - _round_up(int(inputs), multiple), t - int(targets), row)
         if len(waiting) > _OPEN_ROWS:
             del waiting[0]
     return rows
@@ -49,6 +50,7 @@ def pack(
     targets: Sequence[Sequence[np.ndarray]],
     input_length: int,
     target_length: int,
+    multiple: int = 1,
 ) -> dict[str, np.ndarray]:
     """Builds a packed batch.
 
@@ -57,14 +59,15 @@ def pack(
       targets: likewise, in the same order.
       input_length: S.
       target_length: T.
+      multiple: as for `plan`.
 
     Returns:
       encoder_input_tokens, encoder_segment_ids, encoder_positions [B, S]; decoder_input_tokens, decoder_target_tokens,
       decoder_segment_ids, decoder_positions [B, T], int32; decoder_loss_weights [B, T], float32. Segments count from 1,
       positions from 0 within a segment; 0 is padding.
     """
-    encoder_BS, encoder_segments_BS, encoder_positions_BS = _lay(inputs, input_length)
-    decoder_BT, decoder_segments_BT, decoder_positions_BT = _lay(targets, target_length)
+    encoder_BS, encoder_segments_BS, encoder_positions_BS = _lay(inputs, input_length, multiple)
+    decoder_BT, decoder_segments_BT, decoder_positions_BT = _lay(targets, target_length, 1)
     shifted_BT = np.zeros_like(decoder_BT)
     shifted_BT[:, 1:] = decoder_BT[:, :-1]
     return {
@@ -79,7 +82,11 @@ def pack(
     }
 
 
-def _lay(rows: Sequence[Sequence[np.ndarray]], length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _round_up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple
+
+
+def _lay(rows: Sequence[Sequence[np.ndarray]], length: int, multiple: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Tokens, segment ids and positions of the rows, int32 [B, length]."""
     tokens, segments, positions = (np.zeros((len(rows), length), np.int32) for _ in range(3))
     for b, row in enumerate(rows):
@@ -90,5 +97,5 @@ def _lay(rows: Sequence[Sequence[np.ndarray]], length: int) -> tuple[np.ndarray,
             tokens[b, here], segments[b, here], positions[b, here] = ids[:size], segment, np.arange(size)
             if len(ids) > length:
                 tokens[b, at + size - 1] = EOS_ID
-            at += size
+            at += _round_up(size, multiple)
     return tokens, segments, positions

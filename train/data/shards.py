@@ -1,46 +1,32 @@
 """Files of a corpus: written atomically, described by size and sha256, and refused by name when they differ."""
 
 import concurrent.futures
-import contextlib
 import hashlib
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
+from train import records
 from train.records import InputError
 
 _CHUNK = 1 << 22
 _HASHING_THREADS = 8
 
 
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Opens a file that appears under its name only when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def write_array(path: Path, array: np.ndarray) -> dict[str, Any]:
     """Writes an .npy file atomically; returns its description."""
-    with replacing(path) as file:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with records.replacing(path) as file:
         np.save(file, array, allow_pickle=False)
     return describe(path)
 
 
 def write_bytes(path: Path, content: bytes) -> dict[str, Any]:
     """Writes a file atomically; returns its description."""
-    with replacing(path) as file:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with records.replacing(path) as file:
         file.write(content)
     return describe(path)
 

@@ -46,7 +46,7 @@ class Pool:
         self._queue: queue.SimpleQueue[tuple[int, dict[str, Any]]] = queue.SimpleQueue()
         self._cores = _cores(study, num_workers)
         self._gpus = _gpus(study, num_workers)
-        self._at: dict[int, tuple[str, float]] = {}  # the cell that each worker is at, and since when
+        self._at: dict[int, dict[str, float]] = {}  # the cells that each worker is at, and since when
         self._workers = {number: self._start(number) for number in range(num_workers)}
         self._restarts = {number: 0 for number in range(num_workers)}
 
@@ -84,21 +84,23 @@ class Pool:
         while not self._queue.empty():
             number, report = self._queue.get()
             self.reports[report["cell"]] = report
+            cells = self._at.setdefault(number, {})
             if report["state"] == "running":
-                self._at[number] = (report["cell"], time.time())
+                cells[report["cell"]] = time.time()
             else:
-                self._at.pop(number, None)
+                cells.pop(report["cell"], None)
 
     def _may_restart(self, number: int, code: int) -> bool:
-        """Records the cell that a dead worker was at; one that died at none is started again only so often."""
-        if number not in self._at:
+        """Records the cells that a dead worker was at; one that died at none is started again only so often."""
+        cells = self._at.pop(number, {})
+        if not cells:
             self._restarts[number] += 1
             return self._restarts[number] <= _RESTARTS
-        cell, since = self._at.pop(number)
         why = f"signal {-code}" if code < 0 else f"exit code {code}"
-        row = {"launch": self._launch, "host": platform.node(), "started": since, "seconds": time.time() - since}
-        row |= {"state": "failed", "error": f"its worker was killed ({why})"}
-        records.append_jsonl(self._directory / cell / studies.ATTEMPTS, [row])
+        for cell, since in cells.items():
+            row = {"launch": self._launch, "host": platform.node(), "started": since, "seconds": time.time() - since}
+            row |= {"state": "failed", "error": f"its worker was killed ({why})"}
+            records.append_jsonl(self._directory / cell / studies.ATTEMPTS, [row])
         return True
 
     def stop(self) -> None:
@@ -128,7 +130,8 @@ def run(
     Raises:
       Stopped: by SIGTERM or Ctrl-C; every worker has saved its cell.
     """
-    old = signal.signal(signal.SIGTERM, signal.default_int_handler)  # from here on, SIGTERM is Ctrl-C
+    # From here on, these are Ctrl-C; SIGHUP comes when a terminal is closed.
+    old = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
     options = ["--retries", str(retries), *(["--vmap-seeds"] if vmap_seeds else [])]
     pool = Pool(study, directory, corpus, num_workers, *options)
     view = _View(study, directory)
@@ -140,9 +143,13 @@ def run(
     except KeyboardInterrupt:
         pool.stop()
         raise Stopped(f"study {study.name!r} stopped; run it again to go on") from None
+    except BaseException:
+        pool.stop()
+        raise
     finally:
         view.close()
-        signal.signal(signal.SIGTERM, old)
+        for number, handler in old.items():
+            signal.signal(number, handler)
     return pool.reports
 
 

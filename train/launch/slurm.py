@@ -48,8 +48,11 @@ if [ -n "${{SLURM_CPUS_PER_TASK:-}}" ]; then export SRUN_CPUS_PER_TASK=$SLURM_CP
 srun --kill-on-bad-exit=0 {worker} --cell "${{cells[$SLURM_ARRAY_TASK_ID]}}"
 code=$?
 # {stopped}: stopped and saved, by the time limit for example. Others: failed or killed, and tried again so often.
-if [ $code -eq {stopped} ] || {{ [ $code -ne 0 ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {retries} ]; }}; then
-  scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID"
+task="${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID"
+failures={folder}/$task.failures
+if [ $code -ne 0 ] && [ $code -ne {stopped} ]; then echo $code >> "$failures"; fi
+if [ $code -eq {stopped} ] || {{ [ $code -ne 0 ] && [ "$(wc -l < "$failures")" -le {retries} ]; }}; then
+  scontrol requeue "$task"
 fi
 exit $code
 """
@@ -93,7 +96,7 @@ def script(study: StudyConfig, directory: Path, corpus: Path, cells: Sequence[st
         array=f"0-{len(cells) - 1}{limit}",
         nodes=resources.nodes,
         tasks_per_node=resources.tasks_per_node,
-        folder=directory.absolute() / "slurm",
+        folder=shlex.quote(str(directory.absolute() / "slurm")),
         grace=_GRACE_SECONDS,
         options="".join(f"#SBATCH {option}\n" for option in resources.options),
         exports="".join(f"export {key}={shlex.quote(value)}\n" for key, value in sorted(changed.items())),

@@ -13,9 +13,11 @@ import dataclasses
 import json
 import os
 import platform
+import signal
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 EXIT_FAILED, EXIT_STOPPED = 1, 75
 _WAIT_SECONDS = 1.0  # between looks at cells that others are at
+_GRACE_SECONDS = 120.0  # to save when the launcher is gone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,10 +93,12 @@ class Worker:
         return self._attempt(config, directory)
 
     def _is_done(self, directory: Path) -> bool:
-        if records.read_json(directory / "status.json", missing={}).get("state") != "done":
-            return False
+        from train import distributed
+
+        done = records.read_json(directory / "status.json", missing={}).get("state") == "done"
         data = records.read_json(directory / "config.json", missing={}).get("data", {})
-        return data.get("fingerprint") == self.corpus.fingerprint  # of another corpus: `run_cell` refuses it
+        same = data.get("fingerprint") == self.corpus.fingerprint  # of another corpus: `run_cell` refuses it
+        return distributed.as_first(done and same)
 
     def _attempt(self, config: RunConfig, directory: Path) -> str:
         import jax
@@ -174,13 +179,16 @@ def main(arguments: argparse.Namespace) -> int:
         declared = dataclasses.replace(declared, cells=chosen)
     data = open_corpus(arguments.corpus, verify=False)
     with cell.StopOnSignal() as stop:
-        options = (arguments.launch, arguments.retries, stop, arguments.vmap_seeds)
+        launch = arguments.launch or uuid.uuid4().hex[:12]  # under a scheduler each start is a launch of its own
+        options = (launch, arguments.retries, stop, arguments.vmap_seeds)
         return Worker(declared, arguments.directory, data, *options).run()
 
 
 def _end_with_parent() -> None:
-    """Ends this process as soon as the launcher, which holds the other end of standard input, is gone."""
+    """Saves and ends as soon as the launcher, which holds the other end of standard input, is gone."""
     sys.stdin.buffer.read()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_GRACE_SECONDS)
     os._exit(EXIT_FAILED)
 
 
@@ -189,7 +197,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("directory", type=Path, help="the study's, with its manifest")
     parser.add_argument("corpus", type=Path, help="the prepared corpus")
     parser.add_argument("--cell", action="append", help="run only this cell; may be given several times")
-    parser.add_argument("--launch", default="", help="name of the launch, within which retries are counted")
+    parser.add_argument("--launch", help="name of the launch, within which retries are counted (default a new one)")
     parser.add_argument("--retries", type=int, default=0, help="times that a failed cell is tried again (default 0)")
     parser.add_argument("--vmap-seeds", action="store_true", help="train seeds of a cell together, in one program")
     parser.add_argument("--core", type=int, help="the CPU core to stay on (default all)")

@@ -71,7 +71,9 @@ class Table:
         for column in ("inputs", "targets"):
             if not isinstance(row.get(column), str):
                 raise InputError(f"{where} has no text {column!r}; it has {', '.join(map(str, row))}")
-        kept = {column: row[column] for column in ("inputs", "targets")}
+            if not row[column].strip():
+                raise InputError(f"{where}: {column} is empty")
+        kept = {column: row[column].strip() for column in ("inputs", "targets")}
         if {"pearson", "spearman"} & set(self.metrics) and not _is_number(row["targets"]):
             raise InputError(f"{where}: targets = {row['targets']!r} is no number, which {self.metrics[0]} needs")
         if "squad" in self.metrics:

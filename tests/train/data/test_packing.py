@@ -16,14 +16,19 @@ def corpus(tmp_path_factory):
     return open_corpus(write_corpus(tmp_path_factory.mktemp("corpus")))
 
 
-@given(st.lists(st.tuples(st.integers(1, 40), st.integers(1, 12)), min_size=1, max_size=200))
+@given(st.lists(st.tuples(st.integers(1, 40), st.integers(1, 12)), min_size=1, max_size=200), st.sampled_from([1, 4]))
 @settings(max_examples=60, deadline=None)
-def test_every_example_is_in_one_row_that_has_room(lengths):
+def test_every_example_is_in_one_row_that_has_room(lengths, multiple):
     inputs, targets = np.array(lengths).T
-    rows = packing.plan(inputs, targets, 32, 10)
+    rows = packing.plan(inputs, targets, 32, 10, multiple)
     assert sorted(example for row in rows for example in row) == list(range(len(lengths)))
     for row in rows:
         assert np.minimum(inputs[row], 32).sum() <= 32 and np.minimum(targets[row], 10).sum() <= 10
+    members = [[[np.ones(size, np.int32) for size in side[row]] for row in rows] for side in (inputs, targets)]
+    packed = packing.pack(*members, 32, 10, multiple)
+    starts = (packed["encoder_segment_ids"] > 0) & (packed["encoder_positions"] == 0)
+    assert starts.sum() == len(lengths), "every example is whole, and none is cut off"
+    assert (np.nonzero(starts)[1] % multiple == 0).all()
 
 
 def test_rows_hold_their_examples_with_segments_and_positions():

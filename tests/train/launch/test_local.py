@@ -34,7 +34,7 @@ def corpus(tmp_path_factory):
 def manifest(tmp_path):
     """A written study of two cells, and its directory."""
     study = tiny_study.study()
-    studies.write_manifest(study, tmp_path, 296)
+    studies.write_manifest(study, tmp_path)
     return study, tmp_path
 
 
@@ -138,6 +138,19 @@ def test_seeds_of_a_cell_go_together_where_that_is_asked_for(manifest, corpus, m
 def _made(directory):
     directory.mkdir(exist_ok=True)
     return directory
+
+
+def test_all_cells_of_a_killed_worker_have_failed_once(manifest, corpus):
+    study, directory = manifest
+    pool = local.Pool(study, directory, corpus, 0)
+    for cell in study.cells:  # both in one program
+        _made(directory / cell.run_id)
+        pool._queue.put((0, {"cell": cell.run_id, "state": "running", "error": None}))
+    pool._hear()
+    assert pool._may_restart(0, -9)
+    for cell in study.cells:
+        (row,) = studies.attempts(directory / cell.run_id)
+        assert (row["state"], row["error"]) == ("failed", "its worker was killed (signal 9)")
 
 
 def test_every_worker_has_its_core_or_its_gpu(monkeypatch, tmp_path):

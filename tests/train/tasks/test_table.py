@@ -28,6 +28,7 @@ def test_a_table_has_splits_and_labels(tmp_path):
         "train": 2,
         "validation": 7,
     }
+    assert _table(tmp_path, _rows("yes ", " yes", "no")).read()[1] == ("no", "yes")
     free = _table(tmp_path, _rows(*(str(i) for i in range(150)), n=150)).read()
     assert free[1] == ()
 
@@ -49,6 +50,7 @@ def test_marks_blank_lines_and_line_ends_of_other_systems_do_no_harm(tmp_path):
         ([("inputs", "target"), ("a", "b")], "accuracy", "t.tsv: row 1 has no text 'targets'; it has inputs, target"),
         ([("inputs", "targets")], "accuracy", "no row of .*t.tsv is for train; a column 'split' can say so"),
         ([("split", "inputs", "targets"), ("test", "a", "b")], "accuracy", "row 1: split = 'test' is not train or"),
+        (_rows("a", " "), "accuracy", "row 2: targets is empty"),
         (_rows("a", "b", "c"), "f1", "f1 needs two different targets, there are 'a', 'b', 'c'"),
         (_rows(*map(str, range(200)), n=200), "matthews", "needs at most 100 different targets, there are more"),
         (_rows("1.5", "many"), "pearson", "row 2: targets = 'many' is no number"),
