@@ -21,13 +21,13 @@ def cpu(architecture: str, size: str, seed: int = 0) -> RunConfig:
     """
     shape: dict[str, Any] = {"batch_size": 16, "input_length": 64, "target_length": 16}
     pretrain = StageConfig(
-        steps=250,
+        steps=300,
         **shape,
         optimizer=OptimizerConfig(learning_rate=0.3, warmup_steps=100, min_factored_size=32),
         eval_batches=8,
         eval_batch_size=64,
         log_every=20,
-        checkpoint_every=125,
+        checkpoint_every=150,
     )
     finetune = StageConfig(
         steps=400,
