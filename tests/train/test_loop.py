@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import os
+import re
+import signal
 
 import jax.numpy as jnp
 import numpy as np
@@ -115,6 +118,22 @@ def test_a_stage_can_start_from_another_runs_parameters(corpus, tmp_path):
     assert second[0]["nll"] < first[0]["nll"] - 1  # it knows what the first has learnt
     with pytest.raises(InputError, match="init_from: .* is not a directory of checkpoints"):
         cell.run_cell(dataclasses.replace(CONFIG, seed=2), corpus, tmp_path / "third", init_from=tmp_path / "no")
+
+
+def test_ctrl_c_asks_to_save_and_a_second_one_insists():
+    with cell.StopOnSignal() as stop:
+        assert not stop()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            signal.sigtimedwait([], 1)
+
+
+def test_a_machine_without_git_trains_all_the_same(monkeypatch):
+    assert re.fullmatch("[0-9a-f]{40}", cell._commit() or "0" * 40)
+    monkeypatch.setenv("PATH", "")
+    assert cell._commit() is None
 
 
 def test_text_without_tasks_can_be_pretrained_on_and_not_finetuned(corpus, tmp_path):
