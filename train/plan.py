@@ -188,7 +188,7 @@ def _mesh(cell: RunConfig, found: Counts, devices: int) -> Mesh:
     """The (data, model, expert) axes that a cell has on so many devices, as `train.parallel` makes them."""
     if cell.parallel == "mesh":
         data, model, expert = cell.mesh
-        return (devices // (model * expert) if data == -1 else data), model, expert
+        return (max(devices // (model * expert), 1) if data == -1 else data), model, expert
     spread = math.gcd(devices, found.experts) if found.experts else 1
     return devices // spread, 1, spread
 
@@ -209,7 +209,7 @@ def _problem(cell: RunConfig, stages: list[Priced], device: Device, devices: int
     found = stages[0][2]
     data, model, expert = _mesh(cell, found, devices)
     limit = _FREE * device.memory
-    if data * model * expert != devices or not data:
+    if data * model * expert != devices:
         return f"mesh = {list(cell.mesh)} does not make {devices} devices"
     for name, stage, _ in stages:
         if stage.batch_size // stage.accumulate % (data * expert):

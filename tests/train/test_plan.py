@@ -87,6 +87,8 @@ def test_what_cannot_fit_is_refused_with_what_would():
     halved = declare.override((sharded,), {"pretrain.accumulate": 2, "finetune.accumulate": 2})[0]
     assert priced(halved, 16, 4 * GB).problem == ""
     assert priced(sharded, 24).problem == "mesh = [8, 2, 1] does not make 24 devices"
+    spread = dataclasses.replace(large, parallel="mesh", mesh=(-1, 1, 16))
+    assert priced(spread, 8).problem == "mesh = [-1, 1, 16] does not make 8 devices"
     assert priced(large, 24, 16 * GB).problem == "pretrain.batch_size = 128 does not divide into 24 parts"
     # 128 sequences on one device are too many, in micro-batches they are not.
     assert "--set pretrain.accumulate=" in priced(large, 1, 16 * GB).problem
