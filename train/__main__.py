@@ -52,7 +52,7 @@ class Cell:
     set: tuple[str, ...] = ()
     resume_from: Path | None = None
     init_from: Path | None = None
-    verify: bool = False
+    verify: bool = True
 
 
 class Pretrain(Cell):
