@@ -87,10 +87,8 @@ class Slopes:
         from eval.slopes import slopes
 
         table, axes, _ = _open(self.table, self.columns, self.options)
-        level = self.options.level
-        result = slopes(
-            table, pairs=self.pairs, links=self.links, axes=axes, errors=self.options.errors, level=level
-        )  # fmt: skip
+        level, spread = self.options.level, {"errors": self.options.errors, "variance": self.options.variance}
+        result = slopes(table, pairs=self.pairs, links=self.links, axes=axes, level=level, **spread)
         _print({"slopes": result}, self.format, lambda: [tables.table2(result, level)])
 
 
@@ -158,10 +156,11 @@ class Compare:
         seed: dict[str, Any] = {"seed": self.options.resampling_seed}
         against: dict[str, Any] = chosen | {"reference": reference, "variance": self.options.variance}
         against |= {"errors": self.options.errors, "level": self.options.level}
+        over: dict[str, Any] = {"support": self.options.support}
         results = {
-            "equal_slopes": compare.equal_slopes(table, **chosen, **seed),
-            "contrasts": compare.contrasts(table, **against, **seed),
-            "equivalence": compare.equivalence(table, **against),
+            "equal_slopes": compare.equal_slopes(table, **chosen, **seed, **over),
+            "contrasts": compare.contrasts(table, **against, **seed, **over),
+            "equivalence": compare.equivalence(table, **against, **over),
             "level_differences": compare.level_difference(table, **against),
             "multipliers": compare.multiplier(table, **against),
             "crossovers": crossover.crossovers(table, **against, **seed),
@@ -253,6 +252,7 @@ def _parse(arguments: Sequence[str], kinds: dict[str, type]) -> Any:
 def _open(path: Path, columns: Columns, options: Options) -> "tuple[pd.DataFrame, Any, str]":
     """The table, its axes and its reference; warnings go to stderr."""
     from eval import analyses, report
+    from eval.cells import main_protocol, other_protocols
 
     study = report.load(path, columns)
     for warning in study.warnings:
@@ -260,7 +260,10 @@ def _open(path: Path, columns: Columns, options: Options) -> "tuple[pd.DataFrame
     if study.runs.empty:
         raise InputError(f"{path}: no run is finished, so there is nothing to analyse")
     table, axes = analyses.with_counts(study, options)
-    return table, axes, analyses.reference_of(table, options.reference)
+    main = main_protocol(table)
+    if left_out := other_protocols(table, main):
+        print(f"warning: {left_out}", file=sys.stderr)
+    return table, axes, analyses.reference_of(main, options.reference)
 
 
 def _print(

@@ -59,7 +59,7 @@ def analyse(study: Study, options: Options = DEFAULTS, progress: Callable[[str],
     if study.runs.empty:
         raise InputError(f"study {study.name!r}: no run is finished, so there is nothing to report")
     table, axes = with_counts(study, options)
-    reference = reference_of(table, options.reference)
+    reference = reference_of(main_protocol(table), options.reference)
     results = {}
     for name, compute in _plan(table, axes, reference, options):
         progress(name)
@@ -109,12 +109,16 @@ def with_counts(study: Study, options: Options) -> tuple[pd.DataFrame, Axes]:
 def reference_of(table: pd.DataFrame, wanted: str = "") -> str:
     """The architecture that the others are compared with.
 
+    Args:
+      table: the runs that are compared: those of one scaling protocol.
+      wanted: its name; empty takes the vanilla transformer, or the first by name.
+
     Raises:
       InputError: `wanted` is not in the table.
     """
     names = sorted(table.architecture.unique())
     if wanted and wanted not in names:
-        raise InputError(f"reference {wanted!r} is not an architecture of the study; it has {', '.join(names)}")
+        raise InputError(f"reference {wanted!r} is not among the architectures compared: {', '.join(names)}")
     return wanted or (compare.REFERENCE if compare.REFERENCE in names else names[0])
 
 
@@ -125,9 +129,9 @@ def _plan(
     level: dict[str, Any] = {"axes": axes, "level": options.level}
     seed: dict[str, Any] = {"axes": axes, "seed": options.resampling_seed}
     both: dict[str, Any] = level | seed
-    errors: dict[str, Any] = {"errors": options.errors}
-    spread: dict[str, Any] = errors | {"variance": options.variance}
+    spread: dict[str, Any] = {"errors": options.errors, "variance": options.variance}
     against: dict[str, Any] = spread | {"reference": reference}
+    over_what: dict[str, Any] = {"support": options.support}
 
     quality = main_protocol(table)
 
@@ -140,10 +144,10 @@ def _plan(
         return lambda: _stack(function(table, **dict(zip(keys, pair, strict=True)), **options) for pair in pairs)
 
     xy, cost, flops = ("x", "y"), ("cost", "y"), [("F", "U"), ("F", "D")]
-    yield "slopes", lambda: slopes(table, **level, **errors)
-    yield "equal_slopes", over(_COST_PAIRS, xy, compare.equal_slopes, **seed)
-    yield "contrasts", over(_COST_PAIRS, xy, compare.contrasts, **both, **against)
-    yield "equivalence", over(_COST_PAIRS, xy, compare.equivalence, **level, **against)
+    yield "slopes", lambda: slopes(table, **level, **spread)
+    yield "equal_slopes", over(_COST_PAIRS, xy, compare.equal_slopes, **seed, **over_what)
+    yield "contrasts", over(_COST_PAIRS, xy, compare.contrasts, **both, **against, **over_what)
+    yield "equivalence", over(_COST_PAIRS, xy, compare.equivalence, **level, **against, **over_what)
     yield "level_differences", over(_COST_PAIRS, xy, compare.level_difference, **level, **against)
     yield "multipliers", over(_COST_PAIRS, xy, compare.multiplier, **level, **against)
     yield "crossovers", over(flops, xy, crossover.crossovers, **both, **against)
@@ -157,20 +161,20 @@ def _plan(
     yield "rank_stability", over([("U",), ("D",)], ("y",), rank.rank_stability, **both)
     yield "probability_best", over(flops, xy, rank.probability_best, **seed)
     yield "discordant_pairs", lambda: _stack(rank.discordant_pairs(table, **seed) for _ in together)
-    yield "protocols", lambda: protocols.protocol_slopes(table, **level, **errors)
+    yield "protocols", lambda: protocols.protocol_slopes(table, **level, **spread)
     ladders = protocol_pairs(table)
     sides = [(x, y, first, second) for x, y in flops if known(x, y) for first, second in ladders]
     yield (
         "protocol_differences",
         lambda: _stack(
-            protocols.protocol_differences(table, x=x, y=y, first=first, second=second, **level, **spread)
+            protocols.protocol_differences(table, x=x, y=y, first=first, second=second, **level, **spread, **over_what)
             for x, y, first, second in sides
         ),
     )
     yield "width_depth", over([("U",), ("D",)], ("y",), protocols.width_depth_grid, axes=axes)
     # The claims are about the vanilla transformer: where it is missing, another first name does not stand in for it.
     vanilla = options.reference or compare.REFERENCE
-    yield "claims", lambda: claims.scorecard(table, reference=vanilla, **level, **spread)
+    yield "claims", lambda: claims.scorecard(table, reference=vanilla, **level, **spread, **over_what)
 
 
 def protocol_pairs(table: pd.DataFrame) -> list[tuple[str, str]]:

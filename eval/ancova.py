@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from eval.cells import AXES, Axes, Cells, cell_means, check, main_protocol
+from eval.cells import AXES, Axes, Cells, cell_means, check, main_protocol, supported
 from eval.lines import Lines, fit
 
 _TESTS = {  # test: (hypothesis in words, smaller model, larger model)
@@ -75,13 +75,13 @@ class _Design:
 
 def equal_slopes(
     table: pd.DataFrame, *, x: str = "F", y: str = "U", link: str = "semilog", axes: Axes = AXES,
-    protocol: str | None = None, permutations: int = 2000, seed: int = 0,
+    protocol: str | None = None, support: str = "common", permutations: int = 2000, seed: int = 0,
 ) -> pd.DataFrame:  # fmt: skip
     """Nested F tests (analysis of covariance on size means, one residual variance for all architectures).
 
     Where one architecture of twelve is three times as noisy as the others, these tests and their permutations reject a
     true hypothesis in 9-13 % of studies (5 % where all are alike); `p_separate` and `eval.compare.contrasts` hold their
-    level in both cases. The arguments are those of `eval.compare`.
+    level in both cases. The arguments are those of `eval.compare`; the range that counts is the one that all cover.
 
     Returns:
       Three rows, test = `slopes` (one common slope against one each), `levels` (one common line against parallel lines)
@@ -89,12 +89,18 @@ def equal_slopes(
         test, hypothesis (in words), alpha, link, x_axis, y_axis, architectures (how many), n (size means), f, df_num,
         df_den, p, p_separate (of equal slopes with a residual variance for each architecture; NaN for the other tests,
         and where an architecture has fewer than four sizes), p_permutation (residuals of the smaller model permuted
-        between architectures within a size, Freedman and Lane), common_slope (of the parallel fit), note.
+        between architectures within a size, Freedman and Lane), common_slope (of the parallel fit), range_low,
+        range_high (in the unit of x, what all architectures cover), note.
     """
     check(table, x + y, axes)
-    lines = fit(cell_means(main_protocol(table, protocol), x, y, link, axes))
+    cells = cell_means(main_protocol(table, protocol), x, y, link, axes)
+    everyone = np.arange(len(cells.groups))
+    low, high = cells.common_range(everyone)
+    lines = fit(supported(cells, everyone, support))
     keep = np.isfinite(lines.coefficients[:, 1])
     left_out = lines.explain(np.flatnonzero(~keep))
+    lost = int(lines.cells.outside[keep].sum())
+    narrowed = f"{lost} sizes outside the range that all architectures cover are left out" if lost else ""
     design = _Design.of(lines.cells, keep) if keep.any() else None
     common = np.nan
     if design is not None:
@@ -109,7 +115,9 @@ def equal_slopes(
             "f": f, "df_num": df_num, "df_den": df_den, "p": p,
             "p_separate": separate_p(lines, keep, permutations, seed) if test == "slopes" else np.nan,
             "p_permutation": p_permutation, "common_slope": common,
-            "note": "; ".join(filter(None, [note, left_out and f"left out: {left_out}"])),
+            "range_low": float(axes.budget(low)) if x != "U" else low,
+            "range_high": float(axes.budget(high)) if x != "U" else high,
+            "note": "; ".join(filter(None, [note, narrowed, left_out and f"left out: {left_out}"])),
         })  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -158,14 +166,15 @@ def separate_p(lines: Lines, keep: np.ndarray, draws: int, seed: int) -> float:
     return _share(drawn >= scatter(slope, variance))
 
 
-def largest_t(lines: Lines, reference: int, permutations: int, seed: int) -> np.ndarray:
+def largest_t(lines: Lines, reference: int, alike: np.ndarray, permutations: int, seed: int) -> np.ndarray:
     """Permutation p of every slope against the reference's, corrected by the largest |t|; NaN where untested, [G].
 
+    Only the groups in `alike` [G] (bool) take part: those whose sizes are compared with the reference's as they are.
     Residuals of the parallel model are permuted between architectures within sizes; t has a residual variance for each
     architecture where every one has three sizes or more, else one for all.
     """
     result = np.full(len(lines.n), np.nan)
-    keep = np.isfinite(lines.coefficients[:, 1])
+    keep = np.isfinite(lines.coefficients[:, 1]) & alike
     if not (permutations and keep[reference] and keep.sum() > 1):
         return result
     design = _Design.of(lines.cells, keep)

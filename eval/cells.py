@@ -26,8 +26,13 @@ LINKS = ("semilog", "loglog")
 loglog: logarithm of the loss upstream (lower is better) and of the score downstream (higher is better).
 F, P and S are logarithms in both."""
 
+SUPPORTS = ("common", "all")
+"""Which sizes a comparison of slopes is made over: those in the range that both sides cover, or all."""
+
 DEFAULT_PROTOCOLS = ("", "base", "default")
 _COSTS = ("F", "P", "S")
+_IN_BYTES = " (bits per byte, upstream_bits_per_byte of table 1, can be compared where the held-out text is the same)"
+_ROUNDING = 1e-9
 _KEYS = ("run_id", "architecture", "size", "protocol", "seed")
 
 
@@ -90,6 +95,11 @@ def higher_is_better(quantity: str, link: str = "semilog") -> bool:
     return not (quantity == "U" and link == "loglog")
 
 
+def higher_slope_is_better(x: str, y: str, link: str = "semilog") -> bool:
+    """Whether a higher slope of y on x is better: where more x is good or dear, so should y be, and the reverse."""
+    return higher_is_better(y, link) == higher_is_better(x, link)
+
+
 def check(table: pd.DataFrame, quantities: str, axes: Axes = AXES) -> None:
     """Refuses a table from which a wrong number could come.
 
@@ -112,7 +122,9 @@ def check(table: pd.DataFrame, quantities: str, axes: Axes = AXES) -> None:
         found = table[column].dropna().value_counts() if column in table.columns else ()
         if len(found) > 1:
             counts = ", ".join(f"{name} ({n} runs)" for name, n in found.items())
-            raise InputError(f"{column}: losses of different {column} values cannot be compared: {counts}; keep one")
+            raise InputError(
+                f"{column}: losses of different {column} values cannot be compared: {counts}; keep one{_IN_BYTES}"
+            )
 
 
 def _check_values(table: pd.DataFrame, quantity: str, column: str) -> None:
@@ -173,6 +185,25 @@ def main_protocol(table: pd.DataFrame, protocol: str | None = None) -> pd.DataFr
     return table if len(known) <= 1 else table[names == protocol]
 
 
+def other_protocols(table: pd.DataFrame, main: pd.DataFrame) -> str:
+    """Which protocol is analysed and what is left out for it, in one sentence; empty where there is one protocol.
+
+    Args:
+      table: all runs.
+      main: those of `main_protocol`.
+    """
+    if len(main) == len(table):
+        return ""
+    names = table["protocol"].fillna("").astype(str)
+    chosen, others = names[main.index].iloc[0], sorted(set(names) - set(names[main.index]))
+    what = "the plain scaling protocol" if chosen in DEFAULT_PROTOCOLS else f"the scaling protocol {chosen!r}"
+    why = "" if chosen in DEFAULT_PROTOCOLS else " (none is the plain one, and none has more runs)"
+    return (
+        f"Architectures are compared under {what}{why}; {len(table) - len(main)} of {len(table)} runs, under "
+        f"{', '.join(map(repr, others))}, take no part. --where protocol={others[0]} takes {others[0]!r} instead."
+    )
+
+
 def read(table: pd.DataFrame, quantity: str, link: str, axes: Axes) -> np.ndarray:
     """One quantity of every run as it is analysed (logarithm or quality); NaN where missing or without a logarithm."""
     values = _floats(table[axes.column(quantity)])
@@ -194,6 +225,7 @@ class Cells:
       within: sums of squares and products around the cell means: xx, xy, yy, [C, 3].
       missing: runs of a group without x or y, [G].
       no_log: runs of a group that are missing because a value has no logarithm, [G].
+      outside: sizes of a group that were left out because they lie outside a common range, [G].
     """
 
     groups: list[tuple]
@@ -205,6 +237,48 @@ class Cells:
     within: np.ndarray
     missing: np.ndarray
     no_log: np.ndarray
+    outside: np.ndarray
+
+    def common_range(self, groups: Sequence[int] | np.ndarray) -> tuple[float, float]:
+        """The range of x that all these groups cover; NaN where there is none."""
+        ends = [(own.min(), own.max()) for g in groups if len(own := self.x[self.group == g])]
+        low, high = (max(e[0] for e in ends), min(e[1] for e in ends)) if ends else (np.nan, np.nan)
+        return (float(low), float(high)) if low <= high else (np.nan, np.nan)
+
+    def on_common_range(self, groups: Sequence[int] | np.ndarray) -> "Cells":
+        """Without those cells of these groups that lie outside the range which all of them cover.
+
+        On a bent law the slope depends on where it is taken: two ladders of one law look different where their ranges
+        do. A size stays where it is within half a step (the median distance of neighbouring sizes) of the common range:
+        ladders that are shifted by less than that are compared whole.
+        """
+        neighbours = self.group[1:] == self.group[:-1]
+        gaps = np.diff(self.x)[neighbours]
+        slack = (np.median(gaps) if len(gaps) else 0.0) / 2 + _ROUNDING
+        low, high = self.common_range(groups)
+        inside = (self.x >= low - slack) & (self.x <= high + slack)  # nowhere, where nothing is common
+        keep = inside | ~np.isin(self.group, groups)
+        if keep.all():
+            return self
+        lost = np.bincount(self.group[~keep], minlength=len(self.groups))
+        parts = {name: getattr(self, name)[keep] for name in ("group", "size", "x", "y", "seeds", "within")}
+        return dataclasses.replace(self, **parts, outside=self.outside + lost)
+
+
+def supported(cells: Cells, groups: Sequence[int] | np.ndarray, support: str) -> Cells:
+    """The cells that a comparison of the slopes of these groups is made over.
+
+    Args:
+      cells: of all groups.
+      groups: those that are compared.
+      support: one of SUPPORTS.
+
+    Raises:
+      InputError: unknown `support`.
+    """
+    if support not in SUPPORTS:
+        raise InputError(f"support {support!r} is unknown; known: {', '.join(SUPPORTS)}")
+    return cells.on_common_range(groups) if support == "common" else cells
 
 
 def cell_means(
@@ -230,7 +304,7 @@ def cell_means(
     order = np.lexsort((mean_x, group_of))
     return Cells(
         groups, group_of[order], size_of[order], mean_x[order], mean_y[order], n[order], within[order],
-        count(~whole), count(~whole & present),
+        count(~whole), count(~whole & present), np.zeros(len(groups), dtype=int),
     )  # fmt: skip
 
 

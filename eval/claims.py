@@ -2,7 +2,7 @@
 
 Each claim is one question fixed in advance and is judged by itself. Where a claim speaks of all architectures, or of
 one among many, its p value is already corrected for that (largest p where all must hold, Bonferroni where one is
-enough). The tests are in `eval.evidence`; this file is the list of claims.
+enough). The tests are in `eval.evidence`, the rules in `eval.verdict`; this file is the list of claims.
 """
 
 import dataclasses
@@ -13,7 +13,8 @@ import pandas as pd
 from eval import evidence as ev
 from eval.cells import AXES, Axes
 from eval.compare import REFERENCE
-from eval.evidence import CANNOT_BE_TOLD, CONTRADICTED, NOT_TESTED, SUPPORTED, Evidence, Finding
+from eval.evidence import Evidence
+from eval.verdict import CANNOT_BE_TOLD, CONTRADICTED, NOT_TESTED, SUPPORTED, Finding
 
 VERDICTS = (SUPPORTED, CONTRADICTED, CANNOT_BE_TOLD, NOT_TESTED)
 
@@ -172,7 +173,8 @@ def _protocols() -> list[Claim]:
 
 def scorecard(
     table: pd.DataFrame, *, axes: Axes = AXES, reference: str = REFERENCE, names: Mapping[str, str] | None = None,
-    protocol: str | None = None, errors: str = "size", variance: str = "separate", level: float = 0.95,
+    protocol: str | None = None, errors: str = "size", variance: str = "separate", support: str = "common",
+    level: float = 0.95,
 ) -> pd.DataFrame:  # fmt: skip
     """Every claim of Tay et al. (2022, arXiv 2207.10551) against these runs.
 
@@ -189,7 +191,7 @@ def scorecard(
       InputError: see `eval.cells.check`. A claim whose architectures, sizes or scores are missing is `not tested`
       instead.
     """
-    facts = Evidence(table, axes, reference, dict(names or {}), protocol, errors, variance, level)
+    facts = Evidence(table, axes, reference, dict(names or {}), protocol, errors, variance, support, level)
     rows = []
     for claim in _claims():
         found = claim.test(facts)

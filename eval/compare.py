@@ -9,6 +9,9 @@ at once are in `eval.ancova`. The functions share these arguments:
   reference             the architecture that every other one is compared with
   protocol              see `eval.cells.main_protocol`
   errors                `size` or `seed`: what is random, see `eval.lines`
+  support               `common`: slopes are compared over the sizes in the range that both architectures cover (to
+                        within half a size's step), since on a bent law slopes over different ranges differ; where that
+                        leaves too few sizes there is no test. `all`: over all sizes
   variance              `separate`: a residual variance for each architecture and Welch's degrees of freedom.
                         `pooled`: one for all; more power, but in simulation it calls an architecture with three times
                         the noise different in 10-25 % of studies
@@ -23,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 from eval.ancova import equal_slopes, largest_t
-from eval.cells import AXES, Axes, cell_means, check, higher_is_better, main_protocol
+from eval.cells import AXES, Axes, cell_means, check, higher_is_better, higher_slope_is_better, main_protocol, supported
 from eval.lines import Estimate, Lines, divide, fieller, fit, holm
 from train.records import InputError
 
@@ -44,6 +47,7 @@ class Comparison:
     y: str
     link: str
     axes: Axes
+    support: str
 
     @property
     def others(self) -> list[int]:
@@ -55,12 +59,28 @@ class Comparison:
         """1 where more y is better, else -1."""
         return 1.0 if higher_is_better(self.y, self.link) else -1.0
 
-    def frame(self, rows: list[dict]) -> pd.DataFrame:
+    @property
+    def slope_sign(self) -> float:
+        """1 where a higher slope is better, else -1."""
+        return 1.0 if higher_slope_is_better(self.x, self.y, self.link) else -1.0
+
+    def pair(self, i: int) -> Lines:
+        """The lines over the sizes at which the slopes of this architecture and of the reference are compared."""
+        cells = supported(self.lines.cells, [i, self.reference], self.support)
+        return self.lines if cells is self.lines.cells else fit(cells, *self.lines.made)
+
+    def range(self, i: int) -> dict[str, float]:
+        """The range that this architecture and the reference cover, in the unit of x, as two columns."""
+        ends = self.lines.cells.common_range([i, self.reference])
+        return {key: float(self.axes.budget(v)) if self.x != "U" else v
+                for key, v in zip(("range_low", "range_high"), ends, strict=True)}  # fmt: skip
+
+    def frame(self, rows: list[dict], slopes: bool = False) -> pd.DataFrame:
         """Rows with the columns that every comparison has in front; `i` is the architecture's number."""
         front = {
             "reference": self.names[self.reference], "alpha": f"{self.x},{self.y}", "link": self.link,
             "x_axis": self.axes.label(self.x, self.link), "y_axis": self.axes.label(self.y, self.link),
-            "higher_is_better": self.sign > 0,
+            "higher_is_better": (self.slope_sign if slopes else self.sign) > 0,
         }  # fmt: skip
         return pd.DataFrame([{"architecture": self.names[row.pop("i")], **front, **row} for row in rows])
 
@@ -68,15 +88,16 @@ class Comparison:
         """What the lines of these architectures lack."""
         return self.lines.explain(groups)
 
-    def method(self, *groups: int) -> str:
-        """How the error of a comparison of these architectures was made."""
-        methods = list(dict.fromkeys(self.lines.method[g] for g in groups))
-        return "none" if "none" in methods else " and ".join(methods)
+
+def method(lines: Lines, *groups: int) -> str:
+    """How the error of a comparison of these groups was made."""
+    methods = list(dict.fromkeys(lines.method[g] for g in groups))
+    return "none" if "none" in methods else " and ".join(methods)
 
 
 def compare(
     table: pd.DataFrame, x: str, y: str, link: str, axes: Axes, reference: str, protocol: str | None,
-    errors: str, variance: str,
+    errors: str, variance: str, support: str = "all",
 ) -> Comparison:  # fmt: skip
     """Checks the table and fits the lines.
 
@@ -88,49 +109,53 @@ def compare(
     names = [group[0] for group in cells.groups]
     if reference not in names:
         raise InputError(f"reference {reference!r} is not among the architectures: {', '.join(names)}")
-    return Comparison(fit(cells, errors, variance), names, names.index(reference), x, y, link, axes)
+    return Comparison(fit(cells, errors, variance), names, names.index(reference), x, y, link, axes, support)
 
 
 def contrasts(
     table: pd.DataFrame, *, x: str = "F", y: str = "U", link: str = "semilog", axes: Axes = AXES,
     reference: str = REFERENCE, protocol: str | None = None, errors: str = "size", variance: str = "separate",
-    level: float = 0.95, permutations: int = 2000, seed: int = 0,
+    support: str = "common", level: float = 0.95, permutations: int = 2000, seed: int = 0,
 ) -> pd.DataFrame:  # fmt: skip
     """Slope of every architecture minus the slope of the reference, with Holm's correction over the architectures.
 
     Returns:
       One row per architecture but the reference, sorted by name, with columns
-        architecture, reference, alpha, link, x_axis, y_axis, higher_is_better, n_sizes, n_sizes_reference, slope,
-        slope_reference, difference, se, df, ci_low, ci_high (each at `level`, not corrected), p, p_holm,
+        architecture, reference, alpha, link, x_axis, y_axis, higher_is_better (of the slope), n_sizes,
+        n_sizes_reference, slope, slope_reference (all four over the sizes that are compared), difference, se, df,
+        ci_low, ci_high (each at `level`, not corrected), p, p_holm,
         p_permutation (largest |t| over all architectures under permutation within sizes: corrected already; it takes
-        the residuals of all architectures for exchangeable),
+        the residuals of all architectures for exchangeable, so those of which sizes are left out have none),
+        range_low, range_high (in the unit of x, what both cover),
         verdict (`scales better`, `scales worse`, `not told apart`, `not tested`; by p_holm), method, note.
     """
-    c = compare(table, x, y, link, axes, reference, protocol, errors, variance)
-    slopes, r = c.lines.coefficients[:, 1], c.reference
-    weights = np.array([c.lines.slope_weights(i) - c.lines.slope_weights(r) for i in c.others])
-    difference = _combine(c.lines, weights)
+    c = compare(table, x, y, link, axes, reference, protocol, errors, variance, support)
+    r, pairs = c.reference, {i: c.pair(i) for i in c.others}
+    found = [lines.combine(lines.slope_weights(i) - lines.slope_weights(r)) for i, lines in pairs.items()]
+    difference = Estimate(*(np.array([getattr(one, key) for one in found], float) for key in ("value", "se", "df")))
     low, high = difference.interval(level)
     corrected = holm(difference.p)
-    permuted = largest_t(c.lines, r, permutations, seed)
+    whole = np.array([i == r or pairs[i] is c.lines for i in range(len(c.names))])
+    permuted = largest_t(c.lines, r, whole, permutations, seed)
     rows = [
         {
-            "i": i, "n_sizes": c.lines.n[i], "n_sizes_reference": c.lines.n[r], "slope": slopes[i],
-            "slope_reference": slopes[r], "difference": difference.value[k], "se": difference.se[k],
+            "i": i, "n_sizes": lines.n[i], "n_sizes_reference": lines.n[r], "slope": lines.coefficients[i, 1],
+            "slope_reference": lines.coefficients[r, 1], "difference": difference.value[k], "se": difference.se[k],
             "df": difference.df[k], "ci_low": low[k], "ci_high": high[k], "p": difference.p[k], "p_holm": corrected[k],
-            "p_permutation": permuted[i],
-            "verdict": _verdict(c.sign * difference.value[k], corrected[k], level, "scales better", "scales worse"),
-            "method": c.method(i, r), "note": c.note(i, r),
+            "p_permutation": permuted[i], **c.range(i),
+            "verdict": _verdict(c.slope_sign * difference.value[k], corrected[k], level, "scales better",
+                                "scales worse"),
+            "method": method(lines, i, r), "note": lines.explain((i, r)),
         }
-        for k, i in enumerate(c.others)
+        for k, (i, lines) in enumerate(pairs.items())
     ]  # fmt: skip
-    return c.frame(rows)
+    return c.frame(rows, slopes=True)
 
 
 def equivalence(
     table: pd.DataFrame, *, margin: float = 0.1, x: str = "F", y: str = "U", link: str = "semilog", axes: Axes = AXES,
     reference: str = REFERENCE, protocol: str | None = None, errors: str = "size", variance: str = "separate",
-    level: float = 0.95,
+    support: str = "common", level: float = 0.95,
 ) -> pd.DataFrame:  # fmt: skip
     """Two one-sided tests: does an architecture scale like the reference, to within `margin` of the reference's slope?
 
@@ -138,28 +163,30 @@ def equivalence(
 
     Returns:
       One row per architecture but the reference, with columns
-        architecture, reference, alpha, link, x_axis, y_axis, higher_is_better, margin, slope, slope_reference, ratio,
-        ratio_low, ratio_high (Fieller's interval at 2 * level - 1, the one that matches the test), interval (`bounded`,
-        `outside`, `unbounded`, `none`), p (the larger of the two), p_holm, equivalent (bool), method, note.
+        architecture, reference, alpha, link, x_axis, y_axis, higher_is_better (of the slope), margin, slope,
+        slope_reference, ratio, ratio_low, ratio_high (Fieller's interval at 2 * level - 1, the one that matches the
+        test), interval (`bounded`, `outside`, `unbounded`, `none`), p (the larger of the two), p_holm, equivalent
+        (bool), range_low, range_high (in the unit of x, what both cover), method, note.
     """
     if not 0 < margin < 1:
         raise InputError(f"margin is {margin}; a fraction of the reference's slope between 0 and 1 is needed")
-    c = compare(table, x, y, link, axes, reference, protocol, errors, variance)
-    slopes, base = c.lines.coefficients[:, 1], c.lines.slope_weights(c.reference)
-    direction = np.sign(slopes[c.reference])
+    c = compare(table, x, y, link, axes, reference, protocol, errors, variance, support)
     rows = []
     for i in c.others:
-        own = c.lines.slope_weights(i)
-        below_top = c.lines.combine(direction * (own - (1 + margin) * base))
-        above_bottom = c.lines.combine(direction * ((1 - margin) * base - own))
-        low, high, kind = fieller(c.lines, own, base, 2 * level - 1)
+        lines = c.pair(i)
+        slopes, own, base = lines.coefficients[:, 1], lines.slope_weights(i), lines.slope_weights(c.reference)
+        direction = np.sign(slopes[c.reference])
+        below_top = lines.combine(direction * (own - (1 + margin) * base))
+        above_bottom = lines.combine(direction * ((1 - margin) * base - own))
+        low, high, kind = fieller(lines, own, base, 2 * level - 1)
         rows.append({
             "i": i, "margin": margin, "slope": slopes[i], "slope_reference": slopes[c.reference],
             "ratio": divide(slopes[i], slopes[c.reference]), "ratio_low": low, "ratio_high": high, "interval": kind,
             "p": float(np.maximum(below_top.p_below, above_bottom.p_below)), "p_holm": np.nan,
-            "equivalent": False, "method": c.method(i, c.reference), "note": c.note(i, c.reference),
+            "equivalent": False, **c.range(i), "method": method(lines, i, c.reference),
+            "note": lines.explain((i, c.reference)),
         })  # fmt: skip
-    frame = c.frame(rows)
+    frame = c.frame(rows, slopes=True)
     if rows:
         frame["p_holm"] = holm(frame["p"])
         frame["equivalent"] = frame["p_holm"] < 1 - level
@@ -194,7 +221,7 @@ def level_difference(
             "i": i, "position": position, "budget": float(axes.budget(value)) if x != "U" else value, "inside": inside,
             "difference": difference.value[k], "se": difference.se[k], "df": difference.df[k], "ci_low": low[k],
             "ci_high": high[k], "p": difference.p[k], "p_holm": np.nan, "verdict": "",
-            "method": c.method(i, c.reference),
+            "method": method(c.lines, i, c.reference),
             "note": "; ".join(filter(None, (c.note(i, c.reference), _support_note(value, inside)))),
         })  # fmt: skip
     frame = c.frame(rows)
@@ -234,14 +261,14 @@ def multiplier(
         if kind == "outside":
             low, high, kind = -np.inf, np.inf, "unbounded"
         extra = divide(c.lines.combine(shortfall).value, c.lines.combine(slope).value) if np.isfinite(value) else np.nan
-        if c.sign * c.lines.coefficients[i, 1] <= 0:
+        if c.slope_sign * c.lines.coefficients[i, 1] <= 0:
             extra, low, high, kind = np.nan, np.nan, np.nan, "none"
             words.append("its quality does not rise with the budget: no multiplier")
         rows.append({
             "i": i, "position": position, "budget": float(axes.budget(value)),
             "inside": bool(c.lines.low[i] <= value + extra <= c.lines.high[i]), "multiplier": float(axes.budget(extra)),
             "ci_low": float(axes.budget(low)), "ci_high": float(axes.budget(high)), "interval": kind,
-            "method": c.method(i, c.reference), "note": "; ".join(filter(None, words)),
+            "method": method(c.lines, i, c.reference), "note": "; ".join(filter(None, words)),
         })  # fmt: skip
     return c.frame(rows)
 

@@ -31,8 +31,8 @@ def crossovers(
         compatible; `none`: too few sizes; where the slopes cannot be told apart it is one of the last three),
         p_slopes (the slopes are equal), better_below, better_above (architecture names, by the lines),
         range_low, range_high (the budgets that both cover), position (`inside`, `extrapolated below`, `extrapolated
-        above`, `none`), bootstrap_low, bootstrap_high (percentiles), probability_inside (share of samples that cross
-        inside the common range), method, note.
+        above`; `none` where the lines do not cross or no range is common), bootstrap_low, bootstrap_high (percentiles),
+        probability_inside (share of samples that cross inside the common range), method, note.
     """
     check(table, x + y, axes)
     cells = cell_means(main_protocol(table, protocol), x, y, link, axes)
@@ -77,7 +77,7 @@ def _crossing(lines: Lines, a: int, b: int, samples: np.ndarray, level: float, a
             else "the slopes cannot be told apart: the crossing may be anywhere but between ci_low and ci_high"
         )
     position = "none"
-    if np.isfinite(at):
+    if np.isfinite(at) and np.isfinite(range_low):
         position = "extrapolated below" if at < range_low else "extrapolated above" if at > range_high else "inside"
     boot = _bootstrap(samples, a, b, level, range_low, range_high)
     budget = lambda v: float(axes.budget(v))
@@ -114,4 +114,5 @@ def _bootstrap(
     if not np.isfinite(crossing).all():
         return np.nan, np.nan, np.nan
     ends = np.quantile(crossing, ((1 - level) / 2, (1 + level) / 2))
-    return float(ends[0]), float(ends[1]), float(((crossing >= low) & (crossing <= high)).mean())
+    inside = float(((crossing >= low) & (crossing <= high)).mean()) if np.isfinite(low) else np.nan
+    return float(ends[0]), float(ends[1]), inside

@@ -1,39 +1,30 @@
 """What the runs say on one kind of claim: the tests behind `eval.claims`, each from the evidence to a finding."""
 
 import dataclasses
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from eval.cells import QUANTITIES, cell_means, check, main_protocol, read
+from eval.cells import AXES, QUANTITIES, cell_means, check, main_protocol, read, supported
 from eval.lines import Estimate, Lines, divide, fieller, fit
 from eval.protocols import protocol_differences
 from eval.resample import join
-
-SUPPORTED, CONTRADICTED = "supported", "contradicted"
-CANNOT_BE_TOLD, NOT_TESTED = "cannot be told from these data", "not tested"
+from eval.verdict import (
+    CANNOT_BE_TOLD,
+    CONTRADICTED,
+    SUPPORTED,
+    Finding,
+    Untestable,
+    all_must,
+    judge,
+    one_enough,
+    testable,
+)
 
 MATCH = {"U": 0.02, "D": 1.0}  # nats and percent: this far behind still counts as matching
 ALIKE = 0.25  # slopes that differ by less than this share look alike
 WARPED = 1.5  # a factor on FLOPs per parameter that counts as warping the relation
-
-
-class Untestable(Exception):
-    """The table lacks what a claim speaks of; str() says what."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """Effect, interval, two-sided p of the verdict, verdict, and a note."""
-
-    effect: float
-    low: float
-    high: float
-    p: float
-    verdict: str
-    note: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +34,12 @@ class Fit:
     lines: Lines
     place: dict[str, int]
     level: float
+    support: str
+
+    def over(self, *names: str) -> "Fit":
+        """The lines over the sizes at which slopes of these architectures are compared with each other."""
+        cells = supported(self.lines.cells, [self.place[name] for name in names], self.support)
+        return self if cells is self.lines.cells else dataclasses.replace(self, lines=fit(cells, *self.lines.made))
 
     def at(self, name: str, x: float = np.inf) -> np.ndarray:
         """Weights of an architecture's line at x; of its slope without x."""
@@ -70,48 +67,13 @@ class Fit:
         return Finding(float(found.value), float(low), float(high), p, verdict, join(note, self.lines.explain(used)))
 
 
-def judge(p_for: float, p_against: float, level: float) -> tuple[str, float]:
-    """Verdict and its two-sided p from the one-sided p values for and against a claim."""
-    p = np.fmin(p_for, p_against)
-    if np.isnan(p):
-        return CANNOT_BE_TOLD, np.nan
-    p = float(min(1.0, 2 * p))
-    if p >= 1 - level:
-        return CANNOT_BE_TOLD, p
-    return (SUPPORTED if p_for <= p_against or np.isnan(p_against) else CONTRADICTED), p
-
-
-def all_must(p: Sequence[float] | np.ndarray) -> float:
-    """P of the claim that holds only where every part does: the largest; NaN where one is unknown."""
-    return float(np.max(np.asarray(p, float)))
-
-
-def one_enough(p: Sequence[float] | np.ndarray) -> float:
-    """P of the claim that holds where any part does: Bonferroni over the parts that are known; NaN where none is."""
-    known = np.asarray(p, float)
-    known = known[np.isfinite(known)]
-    return float(min(1.0, len(known) * known.min())) if len(known) else np.nan
-
-
-def testable(test: Callable[..., Finding]) -> Callable[..., Finding]:
-    """A test that finds the claim's subject missing says `not tested` and why."""
-
-    @functools.wraps(test)
-    def wrapped(*args, **kwargs) -> Finding:
-        try:
-            return test(*args, **kwargs)
-        except Untestable as reason:
-            return Finding(np.nan, np.nan, np.nan, np.nan, NOT_TESTED, str(reason))
-
-    return wrapped
-
-
 class Evidence:
     """A run table, checked once, with its fits made when first asked for."""
 
-    def __init__(self, table, axes, reference, names, protocol, errors, variance, level):
+    def __init__(self, table, axes, reference, names, protocol, errors, variance, support, level):
         """Checks whatever quantities the table has; the arguments are those of `eval.claims.scorecard`."""
         self.axes, self.names, self.errors, self.variance, self.level = axes, names, errors, variance, level
+        self.support = support
         self.known = {q for q in QUANTITIES if axes.column(q) in table.columns and table[axes.column(q)].notna().any()}
         check(table, "".join(q for q in QUANTITIES if q in self.known), axes)
         self.everything, self.table = table, main_protocol(table, protocol)
@@ -140,16 +102,17 @@ class Evidence:
                 raise Untestable(f"no runs of {name}")
 
     def fit(self, x: str, y: str, *architectures: str, protocol: str | None = None) -> Fit:
-        """Lines of the plain ladder, or of a protocol's; the reference is always needed."""
+        """Lines of all architectures on the main ladder, or on a protocol's; these architectures must have one."""
         if (x, y, protocol) not in self._fits:
             table = self.table if protocol is None else self.ladder(protocol)
-            self.need(x + y, self.reference, table=table)
+            self.need(x + y)
             lines = fit(cell_means(table, x, y, "semilog", self.axes), self.errors, self.variance)
             place = {g[0]: i for i, g in enumerate(lines.cells.groups) if np.isfinite(lines.coefficients[i, 1])}
-            self._fits[x, y, protocol] = Fit(lines, place, self.level)
+            self._fits[x, y, protocol] = Fit(lines, place, self.level, self.support)
         found = self._fits[x, y, protocol]
-        for name in (self.reference, *architectures):
+        for name in architectures:
             if name not in found.place:
+                self.need("", name, table=self.table if protocol is None else self.ladder(protocol))
                 raise Untestable(f"no line for {name}: fewer than two sizes with both {x} and {y}")
         return found
 
@@ -172,19 +135,20 @@ def _others(f: Fit, reference: str) -> list[str]:
 @testable
 def steepest(e: Evidence, y: str) -> Finding:
     """The reference's slope is above every other: all must hold, one is enough against."""
-    f = e.fit("F", y)
-    others = _others(f, e.reference)
-    tests = {name: f.test(f.at(e.reference) - f.at(name)) for name in others}
-    rival = min(others, key=lambda name: tests[name][0].value)
+    whole = e.fit("F", y, e.reference)
+    fits = {name: whole.over(e.reference, name) for name in _others(whole, e.reference)}
+    tests = {name: f.test(f.at(e.reference) - f.at(name)) for name, f in fits.items()}
+    rival = min(fits, key=lambda name: np.nan_to_num(tests[name][0].value, nan=np.inf))
     p_for = all_must([t[1] for t in tests.values()])
     p_against = one_enough([t[2] for t in tests.values()])
+    f = fits[rival]
     return f.finding(f.at(e.reference) - f.at(rival), p_for, p_against, f"closest rival: {rival}")
 
 
 @testable
 def not_always_best(e: Evidence, y: str) -> Finding:
     """Some other architecture is ahead of the reference somewhere: one is enough, all must hold against."""
-    f = e.fit("F", y)
+    f = e.fit("F", y, e.reference)
     leads = []
     for name in _others(f, e.reference):
         try:
@@ -234,10 +198,12 @@ def best_moves(e: Evidence, y: str) -> Finding:
 @testable
 def slope_against(e: Evidence, zoo: str, y: str, sign: int, against: str | None = "reference") -> Finding:
     """Slope minus the reference's (or 0), claimed to have this sign."""
-    name = e.rival(zoo) if against else e.name(zoo)
-    f = e.fit("F", y, name)
-    weights = f.at(name) - (f.at(e.reference) if against else 0.0)
-    return _signed(f, weights, sign)
+    if not against:
+        f = e.fit("F", y, e.name(zoo))
+        return _signed(f, f.at(e.name(zoo)), sign)
+    name = e.rival(zoo)
+    f = e.fit("F", y, e.reference, name).over(e.reference, name)
+    return _signed(f, f.at(name) - f.at(e.reference), sign)
 
 
 def _signed(f: Fit, weights: np.ndarray, sign: int, note: str = "") -> Finding:
@@ -282,7 +248,7 @@ def gain_against(
 def transfer_gap(e: Evidence, zoo: str) -> Finding:
     """Downstream minus the reference's at equal upstream quality, claimed below 0."""
     name = e.rival(zoo)
-    f = e.fit("U", "D", name)
+    f = e.fit("U", "D", e.reference, name)
     x = sum(f.span(name, e.reference)) / 2
     return _signed(f, f.at(name, x) - f.at(e.reference, x), -1)
 
@@ -300,7 +266,7 @@ def wider_gap(e: Evidence, zoo: str, others: Sequence[str]) -> Finding:
 def fades(e: Evidence, zoo: str, y: str) -> Finding:
     """Not behind the reference (by more than MATCH) at the low end, behind at the high end: both must hold."""
     name = e.rival(zoo)
-    f = e.fit("F", y, name)
+    f = e.fit("F", y, e.reference, name)
     low, high = (f.at(name, x) - f.at(e.reference, x) for x in f.span(name, e.reference))
     start, end = f.lines.combine(low), f.lines.combine(high)
     shifted = dataclasses.replace(start, value=start.value + MATCH[y])
@@ -313,7 +279,7 @@ def fades(e: Evidence, zoo: str, y: str) -> Finding:
 def mixed(e: Evidence, zoo: str, y: str) -> Finding:
     """Ahead at some of three budgets and behind at another (Bonferroni over budgets, both must hold)."""
     name = e.rival(zoo)
-    f = e.fit("F", y, name)
+    f = e.fit("F", y, e.reference, name)
     low, high = f.span(name, e.reference)
     places = (low, (low + high) / 2, high)
     weights = [f.at(name, x) - f.at(e.reference, x) for x in places]
@@ -329,12 +295,15 @@ def mixed(e: Evidence, zoo: str, y: str) -> Finding:
 
 @testable
 def warped(e: Evidence, zoo: str, sign: int) -> Finding:
-    """FLOPs per parameter over the reference's at the sizes both have; exact counts, so no p."""
+    """FLOPs per parameter, of all there are, over the reference's at the sizes both have; exact counts, so no p."""
     name = e.rival(zoo)
     e.need("FP", name, e.reference)
+    # Whatever the others are told to count: a sparse model is sparse because a token does not use its parameters.
+    total = AXES.params in e.table and e.table[AXES.params].notna().any()
+    params = e.table[AXES.params if total else e.axes.params]
     values = pd.DataFrame({
         "architecture": e.table["architecture"].astype(str), "size": e.table["size"].astype(str),
-        "ratio": np.log(e.table[e.axes.flops].astype(float)) - np.log(e.table[e.axes.params].astype(float)),
+        "ratio": np.log(e.table[e.axes.flops].astype(float)) - np.log(params.astype(float)),
     })  # fmt: skip
     ratios = values.dropna().groupby(["architecture", "size"])["ratio"].mean()
     both = (ratios.loc[[name]].droplevel(0) - ratios.loc[[e.reference]].droplevel(0)).dropna()
@@ -356,7 +325,9 @@ def depth_over_width(e: Evidence) -> Finding:
     e.need("FD")
     for protocol in ("depth", "width"):
         e.ladder(protocol)
-    table = protocol_differences(e.everything, y="D", axes=e.axes, errors=e.errors, variance=e.variance, level=e.level)
+    table = protocol_differences(
+        e.everything, y="D", axes=e.axes, errors=e.errors, variance=e.variance, support=e.support, level=e.level
+    )
     if table.empty:
         raise Untestable("no architecture has both a depth and a width ladder")
     row = table.iloc[-1]
@@ -369,18 +340,21 @@ def depth_over_width(e: Evidence) -> Finding:
 @testable
 def alike_under_width(e: Evidence) -> Finding:
     """Every width slope is within ALIKE of the reference's (two one-sided tests each); against: one is outside."""
-    f = e.fit("F", "U", protocol="width")
-    others, base = _others(f, e.reference), f.at(e.reference)
-    sign = np.sign(f.lines.combine(base).value)
-    margins = [sign * (f.at(name) - (1 + side * ALIKE) * base) * side for name in others for side in (-1, 1)]
-    tests = [f.test(weights) for weights in margins]  # above 0: outside
+    whole = e.fit("F", "U", e.reference, protocol="width")
+    fits = {name: whole.over(e.reference, name) for name in _others(whole, e.reference)}
+    base = whole.at(e.reference)
+    tests, ratio = [], {}
+    for name, f in fits.items():
+        own, other = f.lines.coefficients[[f.place[name], f.place[e.reference]], 1]
+        ratio[name] = divide(own, other)
+        margins = (np.sign(other) * (f.at(name) - (1 + side * ALIKE) * base) * side for side in (-1, 1))
+        tests += [f.test(weights) for weights in margins]  # above 0: outside
     p_for, p_against = all_must([t[2] for t in tests]), one_enough([t[1] for t in tests])
     verdict, p = judge(p_for, p_against, e.level)
-    slope = f.lines.coefficients[:, 1]
-    ratio = {name: divide(slope[f.place[name]], slope[f.place[e.reference]]) for name in others}
-    farthest = max(others, key=lambda name: abs(ratio[name] - 1))
+    farthest = max(fits, key=lambda name: np.nan_to_num(abs(ratio[name] - 1), nan=-1.0))
+    f = fits[farthest]
     low, high, kind = fieller(f.lines, f.at(farthest), base, e.level)
-    lacking = f.lines.explain(f.place.values())
+    lacking = f.lines.explain((f.place[farthest], f.place[e.reference]))
     note = join(f"farthest: {farthest}", "" if kind == "bounded" else f"interval {kind}", lacking)
     low, high = (low, high) if kind == "bounded" else (np.nan, np.nan)
     return Finding(ratio[farthest], low, high, p, verdict, note)
@@ -392,4 +366,5 @@ def stands_out(e: Evidence, zoo: str, y: str, protocol: str, sign: int) -> Findi
     name = e.name(zoo)
     f = e.fit("F", y, name, protocol=protocol)
     others = _others(f, name)
+    f = f.over(name, *others)
     return _signed(f, f.at(name) - sum(f.at(other) for other in others) / len(others), sign)

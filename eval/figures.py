@@ -5,6 +5,7 @@ scaling by depth and by width; beside these five the attainment surfaces and a p
 drawn wherever the data carry one; where they do not, the panel says so.
 """
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from eval.analyses import Analysis
 from eval.cells import Axes, cell_means, main_protocol
 from eval.grid import scaled
 from eval.lines import MIN_SIZES, fit
+from eval.options import Options
 from eval.scaling_laws.figures import draw as law_figure
 from eval.scaling_laws.figures import log_x
 from eval.style import Look, looks
@@ -237,10 +239,11 @@ def beside_reference(analysis: Analysis, y: str) -> Figure:
     rows = -(-len(names) // columns)
     figure = Figure(figsize=(max(1.85 * columns, 3.6), 1.75 * rows + 0.65), layout="constrained")
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    bands = False
+    fitted, bands = lines_and_bands(table, "F", y, axes, analysis.options), False
     for panel, name in zip(panels, names, strict=False):
         for shown in dict.fromkeys((reference, name)):
-            bands |= _scaling(panel, table[table.architecture == shown], y, analysis, look[shown])
+            line = next((one for (architecture, _), one in fitted.items() if architecture == shown), None)
+            bands |= _scaling(panel, table[table.architecture == shown], y, analysis, look[shown], line)
         panel.set_title(plain(name), loc="left", color=look[name].color, fontweight="bold")
     for panel in panels[len(names) :]:
         panel.remove()
@@ -259,9 +262,16 @@ def beside_reference(analysis: Analysis, y: str) -> Figure:
     return figure
 
 
-def _scaling(panel: Panel, table: pd.DataFrame, y: str, analysis: Analysis, style: Look, linestyle: str = "-") -> bool:
+def _scaling(
+    panel: Panel,
+    table: pd.DataFrame,
+    y: str,
+    analysis: Analysis,
+    style: Look,
+    line: "Band | None",
+    linestyle: str = "-",
+) -> bool:
     """Points with their errors, the fitted line and its confidence band; returns whether there is such a band."""
-    axes = analysis.axes
     cells = means(analysis, table, y)
     if cells.empty:
         return False
@@ -270,35 +280,52 @@ def _scaling(panel: Panel, table: pd.DataFrame, y: str, analysis: Analysis, styl
         markersize=4.5 * _WEIGHT.get(style.marker, 1.0) ** 0.5,
         markeredgecolor="white", markeredgewidth=0.4, zorder=3,
     )  # fmt: skip
-    x, middle, low, high = line_and_band(table, y, axes, analysis.options.level)
-    if len(x):
-        panel.plot(x, middle, color=style.color, linewidth=1.1, linestyle=linestyle, zorder=2)
-        panel.fill_between(x, low, high, color=style.color, alpha=0.15, linewidth=0, zorder=1)
-    return bool(len(low) and np.isfinite(low).all())
+    if line is None:
+        return False
+    panel.plot(line.x, line.y, color=style.color, linewidth=1.1, linestyle=linestyle, zorder=2)
+    panel.fill_between(line.x, line.low, line.high, color=style.color, alpha=0.15, linewidth=0, zorder=1)
+    return bool(np.isfinite(line.low).all())
 
 
-def line_and_band(
-    table: pd.DataFrame, y: str, axes: Axes, level: float, points: int = 40
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The semilog line of one architecture over its range, with the confidence band of the line.
+@dataclasses.dataclass(frozen=True)
+class Band:
+    """A fitted line over its range, in the unit of x, with its confidence band (NaN where there is none)."""
+
+    slope: float
+    x: np.ndarray
+    y: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def lines_and_bands(
+    table: pd.DataFrame, x: str, y: str, axes: Axes, options: Options, points: int = 40
+) -> dict[tuple[str, str], Band]:
+    """The semilog lines of table 2 (or, of several protocols, of protocols.csv) and what they leave open.
 
     Returns:
-      FLOPs, the line, and the band's low and high, each [points] or empty without a line; the band is NaN where the
-      sizes are too few for one.
+      Band by architecture and protocol, for those that have a line.
     """
-    lines = fit(cell_means(table, "F", y, "semilog", axes))
-    if not np.isfinite(lines.coefficients[0]).all():
-        return np.empty(0), np.empty(0), np.empty(0), np.empty(0)
-    x = np.linspace(lines.low[0], lines.high[0], points)
-    weights = np.stack([np.ones_like(x), x], axis=-1)[:, None, :]
-    line = lines.combine(weights)
-    low, high = line.interval(level)
-    return axes.budget(x), line.value, low, high
+    lines = fit(
+        cell_means(table, x, y, "semilog", axes, ("architecture", "protocol")), options.errors, options.variance
+    )
+    bands = {}
+    for group, (architecture, protocol) in enumerate(lines.cells.groups):
+        if not np.isfinite(lines.coefficients[group]).all():
+            continue
+        at = np.linspace(lines.low[group], lines.high[group], points)
+        line = lines.combine(np.stack([lines.value_weights(group, place) for place in at]))
+        low, high = line.interval(options.level)
+        bands[architecture, protocol] = Band(
+            float(lines.coefficients[group, 1]), axes.budget(at), line.value, low, high
+        )
+    return bands
 
 
 def _finish(figure: Figure, ylabel: str, xlabel: str, analysis: Analysis, handles: list[Line2D], bands: bool) -> None:
     band = f"{analysis.options.level:.0%} band of the line"
-    words = band if bands else f"no {band}: fewer than {MIN_SIZES} sizes"
+    few = f"fewer than {MIN_SIZES} sizes" if analysis.options.errors == "size" else "one seed per size"
+    words = band if bands else f"no {band}: {few}"
     handles = [*handles, Line2D([], [], color="#777777", linewidth=5 if bands else 0, alpha=0.3, label=words)]
     figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), frameon=False)
     figure.supylabel(ylabel, fontsize=8)
@@ -306,7 +333,7 @@ def _finish(figure: Figure, ylabel: str, xlabel: str, analysis: Analysis, handle
 
 
 def by_protocol(analysis: Analysis, protocol: str) -> Figure:
-    """Figures 4 and 5: scaling along one protocol beside the plain ladder, upstream above and downstream below."""
+    """Figures 4 and 5: scaling along one protocol beside the other of the two, upstream above and downstream below."""
     axes, table = analysis.axes, analysis.table
     chosen = table[table.protocol == protocol]
     look = looks(table.architecture)
@@ -318,18 +345,19 @@ def by_protocol(analysis: Analysis, protocol: str) -> Figure:
         panel.set_axis_off()
         _say(
             panel,
-            f"This study has no cells of the {protocol} protocol\n(it has: {known}), so there is nothing to draw.",
+            f"These runs have no cells of the {protocol} protocol\n(only: {known}), so there is nothing to draw.",
         )
         return figure
     figure = Figure(figsize=(max(1.85 * len(names), 4.2), 4.2), layout="constrained")
     panels = figure.subplots(2, len(names), sharex=True, sharey="row", squeeze=False)
     other = {"depth": "width", "width": "depth"}[protocol]
-    bands = False
+    fitted, bands = {y: lines_and_bands(table, "F", y, axes, analysis.options) for y in "UD"}, False
     for j, name in enumerate(names):
         for i, y in enumerate("UD"):
             for which, style in ((protocol, look[name]), (other, Look("#9a9a9a", look[name].marker, ""))):
                 rows = table[(table.protocol == which) & (table.architecture == name)]
-                bands |= _scaling(panels[i, j], rows, y, analysis, style, "-" if which == protocol else "--")
+                line, dashes = fitted[y].get((name, which)), "-" if which == protocol else "--"
+                bands |= _scaling(panels[i, j], rows, y, analysis, style, line, dashes)
         panels[0, j].set_title(plain(name), loc="left", color=look[name].color, fontweight="bold")
     log_x(panels[0, 0])
     for i, y in enumerate("UD"):

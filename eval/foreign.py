@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from eval import store
+from eval.conditions import column_names, where
 from train.records import InputError, read_jsonl
 
 
@@ -24,7 +25,8 @@ class Columns:
       protocol: column with the scaling protocol, if any.
       seed: column with the seed; where the table has none, the runs of a cell are numbered.
       run_id: column that names the run, if any.
-      step: column with the training step, where a run has several rows; its last row with a loss is kept.
+      step: column with the training step, where a run has several rows; its last row with a loss is kept. Where no
+        column names the run, it is the rows of one architecture, size, protocol and seed.
       flops: column with the FLOPs that the x-axis means.
       params: column with the parameter count.
       speed: column with steps per second.
@@ -68,7 +70,7 @@ def read_table(path: str | os.PathLike[str], columns: Columns = COLUMNS) -> stor
     path = Path(path)
     raw = where(load(path), columns.where, path)
     _require(raw, columns, path)
-    raw = _last_rows(raw, columns)
+    raw = _last_rows(raw, columns, path)
     table, tasks = _rename(raw, columns, path)
     known = {key: raw[key].to_numpy() for key in store.COST_COLUMNS if key in raw and key not in table}
     for key, values in known.items():
@@ -125,35 +127,19 @@ def row_number(index: object) -> int:
     return int(str(index)) + 2
 
 
-def where(table: pd.DataFrame, conditions: tuple[str, ...], path: Path) -> pd.DataFrame:
-    """The rows that meet every condition COLUMN=VALUE or COLUMN=VALUE,VALUE; their index is kept.
+def for_directory(columns: Columns, path: Path) -> tuple[str, ...]:
+    """What of `columns` applies to a study's directory, whose columns have names: the conditions on its runs.
 
     Raises:
-      InputError: a condition is malformed, names no column, or leaves no row.
+      InputError: a column is named.
     """
-    for condition in conditions:
-        column, equals, value = condition.partition("=")
-        if not equals:
-            raise InputError(f"where {condition!r}: expected COLUMN=VALUE or COLUMN=VALUE,VALUE")
-        if column not in table:
-            raise InputError(f"{path}: where {condition!r}: no column {column!r}; it has {column_names(table)}")
-        cells, values = table[column], value.split(",")
-        if pd.api.types.is_numeric_dtype(cells) and not pd.api.types.is_bool_dtype(cells):
-            try:
-                keep = cells.isin([float(v) for v in values])
-            except ValueError:
-                raise InputError(f"where {condition!r}: column {column!r} holds numbers") from None
-        else:
-            keep = cells.astype(str).isin(values)
-        table = table[keep]
-        if table.empty:
-            raise InputError(f"{path}: no row has {condition}")
-    return table
-
-
-def column_names(table: pd.DataFrame) -> str:
-    """The columns of a table, for an error message."""
-    return ", ".join(map(str, table.columns[:40])) + (" ..." if len(table.columns) > 40 else "")
+    for field in dataclasses.fields(Columns):
+        value = getattr(columns, field.name)
+        if field.name != "where" and value != getattr(COLUMNS, field.name):
+            raise InputError(
+                f"{path}: {field.name} = {value!r} is about a table's columns, but this is a directory of runs"
+            )
+    return columns.where
 
 
 def _require(table: pd.DataFrame, columns: Columns, path: Path) -> None:
@@ -170,12 +156,35 @@ def _require(table: pd.DataFrame, columns: Columns, path: Path) -> None:
         raise InputError(f"{path}: neither flops {columns.flops!r} nor params {columns.params!r} is a column")
 
 
-def _last_rows(table: pd.DataFrame, columns: Columns) -> pd.DataFrame:
-    if columns.step not in table or columns.run_id not in table or not table[columns.run_id].duplicated().any():
+def _last_rows(table: pd.DataFrame, columns: Columns, path: Path) -> pd.DataFrame:
+    """The last row of every run that has a loss.
+
+    Raises:
+      InputError: no column names the run, and two rows of one cell (and seed) are at one of several steps.
+    """
+    if columns.step not in table:
         return table
+    if columns.run_id in table:
+        run = [columns.run_id]
+    else:
+        size = columns.size if columns.size in table else columns.params if columns.params in table else columns.flops
+        known = (columns.architecture, size, columns.protocol, columns.seed)
+        run = [name for name in dict.fromkeys(known) if name in table]
+    groups = table.groupby(run, sort=False, dropna=False)
+    if not table.duplicated(run).any():
+        return table
+    if columns.run_id not in table:
+        if (groups[columns.step].nunique() < 2).all():  # all at one step: seeds, not checkpoints
+            return table
+        if (twice := table.duplicated([*run, columns.step])).any():
+            row = row_number(table.index[twice][0])
+            raise InputError(
+                f"{path}: row {row}: {', '.join(run)} are there twice at {columns.step} "
+                f"{table.loc[twice, columns.step].iloc[0]}: runs or checkpoints? Name the run or its seed"
+            )
     if columns.upstream in table:
         table = table[table[columns.upstream].notna()]
-    return table.sort_values(columns.step, kind="stable").groupby(columns.run_id, sort=False).tail(1).sort_index()
+    return table.sort_values(columns.step, kind="stable").groupby(run, sort=False, dropna=False).tail(1).sort_index()
 
 
 def _numbers(cells: pd.Series, name: str, path: Path) -> pd.Series:
@@ -232,6 +241,7 @@ def _rename(raw: pd.DataFrame, columns: Columns, path: Path) -> tuple[pd.DataFra
     table["run_id"] = text(columns.run_id, "") if columns.run_id in raw else made
     table["upstream_nll"] = _nll(number(columns.upstream), columns.upstream_is)
     table["upstream_nll_stderr"] = number("upstream_nll_stderr")
+    table["upstream_bits_per_byte"] = number("upstream_bits_per_byte")
     tasks = _downstream(raw, columns, table, path)
     return table, tasks
 

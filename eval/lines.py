@@ -73,6 +73,7 @@ class Lines:
       pooled_df: total degrees of freedom where one variance serves all groups, else None.
       r2: share of the variance of the cell means that the line takes up, [G].
       se_hc3: HC3 standard error of the slope, [G].
+      made: `errors` and `variance` of the fit.
       method: how the errors were made, one for all or by group, [G] of str.
       notes: why there is no slope or no error, [G] of str.
     """
@@ -87,6 +88,7 @@ class Lines:
     pooled_df: float | None
     r2: np.ndarray
     se_hc3: np.ndarray
+    made: tuple[str, str]
     method: np.ndarray
     notes: np.ndarray
 
@@ -162,19 +164,20 @@ def fit(cells: Cells, errors: str = "size", variance: str = "separate") -> Lines
         hc3 = np.where(leverage < 1 - 1e-9, residual**2 / (1 - leverage) ** 2, np.nan)
         to_slope = dx / sxx[g]
         to_intercept = 1 / n[g] - mean_x[g] * to_slope
-        noise, df, pooled_df, method, notes = _noise(cells, n, flat, rss, hc3, errors, variance)
+        noise, df, pooled_df, method, notes = _noise(cells, n, flat, np.nan_to_num(slope), rss, hc3, errors, variance)
         weights = np.stack([to_intercept, to_slope], axis=1)
         products = weights[:, :, None] * weights[:, None, :] * noise[:, None, None]
         covariance = np.stack([tally(p) for p in products.reshape(-1, 4).T], axis=1).reshape(-1, 2, 2)
         covariance[~(df > 0)] = np.nan
         return Lines(
             cells, n, low, high, np.stack([mean_y - slope * mean_x, slope], axis=1), covariance, df, pooled_df,
-            np.where((n > 2) & (tss > 0), 1 - rss / tss, np.nan), np.sqrt(tally(to_slope**2 * hc3)), method, notes,
+            np.where((n > 2) & (tss > 0), 1 - rss / tss, np.nan), np.sqrt(tally(to_slope**2 * hc3)), (errors, variance),
+            method, notes,
         )  # fmt: skip
 
 
-def _noise(cells: Cells, n, flat, rss, hc3, errors: str, variance: str):
-    """Variance of each cell mean, its degrees of freedom by group, and the words for both."""
+def _noise(cells: Cells, n, flat, slope, rss, hc3, errors: str, variance: str):
+    """Variance of each cell mean around its line, its degrees of freedom by group, and the words for both."""
     g, total = cells.group, len(n)
     if errors == "size":
         own = np.where(flat, 0, np.maximum(n - 2, 0)).astype(float)
@@ -182,7 +185,9 @@ def _noise(cells: Cells, n, flat, rss, hc3, errors: str, variance: str):
         method = "t, one residual variance of the size means"
     else:
         own = np.bincount(g, cells.seeds - 1.0, total)
-        squares, share = np.bincount(g, cells.within[:, 2], total), 1.0 / cells.seeds
+        xx, xy, yy = cells.within.T  # a seed moves its cell along x as well, where x is measured
+        around = yy - 2 * slope[g] * xy + slope[g] ** 2 * xx
+        squares, share = np.bincount(g, around, total), 1.0 / cells.seeds
         method = "t, spread of the seeds; sizes taken as given"
     if variance == "pooled":
         df = np.where(flat, 0.0, own.sum())
@@ -209,7 +214,8 @@ def _notes(cells: Cells, n, flat, df, errors: str, pooled: bool) -> np.ndarray:
         if cells.no_log[i]:
             words.append(f"{cells.no_log[i]} runs have a value of 0 or less, which has no logarithm: no slope")
         elif size_count < 2:
-            words.append("no complete run" if size_count == 0 else "1 size: no slope")
+            none = "no size" if cells.outside[i] else "no complete run"
+            words.append(none if size_count == 0 else "1 size: no slope")
         elif flat[i]:
             words.append(f"{size_count} sizes with the same x: no slope")
         elif not df[i] > 0 and errors == "seed":
@@ -220,6 +226,8 @@ def _notes(cells: Cells, n, flat, df, errors: str, pooled: bool) -> np.ndarray:
             words.append(f"{size_count} sizes: the interval rests on the scatter of the other architectures")
         if cells.missing[i] > cells.no_log[i]:
             words.append(f"{cells.missing[i] - cells.no_log[i]} runs lack a value")
+        if cells.outside[i]:
+            words.append(f"{cells.outside[i]} sizes outside the range that all compared here cover are left out")
         notes[i] = "; ".join(words)
     return notes
 

@@ -10,6 +10,7 @@ FlopsConvention = Literal["forward", "without_head", "train_total", "per_batch"]
 ParamsConvention = Literal["total", "non_embedding", "active"]
 Variance = Literal["separate", "pooled"]
 Errors = Literal["size", "seed"]
+Support = Literal["common", "all"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Options:
       reference: what all others are compared with; empty takes the vanilla transformer, or the first by name.
       variance: noise of each architecture by itself, or one for all: more power, wrong where one is noisier.
       errors: intervals from the scatter of the sizes around the line, or from the seeds only, the sizes taken as given.
+      support: slopes are compared over the sizes in the range that both sides cover, or over all sizes: more of them,
+        but on a bent law slopes over different ranges differ.
       log_base: base of every logarithm.
       level: confidence level of every interval.
       resampling_seed: of every bootstrap and permutation.
@@ -36,6 +39,7 @@ class Options:
     reference: str = ""
     variance: Variance = "separate"
     errors: Errors = "size"
+    support: Support = "common"
     log_base: float = 10.0
     level: float = 0.95
     resampling_seed: int = 0

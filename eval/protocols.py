@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from eval.cells import AXES, LINKS, Axes, cell_means, check, higher_is_better, read
+from eval.cells import AXES, LINKS, Axes, cell_means, check, higher_slope_is_better, read, supported
 from eval.lines import Lines, fit, holm
 from eval.slopes import slopes
 from train.records import InputError
@@ -19,7 +19,7 @@ _DIFFERENCE = ("slope_first", "slope_second", "difference", "se", "df", "ci_low"
 
 def protocol_slopes(
     table: pd.DataFrame, *, pairs: Sequence[str] = ("FU", "FD"), links: Sequence[str] = LINKS, axes: Axes = AXES,
-    errors: str = "size", level: float = 0.95,
+    errors: str = "size", variance: str = "separate", level: float = 0.95,
 ) -> pd.DataFrame:  # fmt: skip
     """`eval.slopes.slopes` for each architecture and protocol.
 
@@ -28,30 +28,35 @@ def protocol_slopes(
     """
     _needs_protocol(table)
     return slopes(
-        table, pairs=pairs, links=links, axes=axes, by=("architecture", "protocol"), errors=errors, level=level
-    )
+        table, pairs=pairs, links=links, axes=axes, by=("architecture", "protocol"), errors=errors, variance=variance,
+        level=level,
+    )  # fmt: skip
 
 
 def protocol_differences(
     table: pd.DataFrame, *, first: str = "depth", second: str = "width", x: str = "F", y: str = "U",
-    link: str = "semilog", axes: Axes = AXES, errors: str = "size", variance: str = "separate", level: float = 0.95,
+    link: str = "semilog", axes: Axes = AXES, errors: str = "size", variance: str = "separate",
+    support: str = "common", level: float = 0.95,
 ) -> pd.DataFrame:  # fmt: skip
     """Slope under one protocol minus the slope under another, per architecture.
 
     Returns:
       One row per architecture that has both, and a last row `all` (mean over those with a difference), with columns
-        architecture, first, second, alpha, link, x_axis, y_axis, higher_is_better, slope_first, slope_second,
-        difference, se, df, ci_low, ci_high, p, p_holm (over the architectures; NaN for `all`), verdict (`depth scales
-        better`, `width scales better`, with the protocols' own names, `not told apart`, `not tested`; by p_holm, `all`
-        by p), method, note. Empty where no architecture has both.
+        architecture, first, second, alpha, link, x_axis, y_axis, higher_is_better (of the slope), slope_first,
+        slope_second, difference, se, df, ci_low, ci_high, p, p_holm (over the architectures; NaN for `all`), verdict
+        (`depth scales better`, `width scales better`, with the protocols' own names, `not told apart`, `not tested`; by
+        p_holm, `all` by p), method, note. Empty where no architecture has both.
     """
     _needs_protocol(table)
     check(table, x + y, axes)
-    lines = fit(cell_means(table, x, y, link, axes, ("architecture", "protocol")), errors, variance)
-    place = {group: i for i, group in enumerate(lines.cells.groups)}
+    cells = cell_means(table, x, y, link, axes, ("architecture", "protocol"))
+    place = {group: i for i, group in enumerate(cells.groups)}
     names = [name for name, protocol in place if protocol == first and (name, second) in place]
+    for name in names:
+        cells = supported(cells, [place[name, first], place[name, second]], support)
+    lines = fit(cells, errors, variance)
     front = {"first": first, "second": second, "alpha": f"{x},{y}", "link": link, "x_axis": axes.label(x, link),
-             "y_axis": axes.label(y, link), "higher_is_better": higher_is_better(y, link)}  # fmt: skip
+             "y_axis": axes.label(y, link), "higher_is_better": higher_slope_is_better(x, y, link)}  # fmt: skip
     slope = lines.coefficients[:, 1]
     whole = [n for n in names if np.isfinite(slope[[place[n, first], place[n, second]]]).all()]
     rows = [

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from eval import claims, compare, crossover, pareto, protocols, rank
-from eval.evidence import CONTRADICTED, SUPPORTED
 from eval.simulate import ORIGIN, Line, Noise, study
 from eval.slopes import slopes
+from eval.verdict import CONTRADICTED, SUPPORTED
 
 DESIGNS = ((3, 1), (3, 3), (4, 1), (4, 3), (5, 3), (7, 1), (7, 5))
 """Sizes and seeds of the simulated studies."""

@@ -8,7 +8,7 @@ import pandas as pd
 
 from eval import figures, page, tables
 from eval.analyses import Analysis, analyse
-from eval.foreign import COLUMNS, Columns, read_table
+from eval.foreign import COLUMNS, Columns, for_directory, read_table
 from eval.grid import Grid, latex, markdown
 from eval.options import DEFAULTS, Options
 from eval.store import Study, read_study
@@ -23,12 +23,12 @@ def load(path: str | os.PathLike[str], columns: Columns = COLUMNS) -> Study:
     """A study from a directory of runs, or from a table in a file.
 
     Raises:
-      InputError: there is neither, or what is there cannot be read.
+      InputError: there is neither, what is there cannot be read, or a column is named for a directory.
     """
     path = Path(path)
     if not path.exists():
         raise InputError(f"runs: {str(path)!r}: no such file or directory")
-    return read_study(path) if path.is_dir() else read_table(path, columns)
+    return read_study(path, for_directory(columns, path)) if path.is_dir() else read_table(path, columns)
 
 
 def write(

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from eval.cells import AXES, LINKS, Axes, Cells, cell_means, check, higher_is_better, main_protocol
+from eval.cells import AXES, LINKS, Axes, Cells, cell_means, check, higher_slope_is_better, main_protocol
 from eval.lines import Lines, fit
 
 PAIRS = ("FU", "FD", "UD", "PU", "PD")
@@ -24,6 +24,7 @@ def slopes(
     by: Sequence[str] = ("architecture",),
     protocol: str | None = None,
     errors: str = "size",
+    variance: str = "separate",
     level: float = 0.95,
 ) -> pd.DataFrame:
     """Fits one straight line per architecture, pair and link through the size means (seeds averaged first).
@@ -37,12 +38,13 @@ def slopes(
       protocol: see `eval.cells.main_protocol`.
       errors: what an interval answers. `size`: the slope of the trend, from the scatter of the sizes around the line.
         `seed`: the slope that these very sizes would have with endless seeds, from the spread between seeds.
+      variance: `separate`: a residual variance for each line; `pooled`: one for all of them.
       level: confidence level.
 
     Returns:
       One row per pair, link and group, in that order, with columns
         architecture (and whatever else is in `by`), alpha ("F,U"), link, x_axis and y_axis (in words, with the base of
-        the logarithm and the column, hence the FLOP convention), higher_is_better (of y),
+        the logarithm and the column, hence the FLOP convention), higher_is_better (of the slope),
         n_sizes, n_runs, runs_missing (runs without x or y), x_min and x_max (as fitted),
         slope, intercept, r2,
         se, df, ci_low, ci_high, p (slope = 0), method (how the interval was made),
@@ -58,21 +60,23 @@ def slopes(
     """
     check(table, "".join(dict.fromkeys("".join(pairs))), axes)
     table = table if "protocol" in by else main_protocol(table, protocol)
-    rows = [_pair(table, pair, link, axes, by, errors, level) for pair in pairs for link in links]
+    rows = [_pair(table, pair, link, axes, by, errors, variance, level) for pair in pairs for link in links]
     return pd.concat(rows, ignore_index=True)
 
 
-def _pair(table, pair: str, link: str, axes: Axes, by: Sequence[str], errors: str, level: float) -> pd.DataFrame:
+def _pair(
+    table, pair: str, link: str, axes: Axes, by: Sequence[str], errors: str, variance: str, level: float
+) -> pd.DataFrame:
     x, y = pair
     cells = cell_means(table, x, y, link, axes, by)
-    lines = fit(cells, errors)
+    lines = fit(cells, errors, variance)
     slope = lines.slope_estimates()
     low, high = slope.interval(level)
-    seed_low, seed_high = fit(cells, "seed").slope_estimates().interval(level)
+    seed_low, seed_high = fit(cells, "seed", variance).slope_estimates().interval(level)
     frame = pd.DataFrame(cells.groups, columns=list(by))
     frame = frame.assign(
         alpha=f"{x},{y}", link=link, x_axis=axes.label(x, link), y_axis=axes.label(y, link),
-        higher_is_better=higher_is_better(y, link), n_sizes=lines.n,
+        higher_is_better=higher_slope_is_better(x, y, link), n_sizes=lines.n,
         n_runs=np.bincount(cells.group, cells.seeds, len(lines.n)).astype(int), runs_missing=cells.missing,
         x_min=np.where(lines.n > 0, lines.low, np.nan), x_max=np.where(lines.n > 0, lines.high, np.nan),
         slope=slope.value, intercept=lines.coefficients[:, 0], r2=lines.r2, se=slope.se, df=slope.df, ci_low=low,

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from eval import conditions, origin
 from train import records
 from train.records import InputError
 
@@ -30,7 +31,7 @@ COST_COLUMNS = (
     "tokens_per_second",
     "mfu",
 )
-UPSTREAM_COLUMNS = ("upstream_nll", "upstream_nll_stderr", "upstream_neg_log_ppl")
+UPSTREAM_COLUMNS = ("upstream_nll", "upstream_nll_stderr", "upstream_neg_log_ppl", "upstream_bits_per_byte")
 GROUP_COLUMNS = ("downstream_glue", "downstream_super_glue", "downstream_squad", "downstream_mean")
 EVAL_COLUMNS = ("run_id", "stage", "task", "split", "metric", "step", "value", "n", "stderr")
 UNFINISHED_COLUMNS = ("run_id", "architecture", "size", "protocol", "seed", "state", "stage", "step", "error")
@@ -44,7 +45,8 @@ class Study:
       name: the study's name.
       runs: one row per finished run: run_id, study, architecture, size, protocol (text); seed (integer); the parameter,
         FLOP (per sequence), token and speed columns; upstream_nll and its standard error (nats per target token),
-        upstream_neg_log_ppl = -upstream_nll; downstream_<task>, the best of all evaluations of a run, as the study
+        upstream_neg_log_ppl = -upstream_nll, upstream_bits_per_byte (the same loss, by which other tokenizers can be
+        compared); downstream_<task>, the best of all evaluations of a run, as the study
         reports it, and the downstream averages (percent); corpus, device.
       evals: the last evaluation of every (run_id, stage, task, split, metric), with step, value, n and stderr: for
         metric "score" that of the final checkpoint.
@@ -85,14 +87,17 @@ def task_columns(table: pd.DataFrame) -> list[str]:
     return [c for c in columns if c != "downstream_squad" or table[c].notna().any()]
 
 
-def read_study(path: str | os.PathLike[str]) -> Study:
+def read_study(path: str | os.PathLike[str], where: tuple[str, ...] = ()) -> Study:
     """Reads every run directory under `path` (at most two levels down).
 
     Args:
       path: a study's directory, as in runs/<study>.
+      where: keep only the runs that meet these conditions on the columns of `Study.runs`, see `eval.conditions`; a
+        warning says how many do not.
 
     Raises:
-      InputError: no runs, an unreadable record, a field of a wrong type, or one run_id in two directories.
+      InputError: no runs, an unreadable record, a field of a wrong type, one run_id in two directories, or no finished
+        run meets a condition.
     """
     directories = records.find_runs(path)
     if not directories:
@@ -101,26 +106,43 @@ def read_study(path: str | os.PathLike[str]) -> Study:
     identities = [_identity(run) for run in runs]
     _refuse_duplicates(runs, identities)
     done = [i for i, run in enumerate(runs) if run.status.get("state") == "done"]
+    left = [i for i in range(len(runs)) if i not in set(done)]
+    study = _study(runs, identities, done, left)
+    if where and done:
+        chosen = set(conditions.where(study.runs, where, Path(path)).run_id)
+        kept = [i for i in done if identities[i]["run_id"] in chosen]
+        told = study.unfinished  # what is not finished has names, but no costs and no scores yet
+        for condition in where:
+            if condition.partition("=")[0] in told:
+                told = told[conditions.meets(told, condition, Path(path))]
+        study = _study(runs, identities, kept, [i for i in left if identities[i]["run_id"] in set(told.run_id)])
+        if len(kept) < len(done):
+            lost = f"{len(done) - len(kept)} of {len(done)} finished runs are left out: they do not meet"
+            study = dataclasses.replace(study, warnings=(f"{lost} {' and '.join(where)}.", *study.warnings))
+    return study
+
+
+def _study(runs: list[records.Run], identities: list[dict[str, Any]], done: list[int], left: list[int]) -> Study:
+    """The study of the runs in `done`; those in `left` are not finished."""
     evals = _evals([(identities[i]["run_id"], runs[i]) for i in done])
     tasks = sorted(evals.loc[evals.stage == "finetune", "task"].unique())
     rows = [identities[i] | _costs(runs[i]) | _origin(runs[i]) for i in done]
-    provenance = pd.DataFrame([_provenance(identities[i]["run_id"], runs[i]) for i in done])
+    provenance = pd.DataFrame([origin.provenance(identities[i]["run_id"], runs[i]) for i in done])
     table = _typed(_tell_corpora_apart(pd.DataFrame(rows), provenance), evals, tasks)
     order = table.sort_values(["architecture", "params_total", "protocol", "seed", "run_id"]).index
     names = sorted({identity["study"] for identity in identities})
-    finished = set(done)
-    unfinished = [_unfinished(identities[i], run) for i, run in enumerate(runs) if i not in finished]
+    unfinished = [_unfinished(identities[i], runs[i]) for i in left]
     study = Study(
         name=", ".join(names),
         runs=table.loc[order].reset_index(drop=True),
         evals=evals,
         unfinished=pd.DataFrame(unfinished, columns=list(UNFINISHED_COLUMNS)),
-        settings=_settings([runs[i] for i in done]),
+        settings=origin.settings([runs[i] for i in done]),
         provenance=provenance.loc[order].reset_index(drop=True) if len(provenance) else provenance,
         shapes=_shapes([(identities[i]["run_id"], runs[i]) for i in done]),
         flops_by_part=_parts([(identities[i]["run_id"], runs[i]) for i in done]),
     )
-    return dataclasses.replace(study, warnings=(*_torn(runs), *check(study)))
+    return dataclasses.replace(study, warnings=(*_torn([runs[i] for i in (*done, *left)]), *check(study)))
 
 
 def _identity(run: records.Run) -> dict[str, Any]:
@@ -199,7 +221,7 @@ def _parts(runs: list[tuple[str, records.Run]]) -> pd.DataFrame:
 def _origin(run: records.Run) -> dict[str, str]:
     data = run.config.get("data")
     name = data.get("name") if isinstance(data, dict) else None
-    return {"corpus": str(name or "not recorded"), "device": _device(run.env)}
+    return {"corpus": str(name or "not recorded"), "device": origin.device(run.env)}
 
 
 def _tell_corpora_apart(rows: pd.DataFrame, provenance: pd.DataFrame) -> pd.DataFrame:
@@ -209,11 +231,6 @@ def _tell_corpora_apart(rows: pd.DataFrame, provenance: pd.DataFrame) -> pd.Data
     fingerprint = provenance.corpus_fingerprint.str[:8]
     ambiguous = fingerprint.groupby(rows.corpus).transform("nunique") > 1
     return rows.assign(corpus=rows.corpus.where(~ambiguous, rows.corpus + "@" + fingerprint))
-
-
-def _device(env: dict[str, Any]) -> str:
-    kind, count = env.get("device") or "not recorded", env.get("devices")
-    return f"{count} x {kind}" if isinstance(count, int) else str(kind)
 
 
 def _evals(runs: list[tuple[str, records.Run]]) -> pd.DataFrame:
@@ -232,13 +249,17 @@ def _typed(table: pd.DataFrame, evals: pd.DataFrame, tasks: list[str]) -> pd.Dat
     if table.empty:
         types = {c: "str" if c in (*TEXT_COLUMNS, "corpus", "device") else "float64" for c in columns}
         return pd.DataFrame(columns=columns).astype(types | {"seed": "int64"})
-    upstream = evals[(evals.stage == "pretrain") & (evals.split == "validation") & (evals.metric == "nll")]
-    upstream = upstream.drop_duplicates("run_id", keep="last").set_index("run_id")
+    heldout = evals[(evals.stage == "pretrain") & (evals.split == "validation")]
+    upstream, in_bytes = (
+        heldout[heldout.metric == metric].drop_duplicates("run_id", keep="last").set_index("run_id")
+        for metric in ("nll", "bits_per_byte")
+    )
     scores = headlines(evals).pivot(index="run_id", columns="task", values="value")
     scores = scores.reindex(columns=tasks).add_prefix("downstream_").reindex(table.run_id)
     table = table.assign(
         upstream_nll=table.run_id.map(upstream.value),
         upstream_nll_stderr=table.run_id.map(upstream.stderr),
+        upstream_bits_per_byte=table.run_id.map(in_bytes.value),
         **{str(column): scores[column].to_numpy() for column in scores},
     )
     return complete(table, tasks)
@@ -282,41 +303,6 @@ def _unfinished(identity: dict[str, Any], run: records.Run) -> dict[str, Any]:
     state = {key: run.status.get(key) for key in ("state", "stage", "step", "error")}
     state = {key: "" if value is None else str(value) for key, value in state.items()}
     return {key: value for key, value in (identity | state).items() if key in UNFINISHED_COLUMNS}
-
-
-def _provenance(run_id: str, run: records.Run) -> dict[str, str]:
-    data = run.config.get("data")
-    fingerprint = data.get("fingerprint") if isinstance(data, dict) else run.env.get("fingerprint")
-    versions = run.env.get("versions")
-    versions = versions if isinstance(versions, dict) else {}
-    return {
-        "run_id": run_id,
-        "config_hash": str(run.config.get("hash") or "not recorded"),
-        "corpus_fingerprint": str(fingerprint or "not recorded"),
-        "commit": str(run.env.get("git_commit") or "not recorded"),
-        "device": _device(run.env),
-        "versions": ", ".join(f"{name} {version}" for name, version in sorted(versions.items())) or "not recorded",
-    }
-
-
-def _settings(runs: list[records.Run]) -> pd.DataFrame:
-    """Pretraining, finetuning and data settings with every value that occurs and the number of runs that have it."""
-    counts: dict[str, dict[str, int]] = {}
-    for run in runs:
-        for part in ("pretrain", "finetune", "data"):
-            for key, value in _flat(part, run.config.get(part)):
-                values = counts.setdefault(key, {})
-                values[value] = values.get(value, 0) + 1
-    rows = [(key, value, n) for key, values in counts.items() for value, n in values.items()]
-    return pd.DataFrame(rows, columns=["setting", "value", "runs"])
-
-
-def _flat(prefix: str, value: Any) -> list[tuple[str, str]]:
-    if isinstance(value, dict):
-        return [pair for key, item in value.items() for pair in _flat(f"{prefix}.{key}", item)]
-    if isinstance(value, list):
-        return [(prefix, ", ".join(map(str, value)))]
-    return [] if value is None else [(prefix, str(value))]
 
 
 def _torn(runs: list[records.Run]) -> list[str]:

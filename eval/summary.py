@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 
 from eval.analyses import Analysis
-from eval.cells import DEFAULT_PROTOCOLS, main_protocol
+from eval.cells import DEFAULT_PROTOCOLS, main_protocol, other_protocols
+from eval.compare import REFERENCE
 from eval.grid import fixed, interval, number, probability, scaled
 from eval.store import task_columns
 from eval.tables import baselines, cells, size_order
@@ -31,14 +32,13 @@ def warnings(analysis: Analysis) -> list[str]:
             f"({notes}): whether they scale differently cannot be told from this study."
         )
     table = analysis.table
-    ladders, main = sorted(set(table.protocol)), sorted(set(main_protocol(table).protocol))
-    if len(ladders) > 1 and not set(main) & set(DEFAULT_PROTOCOLS):
+    main = main_protocol(table)
+    if not set(main.protocol) & set(DEFAULT_PROTOCOLS) and (left_out := other_protocols(table, main)):
+        found.append(left_out)
+    if REFERENCE not in set(main.architecture):
         found.append(
-            f"None of the scaling protocols {_list(ladders)} is the plain one: architectures are compared under "
-            f"{main[0]}, that with most runs."
+            f"There is no {REFERENCE} among the runs compared; everything is compared with {analysis.reference}."
         )
-    if analysis.reference != "transformer":
-        found.append(f"There is no vanilla transformer here; everything is compared with {analysis.reference}.")
     return found
 
 

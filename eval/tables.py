@@ -9,6 +9,8 @@ from eval.grid import Cell, Column, Grid, Row, fixed, interval, number, probabil
 from eval.store import GROUP_COLUMNS, Study, headlines, task_columns
 
 CELL = ["architecture", "size", "protocol"]
+_BYTES = "upstream_bits_per_byte"
+_LOSSES = ("upstream_nll", _BYTES)
 _COSTS = ["params_total", "params_active", "flops_forward", "steps_per_second"]
 
 
@@ -19,28 +21,35 @@ def size_order(table: pd.DataFrame) -> list[str]:
 
 
 def quality_columns(table: pd.DataFrame) -> list[str]:
-    """The upstream loss, every downstream task, then those averages that are not a task themselves."""
+    """The upstream loss (per byte too, where known), every task, then the averages that are not a task themselves."""
     tasks = task_columns(table)
     averages = [c for c in GROUP_COLUMNS if c not in tasks and table[c].notna().any()]
-    return ["upstream_nll", *tasks, *averages]
+    in_bytes = [_BYTES] if _BYTES in table and table[_BYTES].notna().any() else []
+    return ["upstream_nll", *in_bytes, *tasks, *averages]
 
 
 def cells(study: Study) -> pd.DataFrame:
     """Table 1 as numbers: one row per cell, averaged over its seeds.
 
     Returns:
-      Columns architecture, size, protocol, n_seeds, the costs (params_total, params_active, flops_forward,
-      steps_per_second), and for upstream_nll (nats per token) and every downstream column (percent) its mean,
-      `<column>_se` (standard error over seeds, NaN with one seed) and `<column>_se_eval` (the evaluation's own standard
-      error over held-out examples, root mean square over the seeds). Ordered by size, then by architecture.
+      Columns architecture, size, protocol, n_seeds (finished runs), the costs (params_total, params_active,
+      flops_forward, steps_per_second), flops_train_over_6nd (training FLOPs as counted over 6 x params_total x
+      tokens_seen, what the usual rule takes them for), and for upstream_nll (nats per token), upstream_bits_per_byte
+      and every downstream column (percent) its mean, `<column>_n` (runs that have it), `<column>_se` (standard error
+      over seeds, NaN with one) and `<column>_se_eval` (the evaluation's own standard error over held-out examples, root
+      mean square over the seeds). Ordered by size, then by architecture.
     """
     runs = study.runs
     grouped = runs.groupby(CELL, sort=False)
     table = grouped[_COSTS].mean().assign(n_seeds=grouped.size())
+    by_rule = 6 * runs.params_total * runs.tokens_seen
+    ratio = (runs.flops_train_total / by_rule.where(by_rule > 0)).groupby([runs[key] for key in CELL], sort=False)
+    table["flops_train_over_6nd"] = ratio.mean()
     errors = evaluation_errors(study)
     for column in quality_columns(runs):
         n = grouped[column].count()
         table[column] = grouped[column].mean()
+        table[f"{column}_n"] = n
         table[f"{column}_se"] = (grouped[column].std(ddof=1) / np.sqrt(n)).where(n > 1)
         squares = errors.get(column, pd.Series(np.nan, index=runs.index)) ** 2
         table[f"{column}_se_eval"] = np.sqrt(squares.groupby([runs[key] for key in CELL], sort=False).mean())
@@ -59,6 +68,10 @@ def evaluation_errors(study: Study) -> pd.DataFrame:
     """
     runs, evals = study.runs, study.evals
     errors = pd.DataFrame({"upstream_nll": runs.upstream_nll_stderr})
+    in_bytes = evals[(evals.stage == "pretrain") & (evals.split == "validation") & (evals.metric == "bits_per_byte")]
+    errors[_BYTES] = runs.run_id.map(in_bytes.drop_duplicates("run_id", keep="last").set_index("run_id").stderr).astype(
+        float
+    )
     scores = headlines(evals)
     tasks = [c.removeprefix("downstream_") for c in task_columns(runs)]
     for task in tasks:
@@ -102,6 +115,7 @@ def label(column: str) -> str:
         "flops_forward": "FLOPs",
         "steps_per_second": "Steps/s",
         "upstream_nll": "Loss \N{DOWNWARDS ARROW}",
+        _BYTES: "Bits/byte \N{DOWNWARDS ARROW}",
         "downstream_mean": "Mean \N{UPWARDS ARROW}",
         "downstream_glue": "GLUE",
         "downstream_super_glue": "SuperGLUE",
@@ -123,7 +137,8 @@ def table1(study: Study) -> Grid:
         costs.remove("params_active")
     columns = [Column(name.capitalize(), numeric=False) for name in names] + [Column("Seeds")]
     columns += [Column(label(c), title=c) for c in (*costs, *qualities)]
-    mixed = table.n_seeds.min() == 1 and table.n_seeds.max() > 1
+    counts = table[[f"{c}_n" for c in qualities]].to_numpy()
+    mixed = bool((counts == 1).any() and (counts > 1).any())
     rows = [_baseline_row(base, names, costs, qualities)] if base else []
     for key, group in table.groupby(["protocol", "size"], sort=False):
         best = {c: _best(group[c], c) for c in ("steps_per_second", *qualities)}
@@ -134,7 +149,7 @@ def table1(study: Study) -> Grid:
             line += [_quality(record, c, index == best[c], mixed) for c in qualities]
             rows.append(Row(tuple(line), record["architecture"], "/".join(map(str, key))))
     title = "Table 1. Cost and quality of every architecture at every size"
-    return Grid("table1", title, tuple(columns), tuple(rows), tuple(_notes(table, base, mixed)), fixed=len(names) + 1)
+    return Grid("table1", title, tuple(columns), tuple(rows), tuple(_notes(table, base, counts)), fixed=len(names) + 1)
 
 
 def _best(values: pd.Series, column: str) -> object:
@@ -142,7 +157,7 @@ def _best(values: pd.Series, column: str) -> object:
     values = values.dropna()
     if len(values) < 2:
         return None
-    return values.idxmin() if column == "upstream_nll" else values.idxmax()
+    return values.idxmin() if column in _LOSSES else values.idxmax()
 
 
 def _cost(value: float, column: str, bold: bool) -> Cell:
@@ -150,33 +165,40 @@ def _cost(value: float, column: str, bold: bool) -> Cell:
 
 
 def _quality(record: dict, column: str, bold: bool, mixed: bool) -> Cell:
-    decimals = 3 if column == "upstream_nll" else 1
+    decimals = 3 if column in _LOSSES else 1
     se = record[f"{column}_se"]
     own = math.isnan(se)
     se = record[f"{column}_se_eval"] if own else se
     detail = "" if math.isnan(se) else f"\N{PLUS-MINUS SIGN}{fixed(se, decimals)}"
     detail += "\N{DEGREE SIGN}" if detail and own and mixed else ""
+    if 0 < record[f"{column}_n"] < record["n_seeds"]:
+        detail = f"{detail} ({record[f'{column}_n']} of {record['n_seeds']})".strip()
     return Cell(fixed(record[column], decimals), detail, record[column], bold)
 
 
 def _baseline_row(base: dict[str, float], names: list[str], costs: list[str], qualities: list[str]) -> Row:
     blank = [Cell("", value="") for _ in (*names[2:], "seeds", *costs)]
-    scores = [Cell(fixed(base[c], 3 if c == "upstream_nll" else 1), value=base[c]) if c in base else Cell(
+    scores = [Cell(fixed(base[c], 3 if c in _LOSSES else 1), value=base[c]) if c in base else Cell(
         "\N{EN DASH}", value=math.nan) for c in qualities]  # fmt: skip
     return Row((Cell("baseline"), Cell("unigram, majority"), *blank, *scores), "", "baseline")
 
 
-def _notes(table: pd.DataFrame, base: dict[str, float], mixed: bool) -> list[str]:
+def _notes(table: pd.DataFrame, base: dict[str, float], counts: np.ndarray) -> list[str]:
     notes = [
         "Loss: held-out pretraining loss in nats per target token, lower is better. Downstream: percent, higher is "
         "better. FLOPs: one forward pass of one sequence. Bold: best of its size."
     ]
+    if _BYTES in table:
+        notes.append("Bits/byte: the same loss over the bytes of the text, by which other tokenizers can be compared.")
+    if ((counts > 0) & (counts < table.n_seeds.to_numpy()[:, None])).any():
+        notes.append("(1 of 3): the mean of one seed of three; the others have no such value.")
     if not table.filter(regex="_se(_eval)?$").notna().to_numpy().any():
         return [*notes, "The table has no standard errors: one seed per cell, and none for the evaluation itself."]
-    if table.n_seeds.max() == 1:
+    if counts.max() <= 1:
         error = "held-out examples; one seed per cell, so the spread between seeds is unknown."
     else:
-        error = "seeds" + ("; where a cell has one seed (\N{DEGREE SIGN}), over held-out examples." if mixed else ".")
+        one = "; where a cell has one seed (\N{DEGREE SIGN}), over held-out examples."
+        error = "seeds" + (one if (counts == 1).any() else ".")
     notes.append(f"\N{PLUS-MINUS SIGN}: standard error over {error}")
     if base:
         notes.append(
@@ -212,8 +234,8 @@ def table2(slopes: pd.DataFrame, level: float = 0.95) -> Grid:
     notes += [
         f"In brackets: {level:.0%} interval. A slope without one has too few sizes for it. Bold: steepest improvement "
         "in its column, which does not mean that it differs from the next.",
-        "F: FLOPs, P: parameters, U: upstream, D: downstream. In the log-log form the upstream loss falls: the more "
-        "negative, the better.",
+        "F: FLOPs, P: parameters, U: upstream, D: downstream. In the log-log form the upstream loss falls: of slopes "
+        "with a U, the more negative are the better.",
     ]
     short = slopes[slopes.ci_low.isna()]
     if len(short):

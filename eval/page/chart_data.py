@@ -7,9 +7,7 @@ import numpy as np
 import pandas as pd
 
 from eval.analyses import Analysis
-from eval.cells import cell_means
-from eval.figures import flops_label, quality_label, surface_steps
-from eval.lines import fit
+from eval.figures import flops_label, lines_and_bands, quality_label, surface_steps
 from eval.store import GROUP_COLUMNS, task_columns
 from eval.style import looks
 from eval.tables import CELL, cells, label
@@ -98,27 +96,12 @@ def _lines(analysis: Analysis) -> list[dict[str, Any]]:
             y = "U" if column == axes.upstream else "D"
             meant = axes if y == "U" else dataclasses.replace(axes, downstream=column)
             for x, x_column in (("F", axes.flops), ("P", axes.params)):
-                if table[x_column].notna().any():
-                    for one in _fitted(table, x, y, meant, analysis.options.level):
-                        entries.append({"protocol": str(protocol), "x_axis": x_column, "y_axis": column} | one)
-    return entries
-
-
-def _fitted(table: pd.DataFrame, x: str, y: str, axes, level: float) -> list[dict[str, Any]]:
-    means = cell_means(table, x, y, "semilog", axes)
-    lines = fit(means)
-    entries = []
-    for group, (architecture,) in enumerate(means.groups):
-        if not np.isfinite(lines.coefficients[group]).all():
-            continue
-        at = np.linspace(lines.low[group], lines.high[group], _POINTS)
-        weights = np.zeros((_POINTS, *lines.coefficients.shape))
-        weights[:, group, 0], weights[:, group, 1] = 1.0, at
-        line = lines.combine(weights)
-        low, high = line.interval(level)
-        entry = {"architecture": architecture, "slope": float(lines.coefficients[group, 1])}
-        series = {"x": axes.budget(at), "y": line.value, "low": low, "high": high}
-        entries.append(entry | {key: [float(v) for v in values] for key, values in series.items()})
+                if not table[x_column].notna().any():
+                    continue
+                for (architecture, _), one in lines_and_bands(table, x, y, meant, analysis.options, _POINTS).items():
+                    entry = {"protocol": str(protocol), "x_axis": x_column, "y_axis": column}
+                    entry |= {"architecture": architecture, "slope": one.slope}
+                    entries.append(entry | {key: getattr(one, key).tolist() for key in ("x", "y", "low", "high")})
     return entries
 
 

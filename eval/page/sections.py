@@ -169,7 +169,7 @@ def _ranks(analysis: Analysis) -> Section:
 def _protocols(analysis: Analysis) -> Section:
     intro = "Whether an architecture gains more from more layers or from wider ones."
     if analysis.table.protocol.nunique() < 2:
-        intro += " This study has one scaling protocol, so there is nothing to compare here."
+        intro += " All runs of this report have one scaling protocol, so there is nothing to compare here."
         return Section("protocols", "Depth and width", intro, ())
     grids = (
         listing(

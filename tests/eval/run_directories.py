@@ -80,6 +80,7 @@ def _evals(nll: float, decades: float, a: int, tasks, rng) -> list[dict]:
     rows = [
         {**upstream, "step": 50, "metric": "nll", "value": nll + 0.5, "n": 9000, "stderr": 0.02},
         {**upstream, "metric": "nll", "value": nll, "n": 9000, "stderr": 0.02},
+        {**upstream, "metric": "bits_per_byte", "value": 0.4 * nll, "n": 9000, "stderr": 0.008},
         {**upstream, "metric": "unigram_nll", "value": 6.25, "n": 9000, "stderr": None},
     ]
     for t, task in enumerate(tasks):

@@ -13,6 +13,7 @@ from eval.lines import fit, holm
 from eval.simulate import Line, Noise, study
 from tests.eval.frames import by
 from tests.eval.test_slopes import clark, needs_clark
+from train.records import InputError
 
 QUIET = Noise(0.0, 0.0, 0.0, 0.0)
 CROSSING = {"transformer": Line(), "other": Line(upstream=-3.4, upstream_slope=0.46)}
@@ -106,6 +107,71 @@ def test_verdicts_find_the_flat_one_only(table):
     assert loglog["verdict"] == "scales worse" and loglog["difference"] > 0
 
 
+def bent(shift: int, sizes: int = 8) -> pd.DataFrame:
+    """Two architectures on one bent law; the ladder of the second starts `shift` sizes higher."""
+    table = study({"transformer": Line(), "late": Line(flops=10 ** (0.6 * shift))}, sizes=sizes, seeds=3, seed=2)
+    decades = np.log10(table.flops_forward) - 9
+    bend = 0.03 * decades**2 - 0.02 * decades
+    return table.assign(upstream_nll=table.upstream_nll + bend, downstream_mean=table.downstream_mean - 15 * bend)
+
+
+@pytest.mark.parametrize("y", ["U", "D"])
+def test_one_bent_law_over_two_ranges_is_one_law(y):
+    table = bent(3)
+    assert compare.contrasts(table, y=y, support="all")["verdict"].item() == "scales worse"
+    row = compare.contrasts(table, y=y).iloc[0]
+    assert row["verdict"] == "not told apart" and row["n_sizes"] == row["n_sizes_reference"] == 5
+    assert row["range_low"] == pytest.approx(10**10.8) and row["range_high"] == pytest.approx(10**13.2)
+    assert "3 sizes outside the range" in row["note"] and np.isnan(row["p_permutation"])
+    alike = by(compare.equal_slopes(table, y=y), "test")["slopes"]
+    assert alike["n"] == 10 and alike["p"] > 0.05 and alike["p_permutation"] > 0.05 and alike["p_separate"] > 0.05
+    assert "6 sizes outside the range" in alike["note"]
+    apart = by(compare.equal_slopes(table, y=y, support="all"), "test")["slopes"]
+    assert apart["n"] == 16 and apart["p"] < 0.01
+    ratios = [compare.equivalence(table, support=s)["ratio"].item() for s in ("common", "all")]
+    assert abs(ratios[0] - 1) < abs(ratios[1] - 1) / 2
+
+
+def test_too_little_in_common_is_not_tested():
+    rows = compare.contrasts(bent(5))
+    assert rows["verdict"].item() == "not tested" and "3 sizes: not enough points" in rows["note"].item()
+    assert compare.contrasts(bent(9))["difference"].isna().all()
+    with pytest.raises(InputError, match="support 'most' is unknown"):
+        compare.contrasts(bent(1), support="most")
+
+
+def test_ladders_that_are_shifted_by_less_than_half_a_size_are_compared_whole(table):
+    """The ranges of nearly all studies: nothing is left out, so nothing changes."""
+    whole, all_sizes = (compare.contrasts(table, support=s) for s in ("common", "all"))
+    pd.testing.assert_frame_equal(whole, all_sizes)
+    assert (whole["n_sizes"] == 5).all()
+
+
+@pytest.mark.parametrize("variance", ["separate", "pooled"])
+def test_a_comparison_leaves_the_others_alone(variance):
+    """A third architecture, elsewhere on the axis, changes nothing about two that share a range."""
+    two = {"transformer": Line(), "glu": Line(upstream_slope=0.5)}
+    table = study(two | {"far": Line(flops=10**1.8)}, sizes=7, seeds=2)
+    rows = by(compare.contrasts(table, variance=variance), "architecture")
+    assert rows["glu"]["n_sizes"] == 7 and rows["far"]["n_sizes"] == 4
+    alone = compare.contrasts(table[table.architecture != "far"], variance="separate").iloc[0]
+    assert rows["glu"]["difference"] == pytest.approx(alone["difference"])
+    if variance == "separate":
+        assert rows["glu"]["p_permutation"] == alone["p_permutation"]  # far takes no part
+
+
+def test_downstream_on_upstream_in_logarithms_is_better_the_steeper_down():
+    """Less loss and a higher score: the best slope of the logarithms is the most negative one."""
+    lines = {"transformer": Line(), "gains": Line(downstream_slope=12.0), "loses": Line(downstream_slope=1.0)}
+    table = study(lines, sizes=7, seeds=3, noise=Noise(0.001, 0.001, 0.1, 0.1))
+    for link in ("semilog", "loglog"):
+        rows = by(compare.contrasts(table, x="U", y="D", link=link), "architecture")
+        assert {name: row["verdict"] for name, row in rows.items()} == {
+            "gains": "scales better", "loses": "scales worse",
+        }  # fmt: skip
+        assert rows["gains"]["higher_is_better"] == (link == "semilog")
+
+
 def test_equivalence_needs_evidence_not_its_absence(table):
     rows = compare.equivalence(table, margin=0.25).set_index("architecture")
     assert rows["equivalent"].to_dict() == {"flat": False, "like": True}
@@ -149,6 +215,13 @@ def test_crossing_far_away_is_marked():
     assert crossover.crossovers(study(lines, noise=QUIET)).iloc[0]["position"] == "extrapolated above"
 
 
+def test_a_crossing_of_lines_without_a_common_range_is_nowhere():
+    table = study({"transformer": Line(), "far": Line(upstream_slope=0.3, flops=1e6)}, sizes=5)
+    row = crossover.crossovers(table).iloc[0]
+    assert np.isfinite(row["crossing"]) and (row["position"], row["note"]) == ("none", "no range that both cover")
+    assert row[["range_low", "range_high", "probability_inside"]].isna().all()
+
+
 def test_parallel_lines_give_no_bounded_interval():
     table = study({"transformer": Line(), "other": Line(upstream=-3.45)}, seed=5)
     row = crossover.crossovers(table).iloc[0]
@@ -179,6 +252,6 @@ def test_one_architecture_has_nothing_to_compare():
 
 @needs_clark
 def test_clark_equality_of_slopes_is_the_published_test():
-    row = compare.equal_slopes(clark(), link="loglog").iloc[0]
+    row = compare.equal_slopes(clark(), link="loglog", support="all").iloc[0]
     assert (row["df_num"], row["df_den"]) == (3, 15)
     assert row["f"] == pytest.approx(5.17, abs=5e-3) and row["p"] == pytest.approx(0.012, abs=5e-4)

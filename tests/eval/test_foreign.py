@@ -86,6 +86,25 @@ def test_runs_of_a_cell_without_seeds_are_numbered(tmp_path):
     assert list(foreign.read_table(write(table, tmp_path / "t.csv")).runs.seed) == [0, 1, 2]
 
 
+def test_checkpoints_are_no_seeds(tmp_path):
+    """Without a name for the run, the rows of an architecture, size and seed are one run at several steps."""
+    rows = [
+        {"architecture": a, "size": size, "seed": seed, "step": step, "flops_forward": 1e9 * (1 + (size == "m")),
+         "upstream_nll": 4.0 - 0.1 * seed - step / 100}
+        for a in ("glu", "transformer") for size in ("s", "m") for seed in (0, 1) for step in (30, 10, 20)
+    ]  # fmt: skip
+    table = pd.DataFrame(rows)
+    runs = foreign.read_table(write(table, tmp_path / "t.csv")).runs
+    assert len(runs) == 8 and set(runs.upstream_nll.round(9)) == {3.7, 3.6}
+    one_seed = table[table.seed == 0].drop(columns=["seed", "size"])  # sizes told by their FLOPs
+    runs = foreign.read_table(write(one_seed, tmp_path / "t.csv")).runs
+    assert len(runs) == 4 and set(runs.seed) == {0} and (runs.upstream_nll == 3.7).all()
+    with pytest.raises(InputError, match="row 5: architecture, size are there twice at step 30: runs or checkpoints"):
+        foreign.read_table(write(table.drop(columns="seed"), tmp_path / "t.csv"))
+    last = table[table.step == 30].drop(columns="seed")  # one step only: these are seeds
+    assert set(foreign.read_table(write(last, tmp_path / "t.csv")).runs.seed) == {0, 1}
+
+
 @pytest.mark.parametrize(
     ("change", "columns", "said"),
     [

@@ -7,13 +7,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from eval import analyses, figures, report, store, summary
-from eval.__main__ import main
+from eval.__main__ import _verbs, main
 from eval.options import Options
+from eval.page import chart_data
 from tests.eval import run_directories
 from train.records import InputError
 
@@ -65,7 +68,7 @@ def test_runs_csv_has_exactly_the_stores_columns(small):
     analysis = analyses.analyse(study)
     texts = dict(report.texts(analysis))
     assert texts["runs.csv"].splitlines()[0] == ",".join(study.runs.columns)
-    assert "entropy" in texts["table1.md"] and "| 6.250 | 30.0 |" in texts["table1.md"]
+    assert "entropy" in texts["table1.md"] and "| 6.250 | \u2013 | 30.0 |" in texts["table1.md"]
     assert "not enough points" in texts["table2_slopes.md"]
 
 
@@ -143,13 +146,74 @@ def test_flops_and_parameters_can_be_counted_otherwise(ladders):
         analyses.analyse(study, Options(score="downstream_nope"))
 
 
+@pytest.mark.parametrize("errors", ["size", "seed"])
+@pytest.mark.parametrize("variance", ["separate", "pooled"])
+def test_bands_are_those_of_table_2(ladders, errors, variance):
+    """In the middle of evenly spaced sizes the band is s / sqrt(n) wide where the slope's interval is s / sqrt(sxx)."""
+    options: Any = {"errors": errors, "variance": variance}
+    analysis = analyses.analyse(store.read_study(ladders, ("protocol=",)), Options(**options))
+    slopes = analysis.results["slopes"].query("link == 'semilog' and alpha == 'F,U'").set_index("architecture")
+    bands = figures.lines_and_bands(analysis.table, "F", "U", analysis.axes, analysis.options, 3)
+    charts = {line["architecture"]: line for line in chart_data.charts(analysis)["lines"]
+              if (line["x_axis"], line["y_axis"]) == ("flops_forward", "upstream_nll")}  # fmt: skip
+    step = np.log10(3.5)
+    for name in ("lconv", "transformer"):
+        band = bands[name, ""]
+        wide = (slopes.ci_high[name] - slopes.ci_low[name]) * np.sqrt(5 * step**2 / 4)
+        assert band.slope == pytest.approx(slopes.slope[name])
+        assert band.high[1] - band.low[1] == pytest.approx(wide, rel=1e-6)
+        ends = [charts[name][key][0] for key in ("y", "low", "high")]
+        assert ends == pytest.approx([band.y[0], band.low[0], band.high[0]])
+
+
+def test_three_sizes_with_seeds_have_a_band_from_the_seeds(tmp_path):
+    study = store.read_study(run_directories.write_study(tmp_path, ("glu", "transformer"), seeds=2))
+    few = "no 95% band of the line: fewer than 4 sizes"
+    for options, said in ((Options(), few), (Options(errors="seed"), "95% band of the line")):
+        drawn = figures.draw(analyses.analyse(study, options))["fig2"]
+        assert said in [text.get_text() for text in drawn.legends[0].get_texts()]
+
+
 def test_a_study_without_a_plain_protocol_says_which_it_compares(tmp_path):
     directory = run_directories.write_study(tmp_path, ("glu", "transformer"), protocols=("width", "depth"))
     study = store.read_study(directory)
     analysis = analyses.analyse(study)
-    said = "depth and width is the plain one: architectures are compared under depth"
+    said = "under the scaling protocol 'depth' (none is the plain one, and none has more runs); 6 of 12 runs, under"
     assert any(said in warning for warning in summary.warnings(analysis))
     assert len(analysis.results["protocol_differences"])
+
+
+@pytest.mark.parametrize("verb", ["slopes", "pareto", "compare"])
+def test_every_verb_says_what_another_protocol_hides(ladders, capsys, verb):
+    assert main([verb, str(ladders), "--format", "csv"]) == 0
+    said = "the plain scaling protocol; 64 of 96 runs, under 'depth', 'width', take no part. --where protocol=depth"
+    captured = capsys.readouterr()
+    assert said in captured.err and "protocol" not in captured.out.splitlines()[0]
+
+
+def test_one_protocol_of_a_directory_is_reported_as_asked(ladders, capsys):
+    assert main(["slopes", str(ladders), "--where", "protocol=depth", "--format", "json"]) == 0
+    captured = capsys.readouterr()
+    assert "warning: 64 of 96 finished runs are left out: they do not meet protocol=depth." in captured.err
+    rows = [row for row in json.loads(captured.out) if (row["alpha"], row["link"]) == ("F,U", "semilog")]
+    want = analyses.analyse(store.read_study(ladders)).results["protocols"]
+    want = want[(want.protocol == "depth") & (want.alpha == "F,U") & (want.link == "semilog")]
+    assert [row["slope"] for row in rows] == pytest.approx(list(want.slope))
+    chosen = analyses.analyse(store.read_study(ladders, ("protocol=depth",)))
+    words = " ".join(text.get_text() for text in figures.draw(chosen)["fig5"].axes[0].texts)
+    assert "These runs have no cells of the width protocol" in words and "it has" not in words
+    assert set(dict(report.texts(chosen))) >= {name for name in PROMISED if not name.startswith("fig")}
+
+
+def test_the_reference_is_among_the_runs_compared(tmp_path):
+    """The transformer was run under depth only: the plain runs are compared with the first of them."""
+    plain = run_directories.write_study(tmp_path, ("glu", "lconv"), study="mixed")
+    run_directories.write_study(tmp_path, ("transformer", "glu"), protocols=("depth",), study="mixed")
+    analysis = analyses.analyse(store.read_study(plain))
+    assert analysis.reference == "glu" and set(analysis.results["contrasts"].reference) == {"glu"}
+    assert any("no transformer among the runs compared" in warning for warning in summary.warnings(analysis))
+    with pytest.raises(InputError, match="reference 'transformer' is not among the architectures compared: glu, lconv"):
+        analyses.analyse(store.read_study(plain), Options(reference="transformer"))
 
 
 def test_a_table_gives_the_slopes_of_its_study(small, capsys, tmp_path):
@@ -178,13 +242,16 @@ BAD = [
     (["report", "RUNS", "--level", "high"], "--level"),
     (["report", "RUNS", "--level", "1.5"], "level = 1.5 is not between 0 and 1"),
     (["report", "RUNS", "--count-flops", "none"], "count-flops"),
-    (["report", "RUNS", "--reference", "nope"], "reference 'nope' is not an architecture of the study; it has glu"),
+    (["report", "RUNS", "--reference", "nope"], "reference 'nope' is not among the architectures compared: glu"),
     (["report", "RUNS", "--score", "nope"], "score 'nope': no such column"),
     (["report", "nowhere"], "'nowhere': no such file or directory"),
     (["report", "RUNS", "--out", "FILE/out"], "cannot be written"),
     (["slopes", "RUNS", "--pairs", "XY"], "X"),
     (["slopes", "FILE"], "ends in .csv"),
     (["pareto", "RUNS", "--cost", "Q"], "'Q'"),
+    (["slopes", "RUNS", "--flops", "f"], "flops = 'f' is about a table's columns, but this is a directory of runs"),
+    (["report", "RUNS", "--fractions"], "fractions = True is about"),
+    (["pareto", "RUNS", "--where", "size=huge"], "no row has size=huge"),
     (["nonsense"], "nonsense"),
     ([], "report"),
 ]
@@ -199,6 +266,22 @@ def test_bad_input_is_one_line_and_exit_2(small, tmp_path, capsys, arguments: li
     lines = [line for line in captured.err.splitlines() if not line.startswith("warning: ")]
     assert len(lines) == 1 and lines[0].startswith("error: ") and said in lines[0], captured.err
     assert captured.out == ""
+
+
+VERBS = ("report", "slopes", "pareto", "compare", "compare-studies", "fit", "predict", "allocate", "next", "chain")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help(capsys, verb):
+    """The command line meets a clash of option names only when it builds the parser of that verb."""
+    with pytest.raises(SystemExit) as stop:
+        main([verb, "--help"])
+    captured = capsys.readouterr()
+    assert not stop.value.code and verb in captured.out and "Traceback" not in captured.out + captured.err
+
+
+def test_the_verbs_above_are_all_there_are():
+    assert set(_verbs("")) == set(VERBS)
 
 
 def test_help_names_every_option_with_its_default(capsys):

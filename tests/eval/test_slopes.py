@@ -75,6 +75,30 @@ def test_pooled_seed_errors_agree_with_weighted_formula():
     assert row["ci_low"] == row["seed_low"]
 
 
+def test_the_seeds_of_a_measured_x_count_too():
+    """A seed moves its cell along the line as well: what is random is the distance from the line, y - slope x."""
+    noise = Noise(upstream_size=0.0, upstream_seed=0.1, downstream_size=0.0, downstream_seed=0.5)
+    table = study({"a": Line()}, sizes=4, seeds=5, seed=3, noise=noise)
+    row = slopes(table, pairs=("UD",), links=("semilog",), errors="seed").iloc[0]
+    x = -table.upstream_nll.groupby(table["size"]).transform("mean")
+    around = table.downstream_mean + row["slope"] * table.upstream_nll
+    ols: Any = sm.OLS(around, pd.get_dummies(table["size"]).astype(float)).fit()
+    dx = x - x.mean()
+    np.testing.assert_allclose(row["se"], np.sqrt(ols.mse_resid / (dx**2).sum()), rtol=1e-8)
+    only_y: Any = sm.OLS(table.downstream_mean, pd.get_dummies(table["size"]).astype(float)).fit()
+    assert ols.mse_resid > 1.5 * only_y.mse_resid
+
+
+def test_a_variance_for_all_lines_is_that_of_all_residuals(table):
+    row = by(slopes(table, pairs=("FU",), links=("semilog",), variance="pooled"), "architecture")["noisy"]
+    variances = []
+    for name in ("transformer", "flat", "noisy"):
+        cells = means(table, name)
+        variances.append(sm.OLS(cells.y, sm.add_constant(cells.x)).fit().mse_resid)
+    sxx = ((cells.x - cells.x.mean()) ** 2).sum()
+    assert row["se"] == pytest.approx(np.sqrt(np.mean(variances) / sxx)) and row["df"] == 12
+
+
 def test_robust_slopes_agree_with_scipy(table):
     row = slopes(table, pairs=("UD",), links=("semilog",)).set_index("architecture").loc["transformer"]
     cells = means(table, "transformer")

@@ -14,7 +14,7 @@ from train.records import InputError
 BEFORE = (
     "run_id study architecture size protocol seed params_total params_embedding params_non_embedding params_active "
     "flops_forward flops_train_total tokens_seen steps steps_per_second tokens_per_second mfu upstream_nll "
-    "upstream_nll_stderr upstream_neg_log_ppl"
+    "upstream_nll_stderr upstream_neg_log_ppl upstream_bits_per_byte"
 )
 AFTER = "downstream_glue downstream_super_glue downstream_squad downstream_mean corpus device"
 
@@ -57,6 +57,28 @@ def test_values_are_the_last_evaluation_and_the_median_speed(study):
     last = [e["value"] for e in evals if e["metric"] == "nll" and e["step"] == 100]
     assert row.upstream_nll == last[0] and row.upstream_neg_log_ppl == -last[0] and row.upstream_nll_stderr == 0.02
     assert row.steps_per_second == 10.0 and row.tokens_seen == 413696 and row.steps == 101
+
+
+def test_bits_per_byte_are_kept(study):
+    runs = store.read_study(study).runs
+    np.testing.assert_allclose(runs.upstream_bits_per_byte, 0.4 * runs.upstream_nll)
+
+
+def test_runs_of_a_directory_can_be_chosen_and_what_is_left_out_is_said(tmp_path):
+    path = run_directories.write_study(tmp_path, ("glu", "transformer"), ("nano", "micro"), 2, protocols=("", "depth"))
+    edit(path / "glu-nano-s0" / "status.json", state="failed")
+    edit(path / "glu-nano-depth-s0" / "status.json", state="failed")
+    read = store.read_study(path, ("protocol=depth", "size=nano"))
+    assert set(read.runs.run_id) == {"glu-nano-depth-s1", "transformer-nano-depth-s0", "transformer-nano-depth-s1"}
+    assert list(read.unfinished.run_id) == ["glu-nano-depth-s0"]
+    for part in (read.evals, read.provenance, read.shapes, read.flops_by_part):
+        assert set(part.run_id) == set(read.runs.run_id)
+    assert read.settings.runs.max() == 3
+    assert read.warnings[0] == "11 of 14 finished runs are left out: they do not meet protocol=depth and size=nano."
+    assert any("1 of 4 runs failed" in warning for warning in read.warnings)
+    assert store.read_study(path, ("seed=0,1",)).warnings == store.read_study(path).warnings
+    with pytest.raises(InputError, match="no row has protocol=width"):
+        store.read_study(path, ("protocol=width",))
 
 
 def test_downstream_is_the_best_checkpoint_and_the_final_score_stays_in_the_evaluations(study):

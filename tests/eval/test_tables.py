@@ -10,7 +10,11 @@ import pandas as pd
 import pytest
 
 from eval import grid, listing, store, style, tables
+from eval.simulate import Line
+from eval.simulate import study as study_of
+from eval.slopes import slopes
 from tests.eval import run_directories
+from tests.eval.frames import by
 
 AWKWARD = "<b>a&b</b> 50% $x_1$ #1 ~^\\{} | *bold* \u03b1\u4e2d"
 
@@ -35,6 +39,45 @@ def test_cells_with_one_seed_have_no_error_over_seeds(small):
     assert cells.upstream_nll_se.isna().all() and (cells.upstream_nll_se_eval == 0.02).all()
     shown = tables.table1(store.read_study(small))
     assert any("one seed per cell" in note for note in shown.notes)
+
+
+def test_a_mean_over_fewer_seeds_says_over_how_many(tmp_path):
+    path = run_directories.write_study(tmp_path, ("glu", "transformer"), ("nano",), 3)
+    for seed, lost in ((0, "python_match"), (1, "python_match"), (1, "python_package")):
+        evals = path / f"glu-nano-s{seed}" / "evals.jsonl"
+        evals.write_text("\n".join(line for line in evals.read_text().splitlines() if lost not in line) + "\n")
+    study = store.read_study(path)
+    row = by(tables.cells(study), "architecture")["glu"]
+    counts = [row[f"{c}_n"] for c in ("upstream_nll", "downstream_python_match", "downstream_python_package")]
+    assert row["n_seeds"] == 3 and counts == [3, 1, 2]
+    shown = tables.table1(study)
+    heads = [column.label for column in shown.columns]
+    cells = next(row.cells for row in shown.rows if row.architecture == "glu")
+    match, package, question = (cells[heads.index(name)].detail for name in ("match", "package", "questions"))
+    assert match == "\u00b12.2\u00b0 (1 of 3)" and package.endswith(" (2 of 3)") and "of" not in question
+    assert any("the mean of one seed of three" in note for note in shown.notes)
+    assert any("where a cell has one seed" in note for note in shown.notes)
+
+
+def test_table1_has_bits_per_byte_and_the_ratio_of_exact_flops_to_the_rule(small):
+    study = store.read_study(small)
+    cells = tables.cells(study)
+    np.testing.assert_allclose(cells.upstream_bits_per_byte, 0.4 * cells.upstream_nll)
+    assert (cells.upstream_bits_per_byte_se_eval == 0.008).all()
+    # 9600 forward passes' worth of FLOPs; 6 x (FLOPs / 50) parameters x 100 steps of 4096 tokens.
+    np.testing.assert_allclose(cells.flops_train_over_6nd, 9600 * 50 / (6 * 100 * 4096))
+    heads = [column.label for column in tables.table1(study).columns]
+    assert "Bits/byte \u2193" in heads and not any("6nd" in head for head in heads)
+
+
+def test_the_best_slope_in_logarithms_is_the_most_negative_one():
+    lines = {"gains": Line(downstream_slope=12.0), "loses": Line(downstream_slope=1.0)}
+    result = slopes(study_of(lines, sizes=5), pairs=("UD", "FU", "FD"))
+    shown = tables.table2(result)
+    for row in shown.rows:
+        assert row.cells[3].bold == (row.architecture == "gains"), row.cells[0].text
+        assert row.cells[5].bold == (row.architecture == "gains")
+    assert set(result.loc[result.link == "loglog", "higher_is_better"]) == {False, True}
 
 
 def test_cells_go_from_the_smallest_size_to_the_largest(small):
@@ -66,8 +109,6 @@ def test_table2_has_both_forms_with_intervals_and_named_axes(analysis):
 
 
 def test_table2_says_where_there_are_too_few_points(small):
-    from eval.slopes import slopes
-
     shown = tables.table2(slopes(store.read_study(small).runs))
     assert all(not cell.detail for row in shown.rows for cell in row.cells)
     assert "3 sizes: not enough points for an interval" in shown.notes[-1]
