@@ -17,6 +17,7 @@
     chain.py             downstream score through the loss
     design.py            which run to make next
     places.py            where to predict, as a person types it
+    options.py           what every verb asks and how it fits
     cli.py, render.py    the verbs fit, predict, allocate, next; chain_cli.py the verb chain
     page.py, figures.py  the pieces of the report
 

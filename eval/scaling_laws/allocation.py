@@ -73,7 +73,8 @@ def _at(form, theta_RP, log_n_R, log_d_R, unique_tokens) -> np.ndarray:
         x = {"N": log_n_R[part], "D": log_d_R[part]}
         if "U" in form.inputs:
             x["U"] = x["D"] if unique_tokens is None else np.minimum(x["D"], np.log(unique_tokens))
-        out[part] = np.diagonal(form.evaluate(theta_RP[part], x)[0])
+        with np.errstate(all="ignore"):  # an exponent at zero has its optimum at no N or at every one
+            out[part] = np.diagonal(form.evaluate(theta_RP[part], x)[0])
     return out
 
 
@@ -156,6 +157,17 @@ def _exponents(draws: Draws, flops_m, k, level, unique_tokens) -> dict[str, obje
     return {"a": float(here), "a_interval": [low, high], "b": float(1 - here), "b_interval": [1 - high, 1 - low]}
 
 
+def outside_grid(fit: Fit, k: float) -> list[str]:
+    """A warning where the best N or D at the median compute lies outside the measured ones: any optimum is a guess."""
+    if fit.at_bounds:  # said already, and worse
+        return []
+    flops = np.exp(np.median(log_compute(fit, k)))
+    log_n = optimum(fit.form, fit.theta_P[None], np.array([flops]), k)[0][0]
+    if not _outside(fit, log_n, np.log(flops / k) - log_n)[0]:
+        return []
+    return [f"the best N at the median compute, {np.exp(log_n[0]):.3g}, lies outside the measured runs: so do optima"]
+
+
 def _outside(fit: Fit, log_n_m: np.ndarray, log_d_m: np.ndarray) -> np.ndarray:
     x = fit.runs.x
     inside = (x["N"].min() <= log_n_m) & (log_n_m <= x["N"].max())
@@ -177,22 +189,37 @@ def frontier(form: Form, theta_SP: np.ndarray, flops_m: np.ndarray, k: float = 6
 
 
 def multiplier(
-    ours: Draws, reference: Draws, losses: Sequence[float], k: float = 6.0, level: float = 0.95
+    ours: Draws,
+    reference: Draws,
+    losses: Sequence[float],
+    k: float = 6.0,
+    k_reference: float | None = None,
+    level: float = 0.95,
 ) -> pd.DataFrame:
     """How many times less compute ours needs than the reference for the same loss, both allocated at their best.
+
+    Args:
+      ours: bootstrap of the law in question.
+      reference: bootstrap of the law that it is measured against.
+      losses: where.
+      k: FLOPs per parameter and token of ours.
+      k_reference: of the reference; the same by default.
+      level: coverage of the intervals.
 
     Returns one row per loss: `loss`, `multiplier` (C_reference / C_ours; above one is better), `lower`, `upper`,
     `extrapolated` (a loss that either law reaches only outside its measured compute), `note`.
     """
-    here = [_compute(d.fit, d.fit.theta_P[None], losses, k) for d in (ours, reference)]
+    ks = k, k if k_reference is None else k_reference
+    here = [_compute(d.fit, d.fit.theta_P[None], losses, each) for d, each in zip((ours, reference), ks, strict=True)]
     rows = min(len(ours.theta_BP), len(reference.theta_BP))
     shuffle = np.random.default_rng(0).permutation(len(reference.theta_BP))  # both may stem from one seed
     drawn_SP = ours.theta_BP[:rows], reference.theta_BP[shuffle[:rows]]
-    drawn = [_compute(d.fit, theta_SP, losses, k) for d, theta_SP in zip((ours, reference), drawn_SP, strict=True)]
+    both = zip((ours, reference), drawn_SP, ks, strict=True)
+    drawn = [_compute(d.fit, theta_SP, losses, each) for d, theta_SP, each in both]
     ratio = np.exp(here[1] - here[0])[0]
     fewer = min(ours, reference, key=lambda d: d.degrees)
     low, high = fewer.interval(np.exp(drawn[1] - drawn[0]), level)
-    outside = _beyond(ours.fit, here[0][0], k) | _beyond(reference.fit, here[1][0], k)
+    outside = _beyond(ours.fit, here[0][0], ks[0]) | _beyond(reference.fit, here[1][0], ks[1])
     note = np.where(np.isnan(ratio), "a law's floor lies above this loss", np.where(outside, "extrapolated", ""))
     columns = {"loss": list(losses), "multiplier": ratio, "lower": low, "upper": high}
     return pd.DataFrame({**columns, "extrapolated": outside, "note": note})

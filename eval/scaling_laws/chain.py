@@ -1,7 +1,9 @@
 """Downstream score from N and D through the loss: two-step (each law on what was measured) or chained.
 
 Two-step fits the score to the measured loss, chained to the loss that the first law predicts, which lets the second law
-absorb the first one's bias. Both predict through the predicted loss, and both are resampled run by run together.
+absorb the first one's bias. Both predict through the predicted loss. The laws of the two-step fit are resampled apart:
+given the measured losses, the score's residuals (of the task) say nothing of the loss law's (of training). Not so the
+chained fit, whose second law is made of the first one's predictions: it has no intervals.
 """
 
 import dataclasses
@@ -16,6 +18,8 @@ from eval.scaling_laws.forms.form import Form, Inputs
 from eval.scaling_laws.objective import HOFFMANN, LEAST_SQUARES, Objective
 from eval.scaling_laws.table import Runs
 
+Through = Literal["measured", "predicted"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Chain:
@@ -24,10 +28,12 @@ class Chain:
     Attributes:
       loss: fit of the loss to the models' inputs.
       score: fit of the score to the loss.
+      through: which loss that is.
     """
 
     loss: Fit
     score: Fit
+    through: Through = "measured"
 
     def predict(self, x: Inputs, loss_SP: np.ndarray | None = None, score_SP: np.ndarray | None = None) -> np.ndarray:
         """Scores at logarithms of the models' inputs: [n], or [S,n] for rows of both laws' parameters."""
@@ -42,7 +48,7 @@ def chain(
     score_form: Form,
     loss_runs: Runs,
     score_runs: Runs,
-    through: Literal["measured", "predicted"] = "measured",
+    through: Through = "measured",
     loss_objective: Objective = HOFFMANN,
     score_objective: Objective = LEAST_SQUARES,
 ) -> Chain:
@@ -60,15 +66,16 @@ def chain(
     first = fit(loss_form, loss_runs, loss_objective)
     if through == "predicted":
         score_runs = dataclasses.replace(score_runs, x={**score_runs.x, "L": np.log(first.predict(score_runs.x))})
-    return Chain(first, fit(score_form, score_runs, score_objective))
+    return Chain(first, fit(score_form, score_runs, score_objective), through)
 
 
 def predict(both: Chain, x: Inputs, level: float = 0.95, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """Scores with intervals at logarithms of inputs: columns `prediction`, `lower`, `upper`.
+    """Scores at logarithms of inputs: columns `prediction`, `lower`, `upper`; no interval (NaN) of the chained fit.
 
-    Each draw pairs one refit of the loss with one refit of the score, whose residuals are taken as independent: one is
-    noise of training, the other of the task.
+    Each draw pairs one refit of the loss law with one refit of the score law.
     """
+    if both.through == "predicted":
+        return pd.DataFrame({"prediction": both.predict(x), "lower": np.nan, "upper": np.nan})
     first = uncertainty.bootstrap(both.loss, draws, seed)
     second = uncertainty.bootstrap(both.score, draws, seed + 1)
     rows = min(len(first.theta_BP), len(second.theta_BP))

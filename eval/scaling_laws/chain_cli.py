@@ -3,23 +3,26 @@
 import dataclasses
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import tyro
 
-from eval.scaling_laws import chain, cli, forms, places, table
+from eval.scaling_laws import chain, places, table
 from eval.scaling_laws.fit import Fit
 from eval.scaling_laws.objective import Objective
+from eval.scaling_laws.options import LawOptions, raw, warn
 from eval.scaling_laws.render import Answer, show
 from train.records import InputError
 
+_NO_INTERVAL = "the chained fit has no intervals: its second law is made of the first one's predictions"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ChainOptions(cli.LawOptions):
+class ChainOptions(LawOptions):
     """Predicts a downstream score at N and D through the loss: a law of the loss, then a law of the score.
 
     Attributes:
       score_form: law of the score in the loss.
-      through: `measured` fits the score to the measured loss (two-step), `predicted` to the first law's (chained).
+      through: `measured` fits the score to the measured loss (two-step), `predicted` to the first law's (chained,
+        without intervals).
       score_objective: what the second fit minimises.
       at: where to predict: `N=1e9,D=2e10`, or `C=1e21` for the best N and D; repeatable.
     """
@@ -32,31 +35,33 @@ class ChainOptions(cli.LawOptions):
 
 def run_chain(options: ChainOptions) -> int:
     """Prints both laws and the predictions; exit code 0."""
-    if options.group or options.drop_highest_loss or options.fix:
+    if options.drop_highest_loss or options.fix or options.group not in ("", table.POOLED):
         raise InputError("chain: group, drop_highest_loss and fix are not offered here; use --where for one group")
+    options.refuse({"method": ("newton",), "starts": ("grid",)}, "chain: both laws are fitted by newton from a grid")
     if options.bootstrap < 1:
         raise InputError("bootstrap: predictions need resamples; give --bootstrap above 0")
-    loss_form, score_form = forms.get(options.form), forms.get(options.score_form)
+    loss_form, score_form = options.law_form(), options.law_form(options.score_form)
     if loss_form.output != "loss":
         raise InputError(f"form: {loss_form.name} predicts {loss_form.output}; the first law must predict the loss")
-    if isinstance(score_form, forms.DownstreamSigmoid):
-        score_form = forms.DownstreamSigmoid(options.chance, options.perfect)
-    frame = table.load(options.table, cli.warn)
+    frame, decided = table.load(options.table, options, warn)
+    if decided["group"]:
+        raise InputError("chain: several architectures; --where architecture=NAME takes one, --group none pools them")
+    options = dataclasses.replace(options, **decided)
     losses = table.from_frame(frame, loss_form, options, options.table)
     scores = table.from_frame(frame, score_form, options, options.table)
     scores = dataclasses.replace(scores, x={**losses.x, **scores.x})
-    space = loss_form.space if options.space == "auto" else options.space
-    first = Objective(options.objective, options.delta, space)
+    first = options.law_objective(loss_form)
     second = Objective(options.score_objective, options.delta, score_form.space)
     both = chain.chain(loss_form, score_form, losses, scores, options.through, first, second)
     rows, far = [], []
     for text in options.at:
-        x = places.place(text, both.loss, options.flops_per_param_token)
+        x = places.place(text, both.loss, options.k(losses))
         found = chain.predict(both, x, options.level, options.bootstrap, options.seed).iloc[0].to_dict()
-        rows.append({**{name: float(np.exp(v[0])) for name, v in x.items()}, "loss": both.loss.predict(x)[0], **found})
+        rows.append({**raw(x), "loss": both.loss.predict(x)[0], **found})
         far += places.outside(text, x, both.loss)
     laws = {"loss_law": both.loss, "score_law": both.score}
     warnings = [f"{name}: {line}" for name, law in laws.items() for line in law.warnings]
+    warnings += [_NO_INTERVAL] if options.through == "predicted" else []
     answer: Answer = {"warnings": [*warnings, *far], "through": options.through, "predictions": rows}
     return show(answer | {name: _law(law) for name, law in laws.items()}, options.format)
 

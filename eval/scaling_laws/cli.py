@@ -5,7 +5,6 @@
 
 import dataclasses
 import math
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,50 +12,13 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 
-from eval.scaling_laws import allocation, choice, design, forms, groups, isoflop, places, projection, table, uncertainty
-from eval.scaling_laws.fit import Fit, fit
-from eval.scaling_laws.objective import Objective
-from eval.scaling_laws.render import Answer, records, show
+from eval.scaling_laws import allocation, choice, design, forms, groups, isoflop, kaplan, places, table, uncertainty
+from eval.scaling_laws.fit import Fit
+from eval.scaling_laws.options import LawOptions, answer, by_group, raw, settings
+from eval.scaling_laws.render import Answer, records
 from train.records import InputError
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LawOptions(table.Columns):
-    """What every verb needs to fit a law.
-
-    Attributes:
-      table: a .csv, .csv.gz, .parquet or .jsonl file, one row per run; or a study's directory.
-      form: the law; an unknown name lists them all.
-      objective: what is minimised, summed over points.
-      delta: half-width of Huber's quadratic zone.
-      space: residuals of logarithms or of raw values; `auto` is raw for downstream scores and log for losses.
-      method: newton, or varpro (variable projection: raw least squares).
-      starts: the form's own grid scaled to the data, or Hoffmann's 4,500 starts (chinchilla only).
-      fix: parameters that are not searched, SYMBOL=VALUE.
-      chance: score of guessing (downstream_sigmoid).
-      perfect: score of perfect answers: 1 for fractions, 100 for percent (downstream_sigmoid).
-      bootstrap: refits for the intervals; 0 gives none.
-      resample: runs with replacement, wild residuals or normal noise; `auto` takes the first from eight runs on.
-      level: coverage of the intervals.
-      seed: of the resampling.
-      format: text for people, json for programs.
-    """
-
-    table: tyro.conf.Positional[Path]
-    form: str = "chinchilla"
-    objective: Literal["huber", "l1", "l2"] = "huber"
-    delta: float = 1e-3
-    space: Literal["auto", "log", "raw"] = "auto"
-    method: Literal["newton", "varpro"] = "newton"
-    starts: Literal["grid", "hoffmann"] = "grid"
-    fix: tuple[str, ...] = ()
-    chance: float = 0.0
-    perfect: float = 1.0
-    bootstrap: int = 1000
-    resample: uncertainty.Kind = "auto"
-    level: float = 0.95
-    seed: int = 0
-    format: Literal["text", "json"] = "text"
+_NO_LAW = ("form", "objective", "space", "method", "starts", "fix", "against", "intervals", "resample", "weight")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,7 +44,8 @@ class PredictOptions(LawOptions):
 
     Attributes:
       at: where: `N=1e9,D=2e10`, or `C=1e21` for the best N and D; repeatable.
-      seed_sd: spread between seeds to add where the rows are averages over seeds.
+      seed_sd: spread between seeds to add where the rows are averages over seeds, in the unit of the prediction (nats
+        for a loss).
     """
 
     at: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="(required)")]
@@ -110,93 +73,82 @@ class AllocateOptions(LawOptions):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NextOptions(LawOptions):
-    """Ranks the runs that could be made next by how much they narrow an interval per FLOP.
+    """Ranks the runs that could be made next by how much they narrow an interval: for each FLOP, and in all.
 
     Attributes:
       quantity: a symbol (alpha), `loss@N=1e10,D=2e11` or `optimum@C=1e22`.
       candidates: table with the inputs' columns; by default a grid over and one step beyond the measured inputs.
+      budget: FLOPs that one run may cost; without it the list by `shrink` starts with the largest runs.
       top: rows shown.
     """
 
     quantity: str = "alpha"
     candidates: Path | None = None
+    budget: float = math.inf
     top: int = 10
 
 
 def run_fit(options: FitOptions) -> int:
     """Prints the fit; exit code 0."""
-    form = _form(options)
-    if options.approach != 3:
-        return show(_line(options), options.format)
-    everything = _read(options, form)
-    answer = _fit_answer(options, table.without_highest(everything, options.drop_highest_loss))
-    if options.drop_highest_loss:
-        answer["all_rows"] = _fit_answer(options, everything)
-    return show(answer, options.format)
+    if options.approach == 3:
+        options.refuse({"profile": ("quadratic",)}, "approach: 3 has no profile of each budget")
+        return answer(options, _fit_answer)
+    defaults = {f.name: (f.default,) for f in dataclasses.fields(FitOptions) if f.name in _NO_LAW}
+    options.refuse(defaults, f"approach: {options.approach} fits no law")
+    chinchilla = forms.get("chinchilla")  # for its inputs
+    return answer(options, lambda o, runs: by_group(o, runs, lambda part: _line(o, part)), chinchilla)
 
 
 def run_predict(options: PredictOptions) -> int:
     """Prints predictions; exit code 0."""
 
-    def one(law: Fit) -> Answer:
-        drawn = _draws(law, options)
-        if drawn is None:
-            raise InputError("bootstrap: predictions need resamples; give --bootstrap above 0")
+    def one(options: PredictOptions, runs: table.Runs) -> Answer:
+        law = options.law(runs)
+        drawn, k = options.needed_draws(law), options.k(runs)
         rows, warnings = [], [*law.warnings, *drawn.warnings]
         for text in options.at:
-            x = places.place(text, law, options.flops_per_param_token)
+            x = places.place(text, law, k)
             row = uncertainty.predict(drawn, x, options.level, options.seed_sd, options.seed).iloc[0].to_dict()
-            rows.append({**{name: float(np.exp(v[0])) for name, v in x.items()}, **row})
+            implied = kaplan.implications(law.form.name, law.params, raw(x), row["prediction"])
+            rows.append({**raw(x), **row, **implied})
             warnings += places.outside(text, x, law)
-        return {"warnings": warnings, "predictions": rows, **_settings(law)}
+        if any(place.partition("=")[0].strip() == "C" for place in options.at):
+            warnings += options.doubts_of_k(runs)
+        return {"warnings": warnings, "predictions": rows, **settings(options, law)}
 
-    return show(_by_group(options, one), options.format)
+    return answer(options, lambda o, runs: by_group(o, runs, lambda part: one(o, part)))
 
 
 def run_allocate(options: AllocateOptions) -> int:
     """Prints allocations; exit code 0."""
-    k, drawn = options.flops_per_param_token, {}
-
-    def one(law: Fit) -> Answer:
-        draws = _draws(law, options)
-        if draws is None:
-            raise InputError("bootstrap: allocations need resamples; give --bootstrap above 0")
-        drawn[law.runs.group[0]] = draws
-        unique = options.unique if math.isfinite(options.unique) else None
-        found = allocation.allocate(draws, options.budget, k, options.off, options.level, unique)
-        head = {"warnings": [*law.warnings, *draws.warnings, *found.warnings], **found.exponents}
-        return {**head, "optima": records(found.optima), "off": records(found.off), **_settings(law)}
-
-    answer = _by_group(options, one)
-    if options.reference:
-        if options.reference not in drawn:
-            raise InputError(f"reference: {options.reference!r} is not one of {', '.join(drawn)}")
-        losses = options.losses or _shared_losses([d.fit for d in drawn.values()])
-        answer["multipliers"] = {
-            label: records(allocation.multiplier(ours, drawn[options.reference], losses, k, options.level))
-            for label, ours in drawn.items()
-            if label != options.reference
-        }
-    return show(answer, options.format)
+    return answer(options, _allocations)
 
 
 def run_next(options: NextOptions) -> int:
     """Prints the runs worth making; exit code 0."""
-    k = options.flops_per_param_token
 
-    def one(law: Fit) -> Answer:
+    def one(options: NextOptions, runs: table.Runs) -> Answer:
+        law, k = options.law(runs), options.k(runs)
         x = _candidates(options, law)
         flops = np.exp(x["C"]) if "C" in x else k * np.exp(x["N"] + x["D"]) if {"N", "D"} <= set(x) else None
         if flops is None:
             flops = np.exp(x[law.form.inputs[0]])
+        within = flops <= options.budget
+        if not within.any():
+            raise InputError(f"budget: no candidate costs {options.budget:g} FLOPs or less; least {flops.min():.3g}")
+        x, flops = {name: values[within] for name, values in x.items()}, flops[within]
         ranked = design.rank(law, design.quantity(law, options.quantity, k), x, flops)
+        warnings = [*law.warnings, *options.doubts_of_k(runs)]
+        if options.quantity.startswith("optimum"):
+            warnings += allocation.outside_grid(law, k)
         return {
-            "warnings": list(law.warnings),
+            "warnings": warnings,
             "quantity": options.quantity,
             "next": records(ranked.head(options.top)),
+            "next_by_shrink": records(ranked.sort_values("shrink", ascending=False).head(options.top)),
         }
 
-    return show(_by_group(options, one), options.format)
+    return answer(options, lambda o, runs: by_group(o, runs, lambda part: one(o, part)))
 
 
 VERBS: dict[str, tuple[type, Callable[[Any], int]]] = {
@@ -207,97 +159,39 @@ VERBS: dict[str, tuple[type, Callable[[Any], int]]] = {
 }
 
 
-def _read(options: LawOptions, form: forms.Form) -> table.Runs:
-    """The points; what a study's directory warns of goes to stderr."""
-    frame = table.load(options.table, warn)
-    return table.from_frame(frame, form, options, options.table)
-
-
-def warn(warning: str) -> None:
-    """Says on stderr what a reader must know before trusting the answer."""
-    print(f"warning: {warning}", file=sys.stderr)
-
-
-def _form(options: LawOptions) -> forms.Form:
-    form = forms.get(options.form)
-    if isinstance(form, forms.DownstreamSigmoid):
-        return forms.DownstreamSigmoid(options.chance, options.perfect)
-    return form
-
-
-def _objective(options: LawOptions, form: forms.Form) -> Objective:
-    space = form.space if options.space == "auto" else options.space
-    return Objective(options.objective, options.delta, space)
-
-
-def _fixed(options: LawOptions) -> dict[str, float]:
-    fixed = {}
-    for item in options.fix:
-        symbol, _, value = item.partition("=")
-        try:
-            fixed[symbol] = float(value)
-        except ValueError:
-            raise InputError(f"fix: {item!r} is not SYMBOL=VALUE") from None
-    return fixed
-
-
-def _law(options: LawOptions, runs: table.Runs, form: forms.Form | None = None) -> Fit:
-    form = form or _form(options)
-    if options.method == "varpro":
-        return projection.variable_projection(form, runs)
-    start_SP = None
-    if options.starts == "hoffmann":
-        if not isinstance(form, forms.Chinchilla):
-            raise InputError(f"starts: Hoffmann's grid is for chinchilla, not {form.name}")
-        start_SP = form.hoffmann_starts()
-    return fit(form, runs, _objective(options, form), start_SP, _fixed(options))
-
-
-def _draws(law: Fit, options: LawOptions) -> uncertainty.Draws | None:
-    if options.bootstrap < 1 or len(law.runs.y) <= law.free_P.sum():
-        return None
-    return uncertainty.bootstrap(law, options.bootstrap, options.seed, options.resample)
-
-
-def _by_group(options: LawOptions, one: Callable[[Fit], Answer]) -> Answer:
-    """The answer for the table, or one for each group with every warning on top."""
-    runs = table.without_highest(_read(options, _form(options)), options.drop_highest_loss)
-    if not options.group:
-        return one(_law(options, runs))
-    parts = {label: one(_law(options, runs.take(runs.group == label))) for label in runs.groups}
-    warnings = [f"{label}: {line}" for label, part in parts.items() for line in part["warnings"]]
-    return {"warnings": warnings, "groups": parts}
-
-
 def _fit_answer(options: FitOptions, runs: table.Runs) -> Answer:
-    form = _form(options)
+    found = by_group(options, runs, lambda part: _one_fit(options, part))
+    if runs.dependent:
+        found["warnings"] = [f"{runs.dependent}: AICc, BIC and F tests are left out", *found["warnings"]]
     if not options.group:
-        return _one_fit(options, runs)
-    parts = {label: _one_fit(options, runs.take(runs.group == label)) for label in runs.groups}
-    compared = groups.compare(form, runs, _objective(options, form), min(options.bootstrap, 500), options.seed)
+        return found
+    form, fixed = options.law_form(), options.fixed()
+    draws = min(options.bootstrap, 500)
+    compared = groups.compare(form, runs, options.law_objective(form), draws, options.seed, fixed, options.level)
     return {
-        "warnings": [f"{label}: {line}" for label, part in parts.items() for line in part["warnings"]],
+        "warnings": found["warnings"],
         "verdict": compared.verdict,
-        "groups": parts,
+        "groups": found["groups"],
         "tests": records(compared.tests),
         "shared": {name: {**f.params, "objective": f.value, **_criteria(f)} for name, f in compared.fits.items()},
     }
 
 
 def _one_fit(options: FitOptions, runs: table.Runs) -> Answer:
-    law = _law(options, runs)
-    drawn = _draws(law, options)
-    warnings = [*law.warnings, *(drawn.warnings if drawn else ())]
-    answer: Answer = {"warnings": warnings, "form": law.form.name, "formula": law.form.formula}
-    spans = _intervals(law, drawn, options)
+    law = options.law(runs)
+    drawn = options.draws(law)
+    spans, without = _intervals(law, drawn, options)
+    warnings = [*law.warnings, *(drawn.warnings if drawn else ()), *without]
+    found: Answer = {"warnings": warnings, "form": law.form.name, "formula": law.form.formula}
     for symbol, value in law.params.items():
-        answer |= {symbol: value, f"{symbol}_interval": spans.get(symbol)}
-    answer |= {"objective": law.value, **_settings(law), **_criteria(law)}
+        found |= {symbol: value, f"{symbol}_interval": spans.get(symbol)}
+    found |= {"objective": law.value, **settings(options, law), **_criteria(law)}
     if isinstance(law.form, forms.Chinchilla):
         best = allocation.chinchilla_exponents(law.params)
-        answer["allocation_exponents"] = {"a": best["a"], "b": best["b"]}
+        found["allocation_exponents"] = {"a": best["a"], "b": best["b"]}
+        warnings += allocation.outside_grid(law, options.k(runs))
     if drawn is not None:
-        answer["bootstrap"] = {
+        found["bootstrap"] = {
             "kind": drawn.kind,
             "runs": drawn.clusters,
             "draws": len(drawn.theta_BP),
@@ -307,56 +201,46 @@ def _one_fit(options: FitOptions, runs: table.Runs) -> Answer:
             "intervals": options.intervals,
         }
     if options.against:
-        rivals = [law.form, *map(forms.get, options.against)]
+        rivals = [law.form, *map(options.law_form, options.against)]
         missing = sorted({name for f in rivals for name in f.inputs} - set(runs.x))
         if missing:
             raise InputError(
                 f"against: these forms need inputs that {law.form.name} does not read: {', '.join(missing)}"
             )
-        answer["forms"] = records(choice.compare(rivals, runs, _objective(options, law.form)))
-    return answer
-
-
-def _intervals(law: Fit, drawn: uncertainty.Draws | None, options: FitOptions) -> dict[str, list[float]]:
-    if drawn is None:
-        return {}
-    found = {symbol: list(span) for symbol, span in drawn.intervals(options.level).items()}
-    for p, symbol in enumerate(law.form.symbols):
-        if options.intervals == "bca":
-            found[symbol] = list(
-                uncertainty.bca(drawn, lambda theta, p=p: law.form.publish(theta)[:, p], options.level)
-            )
-        elif options.intervals == "profile" and law.free_P[p]:
-            found[symbol] = list(uncertainty.profile_interval(law, symbol, options.level))
+        found["forms"] = records(choice.compare(rivals, runs, law.objective, options.fixed(), level=options.level))
     return found
 
 
-def _settings(law: Fit) -> Answer:
-    """Everything that a reader needs to repeat the fit or doubt it."""
-    return {
-        "objective_name": law.objective.name,
-        "delta": law.objective.delta if law.objective.name == "huber" else None,
-        "space": law.objective.space,
-        "points": len(law.runs.y),
-        "runs": len(np.unique(law.runs.cluster)),
-        "starts": len(law.start_SP),
-        "agreed": law.agreed,
-        "condition": law.condition,
-        "at_bounds": list(law.at_bounds),
-        "sigma": law.sigma,
-        "seed_noise": uncertainty.seed_noise(law),
-    }
+def _intervals(law: Fit, drawn: uncertainty.Draws | None, options: FitOptions) -> tuple[dict[str, list], list[str]]:
+    """Intervals of the parameters, and why some have none."""
+    found, without = {}, []
+    if options.intervals == "profile":
+        if law.runs.dependent:
+            raise InputError(f"intervals: profile counts rows apart, and {law.runs.dependent}; take bootstrap")
+        for symbol in np.array(law.form.symbols)[law.free_P]:
+            try:
+                found[symbol] = list(uncertainty.profile_interval(law, symbol, options.level))
+            except InputError as why:
+                without.append(f"no interval: {why}")
+    elif drawn is not None and options.intervals == "bca":
+        for p, symbol in enumerate(law.form.symbols):
+            value = lambda theta, p=p: law.form.publish(theta)[:, p]
+            found[symbol] = list(uncertainty.bca(drawn, value, options.level))
+    elif drawn is not None:
+        found = {symbol: list(span) for symbol, span in drawn.intervals(options.level).items()}
+    return found, without
 
 
 def _criteria(law: Fit) -> Answer:
     return {key: value for key, value in choice.criteria(law).items() if key in ("aicc", "bic")}
 
 
-def _line(options: FitOptions) -> Answer:
+def _line(options: FitOptions, runs: table.Runs) -> Answer:
     """Approaches 1 and 2."""
-    runs = _read(options, forms.get("chinchilla"))
-    k = options.flops_per_param_token
+    k = options.k(runs)
     n, flops = np.exp(runs.x["N"]), k * np.exp(runs.x["N"] + runs.x["D"])
+    if options.flops_per_param_token is None:
+        flops = np.where(np.isfinite(runs.flops), runs.flops, flops)
     common: dict[str, Any] = {"draws": max(options.bootstrap, 1), "level": options.level, "seed": options.seed, "k": k}
     if options.approach == 2:
         found = isoflop.isoflop(n, flops, runs.y, options.profile, **common)
@@ -364,14 +248,44 @@ def _line(options: FitOptions) -> Answer:
         found = isoflop.envelope(n, flops, runs.y, runs.cluster, **common)
     left_out = int((found.budgets["note"] != "").sum())
     warnings = [f"{left_out} of {len(found.budgets)} budgets have no optimum inside their sizes"] if left_out else []
+    warnings += [*found.warnings, *options.doubts_of_k(runs)]
     low, high = found.a_interval
-    line = {"a": found.a, "a_interval": [low, high], "b": found.b, "b_interval": [1 - high, 1 - low]}
+    line = {"a": found.a, "a_interval": [low, high], "b": found.b, "b_interval": [1 - high, 1 - low], "k": k}
     return {"warnings": warnings, "approach": options.approach, **line, "budgets": records(found.budgets)}
+
+
+def _allocations(options: AllocateOptions, runs: table.Runs) -> Answer:
+    drawn: dict[str, uncertainty.Draws] = {}
+
+    def one(part: table.Runs) -> Answer:
+        law = options.law(part)
+        draws = drawn[part.group[0]] = options.needed_draws(law)
+        unique = options.unique if math.isfinite(options.unique) else None
+        found = allocation.allocate(draws, options.budget, options.k(part), options.off, options.level, unique)
+        warnings = [*law.warnings, *draws.warnings, *found.warnings, *options.doubts_of_k(part)]
+        tables = {"optima": records(found.optima), "off": records(found.off)}
+        return {"warnings": warnings, **found.exponents, **tables, **settings(options, law)}
+
+    found = by_group(options, runs, one)
+    if options.reference:
+        if options.reference not in drawn:
+            raise InputError(f"reference: {options.reference!r} is not one of {', '.join(drawn)}")
+        reference = drawn[options.reference]
+        losses = options.losses or _shared_losses([d.fit for d in drawn.values()])
+        k = {label: options.k(d.fit.runs) for label, d in drawn.items()}
+        found["multipliers"] = {
+            label: records(
+                allocation.multiplier(ours, reference, losses, k[label], k[options.reference], options.level)
+            )
+            for label, ours in drawn.items()
+            if label != options.reference
+        }
+    return found
 
 
 def _candidates(options: NextOptions, law: Fit) -> dict[str, np.ndarray]:
     if options.candidates is not None:
-        return table.read_inputs(options.candidates, law.form, options)
+        return table.read_inputs(options.candidates, law.form, dataclasses.replace(options, where=()))
     axes = []
     for name in law.form.inputs:
         low, high = law.runs.x[name].min(), law.runs.x[name].max()

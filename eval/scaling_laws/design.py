@@ -60,7 +60,7 @@ def rank(fit: Fit, value: Quantity, candidates: Inputs, flops_m: np.ndarray) -> 
     jac_mP = surface.evaluate(fit.theta_P[None])[1][0].T
     reach_mP = jac_mP @ covariance_PP
     now = float(gradient_P @ covariance_PP @ gradient_P)
-    gain_m = (reach_mP @ gradient_P) ** 2 / (fit.sigma**2 + np.einsum("mp,mp->m", reach_mP, jac_mP))
+    gain_m = (reach_mP @ gradient_P) ** 2 / (fit.variance + np.einsum("mp,mp->m", reach_mP, jac_mP))
     after_m = np.sqrt(np.maximum(now - gain_m, 0))
     table = pd.DataFrame({name: np.exp(values) for name, values in candidates.items()})
     table["flops"], table["sd_now"], table["sd_after"] = flops_m, np.sqrt(now), after_m

@@ -15,6 +15,7 @@ _SAME_VALUE = 1e-6  # relative distance from the best objective within which a s
 _SAME_PARAMETER = 1e-2
 _FEW = 0.01  # share of the starts below which the optimum counts as found by luck
 _TIED = 0.99  # correlation of two inputs' logarithms above which they are one
+_INTERCHANGEABLE = 0.99  # correlation of two parameters, with coefficients at the middle of the data or at input 1
 _ILL = 1e4  # condition number of the scaled Jacobian
 _OPEN = 0.5  # standard error over value of a parameter that the data leave open
 _SCALED = ("N", "D", "C", "S", "x", "U")  # inputs that should span more than a decade
@@ -80,16 +81,30 @@ class Fit:
         return self.target_n - self.surface.evaluate(self.theta_P[None])[0][0]
 
     @property
+    def standardised_n(self) -> np.ndarray:
+        """Residuals in the unit of a run of mean weight."""
+        return np.sqrt(self.runs.weight) * self.residual_n
+
+    @property
     def sigma(self) -> float:
-        """Residual standard deviation, corrected for the parameters spent; robust where the objective is.
+        """Residual standard deviation of a run of mean weight, the parameters spent; robust where the objective is.
 
         A robust fit passes through about as many points as it has parameters; their zeros are left out of the median.
         """
         n, spent = len(self.runs.y), int(self.free_P.sum())
         left = max(n - spent, 1)
         if self.objective.name == "l2":
-            return float(np.sqrt((self.residual_n**2).sum() / left))
-        return float(1.4826 * np.median(np.sort(np.abs(self.residual_n))[min(spent, n - 1) :]))
+            return float(np.sqrt((self.standardised_n**2).sum() / left))
+        return float(1.4826 * np.median(np.sort(np.abs(self.standardised_n))[min(spent, n - 1) :]))
+
+    @property
+    def variance(self) -> float:
+        """What one run of mean weight tells, as a variance: sigma^2 for least squares.
+
+        An objective that clips most residuals is a median in disguise: pi / 2 times that.
+        """
+        clips = self.objective.name == "l1" or (self.objective.name == "huber" and self.objective.delta < self.sigma)
+        return (np.pi / 2 if clips else 1.0) * self.sigma**2
 
     def predict(self, x: Inputs, theta_SP: np.ndarray | None = None) -> np.ndarray:
         """Predictions in the data's unit at logarithms of inputs: [n], or [S,n] for rows of parameters."""
@@ -98,17 +113,11 @@ class Fit:
         return self.form.values(theta_SP, x)
 
     def covariance(self) -> np.ndarray:
-        """Gauss-Newton covariance [P,P] in search coordinates; zero for fixed parameters.
-
-        An objective that clips most residuals is a median in disguise: pi / 2 times the variance of least squares.
-        """
-        clips = self.objective.name == "l1" or (self.objective.name == "huber" and self.objective.delta < self.sigma)
+        """Gauss-Newton covariance [P,P] in search coordinates; zero for fixed parameters."""
         free = np.flatnonzero(self.free_P)
         jac_nP = self.surface.evaluate(self.theta_P[None])[1][0].T[:, free] * np.sqrt(self.runs.weight)[:, None]
         matrix_PP = np.zeros((len(self.theta_P),) * 2)
-        matrix_PP[np.ix_(free, free)] = (
-            (np.pi / 2 if clips else 1) * self.sigma**2 * np.linalg.pinv(jac_nP.T @ jac_nP, rcond=1e-15)
-        )
+        matrix_PP[np.ix_(free, free)] = self.variance * np.linalg.pinv(jac_nP.T @ jac_nP, rcond=1e-15)
         return matrix_PP
 
 
@@ -134,7 +143,8 @@ def fit(
       fixed: published symbol -> value that is not searched.
 
     Raises:
-      InputError: no points, a zero under a logarithm, or a fixed symbol that the form does not have.
+      InputError: no points, a zero under a logarithm, or a fixed symbol that the form does not have or that it
+        computes from others which are free.
     """
     if not len(runs.y):
         raise InputError("fit: no points")
@@ -190,6 +200,11 @@ def _fix(form: Form, fixed: Mapping[str, float], start_SP: np.ndarray):
     if fixed:
         middle = dict(zip(form.symbols, form.publish(start_SP[len(start_SP) // 2]), strict=True))
         values_P = form.search({**middle, **fixed})
+        for symbol in fixed:
+            free = [s for s, yes in zip(form.symbols, form.behind(symbol, values_P), strict=True) if yes]
+            free = [s for s in free if s not in fixed]
+            if free:
+                raise InputError(f"fix: {symbol} of {form.name} depends on {', '.join(free)}; fix that too")
         for p in (form.symbols.index(symbol) for symbol in fixed):
             lower_P[p] = upper_P[p] = start_SP[:, p] = values_P[p]
         start_SP = np.unique(start_SP, axis=0)
@@ -211,6 +226,11 @@ def diagnose(fit_: Fit) -> Fit:
     warnings = [*_bound_warnings(fit_), *_data_warnings(fit_.form, fit_.runs, int(free_P.sum()))]
     if condition > _ILL:
         warnings.append(f"parameters are nearly interchangeable (condition number {condition:.1e})")
+    else:
+        warnings += [
+            f"{one} and {other} are nearly interchangeable (correlation {c:.3f})"
+            for one, other, c in _tied(fit_, free_P & ~bounded_P)
+        ]
     warnings += [f"the data leave {symbol} open ({why})" for symbol, why in open_.items()]
     if fit_.agreed < _FEW:
         warnings.append(
@@ -247,6 +267,19 @@ def _conditioning(fit_: Fit, inner_P: np.ndarray) -> tuple[float, dict[str, str]
         if relative > _OPEN:
             open_[fit_.form.symbols[p]] = f"standard error {100 * relative:.0f} % of its value"
     return condition, open_
+
+
+def _tied(fit_: Fit, inner_P: np.ndarray) -> list[tuple[str, str, float]]:
+    """Pairs of parameters whose estimates move as one, wherever their coefficients are taken."""
+    covariance_PP, inverse_PP = fit_.covariance(), np.linalg.inv(fit_.form.centre(fit_.runs.x))
+    both = []
+    for matrix_PP in (covariance_PP, inverse_PP @ covariance_PP @ inverse_PP.T):
+        scale_P = np.sqrt(np.maximum(np.diag(matrix_PP), 1e-300))
+        both.append(matrix_PP / np.outer(scale_P, scale_P))
+    least_PP = np.where(np.abs(both[0]) < np.abs(both[1]), *both)
+    rows, columns = np.nonzero(np.triu((np.abs(least_PP) > _INTERCHANGEABLE) & np.outer(inner_P, inner_P), 1))
+    symbols = fit_.form.symbols
+    return [(symbols[i], symbols[j], float(least_PP[i, j])) for i, j in zip(rows, columns, strict=True)]
 
 
 def _bound_warnings(fit_: Fit) -> list[str]:

@@ -5,17 +5,21 @@ The models, from fewest to most parameters: `pooled` (one law for all), `coeffic
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from eval.lines import holm
 from eval.scaling_laws import uncertainty
 from eval.scaling_laws.fit import Fit, fit, refit
 from eval.scaling_laws.forms.form import Form, Inputs
 from eval.scaling_laws.objective import HOFFMANN, Objective
 from eval.scaling_laws.table import Runs
 from train.records import InputError
+
+_TOO_FEW = "too few points to tell the groups' laws apart"
 
 
 class Grouped(Form):
@@ -84,6 +88,14 @@ class Grouped(Form):
             values[..., index_P] = self.base.publish(theta[..., index_P])
         return values
 
+    def search(self, published: Mapping[str, float]) -> np.ndarray:
+        """The inverse of `publish`."""
+        theta_P = np.empty(len(self.parameters))
+        for index_P in self.index_GP:
+            here = (published[self.parameters[p].symbol] for p in index_P)
+            theta_P[index_P] = self.base.search(dict(zip(self.base.symbols, here, strict=True)))
+        return theta_P
+
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
@@ -91,7 +103,8 @@ class Comparison:
 
     Attributes:
       fits: model name -> its fit.
-      tests: one row per nested pair: `smaller`, `larger`, `df`, `F`, `p`, `p_holm`, `p_bootstrap`.
+      tests: one row per nested pair: `smaller`, `larger`, `df`, `F`, `p` (of F; NaN where rows share a run), `p_holm`
+        (of `p_bootstrap` where there is one, else of `p`), `p_bootstrap`.
       verdict: the answer in one sentence.
     """
 
@@ -100,18 +113,37 @@ class Comparison:
     verdict: str
 
 
-def sharings(form: Form) -> dict[str, frozenset[str]]:
-    """Model name -> symbols shared; models that would equal another are left out."""
-    exponents = frozenset(form.exponent_symbols)
-    floor = frozenset({form.floor_symbol} if form.floor_symbol else ())
-    models = {"pooled": frozenset(form.symbols), "coefficients": exponents | floor}
+def sharings(form: Form, fixed: Mapping[str, float] | None = None) -> dict[str, frozenset[str]]:
+    """Model name -> free symbols shared; models that would equal another are left out."""
+    free = frozenset(form.symbols) - frozenset(fixed or ())
+    exponents = free & frozenset(form.exponent_symbols)
+    floor = free & frozenset({form.floor_symbol} if form.floor_symbol else ())
+    models = {"pooled": free, "coefficients": exponents | floor}
     if floor:
         models |= {"shared_E": floor, "shared_exponents": exponents}
-    return models | {"separate": frozenset()}
+    models |= {"separate": frozenset()}
+    return {name: shared for name, shared in models.items() if name == _first(models, shared)}
 
 
-def fit_groups(form: Form, runs: Runs, shared: frozenset[str], objective: Objective = HOFFMANN) -> Fit:
+def _first(models: dict[str, frozenset[str]], shared: frozenset[str]) -> str:
+    return next(name for name, other in models.items() if other == shared)
+
+
+def fit_groups(
+    form: Form,
+    runs: Runs,
+    shared: frozenset[str],
+    objective: Objective = HOFFMANN,
+    fixed: Mapping[str, float] | None = None,
+) -> Fit:
     """One law per group with some symbols in common; started from the groups' own optima and from the pooled one.
+
+    Args:
+      form: the law of each group.
+      runs: points with group labels.
+      shared: symbols that all groups have in common.
+      objective: what is minimised.
+      fixed: symbols that are not searched, in any group.
 
     Raises:
       InputError: fewer than two groups.
@@ -122,8 +154,9 @@ def fit_groups(form: Form, runs: Runs, shared: frozenset[str], objective: Object
     joint = Grouped(form, labels, shared)
     code_n = np.array([labels.index(label) for label in runs.group], float)
     numbered = dataclasses.replace(runs, x={**runs.x, "group": code_n})
-    own_GP = np.array([fit(form, runs.take(code_n == g), objective).theta_P for g in range(len(labels))])
-    pooled_P = fit(form, dataclasses.replace(runs, group=np.full(len(runs.y), "")), objective).theta_P
+    parts = [runs.take(code_n == g) for g in range(len(labels))]
+    own_GP = np.array([fit(form, part, objective, fixed=fixed).theta_P for part in parts])
+    pooled_P = fit(form, dataclasses.replace(runs, group=np.full(len(runs.y), "")), objective, fixed=fixed).theta_P
     start_SP = []
     for common_P in (*own_GP, own_GP.mean(0), pooled_P):
         for each_GP in (own_GP, np.tile(pooled_P, (len(labels), 1)), np.tile(common_P, (len(labels), 1))):
@@ -131,10 +164,19 @@ def fit_groups(form: Form, runs: Runs, shared: frozenset[str], objective: Object
             for g, index_P in enumerate(joint.index_GP):
                 theta_P[index_P] = np.where([s in shared for s in form.symbols], common_P, each_GP[g])
             start_SP.append(theta_P)
-    return fit(joint, numbered, objective, np.unique(start_SP, axis=0))
+    held = {p.symbol: v for p in joint.parameters for s, v in (fixed or {}).items() if p.symbol.split("[")[0] == s}
+    return fit(joint, numbered, objective, np.unique(start_SP, axis=0), held)
 
 
-def compare(form: Form, runs: Runs, objective: Objective = HOFFMANN, draws: int = 500, seed: int = 0) -> Comparison:
+def compare(
+    form: Form,
+    runs: Runs,
+    objective: Objective = HOFFMANN,
+    draws: int = 500,
+    seed: int = 0,
+    fixed: Mapping[str, float] | None = None,
+    level: float = 0.95,
+) -> Comparison:
     """Fits every sharing and tests the nested pairs.
 
     Args:
@@ -144,17 +186,19 @@ def compare(form: Form, runs: Runs, objective: Objective = HOFFMANN, draws: int 
       draws: refits under each null for `p_bootstrap` (residuals of the smaller model with random signs by run);
         0 leaves it NaN.
       seed: of the draws.
+      fixed: symbols that are not searched, in any group.
+      level: 1 less the p value below which the verdict speaks of a difference.
     """
-    models = sharings(form)
-    fits = {name: fit_groups(form, runs, shared, objective) for name, shared in models.items()}
+    models = sharings(form, fixed)
+    fits = {name: fit_groups(form, runs, shared, objective, fixed) for name, shared in models.items()}
     rows = []
     for small, shared in models.items():
         for large, fewer in models.items():
             if fewer < shared:
                 rows.append({"smaller": small, "larger": large, **_test(fits[small], fits[large], draws, seed)})
     tests = pd.DataFrame(rows)
-    tests.insert(5, "p_holm", _holm(tests["p"].to_numpy()))
-    return Comparison(fits, tests, _verdict(tests, "shared_exponents" in models))
+    tests.insert(5, "p_holm", holm(tests["p_bootstrap"].fillna(tests["p"])))
+    return Comparison(fits, tests, _verdict(tests, level))
 
 
 def _test(small: Fit, large: Fit, draws: int, seed: int) -> dict[str, float]:
@@ -164,7 +208,7 @@ def _test(small: Fit, large: Fit, draws: int, seed: int) -> dict[str, float]:
         return {"df": extra, "F": np.nan, "p": np.nan, "p_bootstrap": np.nan}
     gain = max(small.value - large.value, 0.0)
     statistic = 2 * gain / extra / max(uncertainty.loss_of_fit_unit(large), 1e-300)
-    p = float(stats.f.sf(statistic, extra, left))
+    p = np.nan if large.runs.dependent else float(stats.f.sf(statistic, extra, left))
     return {"df": extra, "F": statistic, "p": p, "p_bootstrap": _null_p(small, large, draws, seed)}
 
 
@@ -189,28 +233,26 @@ def _spread(small: Fit, large: Fit) -> np.ndarray:
     return theta_P
 
 
-def _holm(p: np.ndarray) -> np.ndarray:
-    known = np.isfinite(p)
-    adjusted, order = np.full(len(p), np.nan), np.argsort(p[known])
-    stepped = np.maximum.accumulate((known.sum() - np.arange(known.sum())) * p[known][order])
-    result = np.empty(known.sum())
-    result[order] = np.minimum(stepped, 1)
-    adjusted[known] = result
-    return adjusted
+def _verdict(tests: pd.DataFrame, level: float) -> str:
+    """The sentence on the groups; parameters that no sharing tells apart are not told apart."""
 
-
-def _verdict(tests: pd.DataFrame, has_floor: bool, level: float = 0.05) -> str:
     def p(small: str, large: str) -> float:
         row = tests[(tests["smaller"] == small) & (tests["larger"] == large)]
         return float(row["p_bootstrap"].fillna(row["p"]).iloc[0])
 
+    models = set(tests["smaller"])
+    if "coefficients" not in models:
+        p_any = p("pooled", "separate")
+        if not np.isfinite(p_any):
+            return _TOO_FEW
+        return f"{'the' if p_any < 1 - level else 'no sign that the'} groups differ (p = {p_any:.2g})"
     pooled = p("pooled", "coefficients")
-    exponents = p("coefficients", "shared_E" if has_floor else "separate")
+    exponents = p("coefficients", "shared_E" if "shared_E" in models else "separate")
     if not np.isfinite([pooled, exponents]).all():
-        return "too few points to tell the groups' laws apart"
-    if exponents < level:
+        return _TOO_FEW
+    if exponents < 1 - level:
         return f"the groups differ in their exponents (p = {exponents:.2g})"
-    if pooled < level:
+    if pooled < 1 - level:
         only = f"the groups differ in their coefficients (p = {pooled:.2g})"
         return f"{only}; no sign that exponents do (p = {exponents:.2g})"
     return f"no sign that the groups differ (coefficients p = {pooled:.2g}, exponents p = {exponents:.2g})"

@@ -4,6 +4,7 @@ N counts non-embedding parameters, C is in PF-days (8.64e19 FLOPs), B and D are 
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -118,7 +119,7 @@ def derived_allocation(c: Constants = PUBLISHED) -> dict[str, float]:
     return {"N": alpha / c.ns_alpha_n, "B": alpha / c.alpha_crit, "S": alpha / c.ns_alpha_s}
 
 
-def allocation(pf_days: np.ndarray, c: Constants = PUBLISHED) -> dict[str, np.ndarray]:
+def allocation(pf_days: np.ndarray | float, c: Constants = PUBLISHED) -> dict:
     """The published empirical allocation of C_min PF-days: N, B (tokens), S_min and D (tokens)."""
     return {
         "N": c.n_e * pf_days**c.p_n,
@@ -126,3 +127,31 @@ def allocation(pf_days: np.ndarray, c: Constants = PUBLISHED) -> dict[str, np.nd
         "S": c.s_e * pf_days**c.p_s,
         "D": c.d_e * pf_days**c.p_d,
     }
+
+
+def implications(form: str, params: Mapping[str, float], at: Mapping[str, float], loss: float) -> dict[str, float]:
+    """What a fitted Kaplan law implies at a place; empty for other forms.
+
+    Args:
+      form: its name.
+      params: its fitted constants.
+      at: the inputs, raw.
+      loss: its prediction there, nats.
+
+    Returns what the fitted constants of `kaplan_nd` imply: `overfitting` (relative excess over unlimited data) and
+    `D_for_2pct` (tokens that keep it at 2 %); and, because the other constants are the published ones,
+    `stop_step_published` (kaplan_nd: lower bound of the step to stop at), `critical_batch_published` (tokens), and for
+    `kaplan_c` the allocation of its compute: `N_published`, `B_published`, `S_published`, `D_published`.
+    """
+    if not form.startswith("kaplan_"):
+        return {}
+    found = {}
+    if form == "kaplan_nd":
+        names = {"nd_n_c": "N_c", "nd_d_c": "D_c", "nd_alpha_n": "alpha_N", "nd_alpha_d": "alpha_D"}
+        fitted = dataclasses.replace(PUBLISHED, **{ours: params[theirs] for ours, theirs in names.items()})
+        found["overfitting"] = overfitting(at["N"], at["D"], fitted)
+        found["D_for_2pct"] = data_needed(at["N"], 0.02, fitted)
+        found["stop_step_published"] = early_stopping_step(at["N"], at["D"], fitted)
+    if form == "kaplan_c":
+        found |= {f"{name}_published": value for name, value in allocation(at["C"] / PF_DAY).items()}
+    return {name: float(value) for name, value in found.items()} | {"critical_batch_published": critical_batch(loss)}

@@ -49,11 +49,6 @@ class LawPage:
     x_name: str = "x"
 
 
-def pages(runs: Runs, form: Form, objective: Objective = HOFFMANN, **options) -> dict[str, LawPage]:
-    """One page for each group of the runs; a single one named "" without groups."""
-    return {label: law_page(runs.take(runs.group == label), form, objective, **options) for label in runs.groups}
-
-
 def law_page(
     runs: Runs,
     form: Form,
@@ -61,7 +56,6 @@ def law_page(
     draws: int = 500,
     level: float = 0.95,
     seed: int = 0,
-    k: float = 6.0,
     counts: str = "as the table's columns count them",
     x_name: str = "x",
 ) -> LawPage:
@@ -74,7 +68,6 @@ def law_page(
       draws: bootstrap refits behind bands and intervals; none are made where no residual is left.
       level: coverage of the intervals.
       seed: of the bootstrap.
-      k: FLOPs per parameter and token.
       counts: how parameters and FLOPs were counted, for the checklist.
       x_name: what the input x of power, offset and bnsl is.
     """
@@ -88,7 +81,7 @@ def law_page(
         parameters=_parameters(law, drawn, level),
         points=_points(law),
         curves=_curves(law, drawn, level),
-        isoflops=_isoflops(law, k),
+        isoflops=_isoflops(law, runs.k),
         landscape=_landscape(law),
         checklist=checklist(law, drawn, level, counts),
         x_name=x_name,
@@ -153,7 +146,7 @@ def checklist(law: Fit, drawn: Draws | None, level: float, counts: str) -> pd.Da
     """The settings that decide a fit, by the parts of the (Mis)Fitting checklist."""
     runs, objective = law.runs, law.objective
     spans = "; ".join(f"{name} {np.exp(v.min()):.3g} to {np.exp(v.max()):.3g}" for name, v in runs.x.items())
-    clusters = len(np.unique(runs.cluster))
+    clusters = runs.clusters
     criteria = choice.criteria(law)
     zone = f", delta {objective.delta:g}" if objective.name == "huber" else ""
     noise = uncertainty.seed_noise(law)
@@ -165,7 +158,7 @@ def checklist(law: Fit, drawn: Draws | None, level: float, counts: str) -> pd.Da
         ("training", "How many runs, over what range?", f"{clusters} runs, {len(runs.y)} points; {spans}"),
         ("training", "How large is the noise between seeds?", "unknown" if np.isnan(noise) else f"{noise:.2g}"),
         ("extraction", "How are parameters and FLOPs counted?", counts),
-        ("extraction", "Are checkpoints used?", "yes" if clusters < len(runs.y) else "no: one point for each run"),
+        ("extraction", "Do points share a run?", "yes" if clusters < len(runs.y) else "no: one point for each run"),
         ("fit", "What is minimised?", f"sum of {objective.name}{zone} of {objective.space} residuals, weighted"),
         ("fit", "How, and from which starts?", f"damped Newton, all of {len(law.start_SP)} starts at once"),
         ("fit", "How many starts agree?", f"{100 * law.agreed:.0f} %"),

@@ -1,12 +1,12 @@
 """Answers as text for people, warnings first, or as JSON for programs."""
 
 import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
+
+from eval.listing import finite
 
 Answer = dict[str, Any]
 
@@ -16,20 +16,9 @@ def records(frame: pd.DataFrame) -> list[Answer]:
     return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
-def _clean(value: Any) -> Any:
-    """JSON without NaN: what is not a finite number is null."""
-    if isinstance(value, Mapping):
-        return {str(key): _clean(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_clean(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def show(answer: Answer, format: str) -> int:
     """Prints an answer as text or json; exit code 0."""
-    answer = _clean(answer)
+    answer = finite(answer)
     print(json.dumps(answer, indent=2) if format == "json" else "\n".join(_text(answer)))
     return 0
 

@@ -77,7 +77,8 @@ def laws(table: pd.DataFrame, axes: Axes, level: float = 0.95, seed: int = 0, dr
     if len(fitted) > _MOST:
         verdict = f"more than {_MOST} architectures are not compared by one law"
     elif len(fitted) > 1:
-        found = compare(form, _points(cells[cells["architecture"].isin(fitted)], form), _LEAST_SQUARES, draws=0)
+        together = _points(cells[cells["architecture"].isin(fitted)], form)
+        found = compare(form, together, _LEAST_SQUARES, draws=0, level=level)
         tests, verdict = found.tests.assign(note="F test of nested fits").reindex(columns=_TESTS), found.verdict
     checked = [page.checklist.assign(architecture=name) for name, page in pages.items()]
     checklist = pd.concat(checked, ignore_index=True) if checked else pd.DataFrame(columns=_CHECKLIST)
@@ -131,7 +132,8 @@ def _lack(form: Form, cells: pd.DataFrame) -> str:
 
 def _points(cells: pd.DataFrame, form: Form) -> Runs:
     inputs = {name: cells[name].to_numpy() for name in form.inputs}
-    return points(cells["y"].to_numpy(), group=cells["architecture"].to_numpy(object), **inputs)
+    flops = cells["x"].to_numpy() if cells.attrs["x"] == "flops_train_total" else None
+    return points(cells["y"].to_numpy(), group=cells["architecture"].to_numpy(object), flops=flops, **inputs)
 
 
 def _rows(name: str, page: LawPage | None, form: str, lack: str) -> list[tuple]:

@@ -1,14 +1,16 @@
 """Anybody's table as the points of a law: which columns are meant, and one clear line where they cannot be right."""
 
 import dataclasses
-import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
+import tyro
 
 from eval import foreign, store
+from eval.cells import main_protocol
 from eval.scaling_laws.forms.form import Form
 from train.records import InputError
 
@@ -26,6 +28,11 @@ _INPUTS = {
 _LEAST = {"N": 1e3, "D": 1e3, "C": 1e6}  # fewer parameters, tokens or FLOPs than any language model has
 _MOST = {"N": 1e15, "D": 1e18, "C": 1e33}  # more than any will have soon
 _JUMP = 1e6  # a column whose sorted values leap by more mixes units
+SQRT_FLOPS = "sqrt(C)"  # what `weight` takes besides a column
+POOLED = "none"  # what `group` takes for one law of everything
+_USUAL_K = 6.0  # forward and backward pass of a model whose every parameter meets every token
+_KNOWN_K = 0.1, 1e4  # outside, the column of FLOPs is no training FLOPs; sharing and pooling move k within
+_CELL = ["architecture", "size", "protocol", "tokens_seen"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,17 +42,20 @@ class Columns:
     Attributes:
       params: parameters N, counted as you mean them (with or without embedding and head: name that column).
       tokens: training tokens D; left out where `flops` is given, D = C / (k N).
-      flops: training FLOPs C; left out where N and D are known, C = k N D.
+      flops: training FLOPs C; left out where N and D are known, C = k N D; where all three are, they give k.
       steps: optimizer steps S.
       unique_tokens: distinct tokens U before repetition.
       experts: number of experts.
       x: the one input of power, offset and bnsl.
       loss: the loss in nats.
       score: downstream error or accuracy, for the downstream forms.
-      weight: weight of each row, if rows count differently.
-      group: fit each value of this column (the architecture) by itself and together.
-      cluster: rows that are not independent of each other (checkpoints of one run); `run_id` when there is one.
-      flops_per_param_token: k of C = k N D.
+      weight: weight of each row, if rows count differently (only ratios matter), or `sqrt(C)`.
+      group: fit each value of this column (the architecture) by itself and together; of a study's directory its
+        architecture, unless `none` asks for one law of everything.
+      cluster: rows that are not independent of each other (checkpoints of one run); `run_id` when there is one, and of
+        a study's directory the seeds of a cell.
+      flops_per_param_token: k of C = k N D; by default the median of C / (N D), by group, where the table has training
+        FLOPs, and 6 where not.
       where: keep only rows with COLUMN=VALUE or COLUMN=VALUE,VALUE.
       drop_highest_loss: leave out this many rows of the highest loss; the fit of all rows is reported beside.
     """
@@ -62,7 +72,7 @@ class Columns:
     weight: str = ""
     group: str = ""
     cluster: str = ""
-    flops_per_param_token: float = 6.0
+    flops_per_param_token: Annotated[float | None, tyro.conf.arg(aliases=("--k",))] = None
     where: tuple[str, ...] = ()
     drop_highest_loss: int = 0
 
@@ -74,10 +84,11 @@ class Runs:
     Attributes:
       x: natural logarithms of the inputs, name -> [n].
       y: what is fitted, raw [n].
-      weight: [n].
+      weight: [n]; scaled to mean one, so that a common factor changes nothing.
       cluster: number of the run each point belongs to [n].
       group: label [n]; all empty without groups.
       row: line of the file, the header being line 1 [n].
+      flops: measured training FLOPs [n], NaN where they are not known.
     """
 
     x: dict[str, np.ndarray]
@@ -86,6 +97,12 @@ class Runs:
     cluster: np.ndarray
     group: np.ndarray
     row: np.ndarray
+    flops: np.ndarray
+
+    def __post_init__(self):
+        """Scales the weights."""
+        if len(self.weight):
+            object.__setattr__(self, "weight", self.weight / self.weight.mean())
 
     def take(self, index: np.ndarray) -> "Runs":
         """These points only; `index` is a mask or positions."""
@@ -97,74 +114,126 @@ class Runs:
         """Labels in order of appearance."""
         return list(dict.fromkeys(self.group))
 
+    @property
+    def clusters(self) -> int:
+        """Number of independent runs."""
+        return len(np.unique(self.cluster))
 
-def points(y: np.ndarray, group: np.ndarray | None = None, cluster: np.ndarray | None = None, **inputs) -> Runs:
+    @property
+    def dependent(self) -> str:
+        """Why statistics that take the points as independent are not given; empty where they are."""
+        if self.clusters == len(self.y):
+            return ""
+        return f"{len(self.y)} rows are {self.clusters} independent runs or cells"
+
+    @property
+    def k(self) -> float:
+        """FLOPs per parameter and token: the median of C / (N D) where FLOPs were measured, 6 elsewhere."""
+        ratio = self._ratio()
+        return float(np.median(ratio)) if len(ratio) else _USUAL_K
+
+    def doubts_of_k(self) -> list[str]:
+        """What the measured FLOPs say against C = k N D with one k."""
+        ratio = self._ratio()
+        if not len(ratio):
+            return []
+        if not _KNOWN_K[0] < self.k < _KNOWN_K[1]:
+            return [f"C / (N D) is {self.k:.3g}: are these the FLOPs of the whole training?"]
+        if ratio.max() > 2 * ratio.min():
+            return [f"C / (N D) runs from {ratio.min():.3g} to {ratio.max():.3g}; budgets use the median, {self.k:.3g}"]
+        return []
+
+    def _ratio(self) -> np.ndarray:
+        if not {"N", "D"} <= set(self.x):
+            return np.empty(0)
+        ratio = self.flops / np.exp(self.x["N"] + self.x["D"])
+        return ratio[np.isfinite(ratio)]
+
+
+def points(
+    y: np.ndarray,
+    group: np.ndarray | None = None,
+    cluster: np.ndarray | None = None,
+    weight: np.ndarray | None = None,
+    flops: np.ndarray | None = None,
+    **inputs,
+) -> Runs:
     """Runs from arrays of raw values (inputs by name: N=..., D=...); every point is a run of its own by default."""
     n = len(y)
+    weight, flops = np.ones(n) if weight is None else weight, np.full(n, np.nan) if flops is None else flops
     x = {name: np.log(np.broadcast_to(np.asarray(values, float), n)) for name, values in inputs.items()}
     labels = np.full(n, "") if group is None else np.asarray(group)
     codes = np.arange(n) if cluster is None else pd.factorize(np.asarray(cluster))[0]
-    return Runs(x, np.asarray(y, float), np.ones(n), codes, labels, np.arange(n) + 2)
+    y, weight, flops = (np.asarray(values, float) for values in (y, weight, flops))
+    return Runs(x, y, weight, codes, labels, np.arange(n) + 2, flops)
 
 
-def read(path: str | os.PathLike[str], form: Form, columns: Columns = Columns()) -> Runs:
-    """Reads the points of a form from a .csv, .csv.gz, .parquet or .jsonl file, or from a study's directory.
+def load(path: Path, columns: Columns, say: Callable[[str], None] = lambda warning: None) -> tuple[pd.DataFrame, dict]:
+    """A table from a file or a study's directory, and the fields of `columns` that it decides.
 
-    Raises:
-      InputError: the file cannot be read; a column is missing; a value is text, empty, not finite, zero or below; a
-        column is in thousands, millions or billions, or mixes units; a row appears twice. Names column and row.
-    """
-    path = Path(path)
-    return from_frame(load(path), form, columns, path)
+    Of a study these are the finished runs of its main protocol (or of the one that `where` names), with a law for each
+    architecture; the seeds of a cell are one cluster, because they share whatever its size does not fit.
 
-
-def load(path: Path, say: Callable[[str], None] = lambda warning: None) -> pd.DataFrame:
-    """A table from a file, or the finished runs of a study's directory; `say` is told what to know about the latter.
+    Args:
+      path: a .csv, .csv.gz, .parquet or .jsonl file, or a study's directory.
+      columns: what the person asked for.
+      say: is told what to know about a study.
 
     Raises:
       InputError: it cannot be read, or no run of the study is finished.
     """
     if not path.is_dir():
-        return foreign.load(path)
+        return foreign.load(path), {"group": "" if columns.group == POOLED else columns.group}
     study = store.read_study(path)
     for warning in study.warnings:
         say(warning)
     if study.runs.empty:
         raise InputError(f"{path}: no run is finished, so there is nothing to fit")
-    return study.runs
+    every = foreign.where(study.runs, columns.where, path)
+    frame = main_protocol(every)
+    if len(frame) < len(every):
+        kept = frame["protocol"].fillna("").astype(str).iloc[0]
+        say(f"{len(every) - len(frame)} runs of other protocols than {kept!r} are left out; --where protocol=NAME")
+    group = columns.group or ("architecture" if frame["architecture"].nunique() > 1 else "")
+    cell = [c for c in _CELL if c in frame]
+    frame = frame.assign(cell=frame[cell].astype(str).agg("|".join, axis=1))
+    return frame, {"where": (), "group": "" if group == POOLED else group, "cluster": columns.cluster or "cell"}
 
 
 def from_frame(frame: pd.DataFrame, form: Form, columns: Columns = Columns(), path: Path = Path("table")) -> Runs:
     """The points of a form from a table in memory; `path` is what error messages call it.
 
     Raises:
-      InputError: as for `read`.
+      InputError: a column is missing; a value is text, empty, not finite, zero or below; a column is in thousands,
+        millions or billions, or mixes units; a row appears twice. Names column and row.
     """
+    if columns.flops_per_param_token is not None and not columns.flops_per_param_token > 0:
+        raise InputError(f"flops_per_param_token: {columns.flops_per_param_token!r} is not above zero")
     frame = foreign.where(frame, columns.where, path)
     x = _inputs(frame, form, columns, path)
     option, usual = _INPUTS["L"] if form.output == "loss" else ("score", ("score", "error", "accuracy"))
     y = _positive(frame, _column(frame, option, usual, columns, path), path, zero=form.space == "raw")
-    n = len(frame)
-    weight = _positive(frame, columns.weight, path) if _given(frame, columns.weight, "weight", path) else np.ones(n)
+    n, flops = len(frame), _measured_flops(frame, columns, path)
+    if columns.weight == SQRT_FLOPS:
+        weight = np.sqrt(_compute(x, flops, path))
+    else:
+        weight = _positive(frame, columns.weight, path) if _given(frame, columns.weight, "weight", path) else np.ones(n)
     cluster = columns.cluster or ("run_id" if "run_id" in frame else "")
     codes = pd.factorize(frame[cluster])[0] if _given(frame, cluster, "cluster", path) else np.arange(n)
     group = np.full(n, "", dtype=object)
     if _given(frame, columns.group, "group", path):
         group = frame[columns.group].astype(str).to_numpy(dtype=object)
-    runs = Runs(
-        {k: np.log(v) for k, v in x.items()}, y, weight, codes, group, np.array([*map(foreign.row_number, frame.index)])
-    )
+    row = np.array([*map(foreign.row_number, frame.index)])
     _refuse_duplicates(frame, path)
-    return runs
+    return Runs({name: np.log(v) for name, v in x.items()}, y, weight, codes, group, row, flops)
 
 
-def read_inputs(path: str | os.PathLike[str], form: Form, columns: Columns = Columns()) -> dict[str, np.ndarray]:
+def read_inputs(path: Path, form: Form, columns: Columns = Columns()) -> dict[str, np.ndarray]:
     """Logarithms of a form's inputs from a table that has no losses: runs that could be made.
 
     Raises:
-      InputError: as for `read`.
+      InputError: as for `from_frame`.
     """
-    path = Path(path)
     return {name: np.log(values) for name, values in _inputs(foreign.load(path), form, columns, path).items()}
 
 
@@ -183,7 +252,7 @@ def _inputs(frame: pd.DataFrame, form: Form, columns: Columns, path: Path) -> di
         option, usual = _INPUTS[name]
         return bool(getattr(columns, option)) or any(column in frame for column in usual)
 
-    k, x = columns.flops_per_param_token, {}
+    k, x = columns.flops_per_param_token or _USUAL_K, {}
     for name in form.inputs:
         if name == "D" and not columns.tokens and (columns.flops or not known("D")) and known("C"):
             x[name] = one("C") / (k * one("N"))
@@ -192,6 +261,26 @@ def _inputs(frame: pd.DataFrame, form: Form, columns: Columns, path: Path) -> di
         else:
             x[name] = one(name)
     return x
+
+
+def _measured_flops(frame: pd.DataFrame, columns: Columns, path: Path) -> np.ndarray:
+    """Training FLOPs of each row: of the column that is named, or what a usual one holds; NaN where nothing does."""
+    option, usual = _INPUTS["C"]
+    if columns.flops:
+        _given(frame, columns.flops, option, path)
+        return _positive(frame, columns.flops, path, _LEAST["C"], _MOST["C"])
+    known = [column for column in usual if column in frame]
+    values = pd.to_numeric(frame[known[0]], errors="coerce") if known else pd.Series(np.nan, frame.index)
+    return values.where(np.isfinite(values) & (values > 0)).to_numpy(float)
+
+
+def _compute(x: dict[str, np.ndarray], flops: np.ndarray, path: Path) -> np.ndarray:
+    """Training FLOPs of each row, as far as a weight needs them."""
+    if np.isfinite(flops).all():
+        return flops
+    if {"N", "D"} <= set(x):
+        return x["N"] * x["D"]
+    raise InputError(f"{path}: weight: {SQRT_FLOPS} needs training FLOPs (--flops), or N and D")
 
 
 def _given(frame: pd.DataFrame, column: str, option: str, path: Path) -> bool:

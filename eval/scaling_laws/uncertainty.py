@@ -2,9 +2,10 @@
 
 Runs are resampled, never checkpoints: two checkpoints of one run share its seed, and counting them twice makes
 intervals too narrow. A resample of five runs is often no law at all, and signs of five residuals take too few values:
-below eight runs the data are drawn again with normal noise of the fit's own spread (with checkpoints: with the
-residuals of each run in a common random size), and the interval reaches Student's t times as far as the middle 68 % of
-the refits. In simulation that covers 93-97 % from two degrees of freedom on, where the wild bootstrap covered 77-91 %.
+below eight runs the data are drawn again with normal noise of the fit's own spread (between and within cells that
+have several seeds; with checkpoints: the residuals of each run in a common random size), and the interval reaches
+Student's t times as far as the middle 68 % of the refits. In simulation that covers 93-97 % from two degrees of freedom
+on, where the wild bootstrap covered 77-91 %.
 Percentile intervals of small samples are too narrow as well; theirs are widened to Student's t (Hesterberg 2015,
 "expanded percentile").
 """
@@ -23,6 +24,7 @@ from train.records import InputError
 
 Kind = Literal["auto", "cluster", "wild", "normal"]
 _FEW_RUNS = 8
+_FEW_RESIDUALS = 40  # fewer have no 2.5 % quantile of their own: the largest of twelve is no bound of a new run's
 _SIGMA = float(stats.norm.cdf(1.0))
 _MANY = 0.05  # share of refits that may fail or end on a bound without a word
 # Webb's six-point weights: mean 0, variance 1, and enough distinct signs for a handful of clusters.
@@ -112,26 +114,26 @@ def bootstrap(fit: Fit, draws: int = 2000, seed: int = 0, kind: Kind = "auto") -
       seed: of the resampling.
       kind: `cluster` draws runs with replacement within each group; `wild` gives the residuals of each run a common
         random sign and size, after scaling them up for the parameters spent; `normal` draws normal noise of the fit's
-        spread for each point; `auto` takes `normal` below eight runs in any group (`wild` where runs have checkpoints).
+        spread for each point; `auto` takes `normal` below eight runs in any group (`wild` where the points of a run
+        are at different inputs, as checkpoints are).
 
     Raises:
       InputError: the data are so few that no residual is left.
     """
     runs, rng = fit.runs, np.random.default_rng(seed)
-    clusters = len(np.unique(runs.cluster))
+    clusters = runs.clusters
     if len(runs.y) <= fit.free_P.sum():
         raise InputError(f"bootstrap: {len(runs.y)} points and {int(fit.free_P.sum())} parameters leave no residual")
     strata = _strata(fit)
     if kind == "auto":
         few = min(map(len, strata)) < _FEW_RUNS
-        kind = "cluster" if not few else "normal" if clusters == len(runs.y) else "wild"
+        kind = "cluster" if not few else "normal" if _replicated(fit) else "wild"
     if kind == "cluster":
         found = refit(fit, weight_Sn=_resampled_weights(fit, strata, draws, rng))
     elif kind == "wild":
         found = refit(fit, y_Sn=wild_targets(fit, draws, rng))
     else:
-        clean_n = fit.target_n - fit.residual_n
-        found = refit(fit, y_Sn=clean_n + _spread(fit) * rng.standard_normal((draws, len(clean_n))))
+        found = refit(fit, y_Sn=fit.target_n - fit.residual_n + _normal_noise(fit, draws, rng))
     good_B = found.converged_S & np.isfinite(found.value_S)
     theta_BP = found.theta_SP[good_B] if good_B.any() else found.theta_SP
     near_P = 1e-6 * (fit.upper_P - fit.lower_P)
@@ -152,9 +154,35 @@ def _resampled_weights(fit: Fit, strata: list[np.ndarray], draws: int, rng: np.r
     return count_BC[:, fit.runs.cluster] * fit.runs.weight
 
 
-def _spread(fit: Fit) -> float:
-    """Standard deviation of the residuals, the parameters spent; not robust: a few residuals have no outliers."""
-    return float(np.sqrt((fit.residual_n**2).sum() / max(len(fit.residual_n) - int(fit.free_P.sum()), 1)))
+def _replicated(fit: Fit) -> bool:
+    """Whether the points of each run are repeats at the same inputs: seeds of a cell, or one point for each run."""
+    x = pd.DataFrame(dict(fit.runs.x)).round(9)
+    return bool((x.groupby(fit.runs.cluster).nunique() == 1).all(axis=None))
+
+
+def _spread(fit: Fit) -> tuple[float, float]:
+    """Standard deviations of a run of mean weight: of the means of clusters, the parameters spent, and inside them.
+
+    Not robust: a few residuals have no outliers.
+    """
+    r = pd.Series(fit.standardised_n).groupby(fit.runs.cluster)
+    mean_n, clusters = r.transform("mean").to_numpy(), fit.runs.clusters
+    between = (r.mean() ** 2).sum() / max(clusters - int(fit.free_P.sum()), 1)
+    within = ((fit.standardised_n - mean_n) ** 2).sum() / max(len(mean_n) - clusters, 1)
+    return float(np.sqrt(between)), float(np.sqrt(within))
+
+
+def _normal_noise(fit: Fit, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """Noise [draws, n] whose means over clusters spread as the residuals' do, and so do its points inside them."""
+    (between, within), code_n = _spread(fit), np.unique(fit.runs.cluster, return_inverse=True)[1]
+    inside_Bn = rng.standard_normal((draws, len(code_n)))
+    if within:
+        member_nC = np.eye(fit.runs.clusters)[code_n]
+        inside_Bn -= inside_Bn @ member_nC / member_nC.sum(0) @ member_nC.T
+        inside_Bn = within * inside_Bn + between * rng.standard_normal((draws, fit.runs.clusters))[:, code_n]
+    else:
+        inside_Bn = between * inside_Bn
+    return inside_Bn / np.sqrt(fit.runs.weight)
 
 
 def wild_targets(fit: Fit, draws: int, rng: np.random.Generator) -> np.ndarray:
@@ -164,15 +192,15 @@ def wild_targets(fit: Fit, draws: int, rng: np.random.Generator) -> np.ndarray:
     other weights change the density at zero that decides their spread (Feng, He and Hu 2011); the residuals that are
     zero only because the fit passes through as many points as it has parameters are replaced by others.
     """
-    n, spent, r = len(fit.runs.y), int(fit.free_P.sum()), fit.residual_n
-    clusters = fit.runs.cluster.max() + 1
+    n, spent, r = fit.runs.clusters, int(fit.free_P.sum()), fit.standardised_n
+    clean_n, clusters, scale_n = fit.target_n - fit.residual_n, fit.runs.cluster.max() + 1, np.sqrt(fit.runs.weight)
     if fit.objective.name == "l2":
-        factor_BC = rng.choice(_WEBB, (draws, clusters)) * np.sqrt(n / (n - spent))
-        return fit.target_n - r + r * factor_BC[:, fit.runs.cluster]
+        factor_BC = rng.choice(_WEBB, (draws, clusters)) * np.sqrt(n / max(n - spent, 1))
+        return clean_n + r / scale_n * factor_BC[:, fit.runs.cluster]
     order = np.argsort(np.abs(r))
     drawn_Bn = np.tile(r, (draws, 1))
     drawn_Bn[:, order[:spent]] = rng.choice(r[order[spent:]], (draws, spent))
-    return fit.target_n - r + drawn_Bn * rng.choice([-1.0, 1.0], (draws, clusters))[:, fit.runs.cluster]
+    return clean_n + drawn_Bn / scale_n * rng.choice([-1.0, 1.0], (draws, clusters))[:, fit.runs.cluster]
 
 
 def bca(draws: Draws, value: Callable[[np.ndarray], np.ndarray], level: float = 0.95) -> tuple[float, float]:
@@ -204,11 +232,16 @@ def profile(fit: Fit, symbol: str, level: float = 0.95, points: int = 41) -> pd.
     the tau-test of M-estimators.
 
     Raises:
-      InputError: the form has no such symbol, or none that a single search coordinate stands for.
+      InputError: the form has no such symbol, or none that a single search coordinate stands for; or rows share a
+        run, which no cut of F allows for.
     """
+    if fit.runs.dependent:
+        raise InputError(f"profile: {fit.runs.dependent}, which it would count apart; take bootstrap intervals")
     if symbol not in fit.form.symbols:
         raise InputError(f"profile: {fit.form.name} has no parameter {symbol!r}; it has {', '.join(fit.form.symbols)}")
     p = fit.form.symbols.index(symbol)
+    if fit.form.behind(symbol, fit.theta_P).sum() > 1:
+        raise InputError(f"profile: {symbol} of {fit.form.name} is computed from several parameters of the search")
     error = float(np.sqrt(fit.covariance()[p, p]))
     if not fit.free_P[p] or not 0 < error < np.inf:
         raise InputError(f"profile: {symbol} is fixed or the objective does not depend on it")
@@ -263,15 +296,16 @@ def loss_of_fit_unit(fit: Fit) -> float:
     E psi' is estimated over a zone at least as wide as the residuals' own n^(-1/5) bandwidth, because too few residuals
     lie in a narrow Huber zone to be counted; as many as there are parameters lie in it by construction.
     """
+    weight_n = fit.runs.weight
     r, n, spent = fit.residual_n, len(fit.runs.y), int(fit.free_P.sum())
     inflate = n / max(n - spent, 1)
     if fit.objective.name == "l2":
-        return float((r**2).mean() * inflate)
+        return float((weight_n * r**2).mean() * inflate)
     delta = fit.objective.delta if fit.objective.name == "huber" else 0.0
     height = delta if fit.objective.name == "huber" else 1.0
     zone = max(delta, fit.sigma * n**-0.2)
-    slope = height * max(int((np.abs(r) <= zone).sum()) - spent, 1) / max(n - spent, 1) / zone
-    return float((fit.objective.psi(r) ** 2).mean() * inflate / max(slope, 1e-300))
+    slope = height * max(float(weight_n[np.abs(r) <= zone].sum()) - spent, 1) / max(n - spent, 1) / zone
+    return float(((weight_n * fit.objective.psi(r)) ** 2).mean() * inflate / max(slope, 1e-300))
 
 
 def seed_noise(fit: Fit) -> float:
@@ -289,23 +323,24 @@ def predict(draws: Draws, x: Inputs, level: float = 0.95, seed_sd: float = 0.0, 
       draws: bootstrap of a fit.
       x: logarithms of inputs [n].
       level: coverage of both intervals.
-      seed_sd: spread between seeds to add where the fitted rows are averages over seeds; rows that are single runs
-        carry it in their residuals already.
+      seed_sd: spread between seeds to add where the fitted rows are averages over seeds, in the unit of the prediction
+        (nats, or score); rows that are single runs carry it in their residuals already.
       seed: of the residuals' resampling.
 
     Returns columns `prediction`, `lower`, `upper` (the curve: parameters only) and `run_lower`, `run_upper` (a new run:
-    parameters, a resampled residual, and seed_sd).
+    parameters, noise or a resampled residual, and seed_sd).
     """
     fit, rng = draws.fit, np.random.default_rng(seed)
     curve_Bn = fit.predict(x, draws.theta_BP)
-    n, spent = len(fit.runs.y), int(fit.free_P.sum())
-    residual_n = fit.residual_n - fit.residual_n.mean()
-    if draws.kind == "normal":
-        noise_Bn = _spread(fit) * rng.standard_normal(curve_Bn.shape)
+    n, spent, residual_n = len(fit.runs.y), int(fit.free_P.sum()), fit.standardised_n - fit.standardised_n.mean()
+    if draws.kind == "normal" or n < _FEW_RESIDUALS:
+        between, within = _spread(fit)
+        one = np.sqrt(between**2 + within**2 * (1 - fit.runs.clusters / n))  # the mean of a cell has part of it already
+        noise_Bn = one * rng.standard_normal(curve_Bn.shape)
     else:
         noise_Bn = rng.choice(residual_n, curve_Bn.shape) * np.sqrt(n / max(n - spent, 1))
-    noise_Bn = noise_Bn + seed_sd * rng.standard_normal(curve_Bn.shape)
     run_Bn = curve_Bn * np.exp(noise_Bn) if fit.objective.space == "log" else curve_Bn + noise_Bn
+    run_Bn = run_Bn + seed_sd * rng.standard_normal(curve_Bn.shape)
     (low, high), (run_low, run_high) = draws.interval(curve_Bn, level), draws.interval(run_Bn, level)
     columns = {"prediction": fit.predict(x), "lower": low, "upper": high, "run_lower": run_low, "run_upper": run_high}
     return pd.DataFrame(columns)

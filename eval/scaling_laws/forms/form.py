@@ -111,6 +111,11 @@ class Form:
         values = np.array([published[s] for s in self.symbols], float)
         return np.where(self._positive, np.log(np.where(self._positive, values, 1.0)), values)
 
+    def behind(self, symbol: str, theta_P: np.ndarray) -> np.ndarray:
+        """Which search coordinates the published value of a symbol is computed from [P]."""
+        place, moved_PP = self.symbols.index(symbol), theta_P + 1e-3 * np.diag(1 + np.abs(theta_P))
+        return self.publish(moved_PP)[:, place] != self.publish(theta_P[None])[:, place]
+
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper bounds [P] in search coordinates."""
         box = np.array([(p.lower, p.upper) for p in self.parameters], float)

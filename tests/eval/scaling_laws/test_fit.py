@@ -126,6 +126,13 @@ def test_two_sizes_are_said():
     warned(law([[1e8], [1e10]], np.geomspace(1e9, 1e12, 6)), "N takes 2 values")
 
 
+def test_parameters_that_move_as_one_are_named():
+    """A floor and a coefficient over barely more than a decade: neither is known, only what they make together."""
+    offset, x = forms.get("offset"), np.geomspace(1e8, 2e9, 12)
+    y = offset.predict(TRUTH["offset"], x=x) * np.exp(1e-4 * np.random.default_rng(0).standard_normal(12))
+    warned(points(y, x=x), "E and alpha are nearly interchangeable (correlation", form=offset)
+
+
 def test_tokens_tied_to_parameters_are_said():
     n = np.geomspace(1e7, 1e10, 20)
     warned(law(n, 20 * n), "D is tied to N")

@@ -6,8 +6,8 @@ import pytest
 from eval.scaling_laws import forms
 from eval.scaling_laws.examples import TRUTH, exact
 from eval.scaling_laws.figures import draw
-from eval.scaling_laws.page import law_page, pages
-from tests.eval.scaling_laws.test_groups import BASE, two
+from eval.scaling_laws.page import law_page
+from tests.eval.scaling_laws.test_groups import two
 
 
 def test_a_page_holds_every_piece():
@@ -19,12 +19,6 @@ def test_a_page_holds_every_piece():
     assert page.isoflops["flops"].nunique() == 5
     assert page.landscape["objective"].is_monotonic_increasing and len(page.landscape) == 96
     assert page.checklist["answer"].str.len().gt(0).all() and set(page.checklist["part"]) >= {"form", "fit", "training"}
-
-
-def test_groups_get_a_page_each():
-    found = pages(two({"alpha": 0.3}), forms.get("chinchilla"), draws=20)
-    assert list(found) == ["vanilla", "other"] and "(other)" in found["other"].title
-    assert found["vanilla"].law.params["alpha"] == pytest.approx(BASE["alpha"], abs=0.03)
 
 
 @pytest.mark.parametrize("name", ["power", "chinchilla", "downstream_exp", "data_constrained", "routed"])

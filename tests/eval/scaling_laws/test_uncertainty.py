@@ -3,7 +3,7 @@ import pytest
 import statsmodels.api as sm
 
 from eval.scaling_laws import choice, forms, uncertainty
-from eval.scaling_laws.examples import TRUTH
+from eval.scaling_laws.examples import TRUTH, exact
 from eval.scaling_laws.fit import fit
 from eval.scaling_laws.objective import Objective
 from eval.scaling_laws.table import points
@@ -73,6 +73,72 @@ def test_few_runs_with_checkpoints_are_resampled_whole_and_said():
     assert uncertainty.bootstrap(fit(POWER, runs, L2), 50).warnings == ()
 
 
+def test_few_cells_with_seeds_are_as_sure_as_their_means():
+    """Five cells of three seeds say of the line what their means say, and no more surely for the seeds."""
+    rng, x = np.random.default_rng(0), np.geomspace(1e6, 1e10, 5)
+    noise = np.repeat(0.02 * rng.standard_normal(5), 3) + 0.005 * rng.standard_normal(15)
+    y = POWER.predict(TRUTH["power"], x=np.repeat(x, 3)) * np.exp(noise)
+    cells = points(y, cluster=np.repeat(np.arange(5), 3), x=np.repeat(x, 3))
+    means = points(np.exp(np.log(y).reshape(5, 3).mean(1)), x=x)
+    drawn = [uncertainty.bootstrap(fit(POWER, runs, L2), 2000) for runs in (cells, means)]
+    assert [d.kind for d in drawn] == ["normal", "normal"]
+    assert np.ptp(drawn[0].intervals()["alpha"]) == pytest.approx(np.ptp(drawn[1].intervals()["alpha"]), rel=0.1)
+    at = {"x": np.log([1e8])}
+    run = [(t["run_upper"] - t["run_lower"])[0] for t in (uncertainty.predict(d, at) for d in drawn)]
+    assert 1.0 < run[0] / run[1] < 1.3  # a single run has its seed's noise besides
+
+
+@pytest.mark.parametrize("objective", [L2, Objective("huber"), Objective("l1")], ids=lambda o: o.name)
+def test_a_common_factor_on_the_weights_changes_nothing(objective):
+    x, rng = np.geomspace(1e6, 1e10, 24), np.random.default_rng(0)
+    weight = rng.uniform(0.5, 4, 24)
+    y = POWER.predict(TRUTH["power"], x=x) * np.exp(0.02 / np.sqrt(weight) * rng.standard_normal(24))
+    found = []
+    for factor in (1.0, 1e-4, 37.0):
+        law = fit(POWER, points(y, weight=factor * weight, x=x), objective)
+        drawn = uncertainty.bootstrap(law, 50)
+        few = uncertainty.bootstrap(law, 50, kind="normal")
+        numbers = [law.value, law.sigma, uncertainty.loss_of_fit_unit(law), *choice.criteria(law).values()]
+        numbers += [*uncertainty.profile_interval(law, "alpha"), *drawn.intervals()["alpha"], *few.intervals()["alpha"]]
+        found.append([*numbers, *uncertainty.predict(drawn, {"x": np.log([1e9])}).iloc[0]])
+    np.testing.assert_allclose(found[1:], [found[0]] * 2, rtol=1e-6)
+
+
+def test_weighted_inference_is_that_of_weighted_least_squares():
+    x, rng = np.geomspace(1e6, 1e10, 12), np.random.default_rng(0)
+    weight = rng.uniform(0.2, 5, 12)
+    y = POWER.predict(TRUTH["power"], x=x) * np.exp(0.02 / np.sqrt(weight) * rng.standard_normal(12))
+    law = fit(POWER, points(y, weight=weight, x=x), L2)
+    line = sm.WLS(np.log(y), sm.add_constant(-np.log(x)), weights=weight).fit()
+    assert uncertainty.profile_interval(law, "alpha") == pytest.approx(tuple(line.conf_int()[1]), rel=2e-3)
+    assert np.sqrt(law.covariance()[1, 1]) == pytest.approx(line.bse[1])
+    assert choice.criteria(law)["log_likelihood"] == pytest.approx(line.llf)
+    normal = uncertainty.bootstrap(law, 4000, kind="normal").theta_BP[:, 1].std()
+    assert normal == pytest.approx(line.bse[1], rel=0.05)
+
+
+def test_profile_counts_no_checkpoint_as_a_run():
+    law = fit(POWER, power_runs(n=12, cluster=np.repeat(np.arange(4), 3)), L2)
+    with pytest.raises(InputError, match="12 rows are 4 independent runs"):
+        uncertainty.profile(law, "alpha")
+
+
+@pytest.mark.parametrize(
+    "name, symbol", [("downstream_sigmoid", "a"), ("routed", "E_max"), ("kaplan_n", "N_c"), ("overtrained", "b")]
+)
+def test_a_symbol_without_a_coordinate_of_its_own_is_neither_profiled_nor_fixed(name, symbol):
+    form, runs = forms.get(name), exact(name)
+    y = runs.y * np.exp(0.003 * np.random.default_rng(0).standard_normal(len(runs.y)))
+    runs = points(y, **{key: np.exp(v) for key, v in runs.x.items()})
+    law = fit(form, runs, Objective("l2", space=form.space))
+    with pytest.raises(InputError, match="computed from several"):
+        uncertainty.profile(law, symbol)
+    with pytest.raises(InputError, match=f"{symbol} of {name} depends on"):
+        fit(form, runs, fixed={symbol: law.params[symbol]})
+    others = [s for s in form.symbols if form.behind(s, law.theta_P).sum() == 1]
+    assert all(low < law.params[s] < high for s in others for low, high in [uncertainty.profile_interval(law, s)])
+
+
 def test_an_interval_keeps_the_sign_of_its_draws():
     law = fit(OFFSET, power_runs(n=6, noise=0.05), L2)
     low, high = uncertainty.bootstrap(law, 200).intervals()["E"]
@@ -108,8 +174,10 @@ def test_prediction_intervals_widen_outwards_and_hold_the_noise():
     curve, run = table["upper"] - table["lower"], table["run_upper"] - table["run_lower"]
     assert curve[1] > 1.5 * curve[0] and (run > curve).all()
     assert run[0] / table["prediction"][0] == pytest.approx(2 * 1.96 * 0.01, rel=0.4)
-    wider = uncertainty.predict(drawn, x, seed_sd=0.05)
-    assert (wider["run_upper"] - wider["run_lower"])[0] > 2 * run[0]
+    nats = 0.2  # whatever the space of the fit
+    wider = uncertainty.predict(drawn, x, seed_sd=nats)
+    both = np.hypot(nats, 0.01 * wider["prediction"][0])
+    assert (wider["run_upper"] - wider["run_lower"])[0] == pytest.approx(2 * 1.96 * both, rel=0.15)
 
 
 def test_seed_noise_is_the_pooled_spread_between_repeats():
@@ -147,6 +215,22 @@ def test_criteria_prefer_the_law_that_made_the_data():
     table = choice.compare([POWER, OFFSET], points(y, x=x), L2, draws=50)
     assert table["form"][0] == "offset"
     assert table["aicc"][0] < table["aicc"][1] and table["rmsle"][0] < table["rmsle"][1]
+
+
+def test_forms_are_backtested_on_the_same_cuts_and_the_first_as_it_was_fixed():
+    """A law of two parameters can be tried from four runs on, one of nine only from eleven: on other, larger runs."""
+    x = np.geomspace(1e5, 1e11, 16)
+    y = OFFSET.predict(TRUTH["offset"], x=x) * np.exp(0.003 * np.random.default_rng(0).standard_normal(16))
+    runs = points(y, x=x)
+    alone = choice.backtest(POWER, runs, L2, draws=20)
+    both = choice.compare([OFFSET, POWER, forms.get("bnsl")], runs, L2, draws=20)
+    assert set(both["cuts"]) == {len(alone[alone["fitted"] >= 8])} and both["cuts"][0] < len(alone)
+    row = both[both["form"] == "power"].iloc[0]
+    assert row["rmsle"] == pytest.approx(alone[alone["fitted"] >= 8]["rmsle"].mean())
+    held = choice.compare([OFFSET, POWER], runs, L2, fixed={"alpha": 0.1, "E": 0.5}, draws=20).set_index("form")
+    law = fit(OFFSET, runs, L2, fixed={"alpha": 0.1, "E": 0.5})
+    assert held.loc["offset", "objective"] == pytest.approx(law.value) and held.loc["offset", "parameters"] == 2
+    assert held.loc["offset", "rmsle"] > both.set_index("form").loc["offset", "rmsle"]
 
 
 def test_backtest_leaves_the_largest_out_and_sees_the_bias():
