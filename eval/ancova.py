@@ -81,7 +81,8 @@ def equal_slopes(
 
     Where one architecture of twelve is three times as noisy as the others, these tests and their permutations reject a
     true hypothesis in 9-13 % of studies (5 % where all are alike); `p_separate` and `eval.compare.contrasts` hold their
-    level in both cases. The arguments are those of `eval.compare`; the range that counts is the one that all cover.
+    level in both cases. The arguments are those of `eval.compare`; the range is one that all cover, and an
+    architecture without which the others keep more sizes in common is left out.
 
     Returns:
       Three rows, test = `slopes` (one common slope against one each), `levels` (one common line against parallel lines)
@@ -90,17 +91,17 @@ def equal_slopes(
         df_den, p, p_separate (of equal slopes with a residual variance for each architecture; NaN for the other tests,
         and where an architecture has fewer than four sizes), p_permutation (residuals of the smaller model permuted
         between architectures within a size, Freedman and Lane), common_slope (of the parallel fit), range_low,
-        range_high (in the unit of x, what all architectures cover), note.
+        range_high (in the unit of x, what these architectures cover), note.
     """
     check(table, x + y, axes)
     cells = cell_means(main_protocol(table, protocol), x, y, link, axes)
     everyone = np.arange(len(cells.groups))
-    low, high = cells.common_range(everyone)
-    lines = fit(supported(cells, everyone, support))
+    lines = fit(supported(cells, everyone, support, needed=()))
+    low, high = lines.cells.common_range(everyone)
     keep = np.isfinite(lines.coefficients[:, 1])
     left_out = lines.explain(np.flatnonzero(~keep))
     lost = int(lines.cells.outside[keep].sum())
-    narrowed = f"{lost} sizes outside the range that all architectures cover are left out" if lost else ""
+    narrowed = f"{lost} sizes outside the range that these architectures cover are left out" if lost else ""
     design = _Design.of(lines.cells, keep) if keep.any() else None
     common = np.nan
     if design is not None:
@@ -139,7 +140,9 @@ def _nested_f(design: _Design | None, small: str, large: str, permutations: int,
         return np.nan, df_num, df_den, np.nan, np.nan, "no scatter around the lines: nothing to test against"
     f = float(statistic(design.y))
     p = float(stats.f.sf(f, df_num, df_den))
-    if not permutations or not design.shares_sizes:
+    if not permutations:
+        return f, df_num, df_den, p, np.nan, ""
+    if not design.shares_sizes:
         return f, df_num, df_den, p, np.nan, "no two architectures share a size: nothing to permute"
     drawn = statistic(design.permuted(small, permutations, seed))
     return f, df_num, df_den, p, _share(drawn >= f * (1 - 1e-12)), ""

@@ -245,40 +245,70 @@ class Cells:
         low, high = (max(e[0] for e in ends), min(e[1] for e in ends)) if ends else (np.nan, np.nan)
         return (float(low), float(high)) if low <= high else (np.nan, np.nan)
 
-    def on_common_range(self, groups: Sequence[int] | np.ndarray) -> "Cells":
-        """Without those cells of these groups that lie outside the range which all of them cover.
+    def on_common_range(self, groups: Sequence[int] | np.ndarray, needed: Sequence[int] | np.ndarray) -> "Cells":
+        """Without those cells of these groups that lie outside a range which all of them cover.
 
         On a bent law the slope depends on where it is taken: two ladders of one law look different where their ranges
         do. A size stays where it is within half a step (the median distance of neighbouring sizes) of the common range:
-        ladders that are shifted by less than that are compared whole.
+        ladders that are shifted by less than that are compared whole. Of `groups`, all that are not `needed` may be
+        left out where the others then keep more sizes: one that lies elsewhere does not spoil the comparison of many.
         """
-        neighbours = self.group[1:] == self.group[:-1]
-        gaps = np.diff(self.x)[neighbours]
-        slack = (np.median(gaps) if len(gaps) else 0.0) / 2 + _ROUNDING
-        low, high = self.common_range(groups)
-        inside = (self.x >= low - slack) & (self.x <= high + slack)  # nowhere, where nothing is common
-        keep = inside | ~np.isin(self.group, groups)
+        window = self._window(groups, needed)
+        keep = ~np.isin(self.group, groups)
+        if window is not None:
+            low, high, slack, members = window
+            keep |= np.isin(self.group, members) & (self.x >= low - slack) & (self.x <= high + slack)
         if keep.all():
             return self
         lost = np.bincount(self.group[~keep], minlength=len(self.groups))
         parts = {name: getattr(self, name)[keep] for name in ("group", "size", "x", "y", "seeds", "within")}
         return dataclasses.replace(self, **parts, outside=self.outside + lost)
 
+    def _window(self, groups, needed) -> tuple[float, float, float, np.ndarray] | None:
+        """The range to compare over, half a step, and the groups that cover it; of all ranges that with most sizes."""
+        own = {g: np.sort(self.x[self.group == g]) for g in groups}
+        own = {g: x for g, x in own.items() if len(x)}
+        needed = [g for g in needed if g in own]
+        if not own:
+            return None
+        gaps = np.diff(self.x)[self.group[1:] == self.group[:-1]]
+        slack = (float(np.median(gaps)) if len(gaps) else 0.0) / 2 + _ROUNDING
+        ends = (np.unique([x[i] for x in own.values()]) for i in (0, -1))
+        low, high = (v.ravel() for v in np.meshgrid(*ends))
+        whole = low <= high
+        for g in needed:
+            whole &= (own[g][0] <= low) & (own[g][-1] >= high)
+        low, high = low[whole], high[whole]
+        if not len(low):
+            return None
+        covers = np.stack([(x[0] <= low) & (x[-1] >= high) for x in own.values()])
+        below = np.stack([np.searchsorted(x, low - slack) for x in own.values()])
+        sizes = covers * (np.stack([np.searchsorted(x, high + slack, "right") for x in own.values()]) - below)
+        lines = (sizes > 1).sum(0)
+        best = np.lexsort((lines, sizes.sum(0), np.minimum(lines, 2)))[-1]  # first of all two lines, then most sizes
+        return float(low[best]), float(high[best]), slack, np.array(list(own))[covers[:, best]]
 
-def supported(cells: Cells, groups: Sequence[int] | np.ndarray, support: str) -> Cells:
+
+def supported(
+    cells: Cells,
+    groups: Sequence[int] | np.ndarray,
+    support: str,
+    needed: Sequence[int] | np.ndarray | None = None,
+) -> Cells:
     """The cells that a comparison of the slopes of these groups is made over.
 
     Args:
       cells: of all groups.
       groups: those that are compared.
       support: one of SUPPORTS.
+      needed: those without which there is no comparison; None needs all of `groups`.
 
     Raises:
       InputError: unknown `support`.
     """
     if support not in SUPPORTS:
         raise InputError(f"support {support!r} is unknown; known: {', '.join(SUPPORTS)}")
-    return cells.on_common_range(groups) if support == "common" else cells
+    return cells.on_common_range(groups, groups if needed is None else needed) if support == "common" else cells
 
 
 def cell_means(

@@ -36,10 +36,17 @@ class Fit:
     level: float
     support: str
 
-    def over(self, *names: str) -> "Fit":
-        """The lines over the sizes at which slopes of these architectures are compared with each other."""
-        cells = supported(self.lines.cells, [self.place[name] for name in names], self.support)
-        return self if cells is self.lines.cells else dataclasses.replace(self, lines=fit(cells, *self.lines.made))
+    def over(self, *names: str, others: Sequence[str] = ()) -> "Fit":
+        """The lines over the sizes at which slopes of these architectures are compared, with each other or with others.
+
+        Of the others those are left out, and from `place` as well, without which more sizes are in common.
+        """
+        needed, rest = ([self.place[name] for name in some] for some in (names, others))
+        cells = supported(self.lines.cells, needed + rest, self.support, needed)
+        if cells is self.lines.cells:
+            return self
+        place = {name: i for name, i in self.place.items() if name not in others or (cells.group == i).any()}
+        return dataclasses.replace(self, lines=fit(cells, *self.lines.made), place=place)
 
     def at(self, name: str, x: float = np.inf) -> np.ndarray:
         """Weights of an architecture's line at x; of its slope without x."""
@@ -128,7 +135,7 @@ class Evidence:
 def _others(f: Fit, reference: str) -> list[str]:
     others = [name for name in f.place if name != reference]
     if not others:
-        raise Untestable("only one architecture has a line")
+        raise Untestable("no other architecture has a line to compare with")
     return others
 
 
@@ -141,8 +148,10 @@ def steepest(e: Evidence, y: str) -> Finding:
     rival = min(fits, key=lambda name: np.nan_to_num(tests[name][0].value, nan=np.inf))
     p_for = all_must([t[1] for t in tests.values()])
     p_against = one_enough([t[2] for t in tests.values()])
-    f = fits[rival]
-    return f.finding(f.at(e.reference) - f.at(rival), p_for, p_against, f"closest rival: {rival}")
+    f, untested = fits[rival], [name for name, test in tests.items() if np.isnan(test[1])]
+    note = f"closest rival: {rival}"
+    note = join(note, f"no test against {', '.join(untested)}" if len(untested) < len(tests) and untested else "")
+    return f.finding(f.at(e.reference) - f.at(rival), p_for, p_against, note)
 
 
 @testable
@@ -364,7 +373,9 @@ def alike_under_width(e: Evidence) -> Finding:
 def stands_out(e: Evidence, zoo: str, y: str, protocol: str, sign: int) -> Finding:
     """Slope under a protocol minus the mean slope of the others under it."""
     name = e.name(zoo)
-    f = e.fit("F", y, name, protocol=protocol)
+    whole = e.fit("F", y, name, protocol=protocol)
+    f = whole.over(name, others=_others(whole, name))
     others = _others(f, name)
-    f = f.over(name, *others)
-    return _signed(f, f.at(name) - sum(f.at(other) for other in others) / len(others), sign)
+    left_out = [other for other in whole.place if other not in f.place]
+    note = f"without {', '.join(left_out)}, elsewhere on the axis" if left_out else ""
+    return _signed(f, f.at(name) - sum(f.at(other) for other in others) / len(others), sign, note)

@@ -214,7 +214,7 @@ def _notes(cells: Cells, n, flat, df, errors: str, pooled: bool) -> np.ndarray:
         if cells.no_log[i]:
             words.append(f"{cells.no_log[i]} runs have a value of 0 or less, which has no logarithm: no slope")
         elif size_count < 2:
-            none = "no size" if cells.outside[i] else "no complete run"
+            none = "does not cover the range that is compared" if cells.outside[i] else "no complete run"
             words.append(none if size_count == 0 else "1 size: no slope")
         elif flat[i]:
             words.append(f"{size_count} sizes with the same x: no slope")
@@ -226,7 +226,7 @@ def _notes(cells: Cells, n, flat, df, errors: str, pooled: bool) -> np.ndarray:
             words.append(f"{size_count} sizes: the interval rests on the scatter of the other architectures")
         if cells.missing[i] > cells.no_log[i]:
             words.append(f"{cells.missing[i] - cells.no_log[i]} runs lack a value")
-        if cells.outside[i]:
+        if cells.outside[i] and size_count:
             words.append(f"{cells.outside[i]} sizes outside the range that all compared here cover are left out")
         notes[i] = "; ".join(words)
     return notes

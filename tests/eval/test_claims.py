@@ -9,6 +9,7 @@ from eval.cells import Axes
 from eval.claims import VERDICTS, scorecard
 from eval.simulate import Line, Noise, study
 from eval.verdict import CANNOT_BE_TOLD, CONTRADICTED, NOT_TESTED, SUPPORTED, all_must, judge, one_enough
+from tests.eval.frames import by
 
 NAMES = ("transformer", "glu", "evolved", "universal", "switch", "performer", "funnel", "albert", "mos", "lconv",
          "dconv", "mixer")  # fmt: skip
@@ -121,6 +122,15 @@ def test_one_bent_law_over_two_ranges_supports_no_claim():
     for support, said in (("common", CANNOT_BE_TOLD), ("all", SUPPORTED)):
         found = verdicts(scorecard(table, support=support))
         assert found["1a"] == found["3a"] == said, support
+
+
+def test_one_that_lies_elsewhere_on_the_axis_is_named():
+    far = Line(-6.0, flops=1e4, downstream=20.0)
+    lines = {"transformer": Line(), "lconv": Line(upstream_slope=0.3), "glu": Line(), "mos": far}
+    rows = by(scorecard(ladders(lines)), "claim", "part")
+    assert rows[1, "a"]["verdict"] == CANNOT_BE_TOLD and "no test against mos" in rows[1, "a"]["note"]
+    assert rows[9, "c"]["verdict"] == SUPPORTED and "without mos, elsewhere on the axis" in rows[9, "c"]["note"]
+    assert rows[9, "c"]["effect"] == pytest.approx(-0.24, abs=0.02)
 
 
 def test_what_is_not_about_vanilla_needs_none():

@@ -125,11 +125,22 @@ def test_one_bent_law_over_two_ranges_is_one_law(y):
     assert "3 sizes outside the range" in row["note"] and np.isnan(row["p_permutation"])
     alike = by(compare.equal_slopes(table, y=y), "test")["slopes"]
     assert alike["n"] == 10 and alike["p"] > 0.05 and alike["p_permutation"] > 0.05 and alike["p_separate"] > 0.05
-    assert "6 sizes outside the range" in alike["note"]
+    assert "6 sizes outside the range" in alike["note"] and alike["range_low"] == row["range_low"]
     apart = by(compare.equal_slopes(table, y=y, support="all"), "test")["slopes"]
     assert apart["n"] == 16 and apart["p"] < 0.01
     ratios = [compare.equivalence(table, support=s)["ratio"].item() for s in ("common", "all")]
     assert abs(ratios[0] - 1) < abs(ratios[1] - 1) / 2
+
+
+def test_one_that_lies_elsewhere_does_not_spoil_the_test_of_all():
+    """MoS, whose head makes it dear, shares no range with the others; they are compared without it."""
+    lines = {"transformer": Line(), "glu": Line(flops=1.1), "mos": Line(flops=1e4), "dear": Line(flops=10**0.6)}
+    rows = by(compare.equal_slopes(study(lines, sizes=5)), "test")["slopes"]
+    assert (rows["architectures"], rows["n"]) == (3, 12)  # of 5 sizes each, dear has all but the last in common
+    assert "left out: does not cover the range that is compared (mos)" in rows["note"]
+    assert "3 sizes outside the range that these architectures cover" in rows["note"]
+    apart = study({"transformer": Line(), "mos": Line(flops=1e4)}, sizes=5)
+    assert "fewer than two" in compare.equal_slopes(apart)["note"][0]
 
 
 def test_too_little_in_common_is_not_tested():
