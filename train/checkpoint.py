@@ -112,7 +112,7 @@ class Checkpoints:
             self._manager.save(
                 step,
                 args=ocp.args.Composite(meta=ocp.args.JsonSave(meta), **arrays),
-                metrics=dict(metrics) if metrics else None,
+                metrics=dict(metrics or {}),  # Orbax warns at each save that has none
                 force=True,
             )
 
