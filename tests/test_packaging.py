@@ -68,7 +68,6 @@ def test_the_environment_holds_what_the_constraints_pin():
 def test_every_third_party_import_is_declared():
     declared = {canonicalize_name(requirement.name) for requirement in DEPENDENCIES}
     optional = {canonicalize_name(Requirement(line).name) for line in PROJECT["optional-dependencies"]["trackers"]}
-    optional |= {canonicalize_name(Requirement(line).name) for line in PROJECT["optional-dependencies"]["slurm"]}
     owners = metadata.packages_distributions()
     undeclared = {}
     for path in sources(*ROOMS):
