@@ -19,6 +19,7 @@ from eval.scaling_laws.objective import HOFFMANN, Objective
 from eval.scaling_laws.table import Runs
 from train.records import InputError
 
+_TESTS = ("smaller", "larger", "df", "F", "p", "p_holm", "p_bootstrap")
 _TOO_FEW = "too few points to tell the groups' laws apart"
 
 
@@ -72,7 +73,8 @@ class Grouped(Form):
 
     def _parts(self, x: Inputs):
         for g, index_P in enumerate(self.index_GP):
-            yield index_P, np.flatnonzero(x["group"] == g)
+            if len(at := np.flatnonzero(x["group"] == g)):  # a search may look at a part of the points first
+                yield index_P, at
 
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """The base law's, for every group."""
@@ -189,6 +191,9 @@ def compare(
       fixed: symbols that are not searched, in any group.
       level: 1 less the p value below which the verdict speaks of a difference.
     """
+    why = _incomparable(form, runs, len(form.parameters) - len(fixed or ()))
+    if why:
+        return Comparison({}, pd.DataFrame(columns=list(_TESTS)), f"the groups' laws are not compared: {why}")
     models = sharings(form, fixed)
     fits = {name: fit_groups(form, runs, shared, objective, fixed) for name, shared in models.items()}
     rows = []
@@ -197,8 +202,21 @@ def compare(
             if fewer < shared:
                 rows.append({"smaller": small, "larger": large, **_test(fits[small], fits[large], draws, seed)})
     tests = pd.DataFrame(rows)
-    tests.insert(5, "p_holm", holm(tests["p_bootstrap"].fillna(tests["p"])))
+    tests["p_holm"] = holm(tests["p_bootstrap"].fillna(tests["p"]))
+    tests = tests[list(_TESTS)]
     return Comparison(fits, tests, _verdict(tests, level))
+
+
+def _incomparable(form: Form, runs: Runs, spent: int) -> str:
+    """Which group determines no law of its own, and why; empty where all do."""
+    for label in runs.groups:
+        part = runs.take(runs.group == label)
+        if part.clusters <= spent:
+            return f"{label} has {part.clusters} independent runs or cells for {spent} parameters"
+        for name in form.inputs:
+            if not np.ptp(part.x[name]):
+                return f"{name} takes one value in {label}"
+    return ""
 
 
 def _test(small: Fit, large: Fit, draws: int, seed: int) -> dict[str, float]:

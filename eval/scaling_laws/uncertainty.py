@@ -69,8 +69,8 @@ class Draws:
         spent = int(self.fit.free_P.sum())
         if self.clusters <= spent:
             lines.append(
-                f"{self.clusters} runs for {spent} parameters: intervals rest on the scatter of checkpoints inside "
-                "runs, and what another run would give is unknown"
+                f"{self.clusters} runs for {spent} parameters: intervals rest on the scatter inside runs or cells "
+                "(checkpoints, seeds), and what another run would give is unknown"
             )
         return tuple(lines)
 

@@ -115,6 +115,24 @@ def test_f_tests_are_left_out_where_rows_share_a_run():
     assert np.isnan(choice.criteria(fit(CHINCHILLA, five.take(five.group == "other"), L2))["aicc"])
 
 
+def test_groups_without_a_law_of_their_own_are_not_compared():
+    runs = two()
+    few = runs.take(np.r_[:30, 30:35])
+    found = groups.compare(CHINCHILLA, few, L2)
+    assert found.fits == {} and found.tests.empty
+    assert found.verdict.endswith("other has 5 independent runs or cells for 5 parameters")
+    one = points(runs.y, group=runs.group, N=np.exp(runs.x["N"]), D=1e9)
+    assert groups.compare(CHINCHILLA, one, L2).verdict.endswith("D takes one value in vanilla")
+
+
+def test_a_search_may_see_no_point_of_a_group_at_first():
+    x = np.geomspace(1e6, 1e10, 3)
+    y = np.concatenate([(20 + g) * x**-0.1 for g in range(30)])
+    runs = points(y, group=np.repeat([f"g{g}" for g in range(30)], 3), x=np.tile(x, 30))
+    joint = groups.fit_groups(forms.get("power"), runs, frozenset({"alpha"}), L2)
+    assert joint.params["A[g29]"] == pytest.approx(49, rel=1e-6)
+
+
 def test_one_group_is_an_error():
     with pytest.raises(InputError, match="one value only"):
         groups.fit_groups(CHINCHILLA, points(np.ones(3), N=N[:3], D=D[:3]), frozenset())
