@@ -175,8 +175,7 @@ def _parabola(x: np.ndarray) -> np.ndarray:
 def _redrawn_minima(x, y, sigma, method, draws, rng) -> np.ndarray:
     """Minima of the parabola drawn again with normal noise; NaN where a draw has none.
 
-    Akima's too: around the measured losses, whose own noise makes the minimum's dip, they spread too little (coverage
-    of 93 instead of 95 %).
+    Akima's too: the measured losses have their noise already, and it makes the dip that draws around them would keep.
     """
     noisy = _parabola(x) @ y + sigma * rng.standard_normal((draws, len(x)))
     if method == "akima":

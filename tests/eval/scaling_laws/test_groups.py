@@ -182,13 +182,13 @@ def test_allocation_needs_n_and_d():
         allocation.check(law.form)
 
 
-def isoflop_table(noise):
+def isoflop_table(noise, seed=0):
     budgets, factors = np.geomspace(1e18, 1e21, 5), np.geomspace(0.3, 3, 7)
     best = allocation.chinchilla_exponents(BASE)
     flops, factor = (v.ravel() for v in np.meshgrid(budgets, factors))
     n = factor * best["G"] * (flops / 6) ** best["a"]
     y = CHINCHILLA.predict(BASE, N=n, D=flops / 6 / n)
-    return n, flops, y * np.exp(noise * np.random.default_rng(0).standard_normal(len(y)))
+    return n, flops, y * np.exp(noise * np.random.default_rng(seed).standard_normal(len(y)))
 
 
 @pytest.mark.parametrize("method", ["quadratic", "akima"])
@@ -207,17 +207,21 @@ def test_a_profile_without_interior_minimum_is_left_out():
         isoflop.isoflop(n[:5], flops[:5], y[:5])
 
 
-def test_a_budget_of_three_sizes_has_the_noise_of_the_others():
-    """It was fitted exactly, so its variance was zero and the line went through it whatever the others said."""
-    n, flops, y = isoflop_table(3e-3)
-    three = (flops > 2e18) | np.isin(np.arange(len(n)) // 5, [1, 3, 5])
-    for method, least in (("quadratic", 3), ("akima", 4)):
-        keep = three | (np.arange(len(n)) == 0) if least == 4 else three
-        line = isoflop.isoflop(n[keep], flops[keep], y[keep], method=method, draws=100)
+@pytest.mark.parametrize("method, few", [("quadratic", [1, 3, 5]), ("akima", [0, 1, 3, 5])])
+def test_a_budget_of_few_sizes_has_the_noise_of_the_others(method, few):
+    """A parabola goes through three sizes: their variance was zero, and the line went through them whatever the rest.
+
+    Ten studies, whose 95 % intervals may miss a few times (over 200 studies of seven sizes they cover 93 to 94 %).
+    """
+    truth, inside = allocation.chinchilla_exponents(BASE)["a"], []
+    for seed in range(10):
+        n, flops, y = isoflop_table(3e-3, seed)
+        keep = (flops > 2e18) | np.isin(np.arange(len(n)) // 5, few)
+        line = isoflop.isoflop(n[keep], flops[keep], y[keep], method=method, draws=60)
         weight = line.budgets["weight"].to_numpy()
-        assert line.budgets["points"][0] == least and weight[0] < 10 * weight[1:].max()
-        assert method == "akima" or line.a_interval[0] < allocation.chinchilla_exponents(BASE)["a"] < line.a_interval[1]
-        assert np.ptp(line.a_interval) > 0.01
+        assert line.budgets["points"][0] == len(few) and weight[0] < 100 * weight[1:].max()
+        inside.append(line.a_interval[0] < truth < line.a_interval[1])
+    assert np.mean(inside) >= 0.8
 
 
 def test_three_sizes_everywhere_tell_nothing_of_the_noise():
