@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.train.data.python_library import copy_library
+from train import records
 from train.data import batches, corpus, parts, shards
 from train.data.prepare import PrepareConfig, prepare
 from train.records import InputError
@@ -202,7 +203,7 @@ def test_a_part_is_done_only_whole_and_from_the_same_key(tmp_path):
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     shards.write_bytes(tmp_path / "file", b"old")
-    with pytest.raises(KeyError), shards.replacing(tmp_path / "file") as file:
+    with pytest.raises(KeyError), records.replacing(tmp_path / "file") as file:
         file.write(b"half")
         raise KeyError
     assert (tmp_path / "file").read_bytes() == b"old" and os.listdir(tmp_path) == ["file"]
