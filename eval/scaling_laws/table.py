@@ -10,7 +10,7 @@ import pandas as pd
 import tyro
 
 from eval import foreign, store
-from eval.cells import main_protocol
+from eval.cells import DEFAULT_PROTOCOLS
 from eval.scaling_laws.forms.form import Form
 from train.records import InputError
 
@@ -171,8 +171,9 @@ def points(
 def load(path: Path, columns: Columns, say: Callable[[str], None] = lambda warning: None) -> tuple[pd.DataFrame, dict]:
     """A table from a file or a study's directory, and the fields of `columns` that it decides.
 
-    Of a study these are the finished runs of its main protocol (or of the one that `where` names), with a law for each
-    architecture; the seeds of a cell are one cluster, because they share whatever its size does not fit.
+    Of a study these are the finished runs of its plain protocol (or of those that `where` names; where none is plain,
+    as in a study of budgets, of all of them), with a law for each architecture; the seeds of a cell are one cluster,
+    because they share whatever its size does not fit.
 
     Args:
       path: a .csv, .csv.gz, .parquet or .jsonl file, or a study's directory.
@@ -190,10 +191,13 @@ def load(path: Path, columns: Columns, say: Callable[[str], None] = lambda warni
     if study.runs.empty:
         raise InputError(f"{path}: no run is finished, so there is nothing to fit")
     every = foreign.where(study.runs, columns.where, path)
-    frame = main_protocol(every)
+    plain = every["protocol"].fillna("").isin(DEFAULT_PROTOCOLS)
+    frame = every[plain] if plain.any() else every
     if len(frame) < len(every):
         kept = frame["protocol"].fillna("").astype(str).iloc[0]
         say(f"{len(every) - len(frame)} runs of other protocols than {kept!r} are left out; --where protocol=NAME")
+    elif (several := sorted(set(every["protocol"]))) and len(several) > 1:
+        say(f"none of the protocols {', '.join(several)} is plain: all are fitted together; --where protocol=NAME")
     group = columns.group or ("architecture" if frame["architecture"].nunique() > 1 else "")
     cell = [c for c in _CELL if c in frame]
     frame = frame.assign(cell=frame[cell].astype(str).agg("|".join, axis=1))

@@ -174,6 +174,15 @@ def test_a_study_is_fitted_by_architecture_in_its_main_protocol_by_cell(ladders,
     assert everything["runs"] == 32
 
 
+def test_a_study_of_budgets_is_fitted_over_all_of_them(tmp_path, capsys):
+    """Where no protocol is plain, each is a part of the whole, as the budgets of isoFLOPs are."""
+    study = run_directories.write_study(tmp_path, ("glu",), run_directories.LADDER[:4], protocols=("depth", "width"))
+    assert run("fit", study, "--form", "power", "--format", "json") == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["points"] == 8
+    assert "none of the protocols depth, width is plain: all are fitted together" in said.err
+
+
 def per_group(k):
     """Two architectures of one law, the second of which spends twice the FLOPs on a parameter and token."""
     parts = [frame().assign(arch=name, flops=each * N * D) for name, each in zip(("vanilla", "shared"), k, strict=True)]
