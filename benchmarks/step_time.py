@@ -2,15 +2,19 @@
 
     python benchmarks/step_time.py                                   # every architecture at d128 4+4
     python benchmarks/step_time.py --shapes d64,d128,d256,small --architectures transformer,switch --reference
+    python benchmarks/step_time.py --shapes base,large --dtype bfloat16 --architectures transformer     # on a GPU
+    python benchmarks/step_time.py --shapes base,large --dtype bfloat16 --architectures transformer --attention xla
 
 Prints a table on stderr and JSON on stdout: seconds per step, target and input tokens per second, GFLOP/s against the
-matmul ceiling measured in the same run, and for each architecture `excess`: its time over the Transformer's, divided by
-its FLOPs over the Transformer's. `cores` is processor time over wall time: on a CPU an excess with fewer cores than the
-Transformer's is work that XLA does in one thread, and it goes when the script is pinned to one core (`taskset -c 0`).
+matmul ceiling measured in the same run, bytes that the compiled step holds, and for each architecture `excess`: its
+time over the Transformer's, divided by its FLOPs over the Transformer's. `cores` is processor time over wall time: on a
+CPU an excess with fewer cores than the Transformer's is work that XLA does in one thread, and it goes when the script
+is pinned to one core (`taskset -c 0`).
 
 The contenders take turns, round after round, and the median round counts: single runs on a shared machine differ by
-20 %. With `--reference`, Hugging Face's T5 (PyTorch, eager, Adafactor) takes its turn at the same training step; it
-needs torch and transformers, which the extra `parity` installs.
+20 %. With `--reference`, Hugging Face's T5 and its Switch Transformers (PyTorch, eager, Adafactor) take their turns at
+the same training step; `over_reference` is our time over theirs. It needs torch and transformers, which the extra
+`parity` installs.
 """
 
 import argparse
@@ -20,20 +24,24 @@ import platform
 import statistics
 import sys
 import time
+import unittest.mock
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import arch_zoo
+from arch_zoo.layers import experts, fused_attention
 from train.config import OptimizerConfig, StageConfig
 from train.optimizers import make_optimizer
 from train.step import init_state, make_model, make_train_step
 
 Turn = Callable[[], None]
 
-COLUMNS = ("s/step", "GFLOP/s", "cores", "time x", "FLOPs x", "excess")
+COLUMNS = ("s/step", "GFLOP/s", "MB", "cores", "time x", "FLOPs x", "excess", "over HF")
+REFERENCES = {"transformer": "hugging_face_t5", "switch": "hugging_face_switch"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +61,7 @@ SHAPES = {
     "d256": Shape("tiny", 4000),
     "small": Shape("small", 32128),
     "base": Shape("base", 32128, 128, 512, 114),
+    "large": Shape("large", 32128, 32, 512, 114),
 }
 
 
@@ -70,49 +79,58 @@ def batch_of(shape: Shape) -> dict[str, np.ndarray]:
     }
 
 
-def ours(name: str, shape: Shape, dtype: str) -> tuple[Turn, int]:
-    """One training step of an architecture, as the trainer runs it, and its FLOPs."""
+def ours(name: str, shape: Shape, dtype: str) -> tuple[Turn, int, int]:
+    """One training step of an architecture, as the trainer runs it; its FLOPs, and the bytes it holds while it runs."""
     lengths = {"max_input_length": shape.input_length, "max_target_length": shape.target_length}
     cfg = arch_zoo.config(name, shape.size, vocab_size=shape.vocab_size, dtype=dtype, **lengths)
     model, params = make_model(cfg, 0)
     stage = StageConfig(1, shape.batch_size, shape.input_length, shape.target_length, OptimizerConfig())
     optimizer = make_optimizer(stage.optimizer, model.axes)
-    step = jax.jit(make_train_step(model, optimizer, stage), donate_argnums=0)
-    state = init_state(params, optimizer)
-    batch = batch_of(shape)
+    state, batch, rate = init_state(params, optimizer), batch_of(shape), np.float32(0.01)
+    jitted = jax.jit(make_train_step(model, optimizer, stage), donate_argnums=0)
+    step = jitted.lower(state, batch, rate, np.uint32(0)).compile()
 
     def turn() -> None:
         nonlocal state
-        state, metrics = step(state, batch, np.float32(0.01), np.uint32(0))
+        state, metrics = step(state, batch, rate, np.uint32(0))
         jax.block_until_ready(metrics["loss"])
 
     flops = arch_zoo.count_flops(cfg, shape.input_length, shape.target_length).train * shape.batch_size
-    return turn, flops
+    memory = step.memory_analysis()
+    held = memory.argument_size_in_bytes + memory.temp_size_in_bytes  # the donated state is written in place
+    return turn, flops, held
 
 
-def hugging_face(shape: Shape) -> Turn:
-    """The same training step of Hugging Face's T5."""
+def hugging_face(name: str, shape: Shape) -> Turn:
+    """The same training step of Hugging Face's T5 or Switch Transformers."""
     import torch  # pyright: ignore[reportMissingImports]
-    from transformers import (  # pyright: ignore[reportMissingImports]
-        Adafactor,
-        T5Config,
-        T5ForConditionalGeneration,
-    )
+    import transformers  # pyright: ignore[reportMissingImports]
 
-    vanilla = arch_zoo.config("transformer", shape.size, vocab_size=shape.vocab_size)
-    config = T5Config(
+    cfg = arch_zoo.config(name, shape.size, vocab_size=shape.vocab_size)
+    given: dict[str, Any] = dict(
         vocab_size=shape.vocab_size,
-        d_model=vanilla.embed_dim,
-        d_kv=vanilla.head_dim,
-        d_ff=vanilla.mlp_dim,
-        num_layers=vanilla.num_encoder_layers,
-        num_decoder_layers=vanilla.num_decoder_layers,
-        num_heads=vanilla.num_heads,
+        d_model=cfg.embed_dim,
+        d_kv=cfg.head_dim,
+        d_ff=cfg.mlp_dim,
+        num_layers=cfg.num_encoder_layers,
+        num_decoder_layers=cfg.num_decoder_layers,
+        num_heads=cfg.num_heads,
         dropout_rate=0.0,
         decoder_start_token_id=0,
     )
-    model = T5ForConditionalGeneration(config).train()
-    optimizer = Adafactor(model.parameters(), lr=0.01, relative_step=False, warmup_init=False)
+    if name == "switch":
+        switch = cfg.architecture
+        given |= {
+            "num_experts": switch.num_experts,
+            "num_sparse_encoder_layers": cfg.num_encoder_layers // switch.every,
+            "num_sparse_decoder_layers": cfg.num_decoder_layers // switch.every,
+            "expert_capacity": experts.capacity(shape.input_length, switch.num_experts, switch.train_capacity_factor),
+        }
+        model = transformers.SwitchTransformersForConditionalGeneration(transformers.SwitchTransformersConfig(**given))
+    else:
+        model = transformers.T5ForConditionalGeneration(transformers.T5Config(**given))
+    model.train()
+    optimizer = transformers.Adafactor(model.parameters(), lr=0.01, relative_step=False, warmup_init=False)
     batch = {name: torch.from_numpy(x).long() for name, x in batch_of(shape).items() if "tokens" in name}
 
     def turn() -> None:
@@ -161,17 +179,17 @@ def compare(shape_name: str, options: argparse.Namespace) -> list[dict]:
     names = options.architectures.split(",") if options.architectures else list(arch_zoo.names())
     names = ["transformer", *(name for name in names if name != "transformer")]
     contenders = {name: ours(name, shape, options.dtype) for name in names}
-    turns = {name: turn for name, (turn, _) in contenders.items()}
-    if options.reference:
-        turns["hugging_face_t5"] = hugging_face(shape)
+    turns = {name: turn for name, (turn, _, _) in contenders.items()}
+    references = {name: REFERENCES[name] for name in names if name in REFERENCES and options.reference}
+    turns |= {reference: hugging_face(name, shape) for name, reference in references.items()}
     seconds = measure(turns, options.rounds, options.steps)
     ceiling = matmul_ceiling(options.dtype)
-    flops = {name: count for name, (_, count) in contenders.items()}
-    vanilla = flops["transformer"]
+    vanilla = contenders["transformer"][1]
     tokens = shape.batch_size * (shape.input_length + shape.target_length)
+    same = {reference: name for name, reference in references.items()}
     rows = []
     for name, (second, cores) in seconds.items():
-        count = flops.get(name, vanilla)
+        _, count, held = contenders[same.get(name, name)]
         time_ratio, flop_ratio = second / seconds["transformer"][0], count / vanilla
         rows.append(
             {
@@ -182,9 +200,11 @@ def compare(shape_name: str, options: argparse.Namespace) -> list[dict]:
                 "tokens_per_second": tokens / second,
                 "gflops_per_second": count / second * 1e-9,
                 "of_matmul_ceiling": count / second / ceiling,
+                "bytes": held if name in contenders else None,
                 "time_ratio": time_ratio,
                 "flop_ratio": flop_ratio,
                 "excess": time_ratio / flop_ratio,
+                "over_reference": second / seconds[references[name]][0] if name in references else None,
             }
         )
     return rows
@@ -198,20 +218,21 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contender (default: 5)")
     parser.add_argument("--steps", type=int, default=3, help="steps in a turn (default: 3)")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
-    parser.add_argument("--reference", action="store_true", help="Hugging Face's T5 beside it")
+    parser.add_argument("--reference", action="store_true", help="Hugging Face's models beside ours")
+    parser.add_argument("--attention", default="fastest", choices=("fastest", "xla"), help="xla: never cuDNN's")
     options = parser.parse_args()
+    if options.attention == "xla":
+        unittest.mock.patch.object(fused_attention, "implementation", return_value="xla").start()
     rows = [row for shape in options.shapes.split(",") for row in compare(shape, options)]
-    titles = "".join(f"{title:>{width}}" for title, width in zip(COLUMNS, (10, 10, 9, 9, 9, 9), strict=True))
-    print(f"{'shape':8}{'name':18}{titles}", file=sys.stderr)
+    print(f"{'shape':8}{'name':20}{''.join(f'{title:>9}' for title in COLUMNS)}", file=sys.stderr)
     for row in rows:
-        numbers = (row["cores"], row["time_ratio"], row["flop_ratio"], row["excess"])
-        print(
-            f"{row['shape']:8}{row['name']:18}{row['seconds']:10.4f}{row['gflops_per_second']:10.1f}"
-            + "".join(f"{number:9.2f}" for number in numbers),
-            file=sys.stderr,
-        )
+        held, ratio = (row["bytes"] or float("nan")) * 1e-6, row["over_reference"] or float("nan")
+        numbers = (row["cores"], row["time_ratio"], row["flop_ratio"], row["excess"], ratio)
+        line = f"{row['shape']:8}{row['name']:20}{row['seconds']:9.4f}{row['gflops_per_second']:9.1f}{held:9.0f}"
+        print(line + "".join(f"{number:9.2f}" for number in numbers), file=sys.stderr)
     device = f"{jax.devices()[0].device_kind}, {platform.processor() or platform.machine()}"
-    print(json.dumps({"device": device, "jax": jax.__version__, "rows": rows}, indent=1))
+    about = {"device": device, "jax": jax.__version__, "attention": options.attention, "dtype": options.dtype}
+    print(json.dumps({**about, "rows": rows}, indent=1))
 
 
 if __name__ == "__main__":

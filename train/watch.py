@@ -26,14 +26,19 @@ def table(found: Sequence[CellStatus]) -> list[str]:
     return [*lines, totals(found)]
 
 
-def totals(found: Sequence[CellStatus]) -> str:
-    """One line on the study: cells by state, share of all steps, and the time left at the rate of the running cells."""
+def totals(found: Sequence[CellStatus], rate: float = 0.0) -> str:
+    """One line on the study: cells by state, share of all steps, and the time left at this rate.
+
+    Args:
+      found: every cell.
+      rate: steps per second of the whole study; 0 takes that of the running cells, which leaves out what is no step.
+    """
     counts = {state: sum(s.state == state for s in found) for state in dict.fromkeys(s.state for s in found)}
     done, total = sum(s.done for s in found), sum(s.total for s in found)
     states = ", ".join(f"{count} {state}" for state, count in counts.items())
     words = [states, f"{100 * done / max(total, 1):.0f} % of steps"]
-    rate = sum(s.rate for s in found if s.state == "running" and s.rate)
-    if rate and done < total:
+    rate = rate or sum(s.rate for s in found if s.state == "running" and s.rate)
+    if rate > 0 and done < total:  # a cell that goes on from its checkpoint first falls back
         words.append(f"about {clock((total - done) / rate)} left")
     if retries := sum(s.retries for s in found):
         words.append(f"{retries} retries")
@@ -58,9 +63,12 @@ def follow(directory: Path, every: float) -> int:
             else:
                 news = [s for s in found if before.get(s.run_id) != s.state]
                 print("\n".join(table(news) if news else [totals(found)]), flush=True)
-            before = {s.run_id: s.state for s in found}
-            if all(s.state in ("done", "failed") for s in found):
-                return sum(s.state == "failed" for s in found)
+            states = {s.run_id: s.state for s in found}
+            failed = sum(state == "failed" for state in states.values())
+            ended = all(state in ("done", "failed") for state in states.values())
+            if ended and (not failed or states == before):  # a launcher that tries again would have begun by now
+                return failed
+            before = states
             time.sleep(every)
     finally:
         if live:

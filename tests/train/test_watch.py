@@ -37,6 +37,7 @@ def test_status_tells_progress_rate_time_left_loss_and_retries(directory):
     lines = watch.table([running, queued])
     assert "16/24  4 steps/s       2 s left       nll 1.500   1 retry" in lines[0]
     assert lines[-1] == "1 running, 1 queued; 33 % of steps; about 8 s left; 1 retries"
+    assert "about 16 s left" in watch.totals([running, queued], rate=2.0)
 
 
 def test_a_cell_whose_process_is_gone_is_not_running(directory):
@@ -69,6 +70,15 @@ def test_watch_ends_with_the_study_and_tells_failures(directory, capsys):
     assert "OSError: full" in said and "1 failed, 1 done" in said
     assert main(["watch", "nowhere"]) == 2
     assert "nowhere/study.json: no such file" in capsys.readouterr().err
+
+
+def test_watch_stays_for_a_cell_that_is_tried_again(directory, monkeypatch):
+    first, second = records.RunWriter(directory / "transformer-nano-s0"), directory / "glu-nano-s0"
+    second.mkdir()
+    records.RunWriter(second).status("done")
+    first.status("failed", stage="finetune", step=4, error="OSError: full")
+    monkeypatch.setattr(watch.time, "sleep", lambda seconds: first.status("done"))
+    assert watch.follow(directory, every=1.0) == 0
 
 
 def test_a_changed_default_is_refused_with_the_difference(directory):

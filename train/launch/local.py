@@ -202,25 +202,28 @@ class _View:
 
     def __init__(self, study: StudyConfig, directory: Path):
         self._study, self._directory = study, directory
-        self._started, self._said = time.monotonic(), time.monotonic()
+        self._started = self._said = time.monotonic()
+        found = studies.statuses(study, directory)
+        self._done_before = sum(status.done for status in found)
         self._bar = None
         if sys.stderr.isatty():
             from rich import console, progress
 
             columns = (*progress.Progress.get_default_columns(), progress.TextColumn("{task.fields[note]}"))
             self._bar = progress.Progress(*columns, console=console.Console(stderr=True))
-            total = sum(status.total for status in studies.statuses(study, directory))
+            total = sum(status.total for status in found)
             self._task = self._bar.add_task(study.name, total=total, note="")
             self._bar.start()
 
     def show(self) -> None:
         found = studies.statuses(self._study, self._directory)
-        note = watch.totals(found)
+        done = sum(status.done for status in found)
+        elapsed = time.monotonic() - self._started
+        note = watch.totals(found, (done - self._done_before) / elapsed)
         if self._bar:
-            self._bar.update(self._task, completed=sum(status.done for status in found), note=note)
+            self._bar.update(self._task, completed=done, note=note)
         elif time.monotonic() - self._said > _LINE_SECONDS:
             self._said = time.monotonic()
-            elapsed = time.monotonic() - self._started
             print(f"{self._study.name}: {elapsed:.0f} s, {note}", file=sys.stderr, flush=True)
 
     def close(self) -> None:

@@ -100,9 +100,12 @@ class Cluster:
         self._daemons[command[0]] = subprocess.Popen(tied, env=self.environment, stdout=quiet, stderr=quiet)
 
     def start_node(self) -> None:
-        """Starts the node daemon and waits until the node takes jobs."""
+        """Starts the node daemon and waits until the node takes jobs.
+
+        A job that ended while the daemon was dead keeps the node from it until the controller asks again, in a minute.
+        """
         self._start("slurmd", "-D")
-        self.wait(self._takes_jobs, 60)
+        self.wait(self._takes_jobs, 180)
 
     def _takes_jobs(self) -> bool:
         try:
