@@ -1,9 +1,9 @@
 """Time of one training step of every architecture, beside what its FLOPs say.
 
-    python benchmarks/step_time.py                                   # every architecture at d128 4+4
-    python benchmarks/step_time.py --shapes d64,d128,d256,small --architectures transformer,switch --reference
-    python benchmarks/step_time.py --shapes base,large --dtype bfloat16 --architectures transformer     # on a GPU
-    python benchmarks/step_time.py --shapes base,large --dtype bfloat16 --architectures transformer --attention xla
+    python -m benchmarks.step_time                                   # every architecture at d128 4+4
+    python -m benchmarks.step_time --shapes d64,d128,d256,small --architectures transformer,switch --reference
+    python -m benchmarks.step_time --shapes base,large --dtype bfloat16 --architectures transformer     # on a GPU
+    python -m benchmarks.step_time --shapes base,large --dtype bfloat16 --architectures transformer --attention xla
 
 Prints a table on stderr and JSON on stdout: seconds per step, target and input tokens per second, GFLOP/s against the
 matmul ceiling measured in the same run, bytes that the compiled step holds, and for each architecture `excess`: its
@@ -14,7 +14,7 @@ is pinned to one core (`taskset -c 0`).
 The contenders take turns, round after round, and the median round counts: single runs on a shared machine differ by
 20 %. With `--reference`, Hugging Face's T5 and its Switch Transformers (PyTorch, eager, Adafactor) take their turns at
 the same training step; `over_reference` is our time over theirs. It needs torch and transformers, which the extra
-`parity` installs.
+`parity` installs. With `--lean` the vanilla step written in plain jnp (`lean_step.py`) takes its turn as well.
 """
 
 import argparse
@@ -34,6 +34,8 @@ import numpy as np
 
 import arch_zoo
 from arch_zoo.layers import experts, fused_attention
+from benchmarks import lean_step
+from train import losses
 from train.config import OptimizerConfig, StageConfig
 from train.optimizers import make_optimizer
 from train.step import init_state, make_model, make_train_step
@@ -65,7 +67,7 @@ SHAPES = {
 }
 
 
-def batch_of(shape: Shape) -> dict[str, np.ndarray]:
+def batch_of(shape: Shape) -> dict[str, Any]:
     """Full sequences of random tokens."""
     rng = np.random.default_rng(0)
     inputs = rng.integers(2, shape.vocab_size, (shape.batch_size, shape.input_length), dtype=np.int32)
@@ -96,9 +98,31 @@ def ours(name: str, shape: Shape, dtype: str) -> tuple[Turn, int, int]:
         jax.block_until_ready(metrics["loss"])
 
     flops = arch_zoo.count_flops(cfg, shape.input_length, shape.target_length).train * shape.batch_size
-    memory = step.memory_analysis()
+    memory: Any = step.memory_analysis()
     held = memory.argument_size_in_bytes + memory.temp_size_in_bytes  # the donated state is written in place
     return turn, flops, held
+
+
+def lean(shape: Shape) -> Turn:
+    """The vanilla step in plain jnp, which gives the same loss."""
+    lengths = {"max_input_length": shape.input_length, "max_target_length": shape.target_length}
+    cfg = arch_zoo.config("transformer", shape.size, vocab_size=shape.vocab_size, **lengths)
+    model, params = make_model(cfg, 0)
+    stage = StageConfig(1, shape.batch_size, shape.input_length, shape.target_length, OptimizerConfig())
+    optimizer = make_optimizer(stage.optimizer, model.axes)
+    batch = batch_of(shape)
+    theirs, _ = losses.token_sums(losses.token_losses(model.merge(params), batch, jax.random.key(0)), batch)
+    own = lean_step.loss(params, batch, cfg) * batch["decoder_loss_weights"].sum()
+    np.testing.assert_allclose(own, theirs, rtol=1e-5)
+    step = jax.jit(lean_step.make_step(cfg, optimizer, 0.01), donate_argnums=(0, 1))
+    state = optimizer.init(params)
+
+    def turn() -> None:
+        nonlocal params, state
+        params, state, loss = step(params, state, batch)
+        jax.block_until_ready(loss)
+
+    return turn
 
 
 def hugging_face(name: str, shape: Shape) -> Turn:
@@ -119,7 +143,7 @@ def hugging_face(name: str, shape: Shape) -> Turn:
         decoder_start_token_id=0,
     )
     if name == "switch":
-        switch = cfg.architecture
+        switch: Any = cfg.architecture
         given |= {
             "num_experts": switch.num_experts,
             "num_sparse_encoder_layers": cfg.num_encoder_layers // switch.every,
@@ -182,6 +206,7 @@ def compare(shape_name: str, options: argparse.Namespace) -> list[dict]:
     turns = {name: turn for name, (turn, _, _) in contenders.items()}
     references = {name: REFERENCES[name] for name in names if name in REFERENCES and options.reference}
     turns |= {reference: hugging_face(name, shape) for name, reference in references.items()}
+    turns |= {"lean_jnp": lean(shape)} if options.lean else {}
     seconds = measure(turns, options.rounds, options.steps)
     ceiling = matmul_ceiling(options.dtype)
     vanilla = contenders["transformer"][1]
@@ -189,7 +214,7 @@ def compare(shape_name: str, options: argparse.Namespace) -> list[dict]:
     same = {reference: name for name, reference in references.items()}
     rows = []
     for name, (second, cores) in seconds.items():
-        _, count, held = contenders[same.get(name, name)]
+        _, count, held = contenders.get(same.get(name, name), contenders["transformer"])
         time_ratio, flop_ratio = second / seconds["transformer"][0], count / vanilla
         rows.append(
             {
@@ -219,6 +244,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3, help="steps in a turn (default: 3)")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--reference", action="store_true", help="Hugging Face's models beside ours")
+    parser.add_argument("--lean", action="store_true", help="the vanilla step in plain jnp beside it (float32)")
     parser.add_argument("--attention", default="fastest", choices=("fastest", "xla"), help="xla: never cuDNN's")
     options = parser.parse_args()
     if options.attention == "xla":
