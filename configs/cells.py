@@ -37,4 +37,5 @@ def cpu(architecture: str, size: str, seed: int = 0) -> RunConfig:
         log_every=20,
         checkpoint_every=200,
     )
-    return RunConfig(architecture=architecture, size=size, seed=seed, pretrain=pretrain, finetune=finetune)
+    model = {"scale_context": True} if architecture == "mos" else {}
+    return RunConfig(architecture=architecture, size=size, seed=seed, model=model, pretrain=pretrain, finetune=finetune)

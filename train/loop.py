@@ -93,14 +93,15 @@ def train(job: Job, writer: RunWriter) -> None:
 
         def flush() -> int | None:
             """Fetches and records the metrics that are pending; returns their step if the loss has diverged."""
-            nonlocal pending
+            nonlocal pending, meta
             if pending is None:
                 return None
             done, metrics, rate = pending
             pending = None
             values = fetch(metrics)
-            if has_diverged(values, job):
+            if has_diverged(values, meta, job):
                 return done
+            meta = {"first_loss": values["loss"], **meta}
             tracker.step(done, values, rate)
             return None
 
@@ -143,12 +144,15 @@ def train(job: Job, writer: RunWriter) -> None:
             tracker.close()
 
 
-def has_diverged(metrics: Mapping[str, float], job: Job) -> bool:
-    """Whether the loss is not a number, or twice that of guessing, or the parameters that the step has made are none.
+def has_diverged(metrics: Mapping[str, float], meta: Row, job: Job) -> bool:
+    """Whether the loss is not a number, or exploded, or the parameters that the step has made are none.
 
-    The loss is that of the parameters before: a checkpoint of the step must not hold what its gradient has spoilt.
+    Exploded is twice the loss of guessing and twice that of the stage's first step (`first_loss` of `meta`): a mixture
+    of softmaxes begins at four times that of guessing. The loss is that of the parameters before: a checkpoint of the
+    step must not hold what its gradient has spoilt.
     """
-    return not (metrics["loss"] < 2 * math.log(job.model.vocab_size) and math.isfinite(metrics["parameter_norm"]))
+    limit = 2 * max(math.log(job.model.vocab_size), meta.get("first_loss", math.inf))
+    return not (metrics["loss"] < limit and math.isfinite(metrics["parameter_norm"]))
 
 
 def start(job: Job, checkpoints: Checkpoints, strategy: Strategy, fresh: State) -> tuple[State, Row]:

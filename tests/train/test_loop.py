@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import re
 import signal
@@ -10,9 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import arch_zoo
 from tests.train import tiny_study
 from tests.train.tiny_corpus import write_corpus
 from train import cell, loop, records
+from train.checkpoint import Checkpoints
 from train.data import corpus as corpus_module
 from train.data.corpus import open_corpus
 from train.records import InputError
@@ -107,6 +110,28 @@ def test_a_loss_that_stays_broken_ends_as_failed_with_the_reason(corpus, tmp_pat
     assert "diverged at step 5 after 3 roll-backs" in run.status["error"]
     assert [event["event"] for event in _events(tmp_path)] == ["rolled back"] * CONFIG.pretrain.max_rollbacks
     assert [row["step"] for row in run.metrics] == [2, 4]
+
+
+def test_a_loss_that_begins_high_is_no_divergence(corpus, tmp_path):
+    """A mixture of softmaxes without scaled contexts: beyond twice the loss of guessing at its first step."""
+    config = dataclasses.replace(CONFIG, architecture="mos", size="nano-DM128-KV64")
+    assert cell.run_cell(config, corpus, tmp_path, quiet=True) == "done"
+    assert not (tmp_path / "events.jsonl").exists()
+    with Checkpoints(tmp_path / "checkpoints" / "pretrain", read_only=True) as checkpoints:
+        _, meta = checkpoints.restore({})
+    guessing = math.log(corpus.vocab_size)
+    assert meta["first_loss"] > 2 * guessing
+    job = dataclasses.make_dataclass("Job", ["model"])(arch_zoo.config("mos", "nano", vocab_size=corpus.vocab_size))
+    for loss, known, diverged in (
+        (meta["first_loss"], {}, False),
+        (math.nan, {}, True),
+        (math.inf, {}, True),
+        (1.9 * meta["first_loss"], meta, False),
+        (2.1 * meta["first_loss"], meta, True),
+        (1.9 * guessing, {"first_loss": 1.0}, False),
+        (2.1 * guessing, {"first_loss": 1.0}, True),
+    ):
+        assert loop.has_diverged({"loss": loss, "parameter_norm": 1.0}, known, job) == diverged, loss
 
 
 def test_a_stage_can_start_from_another_runs_parameters(corpus, tmp_path):
