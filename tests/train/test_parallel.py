@@ -35,8 +35,9 @@ _RUN = """if True:
 """
 
 
-def _environment(**more):
-    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))} | more
+def _environment(devices):
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "XLA_FLAGS": flags}
 
 
 @pytest.mark.slow
@@ -44,7 +45,7 @@ def test_every_strategy_trains_to_the_losses_of_one_device():
     """Four pairs of the matrix that benchmarks/parallel_matrix.py computes whole."""
     arguments = ["--architectures", "switch", "--settings", "pmap-4,spread-4,mesh-2x2x1,mesh-2x1x2", "--steps", "3"]
     done = subprocess.run(
-        [sys.executable, str(MATRIX), *arguments], env=_environment(), capture_output=True, text=True, timeout=500
+        [sys.executable, str(MATRIX), *arguments], env=_environment(8), capture_output=True, text=True, timeout=500
     )
     assert done.returncode == 0, done.stderr
     tally = json.loads(done.stdout)
@@ -101,8 +102,7 @@ _ROWS = """if True:
 
 @pytest.mark.slow
 def test_the_rows_of_micro_batches_are_cut_over_the_mesh():
-    flags = "--xla_force_host_platform_device_count=4"
-    subprocess.run([sys.executable, "-c", _ROWS], env=_environment(XLA_FLAGS=flags), check=True, timeout=500)
+    subprocess.run([sys.executable, "-c", _ROWS], env=_environment(4), check=True, timeout=500)
 
 
 @pytest.mark.slow
@@ -110,9 +110,8 @@ def test_a_run_continues_on_another_number_of_devices(tmp_path):
     corpus = write_corpus(tmp_path / "corpus")
 
     def train(devices, *arguments):
-        flags = f"--xla_force_host_platform_device_count={devices}"
         command = [sys.executable, "-c", _RUN, str(corpus), str(tmp_path / "run"), *arguments]
-        subprocess.run(command, env=_environment(XLA_FLAGS=flags), check=True, timeout=500)
+        subprocess.run(command, env=_environment(devices), check=True, timeout=500)
         rows = (json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
         return np.array([[row["loss"], row["gradient_norm"], row["target_tokens"]] for row in rows])
 
