@@ -13,8 +13,8 @@ study: $(VENV)/.installed
 	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/python -m train study $(STUDY)
 	$(BIN)/python -m eval report runs/$(STUDY) --out reports/$(STUDY)
 
-# Two workers: a test waits for the compiler, which uses one core.
-PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder --durations 40 --durations-min 5
+# Three workers for two cores: a test waits for the compiler, which uses one core, and some wait for a clock.
+PYTEST := $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder --durations 40 --durations-min 5
 
 test: lint
 	$(PYTEST)

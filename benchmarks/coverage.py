@@ -1,9 +1,9 @@
 """Recovery of known truth: coverage of every interval, level and power of every test, on simulated studies.
 
-python benchmarks/coverage.py --out docs/coverage.md  1,000 studies a design (200 of frontiers and claims): 30 minutes
-python benchmarks/coverage.py --replicates 100       a quick look, to +-2 %
-python benchmarks/coverage.py --only slopes          experiments whose name contains this
-python benchmarks/coverage.py --design 5x3           one design: five sizes, three seeds
+python -m benchmarks.coverage --out docs/coverage.md  1,000 studies a design (200 of frontiers and claims): 30 minutes
+python -m benchmarks.coverage --replicates 100       a quick look, to +-2 %
+python -m benchmarks.coverage --only slopes          experiments whose name contains this
+python -m benchmarks.coverage --design 5x3           one design: five sizes, three seeds
 
 Prints a Markdown table (and writes it to --out), one row per quantity and one column per design (sizes x seeds).
 `none` means that no interval was given, which is what three sizes are answered with. Equal seeds give equal tables.
@@ -59,7 +59,7 @@ def main() -> None:
 
 def _head(arguments: argparse.Namespace) -> str:
     """What the table is, the command that made it, and how well its shares are known."""
-    command = f"python benchmarks/coverage.py --replicates {arguments.replicates} --seed {arguments.seed}"
+    command = f"python -m benchmarks.coverage --replicates {arguments.replicates} --seed {arguments.seed}"
     counts = (arguments.replicates, max(arguments.replicates // 5, 1))
     errors = [f"{100 * math.sqrt(0.95 * 0.05 / n):.1f} ({n} studies)" for n in counts]
     return (

@@ -1,7 +1,7 @@
 """Kills training with SIGKILL at random moments, again and again, and compares what comes out with a run left alone.
 
-    python benchmarks/fault_injection.py                                         # 54 kills, about ten minutes
-    python benchmarks/fault_injection.py --cells transformer:pmap --kills 4 --seed 7
+    python -m benchmarks.fault_injection                                         # 54 kills, about ten minutes
+    python -m benchmarks.fault_injection --cells transformer:pmap --kills 4 --seed 7
 
 Each cell (an architecture under a strategy, on two virtual devices) is pretrained and finetuned once without
 interruption and once with `--kills` kills, each followed by a start of the same command. A kill comes after a random

@@ -1,6 +1,6 @@
 """Rows a second of the trainer's input against seqio's own packed converter, and `prepare` against one pass of seqio.
 
-    python benchmarks/input_pipeline.py --corpus corpora/python
+    python -m benchmarks.input_pipeline --corpus corpora/python
 
 Both sides work on the same text, in one process and one run. seqio is given examples that are already tokenized and
 corrupted, so that only its packing and conversion are timed; ours reads the shards, corrupts, and makes batches.

@@ -1,7 +1,7 @@
 """What the training loop costs beside the step that it runs: batches, records, progress, checks.
 
-    python benchmarks/loop_overhead.py                     # transformer at d128 4+4, about three minutes on 2 cores
-    python benchmarks/loop_overhead.py --size nano --steps 200
+    python -m benchmarks.loop_overhead                     # transformer at d128 4+4, about three minutes on 2 cores
+    python -m benchmarks.loop_overhead --size nano --steps 200
 
 Runs `train.loop` for `--steps` steps without evaluations and saves in between, and the same compiled step on batches
 made beforehand, taking turns `--rounds` times in one process. Prints JSON: median milliseconds a step of either and

@@ -1,7 +1,7 @@
 """Every architecture under every strategy trains to the losses of one device.
 
-    python benchmarks/parallel_matrix.py                       # all twelve, about ten minutes on 2 cores
-    python benchmarks/parallel_matrix.py --architectures switch --settings pmap-4,mesh-2x2x1
+    python -m benchmarks.parallel_matrix                       # all twelve, about ten minutes on 2 cores
+    python -m benchmarks.parallel_matrix --architectures switch --settings pmap-4,mesh-2x2x1
 
 One process with eight virtual CPU devices. Each architecture is trained for a few steps on one device, and then from
 the same parameters on the same global batches (padding included, so that parts weigh unequally) under `pmap` on 1, 2, 4

@@ -1,7 +1,7 @@
 """Several seeds of the smallest cell in one program against as many runs alone, start-up included.
 
-    python benchmarks/seeds.py                          # eight seeds of transformer-nano, about five minutes on 2 cores
-    python benchmarks/seeds.py --seeds 4 --size micro --steps 350
+    python -m benchmarks.seeds                          # eight seeds of transformer-nano, about five minutes on 2 cores
+    python -m benchmarks.seeds --seeds 4 --size micro --steps 350
 
 Each side is a fresh process that starts, compiles, pretrains, evaluates and saves: one with all seeds by `vmap`
 (`train.seeds`), and one process after the other with a seed each. Both compile from scratch unless `--cache` lets them

@@ -81,12 +81,17 @@ def batch_of(shape: Shape) -> dict[str, Any]:
     }
 
 
-def ours(name: str, shape: Shape, dtype: str) -> tuple[Turn, int, int]:
-    """One training step of an architecture, as the trainer runs it; its FLOPs, and the bytes it holds while it runs."""
+def settings(name: str, shape: Shape, dtype: str = "float32") -> tuple[arch_zoo.ModelConfig, StageConfig]:
+    """The model and the stage of an architecture at a shape."""
     lengths = {"max_input_length": shape.input_length, "max_target_length": shape.target_length}
     cfg = arch_zoo.config(name, shape.size, vocab_size=shape.vocab_size, dtype=dtype, **lengths)
+    return cfg, StageConfig(1, shape.batch_size, shape.input_length, shape.target_length, OptimizerConfig())
+
+
+def ours(name: str, shape: Shape, dtype: str) -> tuple[Turn, int, int]:
+    """One training step of an architecture, as the trainer runs it; its FLOPs, and the bytes it holds while it runs."""
+    cfg, stage = settings(name, shape, dtype)
     model, params = make_model(cfg, 0)
-    stage = StageConfig(1, shape.batch_size, shape.input_length, shape.target_length, OptimizerConfig())
     optimizer = make_optimizer(stage.optimizer, model.axes)
     state, batch, rate = init_state(params, optimizer), batch_of(shape), np.float32(0.01)
     jitted = jax.jit(make_train_step(model, optimizer, stage), donate_argnums=0)
@@ -105,10 +110,8 @@ def ours(name: str, shape: Shape, dtype: str) -> tuple[Turn, int, int]:
 
 def lean(shape: Shape) -> Turn:
     """The vanilla step in plain jnp, which gives the same loss."""
-    lengths = {"max_input_length": shape.input_length, "max_target_length": shape.target_length}
-    cfg = arch_zoo.config("transformer", shape.size, vocab_size=shape.vocab_size, **lengths)
+    cfg, stage = settings("transformer", shape)
     model, params = make_model(cfg, 0)
-    stage = StageConfig(1, shape.batch_size, shape.input_length, shape.target_length, OptimizerConfig())
     optimizer = make_optimizer(stage.optimizer, model.axes)
     batch = batch_of(shape)
     theirs, _ = losses.token_sums(losses.token_losses(model.merge(params), batch, jax.random.key(0)), batch)

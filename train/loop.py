@@ -99,7 +99,7 @@ def train(job: Job, writer: RunWriter) -> None:
             done, metrics, rate = pending
             pending = None
             values = fetch(metrics)
-            if has_diverged(values, meta, job):
+            if has_diverged(values, meta, job.model.vocab_size):
                 return done
             meta = {"first_loss": values["loss"], **meta}
             tracker.step(done, values, rate)
@@ -144,14 +144,14 @@ def train(job: Job, writer: RunWriter) -> None:
             tracker.close()
 
 
-def has_diverged(metrics: Mapping[str, float], meta: Row, job: Job) -> bool:
+def has_diverged(metrics: Mapping[str, float], meta: Row, vocab_size: int) -> bool:
     """Whether the loss is not a number, or exploded, or the parameters that the step has made are none.
 
     Exploded is twice the loss of guessing and twice that of the stage's first step (`first_loss` of `meta`): a mixture
     of softmaxes begins at four times that of guessing. The loss is that of the parameters before: a checkpoint of the
     step must not hold what its gradient has spoilt.
     """
-    limit = 2 * max(math.log(job.model.vocab_size), meta.get("first_loss", math.inf))
+    limit = 2 * max(math.log(vocab_size), meta.get("first_loss", math.inf))
     return not (metrics["loss"] < limit and math.isfinite(metrics["parameter_norm"]))
 
 

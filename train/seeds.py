@@ -212,7 +212,7 @@ def _record(members: list[Member], pending: tuple[int, Any, float] | None) -> No
         if member.diverged:
             continue
         own = {name: float(value[number]) for name, value in values.items()}
-        if loop.has_diverged(own, member.meta, member.job):
+        if loop.has_diverged(own, member.meta, member.job.model.vocab_size):
             member.diverged = True
             member.tracker.event(done, "diverged", "leaves the other seeds to go on alone")
         else:
