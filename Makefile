@@ -3,7 +3,8 @@ PYTHON ?= python3
 STUDY ?= cpu
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# Modules are compiled when they are first imported; most of what is installed never is.
+PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: study test test-fast lint clean
 .DELETE_ON_ERROR:

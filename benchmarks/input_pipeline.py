@@ -1,12 +1,14 @@
 """Rows a second of the trainer's input against seqio's own packed converter, and `prepare` against one pass of seqio.
 
-    python -m benchmarks.input_pipeline --corpus corpora/python
+    python -m benchmarks.input_pipeline        # after `make study`, which makes the corpus
 
 Both sides work on the same text, in one process and one run. seqio is given examples that are already tokenized and
 corrupted, so that only its packing and conversion are timed; ours reads the shards, corrupts, and makes batches.
+Prints JSON.
 """
 
 import argparse
+import json
 import os
 import time
 from collections.abc import Iterable
@@ -79,16 +81,20 @@ def prepare_seconds(corpus: Corpus) -> tuple[float, float]:
 def main() -> None:
     """Prints the measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpus", type=Path, required=True, help="a corpus of the embedded text")
+    parser.add_argument("--corpus", type=Path, default=Path("corpora/python"), help="a corpus of the embedded text")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=10.0, help="for each measurement")
     given = parser.parse_args()
     corpus = open_corpus(given.corpus)
     pair = [rows_per_second(side(corpus, given.batch_size), given.seconds) for side in (ours, seqios)]
-    print(f"rows/s at {_LENGTHS['inputs']}/{_LENGTHS['targets']} tokens, batches of {given.batch_size}:")
-    print(f"  ours {pair[0]:,.0f}   seqio packed {pair[1]:,.0f}   ratio {pair[0] / pair[1]:.1f}")
     own, seqios_own = prepare_seconds(corpus)
-    print(f"seconds for the text once: prepare {own:.1f}   tokenized seqio task {seqios_own:.1f}")
+    result = {
+        "lengths": _LENGTHS,
+        "batch_size": given.batch_size,
+        "rows_per_second": {"ours": pair[0], "seqio_packed": pair[1], "ratio": pair[0] / pair[1]},
+        "seconds_for_the_text_once": {"prepare": own, "tokenized_seqio_task": seqios_own},
+    }
+    print(json.dumps(result, indent=2))
 
 
 if __name__ == "__main__":

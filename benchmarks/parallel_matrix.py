@@ -111,18 +111,21 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--tolerance", type=float, default=2e-4)
     args = parser.parse_args()
-    pairs = {}
+    rows = []
     for name in args.architectures.split(","):
         reference = train(name, "one", args.steps)
         dropped = reference[0].get("expert_drop_rate")
+        row: dict[str, Any] = {"architecture": name}
         for setting in args.settings.split(","):
-            pairs[f"{name} {setting}"] = far = difference(train(name, setting, args.steps), reference)
+            row[setting] = far = difference(train(name, setting, args.steps), reference)
             note = "" if dropped is None else f", {dropped:.0%} of the tokens dropped"
             verdict = "equal" if far <= args.tolerance else "DIFFERENT"
             print(f"{name:12} {setting:10} {verdict}: within {far:.1e}{note}", file=sys.stderr, flush=True)
+        rows.append(row)
         jax.clear_caches()
-    equal = sum(far <= args.tolerance for far in pairs.values())
-    print(json.dumps({"equal": equal, "of": len(pairs), "tolerance": args.tolerance, "differences": pairs}, indent=2))
+    pairs = [row[setting] for row in rows for setting in args.settings.split(",")]
+    equal = sum(far <= args.tolerance for far in pairs)
+    print(json.dumps({"equal": equal, "of": len(pairs), "tolerance": args.tolerance, "differences": rows}, indent=2))
     return 0 if equal == len(pairs) else 1
 
 

@@ -223,17 +223,24 @@ def environment(corpus: Corpus) -> Row:
     """Versions, devices, host and code, as written to env.json."""
     return {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "host": platform.node(),
+        **machine(),
+        "fingerprint": corpus.fingerprint,
+        "command": " ".join(sys.argv),
+    }
+
+
+def machine() -> Row:
+    """Versions, devices and code."""
+    return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "host": platform.node(),
         "cpu_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "device": jax.devices()[0].device_kind,
         "devices": jax.device_count(),
         "processes": jax.process_count(),
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "git_commit": _commit(),
-        "fingerprint": corpus.fingerprint,
-        "command": " ".join(sys.argv),
     }
 
 

@@ -32,6 +32,7 @@ def test_estimate_is_close_to_what_xla_allocates(name):
     assert 1 / tolerances.MEMORY < estimated / per_sequence < tolerances.MEMORY, (estimated, per_sequence)
 
 
+@pytest.mark.slow
 def test_rematerialisation_scanning_and_half_precision_shrink_it():
     plain, remat, half = (
         memory.estimate_memory(arch_zoo.config("transformer", "centi-NL4", vocab_size=2000, **options), 128, 32)

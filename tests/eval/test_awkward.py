@@ -79,6 +79,7 @@ def test_intervals_only_where_they_are_honest():
                 assert rows[bounds].isna().all(axis=None) and (rows["note"] != "").all(), (name, function)
 
 
+@pytest.mark.slow
 def test_import_is_light_and_reaches_every_module():
     code = (
         "import sys, eval; assert not {'pandas', 'scipy', 'jax'} & set(sys.modules);"

@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 NOTEBOOK = Path(__file__).parents[2] / "docs" / "analysis.ipynb"
 
 
+@pytest.mark.slow
 def test_every_code_cell_runs(ladders, monkeypatch, capsys):
     notebook = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
     assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)

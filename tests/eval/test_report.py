@@ -52,6 +52,7 @@ def test_everything_promised_is_written_and_the_same_twice(small, tmp_path):
     assert "warning: Every cell has one seed" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_same_records_give_the_same_bytes(small, tmp_path):
     made = []
     for n in ("1", "2"):
@@ -106,7 +107,7 @@ AWKWARD = {
     "two sizes": dict(sizes=("nano", "micro"), seeds=2),
     "one task": dict(tasks=("python_match",)),
 }
-_FAST = ("one run", "names", "no task")
+_FAST = ("names",)
 
 
 @pytest.mark.parametrize("case", [c if c in _FAST else pytest.param(c, marks=pytest.mark.slow) for c in AWKWARD])
@@ -191,6 +192,7 @@ def test_every_verb_says_what_another_protocol_hides(ladders, capsys, verb):
     assert said in captured.err and "protocol" not in captured.out.splitlines()[0]
 
 
+@pytest.mark.slow
 def test_one_protocol_of_a_directory_is_reported_as_asked(ladders, capsys):
     assert main(["slopes", str(ladders), "--where", "protocol=depth", "--format", "json"]) == 0
     captured = capsys.readouterr()

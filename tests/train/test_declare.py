@@ -55,6 +55,7 @@ def test_scaling_operators(size, operator, value, expected):
     sizes.dimensions(expected)
 
 
+@pytest.mark.slow
 def test_matched_cells_cost_the_same():
     deep = declare.ladder(PLAIN[:2], "depth", "NL", (4,))
     wide = declare.matched(deep, "width", "W", "micro", grain=8, vocab_size=2048)

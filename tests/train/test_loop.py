@@ -111,6 +111,7 @@ def test_a_loss_that_stays_broken_ends_as_failed_with_the_reason(corpus, tmp_pat
     assert [row["step"] for row in run.metrics] == [2, 4]
 
 
+@pytest.mark.slow
 def test_a_loss_that_begins_high_is_no_divergence(corpus, tmp_path):
     """A mixture of softmaxes without scaled contexts: beyond twice the loss of guessing at its first step."""
     config = dataclasses.replace(CONFIG, architecture="mos", size="nano-DM128-KV64")
@@ -132,6 +133,7 @@ def test_a_loss_that_begins_high_is_no_divergence(corpus, tmp_path):
         assert loop.has_diverged({"loss": loss, "parameter_norm": 1.0}, known, corpus.vocab_size) == diverged, loss
 
 
+@pytest.mark.slow
 def test_a_stage_can_start_from_another_runs_parameters(corpus, tmp_path):
     cell.run_cell(CONFIG, corpus, tmp_path / "first", quiet=True)
     config = dataclasses.replace(CONFIG, seed=1)

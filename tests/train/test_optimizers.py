@@ -18,6 +18,7 @@ def _tree(seed):
     return {name: jax.random.normal(key, SHAPES[name]) for name, key in zip(SHAPES, keys, strict=True)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("min_factored_size", [1, 8, 1000])
 def test_adafactor_equals_optax_on_matrices(min_factored_size):
     ours = make_optimizer(OptimizerConfig(min_factored_size=min_factored_size), AXES)

@@ -85,6 +85,7 @@ def test_warnings_lead(write, capsys):
     assert capsys.readouterr().out.startswith("WARNING: ")
 
 
+@pytest.mark.slow
 def test_groups_are_fitted_compared_and_judged(write, capsys):
     table = pd.concat([frame().assign(arch="vanilla"), frame(alpha=0.3).assign(arch="moe")])
     path = write(table)
@@ -143,6 +144,7 @@ def test_chain_predicts_scores_through_the_loss(write, capsys, through):
         run("chain", write(table.drop(columns="score")), "--at", "C=1e21")
 
 
+@pytest.mark.slow
 def test_every_verb_reads_a_studys_directory(ladders, capsys):
     found = answer(capsys, "fit", ladders, "--form", "power", "--group", "architecture", "--where", "protocol=depth")
     assert set(found["groups"]) == {"evolved", "lconv", "mos", "transformer"}

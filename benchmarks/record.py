@@ -1,0 +1,157 @@
+"""Runs a benchmark, keeps what it measured, and writes BENCHMARKS.md from all that is kept.
+
+    python -m benchmarks.record seeds -- python -m benchmarks.seeds
+    python -m benchmarks.record tests -- make test                 # of a command that prints no JSON, its time alone
+    python -m benchmarks.record tests --repository ../clean_clone -- make test
+    python -m benchmarks.record                                    # only writes the page
+
+benchmarks/results/NAME.json keeps the command, its seconds and exit code, the JSON that ended its stdout, and the
+machine. No figure of BENCHMARKS.md is typed by hand.
+"""
+
+import argparse
+import datetime
+import json
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from train import cell
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PAGE = ROOT / "BENCHMARKS.md"
+
+HEAD = """# Benchmarks
+
+Written by `python -m benchmarks.record` from `benchmarks/results/`; each section names the command to repeat it.
+Times of different sections are of different hours and perhaps machines: compare ratios, which are measured in one run.
+What a command counts and how is told by its `--help`.
+"""
+
+
+def last_json(text: str) -> Any:
+    """The JSON value that ends a text, which begins at the start of a line; None where there is none."""
+    starts = [0, *(i + 1 for i, character in enumerate(text) if character == "\n")]
+    for start in starts:
+        if text[start : start + 1] in ("{", "["):
+            try:
+                return json.loads(text[start:])
+            except json.JSONDecodeError:
+                continue
+    return None
+
+
+def measure(command: list[str], repository: Path) -> dict[str, Any]:
+    """Runs a command, showing what it prints, and returns what there is to keep."""
+    lines, start = [], time.monotonic()
+    with subprocess.Popen(command, cwd=repository, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout or ():
+            print(line, end="", flush=True)
+            lines.append(line)
+    return {
+        "command": shlex.join(command),
+        "seconds": round(time.monotonic() - start, 1),
+        "exit_code": process.returncode,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": {"processor": processor(), **cell.machine()},
+        "result": last_json("".join(lines)),
+    }
+
+
+def processor() -> str:
+    """The processor's name where the system tells it."""
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text().splitlines() if about.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def flat(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every leaf of nested dictionaries but tables, under its dotted name."""
+    for key, item in value.items():
+        if isinstance(item, dict):
+            yield from flat(item, f"{prefix}{key}.")
+        elif not is_table(item):
+            yield prefix + key, item
+
+
+def is_table(value: Any) -> bool:
+    """Whether a value is a list of rows."""
+    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
+
+
+def show(value: Any) -> str:
+    """A value as a cell of a Markdown table."""
+    if isinstance(value, float):
+        text = f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    elif isinstance(value, int) and not isinstance(value, bool):
+        text = f"{value:,}"
+    elif isinstance(value, list):
+        text = ", ".join(map(show, value)) or "none"
+    else:
+        text = "" if value is None else str(value)
+    return text.replace("|", "\\|")
+
+
+def table(head: list[str], rows: list[list[Any]]) -> str:
+    """A Markdown table, numbers to the right."""
+    number = [all(isinstance(row[i], int | float | None) for row in rows) for i in range(len(head))]
+    lines = [head, ["--:" if right else "---" for right in number], *([show(value) for value in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def section(name: str, kept: dict[str, Any]) -> str:
+    """One benchmark's part of the page."""
+    machine, result = kept["machine"], kept["result"] or {}
+    versions = ", ".join(f"{package} {version}" for package, version in machine["versions"].items())
+    where = f"{machine['devices']} x {machine['device']}, {machine['cpu_cores']} cores of {machine['processor']}, Python {machine['python']}"
+    failed = f" It ended with exit code {kept['exit_code']}." if kept["exit_code"] else ""
+    parts = [
+        f"## {name.replace('_', ' ').capitalize()}",
+        f"    {kept['command']}",
+        f"{kept['seconds']:,.0f} s on {kept['date']}, commit `{(machine['git_commit'] or 'unknown')[:7]}`; {where}; "
+        f"{versions}.{failed}",
+    ]
+    if leaves := list(flat(result)):
+        parts.append(table(["", "value"], [list(leaf) for leaf in leaves]))
+    for rows in filter(is_table, result.values()):
+        head = list(dict.fromkeys(key for row in rows for key in row))
+        parts.append(table(head, [[row.get(key) for key in head] for row in rows]))
+    return "\n\n".join(parts) + "\n"
+
+
+def write_page() -> None:
+    """Writes BENCHMARKS.md."""
+    kept = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
+    PAGE.write_text("\n".join([HEAD, *(section(name, one) for name, one in kept.items())]))
+
+
+def main() -> int:
+    """Measures what was asked for, keeps it, writes the page; exits as the command did."""
+    own, separator, command = (lambda i: (sys.argv[1:i], sys.argv[i : i + 1], sys.argv[i + 1 :]))(
+        sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", nargs="?", help="the section's name, and the file's")
+    parser.add_argument("--repository", type=Path, default=ROOT, help="where the command runs (default: here)")
+    given = parser.parse_args(own)
+    if bool(given.name) != bool(separator and command):
+        parser.error("a name and, after --, a command are needed; or neither, to write the page only")
+    code = 0
+    if command:
+        kept = measure(command, given.repository)
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / f"{given.name}.json").write_text(json.dumps(kept, indent=1) + "\n")
+        code = kept["exit_code"]
+    write_page()
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""BENCHMARKS.md says what was measured, and nothing else."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks import record
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.setattr(record, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(record, "PAGE", tmp_path / "page.md")
+    return tmp_path
+
+
+def run(monkeypatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["record", *arguments])
+    return record.main()
+
+
+def test_the_committed_page_is_what_the_kept_results_say():
+    before = record.PAGE.read_text()
+    subprocess.run([sys.executable, "-m", "benchmarks.record"], cwd=record.ROOT, check=True)
+    assert record.PAGE.read_text() == before
+
+
+def test_a_command_is_kept_with_its_json_and_shown(place, monkeypatch):
+    measured = {"a": {"b|c": 2.5}, "rows": [{"x": 1}, {"y": None}]}
+    script = f"print('[1] working'); print({json.dumps(measured, indent=1)!r})"
+    assert run(monkeypatch, "some_thing", "--", sys.executable, "-c", script) == 0
+    kept = json.loads((place / "results" / "some_thing.json").read_text())
+    assert kept["result"] == measured
+    page = record.PAGE.read_text()
+    assert "## Some thing" in page
+    assert "| a.b\\|c | 2.5 |" in page
+    assert "| x | y |\n| --: | --: |\n| 1 |  |\n|  |  |" in page
+
+
+def test_a_failed_command_says_so(place, monkeypatch):
+    assert run(monkeypatch, "failed", "--", sys.executable, "-c", "print('no result'); raise SystemExit(3)") == 3
+    assert "It ended with exit code 3." in record.PAGE.read_text()
+
+
+@pytest.mark.parametrize("arguments", [["name"], ["name", "--"], ["--", "true"]])
+def test_half_a_request_is_refused(place, monkeypatch, arguments):
+    with pytest.raises(SystemExit) as refused:
+        run(monkeypatch, *arguments)
+    assert refused.value.code == 2
+    assert not record.PAGE.exists()
