@@ -14,14 +14,14 @@ study: $(VENV)/.installed
 	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/python -m train study $(STUDY)
 	$(BIN)/python -m eval report runs/$(STUDY) --out reports/$(STUDY)
 
-# Three workers for two cores: a test waits for the compiler, which uses one core, and some wait for a clock.
-PYTEST := $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder --durations 40 --durations-min 5
+PYTEST := $(BIN)/python -m pytest --dist loadgroup --no-loadscope-reorder --durations 40 --durations-min 5
 
+# Workers for two cores; among the slow tests some wait for a clock.
 test: lint
-	$(PYTEST)
+	$(PYTEST) --numprocesses 3
 
 test-fast: $(VENV)/.installed-dev
-	$(PYTEST) -m "not slow"
+	$(PYTEST) --numprocesses 2 -m "not slow"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

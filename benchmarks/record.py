@@ -110,7 +110,8 @@ def section(name: str, kept: dict[str, Any]) -> str:
     """One benchmark's part of the page."""
     machine, result = kept["machine"], kept["result"] or {}
     versions = ", ".join(f"{package} {version}" for package, version in machine["versions"].items())
-    where = f"{machine['devices']} x {machine['device']}, {machine['cpu_cores']} cores of {machine['processor']}, Python {machine['python']}"
+    processor = f"{machine['cpu_cores']} cores of {machine['processor']}"
+    where = f"{machine['devices']} x {machine['device']}, {processor}, Python {machine['python']}"
     failed = f" It ended with exit code {kept['exit_code']}." if kept["exit_code"] else ""
     parts = [
         f"## {name.replace('_', ' ').capitalize()}",

@@ -81,6 +81,7 @@ def test_importing_the_report_imports_neither_jax_nor_tensorflow():
     assert done.stdout.strip() == "[]", done.stderr
 
 
+@pytest.mark.slow
 def test_figures_are_drawn_and_say_when_there_is_nothing(small, ladders):
     drawn = figures.draw(analyses.analyse(store.read_study(small)))
     assert list(drawn) == [f"fig{n}" for n in range(1, 6)]

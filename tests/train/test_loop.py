@@ -89,6 +89,7 @@ def test_a_step_that_spoils_the_parameters_is_not_saved(corpus, tmp_path, monkey
     assert (event["step"], event["event"], event["detail"]) == (8, "rolled back", "to step 4; 4 batches are skipped")
 
 
+@pytest.mark.slow
 def test_only_the_same_course_is_resumed(corpus, tmp_path):
     cell.run_cell(CONFIG, corpus, tmp_path / "first", quiet=True)
     checkpoints = tmp_path / "first" / "checkpoints" / "pretrain"
