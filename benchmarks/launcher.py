@@ -1,12 +1,13 @@
 """What the local launcher gains over one cell after another, and what a cell costs besides its steps.
 
-    python -m benchmarks.launcher                # about two minutes on two cores, alone on the machine
+    python -m benchmarks.launcher                # about four minutes on two cores, alone on the machine
     python -m benchmarks.launcher --share 0.5    # longer cells, less noise
 
 Cells of the CPU study with a share of their steps and next to no evaluation are run three times: to fill the
-compilation cache, with one worker that has every core, and with a worker pinned to each core. Overhead is the time of a
-cell that is no step: compilation from the cache, checkpoints, records, evaluation of one batch, the process's start.
-Prints JSON on stdout.
+compilation cache, with one worker that has every core, and with a worker pinned to each core; and a fourth time, so
+pinned, with their whole evaluations. Overhead is the time of a cell that is neither a step nor an evaluation of more
+than one batch: compilation from the cache, checkpoints, records, the process's start. Its share is that of cells with
+all their steps and evaluations. Prints JSON on stdout.
 """
 
 import argparse
@@ -27,13 +28,13 @@ ARCHITECTURES = ("transformer", "glu", "lconv", "universal")
 SIZES = ("milli", "micro")
 
 
-def shortened(cell: RunConfig, share: float) -> RunConfig:
-    """A cell with a share of its steps, and evaluations of one batch."""
+def shortened(cell: RunConfig, share: float, evaluation: dict[str, int]) -> RunConfig:
+    """A cell with a share of its steps, and its settings of evaluation replaced."""
 
     def short(stage):
         steps = max(round(stage.steps * share), 4)
         logged = {"log_every": max(steps // 4, 1), "checkpoint_every": max(steps // 2, 1)}
-        return dataclasses.replace(stage, steps=steps, eval_batches=1, eval_examples=1, **logged)
+        return dataclasses.replace(stage, steps=steps, **evaluation, **logged)
 
     return dataclasses.replace(cell, pretrain=short(cell.pretrain), finetune=short(cell.finetune))
 
@@ -60,25 +61,34 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.2)
     arguments = parser.parse_args()
     whole = declare.grid(presets.cpu, size=SIZES, architecture=ARCHITECTURES)
-    declared = dataclasses.replace(
-        cpu.study(), name="launcher", cells=tuple(shortened(cell, arguments.share) for cell in whole)
-    )
-    workers = local.default_workers(declared)
+
+    def declared(**evaluation: int) -> StudyConfig:
+        cells = tuple(shortened(cell, arguments.share, evaluation) for cell in whole)
+        return dataclasses.replace(cpu.study(), name="launcher", cells=cells)
+
+    workers, one_batch = local.default_workers(declared()), {"eval_batches": 1, "eval_examples": 1}
     passes = {}
-    for name, count in (("cold", workers), ("one after another", 1), ("pool", workers)):
+    for name, count, evaluation in (
+        ("cold", workers, one_batch),
+        ("one after another", 1, one_batch),
+        ("pool", workers, one_batch),
+        ("pool, whole evaluations", workers, {}),
+    ):
         print(f"{name}: {len(whole)} cells, {count} workers", file=sys.stderr, flush=True)
-        passes[name] = measured(declared, arguments.corpus, count)
+        passes[name] = measured(declared(**evaluation), arguments.corpus, count)
     seconds, found = passes["pool"]
     started = seconds * workers - sum(duration for duration, _ in found)  # of the workers themselves, and waiting
-    overhead = (started + sum(around for _, around in found)) / len(found)
-    steps = sum(duration - around for duration, around in passes["pool"][1]) / arguments.share
+    overhead = started + sum(around for _, around in found)
+    steps = sum(duration - around for duration, around in found) / arguments.share
+    around_whole = sum(around for _, around in passes["pool, whole evaluations"][1])
+    evaluations = max(around_whole - sum(around for _, around in found), 0.0)
     result = {
         "workers": workers,
         "cells": len(whole),
         "seconds": {name: round(seconds, 1) for name, (seconds, _) in passes.items()},
         "throughput_ratio": round(passes["one after another"][0] / passes["pool"][0], 2),
-        "overhead_seconds_per_cell": round(overhead, 2),
-        "overhead_share_of_whole_cells": round(overhead * len(whole) / (overhead * len(whole) + steps), 3),
+        "overhead_seconds_per_cell": round(overhead / len(whole), 2),
+        "overhead_share_of_whole_cells": round(overhead / (overhead + evaluations + steps), 3),
     }
     print(json.dumps(result))
 
