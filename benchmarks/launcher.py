@@ -6,8 +6,9 @@
 Cells of the CPU study with a share of their steps and next to no evaluation are run three times: to fill the
 compilation cache, with one worker that has every core, and with a worker pinned to each core; and a fourth time, so
 pinned, with their whole evaluations. Overhead is the time of a cell that is neither a step nor an evaluation of more
-than one batch: compilation from the cache, checkpoints, records, the process's start. Its share is that of cells with
-all their steps and evaluations. Prints JSON on stdout.
+than one batch: compilation from the cache, checkpoints, records, and its part of the workers' start and of the time in
+which one of them has nothing left to do. The share is that of a study with as many such cells as the CPU study has,
+with all their steps and evaluations. Prints JSON on stdout.
 """
 
 import argparse
@@ -78,17 +79,19 @@ def main() -> None:
         passes[name] = measured(declared(**evaluation), arguments.corpus, count)
     seconds, found = passes["pool"]
     started = seconds * workers - sum(duration for duration, _ in found)  # of the workers themselves, and waiting
-    overhead = started + sum(around for _, around in found)
+    around = sum(around for _, around in found)
     steps = sum(duration - around for duration, around in found) / arguments.share
-    around_whole = sum(around for _, around in passes["pool, whole evaluations"][1])
-    evaluations = max(around_whole - sum(around for _, around in found), 0.0)
+    evaluations = max(sum(around for _, around in passes["pool, whole evaluations"][1]) - around, 0.0)
+    times = len(cpu.study().cells) / len(whole)
+    overhead = started + times * around
     result = {
         "workers": workers,
         "cells": len(whole),
         "seconds": {name: round(seconds, 1) for name, (seconds, _) in passes.items()},
         "throughput_ratio": round(passes["one after another"][0] / passes["pool"][0], 2),
-        "overhead_seconds_per_cell": round(overhead / len(whole), 2),
-        "overhead_share_of_whole_cells": round(overhead / (overhead + evaluations + steps), 3),
+        "seconds_of_the_workers_start_and_end": round(started, 2),
+        "overhead_seconds_per_cell": round(overhead / times / len(whole), 2),
+        "overhead_share_of_the_cpu_study": round(overhead / (overhead + times * (evaluations + steps)), 3),
     }
     print(json.dumps(result))
 
