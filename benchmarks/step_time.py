@@ -11,10 +11,11 @@ time over the Transformer's, divided by its FLOPs over the Transformer's. `cores
 CPU an excess with fewer cores than the Transformer's is work that XLA does in one thread, and it goes when the script
 is pinned to one core (`taskset -c 0`).
 
-The contenders take turns, round after round, and the median round counts: single runs on a shared machine differ by
-20 %. With `--reference`, Hugging Face's T5 and its Switch Transformers (PyTorch, eager, Adafactor) take their turns at
-the same training step; `over_reference` is our time over theirs. It needs torch and transformers, which the extra
-`parity` installs. With `--lean` the vanilla step written in plain jnp (`lean_step.py`) takes its turn as well.
+The contenders take turns of about `--seconds` each, round after round, and the median round counts: single runs on a
+shared machine differ by 20 %. With `--reference`, Hugging Face's T5 and its Switch Transformers (PyTorch, eager,
+Adafactor) take their turns at the same training step; `over_reference` is our time over theirs. It needs torch and
+transformers, which the extra `parity` installs. With `--lean` the vanilla step written in plain jnp (`lean_step.py`)
+takes its turn as well.
 """
 
 import argparse
@@ -185,18 +186,19 @@ def timed(turn: Turn, steps: int) -> float:
     return (time.perf_counter() - start) / steps
 
 
-def measure(turns: dict[str, Turn], rounds: int, steps: int) -> dict[str, tuple[float, float]]:
+def measure(turns: dict[str, Turn], rounds: int, turn_seconds: float) -> dict[str, tuple[float, float]]:
     """Median seconds per step of every contender, and its cores; in each round every one has its turn."""
-    for turn in turns.values():
+    counts = {}
+    for name, turn in turns.items():
         turn()  # compiles
-        turn()
+        counts[name] = max(1, round(turn_seconds / timed(turn, 2)))
     seconds, processor = ({name: [] for name in turns} for _ in range(2))
     for number in range(rounds):
         order = list(turns) if number % 2 == 0 else list(turns)[::-1]
         for name in order:
             start = time.process_time()
-            seconds[name].append(timed(turns[name], steps))
-            processor[name].append((time.process_time() - start) / steps)
+            seconds[name].append(timed(turns[name], counts[name]))
+            processor[name].append((time.process_time() - start) / counts[name])
     return {name: (statistics.median(times), sum(processor[name]) / sum(times)) for name, times in seconds.items()}
 
 
@@ -210,7 +212,7 @@ def compare(shape_name: str, options: argparse.Namespace) -> list[dict]:
     references = {name: REFERENCES[name] for name in names if name in REFERENCES and options.reference}
     turns |= {reference: hugging_face(name, shape) for name, reference in references.items()}
     turns |= {"lean_jnp": lean(shape)} if options.lean else {}
-    seconds = measure(turns, options.rounds, options.steps)
+    seconds = measure(turns, options.rounds, options.seconds)
     ceiling = matmul_ceiling(options.dtype)
     vanilla = contenders["transformer"][1]
     tokens = shape.batch_size * (shape.input_length + shape.target_length)
@@ -244,7 +246,7 @@ def main() -> None:
     parser.add_argument("--shapes", default="d128", help=f"of {', '.join(SHAPES)} (default: d128)")
     parser.add_argument("--architectures", default="", help="names, separated by commas (default: the whole zoo)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contender (default: 5)")
-    parser.add_argument("--steps", type=int, default=3, help="steps in a turn (default: 3)")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of a turn, at least one step (default: 1)")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--reference", action="store_true", help="Hugging Face's models beside ours")
     parser.add_argument("--lean", action="store_true", help="the vanilla step in plain jnp beside it (float32)")
