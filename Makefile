@@ -3,8 +3,7 @@ PYTHON ?= python3
 STUDY ?= cpu
 VENV := .venv
 BIN := $(VENV)/bin
-# Modules are compiled when they are first imported; most of what is installed never is.
-PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: study test test-fast lint clean
 .DELETE_ON_ERROR:

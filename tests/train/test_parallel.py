@@ -50,7 +50,9 @@ def test_every_strategy_trains_to_the_losses_of_one_device():
     assert done.returncode == 0, done.stderr
     tally = json.loads(done.stdout)
     assert tally["equal"] == tally["of"] == 4
-    assert max(tally["differences"].values()) < tolerances.REORDERED_GRADIENT
+    (switch,) = tally["differences"]
+    assert switch.pop("architecture") == "switch"
+    assert max(switch.values()) < tolerances.REORDERED_GRADIENT
     assert "0% of the tokens dropped" not in done.stderr
     assert "of the tokens dropped" in done.stderr
 
