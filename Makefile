@@ -15,7 +15,7 @@ study: $(VENV)/.installed
 
 PYTEST := $(BIN)/python -m pytest --dist loadgroup --no-loadscope-reorder --durations 40 --durations-min 5
 
-# Workers for two cores; among the slow tests some wait for a clock.
+# For two cores: three workers, since some of the slow tests wait for a clock; two where none does.
 test: lint
 	$(PYTEST) --numprocesses 3
 

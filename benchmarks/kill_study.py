@@ -110,7 +110,9 @@ def main() -> int:
         lost = sorted(name for name in expected if found.get(name) != expected[name])
         same = run_table(studies[0]) == run_table(studies[1])
     print(
-        json.dumps({"kills": arguments.kills, "signals": tally, "cells": len(expected), "lost": lost, "report": same})
+        json.dumps(
+            {"kills": arguments.kills, "signals": tally, "cells": len(expected), "lost": lost, "same_report": same}
+        )
     )
     return 1 if lost or not same else 0
 

@@ -2,14 +2,14 @@
 
     python -m benchmarks.record seeds -- python -m benchmarks.seeds
     python -m benchmarks.record tests -- make test                 # of a command that prints no JSON, its time alone
-    python -m benchmarks.record tests --repository ../clean_clone -- make test
     python -m benchmarks.record                                    # only writes the page
 
-benchmarks/results/NAME.json keeps the command, its seconds and exit code, the JSON that ended its stdout, and the
-machine. No figure of BENCHMARKS.md is typed by hand.
+benchmarks/results/NAME.json keeps the command, its seconds and exit code, the JSON object that ended its stdout, the
+machine, and whether the code was that of the commit. No figure of BENCHMARKS.md is typed by hand.
 """
 
 import argparse
+import contextlib
 import datetime
 import json
 import platform
@@ -35,22 +35,19 @@ What a command counts and how is told by its `--help`.
 """
 
 
-def last_json(text: str) -> Any:
-    """The JSON value that ends a text, which begins at the start of a line; None where there is none."""
-    starts = [0, *(i + 1 for i, character in enumerate(text) if character == "\n")]
-    for start in starts:
-        if text[start : start + 1] in ("{", "["):
-            try:
-                return json.loads(text[start:])
-            except json.JSONDecodeError:
-                continue
+def last_json(lines: list[str]) -> dict[str, Any] | None:
+    """The JSON object that ends what was printed, from the start of a line on; None where there is none."""
+    for start, line in enumerate(lines):
+        if line.startswith("{"):
+            with contextlib.suppress(json.JSONDecodeError):
+                return json.loads("".join(lines[start:]))
     return None
 
 
-def measure(command: list[str], repository: Path) -> dict[str, Any]:
+def measure(command: list[str]) -> dict[str, Any]:
     """Runs a command, showing what it prints, and returns what there is to keep."""
-    lines, start = [], time.monotonic()
-    with subprocess.Popen(command, cwd=repository, stdout=subprocess.PIPE, text=True) as process:
+    modified, lines, start = is_modified(), [], time.monotonic()
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout or ():
             print(line, end="", flush=True)
             lines.append(line)
@@ -60,8 +57,15 @@ def measure(command: list[str], repository: Path) -> dict[str, Any]:
         "exit_code": process.returncode,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": {"processor": processor(), **cell.machine()},
-        "result": last_json("".join(lines)),
+        "modified": modified,
+        "result": last_json(lines),
     }
+
+
+def is_modified() -> bool:
+    """Whether tracked files other than what is written here differ from the commit."""
+    command = ["git", "status", "--porcelain", "--untracked-files=no", "--", ".", f":!{RESULTS}", f":!{PAGE}"]
+    return bool(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
 
 
 def processor() -> str:
@@ -112,12 +116,12 @@ def section(name: str, kept: dict[str, Any]) -> str:
     versions = ", ".join(f"{package} {version}" for package, version in machine["versions"].items())
     processor = f"{machine['cpu_cores']} cores of {machine['processor']}"
     where = f"{machine['devices']} x {machine['device']}, {processor}, Python {machine['python']}"
+    commit = (machine["git_commit"] or "unknown")[:7] + (" with changes" if kept["modified"] else "")
     failed = f" It ended with exit code {kept['exit_code']}." if kept["exit_code"] else ""
     parts = [
         f"## {name.replace('_', ' ').capitalize()}",
         f"    {kept['command']}",
-        f"{kept['seconds']:,.0f} s on {kept['date']}, commit `{(machine['git_commit'] or 'unknown')[:7]}`; {where}; "
-        f"{versions}.{failed}",
+        f"{kept['seconds']:,.0f} s on {kept['date']}, commit {commit}; {where}; {versions}.{failed}",
     ]
     if leaves := list(flat(result)):
         parts.append(table(["", "value"], [list(leaf) for leaf in leaves]))
@@ -129,26 +133,24 @@ def section(name: str, kept: dict[str, Any]) -> str:
 
 def write_page() -> None:
     """Writes BENCHMARKS.md."""
-    kept = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
-    PAGE.write_text("\n".join([HEAD, *(section(name, one) for name, one in kept.items())]))
+    kept = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))}
+    PAGE.write_text("\n".join([HEAD, *(section(name, one) for name, one in kept.items())]), encoding="utf-8")
 
 
 def main() -> int:
     """Measures what was asked for, keeps it, writes the page; exits as the command did."""
-    own, separator, command = (lambda i: (sys.argv[1:i], sys.argv[i : i + 1], sys.argv[i + 1 :]))(
-        sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
-    )
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    own, command = sys.argv[1:end], sys.argv[end + 1 :]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", nargs="?", help="the section's name, and the file's")
-    parser.add_argument("--repository", type=Path, default=ROOT, help="where the command runs (default: here)")
     given = parser.parse_args(own)
-    if bool(given.name) != bool(separator and command):
+    if bool(given.name) != bool(command):
         parser.error("a name and, after --, a command are needed; or neither, to write the page only")
     code = 0
     if command:
-        kept = measure(command, given.repository)
+        kept = measure(command)
         RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"{given.name}.json").write_text(json.dumps(kept, indent=1) + "\n")
+        (RESULTS / f"{given.name}.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
         code = kept["exit_code"]
     write_page()
     return code

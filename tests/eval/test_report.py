@@ -108,10 +108,9 @@ AWKWARD = {
     "two sizes": dict(sizes=("nano", "micro"), seeds=2),
     "one task": dict(tasks=("python_match",)),
 }
-_FAST = ("names",)
 
 
-@pytest.mark.parametrize("case", [c if c in _FAST else pytest.param(c, marks=pytest.mark.slow) for c in AWKWARD])
+@pytest.mark.parametrize("case", [c if c == "names" else pytest.param(c, marks=pytest.mark.slow) for c in AWKWARD])
 def test_awkward_studies_give_an_honest_report(tmp_path, case):
     options = {"architectures": ("glu", "transformer"), "sizes": ("nano", "micro", "milli")} | AWKWARD[case]
     study = store.read_study(run_directories.write_study(tmp_path, **options))
