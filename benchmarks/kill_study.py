@@ -109,11 +109,8 @@ def main() -> int:
         expected, found = map(content, studies)
         lost = sorted(name for name in expected if found.get(name) != expected[name])
         same = run_table(studies[0]) == run_table(studies[1])
-    print(
-        json.dumps(
-            {"kills": arguments.kills, "signals": tally, "cells": len(expected), "lost": lost, "same_report": same}
-        )
-    )
+    result = {"kills": arguments.kills, "signals": tally, "cells": len(expected), "lost": lost, "same_report": same}
+    print(json.dumps(result))
     return 1 if lost or not same else 0
 
 

@@ -116,7 +116,7 @@ def section(name: str, kept: dict[str, Any]) -> str:
     versions = ", ".join(f"{package} {version}" for package, version in machine["versions"].items())
     processor = f"{machine['cpu_cores']} cores of {machine['processor']}"
     where = f"{machine['devices']} x {machine['device']}, {processor}, Python {machine['python']}"
-    commit = (machine["git_commit"] or "unknown")[:7] + (" with changes" if kept["modified"] else "")
+    commit = (machine["git_commit"] or "unknown")[:7] + (" with changes" if kept.get("modified") else "")
     failed = f" It ended with exit code {kept['exit_code']}." if kept["exit_code"] else ""
     parts = [
         f"## {name.replace('_', ' ').capitalize()}",
