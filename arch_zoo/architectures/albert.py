@@ -40,12 +40,12 @@ class FactorisedEmbedding(nnx.Module):
 
     def __call__(self, ids_BL: jax.Array) -> jax.Array:
         """Vectors [B, L, D] of the tokens, in the compute type."""
-        return self.table[ids_BL].astype(self.dtype) @ self.expansion.astype(self.dtype)
+        return parameters.project(self.table[ids_BL].astype(self.dtype), self.expansion)
 
     def attend(self, x_BLD: jax.Array) -> jax.Array:
         """Products with every token's vector, [B, L, V] in float32: the tied logits."""
-        x_BLR = x_BLD @ self.expansion.T.astype(x_BLD.dtype)
-        return jnp.matmul(x_BLR, self.table.T.astype(x_BLD.dtype), preferred_element_type=jnp.float32)
+        x_BLR = parameters.project(x_BLD, self.expansion.T)
+        return parameters.project(x_BLR, self.table.T, jnp.float32)
 
 
 @register("albert")

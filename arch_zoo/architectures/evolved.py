@@ -94,7 +94,7 @@ class EncoderConvolutions(nnx.Module):
         """Never decodes: it belongs to the encoder."""
         left_BLF = ctx.fold(0).dropout(jax.nn.relu(self.left(x_BLD)), over=1)
         windows, _ = convolution.window(x_BLD, ctx, self.right.shape[0])
-        right = windows @ self.right.reshape(windows.shape[-1], -1).astype(windows.dtype)
+        right = parameters.project(windows, self.right.reshape(windows.shape[-1], -1))
         right = ctx.fold(1).dropout(jax.nn.relu(right), over=1)
         y, _ = self.out(self.norm(left_BLF + _widen(right, left_BLF)), ctx)
         return _widen(y, x_BLD), cache, Aux()
@@ -158,7 +158,7 @@ class SwishFeedForward(FeedForward):
 
     def hidden(self, x_BLD: jax.Array) -> jax.Array:
         """The hidden units [B, L, F]."""
-        return jax.nn.silu(x_BLD @ self.wi.astype(x_BLD.dtype))
+        return jax.nn.silu(parameters.project(x_BLD, self.wi))
 
 
 class TwoBiases(nnx.Module):

@@ -34,8 +34,8 @@ class GatedFeedForward(FeedForward):
 
     def hidden(self, x_BLD: jax.Array) -> jax.Array:
         """The gated hidden units [B, L, F]."""
-        gate_BLF = ACTIVATIONS[self.variant](x_BLD @ self.wi_0.astype(x_BLD.dtype))
-        return gate_BLF * (x_BLD @ self.wi_1.astype(x_BLD.dtype))
+        gate_BLF = ACTIVATIONS[self.variant](parameters.project(x_BLD, self.wi_0))
+        return gate_BLF * parameters.project(x_BLD, self.wi_1)
 
 
 @register("glu")

@@ -61,13 +61,13 @@ class MixtureHead(nnx.Module):
     def _mix(self, x_BTD, embedding, component, start):
         """The log of sum_k pi_k exp(component(logits_k)), adding one component at a time to `start`."""
         x_BTD = x_BTD * self.scale
-        scores_BTK = jnp.matmul(x_BTD, self.weights.T.astype(x_BTD.dtype), preferred_element_type=jnp.float32)
+        scores_BTK = parameters.project(x_BTD, self.weights.T, jnp.float32)
         log_pi_KBT1 = jnp.moveaxis(jax.nn.log_softmax(scores_BTK, axis=-1), -1, 0)[..., None]
 
         @jax.checkpoint
         def add(total, xs):
             projection_DD, log_pi_BT1 = xs
-            context_BTD = jnp.tanh(x_BTD @ projection_DD.astype(x_BTD.dtype)) * self.context_scale
+            context_BTD = jnp.tanh(parameters.project(x_BTD, projection_DD)) * self.context_scale
             return jnp.logaddexp(total, log_pi_BT1 + component(embedding.attend(context_BTD))), None
 
         return jax.lax.scan(add, start, (self.contexts[...], log_pi_KBT1))[0]

@@ -66,7 +66,7 @@ class SwitchFeedForward(nnx.Module):
         if ctx.train and self.options.jitter:
             width = self.options.jitter
             x_BLD *= jax.random.uniform(ctx.fold(0).key, x_BLD.shape, minval=1 - width, maxval=1 + width)
-        return jax.nn.softmax(x_BLD @ self.router, axis=-1)
+        return jax.nn.softmax(parameters.project(x_BLD, self.router), axis=-1)
 
     def _limited(self, x_BLD, expert_BL, real_BL, rows: int, limit: int, ctx: Context):
         """The experts' outputs for the tokens that find a place, zero for others; and which do."""

@@ -42,11 +42,10 @@ class Projections(nnx.Module):
 
     def output(self, y_BLHK: jax.Array) -> jax.Array:
         """Joins the heads and projects back to [B, L, D]."""
-        return y_BLHK.reshape(*y_BLHK.shape[:2], -1) @ self.out.astype(y_BLHK.dtype)
+        return parameters.project(y_BLHK.reshape(*y_BLHK.shape[:2], -1), self.out)
 
     def _heads(self, x_BLD: jax.Array, kernel: nnx.Param) -> jax.Array:
-        y_BLJ = x_BLD @ kernel.astype(x_BLD.dtype)
-        return y_BLJ.reshape(*y_BLJ.shape[:2], -1, self.head_dim)
+        return parameters.project(x_BLD, kernel).reshape(*x_BLD.shape[:2], -1, self.head_dim)
 
 
 def attend(q_BTHK, k_BSHK, v_BSHK, mask_B1TS, bias_1HTS, ctx: Context, causal: bool = False) -> jax.Array:
@@ -63,12 +62,34 @@ def attend(q_BTHK, k_BSHK, v_BSHK, mask_B1TS, bias_1HTS, ctx: Context, causal: b
     with jax.named_scope(products):
         logits_BHTS = jnp.einsum("BTHK,BSHK->BHTS", q_BTHK, k_BSHK, preferred_element_type=jnp.float32)
     if bias_1HTS is not None:
-        logits_BHTS += bias_1HTS
-    logits_BHTS = jnp.where(mask_B1TS, logits_BHTS, _MASKED)
-    weights_BHTS = jax.nn.softmax(logits_BHTS, axis=-1).astype(v_BSHK.dtype)
-    weights_BHTS = ctx.dropout(weights_BHTS, over=2)
+        logits_BHTS = _add_bias(logits_BHTS, bias_1HTS)
+    logits_BHTS += jnp.where(mask_B1TS, 0.0, _MASKED)
+    # The softmax's division waits for the product with the values: it then meets K numbers of a query instead of S.
+    weights_BHTS = jnp.exp(logits_BHTS - jax.lax.stop_gradient(logits_BHTS.max(-1, keepdims=True)))
+    totals_BTH1 = weights_BHTS.sum(-1, keepdims=True).swapaxes(1, 2)
+    weights_BHTS = ctx.dropout(weights_BHTS.astype(v_BSHK.dtype), over=2)
     with jax.named_scope(products):
-        return jnp.einsum("BHTS,BSHK->BTHK", weights_BHTS, v_BSHK)
+        y_BTHK = jnp.einsum("BHTS,BSHK->BTHK", weights_BHTS, v_BSHK)
+    return (y_BTHK / totals_BTH1).astype(v_BSHK.dtype)
+
+
+@jax.custom_vjp
+def _add_bias(logits_BHTS: jax.Array, bias_1HTS: jax.Array) -> jax.Array:
+    """Adds one bias to every row of the batch. Its gradient is a product: see `_add_bias_backward`."""
+    return logits_BHTS + bias_1HTS
+
+
+def _add_bias_forward(logits_BHTS: jax.Array, bias_1HTS: jax.Array) -> tuple[jax.Array, None]:
+    return logits_BHTS + bias_1HTS, None
+
+
+def _add_bias_backward(_: None, grad_BHTS: jax.Array) -> tuple[jax.Array, jax.Array]:
+    # XLA's sum over the batch takes some 40 times as long on a CPU (jaxlib 0.10.2: 0.7 GB/s).
+    ones_B = jnp.ones(grad_BHTS.shape[0], grad_BHTS.dtype)
+    return grad_BHTS, jnp.einsum("B,BHTS->HTS", ones_B, grad_BHTS, precision=jax.lax.Precision.HIGHEST)[None]
+
+
+_add_bias.defvjp(_add_bias_forward, _add_bias_backward)
 
 
 class SelfAttention(Projections):

@@ -22,4 +22,4 @@ class Embedding(nnx.Module):
 
     def attend(self, x_BLD: jax.Array) -> jax.Array:
         """Products with every token's vector, [B, L, V] in float32: the tied logits."""
-        return jnp.matmul(x_BLD, self.table.T.astype(x_BLD.dtype), preferred_element_type=jnp.float32)
+        return parameters.project(x_BLD, self.table.T, jnp.float32)

@@ -19,12 +19,12 @@ class FeedForward(nnx.Module):
 
     def hidden(self, x_BLD: jax.Array) -> jax.Array:
         """The hidden units [B, L, F]."""
-        return jax.nn.relu(x_BLD @ self.wi.astype(x_BLD.dtype))
+        return jax.nn.relu(parameters.project(x_BLD, self.wi))
 
     def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
         """Every position for itself; nothing to cache."""
         hidden_BLF = ctx.dropout(self.hidden(x_BLD), over=1)
-        return hidden_BLF @ self.wo.astype(x_BLD.dtype), cache, Aux()
+        return parameters.project(hidden_BLF, self.wo), cache, Aux()
 
     def init_cache(self, ctx: Context, max_length: int) -> dict:
         """Empty: no position depends on another."""

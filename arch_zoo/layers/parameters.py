@@ -32,6 +32,16 @@ def constant(value: float, shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx
     return nnx.Param(jnp.full(shape, value, jnp.float32), axes=axes)
 
 
+def project(x: jax.Array, kernel: nnx.Param | jax.Array, out_type: jax.typing.DTypeLike | None = None) -> jax.Array:
+    """`x @ kernel`, [..., I] to [..., J], computed in the type of `x`.
+
+    The rows are joined first: the kernel's gradient then sums over one axis. Over two, XLA's CPU compiler transposes
+    the whole of one operand before.
+    """
+    rows = jnp.matmul(x.reshape(-1, x.shape[-1]), kernel.astype(x.dtype), preferred_element_type=out_type)
+    return rows.reshape(*x.shape[:-1], -1)
+
+
 class Dense(nnx.Module):
     """`x @ kernel (+ bias)`, computed in the type of `x`."""
 
@@ -42,5 +52,5 @@ class Dense(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps the last axis of `x`."""
-        y = x @ self.kernel.astype(x.dtype)
+        y = project(x, self.kernel)
         return y if self.bias is None else y + self.bias.astype(x.dtype)

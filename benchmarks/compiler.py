@@ -1,0 +1,95 @@
+"""Whether the CPU's compiler changes what a model computes: gradients with and without its library of kernels.
+
+    python -m benchmarks.compiler
+
+XLA hands products and sums on a CPU to a library (YNNPACK) whose first releases had errors at large arrays: in jaxlib
+0.10.2 a product followed by a sum can come out wrong (github.com/jax-ml/jax/issues/39103). For every architecture, at
+lengths that fill no block, this compares the loss and every gradient of both compilations. Prints JSON: per
+architecture `loss`, the relative difference of the losses, and `gradient`, the largest difference over the parameter's
+own largest entry; and for the reproduction of that issue, whether this release gets it wrong. A ReLU whose input lies
+within rounding of zero may fall on either side, so every ReLU is a softplus here.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import unittest.mock
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import arch_zoo
+from train import losses
+from train.step import make_model
+
+WITHOUT: Any = {"xla_cpu_experimental_ynn_fusion_type": ""}
+SHAPES = {"micro": (7, 123, 37), "centi-NL2": (33, 129, 57)}  # rows, input and target lengths
+
+
+def differences(name: str, size: str) -> dict[str, Any]:
+    """The largest relative differences of an architecture's loss and gradients."""
+    rows, input_length, target_length = SHAPES[size]
+    lengths = {"max_input_length": input_length, "max_target_length": target_length}
+    cfg = arch_zoo.config(name, size, vocab_size=1999, **lengths)
+    model, params = make_model(cfg, 0)
+    rng = np.random.default_rng(0)
+    inputs, targets = (
+        rng.integers(2, 1999, (rows, length), dtype=np.int32) for length in (input_length, target_length)
+    )
+    inputs[:, -5:] = 0
+    batch = {
+        "encoder_input_tokens": inputs,
+        "decoder_input_tokens": np.pad(targets, ((0, 0), (1, 0)))[:, :-1],
+        "decoder_target_tokens": targets,
+        "decoder_loss_weights": np.ones(targets.shape, np.float32),
+    }
+
+    def loss(params):
+        out = losses.token_losses(model.merge(params), batch, jax.random.key(0))
+        total, sums = losses.token_sums(out, batch)
+        return total / sums["weight"] + sum(out.aux.values())
+
+    function = jax.jit(jax.value_and_grad(loss)).lower(params)
+    (ours, grads), (theirs, others) = function.compile()(params), function.compile(WITHOUT)(params)
+    worst = {key: float(jnp.abs(g - others[key]).max() / jnp.abs(others[key]).max()) for key, g in grads.items()}
+    return {
+        "architecture": name,
+        "size": size,
+        "loss": abs(float(ours / theirs) - 1),
+        "gradient": max(worst.values()),
+        "of": max(worst, key=worst.__getitem__),
+    }
+
+
+def known_error() -> dict[str, float]:
+    """The issue's reproduction: the last of 32,769 sums, which is 2^30."""
+    rows = jnp.arange(32_769.0)[:, None] * jnp.array([1.0, 0.0, 0.0])
+    sums = jax.vmap(lambda row: jnp.sum(jnp.square(jnp.eye(3) @ row)))
+    compiled = jax.jit(sums).lower(rows)
+    return {
+        "right": 2.0**30,
+        "with": float(compiled.compile()(rows)[-1]),
+        "without": float(compiled.compile(WITHOUT)(rows)[-1]),
+    }
+
+
+def main() -> None:
+    """Compares and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--architectures", default="", help="names, separated by commas (default: the whole zoo)")
+    names = parser.parse_args().architectures
+    with unittest.mock.patch.object(jax.nn, "relu", jax.nn.softplus):
+        rows = [
+            differences(name, size) for name in (names.split(",") if names else arch_zoo.names()) for size in SHAPES
+        ]
+    print(
+        json.dumps(
+            {"jaxlib": importlib.metadata.version("jaxlib"), "known_error": known_error(), "rows": rows}, indent=1
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
