@@ -1,7 +1,7 @@
 """The vanilla training step with nothing around it: what `step_time.py --lean` holds the zoo's own step against.
 
-Plain jnp over the same parameters: no modules, no seams, no auxiliary values, no diagnostics, no accumulation. It gives
-the same loss, which the benchmark checks before it measures.
+Plain jnp over the same parameters, with products and softmax in the zoo's order: no modules, no seams, no auxiliary
+values, no diagnostics, no accumulation. It gives the same loss, which the benchmark checks before it measures.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,6 +13,7 @@ import numpy as np
 import optax
 
 import arch_zoo
+from arch_zoo.layers.attention import add_bias
 from arch_zoo.layers.relative_bias import buckets
 
 Params = Mapping[str, jax.Array]
@@ -28,13 +29,18 @@ def loss(params: Params, batch: Batch, cfg: arch_zoo.ModelConfig) -> jax.Array:
         mean_square = jnp.mean(jnp.square(x_BLD), -1, keepdims=True)
         return x_BLD * jax.lax.rsqrt(mean_square + 1e-6) * params[name + ".norm.scale"]
 
+    def dot(x, name):
+        return (x.reshape(-1, x.shape[-1]) @ params[name]).reshape(*x.shape[:2], -1)
+
     def attention(x_BTD, m_BSD, name, mask, bias):
-        split = lambda x, kernel: (x @ params[f"{name}.layer.{kernel}"]).reshape(*x.shape[:2], -1, cfg.head_dim)
+        split = lambda x, kernel: dot(x, f"{name}.layer.{kernel}").reshape(*x.shape[:2], -1, cfg.head_dim)
         q_BTHK, k_BSHK, v_BSHK = split(x_BTD, "query"), split(m_BSD, "key"), split(m_BSD, "value")
-        logits_BHTS = jnp.einsum("BTHK,BSHK->BHTS", q_BTHK, k_BSHK) + bias
-        weights_BHTS = jax.nn.softmax(jnp.where(mask, logits_BHTS, -1e10))
+        logits_BHTS = jnp.einsum("BTHK,BSHK->BHTS", q_BTHK, k_BSHK) + jnp.where(mask, 0.0, -1e10)
+        logits_BHTS = logits_BHTS if bias is None else add_bias(logits_BHTS, bias[None])
+        weights_BHTS = jnp.exp(logits_BHTS - jax.lax.stop_gradient(logits_BHTS.max(-1, keepdims=True)))
         y_BTHK = jnp.einsum("BHTS,BSHK->BTHK", weights_BHTS, v_BSHK)
-        return y_BTHK.reshape(x_BTD.shape[0], x_BTD.shape[1], -1) @ params[f"{name}.layer.out"]
+        y_BTHK /= weights_BHTS.sum(-1, keepdims=True).swapaxes(1, 2)
+        return dot(y_BTHK.reshape(*x_BTD.shape[:2], -1), f"{name}.layer.out")
 
     def bias(stack, length, causal):
         distances = np.arange(length)[None, :] - np.arange(length)[:, None]
@@ -50,10 +56,10 @@ def loss(params: Params, batch: Batch, cfg: arch_zoo.ModelConfig) -> jax.Array:
             x_BLD += attention(y_BLD, y_BLD, block + ".self_attention", mask, self_bias)
             if memory_BSD is not None:
                 y_BLD = norm(x_BLD, block + ".cross_attention")
-                x_BLD += attention(y_BLD, memory_BSD, block + ".cross_attention", real_BS[:, None, None], 0.0)
+                x_BLD += attention(y_BLD, memory_BSD, block + ".cross_attention", real_BS[:, None, None], None)
             y_BLD = norm(x_BLD, block + ".feed_forward")
-            y_BLF = jax.nn.relu(y_BLD @ params[block + ".feed_forward.layer.wi"])
-            x_BLD += y_BLF @ params[block + ".feed_forward.layer.wo"]
+            y_BLF = jax.nn.relu(dot(y_BLD, block + ".feed_forward.layer.wi"))
+            x_BLD += dot(y_BLF, block + ".feed_forward.layer.wo")
         return norm(x_BLD, stack)
 
     table_VD = params["embedding.table"]

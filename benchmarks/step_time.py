@@ -9,7 +9,8 @@ Prints a table on stderr and JSON on stdout: seconds per step, target and input 
 matmul ceiling measured in the same run, bytes that the compiled step holds, and for each architecture `excess`: its
 time over the Transformer's, divided by its FLOPs over the Transformer's. `cores` is processor time over wall time: on a
 CPU an excess with fewer cores than the Transformer's is work that XLA does in one thread, and it goes when the script
-is pinned to one core (`taskset -c 0`).
+is pinned to one core (`taskset -c 0`). `update` is the time of the optimizer's update alone: it grows with parameters,
+which FLOPs do not count, and a Switch Transformer has ten times as many.
 
 The contenders take turns of about `--seconds` each, round after round, and the median round counts: single runs on a
 shared machine differ by 20 %. With `--reference`, Hugging Face's T5 and its Switch Transformers (PyTorch, eager,
@@ -27,7 +28,7 @@ import sys
 import time
 import unittest.mock
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +44,7 @@ from train.step import init_state, make_model, make_train_step
 
 Turn = Callable[[], None]
 
-COLUMNS = ("s/step", "GFLOP/s", "MB", "cores", "time x", "FLOPs x", "excess", "over HF")
+COLUMNS = ("s/step", "update", "GFLOP/s", "MB", "cores", "time x", "FLOPs x", "excess", "over HF")
 REFERENCES = {"transformer": "hugging_face_t5", "switch": "hugging_face_switch"}
 
 
@@ -89,8 +90,17 @@ def settings(name: str, shape: Shape, dtype: str = "float32") -> tuple[arch_zoo.
     return cfg, StageConfig(1, shape.batch_size, shape.input_length, shape.target_length, OptimizerConfig())
 
 
-def ours(name: str, shape: Shape, dtype: str) -> tuple[Turn, int, int]:
-    """One training step of an architecture, as the trainer runs it; its FLOPs, and the bytes it holds while it runs."""
+class Contender(NamedTuple):
+    """A training step as the trainer runs it, its optimizer's update alone, its FLOPs, and the bytes it holds."""
+
+    turn: Turn
+    update: Turn
+    flops: int
+    held: int
+
+
+def ours(name: str, shape: Shape, dtype: str) -> Contender:
+    """An architecture of the zoo."""
     cfg, stage = settings(name, shape, dtype)
     model, params = make_model(cfg, 0)
     optimizer = make_optimizer(stage.optimizer, model.axes)
@@ -103,10 +113,19 @@ def ours(name: str, shape: Shape, dtype: str) -> tuple[Turn, int, int]:
         state, metrics = step(state, batch, rate, np.uint32(0))
         jax.block_until_ready(metrics["loss"])
 
-    flops = arch_zoo.count_flops(cfg, shape.input_length, shape.target_length).train * shape.batch_size
+    params, moments = jax.tree.map(jnp.copy, (state.params, state.optimizer))
+    grads = jax.tree.map(jnp.ones_like, params)
+    update = jax.jit(lambda *given: optimizer.update(*given)[0])
+
+    def update_turn() -> None:
+        jax.block_until_ready(update(grads, moments, params))
+
+    executed = arch_zoo.Convention(experts="padded")  # the places of experts that stay empty are computed too
+    count = arch_zoo.count_flops(cfg, shape.input_length, shape.target_length, executed, shape.batch_size)
+    flops = count.train * shape.batch_size
     memory: Any = step.memory_analysis()
     held = memory.argument_size_in_bytes + memory.temp_size_in_bytes  # the donated state is written in place
-    return turn, flops, held
+    return Contender(turn, update_turn, flops, held)
 
 
 def lean(shape: Shape) -> Turn:
@@ -208,24 +227,27 @@ def compare(shape_name: str, options: argparse.Namespace) -> list[dict]:
     names = options.architectures.split(",") if options.architectures else list(arch_zoo.names())
     names = ["transformer", *(name for name in names if name != "transformer")]
     contenders = {name: ours(name, shape, options.dtype) for name in names}
-    turns = {name: turn for name, (turn, _, _) in contenders.items()}
+    turns = {name: contender.turn for name, contender in contenders.items()}
     references = {name: REFERENCES[name] for name in names if name in REFERENCES and options.reference}
     turns |= {reference: hugging_face(name, shape) for name, reference in references.items()}
     turns |= {"lean_jnp": lean(shape)} if options.lean else {}
     seconds = measure(turns, options.rounds, options.seconds)
+    updates = measure({name: contender.update for name, contender in contenders.items()}, 3, options.seconds / 3)
     ceiling = matmul_ceiling(options.dtype)
-    vanilla = contenders["transformer"][1]
+    vanilla = contenders["transformer"].flops
     tokens = shape.batch_size * (shape.input_length + shape.target_length)
     same = {reference: name for name, reference in references.items()}
     rows = []
     for name, (second, cores) in seconds.items():
-        _, count, held = contenders.get(same.get(name, name), contenders["transformer"])
+        contender = contenders.get(same.get(name, name), contenders["transformer"])
+        count, held = contender.flops, contender.held
         time_ratio, flop_ratio = second / seconds["transformer"][0], count / vanilla
         rows.append(
             {
                 "shape": shape_name,
                 "name": name,
                 "seconds": second,
+                "update_seconds": updates[name][0] if name in contenders else None,
                 "cores": cores,
                 "tokens_per_second": tokens / second,
                 "gflops_per_second": count / second * 1e-9,
@@ -257,9 +279,9 @@ def main() -> None:
     rows = [row for shape in options.shapes.split(",") for row in compare(shape, options)]
     print(f"{'shape':8}{'name':20}{''.join(f'{title:>9}' for title in COLUMNS)}", file=sys.stderr)
     for row in rows:
-        held, ratio = (row["bytes"] or float("nan")) * 1e-6, row["over_reference"] or float("nan")
-        numbers = (row["cores"], row["time_ratio"], row["flop_ratio"], row["excess"], ratio)
-        line = f"{row['shape']:8}{row['name']:20}{row['seconds']:9.4f}{row['gflops_per_second']:9.1f}{held:9.0f}"
+        held, ratio, update = (row[key] or float("nan") for key in ("bytes", "over_reference", "update_seconds"))
+        numbers = (held * 1e-6, row["cores"], row["time_ratio"], row["flop_ratio"], row["excess"], ratio)
+        line = f"{row['shape']:8}{row['name']:20}{row['seconds']:9.4f}{update:9.4f}{row['gflops_per_second']:9.1f}"
         print(line + "".join(f"{number:9.2f}" for number in numbers), file=sys.stderr)
     device = f"{jax.devices()[0].device_kind}, {platform.processor() or platform.machine()}"
     about = {"device": device, "jax": jax.__version__, "attention": options.attention, "dtype": options.dtype}

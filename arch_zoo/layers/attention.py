@@ -62,7 +62,7 @@ def attend(q_BTHK, k_BSHK, v_BSHK, mask_B1TS, bias_1HTS, ctx: Context, causal: b
     with jax.named_scope(products):
         logits_BHTS = jnp.einsum("BTHK,BSHK->BHTS", q_BTHK, k_BSHK, preferred_element_type=jnp.float32)
     if bias_1HTS is not None:
-        logits_BHTS = _add_bias(logits_BHTS, bias_1HTS)
+        logits_BHTS = add_bias(logits_BHTS, bias_1HTS)
     logits_BHTS += jnp.where(mask_B1TS, 0.0, _MASKED)
     # The softmax's division waits for the product with the values: it then meets K numbers of a query instead of S.
     weights_BHTS = jnp.exp(logits_BHTS - jax.lax.stop_gradient(logits_BHTS.max(-1, keepdims=True)))
@@ -74,22 +74,22 @@ def attend(q_BTHK, k_BSHK, v_BSHK, mask_B1TS, bias_1HTS, ctx: Context, causal: b
 
 
 @jax.custom_vjp
-def _add_bias(logits_BHTS: jax.Array, bias_1HTS: jax.Array) -> jax.Array:
-    """Adds one bias to every row of the batch. Its gradient is a product: see `_add_bias_backward`."""
+def add_bias(logits_BHTS: jax.Array, bias_1HTS: jax.Array) -> jax.Array:
+    """Adds one bias to every row of the batch; its gradient, a sum over them, is taken as a product with ones."""
     return logits_BHTS + bias_1HTS
 
 
-def _add_bias_forward(logits_BHTS: jax.Array, bias_1HTS: jax.Array) -> tuple[jax.Array, None]:
+def _forward(logits_BHTS: jax.Array, bias_1HTS: jax.Array) -> tuple[jax.Array, None]:
     return logits_BHTS + bias_1HTS, None
 
 
-def _add_bias_backward(_: None, grad_BHTS: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _backward(_: None, grad_BHTS: jax.Array) -> tuple[jax.Array, jax.Array]:
     # XLA's sum over the batch takes some 40 times as long on a CPU (jaxlib 0.10.2: 0.7 GB/s).
     ones_B = jnp.ones(grad_BHTS.shape[0], grad_BHTS.dtype)
     return grad_BHTS, jnp.einsum("B,BHTS->HTS", ones_B, grad_BHTS, precision=jax.lax.Precision.HIGHEST)[None]
 
 
-_add_bias.defvjp(_add_bias_forward, _add_bias_backward)
+add_bias.defvjp(_forward, _backward)
 
 
 class SelfAttention(Projections):
