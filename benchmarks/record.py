@@ -64,7 +64,8 @@ def measure(command: list[str]) -> dict[str, Any]:
 
 def is_modified() -> bool:
     """Whether tracked files other than what is written here differ from the commit."""
-    command = ["git", "status", "--porcelain", "--untracked-files=no", "--", ".", f":!{RESULTS}", f":!{PAGE}"]
+    others = [f":(exclude){path.relative_to(ROOT)}" for path in (RESULTS, PAGE) if path.is_relative_to(ROOT)]
+    command = ["git", "status", "--porcelain", "--untracked-files=no", "--", ".", *others]
     return bool(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
 
 

@@ -1,6 +1,7 @@
 """BENCHMARKS.md says what was measured, and nothing else."""
 
 import json
+import subprocess
 import sys
 
 import pytest
@@ -50,3 +51,20 @@ def test_half_a_request_is_refused(place, monkeypatch, arguments):
         run(monkeypatch, *arguments)
     assert refused.value.code == 2
     assert not record.PAGE.exists()
+
+
+def test_what_is_kept_does_not_make_the_code_modified(tmp_path, monkeypatch):
+    """A second benchmark recorded in a row is still of the commit's code; a changed source is not."""
+    results, page, source = tmp_path / "benchmarks" / "results", tmp_path / "BENCHMARKS.md", tmp_path / "step.py"
+    results.mkdir(parents=True)
+    files = results / "one.json", page, source
+    for path in files:
+        path.write_text("first\n")
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
+        subprocess.run([*git, *command], cwd=tmp_path, check=True)
+    for name, value in {"ROOT": tmp_path, "RESULTS": results, "PAGE": page}.items():
+        monkeypatch.setattr(record, name, value)
+    for path, modified in zip(files, (False, False, True), strict=True):
+        path.write_text("second\n")
+        assert record.is_modified() == modified
