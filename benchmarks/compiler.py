@@ -21,30 +21,20 @@ import jax.numpy as jnp
 import numpy as np
 
 import arch_zoo
+from benchmarks.step_time import Shape, batch_of, settings
 from train import losses
 from train.step import make_model
 
 WITHOUT: Any = {"xla_cpu_experimental_ynn_fusion_type": ""}
-SHAPES = {"micro": (7, 123, 37), "centi-NL2": (33, 129, 57)}  # rows, input and target lengths
+SHAPES = (Shape("micro", 1999, 7, 123, 37), Shape("centi-NL2", 1999, 33, 129, 57))
 
 
-def differences(name: str, size: str) -> dict[str, Any]:
+def differences(name: str, shape: Shape) -> dict[str, Any]:
     """The largest relative differences of an architecture's loss and gradients."""
-    rows, input_length, target_length = SHAPES[size]
-    lengths = {"max_input_length": input_length, "max_target_length": target_length}
-    cfg = arch_zoo.config(name, size, vocab_size=1999, **lengths)
+    cfg, _ = settings(name, shape)
     model, params = make_model(cfg, 0)
-    rng = np.random.default_rng(0)
-    inputs, targets = (
-        rng.integers(2, 1999, (rows, length), dtype=np.int32) for length in (input_length, target_length)
-    )
-    inputs[:, -5:] = 0
-    batch = {
-        "encoder_input_tokens": inputs,
-        "decoder_input_tokens": np.pad(targets, ((0, 0), (1, 0)))[:, :-1],
-        "decoder_target_tokens": targets,
-        "decoder_loss_weights": np.ones(targets.shape, np.float32),
-    }
+    batch = batch_of(shape)
+    batch["encoder_input_tokens"][:, -5:] = 0  # padding
 
     def loss(params):
         out = losses.token_losses(model.merge(params), batch, jax.random.key(0))
@@ -56,7 +46,7 @@ def differences(name: str, size: str) -> dict[str, Any]:
     worst = {key: float(jnp.abs(g - others[key]).max() / jnp.abs(others[key]).max()) for key, g in grads.items()}
     return {
         "architecture": name,
-        "size": size,
+        "size": shape.size,
         "loss": abs(float(ours / theirs) - 1),
         "gradient": max(worst.values()),
         "of": max(worst, key=worst.__getitem__),
@@ -79,16 +69,12 @@ def main() -> None:
     """Compares and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--architectures", default="", help="names, separated by commas (default: the whole zoo)")
-    names = parser.parse_args().architectures
+    given = parser.parse_args().architectures
+    names = given.split(",") if given else arch_zoo.names()
     with unittest.mock.patch.object(jax.nn, "relu", jax.nn.softplus):
-        rows = [
-            differences(name, size) for name in (names.split(",") if names else arch_zoo.names()) for size in SHAPES
-        ]
-    print(
-        json.dumps(
-            {"jaxlib": importlib.metadata.version("jaxlib"), "known_error": known_error(), "rows": rows}, indent=1
-        )
-    )
+        rows = [differences(name, shape) for name in names for shape in SHAPES]
+    jaxlib = importlib.metadata.version("jaxlib")
+    print(json.dumps({"jaxlib": jaxlib, "known_error": known_error(), "rows": rows}, indent=1))
 
 
 if __name__ == "__main__":

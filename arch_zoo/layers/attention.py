@@ -84,7 +84,7 @@ def _forward(logits_BHTS: jax.Array, bias_1HTS: jax.Array) -> tuple[jax.Array, N
 
 
 def _backward(_: None, grad_BHTS: jax.Array) -> tuple[jax.Array, jax.Array]:
-    # XLA's sum over the batch takes some 40 times as long on a CPU (jaxlib 0.10.2: 0.7 GB/s).
+    # XLA's sum over the batch takes many times as long on a CPU (jaxlib 0.10.2).
     ones_B = jnp.ones(grad_BHTS.shape[0], grad_BHTS.dtype)
     return grad_BHTS, jnp.einsum("B,BHTS->HTS", ones_B, grad_BHTS, precision=jax.lax.Precision.HIGHEST)[None]
 
