@@ -18,7 +18,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 import arch_zoo
 from benchmarks.step_time import Shape, batch_of, settings
