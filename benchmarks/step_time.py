@@ -10,13 +10,15 @@ matmul ceiling measured in the same run, bytes that the compiled step holds, and
 time over the Transformer's, divided by its FLOPs over the Transformer's. `cores` is processor time over wall time: on a
 CPU an excess with fewer cores than the Transformer's is work that XLA does in one thread, and it goes when the script
 is pinned to one core (`taskset -c 0`). `update` is the time of the optimizer's update alone: it grows with parameters,
-those of all experts included, and FLOPs do not count it.
+those of all experts included, and FLOPs do not count it; `gradients` is the excess of the rest of the step.
 
 The contenders take turns of about `--seconds` each, round after round, and the median round counts: single runs on a
-shared machine differ by 20 %. With `--reference`, Hugging Face's T5 and its Switch Transformers (PyTorch, eager,
-Adafactor) take their turns at the same training step; `over_reference` is our time over theirs. It needs torch and
-transformers, which the extra `parity` installs. With `--lean` the vanilla step written in plain jnp (`lean_step.py`)
-takes its turn as well.
+shared machine differ by 20 %. Some contender may be slower for as long as a process lives; with `--processes`
+several measure, one after the other, and every number, ratios included, is the median over them.
+
+With `--reference`, Hugging Face's T5 and its Switch Transformers (PyTorch, eager, Adafactor) take their turns at the
+same training step; `over_reference` is our time over theirs. It needs torch and transformers, which the extra `parity`
+installs. With `--lean` the vanilla step written in plain jnp (`lean_step.py`) takes its turn as well.
 """
 
 import argparse
@@ -24,6 +26,7 @@ import dataclasses
 import json
 import platform
 import statistics
+import subprocess
 import sys
 import time
 import unittest.mock
@@ -40,11 +43,11 @@ from benchmarks import lean_step
 from train import losses
 from train.config import OptimizerConfig, StageConfig
 from train.optimizers import make_optimizer
-from train.step import init_state, make_model, make_train_step
+from train.step import State, init_state, make_model, make_train_step
 
 Turn = Callable[[], None]
 
-COLUMNS = ("s/step", "update", "GFLOP/s", "MB", "cores", "time x", "FLOPs x", "excess", "over HF")
+COLUMNS = ("s/step", "update", "GFLOP/s", "MB", "cores", "time x", "FLOPs x", "excess", "gradients", "over HF")
 REFERENCES = {"transformer": "hugging_face_t5", "switch": "hugging_face_switch"}
 
 
@@ -113,11 +116,16 @@ def ours(name: str, shape: Shape, dtype: str) -> Contender:
         state, metrics = step(state, batch, rate, np.uint32(0))
         jax.block_until_ready(metrics["loss"])
 
-    update = jax.jit(optimizer.update)
+    @jax.jit
+    def update(state: State) -> State:
+        # Parameters stand in for gradients: the time does not depend on the numbers, and nothing more is held.
+        directions: Any
+        directions, optimizer_state = optimizer.update(state.params, state.optimizer, state.params)
+        params = {name: p - rate * directions[name] for name, p in state.params.items()}
+        return State(state.step, params, optimizer_state)
 
     def update_turn() -> None:
-        # Parameters stand in for gradients: the time does not depend on the numbers, and nothing more is held.
-        jax.block_until_ready(update(state.params, state.optimizer, state.params))
+        jax.block_until_ready(update(state))
 
     executed = arch_zoo.Convention(experts="padded")  # the places of experts that stay empty are computed too
     count = arch_zoo.count_flops(cfg, shape.input_length, shape.target_length, executed, shape.batch_size)
@@ -234,6 +242,7 @@ def compare(shape_name: str, options: argparse.Namespace) -> list[dict]:
     updates = measure({name: contender.update for name, contender in contenders.items()}, 3, options.seconds / 3)
     ceiling = matmul_ceiling(options.dtype)
     vanilla = contenders["transformer"].flops
+    vanilla_gradients = seconds["transformer"][0] - updates["transformer"][0]
     tokens = shape.batch_size * (shape.input_length + shape.target_length)
     same = {reference: name for name, reference in references.items()}
     rows = []
@@ -241,12 +250,14 @@ def compare(shape_name: str, options: argparse.Namespace) -> list[dict]:
         contender = contenders.get(same.get(name, name), contenders["transformer"])
         count, held = contender.flops, contender.held
         time_ratio, flop_ratio = second / seconds["transformer"][0], count / vanilla
+        update = updates[name][0] if name in contenders else None
+        gradients = second - update if update else None
         rows.append(
             {
                 "shape": shape_name,
                 "name": name,
                 "seconds": second,
-                "update_seconds": updates[name][0] if name in contenders else None,
+                "update_seconds": update,
                 "cores": cores,
                 "tokens_per_second": tokens / second,
                 "gflops_per_second": count / second * 1e-9,
@@ -255,9 +266,21 @@ def compare(shape_name: str, options: argparse.Namespace) -> list[dict]:
                 "time_ratio": time_ratio,
                 "flop_ratio": flop_ratio,
                 "excess": time_ratio / flop_ratio,
+                "gradients_excess": gradients and gradients / vanilla_gradients / flop_ratio,
                 "over_reference": second / seconds[references[name]][0] if name in references else None,
             }
         )
+    return rows
+
+
+def over_processes(count: int, arguments: list[str]) -> list[dict]:
+    """Rows of which every number is the median over processes of their own."""
+    command = [sys.executable, "-m", "benchmarks.step_time", *arguments, "--processes", "1"]
+    runs = [json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout) for _ in range(count)]
+    rows = []
+    for same in zip(*(run["rows"] for run in runs), strict=True):
+        numbers = {key for key, value in same[0].items() if isinstance(value, (int, float))}
+        rows.append(same[0] | {key: statistics.median(row[key] for row in same) for key in numbers})
     return rows
 
 
@@ -268,6 +291,7 @@ def main() -> None:
     parser.add_argument("--architectures", default="", help="names, separated by commas (default: the whole zoo)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contender (default: 5)")
     parser.add_argument("--seconds", type=float, default=1.0, help="of a turn, at least one step (default: 1)")
+    parser.add_argument("--processes", type=int, default=1, help="that measure one after the other (default: 1)")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--reference", action="store_true", help="Hugging Face's models beside ours")
     parser.add_argument("--lean", action="store_true", help="the vanilla step in plain jnp beside it (float32)")
@@ -275,13 +299,17 @@ def main() -> None:
     options = parser.parse_args()
     if options.attention == "xla":
         unittest.mock.patch.object(fused_attention, "implementation", return_value="xla").start()
-    rows = [row for shape in options.shapes.split(",") for row in compare(shape, options)]
-    print(f"{'shape':8}{'name':20}{''.join(f'{title:>9}' for title in COLUMNS)}", file=sys.stderr)
+    if options.processes > 1:
+        rows = over_processes(options.processes, sys.argv[1:])
+    else:
+        rows = [row for shape in options.shapes.split(",") for row in compare(shape, options)]
+    print(f"{'shape':8}{'name':20}{''.join(f'{title:>10}' for title in COLUMNS)}", file=sys.stderr)
     for row in rows:
-        held, ratio, update = (row[key] or float("nan") for key in ("bytes", "over_reference", "update_seconds"))
-        numbers = (held * 1e-6, row["cores"], row["time_ratio"], row["flop_ratio"], row["excess"], ratio)
-        line = f"{row['shape']:8}{row['name']:20}{row['seconds']:9.4f}{update:9.4f}{row['gflops_per_second']:9.1f}"
-        print(line + "".join(f"{number:9.2f}" for number in numbers), file=sys.stderr)
+        ours_only = ("update_seconds", "bytes", "gradients_excess", "over_reference")
+        update, held, rest, ratio = (row[key] or float("nan") for key in ours_only)
+        numbers = (held * 1e-6, row["cores"], row["time_ratio"], row["flop_ratio"], row["excess"], rest, ratio)
+        line = f"{row['shape']:8}{row['name']:20}{row['seconds']:10.4f}{update:10.4f}{row['gflops_per_second']:10.1f}"
+        print(line + "".join(f"{number:10.2f}" for number in numbers), file=sys.stderr)
     device = f"{jax.devices()[0].device_kind}, {platform.processor() or platform.machine()}"
     about = {"device": device, "jax": jax.__version__, "attention": options.attention, "dtype": options.dtype}
     print(json.dumps({**about, "rows": rows}, indent=1))
