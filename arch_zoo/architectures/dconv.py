@@ -33,8 +33,9 @@ class DynamicConvolution(LightweightConvolution):
 
     def logits(self, gated_BLD: jax.Array) -> jax.Array:
         """Logits of the weights of every position, [W, B, L, H] in float32."""
-        kernel_WDH = self.kernel.astype(gated_BLD.dtype)
-        logits_WBLH = jnp.einsum("BLD,WDH->WBLH", gated_BLD, kernel_WDH, preferred_element_type=jnp.float32)
+        by_tap_DWH = jnp.swapaxes(self.kernel[...], 0, 1)
+        logits = parameters.project(gated_BLD, by_tap_DWH.reshape(len(by_tap_DWH), -1), jnp.float32)
+        logits_WBLH = jnp.moveaxis(logits.reshape(*gated_BLD.shape[:2], self.width, -1), 2, 0)
         return logits_WBLH if self.kernel_bias is None else logits_WBLH + self.kernel_bias[:, None, None]
 
 

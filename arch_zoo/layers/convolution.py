@@ -8,6 +8,7 @@ its segment, so packed rows equal unpacked ones.
 import jax
 import jax.numpy as jnp
 
+from arch_zoo.layers import parameters
 from arch_zoo.layers.context import Context
 
 
@@ -16,35 +17,29 @@ def depthwise(x_BLC: jax.Array, weights_WBLH: jax.Array, ctx: Context, cache: ja
 
     Args:
       x_BLC: the convolution's input.
-      weights_WBLH: one weight for each tap and each of H groups of consecutive channels; B and L are 1 where all
-        examples and positions have the same.
+      weights_WBLH: one weight for each tap and each of H groups of consecutive channels; B and L are both 1
+        where all examples and positions have the same.
       ctx: the stack's context.
       cache: when decoding, the last W-1 inputs [B, W-1, C].
 
     Returns:
       The sums [B, L, C], accumulated in float32, in the type of `x`; and the next cache.
     """
-    width, *_, num_groups = weights_WBLH.shape
-    surrounded, cache = _surround(x_BLC, ctx, width, cache)
-
-    def add(total_BLC, tap_and_weight):
-        tap, weight_BLH = tap_and_weight
-        weight_BLC = jnp.repeat(weight_BLH, x_BLC.shape[2] // num_groups, axis=2)
-        return total_BLC + _tap(surrounded, ctx, tap) * weight_BLC, None
-
+    weights_WBLH = weights_WBLH.astype(jnp.float32)
     with jax.named_scope("depthwise"):
-        # A loop over the taps that keeps none of the shifted inputs: written out, the backward pass is several times
-        # slower, and compiling it as well. Decoding has one position and no backward pass.
-        add = jax.checkpoint(add, prevent_cse=False)
-        taps = (jnp.arange(width), weights_WBLH.astype(jnp.float32))
-        total_BLC, _ = jax.lax.scan(add, jnp.zeros(x_BLC.shape), taps, unroll=cache is not None)
-    return total_BLC.astype(x_BLC.dtype), cache
+        if cache is None:
+            y_BLC = _convolve(x_BLC, weights_WBLH, ctx.segment_ids_BL, ctx.causal)
+        else:
+            seen_BWC = jnp.concatenate([cache, x_BLC], axis=1)
+            seen_WB1C, cache = jnp.moveaxis(seen_BWC, 1, 0)[:, :, None], seen_BWC[:, 1:]
+            y_BLC = jnp.sum(seen_WB1C * _by_channel(weights_WBLH, x_BLC), axis=0).astype(x_BLC.dtype)
+    return y_BLC, cache
 
 
-def window(x_BLC: jax.Array, ctx: Context, width: int, cache: jax.Array | None = None):
-    """What the taps of a dense convolution see, side by side, the earliest first: [B, L, W * C]; and the next cache."""
-    surrounded, cache = _surround(x_BLC, ctx, width, cache)
-    return jnp.concatenate([_tap(surrounded, ctx, tap) for tap in range(width)], axis=-1), cache
+def window(x_BLC: jax.Array, ctx: Context, width: int) -> jax.Array:
+    """What the taps of a dense convolution see, side by side, the earliest first: [B, L, W * C]. Never decodes."""
+    surrounded = _surround(x_BLC, ctx.segment_ids_BL, _before(width, ctx.causal), width)
+    return jnp.concatenate([_tap(surrounded, ctx.segment_ids_BL, tap) for tap in range(width)], axis=-1)
 
 
 def init_cache(ctx: Context, width: int, channels: int) -> jax.Array:
@@ -52,18 +47,71 @@ def init_cache(ctx: Context, width: int, channels: int) -> jax.Array:
     return jnp.zeros((ctx.memory_BSD.shape[0], width - 1, channels), ctx.memory_BSD.dtype)
 
 
-def _surround(x_BLC: jax.Array, ctx: Context, width: int, cache: jax.Array | None):
-    """The input and its segments with the W-1 positions around them that taps reach; and the next cache."""
-    if cache is not None:
-        x_BMC = jnp.concatenate([cache, x_BLC], axis=1)
-        return (x_BMC, jnp.ones(x_BMC.shape[:2], jnp.int32)), x_BMC[:, 1:]
-    before = width - 1 if ctx.causal else width // 2
+def _sum_of_taps(x_BLC: jax.Array, weights_WBLH: jax.Array, segment_ids_BL: jax.Array, causal: bool) -> jax.Array:
+    """The convolution of whole sequences: in both passes a loop over the taps that keeps nothing of them.
+
+    Written out, the taps take longer to compile and to differentiate. The gradient that JAX derives for the loop adds
+    every tap's part into an array wider by the margins; the one below adds it where it belongs.
+    """
+    width = len(weights_WBLH)
+    surrounded = _surround(x_BLC, segment_ids_BL, _before(width, causal), width)
+
+    def add(total_BLC, tap_and_weight):
+        tap, weight_BLH = tap_and_weight
+        return total_BLC + _tap(surrounded, segment_ids_BL, tap) * _by_channel(weight_BLH, x_BLC), None
+
+    total_BLC, _ = jax.lax.scan(add, jnp.zeros(x_BLC.shape), (jnp.arange(width), weights_WBLH))
+    return total_BLC.astype(x_BLC.dtype)
+
+
+def _forward(x_BLC, weights_WBLH, segment_ids_BL, causal):
+    return _sum_of_taps(x_BLC, weights_WBLH, segment_ids_BL, causal), (x_BLC, weights_WBLH, segment_ids_BL)
+
+
+def _backward(causal, inputs, grad_BLC):
+    x_BLC, weights_WBLH, segment_ids_BL = inputs
+    width, *shared, num_groups = weights_WBLH.shape
+    before, grad_BLC = _before(width, causal), grad_BLC.astype(jnp.float32)
+    surrounded = _surround(x_BLC, segment_ids_BL, before, width)
+
+    def add(x_grad_BLC, tap_and_weight):
+        tap, weight_BLH = tap_and_weight
+        # What a position saw through a tap sees it through the opposite one.
+        weighted_BLC = grad_BLC * _by_channel(weight_BLH, x_BLC)
+        seeing = _surround(weighted_BLC, segment_ids_BL, width - 1 - before, width)
+        x_grad_BLC += _tap(seeing, segment_ids_BL, width - 1 - tap)
+        product_BLC = _tap(surrounded, segment_ids_BL, tap) * grad_BLC
+        if shared == [1, 1]:
+            product_BLC = parameters.sum_rows(product_BLC.reshape(-1, x_BLC.shape[2]))[None, None]
+        return x_grad_BLC, product_BLC.reshape(*product_BLC.shape[:2], num_groups, -1).sum(-1)
+
+    taps = (jnp.arange(width), weights_WBLH)
+    x_grad_BLC, weights_grad_WBLH = jax.lax.scan(add, jnp.zeros(x_BLC.shape), taps)
+    return x_grad_BLC.astype(x_BLC.dtype), weights_grad_WBLH, None
+
+
+_convolve = jax.custom_vjp(_sum_of_taps, nondiff_argnums=(3,))
+_convolve.defvjp(_forward, _backward)
+
+
+def _by_channel(weights_BLH: jax.Array, x_BLC: jax.Array) -> jax.Array:
+    """The weight of each group for every channel of it."""
+    return jnp.repeat(weights_BLH, x_BLC.shape[-1] // weights_BLH.shape[-1], axis=-1)
+
+
+def _before(width: int, causal: bool) -> int:
+    """How far before its own position the first tap sees."""
+    return width - 1 if causal else width // 2
+
+
+def _surround(x_BLC: jax.Array, segment_ids_BL: jax.Array, before: int, width: int) -> tuple[jax.Array, jax.Array]:
+    """The input and its segments with the W-1 positions around them that taps reach."""
     margins = ((0, 0), (before, width - 1 - before))
-    return (jnp.pad(x_BLC, (*margins, (0, 0))), jnp.pad(ctx.segment_ids_BL, margins)), None
+    return jnp.pad(x_BLC, (*margins, (0, 0))), jnp.pad(segment_ids_BL, margins)
 
 
-def _tap(surrounded: tuple[jax.Array, jax.Array], ctx: Context, tap: int | jax.Array) -> jax.Array:
+def _tap(surrounded: tuple[jax.Array, jax.Array], segment_ids_BL: jax.Array, tap: int | jax.Array) -> jax.Array:
     """What one tap sees at every position, zero in another segment; padding, segment 0, sees padding."""
-    length = ctx.segment_ids_BL.shape[1]
+    length = segment_ids_BL.shape[1]
     x_BLC, segments_BL = (jax.lax.dynamic_slice_in_dim(array, tap, length, axis=1) for array in surrounded)
-    return jnp.where((segments_BL == ctx.segment_ids_BL)[..., None], x_BLC, 0)
+    return jnp.where((segments_BL == segment_ids_BL)[..., None], x_BLC, 0)

@@ -70,19 +70,21 @@ def test_decoding_from_a_buffer_equals_the_whole_sequence():
 def test_window_lists_the_neighbours_earliest_first():
     x_BLC = jnp.arange(B * L * 1.0).reshape(B, L, 1) + 1
     segments = np.array([[1, 1, 1, 2, 2, 2, 2], [1, 1, 1, 1, 0, 0, 0]])
-    around, _ = convolution.window(x_BLC, context(segments, causal=False), 3)
+    around = convolution.window(x_BLC, context(segments, causal=False), 3)
     np.testing.assert_array_equal(around[0, :4], [[0, 1, 2], [1, 2, 3], [2, 3, 0], [0, 4, 5]])
     np.testing.assert_array_equal(around[1, 3], [10, 11, 0])
-    before, _ = convolution.window(x_BLC, context(segments, causal=True), 3)
+    before = convolution.window(x_BLC, context(segments, causal=True), 3)
     np.testing.assert_array_equal(before[0, 2:5], [[1, 2, 3], [0, 0, 4], [0, 4, 5]])
 
 
 def test_taps_are_summed_in_float32():
-    """In bfloat16 a running sum of 31 taps would lose what a matrix product keeps."""
+    """In bfloat16 a running sum of 31 taps would lose what a matrix product keeps; in the gradient as well."""
     ones = np.ones((B, L), np.int32)
     x_BLC = jnp.full((B, L, C), 1 / 3, jnp.bfloat16)
     weights = jnp.full((31, 1, 1, C), 1 / 31)
-    y_BLC, _ = convolution.depthwise(x_BLC, weights, context(ones, causal=True))
-    assert y_BLC.dtype == jnp.bfloat16
+    y_BLC, pull = jax.vjp(lambda x: convolution.depthwise(x, weights, context(ones, causal=True))[0], x_BLC)
+    (grad_BLC,) = pull(x_BLC)
+    assert y_BLC.dtype == grad_BLC.dtype == jnp.bfloat16
     exact = np.float32(x_BLC[0, 0, 0]) * (np.arange(L) + 1) / 31
     np.testing.assert_array_equal(y_BLC[0, :, 0], exact.astype(jnp.bfloat16))
+    np.testing.assert_array_equal(grad_BLC[0, ::-1, 0], exact.astype(jnp.bfloat16))
