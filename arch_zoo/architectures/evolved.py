@@ -93,8 +93,7 @@ class EncoderConvolutions(nnx.Module):
     def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
         """Never decodes: it belongs to the encoder."""
         left_BLF = ctx.fold(0).dropout(jax.nn.relu(self.left(x_BLD)), over=1)
-        windows = convolution.window(x_BLD, ctx, self.right.shape[0])
-        right = parameters.project(windows, self.right.reshape(windows.shape[-1], -1))
+        right = convolution.dense(x_BLD, self.right[...], ctx)
         right = ctx.fold(1).dropout(jax.nn.relu(right), over=1)
         y, _ = self.out(self.norm(left_BLF + _widen(right, left_BLF)), ctx)
         return _widen(y, x_BLD), cache, Aux()

@@ -36,10 +36,18 @@ def depthwise(x_BLC: jax.Array, weights_WBLH: jax.Array, ctx: Context, cache: ja
     return y_BLC, cache
 
 
-def window(x_BLC: jax.Array, ctx: Context, width: int) -> jax.Array:
-    """What the taps of a dense convolution see, side by side, the earliest first: [B, L, W * C]. Never decodes."""
-    surrounded = _surround(x_BLC, ctx.segment_ids_BL, _before(width, ctx.causal), width)
-    return jnp.concatenate([_tap(surrounded, ctx.segment_ids_BL, tap) for tap in range(width)], axis=-1)
+def dense(x_BLD: jax.Array, kernel_WDF: jax.Array, ctx: Context) -> jax.Array:
+    """A sum of W taps, each a matrix of its own from D to F channels: [B, L, F]. Never decodes.
+
+    All taps are applied to every position in one product, and what comes out is shifted: F may be less than D, and no
+    input is copied.
+    """
+    width, dim, _ = kernel_WDF.shape
+    together = parameters.project(x_BLD, jnp.swapaxes(kernel_WDF, 0, 1).reshape(dim, -1), jnp.float32)
+    margins = (_before(width, ctx.causal), width)
+    by_tap = (_surround(part, ctx.segment_ids_BL, *margins) for part in jnp.split(together, width, axis=-1))
+    total_BLF = sum(_tap(surrounded, ctx.segment_ids_BL, tap) for tap, surrounded in enumerate(by_tap))
+    return jnp.asarray(total_BLF, x_BLD.dtype)
 
 
 def init_cache(ctx: Context, width: int, channels: int) -> jax.Array:

@@ -67,14 +67,18 @@ def test_decoding_from_a_buffer_equals_the_whole_sequence():
         np.testing.assert_allclose(y_B1C, whole[:, now], atol=tolerances.REORDERED)
 
 
-def test_window_lists_the_neighbours_earliest_first():
-    x_BLC = jnp.arange(B * L * 1.0).reshape(B, L, 1) + 1
+@pytest.mark.parametrize("causal", [False, True])
+def test_dense_taps_see_the_neighbours_of_their_segment(causal):
     segments = np.array([[1, 1, 1, 2, 2, 2, 2], [1, 1, 1, 1, 0, 0, 0]])
-    around = convolution.window(x_BLC, context(segments, causal=False), 3)
-    np.testing.assert_array_equal(around[0, :4], [[0, 1, 2], [1, 2, 3], [2, 3, 0], [0, 4, 5]])
-    np.testing.assert_array_equal(around[1, 3], [10, 11, 0])
-    before = convolution.window(x_BLC, context(segments, causal=True), 3)
-    np.testing.assert_array_equal(before[0, 2:5], [[1, 2, 3], [0, 0, 4], [0, 4, 5]])
+    rng = np.random.default_rng(0)
+    x_BLC, kernel_WDF = (rng.normal(size=s).astype(np.float32) for s in ((B, L, C), (3, C, 2)))
+    expected = np.zeros((B, L, 2), np.float32)
+    for b, here, tap in np.ndindex(B, L, 3):
+        there = here + tap - (2 if causal else 1)
+        if 0 <= there < L and segments[b, there] == segments[b, here]:
+            expected[b, here] += x_BLC[b, there] @ kernel_WDF[tap]
+    y_BLF = convolution.dense(jnp.asarray(x_BLC), jnp.asarray(kernel_WDF), context(segments, causal))
+    np.testing.assert_allclose(y_BLF, expected, atol=tolerances.REORDERED)
 
 
 def test_taps_are_summed_in_float32():
