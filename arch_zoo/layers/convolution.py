@@ -43,11 +43,13 @@ def dense(x_BLD: jax.Array, kernel_WDF: jax.Array, ctx: Context) -> jax.Array:
     input is copied.
     """
     width, dim, _ = kernel_WDF.shape
-    together = parameters.project(x_BLD, jnp.swapaxes(kernel_WDF, 0, 1).reshape(dim, -1), jnp.float32)
+    together = parameters.project(x_BLD, jnp.swapaxes(kernel_WDF, 0, 1).reshape(dim, -1))
     margins = (_before(width, ctx.causal), width)
-    by_tap = (_surround(part, ctx.segment_ids_BL, *margins) for part in jnp.split(together, width, axis=-1))
-    total_BLF = sum(_tap(surrounded, ctx.segment_ids_BL, tap) for tap, surrounded in enumerate(by_tap))
-    return jnp.asarray(total_BLF, x_BLD.dtype)
+    total_BLF = jnp.float32(0)
+    for tap, part_BLF in enumerate(jnp.split(together, width, axis=-1)):
+        surrounded = _surround(part_BLF, ctx.segment_ids_BL, *margins)
+        total_BLF += _tap(surrounded, ctx.segment_ids_BL, tap).astype(jnp.float32)
+    return total_BLF.astype(x_BLD.dtype)
 
 
 def init_cache(ctx: Context, width: int, channels: int) -> jax.Array:
