@@ -31,6 +31,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
+from benchmarks import arguments
 from train import records
 from train.config import OptimizerConfig, RunConfig, StageConfig
 
@@ -125,7 +126,7 @@ def content(directory: Path) -> dict[str, Any]:
 def main() -> int:
     """Runs the cells that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpus", type=Path, default=Path("corpora/python"))
+    arguments.add_corpus(parser)
     parser.add_argument("--cells", default=",".join(CELLS), help="architecture:strategy, separated by commas")
     parser.add_argument("--kills", type=int, default=9, help="of each cell")
     parser.add_argument("--seed", type=int, default=0)

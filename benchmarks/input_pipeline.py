@@ -12,13 +12,13 @@ import json
 import os
 import time
 from collections.abc import Iterable
-from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import seqio
 import tensorflow as tf
 
+from benchmarks import arguments
 from train.data import batches, work
 from train.data.corpus import Corpus, open_corpus
 from train.data.prepare import PrepareConfig
@@ -81,7 +81,7 @@ def prepare_seconds(corpus: Corpus) -> tuple[float, float]:
 def main() -> None:
     """Prints the measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpus", type=Path, default=Path("corpora/python"), help="a corpus of the embedded text")
+    arguments.add_corpus(parser)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=10.0, help="for each measurement")
     given = parser.parse_args()

@@ -20,6 +20,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from benchmarks import arguments
 from configs import cells
 from train import cell, loop
 from train.config import RunConfig
@@ -85,7 +86,7 @@ def bare(config: RunConfig, corpus: Corpus) -> tuple[float, float]:
 def main() -> None:
     """Takes turns."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpus", type=Path, default=Path("corpora/python"))
+    arguments.add_corpus(parser)
     parser.add_argument("--size", default="centi-NL4", help="d128 with four layers each side by default")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=3)

@@ -18,6 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks import arguments
+
 TOGETHER = """if True:
     import sys
     from pathlib import Path
@@ -56,7 +58,7 @@ def seconds(args: argparse.Namespace, study: Path, first: int, count: int) -> fl
 def main() -> None:
     """Times both sides."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpus", type=Path, default=Path("corpora/python"))
+    arguments.add_corpus(parser)
     parser.add_argument("--size", default="nano")
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--steps", type=int, default=350)

@@ -126,3 +126,10 @@ def test_a_second_trainer_leaves_the_first_alone(corpus, undisturbed, tmp_path):
     assert cell.run_cell(CONFIG, corpus, tmp_path, stop=ask, quiet=True) == "done"
     assert seen[3] == "locked"
     assert _content(tmp_path) == _content(undisturbed)
+
+
+def test_a_benchmark_refuses_what_is_no_corpus(tmp_path):
+    command = [sys.executable, "-m", "benchmarks.fault_injection", "--corpus", str(tmp_path)]
+    refused = subprocess.run(command, cwd=BENCHMARK.parents[1], capture_output=True, text=True, timeout=100)
+    assert refused.returncode == 2
+    assert f"corpus: {tmp_path / 'corpus.json'} is missing" in refused.stderr.splitlines()[-1]
