@@ -13,9 +13,9 @@ is pinned to one core (`taskset -c 0`). `update` is the time of the optimizer's 
 those of all experts included, and FLOPs do not count it; `gradients` is the excess of the rest of the step.
 
 The contenders take turns of about `--seconds` each, round after round, and the median round counts: single runs on a
-shared machine differ by 20 %. The first step of a turn does not count: after what the contender before it left in
-caches and in malloc's hands it may take half as long again as the others. With `--processes` several measure, one
-after the other, and every number, ratios included, is the median over them: memory lies differently in each.
+shared machine differ by 20 %. The first step of a turn does not count: it pays for what the contender before it left
+behind. With `--processes` several measure, one after the other, and every number, ratios included, is the median over
+them.
 
 With `--reference`, Hugging Face's T5 and its Switch Transformers (PyTorch, eager, Adafactor) take their turns at the
 same training step; `over_reference` is our time over theirs. It needs torch and transformers, which the extra `parity`

@@ -39,8 +39,8 @@ def depthwise(x_BLC: jax.Array, weights_WBLH: jax.Array, ctx: Context, cache: ja
 def dense(x_BLD: jax.Array, kernel_WDF: jax.Array, ctx: Context) -> jax.Array:
     """A sum of W taps, each a matrix of its own from D to F channels: [B, L, F]. Never decodes.
 
-    All taps are applied to every position in one product, and what comes out is shifted: F may be less than D, and no
-    input is copied.
+    One product applies all taps to every position, in the type of `x`; what comes out is shifted and summed in float32.
+    Shifting the input instead would copy it W times.
     """
     width, dim, _ = kernel_WDF.shape
     together = parameters.project(x_BLD, jnp.swapaxes(kernel_WDF, 0, 1).reshape(dim, -1))

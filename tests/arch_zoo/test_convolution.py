@@ -1,4 +1,4 @@
-"""Depthwise convolutions against the banded matrices that they are, segments and gradients included."""
+"""Convolutions against the banded matrices or loops that they are, segments and gradients included."""
 
 import functools
 
