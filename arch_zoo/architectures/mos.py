@@ -61,7 +61,7 @@ class MixtureHead(nnx.Module):
     def _mix(self, x_BTD, embedding, component, start):
         """The log of sum_k pi_k exp(component(logits_k)), adding one component at a time to `start`."""
         x_BTD = x_BTD * self.scale
-        scores_BTK = parameters.project(x_BTD, self.weights.T, jnp.float32)
+        scores_BTK = parameters.project(x_BTD, self.weights.T, wide=True)
         log_pi_KBT1 = jnp.moveaxis(jax.nn.log_softmax(scores_BTK, axis=-1), -1, 0)[..., None]
 
         @jax.checkpoint

@@ -60,7 +60,7 @@ def attend(q_BTHK, k_BSHK, v_BSHK, mask_B1TS, bias_1HTS, ctx: Context, causal: b
     if fused_attention.implementation(q_BTHK, k_BSHK, ctx) == "cudnn":
         return fused_attention.attend(q_BTHK, k_BSHK, v_BSHK, mask_B1TS, bias_1HTS)
     with jax.named_scope(products):
-        logits_BHTS = jnp.einsum("BTHK,BSHK->BHTS", q_BTHK, k_BSHK, preferred_element_type=jnp.float32)
+        logits_BHTS = parameters.product("BTHK,BSHK->BHTS", q_BTHK, k_BSHK)
     if bias_1HTS is not None:
         logits_BHTS = add_bias(logits_BHTS, bias_1HTS)
     logits_BHTS += jnp.where(mask_B1TS, 0.0, _MASKED)

@@ -1,7 +1,6 @@
 """Token embedding, shared by the encoder, the decoder and the logits."""
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from arch_zoo.config import ModelConfig
@@ -22,4 +21,4 @@ class Embedding(nnx.Module):
 
     def attend(self, x_BLD: jax.Array) -> jax.Array:
         """Products with every token's vector, [B, L, V] in float32: the tied logits."""
-        return parameters.project(x_BLD, self.table.T, jnp.float32)
+        return parameters.project(x_BLD, self.table.T, wide=True)

@@ -1,6 +1,8 @@
 """What every architecture promises (DESIGN, the model contract), over the whole registry and its named variants."""
 
+import collections
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +12,7 @@ import pytest
 from flax import nnx
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from jax.extend import core as jex_core
 
 import arch_zoo
 from tests import tolerances
@@ -207,6 +210,35 @@ def test_bfloat16_is_close_to_float32(variant):
     exact, rounded = models.token_nll(model, batch), models.token_nll(half, batch)
     assert rounded.nll.dtype == jnp.float32
     assert abs(float(exact.nll.mean() - rounded.nll.mean())) < tolerances.BFLOAT16_NLL
+
+
+def products(jaxpr, times: int = 1):
+    """The matrix products of a program, each with how often it runs."""
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name == "dot_general":
+            yield eqn, times
+        repeats = eqn.params["length"] if eqn.primitive.name == "scan" else 1
+        for inner in jex_core.jaxprs_in_params(eqn.params):
+            yield from products(inner, times * repeats)
+
+
+def test_products_stay_in_bfloat16(variant):
+    """In both passes: with one operand in float32 an accelerator computes all of a product in float32."""
+    cfg = models.config(variant)
+    model = models.like(models.build(cfg), dataclasses.replace(cfg, dtype="bfloat16"))
+    graph, params, rest = nnx.split(model, nnx.Param, ...)
+
+    def loss(params):
+        return nnx.merge(graph, params, rest).token_nll(full_batch(), key=jax.random.key(0), train=True).nll.sum()
+
+    flops = collections.Counter()
+    for eqn, times in products(jax.make_jaxpr(jax.grad(loss))(params).jaxpr):
+        a, b = (operand.aval for operand in eqn.invars)
+        assert a.dtype == b.dtype, f"{a} by {b} in {eqn.source_info.name_stack}"
+        (contracted, _), _ = eqn.params["dimension_numbers"]
+        flops[str(a.dtype)] += times * eqn.outvars[0].aval.size * math.prod(a.shape[axis] for axis in contracted)
+    # Routers, sums of biases' gradients and of depthwise weights; linear attention is in float32 altogether.
+    assert flops["float32"] < (0.25 if cfg.architecture.name == "performer" else 0.02) * flops.total(), flops
 
 
 def test_training_without_a_key_is_refused_where_something_is_random(variant):
