@@ -40,31 +40,28 @@ def project(x: jax.Array, kernel: nnx.Param | jax.Array, wide: bool = False) -> 
     The rows are joined first: the kernel's gradient then sums over one axis. Over two, XLA's CPU compiler transposes
     the whole of one operand before.
     """
-    rows, kernel = x.reshape(-1, x.shape[-1]), kernel.astype(x.dtype)
-    projected = product("NI,IJ->NJ", rows, kernel) if wide else rows @ kernel
+    rows, matrix = x.reshape(-1, x.shape[-1]), kernel.astype(x.dtype)
+    projected = product("NI,IJ->NJ", rows, matrix) if wide else rows @ matrix
     return projected.reshape(*x.shape[:-1], -1)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def product(subscripts: str, a: jax.Array, b: jax.Array) -> jax.Array:
     """The `einsum` of two arrays of one type, its float32 sums not rounded to that type.
 
     Their gradient is: with it in float32 both products of the backward pass would run in float32, at half the speed of
     16 bits or less on an accelerator.
     """
-    return jnp.einsum(subscripts, a, b, preferred_element_type=jnp.float32)
 
+    @jax.custom_vjp
+    def wide(a: jax.Array, b: jax.Array) -> jax.Array:
+        return jnp.einsum(subscripts, a, b, preferred_element_type=jnp.float32)
 
-def _forward(subscripts: str, a: jax.Array, b: jax.Array):
-    return product(subscripts, a, b), (a, b)
+    def pull_back(operands: tuple[jax.Array, jax.Array], grad: jax.Array):
+        _, narrow = jax.vjp(functools.partial(jnp.einsum, subscripts), *operands)
+        return narrow(grad.astype(operands[0].dtype))
 
-
-def _backward(subscripts: str, operands: tuple[jax.Array, jax.Array], grad: jax.Array):
-    _, pull_back = jax.vjp(functools.partial(jnp.einsum, subscripts), *operands)
-    return pull_back(grad.astype(operands[0].dtype))
-
-
-product.defvjp(_forward, _backward)
+    wide.defvjp(lambda a, b: (wide(a, b), (a, b)), pull_back)
+    return wide(a, b)
 
 
 def sum_rows(x: jax.Array) -> jax.Array:
