@@ -1,7 +1,8 @@
-"""cuDNN's fused attention, where its rules allow: the same function of the same inputs, without [B, H, T, S] in memory.
+"""cuDNN's fused attention, where its rules allow: the same function of the same inputs, no logits or weights in memory.
 
-The rules are those of `jax.nn.dot_product_attention(implementation="cudnn")`. Everywhere else attention is plain jnp,
-which XLA compiles. T5's logits are not scaled, and its relative bias goes in as it is, gradient included.
+JAX adds the mask to the bias on the way: that sum and its gradient, [B, H, T, S] in 16 bits, are. The rules are those
+of `jax.nn.dot_product_attention(implementation="cudnn")`. Everywhere else attention is plain jnp, which XLA compiles.
+T5's logits are not scaled, and its relative bias goes in as it is, gradient included.
 """
 
 from typing import Literal
