@@ -23,6 +23,7 @@ installs. With `--lean` the vanilla step written in plain jnp (`lean_step.py`) t
 """
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import platform
@@ -30,7 +31,6 @@ import statistics
 import subprocess
 import sys
 import time
-import unittest.mock
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -299,12 +299,11 @@ def main() -> None:
     parser.add_argument("--lean", action="store_true", help="the vanilla step in plain jnp beside it (float32)")
     parser.add_argument("--attention", default="fastest", choices=("fastest", "xla"), help="xla: never cuDNN's")
     options = parser.parse_args()
-    if options.attention == "xla":
-        unittest.mock.patch.object(fused_attention, "implementation", return_value="xla").start()
     if options.processes > 1:
         rows = over_processes(options.processes, sys.argv[1:])
     else:
-        rows = [row for shape in options.shapes.split(",") for row in compare(shape, options)]
+        with fused_attention.disallowed() if options.attention == "xla" else contextlib.nullcontext():
+            rows = [row for shape in options.shapes.split(",") for row in compare(shape, options)]
     print(f"{'shape':8}{'name':20}{''.join(f'{title:>10}' for title in COLUMNS)}", file=sys.stderr)
     for row in rows:
         ours_only = ("update_seconds", "bytes", "gradients_excess", "over_reference")

@@ -16,10 +16,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
+from arch_zoo.layers import fused_attention
 from train import cell, distributed, evaluate, loop, records
 from train.checkpoint import Checkpoints
-from train.config import RunConfig
+from train.config import RunConfig, StageConfig
 from train.data.corpus import Corpus
 from train.loop import Job
 from train.optimizers import learning_rate, make_optimizer
@@ -142,12 +144,7 @@ def train(jobs: Sequence[Job], writers: Sequence[RunWriter]) -> list[Job]:
     optimizer = make_optimizer(stage.optimizer, models[0][0].axes)
     model = models[0][0]
 
-    def step_of_one(state: State, constants: Any, batch: Any, rate: Any, seed: Any) -> Any:
-        return make_train_step(dataclasses.replace(model, constants=constants), optimizer, stage)(
-            state, batch, rate, seed
-        )
-
-    train_step = jax.jit(jax.vmap(step_of_one, in_axes=(0, 0, 0, None, 0)), donate_argnums=0)
+    train_step = make_seeds_step(model, optimizer, stage)
     with contextlib.ExitStack() as closing:
         members = []
         for job, writer, (own, params) in zip(jobs, writers, models, strict=True):
@@ -170,6 +167,21 @@ def train(jobs: Sequence[Job], writers: Sequence[RunWriter]) -> list[Job]:
                 member.tracker.event(step, "resumed", f"from the checkpoint of step {step}")
         _steps(train_step, members, step)
         return [member.job for member in members if not member.diverged]
+
+
+def make_seeds_step(model: Model, optimizer: optax.GradientTransformation, stage: StageConfig) -> Any:
+    """The training step of all seeds: `(states, constants, batches, learning rate, seeds)`, the rate the same for all.
+
+    Attention is XLA's, also where a seed alone would have cuDNN's.
+    """
+
+    def step_of_one(state: State, constants: Any, batch: Any, rate: Any, seed: Any) -> Any:
+        with fused_attention.disallowed():
+            return make_train_step(dataclasses.replace(model, constants=constants), optimizer, stage)(
+                state, batch, rate, seed
+            )
+
+    return jax.jit(jax.vmap(step_of_one, in_axes=(0, 0, 0, None, 0)), donate_argnums=0)
 
 
 def _steps(train_step: Callable[..., Any], members: list[Member], step: int) -> None:

@@ -5,6 +5,9 @@ of `jax.nn.dot_product_attention(implementation="cudnn")`. Everywhere else atten
 T5's logits are not scaled, and its relative bias goes in as it is, gradient included.
 """
 
+import contextlib
+import contextvars
+from collections.abc import Iterator
 from typing import Literal
 
 import jax
@@ -12,6 +15,20 @@ import jax
 from arch_zoo.layers.context import Context
 
 _MAX_HEAD_DIM = 128  # 256 on Hopper in newer versions; 128 everywhere
+_ALLOWED = contextvars.ContextVar("cuDNN's attention is allowed", default=True)
+
+
+@contextlib.contextmanager
+def disallowed() -> Iterator[None]:
+    """What is traced inside computes attention by XLA everywhere.
+
+    For `vmap`: JAX cannot batch cuDNN's call where the mask is batched and has one head for all, as ours has.
+    """
+    token = _ALLOWED.set(False)
+    try:
+        yield
+    finally:
+        _ALLOWED.reset(token)
 
 
 def implementation(q_BTHK: jax.Array, k_BSHK: jax.Array, ctx: Context, platform: str = "") -> Literal["cudnn", "xla"]:
@@ -29,7 +46,8 @@ def implementation(q_BTHK: jax.Array, k_BSHK: jax.Array, ctx: Context, platform:
     """
     head_dim = q_BTHK.shape[-1]
     fits = (
-        (platform or jax.default_backend()) == "gpu"
+        _ALLOWED.get()
+        and (platform or jax.default_backend()) == "gpu"
         and q_BTHK.dtype.itemsize == 2
         and head_dim % 8 == 0
         and head_dim <= _MAX_HEAD_DIM

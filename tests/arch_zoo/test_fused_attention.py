@@ -7,11 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from jax._src.cudnn import fused_attention_stablehlo
 
 from arch_zoo.layers import attention, fused_attention
 from arch_zoo.layers.context import Context
-from tests import tolerances
+from tests import lowering, tolerances
 from tests.arch_zoo import models
 
 
@@ -70,16 +69,7 @@ def test_its_entry_point_computes_t5_attention_and_its_gradients(with_bias):
     ("variant", "calls"), [("transformer", 2 + 2 * 2), ("evolved", 1 + 4), ("funnel-query", 2 + 2 * 2)]
 )
 def test_both_passes_lower_for_cuda(variant, calls, monkeypatch):
-    """JAX checks shapes and types of every call, the gradients' too; its questions to a GPU are answered for it."""
-    answers = {
-        "check_cudnn_version": 91000,
-        "check_compute_capability": True,
-        "is_cuda_compute_capability_equal": False,
-    }
-    for question, answer in answers.items():
-        monkeypatch.setattr(fused_attention_stablehlo, question, lambda *_, answer=answer: answer)
-    choose = fused_attention.implementation
-    monkeypatch.setattr(fused_attention, "implementation", lambda q, k, ctx: choose(q, k, ctx, "gpu"))
+    lowering.pretend_a_gpu(monkeypatch)
     cfg = models.config(variant, dtype="bfloat16")
     graph, params, rest = nnx.split(models.build(cfg), nnx.Param, ...)
     batch = models.pad(models.examples(np.random.default_rng(0), [models.INPUT_LENGTH], [models.TARGET_LENGTH]))
@@ -87,6 +77,9 @@ def test_both_passes_lower_for_cuda(variant, calls, monkeypatch):
     def loss(params):
         return nnx.merge(graph, params, rest).token_nll(batch, key=jax.random.key(0), train=True).nll.sum()
 
-    program = jax.jit(jax.grad(loss)).trace(params).lower(lowering_platforms=("cuda",)).as_text()
-    assert program.count("@__cudnn$fmhaScaleBiasSoftmax(") == calls
-    assert program.count("@__cudnn$fmhaScaleBiasSoftmaxBackward(") == calls
+    def loss_by_xla(params):
+        with fused_attention.disallowed():
+            return loss(params)
+
+    assert lowering.calls_of_cudnn(jax.jit(jax.grad(loss)), params) == (calls, calls)
+    assert lowering.calls_of_cudnn(jax.jit(jax.grad(loss_by_xla)), params) == (0, 0)

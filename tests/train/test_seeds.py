@@ -2,15 +2,20 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
+import arch_zoo
+from tests import lowering
 from tests.train import tiny_study
 from tests.train.tiny_corpus import write_corpus
 from train import cell, loop, records, seeds
 from train.__main__ import main
 from train.data.corpus import open_corpus
+from train.optimizers import make_optimizer
 from train.records import InputError
+from train.step import init_state, make_model, make_train_step
 
 STAGE = dataclasses.replace(tiny_study.STAGE, steps=8, dropout_rate=0.1, eval_every=4)
 
@@ -92,6 +97,24 @@ def test_a_seed_that_diverges_leaves_and_is_rolled_back_alone(corpus, tmp_path, 
     events = records.read_jsonl(tmp_path / runs[1].run_id / "events.jsonl")
     assert [event["event"] for event in events] == ["diverged", "resumed", "rolled back"]
     assert [row["step"] for row in records.read_run(tmp_path / runs[1].run_id).metrics] == [2, 4, 6, 8]
+
+
+@pytest.mark.parametrize("architecture", ["transformer", "evolved"])
+def test_seeds_go_together_on_a_gpu(architecture, monkeypatch):
+    """There one seed alone has cuDNN's attention in 16 bits, whose calls JAX cannot batch."""
+    lowering.pretend_a_gpu(monkeypatch)
+    size = {"num_encoder_layers": 1, "num_decoder_layers": 1, "vocab_size": 64}
+    model, params = make_model(arch_zoo.config(architecture, "nano", dtype="bfloat16", **size), 0)
+    optimizer = make_optimizer(STAGE.optimizer, model.axes)
+    state, rate = init_state(params, optimizer), np.float32(0.1)
+    tokens = {name: np.ones((2, 8), np.int32) for name in ("encoder_input_tokens", "decoder_input_tokens")}
+    batch = tokens | {"decoder_target_tokens": np.ones((2, 8), np.int32), "decoder_loss_weights": np.ones((2, 8))}
+    alone = jax.jit(make_train_step(model, optimizer, STAGE))
+    assert min(lowering.calls_of_cudnn(alone, state, batch, rate, np.uint32(0))) > 0
+    states, constants, batches = (jax.tree.map(lambda x: np.stack([x, x]), t) for t in (state, model.constants, batch))
+    together = seeds.make_seeds_step(model, optimizer, STAGE)
+    given = (states, constants, batches, rate, np.arange(2, dtype=np.uint32))
+    assert lowering.calls_of_cudnn(together, *given) == (0, 0)
 
 
 def test_cells_that_differ_in_more_are_refused(corpus, tmp_path):
