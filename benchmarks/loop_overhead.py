@@ -121,7 +121,7 @@ def main() -> None:
     with unittest.mock.patch.object(loop, "make_train_step", computes_nothing):
         hosts = [in_the_loop(dataclasses.replace(config, pretrain=longer), corpus) for _ in range(args.rounds)]
     in_loop, alone, making, host = (statistics.median(seconds) for seconds in (loops, steps, makings, hosts))
-    overhead = statistics.median(mine / bare for mine, bare in zip(loops, steps, strict=True)) - 1
+    overhead = statistics.median(mine / its for mine, its in zip(loops, steps, strict=True)) - 1
     result = {"size": args.size, "loop_ms": 1e3 * in_loop, "step_ms": 1e3 * alone, "overhead": overhead}
     result |= {"input_ms": 1e3 * making, "host_ms": 1e3 * host, "host_share": host / alone, "rounds": args.rounds}
     print(json.dumps(result, indent=2))
