@@ -1,9 +1,11 @@
 """What a study will cost, cell by cell, without an accelerator: FLOPs, memory of a device, disk, time and money."""
 
+import collections
 import dataclasses
+import functools
 import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from train import counts, declare
@@ -59,12 +61,15 @@ class Plan:
     Attributes:
       cells: in the order in which they are started.
       seconds: until the last cell is done, with `workers` of them at a time.
+      seconds_together: the same where the seeds of a cell are trained in one program (`--vmap-seeds`) if its memory
+        allows; None where no cell has several seeds, and on several devices, where that cannot be.
       device_hours: hours of all devices.
       basis: what the times rest on.
     """
 
     cells: tuple[CellPlan, ...]
     seconds: float
+    seconds_together: float | None
     device_hours: float
     basis: str
 
@@ -98,15 +103,26 @@ def make(
     """
     accelerator = device.name != "cpu"
     found = iter(counts.count(queries(study, vocab_size, accelerator)))
-    cells = []
+    cells, seeds = [], collections.defaultdict(list)
     for cell in study.cells:
         stages = [(*stage, next(found)) for stage in _stages(cell)]
         model, name = declare.model(cell, vocab_size, accelerator), declare.cell_hash(cell, vocab_size, accelerator)
         disk = sum(_kept(stage, s, num_tasks) * _FLOAT * (c.params + c.moments) for stage, s, c in stages)
-        cells.append(_price(cell, name, model.dtype, stages, device, devices, calibration, disk))
+        price = functools.partial(_price, cell, name, model.dtype, stages, device, devices, calibration, disk)
+        cells.append(price())
+        seeds[repr(dataclasses.replace(cell, seed=0))].append(price)
     basis = f"measured on {calibration.device}" if calibration else f"{device.name}: {device.source}"
     hours = sum(cell.seconds for cell in cells) * devices / 3600
-    return Plan(tuple(cells), schedule([cell.seconds for cell in cells], workers), hours, basis)
+    together = None
+    if devices == 1 and len(seeds) < len(cells):
+        together = schedule([seconds for prices in seeds.values() for seconds in _programs(prices)], workers)
+    return Plan(tuple(cells), schedule([cell.seconds for cell in cells], workers), together, hours, basis)
+
+
+def _programs(prices: list[Callable[..., CellPlan]]) -> list[float]:
+    """Seconds of each program that trains the seeds of one cell: one of all where it fits, else one of each."""
+    joint = prices[0](seeds=len(prices))
+    return [price().seconds for price in prices] if joint.problem else [joint.seconds]
 
 
 def queries(study: StudyConfig, vocab_size: int, accelerator: bool) -> list[counts.Query]:
@@ -143,10 +159,11 @@ Priced = tuple[str, StageConfig, Counts]
 
 def _price(
     cell: RunConfig, name: str, dtype: str, stages: list[Priced], device: Device, devices: int,
-    calibration: Calibration | None, disk: float,
+    calibration: Calibration | None, disk: float, seeds: int = 1,
 ) -> CellPlan:  # fmt: skip
+    """One cell; with several `seeds`, its seconds and its memory are those of a program that trains them together."""
     first, pretrain, main = stages[0]
-    steps = {name: 3 * c.flops * stage.batch_size for name, stage, c in stages}  # training FLOPs of a step
+    steps = {name: 3 * c.flops * stage.batch_size * seeds for name, stage, c in stages}  # training FLOPs of a step
     if calibration:
         times = {name: calibration.step_seconds(cell.architecture, flops) for name, flops in steps.items()}
         setup = calibration.setup_seconds(cell.architecture, steps[first])
@@ -155,7 +172,7 @@ def _price(
         times = {name: flops / (devices * device.flops * share * device.mfu) for name, flops in steps.items()}
         setup = device.setup
     seconds = setup + sum(stage.steps * times[name] for name, stage, _ in stages)
-    held = max(_memory(cell, stage, c, _mesh(cell, c, devices)) for _, stage, c in stages)
+    held = seeds * max(_memory(cell, stage, c, _mesh(cell, c, devices)) for _, stage, c in stages)
     return CellPlan(
         run_id=cell.run_id,
         hash=name,
@@ -280,6 +297,9 @@ def table(plan: Plan) -> list[str]:
     )
     dollars = f", ${short(plan.total('dollars'))}" if plan.total("dollars") else ""
     lines.append(f"time: {clock(plan.seconds)}, {plan.device_hours:,.1f} device hours{dollars} ({plan.basis})")
+    if plan.seconds_together is not None:
+        pays = "pays" if plan.seconds_together < plan.seconds else "does not pay"
+        lines.append(f"with --vmap-seeds: {clock(plan.seconds_together)}, so it {pays}")
     return lines
 
 

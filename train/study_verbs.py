@@ -120,7 +120,7 @@ class Study(Declared):
     Attributes:
       workers: processes; 0 means one a core on CPU and one on an accelerator.
       retries: times that a failed cell is tried again.
-      vmap_seeds: train the seeds of a cell together, in one program; pays where one cell leaves the device idle.
+      vmap_seeds: train the seeds of a cell together, in one program; `plan` says whether it pays.
     """
 
     workers: int = 0

@@ -53,6 +53,28 @@ def test_totals_are_what_a_hand_computes():
     assert one.disk == (3 + 4) * 4 * (params + counted.moments)
 
 
+def test_seeds_in_one_program_pay_where_start_up_or_idleness_is_shared():
+    """They take one start-up, and steps of all their FLOPs at once; what does not fit stays alone."""
+    cell = tiny("transformer")
+    study_of_seeds = _study(*(dataclasses.replace(cell, seed=seed) for seed in range(4)), tiny("glu"))
+    device = devices.Device("slow", flops=1e9, float32=1.0, memory=GB, mfu=0.5, setup=7.0, dollars=0.0, source="none")
+    made = plan.make(study_of_seeds, VOCAB, device)
+    assert made.seconds_together == pytest.approx(made.seconds - 3 * 7.0)
+    assert plan.table(made)[-1].endswith("so it pays")
+    small = dataclasses.replace(device, memory=2 * max(cell.memory for cell in made.cells))
+    assert plan.make(study_of_seeds, VOCAB, small).seconds_together == pytest.approx(made.seconds)
+    assert plan.make(study_of_seeds, VOCAB, device, devices=2).seconds_together is None
+    assert plan.make(_study(cell, tiny("glu")), VOCAB, device).seconds_together is None
+    # Four workers with a core each have nothing idle: one of them would do the work of all.
+    apart = plan.make(study_of_seeds, VOCAB, device, workers=5)
+    assert apart.seconds_together > apart.seconds and plan.table(apart)[-1].endswith("so it does not pay")
+    # A device on which a step of a hundred times the FLOPs takes ten times as long is idle in small ones.
+    idle = Calibration("gpu", {"transformer": [(1e6, 0.01), (1e8, 0.1)]}, {"transformer": [(1e6, 0.0), (1e8, 0.0)]})
+    seeds = _study(*(dataclasses.replace(cell, seed=seed) for seed in range(4)))
+    made = plan.make(seeds, VOCAB, device, calibration=idle)
+    assert made.seconds_together == pytest.approx(made.seconds / math.sqrt(4))
+
+
 def test_adafactor_keeps_a_row_and_a_column_of_a_matrix_and_all_of_a_vector():
     (found,) = counts.count(
         [counts.query(declare.model(tiny("transformer"), VOCAB), 24, 12, tiny("glu").pretrain.optimizer)]
