@@ -136,12 +136,25 @@ class Study(Declared):
         if code := self.ready(study):
             return code
         workers = self.workers or local.default_workers(study)
+        if not self.vmap_seeds and self._together_pays(study, workers):
+            print(f"{study.name}: --vmap-seeds would be faster here, as `train plan` says", file=sys.stderr)
         try:
             reports = local.run(study, directory, self.corpus_of(study), workers, self.retries, self.vmap_seeds)
         except local.Stopped as reason:
             print(reason, file=sys.stderr)
             return EXIT_STOPPED
         return _conclude(study, directory, reports)
+
+    def _together_pays(self, study: StudyConfig, workers: int) -> bool:
+        """Whether the seeds of a cell had better be trained together; False where this machine was not calibrated."""
+        from train import calibrate, devices, plan
+
+        speed = calibrate.read() if study.platform == "cpu" else None
+        if speed is None or len({cell.seed for cell in study.cells}) < 2:
+            return False
+        device = devices.get("cpu")
+        made = plan.make(study, self.vocab_size(study), device, 1, workers, speed, self.num_tasks(study))
+        return made.seconds_together is not None and made.seconds_together < made.seconds
 
 
 def _conclude(study: StudyConfig, directory: Path, reports: dict[str, dict[str, Any]]) -> int:

@@ -10,7 +10,7 @@ import arch_zoo
 from arch_zoo import memory
 from tests.train import make_counts
 from tests.train.tiny_study import run as tiny
-from train import calibrate, counts, declare, devices, plan, study
+from train import calibrate, counts, declare, devices, plan, study, study_verbs
 from train.__main__ import main
 from train.calibrate import Calibration
 from train.config import StudyConfig
@@ -73,6 +73,20 @@ def test_seeds_in_one_program_pay_where_start_up_or_idleness_is_shared():
     seeds = _study(*(dataclasses.replace(cell, seed=seed) for seed in range(4)))
     made = plan.make(seeds, VOCAB, device, calibration=idle)
     assert made.seconds_together == pytest.approx(made.seconds / math.sqrt(4))
+
+
+def test_a_study_knows_when_its_seeds_had_better_go_together_where_the_machine_was_measured():
+    cell = tiny("transformer")
+    seeds = _study(*(dataclasses.replace(cell, seed=seed) for seed in range(4)))
+    started = study_verbs.Study()
+    assert not started._together_pays(seeds, 1)  # not measured
+    flat = {"transformer": [(1e6, 0.01), (1e8, 0.01)]}
+    calibrate.write(Calibration("cpu", flat, {"transformer": [(1e6, 5.0), (1e8, 5.0)]}))
+    assert started._together_pays(seeds, 1)
+    assert not started._together_pays(_study(cell, tiny("glu")), 1)
+    steep = {"transformer": [(1e6, 0.01), (1e8, 10.0)]}  # four times the FLOPs take eight times as long
+    calibrate.write(Calibration("cpu", steep, {"transformer": [(1e6, 0.0), (1e8, 0.0)]}))
+    assert not started._together_pays(seeds, 1)
 
 
 def test_adafactor_keeps_a_row_and_a_column_of_a_matrix_and_all_of_a_vector():
