@@ -16,7 +16,7 @@ from typing import Annotated, Any, Union
 
 import tyro
 
-from train import study_verbs
+from train import cluster_verbs, study_verbs
 from train.data.prepare import PrepareConfig
 from train.records import InputError
 from train.study_verbs import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED
@@ -67,7 +67,7 @@ class Prepare(PrepareConfig):
     """Turns text and tasks into token shards."""
 
 
-VERBS = {"prepare": Prepare, "pretrain": Pretrain, "finetune": Finetune, **study_verbs.VERBS}
+VERBS = {"prepare": Prepare, "pretrain": Pretrain, "finetune": Finetune, **study_verbs.VERBS, **cluster_verbs.VERBS}
 
 
 def main(arguments: Sequence[str]) -> int:
