@@ -65,7 +65,7 @@ def test_seeds_in_one_program_pay_where_start_up_or_idleness_is_shared():
     assert plan.make(study_of_seeds, VOCAB, small).seconds_together == pytest.approx(made.seconds)
     assert plan.make(study_of_seeds, VOCAB, device, devices=2).seconds_together is None
     assert plan.make(_study(cell, tiny("glu")), VOCAB, device).seconds_together is None
-    # Four workers with a core each have nothing idle: one of them would do the work of all.
+    # With a worker for each cell nothing is idle: one of them would do the work of four.
     apart = plan.make(study_of_seeds, VOCAB, device, workers=5)
     assert apart.seconds_together > apart.seconds and plan.table(apart)[-1].endswith("so it does not pay")
     # A device on which a step of a hundred times the FLOPs takes ten times as long is idle in small ones.
