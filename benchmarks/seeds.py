@@ -2,21 +2,31 @@
 
     python -m benchmarks.seeds                          # eight seeds of transformer-nano, about five minutes on 2 cores
     python -m benchmarks.seeds --seeds 4 --size micro --steps 350
+    python -m benchmarks.seeds --steps-only --sizes nano,micro                       # the steps alone; seconds
+    python -m benchmarks.seeds --steps-only --preset t5 --seeds 4 --sizes nano,mini,tiny      # on an accelerator
 
 Each side is a fresh process that starts, compiles, pretrains, evaluates and saves: one with all seeds by `vmap`
 (`train.seeds`), and one process after the other with a seed each. Both compile from scratch unless `--cache` lets them
 share a compilation cache, as a study does. Prints JSON: seconds of either, and their ratio.
+
+With `--steps-only` it is the bare steps of pretraining that are timed, in this process and on one device: a step of all
+seeds together over as many steps of one, on random tokens that lie on the device. The sides take turns of about
+`--seconds`, and the median of `--rounds` counts. Alone a seed has the fastest attention, together they have XLA's. On a
+CPU set GLIBC_TUNABLES=glibc.malloc.hugetlb=1, as the launchers do: without it many seeds take up to twice as long.
 """
 
 import argparse
 import dataclasses
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from benchmarks import arguments
 
@@ -55,6 +65,80 @@ def seconds(args: argparse.Namespace, study: Path, first: int, count: int) -> fl
     return time.perf_counter() - start
 
 
+def bare_steps(architecture: str, size: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Seconds of a step of one seed and of all seeds together, and the ratio of the latter to as many of the former."""
+    import jax
+    import numpy as np
+
+    from configs import cells
+    from train import declare, seeds
+    from train.optimizers import make_optimizer
+    from train.step import init_state, make_model, make_train_step
+
+    run = getattr(cells, args.preset)(architecture, size)
+    vocab_size = declare.PYTHON_VOCABULARY if args.preset == "cpu" else declare.T5_VOCABULARY
+    stage, cfg = run.pretrain, declare.model(run, vocab_size, accelerator=jax.default_backend() != "cpu")
+    cfg = dataclasses.replace(cfg, dropout_rate=stage.dropout_rate)
+    models = [make_model(cfg, seed) for seed in range(args.seeds)]
+    model, optimizer = models[0][0], make_optimizer(stage.optimizer, models[0][0].axes)
+    rng, rate = np.random.default_rng(0), np.float32(0.001)
+    lengths = {name: stage.target_length for name in ("decoder_input_tokens", "decoder_target_tokens")}
+    batches: dict[str, Any] = {
+        name: rng.integers(2, vocab_size, (args.seeds, stage.batch_size, length), dtype=np.int32)
+        for name, length in {"encoder_input_tokens": stage.input_length, **lengths}.items()
+    }
+    batches["decoder_loss_weights"] = np.ones(batches["decoder_target_tokens"].shape, np.float32)
+    states = [init_state(params, optimizer) for _, params in models]
+    several = jax.tree.map(lambda *leaves: np.stack(leaves), *states)
+    constants = jax.tree.map(lambda *leaves: np.stack(leaves), *(own.constants for own, _ in models))
+    one = {name: x[0] for name, x in batches.items()}
+    state, several, constants, batches, one = jax.device_put((states[0], several, constants, batches, one))
+    step, numbers = jax.jit(make_train_step(model, optimizer, stage), donate_argnums=0), np.arange(args.seeds)
+    step_of_all = seeds.make_seeds_step(model, optimizer, stage)
+
+    def alone(steps: int) -> None:
+        nonlocal state
+        for _ in range(steps):
+            state, _ = step(state, one, rate, np.uint32(0))
+        jax.block_until_ready(state)
+
+    def together(steps: int) -> None:
+        nonlocal several
+        for _ in range(steps):
+            several, _ = step_of_all(several, constants, batches, rate, numbers.astype(np.uint32))
+        jax.block_until_ready(several)
+
+    row = {"architecture": architecture, "size": size, "dtype": cfg.dtype}
+    try:
+        times = turns({"alone": alone, "together": together}, args.rounds, args.seconds)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return row | {"error": str(error).splitlines()[0]}  # no room for all of them; smaller cells may have it
+    row |= {"step_alone": times["alone"]}
+    ratio = times["together"] / (args.seeds * times["alone"])
+    return row | {"step_together": times["together"], "ratio": ratio}
+
+
+def turns(sides: dict[str, Callable[[int], None]], rounds: int, seconds: float) -> dict[str, float]:
+    """Median seconds of a step of each side, which take turns of about `seconds`, in the other order every time."""
+    steps, found = {}, {name: [] for name in sides}
+    for name, side in sides.items():
+        side(2)  # compiles
+        steps[name] = max(2, round(seconds / timed(side, 2)))
+    for number in range(rounds):
+        for name in list(sides)[:: 1 if number % 2 else -1]:
+            found[name].append(timed(sides[name], steps[name]))
+    return {name: statistics.median(values) for name, values in found.items()}
+
+
+def timed(side: Callable[[int], None], steps: int) -> float:
+    """Seconds of a step."""
+    start = time.perf_counter()
+    side(steps)
+    return (time.perf_counter() - start) / steps
+
+
 def main() -> None:
     """Times both sides."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -63,7 +147,24 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--steps", type=int, default=350)
     parser.add_argument("--cache", default="", help="a directory; empty compiles everything in every process")
+    bare = parser.add_argument_group("the steps alone, which need no corpus")
+    bare.add_argument("--steps-only", action="store_true", help="time bare steps of pretraining in this process")
+    bare.add_argument("--preset", choices=("cpu", "t5"), default="cpu", help="batch and lengths (default: cpu)")
+    bare.add_argument("--architectures", default="transformer", help="names, separated by commas")
+    bare.add_argument("--sizes", default="nano", help="names, separated by commas")
+    bare.add_argument("--rounds", type=int, default=5, help="turns of each side (default: 5)")
+    bare.add_argument("--seconds", type=float, default=2.0, help="of a turn, at least two steps (default: 2)")
+    if "--steps-only" in sys.argv:
+        parser.set_defaults(corpus=None)  # else the default is looked for
     args = parser.parse_args()
+    if args.steps_only:
+        import jax
+
+        names, sizes = args.architectures.split(","), args.sizes.split(",")
+        rows = [bare_steps(name, size, args) for name in names for size in sizes]
+        head = {"device": jax.devices()[0].device_kind, "preset": args.preset, "seeds": args.seeds}
+        print(json.dumps({**head, "rows": rows}, indent=2))
+        return
     with tempfile.TemporaryDirectory() as scratch:
         alone = [seconds(args, Path(scratch, "alone"), seed, 1) for seed in range(args.seeds)]
         together = seconds(args, Path(scratch, "together"), 0, args.seeds)
