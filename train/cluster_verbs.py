@@ -1,22 +1,18 @@
 """The verbs that hand a study to other machines: slurm, jobset. Each is what can be typed, with a `run`."""
 
 import dataclasses
-import fnmatch
 import json
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import tyro
 
 from train import study as studies
-from train.config import StudyConfig
 from train.records import InputError
-from train.study_verbs import Declared
+from train.study_verbs import Launched, device_of
 
 
 @dataclasses.dataclass(frozen=True)
-class Slurm(Declared):
+class Slurm(Launched):
     """Submits what is left of a study to Slurm as a job array, a task for each cell; repeat it whenever you like.
 
     Attributes:
@@ -25,7 +21,8 @@ class Slurm(Declared):
       tasks_per_node: processes of one cell on each machine.
       at_once: cells that may run at the same time; 0 for no limit.
       option: an option of sbatch; may be given several times, as in --option=--time=12:00:00 --option=--gres=gpu:8.
-      retries: times that a failed cell is tried again.
+      device: what a task runs on, as `plan` calls it; empty means CPU for CPU studies and h100 for others; for
+        --vmap-seeds.
       dry_run: print the batch script and submit nothing.
     """
 
@@ -34,7 +31,7 @@ class Slurm(Declared):
     tasks_per_node: int = 1
     at_once: int = 0
     option: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    retries: int = 2
+    device: str = ""
     dry_run: bool = False
 
     def run(self) -> int:
@@ -44,23 +41,31 @@ class Slurm(Declared):
         study = self.load()
         directory, corpus = self.runs / study.name, self.corpus_of(study)
         resources = slurm.Resources(self.nodes, self.tasks_per_node, self.at_once, self.option, self.retries)
+        processes = self.nodes * self.tasks_per_node
+        if self.vmap_seeds != "never" and processes > 1:
+            raise InputError(f"vmap_seeds: needs one process, not {processes}")
         if not self.dry_run and (code := self.ready(study)):
             return code
         waiting = set() if self.dry_run else slurm.queued(directory)
-        left = [name for name in unfinished(study, directory, self.cells) if name not in waiting]
+        left = [name for name in studies.unfinished(study, directory, self.cells) if name not in waiting]
+        device = device_of(study, self.device)
+        # Without a limit of tasks at a time it is their whole time that counts, as with one after the other.
+        together = self.together(study, left, device, self.at_once or 1, own_process=True) if processes == 1 else ()
         if left:
-            text = slurm.script(study, directory, corpus, left, resources)
+            programs = studies.programs(left, together)
+            text = slurm.script(study, directory, corpus, programs, resources)
             if self.dry_run:
                 print(text, end="")
                 return 0
-            print(f"job {slurm.submit(text, directory, left)}: {len(left)} cells of {study.name}; watch {directory}")
+            job = slurm.submit(text, directory, programs)
+            print(f"job {job}: {len(left)} cells of {study.name}; watch {directory}")
         else:
             print(f"{study.name}: no cell is left to submit; {len(waiting)} are in the queue")
         return 0
 
 
 @dataclasses.dataclass(frozen=True)
-class JobSet(Declared):
+class JobSet(Launched):
     """Prints what is left of a study as JobSets for TPU slices on GKE, for `kubectl apply -f -`.
 
     Run it where the claim is mounted as it is in the pods, so that `--runs` and `--corpus` mean the same in both.
@@ -104,28 +109,20 @@ class JobSet(Declared):
                 raise InputError("quota: a queue needs a name; give --queue")
             print(json.dumps(jobset.queue(self.queue, slice_, self.quota), indent=2))
             return 0
+        chips = slice_.chips * self.slices
+        if self.vmap_seeds != "never" and chips > 1:
+            raise InputError(f"vmap_seeds: needs a slice of one chip, not {self.slices} of {self.topology}")
         study = self.load()
         if not self.dry_run and (code := self.ready(study)):
             return code
         directory = self.runs / study.name
-        left = unfinished(study, directory, self.cells)
-        made = jobset.manifests(study, directory.absolute(), self.corpus_of(study).absolute(), left, slice_)
+        left = studies.unfinished(study, directory, self.cells)
+        device = device_of(study, f"tpu-{self.tpu}")
+        together = self.together(study, left, device, 1, own_process=True) if chips == 1 else ()
+        programs = studies.programs(left, together)
+        made = jobset.manifests(study, directory.absolute(), self.corpus_of(study).absolute(), programs, slice_)
         print(json.dumps(made, indent=2))
         return 0
-
-
-def unfinished(study: StudyConfig, directory: Path, patterns: Sequence[str]) -> list[str]:
-    """The cells that are not done and match one of the patterns, if there are any.
-
-    Raises:
-      InputError: no cell matches.
-    """
-    names = [cell.run_id for cell in study.cells]
-    chosen = [name for name in names if not patterns or any(fnmatch.fnmatchcase(name, p) for p in patterns)]
-    if not chosen:
-        raise InputError(f"cells: nothing matches {' '.join(patterns)}; the first cell is {names[0]}")
-    done = {status.run_id for status in studies.statuses(study, directory) if status.state == "done"}
-    return [name for name in chosen if name not in done]
 
 
 VERBS: dict[str, Any] = {"slurm": Slurm, "jobset": JobSet}

@@ -203,6 +203,10 @@ class RunConfig:
         protocol = f"-{self.protocol}" if self.protocol else ""
         return f"{self.architecture}-{self.size}{protocol}-s{self.seed}"
 
+    def differs_in_seed_alone(self, other: "RunConfig") -> bool:
+        """Whether the two are the same but for the seed, if for anything."""
+        return dataclasses.replace(self, seed=other.seed) == other
+
     @property
     def max_lengths(self) -> tuple[int, int]:
         """The longest inputs and targets of either stage, for weights whose shape depends on them."""

@@ -8,6 +8,7 @@ in `configs/studies/counts.json`, which a test recounts.
 
 import concurrent.futures
 import dataclasses
+import functools
 import json
 import math
 import multiprocessing
@@ -100,7 +101,9 @@ def _count_all(queries: list[Query]) -> list[Counts]:
     if processes == 1 or len(queries) <= _FEW:
         return [count_one(query) for query in queries]
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(processes, context) as pool:
+    # Nothing is computed, and an accelerator is somebody else's.
+    initialize = functools.partial(os.environ.update, JAX_PLATFORMS="cpu")
+    with concurrent.futures.ProcessPoolExecutor(processes, context, initialize) as pool:
         return list(pool.map(count_one, queries))
 
 

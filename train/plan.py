@@ -4,12 +4,13 @@ import collections
 import dataclasses
 import functools
 import heapq
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from train import counts, declare
-from train.calibrate import Calibration
+from train.calibrate import FURTHER, TOGETHER, Calibration
 from train.config import RunConfig, StageConfig, StudyConfig
 from train.counts import Counts
 from train.devices import Device
@@ -19,6 +20,7 @@ from train.watch import clock
 _FREE = 0.9  # of a device's memory, for a step; the rest is the runtime's, the input's and fragmentation
 _FLOAT = 4  # bytes of a weight, a gradient and a moment, whatever the layers compute in
 _MOST_DEVICES = 4096
+_WORTH = 0.9  # of the time alone is the most that seeds together may take: less of a gain cannot be told from noise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,14 +63,16 @@ class Plan:
     Attributes:
       cells: in the order in which they are started.
       seconds: until the last cell is done, with `workers` of them at a time.
-      seconds_together: the same where the seeds of a cell are trained in one program (`--vmap-seeds`) if its memory
-        allows; None where no cell has several seeds, and on several devices, where that cannot be.
+      together: cells that gain if they are trained in one program (`--vmap-seeds auto`): seeds of one, by name.
+      seconds_together: until the last cell is done if they are; None where no cell has several seeds, and on several
+        devices, where that cannot be.
       device_hours: hours of all devices.
       basis: what the times rest on.
     """
 
     cells: tuple[CellPlan, ...]
     seconds: float
+    together: tuple[tuple[str, ...], ...]
     seconds_together: float | None
     device_hours: float
     basis: str
@@ -86,6 +90,8 @@ def make(
     workers: int = 1,
     calibration: Calibration | None = None,
     num_tasks: int = declare.T5_TASKS,
+    always: bool = False,
+    own_process: bool = False,
 ) -> Plan:
     """Prices every cell.
 
@@ -97,32 +103,69 @@ def make(
       workers: cells that run at the same time.
       calibration: measured speed, which replaces the device's assumed one.
       num_tasks: of the corpus, for stages that name none and so take all.
+      always: put seeds together wherever they fit the device, not only where they gain.
+      own_process: each program has a process of its own, as under Slurm, and not one after the other a worker's: seeds
+        together then start once instead of each.
 
     Raises:
       ConfigError: an architecture, a size or a model option is unknown or not allowed.
     """
     accelerator = device.name != "cpu"
     found = iter(counts.count(queries(study, vocab_size, accelerator)))
-    cells, seeds = [], collections.defaultdict(list)
+    cells, prices = [], []
     for cell in study.cells:
         stages = [(*stage, next(found)) for stage in _stages(cell)]
         model, name = declare.model(cell, vocab_size, accelerator), declare.cell_hash(cell, vocab_size, accelerator)
         disk = sum(_kept(stage, s, num_tasks) * _FLOAT * (c.params + c.moments) for stage, s, c in stages)
-        price = functools.partial(_price, cell, name, model.dtype, stages, device, devices, calibration, disk)
-        cells.append(price())
-        seeds[repr(dataclasses.replace(cell, seed=0))].append(price)
+        fixed = (cell, name, model.dtype, stages, device, devices, calibration, disk, own_process)
+        prices.append(functools.partial(_price, *fixed))
+        cells.append(prices[-1]())
     basis = f"measured on {calibration.device}" if calibration else f"{device.name}: {device.source}"
     hours = sum(cell.seconds for cell in cells) * devices / 3600
-    together = None
-    if devices == 1 and len(seeds) < len(cells):
-        together = schedule([seconds for prices in seeds.values() for seconds in _programs(prices)], workers)
-    return Plan(tuple(cells), schedule([cell.seconds for cell in cells], workers), together, hours, basis)
+    apart = schedule([cell.seconds for cell in cells], workers)
+    programs, together = _programs(study.cells, prices, workers, always) if devices == 1 else ([], None)
+    several = tuple(tuple(cells[number].run_id for number in program) for program in programs if len(program) > 1)
+    return Plan(tuple(cells), apart, several, together, hours, basis)
 
 
-def _programs(prices: list[Callable[..., CellPlan]]) -> list[float]:
-    """Seconds of each program that trains the seeds of one cell: one of all where it fits, else one of each."""
-    joint = prices[0](seeds=len(prices))
-    return [price().seconds for price in prices] if joint.problem else [joint.seconds]
+Program = tuple[int, ...]  # cells by number that are trained together
+
+
+def _programs(
+    configs: Sequence[RunConfig], prices: Sequence[Callable[..., CellPlan]], workers: int, always: bool
+) -> tuple[list[Program], float | None]:
+    """Which cells go together, and when the last is done.
+
+    The seeds of a cell go into one program, into two, four ... where one has no room on the device or leaves workers
+    idle; without `always` they stay alone where no such division gains.
+    """
+    alike = collections.defaultdict(list)
+    for number, config in enumerate(configs):
+        alike[repr(dataclasses.replace(config, seed=0))].append(number)
+    if len(alike) == len(configs):
+        return [], None
+    chosen: dict[Program, float] = {(number,): price().seconds for number, price in enumerate(prices)}
+
+    def seconds(programs: dict[Program, float]) -> float:
+        return schedule([programs[program] for program in sorted(programs)], workers)  # in the order of first cells
+
+    for numbers in alike.values():
+        alone = {(number,): chosen[number,] for number in numbers}
+        rest = {program: time for program, time in chosen.items() if program not in alone}
+        trials = []
+        for parts in (2**i for i in range((len(numbers) // 2).bit_length())):
+            bounds = [len(numbers) * i // parts for i in range(parts + 1)]
+            divided = [tuple(numbers[a:b]) for a, b in itertools.pairwise(bounds)]
+            priced = {program: prices[program[0]](seeds=len(program)) for program in divided}
+            if any(price.problem for price in priced.values()):
+                continue
+            times = {program: price.seconds for program, price in priced.items()}
+            if always or sum(times.values()) <= _WORTH * sum(alone.values()):
+                trials.append(rest | times)
+        if not always or not trials:
+            trials.insert(0, chosen)
+        chosen = min(trials, key=lambda trial: round(seconds(trial), 3))  # the first of those that take equally long
+    return sorted(chosen), seconds(chosen)
 
 
 def queries(study: StudyConfig, vocab_size: int, accelerator: bool) -> list[counts.Query]:
@@ -159,11 +202,15 @@ Priced = tuple[str, StageConfig, Counts]
 
 def _price(
     cell: RunConfig, name: str, dtype: str, stages: list[Priced], device: Device, devices: int,
-    calibration: Calibration | None, disk: float, seeds: int = 1,
+    calibration: Calibration | None, disk: float, own_process: bool, seeds: int = 1,
 ) -> CellPlan:  # fmt: skip
-    """One cell; with several `seeds`, its seconds and its memory are those of a program that trains them together."""
+    """One cell; with several `seeds`, its seconds and its memory are those of a program that trains them together.
+
+    What is around the steps takes less of it only where each cell alone would have a process of its own: a worker that
+    goes on to the next cell, and the programs that it has compiled, spare cells one after the other the start as well.
+    """
     first, pretrain, main = stages[0]
-    steps = {name: 3 * c.flops * stage.batch_size * seeds for name, stage, c in stages}  # training FLOPs of a step
+    steps = {name: 3 * c.flops * stage.batch_size for name, stage, c in stages}  # training FLOPs of a step of one seed
     if calibration:
         times = {name: calibration.step_seconds(cell.architecture, flops) for name, flops in steps.items()}
         setup = calibration.setup_seconds(cell.architecture, steps[first])
@@ -171,6 +218,11 @@ def _price(
         share = device.float32 if dtype == "float32" else 1.0
         times = {name: flops / (devices * device.flops * share * device.mfu) for name, flops in steps.items()}
         setup = device.setup
+    if seeds > 1:
+        ratio = calibration.together_ratio(cell.architecture, steps[first]) if calibration else TOGETHER
+        times = {name: seeds * ratio * seconds for name, seconds in times.items()}
+        share = calibration.further_share(cell.architecture, steps[first]) if calibration else FURTHER
+        setup *= 1 + (seeds - 1) * (share if own_process else 1.0)
     seconds = setup + sum(stage.steps * times[name] for name, stage, _ in stages)
     held = seeds * max(_memory(cell, stage, c, _mesh(cell, c, devices)) for _, stage, c in stages)
     return CellPlan(
@@ -178,7 +230,7 @@ def _price(
         hash=name,
         params=main.params,
         flops_forward=main.flops,
-        flops_total=float(sum(stage.steps * steps[name] for name, stage, _ in stages)),
+        flops_total=float(seeds * sum(stage.steps * steps[name] for name, stage, _ in stages)),
         steps=sum(stage.steps for _, stage, _ in stages),
         tokens=pretrain.steps * declare.tokens_per_step(cell),
         memory=held,
@@ -298,8 +350,10 @@ def table(plan: Plan) -> list[str]:
     dollars = f", ${short(plan.total('dollars'))}" if plan.total("dollars") else ""
     lines.append(f"time: {clock(plan.seconds)}, {plan.device_hours:,.1f} device hours{dollars} ({plan.basis})")
     if plan.seconds_together is not None:
-        pays = "pays" if plan.seconds_together < plan.seconds else "does not pay"
-        lines.append(f"with --vmap-seeds: {clock(plan.seconds_together)}, so it {pays}")
+        number = len(plan.together)
+        several = f"{sum(map(len, plan.together))} cells in {number} program{'s' * (number > 1)}"
+        gain = f"{clock(plan.seconds_together)}, {several}" if plan.together else "the same, as no cell would gain"
+        lines.append(f"with --vmap-seeds auto: {gain}")
     return lines
 
 

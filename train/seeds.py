@@ -89,12 +89,14 @@ def run_seeds(
       Preempted: the runs were stopped and have been saved.
       Diverged: a seed did, also alone; the others are done.
     """
-    if any(dataclasses.replace(run, seed=runs[0].seed) != runs[0] for run in runs):
+    if not all(run.differs_in_seed_alone(runs[0]) for run in runs):
         raise InputError("seeds: the cells must be the same but for the seed")
     if jax.process_count() > 1:
         raise InputError("seeds: several seeds in one program need one process")
     with contextlib.ExitStack() as locks:
         free = [run for run in runs if locks.enter_context(distributed.lock(study / run.run_id))]
+        if not free:  # another process has just begun with them
+            return ["locked"] * len(runs)
         opened = {run.seed: cell.open_run(run, corpus, study / run.run_id) for run in free}
         for stage in stages:
             if getattr(runs[0], stage) is None:

@@ -1,11 +1,12 @@
 """A study: its declaration, its directory, and how far its cells are. Nothing here imports jax."""
 
 import dataclasses
+import fnmatch
 import importlib
 import importlib.util
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from train.records import InputError
 
 MANIFEST = "study.json"
 ATTEMPTS = "attempts.jsonl"  # in the directory of each cell
+
+Programs = Sequence[Sequence[str]]  # cells by name, those of one program differing only in their seed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,6 +173,26 @@ def _status(cell: configs.RunConfig, directory: Path) -> CellStatus:
     if state == "preempted" and error is None and failures:
         error = failures[-1].get("error")  # it was killed, which the launcher has noted
     return CellStatus(cell.run_id, state, stage, done, total, status.get("nll"), rate, left, retries, error)
+
+
+def unfinished(study: StudyConfig, directory: Path, patterns: Sequence[str] = ()) -> list[str]:
+    """The cells that are not done and match one of the patterns, if there are any.
+
+    Raises:
+      InputError: no cell matches.
+    """
+    names = [cell.run_id for cell in study.cells]
+    chosen = [name for name in names if not patterns or any(fnmatch.fnmatchcase(name, p) for p in patterns)]
+    if not chosen:
+        raise InputError(f"cells: nothing matches {' '.join(patterns)}; the first cell is {names[0]}")
+    done = {status.run_id for status in statuses(study, directory) if status.state == "done"}
+    return [name for name in chosen if name not in done]
+
+
+def programs(cells: Sequence[str], together: Programs) -> list[tuple[str, ...]]:
+    """What is started: cells that go together as one, every other cell alone, in the order of the cells."""
+    of = {name: tuple(program) for program in together for name in program}
+    return list(dict.fromkeys(of.get(name, (name,)) for name in cells))
 
 
 def strangers(study: StudyConfig, directory: Path) -> list[str]:

@@ -2,18 +2,23 @@
 
 import dataclasses
 import json
-import os
+import math
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
 from train import study as studies
 from train.config import StudyConfig
 from train.records import InputError
+
+if TYPE_CHECKING:
+    from train import plan
+    from train.calibrate import Calibration
+    from train.devices import Device
 
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_STOPPED = 1, 2, 75
 
@@ -70,6 +75,17 @@ class Declared:
         default = declare.PYTHON_TASKS if study.prepare == "python" else declare.T5_TASKS
         return len(self._corpus_index(study).get("tasks", range(default)))
 
+    def planned(
+        self, study: StudyConfig, device: "Device", devices: int, workers: int, speed: "Calibration | None" = None,
+        always: bool = False, own_process: bool = False,
+    ) -> "plan.Plan":  # fmt: skip
+        """What the study will cost; at `speed`, else at the device's own if it was calibrated here."""
+        from train import calibrate, plan
+
+        _leave_accelerators_alone()
+        speed, tasks = speed or calibrate.read(device.kind), self.num_tasks(study)
+        return plan.make(study, self.vocab_size(study), device, devices, workers, speed, tasks, always, own_process)
+
     def _corpus_index(self, study: StudyConfig) -> dict[str, Any]:
         from train import records
 
@@ -112,48 +128,93 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     return found
 
 
+def _leave_accelerators_alone() -> None:
+    """Keeps JAX in this process, which computes nothing, to the CPU; workers choose for themselves."""
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")
+
+
+def device_of(study: StudyConfig, name: str = "") -> "Device":
+    """The device of that name; without one this machine's CPU for CPU studies, and an H100 for others."""
+    from train import devices
+
+    return devices.get(name or ("cpu" if study.platform == "cpu" else "h100"))
+
+
 @dataclasses.dataclass(frozen=True)
-class Study(Declared):
+class Launched(Declared):
+    """A study that is to be run.
+
+    Attributes:
+      retries: times that a failed cell is tried again.
+      vmap_seeds: train seeds of a cell together, in one program on one device: never, always if they fit its memory, or
+        auto, where it takes less time by the account of `plan`.
+    """
+
+    retries: int = 2
+    vmap_seeds: Literal["never", "auto", "always"] = "never"
+
+    def together(
+        self, study: StudyConfig, cells: Sequence[str], device: "Device", workers: int, own_process: bool = False
+    ) -> studies.Programs:
+        """Those of `cells` that go together; `own_process` is that of `plan.make`.
+
+        If they never shall, says that it would be faster; but only where the device was measured.
+        """
+        from train import calibrate
+
+        left = tuple(cell for cell in study.cells if cell.run_id in set(cells))
+        never, always = self.vmap_seeds == "never", self.vmap_seeds == "always"
+        if len({cell.seed for cell in left}) < 2 or (never and calibrate.read(device.kind) is None):
+            return ()
+        study = dataclasses.replace(study, cells=left)
+        made = self.planned(study, device, 1, workers, always=always, own_process=own_process)
+        count = f"{study.name}: {sum(map(len, made.together))} of {len(left)} cells"
+        if not never:
+            number = f"{len(made.together)} program{'s' * (len(made.together) != 1)}"
+            print(f"{count} go together, in {number} ({made.basis})", file=sys.stderr)
+            return made.together
+        if made.together:
+            print(f"{count} would take less time with --vmap-seeds auto ({made.basis})", file=sys.stderr)
+        return ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Study(Launched):
     """Runs what is left of a study on this machine: prepares its corpus, pretrains and finetunes every cell.
 
     Attributes:
       workers: processes; 0 means one a core on CPU and one on an accelerator.
-      retries: times that a failed cell is tried again.
-      vmap_seeds: train the seeds of a cell together, in one program; `plan` says whether it pays.
+      device: what `plan` calls the machine's; empty means CPU for CPU studies and h100 for others; for --vmap-seeds.
     """
 
     workers: int = 0
-    retries: int = 2
-    vmap_seeds: bool = False
+    device: str = ""
 
     def run(self) -> int:
         """Runs the study; returns the exit code."""
         from train.launch import local
 
         study = self.load()
+        device = device_of(study, self.device)
         directory = self.runs / study.name
+        workers = self.workers or local.default_workers(study)
+        gpus = len(local.visible_gpus(study))
+        if self.vmap_seeds != "never" and workers == 1 < gpus:
+            raise InputError(f"vmap_seeds: needs workers of one GPU, not one of {gpus}; give --workers {gpus}")
+        if 0 < gpus < workers:
+            device = dataclasses.replace(device, memory=device.memory / math.ceil(workers / gpus))  # they share it
         if code := self.ready(study):
             return code
-        workers = self.workers or local.default_workers(study)
-        if not self.vmap_seeds and self._together_pays(study, workers):
-            print(f"{study.name}: --vmap-seeds would be faster here, as `train plan` says", file=sys.stderr)
+        left = studies.unfinished(study, directory)
+        together = () if workers == 1 < gpus else self.together(study, left, device, workers)
         try:
-            reports = local.run(study, directory, self.corpus_of(study), workers, self.retries, self.vmap_seeds)
+            reports = local.run(study, directory, self.corpus_of(study), workers, self.retries, together)
         except local.Stopped as reason:
             print(reason, file=sys.stderr)
             return EXIT_STOPPED
         return _conclude(study, directory, reports)
-
-    def _together_pays(self, study: StudyConfig, workers: int) -> bool:
-        """Whether the seeds of a cell had better be trained together; False where this machine was not calibrated."""
-        from train import calibrate, devices, plan
-
-        speed = calibrate.read() if study.platform == "cpu" else None
-        if speed is None or len({cell.seed for cell in study.cells}) < 2:
-            return False
-        device = devices.get("cpu")
-        made = plan.make(study, self.vocab_size(study), device, 1, workers, speed, self.num_tasks(study))
-        return made.seconds_together is not None and made.seconds_together < made.seconds
 
 
 def _conclude(study: StudyConfig, directory: Path, reports: dict[str, dict[str, Any]]) -> int:
@@ -194,14 +255,13 @@ class Plan(Declared):
 
     def run(self) -> int:
         """Prints the plan; returns the exit code."""
-        os.environ.setdefault("JAX_PLATFORMS", "cpu")  # nothing is computed, and no accelerator is taken
-        from train import calibrate, devices, plan
+        from train import calibrate, plan
         from train.launch import local
 
         if self.format not in ("table", "json"):
             raise InputError(f"format = {self.format!r} is not one of table, json")
         study = self.load()
-        device = devices.get(self.device or ("cpu" if study.platform == "cpu" else "h100"))
+        device = device_of(study, self.device)
         if self.devices < 1:
             raise InputError(f"devices = {self.devices} must be positive")
         if self.price is not None:
@@ -209,14 +269,10 @@ class Plan(Declared):
                 raise InputError(f"price = {self.price} must be dollars for an hour")
             device = dataclasses.replace(device, dollars=self.price)
         workers = self.workers or (local.default_workers(study) if device.name == "cpu" else 1)
-        speed = None
+        speed = calibrate.from_records(self.calibration) if self.calibration else None
         if self.calibrate:
             speed = self._measure(study, workers)
-        elif self.calibration:
-            speed = calibrate.from_records(self.calibration)
-        elif device.name == "cpu":
-            speed = calibrate.read()
-        made = plan.make(study, self.vocab_size(study), device, self.devices, workers, speed, self.num_tasks(study))
+        made = self.planned(study, device, self.devices, workers, speed)
         print(json.dumps(plan.to_dict(made), indent=1) if self.format == "json" else "\n".join(plan.table(made)))
         problems = [cell for cell in made.cells if cell.problem]
         for cell in problems:
@@ -228,15 +284,17 @@ class Plan(Declared):
         from train import calibrate, plan
         from train.launch import local
 
+        _leave_accelerators_alone()
+        calibrate.read("")  # a damaged file is refused before anything is run
         vocab = self.vocab_size(study)
         flops = plan.step_flops(study, vocab)
-        probes = calibrate.probes(study, flops)
+        probes, together = calibrate.probes(study, flops)
         directory = calibrate.fresh_directory()
         probing = dataclasses.replace(self, runs=directory)
         if code := probing.ready(probes):
             raise InputError(f"calibrate: the corpus could not be prepared (exit code {code})")
         try:
-            local.run(probes, directory / probes.name, self.corpus_of(study), workers, 0)
+            local.run(probes, directory / probes.name, self.corpus_of(study), workers, 0, together)
         except local.Stopped:
             raise InputError("calibrate: stopped; nothing was kept") from None
         found = calibrate.from_records(directory / probes.name)

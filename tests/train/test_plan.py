@@ -10,7 +10,7 @@ import arch_zoo
 from arch_zoo import memory
 from tests.train import make_counts
 from tests.train.tiny_study import run as tiny
-from train import calibrate, counts, declare, devices, plan, study, study_verbs
+from train import calibrate, counts, declare, devices, plan, records, study, study_verbs
 from train.__main__ import main
 from train.calibrate import Calibration
 from train.config import StudyConfig
@@ -53,40 +53,110 @@ def test_totals_are_what_a_hand_computes():
     assert one.disk == (3 + 4) * 4 * (params + counted.moments)
 
 
-def test_seeds_in_one_program_pay_where_start_up_or_idleness_is_shared():
-    """They take one start-up, and steps of all their FLOPs at once; what does not fit stays alone."""
-    cell = tiny("transformer")
-    study_of_seeds = _study(*(dataclasses.replace(cell, seed=seed) for seed in range(4)), tiny("glu"))
-    device = devices.Device("slow", flops=1e9, float32=1.0, memory=GB, mfu=0.5, setup=7.0, dollars=0.0, source="none")
-    made = plan.make(study_of_seeds, VOCAB, device)
-    assert made.seconds_together == pytest.approx(made.seconds - 3 * 7.0)
-    assert plan.table(made)[-1].endswith("so it pays")
-    small = dataclasses.replace(device, memory=2 * max(cell.memory for cell in made.cells))
-    assert plan.make(study_of_seeds, VOCAB, small).seconds_together == pytest.approx(made.seconds)
-    assert plan.make(study_of_seeds, VOCAB, device, devices=2).seconds_together is None
-    assert plan.make(_study(cell, tiny("glu")), VOCAB, device).seconds_together is None
-    # With a worker for each cell nothing is idle: one of them would do the work of four.
-    apart = plan.make(study_of_seeds, VOCAB, device, workers=5)
-    assert apart.seconds_together > apart.seconds and plan.table(apart)[-1].endswith("so it does not pay")
-    # A device on which a step of a hundred times the FLOPs takes ten times as long is idle in small ones.
-    idle = Calibration("gpu", {"transformer": [(1e6, 0.01), (1e8, 0.1)]}, {"transformer": [(1e6, 0.0), (1e8, 0.0)]})
-    seeds = _study(*(dataclasses.replace(cell, seed=seed) for seed in range(4)))
-    made = plan.make(seeds, VOCAB, device, calibration=idle)
-    assert made.seconds_together == pytest.approx(made.seconds / math.sqrt(4))
+SLOW = devices.Device(
+    "slow", flops=1e9, float32=1.0, memory=GB, mfu=0.5, setup=7.0, dollars=0.0, source="none", kind="slow"
+)
 
 
-def test_a_study_knows_when_its_seeds_had_better_go_together_where_the_machine_was_measured():
-    cell = tiny("transformer")
-    seeds = _study(*(dataclasses.replace(cell, seed=seed) for seed in range(4)))
-    started = study_verbs.Study()
-    assert not started._together_pays(seeds, 1)  # not measured
-    flat = {"transformer": [(1e6, 0.01), (1e8, 0.01)]}
-    calibrate.write(Calibration("cpu", flat, {"transformer": [(1e6, 5.0), (1e8, 5.0)]}))
-    assert started._together_pays(seeds, 1)
-    assert not started._together_pays(_study(cell, tiny("glu")), 1)
-    steep = {"transformer": [(1e6, 0.01), (1e8, 10.0)]}  # four times the FLOPs take eight times as long
-    calibrate.write(Calibration("cpu", steep, {"transformer": [(1e6, 0.0), (1e8, 0.0)]}))
-    assert not started._together_pays(seeds, 1)
+def _seeds(count, *cells):
+    return _study(*declare.seeds(cells or (tiny("transformer"),), count))
+
+
+def _measured(*ratios, setup=5.0):
+    """A device on which a step of one seed takes .5 s; together they take that times a ratio for each architecture."""
+    names = ("transformer", "glu")[: len(ratios)]
+    together = {name: [(1e6, ratio)] for name, ratio in zip(names, ratios, strict=True)}
+    steps, around = ({name: [(1e6, seconds)] for name in names} for seconds in (0.5, setup))
+    return Calibration("slow", steps, around, together, further={})
+
+
+def test_seeds_go_together_where_their_steps_were_measured_to_gain():
+    four = _seeds(4)
+    steps = sum(cell.steps for cell in plan.make(four, VOCAB, SLOW).cells)
+    made = plan.make(four, VOCAB, SLOW, calibration=_measured(0.25))
+    assert made.together == (tuple(cell.run_id for cell in four.cells),)
+    assert made.seconds == pytest.approx(4 * 5.0 + steps * 0.5)
+    assert made.seconds_together == pytest.approx(4 * 5.0 + 0.25 * steps * 0.5)
+    assert plan.table(made)[-1].endswith("4 cells in 1 program")
+
+
+def test_seeds_stay_alone_where_they_do_not_gain():
+    four = _seeds(4)
+    for made in (
+        plan.make(four, VOCAB, SLOW, calibration=_measured(1.0)),
+        plan.make(four, VOCAB, SLOW, calibration=_measured(0.99)),  # less than can be told from noise
+        plan.make(four, VOCAB, SLOW),  # not measured
+    ):
+        assert made.together == () and made.seconds_together == made.seconds
+        assert plan.table(made)[-1].endswith("as no cell would gain")
+    assert plan.make(four, VOCAB, SLOW, devices=2, calibration=_measured(0.25)).seconds_together is None
+    assert plan.make(_study(tiny("transformer"), tiny("glu")), VOCAB, SLOW).seconds_together is None
+
+
+def test_start_up_is_shared_where_each_cell_alone_would_have_a_process_of_its_own():
+    four, idle = _seeds(4), dataclasses.replace(_measured(1.1, setup=100.0), further={"transformer": [(1e6, 0.2)]})
+    steps = sum(cell.steps for cell in plan.make(four, VOCAB, SLOW).cells)
+    assert plan.make(four, VOCAB, SLOW, calibration=idle).together == ()
+    made = plan.make(four, VOCAB, SLOW, calibration=idle, own_process=True)
+    assert made.together == (tuple(cell.run_id for cell in four.cells),)
+    assert made.seconds == pytest.approx(4 * 100.0 + steps * 0.5)
+    assert made.seconds_together == pytest.approx(1.6 * 100.0 + 1.1 * steps * 0.5)
+    busy = dataclasses.replace(idle, further={"transformer": [(1e6, 0.95)]})
+    assert plan.make(four, VOCAB, SLOW, calibration=busy, own_process=True).together == ()
+
+
+def test_each_cell_is_decided_on_its_own():
+    both = _seeds(2, tiny("transformer"), tiny("glu"))
+    speed = _measured(0.5, 1.2)
+    made = plan.make(both, VOCAB, SLOW, calibration=speed)
+    assert made.together == (("transformer-nano-s0", "transformer-nano-s1"),)
+    always = plan.make(both, VOCAB, SLOW, calibration=speed, always=True)
+    assert always.together == (*made.together, ("glu-nano-s0", "glu-nano-s1"))
+    assert always.seconds_together > made.seconds_together
+    apart = plan.make(both, VOCAB, SLOW, calibration=speed, workers=4)  # each cell has a worker, and nobody waits
+    assert apart.together == ()
+
+
+def test_seeds_that_always_go_together_keep_every_worker_busy():
+    names = tuple(f"transformer-nano-s{seed}" for seed in range(4))
+    for workers, programs in ((1, (names,)), (2, (names[:2], names[2:]))):
+        made = plan.make(_seeds(4), VOCAB, SLOW, calibration=_measured(1.5), workers=workers, always=True)
+        assert made.together == programs
+        assert made.seconds_together > made.seconds
+
+
+def test_seeds_are_divided_among_workers_and_by_memory():
+    four, free = _seeds(4), _measured(0.3, setup=0.0)
+    made = plan.make(four, VOCAB, SLOW, calibration=free, workers=2)
+    names = tuple(cell.run_id for cell in four.cells)
+    assert made.together == (names[:2], names[2:])
+    assert made.seconds_together == pytest.approx(0.3 * made.seconds)
+    narrow = dataclasses.replace(SLOW, memory=2.5 * made.cells[0].memory)
+    assert plan.make(four, VOCAB, narrow, calibration=free).together == (names[:2], names[2:])
+    narrow = dataclasses.replace(SLOW, memory=1.5 * made.cells[0].memory)
+    assert plan.make(four, VOCAB, narrow, calibration=free).together == ()
+    assert plan.make(four, VOCAB, narrow, calibration=free, always=True).together == ()
+
+
+def test_a_launcher_puts_seeds_together_as_it_is_told_and_says_where_they_would_gain(capsys):
+    four = _seeds(4)
+    names = [cell.run_id for cell in four.cells]
+
+    def together(choice, cells=names):
+        found = study_verbs.Study(vmap_seeds=choice).together(four, cells, SLOW, 1)
+        return [tuple(program) for program in found], capsys.readouterr().err
+
+    assert together("never") == ([], "")
+    assert together("auto") == ([], "small: 0 of 4 cells go together, in 0 programs (slow: none)\n")
+    assert together("always")[0] == [tuple(names)]
+    calibrate.write(_measured(0.25))
+    found, said = together("never")
+    assert found == []
+    assert said == "small: 4 of 4 cells would take less time with --vmap-seeds auto (measured on slow)\n"
+    assert together("auto", names[1:])[0] == [tuple(names[1:])]  # what is left of them
+    assert together("auto", names[3:]) == ([], "")
+    calibrate.write(_measured(1.1))
+    assert together("never") == ([], "")
 
 
 def test_adafactor_keeps_a_row_and_a_column_of_a_matrix_and_all_of_a_vector():
@@ -130,26 +200,76 @@ def test_what_cannot_fit_is_refused_with_what_would():
     assert "--set pretrain.accumulate=" in priced(large, 1, 16 * GB).problem
 
 
-def test_a_calibration_is_a_line_through_what_was_measured(tmp_path):
-    measured = Calibration("cpu", {"glu": [(1e6, 0.01), (1e8, 0.1)]}, {"glu": [(1e6, 10.0), (1e8, 20.0)]})
+def test_a_calibration_is_a_line_through_what_was_measured():
+    together = {"glu": [(1e6, 0.4), (1e8, 1.0)]}
+    steps, setup = {"glu": [(1e6, 0.01), (1e8, 0.1)]}, {"glu": [(1e6, 10.0), (1e8, 20.0)]}
+    measured = Calibration("cpu", steps, setup, together, {"glu": [(1e6, 0.2)]})
     assert measured.step_seconds("glu", 1e7) == pytest.approx(math.sqrt(0.01 * 0.1))
     assert measured.step_seconds("mos", 1e8) == pytest.approx(0.1)  # not measured: as the others
     assert measured.setup_seconds("glu", 1e6) == pytest.approx(10.0)
-    calibrate.write(measured, tmp_path / "c.json")
-    read = calibrate.read(tmp_path / "c.json")
-    assert read is not None and read.step_seconds("glu", 1e7) == pytest.approx(measured.step_seconds("glu", 1e7))
-    (tmp_path / "c.json").write_text("{}")
-    with pytest.raises(InputError, match="is no calibration"):
-        calibrate.read(tmp_path / "c.json")
+    assert measured.together_ratio("glu", 1e7) == pytest.approx(0.7)
+    assert measured.further_share("glu", 1e7) == pytest.approx(0.2)
+    unmeasured = dataclasses.replace(measured, together={}, further={})
+    assert unmeasured.together_ratio("glu", 1e7) == calibrate.TOGETHER
+    assert unmeasured.further_share("glu", 1e7) == calibrate.FURTHER
+
+
+def test_records_of_cells_alone_and_together_make_a_calibration(tmp_path):
+    def finished(seed, together, rate, seconds, *more):
+        path = tmp_path / f"glu-nano-s{seed}"
+        path.mkdir()
+        writer = records.RunWriter(path)
+        account = {"flops_train": 1e6, "sequences_per_step": 4}
+        config = {"architecture": "glu", "accounting": account, "pretrain": {"steps": 10}}
+        writer.config(config, {"device": "abacus"})
+        writer.metrics({"step": 10, "stage": "pretrain", "steps_per_second": rate})
+        rows = [{"state": "done", "together": together, "seconds": seconds}, *more]
+        records.append_jsonl(path / study.ATTEMPTS, rows)
+
+    finished(0, 1, 2.0, 5.0 + 8.0)
+    finished(1, 3, 0.8, 12.5 + 12.0)  # a step of three takes 1.25 s, and two more add 4 s to the 8 s around
+    finished(2, 1, 99.0, 99.0, {"state": "done", "together": 1, "seconds": 1.0})  # it was interrupted
+    found = calibrate.from_records(tmp_path)
+    assert found.device == "abacus"
+    assert found.step_seconds("glu", 4e6) == pytest.approx(0.5)
+    assert found.setup_seconds("glu", 4e6) == pytest.approx(8.0)
+    assert found.together_ratio("glu", 4e6) == pytest.approx(1.25 / (3 * 0.5))
+    assert found.further_share("glu", 4e6) == pytest.approx(0.25)
+
+
+def test_calibrations_are_kept_by_device(tmp_path):
+    here, there = _measured(0.25), dataclasses.replace(_measured(0.5), device="NVIDIA H200")
+    calibrate.write(here)
+    calibrate.write(there)
+    assert calibrate.read("NVIDIA H200").together_ratio("transformer", 1e6) == pytest.approx(0.5)
+    assert calibrate.read("slow").together_ratio("transformer", 1e6) == pytest.approx(0.25)
+    assert calibrate.read("abacus") is None
+    calibrate.PATH.write_text('{"slow": {"device": "slow"}}')
+    with pytest.raises(InputError, match="is no file of calibrations"):
+        calibrate.read("slow")
 
 
 def test_probes_are_the_cheapest_and_the_dearest_cell_of_each_architecture():
     cpu = study.load("protocols")
     flops = {cell.run_id: float(rank) for rank, cell in enumerate(cpu.cells)}
-    probes = calibrate.probes(cpu, flops)
+    probes, together = calibrate.probes(cpu, flops)
     assert len(probes.cells) == 8
     assert {cell.pretrain.steps for cell in probes.cells} == {calibrate.STEPS}
     assert "transformer-micro-NL12-depth-s0" in {cell.run_id for cell in probes.cells}
+    assert together == []
+
+
+def test_probes_of_a_study_with_seeds_have_some_together():
+    one = _seeds(6)
+    probes, together = calibrate.probes(one, {cell.run_id: 1.0 for cell in one.cells})
+    assert together == [[f"transformer-nano-s{seed}" for seed in (6, 7, 8, 9)]]
+    assert [cell.run_id for cell in probes.cells] == ["transformer-nano-s5", *together[0]]
+    seeds = _seeds(6, tiny("transformer"), dataclasses.replace(tiny("transformer"), size="micro"))
+    flops = {cell.run_id: float(cell.size == "micro") for cell in seeds.cells}
+    probes, together = calibrate.probes(seeds, flops)
+    assert together == [[f"transformer-{size}-s{seed}" for seed in (6, 7, 8, 9)] for size in ("micro", "nano")]
+    alone = {cell.run_id for cell in probes.cells} - {name for program in together for name in program}
+    assert len(alone) == 2 and alone < {cell.run_id for cell in seeds.cells}
 
 
 @pytest.mark.slow

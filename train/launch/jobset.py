@@ -2,8 +2,9 @@
 
 JobSet (jobset.sigs.k8s.io) starts the hosts of one or several slices together and starts all of them again when one is
 lost; Kueue (kueue.sigs.k8s.io) holds it back until the quota has room for the whole. A pod runs `train.launch.worker`
-on one cell; the processes of a cell find each other by what GKE puts into their environment. The file system with runs
-and corpus is a claim that every pod mounts and that has locks (Filestore, NFS).
+on one cell, or on seeds of one that are trained together; the processes of a cell find each other by what GKE puts into
+their environment. The file system with runs and corpus is a claim that every pod mounts and that has locks (Filestore,
+NFS).
 """
 
 import dataclasses
@@ -16,6 +17,7 @@ from typing import Any
 from train import config as configs
 from train.config import StudyConfig
 from train.records import InputError
+from train.study import Programs
 
 Manifest = dict[str, Any]
 
@@ -77,13 +79,16 @@ class Slice:
         return self.chips_per_host or min(self.chips, 4)
 
 
-def manifests(study: StudyConfig, directory: Path, corpus: Path, cells: Sequence[str], slice_: Slice) -> Manifest:
-    """A Kubernetes List with a JobSet for each of `cells`; the paths are those of the pods."""
-    items = [_jobset(study, directory, corpus, cell, slice_) for cell in cells]
+def manifests(study: StudyConfig, directory: Path, corpus: Path, programs: Programs, slice_: Slice) -> Manifest:
+    """A Kubernetes List with a JobSet for each of `programs`, the names of cells that go together.
+
+    The paths are those of the pods.
+    """
+    items = [_jobset(study, directory, corpus, program, slice_) for program in programs]
     return {"apiVersion": "v1", "kind": "List", "items": items}
 
 
-def _jobset(study: StudyConfig, directory: Path, corpus: Path, cell: str, slice_: Slice) -> Manifest:
+def _jobset(study: StudyConfig, directory: Path, corpus: Path, cells: Sequence[str], slice_: Slice) -> Manifest:
     labels = {"app.kubernetes.io/part-of": _label(study.name)}
     if slice_.queue:
         labels["kueue.x-k8s.io/queue-name"] = slice_.queue
@@ -94,13 +99,13 @@ def _jobset(study: StudyConfig, directory: Path, corpus: Path, cell: str, slice_
         "parallelism": hosts,
         "completions": hosts,
         "backoffLimit": 0,
-        "template": {"spec": _pod(directory, corpus, cell, slice_)},
+        "template": {"spec": _pod(directory, corpus, cells, slice_)},
     }
     return {
         "apiVersion": "jobset.x-k8s.io/v1alpha2",
         "kind": "JobSet",
         "metadata": {
-            "name": _label(f"{study.name}-{cell}"),
+            "name": _label("-".join((study.name, *cells))),
             "labels": labels,
             "annotations": {topology: "cloud.google.com/gke-nodepool"},
         },
@@ -111,9 +116,9 @@ def _jobset(study: StudyConfig, directory: Path, corpus: Path, cell: str, slice_
     }
 
 
-def _pod(directory: Path, corpus: Path, cell: str, slice_: Slice) -> Manifest:
+def _pod(directory: Path, corpus: Path, cells: Sequence[str], slice_: Slice) -> Manifest:
     chips = {"google.com/tpu": slice_.host_chips}
-    worker = ["python", "-m", "train.launch.worker", str(directory), str(corpus), "--cell", cell]
+    worker = ["python", "-m", "train.launch.worker", str(directory), str(corpus), "--cell", *cells]
     pod: Manifest = {
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": _GRACE_SECONDS,

@@ -99,7 +99,7 @@ class Pool:
         why = f"signal {-code}" if code < 0 else f"exit code {code}"
         for cell, since in cells.items():
             row = {"launch": self._launch, "host": platform.node(), "started": since, "seconds": time.time() - since}
-            row |= {"state": "failed", "error": f"its worker was killed ({why})"}
+            row |= {"state": "failed", "error": f"its worker was killed ({why})", "together": len(cells)}
             records.append_jsonl(self._directory / cell / studies.ATTEMPTS, [row])
         return True
 
@@ -112,8 +112,9 @@ class Pool:
 
 
 def run(
-    study: StudyConfig, directory: Path, corpus: Path, num_workers: int, retries: int = 2, vmap_seeds: bool = False
-) -> dict[str, dict[str, Any]]:
+    study: StudyConfig, directory: Path, corpus: Path, num_workers: int, retries: int = 2,
+    together: studies.Programs = (),
+) -> dict[str, dict[str, Any]]:  # fmt: skip
     """Runs all unfinished cells of a study on this machine.
 
     Args:
@@ -122,7 +123,7 @@ def run(
       corpus: the prepared corpus.
       num_workers: processes.
       retries: times that a failed cell, or one whose worker was killed, is tried again.
-      vmap_seeds: train cells that differ only in their seed together, in one program.
+      together: cells that are trained in one program, those of each by name; they differ only in their seed.
 
     Returns:
       The last report of each cell: {"cell", "state", "error"}.
@@ -132,7 +133,9 @@ def run(
     """
     # From here on, these are Ctrl-C; SIGHUP comes when a terminal is closed.
     old = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
-    options = ["--retries", str(retries), *(["--vmap-seeds"] if vmap_seeds else [])]
+    options = ["--retries", str(retries)]
+    for program in studies.programs([cell.run_id for cell in study.cells], together) if together else []:
+        options += ["--cell", *program]
     pool = Pool(study, directory, corpus, num_workers, *options)
     view = _View(study, directory)
     try:
@@ -163,15 +166,20 @@ def _cores(study: StudyConfig, num_workers: int) -> list[int | None]:
 
 def _gpus(study: StudyConfig, num_workers: int) -> list[dict[str, str]]:
     """The environment that gives each worker its GPU, and its share of it; nothing where one worker has them all."""
-    if study.platform == "cpu" or num_workers == 1 or not shutil.which("nvidia-smi"):
-        return [{}] * num_workers
-    listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False).stdout
-    every = [str(number) for number in range(len(listed.splitlines()))]
-    visible = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(every)).split(",") if gpu]
-    if not visible:
+    visible = visible_gpus(study)
+    if num_workers == 1 or not visible:
         return [{}] * num_workers
     share = {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 / -(-num_workers // len(visible)):.2f}"}
     return [share | {"CUDA_VISIBLE_DEVICES": visible[number % len(visible)]} for number in range(num_workers)]
+
+
+def visible_gpus(study: StudyConfig) -> list[str]:
+    """The GPUs that a study may use, as CUDA_VISIBLE_DEVICES has them."""
+    if study.platform == "cpu" or not shutil.which("nvidia-smi"):
+        return []
+    listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False).stdout
+    every = ",".join(str(number) for number in range(len(listed.splitlines())))
+    return [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", every).split(",") if gpu]
 
 
 def default_workers(study: StudyConfig) -> int:

@@ -1,7 +1,8 @@
 """The Slurm launcher: one job array, a task for each unfinished cell; Slurm alone decides what runs where and when.
 
 A task runs `train.launch.worker` on its cell under `srun`, with as many processes as the cell shall have: they find
-each other by the environment of the step. Both stages are in one task, so that no job depends on another.
+each other by the environment of the step. Both stages are in one task, so that no job depends on another, and so are
+seeds of a cell that are trained together.
 
 What happens to a task:
   time limit        SIGTERM to the step 2 minutes before: the cell is saved, the task requeues itself and goes on
@@ -18,7 +19,6 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from train import records
@@ -26,6 +26,7 @@ from train.config import StudyConfig
 from train.launch import local
 from train.launch.worker import EXIT_STOPPED
 from train.records import InputError
+from train.study import Programs
 
 _GRACE_SECONDS = 120  # to save before the time limit
 _SUBMITTED = "submitted.jsonl"
@@ -45,7 +46,8 @@ cells=(
 {cells}
 )
 if [ -n "${{SLURM_CPUS_PER_TASK:-}}" ]; then export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK; fi  # srun does not ask
-srun --kill-on-bad-exit=0 {worker} --cell "${{cells[$SLURM_ARRAY_TASK_ID]}}"
+# Not quoted: a task may have several cells, which are trained together.
+srun --kill-on-bad-exit=0 {worker} --cell ${{cells[$SLURM_ARRAY_TASK_ID]}}
 code=$?
 # {stopped}: stopped and saved, by the time limit for example. Others: failed or killed, and tried again so often.
 task="${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID"
@@ -85,29 +87,29 @@ class Resources:
             raise InputError(f"nodes = {self.nodes}, tasks_per_node = {self.tasks_per_node} must be positive")
 
 
-def script(study: StudyConfig, directory: Path, corpus: Path, cells: Sequence[str], resources: Resources) -> str:
-    """The batch script of an array with one task for each of `cells`."""
+def script(study: StudyConfig, directory: Path, corpus: Path, programs: Programs, resources: Resources) -> str:
+    """The batch script of an array with one task for each of `programs`, the names of cells that go together."""
     limit = f"%{resources.at_once}" if resources.at_once else ""
     worker = [sys.executable, "-m", "train.launch.worker", str(directory.absolute()), str(corpus.absolute())]
     environment = local.environment(study, pinned=False)
     changed = {key: value for key, value in environment.items() if os.environ.get(key) != value}
     return _SCRIPT.format(
         name=study.name,
-        array=f"0-{len(cells) - 1}{limit}",
+        array=f"0-{len(programs) - 1}{limit}",
         nodes=resources.nodes,
         tasks_per_node=resources.tasks_per_node,
         folder=shlex.quote(str(directory.absolute() / "slurm")),
         grace=_GRACE_SECONDS,
         options="".join(f"#SBATCH {option}\n" for option in resources.options),
         exports="".join(f"export {key}={shlex.quote(value)}\n" for key, value in sorted(changed.items())),
-        cells="\n".join(f"  {shlex.quote(cell)}" for cell in cells),
+        cells="\n".join(f"  {shlex.quote(' '.join(program))}" for program in programs),
         worker=shlex.join(worker),
         stopped=EXIT_STOPPED,
         retries=resources.retries,
     )
 
 
-def submit(text: str, directory: Path, cells: Sequence[str]) -> str:
+def submit(text: str, directory: Path, programs: Programs) -> str:
     """Submits a script of `script`, keeps it beside the runs, and returns the number of the job.
 
     Raises:
@@ -118,7 +120,8 @@ def submit(text: str, directory: Path, cells: Sequence[str]) -> str:
     path = folder / f"{time.time_ns()}.sbatch"
     path.write_text(text, encoding="utf-8")
     job = _ask("sbatch", "--parsable", str(path)).partition(";")[0].strip()
-    records.append_jsonl(folder / _SUBMITTED, [{"job": job, "cells": list(cells), "script": path.name}])
+    tasks = [" ".join(program) for program in programs]
+    records.append_jsonl(folder / _SUBMITTED, [{"job": job, "cells": tasks, "script": path.name}])
     return job
 
 
@@ -133,7 +136,7 @@ def queued(directory: Path) -> set[str]:
         return set()
     jobs = {row["job"]: row["cells"] for row in rows}
     tasks = [line.split("_") for line in _ask("squeue", "--noheader", "--array", "--me", "--format=%F_%K").split()]
-    return {jobs[job][int(task)] for job, task in tasks if job in jobs}
+    return {cell for job, task in tasks if job in jobs for cell in jobs[job][int(task)].split()}
 
 
 def _ask(*command: str) -> str:

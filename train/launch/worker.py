@@ -1,8 +1,9 @@
 """A worker: runs the cells of a manifest that nobody else runs, many in one process. Every launcher starts these.
 
 Workers need no scheduler: each goes through the cells in order and takes the lock of the next unfinished one, so that
-any number of them, of any number of launchers, share one study. What happens is told as JSON lines on standard output;
-progress goes to standard error. A cell that another worker is at is waited for: that worker may be killed.
+any number of them, of any number of launchers, share one study. A program is one cell, or several that differ only in
+their seed and are trained together. What happens is told as JSON lines on standard output; progress goes to standard
+error. A cell that another worker is at is waited for: that worker may be killed.
 
 Exit codes: 0 all cells are done; 1 one has failed; 75 stopped by SIGTERM, and saved.
 """
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from train import records, study
-from train.config import RunConfig, StudyConfig
+from train.config import RunConfig
 from train.records import InputError
 
 if TYPE_CHECKING:
@@ -39,26 +40,24 @@ class Worker:
     """What a worker works on.
 
     Attributes:
-      study: the cells.
+      programs: the cells, those that are trained together in one tuple.
       directory: of their runs.
       corpus: what they are trained on.
       launch: names the launch, within which retries are counted.
       retries: times that a failed cell is tried again.
       stop: whether to save and end.
-      vmap_seeds: train cells that differ only in their seed together, in one program.
     """
 
-    study: StudyConfig
+    programs: tuple[tuple[RunConfig, ...], ...]
     directory: Path
     corpus: "Corpus"
     launch: str
     retries: int
     stop: Callable[[], bool]
-    vmap_seeds: bool = False
 
     def run(self) -> int:
         """Goes through the cells until none is left; returns the exit code."""
-        left, failed = list(self.study.cells), False
+        left, failed = [config for program in self.programs for config in program], False
         while left and not self.stop():
             states: dict[str, str] = {}
             for config in left:
@@ -84,13 +83,15 @@ class Worker:
             return self._attempt(config, directory)
         if not study.is_free(directory):
             return "locked"
-        failures = [
-            row for row in study.attempts(directory) if row["state"] == "failed" and row["launch"] == self.launch
-        ]
+        failures = [row for row in self._failures(directory) if row.get("together", 1) == 1]
         if len(failures) > self.retries:
             _give_up(directory, failures[-1]["error"])
             return self._say(config, "failed", failures[-1]["error"])
         return self._attempt(config, directory)
+
+    def _failures(self, directory: Path) -> list[records.Row]:
+        """The attempts of this launch on a cell that have failed."""
+        return [row for row in study.attempts(directory) if row["state"] == "failed" and row["launch"] == self.launch]
 
     def _is_done(self, directory: Path) -> bool:
         from train import distributed
@@ -106,7 +107,7 @@ class Worker:
         from arch_zoo import ConfigError
         from train import loop
 
-        members = self._members(config) if self.vmap_seeds else [config]
+        members = self._members(config)
         for member in members:
             self._say(member, "running")
         started, error = time.time(), None
@@ -115,24 +116,37 @@ class Worker:
         except loop.Preempted as reason:
             states, error = ["preempted"] * len(members), str(reason)
         except (InputError, ConfigError, loop.Diverged) as reason:  # as it would be the next time
-            states, error = ["failed"] * len(members), str(reason).splitlines()[0]
+            states, error = self._after_failure(members, "failed"), str(reason).splitlines()[0]
         except Exception as reason:  # noqa: BLE001  one cell's failure is recorded, the others go on
-            states = ["again" if jax.process_count() == 1 else "failed"] * len(members)
+            states = self._after_failure(members, "again" if jax.process_count() == 1 else "failed")
             error = f"{type(reason).__name__}: {str(reason).splitlines()[0] if str(reason) else ''}"
         row = {"launch": self.launch, "host": platform.node(), "started": started, "seconds": time.time() - started}
-        row["together"] = len(members)
+        row["together"] = sum(state != "locked" for state in states)
         for member, state in zip(members, states, strict=True):
-            self._record(member, {**row, "state": "failed" if state == "again" else state, "error": error})
-            if state != "locked":
-                self._say(member, state, error)
+            own = None if state == "done" else error
+            self._record(member, {**row, "state": "failed" if state == "again" else state, "error": own})
+            self._say(member, state, own)  # "locked" as well: the launcher must know that this worker is not at it
         return states[0]
 
+    def _after_failure(self, members: list[RunConfig], alone: str) -> list[str]:
+        """The state of each of a program that has failed; of several it may be one's fault, or there was no room."""
+        if len(members) == 1:
+            return [alone]
+        return ["done" if self._is_done(self.directory / member.run_id) else "again" for member in members]
+
     def _members(self, config: RunConfig) -> list[RunConfig]:
-        """The cell and those that are to be done and differ from it in the seed only."""
-        alike = [cell for cell in self.study.cells if dataclasses.replace(cell, seed=config.seed) == config]
-        places = {cell.run_id: self.directory / cell.run_id for cell in alike}
-        left = [c for c in alike if not self._is_done(places[c.run_id]) and study.is_free(places[c.run_id])]
-        return [config, *(cell for cell in left if cell != config)]
+        """The cell, and those of its program that can go with it; one that has failed goes alone from then on."""
+        import jax
+
+        program = next(program for program in self.programs if config in program)
+        if len(program) == 1 or jax.process_count() > 1:  # several processes can only be at one seed
+            return [config]
+        places = {cell.run_id: self.directory / cell.run_id for cell in program}
+        if self._failures(places[config.run_id]):
+            return [config]
+        others = [cell for cell in program if cell != config and not self._failures(places[cell.run_id])]
+        free = [c for c in others if not self._is_done(places[c.run_id]) and study.is_free(places[c.run_id])]
+        return [config, *free]
 
     def _train(self, members: list[RunConfig]) -> list[str]:
         from train import cell, seeds
@@ -173,15 +187,13 @@ def main(arguments: argparse.Namespace) -> int:
     from train.data.corpus import open_corpus
 
     distributed.initialize()
-    declared = study.read_manifest(arguments.directory)
-    if arguments.cell:
-        chosen = tuple(cell for cell in declared.cells if cell.run_id in arguments.cell)
-        declared = dataclasses.replace(declared, cells=chosen)
+    declared = {cell.run_id: cell for cell in study.read_manifest(arguments.directory).cells}
+    names = arguments.cell or [[name] for name in declared]
+    programs = tuple(tuple(declared[name] for name in program if name in declared) for program in names)
     data = open_corpus(arguments.corpus, verify=False)
     with cell.StopOnSignal() as stop:
         launch = arguments.launch or uuid.uuid4().hex[:12]  # under a scheduler each start is a launch of its own
-        options = (launch, arguments.retries, stop, arguments.vmap_seeds)
-        return Worker(declared, arguments.directory, data, *options).run()
+        return Worker(programs, arguments.directory, data, launch, arguments.retries, stop).run()
 
 
 def _end_with_parent() -> None:
@@ -196,10 +208,11 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m train.launch.worker", description=__doc__)
     parser.add_argument("directory", type=Path, help="the study's, with its manifest")
     parser.add_argument("corpus", type=Path, help="the prepared corpus")
-    parser.add_argument("--cell", action="append", help="run only this cell; may be given several times")
+    parser.add_argument(
+        "--cell", action="append", nargs="+", help="run only this cell, or these together; may be given several times"
+    )
     parser.add_argument("--launch", help="name of the launch, within which retries are counted (default a new one)")
     parser.add_argument("--retries", type=int, default=0, help="times that a failed cell is tried again (default 0)")
-    parser.add_argument("--vmap-seeds", action="store_true", help="train seeds of a cell together, in one program")
     parser.add_argument("--core", type=int, help="the CPU core to stay on (default all)")
     parser.add_argument("--parent", action="store_true", help="end when standard input does")
     return parser.parse_args(arguments)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.train import tiny_study
+from tests.train.launch import twelve_cells
 from train.__main__ import main
 from train.launch import jobset
 from train.records import InputError
@@ -14,8 +15,8 @@ HERE = Path(__file__).parent
 SLICE = jobset.Slice("registry.example/arch-scaling:1", tpu="v5e", topology="4x4", slices=2, queue="research")
 
 
-def _made(slice_=SLICE, cells=("transformer-nano-s0",)):
-    return jobset.manifests(tiny_study.study(), Path("/data/runs/tiny"), Path("/data/corpora/c4"), cells, slice_)
+def _made(slice_=SLICE, programs=(("transformer-nano-s0",),)):
+    return jobset.manifests(tiny_study.study(), Path("/data/runs/tiny"), Path("/data/corpora/c4"), programs, slice_)
 
 
 def test_the_manifest_is_the_golden_one(request):
@@ -62,8 +63,9 @@ def test_hosts_and_chips_follow_from_the_topology(topology, hosts, chips):
 
 def test_names_are_dns_labels_that_differ():
     cells = [f"transformer-base-DM1280-FF5120-NH20-width-s{seed}" for seed in range(3)]
-    names = [item["metadata"]["name"] for item in _made(cells=cells)["items"]]
-    assert len(set(names)) == 3
+    programs = [*((cell,) for cell in cells), cells[:2], cells]
+    names = [item["metadata"]["name"] for item in _made(programs=programs)["items"]]
+    assert len(set(names)) == 5
     assert all(len(name) <= 40 and name == name.lower() and not name.endswith("-") for name in names)
 
 
@@ -80,20 +82,33 @@ def test_slices_that_no_cluster_has_are_refused(options, message):
         jobset.Slice("image", **options)
 
 
+def _verb(study, *more):
+    where = ["--runs", "/data/runs", "--corpus", "/data/corpora/c4", "--dry-run"]
+    return main(["jobset", "--config", study.__file__, *where, *more])
+
+
+def _commands(capsys):
+    items = json.loads(capsys.readouterr().out)["items"]
+    pods = [item["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"] for item in items]
+    return [pod["containers"][0]["command"][3:] for pod in pods]
+
+
 def test_the_verb_prints_what_kubectl_takes(capsys):
-    arguments = [
-        "jobset",
-        "--config",
-        tiny_study.__file__,
-        "--runs",
-        "/data/runs",
-        "--corpus",
-        "/data/corpora/c4",
-        "--dry-run",
-    ]
-    assert main(arguments) == 0
-    made = json.loads(capsys.readouterr().out)
-    worker = made["items"][1]["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]["containers"][0]
-    assert worker["command"][3:] == ["/data/runs/tiny", "/data/corpora/c4", "--cell", "glu-nano-s0"]
-    assert main([*arguments, "--cells", "mos-*"]) == 2
+    assert _verb(tiny_study) == 0
+    assert _commands(capsys)[1] == ["/data/runs/tiny", "/data/corpora/c4", "--cell", "glu-nano-s0"]
+    assert _verb(tiny_study, "--cells", "mos-*") == 2
     assert "cells: nothing matches mos-*" in capsys.readouterr().err
+
+
+def test_seeds_that_go_together_are_one_jobset_on_one_chip(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the cache of counts is that of the directory
+    names = [f"transformer-nano-s{seed}" for seed in range(12)]
+    assert _verb(twelve_cells, "--vmap-seeds", "always", "--topology", "1x1") == 0
+    assert _commands(capsys) == [["/data/runs/twelve", "/data/corpora/c4", "--cell", *names]]
+    assert _verb(twelve_cells, "--vmap-seeds", "auto", "--topology", "1x1") == 0  # so few steps: it is the start alone
+    assert len(_commands(capsys)) == 1
+    long = ("--set", "pretrain.steps=1000000000")
+    assert _verb(twelve_cells, "--vmap-seeds", "auto", "--topology", "1x1", *long) == 0  # nothing was measured
+    assert len(_commands(capsys)) == 12
+    assert _verb(twelve_cells, "--vmap-seeds", "always") == 2
+    assert "vmap_seeds: needs a slice of one chip, not 1 of 4x4" in capsys.readouterr().err

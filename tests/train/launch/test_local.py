@@ -17,6 +17,7 @@ from tests.train.launch.contents import content
 from tests.train.tiny_corpus import write_corpus
 from train import loop, records
 from train import study as studies
+from train.__main__ import main
 from train.config import StudyConfig
 from train.data.corpus import open_corpus
 from train.launch import local
@@ -40,8 +41,9 @@ def manifest(tmp_path):
 
 def _worker(manifest, corpus, **options):
     study, directory = manifest
-    settings = {"launch": "here", "retries": 1, "stop": lambda: False, **options}
-    return Worker(study, directory, open_corpus(corpus, verify=False), **settings)
+    alone = tuple((cell,) for cell in study.cells)
+    settings = {"programs": alone, "launch": "here", "retries": 1, "stop": lambda: False, **options}
+    return Worker(directory=directory, corpus=open_corpus(corpus, verify=False), **settings)
 
 
 def _failing(monkeypatch, errors):
@@ -112,27 +114,88 @@ def test_a_cell_that_another_is_at_is_waited_for(manifest, corpus, monkeypatch):
     assert len(asked) > 8
 
 
-def test_seeds_of_a_cell_go_together_where_that_is_asked_for(manifest, corpus, monkeypatch):
+def _together(monkeypatch, errors):
+    """Makes `run_seeds` raise the next of `errors`, or end well where it is None; returns the cells of each call."""
     from train import seeds
 
-    study, directory = manifest
-    cells = (study.cells[0], study.cells[1], *(dataclasses.replace(study.cells[0], seed=seed) for seed in (1, 2)))
-    many = dataclasses.replace(study, cells=cells)
-    records.RunWriter(_made(directory / cells[2].run_id)).status("queued")
-    called, together = _failing(monkeypatch, [None]), []
+    called = []
 
     def run_seeds(runs, corpus, study, stop):
-        together.extend(run.run_id for run in runs)
+        called.append([run.run_id for run in runs])
+        if error := errors.pop(0):
+            raise error
         for run in runs:
             records.RunWriter(_made(study / run.run_id)).status("done")
             records.write_json(study / run.run_id / "config.json", {"data": {"fingerprint": corpus.fingerprint}})
         return ["done"] * len(runs)
 
     monkeypatch.setattr(seeds, "run_seeds", run_seeds)
-    assert _worker((many, directory), corpus, vmap_seeds=True).run() == 0
-    assert together == [f"transformer-nano-s{seed}" for seed in (0, 1, 2)]
-    assert called == ["glu-nano-s0"]
-    assert {len(studies.attempts(directory / cell.run_id)) for cell in cells} == {1}
+    return called
+
+
+@pytest.fixture
+def three_seeds(manifest):
+    """A study of three seeds and another cell, their programs and names, and the study's directory."""
+    study, directory = manifest
+    first, other = study.cells
+    seeds = tuple(dataclasses.replace(first, seed=seed) for seed in range(3))
+    names = [cell.run_id for cell in seeds]
+    for name in names:
+        _made(directory / name)
+    return dataclasses.replace(study, cells=(first, other, *seeds[1:])), (seeds, (other,)), names, directory
+
+
+def test_cells_of_a_program_go_together(three_seeds, corpus, monkeypatch):
+    study, programs, names, directory = three_seeds
+    alone, together = _failing(monkeypatch, [None]), _together(monkeypatch, [None])
+    assert _worker((study, directory), corpus, programs=programs).run() == 0
+    assert together == [names]
+    assert alone == ["glu-nano-s0"]
+    assert {len(studies.attempts(directory / cell.run_id)) for cell in study.cells} == {1}
+
+
+def test_what_is_done_or_taken_does_not_go_along(three_seeds, corpus, monkeypatch):
+    study, programs, names, directory = three_seeds
+    alone, together = _failing(monkeypatch, [None] * 3), _together(monkeypatch, [None])
+    records.RunWriter(directory / names[1]).status("done")
+    fingerprint = open_corpus(corpus, verify=False).fingerprint
+    records.write_json(directory / names[1] / "config.json", {"data": {"fingerprint": fingerprint}})
+    with records.lock(directory / names[2]):
+        worker = _worker((study, directory), corpus, programs=programs)
+        assert worker._look_at(programs[0][0]) == "done"
+    assert worker.run() == 0
+    assert alone == [names[0], names[2], "glu-nano-s0"]
+    assert together == []
+
+
+def test_a_program_that_fails_is_tried_again_cell_by_cell(three_seeds, corpus, monkeypatch):
+    """It may have had no room on the device; that is no failure of the cells."""
+    study, programs, names, directory = three_seeds
+    alone, together = _failing(monkeypatch, [None] * 4), _together(monkeypatch, [MemoryError("no room")])
+    assert _worker((study, directory), corpus, programs=programs, retries=0).run() == 0
+    assert together == [names]
+    assert sorted(alone) == sorted(["glu-nano-s0", *names])
+    for name in names:
+        assert [row["state"] for row in studies.attempts(directory / name)] == ["failed", "done"]
+
+
+def test_one_that_fails_does_not_take_along_those_that_are_done(three_seeds, corpus, monkeypatch):
+    study, programs, names, directory = three_seeds
+    alone = _failing(monkeypatch, [loop.Diverged("again and again"), None])
+    _together(monkeypatch, [None])
+    from train import seeds
+
+    well = seeds.run_seeds
+
+    def run_seeds(runs, *rest, **more):
+        well([runs[0], runs[2]], *rest, **more)
+        raise loop.Diverged("again and again")
+
+    monkeypatch.setattr(seeds, "run_seeds", run_seeds)
+    assert _worker((study, directory), corpus, programs=programs).run() == 1
+    assert alone == [names[1], "glu-nano-s0"]
+    states = [[row["state"] for row in studies.attempts(directory / name)] for name in names]
+    assert states == [["done"], ["failed", "failed"], ["done"]]
 
 
 def _made(directory):
@@ -151,6 +214,7 @@ def test_all_cells_of_a_killed_worker_have_failed_once(manifest, corpus):
     for cell in study.cells:
         (row,) = studies.attempts(directory / cell.run_id)
         assert (row["state"], row["error"]) == ("failed", "its worker was killed (signal 9)")
+        assert row["together"] == 2  # which are tried again, as often as `retries` says, each alone
 
 
 def test_every_worker_has_its_core_or_its_gpu(monkeypatch, tmp_path):
@@ -165,10 +229,18 @@ def test_every_worker_has_its_core_or_its_gpu(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert local._gpus(gpu, 1) == [{}]
+    assert (local.visible_gpus(gpu), local.visible_gpus(cpu)) == (["0", "1"], [])
     given = local._gpus(gpu, 4)
     assert [one["CUDA_VISIBLE_DEVICES"] for one in given] == ["0", "1", "0", "1"]
     assert {one["XLA_PYTHON_CLIENT_MEM_FRACTION"] for one in given} == {"0.45"}
     assert local._gpus(cpu, 4) == [{}] * 4
+
+
+def test_seeds_together_are_for_workers_of_one_gpu(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(local, "visible_gpus", lambda study: ["0", "1"])
+    assert main(["study", "paper", "--runs", str(tmp_path), "--vmap-seeds", "always"]) == 2
+    assert "vmap_seeds: needs workers of one GPU, not one of 2; give --workers 2" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def _launch(corpus, runs, *more):

@@ -11,6 +11,7 @@ from tests.train.launch import one_cell, slurm_cluster, twelve_cells
 from tests.train.launch.contents import content
 from tests.train.tiny_corpus import write_corpus
 from train import study as studies
+from train.__main__ import main
 from train.launch import slurm
 from train.records import InputError
 
@@ -21,14 +22,14 @@ needs_slurm = pytest.mark.skipif(bool(slurm_cluster.missing()), reason=slurm_clu
 def test_the_script_is_an_array_of_the_cells(tmp_path):
     study = twelve_cells.study()
     resources = slurm.Resources(nodes=2, tasks_per_node=4, at_once=3, options=("--time=1:00:00",), retries=5)
-    text = slurm.script(
-        study, tmp_path, tmp_path / "a corpus", ["transformer-nano-s0", "transformer-nano-s7"], resources
-    )
+    programs = [["transformer-nano-s0"], ["transformer-nano-s7", "transformer-nano-s8"]]
+    text = slurm.script(study, tmp_path, tmp_path / "a corpus", programs, resources)
     lines = text.splitlines()
     assert lines[0] == "#!/bin/bash"
     for option in ("array=0-1%3", "nodes=2", "ntasks-per-node=4", "requeue", "signal=TERM@120", "time=1:00:00"):
         assert f"#SBATCH --{option}" in lines
-    assert "  transformer-nano-s7" in lines
+    assert "  transformer-nano-s0" in lines
+    assert "  'transformer-nano-s7 transformer-nano-s8'" in lines
     assert f"'{tmp_path}/a corpus'" in text
     assert '"$(wc -l < "$failures")" -le 5' in text
     subprocess.run(["bash", "-n"], input=text, text=True, check=True)
@@ -39,6 +40,12 @@ def test_options_that_are_none_are_refused():
         slurm.Resources(options=("time=1",))
     with pytest.raises(InputError, match="nodes = 0"):
         slurm.Resources(nodes=0)
+
+
+def test_seeds_together_are_for_one_process(tmp_path, capsys):
+    arguments = ["slurm", "--config", twelve_cells.__file__, "--runs", str(tmp_path), "--dry-run"]
+    assert main([*arguments, "--vmap-seeds", "always", "--nodes", "2"]) == 2
+    assert "vmap_seeds: needs one process, not 2" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +116,31 @@ def test_an_array_survives_scancel_requeue_and_a_killed_daemon(corpus, tmp_path)
     assert {s.state for s in studies.statuses(studies.read_manifest(here), here)} == {"done"}
     _train("study", twelve_cells, corpus, tmp_path / "local")
     assert content(here) == content(tmp_path / "local" / "twelve")
+
+
+@needs_slurm
+@pytest.mark.slow
+def test_twelve_seeds_in_one_task_are_stopped_and_go_on(corpus, tmp_path):
+    here = tmp_path / "twelve"
+    together = ["--vmap-seeds", "always"]
+    with slurm_cluster.cluster() as cluster:
+        cluster.run("scontrol", "update", "PartitionName=test", "State=DOWN")  # takes jobs and starts none
+        _train("slurm", twelve_cells, corpus, tmp_path, *together, environment=cluster.environment)
+        again = _train("slurm", twelve_cells, corpus, tmp_path, *together, environment=cluster.environment)
+        assert "no cell is left to submit; 12 are in the queue" in again
+        ((job, _),) = _states(cluster).values()
+        cluster.run("scontrol", "update", "PartitionName=test", "State=UP")
+        cluster.wait(lambda: all((here / name / "metrics.jsonl").exists() for name in _names()), 200)
+        subprocess.run(["scancel", "--signal=TERM", f"{job}_0"], env=cluster.environment, check=True, timeout=100)
+        cluster.wait(lambda: not cluster.run("squeue", "--noheader").strip(), 300)  # it requeued itself
+    assert {s.state for s in studies.statuses(studies.read_manifest(here), here)} == {"done"}
+    for name in _names():
+        (stopped, done) = studies.attempts(here / name)
+        assert (stopped["state"], stopped["together"], done["state"], done["together"]) == ("preempted", 12, "done", 12)
+
+
+def _names():
+    return [cell.run_id for cell in twelve_cells.study().cells]
 
 
 @needs_slurm
