@@ -36,7 +36,8 @@ class Seq2Seq(nnx.Module):
     A batch uses seqio's names: `encoder_input_tokens` [B, S], `decoder_input_tokens` and `decoder_target_tokens`
     [B, T], `decoder_loss_weights` [B, T], and for packed rows `encoder_segment_ids`, `encoder_positions`,
     `decoder_segment_ids` and `decoder_positions`. Padding is 0, end of sequence 1, and the decoder starts from 0: so
-    its padding is read from the weights or the targets, never from its inputs.
+    its padding is read from the weights or the targets, never from its inputs. Without segments a row is padded after
+    its last token only: a weight of 0 before it leaves its token in sight.
     """
 
     def __init__(self, cfg: ModelConfig, key: jax.Array):
@@ -86,7 +87,7 @@ class Seq2Seq(nnx.Module):
             memory_segment_ids_BS=memory_segment_ids_BS,
             key=decoder_key,
             causal=True,
-            packed="decoder_segment_ids" in batch,
+            packed="decoder_segment_ids" in batch or "encoder_segment_ids" in batch,
             **common,
         )
         x_BTD = self._embed(batch["decoder_input_tokens"])
@@ -154,10 +155,11 @@ def _target_mask(batch: Batch) -> jax.Array:
 
 
 def _segments_and_positions(batch: Batch, side: str, mask_BL: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Those of a packed batch, else one segment from the mask, with positions from 0."""
+    """Those of a packed batch, else one segment up to the last token of the mask, with positions from 0."""
     if f"{side}_segment_ids" in batch:
         return batch[f"{side}_segment_ids"], batch[f"{side}_positions"]
-    return mask_BL.astype(jnp.int32), jnp.broadcast_to(jnp.arange(mask_BL.shape[1], dtype=jnp.int32), mask_BL.shape)
+    positions_BL = jnp.broadcast_to(jnp.arange(mask_BL.shape[1], dtype=jnp.int32), mask_BL.shape)
+    return jax.lax.cummax(mask_BL.astype(jnp.int32), axis=1, reverse=True), positions_BL
 
 
 def _finish(aux: Aux) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:

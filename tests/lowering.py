@@ -1,5 +1,7 @@
 """Programs for a GPU, as far as they go without one: JAX checks shapes and types and writes out every call."""
 
+import re
+
 from jax._src.cudnn import fused_attention_stablehlo
 
 from arch_zoo.layers import fused_attention
@@ -18,7 +20,11 @@ def pretend_a_gpu(monkeypatch) -> None:
     monkeypatch.setattr(fused_attention, "implementation", lambda q, k, ctx: choose(q, k, ctx, "gpu"))
 
 
-def calls_of_cudnn(function, *args) -> tuple[int, int]:
-    """Calls of cuDNN's attention in a jitted function lowered for CUDA: forward and backward."""
-    program = function.trace(*args).lower(lowering_platforms=("cuda",)).as_text()
-    return program.count("@__cudnn$fmhaScaleBiasSoftmax("), program.count("@__cudnn$fmhaScaleBiasSoftmaxBackward(")
+def program(function, *args) -> str:
+    """What a jitted function is for CUDA, before it is compiled."""
+    return function.trace(*args).lower(lowering_platforms=("cuda",)).as_text()
+
+
+def calls_of_cudnn(text: str) -> tuple[int, int]:
+    """Calls of cuDNN's attention in a program, with a bias or without: forward and backward."""
+    return tuple(len(re.findall(rf"@__cudnn\$fmha(?:ScaleBias)?Softmax{which}\(", text)) for which in ("", "Backward"))

@@ -85,7 +85,7 @@ def _attend_pooled(residual: Residual, x_BLD: jax.Array, ctx: Context, random: C
     k_BLHK, v_BLHK = attention.keys_values(residual.norm(x_BLD) * ctx.real_BL1)
     mask_B1PL = pooled_ctx.segment_ids_BL[:, None, :, None] == ctx.segment_ids_BL[:, None, None, :]
     bias_1HPL = ctx.biases[attention.num_heads][:, :, ::2]
-    attended_BPHK = attend(q_BPHK, k_BLHK, v_BLHK, mask_B1PL, bias_1HPL, random.fold(0))
+    attended_BPHK = attend(q_BPHK, k_BLHK, v_BLHK, mask_B1PL, ctx.segment_ids_BL, bias_1HPL, random.fold(0))
     return y_BPD + random.fold(1).dropout(attention.output(attended_BPHK), over=1), pooled_ctx
 
 

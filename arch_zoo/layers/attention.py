@@ -48,17 +48,20 @@ class Projections(nnx.Module):
         return parameters.project(x_BLD, kernel).reshape(*x_BLD.shape[:2], -1, self.head_dim)
 
 
-def attend(q_BTHK, k_BSHK, v_BSHK, mask_B1TS, bias_1HTS, ctx: Context, causal: bool = False) -> jax.Array:
+def attend(
+    q_BTHK, k_BSHK, v_BSHK, mask_B1TS, key_segment_ids_BS, bias_1HTS, ctx: Context, causal: bool = False
+) -> jax.Array:
     """Softmax attention [B, T, H, K]; logits and softmax in float32.
 
-    A query that may look nowhere (padding) gets the mean of all values; its output is masked by whoever reads it.
-    `causal` says that the mask is triangular: the accounting counts such products under a name of their own.
+    A query that may look nowhere (padding) gets a mean of values; its output is masked by whoever reads it. `causal`
+    says that the mask is triangular: the accounting counts such products under a name of their own. The segments of
+    the keys are in the mask already; cuDNN wants their number.
     """
     products = "causal_products" if causal else "products"
     num_heads = q_BTHK.shape[2]
     k_BSHK, v_BSHK = (jnp.repeat(a, num_heads // a.shape[2], axis=2) for a in (k_BSHK, v_BSHK))
     if fused_attention.implementation(q_BTHK, k_BSHK, ctx) == "cudnn":
-        return fused_attention.attend(q_BTHK, k_BSHK, v_BSHK, mask_B1TS, bias_1HTS)
+        return fused_attention.attend(q_BTHK, k_BSHK, v_BSHK, mask_B1TS, key_segment_ids_BS, bias_1HTS, ctx, causal)
     with jax.named_scope(products):
         logits_BHTS = parameters.product("BTHK,BSHK->BHTS", q_BTHK, k_BSHK)
     if bias_1HTS is not None:
@@ -103,7 +106,8 @@ class SelfAttention(Projections):
                 "value": jax.lax.dynamic_update_slice_in_dim(cache["value"], v_BLHK, ctx.index, axis=1),
             }
             k_BLHK, v_BLHK = cache["key"], cache["value"]
-        y_BLHK = attend(q_BLHK, k_BLHK, v_BLHK, ctx.self_mask(), ctx.biases.get(self.num_heads), ctx, ctx.causal)
+        bias = ctx.biases.get(self.num_heads)
+        y_BLHK = attend(q_BLHK, k_BLHK, v_BLHK, ctx.self_mask(), ctx.segment_ids_BL, bias, ctx, ctx.causal)
         return self.output(y_BLHK), cache, Aux()
 
     def init_cache(self, ctx: Context, max_length: int) -> dict[str, jax.Array]:
@@ -118,7 +122,8 @@ class CrossAttention(Projections):
     def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
         """Reads the memory's keys and values from the cache when there is one: they never change."""
         k_BSHK, v_BSHK = (cache["key"], cache["value"]) if cache is not None else self.keys_values(ctx.memory_BSD)
-        y_BLHK = attend(self.queries(x_BLD), k_BSHK, v_BSHK, ctx.cross_mask(), None, ctx)
+        q_BLHK = self.queries(x_BLD)
+        y_BLHK = attend(q_BLHK, k_BSHK, v_BSHK, ctx.cross_mask(), ctx.memory_segment_ids_BS, None, ctx)
         return self.output(y_BLHK), cache, Aux()
 
     def init_cache(self, ctx: Context, max_length: int) -> dict[str, jax.Array]:

@@ -13,7 +13,8 @@ class Context:
     """The surroundings of one stack's layers. Never changed in place: `dataclasses.replace` makes the next one.
 
     Attributes:
-      segment_ids_BL: which packed example a position belongs to; 0 is padding. Unpacked rows have one segment, 1.
+      segment_ids_BL: which packed example a position belongs to; 0 is padding. Unpacked rows have one segment, 1, and
+        padding after it.
       positions_BL: the position inside its segment.
       biases: attention biases [1, H, L, L] by number of heads H, added to the logits of self-attention.
       memory_BSD: the encoder's output, in a decoder.

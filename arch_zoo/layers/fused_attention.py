@@ -1,8 +1,7 @@
 """cuDNN's fused attention, where its rules allow: the same function of the same inputs, no logits or weights in memory.
 
-JAX adds the mask to the bias on the way: that sum and its gradient, [B, H, T, S] in 16 bits, are. The rules are those
-of `jax.nn.dot_product_attention(implementation="cudnn")`. Everywhere else attention is plain jnp, which XLA compiles.
-T5's logits are not scaled, and its relative bias goes in as it is, gradient included.
+The rules are those of `jax.nn.dot_product_attention(implementation="cudnn")`. Everywhere else attention is plain jnp,
+which XLA compiles. T5's logits are not scaled, and its relative bias goes in as it is, gradient included.
 """
 
 import contextlib
@@ -11,6 +10,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 import jax
+import jax.numpy as jnp
 
 from arch_zoo.layers.context import Context
 
@@ -58,7 +58,26 @@ def implementation(q_BTHK: jax.Array, k_BSHK: jax.Array, ctx: Context, platform:
     return "cudnn" if fits else "xla"
 
 
-def attend(q_BTHK, k_BSHK, v_BSHK, mask_B1TS, bias_1HTS, kernel: Literal["cudnn", "xla"] = "cudnn") -> jax.Array:
-    """Softmax attention [B, T, H, K] in one kernel; the bias is rounded to the type of the queries."""
+def attend(
+    q_BTHK, k_BSHK, v_BSHK, mask_B1TS, key_segment_ids_BS, bias_1HTS, ctx: Context, causal: bool,
+    kernel: Literal["cudnn", "xla"] = "cudnn",
+) -> jax.Array:  # fmt: skip
+    """Softmax attention [B, T, H, K] in one kernel; the bias is rounded to the type of the queries.
+
+    Of rows that hold one segment cuDNN gets the number of keys and whether attention is causal. A mask, which packed
+    rows need, JAX would add to the bias: the sum and its gradient are [B, H, T, S]. Packed rows give their number of
+    keys, all of them, too: with a bias alone cuDNN's backward pass makes NaN where S is 64 more than a multiple of 128
+    and the logits of a query are all below -88 (pytorch#196678, seen on an H200). A query that may look nowhere has
+    such logits as well; here it looks everywhere.
+    """
     bias_1HTS = None if bias_1HTS is None else bias_1HTS.astype(q_BTHK.dtype)
-    return jax.nn.dot_product_attention(q_BTHK, k_BSHK, v_BSHK, bias_1HTS, mask_B1TS, scale=1.0, implementation=kernel)
+    if ctx.packed:
+        mask_B1TS = mask_B1TS | ~mask_B1TS.any(-1, keepdims=True)
+        num_keys_B = jnp.full(len(k_BSHK), k_BSHK.shape[1], jnp.int32)
+    else:
+        mask_B1TS = None
+        num_keys_B = jnp.maximum(jnp.sum(key_segment_ids_BS != 0, -1, dtype=jnp.int32), 1)  # of nothing: no softmax
+    return jax.nn.dot_product_attention(
+        q_BTHK, k_BSHK, v_BSHK, bias_1HTS, mask_B1TS, scale=1.0, is_causal=causal,
+        key_value_seq_lengths=num_keys_B, implementation=kernel,
+    )  # fmt: skip

@@ -44,24 +44,33 @@ def test_cudnn_computes_what_its_rules_allow(change, expected):
     assert fused_attention.implementation(q, k, _context(**given["ctx"]), given["platform"]) == expected
 
 
+UNPACKED = [[1] * 8, [1] * 5 + [0] * 3, [0] * 8]
+PACKED = [[1] * 8, [1, 1, 1, 2, 2, 0, 0, 0], [1, 1, 2, 2, 2, 2, 3, 3]]
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("segment_ids", [UNPACKED, PACKED], ids=["unpacked", "packed"])
 @pytest.mark.parametrize("with_bias", [True, False])
-def test_its_entry_point_computes_t5_attention_and_its_gradients(with_bias):
-    """XLA's implementation behind the same entry point, with padding, a triangular mask and an unscaled product."""
+def test_its_entry_point_computes_t5_attention_and_its_gradients(with_bias, segment_ids, causal):
+    """XLA's implementation behind the same entry point, with padding and an unscaled product."""
     rng = np.random.default_rng(0)
-    q, k, v = (jnp.asarray(rng.normal(size=(2, 8, 4, 16)), jnp.float32) for _ in range(3))
+    q, k, v = (jnp.asarray(rng.normal(size=(3, 8, 4, 16)), jnp.float32) for _ in range(3))
     bias = jnp.asarray(rng.normal(size=(1, 4, 8, 8)), jnp.float32) if with_bias else None
-    real = np.arange(8) < np.array([8, 5])[:, None]
-    mask = jnp.asarray(np.tril(real[:, None, :, None] & real[:, None, None, :]))
+    segments = jnp.asarray(segment_ids, jnp.int32)
+    ctx = _context(segment_ids_BL=segments, causal=causal, packed=segment_ids is PACKED)
+    real = segments != 0
 
     def loss(function, args):
         y = function(*args)
         return jnp.sum(jnp.sin(y) * real[..., None, None]), y
 
-    ours = lambda q, k, v, bias: attention.attend(q, k, v, mask, bias, _context())
-    theirs = lambda q, k, v, bias: fused_attention.attend(q, k, v, mask, bias, kernel="xla")
+    given = lambda bias: (ctx.self_mask(), segments, bias, ctx, causal)
+    ours = lambda q, k, v, bias: attention.attend(q, k, v, *given(bias))
+    theirs = lambda q, k, v, bias: fused_attention.attend(q, k, v, *given(bias), kernel="xla")
     (_, y), gradients = jax.value_and_grad(lambda args: loss(ours, args), has_aux=True)((q, k, v, bias))
     (_, expected), wanted = jax.value_and_grad(lambda args: loss(theirs, args), has_aux=True)((q, k, v, bias))
-    np.testing.assert_allclose(np.asarray(y)[real], np.asarray(expected)[real], atol=tolerances.REORDERED)
+    np.testing.assert_allclose(y[real], expected[real], atol=tolerances.REORDERED)
+    assert np.isfinite(expected).all()
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=tolerances.REORDERED), gradients, wanted)
 
 
@@ -72,7 +81,8 @@ def test_both_passes_lower_for_cuda(variant, calls, monkeypatch):
     lowering.pretend_a_gpu(monkeypatch)
     cfg = models.config(variant, dtype="bfloat16")
     graph, params, rest = nnx.split(models.build(cfg), nnx.Param, ...)
-    batch = models.pad(models.examples(np.random.default_rng(0), [models.INPUT_LENGTH], [models.TARGET_LENGTH]))
+    length = 2 * cfg.head_dim  # of the inputs: no other axis is as long
+    batch = models.pad(models.examples(np.random.default_rng(0), [length] * 3, [models.TARGET_LENGTH] * 3), length)
 
     def loss(params):
         return nnx.merge(graph, params, rest).token_nll(batch, key=jax.random.key(0), train=True).nll.sum()
@@ -81,5 +91,9 @@ def test_both_passes_lower_for_cuda(variant, calls, monkeypatch):
         with fused_attention.disallowed():
             return loss(params)
 
-    assert lowering.calls_of_cudnn(jax.jit(jax.grad(loss)), params) == (calls, calls)
-    assert lowering.calls_of_cudnn(jax.jit(jax.grad(loss_by_xla)), params) == (0, 0)
+    fused, plain = (lowering.program(jax.jit(jax.grad(function)), params) for function in (loss, loss_by_xla))
+    assert lowering.calls_of_cudnn(fused) == (calls, calls)
+    assert lowering.calls_of_cudnn(plain) == (0, 0)
+    logits = f"tensor<3x{cfg.num_heads}x{length}x{length}x"  # [B, H, S, S], which the fused kernel spares
+    assert logits not in fused
+    assert logits in plain

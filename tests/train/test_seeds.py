@@ -110,11 +110,11 @@ def test_seeds_go_together_on_a_gpu(architecture, monkeypatch):
     tokens = {name: np.ones((2, 8), np.int32) for name in ("encoder_input_tokens", "decoder_input_tokens")}
     batch = tokens | {"decoder_target_tokens": np.ones((2, 8), np.int32), "decoder_loss_weights": np.ones((2, 8))}
     alone = jax.jit(make_train_step(model, optimizer, STAGE))
-    assert min(lowering.calls_of_cudnn(alone, state, batch, rate, np.uint32(0))) > 0
+    assert min(lowering.calls_of_cudnn(lowering.program(alone, state, batch, rate, np.uint32(0)))) > 0
     states, constants, batches = (jax.tree.map(lambda x: np.stack([x, x]), t) for t in (state, model.constants, batch))
     together = seeds.make_seeds_step(model, optimizer, STAGE)
     given = (states, constants, batches, rate, np.arange(2, dtype=np.uint32))
-    assert lowering.calls_of_cudnn(together, *given) == (0, 0)
+    assert lowering.calls_of_cudnn(lowering.program(together, *given)) == (0, 0)
 
 
 def test_cells_that_differ_in_more_are_refused(corpus, tmp_path):
