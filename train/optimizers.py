@@ -106,7 +106,7 @@ def scale_by_adafactor(config: OptimizerConfig, axes: Axes) -> optax.GradientTra
         assert params is not None
         decay = 1.0 - (state.count + 1.0) ** -config.decay_exponent
         updates, row, column, full = {}, {}, {}, {}
-        for names in _alike({name: (p.shape, factored(name, p)) for name, p in params.items()}):
+        for names in _alike({name: (p.shape, factored(name, p), axes[name]) for name, p in params.items()}):
             if names[0] in state.full:
                 together = _together(one_full, names, (grads, params, state.full), decay)
                 _unpack(names, together, (updates, full))
@@ -118,19 +118,27 @@ def scale_by_adafactor(config: OptimizerConfig, axes: Axes) -> optax.GradientTra
     return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]  parameters are a flat dict
 
 
-_SMALL = 1 << 16  # elements up to which parameters are stacked; copying larger ones would cost more than it saves
+# Elements up to which parameters are stacked: copying larger ones would cost more than it saves. An accelerator copies
+# as fast as it computes here, and pays for every kernel: there it is what a matrix of large's feed-forward layers has.
+_SMALL_ON_CPU, _SMALL = 1 << 16, 1 << 22
+_STACK = 1 << 26  # elements of a stack at most, so that its copies take little memory
 
 
-def _alike(kinds: Mapping[str, tuple[tuple[int, ...], bool]]) -> list[list[str]]:
-    """Names of small parameters of one kind together, each of the others alone.
+def _alike(kinds: Mapping[str, tuple[tuple[int, ...], bool, tuple[str | None, ...]]]) -> list[list[str]]:
+    """Names of small parameters of one kind (shape, factored, axes) together, each of the others alone.
 
-    A model has a hundred small parameters of a few shapes: treating those of a shape at once makes a step of the
-    smallest models 1.5 times as fast and its compilation as well. Every parameter keeps its own statistics.
+    A model has hundreds of parameters of a few shapes: treating those of a shape at once makes a step of the smallest
+    models 1.5 times as fast and its compilation as well. Every parameter keeps its own statistics.
     """
+    small = _SMALL_ON_CPU if jax.default_backend() == "cpu" else _SMALL
     groups: dict[Any, list[str]] = {}
     for name, kind in kinds.items():
-        groups.setdefault(kind if math.prod(kind[0]) <= _SMALL else name, []).append(name)
-    return list(groups.values())
+        groups.setdefault(kind if math.prod(kind[0]) <= small else name, []).append(name)
+    parts = []
+    for names in groups.values():
+        most = max(_STACK // max(math.prod(kinds[names[0]][0]), 1), 1)
+        parts += [names[start : start + most] for start in range(0, len(names), most)]
+    return parts
 
 
 def _together(function: Any, names: list[str], trees: tuple[Params, ...], decay: jax.Array) -> tuple[jax.Array, ...]:

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from train import optimizers
 from train.config import OptimizerConfig
 from train.optimizers import is_factored, learning_rate, make_optimizer
 
@@ -51,13 +52,19 @@ def test_experts_are_factored_one_by_one():
     assert not is_factored((4, 64), ("embed", "expert"), 1)
 
 
-def test_parameters_of_a_shape_keep_their_own_statistics():
+@pytest.mark.parametrize(("small", "stack"), [(0, 1), (1 << 16, 1 << 26), (1 << 22, 1 << 26), (1 << 22, 200)])
+def test_parameters_of_a_shape_keep_their_own_statistics(small, stack, monkeypatch):
+    """Alone, as a CPU stacks them, as an accelerator does, and in stacks that do not hold all of a shape."""
+    monkeypatch.setattr(optimizers, "_SMALL_ON_CPU", small)
+    monkeypatch.setattr(optimizers, "_STACK", stack)
     config = OptimizerConfig(min_factored_size=8)
-    together, alone = make_optimizer(config, AXES), make_optimizer(config, {"b": AXES["b"]})
+    together = make_optimizer(config, AXES)
     params, grads = _tree(0), _tree(1)
     updates, _ = together.update(grads, together.init(params), params)
-    one, _ = alone.update({"b": grads["b"]}, alone.init({"b": params["b"]}), {"b": params["b"]})
-    np.testing.assert_allclose(updates["b"], one["b"], rtol=1e-6)
+    for name in SHAPES:
+        alone = make_optimizer(config, {name: AXES[name]})
+        one, _ = alone.update({name: grads[name]}, alone.init({name: params[name]}), {name: params[name]})
+        np.testing.assert_allclose(updates[name], one[name], rtol=1e-6)
 
 
 def test_weight_decay_is_for_matrices_and_clipping_is_global():
