@@ -6,8 +6,9 @@
     python -m benchmarks.seeds --steps-only --preset t5 --seeds 4 --sizes nano,mini,tiny      # on an accelerator
 
 Each side is a fresh process that starts, compiles, pretrains, evaluates and saves: one with all seeds by `vmap`
-(`train.seeds`), and one process after the other with a seed each. Both compile from scratch unless `--cache` lets them
-share a compilation cache, as a study does. Prints JSON: seconds of either, and their ratio.
+(`train.seeds`), and one process after the other with a seed each; `--alone` runs fewer of these, and their mean counts
+for the others. Both compile from scratch unless `--cache` lets them share a compilation cache, as a study does. Prints
+JSON: seconds of either, and their ratio.
 
 With `--steps-only` it is the bare steps of pretraining that are timed, in this process and on one device: a step of all
 seeds together over as many steps of one, on random tokens that lie on the device. The sides take turns of about
@@ -146,6 +147,7 @@ def main() -> None:
     parser.add_argument("--size", default="nano")
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--steps", type=int, default=350)
+    parser.add_argument("--alone", type=int, default=0, help="runs alone that are timed (default: one for each seed)")
     parser.add_argument("--cache", default="", help="a directory; empty compiles everything in every process")
     bare = parser.add_argument_group("the steps alone, which need no corpus")
     bare.add_argument("--steps-only", action="store_true", help="time bare steps of pretraining in this process")
@@ -166,10 +168,11 @@ def main() -> None:
         print(json.dumps({**head, "rows": rows}, indent=2))
         return
     with tempfile.TemporaryDirectory() as scratch:
-        alone = [seconds(args, Path(scratch, "alone"), seed, 1) for seed in range(args.seeds)]
+        each_alone = [seconds(args, Path(scratch, "alone"), seed, 1) for seed in range(args.alone or args.seeds)]
         together = seconds(args, Path(scratch, "together"), 0, args.seeds)
-    result = {"size": args.size, "seeds": args.seeds, "steps": args.steps, "together": together, "alone": sum(alone)}
-    print(json.dumps(result | {"each_alone": alone, "ratio": together / sum(alone)}, indent=2))
+    alone = args.seeds * statistics.fmean(each_alone)
+    result = {"size": args.size, "seeds": args.seeds, "steps": args.steps, "together": together, "alone": alone}
+    print(json.dumps(result | {"each_alone": each_alone, "ratio": together / alone}, indent=2))
 
 
 if __name__ == "__main__":

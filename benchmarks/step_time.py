@@ -2,20 +2,22 @@
 
     python -m benchmarks.step_time                                   # every architecture at d128 4+4
     python -m benchmarks.step_time --shapes d64,d128,d256,small --architectures transformer,switch --reference
-    python -m benchmarks.step_time --shapes base,large --dtype bfloat16 --architectures transformer     # on a GPU
-    python -m benchmarks.step_time --shapes base,large --dtype bfloat16 --architectures transformer --attention xla
+    python -m benchmarks.step_time --shapes base4 --dtype bfloat16                                   # on a GPU
+    python -m benchmarks.step_time --shapes base,large --dtype bfloat16 --architectures transformer --variants as_is,xla
 
 Prints a table on stderr and JSON on stdout: seconds per step, target and input tokens per second, GFLOP/s against the
-matmul ceiling measured in the same run, bytes that the compiled step holds, and for each architecture `excess`: its
-time over the Transformer's, divided by its FLOPs over the Transformer's. `cores` is processor time over wall time: on a
-CPU an excess with fewer cores than the Transformer's is work that XLA does in one thread, and it goes when the script
-is pinned to one core (`taskset -c 0`). `update` is the time of the optimizer's update alone: it grows with parameters,
-those of all experts included, and FLOPs do not count it; `gradients` is the excess of the rest of the step.
+matmul ceiling measured in the same run and, where it is known, against the peak of the device's data sheet (`mfu`),
+bytes that the compiled step holds, and for each architecture `excess`: its time over the Transformer's, divided by its
+FLOPs over the Transformer's. With several `--variants` each architecture takes its turns in each, and all are held
+against the Transformer in the first. `cores` is processor time over wall time: on a CPU an excess with fewer cores than
+the Transformer's is work that XLA does in one thread, and it goes when the script is pinned to one core (`taskset -c
+0`). `update` is the time of the optimizer's update alone: it grows with parameters, those of all experts included, and
+FLOPs do not count it; `gradients` is the excess of the rest of the step.
 
 The contenders take turns of about `--seconds` each, round after round, and the median round counts: single runs on a
 shared machine differ by 20 %. The first step of a turn does not count: it pays for what the contender before it left
-behind. With `--processes` several measure, one after the other, and every number, ratios included, is the median over
-them.
+behind. As in the trainer's loop one step is in flight while the next is handed over. With `--processes` several
+measure, one after the other, and every number, ratios included, is the median over them.
 
 With `--reference`, Hugging Face's T5 and its Switch Transformers (PyTorch, eager, Adafactor) take their turns at the
 same training step; `over_reference` is our time over theirs. It needs torch and transformers, which the extra `parity`
@@ -23,9 +25,11 @@ installs. With `--lean` the vanilla step written in plain jnp (`lean_step.py`) t
 """
 
 import argparse
+import concurrent.futures
 import contextlib
 import dataclasses
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -45,10 +49,17 @@ from train import losses
 from train.config import OptimizerConfig, StageConfig
 from train.optimizers import make_optimizer
 from train.step import State, init_state, make_model, make_train_step
+from train.tracking import PEAK_FLOPS
 
-Turn = Callable[[], None]
+Turn = Callable[[int], None]  # does so many steps and waits for the last
 
-COLUMNS = ("s/step", "update", "GFLOP/s", "MB", "cores", "time x", "FLOPs x", "excess", "gradients", "over HF")
+COLUMNS = ("s/step", "update", "GFLOP/s", "MFU", "MB", "cores", "time x", "FLOPs x", "excess", "gradients", "over HF")
+# What a step is traced in, and what its compiler is told besides.
+VARIANTS: dict[str, tuple[Callable[[], contextlib.AbstractContextManager[None]], dict[str, bool | str]]] = {
+    "as_is": (contextlib.nullcontext, {}),
+    "xla": (fused_attention.disallowed, {}),  # never cuDNN's attention
+    "cublas": (contextlib.nullcontext, {"xla_gpu_enable_triton_gemm": False}),  # every product by the library
+}
 REFERENCES = {"transformer": "hugging_face_t5", "switch": "hugging_face_switch"}
 
 
@@ -68,8 +79,10 @@ SHAPES = {
     "d128": Shape("centi-NL4", 2000),
     "d256": Shape("tiny", 4000),
     "small": Shape("small", 32128),
+    "base4": Shape("base-NL4", 32128, 128, 512, 114),
     "base": Shape("base", 32128, 128, 512, 114),
-    "large": Shape("large", 32128, 32, 512, 114),
+    "base256": Shape("base", 32128, 256, 512, 114),
+    "large": Shape("large", 32128, 128, 512, 114),
 }
 
 
@@ -103,37 +116,51 @@ class Contender(NamedTuple):
     held: int
 
 
-def ours(name: str, shape: Shape, dtype: str) -> Contender:
+def ours(name: str, shape: Shape, dtype: str, variant: str) -> Contender:
     """What is measured of an architecture of the zoo."""
     cfg, stage = settings(name, shape, dtype)
     model, params = make_model(cfg, 0)
     optimizer = make_optimizer(stage.optimizer, model.axes)
-    state, batch, rate = init_state(params, optimizer), batch_of(shape), np.float32(0.01)
+    state, batch = jax.device_put((init_state(params, optimizer), batch_of(shape)), jax.devices()[0])
+    rate = np.float32(0.01)
     jitted = jax.jit(make_train_step(model, optimizer, stage), donate_argnums=0)
-    step = jitted.lower(state, batch, rate, np.uint32(0)).compile()
+    tracing, options = VARIANTS[variant]
+    with tracing():
+        step = jitted.lower(state, batch, rate, np.uint32(0)).compile(options)
 
-    def turn() -> None:
+    def one() -> jax.Array:
         nonlocal state
         state, metrics = step(state, batch, rate, np.uint32(0))
-        jax.block_until_ready(metrics["loss"])
+        return metrics["loss"]
 
-    @jax.jit
-    def update(state: State) -> State:
+    def only_update(state: State) -> State:
         # Parameters stand in for gradients: the time does not depend on the numbers, and nothing more is held.
+        grads: Any = {name: -p for name, p in state.params.items()}
         directions: Any
-        directions, optimizer_state = optimizer.update(state.params, state.optimizer, state.params)
+        directions, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
         params = {name: p - rate * directions[name] for name, p in state.params.items()}
         return State(state.step, params, optimizer_state)
 
-    def update_turn() -> None:
-        jax.block_until_ready(update(state))
-
+    update = jax.jit(only_update).lower(state).compile()
     executed = arch_zoo.Convention(experts="padded")  # the places of experts that stay empty are computed too
     count = arch_zoo.count_flops(cfg, shape.input_length, shape.target_length, executed, shape.batch_size)
     flops = count.train * shape.batch_size
     memory: Any = step.memory_analysis()
     held = memory.argument_size_in_bytes + memory.temp_size_in_bytes  # the donated state is written in place
-    return Contender(turn, update_turn, flops, held)
+    return Contender(in_flight(one), in_flight(lambda: update(state)), flops, held)
+
+
+def in_flight(step: Callable[[], Any]) -> Turn:
+    """Turns of a step that returns before the device is done: each waits for the one before it, as the trainer does."""
+
+    def turn(steps: int) -> None:
+        last = None
+        for _ in range(steps):
+            last, before = step(), last
+            jax.block_until_ready(before)
+        jax.block_until_ready(last)
+
+    return turn
 
 
 def lean(shape: Shape) -> Turn:
@@ -148,12 +175,12 @@ def lean(shape: Shape) -> Turn:
     step = jax.jit(lean_step.make_step(cfg, optimizer, 0.01), donate_argnums=(0, 1))
     state = optimizer.init(params)
 
-    def turn() -> None:
+    def one() -> jax.Array:
         nonlocal params, state
         params, state, loss = step(params, state, batch)
-        jax.block_until_ready(loss)
+        return loss
 
-    return turn
+    return in_flight(one)
 
 
 def hugging_face(name: str, shape: Shape) -> Turn:
@@ -188,11 +215,12 @@ def hugging_face(name: str, shape: Shape) -> Turn:
     optimizer = transformers.Adafactor(model.parameters(), lr=0.01, relative_step=False, warmup_init=False)
     batch = {name: torch.from_numpy(x).long() for name, x in batch_of(shape).items() if "tokens" in name}
 
-    def turn() -> None:
-        out = model(input_ids=batch["encoder_input_tokens"], labels=batch["decoder_target_tokens"])
-        out.loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+    def turn(steps: int) -> None:
+        for _ in range(steps):
+            out = model(input_ids=batch["encoder_input_tokens"], labels=batch["decoder_target_tokens"])
+            out.loss.backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
 
     return turn
 
@@ -200,16 +228,16 @@ def hugging_face(name: str, shape: Shape) -> Turn:
 def matmul_ceiling(dtype: str) -> float:
     """FLOP/s of one large product of square matrices."""
     size = 2048 if jax.default_backend() == "cpu" else 8192
-    a = jnp.ones((size, size), dtype)
+    a = jax.random.normal(jax.random.key(0), (size, size), dtype)  # a GPU is faster on ones
     product = jax.jit(jnp.matmul)
-    return 2 * size**3 / min(timed(lambda: product(a, a).block_until_ready(), 1) for _ in range(8))
+    turn = in_flight(lambda: product(a, a))
+    return 2 * size**3 / min(timed(turn, 4) for _ in range(8))
 
 
 def timed(turn: Turn, steps: int) -> float:
     """Seconds per step."""
     start = time.perf_counter()
-    for _ in range(steps):
-        turn()
+    turn(steps)
     return (time.perf_counter() - start) / steps
 
 
@@ -217,13 +245,13 @@ def measure(turns: dict[str, Turn], rounds: int, turn_seconds: float) -> dict[st
     """Median seconds per step of every contender, and its cores; in each round every one has its turn."""
     counts = {}
     for name, turn in turns.items():
-        turn()  # compiles
+        turn(1)  # compiles
         counts[name] = max(1, round(turn_seconds / timed(turn, 2)))
     seconds, processor = ({name: [] for name in turns} for _ in range(2))
     for number in range(rounds):
         order = list(turns) if number % 2 == 0 else list(turns)[::-1]
         for name in order:
-            turns[name]()
+            turns[name](1)
             start = time.process_time()
             seconds[name].append(timed(turns[name], counts[name]))
             processor[name].append((time.process_time() - start) / counts[name])
@@ -235,14 +263,19 @@ def compare(shape_name: str, options: argparse.Namespace) -> list[dict]:
     shape = SHAPES[shape_name]
     names = options.architectures.split(",") if options.architectures else list(arch_zoo.names())
     names = ["transformer", *(name for name in names if name != "transformer")]
-    contenders = {name: ours(name, shape, options.dtype) for name in names}
+    first, *others = options.variants.split(",")
+    titles = {name: (name, first) for name in names}
+    titles |= {f"{name}, {other}": (name, other) for other in others for name in names}
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # compilation is most of the time
+        made = pool.map(lambda title: ours(title[0], shape, options.dtype, title[1]), titles.values())
+        contenders = dict(zip(titles, made, strict=True))
     turns = {name: contender.turn for name, contender in contenders.items()}
     references = {name: REFERENCES[name] for name in names if name in REFERENCES and options.reference}
     turns |= {reference: hugging_face(name, shape) for name, reference in references.items()}
     turns |= {"lean_jnp": lean(shape)} if options.lean else {}
     seconds = measure(turns, options.rounds, options.seconds)
     updates = measure({name: contender.update for name, contender in contenders.items()}, 3, options.seconds / 3)
-    ceiling = matmul_ceiling(options.dtype)
+    ceiling, peak = matmul_ceiling(options.dtype), PEAK_FLOPS.get(jax.devices()[0].device_kind)
     vanilla = contenders["transformer"].flops
     vanilla_gradients = seconds["transformer"][0] - updates["transformer"][0]
     tokens = shape.batch_size * (shape.input_length + shape.target_length)
@@ -264,6 +297,7 @@ def compare(shape_name: str, options: argparse.Namespace) -> list[dict]:
                 "tokens_per_second": tokens / second,
                 "gflops_per_second": count / second * 1e-9,
                 "of_matmul_ceiling": count / second / ceiling,
+                "mfu": peak and count / second / peak,
                 "bytes": held if name in contenders else None,
                 "time_ratio": time_ratio,
                 "flop_ratio": flop_ratio,
@@ -297,22 +331,24 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--reference", action="store_true", help="Hugging Face's models beside ours")
     parser.add_argument("--lean", action="store_true", help="the vanilla step in plain jnp beside it (float32)")
-    parser.add_argument("--attention", default="fastest", choices=("fastest", "xla"), help="xla: never cuDNN's")
+    parser.add_argument("--variants", default="as_is", help="as_is, xla (no cuDNN attention), cublas (no Triton)")
     options = parser.parse_args()
+    for key, allowed in (("shapes", SHAPES), ("variants", VARIANTS)):
+        if unknown := set(getattr(options, key).split(",")) - set(allowed):
+            parser.error(f"--{key}: {', '.join(sorted(unknown))} is not one of {', '.join(allowed)}")
     if options.processes > 1:
         rows = over_processes(options.processes, sys.argv[1:])
     else:
-        with fused_attention.disallowed() if options.attention == "xla" else contextlib.nullcontext():
-            rows = [row for shape in options.shapes.split(",") for row in compare(shape, options)]
+        rows = [row for shape in options.shapes.split(",") for row in compare(shape, options)]
     print(f"{'shape':8}{'name':20}{''.join(f'{title:>10}' for title in COLUMNS)}", file=sys.stderr)
     for row in rows:
         ours_only = ("update_seconds", "bytes", "gradients_excess", "over_reference")
-        update, held, rest, ratio = (row[key] or float("nan") for key in ours_only)
-        numbers = (held * 1e-6, row["cores"], row["time_ratio"], row["flop_ratio"], row["excess"], rest, ratio)
+        update, held, rest, ratio, mfu = (row[key] or float("nan") for key in (*ours_only, "mfu"))
+        numbers = (mfu, held * 1e-6, row["cores"], row["time_ratio"], row["flop_ratio"], row["excess"], rest, ratio)
         line = f"{row['shape']:8}{row['name']:20}{row['seconds']:10.4f}{update:10.4f}{row['gflops_per_second']:10.1f}"
         print(line + "".join(f"{number:10.2f}" for number in numbers), file=sys.stderr)
     device = f"{jax.devices()[0].device_kind}, {platform.processor() or platform.machine()}"
-    about = {"device": device, "jax": jax.__version__, "attention": options.attention, "dtype": options.dtype}
+    about = {"device": device, "jax": jax.__version__, "dtype": options.dtype}
     print(json.dumps({**about, "rows": rows}, indent=1))
 
 
