@@ -348,7 +348,7 @@ def main() -> None:
         line = f"{row['shape']:8}{row['name']:20}{row['seconds']:10.4f}{update:10.4f}{row['gflops_per_second']:10.1f}"
         print(line + "".join(f"{number:10.2f}" for number in numbers), file=sys.stderr)
     device = f"{jax.devices()[0].device_kind}, {platform.processor() or platform.machine()}"
-    about = {"device": device, "jax": jax.__version__, "dtype": options.dtype}
+    about = {"device": device, "jax": jax.__version__, "variants": options.variants, "dtype": options.dtype}
     print(json.dumps({**about, "rows": rows}, indent=1))
 
 
