@@ -13,12 +13,12 @@ import jax
 from arch_zoo.architecture import Architecture
 from arch_zoo.config import ModelConfig
 from arch_zoo.layers import parameters
-from arch_zoo.layers.feed_forward import FeedForward, relu
+from arch_zoo.layers.feed_forward import FeedForward
 from arch_zoo.registry import ConfigError, register
 from arch_zoo.sizes import Dimensions
 
 # The variants by their published names. GELU is the tanh approximation, as in Mesh TensorFlow and T5.1.1.
-ACTIVATIONS = {"glu": jax.nn.sigmoid, "geglu": jax.nn.gelu, "swiglu": jax.nn.silu, "reglu": relu}
+ACTIVATIONS = {"glu": jax.nn.sigmoid, "geglu": jax.nn.gelu, "swiglu": jax.nn.silu, "reglu": jax.nn.relu}
 
 
 class GatedFeedForward(FeedForward):

@@ -1,21 +1,11 @@
 """The position-wise feed-forward layer of T5.1.0, and its hook for gated forms."""
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from arch_zoo.config import ModelConfig
 from arch_zoo.layers import parameters
 from arch_zoo.layers.context import Aux, Context
-
-
-@jax.custom_jvp
-def relu(x: jax.Array) -> jax.Array:
-    """`max(x, 0)`, with a derivative that asks for its output alone: the input need not be kept."""
-    return jnp.maximum(x, 0)
-
-
-relu.defjvps(lambda tangent, y, _: jnp.where(y > 0, tangent, 0))
 
 
 class FeedForward(nnx.Module):
@@ -29,7 +19,7 @@ class FeedForward(nnx.Module):
 
     def hidden(self, x_BLD: jax.Array) -> jax.Array:
         """The hidden units [B, L, F]."""
-        return relu(parameters.project(x_BLD, self.wi))
+        return jax.nn.relu(parameters.project(x_BLD, self.wi))
 
     def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
         """Every position for itself; nothing to cache."""
