@@ -118,6 +118,18 @@ def test_padding_is_ignored(variant, data):
     np.testing.assert_allclose(got, expected, atol=tolerances.REORDERED)
 
 
+def test_a_weight_of_zero_hides_no_token_before_the_last(variant):
+    """Without segments a row is padded after its last token only, whatever computes attention."""
+    targets = [models.TARGET_LENGTH - row for row in range(ROWS)]
+    batch = models.pad(models.examples(np.random.default_rng(0), [models.INPUT_LENGTH] * ROWS, targets))
+    weights = np.array(batch["decoder_loss_weights"])
+    weights[:, [0, 2, 3]] = 0  # before the last token of every row
+    ignored = batch | {"decoder_loss_weights": jnp.asarray(weights)}
+    model = models.build(models.config(variant))
+    logits = [np.asarray(models.forward(model, given).logits)[real(batch)] for given in (batch, ignored)]
+    np.testing.assert_array_equal(*logits)
+
+
 @SETTINGS
 @given(data=st.data())
 def test_packed_equals_unpacked(variant, data):

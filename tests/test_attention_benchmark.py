@@ -1,0 +1,18 @@
+"""`benchmarks.attention` where there is no GPU: both kinds are XLA's, near float32's gradients, and steps repeat."""
+
+import json
+import sys
+
+from benchmarks import attention
+
+
+def test_a_cpu_agrees_with_itself(monkeypatch, capsys):
+    monkeypatch.setattr(attention, "LENGTHS", ((24, 12),))
+    monkeypatch.setattr(sys, "argv", ["attention", "--size", "nano-NL1", "--batch-size", "3"])
+    assert attention.main() == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [row["rows"] for row in found["rows"]] == ["padded"] * 2 + ["packed"] * 2
+    for row, other in zip(found["rows"][::2], found["rows"][1::2], strict=True):
+        assert row == other and row["kernel"] == "XLA"
+        assert 0 < row["distance"] < 0.1
+    assert [row["differ"] for row in found["repeated"]] == [0, 0]
