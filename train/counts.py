@@ -8,7 +8,6 @@ in `configs/studies/counts.json`, which a test recounts.
 
 import concurrent.futures
 import dataclasses
-import functools
 import json
 import math
 import multiprocessing
@@ -39,7 +38,8 @@ class Counts:
       experts: how many experts there are, 0 for none.
       spread: parameters of experts, which an expert axis shards.
       flops: one forward pass of one sequence.
-      activations: bytes kept for the backward pass for each sequence, and its largest single value.
+      activations: bytes kept for the backward pass for each sequence, and what is held for a moment.
+      gpu_activations: the same on a GPU, where no attention weight is dropped.
       moments: second moments of Adafactor, which factors large matrices.
     """
 
@@ -50,6 +50,7 @@ class Counts:
     spread: int
     flops: int
     activations: int
+    gpu_activations: int
     moments: int
 
 
@@ -101,23 +102,26 @@ def _count_all(queries: list[Query]) -> list[Counts]:
     if processes == 1 or len(queries) <= _FEW:
         return [count_one(query) for query in queries]
     context = multiprocessing.get_context("spawn")
-    # Nothing is computed, and an accelerator is somebody else's.
-    initialize = functools.partial(os.environ.update, JAX_PLATFORMS="cpu")
-    with concurrent.futures.ProcessPoolExecutor(processes, context, initialize) as pool:
+    with concurrent.futures.ProcessPoolExecutor(processes, context, _leave_accelerators_alone) as pool:
         return list(pool.map(count_one, queries))
+
+
+def _leave_accelerators_alone() -> None:
+    """Nothing is computed here, and an accelerator is somebody else's."""
+    os.environ["JAX_PLATFORMS"] = "cpu"
 
 
 def count_one(query: Query) -> Counts:
     """Counts one model, from two shallow ones where its stacks repeat."""
     cfg = query.model
-    flops, activations = _traced(query)
+    flops, activations, on_gpu = _traced(query)
     params = arch_zoo.count_params(cfg)
     weights = _weights(query)
-    return Counts(params.total, params.embedding, params.active, *weights[:2], flops, activations, weights[2])
+    return Counts(params.total, params.embedding, params.active, *weights[:2], flops, activations, on_gpu, weights[2])
 
 
-def _traced(query: Query) -> tuple[int, int]:
-    """Forward FLOPs and bytes of activations of one sequence."""
+def _traced(query: Query) -> tuple[int, int, int]:
+    """Forward FLOPs of one sequence, and its bytes of activations: anywhere, and on a GPU."""
     cfg = query.model
     depth, period = cfg.num_encoder_layers, _period(cfg)
     low = 2 * period if cfg.scan_layers else period  # a scan needs two periods
@@ -130,16 +134,17 @@ def _traced(query: Query) -> tuple[int, int]:
         for n in (low, low + period)
     )
     times = (depth - low) // period
-    flops, activations = (a + times * (b - a) for a, b in zip(shallow, deeper, strict=True))
-    return flops, activations
+    flops, activations, on_gpu = (a + times * (b - a) for a, b in zip(shallow, deeper, strict=True))
+    return flops, activations, on_gpu
 
 
-def _trace_whole(query: Query) -> tuple[int, int]:
+def _trace_whole(query: Query) -> tuple[int, int, int]:
     from arch_zoo import memory
 
     lengths = (query.input_length, query.target_length)
-    held = memory.estimate_memory(query.model, *lengths)
-    return arch_zoo.count_flops(query.model, *lengths).forward, held.activations + held.largest
+    held = [memory.estimate_memory(query.model, *lengths, gpu) for gpu in (False, True)]
+    activations, on_gpu = (one.activations + one.largest for one in held)
+    return arch_zoo.count_flops(query.model, *lengths).forward, activations, on_gpu
 
 
 def _period(cfg: ModelConfig) -> int:
