@@ -1,22 +1,37 @@
 """What a training step of a configuration holds in memory, estimated without allocating anything.
 
-Activations are what the forward pass keeps for the backward pass, read off the traced derivative: exact for what is
-kept, rematerialisation and the compute type included. What XLA holds for a moment inside either pass comes on top and
-is bounded by its largest value; fusion makes both smaller in practice.
+Activations are what the forward pass keeps for the backward pass, read off the traced derivative: every value that it
+refers to, rematerialisation and the compute type included. What XLA holds for a moment inside either pass comes on top
+and is bounded by the largest value. On a GPU, XLA keeps less: attention is cuDNN's where its rules allow, and
+elementwise work and changes of shape on what is kept anyway are done again where they are read. There the largest value
+and its gradient stand side by side.
 """
 
 import dataclasses
 import functools
 import math
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.extend import core
 
 from arch_zoo.accounting import abstract_model
 from arch_zoo.config import ModelConfig
+from arch_zoo.layers import fused_attention
 
 _FEW = 8  # sequences: more than one, as those of one sequence are spared some steps (groups of one row, say)
+
+# Work that XLA does again where its result is read: changes of shape, comparisons, sums and products of entries.
+_CHEAP = frozenset((
+    "broadcast_in_dim", "concatenate", "copy", "pad", "reshape", "rev", "slice", "squeeze", "transpose",
+    "and", "eq", "ge", "gt", "le", "lt", "ne", "not", "or", "select_n",
+    "abs", "add", "add_any", "convert_element_type", "integer_pow", "iota", "max", "min", "mul", "neg", "sign",
+    "square", "stop_gradient", "sub",
+))  # fmt: skip
+_SAME_NUMBERS = frozenset(("convert_element_type", "copy", "reshape", "squeeze", "transpose"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +41,8 @@ class MemoryEstimate:
     Attributes:
       parameters: weights in float32; gradients take as much again.
       activations: kept for the backward pass, for each sequence.
-      largest: the largest single value of the forward pass for each sequence: the logits, as a rule.
+      largest: held for a moment for each sequence: the largest value of the forward pass, the logits as a rule, and on
+        a GPU its gradient.
     """
 
     parameters: int
@@ -38,25 +54,112 @@ class MemoryEstimate:
         return 2 * self.parameters + sequences * (self.activations + self.largest)
 
 
-def estimate_memory(cfg: ModelConfig, input_length: int = 512, target_length: int = 114) -> MemoryEstimate:
-    """Estimates the memory of a training step on sequences of these lengths."""
-    kept = [_kept(cfg, sequences, input_length, target_length) for sequences in (_FEW, 2 * _FEW)]
-    values = [_values(cfg, sequences, input_length, target_length) for sequences in (_FEW, 2 * _FEW)]
+def estimate_memory(
+    cfg: ModelConfig, input_length: int = 512, target_length: int = 114, gpu: bool = False
+) -> MemoryEstimate:
+    """Estimates the memory of a training step on sequences of these lengths, on a GPU or elsewhere."""
+    with fused_attention.outlined() if gpu else fused_attention.disallowed():
+        kept = [_kept(cfg, sequences, input_length, target_length, gpu) for sequences in (_FEW, 2 * _FEW)]
+        values = [_values(cfg, sequences, input_length, target_length) for sequences in (_FEW, 2 * _FEW)]
     params = nnx.state(abstract_model(cfg), nnx.Param)
     # The difference of two batch sizes leaves out what does not grow with the batch: weights, biases, masks.
-    largest = max(two - one for one, two in zip(*values, strict=True))
+    largest = max(two - one for one, two in zip(*values, strict=True)) * (2 if gpu else 1)
     return MemoryEstimate(_bytes(params), (kept[1] - kept[0]) // _FEW, largest // _FEW)
 
 
-def _kept(cfg: ModelConfig, sequences: int, input_length: int, target_length: int) -> int:
-    """Bytes of everything that the derivative of the loss refers to."""
+def _kept(cfg: ModelConfig, sequences: int, input_length: int, target_length: int, gpu: bool) -> int:
+    """Bytes that are kept of what the derivative of the loss refers to."""
     graph, params, rest = nnx.split(abstract_model(cfg), nnx.Param, ...)
 
-    def derivative(params, rest, batch, key):
-        return jax.vjp(lambda params: _loss(nnx.merge(graph, params, rest), batch, key), params)[1]
+    def referred_to(params, rest, batch, key):
+        return jax.tree.leaves(jax.vjp(lambda params: _loss(nnx.merge(graph, params, rest), batch, key), params)[1])
 
     arguments = (params, rest, _batch(sequences, input_length, target_length), jax.random.key(0))
-    return _bytes(jax.eval_shape(derivative, *arguments))
+    if not gpu:
+        return _bytes(jax.eval_shape(referred_to, *arguments))
+    jaxpr = jax.make_jaxpr(referred_to)(*arguments).jaxpr
+    made: dict[Any, _Made] = {}
+    return _bytes_kept(_inlined(jaxpr, jaxpr.invars, made), made)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Made:
+    """How a value is computed: by which primitive, of what, in which equation, and as which of its results."""
+
+    primitive: str
+    inputs: Sequence[Any] = ()
+    equation: Any = None
+    index: int = 0
+
+
+def _inlined(jaxpr: Any, inputs: Sequence[Any], made: dict[Any, _Made]) -> list[Any]:
+    """The results of a program that has called functions written out; `made` learns how each value is computed."""
+    values = dict(zip(jaxpr.invars, inputs, strict=True))
+    read = lambda atom: atom if isinstance(atom, core.Literal) else values.get(atom, atom)
+    for equation in jaxpr.eqns:
+        given, name = [read(atom) for atom in equation.invars], equation.primitive.name
+        called = None if name in ("scan", "while", "cond") else _called(equation)
+        if called is None:
+            made |= {result: _Made(name, given, equation, index) for index, result in enumerate(equation.outvars)}
+        else:
+            values |= zip(equation.outvars, _inlined(called, given, made), strict=True)
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def _called(equation: Any) -> Any:
+    """The program of a function that an equation calls, if it does."""
+    for value in equation.params.values():
+        program = getattr(value, "jaxpr", value)
+        if hasattr(program, "eqns") and len(program.invars) == len(equation.invars):
+            return program
+    return None
+
+
+def _bytes_kept(results: Iterable[Any], made: dict[Any, _Made]) -> int:
+    """Bytes of those of `results` that are neither given nor computed again from the others."""
+    results = {atom for atom in results if not isinstance(atom, core.Literal) and atom in made}
+    known: dict[Any, bool] = {}
+
+    def again(atom: Any) -> bool:
+        if atom not in known:
+            known[atom] = made[atom].primitive in _CHEAP and all(map(at_hand, made[atom].inputs))
+        return known[atom]
+
+    def at_hand(atom: Any) -> bool:
+        return isinstance(atom, core.Literal) or atom not in made or atom in results or again(atom)
+
+    kept = [atom for atom in results if not again(atom)]
+    looped: dict[int, tuple[Any, list[int]]] = {}
+    total = 0
+    for atom in kept:
+        how = made[atom]
+        if how.primitive == "scan":
+            looped.setdefault(id(how.equation), (how.equation, []))[1].append(how.index)
+        else:
+            total += math.prod(atom.aval.shape) * _width(atom, made)
+    return total + sum(_bytes_of_loop(equation, indices) for equation, indices in looped.values())
+
+
+def _bytes_of_loop(equation: Any, indices: list[int]) -> int:
+    """Bytes kept of results of a scan: of its carry once, of what it stacks as in its body at every step."""
+    body, carried = equation.params["jaxpr"].jaxpr, equation.params["num_carry"]
+    consts = equation.params["num_consts"]
+    made: dict[Any, _Made] = {}
+    outputs = _inlined(body, body.invars, made)
+    # The carry of each step is gone, unless it is stacked: it counts as computed, not as given.
+    made |= {atom: _Made("carry") for atom in body.invars[consts : consts + carried]}
+    stacked = [outputs[index] for index in indices if index >= carried]
+    once = sum(_bytes(equation.outvars[index].aval) for index in indices if index < carried)
+    return once + equation.params["length"] * _bytes_kept(stacked, made)
+
+
+def _width(atom: Any, made: dict[Any, _Made]) -> int:
+    """Bytes of an entry: XLA keeps the narrowest of the types in which a value exists."""
+    width = atom.aval.dtype.itemsize
+    while atom in made and made[atom].primitive in _SAME_NUMBERS:
+        (atom,) = made[atom].inputs
+        width = min(width, atom.aval.dtype.itemsize)
+    return width
 
 
 def _values(cfg: ModelConfig, sequences: int, input_length: int, target_length: int) -> list[int]:

@@ -34,6 +34,11 @@ class Device:
     source: str
     kind: str = ""
 
+    @property
+    def is_gpu(self) -> bool:
+        """Whether attention can be cuDNN's there."""
+        return self.kind.startswith("NVIDIA")
+
 
 # Prices change and differ between regions: these are Google Cloud's of 2025, on demand; `--price` replaces them.
 _PRICE = "Google Cloud on demand in 2025, --price is yours"

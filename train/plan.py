@@ -224,7 +224,8 @@ def _price(
         share = calibration.further_share(cell.architecture, steps[first]) if calibration else FURTHER
         setup *= 1 + (seeds - 1) * (share if own_process else 1.0)
     seconds = setup + sum(stage.steps * times[name] for name, stage, _ in stages)
-    held = seeds * max(_memory(cell, stage, c, _mesh(cell, c, devices)) for _, stage, c in stages)
+    gpu = device.is_gpu and seeds == 1  # several seeds have XLA's attention
+    held = seeds * max(_memory(cell, stage, c, _mesh(cell, c, devices), gpu) for _, stage, c in stages)
     return CellPlan(
         run_id=cell.run_id,
         hash=name,
@@ -262,16 +263,19 @@ def _mesh(cell: RunConfig, found: Counts, devices: int) -> Mesh:
     return devices // spread, 1, spread
 
 
-def _memory(cell: RunConfig, stage: StageConfig, found: Counts, mesh: Mesh) -> float:
+def _memory(cell: RunConfig, stage: StageConfig, found: Counts, mesh: Mesh, gpu: bool) -> float:
     """Bytes of a step on each device: weights, gradients, moments, and activations of its share of a micro-batch.
 
-    Activations are taken as whole on every device of a model axis, which holds for those between layers.
+    Activations are taken as whole on every device of a model axis, which holds for those between layers. Of the two
+    estimates a stage with dropout has the larger on a GPU too: XLA computes its attention. So has one with packed rows,
+    whose mask cuDNN holds.
     """
     data, model, expert = mesh
     dense = 2 * (found.params - found.spread) + found.moments * (1 - found.spread / found.params)
     spread = 2 * found.spread + found.moments * found.spread / found.params
     sequences = math.ceil(stage.batch_size / stage.accumulate / (data * expert))
-    return _FLOAT * (dense / model + spread / (model * expert)) + sequences * found.activations
+    activations = found.gpu_activations if gpu and not (stage.dropout_rate or stage.pack) else found.activations
+    return _FLOAT * (dense / model + spread / (model * expert)) + sequences * activations
 
 
 def _problem(cell: RunConfig, stages: list[Priced], device: Device, devices: int, held: float) -> str:
@@ -286,12 +290,12 @@ def _problem(cell: RunConfig, stages: list[Priced], device: Device, devices: int
     if held <= limit:
         return ""
     need = f"{held / 1e9:.1f} GB a device of {device.name}'s {device.memory / 1e9:.0f}"
-    return f"{need}; {_advice(cell, stages, limit, devices) or 'no mesh of up to 4096 devices fits either'}"
+    return f"{need}; {_advice(cell, stages, device, devices) or 'no mesh of up to 4096 devices fits either'}"
 
 
-def _advice(cell: RunConfig, stages: list[Priced], limit: float, devices: int) -> str:
+def _advice(cell: RunConfig, stages: list[Priced], device: Device, devices: int) -> str:
     """The least sharded mesh that fits, in micro-batches if need be, on as few devices beyond `devices` as can be."""
-    count = devices
+    count, limit = devices, _FREE * device.memory
     while count <= _MOST_DEVICES:
         for mesh in _meshes(count, stages[0][2].experts):
             for parts in (1, 2, 4, 8):
@@ -300,7 +304,7 @@ def _advice(cell: RunConfig, stages: list[Priced], limit: float, devices: int) -
                 ]
                 if len(split) < len(stages) or any(s.batch_size // parts % (mesh[0] * mesh[2]) for s, _ in split):
                     continue
-                held = max(_memory(cell, stage, found, mesh) for stage, found in split)
+                held = max(_memory(cell, stage, found, mesh, device.is_gpu) for stage, found in split)
                 if held <= limit:
                     return f"{_settings(mesh, parts, stages, count > devices)} needs {held / 1e9:.1f} GB"
         count *= 2

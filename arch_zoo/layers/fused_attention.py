@@ -15,20 +15,30 @@ import jax.numpy as jnp
 from arch_zoo.layers.context import Context
 
 _MAX_HEAD_DIM = 128  # 256 on Hopper in newer versions; 128 everywhere
-_ALLOWED = contextvars.ContextVar("cuDNN's attention is allowed", default=True)
+_CHOICE: contextvars.ContextVar[Literal["fastest", "xla", "outline"]]
+_CHOICE = contextvars.ContextVar("what computes attention", default="fastest")
 
 
 @contextlib.contextmanager
-def disallowed() -> Iterator[None]:
-    """What is traced inside computes attention by XLA everywhere.
-
-    For `vmap`: JAX cannot batch cuDNN's call where the mask is batched and has one head for all, as ours has.
-    """
-    token = _ALLOWED.set(False)
+def _chosen(choice: Literal["xla", "outline"]) -> Iterator[None]:
+    token = _CHOICE.set(choice)
     try:
         yield
     finally:
-        _ALLOWED.reset(token)
+        _CHOICE.reset(token)
+
+
+def disallowed() -> contextlib.AbstractContextManager[None]:
+    """What is traced inside computes attention by XLA everywhere.
+
+    For `vmap`: JAX cannot batch cuDNN's call where the bias is batched and has one row for all, as ours has.
+    """
+    return _chosen("xla")
+
+
+def outlined() -> contextlib.AbstractContextManager[None]:
+    """What is traced inside, for its shapes alone, keeps what it would on a GPU; there need be none."""
+    return _chosen("outline")
 
 
 def implementation(q_BTHK: jax.Array, k_BSHK: jax.Array, ctx: Context, platform: str = "") -> Literal["cudnn", "xla"]:
@@ -44,10 +54,10 @@ def implementation(q_BTHK: jax.Array, k_BSHK: jax.Array, ctx: Context, platform:
       ctx: their surroundings.
       platform: gpu, tpu or cpu; by default that of this process.
     """
-    head_dim = q_BTHK.shape[-1]
+    head_dim, choice = q_BTHK.shape[-1], _CHOICE.get()
     fits = (
-        _ALLOWED.get()
-        and (platform or jax.default_backend()) == "gpu"
+        choice != "xla"
+        and (choice == "outline" or (platform or jax.default_backend()) == "gpu")
         and q_BTHK.dtype.itemsize == 2
         and head_dim % 8 == 0
         and head_dim <= _MAX_HEAD_DIM
@@ -71,6 +81,8 @@ def attend(
     such logits as well; here it looks everywhere.
     """
     bias_1HTS = None if bias_1HTS is None else bias_1HTS.astype(q_BTHK.dtype)
+    if _CHOICE.get() == "outline":
+        return _outline(q_BTHK, k_BSHK, v_BSHK)
     if ctx.packed:
         mask_B1TS = mask_B1TS | ~mask_B1TS.any(-1, keepdims=True)
         num_keys_B = jnp.full(len(k_BSHK), k_BSHK.shape[1], jnp.int32)
@@ -81,3 +93,22 @@ def attend(
         q_BTHK, k_BSHK, v_BSHK, bias_1HTS, mask_B1TS, scale=1.0, is_causal=causal,
         key_value_seq_lengths=num_keys_B, implementation=kernel,
     )  # fmt: skip
+
+
+@jax.custom_vjp
+def _outline(q_BTHK: jax.Array, k_BSHK: jax.Array, v_BSHK: jax.Array) -> jax.Array:
+    """The shape of the kernel's output, and of what it keeps for its gradient; the numbers mean nothing."""
+    return _outline_forward(q_BTHK, k_BSHK, v_BSHK)[0]
+
+
+def _outline_forward(q_BTHK, k_BSHK, v_BSHK):
+    log_z_BHT = jnp.einsum("BTHK,BSHK->BHT", q_BTHK, k_BSHK, preferred_element_type=jnp.float32)
+    y_BTHK = jnp.einsum("BHT,BSHK->BTHK", log_z_BHT.astype(v_BSHK.dtype), v_BSHK)
+    return y_BTHK, (q_BTHK, k_BSHK, v_BSHK, y_BTHK, log_z_BHT)
+
+
+def _outline_backward(kept, grad_BTHK):
+    raise NotImplementedError("an outline has shapes only")
+
+
+_outline.defvjp(_outline_forward, _outline_backward)

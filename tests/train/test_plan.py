@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from pathlib import Path
 
 import pytest
 
@@ -277,9 +278,33 @@ def test_probes_of_a_study_with_seeds_have_some_together():
 def test_counts_of_deep_stacks_are_those_of_the_whole_trace(name):
     cfg = arch_zoo.config(name, "nano-NL16", vocab_size=VOCAB)
     (found,) = counts.count([counts.query(cfg, 24, 12, tiny("glu").pretrain.optimizer)])
-    held = memory.estimate_memory(cfg, 24, 12)
     assert found.flops == arch_zoo.count_flops(cfg, 24, 12).forward
-    assert found.activations == held.activations + held.largest
+    for gpu, activations in ((False, found.activations), (True, found.gpu_activations)):
+        held = memory.estimate_memory(cfg, 24, 12, gpu)
+        assert activations == held.activations + held.largest
+
+
+@pytest.mark.slow
+def test_many_models_are_counted_by_several_processes(monkeypatch):
+    queries = [
+        counts.query(arch_zoo.config("transformer", size, vocab_size=VOCAB), 24, 12, tiny("glu").pretrain.optimizer)
+        for size in ("nano", "micro")
+    ]
+    alone = counts.count(queries, Path("alone.json"))
+    monkeypatch.setattr(counts, "_FEW", 1)
+    assert counts.count(queries, Path("pool.json")) == alone
+
+
+def test_a_gpu_holds_less_where_attention_is_cudnn_s():
+    """That of a stage without dropout and of one seed; nowhere else."""
+    plain = dataclasses.replace(tiny("transformer"), finetune=None)
+    dropped = dataclasses.replace(plain, pretrain=dataclasses.replace(plain.pretrain, dropout_rate=0.1))
+    gpu, tpu = devices.get("h100"), devices.get("tpu-v5e")
+    held = {
+        name: plan.make(_study(cell), VOCAB, device).cells[0].memory
+        for name, cell, device in (("gpu", plain, gpu), ("dropped", dropped, gpu), ("tpu", plain, tpu))
+    }
+    assert held["gpu"] < held["dropped"] == held["tpu"]
 
 
 def test_the_presets_are_counted():
