@@ -142,12 +142,16 @@ def _bytes_kept(results: Iterable[Any], made: dict[Any, _Made]) -> int:
 
 def _bytes_of_loop(equation: Any, indices: list[int]) -> int:
     """Bytes kept of results of a scan: of its carry once, of what it stacks as in its body at every step."""
-    body, carried = equation.params["jaxpr"].jaxpr, equation.params["num_carry"]
-    consts = equation.params["num_consts"]
+    body = equation.params["jaxpr"].jaxpr
+    # How many are carried stands in the equation under names that differ between releases of JAX; what is stacked, or
+    # taken from a stack, has one axis more outside the body.
+    carried = sum(out.aval.ndim == inner.aval.ndim for out, inner in zip(equation.outvars, body.outvars, strict=True))
+    sliced = sum(out.aval.ndim > inner.aval.ndim for out, inner in zip(equation.invars, body.invars, strict=True))
+    end = len(body.invars) - sliced
     made: dict[Any, _Made] = {}
     outputs = _inlined(body, body.invars, made)
     # The carry of each step is gone, unless it is stacked: it counts as computed, not as given.
-    made |= {atom: _Made("carry") for atom in body.invars[consts : consts + carried]}
+    made |= {atom: _Made("carry") for atom in body.invars[end - carried : end]}
     stacked = [outputs[index] for index in indices if index >= carried]
     once = sum(_bytes(equation.outvars[index].aval) for index in indices if index < carried)
     return once + equation.params["length"] * _bytes_kept(stacked, made)
