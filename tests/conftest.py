@@ -1,5 +1,6 @@
 """What every test runs under: the CPU, and a compilation cache that survives from run to run."""
 
+import importlib.metadata
 import os
 import sys
 from pathlib import Path
@@ -14,8 +15,11 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
-# Tests compile much and compute little: without optimisation, and by its older emitters, XLA takes a fifth of the time.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
+# Tests compile much and compute little: without optimisation, and by its older emitters (gone with jaxlib 0.11), XLA
+# takes a fifth of the time.
+_OLDER = tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (0, 11)
+_EMITTERS = " --xla_cpu_use_fusion_emitters=false" if _OLDER else ""
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0" + _EMITTERS)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
