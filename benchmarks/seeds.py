@@ -25,7 +25,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +70,7 @@ def bare_steps(architecture: str, size: str, args: argparse.Namespace) -> dict[s
     import jax
     import numpy as np
 
+    from benchmarks import step_time
     from configs import cells
     from train import declare, seeds
     from train.optimizers import make_optimizer
@@ -97,21 +97,20 @@ def bare_steps(architecture: str, size: str, args: argparse.Namespace) -> dict[s
     step, numbers = jax.jit(make_train_step(model, optimizer, stage), donate_argnums=0), np.arange(args.seeds)
     step_of_all = seeds.make_seeds_step(model, optimizer, stage)
 
-    def alone(steps: int) -> None:
+    def alone() -> Any:
         nonlocal state
-        for _ in range(steps):
-            state, _ = step(state, one, rate, np.uint32(0))
-        jax.block_until_ready(state)
+        state, metrics = step(state, one, rate, np.uint32(0))
+        return metrics
 
-    def together(steps: int) -> None:
+    def together() -> Any:
         nonlocal several
-        for _ in range(steps):
-            several, _ = step_of_all(several, constants, batches, rate, numbers.astype(np.uint32))
-        jax.block_until_ready(several)
+        several, metrics = step_of_all(several, constants, batches, rate, numbers.astype(np.uint32))
+        return metrics
 
     row = {"architecture": architecture, "size": size, "dtype": cfg.dtype}
     try:
-        times = turns({"alone": alone, "together": together}, args.rounds, args.seconds)
+        turns = {"alone": step_time.in_flight(alone), "together": step_time.in_flight(together)}
+        times = {name: median for name, (median, _) in step_time.measure(turns, args.rounds, args.seconds).items()}
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
@@ -119,25 +118,6 @@ def bare_steps(architecture: str, size: str, args: argparse.Namespace) -> dict[s
     row |= {"step_alone": times["alone"]}
     ratio = times["together"] / (args.seeds * times["alone"])
     return row | {"step_together": times["together"], "ratio": ratio}
-
-
-def turns(sides: dict[str, Callable[[int], None]], rounds: int, seconds: float) -> dict[str, float]:
-    """Median seconds of a step of each side, which take turns of about `seconds`, in the other order every time."""
-    steps, found = {}, {name: [] for name in sides}
-    for name, side in sides.items():
-        side(2)  # compiles
-        steps[name] = max(2, round(seconds / timed(side, 2)))
-    for number in range(rounds):
-        for name in list(sides)[:: 1 if number % 2 else -1]:
-            found[name].append(timed(sides[name], steps[name]))
-    return {name: statistics.median(values) for name, values in found.items()}
-
-
-def timed(side: Callable[[int], None], steps: int) -> float:
-    """Seconds of a step."""
-    start = time.perf_counter()
-    side(steps)
-    return (time.perf_counter() - start) / steps
 
 
 def main() -> None:
@@ -155,7 +135,7 @@ def main() -> None:
     bare.add_argument("--architectures", default="transformer", help="names, separated by commas")
     bare.add_argument("--sizes", default="nano", help="names, separated by commas")
     bare.add_argument("--rounds", type=int, default=5, help="turns of each side (default: 5)")
-    bare.add_argument("--seconds", type=float, default=2.0, help="of a turn, at least two steps (default: 2)")
+    bare.add_argument("--seconds", type=float, default=2.0, help="of a turn, at least one step (default: 2)")
     if "--steps-only" in sys.argv:
         parser.set_defaults(corpus=None)  # else the default is looked for
     args = parser.parse_args()
