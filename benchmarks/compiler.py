@@ -11,6 +11,7 @@ within rounding of zero may fall on either side, so every ReLU is a softplus her
 """
 
 import argparse
+import contextlib
 import importlib.metadata
 import json
 import unittest.mock
@@ -20,6 +21,8 @@ import jax
 import jax.numpy as jnp
 
 import arch_zoo
+from arch_zoo.architectures import evolved, switch
+from arch_zoo.layers import feed_forward
 from benchmarks.step_time import Shape, batch_of, settings
 from train import losses
 from train.step import make_model
@@ -70,7 +73,9 @@ def main() -> None:
     parser.add_argument("--architectures", default="", help="names, separated by commas (default: the whole zoo)")
     given = parser.parse_args().architectures
     names = given.split(",") if given else arch_zoo.names()
-    with unittest.mock.patch.object(jax.nn, "relu", jax.nn.softplus):
+    with contextlib.ExitStack() as stack:
+        for module in (jax.nn, feed_forward, evolved, switch):
+            stack.enter_context(unittest.mock.patch.object(module, "relu", jax.nn.softplus))
         rows = [differences(name, shape) for name in names for shape in SHAPES]
     jaxlib = importlib.metadata.version("jaxlib")
     print(json.dumps({"jaxlib": jaxlib, "known_error": known_error(), "rows": rows}, indent=1))

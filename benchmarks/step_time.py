@@ -261,7 +261,7 @@ def measure(turns: dict[str, Turn], rounds: int, turn_seconds: float) -> dict[st
 
 def compare(shape_name: str, options: argparse.Namespace) -> list[dict]:
     """Rows of one shape."""
-    shape = SHAPES[shape_name]
+    shape = dataclasses.replace(SHAPES[shape_name], batch_size=options.batch_size or SHAPES[shape_name].batch_size)
     names = options.architectures.split(",") if options.architectures else list(arch_zoo.names())
     names = ["transformer", *(name for name in names if name != "transformer")]
     first, *others = options.variants.split(",")
@@ -325,6 +325,7 @@ def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", default="d128", help=f"of {', '.join(SHAPES)} (default: d128)")
+    parser.add_argument("--batch-size", type=int, help="sequences of a step (default: the shape's)")
     parser.add_argument("--architectures", default="", help="names, separated by commas (default: the whole zoo)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contender (default: 5)")
     parser.add_argument("--seconds", type=float, default=1.0, help="of a turn, at least one step (default: 1)")

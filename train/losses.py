@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from arch_zoo.layers.head import cross_entropy
+
 Batch = Mapping[str, jax.Array]
 
 
@@ -26,10 +28,9 @@ def token_losses(
         return model.token_nll(batch, key=key, train=True, expert_axis=expert_axis)
     # Smoothing needs all logits, which token_nll may never build.
     out = model(batch, key=key, train=True, expert_axis=expert_axis)
-    log_z = jax.nn.logsumexp(out.logits, -1)
-    target = jnp.take_along_axis(out.logits, batch["decoder_target_tokens"][..., None], -1)[..., 0]
-    aim = (1 - label_smoothing) * target + label_smoothing * out.logits.mean(-1)
-    return TokenLosses(log_z - aim, log_z, out.aux, out.metrics)
+    nll, log_z = cross_entropy(out.logits, batch["decoder_target_tokens"])
+    uniform = log_z - out.logits.mean(-1)  # nats, had every token the same share of the target
+    return TokenLosses((1 - label_smoothing) * nll + label_smoothing * uniform, log_z, out.aux, out.metrics)
 
 
 def token_sums(out: Any, batch: Batch, z_loss: float = 0.0) -> tuple[jax.Array, dict[str, jax.Array]]:

@@ -27,7 +27,7 @@ from arch_zoo.config import ModelConfig
 from arch_zoo.layers import convolution, parameters
 from arch_zoo.layers.attention import CrossAttention, SelfAttention
 from arch_zoo.layers.context import Aux, Context
-from arch_zoo.layers.feed_forward import FeedForward
+from arch_zoo.layers.feed_forward import FeedForward, relu
 from arch_zoo.layers.norm import LayerNorm
 from arch_zoo.layers.parameters import Dense
 from arch_zoo.layers.relative_bias import RelativeBias
@@ -92,9 +92,9 @@ class EncoderConvolutions(nnx.Module):
 
     def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
         """Never decodes: it belongs to the encoder."""
-        left_BLF = ctx.fold(0).dropout(jax.nn.relu(self.left(x_BLD)), over=1)
+        left_BLF = ctx.fold(0).dropout(relu(self.left(x_BLD)), over=1)
         right = convolution.dense(x_BLD, self.right[...], ctx)
-        right = ctx.fold(1).dropout(jax.nn.relu(right), over=1)
+        right = ctx.fold(1).dropout(relu(right), over=1)
         y, _ = self.out(self.norm(left_BLF + _widen(right, left_BLF)), ctx)
         return _widen(y, x_BLD), cache, Aux()
 
@@ -116,7 +116,7 @@ class DecoderConvolutions(nnx.Module):
         caches = cache or {"left": None, "right": None, "out": None}
         left, left_cache = self.left(x_BLD, ctx, caches["left"])
         right, right_cache = self.right(x_BLD, ctx, caches["right"])
-        left = ctx.fold(0).dropout(jax.nn.relu(left), over=1)
+        left = ctx.fold(0).dropout(relu(left), over=1)
         right = ctx.fold(1).dropout(right, over=1)
         y_BLD, out_cache = self.out(self.norm(left + _widen(right, left)), ctx, caches["out"])
         caches = {"left": left_cache, "right": right_cache, "out": out_cache}

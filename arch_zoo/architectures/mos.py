@@ -4,8 +4,8 @@ Overrides `head`: the probability of a token is a mixture, `sum_k pi_k softmax(c
 vectors `c_k = tanh(x C_k)` depend on the decoder's output x; the embedding E stays tied. Its logits are logarithms of
 probabilities, so the log-normaliser is zero and the z-loss has no effect.
 
-The components are computed one after the other, and again in the backward pass: one set of logits [B, T, V] is held
-where the mixture has K of them.
+The components are computed one after the other, and again in the backward pass but for their log-normalisers: one set
+of logits [B, T, V] is held where the mixture has K of them.
 
 Deviations. The form is Mesh TensorFlow's, the original study's: no biases, no dropout on the contexts, everything drawn
 from N(0, 1). There the tanh bounds the contexts but nothing scales them, so that a component's logits start with a
@@ -14,6 +14,7 @@ of 15 the base size has the parameters that Narang et al. (2021) report.
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +24,7 @@ from arch_zoo.architecture import Architecture
 from arch_zoo.config import ModelConfig
 from arch_zoo.layers import parameters
 from arch_zoo.layers.embedding import Embedding
+from arch_zoo.layers.head import LOG_Z, cross_entropy
 from arch_zoo.registry import ConfigError, register
 
 
@@ -52,8 +54,7 @@ class MixtureHead(nnx.Module):
         """Negative log-likelihood of the targets in nats, and the log-normaliser (zero), both [B, T] in float32."""
 
         def log_prob(logits_BTV):
-            target_BT1 = jnp.take_along_axis(logits_BTV, targets_BT[..., None], axis=-1)
-            return target_BT1 - jax.nn.logsumexp(logits_BTV, axis=-1, keepdims=True)
+            return -cross_entropy(logits_BTV, targets_BT)[0][..., None]
 
         nll_BT = -self._mix(x_BTD, embedding, log_prob, jnp.full((*targets_BT.shape, 1), -jnp.inf))[..., 0]
         return nll_BT, jnp.zeros_like(nll_BT)
@@ -64,7 +65,7 @@ class MixtureHead(nnx.Module):
         scores_BTK = parameters.project(x_BTD, self.weights.T, wide=True)
         log_pi_KBT1 = jnp.moveaxis(jax.nn.log_softmax(scores_BTK, axis=-1), -1, 0)[..., None]
 
-        @jax.checkpoint
+        @functools.partial(jax.checkpoint, policy=jax.checkpoint_policies.save_only_these_names(LOG_Z))
         def add(total, xs):
             projection_DD, log_pi_BT1 = xs
             context_BTD = jnp.tanh(parameters.project(x_BTD, projection_DD)) * self.context_scale

@@ -24,7 +24,7 @@ from arch_zoo.architecture import Architecture
 from arch_zoo.config import ModelConfig
 from arch_zoo.layers import experts, parameters
 from arch_zoo.layers.context import Aux, Context, observe
-from arch_zoo.layers.feed_forward import FeedForward
+from arch_zoo.layers.feed_forward import FeedForward, relu
 from arch_zoo.registry import ConfigError, register
 
 
@@ -75,7 +75,7 @@ class SwitchFeedForward(nnx.Module):
         tokens = experts.inverse(places_N, size)
         x_ECD = experts.exchange(x_BLD.reshape(-1, D), tokens, places_N).reshape(E, -1, D)
         x_ECD = experts.to_owners(x_ECD, ctx.expert_axis)
-        hidden_ECF = ctx.fold(1).dropout(jax.nn.relu(x_ECD @ self.wi.astype(x_BLD.dtype)))
+        hidden_ECF = ctx.fold(1).dropout(relu(x_ECD @ self.wi.astype(x_BLD.dtype)))
         y_ECD = experts.from_owners(hidden_ECF @ self.wo.astype(x_BLD.dtype), ctx.expert_axis)
         y_ND = experts.exchange(y_ECD.reshape(size, D), places_N, tokens)
         return y_ND.reshape(x_BLD.shape), (places_N < size).reshape(real_BL.shape)

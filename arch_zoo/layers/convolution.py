@@ -60,8 +60,8 @@ def init_cache(ctx: Context, width: int, channels: int) -> jax.Array:
 def _sum_of_taps(x_BLC: jax.Array, weights_WBLH: jax.Array, segment_ids_BL: jax.Array, causal: bool) -> jax.Array:
     """The convolution of whole sequences: in both passes a loop over the taps that keeps nothing of them.
 
-    Written out, the taps take longer to compile and to differentiate. The gradient that JAX derives for the loop adds
-    every tap's part into an array wider by the margins; the one below adds it where it belongs.
+    The gradient that JAX derives for the loop adds every tap's part into an array wider by the margins; the one below
+    adds it where it belongs.
     """
     width = len(weights_WBLH)
     surrounded = _surround(x_BLC, segment_ids_BL, _before(width, causal), width)
@@ -70,7 +70,8 @@ def _sum_of_taps(x_BLC: jax.Array, weights_WBLH: jax.Array, segment_ids_BL: jax.
         tap, weight_BLH = tap_and_weight
         return total_BLC + _tap(surrounded, segment_ids_BL, tap) * _by_channel(weight_BLH, x_BLC), None
 
-    total_BLC, _ = jax.lax.scan(add, jnp.zeros(x_BLC.shape), (jnp.arange(width), weights_WBLH))
+    taps = (jnp.arange(width), weights_WBLH)
+    total_BLC, _ = jax.lax.scan(add, jnp.zeros(x_BLC.shape), taps, unroll=_written_out())
     return total_BLC.astype(x_BLC.dtype)
 
 
@@ -96,12 +97,21 @@ def _backward(causal, inputs, grad_BLC):
         return x_grad_BLC, product_BLC.reshape(*product_BLC.shape[:2], num_groups, -1).sum(-1)
 
     taps = (jnp.arange(width), weights_WBLH)
-    x_grad_BLC, weights_grad_WBLH = jax.lax.scan(add, jnp.zeros(x_BLC.shape), taps)
+    x_grad_BLC, weights_grad_WBLH = jax.lax.scan(add, jnp.zeros(x_BLC.shape), taps, unroll=_written_out())
     return x_grad_BLC.astype(x_BLC.dtype), weights_grad_WBLH, None
 
 
 _convolve = jax.custom_vjp(_sum_of_taps, nondiff_argnums=(3,))
 _convolve.defvjp(_forward, _backward)
+
+
+def _written_out() -> bool:
+    """Whether the loops over taps are unrolled.
+
+    An accelerator then sums all taps in one kernel; in a loop it writes and reads the sums at every tap. On a CPU the
+    loop takes a fraction of the time to compile.
+    """
+    return jax.default_backend() != "cpu"
 
 
 def _by_channel(weights_BLH: jax.Array, x_BLC: jax.Array) -> jax.Array:

@@ -3,9 +3,43 @@
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from arch_zoo.config import ModelConfig
 from arch_zoo.layers.embedding import Embedding
+
+LOG_Z = "log_z"  # by which jax.checkpoint may keep the log-normaliser
+
+
+def cross_entropy(logits_BTV: jax.Array, targets_BT: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Negative log-likelihood of the targets in nats, and the log-normaliser, both [B, T].
+
+    The gradient, `softmax - one_hot`, is written out: JAX's own scatters into an array of its own, [B, T, V], that is
+    written, read and written again before it is rounded for the products behind it.
+    """
+    log_z_BT = jax.nn.logsumexp(jax.lax.stop_gradient(logits_BTV), axis=-1)
+    return _normalised(logits_BTV, targets_BT, checkpoint_name(log_z_BT, LOG_Z))
+
+
+@jax.custom_vjp
+def _normalised(logits_BTV, targets_BT, log_z_BT):
+    target_BT = jnp.take_along_axis(logits_BTV, targets_BT[..., None], axis=-1)[..., 0]
+    return log_z_BT - target_BT, log_z_BT
+
+
+def _forward(logits_BTV, targets_BT, log_z_BT):
+    return _normalised(logits_BTV, targets_BT, log_z_BT), (logits_BTV, targets_BT, log_z_BT)
+
+
+def _backward(kept, grads):
+    logits_BTV, targets_BT, log_z_BT = kept
+    nll_BT1, log_z_BT1 = (grad_BT[..., None] for grad_BT in grads)
+    softmax_BTV = jnp.exp(logits_BTV - log_z_BT[..., None])
+    one_hot_BTV = targets_BT[..., None] == jnp.arange(logits_BTV.shape[-1])
+    return softmax_BTV * (nll_BT1 + log_z_BT1) - jnp.where(one_hot_BTV, nll_BT1, 0), None, None
+
+
+_normalised.defvjp(_forward, _backward)
 
 
 class Head(nnx.Module):
@@ -21,7 +55,4 @@ class Head(nnx.Module):
 
     def nll(self, x_BTD: jax.Array, targets_BT: jax.Array, embedding: Embedding) -> tuple[jax.Array, jax.Array]:
         """Negative log-likelihood of the targets in nats, and the log-normaliser, both [B, T] in float32."""
-        logits_BTV = self.logits(x_BTD, embedding)
-        log_z_BT = jax.nn.logsumexp(logits_BTV, axis=-1)
-        target_BT = jnp.take_along_axis(logits_BTV, targets_BT[..., None], axis=-1)[..., 0]
-        return log_z_BT - target_BT, log_z_BT
+        return cross_entropy(self.logits(x_BTD, embedding), targets_BT)

@@ -1,6 +1,7 @@
 """Convolutions against the banded matrices or loops that they are, segments and gradients included."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -28,10 +29,12 @@ def as_matrix(x_BLC, weights_WBLH, segments, causal: bool) -> jax.Array:
     return jnp.einsum("WLS,BLS,WBLC,BSC->BLC", reaches_WLS, same_BLS, weights_WBLC, x_BLC)
 
 
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
 @pytest.mark.parametrize("per_position", [False, True])
 @pytest.mark.parametrize(("width", "groups", "causal"), [(3, 6, False), (5, 3, True), (11, 1, False), (9, 6, True)])
-def test_values_and_gradients_are_those_of_a_banded_matrix(width, groups, causal, per_position):
-    """Widths beyond the length too; segments of any length, padding among them."""
+def test_values_and_gradients_are_those_of_a_banded_matrix(width, groups, causal, per_position, backend, monkeypatch):
+    """Widths beyond the length too; segments of any length, padding among them; what a GPU would compile as well."""
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
     rng = np.random.default_rng(width)
     segments = np.sort(rng.integers(0, 3, (B, L)), axis=1)
     shape = (width, B, L, groups) if per_position else (width, 1, 1, groups)
@@ -48,6 +51,8 @@ def test_values_and_gradients_are_those_of_a_banded_matrix(width, groups, causal
         y_BLC, pull = jax.vjp(function, x_BLC, weights)
         return y_BLC, *pull(direction)
 
+    (unrolled,) = re.findall(r"unroll=(\d+)", str(jax.make_jaxpr(ours)(x_BLC, weights)))
+    assert int(unrolled) == (1 if backend == "cpu" else width)
     got, want = (values_and_gradients(function, x_BLC, weights) for function in (ours, theirs))
     for mine, expected in zip(got, want, strict=True):
         np.testing.assert_allclose(mine, expected, atol=tolerances.REORDERED)

@@ -54,6 +54,18 @@ def test_more_components_hold_no_more_logits():
     assert temporary_bytes(16) - temporary_bytes(2) < one_set
 
 
+def test_the_backward_pass_takes_no_log_normaliser_again():
+    cfg = models.config("mos", num_components=3)
+    head, embedding = cfg.architecture.head(cfg, jax.random.key(0)), Embedding(cfg, jax.random.key(1))
+
+    def loss(head, x_BTD):
+        return head.nll(x_BTD, jnp.zeros((2, 5), jnp.int32), embedding)[0].sum()
+
+    programs = (jax.make_jaxpr(f)(head, jnp.ones((2, 5, cfg.embed_dim))) for f in (loss, jax.grad(loss)))
+    forward, both = (str(program).count("reduce_max") for program in programs)
+    assert forward == both == 2  # one of the mixture's weights, one of the components
+
+
 def test_closed_form_counts_at_base():
     cfg = arch_zoo.config("mos", "base")
     K, D, V = 15, cfg.embed_dim, cfg.vocab_size

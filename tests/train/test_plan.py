@@ -5,10 +5,12 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import arch_zoo
 from arch_zoo import memory
+from tests import tolerances
 from tests.train import make_counts
 from tests.train.tiny_study import run as tiny
 from train import calibrate, counts, declare, devices, plan, records, study, study_verbs
@@ -313,10 +315,18 @@ def test_the_presets_are_counted():
     assert not missing, "run python -m tests.train.make_counts"
 
 
+def _assert_counted(query, stored):
+    counted = dataclasses.asdict(counts.count_one(query))
+    for key, number in counted.items():
+        # What the derivative keeps of an activation such as GELU differs between releases of JAX.
+        rtol = tolerances.ACTIVATIONS if "activations" in key else tolerances.EXACT
+        np.testing.assert_allclose(stored[key], number, rtol=rtol, err_msg=f"{key} of {query.model}")
+
+
 def test_the_counts_of_presets_are_right():
     stored = json.loads(counts.PRESETS.read_text())["counts"]
     query = next(q for q in make_counts.queries() if (q.model.name, q.model.size) == ("transformer", "tiny"))
-    assert stored[query.key] == dataclasses.asdict(counts.count_one(query))
+    _assert_counted(query, stored[query.key])
 
 
 @pytest.mark.slow
@@ -324,7 +334,7 @@ def test_all_counts_of_small_presets_are_right():
     stored = json.loads(counts.PRESETS.read_text())["counts"]
     for query in make_counts.queries():
         if query.model.size == "tiny":
-            assert stored[query.key] == dataclasses.asdict(counts.count_one(query)), query.model
+            _assert_counted(query, stored[query.key])
 
 
 def test_plan_prints_the_whole_paper_and_refuses_what_does_not_fit(capsys):
