@@ -3,9 +3,12 @@
 import json
 import sys
 
+import pytest
+
 from benchmarks import attention
 
 
+@pytest.mark.slow
 def test_a_cpu_agrees_with_itself(monkeypatch, capsys):
     monkeypatch.setattr(attention, "LENGTHS", ((24, 12),))
     monkeypatch.setattr(sys, "argv", ["attention", "--size", "nano-NL1", "--batch-size", "3"])
