@@ -198,7 +198,7 @@ def measure(name: str, shape: Shape, largest: int) -> dict[str, Any]:
     cfg, _ = settings(name, shape)
     executed = arch_zoo.Convention(experts="padded")  # the places of experts that stay empty are computed too
     count = arch_zoo.count_flops(cfg, shape.input_length, shape.target_length, executed, shape.batch_size)
-    listed = [{"source": source, "shape": of, "bytes": size} for (source, of), size in parts.most_common(largest)]
+    listed = [{"source": source, "shape": of, "bytes": number} for (source, of), number in parts.most_common(largest)]
     return {
         "name": name,
         "held_bytes": memory.argument_size_in_bytes + memory.temp_size_in_bytes,

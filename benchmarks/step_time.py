@@ -338,6 +338,8 @@ def main() -> None:
     for key, allowed in (("shapes", SHAPES), ("variants", VARIANTS)):
         if unknown := set(getattr(options, key).split(",")) - set(allowed):
             parser.error(f"--{key}: {', '.join(sorted(unknown))} is not one of {', '.join(allowed)}")
+    if options.batch_size is not None and options.batch_size < 1:
+        parser.error(f"--batch-size: {options.batch_size} must be at least 1")
     if options.processes > 1:
         rows = over_processes(options.processes, sys.argv[1:])
     else:

@@ -5,16 +5,12 @@ import re
 from jax._src.cudnn import fused_attention_stablehlo
 
 from arch_zoo.layers import fused_attention
+from benchmarks import gpu_traffic
 
 
 def pretend_a_gpu(monkeypatch) -> None:
     """Attention is chosen as on a GPU, and what JAX would ask of one is answered for it."""
-    answers = {
-        "check_cudnn_version": 91000,
-        "check_compute_capability": True,
-        "is_cuda_compute_capability_equal": False,
-    }
-    for question, answer in answers.items():
+    for question, answer in gpu_traffic.ANSWERS.items():
         monkeypatch.setattr(fused_attention_stablehlo, question, lambda *_, answer=answer: answer)
     choose = fused_attention.implementation
     monkeypatch.setattr(fused_attention, "implementation", lambda q, k, ctx: choose(q, k, ctx, "gpu"))

@@ -17,6 +17,3 @@ XLA_FLOPS = 0.05
 
 # Estimated bytes of a training step against XLA's allocation: a factor either way.
 MEMORY = 1.5
-
-# Relative, activations that are kept: what one release of JAX derives against another.
-ACTIVATIONS = 0.1

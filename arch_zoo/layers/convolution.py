@@ -109,7 +109,7 @@ def _written_out() -> bool:
     """Whether the loops over taps are unrolled.
 
     An accelerator then sums all taps in one kernel; in a loop it writes and reads the sums at every tap. On a CPU the
-    loop takes a fraction of the time to compile.
+    loop is there to compile in less time.
     """
     return jax.default_backend() != "cpu"
 

@@ -5,12 +5,11 @@ import json
 import math
 from pathlib import Path
 
-import numpy as np
+import jax
 import pytest
 
 import arch_zoo
 from arch_zoo import memory
-from tests import tolerances
 from tests.train import make_counts
 from tests.train.tiny_study import run as tiny
 from train import calibrate, counts, declare, devices, plan, records, study, study_verbs
@@ -317,10 +316,11 @@ def test_the_presets_are_counted():
 
 def _assert_counted(query, stored):
     counted = dataclasses.asdict(counts.count_one(query))
-    for key, number in counted.items():
+    if f"jax=={jax.__version__}" not in (Path(__file__).parents[2] / "constraints.txt").read_text().split():
         # What the derivative keeps of an activation such as GELU differs between releases of JAX.
-        rtol = tolerances.ACTIVATIONS if "activations" in key else tolerances.EXACT
-        np.testing.assert_allclose(stored[key], number, rtol=rtol, err_msg=f"{key} of {query.model}")
+        for key in ("activations", "gpu_activations"):
+            del stored[key], counted[key]
+    assert stored == counted, query.model
 
 
 def test_the_counts_of_presets_are_right():
