@@ -5,27 +5,25 @@ Exit codes: 0 done; 2 bad input, told in one line.
 
 import contextlib
 import dataclasses
-import io
 import json
-import re
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from eval.foreign import Columns
 from eval.options import Options
+from train import command_line
+from train.ranges import Level
 from train.records import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from eval.grid import Grid
-
-EXIT_BAD_INPUT = 2
 
 Format = Literal["table", "csv", "json"]
 _Path = Annotated[Path, tyro.conf.Positional]
@@ -181,7 +179,7 @@ class CompareStudies:
 
     first: _Path
     second: _Path
-    level: float = 0.95
+    level: Level = 0.95
     format: Format = "table"
 
     def run(self) -> None:
@@ -214,39 +212,20 @@ def _verbs(first: str) -> dict[str, tuple[type, Callable[[Any], int | None]]]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb; returns the exit code."""
-    try:
-        arguments = sys.argv[1:] if arguments is None else arguments
-        verbs = _verbs(arguments[0] if arguments else "")
-        options = _parse(arguments, {name: kind for name, (kind, _) in verbs.items()})
-        return next(run for kind, run in verbs.values() if type(options) is kind)(options) or 0
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except BrokenPipeError:  # the reader of a pipe has seen enough
-        return 0
+    return command_line.run(lambda: _run(sys.argv[1:] if arguments is None else arguments))
 
 
-def _parse(arguments: Sequence[str], kinds: dict[str, type]) -> Any:
-    """The verb that was typed. tyro draws a box around its errors; here an error is one line."""
-    verbs = tuple(Annotated[kind, tyro.conf.subcommand(name)] for name, kind in kinds.items())
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            return tyro.cli(
-                tyro.conf.OmitSubcommandPrefixes[tyro.conf.OmitArgPrefixes[Union[verbs]]],  # noqa: UP007  made at run time
-                args=list(arguments),
-                prog="python -m eval",
-                description=__doc__,
-            )
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        text = re.sub(r"\x1b\[[0-9;]*m", "", said.getvalue())
-        lines = [line.strip("│╭╮╰╯─ ") for line in text.splitlines()]
-        lines = [line for line in lines if line.strip("-")][1:]  # the first is the title of the frame
-        message = " ".join(lines).split(" For full helptext")[0]
-        message = re.sub(r"^(Missing from [^:]+: \S+).*", r"\1", message).split(" Argument helptext")[0].rstrip(".")
-        raise InputError(f"{message}; see python -m eval --help") from None
+def parse(arguments: Sequence[str]) -> tuple[Any, Callable[[Any], int | None]]:
+    """The verb that was typed, with its options, and what runs it."""
+    verbs = _verbs(arguments[0] if arguments else "")
+    kinds = {name: kind for name, (kind, _) in verbs.items()}
+    options = command_line.parse(arguments, kinds, "python -m eval", __doc__)
+    return options, next(run for kind, run in verbs.values() if type(options) is kind)
+
+
+def _run(arguments: Sequence[str]) -> int | None:
+    options, run = parse(arguments)
+    return run(options)
 
 
 def _open(path: Path, columns: Columns, options: Options) -> "tuple[pd.DataFrame, Any, str]":

@@ -1,10 +1,10 @@
 """What an analysis of a study may choose; light to import, so that the command line answers at once."""
 
 import dataclasses
-import math
-from typing import Literal
+from typing import Annotated, Literal
 
-from train.records import InputError
+from train import ranges
+from train.ranges import Level, Range, Seed
 
 FlopsConvention = Literal["forward", "without_head", "train_total", "per_batch"]
 ParamsConvention = Literal["total", "non_embedding", "active"]
@@ -40,18 +40,13 @@ class Options:
     variance: Variance = "separate"
     errors: Errors = "size"
     support: Support = "common"
-    log_base: float = 10.0
-    level: float = 0.95
-    resampling_seed: int = 0
+    log_base: Annotated[float, Range(1, 1e6, low_open=True)] = 10.0
+    level: Level = 0.95
+    resampling_seed: Seed = 0
 
     def __post_init__(self):
         """Refuses values out of range."""
-        if not 0 < self.level < 1:
-            raise InputError(f"level = {self.level!r} is not between 0 and 1")
-        if not (self.log_base > 1 and math.isfinite(self.log_base)):
-            raise InputError(f"log_base = {self.log_base!r} is not above 1")
-        if self.resampling_seed < 0:
-            raise InputError(f"resampling_seed = {self.resampling_seed!r} is negative")
+        ranges.check(self)
 
 
 DEFAULTS = Options()

@@ -4,22 +4,19 @@ Exit codes: 0 done; 1 a run failed; 2 bad input, told in one line; 75 stopped by
 saved: the same command goes on from there.
 """
 
-import contextlib
 import dataclasses
-import io
-import os
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Union
+from typing import Annotated, Any
 
-import tyro
-
-from train import cluster_verbs, study_verbs
+from train import cluster_verbs, command_line, study_verbs
+from train.command_line import EXIT_FAILED, EXIT_STOPPED
 from train.data.prepare import PrepareConfig
+from train.ranges import Range, Seed
 from train.records import InputError
-from train.study_verbs import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED
+
+MOST_SEEDS = 1024  # in one program; each has parameters of its own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +41,8 @@ class Cell:
     architecture: str = "transformer"
     size: str = "nano"
     preset: str = "cpu"
-    seed: int = 0
-    seeds: int = 1
+    seed: Seed = 0
+    seeds: Annotated[int, Range(1, MOST_SEEDS)] = 1
     corpus: Path = Path("corpora/python")
     runs: Path = Path("runs")
     study: str = "single"
@@ -74,41 +71,21 @@ def main(arguments: Sequence[str]) -> int:
     """Runs one verb; returns the exit code."""
     from arch_zoo import ConfigError
 
-    try:
-        verb = _parse(arguments)
-        if isinstance(verb, PrepareConfig):
-            return prepare_corpus(verb)
-        if isinstance(verb, Cell):
-            return run_cell(verb, "pretrain" if isinstance(verb, Pretrain) else "finetune")
-        return verb.run()
-    except (InputError, ConfigError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return EXIT_STOPPED
+    return command_line.run(lambda: _run(arguments), (InputError, ConfigError))
 
 
-def _parse(arguments: Sequence[str]) -> Any:
-    """The verb that was typed. tyro draws a box around its errors; here an error is one line."""
-    verbs = tuple(Annotated[kind, tyro.conf.subcommand(name)] for name, kind in VERBS.items())
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            return tyro.cli(
-                tyro.conf.OmitSubcommandPrefixes[Union[verbs]],  # noqa: UP007  # pyright: ignore  made at run time
-                args=list(arguments),
-                prog="python -m train",
-                description=__doc__,
-            )
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        text = re.sub(r"\x1b\[[0-9;]*m", "", said.getvalue())
-        lines = [line.strip("│╭╮╰╯─ ") for line in text.splitlines()]
-        lines = [line for line in lines if line.strip("-")][1:]  # the first is the title of the frame
-        message = " ".join(lines).split(" For full helptext")[0]
-        raise InputError(f"{message.split(' Argument helptext')[0]}; see python -m train --help") from None
+def parse(arguments: Sequence[str]) -> Any:
+    """The verb that was typed, with its options."""
+    return command_line.parse(arguments, VERBS, "python -m train", __doc__)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    verb = parse(arguments)
+    if isinstance(verb, PrepareConfig):
+        return prepare_corpus(verb)
+    if isinstance(verb, Cell):
+        return run_cell(verb, "pretrain" if isinstance(verb, Pretrain) else "finetune")
+    return verb.run()
 
 
 def prepare_corpus(verb: PrepareConfig) -> int:
@@ -139,8 +116,8 @@ def run_cell(verb: Cell, stage: str) -> int:
     corpus = open_corpus(verb.corpus, verb.verify)
     runs = [dataclasses.replace(config, seed=verb.seed + number) for number in range(verb.seeds)]
     directories = [verb.runs / verb.study / run.run_id for run in runs]
-    if len(runs) != 1 and (verb.resume_from or verb.init_from or not runs):
-        raise InputError(f"seeds = {verb.seeds}: at least 1, and only one may start from somebody else's checkpoints")
+    if len(runs) != 1 and (verb.resume_from or verb.init_from):
+        raise InputError(f"seeds = {verb.seeds}: only one may start from somebody else's checkpoints")
     for directory in directories if stage == "finetune" and verb.init_from is None else []:
         if not loop.pretrained(directory).is_dir():
             raise InputError(f"{directory}: has no pretrained checkpoint; pretrain it first or give --init-from")
@@ -166,7 +143,4 @@ def run_cell(verb: Cell, stage: str) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except BrokenPipeError:  # `... | head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(main(sys.argv[1:]))

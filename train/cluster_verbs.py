@@ -7,6 +7,7 @@ from typing import Any
 import tyro
 
 from train import study as studies
+from train.ranges import Count, CountOrZero
 from train.records import InputError
 from train.study_verbs import Launched, device_of
 
@@ -27,9 +28,9 @@ class Slurm(Launched):
     """
 
     cells: tuple[str, ...] = ()
-    nodes: int = 1
-    tasks_per_node: int = 1
-    at_once: int = 0
+    nodes: Count = 1
+    tasks_per_node: Count = 1
+    at_once: CountOrZero = 0
     option: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     device: str = ""
     dry_run: bool = False
@@ -89,13 +90,13 @@ class JobSet(Launched):
     cells: tuple[str, ...] = ()
     tpu: str = "v5e"
     topology: str = "4x4"
-    slices: int = 1
-    chips_per_host: int = 0
+    slices: Count = 1
+    chips_per_host: CountOrZero = 0
     queue: str = ""
-    quota: int = 0
+    quota: CountOrZero = 0
     claim: str = "studies"
     mount: str = "/data"
-    retries: int = 10
+    retries: CountOrZero = 10
     dry_run: bool = False
 
     def run(self) -> int:

@@ -5,8 +5,10 @@ import hashlib
 import json
 import typing
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
+from train import ranges
+from train.ranges import Count, CountOrZero, NotNegative, Positive, Range, Rate, Seed
 from train.records import InputError
 
 Schedule = Literal["inverse_sqrt", "constant", "cosine", "linear"]
@@ -16,17 +18,6 @@ Objective = Literal["span_corruption", "prefix_lm", "causal_lm"]
 Scoring = Literal["decode", "rank", "both"]
 
 _LOGISTICS = {"identity": False}  # metadata of fields that change where or how often, but not what is trained
-
-
-def _check_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise InputError(f"{key} = {value!r} is not one of {', '.join(allowed)}")
-
-
-def _check_positive(config: Any, *names: str) -> None:
-    for name in names:
-        if not getattr(config, name) > 0:
-            raise InputError(f"{name} = {getattr(config, name)!r} must be positive")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,23 +40,21 @@ class OptimizerConfig:
     """
 
     name: OptimizerName = "adafactor"
-    learning_rate: float = 1.0
+    learning_rate: Positive = 1.0
     schedule: Schedule = "inverse_sqrt"
-    warmup_steps: int = 10_000
-    decay_exponent: float = 0.8
-    clip_threshold: float = 1.0
+    warmup_steps: CountOrZero = 10_000
+    decay_exponent: Annotated[float, Range(0, 1, low_open=True)] = 0.8
+    clip_threshold: NotNegative = 1.0
     scale_by_parameter: bool = True
-    min_factored_size: int = 128
-    beta1: float = 0.9
-    beta2: float = 0.98
-    clip_norm: float = 0.0
-    weight_decay: float = 0.0
+    min_factored_size: Count = 128
+    beta1: Rate = 0.9
+    beta2: Rate = 0.98
+    clip_norm: NotNegative = 0.0
+    weight_decay: NotNegative = 0.0
 
     def __post_init__(self):
         """Refuses values that no run can have."""
-        _check_choice("optimizer.name", self.name, get_args(OptimizerName))
-        _check_choice("optimizer.schedule", self.schedule, get_args(Schedule))
-        _check_positive(self, "learning_rate")
+        ranges.check(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,50 +90,40 @@ class StageConfig:
       keep_every: steps between checkpoints that are never deleted; 0 means none.
     """
 
-    steps: int = 524_288
-    batch_size: int = 128
-    input_length: int = 512
-    target_length: int = 114
+    steps: Count = 524_288
+    batch_size: Count = 128
+    input_length: Count = 512
+    target_length: Count = 114
     optimizer: OptimizerConfig = OptimizerConfig()
-    dropout_rate: float = 0.0
-    z_loss: float = 1e-4
-    label_smoothing: float = 0.0
-    accumulate: int = 1
-    max_rollbacks: int = 3
+    dropout_rate: Rate = 0.0
+    z_loss: NotNegative = 1e-4
+    label_smoothing: Rate = 0.0
+    accumulate: Count = 1
+    max_rollbacks: CountOrZero = 3
     objective: Objective = "span_corruption"
-    noise_density: float = 0.15
-    mean_span_length: float = 3.0
+    noise_density: Annotated[float, Range(0, 1, low_open=True, high_open=True)] = 0.15
+    mean_span_length: Annotated[float, Range(1, 1e6)] = 3.0
     tasks: tuple[str, ...] = ()
-    cap: int = 0
+    cap: CountOrZero = 0
     pack: bool = False
     scoring: Scoring = "decode"
-    decode_length: int = 0
-    eval_batches: int = 32
-    eval_examples: int = 0
-    eval_batch_size: int = 64
-    eval_every: int = dataclasses.field(default=0, metadata=_LOGISTICS)
-    log_every: int = dataclasses.field(default=100, metadata=_LOGISTICS)
-    checkpoint_every: int = dataclasses.field(default=1000, metadata=_LOGISTICS)
-    keep_every: int = dataclasses.field(default=0, metadata=_LOGISTICS)
+    decode_length: CountOrZero = 0
+    eval_batches: Count = 32
+    eval_examples: CountOrZero = 0
+    eval_batch_size: Count = 64
+    eval_every: CountOrZero = dataclasses.field(default=0, metadata=_LOGISTICS)
+    log_every: Count = dataclasses.field(default=100, metadata=_LOGISTICS)
+    checkpoint_every: Count = dataclasses.field(default=1000, metadata=_LOGISTICS)
+    keep_every: CountOrZero = dataclasses.field(default=0, metadata=_LOGISTICS)
 
     def __post_init__(self):
         """Refuses values that no run can have."""
-        positive = ("steps", "batch_size", "input_length", "target_length", "accumulate", "eval_batches")
-        _check_positive(self, *positive, "eval_batch_size", "log_every", "checkpoint_every")
+        ranges.check(self)
         if self.batch_size % self.accumulate:
             raise InputError(f"accumulate = {self.accumulate} does not divide batch_size = {self.batch_size}")
-        if not 0 <= self.dropout_rate < 1:
-            raise InputError(f"dropout_rate = {self.dropout_rate} is not in [0, 1)")
-        if not 0 < self.noise_density < 1 or self.mean_span_length < 1:
-            noise = f"noise_density = {self.noise_density}, mean_span_length = {self.mean_span_length}"
-            raise InputError(f"{noise}: a share in (0, 1) and at least one token are needed")
         if self.keep_every % self.checkpoint_every:
             every = f"checkpoint_every = {self.checkpoint_every}"
             raise InputError(f"keep_every = {self.keep_every} is no multiple of {every}: those steps are not saved")
-        if self.cap < 0:
-            raise InputError(f"cap = {self.cap} must not be negative")
-        _check_choice("objective", self.objective, get_args(Objective))
-        _check_choice("scoring", self.scoring, get_args(Scoring))
 
     @property
     def noise(self) -> dict[str, Any]:
@@ -182,7 +161,7 @@ class RunConfig:
     architecture: str = "transformer"
     size: str = "base"
     protocol: str = ""
-    seed: int = 0
+    seed: Seed = 0
     study: str = dataclasses.field(default="single", metadata=_LOGISTICS)
     model: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     pretrain: StageConfig = StageConfig()
@@ -193,7 +172,7 @@ class RunConfig:
 
     def __post_init__(self):
         """Refuses values that no run can have."""
-        _check_choice("parallel", self.parallel, get_args(StrategyName))
+        ranges.check(self)
         if len(self.mesh) != 3 or any(n < 1 for n in self.mesh[1:]) or (self.mesh[0] < 1 and self.mesh[0] != -1):
             raise InputError(f"mesh = {list(self.mesh)} is not [data, model, expert], of which data may be -1")
 
@@ -265,6 +244,8 @@ def from_dict(kind: type, values: Mapping[str, Any], where: str = "") -> Any:
         return kind(**arguments)
     except TypeError as error:
         raise InputError(f"{where}: {error}") from None
+    except InputError as error:
+        raise InputError(f"{where}.{error}") from None
 
 
 def _convert(kind: Any, value: Any, where: str) -> Any:

@@ -7,12 +7,14 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from train import study as studies
+from train.command_line import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED
 from train.config import StudyConfig
+from train.ranges import Count, CountOrZero, NotNegative, Range
 from train.records import InputError
 
 if TYPE_CHECKING:
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
     from train.calibrate import Calibration
     from train.devices import Device
 
-EXIT_FAILED, EXIT_BAD_INPUT, EXIT_STOPPED = 1, 2, 75
+Format = Literal["table", "json"]
+Workers = Annotated[int, Range(0, 1024)]
 
 _Positional = tyro.conf.Positional
 
@@ -114,18 +117,26 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     """KEY=VALUE settings by key; a value that is not JSON is text.
 
     Raises:
-      InputError: a setting has no equals sign.
+      InputError: a setting has no equals sign, would change the name that a run has, or is given two values.
     """
     found = {}
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals:
             raise InputError(f"set: {setting!r} is not KEY=VALUE")
+        if key in _NAMED_BY:
+            raise InputError(f"set: {key!r} is part of a run's name and place; {_NAMED_BY[key]}")
         try:
-            found[key] = json.loads(text)
+            value = json.loads(text)
         except ValueError:
-            found[key] = text
+            value = text
+        if found.setdefault(key, value) != value:
+            raise InputError(f"set: {key!r} is given two values, {found[key]!r} and {value!r}")
     return found
+
+
+_DECLARED = "give it as an option of its own, or declare it in the study"
+_NAMED_BY = {key: _DECLARED for key in ("architecture", "size", "protocol", "seed", "study")}
 
 
 def _leave_accelerators_alone() -> None:
@@ -152,7 +163,7 @@ class Launched(Declared):
         auto, where it takes less time by the account of `plan`.
     """
 
-    retries: int = 2
+    retries: CountOrZero = 2
     vmap_seeds: Literal["never", "auto", "always"] = "never"
 
     def together(
@@ -189,7 +200,7 @@ class Study(Launched):
       device: what `plan` calls the machine's; empty means CPU for CPU studies and h100 for others; for --vmap-seeds.
     """
 
-    workers: int = 0
+    workers: Workers = 0
     device: str = ""
 
     def run(self) -> int:
@@ -246,27 +257,21 @@ class Plan(Declared):
     """
 
     device: str = ""
-    devices: int = 1
-    workers: int = 0
-    price: float | None = None
+    devices: Count = 1
+    workers: Workers = 0
+    price: NotNegative | None = None
     calibrate: bool = False
     calibration: Path | None = None
-    format: str = "table"
+    format: Format = "table"
 
     def run(self) -> int:
         """Prints the plan; returns the exit code."""
         from train import calibrate, plan
         from train.launch import local
 
-        if self.format not in ("table", "json"):
-            raise InputError(f"format = {self.format!r} is not one of table, json")
         study = self.load()
         device = device_of(study, self.device)
-        if self.devices < 1:
-            raise InputError(f"devices = {self.devices} must be positive")
         if self.price is not None:
-            if not 0 <= self.price < float("inf"):
-                raise InputError(f"price = {self.price} must be dollars for an hour")
             device = dataclasses.replace(device, dollars=self.price)
         workers = self.workers or (local.default_workers(study) if device.name == "cpu" else 1)
         speed = calibrate.from_records(self.calibration) if self.calibration else None
@@ -312,12 +317,10 @@ class Status:
     """
 
     directory: _Positional[Path]
-    format: str = "table"
+    format: Format = "table"
 
     def run(self) -> int:
         """Prints the status; returns the exit code."""
-        if self.format not in ("table", "json"):
-            raise InputError(f"format = {self.format!r} is not one of table, json")
         found = studies.statuses(studies.read_manifest(self.directory), self.directory)
         if self.format == "json":
             print(json.dumps([dataclasses.asdict(status) for status in found], indent=2))
@@ -338,7 +341,7 @@ class Watch:
     """
 
     directory: _Positional[Path]
-    every: float = 5.0
+    every: Annotated[float, Range(0.01, 86_400)] = 5.0
 
     def run(self) -> int:
         """Shows the study; returns the exit code."""

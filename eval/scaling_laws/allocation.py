@@ -1,6 +1,7 @@
 """The best N and D for a compute budget C = k N D, and what it costs to be off."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -14,6 +15,8 @@ from train.records import InputError
 _GOLDEN = (np.sqrt(5) - 1) / 2
 _STEPS = 60  # golden-section steps: 60 decades of natural logs shrink below rounding of the flat minimum
 
+_FAR = 300.0  # natural log beyond which no N, D or loss has a meaning; its exponential is still a number
+
 _BLOCK = 64  # rows evaluated together, each at all of their points: the diagonal is what is wanted
 
 
@@ -25,11 +28,21 @@ def check(form: Form) -> None:
         )
 
 
+def undetermined(fit: Fit) -> tuple[str, ...]:
+    """Parameters at a bound of their search, without which no best N and D can be told; the floor is not one."""
+    return tuple(symbol for symbol in fit.at_bounds if symbol != fit.form.floor_symbol)
+
+
 def chinchilla_exponents(params: Mapping[str, float]) -> dict[str, float]:
-    """Closed form of Chinchilla's allocation: N* = G (C/k)^a, D* = (C/k)^b / G. Keys G, a, b."""
-    alpha, beta = params["alpha"], params["beta"]
-    scale = (alpha * params["A"] / (beta * params["B"])) ** (1 / (alpha + beta))
-    return {"G": scale, "a": beta / (alpha + beta), "b": alpha / (alpha + beta)}
+    """Closed form of Chinchilla's allocation: N* = G (C/k)^a, D* = (C/k)^b / G. Keys G, a, b.
+
+    All three are NaN where a coefficient or an exponent is zero: such a law has no best N at any finite budget.
+    """
+    alpha, beta, a, b = (params[symbol] for symbol in ("alpha", "beta", "A", "B"))
+    if min(alpha, beta, a, b) <= 0:
+        return dict.fromkeys(("G", "a", "b"), math.nan)
+    log_scale = (math.log(alpha) + math.log(a) - math.log(beta) - math.log(b)) / (alpha + beta)
+    return {"G": float(_natural(log_scale)), "a": beta / (alpha + beta), "b": alpha / (alpha + beta)}
 
 
 def optimum(
@@ -87,7 +100,9 @@ class Allocation:
       off: one row per budget and factor: `flops`, `factor` (N over the best N), `N`, `D`, `loss`, `excess` (loss above
         the best), `compute` (factor of compute that the best allocation needs for the same loss, below one).
       exponents: `a` and `b` of N* ~ C^a, D* ~ C^b between the smallest and largest budget, with intervals.
-      warnings: optima outside the measured N or D.
+      warnings: optima that the law does not determine, or that lie outside the measured N or D.
+
+    Where the law does not determine the best N and D (`undetermined`), every number about them is NaN.
     """
 
     optima: pd.DataFrame
@@ -115,6 +130,8 @@ def allocate(
         if not budget > 0:
             raise InputError(f"flops: {budget!r} is not above zero")
     flops_m = np.array(sorted(flops), float)
+    if unknown := undetermined(fit):
+        return _not_determined(unknown, flops_m, factors)
     log_n, log_loss = optimum(fit.form, fit.theta_P[None], flops_m, k, unique_tokens)
     drawn_n, drawn_loss = optimum(fit.form, draws.theta_BP, flops_m, k, unique_tokens)
     log_c = np.log(flops_m / k)
@@ -124,12 +141,32 @@ def allocate(
         ("D", log_c - log_n[0], log_c - drawn_n),
         ("loss", log_loss[0], drawn_loss),
     ):
-        low, high = draws.interval(np.exp(drawn), level)
+        low, high = draws.interval(_natural(drawn), level)
         columns |= {name: np.exp(here), f"{name}_lower": low, f"{name}_upper": high}
     optima = pd.DataFrame(columns)
     optima["extrapolated"] = _outside(fit, log_n[0], log_c - log_n[0])
     off = pd.DataFrame(_off(fit, flops_m, log_n[0], log_loss[0], k, factors, unique_tokens))
     return Allocation(optima, off, _exponents(draws, flops_m, k, level, unique_tokens), _warnings(optima))
+
+
+def _natural(log: float | np.ndarray) -> np.ndarray:
+    """The exponential of a logarithm that may be infinite, as those of a bootstrap draw at a bound are."""
+    return np.exp(np.clip(log, -_FAR, _FAR))
+
+
+def _not_determined(unknown: Sequence[str], flops_m: np.ndarray, factors: Sequence[float]) -> Allocation:
+    """The answer of a law that has no best N and D."""
+    spans = [f"{name}{end}" for name in ("N", "D", "loss") for end in ("", "_lower", "_upper")]
+    optima = pd.DataFrame({"flops": flops_m, **dict.fromkeys(spans, math.nan), "extrapolated": False})
+    off = pd.DataFrame([{"flops": flops, "factor": factor} for flops in flops_m for factor in factors])
+    off[["N", "D", "loss", "excess", "compute"]] = math.nan
+    nothing: dict[str, object] = {"a": math.nan, "a_interval": [math.nan] * 2}
+    return Allocation(optima, off, nothing | {"b": math.nan, "b_interval": [math.nan] * 2}, (why_not(unknown),))
+
+
+def why_not(unknown: Sequence[str]) -> str:
+    """Says that the parameters `unknown` leave the best N and D open."""
+    return f"the best N and D are not determined: {', '.join(unknown)} at the bound of the search"
 
 
 def _off(fit: Fit, flops_m, log_n_m, log_loss_m, k, factors, unique_tokens) -> list[dict[str, float]]:
@@ -158,8 +195,10 @@ def _exponents(draws: Draws, flops_m, k, level, unique_tokens) -> dict[str, obje
 
 
 def outside_grid(fit: Fit, k: float) -> list[str]:
-    """A warning where the best N or D at the median compute lies outside the measured ones: any optimum is a guess."""
-    if fit.at_bounds:  # said already, and worse
+    """A warning where the law has no best N and D, or has them outside the measured ones: any optimum is a guess."""
+    if unknown := undetermined(fit):
+        return [why_not(unknown)]
+    if fit.at_bounds:  # a floor of zero, which is said already, and worse
         return []
     flops = np.exp(np.median(log_compute(fit, k)))
     log_n = optimum(fit.form, fit.theta_P[None], np.array([flops]), k)[0][0]
@@ -207,8 +246,13 @@ def multiplier(
       level: coverage of the intervals.
 
     Returns one row per loss: `loss`, `multiplier` (C_reference / C_ours; above one is better), `lower`, `upper`,
-    `extrapolated` (a loss that either law reaches only outside its measured compute), `note`.
+    `extrapolated` (a loss that either law reaches only outside its measured compute), `note`. A law that does not
+    determine its best N and D has no multiplier.
     """
+    for unknown in map(undetermined, (ours.fit, reference.fit)):
+        if unknown:
+            columns = {"loss": list(losses), **dict.fromkeys(("multiplier", "lower", "upper"), math.nan)}
+            return pd.DataFrame({**columns, "extrapolated": False, "note": why_not(unknown)})
     ks = k, k if k_reference is None else k_reference
     here = [_compute(d.fit, d.fit.theta_P[None], losses, each) for d, each in zip((ours, reference), ks, strict=True)]
     rows = min(len(ours.theta_BP), len(reference.theta_BP))

@@ -16,6 +16,7 @@ from eval.scaling_laws import allocation, choice, design, forms, groups, isoflop
 from eval.scaling_laws.fit import Fit
 from eval.scaling_laws.options import LawOptions, answer, by_group, raw, settings
 from eval.scaling_laws.render import Answer, records
+from train.ranges import Count, NotNegative, Positive, Range
 from train.records import InputError
 
 _NO_LAW = ("form", "objective", "space", "method", "starts", "fix", "against", "intervals", "resample", "weight")
@@ -49,7 +50,7 @@ class PredictOptions(LawOptions):
     """
 
     at: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="(required)")]
-    seed_sd: float = 0.0
+    seed_sd: NotNegative = 0.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,11 +65,11 @@ class AllocateOptions(LawOptions):
       unique: distinct tokens at hand (data_constrained).
     """
 
-    budget: tuple[float, ...]
-    off: tuple[float, ...] = (0.25, 0.5, 2.0, 4.0)
+    budget: tuple[Positive, ...]
+    off: tuple[Positive, ...] = (0.25, 0.5, 2.0, 4.0)
     reference: str = ""
-    losses: tuple[float, ...] = ()
-    unique: float = math.inf
+    losses: tuple[Positive, ...] = ()
+    unique: Annotated[float, Range(0, low_open=True)] = math.inf
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,8 +85,8 @@ class NextOptions(LawOptions):
 
     quantity: str = "alpha"
     candidates: Path | None = None
-    budget: float = math.inf
-    top: int = 10
+    budget: Annotated[float, Range(0, low_open=True)] = math.inf
+    top: Count = 10
 
 
 def run_fit(options: FitOptions) -> int:
@@ -187,8 +188,8 @@ def _one_fit(options: FitOptions, runs: table.Runs) -> Answer:
         found |= {symbol: value, f"{symbol}_interval": spans.get(symbol)}
     found |= {"objective": law.value, **settings(options, law), **_criteria(law)}
     if isinstance(law.form, forms.Chinchilla):
-        best = allocation.chinchilla_exponents(law.params)
-        found["allocation_exponents"] = {"a": best["a"], "b": best["b"]}
+        best = {} if allocation.undetermined(law) else allocation.chinchilla_exponents(law.params)
+        found["allocation_exponents"] = {"a": best.get("a"), "b": best.get("b")}
         warnings += allocation.outside_grid(law, options.k(runs))
     if drawn is not None:
         found["bootstrap"] = {

@@ -20,6 +20,8 @@ Quantity = Callable[[np.ndarray], np.ndarray]  # theta [S,P] -> [S]
 def quantity(fit: Fit, text: str, k: float = 6.0) -> Quantity:
     """Reads a quantity: a symbol (`alpha`), `loss@N=1e9,D=2e10`, or `optimum@C=1e21` (log of the best N).
 
+    The optimum of a law that has none (`allocation.undetermined`) is NaN.
+
     Raises:
       InputError: none of these, or inputs that the form does not have.
     """
@@ -38,6 +40,8 @@ def quantity(fit: Fit, text: str, k: float = 6.0) -> Quantity:
         return lambda theta: form.values(theta, x)[:, 0]
     if kind == "optimum" and set(given) == {"C"}:
         allocation.check(form)
+        if allocation.undetermined(fit):
+            return lambda theta: np.full(len(theta), np.nan)
         return lambda theta: allocation.optimum(form, theta, np.array([given["C"]]), k)[0][:, 0]
     raise InputError(f"quantity: {text!r} is not {allowed}")
 
@@ -64,7 +68,7 @@ def rank(fit: Fit, value: Quantity, candidates: Inputs, flops_m: np.ndarray) -> 
     after_m = np.sqrt(np.maximum(now - gain_m, 0))
     table = pd.DataFrame({name: np.exp(values) for name, values in candidates.items()})
     table["flops"], table["sd_now"], table["sd_after"] = flops_m, np.sqrt(now), after_m
-    table["shrink"] = 1 - after_m / np.sqrt(now) if now > 0 else 0.0
+    table["shrink"] = 0.0 if now <= 0 else 1 - after_m / np.sqrt(now)
     table["shrink_per_flop"] = table["shrink"] / table["flops"]
     return table.sort_values("shrink_per_flop", ascending=False, ignore_index=True)
 

@@ -141,17 +141,20 @@ def implications(form: str, params: Mapping[str, float], at: Mapping[str, float]
     Returns what the fitted constants of `kaplan_nd` imply: `overfitting` (relative excess over unlimited data) and
     `D_for_2pct` (tokens that keep it at 2 %); and, because the other constants are the published ones,
     `stop_step_published` (kaplan_nd: lower bound of the step to stop at), `critical_batch_published` (tokens), and for
-    `kaplan_c` the allocation of its compute: `N_published`, `B_published`, `S_published`, `D_published`.
+    `kaplan_c` the allocation of its compute: `N_published`, `B_published`, `S_published`, `D_published`. What a law
+    with an exponent of zero does not determine is NaN or infinite.
     """
     if not form.startswith("kaplan_"):
         return {}
     found = {}
     if form == "kaplan_nd":
         names = {"nd_n_c": "N_c", "nd_d_c": "D_c", "nd_alpha_n": "alpha_N", "nd_alpha_d": "alpha_D"}
-        fitted = dataclasses.replace(PUBLISHED, **{ours: params[theirs] for ours, theirs in names.items()})
-        found["overfitting"] = overfitting(at["N"], at["D"], fitted)
-        found["D_for_2pct"] = data_needed(at["N"], 0.02, fitted)
-        found["stop_step_published"] = early_stopping_step(at["N"], at["D"], fitted)
+        # NumPy's numbers, since an exponent at a bound of zero divides: the answer is then no number, and no error.
+        fitted = dataclasses.replace(PUBLISHED, **{ours: np.float64(params[theirs]) for ours, theirs in names.items()})
+        with np.errstate(all="ignore"):
+            found["overfitting"] = overfitting(at["N"], at["D"], fitted)
+            found["D_for_2pct"] = data_needed(at["N"], 0.02, fitted)
+            found["stop_step_published"] = early_stopping_step(at["N"], at["D"], fitted)
     if form == "kaplan_c":
         found |= {f"{name}_published": value for name, value in allocation(at["C"] / PF_DAY).items()}
     return {name: float(value) for name, value in found.items()} | {"critical_batch_published": critical_batch(loss)}

@@ -4,7 +4,7 @@ import dataclasses
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 import tyro
@@ -14,6 +14,7 @@ from eval.scaling_laws.fit import Fit, fit
 from eval.scaling_laws.objective import LEAST_SQUARES, Objective
 from eval.scaling_laws.render import Answer, show
 from eval.scaling_laws.table import Columns, Runs
+from train.ranges import Level, NotNegative, Positive, Range, Seed
 from train.records import InputError
 
 
@@ -42,17 +43,17 @@ class LawOptions(Columns):
     table: tyro.conf.Positional[Path]
     form: str = "chinchilla"
     objective: Literal["auto", "huber", "l1", "l2"] = "auto"
-    delta: float = 1e-3
+    delta: Positive = 1e-3
     space: Literal["auto", "log", "raw"] = "auto"
     method: Literal["newton", "varpro"] = "newton"
     starts: Literal["grid", "hoffmann"] = "grid"
     fix: tuple[str, ...] = ()
-    chance: float = 0.0
-    perfect: float = 1.0
-    bootstrap: int = 1000
+    chance: NotNegative = 0.0
+    perfect: Positive = 1.0
+    bootstrap: Annotated[int, Range(0, 1_000_000)] = 1000
     resample: uncertainty.Kind = "auto"
-    level: float = 0.95
-    seed: int = 0
+    level: Level = 0.95
+    seed: Seed = 0
     format: Literal["text", "json"] = "text"
 
     def law_form(self, name: str = "") -> forms.Form:

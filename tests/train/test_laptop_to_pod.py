@@ -17,11 +17,7 @@ COMMANDS = re.findall(r"^python -m (train|eval) (.*?)(?: \| .*| +#.*)?$", PAGE, 
 @pytest.mark.parametrize(("room", "typed"), COMMANDS)
 def test_every_command_is_understood(room, typed):
     arguments = shlex.split(typed)
-    if room == "train":
-        training._parse(arguments)
-    else:
-        kinds = {name: kind for name, (kind, _) in evaluation._verbs(arguments[0]).items()}
-        evaluation._parse(arguments, kinds)
+    {"train": training, "eval": evaluation}[room].parse(arguments)
 
 
 def test_the_page_has_commands_for_every_launcher():

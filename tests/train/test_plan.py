@@ -348,6 +348,6 @@ def test_plan_prints_the_whole_paper_and_refuses_what_does_not_fit(capsys):
     assert main(["plan", "depth", "--devices", "16", "--format", "json", "--price", "2"]) == 0
     assert json.loads(capsys.readouterr().out)["totals"]["dollars"] == pytest.approx(2 * made["device_hours"])
     assert main(["plan", "depth", "--price", "-2"]) == 2
-    assert "price = -2.0 must be dollars for an hour" in capsys.readouterr().err
+    assert "price = -2.0 must be at least 0 and finite" in capsys.readouterr().err
     assert main(["plan", "paper", "--device", "abacus"]) == 2
     assert "device 'abacus' is unknown; known: cpu, h100" in capsys.readouterr().err

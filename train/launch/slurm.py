@@ -21,10 +21,11 @@ import sys
 import time
 from pathlib import Path
 
-from train import records
+from train import ranges, records
 from train.config import StudyConfig
 from train.launch import local
 from train.launch.worker import EXIT_STOPPED
+from train.ranges import Count, CountOrZero
 from train.records import InputError
 from train.study import Programs
 
@@ -72,19 +73,18 @@ class Resources:
       retries: times that a failed task is requeued.
     """
 
-    nodes: int = 1
-    tasks_per_node: int = 1
-    at_once: int = 0
+    nodes: Count = 1
+    tasks_per_node: Count = 1
+    at_once: CountOrZero = 0
     options: tuple[str, ...] = ()
-    retries: int = 2
+    retries: CountOrZero = 2
 
     def __post_init__(self):
         """Refuses what sbatch would misunderstand."""
+        ranges.check(self)
         for option in self.options:
             if not re.fullmatch(r"--?[A-Za-z][^\n]*", option):
                 raise InputError(f"option {option!r} is no option of sbatch; they look like --time=12:00:00")
-        if self.nodes < 1 or self.tasks_per_node < 1:
-            raise InputError(f"nodes = {self.nodes}, tasks_per_node = {self.tasks_per_node} must be positive")
 
 
 def script(study: StudyConfig, directory: Path, corpus: Path, programs: Programs, resources: Resources) -> str:

@@ -15,6 +15,8 @@ from eval.scaling_laws.forms.form import Form, Inputs, Parameter, centred, grid
 _EXPONENT_STARTS = (0.1, 0.25, 0.5, 1.0)
 _FLOOR_STARTS = (0.05, 0.5, 0.9)  # E as a fraction of the smallest loss
 
+_SMALLEST = np.finfo(float).tiny  # for an exponent of zero inside a logarithm
+
 
 def coefficient(symbol: str, meaning: str) -> Parameter:
     """A positive coefficient; the range covers inputs from units to 1e18 with exponents up to 2."""
@@ -92,12 +94,14 @@ class SumOfPowers(Form):
         return centred(len(self.parameters), [(t.coefficient, t.exponent, x[t.input]) for t in self.terms])
 
     def best_log_n(self, theta_SP: np.ndarray, log_nd_m: np.ndarray) -> np.ndarray | None:
-        """Where alpha A N^-alpha = beta B D^-beta."""
+        """Where alpha A N^-alpha = beta B D^-beta; at an exponent of zero the limit, and NaN where both are zero."""
         if tuple(term.input for term in self.terms) != ("N", "D"):
             return None
         (a, alpha), (b, beta) = ((theta_SP[:, [t.coefficient]], theta_SP[:, [t.exponent]]) for t in self.terms)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return (np.log(alpha) + a - np.log(beta) - b + beta * log_nd_m) / (alpha + beta)
+        log_alpha, log_beta = (np.log(np.maximum(exponent, _SMALLEST)) for exponent in (alpha, beta))
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            log_n_Sm = (log_alpha + a - log_beta - b + beta * log_nd_m) / (alpha + beta)
+        return np.where(alpha + beta > 0, log_n_Sm, np.nan)
 
     @property
     def exponents(self) -> tuple[int, ...]:

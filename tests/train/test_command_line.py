@@ -1,0 +1,147 @@
+"""What both command lines share: lists that are given twice, ranges, one line for every error, closed pipes."""
+
+import dataclasses
+import errno
+import os
+import subprocess
+import sys
+import typing
+from pathlib import Path
+
+import pytest
+import tyro
+
+import eval.__main__ as evaluation
+import train.__main__ as training
+from train import command_line
+from train.ranges import Count
+from train.records import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Inner:
+    where: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Verb:
+    table: tyro.conf.Positional[str]
+    at_place: tuple[str, ...] = ("x",)
+    numbers: tuple[float, ...] = ()
+    count: Count = 1
+    option: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    inner: typing.Annotated[Inner, tyro.conf.arg(name="")] = Inner()
+
+
+def parse(*arguments):
+    return command_line.parse(["verb", *arguments], {"verb": Verb, "other": Inner}, "prog", None)
+
+
+@pytest.mark.parametrize(
+    ("typed", "at"),
+    [
+        ("t", ("x",)),
+        ("t --at-place a", ("a",)),
+        ("t --at-place a b", ("a", "b")),
+        ("t --at-place a --at-place b", ("a", "b")),
+        ("t --at-place=a --count 2 --at_place b c --at-place=d", ("a", "b", "c", "d")),
+        ("t --at-place a a --at-place a", ("a", "a", "a")),
+        ("--at-place a --at-place b t", ("a", "b")),
+        ("t --at-place=-a --at-place b", ("-a", "b")),
+        ("t --at-place N=1,D=2 --at-place N=3,D=4", ("N=1,D=2", "N=3,D=4")),
+        ("t --at-place", ()),
+    ],
+)
+def test_a_list_option_given_twice_appends(typed, at):
+    verb = parse(*typed.split())
+    assert verb.at_place == at and verb.table == "t"
+
+
+def test_negative_numbers_are_values_and_nested_lists_append_as_well():
+    verb = parse("t", "--numbers", "-1", "-2e5", "--where", "a=1", "--numbers", "-inf", "--where", "b=2")
+    assert verb.numbers == (-1, -2e5, -float("inf")) and verb.inner.where == ("a=1", "b=2")
+
+
+def test_options_that_append_by_themselves_are_left_alone():
+    assert parse("t", "--option=--time=1", "--option=--gres=gpu:8").option == ("--time=1", "--gres=gpu:8")
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("t --count 0", "count = 0 must be at least 1"),
+        ("t --count many", "count"),
+        ("t --colour red", "--colour"),
+        ("", "Missing"),
+    ],
+)
+def test_what_is_wrong_is_one_line(typed, message):
+    with pytest.raises(InputError) as error:
+        parse(*typed.split())
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def lists(kinds):
+    return [(name, option) for name, kind in kinds.items() for option in command_line._list_options(kind)]
+
+
+TRAINING = lists(training.VERBS)
+EVALUATION = lists({name: kind for name, (kind, _) in evaluation._verbs("").items()})
+
+
+def test_the_lists_that_the_issue_names_are_known():
+    assert {option for _, option in TRAINING} >= {"--set", "--text", "--tasks", "--cells", "--modules"}
+    assert {option for _, option in EVALUATION} >= {"--where", "--at", "--budget", "--fix", "--downstream", "--pairs"}
+
+
+NEEDED = {"predict": ["--at", "N=1,D=1"], "allocate": ["--budget", "1"], "chain": ["--at", "N=1,D=1"]}
+
+
+EVERY = [*(("train", *pair) for pair in TRAINING), *(("eval", *pair) for pair in EVALUATION)]
+
+
+@pytest.mark.parametrize(("room", "verb", "option"), EVERY)
+def test_every_list_option_of_every_command_appends(room, verb, option):
+    field = option.removeprefix("--").replace("-", "_")
+    two = {"text": ["a", "b"], "tasks": ["python", "glue"], "pairs": ["FU", "PU"], "links": ["loglog", "semilog"]}
+    values = two.get(field, ["1", "2"] if field in ("budget", "off", "losses") else ["a=1", "b=2"])
+    arguments = [verb, *(["t.csv"] if room == "eval" else [])]
+    needed = NEEDED.get(verb, [])
+    arguments += needed if option not in needed else []
+    if room == "train":
+        found = training.parse([*arguments, option, values[0], option, values[1]])
+    else:
+        found = evaluation.parse([*arguments, option, values[0], option, values[1]])[0]
+    taken = getattr(found if hasattr(found, field) else found.columns, field)
+    assert [str(value) for value in taken] == ([f"{float(v)}" for v in values] if values == ["1", "2"] else values)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (InputError("a key"), 2, "error: a key\n"),
+        (InputError("two\nlines \x1b[31mred"), 2, "error: two lines  [31mred\n"),
+        (OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), "x"), 2, "error: 'x': File name too long\n"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "x"), 1, "error: 'x': No space left on device\n"),
+        (MemoryError(), 2, "error: out of memory\n"),
+        (KeyboardInterrupt(), 75, "stopped\n"),
+        (BrokenPipeError(), 0, ""),
+    ],
+)
+def test_every_end_has_its_exit_code_and_one_line(capsys, monkeypatch, error, code, said):
+    monkeypatch.setattr(command_line, "_close_stdout", lambda: None)
+
+    def command():
+        raise error
+
+    assert command_line.run(command) == code
+    assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize("ending", ["| true", ">&-"])
+@pytest.mark.parametrize("command", ["train --help", "train study --help", "eval --help"])
+def test_a_closed_standard_output_is_no_error(command, ending):
+    """The pipe is closed before anything is written, or there is no standard output at all."""
+    shell = f"set -o pipefail; sleep 0.1; {sys.executable} -m {command} {ending}"
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0 and done.stderr == ""
