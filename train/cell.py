@@ -137,10 +137,11 @@ def run_cell(
 
 
 def open_run(config: RunConfig, corpus: Corpus, directory: Path) -> tuple[records.RunWriter, Row]:
-    """Writes what stands before step 0, unless the run is done; the lock must be held.
+    """Opens a run's directory; the lock must be held.
 
     Returns:
-      The run's writer, which knows the stages that are finished, and what the run's checkpoints must belong to.
+      The run's writer, which knows the stages that are finished, and what the run's checkpoints must belong to. It
+      writes config.json before step 0, when the first stage has found nothing to refuse.
 
     Raises:
       InputError: the directory belongs to another configuration.
@@ -149,9 +150,8 @@ def open_run(config: RunConfig, corpus: Corpus, directory: Path) -> tuple[record
     _check_same(directory, resolved)
     status = records.read_json(directory / "status.json", missing={})
     finished = [stage for stage in records.STAGES if distributed.as_first(stage in status.get("finished", []))]
-    writer = records.RunWriter(directory, {"finished": finished}, silent=not distributed.is_first())
-    if not _is_done(config, finished):
-        writer.config(resolved, environment(corpus))
+    identity = None if _is_done(config, finished) else (resolved, environment(corpus))
+    writer = records.RunWriter(directory, {"finished": finished}, not distributed.is_first(), identity)
     return writer, {"hash": resolved["hash"], "fingerprint": corpus.fingerprint, "seed": config.seed}
 
 
@@ -188,7 +188,7 @@ def record_end(writer: records.RunWriter, stage: str, error: Exception) -> None:
     if isinstance(error, loop.Preempted):
         writer.status("preempted", stage=stage, error=str(error))
         return
-    reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+    reason = records.reason(error)
     with contextlib.suppress(OSError):  # a full disk takes no status either; what filled it is the news
         writer.status("failed", stage=stage, error=reason)
 
@@ -245,10 +245,18 @@ def machine() -> Row:
 
 
 def _commit() -> str | None:
-    """The commit that this code is of; None outside a clone, or where there is no git, as in slim images."""
-    command, here = ["git", "rev-parse", "HEAD"], Path(__file__).parent
+    """The commit that this code is of; None outside a clone, or where there is no git, as in slim images.
+
+    An installed copy may lie inside another repository, which does not know this file.
+    """
+    here = Path(__file__)
+
+    def ask(*command: str) -> str:
+        done = subprocess.run(["git", *command], cwd=here.parent, capture_output=True, text=True, check=False)
+        return done.stdout.strip()
+
     try:
-        return subprocess.run(command, cwd=here, capture_output=True, text=True, check=False).stdout.strip() or None
+        return (ask("ls-files", here.name) and ask("rev-parse", "HEAD")) or None
     except OSError:
         return None
 

@@ -12,7 +12,7 @@ import math
 import os
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,15 +73,17 @@ class Checkpoints:
         if keep_every:
             policies.append(preservation_policy.EveryNSteps(keep_every))
         self._read_only = read_only
-        self._manager = _Manager(
-            directory,
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=preservation_policy.AnyPreservationPolicy(policies),
-                best_fn=lambda metrics: 0.0,  # decides nothing beside a policy, but without it metrics are not written
-                cleanup_tmp_directories=not read_only,
-                read_only=read_only,
-            ),
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=preservation_policy.AnyPreservationPolicy(policies),
+            best_fn=lambda metrics: 0.0,  # decides nothing beside a policy, but without it metrics are not written
+            cleanup_tmp_directories=not read_only,
+            save_interval_steps=0 if read_only else 1,
+            create=not read_only,
+            read_only=read_only,
         )
+        quiet = _below_errors_ignored() if read_only else contextlib.nullcontext()  # it warns that it is read-only
+        with quiet:
+            self._manager = _Manager(directory, options=options)
 
     def __enter__(self) -> "Checkpoints":
         """Nothing to do: the directory is open."""
@@ -136,28 +138,33 @@ class Checkpoints:
         """Steps with a complete checkpoint, in order."""
         return sorted(self._manager.all_steps())
 
-    def restore(self, targets: Items) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    def restore(
+        self, targets: Items, accept: Callable[[Mapping[str, Any]], None] = lambda meta: None
+    ) -> tuple[dict[str, Any], dict[str, Any]] | None:
         """Restores the newest checkpoint that can be read, or None where there is no checkpoint at all.
 
         Newer ones that are damaged are skipped with a warning, and moved aside so that their steps can be saved again.
 
         Args:
           targets: trees of `jax.ShapeDtypeStruct` with shardings, for the items that are wanted.
+          accept: looks at `meta` before any array is read, and raises InputError where the checkpoint is not wanted.
 
         Returns:
           The items, and what `meta` said.
 
         Raises:
-          InputError: there are checkpoints, and none can be read.
+          InputError: there are checkpoints, and none can be read, or their arrays are those of another model.
         """
         steps = self.steps()
         damaged = []
         for step in reversed(steps):
             restored, reason = None, "another process could not read it"
             try:
-                restored = self._read(step, targets)
+                restored = self._read(step, targets, accept)
+            except InputError:
+                raise
             except Exception as error:  # noqa: BLE001  whatever a damaged file makes Orbax and TensorStore raise
-                reason = str(error).split("\n")[0][:200]
+                reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
             if not distributed.any_process(restored is None):
                 if not self._read_only:
                     self._move_aside(damaged)
@@ -179,15 +186,55 @@ class Checkpoints:
             distributed.barrier("damaged checkpoints are aside")
             self._manager.reload()
 
-    def _read(self, step: int, targets: Items) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _read(
+        self, step: int, targets: Items, accept: Callable[[Mapping[str, Any]], None]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        accept(meta)
+        if not targets:
+            return {}, meta
+        self._check_shapes(step, targets)
         arrays = {name: ocp.args.StandardRestore(target) for name, target in targets.items()}
-        restored = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore(), **arrays))
-        meta = restored["meta"]
+        restored = self._manager.restore(step, args=ocp.args.Composite(**arrays))
         items = {name: restored[name] for name in targets}
         for name, item in items.items():
             if not _matches(item, meta["checksums"][name]):
                 raise ValueError(f"the checksum of {name} does not match its arrays")
         return items, meta
+
+    def _check_shapes(self, step: int, targets: Items) -> None:
+        """Refuses arrays of another model by name: Orbax would print a traceback for each."""
+        for name, target in targets.items():
+            found = ocp.StandardCheckpointHandler().metadata(self._manager.directory / str(step) / name)
+            theirs, ours = _shapes(found.tree), _shapes(target)
+            for key in sorted(theirs.keys() | ours.keys()):
+                if theirs.get(key) != ours.get(key):
+                    sizes = f"{_shape(theirs.get(key))} there and {_shape(ours.get(key))} here"
+                    raise InputError(
+                        f"{self._manager.directory}: step {step} is of another model: {name}.{key} has {sizes}"
+                    )
+
+
+@contextlib.contextmanager
+def _below_errors_ignored() -> Iterator[None]:
+    """Leaves out what Orbax says through absl, unless it is an error."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    """Path -> shape of every array of a tree."""
+    leaves = jax.tree.leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): tuple(leaf.shape) for path, leaf in leaves}
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "no array" if shape is None else f"shape {list(shape)}"
 
 
 def _best(name: str) -> preservation_policy.BestN:

@@ -193,15 +193,19 @@ def best(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
       rows: of evals.jsonl.
 
     Returns:
-      Rows like those of the best evaluations, with metric `best_score` and the step of the checkpoint as `best_step`.
+      Rows like those of the best evaluations, with metric `best_score`, the step of the checkpoint as `best_step` and,
+      as `evaluations`, of how many it is the best.
     """
     found: dict[str, Mapping[str, Any]] = {}
+    counts: dict[str, int] = {}
     for row in rows:
         if row["stage"] == "finetune" and row["metric"] == HEADLINE and row["value"] is not None:
+            counts[row["task"]] = counts.get(row["task"], 0) + 1
             old = found.get(row["task"])
             if old is None or row["value"] >= old["value"]:
                 found[row["task"]] = row
+    kept = ("task", "split", "value", "n", "stderr")
     return [
-        {**{k: row[k] for k in ("task", "split", "value", "n", "stderr")}, "metric": BEST, "best_step": row["step"]}
-        for row in found.values()
+        {**{k: row[k] for k in kept}, "metric": BEST, "best_step": row["step"], "evaluations": counts[task]}
+        for task, row in found.items()
     ]

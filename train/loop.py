@@ -1,7 +1,9 @@
 """The training loop: one stage of one run, from its start rule to its last checkpoint."""
 
 import dataclasses
+import json
 import math
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import numpy as np
 
 import arch_zoo
 from train import config as configs
-from train import distributed, evaluate, trackers
+from train import distributed, evaluate, records, trackers
 from train.checkpoint import Checkpoints
 from train.config import RunConfig, StageConfig
 from train.data import batches
@@ -63,6 +65,17 @@ class Job:
         """The stage's configuration."""
         return getattr(self.config, self.stage_name)
 
+    @property
+    def course(self) -> Row:
+        """What decides each step of the stage, but not how many there are; goes into each checkpoint."""
+        return self.course_of(self.stage_name)
+
+    def course_of(self, stage_name: str) -> Row:
+        """The course of another stage of the run."""
+        stage = configs.identity(getattr(self.config, stage_name))
+        course = {"model": self.model.to_dict(), stage_name: {k: v for k, v in stage.items() if k != "steps"}}
+        return json.loads(json.dumps(course))  # as it will be read back
+
 
 def train(job: Job, writer: RunWriter) -> None:
     """Trains, evaluates and records one stage; continues where an earlier call ended.
@@ -81,13 +94,11 @@ def train(job: Job, writer: RunWriter) -> None:
     source = make_source(job)
     host, num_hosts = strategy.feed
 
+    check_checkpoints_are_there(job)
     with open_checkpoints(job) as checkpoints:
         state, meta = start(job, checkpoints, strategy, init_state(params, optimizer))
         step = meta["step"]
-        writer.cut(job.stage_name, step)
-        tracker = make_tracker(job, writer, step)
-        if step:
-            tracker.event(step, "resumed", f"from the checkpoint of step {step}")
+        tracker = begin(job, writer, meta)
         pending: tuple[int, Any, float] | None = None
         rollbacks = 0
 
@@ -134,7 +145,8 @@ def train(job: Job, writer: RunWriter) -> None:
                     rows = evaluation(state.params, final=last) if evaluating else []
                     tracker.evals(step, rows)
                     # After the records of its step: whoever resumes from a checkpoint finds every row up to it.
-                    checkpoints.save(step, items_of(state), meta, evaluate.kept_by(rows))
+                    kept = {**meta, "records": writer.extents()}
+                    checkpoints.save(step, items_of(state), kept, evaluate.kept_by(rows))
                     tracker.restart_clock()
                 if stopping and not last:
                     checkpoints.wait()
@@ -160,24 +172,58 @@ def start(job: Job, checkpoints: Checkpoints, strategy: Strategy, fresh: State) 
 
     What the run's own directory has > what `resume_from` has > the parameters of `init_from` > scratch.
     """
-    meta = {**job.meta, "stage": job.stage_name, "step": 0, "skipped": 0}
+    meta = {**job.meta, "course": job.course, "stage": job.stage_name, "step": 0, "skipped": 0}
     target = strategy.abstract(fresh)
-    restored = checkpoints.restore(items_of(target))
+    where = job.directory / "checkpoints" / job.stage_name
+    restored = checkpoints.restore(items_of(target), lambda old: _check_own(where, old, meta))
     if restored is None and job.resume_from:
-        restored = _read(job.resume_from, items_of(target), "resume_from")
-        _check_same_course(restored[1], job)
+        restored = _read(job.resume_from, items_of(target), "resume_from", lambda old: _check_same_course(old, job))
     if restored:
-        items, meta = restored
-        return State(items["optimizer"]["step"], items["params"], items["optimizer"]["state"]), meta
+        items, old = restored
+        return State(items["optimizer"]["step"], items["params"], items["optimizer"]["state"]), {**old, **job.meta}
     state = strategy.place_state(fresh)
     if job.init_from:
-        items, old = _read(job.init_from, {"params": target.params}, "init_from")
         own = job.stage_name == "finetune" and job.init_from == pretrained(job.directory)
-        if own and old["step"] != job.config.pretrain.steps:
-            reached = f"step {old['step']} of {job.config.pretrain.steps}"
-            raise InputError(f"{job.init_from}: pretraining has reached {reached}; finish it, or give --init-from")
+        accept = (lambda old: _check_pretrained(job, old)) if own else (lambda old: None)
+        items, old = _read(job.init_from, {"params": target.params}, "init_from", accept)
         state = state._replace(params=items["params"])
+        if own:
+            meta["records"] = old.get("records")
     return state, meta
+
+
+def begin(job: Job, writer: RunWriter, meta: Row) -> Tracker:
+    """Writes what stands before the next step: the identity of the run, no record of steps to come, what was lost.
+
+    Everything that may be refused has been: a refused command leaves nothing behind.
+
+    Args:
+      job: the stage.
+      writer: of its records.
+      meta: what the checkpoint says that it goes on from.
+    """
+    step = meta["step"]
+    writer.begin()
+    writer.cut(job.stage_name, step)
+    tracker = make_tracker(job, writer, step)
+    if step:
+        tracker.event(step, "resumed", f"from the checkpoint of step {step}")
+    for told in _lost_records(writer, meta):
+        tracker.event(step, records.LOST, told)
+        print(f"warning: {writer.path}: {told}", file=sys.stderr)
+    return tracker
+
+
+def _lost_records(writer: RunWriter, meta: Row) -> list[str]:
+    """What is not as it was when the checkpoint was saved, of each file that was cut back to that step."""
+    kept, found, lost = meta.get("records") or {}, writer.extents() or {}, []
+    for name in kept.keys() & found.keys():
+        before, now = kept[name]["rows"], found[name]["rows"]
+        if now != before:
+            lost.append(f"{name} has {now} rows where {before} stood when the checkpoint was saved")
+        elif found[name] != kept[name]:
+            lost.append(f"{name} has other values in its {now} rows than when the checkpoint was saved")
+    return lost
 
 
 def pretrained(directory: Path) -> Path:
@@ -185,25 +231,61 @@ def pretrained(directory: Path) -> Path:
     return directory / "checkpoints" / "pretrain"
 
 
-def _check_same_course(old: Row, job: Job) -> None:
+def _check_own(where: Path, old: Mapping[str, Any], new: Row) -> None:
+    """Refuses a checkpoint in the run's own directory that another configuration has made."""
+    if old.get("hash") != new["hash"]:
+        changes = configs.differences(old["course"], new["course"]) if "course" in old else []
+        said = "; ".join(changes) or f"hash: {old.get('hash')} -> {new['hash']}"
+        raise InputError(f"{where}: its checkpoints are of another configuration: {said}; use another directory")
+
+
+def _check_pretrained(job: Job, old: Mapping[str, Any]) -> None:
+    """Refuses to finetune on a pretraining of the run's own that is not finished, or is another one."""
+    _check_own(pretrained(job.directory), old, {**job.meta, "course": job.course_of("pretrain")})
+    if old["step"] != job.config.pretrain.steps:
+        reached = f"step {old['step']} of {job.config.pretrain.steps}"
+        raise InputError(f"{job.init_from}: pretraining has reached {reached}; finish it, or give --init-from")
+
+
+def _check_same_course(old: Mapping[str, Any], job: Job) -> None:
     """Refuses to continue somebody else's checkpoint where the steps to come would not be those of its run."""
+    where = f"resume_from: {str(job.resume_from)!r}"
     for key in ("fingerprint", "seed"):
         if old.get(key) != job.meta.get(key):
             mine, theirs = job.meta.get(key), old.get(key)
-            where = f"resume_from: {str(job.resume_from)!r}"
             raise InputError(f"{where} has {key} = {theirs}, this run {mine}; --init-from starts anew")
+    if changes := configs.differences(old.get("course", {}), job.course if "course" in old else {}):
+        raise InputError(f"{where} has other settings: {'; '.join(changes)}; --init-from starts anew")
     if old["step"] >= job.stage.steps:
         raise InputError(f"resume_from: step {old['step']} leaves nothing of {job.stage.steps} steps to do")
 
 
-def _read(directory: Path, targets: dict[str, Any], key: str) -> tuple[dict[str, Any], Row]:
+def _read(
+    directory: Path, targets: dict[str, Any], key: str, accept: Callable[[Mapping[str, Any]], None]
+) -> tuple[dict[str, Any], Row]:
     if not directory.is_dir():
         raise InputError(f"{key}: {str(directory)!r} is not a directory of checkpoints")
     with Checkpoints(directory, read_only=True) as checkpoints:
-        restored = checkpoints.restore(targets)
+        restored = checkpoints.restore(targets, accept)
     if restored is None:
         raise InputError(f"{key}: {str(directory)!r} holds no checkpoint")
     return restored
+
+
+def check_checkpoints_are_there(job: Job) -> None:
+    """Refuses to start over where there are records of steps whose checkpoints are gone: they would be erased.
+
+    A run that was killed before its first checkpoint does start over: its directory of checkpoints is there, and so few
+    steps are recorded that none need have been saved.
+    """
+    where, stage = job.directory / "checkpoints" / job.stage_name, job.stage
+    has_any = where.is_dir() and any(path.name.isdecimal() for path in where.iterdir())
+    rows = [] if has_any else records.read_jsonl(job.directory / "metrics.jsonl", {"step": int, "stage": str}, True)
+    reached = max((row["step"] for row in rows if row["stage"] == job.stage_name), default=0)
+    every = min(stage.checkpoint_every, stage.eval_every or stage.checkpoint_every)
+    if distributed.any_process(reached > (2 * every if where.is_dir() else 0)):
+        lost = f"has records of {reached} steps of {job.stage_name} and no checkpoint of them"
+        raise InputError(f"{job.directory}: {lost}; bring its checkpoints back, or use another directory")
 
 
 def open_checkpoints(job: Job) -> Checkpoints:

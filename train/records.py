@@ -21,6 +21,7 @@ import math
 import os
 import time
 import uuid
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -29,6 +30,10 @@ Row = dict[str, Any]
 
 STAGES = ("pretrain", "finetune")
 STATES = ("queued", "running", "done", "failed", "preempted")
+
+LOST = "records lost"  # an event: what stood in a file when a checkpoint was saved is not there any more
+
+CUT = ("metrics.jsonl", "evals.jsonl")  # what a resumed run repeats is cut from these
 
 # What metrics say of the machine and the moment; the rest is the same whenever a configuration is trained.
 CLOCK = frozenset({"tokens_per_second", "steps_per_second", "mfu", "memory_bytes"})
@@ -49,6 +54,12 @@ _METRIC_TYPES = {"step": int, "stage": str}
 
 class InputError(ValueError):
     """Something the user gave is wrong; `str()` is one line naming key, value, what is allowed, file and row."""
+
+
+def reason(error: BaseException) -> str:
+    """An exception in one line; some, such as MemoryError, have no text."""
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,6 +171,15 @@ def read_jsonl(path: Path, types: Mapping[str, Any] | None = None, allow_torn: b
     return rows
 
 
+def extent(path: Path) -> Row:
+    """How much stands in a JSONL file, {"rows", "crc32"}: what a checkpoint keeps, so that a loss is noticed."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        content = b""
+    return {"rows": content.count(b"\n"), "crc32": zlib.crc32(content)}
+
+
 def without_clock(rows: Iterable[Row]) -> list[Row]:
     """Rows of metrics without the keys that differ between two trainings of one configuration."""
     return [{key: value for key, value in row.items() if key not in CLOCK} for row in rows]
@@ -224,11 +244,18 @@ class RunWriter:
       path: the run directory.
       extra: fields that every status.json of this writer has.
       silent: write nothing: of several processes that train together, one keeps the records.
+      identity: config.json and env.json, which `begin` writes; None where they stand already.
     """
 
     path: Path
     extra: Row = dataclasses.field(default_factory=dict)
     silent: bool = False
+    identity: tuple[Row, Row] | None = None
+
+    def begin(self) -> None:
+        """Writes the identity: call it when nothing is left that may be refused, for then the directory is taken."""
+        if self.identity is not None:
+            self.config(*self.identity)
 
     def config(self, config: Row, env: Row) -> None:
         """Writes config.json and env.json, and removes what killed writers have left half written."""
@@ -237,6 +264,10 @@ class RunWriter:
                 left.unlink(missing_ok=True)
         self._write("env.json", env)
         self._write("config.json", config)
+
+    def extents(self) -> dict[str, Row] | None:
+        """The `extent` of every file that `cut` cuts; None of a silent writer."""
+        return None if self.silent else {name: extent(self.path / name) for name in CUT}
 
     def status(self, state: str, **fields: Any) -> None:
         """Writes status.json; `state` is one of STATES."""
@@ -267,7 +298,7 @@ class RunWriter:
             return order < 0 or (order == 0 and row["step"] <= step)
 
         if not self.silent:
-            for name in ("metrics.jsonl", "evals.jsonl"):
+            for name in CUT:
                 filter_jsonl(self.path / name, keep)
 
     def _write(self, name: str, value: Row) -> None:

@@ -44,7 +44,7 @@ class Member:
       constants: arrays of its model that are not trained.
       source: its batches.
       evaluation: its rows for evals.jsonl.
-      tracker: its records of steps.
+      tracker: its records of steps, from the moment that it is known which seeds go together.
       diverged: it has left; its last checkpoint is from before.
     """
 
@@ -56,7 +56,7 @@ class Member:
     constants: Any
     source: Any
     evaluation: Any
-    tracker: Tracker
+    tracker: Tracker = dataclasses.field(init=False)
     diverged: bool = False
 
 
@@ -150,23 +150,20 @@ def train(jobs: Sequence[Job], writers: Sequence[RunWriter]) -> list[Job]:
     with contextlib.ExitStack() as closing:
         members = []
         for job, writer, (own, params) in zip(jobs, writers, models, strict=True):
+            loop.check_checkpoints_are_there(job)
             checkpoints = closing.enter_context(loop.open_checkpoints(job))
             state, meta = loop.start(job, checkpoints, strategy, init_state(params, optimizer))
             evaluation = loop.make_evaluation(job, _WithConstants(model), strategy)  # pyright: ignore
             source = loop.make_source(job)
-            tracker = loop.make_tracker(
-                dataclasses.replace(job, quiet=job.quiet or bool(members)), writer, meta["step"]
-            )
-            closing.callback(tracker.close)
-            member = Member(job, writer, checkpoints, state, meta, own.constants, source, evaluation, tracker)
+            member = Member(job, writer, checkpoints, state, meta, own.constants, source, evaluation)
             members.append(member)
         step = statistics.mode(member.meta["step"] for member in members)
         members = [member for member in members if member.meta["step"] == step]
-        for member in members:
+        for number, member in enumerate(members):
+            shown = dataclasses.replace(member.job, quiet=member.job.quiet or number > 0)
             member.writer.status("running", stage=member.job.stage_name, step=step, steps=stage.steps)
-            member.writer.cut(member.job.stage_name, step)
-            if step:
-                member.tracker.event(step, "resumed", f"from the checkpoint of step {step}")
+            member.tracker = loop.begin(shown, member.writer, member.meta)
+            closing.callback(member.tracker.close)
         _steps(train_step, members, step)
         return [member.job for member in members if not member.diverged]
 
@@ -237,7 +234,8 @@ def _record(members: list[Member], pending: tuple[int, Any, float] | None) -> No
 def _save(member: Member, state: State, step: int, evaluating: bool, last: bool) -> None:
     rows = member.evaluation((state.params, member.constants), final=last) if evaluating else []
     member.tracker.evals(step, rows)
-    member.checkpoints.save(step, loop.items_of(state), member.meta, evaluate.kept_by(rows))
+    meta = {**member.meta, "records": member.writer.extents()}
+    member.checkpoints.save(step, loop.items_of(state), meta, evaluate.kept_by(rows))
     member.tracker.restart_clock()
 
 

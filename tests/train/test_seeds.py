@@ -129,4 +129,4 @@ def test_seeds_on_the_command_line_are_checked(tmp_path, capsys):
     assert main([*arguments, "0"]) == 2
     assert main([*arguments, "2", "--init-from", "elsewhere"]) == 2
     said = capsys.readouterr().err.splitlines()
-    assert [line.split(":")[1] for line in said] == [" seeds = 0", " seeds = 2"]
+    assert [line.split(":")[1] for line in said] == [" seeds = 0 must be at least 1 and at most 1024", " seeds = 2"]

@@ -54,7 +54,7 @@ class Pool:
         core = self._cores[number]
         command = [sys.executable, "-m", "train.launch.worker", str(self._directory), str(self._corpus), "--parent"]
         command += ["--launch", self._launch, *self._options]
-        with open(self._directory / f"worker-{number}.log", "ab") as log:
+        with open(self._log(number), "ab") as log:
             process = subprocess.Popen(
                 command + ([] if core is None else ["--core", str(core)]),
                 stdin=subprocess.PIPE,  # held open: its end tells the worker that the launcher is gone
@@ -70,7 +70,16 @@ class Pool:
         assert process.stdout is not None
         for line in process.stdout:
             if line.endswith(b"\n"):  # else it was killed while it spoke
-                self._queue.put((number, json.loads(line)))
+                report = _report(line)
+                if report is not None:
+                    self._queue.put((number, report))
+                else:
+                    with open(self._log(number), "ab") as log:
+                        log.write(line)
+
+    def _log(self, number: int) -> Path:
+        """Where everything goes that a worker says besides its reports."""
+        return self._directory / f"worker-{number}.log"
 
     def poll(self) -> bool:
         """Takes in what the workers have said; starts again one that was killed. Returns whether any is alive."""
@@ -109,6 +118,15 @@ class Pool:
             worker.terminate()
         for worker in self._workers.values():
             worker.wait()
+
+
+def _report(line: bytes) -> dict[str, Any] | None:
+    """What a worker reports in a line; None where it is something that a library has printed."""
+    try:
+        report = json.loads(line)
+    except ValueError:
+        return None
+    return report if isinstance(report, dict) and {"cell", "state", "error"} <= report.keys() else None
 
 
 def run(

@@ -119,7 +119,7 @@ class Worker:
             states, error = self._after_failure(members, "failed"), str(reason).splitlines()[0]
         except Exception as reason:  # noqa: BLE001  one cell's failure is recorded, the others go on
             states = self._after_failure(members, "again" if jax.process_count() == 1 else "failed")
-            error = f"{type(reason).__name__}: {str(reason).splitlines()[0] if str(reason) else ''}"
+            error = records.reason(reason)
         row = {"launch": self.launch, "host": platform.node(), "started": started, "seconds": time.time() - started}
         row["together"] = sum(state != "locked" for state in states)
         for member, state in zip(members, states, strict=True):
@@ -198,7 +198,9 @@ def main(arguments: argparse.Namespace) -> int:
 
 def _end_with_parent() -> None:
     """Saves and ends as soon as the launcher, which holds the other end of standard input, is gone."""
-    sys.stdin.buffer.read()
+    # Not `sys.stdin.read`: an interpreter that ends while a thread sits in a buffered read aborts.
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_GRACE_SECONDS)
     os._exit(EXIT_FAILED)
