@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ConfigError", "ModelConfig", "config", "config_from_dict"]
 
+_UNITS = ("embed_dim", "mlp_dim", "num_heads", "head_dim", "vocab_size", "max_input_length", "max_target_length")
 _CHOICES = {"dtype": ("float32", "bfloat16"), "remat": ("none", "full", "dots")}
 
 
@@ -64,9 +65,10 @@ class ModelConfig:
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"{name}={getattr(self, name)!r}: allowed are {', '.join(allowed)}")
-        for name in ("num_encoder_layers", "num_decoder_layers", "embed_dim", "mlp_dim", "num_heads", "head_dim"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}={getattr(self, name)}: must be at least 1")
+        for name in ("num_encoder_layers", "num_decoder_layers", *_UNITS):
+            most = sizes.MOST_UNITS if name in _UNITS else sizes.MOST_LAYERS
+            if not 1 <= getattr(self, name) <= most:
+                raise ConfigError(f"{name}={getattr(self, name)}: must be at least 1 and at most {most}")
         if self.vocab_size < 3:
             raise ConfigError(f"vocab_size={self.vocab_size}: padding, end of sequence and one token need at least 3")
         if not 0 <= self.dropout_rate < 1:

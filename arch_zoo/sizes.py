@@ -54,6 +54,9 @@ OPERATORS: dict[str, tuple[tuple[str, ...], str]] = {
 
 _FLAGS = ("SH", "SKV")
 
+MOST_LAYERS = 1024  # of a stack: each is traced by itself, and no published Transformer is deeper
+MOST_UNITS = 2**24  # of any other dimension
+
 
 def dimensions(size: str) -> Dimensions:
     """Reads a size such as `base` or `base-NL24-DM512-SKV`.

@@ -132,7 +132,7 @@ def run_cell(verb: Cell, stage: str) -> int:
         if distributed.is_first():
             print(f"stopped and saved: {reason}; the same command goes on", file=sys.stderr)
         return EXIT_STOPPED
-    except (loop.Diverged, OSError) as error:
+    except loop.Diverged as error:
         print(f"failed: {error}", file=sys.stderr)
         return EXIT_FAILED
     if "locked" in states:

@@ -65,6 +65,42 @@ def model_config(config: RunConfig, corpus: Corpus) -> arch_zoo.ModelConfig:
     return declare.model(config, corpus.vocab_size, accelerator=jax.default_backend() != "cpu")
 
 
+def check_room(config: RunConfig, model: arch_zoo.ModelConfig, seeds: int = 1) -> None:
+    """Refuses a run that cannot fit this machine, before anything of it is built.
+
+    It is far less than a run needs: weights and gradients, and an eighth of the residual stream at every layer (Funnel
+    shortens its own). `python -m train plan` estimates the whole.
+
+    Raises:
+      InputError: names what is needed at least, and what there is.
+    """
+    room = _memory_of_devices()
+    stages = [stage for stage in (config.pretrain, config.finetune) if stage is not None]
+    width = 2 if model.dtype == "bfloat16" else 4
+    rows = {f"batch_size = {stage.batch_size}": stage.batch_size // stage.accumulate for stage in stages}
+    rows |= {f"eval_batch_size = {stage.eval_batch_size}": stage.eval_batch_size for stage in stages}
+    tokens = max(
+        model.num_encoder_layers * stage.input_length + model.num_decoder_layers * stage.target_length
+        for stage in stages
+    )
+    largest = max(rows, key=lambda name: rows[name])
+    need = seeds * (8 * arch_zoo.count_params(model).total + rows[largest] * tokens * model.embed_dim * width // 8)
+    if room is not None and need > room:
+        several = f" for {seeds} seeds" if seeds > 1 else ""
+        raise InputError(
+            f"{config.run_id}: needs at least {need / 1e9:,.0f} GB{several} (size {config.size}, {largest}); "
+            f"the devices here have {room / 1e9:,.0f} GB"
+        )
+
+
+def _memory_of_devices() -> int | None:
+    """Bytes of all devices together; None where they do not say."""
+    if jax.default_backend() == "cpu":
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * jax.process_count()
+    stats = jax.local_devices()[0].memory_stats() or {}
+    return stats["bytes_limit"] * jax.device_count() if "bytes_limit" in stats else None
+
+
 def account(config: RunConfig, model: arch_zoo.ModelConfig) -> Row:
     """Parameters, and FLOPs of one sequence at the lengths of pretraining."""
     stage = config.pretrain
@@ -146,6 +182,7 @@ def open_run(config: RunConfig, corpus: Corpus, directory: Path) -> tuple[record
     Raises:
       InputError: the directory belongs to another configuration.
     """
+    check_room(config, model_config(config, corpus))
     resolved = resolve(config, corpus)
     _check_same(directory, resolved)
     status = records.read_json(directory / "status.json", missing={})

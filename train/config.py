@@ -17,6 +17,9 @@ StrategyName = Literal["pmap", "mesh"]
 Objective = Literal["span_corruption", "prefix_lm", "causal_lm"]
 Scoring = Literal["decode", "rank", "both"]
 
+_LONGEST = 2**20  # tokens of a sequence
+Length = Annotated[int, Range(1, _LONGEST)]
+
 _LOGISTICS = {"identity": False}  # metadata of fields that change where or how often, but not what is trained
 
 
@@ -92,8 +95,8 @@ class StageConfig:
 
     steps: Count = 524_288
     batch_size: Count = 128
-    input_length: Count = 512
-    target_length: Count = 114
+    input_length: Length = 512
+    target_length: Length = 114
     optimizer: OptimizerConfig = OptimizerConfig()
     dropout_rate: Rate = 0.0
     z_loss: NotNegative = 1e-4
@@ -107,7 +110,7 @@ class StageConfig:
     cap: CountOrZero = 0
     pack: bool = False
     scoring: Scoring = "decode"
-    decode_length: CountOrZero = 0
+    decode_length: Annotated[int, Range(0, _LONGEST)] = 0
     eval_batches: Count = 32
     eval_examples: CountOrZero = 0
     eval_batch_size: Count = 64

@@ -186,6 +186,14 @@ def _flops(cfg: arch_zoo.ModelConfig, input_length: int, target_length: int) -> 
     return arch_zoo.count_flops(cfg, input_length, target_length).forward
 
 
+_NOT_OF_THE_MODEL = {
+    "architecture": "the run's architecture",
+    "size": "the run's size",
+    "vocab_size": "that of the corpus",
+    "dropout_rate": "set for each stage, as in pretrain.dropout_rate",
+}
+
+
 def model(cell: RunConfig, vocab_size: int, accelerator: bool = False) -> arch_zoo.ModelConfig:
     """The resolved model of a cell on a vocabulary, without dropout: each stage sets its own.
 
@@ -194,7 +202,11 @@ def model(cell: RunConfig, vocab_size: int, accelerator: bool = False) -> arch_z
 
     Raises:
       ConfigError: the architecture, the size or a model option is unknown or not allowed.
+      InputError: an option that comes from elsewhere.
     """
+    for key, source in _NOT_OF_THE_MODEL.items():
+        if key in cell.model:
+            raise InputError(f"model.{key} = {cell.model[key]!r}: it is {source}")
     input_length, target_length = cell.max_lengths
     defaults = {
         "max_input_length": input_length,

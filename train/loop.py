@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -263,7 +264,7 @@ def _check_same_course(old: Mapping[str, Any], job: Job) -> None:
 def _read(
     directory: Path, targets: dict[str, Any], key: str, accept: Callable[[Mapping[str, Any]], None]
 ) -> tuple[dict[str, Any], Row]:
-    if not directory.is_dir():
+    if not os.path.isdir(directory):  # a path of its own would raise where the name is too long
         raise InputError(f"{key}: {str(directory)!r} is not a directory of checkpoints")
     with Checkpoints(directory, read_only=True) as checkpoints:
         restored = checkpoints.restore(targets, accept)

@@ -111,7 +111,7 @@ def read_run(path: str | os.PathLike[str], allow_torn: bool = False) -> Run:
         path=path,
         config=read_json(path / "config.json"),
         env=read_json(path / "env.json", missing={}),
-        status=read_json(path / "status.json", missing={"state": "queued"}),
+        status=read_status(path),
         metrics=read_jsonl(path / "metrics.jsonl", _METRIC_TYPES, allow_torn),
         evals=read_jsonl(path / "evals.jsonl", _EVAL_TYPES, allow_torn),
     )
@@ -136,6 +136,26 @@ def read_json(path: Path, missing: Row | None = None) -> Row:
     if not isinstance(value, dict):
         raise InputError(f"{path}: expected a JSON object, got {type(value).__name__}")
     return value
+
+
+_STATUS_TYPES = {"stage": str, "step": int, "steps": int, "nll": _NUMBER, "finished": list, "error": (str, type(None))}
+
+
+def read_status(directory: Path) -> Row:
+    """Reads the status.json of a run; without one it is queued.
+
+    Raises:
+      InputError: it is no status: not JSON, an unknown state, or a field of the wrong type.
+    """
+    path = directory / "status.json"
+    status = read_json(path, missing={"state": "queued"})
+    if status.get("state") not in STATES:
+        raise InputError(f"{path}: state = {status.get('state')!r} is not one of {', '.join(STATES)}")
+    for key, kind in _STATUS_TYPES.items():
+        value = status.get(key)
+        if key in status and (not isinstance(value, kind) or isinstance(value, bool)):
+            raise InputError(f"{path}: {key} = {value!r} has type {type(value).__name__}")
+    return status
 
 
 def read_jsonl(path: Path, types: Mapping[str, Any] | None = None, allow_torn: bool = False) -> list[Row]:

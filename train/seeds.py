@@ -93,6 +93,7 @@ def run_seeds(
         raise InputError("seeds: the cells must be the same but for the seed")
     if jax.process_count() > 1:
         raise InputError("seeds: several seeds in one program need one process")
+    cell.check_room(runs[0], cell.model_config(runs[0], corpus), len(runs))
     with contextlib.ExitStack() as locks:
         free = [run for run in runs if locks.enter_context(distributed.lock(study / run.run_id))]
         if not free:  # another process has just begun with them

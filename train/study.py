@@ -65,7 +65,12 @@ def load(name: str = "", path: Path | None = None) -> StudyConfig:
             raise InputError(f"study {name!r} is unknown; known: {', '.join(known())}; or give a file with --config")
         module = importlib.import_module(f"configs.studies.{name}")
     declare: Callable[[], Any] | None = getattr(module, "study", None)
-    study = declare() if declare else None
+    try:
+        study = declare() if callable(declare) else None
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{module.__file__}: study() raises {records.reason(error)}") from error
     if not isinstance(study, StudyConfig):
         raise InputError(f"{module.__file__}: has no function study() that returns a StudyConfig")
     return study
@@ -92,7 +97,7 @@ def _module_from_file(path: Path) -> Any:
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"config: {path}: {type(error).__name__}: {error}") from error
+        raise InputError(f"config: {path}: {records.reason(error)}") from error
     return module
 
 
@@ -155,7 +160,7 @@ def statuses(study: StudyConfig, directory: Path) -> list[CellStatus]:
 
 
 def _status(cell: configs.RunConfig, directory: Path) -> CellStatus:
-    status = records.read_json(directory / "status.json", missing={"state": "queued"})
+    status = records.read_status(directory)
     state, stage, done = status["state"], status.get("stage", ""), status.get("step", 0)
     steps = {"pretrain": cell.pretrain.steps, "finetune": cell.finetune.steps if cell.finetune else 0}
     if state == "running" and is_free(directory):
