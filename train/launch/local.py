@@ -68,8 +68,8 @@ class Pool:
 
     def _listen(self, number: int, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
-        for line in process.stdout:
-            if line.endswith(b"\n"):  # else it was killed while it spoke
+        with process.stdout as lines:
+            for line in lines:
                 report = _report(line)
                 if report is not None:
                     self._queue.put((number, report))
@@ -121,7 +121,7 @@ class Pool:
 
 
 def _report(line: bytes) -> dict[str, Any] | None:
-    """What a worker reports in a line; None where it is something that a library has printed."""
+    """What a worker reports in a line; None where a library has printed it, or where the worker was killed meanwhile."""
     try:
         report = json.loads(line)
     except ValueError:

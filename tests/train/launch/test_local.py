@@ -264,3 +264,38 @@ def test_two_launchers_share_a_study_and_survive_a_killed_worker(corpus, tmp_pat
         assert state == "done"
         steps = [(row["stage"], row["step"]) for row in metrics]
         assert len(steps) == len(set(steps)), config["run_id"]
+
+
+@pytest.mark.slow
+def test_the_workers_of_a_study_are_started_once_and_end_well(corpus, tmp_path, monkeypatch):
+    """The interpreter of a worker that ends while a thread waits for its standard input must not abort."""
+    study = dataclasses.replace(tiny_study.study(), corpus=str(corpus))
+    studies.write_manifest(study, tmp_path)
+    started, start = [], local.Pool._start
+
+    def spied(pool, number):
+        started.append(start(pool, number))
+        return started[-1]
+
+    monkeypatch.setattr(local.Pool, "_start", spied)
+    reports = local.run(study, tmp_path, corpus, 2)
+    for worker in started:
+        worker.stdin.close()
+    assert [worker.returncode for worker in started] == [0, 0]
+    assert {report["state"] for report in reports.values()} == {"done"}
+    logs = [path.read_text(errors="replace") for path in tmp_path.glob("worker-*.log")]
+    assert len(logs) == 2
+    assert not [log for log in logs if "Fatal Python error" in log or "Traceback" in log]
+
+
+def test_what_a_library_prints_is_no_report(manifest, corpus):
+    study, directory = manifest
+    pool = local.Pool(study, directory, corpus, 0)
+    lines = ["hello", "{torn", "[1]", '{"cell": 1}', '{"cell": "transformer-nano-s0", "state": "done", "error": null}']
+    code = f"print({chr(10).join(lines)!r})"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    pool._listen(0, process)
+    process.wait()
+    pool._hear()
+    assert pool.reports == {"transformer-nano-s0": {"cell": "transformer-nano-s0", "state": "done", "error": None}}
+    assert (directory / "worker-0.log").read_text().splitlines() == lines[:-1]
