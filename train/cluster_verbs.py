@@ -2,14 +2,20 @@
 
 import dataclasses
 import json
-from typing import Any
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
 from train import study as studies
+from train.config import StudyConfig
 from train.ranges import Count, CountOrZero
 from train.records import InputError
 from train.study_verbs import Launched, device_of
+
+if TYPE_CHECKING:
+    from train.launch.slurm import Resources
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,15 +60,26 @@ class Slurm(Launched):
         together = self.together(study, left, device, self.at_once or 1, own_process=True) if processes == 1 else ()
         if left:
             programs = studies.programs(left, together)
-            text = slurm.script(study, directory, corpus, programs, resources)
             if self.dry_run:
-                print(text, end="")
+                print(slurm.script(study, directory, corpus, programs, resources), end="")
                 return 0
-            job = slurm.submit(text, directory, programs)
-            print(f"job {job}: {len(left)} cells of {study.name}; watch {directory}")
+            self._submit(study, programs, resources)
         else:
             print(f"{study.name}: no cell is left to submit; {len(waiting)} are in the queue")
         return 0
+
+    def _submit(self, study: StudyConfig, programs: Sequence[tuple[str, ...]], resources: "Resources") -> None:
+        """Submits as many arrays as the cluster's limit asks for, one where it can."""
+        from train.launch import slurm
+
+        directory, most = self.runs / study.name, slurm.largest_array()
+        parts = [programs[start : start + most] for start in range(0, len(programs), most)]
+        if len(parts) > 1:
+            tasks = f"{len(programs)} tasks go in {len(parts)} arrays"
+            print(f"the cluster's MaxArraySize is {most}: {tasks}", file=sys.stderr)
+        for part in parts:
+            job = slurm.submit(slurm.script(study, directory, self.corpus_of(study), part, resources), directory, part)
+            print(f"job {job}: {sum(map(len, part))} cells of {study.name}; watch {directory}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -121,7 +121,7 @@ class Pool:
 
 
 def _report(line: bytes) -> dict[str, Any] | None:
-    """What a worker reports in a line; None where a library has printed it, or where the worker was killed meanwhile."""
+    """What a worker reports in a line; None of what a library has printed, or of a line that a kill has cut."""
     try:
         report = json.loads(line)
     except ValueError:

@@ -117,7 +117,7 @@ def submit(text: str, directory: Path, programs: Programs) -> str:
     """
     folder = directory / "slurm"
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{time.time_ns()}.sbatch"
+    path = folder.absolute() / f"{time.time_ns()}.sbatch"
     path.write_text(text, encoding="utf-8")
     job = _ask("sbatch", "--parsable", str(path)).partition(";")[0].strip()
     tasks = [" ".join(program) for program in programs]
@@ -131,12 +131,29 @@ def queued(directory: Path) -> set[str]:
     Raises:
       InputError: squeue is not there.
     """
-    rows = records.read_jsonl(directory / "slurm" / _SUBMITTED, {"job": str, "cells": list}, allow_torn=True)
+    types = {"job": str, "cells": list, "script": str}
+    rows = records.read_jsonl(directory / "slurm" / _SUBMITTED, types, allow_torn=True)
     if not rows:
         return set()
-    jobs = {row["job"]: row["cells"] for row in rows}
-    tasks = [line.split("_") for line in _ask("squeue", "--noheader", "--array", "--me", "--format=%F_%K").split()]
-    return {cell for job, task in tasks if job in jobs for cell in jobs[job][int(task)].split()}
+    # A copied directory names jobs of somebody else by now: only those of its own scripts are meant.
+    jobs = {(row["job"], str(directory.absolute() / "slurm" / row["script"])): row["cells"] for row in rows}
+    found = set()
+    for line in _ask("squeue", "--noheader", "--array", "--me", "--format=%F|%K|%o").splitlines():
+        job, task, script = line.strip().split("|", 2)
+        programs = jobs.get((job, script), [])
+        if task.isdecimal() and int(task) < len(programs):
+            found |= set(programs[int(task)].split())
+    return found
+
+
+def largest_array() -> int:
+    """The tasks that one array of this cluster may have; 1,001 where it does not say, which is Slurm's own default.
+
+    Raises:
+      InputError: scontrol is not there.
+    """
+    said = re.search(r"^MaxArraySize\s*=\s*(\d+)", _ask("scontrol", "show", "config"), re.MULTILINE)
+    return max(int(said[1]), 1) if said else 1001
 
 
 def _ask(*command: str) -> str:

@@ -72,8 +72,8 @@ class Cluster:
       environment: in which its commands find it.
     """
 
-    def __init__(self, directory: Path, share: int = 1):
-        """Writes the configuration; `share` jobs may run on one CPU."""
+    def __init__(self, directory: Path, share: int = 1, settings: tuple[str, ...] = ()):
+        """Writes the configuration; `share` jobs may run on one CPU, `settings` are further lines."""
         self.directory = directory
         self._daemons: dict[str, subprocess.Popen] = {}
         self.environment = {**os.environ, "SLURM_CONF": str(directory / "slurm.conf"), "PATH": _PATH}
@@ -83,7 +83,7 @@ class Cluster:
         (directory / "munge.key").chmod(0o400)
         host, cpus = socket.gethostname().split(".")[0], os.cpu_count()
         values = {"host": host, "cpus": cpus, "directory": directory, "share": share, "ports": _free_ports()}
-        (directory / "slurm.conf").write_text(_CONFIG.format(**values))
+        (directory / "slurm.conf").write_text(_CONFIG.format(**values) + "".join(f"{line}\n" for line in settings))
 
     def start(self) -> None:
         """Starts munge, the controller and the node daemon, and waits until the node takes jobs."""
@@ -154,10 +154,10 @@ def _free_ports() -> list[int]:
 
 
 @contextlib.contextmanager
-def cluster(share: int = 1) -> Iterator[Cluster]:
-    """A Slurm for the length of a `with` block."""
+def cluster(*settings: str, share: int = 1) -> Iterator[Cluster]:
+    """A Slurm for the length of a `with` block; `settings` are further lines of its configuration."""
     with tempfile.TemporaryDirectory(prefix="slurm-") as directory:  # a short path: sockets have 108 characters
-        made = Cluster(Path(directory), share)
+        made = Cluster(Path(directory), share, settings)
         try:
             made.start()
             yield made

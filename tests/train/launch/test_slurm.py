@@ -1,5 +1,7 @@
 """Slurm: the script that is submitted; and a real one that runs a study through scancel, requeue, a killed daemon."""
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -46,6 +48,51 @@ def test_seeds_together_are_for_one_process(tmp_path, capsys):
     arguments = ["slurm", "--config", twelve_cells.__file__, "--runs", str(tmp_path), "--dry-run"]
     assert main([*arguments, "--vmap-seeds", "always", "--nodes", "2"]) == 2
     assert "vmap_seeds: needs one process, not 2" in capsys.readouterr().err
+
+
+def _queue(monkeypatch, lines, config="MaxArraySize            = 5\n"):
+    """What squeue and scontrol would say; the real ones are asked in the slow tests."""
+    said = {"squeue": "".join(f"{line}\n" for line in lines), "scontrol": config}
+    monkeypatch.setattr(slurm, "_ask", lambda program, *rest: said[program])
+
+
+def test_only_jobs_of_the_directorys_own_scripts_are_its_jobs(tmp_path, monkeypatch):
+    """A copied directory, whose job numbers are other jobs' by now: tasks without a number, or more than it has."""
+    here = tmp_path / "slurm"
+    here.mkdir()
+    row = {"job": "7", "cells": ["a b", "c"], "script": "1.sbatch"}
+    (here / "submitted.jsonl").write_text(json.dumps(row) + "\n")
+    mine, other = here / "1.sbatch", tmp_path / "elsewhere.sh"
+    _queue(monkeypatch, [f"7|0|{mine}", f"8|1|{mine}"])
+    assert slurm.queued(tmp_path) == {"a", "b"}
+    others = [f"7|{task}|{other}" for task in ("N/A", 0, 1)]
+    _queue(monkeypatch, [*others, f"7|9|{mine}", f"7|N/A|{mine}", "7|0|(null)"])
+    assert slurm.queued(tmp_path) == set()
+
+
+def test_the_largest_array_is_the_clusters(monkeypatch):
+    _queue(monkeypatch, [])
+    assert slurm.largest_array() == 5
+    _queue(monkeypatch, [], "nothing of the kind")
+    assert slurm.largest_array() == 1001
+
+
+@needs_slurm
+@pytest.mark.slow
+def test_more_cells_than_an_array_may_have_go_in_several(corpus, tmp_path):
+    with slurm_cluster.cluster("MaxArraySize=5") as cluster:
+        cluster.run("scontrol", "update", "PartitionName=test", "State=DOWN")  # takes jobs and starts none
+        said = _train("slurm", twelve_cells, corpus, tmp_path, environment=cluster.environment)
+        assert [line.split(": ")[1] for line in said.splitlines()] == [
+            "5 cells of twelve; watch " + str(tmp_path / "twelve"),
+            "5 cells of twelve; watch " + str(tmp_path / "twelve"),
+            "2 cells of twelve; watch " + str(tmp_path / "twelve"),
+        ]
+        again = _train("slurm", twelve_cells, corpus, tmp_path, environment=cluster.environment)
+        assert "no cell is left to submit; 12 are in the queue" in again
+        shutil.copytree(tmp_path / "twelve", tmp_path / "copy" / "twelve")
+        copied = _train("slurm", twelve_cells, corpus, tmp_path / "copy", environment=cluster.environment)
+        assert copied.count("cells of twelve") == 3  # the jobs in the queue write to the first
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,288 @@
+"""Types commands with options that are wrong in kind, sign, size or form, and looks how each of them ends.
+
+    python -m benchmarks.fuzz_commands                        # 600 commands, about half an hour
+    python -m benchmarks.fuzz_commands --commands 50 --seed 7 --verb fit
+
+Every option of every command, and every setting of a run through `--set`, gets one value that is drawn at random. A
+command may do its work or refuse, but a refusal is one line on standard error with exit code 2. What may not happen:
+
+- a traceback: an exception that leaves the command;
+- a hang: no end within `--patience` seconds;
+- nonsense accepted: a negative number, NaN or an infinity where no such number has a meaning, or text where a number
+  belongs, and the command goes on all the same.
+
+Commands run in this process, on a small corpus, a simulated study and a table of a law. Training stops after its first
+step, as after SIGTERM. Prints each failure on stderr and the tally as JSON on stdout; exits 1 if there was a failure.
+"""
+
+import argparse
+import collections
+import contextlib
+import dataclasses
+import io
+import json
+import math
+import os
+import random
+import re
+import signal
+import sys
+import tempfile
+import traceback
+import typing
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
+import arch_zoo.__main__ as zoo
+import eval.__main__ as evaluation
+import train.__main__ as training
+from tests.eval import run_directories
+from tests.train import tiny_study
+from tests.train.tiny_corpus import write_corpus
+from train import cell
+from train.config import OptimizerConfig, RunConfig, StageConfig
+
+NUMBERS = ("-1", "-5.5", "0", "1", "2.5", "1e9", "4294967296", "1e400", "-1e400", "nan", "inf", "-inf", "95", "0x10")
+WORDS = ("", " ", "text", "\u00e9", "a" * 300, "../..", "/", "~", "a=b", "=", "[", "{}", "null", "true", "\x1b[31m")
+JSON_VALUES = ("-1", "0", "2.5", "1e9", "1e99", "NaN", "Infinity", "-Infinity", '"text"', "text", "[]", "[1]", "{}",
+               "null", "true", "[1,2,3]", '{"a": 1}', "4294967296", "-0.0", '""')  # fmt: skip
+
+STAGES = ("pretrain", "finetune")
+SMALL = ("steps", "batch_size", "input_length", "target_length", "eval_batches", "eval_batch_size")
+
+# Options and settings of which a negative or infinite value has a meaning: the mesh's "the rest", "no limit".
+SIGNED = {"mesh"}
+INFINITE = {"unique", "budget"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a value can be given.
+
+    Attributes:
+      room: train, eval or arch_zoo.
+      verb: the command.
+      option: what is typed before the value, such as --level or --set.
+      key: of `--set`; empty for other options.
+      numeric: a number is wanted.
+    """
+
+    room: str
+    verb: str
+    option: str
+    key: str = ""
+    numeric: bool = False
+
+    @property
+    def name(self) -> str:
+        """The option's or the setting's own name."""
+        return (self.key or self.option.removeprefix("--")).split(".")[-1].replace("-", "_")
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a command ended: `kind` is refused, ran, traceback, hang, nonsense or untidy."""
+
+    arguments: tuple[str, ...]
+    kind: str
+    said: str = ""
+
+
+class Hang(BaseException):
+    """The command has not ended in time."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Ground:
+    """What commands are tried on: a corpus, a study of records, a table of a law, a study's declaration."""
+
+    directory: Path
+
+    def prepare(self) -> "Ground":
+        """Writes all of it."""
+        write_corpus(self.directory / "corpus")
+        run_directories.write_study(self.directory / "runs", sizes=run_directories.LADDER[:3], seeds=2)
+        from train import study
+
+        study.write_manifest(tiny_study.study(), self.directory / "runs" / "tiny")
+        rows = ["N,D,loss"]
+        for n in (1e7, 3e7, 1e8, 3e8, 1e9):
+            rows += [f"{n:g},{d:g},{1.7 + 400 * n**-0.34 + 400 * d**-0.28:.6f}" for d in (1e9, 3e9, 1e10, 3e10)]
+        (self.directory / "law.csv").write_text("\n".join(rows) + "\n")
+        return self
+
+    def base(self, room: str, verb: str) -> list[str]:
+        """A command that would do its work, in a few seconds."""
+        runs, out = self.directory / "runs", self.directory / "out"
+        corpus = ["--corpus", str(self.directory / "corpus")]
+        declared = ["--config", str(Path(tiny_study.__file__)), "--runs", str(out), *corpus]
+        small = [f"{stage}.{key}={getattr(tiny_study.STAGE, key)}" for stage in STAGES for key in SMALL]
+        small += ["model.num_encoder_layers=1", "model.num_decoder_layers=1"]
+        one_cell = [*corpus, "--runs", str(out), "--set", *small]
+        text = ["--text", str(self.directory / "law.csv"), "--tasks", "--vocab-size", "300", "--out", str(out / "c")]
+        study, law = str(runs / "simulated"), str(self.directory / "law.csv")
+        bases = {
+            "prepare": text, "pretrain": one_cell, "finetune": [*one_cell, "--init-from", str(out / "nowhere")],
+            "study": [*declared, "--workers", "1"], "plan": declared, "status": [str(runs / "tiny")],
+            "watch": [str(runs / "tiny")], "slurm": [*declared, "--dry-run"], "jobset": [*declared, "--dry-run"],
+            "report": [study, "--out", str(out / "report")], "slopes": [study], "pareto": [study], "compare": [study],
+            "compare-studies": [study, study], "fit": [law, "--bootstrap", "20"],
+            "predict": [law, "--at", "N=1e9,D=1e10", "--bootstrap", "20"],
+            "allocate": [law, "--budget", "1e20", "--bootstrap", "20"], "next": [law, "--bootstrap", "20"],
+            "chain": [study, "--at", "N=1e6,D=1e7", "--bootstrap", "20"],
+            "show": ["transformer", "--size", "nano"], "list": [],
+        }  # fmt: skip
+        return bases[verb]
+
+
+def places() -> list[Place]:
+    """Every option of every command, and every setting of a run."""
+    found = []
+    kinds = {("train", verb): kind for verb, kind in training.VERBS.items()}
+    kinds |= {("eval", verb): kind for verb, (kind, _) in evaluation._verbs("").items()}
+    for (room, verb), kind in kinds.items():
+        found += [Place(room, verb, option, numeric=numeric) for option, numeric in _options(kind)]
+    settings = {f"{stage}.{name}": kind for stage in ("pretrain", "finetune") for name, kind in _fields(StageConfig)}
+    settings |= {f"pretrain.optimizer.{name}": kind for name, kind in _fields(OptimizerConfig)}
+    settings |= dict(_fields(RunConfig)) | {"model.nonsense": str}
+    for verb in ("pretrain", "plan"):
+        found += [Place("train", verb, "--set", key, _is_number(kind)) for key, kind in settings.items()]
+    shown = ("input-length", "target-length", "vocab-size", "batch-size")
+    found += [Place("arch_zoo", "show", f"--{option}", numeric=True) for option in shown]
+    return [*found, Place("arch_zoo", "show", "--size"), Place("arch_zoo", "list", "--format")]
+
+
+def _fields(kind: type) -> Iterator[tuple[str, Any]]:
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return ((field.name, hints[field.name]) for field in dataclasses.fields(kind))
+
+
+def _options(kind: type) -> Iterator[tuple[str, bool]]:
+    for name, hint in _fields(kind):
+        while typing.get_origin(hint) is Annotated:
+            hint = typing.get_args(hint)[0]
+        if dataclasses.is_dataclass(hint):
+            yield from _options(typing.cast(type, hint))
+        else:
+            yield f"--{name.replace('_', '-')}", _is_number(hint)
+
+
+def _is_number(kind: Any) -> bool:
+    while typing.get_origin(kind) is Annotated:
+        kind = typing.get_args(kind)[0]
+    return kind in (int, float) or any(_is_number(part) for part in typing.get_args(kind) if part is not type(None))
+
+
+def command(place: Place, value: str, ground: Ground) -> list[str]:
+    """The whole command line that gives `value` at `place`."""
+    base = ground.base(place.room, place.verb)
+    if not place.key:
+        return [place.verb, *base, f"{place.option}={value}"]
+    base = [word for word in base if not word.startswith(f"{place.key}=")]
+    return [place.verb, *base, "--set", f"{place.key}={value}"]
+
+
+def run(place: Place, value: str, ground: Ground, patience: float) -> Outcome:
+    """Runs one command and says how it ended."""
+    arguments = command(place, value, ground)
+    main = {"train": training.main, "eval": evaluation.main, "arch_zoo": zoo.main}[place.room]
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _alarm(patience):
+        try:
+            code = main(arguments)
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
+        except Hang:
+            return Outcome(tuple(arguments), "hang")
+        except BaseException:  # noqa: BLE001  whatever it is, a person would have seen it
+            return Outcome(tuple(arguments), "traceback", traceback.format_exc()[-1500:])
+    said = err.getvalue()
+    if "Traceback" in said + out.getvalue():
+        return Outcome(tuple(arguments), "traceback", said[-1500:])
+    errors = [line for line in said.splitlines() if not line.startswith("warning: ")]
+    if code == 2:
+        tidy = any(line.startswith("error: ") for line in errors) and not re.search(r"[\x00-\x08\x1b]", said)
+        return Outcome(tuple(arguments), "refused" if tidy else "untidy", said[-800:])
+    if is_nonsense(place, value):
+        return Outcome(tuple(arguments), "nonsense", said[-800:])
+    return Outcome(tuple(arguments), "ran", said[-200:])
+
+
+def is_nonsense(place: Place, value: str) -> bool:
+    """Whether no command could do anything sensible with the value there."""
+    if not place.numeric:
+        return False
+    try:
+        number = float(json.loads(value)) if place.key else float(value)
+    except (ValueError, TypeError):
+        return not (place.key and value in ("null", "[]", "[1]", "[1,2,3]"))  # what None and tuples take
+    if math.isnan(number) or (math.isinf(number) and place.name not in INFINITE):
+        return True
+    return number < 0 and place.name not in SIGNED
+
+
+@contextlib.contextmanager
+def _alarm(seconds: float) -> Iterator[None]:
+    def hang(number: int, frame: Any) -> None:
+        raise Hang
+
+    old = signal.signal(signal.SIGALRM, hang)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+
+
+@contextlib.contextmanager
+def stopping_after_one_step() -> Iterator[None]:
+    """Training saves and ends after its first step, as it would after SIGTERM."""
+    ask = cell.StopOnSignal.__call__
+    cell.StopOnSignal.__call__ = lambda self: True  # pyright: ignore  # for the time of the block
+    try:
+        yield
+    finally:
+        cell.StopOnSignal.__call__ = ask
+
+
+def values(place: Place) -> Sequence[str]:
+    """What is tried there."""
+    return JSON_VALUES if place.key else (*NUMBERS, *WORDS)
+
+
+def main() -> int:
+    """Prints the tally; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--commands", type=int, default=600, help="(default: 600)")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice of values (default: 0)")
+    parser.add_argument("--patience", type=float, default=120.0, help="seconds that a command may take (default: 120)")
+    parser.add_argument("--verb", default="", help="only this command")
+    options = parser.parse_args()
+    chosen = [place for place in places() if options.verb in ("", place.verb)]
+    rng, tally, failures = random.Random(options.seed), collections.Counter(), []
+    with tempfile.TemporaryDirectory() as directory, stopping_after_one_step():
+        os.environ.setdefault("HOME", directory)
+        ground = Ground(Path(directory)).prepare()
+        order = [place for _ in range(1 + options.commands // len(chosen)) for place in rng.sample(chosen, len(chosen))]
+        for number, place in enumerate(order[: options.commands]):
+            outcome = run(place, rng.choice(values(place)), ground, options.patience)
+            tally[outcome.kind] += 1
+            if outcome.kind not in ("ran", "refused"):
+                failures.append(" ".join(outcome.arguments).replace(directory, "DIR"))
+                print(f"{outcome.kind}: {failures[-1]!r}\n{outcome.said}", file=sys.stderr, flush=True)
+            elif number % 50 == 0:
+                print(f"{number} of {options.commands}", file=sys.stderr, flush=True)
+    bad = ("traceback", "hang", "nonsense", "untidy")
+    ended = {kind: tally[kind] for kind in ("ran", "refused", *bad)}
+    found = {"commands": sum(tally.values()), "seed": options.seed, "places": len(chosen)}
+    print(json.dumps(found | {"ended": ended, "failures": failures}))
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
