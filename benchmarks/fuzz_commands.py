@@ -43,7 +43,7 @@ import train.__main__ as training
 from tests.eval import run_directories
 from tests.train import tiny_study
 from tests.train.tiny_corpus import write_corpus
-from train import cell
+from train import cell, records
 from train.config import OptimizerConfig, RunConfig, StageConfig
 
 NUMBERS = ("-1", "-5.5", "0", "1", "2.5", "1e9", "4294967296", "1e400", "-1e400", "nan", "inf", "-inf", "95", "0x10")
@@ -109,6 +109,9 @@ class Ground:
         from train import study
 
         study.write_manifest(tiny_study.study(), self.directory / "runs" / "tiny")
+        for config in tiny_study.study().cells:  # all done, so that `watch` has an end
+            (self.directory / "runs" / "tiny" / config.run_id).mkdir()
+            records.RunWriter(self.directory / "runs" / "tiny" / config.run_id).status("done")
         rows = ["N,D,loss"]
         for n in (1e7, 3e7, 1e8, 3e8, 1e9):
             rows += [f"{n:g},{d:g},{1.7 + 400 * n**-0.34 + 400 * d**-0.28:.6f}" for d in (1e9, 3e9, 1e10, 3e10)]
@@ -133,7 +136,7 @@ class Ground:
             "compare-studies": [study, study], "fit": [law, "--bootstrap", "20"],
             "predict": [law, "--at", "N=1e9,D=1e10", "--bootstrap", "20"],
             "allocate": [law, "--budget", "1e20", "--bootstrap", "20"], "next": [law, "--bootstrap", "20"],
-            "chain": [study, "--at", "N=1e6,D=1e7", "--bootstrap", "20"],
+            "chain": [study, "--where", "architecture=albert", "--at", "N=1e6,D=1e7", "--bootstrap", "20"],
             "show": ["transformer", "--size", "nano"], "list": [],
         }  # fmt: skip
         return bases[verb]

@@ -1,0 +1,74 @@
+"""No value of any option ends in a traceback or is nonsense accepted; benchmarks/fuzz_commands.py does it at length."""
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from benchmarks import fuzz_commands
+from benchmarks.fuzz_commands import Place
+
+# `prepare` loads TensorFlow, `study` starts workers, `report` draws figures: minutes that the script has.
+PLACES = [place for place in fuzz_commands.places() if place.verb not in ("prepare", "study", "report", "finetune")]
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory):
+    with fuzz_commands.stopping_after_one_step():
+        yield fuzz_commands.Ground(tmp_path_factory.mktemp("fuzz")).prepare()
+
+
+def wrong_values(place):
+    """Values of which no command can make anything, and so need not be waited for."""
+    return [value for value in fuzz_commands.values(place) if fuzz_commands.is_nonsense(place, value)]
+
+
+@pytest.mark.slow
+@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_every_command_does_its_work_or_refuses_in_one_line(ground, data):
+    place = data.draw(st.sampled_from(PLACES))
+    values = wrong_values(place) if place.verb == "pretrain" else fuzz_commands.values(place)
+    if values:
+        outcome = fuzz_commands.run(place, data.draw(st.sampled_from(list(values))), ground, patience=120)
+        assert outcome.kind in ("ran", "refused"), outcome
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "nonsense"),
+    [
+        (Place("eval", "fit", "--level", numeric=True), "nan", True),
+        (Place("eval", "fit", "--level", numeric=True), "-1", True),
+        (Place("eval", "fit", "--level", numeric=True), "text", True),
+        (Place("eval", "fit", "--level", numeric=True), "2.5", False),  # only the command knows its own range
+        (Place("eval", "next", "--budget", numeric=True), "inf", False),
+        (Place("eval", "next", "--form"), "-1", False),
+        (Place("train", "plan", "--set", "pretrain.z_loss", True), "NaN", True),
+        (Place("train", "plan", "--set", "pretrain.z_loss", True), '"text"', True),
+        (Place("train", "plan", "--set", "mesh", True), "-1", False),
+    ],
+)
+def test_nonsense_is_told_from_what_may_be_meant(place, value, nonsense):
+    assert fuzz_commands.is_nonsense(place, value) == nonsense
+
+
+def test_what_is_accepted_or_printed_at_length_is_found(ground, monkeypatch):
+    place = Place("eval", "fit", "--level", numeric=True)
+
+    def ends(main):
+        monkeypatch.setattr(fuzz_commands.evaluation, "main", main)
+        return fuzz_commands.run(place, "nan", ground, patience=0.2).kind
+
+    def fails(arguments):
+        raise KeyError("x")
+
+    def hangs(arguments):
+        while True:
+            pass
+
+    def mutters(arguments):
+        print("\x1b[31merror", file=fuzz_commands.sys.stderr)
+        return 2
+
+    assert [ends(main) for main in (lambda arguments: 0, fails, hangs, mutters)] == [
+        "nonsense", "traceback", "hang", "untidy",
+    ]  # fmt: skip
