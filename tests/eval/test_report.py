@@ -242,7 +242,7 @@ BAD = [
     (["report"], "PATH"),
     (["report", "RUNS", "--ouut", "x"], "--ouut"),
     (["report", "RUNS", "--level", "high"], "--level"),
-    (["report", "RUNS", "--level", "1.5"], "level = 1.5 is not between 0 and 1"),
+    (["report", "RUNS", "--level", "1.5"], "level = 1.5 must be above 0 and below 1"),
     (["report", "RUNS", "--count-flops", "none"], "count-flops"),
     (["report", "RUNS", "--reference", "nope"], "reference 'nope' is not among the architectures compared: glu"),
     (["report", "RUNS", "--score", "nope"], "score 'nope': no such column"),
