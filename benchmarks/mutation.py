@@ -1,0 +1,495 @@
+"""Would the tests notice? Makes one plausible mistake at a time in a copy of the tree and runs the tests against it.
+
+    python -m benchmarks.mutation                                            # 150 mutants of all, about half an hour
+    python -m benchmarks.mutation --named                                    # the mistakes of benchmarks/mutants.toml
+    python -m benchmarks.mutation --targets train/losses.py,eval --sample 0  # every mutant of some files
+    python -m benchmarks.mutation --journal mutants.jsonl                    # the same command goes on where it stopped
+
+A mutant is one edit: an operator swapped or replaced by one of its operands, a constant changed, a condition negated,
+`min` for `max`, an argument dropped, a function of an array left out. It is killed if a test fails or takes four times
+as long as without it; it has survived if all tests of its file pass (`TARGETS`, each run first without a mutant).
+Docstrings, annotations, imports, decorators and the messages of errors are left alone.
+
+The sample holds the mutants whose hashes with the seed are smallest, so that an edit of one line leaves the rest of it
+as it was. Mutants that compute the same stand in benchmarks/mutants.toml, with the reason, and do not count. Prints a
+line for each mutant on stderr and a summary as JSON on stdout; exits 1 if more survive than `--goal` allows.
+"""
+
+import argparse
+import ast
+import collections
+import concurrent.futures
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import queue
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+DATA = ROOT / "benchmarks" / "mutants.toml"
+
+# What pytest is given for each file: the tests that should notice, the quickest first.
+_ZOO = "tests/arch_zoo"
+_VANILLA = (
+    f"{_ZOO}/test_dropout.py {_ZOO}/test_head.py {_ZOO}/test_initialisation.py tests/parity/test_parity.py"
+    f" {_ZOO}/test_contract.py -k '(transformer or dropout.py or head.py) and not copy_task'"
+)
+TARGETS = {
+    "arch_zoo/layers/attention.py": _VANILLA,
+    "arch_zoo/layers/context.py": _VANILLA,
+    "arch_zoo/layers/convolution.py": f"{_ZOO}/test_convolution.py {_ZOO}/test_convolutional.py",
+    "arch_zoo/layers/embedding.py": _VANILLA,
+    "arch_zoo/layers/experts.py": f"{_ZOO}/test_switch.py",
+    "arch_zoo/layers/favor.py": f"{_ZOO}/test_performer.py",
+    "arch_zoo/layers/feed_forward.py": f"{_ZOO}/test_gradients.py {_VANILLA.replace('head.py)', 'gradients.py)')}",
+    "arch_zoo/layers/fused_attention.py": f"{_ZOO}/test_fused_attention.py",
+    "arch_zoo/layers/head.py": f"{_ZOO}/test_head.py {_ZOO}/test_gradients.py {_ZOO}/test_mos.py",
+    "arch_zoo/layers/norm.py": f"{_ZOO}/test_norm.py",
+    "arch_zoo/layers/parameters.py": f"{_ZOO}/test_initialisation.py {_ZOO}/test_head.py tests/parity/test_parity.py"
+    " -k 'transformer or evolved or initialisation.py or head.py'",
+    "arch_zoo/layers/positions.py": f"{_ZOO}/test_performer.py {_ZOO}/test_initialisation.py -k performer",
+    "arch_zoo/layers/relative_bias.py": _VANILLA,
+    "arch_zoo/layers/stack.py": _VANILLA,
+    "eval/compare.py": "tests/eval/test_compare.py",
+    "eval/slopes.py": "tests/eval/test_slopes.py",
+    "train/data/batches.py": "tests/train/data/test_batches.py tests/train/test_evaluate.py",
+    "train/evaluate.py": "tests/train/test_evaluate.py",
+    "train/losses.py": "tests/train/test_step.py tests/train/test_evaluate.py",
+    "train/optimizers.py": "tests/train/test_optimizers.py",
+    "train/step.py": "tests/train/test_step.py",
+}
+
+_OPERATORS: dict[type, tuple[str, str]] = {
+    ast.Add: ("+", "-"),
+    ast.Sub: ("-", "+"),
+    ast.Mult: ("*", "/"),
+    ast.Div: ("/", "*"),
+    ast.FloorDiv: ("//", "*"),
+    ast.Mod: ("%", "*"),
+    ast.Pow: ("**", "*"),
+    ast.BitAnd: ("&", "|"),
+    ast.BitOr: ("|", "&"),
+    ast.Lt: ("<", "<="),
+    ast.LtE: ("<=", "<"),
+    ast.Gt: (">", ">="),
+    ast.GtE: (">=", ">"),
+    ast.Eq: ("==", "!="),
+    ast.NotEq: ("!=", "=="),
+    ast.Is: ("is", "is not"),
+    ast.IsNot: ("is not", "is"),
+    ast.In: ("in", "not in"),
+    ast.NotIn: ("not in", "in"),
+    ast.And: ("and", "or"),
+    ast.Or: ("or", "and"),
+}
+_PAIRS = [("min", "max"), ("minimum", "maximum"), ("argmin", "argmax"), ("any", "all"), ("zeros", "ones"),
+          ("zeros_like", "ones_like"), ("mean", "sum"), ("sin", "cos"), ("floor", "ceil")]  # fmt: skip
+_SWAPS = {one: other for pair in _PAIRS for one, other in (pair, pair[::-1])}
+# Left out, so that their first argument, or what they are a method of, stands in their place.
+_FUNCTIONS = {"abs", "square", "sqrt", "rsqrt", "exp", "log", "relu", "tanh", "sigmoid", "cumsum", "tril", "norm",
+              "maximum", "minimum", "round", "float", "sorted", "reversed", "log_softmax", "softmax"}  # fmt: skip
+_METHODS = {"fold", "astype", "swapaxes", "mean", "replace", "dropout", "copy"}
+_COMPOUND = (ast.BinOp, ast.BoolOp, ast.Compare, ast.IfExp, ast.UnaryOp)
+_SILENT = {"named_scope", "checkpoint_name"}  # calls whose arguments are names in a trace
+
+
+@dataclasses.dataclass(frozen=True)
+class Mutant:
+    """One edit of a file.
+
+    Attributes:
+      path: of the file, from the root.
+      line: of the first character that differs.
+      kind: of mistake.
+      before: the lines of the edit without it, joined and stripped.
+      after: the same with it.
+      text: the file with the edit.
+    """
+
+    path: str
+    line: int
+    kind: str
+    before: str
+    after: str
+    text: str = dataclasses.field(repr=False)
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """What a reader needs to make the edit by hand."""
+        return {name: getattr(self, name) for name in ("path", "line", "kind", "before", "after")}
+
+    @property
+    def key(self) -> str:
+        """The same for the same edit of the same file."""
+        return hashlib.sha256(f"{self.path}\n{self.text}".encode()).hexdigest()[:16]
+
+    def rank(self, seed: int) -> str:
+        """The mutant's place in the samples of this seed, whatever else changes in the file."""
+        return hashlib.sha256(f"{seed}\n{self.path}\n{self.before}\n{self.after}".encode()).hexdigest()
+
+
+class _Edits:
+    """Edits of one file, as (start, end, replacement, kind) in its UTF-8 bytes."""
+
+    def __init__(self, source: bytes):
+        self.source = source
+        self.starts = [0, *(match.end() for match in re.finditer(rb"\n", source))]
+        self.found: list[tuple[int, int, str, str]] = []
+
+    def span(self, node: Any) -> tuple[int, int]:
+        """Where a node stands."""
+        return self.starts[node.lineno - 1] + node.col_offset, self.starts[node.end_lineno - 1] + node.end_col_offset
+
+    def text(self, node: Any) -> str:
+        """What stands there."""
+        start, end = self.span(node)
+        return self.source[start:end].decode()
+
+    def replace(self, node: Any, text: str, kind: str) -> None:
+        """Another text in place of a node."""
+        self.found.append((*self.span(node), text, kind))
+
+    def operator(self, operator: Any, left: Any, right: Any, kind: str) -> None:
+        """Another operator between two nodes; brackets may stand between as well."""
+        if type(operator) in _OPERATORS:
+            old, new = _OPERATORS[type(operator)]
+            between = self.span(left)[1], self.span(right)[0]
+            match = re.search(rf"(?<!\w){re.escape(old)}(?!\w)".encode(), self.source[slice(*between)])
+            if match:
+                self.found.append((between[0] + match.start(), between[0] + match.end(), new, kind))
+
+    def visit(self, node: ast.AST) -> None:
+        """Collects the edits of a node and of those below it."""
+        edit = getattr(self, f"_{type(node).__name__.lower()}", None)
+        if edit is not None:
+            edit(node)
+        for child in _children(node):
+            self.visit(child)
+
+    def _binop(self, node: ast.BinOp) -> None:
+        self.operator(node.op, node.left, node.right, "operator")
+        if type(node.op) in _OPERATORS:
+            for operand in (node.left, node.right):
+                text = self.text(operand)
+                self.replace(node, f"({text})" if isinstance(operand, _COMPOUND) else text, "operand")
+
+    def _augassign(self, node: ast.AugAssign) -> None:
+        if type(node.op) in _OPERATORS:
+            old, new = _OPERATORS[type(node.op)]
+            start, end = self.span(node.target)[1], self.span(node.value)[0]
+            place = self.source.index(f"{old}=".encode(), start, end)
+            self.found.append((place, place + len(old), new, "operator"))
+
+    def _compare(self, node: ast.Compare) -> None:
+        for operator, left, right in zip(node.ops, [node.left, *node.comparators], node.comparators, strict=False):
+            self.operator(operator, left, right, "comparison")
+
+    def _boolop(self, node: ast.BoolOp) -> None:
+        for left, right in zip(node.values, node.values[1:], strict=False):
+            self.operator(node.op, left, right, "boolean")
+
+    def _unaryop(self, node: ast.UnaryOp) -> None:
+        if isinstance(node.op, (ast.Not, ast.USub, ast.Invert)):
+            self.replace(node, self.text(node.operand), "negation")
+
+    def _if(self, node: ast.If | ast.IfExp | ast.While) -> None:
+        self.replace(node.test, f"(not ({self.text(node.test)}))", "negation")
+
+    _ifexp = _while = _if
+
+    def _constant(self, node: ast.Constant) -> None:
+        if isinstance(node.value, bool):
+            self.replace(node, str(not node.value), "constant")
+        elif isinstance(node.value, int):
+            self.replace(node, str(node.value + 1), "constant")
+        elif isinstance(node.value, float):
+            self.replace(node, repr(2 * node.value or 1.0), "constant")
+
+    def _call(self, node: ast.Call) -> None:
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        if name in _SWAPS:
+            end = self.span(node.func)[1]
+            self.found.append((end - len(name), end, _SWAPS[name], "swap"))
+        if name in _METHODS and isinstance(node.func, ast.Attribute):
+            self.replace(node, self.text(node.args[0] if name == "dropout" else node.func.value), "call")
+        elif name in _FUNCTIONS and node.args:
+            self.replace(node, self.text(node.args[0]), "call")
+        arguments = sorted([*node.args, *node.keywords], key=self.span)
+        for i, argument in enumerate(arguments):
+            if isinstance(argument, ast.keyword) and argument.arg is not None:
+                start, end = self.span(argument)
+                if i:
+                    start = self.span(arguments[i - 1])[1]
+                elif len(arguments) > 1:
+                    end = self.span(arguments[1])[0]
+                self.found.append((start, end, "", "argument"))
+
+
+def _children(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes below that compute something: no imports, annotations, decorators, messages."""
+    silent = (ast.Import, ast.ImportFrom, ast.Raise, ast.JoinedStr)
+    skipped = {"annotation", "returns", "decorator_list", "type_params", "msg"}
+    if isinstance(node, ast.Call):
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        skipped |= {"args", "keywords"} if name in _SILENT else set()
+    for field, value in ast.iter_fields(node):
+        if field not in skipped:
+            for child in value if isinstance(value, list) else [value]:
+                if isinstance(child, ast.AST) and not isinstance(child, silent):
+                    yield child
+
+
+def mutants(path: str, text: str) -> list[Mutant]:
+    """Every mutant of a file that is another program, in the order of its lines."""
+    source, tree = text.encode(), ast.parse(text)
+    edits, original, seen = _Edits(source), ast.dump(tree), set()
+    edits.visit(tree)
+    found = []
+    for start, end, new, kind in sorted(edits.found):
+        mutated = (source[:start] + new.encode() + source[end:]).decode()
+        try:
+            program = ast.dump(ast.parse(mutated))
+        except SyntaxError:
+            continue
+        if program != original and program not in seen:
+            seen.add(program)
+            found.append(_mutant(path, text, mutated, source[:start].count(b"\n") + 1, kind))
+    return found
+
+
+def _mutant(path: str, text: str, mutated: str, line: int, kind: str) -> Mutant:
+    old, new = text.split("\n"), mutated.split("\n")
+    alike = 0
+    while alike < min(len(old), len(new)) - line + 1 and old[-1 - alike] == new[-1 - alike]:
+        alike += 1
+    before, after = (
+        " ".join(part.strip() for part in lines[line - 1 : len(lines) - alike]).strip() for lines in (old, new)
+    )
+    return Mutant(path, line, kind, before, after, mutated)
+
+
+def named(path: Path) -> list[tuple[str, Mutant, str]]:
+    """The mistakes that somebody thought of: each one's name, the mutant, and the tests that should notice.
+
+    Raises:
+      ValueError: the text that one replaces does not stand in its file once.
+    """
+    found = []
+    for entry in tomllib.loads(path.read_text(encoding="utf-8"))["named"]:
+        text = (path.parents[1] / entry["path"]).read_text(encoding="utf-8")
+        if text.count(entry["before"]) != 1:
+            raise ValueError(f"{path.name}: {entry['name']!r}: {entry['before']!r} is not in {entry['path']} once")
+        line = text[: text.index(entry["before"])].count("\n") + 1
+        mutated = text.replace(entry["before"], entry["after"])
+        tests = entry["tests"] if "tests" in entry else TARGETS[entry["path"]]
+        found.append((entry["name"], _mutant(entry["path"], text, mutated, line, "named"), tests))
+    return found
+
+
+def equivalent(path: Path) -> set[tuple[str, str, str]]:
+    """(path, before, after) of the mutants that compute the same."""
+    entries = tomllib.loads(path.read_text(encoding="utf-8")).get("equivalent", [])
+    return {(entry["path"], entry["before"], entry["after"]) for entry in entries}
+
+
+class Runner:
+    """Runs tests in copies of a tree, one for each worker.
+
+    Attributes:
+      limits: seconds after which the tests of a file are stopped, by the tests.
+    """
+
+    def __init__(self, root: Path, scratch: Path, workers: int):
+        """Makes the copies: what is hidden and what the project makes when it runs is left out."""
+        self.limits: dict[str, float] = {}
+        self._idle: queue.Queue[Path] = queue.Queue()
+        left_out = shutil.ignore_patterns(".*", "__pycache__", "runs", "reports", "corpora", "shared", "*.egg-info")
+        for worker in range(workers):
+            self._idle.put(Path(shutil.copytree(root, scratch / str(worker), ignore=left_out)))
+
+    def baseline(self, tests: str) -> float:
+        """Seconds that tests take without a mutant.
+
+        Raises:
+          RuntimeError: they fail, so that they would kill anything.
+        """
+        start = time.monotonic()
+        outcome, by = self._in_a_copy(lambda copy: _pytest(copy, tests, None))
+        if outcome != "survived":
+            raise RuntimeError(f"without a mutant, {by or outcome} in: pytest {tests}")
+        seconds = time.monotonic() - start
+        self.limits[tests] = 4 * seconds + 30
+        return seconds
+
+    def run(self, mutant: Mutant, tests: str) -> tuple[str, str]:
+        """(`killed`, `timeout` or `survived`; the test that failed)."""
+
+        def mutated(copy: Path) -> tuple[str, str]:
+            path = copy / mutant.path
+            text = path.read_text(encoding="utf-8")
+            path.write_text(mutant.text, encoding="utf-8")
+            try:
+                return _pytest(copy, tests, self.limits.get(tests))
+            finally:
+                path.write_text(text, encoding="utf-8")
+
+        return self._in_a_copy(mutated)
+
+    def _in_a_copy(self, function: Any) -> Any:
+        copy = self._idle.get()
+        try:
+            return function(copy)
+        finally:
+            self._idle.put(copy)
+
+
+def _pytest(copy: Path, tests: str, limit: float | None) -> tuple[str, str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    # Two mutants of one length within a second would look the same to Python's cache of compiled files.
+    environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(copy), "PYTHONHASHSEED": "0"}
+    command = f"{sys.executable} -m pytest -x -q --no-header --tb=no -p no:cacheprovider -p no:randomly {tests}"
+    with subprocess.Popen(
+        ["sh", "-c", f"exec {command}"], cwd=copy, env=environment, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    ) as process:  # fmt: skip
+        try:
+            printed, _ = process.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # and what the tests have started
+            process.communicate()
+            return "timeout", ""
+    if process.returncode in (4, 5):  # pytest: no such tests
+        raise RuntimeError(f"pytest {tests}: {printed}")
+    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", printed, re.MULTILINE)
+    by = failed[1] if failed else f"exit code {process.returncode}"
+    return ("survived", "") if process.returncode == 0 else ("killed", by)
+
+
+def summary(rows: Sequence[dict[str, Any]], population: collections.Counter[str]) -> dict[str, Any]:
+    """The rate, by file and over all, and every survivor."""
+    by_target = []
+    for path in sorted({row["path"] for row in rows}):
+        outcomes = collections.Counter(row["outcome"] for row in rows if row["path"] == path)
+        by_target.append({"file": path, "mutants": population[path], "tried": outcomes.total(), **_rate(outcomes)})
+    survivors = [{k: row[k] for k in ("path", "line", "kind", "before", "after")} for row in rows
+                 if row["outcome"] == "survived"]  # fmt: skip
+    overall = _rate(collections.Counter(row["outcome"] for row in rows))
+    return {"mutants": population.total(), "tried": len(rows), **overall, "files": by_target, "survivors": survivors}
+
+
+def _rate(outcomes: collections.Counter[str]) -> dict[str, Any]:
+    count = {name: outcomes[name] for name in ("killed", "timeout", "survived", "equivalent")}
+    tried = outcomes.total() - outcomes["equivalent"]
+    return count | {"survival_rate": outcomes["survived"] / tried if tried else None}
+
+
+class Journal:
+    """Outcomes so far, a line of JSON each; without a path, for this run alone.
+
+    The killed stay killed. Survivors are tried again once any test has changed.
+    """
+
+    def __init__(self, path: Path | None, root: Path):
+        """Reads what is there."""
+        self._path = path
+        content = b"".join(file.read_bytes() for file in sorted((root / "tests").rglob("*.py")))
+        self._tests = hashlib.sha256(content).hexdigest()[:16]
+        lines = path.read_text(encoding="utf-8").splitlines() if path and path.exists() else []
+        self._rows = {row["key"]: row for row in map(json.loads, lines)}
+
+    def get(self, mutant: Mutant) -> dict[str, Any] | None:
+        """The row of a mutant whose outcome stands."""
+        row = self._rows.get(mutant.key)
+        return row if row and (row["outcome"] != "survived" or row["tests"] == self._tests) else None
+
+    def add(self, mutant: Mutant, outcome: str, by: str) -> dict[str, Any]:
+        """Notes an outcome."""
+        row = {"key": mutant.key, **mutant.row, "outcome": outcome, "by": by, "tests": self._tests}
+        if self._path:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        return row
+
+
+def run_all(
+    chosen: Sequence[tuple[Mutant, str]], runner: Runner, journal: Journal, workers: int
+) -> list[dict[str, Any]]:
+    """The outcome of every mutant under its tests, in the order given."""
+    todo = [(mutant, tests) for mutant, tests in chosen if journal.get(mutant) is None]
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        needed = sorted({tests for _, tests in todo})
+        for tests, seconds in zip(needed, pool.map(runner.baseline, needed), strict=True):
+            print(f"{seconds:6.1f} s without a mutant: {tests}", file=sys.stderr, flush=True)
+        outcomes = pool.map(lambda pair: runner.run(*pair), todo)
+        new = {}
+        for (mutant, _), (outcome, by) in zip(todo, outcomes, strict=True):
+            new[mutant.key] = journal.add(mutant, outcome, by)
+            print(f"{len(new):4}/{len(todo)} {outcome:8} {mutant.path}:{mutant.line} {by}", file=sys.stderr, flush=True)
+            if outcome == "survived":
+                print(f"     - {mutant.before}\n     + {mutant.after}", file=sys.stderr, flush=True)
+    return [new.get(mutant.key) or journal.get(mutant) or {} for mutant, _ in chosen]
+
+
+def run_sample(args: argparse.Namespace, runner: Runner, journal: Journal) -> tuple[dict[str, Any], float]:
+    """Tries a sample of the mutants; returns the summary and the survival rate."""
+    wanted = tuple(args.targets.split(","))
+    every = [
+        mutant
+        for path in TARGETS
+        if path.startswith(wanted)
+        for mutant in mutants(path, (ROOT / path).read_text(encoding="utf-8"))
+    ]
+    sample = sorted(every, key=lambda mutant: mutant.rank(args.seed))[: args.sample or None]
+    same = equivalent(DATA)
+    chosen = [mutant for mutant in sample if (mutant.path, mutant.before, mutant.after) not in same]
+    spared = [mutant.row | {"outcome": "equivalent"} for mutant in sample if mutant not in chosen]
+    rows = run_all([(mutant, TARGETS[mutant.path]) for mutant in chosen], runner, journal, args.workers)
+    result = summary([*rows, *spared], collections.Counter(mutant.path for mutant in every))
+    return {"seed": args.seed, **result}, result["survival_rate"] or 0.0
+
+
+def run_named(args: argparse.Namespace, runner: Runner, journal: Journal) -> tuple[dict[str, Any], float]:
+    """Tries the named mistakes; returns which test kills each, and the survival rate."""
+    mistakes = named(DATA)
+    rows = run_all([(mutant, tests) for _, mutant, tests in mistakes], runner, journal, args.workers)
+    table = [
+        {"mistake": name, "outcome": row["outcome"], "killed_by": row["by"]}
+        for (name, *_), row in zip(mistakes, rows, strict=True)
+    ]
+    killed = sum(row["outcome"] != "survived" for row in rows)
+    return {"killed": killed, "of": len(rows), "named": table}, 1 - killed / len(rows)
+
+
+def main() -> int:
+    """Tries what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--targets", default="", help="files of TARGETS, by how they begin, separated by commas")
+    parser.add_argument("--named", action="store_true", help="the mistakes of benchmarks/mutants.toml instead")
+    parser.add_argument("--sample", type=int, default=150, help="mutants at most; 0: all of them (default: 150)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=2, help="mutants tried at a time (default: 2)")
+    parser.add_argument("--journal", type=Path, help="file of outcomes: what is in it is not tried again")
+    parser.add_argument("--goal", type=float, default=0.05, help="largest rate of survivors (default: 0.05)")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        runner, journal = Runner(ROOT, Path(scratch), args.workers), Journal(args.journal, ROOT)
+        result, rate = (run_named if args.named else run_sample)(args, runner, journal)
+    print(json.dumps(result, indent=1))
+    return 1 if rate > args.goal else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
