@@ -12,7 +12,7 @@ from arch_zoo.layers import parameters
 from arch_zoo.layers.attention import attend
 from arch_zoo.layers.context import Aux, Context
 from arch_zoo.layers.feed_forward import FeedForward
-from arch_zoo.layers.stack import Block, Stack
+from arch_zoo.layers.stack import Block, Residual, Stack
 from tests.arch_zoo import models
 
 RATE = 0.1  # far from a half, so that p cannot pass for 1 - p
@@ -95,6 +95,24 @@ def test_every_layer_of_every_depth_drops_by_a_mask_of_its_own(scan):
         for other in masks[:i]:
             both = ((one == 0) & (other == 0)).mean()
             assert abs(both - RATE**2) < SIGMAS * RATE / np.sqrt(count)
+
+
+class Random(nnx.Module):
+    """A layer that drops of ones at the site of a given number."""
+
+    def __init__(self, site: int):
+        self.site = site
+
+    def __call__(self, x_BLD, ctx, cache=None):
+        return ctx.fold(self.site).dropout(jnp.ones(x_BLD.shape), over=1), cache, Aux()
+
+
+@pytest.mark.parametrize("site", [0, 1])
+def test_a_layers_own_sites_are_apart_from_that_of_its_residual_branch(site):
+    """Two draws of their own leave .81 of the ones."""
+    layer = Residual(models.config("transformer"), Random(site))
+    y, _, _ = layer(jnp.zeros((64, 2, 32)), _context(64, 2))
+    assert abs((y[:, 0] > 0).mean() - 0.9**2) < SIGMAS * np.sqrt(0.81 * 0.19 / (64 * 32))
 
 
 def test_the_input_and_the_output_of_a_stack_are_dropped_each_by_a_mask_of_its_own():

@@ -1,6 +1,9 @@
 """The held-out loss on ragged rows, token by token in NumPy, and what is chosen by it."""
 
+import dataclasses
+import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -12,6 +15,8 @@ from train import evaluate
 from train.config import StageConfig
 from train.data import batches
 from train.data.corpus import open_corpus
+from train.parallel import SingleDevice
+from train.records import InputError
 from train.step import make_model
 
 LENGTHS = [6, 1, 0, 5, 4, 6, 2, 3]  # of the targets of a batch; one row is empty
@@ -20,7 +25,16 @@ STAGE = StageConfig(batch_size=8, input_length=24, target_length=12, eval_batch_
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    return open_corpus(write_corpus(tmp_path_factory.mktemp("corpus")))
+    """The tiny corpus with its task again as one of free text, and again for training alone."""
+    path = write_corpus(tmp_path_factory.mktemp("corpus"))
+    index = json.loads((path / "corpus.json").read_text())
+    about = index["tasks"]["python_subject"]
+    index["tasks"]["free_text"] = about | {"labels": []}
+    index["tasks"]["for_training"] = about | {"examples": {"train": about["examples"]["train"]}}
+    for name in ("free_text", "for_training"):
+        shutil.copytree(path / "tasks" / "python_subject", path / "tasks" / name)
+    (path / "corpus.json").write_text(json.dumps(index))
+    return open_corpus(path)
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +132,62 @@ def test_ranking_answers_with_the_most_likely_label(corpus, model):
     assert [row["metric"] for row in rows] == ["rank_accuracy", "rank_score"]
     for row in rows:
         assert (row["value"], row["n"]) == (pytest.approx(100 * np.mean(right)), 40)
+
+
+def test_pretraining_ends_with_the_baseline_that_ignores_context(corpus, model):
+    model, params = model
+    evaluator = evaluate.Pretraining(corpus, STAGE, 5, model, SingleDevice())
+    rows = evaluator(params, final=False)
+    assert [row["metric"] for row in rows] == ["nll", "perplexity", "bits_per_byte"]
+    heldout = batches.heldout(corpus, 8, 24, 12, 2)
+    losses = [(_losses(model, params, b) * b["decoder_loss_weights"]).sum() for b in heldout]
+    tokens = sum(batch["decoder_loss_weights"].sum() for batch in heldout)
+    assert rows[0]["value"] == pytest.approx(sum(losses) / tokens, rel=1e-5)
+    assert evaluator(params, final=True) == [*rows, evaluate.unigram(corpus, STAGE, 5, heldout)]
+
+
+@pytest.mark.slow
+def test_every_task_with_validation_examples_is_scored_as_the_stage_asks(corpus, model):
+    """Free text is decoded in any case; the headline is that of decoding wherever there is any."""
+    model, params = model
+    decoded, ranked = ["accuracy", "score"], ["rank_accuracy", "rank_score"]
+    expected = {"decode": decoded, "rank": [*ranked, "score"], "both": [*decoded, *ranked]}
+    for scoring, metrics in expected.items():
+        stage = dataclasses.replace(STAGE, scoring=scoring, eval_examples=12)
+        evaluator = evaluate.Finetuning(corpus, stage, model, SingleDevice())
+        assert evaluator.tasks == ("python_subject", "free_text")
+        rows = evaluator(params, final=True)
+        found = {task: [row["metric"] for row in rows if row["task"] == task] for task in evaluator.tasks}
+        ends = ["majority_class"]
+        assert found == {"python_subject": metrics + ends, "free_text": decoded + ends}
+        assert all(row["n"] == 12 and row["split"] == "validation" for row in rows)
+        assert [row["value"] for row in rows if row["metric"] == "majority_class"] == [30.0, 30.0]
+        if scoring == "rank":
+            assert rows[1] | {"metric": "score"} == rows[2]
+        assert evaluator(params, final=False) == [row for row in rows if row["metric"] != "majority_class"]
+
+
+@pytest.mark.parametrize("scoring", ["rank", "both"])
+def test_labels_that_fit_no_batch_cannot_be_ranked(corpus, model, scoring):
+    small = dataclasses.replace(STAGE, eval_batch_size=3)
+    with pytest.raises(InputError, match="eval_batch_size = 3 is too small to rank 4 labels"):
+        evaluate.Finetuning(corpus, dataclasses.replace(small, scoring=scoring), model[0], SingleDevice())
+    for stage in (small, dataclasses.replace(small, scoring=scoring, eval_batch_size=4)):
+        evaluate.Finetuning(corpus, stage, model[0], SingleDevice())
+
+
+def test_a_decoded_answer_counts_where_it_is_the_target(corpus):
+    """Of answers that are right for every other example, half; a batch's empty rows are nobody's answers."""
+    stage, number = dataclasses.replace(STAGE, eval_examples=10), iter(range(100))
+
+    def decode(_, batch):
+        targets = np.array(batch["decoder_target_tokens"])
+        wrong = [row for row in range(len(targets)) if next(number) % 2]
+        targets[wrong] = 0
+        return targets
+
+    rows = evaluate.downstream(decode, None, corpus, "free_text", stage)
+    assert [(row["metric"], row["value"], row["n"]) for row in rows] == [("accuracy", 50.0, 10), ("score", 50.0, 10)]
 
 
 def test_what_checkpoints_are_kept_by_and_which_was_the_best():

@@ -115,19 +115,19 @@ def test_micro_batches_leave_every_term_of_the_loss(trained):
 
 
 @pytest.mark.slow
-def test_randomness_follows_the_seed_and_the_step():
-    """The same in a step that is done again; another in the next step, in another seed's, in another micro-batch."""
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_randomness_follows_the_seed_and_the_step(label_smoothing):
+    """The same in a step that is done again; another in the next step, in another seed's."""
     model, params = make_model(models.config("transformer", "nano-NL1", dropout_rate=0.1), 0)
     optimizer = optax.identity()
-    state, row = init_state(params, optimizer), models.pad(models.examples(np.random.default_rng(0), [16], [12]))
-    batch = {name: jnp.concatenate([x, x]) for name, x in row.items()}
-
-    def losses(accumulate):
-        step = models.jit(make_train_step(model, optimizer, StageConfig(batch_size=2, accumulate=accumulate)))
-        steps = [(0, 0), (0, 0), (1, 0), (0, 1)]
-        return [float(step(state._replace(step=jnp.int32(s)), batch, 0.0, seed)[1]["nll"]) for s, seed in steps]
-
-    first, again, next_step, other_seed = losses(1)
+    state = init_state(params, optimizer)
+    batch = models.pad(models.examples(np.random.default_rng(0), [16, 9], [12, 12]))
+    stage = StageConfig(batch_size=2, label_smoothing=label_smoothing)
+    step = models.jit(make_train_step(model, optimizer, stage))
+    steps = [(0, 0), (0, 0), (1, 0), (0, 1)]
+    first, again, next_step, other_seed = (
+        float(step(state._replace(step=jnp.int32(number)), batch, 0.0, seed)[1]["nll"]) for number, seed in steps
+    )
     assert first == again
     assert len({first, next_step, other_seed}) == 3
 
