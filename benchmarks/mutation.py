@@ -58,8 +58,8 @@ TARGETS = {
     "arch_zoo/layers/fused_attention.py": f"{_ZOO}/test_fused_attention.py",
     "arch_zoo/layers/head.py": f"{_ZOO}/test_head.py {_ZOO}/test_gradients.py {_ZOO}/test_mos.py",
     "arch_zoo/layers/norm.py": f"{_ZOO}/test_norm.py {_STARTS} -k 'test_norm.py or evolved'",
-    "arch_zoo/layers/parameters.py": f"{_STARTS} {_ZOO}/test_head.py tests/parity/test_parity.py {_ZOO}/test_contract.py"
-    " -k 'initialisation.py or head.py or evolved-padded or axes and transformer'",
+    "arch_zoo/layers/parameters.py": f"{_STARTS} {_ZOO}/test_head.py tests/parity/test_parity.py"
+    f" {_ZOO}/test_contract.py -k 'initialisation.py or head.py or evolved-padded or axes and transformer'",
     "arch_zoo/layers/positions.py": f"{_ZOO}/test_performer.py {_STARTS} -k performer",
     "arch_zoo/layers/relative_bias.py": _VANILLA,
     "arch_zoo/layers/stack.py": f"{_ZOO}/test_convolutional.py {_VANILLA.replace('(', '(broken or ')}",
