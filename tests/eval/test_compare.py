@@ -270,6 +270,39 @@ def test_levels_and_multipliers_are_those_of_noise_free_lines():
     assert given["inside"].tolist() == [True, False] and "extrapolated" in given["note"][1]
 
 
+def test_the_ends_of_a_multiplier_are_where_the_t_test_is_just_significant():
+    """The test of statsmodels that the reference at a budget and the other at so many times as much are equally good."""
+    table = study({"transformer": Line(), "other": Line(upstream=-3.7, flops=2.0)}, sizes=5, seeds=3, seed=4)
+    rows = compare.multiplier(table, variance="pooled", level=0.9)
+    y, _, _, separate = ancova(table)
+    fit = sm.OLS(y, separate).fit()  # levels of other and transformer, then their slopes
+    own = np.log10(table.flops_forward[table.architecture == "other"])
+    assert rows["position"].tolist() == ["low", "middle", "high"] and (rows["interval"] == "bounded").all()
+    for _, row in rows.iterrows():
+        at = np.log10(row["budget"])
+
+        def better_by(multiplier: float, at=at):
+            return fit.t_test(np.array([-1.0, 1.0, -(at + np.log10(multiplier)), at]))
+
+        assert better_by(row["multiplier"]).effect.item() == pytest.approx(0, abs=1e-8)
+        for end in ("ci_low", "ci_high"):
+            assert better_by(row[end]).pvalue.item() == pytest.approx(0.1, rel=1e-6)
+        assert row["ci_low"] < row["multiplier"] < row["ci_high"]
+        assert row["inside"] == (own.min() <= at + np.log10(row["multiplier"]) <= own.max())
+    assert rows["inside"].tolist() == [True, True, False]
+
+
+def test_without_a_significant_slope_a_multiplier_has_no_bound():
+    """The other's quality rises, but perhaps it does not: any multiplier may be."""
+    lines = {"transformer": Line(), "other": Line(upstream_slope=0.02, noise=3.0)}
+    row = compare.multiplier(study(lines, sizes=4, seeds=2, seed=3)).iloc[1]
+    assert row["interval"] == "unbounded" and (row["ci_low"], row["ci_high"]) == (0, np.inf)
+    far = study({"transformer": Line(), "other": Line(upstream=-6.9, flops=1e6)})
+    nowhere = compare.multiplier(far)
+    assert (nowhere["interval"] == "none").all() and nowhere["multiplier"].isna().all()
+    assert (nowhere["note"] == "no range that both cover").all() and not nowhere["inside"].any()
+
+
 def test_multiplier_refuses_an_architecture_that_does_not_improve():
     table = study({"transformer": Line(), "other": Line(downstream_slope=-3.0)})
     rows = compare.multiplier(table, y="D")
