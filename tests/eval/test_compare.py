@@ -271,7 +271,7 @@ def test_levels_and_multipliers_are_those_of_noise_free_lines():
 
 
 def test_the_ends_of_a_multiplier_are_where_the_t_test_is_just_significant():
-    """The test of statsmodels that the reference at a budget and the other at so many times as much are equally good."""
+    """The reference at a budget and the other at so many times as much are equally good: tested by statsmodels."""
     table = study({"transformer": Line(), "other": Line(upstream=-3.7, flops=2.0)}, sizes=5, seeds=3, seed=4)
     rows = compare.multiplier(table, variance="pooled", level=0.9)
     y, _, _, separate = ancova(table)
