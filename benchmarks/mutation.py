@@ -62,7 +62,8 @@ TARGETS = {
     f" {_ZOO}/test_contract.py -k 'initialisation.py or head.py or evolved-padded or axes and transformer'",
     "arch_zoo/layers/positions.py": f"{_ZOO}/test_performer.py {_STARTS} -k performer",
     "arch_zoo/layers/relative_bias.py": _VANILLA,
-    "arch_zoo/layers/stack.py": f"{_ZOO}/test_convolutional.py {_VANILLA.replace('(', '(broken or ')}",
+    "arch_zoo/layers/stack.py": f"{_ZOO}/test_convolutional.py {_ZOO}/test_memory.py"
+    f" {_VANILLA.replace('(', '(broken or ')}",
     "eval/compare.py": "tests/eval/test_compare.py",
     "eval/slopes.py": "tests/eval/test_slopes.py",
     "train/data/batches.py": "tests/train/data/test_batches.py tests/train/test_evaluate.py",
