@@ -102,16 +102,19 @@ def test_one_sequence_has_no_error_and_none_has_no_loss(corpus):
     assert given([1e6, 1e6], [1.0, 1.0])["perplexity"]["value"] == math.exp(700)
 
 
-def test_the_unigram_loss_is_that_of_the_training_targets_frequencies(corpus):
-    heldout = batches.heldout(corpus, 8, 24, 12, 2)
-    train = batches.Pretrain(corpus, "train", 8, 24, 12, seed=5)
+@pytest.mark.parametrize("objective", ["span_corruption", "causal_lm"])
+def test_the_unigram_loss_is_that_of_the_training_targets_frequencies(corpus, objective):
+    """With sentinels, which are the last pieces of the vocabulary, and without."""
+    stage = dataclasses.replace(STAGE, objective=objective)
+    heldout = batches.heldout(corpus, 8, 24, 12, 2, objective=objective)
+    train = batches.Pretrain(corpus, "train", 8, 24, 12, seed=5, objective=objective)
     counts = np.ones(corpus.vocab_size)  # every piece once more than seen
     for step in range(64):
         for token in train.batch(step)["decoder_target_tokens"].ravel():
             counts[token] += token > 0
     targets = np.concatenate([batch["decoder_target_tokens"].ravel() for batch in heldout])
     expected = np.mean(np.log(counts.sum()) - np.log(counts[targets[targets > 0]]))
-    row = evaluate.unigram(corpus, STAGE, 5, heldout)
+    row = evaluate.unigram(corpus, stage, 5, heldout)
     assert row["value"] == pytest.approx(expected, rel=1e-9)
     assert (row["metric"], row["n"], row["stderr"]) == ("unigram_nll", None, None)
 
