@@ -238,6 +238,17 @@ def test_a_level_difference_agrees_with_statsmodels(better):
         assert row["p_holm"] == row["p"] < 0.1 and row["verdict"] == ("better" if better == "other" else "worse")
 
 
+@pytest.mark.parametrize(("upstream", "verdict"), [(-3.2, "better"), (-3.8, "worse")])
+def test_less_is_better_in_the_logarithm_of_a_loss(upstream, verdict):
+    """The link changes the sign of a difference, and nothing of what is said about it."""
+    table = study({"transformer": Line(), "other": Line(upstream=upstream)}, sizes=5, seeds=3, seed=4)
+    for link in ("semilog", "loglog"):
+        rows = compare.level_difference(table, link=link)
+        assert (rows["verdict"] == verdict).all()
+        assert ((rows["difference"] > 0) == ((verdict == "better") == (link == "semilog"))).all()
+        assert (rows["higher_is_better"] == (link == "semilog")).all()
+
+
 def test_levels_on_a_measured_axis_are_in_its_unit():
     """Downstream on upstream: budgets are negative log-perplexities as they stand, no powers of ten."""
     table = study({"transformer": Line(), "other": Line(downstream=52.0)}, noise=QUIET)
