@@ -356,7 +356,7 @@ def _pytest(copy: Path, tests: str, limit: float | None) -> tuple[str, str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     # Two mutants of one length within a second would look the same to Python's cache of compiled files.
     environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(copy), "PYTHONHASHSEED": "0"}
-    command = f"{sys.executable} -m pytest -x -q --no-header --tb=no -p no:cacheprovider -p no:randomly {tests}"
+    command = f"{sys.executable} -m pytest -x -q --no-header --tb=no -p no:cacheprovider {tests}"
     with subprocess.Popen(
         ["sh", "-c", f"exec {command}"], cwd=copy, env=environment, text=True, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -404,8 +404,11 @@ class Journal:
         self._path = path
         content = b"".join(file.read_bytes() for file in sorted((root / "tests").rglob("*.py")))
         self._tests = hashlib.sha256(content).hexdigest()[:16]
-        lines = path.read_text(encoding="utf-8").splitlines() if path and path.exists() else []
-        self._rows = {row["key"]: row for row in map(json.loads, lines)}
+        self._rows: dict[str, dict[str, Any]] = {}
+        for line in path.read_text(encoding="utf-8").splitlines() if path and path.exists() else []:
+            with contextlib.suppress(json.JSONDecodeError):  # the last line of a run that was killed
+                row = json.loads(line)
+                self._rows[row["key"]] = row
 
     def get(self, mutant: Mutant) -> dict[str, Any] | None:
         """The row of a mutant whose outcome stands."""
@@ -429,16 +432,24 @@ def run_all(
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         needed = sorted({tests for _, tests in todo})
         for tests, seconds in zip(needed, pool.map(runner.baseline, needed), strict=True):
-            print(f"{seconds:6.1f} s without a mutant: {tests}", file=sys.stderr, flush=True)
+            _tell(f"{seconds:6.1f} s without a mutant: {tests}")
         tried = {pool.submit(runner.run, mutant, tests): mutant for mutant, tests in todo}
         new = {}
-        for done in concurrent.futures.as_completed(tried):
-            mutant, (outcome, by) = tried[done], done.result()
-            new[mutant.key] = journal.add(mutant, outcome, by)
-            print(f"{len(new):4}/{len(todo)} {outcome:8} {mutant.path}:{mutant.line} {by}", file=sys.stderr, flush=True)
-            if outcome == "survived":
-                print(f"     - {mutant.before}\n     + {mutant.after}", file=sys.stderr, flush=True)
+        try:
+            for done in concurrent.futures.as_completed(tried):
+                mutant, (outcome, by) = tried[done], done.result()
+                new[mutant.key] = journal.add(mutant, outcome, by)
+                _tell(f"{len(new):4}/{len(todo)} {outcome:8} {mutant.path}:{mutant.line} {by}")
+                if outcome == "survived":
+                    _tell(f"     - {mutant.before}\n     + {mutant.after}")
+        except BaseException:  # Ctrl-C waits for the tests that run, not for all that were asked for
+            pool.shutdown(cancel_futures=True)
+            raise
     return [new.get(mutant.key) or journal.get(mutant) or {} for mutant, _ in chosen]
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def run_sample(args: argparse.Namespace, runner: Runner, journal: Journal) -> tuple[dict[str, Any], float]:
@@ -482,6 +493,10 @@ def main() -> int:
     parser.add_argument("--journal", type=Path, help="file of outcomes: what is in it is not tried again")
     parser.add_argument("--goal", type=float, default=0.05, help="largest rate of survivors (default: 0.05)")
     args = parser.parse_args()
+    if args.sample < 0 or args.workers < 1:
+        parser.error(f"--sample {args.sample} --workers {args.workers}: at least 0 and 1 are needed")
+    if not any(path.startswith(tuple(args.targets.split(","))) for path in TARGETS):
+        parser.error(f"--targets {args.targets}: no file begins so; known: {', '.join(TARGETS)}")
     with tempfile.TemporaryDirectory() as scratch:
         runner, journal = Runner(ROOT, Path(scratch), args.workers), Journal(args.journal, ROOT)
         result, rate = (run_named if args.named else run_sample)(args, runner, journal)

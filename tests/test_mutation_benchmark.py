@@ -128,12 +128,22 @@ def test_survivors_are_named_and_a_journal_is_gone_on_with(toy, monkeypatch, cap
     assert result == {"killed": 1, "of": 1, "named": [killed]}
 
 
+@pytest.mark.parametrize("arguments", [["--targets", "tay.py"], ["--sample", "-1"], ["--workers", "0"]])
+def test_nonsense_is_refused(toy, monkeypatch, capsys, arguments):
+    with pytest.raises(SystemExit) as refused:
+        run(monkeypatch, capsys, *arguments)
+    assert refused.value.code == 2
+    assert arguments[0] in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_survivor_is_tried_again_once_tests_have_changed(toy, tmp_path):
     journal = tmp_path / "journal.jsonl"
     (larger, smaller) = mutation.mutants("toy.py", TOY)
     for mutant, outcome in ((larger, "killed"), (smaller, "survived")):
         mutation.Journal(journal, toy).add(mutant, outcome, "")
+    with journal.open("a") as file:
+        file.write('{"key": "a line of a run that was ki')
     assert all(mutation.Journal(journal, toy).get(mutant) for mutant in (larger, smaller))
     (toy / "tests" / "test_toy.py").write_text(TESTS.replace(">= 10", "== 10"))
     again = mutation.Journal(journal, toy)
