@@ -259,6 +259,10 @@ def test_levels_on_a_measured_axis_are_in_its_unit():
     assert rows["difference"].tolist() == pytest.approx([2.0] * 3)
     given = compare.level_difference(table, x="U", y="D", at=[ends[1], ends[2] + 1])
     assert given["inside"].tolist() == [True, False] and given["budget"].tolist() == [ends[1], ends[2] + 1]
+    # In logarithms a steeper slope downwards is better, and a higher score still is.
+    logarithms = {"x": "U", "y": "D", "link": "loglog"}
+    assert compare.level_difference(table, **logarithms)["higher_is_better"].all()
+    assert not compare.contrasts(table, **logarithms)["higher_is_better"].any()
 
 
 def test_ranges_that_touch_have_a_point_in_common():
