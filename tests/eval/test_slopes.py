@@ -163,6 +163,8 @@ def test_the_noise_of_x_is_that_of_its_seeds(table):
         axis=None
     )
     assert slopes(table, pairs=("FD",))["theil_sen"].isna().all(), "of a measured x alone"
+    several = slopes(table)
+    assert several.index.tolist() == list(range(len(several))), "rows are numbered through"
 
 
 def test_what_a_line_was_fitted_to(table):

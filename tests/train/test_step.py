@@ -13,6 +13,7 @@ import arch_zoo
 from tests import tolerances
 from tests.arch_zoo import models
 from train.config import StageConfig
+from train.losses import TokenLosses, token_sums
 from train.step import init_state, make_model, make_train_step, norm
 
 # Every term is large enough to be missed: auxiliary loss, z-loss and smoothing each move the loss by over a tenth.
@@ -139,6 +140,16 @@ def test_the_norm_is_that_of_all_arrays_together():
     np.testing.assert_allclose(norm(tree), optax.tree.norm(tree), rtol=1e-6)
     assert norm({"w": jnp.array([3.0, 4.0])}) == 5.0
     assert not np.isfinite(norm(tree | {"w": jnp.array([np.nan])}))
+
+
+def test_sums_are_sums_with_their_weight():
+    batch = {"decoder_loss_weights": jnp.asarray([[1.0, 0.5], [0.0, 2.0]])}
+    out = TokenLosses(jnp.asarray([[2.0, 4.0], [8.0, 3.0]]), jnp.asarray([[1.0, -2.0], [5.0, 3.0]]), {}, {})
+    total, sums = token_sums(out, batch, 0.1)
+    assert {name: float(value) for name, value in sums.items()} == pytest.approx(
+        {"nll": 10.0, "z_loss": 0.1 * (1 + 2 + 18), "weight": 3.5}
+    )
+    assert float(total) == pytest.approx(12.1)
 
 
 def test_a_batch_without_targets_costs_nothing():
