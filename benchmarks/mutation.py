@@ -11,7 +11,8 @@ as long as without it; it has survived if all tests of its file pass (`TARGETS`,
 Docstrings, annotations, imports, decorators and the messages of errors are left alone.
 
 The sample holds the mutants whose hashes with the seed are smallest, so that an edit of one line leaves the rest of it
-as it was. Mutants that compute the same stand in benchmarks/mutants.toml, with the reason, and do not count. Prints a
+as it was; once tests were written for its survivors its rate says nothing of the others, and another seed's does.
+Mutants that compute the same stand in benchmarks/mutants.toml, with the reason, and do not count. Prints a
 line for each mutant on stderr and a summary as JSON on stdout; exits 1 if more survive than `--goal` allows.
 """
 
