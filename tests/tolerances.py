@@ -17,3 +17,6 @@ XLA_FLOPS = 0.05
 
 # Estimated bytes of a training step against XLA's allocation: a factor either way.
 MEMORY = 1.5
+
+# A slope by central differences of a float32 loss, relative.
+FINITE_DIFFERENCE = 5e-3

@@ -97,3 +97,18 @@ def test_taps_are_summed_in_float32():
     exact = np.float32(x_BLC[0, 0, 0]) * (np.arange(L) + 1) / 31
     np.testing.assert_array_equal(y_BLC[0, :, 0], exact.astype(jnp.bfloat16))
     np.testing.assert_array_equal(grad_BLC[0, ::-1, 0], exact.astype(jnp.bfloat16))
+
+
+@pytest.mark.parametrize("per_position", [False, True])
+def test_gradients_of_the_weights_are_sums_in_float32(per_position):
+    """Products of an input and a gradient in bfloat16 are exact in float32, and their sums are not rounded either."""
+    rng = np.random.default_rng(0)
+    x_BLC, grad_BLC = (jnp.asarray(rng.normal(size=(B, L, C)), jnp.bfloat16) for _ in range(2))
+    weights = jnp.ones((3, B, L, 2) if per_position else (3, 1, 1, 2))
+    ones = np.ones((B, L), np.int32)
+    _, pull = jax.vjp(lambda w: convolution.depthwise(x_BLC, w, context(ones, causal=True))[0], weights)
+    x, grad = (np.asarray(a.astype(jnp.float32), np.float64) for a in (x_BLC, grad_BLC))
+    seen_WBLC = np.stack([np.pad(x, ((0, 0), (2, 0), (0, 0)))[:, tap : tap + L] for tap in range(3)])
+    expected = (seen_WBLC * grad).reshape(3, B, L, 2, 3).sum(-1)
+    expected = expected if per_position else expected.sum((1, 2), keepdims=True)
+    np.testing.assert_allclose(pull(grad_BLC)[0], expected, atol=1e-5)

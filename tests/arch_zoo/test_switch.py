@@ -160,6 +160,25 @@ def test_an_even_load_costs_its_weight():
     np.testing.assert_allclose(aux.metrics["expert_load"], [3, 1], rtol=1e-6)  # ties go to the first expert
 
 
+def test_the_routers_input_is_jittered_in_training_by_the_width_it_says():
+    """Where one score is the input itself and the others are zero, log-probabilities differ by the jittered input."""
+    layer, _, _ = layer_and_input(jitter=arch_zoo.config("switch", "nano").architecture.jitter)
+    D, E = layer.router.shape
+    layer.router[...] = jnp.zeros((D, E)).at[0, 0].set(1.0)
+    ones, ids = jnp.ones((40, 50, D)), jnp.ones((40, 50), jnp.int32)
+
+    def factors(train: bool):
+        log_probs = np.log(layer.probabilities(ones, Context(ids, ids, key=jax.random.key(3), train=train)))
+        return log_probs[..., 0] - log_probs[..., 1]
+
+    np.testing.assert_allclose(factors(train=False), 1.0, atol=1e-6)
+    jittered = factors(train=True)
+    assert abs(jittered.mean() - 1) < 5 * 0.01 / np.sqrt(3 * jittered.size)  # uniform between .99 and 1.01
+    assert jittered.std() == pytest.approx(0.01 / np.sqrt(3), rel=0.05)
+    assert 0.0099 < np.abs(jittered - 1).max() < 0.0101
+    assert len(np.unique(jittered.round(6))) > 1000, "every token has a draw of its own"
+
+
 def test_closed_form_counts_at_base():
     cfg = arch_zoo.config("switch", "base")
     D, sparse = cfg.embed_dim, 12

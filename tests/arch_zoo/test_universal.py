@@ -77,6 +77,18 @@ def defined(stack, x_BLD, ctx, form: str):
     return output, ponder
 
 
+def test_every_step_adds_its_own_signal_before_the_block(adaptive):
+    """Without halting as well, and the signal as it stands: neither scaled nor shared by the steps."""
+    _, x_BLD, ctx = adaptive
+    stack = models.build(models.config("universal", num_steps=STEPS)).encoder
+    assert len(stack.step_signal) == STEPS
+    got, _ = walk(stack, *stack.positions(x_BLD, ctx))
+    expected, ctx = stack.positions(x_BLD, ctx)
+    for signal_D in stack.step_signal[...]:
+        expected = run_block(stack.blocks[0], expected + signal_D, ctx)
+    np.testing.assert_allclose(got, expected, atol=tolerances.REORDERED)
+
+
 @pytest.mark.parametrize("form", ["accumulated", "basic"])
 @pytest.mark.parametrize("bias", [-2.0, 0.0, 2.0])
 def test_halting_follows_its_definition(adaptive, form, bias):

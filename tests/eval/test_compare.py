@@ -190,6 +190,90 @@ def test_equivalence_needs_evidence_not_its_absence(table):
     assert not few["equivalent"].any() and few["p"].isna().all()
 
 
+def test_equivalence_is_two_one_sided_tests(table):
+    """By SciPy's lines: is the slope below 1.25 and above .75 of the reference's? Welch's degrees of freedom."""
+    rows = by(compare.equivalence(table, margin=0.25), "architecture")
+    base, _, _, _, base_error = line_of(table, "transformer")
+    for name in ("like", "flat"):
+        own, _, _, _, error = line_of(table, name)
+        one_sided = []
+        for bound, sign in ((1.25, 1), (0.75, -1)):
+            parts = np.array([error**2, (bound * base_error) ** 2])
+            df = parts.sum() ** 2 / (parts**2 / 3).sum()
+            one_sided.append(stats.t.cdf(sign * (own - bound * base) / np.sqrt(parts.sum()), df))
+        row = rows[name]
+        assert row["p"] == pytest.approx(max(one_sided), rel=1e-6)
+        assert [row[key] for key in ("slope", "slope_reference", "ratio")] == pytest.approx([own, base, own / base])
+    corrected = holm([rows["like"]["p"], rows["flat"]["p"]])
+    assert [rows["like"]["p_holm"], rows["flat"]["p_holm"]] == pytest.approx(corrected)
+
+
+@pytest.mark.parametrize("name", ["like", "flat"])
+def test_the_interval_of_the_ratio_is_that_of_the_equivalence_test(table, name):
+    """A margin that just reaches its further end has a p of one minus the level, as the interval holds 2 level - 1."""
+    row = by(compare.equivalence(table, variance="pooled"), "architecture")[name]
+    margin = max(row["ratio_high"] - 1, 1 - row["ratio_low"])
+    again = by(compare.equivalence(table, variance="pooled", margin=margin), "architecture")[name]
+    assert again["p"] == pytest.approx(0.05, rel=1e-6)
+
+
+@pytest.mark.parametrize("better", ["other", "transformer"])
+def test_a_level_difference_agrees_with_statsmodels(better):
+    """At the low end, the middle and the high end of the range that both cover, of lines with one variance."""
+    lines = {"transformer": Line(), "other": Line(upstream=-3.2 if better == "other" else -3.8, flops=2.0)}
+    table = study(lines, sizes=5, seeds=3, seed=4)
+    rows = compare.level_difference(table, variance="pooled", level=0.9)
+    y, _, _, separate = ancova(table)
+    fit = sm.OLS(y, separate).fit()  # levels of other and transformer, then their slopes
+    log_flops = np.log10(table.flops_forward)
+    low = log_flops[table.architecture == "other"].min()
+    high = log_flops[table.architecture == "transformer"].max()
+    assert rows["position"].tolist() == ["low", "middle", "high"] and rows["inside"].all()
+    for (_, row), x in zip(rows.iterrows(), (low, (low + high) / 2, high), strict=True):
+        test = fit.t_test(np.array([1.0, -1.0, x, -x]))
+        assert row["budget"] == pytest.approx(10**x)
+        ours = row[["difference", "se", "df", "p", "ci_low", "ci_high"]].astype(float)
+        theirs = [test.effect.item(), test.sd.item(), fit.df_resid, test.pvalue.item(), *test.conf_int(0.1).ravel()]
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+        assert row["p_holm"] == row["p"] < 0.1 and row["verdict"] == ("better" if better == "other" else "worse")
+
+
+@pytest.mark.parametrize(("upstream", "verdict"), [(-3.2, "better"), (-3.8, "worse")])
+def test_less_is_better_in_the_logarithm_of_a_loss(upstream, verdict):
+    """The link changes the sign of a difference, and nothing of what is said about it."""
+    table = study({"transformer": Line(), "other": Line(upstream=upstream)}, sizes=5, seeds=3, seed=4)
+    for link in ("semilog", "loglog"):
+        rows = compare.level_difference(table, link=link)
+        assert (rows["verdict"] == verdict).all()
+        assert ((rows["difference"] > 0) == ((verdict == "better") == (link == "semilog"))).all()
+        assert (rows["higher_is_better"] == (link == "semilog")).all()
+
+
+def test_levels_on_a_measured_axis_are_in_its_unit():
+    """Downstream on upstream: budgets are negative log-perplexities as they stand, no powers of ten."""
+    table = study({"transformer": Line(), "other": Line(downstream=52.0)}, noise=QUIET)
+    rows = compare.level_difference(table, x="U", y="D")
+    quality = table.groupby("size")["upstream_nll"].mean()
+    ends = [-quality.max(), -(quality.max() + quality.min()) / 2, -quality.min()]
+    assert rows["budget"].tolist() == pytest.approx(ends)
+    assert rows["difference"].tolist() == pytest.approx([2.0] * 3)
+    given = compare.level_difference(table, x="U", y="D", at=[ends[1], ends[2] + 1])
+    assert given["inside"].tolist() == [True, False] and given["budget"].tolist() == [ends[1], ends[2] + 1]
+    # In logarithms a steeper slope downwards is better, and a higher score still is.
+    logarithms = {"x": "U", "y": "D", "link": "loglog"}
+    assert compare.level_difference(table, **logarithms)["higher_is_better"].all()
+    assert not compare.contrasts(table, **logarithms)["higher_is_better"].any()
+
+
+def test_ranges_that_touch_have_a_point_in_common():
+    table = study(CROSSING, noise=QUIET)
+    reference = table.architecture == "transformer"
+    kept = table[np.where(reference, table["size"] <= "size2", table["size"] >= "size2")]
+    rows = compare.level_difference(kept)
+    assert rows["inside"].all() and rows["budget"].nunique() == 1
+    assert rows["difference"].notna().all()
+
+
 def test_levels_and_multipliers_are_those_of_noise_free_lines():
     table = study(CROSSING, noise=QUIET)
     level = compare.level_difference(table).iloc[2]
@@ -199,6 +283,39 @@ def test_levels_and_multipliers_are_those_of_noise_free_lines():
     assert row["multiplier"] == pytest.approx(10 ** (-(0.1 - 0.08 * decades) / 0.46))
     given = compare.level_difference(table, at=[1e9, 1e15])
     assert given["inside"].tolist() == [True, False] and "extrapolated" in given["note"][1]
+
+
+def test_the_ends_of_a_multiplier_are_where_the_t_test_is_just_significant():
+    """The reference at a budget and the other at so many times as much are equally good: tested by statsmodels."""
+    table = study({"transformer": Line(), "other": Line(upstream=-3.7, flops=2.0)}, sizes=5, seeds=3, seed=4)
+    rows = compare.multiplier(table, variance="pooled", level=0.9)
+    y, _, _, separate = ancova(table)
+    fit = sm.OLS(y, separate).fit()  # levels of other and transformer, then their slopes
+    own = np.log10(table.flops_forward[table.architecture == "other"])
+    assert rows["position"].tolist() == ["low", "middle", "high"] and (rows["interval"] == "bounded").all()
+    for _, row in rows.iterrows():
+        at = np.log10(row["budget"])
+
+        def better_by(multiplier: float, at=at):
+            return fit.t_test(np.array([-1.0, 1.0, -(at + np.log10(multiplier)), at]))
+
+        assert better_by(row["multiplier"]).effect.item() == pytest.approx(0, abs=1e-8)
+        for end in ("ci_low", "ci_high"):
+            assert better_by(row[end]).pvalue.item() == pytest.approx(0.1, rel=1e-6)
+        assert row["ci_low"] < row["multiplier"] < row["ci_high"]
+        assert row["inside"] == (own.min() <= at + np.log10(row["multiplier"]) <= own.max())
+    assert rows["inside"].tolist() == [True, True, False]
+
+
+def test_without_a_significant_slope_a_multiplier_has_no_bound():
+    """The other's quality rises, but perhaps it does not: any multiplier may be."""
+    lines = {"transformer": Line(), "other": Line(upstream_slope=0.02, noise=3.0)}
+    row = compare.multiplier(study(lines, sizes=4, seeds=2, seed=3)).iloc[1]
+    assert row["interval"] == "unbounded" and (row["ci_low"], row["ci_high"]) == (0, np.inf)
+    far = study({"transformer": Line(), "other": Line(upstream=-6.9, flops=1e6)})
+    nowhere = compare.multiplier(far)
+    assert (nowhere["interval"] == "none").all() and nowhere["multiplier"].isna().all()
+    assert (nowhere["note"] == "no range that both cover").all() and not nowhere["inside"].any()
 
 
 def test_multiplier_refuses_an_architecture_that_does_not_improve():

@@ -12,7 +12,7 @@ from scipy import stats
 
 from eval.cells import Axes
 from eval.simulate import Line, Noise, study
-from eval.slopes import deming, slopes
+from eval.slopes import deming, deming_interval, slopes
 from tests.eval.frames import by
 
 CLARK = pathlib.Path(__file__).parents[3] / "shared" / "data" / "clark_routing" / "curves.csv.gz"
@@ -121,6 +121,60 @@ def test_deming_undoes_the_attenuation_that_least_squares_suffers():
     least_squares = np.median([np.polyfit(a, b, 1)[0] for a, b in zip(x[:300], y[:300], strict=True)])
     assert least_squares < 2.6
     assert abs(np.median(deming(x, y, 1.0)) - 3) < 0.02
+
+
+def orthogonal(x: np.ndarray, y: np.ndarray, ratio: float) -> float:
+    """Deming's slope as the main direction of the points, y in units in which both errors are alike."""
+    points = np.column_stack([x - x.mean(), (y - y.mean()) / np.sqrt(ratio)])
+    along = np.linalg.svd(points)[2][0]
+    return along[1] / along[0] * np.sqrt(ratio)
+
+
+def test_demings_interval_is_linnets_jackknife():
+    x, y = np.array([1.0, 2.1, 2.9, 4.2, 5.0, 6.3]), np.array([2.2, 3.9, 6.4, 7.8, 10.5, 12.1])
+    whole = orthogonal(x, y, 4.0)
+    pseudo = [6 * whole - 5 * orthogonal(np.delete(x, i), np.delete(y, i), 4.0) for i in range(6)]
+    half = stats.t.ppf(0.95, 4) * np.std(pseudo, ddof=1) / np.sqrt(6)
+    assert deming_interval(x, y, 4.0, 0.9) == pytest.approx((whole, whole - half, whole + half))
+    five, low, high = deming_interval(x[:5], y[:5], 4.0, 0.9)
+    assert low < five < high
+    assert np.isnan(deming_interval(x[:4], y[:4], 4.0, 0.9)[1:]).all()
+
+
+def test_the_noise_of_x_is_that_of_its_seeds(table):
+    """The ratio of the errors' variances within sizes, and the share of the variance of x that is not noise."""
+    rows = slopes(table, pairs=("UD",), links=("semilog",)).set_index("architecture")
+    for name in ("transformer", "noisy"):
+        runs = table[table.architecture == name].groupby("size")
+        x, y = runs["upstream_nll"], runs["downstream_mean"]
+        within_x, within_y = x.var(ddof=1).mean(), y.var(ddof=1).mean()
+        row = rows.loc[name]
+        assert row["deming_ratio"] == pytest.approx(within_y / within_x)
+        assert row["reliability"] == pytest.approx(1 - within_x / 3 / x.mean().var(ddof=1))
+        low, high = deming_interval(-x.mean().to_numpy(), y.mean().to_numpy(), row["deming_ratio"], 0.95)[1:]
+        assert row[["deming_low", "deming_high"]].tolist() == pytest.approx([low, high])
+        assert ("is seed noise" in row["note"]) == (row["reliability"] < 0.9)
+    one_seed = slopes(table[table.seed == 0], pairs=("UD",), links=("semilog",))
+    assert one_seed["note"].str.contains("one seed per size").all() and one_seed["deming"].isna().all()
+    assert one_seed["theil_sen_low"].notna().all()
+    few = slopes(table[table["size"] < "size4"], pairs=("UD",), links=("semilog",))
+    assert few["note"].str.contains("4 sizes: no interval for Theil-Sen and Deming").all()
+    assert few[["theil_sen", "deming"]].notna().all(axis=None) and few[["theil_sen_low", "deming_low"]].isna().all(
+        axis=None
+    )
+    assert slopes(table, pairs=("FD",))["theil_sen"].isna().all(), "of a measured x alone"
+    several = slopes(table)
+    assert several.index.tolist() == list(range(len(several))), "rows are numbered through"
+
+
+def test_what_a_line_was_fitted_to(table):
+    rows = slopes(table, pairs=("FU",), links=("semilog",)).set_index("architecture")
+    cells = means(table, "flat")
+    fitted = stats.linregress(cells.x, cells.y)
+    row = rows.loc["flat"]
+    ours = row[["slope", "intercept", "r2", "x_min", "x_max", "n_sizes", "n_runs", "runs_missing"]].astype(float)
+    theirs = [fitted.slope, fitted.intercept, fitted.rvalue**2, cells.x.min(), cells.x.max(), 6, 18, 0]
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("sizes", "words"), [(1, "1 size: no slope"), (2, "2 sizes: not"), (3, "3 sizes: not")])

@@ -77,6 +77,47 @@ def test_weight_decay_is_for_matrices_and_clipping_is_global():
     np.testing.assert_allclose(updates["scale"], 0.0)
 
 
+@pytest.mark.parametrize("clip_norm", [0.0, 5.0])
+def test_adamw_is_that_of_its_paper(clip_norm):
+    """Three steps in float64, of gradients whose norm falls from above the limit to below it."""
+    config = OptimizerConfig(name="adamw", beta1=0.8, beta2=0.95, weight_decay=0.1, clip_norm=clip_norm)
+    optimizer = make_optimizer(config, AXES)
+    params = _tree(0)
+    state = optimizer.init(params)
+    first, second = ({name: np.zeros(shape) for name, shape in SHAPES.items()} for _ in range(2))
+    for step in range(1, 4):
+        grads = jax.tree.map(lambda g, step=step: g * 10.0 ** (1 - step), _tree(step))
+        updates, state = optimizer.update(grads, state, params)
+        exact = {name: np.asarray(g, np.float64) for name, g in grads.items()}
+        norm = np.sqrt(sum(np.sum(g**2) for g in exact.values()))
+        factor = min(1.0, clip_norm / norm) if clip_norm else 1.0
+        assert not clip_norm or (factor < 1) == (step < 3)
+        for name, g in exact.items():
+            first[name] = 0.8 * first[name] + 0.2 * factor * g
+            second[name] = 0.95 * second[name] + 0.05 * (factor * g) ** 2
+            direction = first[name] / (1 - 0.8**step) / (np.sqrt(second[name] / (1 - 0.95**step)) + 1e-8)
+            decayed = 0.1 * np.asarray(params[name]) if len(SHAPES[name]) == 2 else 0.0
+            np.testing.assert_allclose(updates[name], direction + decayed, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_adafactor_moves_a_parameter_of_zeros_by_a_thousandth():
+    """The update's RMS is one on the first step, and the parameter's counts as 1e-3 at least."""
+    optimizer = make_optimizer(OptimizerConfig(min_factored_size=8), AXES)
+    for scale, rms in ((0.0, 1e-3), (1e-4, 1e-3), (0.5, 0.5)):
+        params = {name: jnp.full(shape, scale) for name, shape in SHAPES.items()}
+        grads = {name: jnp.full(shape, -0.3) for name, shape in SHAPES.items()}
+        updates, _ = optimizer.update(grads, optimizer.init(params), params)
+        for name in SHAPES:
+            np.testing.assert_allclose(updates[name], -rms, rtol=1e-5, err_msg=name)
+
+
+def test_adafactor_of_gradients_that_are_zero_stands_still():
+    optimizer = make_optimizer(OptimizerConfig(min_factored_size=8), AXES)
+    params = _tree(0)
+    updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
+    assert all(not update.any() for update in updates.values())
+
+
 def test_t5_pretrains_at_one_hundredth_and_then_by_the_inverse_square_root():
     config = OptimizerConfig()
     assert learning_rate(config, 0, 1 << 19) == learning_rate(config, 10_000, 1 << 19) == 0.01

@@ -1,0 +1,306 @@
+"""Would the tests notice? Makes one plausible mistake at a time in a copy of the tree and runs the tests against it.
+
+    python -m benchmarks.mutation                                            # 150 mutants of all, about half an hour
+    python -m benchmarks.mutation --named                                    # the mistakes of benchmarks/mutants.toml
+    python -m benchmarks.mutation --targets train/losses.py,eval --sample 0  # every mutant of some files
+    python -m benchmarks.mutation --journal mutants.jsonl                    # the same command goes on where it stopped
+
+A mutant is one edit: an operator swapped or replaced by one of its operands, a constant changed, a condition negated,
+`min` for `max`, an argument dropped, a function of an array left out. It is killed if a test fails or takes four times
+as long as without it; it has survived if all tests of its file pass (`TARGETS`, each run first without a mutant).
+Docstrings, annotations, imports, decorators and the messages of errors are left alone.
+
+The sample holds the mutants whose hashes with the seed are smallest, so that an edit of one line leaves the rest of it
+as it was; once tests were written for its survivors its rate says nothing of the others, and another seed's does.
+Mutants that compute the same stand in benchmarks/mutants.toml, with the reason, and do not count. Prints a
+line for each mutant on stderr and a summary as JSON on stdout; exits 1 if more survive than `--goal` allows.
+"""
+
+import argparse
+import collections
+import concurrent.futures
+import contextlib
+import hashlib
+import json
+import os
+import queue
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.mutants import Mutant, edit, mutants
+
+ROOT = Path(__file__).parents[1]
+DATA = ROOT / "benchmarks" / "mutants.toml"
+
+# What pytest is given for each file: the tests that should notice, the quickest first.
+_ZOO = "tests/arch_zoo"
+_STARTS = f"{_ZOO}/test_initialisation.py"
+_VANILLA = (
+    f"{_ZOO}/test_dropout.py {_ZOO}/test_head.py {_STARTS} tests/parity/test_parity.py"
+    f" {_ZOO}/test_contract.py -k '(transformer or dropout.py or head.py) and not copy_task'"
+)
+TARGETS = {
+    "arch_zoo/layers/attention.py": _VANILLA,
+    "arch_zoo/layers/context.py": _VANILLA,
+    "arch_zoo/layers/convolution.py": f"{_ZOO}/test_convolution.py {_ZOO}/test_convolutional.py",
+    "arch_zoo/layers/embedding.py": _VANILLA,
+    "arch_zoo/layers/experts.py": f"{_ZOO}/test_switch.py",
+    "arch_zoo/layers/favor.py": f"{_ZOO}/test_performer.py",
+    "arch_zoo/layers/feed_forward.py": f"{_ZOO}/test_gradients.py {_VANILLA.replace('head.py)', 'gradients.py)')}",
+    "arch_zoo/layers/fused_attention.py": f"{_ZOO}/test_fused_attention.py",
+    "arch_zoo/layers/head.py": f"{_ZOO}/test_head.py {_ZOO}/test_gradients.py {_ZOO}/test_mos.py",
+    "arch_zoo/layers/norm.py": f"{_ZOO}/test_norm.py {_STARTS} -k 'test_norm.py or evolved'",
+    "arch_zoo/layers/parameters.py": f"{_STARTS} {_ZOO}/test_head.py tests/parity/test_parity.py"
+    f" {_ZOO}/test_contract.py -k 'initialisation.py or head.py or evolved-padded or axes and transformer'",
+    "arch_zoo/layers/positions.py": f"{_ZOO}/test_performer.py {_STARTS} -k performer",
+    "arch_zoo/layers/relative_bias.py": _VANILLA,
+    "arch_zoo/layers/stack.py": f"{_ZOO}/test_convolutional.py {_ZOO}/test_memory.py"
+    f" {_VANILLA.replace('(', '(broken or ')}",
+    "eval/compare.py": "tests/eval/test_compare.py",
+    "eval/slopes.py": "tests/eval/test_slopes.py",
+    "train/data/batches.py": "tests/train/data/test_batches.py tests/train/test_evaluate.py",
+    "train/evaluate.py": "tests/train/test_evaluate.py",
+    "train/losses.py": "tests/train/test_step.py tests/train/test_evaluate.py",
+    "train/optimizers.py": "tests/train/test_optimizers.py",
+    "train/step.py": "tests/train/test_step.py",
+}
+
+
+def named(path: Path) -> list[tuple[str, Mutant, str]]:
+    """The mistakes that somebody thought of: each one's name, the mutant, and the tests that should notice.
+
+    Raises:
+      ValueError: the text that one replaces does not stand in its file once.
+    """
+    found = []
+    for entry in tomllib.loads(path.read_text(encoding="utf-8"))["named"]:
+        text = (path.parents[1] / entry["path"]).read_text(encoding="utf-8")
+        if text.count(entry["before"]) != 1:
+            raise ValueError(f"{path.name}: {entry['name']!r}: {entry['before']!r} is not in {entry['path']} once")
+        line = text[: text.index(entry["before"])].count("\n") + 1
+        mutated = text.replace(entry["before"], entry["after"])
+        tests = entry["tests"] if "tests" in entry else TARGETS[entry["path"]]
+        found.append((entry["name"], edit(entry["path"], text, mutated, line, "named"), tests))
+    return found
+
+
+def equivalent(path: Path) -> set[tuple[str, str, str]]:
+    """(path, before, after) of the mutants that compute the same."""
+    entries = tomllib.loads(path.read_text(encoding="utf-8")).get("equivalent", [])
+    return {(entry["path"], entry["before"], entry["after"]) for entry in entries}
+
+
+class Runner:
+    """Runs tests in copies of a tree, one for each worker.
+
+    Attributes:
+      limits: seconds after which the tests of a file are stopped, by the tests.
+    """
+
+    def __init__(self, root: Path, scratch: Path, workers: int):
+        """Makes the copies: what is hidden and what the project makes when it runs is left out."""
+        self.limits: dict[str, float] = {}
+        self._idle: queue.Queue[Path] = queue.Queue()
+        left_out = shutil.ignore_patterns(".*", "__pycache__", "runs", "reports", "corpora", "shared", "*.egg-info")
+        for worker in range(workers):
+            self._idle.put(Path(shutil.copytree(root, scratch / str(worker), ignore=left_out)))
+
+    def baseline(self, tests: str) -> float:
+        """Seconds that tests take without a mutant.
+
+        Raises:
+          RuntimeError: they fail, so that they would kill anything.
+        """
+        start = time.monotonic()
+        outcome, by = self._in_a_copy(lambda copy: _pytest(copy, tests, None))
+        if outcome != "survived":
+            raise RuntimeError(f"without a mutant, {by or outcome} in: pytest {tests}")
+        seconds = time.monotonic() - start
+        self.limits[tests] = 4 * seconds + 30
+        return seconds
+
+    def run(self, mutant: Mutant, tests: str) -> tuple[str, str]:
+        """(`killed`, `timeout` or `survived`; the test that failed)."""
+
+        def mutated(copy: Path) -> tuple[str, str]:
+            path = copy / mutant.path
+            text = path.read_text(encoding="utf-8")
+            path.write_text(mutant.text, encoding="utf-8")
+            try:
+                return _pytest(copy, tests, self.limits.get(tests))
+            finally:
+                path.write_text(text, encoding="utf-8")
+
+        return self._in_a_copy(mutated)
+
+    def _in_a_copy(self, function: Any) -> Any:
+        copy = self._idle.get()
+        try:
+            return function(copy)
+        finally:
+            self._idle.put(copy)
+
+
+def _pytest(copy: Path, tests: str, limit: float | None) -> tuple[str, str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    # Two mutants of one length within a second would look the same to Python's cache of compiled files.
+    environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(copy), "PYTHONHASHSEED": "0"}
+    command = f"{sys.executable} -m pytest -x -q --no-header --tb=no -p no:cacheprovider {tests}"
+    with subprocess.Popen(
+        ["sh", "-c", f"exec {command}"], cwd=copy, env=environment, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    ) as process:  # fmt: skip
+        try:
+            printed, _ = process.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # and what the tests have started
+            process.communicate()
+            return "timeout", ""
+    if process.returncode in (4, 5):  # pytest: no such tests
+        raise RuntimeError(f"pytest {tests}: {printed}")
+    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", printed, re.MULTILINE)
+    by = failed[1] if failed else f"exit code {process.returncode}"
+    return ("survived", "") if process.returncode == 0 else ("killed", by)
+
+
+def summary(rows: Sequence[dict[str, Any]], population: collections.Counter[str]) -> dict[str, Any]:
+    """The rate, by file and over all, and every survivor."""
+    by_target = []
+    for path in sorted({row["path"] for row in rows}):
+        outcomes = collections.Counter(row["outcome"] for row in rows if row["path"] == path)
+        by_target.append({"file": path, "mutants": population[path], "tried": outcomes.total(), **_rate(outcomes)})
+    survivors = [{k: row[k] for k in ("path", "line", "kind", "before", "after")} for row in rows
+                 if row["outcome"] == "survived"]  # fmt: skip
+    overall = _rate(collections.Counter(row["outcome"] for row in rows))
+    return {"mutants": population.total(), "tried": len(rows), **overall, "files": by_target, "survivors": survivors}
+
+
+def _rate(outcomes: collections.Counter[str]) -> dict[str, Any]:
+    count = {name: outcomes[name] for name in ("killed", "timeout", "survived", "equivalent")}
+    tried = outcomes.total() - outcomes["equivalent"]
+    return count | {"survival_rate": outcomes["survived"] / tried if tried else None}
+
+
+class Journal:
+    """Outcomes so far, a line of JSON each; without a path, for this run alone.
+
+    The killed stay killed. Survivors are tried again once any test has changed.
+    """
+
+    def __init__(self, path: Path | None, root: Path):
+        """Reads what is there."""
+        self._path = path
+        content = b"".join(file.read_bytes() for file in sorted((root / "tests").rglob("*.py")))
+        self._tests = hashlib.sha256(content).hexdigest()[:16]
+        self._rows: dict[str, dict[str, Any]] = {}
+        for line in path.read_text(encoding="utf-8").splitlines() if path and path.exists() else []:
+            with contextlib.suppress(json.JSONDecodeError):  # the last line of a run that was killed
+                row = json.loads(line)
+                self._rows[row["key"]] = row
+
+    def get(self, mutant: Mutant) -> dict[str, Any] | None:
+        """The row of a mutant whose outcome stands."""
+        row = self._rows.get(mutant.key)
+        return row if row and (row["outcome"] != "survived" or row["tests"] == self._tests) else None
+
+    def add(self, mutant: Mutant, outcome: str, by: str) -> dict[str, Any]:
+        """Notes an outcome."""
+        row = {"key": mutant.key, **mutant.row, "outcome": outcome, "by": by, "tests": self._tests}
+        if self._path:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        return row
+
+
+def run_all(
+    chosen: Sequence[tuple[Mutant, str]], runner: Runner, journal: Journal, workers: int
+) -> list[dict[str, Any]]:
+    """The outcome of every mutant under its tests, in the order given."""
+    todo = [(mutant, tests) for mutant, tests in chosen if journal.get(mutant) is None]
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        needed = sorted({tests for _, tests in todo})
+        for tests, seconds in zip(needed, pool.map(runner.baseline, needed), strict=True):
+            _tell(f"{seconds:6.1f} s without a mutant: {tests}")
+        tried = {pool.submit(runner.run, mutant, tests): mutant for mutant, tests in todo}
+        new = {}
+        try:
+            for done in concurrent.futures.as_completed(tried):
+                mutant, (outcome, by) = tried[done], done.result()
+                new[mutant.key] = journal.add(mutant, outcome, by)
+                _tell(f"{len(new):4}/{len(todo)} {outcome:8} {mutant.path}:{mutant.line} {by}")
+                if outcome == "survived":
+                    _tell(f"     - {mutant.before}\n     + {mutant.after}")
+        except BaseException:  # Ctrl-C waits for the tests that run, not for all that were asked for
+            pool.shutdown(cancel_futures=True)
+            raise
+    return [new.get(mutant.key) or journal.get(mutant) or {} for mutant, _ in chosen]
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def run_sample(args: argparse.Namespace, runner: Runner, journal: Journal) -> tuple[dict[str, Any], float]:
+    """Tries a sample of the mutants; returns the summary and the survival rate."""
+    wanted = tuple(args.targets.split(","))
+    every = [
+        mutant
+        for path in TARGETS
+        if path.startswith(wanted)
+        for mutant in mutants(path, (ROOT / path).read_text(encoding="utf-8"))
+    ]
+    sample = sorted(every, key=lambda mutant: mutant.rank(args.seed))[: args.sample or None]
+    same = equivalent(DATA)
+    chosen = [mutant for mutant in sample if (mutant.path, mutant.before, mutant.after) not in same]
+    spared = [mutant.row | {"outcome": "equivalent"} for mutant in sample if mutant not in chosen]
+    rows = run_all([(mutant, TARGETS[mutant.path]) for mutant in chosen], runner, journal, args.workers)
+    result = summary([*rows, *spared], collections.Counter(mutant.path for mutant in every))
+    return {"seed": args.seed, **result}, result["survival_rate"] or 0.0
+
+
+def run_named(args: argparse.Namespace, runner: Runner, journal: Journal) -> tuple[dict[str, Any], float]:
+    """Tries the named mistakes; returns which test kills each, and the survival rate."""
+    mistakes = named(DATA)
+    rows = run_all([(mutant, tests) for _, mutant, tests in mistakes], runner, journal, args.workers)
+    table = [
+        {"mistake": name, "outcome": row["outcome"], "killed_by": row["by"]}
+        for (name, *_), row in zip(mistakes, rows, strict=True)
+    ]
+    killed = sum(row["outcome"] != "survived" for row in rows)
+    return {"killed": killed, "of": len(rows), "named": table}, 1 - killed / len(rows)
+
+
+def main() -> int:
+    """Tries what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--targets", default="", help="files of TARGETS, by how they begin, separated by commas")
+    parser.add_argument("--named", action="store_true", help="the mistakes of benchmarks/mutants.toml instead")
+    parser.add_argument("--sample", type=int, default=150, help="mutants at most; 0: all of them (default: 150)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=2, help="mutants tried at a time (default: 2)")
+    parser.add_argument("--journal", type=Path, help="file of outcomes: what is in it is not tried again")
+    parser.add_argument("--goal", type=float, default=0.05, help="largest rate of survivors (default: 0.05)")
+    args = parser.parse_args()
+    if args.sample < 0 or args.workers < 1:
+        parser.error(f"--sample {args.sample} --workers {args.workers}: at least 0 and 1 are needed")
+    if not any(path.startswith(tuple(args.targets.split(","))) for path in TARGETS):
+        parser.error(f"--targets {args.targets}: no file begins so; known: {', '.join(TARGETS)}")
+    with tempfile.TemporaryDirectory() as scratch:
+        runner, journal = Runner(ROOT, Path(scratch), args.workers), Journal(args.journal, ROOT)
+        result, rate = (run_named if args.named else run_sample)(args, runner, journal)
+    print(json.dumps(result, indent=1))
+    return 1 if rate > args.goal else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

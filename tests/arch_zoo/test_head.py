@@ -1,0 +1,45 @@
+"""The tied logits in bfloat16, and the loss made from them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import log_softmax, logsumexp
+
+from arch_zoo.layers.head import Head, cross_entropy
+from tests import tolerances
+from tests.arch_zoo import models
+
+
+def _float64(x) -> np.ndarray:
+    return np.asarray(x.astype(jnp.float32), np.float64)
+
+
+@pytest.mark.parametrize("architecture", ["transformer", "albert"])
+def test_tied_logits_are_the_float32_sums_of_products_in_bfloat16(architecture):
+    """Rounding them to bfloat16 would cost two digits of every loss."""
+    cfg = models.config(architecture, dtype="bfloat16")
+    embedding = cfg.architecture.embedding(cfg, jax.random.key(0))
+    x = jax.random.normal(jax.random.key(1), (3, 5, cfg.embed_dim), jnp.bfloat16)
+    logits = Head(cfg).logits(x, embedding)
+    assert logits.dtype == jnp.float32
+    inner = x * cfg.embed_dim**-0.5
+    if architecture == "albert":  # through the smaller matrix first, in bfloat16
+        inner = inner @ embedding.expansion[...].astype(jnp.bfloat16).T
+    expected = _float64(inner) @ _float64(embedding.table[...].astype(jnp.bfloat16)).T
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+    assert np.abs(expected - _float64(expected.astype(jnp.bfloat16))).max() > 1e-3, "rounded ones would be told apart"
+
+
+def test_the_loss_and_its_gradient_are_those_of_a_softmax():
+    rng = np.random.default_rng(0)
+    logits, targets = 5 * rng.normal(size=(2, 3, 11)), rng.integers(0, 11, (2, 3))
+    on_nll, on_log_z = rng.normal(size=(2, 2, 3))
+    (nll, log_z), pull_back = jax.vjp(lambda x: cross_entropy(x, jnp.asarray(targets)), jnp.float32(logits))
+    one_hot = np.eye(11)[targets]
+    np.testing.assert_allclose(nll, -np.sum(one_hot * log_softmax(logits, -1), -1), atol=tolerances.REORDERED)
+    np.testing.assert_allclose(log_z, logsumexp(logits, -1), atol=tolerances.REORDERED)
+    softmax = np.exp(log_softmax(logits, -1))
+    expected = softmax * (on_nll + on_log_z)[..., None] - one_hot * on_nll[..., None]
+    (gradient,) = pull_back((jnp.float32(on_nll), jnp.float32(on_log_z)))
+    np.testing.assert_allclose(gradient, expected, atol=tolerances.REORDERED)

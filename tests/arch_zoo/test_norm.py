@@ -1,0 +1,36 @@
+"""The norms against their formulas in float64, also where a row is tiny, constant or far from zero."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from arch_zoo.layers.norm import LayerNorm, RMSNorm
+from tests import tolerances
+
+EPSILON = 1e-6
+
+
+def _rows(dtype):
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(4, 6, 16)) * np.array([1.0, 1e-3, 30.0, 1e-4])[:, None, None]
+    rows[2] += 100.0
+    rows[0, 0] = 0.0
+    return jnp.asarray(rows, dtype)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("kind", [RMSNorm, LayerNorm])
+def test_norms_equal_their_formulas(kind, dtype):
+    norm, x = kind(16), _rows(dtype)
+    scale, bias = np.linspace(0.5, 2.0, 16), np.linspace(-1.0, 1.0, 16)
+    norm.scale[...] = jnp.asarray(scale, jnp.float32)
+    exact = np.asarray(x.astype(jnp.float32), np.float64)
+    if kind is LayerNorm:
+        norm.bias[...] = jnp.asarray(bias, jnp.float32)
+        exact = exact - exact.mean(-1, keepdims=True)
+    expected = exact / np.sqrt((exact**2).mean(-1, keepdims=True) + EPSILON) * scale
+    expected += bias if kind is LayerNorm else 0
+    y = norm(x)
+    assert y.dtype == dtype
+    rounding = tolerances.REORDERED if dtype == jnp.float32 else 2**-8 * np.abs(expected).max()
+    np.testing.assert_allclose(y.astype(jnp.float32), expected, atol=rounding)
