@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 import tyro
 
+from eval.data.neutral import printable
 from eval.foreign import Columns
 from eval.options import Options
 from train.records import InputError
@@ -56,10 +57,10 @@ class Report:
             study = report.load(self.runs, self.columns)
             analysis = report.write(study, self.out, self.options, progress)
         for warning in summary.warnings(analysis):
-            print(f"warning: {warning}", file=sys.stderr)
+            _say("warning", warning)
         _show(tables.table1(analysis.study))
         for sentence in summary.sentences(analysis):
-            print(f"- {sentence}")
+            print(f"- {printable(sentence)}")
         print(f"report: {self.out / 'report.html'}")
 
 
@@ -220,7 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = _parse(arguments, {name: kind for name, (kind, _) in verbs.items()})
         return next(run for kind, run in verbs.values() if type(options) is kind)(options) or 0
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _say("error", str(error))
         return EXIT_BAD_INPUT
     except BrokenPipeError:  # the reader of a pipe has seen enough
         return 0
@@ -256,14 +257,19 @@ def _open(path: Path, columns: Columns, options: Options) -> "tuple[pd.DataFrame
 
     study = report.load(path, columns)
     for warning in study.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        _say("warning", warning)
     if study.runs.empty:
         raise InputError(f"{path}: no run is finished, so there is nothing to analyse")
     table, axes = analyses.with_counts(study, options)
     main = main_protocol(table)
     if left_out := other_protocols(table, main):
-        print(f"warning: {left_out}", file=sys.stderr)
+        _say("warning", left_out)
     return table, axes, analyses.reference_of(main, options.reference)
+
+
+def _say(word: str, text: str) -> None:
+    """One line on stderr, whatever names from files hold."""
+    print(f"{word}: {printable(text)}", file=sys.stderr)
 
 
 def _print(
@@ -276,9 +282,11 @@ def _print(
         tables = {name: finite(frame.to_dict("records")) for name, frame in results.items()}
         print(json.dumps(tables if len(tables) > 1 else next(iter(tables.values())), indent=1))
     elif form == "csv":
+        from eval.data import neutral
+
         for name, frame in results.items():
             print(f"# {name}" if len(results) > 1 else "", end="\n" if len(results) > 1 else "")
-            print(frame.to_csv(index=False, float_format="%.12g", lineterminator="\n"), end="")
+            print(neutral.csv(frame), end="")
     else:
         from eval.listing import heading, listing, visible
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from eval import conditions, origin
+from eval import origin
+from eval.data import where as conditions
 from train import records
 from train.records import InputError
 
@@ -92,7 +93,7 @@ def read_study(path: str | os.PathLike[str], where: tuple[str, ...] = ()) -> Stu
 
     Args:
       path: a study's directory, as in runs/<study>.
-      where: keep only the runs that meet these conditions on the columns of `Study.runs`, see `eval.conditions`; a
+      where: keep only the runs that meet these conditions on the columns of `Study.runs`, see `eval.data.where`; a
         warning says how many do not.
 
     Raises:
