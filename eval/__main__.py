@@ -152,7 +152,7 @@ class Compare:
         """Prints the tests and contrasts."""
         from eval import compare, crossover
 
-        table, axes, reference = _open(self.table, self.columns, self.options)
+        table, axes, reference = _open(self.table, self.columns, self.options, compared=True)
         chosen: dict[str, Any] = {"x": self.x, "y": self.y, "link": self.link, "axes": axes}
         seed: dict[str, Any] = {"seed": self.options.resampling_seed}
         against: dict[str, Any] = chosen | {"reference": reference, "variance": self.options.variance}
@@ -250,9 +250,11 @@ def _parse(arguments: Sequence[str], kinds: dict[str, type]) -> Any:
         raise InputError(f"{message}; see python -m eval --help") from None
 
 
-def _open(path: Path, columns: Columns, options: Options) -> "tuple[pd.DataFrame, Any, str]":
-    """The table, its axes and its reference; warnings go to stderr."""
-    from eval import analyses, report
+def _open(
+    path: Path, columns: Columns, options: Options, compared: bool = False
+) -> "tuple[pd.DataFrame, Any, str]":
+    """The table, its axes and its reference; warnings go to stderr, also of what stands in for an absent reference."""
+    from eval import analyses, report, summary
     from eval.cells import main_protocol, other_protocols
 
     study = report.load(path, columns)
@@ -262,9 +264,12 @@ def _open(path: Path, columns: Columns, options: Options) -> "tuple[pd.DataFrame
         raise InputError(f"{path}: no run is finished, so there is nothing to analyse")
     table, axes = analyses.with_counts(study, options)
     main = main_protocol(table)
+    reference = analyses.reference_of(main, options.reference)
+    if compared and not options.reference and (stand_in := summary.stand_in(main, reference)):
+        _say("warning", stand_in)
     if left_out := other_protocols(table, main):
         _say("warning", left_out)
-    return table, axes, analyses.reference_of(main, options.reference)
+    return table, axes, reference
 
 
 def _say(word: str, text: str) -> None:

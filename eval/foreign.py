@@ -61,7 +61,7 @@ class Columns:
 COLUMNS = Columns()
 _NO_COLUMNS = ("upstream_is", "fractions", "where", "ignore", "trust_units")
 # What a report's table 1 and other people's tables hold beside a score: its error, count and interval.
-_BESIDE = re.compile(r"(.+)_(std_?err|se|se_eval|sem|std|sd|var|n|count|ci|ci_?\w+|lower|upper|low|high|min|max)")
+_BESIDE = re.compile(r"(.+?)_(std_?err|se|se_eval|sem|std|sd|var|n|count|ci|ci_?\w+|lower|upper|low|high|min|max)")
 _NO_PERCENT = re.compile(r".*(perplexity|ppl|nll|loss|bits_per_(byte|char\w*)|bpb|bpc|entropy)")
 
 

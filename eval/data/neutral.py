@@ -6,7 +6,9 @@ warning away or types on a keyboard) and into CSV files (where a cell that begin
 
 import re
 import unicodedata
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 _FORMULA = "=+-@"
@@ -59,7 +61,7 @@ def csv(frame: pd.DataFrame) -> str:
     for i in range(frame.shape[1]):
         values = frame.iloc[:, i]
         if not pd.api.types.is_numeric_dtype(values):
-            harmless = [cell(value) if isinstance(value, str) else value for value in values]
-            frame.isetitem(i, pd.Series(harmless, index=frame.index, dtype=object))
+            harmless: list[Any] = [cell(value) if isinstance(value, str) else value for value in values]
+            frame.isetitem(i, np.array([*harmless, None], dtype=object)[:-1])  # one more: lists stay elements
     frame.columns = [cell(str(name)) for name in frame.columns]
     return frame.to_csv(index=False, float_format="%.12g", lineterminator="\n")
