@@ -109,7 +109,7 @@ def _separated(content: bytes, path: Path) -> pd.DataFrame:
     first, given = 1, re.match(r"sep=(.)\r?\n", text)  # Excel's own way to say it
     if given:
         text, first = text[given.end() :], 2
-    separator = given[1] if given else _separator(text)
+    separator = given[1] if given else _separator(text, "\t" if ".tsv" in path.name.lower() else ",")
     rows = list(_rows(text, separator, path, first))
     if not rows:
         raise InputError(f"{path}: is empty")
@@ -129,10 +129,16 @@ def _separated(content: bytes, path: Path) -> pd.DataFrame:
     return _frame(columns, cells, [line for line, _ in body], path)
 
 
-def _separator(text: str) -> str:
-    """The separator that the header has most of, outside quotes."""
-    header = re.sub(r'"[^"]*"', "", next((line for line in text.splitlines() if line.strip()), ""))
-    return max(_SEPARATORS, key=header.count)
+def _separator(text: str, usual: str) -> str:
+    """The separator that the header has most of, outside quotes, and the next line as often as the header."""
+    lines = (line for line in io.StringIO(text) if line.strip())
+    header, following = (re.sub(r'"[^"]*"', "", next(lines, "")) for _ in range(2))
+
+    def likely(separator: str) -> tuple[bool, int, bool]:
+        count = header.count(separator)
+        return 0 < count == following.count(separator), count, separator == usual
+
+    return max(_SEPARATORS, key=likely)
 
 
 def _rows(text: str, separator: str, path: Path, first: int) -> Iterable[tuple[int, list[str]]]:

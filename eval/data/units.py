@@ -47,7 +47,7 @@ def costs(table: Table, column: str, kind: str, scale_free: bool = False) -> lis
         leap = np.diff(np.log(ordered.to_numpy()))
         i = int(leap.argmax())
         row = ordered.index[i] if i + 1 <= len(ordered) - i - 1 else ordered.index[i + 1]
-        if leap[i] > math.log(_JUMP):
+        if leap[i] > math.log(_JUMP) - 1e-9:
             why = f"is over {_JUMP:g} times off its neighbours: does the column mix units?"
             table.refuse(row, column, f"{why} {_TRUST}")
         if leap[i] > math.log(_STRANGE_JUMP):

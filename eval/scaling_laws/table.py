@@ -311,7 +311,7 @@ class _Reader:
         values = self.positive(column, form.output, zero=form.space == "raw")
         if self.columns.trust_units:
             return values
-        perfect = getattr(form, "perfect", None)
+        perfect = getattr(form, "scale", None)
         if form.output == "loss":
             units.nats(self.table, column)
         elif perfect is not None:

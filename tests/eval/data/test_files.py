@@ -13,7 +13,6 @@ import pyarrow
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pyarrow import parquet
 
 from eval.data import cells, files
 from eval.data.table import Table
@@ -86,7 +85,8 @@ BAD = {
     "header only": (RUNS.split()[0] + "\n", "t.csv", "holds no rows"),
     "no header": ("1e7,1e9,4\n1e8,1e9,3\n", "t.csv", "row 1 holds numbers where the names"),
     "a name twice": (RUNS.replace("size", "architecture"), "t.csv", "columns 1 and 2 are both called 'architecture'"),
-    "a name twice but for blanks": (RUNS.replace("size", " architecture "), "t.csv", "are both called 'architecture'"),
+    "a name twice but for blanks": (RUNS.replace("size", " architecture "),
+        "t.csv", "are both called 'architecture'"),
     "no name": (RUNS.replace("size", ""), "t.csv", "column 2 has no name"),
     "short": (rows("a,s,1e9"), "t.csv", "row 2 has 3 cells, the header 4"),
     "long": (rows("a,s,1e9,4", "a,m,1,000,4"), "t.csv", "row 3 has 5 cells, the header 4"),
@@ -108,19 +108,25 @@ BAD = {
     "half an emoji": (LINES.replace('"a"', '"\\ud83d"', 1), "t.jsonl", "row 1 holds half a character"),
     "deep": ("[" * 9, "t.jsonl", "is one JSON list"),
     "unknown ending": (RUNS, "t.xlsx", "a table ends in"),
-    "thousands": (rows('a,s,"1,000,000,000",4'), "t.csv", "row 2: flops_forward = '1,000,000,000' is not a number; write it without"),
+    "thousands": (rows('a,s,"1,000,000,000",4'),
+        "t.csv", "row 2: flops_forward = '1,000,000,000' is not a number; write it"),
     "thousands apart": (rows("a,s,1 000 000 000,4"), "t.csv", "without thousands separators"),
-    "decimal comma": (rows("a;s;1e9;4,5").replace(",", ";", 3), "t.csv", "upstream_nll = '4,5' is not a number; write it with a decimal point"),
+    "decimal comma": (rows("a;s;1e9;4,5").replace(",", ";", 3),
+        "t.csv", "upstream_nll = '4,5' is not a number; write it with a decimal"),
     "suffix": (rows("a,s,1.3B,4"), "t.csv", "'1.3B' is not a number; write it out"),
     "percent": (rows("a,s,1e9,4%"), "t.csv", "'4%' is not a number; write it without the sign"),
     "another minus": (rows("a,s,1e9,\u22124"), "t.csv", "is another character than -"),
     "python's digits": (rows("a,s,1_000_000_000,4"), "t.csv", "flops_forward = '1_000_000_000' is not a number"),
     "arabic digits": (rows("a,s,\u0661\u0662,4"), "t.csv", "is not a number"),
     "a date": (rows("a,s,2024-01-02,4"), "t.csv", "is not a number; it is a date"),
-    "yes": ('{"architecture": "a", "size": "s", "flops_forward": true, "upstream_nll": 4}', "t.jsonl", "flops_forward = True is not a number; it is yes or no"),
-    "a list": ('{"architecture": "a", "size": "s", "flops_forward": [1e9], "upstream_nll": 4}', "t.jsonl", "[1000000000.0] is not a number; it holds several"),
-    "a list for a name": ('{"architecture": ["a"], "size": "s", "flops_forward": 1e9, "upstream_nll": 4}', "t.jsonl", "architecture = ['a'] holds several values"),
-    "nested": (parquet_of(pd.DataFrame(TYPED).assign(size=[{"d": 1}] * 3)), "t.parquet", "row 1: size = {'d': 1} holds several values"),
+    "yes": ('{"architecture": "a", "size": "s", "flops_forward": true, "upstream_nll": 4}',
+        "t.jsonl", "flops_forward = True is not a number; it is yes or no"),
+    "a list": ('{"architecture": "a", "size": "s", "flops_forward": [1e9], "upstream_nll": 4}',
+        "t.jsonl", "[1000000000.0] is not a number; it holds several"),
+    "a list for a name": ('{"architecture": ["a"], "size": "s", "flops_forward": 1e9, "upstream_nll": 4}',
+        "t.jsonl", "architecture = ['a'] holds several values"),
+    "nested": (parquet_of(pd.DataFrame(TYPED).assign(size=[{"d": 1}] * 3)),
+        "t.parquet", "row 1: size = {'d': 1} holds several values"),
     "infinite": (rows("a,s,inf,4"), "t.csv", "flops_forward = 'inf' is not finite"),
     "out of range": (rows("a,s,1e999,4"), "t.csv", "flops_forward = 1e999 is not finite"),
     "negative": (rows("a,s,-1e9,4"), "t.csv", "flops_forward = -1e9 is not above zero"),
@@ -142,7 +148,9 @@ def test_rows_are_named_by_their_line(desk):
     table[0] = "params,note,tokens,loss"
     table[1:] = [line.replace(",", ',"two\nlines",', 1) for line in table[1:]]
     assert "row 12: loss = 'x' is not a number" in desk.put("\n\n".join(table).replace("3.8004", "x")).refused("fit")
-    lines = [json.dumps(dict(zip(("params", "tokens", "loss"), line.split(","), strict=True))) for line in LAW.split()[1:]]
+    lines = [
+        json.dumps(dict(zip(("params", "tokens", "loss"), line.split(","), strict=True))) for line in LAW.split()[1:]
+    ]
     assert "row 3: loss = 'x'" in desk.put("\n".join(lines).replace("3.8085", "x"), "t.jsonl").refused("fit")
     frame = pd.read_csv(io.StringIO(LAW)).astype({"loss": object})
     frame["loss"] = frame["loss"].astype(str).replace("3.8085", "x")
@@ -152,11 +160,17 @@ def test_rows_are_named_by_their_line(desk):
     assert "row 3 (run w2): loss = 'x'" in desk.put(parquet_of(called), "t.parquet").refused("fit")
 
 
-@pytest.mark.parametrize("verb", ["slopes", "pareto", "compare", "report", "fit", "allocate", "predict", "next", "chain"])
+@pytest.mark.parametrize(
+    "verb", ["slopes", "pareto", "compare", "report", "fit", "allocate", "predict", "next", "chain"]
+)
 def test_every_verb_reads_through_one_reader(desk, verb):
-    more = {"allocate": ["--budget", "1e20"], "predict": ["--at", "C=1e20"], "chain": ["--at", "C=1e20"]}.get(verb, [])
+    more = {"allocate": ["--budget", "1e20"], "predict": ["--at", "C=1e20"], "chain": ["--at", "C=1e20"]}.get(
+        verb, []
+    )
     assert "is UTF-16 or no text" in desk.put(LAW.encode("utf-16")).refused(verb, *more)
-    assert "columns 1 and 2 are both called 'params'" in desk.put(LAW.replace("tokens", "params")).refused(verb, *more)
+    assert "columns 1 and 2 are both called 'params'" in desk.put(LAW.replace("tokens", "params")).refused(
+        verb, *more
+    )
 
 
 def test_candidates_are_read_by_the_same_reader(desk):
@@ -183,7 +197,11 @@ def frames(draw) -> pd.DataFrame:
     names = draw(st.lists(PLAIN.filter(lambda n: not cells.NUMBER.fullmatch(n)), min_size=2, max_size=4, unique=True))
     kinds = draw(st.lists(st.sampled_from(["text", "float", "int"]), min_size=len(names), max_size=len(names)))
     count = draw(st.integers(1, 5))
-    cell = {"text": PLAIN, "float": st.floats(allow_nan=False, allow_infinity=False), "int": st.integers(-(2**53), 2**53)}
+    cell = {
+        "text": PLAIN,
+        "float": st.floats(allow_nan=False, allow_infinity=False),
+        "int": st.integers(-(2**53), 2**53),
+    }
     columns = {n: draw(st.lists(cell[k], min_size=count, max_size=count)) for n, k in zip(names, kinds, strict=True)}
     return pd.DataFrame(columns)
 
@@ -207,7 +225,11 @@ def test_any_frame_reads_back_equal(frame, tmp_path):
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(content=st.one_of(st.binary(max_size=60), st.text(st.sampled_from('a,;"\n\r\t1 {}[]:.e-\ufeff\u2028'), max_size=40)))
+@given(
+    content=st.one_of(
+        st.binary(max_size=60), st.text(st.sampled_from('a,;"\n\r\t1 {}[]:.e-\ufeff\u2028'), max_size=40)
+    )
+)
 def test_no_bytes_end_in_a_traceback(content, tmp_path):
     for name in ("t.csv", "t.jsonl", "t.parquet"):
         (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
