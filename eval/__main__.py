@@ -40,7 +40,7 @@ class Report:
     """Writes every table, figure and the HTML page of a study.
 
     Attributes:
-      runs: a study's directory (runs/<study>), or a table of runs (.csv, .parquet, .jsonl).
+      runs: a study's directory (runs/<study>), or a table of runs (.csv, .tsv, .jsonl or .parquet, compressed or not).
       out: directory to write to.
     """
 
@@ -69,7 +69,7 @@ class Slopes:
     """Slopes of quality on FLOPs and parameters, and of downstream on upstream, per architecture.
 
     Attributes:
-      table: a table of runs (.csv, .parquet, .jsonl), or a study's directory.
+      table: a table of runs (.csv, .tsv, .jsonl or .parquet, compressed or not), or a study's directory.
       pairs: what to fit, x then y: FU is the slope of upstream on FLOPs.
       links: semilog (nats, percent), loglog, or both.
       format: how to print.
@@ -98,7 +98,7 @@ class Pareto:
     """Pareto frontiers: which cells are on them, how surely, and how far behind the others are.
 
     Attributes:
-      table: a table of runs (.csv, .parquet, .jsonl), or a study's directory.
+      table: a table of runs (.csv, .tsv, .jsonl or .parquet, compressed or not), or a study's directory.
       cost: F (FLOPs), P (parameters) or S (speed).
       quality: U (upstream) or D (downstream).
       format: how to print.
@@ -133,7 +133,7 @@ class Compare:
     """Every architecture against a reference: slopes, levels, cost multipliers, equivalence, crossovers.
 
     Attributes:
-      table: a table of runs (.csv, .parquet, .jsonl), or a study's directory.
+      table: a table of runs (.csv, .tsv, .jsonl or .parquet, compressed or not), or a study's directory.
       x: F (FLOPs) or P (parameters).
       y: U (upstream) or D (downstream).
       link: semilog (nats, percent) or loglog.

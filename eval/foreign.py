@@ -103,6 +103,8 @@ class _Reader:
         self.warnings: list[str] = []
         self._require()
         self.tasks = self._task_columns()
+        if columns.upstream in table or self.tasks:
+            table.refuse_repeated()
         numeric = (*store.COST_COLUMNS, "upstream_nll_stderr", "upstream_bits_per_byte", *store.GROUP_COLUMNS)
         named = (columns.flops, columns.params, columns.speed, columns.upstream, *self.tasks)
         for column in dict.fromkeys((*named, *(c for c in numeric if c not in self._meant()))):
@@ -121,7 +123,7 @@ class _Reader:
         cell = made[["architecture", "size", "protocol"]].agg(lambda row: "-".join(filter(None, row)), axis=1)
         self._refuse_twice(made, cell)
         choose = "give it a meaning with --protocol {column}"
-        runs.refuse_settings(self.table, cell, self._known(), choose)
+        runs.refuse_settings(self.table, cell, self._known(), choose, steps="--step")
         if not self.columns.trust_units:
             self._check_units(cell)
         if steps is not None:
@@ -153,6 +155,8 @@ class _Reader:
         """Columns that are no settings: those with a meaning, the store's own, and those that the person says."""
         own = {*store.TEXT_COLUMNS, *store.UPSTREAM_COLUMNS, *store.GROUP_COLUMNS, "corpus", "device", "seed"}
         own |= set(store.COST_COLUMNS) - {"tokens_seen"}
+        if self.columns.seed not in self.table:
+            own -= {"steps"}  # without seeds, rows at several steps may well be checkpoints
         scores = {str(c) for c in self.table.frame.columns if str(c).startswith(("downstream_", "upstream_"))}
         return own | self._meant() | scores | set(self.columns.ignore)
 

@@ -82,7 +82,7 @@ def ended_early(cell: pd.Series, steps: pd.Series, names: pd.Series) -> list[str
     return [f"{len(named)} runs end before the others of their cell, and are averaged with them: {shown}."]
 
 
-def refuse_settings(table: Table, cell: pd.Series, known: Collection[str], choose: str) -> None:
+def refuse_settings(table: Table, cell: pd.Series, known: Collection[str], choose: str, steps: str = "") -> None:
     """Refuses rows of one cell that differ in a setting: they are no replicates of one thing.
 
     Args:
@@ -90,6 +90,7 @@ def refuse_settings(table: Table, cell: pd.Series, known: Collection[str], choos
       cell: label of what a row is a replicate of.
       known: columns that have a meaning already, or that the person says are no settings.
       choose: options that give the column a meaning, with {column} for its name.
+      steps: option that makes rows of a cell checkpoints of one run, where the verb has one.
 
     Raises:
       InputError: names the column, its values and how to choose.
@@ -97,7 +98,9 @@ def refuse_settings(table: Table, cell: pd.Series, known: Collection[str], choos
     if not cell.duplicated().any():
         return
     for column in map(str, table.frame.columns):
-        if column in known or _NO_SETTING.fullmatch(_plain(column)):
+        plain = _plain(column)
+        progress = bool(_STEP.fullmatch(plain))
+        if column in known or (_NO_SETTING.fullmatch(plain) and not progress):
             continue
         values = table.frame[column].map(_shown)
         if (values.groupby(cell).nunique() < 2).all():
@@ -105,13 +108,14 @@ def refuse_settings(table: Table, cell: pd.Series, known: Collection[str], choos
         distinct = list(dict.fromkeys(values))
         recurring = len(distinct) <= _RECURRING * len(values)
         words = any(isinstance(v, str) and not cells.NUMBER.fullmatch(v) for v in table.frame[column])
-        if recurring or _SETTING.fullmatch(_plain(column)) or (words and len(distinct) < len(values)):
+        if recurring or progress or _SETTING.fullmatch(plain) or (words and len(distinct) < len(values)):
             several = values.groupby(cell).transform("nunique") > 1
             here = values[cell == cell[several.index[several][0]]]
             rows = [here.index[0], here.index[(here != here.iloc[0]).to_numpy()][0]]
             shown = ", ".join(distinct[:4]) + (" ..." if len(distinct) > 4 else "")
             both = f"{table.row(rows[0])} and {table.row(rows[1])} are one cell ({cell[rows[0]]})"
             how = f"--where {column}={here.iloc[0]}, {choose.format(column=column)}, or --ignore {column}"
+            how = f"{steps} {column} if they are checkpoints of one run, {how}" if progress and steps else how
             raise InputError(
                 f"{table.path}: {both} but differ in {column} ({len(distinct)} values: {shown}), so they are no "
                 f"replicates: choose with {how} if it is no setting"

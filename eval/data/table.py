@@ -127,6 +127,17 @@ class Table:
             return []
         return [f"{column}: {'; '.join(several)} differ in capitals or hidden characters alone, and are kept apart."]
 
+    def refuse_repeated(self) -> None:
+        """Refuses two rows that agree in every column: one run that is counted twice."""
+        frame = self.frame.astype(str)
+        again = frame.duplicated()
+        if again.any():
+            row = frame.index[again][0]
+            before = frame.index[(frame == frame.loc[row]).all(axis=1)][0]
+            value = f"{frame.columns[0]} = {cells.shown(self.frame.iloc[:, 0].loc[row])}, ..."
+            what = f"repeats {self.row(before)} in every column ({value})"
+            raise InputError(f"{self.path}: {self.row(row)}: {what}")
+
     def row(self, row: Any) -> str:
         """What messages call a row: its line, the name that the file gives it, and its run."""
         name = self.frame.attrs.get(files.ROW_NAMES, {}).get(row, "")

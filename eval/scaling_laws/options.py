@@ -23,7 +23,7 @@ class LawOptions(Columns):
     """What every verb needs to fit a law.
 
     Attributes:
-      table: a .csv, .csv.gz, .parquet or .jsonl file, one row per run; or a study's directory.
+      table: a .csv, .tsv, .jsonl or .parquet file, compressed or not, one row per run; or a study's directory.
       form: the law; an unknown name lists them all.
       objective: what is minimised, summed over points; `auto` is huber, and least squares with varpro.
       delta: half-width of Huber's quadratic zone.

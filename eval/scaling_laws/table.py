@@ -241,7 +241,7 @@ def from_table(
         table.require(columns.group, "group")
         group = table.texts(columns.group).to_numpy(dtype=object)
         reader.tell(table.lookalikes(columns.group))
-    _refuse_duplicates(table)
+    table.refuse_repeated()
     reader.refuse_settings(x, group)
     cluster = reader.clusters(x)
     logs = {name: np.log(values) for name, values in x.items()}
@@ -399,15 +399,3 @@ def _compute(x: dict[str, np.ndarray], flops: np.ndarray, path: Path) -> np.ndar
     if {"N", "D"} <= set(x):
         return x["N"] * x["D"]
     raise InputError(f"{path}: weight: {SQRT_FLOPS} needs training FLOPs (--flops), or N and D")
-
-
-def _refuse_duplicates(table: Table) -> None:
-    """Two rows that agree in every column are one run counted twice."""
-    frame = table.frame.astype(str)
-    again = frame.duplicated()
-    if again.any():
-        row = frame.index[again][0]
-        before = frame.index[(frame == frame.loc[row]).all(axis=1)][0]
-        column = frame.columns[0]
-        value = f"{column} = {cells.shown(table.frame[column].loc[row])}, ..."
-        raise InputError(f"{table.path}: {table.row(row)}: repeats {table.row(before)} in every column ({value})")

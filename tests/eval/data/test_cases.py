@@ -241,3 +241,17 @@ def test_chained_budgets_are_told(desk):
 
 def test_the_plain_table(desk):
     assert desk.put(RUNS).slope() == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("name", ["iteration", "global_step", "steps", "Step"])
+def test_checkpoints_by_another_name_are_no_replicates(desk, name):
+    desk.put(f"architecture,size,flops_forward,{name},upstream_nll\na,s,1e9,1,5\na,s,1e9,2,4\na,m,1e10,1,5\na,m,1e10,2,3\n")
+    said = desk.refused("slopes")
+    assert f"differ in {name} (2 values: 1, 2)" in said and f"--step {name} if they are checkpoints of one run" in said
+    assert desk.slope("--step", name) == pytest.approx(1)
+
+
+def test_a_row_twice_is_counted_once_or_not_at_all(desk):
+    twice = RUNS + RUNS.splitlines()[1] + "\n"
+    for verb in ("slopes", "pareto", "compare", "report"):
+        assert "row 5: repeats row 2 in every column (architecture = 'a', ...)" in desk.put(twice).refused(verb)
