@@ -166,7 +166,7 @@ def _escape_markdown(text: str) -> str:
 
 def escape_latex(text: str) -> str:
     """Text that LaTeX prints as it stands, whatever is in it; what pdfLaTeX cannot print becomes a question mark."""
-    text = " ".join(text.split())
+    text = printable(" ".join(text.split()))
     return "".join(_LATEX.get(c, c if c.isascii() else "?") for c in text)
 
 

@@ -26,6 +26,8 @@ _HINTS = (
 
 def is_missing(value: Any) -> bool:
     """Whether a cell is empty."""
+    if isinstance(value, str):  # also "<NA>": text is as it was written
+        return value == ""
     if isinstance(value, float | np.floating):
         return math.isnan(value)
     return value is None or str(value) in ("<NA>", "NaT")

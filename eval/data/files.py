@@ -260,7 +260,7 @@ def _cell(value: Any, path: Path, line: int) -> Any:
 
 def _is_text(text: str) -> bool:
     """Whether UTF-8 can hold it; JSON may escape one half of a pair of surrogates."""
-    return not any("\ud800" <= c <= "\udfff" for c in text)
+    return text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def _line(error: Exception) -> str:

@@ -15,14 +15,17 @@ _SETTING = re.compile(
     r"|optimi[sz]er|(lr_?)?schedule|beta_?[12]|epochs?|momentum|clip.*|z_?loss.*|label_?smoothing|vocab.*|tokeni[sz]er"
 )
 # What differs between replicates without making them anything else: where, when and how fast they ran, what they got.
-_NO_SETTING = re.compile(
-    r"(.*_)?(seed|host|hostname|node|machine|device|devices|gpu|gpus|worker|user|commit|sha|hash|path|dir|directory|url"
-    r"|file|date|day|time|times|timestamp|created|started|finished|ended|start|end|duration|runtime|seconds|hours|note"
-    r"|notes|comment|comments|status|state|stage|retries|restarts|attempt|job|job_?id|index|id|uuid|name|run|mfu"
-    r"|speed|throughput|memory|step|steps|iteration|iterations|n|se|std|stderr|ci|low|high|lower|upper)(_.*)?"
-    r"|.*(loss|nll|ppl|perplexity|acc|accuracy|score|f1|bleu|rouge|error|entropy|bits_per|reward|metric|match|exact).*"
-    r"|_.*|unnamed.*|rank|ok|done|best.*"
+# The last word of a name tells: `state` is none, `state_size` is a setting.
+_CIRCUMSTANCE = re.compile(
+    "seed|host|hostname|node|machine|devices?|gpus?|worker|user|commit|sha|hash|path|dir|directory|url|file|date|day|times?"
+    "|timestamp|created|started|finished|ended|duration|runtime|seconds|hours|notes?|comments?|status|state|retries"
+    "|restarts|attempt|job|index|id|uuid|name|run|mfu|speed|throughput|memory"
 )
+_OUTCOME = re.compile(
+    "loss|nll|ppl|perplexity|acc|accuracy|scores?|f1|em|bleu|rouge|errors?|entropy|bpb|bpc|byte|reward|metric|match|mcc"
+    "|se|std|stderr|ci|lower|upper|low|high"
+)
+_OF_WHAT = re.compile("train|valid|validation|val|test|eval|dev|heldout|final|last|best|ema|mean|median|min|max|n")
 _RUN_NAME = re.compile(r"(run|exp|experiment|trial|job|model|training|wandb)_?(id|name|path|no)?|(display_?)?name|u?id")
 _STEP = re.compile(r"_?(global_?|train_?)?(step|steps|iter|iters|iteration|iterations|checkpoint|ckpt|update|updates)")
 _LABELS = frozenset({"size", "label", "scale", "family", "protocol", "seed", "corpus", "dataset", "data", "device"})
@@ -100,7 +103,8 @@ def refuse_settings(table: Table, cell: pd.Series, known: Collection[str], choos
     for column in map(str, table.frame.columns):
         plain = _plain(column)
         progress = bool(_STEP.fullmatch(plain))
-        if column in known or (_NO_SETTING.fullmatch(plain) and not progress):
+        setting = bool(_SETTING.fullmatch(plain))
+        if column in known or (_is_result(plain) and not progress and not setting):
             continue
         values = table.frame[column].map(_shown)
         if (values.groupby(cell).nunique() < 2).all():
@@ -108,7 +112,7 @@ def refuse_settings(table: Table, cell: pd.Series, known: Collection[str], choos
         distinct = list(dict.fromkeys(values))
         recurring = len(distinct) <= _RECURRING * len(values)
         words = any(isinstance(v, str) and not cells.NUMBER.fullmatch(v) for v in table.frame[column])
-        if recurring or progress or _SETTING.fullmatch(plain) or (words and len(distinct) < len(values)):
+        if recurring or progress or setting or (words and len(distinct) < len(values)):
             several = values.groupby(cell).transform("nunique") > 1
             here = values[cell == cell[several.index[several][0]]]
             rows = [here.index[0], here.index[(here != here.iloc[0]).to_numpy()][0]]
@@ -120,6 +124,14 @@ def refuse_settings(table: Table, cell: pd.Series, known: Collection[str], choos
                 f"{table.path}: {both} but differ in {column} ({len(distinct)} values: {shown}), so they are no "
                 f"replicates: choose with {how} if it is no setting"
             )
+
+
+def _is_result(plain: str) -> bool:
+    """Whether a column's name says that it is no setting."""
+    words = [word for word in plain.split("_") if word]
+    while len(words) > 1 and _OF_WHAT.fullmatch(words[-1]):
+        words.pop()
+    return not words or any(kind.fullmatch(words[-1]) for kind in (_CIRCUMSTANCE, _OUTCOME))
 
 
 def _shown(value: object) -> str:

@@ -28,6 +28,7 @@ class Table:
 
     path: Path
     frame: pd.DataFrame
+    _known: dict[tuple, pd.Series] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
     @staticmethod
     def read(path: Path, conditions: Sequence[str] = ()) -> "Table":
@@ -48,7 +49,7 @@ class Table:
 
     def take(self, rows: pd.Index) -> "Table":
         """These rows, by what messages call them."""
-        return Table(self.path, self.frame.loc[rows])
+        return self if len(rows) == len(self.frame) else Table(self.path, self.frame.loc[rows])
 
     def __contains__(self, column: object) -> bool:
         """Whether there is such a column."""
@@ -76,12 +77,14 @@ class Table:
         raw = self.frame[column]
         if raw.dtype == float:
             return raw
+        if ("numbers", column) in self._known:
+            return self._known["numbers", column]
         found = pd.Series([cells.number(value) for value in raw], index=raw.index, dtype=float)
         for row, value in raw[found.isna()].items():
             if not cells.says_nothing(value):
                 hint = cells.hint(value)
                 self.refuse(row, column, f"is not a number{'; ' * bool(hint)}{hint}")
-        return found
+        return self._known.setdefault(("numbers", column), found)
 
     def wholes(self, column: str) -> pd.Series:
         """The column as integers; `step9000` is 9000.
@@ -108,14 +111,19 @@ class Table:
         Raises:
           InputError: a cell is empty and may not be, or holds several values.
         """
+        if ("texts", column, missing) in self._known:
+            return self._known["texts", column, missing]
         raw, found = self.frame[column], []
-        for row, value in raw.items():
+        for row, value in zip(raw.index, raw, strict=True):
+            if isinstance(value, str) and value:
+                found.append(value.strip())
+                continue
             if isinstance(value, list | dict):
                 self.refuse(row, column, "holds several values")
             if cells.is_missing(value) and missing is None:
                 self.refuse(row, column)
             found.append(missing if cells.is_missing(value) else cells.text(value).strip())
-        return pd.Series(found, index=raw.index, dtype=object)
+        return self._known.setdefault(("texts", column, missing), pd.Series(found, index=raw.index, dtype=object))
 
     def lookalikes(self, column: str) -> list[str]:
         """A warning for names in a column that a reader takes for one, such as GLU and glu."""

@@ -336,7 +336,7 @@ class _Reader:
         if self.columns.group == POOLED or self.table.path.is_dir():
             return
         index = self.table.frame.index
-        labels = [", ".join(f"{name}={values[i]:.4g}" for name, values in x.items()) for i in range(len(index))]
+        labels = [", ".join(f"{name}={values[i]:.10g}" for name, values in x.items()) for i in range(len(index))]
         cell = pd.Series([f"{g}: {label}" if g else label for g, label in zip(group, labels, strict=True)], index)
         runs.refuse_settings(self.table, cell, self._meant(), "fit each with --group {column}")
 

@@ -255,3 +255,15 @@ def test_a_row_twice_is_counted_once_or_not_at_all(desk):
     twice = RUNS + RUNS.splitlines()[1] + "\n"
     for verb in ("slopes", "pareto", "compare", "report"):
         assert "row 5: repeats row 2 in every column (architecture = 'a', ...)" in desk.put(twice).refused(verb)
+
+
+@pytest.mark.parametrize("name", ["n_heads", "state_size", "grad_accumulation", "z_loss", "run_type", "loss_weight"])
+def test_a_setting_may_sound_like_a_result(desk, name):
+    desk.put(f"architecture,size,{name},flops_forward,upstream_nll\n" + LR.split("\n", 1)[1])
+    assert f"differ in {name}" in desk.refused("slopes")
+
+
+@pytest.mark.parametrize("name", ["train_loss", "loss_valid", "_runtime", "gpu", "accuracy_dev_mean", "job id"])
+def test_a_result_is_no_setting(desk, name):
+    desk.put(f"architecture,size,{name},flops_forward,upstream_nll\n" + LR.split("\n", 1)[1])
+    assert desk.slope() == pytest.approx(-2.25)

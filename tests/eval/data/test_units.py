@@ -123,7 +123,7 @@ def test_settings_apart_from_inputs(desk):
     lines = LAW.split()
     both = [f"{line},{lr}" for lr in ("1e-3", "3e-3") for line in lines[1:]]
     said = desk.put("\n".join([f"{lines[0]},lr", *both])).refused("fit")
-    assert "row 2 and row 11 are one cell (N=1e+07, D=1e+09) but differ in lr" in said
+    assert "row 2 and row 11 are one cell (N=10000000, D=1000000000) but differ in lr" in said
     assert desk.fit("--where", "lr=1e-3")[0]["points"] == 9
     assert desk.fit("--group", "none")[0]["points"] == 18
 
