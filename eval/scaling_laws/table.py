@@ -348,6 +348,7 @@ class _Reader:
             return np.arange(n)
         if not cluster and "run_id" in table:
             cluster = "run_id"
+            self._refuse_two_sizes(cluster, x)
         if not cluster:
             size = pd.Series(x["N"] if "N" in x else np.ones(n), table.frame.index)
             data = pd.Series(next((x[name] for name in ("D", "S", "C", "x") if name in x), np.arange(n)), size.index)
@@ -357,6 +358,19 @@ class _Reader:
             return np.arange(n)
         table.require(cluster, "cluster")
         return pd.factorize(table.texts(cluster))[0]
+
+    def _refuse_two_sizes(self, run: str, x: dict[str, np.ndarray]) -> None:
+        """Refuses a name of a run whose rows are of two sizes."""
+        if "N" not in x:
+            return
+        names = self.table.texts(run, "")
+        sizes = pd.Series(x["N"], names.index)
+        wrong = sizes != sizes.groupby(names).transform("first")
+        if wrong.any():
+            row = first(wrong, names.index)
+            before = names.index[names == names[row]][0]
+            what = f"but {self.table.row(before)} of this run has {sizes[before]:.10g}: one name for two runs? Else"
+            self.table.refuse(row, self.used["N"], f"{what} --cluster {run}")
 
     def _meant(self) -> set[str]:
         """Columns that have a meaning, or that the person says are no settings."""

@@ -243,6 +243,14 @@ def test_the_plain_table(desk):
     assert desk.put(RUNS).slope() == pytest.approx(0.5)
 
 
+def test_one_name_of_a_run_is_of_one_size(desk):
+    lines = LAW.splitlines()
+    desk.put("\n".join([f"run_id,{lines[0]}", *(f"r,{line}" for line in lines[1:])]))
+    said = desk.refused("fit")
+    assert "row 5 (run r): params = 100000000 but row 2 (run r) of this run has 10000000: one name for two" in said
+    assert desk.fit("--cluster", "run_id")[0]["runs"] == 1 and desk.fit("--cluster", "none")[0]["runs"] == 9
+
+
 @pytest.mark.parametrize("name", ["iteration", "global_step", "steps", "Step"])
 def test_checkpoints_by_another_name_are_no_replicates(desk, name):
     desk.put(f"architecture,size,flops_forward,{name},upstream_nll\na,s,1e9,1,5\na,s,1e9,2,4\na,m,1e10,1,5\na,m,1e10,2,3\n")
