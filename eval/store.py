@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 
 from eval import origin
+from eval.data import declared
 from eval.data import where as conditions
 from train import records
 from train.records import InputError
 
-MANIFEST = "study.json"  # what a launcher wrote of the study: the runs that it declares
 TEXT_COLUMNS = ("run_id", "study", "architecture", "size", "protocol")
 COST_COLUMNS = (
     "params_total",
@@ -110,7 +110,7 @@ def read_study(path: str | os.PathLike[str], where: tuple[str, ...] = ()) -> Stu
     done = [i for i, run in enumerate(runs) if run.status.get("state") == "done"]
     left = [i for i in range(len(runs)) if i not in set(done)]
     study = _study(runs, identities, done, left)
-    absent = _absent(Path(path), {identity["run_id"] for identity in identities})
+    absent = declared.absent(Path(path), {identity["run_id"] for identity in identities})
     if where and done:
         chosen = set(conditions.where(study.runs, where, Path(path)).run_id)
         kept = [i for i in done if identities[i]["run_id"] in chosen]
@@ -123,35 +123,6 @@ def read_study(path: str | os.PathLike[str], where: tuple[str, ...] = ()) -> Stu
             lost = f"{len(done) - len(kept)} of {len(done)} finished runs are left out: they do not meet"
             study = dataclasses.replace(study, warnings=(f"{lost} {' and '.join(where)}.", *study.warnings))
     return dataclasses.replace(study, warnings=(*absent, *study.warnings))
-
-
-def _absent(path: Path, there: set[str]) -> list[str]:
-    """One warning that names the runs which the study's manifest declares and which have no directory.
-
-    Raises:
-      InputError: the manifest is not one.
-    """
-    manifest = records.read_json(path / MANIFEST, missing={})
-    cells = manifest.get("cells", [])
-    if not isinstance(cells, list) or not all(isinstance(cell, dict) for cell in cells):
-        raise InputError(f"{path / MANIFEST}: cells is not a list of objects")
-    declared = ["-".join(_declared(cell, path / MANIFEST)) for cell in cells]
-    absent = [name for name in declared if name not in there]
-    if not absent:
-        return []
-    named = list(zip([cell["architecture"] for cell in cells], declared, strict=True))
-    whole = sorted({name for name, _ in named} - {name for name, run in named if run in there})
-    gone = f" Of {', '.join(whole)} there is no run at all." if whole else ""
-    count = f"{len(absent)} of the {len(declared)} runs that {MANIFEST} declares are not in {path}"
-    return [f"{count}, and take no part: {_few(absent, 12)}.{gone}"]
-
-
-def _declared(cell: dict[str, Any], path: Path) -> list[str]:
-    """The parts of a declared run's name, which its directory bears."""
-    parts = [cell.get("architecture"), cell.get("size"), cell.get("protocol", ""), f"s{cell.get('seed')}"]
-    if not all(isinstance(part, str) for part in parts):
-        raise InputError(f"{path}: a cell has no architecture, size or seed: {str(cell)[:60]!r}")
-    return [part for part in parts if part]
 
 
 def _study(runs: list[records.Run], identities: list[dict[str, Any]], done: list[int], left: list[int]) -> Study:
