@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from eval import conditions, origin
+from eval import origin
+from eval.data import declared
+from eval.data import where as conditions
 from train import records
 from train.records import InputError
 
@@ -92,7 +94,7 @@ def read_study(path: str | os.PathLike[str], where: tuple[str, ...] = ()) -> Stu
 
     Args:
       path: a study's directory, as in runs/<study>.
-      where: keep only the runs that meet these conditions on the columns of `Study.runs`, see `eval.conditions`; a
+      where: keep only the runs that meet these conditions on the columns of `Study.runs`, see `eval.data.where`; a
         warning says how many do not.
 
     Raises:
@@ -108,6 +110,7 @@ def read_study(path: str | os.PathLike[str], where: tuple[str, ...] = ()) -> Stu
     done = [i for i, run in enumerate(runs) if run.status.get("state") == "done"]
     left = [i for i in range(len(runs)) if i not in set(done)]
     study = _study(runs, identities, done, left)
+    absent = declared.absent(Path(path), {identity["run_id"] for identity in identities})
     if where and done:
         chosen = set(conditions.where(study.runs, where, Path(path)).run_id)
         kept = [i for i in done if identities[i]["run_id"] in chosen]
@@ -119,7 +122,7 @@ def read_study(path: str | os.PathLike[str], where: tuple[str, ...] = ()) -> Stu
         if len(kept) < len(done):
             lost = f"{len(done) - len(kept)} of {len(done)} finished runs are left out: they do not meet"
             study = dataclasses.replace(study, warnings=(f"{lost} {' and '.join(where)}.", *study.warnings))
-    return study
+    return dataclasses.replace(study, warnings=(*absent, *study.warnings))
 
 
 def _study(runs: list[records.Run], identities: list[dict[str, Any]], done: list[int], left: list[int]) -> Study:
