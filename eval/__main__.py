@@ -185,8 +185,11 @@ class CompareStudies:
 
     def run(self) -> None:
         """Prints the mean differences, those of each cell, the cells that one side lacks, and changed settings."""
-        from eval import studies
+        from eval import store, studies
 
+        for path in (self.first, self.second):
+            for warning in store.read_study(path).warnings:
+                _say("warning", f"{path}: {warning}")
         _print(studies.compare_studies(self.first, self.second, level=self.level), self.format)
 
 

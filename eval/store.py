@@ -145,7 +145,8 @@ def _study(runs: list[records.Run], identities: list[dict[str, Any]], done: list
         shapes=_shapes([(identities[i]["run_id"], runs[i]) for i in done]),
         flops_by_part=_parts([(identities[i]["run_id"], runs[i]) for i in done]),
     )
-    return dataclasses.replace(study, warnings=(*_torn([runs[i] for i in (*done, *left)]), *check(study)))
+    told = [runs[i] for i in (*done, *left)]
+    return dataclasses.replace(study, warnings=(*_torn(told), *_lost(told), *check(study)))
 
 
 def _identity(run: records.Run) -> dict[str, Any]:
@@ -313,6 +314,16 @@ def _torn(runs: list[records.Run]) -> list[str]:
     files = [run.path / name for run in runs for name in ("metrics.jsonl", "evals.jsonl")]
     torn = [file for file in files if file.exists() and not _ends_whole(file)]
     return [f"{file.parent.name}/{file.name}: the last line is torn and was left out." for file in torn]
+
+
+def _lost(runs: list[records.Run]) -> list[str]:
+    """Names the runs that went on without records which stood there before: what is best is of those that are left."""
+    warnings = []
+    for run in runs:
+        events = records.read_jsonl(run.path / "events.jsonl", {"event": str}, allow_torn=True)
+        for detail in [str(event.get("detail")) for event in events if event["event"] == records.LOST]:
+            warnings.append(f"{run.path.name}: records were lost before the run went on: {detail}.")
+    return warnings
 
 
 def _ends_whole(file: Path) -> bool:
