@@ -254,7 +254,7 @@ def _check_same(directory: Path, resolved: Row) -> None:
         status = records.read_status(directory)
         if status.get("finished") and status.get("hash") != resolved["hash"]:
             told = "of another configuration" if "hash" in status else "of a configuration that nobody can tell"
-            raise InputError(f"{directory}: its config.json is gone, and the run there is {told}; use another directory")
+            raise InputError(f"{directory}: config.json is gone, and the run there is {told}; use another directory")
         return
     old = records.read_json(path)
     if old.get("hash") == resolved["hash"]:

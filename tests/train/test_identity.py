@@ -74,7 +74,7 @@ def test_a_finished_run_without_its_configuration_is_not_somebody_elses(corpus, 
     assert goes_on(corpus, tmp_path, run) == "done"
     written = (tmp_path / "config.json").read_bytes()
     (tmp_path / "config.json").unlink()
-    with pytest.raises(InputError, match="its config.json is gone, and the run there is of another configuration"):
+    with pytest.raises(InputError, match="config.json is gone, and the run there is of another configuration"):
         goes_on(corpus, tmp_path, changed(run, z_loss=1e-3))
     assert goes_on(corpus, tmp_path, run) == "done"
     assert (tmp_path / "config.json").read_bytes() == written
