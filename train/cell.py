@@ -155,7 +155,7 @@ def run_cell(
         if not free:
             return "locked"
         writer, meta = open_run(config, corpus, directory)
-        old = records.read_json(directory / "status.json", missing={})
+        old = records.read_status(directory)
         before = {old.get("stage"): old.get("step", 0)}  # what is known of how far it was, until a step is done
         try:
             for stage in stages:
@@ -185,7 +185,7 @@ def open_run(config: RunConfig, corpus: Corpus, directory: Path) -> tuple[record
     check_room(config, model_config(config, corpus))
     resolved = resolve(config, corpus)
     _check_same(directory, resolved)
-    status = records.read_json(directory / "status.json", missing={})
+    status = records.read_status(directory)
     finished = [stage for stage in records.STAGES if distributed.as_first(stage in status.get("finished", []))]
     known = _is_done(config, finished) and (directory / "config.json").exists()
     identity = None if known else (resolved, environment(corpus))
