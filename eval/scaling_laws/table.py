@@ -16,6 +16,8 @@ from eval.data.table import Table, first
 from eval.data.where import column_names
 from eval.scaling_laws.forms.form import Form
 from eval.scaling_laws.points import USUAL_K, Runs, points
+from train import ranges
+from train.ranges import CountOrZero, Positive
 from train.records import InputError
 
 __all__ = ["Columns", "Runs", "from_table", "load", "points", "read_inputs", "without_highest"]
@@ -76,9 +78,9 @@ class Columns:
     weight: str = ""
     group: str = ""
     cluster: str = ""
-    flops_per_param_token: Annotated[float | None, tyro.conf.arg(aliases=("--k",))] = None
+    flops_per_param_token: Annotated[Positive | None, tyro.conf.arg(aliases=("--k",))] = None
     where: tuple[str, ...] = ()
-    drop_highest_loss: int = 0
+    drop_highest_loss: CountOrZero = 0
     ignore: tuple[str, ...] = ()
     trust_units: bool = False
 
@@ -135,8 +137,7 @@ def from_table(
         millions or billions, or mixes units; a loss is a perplexity; a row appears twice, or differs from another in a
         setting alone. Names column and row.
     """
-    if columns.flops_per_param_token is not None and not columns.flops_per_param_token > 0:
-        raise InputError(f"flops_per_param_token: {columns.flops_per_param_token!r} is not above zero")
+    ranges.check(columns)
     reader = _Reader(table, columns, say)
     x = reader.inputs(form)
     y = reader.output(form)
