@@ -318,6 +318,15 @@ def test_without_a_significant_slope_a_multiplier_has_no_bound():
     assert (nowhere["note"] == "no range that both cover").all() and not nowhere["inside"].any()
 
 
+def test_multipliers_of_power_laws_are_those_of_their_coefficients():
+    """In loglog a falling loss is a falling line: 10 % more loss at an exponent of .1 costs 1.1^10 times the FLOPs."""
+    table = study({"transformer": Line(), "other": Line()}, noise=QUIET)
+    level = np.where(table.architecture == "other", 4.4, 4.0)
+    table["upstream_nll"] = level * (table.flops_forward / 1e9) ** -0.1 * (1 + 1e-9 * np.arange(len(table)))
+    rows = compare.multiplier(table, link="loglog")
+    assert rows["multiplier"].to_numpy() == pytest.approx(1.1**10, rel=1e-5)
+
+
 def test_multiplier_refuses_an_architecture_that_does_not_improve():
     table = study({"transformer": Line(), "other": Line(downstream_slope=-3.0)})
     rows = compare.multiplier(table, y="D")
