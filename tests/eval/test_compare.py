@@ -217,6 +217,12 @@ def test_the_interval_of_the_ratio_is_that_of_the_equivalence_test(table, name):
     assert again["p"] == pytest.approx(0.05, rel=1e-6)
 
 
+@pytest.mark.parametrize("margin", [0.0, 1.0, 1.5, -0.1])
+def test_a_margin_is_a_share(table, margin):
+    with pytest.raises(InputError, match="margin"):
+        compare.equivalence(table, margin=margin)
+
+
 @pytest.mark.parametrize("better", ["other", "transformer"])
 def test_a_level_difference_agrees_with_statsmodels(better):
     """At the low end, the middle and the high end of the range that both cover, of lines with one variance."""
