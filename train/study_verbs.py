@@ -130,8 +130,9 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
             value = json.loads(text)
         except ValueError:
             value = text
-        if found.setdefault(key, value) != value:
+        if key in found and json.dumps(found[key]) != json.dumps(value):
             raise InputError(f"set: {key!r} is given two values, {found[key]!r} and {value!r}")
+        found[key] = value
     return found
 
 

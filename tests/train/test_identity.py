@@ -188,6 +188,8 @@ def test_settings_do_not_change_the_name_of_a_run(corpus, tmp_path, capsys, verb
 def test_a_setting_has_one_value(capsys):
     assert main(["plan", "cpu", "--set", "pretrain.steps=5", "--set", "pretrain.steps=6"]) == 2
     assert "set: 'pretrain.steps' is given two values, 5 and 6" in capsys.readouterr().err
+    assert main(["plan", "cpu", "--set", "pretrain.z_loss=NaN"]) == 2
+    assert "set.pretrain.z_loss = nan must be a number" in capsys.readouterr().err
 
 
 def test_a_refused_command_leaves_the_directory_to_the_corrected_one(corpus, tmp_path, capsys):
