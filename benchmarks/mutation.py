@@ -50,10 +50,10 @@ _VANILLA = (
 )
 TARGETS = {
     "arch_zoo/layers/attention.py": _VANILLA,
-    "arch_zoo/layers/context.py": _VANILLA,
+    "arch_zoo/layers/context.py": f"{_ZOO}/test_stack.py {_VANILLA.replace('head.py)', 'head.py or test_stack.py)')}",
     "arch_zoo/layers/convolution.py": f"{_ZOO}/test_convolution.py {_ZOO}/test_convolutional.py",
     "arch_zoo/layers/embedding.py": _VANILLA,
-    "arch_zoo/layers/experts.py": f"{_ZOO}/test_switch.py",
+    "arch_zoo/layers/experts.py": f"{_ZOO}/test_switch.py tests/train/test_parallel.py -k 'test_switch.py or strategy'",
     "arch_zoo/layers/favor.py": f"{_ZOO}/test_performer.py",
     "arch_zoo/layers/feed_forward.py": f"{_ZOO}/test_gradients.py {_VANILLA.replace('head.py)', 'gradients.py)')}",
     "arch_zoo/layers/fused_attention.py": f"{_ZOO}/test_fused_attention.py",
@@ -63,8 +63,8 @@ TARGETS = {
     f" {_ZOO}/test_contract.py -k 'initialisation.py or head.py or evolved-padded or axes and transformer'",
     "arch_zoo/layers/positions.py": f"{_ZOO}/test_performer.py {_STARTS} -k performer",
     "arch_zoo/layers/relative_bias.py": _VANILLA,
-    "arch_zoo/layers/stack.py": f"{_ZOO}/test_convolutional.py {_ZOO}/test_memory.py"
-    f" {_VANILLA.replace('(', '(broken or ')}",
+    "arch_zoo/layers/stack.py": f"{_ZOO}/test_stack.py {_ZOO}/test_convolutional.py {_ZOO}/test_memory.py"
+    f" {_VANILLA.replace('(', '(broken or period or test_stack.py or ')}",
     "eval/compare.py": "tests/eval/test_compare.py",
     "eval/slopes.py": "tests/eval/test_slopes.py",
     "train/data/batches.py": "tests/train/data/test_batches.py tests/train/test_evaluate.py",

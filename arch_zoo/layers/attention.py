@@ -83,7 +83,7 @@ def add_bias(logits_BHTS: jax.Array, bias_1HTS: jax.Array) -> jax.Array:
 
 
 def _forward(logits_BHTS: jax.Array, bias_1HTS: jax.Array) -> tuple[jax.Array, None]:
-    return logits_BHTS + bias_1HTS, None
+    return add_bias(logits_BHTS, bias_1HTS), None
 
 
 def _backward(_: None, grad_BHTS: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -82,6 +82,12 @@ def test_a_broken_period_cannot_be_scanned(name):
         arch_zoo.build(models.config(name, "nano-NL4", widths=(3, 5, 7), scan_layers=True), jax.random.key(0))
 
 
+@pytest.mark.parametrize("name", ["lconv", "dconv"])
+def test_three_widths_are_a_period_of_three(name):
+    cfg = models.config(name, "nano-NL6", widths=(3, 5, 7), scan_layers=True)
+    assert abstract_model(cfg).encoder.period() == 3
+
+
 def layer_of(name: str, form: str):
     cfg = arch_zoo.config(name, "nano", form=form, widths=(5,), vocab_size=models.VOCAB)
     return models.build(cfg).encoder.blocks[0].self_attention.layer
