@@ -178,7 +178,8 @@ def start(job: Job, checkpoints: Checkpoints, strategy: Strategy, fresh: State) 
     where = job.directory / "checkpoints" / job.stage_name
     restored = checkpoints.restore(items_of(target), lambda old: _check_own(where, old, meta))
     if restored is None and job.resume_from:
-        restored = _read(job.resume_from, items_of(target), "resume_from", lambda old: _check_same_course(old, job))
+        items, old = _read(job.resume_from, items_of(target), "resume_from", lambda old: _check_same_course(old, job))
+        restored = items, {**old, "records": None}  # those of the other run
     if restored:
         items, old = restored
         return State(items["optimizer"]["step"], items["params"], items["optimizer"]["state"]), {**old, **job.meta}

@@ -96,6 +96,7 @@ def test_only_the_same_settings_are_resumed_from_elsewhere(corpus, stopped, tmp_
     with Checkpoints(loop.pretrained(tmp_path / "longer"), read_only=True) as checkpoints:
         _, meta = checkpoints.restore({})
     assert meta["hash"] == run.config["hash"]  # what it saves is its own
+    assert [event["event"] for event in events(tmp_path / "longer")] == ["resumed"]  # the other's records are not lost
 
 
 def test_a_checkpoint_of_another_size_is_refused_in_one_line(corpus, stopped, tmp_path, capfd):
