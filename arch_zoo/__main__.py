@@ -31,7 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
     verbs = parser.add_subparsers(dest="verb", required=True, parser_class=_Parser)
     defaults = argparse.ArgumentDefaultsHelpFormatter
     formats = {"choices": ("table", "json"), "default": "table", "help": "for a person or for a program"}
-    verb = verbs.add_parser("list", formatter_class=defaults, help="every architecture, its options, variants and paper")
+    verb = verbs.add_parser(
+        "list", formatter_class=defaults, help="every architecture, its options, variants and paper"
+    )
     verb.add_argument("--format", **formats)
     verb = verbs.add_parser("show", formatter_class=defaults, help="parameters, memory and FLOPs of one model by part")
     verb.add_argument("architecture", help="a name from `list`")

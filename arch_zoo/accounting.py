@@ -21,7 +21,6 @@ from arch_zoo.conventions import DEFAULT, Convention
 from arch_zoo.layers.experts import DROPLESS
 from arch_zoo.seq2seq import Seq2Seq
 
-
 _POSITIONS = {"position", "relpos", "steps"}  # axes along which a table is looked up
 
 
@@ -29,11 +28,11 @@ _POSITIONS = {"position", "relpos", "steps"}  # axes along which a table is look
 class ParamCount:
     """Numbers of parameters.
 
-    What is looked up by a token's or a position's number is embedding, as in Kaplan et al. (2020, arXiv 2001.08361), who
-    leave out "vocabulary and positional embeddings". Vectors of positions (Performer) and of steps (Universal) are that,
-    and so are T5's relative biases: their paper calls them position embeddings, no matrix product meets them, and Hugging
-    Face's `num_parameters(exclude_embeddings=True)` leaves them out too. Weights that are multiplied, such as Mixer's
-    between positions, are not.
+    What is looked up by a token's or a position's number is embedding, as in Kaplan et al. (2020, arXiv 2001.08361),
+    who leave out vocabulary and positional embeddings. Vectors of positions (Performer) and of steps (Universal) are
+    that, and so are T5's relative biases: their paper calls them position embeddings, no matrix product meets them, and
+    Hugging Face's `num_parameters(exclude_embeddings=True)` leaves them out too. Weights that are multiplied, such as
+    Mixer's between positions, are not.
 
     Attributes:
       total: all of them.

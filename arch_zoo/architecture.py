@@ -22,8 +22,8 @@ class Architecture:
     """The vanilla choice at every seam. A subclass overrides the one or two where its inductive bias lives.
 
     Its fields are the architecture's own options; `variants` gives published settings of them a name, such as
-    `{"narang": {"num_experts": 32}}`, which `arch_zoo.config(..., variant="narang")` takes. Every builder takes the model's configuration and the key that its
-    parameters are drawn from. See `docs/adding_an_architecture.md`.
+    `{"narang": {"num_experts": 32}}`, which `arch_zoo.config(..., variant="narang")` takes. Every builder takes the
+    model's configuration and the key that its parameters are drawn from. See `docs/adding_an_architecture.md`.
     """
 
     name: ClassVar[str] = ""

@@ -1,10 +1,10 @@
 """What it takes for models of one size to be as large as each other.
 
-`paper` is each architecture's own rule (`Architecture.dimensions`), as the studies had it. Its models of one size differ
-in parameters: outside the embedding, `base` has 0.97 of the vanilla model's with Evolved, 0.94 with DConv, 0.08 with
-Universal. `matched` keeps all that the rule says but the width of the feed-forward layers, and solves for that: these
-parameters (`arch_zoo.accounting`) are then as many as the vanilla model's of that size, within half a percent or, where
-one unit of width is more than that, half a unit. Depth, heads and the residual stream stay as they were.
+`paper` is each architecture's own rule (`Architecture.dimensions`), as the studies had it. Its models of one size
+differ in parameters: outside the embedding, `base` has 0.97 of the vanilla model's with Evolved, 0.94 with DConv, 0.08
+with Universal. `matched` keeps all that the rule says but the width of the feed-forward layers, and solves for that:
+these parameters (`arch_zoo.accounting`) are then as many as the vanilla model's of that size, within half a percent or,
+where one unit of width is more than that, half a unit. Depth, heads and the residual stream stay as they were.
 
 Parameters are matched, not FLOPs: a shared block that holds what N blocks held is still applied N times.
 """

@@ -9,11 +9,12 @@ devices, as long as each has whole groups. Tokens queue by position first and ro
 of earlier positions, in its row or another, never because of later ones. Padding is not routed and takes no capacity.
 
 Deviations. Evaluation and decoding drop nothing: otherwise a token decoded alone and the same token in its sequence
-would differ; `eval_capacity_factor=2.0` is Mesh TensorFlow's evaluation. E is 16 in every second layer, where the paper
-has 128; the original study's E is not known. The variant `narang` is the sibling study's on the same code base (Narang
-et al., 2021, arXiv 2102.11972): 32 experts in every fourth layer with a capacity factor of 1.2. At base it has 1,100.7M
-parameters, that study's 1100M; the default has 1,072.4M. Initial weights are not scaled down by ten. Fractions of tokens, like probabilities, are of real tokens only;
-Mesh TensorFlow counts padding in the former. Dropout of hidden units is drawn for each token, not once for a sequence.
+would differ; `eval_capacity_factor=2.0` is Mesh TensorFlow's evaluation. E is 16, where the paper has 128; what the
+original study had is not published. The variant `narang` is the sibling study's on the same code base (Narang et al.,
+2021, arXiv 2102.11972): 32 experts in every fourth layer with a capacity factor of 1.2. At base it has 1,100.7M
+parameters, that study's 1100M; the default has 1,072.4M. Initial weights are not scaled down by ten. Fractions of
+tokens, like probabilities, are of real tokens only; Mesh TensorFlow counts padding in the former. Dropout of hidden
+units is drawn for each token, not once for a sequence.
 """
 
 import dataclasses

@@ -87,7 +87,7 @@ def test_universal(size):
 
 @pytest.mark.parametrize("size", ["nano", "tiny"])
 def test_tables_of_positions_and_steps_are_embedding(size):
-    """What is looked up by a position or a step, and nothing that is multiplied: Mixer's weights belong to positions."""
+    """What is looked up by a position or a step; Mixer's weights belong to positions too, but are multiplied."""
     vanilla = arch_zoo.config("transformer", size)
     dim, heads, layers = vanilla.embed_dim, vanilla.num_heads, vanilla.num_encoder_layers
     tables = {name: 2 * 32 * heads for name in arch_zoo.names()}
