@@ -1,9 +1,10 @@
 """Dynamic convolution in place of self-attention (Wu et al., 2019, arXiv 1901.10430): a kernel for each position.
 
 The lightweight convolution of `lconv`, with everything said there, except where the weights come from: the gated input
-at a position, through one dense layer, instead of a parameter. The two published forms:
+at a position, through one dense layer, instead of a parameter. The published forms:
 
-* `fairseq`, the paper's own and the default here: the layer predicts the weights of `num_heads` kernels, [D, W * H].
+* `fairseq`, the paper's own and the default here: the layer predicts the weights of `num_heads` kernels, [D, W * H];
+  `fairseq_sinusoids`, the variant `wu`, is the same layer with fairseq's positions.
 * `mesh`, the original study's code base: it predicts those of every channel, [D, D] and a bias for each tap. W * D^2
   parameters a layer dwarf the rest of it: base has 294M with a width of 5 and 322M with 7. The 257M of the sibling
   study (Narang et al., 2021, arXiv 2102.11972) fit a width of 5 in the encoder alone. Its width is said to be 9 in both
@@ -50,7 +51,7 @@ class DConv(LConv):
     """Dynamic convolutions in both stacks."""
 
     title = "Dynamic convolution"
-    variants: ClassVar = {"fairseq": {"sinusoids": True}, "mesh": {"form": "mesh"}}
+    variants: ClassVar = {"wu": {"form": "fairseq_sinusoids"}, "mesh": {"form": "mesh"}}
     form: str = "fairseq"
 
     def encoder_mixer(self, cfg: ModelConfig, depth: int, key: jax.Array) -> DynamicConvolution:

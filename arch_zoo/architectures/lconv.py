@@ -2,14 +2,15 @@
 
 Overrides `encoder_mixer` and `decoder_mixer`: a gated linear unit, then a depthwise convolution whose weights are
 softmaxed over its taps, then a projection. Cross-attention and feed-forward layers stay; `positions`, whose biases go.
-The two published forms are different layers:
+The published forms are different layers:
 
 * `mesh`, the original study's code base and the default: a kernel for every channel, a bias, and one more pointwise
   projection after the convolution; every projection has a bias.
-* `fairseq`, the paper's own: channels share `num_heads` kernels in consecutive groups, no second projection. Its models
-  add sinusoids of positions to the input of either stack: the option `sinusoids`, and the variant `fairseq`.
+* `fairseq`, the paper's own: channels share `num_heads` kernels in consecutive groups, no second projection.
+* `fairseq_sinusoids`: that layer with the sinusoids of positions which fairseq's models add to the input of a stack.
 
-The variant `narang` is the sibling study's (Narang et al., 2021, arXiv 2102.11972): taps of width 9 at every depth.
+The variant `wu` is the last of these, `narang` the sibling study's (Narang et al., 2021, arXiv 2102.11972): a mesh form
+with taps of width 9 at every depth.
 
 Deviations. Taps never reach into another packed segment or into padding (in Mesh TensorFlow they do, and its decoder
 masks position 0 in training only). The widths 3, 7, 15, 31 repeat with the depth instead of ending in a run of 31, so
@@ -30,7 +31,7 @@ from arch_zoo.layers.parameters import Dense
 from arch_zoo.layers.positions import SinusoidalPositions
 from arch_zoo.registry import ConfigError, register
 
-FORMS = ("mesh", "fairseq")
+FORMS = ("mesh", "fairseq", "fairseq_sinusoids")
 
 
 class LightweightConvolution(nnx.Module):
@@ -82,16 +83,14 @@ class LConv(Architecture):
 
     Attributes:
       widths: kernel widths by depth, repeated; odd.
-      form: `mesh` or `fairseq`.
-      sinusoids: add sinusoids of positions to the input of either stack, which belong to the form `fairseq`.
+      form: `mesh`, `fairseq` or `fairseq_sinusoids`.
     """
 
     title = "Lightweight convolution"
     paper = "Wu et al., 2019, arXiv 1901.10430"
-    variants: ClassVar = {"narang": {"widths": (9,)}, "fairseq": {"form": "fairseq", "sinusoids": True}}
+    variants: ClassVar = {"narang": {"widths": (9,)}, "wu": {"form": "fairseq_sinusoids"}}
     widths: tuple[int, ...] = (3, 7, 15, 31)
     form: str = "mesh"
-    sinusoids: bool = False
 
     def check(self, cfg: ModelConfig) -> None:
         """Refuses even widths, unknown forms and heads that do not divide the channels."""
@@ -99,14 +98,12 @@ class LConv(Architecture):
             raise ConfigError(f"{self.name}: form={self.form!r}: allowed are {', '.join(FORMS)}")
         if not self.widths or any(not isinstance(width, int) or width < 1 or width % 2 == 0 for width in self.widths):
             raise ConfigError(f"{self.name}: widths={self.widths}: must be odd positive integers")
-        if self.sinusoids and self.form != "fairseq":
-            raise ConfigError(f"{self.name}: sinusoids=True: they belong to form='fairseq', not to {self.form!r}")
-        if self.form == "fairseq" and cfg.embed_dim % cfg.num_heads:
+        if self.form != "mesh" and cfg.embed_dim % cfg.num_heads:
             raise ConfigError(f"{self.name}: embed_dim={cfg.embed_dim} is no multiple of num_heads={cfg.num_heads}")
 
     def positions(self, cfg: ModelConfig, key: jax.Array) -> SinusoidalPositions | None:
         """None, since a convolution knows the distance of its taps; or what fairseq adds nevertheless."""
-        return SinusoidalPositions() if self.sinusoids else None
+        return SinusoidalPositions() if self.form == "fairseq_sinusoids" else None
 
     def encoder_mixer(self, cfg: ModelConfig, depth: int, key: jax.Array) -> LightweightConvolution:
         """Taps on both sides."""

@@ -67,7 +67,6 @@ def test_nonsense_sizes_are_refused(size, names):
         ("switch", {"variant": ["narang"]}, "variant"),
         ("evolved", {"size_rule": "equal"}, "size_rule='equal': allowed are paper, matched"),
         ("evolved", {"size_rule": "matched", "mlp_dim": 64}, "mlp_dim=64: size_rule='matched'"),
-        ("lconv", {"sinusoids": True}, "sinusoids"),
         ("lconv", {"widths": (3, 4)}, "widths"),
         ("lconv", {"widths": ()}, "widths"),
         ("lconv", {"widths": 3}, "widths"),

@@ -56,7 +56,7 @@ def make(name: str, convolution, mixer, vectors) -> None:
         stack.embed_tokens = fairseq_torch.Positioned(model.shared, vectors)
     fairseq_torch.set_positions(model, batch)
     scores = t5_torch.logits(model, batch)
-    config["sinusoids"] = True
+    config["form"] = "fairseq_sinusoids"
     t5_torch.golden(fairseq_torch.VERSIONS, config, batch, weights, scores).save(f"{name}-fairseq-sinusoids")
 
 
