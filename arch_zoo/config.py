@@ -108,8 +108,8 @@ def config(name: str, size: str, **overrides: Any) -> ModelConfig:
     vanilla Transformer; the architecture turns them into its own (GLU takes two thirds of `mlp_dim`), and an override
     is taken as it stands.
 
-    Two more keys say how the configuration is made and leave nothing else in it: `variant`, the name of a published
-    setting of the options (`Architecture.variants`), to which overrides are added; and `size_rule`, `paper` for the
+    Two more keys are read here and are not fields of the result, which has the settings they stand for: `variant`, a
+    named setting of the options (`Architecture.variants`), over which overrides win; and `size_rule`, `paper` for the
     architecture's own rule or `matched` for the vanilla model's number of parameters (`arch_zoo.size_rules`).
 
     Raises:

@@ -7,8 +7,8 @@ at a position, through one dense layer, instead of a parameter. The published fo
   `fairseq_sinusoids`, the variant `wu`, is the same layer with fairseq's positions.
 * `mesh`, the original study's code base: it predicts those of every channel, [D, D] and a bias for each tap. W * D^2
   parameters a layer dwarf the rest of it: base has 294M with a width of 5 and 322M with 7. The 257M of the sibling
-  study (Narang et al., 2021, arXiv 2102.11972) fit a width of 5 in the encoder alone. Its width is said to be 9 in both
-  stacks, which would have 351M: so no variant bears its name.
+  study (Narang et al., 2021, arXiv 2102.11972) fit a width of 5 in the encoder alone. It is said to have had a width of
+  9 in both stacks, which makes 351M: its setting is not known, and no variant has its name.
 """
 
 import dataclasses

@@ -1,16 +1,16 @@
 """Lightweight convolution in place of self-attention (Wu et al., 2019, arXiv 1901.10430).
 
 Overrides `encoder_mixer` and `decoder_mixer`: a gated linear unit, then a depthwise convolution whose weights are
-softmaxed over its taps, then a projection. Cross-attention and feed-forward layers stay; `positions`, whose biases go.
-The published forms are different layers:
+softmaxed over its taps, then a projection; and `positions`, since nothing reads their biases. Cross-attention and
+feed-forward layers stay. The published forms are different layers:
 
 * `mesh`, the original study's code base and the default: a kernel for every channel, a bias, and one more pointwise
   projection after the convolution; every projection has a bias.
 * `fairseq`, the paper's own: channels share `num_heads` kernels in consecutive groups, no second projection.
 * `fairseq_sinusoids`: that layer with the sinusoids of positions which fairseq's models add to the input of a stack.
 
-The variant `wu` is the last of these, `narang` the sibling study's (Narang et al., 2021, arXiv 2102.11972): a mesh form
-with taps of width 9 at every depth.
+The variant `wu` is the last of these. The variant `narang` is the sibling study's (Narang et al., 2021, arXiv
+2102.11972): the mesh form with a width of 9 at every depth, 223M parameters at base where that study has 224M.
 
 Deviations. Taps never reach into another packed segment or into padding (in Mesh TensorFlow they do, and its decoder
 masks position 0 in training only). The widths 3, 7, 15, 31 repeat with the depth instead of ending in a run of 31, so
