@@ -47,7 +47,7 @@ from train import cell, records
 from train.config import OptimizerConfig, RunConfig, StageConfig
 
 NUMBERS = ("-1", "-5.5", "0", "1", "2.5", "1e9", "4294967296", "1e400", "-1e400", "nan", "inf", "-inf", "95", "0x10")
-WORDS = ("", " ", "text", "\u00e9", "a" * 300, "../..", "/", "~", "a=b", "=", "[", "{}", "null", "true", "\x1b[31m")
+WORDS = ("", " ", "text", "\u00e9", "a" * 300, "no/such/place", "~", "a=b", "=", "[", "{}", "null", "true", "\x1b[31m")
 JSON_VALUES = ("-1", "0", "2.5", "1e9", "1e99", "NaN", "Infinity", "-Infinity", '"text"', "text", "[]", "[1]", "{}",
                "null", "true", "[1,2,3]", '{"a": 1}', "4294967296", "-0.0", '""')  # fmt: skip
 
@@ -243,14 +243,20 @@ def _alarm(seconds: float) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def stopping_after_one_step() -> Iterator[None]:
-    """Training saves and ends after its first step, as it would after SIGTERM."""
-    ask = cell.StopOnSignal.__call__
+def apart(directory: Path) -> Iterator[None]:
+    """Commands run in this directory, where paths that are drawn end up; training saves and ends after its first step.
+
+    That is what it does after SIGTERM.
+    """
+    ask, home = cell.StopOnSignal.__call__, os.environ.get("HOME")
     cell.StopOnSignal.__call__ = lambda self: True  # pyright: ignore  # for the time of the block
+    os.environ["HOME"] = str(directory)  # what "~" means
     try:
-        yield
+        with contextlib.chdir(directory):
+            yield
     finally:
         cell.StopOnSignal.__call__ = ask
+        os.environ.pop("HOME") if home is None else os.environ.update(HOME=home)
 
 
 def values(place: Place) -> Sequence[str]:
@@ -268,8 +274,7 @@ def main() -> int:
     options = parser.parse_args()
     chosen = [place for place in places() if options.verb in ("", place.verb)]
     rng, tally, failures = random.Random(options.seed), collections.Counter(), []
-    with tempfile.TemporaryDirectory() as directory, stopping_after_one_step():
-        os.environ.setdefault("HOME", directory)
+    with tempfile.TemporaryDirectory() as directory, apart(Path(directory)):
         ground = Ground(Path(directory)).prepare()
         order = [place for _ in range(1 + options.commands // len(chosen)) for place in rng.sample(chosen, len(chosen))]
         for number, place in enumerate(order[: options.commands]):

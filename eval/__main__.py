@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from eval.data.neutral import printable
 from eval.foreign import Columns
 from eval.options import Options
 from train import command_line
@@ -37,7 +38,7 @@ class Report:
     """Writes every table, figure and the HTML page of a study.
 
     Attributes:
-      runs: a study's directory (runs/<study>), or a table of runs (.csv, .parquet, .jsonl).
+      runs: a study's directory (runs/<study>), or a table of runs (.csv, .tsv, .jsonl or .parquet, compressed or not).
       out: directory to write to.
     """
 
@@ -54,10 +55,10 @@ class Report:
             study = report.load(self.runs, self.columns)
             analysis = report.write(study, self.out, self.options, progress)
         for warning in summary.warnings(analysis):
-            print(f"warning: {warning}", file=sys.stderr)
+            _say("warning", warning)
         _show(tables.table1(analysis.study))
         for sentence in summary.sentences(analysis):
-            print(f"- {sentence}")
+            print(f"- {printable(sentence)}")
         print(f"report: {self.out / 'report.html'}")
 
 
@@ -66,7 +67,7 @@ class Slopes:
     """Slopes of quality on FLOPs and parameters, and of downstream on upstream, per architecture.
 
     Attributes:
-      table: a table of runs (.csv, .parquet, .jsonl), or a study's directory.
+      table: a table of runs (.csv, .tsv, .jsonl or .parquet, compressed or not), or a study's directory.
       pairs: what to fit, x then y: FU is the slope of upstream on FLOPs.
       links: semilog (nats, percent), loglog, or both.
       format: how to print.
@@ -95,7 +96,7 @@ class Pareto:
     """Pareto frontiers: which cells are on them, how surely, and how far behind the others are.
 
     Attributes:
-      table: a table of runs (.csv, .parquet, .jsonl), or a study's directory.
+      table: a table of runs (.csv, .tsv, .jsonl or .parquet, compressed or not), or a study's directory.
       cost: F (FLOPs), P (parameters) or S (speed).
       quality: U (upstream) or D (downstream).
       format: how to print.
@@ -130,7 +131,7 @@ class Compare:
     """Every architecture against a reference: slopes, levels, cost multipliers, equivalence, crossovers.
 
     Attributes:
-      table: a table of runs (.csv, .parquet, .jsonl), or a study's directory.
+      table: a table of runs (.csv, .tsv, .jsonl or .parquet, compressed or not), or a study's directory.
       x: F (FLOPs) or P (parameters).
       y: U (upstream) or D (downstream).
       link: semilog (nats, percent) or loglog.
@@ -149,7 +150,7 @@ class Compare:
         """Prints the tests and contrasts."""
         from eval import compare, crossover
 
-        table, axes, reference = _open(self.table, self.columns, self.options)
+        table, axes, reference = _open(self.table, self.columns, self.options, compared=True)
         chosen: dict[str, Any] = {"x": self.x, "y": self.y, "link": self.link, "axes": axes}
         seed: dict[str, Any] = {"seed": self.options.resampling_seed}
         against: dict[str, Any] = chosen | {"reference": reference, "variance": self.options.variance}
@@ -184,8 +185,11 @@ class CompareStudies:
 
     def run(self) -> None:
         """Prints the mean differences, those of each cell, the cells that one side lacks, and changed settings."""
-        from eval import studies
+        from eval import store, studies
 
+        for path in (self.first, self.second):
+            for warning in store.read_study(path).warnings:
+                _say("warning", f"{path}: {warning}")
         _print(studies.compare_studies(self.first, self.second, level=self.level), self.format)
 
 
@@ -228,21 +232,31 @@ def _run(arguments: Sequence[str]) -> int | None:
     return run(options)
 
 
-def _open(path: Path, columns: Columns, options: Options) -> "tuple[pd.DataFrame, Any, str]":
-    """The table, its axes and its reference; warnings go to stderr."""
-    from eval import analyses, report
+def _open(
+    path: Path, columns: Columns, options: Options, compared: bool = False
+) -> "tuple[pd.DataFrame, Any, str]":
+    """The table, its axes and its reference; warnings go to stderr, also of what stands in for an absent reference."""
+    from eval import analyses, report, summary
     from eval.cells import main_protocol, other_protocols
 
     study = report.load(path, columns)
     for warning in study.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        _say("warning", warning)
     if study.runs.empty:
         raise InputError(f"{path}: no run is finished, so there is nothing to analyse")
     table, axes = analyses.with_counts(study, options)
     main = main_protocol(table)
+    reference = analyses.reference_of(main, options.reference)
+    if compared and not options.reference and (stand_in := summary.stand_in(main, reference)):
+        _say("warning", stand_in)
     if left_out := other_protocols(table, main):
-        print(f"warning: {left_out}", file=sys.stderr)
-    return table, axes, analyses.reference_of(main, options.reference)
+        _say("warning", left_out)
+    return table, axes, reference
+
+
+def _say(word: str, text: str) -> None:
+    """One line on stderr, whatever names from files hold."""
+    print(f"{word}: {printable(text)}", file=sys.stderr)
 
 
 def _print(
@@ -255,9 +269,11 @@ def _print(
         tables = {name: finite(frame.to_dict("records")) for name, frame in results.items()}
         print(json.dumps(tables if len(tables) > 1 else next(iter(tables.values())), indent=1))
     elif form == "csv":
+        from eval.data import neutral
+
         for name, frame in results.items():
             print(f"# {name}" if len(results) > 1 else "", end="\n" if len(results) > 1 else "")
-            print(frame.to_csv(index=False, float_format="%.12g", lineterminator="\n"), end="")
+            print(neutral.csv(frame), end="")
     else:
         from eval.listing import heading, listing, visible
 

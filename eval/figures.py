@@ -27,6 +27,7 @@ from eval.scaling_laws.figures import draw as law_figure
 from eval.scaling_laws.figures import log_x
 from eval.style import Look, looks
 from eval.tables import evaluation_errors
+from train.records import replacing
 
 STYLE: dict[Any, Any] = {
     "font.size": 8, "axes.titlesize": 8.5, "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7,
@@ -63,13 +64,14 @@ def draw_more(analysis: Analysis) -> dict[str, Figure]:
 
 
 def save(figures: dict[str, Figure], directory: Path) -> list[Path]:
-    """Writes every figure as .pdf and .png; the same figure always gives the same bytes."""
+    """Writes every figure as .pdf and .png, aside and then renamed; the same figure always gives the same bytes."""
     paths = []
     with matplotlib.rc_context(STYLE):
         for name, figure in figures.items():
             for suffix, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
                 paths.append(directory / f"{name}.{suffix}")
-                figure.savefig(paths[-1], metadata=metadata)
+                with replacing(paths[-1]) as file:
+                    figure.savefig(file, format=suffix, metadata=metadata)
     return paths
 
 

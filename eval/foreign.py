@@ -1,9 +1,8 @@
-"""Anybody's table as a study: a CSV, Parquet or JSONL file and the names of the columns that are meant."""
+"""Anybody's table as a study: a file of runs and the names of the columns that are meant."""
 
 import dataclasses
-import math
 import os
-from collections.abc import Callable
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -11,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from eval import store
-from eval.conditions import column_names, where
-from train.records import InputError, read_jsonl
+from eval.data import runs, units
+from eval.data.table import Table
+from train.records import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,8 +25,9 @@ class Columns:
       protocol: column with the scaling protocol, if any.
       seed: column with the seed; where the table has none, the runs of a cell are numbered.
       run_id: column that names the run, if any.
-      step: column with the training step, where a run has several rows; its last row with a loss is kept. Where no
-        column names the run, it is the rows of one architecture, size, protocol and seed.
+      step: column with the training step, where a run has several rows: the last one stands for the run, and a run
+        without a loss there counts as missing. Where no column names the run, it is the rows of one architecture, size,
+        protocol and seed.
       flops: column with the FLOPs that the x-axis means.
       params: column with the parameter count.
       speed: column with steps per second.
@@ -35,6 +36,8 @@ class Columns:
       downstream: columns with downstream scores in percent; empty takes every downstream_<task>.
       fractions: downstream scores are between 0 and 1, not in percent.
       where: keep only the rows where these columns have these values: `routing_frequency=0.5`, `num_experts=1,64`.
+      ignore: columns that are no settings, though they differ between the replicates of a cell (a cluster's name).
+      trust_units: skip the checks that refuse implausible numbers: other units, mixed units, fractions among percent.
     """
 
     architecture: str = "architecture"
@@ -51,80 +54,29 @@ class Columns:
     downstream: tuple[str, ...] = ()
     fractions: bool = False
     where: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    trust_units: bool = False
 
 
 COLUMNS = Columns()
+_NO_COLUMNS = ("upstream_is", "fractions", "where", "ignore", "trust_units")
+# What a report's table 1 and other people's tables hold beside a score: its error, count and interval.
+_BESIDE = re.compile(r"(.+?)_(std_?err|se|se_eval|sem|std|sd|var|n|count|ci|ci_?\w+|lower|upper|low|high|min|max)")
+_NO_PERCENT = re.compile(r".*(perplexity|ppl|nll|loss|bits_per_(byte|char\w*)|bpb|bpc|entropy)")
 
 
 def read_table(path: str | os.PathLike[str], columns: Columns = COLUMNS) -> store.Study:
     """Reads a table of runs into a study.
 
     Args:
-      path: a .csv, .parquet or .jsonl file, one row per run (or per run and step).
+      path: a table (see `eval.data.files`), one row per run (or per run and step).
       columns: what its columns mean.
 
     Raises:
-      InputError: the file cannot be read, a named column is missing, a value is not a number (names column and row), or
-        a run appears twice.
+      InputError: the file cannot be read, a named column is missing, a value is of another type or unit than its column
+        (names column and row), a run appears twice, or rows of a cell differ in a setting.
     """
-    path = Path(path)
-    raw = where(load(path), columns.where, path)
-    _require(raw, columns, path)
-    raw = _last_rows(raw, columns, path)
-    table, tasks = _rename(raw, columns, path)
-    known = {key: raw[key].to_numpy() for key in store.COST_COLUMNS if key in raw and key not in table}
-    for key, values in known.items():
-        table[key] = _numbers(pd.Series(values, index=raw.index), key, path).to_numpy()
-    table = store.complete(table, tasks)
-    duplicated = table[table.run_id.duplicated()]
-    if len(duplicated):
-        row = row_number(raw.index[duplicated.index[0]])
-        raise InputError(
-            f"{path}: row {row}: run {duplicated.run_id.iloc[0]!r} appears twice; name its step or its seed"
-        )
-    empty = pd.DataFrame(columns=list(store.UNFINISHED_COLUMNS))
-    study = store.Study(
-        name=path.name.split(".")[0],
-        runs=table,
-        evals=pd.DataFrame(columns=list(store.EVAL_COLUMNS)),
-        unfinished=empty,
-        settings=_meaning(columns, path),
-        provenance=pd.DataFrame({"run_id": table.run_id, "corpus_fingerprint": table.corpus, "device": table.device}),
-    )
-    return dataclasses.replace(study, warnings=tuple(store.check(study)))
-
-
-def load(path: Path) -> pd.DataFrame:
-    """The file as it is.
-
-    Raises:
-      InputError: no such file, an unknown ending, a damaged file or one without rows.
-    """
-    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
-        ".csv": pd.read_csv,
-        ".parquet": pd.read_parquet,
-        ".jsonl": lambda file: pd.DataFrame(read_jsonl(file)),
-    }
-    suffix = Path(path.name.removesuffix(".gz")).suffix
-    if suffix not in readers:
-        raise InputError(f"{path}: a table ends in .csv, .csv.gz, .parquet or .jsonl")
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    try:
-        table = readers[suffix](path)
-    except InputError:
-        raise
-    except Exception as error:  # pandas and pyarrow raise a dozen kinds on a damaged file
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise InputError(f"{path}: cannot be read as {suffix[1:]} ({reason[0]})") from None
-    if table.empty:
-        raise InputError(f"{path}: holds no rows")
-    return table
-
-
-def row_number(index: object) -> int:
-    """The line of a row in the file: the header is line 1."""
-    return int(str(index)) + 2
+    return _Reader(Table.read(Path(path), columns.where), columns).study()
 
 
 def for_directory(columns: Columns, path: Path) -> tuple[str, ...]:
@@ -142,133 +94,264 @@ def for_directory(columns: Columns, path: Path) -> tuple[str, ...]:
     return columns.where
 
 
-def _require(table: pd.DataFrame, columns: Columns, path: Path) -> None:
-    """Columns that must be there: the architecture, and whatever was named other than by default."""
-    for field in dataclasses.fields(Columns):
-        if field.name in ("upstream_is", "fractions", "where"):
-            continue
-        named = getattr(columns, field.name)
-        chosen = field.name == "architecture" or named != getattr(COLUMNS, field.name)
-        for name in (named,) if isinstance(named, str) else named:
-            if chosen and name not in table:
-                raise InputError(f"{path}: {field.name}: no column {name!r}; it has {column_names(table)}")
-    if columns.flops not in table and columns.params not in table:
-        raise InputError(f"{path}: neither flops {columns.flops!r} nor params {columns.params!r} is a column")
+class _Reader:
+    """One table on its way to a study: every column typed, then one row per run, then checked."""
+
+    def __init__(self, table: Table, columns: Columns):
+        """Types every column that is used, in all rows."""
+        self.table, self.columns, self.path = table, columns, table.path
+        self.warnings: list[str] = []
+        self._require()
+        self.tasks = self._task_columns()
+        if columns.upstream in table or self.tasks:
+            table.refuse_repeated()
+        numeric = (*store.COST_COLUMNS, "upstream_nll_stderr", "upstream_bits_per_byte", *store.GROUP_COLUMNS)
+        named = (columns.flops, columns.params, columns.speed, columns.upstream, *self.tasks)
+        for column in dict.fromkeys((*named, *(c for c in numeric if c not in self._meant()))):
+            if column in table:
+                table.numbers(column)
+        for column in (columns.architecture, columns.size, columns.run_id):
+            if column in table:
+                table.texts(column)
+        for column in (columns.architecture, columns.size, columns.protocol):
+            self.warnings += table.lookalikes(column) if column in table else []
+
+    def study(self) -> store.Study:
+        """The study."""
+        steps = self._last_rows()
+        made = self._cells()
+        cell = made[["architecture", "size", "protocol"]].agg(lambda row: "-".join(filter(None, row)), axis=1)
+        self._refuse_twice(made, cell)
+        choose = "give it a meaning with --protocol {column}"
+        runs.refuse_settings(self.table, cell, self._known(), choose, steps="--step")
+        if not self.columns.trust_units:
+            self._check_units(cell)
+        if steps is not None:
+            self.warnings += runs.ended_early(cell, steps, made["run_id"])
+            self.warnings += self._diverged(made["run_id"])
+        table, tasks = self._scored(made.reset_index(drop=True))
+        study = store.Study(
+            name=self._name,
+            runs=table,
+            evals=pd.DataFrame(columns=list(store.EVAL_COLUMNS)),
+            unfinished=pd.DataFrame(columns=list(store.UNFINISHED_COLUMNS)),
+            settings=_meaning(self.columns, self.path),
+            provenance=pd.DataFrame(
+                {"run_id": table.run_id, "corpus_fingerprint": table.corpus, "device": table.device}
+            ),
+        )
+        return dataclasses.replace(study, warnings=(*self.warnings, *store.check(study)))
+
+    @property
+    def _name(self) -> str:
+        return self.path.name.split(".")[0]
+
+    def _meant(self) -> set[str]:
+        """The columns that the person names, or whose default names a column."""
+        values = (getattr(self.columns, f.name) for f in dataclasses.fields(Columns) if f.name not in _NO_COLUMNS)
+        return {name for value in values for name in ((value,) if isinstance(value, str) else value)}
+
+    def _known(self) -> set[str]:
+        """Columns that are no settings: those with a meaning, the store's own, and those that the person says."""
+        own = {*store.TEXT_COLUMNS, *store.UPSTREAM_COLUMNS, *store.GROUP_COLUMNS, "corpus", "device", "seed"}
+        own |= set(store.COST_COLUMNS) - {"tokens_seen"}
+        if self.columns.seed not in self.table:
+            own -= {"steps"}  # without seeds, rows at several steps may well be checkpoints
+        scores = {str(c) for c in self.table.frame.columns if str(c).startswith(("downstream_", "upstream_"))}
+        return own | self._meant() | scores | set(self.columns.ignore)
+
+    def _require(self) -> None:
+        """Columns that must be there: the architecture, and whatever was named other than by default."""
+        columns, table = self.columns, self.table
+        for field in dataclasses.fields(Columns):
+            named = getattr(columns, field.name)
+            if field.name in _NO_COLUMNS and field.name != "ignore":
+                continue
+            chosen = field.name == "architecture" or named != getattr(COLUMNS, field.name)
+            for name in (named,) if isinstance(named, str) else named:
+                if chosen:
+                    table.require(name, field.name)
+        if columns.flops not in table and columns.params not in table:
+            raise InputError(f"{self.path}: neither flops {columns.flops!r} nor params {columns.params!r} is a column")
+
+    def _task_columns(self) -> list[str]:
+        """The columns of scores: those that are named, or every downstream_<task> that is one."""
+        names = [str(c) for c in self.table.frame.columns]
+        for name in self.columns.downstream:
+            if _NO_PERCENT.fullmatch(name.lower()):
+                raise InputError(f"{self.path}: downstream: {name!r} is no score where more is better, in percent")
+        if self.columns.downstream:
+            return list(self.columns.downstream)
+        own = [c for c in names if c.startswith("downstream_") and c not in store.GROUP_COLUMNS]
+        if "downstream_squad" in names and not any(c.startswith("downstream_squad_") for c in names):
+            own.append("downstream_squad")
+        beside = [c for c in own if (found := _BESIDE.fullmatch(c)) and found[1] in names]
+        other = [c for c in own if c not in beside and _NO_PERCENT.fullmatch(c)]
+        if beside:
+            self.warnings.append(f"No tasks, but errors or counts of the columns beside them: {', '.join(beside)}.")
+        if other:
+            self.warnings.append(f"No scores in percent, hence no tasks: {', '.join(other)}.")
+        # The store's own runs.csv has every average as a column, also of tasks that were not run.
+        return [c for c in own if c not in beside and c not in other and self.table.holds(c)]
+
+    def _last_rows(self) -> pd.Series | None:
+        """Keeps the last row of every run; returns its step, or None where each row is a run already."""
+        table, columns = self.table, self.columns
+        cell = [c for c in (columns.architecture, columns.size, columns.protocol, columns.seed) if c in table]
+        if columns.run_id in table:
+            run = [columns.run_id]
+            runs.one_name_one_run(table, columns.run_id, cell)
+        else:
+            by_cost = columns.params if columns.params in table else columns.flops
+            run = cell if columns.size in table else [columns.architecture, by_cost, *cell[1:]]
+        if columns.step not in table:
+            return None
+        steps, names = table.wholes(columns.step), runs.key(table, run)
+        self._lossless(names)
+        if not names.duplicated().any():
+            return steps
+        if columns.run_id not in table and (steps.groupby(names).nunique() < 2).all():
+            return steps  # all at one step: seeds, not checkpoints
+        self.table, steps = runs.last_rows(table, run, columns.step)
+        return steps
+
+    def _cells(self) -> pd.DataFrame:
+        """Names of every run: architecture, size, protocol, seed, run_id and what they were trained on."""
+        table, columns = self.table, self.columns
+        made = pd.DataFrame(index=table.frame.index)
+        made["architecture"] = table.texts(columns.architecture)
+        if columns.size in table:
+            made["size"] = table.texts(columns.size)
+        else:
+            basis = columns.params if columns.params in table else columns.flops
+            for row, value in (values := table.numbers(basis)).items():
+                if not np.isfinite(value):
+                    table.refuse(row, basis, "is what sizes are told by without a column of sizes (--size)")
+            made["size"] = [f"{value:.3g}" for value in values]
+        for name, column, missing in (
+            ("protocol", columns.protocol, ""),
+            ("study", "study", self._name),
+            ("corpus", "corpus", "not recorded"),
+            ("device", "device", "not recorded"),
+        ):
+            made[name] = table.texts(column, missing) if column in table else missing
+        cell = ["architecture", "size", "protocol"]
+        known = columns.seed in table
+        made["seed"] = table.wholes(columns.seed) if known else made.groupby(cell, sort=False).cumcount()
+        named = ["-".join(filter(None, (*names, f"s{seed}"))) for *names, seed in made[[*cell, "seed"]].to_numpy()]
+        made["run_id"] = table.texts(columns.run_id) if columns.run_id in table else named
+        return made
+
+    def _refuse_twice(self, made: pd.DataFrame, cell: pd.Series) -> None:
+        """Refuses two rows of one run, and two runs of one cell and seed."""
+        keys = [made["run_id"], cell + " seed " + made["seed"].astype(str)]
+        for key, what in zip(keys, ("run {!r} appears twice", "{} is there twice"), strict=True):
+            if not key.duplicated().any():
+                continue
+            row = key.index[key.duplicated()][0]
+            before = key.index[(key == key[row]).to_numpy()][0]
+            frame, known = self.table.frame, self._known()
+            ours, theirs = frame.loc[row].astype(str), frame.loc[before].astype(str)
+            differ = [str(c) for c in frame.columns if str(c) not in known and ours[c] != theirs[c]]
+            more = f"; they differ in {', '.join(differ[:4])}" if differ else ""
+            more += f": --where {differ[0]}={theirs[differ[0]]}?" if differ else ""
+            said = f"{what.format(key[row])} ({self.table.row(before)} as well{more})"
+            raise InputError(f"{self.path}: {self.table.row(row)}: {said}; name its step or its seed")
+
+    def _check_units(self, cell: pd.Series) -> None:
+        table, columns = self.table, self.columns
+        kinds = {columns.params: "N", columns.flops: "C", "flops_train_total": "C", "tokens_seen": "D"}
+        for column, kind in kinds.items():
+            if column in table:
+                self._positive(column)
+                self.warnings += units.costs(table, column, kind, scale_free=True)
+        for column in (columns.params, columns.flops):
+            if column in table:
+                units.same_size(table, column, cell)
+        if columns.speed in table:
+            self._positive(columns.speed)
+        if columns.upstream in table:
+            units.losses(table, columns.upstream, columns.upstream_is)
+        averages = [c for c in store.GROUP_COLUMNS if c in table and c not in self.tasks and not columns.downstream]
+        option = "without --fractions" if columns.fractions else "--fractions"
+        self.warnings += units.scores(
+            table, [*self.tasks, *averages], 1.0 if columns.fractions else 100.0, option
+        )
+
+    def _positive(self, column: str) -> None:
+        values = self.table.numbers(column)
+        for row, value in values.items():
+            if value <= 0 or np.isinf(value):
+                self.table.refuse(row, column, "is not above zero" if value <= 0 else "is not finite")
+
+    def _lossless(self, names: pd.Series) -> None:
+        """Remembers which rows are of a run that has no loss in any row, while all rows are there."""
+        upstream = self.columns.upstream
+        known = pd.Series(True, names.index)
+        if upstream in self.table:
+            known = known & np.isfinite(self.table.numbers(upstream).to_numpy())
+        self.never = dict((~known.groupby(names).transform("any")).items())
+
+    def _diverged(self, run_ids: pd.Series) -> list[str]:
+        """Names the runs without a loss in their last row, apart from those that never had one."""
+        if self.columns.upstream not in self.table:
+            return []
+        lost = run_ids[~np.isfinite(self.table.numbers(self.columns.upstream).to_numpy())]
+        said = []
+        for never, what in (
+            (False, "have no loss in their last row, but had one before (diverged?)"),
+            (True, "have no loss in any row"),
+        ):
+            names = [f"{run} ({self.table.row(row)})" for row, run in lost.items() if self.never[row] == never]
+            said += [f"{len(names)} runs {what}, and count as missing: {', '.join(names)}."] if names else []
+        return said
+
+    def _scored(self, made: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+        """The runs under the store's names, with costs and scores, and the names of the tasks."""
+        table, columns = self.table, self.columns
+
+        def number(column: str) -> np.ndarray:
+            return table.numbers(column).to_numpy() if column in table else np.full(len(table), np.nan)
+
+        for key in store.COST_COLUMNS:
+            made[key] = number(key)
+        made["params_total"] = number(columns.params)
+        made["flops_forward"] = number(columns.flops)
+        made["steps_per_second"] = number(columns.speed)
+        made["upstream_nll"] = _nll(number(columns.upstream), columns.upstream_is)
+        made["upstream_nll_stderr"] = number("upstream_nll_stderr")
+        made["upstream_bits_per_byte"] = number("upstream_bits_per_byte")
+        factor = 100.0 if columns.fractions else 1.0
+        names = {column: column.removeprefix("downstream_") for column in self.tasks}
+        for column, task in names.items():
+            made[f"downstream_{task}"] = factor * number(column)
+        given = {c: factor * number(c) for c in store.GROUP_COLUMNS if c in table and not columns.downstream}
+        if not self.tasks:
+            made = made.assign(**given)
+        full = store.complete(made, names.values())
+        return self._own_averages(full, given if self.tasks else {}), list(names.values())
+
+    def _own_averages(self, full: pd.DataFrame, given: dict[str, np.ndarray]) -> pd.DataFrame:
+        """Averages that the table brings stand where it has them, as those of a report's own table 1 do."""
+        for column, values in given.items():
+            if column.removeprefix("downstream_") in (c.removeprefix("downstream_") for c in self.tasks):
+                continue
+            theirs = pd.Series(values, index=full.index, dtype=float)
+            off = (theirs - full[column]).abs() > 1e-6 * (1 + theirs.abs())
+            if off.any():
+                row = self.table.row(self.table.frame.index[off.to_numpy()][0])
+                what = f"is not the mean of its tasks in {off.sum()} rows ({row} first)"
+                self.warnings.append(f"{column} {what}; it is taken as it is.")
+            full = full.assign(**{column: theirs.where(theirs.notna(), full[column])})
+        return full
 
 
-def _last_rows(table: pd.DataFrame, columns: Columns, path: Path) -> pd.DataFrame:
-    """The last row of every run that has a loss.
-
-    Raises:
-      InputError: no column names the run, and two rows of one cell (and seed) are at one of several steps.
-    """
-    if columns.step not in table:
-        return table
-    if columns.run_id in table:
-        run = [columns.run_id]
-    else:
-        size = columns.size if columns.size in table else columns.params if columns.params in table else columns.flops
-        known = (columns.architecture, size, columns.protocol, columns.seed)
-        run = [name for name in dict.fromkeys(known) if name in table]
-    groups = table.groupby(run, sort=False, dropna=False)
-    if not table.duplicated(run).any():
-        return table
-    if columns.run_id not in table:
-        if (groups[columns.step].nunique() < 2).all():  # all at one step: seeds, not checkpoints
-            return table
-        if (twice := table.duplicated([*run, columns.step])).any():
-            row = row_number(table.index[twice][0])
-            raise InputError(
-                f"{path}: row {row}: {', '.join(run)} are there twice at {columns.step} "
-                f"{table.loc[twice, columns.step].iloc[0]}: runs or checkpoints? Name the run or its seed"
-            )
-    if columns.upstream in table:
-        table = table[table[columns.upstream].notna()]
-    return table.sort_values(columns.step, kind="stable").groupby(run, sort=False, dropna=False).tail(1).sort_index()
-
-
-def _numbers(cells: pd.Series, name: str, path: Path) -> pd.Series:
-    """The column as floats.
-
-    Raises:
-      InputError: names the first row that is no number.
-    """
-    numbers = pd.to_numeric(cells, errors="coerce").astype(float)
-    wrong = cells.index[numbers.isna() & cells.notna()]
-    if len(wrong):
-        raise InputError(f"{path}: row {row_number(wrong[0])}: {name} = {cells[wrong[0]]!r} is not a number")
-    return numbers
-
-
-def _rename(raw: pd.DataFrame, columns: Columns, path: Path) -> tuple[pd.DataFrame, list[str]]:
-    """The table under the store's names, on a fresh index, and the names of its tasks."""
-
-    def number(name: str) -> np.ndarray | float:
-        return _numbers(raw[name], name, path).to_numpy() if name in raw else math.nan
-
-    def text(name: str, missing: object) -> pd.Series:
-        if name not in raw:
-            return pd.Series([str(missing)] * len(raw))
-        return raw[name].astype(object).where(raw[name].notna(), missing).astype(str).reset_index(drop=True)
-
-    table = pd.DataFrame(index=range(len(raw)))
-    table["architecture"] = text(columns.architecture, "")
-    unnamed = raw[columns.architecture].isna()
-    if unnamed.any():
-        raise InputError(f"{path}: row {row_number(raw.index[unnamed][0])}: {columns.architecture} is empty")
-    table["params_total"] = number(columns.params)
-    table["flops_forward"] = number(columns.flops)
-    table["steps_per_second"] = number(columns.speed)
-    if columns.size in raw:
-        table["size"] = text(columns.size, "")
-    else:
-        basis = table.params_total if columns.params in raw else table.flops_forward
-        table["size"] = [f"{value:.3g}" for value in basis]
-    table["protocol"] = text(columns.protocol, "")
-    table["study"] = text("study", path.name.split(".")[0])
-    table["corpus"] = text("corpus", "not recorded")
-    table["device"] = text("device", "not recorded")
-    cell = ["architecture", "size", "protocol"]
-    if columns.seed in raw:
-        seeds = _numbers(raw[columns.seed], columns.seed, path).to_numpy()
-        if not np.all(seeds == np.round(seeds)):
-            row = row_number(raw.index[int(np.argmax(seeds != np.round(seeds)))])
-            raise InputError(f"{path}: row {row}: {columns.seed} is not an integer")
-        table["seed"] = seeds.astype(int)
-    else:
-        table["seed"] = table.groupby(cell).cumcount()
-    made = ["-".join(filter(None, (*names, f"s{seed}"))) for *names, seed in table[[*cell, "seed"]].to_numpy()]
-    table["run_id"] = text(columns.run_id, "") if columns.run_id in raw else made
-    table["upstream_nll"] = _nll(number(columns.upstream), columns.upstream_is)
-    table["upstream_nll_stderr"] = number("upstream_nll_stderr")
-    table["upstream_bits_per_byte"] = number("upstream_bits_per_byte")
-    tasks = _downstream(raw, columns, table, path)
-    return table, tasks
-
-
-def _nll(values: np.ndarray | float, kind: str) -> np.ndarray | float:
-    """A loss in nats from what the column holds; a value no logarithm takes becomes NaN."""
+def _nll(values: np.ndarray, kind: str) -> np.ndarray:
+    """A loss in nats from what the column holds; that of a run that diverged to infinity is missing."""
+    values = np.where(np.isfinite(values), values, np.nan)
     if kind == "ppl":
-        return np.log(np.where(np.asarray(values) > 0, values, np.nan))
+        return np.log(np.where(values > 0, values, np.nan))
     return -values if kind == "neg_log_ppl" else values
-
-
-def _downstream(raw: pd.DataFrame, columns: Columns, table: pd.DataFrame, path: Path) -> list[str]:
-    """Puts the scores into `table`, in percent, and returns the tasks' names."""
-    own = [c for c in raw.columns if str(c).startswith("downstream_") and c not in store.GROUP_COLUMNS]
-    if "downstream_squad" in raw and not any(str(c).startswith("downstream_squad_") for c in raw.columns):
-        own.append("downstream_squad")
-    # The store's own runs.csv has every average as a column, also of tasks that were not run.
-    named = columns.downstream or tuple(name for name in own if raw[name].notna().any())
-    factor = 100.0 if columns.fractions else 1.0
-    for name in named:
-        task = str(name).removeprefix("downstream_")
-        table[f"downstream_{task}"] = factor * _numbers(raw[name], name, path).to_numpy()
-    if not named:
-        for name in store.GROUP_COLUMNS:
-            if name in raw:
-                table[name] = factor * _numbers(raw[name], name, path).to_numpy()
-    return [str(name).removeprefix("downstream_") for name in named]
 
 
 def _meaning(columns: Columns, path: Path) -> pd.DataFrame:

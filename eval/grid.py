@@ -11,6 +11,8 @@ import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
+from eval.data.neutral import printable
+
 _NUMBERED = r"^Table \d+\. "  # LaTeX numbers its tables itself
 DASH = "\N{EN DASH}"
 _LATEX = {
@@ -156,14 +158,15 @@ def _markdown_cell(cell: Cell) -> str:
 
 
 def _escape_markdown(text: str) -> str:
+    text = printable(" ".join(text.split()))
     for character in "\\`*_{}[]<>#|$~":
         text = text.replace(character, "\\" + character)
-    return " ".join(text.split())
+    return text
 
 
 def escape_latex(text: str) -> str:
     """Text that LaTeX prints as it stands, whatever is in it; what pdfLaTeX cannot print becomes a question mark."""
-    text = " ".join(text.split())
+    text = printable(" ".join(text.split()))
     return "".join(_LATEX.get(c, c if c.isascii() else "?") for c in text)
 
 
@@ -220,12 +223,15 @@ def _latex_cell(cell: Cell, stacked: bool) -> str:
 
 def terminal(grid: Grid) -> Table:
     """The grid for rich's console."""
-    table = Table(title=Text(grid.title), caption=Text("\n".join(grid.notes)), title_justify="left")
+    notes = "\n".join(map(printable, grid.notes))
+    table = Table(title=Text(printable(grid.title)), caption=Text(notes), title_justify="left")
     table.caption_justify = "left"
     for column in grid.columns:
-        table.add_column(Text(column.label), justify="right" if column.numeric else "left", no_wrap=not column.numeric)
+        label, justify = Text(printable(column.label)), "right" if column.numeric else "left"
+        table.add_column(label, justify=justify, no_wrap=not column.numeric)
     for i, row in enumerate(grid.rows):
-        cells = [Text(f"{cell.text} {cell.detail}".strip(), style="bold" if cell.bold else "") for cell in row.cells]
+        texts = [(printable(f"{cell.text} {cell.detail}".strip()), "bold" if cell.bold else "") for cell in row.cells]
+        cells = [Text(text, style=style) for text, style in texts]
         last = i + 1 == len(grid.rows) or grid.rows[i + 1].group != row.group
         table.add_row(*cells, end_section=last)
     return table

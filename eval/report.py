@@ -1,22 +1,23 @@
 """The report: every table, figure and the page, from run records alone; the same records give the same bytes."""
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pandas as pd
-
 from eval import figures, page, tables
 from eval.analyses import Analysis, analyse
+from eval.data.neutral import csv
 from eval.foreign import COLUMNS, Columns, for_directory, read_table
 from eval.grid import Grid, latex, markdown
 from eval.options import DEFAULTS, Options
 from eval.store import Study, read_study
-from train.records import InputError
+from train.records import InputError, replacing
 
 # What DESIGN names stands at the top, all else in a folder of its own.
 _TOP = ("pareto", "crossovers", "rank_correlation", "protocols", "claims")
 MORE = "analyses"
+_HALF = re.compile(r".+\.(csv|md|tex|html|pdf|png)\.tmp-[0-9a-f]{12}")  # from `train.records.replacing`
 
 
 def load(path: str | os.PathLike[str], columns: Columns = COLUMNS) -> Study:
@@ -51,13 +52,15 @@ def write(
     out = Path(out)
     try:
         (out / MORE).mkdir(parents=True, exist_ok=True)
+        _clear(out)
     except OSError as error:
         raise InputError(f"out: {str(out)!r} cannot be written ({error.strerror})") from None
     analysis = analyse(study, options, progress)
     try:
         for name, text in texts(analysis):
             progress(name)
-            (out / name).write_text(text, encoding="utf-8", newline="\n")
+            with replacing(out / name) as file:
+                file.write(text.encode("utf-8", "backslashreplace"))
         progress("figures")
         figures.save(figures.draw(analysis), out)
         figures.save(figures.draw_more(analysis), out / MORE)
@@ -66,22 +69,29 @@ def write(
     return analysis
 
 
+def _clear(out: Path) -> None:
+    """Removes what a killed report has left half written; nothing of that stands under a final name."""
+    for left in (*out.glob("*.tmp-*"), *(out / MORE).glob("*.tmp-*")):
+        if _HALF.fullmatch(left.name):
+            left.unlink(missing_ok=True)
+
+
 def texts(analysis: Analysis) -> Iterator[tuple[str, str]]:
     """Every text file of the report, as (path in the report's directory, content)."""
     study, results = analysis.study, analysis.results
-    yield "runs.csv", _csv(study.runs)
-    yield "table1.csv", _csv(tables.cells(study))
+    yield "runs.csv", csv(study.runs)
+    yield "table1.csv", csv(tables.cells(study))
     yield from _shown("table1", tables.table1(study))
-    yield "table2_slopes.csv", _csv(results["slopes"])
+    yield "table2_slopes.csv", csv(results["slopes"])
     yield from _shown("table2_slopes", tables.table2(results["slopes"], analysis.options.level), width=5, stacked=True)
     yield "claims.md", markdown(tables.claims_grid(results["claims"]))
     for name in _TOP:
-        yield f"{name}.csv", _csv(results[name])
+        yield f"{name}.csv", csv(results[name])
     for name, frame in results.items():
         if name not in (*_TOP, "slopes"):
-            yield f"{MORE}/{name}.csv", _csv(frame)
+            yield f"{MORE}/{name}.csv", csv(frame)
     for name in ("unfinished", "evals", "settings", "provenance"):
-        yield f"{MORE}/{name}.csv", _csv(getattr(study, name))
+        yield f"{MORE}/{name}.csv", csv(getattr(study, name))
     yield "report.html", page.render(analysis)
 
 
@@ -90,6 +100,3 @@ def _shown(name: str, grid: Grid, **options) -> Iterator[tuple[str, str]]:
     yield f"{name}.tex", latex(grid, **options)
 
 
-def _csv(frame: pd.DataFrame) -> str:
-    """Twelve significant digits: all that a double holds but the noise of its last operations."""
-    return frame.to_csv(index=False, float_format="%.12g", lineterminator="\n")

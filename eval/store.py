@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from eval import conditions, origin
+from eval import origin
+from eval.data import declared
+from eval.data import where as conditions
 from train import records
 from train.records import InputError
 
@@ -92,7 +94,7 @@ def read_study(path: str | os.PathLike[str], where: tuple[str, ...] = ()) -> Stu
 
     Args:
       path: a study's directory, as in runs/<study>.
-      where: keep only the runs that meet these conditions on the columns of `Study.runs`, see `eval.conditions`; a
+      where: keep only the runs that meet these conditions on the columns of `Study.runs`, see `eval.data.where`; a
         warning says how many do not.
 
     Raises:
@@ -108,6 +110,7 @@ def read_study(path: str | os.PathLike[str], where: tuple[str, ...] = ()) -> Stu
     done = [i for i, run in enumerate(runs) if run.status.get("state") == "done"]
     left = [i for i in range(len(runs)) if i not in set(done)]
     study = _study(runs, identities, done, left)
+    absent = declared.absent(Path(path), {identity["run_id"] for identity in identities})
     if where and done:
         chosen = set(conditions.where(study.runs, where, Path(path)).run_id)
         kept = [i for i in done if identities[i]["run_id"] in chosen]
@@ -119,7 +122,7 @@ def read_study(path: str | os.PathLike[str], where: tuple[str, ...] = ()) -> Stu
         if len(kept) < len(done):
             lost = f"{len(done) - len(kept)} of {len(done)} finished runs are left out: they do not meet"
             study = dataclasses.replace(study, warnings=(f"{lost} {' and '.join(where)}.", *study.warnings))
-    return study
+    return dataclasses.replace(study, warnings=(*absent, *study.warnings))
 
 
 def _study(runs: list[records.Run], identities: list[dict[str, Any]], done: list[int], left: list[int]) -> Study:
@@ -142,7 +145,8 @@ def _study(runs: list[records.Run], identities: list[dict[str, Any]], done: list
         shapes=_shapes([(identities[i]["run_id"], runs[i]) for i in done]),
         flops_by_part=_parts([(identities[i]["run_id"], runs[i]) for i in done]),
     )
-    return dataclasses.replace(study, warnings=(*_torn([runs[i] for i in (*done, *left)]), *check(study)))
+    told = [runs[i] for i in (*done, *left)]
+    return dataclasses.replace(study, warnings=(*_torn(told), *_lost(told), *check(study)))
 
 
 def _identity(run: records.Run) -> dict[str, Any]:
@@ -310,6 +314,16 @@ def _torn(runs: list[records.Run]) -> list[str]:
     files = [run.path / name for run in runs for name in ("metrics.jsonl", "evals.jsonl")]
     torn = [file for file in files if file.exists() and not _ends_whole(file)]
     return [f"{file.parent.name}/{file.name}: the last line is torn and was left out." for file in torn]
+
+
+def _lost(runs: list[records.Run]) -> list[str]:
+    """Names the runs that went on without records which stood there before: what is best is of those that are left."""
+    warnings = []
+    for run in runs:
+        events = records.read_jsonl(run.path / "events.jsonl", {"event": str}, allow_torn=True)
+        for detail in [str(event.get("detail")) for event in events if event["event"] == records.LOST]:
+            warnings.append(f"{run.path.name}: records were lost before the run went on: {detail}.")
+    return warnings
 
 
 def _ends_whole(file: Path) -> bool:

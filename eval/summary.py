@@ -35,11 +35,16 @@ def warnings(analysis: Analysis) -> list[str]:
     main = main_protocol(table)
     if not set(main.protocol) & set(DEFAULT_PROTOCOLS) and (left_out := other_protocols(table, main)):
         found.append(left_out)
-    if REFERENCE not in set(main.architecture):
-        found.append(
-            f"There is no {REFERENCE} among the runs compared; everything is compared with {analysis.reference}."
-        )
+    if said := stand_in(main, analysis.reference):
+        found.append(said)
     return found
+
+
+def stand_in(main: pd.DataFrame, reference: str) -> str:
+    """Which architecture the others are compared with for lack of the vanilla one; empty where it is there."""
+    if REFERENCE in set(main.architecture):
+        return ""
+    return f"There is no {REFERENCE} among the runs compared; everything is compared with {reference}."
 
 
 def _list(names: Iterable, limit: int = 0) -> str:

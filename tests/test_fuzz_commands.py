@@ -13,8 +13,9 @@ PLACES = [place for place in fuzz_commands.places() if place.verb not in ("prepa
 
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory):
-    with fuzz_commands.stopping_after_one_step():
-        yield fuzz_commands.Ground(tmp_path_factory.mktemp("fuzz")).prepare()
+    directory = tmp_path_factory.mktemp("fuzz")
+    with fuzz_commands.apart(directory):
+        yield fuzz_commands.Ground(directory).prepare()
 
 
 def wrong_values(place):

@@ -155,7 +155,7 @@ def run_cell(
         if not free:
             return "locked"
         writer, meta = open_run(config, corpus, directory)
-        old = records.read_json(directory / "status.json", missing={})
+        old = records.read_status(directory)
         before = {old.get("stage"): old.get("step", 0)}  # what is known of how far it was, until a step is done
         try:
             for stage in stages:
@@ -185,10 +185,14 @@ def open_run(config: RunConfig, corpus: Corpus, directory: Path) -> tuple[record
     check_room(config, model_config(config, corpus))
     resolved = resolve(config, corpus)
     _check_same(directory, resolved)
-    status = records.read_json(directory / "status.json", missing={})
+    status = records.read_status(directory)
     finished = [stage for stage in records.STAGES if distributed.as_first(stage in status.get("finished", []))]
-    identity = None if _is_done(config, finished) else (resolved, environment(corpus))
-    writer = records.RunWriter(directory, {"finished": finished}, not distributed.is_first(), identity)
+    known = _is_done(config, finished) and (directory / "config.json").exists()
+    identity = None if known else (resolved, environment(corpus))
+    extra = {"finished": finished, "hash": resolved["hash"]}
+    writer = records.RunWriter(directory, extra, not distributed.is_first(), identity)
+    if _is_done(config, finished):
+        writer.begin()  # no stage will
     return writer, {"hash": resolved["hash"], "fingerprint": corpus.fingerprint, "seed": config.seed}
 
 
@@ -215,7 +219,7 @@ def finish(job: loop.Job, writer: records.RunWriter) -> records.RunWriter:
     if job.stage_name == "finetune":
         _record_best(writer, job.stage.steps)
     finished = [*writer.extra["finished"], job.stage_name]
-    writer = dataclasses.replace(writer, extra={"finished": finished})
+    writer = dataclasses.replace(writer, extra={**writer.extra, "finished": finished})
     writer.status("done" if _is_done(job.config, finished) else "queued", stage=job.stage_name)
     return writer
 
@@ -247,6 +251,10 @@ def _check_same(directory: Path, resolved: Row) -> None:
     """Refuses a directory whose records are of another configuration."""
     path = directory / "config.json"
     if not path.exists():
+        status = records.read_status(directory)
+        if status.get("finished") and status.get("hash") != resolved["hash"]:
+            told = "of another configuration" if "hash" in status else "of a configuration that nobody can tell"
+            raise InputError(f"{directory}: config.json is gone, and the run there is {told}; use another directory")
         return
     old = records.read_json(path)
     if old.get("hash") == resolved["hash"]:

@@ -233,7 +233,9 @@ def pretrained(directory: Path) -> Path:
 
 
 def _check_own(where: Path, old: Mapping[str, Any], new: Row) -> None:
-    """Refuses a checkpoint in the run's own directory that another configuration has made."""
+    """Refuses a checkpoint in the run's own directory that another configuration, or another stage, has made."""
+    if old.get("stage") != new["stage"]:
+        raise InputError(f"{where}: its checkpoints are of stage {old.get('stage')}, not {new['stage']}")
     if old.get("hash") != new["hash"]:
         changes = configs.differences(old["course"], new["course"]) if "course" in old else []
         said = "; ".join(changes) or f"hash: {old.get('hash')} -> {new['hash']}"
@@ -242,7 +244,8 @@ def _check_own(where: Path, old: Mapping[str, Any], new: Row) -> None:
 
 def _check_pretrained(job: Job, old: Mapping[str, Any]) -> None:
     """Refuses to finetune on a pretraining of the run's own that is not finished, or is another one."""
-    _check_own(pretrained(job.directory), old, {**job.meta, "course": job.course_of("pretrain")})
+    pretraining = {**job.meta, "stage": "pretrain", "course": job.course_of("pretrain")}
+    _check_own(pretrained(job.directory), old, pretraining)
     if old["step"] != job.config.pretrain.steps:
         reached = f"step {old['step']} of {job.config.pretrain.steps}"
         raise InputError(f"{job.init_from}: pretraining has reached {reached}; finish it, or give --init-from")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from train import study as studies
-from train.command_line import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED
+from train.command_line import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED, one_line
 from train.config import StudyConfig
 from train.ranges import Count, CountOrZero, NotNegative, Range
 from train.records import InputError
@@ -130,8 +130,9 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
             value = json.loads(text)
         except ValueError:
             value = text
-        if found.setdefault(key, value) != value:
+        if key in found and json.dumps(found[key]) != json.dumps(value):
             raise InputError(f"set: {key!r} is given two values, {found[key]!r} and {value!r}")
+        found[key] = value
     return found
 
 
@@ -233,7 +234,8 @@ def _conclude(study: StudyConfig, directory: Path, reports: dict[str, dict[str, 
     for status in found:
         error = reports.get(status.run_id, {}).get("error") or status.error
         if status.state != "done" or (error and reports.get(status.run_id, {}).get("state") == "failed"):
-            print(f"error: {directory / status.run_id}: {status.state}: {error or 'its worker ended'}", file=sys.stderr)
+            why = one_line(error or "its worker ended")
+            print(f"error: {directory / status.run_id}: {status.state}: {why}", file=sys.stderr)
     finished = sum(status.state == "done" for status in found)
     print(f"{study.name}: {finished} of {len(found)} cells are done; the runs are in {directory}")
     failed = finished < len(found) or any(report["state"] == "failed" for report in reports.values())

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from train import study as studies
+from train.command_line import one_line
 from train.study import CellStatus
 
 
@@ -22,7 +23,7 @@ def table(found: Sequence[CellStatus]) -> list[str]:
         progress = f"{s.done:>{digits}}/{s.total:<{digits}}"
         notes = "; ".join(filter(None, (again, s.error)))
         line = f"{s.run_id:{width}}  {s.state:9}  {s.stage:8}  {progress}  {rate:14}  {left:13}  {nll:10}  {notes}"
-        lines.append(line.rstrip())
+        lines.append(one_line(line.rstrip()))  # names and reasons come from files
     return [*lines, totals(found)]
 
 
@@ -59,7 +60,7 @@ def follow(directory: Path, every: float) -> int:
         while True:
             found = studies.statuses(studies.read_manifest(directory), directory)
             if live:
-                live.update("\n".join(table(found)), refresh=True)
+                live.update(_text(table(found)), refresh=True)
             else:
                 news = [s for s in found if before.get(s.run_id) != s.state]
                 print("\n".join(table(news) if news else [totals(found)]), flush=True)
@@ -73,6 +74,13 @@ def follow(directory: Path, every: float) -> int:
     finally:
         if live:
             live.stop()
+
+
+def _text(lines: Sequence[str]):
+    """Lines as they stand: rich would take brackets in them for its markup."""
+    from rich.text import Text
+
+    return Text("\n".join(lines))
 
 
 def _live():

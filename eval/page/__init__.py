@@ -1,6 +1,12 @@
-"""report.html: one self-contained page, made from an analysis; it asks the network for nothing."""
+"""report.html: one self-contained page, made from an analysis; it asks the network for nothing.
 
+Its policy names the scripts and the styles by their hashes, so that a browser runs nothing else, wherever it came from.
+"""
+
+import base64
+import hashlib
 import json
+import re
 from importlib import resources
 from typing import Any
 
@@ -26,20 +32,45 @@ def render(analysis: Analysis) -> str:
     )
     template = environment.from_string(files.joinpath("report.html.j2").read_text(encoding="utf-8"))
     study = analysis.study
+    shown = looks(analysis.table.architecture)
+    style = files.joinpath("report.css").read_text(encoding="utf-8") + _colours([look.color for look in shown.values()])
+    script = files.joinpath("report.js").read_text(encoding="utf-8")
+    policy_js = files.joinpath("policy.js").read_text(encoding="utf-8")
+    plotly_js = plotly.offline.get_plotlyjs()
+    scripts = " ".join(map(_hash, (policy_js, plotly_js, script)))
     return template.render(
         study=study,
         reference=analysis.reference,
         flops=flops_label(analysis.axes),
         warnings=summary.warnings(analysis),
         sentences=summary.sentences(analysis),
-        looks=looks(analysis.table.architecture),
+        looks=shown,
+        classes={name: f"look-{i}" for i, name in enumerate(shown)},
         sections=sections.sections(analysis),
         claims=sections.claims_count(analysis),
-        style=files.joinpath("report.css").read_text(encoding="utf-8"),
-        script=files.joinpath("report.js").read_text(encoding="utf-8"),
-        plotly=plotly.offline.get_plotlyjs(),
+        style=style,
+        script=script,
+        plotly=plotly_js,
+        # Plotly makes an empty style element and fills it rule by rule, which a policy allows by the hash of nothing.
+        policy=f"script-src {scripts}; style-src {_hash(style)} {_hash('')}",
+        policy_js=policy_js,
+        unstyled=_styles_of_maps(plotly_js),
         data=_script(chart_data.charts(analysis)),
     )
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _colours(colours: list[str]) -> str:
+    """A rule for each architecture: attributes with styles have no hash that a policy could name."""
+    return "".join(f".look-{i} {{ --color: {colour}; }}\n" for i, colour in enumerate(colours))
+
+
+def _styles_of_maps(plotly_js: str) -> list[str]:
+    """Names of elements that plotly fills with styles of maps unless they are there; the page has no maps."""
+    return re.findall(r'getElementById\("([0-9a-f]{64})"\)', plotly_js)
 
 
 def _script(data: Any) -> str:

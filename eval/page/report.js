@@ -94,7 +94,7 @@
         error_y: { type: "data", array: own.map((c) => c.se[y] ?? 0), color: look.color, thickness: 1.2, width: 2 },
         marker: { color: look.color, symbol: look.symbol, line: { color: "#fff", width: 0.7 }, opacity: 0.9,
           size: own.map((c) => 8 + 14 * Math.sqrt((c.params || 0) / (largest || 1))) },
-        text: own.map((c) => `<b>${plain(name)}</b> ${plain(c.size)}<br>${plain(data.y[y])}: ${short(c.y[y])}` +
+        text: own.map((c) => `${plain(name)} ${plain(c.size)}<br>${plain(data.y[y])}: ${short(c.y[y])}` +
           (c.se[y] === null ? "" : ` \u00b1 ${short(c.se[y])}`) + `<br>${plain(data.x[x])}: ${count(c.x[x])}<br>${count(c.params)} parameters, ${c.n} seed${c.n > 1 ? "s" : ""}`),
         hovertemplate: "%{text}<extra></extra>",
       });
@@ -127,7 +127,7 @@
       return {
         x: [r.slope], y: [plain(r.architecture)], mode: "markers", marker: { color: look.color, symbol: look.symbol, size: 11 },
         error_x: known ? { type: "data", symmetric: false, array: [r.ci_high - r.slope], arrayminus: [r.slope - r.ci_low], color: look.color, thickness: 2, width: 5 } : undefined,
-        text: [`<b>${plain(r.architecture)}</b>: ${short(r.slope)}` + (known ? ` [${short(r.ci_low)}, ${short(r.ci_high)}]` : `<br>${plain(r.note)}`) + `<br>${r.n_sizes} sizes`],
+        text: [`${plain(r.architecture)}: ${short(r.slope)}` + (known ? ` [${short(r.ci_low)}, ${short(r.ci_high)}]` : `<br>${plain(r.note)}`) + `<br>${r.n_sizes} sizes`],
         hovertemplate: "%{text}<extra></extra>",
       };
     });
@@ -155,7 +155,7 @@
       const own = new Map(rows.filter((r) => r.architecture === name).map((r) => [r.budget, r.probability_best]));
       return {
         type: "bar", name: plain(name), x: budgets.map(count), y: budgets.map((b) => own.get(b) ?? 0), marker: { color: data.looks[name].color },
-        hovertemplate: `<b>${plain(name)}</b> at %{x}: %{y:.0%}<extra></extra>`,
+        hovertemplate: `${plain(name)} at %{x}: %{y:.0%}<extra></extra>`,
       };
     }).filter((t) => t.y.some((v) => v > 0.005));
     Plotly.react("plot-best", traces, layout({

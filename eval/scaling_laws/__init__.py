@@ -1,6 +1,7 @@
 """Scaling laws fitted right: forms, fits that find the optimum, honest intervals, comparisons between architectures.
 
     forms/               the laws, one small class each
+    points.py            the points of a fit
     table.py             anybody's table as points
     objective.py         what is minimised
     optimise.py          many fits at once

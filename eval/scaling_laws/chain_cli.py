@@ -43,12 +43,12 @@ def run_chain(options: ChainOptions) -> int:
     loss_form, score_form = options.law_form(), options.law_form(options.score_form)
     if loss_form.output != "loss":
         raise InputError(f"form: {loss_form.name} predicts {loss_form.output}; the first law must predict the loss")
-    frame, decided = table.load(options.table, options, warn)
-    if decided["group"]:
-        raise InputError("chain: several architectures; --where architecture=NAME takes one, --group none pools them")
+    read, decided = table.load(options.table, options, warn)
     options = dataclasses.replace(options, **decided)
-    losses = table.from_frame(frame, loss_form, options, options.table)
-    scores = table.from_frame(frame, score_form, options, options.table)
+    if options.group not in ("", table.POOLED):
+        raise InputError("chain: several architectures; --where architecture=NAME takes one, --group none pools them")
+    losses = table.from_table(read, loss_form, options, warn)
+    scores = table.from_table(read, score_form, dataclasses.replace(options, ignore=tuple(read.frame.columns)))
     scores = dataclasses.replace(scores, x={**losses.x, **scores.x})
     first = options.law_objective(loss_form)
     second = Objective(options.score_objective, options.delta, score_form.space)

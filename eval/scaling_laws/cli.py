@@ -182,7 +182,7 @@ def _one_fit(options: FitOptions, runs: table.Runs) -> Answer:
     law = options.law(runs)
     drawn = options.draws(law)
     spans, without = _intervals(law, drawn, options)
-    warnings = [*law.warnings, *(drawn.warnings if drawn else ()), *without]
+    warnings = [*law.warnings, *(drawn.warnings if drawn else ()), *without, *options.doubts_of_k(runs)]
     found: Answer = {"warnings": warnings, "form": law.form.name, "formula": law.form.formula}
     for symbol, value in law.params.items():
         found |= {symbol: value, f"{symbol}_interval": spans.get(symbol)}

@@ -63,6 +63,7 @@ def isoflop(
     runs = pd.DataFrame({"x": np.log(n), "y": np.log(loss), "c": np.log(flops)})
     x, y, c = runs.groupby([runs["x"].round(9), runs["c"].round(6)]).mean().to_numpy().T
     members = _budgets(c)
+    chained = _chained(c, members)
     sigma, left = _noise(x, y, members)
     rng, rows, drawn = np.random.default_rng(seed), [], []
     for member in members:
@@ -74,15 +75,14 @@ def isoflop(
     table, drawn_mB = pd.DataFrame(rows), np.array(drawn)
     use = (table["note"] == "").to_numpy()
     if use.sum() < 2:
-        raise InputError(
-            f"isoflop: {int(use.sum())} of {len(table)} budgets have a minimum inside their sizes; two are needed"
-        )
+        few = f"{int(use.sum())} of {len(table)} budgets have a minimum inside their sizes; two are needed"
+        raise InputError("; ".join((f"isoflop: {few}", *chained)))
     table["weight"] = use.astype(float)
     if not left:
         why = "every budget has three sizes or fewer: they fit any parabola, so there is no noise to make intervals of"
-        return _line(table, np.log(table["N"].to_numpy()), drawn_mB[:, :0], level, k, warnings=(why,))
+        return _line(table, np.log(table["N"].to_numpy()), drawn_mB[:, :0], level, k, warnings=(*chained, why))
     table.loc[use, "weight"] = 1 / np.maximum(np.nanvar(drawn_mB[use], axis=1), 1e-12)
-    return _line(table, np.log(table["N"].to_numpy()), drawn_mB, level, k, left)
+    return _line(table, np.log(table["N"].to_numpy()), drawn_mB, level, k, left, chained)
 
 
 def envelope(
@@ -130,6 +130,19 @@ def _budgets(log_c: np.ndarray) -> list[np.ndarray]:
     order = np.argsort(log_c)
     cuts = np.flatnonzero(np.diff(log_c[order]) > _SAME_BUDGET) + 1
     return np.split(order, cuts)
+
+
+def _chained(log_c: np.ndarray, members: list[np.ndarray]) -> tuple[str, ...]:
+    """Says so where runs of many FLOPs became one budget, each close to the next, as in a dense table."""
+    wide = [log_c[member] for member in members if np.ptp(log_c[member]) > _SAME_BUDGET]
+    if not wide:
+        return ()
+    widest = np.exp(max(wide, key=np.ptp))
+    span = f"{widest.min():.3g} to {widest.max():.3g} FLOPs in the widest"
+    return (
+        f"{len(wide)} of {len(members)} budgets are chains of runs, each within a factor of "
+        f"{np.exp(_SAME_BUDGET):.2f} of the next ({span}): this is no table of isoFLOP budgets; approach 3 needs none",
+    )
 
 
 def _minimum(x: np.ndarray, y: np.ndarray, method: str) -> tuple[float, float, str]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import numpy as np
 import tyro
 
+from eval.data.neutral import printable
 from eval.scaling_laws import forms, projection, table, uncertainty
 from eval.scaling_laws.fit import Fit, fit
 from eval.scaling_laws.objective import LEAST_SQUARES, Objective
@@ -23,7 +24,7 @@ class LawOptions(Columns):
     """What every verb needs to fit a law.
 
     Attributes:
-      table: a .csv, .csv.gz, .parquet or .jsonl file, one row per run; or a study's directory.
+      table: a .csv, .tsv, .jsonl or .parquet file, compressed or not, one row per run; or a study's directory.
       form: the law; an unknown name lists them all.
       objective: what is minimised, summed over points; `auto` is huber, and least squares with varpro.
       delta: half-width of Huber's quadratic zone.
@@ -136,14 +137,15 @@ Options = TypeVar("Options", bound=LawOptions)
 
 def warn(warning: str) -> None:
     """Says on stderr what a reader must know before trusting the answer."""
-    print(f"warning: {warning}", file=sys.stderr)
+    print(f"warning: {printable(warning)}", file=sys.stderr)
 
 
 def answer(options: Options, of: Callable[[Options, Runs], Answer], form: forms.Form | None = None) -> int:
     """Prints what `of` says of the points, and of all rows where the highest losses were to be left out."""
-    frame, decided = table.load(options.table, options, warn)
+    read, decided = table.load(options.table, options, warn)
     options = dataclasses.replace(options, **decided)
-    runs = table.from_frame(frame, form or options.law_form(), options, options.table)
+    runs = table.from_table(read, form or options.law_form(), options, warn)
+    options = dataclasses.replace(options, group="" if options.group == table.POOLED else options.group)
     found = of(options, table.without_highest(runs, options.drop_highest_loss))
     if options.drop_highest_loss:
         found["all_rows"] = of(options, runs)

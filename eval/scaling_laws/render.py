@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from eval.data.neutral import printable
 from eval.listing import finite
 
 Answer = dict[str, Any]
@@ -19,7 +20,8 @@ def records(frame: pd.DataFrame) -> list[Answer]:
 def show(answer: Answer, format: str) -> int:
     """Prints an answer as text or json; exit code 0."""
     answer = finite(answer)
-    print(json.dumps(answer, indent=2) if format == "json" else "\n".join(_text(answer)))
+    lines = [json.dumps(answer, indent=2)] if format == "json" else map(printable, _text(answer))
+    print("\n".join(lines))
     return 0
 
 

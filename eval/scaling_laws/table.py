@@ -9,10 +9,18 @@ import numpy as np
 import pandas as pd
 import tyro
 
-from eval import foreign, store
+from eval import store
 from eval.cells import DEFAULT_PROTOCOLS
+from eval.data import cells, runs, units
+from eval.data.table import Table, first
+from eval.data.where import column_names
 from eval.scaling_laws.forms.form import Form
+from eval.scaling_laws.points import USUAL_K, Runs, points
+from train import ranges
+from train.ranges import CountOrZero, Positive
 from train.records import InputError
+
+__all__ = ["Columns", "Runs", "from_table", "load", "points", "read_inputs", "without_highest"]
 
 # What each input is read from: the option that names the column, then the columns tried when it is not given.
 _INPUTS = {
@@ -25,13 +33,8 @@ _INPUTS = {
     "x": ("x", ("x", "flops_train_total", "flops_forward")),
     "L": ("loss", ("loss", "upstream_nll")),
 }
-_LEAST = {"N": 1e3, "D": 1e3, "C": 1e6}  # fewer parameters, tokens or FLOPs than any language model has
-_MOST = {"N": 1e15, "D": 1e18, "C": 1e33}  # more than any will have soon
-_JUMP = 1e6  # a column whose sorted values leap by more mixes units
 SQRT_FLOPS = "sqrt(C)"  # what `weight` takes besides a column
-POOLED = "none"  # what `group` takes for one law of everything
-_USUAL_K = 6.0  # forward and backward pass of a model whose every parameter meets every token
-_KNOWN_K = 0.1, 1e4  # outside, the column of FLOPs is no training FLOPs; sharing and pooling move k within
+POOLED = "none"  # what `group` takes for one law of everything, and `cluster` for rows that are runs apart
 _CELL = ["architecture", "size", "protocol", "tokens_seen"]
 
 
@@ -52,12 +55,15 @@ class Columns:
       weight: weight of each row, if rows count differently (only ratios matter), or `sqrt(C)`.
       group: fit each value of this column (the architecture) by itself and together; of a study's directory its
         architecture, unless `none` asks for one law of everything.
-      cluster: rows that are not independent of each other (checkpoints of one run); `run_id` when there is one, and of
-        a study's directory the seeds of a cell.
+      cluster: column that says which rows are not independent of each other (checkpoints of one run). By default the
+        column that names the runs, which a warning tells unless it is `run_id`; of a study's directory the seeds of a
+        cell. `none` takes every row as a run.
       flops_per_param_token: k of C = k N D; by default the median of C / (N D), by group, where the table has training
         FLOPs, and 6 where not.
       where: keep only rows with COLUMN=VALUE or COLUMN=VALUE,VALUE.
       drop_highest_loss: leave out this many rows of the highest loss; the fit of all rows is reported beside.
+      ignore: columns that are no settings, though they differ between rows of the same inputs (a cluster's name).
+      trust_units: skip the checks that refuse implausible numbers: other units, mixed units, perplexities.
     """
 
     params: str = ""
@@ -72,103 +78,14 @@ class Columns:
     weight: str = ""
     group: str = ""
     cluster: str = ""
-    flops_per_param_token: Annotated[float | None, tyro.conf.arg(aliases=("--k",))] = None
+    flops_per_param_token: Annotated[Positive | None, tyro.conf.arg(aliases=("--k",))] = None
     where: tuple[str, ...] = ()
-    drop_highest_loss: int = 0
+    drop_highest_loss: CountOrZero = 0
+    ignore: tuple[str, ...] = ()
+    trust_units: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class Runs:
-    """The points of a fit.
-
-    Attributes:
-      x: natural logarithms of the inputs, name -> [n].
-      y: what is fitted, raw [n].
-      weight: [n]; scaled to mean one, so that a common factor changes nothing.
-      cluster: number of the run each point belongs to [n].
-      group: label [n]; all empty without groups.
-      row: line of the file, the header being line 1 [n].
-      flops: measured training FLOPs [n], NaN where they are not known.
-    """
-
-    x: dict[str, np.ndarray]
-    y: np.ndarray
-    weight: np.ndarray
-    cluster: np.ndarray
-    group: np.ndarray
-    row: np.ndarray
-    flops: np.ndarray
-
-    def __post_init__(self):
-        """Scales the weights."""
-        if len(self.weight):
-            object.__setattr__(self, "weight", self.weight / self.weight.mean())
-
-    def take(self, index: np.ndarray) -> "Runs":
-        """These points only; `index` is a mask or positions."""
-        rest = {f.name: getattr(self, f.name)[index] for f in dataclasses.fields(self) if f.name != "x"}
-        return Runs(x={name: values[index] for name, values in self.x.items()}, **rest)
-
-    @property
-    def groups(self) -> list[str]:
-        """Labels in order of appearance."""
-        return list(dict.fromkeys(self.group))
-
-    @property
-    def clusters(self) -> int:
-        """Number of independent runs."""
-        return len(np.unique(self.cluster))
-
-    @property
-    def dependent(self) -> str:
-        """Why statistics that take the points as independent are not given; empty where they are."""
-        if self.clusters == len(self.y):
-            return ""
-        return f"{len(self.y)} rows are {self.clusters} independent runs or cells"
-
-    @property
-    def k(self) -> float:
-        """FLOPs per parameter and token: the median of C / (N D) where FLOPs were measured, 6 elsewhere."""
-        ratio = self._ratio()
-        return float(np.median(ratio)) if len(ratio) else _USUAL_K
-
-    def doubts_of_k(self) -> list[str]:
-        """What the measured FLOPs say against C = k N D with one k."""
-        ratio = self._ratio()
-        if not len(ratio):
-            return []
-        if not _KNOWN_K[0] < self.k < _KNOWN_K[1]:
-            return [f"C / (N D) is {self.k:.3g}: are these the FLOPs of the whole training?"]
-        if ratio.max() > 2 * ratio.min():
-            return [f"C / (N D) runs from {ratio.min():.3g} to {ratio.max():.3g}; budgets use the median, {self.k:.3g}"]
-        return []
-
-    def _ratio(self) -> np.ndarray:
-        if not {"N", "D"} <= set(self.x):
-            return np.empty(0)
-        ratio = self.flops / np.exp(self.x["N"] + self.x["D"])
-        return ratio[np.isfinite(ratio)]
-
-
-def points(
-    y: np.ndarray,
-    group: np.ndarray | None = None,
-    cluster: np.ndarray | None = None,
-    weight: np.ndarray | None = None,
-    flops: np.ndarray | None = None,
-    **inputs,
-) -> Runs:
-    """Runs from arrays of raw values (inputs by name: N=..., D=...); every point is a run of its own by default."""
-    n = len(y)
-    weight, flops = np.ones(n) if weight is None else weight, np.full(n, np.nan) if flops is None else flops
-    x = {name: np.log(np.broadcast_to(np.asarray(values, float), n)) for name, values in inputs.items()}
-    labels = np.full(n, "") if group is None else np.asarray(group)
-    codes = np.arange(n) if cluster is None else pd.factorize(np.asarray(cluster))[0]
-    y, weight, flops = (np.asarray(values, float) for values in (y, weight, flops))
-    return Runs(x, y, weight, codes, labels, np.arange(n) + 2, flops)
-
-
-def load(path: Path, columns: Columns, say: Callable[[str], None] = lambda warning: None) -> tuple[pd.DataFrame, dict]:
+def load(path: Path, columns: Columns, say: Callable[[str], None] = lambda warning: None) -> tuple[Table, dict]:
     """A table from a file or a study's directory, and the fields of `columns` that it decides.
 
     Of a study these are the finished runs of its plain protocol (or of those that `where` names; where none is plain,
@@ -176,21 +93,21 @@ def load(path: Path, columns: Columns, say: Callable[[str], None] = lambda warni
     because they share whatever its size does not fit.
 
     Args:
-      path: a .csv, .csv.gz, .parquet or .jsonl file, or a study's directory.
+      path: a table (see `eval.data.files`), or a study's directory.
       columns: what the person asked for.
       say: is told what to know about a study.
 
     Raises:
-      InputError: it cannot be read, or no run of the study is finished.
+      InputError: it cannot be read, no row meets the conditions, or no run of the study is finished.
     """
     if not path.is_dir():
-        return foreign.load(path), {"group": "" if columns.group == POOLED else columns.group}
+        return Table.read(path, columns.where), {"where": ()}
     study = store.read_study(path)
     for warning in study.warnings:
         say(warning)
     if study.runs.empty:
         raise InputError(f"{path}: no run is finished, so there is nothing to fit")
-    every = foreign.where(study.runs, columns.where, path)
+    every = Table(path, study.runs).where(columns.where).frame
     plain = every["protocol"].fillna("").isin(DEFAULT_PROTOCOLS)
     frame = every[plain] if plain.any() else every
     if len(frame) < len(every):
@@ -201,44 +118,54 @@ def load(path: Path, columns: Columns, say: Callable[[str], None] = lambda warni
     group = columns.group or ("architecture" if frame["architecture"].nunique() > 1 else "")
     cell = [c for c in _CELL if c in frame]
     frame = frame.assign(cell=frame[cell].astype(str).agg("|".join, axis=1))
-    return frame, {"where": (), "group": "" if group == POOLED else group, "cluster": columns.cluster or "cell"}
+    return Table(path, frame), {"where": (), "group": group, "cluster": columns.cluster or "cell"}
 
 
-def from_frame(frame: pd.DataFrame, form: Form, columns: Columns = Columns(), path: Path = Path("table")) -> Runs:
-    """The points of a form from a table in memory; `path` is what error messages call it.
+def from_table(
+    table: Table, form: Form, columns: Columns = Columns(), say: Callable[[str], None] = lambda warning: None
+) -> Runs:
+    """The points of a form.
+
+    Args:
+      table: its rows.
+      form: the law, which says what it reads.
+      columns: what the table's columns mean.
+      say: is told what a reader must know about the table.
 
     Raises:
       InputError: a column is missing; a value is text, empty, not finite, zero or below; a column is in thousands,
-        millions or billions, or mixes units; a row appears twice. Names column and row.
+        millions or billions, or mixes units; a loss is a perplexity; a row appears twice, or differs from another in a
+        setting alone. Names column and row.
     """
-    if columns.flops_per_param_token is not None and not columns.flops_per_param_token > 0:
-        raise InputError(f"flops_per_param_token: {columns.flops_per_param_token!r} is not above zero")
-    frame = foreign.where(frame, columns.where, path)
-    x = _inputs(frame, form, columns, path)
-    option, usual = _INPUTS["L"] if form.output == "loss" else ("score", ("score", "error", "accuracy"))
-    y = _positive(frame, _column(frame, option, usual, columns, path), path, zero=form.space == "raw")
-    n, flops = len(frame), _measured_flops(frame, columns, path)
+    ranges.check(columns)
+    reader = _Reader(table, columns, say)
+    x = reader.inputs(form)
+    y = reader.output(form)
+    flops = reader.measured_flops()
     if columns.weight == SQRT_FLOPS:
-        weight = np.sqrt(_compute(x, flops, path))
+        weight = np.sqrt(_compute(x, flops, table.path))
     else:
-        weight = _positive(frame, columns.weight, path) if _given(frame, columns.weight, "weight", path) else np.ones(n)
-    cluster = columns.cluster or ("run_id" if "run_id" in frame else "")
-    codes = pd.factorize(frame[cluster])[0] if _given(frame, cluster, "cluster", path) else np.arange(n)
-    group = np.full(n, "", dtype=object)
-    if _given(frame, columns.group, "group", path):
-        group = frame[columns.group].astype(str).to_numpy(dtype=object)
-    row = np.array([*map(foreign.row_number, frame.index)])
-    _refuse_duplicates(frame, path)
-    return Runs({name: np.log(v) for name, v in x.items()}, y, weight, codes, group, row, flops)
+        weight = reader.positive(columns.weight, "weight") if columns.weight else np.ones(len(table))
+    group = np.full(len(table), "", dtype=object)
+    if columns.group and columns.group != POOLED:
+        table.require(columns.group, "group")
+        group = table.texts(columns.group).to_numpy(dtype=object)
+        reader.tell(table.lookalikes(columns.group))
+    table.refuse_repeated()
+    reader.refuse_settings(x, group)
+    cluster = reader.clusters(x)
+    logs = {name: np.log(values) for name, values in x.items()}
+    return Runs(logs, y, weight, cluster, group, table.frame.index.to_numpy(), flops)
 
 
 def read_inputs(path: Path, form: Form, columns: Columns = Columns()) -> dict[str, np.ndarray]:
     """Logarithms of a form's inputs from a table that has no losses: runs that could be made.
 
     Raises:
-      InputError: as for `from_frame`.
+      InputError: as for `from_table`.
     """
-    return {name: np.log(values) for name, values in _inputs(foreign.load(path), form, columns, path).items()}
+    reader = _Reader(Table.read(path), columns, lambda warning: None)
+    return {name: np.log(values) for name, values in reader.inputs(form).items()}
 
 
 def without_highest(runs: Runs, count: int) -> Runs:
@@ -246,36 +173,147 @@ def without_highest(runs: Runs, count: int) -> Runs:
     return runs.take(np.sort(np.argsort(runs.y, kind="stable")[: len(runs.y) - count])) if count else runs
 
 
-def _inputs(frame: pd.DataFrame, form: Form, columns: Columns, path: Path) -> dict[str, np.ndarray]:
-    def one(name: str) -> np.ndarray:
+class _Reader:
+    """The columns of one table that a law reads."""
+
+    def __init__(self, table: Table, columns: Columns, say: Callable[[str], None]):
+        """Nothing is read yet; `used` fills with the columns that are."""
+        self.table, self.columns, self.say = table, columns, say
+        self.used: dict[str, str] = {}  # what it is -> column
+
+    def tell(self, warnings: list[str]) -> None:
+        """Says every warning."""
+        for warning in warnings:
+            self.say(warning)
+
+    def positive(self, column: str, what: str, zero: bool = False) -> np.ndarray:
+        """A column of numbers above zero (or zero too)."""
+        table = self.table
+        table.require(column, what)
+        self.used[what] = column
+        values = table.numbers(column)
+        for wrong, why in (
+            (values.isna(), "is empty"),
+            (~np.isfinite(values), "is not finite"),
+            (values < 0 if zero else values <= 0, "is below zero" if zero else "is not above zero"),
+        ):
+            if wrong.any():
+                table.refuse(first(wrong, values.index), column, why)
+        return values.to_numpy()
+
+    def inputs(self, form: Form) -> dict[str, np.ndarray]:
+        """A form's inputs; tokens may come from FLOPs and parameters, FLOPs from parameters and tokens."""
+        columns, x = self.columns, {}
+        k = columns.flops_per_param_token or USUAL_K
+        for name in form.inputs:
+            if name == "D" and not columns.tokens and (columns.flops or not self._known("D")) and self._known("C"):
+                x[name] = self._cost("C") / (k * self._cost("N"))
+            elif name == "C" and not columns.flops and not self._known("C") and self._known("N") and self._known("D"):
+                x[name] = k * self._cost("N") * self._cost("D")
+            else:
+                x[name] = self._cost(name)
+        return x
+
+    def output(self, form: Form) -> np.ndarray:
+        """What the form predicts: a loss in nats, or a score."""
+        option, usual = _INPUTS["L"] if form.output == "loss" else ("score", ("score", "error", "accuracy"))
+        column = self._column(option, usual)
+        values = self.positive(column, form.output, zero=form.space == "raw")
+        if self.columns.trust_units:
+            return values
+        perfect = getattr(form, "scale", None)
+        if form.output == "loss":
+            units.nats(self.table, column)
+        elif perfect is not None:
+            option = "--perfect 100" if perfect <= 1 else "--perfect 1"
+            self.tell(units.scores(self.table, [column], perfect, option))
+        return values
+
+    def measured_flops(self) -> np.ndarray:
+        """Training FLOPs of each row: of the column that is named, or of a usual one; NaN where nothing is known."""
+        option, usual = _INPUTS["C"]
+        if self.columns.flops:
+            self.table.require(self.columns.flops, option)
+            return self._cost("C")
+        known = next((column for column in usual if column in self.table), None)
+        if known is None:
+            return np.full(len(self.table), np.nan)
+        values = np.array([cells.number(value) for value in self.table.frame[known]])
+        return np.where(np.isfinite(values) & (values > 0), values, np.nan)
+
+    def refuse_settings(self, x: dict[str, np.ndarray], group: np.ndarray) -> None:
+        """Refuses rows of the same inputs that differ in a setting, unless one law of everything was asked for."""
+        if self.columns.group == POOLED or self.table.path.is_dir():
+            return
+        index = self.table.frame.index
+        labels = [", ".join(f"{name}={values[i]:.10g}" for name, values in x.items()) for i in range(len(index))]
+        cell = pd.Series([f"{g}: {label}" if g else label for g, label in zip(group, labels, strict=True)], index)
+        runs.refuse_settings(self.table, cell, self._meant(), "fit each with --group {column}")
+
+    def clusters(self, x: dict[str, np.ndarray]) -> np.ndarray:
+        """The number of the run that each row belongs to."""
+        table, n = self.table, len(self.table)
+        cluster = self.columns.cluster
+        if cluster == POOLED and cluster not in table:
+            return np.arange(n)
+        if not cluster and "run_id" in table:
+            cluster = "run_id"
+            self._refuse_two_sizes(cluster, x)
+        if not cluster:
+            size = pd.Series(x["N"] if "N" in x else np.ones(n), table.frame.index)
+            data = pd.Series(next((x[name] for name in ("D", "S", "C", "x") if name in x), np.arange(n)), size.index)
+            cluster, warning = runs.run_column(table, self._meant(), size, data)
+            self.tell([warning] if warning else [])
+        if not cluster:
+            return np.arange(n)
+        table.require(cluster, "cluster")
+        return pd.factorize(table.texts(cluster))[0]
+
+    def _refuse_two_sizes(self, run: str, x: dict[str, np.ndarray]) -> None:
+        """Refuses a name of a run whose rows are of two sizes."""
+        if "N" not in x:
+            return
+        names = self.table.texts(run, "")
+        sizes = pd.Series(x["N"], names.index)
+        wrong = sizes != sizes.groupby(names).transform("first")
+        if wrong.any():
+            row = first(wrong, names.index)
+            before = names.index[names == names[row]][0]
+            what = f"but {self.table.row(before)} of this run has {sizes[before]:.10g}: one name for two runs? Else"
+            self.table.refuse(row, self.used["N"], f"{what} --cluster {run}")
+
+    def _meant(self) -> set[str]:
+        """Columns that have a meaning, or that the person says are no settings."""
+        named = [getattr(self.columns, option) for option, _ in (*_INPUTS.values(), ("score", ()), ("weight", ()))]
+        usual = [column for _, several in _INPUTS.values() for column in several]
+        group = [self.columns.group, self.columns.cluster]
+        return {*named, *usual, *group, *self.used.values(), *self.columns.ignore}
+
+    def _known(self, name: str) -> bool:
         option, usual = _INPUTS[name]
-        column = _column(frame, option, usual, columns, path)
-        return _positive(frame, column, path, _LEAST.get(name, 0.0), _MOST.get(name, np.inf))
+        return bool(getattr(self.columns, option)) or any(column in self.table for column in usual)
 
-    def known(name: str) -> bool:
+    def _cost(self, name: str) -> np.ndarray:
+        """One input, checked for its unit where it has one."""
         option, usual = _INPUTS[name]
-        return bool(getattr(columns, option)) or any(column in frame for column in usual)
+        column = self._column(option, usual)
+        values = self.positive(column, name)
+        if name in units.LEAST and not self.columns.trust_units:
+            self.tell(units.costs(self.table, column, name))
+        if name == "L" and not self.columns.trust_units:
+            units.nats(self.table, column)
+        return values
 
-    k, x = columns.flops_per_param_token or _USUAL_K, {}
-    for name in form.inputs:
-        if name == "D" and not columns.tokens and (columns.flops or not known("D")) and known("C"):
-            x[name] = one("C") / (k * one("N"))
-        elif name == "C" and not columns.flops and not known("C") and known("N") and known("D"):
-            x[name] = k * one("N") * one("D")
-        else:
-            x[name] = one(name)
-    return x
-
-
-def _measured_flops(frame: pd.DataFrame, columns: Columns, path: Path) -> np.ndarray:
-    """Training FLOPs of each row: of the column that is named, or what a usual one holds; NaN where nothing does."""
-    option, usual = _INPUTS["C"]
-    if columns.flops:
-        _given(frame, columns.flops, option, path)
-        return _positive(frame, columns.flops, path, _LEAST["C"], _MOST["C"])
-    known = [column for column in usual if column in frame]
-    values = pd.to_numeric(frame[known[0]], errors="coerce") if known else pd.Series(np.nan, frame.index)
-    return values.where(np.isfinite(values) & (values > 0)).to_numpy(float)
+    def _column(self, option: str, usual: tuple[str, ...]) -> str:
+        named = getattr(self.columns, option)
+        if named:
+            self.table.require(named, option)
+            return named
+        for column in usual:
+            if column in self.table:
+                return column
+        flag, names = option.replace("_", "-"), column_names(self.table.frame)
+        raise InputError(f"{self.table.path}: {option}: name the column with --{flag}; it has {names}")
 
 
 def _compute(x: dict[str, np.ndarray], flops: np.ndarray, path: Path) -> np.ndarray:
@@ -285,66 +323,3 @@ def _compute(x: dict[str, np.ndarray], flops: np.ndarray, path: Path) -> np.ndar
     if {"N", "D"} <= set(x):
         return x["N"] * x["D"]
     raise InputError(f"{path}: weight: {SQRT_FLOPS} needs training FLOPs (--flops), or N and D")
-
-
-def _given(frame: pd.DataFrame, column: str, option: str, path: Path) -> bool:
-    if column and column not in frame:
-        raise InputError(f"{path}: {option}: no column {column!r}; it has {foreign.column_names(frame)}")
-    return bool(column)
-
-
-def _column(frame: pd.DataFrame, option: str, usual: tuple[str, ...], columns: Columns, path: Path) -> str:
-    named = getattr(columns, option)
-    if _given(frame, named, option, path):
-        return named
-    for column in usual:
-        if column in frame:
-            return column
-    flag = option.replace("_", "-")
-    raise InputError(f"{path}: {option}: name the column with --{flag}; it has {foreign.column_names(frame)}")
-
-
-def _positive(
-    frame: pd.DataFrame, column: str, path: Path, least: float = 0.0, most: float = np.inf, zero: bool = False
-) -> np.ndarray:
-    """A column of numbers above zero (or zero too), between `least` and `most`, that share one unit."""
-    cells = frame[column]
-    numbers = pd.to_numeric(cells, errors="coerce").astype(float)
-    above = numbers >= 0 if zero else numbers > 0
-    for wrong, why in (
-        (cells.isna(), "is empty"),
-        (numbers.isna(), "is not a number"),
-        (~np.isfinite(numbers), "is not finite"),
-        (~above, "is not above zero" if not zero else "is below zero"),
-        (numbers < least, f"is below {least:g}: is the column in thousands, millions or billions?"),
-        (numbers > most, f"is above {most:g}: is the column in another unit?"),
-    ):
-        if wrong.any():
-            _refuse(frame, column, np.flatnonzero(wrong)[0], why, path)
-    values = numbers.to_numpy()
-    if least and len(values) > 1:
-        order = np.argsort(values)
-        leap = np.diff(np.log(values[order]))
-        i = int(leap.argmax())
-        if leap[i] > np.log(_JUMP):
-            odd = order[i] if i + 1 <= len(values) - i - 1 else order[i + 1]
-            _refuse(frame, column, odd, f"is over {_JUMP:g} times off its neighbours: does the column mix units?", path)
-    return values
-
-
-def _refuse(frame: pd.DataFrame, column: str, position: int, why: str, path: Path) -> None:
-    row, value = foreign.row_number(frame.index[position]), frame[column].iloc[position]
-    shown = value.item() if isinstance(value, np.generic) else value
-    run = f" (run {frame['run_id'].iloc[position]})" if "run_id" in frame else ""
-    raise InputError(f"{path}: row {row}{run}: {column} = {shown!r} {why}")
-
-
-def _refuse_duplicates(frame: pd.DataFrame, path: Path) -> None:
-    """Two rows that agree in every column are one run counted twice."""
-    again = frame.astype(str).duplicated()
-    if again.any():
-        position = int(np.flatnonzero(again)[0])
-        first = int(np.flatnonzero((frame.astype(str) == frame.iloc[position].astype(str)).all(axis=1))[0])
-        here, there = (foreign.row_number(frame.index[i]) for i in (position, first))
-        column, value = frame.columns[0], frame.iat[position, 0]
-        raise InputError(f"{path}: row {here}: repeats row {there} in every column ({column} = {value!r}, ...)")

@@ -217,6 +217,12 @@ def test_the_interval_of_the_ratio_is_that_of_the_equivalence_test(table, name):
     assert again["p"] == pytest.approx(0.05, rel=1e-6)
 
 
+@pytest.mark.parametrize("margin", [0.0, 1.0, 1.5, -0.1])
+def test_a_margin_is_a_share(table, margin):
+    with pytest.raises(InputError, match="margin"):
+        compare.equivalence(table, margin=margin)
+
+
 @pytest.mark.parametrize("better", ["other", "transformer"])
 def test_a_level_difference_agrees_with_statsmodels(better):
     """At the low end, the middle and the high end of the range that both cover, of lines with one variance."""
@@ -316,6 +322,15 @@ def test_without_a_significant_slope_a_multiplier_has_no_bound():
     nowhere = compare.multiplier(far)
     assert (nowhere["interval"] == "none").all() and nowhere["multiplier"].isna().all()
     assert (nowhere["note"] == "no range that both cover").all() and not nowhere["inside"].any()
+
+
+def test_multipliers_of_power_laws_are_those_of_their_coefficients():
+    """In loglog a falling loss is a falling line: 10 % more loss at an exponent of .1 costs 1.1^10 times the FLOPs."""
+    table = study({"transformer": Line(), "other": Line()}, noise=QUIET)
+    level = np.where(table.architecture == "other", 4.4, 4.0)
+    table["upstream_nll"] = level * (table.flops_forward / 1e9) ** -0.1 * (1 + 1e-9 * np.arange(len(table)))
+    rows = compare.multiplier(table, link="loglog")
+    assert rows["multiplier"].to_numpy() == pytest.approx(1.1**10, rel=1e-5)
 
 
 def test_multiplier_refuses_an_architecture_that_does_not_improve():

@@ -1,7 +1,10 @@
 """The page in a real browser: it draws, sorts, toggles, prints, and asks nobody anything."""
 
+import base64
+import hashlib
 import json
 import re
+from html import parser as html_parser
 
 import pytest
 
@@ -26,6 +29,21 @@ def test_the_page_is_one_file_that_names_no_other(html):
     ours = html.replace(page.plotly.offline.get_plotlyjs(), "")
     assert not re.search(r"(src|href)\s*=\s*[\"']?(https?:|//|/)", ours)
     assert "default-src 'none'" in ours and "@import" not in ours and "url(" not in ours
+
+
+def test_the_policy_names_what_may_run_by_hash_and_there_is_nothing_else(html):
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', html)
+    assert "unsafe" not in policy
+    inline = re.findall(r"<(script|style)>(.*?)</\1>", html, re.S)
+    assert [kind for kind, _ in inline] == ["style", "script", "script", "script"]
+    for kind, text in inline:
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in re.search(rf"{kind}-src ([^;]*);", policy)[1]
+    attributes = set()
+    parser = html_parser.HTMLParser()
+    parser.handle_starttag = lambda tag, attrs: attributes.update(name for name, _ in attrs)
+    parser.feed(html)
+    assert "class" in attributes and not {name for name in attributes if name == "style" or name.startswith("on")}
 
 
 def test_names_from_files_are_escaped(html):

@@ -8,6 +8,7 @@ import pytest
 
 from eval import analyses, store, tables
 from tests.eval import run_directories
+from train import records
 from train.records import InputError
 
 # DESIGN, section 5: other people's scripts rely on these names and their order.
@@ -196,3 +197,13 @@ def test_settings_and_provenance_come_from_the_records(study):
     row = read.provenance.iloc[0]
     assert row.commit == "f5e5079" and row.corpus_fingerprint == "0123456789abcdef"
     assert row.versions == "flax 0.12.8, jax 0.10.2" and row.device == "1 x cpu"
+
+
+def test_records_that_a_run_has_lost_are_warned_of(tmp_path):
+    study = run_directories.write_study(tmp_path, sizes=("nano", "micro"))
+    run = sorted(path for path in study.iterdir() if path.is_dir())[0]
+    detail = "evals.jsonl has 2 rows where 7 stood when the checkpoint was saved"
+    for event in ("resumed", records.LOST):
+        records.append_jsonl(run / "events.jsonl", [{"step": 6, "stage": "pretrain", "event": event, "detail": detail}])
+    (told,) = [line for line in store.read_study(study).warnings if "lost" in line]
+    assert told == f"{run.name}: records were lost before the run went on: {detail}."

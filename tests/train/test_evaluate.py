@@ -14,7 +14,7 @@ from tests.train.tiny_corpus import write_corpus
 from train import evaluate
 from train.config import StageConfig
 from train.data import batches
-from train.data.corpus import open_corpus
+from train.data.corpus import Corpus, open_corpus
 from train.parallel import SingleDevice
 from train.records import InputError
 from train.step import make_model
@@ -168,6 +168,13 @@ def test_every_task_with_validation_examples_is_scored_as_the_stage_asks(corpus,
         if scoring == "rank":
             assert rows[1] | {"metric": "score"} == rows[2]
         assert evaluator(params, final=False) == [row for row in rows if row["metric"] != "majority_class"]
+
+
+def test_a_task_of_one_label_is_ranked_as_well(corpus):
+    task = {**corpus.index["tasks"]["python_subject"], "labels": ["cat"]}
+    alone = Corpus(corpus.path, {**corpus.index, "tasks": {"python_subject": task}})
+    sizes = [len(part.references) for part in batches.ranking(alone, "python_subject", 8, 24, 12, limit=9)]
+    assert sizes == [8, 1]  # each example is one row
 
 
 @pytest.mark.parametrize("scoring", ["rank", "both"])

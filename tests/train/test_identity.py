@@ -63,6 +63,23 @@ def test_a_checkpoint_of_another_configuration_is_refused_by_its_settings(corpus
     assert goes_on(corpus, copy) == "done"
 
 
+def test_checkpoints_of_another_stage_are_refused(corpus, copy):
+    shutil.copytree(copy / "checkpoints" / "pretrain", copy / "checkpoints" / "finetune")
+    with pytest.raises(InputError, match="checkpoints.finetune: its checkpoints are of stage pretrain, not finetune"):
+        goes_on(corpus, copy, stages=("finetune",))
+
+
+def test_a_finished_run_without_its_configuration_is_not_somebody_elses(corpus, tmp_path):
+    run = dataclasses.replace(RUN, finetune=None)
+    assert goes_on(corpus, tmp_path, run) == "done"
+    written = (tmp_path / "config.json").read_bytes()
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(InputError, match="config.json is gone, and the run there is of another configuration"):
+        goes_on(corpus, tmp_path, changed(run, z_loss=1e-3))
+    assert goes_on(corpus, tmp_path, run) == "done"
+    assert (tmp_path / "config.json").read_bytes() == written
+
+
 def test_only_the_runs_own_pretraining_is_finetuned(corpus, copy):
     (copy / "config.json").unlink()
     with pytest.raises(InputError, match="checkpoints.pretrain.*another configuration: pretrain.z_loss"):
@@ -171,6 +188,8 @@ def test_settings_do_not_change_the_name_of_a_run(corpus, tmp_path, capsys, verb
 def test_a_setting_has_one_value(capsys):
     assert main(["plan", "cpu", "--set", "pretrain.steps=5", "--set", "pretrain.steps=6"]) == 2
     assert "set: 'pretrain.steps' is given two values, 5 and 6" in capsys.readouterr().err
+    assert main(["plan", "cpu", "--set", "pretrain.z_loss=NaN"]) == 2
+    assert "set.pretrain.z_loss = nan must be a number" in capsys.readouterr().err
 
 
 def test_a_refused_command_leaves_the_directory_to_the_corrected_one(corpus, tmp_path, capsys):

@@ -59,6 +59,15 @@ def test_a_torn_last_row_is_no_rate(directory):
         assert studies.statuses(tiny_study.study(), directory)[0].rate == 4.0
 
 
+def test_what_a_file_says_moves_no_cursor_and_is_no_markup(directory):
+    (directory / "glu-nano-s0").mkdir()
+    records.RunWriter(directory / "glu-nano-s0").status("failed", stage="pretrain", error="[/red] \x1b[2Jgone")
+    lines = watch.table(studies.statuses(tiny_study.study(), directory))
+    (line,) = [line for line in lines if "gone" in line]
+    assert "\x1b" not in line
+    assert watch._text(lines).plain == "\n".join(lines)
+
+
 def test_watch_ends_with_the_study_and_tells_failures(directory, capsys):
     records.RunWriter(directory / "transformer-nano-s0").status(
         "failed", stage="finetune", step=4, error="OSError: full"

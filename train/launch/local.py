@@ -86,6 +86,7 @@ class Pool:
         self._hear()
         for number, worker in self._workers.items():
             if (code := worker.poll()) not in (None, 0, EXIT_FAILED, EXIT_STOPPED) and self._may_restart(number, code):
+                _let_go(worker)
                 self._workers[number] = self._start(number)
         return any(worker.poll() is None for worker in self._workers.values())
 
@@ -118,6 +119,17 @@ class Pool:
             worker.terminate()
         for worker in self._workers.values():
             worker.wait()
+
+    def close(self) -> None:
+        """Lets go of workers that have ended."""
+        for worker in self._workers.values():
+            _let_go(worker)
+
+
+def _let_go(worker: subprocess.Popen[bytes]) -> None:
+    """Closes the pipe by which a worker knows that its launcher is there."""
+    if worker.stdin is not None:
+        worker.stdin.close()
 
 
 def _report(line: bytes) -> dict[str, Any] | None:
@@ -169,6 +181,7 @@ def run(
         raise
     finally:
         view.close()
+        pool.close()
         for number, handler in old.items():
             signal.signal(number, handler)
     return pool.reports

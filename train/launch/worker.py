@@ -170,7 +170,7 @@ class Worker:
 def _give_up(directory: Path, error: str | None) -> None:
     """Marks a cell as failed: one whose worker was killed could not do so itself."""
     with records.lock(directory) as free:
-        status = records.read_json(directory / "status.json", missing={"state": "queued"})
+        status = records.read_status(directory)
         if free and status["state"] != "failed":
             rest = {key: value for key, value in status.items() if key not in ("state", "error", "updated")}
             records.RunWriter(directory).status("failed", **rest, error=error)

@@ -341,7 +341,7 @@ def test_bad_tables_give_one_line_with_column_and_row(write, table, words):
     [
         (["--form", "chinchila"], "form: 'chinchila' is not one of"),
         (["--params", "parameters"], "no column 'parameters'"),
-        (["--delta", "0"], "delta: 0.0 is not above zero"),
+        (["--delta", "0"], "delta = 0.0 must be above 0 and finite"),
         (["--fix", "gamma=1"], "has no parameter 'gamma'"),
         (["--fix", "E"], "not SYMBOL=VALUE"),
         (["--form", "power", "--x", "N", "--starts", "hoffmann"], "Hoffmann's grid"),
@@ -353,7 +353,7 @@ def test_bad_tables_give_one_line_with_column_and_row(write, table, words):
         (["--approach", "2", "--fix", "E=1"], "approach: 2 fits no law; it does not go with --fix E=1"),
         (["--approach", "1", "--form", "kaplan_nd"], "approach: 1 fits no law; it does not go with --form kaplan_nd"),
         (["--profile", "akima"], "approach: 3 .* does not go with --profile akima"),
-        (["--k", "0"], "flops_per_param_token: 0.0 is not above zero"),
+        (["--k", "0"], "flops_per_param_token = 0.0 must be above 0 and finite"),
         (["--form", "kaplan_n", "--fix", "N_c=1e13"], "N_c of kaplan_n depends on alpha_N"),
         (["--form", "kaplan_n", "--params", "N", "--weight", "sqrt(C)"], r"sqrt\(C\) needs training FLOPs"),
     ],

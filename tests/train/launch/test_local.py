@@ -279,8 +279,6 @@ def test_the_workers_of_a_study_are_started_once_and_end_well(corpus, tmp_path, 
 
     monkeypatch.setattr(local.Pool, "_start", spied)
     reports = local.run(study, tmp_path, corpus, 2)
-    for worker in started:
-        worker.stdin.close()
     assert [worker.returncode for worker in started] == [0, 0]
     assert {report["state"] for report in reports.values()} == {"done"}
     logs = [path.read_text(errors="replace") for path in tmp_path.glob("worker-*.log")]
