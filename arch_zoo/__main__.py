@@ -118,7 +118,9 @@ def _print_list(rows: list[dict[str, Any]], form: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("architecture", "is", "options", "variants", "paper", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for column in ("architecture", "is", "options", "variants", "paper"):
+        table.add_column(column, overflow="fold")  # a setting that is cut off could not be typed
     for row in rows:
         variants = "; ".join(f"{name}: {_settings(settings)}" for name, settings in row["variants"].items())
         table.add_row(row["name"], row["title"], _settings(row["options"]), variants, row["paper"])
