@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import arch_zoo
 from arch_zoo import conventions
+from arch_zoo.config import SIZE_RULES
 
 CONVENTION_HELP = {
     "head": "the output layer",
@@ -30,11 +31,16 @@ def main(arguments: list[str] | None = None) -> int:
     verbs = parser.add_subparsers(dest="verb", required=True, parser_class=_Parser)
     defaults = argparse.ArgumentDefaultsHelpFormatter
     formats = {"choices": ("table", "json"), "default": "table", "help": "for a person or for a program"}
-    verb = verbs.add_parser("list", formatter_class=defaults, help="every architecture, its options and its paper")
+    verb = verbs.add_parser(
+        "list", formatter_class=defaults, help="every architecture, its options, variants and paper"
+    )
     verb.add_argument("--format", **formats)
     verb = verbs.add_parser("show", formatter_class=defaults, help="parameters, memory and FLOPs of one model by part")
     verb.add_argument("architecture", help="a name from `list`")
     verb.add_argument("--size", default="base", help="a size, with scaling operators if wanted: base-NL24-DM512")
+    verb.add_argument("--variant", help="a named setting of its options, from `list`")
+    rule = "what a size means: the architecture's own rule, or the vanilla model's parameters"
+    verb.add_argument("--size-rule", choices=SIZE_RULES, default=SIZE_RULES[0], help=rule)
     verb.add_argument("--input-length", type=int, default=512, help="tokens of one input")
     verb.add_argument("--target-length", type=int, default=114, help="tokens of one target")
     verb.add_argument("--vocab-size", type=int, default=32128, help="tokens of the vocabulary")
@@ -59,11 +65,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def zoo() -> list[dict[str, Any]]:
-    """Name, title, options with their defaults, and paper of every architecture."""
-    classes = [arch_zoo.get(name) for name in arch_zoo.names()]
+    """Name, title, options with their defaults, named variants, and paper of every architecture."""
     return [
-        {"name": cls.name, "title": cls.title, "options": dataclasses.asdict(cls()), "paper": cls.paper}
-        for cls in classes
+        {
+            "name": cls.name,
+            "title": cls.title,
+            "options": dataclasses.asdict(cls()),
+            "variants": {variant: dict(settings) for variant, settings in cls.variants.items()},
+            "paper": cls.paper,
+        }
+        for cls in map(arch_zoo.get, arch_zoo.names())
     ]
 
 
@@ -73,7 +84,8 @@ def costs(options: argparse.Namespace) -> dict[str, Any]:
     for name, value in (lengths | {"batch_size": options.batch_size}).items():
         if value < 1:
             raise arch_zoo.ConfigError(f"{name}={value}: must be at least 1")
-    cfg = arch_zoo.config(options.architecture, options.size, vocab_size=options.vocab_size, **lengths)
+    made = {"size_rule": options.size_rule} | ({"variant": options.variant} if options.variant else {})
+    cfg = arch_zoo.config(options.architecture, options.size, vocab_size=options.vocab_size, **lengths, **made)
     params = arch_zoo.count_params(cfg)
     convention = arch_zoo.Convention(**{name: getattr(options, name) for name in conventions.choices()})
     shape = options.input_length, options.target_length
@@ -106,11 +118,17 @@ def _print_list(rows: list[dict[str, Any]], form: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("architecture", "is", "options", "paper", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for column in ("architecture", "is", "options", "variants", "paper"):
+        table.add_column(column, overflow="fold")  # a setting that is cut off could not be typed
     for row in rows:
-        options = ", ".join(f"{key}={value}" for key, value in row["options"].items())
-        table.add_row(row["name"], row["title"], options, row["paper"])
+        variants = "; ".join(f"{name}: {_settings(settings)}" for name, settings in row["variants"].items())
+        table.add_row(row["name"], row["title"], _settings(row["options"]), variants, row["paper"])
     Console().print(table)
+
+
+def _settings(values: dict[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in values.items())
 
 
 def _print_costs(found: dict[str, Any], form: str) -> None:
@@ -140,7 +158,7 @@ def _print_costs(found: dict[str, Any], form: str) -> None:
     console.print(table)
     counted = ", ".join(f"{name} {value}" for name, value in found["convention"].items())
     for line in (
-        f"token tables {params['embedding']:,}, all else {params['non_embedding']:,}, "
+        f"tables of tokens and positions {params['embedding']:,}, all else {params['non_embedding']:,}, "
         f"active per token {params['active']:,}",
         f"FLOPs: forward; one training step {flops['train'] * 1e-9:,.2f} G; counted: {counted}",
         f"memory of a training step: {2 * memory['parameters'] * 1e-6:,.1f} MB of weights and gradients; per sequence "

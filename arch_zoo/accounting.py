@@ -21,14 +21,22 @@ from arch_zoo.conventions import DEFAULT, Convention
 from arch_zoo.layers.experts import DROPLESS
 from arch_zoo.seq2seq import Seq2Seq
 
+_POSITIONS = {"position", "relpos", "steps"}  # axes along which a table is looked up
+
 
 @dataclasses.dataclass(frozen=True)
 class ParamCount:
     """Numbers of parameters.
 
+    What is looked up by a token's or a position's number is embedding, as in Kaplan et al. (2020, arXiv 2001.08361),
+    who leave out vocabulary and positional embeddings. Vectors of positions (Performer) and of steps (Universal) are
+    that, and so are T5's relative biases: their paper calls them position embeddings, no matrix product meets them, and
+    Hugging Face's `num_parameters(exclude_embeddings=True)` leaves them out too. Weights that are multiplied, such as
+    Mixer's between positions, are not.
+
     Attributes:
       total: all of them.
-      embedding: the token tables and their factors.
+      embedding: the token tables and their factors, and the tables of positions and steps.
       active: those that one token meets: of E experts, one.
       by_part: all of them, by stack and layer.
     """
@@ -40,7 +48,7 @@ class ParamCount:
 
     @property
     def non_embedding(self) -> int:
-        """All but the token tables."""
+        """All but the tables of tokens, positions and steps."""
         return self.total - self.embedding
 
 
@@ -78,7 +86,8 @@ def count_params(cfg: ModelConfig) -> ParamCount:
         experts = math.prod(n for n, axis in zip(param.shape, param.axes, strict=True) if axis == "expert")
         total += size
         active += size // experts
-        embedding += size if path[0] == "embedding" else 0
+        looked_up = path[0] == "embedding" or not _POSITIONS.isdisjoint(param.axes)
+        embedding += size if looked_up else 0
         by_part[_param_part(path)] += size
     return ParamCount(total, embedding, active, dict(by_part))
 

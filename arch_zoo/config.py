@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["ConfigError", "ModelConfig", "config", "config_from_dict"]
 
 _UNITS = ("embed_dim", "mlp_dim", "num_heads", "head_dim", "vocab_size", "max_input_length", "max_target_length")
+SIZE_RULES = ("paper", "matched")
 _CHOICES = {"dtype": ("float32", "bfloat16"), "remat": ("none", "full", "dots")}
 
 
@@ -107,15 +108,27 @@ def config(name: str, size: str, **overrides: Any) -> ModelConfig:
     vanilla Transformer; the architecture turns them into its own (GLU takes two thirds of `mlp_dim`), and an override
     is taken as it stands.
 
+    Two more keys are read here and are not fields of the result, which has the settings they stand for: `variant`, a
+    named setting of the options (`Architecture.variants`), over which overrides win; and `size_rule`, `paper` for the
+    architecture's own rule or `matched` for the vanilla model's number of parameters (`arch_zoo.size_rules`).
+
     Raises:
       ConfigError: unknown architecture, size, operator or key; a value of the wrong type or outside its range.
     """
     cls = registry.get(name)
     own = {field.name for field in dataclasses.fields(cls)}
     shared = {field.name for field in dataclasses.fields(ModelConfig)} - {"architecture", "size"}
+    if "variant" in overrides and "variant" not in own:
+        overrides = _variant(cls, overrides.pop("variant")) | overrides
+    size_rule = overrides.pop("size_rule", "paper")
+    if size_rule not in SIZE_RULES:
+        raise ConfigError(f"{name}: size_rule={size_rule!r}: allowed are {', '.join(SIZE_RULES)}")
+    if size_rule == "matched" and "mlp_dim" in overrides:
+        raise ConfigError(f"{name}: mlp_dim={overrides['mlp_dim']!r}: size_rule='matched' solves for it")
     for key in overrides:
         if key not in own | shared:
-            raise ConfigError(f"{name}: unknown key {key!r}; known: {', '.join(sorted(own | shared))}")
+            known = sorted(own | shared | {"size_rule", "variant"})
+            raise ConfigError(f"{name}: unknown key {key!r}; known: {', '.join(known)}")
     options = {
         key: tuple(value) if isinstance(value, list) else value for key, value in overrides.items() if key in own
     }
@@ -125,7 +138,20 @@ def config(name: str, size: str, **overrides: Any) -> ModelConfig:
     architecture = cls(**options)
     dimensions = architecture.dimensions(sizes.dimensions(size))
     values = dataclasses.asdict(dimensions) | {key: value for key, value in overrides.items() if key in shared}
-    return ModelConfig(architecture=architecture, size=size, **values)
+    cfg = ModelConfig(architecture=architecture, size=size, **values)
+    if size_rule == "paper":
+        return cfg
+    from arch_zoo import size_rules  # it counts parameters, which needs JAX
+
+    return size_rules.matched(cfg)
+
+
+def _variant(cls: type["Architecture"], variant: Any) -> dict[str, Any]:
+    """The settings of a named variant."""
+    if not isinstance(variant, str) or variant not in cls.variants:
+        known = ", ".join(cls.variants) or "none"
+        raise ConfigError(f"{cls.name}: variant={variant!r} is unknown; known: {known}")
+    return dict(cls.variants[variant])
 
 
 def config_from_dict(values: dict[str, Any]) -> ModelConfig:

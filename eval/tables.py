@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 
+from eval.compare import REFERENCE
 from eval.grid import Cell, Column, Grid, Row, fixed, interval, number, probability, scaled
 from eval.store import GROUP_COLUMNS, Study, headlines, task_columns
 
@@ -34,10 +35,11 @@ def cells(study: Study) -> pd.DataFrame:
     Returns:
       Columns architecture, size, protocol, n_seeds (finished runs), the costs (params_total, params_active,
       flops_forward, steps_per_second), flops_train_over_6nd (training FLOPs as counted over 6 x params_total x
-      tokens_seen, what the usual rule takes them for), and for upstream_nll (nats per token), upstream_bits_per_byte
-      and every downstream column (percent) its mean, `<column>_n` (runs that have it), `<column>_se` (standard error
-      over seeds, NaN with one) and `<column>_se_eval` (the evaluation's own standard error over held-out examples, root
-      mean square over the seeds). Ordered by size, then by architecture.
+      tokens_seen, what the usual rule takes them for), params_over_reference (parameters outside the embedding over
+      the Transformer's at the same size and protocol, NaN where it was not run), and for upstream_nll (nats per
+      token), upstream_bits_per_byte and every downstream column (percent) its mean, `<column>_n` (runs that have it),
+      `<column>_se` (standard error over seeds, NaN with one) and `<column>_se_eval` (the evaluation's own standard
+      error over held-out examples, root mean square over the seeds). Ordered by size, then by architecture.
     """
     runs = study.runs
     grouped = runs.groupby(CELL, sort=False)
@@ -45,6 +47,7 @@ def cells(study: Study) -> pd.DataFrame:
     by_rule = 6 * runs.params_total * runs.tokens_seen
     ratio = (runs.flops_train_total / by_rule.where(by_rule > 0)).groupby([runs[key] for key in CELL], sort=False)
     table["flops_train_over_6nd"] = ratio.mean()
+    table["params_over_reference"] = _over_reference(grouped.params_non_embedding.mean())
     errors = evaluation_errors(study)
     for column in quality_columns(runs):
         n = grouped[column].count()
@@ -58,6 +61,14 @@ def cells(study: Study) -> pd.DataFrame:
     order = table.assign(place=table["size"].map(place)).sort_values(["protocol", "place", "architecture"]).index
     first = [*CELL, "n_seeds"]
     return table.loc[order, first + [c for c in table if c not in first]].reset_index(drop=True)
+
+
+def _over_reference(params: pd.Series) -> pd.Series:
+    """Each cell's parameters over the reference's of the same size and protocol; `params` is indexed by cell."""
+    of_cells = params.rename("own").reset_index()
+    reference = of_cells[of_cells.architecture == REFERENCE].drop(columns="architecture")
+    both = of_cells.merge(reference, "left", on=["size", "protocol"], suffixes=("", "_reference"))
+    return pd.Series((both.own / both.own_reference).to_numpy(), index=params.index)
 
 
 def evaluation_errors(study: Study) -> pd.DataFrame:
@@ -183,11 +194,28 @@ def _baseline_row(base: dict[str, float], names: list[str], costs: list[str], qu
     return Row((Cell("baseline"), Cell("unigram, majority"), *blank, *scores), "", "baseline")
 
 
+def _notes_on_sizes(table: pd.DataFrame) -> list[str]:
+    """How much larger or smaller than the reference an architecture is where both are called the same size."""
+    others = table[table.architecture != REFERENCE].dropna(subset="params_over_reference")
+    ranges = others.groupby("architecture").params_over_reference.agg(["min", "max"])
+    if ranges.empty:
+        return []
+    texts = []
+    for architecture, (low, high) in zip(ranges.index, ranges.to_numpy(), strict=True):
+        ends = dict.fromkeys((fixed(low, 2), fixed(high, 2)))
+        texts.append(f"{architecture} {' to '.join(ends)}")
+    return [
+        "A size is not the same number of parameters in every architecture. Outside the embedding, over those of "
+        f"{REFERENCE} at the same size: {', '.join(texts)}."
+    ]
+
+
 def _notes(table: pd.DataFrame, base: dict[str, float], counts: np.ndarray) -> list[str]:
     notes = [
         "Loss: held-out pretraining loss in nats per target token, lower is better. Downstream: percent, higher is "
         "better. FLOPs: one forward pass of one sequence. Bold: best of its size."
     ]
+    notes += _notes_on_sizes(table)
     if _BYTES in table:
         notes.append("Bits/byte: the same loss over the bytes of the text, by which other tokenizers can be compared.")
     if ((counts > 0) & (counts < table.n_seeds.to_numpy()[:, None])).any():

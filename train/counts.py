@@ -33,7 +33,7 @@ class Counts:
 
     Attributes:
       params: all parameters.
-      embedding: those of the token tables.
+      embedding: those of the tables of tokens, positions and steps.
       active: those that one token meets.
       experts: how many experts there are, 0 for none.
       spread: parameters of experts, which an expert axis shards.

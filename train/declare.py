@@ -227,7 +227,7 @@ def fixed_tokens(cells: Cells, tokens: float) -> Cells:
 
 
 def tokens_per_parameter(cells: Cells, ratio: float, embedding: bool = False, vocab_size: int = T5_VOCABULARY) -> Cells:
-    """The cells pretrained on `ratio` tokens for each parameter; token tables count only with `embedding`."""
+    """The cells pretrained on `ratio` tokens for each parameter; those of tables count only with `embedding`."""
     return tuple(
         _with_steps(cell, ratio * _params(cell, embedding, vocab_size) / tokens_per_step(cell)) for cell in cells
     )

@@ -1,15 +1,18 @@
 """Dynamic convolution in place of self-attention (Wu et al., 2019, arXiv 1901.10430): a kernel for each position.
 
 The lightweight convolution of `lconv`, with everything said there, except where the weights come from: the gated input
-at a position, through one dense layer, instead of a parameter. The two published forms:
+at a position, through one dense layer, instead of a parameter. The published forms:
 
-* `fairseq`, the paper's own and the default here: the layer predicts the weights of `num_heads` kernels, [D, W * H].
+* `fairseq`, the paper's own and the default here: the layer predicts the weights of `num_heads` kernels, [D, W * H];
+  `fairseq_sinusoids`, the variant `wu`, is the same layer with fairseq's positions.
 * `mesh`, the original study's code base: it predicts those of every channel, [D, D] and a bias for each tap. W * D^2
   parameters a layer dwarf the rest of it: base has 294M with a width of 5 and 322M with 7. The 257M of the sibling
-  study (Narang et al., 2021, arXiv 2102.11972) fit a width of 5 in the encoder alone; its setting is not known.
+  study (Narang et al., 2021, arXiv 2102.11972) fit a width of 5 in the encoder alone. It is said to have had a width of
+  9 in both stacks, which makes 351M: its setting is not known, and no variant has its name.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -26,10 +29,13 @@ class DynamicConvolution(LightweightConvolution):
     def init_kernel(self, cfg: ModelConfig, key: jax.Array) -> None:
         """Draws the predictor, [W, D, H] (fairseq) or [W, D, D] and a bias (mesh)."""
         shape = (self.width, cfg.embed_dim, self.num_groups)
-        last = "heads" if self.pointwise is None else "embed_out"
-        self.kernel = parameters.fan_in(key, shape, ("width", "embed", last), batch_axis=(0,))
-        bias = parameters.constant(0.0, (self.width, self.num_groups), ("width", last))
-        self.kernel_bias = None if self.pointwise is None else bias
+        if self.pointwise is None:
+            self.kernel = parameters.fan_in(key, shape, ("width", "embed", "heads"), batch_axis=(0,))
+            self.kernel_bias = None
+            return
+        # Each tap is a dense layer over D, but Mesh TensorFlow divides its variance by W besides.
+        self.kernel = parameters.fan_in(key, shape, ("width", "embed", "embed_out"))
+        self.kernel_bias = parameters.constant(0.0, shape[::2], ("width", "embed_out"))
 
     def logits(self, gated_BLD: jax.Array) -> jax.Array:
         """Logits of the weights of every position, [W, B, L, H] in float32."""
@@ -45,6 +51,7 @@ class DConv(LConv):
     """Dynamic convolutions in both stacks."""
 
     title = "Dynamic convolution"
+    variants: ClassVar = {"wu": {"form": "fairseq_sinusoids"}, "mesh": {"form": "mesh"}}
     form: str = "fairseq"
 
     def encoder_mixer(self, cfg: ModelConfig, depth: int, key: jax.Array) -> DynamicConvolution:

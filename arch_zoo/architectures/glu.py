@@ -7,6 +7,7 @@ default activation is GELU (GEGLU); Tay et al. (2022) say only "GLU".
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 
@@ -49,6 +50,7 @@ class GLU(Architecture):
 
     title = "Gated linear units"
     paper = "Shazeer, 2020, arXiv 2002.05202"
+    variants: ClassVar = {name: {"variant": name} for name in ACTIVATIONS}
     variant: str = "geglu"
 
     def check(self, cfg: ModelConfig) -> None:

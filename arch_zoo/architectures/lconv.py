@@ -1,12 +1,16 @@
 """Lightweight convolution in place of self-attention (Wu et al., 2019, arXiv 1901.10430).
 
 Overrides `encoder_mixer` and `decoder_mixer`: a gated linear unit, then a depthwise convolution whose weights are
-softmaxed over its taps, then a projection. Cross-attention and feed-forward layers stay, position biases go. The two
-published forms are different layers:
+softmaxed over its taps, then a projection; and `positions`, since nothing reads their biases. Cross-attention and
+feed-forward layers stay. The published forms are different layers:
 
 * `mesh`, the original study's code base and the default: a kernel for every channel, a bias, and one more pointwise
   projection after the convolution; every projection has a bias.
 * `fairseq`, the paper's own: channels share `num_heads` kernels in consecutive groups, no second projection.
+* `fairseq_sinusoids`: that layer with the sinusoids of positions which fairseq's models add to the input of a stack.
+
+The variant `wu` is the last of these. The variant `narang` is the sibling study's (Narang et al., 2021, arXiv
+2102.11972): the mesh form with a width of 9 at every depth, 223M parameters at base where that study has 224M.
 
 Deviations. Taps never reach into another packed segment or into padding (in Mesh TensorFlow they do, and its decoder
 masks position 0 in training only). The widths 3, 7, 15, 31 repeat with the depth instead of ending in a run of 31, so
@@ -14,6 +18,7 @@ that stacks of any depth hold the same mix. DropConnect on the weights (`fairseq
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 from flax import nnx
@@ -23,9 +28,10 @@ from arch_zoo.config import ModelConfig
 from arch_zoo.layers import convolution, parameters
 from arch_zoo.layers.context import Aux, Context
 from arch_zoo.layers.parameters import Dense
+from arch_zoo.layers.positions import SinusoidalPositions
 from arch_zoo.registry import ConfigError, register
 
-FORMS = ("mesh", "fairseq")
+FORMS = ("mesh", "fairseq", "fairseq_sinusoids")
 
 
 class LightweightConvolution(nnx.Module):
@@ -77,11 +83,12 @@ class LConv(Architecture):
 
     Attributes:
       widths: kernel widths by depth, repeated; odd.
-      form: `mesh` or `fairseq`.
+      form: `mesh`, `fairseq` or `fairseq_sinusoids`.
     """
 
     title = "Lightweight convolution"
     paper = "Wu et al., 2019, arXiv 1901.10430"
+    variants: ClassVar = {"narang": {"widths": (9,)}, "wu": {"form": "fairseq_sinusoids"}}
     widths: tuple[int, ...] = (3, 7, 15, 31)
     form: str = "mesh"
 
@@ -91,11 +98,12 @@ class LConv(Architecture):
             raise ConfigError(f"{self.name}: form={self.form!r}: allowed are {', '.join(FORMS)}")
         if not self.widths or any(not isinstance(width, int) or width < 1 or width % 2 == 0 for width in self.widths):
             raise ConfigError(f"{self.name}: widths={self.widths}: must be odd positive integers")
-        if self.form == "fairseq" and cfg.embed_dim % cfg.num_heads:
+        if self.form != "mesh" and cfg.embed_dim % cfg.num_heads:
             raise ConfigError(f"{self.name}: embed_dim={cfg.embed_dim} is no multiple of num_heads={cfg.num_heads}")
 
-    def positions(self, cfg: ModelConfig, key: jax.Array) -> None:
-        """None: a convolution knows the distance of its taps."""
+    def positions(self, cfg: ModelConfig, key: jax.Array) -> SinusoidalPositions | None:
+        """None, since a convolution knows the distance of its taps; or what fairseq adds nevertheless."""
+        return SinusoidalPositions() if self.form == "fairseq_sinusoids" else None
 
     def encoder_mixer(self, cfg: ModelConfig, depth: int, key: jax.Array) -> LightweightConvolution:
         """Taps on both sides."""

@@ -9,12 +9,14 @@ of logits [B, T, V] is held where the mixture has K of them.
 
 Deviations. The form is Mesh TensorFlow's, the original study's: no biases, no dropout on the contexts, everything drawn
 from N(0, 1). There the tanh bounds the contexts but nothing scales them, so that a component's logits start with a
-standard deviation of about 0.6 sqrt(D) and the loss far above ln V; `scale_context` multiplies them by D^-1/2. With K
+standard deviation of about 0.6 sqrt(D) and the loss far above ln V; `scale_context` multiplies them by D^-1/2. Both
+are named: `unscaled`, the default, is the source's; `scaled` is what the CPU study trains (`configs/cells.py`). With K
 of 15 the base size has the parameters that Narang et al. (2021) report.
 """
 
 import dataclasses
 import functools
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -86,6 +88,7 @@ class MixtureOfSoftmaxes(Architecture):
 
     title = "Mixture of softmaxes"
     paper = "Yang et al., 2018, arXiv 1711.03953"
+    variants: ClassVar = {"unscaled": {"scale_context": False}, "scaled": {"scale_context": True}}
     num_components: int = 15
     scale_context: bool = False
 

@@ -9,12 +9,16 @@ devices, as long as each has whole groups. Tokens queue by position first and ro
 of earlier positions, in its row or another, never because of later ones. Padding is not routed and takes no capacity.
 
 Deviations. Evaluation and decoding drop nothing: otherwise a token decoded alone and the same token in its sequence
-would differ; `eval_capacity_factor=2.0` is Mesh TensorFlow's evaluation. E is 16, the original study's, where the paper
-has 128. Initial weights are not scaled down by ten. Fractions of tokens, like probabilities, are of real tokens only;
-Mesh TensorFlow counts padding in the former. Dropout of hidden units is drawn for each token, not once for a sequence.
+would differ; `eval_capacity_factor=2.0` is Mesh TensorFlow's evaluation. E is 16, where the paper has 128; what the
+original study had is not published. The variant `narang` is the sibling study's on the same code base (Narang et al.,
+2021, arXiv 2102.11972): 32 experts in every fourth layer with a capacity factor of 1.2. At base it has 1,100.7M
+parameters, that study's 1100M; the default has 1,072.4M. Initial weights are not scaled down by ten. Fractions of
+tokens, like probabilities, are of real tokens only; Mesh TensorFlow counts padding in the former. Dropout of hidden
+units is drawn for each token, not once for a sequence.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -118,6 +122,7 @@ class Switch(Architecture):
 
     title = "Switch Transformer"
     paper = "Fedus et al., 2022, arXiv 2101.03961"
+    variants: ClassVar = {"narang": {"num_experts": 32, "every": 4, "train_capacity_factor": 1.2}}
     num_experts: int = 16
     every: int = 2
     train_capacity_factor: float = 1.25

@@ -15,11 +15,13 @@ original study's code base never applied its position signal). Norms are RMSNorm
 the state of a halted position goes on changing for those that look at it; only its output stands. The last step takes
 what probability remains, which in the sources is lost, and the loss is a mean over tokens that are no padding. Every
 step is computed for every position, so halting saves no time, and FLOPs count all steps. At most as many steps are
-taken as without halting, where Tensor2Tensor allows twice as many: a size costs the same at most.
+taken as without halting, where Tensor2Tensor allows twice as many: a size costs the same at most. A size means as many
+steps as the vanilla model has layers; the variant `narang` is the sibling study's (Narang et al., 2021, arXiv
+2102.11972), which takes 24 at base, twice as many.
 """
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -130,6 +132,7 @@ class Universal(Architecture):
 
     title = "Universal Transformer"
     paper = "Dehghani et al., 2019, arXiv 1807.03819"
+    variants: ClassVar = {"narang": {"num_steps": 24}}
     num_steps: int = 0
     act: str = "none"
     act_epsilon: float = 0.01

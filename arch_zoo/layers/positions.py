@@ -1,6 +1,9 @@
 """Absolute positions, for layers that cannot take a bias between pairs of positions."""
 
+import math
+
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from arch_zoo.layers import parameters
@@ -28,3 +31,18 @@ class LearnedPositions(nnx.Module):
         if ctx.packed or ctx.index is not None:
             return x_BLD + self.table[ctx.positions_BL].astype(x_BLD.dtype), ctx
         return x_BLD + self.table[:length].astype(x_BLD.dtype), ctx  # no lookup: its backward pass is a slow scatter
+
+
+class SinusoidalPositions(nnx.Module):
+    """A fixed vector for each position, added to the input of a stack: sines of D/2 frequencies, then their cosines.
+
+    In the form of Tensor2Tensor and fairseq. Positions count from 1, as in fairseq where padding is 0.
+    """
+
+    def __call__(self, x_BLD: jax.Array, ctx: Context) -> tuple[jax.Array, Context]:
+        """Adds the position's vector; an odd channel at the end gets none."""
+        dim = x_BLD.shape[-1]
+        frequencies = jnp.exp(-math.log(1e4) / max(dim // 2 - 1, 1) * jnp.arange(dim // 2))
+        angles_BLC = (ctx.positions_BL[..., None] + 1) * frequencies
+        signal_BLD = jnp.concatenate([jnp.sin(angles_BLC), jnp.cos(angles_BLC)], axis=-1)
+        return x_BLD + jnp.pad(signal_BLD, ((0, 0), (0, 0), (0, dim % 2))).astype(x_BLD.dtype), ctx

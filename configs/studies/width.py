@@ -3,7 +3,8 @@
     python -m train study width
 
 The feed-forward dimension grows in proportion and heads keep their dimension. Each width is the multiple of 64 at which
-the vanilla Transformer's FLOPs are closest to those of a rung of the ladder of depths (`configs.studies.depth`).
+the vanilla Transformer's FLOPs are closest to those of a rung of the ladder of depths (`configs.studies.depth`). Other
+architectures have these widths too, as in the paper, and so not the FLOPs of their depths: for that see `equal_flops`.
 """
 
 from configs import cells

@@ -26,9 +26,14 @@ def decoder_block_params(cfg) -> int:
     return 2 * attention_params(cfg) + feed_forward_params(cfg) + 3 * cfg.embed_dim
 
 
+def position_params(cfg) -> int:
+    """Relative biases of both stacks, which are looked up and count as embedding."""
+    return 2 * BUCKETS * cfg.num_heads
+
+
 def outside_params(cfg) -> int:
     """Final norms and relative biases of both stacks."""
-    return 2 * cfg.embed_dim + 2 * BUCKETS * cfg.num_heads
+    return 2 * cfg.embed_dim + position_params(cfg)
 
 
 def vanilla_params(cfg) -> int:

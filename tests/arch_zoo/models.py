@@ -22,6 +22,7 @@ VARIANTS: dict[str, tuple[str, dict]] = {
     "glu-reglu": ("glu", {"variant": "reglu"}),
     "glu-glu": ("glu", {"variant": "glu"}),
     "lconv-fairseq": ("lconv", {"form": "fairseq"}),
+    "dconv-sinusoids": ("dconv", {"form": "fairseq_sinusoids"}),
     "dconv-mesh": ("dconv", {"form": "mesh", "widths": (3, 5)}),
     "performer-softmax": ("performer", {"kernel": "softmax", "num_features": 16}),
     "switch-tight": ("switch", {"num_experts": 3, "every": 1, "train_capacity_factor": 0.7}),

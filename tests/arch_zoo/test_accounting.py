@@ -45,7 +45,7 @@ def test_transformer(size):
     params = arch_zoo.count_params(cfg)
     attention = attention_params(cfg)
     assert params.total == vanilla_params(cfg, 2 * dim * mlp, attention, attention, 2 * 32 * cfg.num_heads)
-    assert params.embedding == cfg.vocab_size * dim and params.active == params.total
+    assert params.embedding == cfg.vocab_size * dim + 2 * 32 * cfg.num_heads and params.active == params.total
     flops = arch_zoo.count_flops(cfg, S, T)
     assert flops.forward == vanilla_flops(cfg, 4 * dim * mlp, self_attention_flops(cfg))
     assert flops.train == 3 * flops.forward
@@ -83,6 +83,36 @@ def test_universal(size):
     total = cfg.vocab_size * dim + one_block + 2 * dim + 2 * 32 * cfg.num_heads + 2 * layers * dim
     assert arch_zoo.count_params(cfg).total == total
     assert arch_zoo.count_flops(cfg, S, T) == arch_zoo.count_flops(vanilla, S, T)
+
+
+@pytest.mark.parametrize("size", ["nano", "tiny"])
+def test_tables_of_positions_and_steps_are_embedding(size):
+    """What is looked up by a position or a step; Mixer's weights belong to positions too, but are multiplied."""
+    vanilla = arch_zoo.config("transformer", size)
+    dim, heads, layers = vanilla.embed_dim, vanilla.num_heads, vanilla.num_encoder_layers
+    tables = {name: 2 * 32 * heads for name in arch_zoo.names()}
+    tables |= {
+        "performer": (512 + 512) * dim,
+        "universal": 2 * 32 * heads + 2 * layers * dim,
+        "evolved": 2 * 32 * heads + 32 * 2 * heads,
+        "mixer": 32 * heads,  # those of its decoder
+        "lconv": 0,
+        "dconv": 0,
+    }
+    for name, positions in tables.items():
+        cfg = arch_zoo.config(name, size)
+        params = arch_zoo.count_params(cfg)
+        factor = dim // 2 if name == "albert" else 0
+        tokens = cfg.vocab_size * (factor or dim) + factor * dim
+        assert params.embedding == tokens + positions, name
+        assert params.non_embedding == params.total - params.embedding
+
+
+def test_a_performer_is_as_large_as_the_vanilla_model():
+    """Outside its tables of positions, which at nano would be 56 % of it."""
+    performer, vanilla = (arch_zoo.count_params(arch_zoo.config(name, "nano")) for name in ("performer", "transformer"))
+    assert performer.non_embedding == vanilla.non_embedding
+    assert (performer.embedding - vanilla.embedding) / vanilla.non_embedding == pytest.approx(0.56, abs=0.01)
 
 
 def counted(name, size="tiny", batch_size=1, options=None, **convention) -> int:

@@ -63,6 +63,10 @@ def test_nonsense_sizes_are_refused(size, names):
         ("transformer", {"dtype": "float16"}, "dtype"),
         ("transformer", {"vocab_size": 2}, "vocab_size"),
         ("glu", {"variant": "tanh"}, "variant"),
+        ("switch", {"variant": "fedus"}, "variant='fedus' is unknown; known: narang"),
+        ("switch", {"variant": ["narang"]}, "variant"),
+        ("evolved", {"size_rule": "equal"}, "size_rule='equal': allowed are paper, matched"),
+        ("evolved", {"size_rule": "matched", "mlp_dim": 64}, "mlp_dim=64: size_rule='matched'"),
         ("lconv", {"widths": (3, 4)}, "widths"),
         ("lconv", {"widths": ()}, "widths"),
         ("lconv", {"widths": 3}, "widths"),
@@ -88,6 +92,15 @@ def test_an_override_is_taken_as_it_stands():
     assert arch_zoo.config("glu", "base-FF6144").mlp_dim == 4096, "an operator names the vanilla dimension"
 
 
+@pytest.mark.parametrize("name", arch_zoo.names())
+def test_a_variant_is_a_name_for_settings(name):
+    """It leaves the settings in the configuration and nothing else, and every one of them can be built."""
+    for variant, settings in arch_zoo.get(name).variants.items():
+        named = arch_zoo.config(name, "tiny", variant=variant)
+        assert named == arch_zoo.config(name, "tiny", **settings)
+        assert arch_zoo.config_from_dict(named.to_dict()) == named
+
+
 def test_shared_heads_and_tied_values_drop_their_projections():
     plain, tied, shared = (
         arch_zoo.count_params(arch_zoo.config("transformer", size)).total for size in ("tiny", "tiny-SKV", "tiny-SH")
@@ -99,9 +112,25 @@ def test_shared_heads_and_tied_values_drop_their_projections():
 
 def test_list_is_the_registry(capsys):
     assert main(["list", "--format", "json"]) == 0
-    assert {row["name"] for row in json.loads(capsys.readouterr().out)} == set(arch_zoo.names())
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert set(rows) == set(arch_zoo.names())
+    assert rows["universal"]["variants"] == {"narang": {"num_steps": 24}}
+    assert set(rows["mos"]["variants"]) == {"scaled", "unscaled"}
+    assert set(rows["glu"]["variants"]) == {"glu", "geglu", "swiglu", "reglu"}
     assert main(["list"]) == 0
-    assert "Transformer" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "Transformer" in said and "narang:" in said
+
+
+def test_show_takes_a_variant_and_a_size_rule(capsys):
+    def total(*options):
+        assert main(["show", "universal", "--size", "micro", "--format", "json", *options]) == 0
+        found = json.loads(capsys.readouterr().out)
+        return found["config"], found["parameters"]["non_embedding"]
+
+    plain, narang, matched = total(), total("--variant", "narang"), total("--size-rule", "matched")
+    assert plain[0]["options"]["num_steps"] == 0 and narang[0]["options"]["num_steps"] == 24
+    assert matched[0]["mlp_dim"] > 2 * plain[0]["mlp_dim"] and matched[1] > 1.9 * plain[1]
 
 
 def test_importing_the_zoo_needs_no_jax():

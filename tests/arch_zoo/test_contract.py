@@ -24,7 +24,8 @@ SETTINGS = settings(max_examples=8, deadline=None, suppress_health_check=list(He
 # The fast tier looks at the skeleton through two architectures; the whole zoo takes minutes of compilation.
 FAST = ("transformer", "lconv")
 # Kernels whose widths repeat after two layers: four show what scanning does to them.
-PERIODIC = {name: {"widths": (3, 5)} for name in ("lconv", "lconv-fairseq", "dconv", "dconv-mesh")}
+CONVOLUTIONS = ("lconv", "lconv-fairseq", "dconv", "dconv-sinusoids", "dconv-mesh")
+PERIODIC = {name: {"widths": (3, 5)} for name in CONVOLUTIONS}
 # Their depths differ however many there are: funnels pool, so no stack of them can be scanned.
 NEVER_REPEAT = ("funnel", "funnel-query", "universal-accumulated", "universal-basic")
 

@@ -36,7 +36,7 @@ def mixer_flops(cfg, width: int) -> int:
 
 
 @pytest.mark.parametrize("size", ["nano", "tiny", "base"])
-@pytest.mark.parametrize("form", ["mesh", "fairseq"])
+@pytest.mark.parametrize("form", ["mesh", "fairseq", "fairseq_sinusoids"])
 @pytest.mark.parametrize("name", ["lconv", "dconv"])
 def test_closed_form_counts(name, form, size):
     cfg = arch_zoo.config(name, size, form=form, widths=(3, 7))

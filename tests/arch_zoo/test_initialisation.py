@@ -14,12 +14,12 @@ VOCAB = 512
 SIZE = "micro-NL4-NH4"  # no two of D, F, K, H * K and V are equal: one cannot pass for the other
 SIGMAS = 5  # of the estimate: one deviation in two million
 
-# The options that start a parameter otherwise, or add one. Which scale the predictor of dconv's mesh form should have
-# is an open question: it is left out.
+# The options that start a parameter otherwise, or add one.
 CASES: dict[str, tuple[str, dict]] = {
     **{name: (name, {}) for name in arch_zoo.names()},
     "switch-every-layer": ("switch", {"every": 1, "num_experts": 3}),
     "lconv-fairseq": ("lconv", {"form": "fairseq"}),
+    "dconv-mesh": ("dconv", {"form": "mesh"}),
     "albert-factor": ("albert", {"factor": 16}),
     "universal-act": ("universal", {"act": "accumulated"}),
     "transformer-shared": ("transformer", {"shared_heads": True}),
@@ -41,7 +41,7 @@ TABLE = [
     (r"(self_attention|cross_attention|layer)\.out", NORMAL, lambda shape, cfg: shape[0] ** -0.5),
     (r"right", UNIFORM, lambda shape, cfg: math.sqrt(2 / (3 * 1.5 * cfg.embed_dim))),  # three taps from D to D / 2
     (r"(linear|gate|left|pointwise|out|dense)\.kernel", TRUNCATED, lambda shape, cfg: shape[0] ** -0.5),
-    (r"layer\.kernel", None, lambda shape, cfg: shape[0 if cfg.name == "lconv" else -2] ** -0.5),  # taps or inputs
+    (r"layer\.kernel", None, lambda shape, cfg: _kernel_fan_in(shape, cfg) ** -0.5),
     (r"taps|router|w[io](_[01])?", TRUNCATED, lambda shape, cfg: shape[-2] ** -0.5),  # one expert's inputs, not E times
 ]
 # No draw is further from zero than so many standard deviations; a truncated normal is cut at two of its parent's.
@@ -51,6 +51,13 @@ LARGEST = {NORMAL: 6.0, TRUNCATED: 2 / 0.87962566, UNIFORM: math.sqrt(3)}
 def _factor(cfg) -> float:
     """The rank of albert's embedding; elsewhere a unit normal table."""
     return (cfg.architecture.factor or cfg.embed_dim // 2) if cfg.name == "albert" else 1.0
+
+
+def _kernel_fan_in(shape, cfg) -> int:
+    """Taps of a lightweight kernel; inputs of a dynamic one's predictor, in the mesh form for each tap."""
+    if cfg.name == "lconv":
+        return shape[0]
+    return shape[0] * shape[1] if cfg.architecture.form == "mesh" else shape[1]
 
 
 def _expected(path: str, shape, cfg) -> tuple[str, float]:

@@ -84,8 +84,9 @@ def test_scaled_contexts_start_at_the_loss_of_guessing():
     x = jax.random.normal(jax.random.key(0), (8, 12, 256))
     targets = jax.random.randint(jax.random.key(1), (8, 12), 0, models.VOCAB)
     nll = {}
-    for scale_context in (False, True):
-        cfg = arch_zoo.config("mos", "tiny", vocab_size=models.VOCAB, scale_context=scale_context)
+    for scale_context, variant in ((False, "unscaled"), (True, "scaled")):
+        cfg = arch_zoo.config("mos", "tiny", vocab_size=models.VOCAB, variant=variant)
+        assert cfg.architecture.scale_context == scale_context
         head = cfg.architecture.head(cfg, jax.random.key(2))
         nll[scale_context] = float(head.nll(x, targets, Embedding(cfg, jax.random.key(3)))[0].mean())
     assert abs(nll[True] - np.log(models.VOCAB)) < 1

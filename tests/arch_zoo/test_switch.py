@@ -193,6 +193,18 @@ def test_closed_form_counts_at_base():
     assert arch_zoo.count_flops(cfg, S, T).forward == on_paper.vanilla_flops(cfg, S, T) + routers
 
 
+def test_the_sibling_studys_setting_has_its_published_size():
+    """1100M at base (Narang et al., 2021): 32 experts at the last of every four depths."""
+    cfg = arch_zoo.config("switch", "base", variant="narang")
+    options = cfg.architecture
+    assert (options.num_experts, options.every, options.train_capacity_factor) == (32, 4, 1.2)
+    sparse, router = 6, 32 * cfg.embed_dim
+    params = arch_zoo.count_params(cfg)
+    assert params.total == on_paper.vanilla_params(cfg) + sparse * (router + 31 * on_paper.feed_forward_params(cfg))
+    assert round(params.total / 1e6, 1) == 1100.7
+    assert arch_zoo.config("switch", "base", variant="narang", num_experts=64).architecture.num_experts == 64
+
+
 @pytest.mark.parametrize(("every", "sparse"), [(1, (0, 1, 2, 3)), (2, (1, 3)), (3, (2,)), (4, (3,))])
 def test_the_last_of_every_so_many_depths_is_sparse(every, sparse):
     cfg = arch_zoo.config("switch", "nano-NL4", every=every)

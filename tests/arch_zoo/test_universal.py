@@ -18,11 +18,11 @@ STEPS, EPSILON, WEIGHT = 4, 0.01, 0.01
 
 
 @pytest.mark.parametrize("act", ["none", "accumulated", "basic"])
-@pytest.mark.parametrize("steps", [0, 24])
-def test_closed_form_counts(act, steps):
+@pytest.mark.parametrize(("steps", "setting"), [(12, {}), (24, {"variant": "narang"}), (5, {"num_steps": 5})])
+def test_closed_form_counts(act, steps, setting):
     """One block a stack, applied as often as asked, and a vector for each step."""
-    cfg = arch_zoo.config("universal", "base", act=act, num_steps=steps)
-    steps, dim = steps or 12, cfg.embed_dim
+    cfg = arch_zoo.config("universal", "base", act=act, **setting)
+    dim = cfg.embed_dim
     halting = 0 if act == "none" else dim
     block = on_paper.encoder_block_params(cfg) + on_paper.decoder_block_params(cfg)
     bias = 0 if act == "none" else 2

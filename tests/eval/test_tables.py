@@ -70,6 +70,26 @@ def test_table1_has_bits_per_byte_and_the_ratio_of_exact_flops_to_the_rule(small
     assert "Bits/byte \u2193" in heads and not any("6nd" in head for head in heads)
 
 
+def test_table1_says_how_large_models_of_one_size_are(tmp_path):
+    study = store.read_study(run_directories.write_study(tmp_path, ("glu", "mos", "transformer"), ("nano", "micro"), 2))
+    runs = study.runs
+    own = {"transformer": 1.0, "glu": 0.98, "mos": 1.25}
+    runs["params_non_embedding"] = runs.architecture.map(own) * runs["size"].map({"nano": 100.0, "micro": 1000.0})
+    runs.loc[(runs.architecture == "mos") & (runs["size"] == "nano"), "params_non_embedding"] = 150.0
+    cells = tables.cells(study).set_index(["architecture", "size"]).params_over_reference
+    assert cells["transformer", "nano"] == cells["transformer", "micro"] == 1
+    assert cells["mos", "nano"] == 1.5 and cells["mos", "micro"] == 1.25
+    assert cells["glu", "micro"] == pytest.approx(0.98)
+    (note,) = (note for note in tables.table1(study).notes if "same size" in note)
+    assert note.endswith(": glu 0.98, mos 1.25 to 1.50.")
+
+
+def test_without_a_reference_table1_compares_no_parameters(tmp_path):
+    study = store.read_study(run_directories.write_study(tmp_path, ("glu",), ("nano",), 1))
+    assert tables.cells(study).params_over_reference.isna().all()
+    assert not any("same size" in note for note in tables.table1(study).notes)
+
+
 def test_the_best_slope_in_logarithms_is_the_most_negative_one():
     lines = {"gains": Line(downstream_slope=12.0), "loses": Line(downstream_slope=1.0)}
     result = slopes(study_of(lines, sizes=5), pairs=("UD", "FU", "FD"))

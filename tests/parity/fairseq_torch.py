@@ -1,7 +1,7 @@
-"""fairseq's convolutions in place of T5's self-attention.
+"""fairseq's convolutions in place of T5's self-attention, and its sinusoids before T5's stacks.
 
-fairseq itself does not install any more, but the files of its convolutions run on their own: `modules` loads them from
-a checkout (commit 3d262bb25690e4eb2e7d3c1309b1e9c406ca4b99), unmodified, with a stand-in for the one function they use.
+fairseq itself does not install any more, but the files of its modules run on their own: `modules` loads them from a
+checkout (commit 3d262bb25690e4eb2e7d3c1309b1e9c406ca4b99), unmodified, with a stand-in for the one function they use.
 """
 
 import importlib
@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from tests.parity import t5_torch
+from tests.parity import batches, t5_torch
 from tests.parity.t5_torch import Weight
 
 VERSIONS = f"fairseq 3d262bb, {t5_torch.VERSIONS}"
 
 
 def modules(checkout: Path):
-    """The modules `lightweight_convolution` and `dynamic_convolution` of a fairseq checkout."""
+    """The modules `lightweight_convolution`, `dynamic_convolution` and `sinusoidal_positional_embedding` of fairseq."""
     for name in ("fairseq", "fairseq.modules"):
         package = types.ModuleType(name)
         package.__path__ = [str(checkout / name.replace(".", "/"))]
@@ -28,7 +28,8 @@ def modules(checkout: Path):
     utils = types.ModuleType("fairseq.utils")
     utils.softmax = lambda x, dim, onnx_trace=False: torch.softmax(x, dim)  # type: ignore[attr-defined]
     sys.modules["fairseq.utils"] = sys.modules["fairseq"].utils = utils  # type: ignore[attr-defined]
-    return [importlib.import_module(f"fairseq.modules.{kind}_convolution") for kind in ("lightweight", "dynamic")]
+    names = ("lightweight_convolution", "dynamic_convolution", "sinusoidal_positional_embedding")
+    return [importlib.import_module(f"fairseq.modules.{name}") for name in names]
 
 
 class Convolution(t5_torch.PerSegment):
@@ -57,6 +58,28 @@ def replace_attention(model: nn.Module, widths: tuple[int, ...], convolution) ->
                 weight_softmax=True,
             )
             block.layer[0].SelfAttention = Convolution(conv, model.config.d_model)
+
+
+class Positioned(nn.Module):
+    """An embedding plus fairseq's vector for each position."""
+
+    def __init__(self, embedding: nn.Module, sinusoids: nn.Module):
+        """`sinusoids` is fairseq's SinusoidalPositionalEmbedding; its first position comes after that of padding."""
+        super().__init__()
+        self.embedding, self.first = embedding, sinusoids.padding_idx + 1
+        self.table, self.positions = sinusoids.weights, torch.zeros(0)
+
+    def forward(self, ids):
+        """The signature of an embedding."""
+        return self.embedding(ids) + self.table[self.positions + self.first]
+
+
+def set_positions(model: nn.Module, batch: dict[str, np.ndarray]) -> None:
+    """Tells both stacks the positions, which restart in every packed segment."""
+    for side, stack in (("encoder", model.encoder), ("decoder", model.decoder)):
+        segment_ids = batches.segments(batch, side)
+        default = np.broadcast_to(np.arange(segment_ids.shape[1]), segment_ids.shape)
+        stack.embed_tokens.positions = torch.tensor(np.array(batch.get(f"{side}_positions", default)))
 
 
 def projections(layer: Convolution, path: str) -> dict[str, Weight]:

@@ -29,13 +29,14 @@ def dynamic(layer: fairseq_torch.Convolution, path: str) -> dict[str, Weight]:
 
 def main(checkout: Path) -> None:
     """Writes the goldens."""
-    static, predicted = fairseq_torch.modules(checkout)
-    make("lconv", static.LightweightConv1dTBC, lightweight)
-    make("dconv", predicted.DynamicConv1dTBC, dynamic)
+    static, predicted, sinusoids = fairseq_torch.modules(checkout)
+    vectors = sinusoids.SinusoidalPositionalEmbedding(t5_torch.DIMENSIONS["embed_dim"], padding_idx=0)
+    make("lconv", static.LightweightConv1dTBC, lightweight, vectors)
+    make("dconv", predicted.DynamicConv1dTBC, dynamic, vectors)
 
 
-def make(name: str, convolution, mixer) -> None:
-    """Writes the goldens of one architecture."""
+def make(name: str, convolution, mixer, vectors) -> None:
+    """Writes the goldens of one architecture, the last one with fairseq's vectors of positions."""
     dimensions = t5_torch.DIMENSIONS
     model = t5_torch.build(dimensions)
     fairseq_torch.replace_attention(model, WIDTHS, convolution)
@@ -51,6 +52,12 @@ def make(name: str, convolution, mixer) -> None:
         config = {"name": name, "size": "nano", "form": "fairseq", "widths": WIDTHS, **dimensions}
         scores = t5_torch.logits(model, batch)
         t5_torch.golden(fairseq_torch.VERSIONS, config, batch, weights, scores).save(f"{name}-fairseq-{case}")
+    for stack in (model.encoder, model.decoder):
+        stack.embed_tokens = fairseq_torch.Positioned(model.shared, vectors)
+    fairseq_torch.set_positions(model, batch)
+    scores = t5_torch.logits(model, batch)
+    config["form"] = "fairseq_sinusoids"
+    t5_torch.golden(fairseq_torch.VERSIONS, config, batch, weights, scores).save(f"{name}-fairseq-sinusoids")
 
 
 if __name__ == "__main__":

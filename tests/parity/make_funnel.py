@@ -4,7 +4,8 @@ Recipe, in an environment of its own (never the project's): `pip install torch==
 the root of the checkout, `python -m tests.parity.make_funnel`.
 
 Padding comes in whole pairs, because the average of a token and padding is a choice of the zoo's own; packed examples
-start at multiples of four for the same reason.
+start at multiples of four for the same reason. Which layer pools is written here; `make_funnel_mesh` runs a stack that
+decides it.
 """
 
 import torch

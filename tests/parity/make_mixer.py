@@ -1,8 +1,8 @@
 """Golden of the MLP-Mixer: a token-mixing layer made of torch's Linear and GELU in the encoder of T5.
 
 Recipe, in an environment of its own (never the project's): `pip install torch==2.13.0 transformers==5.23.0`, then, from
-the root of the checkout, `python -m tests.parity.make_mixer`. The published code has the same layer, with the tanh
-approximation of GELU (google-research/vision_transformer, models_mixer.MlpBlock on a transposed input).
+the root of the checkout, `python -m tests.parity.make_mixer`. This shows the layer's place in a model; the published
+code of the layer itself runs in `make_mixer_jax`.
 """
 
 from torch import nn

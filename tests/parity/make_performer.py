@@ -6,7 +6,8 @@ Recipe, in an environment of its own (never the project's): `pip install torch==
 
 The random features are shared. Two numbers that performer-pytorch adds against division by zero are not comparable: the
 one in its causal sums is left out; the one added to features is here, as in the zoo, relative to the largest feature of
-the same query or key, where the published code takes the largest of all keys and so looks ahead.
+the same query or key, where the published code takes the largest of all keys and so looks ahead. `make_performer_jax`
+has its authors' code with its own numbers.
 """
 
 import dataclasses

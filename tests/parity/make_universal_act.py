@@ -6,7 +6,7 @@ this checkout, `python -m tests.parity.make_universal_act CHECKOUT`.
 
 Its form is `basic`. For `accumulated` the weights of the steps are worked out here from its halting probabilities, and
 held against it: with them the form `basic` must come out as it has it. Every token halts before the last step, since
-what happens there is the zoo's own choice.
+what happens there is the zoo's own choice. `make_universal_t2t` runs the original of both forms and of the signal.
 """
 
 import sys

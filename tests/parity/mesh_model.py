@@ -26,7 +26,9 @@ def stack(blocks: list[list]) -> transformer.LayerStack:
     return transformer.LayerStack(layers, BEFORE, AROUND, AFTER)
 
 
-def bitransformer(encoder, decoder, dim: int, vocab_size: int) -> transformer.Bitransformer:
+def bitransformer(
+    encoder, decoder, dim: int, vocab_size: int, kind: type[transformer.Bitransformer] = transformer.Bitransformer
+) -> transformer.Bitransformer:
     """Both stacks around one embedding, which gives the logits too; no absolute positions."""
     common = {
         "d_model": dim,
@@ -38,7 +40,7 @@ def bitransformer(encoder, decoder, dim: int, vocab_size: int) -> transformer.Bi
         "layout": "",
         "mesh_shape": "",
     }
-    return transformer.Bitransformer(
+    return kind(
         transformer.Unitransformer(encoder, output_vocab_size=None, autoregressive=False, name="encoder", **common),
         transformer.Unitransformer(
             decoder, output_vocab_size=vocab_size, autoregressive=True, name="decoder", **common
@@ -53,12 +55,42 @@ def attention(path: str, there: str) -> mesh_tf.Names:
     return {f"{path}.{name}": mesh_tf.one(f"{there}/{short}") for name, short in names.items()}
 
 
-def golden(make, model: dict, batch: dict[str, np.ndarray], names: mesh_tf.Names) -> Golden:
-    """Runs the model that `make()` builds, on a batch without packing.
+def whole(built, mesh, given, batch: dict[str, np.ndarray]) -> mtf.Tensor:
+    """Logits of the model's own call, which shifts the targets itself and knows the memory's padding."""
+    logits, _ = built.call_simple(
+        given(batch["encoder_input_tokens"]),
+        given(batch["decoder_target_tokens"]),
+        compute_loss=False,
+        mode=tf.estimator.ModeKeys.EVAL,
+        encoder_sequence_id=given(batches.segments(batch, "encoder")),
+        decoder_sequence_id=given(batches.segments(batch, "decoder")),
+    )
+    return logits
 
-    Its decoder must not be fed zeros: the convolutions of Mesh TensorFlow take them for padding.
+
+def in_parts(built, mesh, given, batch: dict[str, np.ndarray]) -> mtf.Tensor:
+    """Logits of both stacks called one after the other, the decoder on its inputs as they stand in the batch.
+
+    They must not hold zeros: the convolutions of Mesh TensorFlow take them for padding.
     """
     assert (batch["decoder_input_tokens"] > 0).sum() == batch["decoder_loss_weights"].sum()
+    shared = built._shared_params(mesh, mtf.VariableDType(tf.float32))
+    source_ids = given(batches.segments(batch, "encoder"))
+    common = {"compute_loss": False, "mode": tf.estimator.ModeKeys.EVAL, "shared_params": shared}
+    memory, _ = built.encoder.call_simple(given(batch["encoder_input_tokens"]), None, sequence_id=source_ids, **common)
+    logits, _ = built.decoder.call_simple(
+        given(batch["decoder_input_tokens"]),
+        given(batch["decoder_target_tokens"]),
+        sequence_id=given(batches.segments(batch, "decoder")),
+        encoder_output=mtf.layers.rename_length_to_memory_length(memory),
+        encoder_sequence_id=mtf.layers.rename_length_to_memory_length(source_ids),
+        **common,
+    )
+    return logits
+
+
+def golden(make, model: dict, batch: dict[str, np.ndarray], names: mesh_tf.Names, run=in_parts) -> Golden:
+    """Runs the model that `make()` builds, on a batch without packing; `run` says how."""
     tf.disable_v2_behavior()
 
     def build(mesh):
@@ -69,20 +101,7 @@ def golden(make, model: dict, batch: dict[str, np.ndarray], names: mesh_tf.Names
             return mtf.import_tf_tensor(mesh, tf.constant(array, tf.int32), shape)
 
         built = make()
-        shared = built._shared_params(mesh, mtf.VariableDType(tf.float32))
-        source_ids = given(batches.segments(batch, "encoder"))
-        common = {"compute_loss": False, "mode": tf.estimator.ModeKeys.EVAL, "shared_params": shared}
-        memory, _ = built.encoder.call_simple(
-            given(batch["encoder_input_tokens"]), None, sequence_id=source_ids, **common
-        )
-        logits, _ = built.decoder.call_simple(
-            given(batch["decoder_input_tokens"]),
-            given(batch["decoder_target_tokens"]),
-            sequence_id=given(batches.segments(batch, "decoder")),
-            encoder_output=mtf.layers.rename_length_to_memory_length(memory),
-            encoder_sequence_id=mtf.layers.rename_length_to_memory_length(source_ids),
-            **common,
-        )
+        logits = run(built, mesh, given, batch)
         vocab = built.decoder.output_vocab_dim
         targets = mtf.one_hot(given(batch["decoder_target_tokens"]), vocab, dtype=tf.float32)
         weights = mtf.cast(given(batch["decoder_loss_weights"]), tf.float32)

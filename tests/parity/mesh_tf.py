@@ -19,6 +19,7 @@ import mesh_tensorflow as mtf  # noqa: E402
 import tensorflow.compat.v1 as tf  # noqa: E402
 from mesh_tensorflow.transformer import (  # noqa: E402
     evolved_transformer,
+    funnel_transformer,
     moe,
     transformer,
     transformer_layers,
@@ -31,6 +32,7 @@ from tests.parity.golden import Golden  # noqa: E402
 # The scripts take them from here, since they cannot be imported before the lines above have run.
 __all__ = [
     "evolved_transformer",
+    "funnel_transformer",
     "moe",
     "mtf",
     "tf",

@@ -86,7 +86,7 @@ def run_layer(merge, values, inputs):
     """sum(output * cotangent) plus the auxiliary losses, and the layer's outputs."""
     segment_ids, positions = jnp.asarray(inputs["segment_ids"]), jnp.asarray(inputs["positions"])
     ctx = Context(segment_ids, positions, causal=bool(inputs["causal"]))
-    y, _, aux = merge(values)(values["x"], ctx)
+    y, *_, aux = merge(values)(values["x"], ctx)  # a stack returns its context too
     return (y * inputs["cotangent"]).sum() + sum(aux.losses.values(), jnp.zeros(())), {"y": y, **aux.losses}
 
 

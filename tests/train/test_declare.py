@@ -96,7 +96,10 @@ def test_hashes_are_stable_and_see_defaults_but_not_logistics(monkeypatch):
     assert declare.cell_hash(cell, 2048) != before
 
 
-@pytest.mark.parametrize("name", ["cpu", "depth", "gpu", "isoflop", "paper", "protocols", "seeds", "width"])
+PRESETS = ["cpu", "depth", "equal_flops", "gpu", "isoflop", "paper", "protocols", "seeds", "width"]
+
+
+@pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_a_study_of_cells_that_exist(name):
     declared = study.load(name)
     assert declared.name == name
@@ -122,14 +125,32 @@ def test_the_paper_preset_is_the_study_of_2207_10551():
     assert {cell.protocol for cell in declared.cells} == {"", "depth", "width"}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["width", "protocols"])
-def test_the_widths_written_down_are_the_matched_ones(name):
-    from configs.studies import depth, protocols, width
+def test_a_cell_says_how_its_model_is_made():
+    """By a variant's name and a size rule; what they mean ends up in the model and in its hash."""
+    (cell,) = declare.grid(cells.cpu, architecture=("switch",), size=("micro-NL4",))
+    named = declare.override((cell,), {"model.variant": "narang"})[0]
+    assert declare.model(named, 2048).to_dict()["options"]["num_experts"] == 32
+    (plain,) = declare.grid(cells.cpu, architecture=("evolved",), size=("micro",))
+    (matched,) = declare.override((plain,), {"model.size_rule": "matched"})
+    assert declare.model(matched, 2048).mlp_dim != declare.model(plain, 2048).mlp_dim
+    assert declare.cell_hash(matched, 2048) != declare.cell_hash(plain, 2048)
+    (wrong,) = declare.override((plain,), {"model.variant": "narang"})
+    with pytest.raises(arch_zoo.ConfigError, match="evolved: variant='narang' is unknown; known: none"):
+        declare.model(wrong, 2048)
 
-    grain, vocab = {"width": (64, declare.T5_VOCABULARY), "protocols": (8, declare.PYTHON_VOCABULARY)}[name]
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["width", "equal_flops", "protocols"])
+def test_the_widths_written_down_are_the_matched_ones(name):
+    from configs.studies import depth, equal_flops, protocols, width
+
+    grain, vocab = (8, declare.PYTHON_VOCABULARY) if name == "protocols" else (64, declare.T5_VOCABULARY)
     if name == "width":
         expected, layers, preset, base = {"transformer": width.WIDTHS}, depth.LAYERS, cells.t5, "base"
+    elif name == "equal_flops":
+        others = {key: value for key, value in equal_flops.WIDTHS.items() if key != "transformer"}
+        assert equal_flops.WIDTHS["transformer"] == width.WIDTHS
+        expected, layers, preset, base = others, depth.LAYERS, cells.t5, "base"
     else:
         expected, layers, preset, base = protocols.WIDTHS, protocols.LAYERS, cells.cpu, "micro"
     for architecture, widths in expected.items():
