@@ -18,7 +18,7 @@ import jax
 
 import arch_zoo
 from train import config as configs
-from train import declare, distributed, evaluate, loop, records
+from train import declare, distributed, evaluate, lengths, loop, records
 from train.config import RunConfig
 from train.data.corpus import Corpus
 from train.records import InputError, Row
@@ -180,7 +180,7 @@ def open_run(config: RunConfig, corpus: Corpus, directory: Path) -> tuple[record
       writes config.json before step 0, when the first stage has found nothing to refuse.
 
     Raises:
-      InputError: the directory belongs to another configuration.
+      InputError: the directory belongs to another configuration, or finetuning would cut a label.
     """
     check_room(config, model_config(config, corpus))
     resolved = resolve(config, corpus)
@@ -188,6 +188,8 @@ def open_run(config: RunConfig, corpus: Corpus, directory: Path) -> tuple[record
     status = records.read_json(directory / "status.json", missing={})
     finished = [stage for stage in records.STAGES if distributed.as_first(stage in status.get("finished", []))]
     identity = None if _is_done(config, finished) else (resolved, environment(corpus))
+    if identity and config.finetune:  # not after all of pretraining
+        lengths.check_labels(corpus, config.finetune.tasks or tuple(corpus.tasks), config.finetune)
     writer = records.RunWriter(directory, {"finished": finished}, not distributed.is_first(), identity)
     return writer, {"hash": resolved["hash"], "fingerprint": corpus.fingerprint, "seed": config.seed}
 
