@@ -16,7 +16,7 @@ _WORTH_TELLING = 0.01  # share of tokens or windows: every text has a last, inco
 def check_labels(corpus: Corpus, tasks: tuple[str, ...], stage: StageConfig) -> None:
     """Refuses lengths that cut a label of a task which is scored by decoding, or that make two labels one.
 
-    Of a task of free text some targets may be cut, which `lost` tells, but not all.
+    Of a task of free text that is scored exactly some targets may be cut, which `lost` tells, but not all.
 
     Raises:
       InputError: names the setting, the task and the length that is needed.
@@ -33,6 +33,8 @@ def check_labels(corpus: Corpus, tasks: tuple[str, ...], stage: StageConfig) -> 
             )
         if "validation" not in about.examples or (stage.scoring == "rank" and rows):
             continue
+        if not rows and "accuracy" not in about.metrics:  # others give credit for a part of the text
+            continue
         if not rows:  # free text: refused only where no example is left that could be answered
             longest = int(np.diff(corpus.examples(task, "validation").targets.ends, prepend=0).min())
         for key, most, needed in (
@@ -40,9 +42,10 @@ def check_labels(corpus: Corpus, tasks: tuple[str, ...], stage: StageConfig) -> 
             ("decode_length", stage.decode_length or stage.target_length, longest - 1),  # EOS need not be decoded
         ):
             if needed > most:
+                what, of = ("a label", "the longest") if rows else ("every target", "the shortest")
                 raise InputError(
-                    f"finetune.{key} = {most} cuts {'a label' if rows else 'every target'} of {task}, so that no answer "
-                    f"with it can be right; {'the longest' if rows else 'the shortest'} has {needed} tokens"
+                    f"finetune.{key} = {most} cuts {what} of {task}, so that no answer with it can be right; "
+                    f"{of} has {needed} tokens"
                 )
 
 

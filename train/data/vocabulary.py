@@ -15,6 +15,7 @@ PAD_ID, EOS_ID, UNK_ID = 0, 1, 2
 NUM_SENTINELS = 100
 _TRAINER_THREADS = 8  # fixed: the pieces' scores depend on how sentences are dealt out to threads
 
+_SPACE = "\u2581"  # how SentencePiece writes one
 _LONGEST = 1 << 16  # bytes of a line; SentencePiece would leave out longer ones without a word
 
 
@@ -76,7 +77,7 @@ class Vocabulary:
             if model.is_byte(i):
                 size[i] = 1
             elif not model.is_control(i) and not model.is_unknown(i):
-                size[i] = len(model.id_to_piece(i).replace("\u2581", " ").encode())
+                size[i] = len(model.id_to_piece(i).replace(_SPACE, " ").encode())
         return size
 
 
@@ -97,6 +98,15 @@ def train(texts: Iterable[str], vocab_size: int, num_sentinels: int = NUM_SENTIN
     """
     if vocab_size <= num_sentinels:
         raise InputError(f"vocab_size = {vocab_size} leaves nothing beside the {num_sentinels} sentinels")
+    texts = list(texts)
+    model = _train(texts, vocab_size, num_sentinels, exact)
+    if sentencepiece.SentencePieceProcessor(model_proto=model).piece_to_id(_SPACE) == UNK_ID:
+        # Where spaces are rare, as in Chinese, the one before each text would come back as a character.
+        model = _train(texts, vocab_size, num_sentinels, exact, _SPACE)
+    return model
+
+
+def _train(texts: Sequence[str], vocab_size: int, num_sentinels: int, exact: bool, required: str = "") -> bytes:
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
@@ -114,6 +124,9 @@ def train(texts: Iterable[str], vocab_size: int, num_sentinels: int = NUM_SENTIN
             allow_whitespace_only_pieces=True,
             split_digits=True,
             user_defined_symbols=["\n"],
+            **(
+                {"required_chars": required} if required else {}
+            ),  # set to nothing it is another file of the same pieces
             max_sentence_length=_LONGEST,
             hard_vocab_limit=exact,
             num_threads=_TRAINER_THREADS,
