@@ -22,7 +22,7 @@ _LONGEST = 2  # of plain text without empty lines: a piece ends at a line's end 
 _WHOLE, _PIECES = 10_000, 400  # most characters in a piece of plain text, and about how many pieces a small text gives
 _NAMES = {"text": "plain text", "jsonl": "JSON lines", "cells": "TSV or CSV", "parquet": "Parquet"}
 
-REPLACED = "U+FFFD stands for {:,} characters that are none (half an emoji, NUL)"
+REPLACED = "replaced by U+FFFD, as they are no characters (half an emoji, NUL): {:,}"
 
 Lost = collections.Counter[str]
 

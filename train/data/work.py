@@ -88,11 +88,15 @@ def tasks(
       definitions: the registered tasks.
       pieces: the vocabulary.
       made_from: description of the vocabulary.
+
+    Raises:
+      InputError: see `check_labels`.
     """
+    for definition in definitions:
+        check_labels(definition, pieces)
     for definition, split in [(d, split) for d in definitions for split in d.splits]:
 
         def make(root: Path, definition=definition, split=split) -> parts.Facts:
-            check_labels(definition, pieces)
             found = examples(definition, split)
             stem, written, counts = f"tasks/{definition.name}/{split}", {}, collections.Counter[str]()
             for feature in ("inputs", "targets"):
