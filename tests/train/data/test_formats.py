@@ -94,34 +94,34 @@ def test_plain_text_is_no_table(tmp_path):
         assert "this is plain text" in _refused(tmp_path / f"{i}.txt")
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("a.txt", "text".encode("utf-16"), "is UTF-16; `iconv"),
-        ("a.tsv", "text\tlabel\na\tb\n".encode("utf-16-le"), "NUL bytes as UTF-16 or binary"),
-        ("a.txt.bz2", bz2.compress(b"text"), "bzip2; only gzip and zstd"),
-        ("a.xz", lzma.compress(b"text"), "xz; only gzip and zstd"),
-        ("a.xlsx", b"PK\x03\x04" + bytes(9), "a ZIP archive"),
-        ("a.pdf", b"%PDF-1.7", "a PDF"),
-        ("a.json", b'[{"text": "a"}]', "one JSON array; `jq -c '.[]'`"),
-        ("a.txt", b'\n[\n {"text": "a"}]', "one JSON array"),
-        ("a.json", b'{\n  "text": "a"\n}', "row 1 is not a JSON object"),
-        ("a.jsonl", _json_lines(["a", "b"])[:-9], 'row 2 is not a JSON object: \'{"text"'),
-        ("a.jsonl", b'{"text": "a"}\n\n["b"]\n', "row 3 is not a JSON object"),
-        ("a.json", b"[" * 100_000, "one JSON array"),
-        ("a.jsonl", b'{"a":' * 100_000, "row 1 is not a JSON object"),
-        ("a.jsonl.gz", b"text", "is not packed as its name says"),
-        ("a.jsonl.gz", gzip.compress(_json_lines() * 9)[:-99], "cannot be read after line"),
-        ("a.tsv", b"text\tlabel\tlabel\na\tb\tc\n", "the header has 'label' twice"),
-        ("a.tsv", b"text\tlabel\na\tb\nonly one\n", "row 2 has 1 cells, the header has 2"),
-        (
-            "a.txt",
-            b"text\tlabel\n" + b"good\ta\n" * 5000 + b"b\xe4d\ta\n",
-            "line 5002 is not UTF-8 (byte 0xe4, character 2)",
-        ),
-        ("a.parquet", b"PAR1", "cannot be read as Parquet"),
-    ],
-)
+_BAD = [
+    ("a.txt", "text".encode("utf-16"), "is UTF-16; `iconv"),
+    ("a.tsv", "text\tlabel\na\tb\n".encode("utf-16-le"), "NUL bytes as UTF-16 or binary"),
+    ("a.txt.bz2", bz2.compress(b"text"), "bzip2; only gzip and zstd"),
+    ("a.xz", lzma.compress(b"text"), "xz; only gzip and zstd"),
+    ("a.xlsx", b"PK\x03\x04" + bytes(9), "a ZIP archive"),
+    ("a.pdf", b"%PDF-1.7", "a PDF"),
+    ("a.json", b'[{"text": "a"}]', "one JSON array; `jq -c '.[]'`"),
+    ("a.txt", b'\n[\n {"text": "a"}]', "one JSON array"),
+    ("a.json", b'{\n  "text": "a"\n}', "row 1 is not a JSON object"),
+    ("a.jsonl", _json_lines(["a", "b"])[:-9], 'row 2 is not a JSON object: \'{"text"'),
+    ("a.jsonl", b'{"text": "a"}\n\n["b"]\n', "row 3 is not a JSON object"),
+    ("a.json", b"[" * 100_000, "one JSON array"),
+    ("a.jsonl", b'{"a":' * 100_000, "row 1 is not a JSON object"),
+    ("a.jsonl.gz", b"text", "is not packed as its name says"),
+    ("a.jsonl.gz", gzip.compress(_json_lines() * 9)[:-99], "cannot be read after line"),
+    ("a.tsv", b"text\tlabel\tlabel\na\tb\tc\n", "the header has 'label' twice"),
+    ("a.tsv", b"text\tlabel\na\tb\nonly one\n", "row 2 has 1 cells, the header has 2"),
+    (
+        "a.txt",
+        b"text\tlabel\n" + b"good\ta\n" * 5000 + b"b\xe4d\ta\n",
+        "line 5002 is not UTF-8 (byte 0xe4, character 2)",
+    ),
+    ("a.parquet", b"PAR1", "cannot be read as Parquet"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "message"), _BAD, ids=[message for _, _, message in _BAD])
 def test_what_cannot_be_read_is_named(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     assert message in _refused(tmp_path / name)

@@ -65,10 +65,11 @@ def _texts(folder):
     table = "split\tinputs\ttargets\n" + "".join("\t".join(row) + "\n" for row in examples)
     latin = "".join(f"{sentence(5)}\t{label}\n" for label in ["Ж", "a"] * 100)
     model = io.BytesIO()
+    ids = {"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1}
+    sentences = iter([sentence(200) for _ in range(99)])
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter([sentence(200) for _ in range(99)]), model_writer=model, vocab_size=200, model_type="unigram",
-        pad_id=0, eos_id=1, unk_id=2, bos_id=-1, minloglevel=2, normalization_rule_name="identity",
-    )  # fmt: skip
+        sentence_iterator=sentences, model_writer=model, vocab_size=200, minloglevel=2, **ids
+    )
     (folder / "v.model").write_bytes(model.getvalue())
     given = str(folder / "v.model")
     half = {"inputs": "half an emoji \ud83d", "targets": "no"}
