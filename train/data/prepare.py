@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 
 _OFFICIAL_VERSION = 2  # to be raised when the form of GLUE, SuperGLUE or SQuAD changes: what is prepared is redone
-COUNTS = ("tokens", "text_bytes", "duplicates", "documents", "unknown", "changed", "piece_bytes")  # of a shard
 _READER_VERSION = 2  # likewise, of how files of a user's own are read, cut and sampled
+
+COUNTS = ("tokens", "text_bytes", "duplicates", "documents", "unknown", "changed", "piece_bytes")  # of a shard
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,6 +188,7 @@ def prepare(config: PrepareConfig, say: Say | None = None) -> Corpus:
         raise InputError(f"out = {config.out!r} cannot be written ({error.strerror})") from None
     if config.vocabulary:
         Vocabulary(Path(config.vocabulary), config.num_sentinels)
+    text_files.check_key(text_files.expand(config.text), config.text_key)
     shards.remove_leftovers(root, config.patience if config.share[1] > 1 else 0)
     key = parts.key(
         config.text_identity, config.tasks_identity, config.shard_counts, config.max_tokens, config.decontaminate
@@ -242,7 +244,11 @@ def _make_parts(
     from train.data import work
     from train.tasks import catalog, registry
 
-    facts = {"vocabulary": _one(root, work.vocabulary(config, text), say, team)}
+    vocabulary = work.vocabulary(config, text)
+    if config.source == "text" and vocabulary.done(root) is None:
+        size = sum(os.path.getsize(file) for file in text_files.expand(config.text)) / 1e6
+        say(f"prepare: text: reading {size:,.1f} MB once, to check them and to draw what the vocabulary is trained on")
+    facts = {"vocabulary": _one(root, vocabulary, say, team)}
     pieces = Vocabulary(root / "vocabulary.model", config.num_sentinels)
     made_from = facts["vocabulary"]["files"]
     if found := facts["vocabulary"].get("survey"):

@@ -121,6 +121,17 @@ def _digest(path: str, size: int, *times: int) -> str:
     return found.hexdigest()
 
 
+def check_key(files: Sequence[str], key: str) -> None:
+    """Refuses a key that would be ignored.
+
+    Raises:
+      InputError: the key is given, and a file is plain text.
+    """
+    for file in files if key else ():
+        if formats.kind(file, (key,)) == "text":
+            raise InputError(f"text_key = {key!r}: {file} is plain text, which has no columns; leave one of them out")
+
+
 def piece_size(files: Sequence[str]) -> int:
     """Characters after which plain text is cut: a small text in about 400 pieces, so that some are held out."""
     return min(_WHOLE, max(500, sum(os.path.getsize(file) for file in files) // _PIECES))
@@ -229,41 +240,38 @@ class Survey:
 
         Args:
           files: of text.
-          key: the column or field of tables that holds the text; empty for "text", which plain text may lack.
+          key: the column or field of tables that holds the text; empty for "text".
           size: see `documents`.
           sample: characters to draw.
           longest: characters to take of one document.
 
         Raises:
-          InputError: a file or a row cannot be read, `key` is given and a file has no columns, or there are too few
-            documents for a train and a validation split.
+          InputError: a file or a row cannot be read, or there are too few documents for a train and a validation split.
         """
         column = key or "text"
         kinds = collections.Counter(formats.kind(file, (column,)) for file in files)
-        if key and kinds["text"]:
-            file = next(file for file in files if formats.kind(file, (column,)) == "text")
-            raise InputError(f"text_key = {key!r}: {file} is plain text, which has no columns; leave one of them out")
         lost, drawn = Lost(), _Sample(sample, longest)
         places: collections.Counter[str] = collections.Counter()
-        lowest = highest = None
+        lowest, copies, highest = 2**64, 0, -1
         for file in files:
             for document in documents(file, column, size, lost):
                 place, order = _draw(document)
                 drawn.add(document, place, order)
-                lowest = place if lowest is None else min(lowest, place)
-                highest = place if highest is None else max(highest, place)
+                copies = 0 if place < lowest else copies
+                lowest, highest = min(lowest, place), max(highest, place)
+                copies += place == lowest
                 places["documents"] += 1
                 places["held_out"] += held_out(document)
-        if lowest is None or lowest == highest:  # none, one, or copies of one
+        if lowest >= highest:  # none, one, or copies of one
             names = ", ".join(files[:3]) + ", ..." * (len(files) > 3)
             raise InputError(
-                f"text: {names}: there is {'no text' if lowest is None else 'only one document'}; at least two that "
+                f"text: {names}: there is {'only one document' if copies else 'no text'}; at least two that "
                 "differ are needed, one of them for validation (plain text is cut at empty lines, or at line ends)"
             )
         share = VALIDATION_SHARE
         if places["held_out"] in (0, places["documents"]):  # a small text: the lowest number alone is held out
             share = math.nextafter(lowest / 2**64, 1)
-            places["held_out"] = 1
+            places["held_out"] = copies
         return cls(share, {**places, **lost}, dict(kinds), drawn.texts(share))
 
     def said(self, size: int) -> list[str]:

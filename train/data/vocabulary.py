@@ -5,6 +5,7 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import sentencepiece
@@ -108,6 +109,8 @@ def train(texts: Iterable[str], vocab_size: int, num_sentinels: int = NUM_SENTIN
 
 def _train(texts: Sequence[str], vocab_size: int, num_sentinels: int, exact: bool, required: str = "") -> bytes:
     model = io.BytesIO()
+    # Set to nothing, it would make another file of the same pieces.
+    extra: dict[str, Any] = {"required_chars": required} if required else {}
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=(part for text in texts for line in text.splitlines() if line for part in _parts(line)),
@@ -124,9 +127,7 @@ def _train(texts: Sequence[str], vocab_size: int, num_sentinels: int, exact: boo
             allow_whitespace_only_pieces=True,
             split_digits=True,
             user_defined_symbols=["\n"],
-            **(
-                {"required_chars": required} if required else {}
-            ),  # set to nothing it is another file of the same pieces
+            **extra,
             max_sentence_length=_LONGEST,
             hard_vocab_limit=exact,
             num_threads=_TRAINER_THREADS,

@@ -176,7 +176,9 @@ def test_the_key_of_a_column_is_never_ignored(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(_jsonl(_TEXTS))
     (tmp_path / "b.txt").write_text("\n\n".join(["plain text " * 60] * 3 + ["more"]))
     with pytest.raises(InputError, match=r"text_key = 'text': .*b.txt is plain text, which has no columns"):
-        _survey([tmp_path / "a.jsonl", tmp_path / "b.txt"], key="text")
+        text_files.check_key([str(tmp_path / "a.jsonl"), str(tmp_path / "b.txt")], "text")
+    text_files.check_key([str(tmp_path / "a.jsonl")], "text")
+    text_files.check_key([str(tmp_path / "b.txt")], "")
     (told,) = _survey([tmp_path / "a.jsonl", tmp_path / "b.txt"]).said(500)
     assert told.startswith("text: files: 1 of JSON lines, 1 of plain text; ")
 
