@@ -162,7 +162,7 @@ class Corpus:
     def byte_scale(self, split: str) -> float:
         """Bytes of text for a byte of its pieces: not 1 where the vocabulary lacks characters or changes the text."""
         found = self.index["pretrain"][split]
-        return found["text_bytes"] / found["piece_bytes"] if found.get("changed") else 1.0
+        return found["text_bytes"] / found["piece_bytes"] if found.get("changed") and found["piece_bytes"] else 1.0
 
     def bytes_per_token(self, split: str) -> float:
         """UTF-8 bytes of text that a token stands for, on average over a split."""

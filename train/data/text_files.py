@@ -261,7 +261,7 @@ class Survey:
                 lowest, highest = min(lowest, place), max(highest, place)
                 copies += place == lowest
                 places["documents"] += 1
-                places["held_out"] += held_out(document)
+                places["held_out"] += place < VALIDATION_SHARE * 2**64
         if lowest >= highest:  # none, one, or copies of one
             names = ", ".join(files[:3]) + ", ..." * (len(files) > 3)
             raise InputError(
