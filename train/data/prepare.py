@@ -245,7 +245,7 @@ def _make_parts(
     from train.tasks import catalog, registry
 
     vocabulary = work.vocabulary(config, text)
-    if config.source == "text" and vocabulary.done(root) is None:
+    if config.source == "text" and team.number == 0 and vocabulary.done(root) is None:
         size = sum(os.path.getsize(file) for file in text_files.expand(config.text)) / 1e6
         say(f"prepare: text: reading {size:,.1f} MB once, to check them and to draw what the vocabulary is trained on")
     facts = {"vocabulary": _one(root, vocabulary, say, team)}

@@ -185,7 +185,7 @@ def _texts(path: str, key: str) -> Iterator[str]:
 
 def _pieces(path: str, size: int, lost: Lost) -> Iterator[str]:
     piece, length = [], 0
-    for line in _short_lines(formats.lines(path), _LONGEST * size, lost):
+    for line in _short_lines(formats.lines(path), _LONGEST * size):
         if length >= size and (not line.strip() or length + len(line) > _LONGEST * size):
             lost["cut"] += bool(line.strip())
             yield "".join(piece).strip("\n")
@@ -195,12 +195,11 @@ def _pieces(path: str, size: int, lost: Lost) -> Iterator[str]:
     yield "".join(piece).strip("\n")
 
 
-def _short_lines(lines: Iterator[str], most: int, lost: Lost) -> Iterator[str]:
+def _short_lines(lines: Iterator[str], most: int) -> Iterator[str]:
     """The lines, each that is far longer than `most` in parts of about that many characters, cut between words."""
     for line in lines:
         while len(line) > 2 * most:
             end = line.rfind(" ", most // 2, most) + 1 or most
-            lost["cut"] += 1
             yield line[:end]
             line = line[end:]
         yield line

@@ -143,7 +143,9 @@ def test_one_endless_line_is_cut_between_words(tmp_path):
     words, characters = " ".join(f"word{i}" for i in range(5000)), "字" * 9000
     for text, joined in ((words, " "), (characters, "")):
         (tmp_path / "line.txt").write_text(text)
-        found = list(text_files.documents(str(tmp_path / "line.txt"), "text", 500))
+        lost = text_files.Lost()
+        found = list(text_files.documents(str(tmp_path / "line.txt"), "text", 500, lost))
+        assert lost["cut"] == len(found) - 1
         assert joined.join(document.strip() for document in found) == text
         assert len(found) > 5 and max(map(len, found)) <= 2000
 
