@@ -18,6 +18,7 @@ from train.data import counter_random, packing
 from train.data.corpus import Corpus, Examples
 from train.data.objectives import OBJECTIVES
 from train.data.vocabulary import EOS_ID, PAD_ID
+from train.data.windows import Windows
 from train.records import InputError
 
 Batch = dict[str, np.ndarray]
@@ -119,40 +120,17 @@ class Pretrain(_Source):
         self._objective = OBJECTIVES[objective](
             input_length, target_length, corpus.vocab_size, corpus.num_sentinels, noise_density, mean_span_length
         )
-        self._shards, length = corpus.tokens(split), self._objective.raw_length
-        sizes = np.array([len(tokens) for tokens in self._shards], np.int64)
-        self._shard_ends = np.cumsum(sizes)
-        self.num_tokens = int(sizes.sum())
-        streams = np.array([self.num_tokens]) if corpus.is_one_stream else sizes
-        self._stream_starts = np.cumsum(streams) - streams
-        self._window_ends = np.cumsum(streams // length)  # of each stream, counted over all
-        self.num_windows = int(self._window_ends[-1]) if len(streams) else 0
-        self.num_unread = self.num_tokens - self.num_windows * length
+        length = self._objective.raw_length
+        self._windows = Windows(corpus.tokens(split), length, corpus.is_one_stream)
+        self.num_windows, self.num_tokens = self._windows.num_windows, self._windows.num_tokens
+        self.num_unread = self._windows.num_unread
         if self.num_windows == 0:
             raise InputError(f"corpus: {corpus.path}: {split} has no {length} tokens in a row")
 
     def _make(self, index_B: np.ndarray) -> Batch:
         epoch_B, position_B = np.divmod(index_B, self.num_windows)
         window_B = counter_random.permute(self.seed, epoch_B, position_B, self.num_windows)
-        return as_batch(*self._objective(self._read(window_B), self.seed, index_B))
-
-    def _read(self, window_B: np.ndarray) -> np.ndarray:
-        """Tokens of the windows, int32 [B, raw_length]."""
-        length = self._objective.raw_length
-        stream_B = np.searchsorted(self._window_ends, window_B, side="right")
-        before_B = np.where(stream_B > 0, self._window_ends[stream_B - 1], 0)
-        at_BL = (self._stream_starts[stream_B] + (window_B - before_B) * length)[:, None] + np.arange(length)
-        first_B, last_B = (np.searchsorted(self._shard_ends, at_BL[:, i], side="right") for i in (0, -1))
-        raw_BL = np.empty(at_BL.shape, np.int32)
-        starts = self._shard_ends - np.diff(self._shard_ends, prepend=0)
-        for shard in np.unique(first_B):
-            here_B = (first_B == shard) & (last_B == shard)
-            raw_BL[here_B] = self._shards[shard][at_BL[here_B] - starts[shard]]
-        for row in np.flatnonzero(first_B != last_B):  # few: those at the ends of shards
-            shards, (first, last) = range(first_B[row], last_B[row] + 1), at_BL[row, [0, -1]]
-            parts = [self._shards[s][max(0, first - starts[s]) : last + 1 - starts[s]] for s in shards]
-            raw_BL[row] = np.concatenate(parts)
-        return raw_BL
+        return as_batch(*self._objective(self._windows.read(window_B), self.seed, index_B))
 
 
 class Finetune(_Source):
