@@ -18,7 +18,7 @@ import jax
 
 import arch_zoo
 from train import config as configs
-from train import declare, distributed, evaluate, loop, records
+from train import declare, distributed, evaluate, lengths, loop, records
 from train.config import RunConfig
 from train.data.corpus import Corpus
 from train.records import InputError, Row
@@ -180,18 +180,20 @@ def open_run(config: RunConfig, corpus: Corpus, directory: Path) -> tuple[record
       writes config.json before step 0, when the first stage has found nothing to refuse.
 
     Raises:
-      InputError: the directory belongs to another configuration.
+      InputError: the directory belongs to another configuration, or finetuning would cut a label.
     """
     check_room(config, model_config(config, corpus))
     resolved = resolve(config, corpus)
     _check_same(directory, resolved)
     status = records.read_status(directory)
     finished = [stage for stage in records.STAGES if distributed.as_first(stage in status.get("finished", []))]
-    known = _is_done(config, finished) and (directory / "config.json").exists()
-    identity = None if known else (resolved, environment(corpus))
+    done = _is_done(config, finished)
+    if config.finetune and not done:  # not after all of pretraining
+        lengths.check_labels(corpus, config.finetune.tasks or tuple(corpus.tasks), config.finetune)
+    identity = None if done and (directory / "config.json").exists() else (resolved, environment(corpus))
     extra = {"finished": finished, "hash": resolved["hash"]}
     writer = records.RunWriter(directory, extra, not distributed.is_first(), identity)
-    if _is_done(config, finished):
+    if done:
         writer.begin()  # no stage will
     return writer, {"hash": resolved["hash"], "fingerprint": corpus.fingerprint, "seed": config.seed}
 

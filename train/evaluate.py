@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from arch_zoo import decoding
+from train import lengths
 from train.config import StageConfig
 from train.data import batches
 from train.data.corpus import Corpus
@@ -44,9 +45,9 @@ class Pretraining:
 
     def __init__(self, corpus: Corpus, stage: StageConfig, seed: int, model: Model, strategy: Strategy):
         """Reads the held-out set, which is the same for every cell of a study."""
-        lengths = (stage.input_length, stage.target_length)
+        shape = (stage.input_length, stage.target_length)
         self._nll = strategy.compile_evaluation(make_nll(model))
-        self._heldout = batches.heldout(corpus, stage.eval_batch_size, *lengths, stage.eval_batches, **stage.noise)
+        self._heldout = batches.heldout(corpus, stage.eval_batch_size, *shape, stage.eval_batches, **stage.noise)
         self._corpus, self._stage, self._seed = corpus, stage, seed
 
     def __call__(self, params: Any, final: bool) -> list[Row]:
@@ -66,10 +67,11 @@ class Finetuning:
         """Checks that every task can be scored as `stage.scoring` asks.
 
         Raises:
-          InputError: a task has more labels than a batch has rows.
+          InputError: a task has more labels than a batch has rows, or a label is cut.
         """
         self._corpus, self._stage = corpus, stage
         self.tasks = scored(corpus, stage)
+        lengths.check_labels(corpus, stage.tasks or tuple(corpus.tasks), stage)
         self._decode = strategy.compile_evaluation(make_decode(model, stage.decode_length or stage.target_length))
         self._nll = strategy.compile_evaluation(make_nll(model))
         most = max((len(corpus.tasks[task].labels) for task in self.tasks), default=0)
@@ -106,7 +108,8 @@ def upstream(nll: Callable[..., Any], params: Any, corpus: Corpus, heldout: Iter
 
     Returns:
       Rows for `nll` (nats per target token), `perplexity` (its exponential), and `bits_per_byte`: the same loss per
-      UTF-8 byte of the text that the targets hide, which vocabularies can be compared by.
+      UTF-8 byte of the text that the targets hide, which vocabularies can be compared by; all of its bytes count, also
+      those of characters that the vocabulary lacks.
     """
     sums = [(*nll(params, batch), batches.target_bytes(corpus, batch)) for batch in heldout]
     losses_N, weights_N, bytes_N = (
@@ -136,8 +139,8 @@ def _ratio(x_N: np.ndarray, y_N: np.ndarray) -> tuple[float, float]:
 
 def unigram(corpus: Corpus, stage: StageConfig, seed: int, heldout: Sequence[batches.Batch]) -> Row:
     """The loss of the unigram distribution on the same held-out targets: what a model that ignores context gets."""
-    lengths = (stage.input_length, stage.target_length)
-    train = batches.Pretrain(corpus, "train", stage.batch_size, *lengths, seed, **stage.noise)
+    shape = (stage.input_length, stage.target_length)
+    train = batches.Pretrain(corpus, "train", stage.batch_size, *shape, seed, **stage.noise)
     value = batches.unigram_nll(train, heldout)
     return {"task": "corpus", "split": "validation", "metric": "unigram_nll", "value": value, "n": None, "stderr": None}
 

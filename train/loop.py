@@ -13,7 +13,7 @@ import numpy as np
 
 import arch_zoo
 from train import config as configs
-from train import distributed, evaluate, records, trackers
+from train import distributed, evaluate, lengths, records, trackers
 from train.checkpoint import Checkpoints
 from train.config import RunConfig, StageConfig
 from train.data import batches
@@ -210,6 +210,10 @@ def begin(job: Job, writer: RunWriter, meta: Row) -> Tracker:
     tracker = make_tracker(job, writer, step)
     if step:
         tracker.event(step, "resumed", f"from the checkpoint of step {step}")
+    for told in lengths.lost(job.corpus, job.stage_name, job.stage) if not step else []:
+        tracker.event(step, "text lost", told)
+        if distributed.is_first() and not job.quiet:
+            print(f"warning: {job.config.run_id} {job.stage_name}: {told}", file=sys.stderr)
     for told in _lost_records(writer, meta):
         tracker.event(step, records.LOST, told)
         print(f"warning: {writer.path}: {told}", file=sys.stderr)
@@ -314,14 +318,14 @@ def make_evaluation(job: Job, model: Model, strategy: Strategy) -> evaluate.Pret
 def make_source(job: Job) -> batches.Pretrain | batches.Finetune:
     """The stage's training batches, a pure function of the step."""
     stage, seed = job.stage, job.config.seed
-    lengths = (stage.batch_size, stage.input_length, stage.target_length)
+    shape = (stage.batch_size, stage.input_length, stage.target_length)
     if job.stage_name == "pretrain":
-        return batches.Pretrain(job.corpus, "train", *lengths, seed, **stage.noise)
+        return batches.Pretrain(job.corpus, "train", *shape, seed, **stage.noise)
     tasks = stage.tasks or tuple(job.corpus.tasks)
     multiple = job.model.architecture.segment_multiple(job.model)
     if stage.pack and multiple is None:
         raise InputError(f"{job.stage_name}.pack: {job.config.architecture} cannot tell examples of one row apart")
-    return batches.Finetune(job.corpus, tasks, *lengths, seed, "train", stage.cap, stage.pack, multiple or 1)
+    return batches.Finetune(job.corpus, tasks, *shape, seed, "train", stage.cap, stage.pack, multiple or 1)
 
 
 def make_tracker(job: Job, writer: RunWriter, done: int) -> Tracker:

@@ -18,6 +18,7 @@ from train.data import counter_random, packing
 from train.data.corpus import Corpus, Examples
 from train.data.objectives import OBJECTIVES
 from train.data.vocabulary import EOS_ID, PAD_ID
+from train.data.windows import Windows
 from train.records import InputError
 
 Batch = dict[str, np.ndarray]
@@ -75,10 +76,13 @@ class _Source:
 class Pretrain(_Source):
     """Denoising batches of the pretraining text.
 
-    The token stream of each shard is cut into windows; an epoch is a stateless permutation of all windows.
+    The token stream of a split, all of its shards one after another, is cut into windows; an epoch is a stateless
+    permutation of all windows. Of a corpus of format 1 each shard is cut alone, and its last tokens are in no window.
 
     Attributes:
       num_windows: examples in an epoch.
+      num_tokens: tokens of the split.
+      num_unread: tokens that are in no window.
     """
 
     def __init__(
@@ -116,26 +120,17 @@ class Pretrain(_Source):
         self._objective = OBJECTIVES[objective](
             input_length, target_length, corpus.vocab_size, corpus.num_sentinels, noise_density, mean_span_length
         )
-        self._shards = corpus.tokens(split)
-        self._ends = np.cumsum([len(tokens) // self._objective.raw_length for tokens in self._shards])
-        self.num_windows = int(self._ends[-1]) if len(self._ends) else 0
+        length = self._objective.raw_length
+        self._windows = Windows(corpus.tokens(split), length, corpus.is_one_stream)
+        self.num_windows, self.num_tokens = self._windows.num_windows, self._windows.num_tokens
+        self.num_unread = self._windows.num_unread
         if self.num_windows == 0:
-            raise InputError(f"corpus: {corpus.path}: {split} has no {self._objective.raw_length} tokens in a row")
+            raise InputError(f"corpus: {corpus.path}: {split} has no {length} tokens in a row")
 
     def _make(self, index_B: np.ndarray) -> Batch:
         epoch_B, position_B = np.divmod(index_B, self.num_windows)
         window_B = counter_random.permute(self.seed, epoch_B, position_B, self.num_windows)
-        return as_batch(*self._objective(self._read(window_B), self.seed, index_B))
-
-    def _read(self, window_B: np.ndarray) -> np.ndarray:
-        """Tokens of the windows, int32 [B, raw_length]."""
-        shard_B = np.searchsorted(self._ends, window_B, side="right")
-        start_B = (window_B - np.where(shard_B > 0, self._ends[shard_B - 1], 0)) * self._objective.raw_length
-        raw_BL = np.empty((len(window_B), self._objective.raw_length), np.int32)
-        for shard in np.unique(shard_B):
-            here_B = shard_B == shard
-            raw_BL[here_B] = self._shards[shard][start_B[here_B, None] + np.arange(self._objective.raw_length)]
-        return raw_BL
+        return as_batch(*self._objective(self._windows.read(window_B), self.seed, index_B))
 
 
 class Finetune(_Source):
@@ -367,12 +362,15 @@ def ranked(labels: Sequence[str], nll_B: np.ndarray, num_examples: int) -> list[
 
 
 def target_bytes(corpus: Corpus, batch: Batch) -> np.ndarray:
-    """UTF-8 bytes of text that the targets of each row stand for, sentinels and EOS left out, int64 [B].
+    """UTF-8 bytes of text that the targets of each row stand for, sentinels and EOS left out, float64 [B].
 
-    A loss summed over the same targets, divided by their sum, can be compared between vocabularies.
+    A loss summed over the same targets, divided by their sum, can be compared between vocabularies. Pieces of a
+    vocabulary that lacks characters stand for fewer bytes than the text has: what is missing of the whole held-out text
+    is spread over them.
     """
     bytes_BT = corpus.vocabulary.bytes_per_piece[batch["decoder_target_tokens"]]
-    return np.where(batch["decoder_loss_weights"] > 0, bytes_BT, 0).sum(axis=1, dtype=np.int64)
+    known_B = np.where(batch["decoder_loss_weights"] > 0, bytes_BT, 0).sum(axis=1, dtype=np.float64)
+    return known_B * corpus.byte_scale("validation")
 
 
 def _pad(

@@ -22,7 +22,8 @@ from train.data import shards
 from train.data.vocabulary import Vocabulary
 from train.records import InputError, read_json, read_jsonl
 
-FORMAT = 1
+FORMAT = 2  # 1 was read one shard at a time; it still is, so that runs on such a corpus go on with the same batches
+_READ = (1, FORMAT)
 INDEX = "corpus.json"
 SPLITS = ("train", "validation")
 
@@ -153,6 +154,16 @@ class Corpus:
         """Documents that are not in the train split because they hold text of downstream validation examples."""
         return self.index["pretrain"]["train"].get("duplicates", 0)
 
+    @property
+    def is_one_stream(self) -> bool:
+        """Whether windows run on from one shard of a split to the next."""
+        return self.index["format"] > 1
+
+    def byte_scale(self, split: str) -> float:
+        """Bytes of text for a byte of its pieces: not 1 where the vocabulary lacks characters or changes the text."""
+        found = self.index["pretrain"][split]
+        return found["text_bytes"] / found["piece_bytes"] if found.get("changed") and found["piece_bytes"] else 1.0
+
     def bytes_per_token(self, split: str) -> float:
         """UTF-8 bytes of text that a token stands for, on average over a split."""
         found = self.index["pretrain"][split]
@@ -218,8 +229,9 @@ def open_corpus(path: str | Path, verify: bool = True) -> Corpus:
     if not (path / INDEX).exists():
         raise InputError(f"corpus: {path / INDEX} is missing; `prepare` has not finished there")
     index = read_json(path / INDEX)
-    if index.get("format") != FORMAT:
-        raise InputError(f"corpus: {path / INDEX}: format = {index.get('format')!r}, this version reads {FORMAT}")
+    if index.get("format") not in _READ:
+        reads = " and ".join(map(str, _READ))
+        raise InputError(f"corpus: {path / INDEX}: format = {index.get('format')!r}, this version reads {reads}")
     missing = {"name", "fingerprint", "vocab_size", "num_sentinels", "pretrain", "tasks", "files"} - set(index)
     if missing:
         raise InputError(f"corpus: {path / INDEX} has no {', '.join(sorted(missing))}")

@@ -1,10 +1,14 @@
 """Files of a corpus: written atomically, described by size and sha256, and refused by name when they differ."""
 
 import concurrent.futures
+import contextlib
+import fcntl
 import hashlib
+import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -15,11 +19,18 @@ _CHUNK = 1 << 22
 _HASHING_THREADS = 8
 
 
+class _Bytes:
+    """A file that numpy writes by `write`: its own way into files does not say why a full disk takes no more."""
+
+    def __init__(self, file: BinaryIO):
+        self.write = file.write
+
+
 def write_array(path: Path, array: np.ndarray) -> dict[str, Any]:
     """Writes an .npy file atomically; returns its description."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with records.replacing(path) as file:
-        np.save(file, array, allow_pickle=False)
+        np.save(_Bytes(file), array, allow_pickle=False)  # pyright: ignore  anything with `write` will do
     return describe(path)
 
 
@@ -29,6 +40,20 @@ def write_bytes(path: Path, content: bytes) -> dict[str, Any]:
     with records.replacing(path) as file:
         file.write(content)
     return describe(path)
+
+
+def remove_leftovers(root: Path, age: float) -> None:
+    """Removes half-written files of writers that are dead: nobody holds their lock.
+
+    Args:
+      root: the corpus.
+      age: seconds since their last change; not all file systems tell the locks of other machines.
+    """
+    for left in root.rglob("*.tmp-*"):
+        with contextlib.suppress(OSError), open(left, "rb") as file:
+            if time.time() - os.fstat(file.fileno()).st_mtime >= age:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                left.unlink()
 
 
 def read_array(path: Path) -> np.ndarray:

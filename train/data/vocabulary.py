@@ -5,6 +5,7 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import sentencepiece
@@ -14,6 +15,9 @@ from train.records import InputError
 PAD_ID, EOS_ID, UNK_ID = 0, 1, 2
 NUM_SENTINELS = 100
 _TRAINER_THREADS = 8  # fixed: the pieces' scores depend on how sentences are dealt out to threads
+
+_SPACE = "\u2581"  # how SentencePiece writes one
+_LONGEST = 1 << 16  # bytes of a line; SentencePiece would leave out longer ones without a word
 
 
 class Vocabulary:
@@ -48,6 +52,10 @@ class Vocabulary:
         """Token ids of each text, without EOS."""
         return self._model.encode(list(texts), num_threads=num_threads)
 
+    def decode_all(self, rows: Sequence[Sequence[int]], num_threads: int = 1) -> list[str]:
+        """The texts of rows of pieces, as `encode` gives them."""
+        return self._model.decode([list(row) for row in rows], num_threads=num_threads) if rows else []
+
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """Text of the ids before the first EOS; padding is skipped, sentinel k is written <extra_id_k>."""
         parts, run = [], []
@@ -70,7 +78,7 @@ class Vocabulary:
             if model.is_byte(i):
                 size[i] = 1
             elif not model.is_control(i) and not model.is_unknown(i):
-                size[i] = len(model.id_to_piece(i).replace("\u2581", " ").encode())
+                size[i] = len(model.id_to_piece(i).replace(_SPACE, " ").encode())
         return size
 
 
@@ -78,7 +86,7 @@ def train(texts: Iterable[str], vocab_size: int, num_sentinels: int = NUM_SENTIN
     """Trains a unigram model that keeps every character of the text: no normalisation, byte fallback.
 
     Args:
-      texts: sample to train on; long texts are cut into lines.
+      texts: sample to train on; cut into lines, and long lines into parts.
       vocab_size: number of ids, sentinels included.
       num_sentinels: ids at the top that the model itself does not hold.
       exact: refuse a size that the text is too small for; otherwise take fewer pieces.
@@ -91,10 +99,21 @@ def train(texts: Iterable[str], vocab_size: int, num_sentinels: int = NUM_SENTIN
     """
     if vocab_size <= num_sentinels:
         raise InputError(f"vocab_size = {vocab_size} leaves nothing beside the {num_sentinels} sentinels")
+    texts = list(texts)
+    model = _train(texts, vocab_size, num_sentinels, exact)
+    if sentencepiece.SentencePieceProcessor(model_proto=model).piece_to_id(_SPACE) == UNK_ID:
+        # Where spaces are rare, as in Chinese, the one before each text would come back as a character.
+        model = _train(texts, vocab_size, num_sentinels, exact, _SPACE)
+    return model
+
+
+def _train(texts: Sequence[str], vocab_size: int, num_sentinels: int, exact: bool, required: str = "") -> bytes:
     model = io.BytesIO()
+    # Set to nothing, it would make another file of the same pieces.
+    extra: dict[str, Any] = {"required_chars": required} if required else {}
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=(line for text in texts for line in text.splitlines() if line),
+            sentence_iterator=(part for text in texts for line in text.splitlines() if line for part in _parts(line)),
             model_writer=model,
             vocab_size=vocab_size - num_sentinels,
             model_type="unigram",
@@ -108,7 +127,8 @@ def train(texts: Iterable[str], vocab_size: int, num_sentinels: int = NUM_SENTIN
             allow_whitespace_only_pieces=True,
             split_digits=True,
             user_defined_symbols=["\n"],
-            max_sentence_length=1 << 16,
+            **extra,
+            max_sentence_length=_LONGEST,
             hard_vocab_limit=exact,
             num_threads=_TRAINER_THREADS,
             minloglevel=2,
@@ -124,3 +144,11 @@ def train(texts: Iterable[str], vocab_size: int, num_sentinels: int = NUM_SENTIN
         reason = f"{bound} {int(number[1]) + num_sentinels}" if number else str(error).splitlines()[-1]
         raise InputError(f"vocab_size = {vocab_size} does not fit the text: {reason}") from None
     return model.getvalue()
+
+
+def _parts(line: str) -> list[str]:
+    """A line in parts that are short enough, cut between characters."""
+    if len(line) <= _LONGEST // 4 or len(line.encode()) <= _LONGEST:
+        return [line]
+    size = _LONGEST // 4  # characters of four bytes each
+    return [line[start : start + size] for start in range(0, len(line), size)]

@@ -1,5 +1,7 @@
 """The work of `prepare`: what each part of a corpus is made of. Imports TensorFlow, through the registry."""
 
+import collections
+import dataclasses
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -8,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from train.data import overlap, parts, shards
+from train.data import overlap, parts, shards, text_files
 from train.data.parts import Part
-from train.data.prepare import PrepareConfig
-from train.data.vocabulary import EOS_ID, Vocabulary
+from train.data.prepare import COUNTS, PrepareConfig
+from train.data.vocabulary import EOS_ID, UNK_ID, Vocabulary
 from train.data.vocabulary import train as train_vocabulary
 from train.records import InputError
 from train.tasks import registry, scoring
@@ -19,21 +21,33 @@ from train.tasks.registry import Definition
 
 _DOCUMENT_SAMPLE = 20_000  # characters of one document in the vocabulary's sample
 _CHUNK = 4_000_000  # characters tokenized at a time
+_LOST = ("pieces", "unknown", "changed")
+_VERSION = 2  # of what is counted in the facts of a part
 
 
 def vocabulary(config: PrepareConfig, text: Definition) -> Part:
-    """The part that trains a vocabulary, or copies a given one."""
+    """The part that trains a vocabulary, or copies a given one; of a user's own text it reads all files first."""
+    small = config.source == "python"
+    size = config.vocab_size or (2048 if small else 32_128)
+    characters = config.vocabulary_characters or (1_000_000 if small else 50_000_000)
 
     def make(root: Path) -> parts.Facts:
+        survey, sample = None, []
+        if config.source == "text":
+            files = text_files.expand(config.text)
+            drawn = 0 if config.vocabulary else characters
+            given = (config.text_key, text_files.piece_size(files), drawn, _DOCUMENT_SAMPLE)
+            survey = text_files.Survey.of(files, *given)
+            sample = survey.sample
+        elif not config.vocabulary:
+            sample = list(_sample(_documents(text, "train", 0, 1), characters))
         if config.vocabulary:
-            content = Vocabulary(Path(config.vocabulary)).path.read_bytes()
+            content = Path(config.vocabulary).read_bytes()
         else:
-            small = config.source == "python"
-            size = config.vocab_size or (2048 if small else 32_128)
-            characters = config.vocabulary_characters or (1_000_000 if small else 50_000_000)
-            sample = _sample(_documents(text, "train", 0, 1), characters)
             content = train_vocabulary(sample, size, config.num_sentinels, exact=config.vocab_size > 0)
-        return {"files": {"vocabulary.model": shards.write_bytes(root / "vocabulary.model", content)}}
+        facts = {"files": {"vocabulary.model": shards.write_bytes(root / "vocabulary.model", content)}}
+        found = {"survey": dataclasses.asdict(dataclasses.replace(survey, sample=[]))} if survey else {}
+        return facts | found
 
     return Part("vocabulary", parts.key(config.text_identity), make)
 
@@ -51,7 +65,7 @@ def pretraining(
       made_from: description of the vocabulary.
     """
     for split, count in config.shard_counts.items():
-        key = parts.key(config.text_identity, made_from, split, count, config.max_tokens, held_out.key)
+        key = parts.key(config.text_identity, made_from, split, count, config.max_tokens, held_out.key, _VERSION)
         for shard in range(count):
 
             def make(root: Path, split=split, shard=shard, count=count) -> parts.Facts:
@@ -74,14 +88,22 @@ def tasks(
       definitions: the registered tasks.
       pieces: the vocabulary.
       made_from: description of the vocabulary.
+
+    Raises:
+      InputError: see `check_labels`.
     """
+    for definition in definitions:
+        check_labels(definition, pieces)
     for definition, split in [(d, split) for d in definitions for split in d.splits]:
 
         def make(root: Path, definition=definition, split=split) -> parts.Facts:
             found = examples(definition, split)
-            stem, written = f"tasks/{definition.name}/{split}", {}
+            stem, written, counts = f"tasks/{definition.name}/{split}", {}, collections.Counter[str]()
             for feature in ("inputs", "targets"):
-                arrays = _ragged([example[feature] for example in found], pieces, config.num_threads or 1)
+                texts = [example[feature] for example in found]
+                encoded = pieces.encode(texts, config.num_threads or 1)
+                counts.update(_losses(pieces, texts, encoded))
+                arrays = _ragged(encoded, _dtype(pieces))
                 for suffix, array in zip(("", ".lengths"), arrays, strict=True):
                     file = f"{stem}.{feature}{suffix}.npy"
                     written[file] = shards.write_array(root / file, array)
@@ -91,9 +113,9 @@ def tasks(
             baseline = None
             if split == "validation":
                 baseline = scoring.majority_class(definition.metrics, references, definition.labels)
-            return {"files": written, "examples": len(found), "majority_class": baseline}
+            return {"files": written, "examples": len(found), "majority_class": baseline, **counts}
 
-        key = parts.key(config.tasks_identity, definition.name, made_from)
+        key = parts.key(config.tasks_identity, definition.name, made_from, _VERSION)
         yield Part(f"tasks/{definition.name}/{split}", key, make)
 
 
@@ -123,7 +145,9 @@ class Stream:
     """Tokens of documents one after another, each ended by EOS.
 
     Attributes:
-      counts: numbers of tokens, of bytes of text, and of documents left out as duplicates.
+      counts: numbers of tokens, of bytes of text, of documents left out as duplicates, of documents that are in, of
+        pieces unknown to the vocabulary, of documents that decoding does not give back, and of bytes that the pieces
+        stand for.
     """
 
     def __init__(self, pieces: Vocabulary, budget: int, left_out: overlap.Passages | None):
@@ -136,7 +160,7 @@ class Stream:
         """
         self._pieces, self._budget, self._left_out = pieces, budget, left_out
         self._found = [np.zeros(0, _dtype(pieces))]
-        self.counts = {"tokens": 0, "text_bytes": 0, "duplicates": 0}
+        self.counts = dict.fromkeys(COUNTS, 0)
 
     @property
     def tokens(self) -> np.ndarray:
@@ -148,17 +172,46 @@ class Stream:
         for chunk in _chunks(documents):
             kept = [document for document in chunk if self._left_out is None or document not in self._left_out]
             self.counts["duplicates"] += len(chunk) - len(kept)
-            for document, row in zip(kept, self._pieces.encode(kept, num_threads), strict=True):
-                self._found.append(np.array([*row, EOS_ID], _dtype(self._pieces)))
-                self.counts["tokens"] += len(row) + 1
+            encoded = self._pieces.encode(kept, num_threads)
+            decoded = self._pieces.decode_all(encoded, num_threads)
+            for document, row, back in zip(kept, encoded, decoded, strict=True):
+                tokens = np.array([*row, EOS_ID], _dtype(self._pieces))
+                self._found.append(tokens)
+                self.counts["tokens"] += len(tokens)
                 self.counts["text_bytes"] += len(document.encode())
+                self.counts["piece_bytes"] += int(self._pieces.bytes_per_piece[tokens].sum())
+                self.counts["documents"] += 1
+                self.counts["changed"] += document != back
+                self.counts["unknown"] += int((tokens == UNK_ID).sum())
                 if self._budget and self.counts["tokens"] >= self._budget:
                     return
 
 
-def _ragged(texts: list[str], pieces: Vocabulary, num_threads: int) -> tuple[np.ndarray, np.ndarray]:
+def _losses(pieces: Vocabulary, texts: Sequence[str], encoded: Sequence[Sequence[int]]) -> dict[str, int]:
+    """Numbers of pieces, of those that are unknown, and of texts that decoding does not give back as they were."""
+    changed = sum(text != back for text, back in zip(texts, pieces.decode_all(encoded), strict=True))
+    unknown = sum(list(row).count(UNK_ID) for row in encoded) if changed else 0
+    return dict(zip(_LOST, (sum(map(len, encoded)), unknown, changed), strict=True))
+
+
+def check_labels(definition: Definition, pieces: Vocabulary) -> None:
+    """Refuses a vocabulary in which no model could give the answer.
+
+    Raises:
+      InputError: decoding does not give a label back.
+    """
+    encoded = pieces.encode(definition.labels)
+    for label, back in zip(definition.labels, pieces.decode_all(encoded), strict=True):
+        if label.strip() != back.strip():
+            raise InputError(
+                f"tasks: {definition.name}: the vocabulary gives the label {label!r} back as {back!r}: no model could "
+                "answer it; use a vocabulary with its characters"
+            )
+
+
+def _ragged(encoded: Sequence[Sequence[int]], dtype: type[np.unsignedinteger]) -> tuple[np.ndarray, np.ndarray]:
     """All tokens, each text ended by EOS, and the lengths."""
-    rows = [np.array([*row, EOS_ID], _dtype(pieces)) for row in pieces.encode(texts, num_threads)]
+    rows = [np.array([*row, EOS_ID], dtype) for row in encoded]
     return np.concatenate(rows), np.array([len(row) for row in rows], np.int32)
 
 

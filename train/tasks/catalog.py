@@ -5,12 +5,11 @@ import importlib
 
 import seqio
 
-from train.data import python_text
+from train.data import python_text, text_files
 from train.data.prepare import PrepareConfig
 from train.records import InputError
 from train.tasks import benchmarks, files, python_tasks, registry
-
-_SUITES = ("python", "glue", "super_glue", "squad", "dpr")
+from train.tasks.table import SUITES
 
 _read_python = functools.cache(python_text.read)
 
@@ -28,8 +27,12 @@ def load(modules: tuple[str, ...]) -> None:
             raise InputError(f"modules: {name!r} cannot be imported ({error})") from None
 
 
-def pretraining(config: PrepareConfig) -> registry.Definition:
+def pretraining(config: PrepareConfig, share: float = text_files.VALIDATION_SHARE) -> registry.Definition:
     """The pretraining text that `config.source` names.
+
+    Args:
+      config: what to prepare.
+      share: of the documents of your own files that are held out.
 
     Raises:
       InputError: no such text.
@@ -39,7 +42,7 @@ def pretraining(config: PrepareConfig) -> registry.Definition:
     if config.source == "c4":
         return benchmarks.c4(config.data_dir or None)
     if config.source == "text":
-        return files.text(config.text, config.text_key)
+        return files.text(config.text, config.text_key or "text", share)
     if config.source in {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}:
         return registry.Definition(config.source, None, ())
     raise InputError(f"source = {config.source!r} is not python, c4, text or a task or mixture that `modules` register")
@@ -49,20 +52,25 @@ def downstream(config: PrepareConfig) -> list[registry.Definition]:
     """The downstream tasks that `config.tasks` names: suites, single tasks of them, or NAME=FILES:METRIC.
 
     Raises:
-      InputError: no such task.
+      InputError: no such task; one that is named twice, or has the name of something that `modules` register.
     """
     found: dict[str, registry.Definition] = {}
     for name in config.tasks:
         tasks = [files.table(name)] if "=" in name else _of_suite(name, config)
-        found |= {task.name: task for task in tasks}
+        for task in tasks:
+            if task.name in found:
+                raise InputError(f"tasks: {name!r} gives {task.name!r}, which another one gives already")
+            if "=" in name and registry.is_taken(task.name):
+                raise InputError(f"tasks: {name!r}: modules register another {task.name!r}; give yours another name")
+            found[task.name] = task
     return list(found.values())
 
 
 def _of_suite(name: str, config: PrepareConfig) -> list[registry.Definition]:
-    suite = next((s for s in sorted(_SUITES, key=len, reverse=True) if name == s or name.startswith(f"{s}_")), None)
+    suite = next((s for s in sorted(SUITES, key=len, reverse=True) if name == s or name.startswith(f"{s}_")), None)
     tasks = [task for task in _suite(suite, config) if name in (suite, task.name)] if suite else []
     if not tasks:
-        raise InputError(f"tasks: {name!r} is not {', '.join(_SUITES)}, a task of theirs, or NAME=FILES:METRIC")
+        raise InputError(f"tasks: {name!r} is not {', '.join(SUITES)}, a task of theirs, or NAME=FILES:METRIC")
     return tasks
 
 

@@ -1,7 +1,6 @@
 """A user's own text and tables as tasks. TensorFlow: `prepare` only."""
 
 import functools
-from pathlib import Path
 
 import seqio
 import tensorflow as tf
@@ -10,30 +9,28 @@ from train.data import text_files
 from train.tasks import registry
 from train.tasks.table import Table
 
-_WHOLE = 10_000  # characters after which plain text is cut at an empty line
-_PIECES = 400  # a small text is cut into about this many, so that some are held out
 
-
-def text(patterns: tuple[str, ...], key: str) -> registry.Definition:
+def text(patterns: tuple[str, ...], key: str, share: float = text_files.VALIDATION_SHARE) -> registry.Definition:
     """Pretraining text from files; each file goes to one shard, or, where files are few, every n-th document does.
 
     Args:
       patterns: globs.
       key: the column or field of tables that holds the text.
+      share: of the documents that are held out, as `text_files.Survey` says.
 
     Raises:
       InputError: a pattern matches no file.
     """
     files = text_files.expand(patterns)
-    size = min(_WHOLE, max(500, sum(Path(file).stat().st_size for file in files) // _PIECES))
-    return registry.Definition("text", _TextSource(files, key, size), ())
+    return registry.Definition("text", _TextSource(files, key, text_files.piece_size(files), share), ())
 
 
 class _TextSource(seqio.FileDataSource):
     """Files whose documents are dealt to train and validation by hash."""
 
-    def __init__(self, files: list[str], key: str, size: int):
-        super().__init__(functools.partial(_read, key=key, size=size), dict.fromkeys(("train", "validation"), files))
+    def __init__(self, files: list[str], key: str, size: int, share: float):
+        reader = functools.partial(_read, key=key, size=size, share=share)
+        super().__init__(reader, dict.fromkeys(("train", "validation"), files))
 
     def get_dataset(self, split: str = "train", *args, **kwargs) -> tf.data.Dataset:
         """The documents of a split."""
@@ -43,10 +40,10 @@ class _TextSource(seqio.FileDataSource):
 
 
 @tf.autograph.experimental.do_not_convert  # it would try, and warn that it cannot convert generators
-def _read(path: tf.Tensor, key: str, size: int) -> tf.data.Dataset:
+def _read(path: tf.Tensor, key: str, size: int, share: float) -> tf.data.Dataset:
     def rows(name: bytes):
         for document in text_files.documents(name.decode(), key, size):
-            yield {"targets": document, "held_out": text_files.held_out(document)}
+            yield {"targets": document, "held_out": text_files.held_out(document, share)}
 
     spec = {"targets": tf.TensorSpec((), tf.string), "held_out": tf.TensorSpec((), tf.bool)}
     return tf.data.Dataset.from_generator(rows, args=(path,), output_signature=spec)
@@ -59,5 +56,7 @@ def table(given: str) -> registry.Definition:
       InputError: see `table.Table`.
     """
     task = Table.parse(given)
-    splits, labels = task.read()
-    return registry.Definition(task.name, registry.in_memory(splits), (), task.metrics, labels)
+    lost = text_files.Lost()
+    splits, labels = task.read(lost)
+    source = registry.in_memory(splits)
+    return registry.Definition(task.name, source, (), task.metrics, labels, replaced=lost["replaced"])

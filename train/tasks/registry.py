@@ -19,6 +19,7 @@ from train.tasks.preprocessors import Preprocessor
 tf.config.set_visible_devices([], "GPU")  # TensorFlow would take all of an accelerator's memory to read text
 
 _READ_TOGETHER = 256
+_ours: set[str] = set()  # names that `register` has put into seqio's registry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Definition:
       labels: texts a prediction can be.
       splits: the source's split for "train" and, unless the task is for training alone, for "validation"; several are
         joined by "+", and then each reference says its own as "source".
+      replaced: characters of the source that are none, for which U+FFFD stands.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Definition:
     metrics: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     splits: Mapping[str, str] = dataclasses.field(default_factory=lambda: {s: s for s in ("train", "validation")})
+    replaced: int = 0
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -64,12 +67,18 @@ def register(definition: Definition, vocabulary: seqio.Vocabulary | None = None)
         tokenizers = [seqio.preprocessors.tokenize, seqio.preprocessors.append_eos]
     if definition.name in seqio.TaskRegistry.names():
         seqio.TaskRegistry.remove(definition.name)
+    _ours.add(definition.name)
     return seqio.TaskRegistry.add(
         definition.name,
         source=cast(Any, definition.source),  # seqio's own class does not match its protocol
         preprocessors=[*definition.preprocessors, *tokenizers],
         output_features=dict.fromkeys(definition.features, feature),
     )
+
+
+def is_taken(name: str) -> bool:
+    """Whether somebody else has registered a task or mixture of that name."""
+    return name in {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()} - _ours
 
 
 def mixture(name: str, tasks: Sequence[str], cap: int | None = None) -> seqio.Mixture:

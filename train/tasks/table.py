@@ -3,13 +3,17 @@
 import dataclasses
 import math
 import re
+from typing import Any
 
-from train.data import text_files
+from train.data import formats, text_files
 from train.records import InputError
 from train.tasks.metrics import METRICS
 
 _MOST_LABELS = 100  # a task with more distinct targets has free text
 _HELD_OUT = 0.1
+# Names of suites, of pretraining text, and of what stands beside tasks in records: no task of one's own may have them.
+SUITES = ("python", "glue", "super_glue", "squad", "dpr")
+RESERVED = frozenset({*SUITES, "text", "c4", "corpus", "mean"})
 ALLOWED = tuple(name for name in METRICS if name not in ("mnli", "wsc"))  # these need what only their own sets have
 
 
@@ -17,8 +21,9 @@ ALLOWED = tuple(name for name in METRICS if name not in ("mnli", "wsc"))  # thes
 class Table:
     """A downstream task in files, as the command line gives it: NAME=GLOB:METRIC,METRIC.
 
-    The files have columns "inputs" and "targets", and may have "split" ("train" or "validation"; otherwise a tenth of
-    the inputs is held out by hash) and, in JSON lines and Parquet, "answers": a list of texts that are all right.
+    The files (TSV, CSV, JSON lines, Parquet) have columns "inputs" and "targets", and may have "split" ("train" or
+    "validation"; otherwise a tenth of the inputs is held out by hash) and, in JSON lines and Parquet, "answers": a list
+    of texts that are all right.
     """
 
     name: str
@@ -30,19 +35,28 @@ class Table:
         """Reads NAME=GLOB:METRICS.
 
         Raises:
-          InputError: it is not of that form, or there is no such metric.
+          InputError: it is not of that form, its name is taken, or there is no such metric.
         """
         match = re.fullmatch(r"(\w+)=(.+):([\w,]+)", given)
         if not match:
             raise InputError(f"tasks: {given!r} is not NAME=FILES:METRIC, as in reviews=data/reviews.tsv:accuracy")
+        suite = next((s for s in SUITES if match[1].startswith(f"{s}_")), "")  # it would count into the suite's mean
+        if match[1].lower() in RESERVED or suite:
+            taken = f"names that begin with {suite}_ are its own tasks'" if suite else "that name is taken"
+            raise InputError(f"tasks: {given!r}: a task of your own cannot be called {match[1]!r}: {taken}")
         metrics = tuple(match[3].split(","))
+        if len(set(metrics)) < len(metrics):
+            raise InputError(f"tasks: {given!r}: a metric is given twice")
         for metric in metrics:
             if metric not in ALLOWED:
                 raise InputError(f"tasks: {given!r}: metric {metric!r} is not one of {', '.join(ALLOWED)}")
         return cls(match[1], (match[2],), metrics)
 
-    def read(self) -> tuple[dict[str, list[text_files.Row]], tuple[str, ...]]:
+    def read(self, lost: text_files.Lost | None = None) -> tuple[dict[str, list[formats.Row]], tuple[str, ...]]:
         """Reads the files.
+
+        Args:
+          lost: counts the characters "replaced" by U+FFFD.
 
         Returns:
           Examples by split, and the labels: every distinct target, or none where targets are free text.
@@ -51,9 +65,11 @@ class Table:
           InputError: a column is missing or empty, a split has no rows, or the targets do not suit the metrics; names
             file and row.
         """
-        splits: dict[str, list[text_files.Row]] = {"train": [], "validation": []}
+        lost = text_files.Lost() if lost is None else lost
+        splits: dict[str, list[formats.Row]] = {"train": [], "validation": []}
         for path in text_files.expand(self.patterns, "tasks"):
-            for number, row in enumerate(text_files.rows(path), start=1):
+            for number, found in formats.rows(path, ("inputs", "targets")):
+                row = {name: _clean(value, lost) for name, value in found.items()}
                 split = row.get("split") or ("validation" if _drawn(row) else "train")
                 if split not in splits:
                     raise InputError(f"{path}: row {number}: split = {split!r} is not train or validation")
@@ -67,7 +83,7 @@ class Table:
         self._check_metrics(labels)
         return splits, labels
 
-    def _checked(self, row: text_files.Row, where: str) -> text_files.Row:
+    def _checked(self, row: formats.Row, where: str) -> formats.Row:
         for column in ("inputs", "targets"):
             if not isinstance(row.get(column), str):
                 raise InputError(f"{where} has no text {column!r}; it has {', '.join(map(str, row))}")
@@ -97,6 +113,16 @@ class Table:
                 raise InputError(f"tasks: {self.name}: {metric} needs {wanted}, there are {found or 'more'}")
 
 
+def _clean(value: Any, lost: text_files.Lost) -> Any:
+    """A cell, or a list of answers, with U+FFFD for what is no character."""
+    if isinstance(value, list):
+        return [_clean(item, lost) for item in value]
+    if isinstance(value, str):
+        value, count = formats.clean(value)
+        lost["replaced"] += count
+    return value
+
+
 def _is_number(text: str) -> bool:
     try:
         return math.isfinite(float(text))
@@ -104,5 +130,5 @@ def _is_number(text: str) -> bool:
         return False
 
 
-def _drawn(row: text_files.Row) -> bool:
+def _drawn(row: formats.Row) -> bool:
     return text_files.held_out(str(row.get("inputs")), _HELD_OUT)

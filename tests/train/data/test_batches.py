@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.train.tiny_corpus import write_corpus
-from train.data import batches, span_corruption
+from train.data import batches, counter_random, shards, span_corruption
 from train.data.corpus import open_corpus
 from train.data.objectives import OBJECTIVES
 from train.records import InputError
@@ -97,18 +97,45 @@ def test_an_epoch_of_pretraining_holds_every_window_once(corpus):
     assert not np.array_equal(seen, windows)
 
 
-def test_windows_of_several_shards_are_all_reached(corpus, tmp_path):
-    path = write_corpus(tmp_path / "sharded")
+def _in_shards(path, sizes, number=2):
+    """The tiny corpus with its train split dealt to shards of the given sizes, as prepared in a format."""
+    path = write_corpus(path)
     index = json.loads((path / "corpus.json").read_text())
-    (name,) = index["pretrain"]["train"]["shards"]
-    index["pretrain"]["train"]["shards"] = [name, *index["pretrain"]["validation"]["shards"], name]
-    (path / "corpus.json").write_text(json.dumps(index))
+    (whole,) = index["pretrain"]["train"]["shards"]
+    parts = np.split(np.load(path / whole), np.cumsum(sizes))
+    names = [f"pretrain/train-{i:05d}.npy" for i in range(len(parts))]
+    index["files"] |= {name: shards.write_array(path / name, part) for name, part in zip(names, parts, strict=True)}
+    index["pretrain"]["train"]["shards"] = names
+    (path / "corpus.json").write_text(json.dumps(index | {"format": number}))
+    return open_corpus(path)
+
+
+_SHORT = (5, 0, 30, 31, 1, 200, 17, 62)
+
+
+def test_windows_run_on_from_shard_to_shard(corpus, tmp_path):
+    """A corpus in shards, shorter than a window or empty, gives the batches of the same corpus in one."""
+    dealt = _in_shards(tmp_path / "dealt", _SHORT)
+    for objective in OBJECTIVES:
+        one, many = (batches.Pretrain(c, "train", 8, 64, 32, seed=1, objective=objective) for c in (corpus, dealt))
+        assert one.num_windows == many.num_windows and one.num_unread == many.num_unread < 71
+        for step in (0, 5, one.num_windows // 8):
+            _equal(one.batch(step), many.batch(step))
+
+
+def test_a_corpus_of_format_1_keeps_its_windows(corpus, tmp_path):
+    """As they were cut: each shard alone."""
+    old = _in_shards(tmp_path / "old", _SHORT, number=1)
+    source = batches.Pretrain(old, "train", 8, 64, 32, seed=1, objective="causal_lm")
+    cut = [shard[: len(shard) // 31 * 31].reshape(-1, 31) for shard in old.tokens("train")]
+    windows = np.concatenate(cut).astype(np.int32)
+    assert source.num_windows == len(windows) and source.num_unread == source.num_tokens - windows.size
+    order = counter_random.permute(1, np.zeros(len(windows), int), np.arange(len(windows)), len(windows))
+    seen = np.concatenate([source.batch(step)["decoder_target_tokens"][:, :31] for step in range(len(windows) // 8)])
+    np.testing.assert_array_equal(seen, windows[order][: len(seen)])
     one = batches.Pretrain(corpus, "train", 8, 64, 32, seed=1)
-    small = batches.Pretrain(corpus, "validation", 8, 64, 32, seed=1)
-    many = batches.Pretrain(open_corpus(path), "train", 8, 64, 32, seed=1)
-    assert many.num_windows == 2 * one.num_windows + small.num_windows
-    step = many.num_windows // 8 - 1  # reads the last shard's end without going over it
-    assert many.batch(step)["encoder_input_tokens"].shape == (8, 64)
+    same = batches.Pretrain(_in_shards(tmp_path / "one", (), number=1), "train", 8, 64, 32, seed=1)
+    _equal(one.batch(3), same.batch(3))
 
 
 def test_span_corruption_batches_restore_to_the_text(corpus):

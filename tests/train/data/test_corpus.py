@@ -67,7 +67,7 @@ def _without(path, key):
     [
         (lambda p: (p / "corpus.json").unlink(), "has not finished"),
         (lambda p: (p / "corpus.json").write_text("{"), "not JSON"),
-        (lambda p: _without(p, "format"), "format = None"),
+        (lambda p: _without(p, "format"), "format = None, this version reads 1 and 2"),
         (lambda p: _without(p, "tasks"), "has no tasks"),
     ],
 )

@@ -175,6 +175,12 @@ def test_bad_values_are_refused(tmp_path):
         ({"worker": "2/2"}, "worker = '2/2'"),
         ({"worker": "a"}, "worker = 'a'"),
         ({"num_shards": -1}, "num_shards = -1"),
+        ({"text_key": "body"}, "text_key = 'body' is for files of your own"),
+        ({"vocabulary": "v.model", "vocab_size": 512}, "vocab_size = 512 is for training a vocabulary"),
+        ({"tasks": ("python", "text=t.tsv:accuracy")}, "cannot be called 'text'"),
+        ({"tasks": ("a=t.tsv:accuracy", "a=u.tsv:f1")}, "tasks: 'a' is given twice"),
+        ({"tasks": ("glue", "glue")}, "tasks: 'glue' is given twice"),
+        ({"source": "mine", "tasks": ("mine=t.tsv:accuracy",)}, "'mine' is the name of the pretraining text"),
     ]:
         with pytest.raises(InputError, match=message):
             PrepareConfig(**values)
@@ -207,3 +213,52 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
         file.write(b"half")
         raise KeyError
     assert (tmp_path / "file").read_bytes() == b"old" and os.listdir(tmp_path) == ["file"]
+
+
+def test_a_missing_vocabulary_is_one_line_before_the_work(tmp_path):
+    config = PrepareConfig(out=str(tmp_path / "corpus"), vocabulary=str(tmp_path / "none.model"))
+    with pytest.raises(InputError, match=r"vocabulary: .*none.model cannot be read \(No such file"):
+        prepare(config)
+
+
+def test_what_killed_writers_left_is_removed_and_nothing_that_is_being_written(tmp_path):
+    (tmp_path / "parts").mkdir()
+    for name in ("corpus.json.tmp-1a2b", "parts/x.json.tmp-3c"):
+        (tmp_path / name).write_text("half")
+    with records.replacing(tmp_path / "alive.npy") as file:
+        file.write(b"all")
+        shards.remove_leftovers(tmp_path, 60)
+        assert len(list(tmp_path.rglob("*.tmp-*"))) == 3, "they may be another machine's"
+        shards.remove_leftovers(tmp_path, 0)
+    assert {path.name for path in tmp_path.rglob("*")} == {"parts", "alive.npy"}
+
+
+_FULL = """
+import resource, sys
+import numpy as np
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+from pathlib import Path
+from train import command_line
+from train.data import shards
+sys.exit(command_line.run(lambda: shards.write_array(Path(sys.argv[1]), np.zeros(100_000)) and 0))
+"""
+
+
+def test_a_full_disk_is_one_line_that_names_the_file(tmp_path):
+    out = tmp_path / "train-00000.npy"
+    done = subprocess.run(
+        [sys.executable, "-c", _FULL, str(out)], cwd=_ROOT, capture_output=True, text=True, timeout=100
+    )
+    assert (done.returncode, done.stderr) == (1, f"error: {str(out)!r}: File too large\n")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_prepare_in_one_line(library, tmp_path):
+    given = f"--out {tmp_path}/corpus --python-root {library} --vocab-size 1024"
+    command = ["bash", "-c", f"ulimit -f 40; exec {sys.executable} -m train prepare {given}"]
+    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=400)
+    *said, last = done.stderr.splitlines()
+    assert done.returncode == 1 and last.startswith("error: ") and last.endswith(": File too large")
+    assert f"{tmp_path}/corpus/" in last and all(line.startswith("prepare: ") for line in said)
+    assert not list(tmp_path.rglob("*.tmp-*"))

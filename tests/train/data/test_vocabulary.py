@@ -65,3 +65,21 @@ def test_wrong_files_and_sizes_are_refused(tmp_path):
 def test_a_small_text_can_have_fewer_pieces(tmp_path):
     (tmp_path / "small.model").write_bytes(vocabulary.train(_TEXT, 90_000, 100, exact=False))
     assert 360 < Vocabulary(tmp_path / "small.model").vocab_size < 90_000
+
+
+def test_text_without_spaces_survives(tmp_path):
+    """SentencePiece puts a space before every text, and would know none."""
+    texts = ["机器学习模型的规模" * 400, "下游任务的表现" * 400]
+    (tmp_path / "v.model").write_bytes(vocabulary.train(texts, 400, 100, exact=False))
+    model = Vocabulary(tmp_path / "v.model")
+    assert model.decode_all(model.encode([*texts, "是", "a b", ""])) == [*texts, "是", "a b", ""]
+
+
+def test_a_long_line_of_four_byte_characters_trains_a_vocabulary(tmp_path):
+    """SentencePiece leaves out lines of more than 65,536 bytes."""
+    line = "".join(chr(0x1F600 + i % 60) + chr(0x20000 + i * i % 50) for i in range(9_000))
+    assert len(line.encode()) > 1 << 16
+    (tmp_path / "v.model").write_bytes(vocabulary.train([line], 500, 100, exact=False))
+    model = Vocabulary(tmp_path / "v.model")
+    (ids,) = model.encode([line])
+    assert len(ids) <= len(line) + 9 and model.decode(ids) == line

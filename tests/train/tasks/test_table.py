@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from train.data import text_files
 from train.records import InputError
 from train.tasks import scoring
 from train.tasks.table import ALLOWED, Table
@@ -80,3 +81,51 @@ def test_every_metric_can_score_what_its_table_gives(tmp_path, metric):
     right = [reference["target"] for reference in references]
     assert scoring.score(table.metrics, right, references, labels)["score"].value == pytest.approx(100)
     assert scoring.majority_class(table.metrics, references, labels) < 100
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["text", "python", "c4", "glue", "super_glue", "squad", "dpr", "corpus", "mean", "Text", "glue_mood", "squad_2"],
+)
+def test_a_name_that_stands_for_something_else_is_refused(name):
+    with pytest.raises(InputError, match=f"a task of your own cannot be called '{name}'"):
+        Table.parse(f"{name}=t.tsv:accuracy")
+    assert Table.parse(f"my_{name}=t.tsv:accuracy").name == f"my_{name}"
+
+
+def test_a_metric_given_twice_is_refused():
+    with pytest.raises(InputError, match="a metric is given twice"):
+        Table.parse("t=t.tsv:accuracy,accuracy")
+
+
+def test_half_an_emoji_is_replaced_and_counted(tmp_path):
+    rows = [{"inputs": "half an emoji \ud83d", "targets": "no", "split": "train"}]
+    rows.append({"inputs": "NUL \0", "targets": "yes", "split": "validation", "answers": ["\udc00", "yes"]})
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    lost = text_files.Lost()
+    splits, labels = Table.parse(f"t={tmp_path}/t.jsonl:squad").read(lost)
+    assert lost["replaced"] == 3 and labels == ("no", "yes")
+    assert splits["train"][0]["inputs"] == "half an emoji \ufffd"
+    assert splits["validation"][0] == {"inputs": "NUL \ufffd", "targets": "yes", "answers": ["\ufffd", "yes"]}
+
+
+@pytest.mark.parametrize("name", ["t.tsv", "t.csv", "t.txt"])
+def test_a_cell_may_be_of_any_length(tmp_path, name):
+    separator = "," if name == "t.csv" else "\t"
+    rows = [
+        ("split", "inputs", "targets"),
+        ("train", "a" * 131_073, "x"),
+        ("validation", '"' + "b" * 300_000 + '"', "y"),
+    ]
+    (tmp_path / name).write_text("".join(separator.join(row) + "\n" for row in rows))
+    splits, _ = Table.parse(f"t={tmp_path}/{name}:accuracy").read()
+    assert [len(rows[0]["inputs"]) for rows in splits.values()] == [131_073, 300_000]
+
+
+def test_bytes_that_are_not_utf8_are_named_by_line(tmp_path):
+    (tmp_path / "t.tsv").write_bytes("inputs\ttargets\na\tb\nnaïve\tb\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"t.tsv: line 3 is not UTF-8 \(byte 0xef, character 3\)"):
+        Table.parse(f"t={tmp_path}/t.tsv:accuracy").read()
+    (tmp_path / "t.tsv").write_text("inputs\ttargets\na\tb\n", encoding="utf-16")
+    with pytest.raises(InputError, match="is UTF-16"):
+        Table.parse(f"t={tmp_path}/t.tsv:accuracy").read()
