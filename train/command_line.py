@@ -111,6 +111,7 @@ def _message(said: str) -> str:
     lines = [line.strip("│╭╮╰╯─ ") for line in re.sub(r"\x1b\[[0-9;]*m", "", said).splitlines()]
     text = " ".join([line for line in lines if line.strip("-")][1:])  # the first line is the title of the box
     text = text.split(" For full helptext")[0].split(" Argument helptext")[0]
+    text = re.sub(r"^Error parsing \w+: ", "", text)  # what a verb itself has found wrong with its options
     return re.sub(r"^(Missing from [^:]+: \S+).*", r"\1", text).rstrip(".")
 
 

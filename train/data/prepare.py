@@ -14,11 +14,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from train import ranges
 from train.data import overlap, parts, python_text, shards, text_files
 from train.data.corpus import FORMAT, INDEX, Corpus, open_corpus
 from train.data.vocabulary import NUM_SENTINELS, Vocabulary
+from train.ranges import CountOrZero, Range
 from train.records import InputError, read_json, write_json
 from train.tasks import python_suite
 from train.tasks.table import Table
@@ -74,15 +76,15 @@ class PrepareConfig:
     tasks: tuple[str, ...] = ("python",)
     python_root: str = ""
     vocabulary: str = ""
-    vocab_size: int = 0
-    num_sentinels: int = NUM_SENTINELS
-    num_shards: int = 0
-    max_tokens: int = 0
-    vocabulary_characters: int = 0
+    vocab_size: Annotated[int, Range(0, 2**24)] = 0
+    num_sentinels: Annotated[int, Range(0, 2**16)] = NUM_SENTINELS
+    num_shards: Annotated[int, Range(0, 100_000)] = 0
+    max_tokens: CountOrZero = 0
+    vocabulary_characters: CountOrZero = 0
     decontaminate: bool = True
     worker: str = "0/1"
-    patience: int = 300
-    num_threads: int = 0
+    patience: Annotated[int, Range(0, 10_000_000)] = 300
+    num_threads: Annotated[int, Range(0, 1024)] = 0
 
     def __post_init__(self):
         """Checks ranges.
@@ -90,17 +92,7 @@ class PrepareConfig:
         Raises:
           InputError: a value is out of range.
         """
-        for key in (
-            "vocab_size",
-            "num_shards",
-            "patience",
-            "max_tokens",
-            "num_threads",
-            "num_sentinels",
-            "vocabulary_characters",
-        ):
-            if getattr(self, key) < 0:
-                raise InputError(f"{key} = {getattr(self, key)} must not be negative")
+        ranges.check(self)
         if self.text:
             object.__setattr__(self, "source", "text")
         elif self.source == "text":
