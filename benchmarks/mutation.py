@@ -68,6 +68,7 @@ TARGETS = {
     "eval/compare.py": "tests/eval/test_compare.py",
     "eval/slopes.py": "tests/eval/test_slopes.py",
     "train/data/batches.py": "tests/train/data/test_batches.py tests/train/test_evaluate.py",
+    "train/data/windows.py": "tests/train/data/test_batches.py",
     "train/evaluate.py": "tests/train/test_evaluate.py",
     "train/losses.py": "tests/train/test_step.py tests/train/test_evaluate.py",
     "train/optimizers.py": "tests/train/test_optimizers.py",
