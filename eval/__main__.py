@@ -1,6 +1,6 @@
 """`python -m eval report|slopes|pareto|compare|compare-studies|fit|predict|allocate|next|chain`: what records say.
 
-Exit codes: 0 done; 2 bad input, told in one line.
+Exit codes: 0 done; 2 bad input, told in one line. A list option takes several values and may be given several times.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """`python -m train prepare|pretrain|finetune|study|plan|status`: the trainer's command line.
 
 Exit codes: 0 done; 1 a run failed; 2 bad input, told in one line; 75 stopped by SIGTERM or Ctrl-C with everything
-saved: the same command goes on from there.
+saved: the same command goes on from there. A list option takes several values and may be given several times.
 """
 
 import dataclasses

@@ -1,5 +1,7 @@
 """Tables that were misread into wrong numbers, and the right answers."""
 
+import json
+
 import pytest
 
 from eval import report, store
@@ -8,6 +10,25 @@ from tests.eval import run_directories
 from tests.eval.data.tables import LAW, RUNS
 
 HISTORY = "architecture,size,seed,flops_forward,step,upstream_nll\n"
+
+
+def test_an_option_given_twice_asks_twice(desk):
+    """Places, conditions, budgets: none is lost, and several values of one option still are several."""
+    desk.put(LAW)
+    places = ["N=1e8,D=1e10", "N=1e9,D=1e11"]
+    common = ["--format", "json", "--bootstrap", "5"]
+    for arguments in (["--at", places[0], "--at", places[1]], ["--at", *places]):
+        code, out, err = desk.run("predict", *common, *arguments)
+        assert code == 0, err
+        rows = json.loads(out)["predictions"]
+        assert [row["prediction"] for row in rows] == pytest.approx([3.2120, 2.4894], abs=1e-4)
+    code, out, err = desk.run("allocate", *common, "--budget", "1e19", "--budget", "1e20")
+    assert code == 0 and [row["flops"] for row in json.loads(out)["optima"]] == [1e19, 1e20], err
+    code, out, err = desk.run("fit", *common, "--fix", "E=1.8", "--fix", "alpha=0.34")
+    assert code == 0 and (json.loads(out)["E"], json.loads(out)["alpha"]) == pytest.approx((1.8, 0.34)), err
+    desk.put(RUNS + "b,s,1e9,4\nb,m,1e10,3\n")
+    (row,), _ = desk.slopes("--where", "architecture=a", "--where", "size=s,m")  # without one, b; without the other, l
+    assert (row["architecture"], row["n_sizes"]) == ("a", "2")
 
 
 def test_an_error_beside_a_score_is_no_task(desk):
