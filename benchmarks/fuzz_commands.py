@@ -51,6 +51,11 @@ WORDS = ("", " ", "text", "\u00e9", "a" * 300, "no/such/place", "~", "a=b", "=",
 JSON_VALUES = ("-1", "0", "2.5", "1e9", "1e99", "NaN", "Infinity", "-Infinity", '"text"', "text", "[]", "[1]", "{}",
                "null", "true", "[1,2,3]", '{"a": 1}', "4294967296", "-0.0", '""')  # fmt: skip
 
+MAINS = {
+    "train": lambda arguments: training.main(arguments),
+    "eval": lambda arguments: evaluation.main(arguments),
+    "arch_zoo": lambda arguments: zoo.main(arguments),
+}
 STAGES = ("pretrain", "finetune")
 SMALL = ("steps", "batch_size", "input_length", "target_length", "eval_batches", "eval_batch_size")
 
@@ -116,7 +121,16 @@ class Ground:
         for n in (1e7, 3e7, 1e8, 3e8, 1e9):
             rows += [f"{n:g},{d:g},{1.7 + 400 * n**-0.34 + 400 * d**-0.28:.6f}" for d in (1e9, 3e9, 1e10, 3e10)]
         (self.directory / "law.csv").write_text("\n".join(rows) + "\n")
+        lines = [f"The {name} sees {number} birds on its way home." for number in range(60) for name in ("cat", "dog")]
+        (self.directory / "words.txt").write_text("\n\n".join(lines))
         return self
+
+    def pretrained(self) -> Path:
+        """Checkpoints of a pretraining, which is run for a step where it has not been."""
+        where = self.directory / "pretrained" / "single" / "transformer-nano-s0" / "checkpoints" / "pretrain"
+        if not where.is_dir():
+            training.main(["pretrain", *self.base("train", "pretrain"), "--runs", str(self.directory / "pretrained")])
+        return where
 
     def base(self, room: str, verb: str) -> list[str]:
         """A command that would do its work, in a few seconds."""
@@ -126,20 +140,21 @@ class Ground:
         small = [f"{stage}.{key}={getattr(tiny_study.STAGE, key)}" for stage in STAGES for key in SMALL]
         small += ["model.num_encoder_layers=1", "model.num_decoder_layers=1"]
         one_cell = [*corpus, "--runs", str(out), "--set", *small]
-        text = ["--text", str(self.directory / "law.csv"), "--tasks", "--vocab-size", "300", "--out", str(out / "c")]
+        text = ["--text", str(self.directory / "words.txt"), "--tasks", "--out", str(out / "c")]
         study, law = str(runs / "simulated"), str(self.directory / "law.csv")
         bases = {
-            "prepare": text, "pretrain": one_cell, "finetune": [*one_cell, "--init-from", str(out / "nowhere")],
+            "prepare": text, "pretrain": one_cell, "finetune": one_cell,
             "study": [*declared, "--workers", "1"], "plan": declared, "status": [str(runs / "tiny")],
             "watch": [str(runs / "tiny")], "slurm": [*declared, "--dry-run"], "jobset": [*declared, "--dry-run"],
             "report": [study, "--out", str(out / "report")], "slopes": [study], "pareto": [study], "compare": [study],
             "compare-studies": [study, study], "fit": [law, "--bootstrap", "20"],
             "predict": [law, "--at", "N=1e9,D=1e10", "--bootstrap", "20"],
             "allocate": [law, "--budget", "1e20", "--bootstrap", "20"], "next": [law, "--bootstrap", "20"],
-            "chain": [study, "--where", "architecture=albert", "--at", "N=1e6,D=1e7", "--bootstrap", "20"],
+            "chain": [study, "--score", "downstream_mean", "--perfect", "100",
+                      "--where", "architecture=albert", "--at", "N=1e6,D=1e7", "--bootstrap", "20"],
             "show": ["transformer", "--size", "nano"], "list": [],
         }  # fmt: skip
-        return bases[verb]
+        return [*bases[verb], "--init-from", str(self.pretrained())] if verb == "finetune" else bases[verb]
 
 
 def places() -> list[Place]:
@@ -192,11 +207,10 @@ def command(place: Place, value: str, ground: Ground) -> list[str]:
 def run(place: Place, value: str, ground: Ground, patience: float) -> Outcome:
     """Runs one command and says how it ended."""
     arguments = command(place, value, ground)
-    main = {"train": training.main, "eval": evaluation.main, "arch_zoo": zoo.main}[place.room]
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _alarm(patience):
         try:
-            code = main(arguments)
+            code = MAINS[place.room](arguments)
         except SystemExit as stop:
             code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
         except Hang:
@@ -259,6 +273,18 @@ def apart(directory: Path) -> Iterator[None]:
         os.environ.pop("HOME") if home is None else os.environ.update(HOME=home)
 
 
+def broken(verbs: Sequence[tuple[str, str]], ground: Ground) -> list[str]:
+    """The commands that fail with nothing wrong in them: what they refuse would say little."""
+    found = []
+    for room, verb in verbs:
+        said = io.StringIO()
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
+            code = MAINS[room]([verb, *ground.base(room, verb)])
+        if code not in (0, 75):
+            found.append(f"{room} {verb}: {said.getvalue()[-300:]}")
+    return found
+
+
 def values(place: Place) -> Sequence[str]:
     """What is tried there."""
     return JSON_VALUES if place.key else (*NUMBERS, *WORDS)
@@ -276,6 +302,9 @@ def main() -> int:
     rng, tally, failures = random.Random(options.seed), collections.Counter(), []
     with tempfile.TemporaryDirectory() as directory, apart(Path(directory)):
         ground = Ground(Path(directory)).prepare()
+        if refused := broken(list(dict.fromkeys((place.room, place.verb) for place in chosen)), ground):
+            print(*refused, sep="\n", file=sys.stderr)
+            return 1
         order = [place for _ in range(1 + options.commands // len(chosen)) for place in rng.sample(chosen, len(chosen))]
         for number, place in enumerate(order[: options.commands]):
             outcome = run(place, rng.choice(values(place)), ground, options.patience)

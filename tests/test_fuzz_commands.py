@@ -18,6 +18,11 @@ def ground(tmp_path_factory):
         yield fuzz_commands.Ground(directory).prepare()
 
 
+@pytest.mark.slow
+def test_every_command_works_with_nothing_wrong_in_it(ground):
+    assert not fuzz_commands.broken(sorted({(place.room, place.verb) for place in PLACES}), ground)
+
+
 def wrong_values(place):
     """Values of which no command can make anything, and so need not be waited for."""
     return [value for value in fuzz_commands.values(place) if fuzz_commands.is_nonsense(place, value)]
