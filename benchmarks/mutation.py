@@ -61,7 +61,8 @@ TARGETS = {
     "arch_zoo/layers/norm.py": f"{_ZOO}/test_norm.py {_STARTS} -k 'test_norm.py or evolved'",
     "arch_zoo/layers/parameters.py": f"{_STARTS} {_ZOO}/test_head.py tests/parity/test_parity.py"
     f" {_ZOO}/test_contract.py -k 'initialisation.py or head.py or evolved-padded or axes and transformer'",
-    "arch_zoo/layers/positions.py": f"{_ZOO}/test_performer.py {_STARTS} -k performer",
+    "arch_zoo/layers/positions.py": f"{_ZOO}/test_performer.py {_STARTS} tests/parity/test_parity.py"
+    " -k 'performer or sinusoids'",
     "arch_zoo/layers/relative_bias.py": _VANILLA,
     "arch_zoo/layers/stack.py": f"{_ZOO}/test_stack.py {_ZOO}/test_convolutional.py {_ZOO}/test_memory.py"
     f" {_VANILLA.replace('(', '(broken or period or test_stack.py or ')}",
