@@ -122,6 +122,7 @@ def test_list_is_the_registry(capsys):
     assert "Transformer" in said and "narang:" in said
 
 
+@pytest.mark.slow
 def test_show_takes_a_variant_and_a_size_rule(capsys):
     def total(*options):
         assert main(["show", "universal", "--size", "micro", "--format", "json", *options]) == 0

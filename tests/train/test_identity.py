@@ -69,6 +69,7 @@ def test_checkpoints_of_another_stage_are_refused(corpus, copy):
         goes_on(corpus, copy, stages=("finetune",))
 
 
+@pytest.mark.slow
 def test_a_finished_run_without_its_configuration_is_not_somebody_elses(corpus, tmp_path):
     run = dataclasses.replace(RUN, finetune=None)
     assert goes_on(corpus, tmp_path, run) == "done"
@@ -86,6 +87,7 @@ def test_only_the_runs_own_pretraining_is_finetuned(corpus, copy):
         goes_on(corpus, copy, changed(RUN, z_loss=1e-3), ("finetune",))
 
 
+@pytest.mark.slow
 def test_only_the_same_settings_are_resumed_from_elsewhere(corpus, stopped, tmp_path):
     elsewhere = loop.pretrained(stopped)
     with pytest.raises(InputError, match="has other settings: pretrain.z_loss: 0.0001 -> 0.001; --init-from starts"):
@@ -108,6 +110,7 @@ def test_a_checkpoint_of_another_size_is_refused_in_one_line(corpus, stopped, tm
     assert "Traceback" not in said.err + said.out and len((said.err + said.out).splitlines()) < 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
@@ -148,6 +151,7 @@ def test_a_run_without_its_checkpoints_does_not_start_over(corpus, copy):
     assert goes_on(corpus, copy) == "done"  # as of a run that was killed before it had saved anything
 
 
+@pytest.mark.slow
 def test_many_steps_without_any_checkpoint_are_lost_ones(corpus, copy):
     shutil.rmtree(copy / "checkpoints" / "pretrain" / "6")
     shutil.rmtree(copy / "checkpoints" / "pretrain" / "4")
@@ -156,6 +160,7 @@ def test_many_steps_without_any_checkpoint_are_lost_ones(corpus, copy):
         goes_on(corpus, copy)
 
 
+@pytest.mark.slow
 def test_the_best_score_says_of_how_many_evaluations(corpus, tmp_path):
     often = dataclasses.replace(RUN, finetune=dataclasses.replace(STAGE, eval_every=6))
     assert cell.run_cell(often, corpus, tmp_path, quiet=True) == "done"
