@@ -1,6 +1,6 @@
 """Types commands with options that are wrong in kind, sign, size or form, and looks how each of them ends.
 
-    python -m benchmarks.fuzz_commands                        # 600 commands, about half an hour
+    python -m benchmarks.fuzz_commands                        # 600 commands, a few minutes
     python -m benchmarks.fuzz_commands --commands 50 --seed 7 --verb fit
 
 Every option of every command, and every setting of a run through `--set`, gets one value that is drawn at random. A

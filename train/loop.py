@@ -195,7 +195,7 @@ def start(job: Job, checkpoints: Checkpoints, strategy: Strategy, fresh: State) 
 
 
 def begin(job: Job, writer: RunWriter, meta: Row) -> Tracker:
-    """Writes what stands before the next step: the identity of the run, no record of steps to come, what was lost.
+    """Prepares the records for the next step: writes the run's identity, drops rows of later steps, reports lost rows.
 
     Everything that may be refused has been: a refused command leaves nothing behind.
 

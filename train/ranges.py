@@ -51,7 +51,7 @@ Count = Annotated[int, Range(1, 2**53)]
 CountOrZero = Annotated[int, Range(0, 2**53)]
 Positive = Annotated[float, Range(0, _MOST, low_open=True)]
 NotNegative = Annotated[float, Range(0, _MOST)]
-Rate = Annotated[float, Range(0, 1, high_open=True)]  # a share that may not be all
+Rate = Annotated[float, Range(0, 1, high_open=True)]  # below 1, as dropout
 Level = Annotated[float, Range(0, 1, low_open=True, high_open=True)]
 Seed = Annotated[int, Range(0, 2**32 - 1)]  # what NumPy and a JAX key take
 

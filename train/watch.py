@@ -77,7 +77,7 @@ def follow(directory: Path, every: float) -> int:
 
 
 def _text(lines: Sequence[str]):
-    """Lines as they stand: rich would take brackets in them for its markup."""
+    """The lines as plain text: rich would read brackets in them as markup."""
     from rich.text import Text
 
     return Text("\n".join(lines))

@@ -121,7 +121,7 @@ class Pool:
             worker.wait()
 
     def close(self) -> None:
-        """Lets go of workers that have ended."""
+        """Closes the pipes of workers that have ended."""
         for worker in self._workers.values():
             _let_go(worker)
 
@@ -133,7 +133,7 @@ def _let_go(worker: subprocess.Popen[bytes]) -> None:
 
 
 def _report(line: bytes) -> dict[str, Any] | None:
-    """What a worker reports in a line; None of what a library has printed, or of a line that a kill has cut."""
+    """The report in a line of a worker's output; None if a library printed it, or if the worker was killed half-way."""
     try:
         report = json.loads(line)
     except ValueError:
