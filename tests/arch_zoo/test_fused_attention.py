@@ -38,10 +38,20 @@ def _context(**fields):
     ],
 )
 def test_cudnn_computes_what_its_rules_allow(change, expected):
-    given = {"platform": "gpu", "dtype": jnp.bfloat16, "head_dim": 64, "queries": 8, "keys": 16, "ctx": {}} | change
+    given = {
+        "platform": "gpu",
+        "dtype": jnp.bfloat16,
+        "head_dim": 64,
+        "queries": 8,
+        "keys": 16,
+        "ctx": {},
+    } | change
     q = jax.ShapeDtypeStruct((2, given["queries"], 4, given["head_dim"]), given["dtype"])
     k = jax.ShapeDtypeStruct((2, given["keys"], 4, given["head_dim"]), given["dtype"])
-    assert fused_attention.implementation(q, k, _context(**given["ctx"]), given["platform"]) == expected
+    assert (
+        fused_attention.implementation(q, k, _context(**given["ctx"]), given["platform"])
+        == expected
+    )
 
 
 UNPACKED = [[1] * 8, [1] * 5 + [0] * 3, [0] * 8]
@@ -67,31 +77,46 @@ def test_its_entry_point_computes_t5_attention_and_its_gradients(with_bias, segm
     given = lambda bias: (ctx.self_mask(), segments, bias, ctx, causal)
     ours = lambda q, k, v, bias: attention.attend(q, k, v, *given(bias))
     theirs = lambda q, k, v, bias: fused_attention.attend(q, k, v, *given(bias), kernel="xla")
-    (_, y), gradients = jax.value_and_grad(lambda args: loss(ours, args), has_aux=True)((q, k, v, bias))
-    (_, expected), wanted = jax.value_and_grad(lambda args: loss(theirs, args), has_aux=True)((q, k, v, bias))
+    (_, y), gradients = jax.value_and_grad(lambda args: loss(ours, args), has_aux=True)(
+        (q, k, v, bias)
+    )
+    (_, expected), wanted = jax.value_and_grad(lambda args: loss(theirs, args), has_aux=True)(
+        (q, k, v, bias)
+    )
     np.testing.assert_allclose(y[real], expected[real], atol=tolerances.REORDERED)
     assert np.isfinite(expected).all()
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=tolerances.REORDERED), gradients, wanted)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=tolerances.REORDERED), gradients, wanted
+    )
 
 
 @pytest.mark.parametrize(
-    ("variant", "calls"), [("transformer", 2 + 2 * 2), ("evolved", 1 + 4), ("funnel-query", 2 + 2 * 2)]
+    ("variant", "calls"),
+    [("transformer", 2 + 2 * 2), ("evolved", 1 + 4), ("funnel-query", 2 + 2 * 2)],
 )
 def test_both_passes_lower_for_cuda(variant, calls, monkeypatch):
     lowering.pretend_a_gpu(monkeypatch)
     cfg = models.config(variant, dtype="bfloat16")
     graph, params, rest = nnx.split(models.build(cfg), nnx.Param, ...)
     length = 2 * cfg.head_dim  # of the inputs: no other axis is as long
-    batch = models.pad(models.examples(np.random.default_rng(0), [length] * 3, [models.TARGET_LENGTH] * 3), length)
+    batch = models.pad(
+        models.examples(np.random.default_rng(0), [length] * 3, [models.TARGET_LENGTH] * 3), length
+    )
 
     def loss(params):
-        return nnx.merge(graph, params, rest).token_nll(batch, key=jax.random.key(0), train=True).nll.sum()
+        return (
+            nnx.merge(graph, params, rest)
+            .token_nll(batch, key=jax.random.key(0), train=True)
+            .nll.sum()
+        )
 
     def loss_by_xla(params):
         with fused_attention.disallowed():
             return loss(params)
 
-    fused, plain = (lowering.program(jax.jit(jax.grad(function)), params) for function in (loss, loss_by_xla))
+    fused, plain = (
+        lowering.program(jax.jit(jax.grad(function)), params) for function in (loss, loss_by_xla)
+    )
     assert lowering.calls_of_cudnn(fused) == (calls, calls)
     assert lowering.calls_of_cudnn(plain) == (0, 0)
     logits = f"tensor<3x{cfg.num_heads}x{length}x{length}x"  # [B, H, S, S], which the fused kernel spares

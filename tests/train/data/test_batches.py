@@ -30,7 +30,9 @@ def _equal(a, b):
 
 
 def _sources(corpus):
-    yield from (batches.Pretrain(corpus, "train", 24, 64, 32, seed=7, objective=name) for name in OBJECTIVES)
+    yield from (
+        batches.Pretrain(corpus, "train", 24, 64, 32, seed=7, objective=name) for name in OBJECTIVES
+    )
     yield batches.Finetune(corpus, [_TASK], 24, 16, 8, seed=7)
     yield batches.Finetune(corpus, [_TASK], 24, 16, 8, seed=7, cap=50)
 
@@ -71,7 +73,9 @@ from train.data.corpus import open_corpus
 source = batches.Pretrain(open_corpus({str(corpus.path)!r}), "train", 24, 64, 32, seed=7)
 print(hashlib.sha256(source.batch(41)["encoder_input_tokens"].tobytes()).hexdigest())
 """
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
     here = batches.Pretrain(corpus, "train", 24, 64, 32, seed=7).batch(41)["encoder_input_tokens"]
     assert run.stdout.strip() == hashlib.sha256(here.tobytes()).hexdigest()
 
@@ -82,7 +86,9 @@ import sys
 import train.data.batches, train.data.corpus, train.data.prepare, train.tasks.metrics, train.tasks.scoring
 print([name for name in ("tensorflow", "seqio", "tensorflow_datasets", "jax") if name in sys.modules])
 """
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
     assert json.loads(run.stdout.replace("'", '"')) == []
 
 
@@ -91,7 +97,9 @@ def test_an_epoch_of_pretraining_holds_every_window_once(corpus):
     stream = np.concatenate(corpus.tokens("train"))
     windows = stream[: source.num_windows * 31].reshape(-1, 31)
     steps = range(-(-source.num_windows // 8))
-    seen = np.concatenate([source.batch(step)["decoder_target_tokens"][:, :31] for step in steps])[: len(windows)]
+    seen = np.concatenate([source.batch(step)["decoder_target_tokens"][:, :31] for step in steps])[
+        : len(windows)
+    ]
     order = sorted(map(bytes, windows.astype(np.int32)))
     assert sorted(map(bytes, np.ascontiguousarray(seen))) == order
     assert not np.array_equal(seen, windows)
@@ -104,7 +112,9 @@ def _in_shards(path, sizes, number=2):
     (whole,) = index["pretrain"]["train"]["shards"]
     parts = np.split(np.load(path / whole), np.cumsum(sizes))
     names = [f"pretrain/train-{i:05d}.npy" for i in range(len(parts))]
-    index["files"] |= {name: shards.write_array(path / name, part) for name, part in zip(names, parts, strict=True)}
+    index["files"] |= {
+        name: shards.write_array(path / name, part) for name, part in zip(names, parts, strict=True)
+    }
     index["pretrain"]["train"]["shards"] = names
     (path / "corpus.json").write_text(json.dumps(index | {"format": number}))
     return open_corpus(path)
@@ -117,7 +127,10 @@ def test_windows_run_on_from_shard_to_shard(corpus, tmp_path):
     """A corpus in shards, shorter than a window or empty, gives the batches of the same corpus in one."""
     dealt = _in_shards(tmp_path / "dealt", _SHORT)
     for objective in OBJECTIVES:
-        one, many = (batches.Pretrain(c, "train", 8, 64, 32, seed=1, objective=objective) for c in (corpus, dealt))
+        one, many = (
+            batches.Pretrain(c, "train", 8, 64, 32, seed=1, objective=objective)
+            for c in (corpus, dealt)
+        )
         assert one.num_windows == many.num_windows and one.num_unread == many.num_unread < 71
         for step in (0, 5, one.num_windows // 8):
             _equal(one.batch(step), many.batch(step))
@@ -129,9 +142,15 @@ def test_a_corpus_of_format_1_keeps_its_windows(corpus, tmp_path):
     source = batches.Pretrain(old, "train", 8, 64, 32, seed=1, objective="causal_lm")
     cut = [shard[: len(shard) // 31 * 31].reshape(-1, 31) for shard in old.tokens("train")]
     windows = np.concatenate(cut).astype(np.int32)
-    assert source.num_windows == len(windows) and source.num_unread == source.num_tokens - windows.size
-    order = counter_random.permute(1, np.zeros(len(windows), int), np.arange(len(windows)), len(windows))
-    seen = np.concatenate([source.batch(step)["decoder_target_tokens"][:, :31] for step in range(len(windows) // 8)])
+    assert (
+        source.num_windows == len(windows) and source.num_unread == source.num_tokens - windows.size
+    )
+    order = counter_random.permute(
+        1, np.zeros(len(windows), int), np.arange(len(windows)), len(windows)
+    )
+    seen = np.concatenate(
+        [source.batch(step)["decoder_target_tokens"][:, :31] for step in range(len(windows) // 8)]
+    )
     np.testing.assert_array_equal(seen, windows[order][: len(seen)])
     one = batches.Pretrain(corpus, "train", 8, 64, 32, seed=1)
     same = batches.Pretrain(_in_shards(tmp_path / "one", (), number=1), "train", 8, 64, 32, seed=1)
@@ -143,13 +162,27 @@ def test_span_corruption_batches_restore_to_the_text(corpus):
     stream = np.concatenate(corpus.tokens("validation"))
     shape = span_corruption.geometry_for_inputs(64)
     windows = {
-        bytes(w) for w in stream[: len(stream) // shape.raw_length * shape.raw_length].reshape(-1, shape.raw_length)
+        bytes(w)
+        for w in stream[: len(stream) // shape.raw_length * shape.raw_length].reshape(
+            -1, shape.raw_length
+        )
     }
     top = corpus.vocab_size - corpus.num_sentinels
-    for inputs, targets in zip(batch["encoder_input_tokens"], batch["decoder_target_tokens"], strict=True):
+    for inputs, targets in zip(
+        batch["encoder_input_tokens"], batch["decoder_target_tokens"], strict=True
+    ):
         targets = targets[: shape.target_length - 1]
-        spans = dict(zip(targets[targets >= top], np.split(targets, np.flatnonzero(targets >= top))[1:], strict=True))
-        pieces = [spans[token][1:] if token >= top else [token] for token in inputs[: shape.input_length - 1]]
+        spans = dict(
+            zip(
+                targets[targets >= top],
+                np.split(targets, np.flatnonzero(targets >= top))[1:],
+                strict=True,
+            )
+        )
+        pieces = [
+            spans[token][1:] if token >= top else [token]
+            for token in inputs[: shape.input_length - 1]
+        ]
         assert bytes(np.concatenate(pieces).astype(stream.dtype)) in windows
 
 
@@ -157,7 +190,9 @@ def test_prefix_lm_targets_go_on_where_the_inputs_end(corpus):
     batch = batches.Pretrain(corpus, "train", 64, 20, 10, seed=0, objective="prefix_lm").batch(0)
     stream = bytes(np.concatenate(corpus.tokens("train")))
     lengths = []
-    for inputs, targets in zip(batch["encoder_input_tokens"], batch["decoder_target_tokens"], strict=True):
+    for inputs, targets in zip(
+        batch["encoder_input_tokens"], batch["decoder_target_tokens"], strict=True
+    ):
         length = int(np.flatnonzero(inputs)[-1])
         lengths.append(length)
         assert inputs[length] == 1 and targets[-1] == 1
@@ -210,7 +245,10 @@ def test_evaluation_yields_every_example_once_in_order(corpus):
     assert not found[-1].batch["encoder_input_tokens"][8:].any()
     texts = [corpus.decode(row) for part in found for row in part.batch["decoder_target_tokens"]]
     assert texts[:40] == [reference["target"] for reference in examples.references]
-    assert sum(len(part.references) for part in batches.evaluation(corpus, _TASK, 16, 24, 8, limit=20)) == 20
+    assert (
+        sum(len(part.references) for part in batches.evaluation(corpus, _TASK, 16, 24, 8, limit=20))
+        == 20
+    )
 
 
 def test_heldout_is_the_same_whatever_the_seed_of_the_cell(corpus):
@@ -236,6 +274,8 @@ def test_unigram_baselines_are_entropies(corpus):
     value = batches.unigram_nll(train, held_out)
     targets = np.concatenate([b["decoder_target_tokens"].ravel() for b in held_out])
     p = np.bincount(targets[targets > 0]) / np.sum(targets > 0)
-    entropy = -np.sum(p[p > 0] * np.log(p[p > 0]))  # the least any fixed distribution can have on these targets
+    entropy = -np.sum(
+        p[p > 0] * np.log(p[p > 0])
+    )  # the least any fixed distribution can have on these targets
     assert entropy <= value < entropy + 0.15
     assert corpus.unigram_nll() > 0
