@@ -52,10 +52,12 @@ _VANILLA = (
 )
 TARGETS = {
     "arch_zoo/layers/attention.py": _VANILLA,
-    "arch_zoo/layers/context.py": f"{_ZOO}/test_stack.py {_VANILLA.replace('head.py)', 'head.py or test_stack.py)')}",
+    "arch_zoo/layers/context.py": f"{_ZOO}/test_stack.py "
+    f"{_VANILLA.replace('head.py)', 'head.py or test_stack.py)')}",
     "arch_zoo/layers/convolution.py": f"{_ZOO}/test_convolution.py {_ZOO}/test_convolutional.py",
     "arch_zoo/layers/embedding.py": _VANILLA,
-    "arch_zoo/layers/experts.py": f"{_ZOO}/test_switch.py tests/train/run/test_parallel.py -k 'test_switch.py or strategy'",
+    "arch_zoo/layers/experts.py": f"{_ZOO}/test_switch.py "
+    "tests/train/run/test_parallel.py -k 'test_switch.py or strategy'",
     "arch_zoo/layers/favor.py": f"{_ZOO}/test_performer.py",
     "arch_zoo/layers/feed_forward.py": f"{_ZOO}/test_gradients.py {_VANILLA.replace('head.py)', 'gradients.py)')}",
     "arch_zoo/layers/fused_attention.py": f"{_ZOO}/test_fused_attention.py",

@@ -12,27 +12,31 @@ first used:
 import importlib
 from types import ModuleType
 
-_MODULES = (
-    "store",
-    "foreign",
-    "slopes",
-    "compare",
-    "crossover",
-    "rank",
-    "pareto",
-    "protocols",
-    "claims",
-    "simulate",
-    "scaling_laws",
-    "analyses",
-    "tables",
-    "figures",
-    "report",
-)
+_MODULES = {
+    **dict.fromkeys(("study", "run_table", "cells"), "data"),
+    **dict.fromkeys(("regression", "bootstrap", "decision"), "stats"),
+    **dict.fromkeys(
+        (
+            "slopes",
+            "comparison",
+            "crossover",
+            "rank",
+            "pareto",
+            "protocols",
+            "claims",
+            "simulate",
+            "everything",
+        ),
+        "analyses",
+    ),
+    **dict.fromkeys(("tables", "figures", "write"), "report"),
+}
 
 
 def __getattr__(name: str) -> ModuleType:
     """Loads a module of the evaluation on first use."""
+    if name == "laws":
+        return importlib.import_module("eval.laws")
     if name not in _MODULES:
         raise AttributeError(f"module 'eval' has no attribute {name!r}")
-    return importlib.import_module(f"eval.{name}")
+    return importlib.import_module(f"eval.{_MODULES[name]}.{name}")

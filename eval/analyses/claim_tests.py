@@ -1,4 +1,4 @@
-"""What the runs say on one kind of claim: the tests behind `eval.analyses.claims`, each from the evidence to a finding."""
+"""The tests behind `eval.analyses.claims`: what the runs say on one kind of claim, from evidence to a finding."""
 
 import dataclasses
 from collections.abc import Sequence

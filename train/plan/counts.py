@@ -21,7 +21,7 @@ from arch_zoo import ConfigError, ModelConfig
 from train import records
 from train.study.config import OptimizerConfig, digest
 
-PRESETS = Path(__file__).parent.parent / "configs" / "studies" / "counts.json"
+PRESETS = Path(__file__).parents[2] / "configs" / "studies" / "counts.json"
 CACHE = Path(".cache/counts.json")
 _CHUNK = 32  # models between two writes of the cache
 _FEW = 6  # uncounted models up to which a pool of processes costs more than it saves

@@ -68,7 +68,10 @@ def _at_most(grid: Grid) -> Grid:
 
 def _slopes(analysis: Analysis) -> Section:
     slopes = analysis.results["slopes"]
-    everything = "architecture alpha link n_sizes n_runs slope ci_low..ci_high r2 se_hc3 seed_low..seed_high p method note"
+    everything = (
+        "architecture alpha link n_sizes n_runs slope ci_low..ci_high r2 se_hc3 seed_low..seed_high p "
+        "method note"
+    )
     measured = (
         "architecture link slope theil_sen theil_sen_low..theil_sen_high deming deming_low..deming_high "
         "reliability note"

@@ -15,7 +15,7 @@ from eval.analyses.slopes import deming, deming_interval, slopes
 from eval.data.cells import Axes
 from tests.eval.frames import by
 
-CLARK = pathlib.Path(__file__).parents[3] / "shared" / "data" / "clark_routing" / "curves.csv.gz"
+CLARK = pathlib.Path(__file__).parents[4] / "shared" / "data" / "clark_routing" / "curves.csv.gz"
 needs_clark = pytest.mark.skipif(
     not CLARK.exists(), reason="the Clark routing table is not beside the project"
 )

@@ -90,7 +90,8 @@ def test_runs_csv_has_exactly_the_stores_columns(small):
 
 
 def test_importing_the_report_imports_neither_jax_nor_tensorflow():
-    code = "import sys, eval.report.write, eval.__main__; print([m for m in ('jax', 'tensorflow', 'seqio') if m in sys.modules])"
+    code = "import sys, eval.report.write, eval.__main__\n"
+    code += "print([m for m in ('jax', 'tensorflow', 'seqio') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "[]", done.stderr
 

@@ -386,7 +386,7 @@ def _assert_counted(query, stored):
     counted = dataclasses.asdict(counts.count_one(query))
     if (
         f"jax=={jax.__version__}"
-        not in (Path(__file__).parents[2] / "constraints.txt").read_text().split()
+        not in (Path(__file__).parents[3] / "constraints.txt").read_text().split()
     ):
         # What the derivative keeps of an activation such as GELU differs between releases of JAX.
         for key in ("activations", "gpu_activations"):

@@ -18,7 +18,7 @@ from train.run.optimizers import make_optimizer
 from train.run.step import init_state, make_model, make_train_step
 from train.study.config import OptimizerConfig, StageConfig
 
-MATRIX = Path(__file__).parents[2] / "benchmarks" / "parallel_matrix.py"
+MATRIX = Path(__file__).parents[3] / "benchmarks" / "parallel_matrix.py"
 
 _RUN = """if True:
     import dataclasses, json, sys
