@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from eval.analyses.settings import Options
+from eval.analyses.settings import Settings
 from eval.data.run_table import Columns
 from eval.report.neutral import printable
 from train import command_line
@@ -25,13 +25,16 @@ from train.records import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from eval.analyses.question import Question
+    from eval.data.cells import RunTable
+    from eval.data.quantity import Quantities
     from eval.report.grid import Grid
 
 Format = Literal["table", "csv", "json"]
 _Path = Annotated[Path, tyro.conf.Positional]
 _Flat = tyro.conf.arg(name="")
 _Columns = Annotated[Columns, _Flat]
-_Options = Annotated[Options, _Flat]
+_Settings = Annotated[Settings, _Flat]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Report:
     runs: _Path
     out: Path = Path("reports")
     columns: _Columns = Columns()
-    options: _Options = Options()
+    settings: _Settings = Settings()
 
     def run(self) -> None:
         """Writes the report; prints what to read first, table 1 and where the page is."""
@@ -55,13 +58,13 @@ class Report:
             from eval.report import summary, tables, write
 
             study = write.load(self.runs, self.columns)
-            analysis = write.write(study, self.out, self.options, progress)
+            analysis = write.write(study, self.out, self.settings, progress)
         for warning in summary.warnings(analysis):
             _say("warning", warning)
         _show(tables.table1(analysis.study))
         for sentence in summary.sentences(analysis):
             print(f"- {printable(sentence)}")
-        print(f"report: {self.out / 'write.html'}")
+        print(f"report: {self.out / 'report.html'}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,23 +81,19 @@ class Slopes:
 
     table: _Path
     pairs: tuple[str, ...] = ("FU", "FD", "UD", "PU", "PD")
-    links: tuple[str, ...] = ("semilog", "loglog")
+    links: tuple[Literal["semilog", "loglog"], ...] = ("semilog", "loglog")
     format: Format = "table"
     columns: _Columns = Columns()
-    options: _Options = Options()
+    settings: _Settings = Settings()
 
     def run(self) -> None:
         """Prints table 2."""
         from eval.analyses.slopes import slopes
         from eval.report import tables
 
-        table, axes, _ = _open(self.table, self.columns, self.options)
-        level, spread = (
-            self.options.level,
-            {"errors": self.options.errors, "variance": self.options.variance},
-        )
-        result = slopes(table, pairs=self.pairs, links=self.links, axes=axes, level=level, **spread)
-        _print({"slopes": result}, self.format, lambda: [tables.table2(result, level)])
+        runs, quantities, question = _open(self.table, self.columns, self.settings)
+        result = slopes(runs, question, pairs=self.pairs, links=self.links, quantities=quantities)
+        _print({"slopes": result}, self.format, lambda: [tables.table2(result, question.level)])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,21 +113,20 @@ class Pareto:
     quality: Literal["U", "D"] = "U"
     format: Format = "table"
     columns: _Columns = Columns()
-    options: _Options = Options()
+    settings: _Settings = Settings()
 
     def run(self) -> None:
         """Prints the frontier, who is on it, the gaps and the hypervolume."""
-        from eval.analyses import pareto
+        from eval.analyses.pareto import Frontier
 
-        table, axes, _ = _open(self.table, self.columns, self.options)
-        chosen: dict[str, Any] = {"cost": self.cost, "y": self.quality, "axes": axes}
-        chosen["seed"] = self.options.resampling_seed
-        level = self.options.level
+        runs, quantities, question = _open(self.table, self.columns, self.settings)
+        x, y = quantities[self.cost], quantities[self.quality]
+        found = Frontier(runs, question.ask(x=x, y=y, draws=1000))
         results = {
-            "frontier": pareto.frontier(table, **chosen),
-            "membership": pareto.membership(table, **chosen),
-            "gaps": pareto.gaps(table, **chosen, level=level),
-            "hypervolume": pareto.hypervolume(table, **chosen, level=level),
+            "frontier": found.frontier(),
+            "membership": found.membership(),
+            "gaps": found.gaps(),
+            "hypervolume": found.hypervolume(),
         }
         _print(results, self.format)
 
@@ -152,28 +150,22 @@ class Compare:
     link: Literal["semilog", "loglog"] = "semilog"
     format: Format = "table"
     columns: _Columns = Columns()
-    options: _Options = Options()
+    settings: _Settings = Settings()
 
     def run(self) -> None:
         """Prints the tests and contrasts."""
-        from eval.analyses import comparison, crossover
+        from eval.analyses.comparison import Comparison
 
-        table, axes, reference = _open(self.table, self.columns, self.options, compared=True)
-        chosen: dict[str, Any] = {"x": self.x, "y": self.y, "link": self.link, "axes": axes}
-        seed: dict[str, Any] = {"seed": self.options.resampling_seed}
-        against: dict[str, Any] = chosen | {
-            "reference": reference,
-            "variance": self.options.variance,
-        }
-        against |= {"errors": self.options.errors, "level": self.options.level}
-        over: dict[str, Any] = {"support": self.options.support}
+        runs, quantities, question = _open(self.table, self.columns, self.settings, compared=True)
+        x, y = quantities[self.x], quantities[self.y]
+        found = Comparison(runs, question.ask(x=x, y=y, link=self.link))
         results = {
-            "equal_slopes": comparison.equal_slopes(table, **chosen, **seed, **over),
-            "contrasts": comparison.contrasts(table, **against, **seed, **over),
-            "equivalence": comparison.equivalence(table, **against, **over),
-            "level_differences": comparison.level_difference(table, **against),
-            "multipliers": comparison.multiplier(table, **against),
-            "crossovers": crossover.crossovers(table, **against, **seed),
+            "equal_slopes": found.equal_slopes(),
+            "contrasts": found.contrasts(),
+            "equivalence": found.equivalence(),
+            "level_differences": found.levels(),
+            "multipliers": found.multipliers(),
+            "crossovers": found.crossovers(),
         }
         _print(results, self.format)
 
@@ -245,11 +237,14 @@ def _run(arguments: Sequence[str]) -> int | None:
 
 
 def _open(
-    path: Path, columns: Columns, options: Options, compared: bool = False
-) -> "tuple[pd.DataFrame, Any, str]":
-    """The table, its axes and its reference; warnings go to stderr, also of what stands in for an absent reference."""
+    path: Path, columns: Columns, settings: Settings, *, compared: bool = False
+) -> "tuple[RunTable, Quantities, Question]":
+    """The checked runs, which columns are meant, and the settings as a question.
+
+    Warnings go to stderr, also of what stands in for an absent reference.
+    """
     from eval.analyses import everything
-    from eval.data.cells import main_protocol, other_protocols
+    from eval.data.cells import other_protocols
     from eval.report import summary, write
 
     study = write.load(path, columns)
@@ -257,14 +252,14 @@ def _open(
         _say("warning", warning)
     if study.runs.empty:
         raise InputError(f"{path}: no run is finished, so there is nothing to analyse")
-    table, axes = everything.with_counts(study, options)
-    main = main_protocol(table)
-    reference = everything.reference_of(main, options.reference)
-    if compared and not options.reference and (stand_in := summary.stand_in(main, reference)):
+    runs, quantities = everything.with_counts(study, settings)
+    table, main = runs.frame, runs.main().frame
+    reference = everything.reference_of(main, settings.reference)
+    if compared and not settings.reference and (stand_in := summary.stand_in(main, reference)):
         _say("warning", stand_in)
     if left_out := other_protocols(table, main):
         _say("warning", left_out)
-    return table, axes, reference
+    return runs, quantities, everything.question_of(settings, reference)
 
 
 def _say(word: str, text: str) -> None:

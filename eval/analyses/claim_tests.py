@@ -7,7 +7,10 @@ import numpy as np
 import pandas as pd
 
 from eval.analyses.protocols import protocol_differences
-from eval.data.cells import AXES, QUANTITIES, cell_means, check, main_protocol, read, supported
+from eval.analyses.question import Question
+from eval.data.cells import RunTable, supported
+from eval.data.quantity import PARAMS, Quantities
+from eval.data.study import Study
 from eval.stats.bootstrap import join
 from eval.stats.decision import (
     CANNOT_BE_TOLD,
@@ -28,22 +31,21 @@ WARPED = 1.5  # a factor on FLOPs per parameter that counts as warping the relat
 
 
 @dataclasses.dataclass(frozen=True)
-class Fit:
+class NamedLines:
     """Lines of one pair of quantities, and where each architecture is among them."""
 
     lines: Lines
     place: dict[str, int]
-    level: float
-    support: str
+    question: Question
 
-    def over(self, *names: str, others: Sequence[str] = ()) -> "Fit":
+    def over(self, *names: str, others: Sequence[str] = ()) -> "NamedLines":
         """The lines over the sizes at which slopes of these architectures are compared, with each other or with others.
 
         Of the others those are left out, and from `place` as well, without which more sizes are in
         common.
         """
         needed, rest = ([self.place[name] for name in some] for some in (names, others))
-        cells = supported(self.lines.cells, needed + rest, self.support, needed)
+        cells = supported(self.lines.cells, needed + rest, self.question.support, needed)
         if cells is self.lines.cells:
             return self
         place = {
@@ -75,8 +77,8 @@ class Fit:
     ) -> Finding:
         """A finding whose effect is this combination, judged by the two one-sided p values."""
         found = self.lines.combine(weights)
-        low, high = found.interval(self.level)
-        verdict, p = judge(p_for, p_against, self.level)
+        low, high = found.interval(self.question.level)
+        verdict, p = judge(p_for, p_against, self.question.level)
         used = np.flatnonzero((weights != 0).any(axis=1))
         return Finding(
             float(found.value),
@@ -89,27 +91,32 @@ class Fit:
 
 
 class Evidence:
-    """A run table, checked once, with its fits made when first asked for."""
+    """A run table, checked once, with its lines fitted when they are first asked for.
 
-    def __init__(self, table, axes, reference, names, protocol, errors, variance, support, level):
-        """Checks whatever quantities the table has; the arguments are those of `eval.analyses.claims.scorecard`."""
-        self.axes, self.names, self.errors, self.variance, self.level = (
-            axes,
-            names,
-            errors,
-            variance,
-            level,
-        )
-        self.support = support
-        self.known = {
-            q
-            for q in QUANTITIES
-            if axes.column(q) in table.columns and table[axes.column(q)].notna().any()
-        }
-        check(table, "".join(q for q in QUANTITIES if q in self.known), axes)
-        self.everything, self.table = table, main_protocol(table, protocol)
-        self.reference = reference
-        self._fits: dict[tuple, Fit] = {}
+    Attributes:
+      question: the settings of every test.
+      quantities: which columns are meant.
+      everything: all runs.
+      runs: those of the protocol that the architectures are compared under.
+      reference: the architecture that the others are compared with.
+    """
+
+    def __init__(
+        self,
+        study: Study | pd.DataFrame | RunTable,
+        question: Question,
+        quantities: Quantities,
+        names: dict[str, str],
+    ):
+        """Checks whatever quantities the table has; the arguments are those of `scorecard`."""
+        self.question = question.ask(link="semilog")
+        self.quantities, self.names = quantities, names
+        self.everything = RunTable(study)
+        self.known = {q.symbol for q in quantities if self.everything.knows(q)}
+        self.everything.check(q for q in quantities if q.symbol in self.known)
+        self.runs = self.everything.main(question.protocol)
+        self.reference = str(question.reference)
+        self._lines: dict[tuple, NamedLines] = {}
 
     def name(self, zoo: str) -> str:
         """The table's name of an architecture of the zoo."""
@@ -122,49 +129,62 @@ class Evidence:
             raise Untestable(f"{name} is the reference here: there is nothing to compare it with")
         return name
 
-    def need(self, quantities: str, *architectures: str, table: pd.DataFrame | None = None) -> None:
+    def need(self, quantities: str, *architectures: str, runs: RunTable | None = None) -> None:
         """Raises Untestable unless the table has these."""
-        for quantity in quantities:
-            if quantity not in self.known:
-                raise Untestable(f"the table has no {self.axes.column(quantity)}")
-        present = set((self.table if table is None else table)["architecture"].astype(str))
+        for symbol in quantities:
+            if symbol not in self.known:
+                raise Untestable(f"the table has no {self.quantities[symbol].column}")
+        present = set((runs or self.runs).frame["architecture"].astype(str))
         for name in architectures:
             if name not in present:
                 raise Untestable(f"no runs of {name}")
 
-    def fit(self, x: str, y: str, *architectures: str, protocol: str | None = None) -> Fit:
-        """Lines of all architectures on the main ladder, or on a protocol's; these architectures must have one."""
-        if (x, y, protocol) not in self._fits:
-            table = self.table if protocol is None else self.ladder(protocol)
+    def fit(self, x: str, y: str, *architectures: str, protocol: str | None = None) -> NamedLines:
+        """Lines of all architectures on the main ladder, or on a protocol's.
+
+        Args:
+          x: letter of a quantity.
+          y: letter of another.
+          *architectures: those that must have a line.
+          protocol: the ladder.
+        """
+        if (x, y, protocol) not in self._lines:
+            runs = self.runs if protocol is None else self.ladder(protocol)
             self.need(x + y)
-            lines = fit(cell_means(table, x, y, "semilog", self.axes), self.errors, self.variance)
-            place = {
-                g[0]: i
-                for i, g in enumerate(lines.cells.groups)
-                if np.isfinite(lines.coefficients[i, 1])
-            }
-            self._fits[x, y, protocol] = Fit(lines, place, self.level, self.support)
-        found = self._fits[x, y, protocol]
+            question = self.question.ask(x=self.quantities[x], y=self.quantities[y])
+            cells = runs.cells(question.axes).along_x()
+            lines = fit(cells, question.errors, question.variance)
+            slopes = lines.coefficients[:, 1]
+            place = {g[0]: i for i, g in enumerate(cells.groups) if np.isfinite(slopes[i])}
+            self._lines[x, y, protocol] = NamedLines(lines, place, question)
+        found = self._lines[x, y, protocol]
         for name in architectures:
             if name not in found.place:
-                self.need("", name, table=self.table if protocol is None else self.ladder(protocol))
+                runs = self.runs if protocol is None else self.ladder(protocol)
+                self.need("", name, runs=runs)
                 raise Untestable(f"no line for {name}: fewer than two sizes with both {x} and {y}")
         return found
 
-    def ladder(self, protocol: str) -> pd.DataFrame:
+    def ladder(self, protocol: str) -> RunTable:
         """The runs of one protocol."""
-        if "protocol" in self.everything.columns:
-            table = self.everything[self.everything["protocol"] == protocol]
-            if len(table):
-                return table
+        table = self.everything.frame
+        if "protocol" in table.columns:
+            own = table[table["protocol"] == protocol]
+            if len(own):
+                return self.everything.take(own)
         raise Untestable(f"no runs under the protocol {protocol!r}")
 
 
-def _others(f: Fit, reference: str) -> list[str]:
+def _others(f: NamedLines, reference: str) -> list[str]:
     others = [name for name in f.place if name != reference]
     if not others:
         raise Untestable("no other architecture has a line to compare with")
     return others
+
+
+def _flops(e: Evidence, place: float) -> float:
+    """FLOPs at a place on their axis."""
+    return float(e.question.axis(e.quantities.flops).unread(place))
 
 
 @testable
@@ -197,7 +217,7 @@ def not_always_best(e: Evidence, y: str) -> Finding:
             continue
         for x in (low, (low + high) / 2, high):
             weights = f.at(name, x) - f.at(e.reference, x)
-            leads.append((weights, f.test(weights), f"{name} at {e.axes.budget(x):.2g} FLOPs"))
+            leads.append((weights, f.test(weights), f"{name} at {_flops(e, x):.2g} FLOPs"))
     if not leads:
         raise Untestable(f"no architecture covers a range of FLOPs with {e.reference}")
     weights, _, where = min(leads, key=lambda lead: np.nan_to_num(lead[1][1], nan=2.0))
@@ -230,10 +250,10 @@ def best_moves(e: Evidence, y: str) -> Finding:
     p_for = all_must([one_enough(p[:, others[c], c].ravel()) for c in range(len(names))])
     p_against = one_enough([all_must(p[:, c, others[c]].ravel()) for c in range(len(names))])
     first, last = (max(names, key=lambda n, x=x: f.lines.combine(f.at(n, x)).value) for x in ends)
-    low, high = (f"{e.axes.budget(x):.2g} FLOPs" for x in ends)
+    low, high = (f"{_flops(e, x):.2g} FLOPs" for x in ends)
     note = f"by the lines {first} is best at {low} and {last} at {high}"
     if first == last:
-        verdict, two_sided = judge(p_for, p_against, e.level)
+        verdict, two_sided = judge(p_for, p_against, e.question.level)
         return Finding(0.0, np.nan, np.nan, two_sided, verdict, note)
     return f.finding(f.at(last, ends[1]) - f.at(first, ends[1]), p_for, p_against, note)
 
@@ -251,7 +271,7 @@ def slope_against(
     return _signed(f, f.at(name) - f.at(e.reference), sign)
 
 
-def _signed(f: Fit, weights: np.ndarray, sign: int, note: str = "") -> Finding:
+def _signed(f: NamedLines, weights: np.ndarray, sign: int, note: str = "") -> Finding:
     """Judges a combination that is claimed to be above 0 (1), below (-1), or merely not 0 (0)."""
     _, above, below = f.test(weights)
     if sign == 0:
@@ -271,8 +291,11 @@ def gain_against(
     """Gain over a step in size minus the reference's, less the same over a later step; error from the seeds (Welch)."""
     name = e.rival(zoo)
     e.need(y, name, e.reference)
-    values = pd.Series(read(e.table, y, "semilog", e.axes), e.table.index).dropna()
-    table = e.table.loc[values.index]
+    cells = e.runs.cells([e.question.axis(e.quantities[y])])
+    place = {
+        (size, cells.groups[g][0]): c
+        for c, (size, g) in enumerate(zip(cells.size, cells.group, strict=True))
+    }
     weights = {(step[0], name): -1.0, (step[1], name): 1.0}
     if later:
         weights = {
@@ -282,17 +305,18 @@ def gain_against(
     weights |= {(size, e.reference): -w for (size, _), w in list(weights.items())}
     total, variance, parts = 0.0, 0.0, []
     for (size, architecture), w in weights.items():
-        cell = values[(table["size"] == size) & (table["architecture"] == architecture)]
-        if cell.empty:
+        if (size, architecture) not in place:
             raise Untestable(f"no runs of {architecture} at {size}")
-        total += w * cell.mean()
-        v = w**2 * cell.var(ddof=1) / len(cell) if len(cell) > 1 else np.nan
-        variance, parts = variance + v, [*parts, (v, len(cell) - 1)]
+        cell = place[size, architecture]
+        seeds = cells.values[cells.cell == cell, 0]
+        total += w * cells.mean[cell, 0]
+        v = w**2 * seeds.var(ddof=1) / len(seeds) if len(seeds) > 1 else np.nan
+        variance, parts = variance + v, [*parts, (v, len(seeds) - 1)]
     df = variance**2 / sum(v**2 / d for v, d in parts) if variance > 0 else np.nan
     found = Estimate(np.array(total), np.array(np.sqrt(variance)), np.array(df))
     above, below = float(found.p_above), float(found.p_below)
-    verdict, p = judge(*((above, below) if sign > 0 else (below, above)), e.level)
-    low, high = found.interval(e.level)
+    verdict, p = judge(*((above, below) if sign > 0 else (below, above)), e.question.level)
+    low, high = found.interval(e.question.level)
     return Finding(
         total,
         float(low),
@@ -348,7 +372,7 @@ def mixed(e: Evidence, zoo: str, y: str) -> Finding:
     p_against = one_enough([all_must(above), all_must(below)])
     farthest = int(np.argmax([float(t[0].value) for t in tests]))
     values = (
-        f"{t[0].value:+.3g} at {e.axes.budget(x):.2g}" for t, x in zip(tests, places, strict=True)
+        f"{t[0].value:+.3g} at {_flops(e, x):.2g}" for t, x in zip(tests, places, strict=True)
     )
     note = "differences: " + ", ".join(values)
     return f.finding(weights[farthest], p_for, p_against, note)
@@ -361,13 +385,14 @@ def warped(e: Evidence, zoo: str, sign: int) -> Finding:
     e.need("FP", name, e.reference)
     # Whatever the others are told to count: a sparse model is sparse because a token does not use
     # its parameters.
-    total = AXES.params in e.table and e.table[AXES.params].notna().any()
-    params = e.table[AXES.params if total else e.axes.params]
+    params = PARAMS if e.runs.knows(PARAMS) else e.quantities.params
+    table = e.runs.frame
+    flops, params = (quantity.values(table) for quantity in (e.quantities.flops, params))
     values = pd.DataFrame(
         {
-            "architecture": e.table["architecture"].astype(str),
-            "size": e.table["size"].astype(str),
-            "ratio": np.log(e.table[e.axes.flops].astype(float)) - np.log(params.astype(float)),
+            "architecture": table["architecture"].astype(str),
+            "size": table["size"].astype(str),
+            "ratio": np.log(flops) - np.log(params),
         }
     )
     ratios = values.dropna().groupby(["architecture", "size"])["ratio"].mean()
@@ -390,21 +415,14 @@ def depth_over_width(e: Evidence) -> Finding:
     e.need("FD")
     for protocol in ("depth", "width"):
         e.ladder(protocol)
-    table = protocol_differences(
-        e.everything,
-        y="D",
-        axes=e.axes,
-        errors=e.errors,
-        variance=e.variance,
-        support=e.support,
-        level=e.level,
-    )
+    question = e.question.ask(x=e.quantities.flops, y=e.quantities.score)
+    table = protocol_differences(e.everything, question)
     if table.empty:
         raise Untestable("no architecture has both a depth and a width ladder")
     row = table.iloc[-1]
     half = row["p"] / 2
     p_for, p_against = (half, 1 - half) if row["difference"] > 0 else (1 - half, half)
-    verdict, p = judge(p_for, p_against, e.level)
+    verdict, p = judge(p_for, p_against, e.question.level)
     return Finding(row["difference"], row["ci_low"], row["ci_high"], p, verdict, row["note"])
 
 
@@ -423,10 +441,10 @@ def alike_under_width(e: Evidence) -> Finding:
         )
         tests += [f.test(weights) for weights in margins]  # above 0: outside
     p_for, p_against = all_must([t[2] for t in tests]), one_enough([t[1] for t in tests])
-    verdict, p = judge(p_for, p_against, e.level)
+    verdict, p = judge(p_for, p_against, e.question.level)
     farthest = max(fits, key=lambda name: np.nan_to_num(abs(ratio[name] - 1), nan=-1.0))
     f = fits[farthest]
-    low, high, kind = fieller(f.lines, f.at(farthest), base, e.level)
+    low, high, kind = fieller(f.lines, f.at(farthest), base, e.question.level)
     lacking = f.lines.explain((f.place[farthest], f.place[e.reference]))
     note = join(f"farthest: {farthest}", "" if kind == "bounded" else f"interval {kind}", lacking)
     low, high = (low, high) if kind == "bounded" else (np.nan, np.nan)

@@ -13,8 +13,10 @@ import pandas as pd
 
 from eval.analyses import claim_tests as ev
 from eval.analyses.claim_tests import Evidence
-from eval.analyses.comparison import REFERENCE
-from eval.data.cells import AXES, Axes
+from eval.analyses.question import Question
+from eval.data.cells import RunTable
+from eval.data.quantity import LOSS, SCORE, Quantities
+from eval.data.study import Study
 from eval.stats.decision import CANNOT_BE_TOLD, CONTRADICTED, NOT_TESTED, SUPPORTED, Finding
 
 VERDICTS = (SUPPORTED, CONTRADICTED, CANNOT_BE_TOLD, NOT_TESTED)
@@ -43,7 +45,7 @@ class Claim:
     test: Callable[[Evidence], Finding]
 
 
-_UNIT = {"U": "nats", "D": "percent"}
+_UNIT = {quantity.symbol: quantity.unit for quantity in (LOSS, SCORE)}
 _SIDE = {"U": "upstream", "D": "downstream"}
 _MORE = "five or more sizes with three seeds each, of"
 _WHOLE = f"{_MORE} every architecture, over one common range of FLOPs"
@@ -275,21 +277,20 @@ def _protocols() -> list[Claim]:
 
 
 def scorecard(
-    table: pd.DataFrame,
+    study: Study | pd.DataFrame | RunTable,
+    question: Question | None = None,
     *,
-    axes: Axes = AXES,
-    reference: str = REFERENCE,
+    quantities: Quantities | None = None,
     names: Mapping[str, str] | None = None,
-    protocol: str | None = None,
-    errors: str = "size",
-    variance: str = "separate",
-    support: str = "common",
-    level: float = 0.95,
 ) -> pd.DataFrame:
     """Every claim of Tay et al. (2022, arXiv 2207.10551) against these runs.
 
-    `names` gives the table's names for the architectures of the claims, where they differ from the
-    zoo's (`{"mos": "my-mos"}`); the other arguments are those of `eval.analyses.comparison`.
+    Args:
+      study: a study, or a table of runs.
+      question: the settings; each claim says itself what is on its axes.
+      quantities: which columns are meant.
+      names: the table's names for the architectures of the claims, where they differ from the zoo's
+        (`{"mos": "my-mos"}`).
 
     Returns:
       One row per claim or part of a claim, in the paper's order, with columns
@@ -299,12 +300,10 @@ def scorecard(
         would decide it), note.
 
     Raises:
-      InputError: see `eval.data.cells.check`. A claim whose architectures, sizes or scores are
-      missing is `not tested` instead.
+      InputError: see `eval.data.cells.RunTable`. A claim whose architectures, sizes or scores are
+        missing is `not tested` instead.
     """
-    facts = Evidence(
-        table, axes, reference, dict(names or {}), protocol, errors, variance, support, level
-    )
+    facts = Evidence(study, question or Question(), quantities or Quantities(), dict(names or {}))
     rows = []
     for claim in _claims():
         found = claim.test(facts)

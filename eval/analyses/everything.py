@@ -3,23 +3,33 @@
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from eval.analyses import claims, comparison, crossover, pareto, protocols, rank
-from eval.analyses.settings import DEFAULTS, Options
+from eval.analyses import claims, protocols
+from eval.analyses.comparison import Comparison
+from eval.analyses.pareto import Frontier
+from eval.analyses.question import REFERENCE, Question
+from eval.analyses.rank import Ranking
+from eval.analyses.settings import DEFAULTS, Settings
 from eval.analyses.slopes import slopes
-from eval.data.cells import DEFAULT_PROTOCOLS, Axes, main_protocol
+from eval.data.cells import DEFAULT_PROTOCOLS, RunTable
+from eval.data.quantity import Quantities, Quantity
 from eval.data.study import Study
-from eval.laws import study_laws as law_study
+from eval.laws import study_laws
 from train.records import InputError
 
 TOKENS_PER_BATCH = 65_536  # the study's batch: 128 sequences of 512 tokens
+_FLOPS_COLUMNS = {
+    "forward": "flops_forward",
+    "without_head": "flops_forward_without_head",
+    "train_total": "flops_train_total",
+    "per_batch": "flops_forward_per_65536_tokens",
+}
+_DRAWS = 1000  # of the bootstraps of frontiers and of ranks between sizes, which are many
 
-_COST_PAIRS = [(x, y) for x in ("F", "P") for y in ("U", "D")]
-_COSTS = [(cost, y) for cost in ("F", "P", "S") for y in ("U", "D")]
+Task = tuple[str, Callable[[], pd.DataFrame]]  # the name of a table, and what computes it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,32 +38,43 @@ class Analysis:
 
     Attributes:
       study: what was analysed.
-      table: its runs, with the column of FLOPs that was chosen.
-      axes: which columns were meant.
+      runs: its runs, checked, with the column of FLOPs that was chosen.
+      quantities: which columns were meant.
       reference: the architecture that the others were compared with.
-      options: what was chosen.
-      results: tidy tables by name; the columns are in the docstrings of the functions that make
-        them.
+      settings: what was chosen.
+      results: tidy tables by name; the columns are in the docstrings of what makes them.
       laws: the scaling law of every architecture whose records support one.
     """
 
     study: Study
-    table: pd.DataFrame
-    axes: Axes
+    runs: RunTable
+    quantities: Quantities
     reference: str
-    options: Options
+    settings: Settings
     results: dict[str, pd.DataFrame]
-    laws: law_study.StudyLaws
+    laws: study_laws.StudyLaws
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row per run."""
+        return self.runs.frame
+
+    @property
+    def qualities(self) -> tuple[Quantity, Quantity]:
+        """What the study is about: loss upstream and score downstream."""
+        return self.quantities.loss, self.quantities.score
 
 
 def analyse(
-    study: Study, options: Options = DEFAULTS, progress: Callable[[str], None] = lambda name: None
+    study: Study,
+    settings: Settings = DEFAULTS,
+    progress: Callable[[str], None] = lambda name: None,
 ) -> Analysis:
     """Computes every table of the report.
 
     Args:
       study: from `eval.data.study.read_study` or `eval.data.run_table.read_table`.
-      options: choices.
+      settings: choices.
       progress: called with the name of each table before it is computed.
 
     Raises:
@@ -62,20 +83,34 @@ def analyse(
     """
     if study.runs.empty:
         raise InputError(f"study {study.name!r}: no run is finished, so there is nothing to report")
-    table, axes = with_counts(study, options)
-    reference = reference_of(main_protocol(table), options.reference)
+    runs, quantities = with_counts(study, settings)
+    reference = reference_of(runs.main().frame, settings.reference)
+    question = question_of(settings, reference)
     results = {}
-    for name, compute in _plan(table, axes, reference, options):
+    for name, compute in _plan(runs, quantities, question, settings):
         progress(name)
         results[name] = compute()
     progress("scaling laws")
-    laws = law_study.laws(table, axes, options.level, options.resampling_seed)
+    laws = study_laws.laws(runs, quantities, settings.level, settings.resampling_seed)
     results |= {"laws": laws.parameters, "law_tests": laws.tests, "law_checklist": laws.checklist}
-    return Analysis(study, table, axes, reference, options, results, laws)
+    return Analysis(study, runs, quantities, reference, settings, results, laws)
 
 
-def with_counts(study: Study, options: Options) -> tuple[pd.DataFrame, Axes]:
-    """The runs with a column for the FLOPs that are meant, and the axes that name what F, P and D mean.
+def question_of(settings: Settings, reference: str | None = REFERENCE) -> Question:
+    """The settings as a question, whose quantities are the defaults."""
+    return Question(
+        reference=reference,
+        log_base=settings.log_base,
+        errors=settings.errors,
+        variance=settings.variance,
+        support=settings.support,
+        level=settings.level,
+        seed=settings.resampling_seed,
+    )
+
+
+def with_counts(study: Study, settings: Settings) -> tuple[RunTable, Quantities]:
+    """The runs with a column for the FLOPs that are meant, and which columns F, P and D mean.
 
     Raises:
       InputError: the runs do not record what the convention needs.
@@ -83,20 +118,16 @@ def with_counts(study: Study, options: Options) -> tuple[pd.DataFrame, Axes]:
     table = study.runs
     if len(study.shapes):
         table = table.merge(study.shapes, on="run_id", how="left", validate="one_to_one")
-    if options.score not in table:
+    if settings.score not in table:
         known = ", ".join(c for c in map(str, table.columns) if c.startswith("downstream_"))
-        raise InputError(f"score {options.score!r}: no such column; the study has {known}")
-    flops = {
-        "forward": "flops_forward",
-        "without_head": "flops_forward_without_head",
-        "train_total": "flops_train_total",
-        "per_batch": "flops_forward_per_65536_tokens",
-    }[options.count_flops]
-    if options.count_flops == "without_head":
+        raise InputError(f"score {settings.score!r}: no such column; the study has {known}")
+    flops = _FLOPS_COLUMNS[settings.count_flops]
+    if settings.count_flops == "without_head":
         parts = study.flops_by_part
         head = parts[parts.part.str.split("/").str[0] == "head"].groupby("run_id").flops.sum()
-        table = table.assign(**{flops: table.flops_forward - table.run_id.map(head).astype(float)})
-    elif options.count_flops == "per_batch":
+        without = table.flops_forward - table.run_id.map(head).astype(float)
+        table = table.assign(**{flops: without})
+    elif settings.count_flops == "per_batch":
         lengths = study.settings[study.settings.setting == "pretrain.input_length"]
         if len(lengths) != 1:
             raise InputError(
@@ -105,15 +136,19 @@ def with_counts(study: Study, options: Options) -> tuple[pd.DataFrame, Axes]:
         table = table.assign(
             **{flops: table.flops_forward * TOKENS_PER_BATCH / float(lengths.value.iloc[0])}
         )
-    params = f"params_{options.count_params}"
+    params = f"params_{settings.count_params}"
     for key, column in (("count_flops", flops), ("count_params", params)):
         # The defaults may be empty in a table from elsewhere: then the analyses say so themselves.
-        chosen = getattr(options, key)
+        chosen = getattr(settings, key)
         if chosen != getattr(DEFAULTS, key) and not np.isfinite(table[column]).any():
             raise InputError(f"{key} {chosen}: no run records {column}")
-    return table, Axes(
-        flops=flops, params=params, downstream=options.score, log_base=options.log_base
+    usual = Quantities()
+    quantities = Quantities(
+        flops=usual.flops.of(flops),
+        params=usual.params.of(params),
+        score=usual.score.of(settings.score),
     )
+    return RunTable(table), quantities
 
 
 def reference_of(table: pd.DataFrame, wanted: str = "") -> str:
@@ -128,82 +163,65 @@ def reference_of(table: pd.DataFrame, wanted: str = "") -> str:
     """
     names = sorted(table.architecture.unique())
     if wanted and wanted not in names:
-        raise InputError(
-            f"reference {wanted!r} is not among the architectures compared: {', '.join(names)}"
-        )
-    return wanted or (comparison.REFERENCE if comparison.REFERENCE in names else names[0])
+        known = ", ".join(names)
+        raise InputError(f"reference {wanted!r} is not among the architectures compared: {known}")
+    return wanted or (REFERENCE if REFERENCE in names else names[0])
 
 
 def _plan(
-    table: pd.DataFrame, axes: Axes, reference: str, options: Options
-) -> Iterator[tuple[str, Callable[[], pd.DataFrame]]]:
+    runs: RunTable, quantities: Quantities, question: Question, settings: Settings
+) -> Iterator[Task]:
     """Name and computation of every table, in the order of the report."""
-    level: dict[str, Any] = {"axes": axes, "level": options.level}
-    seed: dict[str, Any] = {"axes": axes, "seed": options.resampling_seed}
-    both: dict[str, Any] = level | seed
-    spread: dict[str, Any] = {"errors": options.errors, "variance": options.variance}
-    against: dict[str, Any] = spread | {"reference": reference}
-    over_what: dict[str, Any] = {"support": options.support}
+    main, few = runs.main().frame, question.ask(draws=_DRAWS)
+    flops, params, speed = quantities.flops, quantities.params, quantities.speed
+    qualities = (quantities.loss, quantities.score)
 
-    quality = main_protocol(table)
-
-    def known(*quantities: str) -> bool:
+    def known(*wanted: Quantity) -> bool:
         """Whether some run has all of them; without any, an analysis has nothing to say."""
-        return bool(np.isfinite(quality[[axes.column(q) for q in quantities]]).all(axis=1).any())
+        return bool(np.isfinite(main[[q.column for q in wanted]]).all(axis=1).any())
 
-    def over(pairs, keys: tuple[str, ...], function, **options) -> Callable[[], pd.DataFrame]:
-        pairs = [pair for pair in pairs if known(*pair)]
-        return lambda: _stack(
-            function(table, **dict(zip(keys, pair, strict=True)), **options) for pair in pairs
-        )
+    def pairs(costs: Iterable[Quantity]) -> list[tuple[Quantity, Quantity]]:
+        return [pair for pair in itertools.product(costs, qualities) if known(*pair)]
 
-    xy, cost, flops = ("x", "y"), ("cost", "y"), [("F", "U"), ("F", "D")]
-    yield "slopes", lambda: slopes(table, **level, **spread)
-    yield "equal_slopes", over(_COST_PAIRS, xy, comparison.equal_slopes, **seed, **over_what)
-    yield "contrasts", over(_COST_PAIRS, xy, comparison.contrasts, **both, **against, **over_what)
-    yield (
-        "equivalence",
-        over(_COST_PAIRS, xy, comparison.equivalence, **level, **against, **over_what),
-    )
-    yield (
-        "level_differences",
-        over(_COST_PAIRS, xy, comparison.level_difference, **level, **against),
-    )
-    yield "multipliers", over(_COST_PAIRS, xy, comparison.multiplier, **level, **against)
-    yield "crossovers", over(flops, xy, crossover.crossovers, **both, **against)
-    yield "pareto", over(_COSTS, cost, pareto.frontier, **seed)
-    yield "pareto_membership", over(_COSTS, cost, pareto.membership, **seed)
-    yield "pareto_gaps", over(_COSTS, cost, pareto.gaps, **both)
-    yield "hypervolume", over(_COSTS, cost, pareto.hypervolume, **both)
-    yield "attainment", over(_COSTS, cost, pareto.attainment, axes=axes)
-    together = [()] if known("F", "U", "D") else []
-    yield (
-        "rank_correlation",
-        lambda: _stack(rank.up_down_correlation(table, **both) for _ in together),
-    )
-    yield "rank_stability", over([("U",), ("D",)], ("y",), rank.rank_stability, **both)
-    yield "probability_best", over(flops, xy, rank.probability_best, **seed)
-    yield "discordant_pairs", lambda: _stack(rank.discordant_pairs(table, **seed) for _ in together)
-    yield "protocols", lambda: protocols.protocol_slopes(table, **level, **spread)
-    ladders = protocol_pairs(table)
-    sides = [(x, y, first, second) for x, y in flops if known(x, y) for first, second in ladders]
+    comparisons = [Comparison(runs, question.ask(x=x, y=y)) for x, y in pairs((flops, params))]
+    frontiers = [Frontier(runs, few.ask(x=x, y=y)) for x, y in pairs((flops, params, speed))]
+    rankings = [Ranking(runs, question.ask(x=x, y=y)) for x, y in pairs((flops,))]
+    on_flops = [c for c in comparisons if c.question.x == flops]
+    together = rankings[:1] if known(flops, *qualities) else []
+
+    yield "slopes", lambda: slopes(runs, question, quantities=quantities)
+    yield "equal_slopes", lambda: _stack(c.equal_slopes() for c in comparisons)
+    yield "contrasts", lambda: _stack(c.contrasts() for c in comparisons)
+    yield "equivalence", lambda: _stack(c.equivalence() for c in comparisons)
+    yield "level_differences", lambda: _stack(c.levels() for c in comparisons)
+    yield "multipliers", lambda: _stack(c.multipliers() for c in comparisons)
+    yield "crossovers", lambda: _stack(c.crossovers() for c in on_flops)
+    yield "pareto", lambda: _stack(f.frontier() for f in frontiers)
+    yield "pareto_membership", lambda: _stack(f.membership() for f in frontiers)
+    yield "pareto_gaps", lambda: _stack(f.gaps() for f in frontiers)
+    yield "hypervolume", lambda: _stack(f.hypervolume() for f in frontiers)
+    yield "attainment", lambda: _stack(f.attainment() for f in frontiers)
+    yield "rank_correlation", lambda: _stack(r.agreement(quantities.score) for r in together)
+    ordered = [Ranking(runs, few.ask(x=flops, y=y)) for y in qualities if known(y)]
+    yield "rank_stability", lambda: _stack(r.stability() for r in ordered)
+    yield "probability_best", lambda: _stack(r.probability_best() for r in rankings)
+    yield "discordant_pairs", lambda: _stack(r.discordant_pairs(quantities.score) for r in together)
+    yield "protocols", lambda: protocols.protocol_slopes(runs, question, quantities=quantities)
+    ladders = protocol_pairs(runs.frame)
     yield (
         "protocol_differences",
         lambda: _stack(
-            protocols.protocol_differences(
-                table, x=x, y=y, first=first, second=second, **level, **spread, **over_what
-            )
-            for x, y, first, second in sides
+            protocols.protocol_differences(runs, c.question, first, second)
+            for c in on_flops
+            for first, second in ladders
         ),
     )
-    yield "width_depth", over([("U",), ("D",)], ("y",), protocols.width_depth_grid, axes=axes)
+    grids = [question.ask(x=flops, y=y) for y in qualities if known(y)]
+    yield "width_depth", lambda: _stack(protocols.width_depth_grid(runs, asked) for asked in grids)
     # The claims are about the vanilla transformer: where it is missing, another first name does not
     # stand in for it.
-    vanilla = options.reference or comparison.REFERENCE
-    yield (
-        "claims",
-        lambda: claims.scorecard(table, reference=vanilla, **level, **spread, **over_what),
-    )
+    vanilla = question.ask(reference=settings.reference or REFERENCE)
+    yield "claims", lambda: claims.scorecard(runs, vanilla, quantities=quantities)
 
 
 def protocol_pairs(table: pd.DataFrame) -> list[tuple[str, str]]:

@@ -1,21 +1,22 @@
 """Pareto frontiers of quality against cost, and how sure they are.
 
 A cell is on the frontier when no other costs as little and is at least as good, one of the two
-strictly. FLOPs (`F`) and parameters (`P`) are minimised, speed (`S`) is maximised. The bootstrap
-redraws the qualities over seeds (`eval.stats.bootstrap`); costs stay. The functions share these
-arguments: table (one row per run), cost (`F`, `P` or `S`), y (`U` or `D`), axes, protocol
-(`eval.data.cells`), level, draws and seed (of the bootstrap).
+strictly. FLOPs and parameters are minimised, speed is maximised. The bootstrap redraws the qualities
+over seeds (`eval.stats.bootstrap`); costs stay.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import moocore
 import numpy as np
 import pandas as pd
 
-from eval.data.cells import AXES, Axes, check, main_protocol
-from eval.stats.bootstrap import Sample, join, percentiles, reflected, sample
+from eval.analyses.question import Question
+from eval.data.cells import RunTable
+from eval.data.study import Study
+from eval.stats.bootstrap import Resampled, join, percentiles, reflected, resample
 from train.records import InputError
 
 
@@ -32,7 +33,7 @@ class _Cloud:
       order: from the sample's order to this one, [C].
     """
 
-    sample: Sample
+    sample: Resampled
     sign: float
     cost: np.ndarray
     step: np.ndarray
@@ -65,295 +66,274 @@ class _Cloud:
         return np.append(self.steps, np.inf)[found]
 
 
-def _cloud(
-    table, cost: str, y: str, axes: Axes, protocol: str | None, draws: int, seed: int
-) -> _Cloud:
-    if cost not in "FPS" or y not in "UD":
-        raise InputError(
-            f"frontier of {y!r} against {cost!r}: cost is one of F, P, S and y one of U, D"
-        )
-    check(table, cost + y, axes)
-    cells = sample(main_protocol(table, protocol), y, cost, axes, draws, seed)
-    if not len(cells.mean):
-        raise InputError(f"no run has both {axes.column(cost)} and {axes.column(y)}")
-    sign = -1.0 if cost == "S" else 1.0
-    order = np.argsort(sign * cells.mean[:, 1], kind="stable")
-    costs = sign * cells.mean[order, 1]
-    steps, starts, step = np.unique(costs, return_index=True, return_inverse=True)
-    return _Cloud(
-        cells,
-        sign,
-        costs,
-        step,
-        steps,
-        starts,
-        cells.mean[order, 0],
-        cells.draws[:, order, 0],
-        order,
-    )
+class Frontier:
+    """The Pareto frontier of a study's cells: quality y against cost x.
 
+    Every table has the columns cost_axis (the column of the cost) and y_axis.
 
-def _labels(cost: str, y: str, axes: Axes) -> dict[str, str]:
-    return {"cost_axis": axes.column(cost), "y_axis": axes.label(y)}
-
-
-def frontier(
-    table: pd.DataFrame,
-    *,
-    cost: str = "F",
-    y: str = "U",
-    axes: Axes = AXES,
-    protocol: str | None = None,
-    draws: int = 1000,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Every cell, whether it is on the frontier, how surely, and how far behind it is.
-
-    Returns:
-      One row per cell, cheapest first, with columns
-        architecture, size, cost_axis, y_axis, cost (in the unit of its column), quality (higher is
-        better), n_seeds, on_frontier (bool), probability_on_frontier (bootstrap over seeds),
-        quality_gap (best quality at no more cost,
-        minus this one: 0 on the frontier), cost_multiplier (this cost over the least cost at no
-        less quality, at least 1; for speed: how much faster; 1 on the frontier), note.
+    Attributes:
+      question: what is asked; qualities are read in their own unit, whatever its link.
+      runs: the checked runs of the protocol that is analysed.
     """
-    cloud = _cloud(table, cost, y, axes, protocol, draws, seed)
-    best = cloud.best(cloud.quality)
-    least = cloud.cheapest(best[None], cloud.quality[None])[0]
-    probability = cloud.on_frontier(cloud.draws).mean(0) if len(cloud.draws) else np.nan
-    return pd.DataFrame(
-        {
-            "architecture": np.array(cloud.sample.names)[cloud.architecture],
-            "size": cloud.sample.size[cloud.order],
-            **_labels(cost, y, axes),
-            "cost": axes.budget(cloud.sign * cloud.cost),
-            "quality": cloud.quality,
-            "n_seeds": cloud.sample.seeds[cloud.order],
-            "on_frontier": cloud.on_frontier(cloud.quality),
-            "probability_on_frontier": probability,
-            "quality_gap": best[cloud.step] - cloud.quality,
-            "cost_multiplier": axes.budget(cloud.cost - least),
-            "note": cloud.sample.note,
-        }
-    )
 
+    def __init__(self, study: Study | pd.DataFrame | RunTable, question: Question | None = None):
+        """Checks the study.
 
-def membership(
-    table: pd.DataFrame,
-    *,
-    cost: str = "F",
-    y: str = "U",
-    axes: Axes = AXES,
-    protocol: str | None = None,
-    draws: int = 1000,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Per architecture: does any of its sizes reach the frontier, and how surely?
+        Args:
+          study: a study, its table of runs, or a table that was checked already.
+          question: x is the cost, y the quality, `draws` and `seed` are of the bootstrap.
 
-    Returns:
-      One row per architecture, with columns
-        architecture, cost_axis, y_axis, cells, cells_on_frontier, sizes_on_frontier (names joined
-        by a comma), probability_any (some cell of it is on the frontier), expected_cells (mean
-        number on the frontier), note.
-    """
-    cloud = _cloud(table, cost, y, axes, protocol, draws, seed)
-    on, drawn = cloud.on_frontier(cloud.quality), cloud.on_frontier(cloud.draws)
-    sizes = cloud.sample.size[cloud.order]
-    rows = []
-    for a, name in enumerate(cloud.sample.names):
-        own = cloud.architecture == a
-        rows.append(
+        Raises:
+          InputError: x is no cost or y is one; see also `eval.data.cells.RunTable`.
+        """
+        self.question = (question or Question()).ask(link="semilog")
+        self.x, self.y = self.question.axes
+        cost, quality = self.x.quantity, self.y.quantity
+        if cost.kind != "cost" or quality.kind == "cost":
+            raise InputError(
+                f"frontier of {quality.symbol!r} against {cost.symbol!r}: cost is one of F, P, S and "
+                "y one of U, D"
+            )
+        self.runs = RunTable(study)
+        self.runs.check((cost, quality))
+        self.runs = self.runs.main(self.question.protocol)
+
+    @functools.cached_property
+    def _cloud(self) -> _Cloud:
+        question = self.question
+        cells = self.runs.cells((self.y, self.x))
+        sample = resample(cells, 1, question.draws, question.seed)
+        if not len(sample.mean):
+            columns = f"{question.x.column} and {question.y.column}"
+            raise InputError(f"no run has both {columns}")
+        sign = -1.0 if question.x.more_is_better else 1.0
+        order = np.argsort(sign * sample.mean[:, 1], kind="stable")
+        costs = sign * sample.mean[order, 1]
+        steps, starts, step = np.unique(costs, return_index=True, return_inverse=True)
+        quality, draws = sample.mean[order, 0], sample.draws[:, order, 0]
+        return _Cloud(sample, sign, costs, step, steps, starts, quality, draws, order)
+
+    def _labels(self) -> dict[str, str]:
+        return {"cost_axis": self.question.x.column, "y_axis": self.y.label}
+
+    def frontier(self) -> pd.DataFrame:
+        """Every cell, whether it is on the frontier, how surely, and how far behind it is.
+
+        Returns:
+          One row per cell, cheapest first, with columns
+            architecture, size, cost_axis, y_axis, cost (in the unit of its column), quality (higher is
+            better), n_seeds, on_frontier (bool), probability_on_frontier (bootstrap over seeds),
+            quality_gap (best quality at no more cost,
+            minus this one: 0 on the frontier), cost_multiplier (this cost over the least cost at no
+            less quality, at least 1; for speed: how much faster; 1 on the frontier), note.
+        """
+        cloud = self._cloud
+        best = cloud.best(cloud.quality)
+        least = cloud.cheapest(best[None], cloud.quality[None])[0]
+        probability = cloud.on_frontier(cloud.draws).mean(0) if len(cloud.draws) else np.nan
+        return pd.DataFrame(
             {
-                "architecture": name,
-                **_labels(cost, y, axes),
-                "cells": int(own.sum()),
-                "cells_on_frontier": int(on[own].sum()),
-                "sizes_on_frontier": ", ".join(sizes[own & on]),
-                "probability_any": drawn[:, own].any(1).mean() if len(drawn) else np.nan,
-                "expected_cells": drawn[:, own].sum(1).mean() if len(drawn) else np.nan,
+                "architecture": np.array(cloud.sample.names)[cloud.architecture],
+                "size": cloud.sample.size[cloud.order],
+                **self._labels(),
+                "cost": self.x.unread(cloud.sign * cloud.cost),
+                "quality": cloud.quality,
+                "n_seeds": cloud.sample.cells.seeds[cloud.order],
+                "on_frontier": cloud.on_frontier(cloud.quality),
+                "probability_on_frontier": probability,
+                "quality_gap": best[cloud.step] - cloud.quality,
+                "cost_multiplier": self.x.unread(cloud.cost - least),
                 "note": cloud.sample.note,
             }
         )
-    return pd.DataFrame(rows)
 
+    def membership(self) -> pd.DataFrame:
+        """Per architecture: does any of its sizes reach the frontier, and how surely?
 
-def attainment(
-    table: pd.DataFrame,
-    *,
-    cost: str = "F",
-    y: str = "U",
-    axes: Axes = AXES,
-    levels: Sequence[float] = (0.05, 0.5, 0.95),
-    by_architecture: bool = False,
-    protocol: str | None = None,
-) -> pd.DataFrame:
-    """Empirical attainment surfaces over seeds (moocore): what a share of the repetitions of the study reaches.
-
-    Repetition s of the study is made of the s-th run of every cell; only as many repetitions count
-    as every cell has runs.
-
-    Returns:
-      Corners of the surfaces, by architecture, level and cost, with columns
-        architecture (`all` for the whole study), cost_axis, y_axis, level (at least this share of
-        the repetitions attains it), cost, quality, repetitions, note.
-    """
-    cloud = _cloud(table, cost, y, axes, protocol, 0, 0)
-    cells = cloud.sample
-    turn = np.array([-1.0, cloud.sign])  # moocore minimises
-    repetition = pd.Series(cells.cell).groupby(cells.cell).cumcount().to_numpy()
-    groups = list(enumerate(cells.names)) if by_architecture else [(-1, "all")]
-    frames = []
-    for a, name in groups:
-        own = (cells.architecture == a) | (a < 0)
-        count = int(cells.seeds[own].min())
-        use = own[cells.cell] & (repetition < count)
-        note = "one repetition: the surfaces are one and the same" if count == 1 else ""
-        if cells.seeds[own].max() > count:
-            note = join(note, "cells have unequal numbers of runs: the surplus is left out")
-        order = np.argsort(repetition[use], kind="stable")
-        points, sets = (cells.runs[use] * turn)[order], repetition[use][order] + 1
-        surface = moocore.eaf(points, sets, percentiles=[100 * level for level in levels])
-        surface = surface[np.lexsort((surface[:, 1], surface[:, 2]))]
-        frames.append(
-            pd.DataFrame(
+        Returns:
+          One row per architecture, with columns
+            architecture, cost_axis, y_axis, cells, cells_on_frontier, sizes_on_frontier (names joined
+            by a comma), probability_any (some cell of it is on the frontier), expected_cells (mean
+            number on the frontier), note.
+        """
+        cloud = self._cloud
+        on, drawn = cloud.on_frontier(cloud.quality), cloud.on_frontier(cloud.draws)
+        sizes = cloud.sample.size[cloud.order]
+        rows = []
+        for a, name in enumerate(cloud.sample.names):
+            own = cloud.architecture == a
+            rows.append(
                 {
                     "architecture": name,
-                    **_labels(cost, y, axes),
-                    "level": surface[:, 2] / 100,
-                    "cost": axes.budget(cloud.sign * surface[:, 1]),
-                    "quality": -surface[:, 0],
-                    "repetitions": count,
-                    "note": note,
+                    **self._labels(),
+                    "cells": int(own.sum()),
+                    "cells_on_frontier": int(on[own].sum()),
+                    "sizes_on_frontier": ", ".join(sizes[own & on]),
+                    "probability_any": drawn[:, own].any(1).mean() if len(drawn) else np.nan,
+                    "expected_cells": drawn[:, own].sum(1).mean() if len(drawn) else np.nan,
+                    "note": cloud.sample.note,
                 }
             )
-        )
-    return pd.concat(frames, ignore_index=True)
+        return pd.DataFrame(rows)
 
+    def attainment(
+        self, levels: Sequence[float] = (0.05, 0.5, 0.95), *, by_architecture: bool = False
+    ) -> pd.DataFrame:
+        """Empirical attainment surfaces over seeds (moocore): what a share of the repetitions of the study reaches.
 
-def hypervolume(
-    table: pd.DataFrame,
-    *,
-    cost: str = "F",
-    y: str = "U",
-    axes: Axes = AXES,
-    reference: tuple[float, float] | None = None,
-    protocol: str | None = None,
-    level: float = 0.95,
-    draws: int = 1000,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Area dominated by the cells on (log cost, quality), and what each architecture adds to it.
+        Repetition s of the study is made of the s-th run of every cell; only as many repetitions count
+        as every cell has runs.
 
-    `reference` is the (cost, quality) of the reference point; `None` takes the highest cost (lowest
-    speed) and the worst quality in the table, so that areas of different tables are comparable only
-    with a stated one.
+        Returns:
+          Corners of the surfaces, by architecture, level and cost, with columns
+            architecture (`all` for the whole study), cost_axis, y_axis, level (at least this share of
+            the repetitions attains it), cost, quality, repetitions, note.
+        """
+        cloud = self._cloud
+        sample, cells = cloud.sample, cloud.sample.cells
+        turn = np.array([-1.0, cloud.sign])  # moocore minimises
+        repetition = pd.Series(cells.cell).groupby(cells.cell).cumcount().to_numpy()
+        groups = list(enumerate(sample.names)) if by_architecture else [(-1, "all")]
+        frames = []
+        for a, name in groups:
+            own = (sample.architecture == a) | (a < 0)
+            count = int(cells.seeds[own].min())
+            use = own[cells.cell] & (repetition < count)
+            note = "one repetition: the surfaces are one and the same" if count == 1 else ""
+            if cells.seeds[own].max() > count:
+                note = join(note, "cells have unequal numbers of runs: the surplus is left out")
+            order = np.argsort(repetition[use], kind="stable")
+            points, sets = (cells.values[use] * turn)[order], repetition[use][order] + 1
+            surface = moocore.eaf(points, sets, percentiles=[100 * level for level in levels])
+            surface = surface[np.lexsort((surface[:, 1], surface[:, 2]))]
+            frames.append(
+                pd.DataFrame(
+                    {
+                        "architecture": name,
+                        **self._labels(),
+                        "level": surface[:, 2] / 100,
+                        "cost": self.x.unread(cloud.sign * surface[:, 1]),
+                        "quality": -surface[:, 0],
+                        "repetitions": count,
+                        "note": note,
+                    }
+                )
+            )
+        return pd.concat(frames, ignore_index=True)
 
-    Returns:
-      A first row with architecture `all`, then one per architecture, with columns
-        architecture, cost_axis, y_axis, reference_cost, reference_quality, hypervolume (of its
-        cells alone), contribution (what the study's area loses without it), share (contribution
-        over the study's area), ci_low, ci_high (of the contribution, and of the area in row `all`;
-        bootstrap over seeds, its bias taken out), note.
-    """
-    cloud = _cloud(table, cost, y, axes, protocol, draws, seed)
-    if reference is None:
-        corner, floor = float(cloud.cost.max()), float(cloud.quality.min())
-    elif reference[0] > 0 and np.isfinite(reference).all():
-        corner, floor = cloud.sign * float(axes.log(np.array(reference[0]))), float(reference[1])
-    else:
-        raise InputError(f"reference {reference}: a positive cost and a finite quality are needed")
-    width = np.diff(np.minimum(np.append(cloud.steps, corner), corner))
+    def hypervolume(self, reference: tuple[float, float] | None = None) -> pd.DataFrame:
+        """Area dominated by the cells on (log cost, quality), and what each architecture adds to it.
 
-    def area(quality: np.ndarray, use: np.ndarray | None = None) -> np.ndarray:
-        return np.maximum(cloud.best(quality, use) - floor, 0.0) @ width
+        `reference` is the (cost, quality) of the reference point; `None` takes the highest cost (lowest
+        speed) and the worst quality in the table, so that areas of different tables are comparable only
+        with a stated one.
 
-    def row(name: str, use: np.ndarray, lost: np.ndarray | None) -> dict:
-        value = area(cloud.quality) - (area(cloud.quality, lost) if lost is not None else 0.0)
-        drawn = area(cloud.draws) - (area(cloud.draws, lost) if lost is not None else 0.0)
-        low, high = reflected(value, drawn, level, cloud.sample.df)
-        return {
-            "architecture": name,
-            **_labels(cost, y, axes),
-            "reference_cost": float(axes.budget(cloud.sign * corner)),
-            "reference_quality": floor,
-            "hypervolume": float(area(cloud.quality, use)),
-            "contribution": float(value),
-            "share": float(value / total) if total > 0 else np.nan,
-            "ci_low": float(np.maximum(low, 0.0)),
-            "ci_high": float(np.maximum(high, 0.0)),
-            "note": cloud.sample.note,
-        }
+        Returns:
+          A first row with architecture `all`, then one per architecture, with columns
+            architecture, cost_axis, y_axis, reference_cost, reference_quality, hypervolume (of its
+            cells alone), contribution (what the study's area loses without it), share (contribution
+            over the study's area), ci_low, ci_high (of the contribution, and of the area in row `all`;
+            bootstrap over seeds, its bias taken out), note.
+        """
+        cloud = self._cloud
+        if reference is None:
+            corner, floor = float(cloud.cost.max()), float(cloud.quality.min())
+        elif reference[0] > 0 and np.isfinite(reference).all():
+            corner, floor = (
+                cloud.sign * float(self.x.read(np.array(reference[0]))),
+                float(reference[1]),
+            )
+        else:
+            raise InputError(
+                f"reference {reference}: a positive cost and a finite quality are needed"
+            )
+        width = np.diff(np.minimum(np.append(cloud.steps, corner), corner))
 
-    total = area(cloud.quality)
-    everyone = np.ones(len(cloud.cost), dtype=bool)
-    rows = [row("all", everyone, None)]
-    for a, name in enumerate(cloud.sample.names):
-        rows.append(row(name, cloud.architecture == a, cloud.architecture != a))
-    return pd.DataFrame(rows)
+        def area(quality: np.ndarray, use: np.ndarray | None = None) -> np.ndarray:
+            return np.maximum(cloud.best(quality, use) - floor, 0.0) @ width
 
-
-def gaps(
-    table: pd.DataFrame,
-    *,
-    cost: str = "F",
-    y: str = "U",
-    axes: Axes = AXES,
-    protocol: str | None = None,
-    level: float = 0.95,
-    draws: int = 1000,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """How far each architecture stays behind the frontier of the others, averaged over its sizes.
-
-    A gap needs a counterpart: a cell counts for the quality gap where some other architecture costs
-    no more, and for the multiplier where some other architecture is at least as good (in the table
-    as it is; the same cells in every redrawing).
-
-    Returns:
-      One row per architecture, with columns
-        architecture, cost_axis, y_axis, cells, cells_quality, cells_cost (that count for either
-        gap), quality_gap (mean of the others' best quality at no more cost minus its own; negative:
-        ahead of them), quality_gap_low, quality_gap_high, cost_multiplier (geometric mean of its
-        cost over the least cost at which the others reach its quality; below 1: ahead),
-        cost_multiplier_low, cost_multiplier_high (bootstrap over seeds), note.
-    """
-    cloud = _cloud(table, cost, y, axes, protocol, draws, seed)
-    rows = []
-    for a, name in enumerate(cloud.sample.names):
-        own = np.flatnonzero(cloud.architecture == a)
-        others = cloud.architecture != a
-        best, drawn = (cloud.best(q, others) for q in (cloud.quality[None], cloud.draws))
-        behind = own[np.isfinite(best[0, cloud.step[own]])]
-        reached = own[np.isfinite(cloud.cheapest(best, cloud.quality[None, own])[0])]
-
-        def quality_gap(best, quality, cells=behind):
-            return (best[:, cloud.step[cells]] - quality[:, cells]).mean(1)
-
-        def extra_cost(best, quality, cells=reached):
-            least = np.minimum(cloud.cheapest(best, quality[:, cells]), cloud.steps[-1])
-            return (cloud.cost[cells] - least).mean(1)
-
-        found = {}
-        for column, gap, cells in (
-            ("quality_gap", quality_gap, behind),
-            ("cost_multiplier", extra_cost, reached),
-        ):
-            value = gap(best, cloud.quality[None])[0] if len(cells) else np.nan
-            spread = np.nan, np.nan
-            if len(cells) and len(drawn):
-                spread = percentiles(gap(drawn, cloud.draws), level, cloud.sample.df)
-            for suffix, v in zip(("", "_low", "_high"), (value, *spread), strict=True):
-                found[column + suffix] = float(v if gap is quality_gap else axes.budget(v))
-        note = "" if len(behind) and len(reached) else "alone in its range: nothing to compare with"
-        rows.append(
-            {
+        def row(name: str, use: np.ndarray, lost: np.ndarray | None) -> dict:
+            value = area(cloud.quality) - (area(cloud.quality, lost) if lost is not None else 0.0)
+            drawn = area(cloud.draws) - (area(cloud.draws, lost) if lost is not None else 0.0)
+            low, high = reflected(value, drawn, self.question.level, cloud.sample.df)
+            return {
                 "architecture": name,
-                **_labels(cost, y, axes),
-                "cells": len(own),
-                "cells_quality": len(behind),
-                "cells_cost": len(reached),
-                **found,
-                "note": join(cloud.sample.note, note),
+                **self._labels(),
+                "reference_cost": float(self.x.unread(cloud.sign * corner)),
+                "reference_quality": floor,
+                "hypervolume": float(area(cloud.quality, use)),
+                "contribution": float(value),
+                "share": float(value / total) if total > 0 else np.nan,
+                "ci_low": float(np.maximum(low, 0.0)),
+                "ci_high": float(np.maximum(high, 0.0)),
+                "note": cloud.sample.note,
             }
-        )
-    return pd.DataFrame(rows)
+
+        total = area(cloud.quality)
+        everyone = np.ones(len(cloud.cost), dtype=bool)
+        rows = [row("all", everyone, None)]
+        for a, name in enumerate(cloud.sample.names):
+            rows.append(row(name, cloud.architecture == a, cloud.architecture != a))
+        return pd.DataFrame(rows)
+
+    def gaps(self) -> pd.DataFrame:
+        """How far each architecture stays behind the frontier of the others, averaged over its sizes.
+
+        A gap needs a counterpart: a cell counts for the quality gap where some other architecture costs
+        no more, and for the multiplier where some other architecture is at least as good (in the table
+        as it is; the same cells in every redrawing).
+
+        Returns:
+          One row per architecture, with columns
+            architecture, cost_axis, y_axis, cells, cells_quality, cells_cost (that count for either
+            gap), quality_gap (mean of the others' best quality at no more cost minus its own; negative:
+            ahead of them), quality_gap_low, quality_gap_high, cost_multiplier (geometric mean of its
+            cost over the least cost at which the others reach its quality; below 1: ahead),
+            cost_multiplier_low, cost_multiplier_high (bootstrap over seeds), note.
+        """
+        cloud = self._cloud
+        rows = []
+        for a, name in enumerate(cloud.sample.names):
+            own = np.flatnonzero(cloud.architecture == a)
+            others = cloud.architecture != a
+            best, drawn = (cloud.best(q, others) for q in (cloud.quality[None], cloud.draws))
+            behind = own[np.isfinite(best[0, cloud.step[own]])]
+            reached = own[np.isfinite(cloud.cheapest(best, cloud.quality[None, own])[0])]
+
+            def quality_gap(best, quality, cells=behind):
+                return (best[:, cloud.step[cells]] - quality[:, cells]).mean(1)
+
+            def extra_cost(best, quality, cells=reached):
+                least = np.minimum(cloud.cheapest(best, quality[:, cells]), cloud.steps[-1])
+                return (cloud.cost[cells] - least).mean(1)
+
+            found = {}
+            for column, gap, cells in (
+                ("quality_gap", quality_gap, behind),
+                ("cost_multiplier", extra_cost, reached),
+            ):
+                value = gap(best, cloud.quality[None])[0] if len(cells) else np.nan
+                spread = np.nan, np.nan
+                if len(cells) and len(drawn):
+                    spread = percentiles(
+                        gap(drawn, cloud.draws), self.question.level, cloud.sample.df
+                    )
+                for suffix, v in zip(("", "_low", "_high"), (value, *spread), strict=True):
+                    found[column + suffix] = float(v if gap is quality_gap else self.x.unread(v))
+            note = (
+                ""
+                if len(behind) and len(reached)
+                else "alone in its range: nothing to compare with"
+            )
+            rows.append(
+                {
+                    "architecture": name,
+                    **self._labels(),
+                    "cells": len(own),
+                    "cells_quality": len(behind),
+                    "cells_cost": len(reached),
+                    **found,
+                    "note": join(cloud.sample.note, note),
+                }
+            )
+        return pd.DataFrame(rows)

@@ -1,7 +1,6 @@
 """Scaling protocols: does an architecture gain more from depth or from width?
 
-A protocol's ladder is the runs that carry its name in the column `protocol`. Arguments as in
-`eval.analyses.comparison`.
+A protocol's ladder is the runs that carry its name in the column `protocol`.
 """
 
 from collections.abc import Sequence
@@ -9,18 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from eval.analyses.question import Question
 from eval.analyses.slopes import slopes
-from eval.data.cells import (
-    AXES,
-    LINKS,
-    Axes,
-    cell_means,
-    check,
-    higher_slope_is_better,
-    read,
-    supported,
-)
-from eval.stats.regression import Lines, fit, holm
+from eval.data.cells import RunTable, supported
+from eval.data.quantity import LINKS, Link, Quantities
+from eval.data.study import Study
+from eval.stats.decision import holm, verdict
+from eval.stats.regression import Lines, fit
 from train.records import InputError
 
 _DIFFERENCE = (
@@ -40,48 +34,37 @@ _DIFFERENCE = (
 
 
 def protocol_slopes(
-    table: pd.DataFrame,
+    study: Study | pd.DataFrame | RunTable,
+    question: Question | None = None,
     *,
     pairs: Sequence[str] = ("FU", "FD"),
-    links: Sequence[str] = LINKS,
-    axes: Axes = AXES,
-    errors: str = "size",
-    variance: str = "separate",
-    level: float = 0.95,
+    links: Sequence[Link] = LINKS,
+    quantities: Quantities | None = None,
 ) -> pd.DataFrame:
     """`eval.analyses.slopes.slopes` for each architecture and protocol.
 
     Returns:
       The columns of `slopes`, with `protocol` after `architecture` (empty for the plain ladder).
     """
-    _needs_protocol(table)
-    return slopes(
-        table,
-        pairs=pairs,
-        links=links,
-        axes=axes,
-        by=("architecture", "protocol"),
-        errors=errors,
-        variance=variance,
-        level=level,
-    )
+    runs = RunTable(study)
+    _needs_protocol(runs)
+    by = ("architecture", "protocol")
+    return slopes(runs, question, pairs=pairs, links=links, quantities=quantities, by=by)
 
 
 def protocol_differences(
-    table: pd.DataFrame,
-    *,
+    study: Study | pd.DataFrame | RunTable,
+    question: Question | None = None,
     first: str = "depth",
     second: str = "width",
-    x: str = "F",
-    y: str = "U",
-    link: str = "semilog",
-    axes: Axes = AXES,
-    errors: str = "size",
-    variance: str = "separate",
-    support: str = "common",
-    level: float = 0.95,
 ) -> pd.DataFrame:
     """Slope under one protocol minus the slope under another, per architecture.
+
+    Args:
+      study: a study, or a table of runs.
+      question: what is asked; its protocol is of no account.
+      first: a protocol.
+      second: the one whose slope is subtracted.
 
     Returns:
       One row per architecture that has both, and a last row `all` (mean over those with a
@@ -91,47 +74,37 @@ def protocol_differences(
         `width scales better`, with the protocols' own names, `not told apart`, `not tested`; by
         p_holm, `all` by p), method, note. Empty where no architecture has both.
     """
-    _needs_protocol(table)
-    check(table, x + y, axes)
-    cells = cell_means(table, x, y, link, axes, ("architecture", "protocol"))
+    runs, question = RunTable(study), question or Question()
+    _needs_protocol(runs)
+    cells = runs.cells(question.axes, ("architecture", "protocol")).along_x()
     place = {group: i for i, group in enumerate(cells.groups)}
-    names = [name for name, protocol in place if protocol == first and (name, second) in place]
+    names = [name for name, own in place if own == first and (name, second) in place]
     for name in names:
-        cells = supported(cells, [place[name, first], place[name, second]], support)
-    lines = fit(cells, errors, variance)
+        cells = supported(cells, [place[name, first], place[name, second]], question.support)
+    lines = fit(cells, question.errors, question.variance)
     front = {
         "first": first,
         "second": second,
-        "alpha": f"{x},{y}",
-        "link": link,
-        "x_axis": axes.label(x, link),
-        "y_axis": axes.label(y, link),
-        "higher_is_better": higher_slope_is_better(x, y, link),
+        **question.columns(),
+        "higher_is_better": question.higher_slope_is_better,
     }
     slope = lines.coefficients[:, 1]
     whole = [n for n in names if np.isfinite(slope[[place[n, first], place[n, second]]]).all()]
-    rows = [
-        {
-            "architecture": name,
-            **front,
-            **_difference(
-                lines,
-                [place[n, first] for n in members],
-                [place[n, second] for n in members],
-                level,
-            ),
-        }
-        for name, members in [*((n, [n]) for n in names), *([("all", whole)] if names else [])]
-    ]
+    rows = []
+    for name, members in [*((n, [n]) for n in names), *([("all", whole)] if names else [])]:
+        sides = [[place[n, protocol] for n in members] for protocol in (first, second)]
+        found = _difference(lines, sides[0], sides[1], question.level)
+        rows.append({"architecture": name, **front, **found})
     frame = pd.DataFrame(rows, columns=["architecture", *front, *_DIFFERENCE])
     if rows:
         frame["p_holm"] = [*holm(frame["p"].to_numpy(float)[:-1]), np.nan]
         judged = frame["p_holm"].where(frame["architecture"] != "all", frame["p"])
-        ahead = (frame["difference"] > 0) == frame["higher_is_better"]
-        better = np.where(ahead, f"{first} scales better", f"{second} scales better")
-        frame["verdict"] = np.where(
-            judged.isna(), "not tested", np.where(judged < 1 - level, better, "not told apart")
-        )
+        better = 1.0 if question.higher_slope_is_better else -1.0
+        words = (f"{first} scales better", f"{second} scales better")
+        frame["verdict"] = [
+            verdict(better * difference, p, question.level, *words)
+            for difference, p in zip(frame["difference"], judged, strict=True)
+        ]
     return frame
 
 
@@ -146,7 +119,6 @@ def _difference(lines: Lines, first: list[int], second: list[int], level: float)
     weights = np.mean([lines.slope_weights(a) - lines.slope_weights(b) for a, b in pairs], axis=0)
     found, slope = lines.combine(weights), lines.coefficients[:, 1]
     low, high = found.interval(level)
-    methods = dict.fromkeys(lines.method[g] for g in first + second)
     values = (
         slope[first].mean(),
         slope[second].mean(),
@@ -158,38 +130,45 @@ def _difference(lines: Lines, first: list[int], second: list[int], level: float)
         found.p,
     )
     return dict(zip(_DIFFERENCE, map(float, values), strict=False)) | {
-        "method": "none" if "none" in methods else " and ".join(methods),
+        "method": lines.method_of(*first, *second),
         "note": lines.explain(first + second),
     }
 
 
 def width_depth_grid(
-    table: pd.DataFrame,
+    study: Study | pd.DataFrame | RunTable,
+    question: Question | None = None,
     *,
-    y: str = "U",
-    axes: Axes = AXES,
     depth: str = "num_layers",
     width: str = "embed_dim",
 ) -> pd.DataFrame:
     """Quality by depth and width, for a heat map, over all protocols.
 
-    `depth` and `width` are the columns with the number of layers and the model dimension; where the
-    table lacks one, it is read from the size's operators (`base-NL24-DM512`), and a run whose size
-    does not say is left out.
+    Where the table lacks depth or width, it is read from the size's operators (`base-NL24-DM512`),
+    and a run whose size does not say is left out.
+
+    Args:
+      study: a study, or a table of runs.
+      question: y is shown, in its own unit; x is the cost.
+      depth: the column with the number of layers.
+      width: the column with the model dimension.
 
     Returns:
       Rows by architecture, depth and width, with columns
         architecture, depth, width, y_axis, quality (mean over runs, higher is better), stderr (over
         seeds, NaN with one), n_runs, flops (mean), note (how many runs were left out).
     """
-    check(table, "F" + y, axes)
+    question = (question or Question()).ask(link="semilog")
+    runs, (x, y) = RunTable(study), question.axes
+    runs.check((x.quantity, y.quantity))
+    table = runs.frame
     frame = pd.DataFrame(
         {
             "architecture": table["architecture"].astype(str),
             "depth": _dimension(table, depth, r"-NL(\d+)"),
             "width": _dimension(table, width, r"-DM(\d+)"),
-            "quality": read(table, y, "semilog", axes),
-            "flops": table[axes.flops],
+            "quality": y.read(y.quantity.values(table)),
+            "flops": x.quantity.values(table),
         }
     )
     known = frame.notna().all(axis=1)
@@ -219,7 +198,7 @@ def width_depth_grid(
     )
     lost = int((~known).sum())
     note = f"{lost} runs of unknown depth, width or quality are left out" if lost else ""
-    return grid.assign(y_axis=axes.label(y), note=note)[columns]
+    return grid.assign(y_axis=y.label, note=note)[columns]
 
 
 def _dimension(table: pd.DataFrame, column: str, operator: str) -> pd.Series:
@@ -228,7 +207,8 @@ def _dimension(table: pd.DataFrame, column: str, operator: str) -> pd.Series:
     return table["size"].astype(str).str.extract(operator, expand=False).astype(float)
 
 
-def _needs_protocol(table: pd.DataFrame) -> None:
+def _needs_protocol(runs: RunTable) -> None:
+    table = runs.frame
     if "protocol" not in table.columns:
         raise InputError(
             f"column 'protocol' is missing; columns: {', '.join(map(str, table.columns))}"

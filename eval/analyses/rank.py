@@ -1,8 +1,4 @@
-"""Does the order of the architectures hold: between sizes, at a budget, between upstream and downstream?
-
-The functions share these arguments: table (one row per run), axes and protocol (`eval.data.cells`),
-level, draws (of the bootstrap), permutations, and seed (of both).
-"""
+"""Does the order of the architectures hold: between sizes, at a budget, between upstream and downstream?"""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -11,54 +7,205 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from eval.data.cells import AXES, Axes, check, main_protocol
-from eval.stats.bootstrap import Sample, join, percentiles, sample
-from eval.stats.correlation import correlate
+from eval.analyses.question import Question
+from eval.data.cells import RunTable
+from eval.data.quantity import SCORE, Quantity
+from eval.data.study import Study
+from eval.stats.bootstrap import Resampled, join, percentiles, resample
+from eval.stats.correlation import Correlation
 from train.records import InputError
 
 _AT_ONCE = 2_000_000  # pairs of one block of redrawings
 
 
-def rank_stability(
-    table: pd.DataFrame,
-    *,
-    y: str = "U",
-    axes: Axes = AXES,
-    protocol: str | None = None,
-    level: float = 0.95,
-    draws: int = 1000,
-    permutations: int = 2000,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Kendall's tau between the rankings at two sizes, for all pairs of sizes, and W over all sizes.
+class Ranking:
+    """The order of a study's architectures in quality y, along cost x.
 
-    Returns:
-      One row per pair of sizes (ordered by FLOPs) and a last row with size_a = size_b = `all`, with
-        columns y_axis, size_a, size_b, statistic (`tau` or `W`), value, ci_low, ci_high (bootstrap
-        over seeds: how firmly these runs fix the ranking, not how other architectures would rank;
-        noise can only disturb a ranking, so the interval leans to less agreement), p (tau: exact,
-        no association; W: rankings permuted), n_architectures (ranked in both, or in all), note.
+    Attributes:
+      question: what is asked; qualities are read in their own unit, whatever its link.
+      runs: the checked runs of the protocol that is analysed.
     """
-    check(table, "F" + y, axes)
-    cells = sample(main_protocol(table, protocol), y, "F", axes, draws, seed)
-    sizes = _by_cost(cells)
-    grid, drawn = _grid(cells, sizes)
-    pairs = list(itertools.combinations(range(len(sizes)), 2))
-    rows = [_tau(grid[:, [i, j]], drawn[:, :, [i, j]], sizes[i], sizes[j], level) for i, j in pairs]
-    rows.append(_concordance(grid, drawn, level, permutations, seed))
-    frame = pd.DataFrame(rows)
-    frame["note"] = [join(cells.note, note) for note in frame["note"]]
-    frame.insert(0, "y_axis", axes.label(y))
-    return frame
+
+    def __init__(self, study: Study | pd.DataFrame | RunTable, question: Question | None = None):
+        """Checks the study.
+
+        Args:
+          study: a study, its table of runs, or a table that was checked already.
+          question: y is ranked, x orders the sizes; `draws`, `permutations` and `seed` are of the
+            bootstrap and of the permutations.
+
+        Raises:
+          InputError: see `eval.data.cells.RunTable`.
+        """
+        self.question = (question or Question()).ask(link="semilog")
+        self.x, self.y = self.question.axes
+        self.runs = RunTable(study)
+        self.runs.check((self.question.x, self.question.y))
+        self.runs = self.runs.main(self.question.protocol)
+
+    def _sample(self, *qualities: Quantity) -> Resampled:
+        """Cells of these qualities and the cost, the qualities drawn again."""
+        question = self.question
+        cells = self.runs.cells([*map(question.axis, qualities), self.x])
+        return resample(cells, len(qualities), question.draws, question.seed)
+
+    def stability(self) -> pd.DataFrame:
+        """Kendall's tau between the rankings at two sizes, for all pairs of sizes, and W over all sizes.
+
+        Returns:
+          One row per pair of sizes (ordered by FLOPs) and a last row with size_a = size_b = `all`, with
+            columns y_axis, size_a, size_b, statistic (`tau` or `W`), value, ci_low, ci_high (bootstrap
+            over seeds: how firmly these runs fix the ranking, not how other architectures would rank;
+            noise can only disturb a ranking, so the interval leans to less agreement), p (tau: exact,
+            no association; W: rankings permuted), n_architectures (ranked in both, or in all), note.
+        """
+        question = self.question
+        cells = self._sample(question.y)
+        sizes = _by_cost(cells)
+        grid, drawn = _grid(cells, sizes)
+        rows = []
+        for i, j in itertools.combinations(range(len(sizes)), 2):
+            found = _tau(grid[:, [i, j]], drawn[:, :, [i, j]], question.level)
+            rows.append({"size_a": sizes[i], "size_b": sizes[j], **found})
+        found = _concordance(grid, drawn, question)
+        rows.append({"size_a": "all", "size_b": "all", **found})
+        frame = pd.DataFrame(rows)
+        frame["note"] = [join(cells.note, note) for note in frame["note"]]
+        frame.insert(0, "y_axis", self.y.label)
+        return frame
+
+    def probability_best(self, budgets: Sequence[float] | int = 7) -> pd.DataFrame:
+        """How often an architecture comes out best at a budget when its seeds are drawn again.
+
+        Quality at a budget is interpolated between an architecture's two neighbouring sizes, never
+        extrapolated. `budgets` are values in the unit of x, or how many to space evenly (in log) from
+        the smallest to the largest cell.
+
+        Returns:
+          Rows by budget and architecture (only those that cover the budget), with columns
+            budget, architecture, x_axis, y_axis, quality (higher is better), rank (1 is best),
+            probability_best, candidates (how many architectures cover the budget), note.
+        """
+        cells = self._sample(self.question.y)
+        cost = cells.mean[:, 1]
+        if not len(cost):
+            columns = f"{self.question.x.column} and {self.question.y.column}"
+            raise InputError(f"no run has both {columns}")
+        if isinstance(budgets, int):
+            places = np.linspace(cost.min(), cost.max(), budgets)
+        else:
+            places = self.x.read(np.asarray(budgets, float))
+        columns = [
+            "budget",
+            "architecture",
+            "x_axis",
+            "y_axis",
+            "quality",
+            "rank",
+            "probability_best",
+            "candidates",
+            "note",
+        ]
+        labels = {"x_axis": self.x.label, "y_axis": self.y.label}
+        rows = [
+            {"budget": float(self.x.unread(place)), **labels, **row}
+            for place in places
+            for row in _best_at(cells, float(place))
+        ]
+        return pd.DataFrame(rows, columns=columns)
+
+    def agreement(self, other: Quantity = SCORE) -> pd.DataFrame:
+        """Association of y with another quality over the cells: overall, within a size, and given FLOPs.
+
+        Args:
+          other: the other quality.
+
+        Returns:
+          Rows by scope and method, with columns
+            scope (`overall`, `within size`, `within architecture`, `given log F`), group (the size or
+            architecture, else empty), method (`spearman`; `kendall`, but not given log F), estimate,
+            ci_low, ci_high (bootstrap: percentiles over cells within a size or architecture; else whole
+            architectures are drawn, t on Fisher's scale), p (spearman: permutation, for `given log F`
+            among the architectures of a size; kendall: SciPy's; both take cells for independent, so
+            `overall` and `within architecture` mostly say that scale helps both), reliability_corrected
+            (Spearman over the root of
+            both reliabilities, at most 1; NaN with one seed), n (cells), note.
+        """
+        question = self.question
+        cells = self._sample(question.y, other)
+        correlation = Correlation(
+            cells.cells, question.level, question.draws, question.permutations
+        )
+        rng = np.random.default_rng(question.seed)
+        rows = []
+        for scope, group, use in _scopes(cells):
+            for method in ("spearman",) if scope == "given log F" else ("spearman", "kendall"):
+                found = correlation.over(use, scope, method, rng)
+                found["note"] = join(cells.note, found["note"])
+                rows.append({"scope": scope, "group": group, "method": method, **found})
+        return pd.DataFrame(rows)
+
+    def discordant_pairs(self, other: Quantity = SCORE) -> pd.DataFrame:
+        """Pairs of architectures of one size that y and another quality put in opposite order.
+
+        Args:
+          other: the other quality.
+
+        Returns:
+          One row per discordant pair, the surest first, with columns
+            size, architecture_a (the better upstream), architecture_b (the better downstream),
+            upstream_difference (nats, a - b, positive), downstream_difference (percent, a - b,
+            negative), probability_discordant (share of redrawings of the seeds in which the pair is
+            discordant in this direction, NaN with one seed), n_pairs (pairs compared at that size),
+            note.
+        """
+        cells = self._sample(self.question.y, other)
+        columns = [
+            "size",
+            "architecture_a",
+            "architecture_b",
+            "upstream_difference",
+            "downstream_difference",
+            "probability_discordant",
+            "n_pairs",
+            "note",
+        ]
+        rows = []
+        for size in _by_cost(cells):
+            here = np.flatnonzero(cells.size == size)
+            for a, b in itertools.permutations(here, 2):
+                up, down = (cells.mean[a] - cells.mean[b])[:2]
+                if not (up > 0 > down):
+                    continue
+                drawn = cells.draws[:, a, :2] - cells.draws[:, b, :2]
+                probability = (
+                    ((drawn[:, 0] > 0) & (drawn[:, 1] < 0)).mean() if len(drawn) else np.nan
+                )
+                names = (cells.names[cells.architecture[i]] for i in (a, b))
+                rows.append(
+                    (
+                        size,
+                        *names,
+                        up,
+                        down,
+                        probability,
+                        len(here) * (len(here) - 1) // 2,
+                        cells.note,
+                    )
+                )
+        frame = pd.DataFrame(rows, columns=columns)
+        return frame.sort_values(
+            "probability_discordant", ascending=False, kind="stable", ignore_index=True
+        )
 
 
-def _by_cost(cells: Sample) -> list[str]:
+def _by_cost(cells: Resampled) -> list[str]:
     """Size labels by their mean cost (the last quantity of the sample)."""
     cost = pd.Series(cells.mean[:, -1]).groupby(cells.size).mean()
     return cost.sort_values(kind="stable").index.tolist()
 
 
-def _grid(cells: Sample, sizes: list[str]) -> tuple[np.ndarray, np.ndarray]:
+def _grid(cells: Resampled, sizes: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """Quality as architecture by size, [A, K], and redrawn, [B, A, K]; NaN where there is no cell."""
     place = {size: k for k, size in enumerate(sizes)}
     column = np.array([place[size] for size in cells.size], dtype=int)
@@ -69,13 +216,11 @@ def _grid(cells: Sample, sizes: list[str]) -> tuple[np.ndarray, np.ndarray]:
     return grid, drawn
 
 
-def _tau(grid: np.ndarray, drawn: np.ndarray, size_a: str, size_b: str, level: float) -> dict:
-    """One row: agreement of two columns of the grid."""
+def _tau(grid: np.ndarray, drawn: np.ndarray, level: float) -> dict:
+    """Agreement of two columns of the grid."""
     both = np.isfinite(grid).all(1)
     n = int(both.sum())
     row = {
-        "size_a": size_a,
-        "size_b": size_b,
         "statistic": "tau",
         "value": np.nan,
         "ci_low": np.nan,
@@ -89,24 +234,19 @@ def _tau(grid: np.ndarray, drawn: np.ndarray, size_a: str, size_b: str, level: f
     value, p = stats.kendalltau(grid[both, 0], grid[both, 1])
     a, b = np.triu_indices(n, 1)
     taus = []
-    for part in np.array_split(
-        drawn[:, both], 1 + len(drawn) * len(a) // _AT_ONCE
-    ):  # pairs of hundreds fill memory
+    blocks = 1 + len(drawn) * len(a) // _AT_ONCE  # pairs of hundreds would fill memory
+    for part in np.array_split(drawn[:, both], blocks):
         steps = np.sign(part[:, a] - part[:, b])
         taus.append((steps[..., 0] * steps[..., 1]).mean(1))
     low, high = percentiles(np.concatenate(taus), level)
     return row | {"value": value, "ci_low": float(low), "ci_high": float(high), "p": p}
 
 
-def _concordance(
-    grid: np.ndarray, drawn: np.ndarray, level: float, permutations: int, seed: int
-) -> dict:
-    """The last row: Kendall's W over all sizes, for the architectures that have them all."""
+def _concordance(grid: np.ndarray, drawn: np.ndarray, question: Question) -> dict:
+    """Kendall's W over all sizes, for the architectures that have them all."""
     whole = np.isfinite(grid).all(1)
     n, k = int(whole.sum()), grid.shape[1]
     row = {
-        "size_a": "all",
-        "size_b": "all",
         "statistic": "W",
         "value": np.nan,
         "ci_low": np.nan,
@@ -117,16 +257,16 @@ def _concordance(
     }
     if n < 3 or k < 2:
         return row | {"note": f"{n} architectures at all of {k} sizes: no W"}
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(question.seed)
     ranks = stats.rankdata(grid[whole], axis=0)
-    shuffled = rng.permuted(np.broadcast_to(ranks, (permutations, n, k)).copy(), axis=1)
+    shuffled = rng.permuted(np.broadcast_to(ranks, (question.permutations, n, k)).copy(), axis=1)
     value = float(kendall_w(ranks))
     low, high = (
-        percentiles(kendall_w(stats.rankdata(drawn[:, whole], axis=1)), level)
+        percentiles(kendall_w(stats.rankdata(drawn[:, whole], axis=1)), question.level)
         if len(drawn)
         else (np.nan,) * 2
     )
-    p = (1 + (kendall_w(shuffled) >= value - 1e-12).sum()) / (1 + permutations)
+    p = (1 + (kendall_w(shuffled) >= value - 1e-12).sum()) / (1 + question.permutations)
     return row | {"value": value, "ci_low": float(low), "ci_high": float(high), "p": p}
 
 
@@ -137,57 +277,7 @@ def kendall_w(ranks: np.ndarray) -> np.ndarray:
     return 12 * ((sums - sums.mean(-1, keepdims=True)) ** 2).sum(-1) / (k**2 * (n**3 - n))
 
 
-def probability_best(
-    table: pd.DataFrame,
-    *,
-    x: str = "F",
-    y: str = "U",
-    axes: Axes = AXES,
-    budgets: Sequence[float] | int = 7,
-    protocol: str | None = None,
-    draws: int = 2000,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """How often an architecture comes out best at a budget when its seeds are drawn again.
-
-    Quality at a budget is interpolated between an architecture's two neighbouring sizes, never
-    extrapolated. `budgets` are values in the unit of x, or how many to space evenly (in log) from
-    the smallest to the largest cell.
-
-    Returns:
-      Rows by budget and architecture (only those that cover the budget), with columns
-        budget, architecture, x_axis, y_axis, quality (higher is better), rank (1 is best),
-        probability_best, candidates (how many architectures cover the budget), note.
-    """
-    check(table, x + y, axes)
-    cells = sample(main_protocol(table, protocol), y, x, axes, draws, seed)
-    cost = cells.mean[:, 1]
-    if not len(cost):
-        raise InputError(f"no run has both {axes.column(x)} and {axes.column(y)}")
-    if isinstance(budgets, int):
-        places = np.linspace(cost.min(), cost.max(), budgets)
-    else:
-        places = axes.log(np.asarray(budgets, float))
-    columns = [
-        "budget",
-        "architecture",
-        "x_axis",
-        "y_axis",
-        "quality",
-        "rank",
-        "probability_best",
-        "candidates",
-        "note",
-    ]
-    rows = [
-        row
-        for place in places
-        for row in _best_at(cells, float(place), axes, axes.label(x), axes.label(y))
-    ]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def _best_at(cells: Sample, place: float, axes: Axes, x_axis: str, y_axis: str) -> list[dict]:
+def _best_at(cells: Resampled, place: float) -> list[dict]:
     """Rows of one budget, best first."""
     weights = [
         (a, w) for a in range(len(cells.names)) if (w := _interpolate(cells, a, place)) is not None
@@ -202,10 +292,7 @@ def _best_at(cells: Sample, place: float, axes: Axes, x_axis: str, y_axis: str) 
     rank = stats.rankdata(-quality, method="min").astype(int)
     return [
         {
-            "budget": float(axes.budget(place)),
             "architecture": cells.names[weights[i][0]],
-            "x_axis": x_axis,
-            "y_axis": y_axis,
             "quality": quality[i],
             "rank": rank[i],
             "probability_best": share[i],
@@ -216,7 +303,7 @@ def _best_at(cells: Sample, place: float, axes: Axes, x_axis: str, y_axis: str) 
     ]
 
 
-def _interpolate(cells: Sample, architecture: int, place: float) -> np.ndarray | None:
+def _interpolate(cells: Resampled, architecture: int, place: float) -> np.ndarray | None:
     """Weights of the cells whose sum is the architecture's quality at `place`; None where it does not reach there."""
     own = np.flatnonzero(cells.architecture == architecture)
     own = own[np.argsort(cells.mean[own, 1], kind="stable")]
@@ -234,42 +321,7 @@ def _interpolate(cells: Sample, architecture: int, place: float) -> np.ndarray |
     return weights
 
 
-def up_down_correlation(
-    table: pd.DataFrame,
-    *,
-    axes: Axes = AXES,
-    protocol: str | None = None,
-    level: float = 0.95,
-    draws: int = 2000,
-    permutations: int = 2000,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Association of upstream with downstream quality over the cells: overall, within a size, and given FLOPs.
-
-    Returns:
-      Rows by scope and method, with columns
-        scope (`overall`, `within size`, `within architecture`, `given log F`), group (the size or
-        architecture, else empty), method (`spearman`; `kendall`, but not given log F), estimate,
-        ci_low, ci_high (bootstrap: percentiles over cells within a size or architecture; else whole
-        architectures are drawn, t on Fisher's scale), p (spearman: permutation, for `given log F`
-        among the architectures of a size; kendall: SciPy's; both take cells for independent, so
-        `overall` and `within architecture` mostly say that scale helps both), reliability_corrected
-        (Spearman over the root of
-        both reliabilities, at most 1; NaN with one seed), n (cells), note.
-    """
-    check(table, "UDF", axes)
-    cells = sample(main_protocol(table, protocol), "UD", "F", axes, 0, seed)
-    rng = np.random.default_rng(seed)
-    rows = []
-    for scope, group, use in _scopes(cells):
-        for method in ("spearman",) if scope == "given log F" else ("spearman", "kendall"):
-            found = correlate(cells, use, scope, method, level, draws, permutations, rng)
-            found["note"] = join(cells.note, found["note"])
-            rows.append({"scope": scope, "group": group, "method": method, **found})
-    return pd.DataFrame(rows)
-
-
-def _scopes(cells: Sample) -> Iterator[tuple[str, str, np.ndarray]]:
+def _scopes(cells: Resampled) -> Iterator[tuple[str, str, np.ndarray]]:
     """(scope, group, cells that belong to it)."""
     everyone = np.ones(len(cells.size), dtype=bool)
     yield "overall", "", everyone
@@ -278,52 +330,3 @@ def _scopes(cells: Sample) -> Iterator[tuple[str, str, np.ndarray]]:
         yield "within size", size, cells.size == size
     for a, name in enumerate(cells.names):
         yield "within architecture", name, cells.architecture == a
-
-
-def discordant_pairs(
-    table: pd.DataFrame,
-    *,
-    axes: Axes = AXES,
-    protocol: str | None = None,
-    draws: int = 2000,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Pairs of architectures of one size that upstream and downstream put in opposite order.
-
-    Returns:
-      One row per discordant pair, the surest first, with columns
-        size, architecture_a (the better upstream), architecture_b (the better downstream),
-        upstream_difference (nats, a - b, positive), downstream_difference (percent, a - b,
-        negative), probability_discordant (share of redrawings of the seeds in which the pair is
-        discordant in this direction, NaN with one seed), n_pairs (pairs compared at that size),
-        note.
-    """
-    check(table, "UDF", axes)
-    cells = sample(main_protocol(table, protocol), "UD", "F", axes, draws, seed)
-    columns = [
-        "size",
-        "architecture_a",
-        "architecture_b",
-        "upstream_difference",
-        "downstream_difference",
-        "probability_discordant",
-        "n_pairs",
-        "note",
-    ]
-    rows = []
-    for size in _by_cost(cells):
-        here = np.flatnonzero(cells.size == size)
-        for a, b in itertools.permutations(here, 2):
-            up, down = (cells.mean[a] - cells.mean[b])[:2]
-            if not (up > 0 > down):
-                continue
-            drawn = cells.draws[:, a, :2] - cells.draws[:, b, :2]
-            probability = ((drawn[:, 0] > 0) & (drawn[:, 1] < 0)).mean() if len(drawn) else np.nan
-            names = (cells.names[cells.architecture[i]] for i in (a, b))
-            rows.append(
-                (size, *names, up, down, probability, len(here) * (len(here) - 1) // 2, cells.note)
-            )
-    frame = pd.DataFrame(rows, columns=columns)
-    return frame.sort_values(
-        "probability_discordant", ascending=False, kind="stable", ignore_index=True
-    )

@@ -10,7 +10,11 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pandas as pd
 
-from eval.analyses import claims, comparison, crossover, pareto, protocols, rank
+from eval.analyses import claims, protocols
+from eval.analyses.comparison import Comparison
+from eval.analyses.pareto import Frontier
+from eval.analyses.question import Question
+from eval.analyses.rank import Ranking
 from eval.analyses.simulate import ORIGIN, Line, Noise, study
 from eval.analyses.slopes import slopes
 from eval.stats.decision import CONTRADICTED, SUPPORTED
@@ -56,22 +60,23 @@ def coverage_of_differences(sizes: int, seeds: int, replicates: int, seed: int) 
     a, b = _CROSSING.values()
     for i in range(replicates):
         table = study(_CROSSING, sizes=sizes, seeds=seeds, seed=seed + i)
-        row = comparison.contrasts(table, permutations=0).iloc[0]
+        c = Comparison(table, Question(permutations=0, draws=200))
+        row = c.contrasts().iloc[0]
         difference = b.upstream_slope - a.upstream_slope
         hits.setdefault("contrast of slopes", []).append(
             _inside(row, "ci_low", difference, "ci_high")
         )
-        for _, row in comparison.level_difference(table).iterrows():
+        for _, row in c.levels().iterrows():
             lead = b.upstream - a.upstream + difference * (np.log10(row["budget"]) - ORIGIN)
             hits.setdefault("level at equal FLOPs", []).append(
                 _inside(row, "ci_low", lead, "ci_high")
             )
-        row = comparison.multiplier(table).iloc[2]
+        row = c.multipliers().iloc[2]
         lead = b.upstream - a.upstream + difference * (np.log10(row["budget"]) - ORIGIN)
         hits.setdefault("multiplier", []).append(
             _inside(row, "ci_low", 10 ** (-lead / b.upstream_slope), "ci_high")
         )
-        row = crossover.crossovers(table, draws=200).iloc[0]
+        row = c.crossovers().iloc[0]
         truth = 10 ** (ORIGIN + (b.upstream - a.upstream) / (a.upstream_slope - b.upstream_slope))
         hits.setdefault("crossing, Fieller", []).append(_in_fieller(row, truth))
         hits.setdefault("crossing, bootstrap check", []).append(
@@ -95,9 +100,9 @@ def level_of_tests(sizes: int, seeds: int, replicates: int, seed: int) -> Iterat
         for i in range(replicates):
             table = study(lines, sizes=sizes, seeds=seeds, seed=seed + i)
             for variance in ("separate", "pooled"):
-                rows = comparison.contrasts(
-                    table, variance=variance, permutations=200 if variance == "separate" else 0
-                )
+                drawn = 200 if variance == "separate" else 0
+                asked = Question(variance=variance, permutations=drawn)
+                rows = Comparison(table, asked).contrasts()
                 hits.setdefault(f"any contrast, Holm, {variance} variance", []).append(
                     _any(rows["p_holm"])
                 )
@@ -105,14 +110,15 @@ def level_of_tests(sizes: int, seeds: int, replicates: int, seed: int) -> Iterat
                     hits.setdefault("any contrast, permutation", []).append(
                         _any(rows["p_permutation"])
                     )
-            rows = comparison.equal_slopes(table, permutations=200)
+            c = Comparison(table, Question(permutations=200))
+            rows = c.equal_slopes()
             for test, column in (
                 ("own noise each", "p_separate"),
                 ("F", "p"),
                 ("permutation", "p_permutation"),
             ):
                 hits.setdefault(f"equal slopes, {test}", []).append(_any(rows[column][:1]))
-            rows = comparison.level_difference(table)
+            rows = c.levels()
             hits.setdefault("any level, Holm", []).append(
                 _any(rows["p_holm"][rows["position"] == "high"])
             )
@@ -146,15 +152,14 @@ def power(sizes: int, seeds: int, replicates: int, seed: int) -> Iterator[Row]:
         lines = _ALIKE | {"other00": Line(upstream_slope=0.54 * change)}
         found = []
         for i in range(replicates):
-            rows = comparison.contrasts(
-                study(lines, sizes=sizes, seeds=seeds, seed=seed + i), permutations=0
-            )
+            table = study(lines, sizes=sizes, seeds=seeds, seed=seed + i)
+            rows = Comparison(table, Question(permutations=0)).contrasts()
             found.append(float(rows["p_holm"][0] < 0.05))
         yield f"slope {1 - change:.0%} below vanilla's among twelve is found", _mean(found), "power"
     for ratio in (1.0, 1.1):
         lines = {"transformer": Line(), "other": Line(upstream_slope=0.54 * ratio)}
         tables = (study(lines, sizes=sizes, seeds=seeds, seed=seed + i) for i in range(replicates))
-        found = [float(comparison.equivalence(table)["equivalent"][0]) for table in tables]
+        found = [float(Comparison(table).equivalence()["equivalent"][0]) for table in tables]
         yield (
             f"slope {ratio:g} times vanilla's is called equivalent to within 10 %",
             _mean(found),
@@ -170,10 +175,9 @@ def recovery_of_frontiers(sizes: int, seeds: int, replicates: int, seed: int) ->
         table = study(lines, sizes=sizes, seeds=seeds, seed=seed + i, noise=noise)
         exact = dataclasses.replace(noise, upstream_seed=0.0, downstream_seed=0.0)
         truth = study(lines, sizes=sizes, seeds=seeds, seed=seed + i, noise=exact)
-        found, true = (
-            pareto.frontier(t, draws=500).set_index(["architecture", "size"])
-            for t in (table, truth)
-        )
+        asked = Question(draws=500)
+        frontiers = [Frontier(t, asked) for t in (table, truth)]
+        found, true = (f.frontier().set_index(["architecture", "size"]) for f in frontiers)
         true = true["on_frontier"].loc[found.index].to_numpy()
         p = found["probability_on_frontier"].to_numpy()
         hits.setdefault("cells given 95 % or more are on the frontier", []).extend(
@@ -183,15 +187,15 @@ def recovery_of_frontiers(sizes: int, seeds: int, replicates: int, seed: int) ->
             1.0 - true[p <= 0.05]
         )
         corner = (float(truth["flops_forward"].max()), -4.0)
-        found, true = (pareto.hypervolume(t, reference=corner, draws=500) for t in (table, truth))
+        found, true = (f.hypervolume(corner) for f in frontiers)
         hits.setdefault("hypervolume", []).append(
             _inside(found.iloc[0], "ci_low", true["hypervolume"][0], "ci_high")
         )
-        found, true = (pareto.gaps(t, draws=500) for t in (table, truth))
+        found, true = (f.gaps() for f in frontiers)
         for (_, row), gap in zip(found.iterrows(), true["quality_gap"], strict=True):
             inside = _inside(row, "quality_gap_low", gap, "quality_gap_high")
             hits.setdefault("gap to the others' frontier", []).append(inside)
-        found, true = (rank.probability_best(t, budgets=3, draws=500) for t in (table, truth))
+        found, true = (Ranking(t, asked).probability_best(3) for t in (table, truth))
         best = true.loc[true["rank"] == 1, "architecture"].tolist()  # by budget, as in `found`
         found["best"] = [best[int(place) - 1] for place in found["budget"].rank(method="dense")]
         sure = found[(found["probability_best"] >= 0.95) & (found["candidates"] > 1)]

@@ -14,7 +14,7 @@ Support = Literal["common", "all"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Settings:
     """Choices of the analyses.
 
     Attributes:
@@ -54,4 +54,4 @@ class Options:
         ranges.check(self)
 
 
-DEFAULTS = Options()
+DEFAULTS = Settings()

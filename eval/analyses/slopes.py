@@ -1,21 +1,16 @@
-"""The study's slopes α_{F,U}, α_{F,D}, α_{U,D}, α_{P,U}, α_{P,D} by architecture, with intervals that hold."""
+"""The study's slopes α_{F,U}, α_{F,D}, α_{U,D}, α_{P,U}, α_{P,D} by architecture, with their intervals."""
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from eval.data.cells import (
-    AXES,
-    LINKS,
-    Axes,
-    Cells,
-    cell_means,
-    check,
-    higher_slope_is_better,
-    main_protocol,
-)
+from eval.analyses.question import Question
+from eval.data.cells import Cells, RunTable
+from eval.data.quantity import LINKS, Link, Quantities
+from eval.data.study import Study
 from eval.stats.regression import Lines, fit
 
 PAIRS = ("FU", "FD", "UD", "PU", "PD")
@@ -33,34 +28,53 @@ _MEASURED = (
 
 
 def slopes(
-    table: pd.DataFrame,
+    study: Study | pd.DataFrame | RunTable,
+    question: Question | None = None,
     *,
     pairs: Sequence[str] = PAIRS,
-    links: Sequence[str] = LINKS,
-    axes: Axes = AXES,
+    links: Sequence[Link] = LINKS,
+    quantities: Quantities | None = None,
     by: Sequence[str] = ("architecture",),
-    protocol: str | None = None,
-    errors: str = "size",
-    variance: str = "separate",
-    level: float = 0.95,
 ) -> pd.DataFrame:
-    """Fits one straight line per architecture, pair and link through the size means (seeds averaged first).
+    """The slope tables of several pairs of quantities and links, one below the other.
 
     Args:
-      table: one row per run, the store's columns.
+      study: a study, or a table of runs.
+      question: the settings; its x, y and link are replaced by each pair and link.
       pairs: two letters each, x then y: `FU` is α_{F,U}.
-      links: names from `eval.data.cells.LINKS`.
-      axes: which columns are meant, and the base of the logarithms.
+      links: names from `eval.data.quantity.LINKS`.
+      quantities: which column each letter means.
       by: columns that group the lines; with `protocol` among them no protocol is selected.
-      protocol: see `eval.data.cells.main_protocol`.
-      errors: what an interval answers. `size`: the slope of the trend, from the scatter of the
-        sizes around the line. `seed`: the slope that these very sizes would have with endless
-        seeds, from the spread between seeds.
-      variance: `separate`: a residual variance for each line; `pooled`: one for all of them.
-      level: confidence level.
 
     Returns:
-      One row per pair, link and group, in that order, with columns
+      The columns of `slope_table`, by pair, link and group.
+
+    Raises:
+      InputError: see `eval.data.cells.RunTable`.
+    """
+    question, quantities = question or Question(), quantities or Quantities()
+    runs = RunTable(study)
+    runs.check(quantities[symbol] for symbol in dict.fromkeys("".join(pairs)))
+    runs = runs if "protocol" in by else runs.main(question.protocol)
+    tables = []
+    for (x, y), link in itertools.product(pairs, links):
+        asked = question.ask(x=quantities[x], y=quantities[y], link=link)
+        tables.append(slope_table(runs.cells(asked.axes, by).along_x(), asked, by))
+    return pd.concat(tables, ignore_index=True)
+
+
+def slope_table(
+    cells: Cells, question: Question, by: Sequence[str] = ("architecture",)
+) -> pd.DataFrame:
+    """One straight line per group through its cell means, and what its slope is worth.
+
+    Args:
+      cells: means of x and y, those of a group in order of x.
+      question: the settings.
+      by: names of the keys of the groups.
+
+    Returns:
+      One row per group, with columns
         architecture (and whatever else is in `by`), alpha ("F,U"), link, x_axis and y_axis (in
         words, with the base of the logarithm and the column, hence the FLOP convention),
         higher_is_better (of the slope),
@@ -71,46 +85,19 @@ def slopes(
         seed_low, seed_high (the interval of `errors="seed"`: what the seeds alone leave open at
         these very sizes), theil_sen, theil_sen_low, theil_sen_high, deming, deming_low,
         deming_high, deming_ratio (variance of the error of y over that of x), reliability (share of
-        the variance of x between sizes that is not seed noise); these only for α_{U,D}, where x is
-        itself measured (Theil-Sen's interval comes in steps and covers 97-98 % at 5 to 7 sizes),
-        note (in plain words what is missing or weak; empty when all is well).
-
-    Raises:
-      InputError: see `eval.data.cells.check`.
+        the variance of x between sizes that is not seed noise); these only where x is itself
+        measured, as in α_{U,D} (Theil-Sen's interval comes in steps and covers 97-98 % at 5 to 7
+        sizes), note (in plain words what is missing or weak; empty when all is well).
     """
-    check(table, "".join(dict.fromkeys("".join(pairs))), axes)
-    table = table if "protocol" in by else main_protocol(table, protocol)
-    rows = [
-        _pair(table, pair, link, axes, by, errors, variance, level)
-        for pair in pairs
-        for link in links
-    ]
-    return pd.concat(rows, ignore_index=True)
-
-
-def _pair(
-    table,
-    pair: str,
-    link: str,
-    axes: Axes,
-    by: Sequence[str],
-    errors: str,
-    variance: str,
-    level: float,
-) -> pd.DataFrame:
-    x, y = pair
-    cells = cell_means(table, x, y, link, axes, by)
-    lines = fit(cells, errors, variance)
+    lines = fit(cells, question.errors, question.variance)
     slope = lines.slope_estimates()
-    low, high = slope.interval(level)
-    seed_low, seed_high = fit(cells, "seed", variance).slope_estimates().interval(level)
+    low, high = slope.interval(question.level)
+    of_seeds = fit(cells, "seed", question.variance).slope_estimates()
+    seed_low, seed_high = of_seeds.interval(question.level)
     frame = pd.DataFrame(cells.groups, columns=list(by))
     frame = frame.assign(
-        alpha=f"{x},{y}",
-        link=link,
-        x_axis=axes.label(x, link),
-        y_axis=axes.label(y, link),
-        higher_is_better=higher_slope_is_better(x, y, link),
+        **question.columns(),
+        higher_is_better=question.higher_slope_is_better,
         n_sizes=lines.n,
         n_runs=np.bincount(cells.group, cells.seeds, len(lines.n)).astype(int),
         runs_missing=cells.missing,
@@ -129,25 +116,27 @@ def _pair(
         seed_low=seed_low,
         seed_high=seed_high,
     )
-    robust = [
-        _measured_x(cells, i, level) if x == "U" else (np.nan,) * len(_MEASURED)
-        for i in range(len(lines.n))
-    ]
+    measured, groups = question.x.kind != "cost", range(len(lines.n))
+    robust = [(np.nan,) * len(_MEASURED) for _ in groups]
+    if measured:
+        robust = [_measured_x(cells, i, question.level) for i in groups]
     frame[list(_MEASURED)] = pd.DataFrame(robust, columns=list(_MEASURED), dtype=float)
-    frame["note"] = [_note(lines, i, x, frame["reliability"][i]) for i in range(len(lines.n))]
+    frame["note"] = [
+        _note(lines, i, frame["reliability"][i]) if measured else lines.notes[i] for i in groups
+    ]
     return frame
 
 
-def _note(lines: Lines, group: int, x: str, reliability: float) -> str:
+def _note(lines: Lines, group: int, reliability: float) -> str:
+    """The note of a line whose x is measured."""
     words = [lines.notes[group]] if lines.notes[group] else []
-    if x == "U" and 2 < lines.n[group] < _ROBUST_FROM and not lines.notes[group]:
+    if 2 < lines.n[group] < _ROBUST_FROM and not lines.notes[group]:
         words.append(f"{lines.n[group]} sizes: no interval for Theil-Sen and Deming slopes")
-    if x == "U" and lines.n[group] > 2 and np.isnan(reliability):
+    if lines.n[group] > 2 and np.isnan(reliability):
         words.append("one seed per size: the noise of x is unknown, no Deming slope")
-    elif x == "U" and reliability < 0.9:
-        words.append(
-            f"{1 - reliability:.0%} of the variance of x is seed noise: least squares is biased to 0"
-        )
+    elif reliability < 0.9:
+        noise = f"{1 - reliability:.0%} of the variance of x is seed noise"
+        words.append(f"{noise}: least squares is biased to 0")
     return "; ".join(words)
 
 

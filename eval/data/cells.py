@@ -1,187 +1,167 @@
-"""From a run table to what is analysed: which columns mean what, checks at the door, seeds averaged into cells.
+"""Cells: a run table checked once, its seeds averaged in one place, and drawn again in one place.
 
-A **cell** is one architecture at one size (and protocol). Its seeds are replicates of one thing,
-not points of a line, so every fit runs on cell means and every bootstrap resamples the seeds inside
-the cells.
+A **cell** is one architecture at one size (and protocol). Its seeds are replicates of one thing, not
+points of a line, so every fit runs on cell means and every bootstrap draws the seeds of a cell again.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 
+from eval.data.quantity import Axis, Quantity
+from eval.data.study import Study
 from train.records import InputError
 
-QUANTITIES = {
-    "F": "flops",
-    "P": "params",
-    "S": "speed",
-    "U": "upstream",
-    "D": "downstream",
-}
-"""FLOPs, parameters, speed (steps per second), upstream quality, downstream quality: letter to the field of Axes."""
-
-LINKS = ("semilog", "loglog")
-"""semilog: quality in its own unit, higher is better (upstream: negative log-perplexity in nats; downstream: percent).
-loglog: logarithm of the loss upstream (lower is better) and of the score downstream (higher is
-better).
-F, P and S are logarithms in both."""
-
 SUPPORTS = ("common", "all")
-"""Which sizes a comparison of slopes is made over: those in the range that both sides cover, or all."""
+"""Which sizes a comparison of slopes uses: those in the range that both sides cover, or all."""
 
 DEFAULT_PROTOCOLS = ("", "base", "default")
-_COSTS = ("F", "P", "S")
-_IN_BYTES = " (bits per byte, upstream_bits_per_byte of table 1, can be compared where the held-out text is the same)"
+_IN_BYTES = (
+    " (bits per byte, upstream_bits_per_byte of table 1, can be compared where the held-out text is "
+    "the same)"
+)
 _ROUNDING = 1e-9
 _KEYS = ("run_id", "architecture", "size", "protocol", "seed")
 
 
-@dataclasses.dataclass(frozen=True)
-class Axes:
-    """Which columns are meant, and the base of every logarithm.
+class RunTable:
+    """A run table that was checked: what every analysis reads.
+
+    Names, duplicates and corpora are checked when it is made, a column of numbers when it is first
+    read. Passing one on to the next analysis costs nothing.
 
     Attributes:
-      flops: column behind F; the default is forward FLOPs of one sequence.
-      params: column behind P.
-      speed: column behind S, higher is faster.
-      upstream: column behind U: a loss in nats (positive, lower is better).
-      downstream: column behind D: a score in percent (at most 100, higher is better; correlations
-        may be negative).
-      log_base: base of every logarithm.
+      frame: one row per run.
     """
 
-    flops: str = "flops_forward"
-    params: str = "params_total"
-    speed: str = "steps_per_second"
-    upstream: str = "upstream_nll"
-    downstream: str = "downstream_mean"
-    log_base: float = 10.0
+    def __init__(self, runs: "Study | pd.DataFrame | RunTable"):
+        """Checks what identifies the runs.
 
-    def __post_init__(self):
-        """Refuses a base without a logarithm."""
-        if not (self.log_base > 0 and self.log_base != 1 and np.isfinite(self.log_base)):
-            raise InputError(
-                f"log_base is {self.log_base}; a positive number other than 1 is needed"
-            )
+        Args:
+          runs: a study, one of its tables of runs, or what was checked already.
 
-    def column(self, quantity: str) -> str:
-        """The column behind one of QUANTITIES."""
-        if quantity not in QUANTITIES:
-            raise InputError(f"quantity {quantity!r} is unknown; known: {', '.join(QUANTITIES)}")
-        return getattr(self, QUANTITIES[quantity])
+        Raises:
+          InputError: there are no runs; architecture or size is missing or empty; a run id or an
+            (architecture, size, protocol, seed) appears twice; the runs come from more than one
+            corpus or tokenizer.
+        """
+        if isinstance(runs, RunTable):
+            self.frame, self._checked = runs.frame, runs._checked
+            return
+        self.frame = runs.runs if isinstance(runs, Study) else runs
+        self._checked: set[Quantity] = set()
+        self._require(("architecture", "size"))
+        if self.frame.empty:
+            raise InputError("the table has no runs")
+        for column in ("architecture", "size"):
+            self._refuse(self.frame[column].isna().to_numpy(), f"{column} is empty")
+        self._refuse_twice()
+        self._refuse_two_corpora()
 
-    def label(self, quantity: str, link: str = "semilog") -> str:
-        """How a quantity is printed on an axis, e.g. `log10 flops_forward` or `-upstream_nll (nats)`."""
-        column = self.column(quantity)
-        if quantity in _COSTS or link == "loglog":
-            base = "ln" if np.isclose(self.log_base, np.e) else f"log{self.log_base:g}"
-            return f"{base} {column}"
-        return f"-{column} (nats)" if quantity == "U" else f"{column} (percent)"
+    def check(self, quantities: Iterable[Quantity]) -> None:
+        """Refuses columns from which a wrong number could come.
 
-    def log(self, values: np.ndarray) -> np.ndarray:
-        """Logarithm in `log_base`; NaN where there is none."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(values > 0, np.log(values), np.nan) / np.log(self.log_base)
+        Raises:
+          InputError: a column is missing or not numeric; a FLOP count, parameter count or speed is
+            not positive, a loss is negative, a score is outside -100 to 100, or any is infinite.
+            NaN is allowed: the analyses count and report it.
+        """
+        new = [quantity for quantity in quantities if quantity not in self._checked]
+        self._require([quantity.column for quantity in new])
+        for quantity in new:
+            column = self.frame[quantity.column]
+            if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
+                raise InputError(
+                    f"column {quantity.column!r} holds {column.dtype} values; numbers are needed"
+                )
+            for wrong, what in quantity.wrong(quantity.values(self.frame)):
+                self._refuse(wrong, what)
+            self._checked.add(quantity)
 
-    def budget(self, position: np.ndarray | float) -> np.ndarray:
-        """From a position on a logarithmic axis back to the unit of its column; the far ends are 0 and inf."""
-        with np.errstate(over="ignore", under="ignore"):
-            return np.power(self.log_base, np.asarray(position, float))
+    def knows(self, quantity: Quantity) -> bool:
+        """Whether some run has a value of this quantity."""
+        return quantity.column in self.frame and bool(self.frame[quantity.column].notna().any())
 
+    def take(self, rows: pd.DataFrame) -> "RunTable":
+        """Some of these runs, which need no second check."""
+        taken = RunTable(self)
+        taken.frame = rows
+        return taken
 
-AXES = Axes()
-"""The store's own columns, base 10."""
+    def main(self, protocol: str | None = None) -> "RunTable":
+        """The runs of one scaling protocol, see `main_protocol`."""
+        return self.take(main_protocol(self.frame, protocol))
 
+    def cells(self, axes: Sequence[Axis], by: Sequence[str] = ("architecture",)) -> "Cells":
+        """Averages the seeds of every cell, on the given axes.
 
-def higher_is_better(quantity: str, link: str = "semilog") -> bool:
-    """Whether more is better once `quantity` is read with `link`: only the log of the loss is better when lower."""
-    return not (quantity == "U" and link == "loglog")
+        Args:
+          axes: what is averaged (Q of them); a run counts where it has a position on every one.
+          by: columns whose values tell the groups.
 
-
-def higher_slope_is_better(x: str, y: str, link: str = "semilog") -> bool:
-    """Whether a higher slope of y on x is better: where more x is good or dear, so should y be, and the reverse."""
-    return higher_is_better(y, link) == higher_is_better(x, link)
-
-
-def check(table: pd.DataFrame, quantities: str, axes: Axes = AXES) -> None:
-    """Refuses a table from which a wrong number could come.
-
-    Raises:
-      InputError: a column is missing or not numeric; a run id or a (architecture, size, protocol,
-        seed) appears twice; a FLOP count, parameter count or speed is not positive, a loss is
-        negative, a score is above 100, or any is infinite; the runs come from more than one corpus.
-        NaN is allowed: the analyses count and report it.
-    """
-    for column in ("architecture", "size", *(axes.column(q) for q in quantities)):
-        if column not in table.columns:
-            raise InputError(
-                f"column {column!r} is missing; columns: {', '.join(map(str, table.columns))}"
-            )
-    if table.empty:
-        raise InputError("the table has no runs")
-    for column in ("architecture", "size"):
-        _refuse(table, table[column].isna().to_numpy(), f"{column} is empty")
-    for quantity in quantities:
-        _check_values(table, quantity, axes.column(quantity))
-    _check_unique(table)
-    for column in ("corpus", "tokenizer"):
-        found = table[column].dropna().value_counts() if column in table.columns else ()
-        if len(found) > 1:
-            counts = ", ".join(f"{name} ({n} runs)" for name, n in found.items())
-            raise InputError(
-                f"{column}: losses of different {column} values cannot be compared: {counts}; keep one{_IN_BYTES}"
-            )
-
-
-def _check_values(table: pd.DataFrame, quantity: str, column: str) -> None:
-    if not pd.api.types.is_numeric_dtype(table[column]) or pd.api.types.is_bool_dtype(
-        table[column]
-    ):
-        raise InputError(
-            f"column {column!r} holds {table[column].dtype} values; numbers are needed"
-        )
-    values = _floats(table[column])
-    _refuse(table, np.isinf(values), f"{column} is infinite")
-    if quantity in _COSTS:
-        _refuse(table, values <= 0, f"{column} is not positive")
-    elif quantity == "U":
-        _refuse(
-            table,
-            values < 0,
-            f"{column} is negative; a loss in nats is needed, not a negative log-perplexity",
-        )
-    else:
-        _refuse(
-            table,
-            np.abs(values) > 100,
-            f"{column} is outside -100 to 100; a score in percent is needed",
+        Raises:
+          InputError: see `check`.
+        """
+        self.check(axis.quantity for axis in axes)
+        table = self.frame
+        groups, group = _number([table[k].fillna("").astype(str).to_numpy(str) for k in by])
+        values = np.stack([axis.read(axis.quantity.values(table)) for axis in axes], axis=1)
+        whole = np.isfinite(values).all(axis=1)
+        present = table[[axis.quantity.column for axis in axes]].notna().to_numpy().all(axis=1)
+        count = lambda mask: np.bincount(group[mask], minlength=len(groups))
+        sizes = table["size"].astype(str).to_numpy(str)
+        _, cell = _number([group[whole], sizes[whole]])
+        values = values[whole]
+        first = np.unique(cell, return_index=True)[1]
+        return Cells(
+            groups=groups,
+            group=group[whole][first],
+            size=sizes[whole][first],
+            mean=means(values, cell),
+            seeds=np.bincount(cell),
+            values=values,
+            cell=cell,
+            missing=count(~whole),
+            no_log=count(~whole & present),
+            outside=np.zeros(len(groups), dtype=int),
         )
 
+    def _require(self, columns: Iterable[str]) -> None:
+        for column in columns:
+            if column not in self.frame.columns:
+                known = ", ".join(map(str, self.frame.columns))
+                raise InputError(f"column {column!r} is missing; columns: {known}")
 
-def _check_unique(table: pd.DataFrame) -> None:
-    if "run_id" in table.columns:
-        keys = ["study", "run_id"] if "study" in table.columns else ["run_id"]
-        _refuse(
-            table,
-            (table.duplicated(keys) & table["run_id"].notna()).to_numpy(),
-            "this run id is there twice",
-        )
-    if "seed" in table.columns:
-        keys = [k for k in ("architecture", "size", "protocol", "seed") if k in table.columns]
-        twice = (table.duplicated(keys) & table["seed"].notna()).to_numpy()
-        _refuse(table, twice, "another run has the same architecture, size, protocol and seed")
+    def _refuse_twice(self) -> None:
+        table = self.frame
+        if "run_id" in table.columns:
+            keys = ["study", "run_id"] if "study" in table.columns else ["run_id"]
+            twice = (table.duplicated(keys) & table["run_id"].notna()).to_numpy()
+            self._refuse(twice, "this run id is there twice")
+        if "seed" in table.columns:
+            keys = [k for k in ("architecture", "size", "protocol", "seed") if k in table.columns]
+            twice = (table.duplicated(keys) & table["seed"].notna()).to_numpy()
+            self._refuse(twice, "another run has the same architecture, size, protocol and seed")
 
+    def _refuse_two_corpora(self) -> None:
+        for column in ("corpus", "tokenizer"):
+            found = self.frame[column].dropna().value_counts() if column in self.frame else ()
+            if len(found) > 1:
+                counts = ", ".join(f"{name} ({n} runs)" for name, n in found.items())
+                differ = f"losses of different {column} values cannot be compared"
+                raise InputError(f"{column}: {differ}: {counts}; keep one{_IN_BYTES}")
 
-def _refuse(table: pd.DataFrame, bad: np.ndarray, what: str) -> None:
-    """Raises for the first bad row, naming it; rows are counted from 1, without the header."""
-    if not bad.any():
-        return
-    row = int(np.argmax(bad))
-    known = ", ".join(f"{k} {table[k].iloc[row]}" for k in _KEYS if k in table.columns)
-    more = f" (and {bad.sum() - 1} more)" if bad.sum() > 1 else ""
-    raise InputError(" ".join(f"row {row + 1}{more}: {what} ({known})".split()))
+    def _refuse(self, bad: np.ndarray, what: str) -> None:
+        """Raises for the first bad row, naming it; rows count from 1, without the header."""
+        if not bad.any():
+            return
+        row = int(np.argmax(bad))
+        table = self.frame
+        known = ", ".join(f"{k} {table[k].iloc[row]}" for k in _KEYS if k in table.columns)
+        more = f" (and {bad.sum() - 1} more)" if bad.sum() > 1 else ""
+        raise InputError(" ".join(f"row {row + 1}{more}: {what} ({known})".split()))
 
 
 def main_protocol(table: pd.DataFrame, protocol: str | None = None) -> pd.DataFrame:
@@ -236,40 +216,89 @@ def other_protocols(table: pd.DataFrame, main: pd.DataFrame) -> str:
     )
 
 
-def read(table: pd.DataFrame, quantity: str, link: str, axes: Axes) -> np.ndarray:
-    """One quantity of every run as it is analysed (logarithm or quality); NaN where missing or without a logarithm."""
-    values = _floats(table[axes.column(quantity)])
-    if quantity in _COSTS or link == "loglog":
-        return axes.log(values)
-    return -values if quantity == "U" else values
+def means(values: np.ndarray, cell: np.ndarray) -> np.ndarray:
+    """Means over the runs of each cell, [R, Q] and [R] -> [C, Q]: the one average over seeds."""
+    seeds = np.bincount(cell)
+    return np.stack([np.bincount(cell, v, len(seeds)) / seeds for v in values.T], axis=1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Cells:
-    """Cell means of two quantities, groups numbered from 0, each group's cells together and in order of x.
+    """Cell means on one or more axes, and the runs that they are means of.
 
     Attributes:
-      groups: one tuple of key values per group (G of them).
-      group: group of each cell, [C].
+      groups: one tuple of key values per group (G of them); one without a complete run is kept.
+      group: group of each cell, [C], ascending.
       size: size label of each cell, [C].
-      x, y: means over the seeds of a cell, [C].
+      mean: over the seeds of a cell, [C, Q].
       seeds: runs in a cell, [C].
-      within: sums of squares and products around the cell means: xx, xy, yy, [C, 3].
-      missing: runs of a group without x or y, [G].
-      no_log: runs of a group that are missing because a value has no logarithm, [G].
+      values: positions of the complete runs, [R, Q].
+      cell: cell of each complete run, [R].
+      missing: runs of a group that lack a position on some axis, [G].
+      no_log: runs of a group that lack one because a value has no logarithm, [G].
       outside: sizes of a group that were left out because they lie outside a common range, [G].
     """
 
     groups: list[tuple]
     group: np.ndarray
     size: np.ndarray
-    x: np.ndarray
-    y: np.ndarray
+    mean: np.ndarray
     seeds: np.ndarray
-    within: np.ndarray
+    values: np.ndarray
+    cell: np.ndarray
     missing: np.ndarray
     no_log: np.ndarray
     outside: np.ndarray
+
+    @property
+    def x(self) -> np.ndarray:
+        """Means on the first axis, [C]."""
+        return self.mean[:, 0]
+
+    @property
+    def y(self) -> np.ndarray:
+        """Means on the second axis, [C]."""
+        return self.mean[:, 1]
+
+    @property
+    def within(self) -> np.ndarray:
+        """Sums of squares and products around the cell means of x and y: xx, xy, yy, [C, 3]."""
+        dx, dy = (self.values[:, q] - self.mean[self.cell, q] for q in (0, 1))
+        n = len(self.seeds)
+        products = (dx * dx, dx * dy, dy * dy)
+        return np.stack([np.bincount(self.cell, p, n) for p in products], axis=1)
+
+    def names(self) -> list[str]:
+        """The first key of every group."""
+        return [group[0] for group in self.groups]
+
+    def along_x(self) -> "Cells":
+        """The same cells, those of a group in order of x."""
+        return self._chosen(np.lexsort((self.x, self.group)))
+
+    def kept(self, keep: np.ndarray) -> "Cells":
+        """The cells in a mask [C] only; those left out count as outside."""
+        lost = np.bincount(self.group[~keep], minlength=len(self.groups))
+        return dataclasses.replace(self._chosen(np.flatnonzero(keep)), outside=self.outside + lost)
+
+    def complete(self) -> "Cells":
+        """Without the groups that have no cell."""
+        present = np.unique(self.group)
+        return dataclasses.replace(
+            self,
+            groups=[self.groups[g] for g in present],
+            group=np.searchsorted(present, self.group),
+            **{key: getattr(self, key)[present] for key in ("missing", "no_log", "outside")},
+        )
+
+    def _chosen(self, order: np.ndarray) -> "Cells":
+        """Some cells in another order, with their runs."""
+        number = np.full(len(self.group), -1)
+        number[order] = np.arange(len(order))
+        cell = number[self.cell]
+        parts = {key: getattr(self, key)[order] for key in ("group", "size", "mean", "seeds")}
+        runs = cell >= 0
+        return dataclasses.replace(self, **parts, values=self.values[runs], cell=cell[runs])
 
     def common_range(self, groups: Sequence[int] | np.ndarray) -> tuple[float, float]:
         """The range of x that all these groups cover; NaN where there is none."""
@@ -297,12 +326,7 @@ class Cells:
             )
         if keep.all():
             return self
-        lost = np.bincount(self.group[~keep], minlength=len(self.groups))
-        parts = {
-            name: getattr(self, name)[keep]
-            for name in ("group", "size", "x", "y", "seeds", "within")
-        }
-        return dataclasses.replace(self, **parts, outside=self.outside + lost)
+        return self.kept(keep)
 
     def _window(self, groups, needed) -> tuple[float, float, float, np.ndarray] | None:
         """The range to compare over, half a step, and the groups that cover it; of all ranges that with most sizes."""
@@ -359,53 +383,9 @@ def supported(
     )
 
 
-def cell_means(
-    table: pd.DataFrame,
-    x: str,
-    y: str,
-    link: str,
-    axes: Axes,
-    by: Sequence[str] = ("architecture",),
-) -> Cells:
-    """Averages the seeds of every cell; groups are sorted by key, and one without any complete run is kept, empty."""
-    if link not in LINKS:
-        raise InputError(f"link {link!r} is unknown; known: {', '.join(LINKS)}")
-    keys = [table[k].fillna("").astype(str).to_numpy(str) for k in by]
-    groups, group = _number(keys)
-    xs, ys = read(table, x, link, axes), read(table, y, link, axes)
-    whole = np.isfinite(xs) & np.isfinite(ys)
-    present = table[axes.column(x)].notna().to_numpy() & table[axes.column(y)].notna().to_numpy()
-    count = lambda mask: np.bincount(group[mask], minlength=len(groups))
-    sizes = table["size"].astype(str).to_numpy(str)
-    _, cell = _number([group[whole], sizes[whole]])
-    n = np.bincount(cell)
-    first = np.unique(cell, return_index=True)[1]
-    mean_x, mean_y = (np.bincount(cell, v[whole]) / n for v in (xs, ys))
-    dx, dy = xs[whole] - mean_x[cell], ys[whole] - mean_y[cell]
-    within = np.stack([np.bincount(cell, p, len(n)) for p in (dx * dx, dx * dy, dy * dy)], axis=1)
-    group_of, size_of = group[whole][first], sizes[whole][first]
-    order = np.lexsort((mean_x, group_of))
-    return Cells(
-        groups,
-        group_of[order],
-        size_of[order],
-        mean_x[order],
-        mean_y[order],
-        n[order],
-        within[order],
-        count(~whole),
-        count(~whole & present),
-        np.zeros(len(groups), dtype=int),
-    )
-
-
 def _number(keys: Sequence[np.ndarray]) -> tuple[list[tuple], np.ndarray]:
     """Distinct rows of several key columns, sorted, and the number of each row among them."""
     codes = [np.unique(k, return_inverse=True) for k in keys]
     table = np.stack([inverse for _, inverse in codes], axis=1)
     rows, number = np.unique(table, axis=0, return_inverse=True)
     return [tuple(codes[i][0][v].item() for i, v in enumerate(row)) for row in rows], number.ravel()
-
-
-def _floats(column: pd.Series) -> np.ndarray:
-    return column.to_numpy(dtype=float, na_value=np.nan)

@@ -17,7 +17,7 @@ from eval.laws.fitting.fit import Fit, fit, refit
 from eval.laws.fitting.objective import HOFFMANN, Objective
 from eval.laws.forms.form import Form, Inputs
 from eval.laws.law_table import Runs
-from eval.stats.regression import holm
+from eval.stats.decision import holm
 from train.records import InputError
 
 _TESTS = ("smaller", "larger", "df", "F", "p", "p_holm", "p_bootstrap")

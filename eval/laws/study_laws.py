@@ -10,7 +10,9 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
-from eval.data.cells import Axes, main_protocol
+from eval.data.cells import RunTable
+from eval.data.quantity import Quantities
+from eval.data.study import Study
 from eval.laws.diagnostics import LawPage, law_page
 from eval.laws.fitting.fit import fit
 from eval.laws.fitting.objective import Objective
@@ -54,19 +56,25 @@ class StudyLaws:
 
 
 def laws(
-    table: pd.DataFrame, axes: Axes, level: float = 0.95, seed: int = 0, draws: int = 500
+    study: Study | pd.DataFrame | RunTable,
+    quantities: Quantities | None = None,
+    level: float = 0.95,
+    seed: int = 0,
+    draws: int = 500,
 ) -> StudyLaws:
     """Fits the richest form of LADDER that most architectures support and that most of their fits determine.
 
     Args:
-      table: one row per run, the store's columns.
-      axes: which columns mean parameters, FLOPs and loss; tokens are `tokens_seen`, x is
+      study: a study, or a table of runs.
+      quantities: which columns mean parameters, FLOPs and loss; tokens are `tokens_seen`, x is
         `flops_train_total`, or the column of the FLOPs where that is not known.
       level: coverage of the intervals.
       seed: of the bootstrap.
       draws: bootstrap refits.
     """
-    cells = _cells(main_protocol(table), axes)
+    quantities, runs = quantities or Quantities(), RunTable(study)
+    table = runs.frame
+    cells = _cells(runs.main().frame, quantities)
     names = sorted(table["architecture"].astype(str).unique())
     parts = {name: cells[cells["architecture"] == name] for name in names}
     lacks = {
@@ -75,7 +83,9 @@ def laws(
     chosen = _choose(parts, lacks)
     fitted = [name for name in names if not lacks[chosen][name]]
     form = FORMS[chosen]
-    counts = f"parameters: {axes.params}; FLOPs: {cells.attrs['x']}; tokens: tokens_seen"
+    counts = (
+        f"parameters: {quantities.params.column}; FLOPs: {cells.attrs['x']}; tokens: tokens_seen"
+    )
     options = {"draws": draws, "level": level, "seed": seed, "counts": counts}
     options["x_name"] = {"flops_train_total": "training FLOPs"}.get(
         cells.attrs["x"], cells.attrs["x"]
@@ -127,18 +137,18 @@ def _choose(parts: dict[str, pd.DataFrame], lacks: dict[str, dict[str, str]]) ->
     return LADDER[-1]
 
 
-def _cells(table: pd.DataFrame, axes: Axes) -> pd.DataFrame:
+def _cells(table: pd.DataFrame, quantities: Quantities) -> pd.DataFrame:
     """Means over seeds: architecture, N, D, x, y; runs without a loss are left out."""
     known = "flops_train_total" in table and np.isfinite(table["flops_train_total"]).any()
-    x = "flops_train_total" if known else axes.flops
+    x = "flops_train_total" if known else quantities.flops.column
     frame = pd.DataFrame(
         {
             "architecture": table["architecture"].astype(str),
             "size": table["size"].astype(str),
-            "N": table[axes.params],
+            "N": table[quantities.params.column],
             "D": table.get("tokens_seen", np.nan),
             "x": table[x],
-            "y": table[axes.upstream],
+            "y": table[quantities.loss.column],
         }
     ).astype({name: float for name in ("N", "D", "x", "y")})
     frame = frame[np.isfinite(frame["y"]) & (frame["y"] > 0)]

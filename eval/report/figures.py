@@ -19,9 +19,10 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
 
-from eval.analyses.everything import Analysis
-from eval.analyses.settings import Options
-from eval.data.cells import Axes, cell_means, main_protocol
+from eval.analyses.everything import Analysis, question_of
+from eval.analyses.question import Question
+from eval.data.cells import RunTable, main_protocol
+from eval.data.quantity import Quantity
 from eval.report.grid import scaled
 from eval.report.law_figures import draw as law_figure
 from eval.report.law_figures import log_x
@@ -50,6 +51,7 @@ STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "text.usetex": False,
 }
+_TITLES = {"loss": "Upstream", "score": "Downstream"}
 MOST = 24  # architectures that get a panel or a figure of their own
 _MANY = 20  # repetitions below which the surfaces of 5 and 95 % are those of the best and the worst
 _FRONTIER = "#777777"
@@ -59,15 +61,15 @@ _WEIGHT = {
     "X": 1.2,
     "D": 0.8,
 }  # these shapes look smaller or larger than a circle of the same area
-QUALITY = {"U": "Upstream: negative log-perplexity (nats)", "D": "Downstream: {} (percent)"}
+QUALITY = {"loss": "Upstream: negative log-perplexity (nats)", "score": "Downstream: {} (percent)"}
 
 
 def draw(analysis: Analysis) -> dict[str, Figure]:
     """The five figures of the paper, by name `fig1` to `fig5`."""
     plans: dict[str, Callable[[Analysis], Figure]] = {
         "fig1": pareto,
-        "fig2": lambda a: beside_reference(a, "U"),
-        "fig3": lambda a: beside_reference(a, "D"),
+        "fig2": lambda a: beside_reference(a, a.quantities.loss),
+        "fig3": lambda a: beside_reference(a, a.quantities.score),
         "fig4": lambda a: by_protocol(a, "depth"),
         "fig5": lambda a: by_protocol(a, "width"),
     }
@@ -95,23 +97,23 @@ def save(figures: dict[str, Figure], directory: Path) -> list[Path]:
     return paths
 
 
-def quality_label(y: str, axes: Axes) -> str:
+def quality_label(y: Quantity) -> str:
     """The label of a quality axis."""
-    column = axes.downstream.removeprefix("downstream_").replace("_", " ")
-    return QUALITY[y].format("mean score" if column == "mean" else column)
+    column = y.column.removeprefix("downstream_").replace("_", " ")
+    return QUALITY[y.kind].format("mean score" if column == "mean" else column)
 
 
-def flops_label(axes: Axes) -> str:
+def flops_label(flops: Quantity) -> str:
     """The label of the FLOPs axis, with its convention."""
     return {
         "flops_forward": "FLOPs, one forward pass of one sequence",
         "flops_forward_without_head": "FLOPs, one forward pass of one sequence, without the head",
         "flops_train_total": "FLOPs, whole pretraining",
         "flops_forward_per_65536_tokens": "FLOPs, one forward pass of 65,536 tokens",
-    }.get(axes.flops, axes.flops)
+    }.get(flops.column, flops.column)
 
 
-def means(analysis: Analysis, table: pd.DataFrame, y: str) -> pd.DataFrame:
+def means(analysis: Analysis, table: pd.DataFrame, y: Quantity) -> pd.DataFrame:
     """Cell means as they are drawn.
 
     Returns:
@@ -119,16 +121,15 @@ def means(analysis: Analysis, table: pd.DataFrame, y: str) -> pd.DataFrame:
       (higher is better), n (seeds), params, and se: the standard error over seeds, or over held-out
       examples where there is one seed.
     """
-    axes = analysis.axes
-    column = axes.column(y)
+    column, x = y.column, analysis.quantities.flops
     own = evaluation_errors(analysis.study).reindex(columns=[column])[column].reindex(table.index)
-    frame = table.assign(x=table[axes.flops], y=table[column] * (-1 if y == "U" else 1), own=own)
+    frame = table.assign(x=table[x.column], y=y.axis().read(table[column].to_numpy()), own=own)
     frame = frame.dropna(subset=["x", "y"])
     grouped = frame[frame.x > 0].groupby(["architecture", "protocol", "size"], sort=False)
     cells = (
         grouped[["x", "y", "own"]]
         .mean()
-        .assign(n=grouped.size(), params=grouped[axes.params].mean())
+        .assign(n=grouped.size(), params=grouped[analysis.quantities.params.column].mean())
     )
     cells["se"] = (grouped.y.std(ddof=1) / np.sqrt(cells.n)).where(cells.n > 1, cells.own)
     return cells.drop(columns="own").reset_index().sort_values("x", kind="stable")
@@ -142,17 +143,18 @@ def _area(params: float | pd.Series, largest: float, style: Look) -> np.ndarray:
 
 def pareto(analysis: Analysis) -> Figure:
     """Figure 1: quality against FLOPs with the frontier, upstream and downstream; marker size shows the parameters."""
-    axes, table = analysis.axes, main_protocol(analysis.table)
-    look, largest = looks(analysis.table.architecture), table[axes.params].max()
+    flops, params = analysis.quantities.flops, analysis.quantities.params.column
+    table = main_protocol(analysis.table)
+    look, largest = looks(analysis.table.architecture), table[params].max()
     figure = Figure(figsize=(7.2, 4.3), layout="constrained")
-    for panel, y in zip(figure.subplots(1, 2), "UD", strict=True):
+    for panel, y in zip(figure.subplots(1, 2), analysis.qualities, strict=True):
         cells = means(analysis, table, y)
-        panel.set_title("Upstream" if y == "U" else "Downstream", loc="left", fontweight="bold")
-        panel.set_ylabel(quality_label(y, axes).split(": ")[1])
+        panel.set_title(_TITLES[y.kind], loc="left", fontweight="bold")
+        panel.set_ylabel(quality_label(y).split(": ")[1])
         if cells.empty:
             _say(panel, "no run has both values")
             continue
-        _frontier(panel, analysis.results["pareto"], y, axes)
+        _frontier(panel, analysis.results["pareto"], flops.column, y)
         for name, group in cells.groupby("architecture", sort=False):
             style = look[str(name)]
             panel.errorbar(
@@ -176,7 +178,7 @@ def pareto(analysis: Analysis) -> Figure:
                 zorder=3,
             )
         log_x(panel)
-        panel.set_xlabel(flops_label(axes))
+        panel.set_xlabel(flops_label(flops))
     handles = [_handle(style) for style in list(look.values())[: MOST + 1]]
     handles += (
         [Line2D([], [], color="none", label=f"and {len(look) - MOST - 1} more")]
@@ -184,7 +186,7 @@ def pareto(analysis: Analysis) -> Figure:
         else []
     )
     handles += [Line2D([], [], color=_FRONTIER, drawstyle="steps-post", label="Pareto frontier")]
-    handles += _size_handles(table[axes.params].dropna(), largest)
+    handles += _size_handles(table[params].dropna(), largest)
     figure.legend(
         handles=handles, loc="outside lower center", ncols=min(len(handles), 6), frameon=False
     )
@@ -213,8 +215,8 @@ def _size_handles(params: pd.Series, largest: float) -> list[Line2D]:
     ]
 
 
-def _frontier(panel: Panel, frontier: pd.DataFrame, y: str, axes: Axes) -> None:
-    part = select(frontier, axes.flops, axes.column(y))
+def _frontier(panel: Panel, frontier: pd.DataFrame, cost: str, y: Quantity) -> None:
+    part = select(frontier, cost, y.column)
     part = part[part.on_frontier.astype(bool)].sort_values("cost")
     panel.plot(
         part.cost, part.quality, color=_FRONTIER, linewidth=1.0, drawstyle="steps-post", zorder=1
@@ -223,23 +225,23 @@ def _frontier(panel: Panel, frontier: pd.DataFrame, y: str, axes: Axes) -> None:
 
 def attainment(analysis: Analysis) -> Figure:
     """Attainment surfaces: the quality at a budget that 5, 50 and 95 % of the study's repetitions (seeds) attain."""
-    axes, table = analysis.axes, main_protocol(analysis.table)
+    flops, table = analysis.quantities.flops, main_protocol(analysis.table)
     figure = Figure(figsize=(7.2, 3.4), layout="constrained")
-    for panel, y in zip(figure.subplots(1, 2), "UD", strict=True):
-        surfaces = select(analysis.results["attainment"], axes.flops, axes.column(y))
-        panel.set_title("Upstream" if y == "U" else "Downstream", loc="left", fontweight="bold")
-        panel.set_ylabel(quality_label(y, axes).split(": ")[1])
+    for panel, y in zip(figure.subplots(1, 2), analysis.qualities, strict=True):
+        surfaces = select(analysis.results["attainment"], flops.column, y.column)
+        panel.set_title(_TITLES[y.kind], loc="left", fontweight="bold")
+        panel.set_ylabel(quality_label(y).split(": ")[1])
         if surfaces.empty:
             _say(panel, "no run has both values")
             continue
         panel.scatter(
-            table[axes.flops],
-            table[axes.column(y)] * (-1 if y == "U" else 1),
+            table[flops.column],
+            y.axis().read(table[y.column].to_numpy()),
             s=4,
             c="#b5b5b5",
             zorder=1,
         )
-        end = table[axes.flops].max()
+        end = table[flops.column].max()
         levels = sorted(surfaces["level"].unique().tolist())
         steps = {
             level: surface_steps(surfaces[surfaces["level"] == level], end) for level in levels
@@ -257,7 +259,7 @@ def attainment(analysis: Analysis) -> Figure:
                 cost, quality, style, color="#0072B2", drawstyle="steps-post", label=label, zorder=3
             )
         log_x(panel)
-        panel.set_xlabel(flops_label(axes))
+        panel.set_xlabel(flops_label(flops))
         count = int(surfaces.repetitions.iloc[0])
         words = f"{count} repetitions (seeds)" + (
             ": best, median and worst" if count < _MANY else ""
@@ -335,9 +337,11 @@ def _say(panel: Panel, words: str) -> None:
     )
 
 
-def beside_reference(analysis: Analysis, y: str) -> Figure:
+def beside_reference(analysis: Analysis, y: Quantity) -> Figure:
     """Figures 2 and 3: the scaling of every architecture beside the reference's, one panel each."""
-    axes, table, reference = analysis.axes, main_protocol(analysis.table), analysis.reference
+    flops, reference = analysis.quantities.flops, analysis.reference
+    runs = analysis.runs.main()
+    table = runs.frame
     look = looks(analysis.table.architecture)
     names = [name for name in look if name != reference] or [reference]
     every, names = len(names), names[:MOST]
@@ -345,7 +349,8 @@ def beside_reference(analysis: Analysis, y: str) -> Figure:
     rows = -(-len(names) // columns)
     figure = Figure(figsize=(max(1.85 * columns, 3.6), 1.75 * rows + 0.65), layout="constrained")
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    fitted, bands = lines_and_bands(table, "F", y, axes, analysis.options), False
+    question = question_of(analysis.settings).ask(x=flops, y=y)
+    fitted, bands = lines_and_bands(runs, question), False
     for panel, name in zip(panels, names, strict=False):
         for shown in dict.fromkeys((reference, name)):
             line = next(
@@ -358,11 +363,11 @@ def beside_reference(analysis: Analysis, y: str) -> Figure:
     for panel in panels[len(names) :]:
         panel.remove()
     log_x(panels[0])
-    label = quality_label(y, axes)
+    label = quality_label(y)
     _finish(
         figure,
         label if rows > 1 else label.replace(": ", ":\n"),
-        flops_label(axes),
+        flops_label(flops),
         analysis,
         [_handle(look[reference])],
         bands,
@@ -377,7 +382,7 @@ def beside_reference(analysis: Analysis, y: str) -> Figure:
 def _scaling(
     panel: Panel,
     table: pd.DataFrame,
-    y: str,
+    y: Quantity,
     analysis: Analysis,
     style: Look,
     line: "Band | None",
@@ -420,27 +425,24 @@ class Band:
 
 
 def lines_and_bands(
-    table: pd.DataFrame, x: str, y: str, axes: Axes, options: Options, points: int = 40
+    runs: RunTable, question: Question, points: int = 40
 ) -> dict[tuple[str, str], Band]:
     """The semilog lines of table 2 (or, of several protocols, of protocols.csv) and what they leave open.
 
     Returns:
       Band by architecture and protocol, for those that have a line.
     """
-    lines = fit(
-        cell_means(table, x, y, "semilog", axes, ("architecture", "protocol")),
-        options.errors,
-        options.variance,
-    )
+    cells = runs.cells(question.axes, ("architecture", "protocol")).along_x()
+    lines = fit(cells, question.errors, question.variance)
     bands = {}
     for group, (architecture, protocol) in enumerate(lines.cells.groups):
         if not np.isfinite(lines.coefficients[group]).all():
             continue
         at = np.linspace(lines.low[group], lines.high[group], points)
         line = lines.combine(np.stack([lines.value_weights(group, place) for place in at]))
-        low, high = line.interval(options.level)
+        low, high = line.interval(question.level)
         bands[architecture, protocol] = Band(
-            float(lines.coefficients[group, 1]), axes.budget(at), line.value, low, high
+            float(lines.coefficients[group, 1]), question.axes[0].unread(at), line.value, low, high
         )
     return bands
 
@@ -448,10 +450,10 @@ def lines_and_bands(
 def _finish(
     figure: Figure, ylabel: str, xlabel: str, analysis: Analysis, handles: list[Line2D], bands: bool
 ) -> None:
-    band = f"{analysis.options.level:.0%} band of the line"
+    band = f"{analysis.settings.level:.0%} band of the line"
     few = (
         f"fewer than {MIN_SIZES} sizes"
-        if analysis.options.errors == "size"
+        if analysis.settings.errors == "size"
         else "one seed per size"
     )
     words = band if bands else f"no {band}: {few}"
@@ -466,7 +468,7 @@ def _finish(
 
 def by_protocol(analysis: Analysis, protocol: str) -> Figure:
     """Figures 4 and 5: scaling along one protocol beside the other of the two, upstream above and downstream below."""
-    axes, table = analysis.axes, analysis.table
+    flops, table = analysis.quantities.flops, analysis.table
     chosen = table[table.protocol == protocol]
     look = looks(table.architecture)
     names = [name for name in look if name in set(chosen.architecture)][:MOST]
@@ -483,9 +485,11 @@ def by_protocol(analysis: Analysis, protocol: str) -> Figure:
     figure = Figure(figsize=(max(1.85 * len(names), 4.2), 4.2), layout="constrained")
     panels = figure.subplots(2, len(names), sharex=True, sharey="row", squeeze=False)
     other = {"depth": "width", "width": "depth"}[protocol]
-    fitted, bands = {y: lines_and_bands(table, "F", y, axes, analysis.options) for y in "UD"}, False
+    question = question_of(analysis.settings).ask(x=flops)
+    fitted = {y: lines_and_bands(analysis.runs, question.ask(y=y)) for y in analysis.qualities}
+    bands = False
     for j, name in enumerate(names):
-        for i, y in enumerate("UD"):
+        for i, y in enumerate(analysis.qualities):
             for which, style in (
                 (protocol, look[name]),
                 (other, Look("#9a9a9a", look[name].marker, "")),
@@ -495,11 +499,11 @@ def by_protocol(analysis: Analysis, protocol: str) -> Figure:
                 bands |= _scaling(panels[i, j], rows, y, analysis, style, line, dashes)
         panels[0, j].set_title(plain(name), loc="left", color=look[name].color, fontweight="bold")
     log_x(panels[0, 0])
-    for i, y in enumerate("UD"):
-        panels[i, 0].set_ylabel(quality_label(y, axes).replace(": ", ":\n"))
+    for i, y in enumerate(analysis.qualities):
+        panels[i, 0].set_ylabel(quality_label(y).replace(": ", ":\n"))
     handles = [
         Line2D([], [], color="#333333", label=f"{protocol} (colour)"),
         Line2D([], [], color="#9a9a9a", linestyle="--", label=f"{other} (grey)"),
     ]
-    _finish(figure, "", flops_label(axes), analysis, handles, bands)
+    _finish(figure, "", flops_label(flops), analysis, handles, bands)
     return figure

@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from eval.analyses.comparison import REFERENCE
 from eval.analyses.everything import Analysis
+from eval.analyses.question import REFERENCE
 from eval.data.cells import DEFAULT_PROTOCOLS, main_protocol, other_protocols
 from eval.data.study import task_columns
 from eval.report.grid import fixed, interval, number, probability, scaled
@@ -67,8 +67,8 @@ def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _scope(analysis: Analysis) -> Iterator[str]:
-    table, axes = main_protocol(analysis.table), analysis.axes
-    sizes, flops = size_order(table), table[axes.flops].dropna()
+    table, columns = main_protocol(analysis.table), analysis.quantities
+    sizes, flops = size_order(table), table[columns.flops.column].dropna()
     seeds = table.groupby(["architecture", "size"]).size()
     count = str(seeds.min()) if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
     span = ""
@@ -131,7 +131,11 @@ def _downstream(analysis: Analysis) -> Iterator[str]:
 
 
 def _scaling(analysis: Analysis) -> Iterator[str]:
-    slopes, reference, base = analysis.results["slopes"], analysis.reference, analysis.axes.log_base
+    slopes, reference, base = (
+        analysis.results["slopes"],
+        analysis.reference,
+        analysis.settings.log_base,
+    )
     step = "per tenfold FLOPs" if base == 10 else f"per factor {number(base)} of FLOPs"
     for alpha, where, unit in (("F,U", "Upstream", "nats"), ("F,D", "Downstream", "points")):
         part = slopes[(slopes.alpha == alpha) & (slopes.link == "semilog")].dropna(subset="slope")
@@ -172,11 +176,13 @@ def _frontier(analysis: Analysis) -> Iterator[str]:
     members = analysis.results["pareto_membership"]
     if members.empty:
         return
-    here = members[(members.cost_axis == analysis.axes.flops) & (members.cells_on_frontier > 0)]
+    here = members[
+        (members.cost_axis == analysis.quantities.flops.column) & (members.cells_on_frontier > 0)
+    ]
     here = here.sort_values(["cells_on_frontier", "architecture"], ascending=[False, True])
     sides = []
-    for y, where in (("U", "upstream"), ("D", "downstream")):
-        part = here[here.y_axis.str.contains(analysis.axes.column(y), regex=False)]
+    for y, where in zip(analysis.qualities, ("upstream", "downstream"), strict=True):
+        part = here[here.y_axis.str.contains(y.column, regex=False)]
         names = [f"{row['architecture']} ({row['cells_on_frontier']})" for row in _records(part)]
         sides += [f"{where} through {_list(names, 5)}"] if names else []
     if sides:

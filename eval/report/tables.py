@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from eval.analyses.comparison import REFERENCE
+from eval.analyses.question import REFERENCE
 from eval.data.study import GROUP_COLUMNS, Study, headlines, task_columns
 from eval.report.grid import Cell, Column, Grid, Row, fixed, interval, number, probability, scaled
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from eval.analyses.everything import Analysis, analyse
-from eval.analyses.settings import DEFAULTS, Options
+from eval.analyses.settings import DEFAULTS, Settings
 from eval.data.run_table import COLUMNS, Columns, for_directory, read_table
 from eval.data.study import Study, read_study
 from eval.report import figures, page, tables
@@ -42,7 +42,7 @@ def load(path: str | os.PathLike[str], columns: Columns = COLUMNS) -> Study:
 def write(
     study: Study,
     out: str | os.PathLike[str],
-    options: Options = DEFAULTS,
+    settings: Settings = DEFAULTS,
     progress: Callable[[str], None] = lambda name: None,
 ) -> Analysis:
     """Writes runs.csv, the tables, analyses, figures and report.html into a directory.
@@ -50,7 +50,7 @@ def write(
     Args:
       study: what to report on.
       out: the directory; it is made where it does not exist, and its other files are left alone.
-      options: choices of the analyses.
+      settings: choices of the analyses.
       progress: called with the name of what is being made.
 
     Raises:
@@ -63,7 +63,7 @@ def write(
         _clear(out)
     except OSError as error:
         raise InputError(f"out: {str(out)!r} cannot be written ({error.strerror})") from None
-    analysis = analyse(study, options, progress)
+    analysis = analyse(study, settings, progress)
     try:
         for name, text in texts(analysis):
             progress(name)
@@ -95,7 +95,7 @@ def texts(analysis: Analysis) -> Iterator[tuple[str, str]]:
     yield "table2_slopes.csv", csv(results["slopes"])
     yield from _shown(
         "table2_slopes",
-        tables.table2(results["slopes"], analysis.options.level),
+        tables.table2(results["slopes"], analysis.settings.level),
         width=5,
         stacked=True,
     )

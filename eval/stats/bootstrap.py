@@ -1,116 +1,102 @@
-"""Bootstrap over seeds: the study as it might have come out, had every cell been trained again with other seeds."""
+"""Bootstrap over seeds: how the study might have come out, had every cell been trained with other seeds."""
 
 import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 from scipy import stats
 
-from eval.data.cells import Axes, read
+from eval.data.cells import Cells
 
-_ENOUGH = 4  # degrees of freedom from which an architecture's own seeds tell its noise
+_OWN_NOISE = 4  # degrees of freedom from which an architecture's own seeds tell its noise
 
 
 @dataclasses.dataclass(frozen=True)
-class Sample:
-    """Cell means of some quantities, and redrawn versions of them.
+class Resampled:
+    """Cells with their means drawn again.
 
     Attributes:
-      names: architectures (A of them), sorted.
-      architecture: architecture of each cell as an index into `names`, [C].
-      size: size label of each cell, [C].
-      seeds: complete runs in each cell, [C].
-      mean: cell means, [C, Q]; costs are on the logarithmic axis, qualities higher is better.
+      cells: what was drawn from, without empty groups; a group is an architecture.
       draws: redrawn cell means, [B, C, Q]; empty ([0, C, Q]) where no cell has two seeds.
-      df: degrees of freedom of the noise that was redrawn, the fewest of any architecture; NaN
+      df: degrees of freedom of the noise that was drawn from, the fewest of any architecture; NaN
         without draws.
-      runs: values of the complete runs, [R, Q].
-      cell: cell of each complete run, [R].
-      note: what the redrawing cannot do, in words.
+      note: what the draws cannot say, in words.
     """
 
-    names: list[str]
-    architecture: np.ndarray
-    size: np.ndarray
-    seeds: np.ndarray
-    mean: np.ndarray
+    cells: Cells
     draws: np.ndarray
     df: float
-    runs: np.ndarray
-    cell: np.ndarray
     note: str
 
+    @property
+    def names(self) -> list[str]:
+        """Architectures (A of them), sorted."""
+        return self.cells.names()
 
-def sample(
-    table: pd.DataFrame, quantities: str, fixed: str, axes: Axes, draws: int, seed: int
-) -> Sample:
-    """Cells with all of `quantities` and `fixed`, their means, and `draws` redrawings of the means of `quantities`.
+    @property
+    def architecture(self) -> np.ndarray:
+        """Architecture of each cell, [C]."""
+        return self.cells.group
+
+    @property
+    def size(self) -> np.ndarray:
+        """Size label of each cell, [C]."""
+        return self.cells.size
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Cell means, [C, Q]."""
+        return self.cells.mean
+
+
+def resample(cells: Cells, free: int, draws: int, seed: int) -> Resampled:
+    """Draws the means of the first `free` axes again; those of the other axes stay as they are.
 
     A redrawn mean is the mean plus as many residuals as the cell has seeds, drawn from all sizes of
-    its architecture (from all architectures where it has too few seeds) and inflated by sqrt(S / (S
-    - 1)), so that two seeds are not taken for less noisy than five. The quantities of one run stay
-    together. `fixed` quantities are not redrawn.
+    its architecture (from all architectures where it has too few seeds) and inflated by
+    sqrt(S / (S - 1)), so that two seeds are not taken for less noisy than five. The values of one run
+    stay together.
+
+    Args:
+      cells: one group per architecture.
+      free: how many of the axes vary between seeds.
+      draws: how many times (B).
+      seed: of the generator.
     """
-    values = np.stack([read(table, q, "semilog", axes) for q in quantities + fixed], axis=1)
-    whole = np.asarray(np.isfinite(values).all(1))
-    values = values[whole]
-    names, architecture = np.unique(
-        table["architecture"].astype(str).to_numpy(str)[whole], return_inverse=True
-    )
-    sizes, size = np.unique(table["size"].astype(str).to_numpy(str)[whole], return_inverse=True)
-    key, first, cell, seeds = np.unique(
-        architecture * max(len(sizes), 1) + size,
-        return_index=True,
-        return_inverse=True,
-        return_counts=True,
-    )
-    mean = np.stack([np.bincount(cell, v, len(key)) for v in values.T], axis=1) / seeds[:, None]
-    lost = len(whole) - whole.sum()
+    lost = int(cells.missing.sum())
     note = [f"{lost} runs lack a value and are left out"] if lost else []
-    redrawn, df = np.empty((0, *mean.shape)), np.nan
-    if (seeds > 1).any():
-        freedom = np.bincount(architecture) - np.bincount(architecture[first], minlength=len(names))
-        df = float(min(n if n >= _ENOUGH else freedom.sum() for n in freedom))
-        redrawn = _redraw(values, cell, architecture, freedom, mean, seeds, draws, seed)
-        redrawn[:, :, len(quantities) :] = mean[:, len(quantities) :]
+    cells = cells.complete()
+    redrawn, df = np.empty((0, *cells.mean.shape)), np.nan
+    if (cells.seeds > 1).any():
+        runs = np.bincount(cells.group[cells.cell], minlength=len(cells.groups))
+        freedom = runs - np.bincount(cells.group, minlength=len(cells.groups))
+        df = float(min(n if n >= _OWN_NOISE else freedom.sum() for n in freedom))
+        redrawn = _redraw(cells, freedom, draws, seed)
+        redrawn[:, :, free:] = cells.mean[:, free:]
     else:
         note.append("one seed per cell: the spread of the seeds is unknown")
-    return Sample(
-        names.tolist(),
-        architecture[first],
-        sizes[size[first]],
-        seeds,
-        mean,
-        redrawn,
-        df,
-        values,
-        cell,
-        "; ".join(note),
-    )
+    return Resampled(cells, redrawn, df, "; ".join(note))
 
 
-def _redraw(values, cell, architecture, freedom, mean, seeds, draws: int, seed: int) -> np.ndarray:
+def _redraw(cells: Cells, freedom: np.ndarray, draws: int, seed: int) -> np.ndarray:
     """Redrawn cell means, [draws, C, Q]."""
     rng = np.random.default_rng(seed)
+    seeds, cell, mean, architecture = cells.seeds, cells.cell, cells.mean, cells.group
     many = seeds[cell] > 1
     inflate = np.sqrt(seeds / np.maximum(seeds - 1, 1))[cell][:, None]
-    residuals = ((values - mean[cell]) * inflate)[many]
-    owner = architecture[many]
-    # From each architecture's residuals, or from everybody's: positions into one array that holds
-    # both.
+    residuals = ((cells.values - mean[cell]) * inflate)[many]
+    owner = architecture[cell][many]
+    # From each architecture's residuals, or from everybody's: positions into one array that holds both.
     by_owner = np.argsort(owner, kind="stable")
     starts = np.searchsorted(owner[by_owner], np.arange(len(freedom)))
     counts = np.bincount(owner, minlength=len(freedom))
     result = np.empty((draws, *mean.shape))
     for c, n in enumerate(seeds):
-        a = architecture[np.argmax(cell == c)]
-        own = (
-            by_owner[starts[a] : starts[a] + counts[a]]
-            if freedom[a] >= _ENOUGH
-            else np.arange(len(residuals))
-        )
-        result[:, c] = mean[c] + residuals[own[rng.integers(len(own), size=(draws, n))]].mean(1)
+        a = architecture[c]
+        enough = freedom[a] >= _OWN_NOISE
+        own = by_owner[starts[a] : starts[a] + counts[a]] if enough else np.arange(len(residuals))
+        picked = own[rng.integers(len(own), size=(draws, n))]
+        result[:, c] = mean[c] + residuals[picked].mean(1)
     return result
 
 

@@ -1,9 +1,13 @@
 """Rank correlation of upstream with downstream over cells: bootstrap over clusters, and permutation."""
 
+import dataclasses
+from typing import Any
+
 import numpy as np
 from scipy import stats
 
-from eval.stats.bootstrap import Sample, percentiles
+from eval.data.cells import Cells
+from eval.stats.bootstrap import percentiles
 
 # Below these there is no interval. In simulation percentiles cover 93-98 % from 8 cells on; with
 # whole architectures drawn they cover 65-93 %, and t on Fisher's scale covers 92-98 % from 6
@@ -12,61 +16,87 @@ _FEWEST_CELLS = 8
 _FEWEST_ARCHITECTURES = 6
 
 
-def correlate(
-    cells: Sample,
-    use: np.ndarray,
-    scope: str,
-    method: str,
-    level: float,
-    draws: int,
-    permutations: int,
-    rng: np.random.Generator,
-) -> dict:
-    """Estimate, interval, p and note of one scope; the columns of `up_down_correlation` from `estimate` on."""
-    values = cells.mean[use].T
-    n, given = values.shape[1], scope == "given log F"
-    within = scope.startswith("within")
-    found = {
-        "estimate": np.nan,
-        "ci_low": np.nan,
-        "ci_high": np.nan,
-        "p": np.nan,
-        "reliability_corrected": np.nan,
-        "n": n,
-        "note": "",
-    }
-    if n < 3 or (np.ptp(values[:2], axis=1) == 0).any():
-        return found | {"note": f"{n} cells: no correlation" if n < 3 else "all values are equal"}
-    signs = [np.sign(v[:, None] - v[None, :]) for v in (values if given else values[:2])]
-    statistic = _kendall if method == "kendall" else _partial if given else _spearman
-    up, down, _ = values
-    found["estimate"] = estimate = float(statistic(signs, np.ones((1, n)))[0])
-    if method == "kendall":
-        _, found["p"] = stats.kendalltau(up, down)
-    else:
-        blocks = cells.size[use] if given else np.zeros(n)
-        permuted = _permuted([sign.sum(1) for sign in signs], _orders(blocks, permutations, rng))
-        # Under a third variable the permuted values need not centre on 0, so both tails are counted
-        # from their mean.
-        far = np.abs(permuted - permuted.mean()) >= abs(estimate - permuted.mean()) - 1e-12
-        found["p"] = float((1 + far.sum()) / (1 + permutations))
-        found["reliability_corrected"] = np.nan if given else _disattenuated(cells, use, estimate)
-    clusters = (
-        np.arange(n) if within else np.unique(cells.architecture[use], return_inverse=True)[1]
-    )
-    count = clusters.max() + 1
-    if count < (_FEWEST_CELLS if within else _FEWEST_ARCHITECTURES):
-        return found | {
-            "note": f"{count} {'cells' if within else 'architectures'}: not enough for an interval"
+@dataclasses.dataclass(frozen=True)
+class Correlation:
+    """The rank correlation of two qualities over cells.
+
+    Attributes:
+      cells: means of the two qualities, and of the log cost that may be held fixed.
+      level: of the intervals.
+      draws: of the bootstrap.
+      permutations: of the permutation test.
+    """
+
+    cells: Cells
+    level: float
+    draws: int
+    permutations: int
+
+    def over(
+        self, use: np.ndarray, scope: str, method: str, rng: np.random.Generator
+    ) -> dict[str, Any]:
+        """Estimate, interval, p and note of one scope.
+
+        Args:
+          use: the cells of the scope, [C] bool.
+          scope: `overall`, `within ...`, or `given log F` for the partial correlation.
+          method: `spearman` or `kendall`.
+          rng: draws clusters and permutations.
+        """
+        values = self.cells.mean[use].T
+        n, given = values.shape[1], scope == "given log F"
+        within = scope.startswith("within")
+        found = {
+            "estimate": np.nan,
+            "ci_low": np.nan,
+            "ci_high": np.nan,
+            "p": np.nan,
+            "reliability_corrected": np.nan,
+            "n": n,
+            "note": "",
         }
-    weights = rng.multinomial(count, np.full(count, 1 / count), size=draws)[:, clusters].astype(
-        float
-    )
-    drawn = statistic(signs, weights)
-    drawn = drawn[np.isfinite(drawn)]
-    ends = percentiles(drawn, level) if within else _fisher(estimate, drawn, count, level)
-    found["ci_low"], found["ci_high"] = (float(end) for end in ends)
-    return found
+        if n < 3 or (np.ptp(values[:2], axis=1) == 0).any():
+            return found | {
+                "note": f"{n} cells: no correlation" if n < 3 else "all values are equal"
+            }
+        signs = [np.sign(v[:, None] - v[None, :]) for v in (values if given else values[:2])]
+        statistic = _kendall if method == "kendall" else _partial if given else _spearman
+        up, down, _ = values
+        found["estimate"] = estimate = float(statistic(signs, np.ones((1, n)))[0])
+        if method == "kendall":
+            _, found["p"] = stats.kendalltau(up, down)
+        else:
+            blocks = self.cells.size[use] if given else np.zeros(n)
+            permuted = _permuted(
+                [sign.sum(1) for sign in signs], _orders(blocks, self.permutations, rng)
+            )
+            # Under a third variable the permuted values need not centre on 0, so both tails are counted
+            # from their mean.
+            far = np.abs(permuted - permuted.mean()) >= abs(estimate - permuted.mean()) - 1e-12
+            found["p"] = float((1 + far.sum()) / (1 + self.permutations))
+            found["reliability_corrected"] = (
+                np.nan if given else _disattenuated(self.cells, use, estimate)
+            )
+        clusters = (
+            np.arange(n) if within else np.unique(self.cells.group[use], return_inverse=True)[1]
+        )
+        count = clusters.max() + 1
+        if count < (_FEWEST_CELLS if within else _FEWEST_ARCHITECTURES):
+            return found | {
+                "note": f"{count} {'cells' if within else 'architectures'}: not enough for an interval"
+            }
+        weights = rng.multinomial(count, np.full(count, 1 / count), size=self.draws)[
+            :, clusters
+        ].astype(float)
+        drawn = statistic(signs, weights)
+        drawn = drawn[np.isfinite(drawn)]
+        ends = (
+            percentiles(drawn, self.level)
+            if within
+            else _fisher(estimate, drawn, count, self.level)
+        )
+        found["ci_low"], found["ci_high"] = (float(end) for end in ends)
+        return found
 
 
 def _spearman(signs: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
@@ -128,14 +158,14 @@ def _fisher(estimate: float, drawn: np.ndarray, clusters: int, level: float) -> 
     return float(np.tanh(np.arctanh(estimate) - half)), float(np.tanh(np.arctanh(estimate) + half))
 
 
-def _disattenuated(cells: Sample, use: np.ndarray, estimate: float) -> float:
+def _disattenuated(cells: Cells, use: np.ndarray, estimate: float) -> float:
     """Spearman's correction for attenuation by the noise of the seeds; NaN without two seeds anywhere."""
     runs = use[cells.cell]
     free = (cells.seeds[use] - 1).sum()
     if not free:
         return np.nan
     noise = (
-        ((cells.runs[runs] - cells.mean[cells.cell[runs]]) ** 2).sum(0)[:2]
+        ((cells.values[runs] - cells.mean[cells.cell[runs]]) ** 2).sum(0)[:2]
         / free
         * (1 / cells.seeds[use]).mean()
     )

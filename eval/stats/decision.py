@@ -1,10 +1,11 @@
-"""What a claim comes to: the finding, and the rules by which p values become a verdict."""
+"""From p values to answers: Holm's correction, verdicts, and what a claim comes to."""
 
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import pandas as pd
 
 SUPPORTED, CONTRADICTED = "supported", "contradicted"
 CANNOT_BE_TOLD, NOT_TESTED = "cannot be told from these data", "not tested"
@@ -24,6 +25,26 @@ class Finding:
     p: float
     verdict: str
     note: str = ""
+
+
+def holm(p: Sequence[float] | np.ndarray | pd.Series) -> np.ndarray:
+    """Holm's adjusted p values; NaN stays NaN and takes no part."""
+    p = np.asarray(p, float)
+    order = np.argsort(p)
+    known = np.isfinite(p[order])
+    steps = np.where(known, (known.sum() - np.arange(len(p))) * p[order], -np.inf)
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.where(known, np.minimum(np.maximum.accumulate(steps), 1.0), np.nan)
+    return adjusted
+
+
+def verdict(advantage: float, p: float, level: float, better: str, worse: str) -> str:
+    """The words for a difference: `better` or `worse` by its sign, where p is small enough."""
+    if np.isnan(p):
+        return "not tested"
+    if p >= 1 - level:
+        return "not told apart"
+    return better if advantage > 0 else worse
 
 
 def judge(p_for: float, p_against: float, level: float) -> tuple[str, float]:

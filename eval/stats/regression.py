@@ -12,10 +12,9 @@ Two sources of error, never mixed:
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
-import pandas as pd
 from scipy import stats
 
 from eval.data.cells import Cells
@@ -130,6 +129,30 @@ class Lines:
                 )
         return "; ".join(f"{note} ({', '.join(names)})" for note, names in about.items())
 
+    def method_of(self, *groups: int) -> str:
+        """How the error of a comparison of these groups was made."""
+        methods = list(dict.fromkeys(self.method[g] for g in groups))
+        return "none" if "none" in methods else " and ".join(methods)
+
+    def resampled(self, draws: int, seed: int) -> np.ndarray:
+        """Coefficients drawn around the fit as its t intervals have them, [draws, G, 2].
+
+        NaN for lines without an error.
+        """
+        rng = np.random.default_rng(seed)
+        result = np.full((draws, len(self.n), 2), np.nan)
+        shared = None
+        if self.pooled_df is not None:
+            shared = rng.chisquare(self.pooled_df, (draws, 1)) / self.pooled_df
+        for g in np.flatnonzero(np.isfinite(self.covariance).all((1, 2)) & (self.df > 0)):
+            values, vectors = np.linalg.eigh(self.covariance[g])
+            scale = shared
+            if scale is None:
+                scale = rng.chisquare(self.df[g], (draws, 1)) / self.df[g]
+            normal = rng.standard_normal((draws, 2)) * np.sqrt(np.maximum(values, 0.0))
+            result[:, g] = self.coefficients[g] + normal @ vectors.T / np.sqrt(scale)
+        return result
+
     def slope_estimates(self) -> Estimate:
         """The slope of every group, [G]."""
         se = np.sqrt(self.covariance[:, 1, 1])
@@ -156,7 +179,7 @@ def fit(cells: Cells, errors: str = "size", variance: str = "separate") -> Lines
         if value not in known:
             raise InputError(f"{name} {value!r} is unknown; known: {', '.join(known)}")
     g, total = cells.group, len(cells.groups)
-    tally = lambda w: np.bincount(g, w, total).astype(float)  # of nothing it would be integers
+    tally = lambda w: np.bincount(g, w, total).astype(float)  # integers where there is nothing
     n = np.bincount(g, minlength=total)
     low, high = np.full(total, np.inf), np.full(total, -np.inf)
     np.minimum.at(low, g, cells.x)
@@ -304,14 +327,3 @@ def fieller(
 def divide(top: np.ndarray | float, bottom: np.ndarray | float) -> float:
     """A ratio of two numbers; NaN where the lower is 0 or either is NaN."""
     return float(top / bottom) if bottom else np.nan
-
-
-def holm(p: Sequence[float] | np.ndarray | pd.Series) -> np.ndarray:
-    """Holm's adjusted p values; NaN stays NaN and takes no part."""
-    p = np.asarray(p, float)
-    order = np.argsort(p)
-    known = np.isfinite(p[order])
-    steps = np.where(known, (known.sum() - np.arange(len(p))) * p[order], -np.inf)
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.where(known, np.minimum(np.maximum.accumulate(steps), 1.0), np.nan)
-    return adjusted

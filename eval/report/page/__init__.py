@@ -45,7 +45,7 @@ def render(analysis: Analysis) -> str:
     return template.render(
         study=study,
         reference=analysis.reference,
-        flops=flops_label(analysis.axes),
+        flops=flops_label(analysis.quantities.flops),
         warnings=summary.warnings(analysis),
         sentences=summary.sentences(analysis),
         looks=shown,

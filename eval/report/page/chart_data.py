@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from eval.analyses.everything import Analysis
+from eval.analyses.everything import Analysis, question_of
 from eval.data.study import GROUP_COLUMNS, task_columns
 from eval.report.figures import flops_label, lines_and_bands, quality_label, surface_steps
 from eval.report.style import looks
@@ -28,7 +28,7 @@ def charts(analysis: Analysis) -> dict[str, Any]:
     look = looks(analysis.table.architecture)
     return {
         "reference": analysis.reference,
-        "level": analysis.options.level,
+        "level": analysis.settings.level,
         "looks": {name: dataclasses.asdict(one) for name, one in look.items()},
         "protocols": sorted(analysis.table.protocol.unique()),
         "x": _x_axes(analysis),
@@ -44,7 +44,8 @@ def charts(analysis: Analysis) -> dict[str, Any]:
 
 
 def _x_axes(analysis: Analysis) -> dict[str, str]:
-    costs = {analysis.axes.flops: flops_label(analysis.axes)} | COSTS
+    flops = analysis.quantities.flops
+    costs = {flops.column: flops_label(flops)} | COSTS
     costs = {column: text for column, text in costs.items() if column in analysis.table}
     known = {column: text for column, text in costs.items() if analysis.table[column].notna().any()}
     return known | {"upstream_nll": "Upstream: held-out loss (nats)"}
@@ -52,8 +53,8 @@ def _x_axes(analysis: Analysis) -> dict[str, str]:
 
 def _y_axes(analysis: Analysis) -> dict[str, str]:
     """Qualities to choose from, the two main ones first."""
-    axes, runs = analysis.axes, analysis.study.runs
-    choices = {axes.upstream: quality_label("U", axes), axes.downstream: quality_label("D", axes)}
+    runs = analysis.study.runs
+    choices = {quality.column: quality_label(quality) for quality in analysis.qualities}
     for column in (*GROUP_COLUMNS, *task_columns(runs)):
         if runs[column].notna().any():
             choices.setdefault(column, f"Downstream: {label(column)} (percent)")
@@ -86,7 +87,7 @@ def _cells(analysis: Analysis) -> list[dict[str, Any]]:
             entry["se"][column] = float(
                 record.get(f"{column}_se_eval", np.nan) if np.isnan(seeds) else seeds
             )
-        entry["params"] = float(members[analysis.axes.params].mean())
+        entry["params"] = float(members[analysis.quantities.params.column].mean())
         entry["seeds"] = [int(seed) for seed in members.seed]
         entries.append(entry)
     return entries
@@ -94,18 +95,17 @@ def _cells(analysis: Analysis) -> list[dict[str, Any]]:
 
 def _lines(analysis: Analysis) -> list[dict[str, Any]]:
     """Semilog lines with bands, per protocol, x-axis (FLOPs and parameters) and quality."""
-    axes, entries = analysis.axes, []
+    quantities, entries = analysis.quantities, []
     for protocol, table in analysis.table.groupby("protocol", sort=True):
+        runs = analysis.runs.take(table)
         for column in _y_axes(analysis):
-            y = "U" if column == axes.upstream else "D"
-            meant = axes if y == "U" else dataclasses.replace(axes, downstream=column)
-            for x, x_column in (("F", axes.flops), ("P", axes.params)):
-                if not table[x_column].notna().any():
+            y = quantities.loss if column == quantities.loss.column else quantities.score.of(column)
+            for x in (quantities.flops, quantities.params):
+                if not runs.knows(x):
                     continue
-                for (architecture, _), one in lines_and_bands(
-                    table, x, y, meant, analysis.options, _POINTS
-                ).items():
-                    entry = {"protocol": str(protocol), "x_axis": x_column, "y_axis": column}
+                question = question_of(analysis.settings).ask(x=x, y=y)
+                for (architecture, _), one in lines_and_bands(runs, question, _POINTS).items():
+                    entry = {"protocol": str(protocol), "x_axis": x.column, "y_axis": column}
                     entry |= {"architecture": architecture, "slope": one.slope}
                     entries.append(
                         entry
@@ -150,7 +150,7 @@ def _attainment(analysis: Analysis) -> list[dict[str, Any]]:
     table, entries = analysis.results["attainment"], []
     if "level" not in table:
         return entries
-    flops = analysis.axes.flops
+    flops = analysis.quantities.flops.column
     for _, part in table[table.cost_axis == flops].groupby(["y_axis", "level"]):
         x, y = surface_steps(part, float(analysis.table[flops].max()))
         first = part.iloc[0]

@@ -77,7 +77,7 @@ def _slopes(analysis: Analysis) -> Section:
         "reliability note"
     )
     grids = (
-        table2(slopes, analysis.options.level),
+        table2(slopes, analysis.settings.level),
         listing("slopes-all", "Every fit in full", slopes, everything),
         listing(
             "slopes-ud",
@@ -149,7 +149,7 @@ def _crossovers(analysis: Analysis) -> Section:
 def _pareto(analysis: Analysis) -> Section:
     results = analysis.results
     main = results["pareto"]
-    main = main[main.cost_axis == analysis.axes.flops] if len(main) else main
+    main = main[main.cost_axis == analysis.quantities.flops.column] if len(main) else main
     axes = "cost_axis y_axis"
     grids = (
         listing(
@@ -301,7 +301,7 @@ def _runs(analysis: Analysis) -> Section:
 
 
 def _settings(analysis: Analysis) -> Section:
-    options = dataclasses.asdict(analysis.options) | {"reference": analysis.reference}
+    options = dataclasses.asdict(analysis.settings) | {"reference": analysis.reference}
     chosen = pd.DataFrame(
         [(f"report.{k}", str(v)) for k, v in options.items()], columns=["setting", "value"]
     )

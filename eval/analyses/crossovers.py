@@ -1,0 +1,135 @@
+"""Where two architectures' lines cross, and how little is known about it."""
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from eval.stats.bootstrap import join
+from eval.stats.regression import Lines, divide, fieller
+
+if TYPE_CHECKING:
+    from eval.analyses.comparison import Comparison
+
+_ANYWHERE = "the slopes cannot be told apart: the crossing may be anywhere"
+
+
+def crossovers(comparison: "Comparison") -> pd.DataFrame:
+    """The budget at which two lines meet, with Fieller's interval and a parametric bootstrap as a check.
+
+    The reference is paired with every other architecture; without a reference, all pairs are made.
+    The bootstrap redraws both lines with the errors and degrees of freedom of their fits; without
+    Fieller's interval (below four sizes) there is none.
+
+    Args:
+      comparison: the architectures and the question.
+
+    Returns:
+      One row per pair, with columns
+        architecture_a, architecture_b, alpha, link, x_axis, y_axis,
+        crossing (in the unit of x, e.g. FLOPs), ci_low, ci_high (0 and inf where that side of a
+        logarithmic axis is open), interval (`bounded`; `outside`: everything but the stretch from
+        ci_low to ci_high; `unbounded`: every budget is compatible; `none`: too few sizes; where the
+        slopes cannot be told apart it is one of the last three), p_slopes (the slopes are equal),
+        better_below, better_above (architecture names, by the lines, at lower and higher x),
+        range_low, range_high (the budgets that both cover), position (`inside`, `extrapolated
+        below`, `extrapolated above`; `none` where the lines do not cross or no range is common),
+        bootstrap_low, bootstrap_high (percentiles), probability_inside (share of samples that cross
+        inside the common range), method, note.
+    """
+    lines, names, question = comparison.lines, comparison.names, comparison.question
+    pairs = itertools.combinations(range(len(names)), 2)
+    if question.reference is not None:
+        pairs = ((i, comparison.reference) for i in comparison.others)
+    samples = lines.resampled(question.draws, question.seed)
+    rows = []
+    for a, b in pairs:
+        found = _crossing(comparison, a, b, samples)
+        found["note"] = join(lines.explain((a, b)), *found["note"])
+        pair = {"architecture_a": names[a], "architecture_b": names[b]}
+        rows.append({**pair, **question.columns(), **found})
+    return pd.DataFrame(rows)
+
+
+def _crossing(comparison: "Comparison", a: int, b: int, samples: np.ndarray) -> dict[str, Any]:
+    """One row of the table, in the unit of x; `note` is a list."""
+    lines, axis, level = comparison.lines, comparison.x, comparison.question.level
+    slope = lines.slope_weights(a) - lines.slope_weights(b)
+    start = lines.value_weights(a, 0.0) - lines.value_weights(b, 0.0)
+    difference = lines.combine(slope)
+    at = divide(lines.combine(-start).value, difference.value)
+    low, high, kind = fieller(lines, -start, slope, level)
+    range_low, range_high = _common(lines, a, b)
+    note = [] if range_low <= range_high else ["no range that both cover"]
+    if kind in ("outside", "unbounded"):
+        but = "" if kind == "unbounded" else " but between ci_low and ci_high"
+        note.append(_ANYWHERE + but)
+    boot = _bootstrap(samples[:, a] - samples[:, b], level, range_low, range_high)
+    ci_low, ci_high = axis.span(low, high)
+    unit_low, unit_high = axis.span(range_low, range_high)
+    bootstrap_low, bootstrap_high = axis.span(*boot[:2])
+    crossing = float(axis.unread(at))
+    return {
+        "crossing": crossing,
+        "ci_low": ci_low,
+        "ci_high": ci_high,
+        "interval": kind,
+        "p_slopes": float(difference.p),
+        **_better(comparison, a, b, at, float(difference.value)),
+        "range_low": unit_low,
+        "range_high": unit_high,
+        "position": _position(at, range_low, range_high, axis.reversed),
+        "bootstrap_low": bootstrap_low,
+        "bootstrap_high": bootstrap_high,
+        "probability_inside": boot[2],
+        "method": "none" if kind == "none" else "Fieller, " + lines.method[a],
+        "note": note,
+    }
+
+
+def _common(lines: Lines, a: int, b: int) -> tuple[float, float]:
+    """The positions that both lines cover; NaN where there are none."""
+    low, high = max(lines.low[a], lines.low[b]), min(lines.high[a], lines.high[b])
+    return (low, high) if low <= high else (np.nan, np.nan)
+
+
+def _better(
+    comparison: "Comparison", a: int, b: int, at: float, difference: float
+) -> dict[str, str]:
+    """Which of two architectures is better below and above their crossing."""
+    if not np.isfinite(comparison.x.unread(at)):
+        return {"better_below": "", "better_above": ""}
+    names = comparison.names
+    a_gains = (difference > 0) == comparison.y.higher_is_better  # along the axis of x
+    above, below = (a, b) if a_gains != comparison.x.reversed else (b, a)
+    return {"better_below": names[below], "better_above": names[above]}
+
+
+def _position(at: float, low: float, high: float, reversed: bool) -> str:
+    """Where a crossing lies; below and above are of the unit, positions of the axis."""
+    if not (np.isfinite(at) and np.isfinite(low)):
+        return "none"
+    if low <= at <= high:
+        return "inside"
+    return f"extrapolated {'below' if (at < low) != reversed else 'above'}"
+
+
+def _bootstrap(
+    difference: np.ndarray, level: float, low: float, high: float
+) -> tuple[float, float, float]:
+    """Percentiles of the resampled crossings and the share of them inside the common range.
+
+    Args:
+      difference: intercept and slope of one line minus the other's, [B, 2].
+      level: of the interval.
+      low: end of the common range.
+      high: the other end.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        crossing = -difference[:, 0] / difference[:, 1]
+    if not len(crossing) or not np.isfinite(crossing).all():
+        return np.nan, np.nan, np.nan
+    ends = np.quantile(crossing, ((1 - level) / 2, (1 + level) / 2))
+    inside = float(((crossing >= low) & (crossing <= high)).mean()) if np.isfinite(low) else np.nan
+    return float(ends[0]), float(ends[1]), inside

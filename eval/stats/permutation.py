@@ -1,0 +1,197 @@
+"""Tests over all architectures at once: nested F tests, and permutation of architectures within sizes."""
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from eval.data.cells import Cells
+from eval.stats.regression import Lines
+
+TESTS = {  # test: (hypothesis in words, smaller model, larger model)
+    "slopes": ("all architectures have one slope", "parallel", "separate"),
+    "levels": ("given one slope, all architectures have one level", "common", "parallel"),
+    "lines": ("all architectures lie on one line", "common", "separate"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Ancova:
+    """Cells of the architectures that have a line; their x centred within architecture."""
+
+    group: np.ndarray
+    starts: np.ndarray
+    size: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+
+    @classmethod
+    def of(cls, cells: Cells, keep: np.ndarray) -> "Ancova":
+        """Keeps the cells of the groups in `keep` [G] (bool) and numbers those groups from 0."""
+        cell = keep[cells.group]
+        group = np.unique(cells.group[cell], return_inverse=True)[1]
+        starts = np.searchsorted(group, np.arange(keep.sum()))
+        return cls(group, starts, cells.size[cell], cells.x[cell], cells.y[cell])
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """Sums over the cells of each group, [..., N] -> [..., G]."""
+        return np.add.reduceat(values, self.starts, axis=-1)
+
+    def centred(self, values: np.ndarray) -> np.ndarray:
+        """Values minus the mean of their group."""
+        return values - (self.sums(values) / self.sums(np.ones(len(self.x))))[..., self.group]
+
+    def parameters(self, model: str) -> int:
+        """Coefficients of a model."""
+        return {"common": 2, "parallel": len(self.starts) + 1, "separate": 2 * len(self.starts)}[
+            model
+        ]
+
+    def residuals(self, model: str, y: np.ndarray) -> np.ndarray:
+        """Residuals of [..., N] values under a model."""
+        if model == "common":
+            dx, dy = self.x - self.x.mean(), y - y.mean(-1, keepdims=True)
+            slope = (dy @ dx / (dx @ dx))[..., None]
+        else:
+            dx, dy = self.centred(self.x), self.centred(y)
+            slope = (dy @ dx / (dx @ dx))[..., None]
+            if model == "separate":
+                slope = (self.sums(dy * dx) / self.sums(dx * dx))[..., self.group]
+        return dy - slope * dx
+
+    def permuted(self, model: str, draws: int, seed: int) -> np.ndarray:
+        """Values with the residuals of `model` permuted between architectures within each size, [draws, N]."""
+        rng = np.random.default_rng(seed)
+        residual = self.residuals(model, self.y)
+        order = np.tile(np.arange(len(self.y)), (draws, 1))
+        for size in np.unique(self.size):
+            order[:, self.size == size] = rng.permuted(order[:, self.size == size], axis=1)
+        return self.y - residual + residual[order]
+
+    @property
+    def common_slope(self) -> float:
+        """The slope of the parallel lines."""
+        dx = self.centred(self.x)
+        return float(self.centred(self.y) @ dx / (dx @ dx))
+
+    @property
+    def shares_sizes(self) -> bool:
+        """Whether there is anything to permute."""
+        return bool((np.unique(self.size, return_counts=True)[1] > 1).any())
+
+
+class NestedTest(NamedTuple):
+    """An F test of a smaller model in a larger one, and why it is not given."""
+
+    f: float
+    df_num: float
+    df_den: float
+    p: float
+    p_permutation: float
+    note: str
+
+
+def nested_f(
+    ancova: Ancova | None, small: str, large: str, permutations: int, seed: int
+) -> NestedTest:
+    """Tests a smaller model in a larger one, also by permuting the residuals of the smaller.
+
+    Args:
+      ancova: the cells; None where no architecture has a line.
+      small: the smaller model, `common`, `parallel` or `separate`.
+      large: the larger one.
+      permutations: of the residuals, between architectures within a size (Freedman and Lane).
+      seed: of the permutations.
+    """
+    nan = np.nan
+    if ancova is None or len(ancova.starts) < 2:
+        return NestedTest(nan, nan, nan, nan, nan, "fewer than two architectures with a line")
+    df_num = ancova.parameters(large) - ancova.parameters(small)
+    df_den = len(ancova.x) - ancova.parameters(large)
+    untested = NestedTest(nan, df_num, df_den, nan, nan, "")
+    if df_den < 1:
+        return untested._replace(note="no point is left over for the residual variance")
+
+    def statistic(y: np.ndarray) -> np.ndarray:
+        rss_small, rss_large = (
+            (ancova.residuals(model, y) ** 2).sum(-1) for model in (small, large)
+        )
+        return (rss_small - rss_large) / df_num / (rss_large / df_den)
+
+    if not (ancova.residuals(large, ancova.y) ** 2).sum() > 0:
+        return untested._replace(note="no scatter around the lines: nothing to test against")
+    f = float(statistic(ancova.y))
+    found = untested._replace(f=f, p=float(stats.f.sf(f, df_num, df_den)))
+    if not permutations:
+        return found
+    if not ancova.shares_sizes:
+        return found._replace(note="no two architectures share a size: nothing to permute")
+    drawn = statistic(ancova.permuted(small, permutations, seed))
+    return found._replace(p_permutation=_share(drawn >= f * (1 - 1e-12)))
+
+
+def separate_p(lines: Lines, keep: np.ndarray, draws: int, seed: int) -> float:
+    """P of equal slopes where every architecture has noise of its own: parametric bootstrap of the weighted scatter.
+
+    Welch's approximation rejects a true hypothesis in 8-17 % of studies with twelve architectures
+    of four to seven sizes; drawing slopes and their variances again (Krishnamoorthy, Lu and Mathew
+    2007) in 2-6 %.
+    """
+    found = lines.slope_estimates()
+    slope, variance, df = found.value[keep], found.se[keep] ** 2, found.df[keep]
+    if not (draws and len(slope) > 1 and (variance > 0).all() and (df > 0).all()):
+        return np.nan
+
+    def scatter(slopes: np.ndarray, variances: np.ndarray) -> np.ndarray:
+        weight = 1 / variances
+        middle = (weight * slopes).sum(-1, keepdims=True) / weight.sum(-1, keepdims=True)
+        return (weight * (slopes - middle) ** 2).sum(-1)
+
+    rng, shape = np.random.default_rng(seed), (draws, len(slope))
+    drawn = scatter(
+        rng.standard_normal(shape) * np.sqrt(variance), variance * rng.chisquare(df, shape) / df
+    )
+    return _share(drawn >= scatter(slope, variance))
+
+
+def largest_t(
+    lines: Lines, reference: int, alike: np.ndarray, permutations: int, seed: int
+) -> np.ndarray:
+    """Permutation p of every slope against the reference's, corrected by the largest |t|; NaN where untested, [G].
+
+    Only the groups in `alike` [G] (bool) take part: those whose sizes are compared with the
+    reference's as they are. Residuals of the parallel model are permuted between architectures
+    within sizes; t has a residual variance for each architecture where every one has three sizes or
+    more, else one for all.
+    """
+    result = np.full(len(lines.n), np.nan)
+    keep = np.isfinite(lines.coefficients[:, 1]) & alike
+    if not (permutations and keep[reference] and keep.sum() > 1):
+        return result
+    ancova = Ancova.of(lines.cells, keep)
+    place = int(keep[:reference].sum())
+    n = ancova.sums(np.ones(len(ancova.x)))
+    scatter = ancova.sums(ancova.residuals("separate", ancova.y) ** 2)
+    if not ancova.shares_sizes or (n - 2).sum() < 1 or not (scatter[n > 2] > 0).all():
+        return result
+    dx = ancova.centred(ancova.x)
+    sxx = ancova.sums(dx * dx)
+
+    def statistic(y: np.ndarray) -> np.ndarray:
+        slope = ancova.sums(ancova.centred(y) * dx) / sxx
+        rss = ancova.sums(ancova.residuals("separate", y) ** 2)
+        separate = (n > 2).all()
+        variance = (rss / (n - 2) if separate else (rss.sum(-1) / (n - 2).sum())[..., None]) / sxx
+        return np.abs(slope - slope[..., [place]]) / np.sqrt(variance + variance[..., [place]])
+
+    drawn = statistic(ancova.permuted("parallel", permutations, seed)).max(-1)
+    observed = statistic(ancova.y)
+    result[keep] = [_share(drawn >= t * (1 - 1e-12)) for t in observed]
+    result[reference] = np.nan
+    return result
+
+
+def _share(hits: np.ndarray) -> float:
+    """Permutation p: the observed order counts as one of the permutations."""
+    return float((1 + hits.sum()) / (1 + len(hits)))
