@@ -68,7 +68,8 @@ TARGETS = {
     f" {_VANILLA.replace('(', '(broken or period or test_stack.py or ')}",
     "eval/compare.py": "tests/eval/test_compare.py",
     "eval/slopes.py": "tests/eval/test_slopes.py",
-    "train/data/batches.py": "tests/train/data/test_batches.py tests/train/test_evaluate.py",
+    "train/data/batches.py": "tests/train/data/test_batches.py tests/train/data/test_packing.py"
+    " tests/train/test_evaluate.py",
     "train/data/windows.py": "tests/train/data/test_batches.py",
     "train/evaluate.py": "tests/train/test_evaluate.py",
     "train/losses.py": "tests/train/test_step.py tests/train/test_evaluate.py",
