@@ -208,13 +208,20 @@ def test_equivalence_is_two_one_sided_tests(table):
     assert [rows["like"]["p_holm"], rows["flat"]["p_holm"]] == pytest.approx(corrected)
 
 
+@pytest.mark.parametrize("link", ["semilog", "loglog"])
+@pytest.mark.parametrize("level", [0.95, 0.8])
 @pytest.mark.parametrize("name", ["like", "flat"])
-def test_the_interval_of_the_ratio_is_that_of_the_equivalence_test(table, name):
+def test_the_interval_of_the_ratio_is_that_of_the_equivalence_test(table, name, level, link):
     """A margin that just reaches its further end has a p of one minus the level, as the interval holds 2 level - 1."""
-    row = by(compare.equivalence(table, variance="pooled"), "architecture")[name]
+    options = {"variance": "pooled", "level": level, "link": link}
+    row = by(compare.equivalence(table, **options), "architecture")[name]
+    assert (row["slope_reference"] > 0) == (link == "semilog")
     margin = max(row["ratio_high"] - 1, 1 - row["ratio_low"])
-    again = by(compare.equivalence(table, variance="pooled", margin=margin), "architecture")[name]
-    assert again["p"] == pytest.approx(0.05, rel=1e-6)
+    just = by(compare.equivalence(table, margin=margin, **options), "architecture")[name]
+    assert just["p"] == pytest.approx(1 - level, rel=1e-6)
+    alone = table[table.architecture.isin([name, "transformer"])]  # so that nothing is corrected
+    verdicts = [compare.equivalence(alone, margin=m, **options | {"variance": "separate"}) for m in (0.01, 0.99)]
+    assert [rows["equivalent"].item() for rows in verdicts] == [False, True]
 
 
 @pytest.mark.parametrize("margin", [0.0, 1.0, 1.5, -0.1])
@@ -385,6 +392,93 @@ def test_fieller_set_is_what_the_t_test_does_not_reject():
 def test_all_pairs():
     table = study({name: Line() for name in "abcd"})
     assert len(crossover.crossovers(table, reference=None)) == 6
+
+
+@pytest.mark.parametrize(
+    ("function", "options"),
+    [
+        (compare.contrasts, {"support": "common", "permutations": 2000, "seed": 0}),
+        (compare.equivalence, {"support": "common", "margin": 0.1}),
+        (compare.level_difference, {"at": None}),
+        (compare.multiplier, {"at": None}),
+    ],
+)
+def test_what_is_compared_unless_told_otherwise(table, function, options):
+    told = {"x": "F", "y": "U", "link": "semilog", "axes": AXES, "reference": "transformer", "protocol": None,
+            "errors": "size", "variance": "separate", "level": 0.95}  # fmt: skip
+    pd.testing.assert_frame_equal(function(table), function(table, **told, **options))
+
+
+def test_a_reference_that_is_not_there_is_refused(table):
+    with pytest.raises(InputError, match="reference 'mos' is not among the architectures: flat, like, transformer"):
+        compare.contrasts(table, reference="mos")
+
+
+def test_any_architecture_can_be_the_reference(table):
+    """Seen from the other side a difference has the other sign, and every row names what it is compared with."""
+    rows = by(compare.contrasts(table, reference="flat"), "architecture")
+    assert list(rows) == ["like", "transformer"] and {row["reference"] for row in rows.values()} == {"flat"}
+    forth, back = rows["transformer"], by(compare.contrasts(table), "architecture")["flat"]
+    for key, other, sign in (("difference", "difference", -1), ("ci_low", "ci_high", -1), ("p", "p", 1),
+                             ("slope", "slope_reference", 1), ("n_sizes", "n_sizes_reference", 1)):  # fmt: skip
+        assert forth[key] == pytest.approx(sign * back[other])
+    assert (forth["verdict"], back["verdict"]) == ("scales better", "scales worse")
+
+
+@pytest.mark.parametrize("at", [None, [3e9, 1e10]])
+def test_levels_are_corrected_over_the_architectures_at_one_place(table, at):
+    """Not over the places: two tests at each of them."""
+    rows = compare.level_difference(table, at=at)
+    places = ["position", "budget"] if at else ["position"]
+    assert len(rows) == 2 * (len(at) if at else 3)
+    for _, same in rows.groupby(places):
+        assert same["architecture"].tolist() == ["flat", "like"]
+        assert same["p_holm"].tolist() == pytest.approx(multipletests(same["p"], method="holm")[1])
+    said = [("better" if row["difference"] > 0 else "worse") if row["p_holm"] < 0.05 else "not told apart"
+            for _, row in rows.iterrows()]  # fmt: skip
+    assert rows["verdict"].tolist() == said and (at or len(set(said)) > 1)
+
+
+@pytest.mark.parametrize("function", [compare.level_difference, compare.multiplier])
+def test_budgets_that_are_given_keep_their_order_and_unit(table, function):
+    rows = function(table, x="P", at=[2e6, 1.5e6, 1e12])
+    assert rows["budget"].tolist() == pytest.approx([2e6, 1.5e6, 1e12] * 2)
+    assert (rows["position"] == "given").all() and rows["architecture"].tolist() == ["flat"] * 3 + ["like"] * 3
+    assert ["extrapolated" in note for note in rows["note"]] == [False, False, True] * 2
+
+
+def test_the_range_of_a_measured_axis_is_in_its_unit(table):
+    """Of negative log-perplexities as they stand; of FLOPs no logarithm."""
+    means = table.groupby(["architecture", "size"])[["upstream_nll", "flops_forward"]].mean()
+    for x, column, sign in (("U", "upstream_nll", -1), ("F", "flops_forward", 1)):
+        rows = by(compare.contrasts(table, x=x, y="D"), "architecture")
+        for name, row in rows.items():
+            own, base = (sign * means.loc[architecture, column] for architecture in (name, "transformer"))
+            assert row["range_low"] == pytest.approx(max(own.min(), base.min()))
+            assert row["range_high"] == pytest.approx(min(own.max(), base.max()))
+
+
+def test_how_the_error_of_a_comparison_was_made_is_said_of_both(table):
+    eight, one = study({"transformer": Line(), "other": Line()}, sizes=8), "t, one residual variance of the size means"
+    few = eight[(eight.architecture == "transformer") | (eight["size"] > "size2")]
+    methods = {sizes: compare.contrasts(runs, support="all")["method"].item() for sizes, runs in
+               (("eight", eight), ("five", few), ("three", few[(few.architecture == "transformer")
+                | (few["size"] > "size4")]))}  # fmt: skip
+    assert methods == {
+        "eight": "t, HC3 of the size means",
+        "five": f"{one} and t, HC3 of the size means",
+        "three": "none",
+    }
+    assert set(compare.level_difference(table)["method"]) == set(compare.multiplier(table)["method"]) == {one}
+
+
+def test_a_quality_that_stays_the_same_has_no_multiplier():
+    table = study({"transformer": Line(), "other": Line()}, sizes=5)
+    table.loc[table.architecture == "other", "upstream_nll"] = 2.0
+    rows = compare.multiplier(table)
+    assert rows["multiplier"].isna().all() and (rows["interval"] == "none").all()
+    assert rows[["ci_low", "ci_high"]].isna().all(axis=None) and not rows["inside"].any()
+    assert (rows["note"] == "its quality does not rise with the budget: no multiplier").all()
 
 
 def test_one_architecture_has_nothing_to_compare():
