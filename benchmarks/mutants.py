@@ -40,6 +40,7 @@ _FUNCTIONS = {"abs", "square", "sqrt", "rsqrt", "exp", "log", "relu", "tanh", "s
 _METHODS = {"fold", "astype", "swapaxes", "mean", "replace", "dropout", "copy"}
 _COMPOUND = (ast.BinOp, ast.BoolOp, ast.Compare, ast.IfExp, ast.UnaryOp)
 _SILENT = {"named_scope", "checkpoint_name"}  # calls whose arguments are names in a trace
+_CHECKED = {"zip"}  # calls whose keywords only check: without `strict=True` a correct program does the same
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,6 +164,8 @@ class _Edits:
             self.replace(node, self.text(node.args[0] if name == "dropout" else node.func.value), "call")
         elif name in _FUNCTIONS and node.args:
             self.replace(node, self.text(node.args[0]), "call")
+        if name in _CHECKED:
+            return
         arguments = sorted([*node.args, *node.keywords], key=self.span)
         for i, argument in enumerate(arguments):
             if isinstance(argument, ast.keyword) and argument.arg is not None:
@@ -180,7 +183,7 @@ def _children(node: ast.AST) -> Iterator[ast.AST]:
     skipped = {"annotation", "returns", "decorator_list", "type_params", "msg"}
     if isinstance(node, ast.Call):
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-        skipped |= {"args", "keywords"} if name in _SILENT else set()
+        skipped |= {"args", "keywords"} if name in _SILENT else {"keywords"} if name in _CHECKED else set()
     for field, value in ast.iter_fields(node):
         if field not in skipped:
             for child in value if isinstance(value, list) else [value]:

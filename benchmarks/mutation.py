@@ -8,7 +8,7 @@
 A mutant is one edit: an operator swapped or replaced by one of its operands, a constant changed, a condition negated,
 `min` for `max`, an argument dropped, a function of an array left out. It is killed if a test fails or takes four times
 as long as without it; it has survived if all tests of its file pass (`TARGETS`, each run first without a mutant).
-Docstrings, annotations, imports, decorators and the messages of errors are left alone.
+Docstrings, annotations, imports, decorators, the messages of errors and the `strict` of `zip` are left alone.
 
 The sample holds the mutants whose hashes with the seed are smallest, so that an edit of one line leaves the rest of it
 as it was; once tests were written for its survivors its rate says nothing of the others, and another seed's does.

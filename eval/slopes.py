@@ -84,7 +84,7 @@ def _pair(
         seed_low=seed_low, seed_high=seed_high,
     )  # fmt: skip
     robust = [_measured_x(cells, i, level) if x == "U" else (np.nan,) * len(_MEASURED) for i in range(len(lines.n))]
-    frame[list(_MEASURED)] = pd.DataFrame(robust, columns=list(_MEASURED), dtype=float)
+    frame[list(_MEASURED)] = np.array(robust)
     frame["note"] = [_note(lines, i, x, frame["reliability"][i]) for i in range(len(lines.n))]
     return frame
 
@@ -141,6 +141,6 @@ def deming_interval(x: np.ndarray, y: np.ndarray, ratio: float, level: float) ->
     others = ~np.eye(n, dtype=bool)
     x, y = (np.broadcast_to(v, (n, n))[others].reshape(n, n - 1) for v in (x, y))
     left_out = deming(x, y, ratio)
-    pseudo = n * slope - (n - 1) * np.asarray(left_out)
-    half = stats.t.ppf((1 + level) / 2, n - 2) * pseudo.std(ddof=1) / np.sqrt(n)
+    # The pseudo-values, n * slope - (n - 1) * left_out, spread as the slopes do, n - 1 times as far.
+    half = stats.t.ppf((1 + level) / 2, n - 2) * (n - 1) * np.std(left_out, ddof=1) / np.sqrt(n)
     return slope, slope - half, slope + half

@@ -291,6 +291,7 @@ def test_which_slopes_are_better(table, pair, higher):
 
 def test_what_a_line_was_fitted_to(table):
     rows = slopes(table, pairs=("FU",), links=("semilog",)).set_index("architecture")
+    assert all(np.issubdtype(rows[name].dtype, np.integer) for name in ("n_sizes", "n_runs", "runs_missing"))
     cells = means(table, "flat")
     fitted = stats.linregress(cells.x, cells.y)
     row = rows.loc["flat"]
@@ -305,6 +306,11 @@ def test_few_sizes_are_answered_in_words(sizes, words):
     assert words in row["note"] and np.isnan(row[["se", "ci_low", "ci_high", "p"]].astype(float)).all()
     assert np.isnan(row["slope"]) == (sizes == 1)
     assert np.isnan(row["seed_low"]) == (sizes == 1)  # two sizes with two seeds do fix the slope between them
+
+
+def test_one_size_covers_its_own_place():
+    row = slopes(study({"a": Line()}, sizes=1), pairs=("FU",), links=("semilog",)).iloc[0]
+    assert (row["x_min"], row["x_max"]) == pytest.approx((9.0, 9.0)) and (row["n_sizes"], row["n_runs"]) == (1, 3)
 
 
 def test_equal_flops_have_no_slope():
