@@ -1,6 +1,7 @@
 """The architecture zoo: encoder-decoder models that differ only in their inductive bias.
 
-What needs JAX is imported on first use, so that `import arch_zoo` and `python -m arch_zoo list` start at once.
+What needs JAX is imported on first use, so that `import arch_zoo` and `python -m arch_zoo list`
+start at once.
 """
 
 import importlib
@@ -18,7 +19,17 @@ _LAZY = {
     "estimate_memory": "memory",
 }
 
-__all__ = ["ConfigError", "Convention", "ModelConfig", "config", "config_from_dict", "get", "names", "register", *_LAZY]
+__all__ = [
+    "ConfigError",
+    "Convention",
+    "ModelConfig",
+    "config",
+    "config_from_dict",
+    "get",
+    "names",
+    "register",
+    *_LAZY,
+]
 
 
 def __getattr__(name: str):

@@ -30,14 +30,22 @@ def main(arguments: list[str] | None = None) -> int:
     parser = _Parser(prog="python -m arch_zoo", description=__doc__, allow_abbrev=False)
     verbs = parser.add_subparsers(dest="verb", required=True, parser_class=_Parser)
     defaults = argparse.ArgumentDefaultsHelpFormatter
-    formats = {"choices": ("table", "json"), "default": "table", "help": "for a person or for a program"}
+    formats = {
+        "choices": ("table", "json"),
+        "default": "table",
+        "help": "for a person or for a program",
+    }
     verb = verbs.add_parser(
         "list", formatter_class=defaults, help="every architecture, its options, variants and paper"
     )
     verb.add_argument("--format", **formats)
-    verb = verbs.add_parser("show", formatter_class=defaults, help="parameters, memory and FLOPs of one model by part")
+    verb = verbs.add_parser(
+        "show", formatter_class=defaults, help="parameters, memory and FLOPs of one model by part"
+    )
     verb.add_argument("architecture", help="a name from `list`")
-    verb.add_argument("--size", default="base", help="a size, with scaling operators if wanted: base-NL24-DM512")
+    verb.add_argument(
+        "--size", default="base", help="a size, with scaling operators if wanted: base-NL24-DM512"
+    )
     verb.add_argument("--variant", help="a named setting of its options, from `list`")
     rule = "what a size means: the architecture's own rule, or the vanilla model's parameters"
     verb.add_argument("--size-rule", choices=SIZE_RULES, default=SIZE_RULES[0], help=rule)
@@ -47,10 +55,14 @@ def main(arguments: list[str] | None = None) -> int:
     for name, values in conventions.choices().items():
         text = f"what counts as FLOPs: {CONVENTION_HELP[name]}"
         if values == (True, False):
-            verb.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, default=True, help=text)
+            verb.add_argument(
+                f"--{name}", action=argparse.BooleanOptionalAction, default=True, help=text
+            )
         else:
             verb.add_argument(f"--{name}", choices=values, default=values[0], help=text)
-    verb.add_argument("--batch-size", type=int, default=1, help="sequences that compete for experts' places")
+    verb.add_argument(
+        "--batch-size", type=int, default=1, help="sequences that compete for experts' places"
+    )
     verb.add_argument("--format", **formats)
     options = parser.parse_args(arguments)
     try:
@@ -84,10 +96,16 @@ def costs(options: argparse.Namespace) -> dict[str, Any]:
     for name, value in (lengths | {"batch_size": options.batch_size}).items():
         if value < 1:
             raise arch_zoo.ConfigError(f"{name}={value}: must be at least 1")
-    made = {"size_rule": options.size_rule} | ({"variant": options.variant} if options.variant else {})
-    cfg = arch_zoo.config(options.architecture, options.size, vocab_size=options.vocab_size, **lengths, **made)
+    made = {"size_rule": options.size_rule} | (
+        {"variant": options.variant} if options.variant else {}
+    )
+    cfg = arch_zoo.config(
+        options.architecture, options.size, vocab_size=options.vocab_size, **lengths, **made
+    )
     params = arch_zoo.count_params(cfg)
-    convention = arch_zoo.Convention(**{name: getattr(options, name) for name in conventions.choices()})
+    convention = arch_zoo.Convention(
+        **{name: getattr(options, name) for name in conventions.choices()}
+    )
     shape = options.input_length, options.target_length
     flops = arch_zoo.count_flops(cfg, *shape, convention, options.batch_size)
     memory = arch_zoo.estimate_memory(cfg, *shape)
@@ -106,7 +124,8 @@ def costs(options: argparse.Namespace) -> dict[str, Any]:
         "convention": dataclasses.asdict(convention),
         "memory": dataclasses.asdict(memory),
         "parts": {
-            part: {"parameters": params.by_part.get(part, 0), "flops": flops.by_part.get(part, 0)} for part in parts
+            part: {"parameters": params.by_part.get(part, 0), "flops": flops.by_part.get(part, 0)}
+            for part in parts
         },
     }
 
@@ -122,7 +141,9 @@ def _print_list(rows: list[dict[str, Any]], form: str) -> None:
     for column in ("architecture", "is", "options", "variants", "paper"):
         table.add_column(column, overflow="fold")  # a setting that is cut off could not be typed
     for row in rows:
-        variants = "; ".join(f"{name}: {_settings(settings)}" for name, settings in row["variants"].items())
+        variants = "; ".join(
+            f"{name}: {_settings(settings)}" for name, settings in row["variants"].items()
+        )
         table.add_row(row["name"], row["title"], _settings(row["options"]), variants, row["paper"])
     Console().print(table)
 
@@ -145,7 +166,11 @@ def _print_costs(found: dict[str, Any], form: str) -> None:
     rows = found["parts"] | {"total": {"parameters": params["total"], "flops": flops["forward"]}}
     for part, row in rows.items():
         share = row["flops"] / flops["forward"]
-        numbers = (f"{row['parameters']:,}", f"{row['parameters'] * 4e-6:,.1f}", f"{row['flops'] * 1e-9:,.2f}")
+        numbers = (
+            f"{row['parameters']:,}",
+            f"{row['parameters'] * 4e-6:,.1f}",
+            f"{row['flops'] * 1e-9:,.2f}",
+        )
         table.add_row(part, *numbers, f"{share:.1%}", style="bold" if part == "total" else None)
     console = Console()
     console.print(

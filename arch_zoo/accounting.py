@@ -1,9 +1,10 @@
 """Parameters and FLOPs of a configuration, from the model itself, without allocating anything.
 
-FLOPs are read off the traced forward pass: 2 for each multiply-add of a matrix product. Normalisations, softmaxes and
-activations are not counted, as is usual. The taps of depthwise convolutions are elementwise products; the layer that
-owns them puts them in a scope called `depthwise`, where each product counts as a multiply-add. What else papers count
-differently is a `Convention`.
+FLOPs are read off the traced forward pass: 2 for each multiply-add of a matrix product.
+Normalisations, softmaxes and activations are not counted, as is usual. The taps of depthwise
+convolutions are elementwise products; the layer that owns them puts them in a scope called
+`depthwise`, where each product counts as a multiply-add. What else papers count differently is a
+`Convention`.
 """
 
 import collections
@@ -28,11 +29,12 @@ _POSITIONS = {"position", "relpos", "steps"}  # axes along which a table is look
 class ParamCount:
     """Numbers of parameters.
 
-    What is looked up by a token's or a position's number is embedding, as in Kaplan et al. (2020, arXiv 2001.08361),
-    who leave out vocabulary and positional embeddings. Vectors of positions (Performer) and of steps (Universal) are
-    that, and so are T5's relative biases: their paper calls them position embeddings, no matrix product meets them, and
-    Hugging Face's `num_parameters(exclude_embeddings=True)` leaves them out too. Weights that are multiplied, such as
-    Mixer's between positions, are not.
+    What is looked up by a token's or a position's number is embedding, as in Kaplan et al. (2020,
+    arXiv 2001.08361), who leave out vocabulary and positional embeddings. Vectors of positions
+    (Performer) and of steps (Universal) are
+    that, and so are T5's relative biases: their paper calls them position embeddings, no matrix
+    product meets them, and Hugging Face's `num_parameters(exclude_embeddings=True)` leaves them out
+    too. Weights that are multiplied, such as Mixer's between positions, are not.
 
     Attributes:
       total: all of them.
@@ -58,8 +60,8 @@ class FlopCount:
 
     Attributes:
       forward: one forward pass.
-      by_part: the same by stack and layer; `products` are those of queries with keys and of weights with values,
-        `causal_products` the same where half of the pairs are masked.
+      by_part: the same by stack and layer; `products` are those of queries with keys and of weights
+        with values, `causal_products` the same where half of the pairs are masked.
     """
 
     forward: int
@@ -83,7 +85,9 @@ def count_params(cfg: ModelConfig) -> ParamCount:
     by_part: collections.Counter[str] = collections.Counter()
     for path, param in nnx.to_flat_state(nnx.state(abstract_model(cfg), nnx.Param)):
         size = math.prod(param.shape)
-        experts = math.prod(n for n, axis in zip(param.shape, param.axes, strict=True) if axis == "expert")
+        experts = math.prod(
+            n for n, axis in zip(param.shape, param.axes, strict=True) if axis == "expert"
+        )
         total += size
         active += size // experts
         looked_up = path[0] == "embedding" or not _POSITIONS.isdisjoint(param.axes)
@@ -106,20 +110,29 @@ def count_flops(
       input_length: S, tokens that the encoder reads.
       target_length: T, tokens that the decoder reads and predicts.
       convention: what counts.
-      batch_size: sequences that compete for the places of experts; it matters only where those are `padded`.
+      batch_size: sequences that compete for the places of experts; it matters only where those are
+        `padded`.
     """
-    cfg = dataclasses.replace(cfg, dtype="float32")  # a GPU's fused kernels, in 16 bits, would show no products
+    cfg = dataclasses.replace(
+        cfg, dtype="float32"
+    )  # a GPU's fused kernels, in 16 bits, would show no products
     model = abstract_model(cfg)
     state = nnx.to_flat_state(nnx.state(model, nnx.Param))
     has_experts = any("expert" in param.axes for _, param in state)
     padded = convention.experts == "padded" and has_experts
     by_part = _traced(cfg, input_length, target_length, batch_size if padded else 1, train=padded)
     if convention.embedding == "one_hot":
-        tables = (param.shape for path, param in state if path[0] == "embedding" and "vocab" in param.axes)
-        by_part["embedding/one_hot"] = 2 * (input_length + target_length) * sum(map(math.prod, tables))
+        tables = (
+            param.shape for path, param in state if path[0] == "embedding" and "vocab" in param.axes
+        )
+        by_part["embedding/one_hot"] = (
+            2 * (input_length + target_length) * sum(map(math.prod, tables))
+        )
     for part in list(by_part):
         stack, _, rest = part.partition("/")
-        if (stack == "head" and not convention.head) or (rest.endswith("products") and convention.attention == "none"):
+        if (stack == "head" and not convention.head) or (
+            rest.endswith("products") and convention.attention == "none"
+        ):
             del by_part[part]
         elif rest.endswith("causal_products") and convention.attention == "causal":
             by_part[part] = by_part[part] * (target_length + 1) // (2 * target_length)
@@ -143,7 +156,9 @@ def _traced(
     # Unrolled, so that every layer is seen under its own name; scanning changes no count.
     model = abstract_model(dataclasses.replace(cfg, scan_layers=False, remat="none"))
 
-    def forward(model: Seq2Seq, batch: dict[str, jax.Array], key: jax.Array) -> tuple[jax.Array, ...]:
+    def forward(
+        model: Seq2Seq, batch: dict[str, jax.Array], key: jax.Array
+    ) -> tuple[jax.Array, ...]:
         return model.token_nll(batch, key=key, train=train)[:2]
 
     jaxpr = jax.make_jaxpr(forward)(model, batch, jax.random.key(0))
@@ -172,7 +187,11 @@ def _walk(jaxpr, scope: str, times: int, by_part: collections.Counter[str]) -> N
 def _flops(eqn, scope: str) -> int:
     if eqn.primitive.name == "dot_general":
         (contracted, _), _ = eqn.params["dimension_numbers"]
-        return 2 * eqn.outvars[0].aval.size * math.prod(eqn.invars[0].aval.shape[axis] for axis in contracted)
+        return (
+            2
+            * eqn.outvars[0].aval.size
+            * math.prod(eqn.invars[0].aval.shape[axis] for axis in contracted)
+        )
     if eqn.primitive.name == "mul" and "depthwise" in scope.split("/"):
         return 2 * eqn.outvars[0].aval.size
     if eqn.primitive.name == "jit" and eqn.params["name"] == DROPLESS:

@@ -21,14 +21,17 @@ from arch_zoo.sizes import Dimensions
 class Architecture:
     """The vanilla choice at every seam. A subclass overrides the one or two where its inductive bias lives.
 
-    Its fields are the architecture's own options; `variants` gives published settings of them a name, such as
-    `{"narang": {"num_experts": 32}}`, which `arch_zoo.config(..., variant="narang")` takes. Every builder takes the
-    model's configuration and the key that its parameters are drawn from. See `docs/adding_an_architecture.md`.
+    Its fields are the architecture's own options; `variants` gives published settings of them a
+    name, such as `{"narang": {"num_experts": 32}}`, which `arch_zoo.config(..., variant="narang")`
+    takes. Every builder takes the model's configuration and the key that its parameters are drawn
+    from. See `docs/adding_an_architecture.md`.
     """
 
     name: ClassVar[str] = ""
     title: ClassVar[str] = "Transformer"
-    paper: ClassVar[str] = "Vaswani et al., 2017, arXiv 1706.03762; T5.1.0: Raffel et al., 2020, arXiv 1910.10683"
+    paper: ClassVar[str] = (
+        "Vaswani et al., 2017, arXiv 1706.03762; T5.1.0: Raffel et al., 2020, arXiv 1910.10683"
+    )
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     def check(self, cfg: ModelConfig) -> None:

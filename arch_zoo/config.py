@@ -11,7 +11,15 @@ if TYPE_CHECKING:
 
 __all__ = ["ConfigError", "ModelConfig", "config", "config_from_dict"]
 
-_UNITS = ("embed_dim", "mlp_dim", "num_heads", "head_dim", "vocab_size", "max_input_length", "max_target_length")
+_UNITS = (
+    "embed_dim",
+    "mlp_dim",
+    "num_heads",
+    "head_dim",
+    "vocab_size",
+    "max_input_length",
+    "max_target_length",
+)
 SIZE_RULES = ("paper", "matched")
 _CHOICES = {"dtype": ("float32", "bfloat16"), "remat": ("none", "full", "dots")}
 
@@ -32,12 +40,15 @@ class ModelConfig:
       shared_heads: all heads share one key and one value projection.
       tied_keys_values: keys and values share one projection.
       vocab_size: V, extra ids included.
-      dropout_rate: of embeddings, residual branches, feed-forward hidden units and attention weights.
+      dropout_rate: of embeddings, residual branches, feed-forward hidden units and attention
+        weights.
       dtype: what the layers compute in; parameters, softmax, losses and routers stay in float32.
-      max_input_length: longest input, for architectures whose weights depend on it (others take any length).
+      max_input_length: longest input, for architectures whose weights depend on it (others take any
+        length).
       max_target_length: longest target, likewise.
       scan_layers: compile one period of blocks and loop over it (faster to compile, same values).
-      remat: what is recomputed in the backward pass: nothing, whole blocks, or all but matrix products.
+      remat: what is recomputed in the backward pass: nothing, whole blocks, or all but matrix
+        products.
     """
 
     architecture: "Architecture"
@@ -62,16 +73,27 @@ class ModelConfig:
         """Refuses values that no model can be built from."""
         for field in dataclasses.fields(self):
             if field.name != "architecture":
-                check_type(field.name, getattr(self, field.name), getattr(type(self), field.name, None), field.type)
+                check_type(
+                    field.name,
+                    getattr(self, field.name),
+                    getattr(type(self), field.name, None),
+                    field.type,
+                )
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
-                raise ConfigError(f"{name}={getattr(self, name)!r}: allowed are {', '.join(allowed)}")
+                raise ConfigError(
+                    f"{name}={getattr(self, name)!r}: allowed are {', '.join(allowed)}"
+                )
         for name in ("num_encoder_layers", "num_decoder_layers", *_UNITS):
             most = sizes.MOST_UNITS if name in _UNITS else sizes.MOST_LAYERS
             if not 1 <= getattr(self, name) <= most:
-                raise ConfigError(f"{name}={getattr(self, name)}: must be at least 1 and at most {most}")
+                raise ConfigError(
+                    f"{name}={getattr(self, name)}: must be at least 1 and at most {most}"
+                )
         if self.vocab_size < 3:
-            raise ConfigError(f"vocab_size={self.vocab_size}: padding, end of sequence and one token need at least 3")
+            raise ConfigError(
+                f"vocab_size={self.vocab_size}: padding, end of sequence and one token need at least 3"
+            )
         if not 0 <= self.dropout_rate < 1:
             raise ConfigError(f"dropout_rate={self.dropout_rate}: must be at least 0 and below 1")
         self.architecture.check(self)
@@ -83,8 +105,16 @@ class ModelConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain JSON values; `config_from_dict` is the inverse."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "architecture"}
-        return {"architecture": self.name, **values, "options": dataclasses.asdict(self.architecture)}
+        values = {
+            f.name: getattr(self, f.name)
+            for f in dataclasses.fields(self)
+            if f.name != "architecture"
+        }
+        return {
+            "architecture": self.name,
+            **values,
+            "options": dataclasses.asdict(self.architecture),
+        }
 
 
 def check_type(name: str, value: Any, default: Any, annotation: Any) -> None:
@@ -104,16 +134,18 @@ def check_type(name: str, value: Any, default: Any, annotation: Any) -> None:
 def config(name: str, size: str, **overrides: Any) -> ModelConfig:
     """The model `name` at `size`, such as `config("switch", "base-NL24", dropout_rate=0.1, num_experts=32)`.
 
-    A key goes to the model's configuration or to the architecture's own options. A size names the dimensions of the
-    vanilla Transformer; the architecture turns them into its own (GLU takes two thirds of `mlp_dim`), and an override
-    is taken as it stands.
+    A key goes to the model's configuration or to the architecture's own options. A size names the
+    dimensions of the vanilla Transformer; the architecture turns them into its own (GLU takes two
+    thirds of `mlp_dim`), and an override is taken as it stands.
 
-    Two more keys are read here and are not fields of the result, which has the settings they stand for: `variant`, a
-    named setting of the options (`Architecture.variants`), over which overrides win; and `size_rule`, `paper` for the
-    architecture's own rule or `matched` for the vanilla model's number of parameters (`arch_zoo.size_rules`).
+    Two more keys are read here and are not fields of the result, which has the settings they stand
+    for: `variant`, a named setting of the options (`Architecture.variants`), over which overrides
+    win; and `size_rule`, `paper` for the architecture's own rule or `matched` for the vanilla
+    model's number of parameters (`arch_zoo.size_rules`).
 
     Raises:
-      ConfigError: unknown architecture, size, operator or key; a value of the wrong type or outside its range.
+      ConfigError: unknown architecture, size, operator or key; a value of the wrong type or outside
+        its range.
     """
     cls = registry.get(name)
     own = {field.name for field in dataclasses.fields(cls)}
@@ -124,20 +156,26 @@ def config(name: str, size: str, **overrides: Any) -> ModelConfig:
     if size_rule not in SIZE_RULES:
         raise ConfigError(f"{name}: size_rule={size_rule!r}: allowed are {', '.join(SIZE_RULES)}")
     if size_rule == "matched" and "mlp_dim" in overrides:
-        raise ConfigError(f"{name}: mlp_dim={overrides['mlp_dim']!r}: size_rule='matched' solves for it")
+        raise ConfigError(
+            f"{name}: mlp_dim={overrides['mlp_dim']!r}: size_rule='matched' solves for it"
+        )
     for key in overrides:
         if key not in own | shared:
             known = sorted(own | shared | {"size_rule", "variant"})
             raise ConfigError(f"{name}: unknown key {key!r}; known: {', '.join(known)}")
     options = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in overrides.items() if key in own
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in overrides.items()
+        if key in own
     }
     for field in dataclasses.fields(cls):
         if field.name in options:
             check_type(field.name, options[field.name], field.default, field.type)
     architecture = cls(**options)
     dimensions = architecture.dimensions(sizes.dimensions(size))
-    values = dataclasses.asdict(dimensions) | {key: value for key, value in overrides.items() if key in shared}
+    values = dataclasses.asdict(dimensions) | {
+        key: value for key, value in overrides.items() if key in shared
+    }
     cfg = ModelConfig(architecture=architecture, size=size, **values)
     if size_rule == "paper":
         return cfg
@@ -163,5 +201,9 @@ def config_from_dict(values: dict[str, Any]) -> ModelConfig:
     for key in ("architecture", "size"):
         if key not in values:
             raise ConfigError(f"model configuration: key {key!r} is missing")
-    rest = {key: value for key, value in values.items() if key not in ("architecture", "size", "options")}
+    rest = {
+        key: value
+        for key, value in values.items()
+        if key not in ("architecture", "size", "options")
+    }
     return config(values["architecture"], values["size"], **rest, **values.get("options", {}))

@@ -1,7 +1,7 @@
 """Generation with any architecture's cache: greedy search, sampling, beam search.
 
-Every function reads the encoder's side of a batch only, writes at most `max_length` tokens, zeros after the
-end-of-sequence token, and stops as soon as no row can change.
+Every function reads the encoder's side of a batch only, writes at most `max_length` tokens, zeros
+after the end-of-sequence token, and stops as soon as no row can change.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,9 @@ class Beams(NamedTuple):
 
 def greedy(model: Seq2Seq, batch: Batch, max_length: int) -> jax.Array:
     """The likeliest token at each step, [B, max_length]."""
-    return _one_by_one(model, batch, max_length, lambda logits_BV, index: jnp.argmax(logits_BV, axis=-1)).ids
+    return _one_by_one(
+        model, batch, max_length, lambda logits_BV, index: jnp.argmax(logits_BV, axis=-1)
+    ).ids
 
 
 def sample(
@@ -53,19 +55,25 @@ def sample(
       key: what the tokens are drawn with.
       temperature: divides the logits; like the two below, a Python number.
       top_k: only the likeliest so many tokens; 0 for all.
-      top_p: of these, only the likeliest tokens that together reach this probability (Holtzman et al., 2020, arXiv
-        1904.09751).
+      top_p: of these, only the likeliest tokens that together reach this probability (Holtzman et
+        al., 2020, arXiv 1904.09751).
 
     Raises:
       ConfigError: a temperature that is not positive, a negative `top_k`, a `top_p` outside (0, 1].
     """
     if temperature <= 0:
-        raise ConfigError(f"temperature={temperature}: must be above 0; for the likeliest tokens use greedy")
+        raise ConfigError(
+            f"temperature={temperature}: must be above 0; for the likeliest tokens use greedy"
+        )
     if top_k < 0 or not 0 < top_p <= 1:
-        raise ConfigError(f"top_k={top_k}, top_p={top_p}: top_k must be at least 0, top_p above 0 and at most 1")
+        raise ConfigError(
+            f"top_k={top_k}, top_p={top_p}: top_k must be at least 0, top_p above 0 and at most 1"
+        )
 
     def choose(logits_BV, index):
-        return jax.random.categorical(jax.random.fold_in(key, index), truncate(logits_BV / temperature, top_k, top_p))
+        return jax.random.categorical(
+            jax.random.fold_in(key, index), truncate(logits_BV / temperature, top_k, top_p)
+        )
 
     return _one_by_one(model, batch, max_length, choose)
 
@@ -94,7 +102,9 @@ def _one_by_one(model: Seq2Seq, batch: Batch, max_length: int, choose: Callable)
         index, tokens_B, ended_B, (ids_BT, log_probs_B), cache = state
         logits_BV, cache = model.decode_step(tokens_B, index, cache)
         tokens_B = jnp.where(ended_B, PAD, choose(logits_BV, index).astype(jnp.int32))
-        added_B = jnp.take_along_axis(jax.nn.log_softmax(logits_BV, axis=-1), tokens_B[:, None], axis=-1)[:, 0]
+        added_B = jnp.take_along_axis(
+            jax.nn.log_softmax(logits_BV, axis=-1), tokens_B[:, None], axis=-1
+        )[:, 0]
         log_probs_B += jnp.where(ended_B, 0.0, added_B)
         samples = Samples(ids_BT.at[:, index].set(tokens_B), log_probs_B)
         return index + 1, tokens_B, ended_B | (tokens_B == EOS), samples, cache
@@ -109,19 +119,24 @@ def _one_by_one(model: Seq2Seq, batch: Batch, max_length: int, choose: Callable)
     return jax.lax.while_loop(unfinished, step, start)[3]
 
 
-def beam(model: Seq2Seq, batch: Batch, max_length: int, num_beams: int = 4, length_penalty: float = 0.6) -> Beams:
+def beam(
+    model: Seq2Seq, batch: Batch, max_length: int, num_beams: int = 4, length_penalty: float = 0.6
+) -> Beams:
     """Beam search, as in Mesh TensorFlow: the best N rows that have ended, and the best N that have not.
 
-    A row's score is its log-probability over `((5 + length) / 6) ** length_penalty` (Wu et al., 2016, arXiv
-    1609.08144), its end counted in the length. Search stops when no row that goes on could still surpass the worst that
-    has ended. Where none has ended after `max_length` tokens, those that go on are returned; a row that was never found
-    scores minus infinity.
+    A row's score is its log-probability over `((5 + length) / 6) ** length_penalty` (Wu et al.,
+    2016, arXiv 1609.08144), its end counted in the length. Search stops when no row that goes on
+    could still surpass the worst that has ended. Where none has ended after `max_length` tokens,
+    those that go on are returned; a row that was never found scores minus infinity.
 
     Raises:
-      ConfigError: fewer than one beam, or a negative length penalty, with which stopping would not be safe.
+      ConfigError: fewer than one beam, or a negative length penalty, with which stopping would not
+        be safe.
     """
     if num_beams < 1 or length_penalty < 0:
-        raise ConfigError(f"num_beams={num_beams}, length_penalty={length_penalty}: must be at least 1 and 0")
+        raise ConfigError(
+            f"num_beams={num_beams}, length_penalty={length_penalty}: must be at least 1 and 0"
+        )
     batch_size = batch["encoder_input_tokens"].shape[0]
 
     def penalty(length):
@@ -140,16 +155,24 @@ def beam(model: Seq2Seq, batch: Batch, max_length: int, num_beams: int = 4, leng
         # Of twice as many continuations as beams at most half end, so that N always go on.
         candidates, parents = _continue(going, log_probs_BNV, index, 2 * num_beams)
         ends = candidates.ids[:, :, index] == EOS
-        finished = Beams(candidates.ids, jnp.where(ends, candidates.scores / penalty(index + 1), -jnp.inf))
-        ended, _ = _best(jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), ended, finished), num_beams)
-        going, chosen = _best(candidates._replace(scores=jnp.where(ends, -jnp.inf, candidates.scores)), num_beams)
+        finished = Beams(
+            candidates.ids, jnp.where(ends, candidates.scores / penalty(index + 1), -jnp.inf)
+        )
+        ended, _ = _best(
+            jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), ended, finished), num_beams
+        )
+        going, chosen = _best(
+            candidates._replace(scores=jnp.where(ends, -jnp.inf, candidates.scores)), num_beams
+        )
         parents = jnp.take_along_axis(parents, chosen, axis=1)
         rows = (jnp.arange(batch_size)[:, None] * num_beams + parents).reshape(-1)
         return index + 1, going, ended, jax.tree.map(lambda leaf: leaf[rows], cache)
 
     ids = jnp.full((batch_size, num_beams, max_length), PAD, jnp.int32)
     nothing = jnp.full((batch_size, num_beams), -jnp.inf)
-    cache = jax.tree.map(lambda leaf: jnp.repeat(leaf, num_beams, axis=0), model.init_cache(batch, max_length))
+    cache = jax.tree.map(
+        lambda leaf: jnp.repeat(leaf, num_beams, axis=0), model.init_cache(batch, max_length)
+    )
     start = (jnp.int32(0), Beams(ids, nothing.at[:, 0].set(0.0)), Beams(ids, nothing), cache)
     _, going, ended, _ = jax.lax.while_loop(unfinished, step, start)
     some_ended = jnp.any(jnp.isfinite(ended.scores), axis=1)
@@ -157,7 +180,9 @@ def beam(model: Seq2Seq, batch: Batch, max_length: int, num_beams: int = 4, leng
     return Beams(jnp.where(some_ended[:, None, None], ended.ids, going.ids), scores)
 
 
-def _continue(beams: Beams, log_probs_BNV: jax.Array, index: jax.Array, count: int) -> tuple[Beams, jax.Array]:
+def _continue(
+    beams: Beams, log_probs_BNV: jax.Array, index: jax.Array, count: int
+) -> tuple[Beams, jax.Array]:
     """The best `count` continuations of `beams` by one token at `index`, and the beams they continue [B, count]."""
     vocab_size = log_probs_BNV.shape[-1]
     totals = (beams.scores[..., None] + log_probs_BNV).reshape(len(log_probs_BNV), -1)

@@ -1,10 +1,11 @@
 """What a training step of a configuration holds in memory, estimated without allocating anything.
 
-Activations are what the forward pass keeps for the backward pass, read off the traced derivative: every value that it
-refers to, rematerialisation and the compute type included. What XLA holds for a moment inside either pass comes on top
-and is bounded by the largest value. On a GPU, XLA keeps less: attention is cuDNN's where its rules allow, and
-elementwise work and changes of shape on what is kept anyway are done again where they are read. There the largest value
-and its gradient stand side by side.
+Activations are what the forward pass keeps for the backward pass, read off the traced derivative:
+every value that it refers to, rematerialisation and the compute type included. What XLA holds for a
+moment inside either pass comes on top and is bounded by the largest value. On a GPU, XLA keeps
+less: attention is cuDNN's where its rules allow, and elementwise work and changes of shape on what
+is kept anyway are done again where they are read. There the largest value and its gradient stand
+side by side.
 """
 
 import dataclasses
@@ -24,13 +25,45 @@ from arch_zoo.layers import fused_attention
 
 _FEW = 8  # sequences: more than one, as those of one sequence are spared some steps (groups of one row, say)
 
-# Work that XLA does again where its result is read: changes of shape, comparisons, sums and products of entries.
-_CHEAP = frozenset((
-    "broadcast_in_dim", "concatenate", "copy", "pad", "reshape", "rev", "slice", "squeeze", "transpose",
-    "and", "eq", "ge", "gt", "le", "lt", "ne", "not", "or", "select_n",
-    "abs", "add", "add_any", "convert_element_type", "integer_pow", "iota", "max", "min", "mul", "neg", "sign",
-    "square", "stop_gradient", "sub",
-))  # fmt: skip
+# Work that XLA does again where its result is read: changes of shape, comparisons, sums and
+# products of entries.
+_CHEAP = frozenset(
+    (
+        "broadcast_in_dim",
+        "concatenate",
+        "copy",
+        "pad",
+        "reshape",
+        "rev",
+        "slice",
+        "squeeze",
+        "transpose",
+        "and",
+        "eq",
+        "ge",
+        "gt",
+        "le",
+        "lt",
+        "ne",
+        "not",
+        "or",
+        "select_n",
+        "abs",
+        "add",
+        "add_any",
+        "convert_element_type",
+        "integer_pow",
+        "iota",
+        "max",
+        "min",
+        "mul",
+        "neg",
+        "sign",
+        "square",
+        "stop_gradient",
+        "sub",
+    )
+)
 _SAME_NUMBERS = frozenset(("convert_element_type", "copy", "reshape", "squeeze", "transpose"))
 
 
@@ -41,8 +74,8 @@ class MemoryEstimate:
     Attributes:
       parameters: weights in float32; gradients take as much again.
       activations: kept for the backward pass, for each sequence.
-      largest: held for a moment for each sequence: the largest value of the forward pass, the logits as a rule, and on
-        a GPU its gradient.
+      largest: held for a moment for each sequence: the largest value of the forward pass, the
+        logits as a rule, and on a GPU its gradient.
     """
 
     parameters: int
@@ -59,20 +92,30 @@ def estimate_memory(
 ) -> MemoryEstimate:
     """Estimates the memory of a training step on sequences of these lengths, on a GPU or elsewhere."""
     with fused_attention.outlined() if gpu else fused_attention.disallowed():
-        kept = [_kept(cfg, sequences, input_length, target_length, gpu) for sequences in (_FEW, 2 * _FEW)]
-        values = [_values(cfg, sequences, input_length, target_length) for sequences in (_FEW, 2 * _FEW)]
+        kept = [
+            _kept(cfg, sequences, input_length, target_length, gpu)
+            for sequences in (_FEW, 2 * _FEW)
+        ]
+        values = [
+            _values(cfg, sequences, input_length, target_length) for sequences in (_FEW, 2 * _FEW)
+        ]
     params = nnx.state(abstract_model(cfg), nnx.Param)
-    # The difference of two batch sizes leaves out what does not grow with the batch: weights, biases, masks.
+    # The difference of two batch sizes leaves out what does not grow with the batch: weights,
+    # biases, masks.
     largest = max(two - one for one, two in zip(*values, strict=True)) * (2 if gpu else 1)
     return MemoryEstimate(_bytes(params), (kept[1] - kept[0]) // _FEW, largest // _FEW)
 
 
-def _kept(cfg: ModelConfig, sequences: int, input_length: int, target_length: int, gpu: bool) -> int:
+def _kept(
+    cfg: ModelConfig, sequences: int, input_length: int, target_length: int, gpu: bool
+) -> int:
     """Bytes that are kept of what the derivative of the loss refers to."""
     graph, params, rest = nnx.split(abstract_model(cfg), nnx.Param, ...)
 
     def referred_to(params, rest, batch, key):
-        return jax.tree.leaves(jax.vjp(lambda params: _loss(nnx.merge(graph, params, rest), batch, key), params)[1])
+        return jax.tree.leaves(
+            jax.vjp(lambda params: _loss(nnx.merge(graph, params, rest), batch, key), params)[1]
+        )
 
     arguments = (params, rest, _batch(sequences, input_length, target_length), jax.random.key(0))
     if not gpu:
@@ -100,7 +143,10 @@ def _inlined(jaxpr: Any, inputs: Sequence[Any], made: dict[Any, _Made]) -> list[
         given, name = [read(atom) for atom in equation.invars], equation.primitive.name
         called = None if name in ("scan", "while", "cond") else _called(equation)
         if called is None:
-            made |= {result: _Made(name, given, equation, index) for index, result in enumerate(equation.outvars)}
+            made |= {
+                result: _Made(name, given, equation, index)
+                for index, result in enumerate(equation.outvars)
+            }
         else:
             values |= zip(equation.outvars, _inlined(called, given, made), strict=True)
     return [read(atom) for atom in jaxpr.outvars]
@@ -143,10 +189,16 @@ def _bytes_kept(results: Iterable[Any], made: dict[Any, _Made]) -> int:
 def _bytes_of_loop(equation: Any, indices: list[int]) -> int:
     """Bytes kept of results of a scan: of its carry once, of what it stacks as in its body at every step."""
     body = equation.params["jaxpr"].jaxpr
-    # How many are carried stands in the equation under names that differ between releases of JAX; what is stacked, or
-    # taken from a stack, has one axis more outside the body.
-    carried = sum(out.aval.ndim == inner.aval.ndim for out, inner in zip(equation.outvars, body.outvars, strict=True))
-    sliced = sum(out.aval.ndim > inner.aval.ndim for out, inner in zip(equation.invars, body.invars, strict=True))
+    # How many are carried stands in the equation under names that differ between releases of JAX;
+    # what is stacked, or taken from a stack, has one axis more outside the body.
+    carried = sum(
+        out.aval.ndim == inner.aval.ndim
+        for out, inner in zip(equation.outvars, body.outvars, strict=True)
+    )
+    sliced = sum(
+        out.aval.ndim > inner.aval.ndim
+        for out, inner in zip(equation.invars, body.invars, strict=True)
+    )
     end = len(body.invars) - sliced
     made: dict[Any, _Made] = {}
     outputs = _inlined(body, body.invars, made)
@@ -169,7 +221,9 @@ def _width(atom: Any, made: dict[Any, _Made]) -> int:
 def _values(cfg: ModelConfig, sequences: int, input_length: int, target_length: int) -> list[int]:
     """Bytes of every value that the forward pass computes."""
     batch = _batch(sequences, input_length, target_length)
-    jaxpr = jax.make_jaxpr(functools.partial(_loss, key=jax.random.key(0)))(abstract_model(cfg), batch)
+    jaxpr = jax.make_jaxpr(functools.partial(_loss, key=jax.random.key(0)))(
+        abstract_model(cfg), batch
+    )
     return [_bytes(variable.aval) for eqn in jaxpr.jaxpr.eqns for variable in eqn.outvars]
 
 
@@ -178,13 +232,18 @@ def _loss(model, batch, key):
     return jnp.sum(out.nll) + sum(out.aux.values())
 
 
-def _batch(sequences: int, input_length: int, target_length: int) -> dict[str, jax.ShapeDtypeStruct]:
+def _batch(
+    sequences: int, input_length: int, target_length: int
+) -> dict[str, jax.ShapeDtypeStruct]:
     lengths = {
         "encoder_input_tokens": input_length,
         "decoder_input_tokens": target_length,
         "decoder_target_tokens": target_length,
     }
-    return {name: jax.ShapeDtypeStruct((sequences, length), jnp.int32) for name, length in lengths.items()}
+    return {
+        name: jax.ShapeDtypeStruct((sequences, length), jnp.int32)
+        for name, length in lengths.items()
+    }
 
 
 def _bytes(tree) -> int:

@@ -16,7 +16,9 @@ def register(name: str) -> Callable[[type], type]:
 
     def add(cls: type) -> type:
         if _CLASSES.get(name, cls).__qualname__ != cls.__qualname__:
-            raise ConfigError(f"architecture {name!r} is registered twice: {_CLASSES[name]} and {cls}")
+            raise ConfigError(
+                f"architecture {name!r} is registered twice: {_CLASSES[name]} and {cls}"
+            )
         cls.name = name
         _CLASSES[name] = cls
         return cls

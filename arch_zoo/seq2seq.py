@@ -33,10 +33,11 @@ class TokenNLL(NamedTuple):
 class Seq2Seq(nnx.Module):
     """An encoder-decoder model.
 
-    A batch uses seqio's names: `encoder_input_tokens` [B, S], `decoder_input_tokens` and `decoder_target_tokens`
-    [B, T], `decoder_loss_weights` [B, T], and for packed rows `encoder_segment_ids`, `encoder_positions`,
-    `decoder_segment_ids` and `decoder_positions`. Padding is 0, end of sequence 1, and the decoder starts from 0: so
-    its padding is read from the weights or the targets, never from its inputs. Without segments a row is padded after
+    A batch uses seqio's names: `encoder_input_tokens` [B, S], `decoder_input_tokens` and
+    `decoder_target_tokens` [B, T], `decoder_loss_weights` [B, T], and for packed rows
+    `encoder_segment_ids`, `encoder_positions`, `decoder_segment_ids` and `decoder_positions`.
+    Padding is 0, end of sequence 1, and the decoder starts from 0: so its padding is read from the
+    weights or the targets, never from its inputs. Without segments a row is padded after
     its last token only: a weight of 0 before it leaves its token in sight.
     """
 
@@ -51,7 +52,11 @@ class Seq2Seq(nnx.Module):
         self.head: Any = architecture.head(cfg, head_key)
 
     def __call__(
-        self, batch: Batch, key: jax.Array | None = None, train: bool = False, expert_axis: str | None = None
+        self,
+        batch: Batch,
+        key: jax.Array | None = None,
+        train: bool = False,
+        expert_axis: str | None = None,
     ) -> Logits:
         """Logits of every target position, given the tokens before it. `expert_axis`: see `Context`."""
         x_BTD, aux = self.hidden(batch, key, train, expert_axis)
@@ -60,7 +65,11 @@ class Seq2Seq(nnx.Module):
         return Logits(logits_BTV, *_finish(aux))
 
     def token_nll(
-        self, batch: Batch, key: jax.Array | None = None, train: bool = False, expert_axis: str | None = None
+        self,
+        batch: Batch,
+        key: jax.Array | None = None,
+        train: bool = False,
+        expert_axis: str | None = None,
     ) -> TokenNLL:
         """The loss of every target token, without more logits in memory than the head needs."""
         x_BTD, aux = self.hidden(batch, key, train, expert_axis)
@@ -69,18 +78,27 @@ class Seq2Seq(nnx.Module):
         return TokenNLL(nll_BT, log_z_BT, *_finish(aux))
 
     def hidden(
-        self, batch: Batch, key: jax.Array | None = None, train: bool = False, expert_axis: str | None = None
+        self,
+        batch: Batch,
+        key: jax.Array | None = None,
+        train: bool = False,
+        expert_axis: str | None = None,
     ) -> tuple[jax.Array, Aux]:
         """The decoder's output [B, T, D] and what the layers returned besides.
 
         Raises:
-          ConfigError: training without a key although something is random, or packed rows that cannot be packed.
+          ConfigError: training without a key although something is random, or packed rows that
+            cannot be packed.
         """
         if train and key is None and self.cfg.architecture.stochastic(self.cfg):
-            raise ConfigError(f"{self.cfg.name}: key=None, but training it is random (dropout or jitter above zero)")
+            raise ConfigError(
+                f"{self.cfg.name}: key=None, but training it is random (dropout or jitter above zero)"
+            )
         common = {"train": train, "dropout_rate": self.cfg.dropout_rate, "expert_axis": expert_axis}
         encoder_key, decoder_key = (None, None) if key is None else jax.random.split(key)
-        memory_BSD, memory_segment_ids_BS, encoder_aux = self.encode(batch, key=encoder_key, **common)
+        memory_BSD, memory_segment_ids_BS, encoder_aux = self.encode(
+            batch, key=encoder_key, **common
+        )
         ctx = Context(
             *_segments_and_positions(batch, "decoder", _target_mask(batch)),
             memory_BSD=memory_BSD,
@@ -99,9 +117,13 @@ class Seq2Seq(nnx.Module):
         """The memory [B, S, D] and its segment ids [B, S]; shorter than the input where the encoder pools."""
         packed = "encoder_segment_ids" in batch
         if packed and self.cfg.architecture.segment_multiple(self.cfg) is None:
-            raise ConfigError(f"{self.cfg.name}: packed inputs (encoder_segment_ids) would mix examples; do not pack")
+            raise ConfigError(
+                f"{self.cfg.name}: packed inputs (encoder_segment_ids) would mix examples; do not pack"
+            )
         ids_BS = batch["encoder_input_tokens"]
-        ctx = Context(*_segments_and_positions(batch, "encoder", ids_BS != 0), packed=packed, **context)
+        ctx = Context(
+            *_segments_and_positions(batch, "encoder", ids_BS != 0), packed=packed, **context
+        )
         x_BSD = self._embed(ids_BS)
         with jax.named_scope("encoder"):
             x_BSD, ctx, _, aux = self.encoder(x_BSD, ctx)
@@ -113,7 +135,10 @@ class Seq2Seq(nnx.Module):
         batch_size = memory_BSD.shape[0]
         segment_ids_BT = jnp.ones((batch_size, max_length), jnp.int32)
         ctx = Context(
-            segment_ids_BT, segment_ids_BT, memory_BSD=memory_BSD, memory_segment_ids_BS=memory_segment_ids_BS
+            segment_ids_BT,
+            segment_ids_BT,
+            memory_BSD=memory_BSD,
+            memory_segment_ids_BS=memory_segment_ids_BS,
         )
         return {
             "layers": self.decoder.init_cache(ctx, max_length),
@@ -154,7 +179,9 @@ def _target_mask(batch: Batch) -> jax.Array:
     return jnp.ones(batch["decoder_input_tokens"].shape, bool)
 
 
-def _segments_and_positions(batch: Batch, side: str, mask_BL: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _segments_and_positions(
+    batch: Batch, side: str, mask_BL: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """Those of a packed batch, else one segment up to the last token of the mask, with positions from 0."""
     if f"{side}_segment_ids" in batch:
         return batch[f"{side}_segment_ids"], batch[f"{side}_positions"]

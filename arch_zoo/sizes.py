@@ -1,9 +1,10 @@
 """What a size means: the named sizes and the operators that scale one dimension of a size at a time.
 
-`tiny` to `xxl` are those of "Scale Efficiently" (Tay et al., 2021, arXiv 2109.10686) as released in its model cards,
-with T5's own head dimension (64) for `small`, where the card says 32. `nano` to `centi` are ours: a ladder of widths
-below `tiny` that a laptop trains in minutes. The operators are that paper's too: `base-NL24-DM512` is `base` with 24
-layers in either stack and a model dimension of 512.
+`tiny` to `xxl` are those of "Scale Efficiently" (Tay et al., 2021, arXiv 2109.10686) as released in
+its model cards, with T5's own head dimension (64) for `small`, where the card says 32. `nano` to
+`centi` are ours: a ladder of widths below `tiny` that a laptop trains in minutes. The operators are
+that paper's too: `base-NL24-DM512` is `base` with 24 layers in either stack and a model dimension
+of 512.
 """
 
 import dataclasses
@@ -48,8 +49,14 @@ OPERATORS: dict[str, tuple[tuple[str, ...], str]] = {
     "FF": (("mlp_dim",), "feed-forward dimension"),
     "NH": (("num_heads",), "attention heads"),
     "KV": (("head_dim",), "dimension of one head"),
-    "SH": (("shared_heads",), "all heads share one key and one value projection (written without a number)"),
-    "SKV": (("tied_keys_values",), "keys and values share one projection (written without a number)"),
+    "SH": (
+        ("shared_heads",),
+        "all heads share one key and one value projection (written without a number)",
+    ),
+    "SKV": (
+        ("tied_keys_values",),
+        "keys and values share one projection (written without a number)",
+    ),
 }
 
 _FLAGS = ("SH", "SKV")
@@ -62,7 +69,8 @@ def dimensions(size: str) -> Dimensions:
     """Reads a size such as `base` or `base-NL24-DM512-SKV`.
 
     Raises:
-      ConfigError: an unknown size or operator, an operator given twice, or a number that is no positive integer.
+      ConfigError: an unknown size or operator, an operator given twice, or a number that is no
+        positive integer.
     """
     name, *operators = size.split("-")
     if name not in SIZES:
@@ -71,14 +79,20 @@ def dimensions(size: str) -> Dimensions:
     for operator in operators:
         match = re.fullmatch(r"([A-Z]+)(\d*)", operator)
         if match is None or match[1] not in OPERATORS:
-            raise ConfigError(f"size {size!r}: operator {operator!r} is unknown; known: {', '.join(OPERATORS)}")
+            raise ConfigError(
+                f"size {size!r}: operator {operator!r} is unknown; known: {', '.join(OPERATORS)}"
+            )
         code, number = match.groups()
         if code in _FLAGS and number:
             raise ConfigError(f"size {size!r}: operator {code} takes no number")
         if code not in _FLAGS and not int(number or 0):
-            raise ConfigError(f"size {size!r}: operator {code} takes a positive number, as in {code}2")
+            raise ConfigError(
+                f"size {size!r}: operator {code} takes a positive number, as in {code}2"
+            )
         for field in OPERATORS[code][0]:
             if field in values:
-                raise ConfigError(f"size {size!r}: {operator} sets {field}, which an operator before it has set")
+                raise ConfigError(
+                    f"size {size!r}: {operator} sets {field}, which an operator before it has set"
+                )
             values[field] = int(number) if number else True
     return dataclasses.replace(SIZES[name], **values)

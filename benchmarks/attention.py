@@ -2,10 +2,11 @@
 
     python -m benchmarks.attention
 
-For padded and for packed rows, the last of them empty, at two lengths: the loss, the distance of all gradients from
-float32's over their norm, and the largest such distance of one parameter. `kernel` says what computed attention. Then
-`repeated`: of how many parameters two runs of five steps from one state differ, in any bit; where kernels add in no
-fixed order, a run that was stopped goes on only up to rounding. Prints JSON; exit code 1 where something is not finite.
+For padded and for packed rows, the last of them empty, at two lengths: the loss, the distance of
+all gradients from float32's over their norm, and the largest such distance of one parameter.
+`kernel` says what computed attention. Then `repeated`: of how many parameters two runs of five
+steps from one state differ, in any bit; where kernels add in no fixed order, a run that was stopped
+goes on only up to rounding. Prints JSON; exit code 1 where something is not finite.
 """
 
 import argparse
@@ -18,9 +19,9 @@ import jax
 import numpy as np
 
 from benchmarks.step_time import VARIANTS, Shape, batch_of, settings
-from train import losses
-from train.optimizers import make_optimizer
-from train.step import init_state, make_model, make_train_step
+from train.run import losses
+from train.run.optimizers import make_optimizer
+from train.run.step import init_state, make_model, make_train_step
 
 KINDS = ("as_is", "xla")
 LENGTHS = ((64, 16), (512, 114))  # cuDNN's backward pass has an error of its own at 64
@@ -38,10 +39,15 @@ def padded(shape: Shape) -> dict[str, Any]:
 def packed(shape: Shape) -> dict[str, Any]:
     """The same rows as two examples each."""
     batch = padded(shape)
-    for side, real in (("encoder", batch["encoder_input_tokens"] != 0), ("decoder", batch["decoder_loss_weights"] > 0)):
+    for side, real in (
+        ("encoder", batch["encoder_input_tokens"] != 0),
+        ("decoder", batch["decoder_loss_weights"] > 0),
+    ):
         positions, cut = np.broadcast_to(np.arange(real.shape[1]), real.shape), real.shape[1] // 3
         batch[f"{side}_segment_ids"] = np.where(positions < cut, 1, 2).astype(np.int32) * real
-        batch[f"{side}_positions"] = np.where(positions < cut, positions, positions - cut).astype(np.int32)
+        batch[f"{side}_positions"] = np.where(positions < cut, positions, positions - cut).astype(
+            np.int32
+        )
     return batch
 
 
@@ -51,7 +57,9 @@ def gradients(shape: Shape, dtype: str, variant: str, batch: dict[str, Any], dev
     model, params = make_model(cfg, 0)
 
     def loss(params):
-        total, sums = losses.token_sums(losses.token_losses(model.merge(params), batch, jax.random.key(0)), batch)
+        total, sums = losses.token_sums(
+            losses.token_losses(model.merge(params), batch, jax.random.key(0)), batch
+        )
         return total / sums["weight"]
 
     with jax.default_device(device), VARIANTS[variant][0]():
@@ -72,9 +80,13 @@ def distances(shape: Shape, rows: str, batch: dict[str, Any]) -> list[dict[str, 
         apart = {name: float(np.linalg.norm(g - exact[name])) for name, g in grads.items()}
         norms = {name: float(np.linalg.norm(g)) for name, g in exact.items()}
         own = {name: apart[name] / norms[name] for name in apart}
-        distance = float(np.linalg.norm(list(apart.values())) / np.linalg.norm(list(norms.values())))
+        distance = float(
+            np.linalg.norm(list(apart.values())) / np.linalg.norm(list(norms.values()))
+        )
         row = {"kernel": kernel, "loss": loss, "loss_float32": value, "distance": distance}
-        found.append({**where, **row, "largest": max(own.values()), "of": max(own, key=own.__getitem__)})
+        found.append(
+            {**where, **row, "largest": max(own.values()), "of": max(own, key=own.__getitem__)}
+        )
     return found
 
 
@@ -92,22 +104,36 @@ def repeated(shape: Shape, variant: str) -> dict[str, Any]:
             ends.append(state.params)
     one, other = ends
     differ = [name for name in params if not np.array_equal(one[name], other[name])]
-    return {"attention": variant, "differ": len(differ), "of": len(params), "such_as": ", ".join(differ[:3])}
+    return {
+        "attention": variant,
+        "differ": len(differ),
+        "of": len(params),
+        "such_as": ", ".join(differ[:3]),
+    }
 
 
 def main() -> int:
     """Compares and prints."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--size", default="small-NL2", help="(default: small-NL2)")
     parser.add_argument("--batch-size", type=int, default=8, help="rows, at least 2 (default: 8)")
     given = parser.parse_args()
     shape = Shape(given.size, 2000, given.batch_size)
     shapes = [dataclasses.replace(shape, input_length=s, target_length=t) for s, t in LENGTHS]
     rows = [
-        row for shape in shapes for make in (padded, packed) for row in distances(shape, make.__name__, make(shape))
+        row
+        for shape in shapes
+        for make in (padded, packed)
+        for row in distances(shape, make.__name__, make(shape))
     ]
     same = [repeated(shapes[-1], variant) for variant in KINDS]
-    print(json.dumps({"device": jax.devices()[0].device_kind, "rows": rows, "repeated": same}, indent=1))
+    print(
+        json.dumps(
+            {"device": jax.devices()[0].device_kind, "rows": rows, "repeated": same}, indent=1
+        )
+    )
     return 0 if all(np.isfinite([row["loss"], row["largest"]]).all() for row in rows) else 1
 
 

@@ -2,12 +2,13 @@
 
     python -m benchmarks.compiler
 
-XLA hands products and sums on a CPU to a library (YNNPACK) whose first releases had errors at large arrays: in jaxlib
-0.10.2 a product followed by a sum can come out wrong (github.com/jax-ml/jax/issues/39103). For every architecture, at
-lengths that fill no block, this compares the loss and every gradient of both compilations. Prints JSON: per
-architecture `loss`, the relative difference of the losses, and `gradient`, the largest difference over the parameter's
-own largest entry; and for the reproduction of that issue, whether this release gets it wrong. A ReLU whose input lies
-within rounding of zero may fall on either side, so every ReLU is a softplus here.
+XLA hands products and sums on a CPU to a library (YNNPACK) whose first releases had errors at large
+arrays: in jaxlib 0.10.2 a product followed by a sum can come out wrong
+(github.com/jax-ml/jax/issues/39103). For every architecture, at lengths that fill no block, this
+compares the loss and every gradient of both compilations. Prints JSON: per architecture `loss`, the
+relative difference of the losses, and `gradient`, the largest difference over the parameter's own
+largest entry; and for the reproduction of that issue, whether this release gets it wrong. A ReLU
+whose input lies within rounding of zero may fall on either side, so every ReLU is a softplus here.
 """
 
 import argparse
@@ -24,8 +25,8 @@ import arch_zoo
 from arch_zoo.architectures import evolved, switch
 from arch_zoo.layers import feed_forward
 from benchmarks.step_time import Shape, batch_of, settings
-from train import losses
-from train.step import make_model
+from train.run import losses
+from train.run.step import make_model
 
 WITHOUT: Any = {"xla_cpu_experimental_ynn_fusion_type": ""}
 SHAPES = (Shape("micro", 1999, 7, 123, 37), Shape("centi-NL2", 1999, 33, 129, 57))
@@ -45,7 +46,10 @@ def differences(name: str, shape: Shape) -> dict[str, Any]:
 
     function = jax.jit(jax.value_and_grad(loss)).lower(params)
     (ours, grads), (theirs, others) = function.compile()(params), function.compile(WITHOUT)(params)
-    worst = {key: float(jnp.abs(g - others[key]).max() / jnp.abs(others[key]).max()) for key, g in grads.items()}
+    worst = {
+        key: float(jnp.abs(g - others[key]).max() / jnp.abs(others[key]).max())
+        for key, g in grads.items()
+    }
     return {
         "architecture": name,
         "size": shape.size,
@@ -69,8 +73,12 @@ def known_error() -> dict[str, float]:
 
 def main() -> None:
     """Compares and prints."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--architectures", default="", help="names, separated by commas (default: the whole zoo)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--architectures", default="", help="names, separated by commas (default: the whole zoo)"
+    )
     given = parser.parse_args().architectures
     names = given.split(",") if given else arch_zoo.names()
     with contextlib.ExitStack() as stack:

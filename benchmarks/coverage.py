@@ -5,8 +5,9 @@ python -m benchmarks.coverage --replicates 100       a quick look, to +-2 %
 python -m benchmarks.coverage --only slopes          experiments whose name contains this
 python -m benchmarks.coverage --design 5x3           one design: five sizes, three seeds
 
-Prints a Markdown table (and writes it to --out), one row per quantity and one column per design (sizes x seeds).
-`none` means that no interval was given, which is what three sizes are answered with. Equal seeds give equal tables.
+Prints a Markdown table (and writes it to --out), one row per quantity and one column per design
+(sizes x seeds). `none` means that no interval was given, which is what three sizes are answered
+with. Equal seeds give equal tables.
 """
 
 import argparse
@@ -17,23 +18,40 @@ from pathlib import Path
 
 import pandas as pd
 
-from eval.recovery import DESIGNS, EXPERIMENTS
+from eval.analyses.recovery import DESIGNS, EXPERIMENTS
 
 _COSTLY = ("recovery_of_frontiers", "level_of_claims")  # the most seconds a study; a fifth as many
 
 
 def main() -> None:
     """Runs the experiments and prints the table; progress goes to stderr."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--replicates", type=int, default=1000, help="simulated studies a design (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of all simulations (default %(default)s)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--replicates",
+        type=int,
+        default=1000,
+        help="simulated studies a design (default %(default)s)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of all simulations (default %(default)s)"
+    )
     parser.add_argument("--only", default="", help="experiments whose name contains this")
-    parser.add_argument("--design", default="", help=f"one of {', '.join(f'{k}x{s}' for k, s in DESIGNS)}; default all")
-    parser.add_argument("--out", type=Path, help="file to write the table to, with the command that made it")
+    parser.add_argument(
+        "--design",
+        default="",
+        help=f"one of {', '.join(f'{k}x{s}' for k, s in DESIGNS)}; default all",
+    )
+    parser.add_argument(
+        "--out", type=Path, help="file to write the table to, with the command that made it"
+    )
     arguments = parser.parse_args()
     designs = [d for d in DESIGNS if arguments.design in ("", f"{d[0]}x{d[1]}")]
     if not designs:
-        parser.error(f"--design {arguments.design} is unknown; known: {', '.join(f'{k}x{s}' for k, s in DESIGNS)}")
+        parser.error(
+            f"--design {arguments.design} is unknown; known: {', '.join(f'{k}x{s}' for k, s in DESIGNS)}"
+        )
     found: dict[tuple[str, str, str], dict[str, str]] = {}
     for experiment, needs_seeds in EXPERIMENTS:
         name = experiment.__name__
@@ -47,11 +65,20 @@ def main() -> None:
             for what, share, nominal in experiment(sizes, seeds, replicates, arguments.seed):
                 shown = "none" if pd.isna(share) else f"{100 * share:.1f}"
                 found.setdefault((name, what, nominal), {})[f"{sizes} x {seeds}"] = shown
-            print(f"{name} {sizes} x {seeds}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+            print(
+                f"{name} {sizes} x {seeds}: {time.monotonic() - started:.0f} s",
+                file=sys.stderr,
+                flush=True,
+            )
     columns = [f"{sizes} x {seeds}" for sizes, seeds in designs]
-    lines = ["| quantity | nominal | " + " | ".join(columns) + " |", "|---|---|" + "---|" * len(columns)]
+    lines = [
+        "| quantity | nominal | " + " | ".join(columns) + " |",
+        "|---|---|" + "---|" * len(columns),
+    ]
     for (_, what, nominal), shares in found.items():
-        lines.append(f"| {what} | {nominal} | " + " | ".join(shares.get(c, "") for c in columns) + " |")
+        lines.append(
+            f"| {what} | {nominal} | " + " | ".join(shares.get(c, "") for c in columns) + " |"
+        )
     print("\n".join(lines))
     if arguments.out:
         arguments.out.write_text("\n".join([_head(arguments), *lines, ""]), encoding="utf-8")
@@ -59,7 +86,9 @@ def main() -> None:
 
 def _head(arguments: argparse.Namespace) -> str:
     """What the table is, the command that made it, and how well its shares are known."""
-    command = f"python -m benchmarks.coverage --replicates {arguments.replicates} --seed {arguments.seed}"
+    command = (
+        f"python -m benchmarks.coverage --replicates {arguments.replicates} --seed {arguments.seed}"
+    )
     counts = (arguments.replicates, max(arguments.replicates // 5, 1))
     errors = [f"{100 * math.sqrt(0.95 * 0.05 / n):.1f} ({n} studies)" for n in counts]
     return (

@@ -3,11 +3,12 @@
     python -m benchmarks.fault_injection                                         # 54 kills, about ten minutes
     python -m benchmarks.fault_injection --cells transformer:pmap --kills 4 --seed 7
 
-Each cell (an architecture under a strategy, on two virtual devices) is pretrained and finetuned once without
-interruption and once with `--kills` kills, each followed by a start of the same command. A kill comes after a random
-number of further records or checkpoints and a random fraction of a second, so that it hits steps, evaluations, saves
-and writes alike; the tally says what was under way, as far as the files tell. At the end, records must be equal but for
-what the clock says, and parameters and optimizer bit for bit.
+Each cell (an architecture under a strategy, on two virtual devices) is pretrained and finetuned
+once without interruption and once with `--kills` kills, each followed by a start of the same
+command. A kill comes after a random number of further records or checkpoints and a random fraction
+of a second, so that it hits steps, evaluations, saves and writes alike; the tally says what was
+under way, as far as the files tell. At the end, records must be equal but for what the clock says,
+and parameters and optimizer bit for bit.
 
 Prints a line for each cell on stderr and the tally as JSON on stdout; exits 1 if anything was lost.
 """
@@ -26,16 +27,22 @@ from pathlib import Path
 from typing import Any
 
 # Before anything imports jax.
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+)
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 from benchmarks import arguments
 from train import records
-from train.config import OptimizerConfig, RunConfig, StageConfig
+from train.study.config import OptimizerConfig, RunConfig, StageConfig
 
-CELLS = tuple(f"{name}:{strategy}" for name in ("transformer", "switch", "performer") for strategy in ("pmap", "mesh"))
+CELLS = tuple(
+    f"{name}:{strategy}"
+    for name in ("transformer", "switch", "performer")
+    for strategy in ("pmap", "mesh")
+)
 OPTIONS: dict[str, dict[str, Any]] = {"switch": {"every": 1, "num_experts": 4}}
 STAGE = StageConfig(
     steps=40,
@@ -58,13 +65,17 @@ def config_of(cell: str) -> RunConfig:
     name, _, strategy = cell.partition(":")
     model = {"num_encoder_layers": 1, "num_decoder_layers": 1, **OPTIONS.get(name, {})}
     config = RunConfig(name, "nano", model=model, pretrain=STAGE, finetune=STAGE)
-    return dataclasses.replace(config, parallel="mesh", mesh=(1, 2, 1)) if strategy == "mesh" else config
+    return (
+        dataclasses.replace(config, parallel="mesh", mesh=(1, 2, 1))
+        if strategy == "mesh"
+        else config
+    )
 
 
 def train(cell: str, corpus: Path, directory: Path) -> None:
     """What is killed: a whole start, from opening the corpus on."""
-    from train import cell as cells
     from train.data.corpus import open_corpus
+    from train.run import cell as cells
 
     cells.run_cell(config_of(cell), open_corpus(corpus), directory, quiet=True)
 
@@ -93,7 +104,9 @@ def under_way(directory: Path) -> str:
     return "a step or an evaluation"
 
 
-def kill(context: Any, chance: random.Random, cell: str, corpus: Path, directory: Path, further: int) -> str | None:
+def kill(
+    context: Any, chance: random.Random, cell: str, corpus: Path, directory: Path, further: int
+) -> str | None:
     """Starts a cell and kills it; returns what was under way, or None if it had finished before."""
     process = start(context, cell, corpus, directory)
     goal = progress(directory) + chance.randint(1, further)
@@ -110,7 +123,9 @@ def content(directory: Path) -> dict[str, Any]:
     """Records without the clock, and the checksums of what the last checkpoint of each stage holds."""
     run = records.read_run(directory)
     sums = {
-        stage: json.loads((directory / "checkpoints" / stage / str(STAGE.steps) / "meta" / "metadata").read_text())
+        stage: json.loads(
+            (directory / "checkpoints" / stage / str(STAGE.steps) / "meta" / "metadata").read_text()
+        )
         for stage in records.STAGES
     }
     arrays = {stage: (meta["step"], meta["checksums"]) for stage, meta in sums.items()}
@@ -125,21 +140,29 @@ def content(directory: Path) -> dict[str, Any]:
 
 def main() -> int:
     """Runs the cells that were asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     arguments.add_corpus(parser)
-    parser.add_argument("--cells", default=",".join(CELLS), help="architecture:strategy, separated by commas")
+    parser.add_argument(
+        "--cells", default=",".join(CELLS), help="architecture:strategy, separated by commas"
+    )
     parser.add_argument("--kills", type=int, default=9, help="of each cell")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as cache:
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = cache  # not a shared one: JAX writes its entries in place
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = (
+            cache  # not a shared one: JAX writes its entries in place
+        )
         return run(args)
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs every cell, alone and with kills."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["train.cell", "train.data.corpus"])  # imports once; no backend is started
+    context.set_forkserver_preload(
+        ["train.run.cell", "train.data.corpus"]
+    )  # imports once; no backend is started
     chance = random.Random(args.seed)
     tally: collections.Counter[str] = collections.Counter()
     lost = []
@@ -154,9 +177,17 @@ def run(args: argparse.Namespace) -> int:
             start(context, cell, args.corpus, killed).join()
             same = content(killed) == content(alone)
         lost += [] if same else [cell]
-        print(f"{cell:20} {'equal' if same else 'DIFFERENT'}; kills so far: {dict(tally)}", file=sys.stderr, flush=True)
+        print(
+            f"{cell:20} {'equal' if same else 'DIFFERENT'}; kills so far: {dict(tally)}",
+            file=sys.stderr,
+            flush=True,
+        )
     kills = sum(tally.values())
-    print(json.dumps({"kills": kills, "during": dict(tally), "seed": args.seed, "different": lost}, indent=2))
+    print(
+        json.dumps(
+            {"kills": kills, "during": dict(tally), "seed": args.seed, "different": lost}, indent=2
+        )
+    )
     return 1 if lost else 0
 
 

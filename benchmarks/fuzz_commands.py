@@ -3,16 +3,18 @@
     python -m benchmarks.fuzz_commands                        # 600 commands, a few minutes
     python -m benchmarks.fuzz_commands --commands 50 --seed 7 --verb fit
 
-Every option of every command, and every setting of a run through `--set`, gets one value that is drawn at random. A
-command may do its work or refuse, but a refusal is one line on standard error with exit code 2. What may not happen:
+Every option of every command, and every setting of a run through `--set`, gets one value that is
+drawn at random. A command may do its work or refuse, but a refusal is one line on standard error
+with exit code 2. What may not happen:
 
 - a traceback: an exception that leaves the command;
 - a hang: no end within `--patience` seconds;
-- nonsense accepted: a negative number, NaN or an infinity where no such number has a meaning, or text where a number
-  belongs, and the command goes on all the same.
+- nonsense accepted: a negative number, NaN or an infinity where no such number has a meaning, or
+  text where a number belongs, and the command goes on all the same.
 
-Commands run in this process, on a small corpus, a simulated study and a table of a law. Training stops after its first
-step, as after SIGTERM. Prints each failure on stderr and the tally as JSON on stdout; exits 1 if there was a failure.
+Commands run in this process, on a small corpus, a simulated study and a table of a law. Training
+stops after its first step, as after SIGTERM. Prints each failure on stderr and the tally as JSON on
+stdout; exits 1 if there was a failure.
 """
 
 import argparse
@@ -43,13 +45,64 @@ import train.__main__ as training
 from tests.eval import run_directories
 from tests.train import tiny_study
 from tests.train.tiny_corpus import write_corpus
-from train import cell, records
-from train.config import OptimizerConfig, RunConfig, StageConfig
+from train import records
+from train.run import cell
+from train.study.config import OptimizerConfig, RunConfig, StageConfig
 
-NUMBERS = ("-1", "-5.5", "0", "1", "2.5", "1e9", "4294967296", "1e400", "-1e400", "nan", "inf", "-inf", "95", "0x10")
-WORDS = ("", " ", "text", "\u00e9", "a" * 300, "no/such/place", "~", "a=b", "=", "[", "{}", "null", "true", "\x1b[31m")
-JSON_VALUES = ("-1", "0", "2.5", "1e9", "1e99", "NaN", "Infinity", "-Infinity", '"text"', "text", "[]", "[1]", "{}",
-               "null", "true", "[1,2,3]", '{"a": 1}', "4294967296", "-0.0", '""')  # fmt: skip
+NUMBERS = (
+    "-1",
+    "-5.5",
+    "0",
+    "1",
+    "2.5",
+    "1e9",
+    "4294967296",
+    "1e400",
+    "-1e400",
+    "nan",
+    "inf",
+    "-inf",
+    "95",
+    "0x10",
+)
+WORDS = (
+    "",
+    " ",
+    "text",
+    "\u00e9",
+    "a" * 300,
+    "no/such/place",
+    "~",
+    "a=b",
+    "=",
+    "[",
+    "{}",
+    "null",
+    "true",
+    "\x1b[31m",
+)
+JSON_VALUES = (
+    "-1",
+    "0",
+    "2.5",
+    "1e9",
+    "1e99",
+    "NaN",
+    "Infinity",
+    "-Infinity",
+    '"text"',
+    "text",
+    "[]",
+    "[1]",
+    "{}",
+    "null",
+    "true",
+    "[1,2,3]",
+    '{"a": 1}',
+    "4294967296",
+    "-0.0",
+    '""',
+)
 
 MAINS = {
     "train": lambda arguments: training.main(arguments),
@@ -59,7 +112,8 @@ MAINS = {
 STAGES = ("pretrain", "finetune")
 SMALL = ("steps", "batch_size", "input_length", "target_length", "eval_batches", "eval_batch_size")
 
-# Options and settings of which a negative or infinite value has a meaning: the mesh's "the rest", "no limit".
+# Options and settings of which a negative or infinite value has a meaning: the mesh's "the rest",
+# "no limit".
 SIGNED = {"mesh"}
 INFINITE = {"unique", "budget"}
 
@@ -110,26 +164,49 @@ class Ground:
     def prepare(self) -> "Ground":
         """Writes all of it."""
         write_corpus(self.directory / "corpus")
-        run_directories.write_study(self.directory / "runs", sizes=run_directories.LADDER[:3], seeds=2)
-        from train import study
+        run_directories.write_study(
+            self.directory / "runs", sizes=run_directories.LADDER[:3], seeds=2
+        )
+        from train.study.directory import write_manifest
 
-        study.write_manifest(tiny_study.study(), self.directory / "runs" / "tiny")
+        write_manifest(tiny_study.study(), self.directory / "runs" / "tiny")
         for config in tiny_study.study().cells:  # all done, so that `watch` has an end
             (self.directory / "runs" / "tiny" / config.run_id).mkdir()
             records.RunWriter(self.directory / "runs" / "tiny" / config.run_id).status("done")
         rows = ["N,D,loss"]
         for n in (1e7, 3e7, 1e8, 3e8, 1e9):
-            rows += [f"{n:g},{d:g},{1.7 + 400 * n**-0.34 + 400 * d**-0.28:.6f}" for d in (1e9, 3e9, 1e10, 3e10)]
+            rows += [
+                f"{n:g},{d:g},{1.7 + 400 * n**-0.34 + 400 * d**-0.28:.6f}"
+                for d in (1e9, 3e9, 1e10, 3e10)
+            ]
         (self.directory / "law.csv").write_text("\n".join(rows) + "\n")
-        lines = [f"The {name} sees {number} birds on its way home." for number in range(60) for name in ("cat", "dog")]
+        lines = [
+            f"The {name} sees {number} birds on its way home."
+            for number in range(60)
+            for name in ("cat", "dog")
+        ]
         (self.directory / "words.txt").write_text("\n\n".join(lines))
         return self
 
     def pretrained(self) -> Path:
         """Checkpoints of a pretraining, which is run for a step where it has not been."""
-        where = self.directory / "pretrained" / "single" / "transformer-nano-s0" / "checkpoints" / "pretrain"
+        where = (
+            self.directory
+            / "pretrained"
+            / "single"
+            / "transformer-nano-s0"
+            / "checkpoints"
+            / "pretrain"
+        )
         if not where.is_dir():
-            training.main(["pretrain", *self.base("train", "pretrain"), "--runs", str(self.directory / "pretrained")])
+            training.main(
+                [
+                    "pretrain",
+                    *self.base("train", "pretrain"),
+                    "--runs",
+                    str(self.directory / "pretrained"),
+                ]
+            )
         return where
 
     def base(self, room: str, verb: str) -> list[str]:
@@ -137,24 +214,53 @@ class Ground:
         runs, out = self.directory / "runs", self.directory / "out"
         corpus = ["--corpus", str(self.directory / "corpus")]
         declared = ["--config", str(Path(tiny_study.__file__)), "--runs", str(out), *corpus]
-        small = [f"{stage}.{key}={getattr(tiny_study.STAGE, key)}" for stage in STAGES for key in SMALL]
+        small = [
+            f"{stage}.{key}={getattr(tiny_study.STAGE, key)}" for stage in STAGES for key in SMALL
+        ]
         small += ["model.num_encoder_layers=1", "model.num_decoder_layers=1"]
         one_cell = [*corpus, "--runs", str(out), "--set", *small]
         text = ["--text", str(self.directory / "words.txt"), "--tasks", "--out", str(out / "c")]
         study, law = str(runs / "simulated"), str(self.directory / "law.csv")
         bases = {
-            "prepare": text, "pretrain": one_cell, "finetune": one_cell,
-            "study": [*declared, "--workers", "1"], "plan": declared, "status": [str(runs / "tiny")],
-            "watch": [str(runs / "tiny")], "slurm": [*declared, "--dry-run"], "jobset": [*declared, "--dry-run"],
-            "report": [study, "--out", str(out / "report")], "slopes": [study], "pareto": [study], "compare": [study],
-            "compare-studies": [study, study], "fit": [law, "--bootstrap", "20"],
+            "prepare": text,
+            "pretrain": one_cell,
+            "finetune": one_cell,
+            "study": [*declared, "--workers", "1"],
+            "plan": declared,
+            "status": [str(runs / "tiny")],
+            "watch": [str(runs / "tiny")],
+            "slurm": [*declared, "--dry-run"],
+            "jobset": [*declared, "--dry-run"],
+            "report": [study, "--out", str(out / "report")],
+            "slopes": [study],
+            "pareto": [study],
+            "compare": [study],
+            "compare-studies": [study, study],
+            "fit": [law, "--bootstrap", "20"],
             "predict": [law, "--at", "N=1e9,D=1e10", "--bootstrap", "20"],
-            "allocate": [law, "--budget", "1e20", "--bootstrap", "20"], "next": [law, "--bootstrap", "20"],
-            "chain": [study, "--score", "downstream_mean", "--perfect", "100",
-                      "--where", "architecture=albert", "--at", "N=1e6,D=1e7", "--bootstrap", "20"],
-            "show": ["transformer", "--size", "nano"], "list": [],
-        }  # fmt: skip
-        return [*bases[verb], "--init-from", str(self.pretrained())] if verb == "finetune" else bases[verb]
+            "allocate": [law, "--budget", "1e20", "--bootstrap", "20"],
+            "next": [law, "--bootstrap", "20"],
+            "chain": [
+                study,
+                "--score",
+                "downstream_mean",
+                "--perfect",
+                "100",
+                "--where",
+                "architecture=albert",
+                "--at",
+                "N=1e6,D=1e7",
+                "--bootstrap",
+                "20",
+            ],
+            "show": ["transformer", "--size", "nano"],
+            "list": [],
+        }
+        return (
+            [*bases[verb], "--init-from", str(self.pretrained())]
+            if verb == "finetune"
+            else bases[verb]
+        )
 
 
 def places() -> list[Place]:
@@ -164,11 +270,17 @@ def places() -> list[Place]:
     kinds |= {("eval", verb): kind for verb, (kind, _) in evaluation._verbs("").items()}
     for (room, verb), kind in kinds.items():
         found += [Place(room, verb, option, numeric=numeric) for option, numeric in _options(kind)]
-    settings = {f"{stage}.{name}": kind for stage in ("pretrain", "finetune") for name, kind in _fields(StageConfig)}
+    settings = {
+        f"{stage}.{name}": kind
+        for stage in ("pretrain", "finetune")
+        for name, kind in _fields(StageConfig)
+    }
     settings |= {f"pretrain.optimizer.{name}": kind for name, kind in _fields(OptimizerConfig)}
     settings |= dict(_fields(RunConfig)) | {"model.nonsense": str}
     for verb in ("pretrain", "plan"):
-        found += [Place("train", verb, "--set", key, _is_number(kind)) for key, kind in settings.items()]
+        found += [
+            Place("train", verb, "--set", key, _is_number(kind)) for key, kind in settings.items()
+        ]
     shown = ("input-length", "target-length", "vocab-size", "batch-size")
     found += [Place("arch_zoo", "show", f"--{option}", numeric=True) for option in shown]
     return [*found, Place("arch_zoo", "show", "--size"), Place("arch_zoo", "list", "--format")]
@@ -192,7 +304,9 @@ def _options(kind: type) -> Iterator[tuple[str, bool]]:
 def _is_number(kind: Any) -> bool:
     while typing.get_origin(kind) is Annotated:
         kind = typing.get_args(kind)[0]
-    return kind in (int, float) or any(_is_number(part) for part in typing.get_args(kind) if part is not type(None))
+    return kind in (int, float) or any(
+        _is_number(part) for part in typing.get_args(kind) if part is not type(None)
+    )
 
 
 def command(place: Place, value: str, ground: Ground) -> list[str]:
@@ -222,7 +336,9 @@ def run(place: Place, value: str, ground: Ground, patience: float) -> Outcome:
         return Outcome(tuple(arguments), "traceback", said[-1500:])
     errors = [line for line in said.splitlines() if not line.startswith("warning: ")]
     if code == 2:
-        tidy = any(line.startswith("error: ") for line in errors) and not re.search(r"[\x00-\x08\x1b]", said)
+        tidy = any(line.startswith("error: ") for line in errors) and not re.search(
+            r"[\x00-\x08\x1b]", said
+        )
         return Outcome(tuple(arguments), "refused" if tidy else "untidy", said[-800:])
     if is_nonsense(place, value):
         return Outcome(tuple(arguments), "nonsense", said[-800:])
@@ -236,7 +352,9 @@ def is_nonsense(place: Place, value: str) -> bool:
     try:
         number = float(json.loads(value)) if place.key else float(value)
     except (ValueError, TypeError):
-        return not (place.key and value in ("null", "[]", "[1]", "[1,2,3]"))  # what None and tuples take
+        return not (
+            place.key and value in ("null", "[]", "[1]", "[1,2,3]")
+        )  # what None and tuples take
     if math.isnan(number) or (math.isinf(number) and place.name not in INFINITE):
         return True
     return number < 0 and place.name not in SIGNED
@@ -292,26 +410,41 @@ def values(place: Place) -> Sequence[str]:
 
 def main() -> int:
     """Prints the tally; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--commands", type=int, default=600, help="(default: 600)")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of values (default: 0)")
-    parser.add_argument("--patience", type=float, default=120.0, help="seconds that a command may take (default: 120)")
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=120.0,
+        help="seconds that a command may take (default: 120)",
+    )
     parser.add_argument("--verb", default="", help="only this command")
     options = parser.parse_args()
     chosen = [place for place in places() if options.verb in ("", place.verb)]
     rng, tally, failures = random.Random(options.seed), collections.Counter(), []
     with tempfile.TemporaryDirectory() as directory, apart(Path(directory)):
         ground = Ground(Path(directory)).prepare()
-        if refused := broken(list(dict.fromkeys((place.room, place.verb) for place in chosen)), ground):
+        if refused := broken(
+            list(dict.fromkeys((place.room, place.verb) for place in chosen)), ground
+        ):
             print(*refused, sep="\n", file=sys.stderr)
             return 1
-        order = [place for _ in range(1 + options.commands // len(chosen)) for place in rng.sample(chosen, len(chosen))]
+        order = [
+            place
+            for _ in range(1 + options.commands // len(chosen))
+            for place in rng.sample(chosen, len(chosen))
+        ]
         for number, place in enumerate(order[: options.commands]):
             outcome = run(place, rng.choice(values(place)), ground, options.patience)
             tally[outcome.kind] += 1
             if outcome.kind not in ("ran", "refused"):
                 failures.append(" ".join(outcome.arguments).replace(directory, "DIR"))
-                print(f"{outcome.kind}: {failures[-1]!r}\n{outcome.said}", file=sys.stderr, flush=True)
+                print(
+                    f"{outcome.kind}: {failures[-1]!r}\n{outcome.said}", file=sys.stderr, flush=True
+                )
             elif number % 50 == 0:
                 print(f"{number} of {options.commands}", file=sys.stderr, flush=True)
     bad = ("traceback", "hang", "nonsense", "untidy")

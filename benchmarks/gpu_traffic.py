@@ -3,15 +3,17 @@
     python -m benchmarks.gpu_traffic                                  # the zoo at base-NL4, ten minutes on 2 cores
     python -m benchmarks.gpu_traffic --architectures evolved --kernels 20
 
-Needs JAX's CUDA plugin (`pip install "jax[cuda13]"`, of the release of JAX), and no GPU. Prints a table on stderr and
-JSON on stdout, for each architecture: bytes that the compiled step holds; how many kernels it starts; bytes that they
-read and write in products, in cuDNN's attention and in the `rest`; and the rest's milliseconds at the bandwidth of the
-data sheet, a floor of its time, since it does little else. Beside it stands the bare time of the FLOPs at the data
-sheet's peak. With `--kernels`, the kernels of the rest that move most, by what they are part of.
+Needs JAX's CUDA plugin (`pip install "jax[cuda13]"`, of the release of JAX), and no GPU. Prints a
+table on stderr and JSON on stdout, for each architecture: bytes that the compiled step holds; how
+many kernels it starts; bytes that they read and write in products, in cuDNN's attention and in the
+`rest`; and the rest's milliseconds at the bandwidth of the data sheet, a floor of its time, since
+it does little else. Beside it stands the bare time of the FLOPs at the data sheet's peak. With
+`--kernels`, the kernels of the rest that move most, by what they are part of.
 
-A kernel reads its operands and writes its results once. Of what it reads through a slice or by index the part read
-counts, of what it updates in place the part written, and a loop's body as often as it runs. How long products and
-attention take is not told: that needs the device. Products are cuBLAS's, for XLA would time them to choose another's.
+A kernel reads its operands and writes its results once. Of what it reads through a slice or by
+index the part read counts, of what it updates in place the part written, and a loop's body as often
+as it runs. How long products and attention take is not told: that needs the device. Products are
+cuBLAS's, for XLA would time them to choose another's.
 """
 
 import argparse
@@ -34,11 +36,12 @@ from jax.experimental import topologies
 
 import arch_zoo
 from benchmarks.step_time import SHAPES, VARIANTS, Shape, batch_of, settings
-from train.optimizers import make_optimizer
-from train.step import init_state, make_model, make_train_step
-from train.tracking import PEAK_FLOPS
+from train.run.optimizers import make_optimizer
+from train.run.step import init_state, make_model, make_train_step
+from train.run.tracking import PEAK_FLOPS
 
-# What XLA asks of a device when it compiles for it: NVIDIA's data sheet and CUDA's limits of compute capability 9.0.
+# What XLA asks of a device when it compiles for it: NVIDIA's data sheet and CUDA's limits of
+# compute capability 9.0.
 NAME, BANDWIDTH = "NVIDIA H200", 4.8e12
 TARGET = f"""
 gpu_device_info {{
@@ -56,13 +59,40 @@ gpu_device_info {{
 platform_name: "CUDA" device_description_str: "{NAME}" dnn_version_info {{ major: 9 minor: 10 }}
 """
 # What JAX asks of a device before it calls cuDNN.
-ANSWERS = {"check_cudnn_version": 91000, "check_compute_capability": True, "is_cuda_compute_capability_equal": False}
+ANSWERS = {
+    "check_cudnn_version": 91000,
+    "check_compute_capability": True,
+    "is_cuda_compute_capability_equal": False,
+}
 
-COLUMNS = ("held MB", "kernels", "products", "attention", "rest MB", "rest ms", "FLOPs ms", "compiled s")
-_WIDTHS = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "f32": 4, "s32": 4, "u32": 4, "f64": 8, "s64": 8, "u64": 8}
+COLUMNS = (
+    "held MB",
+    "kernels",
+    "products",
+    "attention",
+    "rest MB",
+    "rest ms",
+    "FLOPs ms",
+    "compiled s",
+)
+_WIDTHS = {
+    "pred": 1,
+    "s8": 1,
+    "u8": 1,
+    "bf16": 2,
+    "f16": 2,
+    "f32": 4,
+    "s32": 4,
+    "u32": 4,
+    "f64": 8,
+    "s64": 8,
+    "u64": 8,
+}
 _COMPUTATION = re.compile(r"(ENTRY )?%([\w.-]+) \(.*\{$")
 _INSTRUCTION = re.compile(r"\s+(ROOT )?%([\w.-]+) = (\(.*?\)|\S+) ([\w-]+)\((.*)$")
-_NO_KERNEL = frozenset(("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "while", "call"))
+_NO_KERNEL = frozenset(
+    ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "while", "call")
+)
 _IN_PARTS = frozenset(("dynamic-slice", "slice", "gather"))
 
 
@@ -116,7 +146,10 @@ def parse(text: str) -> tuple[Program, str]:
 def size(shape: str) -> int:
     """Bytes of an array, or of all arrays of a tuple."""
     arrays = re.findall(r"(\w+)\[([\d,]*)\]", shape)
-    return sum(_WIDTHS.get(dtype, 0) * math.prod(int(n) for n in dims.split(",") if n) for dtype, dims in arrays)
+    return sum(
+        _WIDTHS.get(dtype, 0) * math.prod(int(n) for n in dims.split(",") if n)
+        for dtype, dims in arrays
+    )
 
 
 def kernels(program: Program, computation: str, runs: int = 1) -> Iterator[Kernel]:
@@ -128,17 +161,27 @@ def kernels(program: Program, computation: str, runs: int = 1) -> Iterator[Kerne
             yield from kernels(program, instruction.attribute(r"body=%([\w.-]+)"), runs * trips)
         elif instruction.operation == "call":
             yield from kernels(program, instruction.attribute(r"to_apply=%([\w.-]+)"), runs)
-        elif instruction.operation not in _NO_KERNEL and not instruction.operation.endswith("-done"):
+        elif instruction.operation not in _NO_KERNEL and not instruction.operation.endswith(
+            "-done"
+        ):
             called = instruction.attribute(r"calls=%([\w.-]+)")
             moved = _moved(program[called]) if called in program else _whole(instruction, shapes)
             target = instruction.rest + "".join(inner.rest for inner in program.get(called, ()))
-            kind = "attention" if "__cudnn$fmha" in target else "product" if "__cublas$" in target else "rest"
+            kind = (
+                "attention"
+                if "__cudnn$fmha" in target
+                else "product"
+                if "__cublas$" in target
+                else "rest"
+            )
             source = re.sub(r"jit\(\w+\)/", "", instruction.attribute(r'op_name="([^"]*)"'))
             yield Kernel(kind, source, instruction.shape, runs, runs * moved)
 
 
 def _whole(instruction: Instruction, shapes: dict[str, str]) -> int:
-    return size(instruction.shape) + sum(size(shapes.get(name, "")) for name in instruction.operands)
+    return size(instruction.shape) + sum(
+        size(shapes.get(name, "")) for name in instruction.operands
+    )
 
 
 def _moved(body: list[Instruction]) -> int:
@@ -147,7 +190,11 @@ def _moved(body: list[Instruction]) -> int:
     uses = collections.defaultdict(list)
     for instruction in reversed(body):  # users first: who reads a bitcast reads what it is of
         for position, name in enumerate(instruction.operands):
-            uses[name] += uses[instruction.name] if instruction.operation == "bitcast" else [(instruction, position)]
+            uses[name] += (
+                uses[instruction.name]
+                if instruction.operation == "bitcast"
+                else [(instruction, position)]
+            )
     moved = sum(size(instruction.shape) for instruction in body if instruction.root)
     for parameter in (instruction for instruction in body if instruction.operation == "parameter"):
         read = 0
@@ -155,7 +202,9 @@ def _moved(body: list[Instruction]) -> int:
             if user.operation in _IN_PARTS and position == 0:
                 read += size(user.shape)
             elif user.operation == "dynamic-update-slice" and position == 0:
-                moved += size(shapes[user.operands[1]]) - size(parameter.shape)  # the rest of the result stays
+                moved += size(shapes[user.operands[1]]) - size(
+                    parameter.shape
+                )  # the rest of the result stays
             else:
                 read = size(parameter.shape)
         moved += min(read, size(parameter.shape))
@@ -170,16 +219,22 @@ def compiled(name: str, shape: Shape) -> tuple[Any, float]:
         stack.enter_context(unittest.mock.patch.object(jax, "default_backend", lambda: "gpu"))
         for question, answer in ANSWERS.items():
             patch = functools.partial(lambda answer, *_: answer, answer)
-            stack.enter_context(unittest.mock.patch.object(fused_attention_stablehlo, question, patch))
+            stack.enter_context(
+                unittest.mock.patch.object(fused_attention_stablehlo, question, patch)
+            )
         cfg, stage = settings(name, shape, "bfloat16")
         model, params = make_model(cfg, 0)
         optimizer = make_optimizer(stage.optimizer, model.axes)
         state = jax.eval_shape(functools.partial(init_state, optimizer=optimizer), params)
         arguments = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=jax.sharding.SingleDeviceSharding(device)),
+            lambda x: jax.ShapeDtypeStruct(
+                x.shape, x.dtype, sharding=jax.sharding.SingleDeviceSharding(device)
+            ),
             (state, batch_of(shape), np.float32(0), np.uint32(0)),
         )
-        lowered = jax.jit(make_train_step(model, optimizer, stage), donate_argnums=0).lower(*arguments)
+        lowered = jax.jit(make_train_step(model, optimizer, stage), donate_argnums=0).lower(
+            *arguments
+        )
     start = time.monotonic()
     return lowered.compile(VARIANTS["cublas"][1]), time.monotonic() - start
 
@@ -196,9 +251,16 @@ def measure(name: str, shape: Shape, largest: int) -> dict[str, Any]:
         if kernel.kind == "rest":
             parts[kernel.source, kernel.shape.partition("{")[0]] += kernel.moved
     cfg, _ = settings(name, shape)
-    executed = arch_zoo.Convention(experts="padded")  # the places of experts that stay empty are computed too
-    count = arch_zoo.count_flops(cfg, shape.input_length, shape.target_length, executed, shape.batch_size)
-    listed = [{"source": source, "shape": of, "bytes": number} for (source, of), number in parts.most_common(largest)]
+    executed = arch_zoo.Convention(
+        experts="padded"
+    )  # the places of experts that stay empty are computed too
+    count = arch_zoo.count_flops(
+        cfg, shape.input_length, shape.target_length, executed, shape.batch_size
+    )
+    listed = [
+        {"source": source, "shape": of, "bytes": number}
+        for (source, of), number in parts.most_common(largest)
+    ]
     return {
         "name": name,
         "held_bytes": memory.argument_size_in_bytes + memory.temp_size_in_bytes,
@@ -215,12 +277,20 @@ def measure(name: str, shape: Shape, largest: int) -> dict[str, Any]:
 
 def main() -> None:
     """Compiles and prints."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--shape", default="base4", choices=SHAPES, help="(default: base4)")
-    parser.add_argument("--architectures", default="", help="names, separated by commas (default: the whole zoo)")
-    parser.add_argument("--kernels", type=int, default=0, help="parts of the rest to list (default: none)")
+    parser.add_argument(
+        "--architectures", default="", help="names, separated by commas (default: the whole zoo)"
+    )
+    parser.add_argument(
+        "--kernels", type=int, default=0, help="parts of the rest to list (default: none)"
+    )
     options = parser.parse_args()
-    jax.config.update("jax_platforms", "cpu")  # what computes is this processor; a GPU that is here is not asked
+    jax.config.update(
+        "jax_platforms", "cpu"
+    )  # what computes is this processor; a GPU that is here is not asked
     names = options.architectures.split(",") if options.architectures else arch_zoo.names()
     print(f"{'':12}{''.join(f'{title:>11}' for title in COLUMNS)}", file=sys.stderr)
     rows = []
@@ -233,9 +303,14 @@ def main() -> None:
         megabytes = (row[f"{key}_bytes"] * 1e-6 for key in ("held", "product", "attention", "rest"))
         held, products, attention, rest = megabytes
         numbers = (held, row["kernels"], products, attention, rest, row["rest_ms"], row["flops_ms"])
-        print(f"{name:12}{''.join(f'{n:11.1f}' for n in (*numbers, row['compile_seconds']))}", file=sys.stderr)
+        print(
+            f"{name:12}{''.join(f'{n:11.1f}' for n in (*numbers, row['compile_seconds']))}",
+            file=sys.stderr,
+        )
         for part in row.get("largest", ()):
-            print(f"{part['bytes'] * 1e-6:23.0f}  {part['shape']}  {part['source']}", file=sys.stderr)
+            print(
+                f"{part['bytes'] * 1e-6:23.0f}  {part['shape']}  {part['source']}", file=sys.stderr
+            )
     about = {"device": NAME, "jax": jax.__version__, "shape": options.shape, "dtype": "bfloat16"}
     print(json.dumps({**about, "rows": rows}, indent=1))
 

@@ -2,9 +2,9 @@
 
     python -m benchmarks.input_pipeline        # after `make study`, which makes the corpus
 
-Both sides work on the same text, in one process and one run. seqio is given examples that are already tokenized and
-corrupted, so that only its packing and conversion are timed; ours reads the shards, corrupts, and makes batches.
-Prints JSON.
+Both sides work on the same text, in one process and one run. seqio is given examples that are
+already tokenized and corrupted, so that only its packing and conversion are timed; ours reads the
+shards, corrupts, and makes batches. Prints JSON.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import seqio
 import tensorflow as tf
 
 from benchmarks import arguments
-from train.data import batches, work
+from train.data import batches, builders
 from train.data.corpus import Corpus, open_corpus
 from train.data.prepare import PrepareConfig
 from train.tasks import catalog, registry
@@ -54,7 +54,9 @@ def seqios(corpus: Corpus, batch_size: int) -> Iterable[int]:
     short = batches.Pretrain(corpus, "train", 4096, *_SHORT.values(), seed=0).batch(0)
     tokens = {"inputs": short["encoder_input_tokens"], "targets": short["decoder_target_tokens"]}
     dataset = tf.data.Dataset.from_tensor_slices(tokens).repeat()  # pyright: ignore[reportArgumentType]
-    dataset = dataset.map(lambda row: {name: tf.boolean_mask(ids, ids > 0) for name, ids in row.items()})
+    dataset = dataset.map(
+        lambda row: {name: tf.boolean_mask(ids, ids > 0) for name, ids in row.items()}
+    )
     converted = seqio.EncDecFeatureConverter(pack=True)(dataset, task_feature_lengths=_LENGTHS)
     for batch in converted.batch(batch_size).prefetch(tf.data.AUTOTUNE).as_numpy_iterator():
         yield len(batch["encoder_input_tokens"])
@@ -66,10 +68,12 @@ def prepare_seconds(corpus: Corpus) -> tuple[float, float]:
     threads = os.cpu_count() or 1
     registry.register(text)
     start = time.perf_counter()
-    stream = work.Stream(corpus.vocabulary, 0, None)
+    stream = builders.Stream(corpus.vocabulary, 0, None)
     stream.read((row["targets"] for row in registry.read(text.name, "train")), threads)
     own = time.perf_counter() - start
-    pieces = seqio.SentencePieceVocabulary(str(corpus.path / "vocabulary.model"), extra_ids=corpus.num_sentinels)
+    pieces = seqio.SentencePieceVocabulary(
+        str(corpus.path / "vocabulary.model"), extra_ids=corpus.num_sentinels
+    )
     task = registry.register(text, pieces)
     start = time.perf_counter()
     dataset = task.get_dataset(sequence_length=None, split="train", shuffle=False, num_epochs=1)
@@ -80,13 +84,17 @@ def prepare_seconds(corpus: Corpus) -> tuple[float, float]:
 
 def main() -> None:
     """Prints the measurements."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     arguments.add_corpus(parser)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=10.0, help="for each measurement")
     given = parser.parse_args()
     corpus = open_corpus(given.corpus)
-    pair = [rows_per_second(side(corpus, given.batch_size), given.seconds) for side in (ours, seqios)]
+    pair = [
+        rows_per_second(side(corpus, given.batch_size), given.seconds) for side in (ours, seqios)
+    ]
     own, seqios_own = prepare_seconds(corpus)
     result = {
         "lengths": _LENGTHS,

@@ -3,9 +3,10 @@
     python -m benchmarks.kill_study                     # 20 kills, about ten minutes on two cores
     python -m benchmarks.kill_study --kills 5 --seed 7
 
-A kill hits, by turns, a launcher, a worker, or both launchers with all their workers; two are at work on the study all
-the time. At the end every cell must be done, its records must be those of an undisturbed study but for what
-the clock says, no row may be there twice, and the report's run table must be the same.
+A kill hits, by turns, a launcher, a worker, or both launchers with all their workers; two are at
+work on the study all the time. At the end every cell must be done, its records must be those of an
+undisturbed study but for what the clock says, no row may be there twice, and the report's run table
+must be the same.
 
 Prints a line for each kill on stderr and the tally as JSON on stdout; exits 1 if anything was lost.
 """
@@ -34,8 +35,24 @@ class Study:
 
     def __init__(self, declaration: Path, corpus: Path, runs: Path):
         """Starts nothing yet."""
-        self.command = [sys.executable, "-m", "train", "study", "--config", str(declaration), "--corpus", str(corpus)]
-        self.command += ["--runs", str(runs), "--workers", "1", "--retries", "50"]  # kills are no fault of the cell
+        self.command = [
+            sys.executable,
+            "-m",
+            "train",
+            "study",
+            "--config",
+            str(declaration),
+            "--corpus",
+            str(corpus),
+        ]
+        self.command += [
+            "--runs",
+            str(runs),
+            "--workers",
+            "1",
+            "--retries",
+            "50",
+        ]  # kills are no fault of the cell
         self.runs = runs
         self.launchers: list[subprocess.Popen[bytes]] = []
 
@@ -44,7 +61,9 @@ class Study:
         self.launchers = [launcher for launcher in self.launchers if launcher.poll() is None]
         while len(self.launchers) < 2:
             quiet = subprocess.DEVNULL
-            self.launchers.append(subprocess.Popen(self.command, cwd=ROOT, stdout=quiet, stderr=quiet))
+            self.launchers.append(
+                subprocess.Popen(self.command, cwd=ROOT, stdout=quiet, stderr=quiet)
+            )
 
     def processes(self, target: str, chance: random.Random) -> list[int]:
         """The processes that a kill of `target` hits."""
@@ -52,7 +71,11 @@ class Study:
         workers = [pid for each in self.launchers for pid in children(each.pid)]
         if target == "worker":
             return [chance.choice(workers)] if workers else [launcher]
-        return [launcher] if target == "launcher" else [*(each.pid for each in self.launchers), *workers]
+        return (
+            [launcher]
+            if target == "launcher"
+            else [*(each.pid for each in self.launchers), *workers]
+        )
 
     def progress(self) -> int:
         """Rows recorded so far."""
@@ -61,7 +84,9 @@ class Study:
 
 def children(pid: int) -> list[int]:
     """The processes that a process has started."""
-    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+    )
     return [int(child) for child in listed.stdout.split()]
 
 
@@ -71,7 +96,11 @@ def disturbed(study: Study, kills: int, seed: int) -> collections.Counter[str]:
     for number in range(kills):
         study.keep_two()
         goal, until = study.progress() + chance.randint(1, 12), time.monotonic() + 120
-        while study.progress() < goal and time.monotonic() < until and any(p.poll() is None for p in study.launchers):
+        while (
+            study.progress() < goal
+            and time.monotonic() < until
+            and any(p.poll() is None for p in study.launchers)
+        ):
             time.sleep(0.05)
         time.sleep(chance.random())
         target = TARGETS[number % len(TARGETS)]
@@ -94,22 +123,38 @@ def disturbed(study: Study, kills: int, seed: int) -> collections.Counter[str]:
 
 def main() -> int:
     """Runs the comparison; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--study", type=Path, default=ROOT / "tests" / "train" / "launch" / "twelve_cells.py")
+    parser.add_argument(
+        "--study", type=Path, default=ROOT / "tests" / "train" / "launch" / "twelve_cells.py"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         corpus = write_corpus(Path(place) / "corpus")
         alone = Study(arguments.study, corpus, Path(place) / "alone")
-        subprocess.run(alone.command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.run(
+            alone.command,
+            cwd=ROOT,
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         killed = Study(arguments.study, corpus, Path(place) / "killed")
         tally = disturbed(killed, arguments.kills, arguments.seed)
         studies = [next(runs.iterdir()) for runs in (alone.runs, killed.runs)]
         expected, found = map(content, studies)
         lost = sorted(name for name in expected if found.get(name) != expected[name])
         same = run_table(studies[0]) == run_table(studies[1])
-    result = {"kills": arguments.kills, "signals": tally, "cells": len(expected), "lost": lost, "same_report": same}
+    result = {
+        "kills": arguments.kills,
+        "signals": tally,
+        "cells": len(expected),
+        "lost": lost,
+        "same_report": same,
+    }
     print(json.dumps(result))
     return 1 if lost or not same else 0
 

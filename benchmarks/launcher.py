@@ -3,12 +3,13 @@
     python -m benchmarks.launcher                # about four minutes on two cores, alone on the machine
     python -m benchmarks.launcher --share 0.5    # longer cells, less noise
 
-Cells of the CPU study with a share of their steps and next to no evaluation are run three times: to fill the
-compilation cache, with one worker that has every core, and with a worker pinned to each core; and a fourth time, so
-pinned, with their whole evaluations. Overhead is the time of a cell that is neither a step nor an evaluation of more
-than one batch: compilation from the cache, checkpoints, records, and its part of the workers' start and of the time in
-which one of them has nothing left to do. The share is that of a study with as many such cells as the CPU study has,
-with all their steps and evaluations. Prints JSON on stdout.
+Cells of the CPU study with a share of their steps and next to no evaluation are run three times: to
+fill the compilation cache, with one worker that has every core, and with a worker pinned to each
+core; and a fourth time, so pinned, with their whole evaluations. Overhead is the time of a cell
+that is neither a step nor an evaluation of more than one batch: compilation from the cache,
+checkpoints, records, and its part of the workers' start and of the time in which one of them has
+nothing left to do. The share is that of a study with as many such cells as the CPU study has, with
+all their steps and evaluations. Prints JSON on stdout.
 """
 
 import argparse
@@ -21,9 +22,11 @@ from pathlib import Path
 
 from configs import cells as presets
 from configs.studies import cpu
-from train import calibrate, declare, study
-from train.config import RunConfig, StudyConfig
 from train.launch import local
+from train.plan import calibrate
+from train.study import declare
+from train.study.config import RunConfig, StudyConfig
+from train.study.directory import attempts, write_manifest
 
 ARCHITECTURES = ("transformer", "glu", "lconv", "universal")
 SIZES = ("milli", "micro")
@@ -40,24 +43,28 @@ def shortened(cell: RunConfig, share: float, evaluation: dict[str, int]) -> RunC
     return dataclasses.replace(cell, pretrain=short(cell.pretrain), finetune=short(cell.finetune))
 
 
-def measured(declared: StudyConfig, corpus: Path, workers: int) -> tuple[float, list[tuple[float, float]]]:
+def measured(
+    declared: StudyConfig, corpus: Path, workers: int
+) -> tuple[float, list[tuple[float, float]]]:
     """Seconds of the whole study and, for each cell, its own and those besides its steps."""
     with tempfile.TemporaryDirectory() as place:
         directory = Path(place) / declared.name
-        study.write_manifest(declared, directory)
+        write_manifest(declared, directory)
         started = time.monotonic()
         local.run(declared, directory, corpus, workers, retries=0)
         seconds = time.monotonic() - started
         setup = calibrate.from_records(directory).setup
         around = [around for points in setup.values() for _, around in points]
-        rows = [row for cell in declared.cells for row in study.attempts(directory / cell.run_id)]
+        rows = [row for cell in declared.cells for row in attempts(directory / cell.run_id)]
         whole = sum(row["seconds"] for row in rows if row["state"] == "done")
         return seconds, [(whole / len(around), one) for one in around]
 
 
 def main() -> None:
     """Runs the three passes and prints what they took."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--corpus", type=Path, default=Path(cpu.study().corpus))
     parser.add_argument("--share", type=float, default=0.2)
     arguments = parser.parse_args()
@@ -78,10 +85,14 @@ def main() -> None:
         print(f"{name}: {len(whole)} cells, {count} workers", file=sys.stderr, flush=True)
         passes[name] = measured(declared(**evaluation), arguments.corpus, count)
     seconds, found = passes["pool"]
-    started = seconds * workers - sum(duration for duration, _ in found)  # of the workers themselves, and waiting
+    started = seconds * workers - sum(
+        duration for duration, _ in found
+    )  # of the workers themselves, and waiting
     around = sum(around for _, around in found)
     steps = sum(duration - around for duration, around in found) / arguments.share
-    evaluations = max(sum(around for _, around in passes["pool, whole evaluations"][1]) - around, 0.0)
+    evaluations = max(
+        sum(around for _, around in passes["pool, whole evaluations"][1]) - around, 0.0
+    )
     times = len(cpu.study().cells) / len(whole)
     overhead = started + times * around
     result = {
@@ -91,7 +102,9 @@ def main() -> None:
         "throughput_ratio": round(passes["one after another"][0] / passes["pool"][0], 2),
         "seconds_of_the_workers_start_and_end": round(started, 2),
         "overhead_seconds_per_cell": round(overhead / times / len(whole), 2),
-        "overhead_share_of_the_cpu_study": round(overhead / (overhead + times * (evaluations + steps)), 3),
+        "overhead_share_of_the_cpu_study": round(
+            overhead / (overhead + times * (evaluations + steps)), 3
+        ),
     }
     print(json.dumps(result))
 

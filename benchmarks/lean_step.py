@@ -1,7 +1,8 @@
 """The vanilla training step with nothing around it: what `step_time.py --lean` holds the zoo's own step against.
 
-Plain jnp over the same parameters, with products and softmax in the zoo's order: no modules, no seams, no auxiliary
-values, no diagnostics, no accumulation. It gives the same loss, which the benchmark checks before it measures.
+Plain jnp over the same parameters, with products and softmax in the zoo's order: no modules, no
+seams, no auxiliary values, no diagnostics, no accumulation. It gives the same loss, which the
+benchmark checks before it measures.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,11 +34,15 @@ def loss(params: Params, batch: Batch, cfg: arch_zoo.ModelConfig) -> jax.Array:
         return (x.reshape(-1, x.shape[-1]) @ params[name]).reshape(*x.shape[:2], -1)
 
     def attention(x_BTD, m_BSD, name, mask, bias):
-        split = lambda x, kernel: dot(x, f"{name}.layer.{kernel}").reshape(*x.shape[:2], -1, cfg.head_dim)
+        split = lambda x, kernel: dot(x, f"{name}.layer.{kernel}").reshape(
+            *x.shape[:2], -1, cfg.head_dim
+        )
         q_BTHK, k_BSHK, v_BSHK = split(x_BTD, "query"), split(m_BSD, "key"), split(m_BSD, "value")
         logits_BHTS = jnp.einsum("BTHK,BSHK->BHTS", q_BTHK, k_BSHK) + jnp.where(mask, 0.0, -1e10)
         logits_BHTS = logits_BHTS if bias is None else add_bias(logits_BHTS, bias[None])
-        weights_BHTS = jnp.exp(logits_BHTS - jax.lax.stop_gradient(logits_BHTS.max(-1, keepdims=True)))
+        weights_BHTS = jnp.exp(
+            logits_BHTS - jax.lax.stop_gradient(logits_BHTS.max(-1, keepdims=True))
+        )
         y_BTHK = jnp.einsum("BHTS,BSHK->BTHK", weights_BHTS, v_BSHK)
         y_BTHK /= weights_BHTS.sum(-1, keepdims=True).swapaxes(1, 2)
         return dot(y_BTHK.reshape(*x_BTD.shape[:2], -1), f"{name}.layer.out")
@@ -45,18 +50,24 @@ def loss(params: Params, batch: Batch, cfg: arch_zoo.ModelConfig) -> jax.Array:
     def bias(stack, length, causal):
         distances = np.arange(length)[None, :] - np.arange(length)[:, None]
         # A product with a constant: the backward pass of a lookup would be a scatter.
-        one_hot_LLN = np.eye(len(params[stack + ".positions.table"]), dtype=np.float32)[buckets(distances, causal)]
+        one_hot_LLN = np.eye(len(params[stack + ".positions.table"]), dtype=np.float32)[
+            buckets(distances, causal)
+        ]
         return jnp.einsum("TSN,NH->HTS", one_hot_LLN, params[stack + ".positions.table"])
 
     def blocks(stack, x_BLD, mask, memory_BSD=None):
         self_bias = bias(stack, x_BLD.shape[1], memory_BSD is not None)
-        for number in range(cfg.num_encoder_layers if memory_BSD is None else cfg.num_decoder_layers):
+        for number in range(
+            cfg.num_encoder_layers if memory_BSD is None else cfg.num_decoder_layers
+        ):
             block = f"{stack}.blocks.{number}"
             y_BLD = norm(x_BLD, block + ".self_attention")
             x_BLD += attention(y_BLD, y_BLD, block + ".self_attention", mask, self_bias)
             if memory_BSD is not None:
                 y_BLD = norm(x_BLD, block + ".cross_attention")
-                x_BLD += attention(y_BLD, memory_BSD, block + ".cross_attention", real_BS[:, None, None], None)
+                x_BLD += attention(
+                    y_BLD, memory_BSD, block + ".cross_attention", real_BS[:, None, None], None
+                )
             y_BLD = norm(x_BLD, block + ".feed_forward")
             y_BLF = jax.nn.relu(dot(y_BLD, block + ".feed_forward.layer.wi"))
             x_BLD += dot(y_BLF, block + ".feed_forward.layer.wo")
@@ -72,7 +83,9 @@ def loss(params: Params, batch: Batch, cfg: arch_zoo.ModelConfig) -> jax.Array:
     return jnp.sum(nll_BT * weights_BT) / jnp.sum(weights_BT)
 
 
-def make_step(cfg: arch_zoo.ModelConfig, optimizer: optax.GradientTransformation, rate: float) -> Callable[..., Any]:
+def make_step(
+    cfg: arch_zoo.ModelConfig, optimizer: optax.GradientTransformation, rate: float
+) -> Callable[..., Any]:
     """A function `(params, optimizer_state, batch) -> (params, optimizer_state, loss)`."""
 
     def step(params, state, batch):

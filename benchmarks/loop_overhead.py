@@ -3,12 +3,13 @@
     python -m benchmarks.loop_overhead                     # transformer at d128 4+4, about three minutes on 2 cores
     python -m benchmarks.loop_overhead --size nano --steps 200
 
-Runs `train.loop` for `--steps` steps without evaluations and saves in between, and the same compiled step on batches
-made beforehand, taking turns `--rounds` times in one process. Prints JSON: median milliseconds a step of either and
-`overhead`, the loop's share above the bare step, the median over rounds; and `input_ms`, what one batch takes to make,
-which happens while the device computes. `overhead` scatters by as much as two runs of the same step do. `host_ms` does
-not: a step of the loop where the model's step computes nothing, so all that the loop could add; `host_share` is that
-over the bare step.
+Runs `train.run.loop` for `--steps` steps without evaluations and saves in between, and the same
+compiled step on batches made beforehand, taking turns `--rounds` times in one process. Prints JSON:
+median milliseconds a step of either and `overhead`, the loop's share above the bare step, the
+median over rounds; and `input_ms`, what one batch takes to make, which happens while the device
+computes. `overhead` scatters by as much as two runs of the same step do. `host_ms` does not: a step
+of the loop where the model's step computes nothing, so all that the loop could add; `host_share` is
+that over the bare step.
 """
 
 import argparse
@@ -27,13 +28,13 @@ import numpy as np
 
 from benchmarks import arguments
 from configs import cells
-from train import cell, loop
-from train.config import RunConfig
 from train.data.corpus import Corpus, open_corpus
-from train.optimizers import make_optimizer
-from train.parallel import SingleDevice
 from train.records import RunWriter
-from train.step import Batch, Metrics, State, Step, init_state, make_model, make_train_step
+from train.run import cell, loop
+from train.run.optimizers import make_optimizer
+from train.run.parallel import SingleDevice
+from train.run.step import Batch, Metrics, State, Step, init_state, make_model, make_train_step
+from train.study.config import RunConfig
 
 _WARM_UP = 5  # steps: compilation, and the memory's first touch
 
@@ -73,7 +74,9 @@ def computes_nothing(*about: Any) -> Step:
 
     def run(state: State, batch: Batch, learning_rate: Any, seed: Any) -> tuple[State, Metrics]:
         _, metrics = jax.eval_shape(step, state, batch, learning_rate, seed)
-        return state._replace(step=state.step + 1), {name: jnp.ones(x.shape, x.dtype) for name, x in metrics.items()}
+        return state._replace(step=state.step + 1), {
+            name: jnp.ones(x.shape, x.dtype) for name, x in metrics.items()
+        }
 
     return run
 
@@ -94,22 +97,30 @@ def bare(config: RunConfig, corpus: Corpus) -> tuple[float, float]:
         if number == _WARM_UP:
             jax.block_until_ready(state)
             start = time.perf_counter()
-        state, _ = step(state, strategy.place_batch(batches[number]), np.float32(0.01), np.uint32(0))
+        state, _ = step(
+            state, strategy.place_batch(batches[number]), np.float32(0.01), np.uint32(0)
+        )
     jax.block_until_ready(state)
     return (time.perf_counter() - start) / (stage.steps - _WARM_UP), making
 
 
 def main() -> None:
     """Takes turns."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     arguments.add_corpus(parser)
-    parser.add_argument("--size", default="centi-NL4", help="d128 with four layers each side by default")
+    parser.add_argument(
+        "--size", default="centi-NL4", help="d128 with four layers each side by default"
+    )
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     corpus = open_corpus(args.corpus, verify=False)
     run = cells.cpu("transformer", args.size)
-    stage = dataclasses.replace(run.pretrain, steps=args.steps, checkpoint_every=10 * args.steps, eval_batches=1)
+    stage = dataclasses.replace(
+        run.pretrain, steps=args.steps, checkpoint_every=10 * args.steps, eval_batches=1
+    )
     config = dataclasses.replace(run, pretrain=stage, finetune=None)
     loops, steps, makings = [], [], []
     for _ in range(args.rounds):
@@ -119,11 +130,26 @@ def main() -> None:
         makings.append(making)
     longer = dataclasses.replace(stage, steps=10 * args.steps, checkpoint_every=100 * args.steps)
     with unittest.mock.patch.object(loop, "make_train_step", computes_nothing):
-        hosts = [in_the_loop(dataclasses.replace(config, pretrain=longer), corpus) for _ in range(args.rounds)]
-    in_loop, alone, making, host = (statistics.median(seconds) for seconds in (loops, steps, makings, hosts))
+        hosts = [
+            in_the_loop(dataclasses.replace(config, pretrain=longer), corpus)
+            for _ in range(args.rounds)
+        ]
+    in_loop, alone, making, host = (
+        statistics.median(seconds) for seconds in (loops, steps, makings, hosts)
+    )
     overhead = statistics.median(mine / its for mine, its in zip(loops, steps, strict=True)) - 1
-    result = {"size": args.size, "loop_ms": 1e3 * in_loop, "step_ms": 1e3 * alone, "overhead": overhead}
-    result |= {"input_ms": 1e3 * making, "host_ms": 1e3 * host, "host_share": host / alone, "rounds": args.rounds}
+    result = {
+        "size": args.size,
+        "loop_ms": 1e3 * in_loop,
+        "step_ms": 1e3 * alone,
+        "overhead": overhead,
+    }
+    result |= {
+        "input_ms": 1e3 * making,
+        "host_ms": 1e3 * host,
+        "host_share": host / alone,
+        "rounds": args.rounds,
+    }
     print(json.dumps(result, indent=2))
 
 

@@ -31,16 +31,47 @@ _OPERATORS: dict[type, tuple[str, str]] = {
     ast.And: ("and", "or"),
     ast.Or: ("or", "and"),
 }
-_PAIRS = [("min", "max"), ("minimum", "maximum"), ("argmin", "argmax"), ("any", "all"), ("zeros", "ones"),
-          ("zeros_like", "ones_like"), ("mean", "sum"), ("sin", "cos"), ("floor", "ceil")]  # fmt: skip
+_PAIRS = [
+    ("min", "max"),
+    ("minimum", "maximum"),
+    ("argmin", "argmax"),
+    ("any", "all"),
+    ("zeros", "ones"),
+    ("zeros_like", "ones_like"),
+    ("mean", "sum"),
+    ("sin", "cos"),
+    ("floor", "ceil"),
+]
 _SWAPS = {one: other for pair in _PAIRS for one, other in (pair, pair[::-1])}
 # Left out, so that their first argument, or what they are a method of, stands in their place.
-_FUNCTIONS = {"abs", "square", "sqrt", "rsqrt", "exp", "log", "relu", "tanh", "sigmoid", "cumsum", "tril", "norm",
-              "maximum", "minimum", "round", "float", "sorted", "reversed", "log_softmax", "softmax"}  # fmt: skip
+_FUNCTIONS = {
+    "abs",
+    "square",
+    "sqrt",
+    "rsqrt",
+    "exp",
+    "log",
+    "relu",
+    "tanh",
+    "sigmoid",
+    "cumsum",
+    "tril",
+    "norm",
+    "maximum",
+    "minimum",
+    "round",
+    "float",
+    "sorted",
+    "reversed",
+    "log_softmax",
+    "softmax",
+}
 _METHODS = {"fold", "astype", "swapaxes", "mean", "replace", "dropout", "copy"}
 _COMPOUND = (ast.BinOp, ast.BoolOp, ast.Compare, ast.IfExp, ast.UnaryOp)
 _SILENT = {"named_scope", "checkpoint_name"}  # calls whose arguments are names in a trace
-_CHECKED = {"zip"}  # calls whose keywords only check: without `strict=True` a correct program does the same
+_CHECKED = {
+    "zip"
+}  # calls whose keywords only check: without `strict=True` a correct program does the same
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +106,9 @@ class Mutant:
 
     def rank(self, seed: int) -> str:
         """The mutant's place in the samples of this seed, whatever else changes in the file."""
-        return hashlib.sha256(f"{seed}\n{self.path}\n{self.before}\n{self.after}".encode()).hexdigest()
+        return hashlib.sha256(
+            f"{seed}\n{self.path}\n{self.before}\n{self.after}".encode()
+        ).hexdigest()
 
 
 class _Edits:
@@ -88,7 +121,9 @@ class _Edits:
 
     def span(self, node: Any) -> tuple[int, int]:
         """Where a node stands."""
-        return self.starts[node.lineno - 1] + node.col_offset, self.starts[node.end_lineno - 1] + node.end_col_offset
+        return self.starts[node.lineno - 1] + node.col_offset, self.starts[
+            node.end_lineno - 1
+        ] + node.end_col_offset
 
     def text(self, node: Any) -> str:
         """What stands there."""
@@ -104,7 +139,9 @@ class _Edits:
         if type(operator) in _OPERATORS:
             old, new = _OPERATORS[type(operator)]
             between = self.span(left)[1], self.span(right)[0]
-            match = re.search(rf"(?<!\w){re.escape(old)}(?!\w)".encode(), self.source[slice(*between)])
+            match = re.search(
+                rf"(?<!\w){re.escape(old)}(?!\w)".encode(), self.source[slice(*between)]
+            )
             if match:
                 self.found.append((between[0] + match.start(), between[0] + match.end(), new, kind))
 
@@ -121,7 +158,9 @@ class _Edits:
         if type(node.op) in _OPERATORS:
             for operand in (node.left, node.right):
                 text = self.text(operand)
-                self.replace(node, f"({text})" if isinstance(operand, _COMPOUND) else text, "operand")
+                self.replace(
+                    node, f"({text})" if isinstance(operand, _COMPOUND) else text, "operand"
+                )
 
     def _augassign(self, node: ast.AugAssign) -> None:
         if type(node.op) in _OPERATORS:
@@ -131,7 +170,9 @@ class _Edits:
             self.found.append((place, place + len(old), new, "operator"))
 
     def _compare(self, node: ast.Compare) -> None:
-        for operator, left, right in zip(node.ops, [node.left, *node.comparators], node.comparators, strict=False):
+        for operator, left, right in zip(
+            node.ops, [node.left, *node.comparators], node.comparators, strict=False
+        ):
             self.operator(operator, left, right, "comparison")
 
     def _boolop(self, node: ast.BoolOp) -> None:
@@ -156,12 +197,16 @@ class _Edits:
             self.replace(node, repr(2 * node.value or 1.0), "constant")
 
     def _call(self, node: ast.Call) -> None:
-        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        name = (
+            node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        )
         if name in _SWAPS:
             end = self.span(node.func)[1]
             self.found.append((end - len(name), end, _SWAPS[name], "swap"))
         if name in _METHODS and isinstance(node.func, ast.Attribute):
-            self.replace(node, self.text(node.args[0] if name == "dropout" else node.func.value), "call")
+            self.replace(
+                node, self.text(node.args[0] if name == "dropout" else node.func.value), "call"
+            )
         elif name in _FUNCTIONS and node.args:
             self.replace(node, self.text(node.args[0]), "call")
         if name in _CHECKED:
@@ -182,8 +227,13 @@ def _children(node: ast.AST) -> Iterator[ast.AST]:
     silent = (ast.Import, ast.ImportFrom, ast.Raise, ast.JoinedStr)
     skipped = {"annotation", "returns", "decorator_list", "type_params", "msg"}
     if isinstance(node, ast.Call):
-        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-        skipped |= {"args", "keywords"} if name in _SILENT else {"keywords"} if name in _CHECKED else set()
+        name = (
+            node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        )
+        if name in _SILENT:
+            skipped |= {"args", "keywords"}
+        elif name in _CHECKED:
+            skipped |= {"keywords"}
     for field, value in ast.iter_fields(node):
         if field not in skipped:
             for child in value if isinstance(value, list) else [value]:
@@ -200,7 +250,9 @@ def mutants(path: str, text: str) -> list[Mutant]:
         mutated = (source[:start] + new.encode() + source[end:]).decode()
         with contextlib.suppress(SyntaxError):  # such as a comma that is left behind
             ast.parse(mutated)
-            found.setdefault(mutated, edit(path, text, mutated, source[:start].count(b"\n") + 1, kind))
+            found.setdefault(
+                mutated, edit(path, text, mutated, source[:start].count(b"\n") + 1, kind)
+            )
     return list(found.values())
 
 
@@ -211,6 +263,7 @@ def edit(path: str, text: str, mutated: str, line: int, kind: str) -> Mutant:
     while alike < min(len(old), len(new)) - line + 1 and old[-1 - alike] == new[-1 - alike]:
         alike += 1
     before, after = (
-        " ".join(part.strip() for part in lines[line - 1 : len(lines) - alike]).strip() for lines in (old, new)
+        " ".join(part.strip() for part in lines[line - 1 : len(lines) - alike]).strip()
+        for lines in (old, new)
     )
     return Mutant(path, line, kind, before, after, mutated)

@@ -2,18 +2,20 @@
 
     python -m benchmarks.mutation                                            # 150 mutants of all, about half an hour
     python -m benchmarks.mutation --named                                    # the mistakes of benchmarks/mutants.toml
-    python -m benchmarks.mutation --targets train/losses.py,eval --sample 0  # every mutant of some files
+    python -m benchmarks.mutation --targets train/run/losses.py,eval --sample 0  # every mutant of some files
     python -m benchmarks.mutation --journal mutants.jsonl                    # the same command goes on where it stopped
 
-A mutant is one edit: an operator swapped or replaced by one of its operands, a constant changed, a condition negated,
-`min` for `max`, an argument dropped, a function of an array left out. It is killed if a test fails or takes four times
-as long as without it; it has survived if all tests of its file pass (`TARGETS`, each run first without a mutant).
-Docstrings, annotations, imports, decorators, the messages of errors and the `strict` of `zip` are left alone.
+A mutant is one edit: an operator swapped or replaced by one of its operands, a constant changed, a
+condition negated, `min` for `max`, an argument dropped, a function of an array left out. It is
+killed if a test fails or takes four times as long as without it; it has survived if all tests of
+its file pass (`TARGETS`, each run first without a mutant). Docstrings, annotations, imports,
+decorators, the messages of errors and the `strict` of `zip` are left alone.
 
-The sample holds the mutants whose hashes with the seed are smallest, so that an edit of one line leaves the rest of it
-as it was; once tests were written for its survivors its rate says nothing of the others, and another seed's does.
-Mutants that compute the same stand in benchmarks/mutants.toml, with the reason, and do not count. Prints a
-line for each mutant on stderr and a summary as JSON on stdout; exits 1 if more survive than `--goal` allows.
+The sample holds the mutants whose hashes with the seed are smallest, so that an edit of one line
+leaves the rest of it as it was; once tests were written for its survivors its rate says nothing of
+the others, and another seed's does. Mutants that compute the same stand in benchmarks/mutants.toml,
+with the reason, and do not count. Prints a line for each mutant on stderr and a summary as JSON on
+stdout; exits 1 if more survive than `--goal` allows.
 """
 
 import argparse
@@ -50,10 +52,12 @@ _VANILLA = (
 )
 TARGETS = {
     "arch_zoo/layers/attention.py": _VANILLA,
-    "arch_zoo/layers/context.py": f"{_ZOO}/test_stack.py {_VANILLA.replace('head.py)', 'head.py or test_stack.py)')}",
+    "arch_zoo/layers/context.py": f"{_ZOO}/test_stack.py "
+    f"{_VANILLA.replace('head.py)', 'head.py or test_stack.py)')}",
     "arch_zoo/layers/convolution.py": f"{_ZOO}/test_convolution.py {_ZOO}/test_convolutional.py",
     "arch_zoo/layers/embedding.py": _VANILLA,
-    "arch_zoo/layers/experts.py": f"{_ZOO}/test_switch.py tests/train/test_parallel.py -k 'test_switch.py or strategy'",
+    "arch_zoo/layers/experts.py": f"{_ZOO}/test_switch.py "
+    "tests/train/run/test_parallel.py -k 'test_switch.py or strategy'",
     "arch_zoo/layers/favor.py": f"{_ZOO}/test_performer.py",
     "arch_zoo/layers/feed_forward.py": f"{_ZOO}/test_gradients.py {_VANILLA.replace('head.py)', 'gradients.py)')}",
     "arch_zoo/layers/fused_attention.py": f"{_ZOO}/test_fused_attention.py",
@@ -66,15 +70,15 @@ TARGETS = {
     "arch_zoo/layers/relative_bias.py": _VANILLA,
     "arch_zoo/layers/stack.py": f"{_ZOO}/test_stack.py {_ZOO}/test_convolutional.py {_ZOO}/test_memory.py"
     f" {_VANILLA.replace('(', '(broken or period or test_stack.py or ')}",
-    "eval/compare.py": "tests/eval/test_compare.py",
-    "eval/slopes.py": "tests/eval/test_slopes.py",
+    "eval/analyses/comparison.py": "tests/eval/analyses/test_comparison.py",
+    "eval/analyses/slopes.py": "tests/eval/analyses/test_slopes.py",
     "train/data/batches.py": "tests/train/data/test_batches.py tests/train/data/test_packing.py"
-    " tests/train/test_evaluate.py",
+    " tests/train/run/test_evaluate.py",
     "train/data/windows.py": "tests/train/data/test_batches.py",
-    "train/evaluate.py": "tests/train/test_evaluate.py",
-    "train/losses.py": "tests/train/test_step.py tests/train/test_evaluate.py",
-    "train/optimizers.py": "tests/train/test_optimizers.py",
-    "train/step.py": "tests/train/test_step.py",
+    "train/run/evaluate.py": "tests/train/run/test_evaluate.py",
+    "train/run/losses.py": "tests/train/run/test_step.py tests/train/run/test_evaluate.py",
+    "train/run/optimizers.py": "tests/train/run/test_optimizers.py",
+    "train/run/step.py": "tests/train/run/test_step.py",
 }
 
 
@@ -88,7 +92,9 @@ def named(path: Path) -> list[tuple[str, Mutant, str]]:
     for entry in tomllib.loads(path.read_text(encoding="utf-8"))["named"]:
         text = (path.parents[1] / entry["path"]).read_text(encoding="utf-8")
         if text.count(entry["before"]) != 1:
-            raise ValueError(f"{path.name}: {entry['name']!r}: {entry['before']!r} is not in {entry['path']} once")
+            raise ValueError(
+                f"{path.name}: {entry['name']!r}: {entry['before']!r} is not in {entry['path']} once"
+            )
         line = text[: text.index(entry["before"])].count("\n") + 1
         mutated = text.replace(entry["before"], entry["after"])
         tests = entry["tests"] if "tests" in entry else TARGETS[entry["path"]]
@@ -113,7 +119,9 @@ class Runner:
         """Makes the copies: what is hidden and what the project makes when it runs is left out."""
         self.limits: dict[str, float] = {}
         self._idle: queue.Queue[Path] = queue.Queue()
-        left_out = shutil.ignore_patterns(".*", "__pycache__", "runs", "reports", "corpora", "shared", "*.egg-info")
+        left_out = shutil.ignore_patterns(
+            ".*", "__pycache__", "runs", "reports", "corpora", "shared", "*.egg-info"
+        )
         for worker in range(workers):
             self._idle.put(Path(shutil.copytree(root, scratch / str(worker), ignore=left_out)))
 
@@ -154,14 +162,22 @@ class Runner:
 
 
 def _pytest(copy: Path, tests: str, limit: float | None) -> tuple[str, str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    # Two mutants of one length within a second would look the same to Python's cache of compiled files.
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")
+    }
+    # Two mutants of one length within a second would look the same to Python's cache of compiled
+    # files.
     environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(copy), "PYTHONHASHSEED": "0"}
     command = f"{sys.executable} -m pytest -x -q --no-header --tb=no -p no:cacheprovider {tests}"
     with subprocess.Popen(
-        ["sh", "-c", f"exec {command}"], cwd=copy, env=environment, text=True, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    ) as process:  # fmt: skip
+        ["sh", "-c", f"exec {command}"],
+        cwd=copy,
+        env=environment,
+        text=True,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
         try:
             printed, _ = process.communicate(timeout=limit)
         except subprocess.TimeoutExpired:
@@ -181,11 +197,27 @@ def summary(rows: Sequence[dict[str, Any]], population: collections.Counter[str]
     by_target = []
     for path in sorted({row["path"] for row in rows}):
         outcomes = collections.Counter(row["outcome"] for row in rows if row["path"] == path)
-        by_target.append({"file": path, "mutants": population[path], "tried": outcomes.total(), **_rate(outcomes)})
-    survivors = [{k: row[k] for k in ("path", "line", "kind", "before", "after")} for row in rows
-                 if row["outcome"] == "survived"]  # fmt: skip
+        by_target.append(
+            {
+                "file": path,
+                "mutants": population[path],
+                "tried": outcomes.total(),
+                **_rate(outcomes),
+            }
+        )
+    survivors = [
+        {k: row[k] for k in ("path", "line", "kind", "before", "after")}
+        for row in rows
+        if row["outcome"] == "survived"
+    ]
     overall = _rate(collections.Counter(row["outcome"] for row in rows))
-    return {"mutants": population.total(), "tried": len(rows), **overall, "files": by_target, "survivors": survivors}
+    return {
+        "mutants": population.total(),
+        "tried": len(rows),
+        **overall,
+        "files": by_target,
+        "survivors": survivors,
+    }
 
 
 def _rate(outcomes: collections.Counter[str]) -> dict[str, Any]:
@@ -207,14 +239,18 @@ class Journal:
         self._tests = hashlib.sha256(content).hexdigest()[:16]
         self._rows: dict[str, dict[str, Any]] = {}
         for line in path.read_text(encoding="utf-8").splitlines() if path and path.exists() else []:
-            with contextlib.suppress(json.JSONDecodeError):  # the last line of a run that was killed
+            with contextlib.suppress(
+                json.JSONDecodeError
+            ):  # the last line of a run that was killed
                 row = json.loads(line)
                 self._rows[row["key"]] = row
 
     def get(self, mutant: Mutant) -> dict[str, Any] | None:
         """The row of a mutant whose outcome stands."""
         row = self._rows.get(mutant.key)
-        return row if row and (row["outcome"] != "survived" or row["tests"] == self._tests) else None
+        return (
+            row if row and (row["outcome"] != "survived" or row["tests"] == self._tests) else None
+        )
 
     def add(self, mutant: Mutant, outcome: str, by: str) -> dict[str, Any]:
         """Notes an outcome."""
@@ -243,7 +279,9 @@ def run_all(
                 _tell(f"{len(new):4}/{len(todo)} {outcome:8} {mutant.path}:{mutant.line} {by}")
                 if outcome == "survived":
                     _tell(f"     - {mutant.before}\n     + {mutant.after}")
-        except BaseException:  # Ctrl-C waits for the tests that run, not for all that were asked for
+        except (
+            BaseException
+        ):  # Ctrl-C waits for the tests that run, not for all that were asked for
             pool.shutdown(cancel_futures=True)
             raise
     return [new.get(mutant.key) or journal.get(mutant) or {} for mutant, _ in chosen]
@@ -253,7 +291,9 @@ def _tell(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def run_sample(args: argparse.Namespace, runner: Runner, journal: Journal) -> tuple[dict[str, Any], float]:
+def run_sample(
+    args: argparse.Namespace, runner: Runner, journal: Journal
+) -> tuple[dict[str, Any], float]:
     """Tries a sample of the mutants; returns the summary and the survival rate."""
     wanted = tuple(args.targets.split(","))
     every = [
@@ -266,15 +306,21 @@ def run_sample(args: argparse.Namespace, runner: Runner, journal: Journal) -> tu
     same = equivalent(DATA)
     chosen = [mutant for mutant in sample if (mutant.path, mutant.before, mutant.after) not in same]
     spared = [mutant.row | {"outcome": "equivalent"} for mutant in sample if mutant not in chosen]
-    rows = run_all([(mutant, TARGETS[mutant.path]) for mutant in chosen], runner, journal, args.workers)
+    rows = run_all(
+        [(mutant, TARGETS[mutant.path]) for mutant in chosen], runner, journal, args.workers
+    )
     result = summary([*rows, *spared], collections.Counter(mutant.path for mutant in every))
     return {"seed": args.seed, **result}, result["survival_rate"] or 0.0
 
 
-def run_named(args: argparse.Namespace, runner: Runner, journal: Journal) -> tuple[dict[str, Any], float]:
+def run_named(
+    args: argparse.Namespace, runner: Runner, journal: Journal
+) -> tuple[dict[str, Any], float]:
     """Tries the named mistakes; returns which test kills each, and the survival rate."""
     mistakes = named(DATA)
-    rows = run_all([(mutant, tests) for _, mutant, tests in mistakes], runner, journal, args.workers)
+    rows = run_all(
+        [(mutant, tests) for _, mutant, tests in mistakes], runner, journal, args.workers
+    )
     table = [
         {"mistake": name, "outcome": row["outcome"], "killed_by": row["by"]}
         for (name, *_), row in zip(mistakes, rows, strict=True)
@@ -285,17 +331,33 @@ def run_named(args: argparse.Namespace, runner: Runner, journal: Journal) -> tup
 
 def main() -> int:
     """Tries what was asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--targets", default="", help="files of TARGETS, by how they begin, separated by commas")
-    parser.add_argument("--named", action="store_true", help="the mistakes of benchmarks/mutants.toml instead")
-    parser.add_argument("--sample", type=int, default=150, help="mutants at most; 0: all of them (default: 150)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--targets", default="", help="files of TARGETS, by how they begin, separated by commas"
+    )
+    parser.add_argument(
+        "--named", action="store_true", help="the mistakes of benchmarks/mutants.toml instead"
+    )
+    parser.add_argument(
+        "--sample", type=int, default=150, help="mutants at most; 0: all of them (default: 150)"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=2, help="mutants tried at a time (default: 2)")
-    parser.add_argument("--journal", type=Path, help="file of outcomes: what is in it is not tried again")
-    parser.add_argument("--goal", type=float, default=0.05, help="largest rate of survivors (default: 0.05)")
+    parser.add_argument(
+        "--workers", type=int, default=2, help="mutants tried at a time (default: 2)"
+    )
+    parser.add_argument(
+        "--journal", type=Path, help="file of outcomes: what is in it is not tried again"
+    )
+    parser.add_argument(
+        "--goal", type=float, default=0.05, help="largest rate of survivors (default: 0.05)"
+    )
     args = parser.parse_args()
     if args.sample < 0 or args.workers < 1:
-        parser.error(f"--sample {args.sample} --workers {args.workers}: at least 0 and 1 are needed")
+        parser.error(
+            f"--sample {args.sample} --workers {args.workers}: at least 0 and 1 are needed"
+        )
     if not any(path.startswith(tuple(args.targets.split(","))) for path in TARGETS):
         parser.error(f"--targets {args.targets}: no file begins so; known: {', '.join(TARGETS)}")
     with tempfile.TemporaryDirectory() as scratch:

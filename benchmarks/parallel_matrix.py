@@ -3,14 +3,15 @@
     python -m benchmarks.parallel_matrix                       # all twelve, about ten minutes on 2 cores
     python -m benchmarks.parallel_matrix --architectures switch --settings pmap-4,mesh-2x2x1
 
-One process with eight virtual CPU devices. Each architecture is trained for a few steps on one device, and then from
-the same parameters on the same global batches (padding included, so that parts weigh unequally) under `pmap` on 1, 2, 4
-and 8 devices and under `mesh` (data x model x expert). `spread` is `pmap` as several processes have it. Switch runs
-with little capacity, so that it drops tokens, and under `pmap` its experts are spread by `all_to_all`. Dropout and
-jitter are off: they are drawn for each part.
+One process with eight virtual CPU devices. Each architecture is trained for a few steps on one
+device, and then from the same parameters on the same global batches (padding included, so that
+parts weigh unequally) under `pmap` on 1, 2, 4 and 8 devices and under `mesh` (data x model x
+expert). `spread` is `pmap` as several processes have it. Switch runs with little capacity, so that
+it drops tokens, and under `pmap` its experts are spread by `all_to_all`. Dropout and jitter are
+off: they are drawn for each part.
 
-Prints a line for each pair on stderr and the tally as JSON on stdout; exits 1 if any pair differs by more than
-`--tolerance`, relative, in loss, gradient norm, or tokens dropped.
+Prints a line for each pair on stderr and the tally as JSON on stdout; exits 1 if any pair differs
+by more than `--tolerance`, relative, in loss, gradient norm, or tokens dropped.
 """
 
 import argparse
@@ -21,7 +22,9 @@ import sys
 from typing import Any
 
 # Before anything imports jax.
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
@@ -29,16 +32,26 @@ import numpy as np
 from jax.sharding import Mesh
 
 import arch_zoo
-from train import parallel
-from train.config import OptimizerConfig, RunConfig, StageConfig
-from train.optimizers import make_optimizer
-from train.step import init_state, make_model, make_train_step
-from train.tracking import fetch
+from train.run import parallel
+from train.run.optimizers import make_optimizer
+from train.run.step import init_state, make_model, make_train_step
+from train.run.tracking import fetch
+from train.study.config import OptimizerConfig, RunConfig, StageConfig
 
-SETTINGS = ("pmap-1", "pmap-2", "pmap-4", "pmap-8", "spread-4", "mesh-2x2x1", "mesh-1x4x1", "mesh-2x1x2")
+SETTINGS = (
+    "pmap-1",
+    "pmap-2",
+    "pmap-4",
+    "pmap-8",
+    "spread-4",
+    "mesh-2x2x1",
+    "mesh-1x4x1",
+    "mesh-2x1x2",
+)
 COMPARED = ("loss", "nll", "gradient_norm", "target_tokens", "expert_drop_rate", "expert_load")
 BATCH, LENGTH = 16, 16
-# A part of two rows holds whole groups of one input row or one target row: capacity does not depend on the parts.
+# A part of two rows holds whole groups of one input row or one target row: capacity does not depend
+# on the parts.
 OPTIONS = {
     "switch": {"num_experts": 8, "group_size": LENGTH, "train_capacity_factor": 0.6, "jitter": 0.0},
 }
@@ -71,7 +84,9 @@ def strategy_of(setting: str, axes: parallel.Axes, params: Any) -> parallel.Stra
     if setting == "pmap-1":  # a run on one device would do without
         return parallel.DataParallel(Mesh(np.array(devices), ("data",)), ("data",), axes)
     if kind == "spread":
-        return parallel.SpreadParallel(Mesh(np.array(devices)[:, None], ("data", "expert")), ("data", "expert"), axes)
+        return parallel.SpreadParallel(
+            Mesh(np.array(devices)[:, None], ("data", "expert")), ("data", "expert"), axes
+        )
     config = RunConfig(pretrain=STAGE, finetune=None, parallel="pmap")
     if kind == "mesh":
         config = dataclasses.replace(config, parallel="mesh", mesh=tuple(sizes))
@@ -84,12 +99,16 @@ def train(name: str, setting: str, steps: int) -> list[dict[str, float]]:
     cfg = arch_zoo.config(name, "nano", vocab_size=64, **lengths, **OPTIONS.get(name, {}))
     model, params = make_model(cfg, seed=0)
     optimizer = make_optimizer(STAGE.optimizer, model.axes)
-    strategy = parallel.SingleDevice() if setting == "one" else strategy_of(setting, model.axes, params)
+    strategy = (
+        parallel.SingleDevice() if setting == "one" else strategy_of(setting, model.axes, params)
+    )
     step = strategy.compile(make_train_step(model, optimizer, STAGE, strategy.devices))
     state = strategy.place_state(init_state(params, optimizer))
     rows = []
     for number in range(steps):
-        state, metrics = step(state, strategy.place_batch(batch(number)), np.float32(0.1), np.uint32(0))
+        state, metrics = step(
+            state, strategy.place_batch(batch(number)), np.float32(0.1), np.uint32(0)
+        )
         rows.append({key: value for key, value in fetch(metrics).items() if key in COMPARED})
     return rows
 
@@ -105,7 +124,9 @@ def difference(rows: list[dict[str, float]], reference: list[dict[str, float]]) 
 
 def main() -> int:
     """Runs the pairs that were asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--architectures", default=",".join(arch_zoo.names()))
     parser.add_argument("--settings", default=",".join(SETTINGS))
     parser.add_argument("--steps", type=int, default=4)
@@ -120,12 +141,21 @@ def main() -> int:
             row[setting] = far = difference(train(name, setting, args.steps), reference)
             note = "" if dropped is None else f", {dropped:.0%} of the tokens dropped"
             verdict = "equal" if far <= args.tolerance else "DIFFERENT"
-            print(f"{name:12} {setting:10} {verdict}: within {far:.1e}{note}", file=sys.stderr, flush=True)
+            print(
+                f"{name:12} {setting:10} {verdict}: within {far:.1e}{note}",
+                file=sys.stderr,
+                flush=True,
+            )
         rows.append(row)
         jax.clear_caches()
     pairs = [row[setting] for row in rows for setting in args.settings.split(",")]
     equal = sum(far <= args.tolerance for far in pairs)
-    print(json.dumps({"equal": equal, "of": len(pairs), "tolerance": args.tolerance, "differences": rows}, indent=2))
+    print(
+        json.dumps(
+            {"equal": equal, "of": len(pairs), "tolerance": args.tolerance, "differences": rows},
+            indent=2,
+        )
+    )
     return 0 if equal == len(pairs) else 1
 
 

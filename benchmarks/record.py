@@ -4,8 +4,9 @@
     python -m benchmarks.record tests -- make test                 # of a command that prints no JSON, its time alone
     python -m benchmarks.record                                    # only writes the page
 
-benchmarks/results/NAME.json keeps the command, its seconds and exit code, the JSON object that ended its stdout, the
-machine, and whether the code was that of the commit. No figure of BENCHMARKS.md is typed by hand.
+benchmarks/results/NAME.json keeps the command, its seconds and exit code, the JSON object that
+ended its stdout, the machine, and whether the code was that of the commit. No figure of
+BENCHMARKS.md is typed by hand.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from train import cell
+from train.run import cell
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -64,9 +65,15 @@ def measure(command: list[str]) -> dict[str, Any]:
 
 def is_modified() -> bool:
     """Whether tracked files other than what is written here differ from the commit."""
-    others = [f":(exclude){path.relative_to(ROOT)}" for path in (RESULTS, PAGE) if path.is_relative_to(ROOT)]
+    others = [
+        f":(exclude){path.relative_to(ROOT)}"
+        for path in (RESULTS, PAGE)
+        if path.is_relative_to(ROOT)
+    ]
     command = ["git", "status", "--porcelain", "--untracked-files=no", "--", ".", *others]
-    return bool(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+    return bool(
+        subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    )
 
 
 def processor() -> str:
@@ -107,7 +114,11 @@ def show(value: Any) -> str:
 def table(head: list[str], rows: list[list[Any]]) -> str:
     """A Markdown table, numbers to the right."""
     number = [all(isinstance(row[i], int | float | None) for row in rows) for i in range(len(head))]
-    lines = [head, ["--:" if right else "---" for right in number], *([show(value) for value in row] for row in rows)]
+    lines = [
+        head,
+        ["--:" if right else "---" for right in number],
+        *([show(value) for value in row] for row in rows),
+    ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -117,7 +128,9 @@ def section(name: str, kept: dict[str, Any]) -> str:
     versions = ", ".join(f"{package} {version}" for package, version in machine["versions"].items())
     processor = f"{machine['cpu_cores']} cores of {machine['processor']}"
     where = f"{machine['devices']} x {machine['device']}, {processor}, Python {machine['python']}"
-    commit = (machine["git_commit"] or "unknown")[:7] + (" with changes" if kept.get("modified") else "")
+    commit = (machine["git_commit"] or "unknown")[:7] + (
+        " with changes" if kept.get("modified") else ""
+    )
     failed = f" It ended with exit code {kept['exit_code']}." if kept["exit_code"] else ""
     parts = [
         f"## {name.replace('_', ' ').capitalize()}",
@@ -134,24 +147,35 @@ def section(name: str, kept: dict[str, Any]) -> str:
 
 def write_page() -> None:
     """Writes BENCHMARKS.md."""
-    kept = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))}
-    PAGE.write_text("\n".join([HEAD, *(section(name, one) for name, one in kept.items())]), encoding="utf-8")
+    kept = {
+        path.stem: json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(RESULTS.glob("*.json"))
+    }
+    PAGE.write_text(
+        "\n".join([HEAD, *(section(name, one) for name, one in kept.items())]), encoding="utf-8"
+    )
 
 
 def main() -> int:
     """Measures what was asked for, keeps it, writes the page; exits as the command did."""
     end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     own, command = sys.argv[1:end], sys.argv[end + 1 :]
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("name", nargs="?", help="the section's name, and the file's")
     given = parser.parse_args(own)
     if bool(given.name) != bool(command):
-        parser.error("a name and, after --, a command are needed; or neither, to write the page only")
+        parser.error(
+            "a name and, after --, a command are needed; or neither, to write the page only"
+        )
     code = 0
     if command:
         kept = measure(command)
         RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"{given.name}.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+        (RESULTS / f"{given.name}.json").write_text(
+            json.dumps(kept, indent=1) + "\n", encoding="utf-8"
+        )
         code = kept["exit_code"]
     write_page()
     return code

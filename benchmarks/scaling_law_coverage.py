@@ -3,10 +3,11 @@
     python -m benchmarks.scaling_law_coverage --out docs/scaling_law_coverage.md    every form
     python -m benchmarks.scaling_law_coverage --forms power offset     these only
 
-Prints a Markdown table, one row per form and number of runs: the share of the studies whose interval holds the true
-value, averaged over the form's shape (floor and exponents), for the bootstrap that is used by default and for the
-profile; the share of new runs inside their prediction interval; the share of studies whose fit comes with a warning,
-which the output leads with, and what the bootstrap covers in the others. The same seed gives the same table.
+Prints a Markdown table, one row per form and number of runs: the share of the studies whose
+interval holds the true value, averaged over the form's shape (floor and exponents), for the
+bootstrap that is used by default and for the profile; the share of new runs inside their prediction
+interval; the share of studies whose fit comes with a warning, which the output leads with, and what
+the bootstrap covers in the others. The same seed gives the same table.
 """
 
 import dataclasses
@@ -18,15 +19,22 @@ from typing import Literal
 import numpy as np
 import tyro
 
-from eval.scaling_laws import forms, uncertainty
-from eval.scaling_laws.examples import TRUTH, inputs
-from eval.scaling_laws.fit import Fit, fit
-from eval.scaling_laws.objective import Objective
-from eval.scaling_laws.table import Runs, points
+from eval.laws import forms
+from eval.laws.example_points import TRUTH, inputs
+from eval.laws.fitting import uncertainty
+from eval.laws.fitting.fit import Fit, fit
+from eval.laws.fitting.objective import Objective
+from eval.laws.law_table import Runs, points
 from train.records import InputError
 
 FEW = 7  # runs of the small studies, below the eight from which runs are resampled
-_COSTLY = ("bnsl", "bnsl2", "chinchilla_gamma", "data_constrained", "routed")  # a fifth as many studies
+_COSTLY = (
+    "bnsl",
+    "bnsl2",
+    "chinchilla_gamma",
+    "data_constrained",
+    "routed",
+)  # a fifth as many studies
 _SPARE = 3  # runs beyond the parameters, for a small study to be tried
 
 
@@ -55,11 +63,15 @@ class Options:
     out: Path | None = None
 
 
-def study(form: forms.Form, x: dict[str, np.ndarray], options: Options, rng: np.random.Generator) -> Runs:
+def study(
+    form: forms.Form, x: dict[str, np.ndarray], options: Options, rng: np.random.Generator
+) -> Runs:
     """One noisy data set."""
     clean = form.predict(TRUTH[form.name], **x)
     noise = options.noise * rng.standard_normal(len(clean))
-    return points(clean * np.exp(noise) if form.space == "log" else np.maximum(clean + noise, 1e-6), **x)
+    return points(
+        clean * np.exp(noise) if form.space == "log" else np.maximum(clean + noise, 1e-6), **x
+    )
 
 
 def profile_holds(law: Fit, symbol: str, truth: float, level: float) -> float:
@@ -74,10 +86,13 @@ def profile_holds(law: Fit, symbol: str, truth: float, level: float) -> float:
 def measure(form: forms.Form, x: dict[str, np.ndarray], options: Options) -> dict[str, float]:
     """Shares covered (`bootstrap`, `profile`, `run`), share `warned`, and `unwarned`: bootstrap in the rest."""
     truth = TRUTH[form.name]
-    # Noise of its own: laws that are all straight lines on seven runs would otherwise share one piece of luck.
+    # Noise of its own: laws that are all straight lines on seven runs would otherwise share one
+    # piece of luck.
     rng = np.random.default_rng([options.seed, len(next(iter(x.values()))), *form.name.encode()])
     shape = [s for s in form.symbols if s not in form.coefficient_symbols]
-    hits: dict[str, list[float]] = {name: [] for name in ("bootstrap", "profile", "run", "warned", "unwarned")}
+    hits: dict[str, list[float]] = {
+        name: [] for name in ("bootstrap", "profile", "run", "warned", "unwarned")
+    }
     for _ in range(options.studies):
         runs, again = study(form, x, options, rng), study(form, x, options, rng)
         law = fit(form, runs, Objective(options.objective, space=form.space))
@@ -91,13 +106,17 @@ def measure(form: forms.Form, x: dict[str, np.ndarray], options: Options) -> dic
         warned = bool(law.warnings or drawn.warnings)
         hits["warned"].append(float(warned))
         hits["unwarned"] += [] if warned else inside
-    return {name: float(np.nanmean(found)) if len(found) else np.nan for name, found in hits.items()}
+    return {
+        name: float(np.nanmean(found)) if len(found) else np.nan for name, found in hits.items()
+    }
 
 
 def main(options: Options) -> None:
     """Prints one row per form and number of runs; progress goes to stderr."""
-    lines = ["| form | parameters | runs | studies | bootstrap | profile | new run | warned | bootstrap, no warning |",
-             "|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
+    lines = [
+        "| form | parameters | runs | studies | bootstrap | profile | new run | warned | bootstrap, no warning |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
     print("\n".join(lines))
     for name in options.forms:
         form, every = forms.get(name), inputs(name)
@@ -111,9 +130,17 @@ def main(options: Options) -> None:
             found = measure(form, x, dataclasses.replace(options, studies=studies))
             cells = ["none" if np.isnan(v) else f"{100 * v:.1f}" for v in found.values()]
             runs = len(next(iter(x.values())))
-            lines.append(f"| {name} | {len(form.parameters)} | {runs} | {studies} | " + " | ".join(cells) + " |")
+            lines.append(
+                f"| {name} | {len(form.parameters)} | {runs} | {studies} | "
+                + " | ".join(cells)
+                + " |"
+            )
             print(lines[-1], flush=True)
-            print(f"{name}, {runs} runs: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+            print(
+                f"{name}, {runs} runs: {time.monotonic() - started:.0f} s",
+                file=sys.stderr,
+                flush=True,
+            )
     if options.out:
         options.out.write_text("\n".join([_head(options), *lines, ""]), encoding="utf-8")
 

@@ -2,9 +2,10 @@
 
     python -m benchmarks.scaling_law_fit
 
-Fits Chinchilla's law to 240 synthetic points from Hoffmann's 4,500 starts, refits 2,000 bootstrap resamples, and times
-SciPy's L-BFGS-B and BFGS (same objective, same analytic gradient) on a sample of the same starts. On 2 cores under 10 s
-in all are wanted. Prints JSON: seconds of either part, their processor time, and the ratio to SciPy.
+Fits Chinchilla's law to 240 synthetic points from Hoffmann's 4,500 starts, refits 2,000 bootstrap
+resamples, and times SciPy's L-BFGS-B and BFGS (same objective, same analytic gradient) on a sample
+of the same starts. On 2 cores under 10 s in all are wanted. Prints JSON: seconds of either part,
+their processor time, and the ratio to SciPy.
 """
 
 import json
@@ -13,9 +14,10 @@ import time
 import numpy as np
 from scipy.optimize import minimize
 
-from eval.scaling_laws import forms, uncertainty
-from eval.scaling_laws.fit import fit
-from eval.scaling_laws.table import points
+from eval.laws import forms
+from eval.laws.fitting import uncertainty
+from eval.laws.fitting.fit import fit
+from eval.laws.law_table import points
 
 SAMPLE = 40  # starts given to SciPy; its time for all is extrapolated
 
@@ -29,11 +31,15 @@ def synthetic(n: int = 240, noise: float = 0.01, seed: int = 0):
     )
     law = {"A": 477.8, "B": 2143.4, "E": 1.8172, "alpha": 0.3473, "beta": 0.3672}
     tokens = np.clip(flops / 6 / params, 2e8, 5e12)
-    loss = forms.get("chinchilla").predict(law, N=params, D=tokens) * np.exp(noise * rng.standard_t(3, n))
+    loss = forms.get("chinchilla").predict(law, N=params, D=tokens) * np.exp(
+        noise * rng.standard_t(3, n)
+    )
     return points(loss, N=params, D=tokens)
 
 
-def one_at_a_time(form, runs, objective, start_SP: np.ndarray, method: str) -> tuple[float, np.ndarray]:
+def one_at_a_time(
+    form, runs, objective, start_SP: np.ndarray, method: str
+) -> tuple[float, np.ndarray]:
     """Seconds per start and the objectives that SciPy ends on, with tolerances that do not stop early."""
     target_n = np.log(runs.y)
 
@@ -43,11 +49,15 @@ def one_at_a_time(form, runs, objective, start_SP: np.ndarray, method: str) -> t
         residual_n = target_n - values_Sn[0]
         return objective.rho(residual_n).sum(), -jac_SPn[0] @ objective.psi(residual_n)
 
-    options = {"maxiter": 5000, "gtol": 1e-12} | ({"ftol": 1e-15, "maxfun": 20000} if method == "L-BFGS-B" else {})
+    options = {"maxiter": 5000, "gtol": 1e-12} | (
+        {"ftol": 1e-15, "maxfun": 20000} if method == "L-BFGS-B" else {}
+    )
     began, ends = time.perf_counter(), []
     for start_P in start_SP:
         with np.errstate(all="ignore"):
-            ends.append(minimize(value_and_gradient, start_P, jac=True, method=method, options=options).fun)
+            ends.append(
+                minimize(value_and_gradient, start_P, jac=True, method=method, options=options).fun
+            )
     return (time.perf_counter() - began) / len(start_SP), np.array(ends)
 
 

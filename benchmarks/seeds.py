@@ -5,15 +5,18 @@
     python -m benchmarks.seeds --steps-only --sizes nano,micro                       # the steps alone; seconds
     python -m benchmarks.seeds --steps-only --preset t5 --seeds 4 --sizes nano,mini,tiny      # on an accelerator
 
-Each side is a fresh process that starts, compiles, pretrains, evaluates and saves: one with all seeds by `vmap`
-(`train.seeds`), and one process after the other with a seed each; `--alone` runs fewer of these, and their mean counts
-for the others. Both compile from scratch unless `--cache` lets them share a compilation cache, as a study does. Prints
-JSON: seconds of either, and their ratio.
+Each side is a fresh process that starts, compiles, pretrains, evaluates and saves: one with all
+seeds by `vmap` (`train.run.seeds`), and one process after the other with a seed each; `--alone`
+runs fewer of these, and their mean counts for the others. Both compile from scratch unless
+`--cache` lets them share a compilation cache, as a study does. Prints JSON: seconds of either, and
+their ratio.
 
-With `--steps-only` it is the bare steps of pretraining that are timed, in this process and on one device: a step of all
-seeds together over as many steps of one, on random tokens that lie on the device. The sides take turns of about
-`--seconds`, and the median of `--rounds` counts. Alone a seed has the fastest attention, together they have XLA's. On a
-CPU set GLIBC_TUNABLES=glibc.malloc.hugetlb=1, as the launchers do: without it many seeds take up to twice as long.
+With `--steps-only` it is the bare steps of pretraining that are timed, in this process and on one
+device: a step of all seeds together over as many steps of one, on random tokens that lie on the
+device. The sides take turns of about `--seconds`, and the median of `--rounds` counts. Alone a seed
+has the fastest attention, together they have XLA's. On a CPU set
+GLIBC_TUNABLES=glibc.malloc.hugetlb=1, as the launchers do: without it many seeds take up to twice
+as long.
 """
 
 import argparse
@@ -72,18 +75,24 @@ def bare_steps(architecture: str, size: str, args: argparse.Namespace) -> dict[s
 
     from benchmarks import step_time
     from configs import cells
-    from train import declare, seeds
-    from train.optimizers import make_optimizer
-    from train.step import init_state, make_model, make_train_step
+    from train.run import seeds
+    from train.run.optimizers import make_optimizer
+    from train.run.step import init_state, make_model, make_train_step
+    from train.study import declare
 
     run = getattr(cells, args.preset)(architecture, size)
     vocab_size = declare.PYTHON_VOCABULARY if args.preset == "cpu" else declare.T5_VOCABULARY
-    stage, cfg = run.pretrain, declare.model(run, vocab_size, accelerator=jax.default_backend() != "cpu")
+    stage, cfg = (
+        run.pretrain,
+        declare.model(run, vocab_size, accelerator=jax.default_backend() != "cpu"),
+    )
     cfg = dataclasses.replace(cfg, dropout_rate=stage.dropout_rate)
     models = [make_model(cfg, seed) for seed in range(args.seeds)]
     model, optimizer = models[0][0], make_optimizer(stage.optimizer, models[0][0].axes)
     rng, rate = np.random.default_rng(0), np.float32(0.001)
-    lengths = {name: stage.target_length for name in ("decoder_input_tokens", "decoder_target_tokens")}
+    lengths = {
+        name: stage.target_length for name in ("decoder_input_tokens", "decoder_target_tokens")
+    }
     batches: dict[str, Any] = {
         name: rng.integers(2, vocab_size, (args.seeds, stage.batch_size, length), dtype=np.int32)
         for name, length in {"encoder_input_tokens": stage.input_length, **lengths}.items()
@@ -91,10 +100,17 @@ def bare_steps(architecture: str, size: str, args: argparse.Namespace) -> dict[s
     batches["decoder_loss_weights"] = np.ones(batches["decoder_target_tokens"].shape, np.float32)
     states = [init_state(params, optimizer) for _, params in models]
     several = jax.tree.map(lambda *leaves: np.stack(leaves), *states)
-    constants = jax.tree.map(lambda *leaves: np.stack(leaves), *(own.constants for own, _ in models))
+    constants = jax.tree.map(
+        lambda *leaves: np.stack(leaves), *(own.constants for own, _ in models)
+    )
     one = {name: x[0] for name, x in batches.items()}
-    state, several, constants, batches, one = jax.device_put((states[0], several, constants, batches, one))
-    step, numbers = jax.jit(make_train_step(model, optimizer, stage), donate_argnums=0), np.arange(args.seeds)
+    state, several, constants, batches, one = jax.device_put(
+        (states[0], several, constants, batches, one)
+    )
+    step, numbers = (
+        jax.jit(make_train_step(model, optimizer, stage), donate_argnums=0),
+        np.arange(args.seeds),
+    )
     step_of_all = seeds.make_seeds_step(model, optimizer, stage)
 
     def alone() -> Any:
@@ -110,11 +126,16 @@ def bare_steps(architecture: str, size: str, args: argparse.Namespace) -> dict[s
     row = {"architecture": architecture, "size": size, "dtype": cfg.dtype}
     try:
         turns = {"alone": step_time.in_flight(alone), "together": step_time.in_flight(together)}
-        times = {name: median for name, (median, _) in step_time.measure(turns, args.rounds, args.seconds).items()}
+        times = {
+            name: median
+            for name, (median, _) in step_time.measure(turns, args.rounds, args.seconds).items()
+        }
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        return row | {"error": str(error).splitlines()[0]}  # no room for all of them; smaller cells may have it
+        return row | {
+            "error": str(error).splitlines()[0]
+        }  # no room for all of them; smaller cells may have it
     row |= {"step_alone": times["alone"]}
     ratio = times["together"] / (args.seeds * times["alone"])
     return row | {"step_together": times["together"], "ratio": ratio}
@@ -122,20 +143,35 @@ def bare_steps(architecture: str, size: str, args: argparse.Namespace) -> dict[s
 
 def main() -> None:
     """Times both sides."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     arguments.add_corpus(parser)
     parser.add_argument("--size", default="nano")
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--steps", type=int, default=350)
-    parser.add_argument("--alone", type=int, default=0, help="runs alone that are timed (default: one for each seed)")
-    parser.add_argument("--cache", default="", help="a directory; empty compiles everything in every process")
+    parser.add_argument(
+        "--alone",
+        type=int,
+        default=0,
+        help="runs alone that are timed (default: one for each seed)",
+    )
+    parser.add_argument(
+        "--cache", default="", help="a directory; empty compiles everything in every process"
+    )
     bare = parser.add_argument_group("the steps alone, which need no corpus")
-    bare.add_argument("--steps-only", action="store_true", help="time bare steps of pretraining in this process")
-    bare.add_argument("--preset", choices=("cpu", "t5"), default="cpu", help="batch and lengths (default: cpu)")
+    bare.add_argument(
+        "--steps-only", action="store_true", help="time bare steps of pretraining in this process"
+    )
+    bare.add_argument(
+        "--preset", choices=("cpu", "t5"), default="cpu", help="batch and lengths (default: cpu)"
+    )
     bare.add_argument("--architectures", default="transformer", help="names, separated by commas")
     bare.add_argument("--sizes", default="nano", help="names, separated by commas")
     bare.add_argument("--rounds", type=int, default=5, help="turns of each side (default: 5)")
-    bare.add_argument("--seconds", type=float, default=2.0, help="of a turn, at least one step (default: 2)")
+    bare.add_argument(
+        "--seconds", type=float, default=2.0, help="of a turn, at least one step (default: 2)"
+    )
     if "--steps-only" in sys.argv:
         parser.set_defaults(corpus=None)  # else the default is looked for
     args = parser.parse_args()
@@ -148,10 +184,19 @@ def main() -> None:
         print(json.dumps({**head, "rows": rows}, indent=2))
         return
     with tempfile.TemporaryDirectory() as scratch:
-        each_alone = [seconds(args, Path(scratch, "alone"), seed, 1) for seed in range(args.alone or args.seeds)]
+        each_alone = [
+            seconds(args, Path(scratch, "alone"), seed, 1)
+            for seed in range(args.alone or args.seeds)
+        ]
         together = seconds(args, Path(scratch, "together"), 0, args.seeds)
     alone = args.seeds * statistics.fmean(each_alone)
-    result = {"size": args.size, "seeds": args.seeds, "steps": args.steps, "together": together, "alone": alone}
+    result = {
+        "size": args.size,
+        "seeds": args.seeds,
+        "steps": args.steps,
+        "together": together,
+        "alone": alone,
+    }
     print(json.dumps(result | {"each_alone": each_alone, "ratio": together / alone}, indent=2))
 
 

@@ -5,23 +5,27 @@
     python -m benchmarks.step_time --shapes base4 --dtype bfloat16                                   # on a GPU
     python -m benchmarks.step_time --shapes base,large --dtype bfloat16 --architectures transformer --variants as_is,xla
 
-Prints a table on stderr and JSON on stdout: seconds per step, target and input tokens per second, GFLOP/s against the
-matmul ceiling measured in the same run and, where it is known, against the peak of the device's data sheet (`mfu`),
-bytes that the compiled step holds, and for each architecture `excess`: its time over the Transformer's, divided by its
-FLOPs over the Transformer's. With several `--variants` each architecture takes its turns in each, and all are held
-against the Transformer in the first. `cores` is processor time over wall time: on a CPU an excess with fewer cores than
-the Transformer's is work that XLA does in one thread, and it goes when the script is pinned to one core (`taskset -c
-0`). `update` is the time of the optimizer's update alone: it grows with parameters, those of all experts included, and
-FLOPs do not count it; `gradients` is the excess of the rest of the step.
+Prints a table on stderr and JSON on stdout: seconds per step, target and input tokens per second,
+GFLOP/s against the matmul ceiling measured in the same run and, where it is known, against the peak
+of the device's data sheet (`mfu`), bytes that the compiled step holds, and for each architecture
+`excess`: its time over the Transformer's, divided by its FLOPs over the Transformer's. With several
+`--variants` each architecture takes its turns in each, and all are held against the Transformer in
+the first. `cores` is processor time over wall time: on a CPU an excess with fewer cores than the
+Transformer's is work that XLA does in one thread, and it goes when the script is pinned to one core
+(`taskset -c 0`). `update` is the time of the optimizer's update alone: it grows with parameters,
+those of all experts included, and FLOPs do not count it; `gradients` is the excess of the rest of
+the step.
 
-The contenders take turns of about `--seconds` each, round after round, and the median round counts: single runs on a
-shared machine differ by 20 %. The first step of a turn does not count: it pays for what the contender before it left
-behind. As in the trainer's loop one step is in flight while the next is handed over. With `--processes` several
-measure, one after the other, and every number, ratios included, is the median over them.
+The contenders take turns of about `--seconds` each, round after round, and the median round counts:
+single runs on a shared machine differ by 20 %. The first step of a turn does not count: it pays for
+what the contender before it left behind. As in the trainer's loop one step is in flight while the
+next is handed over. With `--processes` several measure, one after the other, and every number,
+ratios included, is the median over them.
 
-With `--reference`, Hugging Face's T5 and its Switch Transformers (PyTorch, eager, Adafactor) take their turns at the
-same training step; `over_reference` is our time over theirs. It needs torch and transformers, which the extra `parity`
-installs. With `--lean` the vanilla step written in plain jnp (`lean_step.py`) takes its turn as well.
+With `--reference`, Hugging Face's T5 and its Switch Transformers (PyTorch, eager, Adafactor) take
+their turns at the same training step; `over_reference` is our time over theirs. It needs torch and
+transformers, which the extra `parity` installs. With `--lean` the vanilla step written in plain jnp
+(`lean_step.py`) takes its turn as well.
 """
 
 import argparse
@@ -45,20 +49,37 @@ import numpy as np
 import arch_zoo
 from arch_zoo.layers import experts, fused_attention
 from benchmarks import lean_step
-from train import losses
-from train.config import OptimizerConfig, StageConfig
-from train.optimizers import make_optimizer
-from train.step import State, init_state, make_model, make_train_step
-from train.tracking import PEAK_FLOPS
+from train.run import losses
+from train.run.optimizers import make_optimizer
+from train.run.step import State, init_state, make_model, make_train_step
+from train.run.tracking import PEAK_FLOPS
+from train.study.config import OptimizerConfig, StageConfig
 
 Turn = Callable[[int], None]  # does so many steps and waits for the last
 
-COLUMNS = ("s/step", "update", "GFLOP/s", "MFU", "MB", "cores", "time x", "FLOPs x", "excess", "gradients", "over HF")
+COLUMNS = (
+    "s/step",
+    "update",
+    "GFLOP/s",
+    "MFU",
+    "MB",
+    "cores",
+    "time x",
+    "FLOPs x",
+    "excess",
+    "gradients",
+    "over HF",
+)
 # What a step is traced in, and what its compiler is told besides.
-VARIANTS: dict[str, tuple[Callable[[], contextlib.AbstractContextManager[None]], dict[str, bool | str]]] = {
+VARIANTS: dict[
+    str, tuple[Callable[[], contextlib.AbstractContextManager[None]], dict[str, bool | str]]
+] = {
     "as_is": (contextlib.nullcontext, {}),
     "xla": (fused_attention.disallowed, {}),  # never cuDNN's attention
-    "cublas": (contextlib.nullcontext, {"xla_gpu_enable_triton_gemm": False}),  # every product by the library
+    "cublas": (
+        contextlib.nullcontext,
+        {"xla_gpu_enable_triton_gemm": False},
+    ),  # every product by the library
 }
 REFERENCES = {"transformer": "hugging_face_t5", "switch": "hugging_face_switch"}
 
@@ -89,8 +110,12 @@ SHAPES = {
 def batch_of(shape: Shape) -> dict[str, Any]:
     """Full sequences of random tokens."""
     rng = np.random.default_rng(0)
-    inputs = rng.integers(2, shape.vocab_size, (shape.batch_size, shape.input_length), dtype=np.int32)
-    targets = rng.integers(2, shape.vocab_size, (shape.batch_size, shape.target_length), dtype=np.int32)
+    inputs = rng.integers(
+        2, shape.vocab_size, (shape.batch_size, shape.input_length), dtype=np.int32
+    )
+    targets = rng.integers(
+        2, shape.vocab_size, (shape.batch_size, shape.target_length), dtype=np.int32
+    )
     shifted = np.pad(targets, ((0, 0), (1, 0)))[:, :-1]
     return {
         "encoder_input_tokens": inputs,
@@ -100,11 +125,15 @@ def batch_of(shape: Shape) -> dict[str, Any]:
     }
 
 
-def settings(name: str, shape: Shape, dtype: str = "float32") -> tuple[arch_zoo.ModelConfig, StageConfig]:
+def settings(
+    name: str, shape: Shape, dtype: str = "float32"
+) -> tuple[arch_zoo.ModelConfig, StageConfig]:
     """The model and the stage of an architecture at a shape."""
     lengths = {"max_input_length": shape.input_length, "max_target_length": shape.target_length}
     cfg = arch_zoo.config(name, shape.size, vocab_size=shape.vocab_size, dtype=dtype, **lengths)
-    return cfg, StageConfig(1, shape.batch_size, shape.input_length, shape.target_length, OptimizerConfig())
+    return cfg, StageConfig(
+        1, shape.batch_size, shape.input_length, shape.target_length, OptimizerConfig()
+    )
 
 
 class Contender(NamedTuple):
@@ -121,7 +150,9 @@ def ours(name: str, shape: Shape, dtype: str, variant: str) -> Contender:
     cfg, stage = settings(name, shape, dtype)
     model, params = make_model(cfg, 0)
     optimizer = make_optimizer(stage.optimizer, model.axes)
-    state, batch = jax.device_put((init_state(params, optimizer), batch_of(shape)), jax.devices()[0])
+    state, batch = jax.device_put(
+        (init_state(params, optimizer), batch_of(shape)), jax.devices()[0]
+    )
     rate = np.float32(0.01)
     jitted = jax.jit(make_train_step(model, optimizer, stage), donate_argnums=0)
     tracing, options = VARIANTS[variant]
@@ -134,20 +165,29 @@ def ours(name: str, shape: Shape, dtype: str, variant: str) -> Contender:
         return metrics["loss"]
 
     def only_update(state: State) -> State:
-        # Parameters stand in for gradients: the time does not depend on the numbers, and nothing more is held.
+        # Parameters stand in for gradients: the time does not depend on the numbers, and nothing
+        # more is held.
         grads: Any = {name: -p for name, p in state.params.items()}
         directions: Any
         directions, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
         params = {name: p - rate * directions[name] for name, p in state.params.items()}
         return State(state.step, params, optimizer_state)
 
-    update = jax.jit(only_update)  # called as such: of hundreds of arrays a compiled object takes longer than a GPU
+    update = jax.jit(
+        only_update
+    )  # called as such: of hundreds of arrays a compiled object takes longer than a GPU
     jax.block_until_ready(update(state))
-    executed = arch_zoo.Convention(experts="padded")  # the places of experts that stay empty are computed too
-    count = arch_zoo.count_flops(cfg, shape.input_length, shape.target_length, executed, shape.batch_size)
+    executed = arch_zoo.Convention(
+        experts="padded"
+    )  # the places of experts that stay empty are computed too
+    count = arch_zoo.count_flops(
+        cfg, shape.input_length, shape.target_length, executed, shape.batch_size
+    )
     flops = count.train * shape.batch_size
     memory: Any = step.memory_analysis()
-    held = memory.argument_size_in_bytes + memory.temp_size_in_bytes  # the donated state is written in place
+    held = (
+        memory.argument_size_in_bytes + memory.temp_size_in_bytes
+    )  # the donated state is written in place
     return Contender(in_flight(one), in_flight(lambda: update(state)), flops, held)
 
 
@@ -170,7 +210,9 @@ def lean(shape: Shape) -> Turn:
     model, params = make_model(cfg, 0)
     optimizer = make_optimizer(stage.optimizer, model.axes)
     batch = batch_of(shape)
-    theirs, _ = losses.token_sums(losses.token_losses(model.merge(params), batch, jax.random.key(0)), batch)
+    theirs, _ = losses.token_sums(
+        losses.token_losses(model.merge(params), batch, jax.random.key(0)), batch
+    )
     own = lean_step.loss(params, batch, cfg) * batch["decoder_loss_weights"].sum()
     np.testing.assert_allclose(own, theirs, rtol=1e-5)
     step = jax.jit(lean_step.make_step(cfg, optimizer, 0.01), donate_argnums=(0, 1))
@@ -207,18 +249,28 @@ def hugging_face(name: str, shape: Shape) -> Turn:
             "num_experts": switch.num_experts,
             "num_sparse_encoder_layers": cfg.num_encoder_layers // switch.every,
             "num_sparse_decoder_layers": cfg.num_decoder_layers // switch.every,
-            "expert_capacity": experts.capacity(shape.input_length, switch.num_experts, switch.train_capacity_factor),
+            "expert_capacity": experts.capacity(
+                shape.input_length, switch.num_experts, switch.train_capacity_factor
+            ),
         }
-        model = transformers.SwitchTransformersForConditionalGeneration(transformers.SwitchTransformersConfig(**given))
+        model = transformers.SwitchTransformersForConditionalGeneration(
+            transformers.SwitchTransformersConfig(**given)
+        )
     else:
         model = transformers.T5ForConditionalGeneration(transformers.T5Config(**given))
     model.train()
-    optimizer = transformers.Adafactor(model.parameters(), lr=0.01, relative_step=False, warmup_init=False)
-    batch = {name: torch.from_numpy(x).long() for name, x in batch_of(shape).items() if "tokens" in name}
+    optimizer = transformers.Adafactor(
+        model.parameters(), lr=0.01, relative_step=False, warmup_init=False
+    )
+    batch = {
+        name: torch.from_numpy(x).long() for name, x in batch_of(shape).items() if "tokens" in name
+    }
 
     def turn(steps: int) -> None:
         for _ in range(steps):
-            out = model(input_ids=batch["encoder_input_tokens"], labels=batch["decoder_target_tokens"])
+            out = model(
+                input_ids=batch["encoder_input_tokens"], labels=batch["decoder_target_tokens"]
+            )
             out.loss.backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -242,7 +294,9 @@ def timed(turn: Turn, steps: int) -> float:
     return (time.perf_counter() - start) / steps
 
 
-def measure(turns: dict[str, Turn], rounds: int, turn_seconds: float) -> dict[str, tuple[float, float]]:
+def measure(
+    turns: dict[str, Turn], rounds: int, turn_seconds: float
+) -> dict[str, tuple[float, float]]:
     """Median seconds per step of every contender, and its cores; in each round every one has its turn."""
     counts = {}
     for name, turn in turns.items():
@@ -256,26 +310,39 @@ def measure(turns: dict[str, Turn], rounds: int, turn_seconds: float) -> dict[st
             start = time.process_time()
             seconds[name].append(timed(turns[name], counts[name]))
             processor[name].append((time.process_time() - start) / counts[name])
-    return {name: (statistics.median(times), sum(processor[name]) / sum(times)) for name, times in seconds.items()}
+    return {
+        name: (statistics.median(times), sum(processor[name]) / sum(times))
+        for name, times in seconds.items()
+    }
 
 
 def compare(shape_name: str, options: argparse.Namespace) -> list[dict]:
     """Rows of one shape."""
-    shape = dataclasses.replace(SHAPES[shape_name], batch_size=options.batch_size or SHAPES[shape_name].batch_size)
+    shape = dataclasses.replace(
+        SHAPES[shape_name], batch_size=options.batch_size or SHAPES[shape_name].batch_size
+    )
     names = options.architectures.split(",") if options.architectures else list(arch_zoo.names())
     names = ["transformer", *(name for name in names if name != "transformer")]
     first, *others = options.variants.split(",")
     titles = {name: (name, first) for name in names}
     titles |= {f"{name}, {other}": (name, other) for other in others for name in names}
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # compilation is most of the time
-        made = pool.map(lambda title: ours(title[0], shape, options.dtype, title[1]), titles.values())
+    with concurrent.futures.ThreadPoolExecutor(
+        os.cpu_count()
+    ) as pool:  # compilation is most of the time
+        made = pool.map(
+            lambda title: ours(title[0], shape, options.dtype, title[1]), titles.values()
+        )
         contenders = dict(zip(titles, made, strict=True))
     turns = {name: contender.turn for name, contender in contenders.items()}
-    references = {name: REFERENCES[name] for name in names if name in REFERENCES and options.reference}
+    references = {
+        name: REFERENCES[name] for name in names if name in REFERENCES and options.reference
+    }
     turns |= {reference: hugging_face(name, shape) for name, reference in references.items()}
     turns |= {"lean_jnp": lean(shape)} if options.lean else {}
     seconds = measure(turns, options.rounds, options.seconds)
-    updates = measure({name: contender.update for name, contender in contenders.items()}, 3, options.seconds / 3)
+    updates = measure(
+        {name: contender.update for name, contender in contenders.items()}, 3, options.seconds / 3
+    )
     ceiling, peak = matmul_ceiling(options.dtype), PEAK_FLOPS.get(jax.devices()[0].device_kind)
     vanilla = contenders["transformer"].flops
     vanilla_gradients = seconds["transformer"][0] - updates["transformer"][0]
@@ -304,7 +371,9 @@ def compare(shape_name: str, options: argparse.Namespace) -> list[dict]:
                 "flop_ratio": flop_ratio,
                 "excess": time_ratio / flop_ratio,
                 "gradients_excess": gradients and gradients / vanilla_gradients / flop_ratio,
-                "over_reference": second / seconds[references[name]][0] if name in references else None,
+                "over_reference": second / seconds[references[name]][0]
+                if name in references
+                else None,
             }
         )
     return rows
@@ -313,7 +382,10 @@ def compare(shape_name: str, options: argparse.Namespace) -> list[dict]:
 def over_processes(count: int, arguments: list[str]) -> list[dict]:
     """Rows of which every number is the median over processes of their own."""
     command = [sys.executable, "-m", "benchmarks.step_time", *arguments, "--processes", "1"]
-    runs = [json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout) for _ in range(count)]
+    runs = [
+        json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+        for _ in range(count)
+    ]
     rows = []
     for same in zip(*(run["rows"] for run in runs), strict=True):
         numbers = {key for key, value in same[0].items() if isinstance(value, (int, float))}
@@ -323,21 +395,39 @@ def over_processes(count: int, arguments: list[str]) -> list[dict]:
 
 def main() -> None:
     """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--shapes", default="d128", help=f"of {', '.join(SHAPES)} (default: d128)")
     parser.add_argument("--batch-size", type=int, help="sequences of a step (default: the shape's)")
-    parser.add_argument("--architectures", default="", help="names, separated by commas (default: the whole zoo)")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each contender (default: 5)")
-    parser.add_argument("--seconds", type=float, default=1.0, help="of a turn, at least one step (default: 1)")
-    parser.add_argument("--processes", type=int, default=1, help="that measure one after the other (default: 1)")
+    parser.add_argument(
+        "--architectures", default="", help="names, separated by commas (default: the whole zoo)"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="turns of each contender (default: 5)"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=1.0, help="of a turn, at least one step (default: 1)"
+    )
+    parser.add_argument(
+        "--processes", type=int, default=1, help="that measure one after the other (default: 1)"
+    )
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
-    parser.add_argument("--reference", action="store_true", help="Hugging Face's models beside ours")
-    parser.add_argument("--lean", action="store_true", help="the vanilla step in plain jnp beside it (float32)")
-    parser.add_argument("--variants", default="as_is", help="as_is, xla (no cuDNN attention), cublas (no Triton)")
+    parser.add_argument(
+        "--reference", action="store_true", help="Hugging Face's models beside ours"
+    )
+    parser.add_argument(
+        "--lean", action="store_true", help="the vanilla step in plain jnp beside it (float32)"
+    )
+    parser.add_argument(
+        "--variants", default="as_is", help="as_is, xla (no cuDNN attention), cublas (no Triton)"
+    )
     options = parser.parse_args()
     for key, allowed in (("shapes", SHAPES), ("variants", VARIANTS)):
         if unknown := set(getattr(options, key).split(",")) - set(allowed):
-            parser.error(f"--{key}: {', '.join(sorted(unknown))} is not one of {', '.join(allowed)}")
+            parser.error(
+                f"--{key}: {', '.join(sorted(unknown))} is not one of {', '.join(allowed)}"
+            )
     if options.batch_size is not None and options.batch_size < 1:
         parser.error(f"--batch-size: {options.batch_size} must be at least 1")
     if options.processes > 1:
@@ -348,11 +438,25 @@ def main() -> None:
     for row in rows:
         ours_only = ("update_seconds", "bytes", "gradients_excess", "over_reference")
         update, held, rest, ratio, mfu = (row[key] or float("nan") for key in (*ours_only, "mfu"))
-        numbers = (mfu, held * 1e-6, row["cores"], row["time_ratio"], row["flop_ratio"], row["excess"], rest, ratio)
+        numbers = (
+            mfu,
+            held * 1e-6,
+            row["cores"],
+            row["time_ratio"],
+            row["flop_ratio"],
+            row["excess"],
+            rest,
+            ratio,
+        )
         line = f"{row['shape']:8}{row['name']:20}{row['seconds']:10.4f}{update:10.4f}{row['gflops_per_second']:10.1f}"
         print(line + "".join(f"{number:10.2f}" for number in numbers), file=sys.stderr)
     device = f"{jax.devices()[0].device_kind}, {platform.processor() or platform.machine()}"
-    about = {"device": device, "jax": jax.__version__, "variants": options.variants, "dtype": options.dtype}
+    about = {
+        "device": device,
+        "jax": jax.__version__,
+        "variants": options.variants,
+        "dtype": options.dtype,
+    }
     print(json.dumps({**about, "rows": rows}, indent=1))
 
 

@@ -1,8 +1,8 @@
-"""Settings of single runs: functions of (architecture, size, seed) that return a `train.config.RunConfig`."""
+"""Settings of single runs: functions of (architecture, size, seed) that return a `train.study.config.RunConfig`."""
 
 from typing import Any
 
-from train.config import OptimizerConfig, RunConfig, StageConfig
+from train.study.config import OptimizerConfig, RunConfig, StageConfig
 
 __all__ = ["cpu", "t5"]
 
@@ -15,11 +15,12 @@ def t5(architecture: str, size: str, seed: int = 0) -> RunConfig:
 def cpu(architecture: str, size: str, seed: int = 0) -> RunConfig:
     """About a minute on one core: short sequences, small batches, Adafactor with a fast warm-up.
 
-    Both stages have the same shapes and no dropout, so that they share one compiled step. 64 inputs of span corruption
-    have 14 targets. The rate of finetuning falls to zero, which a constant one, as T5 has it, cannot match in so few
-    steps. Adafactor factors matrices of every size, so that no size of the ladder has another optimizer.
-    A mixture of softmaxes scales its contexts: unscaled, its first loss grows with the width, 300 steps do not make up
-    for it, and the larger model ends higher.
+    Both stages have the same shapes and no dropout, so that they share one compiled step. 64 inputs
+    of span corruption have 14 targets. The rate of finetuning falls to zero, which a constant one,
+    as T5 has it, cannot match in so few steps. Adafactor factors matrices of every size, so that no
+    size of the ladder has another optimizer.
+    A mixture of softmaxes scales its contexts: unscaled, its first loss grows with the width, 300
+    steps do not make up for it, and the larger model ends higher.
     """
     shape: dict[str, Any] = {"batch_size": 16, "input_length": 64, "target_length": 16}
     pretrain = StageConfig(
@@ -34,10 +35,19 @@ def cpu(architecture: str, size: str, seed: int = 0) -> RunConfig:
     finetune = StageConfig(
         steps=400,
         **shape,
-        optimizer=OptimizerConfig(learning_rate=0.015, schedule="linear", warmup_steps=0, min_factored_size=32),
+        optimizer=OptimizerConfig(
+            learning_rate=0.015, schedule="linear", warmup_steps=0, min_factored_size=32
+        ),
         eval_batch_size=64,
         log_every=20,
         checkpoint_every=200,
     )
     model = {"scale_context": True} if architecture == "mos" else {}
-    return RunConfig(architecture=architecture, size=size, seed=seed, model=model, pretrain=pretrain, finetune=finetune)
+    return RunConfig(
+        architecture=architecture,
+        size=size,
+        seed=seed,
+        model=model,
+        pretrain=pretrain,
+        finetune=finetune,
+    )

@@ -1,6 +1,7 @@
 """`python -m eval report|slopes|pareto|compare|compare-studies|fit|predict|allocate|next|chain`: what records say.
 
-Exit codes: 0 done; 2 bad input, told in one line. A list option takes several values and may be given several times.
+Exit codes: 0 done; 2 bad input, told in one line. A list option takes several values and may be
+given several times.
 """
 
 import contextlib
@@ -14,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from eval.data.neutral import printable
-from eval.foreign import Columns
-from eval.options import Options
+from eval.analyses.settings import Options
+from eval.data.run_table import Columns
+from eval.report.neutral import printable
 from train import command_line
 from train.ranges import Level
 from train.records import InputError
@@ -24,7 +25,7 @@ from train.records import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from eval.grid import Grid
+    from eval.report.grid import Grid
 
 Format = Literal["table", "csv", "json"]
 _Path = Annotated[Path, tyro.conf.Positional]
@@ -38,7 +39,8 @@ class Report:
     """Writes every table, figure and the HTML page of a study.
 
     Attributes:
-      runs: a study's directory (runs/<study>), or a table of runs (.csv, .tsv, .jsonl or .parquet, compressed or not).
+      runs: a study's directory (runs/<study>), or a table of runs (.csv, .tsv, .jsonl or .parquet,
+        compressed or not).
       out: directory to write to.
     """
 
@@ -50,16 +52,16 @@ class Report:
     def run(self) -> None:
         """Writes the report; prints what to read first, table 1 and where the page is."""
         with _progress() as progress:
-            from eval import report, summary, tables
+            from eval.report import summary, tables, write
 
-            study = report.load(self.runs, self.columns)
-            analysis = report.write(study, self.out, self.options, progress)
+            study = write.load(self.runs, self.columns)
+            analysis = write.write(study, self.out, self.options, progress)
         for warning in summary.warnings(analysis):
             _say("warning", warning)
         _show(tables.table1(analysis.study))
         for sentence in summary.sentences(analysis):
             print(f"- {printable(sentence)}")
-        print(f"report: {self.out / 'report.html'}")
+        print(f"report: {self.out / 'write.html'}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +69,8 @@ class Slopes:
     """Slopes of quality on FLOPs and parameters, and of downstream on upstream, per architecture.
 
     Attributes:
-      table: a table of runs (.csv, .tsv, .jsonl or .parquet, compressed or not), or a study's directory.
+      table: a table of runs (.csv, .tsv, .jsonl or .parquet, compressed or not), or a study's
+        directory.
       pairs: what to fit, x then y: FU is the slope of upstream on FLOPs.
       links: semilog (nats, percent), loglog, or both.
       format: how to print.
@@ -82,11 +85,14 @@ class Slopes:
 
     def run(self) -> None:
         """Prints table 2."""
-        from eval import tables
-        from eval.slopes import slopes
+        from eval.analyses.slopes import slopes
+        from eval.report import tables
 
         table, axes, _ = _open(self.table, self.columns, self.options)
-        level, spread = self.options.level, {"errors": self.options.errors, "variance": self.options.variance}
+        level, spread = (
+            self.options.level,
+            {"errors": self.options.errors, "variance": self.options.variance},
+        )
         result = slopes(table, pairs=self.pairs, links=self.links, axes=axes, level=level, **spread)
         _print({"slopes": result}, self.format, lambda: [tables.table2(result, level)])
 
@@ -96,7 +102,8 @@ class Pareto:
     """Pareto frontiers: which cells are on them, how surely, and how far behind the others are.
 
     Attributes:
-      table: a table of runs (.csv, .tsv, .jsonl or .parquet, compressed or not), or a study's directory.
+      table: a table of runs (.csv, .tsv, .jsonl or .parquet, compressed or not), or a study's
+        directory.
       cost: F (FLOPs), P (parameters) or S (speed).
       quality: U (upstream) or D (downstream).
       format: how to print.
@@ -111,7 +118,7 @@ class Pareto:
 
     def run(self) -> None:
         """Prints the frontier, who is on it, the gaps and the hypervolume."""
-        from eval import pareto
+        from eval.analyses import pareto
 
         table, axes, _ = _open(self.table, self.columns, self.options)
         chosen: dict[str, Any] = {"cost": self.cost, "y": self.quality, "axes": axes}
@@ -131,7 +138,8 @@ class Compare:
     """Every architecture against a reference: slopes, levels, cost multipliers, equivalence, crossovers.
 
     Attributes:
-      table: a table of runs (.csv, .tsv, .jsonl or .parquet, compressed or not), or a study's directory.
+      table: a table of runs (.csv, .tsv, .jsonl or .parquet, compressed or not), or a study's
+        directory.
       x: F (FLOPs) or P (parameters).
       y: U (upstream) or D (downstream).
       link: semilog (nats, percent) or loglog.
@@ -148,20 +156,23 @@ class Compare:
 
     def run(self) -> None:
         """Prints the tests and contrasts."""
-        from eval import compare, crossover
+        from eval.analyses import comparison, crossover
 
         table, axes, reference = _open(self.table, self.columns, self.options, compared=True)
         chosen: dict[str, Any] = {"x": self.x, "y": self.y, "link": self.link, "axes": axes}
         seed: dict[str, Any] = {"seed": self.options.resampling_seed}
-        against: dict[str, Any] = chosen | {"reference": reference, "variance": self.options.variance}
+        against: dict[str, Any] = chosen | {
+            "reference": reference,
+            "variance": self.options.variance,
+        }
         against |= {"errors": self.options.errors, "level": self.options.level}
         over: dict[str, Any] = {"support": self.options.support}
         results = {
-            "equal_slopes": compare.equal_slopes(table, **chosen, **seed, **over),
-            "contrasts": compare.contrasts(table, **against, **seed, **over),
-            "equivalence": compare.equivalence(table, **against, **over),
-            "level_differences": compare.level_difference(table, **against),
-            "multipliers": compare.multiplier(table, **against),
+            "equal_slopes": comparison.equal_slopes(table, **chosen, **seed, **over),
+            "contrasts": comparison.contrasts(table, **against, **seed, **over),
+            "equivalence": comparison.equivalence(table, **against, **over),
+            "level_differences": comparison.level_difference(table, **against),
+            "multipliers": comparison.multiplier(table, **against),
             "crossovers": crossover.crossovers(table, **against, **seed),
         }
         _print(results, self.format)
@@ -185,12 +196,13 @@ class CompareStudies:
 
     def run(self) -> None:
         """Prints the mean differences, those of each cell, the cells that one side lacks, and changed settings."""
-        from eval import store, studies
+        from eval.analyses import two_studies
+        from eval.data.study import read_study
 
         for path in (self.first, self.second):
-            for warning in store.read_study(path).warnings:
+            for warning in read_study(path).warnings:
                 _say("warning", f"{path}: {warning}")
-        _print(studies.compare_studies(self.first, self.second, level=self.level), self.format)
+        _print(two_studies.compare_studies(self.first, self.second, level=self.level), self.format)
 
 
 VERBS: dict[str, type] = {
@@ -208,9 +220,9 @@ def _verbs(first: str) -> dict[str, tuple[type, Callable[[Any], int | None]]]:
         name: (kind, lambda options: options.run()) for name, kind in VERBS.items()
     }
     if first not in verbs:
-        from eval.scaling_laws import chain_cli, cli
+        from eval.commands import chain_verb, law_verbs
 
-        verbs |= cli.VERBS | chain_cli.VERBS
+        verbs |= law_verbs.VERBS | chain_verb.VERBS
     return verbs
 
 
@@ -236,17 +248,18 @@ def _open(
     path: Path, columns: Columns, options: Options, compared: bool = False
 ) -> "tuple[pd.DataFrame, Any, str]":
     """The table, its axes and its reference; warnings go to stderr, also of what stands in for an absent reference."""
-    from eval import analyses, report, summary
-    from eval.cells import main_protocol, other_protocols
+    from eval.analyses import everything
+    from eval.data.cells import main_protocol, other_protocols
+    from eval.report import summary, write
 
-    study = report.load(path, columns)
+    study = write.load(path, columns)
     for warning in study.warnings:
         _say("warning", warning)
     if study.runs.empty:
         raise InputError(f"{path}: no run is finished, so there is nothing to analyse")
-    table, axes = analyses.with_counts(study, options)
+    table, axes = everything.with_counts(study, options)
     main = main_protocol(table)
-    reference = analyses.reference_of(main, options.reference)
+    reference = everything.reference_of(main, options.reference)
     if compared and not options.reference and (stand_in := summary.stand_in(main, reference)):
         _say("warning", stand_in)
     if left_out := other_protocols(table, main):
@@ -260,24 +273,28 @@ def _say(word: str, text: str) -> None:
 
 
 def _print(
-    results: "dict[str, pd.DataFrame]", form: Format, grids: "Callable[[], list[Grid]] | None" = None
-) -> None:  # fmt: skip
+    results: "dict[str, pd.DataFrame]",
+    form: Format,
+    grids: "Callable[[], list[Grid]] | None" = None,
+) -> None:
     """Prints tidy tables for a person (`table`) or for a program (`csv`: one after the other; `json`: one object)."""
     if form == "json":
-        from eval.listing import finite
+        from eval.report.listing import finite
 
         tables = {name: finite(frame.to_dict("records")) for name, frame in results.items()}
         print(json.dumps(tables if len(tables) > 1 else next(iter(tables.values())), indent=1))
     elif form == "csv":
-        from eval.data import neutral
+        from eval.report import neutral
 
         for name, frame in results.items():
             print(f"# {name}" if len(results) > 1 else "", end="\n" if len(results) > 1 else "")
             print(neutral.csv(frame), end="")
     else:
-        from eval.listing import heading, listing, visible
+        from eval.report.listing import heading, listing, visible
 
-        made = [listing(name, heading(name), frame, visible(frame)) for name, frame in results.items()]
+        made = [
+            listing(name, heading(name), frame, visible(frame)) for name, frame in results.items()
+        ]
         for grid in grids() if grids else made:
             _show(grid)
 
@@ -286,7 +303,7 @@ def _show(grid: "Grid") -> None:
     """Prints a grid; in a log, where there is no terminal to ask, lines are as long as they must be."""
     from rich.console import Console
 
-    from eval.grid import terminal
+    from eval.report.grid import terminal
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
     console.print(terminal(grid))

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-# Before anything imports jax, and inherited by the processes that tests start. JAX writes its entries in place, so
-# that two workers must not share them.
+# Before anything imports jax, and inherited by the processes that tests start. JAX writes its
+# entries in place, so that two workers must not share them.
 _WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
 _CACHE = Path(__file__).resolve().parent.parent / ".cache" / "jax" / _WORKER
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
-# Tests compile much and compute little: without optimisation, and by its older emitters (gone with jaxlib 0.11), XLA
-# takes a fifth of the time.
+# Tests compile much and compute little: without optimisation, and by its older emitters (gone with
+# jaxlib 0.11), XLA takes a fifth of the time.
 _OLDER = tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (0, 11)
 _EMITTERS = " --xla_cpu_use_fusion_emitters=false" if _OLDER else ""
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0" + _EMITTERS)
@@ -41,9 +41,13 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.nodeid.split("/")[1] != "train")
     for item in items:
         variant = getattr(item, "callspec", None) and item.callspec.params.get("variant")
-        item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{variant}" if variant else str(item.path)))
+        item.add_marker(
+            pytest.mark.xdist_group(f"{item.path.stem}-{variant}" if variant else str(item.path))
+        )
 
 
 def pytest_addoption(parser):
     """Goldens are rewritten on purpose only."""
-    parser.addoption("--rewrite-goldens", action="store_true", help="write tests/arch_zoo/goldens anew")
+    parser.addoption(
+        "--rewrite-goldens", action="store_true", help="write tests/arch_zoo/goldens anew"
+    )

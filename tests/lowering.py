@@ -13,7 +13,9 @@ def pretend_a_gpu(monkeypatch) -> None:
     for question, answer in gpu_traffic.ANSWERS.items():
         monkeypatch.setattr(fused_attention_stablehlo, question, lambda *_, answer=answer: answer)
     choose = fused_attention.implementation
-    monkeypatch.setattr(fused_attention, "implementation", lambda q, k, ctx: choose(q, k, ctx, "gpu"))
+    monkeypatch.setattr(
+        fused_attention, "implementation", lambda q, k, ctx: choose(q, k, ctx, "gpu")
+    )
 
 
 def program(function, *args) -> str:
@@ -23,4 +25,7 @@ def program(function, *args) -> str:
 
 def calls_of_cudnn(text: str) -> tuple[int, int]:
     """Calls of cuDNN's attention in a program, with a bias or without: forward and backward."""
-    return tuple(len(re.findall(rf"@__cudnn\$fmha(?:ScaleBias)?Softmax{which}\(", text)) for which in ("", "Backward"))
+    return tuple(
+        len(re.findall(rf"@__cudnn\$fmha(?:ScaleBias)?Softmax{which}\(", text))
+        for which in ("", "Backward")
+    )

@@ -29,7 +29,9 @@ def test_the_page_works_as_written(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     for command in commands:
         arguments = [sys.executable, *command.split()]
-        done = subprocess.run(arguments, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            arguments, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stdout + done.stderr
     golden = json.loads((tmp_path / "tests" / "arch_zoo" / "goldens" / f"{NAME}.json").read_text())
     vanilla = json.loads((ROOT / "tests" / "arch_zoo" / "goldens" / "transformer.json").read_text())

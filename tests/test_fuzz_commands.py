@@ -7,8 +7,13 @@ from hypothesis import strategies as st
 from benchmarks import fuzz_commands
 from benchmarks.fuzz_commands import Place
 
-# `prepare` loads TensorFlow, `study` starts workers, `report` draws figures: minutes that the script has.
-PLACES = [place for place in fuzz_commands.places() if place.verb not in ("prepare", "study", "report", "finetune")]
+# `prepare` loads TensorFlow, `study` starts workers, `report` draws figures: minutes that the
+# script has.
+PLACES = [
+    place
+    for place in fuzz_commands.places()
+    if place.verb not in ("prepare", "study", "report", "finetune")
+]
 
 
 @pytest.fixture(scope="module")
@@ -25,17 +30,23 @@ def test_every_command_works_with_nothing_wrong_in_it(ground):
 
 def wrong_values(place):
     """Values of which no command can make anything, and so need not be waited for."""
-    return [value for value in fuzz_commands.values(place) if fuzz_commands.is_nonsense(place, value)]
+    return [
+        value for value in fuzz_commands.values(place) if fuzz_commands.is_nonsense(place, value)
+    ]
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
 @given(data=st.data())
 def test_every_command_does_its_work_or_refuses_in_one_line(ground, data):
     place = data.draw(st.sampled_from(PLACES))
     values = wrong_values(place) if place.verb == "pretrain" else fuzz_commands.values(place)
     if values:
-        outcome = fuzz_commands.run(place, data.draw(st.sampled_from(list(values))), ground, patience=120)
+        outcome = fuzz_commands.run(
+            place, data.draw(st.sampled_from(list(values))), ground, patience=120
+        )
         assert outcome.kind in ("ran", "refused"), outcome
 
 
@@ -45,7 +56,11 @@ def test_every_command_does_its_work_or_refuses_in_one_line(ground, data):
         (Place("eval", "fit", "--level", numeric=True), "nan", True),
         (Place("eval", "fit", "--level", numeric=True), "-1", True),
         (Place("eval", "fit", "--level", numeric=True), "text", True),
-        (Place("eval", "fit", "--level", numeric=True), "2.5", False),  # only the command knows its own range
+        (
+            Place("eval", "fit", "--level", numeric=True),
+            "2.5",
+            False,
+        ),  # only the command knows its own range
         (Place("eval", "next", "--budget", numeric=True), "inf", False),
         (Place("eval", "next", "--form"), "-1", False),
         (Place("train", "plan", "--set", "pretrain.z_loss", True), "NaN", True),
@@ -76,5 +91,8 @@ def test_what_is_accepted_or_printed_at_length_is_found(ground, monkeypatch):
         return 2
 
     assert [ends(main) for main in (lambda arguments: 0, fails, hangs, mutters)] == [
-        "nonsense", "traceback", "hang", "untidy",
-    ]  # fmt: skip
+        "nonsense",
+        "traceback",
+        "hang",
+        "untidy",
+    ]

@@ -50,7 +50,9 @@ backend_config={"known_trip_count":{"n":"5"}}
 
 def test_loops_slices_and_updates_in_place_count_what_moves():
     found = list(gpu_traffic.kernels(*gpu_traffic.parse(PROGRAM)))
-    read = 5 * (16 * 2 + 4 + 16 * 4)  # of the bfloat16 array a row, the index, and the row in float32
+    read = 5 * (
+        16 * 2 + 4 + 16 * 4
+    )  # of the bfloat16 array a row, the index, and the row in float32
     written = 5 * (16 * 4 + 4 + 16 * 4)  # one row in, the index, and in place one row out
     assert [(kernel.kind, kernel.source, kernel.runs, kernel.moved) for kernel in found] == [
         ("product", "", 1, (8 * 16 + 16 * 16 + 8 * 16) * 2 + 32),

@@ -27,7 +27,9 @@ def test_clamp():
     assert clamp(90) >= 10
 """
 NAMED = '[[named]]\nname = "the larger"\npath = "toy.py"\nbefore = "min"\nafter = "max"\n'
-EQUIVALENT = '[[equivalent]]\npath = "toy.py"\nbefore = "return min(x, 10)"\nafter = "return min(x, 11)"\n'
+EQUIVALENT = (
+    '[[equivalent]]\npath = "toy.py"\nbefore = "return min(x, 10)"\nafter = "return min(x, 11)"\n'
+)
 
 
 def edits(code: str) -> set[tuple[int, str]]:
@@ -56,12 +58,27 @@ def test_edits_are_of_what_is_computed():
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("y = (a + b) * (c)", {"y = (a - b) * (c)", "y = (a) * (c)", "y = (b) * (c)", "y = (a + b) / (c)",
-                               "y = (a + b)", "y = c"}),
+        (
+            "y = (a + b) * (c)",
+            {
+                "y = (a - b) * (c)",
+                "y = (a) * (c)",
+                "y = (b) * (c)",
+                "y = (a + b) / (c)",
+                "y = (a + b)",
+                "y = c",
+            },
+        ),
         ("y = f(a, k=b)", {"y = f(a)"}),
         ("y = f(k=b, j=c)", {"y = f(j=c)", "y = f(k=b)"}),
-        ("y = zip(a, b * c, strict=True)", {"y = zip(a, b / c, strict=True)", "y = zip(a, b, strict=True)",
-                                            "y = zip(a, c, strict=True)"}),
+        (
+            "y = zip(a, b * c, strict=True)",
+            {
+                "y = zip(a, b / c, strict=True)",
+                "y = zip(a, b, strict=True)",
+                "y = zip(a, c, strict=True)",
+            },
+        ),
         ("y = ctx.fold(i).dropout(x)", {"y = x", "y = ctx.dropout(x)"}),
         ("y = jnp.square(x)", {"y = x"}),
         ("y = a is not b", {"y = a is b"}),
@@ -72,14 +89,17 @@ def test_edits_are_of_what_is_computed():
         ("é = 'é', a % b", {"é = 'é', a * b", "é = 'é', a", "é = 'é', b"}),
         ("with jax.named_scope(f'{a + b}'): pass", set()),
     ],
-)  # fmt: skip
+)
 def test_each_kind_of_edit(line, expected):
     assert {after for _, after in edits(line)} == expected
 
 
 def test_a_sample_stays_where_the_code_does():
     """A line more at the top changes no mutant's place in a sample."""
-    ranks = [{m.after: m.rank(0) for m in mutation.mutants("toy.py", code)} for code in (CODE, f"import sys\n{CODE}")]
+    ranks = [
+        {m.after: m.rank(0) for m in mutation.mutants("toy.py", code)}
+        for code in (CODE, f"import sys\n{CODE}")
+    ]
     assert ranks[0] == ranks[1]
     assert ranks[0] != {m.after: m.rank(1) for m in mutation.mutants("toy.py", CODE)}
 
@@ -94,7 +114,11 @@ def toy(tmp_path, monkeypatch):
     (root / "tests" / "test_toy.py").write_text(TESTS)
     data = root / "benchmarks" / "mutants.toml"
     data.write_text(NAMED)
-    for name, value in {"ROOT": root, "DATA": data, "TARGETS": {"toy.py": "tests/test_toy.py"}}.items():
+    for name, value in {
+        "ROOT": root,
+        "DATA": data,
+        "TARGETS": {"toy.py": "tests/test_toy.py"},
+    }.items():
         monkeypatch.setattr(mutation, name, value)
     return root
 
@@ -112,9 +136,20 @@ def test_survivors_are_named_and_a_journal_is_gone_on_with(toy, monkeypatch, cap
     code, result = run(monkeypatch, capsys, "--sample", "0", "--journal", str(journal))
     assert code == 1
     (survivor,) = result["survivors"]
-    assert survivor == {"path": "toy.py", "line": 2, "kind": "constant", "before": "return min(x, 10)",
-                        "after": "return min(x, 11)"}  # fmt: skip
-    assert [result[key] for key in ("mutants", "tried", "killed", "survived", "equivalent")] == [2, 2, 1, 1, 0]
+    assert survivor == {
+        "path": "toy.py",
+        "line": 2,
+        "kind": "constant",
+        "before": "return min(x, 10)",
+        "after": "return min(x, 11)",
+    }
+    assert [result[key] for key in ("mutants", "tried", "killed", "survived", "equivalent")] == [
+        2,
+        2,
+        1,
+        1,
+        0,
+    ]
     assert result["survival_rate"] == 0.5
     assert (toy / "toy.py").read_text() == TOY
 
@@ -126,11 +161,17 @@ def test_survivors_are_named_and_a_journal_is_gone_on_with(toy, monkeypatch, cap
     assert result["survival_rate"] == 0
     code, result = run(monkeypatch, capsys, "--named", "--journal", str(journal))
     assert code == 0
-    killed = {"mistake": "the larger", "outcome": "killed", "killed_by": "tests/test_toy.py::test_clamp"}
+    killed = {
+        "mistake": "the larger",
+        "outcome": "killed",
+        "killed_by": "tests/test_toy.py::test_clamp",
+    }
     assert result == {"killed": 1, "of": 1, "named": [killed]}
 
 
-@pytest.mark.parametrize("arguments", [["--targets", "tay.py"], ["--sample", "-1"], ["--workers", "0"]])
+@pytest.mark.parametrize(
+    "arguments", [["--targets", "tay.py"], ["--sample", "-1"], ["--workers", "0"]]
+)
 def test_nonsense_is_refused(toy, monkeypatch, capsys, arguments):
     with pytest.raises(SystemExit) as refused:
         run(monkeypatch, capsys, *arguments)

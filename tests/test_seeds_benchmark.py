@@ -11,7 +11,17 @@ from benchmarks import seeds
 @pytest.mark.slow
 def test_steps_only(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    options = ["--steps-only", "--seeds", "2", "--rounds", "1", "--seconds", "0.01", "--architectures", "performer"]
+    options = [
+        "--steps-only",
+        "--seeds",
+        "2",
+        "--rounds",
+        "1",
+        "--seconds",
+        "0.01",
+        "--architectures",
+        "performer",
+    ]
     monkeypatch.setattr(sys, "argv", ["seeds", *options])
     seeds.main()
     found = json.loads(capsys.readouterr().out)

@@ -1,7 +1,8 @@
 """`python -m train prepare|pretrain|finetune|study|plan|status`: the trainer's command line.
 
-Exit codes: 0 done; 1 a run failed; 2 bad input, told in one line; 75 stopped by SIGTERM or Ctrl-C with everything
-saved: the same command goes on from there. A list option takes several values and may be given several times.
+Exit codes: 0 done; 1 a run failed; 2 bad input, told in one line; 75 stopped by SIGTERM or Ctrl-C
+with everything saved: the same command goes on from there. A list option takes several values and
+may be given several times.
 """
 
 import dataclasses
@@ -10,11 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from train import cluster_verbs, command_line, study_verbs
+from train import command_line
 from train.command_line import EXIT_FAILED, EXIT_STOPPED
 from train.data.prepare import PrepareConfig
 from train.ranges import Range, Seed
 from train.records import InputError
+from train.study import cluster_verbs, verbs
 
 MOST_SEEDS = 1024  # in one program; each has parameters of its own
 
@@ -28,11 +30,13 @@ class Cell:
       size: a named size, with scaling operators if wanted, as in base-NL24.
       preset: settings of both stages, a function of `configs/cells.py`.
       seed: of parameters, data order and dropout.
-      seeds: train that many seeds, from `seed` on, in one program; each has a run directory of its own.
+      seeds: train that many seeds, from `seed` on, in one program; each has a run directory of its
+        own.
       corpus: what `prepare` wrote.
       runs: directory of studies.
       study: directory of the run's study in `runs`.
-      set: further settings as KEY=VALUE, such as pretrain.steps=1000 or model.num_experts=16; values are JSON.
+      set: further settings as KEY=VALUE, such as pretrain.steps=1000 or model.num_experts=16;
+        values are JSON.
       resume_from: checkpoints of the same stage, in another directory, to continue.
       init_from: checkpoints to take the first parameters from.
       verify: compare every file of the corpus with its checksum before training.
@@ -64,7 +68,13 @@ class Prepare(PrepareConfig):
     """Turns text and tasks into token shards."""
 
 
-VERBS = {"prepare": Prepare, "pretrain": Pretrain, "finetune": Finetune, **study_verbs.VERBS, **cluster_verbs.VERBS}
+VERBS = {
+    "prepare": Prepare,
+    "pretrain": Pretrain,
+    "finetune": Finetune,
+    **verbs.VERBS,
+    **cluster_verbs.VERBS,
+}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -93,34 +103,42 @@ def prepare_corpus(verb: PrepareConfig) -> int:
     from train.data import prepare
 
     corpus = prepare.prepare(verb)
-    print(f"{corpus.path}: {corpus.num_tokens('train')} tokens, {len(corpus.tasks)} tasks, {corpus.fingerprint[:16]}")
+    print(
+        f"{corpus.path}: {corpus.num_tokens('train')} tokens, {len(corpus.tasks)} tasks, {corpus.fingerprint[:16]}"
+    )
     return 0
 
 
 def run_cell(verb: Cell, stage: str) -> int:
     """The verbs `pretrain` and `finetune`."""
     import configs.cells
-    from train import declare
+    from train.study import declare
 
     preset = getattr(configs.cells, verb.preset, None)
     if preset is None or verb.preset not in configs.cells.__all__:
-        raise InputError(f"preset = {verb.preset!r} is not one of {', '.join(configs.cells.__all__)}")
+        raise InputError(
+            f"preset = {verb.preset!r} is not one of {', '.join(configs.cells.__all__)}"
+        )
     config = preset(verb.architecture, verb.size, seed=verb.seed)
-    settings = study_verbs.parse_settings(verb.set)
+    settings = verbs.parse_settings(verb.set)
     config = declare.with_settings(dataclasses.replace(config, study=verb.study), settings)
 
-    from train import cell, distributed, loop, seeds
     from train.data.corpus import open_corpus
+    from train.run import cell, distributed, loop, seeds
 
     distributed.initialize()
     corpus = open_corpus(verb.corpus, verb.verify)
     runs = [dataclasses.replace(config, seed=verb.seed + number) for number in range(verb.seeds)]
     directories = [verb.runs / verb.study / run.run_id for run in runs]
     if len(runs) != 1 and (verb.resume_from or verb.init_from):
-        raise InputError(f"seeds = {verb.seeds}: only one may start from somebody else's checkpoints")
+        raise InputError(
+            f"seeds = {verb.seeds}: only one may start from somebody else's checkpoints"
+        )
     for directory in directories if stage == "finetune" and verb.init_from is None else []:
         if not loop.pretrained(directory).is_dir():
-            raise InputError(f"{directory}: has no pretrained checkpoint; pretrain it first or give --init-from")
+            raise InputError(
+                f"{directory}: has no pretrained checkpoint; pretrain it first or give --init-from"
+            )
     try:
         with cell.StopOnSignal() as stop:
             if len(runs) == 1:

@@ -1,7 +1,7 @@
 """What the commands of the trainer and of the analysis share: how they are parsed, and how they end.
 
-A verb is a dataclass whose fields are its options. Exit codes: 0 done; 1 a run failed; 2 bad input, told in one line;
-75 stopped by SIGTERM or Ctrl-C.
+A verb is a dataclass whose fields are its options. Exit codes: 0 done; 1 a run failed; 2 bad input,
+told in one line; 75 stopped by SIGTERM or Ctrl-C.
 """
 
 import contextlib
@@ -22,17 +22,29 @@ from train.records import InputError
 
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_STOPPED = 1, 2, 75
 
-_BAD_PATH = {errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP}
+_BAD_PATH = {
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ELOOP,
+}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
-def parse(arguments: Sequence[str], verbs: Mapping[str, type], prog: str, description: str | None) -> Any:
+def parse(
+    arguments: Sequence[str], verbs: Mapping[str, type], prog: str, description: str | None
+) -> Any:
     """The verb that was typed, an instance of its class.
 
-    A list option may be given several times and takes several values each time, all in the order typed.
+    A list option may be given several times and takes several values each time, all in the order
+    typed.
 
     Raises:
-      InputError: what was typed is no verb, or one of its options is unknown, missing, of a wrong type or out of range.
+      InputError: what was typed is no verb, or one of its options is unknown, missing, of a wrong
+        type or out of range.
     """
     kinds = tuple(Annotated[kind, tyro.conf.subcommand(name)] for name, kind in verbs.items())
     if arguments and arguments[0] in verbs:
@@ -88,14 +100,18 @@ def _joined(arguments: Sequence[str], lists: set[str]) -> list[str]:
         if not name:
             out += values
         elif last[name] == place:
-            first, *rest = [value for other, values in groups if other == name for value in values] or [None]
+            first, *rest = [
+                value for other, values in groups if other == name for value in values
+            ] or [None]
             out += [name] if first is None else [f"{name}={first}", *rest]
     return out
 
 
 def _is_option(argument: str) -> bool:
     """Whether an argument is an option rather than a value, such as a negative number."""
-    return argument.startswith("-") and argument.lstrip("-")[:1].isalpha() and not _is_number(argument)
+    return (
+        argument.startswith("-") and argument.lstrip("-")[:1].isalpha() and not _is_number(argument)
+    )
 
 
 def _is_number(argument: str) -> bool:
@@ -109,13 +125,19 @@ def _is_number(argument: str) -> bool:
 def _message(said: str) -> str:
     """What tyro says of an error, without the box that it draws around it."""
     lines = [line.strip("│╭╮╰╯─ ") for line in re.sub(r"\x1b\[[0-9;]*m", "", said).splitlines()]
-    text = " ".join([line for line in lines if line.strip("-")][1:])  # the first line is the title of the box
+    text = " ".join(
+        [line for line in lines if line.strip("-")][1:]
+    )  # the first line is the title of the box
     text = text.split(" For full helptext")[0].split(" Argument helptext")[0]
-    text = re.sub(r"^Error parsing \w+: ", "", text)  # what a verb itself has found wrong with its options
+    text = re.sub(
+        r"^Error parsing \w+: ", "", text
+    )  # what a verb itself has found wrong with its options
     return re.sub(r"^(Missing from [^:]+: \S+).*", r"\1", text).rstrip(".")
 
 
-def run(command: Callable[[], int | None], bad_input: tuple[type[Exception], ...] = (InputError,)) -> int:
+def run(
+    command: Callable[[], int | None], bad_input: tuple[type[Exception], ...] = (InputError,)
+) -> int:
     """Runs a command; whatever ends it becomes an exit code and one line on standard error.
 
     Args:

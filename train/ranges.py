@@ -3,7 +3,8 @@
     steps: Annotated[int, Range(1)]
     dropout_rate: Annotated[float, Range(0, 1, high_open=True)]
 
-Standard library only: configurations, the trainer's commands and the analysis all check their settings here.
+Standard library only: configurations, the trainer's commands and the analysis all check their
+settings here.
 """
 
 import dataclasses
@@ -42,7 +43,11 @@ class Range:
         if self.high == _MOST:
             ends.append("finite")
         elif self.high < math.inf:
-            high = f"{self.high:.0f}" if self.high == int(self.high) and self.high < 1e16 else f"{self.high:g}"
+            high = (
+                f"{self.high:.0f}"
+                if self.high == int(self.high) and self.high < 1e16
+                else f"{self.high:g}"
+            )
             ends.append(f"below {high}" if self.high_open else f"at most {high}")
         return " and ".join(ends) or "a number"
 
@@ -60,7 +65,8 @@ def check(settings: Any, where: str = "") -> None:
     """Checks every field of a dataclass against its annotation: type, choices and range.
 
     Args:
-      settings: a dataclass; fields of other types than numbers, text, choices and tuples of them are left alone.
+      settings: a dataclass; fields of other types than numbers, text, choices and tuples of them
+        are left alone.
       where: put before the name of a field.
 
     Raises:

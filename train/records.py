@@ -8,8 +8,9 @@
       events.jsonl     interventions: resumes, roll-backs, damaged checkpoints; never cut
       status.json      state, stage, step, error
 
-JSONL is the truth: rows are only appended, each with one write, so that a killed process leaves at most one torn last
-line. Standard library only: `eval` imports this module and nothing else of `train`.
+JSONL is the truth: rows are only appended, each with one write, so that a killed process leaves at
+most one torn last line. Standard library only: `eval` imports this module and nothing else of
+`train`.
 """
 
 import contextlib
@@ -35,7 +36,8 @@ LOST = "records lost"  # an event: what stood in a file when a checkpoint was sa
 
 CUT = ("metrics.jsonl", "evals.jsonl")  # what a resumed run repeats is cut from these
 
-# What metrics say of the machine and the moment; the rest is the same whenever a configuration is trained.
+# What metrics say of the machine and the moment; the rest is the same whenever a configuration is
+# trained.
 CLOCK = frozenset({"tokens_per_second", "steps_per_second", "mfu", "memory_bytes"})
 
 _NUMBER = (int, float, type(None))  # a number that is not finite is written as null
@@ -68,8 +70,8 @@ class Run:
 
     Attributes:
       path: the run directory.
-      config: config.json, with keys run_id, study, architecture, size, protocol, seed, hash, model, pretrain, finetune,
-        data and accounting.
+      config: config.json, with keys run_id, study, architecture, size, protocol, seed, hash, model,
+        pretrain, finetune, data and accounting.
       env: env.json, empty when the run has not started.
       status: status.json; a run without one is {"state": "queued"}.
       metrics: rows of metrics.jsonl in order.
@@ -93,7 +95,9 @@ def find_runs(root: str | os.PathLike[str]) -> list[Path]:
     root = Path(root)
     if not root.is_dir():
         raise InputError(f"runs: {str(root)!r} is not a directory")
-    return sorted({p.parent for depth in ("", "*/", "*/*/") for p in root.glob(f"{depth}config.json")})
+    return sorted(
+        {p.parent for depth in ("", "*/", "*/*/") for p in root.glob(f"{depth}config.json")}
+    )
 
 
 def read_run(path: str | os.PathLike[str], allow_torn: bool = False) -> Run:
@@ -101,10 +105,12 @@ def read_run(path: str | os.PathLike[str], allow_torn: bool = False) -> Run:
 
     Args:
       path: a directory with a config.json.
-      allow_torn: drop a torn last line of a JSONL file (a run being written, or killed) instead of raising.
+      allow_torn: drop a torn last line of a JSONL file (a run being written, or killed) instead of
+        raising.
 
     Raises:
-      InputError: a file is missing, is not JSON, or has a field of the wrong type; names file and row.
+      InputError: a file is missing, is not JSON, or has a field of the wrong type; names file and
+        row.
     """
     path = Path(path)
     return Run(
@@ -138,7 +144,14 @@ def read_json(path: Path, missing: Row | None = None) -> Row:
     return value
 
 
-_STATUS_TYPES = {"stage": str, "step": int, "steps": int, "nll": _NUMBER, "finished": list, "error": (str, type(None))}
+_STATUS_TYPES = {
+    "stage": str,
+    "step": int,
+    "steps": int,
+    "nll": _NUMBER,
+    "finished": list,
+    "error": (str, type(None)),
+}
 
 
 def read_status(directory: Path) -> Row:
@@ -150,7 +163,9 @@ def read_status(directory: Path) -> Row:
     path = directory / "status.json"
     status = read_json(path, missing={"state": "queued"})
     if status.get("state") not in STATES:
-        raise InputError(f"{path}: state = {status.get('state')!r} is not one of {', '.join(STATES)}")
+        raise InputError(
+            f"{path}: state = {status.get('state')!r} is not one of {', '.join(STATES)}"
+        )
     for key, kind in _STATUS_TYPES.items():
         value = status.get(key)
         if key in status and (not isinstance(value, kind) or isinstance(value, bool)):
@@ -158,7 +173,9 @@ def read_status(directory: Path) -> Row:
     return status
 
 
-def read_jsonl(path: Path, types: Mapping[str, Any] | None = None, allow_torn: bool = False) -> list[Row]:
+def read_jsonl(
+    path: Path, types: Mapping[str, Any] | None = None, allow_torn: bool = False
+) -> list[Row]:
     """Reads a JSONL file of objects; a file that does not exist has no rows.
 
     Args:
@@ -177,7 +194,9 @@ def read_jsonl(path: Path, types: Mapping[str, Any] | None = None, allow_torn: b
         raise InputError(f"{path}: cannot be read ({error})") from None
     torn = lines.pop()  # empty unless the file does not end in a newline
     if torn and not allow_torn:
-        raise InputError(f"{path}: row {len(lines) + 1} is torn (the file does not end in a newline): {_short(torn)}")
+        raise InputError(
+            f"{path}: row {len(lines) + 1} is torn (the file does not end in a newline): {_short(torn)}"
+        )
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
@@ -215,9 +234,13 @@ def _check_types(path: Path, number: int, row: Row, types: Mapping[str, Any]) ->
             raise InputError(f"{path}: row {number} has no {key!r}")
         value = row[key]
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise InputError(f"{path}: row {number}: {key} = {value!r} has type {type(value).__name__}")
+            raise InputError(
+                f"{path}: row {number}: {key} = {value!r} has type {type(value).__name__}"
+            )
     if "stage" in types and row["stage"] not in STAGES:
-        raise InputError(f"{path}: row {number}: stage = {row['stage']!r} is not one of {', '.join(STAGES)}")
+        raise InputError(
+            f"{path}: row {number}: stage = {row['stage']!r} is not one of {', '.join(STAGES)}"
+        )
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -228,11 +251,14 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Opens a file that appears under its name only when the block ends without an error, and then whole."""
-    # Of machines that share a directory, several may have the same process number, as containers do.
+    # Of machines that share a directory, several may have the same process number, as containers
+    # do.
     temporary = path.with_name(f"{path.name}.tmp-{uuid.uuid4().hex[:12]}")
     try:
         with open(temporary, "wb") as file:
-            with contextlib.suppress(OSError):  # tells others that the writer is alive; not all file systems can
+            with contextlib.suppress(
+                OSError
+            ):  # tells others that the writer is alive; not all file systems can
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield file
             file.flush()
@@ -298,7 +324,10 @@ class RunWriter:
         """Writes status.json; `state` is one of STATES."""
         if state not in STATES:
             raise ValueError(f"state = {state!r} is not one of {STATES}")
-        self._write("status.json", {"state": state, "error": None, **self.extra, **fields, "updated": time.time()})
+        self._write(
+            "status.json",
+            {"state": state, "error": None, **self.extra, **fields, "updated": time.time()},
+        )
 
     def metrics(self, row: Row) -> None:
         """Appends one row to metrics.jsonl."""
@@ -378,7 +407,9 @@ def lock(path: str | os.PathLike[str], patience: float = 1.0) -> Iterator[bool]:
         path.mkdir(parents=True, exist_ok=True)
         file = open(path / "lock", "a", encoding="utf-8")  # noqa: SIM115
     except OSError as error:
-        raise InputError(f"run directory: {str(path)!r} cannot be written ({error.strerror})") from None
+        raise InputError(
+            f"run directory: {str(path)!r} cannot be written ({error.strerror})"
+        ) from None
     with file:
         until = time.monotonic() + patience
         while not (free := _try_lock(file.fileno())) and time.monotonic() < until:

@@ -1,16 +1,18 @@
 """ALBERT (Lan et al., 2020, arXiv 1909.11942): one block shared by the layers of a stack, and a factorised embedding.
 
-Overrides `schedule`: the layers of a stack fall into `groups` of neighbours, and the layers of a group are one block
-(one group by default; encoder and decoder have blocks of their own, norms included); and `embedding`: a table [V, R]
-and a matrix [R, D] instead of [V, D], tied to the logits by both. Parameters fall by a factor of ten while FLOPs stay:
-this is where the two axes of scale part.
+Overrides `schedule`: the layers of a stack fall into `groups` of neighbours, and the layers of a
+group are one block (one group by default; encoder and decoder have blocks of their own, norms
+included); and `embedding`: a table [V, R] and a matrix [R, D] instead of [V, D], tied to the logits
+by both. Parameters fall by a factor of ten while FLOPs stay: this is where the two axes of scale
+part.
 
-The factor R is the paper's 128 at each of its sizes, for D of 768 to 4096: it belongs to the vocabulary, not to the
-width. Below D = 256 it is D / 2, or there would be nothing factorised.
+The factor R is the paper's 128 at each of its sizes, for D of 768 to 4096: it belongs to the
+vocabulary, not to the width. Below D = 256 it is D / 2, or there would be nothing factorised.
 
-Deviations. ALBERT is a BERT: post-norm, GELU, absolute positions, an embedding with a bias and a loss of its own
-(sentence order). As in the original study only sharing and factorisation are taken into T5, and both factors are drawn
-so that a token's vector starts with unit variance (Mesh TensorFlow).
+Deviations. ALBERT is a BERT: post-norm, GELU, absolute positions, an embedding with a bias and a
+loss of its own (sentence order). As in the original study only sharing and factorisation are taken
+into T5, and both factors are drawn so that a token's vector starts with unit variance (Mesh
+TensorFlow).
 """
 
 import dataclasses
@@ -34,8 +36,12 @@ class FactorisedEmbedding(nnx.Module):
         """Draws the table [V, R] and its expansion [R, D]."""
         table_key, expansion_key = jax.random.split(key)
         stddev = factor**-0.25
-        self.table = parameters.normal(table_key, (cfg.vocab_size, factor), ("vocab", "factor"), stddev)
-        self.expansion = parameters.normal(expansion_key, (factor, cfg.embed_dim), ("factor", "embed"), stddev)
+        self.table = parameters.normal(
+            table_key, (cfg.vocab_size, factor), ("vocab", "factor"), stddev
+        )
+        self.expansion = parameters.normal(
+            expansion_key, (factor, cfg.embed_dim), ("factor", "embed"), stddev
+        )
         self.dtype = cfg.dtype
 
     def __call__(self, ids_BL: jax.Array) -> jax.Array:
@@ -67,9 +73,15 @@ class Albert(Architecture):
         """Refuses more groups than layers, and a factor that is none."""
         layers = min(cfg.num_encoder_layers, cfg.num_decoder_layers)
         if not 1 <= self.groups <= layers:
-            raise ConfigError(f"albert: groups={self.groups}: must be between 1 and the number of layers, {layers}")
-        if self.factor is not None and not (type(self.factor) is int and 1 <= self.factor <= cfg.embed_dim):
-            raise ConfigError(f"albert: factor={self.factor!r}: must be None or from 1 to embed_dim={cfg.embed_dim}")
+            raise ConfigError(
+                f"albert: groups={self.groups}: must be between 1 and the number of layers, {layers}"
+            )
+        if self.factor is not None and not (
+            type(self.factor) is int and 1 <= self.factor <= cfg.embed_dim
+        ):
+            raise ConfigError(
+                f"albert: factor={self.factor!r}: must be None or from 1 to embed_dim={cfg.embed_dim}"
+            )
 
     def schedule(self, cfg: ModelConfig, num_layers: int) -> tuple[int, ...]:
         """The group of each depth."""
@@ -77,4 +89,6 @@ class Albert(Architecture):
 
     def embedding(self, cfg: ModelConfig, key: jax.Array) -> FactorisedEmbedding:
         """A table of rank R."""
-        return FactorisedEmbedding(cfg, self.factor or max(1, min(_PAPER_FACTOR, cfg.embed_dim // 2)), key)
+        return FactorisedEmbedding(
+            cfg, self.factor or max(1, min(_PAPER_FACTOR, cfg.embed_dim // 2)), key
+        )

@@ -1,14 +1,17 @@
 """Dynamic convolution in place of self-attention (Wu et al., 2019, arXiv 1901.10430): a kernel for each position.
 
-The lightweight convolution of `lconv`, with everything said there, except where the weights come from: the gated input
-at a position, through one dense layer, instead of a parameter. The published forms:
+The lightweight convolution of `lconv`, with everything said there, except where the weights come
+from: the gated input at a position, through one dense layer, instead of a parameter. The published
+forms:
 
-* `fairseq`, the paper's own and the default here: the layer predicts the weights of `num_heads` kernels, [D, W * H];
-  `fairseq_sinusoids`, the variant `wu`, is the same layer with fairseq's positions.
-* `mesh`, the original study's code base: it predicts those of every channel, [D, D] and a bias for each tap. W * D^2
-  parameters a layer dwarf the rest of it: base has 294M with a width of 5 and 322M with 7. The 257M of the sibling
-  study (Narang et al., 2021, arXiv 2102.11972) fit a width of 5 in the encoder alone. It is said to have had a width of
-  9 in both stacks, which makes 351M: its setting is not known, and no variant has its name.
+* `fairseq`, the paper's own and the default here: the layer predicts the weights of `num_heads`
+  kernels, [D, W * H]; `fairseq_sinusoids`, the variant `wu`, is the same layer with fairseq's
+  positions.
+* `mesh`, the original study's code base: it predicts those of every channel, [D, D] and a bias for
+  each tap. W * D^2 parameters a layer dwarf the rest of it: base has 294M with a width of 5 and
+  322M with 7. The 257M of the sibling study (Narang et al., 2021, arXiv 2102.11972) fit a width of
+  5 in the encoder alone. It is said to have had a width of 9 in both stacks, which makes 351M: its
+  setting is not known, and no variant has its name.
 """
 
 import dataclasses
@@ -30,7 +33,9 @@ class DynamicConvolution(LightweightConvolution):
         """Draws the predictor, [W, D, H] (fairseq) or [W, D, D] and a bias (mesh)."""
         shape = (self.width, cfg.embed_dim, self.num_groups)
         if self.pointwise is None:
-            self.kernel = parameters.fan_in(key, shape, ("width", "embed", "heads"), batch_axis=(0,))
+            self.kernel = parameters.fan_in(
+                key, shape, ("width", "embed", "heads"), batch_axis=(0,)
+            )
             self.kernel_bias = None
             return
         # Each tap is a dense layer over D, but Mesh TensorFlow divides its variance by W besides.
@@ -42,7 +47,11 @@ class DynamicConvolution(LightweightConvolution):
         by_tap_DWH = jnp.swapaxes(self.kernel[...], 0, 1)
         logits = parameters.project(gated_BLD, by_tap_DWH.reshape(len(by_tap_DWH), -1), jnp.float32)
         logits_WBLH = jnp.moveaxis(logits.reshape(*gated_BLD.shape[:2], self.width, -1), 2, 0)
-        return logits_WBLH if self.kernel_bias is None else logits_WBLH + self.kernel_bias[:, None, None]
+        return (
+            logits_WBLH
+            if self.kernel_bias is None
+            else logits_WBLH + self.kernel_bias[:, None, None]
+        )
 
 
 @register("dconv")

@@ -3,17 +3,19 @@
 Overrides the layers of a block, all residual with a norm before them:
 
 * encoder: gated linear unit, convolutions, self-attention, feed-forward;
-* decoder: self-attention with twice the heads beside cross-attention, convolutions, self-attention, cross-attention,
-  feed-forward with swish;
+* decoder: self-attention with twice the heads beside cross-attention, convolutions, self-attention,
+  cross-attention, feed-forward with swish;
 
-`dimensions`: an encoder and a decoder block together hold 54 D^2 parameters where the vanilla pair holds 28 D^2, so a
-stack has half as many blocks, rounded up; and the decoder's positions: one table of biases for each number of heads.
+`dimensions`: an encoder and a decoder block together hold 54 D^2 parameters where the vanilla pair
+holds 28 D^2, so a stack has half as many blocks, rounded up; and the decoder's positions: one table
+of biases for each number of heads.
 
-Sources differ; the choice is Mesh TensorFlow's, the original study's code base: the doubled heads keep their dimension
-(Tensor2Tensor keeps the total), the encoder's first dense branch has no bias. Swish in the decoder, without the norm
-that Tensor2Tensor puts before the output projection, is the paper's. Deviations: taps never reach into another packed
-segment or into padding (in Mesh TensorFlow they do, and its decoder masks position 0 in training only); the norm
-inside the convolutions is the source's layer norm, all others are RMSNorm.
+Sources differ; the choice is Mesh TensorFlow's, the original study's code base: the doubled heads
+keep their dimension (Tensor2Tensor keeps the total), the encoder's first dense branch has no bias.
+Swish in the decoder, without the norm that Tensor2Tensor puts before the output projection, is the
+paper's. Deviations: taps never reach into another packed segment or into padding (in Mesh
+TensorFlow they do, and its decoder masks position 0 in training only); the norm inside the
+convolutions is the source's layer norm, all others are RMSNorm.
 """
 
 import dataclasses
@@ -63,7 +65,9 @@ class SeparableConvolution(nnx.Module):
         taps_key, dense_key = jax.random.split(key)
         self.taps = parameters.fan_in(taps_key, (width, channels), ("width", "embed"))
         self.bias = parameters.constant(0.0, (channels,), ("embed",))
-        self.dense = Dense(parameters.fan_in(dense_key, (channels, features), ("embed", "embed_out")), bias=True)
+        self.dense = Dense(
+            parameters.fan_in(dense_key, (channels, features), ("embed", "embed_out")), bias=True
+        )
 
     def __call__(self, x_BLC: jax.Array, ctx: Context, cache=None):
         """Mixes positions, then channels."""
@@ -86,7 +90,9 @@ class EncoderConvolutions(nnx.Module):
         left_key, right_key, out_key = jax.random.split(key, 3)
         dim = cfg.embed_dim
         self.left = Dense(parameters.fan_in(left_key, (dim, 4 * dim), ("embed", "mlp")))
-        self.right = parameters.glorot_uniform(right_key, (3, dim, dim // 2), ("width", "embed", "embed_out"))
+        self.right = parameters.glorot_uniform(
+            right_key, (3, dim, dim // 2), ("width", "embed", "embed_out")
+        )
         self.norm = LayerNorm(4 * dim)
         self.out = SeparableConvolution(9, 4 * dim, dim // 2, out_key)
 
@@ -166,7 +172,10 @@ class TwoBiases(nnx.Module):
     def __init__(self, num_heads: int, key: jax.Array):
         """Draws both tables."""
         single_key, double_key = jax.random.split(key)
-        self.single, self.double = RelativeBias(num_heads, single_key), RelativeBias(2 * num_heads, double_key)
+        self.single, self.double = (
+            RelativeBias(num_heads, single_key),
+            RelativeBias(2 * num_heads, double_key),
+        )
 
     def __call__(self, x_BLD: jax.Array, ctx: Context) -> tuple[jax.Array, Context]:
         """Adds both to the context."""
@@ -218,7 +227,9 @@ class Evolved(Architecture):
     def decoder(self, cfg: ModelConfig, key: jax.Array) -> Stack:
         """A stack with two tables of biases."""
         positions_key, key = jax.random.split(key)
-        blocks, schedule, _ = self.stack_parts(cfg, cfg.num_decoder_layers, self.decoder_layers, key)
+        blocks, schedule, _ = self.stack_parts(
+            cfg, cfg.num_decoder_layers, self.decoder_layers, key
+        )
         return Stack(cfg, blocks, schedule, TwoBiases(cfg.num_heads, positions_key))
 
 

@@ -1,17 +1,20 @@
 """Funnel Transformer (Dai et al., 2020, arXiv 2006.03236): the encoder halves its sequence from block to block.
 
-Overrides the encoder's stack: its layers fall into `num_blocks` blocks, and in the first layer of every block but the
-first the sequence is pooled by two. Parameters are the vanilla ones, FLOPs fall. The decoder is vanilla and attends to
-the short memory. The two published ways to pool:
+Overrides the encoder's stack: its layers fall into `num_blocks` blocks, and in the first layer of
+every block but the first the sequence is pooled by two. Parameters are the vanilla ones, FLOPs
+fall. The decoder is vanilla and attends to the short memory. The two published ways to pool:
 
-* `attention`, the original study's code base and the default: after the residual self-attention, `pool(x + A(x))`.
-* `query`, the paper's own: before it, `pool(x) + A(pool(x), x)`, keys and values keep the full length.
+* `attention`, the original study's code base and the default: after the residual self-attention,
+  `pool(x + A(x))`.
+* `query`, the paper's own: before it, `pool(x) + A(pool(x), x)`, keys and values keep the full
+  length.
 
-Pooling is the mean over the tokens of a pair that are no padding (the sources average in what stands at padding). A
-stack whose layers do not divide gives the remainder to its first blocks, and one with fewer layers than blocks has as
-many blocks as layers. Inputs are padded to a multiple of `2 ** (blocks - 1)` inside the model; packed segments must
-start at such multiples, so that no pair joins two examples. Biases are those of distances in pooled units. Deviations:
-pre-norm and T5's relative biases in both forms; no special treatment of a first token, which belongs to BERT.
+Pooling is the mean over the tokens of a pair that are no padding (the sources average in what
+stands at padding). A stack whose layers do not divide gives the remainder to its first blocks, and
+one with fewer layers than blocks has as many blocks as layers. Inputs are padded to a multiple of
+`2 ** (blocks - 1)` inside the model; packed segments must start at such multiples, so that no pair
+joins two examples. Biases are those of distances in pooled units. Deviations: pre-norm and T5's
+relative biases in both forms; no special treatment of a first token, which belongs to BERT.
 """
 
 import dataclasses
@@ -39,7 +42,9 @@ def pool(x_BLD: jax.Array, ctx: Context) -> tuple[jax.Array, Context]:
         ctx,
         segment_ids_BL=ctx.segment_ids_BL.reshape(batch_size, -1, 2).max(axis=2),
         positions_BL=ctx.positions_BL[:, ::2] // 2,
-        biases={heads: bias[:, :, : length // 2, : length // 2] for heads, bias in ctx.biases.items()},
+        biases={
+            heads: bias[:, :, : length // 2, : length // 2] for heads, bias in ctx.biases.items()
+        },
     )
     return mean_BPD, pooled_ctx
 
@@ -62,14 +67,18 @@ class FunnelStack(Stack):
         )
         return super().__call__(jnp.pad(x_BLD, ((0, 0), (0, missing), (0, 0))), ctx, caches)
 
-    def step(self, block: Block, depth: int | jax.Array, x_BLD: jax.Array, ctx: Context, cache=None):
+    def step(
+        self, block: Block, depth: int | jax.Array, x_BLD: jax.Array, ctx: Context, cache=None
+    ):
         """A block, pooling at its self-attention where this depth pools."""
         if depth not in self.pooled_depths:
             return super().step(block, depth, x_BLD, ctx, cache)
         attention, *rest = block.names
         if self.pools == "query":
             with jax.named_scope(attention):
-                x_BLD, ctx = _attend_pooled(getattr(block, attention), x_BLD, ctx, ctx.fold(depth).fold(0))
+                x_BLD, ctx = _attend_pooled(
+                    getattr(block, attention), x_BLD, ctx, ctx.fold(depth).fold(0)
+                )
         else:
             x_BLD, _, _ = block(x_BLD, ctx.fold(depth), names=(attention,))
             x_BLD, ctx = pool(x_BLD, ctx)
@@ -77,7 +86,9 @@ class FunnelStack(Stack):
         return x_BLD, ctx, cache, aux
 
 
-def _attend_pooled(residual: Residual, x_BLD: jax.Array, ctx: Context, random: Context) -> tuple[jax.Array, Context]:
+def _attend_pooled(
+    residual: Residual, x_BLD: jax.Array, ctx: Context, random: Context
+) -> tuple[jax.Array, Context]:
     """`pool(x) + A(pool(x), x)`: each pair looks from its first position, at all positions."""
     attention = residual.layer
     y_BPD, pooled_ctx = pool(x_BLD, ctx)
@@ -85,7 +96,9 @@ def _attend_pooled(residual: Residual, x_BLD: jax.Array, ctx: Context, random: C
     k_BLHK, v_BLHK = attention.keys_values(residual.norm(x_BLD) * ctx.real_BL1)
     mask_B1PL = pooled_ctx.segment_ids_BL[:, None, :, None] == ctx.segment_ids_BL[:, None, None, :]
     bias_1HPL = ctx.biases[attention.num_heads][:, :, ::2]
-    attended_BPHK = attend(q_BPHK, k_BLHK, v_BLHK, mask_B1PL, ctx.segment_ids_BL, bias_1HPL, random.fold(0))
+    attended_BPHK = attend(
+        q_BPHK, k_BLHK, v_BLHK, mask_B1PL, ctx.segment_ids_BL, bias_1HPL, random.fold(0)
+    )
     return y_BPD + random.fold(1).dropout(attention.output(attended_BPHK), over=1), pooled_ctx
 
 
@@ -111,7 +124,9 @@ class Funnel(Architecture):
         if self.num_blocks < 1:
             raise ConfigError(f"funnel: num_blocks={self.num_blocks}: must be at least 1")
         if cfg.scan_layers and self.pooled_depths(cfg):
-            raise ConfigError("funnel: scan_layers=True: a sequence that gets shorter cannot be scanned over")
+            raise ConfigError(
+                "funnel: scan_layers=True: a sequence that gets shorter cannot be scanned over"
+            )
 
     def pooled_depths(self, cfg: ModelConfig) -> tuple[int, ...]:
         """The depths at which blocks but the first begin."""

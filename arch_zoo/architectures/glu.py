@@ -1,9 +1,10 @@
 """Gated linear units in the feed-forward layer (Shazeer, 2020, arXiv 2002.05202).
 
-Overrides `feed_forward`: `(act(x wi_0) * (x wi_1)) wo`, and `dimensions`: two thirds of the hidden units, so that
-parameters and FLOPs match the vanilla layer's (rounded to a multiple of 8 where two thirds are no whole number).
-Everything else is T5.1.0, tied embeddings included: T5.1.1 changes two more things and is not this ablation. The
-default activation is GELU (GEGLU); Tay et al. (2022) say only "GLU".
+Overrides `feed_forward`: `(act(x wi_0) * (x wi_1)) wo`, and `dimensions`: two thirds of the hidden
+units, so that parameters and FLOPs match the vanilla layer's (rounded to a multiple of 8 where two
+thirds are no whole number). Everything else is T5.1.0, tied embeddings included: T5.1.1 changes two
+more things and is not this ablation. The default activation is GELU (GEGLU); Tay et al. (2022) say
+only "GLU".
 """
 
 import dataclasses
@@ -18,8 +19,14 @@ from arch_zoo.layers.feed_forward import FeedForward
 from arch_zoo.registry import ConfigError, register
 from arch_zoo.sizes import Dimensions
 
-# The variants by their published names. GELU is the tanh approximation, as in Mesh TensorFlow and T5.1.1.
-ACTIVATIONS = {"glu": jax.nn.sigmoid, "geglu": jax.nn.gelu, "swiglu": jax.nn.silu, "reglu": jax.nn.relu}
+# The variants by their published names. GELU is the tanh approximation, as in Mesh TensorFlow and
+# T5.1.1.
+ACTIVATIONS = {
+    "glu": jax.nn.sigmoid,
+    "geglu": jax.nn.gelu,
+    "swiglu": jax.nn.silu,
+    "reglu": jax.nn.relu,
+}
 
 
 class GatedFeedForward(FeedForward):
@@ -56,7 +63,9 @@ class GLU(Architecture):
     def check(self, cfg: ModelConfig) -> None:
         """Refuses an unknown variant."""
         if self.variant not in ACTIVATIONS:
-            raise ConfigError(f"glu: variant={self.variant!r}: allowed are {', '.join(ACTIVATIONS)}")
+            raise ConfigError(
+                f"glu: variant={self.variant!r}: allowed are {', '.join(ACTIVATIONS)}"
+            )
 
     def dimensions(self, vanilla: Dimensions) -> Dimensions:
         """Two thirds of the hidden units: three matrices instead of two."""

@@ -1,20 +1,25 @@
 """Lightweight convolution in place of self-attention (Wu et al., 2019, arXiv 1901.10430).
 
-Overrides `encoder_mixer` and `decoder_mixer`: a gated linear unit, then a depthwise convolution whose weights are
-softmaxed over its taps, then a projection; and `positions`, since nothing reads their biases. Cross-attention and
-feed-forward layers stay. The published forms are different layers:
+Overrides `encoder_mixer` and `decoder_mixer`: a gated linear unit, then a depthwise convolution
+whose weights are softmaxed over its taps, then a projection; and `positions`, since nothing reads
+their biases. Cross-attention and feed-forward layers stay. The published forms are different
+layers:
 
-* `mesh`, the original study's code base and the default: a kernel for every channel, a bias, and one more pointwise
-  projection after the convolution; every projection has a bias.
-* `fairseq`, the paper's own: channels share `num_heads` kernels in consecutive groups, no second projection.
-* `fairseq_sinusoids`: that layer with the sinusoids of positions which fairseq's models add to the input of a stack.
+* `mesh`, the original study's code base and the default: a kernel for every channel, a bias, and
+  one more pointwise projection after the convolution; every projection has a bias.
+* `fairseq`, the paper's own: channels share `num_heads` kernels in consecutive groups, no second
+  projection.
+* `fairseq_sinusoids`: that layer with the sinusoids of positions which fairseq's models add to the
+  input of a stack.
 
-The variant `wu` is the last of these. The variant `narang` is the sibling study's (Narang et al., 2021, arXiv
-2102.11972): the mesh form with a width of 9 at every depth, 223M parameters at base where that study has 224M.
+The variant `wu` is the last of these. The variant `narang` is the sibling study's (Narang et al.,
+2021, arXiv 2102.11972): the mesh form with a width of 9 at every depth, 223M parameters at base
+where that study has 224M.
 
-Deviations. Taps never reach into another packed segment or into padding (in Mesh TensorFlow they do, and its decoder
-masks position 0 in training only). The widths 3, 7, 15, 31 repeat with the depth instead of ending in a run of 31, so
-that stacks of any depth hold the same mix. DropConnect on the weights (`fairseq`) has the model's `dropout_rate`.
+Deviations. Taps never reach into another packed segment or into padding (in Mesh TensorFlow they
+do, and its decoder masks position 0 in training only). The widths 3, 7, 15, 31 repeat with the
+depth instead of ending in a run of 31, so that stacks of any depth hold the same mix. DropConnect
+on the weights (`fairseq`) has the model's `dropout_rate`.
 """
 
 import dataclasses
@@ -96,10 +101,14 @@ class LConv(Architecture):
         """Refuses even widths, unknown forms and heads that do not divide the channels."""
         if self.form not in FORMS:
             raise ConfigError(f"{self.name}: form={self.form!r}: allowed are {', '.join(FORMS)}")
-        if not self.widths or any(not isinstance(width, int) or width < 1 or width % 2 == 0 for width in self.widths):
+        if not self.widths or any(
+            not isinstance(width, int) or width < 1 or width % 2 == 0 for width in self.widths
+        ):
             raise ConfigError(f"{self.name}: widths={self.widths}: must be odd positive integers")
         if self.form != "mesh" and cfg.embed_dim % cfg.num_heads:
-            raise ConfigError(f"{self.name}: embed_dim={cfg.embed_dim} is no multiple of num_heads={cfg.num_heads}")
+            raise ConfigError(
+                f"{self.name}: embed_dim={cfg.embed_dim} is no multiple of num_heads={cfg.num_heads}"
+            )
 
     def positions(self, cfg: ModelConfig, key: jax.Array) -> SinusoidalPositions | None:
         """None, since a convolution knows the distance of its taps; or what fairseq adds nevertheless."""

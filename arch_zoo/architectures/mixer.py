@@ -1,14 +1,15 @@
 """MLP-Mixer (Tolstikhin et al., 2021, arXiv 2105.01601): positions are mixed by a dense layer over them.
 
-Overrides `encoder_mixer`: in place of self-attention, each channel goes through a feed-forward layer over the
-positions, with biases and GELU as in the source. The encoder has no position biases: its weights are those of
-positions. The decoder is the vanilla one, as a layer over all positions cannot decode step by step (Tay et al., 2022,
-likewise).
+Overrides `encoder_mixer`: in place of self-attention, each channel goes through a feed-forward
+layer over the positions, with biases and GELU as in the source. The encoder has no position biases:
+its weights are those of positions. The decoder is the vanilla one, as a layer over all positions
+cannot decode step by step (Tay et al., 2022, likewise).
 
-The weights belong to `max_input_length` positions: a longer input is refused, a shorter one is padded (that is, meets
-the first rows of the weights only), and packed inputs are refused, since examples would mix. Deviations: RMSNorm and
-the channel mixing is T5's feed-forward layer without biases; padding is zero wherever positions are mixed. The width
-of the token mixing follows the source's sizes: half of the model's.
+The weights belong to `max_input_length` positions: a longer input is refused, a shorter one is
+padded (that is, meets the first rows of the weights only), and packed inputs are refused, since
+examples would mix. Deviations: RMSNorm and the channel mixing is T5's feed-forward layer without
+biases; padding is zero wherever positions are mixed. The width of the token mixing follows the
+source's sizes: half of the model's.
 """
 
 import dataclasses
@@ -45,11 +46,15 @@ class TokenMixing(nnx.Module):
         """
         length, most = x_BLD.shape[1], self.wi.shape[0]
         if length > most:
-            raise ConfigError(f"mixer: an input of {length} tokens is longer than max_input_length={most}")
+            raise ConfigError(
+                f"mixer: an input of {length} tokens is longer than max_input_length={most}"
+            )
         wi_LM, wo_ML = self.wi[:length].astype(x_BLD.dtype), self.wo[:, :length].astype(x_BLD.dtype)
         hidden_BDM = jnp.einsum("BLD,LM->BDM", x_BLD, wi_LM) + self.wi_bias.astype(x_BLD.dtype)
         hidden_BDM = ctx.dropout(jax.nn.gelu(hidden_BDM), over=1)
-        y_BLD = jnp.einsum("BDM,ML->BLD", hidden_BDM, wo_ML) + self.wo_bias[:length, None].astype(x_BLD.dtype)
+        y_BLD = jnp.einsum("BDM,ML->BLD", hidden_BDM, wo_ML) + self.wo_bias[:length, None].astype(
+            x_BLD.dtype
+        )
         return y_BLD, cache, Aux()
 
 
@@ -68,8 +73,12 @@ class Mixer(Architecture):
 
     def check(self, cfg: ModelConfig) -> None:
         """Refuses a width or a length that is no positive integer."""
-        if self.token_mlp_dim is not None and (type(self.token_mlp_dim) is not int or self.token_mlp_dim < 1):
-            raise ConfigError(f"mixer: token_mlp_dim={self.token_mlp_dim!r}: must be None or a positive integer")
+        if self.token_mlp_dim is not None and (
+            type(self.token_mlp_dim) is not int or self.token_mlp_dim < 1
+        ):
+            raise ConfigError(
+                f"mixer: token_mlp_dim={self.token_mlp_dim!r}: must be None or a positive integer"
+            )
         if cfg.max_input_length < 1:
             raise ConfigError(f"mixer: max_input_length={cfg.max_input_length}: must be at least 1")
 
@@ -82,5 +91,7 @@ class Mixer(Architecture):
 
     def encoder(self, cfg: ModelConfig, key: jax.Array) -> Stack:
         """A stack without position biases."""
-        blocks, schedule, _ = self.stack_parts(cfg, cfg.num_encoder_layers, self.encoder_layers, key)
+        blocks, schedule, _ = self.stack_parts(
+            cfg, cfg.num_encoder_layers, self.encoder_layers, key
+        )
         return Stack(cfg, blocks, schedule, None)

@@ -1,17 +1,19 @@
 """Mixture of softmaxes (Yang et al., 2018, arXiv 1711.03953): a distribution of higher rank than one softmax can give.
 
-Overrides `head`: the probability of a token is a mixture, `sum_k pi_k softmax(c_k E^T)`, whose weights `pi` and context
-vectors `c_k = tanh(x C_k)` depend on the decoder's output x; the embedding E stays tied. Its logits are logarithms of
-probabilities, so the log-normaliser is zero and the z-loss has no effect.
+Overrides `head`: the probability of a token is a mixture, `sum_k pi_k softmax(c_k E^T)`, whose
+weights `pi` and context vectors `c_k = tanh(x C_k)` depend on the decoder's output x; the embedding
+E stays tied. Its logits are logarithms of probabilities, so the log-normaliser is zero and the
+z-loss has no effect.
 
-The components are computed one after the other, and again in the backward pass but for their log-normalisers: one set
-of logits [B, T, V] is held where the mixture has K of them.
+The components are computed one after the other, and again in the backward pass but for their
+log-normalisers: one set of logits [B, T, V] is held where the mixture has K of them.
 
-Deviations. The form is Mesh TensorFlow's, the original study's: no biases, no dropout on the contexts, everything drawn
-from N(0, 1). There the tanh bounds the contexts but nothing scales them, so that a component's logits start with a
-standard deviation of about 0.6 sqrt(D) and the loss far above ln V; `scale_context` multiplies them by D^-1/2. Both
-are named: `unscaled`, the default, is the source's; `scaled` is what the CPU study trains (`configs/cells.py`). With K
-of 15 the base size has the parameters that Narang et al. (2021) report.
+Deviations. The form is Mesh TensorFlow's, the original study's: no biases, no dropout on the
+contexts, everything drawn from N(0, 1). There the tanh bounds the contexts but nothing scales them,
+so that a component's logits start with a standard deviation of about 0.6 sqrt(D) and the loss far
+above ln V; `scale_context` multiplies them by D^-1/2. Both are named: `unscaled`, the default, is
+the source's; `scaled` is what the CPU study trains (`configs/cells.py`). With K of 15 the base size
+has the parameters that Narang et al. (2021) report.
 """
 
 import dataclasses
@@ -52,13 +54,17 @@ class MixtureHead(nnx.Module):
         start = jnp.full((*x_BTD.shape[:2], embedding.table.shape[0]), -jnp.inf)
         return self._mix(x_BTD, embedding, log_probs, start)
 
-    def nll(self, x_BTD: jax.Array, targets_BT: jax.Array, embedding: Embedding) -> tuple[jax.Array, jax.Array]:
+    def nll(
+        self, x_BTD: jax.Array, targets_BT: jax.Array, embedding: Embedding
+    ) -> tuple[jax.Array, jax.Array]:
         """Negative log-likelihood of the targets in nats, and the log-normaliser (zero), both [B, T] in float32."""
 
         def log_prob(logits_BTV):
             return -cross_entropy(logits_BTV, targets_BT)[0][..., None]
 
-        nll_BT = -self._mix(x_BTD, embedding, log_prob, jnp.full((*targets_BT.shape, 1), -jnp.inf))[..., 0]
+        nll_BT = -self._mix(x_BTD, embedding, log_prob, jnp.full((*targets_BT.shape, 1), -jnp.inf))[
+            ..., 0
+        ]
         return nll_BT, jnp.zeros_like(nll_BT)
 
     def _mix(self, x_BTD, embedding, component, start):
@@ -67,7 +73,9 @@ class MixtureHead(nnx.Module):
         scores_BTK = parameters.project(x_BTD, self.weights.T, wide=True)
         log_pi_KBT1 = jnp.moveaxis(jax.nn.log_softmax(scores_BTK, axis=-1), -1, 0)[..., None]
 
-        @functools.partial(jax.checkpoint, policy=jax.checkpoint_policies.save_only_these_names(LOG_Z))
+        @functools.partial(
+            jax.checkpoint, policy=jax.checkpoint_policies.save_only_these_names(LOG_Z)
+        )
         def add(total, xs):
             projection_DD, log_pi_BT1 = xs
             context_BTD = jnp.tanh(parameters.project(x_BTD, projection_DD)) * self.context_scale
@@ -83,7 +91,8 @@ class MixtureOfSoftmaxes(Architecture):
 
     Attributes:
       num_components: K, softmaxes in the mixture.
-      scale_context: multiply the contexts by D^-1/2, which brings the first losses down to a single softmax's.
+      scale_context: multiply the contexts by D^-1/2, which brings the first losses down to a single
+        softmax's.
     """
 
     title = "Mixture of softmaxes"

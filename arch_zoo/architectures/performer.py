@@ -1,20 +1,23 @@
 """Performer (Choromanski et al., 2021, arXiv 2009.14794): self-attention in linear time by features.
 
-Overrides `encoder_mixer` and `decoder_mixer`; and the positions of either stack: relative biases belong to pairs, which
-no longer meet, so a learned vector for each position is added to the input, as large at first as a token's: Adafactor's
-steps follow a parameter's size, and from vectors of 0.02 a small model has not learned to copy after 600 steps where
-from these it has after 100. Cross-attention stays softmax attention. Decoding keeps a state of fixed size instead of
-keys and values. Two kernels:
+Overrides `encoder_mixer` and `decoder_mixer`; and the positions of either stack: relative biases
+belong to pairs, which no longer meet, so a learned vector for each position is added to the input,
+as large at first as a token's: Adafactor's steps follow a parameter's size, and from vectors of
+0.02 a small model has not learned to copy after 600 steps where from these it has after 100.
+Cross-attention stays softmax attention. Decoding keeps a state of fixed size instead of keys and
+values. Two kernels:
 
-* `relu`: `relu(u) + 0.001`, nothing random; the default of the original study's authors elsewhere (Long Range Arena).
-* `softmax`: random features, drawn anew at each training step (`redraw`) and fixed in evaluation, whose products
-  estimate the vanilla model's own exp(q . k).
+* `relu`: `relu(u) + 0.001`, nothing random; the default of the original study's authors elsewhere
+  (Long Range Arena).
+* `softmax`: random features, drawn anew at each training step (`redraw`) and fixed in evaluation,
+  whose products estimate the vanilla model's own exp(q . k).
 
-Deviations. The published code ignores masks; here padding and segments are exact. It divides keys by the sequence's
-largest feature and then adds a small number, so that its decoder sees later keys; here that number is relative to each
-key's own largest feature (`layers/favor.py`). It adds twice a threshold to small denominators; here none is needed.
-Queries are as long as T5 draws them, and queries and keys are balanced by K^1/4 instead of both divided by it, which
-is the same product. There are no attention weights to drop in training.
+Deviations. The published code ignores masks; here padding and segments are exact. It divides keys
+by the sequence's largest feature and then adds a small number, so that its decoder sees later keys;
+here that number is relative to each key's own largest feature (`layers/favor.py`). It adds twice a
+threshold to small denominators; here none is needed. Queries are as long as T5 draws them, and
+queries and keys are balanced by K^1/4 instead of both divided by it, which is the same product.
+There are no attention weights to drop in training.
 """
 
 import dataclasses
@@ -56,7 +59,9 @@ class LinearAttention(Projections):
         """All keys of a segment in an encoder; in a decoder those up to the query, before it in the cache."""
         features = self.features(x_BLD, ctx)
         if ctx.causal:
-            y_BHLK, state = favor.attend_to_prefix(features, self._empty(len(x_BLD)) if cache is None else cache)
+            y_BHLK, state = favor.attend_to_prefix(
+                features, self._empty(len(x_BLD)) if cache is None else cache
+            )
             cache = None if cache is None else state
         else:
             y_BHLK = favor.attend_to_all(features, ctx.packed)
@@ -70,7 +75,9 @@ class LinearAttention(Projections):
         """Features of the sequence's queries and keys, in float32."""
         projected = (self.queries(x_BLD), *self.keys_values(x_BLD))
         q_BHLK, k_BHLK, v_BHLK = (jnp.moveaxis(a, 1, 2).astype(jnp.float32) for a in projected)
-        k_BHLK, v_BHLK = (jnp.repeat(a, self.num_heads // a.shape[1], axis=1) for a in (k_BHLK, v_BHLK))
+        k_BHLK, v_BHLK = (
+            jnp.repeat(a, self.num_heads // a.shape[1], axis=1) for a in (k_BHLK, v_BHLK)
+        )
         epsilon = EPSILONS[self.options.kernel]
         if self.directions is None:
             phi = favor.relu_features(q_BHLK, k_BHLK, epsilon)
@@ -95,7 +102,8 @@ class Performer(Architecture):
 
     Attributes:
       kernel: `relu` or `softmax`.
-      num_features: M, random features of the softmax kernel; the ReLU kernel has one for each dimension of a head.
+      num_features: M, random features of the softmax kernel; the ReLU kernel has one for each
+        dimension of a head.
       redraw: draw the random features anew at each training step.
     """
 
@@ -108,7 +116,9 @@ class Performer(Architecture):
     def check(self, cfg: ModelConfig) -> None:
         """Refuses unknown kernels and kernels without features."""
         if self.kernel not in EPSILONS:
-            raise ConfigError(f"performer: kernel={self.kernel!r}: allowed are {', '.join(EPSILONS)}")
+            raise ConfigError(
+                f"performer: kernel={self.kernel!r}: allowed are {', '.join(EPSILONS)}"
+            )
         if self.num_features < 1:
             raise ConfigError(f"performer: num_features={self.num_features}: must be at least 1")
 
@@ -124,13 +134,24 @@ class Performer(Architecture):
 
     def encoder(self, cfg: ModelConfig, key: jax.Array) -> Stack:
         """A stack with a table of input positions."""
-        return self._stack(cfg, cfg.num_encoder_layers, self.encoder_layers, "max_input_length", key)
+        return self._stack(
+            cfg, cfg.num_encoder_layers, self.encoder_layers, "max_input_length", key
+        )
 
     def decoder(self, cfg: ModelConfig, key: jax.Array) -> Stack:
         """A stack with a table of target positions."""
-        return self._stack(cfg, cfg.num_decoder_layers, self.decoder_layers, "max_target_length", key)
+        return self._stack(
+            cfg, cfg.num_decoder_layers, self.decoder_layers, "max_target_length", key
+        )
 
-    def _stack(self, cfg: ModelConfig, num_layers: int, layers, limit: str, key: jax.Array) -> Stack:
+    def _stack(
+        self, cfg: ModelConfig, num_layers: int, layers, limit: str, key: jax.Array
+    ) -> Stack:
         positions_key, key = jax.random.split(key)
         blocks, schedule, _ = self.stack_parts(cfg, num_layers, layers, key)
-        return Stack(cfg, blocks, schedule, LearnedPositions(getattr(cfg, limit), cfg.embed_dim, limit, positions_key))
+        return Stack(
+            cfg,
+            blocks,
+            schedule,
+            LearnedPositions(getattr(cfg, limit), cfg.embed_dim, limit, positions_key),
+        )

@@ -1,20 +1,23 @@
 """Switch Transformer (Fedus et al., 2022, arXiv 2101.03961): each token goes to one of E feed-forward experts.
 
-Overrides `feed_forward` at every second depth: a router picks the expert with the largest probability, and the expert's
-output is multiplied by that probability. A loss keeps the experts evenly loaded.
+Overrides `feed_forward` at every second depth: a router picks the expert with the largest
+probability, and the expert's output is multiplied by that probability. A loss keeps the experts
+evenly loaded.
 
-In training an expert takes C tokens of a group of about `group_size`; those that come too late pass by it through the
-residual connection. A group is whole rows, so that neither what is dropped nor the loss depends on the number of
-devices, as long as each has whole groups. Tokens queue by position first and row second: a token may be dropped because
-of earlier positions, in its row or another, never because of later ones. Padding is not routed and takes no capacity.
+In training an expert takes C tokens of a group of about `group_size`; those that come too late pass
+by it through the residual connection. A group is whole rows, so that neither what is dropped nor
+the loss depends on the number of devices, as long as each has whole groups. Tokens queue by
+position first and row second: a token may be dropped because of earlier positions, in its row or
+another, never because of later ones. Padding is not routed and takes no capacity.
 
-Deviations. Evaluation and decoding drop nothing: otherwise a token decoded alone and the same token in its sequence
-would differ; `eval_capacity_factor=2.0` is Mesh TensorFlow's evaluation. E is 16, where the paper has 128; what the
-original study had is not published. The variant `narang` is the sibling study's on the same code base (Narang et al.,
-2021, arXiv 2102.11972): 32 experts in every fourth layer with a capacity factor of 1.2. At base it has 1,100.7M
-parameters, that study's 1100M; the default has 1,072.4M. Initial weights are not scaled down by ten. Fractions of
-tokens, like probabilities, are of real tokens only; Mesh TensorFlow counts padding in the former. Dropout of hidden
-units is drawn for each token, not once for a sequence.
+Deviations. Evaluation and decoding drop nothing: otherwise a token decoded alone and the same token
+in its sequence would differ; `eval_capacity_factor=2.0` is Mesh TensorFlow's evaluation. E is 16,
+where the paper has 128; what the original study had is not published. The variant `narang` is the
+sibling study's on the same code base (Narang et al., 2021, arXiv 2102.11972): 32 experts in every
+fourth layer with a capacity factor of 1.2. At base it has 1,100.7M parameters, that study's 1100M;
+the default has 1,072.4M. Initial weights are not scaled down by ten. Fractions of tokens, like
+probabilities, are of real tokens only; Mesh TensorFlow counts padding in the former. Dropout of
+hidden units is drawn for each token, not once for a sequence.
 """
 
 import dataclasses
@@ -53,7 +56,10 @@ class SwitchFeedForward(nnx.Module):
         rows = experts.rows_per_group(x_BLD.shape[0], x_BLD.shape[1], options.group_size)
         factor = options.train_capacity_factor if ctx.train else options.eval_capacity_factor
         if factor is None or ctx.index is not None:
-            y_BLD, kept_BL = experts.dropless(x_BLD, expert_BL, real_BL, self.wi[...], self.wo[...]), real_BL
+            y_BLD, kept_BL = (
+                experts.dropless(x_BLD, expert_BL, real_BL, self.wi[...], self.wo[...]),
+                real_BL,
+            )
         else:
             limit = experts.capacity(rows * x_BLD.shape[1], options.num_experts, factor)
             y_BLD, kept_BL = self._limited(x_BLD, expert_BL, real_BL, rows, limit, ctx)
@@ -69,7 +75,9 @@ class SwitchFeedForward(nnx.Module):
         x_BLD = x_BLD.astype(jnp.float32)
         if ctx.train and self.options.jitter:
             width = self.options.jitter
-            x_BLD *= jax.random.uniform(ctx.fold(0).key, x_BLD.shape, minval=1 - width, maxval=1 + width)
+            x_BLD *= jax.random.uniform(
+                ctx.fold(0).key, x_BLD.shape, minval=1 - width, maxval=1 + width
+            )
         return jax.nn.softmax(parameters.project(x_BLD, self.router), axis=-1)
 
     def _limited(self, x_BLD, expert_BL, real_BL, rows: int, limit: int, ctx: Context):
@@ -87,8 +95,9 @@ class SwitchFeedForward(nnx.Module):
     def _balance(self, probs_BLE, expert_BL, real_BL, kept_BL, rows: int) -> Aux:
         """The loss E * sum_e f_e P_e, averaged over groups: f the fraction of tokens sent to e, P the mean probability.
 
-        It is 1 (times its weight) for an even load. The load is that of the fullest expert over the mean, and like the
-        share of dropped tokens a mean over groups: so neither depends on how groups are dealt to devices.
+        It is 1 (times its weight) for an even load. The load is that of the fullest expert over the
+        mean, and like the share of dropped tokens a mean over groups: so neither depends on how
+        groups are dealt to devices.
         """
         E = self.options.num_experts
         real_GN1 = real_BL.reshape(len(real_BL) // rows, -1, 1)
@@ -113,10 +122,12 @@ class Switch(Architecture):
     Attributes:
       num_experts: E.
       every: the feed-forward layer is sparse at the last of every so many depths.
-      train_capacity_factor: an expert's capacity in training, over its share of the tokens if the load were even.
+      train_capacity_factor: an expert's capacity in training, over its share of the tokens if the
+        load were even.
       eval_capacity_factor: the same in evaluation; None drops nothing. Decoding never drops.
       group_size: tokens that compete for capacity, rounded down to whole rows, at least one.
-      jitter: in training, the router's input is multiplied by a number between 1 - jitter and 1 + jitter.
+      jitter: in training, the router's input is multiplied by a number between 1 - jitter and 1 +
+        jitter.
       balance_weight: weight of the load-balancing loss of each sparse layer.
     """
 
@@ -136,7 +147,10 @@ class Switch(Architecture):
         for name in ("num_experts", "every", "group_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"switch: {name}={getattr(self, name)}: must be at least 1")
-        factors = (self.train_capacity_factor, 1.0 if self.eval_capacity_factor is None else self.eval_capacity_factor)
+        factors = (
+            self.train_capacity_factor,
+            1.0 if self.eval_capacity_factor is None else self.eval_capacity_factor,
+        )
         if not all(isinstance(factor, (int, float)) and factor > 0 for factor in factors):
             raise ConfigError(f"switch: capacity factors {factors}: must be above 0")
         if not 0 <= self.jitter < 1:

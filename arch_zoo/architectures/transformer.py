@@ -1,7 +1,8 @@
 """The vanilla Transformer in the form of T5.1.0: every seam's default.
 
-Pre-norm residual layers with RMSNorm, ReLU feed-forward layers, relative position biases shared by the layers of a
-stack, no biases in dense layers, one embedding for inputs, targets and logits (Raffel et al., 2020, arXiv 1910.10683).
+Pre-norm residual layers with RMSNorm, ReLU feed-forward layers, relative position biases shared by
+the layers of a stack, no biases in dense layers, one embedding for inputs, targets and logits
+(Raffel et al., 2020, arXiv 1910.10683).
 """
 
 import dataclasses

@@ -1,23 +1,25 @@
 """Universal Transformer (Dehghani et al., 2019, arXiv 1807.03819): one block applied again and again.
 
-Overrides `schedule`: either stack has one block, applied as often as the vanilla stack has layers; and the stack's
-step: a learned vector for each step is added to the state before the block runs. Encoder and decoder have a block
-each.
+Overrides `schedule`: either stack has one block, applied as often as the vanilla stack has layers;
+and the stack's step: a learned vector for each step is added to the state before the block runs.
+Encoder and decoder have a block each.
 
-With adaptive computation time (Graves, 2016, arXiv 1603.08983; option `act`) a position decides, before each step,
-with which probability it halts; it halts when these sum to almost one, and what leaves the stack is the mean of its
-states weighted by them, `accumulated`. The form `basic` is the one that Tensor2Tensor and Mesh TensorFlow start from,
-where each step also shrinks what was there by one minus its weight, so that the weights do not sum to one. A loss
-keeps the number of steps low.
+With adaptive computation time (Graves, 2016, arXiv 1603.08983; option `act`) a position decides,
+before each step, with which probability it halts; it halts when these sum to almost one, and what
+leaves the stack is the mean of its states weighted by them, `accumulated`. The form `basic` is the
+one that Tensor2Tensor and Mesh TensorFlow start from, where each step also shrinks what was there
+by one minus its weight, so that the weights do not sum to one. A loss keeps the number of steps
+low.
 
-Deviations. Positions are T5's relative biases, shared by the steps, instead of sinusoids added at each step (the
-original study's code base never applied its position signal). Norms are RMSNorm. As in that code and unlike the paper,
-the state of a halted position goes on changing for those that look at it; only its output stands. The last step takes
-what probability remains, which in the sources is lost, and the loss is a mean over tokens that are no padding. Every
-step is computed for every position, so halting saves no time, and FLOPs count all steps. At most as many steps are
-taken as without halting, where Tensor2Tensor allows twice as many: a size costs the same at most. A size means as many
-steps as the vanilla model has layers; the variant `narang` is the sibling study's (Narang et al., 2021, arXiv
-2102.11972), which takes 24 at base, twice as many.
+Deviations. Positions are T5's relative biases, shared by the steps, instead of sinusoids added at
+each step (the original study's code base never applied its position signal). Norms are RMSNorm. As
+in that code and unlike the paper, the state of a halted position goes on changing for those that
+look at it; only its output stands. The last step takes what probability remains, which in the
+sources is lost, and the loss is a mean over tokens that are no padding. Every step is computed for
+every position, so halting saves no time, and FLOPs count all steps. At most as many steps are taken
+as without halting, where Tensor2Tensor allows twice as many: a size costs the same at most. A size
+means as many steps as the vanilla model has layers; the variant `narang` is the sibling study's
+(Narang et al., 2021, arXiv 2102.11972), which takes 24 at base, twice as many.
 """
 
 import dataclasses
@@ -43,11 +45,17 @@ class RecurrentStack(Stack):
     def __init__(self, cfg: ModelConfig, parts: tuple, key: jax.Array):
         """Takes `Architecture.stack_parts` and draws the step signal [N, D]: unit normal, as the embedding."""
         super().__init__(cfg, *parts)
-        self.step_signal = parameters.normal(key, (len(self.schedule), cfg.embed_dim), ("steps", "embed"), 1.0)
+        self.step_signal = parameters.normal(
+            key, (len(self.schedule), cfg.embed_dim), ("steps", "embed"), 1.0
+        )
 
-    def step(self, block: Block, depth: int | jax.Array, x_BLD: jax.Array, ctx: Context, cache=None):
+    def step(
+        self, block: Block, depth: int | jax.Array, x_BLD: jax.Array, ctx: Context, cache=None
+    ):
         """Adds the signal of this step, then runs the block."""
-        return super().step(block, depth, x_BLD + self.step_signal[depth].astype(x_BLD.dtype), ctx, cache)
+        return super().step(
+            block, depth, x_BLD + self.step_signal[depth].astype(x_BLD.dtype), ctx, cache
+        )
 
 
 class Halting(NamedTuple):
@@ -75,7 +83,9 @@ class AdaptiveStack(RecurrentStack):
         """Draws the layer that predicts halting; its bias starts at one, so positions halt early at first."""
         signal_key, halt_key = jax.random.split(key)
         super().__init__(cfg, parts, signal_key)
-        self.halt = Dense(parameters.glorot_uniform(halt_key, (cfg.embed_dim, 1), ("embed", "halt")), bias=True)
+        self.halt = Dense(
+            parameters.glorot_uniform(halt_key, (cfg.embed_dim, 1), ("embed", "halt")), bias=True
+        )
         self.halt.bias = parameters.constant(1.0, (1,), ("halt",))
         self.form, self.epsilon = architecture.act, architecture.act_epsilon
         self.loss_weight = architecture.act_loss_weight
@@ -103,7 +113,9 @@ class AdaptiveStack(RecurrentStack):
         output_BLD = carry.output_BLD * kept + state_BLD * weight_BL1
         return halting._replace(state_BLD=state_BLD, output_BLD=output_BLD), ctx, cache, aux
 
-    def advance(self, carry: Halting, x_BLD: jax.Array, depth: int | jax.Array) -> tuple[Halting, jax.Array]:
+    def advance(
+        self, carry: Halting, x_BLD: jax.Array, depth: int | jax.Array
+    ) -> tuple[Halting, jax.Array]:
         """The halting after the step whose input is `x`, and the weight [B, L, 1] of that step's state."""
         p_BL1 = jax.nn.sigmoid(self.halt(x_BLD.astype(jnp.float32)))
         running = carry.halted_BL1 < 1.0
@@ -124,7 +136,8 @@ class Universal(Architecture):
     """One recurrent block in either stack.
 
     Attributes:
-      num_steps: how often it is applied, with adaptive computation at most; 0 is as often as the size has layers.
+      num_steps: how often it is applied, with adaptive computation at most; 0 is as often as the
+        size has layers.
       act: adaptive computation time: none, accumulated, basic.
       act_epsilon: a position halts once its probabilities sum to more than one minus this.
       act_loss_weight: weight of the mean number of steps in the training loss.
@@ -143,11 +156,15 @@ class Universal(Architecture):
         if self.act not in FORMS:
             raise ConfigError(f"universal: act={self.act!r}: allowed are {', '.join(FORMS)}")
         if self.num_steps < 0:
-            raise ConfigError(f"universal: num_steps={self.num_steps}: must be 0 (as the size) or positive")
+            raise ConfigError(
+                f"universal: num_steps={self.num_steps}: must be 0 (as the size) or positive"
+            )
         if not 0 < self.act_epsilon < 1:
             raise ConfigError(f"universal: act_epsilon={self.act_epsilon}: must be between 0 and 1")
         if self.act_loss_weight < 0:
-            raise ConfigError(f"universal: act_loss_weight={self.act_loss_weight}: must not be negative")
+            raise ConfigError(
+                f"universal: act_loss_weight={self.act_loss_weight}: must not be negative"
+            )
 
     def schedule(self, cfg: ModelConfig, num_layers: int) -> tuple[int, ...]:
         """Block 0 at every step."""
@@ -161,7 +178,9 @@ class Universal(Architecture):
         """A recurrent decoder."""
         return self._recurrent(cfg, cfg.num_decoder_layers, self.decoder_layers, key)
 
-    def _recurrent(self, cfg: ModelConfig, num_layers: int, layers, key: jax.Array) -> RecurrentStack:
+    def _recurrent(
+        self, cfg: ModelConfig, num_layers: int, layers, key: jax.Array
+    ) -> RecurrentStack:
         stack_key, key = jax.random.split(key)
         parts = self.stack_parts(cfg, num_layers, layers, key)
         if self.act == "none":

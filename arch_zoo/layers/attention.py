@@ -25,11 +25,15 @@ class Projections(nnx.Module):
         self.num_heads, self.head_dim = num_heads, cfg.head_dim
         keys = jax.random.split(key, 4)
         into, memory = (embed_dim, joined), (embed_dim, memory_heads * cfg.head_dim)
-        self.query = parameters.normal(keys[0], into, ("embed", "joined_kv"), (embed_dim * cfg.head_dim) ** -0.5)
+        self.query = parameters.normal(
+            keys[0], into, ("embed", "joined_kv"), (embed_dim * cfg.head_dim) ** -0.5
+        )
         self.key = parameters.normal(keys[1], memory, ("embed", "joined_kv"), embed_dim**-0.5)
         value = parameters.normal(keys[2], memory, ("embed", "joined_kv"), embed_dim**-0.5)
         self.value = None if cfg.tied_keys_values else value
-        self.out = parameters.normal(keys[3], (joined, embed_dim), ("joined_kv", "embed"), joined**-0.5)
+        self.out = parameters.normal(
+            keys[3], (joined, embed_dim), ("joined_kv", "embed"), joined**-0.5
+        )
 
     def queries(self, x_BLD: jax.Array) -> jax.Array:
         """Queries [B, L, H, K]."""
@@ -49,25 +53,36 @@ class Projections(nnx.Module):
 
 
 def attend(
-    q_BTHK, k_BSHK, v_BSHK, mask_B1TS, key_segment_ids_BS, bias_1HTS, ctx: Context, causal: bool = False
+    q_BTHK,
+    k_BSHK,
+    v_BSHK,
+    mask_B1TS,
+    key_segment_ids_BS,
+    bias_1HTS,
+    ctx: Context,
+    causal: bool = False,
 ) -> jax.Array:
     """Softmax attention [B, T, H, K]; logits and softmax in float32.
 
-    A query that may look nowhere (padding) gets a mean of values; its output is masked by whoever reads it. `causal`
-    says that the mask is triangular: the accounting counts such products under a name of their own. The segments of
-    the keys are in the mask already; cuDNN wants their number.
+    A query that may look nowhere (padding) gets a mean of values; its output is masked by whoever
+    reads it. `causal`
+    says that the mask is triangular: the accounting counts such products under a name of their own.
+    The segments of the keys are in the mask already; cuDNN wants their number.
     """
     products = "causal_products" if causal else "products"
     num_heads = q_BTHK.shape[2]
     k_BSHK, v_BSHK = (jnp.repeat(a, num_heads // a.shape[2], axis=2) for a in (k_BSHK, v_BSHK))
     if fused_attention.implementation(q_BTHK, k_BSHK, ctx) == "cudnn":
-        return fused_attention.attend(q_BTHK, k_BSHK, v_BSHK, mask_B1TS, key_segment_ids_BS, bias_1HTS, ctx, causal)
+        return fused_attention.attend(
+            q_BTHK, k_BSHK, v_BSHK, mask_B1TS, key_segment_ids_BS, bias_1HTS, ctx, causal
+        )
     with jax.named_scope(products):
         logits_BHTS = parameters.product("BTHK,BSHK->BHTS", q_BTHK, k_BSHK)
     if bias_1HTS is not None:
         logits_BHTS = add_bias(logits_BHTS, bias_1HTS)
     logits_BHTS += jnp.where(mask_B1TS, 0.0, _MASKED)
-    # The softmax's division waits for the product with the values: it then meets K numbers of a query instead of S.
+    # The softmax's division waits for the product with the values: it then meets K numbers of a
+    # query instead of S.
     weights_BHTS = jnp.exp(logits_BHTS - jax.lax.stop_gradient(logits_BHTS.max(-1, keepdims=True)))
     totals_BTH1 = weights_BHTS.sum(-1, keepdims=True).swapaxes(1, 2)
     weights_BHTS = ctx.dropout(weights_BHTS.astype(v_BSHK.dtype), over=2)
@@ -103,17 +118,29 @@ class SelfAttention(Projections):
         if cache is not None:
             cache = {
                 "key": jax.lax.dynamic_update_slice_in_dim(cache["key"], k_BLHK, ctx.index, axis=1),
-                "value": jax.lax.dynamic_update_slice_in_dim(cache["value"], v_BLHK, ctx.index, axis=1),
+                "value": jax.lax.dynamic_update_slice_in_dim(
+                    cache["value"], v_BLHK, ctx.index, axis=1
+                ),
             }
             k_BLHK, v_BLHK = cache["key"], cache["value"]
         bias = ctx.biases.get(self.num_heads)
-        y_BLHK = attend(q_BLHK, k_BLHK, v_BLHK, ctx.self_mask(), ctx.segment_ids_BL, bias, ctx, ctx.causal)
+        y_BLHK = attend(
+            q_BLHK, k_BLHK, v_BLHK, ctx.self_mask(), ctx.segment_ids_BL, bias, ctx, ctx.causal
+        )
         return self.output(y_BLHK), cache, Aux()
 
     def init_cache(self, ctx: Context, max_length: int) -> dict[str, jax.Array]:
         """Room for the keys and values of `max_length` positions."""
-        shape = (ctx.memory_BSD.shape[0], max_length, self.key.shape[1] // self.head_dim, self.head_dim)
-        return {"key": jnp.zeros(shape, ctx.memory_BSD.dtype), "value": jnp.zeros(shape, ctx.memory_BSD.dtype)}
+        shape = (
+            ctx.memory_BSD.shape[0],
+            max_length,
+            self.key.shape[1] // self.head_dim,
+            self.head_dim,
+        )
+        return {
+            "key": jnp.zeros(shape, ctx.memory_BSD.dtype),
+            "value": jnp.zeros(shape, ctx.memory_BSD.dtype),
+        }
 
 
 class CrossAttention(Projections):
@@ -121,9 +148,15 @@ class CrossAttention(Projections):
 
     def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
         """Reads the memory's keys and values from the cache when there is one: they never change."""
-        k_BSHK, v_BSHK = (cache["key"], cache["value"]) if cache is not None else self.keys_values(ctx.memory_BSD)
+        k_BSHK, v_BSHK = (
+            (cache["key"], cache["value"])
+            if cache is not None
+            else self.keys_values(ctx.memory_BSD)
+        )
         q_BLHK = self.queries(x_BLD)
-        y_BLHK = attend(q_BLHK, k_BSHK, v_BSHK, ctx.cross_mask(), ctx.memory_segment_ids_BS, None, ctx)
+        y_BLHK = attend(
+            q_BLHK, k_BSHK, v_BSHK, ctx.cross_mask(), ctx.memory_segment_ids_BS, None, ctx
+        )
         return self.output(y_BLHK), cache, Aux()
 
     def init_cache(self, ctx: Context, max_length: int) -> dict[str, jax.Array]:

@@ -13,10 +13,11 @@ class Context:
     """The surroundings of one stack's layers. Never changed in place: `dataclasses.replace` makes the next one.
 
     Attributes:
-      segment_ids_BL: which packed example a position belongs to; 0 is padding. Unpacked rows have one segment, 1, and
-        padding after it.
+      segment_ids_BL: which packed example a position belongs to; 0 is padding. Unpacked rows have
+        one segment, 1, and padding after it.
       positions_BL: the position inside its segment.
-      biases: attention biases [1, H, L, L] by number of heads H, added to the logits of self-attention.
+      biases: attention biases [1, H, L, L] by number of heads H, added to the logits of
+        self-attention.
       memory_BSD: the encoder's output, in a decoder.
       memory_segment_ids_BS: its segments, after any pooling.
       key: randomness of dropout and router jitter, or None.
@@ -26,7 +27,8 @@ class Context:
       train: whether dropout, jitter and the training capacity of experts apply.
       dropout_rate: see `ModelConfig`.
       max_length: length of the caches when decoding.
-      expert_axis: the mapped axis over which experts are spread, each device holding some of them; None: all are here.
+      expert_axis: the mapped axis over which experts are spread, each device holding some of them;
+        None: all are here.
     """
 
     segment_ids_BL: jax.Array
@@ -51,7 +53,11 @@ class Context:
 
     def fold(self, number: int | jax.Array) -> "Context":
         """The same context with randomness of its own for depth, layer or site `number`."""
-        return self if self.key is None else dataclasses.replace(self, key=jax.random.fold_in(self.key, number))
+        return (
+            self
+            if self.key is None
+            else dataclasses.replace(self, key=jax.random.fold_in(self.key, number))
+        )
 
     def dropout(self, x: jax.Array, over: int | None = None) -> jax.Array:
         """Drops entries of `x` in training; one draw serves the whole axis `over`, as in Mesh TensorFlow."""
@@ -95,4 +101,6 @@ def observe(value: jax.Array) -> jax.Array:
 
 
 def _add(mine: dict[str, jax.Array], theirs: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    return mine | {name: mine[name] + value if name in mine else value for name, value in theirs.items()}
+    return mine | {
+        name: mine[name] + value if name in mine else value for name, value in theirs.items()
+    }

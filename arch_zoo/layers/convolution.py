@@ -1,8 +1,8 @@
 """Convolutions that know of segments, and of decoding.
 
-A layer names its taps and never learns whether they come from shifts of a whole sequence or from a buffer of the last
-inputs. In a causal context the W taps see the positions -(W-1) .. 0, else -(W//2) .. W-1-W//2. A tap sees zero beyond
-its segment, so packed rows equal unpacked ones.
+A layer names its taps and never learns whether they come from shifts of a whole sequence or from a
+buffer of the last inputs. In a causal context the W taps see the positions -(W-1) .. 0, else
+-(W//2) .. W-1-W//2. A tap sees zero beyond its segment, so packed rows equal unpacked ones.
 """
 
 import jax
@@ -12,13 +12,15 @@ from arch_zoo.layers import parameters
 from arch_zoo.layers.context import Context
 
 
-def depthwise(x_BLC: jax.Array, weights_WBLH: jax.Array, ctx: Context, cache: jax.Array | None = None):
+def depthwise(
+    x_BLC: jax.Array, weights_WBLH: jax.Array, ctx: Context, cache: jax.Array | None = None
+):
     """Sums the taps of every channel, each times its weight.
 
     Args:
       x_BLC: the convolution's input.
-      weights_WBLH: one weight for each tap and each of H groups of consecutive channels; B and L are both 1
-        where all examples and positions have the same.
+      weights_WBLH: one weight for each tap and each of H groups of consecutive channels; B and L
+        are both 1 where all examples and positions have the same.
       ctx: the stack's context.
       cache: when decoding, the last W-1 inputs [B, W-1, C].
 
@@ -32,15 +34,17 @@ def depthwise(x_BLC: jax.Array, weights_WBLH: jax.Array, ctx: Context, cache: ja
         else:
             seen_BWC = jnp.concatenate([cache, x_BLC], axis=1)
             seen_WB1C, cache = jnp.moveaxis(seen_BWC, 1, 0)[:, :, None], seen_BWC[:, 1:]
-            y_BLC = jnp.sum(seen_WB1C * _by_channel(weights_WBLH, x_BLC), axis=0).astype(x_BLC.dtype)
+            y_BLC = jnp.sum(seen_WB1C * _by_channel(weights_WBLH, x_BLC), axis=0).astype(
+                x_BLC.dtype
+            )
     return y_BLC, cache
 
 
 def dense(x_BLD: jax.Array, kernel_WDF: jax.Array, ctx: Context) -> jax.Array:
     """A sum of W taps, each a matrix of its own from D to F channels: [B, L, F]. Never decodes.
 
-    One product applies all taps to every position, in the type of `x`; what comes out is shifted and summed in float32.
-    Shifting the input instead would copy it W times.
+    One product applies all taps to every position, in the type of `x`; what comes out is shifted
+    and summed in float32. Shifting the input instead would copy it W times.
     """
     width, dim, _ = kernel_WDF.shape
     together = parameters.project(x_BLD, jnp.swapaxes(kernel_WDF, 0, 1).reshape(dim, -1))
@@ -57,18 +61,22 @@ def init_cache(ctx: Context, width: int, channels: int) -> jax.Array:
     return jnp.zeros((ctx.memory_BSD.shape[0], width - 1, channels), ctx.memory_BSD.dtype)
 
 
-def _sum_of_taps(x_BLC: jax.Array, weights_WBLH: jax.Array, segment_ids_BL: jax.Array, causal: bool) -> jax.Array:
+def _sum_of_taps(
+    x_BLC: jax.Array, weights_WBLH: jax.Array, segment_ids_BL: jax.Array, causal: bool
+) -> jax.Array:
     """The convolution of whole sequences: in both passes a loop over the taps that keeps nothing of them.
 
-    The gradient that JAX derives for the loop adds every tap's part into an array wider by the margins; the one below
-    adds it where it belongs.
+    The gradient that JAX derives for the loop adds every tap's part into an array wider by the
+    margins; the one below adds it where it belongs.
     """
     width = len(weights_WBLH)
     surrounded = _surround(x_BLC, segment_ids_BL, _before(width, causal), width)
 
     def add(total_BLC, tap_and_weight):
         tap, weight_BLH = tap_and_weight
-        return total_BLC + _tap(surrounded, segment_ids_BL, tap) * _by_channel(weight_BLH, x_BLC), None
+        return total_BLC + _tap(surrounded, segment_ids_BL, tap) * _by_channel(
+            weight_BLH, x_BLC
+        ), None
 
     taps = (jnp.arange(width), weights_WBLH)
     total_BLC, _ = jax.lax.scan(add, jnp.zeros(x_BLC.shape), taps, unroll=_written_out())
@@ -76,7 +84,11 @@ def _sum_of_taps(x_BLC: jax.Array, weights_WBLH: jax.Array, segment_ids_BL: jax.
 
 
 def _forward(x_BLC, weights_WBLH, segment_ids_BL, causal):
-    return _sum_of_taps(x_BLC, weights_WBLH, segment_ids_BL, causal), (x_BLC, weights_WBLH, segment_ids_BL)
+    return _sum_of_taps(x_BLC, weights_WBLH, segment_ids_BL, causal), (
+        x_BLC,
+        weights_WBLH,
+        segment_ids_BL,
+    )
 
 
 def _backward(causal, inputs, grad_BLC):
@@ -97,7 +109,9 @@ def _backward(causal, inputs, grad_BLC):
         return x_grad_BLC, product_BLC.reshape(*product_BLC.shape[:2], num_groups, -1).sum(-1)
 
     taps = (jnp.arange(width), weights_WBLH)
-    x_grad_BLC, weights_grad_WBLH = jax.lax.scan(add, jnp.zeros(x_BLC.shape), taps, unroll=_written_out())
+    x_grad_BLC, weights_grad_WBLH = jax.lax.scan(
+        add, jnp.zeros(x_BLC.shape), taps, unroll=_written_out()
+    )
     return x_grad_BLC.astype(x_BLC.dtype), weights_grad_WBLH, None
 
 
@@ -108,8 +122,8 @@ _convolve.defvjp(_forward, _backward)
 def _written_out() -> bool:
     """Whether the loops over taps are unrolled.
 
-    An accelerator then sums all taps in one kernel; in a loop it writes and reads the sums at every tap. On a CPU the
-    loop is there to compile in less time.
+    An accelerator then sums all taps in one kernel; in a loop it writes and reads the sums at every
+    tap. On a CPU the loop is there to compile in less time.
     """
     return jax.default_backend() != "cpu"
 
@@ -124,14 +138,20 @@ def _before(width: int, causal: bool) -> int:
     return width - 1 if causal else width // 2
 
 
-def _surround(x_BLC: jax.Array, segment_ids_BL: jax.Array, before: int, width: int) -> tuple[jax.Array, jax.Array]:
+def _surround(
+    x_BLC: jax.Array, segment_ids_BL: jax.Array, before: int, width: int
+) -> tuple[jax.Array, jax.Array]:
     """The input and its segments with the W-1 positions around them that taps reach."""
     margins = ((0, 0), (before, width - 1 - before))
     return jnp.pad(x_BLC, (*margins, (0, 0))), jnp.pad(segment_ids_BL, margins)
 
 
-def _tap(surrounded: tuple[jax.Array, jax.Array], segment_ids_BL: jax.Array, tap: int | jax.Array) -> jax.Array:
+def _tap(
+    surrounded: tuple[jax.Array, jax.Array], segment_ids_BL: jax.Array, tap: int | jax.Array
+) -> jax.Array:
     """What one tap sees at every position, zero in another segment; padding, segment 0, sees padding."""
     length = segment_ids_BL.shape[1]
-    x_BLC, segments_BL = (jax.lax.dynamic_slice_in_dim(array, tap, length, axis=1) for array in surrounded)
+    x_BLC, segments_BL = (
+        jax.lax.dynamic_slice_in_dim(array, tap, length, axis=1) for array in surrounded
+    )
     return jnp.where((segments_BL == segment_ids_BL)[..., None], x_BLC, 0)

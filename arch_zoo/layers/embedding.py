@@ -12,7 +12,9 @@ class Embedding(nnx.Module):
 
     def __init__(self, cfg: ModelConfig, key: jax.Array):
         """Draws the table."""
-        self.table = parameters.normal(key, (cfg.vocab_size, cfg.embed_dim), ("vocab", "embed"), 1.0)
+        self.table = parameters.normal(
+            key, (cfg.vocab_size, cfg.embed_dim), ("vocab", "embed"), 1.0
+        )
         self.dtype = cfg.dtype
 
     def __call__(self, ids_BL: jax.Array) -> jax.Array:

@@ -1,8 +1,8 @@
 """Sending tokens to experts and back: with a capacity in training, without dropping anything in evaluation.
 
-Tokens move by gathers in both passes (`exchange`), not by one-hot products, whose cost per token grows with the group.
-A token's place depends only on tokens at earlier positions and on rows before its own: a causal model stays causal, to
-the bit.
+Tokens move by gathers in both passes (`exchange`), not by one-hot products, whose cost per token
+grows with the group. A token's place depends only on tokens at earlier positions and on rows before
+its own: a causal model stays causal, to the bit.
 """
 
 import jax
@@ -11,15 +11,17 @@ import jax.numpy as jnp
 DROPLESS = "dropless"  # the name by which the accounting knows the function below
 
 _MIN_CAPACITY = 4  # as in Mesh TensorFlow
-_BLOCKS_PER_EXPERT = 4  # of evenly spread tokens: a quarter of them may be padding, and no expert waits for another
+_BLOCKS_PER_EXPERT = (
+    4  # of evenly spread tokens: a quarter of them may be padding, and no expert waits for another
+)
 
 
 @jax.custom_vjp
 def exchange(x_MD: jax.Array, source_N: jax.Array, goal_M: jax.Array) -> jax.Array:
     """Row n of the output is row `source_N[n]` of `x`, or zero where `source_N[n]` is M.
 
-    `goal_M` says the same from the other side: row m goes to `goal_M[m]`, nowhere if that is N. With it the backward
-    pass is a gather as well.
+    `goal_M` says the same from the other side: row m goes to `goal_M[m]`, nowhere if that is N.
+    With it the backward pass is a gather as well.
     """
     return jnp.take(x_MD, source_N, axis=0, mode="fill", fill_value=0)
 
@@ -39,7 +41,11 @@ exchange.defvjp(_exchange_forward, _exchange_backward)
 def inverse(places_N: jax.Array, size: int) -> jax.Array:
     """The token at each of `size` places, N where there is none, given the place of each token (`size` for none)."""
     count = places_N.shape[0]
-    return jnp.full((size,), count, jnp.int32).at[places_N].set(jnp.arange(count, dtype=jnp.int32), mode="drop")
+    return (
+        jnp.full((size,), count, jnp.int32)
+        .at[places_N]
+        .set(jnp.arange(count, dtype=jnp.int32), mode="drop")
+    )
 
 
 def arrivals(expert_GN: jax.Array, real_GN: jax.Array, num_experts: int) -> jax.Array:
@@ -71,7 +77,9 @@ def capacity(group_size: int, num_experts: int, factor: float) -> int:
     return max(_MIN_CAPACITY, min(group_size, int(group_size * factor / num_experts)))
 
 
-def limited_places(expert_BL, real_BL, rows: int, num_experts: int, limit: int) -> tuple[jax.Array, int]:
+def limited_places(
+    expert_BL, real_BL, rows: int, num_experts: int, limit: int
+) -> tuple[jax.Array, int]:
     """A place for each token among `limit` for each expert and group, [E, G, C] flat; first come, first served.
 
     Returns:
@@ -90,12 +98,20 @@ def to_owners(x_ECD: jax.Array, axis: str | None) -> jax.Array:
 
     `axis` is the mapped axis that the experts are spread over; None where all are here.
     """
-    return x_ECD if axis is None else jax.lax.all_to_all(x_ECD, axis, split_axis=0, concat_axis=1, tiled=True)
+    return (
+        x_ECD
+        if axis is None
+        else jax.lax.all_to_all(x_ECD, axis, split_axis=0, concat_axis=1, tiled=True)
+    )
 
 
 def from_owners(y_ECD: jax.Array, axis: str | None) -> jax.Array:
     """The inverse of `to_owners`."""
-    return y_ECD if axis is None else jax.lax.all_to_all(y_ECD, axis, split_axis=1, concat_axis=0, tiled=True)
+    return (
+        y_ECD
+        if axis is None
+        else jax.lax.all_to_all(y_ECD, axis, split_axis=1, concat_axis=0, tiled=True)
+    )
 
 
 def block_places(expert_BL, real_BL, num_experts: int) -> tuple[jax.Array, jax.Array, int]:
@@ -104,9 +120,13 @@ def block_places(expert_BL, real_BL, num_experts: int) -> tuple[jax.Array, jax.A
     A block is taken when its first token comes, so that later tokens move nothing.
 
     Returns:
-      The places [B * L], in blocks [blocks, block size] flat; each block's expert [blocks]; the block size.
+      The places [B * L], in blocks [blocks, block size] flat; each block's expert [blocks]; the
+      block size.
     """
-    expert_N, real_N = by_position(expert_BL, len(expert_BL))[0], by_position(real_BL, len(real_BL))[0]
+    expert_N, real_N = (
+        by_position(expert_BL, len(expert_BL))[0],
+        by_position(real_BL, len(real_BL))[0],
+    )
     count = expert_N.shape[0]
     block_size = 8 * max(1, round(count / (8 * _BLOCKS_PER_EXPERT * num_experts)))
     blocks = min(count, count // block_size + num_experts)
@@ -115,17 +135,26 @@ def block_places(expert_BL, real_BL, num_experts: int) -> tuple[jax.Array, jax.A
     opened_N = jnp.where(opens_N, jnp.cumsum(opens_N) - 1, blocks)
     nth_N = before_N // block_size
     block_of = jnp.zeros((num_experts, count // block_size + 1), jnp.int32)
-    block_of = block_of.at[jnp.where(opens_N, expert_N, num_experts), nth_N].set(opened_N, mode="drop")
+    block_of = block_of.at[jnp.where(opens_N, expert_N, num_experts), nth_N].set(
+        opened_N, mode="drop"
+    )
     expert_of = jnp.zeros((blocks,), jnp.int32).at[opened_N].set(expert_N, mode="drop")
     places_N = block_of[expert_N, nth_N] * block_size + before_N % block_size
-    return by_row(jnp.where(real_N, places_N, blocks * block_size)[None], len(expert_BL)), expert_of, block_size
+    return (
+        by_row(jnp.where(real_N, places_N, blocks * block_size)[None], len(expert_BL)),
+        expert_of,
+        block_size,
+    )
 
 
 @jax.jit
-def dropless(x_BLD: jax.Array, expert_BL, real_BL, wi_EDF: jax.Array, wo_EFD: jax.Array) -> jax.Array:
+def dropless(
+    x_BLD: jax.Array, expert_BL, real_BL, wi_EDF: jax.Array, wo_EFD: jax.Array
+) -> jax.Array:
     """`relu(x wi) wo` with every token's own expert, zero at padding; [B, L, D].
 
-    One block of tokens at a time meets its expert's kernels, so that neither kernels nor tokens are multiplied. What
+    One block of tokens at a time meets its expert's kernels, so that neither kernels nor tokens are
+    multiplied. What
     pads a block is no work of the model's: the accounting counts the function as a whole.
     """
     places_N, expert_of, block_size = block_places(expert_BL, real_BL, wi_EDF.shape[0])
@@ -134,7 +163,9 @@ def dropless(x_BLD: jax.Array, expert_BL, real_BL, wi_EDF: jax.Array, wo_EFD: ja
 
     def meet(block):
         x_ND, expert = block
-        return jax.nn.relu(x_ND @ wi_EDF[expert].astype(x_ND.dtype)) @ wo_EFD[expert].astype(x_ND.dtype)
+        return jax.nn.relu(x_ND @ wi_EDF[expert].astype(x_ND.dtype)) @ wo_EFD[expert].astype(
+            x_ND.dtype
+        )
 
     y = jax.lax.map(meet, (blocks.reshape(len(expert_of), block_size, -1), expert_of))
     return exchange(y.reshape(len(tokens), -1), places_N, tokens).reshape(x_BLD.shape)

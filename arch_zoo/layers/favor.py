@@ -1,8 +1,9 @@
 """Linear attention (FAVOR+): features of queries and keys, so that keys are summed before they meet a query.
 
-`out_t = phi(q_t) . sum_s phi(k_s) v_s / (phi(q_t) . sum_s phi(k_s))`. Every sum carries the logarithm of a scale, that
-of its largest key: features as large as exp(K/2) can so be added, and a sum over the keys up to t depends on nothing
-later, unlike where all features are divided by the largest of the sequence. Everything is in float32.
+`out_t = phi(q_t) . sum_s phi(k_s) v_s / (phi(q_t) . sum_s phi(k_s))`. Every sum carries the
+logarithm of a scale, that of its largest key: features as large as exp(K/2) can so be added, and a
+sum over the keys up to t depends on nothing later, unlike where all features are divided by the
+largest of the sequence. Everything is in float32.
 """
 
 from typing import NamedTuple
@@ -11,7 +12,9 @@ import jax
 import jax.numpy as jnp
 
 _CHUNK = 64
-_NOTHING = -1e30  # logarithm of the scale of an empty sum; unlike infinity, it can be subtracted from itself
+_NOTHING = (
+    -1e30
+)  # logarithm of the scale of an empty sum; unlike infinity, it can be subtracted from itself
 
 
 class Features(NamedTuple):
@@ -22,7 +25,8 @@ class Features(NamedTuple):
       key_BHLM: features of the keys over their scales.
       log_scale_BHL: logarithms of the keys' scales.
       value_BHLJ: the values and a one, J = K + 1, whose sums are numerator and denominator.
-      segment_ids_B1L: a query meets keys of its own segment; segments are contiguous, padding (0) aside.
+      segment_ids_B1L: a query meets keys of its own segment; segments are contiguous, padding (0)
+        aside.
     """
 
     query_BHLM: jax.Array
@@ -40,12 +44,16 @@ class Sums(NamedTuple):
 
     def where(self, mask: jax.Array) -> "Sums":
         """Empty where `mask` is false."""
-        return Sums(self.total * _align(mask, self.total), jnp.where(mask, self.log_scale, _NOTHING))
+        return Sums(
+            self.total * _align(mask, self.total), jnp.where(mask, self.log_scale, _NOTHING)
+        )
 
     def plus(self, other: "Sums") -> "Sums":
         """Both, over the larger scale."""
         log_scale = jnp.maximum(self.log_scale, other.log_scale)
-        mine, theirs = (s.total * _align(jnp.exp(s.log_scale - log_scale), s.total) for s in (self, other))
+        mine, theirs = (
+            s.total * _align(jnp.exp(s.log_scale - log_scale), s.total) for s in (self, other)
+        )
         return Sums(mine + theirs, log_scale)
 
 
@@ -58,35 +66,54 @@ class State(NamedTuple):
 
 def relu_features(q_BHLK: jax.Array, k_BHLK: jax.Array, epsilon: float):
     """`relu(u) + epsilon` of queries and keys, and the logarithm of the keys' scale, zero."""
-    return jax.nn.relu(q_BHLK) + epsilon, jax.nn.relu(k_BHLK) + epsilon, jnp.zeros(k_BHLK.shape[:-1])
+    return (
+        jax.nn.relu(q_BHLK) + epsilon,
+        jax.nn.relu(k_BHLK) + epsilon,
+        jnp.zeros(k_BHLK.shape[:-1]),
+    )
 
 
-def softmax_features(q_BHLK: jax.Array, k_BHLK: jax.Array, directions_MK: jax.Array, epsilon: float):
+def softmax_features(
+    q_BHLK: jax.Array, k_BHLK: jax.Array, directions_MK: jax.Array, epsilon: float
+):
     """Positive random features whose products estimate exp(q . k) without bias (up to `epsilon`).
 
-    `exp(W u - |u|^2 / 2)`, the scale between queries and keys chosen so that T5's initial ones are equally long.
+    `exp(W u - |u|^2 / 2)`, the scale between queries and keys chosen so that T5's initial ones are
+    equally long.
     """
     balance = q_BHLK.shape[-1] ** 0.25
     q_BHLK, k_BHLK = q_BHLK * balance, k_BHLK / balance
     query_BHLM = q_BHLK @ directions_MK.T
     key_BHLM = k_BHLK @ directions_MK.T - jnp.sum(jnp.square(k_BHLK), axis=-1, keepdims=True) / 2
-    query_max, key_max = (jax.lax.stop_gradient(jnp.max(x, axis=-1, keepdims=True)) for x in (query_BHLM, key_BHLM))
-    return jnp.exp(query_BHLM - query_max) + epsilon, jnp.exp(key_BHLM - key_max) + epsilon, key_max[..., 0]
+    query_max, key_max = (
+        jax.lax.stop_gradient(jnp.max(x, axis=-1, keepdims=True)) for x in (query_BHLM, key_BHLM)
+    )
+    return (
+        jnp.exp(query_BHLM - query_max) + epsilon,
+        jnp.exp(key_BHLM - key_max) + epsilon,
+        key_max[..., 0],
+    )
 
 
 def draw_directions(key: jax.Array, num_features: int, head_dim: int) -> jax.Array:
     """Directions [M, K] for `softmax_features`: orthogonal in blocks of K, with the lengths of normal vectors."""
     direction_key, length_key = jax.random.split(key)
     blocks = -(-num_features // head_dim)
-    directions = jax.random.orthogonal(direction_key, head_dim, (blocks,)).reshape(-1, head_dim)[:num_features]
-    lengths = jnp.linalg.norm(jax.random.normal(length_key, (num_features, head_dim)), axis=-1, keepdims=True)
+    directions = jax.random.orthogonal(direction_key, head_dim, (blocks,)).reshape(-1, head_dim)[
+        :num_features
+    ]
+    lengths = jnp.linalg.norm(
+        jax.random.normal(length_key, (num_features, head_dim)), axis=-1, keepdims=True
+    )
     return directions * lengths
 
 
 def empty_state(batch_size: int, num_heads: int, num_features: int, value_dim: int) -> State:
     """The state before the first position, for values of `value_dim` and their one."""
     total = jnp.zeros((batch_size, num_heads, num_features, value_dim + 1))
-    return State(Sums(total, jnp.full(total.shape[:2], _NOTHING)), jnp.zeros((batch_size, 1), jnp.int32))
+    return State(
+        Sums(total, jnp.full(total.shape[:2], _NOTHING)), jnp.zeros((batch_size, 1), jnp.int32)
+    )
 
 
 def attend_to_all(features: Features, packed: bool) -> jax.Array:
@@ -136,10 +163,13 @@ def _prefix_sums(features: Features, state: State, strict: bool) -> tuple[Sums, 
 def _meet(chunk: Features, strict: bool) -> Sums:
     """Queries of a chunk with its keys, masked: quadratic in the chunk."""
     segments_B1L = chunk.segment_ids_B1L
-    mask_B1TS = jnp.tril(segments_B1L[..., :, None] == segments_B1L[..., None, :], -1 if strict else 0)
+    mask_B1TS = jnp.tril(
+        segments_B1L[..., :, None] == segments_B1L[..., None, :], -1 if strict else 0
+    )
     key_scale_BH1S = chunk.log_scale_BHL[:, :, None]
     log_scale_BHT = jnp.max(jnp.where(mask_B1TS, key_scale_BH1S, _NOTHING), axis=-1)
-    # Masked keys may have larger scales than those that count; without the minimum they would overflow.
+    # Masked keys may have larger scales than those that count; without the minimum they would
+    # overflow.
     weights_BHTS = jnp.exp(jnp.minimum(key_scale_BH1S - log_scale_BHT[..., None], 0.0)) * mask_B1TS
     with jax.named_scope("products"):
         products_BHTS = jnp.einsum("BHTM,BHSM->BHTS", chunk.query_BHLM, chunk.key_BHLM)
@@ -154,8 +184,12 @@ def _recall(chunk: Features, state: State) -> Sums:
 def _advance(state: State, chunk: Features) -> State:
     """The state after a chunk: of the last segment in it."""
     segments_BL = chunk.segment_ids_B1L[:, 0]
-    last_B1 = jnp.max(jnp.where(segments_BL != 0, jnp.arange(segments_BL.shape[1]), -1), axis=1, keepdims=True)
-    segment_B1 = jnp.where(last_B1 < 0, state.segment_B1, jnp.take_along_axis(segments_BL, last_B1, axis=1))
+    last_B1 = jnp.max(
+        jnp.where(segments_BL != 0, jnp.arange(segments_BL.shape[1]), -1), axis=1, keepdims=True
+    )
+    segment_B1 = jnp.where(
+        last_B1 < 0, state.segment_B1, jnp.take_along_axis(segments_BL, last_B1, axis=1)
+    )
     kept = state.sums.where(segment_B1 == state.segment_B1)
     added = _collect(chunk, ((segments_BL == segment_B1) & (segments_BL != 0))[:, None])
     return State(kept.plus(added), segment_B1)

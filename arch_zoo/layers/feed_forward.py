@@ -13,8 +13,8 @@ from arch_zoo.layers.context import Aux, Context
 def relu(x: jax.Array) -> jax.Array:
     """`max(x, 0)`, computed once and kept: its gradient is told from its output, so that nobody asks for `x` again.
 
-    Without the barrier XLA asks for `x` all the same, in both passes, and does the rest again where it is read. With
-    it, a product on a GPU ends in its ReLU.
+    Without the barrier XLA asks for `x` all the same, in both passes, and does the rest again where
+    it is read. With it, a product on a GPU ends in its ReLU.
     """
     return jax.lax.optimization_barrier(jnp.maximum(x, 0))
 

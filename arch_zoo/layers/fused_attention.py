@@ -1,7 +1,8 @@
 """cuDNN's fused attention, where its rules allow: the same function of the same inputs, no logits or weights in memory.
 
-The rules are those of `jax.nn.dot_product_attention(implementation="cudnn")`. Everywhere else attention is plain jnp,
-which XLA compiles. T5's logits are not scaled, and its relative bias goes in as it is, gradient included.
+The rules are those of `jax.nn.dot_product_attention(implementation="cudnn")`. Everywhere else
+attention is plain jnp, which XLA compiles. T5's logits are not scaled, and its relative bias goes
+in as it is, gradient included.
 """
 
 import contextlib
@@ -31,7 +32,8 @@ def _chosen(choice: Literal["xla", "outline"]) -> Iterator[None]:
 def disallowed() -> contextlib.AbstractContextManager[None]:
     """What is traced inside computes attention by XLA everywhere.
 
-    For `vmap`: JAX cannot batch cuDNN's call where the bias is batched and has one row for all, as ours has.
+    For `vmap`: JAX cannot batch cuDNN's call where the bias is batched and has one row for all, as
+    ours has.
     """
     return _chosen("xla")
 
@@ -41,12 +43,14 @@ def outlined() -> contextlib.AbstractContextManager[None]:
     return _chosen("outline")
 
 
-def implementation(q_BTHK: jax.Array, k_BSHK: jax.Array, ctx: Context, platform: str = "") -> Literal["cudnn", "xla"]:
+def implementation(
+    q_BTHK: jax.Array, k_BSHK: jax.Array, ctx: Context, platform: str = ""
+) -> Literal["cudnn", "xla"]:
     """What computes attention of these queries and keys.
 
-    cuDNN where the platform is a GPU, the numbers have 16 bits, the head dimension is a multiple of 8 up to 128, both
-    lengths are even (its gradient of a bias asks for it), nothing is decoded, and no attention weight is dropped, which
-    its interface does not offer.
+    cuDNN where the platform is a GPU, the numbers have 16 bits, the head dimension is a multiple of
+    8 up to 128, both lengths are even (its gradient of a bias asks for it), nothing is decoded, and
+    no attention weight is dropped, which its interface does not offer.
 
     Args:
       q_BTHK: queries.
@@ -69,16 +73,25 @@ def implementation(q_BTHK: jax.Array, k_BSHK: jax.Array, ctx: Context, platform:
 
 
 def attend(
-    q_BTHK, k_BSHK, v_BSHK, mask_B1TS, key_segment_ids_BS, bias_1HTS, ctx: Context, causal: bool,
+    q_BTHK,
+    k_BSHK,
+    v_BSHK,
+    mask_B1TS,
+    key_segment_ids_BS,
+    bias_1HTS,
+    ctx: Context,
+    causal: bool,
     kernel: Literal["cudnn", "xla"] = "cudnn",
-) -> jax.Array:  # fmt: skip
+) -> jax.Array:
     """Softmax attention [B, T, H, K] in one kernel; the bias is rounded to the type of the queries.
 
-    Of rows that hold one segment cuDNN gets the number of keys and whether attention is causal. A mask, which packed
-    rows need, JAX would add to the bias: the sum and its gradient are [B, H, T, S]. Packed rows give their number of
-    keys, all of them, too: with a bias alone cuDNN's backward pass makes NaN where S is 64 more than a multiple of 128
-    and the logits of a query are all below -88 (pytorch#196678, seen on an H200). A query that may look nowhere has
-    such logits as well; here it looks everywhere.
+    Of rows that hold one segment cuDNN gets the number of keys and whether attention is causal. A
+    mask, which packed
+    rows need, JAX would add to the bias: the sum and its gradient are [B, H, T, S]. Packed rows
+    give their number of
+    keys, all of them, too: with a bias alone cuDNN's backward pass makes NaN where S is 64 more
+    than a multiple of 128 and the logits of a query are all below -88 (pytorch#196678, seen on an
+    H200). A query that may look nowhere has such logits as well; here it looks everywhere.
     """
     bias_1HTS = None if bias_1HTS is None else bias_1HTS.astype(q_BTHK.dtype)
     if _CHOICE.get() == "outline":
@@ -88,11 +101,20 @@ def attend(
         num_keys_B = jnp.full(len(k_BSHK), k_BSHK.shape[1], jnp.int32)
     else:
         mask_B1TS = None
-        num_keys_B = jnp.maximum(jnp.sum(key_segment_ids_BS != 0, -1, dtype=jnp.int32), 1)  # of nothing: no softmax
+        num_keys_B = jnp.maximum(
+            jnp.sum(key_segment_ids_BS != 0, -1, dtype=jnp.int32), 1
+        )  # of nothing: no softmax
     return jax.nn.dot_product_attention(
-        q_BTHK, k_BSHK, v_BSHK, bias_1HTS, mask_B1TS, scale=1.0, is_causal=causal,
-        key_value_seq_lengths=num_keys_B, implementation=kernel,
-    )  # fmt: skip
+        q_BTHK,
+        k_BSHK,
+        v_BSHK,
+        bias_1HTS,
+        mask_B1TS,
+        scale=1.0,
+        is_causal=causal,
+        key_value_seq_lengths=num_keys_B,
+        implementation=kernel,
+    )
 
 
 @jax.custom_vjp

@@ -14,8 +14,9 @@ LOG_Z = "log_z"  # by which jax.checkpoint may keep the log-normaliser
 def cross_entropy(logits_BTV: jax.Array, targets_BT: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Negative log-likelihood of the targets in nats, and the log-normaliser, both [B, T].
 
-    The gradient, `softmax - one_hot`, is written out: JAX's own scatters into an array of its own, [B, T, V], that is
-    written, read and written again before it is rounded for the products behind it.
+    The gradient, `softmax - one_hot`, is written out: JAX's own scatters into an array of its own,
+    [B, T, V], that is written, read and written again before it is rounded for the products behind
+    it.
     """
     log_z_BT = jax.nn.logsumexp(jax.lax.stop_gradient(logits_BTV), axis=-1)
     return _normalised(logits_BTV, targets_BT, checkpoint_name(log_z_BT, LOG_Z))
@@ -53,6 +54,8 @@ class Head(nnx.Module):
         """Logits [B, T, V] in float32."""
         return embedding.attend(x_BTD * self.scale)
 
-    def nll(self, x_BTD: jax.Array, targets_BT: jax.Array, embedding: Embedding) -> tuple[jax.Array, jax.Array]:
+    def nll(
+        self, x_BTD: jax.Array, targets_BT: jax.Array, embedding: Embedding
+    ) -> tuple[jax.Array, jax.Array]:
         """Negative log-likelihood of the targets in nats, and the log-normaliser, both [B, T] in float32."""
         return cross_entropy(self.logits(x_BTD, embedding), targets_BT)

@@ -36,4 +36,6 @@ class LayerNorm(nnx.Module):
         x32 = x.astype(jnp.float32)
         centred = x32 - jnp.mean(x32, axis=-1, keepdims=True)
         variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
-        return (centred * jax.lax.rsqrt(variance + self.epsilon) * self.scale + self.bias).astype(x.dtype)
+        return (centred * jax.lax.rsqrt(variance + self.epsilon) * self.scale + self.bias).astype(
+            x.dtype
+        )

@@ -1,7 +1,7 @@
 """Parameters: float32 arrays that carry the logical names of their axes and the distribution they start from.
 
-A model names what an axis means ("embed", "mlp", "expert"); the trainer's one table says where such an axis lives on a
-device mesh and which axes Adafactor factors.
+A model names what an axis means ("embed", "mlp", "expert"); the trainer's one table says where such
+an axis lives on a device mesh and which axes Adafactor factors.
 """
 
 import functools
@@ -11,7 +11,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 
-def normal(key: jax.Array, shape: tuple[int, ...], axes: tuple[str, ...], stddev: float) -> nnx.Param:
+def normal(
+    key: jax.Array, shape: tuple[int, ...], axes: tuple[str, ...], stddev: float
+) -> nnx.Param:
     """A parameter drawn from N(0, stddev^2)."""
     return nnx.Param(stddev * jax.random.normal(key, shape, jnp.float32), axes=axes)
 
@@ -20,7 +22,9 @@ def fan_in(
     key: jax.Array, shape: tuple[int, ...], axes: tuple[str, ...], batch_axis: tuple[int, ...] = ()
 ) -> nnx.Param:
     """A truncated normal parameter of variance 1 / fan-in, the fan-in being the second-last axis."""
-    initializer = jax.nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal", batch_axis=batch_axis)
+    initializer = jax.nn.initializers.variance_scaling(
+        1.0, "fan_in", "truncated_normal", batch_axis=batch_axis
+    )
     return nnx.Param(initializer(key, shape, jnp.float32), axes=axes)
 
 
@@ -37,8 +41,8 @@ def constant(value: float, shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx
 def project(x: jax.Array, kernel: nnx.Param | jax.Array, wide: bool = False) -> jax.Array:
     """`x @ kernel`, [..., I] to [..., J], computed in the type of `x`; `wide` hands on the float32 sums (`product`).
 
-    The rows are joined first: the kernel's gradient then sums over one axis. Over two, XLA's CPU compiler transposes
-    the whole of one operand before.
+    The rows are joined first: the kernel's gradient then sums over one axis. Over two, XLA's CPU
+    compiler transposes the whole of one operand before.
     """
     rows, matrix = x.reshape(-1, x.shape[-1]), kernel.astype(x.dtype)
     projected = product("NI,IJ->NJ", rows, matrix) if wide else rows @ matrix
@@ -48,8 +52,8 @@ def project(x: jax.Array, kernel: nnx.Param | jax.Array, wide: bool = False) -> 
 def product(subscripts: str, a: jax.Array, b: jax.Array) -> jax.Array:
     """The `einsum` of two arrays of one type, its float32 sums not rounded to that type.
 
-    Their gradient is: with it in float32 both products of the backward pass would run in float32, at half the speed of
-    16 bits or less on an accelerator.
+    Their gradient is: with it in float32 both products of the backward pass would run in float32,
+    at half the speed of 16 bits or less on an accelerator.
     """
 
     @jax.custom_vjp

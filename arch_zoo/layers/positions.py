@@ -30,13 +30,16 @@ class LearnedPositions(nnx.Module):
             raise ConfigError(f"{self.limit}={most}: too short for sequences of {length} positions")
         if ctx.packed or ctx.index is not None:
             return x_BLD + self.table[ctx.positions_BL].astype(x_BLD.dtype), ctx
-        return x_BLD + self.table[:length].astype(x_BLD.dtype), ctx  # no lookup: its backward pass is a slow scatter
+        return x_BLD + self.table[:length].astype(
+            x_BLD.dtype
+        ), ctx  # no lookup: its backward pass is a slow scatter
 
 
 class SinusoidalPositions(nnx.Module):
     """A fixed vector for each position, added to the input of a stack: sines of D/2 frequencies, then their cosines.
 
-    In the form of Tensor2Tensor and fairseq. Positions count from 1, as in fairseq where padding is 0.
+    In the form of Tensor2Tensor and fairseq. Positions count from 1, as in fairseq where padding is
+    0.
     """
 
     def __call__(self, x_BLD: jax.Array, ctx: Context) -> tuple[jax.Array, Context]:

@@ -11,11 +11,14 @@ from arch_zoo.layers import parameters
 from arch_zoo.layers.context import Context
 
 
-def buckets(distances: np.ndarray, causal: bool, num_buckets: int = 32, max_distance: int = 128) -> np.ndarray:
+def buckets(
+    distances: np.ndarray, causal: bool, num_buckets: int = 32, max_distance: int = 128
+) -> np.ndarray:
     """The bucket of each distance `key position - query position` (Raffel et al., 2020, arXiv 1910.10683).
 
-    Half of the buckets hold one distance each, the other half grow logarithmically up to `max_distance`. Without
-    causality the sign takes one half of all buckets; with it, the future shares the bucket of distance zero.
+    Half of the buckets hold one distance each, the other half grow logarithmically up to
+    `max_distance`. Without causality the sign takes one half of all buckets; with it, the future
+    shares the bucket of distance zero.
     """
     past = -distances
     offset = 0
@@ -27,7 +30,9 @@ def buckets(distances: np.ndarray, causal: bool, num_buckets: int = 32, max_dist
         past = np.abs(past)
     exact = num_buckets // 2
     # In float32, as T5 computes it: where a boundary falls is part of the model.
-    ratio = np.log(np.maximum(past, 1).astype(np.float32) / exact) / np.float32(np.log(max_distance / exact))
+    ratio = np.log(np.maximum(past, 1).astype(np.float32) / exact) / np.float32(
+        np.log(max_distance / exact)
+    )
     far = exact + (ratio * (num_buckets - exact)).astype(np.int32)
     return offset + np.where(past < exact, past, np.minimum(far, num_buckets - 1))
 
@@ -35,11 +40,13 @@ def buckets(distances: np.ndarray, causal: bool, num_buckets: int = 32, max_dist
 class RelativeBias(nnx.Module):
     """One table [buckets, H] for a stack, shared by its layers.
 
-    Inside a segment, distances of positions are distances of indices, and attention never crosses segments: so the
-    bias is [1, H, L, L] for packed rows too.
+    Inside a segment, distances of positions are distances of indices, and attention never crosses
+    segments: so the bias is [1, H, L, L] for packed rows too.
     """
 
-    def __init__(self, num_heads: int, key: jax.Array, num_buckets: int = 32, max_distance: int = 128):
+    def __init__(
+        self, num_heads: int, key: jax.Array, num_buckets: int = 32, max_distance: int = 128
+    ):
         """Draws the table."""
         self.table = parameters.glorot_uniform(key, (num_buckets, num_heads), ("relpos", "heads"))
         self.max_distance = max_distance
@@ -49,10 +56,15 @@ class RelativeBias(nnx.Module):
         length = x_BLD.shape[1] if ctx.index is None else ctx.max_length
         num_buckets, num_heads = self.table.shape
         distances = np.arange(1 - length, length)
-        # [2L - 1, H] values are looked up, not [L, L, H]: the backward pass of a lookup is a slow scatter.
-        by_distance_HR = self.table[buckets(distances, ctx.causal, num_buckets, self.max_distance)].T
+        # [2L - 1, H] values are looked up, not [L, L, H]: the backward pass of a lookup is a slow
+        # scatter.
+        by_distance_HR = self.table[
+            buckets(distances, ctx.causal, num_buckets, self.max_distance)
+        ].T
         if ctx.index is not None:
-            row_HL = jax.lax.dynamic_slice_in_dim(by_distance_HR, length - 1 - ctx.index, length, axis=1)
+            row_HL = jax.lax.dynamic_slice_in_dim(
+                by_distance_HR, length - 1 - ctx.index, length, axis=1
+            )
             bias = row_HL[None, :, None, :]
         else:
             bias = _toeplitz(by_distance_HR)[None]
@@ -62,7 +74,8 @@ class RelativeBias(nnx.Module):
 def _toeplitz(by_distance_HR: jax.Array) -> jax.Array:
     """Spreads values of the distances 1-L .. L-1 over [H, L, L] so that entry (t, s) is the one of s - t.
 
-    Rows of width 2L - 1 cut from a repetition of period 2L move by one at each row, which needs no gather.
+    Rows of width 2L - 1 cut from a repetition of period 2L move by one at each row, which needs no
+    gather.
     """
     num_heads, width = by_distance_HR.shape
     length = (width + 1) // 2

@@ -42,7 +42,9 @@ class Block(nnx.Module):
         for name, layer in layers.items():
             setattr(self, name, Residual(cfg, layer))
 
-    def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None, names: tuple[str, ...] | None = None):
+    def __call__(
+        self, x_BLD: jax.Array, ctx: Context, cache=None, names: tuple[str, ...] | None = None
+    ):
         """Applies the layers called `names`, by default all of them."""
         caches, total = dict(cache or {}), Aux()
         for site, name in enumerate(self.names):
@@ -62,7 +64,13 @@ class Block(nnx.Module):
 class Stack(nnx.Module):
     """An encoder or a decoder: blocks, walked in the order of a schedule, between an input and a final norm."""
 
-    def __init__(self, cfg: ModelConfig, blocks: list[Block], schedule: tuple[int, ...], positions: nnx.Module | None):
+    def __init__(
+        self,
+        cfg: ModelConfig,
+        blocks: list[Block],
+        schedule: tuple[int, ...],
+        positions: nnx.Module | None,
+    ):
         """`schedule[depth]` is the index of the block that runs at that depth; one block may run at many."""
         self.blocks = nnx.List(blocks)
         self.schedule = schedule
@@ -72,7 +80,9 @@ class Stack(nnx.Module):
         if self.scan:
             self.period()
 
-    def step(self, block: Block, depth: int | jax.Array, x_BLD: jax.Array, ctx: Context, cache=None):
+    def step(
+        self, block: Block, depth: int | jax.Array, x_BLD: jax.Array, ctx: Context, cache=None
+    ):
         """What happens at one depth: here, the block. Returns `(x, ctx, cache, aux)`; pooling returns a new context."""
         x_BLD, cache, aux = block(x_BLD, ctx.fold(depth), cache)
         return x_BLD, ctx, cache, aux
@@ -105,12 +115,17 @@ class Stack(nnx.Module):
         if len(set(self.schedule)) == 1:
             return 1
         blocks = [self.blocks[which] for which in self.schedule]
-        shapes = [(jax.tree.structure(block), [leaf.shape for leaf in jax.tree.leaves(block)]) for block in blocks]
+        shapes = [
+            (jax.tree.structure(block), [leaf.shape for leaf in jax.tree.leaves(block)])
+            for block in blocks
+        ]
         count = len(shapes)
         for period in range(1, count // 2 + 1):
             if count % period == 0 and all(shapes[i] == shapes[i % period] for i in range(count)):
                 return period
-        raise ConfigError(f"scan_layers=True: these {count} blocks never repeat, so they cannot be scanned")
+        raise ConfigError(
+            f"scan_layers=True: these {count} blocks never repeat, so they cannot be scanned"
+        )
 
     def _step(self, block, depth, x_BLD, ctx, cache):
         """`step`, with its intermediate values recomputed in the backward pass as `ModelConfig.remat` says."""
@@ -119,7 +134,11 @@ class Stack(nnx.Module):
             return self.step(block, depth, x_BLD, ctx, cache)
 
         if self.remat != "none" and cache is None:
-            saved = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if self.remat == "dots" else None
+            saved = (
+                jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+                if self.remat == "dots"
+                else None
+            )
             run = jax.checkpoint(run, policy=saved)
         return run(block, x_BLD, ctx, cache)
 
@@ -135,8 +154,8 @@ class Stack(nnx.Module):
     def _scanned(self, x_BLD, ctx):
         """Loops over groups of `period` blocks.
 
-        Weights stay stored per layer and are stacked here, inside the forward pass, so that neither training nor
-        checkpoints depend on the flag.
+        Weights stay stored per layer and are stacked here, inside the forward pass, so that neither
+        training nor checkpoints depend on the flag.
         """
         period = self.period()
         depths = jnp.arange(len(self.schedule)).reshape(-1, period)

@@ -1,1 +1,1 @@
-"""Studies: each module has a function `study()` that returns a `train.config.StudyConfig`."""
+"""Studies: each module has a function `study()` that returns a `train.study.config.StudyConfig`."""

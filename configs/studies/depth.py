@@ -4,8 +4,8 @@ python -m train study depth
 """
 
 from configs import cells
-from train import declare
-from train.config import RunConfig, StudyConfig
+from train.study import declare
+from train.study.config import RunConfig, StudyConfig
 
 ARCHITECTURES = ("transformer", "evolved", "mos", "lconv")
 LAYERS = (32, 24, 16, 8, 4)

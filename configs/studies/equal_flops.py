@@ -2,15 +2,16 @@
 
     python -m train study equal_flops
 
-The depths are those of `configs.studies.depth`. Each width is the multiple of 64 at which an architecture's own FLOPs
-are closest to those of its depth on the same rung, within 10 %; a test matches them again. In `width` all architectures
-have the widths that match the vanilla Transformer: for MoS, whose head costs more than its layers, these are others.
+The depths are those of `configs.studies.depth`. Each width is the multiple of 64 at which an
+architecture's own FLOPs are closest to those of its depth on the same rung, within 10 %; a test
+matches them again. In `width` all architectures have the widths that match the vanilla Transformer:
+for MoS, whose head costs more than its layers, these are others.
 """
 
 from configs import cells
 from configs.studies import depth
-from train import declare
-from train.config import StudyConfig
+from train.study import declare
+from train.study.config import StudyConfig
 
 WIDTHS = {
     "transformer": (1280, 1088, 896, 640, 448),
@@ -23,5 +24,9 @@ WIDTHS = {
 def study() -> StudyConfig:
     """Declares both ladders and the plain `base` that they start from."""
     base = declare.grid(cells.t5, architecture=depth.ARCHITECTURES, size=("base",))
-    wide = [run for cell in base for run in declare.ladder((cell,), "width", "W", WIDTHS[cell.architecture])]
+    wide = [
+        run
+        for cell in base
+        for run in declare.ladder((cell,), "width", "W", WIDTHS[cell.architecture])
+    ]
     return StudyConfig(name="equal_flops", cells=(*base, *depth.runs(), *wide), corpus="corpora/c4")

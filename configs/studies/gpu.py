@@ -3,13 +3,14 @@
     python -m train plan gpu --device h100
     python -m train study gpu
 
-Steps are a fraction of the paper's and warm-up is shortened with them; every cell sees the same tokens.
+Steps are a fraction of the paper's and warm-up is shortened with them; every cell sees the same
+tokens.
 """
 
 from configs import cells
 from configs.studies.paper import ARCHITECTURES
-from train import declare
-from train.config import StudyConfig
+from train.study import declare
+from train.study.config import StudyConfig
 
 SIZES = ("small", "mini", "tiny")
 TOKENS = 2**29  # inputs and targets, of pretraining

@@ -9,22 +9,34 @@ There is no downstream stage: the question is upstream. Warm-up is a fifth of a 
 import dataclasses
 
 from configs import cells
-from train import declare
-from train.config import RunConfig, StudyConfig
+from train.study import declare
+from train.study.config import RunConfig, StudyConfig
 
 ARCHITECTURES = ("transformer", "lconv")
 SIZES = ("centi", "milli", "micro", "nano")
-BUDGETS = (8e11, 4e11, 2e11)  # FLOPs of training; the middle one is about the CPU study's for `micro`
+BUDGETS = (
+    8e11,
+    4e11,
+    2e11,
+)  # FLOPs of training; the middle one is about the CPU study's for `micro`
 
 
 def study() -> StudyConfig:
     """Declares the cells, those of the largest budget first."""
-    plain = declare.override(declare.grid(cells.cpu, size=SIZES, architecture=ARCHITECTURES), {"finetune": None})
+    plain = declare.override(
+        declare.grid(cells.cpu, size=SIZES, architecture=ARCHITECTURES), {"finetune": None}
+    )
     runs = declare.isoflop(plain, BUDGETS, declare.PYTHON_VOCABULARY)
     runs = tuple(map(_warmed_up, runs))
-    return StudyConfig(name="isoflop", cells=runs, corpus="corpora/python", prepare="python", platform="cpu")
+    return StudyConfig(
+        name="isoflop", cells=runs, corpus="corpora/python", prepare="python", platform="cpu"
+    )
 
 
 def _warmed_up(cell: RunConfig) -> RunConfig:
-    optimizer = dataclasses.replace(cell.pretrain.optimizer, warmup_steps=max(cell.pretrain.steps // 5, 1))
-    return dataclasses.replace(cell, pretrain=dataclasses.replace(cell.pretrain, optimizer=optimizer))
+    optimizer = dataclasses.replace(
+        cell.pretrain.optimizer, warmup_steps=max(cell.pretrain.steps // 5, 1)
+    )
+    return dataclasses.replace(
+        cell, pretrain=dataclasses.replace(cell.pretrain, optimizer=optimizer)
+    )

@@ -2,21 +2,30 @@
 
     python -m train plan paper --device tpu-v3 --devices 32
 
-2^19 steps of 65,536 input tokens on C4, then 100,000 steps on 17 tasks. The paper trained on 16 TPU-v3 chips. From
-`large` on, layers are recomputed in the backward pass and scanned where the architecture can, and XL is sharded.
+2^19 steps of 65,536 input tokens on C4, then 100,000 steps on 17 tasks. The paper trained on 16
+TPU-v3 chips. From `large` on, layers are recomputed in the backward pass and scanned where the
+architecture can, and XL is sharded.
 """
 
 from configs import cells
 from configs.studies import depth, width
-from train import declare
-from train.config import StudyConfig
+from train.study import declare
+from train.study.config import StudyConfig
 
 ARCHITECTURES = (
-    "transformer", "evolved", "universal", "switch",
-    "performer", "funnel", "albert",
-    "mos", "glu",
-    "lconv", "dconv", "mixer",
-)  # fmt: skip
+    "transformer",
+    "evolved",
+    "universal",
+    "switch",
+    "performer",
+    "funnel",
+    "albert",
+    "mos",
+    "glu",
+    "lconv",
+    "dconv",
+    "mixer",
+)
 SIZES = ("xl", "large", "base", "small", "mini", "tiny")
 CANNOT_SCAN = ("funnel",)
 
@@ -26,7 +35,11 @@ def study() -> StudyConfig:
     runs = declare.grid(cells.t5, size=SIZES, architecture=ARCHITECTURES)
     runs = declare.override(runs, {"model.remat": "full"}, size=("large", "xl"))
     scanned = tuple(name for name in ARCHITECTURES if name not in CANNOT_SCAN)
-    runs = declare.override(runs, {"model.scan_layers": True}, size=("large", "xl"), architecture=scanned)
+    runs = declare.override(
+        runs, {"model.scan_layers": True}, size=("large", "xl"), architecture=scanned
+    )
     runs = declare.override(runs, {"parallel": "mesh", "mesh": (-1, 4, 1)}, size="xl")
     runs = declare.override(runs, {"mesh": (-1, 1, 16)}, size="xl", architecture="switch")
-    return StudyConfig(name="paper", cells=(*runs, *depth.runs(), *width.runs()), corpus="corpora/c4")
+    return StudyConfig(
+        name="paper", cells=(*runs, *depth.runs(), *width.runs()), corpus="corpora/c4"
+    )

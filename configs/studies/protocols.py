@@ -2,13 +2,14 @@
 
     make study STUDY=protocols
 
-Within an hour on two cores. Each width is the multiple of 8 at which an architecture's own FLOPs are closest to those
-of a rung of its ladder of depths; a test matches them again. Layers are even in number: an Evolved block is two.
+Within an hour on two cores. Each width is the multiple of 8 at which an architecture's own FLOPs
+are closest to those of a rung of its ladder of depths; a test matches them again. Layers are even
+in number: an Evolved block is two.
 """
 
 from configs import cells
-from train import declare
-from train.config import StudyConfig
+from train.study import declare
+from train.study.config import StudyConfig
 
 LAYERS = (12, 8, 6, 4)
 WIDTHS = {
@@ -28,5 +29,9 @@ def study() -> StudyConfig:
         for cell in plain:
             runs += declare.ladder((cell,), "width", "W", (WIDTHS[cell.architecture][rung],))
     return StudyConfig(
-        name="protocols", cells=(*runs, *plain), corpus="corpora/python", prepare="python", platform="cpu"
+        name="protocols",
+        cells=(*runs, *plain),
+        corpus="corpora/python",
+        prepare="python",
+        platform="cpu",
     )

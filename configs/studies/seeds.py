@@ -6,8 +6,8 @@ python -m train study seeds
 import dataclasses
 
 from configs.studies import cpu
-from train import declare
-from train.config import StudyConfig
+from train.study import declare
+from train.study.config import StudyConfig
 
 ARCHITECTURES = ("transformer", "glu", "lconv", "universal")
 COUNT = 5
@@ -16,5 +16,7 @@ COUNT = 5
 def study() -> StudyConfig:
     """Declares the cells, all of one seed together, so that a study cut short has whole seeds."""
     plain = cpu.study()
-    cells = tuple(cell for cell in plain.cells if declare.matches(cell, architecture=ARCHITECTURES, seed=0))
+    cells = tuple(
+        cell for cell in plain.cells if declare.matches(cell, architecture=ARCHITECTURES, seed=0)
+    )
     return dataclasses.replace(plain, name="seeds", cells=declare.seeds(cells, COUNT))

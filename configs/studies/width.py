@@ -2,22 +2,25 @@
 
     python -m train study width
 
-The feed-forward dimension grows in proportion and heads keep their dimension. Each width is the multiple of 64 at which
-the vanilla Transformer's FLOPs are closest to those of a rung of the ladder of depths (`configs.studies.depth`). Other
-architectures have these widths too, as in the paper, and so not the FLOPs of their depths: for that see `equal_flops`.
+The feed-forward dimension grows in proportion and heads keep their dimension. Each width is the
+multiple of 64 at which the vanilla Transformer's FLOPs are closest to those of a rung of the ladder
+of depths (`configs.studies.depth`). Other architectures have these widths too, as in the paper, and
+so not the FLOPs of their depths: for that see `equal_flops`.
 """
 
 from configs import cells
 from configs.studies.depth import ARCHITECTURES
-from train import declare
-from train.config import RunConfig, StudyConfig
+from train.study import declare
+from train.study.config import RunConfig, StudyConfig
 
 WIDTHS = (1280, 1088, 896, 640, 448)
 
 
 def runs() -> tuple[RunConfig, ...]:
     """The cells of the protocol `width`; `base` itself, with 768, belongs to the plain sizes."""
-    return declare.ladder(declare.grid(cells.t5, architecture=ARCHITECTURES, size=("base",)), "width", "W", WIDTHS)
+    return declare.ladder(
+        declare.grid(cells.t5, architecture=ARCHITECTURES, size=("base",)), "width", "W", WIDTHS
+    )
 
 
 def study() -> StudyConfig:

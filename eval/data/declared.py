@@ -33,7 +33,12 @@ def absent(path: Path, there: set[str]) -> list[str]:
 
 def _declared(cell: dict[str, Any], path: Path) -> list[str]:
     """The parts of a declared run's name, which its directory bears."""
-    parts = [cell.get("architecture"), cell.get("size"), cell.get("protocol", ""), f"s{cell.get('seed')}"]
+    parts = [
+        cell.get("architecture"),
+        cell.get("size"),
+        cell.get("protocol", ""),
+        f"s{cell.get('seed')}",
+    ]
     if not all(isinstance(part, str) for part in parts):
         raise InputError(f"{path}: a cell has no architecture, size or seed: {str(cell)[:60]!r}")
     return [part for part in parts if part]

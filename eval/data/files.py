@@ -1,6 +1,7 @@
 """A file's bytes as cells, each row with the line that it stands on. Nothing is guessed about what cells mean.
 
-Text stays as it is written: `None`, `NA` and `1e9` are texts until somebody asks for a number. An empty cell is None.
+Text stays as it is written: `None`, `NA` and `1e9` are texts until somebody asks for a number. An
+empty cell is None.
 """
 
 import bz2
@@ -17,24 +18,28 @@ from typing import Any
 
 import pandas as pd
 
-from eval.data import neutral
+from eval.report import neutral
 from train.records import InputError
 
 KINDS = ".csv, .tsv, .jsonl, .ndjson or .parquet, compressed or not (.gz, .bz2, .xz, .zst)"
 ROW_NAMES = "row names"  # key of `attrs`: row label -> the name that the file gives the row
 _PACKED = (".gz", ".bz2", ".xz", ".zst")
 _SEPARATORS = ",;\t|"
-_UNNAMED = re.compile(r"Unnamed: \d+(_level_\d+)?|__index_level_\d+__")  # what pandas calls an index without a name
+_UNNAMED = re.compile(
+    r"Unnamed: \d+(_level_\d+)?|__index_level_\d+__"
+)  # what pandas calls an index without a name
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 
 
 def read(path: Path) -> pd.DataFrame:
     """The cells of a file as objects; the index is the line of each row (of a Parquet file its number).
 
-    `attrs[ROW_NAMES]` maps a row's label to its name, where the file has a column for that without a heading.
+    `attrs[ROW_NAMES]` maps a row's label to its name, where the file has a column for that without
+    a heading.
 
     Raises:
-      InputError: no such file, an unknown ending, or content that is no table; names the file and the line.
+      InputError: no such file, an unknown ending, or content that is no table; names the file and
+        the line.
     """
     suffixes = [suffix.lower() for suffix in path.suffixes]
     kind = next((suffix for suffix in reversed(suffixes) if suffix not in _PACKED), "")
@@ -92,7 +97,9 @@ def _text(content: bytes, path: Path) -> str:
     if content[:2] == b"PK":
         raise InputError(f"{path}: is a spreadsheet or an archive; save the sheet as CSV (UTF-8)")
     if content[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in content[:200]:
-        raise InputError(f"{path}: is UTF-16 or no text; save it as UTF-8 (iconv -f UTF-16 -t UTF-8)")
+        raise InputError(
+            f"{path}: is UTF-16 or no text; save it as UTF-8 (iconv -f UTF-16 -t UTF-8)"
+        )
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -100,7 +107,9 @@ def _text(content: bytes, path: Path) -> str:
         what = f"is not UTF-8 (byte {content[error.start]:#x}); save it as UTF-8"
         raise InputError(f"{path}: row {line} {what}") from None
     if "\0" in text:
-        raise InputError(f"{path}: row {text.count(chr(10), 0, text.index(chr(0))) + 1} holds a NUL character")
+        raise InputError(
+            f"{path}: row {text.count(chr(10), 0, text.index(chr(0))) + 1} holds a NUL character"
+        )
     return text
 
 
@@ -109,20 +118,32 @@ def _separated(content: bytes, path: Path) -> pd.DataFrame:
     first, given = 1, re.match(r"sep=(.)\r?\n", text)  # Excel's own way to say it
     if given:
         text, first = text[given.end() :], 2
-    separator = given[1] if given else _separator(text, "\t" if ".tsv" in path.name.lower() else ",")
+    separator = (
+        given[1] if given else _separator(text, "\t" if ".tsv" in path.name.lower() else ",")
+    )
     rows = list(_rows(text, separator, path, first))
     if not rows:
         raise InputError(f"{path}: is empty")
     (line, header), body = rows[0], rows[1:]
     columns = [name.strip() for name in header]
     if all(map(_NUMBER.fullmatch, filter(None, columns))):
-        raise InputError(f"{path}: row {line} holds numbers where the names of the columns should stand: no header?")
-    body = [(line, _padded(cells, columns)) for line, cells in body if any(cell.strip() for cell in cells)]
+        raise InputError(
+            f"{path}: row {line} holds numbers where the names of the columns should stand: no header?"
+        )
+    body = [
+        (line, _padded(cells, columns))
+        for line, cells in body
+        if any(cell.strip() for cell in cells)
+    ]
     if _has_row_names(columns, [cells for _, cells in body]):
         columns = ["", *columns]
     for line, cells in body:
         if len(cells) != len(columns):
-            more = "a separator too many, or one inside a text without quotes?" if len(cells) > len(columns) else ""
+            more = (
+                "a separator too many, or one inside a text without quotes?"
+                if len(cells) > len(columns)
+                else ""
+            )
             counts = f"has {len(cells)} cells, the header {len(columns)}"
             raise InputError(f"{path}: row {line} {counts}{': ' * bool(more)}{more}")
     cells = [[neutral.uncell(cell.strip()) for cell in row] for _, row in body]
@@ -144,7 +165,9 @@ def _separator(text: str, usual: str) -> str:
 def _rows(text: str, separator: str, path: Path, first: int) -> Iterable[tuple[int, list[str]]]:
     """Rows that are not blank, with the line that each starts on. Strict: an open quote would swallow the rest."""
     csv.field_size_limit(sys.maxsize)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True)
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True
+    )
     while True:
         line = reader.line_num + first
         try:
@@ -152,7 +175,9 @@ def _rows(text: str, separator: str, path: Path, first: int) -> Iterable[tuple[i
         except StopIteration:
             return
         except csv.Error as error:
-            raise InputError(f"{path}: row {line} cannot be read ({error}): is a quote left open?") from None
+            raise InputError(
+                f"{path}: row {line} cannot be read ({error}): is a quote left open?"
+            ) from None
         if any(cell.strip() for cell in cells):
             yield line, cells
 
@@ -162,13 +187,16 @@ def _padded(cells: list[str], columns: list[str]) -> list[str]:
     while len(cells) > len(columns) and not cells[-1].strip():
         cells = cells[:-1]
     named = max((i for i, name in enumerate(columns, start=1) if name), default=0)
-    return cells + [""] * (len(columns) - len(cells)) if named <= len(cells) < len(columns) else cells
+    return (
+        cells + [""] * (len(columns) - len(cells)) if named <= len(cells) < len(columns) else cells
+    )
 
 
 def _has_row_names(columns: list[str], body: list[list[str]]) -> bool:
     """Whether each row starts with a name that the header has no heading for, as R writes tables.
 
-    Numbers must count the rows: a forgotten heading elsewhere would look the same, and shift every column.
+    Numbers must count the rows: a forgotten heading elsewhere would look the same, and shift every
+    column.
     """
     if not body or not all(columns) or any(len(cells) != len(columns) + 1 for cells in body):
         return False
@@ -193,7 +221,9 @@ def _json_lines(content: bytes, path: Path) -> pd.DataFrame:
         except (ValueError, RecursionError):
             raise InputError(f"{path}: row {number} is not JSON: {line[:60]!r}") from None
         if not isinstance(pairs, _Object):
-            raise InputError(f"{path}: row {number} is a {type(pairs).__name__}, expected an object")
+            raise InputError(
+                f"{path}: row {number} is a {type(pairs).__name__}, expected an object"
+            )
         row: dict[str, Any] = {}
         for key, value in pairs:
             if (name := key.strip()) in row:
@@ -227,7 +257,10 @@ def _parquet(content: bytes, path: Path) -> pd.DataFrame:
 
 def _frame(columns: list[str], rows: list[list[Any]], lines: list[int], path: Path) -> pd.DataFrame:
     """The cells under their headings; columns without one are row names or, where empty, nothing."""
-    cells = {i: [_cell(row[i], path, line) for row, line in zip(rows, lines, strict=True)] for i in range(len(columns))}
+    cells = {
+        i: [_cell(row[i], path, line) for row, line in zip(rows, lines, strict=True)]
+        for i in range(len(columns))
+    }
     names: dict[int, str] = {}
     for i, name in enumerate(columns):
         if name and not _UNNAMED.fullmatch(name):
@@ -244,8 +277,12 @@ def _frame(columns: list[str], rows: list[list[Any]], lines: list[int], path: Pa
             places = " and ".join(str(i + 1) for i in cells if columns[i] == name)
             raise InputError(f"{path}: columns {places} are both called {name!r}")
         if not _is_text(name):
-            raise InputError(f"{path}: the name of a column holds half a character: {neutral.printable(name)}")
-    frame = pd.DataFrame({columns[i]: pd.Series(values, dtype=object, index=lines) for i, values in cells.items()})
+            raise InputError(
+                f"{path}: the name of a column holds half a character: {neutral.printable(name)}"
+            )
+    frame = pd.DataFrame(
+        {columns[i]: pd.Series(values, dtype=object, index=lines) for i, values in cells.items()}
+    )
     frame.attrs[ROW_NAMES] = names
     return frame
 
@@ -254,7 +291,9 @@ def _cell(value: Any, path: Path, line: int) -> Any:
     if not isinstance(value, str):
         return None if isinstance(value, float) and value != value else value
     if not _is_text(value):
-        raise InputError(f"{path}: row {line} holds half a character: {neutral.printable(value[:40])}")
+        raise InputError(
+            f"{path}: row {line} holds half a character: {neutral.printable(value[:40])}"
+        )
     return value.strip() or None
 
 

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 
-from eval.data import cells, files
+from eval.data import entries, files
 from eval.data.where import column_names, where
 from train.records import InputError
 
@@ -28,7 +28,9 @@ class Table:
 
     path: Path
     frame: pd.DataFrame
-    _known: dict[tuple, pd.Series] = dataclasses.field(default_factory=dict, repr=False, compare=False)
+    _known: dict[tuple, pd.Series] = dataclasses.field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @staticmethod
     def read(path: Path, conditions: Sequence[str] = ()) -> "Table":
@@ -62,11 +64,13 @@ class Table:
     def require(self, column: str, option: str) -> None:
         """Raises InputError where there is no such column."""
         if column not in self:
-            raise InputError(f"{self.path}: {option}: no column {column!r}; it has {column_names(self.frame)}")
+            raise InputError(
+                f"{self.path}: {option}: no column {column!r}; it has {column_names(self.frame)}"
+            )
 
     def holds(self, column: str) -> bool:
         """Whether there is such a column and it is not empty."""
-        return column in self and not all(map(cells.says_nothing, self.frame[column]))
+        return column in self and not all(map(entries.says_nothing, self.frame[column]))
 
     def numbers(self, column: str) -> pd.Series:
         """The column as floats; NaN where a cell is empty or says so (NA, null, nan).
@@ -79,10 +83,10 @@ class Table:
             return raw
         if ("numbers", column) in self._known:
             return self._known["numbers", column]
-        found = pd.Series([cells.number(value) for value in raw], index=raw.index, dtype=float)
+        found = pd.Series([entries.number(value) for value in raw], index=raw.index, dtype=float)
         for row, value in raw[found.isna()].items():
-            if not cells.says_nothing(value):
-                hint = cells.hint(value)
+            if not entries.says_nothing(value):
+                hint = entries.hint(value)
                 self.refuse(row, column, f"is not a number{'; ' * bool(hint)}{hint}")
         return self._known.setdefault(("numbers", column), found)
 
@@ -95,9 +99,9 @@ class Table:
         raw = self.frame[column]
         found = []
         for row, value in raw.items():
-            whole = cells.ordinal(value)
+            whole = entries.ordinal(value)
             if whole is None or abs(whole) >= 2**63:
-                self.refuse(row, column, "" if cells.is_missing(value) else "is not an integer")
+                self.refuse(row, column, "" if entries.is_missing(value) else "is not an integer")
             found.append(whole)
         return pd.Series(found, index=raw.index, dtype="int64")
 
@@ -120,20 +124,24 @@ class Table:
                 continue
             if isinstance(value, list | dict):
                 self.refuse(row, column, "holds several values")
-            if cells.is_missing(value) and missing is None:
+            if entries.is_missing(value) and missing is None:
                 self.refuse(row, column)
-            found.append(missing if cells.is_missing(value) else cells.text(value).strip())
-        return self._known.setdefault(("texts", column, missing), pd.Series(found, index=raw.index, dtype=object))
+            found.append(missing if entries.is_missing(value) else entries.text(value).strip())
+        return self._known.setdefault(
+            ("texts", column, missing), pd.Series(found, index=raw.index, dtype=object)
+        )
 
     def lookalikes(self, column: str) -> list[str]:
         """A warning for names in a column that a reader takes for one, such as GLU and glu."""
         alike: dict[str, list[str]] = {}
         for name in dict.fromkeys(self.texts(column, "")):
-            alike.setdefault(cells.looks_like(name), []).append(name)
+            alike.setdefault(entries.looks_like(name), []).append(name)
         several = [" and ".join(map(repr, names)) for names in alike.values() if len(names) > 1]
         if not several:
             return []
-        return [f"{column}: {'; '.join(several)} differ in capitals or hidden characters alone, and are kept apart."]
+        return [
+            f"{column}: {'; '.join(several)} differ in capitals or hidden characters alone, and are kept apart."
+        ]
 
     def refuse_repeated(self) -> None:
         """Refuses two rows that agree in every column: one run that is counted twice."""
@@ -142,7 +150,7 @@ class Table:
         if again.any():
             row = frame.index[again][0]
             before = frame.index[(frame == frame.loc[row]).all(axis=1)][0]
-            value = f"{frame.columns[0]} = {cells.shown(self.frame.iloc[:, 0].loc[row])}, ..."
+            value = f"{frame.columns[0]} = {entries.shown(self.frame.iloc[:, 0].loc[row])}, ..."
             what = f"repeats {self.row(before)} in every column ({value})"
             raise InputError(f"{self.path}: {self.row(row)}: {what}")
 
@@ -150,7 +158,7 @@ class Table:
         """What messages call a row: its line, the name that the file gives it, and its run."""
         name = self.frame.attrs.get(files.ROW_NAMES, {}).get(row, "")
         run = ""
-        if "run_id" in self and not cells.is_missing(value := self.frame["run_id"].loc[row]):
+        if "run_id" in self and not entries.is_missing(value := self.frame["run_id"].loc[row]):
             run = f" (run {value})"
         return f"row {row}{f' ({name})' if name else ''}{run}"
 
@@ -158,7 +166,7 @@ class Table:
         """Raises InputError for one cell."""
         value = self.frame[column].loc[row]
         nothing = value is None or why == ""
-        shown = "" if nothing else f" = {cells.shown(value)}"
+        shown = "" if nothing else f" = {entries.shown(value)}"
         raise InputError(f"{self.path}: {self.row(row)}: {column}{shown} {why or 'is empty'}")
 
 

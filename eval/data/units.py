@@ -1,6 +1,7 @@
 """Whether numbers can be what their column says: units, ranges, mixtures. One place for every verb.
 
-What is refused here would give a wrong number in silence. Whoever knows better says `--trust-units`.
+What is refused here would give a wrong number in silence. Whoever knows better says
+`--trust-units`.
 """
 
 import math
@@ -10,7 +11,11 @@ import pandas as pd
 
 from eval.data.table import Table, finite, first
 
-LEAST = {"N": 1e3, "D": 1e3, "C": 1e6}  # fewer parameters, tokens or FLOPs than any language model has
+LEAST = {
+    "N": 1e3,
+    "D": 1e3,
+    "C": 1e6,
+}  # fewer parameters, tokens or FLOPs than any language model has
 MOST = {"N": 1e15, "D": 1e18, "C": 1e33}  # more than any will have soon
 MOST_NATS = math.log(1e6)  # a uniform guess among a million pieces
 _JUMP = 1e6  # a column whose sorted values leap by more mixes units
@@ -80,14 +85,22 @@ def nats(table: Table, column: str, hint: str = "take its logarithm") -> None:
     if above.any():
         limit = f"is above {MOST_NATS:.1f} nats, a uniform guess among a million pieces:"
         many = above.sum() * 2 > len(values)
-        what = f"a perplexity? {hint}" if many else f"a perplexity ({hint}), or a run that diverged (leave it out)?"
+        what = (
+            f"a perplexity? {hint}"
+            if many
+            else f"a perplexity ({hint}), or a run that diverged (leave it out)?"
+        )
         table.refuse(first(above, values.index), column, f"{limit} {what}; {_TRUST}")
 
 
 def losses(table: Table, column: str, kind: str) -> None:
     """Refuses what cannot be a loss of this kind: `nll`, `neg_log_ppl` or `ppl`."""
     values = finite(table.numbers(column))
-    other = {"nll": "--upstream-is neg_log_ppl", "neg_log_ppl": "--upstream-is nll", "ppl": "--upstream-is nll"}[kind]
+    other = {
+        "nll": "--upstream-is neg_log_ppl",
+        "neg_log_ppl": "--upstream-is nll",
+        "ppl": "--upstream-is nll",
+    }[kind]
     wrong, why = {
         "nll": (values <= 0, "is not above zero; a loss in nats is needed"),
         "neg_log_ppl": (values >= 0, "is not below zero; a negative log-perplexity is needed"),
@@ -120,7 +133,11 @@ def scores(table: Table, columns: list[str], perfect: float, option: str) -> lis
     for column in columns:
         wrong = every[column].abs() > perfect * (1 + 1e-9)
         if wrong.any():
-            table.refuse(first(wrong, every.index), column, f"is outside -{perfect:g} to {perfect:g}; {option}?")
+            table.refuse(
+                first(wrong, every.index),
+                column,
+                f"is outside -{perfect:g} to {perfect:g}; {option}?",
+            )
     if perfect <= 1:
         return []
     size = every.abs()
@@ -128,7 +145,9 @@ def scores(table: Table, columns: list[str], perfect: float, option: str) -> lis
     if known.max().max() <= 1 and known.count().sum() > 1:
         row = first(known.notna().any(axis=1), known.index)
         column = str(known.loc[row].first_valid_index())
-        table.refuse(row, column, f"is within 0 and 1, as all scores are: fractions? {option}; {_TRUST}")
+        table.refuse(
+            row, column, f"is within 0 and 1, as all scores are: fractions? {option}; {_TRUST}"
+        )
     small = (known <= 1).sum(axis=1) == known.count(axis=1)
     small &= known.count(axis=1) > 0
     if small.any() and not small.all():
@@ -136,7 +155,11 @@ def scores(table: Table, columns: list[str], perfect: float, option: str) -> lis
         if rest > _FRACTIONS_APART * fractions:
             row = first(small, every.index)
             column = str(known.loc[row].first_valid_index())
-            table.refuse(row, column, f"is a fraction among percentages (from {rest:g} on in other rows); {_TRUST}")
+            table.refuse(
+                row,
+                column,
+                f"is a fraction among percentages (from {rest:g} on in other rows); {_TRUST}",
+            )
     return _odd_columns(table, known)
 
 
@@ -149,7 +172,9 @@ def _odd_columns(table: Table, known: pd.DataFrame) -> list[str]:
             if values.nunique() > 1 and values.median() > 0.2:
                 why = f"is a fraction beside columns of percent (median {others.median():g}); {_TRUST}"
                 table.refuse(values.index[0], column, why)
-            warnings.append(f"{column} is within 0 and 1 throughout, beside columns of percent: fractions?")
+            warnings.append(
+                f"{column} is within 0 and 1 throughout, beside columns of percent: fractions?"
+            )
             continue
         small, large = values[values <= 1], values[values > 1]
         if len(small) and len(large) and large.min() > _FRACTIONS_APART * small.max():

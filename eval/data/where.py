@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from eval.data import cells
+from eval.data import entries
 from train.records import InputError
 
 
@@ -18,7 +18,9 @@ def where(table: pd.DataFrame, conditions: tuple[str, ...], path: Path) -> pd.Da
     for condition in conditions:
         kept = table[meets(table, condition, path)]
         if kept.empty:
-            known = list(dict.fromkeys(map(cells.text, table[_split(table, condition, path)[0]].dropna())))
+            known = list(
+                dict.fromkeys(map(entries.text, table[_split(table, condition, path)[0]].dropna()))
+            )
             shown = ", ".join(known[:8]) + (" ..." if len(known) > 8 else "")
             raise InputError(f"{path}: no row has {condition}; there are {shown or 'empty cells'}")
         table = kept
@@ -28,12 +30,14 @@ def where(table: pd.DataFrame, conditions: tuple[str, ...], path: Path) -> pd.Da
 def meets(table: pd.DataFrame, condition: str, path: Path) -> pd.Series:
     """Which rows meet one condition: as numbers where every cell of the column is one, as text otherwise."""
     column, value = _split(table, condition, path)
-    texts = table[column].map(cells.text, na_action="ignore")
+    texts = table[column].map(entries.text, na_action="ignore")
     values = [value] if (texts == value).any() else [part.strip() for part in value.split(",")]
-    numbers = pd.Series([cells.number(value) for value in table[column]], index=table.index, dtype=float)
+    numbers = pd.Series(
+        [entries.number(value) for value in table[column]], index=table.index, dtype=float
+    )
     if not (np.isfinite(numbers) | table[column].isna()).all() or table[column].isna().all():
         return texts.isin(values)
-    wanted = [cells.number(part) for part in values]
+    wanted = [entries.number(part) for part in values]
     if not np.isfinite(wanted).all():
         raise InputError(f"{path}: where {condition!r}: column {column!r} holds numbers")
     return numbers.isin(wanted)
@@ -47,7 +51,9 @@ def _split(table: pd.DataFrame, condition: str, path: Path) -> tuple[str, str]:
     for i in range(len(parts) - 1, 0, -1):
         if (column := "=".join(parts[:i]).strip()) in table:
             return column, "=".join(parts[i:]).strip()
-    raise InputError(f"{path}: where {condition!r}: no column {parts[0].strip()!r}; it has {column_names(table)}")
+    raise InputError(
+        f"{path}: where {condition!r}: no column {parts[0].strip()!r}; it has {column_names(table)}"
+    )
 
 
 def column_names(table: pd.DataFrame) -> str:

@@ -1,6 +1,7 @@
 """Parameters and FLOPs on paper: what the accounting must find, written down without looking at the modules.
 
-Norm scales count as parameters, norms and activations not as FLOPs; a multiply-add is two. S inputs, T targets.
+Norm scales count as parameters, norms and activations not as FLOPs; a multiply-add is two. S
+inputs, T targets.
 """
 
 BUCKETS = 32
@@ -38,7 +39,9 @@ def outside_params(cfg) -> int:
 
 def vanilla_params(cfg) -> int:
     """The whole vanilla model, its one embedding included."""
-    blocks = cfg.num_encoder_layers * encoder_block_params(cfg) + cfg.num_decoder_layers * decoder_block_params(cfg)
+    blocks = cfg.num_encoder_layers * encoder_block_params(
+        cfg
+    ) + cfg.num_decoder_layers * decoder_block_params(cfg)
     return cfg.vocab_size * cfg.embed_dim + blocks + outside_params(cfg)
 
 

@@ -33,7 +33,8 @@ VARIANTS: dict[str, tuple[str, dict]] = {
     "universal-basic": ("universal", {"act": "basic", "num_steps": 3}),
 }
 
-# Two layers of either stack show every kind of depth-dependence except a longer period, which its owner tests.
+# Two layers of either stack show every kind of depth-dependence except a longer period, which its
+# owner tests.
 SIZE = "nano"
 INPUT_LENGTH, TARGET_LENGTH = 16, 12
 
@@ -42,7 +43,11 @@ INPUT_LENGTH, TARGET_LENGTH = 16, 12
 def config(variant: str, size: str = SIZE, **overrides) -> arch_zoo.ModelConfig:
     """The small configuration of a variant."""
     name, options = VARIANTS[variant]
-    defaults = {"vocab_size": VOCAB, "max_input_length": INPUT_LENGTH, "max_target_length": TARGET_LENGTH}
+    defaults = {
+        "vocab_size": VOCAB,
+        "max_input_length": INPUT_LENGTH,
+        "max_target_length": TARGET_LENGTH,
+    }
     return arch_zoo.config(name, size, **(defaults | options | overrides))
 
 
@@ -53,7 +58,9 @@ def build(cfg: arch_zoo.ModelConfig, seed: int = 0):
     leaves, structure = jax.tree.flatten(model)
     keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
     noisy = [
-        leaf + 0.1 * jax.random.normal(key, leaf.shape) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+        leaf + 0.1 * jax.random.normal(key, leaf.shape)
+        if jnp.issubdtype(leaf.dtype, jnp.floating)
+        else leaf
         for leaf, key in zip(leaves, keys, strict=True)
     ]
     return jax.tree.unflatten(structure, noisy)
@@ -114,15 +121,24 @@ def greedy(model, batch, max_length):
     return decoding.greedy(model, batch, max_length)
 
 
-def examples(rng: np.random.Generator, input_lengths, target_lengths) -> list[tuple[np.ndarray, np.ndarray]]:
+def examples(
+    rng: np.random.Generator, input_lengths, target_lengths
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Random inputs and targets of the given lengths, each ending in EOS."""
     pairs = []
     for lengths in zip(input_lengths, target_lengths, strict=True):
-        pairs.append(tuple(np.append(rng.integers(2, VOCAB, length - 1), 1).astype(np.int32) for length in lengths))
+        pairs.append(
+            tuple(
+                np.append(rng.integers(2, VOCAB, length - 1), 1).astype(np.int32)
+                for length in lengths
+            )
+        )
     return pairs
 
 
-def pad(pairs, input_length: int = INPUT_LENGTH, target_length: int = TARGET_LENGTH) -> dict[str, jax.Array]:
+def pad(
+    pairs, input_length: int = INPUT_LENGTH, target_length: int = TARGET_LENGTH
+) -> dict[str, jax.Array]:
     """One example in each row."""
     inputs = np.zeros((len(pairs), input_length), np.int32)
     targets = np.zeros((len(pairs), target_length), np.int32)
@@ -132,15 +148,23 @@ def pad(pairs, input_length: int = INPUT_LENGTH, target_length: int = TARGET_LEN
     return _batch(inputs, targets, np.pad(targets, ((0, 0), (1, 0)))[:, :-1])
 
 
-def pack(pairs, multiple: int = 1, input_length: int = INPUT_LENGTH, target_length: int = TARGET_LENGTH):
+def pack(
+    pairs, multiple: int = 1, input_length: int = INPUT_LENGTH, target_length: int = TARGET_LENGTH
+):
     """All examples in one row, encoder segments starting at multiples of `multiple`; and where each target starts."""
     inputs, segments, positions = (np.zeros((1, input_length), np.int32) for _ in range(3))
-    targets, shifted, target_segments, target_positions = (np.zeros((1, target_length), np.int32) for _ in range(4))
+    targets, shifted, target_segments, target_positions = (
+        np.zeros((1, target_length), np.int32) for _ in range(4)
+    )
     here, starts, start = 0, [], 0
     for number, (source, target) in enumerate(pairs, start=1):
         here = -(-here // multiple) * multiple
         span, target_span = slice(here, here + len(source)), slice(start, start + len(target))
-        inputs[0, span], segments[0, span], positions[0, span] = source, number, np.arange(len(source))
+        inputs[0, span], segments[0, span], positions[0, span] = (
+            source,
+            number,
+            np.arange(len(source)),
+        )
         targets[0, target_span], target_segments[0, target_span] = target, number
         shifted[0, target_span] = np.append(0, target[:-1])
         target_positions[0, target_span] = np.arange(len(target))
@@ -152,7 +176,9 @@ def pack(pairs, multiple: int = 1, input_length: int = INPUT_LENGTH, target_leng
         "decoder_segment_ids": target_segments,
         "decoder_positions": target_positions,
     }
-    return _batch(inputs, targets, shifted) | {name: jnp.asarray(ids) for name, ids in packed.items()}, starts
+    return _batch(inputs, targets, shifted) | {
+        name: jnp.asarray(ids) for name, ids in packed.items()
+    }, starts
 
 
 def _batch(inputs, targets, shifted) -> dict[str, jax.Array]:

@@ -15,11 +15,15 @@ def attention_params(cfg) -> int:
     return 4 * cfg.embed_dim * cfg.num_heads * cfg.head_dim
 
 
-def vanilla_params(cfg, feed_forward: int, encoder_mixer: int, decoder_mixer: int, positions: int) -> int:
+def vanilla_params(
+    cfg, feed_forward: int, encoder_mixer: int, decoder_mixer: int, positions: int
+) -> int:
     """Parameters of a T5.1.0 model with other feed-forward layers or mixers."""
     dim = cfg.embed_dim
     encoder = cfg.num_encoder_layers * (encoder_mixer + feed_forward + 2 * dim)
-    decoder = cfg.num_decoder_layers * (decoder_mixer + attention_params(cfg) + feed_forward + 3 * dim)
+    decoder = cfg.num_decoder_layers * (
+        decoder_mixer + attention_params(cfg) + feed_forward + 3 * dim
+    )
     return cfg.vocab_size * dim + encoder + decoder + 2 * dim + positions
 
 
@@ -44,8 +48,13 @@ def test_transformer(size):
     dim, mlp = cfg.embed_dim, cfg.mlp_dim
     params = arch_zoo.count_params(cfg)
     attention = attention_params(cfg)
-    assert params.total == vanilla_params(cfg, 2 * dim * mlp, attention, attention, 2 * 32 * cfg.num_heads)
-    assert params.embedding == cfg.vocab_size * dim + 2 * 32 * cfg.num_heads and params.active == params.total
+    assert params.total == vanilla_params(
+        cfg, 2 * dim * mlp, attention, attention, 2 * 32 * cfg.num_heads
+    )
+    assert (
+        params.embedding == cfg.vocab_size * dim + 2 * 32 * cfg.num_heads
+        and params.active == params.total
+    )
     flops = arch_zoo.count_flops(cfg, S, T)
     assert flops.forward == vanilla_flops(cfg, 4 * dim * mlp, self_attention_flops(cfg))
     assert flops.train == 3 * flops.forward
@@ -57,7 +66,9 @@ def test_glu(size):
     dim, mlp, attention = cfg.embed_dim, cfg.mlp_dim, attention_params(cfg)
     total = vanilla_params(cfg, 3 * dim * mlp, attention, attention, 2 * 32 * cfg.num_heads)
     assert arch_zoo.count_params(cfg).total == total
-    assert arch_zoo.count_flops(cfg, S, T).forward == vanilla_flops(cfg, 6 * dim * mlp, self_attention_flops(cfg))
+    assert arch_zoo.count_flops(cfg, S, T).forward == vanilla_flops(
+        cfg, 6 * dim * mlp, self_attention_flops(cfg)
+    )
 
 
 @pytest.mark.parametrize("size", ["nano", "tiny", "base"])
@@ -78,7 +89,12 @@ def test_lconv(size, form):
 @pytest.mark.parametrize("size", ["nano", "tiny", "base"])
 def test_universal(size):
     cfg, vanilla = arch_zoo.config("universal", size), arch_zoo.config("transformer", size)
-    dim, mlp, attention, layers = cfg.embed_dim, cfg.mlp_dim, attention_params(cfg), cfg.num_encoder_layers
+    dim, mlp, attention, layers = (
+        cfg.embed_dim,
+        cfg.mlp_dim,
+        attention_params(cfg),
+        cfg.num_encoder_layers,
+    )
     one_block = 2 * attention + 4 * dim * mlp + attention + 5 * dim
     total = cfg.vocab_size * dim + one_block + 2 * dim + 2 * 32 * cfg.num_heads + 2 * layers * dim
     assert arch_zoo.count_params(cfg).total == total
@@ -110,9 +126,14 @@ def test_tables_of_positions_and_steps_are_embedding(size):
 
 def test_a_performer_is_as_large_as_the_vanilla_model():
     """Outside its tables of positions, which at nano would be 56 % of it."""
-    performer, vanilla = (arch_zoo.count_params(arch_zoo.config(name, "nano")) for name in ("performer", "transformer"))
+    performer, vanilla = (
+        arch_zoo.count_params(arch_zoo.config(name, "nano"))
+        for name in ("performer", "transformer")
+    )
     assert performer.non_embedding == vanilla.non_embedding
-    assert (performer.embedding - vanilla.embedding) / vanilla.non_embedding == pytest.approx(0.56, abs=0.01)
+    assert (performer.embedding - vanilla.embedding) / vanilla.non_embedding == pytest.approx(
+        0.56, abs=0.01
+    )
 
 
 def counted(name, size="tiny", batch_size=1, options=None, **convention) -> int:
@@ -124,7 +145,10 @@ def test_conventions_of_head_and_embedding():
     cfg = arch_zoo.config("transformer", "tiny")
     dim, vocab = cfg.embed_dim, cfg.vocab_size
     assert counted("transformer") - counted("transformer", head=False) == 2 * T * dim * vocab
-    assert counted("transformer", embedding="one_hot") - counted("transformer") == 2 * (S + T) * dim * vocab
+    assert (
+        counted("transformer", embedding="one_hot") - counted("transformer")
+        == 2 * (S + T) * dim * vocab
+    )
     table = arch_zoo.count_params(arch_zoo.config("albert", "tiny")).by_part["embedding/table"]
     assert counted("albert", embedding="one_hot") - counted("albert") == 2 * (S + T) * table
 
@@ -133,17 +157,25 @@ def test_conventions_of_attention():
     cfg = arch_zoo.config("transformer", "tiny")
     layers, pair = cfg.num_encoder_layers, 4 * cfg.num_heads * cfg.head_dim
     masked = T**2 - T * (T + 1) // 2
-    assert counted("transformer") - counted("transformer", attention="causal") == layers * masked * pair
+    assert (
+        counted("transformer") - counted("transformer", attention="causal")
+        == layers * masked * pair
+    )
     pairs = S**2 + T**2 + T * S
-    assert counted("transformer") - counted("transformer", attention="none") == layers * pairs * pair
-    # Without pairs and without the output layer, a forward pass is 2 N D, one token meeting one stack.
+    assert (
+        counted("transformer") - counted("transformer", attention="none") == layers * pairs * pair
+    )
+    # Without pairs and without the output layer, a forward pass is 2 N D, one token meeting one
+    # stack.
     weights = {"encoder": 0, "decoder": 0}
     for part, count in arch_zoo.count_params(cfg).by_part.items():
         stack, _, layer = part.partition("/")
         if layer.endswith(("attention", "feed_forward")):
             norms = layers * cfg.embed_dim
             weights[stack] += count - norms
-    cross = layers * 2 * cfg.embed_dim * cfg.num_heads * cfg.head_dim  # its keys and values are of the encoder's tokens
+    cross = (
+        layers * 2 * cfg.embed_dim * cfg.num_heads * cfg.head_dim
+    )  # its keys and values are of the encoder's tokens
     expected = 2 * (S * (weights["encoder"] + cross) + T * (weights["decoder"] - cross))
     assert counted("transformer", attention="none", head=False) == expected
 
@@ -153,19 +185,29 @@ def test_conventions_of_experts():
     batch_size, experts = 8, cfg.architecture.num_experts
     per_place = 4 * cfg.embed_dim * cfg.mlp_dim
     rows = {S: 2, T: 8}  # rows of a group of 1,024 tokens that divide the batch
-    places = {length: experts * int(rows[length] * length * 1.25 / experts) / rows[length] for length in (S, T)}
+    places = {
+        length: experts * int(rows[length] * length * 1.25 / experts) / rows[length]
+        for length in (S, T)
+    }
     sparse = cfg.num_encoder_layers // 2
     expected = sparse * sum((places[length] - length) * per_place for length in (S, T))
-    assert counted("switch", batch_size=batch_size, experts="padded") - counted("switch") == expected
+    assert (
+        counted("switch", batch_size=batch_size, experts="padded") - counted("switch") == expected
+    )
     assert counted("transformer", batch_size=batch_size, experts="padded") == counted("transformer")
 
 
 def test_conventions_of_shared_weights():
     """A block that runs four times counts once; blocks that run once each are as before."""
     assert counted("transformer", sharing="weights") == counted("transformer")
-    shared, head = counted("universal", sharing="weights", head=False), counted("universal", head=False)
+    shared, head = (
+        counted("universal", sharing="weights", head=False),
+        counted("universal", head=False),
+    )
     assert head == shared * arch_zoo.config("universal", "tiny").num_encoder_layers
-    assert counted("albert", sharing="weights") < counted("albert", options={"groups": 2}, sharing="weights")
+    assert counted("albert", sharing="weights") < counted(
+        "albert", options={"groups": 2}, sharing="weights"
+    )
 
 
 def test_conventions_that_do_not_exist_are_refused():
@@ -176,14 +218,19 @@ def test_conventions_that_do_not_exist_are_refused():
 def test_base_sizes_are_those_of_the_sibling_study():
     """Narang et al. (2021) report 223M for the Transformer and GLU, and 224M for LConv, on the same code base."""
     names = ("transformer", "glu", "lconv")
-    millions = {name: arch_zoo.count_params(arch_zoo.config(name, "base")).total / 1e6 for name in names}
+    millions = {
+        name: arch_zoo.count_params(arch_zoo.config(name, "base")).total / 1e6 for name in names
+    }
     assert round(millions["transformer"], 1) == round(millions["glu"], 1) == 222.9
     assert round(millions["lconv"]) == 223
 
 
 @pytest.mark.parametrize(
     "name",
-    [n if n in ("transformer", "lconv") else pytest.param(n, marks=pytest.mark.slow) for n in arch_zoo.names()],
+    [
+        n if n in ("transformer", "lconv") else pytest.param(n, marks=pytest.mark.slow)
+        for n in arch_zoo.names()
+    ],
 )
 def test_scanning_and_rematerialising_change_no_count(name):
     plain = arch_zoo.count_flops(arch_zoo.config(name, "nano"), 64, 32)
@@ -193,11 +240,13 @@ def test_scanning_and_rematerialising_change_no_count(name):
         abstract_model(scanned)
     except arch_zoo.ConfigError:
         return
-    assert arch_zoo.count_flops(scanned, 64, 32) == arch_zoo.count_flops(arch_zoo.config(name, "nano-NL8"), 64, 32)
+    assert arch_zoo.count_flops(scanned, 64, 32) == arch_zoo.count_flops(
+        arch_zoo.config(name, "nano-NL8"), 64, 32
+    )
 
 
-# XLA counts the body of a loop once. Where an architecture loops over components, experts or chunks of a sequence, the
-# options and lengths here let the loop turn once, or do without it.
+# XLA counts the body of a loop once. Where an architecture loops over components, experts or chunks
+# of a sequence, the options and lengths here let the loop turn once, or do without it.
 ONE_TURN: dict[str, tuple[dict, int, int]] = {
     "mos": ({"num_components": 1}, S, T),
     "switch": ({"eval_capacity_factor": 1.0}, S, T),

@@ -17,7 +17,10 @@ def test_closed_form_counts_at_base():
     blocks = on_paper.encoder_block_params(cfg) + on_paper.decoder_block_params(cfg)
     params = arch_zoo.count_params(cfg)
     assert params.total == embedding + blocks + on_paper.outside_params(cfg)
-    assert params.embedding == embedding + BIAS_TABLES * cfg.num_heads and params.active == params.total
+    assert (
+        params.embedding == embedding + BIAS_TABLES * cfg.num_heads
+        and params.active == params.total
+    )
     assert round(params.total / 1e6, 1) == 20.7
     S, T = 512, 114
     layers = on_paper.vanilla_flops(cfg, S, T) - on_paper.head_flops(cfg, T)
@@ -25,7 +28,9 @@ def test_closed_form_counts_at_base():
     assert arch_zoo.count_flops(cfg, S, T).forward == layers + factors
 
 
-@pytest.mark.parametrize(("size", "factor"), [("nano", 16), ("centi", 64), ("tiny", 128), ("xxl", 128)])
+@pytest.mark.parametrize(
+    ("size", "factor"), [("nano", 16), ("centi", 64), ("tiny", 128), ("xxl", 128)]
+)
 def test_factor_is_the_papers_wherever_it_factorises(size, factor):
     cfg = arch_zoo.config("albert", size)
     tables = factor * (cfg.vocab_size + cfg.embed_dim) + BIAS_TABLES * cfg.num_heads
@@ -46,7 +51,9 @@ def test_embedding_starts_with_unit_variance():
     assert abs(float(jnp.var(vectors)) - 1) < 0.05
 
 
-@pytest.mark.parametrize("options", [{"groups": 0}, {"groups": 3}, {"factor": 33}, {"factor": 0}, {"factor": True}])
+@pytest.mark.parametrize(
+    "options", [{"groups": 0}, {"groups": 3}, {"factor": 33}, {"factor": 0}, {"factor": True}]
+)
 def test_nonsense_is_refused(options):
     with pytest.raises(arch_zoo.ConfigError, match=next(iter(options))):
         arch_zoo.config("albert", "nano", **options)

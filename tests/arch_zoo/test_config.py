@@ -14,10 +14,19 @@ from arch_zoo.__main__ import main
 
 def test_sizes_are_those_of_the_published_model_cards():
     small, base, xxl = (sizes.dimensions(name) for name in ("small", "base", "xxl"))
-    assert (small.num_encoder_layers, small.embed_dim, small.mlp_dim, small.num_heads, small.head_dim) == (
-        (6, 512, 2048, 8, 64)
+    assert (
+        small.num_encoder_layers,
+        small.embed_dim,
+        small.mlp_dim,
+        small.num_heads,
+        small.head_dim,
+    ) == ((6, 512, 2048, 8, 64))
+    assert (base.num_decoder_layers, base.embed_dim, base.mlp_dim, base.num_heads) == (
+        12,
+        768,
+        3072,
+        12,
     )
-    assert (base.num_decoder_layers, base.embed_dim, base.mlp_dim, base.num_heads) == (12, 768, 3072, 12)
     assert (xxl.mlp_dim, xxl.num_heads, xxl.head_dim) == (65536, 128, 128)
 
 
@@ -89,7 +98,9 @@ def test_a_configuration_survives_json(name):
 def test_an_override_is_taken_as_it_stands():
     assert arch_zoo.config("glu", "base").mlp_dim == 2048
     assert arch_zoo.config("glu", "base", mlp_dim=3072).mlp_dim == 3072
-    assert arch_zoo.config("glu", "base-FF6144").mlp_dim == 4096, "an operator names the vanilla dimension"
+    assert arch_zoo.config("glu", "base-FF6144").mlp_dim == 4096, (
+        "an operator names the vanilla dimension"
+    )
 
 
 @pytest.mark.parametrize("name", arch_zoo.names())
@@ -103,7 +114,8 @@ def test_a_variant_is_a_name_for_settings(name):
 
 def test_shared_heads_and_tied_values_drop_their_projections():
     plain, tied, shared = (
-        arch_zoo.count_params(arch_zoo.config("transformer", size)).total for size in ("tiny", "tiny-SKV", "tiny-SH")
+        arch_zoo.count_params(arch_zoo.config("transformer", size)).total
+        for size in ("tiny", "tiny-SKV", "tiny-SH")
     )
     attention_layers, dim, joined, head = 4 + 2 * 4, 256, 4 * 32, 32
     assert plain - tied == attention_layers * dim * joined
@@ -143,7 +155,9 @@ def test_importing_the_zoo_needs_no_jax():
 def test_show_prints_parts_that_add_up(capsys):
     assert main(["show", "universal", "--size", "micro", "--format", "json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert sum(part["parameters"] for part in found["parts"].values()) == found["parameters"]["total"]
+    assert (
+        sum(part["parameters"] for part in found["parts"].values()) == found["parameters"]["total"]
+    )
     assert sum(part["flops"] for part in found["parts"].values()) == found["flops"]["forward"]
     assert main(["show", "universal", "--size", "micro"]) == 0
     assert f"{found['parameters']['total']:,}" in capsys.readouterr().out

@@ -18,10 +18,13 @@ import arch_zoo
 from tests import tolerances
 from tests.arch_zoo import models
 
-SETTINGS = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+SETTINGS = settings(
+    max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+)
 
 
-# The fast tier looks at the skeleton through two architectures; the whole zoo takes minutes of compilation.
+# The fast tier looks at the skeleton through two architectures; the whole zoo takes minutes of
+# compilation.
 FAST = ("transformer", "lconv")
 # Kernels whose widths repeat after two layers: four show what scanning does to them.
 CONVOLUTIONS = ("lconv", "lconv-fairseq", "dconv", "dconv-sinusoids", "dconv-mesh")
@@ -31,7 +34,8 @@ NEVER_REPEAT = ("funnel", "funnel-query", "universal-accumulated", "universal-ba
 
 
 @pytest.fixture(
-    scope="module", params=[v if v in FAST else pytest.param(v, marks=pytest.mark.slow) for v in models.VARIANTS]
+    scope="module",
+    params=[v if v in FAST else pytest.param(v, marks=pytest.mark.slow) for v in models.VARIANTS],
 )
 def variant(request):
     """One variant after the other: its tests share what they compile, which goes before the next one's."""
@@ -47,7 +51,8 @@ ROWS = 8
 def padded_batches(draw):
     """Rows of random lengths, from a single token to the full length."""
     lengths = [
-        [draw(st.integers(1, longest)) for _ in range(ROWS)] for longest in (models.INPUT_LENGTH, models.TARGET_LENGTH)
+        [draw(st.integers(1, longest)) for _ in range(ROWS)]
+        for longest in (models.INPUT_LENGTH, models.TARGET_LENGTH)
     ]
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     return models.pad(models.examples(rng, *lengths))
@@ -55,7 +60,9 @@ def padded_batches(draw):
 
 def full_batch():
     rng = np.random.default_rng(0)
-    return models.pad(models.examples(rng, [models.INPUT_LENGTH] * ROWS, [models.TARGET_LENGTH] * ROWS))
+    return models.pad(
+        models.examples(rng, [models.INPUT_LENGTH] * ROWS, [models.TARGET_LENGTH] * ROWS)
+    )
 
 
 def stochastic(cfg) -> bool:
@@ -69,13 +76,18 @@ def real(batch) -> np.ndarray:
 def test_shapes_types_and_finiteness(variant):
     model, batch = models.build(models.config(variant)), full_batch()
     out, losses = models.forward(model, batch), models.token_nll(model, batch)
-    assert out.logits.shape == (ROWS, models.TARGET_LENGTH, models.VOCAB) and out.logits.dtype == jnp.float32
+    assert (
+        out.logits.shape == (ROWS, models.TARGET_LENGTH, models.VOCAB)
+        and out.logits.dtype == jnp.float32
+    )
     assert losses.nll.shape == losses.log_z.shape == (ROWS, models.TARGET_LENGTH)
     assert losses.nll.dtype == losses.log_z.dtype == jnp.float32
     for leaf in jax.tree.leaves((out, losses)):
         assert np.isfinite(leaf).all()
     log_probs = jax.nn.log_softmax(out.logits)
-    expected = -np.take_along_axis(np.asarray(log_probs), np.asarray(batch["decoder_target_tokens"])[..., None], -1)
+    expected = -np.take_along_axis(
+        np.asarray(log_probs), np.asarray(batch["decoder_target_tokens"])[..., None], -1
+    )
     np.testing.assert_allclose(losses.nll, expected[..., 0], atol=tolerances.REORDERED)
 
 
@@ -85,19 +97,27 @@ def test_every_parameter_has_axes_and_a_gradient(variant):
     value, gradient = models.value_and_grad(model, batch, key=jax.random.key(0), train=True)
     assert np.isfinite(value)
     params = nnx.to_flat_state(nnx.state(model, nnx.Param))
-    for (path, param), (_, slope) in zip(params, nnx.to_flat_state(nnx.state(gradient, nnx.Param)), strict=True):
+    for (path, param), (_, slope) in zip(
+        params, nnx.to_flat_state(nnx.state(gradient, nnx.Param)), strict=True
+    ):
         assert len(param.axes) == param.ndim, path
         assert np.isfinite(slope[...]).all(), path
         assert np.abs(slope[...]).max() > 0, f"nothing reaches {path}"
 
 
 @SETTINGS
-@given(batch=padded_batches(), where=st.integers(0, models.TARGET_LENGTH - 1), token=st.integers(2, models.VOCAB - 1))
+@given(
+    batch=padded_batches(),
+    where=st.integers(0, models.TARGET_LENGTH - 1),
+    token=st.integers(2, models.VOCAB - 1),
+)
 @pytest.mark.parametrize("train", [False, True])
 def test_decoder_is_causal(variant, train, batch, where, token):
     """Changing a decoder input leaves every earlier output bit-identical, of all rows and in training too."""
     model = models.build(models.config(variant))
-    changed = batch | {"decoder_input_tokens": batch["decoder_input_tokens"].at[:, where].set(token)}
+    changed = batch | {
+        "decoder_input_tokens": batch["decoder_input_tokens"].at[:, where].set(token)
+    }
     key = jax.random.key(3)
     before = models.forward(model, batch, key, train=train).logits[:, :where]
     after = models.forward(model, changed, key, train=train).logits[:, :where]
@@ -122,12 +142,16 @@ def test_padding_is_ignored(variant, data):
 def test_a_weight_of_zero_hides_no_token_before_the_last(variant):
     """Without segments a row is padded after its last token only, whatever computes attention."""
     targets = [models.TARGET_LENGTH - row for row in range(ROWS)]
-    batch = models.pad(models.examples(np.random.default_rng(0), [models.INPUT_LENGTH] * ROWS, targets))
+    batch = models.pad(
+        models.examples(np.random.default_rng(0), [models.INPUT_LENGTH] * ROWS, targets)
+    )
     weights = np.array(batch["decoder_loss_weights"])
     weights[:, [0, 2, 3]] = 0  # before the last token of every row
     ignored = batch | {"decoder_loss_weights": jnp.asarray(weights)}
     model = models.build(models.config(variant))
-    logits = [np.asarray(models.forward(model, given).logits)[real(batch)] for given in (batch, ignored)]
+    logits = [
+        np.asarray(models.forward(model, given).logits)[real(batch)] for given in (batch, ignored)
+    ]
     np.testing.assert_array_equal(*logits)
 
 
@@ -138,7 +162,9 @@ def test_packed_equals_unpacked(variant, data):
     multiple = cfg.architecture.segment_multiple(cfg)
     count = data.draw(st.integers(1, 3))
     longest = (models.INPUT_LENGTH // count - (multiple or 1) + 1, models.TARGET_LENGTH // count)
-    lengths = [data.draw(st.lists(st.integers(1, n), min_size=count, max_size=count)) for n in longest]
+    lengths = [
+        data.draw(st.lists(st.integers(1, n), min_size=count, max_size=count)) for n in longest
+    ]
     pairs = models.examples(np.random.default_rng(data.draw(st.integers(0, 2**32 - 1))), *lengths)
     packed, starts = models.pack(pairs, multiple or 1)
     model = models.build(cfg)
@@ -150,7 +176,9 @@ def test_packed_equals_unpacked(variant, data):
     expected, got = models.forward(model, alone).logits, models.forward(model, packed).logits
     for row, ((_, target), start) in enumerate(zip(pairs, starts, strict=True)):
         np.testing.assert_allclose(
-            got[0, start : start + len(target)], expected[row, : len(target)], atol=tolerances.REORDERED
+            got[0, start : start + len(target)],
+            expected[row, : len(target)],
+            atol=tolerances.REORDERED,
         )
 
 
@@ -160,11 +188,17 @@ def test_decoding_equals_teacher_forcing(variant, batch):
     model = models.build(models.config(variant))
     expected = np.asarray(models.forward(model, batch).logits)
     cache = models.init_cache(model, batch)
-    assert all(leaf.shape[0] == ROWS for leaf in jax.tree.leaves(cache)), "every cache leaf leads with the batch"
+    assert all(leaf.shape[0] == ROWS for leaf in jax.tree.leaves(cache)), (
+        "every cache leaf leads with the batch"
+    )
     for index in range(models.TARGET_LENGTH):
-        logits_BV, cache = models.decode_step(model, batch["decoder_input_tokens"][:, index], index, cache)
+        logits_BV, cache = models.decode_step(
+            model, batch["decoder_input_tokens"][:, index], index, cache
+        )
         there = real(batch)[:, index]
-        np.testing.assert_allclose(logits_BV[there], expected[there, index], atol=tolerances.REORDERED)
+        np.testing.assert_allclose(
+            logits_BV[there], expected[there, index], atol=tolerances.REORDERED
+        )
 
 
 def test_greedy_decoding_follows_its_own_logits(variant):
@@ -172,7 +206,10 @@ def test_greedy_decoding_follows_its_own_logits(variant):
     model, batch = models.build(models.config(variant)), full_batch()
     ids = models.greedy(model, batch, models.TARGET_LENGTH)
     shifted = jnp.pad(ids, ((0, 0), (1, 0)))[:, :-1]
-    forced = {"encoder_input_tokens": batch["encoder_input_tokens"], "decoder_input_tokens": shifted}
+    forced = {
+        "encoder_input_tokens": batch["encoder_input_tokens"],
+        "decoder_input_tokens": shifted,
+    }
     best = np.asarray(models.forward(model, forced).logits.argmax(-1))
     for row, want in zip(np.asarray(ids), best, strict=True):
         length = list(row).index(1) + 1 if 1 in row else len(row)
@@ -207,7 +244,9 @@ def _assert_same_training(model, other):
     value, gradient = models.value_and_grad(model, batch, key, train=True)
     other_value, other_gradient = models.value_and_grad(other, batch, key, train=True)
     np.testing.assert_allclose(other_value, value, atol=tolerances.REORDERED)
-    for mine, theirs in zip(jax.tree.leaves(gradient), jax.tree.leaves(other_gradient), strict=True):
+    for mine, theirs in zip(
+        jax.tree.leaves(gradient), jax.tree.leaves(other_gradient), strict=True
+    ):
         if not jnp.issubdtype(mine.dtype, jnp.floating):
             continue
         scale = max(np.abs(mine).max(), 1e-3)
@@ -218,7 +257,9 @@ def test_bfloat16_is_close_to_float32(variant):
     cfg = models.config(variant)
     model = models.build(cfg)
     half = models.like(model, dataclasses.replace(cfg, dtype="bfloat16"))
-    assert all(leaf.dtype != jnp.bfloat16 for leaf in jax.tree.leaves(half)), "parameters stay in float32"
+    assert all(leaf.dtype != jnp.bfloat16 for leaf in jax.tree.leaves(half)), (
+        "parameters stay in float32"
+    )
     batch = full_batch()
     exact, rounded = models.token_nll(model, batch), models.token_nll(half, batch)
     assert rounded.nll.dtype == jnp.float32
@@ -242,20 +283,31 @@ def test_products_stay_in_bfloat16(variant):
     graph, params, rest = nnx.split(model, nnx.Param, ...)
 
     def loss(params):
-        return nnx.merge(graph, params, rest).token_nll(full_batch(), key=jax.random.key(0), train=True).nll.sum()
+        return (
+            nnx.merge(graph, params, rest)
+            .token_nll(full_batch(), key=jax.random.key(0), train=True)
+            .nll.sum()
+        )
 
     flops = collections.Counter()
     for eqn, times in products(jax.make_jaxpr(jax.grad(loss))(params).jaxpr):
         a, b = (operand.aval for operand in eqn.invars)
         assert a.dtype == b.dtype, f"{a} by {b} in {eqn.source_info.name_stack}"
         (contracted, _), _ = eqn.params["dimension_numbers"]
-        flops[str(a.dtype)] += times * eqn.outvars[0].aval.size * math.prod(a.shape[axis] for axis in contracted)
-    # Routers, sums of biases' gradients and of depthwise weights; linear attention is in float32 altogether.
-    assert flops["float32"] < (0.25 if cfg.architecture.name == "performer" else 0.02) * flops.total(), flops
+        flops[str(a.dtype)] += (
+            times * eqn.outvars[0].aval.size * math.prod(a.shape[axis] for axis in contracted)
+        )
+    # Routers, sums of biases' gradients and of depthwise weights; linear attention is in float32
+    # altogether.
+    assert (
+        flops["float32"] < (0.25 if cfg.architecture.name == "performer" else 0.02) * flops.total()
+    ), flops
 
 
 def test_training_without_a_key_is_refused_where_something_is_random(variant):
-    model = models.like(models.build(models.config(variant)), models.config(variant, dropout_rate=0.1))
+    model = models.like(
+        models.build(models.config(variant)), models.config(variant, dropout_rate=0.1)
+    )
     with pytest.raises(arch_zoo.ConfigError, match="key"):
         model(full_batch(), train=True)
 
@@ -263,10 +315,14 @@ def test_training_without_a_key_is_refused_where_something_is_random(variant):
 def test_dropout_follows_its_key(variant):
     plain, batch = models.build(models.config(variant)), full_batch()
     model = models.like(plain, models.config(variant, dropout_rate=0.5))
-    first, again, other = (models.token_nll(model, batch, jax.random.key(seed), train=True).nll for seed in (0, 0, 1))
+    first, again, other = (
+        models.token_nll(model, batch, jax.random.key(seed), train=True).nll for seed in (0, 0, 1)
+    )
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 1e-3
-    np.testing.assert_array_equal(models.token_nll(model, batch).nll, models.token_nll(plain, batch).nll)
+    np.testing.assert_array_equal(
+        models.token_nll(model, batch).nll, models.token_nll(plain, batch).nll
+    )
 
 
 @pytest.mark.slow
@@ -276,11 +332,15 @@ def test_loss_falls_on_a_copy_task(variant):
     leaves, structure = jax.tree.flatten(model)
     trained = [jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves]
     optimizer = optax.masked(optax.adam(3e-3), trained)
-    update = models.jit(lambda gradient, state, leaves: _updated(optimizer, gradient, state, leaves, trained))
+    update = models.jit(
+        lambda gradient, state, leaves: _updated(optimizer, gradient, state, leaves, trained)
+    )
     rng, state, values = np.random.default_rng(0), optimizer.init(leaves), []
     for number in range(250):
         sources = rng.integers(2, 8, (ROWS, 5)).astype(np.int32)
-        batch = models.pad([(source, np.append(source[:3], 1).astype(np.int32)) for source in sources])
+        batch = models.pad(
+            [(source, np.append(source[:3], 1).astype(np.int32)) for source in sources]
+        )
         model = jax.tree.unflatten(structure, leaves)
         value, gradient = models.value_and_grad(model, batch, jax.random.key(number), train=True)
         leaves, state = update(jax.tree.leaves(gradient), state, leaves)
@@ -290,7 +350,9 @@ def test_loss_falls_on_a_copy_task(variant):
 
 
 def _updated(optimizer, gradient, state, leaves, trained):
-    gradient = [slope if moves else jnp.zeros(()) for slope, moves in zip(gradient, trained, strict=True)]
+    gradient = [
+        slope if moves else jnp.zeros(()) for slope, moves in zip(gradient, trained, strict=True)
+    ]
     updates, state = optimizer.update(gradient, state)
     pairs = zip(leaves, updates, trained, strict=True)
     return [leaf + update if moves else leaf for leaf, update, moves in pairs], state
@@ -300,7 +362,10 @@ def test_saving_and_restoring_is_bitwise(variant, tmp_path):
     """Through plain arrays by parameter path, the form in which weights are exchanged."""
     model = models.build(models.config(variant))
     graph, params, rest = nnx.split(model, nnx.Param, ...)
-    arrays = {"/".join(map(str, path)): np.asarray(param[...]) for path, param in nnx.to_flat_state(params)}
+    arrays = {
+        "/".join(map(str, path)): np.asarray(param[...])
+        for path, param in nnx.to_flat_state(params)
+    }
     np.savez(tmp_path / "weights.npz", **arrays)  # pyright: ignore[reportArgumentType]
     with np.load(tmp_path / "weights.npz") as restored:
         flat = [
@@ -309,4 +374,6 @@ def test_saving_and_restoring_is_bitwise(variant, tmp_path):
         ]
     again = nnx.merge(graph, nnx.from_flat_state(flat), rest)
     batch = full_batch()
-    np.testing.assert_array_equal(models.forward(again, batch).logits, models.forward(model, batch).logits)
+    np.testing.assert_array_equal(
+        models.forward(again, batch).logits, models.forward(model, batch).logits
+    )

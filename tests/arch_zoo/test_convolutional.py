@@ -47,7 +47,9 @@ def test_closed_form_counts(name, form, size):
         params += 2 * (mixer_params(cfg, width) - on_paper.attention_params(cfg))
         for length in (S, T):
             products = 4 * length * cfg.num_heads * cfg.head_dim
-            flops += length * (mixer_flops(cfg, width) - 2 * on_paper.attention_params(cfg) - products)
+            flops += length * (
+                mixer_flops(cfg, width) - 2 * on_paper.attention_params(cfg) - products
+            )
     assert arch_zoo.count_params(cfg).total == params
     assert arch_zoo.count_flops(cfg, S, T).forward == flops
 
@@ -63,7 +65,10 @@ def test_closed_form_counts(name, form, size):
 )
 def test_base_sizes(name, options, millions):
     """The first three are figures known from the sources, DConv's default is ours alone."""
-    assert round(arch_zoo.count_params(arch_zoo.config(name, "base", **options)).total / 1e6) == millions
+    assert (
+        round(arch_zoo.count_params(arch_zoo.config(name, "base", **options)).total / 1e6)
+        == millions
+    )
 
 
 @pytest.mark.parametrize("name", ["lconv", "dconv"])
@@ -79,7 +84,9 @@ def test_widths_repeat_with_the_depth_and_decoding_keeps_one_less(name):
 def test_a_broken_period_cannot_be_scanned(name):
     """The contract scans whole ones."""
     with pytest.raises(arch_zoo.ConfigError, match="scan_layers"):
-        arch_zoo.build(models.config(name, "nano-NL4", widths=(3, 5, 7), scan_layers=True), jax.random.key(0))
+        arch_zoo.build(
+            models.config(name, "nano-NL4", widths=(3, 5, 7), scan_layers=True), jax.random.key(0)
+        )
 
 
 @pytest.mark.parametrize("name", ["lconv", "dconv"])

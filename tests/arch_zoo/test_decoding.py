@@ -45,10 +45,14 @@ def log_prob(model, batch, ids_RT) -> np.ndarray:
     inputs_RS = jnp.repeat(batch["encoder_input_tokens"], len(ids_RT), axis=0)
     forced = {"encoder_input_tokens": inputs_RS, "decoder_input_tokens": shifted}
     if isinstance(model, Timed):
-        logits = model.adjust(models.forward(model.model, forced).logits, jnp.arange(ids_RT.shape[1]))
+        logits = model.adjust(
+            models.forward(model.model, forced).logits, jnp.arange(ids_RT.shape[1])
+        )
     else:
         logits = models.forward(model, forced).logits
-    token = np.take_along_axis(np.asarray(jax.nn.log_softmax(logits)), np.asarray(ids_RT)[..., None], -1)[..., 0]
+    token = np.take_along_axis(
+        np.asarray(jax.nn.log_softmax(logits)), np.asarray(ids_RT)[..., None], -1
+    )[..., 0]
     ended_before = np.cumsum(np.asarray(ids_RT) == EOS, axis=1) - (np.asarray(ids_RT) == EOS)
     return np.sum(token * (ended_before == 0), axis=1)
 
@@ -65,7 +69,9 @@ def penalty(length, alpha: float):
 @functools.cache
 def tiny_vocabulary():
     """Few enough sequences to try them all, and logits peaked enough to tell them apart."""
-    cfg = arch_zoo.config("transformer", "nano", vocab_size=4, max_input_length=6, max_target_length=4)
+    cfg = arch_zoo.config(
+        "transformer", "nano", vocab_size=4, max_input_length=6, max_target_length=4
+    )
     return models.build(cfg), inputs(rows=2, vocab=4)
 
 
@@ -75,11 +81,14 @@ def test_a_wide_beam_finds_the_best_of_all_sequences(alpha):
     model, batch = tiny_vocabulary()
     every = []
     for length in range(1, 5):
-        every += [(*body, EOS, *(0,) * (4 - length)) for body in itertools.product((0, 2, 3), repeat=length - 1)]
+        every += [
+            (*body, EOS, *(0,) * (4 - length))
+            for body in itertools.product((0, 2, 3), repeat=length - 1)
+        ]
     every = np.array(every)
-    found = jax.jit(functools.partial(decoding.beam, num_beams=32, length_penalty=alpha), static_argnums=2)(
-        model, batch, 4
-    )
+    found = jax.jit(
+        functools.partial(decoding.beam, num_beams=32, length_penalty=alpha), static_argnums=2
+    )(model, batch, 4)
     for row in range(2):
         one = {"encoder_input_tokens": batch["encoder_input_tokens"][row : row + 1]}
         scores = log_prob(model, one, every) / penalty(row_lengths(every), alpha)
@@ -106,7 +115,10 @@ def test_scores_are_those_of_teacher_forcing(name):
 @pytest.mark.parametrize("search", ["greedy", "sample", "beam"])
 def test_it_stops_when_all_rows_have_ended(search):
     """A thousand steps are allowed and three are needed; a beam looks one or two further for something better."""
-    model, batch = Timed(models.build(models.config("performer", max_target_length=1000)), when=2), inputs()
+    model, batch = (
+        Timed(models.build(models.config("performer", max_target_length=1000)), when=2),
+        inputs(),
+    )
     if search == "greedy":
         ids = decoding.greedy(model, batch, 1000)  # pyright: ignore[reportArgumentType]
     elif search == "sample":
@@ -130,12 +142,16 @@ def test_samples_follow_the_tempered_distribution():
     rows, one = 20_000, {"encoder_input_tokens": batch["encoder_input_tokens"][:1, :2]}
     many = {"encoder_input_tokens": jnp.repeat(one["encoder_input_tokens"], rows, axis=0)}
     samples = decoding.sample(model, many, 1, jax.random.key(0), temperature=2.0)
-    logits = models.forward(model, {**one, "decoder_input_tokens": jnp.zeros((1, 1), jnp.int32)}).logits[0, 0]
+    logits = models.forward(
+        model, {**one, "decoder_input_tokens": jnp.zeros((1, 1), jnp.int32)}
+    ).logits[0, 0]
     expected = np.asarray(jax.nn.softmax(logits / 2.0))
     frequencies = np.bincount(np.asarray(samples.ids[:, 0]), minlength=4) / rows
     np.testing.assert_allclose(frequencies, expected, atol=5 * 0.5 / np.sqrt(rows))
     log_probs = np.asarray(jax.nn.log_softmax(logits))
-    np.testing.assert_allclose(samples.log_probs, log_probs[np.asarray(samples.ids[:, 0])], atol=tolerances.REORDERED)
+    np.testing.assert_allclose(
+        samples.log_probs, log_probs[np.asarray(samples.ids[:, 0])], atol=tolerances.REORDERED
+    )
 
 
 @pytest.mark.slow
@@ -147,20 +163,35 @@ def test_sampled_log_probabilities_are_those_of_teacher_forcing():
     for row in range(3):
         one = {"encoder_input_tokens": batch["encoder_input_tokens"][row : row + 1]}
         expected = log_prob(model, one, samples.ids[row : row + 1])
-        np.testing.assert_allclose(samples.log_probs[row : row + 1], expected, atol=tolerances.REORDERED)
+        np.testing.assert_allclose(
+            samples.log_probs[row : row + 1], expected, atol=tolerances.REORDERED
+        )
 
 
 @pytest.mark.slow
 def test_the_likeliest_of_one_token_is_greedy():
     model, batch = models.build(models.config("lconv")), inputs()
     expected = decoding.greedy(model, batch, 6)
-    np.testing.assert_array_equal(decoding.sample(model, batch, 6, jax.random.key(0), top_k=1).ids, expected)
-    np.testing.assert_array_equal(decoding.sample(model, batch, 6, jax.random.key(0), top_p=1e-6).ids, expected)
+    np.testing.assert_array_equal(
+        decoding.sample(model, batch, 6, jax.random.key(0), top_k=1).ids, expected
+    )
+    np.testing.assert_array_equal(
+        decoding.sample(model, batch, 6, jax.random.key(0), top_p=1e-6).ids, expected
+    )
 
 
 @pytest.mark.parametrize(
     ("top_k", "top_p", "kept"),
-    [(0, 1.0, 5), (2, 1.0, 2), (9, 1.0, 5), (0, 0.4, 1), (0, 0.41, 2), (0, 0.85, 3), (2, 0.5, 1), (2, 0.7, 2)],
+    [
+        (0, 1.0, 5),
+        (2, 1.0, 2),
+        (9, 1.0, 5),
+        (0, 0.4, 1),
+        (0, 0.41, 2),
+        (0, 0.85, 3),
+        (2, 0.5, 1),
+        (2, 0.7, 2),
+    ],
 )
 def test_truncation_keeps_the_likeliest(top_k, top_p, kept):
     """Probabilities .4 .3 .15 .1 .05, in another order; of the first two, .57 and .43 remain."""
@@ -169,7 +200,9 @@ def test_truncation_keeps_the_likeliest(top_k, top_p, kept):
     np.testing.assert_array_equal(np.flatnonzero(left), np.sort([1, 3, 4, 0, 2][:kept]))
 
 
-@pytest.mark.parametrize("options", [{"temperature": 0.0}, {"top_k": -1}, {"top_p": 0.0}, {"top_p": 1.1}])
+@pytest.mark.parametrize(
+    "options", [{"temperature": 0.0}, {"top_k": -1}, {"top_p": 0.0}, {"top_p": 1.1}]
+)
 def test_nonsense_in_sampling_is_refused(options):
     with pytest.raises(arch_zoo.ConfigError, match=next(iter(options))):
         decoding.sample(*tiny_vocabulary(), 4, jax.random.key(0), **options)

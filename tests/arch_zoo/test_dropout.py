@@ -49,7 +49,9 @@ def test_attention_weights_are_dropped_and_not_normalised_again():
     ctx = _context(B, T)
     values = jnp.broadcast_to(jnp.eye(S)[None, :, None], (B, S, H, S))
     mask, segments = jnp.ones((B, 1, T, S), bool), jnp.ones((B, S), jnp.int32)
-    weights = attend(jnp.zeros((B, T, H, S)), jnp.zeros((B, S, H, S)), values, mask, segments, None, ctx)
+    weights = attend(
+        jnp.zeros((B, T, H, S)), jnp.zeros((B, S, H, S)), values, mask, segments, None, ctx
+    )
     assert (weights == weights[:, :1]).all(), "one draw serves all queries, as in Mesh TensorFlow"
     _assert_dropped(weights[:, 0], float(KEPT) / S)
 
@@ -58,7 +60,9 @@ def test_hidden_units_are_dropped():
     """The output is that of the hidden units that are kept: the sum of such rows of `wo`, divided by nine tenths."""
     cfg = models.config("transformer")
     layer = FeedForward(cfg, jax.random.key(1))
-    layer.wi[...] = jnp.eye(cfg.embed_dim, cfg.mlp_dim)  # the hidden units are the input, then zeros
+    layer.wi[...] = jnp.eye(
+        cfg.embed_dim, cfg.mlp_dim
+    )  # the hidden units are the input, then zeros
     layer.wo[...] = jnp.eye(cfg.mlp_dim, cfg.embed_dim)
     y, _, _ = layer(jnp.ones((64, 3, cfg.embed_dim)), _context(64, 3))
     assert (y == y[:, :1]).all()
@@ -120,11 +124,14 @@ def test_the_input_and_the_output_of_a_stack_are_dropped_each_by_a_mask_of_its_o
     stack, ctx = Stack(cfg, [Block(cfg, {})], (0,), None), _context(64, 2)
     x_BLD = jnp.ones((64, 2, 32))
     walked, *_ = stack.walk(x_BLD, ctx)
-    np.testing.assert_array_equal(walked, x_BLD)  # an empty block: what is left are the stack's own two
+    np.testing.assert_array_equal(
+        walked, x_BLD
+    )  # an empty block: what is left are the stack's own two
     out = np.asarray(stack(x_BLD, ctx)[0])[:, 0]
     alone = dataclasses.replace(ctx, dropout_rate=0.0)
     np.testing.assert_allclose(stack(x_BLD, alone)[0], 1.0, rtol=1e-5)
-    # A row keeps k of 32 entries, its norm makes them sqrt(32 / k), and the output's mask divides by nine tenths.
+    # A row keeps k of 32 entries, its norm makes them sqrt(32 / k), and the output's mask divides
+    # by nine tenths.
     assert abs((out == 0).mean() - (1 - 0.9**2)) < SIGMAS * np.sqrt(0.81 * 0.19 / out.size)
     levels = [np.unique(row[row > 0]) for row in out]
     assert all(np.ptp(level) < 1e-5 for level in levels)

@@ -27,7 +27,9 @@ def encoder_block(cfg) -> tuple[int, int]:
     convolutions = dim * 4 * dim + 3 * dim * half
     params = gate + 2 * dim + convolutions + 2 * 4 * dim + separable_params(9, 4 * dim, half)
     flops = S * (2 * (gate + convolutions) + separable_flops(9, 4 * dim, half))
-    return params + 2 * dim + on_paper.encoder_block_params(cfg), flops + on_paper.encoder_block_flops(cfg, S)
+    return params + 2 * dim + on_paper.encoder_block_params(
+        cfg
+    ), flops + on_paper.encoder_block_flops(cfg, S)
 
 
 def decoder_block(cfg) -> tuple[int, int]:
@@ -39,14 +41,19 @@ def decoder_block(cfg) -> tuple[int, int]:
     double_heads = T * 2 * 2 * on_paper.attention_params(cfg) + 4 * T * T * 2 * joined
     cross = (S + T) * on_paper.attention_params(cfg) + 4 * T * S * joined
     flops = double_heads + cross + T * sum(separable_flops(*shape) for shape in convolutions)
-    return params + 2 * dim + on_paper.decoder_block_params(cfg), flops + on_paper.decoder_block_flops(cfg, S, T)
+    return params + 2 * dim + on_paper.decoder_block_params(
+        cfg
+    ), flops + on_paper.decoder_block_flops(cfg, S, T)
 
 
 @pytest.mark.parametrize("size", ["nano", "tiny", "base"])
 def test_closed_form_counts(size):
     cfg = arch_zoo.config("evolved", size)
     assert cfg.num_encoder_layers == cfg.num_decoder_layers
-    (encoder_params, encoder_flops), (decoder_params, decoder_flops) = encoder_block(cfg), decoder_block(cfg)
+    (encoder_params, encoder_flops), (decoder_params, decoder_flops) = (
+        encoder_block(cfg),
+        decoder_block(cfg),
+    )
     blocks = cfg.num_encoder_layers * (encoder_params + decoder_params)
     second_table = on_paper.BUCKETS * 2 * cfg.num_heads
     total = cfg.vocab_size * cfg.embed_dim + blocks + on_paper.outside_params(cfg) + second_table
@@ -59,10 +66,14 @@ def test_base_is_the_specified_model():
     cfg = arch_zoo.config("evolved", "base")
     assert round(arch_zoo.count_params(cfg).total / 1e6, 1) == 216.3
     (encoder_params, _), (decoder_params, _) = encoder_block(cfg), decoder_block(cfg)
-    assert round((encoder_params + decoder_params) / cfg.embed_dim**2, 1) == 54.1  # 54 and the small change
+    assert (
+        round((encoder_params + decoder_params) / cfg.embed_dim**2, 1) == 54.1
+    )  # 54 and the small change
 
 
-@pytest.mark.parametrize(("size", "blocks"), [("base", 6), ("nano", 1), ("base-NL5", 3), ("base-NL1", 1)])
+@pytest.mark.parametrize(
+    ("size", "blocks"), [("base", 6), ("nano", 1), ("base-NL5", 3), ("base-NL1", 1)]
+)
 def test_half_of_the_blocks_rounded_up(size, blocks):
     assert arch_zoo.config("evolved", size).num_decoder_layers == blocks
 
@@ -75,7 +86,10 @@ def test_decoder_has_a_table_for_each_number_of_heads():
     model = abstract_model(models.config("evolved"))
     heads = model.cfg.num_heads
     positions = model.decoder.positions
-    assert positions.single.table.shape == (32, heads) and positions.double.table.shape == (32, 2 * heads)
+    assert positions.single.table.shape == (32, heads) and positions.double.table.shape == (
+        32,
+        2 * heads,
+    )
     assert model.encoder.positions.table.shape == (32, heads)
 
 

@@ -36,7 +36,11 @@ def test_closed_form_counts(size, depths, pools):
     assert arch_zoo.count_params(cfg).total == on_paper.vanilla_params(cfg)
     memory = -(-S // 2 ** len(depths))
     decoder = cfg.num_decoder_layers * on_paper.decoder_block_flops(cfg, memory, T)
-    flops = encoder_flops(cfg, memory * 2 ** len(depths), depths, pools) + decoder + on_paper.head_flops(cfg, T)
+    flops = (
+        encoder_flops(cfg, memory * 2 ** len(depths), depths, pools)
+        + decoder
+        + on_paper.head_flops(cfg, T)
+    )
     assert arch_zoo.count_flops(cfg, S, T).forward == flops
 
 
@@ -46,7 +50,15 @@ def test_base_is_the_specified_model():
 
 @pytest.mark.parametrize(
     ("layers", "blocks", "depths"),
-    [(12, 3, (4, 8)), (24, 4, (6, 12, 18)), (4, 3, (2, 3)), (5, 3, (2, 4)), (2, 3, (1,)), (1, 3, ()), (6, 1, ())],
+    [
+        (12, 3, (4, 8)),
+        (24, 4, (6, 12, 18)),
+        (4, 3, (2, 3)),
+        (5, 3, (2, 4)),
+        (2, 3, (1,)),
+        (1, 3, ()),
+        (6, 1, ()),
+    ],
 )
 def test_first_blocks_take_the_remainder_and_no_block_is_empty(layers, blocks, depths):
     cfg = arch_zoo.config("funnel", "nano", num_encoder_layers=layers, num_blocks=blocks)
@@ -58,7 +70,9 @@ def test_a_pair_becomes_the_mean_of_its_tokens():
     """Of both, of the one that is no padding, or zero; ids, positions and biases follow."""
     x_BLD = jnp.arange(8.0).reshape(1, 8, 1)
     bias = jnp.arange(8)[None, None, None, :] - jnp.arange(8)[None, None, :, None]
-    ctx = Context(jnp.array([[1, 1, 1, 0, 2, 2, 0, 0]]), jnp.array([[0, 1, 2, 0, 0, 1, 0, 0]]), {1: bias})
+    ctx = Context(
+        jnp.array([[1, 1, 1, 0, 2, 2, 0, 0]]), jnp.array([[0, 1, 2, 0, 0, 1, 0, 0]]), {1: bias}
+    )
     mean_BPD, pooled = pool(x_BLD, ctx)
     np.testing.assert_array_equal(mean_BPD[0, :, 0], [0.5, 2, 4.5, 0])
     np.testing.assert_array_equal(pooled.segment_ids_BL, [[1, 1, 2, 0]])
@@ -83,10 +97,14 @@ def test_memory_is_a_quarter_and_equal_under_any_padding(pools):
 def test_the_two_forms_differ():
     batch = models.pad(models.examples(np.random.default_rng(0), [16], [12]))
     one, other = (models.build(models.config(variant)) for variant in ("funnel", "funnel-query"))
-    assert np.abs(models.forward(one, batch).logits - models.forward(other, batch).logits).max() > 1e-3
+    assert (
+        np.abs(models.forward(one, batch).logits - models.forward(other, batch).logits).max() > 1e-3
+    )
 
 
-@pytest.mark.parametrize(("options", "message"), [({"pools": "max"}, "pools"), ({"num_blocks": 0}, "num_blocks")])
+@pytest.mark.parametrize(
+    ("options", "message"), [({"pools": "max"}, "pools"), ({"num_blocks": 0}, "num_blocks")]
+)
 def test_nonsense_is_refused(options, message):
     with pytest.raises(arch_zoo.ConfigError, match=f"funnel: {message}"):
         arch_zoo.config("funnel", "nano", **options)

@@ -40,10 +40,20 @@ def _context(**fields):
     ],
 )
 def test_cudnn_computes_what_its_rules_allow(change, expected):
-    given = {"platform": "gpu", "dtype": jnp.bfloat16, "head_dim": 64, "queries": 8, "keys": 16, "ctx": {}} | change
+    given = {
+        "platform": "gpu",
+        "dtype": jnp.bfloat16,
+        "head_dim": 64,
+        "queries": 8,
+        "keys": 16,
+        "ctx": {},
+    } | change
     q = jax.ShapeDtypeStruct((2, given["queries"], 4, given["head_dim"]), given["dtype"])
     k = jax.ShapeDtypeStruct((2, given["keys"], 4, given["head_dim"]), given["dtype"])
-    assert fused_attention.implementation(q, k, _context(**given["ctx"]), given["platform"]) == expected
+    assert (
+        fused_attention.implementation(q, k, _context(**given["ctx"]), given["platform"])
+        == expected
+    )
 
 
 UNPACKED = [[1] * 8, [1] * 5 + [0] * 3, [0] * 8, [1] + [0] * 7]
@@ -69,11 +79,17 @@ def test_its_entry_point_computes_t5_attention_and_its_gradients(with_bias, segm
     given = lambda bias: (ctx.self_mask(), segments, bias, ctx, causal)
     ours = lambda q, k, v, bias: attention.attend(q, k, v, *given(bias))
     theirs = lambda q, k, v, bias: fused_attention.attend(q, k, v, *given(bias), kernel="xla")
-    (_, y), gradients = jax.value_and_grad(lambda args: loss(ours, args), has_aux=True)((q, k, v, bias))
-    (_, expected), wanted = jax.value_and_grad(lambda args: loss(theirs, args), has_aux=True)((q, k, v, bias))
+    (_, y), gradients = jax.value_and_grad(lambda args: loss(ours, args), has_aux=True)(
+        (q, k, v, bias)
+    )
+    (_, expected), wanted = jax.value_and_grad(lambda args: loss(theirs, args), has_aux=True)(
+        (q, k, v, bias)
+    )
     np.testing.assert_allclose(y[real], expected[real], atol=tolerances.REORDERED)
     assert np.isfinite(expected).all()
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=tolerances.REORDERED), gradients, wanted)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=tolerances.REORDERED), gradients, wanted
+    )
 
 
 def test_a_packed_query_that_may_look_nowhere_looks_everywhere():
@@ -82,7 +98,9 @@ def test_a_packed_query_that_may_look_nowhere_looks_everywhere():
     q, k, v = (jnp.asarray(rng.normal(size=(1, 4, 2, 8)), jnp.float32) for _ in range(3))
     ids = jnp.ones((1, 4), jnp.int32)
     mask = jnp.asarray([[[[1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 1, 1], [1, 0, 0, 0]]]], bool)
-    y = fused_attention.attend(q, k, v, mask, ids, None, _context(packed=True), causal=False, kernel="xla")
+    y = fused_attention.attend(
+        q, k, v, mask, ids, None, _context(packed=True), causal=False, kernel="xla"
+    )
     logits = np.einsum("BTHK,BSHK->BHTS", q, k)
     weights = np.exp(logits) * (mask | (np.arange(4) == 1)[:, None])
     expected = np.einsum("BHTS,BSHK->BTHK", weights / weights.sum(-1, keepdims=True), v)
@@ -96,12 +114,21 @@ def test_an_outline_has_the_shapes_of_what_the_kernel_keeps():
     def outlined(q, k, v):
         with fused_attention.outlined():
             assert fused_attention.implementation(q, k, _context()) == "cudnn"
-            return jax.vjp(lambda *a: fused_attention.attend(*a, None, None, None, _context(), causal=True), q, k, v)
+            return jax.vjp(
+                lambda *a: fused_attention.attend(*a, None, None, None, _context(), causal=True),
+                q,
+                k,
+                v,
+            )
 
     y, backward = jax.eval_shape(outlined, q, k, v)
     assert (y.shape, y.dtype) == ((2, 6, 4, 16), jnp.bfloat16)
     kept = {(leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(backward)}
-    assert kept == {((2, 6, 4, 16), "bfloat16"), ((2, 10, 4, 16), "bfloat16"), ((2, 4, 6), "float32")}
+    assert kept == {
+        ((2, 6, 4, 16), "bfloat16"),
+        ((2, 10, 4, 16), "bfloat16"),
+        ((2, 4, 6), "float32"),
+    }
     with pytest.raises(NotImplementedError, match="shapes only"):
         jax.eval_shape(lambda *a: outlined(*a)[1](jnp.zeros((2, 6, 4, 16), jnp.bfloat16)), q, k, v)
 
@@ -129,16 +156,24 @@ def test_both_passes_lower_for_cuda(variant, calls, monkeypatch):
     cfg = models.config(variant, dtype="bfloat16")
     graph, params, rest = nnx.split(models.build(cfg), nnx.Param, ...)
     length = 2 * cfg.head_dim  # of the inputs: no other axis is as long
-    batch = models.pad(models.examples(np.random.default_rng(0), [length] * 3, [models.TARGET_LENGTH] * 3), length)
+    batch = models.pad(
+        models.examples(np.random.default_rng(0), [length] * 3, [models.TARGET_LENGTH] * 3), length
+    )
 
     def loss(params):
-        return nnx.merge(graph, params, rest).token_nll(batch, key=jax.random.key(0), train=True).nll.sum()
+        return (
+            nnx.merge(graph, params, rest)
+            .token_nll(batch, key=jax.random.key(0), train=True)
+            .nll.sum()
+        )
 
     def loss_by_xla(params):
         with fused_attention.disallowed():
             return loss(params)
 
-    fused, plain = (lowering.program(jax.jit(jax.grad(function)), params) for function in (loss, loss_by_xla))
+    fused, plain = (
+        lowering.program(jax.jit(jax.grad(function)), params) for function in (loss, loss_by_xla)
+    )
     assert lowering.calls_of_cudnn(fused) == (calls, calls)
     assert lowering.calls_of_cudnn(plain) == (0, 0)
     logits = f"tensor<3x{cfg.num_heads}x{length}x{length}x"  # [B, H, S, S], which the fused kernel spares

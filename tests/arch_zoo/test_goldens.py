@@ -1,6 +1,7 @@
 """What each architecture is, written down: a change of a default, a shape or a count cannot pass unseen.
 
-`pytest tests/arch_zoo/test_goldens.py --rewrite-goldens` writes the files anew; read the difference before a commit.
+`pytest tests/arch_zoo/test_goldens.py --rewrite-goldens` writes the files anew; read the difference
+before a commit.
 """
 
 import json
@@ -20,7 +21,19 @@ def description(name: str) -> dict:
     cfg = arch_zoo.config(name, "tiny")
     tree = nnx.to_flat_state(nnx.state(abstract_model(cfg), nnx.Param))
     counts = {}
-    for size in ("nano", "micro", "milli", "centi", "tiny", "mini", "small", "base", "large", "xl", "xxl"):
+    for size in (
+        "nano",
+        "micro",
+        "milli",
+        "centi",
+        "tiny",
+        "mini",
+        "small",
+        "base",
+        "large",
+        "xl",
+        "xxl",
+    ):
         sized = arch_zoo.config(name, size)
         params = arch_zoo.count_params(sized)
         counts[size] = {
@@ -31,7 +44,9 @@ def description(name: str) -> dict:
         }
     return {
         "config": cfg.to_dict(),
-        "parameters": {".".join(map(str, path)): [*param.shape, *param.axes] for path, param in tree},
+        "parameters": {
+            ".".join(map(str, path)): [*param.shape, *param.axes] for path, param in tree
+        },
         "counts": counts,
     }
 

@@ -52,7 +52,9 @@ def test_cross_entropy_has_the_gradients_of_its_formula():
         return -jnp.sum(one_hot * log_probs, -1), jax.nn.logsumexp(logits, -1)
 
     def weighted(function):
-        return lambda logits: sum(jnp.vdot(w, out) for w, out in zip(weights, function(logits, targets), strict=True))
+        return lambda logits: sum(
+            jnp.vdot(w, out) for w, out in zip(weights, function(logits, targets), strict=True)
+        )
 
     ours, grads = jax.value_and_grad(weighted(cross_entropy))(logits)
     theirs, its_grads = jax.value_and_grad(weighted(formula))(logits)
@@ -63,5 +65,7 @@ def test_cross_entropy_has_the_gradients_of_its_formula():
 def test_gradient_of_cross_entropy_is_rounded_in_one_go():
     """No float32 array [B, T, V] stands between the softmax and the products behind it: nothing is scattered."""
     logits, targets = jnp.ones((2, 5, 11)), jnp.ones((2, 5), jnp.int32)
-    lowered = jax.jit(jax.grad(lambda x: cross_entropy(x, targets)[0].sum())).lower(logits).as_text()
+    lowered = (
+        jax.jit(jax.grad(lambda x: cross_entropy(x, targets)[0].sum())).lower(logits).as_text()
+    )
     assert "scatter" not in lowered

@@ -28,16 +28,22 @@ def test_tied_logits_are_the_float32_sums_of_products_in_bfloat16(architecture):
         inner = inner @ embedding.expansion[...].astype(jnp.bfloat16).T
     expected = _float64(inner) @ _float64(embedding.table[...].astype(jnp.bfloat16)).T
     np.testing.assert_allclose(logits, expected, atol=1e-5)
-    assert np.abs(expected - _float64(expected.astype(jnp.bfloat16))).max() > 1e-3, "rounded ones would be told apart"
+    assert np.abs(expected - _float64(expected.astype(jnp.bfloat16))).max() > 1e-3, (
+        "rounded ones would be told apart"
+    )
 
 
 def test_the_loss_and_its_gradient_are_those_of_a_softmax():
     rng = np.random.default_rng(0)
     logits, targets = 5 * rng.normal(size=(2, 3, 11)), rng.integers(0, 11, (2, 3))
     on_nll, on_log_z = rng.normal(size=(2, 2, 3))
-    (nll, log_z), pull_back = jax.vjp(lambda x: cross_entropy(x, jnp.asarray(targets)), jnp.float32(logits))
+    (nll, log_z), pull_back = jax.vjp(
+        lambda x: cross_entropy(x, jnp.asarray(targets)), jnp.float32(logits)
+    )
     one_hot = np.eye(11)[targets]
-    np.testing.assert_allclose(nll, -np.sum(one_hot * log_softmax(logits, -1), -1), atol=tolerances.REORDERED)
+    np.testing.assert_allclose(
+        nll, -np.sum(one_hot * log_softmax(logits, -1), -1), atol=tolerances.REORDERED
+    )
     np.testing.assert_allclose(log_z, logsumexp(logits, -1), atol=tolerances.REORDERED)
     softmax = np.exp(log_softmax(logits, -1))
     expected = softmax * (on_nll + on_log_z)[..., None] - one_hot * on_nll[..., None]

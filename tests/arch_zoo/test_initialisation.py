@@ -25,26 +25,44 @@ CASES: dict[str, tuple[str, dict]] = {
     "transformer-shared": ("transformer", {"shared_heads": True}),
 }
 
-# (path, distribution, formula of the standard deviation given the shape and the configuration), the first that fits.
+# (path, distribution, formula of the standard deviation given the shape and the configuration), the
+# first that fits.
 NORMAL, TRUNCATED, UNIFORM, CONSTANT = "normal", "truncated", "uniform", "constant"
 TABLE = [
     (r"halt\.bias", CONSTANT, lambda shape, cfg: 1.0),
     (r"(norm|.*norm)\.scale", CONSTANT, lambda shape, cfg: 1.0),
     (r"(.*_)?bias", CONSTANT, lambda shape, cfg: 0.0),
     (r"embedding\.(table|expansion)", NORMAL, lambda shape, cfg: _factor(cfg) ** -0.25),
-    (r"positions\.((single|double)\.)?table", UNIFORM, lambda shape, cfg: math.sqrt(2 / (32 + shape[-1]))),
+    (
+        r"positions\.((single|double)\.)?table",
+        UNIFORM,
+        lambda shape, cfg: math.sqrt(2 / (32 + shape[-1])),
+    ),
     (r"step_signal", NORMAL, lambda shape, cfg: 1.0),
     (r"halt\.kernel", UNIFORM, lambda shape, cfg: math.sqrt(2 / (cfg.embed_dim + 1))),
     (r"head\.(weights|contexts)", NORMAL, lambda shape, cfg: 1.0),
     (r"query", NORMAL, lambda shape, cfg: (cfg.embed_dim * cfg.head_dim) ** -0.5),
     (r"key|value", NORMAL, lambda shape, cfg: cfg.embed_dim**-0.5),
     (r"(self_attention|cross_attention|layer)\.out", NORMAL, lambda shape, cfg: shape[0] ** -0.5),
-    (r"right", UNIFORM, lambda shape, cfg: math.sqrt(2 / (3 * 1.5 * cfg.embed_dim))),  # three taps from D to D / 2
-    (r"(linear|gate|left|pointwise|out|dense)\.kernel", TRUNCATED, lambda shape, cfg: shape[0] ** -0.5),
+    (
+        r"right",
+        UNIFORM,
+        lambda shape, cfg: math.sqrt(2 / (3 * 1.5 * cfg.embed_dim)),
+    ),  # three taps from D to D / 2
+    (
+        r"(linear|gate|left|pointwise|out|dense)\.kernel",
+        TRUNCATED,
+        lambda shape, cfg: shape[0] ** -0.5,
+    ),
     (r"layer\.kernel", None, lambda shape, cfg: _kernel_fan_in(shape, cfg) ** -0.5),
-    (r"taps|router|w[io](_[01])?", TRUNCATED, lambda shape, cfg: shape[-2] ** -0.5),  # one expert's inputs, not E times
+    (
+        r"taps|router|w[io](_[01])?",
+        TRUNCATED,
+        lambda shape, cfg: shape[-2] ** -0.5,
+    ),  # one expert's inputs, not E times
 ]
-# No draw is further from zero than so many standard deviations; a truncated normal is cut at two of its parent's.
+# No draw is further from zero than so many standard deviations; a truncated normal is cut at two of
+# its parent's.
 LARGEST = {NORMAL: 6.0, TRUNCATED: 2 / 0.87962566, UNIFORM: math.sqrt(3)}
 
 
@@ -73,13 +91,20 @@ def _expected(path: str, shape, cfg) -> tuple[str, float]:
 FAST = ("transformer", "switch", "universal")
 
 
-@pytest.fixture(scope="module", params=[c if c in FAST else pytest.param(c, marks=pytest.mark.slow) for c in CASES])
+@pytest.fixture(
+    scope="module",
+    params=[c if c in FAST else pytest.param(c, marks=pytest.mark.slow) for c in CASES],
+)
 def drawn(request):
     """The configuration and its parameters by path, as they start."""
     name, options = CASES[request.param]
-    cfg = arch_zoo.config(name, SIZE, vocab_size=VOCAB, max_input_length=48, max_target_length=48, **options)
+    cfg = arch_zoo.config(
+        name, SIZE, vocab_size=VOCAB, max_input_length=48, max_target_length=48, **options
+    )
     state = nnx.to_flat_state(nnx.state(arch_zoo.build(cfg, jax.random.key(0)), nnx.Param))
-    return cfg, {".".join(map(str, path)): np.asarray(param[...], np.float64) for path, param in state}
+    return cfg, {
+        ".".join(map(str, path)): np.asarray(param[...], np.float64) for path, param in state
+    }
 
 
 def test_every_parameter_starts_from_its_formula(drawn):
@@ -103,7 +128,11 @@ def test_every_parameter_starts_from_its_formula(drawn):
 def test_every_parameter_is_a_draw_of_its_own(drawn):
     """Neither two blocks, nor two stacks, nor two matrices of a layer share a key, whatever their scales are."""
     cfg, params = drawn
-    starts = {path: values.ravel()[:128] for path, values in params.items() if np.ptp(values) and values.size >= 128}
+    starts = {
+        path: values.ravel()[:128]
+        for path, values in params.items()
+        if np.ptp(values) and values.size >= 128
+    }
     names = list(starts)
     alike = np.abs(np.corrcoef(np.stack(list(starts.values()))) - np.eye(len(names)))
     one, other = np.unravel_index(alike.argmax(), alike.shape)

@@ -32,15 +32,24 @@ def test_estimate_is_close_to_what_xla_allocates(name):
     ]
     per_sequence = (allocated[1] - allocated[0]) / 8
     estimated = estimate.step(1) - estimate.step(0)
-    assert 1 / tolerances.MEMORY < estimated / per_sequence < tolerances.MEMORY, (estimated, per_sequence)
+    assert 1 / tolerances.MEMORY < estimated / per_sequence < tolerances.MEMORY, (
+        estimated,
+        per_sequence,
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"scan_layers": True}])
 def test_estimate_for_a_gpu_is_close_to_what_xla_allocated_on_one(options):
     """The kept result of `benchmarks.step_time`; a scan is estimated as what it loops over."""
-    kept = json.loads((Path(__file__).parents[2] / "benchmarks/results/step_time_gpu.json").read_text())
-    (row,) = [row for row in kept["result"]["rows"] if row["shape"] == "base" and row["name"] == "transformer"]
+    kept = json.loads(
+        (Path(__file__).parents[2] / "benchmarks/results/step_time_gpu.json").read_text()
+    )
+    (row,) = [
+        row
+        for row in kept["result"]["rows"]
+        if row["shape"] == "base" and row["name"] == "transformer"
+    ]
     cfg = arch_zoo.config("transformer", "base", dtype="bfloat16", **options)
     estimated = memory.estimate_memory(cfg, 512, 114, gpu=True).step(128)
     assert 1 / tolerances.MEMORY < estimated / row["bytes"] < tolerances.MEMORY, estimated
@@ -51,7 +60,9 @@ def test_estimate_for_a_gpu_is_close_to_what_xla_allocated_on_one(options):
 def test_a_scan_keeps_what_its_blocks_would_one_by_one(remat):
     options = {"vocab_size": 64, "dtype": "bfloat16", "remat": remat}
     scanned, unrolled = (
-        memory.estimate_memory(arch_zoo.config("transformer", "nano-NL8", scan_layers=scan, **options), gpu=True)
+        memory.estimate_memory(
+            arch_zoo.config("transformer", "nano-NL8", scan_layers=scan, **options), gpu=True
+        )
         for scan in (True, False)
     )
     assert scanned.activations == pytest.approx(unrolled.activations, rel=0.1)
@@ -60,7 +71,9 @@ def test_a_scan_keeps_what_its_blocks_would_one_by_one(remat):
 def test_a_gpu_keeps_no_attention_weights_but_where_they_are_dropped():
     size = {"size": "nano-NL1", "vocab_size": 64, "dtype": "bfloat16"}
     short, long, dropped = (
-        memory.estimate_memory(arch_zoo.config("transformer", dropout_rate=rate, **size), length, 16, gpu=True)
+        memory.estimate_memory(
+            arch_zoo.config("transformer", dropout_rate=rate, **size), length, 16, gpu=True
+        )
         for length, rate in ((64, 0.0), (256, 0.0), (256, 0.1))
     )
     assert long.activations < 4.1 * short.activations  # nothing grows with the square of the length
@@ -71,7 +84,9 @@ def test_a_gpu_keeps_no_attention_weights_but_where_they_are_dropped():
 @pytest.mark.slow
 def test_rematerialisation_scanning_and_half_precision_shrink_it():
     plain, remat, half = (
-        memory.estimate_memory(arch_zoo.config("transformer", "centi-NL4", vocab_size=2000, **options), 128, 32)
+        memory.estimate_memory(
+            arch_zoo.config("transformer", "centi-NL4", vocab_size=2000, **options), 128, 32
+        )
         for options in ({}, {"remat": "full"}, {"dtype": "bfloat16"})
     )
     assert remat.activations < plain.activations / 3
@@ -84,6 +99,9 @@ def test_rematerialisation_scanning_and_half_precision_shrink_it():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", arch_zoo.names())
 def test_a_wider_model_keeps_more(name):
-    narrow, wide = (memory.estimate_memory(arch_zoo.config(name, size, vocab_size=64)) for size in ("nano", "micro"))
+    narrow, wide = (
+        memory.estimate_memory(arch_zoo.config(name, size, vocab_size=64))
+        for size in ("nano", "micro")
+    )
     assert 0 < narrow.activations < wide.activations
     assert 0 < narrow.largest <= wide.largest

@@ -25,7 +25,10 @@ def test_closed_form_counts(size, width):
     assert arch_zoo.count_params(cfg).total == total
     products = 4 * S * S * cfg.num_heads * cfg.head_dim
     flops = 2 * mixing * cfg.embed_dim - S * 2 * on_paper.attention_params(cfg) - products
-    assert arch_zoo.count_flops(cfg, S, T).forward == on_paper.vanilla_flops(cfg, S, T) + layers * flops
+    assert (
+        arch_zoo.count_flops(cfg, S, T).forward
+        == on_paper.vanilla_flops(cfg, S, T) + layers * flops
+    )
 
 
 @jax.jit
@@ -35,7 +38,9 @@ def encode(model, ids_BS):
 
 def test_shorter_inputs_are_padded_and_longer_ones_refused():
     model = models.build(models.config("mixer"))
-    ids = jnp.asarray(np.random.default_rng(0).integers(2, models.VOCAB, (2, models.INPUT_LENGTH + 1)), jnp.int32)
+    ids = jnp.asarray(
+        np.random.default_rng(0).integers(2, models.VOCAB, (2, models.INPUT_LENGTH + 1)), jnp.int32
+    )
     short, whole = ids[:, :5], jnp.pad(ids[:, :5], ((0, 0), (0, models.INPUT_LENGTH - 5)))
     memory, padded_memory = (encode(model, ids) for ids in (short, whole))
     np.testing.assert_allclose(memory, padded_memory[:, :5], atol=tolerances.REORDERED)
@@ -52,10 +57,15 @@ def test_every_position_reaches_every_other():
 
 def test_only_the_decoder_has_position_biases():
     model = abstract_model(models.config("mixer"))
-    assert model.encoder.positions is None and model.decoder.positions.table.shape == (32, model.cfg.num_heads)
+    assert model.encoder.positions is None and model.decoder.positions.table.shape == (
+        32,
+        model.cfg.num_heads,
+    )
 
 
-@pytest.mark.parametrize("options", [{"token_mlp_dim": 0}, {"token_mlp_dim": 1.5}, {"max_input_length": 0}])
+@pytest.mark.parametrize(
+    "options", [{"token_mlp_dim": 0}, {"token_mlp_dim": 1.5}, {"max_input_length": 0}]
+)
 def test_nonsense_is_refused(options):
     with pytest.raises(arch_zoo.ConfigError, match=next(iter(options))):
         arch_zoo.config("mixer", "nano", **options)

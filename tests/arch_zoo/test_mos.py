@@ -22,8 +22,13 @@ def test_log_probabilities_equal_a_direct_mixture(scale_context):
     targets = np.random.default_rng(1).integers(0, cfg.vocab_size, (2, 5))
     scaled = x * cfg.embed_dim**-0.5
     weights, contexts, table = (a[...] for a in (head.weights, head.contexts, embedding.table))
-    vectors = jnp.tanh(jnp.einsum("BTD,KDE->BTKE", scaled, contexts)) * (cfg.embed_dim**-0.5 if scale_context else 1)
-    components = log_softmax(vectors @ table.T, axis=-1) + log_softmax(scaled @ weights.T, axis=-1)[..., None]
+    vectors = jnp.tanh(jnp.einsum("BTD,KDE->BTKE", scaled, contexts)) * (
+        cfg.embed_dim**-0.5 if scale_context else 1
+    )
+    components = (
+        log_softmax(vectors @ table.T, axis=-1)
+        + log_softmax(scaled @ weights.T, axis=-1)[..., None]
+    )
     expected = np.asarray(logsumexp(components, axis=2))
     logits = head.logits(jnp.asarray(x), embedding)
     np.testing.assert_allclose(logits, expected, atol=tolerances.REORDERED)
@@ -45,7 +50,11 @@ def test_more_components_hold_no_more_logits():
         def loss(head, embedding, x_BTD):
             return head.nll(x_BTD, jnp.zeros((8, 64), jnp.int32), embedding)[0].sum()
 
-        compiled = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).lower(head, embedding, jnp.ones((8, 64, 32))).compile()
+        compiled = (
+            jax.jit(jax.grad(loss, argnums=(0, 1, 2)))
+            .lower(head, embedding, jnp.ones((8, 64, 32)))
+            .compile()
+        )
         memory = compiled.memory_analysis()
         assert memory is not None
         return memory.temp_size_in_bytes
@@ -56,12 +65,17 @@ def test_more_components_hold_no_more_logits():
 
 def test_the_backward_pass_takes_no_log_normaliser_again():
     cfg = models.config("mos", num_components=3)
-    head, embedding = cfg.architecture.head(cfg, jax.random.key(0)), Embedding(cfg, jax.random.key(1))
+    head, embedding = (
+        cfg.architecture.head(cfg, jax.random.key(0)),
+        Embedding(cfg, jax.random.key(1)),
+    )
 
     def loss(head, x_BTD):
         return head.nll(x_BTD, jnp.zeros((2, 5), jnp.int32), embedding)[0].sum()
 
-    programs = (jax.make_jaxpr(f)(head, jnp.ones((2, 5, cfg.embed_dim))) for f in (loss, jax.grad(loss)))
+    programs = (
+        jax.make_jaxpr(f)(head, jnp.ones((2, 5, cfg.embed_dim))) for f in (loss, jax.grad(loss))
+    )
     forward, both = (str(program).count("reduce_max") for program in programs)
     assert forward == both == 2  # one of the mixture's weights, one of the components
 
@@ -88,7 +102,9 @@ def test_scaled_contexts_start_at_the_loss_of_guessing():
         cfg = arch_zoo.config("mos", "tiny", vocab_size=models.VOCAB, variant=variant)
         assert cfg.architecture.scale_context == scale_context
         head = cfg.architecture.head(cfg, jax.random.key(2))
-        nll[scale_context] = float(head.nll(x, targets, Embedding(cfg, jax.random.key(3)))[0].mean())
+        nll[scale_context] = float(
+            head.nll(x, targets, Embedding(cfg, jax.random.key(3)))[0].mean()
+        )
     assert abs(nll[True] - np.log(models.VOCAB)) < 1
     assert nll[False] > 2 * np.log(models.VOCAB)
 

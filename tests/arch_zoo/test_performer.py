@@ -27,13 +27,17 @@ to_all = jax.jit(favor.attend_to_all, static_argnames="packed")
 
 def packed_segments() -> np.ndarray:
     """Three examples and padding at the end, in the second row also inside the first example."""
-    segments = np.repeat([1, 2, 3, 0], [70, 50, 20, 10]).astype(np.int32)[None].repeat(BATCH, axis=0)
+    segments = (
+        np.repeat([1, 2, 3, 0], [70, 50, 20, 10]).astype(np.int32)[None].repeat(BATCH, axis=0)
+    )
     segments[1, [5, 66]] = 0
     return segments
 
 
 def queries_keys_values(key_length: float = 1.0):
-    q, k, v = np.random.default_rng(0).normal(size=(3, BATCH, HEADS, LENGTH, DIM)).astype(np.float32)
+    q, k, v = (
+        np.random.default_rng(0).normal(size=(3, BATCH, HEADS, LENGTH, DIM)).astype(np.float32)
+    )
     return q, k * key_length, v
 
 
@@ -53,7 +57,9 @@ def quadratic(phi: favor.Features, causal: bool) -> np.ndarray:
     products = np.einsum("BHTM,BHSM->BHTS", np.float64(phi.query_BHLM), keys)
     products *= segments[..., :, None] == segments[..., None, :]
     products = np.tril(products) if causal else products
-    return np.einsum("BHTS,BHSK->BHTK", products / products.sum(-1, keepdims=True), phi.value_BHLJ[..., :-1])
+    return np.einsum(
+        "BHTS,BHSK->BHTK", products / products.sum(-1, keepdims=True), phi.value_BHLJ[..., :-1]
+    )
 
 
 def prefix(phi: favor.Features) -> jax.Array:
@@ -134,14 +140,21 @@ def test_long_keys_overflow_nothing(causal):
 def test_random_features_estimate_the_vanilla_layers_weights():
     """Without bias, and the closer the more features: exp(q . k) of the same queries and keys, T5's without scaling."""
     rng = np.random.default_rng(0)
-    q, k = (jnp.asarray(rng.normal(size=(1, 1, 6, 16)) * scale, jnp.float32) for scale in (0.5 / 16**0.5, 0.5))
+    q, k = (
+        jnp.asarray(rng.normal(size=(1, 1, 6, 16)) * scale, jnp.float32)
+        for scale in (0.5 / 16**0.5, 0.5)
+    )
     exact = np.exp(np.einsum("BHTK,BHSK->TS", q, k))
 
     def error(num_features: int) -> float:
         directions = favor.draw_directions(jax.random.key(0), num_features, 16)
         _, key, log_scale = favor.softmax_features(q, k, directions, 0.0)
-        query = np.exp(2 * q @ directions.T - np.sum(np.square(2 * q), -1, keepdims=True) / 2)  # K^1/4 = 2
-        estimate = np.einsum("BHTM,BHSM->TS", query, key * np.exp(log_scale)[..., None]) / num_features
+        query = np.exp(
+            2 * q @ directions.T - np.sum(np.square(2 * q), -1, keepdims=True) / 2
+        )  # K^1/4 = 2
+        estimate = (
+            np.einsum("BHTM,BHSM->TS", query, key * np.exp(log_scale)[..., None]) / num_features
+        )
         return np.sqrt(np.mean(np.square(estimate / exact - 1)))
 
     assert error(16384) < 0.04
@@ -154,7 +167,9 @@ def test_directions_are_orthogonal_in_blocks():
     for block in np.split(directions, [16, 32]):
         gram = block @ block.T
         np.testing.assert_allclose(gram, np.diag(np.diag(gram)), atol=1e-4)
-    lengths = np.linalg.norm(np.asarray(favor.draw_directions(jax.random.key(1), 4096, 16)), axis=-1)
+    lengths = np.linalg.norm(
+        np.asarray(favor.draw_directions(jax.random.key(1), 4096, 16)), axis=-1
+    )
     assert abs(np.mean(lengths**2) - 16) < 0.5 and np.std(lengths) > 0.3
 
 
@@ -163,7 +178,9 @@ def test_nothing_grows_with_the_square_of_the_length():
 
     def largest(length: int) -> int:
         q, k, v = (jnp.zeros((1, 2, length, width)) for width in (32, 32, 33))
-        phi = favor.Features(q, k, jnp.zeros((1, 2, length)), v, jnp.ones((1, 1, length), jnp.int32))
+        phi = favor.Features(
+            q, k, jnp.zeros((1, 2, length)), v, jnp.ones((1, 1, length), jnp.int32)
+        )
         start = favor.empty_state(1, 2, 32, 32)
         jaxpr = jax.make_jaxpr(jax.grad(lambda phi: prefix_sum(phi, start), allow_int=True))(phi)
         return max(v.aval.size for eqn in _equations(jaxpr.jaxpr) for v in eqn.outvars)
@@ -185,7 +202,9 @@ def _equations(jaxpr):
 def test_the_cache_does_not_grow():
     model = models.build(models.config("performer", max_target_length=64))
     batch = models.pad(models.examples(np.random.default_rng(0), [5], [5]))
-    short, long = (jax.eval_shape(lambda m, n=n: m.init_cache(batch, n), model)["layers"] for n in (8, 64))
+    short, long = (
+        jax.eval_shape(lambda m, n=n: m.init_cache(batch, n), model)["layers"] for n in (8, 64)
+    )
     assert jax.tree.map(lambda x: x.shape, short) == jax.tree.map(lambda x: x.shape, long)
 
 
@@ -194,7 +213,9 @@ def test_random_features_are_redrawn_in_training_and_fixed_in_evaluation():
     batch = models.pad(models.examples(np.random.default_rng(0), [9, 16], [12, 5]))
 
     def nll(train: bool, seed: int, **options):
-        model = models.build(models.config("performer", kernel="softmax", num_features=16, **options))
+        model = models.build(
+            models.config("performer", kernel="softmax", num_features=16, **options)
+        )
         return np.asarray(models.token_nll(model, batch, jax.random.key(seed), train=train).nll)
 
     assert np.abs(nll(True, 0) - nll(True, 1)).max() > 1e-4
@@ -235,14 +256,18 @@ def test_sequences_beyond_the_tables_are_refused():
     with pytest.raises(arch_zoo.ConfigError, match="max_input_length=16"):
         table(jnp.zeros((1, 17, 8)), Context(ids, ids))
     with pytest.raises(arch_zoo.ConfigError, match="max_input_length=16"):
-        table(jnp.zeros((1, 1, 8)), Context(ids[:, :1], ids[:, :1], index=jnp.int32(0), max_length=17))
+        table(
+            jnp.zeros((1, 1, 8)), Context(ids[:, :1], ids[:, :1], index=jnp.int32(0), max_length=17)
+        )
 
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_position_has_its_own_vector(packed):
     table = LearnedPositions(16, 8, "max_input_length", jax.random.key(0))
     positions = jnp.asarray([[0, 1, 2, 0, 1]]) if packed else jnp.arange(5)[None]
-    y, _ = table(jnp.zeros((1, 5, 8)), Context(jnp.ones((1, 5), jnp.int32), positions, packed=packed))
+    y, _ = table(
+        jnp.zeros((1, 5, 8)), Context(jnp.ones((1, 5), jnp.int32), positions, packed=packed)
+    )
     np.testing.assert_array_equal(y[0], table.table[...][positions[0]])
 
 

@@ -4,7 +4,13 @@ import pytest
 
 import arch_zoo
 
-SIZES = ["nano", "micro", "centi", "tiny-EL2", *(pytest.param(s, marks=pytest.mark.slow) for s in ("small", "base"))]
+SIZES = [
+    "nano",
+    "micro",
+    "centi",
+    "tiny-EL2",
+    *(pytest.param(s, marks=pytest.mark.slow) for s in ("small", "base")),
+]
 
 
 def non_embedding(cfg: arch_zoo.ModelConfig) -> int:
@@ -27,20 +33,28 @@ def test_matched_models_have_the_vanilla_models_parameters(name, size):
 
 def test_the_vanilla_model_is_its_own_match():
     for size in ("nano", "tiny", "tiny-SKV"):
-        assert arch_zoo.config("transformer", size, size_rule="matched") == arch_zoo.config("transformer", size)
+        assert arch_zoo.config("transformer", size, size_rule="matched") == arch_zoo.config(
+            "transformer", size
+        )
 
 
 def test_other_settings_take_part():
     """What the options and overrides of a model add to it, its feed-forward layers give up."""
-    few, many = (arch_zoo.config("mos", "nano", size_rule="matched", num_components=k) for k in (2, 8))
+    few, many = (
+        arch_zoo.config("mos", "nano", size_rule="matched", num_components=k) for k in (2, 8)
+    )
     assert few.mlp_dim > many.mlp_dim
     assert non_embedding(few) == pytest.approx(non_embedding(many), rel=0.01)
-    scanned = arch_zoo.config("evolved", "micro-NL4", size_rule="matched", scan_layers=True, vocab_size=64)
+    scanned = arch_zoo.config(
+        "evolved", "micro-NL4", size_rule="matched", scan_layers=True, vocab_size=64
+    )
     plain = arch_zoo.config("evolved", "micro-NL4", size_rule="matched")
     assert scanned.scan_layers and scanned.vocab_size == 64 and scanned.mlp_dim == plain.mlp_dim
 
 
 def test_a_model_that_is_too_large_without_feed_forward_layers_is_refused():
     """The mesh form of dconv predicts D weights of every tap from D inputs."""
-    with pytest.raises(arch_zoo.ConfigError, match="dconv: size_rule='matched'.* parameters, the vanilla model"):
+    with pytest.raises(
+        arch_zoo.ConfigError, match="dconv: size_rule='matched'.* parameters, the vanilla model"
+    ):
         arch_zoo.config("dconv", "tiny", form="mesh", widths=(31,), size_rule="matched")

@@ -23,14 +23,27 @@ def scans(jaxpr) -> list[int]:
 def test_blocks_are_looped_over_where_that_is_asked_for(scan_layers, lengths):
     model = models.build(models.config("transformer", "nano-NL6", scan_layers=scan_layers))
     tokens = jnp.ones((1, 4), jnp.int32)
-    batch = {"encoder_input_tokens": tokens, "decoder_input_tokens": tokens, "decoder_target_tokens": tokens}
+    batch = {
+        "encoder_input_tokens": tokens,
+        "decoder_input_tokens": tokens,
+        "decoder_target_tokens": tokens,
+    }
     assert scans(jax.make_jaxpr(lambda: model(batch).logits)().jaxpr) == lengths
 
 
 def test_what_a_context_says_of_the_program_is_no_array():
     """A loop over blocks would carry it as a number that no `if` can ask."""
     ids = jnp.ones((1, 4), jnp.int32)
-    ctx = Context(ids, ids, causal=True, packed=True, train=True, dropout_rate=0.1, max_length=7, expert_axis="expert")
+    ctx = Context(
+        ids,
+        ids,
+        causal=True,
+        packed=True,
+        train=True,
+        dropout_rate=0.1,
+        max_length=7,
+        expert_axis="expert",
+    )
     assert len(jax.tree.leaves(ctx)) == 2
     again = jax.tree.map(lambda x: x + 1, ctx)
     assert (again.packed, again.expert_axis, again.max_length) == (True, "expert", 7)

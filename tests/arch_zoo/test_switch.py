@@ -35,7 +35,9 @@ def layer_and_input(rows: int = 4, length: int = 16, **options):
     cfg = models.config("switch", **(OPTIONS | options))
     layer = SwitchFeedForward(cfg, cfg.architecture, jax.random.key(0))
     rng = np.random.default_rng(0)
-    segments = (np.arange(length) < rng.integers(length // 2, length + 1, (rows, 1))).astype(np.int32)
+    segments = (np.arange(length) < rng.integers(length // 2, length + 1, (rows, 1))).astype(
+        np.int32
+    )
     x = rng.normal(size=(rows, length, cfg.embed_dim)).astype(np.float32) * segments[..., None]
     return layer, jnp.asarray(x), segments
 
@@ -85,8 +87,12 @@ def test_capacity_and_loss_do_not_depend_on_the_number_of_devices():
     """Half of the rows on each of two devices: the same outputs, the same mean loss."""
     layer, x, segments = layer_and_input()
     y, aux = run(layer, x, segments, train=True)
-    halves = [run(layer, x[half], segments[half], train=True) for half in (slice(0, 2), slice(2, 4))]
-    np.testing.assert_allclose(jnp.concatenate([part[0] for part in halves]), y, atol=tolerances.REORDERED)
+    halves = [
+        run(layer, x[half], segments[half], train=True) for half in (slice(0, 2), slice(2, 4))
+    ]
+    np.testing.assert_allclose(
+        jnp.concatenate([part[0] for part in halves]), y, atol=tolerances.REORDERED
+    )
     loss = np.mean([part[1].losses["load_balance"] for part in halves])
     np.testing.assert_allclose(loss, aux.losses["load_balance"], rtol=1e-6)
 
@@ -108,13 +114,21 @@ def test_places_of_earlier_positions_do_not_move(limited):
 
 @settings(max_examples=10, deadline=None, derandomize=True)
 @given(st.floats(0, 1), st.integers(0, 2**31))
-@pytest.mark.parametrize(("rows", "length", "num_experts"), [(1, 1, 16), (5, 7, 1), (3, 7, 4), (3, 64, 9)])
+@pytest.mark.parametrize(
+    ("rows", "length", "num_experts"), [(1, 1, 16), (5, 7, 1), (3, 7, 4), (3, 64, 9)]
+)
 def test_blocks_hold_every_token_with_its_expert(rows, length, num_experts, skew, seed):
     """Also when all tokens want one expert: no token is lost, none shares a place, none meets a stranger's kernels."""
     rng = np.random.default_rng(seed)
-    expert = np.where(rng.random((rows, length)) < skew, num_experts - 1, rng.integers(0, num_experts, (rows, length)))
+    expert = np.where(
+        rng.random((rows, length)) < skew,
+        num_experts - 1,
+        rng.integers(0, num_experts, (rows, length)),
+    )
     real = rng.random((rows, length)) < 0.8
-    places, expert_of, block_size = block_places(jnp.asarray(expert), jnp.asarray(real), num_experts)
+    places, expert_of, block_size = block_places(
+        jnp.asarray(expert), jnp.asarray(real), num_experts
+    )
     places = np.asarray(places).reshape(rows, length)
     assert (places[~real] == len(expert_of) * block_size).all()
     assert len(np.unique(places[real])) == real.sum()
@@ -146,7 +160,9 @@ def test_training_under_a_tight_capacity_is_causal_in_every_row():
     before = models.forward(model, batch, key, train=True)
     assert before.metrics["expert_drop_rate"] > 0.05
     for where in range(12):
-        changed = batch | {"decoder_input_tokens": batch["decoder_input_tokens"].at[:, where].set(2 + where)}
+        changed = batch | {
+            "decoder_input_tokens": batch["decoder_input_tokens"].at[:, where].set(2 + where)
+        }
         after = models.forward(model, changed, key, train=True)
         np.testing.assert_array_equal(after.logits[:, :where], before.logits[:, :where])
 
@@ -157,7 +173,9 @@ def test_an_even_load_costs_its_weight():
     layer.router[...] = jnp.zeros(layer.router.shape)
     _, aux = run(layer, x, segments, train=False)
     np.testing.assert_allclose(aux.losses["load_balance"], 0.5, rtol=1e-6)
-    np.testing.assert_allclose(aux.metrics["expert_load"], [3, 1], rtol=1e-6)  # ties go to the first expert
+    np.testing.assert_allclose(
+        aux.metrics["expert_load"], [3, 1], rtol=1e-6
+    )  # ties go to the first expert
 
 
 def test_the_routers_input_is_jittered_in_training_by_the_width_it_says():
@@ -168,12 +186,16 @@ def test_the_routers_input_is_jittered_in_training_by_the_width_it_says():
     ones, ids = jnp.ones((40, 50, D)), jnp.ones((40, 50), jnp.int32)
 
     def factors(train: bool):
-        log_probs = np.log(layer.probabilities(ones, Context(ids, ids, key=jax.random.key(3), train=train)))
+        log_probs = np.log(
+            layer.probabilities(ones, Context(ids, ids, key=jax.random.key(3), train=train))
+        )
         return log_probs[..., 0] - log_probs[..., 1]
 
     np.testing.assert_allclose(factors(train=False), 1.0, atol=1e-6)
     jittered = factors(train=True)
-    assert abs(jittered.mean() - 1) < 5 * 0.01 / np.sqrt(3 * jittered.size)  # uniform between .99 and 1.01
+    assert abs(jittered.mean() - 1) < 5 * 0.01 / np.sqrt(
+        3 * jittered.size
+    )  # uniform between .99 and 1.01
     assert jittered.std() == pytest.approx(0.01 / np.sqrt(3), rel=0.05)
     assert 0.0099 < np.abs(jittered - 1).max() < 0.0101
     assert len(np.unique(jittered.round(6))) > 1000, "every token has a draw of its own"
@@ -200,16 +222,25 @@ def test_the_sibling_studys_setting_has_its_published_size():
     assert (options.num_experts, options.every, options.train_capacity_factor) == (32, 4, 1.2)
     sparse, router = 6, 32 * cfg.embed_dim
     params = arch_zoo.count_params(cfg)
-    assert params.total == on_paper.vanilla_params(cfg) + sparse * (router + 31 * on_paper.feed_forward_params(cfg))
+    assert params.total == on_paper.vanilla_params(cfg) + sparse * (
+        router + 31 * on_paper.feed_forward_params(cfg)
+    )
     assert round(params.total / 1e6, 1) == 1100.7
-    assert arch_zoo.config("switch", "base", variant="narang", num_experts=64).architecture.num_experts == 64
+    assert (
+        arch_zoo.config("switch", "base", variant="narang", num_experts=64).architecture.num_experts
+        == 64
+    )
 
 
-@pytest.mark.parametrize(("every", "sparse"), [(1, (0, 1, 2, 3)), (2, (1, 3)), (3, (2,)), (4, (3,))])
+@pytest.mark.parametrize(
+    ("every", "sparse"), [(1, (0, 1, 2, 3)), (2, (1, 3)), (3, (2,)), (4, (3,))]
+)
 def test_the_last_of_every_so_many_depths_is_sparse(every, sparse):
     cfg = arch_zoo.config("switch", "nano-NL4", every=every)
     layers = [cfg.architecture.feed_forward(cfg, depth, jax.random.key(0)) for depth in range(4)]
-    assert tuple(d for d, layer in enumerate(layers) if isinstance(layer, SwitchFeedForward)) == sparse
+    assert (
+        tuple(d for d, layer in enumerate(layers) if isinstance(layer, SwitchFeedForward)) == sparse
+    )
 
 
 def test_groups_are_whole_rows_that_divide_the_batch():
@@ -221,7 +252,13 @@ def test_groups_are_whole_rows_that_divide_the_batch():
 
 @pytest.mark.parametrize(
     "options",
-    [{"num_experts": 0}, {"every": 3}, {"group_size": 0}, {"jitter": 1.0}, {"train_capacity_factor": 0.0}],
+    [
+        {"num_experts": 0},
+        {"every": 3},
+        {"group_size": 0},
+        {"jitter": 1.0},
+        {"train_capacity_factor": 0.0},
+    ],
 )
 def test_nonsense_is_refused(options):
     name = next(iter(options)).removeprefix("train_").replace("_factor", "")

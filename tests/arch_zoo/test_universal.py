@@ -18,7 +18,9 @@ STEPS, EPSILON, WEIGHT = 4, 0.01, 0.01
 
 
 @pytest.mark.parametrize("act", ["none", "accumulated", "basic"])
-@pytest.mark.parametrize(("steps", "setting"), [(12, {}), (24, {"variant": "narang"}), (5, {"num_steps": 5})])
+@pytest.mark.parametrize(
+    ("steps", "setting"), [(12, {}), (24, {"variant": "narang"}), (5, {"num_steps": 5})]
+)
 def test_closed_form_counts(act, steps, setting):
     """One block a stack, applied as often as asked, and a vector for each step."""
     cfg = arch_zoo.config("universal", "base", act=act, **setting)
@@ -26,16 +28,29 @@ def test_closed_form_counts(act, steps, setting):
     halting = 0 if act == "none" else dim
     block = on_paper.encoder_block_params(cfg) + on_paper.decoder_block_params(cfg)
     bias = 0 if act == "none" else 2
-    total = cfg.vocab_size * dim + block + on_paper.outside_params(cfg) + 2 * steps * dim + 2 * halting + bias
+    total = (
+        cfg.vocab_size * dim
+        + block
+        + on_paper.outside_params(cfg)
+        + 2 * steps * dim
+        + 2 * halting
+        + bias
+    )
     assert arch_zoo.count_params(cfg).total == total
-    layers = on_paper.encoder_block_flops(cfg, S) + on_paper.decoder_block_flops(cfg, S, T) + 2 * (S + T) * halting
+    layers = (
+        on_paper.encoder_block_flops(cfg, S)
+        + on_paper.decoder_block_flops(cfg, S, T)
+        + 2 * (S + T) * halting
+    )
     assert arch_zoo.count_flops(cfg, S, T).forward == steps * layers + on_paper.head_flops(cfg, T)
 
 
 @pytest.fixture(scope="module")
 def adaptive():
     """A decoder stack with halting, its input, and a context with padding, from real layers."""
-    cfg = arch_zoo.config("universal", "nano", act="accumulated", num_steps=STEPS, vocab_size=models.VOCAB)
+    cfg = arch_zoo.config(
+        "universal", "nano", act="accumulated", num_steps=STEPS, vocab_size=models.VOCAB
+    )
     stack = models.build(cfg).encoder
     x_BLD = jnp.asarray(np.random.default_rng(0).normal(size=(3, 9, cfg.embed_dim)), jnp.float32)
     segments = (np.arange(9) < np.array([[9], [5], [1]])).astype(np.int32)
@@ -69,7 +84,9 @@ def defined(stack, x_BLD, ctx, form: str):
             p = probabilities[n][where]
             halts = total + p > 1 - EPSILON or n == STEPS - 1
             weight = 1 - total if halts else p
-            output[where] = output[where] * (1 - weight if form == "basic" else 1) + weight * states[n][where]
+            output[where] = (
+                output[where] * (1 - weight if form == "basic" else 1) + weight * states[n][where]
+            )
             total += weight
             if halts:
                 ponder[where] = n + 1 + weight
@@ -133,7 +150,8 @@ def test_the_ponder_loss_is_that_of_both_stacks_and_can_be_switched_off():
 
 
 @pytest.mark.parametrize(
-    "options", [{"act": "global"}, {"num_steps": -1}, {"act_epsilon": 0.0}, {"act_loss_weight": -0.1}]
+    "options",
+    [{"act": "global"}, {"num_steps": -1}, {"act_epsilon": 0.0}, {"act_loss_weight": -0.1}],
 )
 def test_nonsense_is_refused(options):
     with pytest.raises(arch_zoo.ConfigError, match=next(iter(options))):

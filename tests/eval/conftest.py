@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from eval import analyses, store
+from eval.analyses import everything
+from eval.data.study import read_study
 from tests.eval import run_directories
 
 
@@ -20,12 +21,16 @@ def ladders(tmp_path_factory) -> Path:
     """Four architectures at four sizes, two seeds, with the depth and the width protocol."""
     names = ("evolved", "lconv", "mos", "transformer")
     return run_directories.write_study(
-        tmp_path_factory.mktemp("runs"), names, run_directories.LADDER[:4], 2, protocols=("", "depth", "width"),
+        tmp_path_factory.mktemp("runs"),
+        names,
+        run_directories.LADDER[:4],
+        2,
+        protocols=("", "depth", "width"),
         study="ladders",
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="session")
-def analysis(ladders) -> analyses.Analysis:
+def analysis(ladders) -> everything.Analysis:
     """Everything computed from `ladders`."""
-    return analyses.analyse(store.read_study(ladders))
+    return everything.analyse(read_study(ladders))

@@ -9,10 +9,26 @@ from train import records
 
 LADDER = ("nano", "micro", "milli", "tiny", "mini", "small", "base")
 ZOO = (
-    "albert", "dconv", "evolved", "funnel", "glu", "lconv",
-    "mixer", "mos", "performer", "switch", "transformer", "universal",
-)  # fmt: skip
-TASKS = ("python_acceptability", "python_entailment", "python_match", "python_package", "python_questions")
+    "albert",
+    "dconv",
+    "evolved",
+    "funnel",
+    "glu",
+    "lconv",
+    "mixer",
+    "mos",
+    "performer",
+    "switch",
+    "transformer",
+    "universal",
+)
+TASKS = (
+    "python_acceptability",
+    "python_entailment",
+    "python_match",
+    "python_package",
+    "python_questions",
+)
 PAPER_TASKS = (
     *(f"glue_{t}" for t in ("cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte")),
     *(f"super_glue_{t}" for t in ("boolq", "cb", "copa", "multirc", "record", "rte", "wic", "wsc")),
@@ -21,7 +37,13 @@ PAPER_TASKS = (
 
 
 def write_study(
-    root: Path, architectures=ZOO[:4], sizes=LADDER[:3], seeds=1, tasks=TASKS, protocols=("",), study="simulated"
+    root: Path,
+    architectures=ZOO[:4],
+    sizes=LADDER[:3],
+    seeds=1,
+    tasks=TASKS,
+    protocols=("",),
+    study="simulated",
 ) -> Path:
     """Writes one run directory per cell under root/study and returns that directory."""
     for a, architecture in enumerate(architectures):
@@ -33,7 +55,9 @@ def write_study(
     return root / study
 
 
-def write_run(study: Path, architecture: str, a: int, size: str, s: int, protocol: str, seed: int, tasks, rng) -> Path:
+def write_run(
+    study: Path, architecture: str, a: int, size: str, s: int, protocol: str, seed: int, tasks, rng
+) -> Path:
     """One finished run; quality is linear in log FLOPs, with its own level and slope for each architecture."""
     run_id = "-".join(filter(None, (architecture, size, protocol, f"s{seed}")))
     path = study / run_id
@@ -45,34 +69,67 @@ def write_run(study: Path, architecture: str, a: int, size: str, s: int, protoco
     writer.config(_config(run_id, study.name, architecture, size, protocol, seed, flops, s), _env())
     for step in (50, 100):
         writer.metrics(
-            {"step": step, "stage": "pretrain", "loss": nll + 1 / step, "nll": nll, "learning_rate": 0.01,
-             "tokens": step * 4096, "tokens_per_second": 4e11 / flops, "steps_per_second": 1e8 / flops, "mfu": 0.1}
-        )  # fmt: skip
+            {
+                "step": step,
+                "stage": "pretrain",
+                "loss": nll + 1 / step,
+                "nll": nll,
+                "learning_rate": 0.01,
+                "tokens": step * 4096,
+                "tokens_per_second": 4e11 / flops,
+                "steps_per_second": 1e8 / flops,
+                "mfu": 0.1,
+            }
+        )
     writer.evals(_evals(nll, decades, a, tasks, rng))
     writer.status("done", stage="finetune", step=40)
     return path
 
 
 def _config(run_id, study, architecture, size, protocol, seed, flops, s) -> dict:
-    depth, width = {"": (2 + 2 * (s // 2), 32 << s), "depth": (2 + 2 * s, 64), "width": (4, 32 << s)}[protocol]
+    depth, width = {
+        "": (2 + 2 * (s // 2), 32 << s),
+        "depth": (2 + 2 * s, 64),
+        "width": (4, 32 << s),
+    }[protocol]
     return {
-        "run_id": run_id, "study": study, "architecture": architecture, "size": size, "protocol": protocol,
-        "seed": seed, "hash": zlib.crc32(run_id.encode()).to_bytes(4, "big").hex(),
+        "run_id": run_id,
+        "study": study,
+        "architecture": architecture,
+        "size": size,
+        "protocol": protocol,
+        "seed": seed,
+        "hash": zlib.crc32(run_id.encode()).to_bytes(4, "big").hex(),
         "model": {"num_encoder_layers": depth, "num_decoder_layers": depth, "embed_dim": width},
-        "pretrain": {"steps": 100, "batch_size": 32, "input_length": 128, "optimizer": {"name": "adafactor"}},
+        "pretrain": {
+            "steps": 100,
+            "batch_size": 32,
+            "input_length": 128,
+            "optimizer": {"name": "adafactor"},
+        },
         "finetune": {"steps": 40, "batch_size": 32},
         "data": {"name": "python", "fingerprint": "0123456789abcdef"},
         "accounting": {
-            "params_total": flops / 50, "params_embedding": 1e4, "params_non_embedding": flops / 50 - 1e4,
-            "params_active": flops / 50, "flops_forward": flops, "flops_train": 3 * flops,
+            "params_total": flops / 50,
+            "params_embedding": 1e4,
+            "params_non_embedding": flops / 50 - 1e4,
+            "params_active": flops / 50,
+            "flops_forward": flops,
+            "flops_train": 3 * flops,
             "flops_by_part": {"encoder": 0.5 * flops, "decoder": 0.4 * flops, "head": 0.1 * flops},
-            "sequences_per_step": 32, "flops_train_total": 9600 * flops,
+            "sequences_per_step": 32,
+            "flops_train_total": 9600 * flops,
         },
-    }  # fmt: skip
+    }
 
 
 def _env() -> dict:
-    return {"versions": {"jax": "0.10.2", "flax": "0.12.8"}, "device": "cpu", "devices": 1, "git_commit": "f5e5079"}
+    return {
+        "versions": {"jax": "0.10.2", "flax": "0.12.8"},
+        "device": "cpu",
+        "devices": 1,
+        "git_commit": "f5e5079",
+    }
 
 
 def _evals(nll: float, decades: float, a: int, tasks, rng) -> list[dict]:

@@ -8,30 +8,55 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from eval import claims, compare, crossover, pareto, protocols, rank
-from eval.simulate import Line, study
-from eval.slopes import slopes
+from eval.analyses import claims, comparison, crossover, pareto, protocols, rank
+from eval.analyses.simulate import Line, study
+from eval.analyses.slopes import slopes
 from train.records import InputError
 
 FUNCTIONS = (
-    slopes, compare.equal_slopes, compare.contrasts, compare.equivalence, compare.level_difference, compare.multiplier,
-    crossover.crossovers, functools.partial(crossover.crossovers, reference=None), rank.rank_stability,
-    rank.probability_best, rank.up_down_correlation, rank.discordant_pairs, pareto.frontier, pareto.membership,
-    pareto.attainment, functools.partial(pareto.attainment, by_architecture=True), pareto.hypervolume, pareto.gaps,
-    protocols.protocol_slopes, protocols.protocol_differences, protocols.width_depth_grid, claims.scorecard,
-)  # fmt: skip
-LINES = {"transformer": Line(), "<b>&_{odd}</b>": Line(upstream=-3.6), "mos": Line(upstream_slope=0.4)}
+    slopes,
+    comparison.equal_slopes,
+    comparison.contrasts,
+    comparison.equivalence,
+    comparison.level_difference,
+    comparison.multiplier,
+    crossover.crossovers,
+    functools.partial(crossover.crossovers, reference=None),
+    rank.rank_stability,
+    rank.probability_best,
+    rank.up_down_correlation,
+    rank.discordant_pairs,
+    pareto.frontier,
+    pareto.membership,
+    pareto.attainment,
+    functools.partial(pareto.attainment, by_architecture=True),
+    pareto.hypervolume,
+    pareto.gaps,
+    protocols.protocol_slopes,
+    protocols.protocol_differences,
+    protocols.width_depth_grid,
+    claims.scorecard,
+)
+LINES = {
+    "transformer": Line(),
+    "<b>&_{odd}</b>": Line(upstream=-3.6),
+    "mos": Line(upstream_slope=0.4),
+}
 
 
 def failing_half(table: pd.DataFrame) -> pd.DataFrame:
     """One architecture never finished, another lacks its largest size."""
-    lost = (table["architecture"] == "mos") | ((table["architecture"] != "transformer") & (table["size"] == "size3"))
+    lost = (table["architecture"] == "mos") | (
+        (table["architecture"] != "transformer") & (table["size"] == "size3")
+    )
     return table.assign(**{c: table[c].where(~lost) for c in ("upstream_nll", "downstream_mean")})
 
 
 def ragged(table: pd.DataFrame) -> pd.DataFrame:
     """Sizes and seeds differ between architectures."""
-    keep = (table["architecture"] == "transformer") | ((table["seed"] == 0) & (table["size"] != "size1"))
+    keep = (table["architecture"] == "transformer") | (
+        (table["seed"] == 0) & (table["size"] != "size1")
+    )
     return table[keep]
 
 
@@ -51,7 +76,9 @@ TABLES = {
     "ragged": ragged(study(LINES, sizes=4)),
     "seeds unknown": study(LINES).assign(seed=np.nan, run_id=None),
     "negative scores": study(LINES).assign(downstream_mean=lambda t: t["downstream_mean"] - 60),
-    "no overlap": study({"transformer": Line(), "far": Line(upstream=-6.9, downstream=0.0, flops=1e6)}, sizes=4),
+    "no overlap": study(
+        {"transformer": Line(), "far": Line(upstream=-6.9, downstream=0.0, flops=1e6)}, sizes=4
+    ),
 }
 
 
@@ -65,24 +92,39 @@ def test_no_analysis_trips(name):
             continue
         assert isinstance(rows, pd.DataFrame)
         numbers = rows.select_dtypes("number").drop(columns=["claim"], errors="ignore")
-        open_ends = ["ci_low", "ci_high", "bootstrap_low", "bootstrap_high", "crossing"]  # or beyond any float
+        open_ends = [
+            "ci_low",
+            "ci_high",
+            "bootstrap_low",
+            "bootstrap_high",
+            "crossing",
+        ]  # or beyond any float
         finite = numbers.drop(columns=open_ends, errors="ignore").to_numpy(dtype=float)
         assert not np.isinf(finite).any(), function
 
 
 def test_intervals_only_where_they_are_honest():
     for name in ("one size", "two sizes", "three sizes, one seed", "one run"):
-        for function in (slopes, compare.contrasts, compare.level_difference, crossover.crossovers):
+        for function in (
+            slopes,
+            comparison.contrasts,
+            comparison.level_difference,
+            crossover.crossovers,
+        ):
             rows = function(TABLES[name])
             if len(rows):
                 bounds = [column for column in ("ci_low", "bootstrap_low") if column in rows]
-                assert rows[bounds].isna().all(axis=None) and (rows["note"] != "").all(), (name, function)
+                assert rows[bounds].isna().all(axis=None) and (rows["note"] != "").all(), (
+                    name,
+                    function,
+                )
 
 
 @pytest.mark.slow
 def test_import_is_light_and_reaches_every_module():
     code = (
         "import sys, eval; assert not {'pandas', 'scipy', 'jax'} & set(sys.modules);"
-        "assert callable(eval.slopes.slopes) and callable(eval.claims.scorecard); assert 'jax' not in sys.modules"
+        "assert callable(eval.analyses.slopes.slopes) and callable(eval.analyses.claims.scorecard);"
+        "assert 'jax' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,7 +1,7 @@
 """The analysis ends alike on every processor: its tests under the kernels that OpenBLAS would pick elsewhere.
 
-Sums of other kernels differ in their last digits. A fit that the data do not determine may then end somewhere else; no
-command may fail for it, and no answer that is determined may change.
+Sums of other kernels differ in their last digits. A fit that the data do not determine may then end
+somewhere else; no command may fail for it, and no answer that is determined may change.
 """
 
 import json
@@ -13,8 +13,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-KERNELS = ["Haswell-2", "SkylakeX-1", "Prescott-1"]  # kernel and threads; most AMD machines have Haswell's or Zen's
-ALSO_CALLED = {"Prescott": ("Katmai",)}  # an older processor, whose name OpenBLAS finds first for the same kernels
+KERNELS = [
+    "Haswell-2",
+    "SkylakeX-1",
+    "Prescott-1",
+]  # kernel and threads; most AMD machines have Haswell's or Zen's
+ALSO_CALLED = {
+    "Prescott": ("Katmai",)
+}  # an older processor, whose name OpenBLAS finds first for the same kernels
 NOTHING_TO_SUM = ("data", "test_page.py", "test_notebook.py", "test_foreign.py", "test_tables.py")
 _ASK = """
 import json, numpy, threadpoolctl
@@ -24,7 +30,11 @@ print(json.dumps([library.get("architecture") for library in threadpoolctl.threa
 
 
 def _environment(kernel: str, threads: str) -> dict[str, str]:
-    plain = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "OPENBLAS_"))}
+    plain = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("PYTEST_", "OPENBLAS_"))
+    }
     return plain | {"OPENBLAS_CORETYPE": kernel, "OPENBLAS_NUM_THREADS": threads}
 
 
@@ -35,12 +45,22 @@ def test_the_analysis_holds_under_other_kernels(variant):
     environment = _environment(kernel, threads)
     if kernel == "SkylakeX" and "avx512f" not in Path("/proc/cpuinfo").read_text():
         pytest.skip("this processor has no AVX-512, without which SkylakeX's kernels crash")
-    asked = subprocess.run([sys.executable, "-c", _ASK], env=environment, capture_output=True, text=True, check=True)
+    asked = subprocess.run(
+        [sys.executable, "-c", _ASK], env=environment, capture_output=True, text=True, check=True
+    )
     if not {kernel, *ALSO_CALLED.get(kernel, ())} & set(json.loads(asked.stdout)):
         pytest.skip(f"NumPy's BLAS has no {kernel} kernels here, but {asked.stdout.strip()}")
-    # What is slow elsewhere draws and times; the slow tests of laws fit what the data do not determine.
-    computing = ["tests/eval", "-m", "not slow", *(f"--ignore=tests/eval/{name}" for name in NOTHING_TO_SUM)]
-    for chosen in (computing, ["tests/eval/scaling_laws/test_cli.py", "-m", "slow"]):
+    # What is slow elsewhere draws and times; the slow tests of laws fit what the data do not
+    # determine.
+    computing = [
+        "tests/eval",
+        "-m",
+        "not slow",
+        *(f"--ignore=tests/eval/{name}" for name in NOTHING_TO_SUM),
+    ]
+    for chosen in (computing, ["tests/eval/laws/test_cli.py", "-m", "slow"]):
         command = [sys.executable, "-m", "pytest", *chosen, "-q", "-x", "-p", "no:cacheprovider"]
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stdout[-3000:]

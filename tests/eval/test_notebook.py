@@ -20,7 +20,9 @@ def test_every_code_cell_runs(ladders, monkeypatch, capsys):
     for cell in notebook["cells"]:
         assert cell["cell_type"] in ("markdown", "code") and isinstance(cell["source"], list)
         if cell["cell_type"] == "code":
-            assert cell["outputs"] == [] and cell["execution_count"] is None  # no number is stored in it
+            assert (
+                cell["outputs"] == [] and cell["execution_count"] is None
+            )  # no number is stored in it
             exec(compile("".join(cell["source"]), cell["id"], "exec"), names)
     assert isinstance(names["alphas"], pd.DataFrame) and "<!DOCTYPE html>" in names["page"][:200]
     assert "32 finished runs: 4 architectures at 4 sizes" in capsys.readouterr().out

@@ -1,7 +1,8 @@
 """fairseq's convolutions in place of T5's self-attention, and its sinusoids before T5's stacks.
 
-fairseq itself does not install any more, but the files of its modules run on their own: `modules` loads them from a
-checkout (commit 3d262bb25690e4eb2e7d3c1309b1e9c406ca4b99), unmodified, with a stand-in for the one function they use.
+fairseq itself does not install any more, but the files of its modules run on their own: `modules`
+loads them from a checkout (commit 3d262bb25690e4eb2e7d3c1309b1e9c406ca4b99), unmodified, with a
+stand-in for the one function they use.
 """
 
 import importlib
@@ -79,13 +80,19 @@ def set_positions(model: nn.Module, batch: dict[str, np.ndarray]) -> None:
     for side, stack in (("encoder", model.encoder), ("decoder", model.decoder)):
         segment_ids = batches.segments(batch, side)
         default = np.broadcast_to(np.arange(segment_ids.shape[1]), segment_ids.shape)
-        stack.embed_tokens.positions = torch.tensor(np.array(batch.get(f"{side}_positions", default)))
+        stack.embed_tokens.positions = torch.tensor(
+            np.array(batch.get(f"{side}_positions", default))
+        )
 
 
 def projections(layer: Convolution, path: str) -> dict[str, Weight]:
     """linear1, which is the zoo's `linear` and `gate`, and linear2."""
     weights = t5_torch.linear(layer.linear2, f"{path}.out")
     for name, half in (("linear", 0), ("gate", 1)):
-        weights[f"{path}.{name}.kernel"] = Weight(layer.linear1.weight, lambda a, half=half: np.split(a, 2)[half].T)
-        weights[f"{path}.{name}.bias"] = Weight(layer.linear1.bias, lambda a, half=half: np.split(a, 2)[half])
+        weights[f"{path}.{name}.kernel"] = Weight(
+            layer.linear1.weight, lambda a, half=half: np.split(a, 2)[half].T
+        )
+        weights[f"{path}.{name}.bias"] = Weight(
+            layer.linear1.bias, lambda a, half=half: np.split(a, 2)[half]
+        )
     return weights

@@ -1,8 +1,9 @@
 """A golden: what an independent implementation computed, under the names of the zoo's parameters. numpy only.
 
-A golden of a whole model holds a batch, the logits, and the gradients of the mean loss of the weighted target tokens.
-One of a single layer (`layer` is its path in the model) holds the layer's inputs and a `cotangent`, its outputs, and
-the gradients of sum(output * cotangent); among them that of the input `x`.
+A golden of a whole model holds a batch, the logits, and the gradients of the mean loss of the
+weighted target tokens. One of a single layer (`layer` is its path in the model) holds the layer's
+inputs and a `cotangent`, its outputs, and the gradients of sum(output * cotangent); among them that
+of the input `x`.
 """
 
 import dataclasses
@@ -49,10 +50,14 @@ class Golden:
                 kind = np.float32 if array.dtype.kind == "f" else np.int32
                 arrays[f"{group}/{key}"] = np.asarray(array, kind)
         missing = set(self.weights) - set(self.gradients)
-        if missing or not all(np.isfinite(array).all() for key, array in arrays.items() if key != "about"):
+        if missing or not all(
+            np.isfinite(array).all() for key, array in arrays.items() if key != "about"
+        ):
             raise ValueError(f"{name}: not finite, or no gradient for {sorted(missing)}")
         np.savez_compressed(FOLDER / f"{name}.npz", **arrays)  # pyright: ignore[reportArgumentType]
-        print(f"{name}: {len(self.weights)} parameters, {(FOLDER / f'{name}.npz').stat().st_size / 1024:.0f} kB")
+        print(
+            f"{name}: {len(self.weights)} parameters, {(FOLDER / f'{name}.npz').stat().st_size / 1024:.0f} kB"
+        )
 
 
 def load(path: Path) -> Golden:
@@ -65,4 +70,13 @@ def load(path: Path) -> Golden:
                 groups[group][name] = file[key]
         about = json.loads(str(file["about"]))
     inputs, weights, outputs, gradients, constants = (groups[group] for group in _GROUPS)
-    return Golden(about["oracle"], about["model"], inputs, weights, outputs, gradients, about["layer"], constants)
+    return Golden(
+        about["oracle"],
+        about["model"],
+        inputs,
+        weights,
+        outputs,
+        gradients,
+        about["layer"],
+        constants,
+    )

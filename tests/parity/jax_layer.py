@@ -1,6 +1,7 @@
 """Goldens of single layers whose oracle is written in JAX.
 
-Environment, of its own and never the project's: the project's pinned jax and flax, `pip install gin-config`.
+Environment, of its own and never the project's: the project's pinned jax and flax, `pip install
+gin-config`.
 """
 
 from collections.abc import Callable
@@ -45,7 +46,9 @@ def golden(
 
     with jax.default_matmul_precision("highest"):
         cotangent = rng.standard_normal(np.shape(call(weights, x_BLD))).astype(np.float32)
-        (of_weights, of_x), y = jax.grad(loss, argnums=(0, 1), has_aux=True)(weights, x_BLD, cotangent)
+        (of_weights, of_x), y = jax.grad(loss, argnums=(0, 1), has_aux=True)(
+            weights, x_BLD, cotangent
+        )
     inputs = {
         "x": x_BLD,
         "segment_ids": segment_ids,
@@ -53,5 +56,7 @@ def golden(
         "causal": np.array(causal),
         "cotangent": cotangent,
     }
-    gradients = {name: np.asarray(gradient) for name, gradient in (of_weights | {"x": of_x}).items()}
+    gradients = {
+        name: np.asarray(gradient) for name, gradient in (of_weights | {"x": of_x}).items()
+    }
     return Golden(oracle, model, inputs, weights, {"y": np.asarray(y)}, gradients, layer)

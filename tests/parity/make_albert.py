@@ -1,7 +1,7 @@
 """Goldens of ALBERT: Hugging Face's T5 with one block at every depth of a group, and a factorised embedding.
 
-Recipe, in an environment of its own (never the project's): `pip install torch==2.13.0 transformers==5.23.0`, then, from
-the root of the checkout, `python -m tests.parity.make_albert`.
+Recipe, in an environment of its own (never the project's): `pip install torch==2.13.0
+transformers==5.23.0`, then, from the root of the checkout, `python -m tests.parity.make_albert`.
 """
 
 import torch
@@ -52,9 +52,17 @@ def main() -> None:
     for groups in (1, 2):
         model, weights = build(groups)
         t5_torch.randomise(model)
-        config = {"name": "albert", "size": "nano", "groups": groups, "factor": FACTOR, **dimensions}
+        config = {
+            "name": "albert",
+            "size": "nano",
+            "groups": groups,
+            "factor": FACTOR,
+            **dimensions,
+        }
         scores = t5_torch.logits(model, batch)
-        t5_torch.golden(t5_torch.VERSIONS, config, batch, weights, scores).save(f"albert-{groups}-groups")
+        t5_torch.golden(t5_torch.VERSIONS, config, batch, weights, scores).save(
+            f"albert-{groups}-groups"
+        )
 
 
 if __name__ == "__main__":

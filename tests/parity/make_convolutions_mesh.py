@@ -47,7 +47,9 @@ def main() -> None:
         )
         model = {"name": name, "size": "nano", "form": "mesh", "widths": (WIDTH,), "embed_dim": DIM}
         layer = f"{side}.blocks.0.self_attention.layer"
-        golden = mesh_tf.golden(block.call, model, layer, segment_ids, DIM, COMMON | KERNELS[kind], causal)
+        golden = mesh_tf.golden(
+            block.call, model, layer, segment_ids, DIM, COMMON | KERNELS[kind], causal
+        )
         golden.save(f"{name}-mesh-{side}")
 
 

@@ -1,6 +1,7 @@
 """Golden of the Evolved Transformer: a whole model of Mesh TensorFlow's layers.
 
-Recipe: the environment of `mesh_tf`, then, from the root of the checkout, `python -m tests.parity.make_evolved`.
+Recipe: the environment of `mesh_tf`, then, from the root of the checkout, `python -m
+tests.parity.make_evolved`.
 """
 
 import functools
@@ -16,9 +17,13 @@ DIM, HIDDEN, HEADS, HEAD_DIM, VOCAB_SIZE, BLOCKS = 8, 20, 3, 5, 29, 2
 def make():
     """The model."""
     attention = functools.partial(
-        transformer_layers.SelfAttention, key_value_size=HEAD_DIM, relative_attention_type="bias_shared"
+        transformer_layers.SelfAttention,
+        key_value_size=HEAD_DIM,
+        relative_attention_type="bias_shared",
     )
-    cross_attention = functools.partial(transformer_layers.EncDecAttention, num_heads=HEADS, key_value_size=HEAD_DIM)
+    cross_attention = functools.partial(
+        transformer_layers.EncDecAttention, num_heads=HEADS, key_value_size=HEAD_DIM
+    )
     encoder = [
         [
             evolved_transformer.GatedLinearUnitLayer(),
@@ -31,7 +36,10 @@ def make():
     decoder = []
     for _ in range(BLOCKS):
         parallel = evolved_transformer.DecoderAttentionLayer(HEADS)
-        parallel._self_attention, parallel._enc_dec_attention = attention(num_heads=2 * HEADS), cross_attention()
+        parallel._self_attention, parallel._enc_dec_attention = (
+            attention(num_heads=2 * HEADS),
+            cross_attention(),
+        )
         decoder.append(
             [
                 parallel,
@@ -41,7 +49,9 @@ def make():
                 transformer_layers.DenseReluDense(HIDDEN, activation="swish"),
             ]
         )
-    return mesh_model.bitransformer(mesh_model.stack(encoder), mesh_model.stack(decoder), DIM, VOCAB_SIZE)
+    return mesh_model.bitransformer(
+        mesh_model.stack(encoder), mesh_model.stack(decoder), DIM, VOCAB_SIZE
+    )
 
 
 def dense(path: str, there: str, bias: bool = True) -> mesh_tf.Names:
@@ -54,7 +64,9 @@ def separable(path: str, there: str, width: int) -> mesh_tf.Names:
     """Taps, which are a variable each there, and the dense layer after them."""
     there += "/separable_conv1d"
     return {
-        f"{path}.taps": mesh_tf.stacked(there + "/depthwise_conv_hack/depthwise_dense_{}/kernel", width),
+        f"{path}.taps": mesh_tf.stacked(
+            there + "/depthwise_conv_hack/depthwise_dense_{}/kernel", width
+        ),
         f"{path}.bias": mesh_tf.one(f"{there}/depthwise_conv_hack/depthwise_dense_0/bias"),
     } | dense(f"{path}.dense", f"{there}/pointwise_dense")
 
@@ -67,7 +79,10 @@ def layer_norm(path: str, there: str) -> mesh_tf.Names:
 
 def feed_forward(path: str, there: str) -> mesh_tf.Names:
     """Both matrices."""
-    return {f"{path}.{name}": mesh_tf.one(f"{there}/DenseReluDense/{name}/kernel") for name in ("wi", "wo")}
+    return {
+        f"{path}.{name}": mesh_tf.one(f"{there}/DenseReluDense/{name}/kernel")
+        for name in ("wi", "wo")
+    }
 
 
 def gated_linear_unit(path: str, there: str) -> mesh_tf.Names:
@@ -102,9 +117,9 @@ def decoder_convolutions(path: str, there: str) -> mesh_tf.Names:
 def parallel_attention(path: str, there: str) -> mesh_tf.Names:
     """Self-attention beside cross-attention."""
     there += "/DecoderAttentionLayer"
-    return mesh_model.attention(f"{path}.self_attention", f"{there}/self_attention") | mesh_model.attention(
-        f"{path}.cross_attention", f"{there}/enc_dec_attention"
-    )
+    return mesh_model.attention(
+        f"{path}.self_attention", f"{there}/self_attention"
+    ) | mesh_model.attention(f"{path}.cross_attention", f"{there}/enc_dec_attention")
 
 
 def self_attention(path: str, there: str) -> mesh_tf.Names:
@@ -119,7 +134,13 @@ def cross_attention(path: str, there: str) -> mesh_tf.Names:
 
 LAYERS = {
     "encoder": (gated_linear_unit, encoder_convolutions, self_attention, feed_forward),
-    "decoder": (parallel_attention, decoder_convolutions, self_attention, cross_attention, feed_forward),
+    "decoder": (
+        parallel_attention,
+        decoder_convolutions,
+        self_attention,
+        cross_attention,
+        feed_forward,
+    ),
 }
 
 

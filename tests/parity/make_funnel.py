@@ -1,11 +1,11 @@
 """Goldens of the Funnel Transformer in both forms: blocks and attention of Hugging Face's T5, torch's average pooling.
 
-Recipe, in an environment of its own (never the project's): `pip install torch==2.13.0 transformers==5.23.0`, then, from
-the root of the checkout, `python -m tests.parity.make_funnel`.
+Recipe, in an environment of its own (never the project's): `pip install torch==2.13.0
+transformers==5.23.0`, then, from the root of the checkout, `python -m tests.parity.make_funnel`.
 
-Padding comes in whole pairs, because the average of a token and padding is a choice of the zoo's own; packed examples
-start at multiples of four for the same reason. Which layer pools is written here; `make_funnel_mesh` runs a stack that
-decides it.
+Padding comes in whole pairs, because the average of a token and padding is a choice of the zoo's
+own; packed examples start at multiples of four for the same reason. Which layer pools is written
+here; `make_funnel_mesh` runs a stack that decides it.
 """
 
 import torch
@@ -36,11 +36,17 @@ def encode(model, batch, pools: str):
     for depth, block in enumerate(stack.block):
         attention, feed_forward = block.layer
         if depth not in POOLED_DEPTHS:
-            x = attention(x, attention_mask=allowed(segment_ids, segment_ids), position_bias=bias)[0]
+            x = attention(x, attention_mask=allowed(segment_ids, segment_ids), position_bias=bias)[
+                0
+            ]
         else:
             pooled_ids = segment_ids[:, ::2]
             if pools == "attention":
-                x = pool(attention(x, attention_mask=allowed(segment_ids, segment_ids), position_bias=bias)[0])
+                x = pool(
+                    attention(
+                        x, attention_mask=allowed(segment_ids, segment_ids), position_bias=bias
+                    )[0]
+                )
             else:
                 queries, norm = pool(x), attention.layer_norm
                 x = (
@@ -65,7 +71,9 @@ def logits(model, batch, pools: str):
         input_ids=torch.tensor(batch["decoder_input_tokens"]),
         attention_mask=decoder_mask,
         encoder_hidden_states=memory,
-        encoder_attention_mask=allowed(torch.tensor(batches.segments(batch, "decoder")), segment_ids),
+        encoder_attention_mask=allowed(
+            torch.tensor(batches.segments(batch, "decoder")), segment_ids
+        ),
     ).last_hidden_state
     return x * model.config.d_model**-0.5 @ model.shared.weight.T
 
@@ -79,13 +87,23 @@ def main() -> None:
     t5_torch.check_complete(model, weights)
     cases = {
         "padded": batches.padded((40, 28), (7, 8), dimensions["vocab_size"]),
-        "packed": batches.packed([[(8, 7), (12, 9)], [(4, 3), (8, 9)]], dimensions["vocab_size"], spare=4),
+        "packed": batches.packed(
+            [[(8, 7), (12, 9)], [(4, 3), (8, 9)]], dimensions["vocab_size"], spare=4
+        ),
     }
     for pools in ("attention", "query"):
         for case, batch in cases.items():
-            config = {"name": "funnel", "size": "nano", "num_blocks": 3, "pools": pools, **dimensions}
+            config = {
+                "name": "funnel",
+                "size": "nano",
+                "num_blocks": 3,
+                "pools": pools,
+                **dimensions,
+            }
             scores = logits(model, batch, pools)
-            t5_torch.golden(t5_torch.VERSIONS, config, batch, weights, scores).save(f"funnel-{pools}-{case}")
+            t5_torch.golden(t5_torch.VERSIONS, config, batch, weights, scores).save(
+                f"funnel-{pools}-{case}"
+            )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """Golden of the Funnel Transformer: Mesh TensorFlow's BitransformerFunnel, which pools and says what is padding.
 
-Recipe: the environment of `mesh_tf`, then, from the root of the checkout, `python -m tests.parity.make_funnel_mesh`.
+Recipe: the environment of `mesh_tf`, then, from the root of the checkout, `python -m
+tests.parity.make_funnel_mesh`.
 
-The whole model runs as published: which layers pool, in which order, and what of positions, biases and segments goes on
-to later layers and to the decoder is decided there. Padding comes in whole pairs, because the average of a token and
-padding is a choice of the zoo's own.
+The whole model runs as published: which layers pool, in which order, and what of positions, biases
+and segments goes on to later layers and to the decoder is decided there. Padding comes in whole
+pairs, because the average of a token and padding is a choice of the zoo's own.
 """
 
 import functools
@@ -26,7 +27,9 @@ def make():
         key_value_size=HEAD_DIM,
         relative_attention_type="bias_shared",
     )
-    cross_attention = functools.partial(transformer_layers.EncDecAttention, num_heads=HEADS, key_value_size=HEAD_DIM)
+    cross_attention = functools.partial(
+        transformer_layers.EncDecAttention, num_heads=HEADS, key_value_size=HEAD_DIM
+    )
     feed_forward = functools.partial(transformer_layers.DenseReluDense, HIDDEN, activation="relu")
     encoder = funnel_transformer.FunnelTransformerLayerStack(
         [layer() for _ in range(sum(BLOCKS)) for layer in (attention, feed_forward)],
@@ -37,7 +40,9 @@ def make():
         sublayers_per_layer=mesh_model.AROUND,
         sublayers_final=mesh_model.AFTER[:-1],  # the stack masks padding itself
     )
-    decoder = mesh_model.stack([[attention(), cross_attention(), feed_forward()] for _ in range(DECODER_LAYERS)])
+    decoder = mesh_model.stack(
+        [[attention(), cross_attention(), feed_forward()] for _ in range(DECODER_LAYERS)]
+    )
     kind = funnel_transformer.BitransformerFunnel
     return mesh_model.bitransformer(encoder, decoder, DIM, VOCAB_SIZE, kind)
 
@@ -49,7 +54,8 @@ def layer(path: str, there: str, name: str) -> mesh_tf.Names:
         title = {"self_attention": "SelfAttention", "cross_attention": "EncDecAttention"}[name]
         return norm | mesh_model.attention(f"{path}.layer", f"{there}/{title}")
     return norm | {
-        f"{path}.layer.{part}": mesh_tf.one(f"{there}/DenseReluDense/{part}/kernel") for part in ("wi", "wo")
+        f"{path}.layer.{part}": mesh_tf.one(f"{there}/DenseReluDense/{part}/kernel")
+        for part in ("wi", "wo")
     }
 
 
@@ -59,7 +65,8 @@ def names() -> mesh_tf.Names:
     places = {"encoder": [], "decoder": []}
     for block, count in enumerate(BLOCKS):
         places["encoder"] += [
-            f"encoder/funnel_block_{block:03d}/param_idx_{index:03d}/submodule_" for index in range(count)
+            f"encoder/funnel_block_{block:03d}/param_idx_{index:03d}/submodule_"
+            for index in range(count)
         ]
     places["decoder"] = [f"decoder/block_{index:03d}/layer_" for index in range(DECODER_LAYERS)]
     layers = {"encoder": ("self_attention", "feed_forward")}

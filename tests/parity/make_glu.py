@@ -1,12 +1,18 @@
 """Goldens of the gated feed-forward layers: Hugging Face's T5 with `gated-<activation>`.
 
-Recipe, in an environment of its own (never the project's): `pip install torch==2.13.0 transformers==5.23.0`, then, from
-the root of the checkout, `python -m tests.parity.make_glu`. T5's `gated-gelu` means the tanh approximation.
+Recipe, in an environment of its own (never the project's): `pip install torch==2.13.0
+transformers==5.23.0`, then, from the root of the checkout, `python -m tests.parity.make_glu`. T5's
+`gated-gelu` means the tanh approximation.
 """
 
 from tests.parity import batches, t5_torch
 
-VARIANTS = {"glu": "gated-sigmoid", "geglu": "gated-gelu", "swiglu": "gated-silu", "reglu": "gated-relu"}
+VARIANTS = {
+    "glu": "gated-sigmoid",
+    "geglu": "gated-gelu",
+    "swiglu": "gated-silu",
+    "reglu": "gated-relu",
+}
 
 
 def main() -> None:

@@ -1,8 +1,9 @@
 """Golden of the MLP-Mixer: a token-mixing layer made of torch's Linear and GELU in the encoder of T5.
 
-Recipe, in an environment of its own (never the project's): `pip install torch==2.13.0 transformers==5.23.0`, then, from
-the root of the checkout, `python -m tests.parity.make_mixer`. This shows the layer's place in a model; the published
-code of the layer itself runs in `make_mixer_jax`.
+Recipe, in an environment of its own (never the project's): `pip install torch==2.13.0
+transformers==5.23.0`, then, from the root of the checkout, `python -m tests.parity.make_mixer`.
+This shows the layer's place in a model; the published code of the layer itself runs in
+`make_mixer_jax`.
 """
 
 from torch import nn
@@ -26,7 +27,11 @@ class TokenMixing(nn.Module):
     def forward(self, x, **unused):
         """The signature of T5Attention: output, position bias, attention weights."""
         x = (x * self.real).transpose(1, 2)
-        return self.wo(nn.functional.gelu(self.wi(x), approximate="tanh")).transpose(1, 2), None, None
+        return (
+            self.wo(nn.functional.gelu(self.wi(x), approximate="tanh")).transpose(1, 2),
+            None,
+            None,
+        )
 
 
 def mixer(layer, path: str) -> dict[str, Weight]:
@@ -47,7 +52,9 @@ def main() -> None:
     batch = batches.padded((LENGTH, 6), (7, 8), dimensions["vocab_size"])
     for block in model.encoder.block:
         block.layer[0].SelfAttention = TokenMixing()
-        block.layer[0].SelfAttention.real = t5_torch.torch.tensor(batches.segments(batch, "encoder"))[..., None]
+        block.layer[0].SelfAttention.real = t5_torch.torch.tensor(
+            batches.segments(batch, "encoder")
+        )[..., None]
     t5_torch.randomise(model)
     weights = t5_torch.parameters(model, mixer)
     t5_torch.check_complete(model, weights)

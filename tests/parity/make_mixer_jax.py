@@ -1,11 +1,12 @@
 """Golden of the MLP-Mixer's token mixing: the MixerBlock of google-research/vision_transformer.
 
 Recipe: the environment of `jax_layer`, a checkout of google-research/vision_transformer (commit
-c6de1e5378c9831a8477feb30994971bdc409e46), then, from the root of this checkout, `python -m tests.parity.make_mixer_jax
-CHECKOUT`.
+c6de1e5378c9831a8477feb30994971bdc409e46), then, from the root of this checkout, `python -m
+tests.parity.make_mixer_jax CHECKOUT`.
 
-The whole block runs as published, with its norms replaced by the identity and its channel mixing by zero: what is left
-beside the residual connection is what it does with positions. The zoo's norm and channel mixing are T5's.
+The whole block runs as published, with its norms replaced by the identity and its channel mixing by
+zero: what is left beside the residual connection is what it does with positions. The zoo's norm and
+channel mixing are T5's.
 """
 
 import importlib
@@ -53,13 +54,29 @@ def main(checkout: Path) -> None:
     sys.path.insert(0, str(checkout))
     block = importlib.import_module("vit_jax.models_mixer").MixerBlock(WIDTH, 4 * DIM)
     rng = np.random.default_rng(0)
-    shapes = {"wi": (LENGTH, WIDTH), "wi_bias": (WIDTH,), "wo": (WIDTH, LENGTH), "wo_bias": (LENGTH,)}
-    weights = {name: rng.standard_normal(shape).astype(np.float32) * shape[0] ** -0.5 for name, shape in shapes.items()}
+    shapes = {
+        "wi": (LENGTH, WIDTH),
+        "wi_bias": (WIDTH,),
+        "wo": (WIDTH, LENGTH),
+        "wo_bias": (LENGTH,),
+    }
+    weights = {
+        name: rng.standard_normal(shape).astype(np.float32) * shape[0] ** -0.5
+        for name, shape in shapes.items()
+    }
     x_BLD = rng.standard_normal((2, LENGTH, DIM)).astype(np.float32)
-    model = {"name": "mixer", "size": "nano", "max_input_length": LENGTH, "token_mlp_dim": WIDTH, "embed_dim": DIM}
+    model = {
+        "name": "mixer",
+        "size": "nano",
+        "max_input_length": LENGTH,
+        "token_mlp_dim": WIDTH,
+        "embed_dim": DIM,
+    }
     oracle = f"vision_transformer c6de1e5, {jax_layer.VERSIONS}"
     layer = "encoder.blocks.0.self_attention.layer"
-    jax_layer.golden(oracle, model, layer, token_mixing(block), weights, x_BLD, causal=False).save("mixer-block")
+    jax_layer.golden(oracle, model, layer, token_mixing(block), weights, x_BLD, causal=False).save(
+        "mixer-block"
+    )
 
 
 if __name__ == "__main__":

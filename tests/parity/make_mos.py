@@ -1,6 +1,7 @@
 """Golden of the mixture of softmaxes: Mesh TensorFlow's MixtureOfSoftmaxes, the head alone.
 
-Recipe: the environment of `mesh_tf`, then, from the root of the checkout, `python -m tests.parity.make_mos`.
+Recipe: the environment of `mesh_tf`, then, from the root of the checkout, `python -m
+tests.parity.make_mos`.
 """
 
 import numpy as np
@@ -22,12 +23,20 @@ def call(context, x):
     head = vocab_embeddings.MixtureOfSoftmaxes(
         context.mesh, vocab_dim, x.shape.dims[-1], context.variable_dtype, "mos", None, COMPONENTS
     )
-    return mtf.transpose(head.hidden_to_logits(x, context), mtf.Shape([*x.shape.dims[:-1], vocab_dim]))
+    return mtf.transpose(
+        head.hidden_to_logits(x, context), mtf.Shape([*x.shape.dims[:-1], vocab_dim])
+    )
 
 
 def main() -> None:
     """Writes the golden."""
-    model = {"name": "mos", "size": "nano", "embed_dim": DIM, "vocab_size": VOCAB_SIZE, "num_components": COMPONENTS}
+    model = {
+        "name": "mos",
+        "size": "nano",
+        "embed_dim": DIM,
+        "vocab_size": VOCAB_SIZE,
+        "num_components": COMPONENTS,
+    }
     segment_ids = np.ones((2, 5), np.int32)
     mesh_tf.golden(call, model, "head", segment_ids, DIM, NAMES, causal=True).save("mos-head")
 

@@ -1,10 +1,10 @@
 """Golden of a whole model with a mixture of softmaxes: Hugging Face's T5, its output layer a mixture of probabilities.
 
-The mixture is the paper's formula in PyTorch, probabilities first and one logarithm at the end; that the formula is
-Mesh TensorFlow's layer too is what the golden of `make_mos` says.
+The mixture is the paper's formula in PyTorch, probabilities first and one logarithm at the end;
+that the formula is Mesh TensorFlow's layer too is what the golden of `make_mos` says.
 
-Recipe, in an environment of its own (never the project's): `pip install torch==2.13.0 transformers==5.23.0`, then, from
-the root of the checkout, `python -m tests.parity.make_mos_model`.
+Recipe, in an environment of its own (never the project's): `pip install torch==2.13.0
+transformers==5.23.0`, then, from the root of the checkout, `python -m tests.parity.make_mos_model`.
 """
 
 import torch
@@ -31,7 +31,9 @@ class Mixture(nn.Module):
         probabilities = torch.zeros(*x.shape[:2], len(table), dtype=torch.float64)
         for k in range(COMPONENTS):
             logits = torch.tanh(x @ self.contexts[k]) @ table.T
-            probabilities = probabilities + pi[..., k : k + 1].double() * torch.softmax(logits.double(), dim=-1)
+            probabilities = probabilities + pi[..., k : k + 1].double() * torch.softmax(
+                logits.double(), dim=-1
+            )
         return probabilities.log().float()
 
 
@@ -46,7 +48,9 @@ def main() -> None:
     weights |= {"head.weights": Weight(head.weights), "head.contexts": Weight(head.contexts)}
     t5_torch.check_complete(model, weights)
     batch = batches.padded((9, 5), (7, 8), dimensions["vocab_size"])
-    scores = head(t5_torch.decode(model, batch) * dimensions["embed_dim"] ** -0.5, model.shared.weight)
+    scores = head(
+        t5_torch.decode(model, batch) * dimensions["embed_dim"] ** -0.5, model.shared.weight
+    )
     config = {"name": "mos", "size": "nano", "num_components": COMPONENTS, **dimensions}
     t5_torch.golden(t5_torch.VERSIONS, config, batch, weights, scores).save("mos-padded")
 

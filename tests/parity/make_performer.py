@@ -1,13 +1,14 @@
 """Goldens of the Performer in both kernels: the functions of performer-pytorch in the skeleton of T5.
 
-Recipe, in an environment of its own (never the project's): `pip install torch==2.13.0 transformers==5.23.0`, then
-`pip install performer-pytorch==1.1.4` with torch pinned to what is installed; then, from the root of the checkout,
-`python -m tests.parity.make_performer`.
+Recipe, in an environment of its own (never the project's): `pip install torch==2.13.0
+transformers==5.23.0`, then `pip install performer-pytorch==1.1.4` with torch pinned to what is
+installed; then, from the root of the checkout, `python -m tests.parity.make_performer`.
 
-The random features are shared. Two numbers that performer-pytorch adds against division by zero are not comparable: the
-one in its causal sums is left out; the one added to features is here, as in the zoo, relative to the largest feature of
-the same query or key, where the published code takes the largest of all keys and so looks ahead. `make_performer_jax`
-has its authors' code with its own numbers.
+The random features are shared. Two numbers that performer-pytorch adds against division by zero are
+not comparable: the one in its causal sums is left out; the one added to features is here, as in the
+zoo, relative to the largest feature of the same query or key, where the published code takes the
+largest of all keys and so looks ahead. `make_performer_jax` has its authors' code with its own
+numbers.
 """
 
 import dataclasses
@@ -34,7 +35,10 @@ class LinearAttention(t5_torch.PerSegment):
 
     def mix(self, x):
         """One sequence [L, D]."""
-        q, k, v = (part(x).view(1, len(x), self.heads, -1).transpose(1, 2) for part in (self.q, self.k, self.v))
+        q, k, v = (
+            part(x).view(1, len(x), self.heads, -1).transpose(1, 2)
+            for part in (self.q, self.k, self.v)
+        )
         if self.directions is None:
             kernel, options = performer_pytorch.generalized_kernel, {"projection_matrix": None}
             q, k = (kernel(u, normalize_data=False, **options) for u in (q, k))
@@ -77,15 +81,19 @@ def build(kernel: str):
         for index, block in enumerate(stack.block):
             directions = None
             if kernel == "softmax":
-                directions = performer_pytorch.gaussian_orthogonal_random_matrix(FEATURES, dimensions["head_dim"])
-                features[f"{side}.blocks.{index}.self_attention.layer.directions"] = directions.numpy()
+                directions = performer_pytorch.gaussian_orthogonal_random_matrix(
+                    FEATURES, dimensions["head_dim"]
+                )
+                features[f"{side}.blocks.{index}.self_attention.layer.directions"] = (
+                    directions.numpy()
+                )
             attention = block.layer[0].SelfAttention
             block.layer[0].SelfAttention = LinearAttention(attention, side == "decoder", directions)
     t5_torch.randomise(model)
     for stack in (model.encoder, model.decoder):
-        for (
-            block
-        ) in stack.block:  # T5's own scale: without it the logits, and so the features, are out of all proportion
+        for block in (
+            stack.block
+        ):  # T5's own scale: without it the logits, and so the features, are out of all proportion
             block.layer[0].SelfAttention.q.weight.data *= dimensions["head_dim"] ** -0.5
     weights = t5_torch.parameters(model)
     for side, stack in (("encoder", model.encoder), ("decoder", model.decoder)):
@@ -99,7 +107,9 @@ def set_positions(model, batch) -> None:
     for side, stack in (("encoder", model.encoder), ("decoder", model.decoder)):
         segment_ids = batches.segments(batch, side)
         default = np.broadcast_to(np.arange(segment_ids.shape[1]), segment_ids.shape)
-        stack.embed_tokens.positions = torch.tensor(np.array(batch.get(f"{side}_positions", default)))
+        stack.embed_tokens.positions = torch.tensor(
+            np.array(batch.get(f"{side}_positions", default))
+        )
 
 
 def main() -> None:
@@ -107,15 +117,26 @@ def main() -> None:
     dimensions = t5_torch.DIMENSIONS
     cases = {
         "padded": batches.padded((9, 25), (17, 8), dimensions["vocab_size"]),
-        "packed": batches.packed([[(9, 7), (3, 12)], [(10, 11), (4, 9)]], dimensions["vocab_size"], spare=2),
+        "packed": batches.packed(
+            [[(9, 7), (3, 12)], [(10, 11), (4, 9)]], dimensions["vocab_size"], spare=2
+        ),
     }
     for kernel in ("relu", "softmax"):
         model, weights, features = build(kernel)
         for case, batch in cases.items():
             t5_torch.set_segments(model, batch)
             set_positions(model, batch)
-            lengths = {"max_input_length": LENGTHS["encoder"], "max_target_length": LENGTHS["decoder"]}
-            config = {"name": "performer", "size": "nano", "kernel": kernel, **lengths, **dimensions}
+            lengths = {
+                "max_input_length": LENGTHS["encoder"],
+                "max_target_length": LENGTHS["decoder"],
+            }
+            config = {
+                "name": "performer",
+                "size": "nano",
+                "kernel": kernel,
+                **lengths,
+                **dimensions,
+            }
             if features:
                 config["num_features"] = FEATURES
             oracle = f"performer-pytorch 1.1.4, {t5_torch.VERSIONS}"

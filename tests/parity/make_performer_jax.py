@@ -4,10 +4,11 @@ Recipe: the environment of `jax_layer`, a checkout of google-research/long-range
 cd31e5c6b8e5bceabd28de2d2afb23f7ae5d36d8), then, from the root of this checkout,
 `python -m tests.parity.make_performer_jax CHECKOUT`.
 
-Both attentions are made by their makers with the published defaults: 0.001 is added to ReLU features, 0.000001 to those
-of the softmax, whose features are first divided by the largest of all keys. The zoo divides by each key's own largest,
-so that nothing later is seen. On queries and keys as short as these the difference is a tenth of the tolerance, while
-an epsilon a hundred times as large would exceed it five times; on longer ones the two differ by more.
+Both attentions are made by their makers with the published defaults: 0.001 is added to ReLU
+features, 0.000001 to those of the softmax, whose features are first divided by the largest of all
+keys. The zoo divides by each key's own largest, so that nothing later is seen. On queries and keys
+as short as these the difference is a tenth of the tolerance, while an epsilon a hundred times as
+large would exceed it five times; on longer ones the two differ by more.
 """
 
 import importlib
@@ -41,12 +42,25 @@ def main(checkout: Path) -> None:
 
     rng = np.random.default_rng(0)
     joined = HEADS * HEAD_DIM
-    shapes = {"query": (DIM, joined), "key": (DIM, joined), "value": (DIM, joined), "out": (joined, DIM)}
-    weights = {name: rng.standard_normal(shape).astype(np.float32) * shape[0] ** -0.5 for name, shape in shapes.items()}
+    shapes = {
+        "query": (DIM, joined),
+        "key": (DIM, joined),
+        "value": (DIM, joined),
+        "out": (joined, DIM),
+    }
+    weights = {
+        name: rng.standard_normal(shape).astype(np.float32) * shape[0] ** -0.5
+        for name, shape in shapes.items()
+    }
     weights["query"] *= 0.3 * HEAD_DIM**-0.5
     weights["key"] *= 0.3
     x_BLD = rng.standard_normal((2, LENGTH, DIM)).astype(np.float32)
-    settings = {"embed_dim": DIM, "num_heads": HEADS, "head_dim": HEAD_DIM, "num_features": FEATURES}
+    settings = {
+        "embed_dim": DIM,
+        "num_heads": HEADS,
+        "head_dim": HEAD_DIM,
+        "num_features": FEATURES,
+    }
     for kernel, make, scale, options in (
         ("relu", fast_attention.make_fast_generalized_attention, 1.0, {}),
         (

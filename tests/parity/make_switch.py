@@ -1,10 +1,11 @@
 """Golden of the Switch Transformer: Hugging Face's sparse layer and its balance loss in the skeleton of T5.
 
-Recipe, in an environment of its own (never the project's): `pip install torch==2.13.0 transformers==5.23.0`, then, from
-the root of the checkout, `python -m tests.parity.make_switch`.
+Recipe, in an environment of its own (never the project's): `pip install torch==2.13.0
+transformers==5.23.0`, then, from the root of the checkout, `python -m tests.parity.make_switch`.
 
-Rows are full, since Hugging Face routes padding like tokens, and no expert is full: `make_switch_mesh` has capacities.
-Groups are rows. The balance losses are summed over layers, where Hugging Face takes one over all layers' tokens.
+Rows are full, since Hugging Face routes padding like tokens, and no expert is full:
+`make_switch_mesh` has capacities. Groups are rows. The balance losses are summed over layers, where
+Hugging Face takes one over all layers' tokens.
 """
 
 import numpy as np
@@ -51,18 +52,32 @@ def main() -> None:
     for stack in (model.encoder, model.decoder):
         for block in stack.block[1::2]:
             sparse = switch.SwitchTransformersSparseMLP(config).eval()
-            sparse.router.register_forward_hook(lambda module, args, output: routed.append(output[2]))
+            sparse.router.register_forward_hook(
+                lambda module, args, output: routed.append(output[2])
+            )
             block.layer[-1].DenseReluDense = sparse
     t5_torch.randomise(model)
     weights = t5_torch.parameters(model, feed_forward=feed_forward)
     t5_torch.check_complete(model, weights)
-    batch = batches.padded((LENGTH, LENGTH, LENGTH), (LENGTH, LENGTH, LENGTH), dimensions["vocab_size"])
+    batch = batches.padded(
+        (LENGTH, LENGTH, LENGTH), (LENGTH, LENGTH, LENGTH), dimensions["vocab_size"]
+    )
     scores = t5_torch.logits(model, batch)
     balance = torch.zeros(())
     for logits in routed:
-        balance += switch.load_balancing_loss_func(torch.softmax(logits, -1), torch.argmax(logits, -1))
-    zoo = {"name": "switch", "size": "nano", "num_experts": EXPERTS, "group_size": LENGTH, **dimensions}
-    golden = t5_torch.golden(t5_torch.VERSIONS, zoo, batch, weights, scores, {"load_balance": BALANCE_WEIGHT * balance})
+        balance += switch.load_balancing_loss_func(
+            torch.softmax(logits, -1), torch.argmax(logits, -1)
+        )
+    zoo = {
+        "name": "switch",
+        "size": "nano",
+        "num_experts": EXPERTS,
+        "group_size": LENGTH,
+        **dimensions,
+    }
+    golden = t5_torch.golden(
+        t5_torch.VERSIONS, zoo, batch, weights, scores, {"load_balance": BALANCE_WEIGHT * balance}
+    )
     golden.save("switch-dropless")
 
 

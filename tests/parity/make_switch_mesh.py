@@ -1,7 +1,8 @@
 """Goldens of the Switch layer: Mesh TensorFlow's MoE1D with experts of limited capacity, and its balance loss.
 
-Recipe: the environment of `mesh_tf`, then, from the root of the checkout, `python -m tests.parity.make_switch_mesh`.
-Groups are rows. With padding the balance loss is left out: Mesh TensorFlow counts padding as tokens there.
+Recipe: the environment of `mesh_tf`, then, from the root of the checkout, `python -m
+tests.parity.make_switch_mesh`. Groups are rows. With padding the balance loss is left out: Mesh
+TensorFlow counts padding as tokens there.
 """
 
 import numpy as np
@@ -40,7 +41,9 @@ def main() -> None:
             "balance_weight": weight,
         }
         path = "encoder.blocks.1.feed_forward.layer"
-        golden = mesh_tf.golden(layer.call, model, path, segment_ids, DIM, NAMES, False, ("load_balance",))
+        golden = mesh_tf.golden(
+            layer.call, model, path, segment_ids, DIM, NAMES, False, ("load_balance",)
+        )
         dropped = 1 - (np.abs(golden.outputs["y"]).sum(-1) > 0).sum() / segment_ids.sum()
         assert 0.1 < dropped < 0.9, dropped
         golden.save(f"switch-mesh-{case}")

@@ -1,7 +1,8 @@
 """Goldens of the vanilla Transformer: Hugging Face's T5ForConditionalGeneration, padded and packed.
 
-Recipe, in an environment of its own (never the project's): `pip install torch==2.13.0 transformers==5.23.0`, then, from
-the root of the checkout, `python -m tests.parity.make_transformer`.
+Recipe, in an environment of its own (never the project's): `pip install torch==2.13.0
+transformers==5.23.0`, then, from the root of the checkout, `python -m
+tests.parity.make_transformer`.
 """
 
 from tests.parity import batches, t5_torch
@@ -17,12 +18,16 @@ def main() -> None:
     cases = {
         # Longer than the 128 positions that the relative bias tells apart.
         "padded": batches.padded((150, 37), (140, 20), vocab_size),
-        "packed": batches.packed([[(19, 7), (3, 12), (9, 1)], [(20, 11), (14, 9)]], vocab_size, spare=3),
+        "packed": batches.packed(
+            [[(19, 7), (3, 12), (9, 1)], [(20, 11), (14, 9)]], vocab_size, spare=3
+        ),
     }
     for case, batch in cases.items():
         config = {"name": "transformer", "size": "nano", **t5_torch.DIMENSIONS}
         scores = t5_torch.logits(model, batch)
-        t5_torch.golden(t5_torch.VERSIONS, config, batch, weights, scores).save(f"transformer-{case}")
+        t5_torch.golden(t5_torch.VERSIONS, config, batch, weights, scores).save(
+            f"transformer-{case}"
+        )
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """Goldens of adaptive computation time: ACT_basic of Universal-Transformer-Pytorch around a block of Hugging Face's T5.
 
-Recipe, in an environment of its own (never the project's): `pip install torch==2.13.0 transformers==5.23.0`, a checkout
-of andreamad8/Universal-Transformer-Pytorch (commit e6b06375269e805a23acbb07ef1aa4d6402bce52), then, from the root of
-this checkout, `python -m tests.parity.make_universal_act CHECKOUT`.
+Recipe, in an environment of its own (never the project's): `pip install torch==2.13.0
+transformers==5.23.0`, a checkout of andreamad8/Universal-Transformer-Pytorch (commit
+e6b06375269e805a23acbb07ef1aa4d6402bce52), then, from the root of this checkout, `python -m
+tests.parity.make_universal_act CHECKOUT`.
 
-Its form is `basic`. For `accumulated` the weights of the steps are worked out here from its halting probabilities, and
-held against it: with them the form `basic` must come out as it has it. Every token halts before the last step, since
-what happens there is the zoo's own choice. `make_universal_t2t` runs the original of both forms and of the signal.
+Its form is `basic`. For `accumulated` the weights of the steps are worked out here from its halting
+probabilities, and held against it: with them the form `basic` must come out as it has it. Every
+token halts before the last step, since what happens there is the zoo's own choice.
+`make_universal_t2t` runs the original of both forms and of the signal.
 """
 
 import sys
@@ -40,13 +42,19 @@ class Adaptive(nn.Module):
             return self.states[-1]
 
         no_time_signal = torch.zeros(1, *x.shape[1:])
-        basic, (self.remainders, self.steps) = self.act(x, x, step, no_time_signal, self.signal[None], STEPS)
+        basic, (self.remainders, self.steps) = self.act(
+            x, x, step, no_time_signal, self.signal[None], STEPS
+        )
         accumulated = self.combine(x, basic)
         return basic if self.form == "basic" else accumulated, None, None
 
     def combine(self, x, basic):
         """The mean of the states, weighted by the probability of halting at each step."""
-        halted, accumulated, check = torch.zeros(*x.shape[:2], 1), torch.zeros_like(x), torch.zeros_like(x)
+        halted, accumulated, check = (
+            torch.zeros(*x.shape[:2], 1),
+            torch.zeros_like(x),
+            torch.zeros_like(x),
+        )
         for p, state in zip(self.probabilities, self.states, strict=True):
             weight = torch.where(halted + p > 1 - EPSILON, 1 - halted, p) * (halted < 1)
             halted = halted + weight
@@ -73,13 +81,17 @@ def main(checkout: Path) -> None:
         model = t5_torch.build(dimensions)
         for stack in (model.encoder, model.decoder):
             act = ACT_basic(dimensions["embed_dim"])
-            stack.block = nn.ModuleList([Adaptive(stack.block[0], act, dimensions["embed_dim"], form)])
+            stack.block = nn.ModuleList(
+                [Adaptive(stack.block[0], act, dimensions["embed_dim"], form)]
+            )
         t5_torch.randomise(model)
         weights = t5_torch.parameters(model)
         ponder = torch.zeros(())
         for side, stack in (("encoder", model.encoder), ("decoder", model.decoder)):
             adaptive = stack.block[0]
-            adaptive.act.p.weight.data *= 0.01  # so that positions take few steps or many, and none all
+            adaptive.act.p.weight.data *= (
+                0.01  # so that positions take few steps or many, and none all
+            )
             adaptive.act.p.bias.data.fill_(-0.3)
             weights |= t5_torch.linear(adaptive.act.p, f"{side}.halt")
             weights[f"{side}.step_signal"] = Weight(adaptive.signal)
@@ -97,7 +109,9 @@ def main(checkout: Path) -> None:
             **dimensions,
         }
         oracle = f"Universal-Transformer-Pytorch e6b0637, {t5_torch.VERSIONS}"
-        golden = t5_torch.golden(oracle, config, batch, weights, scores, {"ponder": LOSS_WEIGHT * ponder})
+        golden = t5_torch.golden(
+            oracle, config, batch, weights, scores, {"ponder": LOSS_WEIGHT * ponder}
+        )
         golden.save(f"universal-act-{form}")
 
 

@@ -1,12 +1,13 @@
 """Goldens of the Universal Transformer's arithmetic: Tensor2Tensor's recurrence, with and without halting.
 
-Recipe: the environment of `mesh_tf` and `pip install --no-deps tensor2tensor==1.15.7`, then, from the root of the
-checkout, `python -m tests.parity.make_universal_t2t`.
+Recipe: the environment of `mesh_tf` and `pip install --no-deps tensor2tensor==1.15.7`, then, from
+the root of the checkout, `python -m tests.parity.make_universal_t2t`.
 
-`universal_transformer_layer` runs as published: the step signal, who halts when and with which weight, what is left for
-the last step, and the loop itself. It is given a block in the form of T5.1.0, written here: a norm, attention with
-relative biases, a norm, and a feed-forward layer. A row is nine tokens without padding, and every token halts before
-the last step, since what happens there is the zoo's own choice.
+`universal_transformer_layer` runs as published: the step signal, who halts when and with which
+weight, what is left for the last step, and the loop itself. It is given a block in the form of
+T5.1.0, written here: a norm, attention with relative biases, a norm, and a feed-forward layer. A
+row is nine tokens without padding, and every token halts before the last step, since what happens
+there is the zoo's own choice.
 """
 
 import importlib
@@ -39,7 +40,10 @@ UNUSED = (
 def recurrence():
     """Tensor2Tensor's `universal_transformer_layer`."""
     folder = Path(str(importlib.util.find_spec("tensor2tensor").submodule_search_locations[0]))  # type: ignore
-    for name in ("tensor2tensor.models", "tensor2tensor.models.research"):  # whose own files import every model
+    for name in (
+        "tensor2tensor.models",
+        "tensor2tensor.models.research",
+    ):  # whose own files import every model
         package = types.ModuleType(name)
         package.__path__ = [str(folder.parent / name.replace(".", "/"))]
         sys.modules[name] = package
@@ -78,7 +82,8 @@ def block(values: dict):
     """The two halves of a block whose parameters are `values`, by the zoo's names."""
     attention, feed_forward = "blocks.0.self_attention", "blocks.0.feed_forward"
     distances = np.arange(LENGTH)[None] - np.arange(LENGTH)[:, None]
-    # As long as distances are below nine, each has a bucket of its own; those of later keys come second.
+    # As long as distances are below nine, each has a bucket of its own; those of later keys come
+    # second.
     buckets = np.minimum(np.abs(distances), 8) + 16 * (distances > 0)
     assert LENGTH <= 9
 
@@ -105,7 +110,9 @@ def block(values: dict):
 def draw(rng: np.random.Generator) -> dict[str, np.ndarray]:
     """The block's parameters, the table of biases and the last norm."""
     joined = HEADS * HEAD_DIM
-    shapes = {f"blocks.0.self_attention.layer.{name}": (DIM, joined) for name in ("query", "key", "value")}
+    shapes = {
+        f"blocks.0.self_attention.layer.{name}": (DIM, joined) for name in ("query", "key", "value")
+    }
     shapes |= {
         "blocks.0.self_attention.layer.out": (joined, DIM),
         "blocks.0.self_attention.norm.scale": (DIM,),
@@ -138,21 +145,35 @@ def golden(layer, act: str) -> Golden:
             steps, remainders = extra
             outputs["ponder"] = LOSS_WEIGHT * tf.reduce_mean(steps + remainders)
             loss += outputs["ponder"]
-        own = {variable.op.name.rsplit("/", 1)[-1]: variable for variable in tf.trainable_variables()}
+        own = {
+            variable.op.name.rsplit("/", 1)[-1]: variable for variable in tf.trainable_variables()
+        }
         gradients = tf.gradients(loss, [*values.values(), *own.values(), x])
-        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]  # that of a lookup is sparse
+        gradients = [
+            tf.convert_to_tensor(gradient) for gradient in gradients
+        ]  # that of a lookup is sparse
         session.run(tf.global_variables_initializer())
         for name, variable in own.items():
             drawn = rng.standard_normal(variable.shape.as_list()).astype(np.float32)
-            # The signal is stored over sqrt(D); halting so that tokens take few steps or many, and none all.
-            starts = {"layer_embedding": drawn * DIM**-0.5, "kernel": 0.3 * drawn, "bias": 0 * drawn - 0.9}
+            # The signal is stored over sqrt(D); halting so that tokens take few steps or many, and
+            # none all.
+            starts = {
+                "layer_embedding": drawn * DIM**-0.5,
+                "kernel": 0.3 * drawn,
+                "bias": 0 * drawn - 0.9,
+            }
             session.run(variable.assign(starts[name]))
         learned = dict(zip(own, session.run(list(own.values())), strict=True))
-        found, slopes = session.run([outputs, dict(zip((*arrays, *own, "x"), gradients, strict=True))])
+        found, slopes = session.run(
+            [outputs, dict(zip((*arrays, *own, "x"), gradients, strict=True))]
+        )
         if act != "none":
             taken = session.run(steps)
             assert 2 <= taken.min() < taken.max() < ACT_STEPS, taken
-    weights, slopes = (_in_zoo(parts, signal) for parts, signal in ((arrays | learned, DIM**0.5), (slopes, DIM**-0.5)))
+    weights, slopes = (
+        _in_zoo(parts, signal)
+        for parts, signal in ((arrays | learned, DIM**0.5), (slopes, DIM**-0.5))
+    )
     inputs = {
         "x": x_BLD,
         "cotangent": cotangent,
@@ -161,15 +182,27 @@ def golden(layer, act: str) -> Golden:
         "causal": np.array(False),
     }
     dimensions = {"embed_dim": DIM, "mlp_dim": HIDDEN, "num_heads": HEADS, "head_dim": HEAD_DIM}
-    options = {"act": act, "num_steps": STEPS if act == "none" else ACT_STEPS, "act_epsilon": EPSILON}
-    model = {"name": "universal", "size": "nano", "act_loss_weight": LOSS_WEIGHT, **options, **dimensions}
+    options = {
+        "act": act,
+        "num_steps": STEPS if act == "none" else ACT_STEPS,
+        "act_epsilon": EPSILON,
+    }
+    model = {
+        "name": "universal",
+        "size": "nano",
+        "act_loss_weight": LOSS_WEIGHT,
+        **options,
+        **dimensions,
+    }
     return Golden(VERSIONS, model, inputs, weights, found, slopes, "encoder")
 
 
 def _in_zoo(arrays: dict[str, np.ndarray], signal: float) -> dict[str, np.ndarray]:
     """Tensor2Tensor's own parameters under the zoo's names; its signal is multiplied by sqrt(D) where it is used."""
     names = {"kernel": "halt.kernel", "bias": "halt.bias"}
-    found = {names.get(name, name): array for name, array in arrays.items() if name != "layer_embedding"}
+    found = {
+        names.get(name, name): array for name, array in arrays.items() if name != "layer_embedding"
+    }
     return found | {"step_signal": signal * arrays["layer_embedding"][:, 0, 0]}
 
 

@@ -13,7 +13,11 @@ AROUND = [
     transformer.sublayer_dropout,
     transformer.sublayer_residual,
 ]
-AFTER = [transformer.sublayer_rms_norm, transformer.sublayer_dropout, transformer.sublayer_mask_padding]
+AFTER = [
+    transformer.sublayer_rms_norm,
+    transformer.sublayer_dropout,
+    transformer.sublayer_mask_padding,
+]
 
 
 def stack(blocks: list[list]) -> transformer.LayerStack:
@@ -27,7 +31,11 @@ def stack(blocks: list[list]) -> transformer.LayerStack:
 
 
 def bitransformer(
-    encoder, decoder, dim: int, vocab_size: int, kind: type[transformer.Bitransformer] = transformer.Bitransformer
+    encoder,
+    decoder,
+    dim: int,
+    vocab_size: int,
+    kind: type[transformer.Bitransformer] = transformer.Bitransformer,
 ) -> transformer.Bitransformer:
     """Both stacks around one embedding, which gives the logits too; no absolute positions."""
     common = {
@@ -41,7 +49,9 @@ def bitransformer(
         "mesh_shape": "",
     }
     return kind(
-        transformer.Unitransformer(encoder, output_vocab_size=None, autoregressive=False, name="encoder", **common),
+        transformer.Unitransformer(
+            encoder, output_vocab_size=None, autoregressive=False, name="encoder", **common
+        ),
         transformer.Unitransformer(
             decoder, output_vocab_size=vocab_size, autoregressive=True, name="decoder", **common
         ),
@@ -77,7 +87,9 @@ def in_parts(built, mesh, given, batch: dict[str, np.ndarray]) -> mtf.Tensor:
     shared = built._shared_params(mesh, mtf.VariableDType(tf.float32))
     source_ids = given(batches.segments(batch, "encoder"))
     common = {"compute_loss": False, "mode": tf.estimator.ModeKeys.EVAL, "shared_params": shared}
-    memory, _ = built.encoder.call_simple(given(batch["encoder_input_tokens"]), None, sequence_id=source_ids, **common)
+    memory, _ = built.encoder.call_simple(
+        given(batch["encoder_input_tokens"]), None, sequence_id=source_ids, **common
+    )
     logits, _ = built.decoder.call_simple(
         given(batch["decoder_input_tokens"]),
         given(batch["decoder_target_tokens"]),
@@ -89,7 +101,9 @@ def in_parts(built, mesh, given, batch: dict[str, np.ndarray]) -> mtf.Tensor:
     return logits
 
 
-def golden(make, model: dict, batch: dict[str, np.ndarray], names: mesh_tf.Names, run=in_parts) -> Golden:
+def golden(
+    make, model: dict, batch: dict[str, np.ndarray], names: mesh_tf.Names, run=in_parts
+) -> Golden:
     """Runs the model that `make()` builds, on a batch without packing; `run` says how."""
     tf.disable_v2_behavior()
 

@@ -1,7 +1,7 @@
 """Single layers of Mesh TensorFlow, the code base of the original study, with their gradients.
 
-Environment, of its own and never the project's: `pip install tensorflow-cpu==2.15.1 "numpy<2" mesh-tensorflow==0.1.21
-gin-config mock scipy`. This module holds what else it takes to import it.
+Environment, of its own and never the project's: `pip install tensorflow-cpu==2.15.1 "numpy<2"
+mesh-tensorflow==0.1.21 gin-config mock scipy`. This module holds what else it takes to import it.
 """
 
 import sys
@@ -12,7 +12,9 @@ from unittest import mock
 import numpy as np
 from tensorflow.python.framework import ops, tensor_conversion_registry
 
-ops.register_tensor_conversion_function = tensor_conversion_registry.register_tensor_conversion_function
+ops.register_tensor_conversion_function = (
+    tensor_conversion_registry.register_tensor_conversion_function
+)
 sys.modules["tensorflow_datasets"] = mock.MagicMock()  # never used here, and its protobuf clashes
 
 import mesh_tensorflow as mtf  # noqa: E402
@@ -44,11 +46,14 @@ __all__ = [
 
 VERSIONS = "mesh-tensorflow 0.1.21, tensorflow 2.15.1"
 
-# Mesh TensorFlow's names for its variables, and the array in the zoo's layout: {path: (names, layout of their arrays)}.
+# Mesh TensorFlow's names for its variables, and the array in the zoo's layout: {path: (names,
+# layout of their arrays)}.
 Names = dict[str, tuple[tuple[str, ...], Callable[..., np.ndarray]]]
 
 
-def one(name: str, layout: Callable[..., np.ndarray] = np.asarray) -> tuple[tuple[str, ...], Callable]:
+def one(
+    name: str, layout: Callable[..., np.ndarray] = np.asarray
+) -> tuple[tuple[str, ...], Callable]:
     """A parameter that is one variable there."""
     return (name,), layout
 
@@ -62,9 +67,13 @@ def context(mesh: mtf.Mesh, x: mtf.Tensor, segment_ids: np.ndarray) -> transform
     """What a layer is told: sequence ids and positions; `inputs` are ids that are zero at padding, as in training."""
     tf.disable_v2_behavior()
     *batch_dims, length_dim, model_dim = x.shape.dims
-    ids = mtf.import_tf_tensor(mesh, tf.constant(segment_ids, tf.int32), mtf.Shape([*batch_dims, length_dim]))
+    ids = mtf.import_tf_tensor(
+        mesh, tf.constant(segment_ids, tf.int32), mtf.Shape([*batch_dims, length_dim])
+    )
     return transformer.Context(
-        model=types.SimpleNamespace(model_dim=model_dim, ensemble_dims=[], ensemble_dim=None, layout="", mesh_shape=""),
+        model=types.SimpleNamespace(
+            model_dim=model_dim, ensemble_dims=[], ensemble_dim=None, layout="", mesh_shape=""
+        ),
         mesh=mesh,
         batch_dims=batch_dims,
         length_dim=length_dim,
@@ -82,8 +91,8 @@ def solve(build, names: Names, seed: int = 0):
     """Draws weights, runs a graph and differentiates it.
 
     Args:
-      build: `build(mesh) -> (outputs, loss, inputs)`: tensors by name, a scalar, and tensors by name whose gradients
-        are wanted besides those of all variables.
+      build: `build(mesh) -> (outputs, loss, inputs)`: tensors by name, a scalar, and tensors by
+        name whose gradients are wanted besides those of all variables.
       names: where the zoo's parameters are.
       seed: of the weights.
 
@@ -97,12 +106,18 @@ def solve(build, names: Names, seed: int = 0):
         outputs, loss, inputs = build(mesh)
         variables = [operation.outputs[0] for operation in graph.trainable_variables]
         gradients = mtf.gradients([loss], [*inputs.values(), *variables])
-        implementation = mtf.placement_mesh_impl.PlacementMeshImpl(shape=[], layout={}, devices=[""])
+        implementation = mtf.placement_mesh_impl.PlacementMeshImpl(
+            shape=[], layout={}, devices=[""]
+        )
         lowering = mtf.Lowering(graph, {mesh: implementation})
-        wanted = [lowering.export_to_tf_tensor(tensor) for tensor in (*outputs.values(), *gradients)]
+        wanted = [
+            lowering.export_to_tf_tensor(tensor) for tensor in (*outputs.values(), *gradients)
+        ]
         session.run(tf.global_variables_initializer())
         values = {}
-        for operation, variable in zip(graph.trainable_variables, tf.trainable_variables(), strict=True):
+        for operation, variable in zip(
+            graph.trainable_variables, tf.trainable_variables(), strict=True
+        ):
             values[operation.name] = draw(rng, operation.name, tuple(variable.shape.as_list()))
             session.run(variable.assign(values[operation.name]))
         session.run(lowering.copy_masters_to_slices())
@@ -111,7 +126,10 @@ def solve(build, names: Names, seed: int = 0):
     assert used == set(values), (sorted(set(values) - used), sorted(used - set(values)))
 
     def in_zoo(arrays):
-        return {path: layout(*(arrays[part] for part in parts)) for path, (parts, layout) in names.items()}
+        return {
+            path: layout(*(arrays[part] for part in parts))
+            for path, (parts, layout) in names.items()
+        }
 
     gradients = in_zoo(found) | {name: found[name] for name in inputs}
     return in_zoo(values), {name: found[name] for name in outputs}, gradients
@@ -159,14 +177,21 @@ def golden(
         x = mtf.import_tf_tensor(mesh, tf.constant(x_BLD), mtf.Shape(dims))
         ctx = context(mesh, x, segment_ids)
         y = call(ctx, x)
-        given["cotangent"] = (rng.standard_normal(y.shape.to_integer_list) * real_BL1).astype(np.float32)
+        given["cotangent"] = (rng.standard_normal(y.shape.to_integer_list) * real_BL1).astype(
+            np.float32
+        )
         cotangent = mtf.import_tf_tensor(mesh, tf.constant(given["cotangent"]), y.shape)
         loss = mtf.add_n([mtf.reduce_sum(y * cotangent), *ctx.losses])
         return {"y": y, **dict(zip(losses, ctx.losses, strict=True))}, loss, {"x": x}
 
     weights, outputs, gradients = solve(build, names)
     positions = np.broadcast_to(np.arange(segment_ids.shape[1]), segment_ids.shape)
-    inputs = {"x": x_BLD, "segment_ids": segment_ids, "positions": positions, "causal": np.array(causal)} | given
+    inputs = {
+        "x": x_BLD,
+        "segment_ids": segment_ids,
+        "positions": positions,
+        "causal": np.array(causal),
+    } | given
     outputs["y"] *= real_BL1
     gradients["x"] *= real_BL1
     return Golden(VERSIONS, model, inputs, weights, outputs, gradients, layer)

@@ -127,25 +127,45 @@ def attention(layer: nn.Module, path: str) -> dict[str, Weight]:
 
 def feed_forward(layer: nn.Module, path: str) -> dict[str, Weight]:
     """All matrices: wi or wi_0 and wi_1, and wo."""
-    return {f"{path}.{name}": Weight(part.weight, np.transpose) for name, part in layer.named_children() if "w" in name}
+    return {
+        f"{path}.{name}": Weight(part.weight, np.transpose)
+        for name, part in layer.named_children()
+        if "w" in name
+    }
 
 
-def residuals(block: nn.Module, path: str, self_mixer=attention, feed_forward=feed_forward) -> dict[str, Weight]:
+def residuals(
+    block: nn.Module, path: str, self_mixer=attention, feed_forward=feed_forward
+) -> dict[str, Weight]:
     """A block's layers with their norms."""
     *mixers, last = block.layer
-    parts = [("self_attention", mixers[0], self_mixer(mixers[0].SelfAttention, f"{path}.self_attention.layer"))]
+    parts = [
+        (
+            "self_attention",
+            mixers[0],
+            self_mixer(mixers[0].SelfAttention, f"{path}.self_attention.layer"),
+        )
+    ]
     if len(mixers) == 2:
         parts.append(
-            ("cross_attention", mixers[1], attention(mixers[1].EncDecAttention, f"{path}.cross_attention.layer"))
+            (
+                "cross_attention",
+                mixers[1],
+                attention(mixers[1].EncDecAttention, f"{path}.cross_attention.layer"),
+            )
         )
-    parts.append(("feed_forward", last, feed_forward(last.DenseReluDense, f"{path}.feed_forward.layer")))
+    parts.append(
+        ("feed_forward", last, feed_forward(last.DenseReluDense, f"{path}.feed_forward.layer"))
+    )
     weights = {}
     for name, layer, own in parts:
         weights |= own | {f"{path}.{name}.norm.scale": Weight(layer.layer_norm.weight)}
     return weights
 
 
-def parameters(model: T5ForConditionalGeneration, self_mixer=attention, feed_forward=feed_forward) -> dict[str, Weight]:
+def parameters(
+    model: T5ForConditionalGeneration, self_mixer=attention, feed_forward=feed_forward
+) -> dict[str, Weight]:
     """Every parameter of T5 by the zoo's path. Blocks that are one object are one block in the zoo."""
     weights = {"embedding.table": Weight(model.shared.weight)}
     for side, stack in (("encoder", model.encoder), ("decoder", model.decoder)):
@@ -175,7 +195,9 @@ def masks(batch: dict[str, np.ndarray]) -> tuple[torch.Tensor, torch.Tensor, tor
 def decode(model: T5ForConditionalGeneration, batch: dict[str, np.ndarray]) -> torch.Tensor:
     """The decoder's output [B, T, D]; logits are `head(model, ...)` of it."""
     encoder_mask, decoder_mask, cross_mask = masks(batch)
-    memory = model.encoder(input_ids=torch.tensor(batch["encoder_input_tokens"]), attention_mask=encoder_mask)
+    memory = model.encoder(
+        input_ids=torch.tensor(batch["encoder_input_tokens"]), attention_mask=encoder_mask
+    )
     return model.decoder(
         input_ids=torch.tensor(batch["decoder_input_tokens"]),
         attention_mask=decoder_mask,
@@ -215,7 +237,10 @@ def golden(
         model=model,
         inputs=batch,
         weights={path: weight.value() for path, weight in weights.items()},
-        outputs={"logits": scores.detach().numpy(), **{name: value.detach().numpy() for name, value in losses.items()}},
+        outputs={
+            "logits": scores.detach().numpy(),
+            **{name: value.detach().numpy() for name, value in losses.items()},
+        },
         gradients={path: weight.gradient() for path, weight in weights.items()},
     )
 

@@ -14,7 +14,9 @@ from tests.parity import golden
 GOLDENS = sorted(golden.FOLDER.glob("*.npz"))
 # Compiling is all that these tests wait for.
 CASES = [
-    pytest.param(path, id=path.stem, marks=() if path.stem == "transformer-packed" else pytest.mark.slow)
+    pytest.param(
+        path, id=path.stem, marks=() if path.stem == "transformer-packed" else pytest.mark.slow
+    )
     for path in GOLDENS
 ]
 
@@ -39,7 +41,9 @@ def layer_of(model, path):
 
 def build(case: golden.Golden):
     """The zoo's model, or the one layer of it that the golden is of, in parts: `merge(values)` gives it its weights."""
-    module = nnx.eval_shape(lambda: arch_zoo.build(arch_zoo.config(**case.model), jax.random.key(0)))
+    module = nnx.eval_shape(
+        lambda: arch_zoo.build(arch_zoo.config(**case.model), jax.random.key(0))
+    )
     if case.layer is not None:
         module = layer_of(module, case.layer)
     graphdef, params, constants = nnx.split(module, nnx.Param, ...)
@@ -49,7 +53,10 @@ def build(case: golden.Golden):
     assert shapes(fixed) == shapes(case.constants)
 
     def filled(variables, values):
-        flat = [(tuple(name), variable.replace(values[".".join(map(str, name))])) for name, variable in variables]
+        flat = [
+            (tuple(name), variable.replace(values[".".join(map(str, name))]))
+            for name, variable in variables
+        ]
         return nnx.from_flat_state(flat)
 
     def merge(values):
@@ -87,14 +94,19 @@ def run_layer(merge, values, inputs):
     segment_ids, positions = jnp.asarray(inputs["segment_ids"]), jnp.asarray(inputs["positions"])
     ctx = Context(segment_ids, positions, causal=bool(inputs["causal"]))
     y, *_, aux = merge(values)(values["x"], ctx)  # a stack returns its context too
-    return (y * inputs["cotangent"]).sum() + sum(aux.losses.values(), jnp.zeros(())), {"y": y, **aux.losses}
+    return (y * inputs["cotangent"]).sum() + sum(aux.losses.values(), jnp.zeros(())), {
+        "y": y,
+        **aux.losses,
+    }
 
 
 def assert_close(actual, expected, tolerance, what):
     assert actual.shape == expected.shape, what
     error = np.abs(np.asarray(actual, np.float64) - expected).max()
     largest = np.abs(expected).max()
-    assert error <= tolerance * largest, f"{what}: off by {error:.2e}, the largest entry is {largest:.2e}"
+    assert error <= tolerance * largest, (
+        f"{what}: off by {error:.2e}, the largest entry is {largest:.2e}"
+    )
 
 
 @pytest.mark.parametrize("path", CASES)
@@ -108,9 +120,13 @@ def test_outputs_and_gradients_equal_the_oracle(path):
         values["x"] = jnp.asarray(case.inputs["x"])
     with jax.default_matmul_precision("highest"):
         gradient = jax.grad(lambda values: run(merge, values, case.inputs), has_aux=True)
-        gradients, outputs = jax.jit(gradient, compiler_options={"xla_backend_optimization_level": 0})(values)
+        gradients, outputs = jax.jit(
+            gradient, compiler_options={"xla_backend_optimization_level": 0}
+        )(values)
     # Outputs at padding mean nothing and differ between implementations.
-    real = case.inputs["decoder_loss_weights" if case.layer is None else "segment_ids"][..., None] > 0
+    real = (
+        case.inputs["decoder_loss_weights" if case.layer is None else "segment_ids"][..., None] > 0
+    )
     for name, expected in case.outputs.items():
         mask = real if expected.ndim else True
         assert_close(outputs[name] * mask, expected * mask, tolerances.PARITY, name)

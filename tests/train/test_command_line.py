@@ -58,12 +58,17 @@ def test_a_list_option_given_twice_appends(typed, at):
 
 
 def test_negative_numbers_are_values_and_nested_lists_append_as_well():
-    verb = parse("t", "--numbers", "-1", "-2e5", "--where", "a=1", "--numbers", "-inf", "--where", "b=2")
+    verb = parse(
+        "t", "--numbers", "-1", "-2e5", "--where", "a=1", "--numbers", "-inf", "--where", "b=2"
+    )
     assert verb.numbers == (-1, -2e5, -float("inf")) and verb.inner.where == ("a=1", "b=2")
 
 
 def test_options_that_append_by_themselves_are_left_alone():
-    assert parse("t", "--option=--time=1", "--option=--gres=gpu:8").option == ("--time=1", "--gres=gpu:8")
+    assert parse("t", "--option=--time=1", "--option=--gres=gpu:8").option == (
+        "--time=1",
+        "--gres=gpu:8",
+    )
 
 
 @pytest.mark.parametrize(
@@ -82,7 +87,11 @@ def test_what_is_wrong_is_one_line(typed, message):
 
 
 def lists(kinds):
-    return [(name, option) for name, kind in kinds.items() for option in command_line._list_options(kind)]
+    return [
+        (name, option)
+        for name, kind in kinds.items()
+        for option in command_line._list_options(kind)
+    ]
 
 
 TRAINING = lists(training.VERBS)
@@ -90,11 +99,28 @@ EVALUATION = lists({name: kind for name, (kind, _) in evaluation._verbs("").item
 
 
 def test_the_lists_that_the_issue_names_are_known():
-    assert {option for _, option in TRAINING} >= {"--set", "--text", "--tasks", "--cells", "--modules"}
-    assert {option for _, option in EVALUATION} >= {"--where", "--at", "--budget", "--fix", "--downstream", "--pairs"}
+    assert {option for _, option in TRAINING} >= {
+        "--set",
+        "--text",
+        "--tasks",
+        "--cells",
+        "--modules",
+    }
+    assert {option for _, option in EVALUATION} >= {
+        "--where",
+        "--at",
+        "--budget",
+        "--fix",
+        "--downstream",
+        "--pairs",
+    }
 
 
-NEEDED = {"predict": ["--at", "N=1,D=1"], "allocate": ["--budget", "1"], "chain": ["--at", "N=1,D=1"]}
+NEEDED = {
+    "predict": ["--at", "N=1,D=1"],
+    "allocate": ["--budget", "1"],
+    "chain": ["--at", "N=1,D=1"],
+}
 
 
 EVERY = [*(("train", *pair) for pair in TRAINING), *(("eval", *pair) for pair in EVALUATION)]
@@ -103,7 +129,12 @@ EVERY = [*(("train", *pair) for pair in TRAINING), *(("eval", *pair) for pair in
 @pytest.mark.parametrize(("room", "verb", "option"), EVERY)
 def test_every_list_option_of_every_command_appends(room, verb, option):
     field = option.removeprefix("--").replace("-", "_")
-    two = {"text": ["a", "b"], "tasks": ["python", "glue"], "pairs": ["FU", "PU"], "links": ["loglog", "semilog"]}
+    two = {
+        "text": ["a", "b"],
+        "tasks": ["python", "glue"],
+        "pairs": ["FU", "PU"],
+        "links": ["loglog", "semilog"],
+    }
     values = two.get(field, ["1", "2"] if field in ("budget", "off", "losses") else ["a=1", "b=2"])
     arguments = [verb, *(["t.csv"] if room == "eval" else [])]
     needed = NEEDED.get(verb, [])
@@ -113,7 +144,9 @@ def test_every_list_option_of_every_command_appends(room, verb, option):
     else:
         found = evaluation.parse([*arguments, option, values[0], option, values[1]])[0]
     taken = getattr(found if hasattr(found, field) else found.columns, field)
-    assert [str(value) for value in taken] == ([f"{float(v)}" for v in values] if values == ["1", "2"] else values)
+    assert [str(value) for value in taken] == (
+        [f"{float(v)}" for v in values] if values == ["1", "2"] else values
+    )
 
 
 @pytest.mark.parametrize(
@@ -121,8 +154,16 @@ def test_every_list_option_of_every_command_appends(room, verb, option):
     [
         (InputError("a key"), 2, "error: a key\n"),
         (InputError("two\nlines \x1b[31mred"), 2, "error: two lines  [31mred\n"),
-        (OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), "x"), 2, "error: 'x': File name too long\n"),
-        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "x"), 1, "error: 'x': No space left on device\n"),
+        (
+            OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), "x"),
+            2,
+            "error: 'x': File name too long\n",
+        ),
+        (
+            OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "x"),
+            1,
+            "error: 'x': No space left on device\n",
+        ),
         (MemoryError(), 2, "error: out of memory\n"),
         (KeyboardInterrupt(), 75, "stopped\n"),
         (BrokenPipeError(), 0, ""),
@@ -143,5 +184,7 @@ def test_every_end_has_its_exit_code_and_one_line(capsys, monkeypatch, error, co
 def test_a_closed_standard_output_is_no_error(command, ending):
     """The pipe is closed before anything is written, or there is no standard output at all."""
     shell = f"set -o pipefail; sleep 0.1; {sys.executable} -m {command} {ending}"
-    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    done = subprocess.run(
+        ["bash", "-c", shell], capture_output=True, text=True, cwd=Path(__file__).parents[2]
+    )
     assert done.returncode == 0 and done.stderr == ""

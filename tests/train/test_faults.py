@@ -12,15 +12,17 @@ import pytest
 
 from tests.train import tiny_study
 from tests.train.tiny_corpus import write_corpus
-from train import cell, records
+from train import records
 from train.data.corpus import open_corpus
 from train.records import InputError
+from train.run import cell
 
 STAGE = dataclasses.replace(tiny_study.STAGE, eval_every=0, checkpoint_every=2, keep_every=2)
 CONFIG = dataclasses.replace(tiny_study.run("transformer"), finetune=None, pretrain=STAGE)
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "fault_injection.py"
 
-# Orbax abandons the other writes and reads of a checkpoint when one fails, and Python complains about them.
+# Orbax abandons the other writes and reads of a checkpoint when one fails, and Python complains
+# about them.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
@@ -50,7 +52,16 @@ def _content(directory):
 
 @pytest.mark.slow
 def test_kill_9_at_random_moments_changes_nothing(path):
-    command = [sys.executable, str(BENCHMARK), "--corpus", str(path), "--cells", "transformer:pmap", "--kills", "4"]
+    command = [
+        sys.executable,
+        str(BENCHMARK),
+        "--corpus",
+        str(path),
+        "--cells",
+        "transformer:pmap",
+        "--kills",
+        "4",
+    ]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(command, capture_output=True, text=True, timeout=500, env=environment)
     assert done.returncode == 0, done.stderr
@@ -65,7 +76,9 @@ def small_disk(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1100k", "tmpfs", str(disk)], capture_output=True, text=True
+        ["mount", "-t", "tmpfs", "-o", "size=1100k", "tmpfs", str(disk)],
+        capture_output=True,
+        text=True,
     )
     if mounted.returncode:
         pytest.skip(f"a small tmpfs cannot be mounted here: {mounted.stderr.strip()}")
@@ -74,21 +87,31 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not shutil.which("mount"), reason="no mount command, which makes the small disk")
+@pytest.mark.skipif(
+    not shutil.which("mount"), reason="no mount command, which makes the small disk"
+)
 def test_a_full_disk_is_named_and_costs_nothing_that_was_saved(corpus, undisturbed, small_disk):
     with pytest.raises(OSError, match=f"No space left on device: '{small_disk}/run"):
         cell.run_cell(CONFIG, corpus, small_disk / "run", quiet=True)
-    saved = sorted(int(p.name) for p in (small_disk / "run" / "checkpoints" / "pretrain").iterdir() if p.name.isdigit())
+    saved = sorted(
+        int(p.name)
+        for p in (small_disk / "run" / "checkpoints" / "pretrain").iterdir()
+        if p.name.isdigit()
+    )
     assert saved, "the test is to fill the disk after the first checkpoint"
     assert saved[-1] < STAGE.steps
-    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)  # somebody has made room
+    subprocess.run(
+        ["mount", "-o", "remount,size=64m", str(small_disk)], check=True
+    )  # somebody has made room
     assert cell.run_cell(CONFIG, corpus, small_disk / "run", quiet=True) == "done"
     assert _content(small_disk / "run") == _content(undisturbed)
     (event,) = records.read_jsonl(small_disk / "run" / "events.jsonl")
     assert (event["event"], event["step"]) == ("resumed", saved[-1])
 
 
-@pytest.mark.skipif(not shutil.which("mount"), reason="no mount command, which makes the read-only disk")
+@pytest.mark.skipif(
+    not shutil.which("mount"), reason="no mount command, which makes the read-only disk"
+)
 def test_a_directory_that_turns_read_only_is_refused_in_one_line(corpus, small_disk):
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(InputError, match="cannot be written") as error:
@@ -101,7 +124,10 @@ def test_a_deleted_array_file_costs_only_its_own_checkpoint(corpus, undisturbed,
     directory = tmp_path / "run"
     shutil.copytree(undisturbed, directory)
     newest = directory / "checkpoints" / "pretrain" / str(STAGE.steps)
-    max((path for path in (newest / "params").rglob("*") if path.is_file()), key=lambda p: p.stat().st_size).unlink()
+    max(
+        (path for path in (newest / "params").rglob("*") if path.is_file()),
+        key=lambda p: p.stat().st_size,
+    ).unlink()
     status = records.read_json(directory / "status.json")
     records.write_json(directory / "status.json", status | {"state": "running", "finished": []})
     assert cell.run_cell(CONFIG, corpus, directory, quiet=True) == "done"
@@ -130,6 +156,8 @@ def test_a_second_trainer_leaves_the_first_alone(corpus, undisturbed, tmp_path):
 
 def test_a_benchmark_refuses_what_is_no_corpus(tmp_path):
     command = [sys.executable, "-m", "benchmarks.fault_injection", "--corpus", str(tmp_path)]
-    refused = subprocess.run(command, cwd=BENCHMARK.parents[1], capture_output=True, text=True, timeout=100)
+    refused = subprocess.run(
+        command, cwd=BENCHMARK.parents[1], capture_output=True, text=True, timeout=100
+    )
     assert refused.returncode == 2
     assert f"corpus: {tmp_path / 'corpus.json'} is missing" in refused.stderr.splitlines()[-1]

@@ -8,9 +8,13 @@ import pytest
 
 import eval.__main__ as evaluation
 import train.__main__ as training
-from train import study
+from train.study.directory import known, load
 
-PAGE = (Path(__file__).parents[2] / "docs" / "laptop_to_pod.md").read_text(encoding="utf-8").replace("\\\n", " ")
+PAGE = (
+    (Path(__file__).parents[2] / "docs" / "laptop_to_pod.md")
+    .read_text(encoding="utf-8")
+    .replace("\\\n", " ")
+)
 COMMANDS = re.findall(r"^python -m (train|eval) (.*?)(?: \| .*| +#.*)?$", PAGE, re.MULTILINE)
 
 
@@ -22,15 +26,20 @@ def test_every_command_is_understood(room, typed):
 
 def test_the_page_has_commands_for_every_launcher():
     assert {typed.split()[0] for room, typed in COMMANDS if room == "train"} >= {
-        "plan", "study", "watch", "status", "slurm", "jobset",
-    }  # fmt: skip
+        "plan",
+        "study",
+        "watch",
+        "status",
+        "slurm",
+        "jobset",
+    }
 
 
 @pytest.mark.slow
 def test_the_declaration_is_a_study(tmp_path):
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     (tmp_path / "mine.py").write_text(code)
-    declared = study.load(path=tmp_path / "mine.py")
+    declared = load(path=tmp_path / "mine.py")
     plain = {(cell.architecture, cell.size) for cell in declared.cells if not cell.protocol}
     assert plain == {
         ("transformer", "mini"),
@@ -43,4 +52,4 @@ def test_the_declaration_is_a_study(tmp_path):
 
 def test_the_presets_it_lists_are_all_there_are():
     listed = re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", PAGE, re.MULTILINE)))
-    assert sorted(listed) == study.known()
+    assert sorted(listed) == known()

@@ -60,12 +60,24 @@ def test_a_value_out_of_range_is_named_with_what_is_allowed(field, value, messag
 
 
 def test_the_ends_that_belong_to_a_range_are_taken():
-    ranges.check(Settings(count=2**53, zero=0, positive=1e300, share=0, seed=2**32 - 1, several=(0.0, 3), price=None))
+    ranges.check(
+        Settings(
+            count=2**53,
+            zero=0,
+            positive=1e300,
+            share=0,
+            seed=2**32 - 1,
+            several=(0.0, 3),
+            price=None,
+        )
+    )
 
 
 @given(st.floats(), st.floats(-10, 10), st.floats(-10, 10), st.booleans(), st.booleans())
 def test_a_range_holds_what_lies_between_its_ends(value, low, high, low_open, high_open):
-    inside = (low < value or (value == low and not low_open)) and (value < high or (value == high and not high_open))
+    inside = (low < value or (value == low and not low_open)) and (
+        value < high or (value == high and not high_open)
+    )
     assert (value in Range(low, high, low_open, high_open)) == inside
 
 

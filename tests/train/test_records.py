@@ -11,7 +11,15 @@ from train import records
 from train.records import InputError, RunWriter
 
 CONFIG = {"run_id": "a"}
-EVAL = {"step": 1, "stage": "pretrain", "task": "corpus", "split": "validation", "metric": "nll", "value": 1.0, "n": 2}
+EVAL = {
+    "step": 1,
+    "stage": "pretrain",
+    "task": "corpus",
+    "split": "validation",
+    "metric": "nll",
+    "value": 1.0,
+    "n": 2,
+}
 
 
 @pytest.fixture
@@ -54,7 +62,10 @@ def test_a_torn_last_line_is_an_error_that_names_it(writer):
     [
         ('{"step": "1", "stage": "pretrain"}', "row 2: step = '1' has type str"),
         ('{"step": true, "stage": "pretrain"}', "row 2: step = True has type bool"),
-        ('{"step": 1, "stage": "train"}', "row 2: stage = 'train' is not one of pretrain, finetune"),
+        (
+            '{"step": 1, "stage": "train"}',
+            "row 2: stage = 'train' is not one of pretrain, finetune",
+        ),
         ('{"stage": "pretrain"}', "row 2 has no 'step'"),
         ("[1]", "row 2 is a list"),
         ("{", "row 2 is not JSON"),
@@ -107,7 +118,9 @@ def test_the_lock_is_for_one_and_dies_with_its_process(tmp_path):
         with records.lock(sys.argv[1]) as free:
             print(free, flush=True)
             time.sleep(60)"""
-    process = subprocess.Popen([sys.executable, "-c", hold, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", hold, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "True\n"
     with records.lock(tmp_path, patience=0.1) as free:

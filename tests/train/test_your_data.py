@@ -27,26 +27,53 @@ def _commands():
 def _write_notes(folder):
     """A folder of made-up words, and a table of sad and glad ones."""
     chance = random.Random(0)
-    syllables = ["ba", "de", "fi", "go", "lu", "ma", "ne", "pi", "ro", "su", "ta", "ve", "wi", "xo", "zu"]
+    syllables = [
+        "ba",
+        "de",
+        "fi",
+        "go",
+        "lu",
+        "ma",
+        "ne",
+        "pi",
+        "ro",
+        "su",
+        "ta",
+        "ve",
+        "wi",
+        "xo",
+        "zu",
+    ]
     words = ["".join(chance.choices(syllables, k=chance.randint(1, 4))) for _ in range(6000)]
     (folder / "notes").mkdir()
     for i in range(20):
         paragraphs = [" ".join(chance.choices(words, k=40)) + "." for _ in range(60)]
         (folder / "notes" / f"{i}.txt").write_text("\n\n".join(paragraphs))
-    rows = (f"I am {w} today\t{'sad' if w[0] in 'bdfg' else 'glad'}\n" for w in chance.choices(words, k=400))
+    rows = (
+        f"I am {w} today\t{'sad' if w[0] in 'bdfg' else 'glad'}\n"
+        for w in chance.choices(words, k=400)
+    )
     (folder / "mood.tsv").write_text("inputs\ttargets\n" + "".join(rows))
 
 
 @pytest.mark.slow
 def test_the_readmes_three_commands_work_as_written(tmp_path):
     commands = _commands()
-    assert len(commands) == 3 and all(command.startswith("python -m train ") for command in commands)
+    assert len(commands) == 3 and all(
+        command.startswith("python -m train ") for command in commands
+    )
     _write_notes(tmp_path)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(_ROOT)}
     for command in commands:
         done = subprocess.run(
-            command, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=500
+            command,
+            shell=True,
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=500,
         )
         assert done.returncode == 0, done.stderr[-3000:]
     corpus = open_corpus(tmp_path / "corpora/notes")

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from train.data import shards, vocabulary
+from train.data import shards
 from train.data.corpus import FORMAT, INDEX
-from train.data.vocabulary import EOS_ID, Vocabulary
+from train.data.text import vocabulary
+from train.data.text.vocabulary import EOS_ID, Vocabulary
 
 _SUBJECTS = ("cat", "dog", "bird", "fish")
 _VERBS = ("sees", "likes", "follows")
@@ -18,7 +19,8 @@ def write_corpus(path: Path, vocab_size: int = 296, sentinels: int = 16) -> Path
     """Writes the corpus and returns its directory."""
     random = np.random.default_rng(0)
     sentences = [
-        f"the {random.choice(_SUBJECTS)} {random.choice(_VERBS)} the {random.choice(_SUBJECTS)} ." for _ in range(6000)
+        f"the {random.choice(_SUBJECTS)} {random.choice(_VERBS)} the {random.choice(_SUBJECTS)} ."
+        for _ in range(6000)
     ]
     model = vocabulary.train(sentences, vocab_size, sentinels)
     files = {"vocabulary.model": shards.write_bytes(path / "vocabulary.model", model)}
@@ -29,7 +31,11 @@ def write_corpus(path: Path, vocab_size: int = 296, sentinels: int = 16) -> Path
         tokens = np.array([i for ids in words.encode(part) for i in (*ids, EOS_ID)], np.uint16)
         name = f"pretrain/{split}-00000.npy"
         files[name] = shards.write_array(path / name, tokens)
-        pretrain[split] = {"shards": [name], "tokens": len(tokens), "text_bytes": sum(map(len, part))}
+        pretrain[split] = {
+            "shards": [name],
+            "tokens": len(tokens),
+            "text_bytes": sum(map(len, part)),
+        }
 
     examples = {}
     for split, part in (("train", sentences[:400]), ("validation", sentences[5000:5040])):
@@ -37,7 +43,9 @@ def write_corpus(path: Path, vocab_size: int = 296, sentinels: int = 16) -> Path
         for feature, texts in (("inputs", part), ("targets", targets)):
             ids = [[*ids, EOS_ID] for ids in words.encode(texts)]
             stem = f"tasks/python_subject/{split}.{feature}"
-            files[f"{stem}.npy"] = shards.write_array(path / f"{stem}.npy", np.array(sum(ids, []), np.uint16))
+            files[f"{stem}.npy"] = shards.write_array(
+                path / f"{stem}.npy", np.array(sum(ids, []), np.uint16)
+            )
             lengths = np.array([len(row) for row in ids], np.int32)
             files[f"{stem}.lengths.npy"] = shards.write_array(path / f"{stem}.lengths.npy", lengths)
         name = f"tasks/python_subject/{split}.references.jsonl"

@@ -1,6 +1,6 @@
 """A study of two of the smallest cells, for tests of whole paths: `study --config tests/train/tiny_study.py`."""
 
-from train.config import OptimizerConfig, RunConfig, StageConfig, StudyConfig
+from train.study.config import OptimizerConfig, RunConfig, StageConfig, StudyConfig
 
 STAGE = StageConfig(
     steps=12,

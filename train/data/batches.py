@@ -1,11 +1,11 @@
 """Batches as a pure function of the step: no iterator state, no shuffle buffer, any number of hosts, numpy only.
 
-Row r of the global batch of `step` is example number step * batch_size + r; everything about it follows from that
-number and the seed. A host takes its slice of the rows, so that the hosts' parts together are the same batch on any
-number of hosts, and a run resumes from its step alone.
+Row r of the global batch of `step` is example number step * batch_size + r; everything about it
+follows from that number and the seed. A host takes its slice of the rows, so that the hosts' parts
+together are the same batch on any number of hosts, and a run resumes from its step alone.
 
-Batches use seqio's names: encoder_input_tokens [B, S], decoder_input_tokens and decoder_target_tokens [B, T], int32,
-and decoder_loss_weights [B, T], float32.
+Batches use seqio's names: encoder_input_tokens [B, S], decoder_input_tokens and
+decoder_target_tokens [B, T], int32, and decoder_loss_weights [B, T], float32.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ import numpy as np
 from train.data import counter_random, packing
 from train.data.corpus import Corpus, Examples
 from train.data.objectives import OBJECTIVES
-from train.data.vocabulary import EOS_ID, PAD_ID
+from train.data.text.vocabulary import EOS_ID, PAD_ID
 from train.data.windows import Windows
 from train.records import InputError
 
@@ -53,7 +53,10 @@ class _Source:
 
     def __init__(self, batch_size: int):
         self.batch_size = batch_size
-        self._memo: tuple[tuple[int, int, int] | None, Batch] = (None, {})  # the last rows made together
+        self._memo: tuple[tuple[int, int, int] | None, Batch] = (
+            None,
+            {},
+        )  # the last rows made together
 
     def batch(self, step: int, host: int = 0, num_hosts: int = 1) -> Batch:
         """The rows of one host of the batch of a step; the arrays are read-only."""
@@ -66,7 +69,9 @@ class _Source:
                 rows.flags.writeable = False
             self._memo = ((block, host, num_hosts), made)
         local = self.batch_size // num_hosts
-        return {name: rows[place * local : (place + 1) * local] for name, rows in self._memo[1].items()}
+        return {
+            name: rows[place * local : (place + 1) * local] for name, rows in self._memo[1].items()
+        }
 
     def _make(self, index_B: np.ndarray) -> Batch:
         """The examples of the given numbers."""
@@ -76,8 +81,9 @@ class _Source:
 class Pretrain(_Source):
     """Denoising batches of the pretraining text.
 
-    The token stream of a split, all of its shards one after another, is cut into windows; an epoch is a stateless
-    permutation of all windows. Of a corpus of format 1 each shard is cut alone, and its last tokens are in no window.
+    The token stream of a split, all of its shards one after another, is cut into windows; an epoch
+    is a stateless permutation of all windows. Of a corpus of format 1 each shard is cut alone, and
+    its last tokens are in no window.
 
     Attributes:
       num_windows: examples in an epoch.
@@ -118,7 +124,12 @@ class Pretrain(_Source):
         super().__init__(batch_size)
         self.seed, self.vocab_size = seed, corpus.vocab_size
         self._objective = OBJECTIVES[objective](
-            input_length, target_length, corpus.vocab_size, corpus.num_sentinels, noise_density, mean_span_length
+            input_length,
+            target_length,
+            corpus.vocab_size,
+            corpus.num_sentinels,
+            noise_density,
+            mean_span_length,
         )
         length = self._objective.raw_length
         self._windows = Windows(corpus.tokens(split), length, corpus.is_one_stream)
@@ -136,12 +147,12 @@ class Pretrain(_Source):
 class Finetune(_Source):
     """Batches of a mixture of downstream tasks, in proportion to their sizes up to a cap.
 
-    An epoch holds every task's examples, or `cap` of them, in one stateless permutation, so that the mixing rates hold
-    exactly in every epoch and no example comes twice before all have come once. A task over the cap goes on where its
-    last epoch ended.
+    An epoch holds every task's examples, or `cap` of them, in one stateless permutation, so that
+    the mixing rates hold exactly in every epoch and no example comes twice before all have come
+    once. A task over the cap goes on where its last epoch ended.
 
-    Packed, the same holds of rows. Which examples share a row is planned once, task by task, so that a restart at any
-    step knows every row without going through the epochs before.
+    Packed, the same holds of rows. Which examples share a row is planned once, task by task, so
+    that a restart at any step knows every row without going through the epochs before.
     """
 
     def __init__(
@@ -167,7 +178,8 @@ class Finetune(_Source):
           target_length: T; likewise.
           seed: of the shuffling.
           split: of the tasks.
-          cap: most examples of a task in an epoch (T5's mixing-rate maximum); None or 0 for no limit.
+          cap: most examples of a task in an epoch (T5's mixing-rate maximum); None or 0 for no
+            limit.
           pack: put several examples in a row, with segment ids and positions.
           multiple: the packed inputs of an example start at multiples of this.
 
@@ -180,11 +192,17 @@ class Finetune(_Source):
         self.tasks, self.seed = tuple(tasks), seed
         self._lengths, self._multiple = (input_length, target_length), multiple
         self._examples = [corpus.examples(task, split) for task in tasks]
-        self._plans = [_plan(examples, self._lengths, seed, multiple) for examples in self._examples] if pack else None
+        self._plans = (
+            [_plan(examples, self._lengths, seed, multiple) for examples in self._examples]
+            if pack
+            else None
+        )
         examples_T = np.array([len(examples) for examples in self._examples])
         self._sizes = np.array([len(plan) for plan in self._plans]) if self._plans else examples_T
         capped_T = np.minimum(examples_T, cap) if cap else examples_T
-        self._ends = np.cumsum(-(-self._sizes * capped_T // examples_T))  # the same share of the rows, rounded up
+        self._ends = np.cumsum(
+            -(-self._sizes * capped_T // examples_T)
+        )  # the same share of the rows, rounded up
         self.num_rows = int(self._ends[-1])
 
     def locate(self, index_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -199,7 +217,9 @@ class Finetune(_Source):
         for t in np.unique(task_B):
             here_B = task_B == t
             size = int(self._sizes[t])
-            row_B[here_B] = counter_random.permute(self.seed + 1 + int(t), lap_B[here_B], place_B[here_B], size)
+            row_B[here_B] = counter_random.permute(
+                self.seed + 1 + int(t), lap_B[here_B], place_B[here_B], size
+            )
         return task_B, row_B
 
     def _make(self, index_B: np.ndarray) -> Batch:
@@ -209,23 +229,34 @@ class Finetune(_Source):
         rows = [np.zeros((len(task_B), length), np.int32) for length in self._lengths]
         for t in np.unique(task_B):
             here_B = task_B == t
-            for row, chosen in zip(rows, _pad(self._examples[t], row_B[here_B], *self._lengths), strict=True):
+            for row, chosen in zip(
+                rows, _pad(self._examples[t], row_B[here_B], *self._lengths), strict=True
+            ):
                 row[here_B] = chosen
         return as_batch(*rows)
 
-    def _packed(self, plans: Sequence[Sequence[Sequence[int]]], task_B: np.ndarray, row_B: np.ndarray) -> Batch:
+    def _packed(
+        self, plans: Sequence[Sequence[Sequence[int]]], task_B: np.ndarray, row_B: np.ndarray
+    ) -> Batch:
         chosen = [(self._examples[t], plans[t][row]) for t, row in zip(task_B, row_B, strict=True)]
         inputs = [[examples.inputs[e] for e in members] for examples, members in chosen]
         targets = [[examples.targets[e] for e in members] for examples, members in chosen]
         return packing.pack(inputs, targets, *self._lengths, self._multiple)
 
 
-def _plan(examples: Examples, lengths: tuple[int, int], seed: int, multiple: int) -> list[list[int]]:
+def _plan(
+    examples: Examples, lengths: tuple[int, int], seed: int, multiple: int
+) -> list[list[int]]:
     """Packed rows of a task, as examples; in an order drawn once, as neighbours in a file are often alike."""
     count = len(examples)
     order_N = counter_random.permute(seed, np.zeros(count, np.int64), np.arange(count), count)
-    inputs_N, targets_N = (np.diff(ragged.ends, prepend=0)[order_N] for ragged in (examples.inputs, examples.targets))
-    return [[int(order_N[i]) for i in row] for row in packing.plan(inputs_N, targets_N, *lengths, multiple)]
+    inputs_N, targets_N = (
+        np.diff(ragged.ends, prepend=0)[order_N] for ragged in (examples.inputs, examples.targets)
+    )
+    return [
+        [int(order_N[i]) for i in row]
+        for row in packing.plan(inputs_N, targets_N, *lengths, multiple)
+    ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -248,17 +279,24 @@ def heldout(
 
     Args:
       corpus: an open corpus.
-      batch_size: rows of a batch; all batches are full, except that a split smaller than one is filled with empty rows.
+      batch_size: rows of a batch; all batches are full, except that a split smaller than one is
+        filled with empty rows.
       input_length: S.
       target_length: T.
       num_batches: at most this many; None for the whole validation split, each window once.
       **objective: `objective`, `noise_density`, `mean_span_length` of `Pretrain`.
     """
-    source = Pretrain(corpus, "validation", batch_size, input_length, target_length, HELDOUT_SEED, **objective)
+    source = Pretrain(
+        corpus, "validation", batch_size, input_length, target_length, HELDOUT_SEED, **objective
+    )
     whole, spare = divmod(source.num_windows, batch_size)
     if whole == 0:
-        few = Pretrain(corpus, "validation", spare, input_length, target_length, HELDOUT_SEED, **objective).batch(0)
-        return [{name: np.pad(rows, ((0, batch_size - spare), (0, 0))) for name, rows in few.items()}]
+        few = Pretrain(
+            corpus, "validation", spare, input_length, target_length, HELDOUT_SEED, **objective
+        ).batch(0)
+        return [
+            {name: np.pad(rows, ((0, batch_size - spare), (0, 0))) for name, rows in few.items()}
+        ]
     return [source.batch(step) for step in range(min(whole, num_batches or whole))]
 
 
@@ -306,8 +344,12 @@ def evaluation(
     for start in range(0, total, batch_size):
         which_B = np.arange(start, min(start + batch_size, total))
         spare = ((0, batch_size - len(which_B)), (0, 0))
-        inputs_BS, targets_BT = (np.pad(x, spare) for x in _pad(examples, which_B, input_length, target_length))
-        yield Evaluation(as_batch(inputs_BS, targets_BT), examples.references[start : start + len(which_B)])
+        inputs_BS, targets_BT = (
+            np.pad(x, spare) for x in _pad(examples, which_B, input_length, target_length)
+        )
+        yield Evaluation(
+            as_batch(inputs_BS, targets_BT), examples.references[start : start + len(which_B)]
+        )
 
 
 def ranking(
@@ -333,14 +375,17 @@ def ranking(
       limit: only the first examples; None for all.
 
     Yields:
-      Batches with the references of their examples; rows e * L to e * L + L - 1 belong to example e of L labels.
+      Batches with the references of their examples; rows e * L to e * L + L - 1 belong to example e
+      of L labels.
 
     Raises:
       InputError: the task has no labels, or more than `batch_size`.
     """
     examples, labels = corpus.examples(task, split), corpus.tasks[task].labels
     if not 0 < len(labels) <= batch_size:
-        raise InputError(f"task = {task!r} has {len(labels)} labels: no rank classification in batches of {batch_size}")
+        raise InputError(
+            f"task = {task!r} has {len(labels)} labels: no rank classification in batches of {batch_size}"
+        )
     label_rows = corpus.vocabulary.encode(labels)
     targets_LT = np.zeros((len(labels), target_length), np.int32)
     for row, ids in zip(targets_LT, label_rows, strict=True):
@@ -348,7 +393,9 @@ def ranking(
     together, total = batch_size // len(labels), min(len(examples), limit or len(examples))
     for start in range(0, total, together):
         which_B = np.arange(start, min(start + together, total))
-        inputs_BS = np.repeat(examples.inputs.padded(which_B, input_length, EOS_ID), len(labels), axis=0)
+        inputs_BS = np.repeat(
+            examples.inputs.padded(which_B, input_length, EOS_ID), len(labels), axis=0
+        )
         targets_BT = np.tile(targets_LT, (len(which_B), 1))
         spare = ((0, batch_size - len(inputs_BS)), (0, 0))
         batch = as_batch(np.pad(inputs_BS, spare), np.pad(targets_BT, spare))
@@ -364,9 +411,9 @@ def ranked(labels: Sequence[str], nll_B: np.ndarray, num_examples: int) -> list[
 def target_bytes(corpus: Corpus, batch: Batch) -> np.ndarray:
     """UTF-8 bytes of text that the targets of each row stand for, sentinels and EOS left out, float64 [B].
 
-    A loss summed over the same targets, divided by their sum, can be compared between vocabularies. Pieces of a
-    vocabulary that lacks characters stand for fewer bytes than the text has: what is missing of the whole held-out text
-    is spread over them.
+    A loss summed over the same targets, divided by their sum, can be compared between vocabularies.
+    Pieces of a vocabulary that lacks characters stand for fewer bytes than the text has: what is
+    missing of the whole held-out text is spread over them.
     """
     bytes_BT = corpus.vocabulary.bytes_per_piece[batch["decoder_target_tokens"]]
     known_B = np.where(batch["decoder_loss_weights"] > 0, bytes_BT, 0).sum(axis=1, dtype=np.float64)

@@ -1,10 +1,10 @@
 """A prepared corpus on disk: what `prepare` wrote, checked at the door and memory-mapped.
 
-    corpus.json                             index: format, fingerprint, vocabulary, splits, tasks, every file's sha256
-    vocabulary.model                        SentencePiece
-    pretrain/<split>-NNNNN.npy              token stream, 1-D uint16 or uint32, documents separated by EOS
-    tasks/<task>/<split>.inputs.npy         tokens of all examples, one after another, each ending in EOS
-    tasks/<task>/<split>.inputs.lengths.npy their lengths; the same for targets
+    corpus.json                             index: format, fingerprint, vocabulary, splits, tasks,
+    every file's sha256 vocabulary.model                        SentencePiece
+    pretrain/<split>-NNNNN.npy              token stream, 1-D uint16 or uint32, documents separated
+    by EOS tasks/<task>/<split>.inputs.npy         tokens of all examples, one after another, each
+    ending in EOS tasks/<task>/<split>.inputs.lengths.npy their lengths; the same for targets
     tasks/<task>/<split>.references.jsonl   one object an example: what the metrics need
 
 Everything is plain npy, JSON and JSONL: nothing is unpickled.
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from train.data import shards
-from train.data.vocabulary import Vocabulary
+from train.data.text.vocabulary import Vocabulary
 from train.records import InputError, read_json, read_jsonl
 
 FORMAT = 2  # 1 was read one shard at a time; it still is, so that runs on such a corpus go on with the same batches
@@ -34,10 +34,12 @@ class Task:
 
     Attributes:
       name: for example "python_package" or "glue_cola".
-      metrics: names in `train.tasks.metrics.METRICS`; the headline score is the mean of what they return.
+      metrics: names in `train.tasks.metrics.METRICS`; the headline score is the mean of what they
+        return.
       labels: the texts a prediction can be, empty where it is free text.
       examples: number of examples by split; one without validation examples is for training alone.
-      majority_class: headline score on validation, in percent, of always answering its most frequent target.
+      majority_class: headline score on validation, in percent, of always answering its most
+        frequent target.
     """
 
     name: str
@@ -122,7 +124,9 @@ class Corpus:
     def tasks(self) -> dict[str, Task]:
         """Downstream tasks by name."""
         return {
-            name: Task(name, tuple(t["metrics"]), tuple(t["labels"]), t["examples"], t["majority_class"])
+            name: Task(
+                name, tuple(t["metrics"]), tuple(t["labels"]), t["examples"], t["majority_class"]
+            )
             for name, t in self.index["tasks"].items()
         }
 
@@ -142,8 +146,12 @@ class Corpus:
           InputError: no such split.
         """
         if split not in self.index["pretrain"]:
-            raise InputError(f"split = {split!r}: {self.path} has {', '.join(self.index['pretrain'])}")
-        return [shards.read_array(self.path / name) for name in self.index["pretrain"][split]["shards"]]
+            raise InputError(
+                f"split = {split!r}: {self.path} has {', '.join(self.index['pretrain'])}"
+            )
+        return [
+            shards.read_array(self.path / name) for name in self.index["pretrain"][split]["shards"]
+        ]
 
     def num_tokens(self, split: str) -> int:
         """Tokens of the pretraining text of a split."""
@@ -162,7 +170,11 @@ class Corpus:
     def byte_scale(self, split: str) -> float:
         """Bytes of text for a byte of its pieces: not 1 where the vocabulary lacks characters or changes the text."""
         found = self.index["pretrain"][split]
-        return found["text_bytes"] / found["piece_bytes"] if found.get("changed") and found["piece_bytes"] else 1.0
+        return (
+            found["text_bytes"] / found["piece_bytes"]
+            if found.get("changed") and found["piece_bytes"]
+            else 1.0
+        )
 
     def bytes_per_token(self, split: str) -> float:
         """UTF-8 bytes of text that a token stands for, on average over a split."""
@@ -178,7 +190,9 @@ class Corpus:
         if task not in self.tasks:
             raise InputError(f"task = {task!r}: {self.path} has {', '.join(self.tasks) or 'none'}")
         if split not in self.tasks[task].examples:
-            raise InputError(f"split = {split!r}: {task} has {', '.join(self.tasks[task].examples)}")
+            raise InputError(
+                f"split = {split!r}: {task} has {', '.join(self.tasks[task].examples)}"
+            )
         return self._examples(task, split)
 
     @functools.cache  # noqa: B019  a corpus lives as long as its process
@@ -187,9 +201,14 @@ class Corpus:
 
         def ragged(feature: str) -> Ragged:
             lengths = shards.read_array(stem / f"{split}.{feature}.lengths.npy")
-            return Ragged(shards.read_array(stem / f"{split}.{feature}.npy"), np.cumsum(lengths, dtype=np.int64))
+            return Ragged(
+                shards.read_array(stem / f"{split}.{feature}.npy"),
+                np.cumsum(lengths, dtype=np.int64),
+            )
 
-        return Examples(ragged("inputs"), ragged("targets"), read_jsonl(stem / f"{split}.references.jsonl"))
+        return Examples(
+            ragged("inputs"), ragged("targets"), read_jsonl(stem / f"{split}.references.jsonl")
+        )
 
     def unigram_counts(self, split: str) -> np.ndarray:
         """How often each id occurs in the pretraining text of a split, int64 [vocab_size]."""
@@ -199,7 +218,8 @@ class Corpus:
     def unigram_nll(self, split: str = "validation") -> float:
         """Nats a token of a split under the unigram distribution of the train split, every count plus one.
 
-        This is on raw text; `batches.unigram_nll` is on the targets of an objective, sentinels included.
+        This is on raw text; `batches.unigram_nll` is on the targets of an objective, sentinels
+        included.
         """
         counts = self.unigram_counts("train") + 1.0
         held_out = self.unigram_counts(split)
@@ -215,24 +235,38 @@ def open_corpus(path: str | Path, verify: bool = True) -> Corpus:
 
     Args:
       path: the directory `prepare` wrote.
-      verify: compare the sha256 of every file with the index; otherwise only that they are there in the right size.
+      verify: compare the sha256 of every file with the index; otherwise only that they are there in
+        the right size.
 
     Returns:
       The corpus; arrays are mapped when used.
 
     Raises:
-      InputError: the corpus is missing, unfinished, of another format, or a file is damaged; names the file.
+      InputError: the corpus is missing, unfinished, of another format, or a file is damaged; names
+        the file.
     """
     path = Path(path)
     if not path.is_dir():
-        raise InputError(f"corpus: {str(path)!r} is not a directory; `python -m train prepare` makes one")
+        raise InputError(
+            f"corpus: {str(path)!r} is not a directory; `python -m train prepare` makes one"
+        )
     if not (path / INDEX).exists():
         raise InputError(f"corpus: {path / INDEX} is missing; `prepare` has not finished there")
     index = read_json(path / INDEX)
     if index.get("format") not in _READ:
         reads = " and ".join(map(str, _READ))
-        raise InputError(f"corpus: {path / INDEX}: format = {index.get('format')!r}, this version reads {reads}")
-    missing = {"name", "fingerprint", "vocab_size", "num_sentinels", "pretrain", "tasks", "files"} - set(index)
+        raise InputError(
+            f"corpus: {path / INDEX}: format = {index.get('format')!r}, this version reads {reads}"
+        )
+    missing = {
+        "name",
+        "fingerprint",
+        "vocab_size",
+        "num_sentinels",
+        "pretrain",
+        "tasks",
+        "files",
+    } - set(index)
     if missing:
         raise InputError(f"corpus: {path / INDEX} has no {', '.join(sorted(missing))}")
     shards.verify(path, index["files"], hashes=verify)

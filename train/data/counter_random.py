@@ -1,7 +1,8 @@
 """Counter-based randomness: every draw is a pure function of (seed, stream, index), so that nothing needs a state.
 
-`draws` is Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), vectorised over the index;
-`permute` is a keyed bijection of [0, size), evaluated at single points, so that an epoch is shuffled without a table.
+`draws` is Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"),
+vectorised over the index; `permute` is a keyed bijection of [0, size), evaluated at single points,
+so that an epoch is shuffled without a table.
 """
 
 import numpy as np
@@ -51,7 +52,9 @@ def draws(seed: int, stream: int, index_N: np.ndarray, count: int) -> np.ndarray
     blocks = -(-count // 4)
     index_NB = np.repeat(index_N, blocks)
     block_NB = np.tile(np.arange(blocks, dtype=np.uint64), len(index_N))
-    counter = np.stack([index_NB & _LOW, index_NB >> _SHIFT, block_NB, np.full_like(block_NB, stream)])
+    counter = np.stack(
+        [index_NB & _LOW, index_NB >> _SHIFT, block_NB, np.full_like(block_NB, stream)]
+    )
     words = philox4x32(counter, _key(seed))
     return words.T.reshape(len(index_N), 4 * blocks)[:, :count]
 
@@ -64,8 +67,9 @@ def below(words: np.ndarray, limit: np.ndarray | int) -> np.ndarray:
 def permute(seed: int, epoch_N: np.ndarray, position_N: np.ndarray, size: int) -> np.ndarray:
     """Evaluates one permutation of [0, size) per epoch at the given positions.
 
-    A Feistel network over the smallest even number of bits that covers `size`; values outside are sent round again
-    (cycle walking), which keeps it a bijection and takes fewer than four turns on average.
+    A Feistel network over the smallest even number of bits that covers `size`; values outside are
+    sent round again (cycle walking), which keeps it a bijection and takes fewer than four turns on
+    average.
 
     Args:
       seed: chooses the family of permutations.

@@ -1,7 +1,7 @@
 """Pretraining objectives: a window of text in, inputs and targets out, all rows vectorised.
 
-An objective is built once from the lengths and says how many tokens of text a row takes; called with windows [B, L],
-the seed and the example numbers it returns inputs [B, S] and targets [B, T].
+An objective is built once from the lengths and says how many tokens of text a row takes; called
+with windows [B, L], the seed and the example numbers it returns inputs [B, S] and targets [B, T].
 """
 
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from train.data import counter_random, span_corruption
-from train.data.vocabulary import EOS_ID
+from train.data.text.vocabulary import EOS_ID
 from train.records import InputError
 
 
@@ -39,7 +39,9 @@ class SpanCorruption:
         self.raw_length = self.geometry.raw_length
         self._lengths, self._vocab_size = (input_length, target_length), vocab_size
 
-    def __call__(self, raw_BL: np.ndarray, seed: int, index_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(
+        self, raw_BL: np.ndarray, seed: int, index_B: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Draws the noise of each row and applies it."""
         noise_BL = span_corruption.noise_mask(self.geometry, seed, index_B)
         inputs_BS, targets_BT = span_corruption.corrupt(raw_BL, noise_BL, self._vocab_size)
@@ -52,18 +54,26 @@ class PrefixLM:
     def __init__(self, input_length: int, target_length: int, *_: float):
         """A row takes S-1+T-1 tokens; EOS ends inputs and targets."""
         if input_length < 2 or target_length < 2:
-            raise InputError(f"prefix_lm needs lengths of 2 or more, got {input_length} and {target_length}")
+            raise InputError(
+                f"prefix_lm needs lengths of 2 or more, got {input_length} and {target_length}"
+            )
         self.raw_length = input_length + target_length - 2
         self._prefix, self._target = input_length - 1, target_length - 1
 
-    def __call__(self, raw_BL: np.ndarray, seed: int, index_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(
+        self, raw_BL: np.ndarray, seed: int, index_B: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Draws each row's prefix length uniformly from 1 to S-1; the text starts so that the targets are full."""
         words_B = counter_random.draws(seed, counter_random.PIVOTS, index_B, 1)[:, 0]
         length_B1 = 1 + counter_random.below(words_B, self._prefix).astype(np.int64)[:, None]
         at_S = np.arange(self._prefix + 1)
-        inputs_BS = np.where(at_S < length_B1, raw_BL[:, : self._prefix + 1], np.where(at_S == length_B1, EOS_ID, 0))
+        inputs_BS = np.where(
+            at_S < length_B1, raw_BL[:, : self._prefix + 1], np.where(at_S == length_B1, EOS_ID, 0)
+        )
         targets_BT = np.take_along_axis(raw_BL, length_B1 + np.arange(self._target), axis=1)
-        return inputs_BS.astype(np.int32), np.pad(targets_BT, ((0, 0), (0, 1)), constant_values=EOS_ID)
+        return inputs_BS.astype(np.int32), np.pad(
+            targets_BT, ((0, 0), (0, 1)), constant_values=EOS_ID
+        )
 
 
 class CausalLM:
@@ -72,11 +82,15 @@ class CausalLM:
     def __init__(self, input_length: int, target_length: int, *_: float):
         """A row takes T-1 tokens."""
         if input_length < 1 or target_length < 2:
-            raise InputError(f"causal_lm needs lengths of 1 and 2 or more, got {input_length} and {target_length}")
+            raise InputError(
+                f"causal_lm needs lengths of 1 and 2 or more, got {input_length} and {target_length}"
+            )
         self.raw_length = target_length - 1
         self._input_length = input_length
 
-    def __call__(self, raw_BL: np.ndarray, seed: int, index_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(
+        self, raw_BL: np.ndarray, seed: int, index_B: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Nothing is random."""
         inputs_BS = _pad(np.full((len(raw_BL), 1), EOS_ID, np.int32), self._input_length)
         return inputs_BS, np.pad(raw_BL, ((0, 0), (0, 1)), constant_values=EOS_ID)

@@ -1,20 +1,24 @@
 """Several short examples in one row, told apart by segment ids (seqio's packed features).
 
-A plan says which examples share a row. It is made from their lengths alone, first come first served into the oldest
-open row that has room, so that it is the same wherever and whenever it is made.
+A plan says which examples share a row. It is made from their lengths alone, first come first served
+into the oldest open row that has room, so that it is the same wherever and whenever it is made.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from train.data.vocabulary import EOS_ID
+from train.data.text.vocabulary import EOS_ID
 
 _OPEN_ROWS = 64  # rows that wait for a fitting example
 
 
 def plan(
-    input_lengths_N: np.ndarray, target_lengths_N: np.ndarray, input_length: int, target_length: int, multiple: int = 1
+    input_lengths_N: np.ndarray,
+    target_lengths_N: np.ndarray,
+    input_length: int,
+    target_length: int,
+    multiple: int = 1,
 ) -> list[list[int]]:
     """Packs examples into rows.
 
@@ -30,9 +34,15 @@ def plan(
     """
     rows: list[list[int]] = []
     waiting: list[tuple[int, int, list[int]]] = []  # room in inputs, room in targets, the row
-    sizes = zip(np.minimum(input_lengths_N, input_length), np.minimum(target_lengths_N, target_length), strict=True)
+    sizes = zip(
+        np.minimum(input_lengths_N, input_length),
+        np.minimum(target_lengths_N, target_length),
+        strict=True,
+    )
     for example, (inputs, targets) in enumerate(sizes):
-        place = next((i for i, (s, t, _) in enumerate(waiting) if s >= inputs and t >= targets), None)
+        place = next(
+            (i for i, (s, t, _) in enumerate(waiting) if s >= inputs and t >= targets), None
+        )
         if place is None:
             waiting.append((input_length, target_length, []))
             rows.append(waiting[-1][2])
@@ -62,9 +72,10 @@ def pack(
       multiple: as for `plan`.
 
     Returns:
-      encoder_input_tokens, encoder_segment_ids, encoder_positions [B, S]; decoder_input_tokens, decoder_target_tokens,
-      decoder_segment_ids, decoder_positions [B, T], int32; decoder_loss_weights [B, T], float32. Segments count from 1,
-      positions from 0 within a segment; 0 is padding.
+      encoder_input_tokens, encoder_segment_ids, encoder_positions [B, S]; decoder_input_tokens,
+      decoder_target_tokens, decoder_segment_ids, decoder_positions [B, T], int32;
+      decoder_loss_weights [B, T], float32. Segments count from 1, positions from 0 within a
+      segment; 0 is padding.
     """
     encoder_BS, encoder_segments_BS, encoder_positions_BS = _lay(inputs, input_length, multiple)
     decoder_BT, decoder_segments_BT, decoder_positions_BT = _lay(targets, target_length, 1)
@@ -86,7 +97,9 @@ def _round_up(number: int, multiple: int) -> int:
     return -(-number // multiple) * multiple
 
 
-def _lay(rows: Sequence[Sequence[np.ndarray]], length: int, multiple: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _lay(
+    rows: Sequence[Sequence[np.ndarray]], length: int, multiple: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Tokens, segment ids and positions of the rows, int32 [B, length]."""
     tokens, segments, positions = (np.zeros((len(rows), length), np.int32) for _ in range(3))
     for b, row in enumerate(rows):
@@ -94,7 +107,11 @@ def _lay(rows: Sequence[Sequence[np.ndarray]], length: int, multiple: int) -> tu
         for segment, ids in enumerate(row, start=1):
             size = min(len(ids), length)
             here = slice(at, at + size)
-            tokens[b, here], segments[b, here], positions[b, here] = ids[:size], segment, np.arange(size)
+            tokens[b, here], segments[b, here], positions[b, here] = (
+                ids[:size],
+                segment,
+                np.arange(size),
+            )
             if len(ids) > length:
                 tokens[b, at + size - 1] = EOS_ID
             at += _round_up(size, multiple)

@@ -1,8 +1,9 @@
 """Turns text and tasks into a corpus that the trainer maps into memory: seqio reads, SentencePiece tokenizes.
 
-The work is cut into parts (see `parts`), each a pure function of the configuration, so that a killed run continues,
-damage is repaired part by part, and several workers share the work. The index is written last, by whoever finishes.
-Importing this module is light; seqio and TensorFlow are imported when there is something to make.
+The work is cut into parts (see `parts`), each a pure function of the configuration, so that a
+killed run continues, damage is repaired part by part, and several workers share the work. The index
+is written last, by whoever finishes. Importing this module is light; seqio and TensorFlow are
+imported when there is something to make.
 """
 
 import contextlib
@@ -17,9 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from train import ranges
-from train.data import overlap, parts, python_text, shards, text_files
+from train.data import part_files, shards
 from train.data.corpus import FORMAT, INDEX, Corpus, open_corpus
-from train.data.vocabulary import NUM_SENTINELS, Vocabulary
+from train.data.text import overlap, python_text, text_files
+from train.data.text.vocabulary import NUM_SENTINELS, Vocabulary
 from train.ranges import CountOrZero, Range
 from train.records import InputError, read_json, write_json
 from train.tasks import python_suite
@@ -30,10 +32,20 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 
-_OFFICIAL_VERSION = 2  # to be raised when the form of GLUE, SuperGLUE or SQuAD changes: what is prepared is redone
+_OFFICIAL_VERSION = (
+    2  # to be raised when the form of GLUE, SuperGLUE or SQuAD changes: what is prepared is redone
+)
 _READER_VERSION = 2  # likewise, of how files of a user's own are read, cut and sampled
 
-COUNTS = ("tokens", "text_bytes", "duplicates", "documents", "unknown", "changed", "piece_bytes")  # of a shard
+COUNTS = (
+    "tokens",
+    "text_bytes",
+    "duplicates",
+    "documents",
+    "unknown",
+    "changed",
+    "piece_bytes",
+)  # of a shard
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,28 +54,36 @@ class PrepareConfig:
 
     Attributes:
       out: directory of the corpus; made if missing.
-      source: the pretraining text: "python" (the running Python installation's), "c4", "text" (your own files), or a
-        seqio task or mixture that `modules` register, whose "targets" are text.
-      text: globs of your own files: plain text, JSON lines, Parquet, TSV and CSV, told by their content; also packed by
-        gzip or zstd. A path with a bracket that exists is itself. Implies source "text".
-      text_key: the column or field of tables that holds the text; empty for "text". Refused where a file is plain text.
+      source: the pretraining text: "python" (the running Python installation's), "c4", "text" (your
+        own files), or a seqio task or mixture that `modules` register, whose "targets" are text.
+      text: globs of your own files: plain text, JSON lines, Parquet, TSV and CSV, told by their
+        content; also packed by gzip or zstd. A path with a bracket that exists is itself. Implies
+        source "text".
+      text_key: the column or field of tables that holds the text; empty for "text". Refused where a
+        file is plain text.
       modules: Python modules to import first.
-      tasks: downstream suites ("python", "glue", "super_glue", "squad"), single tasks ("glue_cola"), or your own as
-        NAME=FILES:METRIC, where a table (TSV, CSV, JSON lines, Parquet) has columns "inputs" and "targets".
+      tasks: downstream suites ("python", "glue", "super_glue", "squad"), single tasks
+        ("glue_cola"), or your own as NAME=FILES:METRIC, where a table (TSV, CSV, JSON lines,
+        Parquet) has columns "inputs" and "targets".
       data_dir: where TFDS keeps its data, which `tfds build` makes; empty for its default.
       python_root: library whose text "python" is; empty takes that of the running interpreter.
-      vocabulary: an existing SentencePiece model; empty trains one on the pretraining text (a sample over all files of
-        your own).
-      vocab_size: ids of a trained vocabulary, sentinels included; 0 takes 2,048 for "python" and 32,128 for others.
+      vocabulary: an existing SentencePiece model; empty trains one on the pretraining text (a
+        sample over all files of your own).
+      vocab_size: ids of a trained vocabulary, sentinels included; 0 takes 2,048 for "python" and
+        32,128 for others.
       num_sentinels: ids at the top that mark spans.
-      num_shards: files of the train split; 0 takes 2 for "python", 64 for others, and no more than there are files of
-        your own text: of fewer files each shard would read all.
+      num_shards: files of the train split; 0 takes 2 for "python", 64 for others, and no more than
+        there are files of your own text: of fewer files each shard would read all.
       max_tokens: stop after about this many tokens of the train split; 0 for all.
-      vocabulary_characters: text a vocabulary is trained on; 0 takes a million for "python" and 50 million for others.
-      decontaminate: leave out training documents that share 13 words in a row with a downstream validation example, or
-        20 characters of a script without spaces between words; the index counts them as "duplicates".
-      worker: "i/n" makes every n-th part, from the i-th; run n of them on one directory, on any machines.
-      patience: seconds without a sign of life from another worker after which the rest make its parts.
+      vocabulary_characters: text a vocabulary is trained on; 0 takes a million for "python" and 50
+        million for others.
+      decontaminate: leave out training documents that share 13 words in a row with a downstream
+        validation example, or 20 characters of a script without spaces between words; the index
+        counts them as "duplicates".
+      worker: "i/n" makes every n-th part, from the i-th; run n of them on one directory, on any
+        machines.
+      patience: seconds without a sign of life from another worker after which the rest make its
+        parts.
       num_threads: for tokenizing; 0 for all cores.
     """
 
@@ -98,11 +118,15 @@ class PrepareConfig:
         elif self.source == "text":
             raise InputError("source = 'text' needs text: globs of the files")
         if self.text_key and self.source != "text":
-            raise InputError(f"text_key = {self.text_key!r} is for files of your own, which text names")
+            raise InputError(
+                f"text_key = {self.text_key!r} is for files of your own, which text names"
+            )
         for key in ("vocab_size", "vocabulary_characters") if self.vocabulary else ():
             if getattr(self, key):
                 given = f"and vocabulary = {self.vocabulary!r} is given"
-                raise InputError(f"{key} = {getattr(self, key)} is for training a vocabulary, {given}")
+                raise InputError(
+                    f"{key} = {getattr(self, key)} is for training a vocabulary, {given}"
+                )
         _ = self.share
         names = [Table.parse(task).name if "=" in task else task for task in self.tasks]
         for name in names:
@@ -135,7 +159,9 @@ class PrepareConfig:
             "format": 1,  # of what is in the shards, which is older than that of the index
             **({"reader": _READER_VERSION} if files else {}),
             "source": self.source,
-            "python": python_text.fingerprint(self.python_root) if self.source == "python" else None,
+            "python": python_text.fingerprint(self.python_root)
+            if self.source == "python"
+            else None,
             "text": [(Path(file).name, text_files.digest(file, kept)) for file in files],
             "text_key": self.text_key or "text",
             "vocabulary": shards.describe(Path(self.vocabulary)) if self.vocabulary else None,
@@ -147,14 +173,20 @@ class PrepareConfig:
     @property
     def tasks_identity(self) -> dict[str, Any]:
         """What the downstream tasks follow from, beside the vocabulary."""
-        tables = [path for task in self.tasks if "=" in task for path in text_files.table_files(task)]
+        tables = [
+            path for task in self.tasks if "=" in task for path in text_files.table_files(task)
+        ]
         python = any(task.startswith("python") for task in self.tasks)
-        official = any(task.startswith(("glue", "super_glue", "squad", "dpr")) for task in self.tasks)
+        official = any(
+            task.startswith(("glue", "super_glue", "squad", "dpr")) for task in self.tasks
+        )
         return {
             **({"official": _OFFICIAL_VERSION} if official else {}),
             **({"reader": _READER_VERSION} if tables else {}),
             "tasks": self.tasks,
-            "python": [python_suite.VERSION, python_text.fingerprint(self.python_root)] if python else None,
+            "python": [python_suite.VERSION, python_text.fingerprint(self.python_root)]
+            if python
+            else None,
             "tables": [shards.describe(Path(path)) for path in tables],
         }
 
@@ -182,8 +214,12 @@ def prepare(config: PrepareConfig, say: Say | None = None) -> Corpus:
         Vocabulary(Path(config.vocabulary), config.num_sentinels)
     text_files.check_key(text_files.expand(config.text), config.text_key)
     shards.remove_leftovers(root, config.patience if config.share[1] > 1 else 0)
-    key = parts.key(
-        config.text_identity, config.tasks_identity, config.shard_counts, config.max_tokens, config.decontaminate
+    key = part_files.key(
+        config.text_identity,
+        config.tasks_identity,
+        config.shard_counts,
+        config.max_tokens,
+        config.decontaminate,
     )
     corpus = _finished(root, key, say)
     if corpus is None:
@@ -212,14 +248,16 @@ def _make(config: PrepareConfig, root: Path, key: str, say: Say) -> Corpus:
     for definition in (text, *definitions):
         if definition.source is not None:  # otherwise a user's module has registered it
             registry.register(definition)
-    with parts.Team(root, *config.share, config.patience) as team:
+    with part_files.Team(root, *config.share, config.patience) as team:
         facts = _make_parts(config, root, say, team, text, definitions)
     index = _index(config, key, facts, definitions)
     write_json(root / INDEX, index)
     train = index["pretrain"]["train"]
     for line in _lost(index):
         say(f"prepare: {line}")
-    say(f"prepare: {train['duplicates']:,} documents left out that hold text of downstream validation examples")
+    say(
+        f"prepare: {train['duplicates']:,} documents left out that hold text of downstream validation examples"
+    )
     say(f"prepare: {root}: {train['tokens']:,} tokens, fingerprint {index['fingerprint'][:12]}")
     return open_corpus(root, verify=False)
 
@@ -228,33 +266,41 @@ def _make_parts(
     config: PrepareConfig,
     root: Path,
     say: Say,
-    team: parts.Team,
+    team: part_files.Team,
     text: "Definition",
     definitions: list["Definition"],
-) -> dict[str, parts.Facts]:
+) -> dict[str, part_files.Facts]:
     """Makes, or waits for, the vocabulary and then every other part; returns their facts by name."""
-    from train.data import work
+    from train.data import builders
     from train.tasks import catalog, registry
 
-    vocabulary = work.vocabulary(config, text)
+    vocabulary = builders.vocabulary(config, text)
     if config.source == "text" and team.number == 0 and vocabulary.done(root) is None:
         size = sum(os.path.getsize(file) for file in text_files.expand(config.text)) / 1e6
-        say(f"prepare: text: reading {size:,.1f} MB once, to check them and to draw what the vocabulary is trained on")
+        say(
+            f"prepare: text: reading {size:,.1f} MB once, to check them and to draw what the vocabulary is trained on"
+        )
     facts = {"vocabulary": _one(root, vocabulary, say, team)}
     pieces = Vocabulary(root / "vocabulary.model", config.num_sentinels)
     made_from = facts["vocabulary"]["files"]
     if found := facts["vocabulary"].get("survey"):
-        for line in text_files.Survey(**found).said(text_files.piece_size(text_files.expand(config.text))):
+        for line in text_files.Survey(**found).said(
+            text_files.piece_size(text_files.expand(config.text))
+        ):
             say(f"prepare: {line}")
         text = catalog.pretraining(config, found["share"])
         registry.register(text)
-    held_out = work.held_out_passages(definitions) if config.decontaminate else overlap.Passages([])
+    held_out = (
+        builders.held_out_passages(definitions) if config.decontaminate else overlap.Passages([])
+    )
     plan = [
-        *work.pretraining(config, text, pieces, held_out, made_from),
-        *work.tasks(config, definitions, pieces, made_from),
+        *builders.pretraining(config, text, pieces, held_out, made_from),
+        *builders.tasks(config, definitions, pieces, made_from),
     ]
     for place in team.order(len(plan)):
-        facts[plan[place].name] = _one(root, plan[place], say, team, place, f" ({place + 1}/{len(plan)})")
+        facts[plan[place].name] = _one(
+            root, plan[place], say, team, place, f" ({place + 1}/{len(plan)})"
+        )
     return facts
 
 
@@ -272,7 +318,14 @@ def _quiet() -> Iterator[None]:
         os.close(kept)
 
 
-def _one(root: Path, part: parts.Part, say: Say, team: parts.Team, place: int = 0, where: str = "") -> parts.Facts:
+def _one(
+    root: Path,
+    part: part_files.Part,
+    say: Say,
+    team: part_files.Team,
+    place: int = 0,
+    where: str = "",
+) -> part_files.Facts:
     """A part's facts: found, made, or waited for where it is another worker's that is alive."""
     facts, owner = part.done(root), place % team.count
     if facts is None and owner != team.number:
@@ -281,17 +334,24 @@ def _one(root: Path, part: parts.Part, say: Say, team: parts.Team, place: int = 
         while team.alive(owner) and (facts := part.done(root)) is None:
             time.sleep(1)
         if facts is None:
-            say(f"prepare: worker {owner} gave no sign of life for {team.patience} s: {part.name} is made here")
+            say(
+                f"prepare: worker {owner} gave no sign of life for {team.patience} s: {part.name} is made here"
+            )
     if facts is None:
         start = time.monotonic()
         facts = part.finish(root)
-        size = "".join(f" {facts[unit]:,} {unit}" for unit in ("tokens", "examples") if unit in facts)
+        size = "".join(
+            f" {facts[unit]:,} {unit}" for unit in ("tokens", "examples") if unit in facts
+        )
         say(f"prepare: {part.name}{where}:{size} in {time.monotonic() - start:.1f} s")
     return facts
 
 
 def _index(
-    config: PrepareConfig, key: str, facts: dict[str, parts.Facts], definitions: list["Definition"]
+    config: PrepareConfig,
+    key: str,
+    facts: dict[str, part_files.Facts],
+    definitions: list["Definition"],
 ) -> dict[str, Any]:
     pretrain = {}
     for split, count in config.shard_counts.items():
@@ -300,14 +360,18 @@ def _index(
         pretrain[split]["shards"] = [file for part in found for file in part["files"]]
         if not pretrain[split]["tokens"]:
             raise InputError(f"source = {config.source!r}: there is no text for {split}")
-    files = parts.files(facts)
+    files = part_files.files(facts)
     names = ("sentencepiece", "seqio", "tensorflow", "tensorflow-datasets", "numpy")
     return {
         "format": FORMAT,
         "name": config.source,
-        "fingerprint": parts.key(FORMAT, {file: found["sha256"] for file, found in files.items()}),
+        "fingerprint": part_files.key(
+            FORMAT, {file: found["sha256"] for file, found in files.items()}
+        ),
         "key": key,
-        "vocab_size": Vocabulary(Path(config.out) / "vocabulary.model", config.num_sentinels).vocab_size,
+        "vocab_size": Vocabulary(
+            Path(config.out) / "vocabulary.model", config.num_sentinels
+        ).vocab_size,
         "num_sentinels": config.num_sentinels,
         "pretrain": pretrain,
         "text": facts["vocabulary"].get("survey", {}).get("counts"),
@@ -315,7 +379,9 @@ def _index(
             d.name: {
                 "metrics": d.metrics,
                 "labels": d.labels,
-                "examples": {split: facts[f"tasks/{d.name}/{split}"]["examples"] for split in d.splits},
+                "examples": {
+                    split: facts[f"tasks/{d.name}/{split}"]["examples"] for split in d.splits
+                },
                 "majority_class": facts.get(f"tasks/{d.name}/validation", {}).get("majority_class"),
                 "replaced": d.replaced,
                 **{
@@ -326,7 +392,8 @@ def _index(
             for d in definitions
         },
         "files": files,
-        "versions": {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names},
+        "versions": {"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in names},
     }
 
 
@@ -339,7 +406,9 @@ def _lost(index: dict[str, Any]) -> Iterator[str]:
             yield f"{about}: the vocabulary does not give back {found['changed']:,} of {of} as they were; {share}"
 
     for split, found in index["pretrain"].items():
-        yield from told("text", found, f"{found['documents']:,} documents of {split}", found["tokens"])
+        yield from told(
+            "text", found, f"{found['documents']:,} documents of {split}", found["tokens"]
+        )
     for name, found in index["tasks"].items():
         texts = 2 * sum(found["examples"].values())
         yield from told(f"tasks: {name}", found, f"{texts:,} inputs and targets", found["pieces"])

@@ -107,4 +107,6 @@ def verify(root: Path, files: Mapping[str, Mapping[str, Any]], hashes: bool = Tr
         found = pool.map(lambda name: damage(root / name, files[name], hashes), files)
         for name, wrong in zip(files, found, strict=True):
             if wrong:
-                raise InputError(f"corpus: {root / name} is damaged: {wrong}; run `prepare` again to redo it")
+                raise InputError(
+                    f"corpus: {root / name} is damaged: {wrong}; run `prepare` again to redo it"
+                )

@@ -1,8 +1,9 @@
 """Span corruption in T5's geometry (Raffel et al. 2020, section 3.1.4), vectorised over rows of equal length.
 
-A fixed share of the tokens is noise, cut into a fixed number of spans; both the noise and the rest are cut at uniformly
-random places. A span is replaced by one sentinel in the inputs; the targets hold the sentinels, each followed by its
-span. Both end in EOS, so that inputs and targets have the same lengths in every row and nothing is padded:
+A fixed share of the tokens is noise, cut into a fixed number of spans; both the noise and the rest
+are cut at uniformly random places. A span is replaced by one sentinel in the inputs; the targets
+hold the sentinels, each followed by its span. Both end in EOS, so that inputs and targets have the
+same lengths in every row and nothing is padded:
 
     thank you for inviting me   ->   thank <99> inviting <98> </s>   |   <99> you for <98> me </s>
 
@@ -44,17 +45,22 @@ class Geometry:
         return self.num_noise + self.num_spans + 1
 
 
-def geometry(raw_length: int, noise_density: float = 0.15, mean_span_length: float = 3.0) -> Geometry:
+def geometry(
+    raw_length: int, noise_density: float = 0.15, mean_span_length: float = 3.0
+) -> Geometry:
     """Counts of noise tokens and spans for a text of `raw_length` tokens; one token has no noise."""
     if raw_length < 2:
         return Geometry(raw_length, 0, 0)
     num_noise = min(max(round(raw_length * noise_density), 1), raw_length - 1)
-    # A span of noise needs a span of text before it, which bounds their number when the density is high.
+    # A span of noise needs a span of text before it, which bounds their number when the density is
+    # high.
     num_spans = min(max(round(num_noise / mean_span_length), 1), num_noise, raw_length - num_noise)
     return Geometry(raw_length, num_noise, num_spans)
 
 
-def geometry_for_inputs(input_length: int, noise_density: float = 0.15, mean_span_length: float = 3.0) -> Geometry:
+def geometry_for_inputs(
+    input_length: int, noise_density: float = 0.15, mean_span_length: float = 3.0
+) -> Geometry:
     """The longest text whose corrupted inputs fit `input_length`: 512 -> 568 tokens, 114 targets; 128 -> 141, 29.
 
     Raises:
@@ -98,7 +104,8 @@ def noise_mask(shape: Geometry, seed: int, index_B: np.ndarray) -> np.ndarray:
 def _random_partition(words_BK: np.ndarray, total: int, parts: int) -> np.ndarray:
     """Lengths [B, parts] of a uniformly random cut of `total` items into non-empty parts, from parts-1 random words.
 
-    The cuts are a random subset of the total-1 gaps, drawn by Floyd's method: one word a cut, whatever the length.
+    The cuts are a random subset of the total-1 gaps, drawn by Floyd's method: one word a cut,
+    whatever the length.
     """
     cuts_BK = np.zeros(words_BK.shape, np.int64)
     for k in range(parts - 1):
@@ -110,13 +117,15 @@ def _random_partition(words_BK: np.ndarray, total: int, parts: int) -> np.ndarra
     return np.diff(cuts_BK + 1, axis=1, prepend=0, append=total)
 
 
-def corrupt(raw_BL: np.ndarray, noise_BL: np.ndarray, vocab_size: int) -> tuple[np.ndarray, np.ndarray]:
+def corrupt(
+    raw_BL: np.ndarray, noise_BL: np.ndarray, vocab_size: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Replaces spans by sentinels.
 
     Args:
       raw_BL: token ids, int32.
-      noise_BL: which are noise, from `noise_mask`: every row starts with text, ends with noise, and has as many of
-        each and as many spans as every other row.
+      noise_BL: which are noise, from `noise_mask`: every row starts with text, ends with noise, and
+        has as many of each and as many spans as every other row.
       vocab_size: sentinels are vocab_size-1, vocab_size-2, ...
 
     Returns:
@@ -129,7 +138,9 @@ def corrupt(raw_BL: np.ndarray, noise_BL: np.ndarray, vocab_size: int) -> tuple[
     return inputs_BS, _with_sentinels(raw_BL, noise_BL, ~noise_BL & before_BL, vocab_size)
 
 
-def _with_sentinels(raw_BL: np.ndarray, kept_BL: np.ndarray, starts_BL: np.ndarray, vocab_size: int) -> np.ndarray:
+def _with_sentinels(
+    raw_BL: np.ndarray, kept_BL: np.ndarray, starts_BL: np.ndarray, vocab_size: int
+) -> np.ndarray:
     """Rows of the kept tokens, with counted-down sentinels where spans start, and EOS."""
     sentinels_BL = vocab_size - np.cumsum(starts_BL, axis=1, dtype=np.int32)
     rows = np.where(starts_BL, sentinels_BL, raw_BL)[kept_BL | starts_BL].reshape(len(raw_BL), -1)

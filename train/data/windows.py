@@ -39,7 +39,9 @@ class Windows:
         before_B = np.where(stream_B > 0, self._window_ends[stream_B - 1], 0)
         start_B = self._stream_starts[stream_B] + (window_B - before_B) * self._length
         at_BL = start_B[:, None] + np.arange(self._length)
-        first_B, last_B = (np.searchsorted(self._shard_ends, at_BL[:, i], side="right") for i in (0, -1))
+        first_B, last_B = (
+            np.searchsorted(self._shard_ends, at_BL[:, i], side="right") for i in (0, -1)
+        )
         raw_BL = np.empty(at_BL.shape, np.int32)
         for shard in np.unique(first_B):
             here_B = (first_B == shard) & (last_B == shard)
@@ -51,4 +53,6 @@ class Windows:
     def _across(self, shards: range, first: int, last: int) -> np.ndarray:
         """The tokens from `first` to `last`, which lie in several shards."""
         starts = self._shard_starts
-        return np.concatenate([self._shards[s][max(0, first - starts[s]) : last + 1 - starts[s]] for s in shards])
+        return np.concatenate(
+            [self._shards[s][max(0, first - starts[s]) : last + 1 - starts[s]] for s in shards]
+        )

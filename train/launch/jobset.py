@@ -1,10 +1,10 @@
 """The launcher for TPU slices on GKE: a JobSet for each unfinished cell, which Kueue admits when there is room.
 
-JobSet (jobset.sigs.k8s.io) starts the hosts of one or several slices together and starts all of them again when one is
-lost; Kueue (kueue.sigs.k8s.io) holds it back until the quota has room for the whole. A pod runs `train.launch.worker`
-on one cell, or on seeds of one that are trained together; the processes of a cell find each other by what GKE puts into
-their environment. The file system with runs and corpus is a claim that every pod mounts and that has locks (Filestore,
-NFS).
+JobSet (jobset.sigs.k8s.io) starts the hosts of one or several slices together and starts all of
+them again when one is lost; Kueue (kueue.sigs.k8s.io) holds it back until the quota has room for
+the whole. A pod runs `train.launch.worker` on one cell, or on seeds of one that are trained
+together; the processes of a cell find each other by what GKE puts into their environment. The file
+system with runs and corpus is a claim that every pod mounts and that has locks (Filestore, NFS).
 """
 
 import dataclasses
@@ -14,10 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from train import config as configs
-from train.config import StudyConfig
 from train.records import InputError
-from train.study import Programs
+from train.study.config import StudyConfig, digest
+from train.study.directory import Programs
 
 Manifest = dict[str, Any]
 
@@ -66,7 +65,9 @@ class Slice:
             raise InputError(f"topology = {self.topology!r} is not of the form 4x4 or 2x2x4")
         if self.slices < 1 or self.chips % self.host_chips:
             hosts = f"chips_per_host = {self.chips_per_host}"
-            raise InputError(f"slices = {self.slices}, {hosts}: no whole number of hosts makes {self.topology}")
+            raise InputError(
+                f"slices = {self.slices}, {hosts}: no whole number of hosts makes {self.topology}"
+            )
 
     @property
     def chips(self) -> int:
@@ -79,7 +80,9 @@ class Slice:
         return self.chips_per_host or min(self.chips, 4)
 
 
-def manifests(study: StudyConfig, directory: Path, corpus: Path, programs: Programs, slice_: Slice) -> Manifest:
+def manifests(
+    study: StudyConfig, directory: Path, corpus: Path, programs: Programs, slice_: Slice
+) -> Manifest:
     """A Kubernetes List with a JobSet for each of `programs`, the names of cells that go together.
 
     The paths are those of the pods.
@@ -88,7 +91,9 @@ def manifests(study: StudyConfig, directory: Path, corpus: Path, programs: Progr
     return {"apiVersion": "v1", "kind": "List", "items": items}
 
 
-def _jobset(study: StudyConfig, directory: Path, corpus: Path, cells: Sequence[str], slice_: Slice) -> Manifest:
+def _jobset(
+    study: StudyConfig, directory: Path, corpus: Path, cells: Sequence[str], slice_: Slice
+) -> Manifest:
     labels = {"app.kubernetes.io/part-of": _label(study.name)}
     if slice_.queue:
         labels["kueue.x-k8s.io/queue-name"] = slice_.queue
@@ -111,7 +116,9 @@ def _jobset(study: StudyConfig, directory: Path, corpus: Path, cells: Sequence[s
         },
         "spec": {
             "failurePolicy": {"maxRestarts": slice_.retries},
-            "replicatedJobs": [{"name": "slice", "replicas": slice_.slices, "template": {"spec": job}}],
+            "replicatedJobs": [
+                {"name": "slice", "replicas": slice_.slices, "template": {"spec": job}}
+            ],
         },
     }
 
@@ -131,7 +138,9 @@ def _pod(directory: Path, corpus: Path, cells: Sequence[str], slice_: Slice) -> 
                 "name": "worker",
                 "image": slice_.image,
                 "command": worker,
-                "env": [{"name": "JAX_COMPILATION_CACHE_DIR", "value": f"{slice_.mount}/cache/jax"}],
+                "env": [
+                    {"name": "JAX_COMPILATION_CACHE_DIR", "value": f"{slice_.mount}/cache/jax"}
+                ],
                 "resources": {"requests": chips, "limits": chips},
                 "volumeMounts": [{"name": "studies", "mountPath": slice_.mount}],
             }
@@ -164,10 +173,14 @@ def queue(name: str, slice_: Slice, chips: int) -> Manifest:
         },
         {"kind": "LocalQueue", "metadata": {"name": name}, "spec": {"clusterQueue": name}},
     ]
-    return {"apiVersion": "v1", "kind": "List", "items": [{"apiVersion": version, **item} for item in items]}
+    return {
+        "apiVersion": "v1",
+        "kind": "List",
+        "items": [{"apiVersion": version, **item} for item in items],
+    }
 
 
 def _label(name: str) -> str:
     """A name as a DNS label: what was cut off is told apart by a hash."""
     label = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-    return label if len(label) <= _NAME else f"{label[: _NAME - 9].rstrip('-')}-{configs.digest(name)[:8]}"
+    return label if len(label) <= _NAME else f"{label[: _NAME - 9].rstrip('-')}-{digest(name)[:8]}"

@@ -1,6 +1,7 @@
 """The local launcher: a pool of workers on this machine, each pinned to a core or, if there are several, to a GPU.
 
-Any number of launchers may work on one study, on one machine or on several that share its directory.
+Any number of launchers may work on one study, on one machine or on several that share its
+directory.
 """
 
 import json
@@ -17,10 +18,11 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from train import records, watch
-from train import study as studies
-from train.config import StudyConfig
+from train import records
 from train.launch.worker import EXIT_FAILED, EXIT_STOPPED
+from train.study import watch
+from train.study.config import StudyConfig
+from train.study.directory import ATTEMPTS, Programs, programs, statuses
 
 _RESTARTS = 3  # of a worker that died before it began any cell, in one launch
 _LINE_SECONDS = 20.0  # between plain lines of progress
@@ -38,21 +40,37 @@ class Pool:
       reports: the last report of each cell that a worker has looked at.
     """
 
-    def __init__(self, study: StudyConfig, directory: Path, corpus: Path, num_workers: int, *options: str):
+    def __init__(
+        self, study: StudyConfig, directory: Path, corpus: Path, num_workers: int, *options: str
+    ):
         """Starts the workers with further options of `train.launch.worker`."""
         self.reports: dict[str, dict[str, Any]] = {}
-        self._study, self._directory, self._corpus, self._options = study, directory, corpus, options
+        self._study, self._directory, self._corpus, self._options = (
+            study,
+            directory,
+            corpus,
+            options,
+        )
         self._launch = uuid.uuid4().hex[:12]
         self._queue: queue.SimpleQueue[tuple[int, dict[str, Any]]] = queue.SimpleQueue()
         self._cores = _cores(study, num_workers)
         self._gpus = _gpus(study, num_workers)
-        self._at: dict[int, dict[str, float]] = {}  # the cells that each worker is at, and since when
+        self._at: dict[
+            int, dict[str, float]
+        ] = {}  # the cells that each worker is at, and since when
         self._workers = {number: self._start(number) for number in range(num_workers)}
         self._restarts = {number: 0 for number in range(num_workers)}
 
     def _start(self, number: int) -> subprocess.Popen[bytes]:
         core = self._cores[number]
-        command = [sys.executable, "-m", "train.launch.worker", str(self._directory), str(self._corpus), "--parent"]
+        command = [
+            sys.executable,
+            "-m",
+            "train.launch.worker",
+            str(self._directory),
+            str(self._corpus),
+            "--parent",
+        ]
         command += ["--launch", self._launch, *self._options]
         with open(self._log(number), "ab") as log:
             process = subprocess.Popen(
@@ -85,7 +103,12 @@ class Pool:
         """Takes in what the workers have said; starts again one that was killed. Returns whether any is alive."""
         self._hear()
         for number, worker in self._workers.items():
-            if (code := worker.poll()) not in (None, 0, EXIT_FAILED, EXIT_STOPPED) and self._may_restart(number, code):
+            if (code := worker.poll()) not in (
+                None,
+                0,
+                EXIT_FAILED,
+                EXIT_STOPPED,
+            ) and self._may_restart(number, code):
                 _let_go(worker)
                 self._workers[number] = self._start(number)
         return any(worker.poll() is None for worker in self._workers.values())
@@ -108,9 +131,18 @@ class Pool:
             return self._restarts[number] <= _RESTARTS
         why = f"signal {-code}" if code < 0 else f"exit code {code}"
         for cell, since in cells.items():
-            row = {"launch": self._launch, "host": platform.node(), "started": since, "seconds": time.time() - since}
-            row |= {"state": "failed", "error": f"its worker was killed ({why})", "together": len(cells)}
-            records.append_jsonl(self._directory / cell / studies.ATTEMPTS, [row])
+            row = {
+                "launch": self._launch,
+                "host": platform.node(),
+                "started": since,
+                "seconds": time.time() - since,
+            }
+            row |= {
+                "state": "failed",
+                "error": f"its worker was killed ({why})",
+                "together": len(cells),
+            }
+            records.append_jsonl(self._directory / cell / ATTEMPTS, [row])
         return True
 
     def stop(self) -> None:
@@ -138,13 +170,19 @@ def _report(line: bytes) -> dict[str, Any] | None:
         report = json.loads(line)
     except ValueError:
         return None
-    return report if isinstance(report, dict) and {"cell", "state", "error"} <= report.keys() else None
+    return (
+        report if isinstance(report, dict) and {"cell", "state", "error"} <= report.keys() else None
+    )
 
 
 def run(
-    study: StudyConfig, directory: Path, corpus: Path, num_workers: int, retries: int = 2,
-    together: studies.Programs = (),
-) -> dict[str, dict[str, Any]]:  # fmt: skip
+    study: StudyConfig,
+    directory: Path,
+    corpus: Path,
+    num_workers: int,
+    retries: int = 2,
+    together: Programs = (),
+) -> dict[str, dict[str, Any]]:
     """Runs all unfinished cells of a study on this machine.
 
     Args:
@@ -153,7 +191,8 @@ def run(
       corpus: the prepared corpus.
       num_workers: processes.
       retries: times that a failed cell, or one whose worker was killed, is tried again.
-      together: cells that are trained in one program, those of each by name; they differ only in their seed.
+      together: cells that are trained in one program, those of each by name; they differ only in
+        their seed.
 
     Returns:
       The last report of each cell: {"cell", "state", "error"}.
@@ -162,9 +201,12 @@ def run(
       Stopped: by SIGTERM or Ctrl-C; every worker has saved its cell.
     """
     # From here on, these are Ctrl-C; SIGHUP comes when a terminal is closed.
-    old = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
+    old = {
+        number: signal.signal(number, signal.default_int_handler)
+        for number in (signal.SIGTERM, signal.SIGHUP)
+    }
     options = ["--retries", str(retries)]
-    for program in studies.programs([cell.run_id for cell in study.cells], together) if together else []:
+    for program in programs([cell.run_id for cell in study.cells], together) if together else []:
         options += ["--cell", *program]
     pool = Pool(study, directory, corpus, num_workers, *options)
     view = _View(study, directory)
@@ -201,14 +243,19 @@ def _gpus(study: StudyConfig, num_workers: int) -> list[dict[str, str]]:
     if num_workers == 1 or not visible:
         return [{}] * num_workers
     share = {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 / -(-num_workers // len(visible)):.2f}"}
-    return [share | {"CUDA_VISIBLE_DEVICES": visible[number % len(visible)]} for number in range(num_workers)]
+    return [
+        share | {"CUDA_VISIBLE_DEVICES": visible[number % len(visible)]}
+        for number in range(num_workers)
+    ]
 
 
 def visible_gpus(study: StudyConfig) -> list[str]:
     """The GPUs that a study may use, as CUDA_VISIBLE_DEVICES has them."""
     if study.platform == "cpu" or not shutil.which("nvidia-smi"):
         return []
-    listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False).stdout
+    listed = subprocess.run(
+        ["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False
+    ).stdout
     every = ",".join(str(number) for number in range(len(listed.splitlines())))
     return [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", every).split(",") if gpu]
 
@@ -217,7 +264,9 @@ def default_workers(study: StudyConfig) -> int:
     """One for each core on CPU, but no more than cells; one where an accelerator does the work."""
     if study.platform != "cpu":
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     return min(cores, len(study.cells))
 
 
@@ -242,20 +291,23 @@ class _View:
     def __init__(self, study: StudyConfig, directory: Path):
         self._study, self._directory = study, directory
         self._started = self._said = time.monotonic()
-        found = studies.statuses(study, directory)
+        found = statuses(study, directory)
         self._done_before = sum(status.done for status in found)
         self._bar = None
         if sys.stderr.isatty():
             from rich import console, progress
 
-            columns = (*progress.Progress.get_default_columns(), progress.TextColumn("{task.fields[note]}"))
+            columns = (
+                *progress.Progress.get_default_columns(),
+                progress.TextColumn("{task.fields[note]}"),
+            )
             self._bar = progress.Progress(*columns, console=console.Console(stderr=True))
             total = sum(status.total for status in found)
             self._task = self._bar.add_task(study.name, total=total, note="")
             self._bar.start()
 
     def show(self) -> None:
-        found = studies.statuses(self._study, self._directory)
+        found = statuses(self._study, self._directory)
         done = sum(status.done for status in found)
         elapsed = time.monotonic() - self._started
         note = watch.totals(found, (done - self._done_before) / elapsed)

@@ -1,13 +1,14 @@
 """The Slurm launcher: one job array, a task for each unfinished cell; Slurm alone decides what runs where and when.
 
-A task runs `train.launch.worker` on its cell under `srun`, with as many processes as the cell shall have: they find
-each other by the environment of the step. Both stages are in one task, so that no job depends on another, and so are
-seeds of a cell that are trained together.
+A task runs `train.launch.worker` on its cell under `srun`, with as many processes as the cell shall
+have: they find each other by the environment of the step. Both stages are in one task, so that no
+job depends on another, and so are seeds of a cell that are trained together.
 
 What happens to a task:
-  time limit        SIGTERM to the step 2 minutes before: the cell is saved, the task requeues itself and goes on
-  preempted, node lost, `scontrol requeue`      Slurm requeues it, and it goes on from the last checkpoint
-  `scancel`         the cell is saved; `python -m train slurm` again submits what is left
+  time limit        SIGTERM to the step 2 minutes before: the cell is saved, the task requeues
+  itself and goes on preempted, node lost, `scontrol requeue`      Slurm requeues it, and it goes on
+  from the last checkpoint `scancel`         the cell is saved; `python -m train slurm` again
+  submits what is left
   failed            tried again a bounded number of times
 """
 
@@ -22,12 +23,12 @@ import time
 from pathlib import Path
 
 from train import ranges, records
-from train.config import StudyConfig
 from train.launch import local
 from train.launch.worker import EXIT_STOPPED
 from train.ranges import Count, CountOrZero
 from train.records import InputError
-from train.study import Programs
+from train.study.config import StudyConfig
+from train.study.directory import Programs
 
 _GRACE_SECONDS = 120  # to save before the time limit
 _SUBMITTED = "submitted.jsonl"
@@ -67,7 +68,8 @@ class Resources:
 
     Attributes:
       nodes: machines of one cell.
-      tasks_per_node: processes of one cell on each machine; one for each machine is usual, with all its devices.
+      tasks_per_node: processes of one cell on each machine; one for each machine is usual, with all
+        its devices.
       at_once: cells that may run at the same time; 0 for no limit.
       options: further options of sbatch, such as --time=12:00:00, --partition=gpu, --gres=gpu:8.
       retries: times that a failed task is requeued.
@@ -84,13 +86,23 @@ class Resources:
         ranges.check(self)
         for option in self.options:
             if not re.fullmatch(r"--?[A-Za-z][^\n]*", option):
-                raise InputError(f"option {option!r} is no option of sbatch; they look like --time=12:00:00")
+                raise InputError(
+                    f"option {option!r} is no option of sbatch; they look like --time=12:00:00"
+                )
 
 
-def script(study: StudyConfig, directory: Path, corpus: Path, programs: Programs, resources: Resources) -> str:
+def script(
+    study: StudyConfig, directory: Path, corpus: Path, programs: Programs, resources: Resources
+) -> str:
     """The batch script of an array with one task for each of `programs`, the names of cells that go together."""
     limit = f"%{resources.at_once}" if resources.at_once else ""
-    worker = [sys.executable, "-m", "train.launch.worker", str(directory.absolute()), str(corpus.absolute())]
+    worker = [
+        sys.executable,
+        "-m",
+        "train.launch.worker",
+        str(directory.absolute()),
+        str(corpus.absolute()),
+    ]
     environment = local.environment(study, pinned=False)
     changed = {key: value for key, value in environment.items() if os.environ.get(key) != value}
     return _SCRIPT.format(
@@ -101,7 +113,9 @@ def script(study: StudyConfig, directory: Path, corpus: Path, programs: Programs
         folder=shlex.quote(str(directory.absolute() / "slurm")),
         grace=_GRACE_SECONDS,
         options="".join(f"#SBATCH {option}\n" for option in resources.options),
-        exports="".join(f"export {key}={shlex.quote(value)}\n" for key, value in sorted(changed.items())),
+        exports="".join(
+            f"export {key}={shlex.quote(value)}\n" for key, value in sorted(changed.items())
+        ),
         cells="\n".join(f"  {shlex.quote(' '.join(program))}" for program in programs),
         worker=shlex.join(worker),
         stopped=EXIT_STOPPED,
@@ -135,8 +149,12 @@ def queued(directory: Path) -> set[str]:
     rows = records.read_jsonl(directory / "slurm" / _SUBMITTED, types, allow_torn=True)
     if not rows:
         return set()
-    # A copied directory names jobs of somebody else by now: only those of its own scripts are meant.
-    jobs = {(row["job"], str(directory.absolute() / "slurm" / row["script"])): row["cells"] for row in rows}
+    # A copied directory names jobs of somebody else by now: only those of its own scripts are
+    # meant.
+    jobs = {
+        (row["job"], str(directory.absolute() / "slurm" / row["script"])): row["cells"]
+        for row in rows
+    }
     found = set()
     for line in _ask("squeue", "--noheader", "--array", "--me", "--format=%F|%K|%o").splitlines():
         job, task, script = line.strip().split("|", 2)
@@ -160,7 +178,9 @@ def _ask(*command: str) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError:
-        raise InputError(f"{command[0]} is not installed here; submit from a machine of the cluster") from None
+        raise InputError(
+            f"{command[0]} is not installed here; submit from a machine of the cluster"
+        ) from None
     if done.returncode:
         said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
         raise InputError(f"{command[0]}: {json.dumps(said)}")

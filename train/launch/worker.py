@@ -1,9 +1,10 @@
 """A worker: runs the cells of a manifest that nobody else runs, many in one process. Every launcher starts these.
 
-Workers need no scheduler: each goes through the cells in order and takes the lock of the next unfinished one, so that
-any number of them, of any number of launchers, share one study. A program is one cell, or several that differ only in
-their seed and are trained together. What happens is told as JSON lines on standard output; progress goes to standard
-error. A cell that another worker is at is waited for: that worker may be killed.
+Workers need no scheduler: each goes through the cells in order and takes the lock of the next
+unfinished one, so that any number of them, of any number of launchers, share one study. A program
+is one cell, or several that differ only in their seed and are trained together. What happens is
+told as JSON lines on standard output; progress goes to standard error. A cell that another worker
+is at is waited for: that worker may be killed.
 
 Exit codes: 0 all cells are done; 1 one has failed; 75 stopped by SIGTERM, and saved.
 """
@@ -23,9 +24,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from train import records, study
-from train.config import RunConfig
+from train import records
 from train.records import InputError
+from train.study.config import RunConfig
+from train.study.directory import ATTEMPTS, attempts, is_free, read_manifest
 
 if TYPE_CHECKING:
     from train.data.corpus import Corpus
@@ -65,9 +67,15 @@ class Worker:
                     break
                 states[config.run_id] = self._look_at(config)
             failed |= "failed" in states.values()
-            if "preempted" in states.values():  # by a signal to this process or to another of the cell's
+            if (
+                "preempted" in states.values()
+            ):  # by a signal to this process or to another of the cell's
                 return EXIT_STOPPED
-            left = [config for config in left if states.get(config.run_id, "again") in ("again", "locked")]
+            left = [
+                config
+                for config in left
+                if states.get(config.run_id, "again") in ("again", "locked")
+            ]
             if left and "again" not in states.values():
                 time.sleep(_WAIT_SECONDS)
         return EXIT_STOPPED if left else EXIT_FAILED if failed else 0
@@ -79,9 +87,11 @@ class Worker:
         directory = self.directory / config.run_id
         if self._is_done(directory):
             return self._say(config, "done")
-        if jax.process_count() > 1:  # they must decide alike, and process 0 may hold the lock already
+        if (
+            jax.process_count() > 1
+        ):  # they must decide alike, and process 0 may hold the lock already
             return self._attempt(config, directory)
-        if not study.is_free(directory):
+        if not is_free(directory):
             return "locked"
         failures = [row for row in self._failures(directory) if row.get("together", 1) == 1]
         if len(failures) > self.retries:
@@ -91,21 +101,27 @@ class Worker:
 
     def _failures(self, directory: Path) -> list[records.Row]:
         """The attempts of this launch on a cell that have failed."""
-        return [row for row in study.attempts(directory) if row["state"] == "failed" and row["launch"] == self.launch]
+        return [
+            row
+            for row in attempts(directory)
+            if row["state"] == "failed" and row["launch"] == self.launch
+        ]
 
     def _is_done(self, directory: Path) -> bool:
-        from train import distributed
+        from train.run import distributed
 
         done = records.read_json(directory / "status.json", missing={}).get("state") == "done"
         data = records.read_json(directory / "config.json", missing={}).get("data", {})
-        same = data.get("fingerprint") == self.corpus.fingerprint  # of another corpus: `run_cell` refuses it
+        same = (
+            data.get("fingerprint") == self.corpus.fingerprint
+        )  # of another corpus: `run_cell` refuses it
         return distributed.as_first(done and same)
 
     def _attempt(self, config: RunConfig, directory: Path) -> str:
         import jax
 
         from arch_zoo import ConfigError
-        from train import loop
+        from train.run import loop
 
         members = self._members(config)
         for member in members:
@@ -120,47 +136,71 @@ class Worker:
         except Exception as reason:  # noqa: BLE001  one cell's failure is recorded, the others go on
             states = self._after_failure(members, "again" if jax.process_count() == 1 else "failed")
             error = records.reason(reason)
-        row = {"launch": self.launch, "host": platform.node(), "started": started, "seconds": time.time() - started}
+        row = {
+            "launch": self.launch,
+            "host": platform.node(),
+            "started": started,
+            "seconds": time.time() - started,
+        }
         row["together"] = sum(state != "locked" for state in states)
         for member, state in zip(members, states, strict=True):
             own = None if state == "done" else error
-            self._record(member, {**row, "state": "failed" if state == "again" else state, "error": own})
-            self._say(member, state, own)  # "locked" as well: the launcher must know that this worker is not at it
+            self._record(
+                member, {**row, "state": "failed" if state == "again" else state, "error": own}
+            )
+            self._say(
+                member, state, own
+            )  # "locked" as well: the launcher must know that this worker is not at it
         return states[0]
 
     def _after_failure(self, members: list[RunConfig], alone: str) -> list[str]:
         """The state of each of a program that has failed; of several it may be one's fault, or there was no room."""
         if len(members) == 1:
             return [alone]
-        return ["done" if self._is_done(self.directory / member.run_id) else "again" for member in members]
+        return [
+            "done" if self._is_done(self.directory / member.run_id) else "again"
+            for member in members
+        ]
 
     def _members(self, config: RunConfig) -> list[RunConfig]:
         """The cell, and those of its program that can go with it; one that has failed goes alone from then on."""
         import jax
 
         program = next(program for program in self.programs if config in program)
-        if len(program) == 1 or jax.process_count() > 1:  # several processes can only be at one seed
+        if (
+            len(program) == 1 or jax.process_count() > 1
+        ):  # several processes can only be at one seed
             return [config]
         places = {cell.run_id: self.directory / cell.run_id for cell in program}
         if self._failures(places[config.run_id]):
             return [config]
-        others = [cell for cell in program if cell != config and not self._failures(places[cell.run_id])]
-        free = [c for c in others if not self._is_done(places[c.run_id]) and study.is_free(places[c.run_id])]
+        others = [
+            cell for cell in program if cell != config and not self._failures(places[cell.run_id])
+        ]
+        free = [
+            c for c in others if not self._is_done(places[c.run_id]) and is_free(places[c.run_id])
+        ]
         return [config, *free]
 
     def _train(self, members: list[RunConfig]) -> list[str]:
-        from train import cell, seeds
+        from train.run import cell, seeds
 
         if len(members) > 1:
             return seeds.run_seeds(members, self.corpus, self.directory, stop=self.stop)
-        return [cell.run_cell(members[0], self.corpus, self.directory / members[0].run_id, stop=self.stop)]
+        return [
+            cell.run_cell(
+                members[0], self.corpus, self.directory / members[0].run_id, stop=self.stop
+            )
+        ]
 
     def _record(self, config: RunConfig, row: records.Row) -> None:
-        from train import distributed
+        from train.run import distributed
 
         if row["state"] != "locked" and distributed.is_first():
-            with contextlib.suppress(OSError):  # a directory that cannot be written is the error already told
-                records.append_jsonl(self.directory / config.run_id / study.ATTEMPTS, [row])
+            with contextlib.suppress(
+                OSError
+            ):  # a directory that cannot be written is the error already told
+                records.append_jsonl(self.directory / config.run_id / ATTEMPTS, [row])
 
     def _say(self, config: RunConfig, state: str, error: str | None = None) -> str:
         print(json.dumps({"cell": config.run_id, "state": state, "error": error}), flush=True)
@@ -172,7 +212,11 @@ def _give_up(directory: Path, error: str | None) -> None:
     with records.lock(directory) as free:
         status = records.read_status(directory)
         if free and status["state"] != "failed":
-            rest = {key: value for key, value in status.items() if key not in ("state", "error", "updated")}
+            rest = {
+                key: value
+                for key, value in status.items()
+                if key not in ("state", "error", "updated")
+            }
             records.RunWriter(directory).status("failed", **rest, error=error)
 
 
@@ -183,16 +227,20 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.parent:
         threading.Thread(target=_end_with_parent, daemon=True).start()
 
-    from train import cell, distributed
     from train.data.corpus import open_corpus
+    from train.run import cell, distributed
 
     distributed.initialize()
-    declared = {cell.run_id: cell for cell in study.read_manifest(arguments.directory).cells}
+    declared = {cell.run_id: cell for cell in read_manifest(arguments.directory).cells}
     names = arguments.cell or [[name] for name in declared]
-    programs = tuple(tuple(declared[name] for name in program if name in declared) for program in names)
+    programs = tuple(
+        tuple(declared[name] for name in program if name in declared) for program in names
+    )
     data = open_corpus(arguments.corpus, verify=False)
     with cell.StopOnSignal() as stop:
-        launch = arguments.launch or uuid.uuid4().hex[:12]  # under a scheduler each start is a launch of its own
+        launch = (
+            arguments.launch or uuid.uuid4().hex[:12]
+        )  # under a scheduler each start is a launch of its own
         return Worker(programs, arguments.directory, data, launch, arguments.retries, stop).run()
 
 
@@ -211,10 +259,17 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("directory", type=Path, help="the study's, with its manifest")
     parser.add_argument("corpus", type=Path, help="the prepared corpus")
     parser.add_argument(
-        "--cell", action="append", nargs="+", help="run only this cell, or these together; may be given several times"
+        "--cell",
+        action="append",
+        nargs="+",
+        help="run only this cell, or these together; may be given several times",
     )
-    parser.add_argument("--launch", help="name of the launch, within which retries are counted (default a new one)")
-    parser.add_argument("--retries", type=int, default=0, help="times that a failed cell is tried again (default 0)")
+    parser.add_argument(
+        "--launch", help="name of the launch, within which retries are counted (default a new one)"
+    )
+    parser.add_argument(
+        "--retries", type=int, default=0, help="times that a failed cell is tried again (default 0)"
+    )
     parser.add_argument("--core", type=int, help="the CPU core to stay on (default all)")
     parser.add_argument("--parent", action="store_true", help="end when standard input does")
     return parser.parse_args(arguments)

@@ -1,15 +1,27 @@
 """C4, GLUE, SuperGLUE and SQuAD by their official TFDS builders, in T5's text-to-text form. TensorFlow: `prepare` only.
 
-The study's downstream suite is the seventeen tasks of `glue`, `super_glue` and `squad`, mixed and scored as T5 does:
+The study's downstream suite is the seventeen tasks of `glue`, `super_glue` and `squad`, mixed and
+scored as T5 does:
 
-- GLUE's WNLI is left out; definite pronoun resolution (`dpr`) is trained on beside WSC instead, and not scored.
-- MNLI is scored on the matched and the mismatched validation set; its headline, as GLUE's, is their mean.
+- GLUE's WNLI is left out; definite pronoun resolution (`dpr`) is trained on beside WSC instead, and
+  not scored.
+- MNLI is scored on the matched and the mismatched validation set; its headline, as GLUE's, is their
+  mean.
 """
 
 import seqio
 
 from train.tasks import preprocessors
-from train.tasks.preprocessors import Preprocessor, multirc, prompt, record, squad, stsb, text_only, wsc
+from train.tasks.preprocessors import (
+    Preprocessor,
+    multirc,
+    prompt,
+    record,
+    squad,
+    stsb,
+    text_only,
+    wsc,
+)
 from train.tasks.registry import Definition
 
 C4 = "c4/en:3.1.0"
@@ -19,7 +31,8 @@ DPR = "definite_pronoun_resolution:1.1.0"
 _ENTAILMENT = ("entailment", "not_entailment")
 _FALSE_TRUE = ("False", "True")
 
-# TFDS configuration: the features shown (in T5's order: alphabetical but for WiC), the labels, the metrics.
+# TFDS configuration: the features shown (in T5's order: alphabetical but for WiC), the labels, the
+# metrics.
 _Row = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
 _GLUE: dict[str, _Row] = {
     "cola": (("sentence",), ("unacceptable", "acceptable"), ("matthews",)),
@@ -32,7 +45,11 @@ _GLUE: dict[str, _Row] = {
 }
 _SUPER_GLUE: dict[str, _Row] = {
     "boolq": (("passage", "question"), _FALSE_TRUE, ("accuracy",)),
-    "cb": (("hypothesis", "premise"), ("entailment", "contradiction", "neutral"), ("macro_f1", "accuracy")),
+    "cb": (
+        ("hypothesis", "premise"),
+        ("entailment", "contradiction", "neutral"),
+        ("macro_f1", "accuracy"),
+    ),
     "copa": (("choice1", "choice2", "premise", "question"), ("choice1", "choice2"), ("accuracy",)),
     "rte": (("hypothesis", "premise"), _ENTAILMENT, ("accuracy",)),
     "wic": (("sentence1", "sentence2", "word"), _FALSE_TRUE, ("accuracy",)),
@@ -51,10 +68,21 @@ def glue(data_dir: str | None) -> list[Definition]:
       data_dir: where TFDS keeps its data; None for its default.
     """
     tasks = [
-        _task("glue", GLUE_VERSION, name, prompt(name, features, labels=labels), metrics, labels, data_dir)
+        _task(
+            "glue",
+            GLUE_VERSION,
+            name,
+            prompt(name, features, labels=labels),
+            metrics,
+            labels,
+            data_dir,
+        )
         for name, (features, labels, metrics) in _GLUE.items()
     ]
-    return [*tasks, _task("glue", GLUE_VERSION, "stsb", stsb, ("pearson", "spearman"), (), data_dir)]
+    return [
+        *tasks,
+        _task("glue", GLUE_VERSION, "stsb", stsb, ("pearson", "spearman"), (), data_dir),
+    ]
 
 
 def super_glue(data_dir: str | None) -> list[Definition]:
@@ -64,7 +92,15 @@ def super_glue(data_dir: str | None) -> list[Definition]:
       data_dir: where TFDS keeps its data; None for its default.
     """
     tasks = [
-        _task("super_glue", SUPER_GLUE_VERSION, name, prompt(name, features, labels=labels), metrics, labels, data_dir)
+        _task(
+            "super_glue",
+            SUPER_GLUE_VERSION,
+            name,
+            prompt(name, features, labels=labels),
+            metrics,
+            labels,
+            data_dir,
+        )
         for name, (features, labels, metrics) in _SUPER_GLUE.items()
     ]
     special: list[tuple[str, Preprocessor, tuple[str, ...], tuple[str, ...]]] = [
@@ -83,7 +119,9 @@ def dpr(data_dir: str | None) -> list[Definition]:
       data_dir: where TFDS keeps its data; None for its default.
     """
     source = seqio.TfdsDataSource(DPR, tfds_data_dir=data_dir)
-    return [Definition("dpr", source, (preprocessors.dpr,), ("accuracy",), splits={"train": "train"})]
+    return [
+        Definition("dpr", source, (preprocessors.dpr,), ("accuracy",), splits={"train": "train"})
+    ]
 
 
 def squad_v1(data_dir: str | None) -> list[Definition]:
@@ -92,7 +130,11 @@ def squad_v1(data_dir: str | None) -> list[Definition]:
     Args:
       data_dir: where TFDS keeps its data; None for its default.
     """
-    return [Definition("squad", seqio.TfdsDataSource(SQUAD, tfds_data_dir=data_dir), (squad,), ("squad",))]
+    return [
+        Definition(
+            "squad", seqio.TfdsDataSource(SQUAD, tfds_data_dir=data_dir), (squad,), ("squad",)
+        )
+    ]
 
 
 def _task(

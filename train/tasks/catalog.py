@@ -5,8 +5,8 @@ import importlib
 
 import seqio
 
-from train.data import python_text, text_files
 from train.data.prepare import PrepareConfig
+from train.data.text import python_text, text_files
 from train.records import InputError
 from train.tasks import benchmarks, files, python_tasks, registry
 from train.tasks.table import SUITES
@@ -27,7 +27,9 @@ def load(modules: tuple[str, ...]) -> None:
             raise InputError(f"modules: {name!r} cannot be imported ({error})") from None
 
 
-def pretraining(config: PrepareConfig, share: float = text_files.VALIDATION_SHARE) -> registry.Definition:
+def pretraining(
+    config: PrepareConfig, share: float = text_files.VALIDATION_SHARE
+) -> registry.Definition:
     """The pretraining text that `config.source` names.
 
     Args:
@@ -45,32 +47,44 @@ def pretraining(config: PrepareConfig, share: float = text_files.VALIDATION_SHAR
         return files.text(config.text, config.text_key or "text", share)
     if config.source in {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}:
         return registry.Definition(config.source, None, ())
-    raise InputError(f"source = {config.source!r} is not python, c4, text or a task or mixture that `modules` register")
+    raise InputError(
+        f"source = {config.source!r} is not python, c4, text or a task or mixture that `modules` register"
+    )
 
 
 def downstream(config: PrepareConfig) -> list[registry.Definition]:
     """The downstream tasks that `config.tasks` names: suites, single tasks of them, or NAME=FILES:METRIC.
 
     Raises:
-      InputError: no such task; one that is named twice, or has the name of something that `modules` register.
+      InputError: no such task; one that is named twice, or has the name of something that `modules`
+        register.
     """
     found: dict[str, registry.Definition] = {}
     for name in config.tasks:
         tasks = [files.table(name)] if "=" in name else _of_suite(name, config)
         for task in tasks:
             if task.name in found:
-                raise InputError(f"tasks: {name!r} gives {task.name!r}, which another one gives already")
+                raise InputError(
+                    f"tasks: {name!r} gives {task.name!r}, which another one gives already"
+                )
             if "=" in name and registry.is_taken(task.name):
-                raise InputError(f"tasks: {name!r}: modules register another {task.name!r}; give yours another name")
+                raise InputError(
+                    f"tasks: {name!r}: modules register another {task.name!r}; give yours another name"
+                )
             found[task.name] = task
     return list(found.values())
 
 
 def _of_suite(name: str, config: PrepareConfig) -> list[registry.Definition]:
-    suite = next((s for s in sorted(SUITES, key=len, reverse=True) if name == s or name.startswith(f"{s}_")), None)
+    suite = next(
+        (s for s in sorted(SUITES, key=len, reverse=True) if name == s or name.startswith(f"{s}_")),
+        None,
+    )
     tasks = [task for task in _suite(suite, config) if name in (suite, task.name)] if suite else []
     if not tasks:
-        raise InputError(f"tasks: {name!r} is not {', '.join(SUITES)}, a task of theirs, or NAME=FILES:METRIC")
+        raise InputError(
+            f"tasks: {name!r} is not {', '.join(SUITES)}, a task of theirs, or NAME=FILES:METRIC"
+        )
     return tasks
 
 

@@ -5,12 +5,14 @@ import functools
 import seqio
 import tensorflow as tf
 
-from train.data import text_files
+from train.data.text import text_files
 from train.tasks import registry
 from train.tasks.table import Table
 
 
-def text(patterns: tuple[str, ...], key: str, share: float = text_files.VALIDATION_SHARE) -> registry.Definition:
+def text(
+    patterns: tuple[str, ...], key: str, share: float = text_files.VALIDATION_SHARE
+) -> registry.Definition:
     """Pretraining text from files; each file goes to one shard, or, where files are few, every n-th document does.
 
     Args:
@@ -22,7 +24,9 @@ def text(patterns: tuple[str, ...], key: str, share: float = text_files.VALIDATI
       InputError: a pattern matches no file.
     """
     files = text_files.expand(patterns)
-    return registry.Definition("text", _TextSource(files, key, text_files.piece_size(files), share), ())
+    return registry.Definition(
+        "text", _TextSource(files, key, text_files.piece_size(files), share), ()
+    )
 
 
 class _TextSource(seqio.FileDataSource):
@@ -59,4 +63,6 @@ def table(given: str) -> registry.Definition:
     lost = text_files.Lost()
     splits, labels = task.read(lost)
     source = registry.in_memory(splits)
-    return registry.Definition(task.name, source, (), task.metrics, labels, replaced=lost["replaced"])
+    return registry.Definition(
+        task.name, source, (), task.metrics, labels, replaced=lost["replaced"]
+    )

@@ -1,10 +1,11 @@
 """Metrics of the downstream tasks, in percent, with standard errors; numpy and the standard library only.
 
-Each metric takes predicted texts, references (one object an example: "target", and "answers" or "group" where the
-metric needs them) and the task's labels, and returns named scores. A prediction that is none of the labels is wrong.
+Each metric takes predicted texts, references (one object an example: "target", and "answers" or
+"group" where the metric needs them) and the task's labels, and returns named scores. A prediction
+that is none of the labels is wrong.
 
-Standard errors are those of a mean where the metric is one (over examples, or over groups of examples), and the
-jackknife's otherwise: deterministic, and the same for every metric.
+Standard errors are those of a mean where the metric is one (over examples, or over groups of
+examples), and the jackknife's otherwise: deterministic, and the same for every metric.
 """
 
 import collections
@@ -32,42 +33,65 @@ class Score:
 Metric = Callable[[Sequence[str], References, Sequence[str]], dict[str, Score]]
 
 
-def accuracy(predictions: Sequence[str], references: References, labels: Sequence[str]) -> dict[str, Score]:
+def accuracy(
+    predictions: Sequence[str], references: References, labels: Sequence[str]
+) -> dict[str, Score]:
     """Share of predictions that are the target."""
     right = [p.strip() == r["target"].strip() for p, r in zip(predictions, references, strict=True)]
     return {"accuracy": _mean(right)}
 
 
-def f1(predictions: Sequence[str], references: References, labels: Sequence[str]) -> dict[str, Score]:
+def f1(
+    predictions: Sequence[str], references: References, labels: Sequence[str]
+) -> dict[str, Score]:
     """Binary F1 of the second label."""
     return {"f1": _on_confusion(_binary_f1, *_classes(predictions, references, labels), 2)}
 
 
-def macro_f1(predictions: Sequence[str], references: References, labels: Sequence[str]) -> dict[str, Score]:
+def macro_f1(
+    predictions: Sequence[str], references: References, labels: Sequence[str]
+) -> dict[str, Score]:
     """Unweighted mean of each label's F1 (SuperGLUE CB)."""
-    return {"macro_f1": _on_confusion(_macro_f1, *_classes(predictions, references, labels), len(labels))}
+    return {
+        "macro_f1": _on_confusion(
+            _macro_f1, *_classes(predictions, references, labels), len(labels)
+        )
+    }
 
 
-def matthews(predictions: Sequence[str], references: References, labels: Sequence[str]) -> dict[str, Score]:
+def matthews(
+    predictions: Sequence[str], references: References, labels: Sequence[str]
+) -> dict[str, Score]:
     """Matthews correlation coefficient (GLUE CoLA); 0 where it is undefined."""
-    return {"matthews": _on_confusion(_matthews, *_classes(predictions, references, labels), len(labels))}
+    return {
+        "matthews": _on_confusion(
+            _matthews, *_classes(predictions, references, labels), len(labels)
+        )
+    }
 
 
-def pearson(predictions: Sequence[str], references: References, labels: Sequence[str]) -> dict[str, Score]:
+def pearson(
+    predictions: Sequence[str], references: References, labels: Sequence[str]
+) -> dict[str, Score]:
     """Pearson correlation of predicted and true numbers (GLUE STS-B)."""
     return {"pearson": _correlation(*_numbers(predictions, references))}
 
 
-def spearman(predictions: Sequence[str], references: References, labels: Sequence[str]) -> dict[str, Score]:
+def spearman(
+    predictions: Sequence[str], references: References, labels: Sequence[str]
+) -> dict[str, Score]:
     """Spearman correlation of predicted and true numbers: Pearson's of their ranks, ties averaged."""
     x, y = _numbers(predictions, references)
     return {"spearman": _correlation(ranks(x), ranks(y))}
 
 
-def squad(predictions: Sequence[str], references: References, labels: Sequence[str]) -> dict[str, Score]:
+def squad(
+    predictions: Sequence[str], references: References, labels: Sequence[str]
+) -> dict[str, Score]:
     """Exact match and token F1 after SQuAD's normalisation, the best over an example's answers (SQuAD, ReCoRD).
 
-    Rows of one "group" are one question (ReCoRD's training form repeats a question for each answer): the first counts.
+    Rows of one "group" are one question (ReCoRD's training form repeats a question for each
+    answer): the first counts.
     """
     first: dict[Any, int] = {}
     for i, reference in enumerate(references):
@@ -80,7 +104,9 @@ def squad(predictions: Sequence[str], references: References, labels: Sequence[s
     return {"em": _mean(exact), "f1": _mean(overlap)}
 
 
-def multirc(predictions: Sequence[str], references: References, labels: Sequence[str]) -> dict[str, Score]:
+def multirc(
+    predictions: Sequence[str], references: References, labels: Sequence[str]
+) -> dict[str, Score]:
     """F1 over all answer options, and the share of questions ("group") with every option right (SuperGLUE MultiRC)."""
     truth, guess = _classes(predictions, references, labels)
     groups = np.unique([reference["group"] for reference in references], return_inverse=True)[1]
@@ -90,25 +116,37 @@ def multirc(predictions: Sequence[str], references: References, labels: Sequence
     total = confusions.sum(axis=0)
     left_out = np.array([_binary_f1(total - confusion) for confusion in confusions])
     return {
-        "f1a": Score(100 * _binary_f1(total), 100 * _jackknife(left_out, np.ones(len(left_out))), len(truth)),
+        "f1a": Score(
+            100 * _binary_f1(total), 100 * _jackknife(left_out, np.ones(len(left_out))), len(truth)
+        ),
         "em": _mean(wrong == 0),
     }
 
 
-def mnli(predictions: Sequence[str], references: References, labels: Sequence[str]) -> dict[str, Score]:
+def mnli(
+    predictions: Sequence[str], references: References, labels: Sequence[str]
+) -> dict[str, Score]:
     """Accuracy on the matched and on the mismatched validation set ("source"), whose mean is the headline (GLUE)."""
-    right = np.array([p.strip() == r["target"].strip() for p, r in zip(predictions, references, strict=True)])
+    right = np.array(
+        [p.strip() == r["target"].strip() for p, r in zip(predictions, references, strict=True)]
+    )
     source = np.array([reference["source"].removeprefix("validation_") for reference in references])
-    return {f"accuracy_{name}": _mean(right[source == name]) for name in sorted(set(source.tolist()))}
+    return {
+        f"accuracy_{name}": _mean(right[source == name]) for name in sorted(set(source.tolist()))
+    }
 
 
-def wsc(predictions: Sequence[str], references: References, labels: Sequence[str]) -> dict[str, Score]:
+def wsc(
+    predictions: Sequence[str], references: References, labels: Sequence[str]
+) -> dict[str, Score]:
     """Share of Winograd schemas judged rightly: naming the noun says "True", naming anything else says "False"."""
     right = []
     for prediction, reference in zip(predictions, references, strict=True):
         guess, noun = _content_words(prediction), _content_words(reference["target"])
         # "Bob's hat" is not "Bob"; otherwise the shorter name of the two may leave words out.
-        same = ("'" in prediction) == ("'" in reference["target"]) and (guess <= noun or noun <= guess)
+        same = ("'" in prediction) == ("'" in reference["target"]) and (
+            guess <= noun or noun <= guess
+        )
         right.append(bool(guess) and str(same) == reference["label"])
     return {"accuracy": _mean(right)}
 
@@ -138,7 +176,9 @@ METRICS: dict[str, Metric] = {
 
 def normalize_answer(text: str) -> str:
     """SQuAD's normalisation: lower case, no punctuation, no articles, single spaces."""
-    text = "".join(character for character in text.lower() if character not in set(string.punctuation))
+    text = "".join(
+        character for character in text.lower() if character not in set(string.punctuation)
+    )
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
 
 
@@ -211,7 +251,8 @@ def _on_confusion(
 ) -> Score:
     """A function of the confusion matrix [truth, prediction]; its last column holds predictions that are no label.
 
-    Leaving out an observation only takes one from its cell, so that the jackknife needs one value a cell.
+    Leaving out an observation only takes one from its cell, so that the jackknife needs one value a
+    cell.
     """
     if statistic is _binary_f1:
         guess = _as_binary(truth, guess)
@@ -236,7 +277,9 @@ def _macro_f1(matrix: np.ndarray) -> float:
     labels = len(matrix)
     right = np.diag(matrix[:, :labels])
     denominator = matrix.sum(axis=1) + matrix.sum(axis=0)[:labels]
-    return float(np.mean(np.divide(2 * right, denominator, out=np.zeros(labels), where=denominator > 0)))
+    return float(
+        np.mean(np.divide(2 * right, denominator, out=np.zeros(labels), where=denominator > 0))
+    )
 
 
 def _matthews(matrix: np.ndarray) -> float:
@@ -258,5 +301,7 @@ def _correlation(x: np.ndarray, y: np.ndarray) -> Score:
         return np.where(known, (count * sxy - sx * sy) / np.sqrt(np.where(known, spread, 1.0)), 0.0)
 
     total = [x.sum(), y.sum(), x @ x, y @ y, x @ y]
-    left_out = r(n - 1, *(t - own for t, own in zip(total, [x, y, x * x, y * y, x * y], strict=True)))
+    left_out = r(
+        n - 1, *(t - own for t, own in zip(total, [x, y, x * x, y * y, x * y], strict=True))
+    )
     return Score(100 * float(r(n, *total)), 100 * _jackknife(left_out, np.ones(n)), n)

@@ -1,8 +1,9 @@
 """Preprocessors from raw examples to T5's text-to-text form (Raffel et al. 2020, appendix D); they need TensorFlow.
 
-Each takes and returns a `tf.data.Dataset` of examples; results hold strings "inputs" and "targets", and what the
-metrics need besides: "answers" (all that are right) and "group" (the question that several examples belong to). An
-example with "only" belongs to that split alone ("train" or "validation"; "" for both).
+Each takes and returns a `tf.data.Dataset` of examples; results hold strings "inputs" and "targets",
+and what the metrics need besides: "answers" (all that are right) and "group" (the question that
+several examples belong to). An example with "only" belongs to that split alone ("train" or
+"validation"; "" for both).
 """
 
 import functools
@@ -27,13 +28,16 @@ def per_example(function: Callable[[Example], Example]) -> Preprocessor:
     return preprocess
 
 
-def prompt(prefix: str, features: Sequence[str], target: str = "label", labels: Sequence[str] = ()) -> Preprocessor:
+def prompt(
+    prefix: str, features: Sequence[str], target: str = "label", labels: Sequence[str] = ()
+) -> Preprocessor:
     """A preprocessor to "<prefix> <feature>: <its text> <feature>: <its text>".
 
     Args:
       prefix: names the task; may be empty.
       features: in the order they are shown, under their own names.
-      target: the feature to answer: a number of a label, a text, or a list of texts of which the first is the target.
+      target: the feature to answer: a number of a label, a text, or a list of texts of which the
+        first is the target.
       labels: texts of label numbers.
     """
 
@@ -65,20 +69,30 @@ def stsb(example: Example) -> Example:
 @per_example
 def multirc(example: Example) -> Example:
     """Whether an answer to a question about a paragraph is right; the HTML of the paragraphs is taken out."""
-    parts = ["multirc question:", example["question"], "answer:", example["answer"], "paragraph:", example["paragraph"]]
+    parts = [
+        "multirc question:",
+        example["question"],
+        "answer:",
+        example["answer"],
+        "paragraph:",
+        example["paragraph"],
+    ]
     text = tf.strings.regex_replace(tf.strings.join(parts, " "), "<br>", " ")
     index = example["idx"]
     return {
         "inputs": tf.strings.regex_replace(text, "</?b>", ""),
         "targets": _label(example["label"], ("False", "True")),
-        "group": tf.strings.join([tf.as_string(index["paragraph"]), tf.as_string(index["question"])], "-"),
+        "group": tf.strings.join(
+            [tf.as_string(index["paragraph"]), tf.as_string(index["question"])], "-"
+        ),
     }
 
 
 def record(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """Which entity fills the blank of a query about a passage: in training one example for each right answer.
 
-    A passage's highlights become sentences: a full stop is put before one where the text has no end of sentence.
+    A passage's highlights become sentences: a full stop is put before one where the text has no end
+    of sentence.
     """
 
     def expand(example: Example) -> tf.data.Dataset:
@@ -90,11 +104,15 @@ def record(dataset: tf.data.Dataset) -> tf.data.Dataset:
         common = {
             "inputs": tf.strings.join(parts, " "),
             "answers": answers,
-            "group": tf.strings.join([tf.as_string(index["passage"]), tf.as_string(index["query"])], "-"),
+            "group": tf.strings.join(
+                [tf.as_string(index["passage"]), tf.as_string(index["query"])], "-"
+            ),
         }
         targets = tf.cond(tf.size(answers) > 0, lambda: answers, lambda: tf.constant([NO_LABEL]))
         numbered = tf.data.Dataset.from_tensor_slices(targets).enumerate()
-        return numbered.map(lambda n, target: {**common, "targets": target, "only": tf.where(n > 0, "train", "")})
+        return numbered.map(
+            lambda n, target: {**common, "targets": target, "only": tf.where(n > 0, "train", "")}
+        )
 
     return dataset.flat_map(expand)
 
@@ -103,18 +121,24 @@ def record(dataset: tf.data.Dataset) -> tf.data.Dataset:
 def squad(example: Example) -> Example:
     """A question about a context; every punctuation mark stands between spaces, in the answers too."""
     question, context, answers = (
-        _spaced(text) for text in (example["question"], example["context"], example["answers"]["text"])
+        _spaced(text)
+        for text in (example["question"], example["context"], example["answers"]["text"])
     )
     text = tf.strings.join(["question:", question, "context:", context], " ")
     answers = tf.cond(tf.size(answers) > 0, lambda: answers, lambda: tf.constant([""]))
-    return {"inputs": tf.strings.regex_replace(text, r"\s+", " "), "targets": answers[0], "answers": answers}
+    return {
+        "inputs": tf.strings.regex_replace(text, r"\s+", " "),
+        "targets": answers[0],
+        "answers": answers,
+    }
 
 
 @per_example
 def wsc(example: Example) -> Example:
     """A Winograd schema: the pronoun stands between asterisks, the target is the noun it may mean.
 
-    Where the noun is not what is meant there is nothing right to learn: such an example is for validation only.
+    Where the noun is not what is meant there is nothing right to learn: such an example is for
+    validation only.
     """
     place = [example["text"], example["span2_text"], example["span2_index"]]
     marked = tf.ensure_shape(tf.numpy_function(_mark_pronoun, place, tf.string), [])
@@ -130,8 +154,13 @@ def wsc(example: Example) -> Example:
 def dpr(example: Example) -> Example:
     """A sentence with a pronoun and what it means, in the form of `wsc`: the first such word is the one in question."""
     pattern = tf.strings.join([" (", example["pronoun"], r")( |\.|,)"])
-    marked = tf.strings.regex_replace(example["sentence"], pattern, r" *\1*\2", replace_global=False)
-    return {"inputs": tf.strings.join(["wsc:", marked], " "), "targets": example["candidates"][example["label"]]}
+    marked = tf.strings.regex_replace(
+        example["sentence"], pattern, r" *\1*\2", replace_global=False
+    )
+    return {
+        "inputs": tf.strings.join(["wsc:", marked], " "),
+        "targets": example["candidates"][example["label"]],
+    }
 
 
 def _mark_pronoun(text: bytes, pronoun: bytes, index: int) -> bytes:
@@ -141,7 +170,9 @@ def _mark_pronoun(text: bytes, pronoun: bytes, index: int) -> bytes:
     """
     words, wanted = text.split(b" "), pronoun.lower()
     places = [
-        i for i, word in enumerate(words) if word.lower().rstrip(b".,;:!?\"'") == wanted or word.lower() == wanted
+        i
+        for i, word in enumerate(words)
+        if word.lower().rstrip(b".,;:!?\"'") == wanted or word.lower() == wanted
     ]
     if not places:
         raise ValueError(f"wsc: {pronoun.decode()!r} is not a word of {text.decode()!r}")
@@ -158,7 +189,9 @@ def _label(number: tf.Tensor, labels: Sequence[str]) -> tf.Tensor:
 
 def _spaced(text: tf.Tensor) -> tf.Tensor:
     """The text with spaces round every punctuation mark and no two spaces in a row."""
-    return tf.strings.regex_replace(tf.strings.regex_replace(text, "([[:punct:]])", r" \1 "), r"\s+", " ")
+    return tf.strings.regex_replace(
+        tf.strings.regex_replace(text, "([[:punct:]])", r" \1 "), r"\s+", " "
+    )
 
 
 @per_example

@@ -6,8 +6,9 @@
     python_shuffled    acceptability: is this sentence intact or are the letters of its words shuffled
     python_answer      extractive question answering: a question about a signature
 
-Examples of a split come from the modules of that split. A text that training saw is never a validation example, and the
-labels are balanced. Everything follows from the text: an example's coin is a hash of its own text.
+Examples of a split come from the modules of that split. A text that training saw is never a
+validation example, and the labels are balanced. Everything follows from the text: an example's coin
+is a hash of its own text.
 """
 
 import ast
@@ -17,7 +18,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from train.data.python_text import TOP_LEVEL, Entry, PythonText
+from train.data.text.python_text import TOP_LEVEL, Entry, PythonText
 
 Example = dict[str, Any]
 
@@ -36,19 +37,30 @@ def make(text: PythonText) -> dict[str, dict[str, list[Example]]]:
       text: the embedded corpus.
 
     Returns:
-      For each task and split, examples in a random but fixed order: the features its preprocessor names, and "label" (a
-      word) or "answers" (a list).
+      For each task and split, examples in a random but fixed order: the features its preprocessor
+      names, and "label" (a word) or "answers" (a list).
     """
     suite = {}
-    seen = {_bag(sentence) for entry in text.train.entries for sentence in _sentences(entry.docstring)}
+    seen = {
+        _bag(sentence) for entry in text.train.entries for sentence in _sentences(entry.docstring)
+    }
     for task, build in _BUILDERS.items():
         train, validation = build(text.train.entries), build(text.validation.entries)
         known = seen | {_bag(value) for example in train for value in _prose(example)}
-        validation = [example for example in validation if not any(_bag(value) in known for value in _prose(example))]
+        validation = [
+            example
+            for example in validation
+            if not any(_bag(value) in known for value in _prose(example))
+        ]
         if task == "python_package":
             kept = _common_labels(train, validation)
-            train, validation = ([e for e in part if e["label"] in kept] for part in (train, validation))
-        suite[task] = {"train": _choose(train, MAX_TRAIN), "validation": _choose(validation, MAX_VALIDATION, even=True)}
+            train, validation = (
+                [e for e in part if e["label"] in kept] for part in (train, validation)
+            )
+        suite[task] = {
+            "train": _choose(train, MAX_TRAIN),
+            "validation": _choose(validation, MAX_VALIDATION, even=True),
+        }
     return suite
 
 
@@ -104,7 +116,9 @@ def _shuffled(entries: Iterable[Entry]) -> list[Example]:
             if len(plain) < 4:
                 continue
             for i in [] if intact else plain:
-                drawn = sorted((_hash(f"{i} {n} {sentence}"), letter) for n, letter in enumerate(words[i]))
+                drawn = sorted(
+                    (_hash(f"{i} {n} {sentence}"), letter) for n, letter in enumerate(words[i])
+                )
                 words[i] = "".join(letter for _, letter in drawn)
             examples.append({"sentence": " ".join(words), "label": str(intact)})
     return _unique(examples)
@@ -129,7 +143,9 @@ def _answer(entries: Iterable[Entry]) -> list[Example]:
                 ("what is the first argument?", positional[0].arg),
                 ("what is the last argument?", positional[-1].arg),
             ]
-        examples += [{"question": q, "context": entry.signature, "answers": [a]} for q, a in questions]
+        examples += [
+            {"question": q, "context": entry.signature, "answers": [a]} for q, a in questions
+        ]
     return _unique(examples)
 
 
@@ -170,7 +186,11 @@ def _coin(text: str) -> bool:
 
 def _prose(example: Example) -> list[str]:
     """The texts that must not be in both splits; a signature may, beside another docstring."""
-    return [value for key, value in example.items() if key not in ("label", "answers", "question", "signature")]
+    return [
+        value
+        for key, value in example.items()
+        if key not in ("label", "answers", "question", "signature")
+    ]
 
 
 def _bag(text: str) -> str:
@@ -180,7 +200,9 @@ def _bag(text: str) -> str:
 
 def _key(example: Example) -> str:
     """An example's texts, whatever its label."""
-    return " | ".join(sorted(_bag(value) for key, value in example.items() if key not in ("label", "answers")))
+    return " | ".join(
+        sorted(_bag(value) for key, value in example.items() if key not in ("label", "answers"))
+    )
 
 
 def _unique(examples: Iterable[Example]) -> list[Example]:

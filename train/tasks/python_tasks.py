@@ -1,6 +1,6 @@
 """The embedded corpus and its offline suite as seqio tasks."""
 
-from train.data.python_text import PythonText
+from train.data.text.python_text import PythonText
 from train.tasks import preprocessors, python_suite, registry
 
 _PROMPTS = {
@@ -15,7 +15,8 @@ _PROMPTS = {
 def pretraining(text: PythonText) -> registry.Definition:
     """The embedded text as a task whose targets are documents."""
     documents = {
-        split: [{"targets": doc} for doc in text.split(split).documents()] for split in ("train", "validation")
+        split: [{"targets": doc} for doc in text.split(split).documents()]
+        for split in ("train", "validation")
     }
     return registry.Definition("python", registry.in_memory(documents), ())
 
@@ -24,7 +25,9 @@ def downstream(text: PythonText) -> list[registry.Definition]:
     """The five tasks of the offline suite."""
     definitions = []
     for name, examples in python_suite.make(text).items():
-        labels = tuple(sorted({example["label"] for example in examples["train"] if "label" in example}))
+        labels = tuple(
+            sorted({example["label"] for example in examples["train"] if "label" in example})
+        )
         metrics = ("accuracy",) if labels else ("squad",)
         source = registry.in_memory(examples)
         definitions.append(registry.Definition(name, source, (_PROMPTS[name],), metrics, labels))

@@ -1,7 +1,7 @@
 """Tasks as seqio defines them: a source, preprocessors, features. Imported by `prepare` only, as it imports TensorFlow.
 
-Registered without a vocabulary a task yields text, which `prepare` tokenizes in bulk; with one it is an ordinary seqio
-task, tokenized and ended by EOS, for whoever wants seqio's own pipeline.
+Registered without a vocabulary a task yields text, which `prepare` tokenizes in bulk; with one it
+is an ordinary seqio task, tokenized and ended by EOS, for whoever wants seqio's own pipeline.
 """
 
 import dataclasses
@@ -16,7 +16,9 @@ import tensorflow as tf
 from train.records import InputError
 from train.tasks.preprocessors import Preprocessor
 
-tf.config.set_visible_devices([], "GPU")  # TensorFlow would take all of an accelerator's memory to read text
+tf.config.set_visible_devices(
+    [], "GPU"
+)  # TensorFlow would take all of an accelerator's memory to read text
 
 _READ_TOGETHER = 256
 _ours: set[str] = set()  # names that `register` has put into seqio's registry
@@ -29,12 +31,12 @@ class Definition:
     Attributes:
       name: its name in the registry and in records.
       source: where raw examples come from; None where somebody else registered the task.
-      preprocessors: from raw examples to string features "targets" and, unless it is pretraining text, "inputs"; other
-        features are kept as the example's reference.
+      preprocessors: from raw examples to string features "targets" and, unless it is pretraining
+        text, "inputs"; other features are kept as the example's reference.
       metrics: names in `metrics.METRICS`; none for pretraining text.
       labels: texts a prediction can be.
-      splits: the source's split for "train" and, unless the task is for training alone, for "validation"; several are
-        joined by "+", and then each reference says its own as "source".
+      splits: the source's split for "train" and, unless the task is for training alone, for
+        "validation"; several are joined by "+", and then each reference says its own as "source".
       replaced: characters of the source that are none, for which U+FFFD stands.
     """
 
@@ -43,7 +45,9 @@ class Definition:
     preprocessors: tuple[Preprocessor, ...]
     metrics: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
-    splits: Mapping[str, str] = dataclasses.field(default_factory=lambda: {s: s for s in ("train", "validation")})
+    splits: Mapping[str, str] = dataclasses.field(
+        default_factory=lambda: {s: s for s in ("train", "validation")}
+    )
     replaced: int = 0
 
     @property
@@ -60,7 +64,9 @@ def register(definition: Definition, vocabulary: seqio.Vocabulary | None = None)
       vocabulary: tokenizes with it; None leaves text.
     """
     if vocabulary is None:
-        feature = seqio.Feature(seqio.PassThroughVocabulary(0), add_eos=False, dtype=tf.string, rank=0)
+        feature = seqio.Feature(
+            seqio.PassThroughVocabulary(0), add_eos=False, dtype=tf.string, rank=0
+        )
         tokenizers = []
     else:
         feature = seqio.Feature(vocabulary, add_eos=True)
@@ -114,7 +120,9 @@ def read(name: str, split: str, shard: int = 0, num_shards: int = 1) -> Iterator
     if isinstance(source, seqio.TfdsDataSource) and not source.splits:
         data = source.tfds_dataset
         where = f" --data_dir {data.data_dir}" if data.data_dir else ""
-        raise InputError(f"{name}: TFDS has no data for it there; `tfds build {data.name}{where}` makes them")
+        raise InputError(
+            f"{name}: TFDS has no data for it there; `tfds build {data.name}{where}` makes them"
+        )
     if split not in provider.splits:
         raise InputError(f"split = {split!r}: {name} has {', '.join(sorted(provider.splits))}")
     dataset = provider.get_dataset(
@@ -125,31 +133,44 @@ def read(name: str, split: str, shard: int = 0, num_shards: int = 1) -> Iterator
         shard_info=seqio.ShardInfo(shard, num_shards),
     )
     try:
-        for batch in dataset.ragged_batch(_READ_TOGETHER):  # one by one, crossing to Python costs more than the work
+        for batch in dataset.ragged_batch(
+            _READ_TOGETHER
+        ):  # one by one, crossing to Python costs more than the work
             columns = {feature: _plain(value) for feature, value in batch.items()}
             for values in zip(*columns.values(), strict=True):
                 yield dict(zip(columns, values, strict=True))
-    except tf.errors.OpError as error:  # an error raised in a reader arrives as the text of its traceback
+    except (
+        tf.errors.OpError
+    ) as error:  # an error raised in a reader arrives as the text of its traceback
         reason = re.search(r"(?:InputError|ValueError): (.*)", error.message)
-        raise InputError(reason[1] if reason else f"{name}: {error.message.splitlines()[0]}") from None
+        raise InputError(
+            reason[1] if reason else f"{name}: {error.message.splitlines()[0]}"
+        ) from None
 
 
 def in_memory(examples: Mapping[str, Sequence[Mapping[str, Any]]]) -> seqio.FunctionDataSource:
     """A source over examples by split that are already here; lists of strings may differ in length."""
 
-    def dataset(split: str, shuffle_files: bool = False, seed: int | None = None) -> tf.data.Dataset:
+    def dataset(
+        split: str, shuffle_files: bool = False, seed: int | None = None
+    ) -> tf.data.Dataset:
         del shuffle_files, seed
         columns = {key: [example[key] for example in examples[split]] for key in examples[split][0]}
         ragged: Any = {
-            k: tf.ragged.constant(v) if isinstance(v[0], list) else tf.constant(v) for k, v in columns.items()
+            k: tf.ragged.constant(v) if isinstance(v[0], list) else tf.constant(v)
+            for k, v in columns.items()
         }
         whole = tf.data.Dataset.from_tensor_slices(ragged)
         return whole.map(
-            lambda row: {k: v.to_tensor() if isinstance(v, tf.RaggedTensor) else v for k, v in row.items()}
+            lambda row: {
+                k: v.to_tensor() if isinstance(v, tf.RaggedTensor) else v for k, v in row.items()
+            }
         )
 
     return seqio.FunctionDataSource(
-        dataset, splits=tuple(examples), num_input_examples={split: len(rows) for split, rows in examples.items()}
+        dataset,
+        splits=tuple(examples),
+        num_input_examples={split: len(rows) for split, rows in examples.items()},
     )
 
 

@@ -13,7 +13,10 @@ BENCHMARKS = ("glue", "super_glue", "squad", "python")
 
 
 def score(
-    metrics: Sequence[str], predictions: Sequence[str], references: References, labels: Sequence[str] = ()
+    metrics: Sequence[str],
+    predictions: Sequence[str],
+    references: References,
+    labels: Sequence[str] = (),
 ) -> dict[str, Score]:
     """Scores predictions of one task.
 
@@ -24,18 +27,22 @@ def score(
       labels: `Task.labels`.
 
     Returns:
-      Every metric under its own name, and "score", their mean: the headline, in percent. Its standard error is the mean
-      of theirs, an upper bound, as the metrics of a task move together.
+      Every metric under its own name, and "score", their mean: the headline, in percent. Its
+      standard error is the mean of theirs, an upper bound, as the metrics of a task move together.
     """
     scores = {}
     for name in metrics:
         scores |= METRICS[name](predictions, references, labels)
     parts = list(scores.values())
-    headline = Score(_mean([s.value for s in parts]), _mean([s.stderr for s in parts]), min(s.n for s in parts))
+    headline = Score(
+        _mean([s.value for s in parts]), _mean([s.stderr for s in parts]), min(s.n for s in parts)
+    )
     return {**scores, HEADLINE: headline}
 
 
-def majority_class(metrics: Sequence[str], references: References, labels: Sequence[str] = ()) -> float:
+def majority_class(
+    metrics: Sequence[str], references: References, labels: Sequence[str] = ()
+) -> float:
     """Headline score of always answering the most frequent target (or answer): the baseline, in percent."""
     answers = collections.Counter(_answer(reference) for reference in references)
     constant = min(answers, key=lambda answer: (-answers[answer], answer))
@@ -51,7 +58,10 @@ def averages(headlines: Mapping[str, float]) -> dict[str, float]:
     Returns:
       For example {"glue": 51.0, "squad": 80.0, "mean": 65.5}; only benchmarks that have tasks.
     """
-    members = {b: [v for task, v in headlines.items() if task == b or task.startswith(f"{b}_")] for b in BENCHMARKS}
+    members = {
+        b: [v for task, v in headlines.items() if task == b or task.startswith(f"{b}_")]
+        for b in BENCHMARKS
+    }
     return {b: _mean(v) for b, v in members.items() if v} | (
         {"mean": _mean(list(headlines.values()))} if headlines else {}
     )

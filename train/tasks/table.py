@@ -5,25 +5,28 @@ import math
 import re
 from typing import Any
 
-from train.data import formats, text_files
+from train.data.text import formats, text_files
 from train.records import InputError
 from train.tasks.metrics import METRICS
 
 _MOST_LABELS = 100  # a task with more distinct targets has free text
 _HELD_OUT = 0.1
-# Names of suites, of pretraining text, and of what stands beside tasks in records: no task of one's own may have them.
+# Names of suites, of pretraining text, and of what stands beside tasks in records: no task of one's
+# own may have them.
 SUITES = ("python", "glue", "super_glue", "squad", "dpr")
 RESERVED = frozenset({*SUITES, "text", "c4", "corpus", "mean"})
-ALLOWED = tuple(name for name in METRICS if name not in ("mnli", "wsc"))  # these need what only their own sets have
+ALLOWED = tuple(
+    name for name in METRICS if name not in ("mnli", "wsc")
+)  # these need what only their own sets have
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
     """A downstream task in files, as the command line gives it: NAME=GLOB:METRIC,METRIC.
 
-    The files (TSV, CSV, JSON lines, Parquet) have columns "inputs" and "targets", and may have "split" ("train" or
-    "validation"; otherwise a tenth of the inputs is held out by hash) and, in JSON lines and Parquet, "answers": a list
-    of texts that are all right.
+    The files (TSV, CSV, JSON lines, Parquet) have columns "inputs" and "targets", and may have
+    "split" ("train" or "validation"; otherwise a tenth of the inputs is held out by hash) and, in
+    JSON lines and Parquet, "answers": a list of texts that are all right.
     """
 
     name: str
@@ -39,31 +42,46 @@ class Table:
         """
         match = re.fullmatch(r"(\w+)=(.+):([\w,]+)", given)
         if not match:
-            raise InputError(f"tasks: {given!r} is not NAME=FILES:METRIC, as in reviews=data/reviews.tsv:accuracy")
-        suite = next((s for s in SUITES if match[1].startswith(f"{s}_")), "")  # it would count into the suite's mean
+            raise InputError(
+                f"tasks: {given!r} is not NAME=FILES:METRIC, as in reviews=data/reviews.tsv:accuracy"
+            )
+        suite = next(
+            (s for s in SUITES if match[1].startswith(f"{s}_")), ""
+        )  # it would count into the suite's mean
         if match[1].lower() in RESERVED or suite:
-            taken = f"names that begin with {suite}_ are its own tasks'" if suite else "that name is taken"
-            raise InputError(f"tasks: {given!r}: a task of your own cannot be called {match[1]!r}: {taken}")
+            taken = (
+                f"names that begin with {suite}_ are its own tasks'"
+                if suite
+                else "that name is taken"
+            )
+            raise InputError(
+                f"tasks: {given!r}: a task of your own cannot be called {match[1]!r}: {taken}"
+            )
         metrics = tuple(match[3].split(","))
         if len(set(metrics)) < len(metrics):
             raise InputError(f"tasks: {given!r}: a metric is given twice")
         for metric in metrics:
             if metric not in ALLOWED:
-                raise InputError(f"tasks: {given!r}: metric {metric!r} is not one of {', '.join(ALLOWED)}")
+                raise InputError(
+                    f"tasks: {given!r}: metric {metric!r} is not one of {', '.join(ALLOWED)}"
+                )
         return cls(match[1], (match[2],), metrics)
 
-    def read(self, lost: text_files.Lost | None = None) -> tuple[dict[str, list[formats.Row]], tuple[str, ...]]:
+    def read(
+        self, lost: text_files.Lost | None = None
+    ) -> tuple[dict[str, list[formats.Row]], tuple[str, ...]]:
         """Reads the files.
 
         Args:
           lost: counts the characters "replaced" by U+FFFD.
 
         Returns:
-          Examples by split, and the labels: every distinct target, or none where targets are free text.
+          Examples by split, and the labels: every distinct target, or none where targets are free
+            text.
 
         Raises:
-          InputError: a column is missing or empty, a split has no rows, or the targets do not suit the metrics; names
-            file and row.
+          InputError: a column is missing or empty, a split has no rows, or the targets do not suit
+            the metrics; names file and row.
         """
         lost = text_files.Lost() if lost is None else lost
         splits: dict[str, list[formats.Row]] = {"train": [], "validation": []}
@@ -72,12 +90,16 @@ class Table:
                 row = {name: _clean(value, lost) for name, value in found.items()}
                 split = row.get("split") or ("validation" if _drawn(row) else "train")
                 if split not in splits:
-                    raise InputError(f"{path}: row {number}: split = {split!r} is not train or validation")
+                    raise InputError(
+                        f"{path}: row {number}: split = {split!r} is not train or validation"
+                    )
                 splits[split].append(self._checked(row, f"{path}: row {number}"))
         for split, rows in splits.items():
             if not rows:
                 files = ", ".join(self.patterns)
-                raise InputError(f"tasks: {self.name}: no row of {files} is for {split}; a column 'split' can say so")
+                raise InputError(
+                    f"tasks: {self.name}: no row of {files} is for {split}; a column 'split' can say so"
+                )
         targets = sorted({row["targets"] for rows in splits.values() for row in rows})
         labels = tuple(targets) if len(targets) <= _MOST_LABELS else ()
         self._check_metrics(labels)
@@ -86,20 +108,28 @@ class Table:
     def _checked(self, row: formats.Row, where: str) -> formats.Row:
         for column in ("inputs", "targets"):
             if not isinstance(row.get(column), str):
-                raise InputError(f"{where} has no text {column!r}; it has {', '.join(map(str, row))}")
+                raise InputError(
+                    f"{where} has no text {column!r}; it has {', '.join(map(str, row))}"
+                )
             if not row[column].strip():
                 raise InputError(f"{where}: {column} is empty")
         kept = {column: row[column].strip() for column in ("inputs", "targets")}
         if {"pearson", "spearman"} & set(self.metrics) and not _is_number(row["targets"]):
-            raise InputError(f"{where}: targets = {row['targets']!r} is no number, which {self.metrics[0]} needs")
+            raise InputError(
+                f"{where}: targets = {row['targets']!r} is no number, which {self.metrics[0]} needs"
+            )
         if "squad" in self.metrics:
             answers = row.get("answers") or [row["targets"]]
-            if not isinstance(answers, list) or not all(isinstance(answer, str) for answer in answers):
+            if not isinstance(answers, list) or not all(
+                isinstance(answer, str) for answer in answers
+            ):
                 raise InputError(f"{where}: answers = {answers!r} is not a list of texts")
             kept["answers"] = answers
         if "multirc" in self.metrics:
             if "group" not in row:
-                raise InputError(f"{where} has no 'group', which multirc needs: the question that an answer belongs to")
+                raise InputError(
+                    f"{where} has no 'group', which multirc needs: the question that an answer belongs to"
+                )
             kept["group"] = str(row["group"])
         return kept
 
@@ -108,9 +138,13 @@ class Table:
         for metric in self.metrics:
             two, few = metric in ("f1", "multirc"), metric in ("macro_f1", "matthews")
             if (two and len(labels) != 2) or (few and not labels):
-                wanted = "two different targets" if two else f"at most {_MOST_LABELS} different targets"
+                wanted = (
+                    "two different targets" if two else f"at most {_MOST_LABELS} different targets"
+                )
                 found = ", ".join(map(repr, labels[:4])) + (", ..." if len(labels) > 4 else "")
-                raise InputError(f"tasks: {self.name}: {metric} needs {wanted}, there are {found or 'more'}")
+                raise InputError(
+                    f"tasks: {self.name}: {metric} needs {wanted}, there are {found or 'more'}"
+                )
 
 
 def _clean(value: Any, lost: text_files.Lost) -> Any:

@@ -49,13 +49,18 @@ class Desk:
         """The one line that refuses the table; the file is named in it."""
         code, out, err = self.run(verb, *arguments)
         lines = [line for line in err.splitlines() if not line.startswith("warning: ")]
-        assert code == 2 and out == "" and len(lines) == 1 and lines[0].startswith("error: "), (out, err)
+        assert code == 2 and out == "" and len(lines) == 1 and lines[0].startswith("error: "), (
+            out,
+            err,
+        )
         assert str(self.path) in lines[0]
         return lines[0]
 
     def slopes(self, *arguments: str, pair: str = "FU") -> tuple[list[dict[str, str]], str]:
         """Rows of the semilog slopes, and what was warned of."""
-        code, out, err = self.run("slopes", "--pairs", pair, "--links", "semilog", "--format", "csv", *arguments)
+        code, out, err = self.run(
+            "slopes", "--pairs", pair, "--links", "semilog", "--format", "csv", *arguments
+        )
         assert code == 0, err
         return list(csv.DictReader(io.StringIO(out))), err
 

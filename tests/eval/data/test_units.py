@@ -9,8 +9,11 @@ RUN = "architecture,size,params_total,flops_forward,upstream_nll,downstream_x,do
 
 def rows(*changes: dict[int, object]) -> str:
     """Three sizes of one architecture; each change maps a column to its value in one row."""
-    table = [["a", "s", "1e7", "1e9", "4", "50", "40"], ["a", "m", "1e8", "1e10", "3.5", "60", "50"],
-             ["a", "l", "1e9", "1e11", "3", "70", "60"]]  # fmt: skip
+    table = [
+        ["a", "s", "1e7", "1e9", "4", "50", "40"],
+        ["a", "m", "1e8", "1e10", "3.5", "60", "50"],
+        ["a", "l", "1e9", "1e11", "3", "70", "60"],
+    ]
     for row, change in zip(table, changes, strict=False):
         for column, value in change.items():
             row[column] = str(value)
@@ -37,7 +40,10 @@ def rows(*changes: dict[int, object]) -> str:
             rows({5: 0.5, 6: 0.4}, {5: 0.6, 6: 0.5}, {5: 0.7, 6: 0.6}),
             "downstream_x = 0.5 is within 0 and 1, as all sco",
         ),
-        (rows({5: 0.5}, {5: 0.6}, {5: 0.7}), "row 2: downstream_x = 0.5 is a fraction beside columns of percent"),
+        (
+            rows({5: 0.5}, {5: 0.6}, {5: 0.7}),
+            "row 2: downstream_x = 0.5 is a fraction beside columns of percent",
+        ),
         (rows({}, {5: 0.6, 6: 0.5}), "row 3: downstream_x = 0.6 is a fraction among percentages"),
         (rows({5: 160}), "row 2: downstream_x = 160 is outside -100 to 100"),
     ],
@@ -74,21 +80,28 @@ def test_the_right_option_reads_them(desk):
 
 def test_a_whole_column_in_millions_moves_no_slope_but_is_told(desk):
     rows_, said = desk.put(rows({2: 10}, {2: 100}, {2: 900})).slopes(pair="PU")
-    assert float(rows_[0]["slope"]) > 0 and "params_total is below 1000: is the column in thousands" in said
+    assert (
+        float(rows_[0]["slope"]) > 0
+        and "params_total is below 1000: is the column in thousands" in said
+    )
 
 
 def test_costs_of_one_cell_are_of_one_size(desk):
     table = "architecture,size,seed,params_total,flops_forward,upstream_nll\n"
     table += "a,s,0,1e9,1e13,4\na,s,1,1e9,1e7,4\na,m,0,1e10,1e14,3.5\na,xs,0,1e8,1e10,5\na,n,0,1e7,1e8,6\n"
-    assert "row 2: flops_forward = 1e13 is 1e+06 times that of row 3, of the same cell (a-s)" in desk.put(
-        table
-    ).refused("slopes")
+    assert (
+        "row 2: flops_forward = 1e13 is 1e+06 times that of row 3, of the same cell (a-s)"
+        in desk.put(table).refused("slopes")
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (("10000000,1000000000,", "10000000,1000,"), "row 2: tokens = 1000 is over 1e+06 times off its neighbours"),
+        (
+            ("10000000,1000000000,", "10000000,1000,"),
+            "row 2: tokens = 1000 is over 1e+06 times off its neighbours",
+        ),
         (("4.7057", "110.6"), "row 2: loss = 110.6 is above 13.8 nats"),
     ],
 )
@@ -105,16 +118,22 @@ def test_laws_refuse_the_same(desk, change, said):
 
 def test_a_leap_that_may_be_two_units_is_told(desk):
     table = LAW.replace("\n1000000000,", "\n1000000000000,")
-    assert "params leaps from 1e+08 to 1e+12 (row 8): does it mix units?" in desk.put(table).fit()[1]
+    assert (
+        "params leaps from 1e+08 to 1e+12 (row 8): does it mix units?" in desk.put(table).fit()[1]
+    )
 
 
 def test_scores_above_the_perfect_one(desk):
     lines = LAW.split()
-    table = "\n".join([f"{lines[0]},score", *(f"{line},{70 - 2 * i}" for i, line in enumerate(lines[1:]))])
+    table = "\n".join(
+        [f"{lines[0]},score", *(f"{line},{70 - 2 * i}" for i, line in enumerate(lines[1:]))]
+    )
     said = desk.put(table).refused("chain", "--at", "N=1e9,D=1e10")
     assert "row 2: score = 70 is outside -1 to 1; --perfect 100?" in said
     assert "row 2: score = 70 is outside" in desk.refused("fit", "--form", "downstream_sigmoid")
-    fractions = "\n".join([f"{lines[0]},score", *(f"{line},{0.7 - i / 50}" for i, line in enumerate(lines[1:]))])
+    fractions = "\n".join(
+        [f"{lines[0]},score", *(f"{line},{0.7 - i / 50}" for i, line in enumerate(lines[1:]))]
+    )
     said = desk.put(fractions).refused("chain", "--at", "N=1e9,D=1e10", "--perfect", "100")
     assert "score = 0.7 is within 0 and 1, as all scores are: fractions? --perfect 1" in said
 
@@ -130,7 +149,11 @@ def test_settings_apart_from_inputs(desk):
 
 def test_a_condition_names_what_is_there(desk):
     desk.put(
-        "a=b," + "\n".join(f"{name}{line}" for name, line in zip(["", '"x,y",', "z,"], LAW.split()[:3], strict=True))
+        "a=b,"
+        + "\n".join(
+            f"{name}{line}"
+            for name, line in zip(["", '"x,y",', "z,"], LAW.split()[:3], strict=True)
+        )
     )
     assert "no row has a=b=Z; there are x,y, z" in desk.refused("fit", "--where", "a=b=Z")
     assert desk.fit("--where", "a=b=x,y")[0]["points"] == 1

@@ -23,7 +23,9 @@ def copy_library(path: Path) -> Path:
     source = Path(sysconfig.get_paths()["stdlib"])
     for name in _PARTS:
         if (source / name).is_dir():
-            shutil.copytree(source / name, path / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(
+                source / name, path / name, ignore=shutil.ignore_patterns("__pycache__")
+            )
         else:
             path.mkdir(parents=True, exist_ok=True)
             shutil.copy(source / name, path / name)

@@ -32,7 +32,9 @@ def _equal(a, b):
 
 
 def _sources(corpus):
-    yield from (batches.Pretrain(corpus, "train", 24, 64, 32, seed=7, objective=name) for name in OBJECTIVES)
+    yield from (
+        batches.Pretrain(corpus, "train", 24, 64, 32, seed=7, objective=name) for name in OBJECTIVES
+    )
     yield batches.Finetune(corpus, [_TASK], 24, 16, 8, seed=7)
     yield batches.Finetune(corpus, [_TASK], 24, 16, 8, seed=7, cap=50)
 
@@ -73,7 +75,9 @@ from train.data.corpus import Corpus, open_corpus
 source = batches.Pretrain(open_corpus({str(corpus.path)!r}), "train", 24, 64, 32, seed=7)
 print(hashlib.sha256(source.batch(41)["encoder_input_tokens"].tobytes()).hexdigest())
 """
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
     here = batches.Pretrain(corpus, "train", 24, 64, 32, seed=7).batch(41)["encoder_input_tokens"]
     assert run.stdout.strip() == hashlib.sha256(here.tobytes()).hexdigest()
 
@@ -84,7 +88,9 @@ import sys
 import train.data.batches, train.data.corpus, train.data.prepare, train.tasks.metrics, train.tasks.scoring
 print([name for name in ("tensorflow", "seqio", "tensorflow_datasets", "jax") if name in sys.modules])
 """
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
     assert json.loads(run.stdout.replace("'", '"')) == []
 
 
@@ -93,7 +99,9 @@ def test_an_epoch_of_pretraining_holds_every_window_once(corpus):
     stream = np.concatenate(corpus.tokens("train"))
     windows = stream[: source.num_windows * 31].reshape(-1, 31)
     steps = range(-(-source.num_windows // 8))
-    seen = np.concatenate([source.batch(step)["decoder_target_tokens"][:, :31] for step in steps])[: len(windows)]
+    seen = np.concatenate([source.batch(step)["decoder_target_tokens"][:, :31] for step in steps])[
+        : len(windows)
+    ]
     order = sorted(map(bytes, windows.astype(np.int32)))
     assert sorted(map(bytes, np.ascontiguousarray(seen))) == order
     assert not np.array_equal(seen, windows)
@@ -106,7 +114,9 @@ def _in_shards(path, sizes, number=2):
     (whole,) = index["pretrain"]["train"]["shards"]
     parts = np.split(np.load(path / whole), np.cumsum(sizes))
     names = [f"pretrain/train-{i:05d}.npy" for i in range(len(parts))]
-    index["files"] |= {name: shards.write_array(path / name, part) for name, part in zip(names, parts, strict=True)}
+    index["files"] |= {
+        name: shards.write_array(path / name, part) for name, part in zip(names, parts, strict=True)
+    }
     index["pretrain"]["train"]["shards"] = names
     (path / "corpus.json").write_text(json.dumps(index | {"format": number}))
     return open_corpus(path)
@@ -119,7 +129,10 @@ def test_windows_run_on_from_shard_to_shard(corpus, tmp_path):
     """A corpus in shards, shorter than a window or empty, gives the batches of the same corpus in one."""
     dealt = _in_shards(tmp_path / "dealt", _SHORT)
     for objective in OBJECTIVES:
-        one, many = (batches.Pretrain(c, "train", 8, 64, 32, seed=1, objective=objective) for c in (corpus, dealt))
+        one, many = (
+            batches.Pretrain(c, "train", 8, 64, 32, seed=1, objective=objective)
+            for c in (corpus, dealt)
+        )
         assert one.num_windows == many.num_windows and one.num_unread == many.num_unread < 71
         for step in (0, 5, one.num_windows // 8):
             _equal(one.batch(step), many.batch(step))
@@ -131,9 +144,15 @@ def test_a_corpus_of_format_1_keeps_its_windows(corpus, tmp_path):
     source = batches.Pretrain(old, "train", 8, 64, 32, seed=1, objective="causal_lm")
     cut = [shard[: len(shard) // 31 * 31].reshape(-1, 31) for shard in old.tokens("train")]
     windows = np.concatenate(cut).astype(np.int32)
-    assert source.num_windows == len(windows) and source.num_unread == source.num_tokens - windows.size
-    order = counter_random.permute(1, np.zeros(len(windows), int), np.arange(len(windows)), len(windows))
-    seen = np.concatenate([source.batch(step)["decoder_target_tokens"][:, :31] for step in range(len(windows) // 8)])
+    assert (
+        source.num_windows == len(windows) and source.num_unread == source.num_tokens - windows.size
+    )
+    order = counter_random.permute(
+        1, np.zeros(len(windows), int), np.arange(len(windows)), len(windows)
+    )
+    seen = np.concatenate(
+        [source.batch(step)["decoder_target_tokens"][:, :31] for step in range(len(windows) // 8)]
+    )
     np.testing.assert_array_equal(seen, windows[order][: len(seen)])
     one = batches.Pretrain(corpus, "train", 8, 64, 32, seed=1)
     same = batches.Pretrain(_in_shards(tmp_path / "one", (), number=1), "train", 8, 64, 32, seed=1)
@@ -145,13 +164,27 @@ def test_span_corruption_batches_restore_to_the_text(corpus):
     stream = np.concatenate(corpus.tokens("validation"))
     shape = span_corruption.geometry_for_inputs(64)
     windows = {
-        bytes(w) for w in stream[: len(stream) // shape.raw_length * shape.raw_length].reshape(-1, shape.raw_length)
+        bytes(w)
+        for w in stream[: len(stream) // shape.raw_length * shape.raw_length].reshape(
+            -1, shape.raw_length
+        )
     }
     top = corpus.vocab_size - corpus.num_sentinels
-    for inputs, targets in zip(batch["encoder_input_tokens"], batch["decoder_target_tokens"], strict=True):
+    for inputs, targets in zip(
+        batch["encoder_input_tokens"], batch["decoder_target_tokens"], strict=True
+    ):
         targets = targets[: shape.target_length - 1]
-        spans = dict(zip(targets[targets >= top], np.split(targets, np.flatnonzero(targets >= top))[1:], strict=True))
-        pieces = [spans[token][1:] if token >= top else [token] for token in inputs[: shape.input_length - 1]]
+        spans = dict(
+            zip(
+                targets[targets >= top],
+                np.split(targets, np.flatnonzero(targets >= top))[1:],
+                strict=True,
+            )
+        )
+        pieces = [
+            spans[token][1:] if token >= top else [token]
+            for token in inputs[: shape.input_length - 1]
+        ]
         assert bytes(np.concatenate(pieces).astype(stream.dtype)) in windows
 
 
@@ -159,7 +192,9 @@ def test_prefix_lm_targets_go_on_where_the_inputs_end(corpus):
     batch = batches.Pretrain(corpus, "train", 64, 20, 10, seed=0, objective="prefix_lm").batch(0)
     stream = bytes(np.concatenate(corpus.tokens("train")))
     lengths = []
-    for inputs, targets in zip(batch["encoder_input_tokens"], batch["decoder_target_tokens"], strict=True):
+    for inputs, targets in zip(
+        batch["encoder_input_tokens"], batch["decoder_target_tokens"], strict=True
+    ):
         length = int(np.flatnonzero(inputs)[-1])
         lengths.append(length)
         assert inputs[length] == 1 and targets[-1] == 1
@@ -212,7 +247,10 @@ def test_evaluation_yields_every_example_once_in_order(corpus):
     assert not found[-1].batch["encoder_input_tokens"][8:].any()
     texts = [corpus.decode(row) for part in found for row in part.batch["decoder_target_tokens"]]
     assert texts[:40] == [reference["target"] for reference in examples.references]
-    assert sum(len(part.references) for part in batches.evaluation(corpus, _TASK, 16, 24, 8, limit=20)) == 20
+    assert (
+        sum(len(part.references) for part in batches.evaluation(corpus, _TASK, 16, 24, 8, limit=20))
+        == 20
+    )
 
 
 def test_heldout_is_the_same_whatever_the_seed_of_the_cell(corpus):
@@ -238,7 +276,9 @@ def test_unigram_baselines_are_entropies(corpus):
     value = batches.unigram_nll(train, held_out)
     targets = np.concatenate([b["decoder_target_tokens"].ravel() for b in held_out])
     p = np.bincount(targets[targets > 0]) / np.sum(targets > 0)
-    entropy = -np.sum(p[p > 0] * np.log(p[p > 0]))  # the least any fixed distribution can have on these targets
+    entropy = -np.sum(
+        p[p > 0] * np.log(p[p > 0])
+    )  # the least any fixed distribution can have on these targets
     assert entropy <= value < entropy + 0.15
     assert corpus.unigram_nll() > 0
 
@@ -261,7 +301,9 @@ def _with_task(path):
     return open_corpus(path)
 
 
-@pytest.mark.parametrize(("cap", "shares"), [(None, (400, 40)), (0, (400, 40)), (100, (100, 40)), (30, (30, 30))])
+@pytest.mark.parametrize(
+    ("cap", "shares"), [(None, (400, 40)), (0, (400, 40)), (100, (100, 40)), (30, (30, 30))]
+)
 def test_rows_of_a_mixture_are_drawn_one_by_one_as_described(tmp_path, cap, shares):
     """An epoch permutes the shares of all tasks; each task goes through an order of its own, lap after lap."""
     corpus, tasks, per_epoch = _with_task(tmp_path / "corpus"), [_TASK, "small"], sum(shares)
@@ -279,7 +321,10 @@ def test_rows_of_a_mixture_are_drawn_one_by_one_as_described(tmp_path, cap, shar
     batch = source.batch(step)
     for row, (task, example) in enumerate(expected[10 * step : 10 * step + 10]):
         examples = corpus.examples(tasks[task], "train")
-        for name, ids in (("encoder_input", examples.inputs[example]), ("decoder_target", examples.targets[example])):
+        for name, ids in (
+            ("encoder_input", examples.inputs[example]),
+            ("decoder_target", examples.targets[example]),
+        ):
             tokens = batch[f"{name}_tokens"][row]
             np.testing.assert_array_equal(tokens[: len(ids)], ids)
             assert not tokens[len(ids) :].any()
@@ -323,7 +368,9 @@ def test_a_host_that_is_not_there_is_refused(corpus, host):
 
 def test_span_corruption_of_t5_is_what_is_done_unless_told_otherwise(corpus):
     noise = {"objective": "span_corruption", "noise_density": 0.15, "mean_span_length": 3.0}
-    plain, told = (batches.Pretrain(corpus, "train", 8, 64, 32, seed=1, **given) for given in ({}, noise))
+    plain, told = (
+        batches.Pretrain(corpus, "train", 8, 64, 32, seed=1, **given) for given in ({}, noise)
+    )
     _equal(plain.batch(0), told.batch(0))
 
 
@@ -354,15 +401,23 @@ def test_the_held_out_set_is_the_first_epoch_of_seed_0(corpus):
 def test_evaluation_takes_no_more_examples_than_there_are(corpus):
     for made in (batches.evaluation, batches.ranking):
         for limit, count in ((None, 40), (0, 40), (7, 7), (50, 40)):
-            found = [r for part in made(corpus, _TASK, 16, 24, 8, limit=limit) for r in part.references]
+            found = [
+                r for part in made(corpus, _TASK, 16, 24, 8, limit=limit) for r in part.references
+            ]
             assert found == corpus.examples(_TASK, "validation").references[:count]
 
 
 def test_rank_classification_needs_labels_that_fit_a_batch(corpus):
-    assert [len(part.references) for part in batches.ranking(corpus, _TASK, 4, 24, 8, limit=2)] == [1, 1]
+    assert [len(part.references) for part in batches.ranking(corpus, _TASK, 4, 24, 8, limit=2)] == [
+        1,
+        1,
+    ]
     with pytest.raises(InputError, match="has 4 labels: no rank classification in batches of 3"):
         next(batches.ranking(corpus, _TASK, 3, 24, 8))
-    free = Corpus(corpus.path, {**corpus.index, "tasks": {_TASK: {**corpus.index["tasks"][_TASK], "labels": []}}})
+    free = Corpus(
+        corpus.path,
+        {**corpus.index, "tasks": {_TASK: {**corpus.index["tasks"][_TASK], "labels": []}}},
+    )
     with pytest.raises(InputError, match="has 0 labels: no rank classification"):
         next(batches.ranking(free, _TASK, 8, 24, 8))
 
@@ -371,7 +426,9 @@ def test_every_row_that_is_ranked_is_an_example_and_a_label(corpus):
     """Three examples of four labels in a batch of fourteen rows; the label's target ends in EOS, two rows are empty."""
     examples, labels = corpus.examples(_TASK, "validation"), corpus.tasks[_TASK].labels
     part = list(batches.ranking(corpus, _TASK, 14, 32, 8))[1]
-    inputs, targets = (part.batch[name] for name in ("encoder_input_tokens", "decoder_target_tokens"))
+    inputs, targets = (
+        part.batch[name] for name in ("encoder_input_tokens", "decoder_target_tokens")
+    )
     for row in range(12):
         example, label = divmod(row, 4)
         for tokens, ids in (
@@ -386,10 +443,18 @@ def test_every_row_that_is_ranked_is_an_example_and_a_label(corpus):
 
 def test_bytes_are_those_of_weighted_targets_scaled_to_the_text(corpus):
     """By hand, where the vocabulary changed the text: 300 bytes of it are 200 bytes of pieces."""
-    part = corpus.index["pretrain"]["validation"] | {"changed": True, "text_bytes": 300, "piece_bytes": 200}
-    scaled = Corpus(corpus.path, {**corpus.index, "pretrain": {**corpus.index["pretrain"], "validation": part}})
+    part = corpus.index["pretrain"]["validation"] | {
+        "changed": True,
+        "text_bytes": 300,
+        "piece_bytes": 200,
+    }
+    scaled = Corpus(
+        corpus.path, {**corpus.index, "pretrain": {**corpus.index["pretrain"], "validation": part}}
+    )
     (batch,) = batches.heldout(corpus, 4, 64, 32, num_batches=1)
-    weights = batch["decoder_loss_weights"] * (np.arange(32) % 3 > 0)  # targets that do not count are no text either
+    weights = batch["decoder_loss_weights"] * (
+        np.arange(32) % 3 > 0
+    )  # targets that do not count are no text either
     half = batch | {"decoder_loss_weights": weights * 0.5}
     sizes = corpus.vocabulary.bytes_per_piece
     counted = [sum(sizes[t] for t, w in zip(*row, strict=True) if w) for row in

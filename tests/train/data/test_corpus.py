@@ -30,10 +30,16 @@ def _truncate(file):
     file.write_bytes(file.read_bytes()[:-8])
 
 
-@pytest.mark.parametrize("damage", [_flip_a_bit, _truncate, lambda file: file.unlink()], ids=["flip", "cut", "missing"])
+@pytest.mark.parametrize(
+    "damage", [_flip_a_bit, _truncate, lambda file: file.unlink()], ids=["flip", "cut", "missing"]
+)
 @pytest.mark.parametrize(
     "name",
-    ["pretrain/train-00000.npy", "vocabulary.model", "tasks/python_subject/validation.references.jsonl"],
+    [
+        "pretrain/train-00000.npy",
+        "vocabulary.model",
+        "tasks/python_subject/validation.references.jsonl",
+    ],
 )
 def test_a_damaged_file_is_refused_by_name(path, name, damage):
     damage(path / name)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from train.data import formats
+from train.data.text import formats
 from train.records import InputError
 
 _TEXTS = ["naïve cats 🐈", 'He said "no",\nand\tleft', '"Quoted"', "x" * 200_000]
@@ -40,11 +40,15 @@ def _zstd(content):
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress, _zstd], ids=["plain", "gzip", "zstd"])
 @pytest.mark.parametrize(
-    "name", ["c4-train.00000-of-00064.json", "a.ndjson", "a.jsonl", "a.JSONL", "a.txt", "part-00000"]
+    "name",
+    ["c4-train.00000-of-00064.json", "a.ndjson", "a.jsonl", "a.JSONL", "a.txt", "part-00000"],
 )
 def test_json_lines_are_told_by_their_content(tmp_path, name, pack):
     suffix = {gzip.compress: ".gz", _zstd: ".zst"}.get(pack, "")
-    for path in (tmp_path / (name + suffix), tmp_path / name):  # packed, whether or not the name says so
+    for path in (
+        tmp_path / (name + suffix),
+        tmp_path / name,
+    ):  # packed, whether or not the name says so
         path.write_bytes(pack(b"\xef\xbb\xbf\n" + _json_lines() + b"\n"))
         assert formats.kind(str(path)) == "jsonl" and [row["text"] for row in _rows(path)] == _TEXTS
 
@@ -88,7 +92,9 @@ def test_quotes_that_are_text_stay_in_the_text(tmp_path):
 
 
 def test_plain_text_is_no_table(tmp_path):
-    for i, text in enumerate(["text, they say, is long\nand goes on", "{ a brace\n", "[1] a note\n", "text\n", ""]):
+    for i, text in enumerate(
+        ["text, they say, is long\nand goes on", "{ a brace\n", "[1] a note\n", "text\n", ""]
+    ):
         (tmp_path / f"{i}.txt").write_text(text)
         assert formats.kind(str(tmp_path / f"{i}.txt"), ("text",)) == "text"
         assert "this is plain text" in _refused(tmp_path / f"{i}.txt")
@@ -121,7 +127,9 @@ _BAD = [
 ]
 
 
-@pytest.mark.parametrize(("name", "content", "message"), _BAD, ids=[message for _, _, message in _BAD])
+@pytest.mark.parametrize(
+    ("name", "content", "message"), _BAD, ids=[message for _, _, message in _BAD]
+)
 def test_what_cannot_be_read_is_named(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     assert message in _refused(tmp_path / name)
@@ -134,7 +142,10 @@ def test_parquet_that_is_not_utf8_names_the_row(tmp_path):
 
 
 def test_what_is_no_character_is_replaced_and_counted():
-    assert formats.clean('half \ud83d, \udc00 and "\0" 🐈') == ('half \ufffd, \ufffd and "\ufffd" 🐈', 3)
+    assert formats.clean('half \ud83d, \udc00 and "\0" 🐈') == (
+        'half \ufffd, \ufffd and "\ufffd" 🐈',
+        3,
+    )
     assert formats.clean(json.loads('"\\ud83d\\udc08"')) == ("🐈", 0)
 
 

@@ -16,7 +16,10 @@ def corpus(tmp_path_factory):
     return open_corpus(write_corpus(tmp_path_factory.mktemp("corpus")))
 
 
-@given(st.lists(st.tuples(st.integers(1, 40), st.integers(1, 12)), min_size=1, max_size=200), st.sampled_from([1, 4]))
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.integers(1, 12)), min_size=1, max_size=200),
+    st.sampled_from([1, 4]),
+)
 @settings(max_examples=60, deadline=None)
 def test_every_example_is_in_one_row_that_has_room(lengths, multiple):
     inputs, targets = np.array(lengths).T
@@ -24,7 +27,10 @@ def test_every_example_is_in_one_row_that_has_room(lengths, multiple):
     assert sorted(example for row in rows for example in row) == list(range(len(lengths)))
     for row in rows:
         assert np.minimum(inputs[row], 32).sum() <= 32 and np.minimum(targets[row], 10).sum() <= 10
-    members = [[[np.ones(size, np.int32) for size in side[row]] for row in rows] for side in (inputs, targets)]
+    members = [
+        [[np.ones(size, np.int32) for size in side[row]] for row in rows]
+        for side in (inputs, targets)
+    ]
     packed = packing.pack(*members, 32, 10, multiple)
     starts = (packed["encoder_segment_ids"] > 0) & (packed["encoder_positions"] == 0)
     assert starts.sum() == len(lengths), "every example is whole, and none is cut off"
@@ -72,13 +78,21 @@ def test_packed_rows_are_planned_in_an_order_drawn_once(corpus, options, multipl
         return counter_random.permute(seed, np.zeros(size, int), np.arange(size), size)
 
     examples = corpus.examples(_TASK, "train")
-    inputs, targets = ([ragged[i] for i in order(3, 400)] for ragged in (examples.inputs, examples.targets))
-    plan = packing.plan(np.array(list(map(len, inputs))), np.array(list(map(len, targets))), 80, 40, multiple)
+    inputs, targets = (
+        [ragged[i] for i in order(3, 400)] for ragged in (examples.inputs, examples.targets)
+    )
+    plan = packing.plan(
+        np.array(list(map(len, inputs))), np.array(list(map(len, targets))), 80, 40, multiple
+    )
     run = _packed(corpus, **options)
     assert run.num_rows == len(plan)
     rows = [plan[i] for i in order(4, len(plan))[order(3, len(plan))][4:8]]
     expected = packing.pack(
-        [[inputs[i] for i in row] for row in rows], [[targets[i] for i in row] for row in rows], 80, 40, multiple
+        [[inputs[i] for i in row] for row in rows],
+        [[targets[i] for i in row] for row in rows],
+        80,
+        40,
+        multiple,
     )
     batch = run.batch(1)
     assert batch.keys() == expected.keys()
@@ -93,8 +107,14 @@ def test_a_packed_epoch_holds_every_example_once(corpus):
         np.concatenate([batch[f"encoder_{name}"] for batch in rows])[: run.num_rows]
         for name in ("input_tokens", "segment_ids")
     )
-    found = [bytes(t[s == k]) for t, s in zip(tokens, segments, strict=True) for k in range(1, s.max() + 1)]
-    assert sorted(found) == sorted(bytes(examples.inputs[i].astype(np.int32)) for i in range(len(examples)))
+    found = [
+        bytes(t[s == k])
+        for t, s in zip(tokens, segments, strict=True)
+        for k in range(1, s.max() + 1)
+    ]
+    assert sorted(found) == sorted(
+        bytes(examples.inputs[i].astype(np.int32)) for i in range(len(examples))
+    )
     assert len(found) > 1.5 * run.num_rows
 
 
@@ -114,13 +134,23 @@ def test_ranking_shows_each_example_with_each_label(corpus):
     for part in batches.ranking(corpus, _TASK, 10, 24, 8):
         assert part.batch["encoder_input_tokens"].shape == (10, 24)
         shown = [
-            corpus.decode(row) for row in part.batch["decoder_target_tokens"][: len(part.references) * len(labels)]
+            corpus.decode(row)
+            for row in part.batch["decoder_target_tokens"][: len(part.references) * len(labels)]
         ]
         assert shown == list(labels) * len(part.references)
-        right = np.array([float(text != part.references[i // len(labels)]["target"]) for i, text in enumerate(shown)])
-        predictions += batches.ranked(labels, np.pad(right, (0, 10 - len(right))), len(part.references))
+        right = np.array(
+            [
+                float(text != part.references[i // len(labels)]["target"])
+                for i, text in enumerate(shown)
+            ]
+        )
+        predictions += batches.ranked(
+            labels, np.pad(right, (0, 10 - len(right))), len(part.references)
+        )
         references += part.references
-    assert predictions == [reference["target"] for reference in references] and len(references) == 40
+    assert (
+        predictions == [reference["target"] for reference in references] and len(references) == 40
+    )
     with pytest.raises(InputError, match="rank classification"):
         next(batches.ranking(corpus, _TASK, 2, 24, 8))
 
@@ -128,6 +158,13 @@ def test_ranking_shows_each_example_with_each_label(corpus):
 def test_target_bytes_are_those_of_the_hidden_text(corpus):
     (batch,) = batches.heldout(corpus, 4, 64, 32, num_batches=1)
     texts = [corpus.vocabulary.decode(row) for row in batch["decoder_target_tokens"]]
-    plain = sum(len(piece.split(">", 1)[-1].encode()) for text in texts for piece in text.split("<extra_id_") if piece)
-    spaces = batches.target_bytes(corpus, batch).sum() - plain  # a space that opens a span is not shown by decode
+    plain = sum(
+        len(piece.split(">", 1)[-1].encode())
+        for text in texts
+        for piece in text.split("<extra_id_")
+        if piece
+    )
+    spaces = (
+        batches.target_bytes(corpus, batch).sum() - plain
+    )  # a space that opens a span is not shown by decode
     assert 0 <= spaces <= 4 * 8

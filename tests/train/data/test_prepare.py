@@ -14,7 +14,7 @@ import pytest
 
 from tests.train.data.python_library import copy_library
 from train import records
-from train.data import batches, corpus, parts, shards
+from train.data import batches, corpus, part_files, shards
 from train.data.prepare import PrepareConfig, prepare
 from train.records import InputError
 
@@ -46,7 +46,11 @@ def _run(out, library, *arguments):
 
 
 def _made(lines):
-    return {line.split()[1].rstrip(":") for line in lines if "/" in line.split()[1] and "tokens," not in line}
+    return {
+        line.split()[1].rstrip(":")
+        for line in lines
+        if "/" in line.split()[1] and "tokens," not in line
+    }
 
 
 @pytest.fixture(scope="module")
@@ -67,16 +71,26 @@ def test_prepare_makes_a_corpus_a_trainer_can_read(prepared):
     assert opened.vocab_size == 1024 and opened.num_sentinels == 100 and opened.name == "python"
     assert len(opened.tokens("train")) == 5
     stream = np.concatenate(opened.tokens("train"))
-    assert stream.dtype == np.uint16 and opened.num_tokens("train") == len(stream) and stream.max() < 924
+    assert (
+        stream.dtype == np.uint16
+        and opened.num_tokens("train") == len(stream)
+        and stream.max() < 924
+    )
     assert opened.decode(stream).strip()
-    assert set(opened.tasks) == {f"python_{n}" for n in ("package", "signature", "follows", "shuffled", "answer")}
+    assert set(opened.tasks) == {
+        f"python_{n}" for n in ("package", "signature", "follows", "shuffled", "answer")
+    }
     for name, task in opened.tasks.items():
         assert 0 < task.majority_class < 60
         (first, *_) = batches.evaluation(opened, name, 4, 128, 16)
-        assert opened.decode(first.batch["decoder_target_tokens"][0]) == first.references[0]["target"]
+        assert (
+            opened.decode(first.batch["decoder_target_tokens"][0]) == first.references[0]["target"]
+        )
         assert opened.decode(first.batch["encoder_input_tokens"][0])
     bytes_of_text = sum(opened.vocabulary.bytes_per_piece[stream])
-    assert bytes_of_text - opened.index["pretrain"]["train"]["text_bytes"] == np.sum(stream == 1)  # a space a document
+    assert bytes_of_text - opened.index["pretrain"]["train"]["text_bytes"] == np.sum(
+        stream == 1
+    )  # a space a document
 
 
 @pytest.mark.slow
@@ -114,22 +128,39 @@ def test_a_killed_prepare_continues_and_ends_the_same(prepared, library, tmp_pat
     with pytest.raises(InputError, match="has not finished"):
         corpus.open_corpus(tmp_path / "killed")
     again = _made(_run(tmp_path / "killed", library))
-    assert again and not again & {"pretrain/train-00000", "pretrain/train-00001"} and again < _made(lines)
-    assert corpus.open_corpus(tmp_path / "killed").fingerprint == corpus.open_corpus(out).fingerprint
+    assert (
+        again
+        and not again & {"pretrain/train-00000", "pretrain/train-00001"}
+        and again < _made(lines)
+    )
+    assert (
+        corpus.open_corpus(tmp_path / "killed").fingerprint == corpus.open_corpus(out).fingerprint
+    )
 
 
 @pytest.mark.slow
 def test_workers_share_the_work_and_agree(prepared, library, tmp_path):
     out, lines = prepared
     logs = [tmp_path / f"log{i}" for i in range(2)]
-    workers = [_start(tmp_path / "shared", library, "--worker", f"{i}/2", log=log) for i, log in enumerate(logs)]
-    assert [worker.wait(timeout=400) for worker in workers] == [0, 0], [log.read_text() for log in logs]
+    workers = [
+        _start(tmp_path / "shared", library, "--worker", f"{i}/2", log=log)
+        for i, log in enumerate(logs)
+    ]
+    assert [worker.wait(timeout=400) for worker in workers] == [0, 0], [
+        log.read_text() for log in logs
+    ]
     made = [
-        _made(line for line in log.read_text().splitlines() if " waiting " not in line and " in " in line)
+        _made(
+            line
+            for line in log.read_text().splitlines()
+            if " waiting " not in line and " in " in line
+        )
         for log in logs
     ]
     assert made[0] and made[1] and not made[0] & made[1] and made[0] | made[1] == _made(lines)
-    assert corpus.open_corpus(tmp_path / "shared").fingerprint == corpus.open_corpus(out).fingerprint
+    assert (
+        corpus.open_corpus(tmp_path / "shared").fingerprint == corpus.open_corpus(out).fingerprint
+    )
 
 
 @pytest.mark.slow
@@ -146,13 +177,17 @@ def test_the_parts_of_a_dead_worker_are_made_by_the_rest(prepared, library, tmp_
     dead.send_signal(signal.SIGKILL)
     dead.wait()
     assert left.wait(timeout=400) == 0, logs[1].read_text()
-    assert re.search("worker 0 gave no sign of life for 3 s: [a-z0-9/-]+ is made here", logs[1].read_text())
-    assert corpus.open_corpus(tmp_path / "shared").fingerprint == corpus.open_corpus(out).fingerprint
+    assert re.search(
+        "worker 0 gave no sign of life for 3 s: [a-z0-9/-]+ is made here", logs[1].read_text()
+    )
+    assert (
+        corpus.open_corpus(tmp_path / "shared").fingerprint == corpus.open_corpus(out).fingerprint
+    )
 
 
 def test_a_team_waits_for_the_living_only(tmp_path):
     (tmp_path / "parts").mkdir()
-    here, other = (parts.Team(tmp_path, i, 3, patience=0.4) for i in (0, 1))
+    here, other = (part_files.Team(tmp_path, i, 3, patience=0.4) for i in (0, 1))
     assert not here.alive(0)
     with other:
         until = time.monotonic() + 1
@@ -166,8 +201,10 @@ def test_a_team_waits_for_the_living_only(tmp_path):
         time.sleep(0.05)
     assert not here.alive(1)  # for as long as it gives no sign
     for number in range(3):
-        assert sorted(parts.Team(tmp_path, number, 3, 1).order(10)) == list(range(10))
-        assert parts.Team(tmp_path, number, 3, 1).order(10)[: len(range(number, 10, 3))] == list(range(number, 10, 3))
+        assert sorted(part_files.Team(tmp_path, number, 3, 1).order(10)) == list(range(10))
+        assert part_files.Team(tmp_path, number, 3, 1).order(10)[
+            : len(range(number, 10, 3))
+        ] == list(range(number, 10, 3))
 
 
 def test_bad_values_are_refused(tmp_path):
@@ -176,11 +213,17 @@ def test_bad_values_are_refused(tmp_path):
         ({"worker": "a"}, "worker = 'a'"),
         ({"num_shards": -1}, "num_shards = -1"),
         ({"text_key": "body"}, "text_key = 'body' is for files of your own"),
-        ({"vocabulary": "v.model", "vocab_size": 512}, "vocab_size = 512 is for training a vocabulary"),
+        (
+            {"vocabulary": "v.model", "vocab_size": 512},
+            "vocab_size = 512 is for training a vocabulary",
+        ),
         ({"tasks": ("python", "text=t.tsv:accuracy")}, "cannot be called 'text'"),
         ({"tasks": ("a=t.tsv:accuracy", "a=u.tsv:f1")}, "tasks: 'a' is given twice"),
         ({"tasks": ("glue", "glue")}, "tasks: 'glue' is given twice"),
-        ({"source": "mine", "tasks": ("mine=t.tsv:accuracy",)}, "'mine' is the name of the pretraining text"),
+        (
+            {"source": "mine", "tasks": ("mine=t.tsv:accuracy",)},
+            "'mine' is the name of the pretraining text",
+        ),
     ]:
         with pytest.raises(InputError, match=message):
             PrepareConfig(**values)
@@ -190,15 +233,21 @@ def test_bad_values_are_refused(tmp_path):
 
 
 def _part(key="key"):
-    return parts.Part(
-        "some/part", key, lambda root: {"files": {"a.npy": shards.write_array(root / "a.npy", np.ones(3))}}
+    return part_files.Part(
+        "some/part",
+        key,
+        lambda root: {"files": {"a.npy": shards.write_array(root / "a.npy", np.ones(3))}},
     )
 
 
 def test_a_part_is_done_only_whole_and_from_the_same_key(tmp_path):
     assert _part().done(tmp_path) is None
     facts = _part().finish(tmp_path)
-    assert _part().done(tmp_path) == facts == json.loads((tmp_path / "parts/some.part.json").read_text())
+    assert (
+        _part().done(tmp_path)
+        == facts
+        == json.loads((tmp_path / "parts/some.part.json").read_text())
+    )
     assert _part("other").done(tmp_path) is None
     (tmp_path / "parts/some.part.json").write_text("{")
     assert _part().done(tmp_path) is None
@@ -247,7 +296,11 @@ sys.exit(command_line.run(lambda: shards.write_array(Path(sys.argv[1]), np.zeros
 def test_a_full_disk_is_one_line_that_names_the_file(tmp_path):
     out = tmp_path / "train-00000.npy"
     done = subprocess.run(
-        [sys.executable, "-c", _FULL, str(out)], cwd=_ROOT, capture_output=True, text=True, timeout=100
+        [sys.executable, "-c", _FULL, str(out)],
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
     )
     assert (done.returncode, done.stderr) == (1, f"error: {str(out)!r}: File too large\n")
     assert not list(tmp_path.iterdir())

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from tests.train.data.python_library import copy_library
-from train.data import python_text
+from train.data.text import python_text
 from train.records import InputError
 
 

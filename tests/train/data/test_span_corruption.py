@@ -12,7 +12,9 @@ _VOCAB = _FIRST + _WORDS + _SENTINELS
 
 
 def _rows(shape, rows, seed):
-    raw = np.random.default_rng(seed).integers(_FIRST, _FIRST + _WORDS, (rows, shape.raw_length), np.int32)
+    raw = np.random.default_rng(seed).integers(
+        _FIRST, _FIRST + _WORDS, (rows, shape.raw_length), np.int32
+    )
     noise = span_corruption.noise_mask(shape, seed, np.arange(rows))
     return raw, noise, *span_corruption.corrupt(raw, noise, _VOCAB)
 
@@ -39,11 +41,17 @@ def _restore(inputs, targets):
 )
 def test_geometry_is_that_of_t5(input_length, raw_length, target_length):
     shape = span_corruption.geometry_for_inputs(input_length)
-    assert (shape.raw_length, shape.input_length, shape.target_length) == (raw_length, input_length, target_length)
+    assert (shape.raw_length, shape.input_length, shape.target_length) == (
+        raw_length,
+        input_length,
+        target_length,
+    )
 
 
 @given(
-    st.integers(1, 4096), st.integers(0, 2**31), st.sampled_from([(0.15, 3.0), (0.5, 3.0), (0.15, 8.0), (0.5, 32.0)])
+    st.integers(1, 4096),
+    st.integers(0, 2**31),
+    st.sampled_from([(0.15, 3.0), (0.5, 3.0), (0.15, 8.0), (0.5, 32.0)]),
 )
 @settings(max_examples=60, deadline=None)
 def test_rows_are_lossless_and_have_the_geometry(raw_length, seed, noise):
@@ -83,16 +91,22 @@ def test_cuts_are_uniform():
     flips = np.diff(mask.astype(np.int8), axis=1, prepend=0)
     first_start = np.argmax(flips == 1, axis=1)
     first_length = np.argmax(flips == -1, axis=1) - first_start
-    counts = np.bincount(first_length, minlength=6)[1:6]  # the first of two spans: 1 to 5, all as likely
+    counts = np.bincount(first_length, minlength=6)[
+        1:6
+    ]  # the first of two spans: 1 to 5, all as likely
     assert np.abs(counts / 200_000 - 1 / 5).max() < 0.005
-    starts = np.bincount(first_start, minlength=34)[1:34]  # after 1 to 33 tokens of text, all as likely
+    starts = np.bincount(first_start, minlength=34)[
+        1:34
+    ]  # after 1 to 33 tokens of text, all as likely
     assert np.abs(starts / 200_000 - 1 / 33).max() < 0.002
 
 
 def test_a_row_depends_on_seed_and_index_only():
     shape = span_corruption.geometry(141)
     whole = span_corruption.noise_mask(shape, 3, np.arange(64))
-    np.testing.assert_array_equal(span_corruption.noise_mask(shape, 3, np.arange(40, 48)), whole[40:48])
+    np.testing.assert_array_equal(
+        span_corruption.noise_mask(shape, 3, np.arange(40, 48)), whole[40:48]
+    )
     assert not np.array_equal(span_corruption.noise_mask(shape, 4, np.arange(64)), whole)
     assert len(np.unique(whole, axis=0)) == 64
 

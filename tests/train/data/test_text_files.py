@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from train.data import overlap, text_files
+from train.data.text import overlap, text_files
 from train.records import InputError
 
 _TEXTS = ["naïve cats 🐈", "line one\nline two", "x" * 100]
@@ -62,7 +62,9 @@ def test_a_folder_that_links_to_itself_is_read_once(tmp_path):
         found = text_files.expand([f"{tmp_path}/{pattern}"])
         assert sorted(map(os.path.realpath, found)) == both, pattern
     assert text_files.expand([f"{tmp_path}/**/*.txt"]) == both
-    assert text_files.expand([f"{tmp_path}/*.txt", f"{tmp_path}/loop/x.txt"]) == [f"{tmp_path}/x.txt"]
+    assert text_files.expand([f"{tmp_path}/*.txt", f"{tmp_path}/loop/x.txt"]) == [
+        f"{tmp_path}/x.txt"
+    ]
 
 
 def test_a_path_that_exists_is_itself_and_no_pattern(tmp_path):
@@ -77,7 +79,9 @@ def test_a_path_that_exists_is_itself_and_no_pattern(tmp_path):
         "b[0-9]/*.txt": ["b1/x.txt"],
         "c*.txt": ["c*.txt"],
     }.items():
-        assert text_files.expand([f"{tmp_path}/{pattern}"]) == [f"{tmp_path}/{name}" for name in expected]
+        assert text_files.expand([f"{tmp_path}/{pattern}"]) == [
+            f"{tmp_path}/{name}" for name in expected
+        ]
     with pytest.raises(InputError, match=r"b1' is a folder; '.*b1/\*\*' takes its files"):
         text_files.expand([f"{tmp_path}/b1"])
 
@@ -85,7 +89,14 @@ def test_a_path_that_exists_is_itself_and_no_pattern(tmp_path):
 def test_a_file_that_has_changed_anywhere_is_another(tmp_path, monkeypatch):
     monkeypatch.setattr(text_files, "_LARGE", 100)
     file, kept, found = tmp_path / "a.txt", tmp_path / "digests.json", []
-    for content in ("a" * 50, "a" * 49 + "b", "a" * 51, "b" * 500, "b" * 499 + "a", "b" * 250 + "a" + "b" * 249):
+    for content in (
+        "a" * 50,
+        "a" * 49 + "b",
+        "a" * 51,
+        "b" * 500,
+        "b" * 499 + "a",
+        "b" * 250 + "a" + "b" * 249,
+    ):
         file.write_text(content)
         os.utime(file, ns=(0, 0))  # a copy that keeps its times
         found.append(text_files.digest(str(file), kept))
@@ -114,7 +125,9 @@ def _raises(path, match, key="text"):
 
 def test_rows_without_text_are_named(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(_jsonl(_TEXTS))
-    _raises(tmp_path / "a.jsonl", r"row 1 has no text 'body'; it has text, n \(--text-key", key="body")
+    _raises(
+        tmp_path / "a.jsonl", r"row 1 has no text 'body'; it has text, n \(--text-key", key="body"
+    )
     _raises(tmp_path / "a.jsonl", "row 1: 'n' is no text: 1", key="n")
     (tmp_path / "b.jsonl").write_bytes(_jsonl(_TEXTS) + b'{"text": null}')
     _raises(tmp_path / "b.jsonl", "row 4: 'text' is no text: null")
@@ -122,10 +135,17 @@ def test_rows_without_text_are_named(tmp_path):
 
 def test_what_is_not_as_the_file_has_it_is_counted(tmp_path):
     lost = text_files.Lost()
-    (tmp_path / "a.jsonl").write_text('{"text": "half \\ud83d"}\n{"text": " "}\n{"text": "\\u0000\\udc00"}\n')
-    assert list(text_files.documents(str(tmp_path / "a.jsonl"), "text", 9, lost)) == ["half \ufffd", "\ufffd\ufffd"]
+    (tmp_path / "a.jsonl").write_text(
+        '{"text": "half \\ud83d"}\n{"text": " "}\n{"text": "\\u0000\\udc00"}\n'
+    )
+    assert list(text_files.documents(str(tmp_path / "a.jsonl"), "text", 9, lost)) == [
+        "half \ufffd",
+        "\ufffd\ufffd",
+    ]
     (tmp_path / "a.txt").write_text("a stray \0 in text\n")
-    assert list(text_files.documents(str(tmp_path / "a.txt"), "text", 99, lost)) == ["a stray \ufffd in text"]
+    assert list(text_files.documents(str(tmp_path / "a.txt"), "text", 99, lost)) == [
+        "a stray \ufffd in text"
+    ]
     assert lost == {"replaced": 4, "empty": 1}
 
 
@@ -161,23 +181,31 @@ def test_a_small_text_always_has_text_for_validation(tmp_path):
         found = _survey([file])
         documents = list(text_files.documents(str(file), "text", 500))
         held = [document for document in documents if text_files.held_out(document, found.share)]
-        assert 1 <= len(held) == found.counts["held_out"] < found.counts["documents"] == len(documents)
+        assert (
+            1 <= len(held) == found.counts["held_out"] < found.counts["documents"] == len(documents)
+        )
         assert sorted(found.sample) == sorted(set(documents) - set(held))
     (tmp_path / "many.txt").write_text("\n\n".join(f"{i} {'word ' * 100}" for i in range(1000)))
     assert _survey([tmp_path / "many.txt"]).share == text_files.VALIDATION_SHARE
 
 
-@pytest.mark.parametrize(("text", "what"), [("", "no text"), ("one short line", "only one document")])
+@pytest.mark.parametrize(
+    ("text", "what"), [("", "no text"), ("one short line", "only one document")]
+)
 def test_text_that_cannot_be_split_is_refused_before_the_work(tmp_path, text, what):
     (tmp_path / "a.txt").write_text(text)
-    with pytest.raises(InputError, match=f"a.txt: there is {what}; at least two that differ are needed"):
+    with pytest.raises(
+        InputError, match=f"a.txt: there is {what}; at least two that differ are needed"
+    ):
         _survey([tmp_path / "a.txt"])
 
 
 def test_the_key_of_a_column_is_never_ignored(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(_jsonl(_TEXTS))
     (tmp_path / "b.txt").write_text("\n\n".join(["plain text " * 60] * 3 + ["more"]))
-    with pytest.raises(InputError, match=r"text_key = 'text': .*b.txt is plain text, which has no columns"):
+    with pytest.raises(
+        InputError, match=r"text_key = 'text': .*b.txt is plain text, which has no columns"
+    ):
         text_files.check_key([str(tmp_path / "a.jsonl"), str(tmp_path / "b.txt")], "text")
     text_files.check_key([str(tmp_path / "a.jsonl")], "text")
     text_files.check_key([str(tmp_path / "b.txt")], "")
@@ -187,7 +215,9 @@ def test_the_key_of_a_column_is_never_ignored(tmp_path):
 
 def test_a_vocabularys_sample_is_drawn_over_all_files(tmp_path):
     """English first in the order of names, and first in the second file; Russian is half of all."""
-    english, russian = ([f"{word} {i}" * 9 for i in range(400)] for word in ("some words", "иные слова"))
+    english, russian = (
+        [f"{word} {i}" * 9 for i in range(400)] for word in ("some words", "иные слова")
+    )
     (tmp_path / "a.jsonl").write_bytes(_jsonl(english))
     (tmp_path / "z.jsonl").write_bytes(_jsonl([*english[:20], *russian]))
     found = _survey(sorted(tmp_path.iterdir()), sample=10_000)
@@ -196,8 +226,13 @@ def test_a_vocabularys_sample_is_drawn_over_all_files(tmp_path):
     assert not any(text_files.held_out(text) for text in found.sample)
     assert _survey(sorted(tmp_path.iterdir(), reverse=True), sample=10_000).sample == found.sample
     (tmp_path / "long.jsonl").write_bytes(_jsonl(["a" * 50_000 + "b" * 50_000, "c" * 10]))
-    starts = {text[:1] + text[-1:] for text in _survey([tmp_path / "long.jsonl"], longest=1000).sample}
-    assert all(len(text) <= 1000 for text in _survey([tmp_path / "long.jsonl"], longest=1000).sample) and starts
+    starts = {
+        text[:1] + text[-1:] for text in _survey([tmp_path / "long.jsonl"], longest=1000).sample
+    }
+    assert (
+        all(len(text) <= 1000 for text in _survey([tmp_path / "long.jsonl"], longest=1000).sample)
+        and starts
+    )
 
 
 def test_held_out_is_a_share_and_keeps_copies_together():
@@ -220,16 +255,25 @@ def test_overlap_finds_thirteen_words_in_a_row():
 
 def test_overlap_finds_text_without_spaces():
     """By characters: a sentence is one word in the sense of an expression for words."""
-    chinese = "机器学习模型的规模与下游任务的表现之间的关系取决于架构的归纳偏置，而不仅仅取决于参数数量。"
+    chinese = (
+        "机器学习模型的规模与下游任务的表现之间的关系取决于架构的归纳偏置，而不仅仅取决于参数数量。"
+    )
     japanese = "吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。"
     thai = "การเรียนรู้ของเครื่องเป็นสาขาหนึ่งของปัญญาประดิษฐ์ที่น่าสนใจ"
     passages = overlap.Passages([chinese, japanese, thai])
     for text in (chinese, japanese, thai):
         assert f"前文。{text}后文。" in passages
         assert text[8:40] in passages and text[:10] + "異" + text[20:30] not in passages
-    assert "这是另一段完全不同的文字，它没有引用上面的任何句子，所以应当保留在训练数据里面。" not in passages
-    mixed = overlap.Passages(["使用 GPU 训练 transformer 模型需要很多显存和时间以及良好的数据处理流程"])
+    assert (
+        "这是另一段完全不同的文字，它没有引用上面的任何句子，所以应当保留在训练数据里面。"
+        not in passages
+    )
+    mixed = overlap.Passages(
+        ["使用 GPU 训练 transformer 模型需要很多显存和时间以及良好的数据处理流程"]
+    )
     assert "我们使用GPU训练Transformer模型需要很多显存和时间以及良好的数据处理流程。" in mixed
     english = " ".join(f"w{i}" for i in range(40))
-    assert len(overlap.Passages([english])) == 28, "one character of another script more changes nothing"
+    assert len(overlap.Passages([english])) == 28, (
+        "one character of another script more changes nothing"
+    )
     assert len(overlap.Passages([english + " 字"])) == 29

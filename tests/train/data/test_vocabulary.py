@@ -3,12 +3,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from train.data import vocabulary
-from train.data.vocabulary import Vocabulary
+from train.data.text import vocabulary
+from train.data.text.vocabulary import Vocabulary
 from train.records import InputError
 
-_NOUNS = ["cat", "dog", "bird", "fish", "horse", "mouse", "tiger", "wolf", "eagle", "snake", "whale", "shark", "camel"]
-_TEXT = [f"def add_{a}(a, b):\n    return a + {b}  # the sum of {a} and {b}" for a in _NOUNS for b in _NOUNS]
+_NOUNS = [
+    "cat",
+    "dog",
+    "bird",
+    "fish",
+    "horse",
+    "mouse",
+    "tiger",
+    "wolf",
+    "eagle",
+    "snake",
+    "whale",
+    "shark",
+    "camel",
+]
+_TEXT = [
+    f"def add_{a}(a, b):\n    return a + {b}  # the sum of {a} and {b}"
+    for a in _NOUNS
+    for b in _NOUNS
+]
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +52,9 @@ def test_any_text_survives(words, text):
 def test_bytes_are_counted(words):
     texts = [*_TEXT, "naïve 🙂\n  x"]
     for text, ids in zip(texts, words.encode(texts), strict=True):
-        assert words.bytes_per_piece[ids].sum() - 1 == len(text.encode())  # one space stands before every text
+        assert words.bytes_per_piece[ids].sum() - 1 == len(
+            text.encode()
+        )  # one space stands before every text
 
 
 def test_training_is_deterministic():

@@ -60,7 +60,10 @@ def _texts(folder):
     write("two/z.txt", "\n\n".join(sentence(80, russian) for _ in range(200)))
     copied = "机器学习模型的规模与下游任务的表现之间的关系取决于架构的归纳偏置"
     other = ["".join(chance.choices("天地玄黄宇宙洪荒日月盈昃辰宿列张", k=60)) for _ in range(60)]
-    write("chinese.txt", "\n\n".join([*(text * 9 for text in other), f"引用：{copied}。" + other[0] * 9]))
+    write(
+        "chinese.txt",
+        "\n\n".join([*(text * 9 for text in other), f"引用：{copied}。" + other[0] * 9]),
+    )
     examples = [("validation", copied, "是"), *(("train", text, "否") for text in other[:9])]
     table = "split\tinputs\ttargets\n" + "".join("\t".join(row) + "\n" for row in examples)
     latin = "".join(f"{sentence(5)}\t{label}\n" for label in ["Ж", "a"] * 100)
@@ -73,21 +76,31 @@ def _texts(folder):
     (folder / "v.model").write_bytes(model.getvalue())
     given = str(folder / "v.model")
     half = {"inputs": "half an emoji \ud83d", "targets": "no"}
-    halves = "".join(json.dumps(half | {"split": split}) + "\n" for split in ("train", "validation"))
+    halves = "".join(
+        json.dumps(half | {"split": split}) + "\n" for split in ("train", "validation")
+    )
     return {
         "lines": {"text": [lines]},
-        "c4": {"text": [f"{folder}/c4/*.json.gz"], "tasks": [f"t={write('half.jsonl', halves)}:accuracy"]},
+        "c4": {
+            "text": [f"{folder}/c4/*.json.gz"],
+            "tasks": [f"t={write('half.jsonl', halves)}:accuracy"],
+        },
         "lacking": {"text": [lacking], "vocabulary": given},
         "short": {"text": [f"{folder}/short/*.txt"]},
         "two": {"text": [f"{folder}/two/*.txt"], "vocabulary_characters": 20_000, "num_shards": 1},
-        "chinese": {"text": [f"{folder}/chinese.txt"], "tasks": [f"t={write('t.tsv', table)}:accuracy"]},
+        "chinese": {
+            "text": [f"{folder}/chinese.txt"],
+            "tasks": [f"t={write('t.tsv', table)}:accuracy"],
+        },
         "torn": {"text": [write("torn.jsonl", rows(9)[:-30])]},
         "one": {"text": [write("one.txt", "one line")]},
         "key": {"text": [lines], "text_key": "text"},
         "labels": {
             "text": [lacking],
             "vocabulary": given,
-            "tasks": [f"t={write('l.tsv', 'inputs' + chr(9) + 'targets' + chr(10) + latin)}:accuracy"],
+            "tasks": [
+                f"t={write('l.tsv', 'inputs' + chr(9) + 'targets' + chr(10) + latin)}:accuracy"
+            ],
         },
         "twice": {"text": [lines], "tasks": ["glue_cola", "glue"]},
         "taken": {
@@ -104,10 +117,13 @@ def prepared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("texts")
     cases = _texts(folder)
     given = "".join(
-        json.dumps({"tasks": [], **case, "out": str(folder / "out" / n)}) + "\n" for n, case in cases.items()
+        json.dumps({"tasks": [], **case, "out": str(folder / "out" / n)}) + "\n"
+        for n, case in cases.items()
     )
     command = [sys.executable, "-c", _PREPARE]
-    run = subprocess.run(command, input=given, cwd=_ROOT, capture_output=True, text=True, timeout=500)
+    run = subprocess.run(
+        command, input=given, cwd=_ROOT, capture_output=True, text=True, timeout=500
+    )
     assert run.returncode == 0, run.stderr[-3000:]
     return dict(zip(cases, map(json.loads, run.stdout.splitlines()), strict=True)), folder / "out"
 
@@ -120,7 +136,9 @@ def opened(prepared):
         found = prepared[0][name]
         assert found["error"] is None
         return open_corpus(prepared[1] / name), [
-            line for line in found["said"] if line.startswith(("prepare: text: ", "prepare: tasks: "))
+            line
+            for line in found["said"]
+            if line.startswith(("prepare: text: ", "prepare: tasks: "))
         ]
 
     return open_one
@@ -136,18 +154,40 @@ def test_lines_without_an_empty_line_have_text_for_validation(opened):
     corpus, (reading, files, cut) = opened("lines")
     assert reading.startswith("prepare: text: reading 0.0 MB once")
     assert corpus.num_tokens("validation") > 0 and "1 of plain text" in files
-    assert "documents are cut at the end of a line, or between words, as no empty line came within 1,000" in cut
-    assert sum(document.count("\n") + 1 for s in ("train", "validation") for document in _documents(corpus, s)) == 200
+    assert (
+        "documents are cut at the end of a line, or between words, as no empty line came within 1,000"
+        in cut
+    )
+    assert (
+        sum(
+            document.count("\n") + 1
+            for s in ("train", "validation")
+            for document in _documents(corpus, s)
+        )
+        == 200
+    )
 
 
 @pytest.mark.slow
 def test_a_shard_of_c4_is_read_as_what_it_holds(opened):
     corpus, said = opened("c4")
-    assert "1 of JSON lines; 100 documents" in said[1] and said[2].endswith("(half an emoji, NUL): 1")
-    assert said[3:] == ["prepare: tasks: t: replaced by U+FFFD, as they are no characters (half an emoji, NUL): 2"]
+    assert "1 of JSON lines; 100 documents" in said[1] and said[2].endswith(
+        "(half an emoji, NUL): 1"
+    )
+    assert said[3:] == [
+        "prepare: tasks: t: replaced by U+FFFD, as they are no characters (half an emoji, NUL): 2"
+    ]
     documents = [text for split in ("train", "validation") for text in _documents(corpus, split)]
-    assert len(documents) == 100 and "half \ufffd" in documents and not any("{" in text for text in documents)
-    assert corpus.index["text"] == {"documents": 100, "held_out": len(_documents(corpus, "validation")), "replaced": 1}
+    assert (
+        len(documents) == 100
+        and "half \ufffd" in documents
+        and not any("{" in text for text in documents)
+    )
+    assert corpus.index["text"] == {
+        "documents": 100,
+        "held_out": len(_documents(corpus, "validation")),
+        "replaced": 1,
+    }
     assert corpus.index["tasks"]["t"]["replaced"] == 2
     assert corpus.decode(corpus.examples("t", "train").inputs[0]) == "half an emoji \ufffd"
 
@@ -158,13 +198,20 @@ def test_what_a_vocabulary_lacks_is_counted_and_its_bytes_are_not_lost(opened):
     for split, line in zip(("train", "validation"), said[2:], strict=True):
         found = corpus.index["pretrain"][split]
         documents = sum((ids == 2).any() for ids in _rows(corpus, split))
-        assert (found["changed"], found["unknown"]) == (documents, documents) and 0 < documents < found["documents"]
-        assert f"does not give back {documents} of {found['documents']} documents of {split}" in line
+        assert (found["changed"], found["unknown"]) == (
+            documents,
+            documents,
+        ) and 0 < documents < found["documents"]
+        assert (
+            f"does not give back {documents} of {found['documents']} documents of {split}" in line
+        )
         assert f"{found['unknown'] / found['tokens']:.1%} of the pieces are unknown to it" in line
     whole = batches.heldout(corpus, 1, 1, 12, objective="causal_lm")
     read = len(whole) * 11 / corpus.num_tokens("validation")
     counted = sum(batches.target_bytes(corpus, batch).sum() for batch in whole)
-    assert counted == pytest.approx(read * corpus.index["pretrain"]["validation"]["text_bytes"], rel=0.01)
+    assert counted == pytest.approx(
+        read * corpus.index["pretrain"]["validation"]["text_bytes"], rel=0.01
+    )
     assert corpus.byte_scale("validation") > 1.1
 
 
@@ -193,7 +240,9 @@ def test_a_vocabulary_knows_the_last_files_language_too(opened):
 @pytest.mark.slow
 def test_text_without_spaces_is_compared_with_the_tasks(opened):
     corpus, said = opened("chinese")
-    assert corpus.num_left_out == 1 and not any("引用" in text for text in _documents(corpus, "train"))
+    assert corpus.num_left_out == 1 and not any(
+        "引用" in text for text in _documents(corpus, "train")
+    )
     assert len(said) == 2, "nothing is lost"
 
 

@@ -3,10 +3,12 @@
 import dataclasses
 
 from tests.train import tiny_study
-from train.config import StudyConfig
+from train.study.config import StudyConfig
 
 
 def study() -> StudyConfig:
     """Declares it."""
     both = tiny_study.study()
-    return dataclasses.replace(both, cells=tuple(cell for cell in both.cells if cell.architecture == "glu"))
+    return dataclasses.replace(
+        both, cells=tuple(cell for cell in both.cells if cell.architecture == "glu")
+    )

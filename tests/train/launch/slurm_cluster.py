@@ -2,8 +2,8 @@
 
     python tests/train/launch/slurm_cluster.py        # prints what would keep it from running, or starts it for a look
 
-Nothing outside the directory is written; munge, slurmctld and slurmd have their own socket and ports, and end with the
-process that started them, however it ends.
+Nothing outside the directory is written; munge, slurmctld and slurmd have their own socket and
+ports, and end with the process that started them, however it ends.
 """
 
 import contextlib
@@ -16,7 +16,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-_PROGRAMS = ("setpriv", "munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
+_PROGRAMS = (
+    "setpriv",
+    "munged",
+    "slurmctld",
+    "slurmd",
+    "sbatch",
+    "srun",
+    "squeue",
+    "scontrol",
+    "scancel",
+)
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 _CONFIG = """
@@ -76,18 +86,32 @@ class Cluster:
         """Writes the configuration; `share` jobs may run on one CPU, `settings` are further lines."""
         self.directory = directory
         self._daemons: dict[str, subprocess.Popen] = {}
-        self.environment = {**os.environ, "SLURM_CONF": str(directory / "slurm.conf"), "PATH": _PATH}
+        self.environment = {
+            **os.environ,
+            "SLURM_CONF": str(directory / "slurm.conf"),
+            "PATH": _PATH,
+        }
         for name in ("state", "spool"):
             (directory / name).mkdir()
         (directory / "munge.key").write_bytes(os.urandom(128))
         (directory / "munge.key").chmod(0o400)
         host, cpus = socket.gethostname().split(".")[0], os.cpu_count()
-        values = {"host": host, "cpus": cpus, "directory": directory, "share": share, "ports": _free_ports()}
-        (directory / "slurm.conf").write_text(_CONFIG.format(**values) + "".join(f"{line}\n" for line in settings))
+        values = {
+            "host": host,
+            "cpus": cpus,
+            "directory": directory,
+            "share": share,
+            "ports": _free_ports(),
+        }
+        (directory / "slurm.conf").write_text(
+            _CONFIG.format(**values) + "".join(f"{line}\n" for line in settings)
+        )
 
     def start(self) -> None:
         """Starts munge, the controller and the node daemon, and waits until the node takes jobs."""
-        files = [f"--{name}-file={self.directory}/munge.{name}" for name in ("key", "pid", "log", "seed")]
+        files = [
+            f"--{name}-file={self.directory}/munge.{name}" for name in ("key", "pid", "log", "seed")
+        ]
         listening = self.directory / "munge.socket"
         self._start("munged", "--foreground", "--force", f"--socket={listening}", *files)
         self.wait(listening.exists, 60)
@@ -97,19 +121,26 @@ class Cluster:
     def _start(self, *command: str) -> None:
         tied = ["setpriv", "--pdeathsig", "TERM", *command]
         quiet = subprocess.DEVNULL  # they have logs of their own
-        self._daemons[command[0]] = subprocess.Popen(tied, env=self.environment, stdout=quiet, stderr=quiet)
+        self._daemons[command[0]] = subprocess.Popen(
+            tied, env=self.environment, stdout=quiet, stderr=quiet
+        )
 
     def start_node(self) -> None:
         """Starts the node daemon and waits until the node takes jobs.
 
-        A job that ended while the daemon was dead keeps the node from it until the controller asks again, in a minute.
+        A job that ended while the daemon was dead keeps the node from it until the controller asks
+        again, in a minute.
         """
         self._start("slurmd", "-D")
         self.wait(self._takes_jobs, 180)
 
     def _takes_jobs(self) -> bool:
         try:
-            return self.run("sinfo", "--noheader", "--format=%T").strip() in ("idle", "mixed", "allocated")
+            return self.run("sinfo", "--noheader", "--format=%T").strip() in (
+                "idle",
+                "mixed",
+                "allocated",
+            )
         except subprocess.CalledProcessError:  # the controller is not up yet
             return False
 
@@ -130,7 +161,9 @@ class Cluster:
 
     def run(self, *command: str) -> str:
         """What a Slurm command prints."""
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=True, timeout=60)
+        done = subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, check=True, timeout=60
+        )
         return done.stdout
 
     def wait(self, condition, seconds: float) -> None:
@@ -156,7 +189,9 @@ def _free_ports() -> list[int]:
 @contextlib.contextmanager
 def cluster(*settings: str, share: int = 1) -> Iterator[Cluster]:
     """A Slurm for the length of a `with` block; `settings` are further lines of its configuration."""
-    with tempfile.TemporaryDirectory(prefix="slurm-") as directory:  # a short path: sockets have 108 characters
+    with tempfile.TemporaryDirectory(
+        prefix="slurm-"
+    ) as directory:  # a short path: sockets have 108 characters
         made = Cluster(Path(directory), share, settings)
         try:
             made.start()

@@ -12,15 +12,22 @@ from train.launch import jobset
 from train.records import InputError
 
 HERE = Path(__file__).parent
-SLICE = jobset.Slice("registry.example/arch-scaling:1", tpu="v5e", topology="4x4", slices=2, queue="research")
+SLICE = jobset.Slice(
+    "registry.example/arch-scaling:1", tpu="v5e", topology="4x4", slices=2, queue="research"
+)
 
 
 def _made(slice_=SLICE, programs=(("transformer-nano-s0",),)):
-    return jobset.manifests(tiny_study.study(), Path("/data/runs/tiny"), Path("/data/corpora/c4"), programs, slice_)
+    return jobset.manifests(
+        tiny_study.study(), Path("/data/runs/tiny"), Path("/data/corpora/c4"), programs, slice_
+    )
 
 
 def test_the_manifest_is_the_golden_one(request):
-    text = json.dumps({"cells": _made(), "queue": jobset.queue("research", SLICE, 64)}, indent=2) + "\n"
+    text = (
+        json.dumps({"cells": _made(), "queue": jobset.queue("research", SLICE, 64)}, indent=2)
+        + "\n"
+    )
     golden = HERE / "jobset_golden.json"
     if request.config.getoption("--rewrite-goldens"):
         golden.write_text(text)
@@ -54,11 +61,17 @@ def test_field_names_are_those_of_the_published_schema(slices):
         _check(broken, names["spec"], "spec")
 
 
-@pytest.mark.parametrize(("topology", "hosts", "chips"), [("1x1", 1, 1), ("2x2", 1, 4), ("4x4", 4, 4), ("2x2x4", 4, 4)])
+@pytest.mark.parametrize(
+    ("topology", "hosts", "chips"), [("1x1", 1, 1), ("2x2", 1, 4), ("4x4", 4, 4), ("2x2x4", 4, 4)]
+)
 def test_hosts_and_chips_follow_from_the_topology(topology, hosts, chips):
-    job = _made(jobset.Slice("image", topology=topology))["items"][0]["spec"]["replicatedJobs"][0]["template"]["spec"]
+    job = _made(jobset.Slice("image", topology=topology))["items"][0]["spec"]["replicatedJobs"][0][
+        "template"
+    ]["spec"]
     assert job["parallelism"] == job["completions"] == hosts
-    assert job["template"]["spec"]["containers"][0]["resources"]["limits"] == {"google.com/tpu": chips}
+    assert job["template"]["spec"]["containers"][0]["resources"]["limits"] == {
+        "google.com/tpu": chips
+    }
 
 
 def test_names_are_dns_labels_that_differ():
@@ -66,7 +79,9 @@ def test_names_are_dns_labels_that_differ():
     programs = [*((cell,) for cell in cells), cells[:2], cells]
     names = [item["metadata"]["name"] for item in _made(programs=programs)["items"]]
     assert len(set(names)) == 5
-    assert all(len(name) <= 40 and name == name.lower() and not name.endswith("-") for name in names)
+    assert all(
+        len(name) <= 40 and name == name.lower() and not name.endswith("-") for name in names
+    )
 
 
 @pytest.mark.parametrize(
@@ -89,7 +104,9 @@ def _verb(study, *more):
 
 def _commands(capsys):
     items = json.loads(capsys.readouterr().out)["items"]
-    pods = [item["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"] for item in items]
+    pods = [
+        item["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"] for item in items
+    ]
     return [pod["containers"][0]["command"][3:] for pod in pods]
 
 
@@ -105,10 +122,14 @@ def test_seeds_that_go_together_are_one_jobset_on_one_chip(capsys, tmp_path, mon
     names = [f"transformer-nano-s{seed}" for seed in range(12)]
     assert _verb(twelve_cells, "--vmap-seeds", "always", "--topology", "1x1") == 0
     assert _commands(capsys) == [["/data/runs/twelve", "/data/corpora/c4", "--cell", *names]]
-    assert _verb(twelve_cells, "--vmap-seeds", "auto", "--topology", "1x1") == 0  # so few steps: it is the start alone
+    assert (
+        _verb(twelve_cells, "--vmap-seeds", "auto", "--topology", "1x1") == 0
+    )  # so few steps: it is the start alone
     assert len(_commands(capsys)) == 1
     long = ("--set", "pretrain.steps=1000000000")
-    assert _verb(twelve_cells, "--vmap-seeds", "auto", "--topology", "1x1", *long) == 0  # nothing was measured
+    assert (
+        _verb(twelve_cells, "--vmap-seeds", "auto", "--topology", "1x1", *long) == 0
+    )  # nothing was measured
     assert len(_commands(capsys)) == 12
     assert _verb(twelve_cells, "--vmap-seeds", "always") == 2
     assert "vmap_seeds: needs a slice of one chip, not 1 of 4x4" in capsys.readouterr().err

@@ -15,13 +15,14 @@ from benchmarks import kill_study
 from tests.train import tiny_study
 from tests.train.launch.contents import content
 from tests.train.tiny_corpus import write_corpus
-from train import loop, records
-from train import study as studies
+from train import records
 from train.__main__ import main
-from train.config import StudyConfig
 from train.data.corpus import open_corpus
 from train.launch import local
 from train.launch.worker import EXIT_STOPPED, Worker
+from train.run import loop
+from train.study.config import StudyConfig
+from train.study.directory import attempts, statuses, write_manifest
 
 ROOT = Path(__file__).parents[3]
 
@@ -35,7 +36,7 @@ def corpus(tmp_path_factory):
 def manifest(tmp_path):
     """A written study of two cells, and its directory."""
     study = tiny_study.study()
-    studies.write_manifest(study, tmp_path)
+    write_manifest(study, tmp_path)
     return study, tmp_path
 
 
@@ -48,7 +49,7 @@ def _worker(manifest, corpus, **options):
 
 def _failing(monkeypatch, errors):
     """Makes `run_cell` raise the next of `errors`, or end well where it is None; returns what was called."""
-    from train import cell
+    from train.run import cell
 
     called = []
 
@@ -69,12 +70,19 @@ def test_a_failed_cell_is_tried_again_and_then_given_up(manifest, corpus, monkey
     called = _failing(monkeypatch, [OSError("no space"), None, OSError("no space")])
     assert _worker(manifest, corpus).run() == 1
     assert called == ["transformer-nano-s0", "glu-nano-s0", "transformer-nano-s0"]
-    rows = studies.attempts(manifest[1] / "transformer-nano-s0")
+    rows = attempts(manifest[1] / "transformer-nano-s0")
     assert [(row["state"], row["error"]) for row in rows] == [("failed", "OSError: no space")] * 2
     said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert said[-1] == {"cell": "transformer-nano-s0", "state": "failed", "error": "OSError: no space"}
-    found = {status.run_id: status for status in studies.statuses(*manifest)}
-    assert (found["transformer-nano-s0"].state, found["transformer-nano-s0"].retries) == ("failed", 1)
+    assert said[-1] == {
+        "cell": "transformer-nano-s0",
+        "state": "failed",
+        "error": "OSError: no space",
+    }
+    found = {status.run_id: status for status in statuses(*manifest)}
+    assert (found["transformer-nano-s0"].state, found["transformer-nano-s0"].retries) == (
+        "failed",
+        1,
+    )
     assert found["glu-nano-s0"].state == "done"
     # The next launch tries again.
     called = _failing(monkeypatch, [None])
@@ -116,7 +124,7 @@ def test_a_cell_that_another_is_at_is_waited_for(manifest, corpus, monkeypatch):
 
 def _together(monkeypatch, errors):
     """Makes `run_seeds` raise the next of `errors`, or end well where it is None; returns the cells of each call."""
-    from train import seeds
+    from train.run import seeds
 
     called = []
 
@@ -126,7 +134,9 @@ def _together(monkeypatch, errors):
             raise error
         for run in runs:
             records.RunWriter(_made(study / run.run_id)).status("done")
-            records.write_json(study / run.run_id / "config.json", {"data": {"fingerprint": corpus.fingerprint}})
+            records.write_json(
+                study / run.run_id / "config.json", {"data": {"fingerprint": corpus.fingerprint}}
+            )
         return ["done"] * len(runs)
 
     monkeypatch.setattr(seeds, "run_seeds", run_seeds)
@@ -142,7 +152,12 @@ def three_seeds(manifest):
     names = [cell.run_id for cell in seeds]
     for name in names:
         _made(directory / name)
-    return dataclasses.replace(study, cells=(first, other, *seeds[1:])), (seeds, (other,)), names, directory
+    return (
+        dataclasses.replace(study, cells=(first, other, *seeds[1:])),
+        (seeds, (other,)),
+        names,
+        directory,
+    )
 
 
 def test_cells_of_a_program_go_together(three_seeds, corpus, monkeypatch):
@@ -151,7 +166,7 @@ def test_cells_of_a_program_go_together(three_seeds, corpus, monkeypatch):
     assert _worker((study, directory), corpus, programs=programs).run() == 0
     assert together == [names]
     assert alone == ["glu-nano-s0"]
-    assert {len(studies.attempts(directory / cell.run_id)) for cell in study.cells} == {1}
+    assert {len(attempts(directory / cell.run_id)) for cell in study.cells} == {1}
 
 
 def test_what_is_done_or_taken_does_not_go_along(three_seeds, corpus, monkeypatch):
@@ -171,19 +186,22 @@ def test_what_is_done_or_taken_does_not_go_along(three_seeds, corpus, monkeypatc
 def test_a_program_that_fails_is_tried_again_cell_by_cell(three_seeds, corpus, monkeypatch):
     """It may have had no room on the device; that is no failure of the cells."""
     study, programs, names, directory = three_seeds
-    alone, together = _failing(monkeypatch, [None] * 4), _together(monkeypatch, [MemoryError("no room")])
+    alone, together = (
+        _failing(monkeypatch, [None] * 4),
+        _together(monkeypatch, [MemoryError("no room")]),
+    )
     assert _worker((study, directory), corpus, programs=programs, retries=0).run() == 0
     assert together == [names]
     assert sorted(alone) == sorted(["glu-nano-s0", *names])
     for name in names:
-        assert [row["state"] for row in studies.attempts(directory / name)] == ["failed", "done"]
+        assert [row["state"] for row in attempts(directory / name)] == ["failed", "done"]
 
 
 def test_one_that_fails_does_not_take_along_those_that_are_done(three_seeds, corpus, monkeypatch):
     study, programs, names, directory = three_seeds
     alone = _failing(monkeypatch, [loop.Diverged("again and again"), None])
     _together(monkeypatch, [None])
-    from train import seeds
+    from train.run import seeds
 
     well = seeds.run_seeds
 
@@ -194,7 +212,7 @@ def test_one_that_fails_does_not_take_along_those_that_are_done(three_seeds, cor
     monkeypatch.setattr(seeds, "run_seeds", run_seeds)
     assert _worker((study, directory), corpus, programs=programs).run() == 1
     assert alone == [names[1], "glu-nano-s0"]
-    states = [[row["state"] for row in studies.attempts(directory / name)] for name in names]
+    states = [[row["state"] for row in attempts(directory / name)] for name in names]
     assert states == [["done"], ["failed", "failed"], ["done"]]
 
 
@@ -212,7 +230,7 @@ def test_all_cells_of_a_killed_worker_have_failed_once(manifest, corpus):
     pool._hear()
     assert pool._may_restart(0, -9)
     for cell in study.cells:
-        (row,) = studies.attempts(directory / cell.run_id)
+        (row,) = attempts(directory / cell.run_id)
         assert (row["state"], row["error"]) == ("failed", "its worker was killed (signal 9)")
         assert row["together"] == 2  # which are tried again, as often as `retries` says, each alone
 
@@ -239,13 +257,27 @@ def test_every_worker_has_its_core_or_its_gpu(monkeypatch, tmp_path):
 def test_seeds_together_are_for_workers_of_one_gpu(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(local, "visible_gpus", lambda study: ["0", "1"])
     assert main(["study", "paper", "--runs", str(tmp_path), "--vmap-seeds", "always"]) == 2
-    assert "vmap_seeds: needs workers of one GPU, not one of 2; give --workers 2" in capsys.readouterr().err
+    assert (
+        "vmap_seeds: needs workers of one GPU, not one of 2; give --workers 2"
+        in capsys.readouterr().err
+    )
     assert not list(tmp_path.iterdir())
 
 
 def _launch(corpus, runs, *more):
-    arguments = ["study", "--config", tiny_study.__file__, "--corpus", str(corpus), "--runs", str(runs), *more]
-    return subprocess.Popen([sys.executable, "-m", "train", *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    arguments = [
+        "study",
+        "--config",
+        tiny_study.__file__,
+        "--corpus",
+        str(corpus),
+        "--runs",
+        str(runs),
+        *more,
+    ]
+    return subprocess.Popen(
+        [sys.executable, "-m", "train", *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
 
 
 @pytest.mark.slow
@@ -258,7 +290,9 @@ def test_two_launchers_share_a_study_and_survive_a_killed_worker(corpus, tmp_pat
         os.kill(worker, signal.SIGKILL)
     said = [process.communicate(timeout=400)[0] for process in pair]
     assert [process.returncode for process in pair] == [0, 0], said
-    done = [row for path in tmp_path.glob("tiny/*/attempts.jsonl") for row in records.read_jsonl(path)]
+    done = [
+        row for path in tmp_path.glob("tiny/*/attempts.jsonl") for row in records.read_jsonl(path)
+    ]
     assert sorted(row["state"] for row in done).count("done") == 2  # each cell was finished once
     for config, metrics, _, state in content(tmp_path / "tiny").values():
         assert state == "done"
@@ -270,7 +304,7 @@ def test_two_launchers_share_a_study_and_survive_a_killed_worker(corpus, tmp_pat
 def test_the_workers_of_a_study_are_started_once_and_end_well(corpus, tmp_path, monkeypatch):
     """The interpreter of a worker that ends while a thread waits for its standard input must not abort."""
     study = dataclasses.replace(tiny_study.study(), corpus=str(corpus))
-    studies.write_manifest(study, tmp_path)
+    write_manifest(study, tmp_path)
     started, start = [], local.Pool._start
 
     def spied(pool, number):
@@ -289,11 +323,19 @@ def test_the_workers_of_a_study_are_started_once_and_end_well(corpus, tmp_path, 
 def test_what_a_library_prints_is_no_report(manifest, corpus):
     study, directory = manifest
     pool = local.Pool(study, directory, corpus, 0)
-    lines = ["hello", "{torn", "[1]", '{"cell": 1}', '{"cell": "transformer-nano-s0", "state": "done", "error": null}']
+    lines = [
+        "hello",
+        "{torn",
+        "[1]",
+        '{"cell": 1}',
+        '{"cell": "transformer-nano-s0", "state": "done", "error": null}',
+    ]
     code = f"print({chr(10).join(lines)!r})"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     pool._listen(0, process)
     process.wait()
     pool._hear()
-    assert pool.reports == {"transformer-nano-s0": {"cell": "transformer-nano-s0", "state": "done", "error": None}}
+    assert pool.reports == {
+        "transformer-nano-s0": {"cell": "transformer-nano-s0", "state": "done", "error": None}
+    }
     assert (directory / "worker-0.log").read_text().splitlines() == lines[:-1]

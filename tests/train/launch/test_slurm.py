@@ -12,10 +12,10 @@ from tests.train import tiny_study
 from tests.train.launch import one_cell, slurm_cluster, twelve_cells
 from tests.train.launch.contents import content
 from tests.train.tiny_corpus import write_corpus
-from train import study as studies
 from train.__main__ import main
 from train.launch import slurm
 from train.records import InputError
+from train.study.directory import attempts, read_manifest, statuses
 
 ROOT = Path(__file__).parents[3]
 needs_slurm = pytest.mark.skipif(bool(slurm_cluster.missing()), reason=slurm_cluster.missing())
@@ -23,12 +23,21 @@ needs_slurm = pytest.mark.skipif(bool(slurm_cluster.missing()), reason=slurm_clu
 
 def test_the_script_is_an_array_of_the_cells(tmp_path):
     study = twelve_cells.study()
-    resources = slurm.Resources(nodes=2, tasks_per_node=4, at_once=3, options=("--time=1:00:00",), retries=5)
+    resources = slurm.Resources(
+        nodes=2, tasks_per_node=4, at_once=3, options=("--time=1:00:00",), retries=5
+    )
     programs = [["transformer-nano-s0"], ["transformer-nano-s7", "transformer-nano-s8"]]
     text = slurm.script(study, tmp_path, tmp_path / "a corpus", programs, resources)
     lines = text.splitlines()
     assert lines[0] == "#!/bin/bash"
-    for option in ("array=0-1%3", "nodes=2", "ntasks-per-node=4", "requeue", "signal=TERM@120", "time=1:00:00"):
+    for option in (
+        "array=0-1%3",
+        "nodes=2",
+        "ntasks-per-node=4",
+        "requeue",
+        "signal=TERM@120",
+        "time=1:00:00",
+    ):
         assert f"#SBATCH --{option}" in lines
     assert "  transformer-nano-s0" in lines
     assert "  'transformer-nano-s7 transformer-nano-s8'" in lines
@@ -81,7 +90,9 @@ def test_the_largest_array_is_the_clusters(monkeypatch):
 @pytest.mark.slow
 def test_more_cells_than_an_array_may_have_go_in_several(corpus, tmp_path):
     with slurm_cluster.cluster("MaxArraySize=5") as cluster:
-        cluster.run("scontrol", "update", "PartitionName=test", "State=DOWN")  # takes jobs and starts none
+        cluster.run(
+            "scontrol", "update", "PartitionName=test", "State=DOWN"
+        )  # takes jobs and starts none
         said = _train("slurm", twelve_cells, corpus, tmp_path, environment=cluster.environment)
         assert [line.split(": ")[1] for line in said.splitlines()] == [
             "5 cells of twelve; watch " + str(tmp_path / "twelve"),
@@ -91,7 +102,9 @@ def test_more_cells_than_an_array_may_have_go_in_several(corpus, tmp_path):
         again = _train("slurm", twelve_cells, corpus, tmp_path, environment=cluster.environment)
         assert "no cell is left to submit; 12 are in the queue" in again
         shutil.copytree(tmp_path / "twelve", tmp_path / "copy" / "twelve")
-        copied = _train("slurm", twelve_cells, corpus, tmp_path / "copy", environment=cluster.environment)
+        copied = _train(
+            "slurm", twelve_cells, corpus, tmp_path / "copy", environment=cluster.environment
+        )
         assert copied.count("cells of twelve") == 3  # the jobs in the queue write to the first
 
 
@@ -101,16 +114,29 @@ def corpus(tmp_path_factory):
 
 
 def _train(verb, declared, corpus, runs, *more, environment=None):
-    arguments = [verb, "--config", declared.__file__, "--corpus", str(corpus), "--runs", str(runs), *more]
+    arguments = [
+        verb,
+        "--config",
+        declared.__file__,
+        "--corpus",
+        str(corpus),
+        "--runs",
+        str(runs),
+        *more,
+    ]
     command = [sys.executable, "-m", "train", *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def _states(cluster):
     """The state of every task in the queue, by its index."""
-    lines = cluster.run("squeue", "--noheader", "--array", "--states=all", "--format=%F %K %T").splitlines()
+    lines = cluster.run(
+        "squeue", "--noheader", "--array", "--states=all", "--format=%F %K %T"
+    ).splitlines()
     return {int(task): (job, state) for job, task, state in map(str.split, lines)}
 
 
@@ -119,10 +145,16 @@ def _states(cluster):
 def test_an_array_survives_scancel_requeue_and_a_killed_daemon(corpus, tmp_path):
     here = tmp_path / "slurm" / "twelve"
     with slurm_cluster.cluster() as cluster:
-        cluster.run("scontrol", "update", "PartitionName=test", "State=DOWN")  # takes jobs and starts none
-        said = _train("slurm", twelve_cells, corpus, tmp_path / "slurm", environment=cluster.environment)
+        cluster.run(
+            "scontrol", "update", "PartitionName=test", "State=DOWN"
+        )  # takes jobs and starts none
+        said = _train(
+            "slurm", twelve_cells, corpus, tmp_path / "slurm", environment=cluster.environment
+        )
         assert "12 cells of twelve" in said
-        again = _train("slurm", twelve_cells, corpus, tmp_path / "slurm", environment=cluster.environment)
+        again = _train(
+            "slurm", twelve_cells, corpus, tmp_path / "slurm", environment=cluster.environment
+        )
         assert "no cell is left to submit; 12 are in the queue" in again
         cluster.run("scontrol", "update", "PartitionName=test", "State=UP")
 
@@ -130,7 +162,11 @@ def test_an_array_survives_scancel_requeue_and_a_killed_daemon(corpus, tmp_path)
             return [task for task, (_, state) in _states(cluster).items() if state == "RUNNING"]
 
         def started():
-            return [task for task in running() if (here / f"transformer-nano-s{task}" / "metrics.jsonl").exists()]
+            return [
+                task
+                for task in running()
+                if (here / f"transformer-nano-s{task}" / "metrics.jsonl").exists()
+            ]
 
         cluster.wait(lambda: len(started()) >= 2, 120)
         job = _states(cluster)[0][0]
@@ -139,28 +175,47 @@ def test_an_array_survives_scancel_requeue_and_a_killed_daemon(corpus, tmp_path)
         cluster.run("scontrol", "requeue", f"{job}_{requeued}")
         before = set(running()) | {cancelled, requeued}
         cluster.wait(lambda: set(started()) - before, 120)
-        stopped = (set(started()) - before).pop()  # as the time limit does it: it saves, and requeues itself
+        stopped = (
+            set(started()) - before
+        ).pop()  # as the time limit does it: it saves, and requeues itself
         # Not waited for: where the task is requeued meanwhile, scancel tries again for minutes.
-        signalling = subprocess.Popen(["scancel", "--signal=TERM", f"{job}_{stopped}"], env=cluster.environment)
+        signalling = subprocess.Popen(
+            ["scancel", "--signal=TERM", f"{job}_{stopped}"], env=cluster.environment
+        )
 
         def came_back():
             log = (here / "slurm" / f"{job}_{stopped}.log").read_text(encoding="utf-8")
-            return _states(cluster)[stopped][1] == "PENDING" or log.count('"running"') > 1 or '"done"' in log
+            return (
+                _states(cluster)[stopped][1] == "PENDING"
+                or log.count('"running"') > 1
+                or '"done"' in log
+            )
 
         cluster.wait(came_back, 60)
         signalling.kill()
         signalling.wait()
         cluster.wait(started, 120)
         cluster.kill_node()
-        cluster.wait(lambda: not running(), 120)  # the controller gives the node up and requeues its jobs
+        cluster.wait(
+            lambda: not running(), 120
+        )  # the controller gives the node up and requeues its jobs
         cluster.start_node()
-        cluster.wait(lambda: all(state in ("COMPLETED", "CANCELLED") for _, state in _states(cluster).values()), 400)
+        cluster.wait(
+            lambda: all(
+                state in ("COMPLETED", "CANCELLED") for _, state in _states(cluster).values()
+            ),
+            400,
+        )
         assert _states(cluster)[cancelled][1] == "CANCELLED"
 
-        said = _train("slurm", twelve_cells, corpus, tmp_path / "slurm", environment=cluster.environment)
-        assert "1 cells of twelve" in said or "no cell is left" in said  # it may have been done when it was cancelled
+        said = _train(
+            "slurm", twelve_cells, corpus, tmp_path / "slurm", environment=cluster.environment
+        )
+        assert (
+            "1 cells of twelve" in said or "no cell is left" in said
+        )  # it may have been done when it was cancelled
         cluster.wait(lambda: not cluster.run("squeue", "--noheader").strip(), 200)
-    assert {s.state for s in studies.statuses(studies.read_manifest(here), here)} == {"done"}
+    assert {s.state for s in statuses(read_manifest(here), here)} == {"done"}
     _train("study", twelve_cells, corpus, tmp_path / "local")
     assert content(here) == content(tmp_path / "local" / "twelve")
 
@@ -171,19 +226,37 @@ def test_twelve_seeds_in_one_task_are_stopped_and_go_on(corpus, tmp_path):
     here = tmp_path / "twelve"
     together = ["--vmap-seeds", "always"]
     with slurm_cluster.cluster() as cluster:
-        cluster.run("scontrol", "update", "PartitionName=test", "State=DOWN")  # takes jobs and starts none
+        cluster.run(
+            "scontrol", "update", "PartitionName=test", "State=DOWN"
+        )  # takes jobs and starts none
         _train("slurm", twelve_cells, corpus, tmp_path, *together, environment=cluster.environment)
-        again = _train("slurm", twelve_cells, corpus, tmp_path, *together, environment=cluster.environment)
+        again = _train(
+            "slurm", twelve_cells, corpus, tmp_path, *together, environment=cluster.environment
+        )
         assert "no cell is left to submit; 12 are in the queue" in again
         ((job, _),) = _states(cluster).values()
         cluster.run("scontrol", "update", "PartitionName=test", "State=UP")
-        cluster.wait(lambda: all((here / name / "metrics.jsonl").exists() for name in _names()), 200)
-        subprocess.run(["scancel", "--signal=TERM", f"{job}_0"], env=cluster.environment, check=True, timeout=100)
-        cluster.wait(lambda: not cluster.run("squeue", "--noheader").strip(), 300)  # it requeued itself
-    assert {s.state for s in studies.statuses(studies.read_manifest(here), here)} == {"done"}
+        cluster.wait(
+            lambda: all((here / name / "metrics.jsonl").exists() for name in _names()), 200
+        )
+        subprocess.run(
+            ["scancel", "--signal=TERM", f"{job}_0"],
+            env=cluster.environment,
+            check=True,
+            timeout=100,
+        )
+        cluster.wait(
+            lambda: not cluster.run("squeue", "--noheader").strip(), 300
+        )  # it requeued itself
+    assert {s.state for s in statuses(read_manifest(here), here)} == {"done"}
     for name in _names():
-        (stopped, done) = studies.attempts(here / name)
-        assert (stopped["state"], stopped["together"], done["state"], done["together"]) == ("preempted", 12, "done", 12)
+        (stopped, done) = attempts(here / name)
+        assert (stopped["state"], stopped["together"], done["state"], done["together"]) == (
+            "preempted",
+            12,
+            "done",
+            12,
+        )
 
 
 def _names():
@@ -198,7 +271,9 @@ def test_a_cell_of_two_processes_gives_the_records_of_one(corpus, tmp_path):
     _train("study", one_cell, corpus, tmp_path / "one", *slow)
     with slurm_cluster.cluster() as cluster:
         more = ["--tasks-per-node", "2", "--cells", "glu-*", *slow]
-        _train("slurm", tiny_study, corpus, tmp_path / "two", *more, environment=cluster.environment)
+        _train(
+            "slurm", tiny_study, corpus, tmp_path / "two", *more, environment=cluster.environment
+        )
         cluster.wait(lambda: not cluster.run("squeue", "--noheader").strip(), 300)
     two = content(tmp_path / "two" / "tiny")
     assert list(two) == ["glu-nano-s0"]
@@ -209,4 +284,6 @@ def test_a_cell_of_two_processes_gives_the_records_of_one(corpus, tmp_path):
     for mine, theirs in zip([*metrics, *evals], [*expected[1], *expected[2]], strict=True):
         assert mine.keys() == theirs.keys()
         for key, value in theirs.items():  # sums over two processes are taken in another order
-            assert mine[key] == (pytest.approx(value, rel=1e-3) if isinstance(value, float) else value), (key, mine)
+            assert mine[key] == (
+                pytest.approx(value, rel=1e-3) if isinstance(value, float) else value
+            ), (key, mine)

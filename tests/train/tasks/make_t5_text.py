@@ -1,7 +1,8 @@
 """Makes t5_text.json: what T5's published preprocessors make of the rows of `official`.
 
-It runs in an environment of its own, because `t5` replaces seqio and TFDS by other versions. Give it a folder into
-which `pip download --no-deps t5==0.9.4` was unpacked, and run it where seqio, TensorFlow and TFDS are installed:
+It runs in an environment of its own, because `t5` replaces seqio and TFDS by other versions. Give
+it a folder into which `pip download --no-deps t5==0.9.4` was unpacked, and run it where seqio,
+TensorFlow and TFDS are installed:
 
     python -m tests.train.tasks.make_t5_text UNPACKED
 """
@@ -23,10 +24,13 @@ def _t5(folder: str):
     """Loads t5.data.preprocessors alone, with empty modules for babel and gin, which the functions used here ignore."""
     sys.modules["babel"], gin = types.ModuleType("babel"), types.ModuleType("gin")
     vars(gin).update(
-        REQUIRED=object(), configurable=lambda *given, **_: given[0] if given else lambda function: function
+        REQUIRED=object(),
+        configurable=lambda *given, **_: given[0] if given else lambda function: function,
     )
     sys.modules["gin"] = gin
-    spec = importlib.util.spec_from_file_location("t5_preprocessors", Path(folder) / "t5/data/preprocessors.py")
+    spec = importlib.util.spec_from_file_location(
+        "t5_preprocessors", Path(folder) / "t5/data/preprocessors.py"
+    )
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -40,8 +44,13 @@ def _preprocessor(t5, config: str, split: str, labels: list[str]):
         return getattr(t5, config)
     if config == "wsc.fixed":
         return functools.partial(t5.wsc_simple, correct_referent_only=split == "train")
-    features = {"multirc": ("question", "answer", "paragraph"), "wic": ("sentence1", "sentence2", "word")}.get(config)
-    return functools.partial(t5.glue, benchmark_name=config, label_names=labels, feature_names=features)
+    features = {
+        "multirc": ("question", "answer", "paragraph"),
+        "wic": ("sentence1", "sentence2", "word"),
+    }.get(config)
+    return functools.partial(
+        t5.glue, benchmark_name=config, label_names=labels, feature_names=features
+    )
 
 
 def _row(example) -> dict:
@@ -68,9 +77,13 @@ def main(folder: str) -> None:
             features = tfds.builder(name, data_dir=data_dir).info.features
             labels = getattr(features["label"], "names", []) if "label" in features else []
             for split in splits:
-                function = t5.squad if config == "v1.1" else _preprocessor(t5, config, split, labels)
+                function = (
+                    t5.squad if config == "v1.1" else _preprocessor(t5, config, split, labels)
+                )
                 dataset = function(tfds.load(name, split=split, data_dir=data_dir))
-                found.setdefault(name, {})[split] = [_row(example) for example in tfds.as_numpy(dataset)]
+                found.setdefault(name, {})[split] = [
+                    _row(example) for example in tfds.as_numpy(dataset)
+                ]
     text = json.dumps(found, indent=1, ensure_ascii=False)
     Path(__file__).with_name("t5_text.json").write_text(text + "\n", encoding="utf-8")
 

@@ -1,6 +1,7 @@
 """Hand-made rows in the schemas of the official TFDS builders, written by those builders and read under their names.
 
-`write(data_dir)` needs no network: only the step that downloads and parses is replaced, on the builder instance.
+`write(data_dir)` needs no network: only the step that downloads and parses is replaced, on the
+builder instance.
 """
 
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import Any
 
 Row = dict[str, Any]
 
-# Awkward rows among them: nothing between the quotes, unicode, markup, an answer that is not in the passage, label -1.
+# Awkward rows among them: nothing between the quotes, unicode, markup, an answer that is not in the
+# passage, label -1.
 GLUE: dict[str, list[Row]] = {
     "cola": [
         {"sentence": "The cat sat.", "label": 1},
@@ -52,8 +54,20 @@ SUPER_GLUE: dict[str, list[Row]] = {
     ],
     "cb": [{"premise": "She said so.", "hypothesis": "so", "label": label} for label in (0, 1, 2)],
     "copa": [
-        {"premise": "It rained.", "choice1": "Wet.", "choice2": "Dry.", "question": "effect", "label": 0},
-        {"premise": "He fell.", "choice1": "Ice.", "choice2": "Sun.", "question": "cause", "label": 1},
+        {
+            "premise": "It rained.",
+            "choice1": "Wet.",
+            "choice2": "Dry.",
+            "question": "effect",
+            "label": 0,
+        },
+        {
+            "premise": "He fell.",
+            "choice1": "Ice.",
+            "choice2": "Sun.",
+            "question": "cause",
+            "label": 1,
+        },
     ],
     "multirc": [
         {
@@ -63,7 +77,11 @@ SUPER_GLUE: dict[str, list[Row]] = {
             "idx": {"paragraph": 0, "question": question, "answer": number},
             "label": label,
         }
-        for question, number, answer, label in [(0, 0, "Tom", 1), (0, 1, "Ann", 0), (1, 2, "Nobody <br> else", 0)]
+        for question, number, answer, label in [
+            (0, 0, "Tom", 1),
+            (0, 1, "Ann", 0),
+            (1, 2, "Nobody <br> else", 0),
+        ]
     ],
     "record": [
         {
@@ -80,7 +98,13 @@ SUPER_GLUE: dict[str, list[Row]] = {
             "answers": ["not in the passage"],
             "idx": {"passage": 1, "query": 1},
         },
-        {"passage": "", "query": "@placeholder", "entities": ["x"], "answers": [], "idx": {"passage": 2, "query": 2}},
+        {
+            "passage": "",
+            "query": "@placeholder",
+            "entities": ["x"],
+            "answers": [],
+            "idx": {"passage": 2, "query": 2},
+        },
     ],
     "rte": [
         {"premise": "A cat sat.", "hypothesis": "An animal sat.", "label": 0},
@@ -133,19 +157,38 @@ SQUAD: list[Row] = [
         "question": "Quoi?",
         "answers": {"text": ["été"], "answer_start": [2]},
     },
-    {"id": "c", "title": "", "context": "", "question": "?", "answers": {"text": ["absent"], "answer_start": [0]}},
+    {
+        "id": "c",
+        "title": "",
+        "context": "",
+        "question": "?",
+        "answers": {"text": ["absent"], "answer_start": [0]},
+    },
 ]
 DPR: list[Row] = [
-    {"sentence": "Bob asked Tom if he can lend some.", "pronoun": "he", "candidates": ["Bob", "Tom"], "label": 1},
+    {
+        "sentence": "Bob asked Tom if he can lend some.",
+        "pronoun": "he",
+        "candidates": ["Bob", "Tom"],
+        "label": 1,
+    },
     {
         "sentence": "The bees left the flowers, for they had it, they.",
         "pronoun": "they",
         "candidates": ["The bees", "the flowers"],
         "label": 0,
     },
-    {"sentence": "Zoë told her naïve aunt.", "pronoun": "him", "candidates": ["Zoë", "aunt"], "label": 0},
+    {
+        "sentence": "Zoë told her naïve aunt.",
+        "pronoun": "him",
+        "candidates": ["Zoë", "aunt"],
+        "label": 0,
+    },
 ]
-C4 = [{"text": f"Page {i} is about naïve cats.\nThey sit on mat {i % 7}.", "url": f"page{i}"} for i in range(400)]
+C4 = [
+    {"text": f"Page {i} is about naïve cats.\nThey sit on mat {i % 7}.", "url": f"page{i}"}
+    for i in range(400)
+]
 
 _CONTENT = {"content-length": "1", "content-type": "text", "timestamp": "2019-04-25T00:00:00Z"}
 
@@ -166,10 +209,18 @@ def splits() -> dict[str, dict[str, list[Row]]]:
         held_out = {"validation": rows}
         if config == "mnli":
             held_out = {"validation_matched": rows, "validation_mismatched": rows[1:]}
-        found[f"glue/{config}:2.0.0"] = {"train": rows, **held_out, "test": list(map(_unlabelled, rows))}
+        found[f"glue/{config}:2.0.0"] = {
+            "train": rows,
+            **held_out,
+            "test": list(map(_unlabelled, rows)),
+        }
     for config, rows in SUPER_GLUE.items():
         rows = rows if "idx" in rows[0] else _with_index(rows, "idx")
-        found[f"super_glue/{config}:1.0.2"] = {"train": rows, "validation": rows, "test": list(map(_unlabelled, rows))}
+        found[f"super_glue/{config}:1.0.2"] = {
+            "train": rows,
+            "validation": rows,
+            "test": list(map(_unlabelled, rows)),
+        }
     found["squad/v1.1:3.0.0"] = {"train": SQUAD, "validation": SQUAD}
     found["definite_pronoun_resolution:1.1.0"] = {"train": DPR, "test": DPR}
     pages = [{**_CONTENT, **page} for page in C4]
@@ -183,7 +234,9 @@ def write(data_dir: Path) -> None:
 
     for name, rows in splits().items():
         builder = tfds.builder(name, data_dir=data_dir)
-        builder._split_generators = lambda *_, rows=rows: {split: enumerate(part) for split, part in rows.items()}
+        builder._split_generators = lambda *_, rows=rows: {
+            split: enumerate(part) for split, part in rows.items()
+        }
         builder.download_and_prepare()
 
 

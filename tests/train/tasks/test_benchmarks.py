@@ -1,6 +1,7 @@
 """The official tasks offline: hand-made rows, written by the official TFDS builders and read under their own names.
 
-TensorFlow warns at import, and warnings are errors here: what needs it runs in one process of its own, once.
+TensorFlow warns at import, and warnings are errors here: what needs it runs in one process of its
+own, once.
 """
 
 import json
@@ -46,7 +47,11 @@ def data_dir(tmp_path_factory):
 def dump(data_dir, tmp_path_factory):
     out = tmp_path_factory.mktemp("dump") / "dump.json"
     run = subprocess.run(
-        [sys.executable, "-c", _DUMP, str(data_dir), str(out)], cwd=_ROOT, capture_output=True, text=True, timeout=500
+        [sys.executable, "-c", _DUMP, str(data_dir), str(out)],
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        timeout=500,
     )
     assert run.returncode == 0, run.stderr[-3000:]
     return json.loads(out.read_text(encoding="utf-8"))
@@ -57,7 +62,9 @@ def test_there_are_the_seventeen_tasks_of_the_study(dump):
     names = [task["task"] for task in dump["tasks"].values() if "validation" in task["splits"]]
     assert len(names) == len(set(names)) == 17
     assert (
-        len([n for n in names if n.startswith("glue_")]) == len([n for n in names if n.startswith("super_glue_")]) == 8
+        len([n for n in names if n.startswith("glue_")])
+        == len([n for n in names if n.startswith("super_glue_")])
+        == 8
     )
 
 
@@ -66,14 +73,23 @@ def test_there_are_the_seventeen_tasks_of_the_study(dump):
 def test_text_is_that_of_t5(dump, name):
     task = dump["tasks"][name]
     for split, expected in _GOLDEN[name].items():
-        rows = [row for row in task["rows"][split] if split != "train" or row.get("only") != "validation"]
-        assert [{key: row[key] for key in want} for row, want in zip(rows, expected, strict=True)] == expected
+        rows = [
+            row
+            for row in task["rows"][split]
+            if split != "train" or row.get("only") != "validation"
+        ]
+        assert [
+            {key: row[key] for key in want} for row, want in zip(rows, expected, strict=True)
+        ] == expected
 
 
 @pytest.mark.slow
 def test_labels_are_the_builders(dump):
     for name, task in dump["tasks"].items():
-        if task["names"] and task["task"] not in ("super_glue_wsc", "dpr"):  # these are answered by a noun
+        if task["names"] and task["task"] not in (
+            "super_glue_wsc",
+            "dpr",
+        ):  # these are answered by a noun
             assert task["labels"] == task["names"], name
 
 
@@ -87,6 +103,6 @@ def test_the_mixture_is_proportional_up_to_its_cap(dump):
 def test_training_and_validation_take_the_rows_meant_for_them(dump):
     only = [row["only"] for row in dump["tasks"]["super_glue/record:1.0.2"]["rows"]["train"]]
     assert sorted(only) == ["", "", "", "train"]  # one of three queries has two answers
-    assert [r["only"] for r in dump["tasks"]["super_glue/wsc.fixed:1.0.2"]["rows"]["validation"]].count(
-        "validation"
-    ) == 1
+    assert [
+        r["only"] for r in dump["tasks"]["super_glue/wsc.fixed:1.0.2"]["rows"]["validation"]
+    ].count("validation") == 1

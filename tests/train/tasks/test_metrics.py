@@ -21,7 +21,9 @@ _MANY = settings(max_examples=60, deadline=None)
 
 def _pairs(labels, invalid=True):
     guesses = [*labels, "gibberish"] if invalid else labels
-    return st.lists(st.tuples(st.sampled_from(guesses), st.sampled_from(labels)), min_size=1, max_size=40)
+    return st.lists(
+        st.tuples(st.sampled_from(guesses), st.sampled_from(labels)), min_size=1, max_size=40
+    )
 
 
 def _run(name, pairs, labels=()):
@@ -54,7 +56,9 @@ def test_f1_counts_what_is_no_label_as_the_wrong_one(pairs):
 @_MANY
 def test_macro_f1(pairs):
     truth, guess = _ids(pairs, _THREE)
-    expected = 100 * sklearn.metrics.f1_score(truth, guess, labels=[0, 1, 2], average="macro", zero_division=0)
+    expected = 100 * sklearn.metrics.f1_score(
+        truth, guess, labels=[0, 1, 2], average="macro", zero_division=0
+    )
     assert _run("macro_f1", pairs, _THREE)["macro_f1"].value == pytest.approx(expected)
 
 
@@ -77,7 +81,9 @@ def test_correlations(numbers):
     for name, reference in (("pearson", scipy.stats.pearsonr), ("spearman", scipy.stats.spearmanr)):
         with warnings.catch_warnings(action="ignore"):
             expected = 100 * float(reference(x, y)[0])
-        assert _run(name, pairs)[name].value == pytest.approx(0 if math.isnan(expected) else expected, abs=1e-8)
+        assert _run(name, pairs)[name].value == pytest.approx(
+            0 if math.isnan(expected) else expected, abs=1e-8
+        )
 
 
 def test_a_prediction_that_is_no_number_counts_as_minus_one():
@@ -93,7 +99,8 @@ def test_ranks(numbers):
     np.testing.assert_array_equal(metrics.ranks(values), scipy.stats.rankdata(values))
 
 
-# The official SQuAD evaluation, written from its definition: another order of steps, character by character.
+# The official SQuAD evaluation, written from its definition: another order of steps, character by
+# character.
 def _official_words(text):
     kept = "".join(c for c in text.lower() if c not in "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
     return [word for word in _without_articles(kept).split() if word]
@@ -111,7 +118,10 @@ def _without_articles(text):
 
 
 def _official_f1(prediction, answer):
-    guess, truth = collections.Counter(_official_words(prediction)), collections.Counter(_official_words(answer))
+    guess, truth = (
+        collections.Counter(_official_words(prediction)),
+        collections.Counter(_official_words(answer)),
+    )
     common = sum(min(guess[word], truth[word]) for word in guess)
     if not common:
         return 0.0
@@ -120,28 +130,46 @@ def _official_f1(prediction, answer):
 
 
 _phrases = st.lists(
-    st.sampled_from(["the", "The", "a", "cat", "Cat!", "dog's", "an", "'", "42", "naïve", "x-y", ".", "cat the"]),
+    st.sampled_from(
+        ["the", "The", "a", "cat", "Cat!", "dog's", "an", "'", "42", "naïve", "x-y", ".", "cat the"]
+    ),
     max_size=6,
 ).map(" ".join)
 
 
-@given(st.lists(st.tuples(_phrases, st.lists(_phrases, min_size=1, max_size=3)), min_size=1, max_size=10))
+@given(
+    st.lists(
+        st.tuples(_phrases, st.lists(_phrases, min_size=1, max_size=3)), min_size=1, max_size=10
+    )
+)
 @_MANY
 def test_squad(rows):
-    scores = METRICS["squad"]([p for p, _ in rows], [{"target": a[0], "answers": a} for _, a in rows], ())
+    scores = METRICS["squad"](
+        [p for p, _ in rows], [{"target": a[0], "answers": a} for _, a in rows], ()
+    )
     exact = [max(_official_words(p) == _official_words(a) for a in answers) for p, answers in rows]
     overlap = [max(_official_f1(p, a) for a in answers) for p, answers in rows]
     assert scores["em"].value == pytest.approx(100 * np.mean(exact))
     assert scores["f1"].value == pytest.approx(100 * np.mean(overlap))
 
 
-@given(st.lists(st.tuples(st.sampled_from([*_THREE, "?"]), st.sampled_from(_THREE), st.booleans()), min_size=1))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([*_THREE, "?"]), st.sampled_from(_THREE), st.booleans()),
+        min_size=1,
+    )
+)
 @_MANY
 def test_mnli_is_the_mean_of_both_validation_sets(rows):
-    references = [{"target": t, "source": f"validation_{'matched' if m else 'mismatched'}"} for _, t, m in rows]
+    references = [
+        {"target": t, "source": f"validation_{'matched' if m else 'mismatched'}"}
+        for _, t, m in rows
+    ]
     scores = scoring.score(("mnli",), [p for p, _, _ in rows], references, _THREE)
     parts = [[(t, p) for p, t, m in rows if m == matched] for matched in (True, False)]
-    expected = [100 * sklearn.metrics.accuracy_score(*zip(*part, strict=True)) for part in parts if part]
+    expected = [
+        100 * sklearn.metrics.accuracy_score(*zip(*part, strict=True)) for part in parts if part
+    ]
     assert scores["score"].value == pytest.approx(np.mean(expected))
     assert sum(score.n for name, score in scores.items() if name != "score") == len(rows)
 
@@ -161,15 +189,23 @@ def test_rows_of_one_group_are_one_question():
     assert scores["em"].n == 2 and scores["em"].value == 50
 
 
-@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 1), st.integers(-1, 1)), min_size=1, max_size=40))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 5), st.integers(0, 1), st.integers(-1, 1)), min_size=1, max_size=40
+    )
+)
 @_MANY
 def test_multirc(rows):
     labels = ("False", "True")
     references = [{"target": labels[truth], "group": f"q{group}"} for group, truth, _ in rows]
-    scores = METRICS["multirc"](["?" if guess < 0 else labels[guess] for _, _, guess in rows], references, labels)
+    scores = METRICS["multirc"](
+        ["?" if guess < 0 else labels[guess] for _, _, guess in rows], references, labels
+    )
     truth = [t for _, t, _ in rows]
     guess = [1 - t if g < 0 else g for _, t, g in rows]
-    assert scores["f1a"].value == pytest.approx(100 * sklearn.metrics.f1_score(truth, guess, zero_division=0))
+    assert scores["f1a"].value == pytest.approx(
+        100 * sklearn.metrics.f1_score(truth, guess, zero_division=0)
+    )
     questions = collections.defaultdict(list)
     for group, t, g in rows:
         questions[group].append(t == g)
@@ -184,7 +220,13 @@ def _jackknife(statistic, n):
 
 @pytest.mark.parametrize(
     ("name", "labels"),
-    [("accuracy", _BINARY), ("f1", _BINARY), ("macro_f1", _THREE), ("matthews", _BINARY), ("pearson", ())],
+    [
+        ("accuracy", _BINARY),
+        ("f1", _BINARY),
+        ("macro_f1", _THREE),
+        ("matthews", _BINARY),
+        ("pearson", ()),
+    ],
 )
 def test_standard_errors_are_the_jackknifes(name, labels):
     random = np.random.default_rng(0)
@@ -192,7 +234,9 @@ def test_standard_errors_are_the_jackknifes(name, labels):
         pairs = [(random.choice([*labels, "?"]), random.choice(labels)) for _ in range(60)]
     else:
         pairs = [(str(a + b), str(a)) for a, b in random.normal(size=(60, 2))]
-    expected = _jackknife(lambda keep: _run(name, [pairs[i] for i in keep], labels)[name].value, len(pairs))
+    expected = _jackknife(
+        lambda keep: _run(name, [pairs[i] for i in keep], labels)[name].value, len(pairs)
+    )
     assert _run(name, pairs, labels)[name].stderr == pytest.approx(expected, rel=1e-6)
 
 
@@ -226,7 +270,13 @@ def test_headline_is_the_mean_and_majority_class_is_the_best_constant():
 
 def test_averages_by_benchmark():
     found = scoring.averages(
-        {"glue_cola": 50.0, "glue_sst2": 90.0, "super_glue_cb": 30.0, "squad": 10.0, "python_answer": 20.0}
+        {
+            "glue_cola": 50.0,
+            "glue_sst2": 90.0,
+            "super_glue_cb": 30.0,
+            "squad": 10.0,
+            "python_answer": 20.0,
+        }
     )
     assert found == {"glue": 70.0, "super_glue": 30.0, "squad": 10.0, "python": 20.0, "mean": 40.0}
     assert scoring.averages({}) == {}

@@ -4,7 +4,7 @@ import re
 import pytest
 
 from tests.train.data.python_library import copy_library
-from train.data import python_text
+from train.data.text import python_text
 from train.tasks import python_suite
 
 
@@ -28,14 +28,18 @@ def _letters(sentence):
 
 def _prose(example):
     return [
-        _words(example[key]) for key in ("docstring", "sentence", "sentence1", "sentence2", "context") if key in example
+        _words(example[key])
+        for key in ("docstring", "sentence", "sentence1", "sentence2", "context")
+        if key in example
     ]
 
 
 def test_no_validation_text_was_seen_in_training(suite, text):
     for splits in suite.values():
         seen = {words for example in splits["train"] for words in _prose(example)}
-        assert not any(words in seen for example in splits["validation"] for words in _prose(example))
+        assert not any(
+            words in seen for example in splits["validation"] for words in _prose(example)
+        )
     trained_on = {" ".join(document.split()) for document in text.train.documents()}
     for example in suite["python_follows"]["validation"]:
         assert not any(example["sentence1"] in document for document in trained_on)
@@ -61,7 +65,9 @@ def test_labels_are_not_in_the_text(suite):
 
 
 def test_shuffled_sentences_keep_the_letters_of_their_words(suite, text):
-    sentences = {s for entry in text.train.entries for s in python_suite._sentences(entry.docstring)}
+    sentences = {
+        s for entry in text.train.entries for s in python_suite._sentences(entry.docstring)
+    }
     letters = {_letters(sentence) for sentence in sentences}
     for example in suite["python_shuffled"]["train"]:
         assert _letters(example["sentence"]) in letters

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from train.data import text_files
+from train.data.text import text_files
 from train.records import InputError
 from train.tasks import scoring
 from train.tasks.table import ALLOWED, Table
@@ -24,7 +24,9 @@ def test_a_table_has_splits_and_labels(tmp_path):
     splits, labels = _table(tmp_path, _rows("yes", "no")).read()
     assert labels == ("no", "yes") and len(splits["train"]) + len(splits["validation"]) == 120
     assert 0 < len(splits["validation"]) < 25
-    given = [("split", "inputs", "targets")] + [("validation" if i < 7 else "train", f"r{i}", "x") for i in range(9)]
+    given = [("split", "inputs", "targets")] + [
+        ("validation" if i < 7 else "train", f"r{i}", "x") for i in range(9)
+    ]
     assert {split: len(rows) for split, rows in _table(tmp_path, given).read()[0].items()} == {
         "train": 2,
         "validation": 7,
@@ -39,7 +41,10 @@ def test_marks_blank_lines_and_line_ends_of_other_systems_do_no_harm(tmp_path):
     (tmp_path / "t.tsv").write_bytes("\r\n".join(lines).encode())
     splits, labels = Table.parse(f"task={tmp_path}/t.tsv:accuracy").read()
     assert labels == ("a",) and sum(map(len, splits.values())) == 120
-    rows = "\n".join(json.dumps({"inputs": f"row {i}", "targets": "a", "answers": ["a", "b"]}) for i in range(120))
+    rows = "\n".join(
+        json.dumps({"inputs": f"row {i}", "targets": "a", "answers": ["a", "b"]})
+        for i in range(120)
+    )
     (tmp_path / "t.jsonl").write_text(rows + "\n\n")
     splits, _ = Table.parse(f"task={tmp_path}/t.jsonl:squad").read()
     assert all(row["answers"] == ["a", "b"] for rows in splits.values() for row in rows)
@@ -48,12 +53,28 @@ def test_marks_blank_lines_and_line_ends_of_other_systems_do_no_harm(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "metric", "message"),
     [
-        ([("inputs", "target"), ("a", "b")], "accuracy", "t.tsv: row 1 has no text 'targets'; it has inputs, target"),
-        ([("inputs", "targets")], "accuracy", "no row of .*t.tsv is for train; a column 'split' can say so"),
-        ([("split", "inputs", "targets"), ("test", "a", "b")], "accuracy", "row 1: split = 'test' is not train or"),
+        (
+            [("inputs", "target"), ("a", "b")],
+            "accuracy",
+            "t.tsv: row 1 has no text 'targets'; it has inputs, target",
+        ),
+        (
+            [("inputs", "targets")],
+            "accuracy",
+            "no row of .*t.tsv is for train; a column 'split' can say so",
+        ),
+        (
+            [("split", "inputs", "targets"), ("test", "a", "b")],
+            "accuracy",
+            "row 1: split = 'test' is not train or",
+        ),
         (_rows("a", " "), "accuracy", "row 2: targets is empty"),
         (_rows("a", "b", "c"), "f1", "f1 needs two different targets, there are 'a', 'b', 'c'"),
-        (_rows(*map(str, range(200)), n=200), "matthews", "needs at most 100 different targets, there are more"),
+        (
+            _rows(*map(str, range(200)), n=200),
+            "matthews",
+            "needs at most 100 different targets, there are more",
+        ),
         (_rows("1.5", "many"), "pearson", "row 2: targets = 'many' is no number"),
         (_rows("False", "True"), "multirc", "row 1 has no 'group', which multirc needs"),
         (_rows("a"), "rouge", "metric 'rouge' is not one of accuracy, f1"),
@@ -67,25 +88,45 @@ def test_a_bad_table_is_refused_in_one_line(tmp_path, rows, metric, message):
 
 
 def test_answers_are_lists_of_texts(tmp_path):
-    (tmp_path / "t.jsonl").write_text(json.dumps({"inputs": "a", "targets": "b", "answers": "b"}) + "\n")
+    (tmp_path / "t.jsonl").write_text(
+        json.dumps({"inputs": "a", "targets": "b", "answers": "b"}) + "\n"
+    )
     with pytest.raises(InputError, match="row 1: answers = 'b' is not a list of texts"):
         Table.parse(f"task={tmp_path}/t.jsonl:squad").read()
 
 
 @pytest.mark.parametrize("metric", ALLOWED)
 def test_every_metric_can_score_what_its_table_gives(tmp_path, metric):
-    rows = [("inputs", "targets", "group"), *((f"row {i}", str(i % 2), f"g{i // 3}") for i in range(60))]
+    rows = [
+        ("inputs", "targets", "group"),
+        *((f"row {i}", str(i % 2), f"g{i // 3}") for i in range(60)),
+    ]
     table = _table(tmp_path, rows, metric)
     splits, labels = table.read()
     references = [{"target": row["targets"], **row} for row in splits["train"]]
     right = [reference["target"] for reference in references]
-    assert scoring.score(table.metrics, right, references, labels)["score"].value == pytest.approx(100)
+    assert scoring.score(table.metrics, right, references, labels)["score"].value == pytest.approx(
+        100
+    )
     assert scoring.majority_class(table.metrics, references, labels) < 100
 
 
 @pytest.mark.parametrize(
     "name",
-    ["text", "python", "c4", "glue", "super_glue", "squad", "dpr", "corpus", "mean", "Text", "glue_mood", "squad_2"],
+    [
+        "text",
+        "python",
+        "c4",
+        "glue",
+        "super_glue",
+        "squad",
+        "dpr",
+        "corpus",
+        "mean",
+        "Text",
+        "glue_mood",
+        "squad_2",
+    ],
 )
 def test_a_name_that_stands_for_something_else_is_refused(name):
     with pytest.raises(InputError, match=f"a task of your own cannot be called '{name}'"):
@@ -100,13 +141,19 @@ def test_a_metric_given_twice_is_refused():
 
 def test_half_an_emoji_is_replaced_and_counted(tmp_path):
     rows = [{"inputs": "half an emoji \ud83d", "targets": "no", "split": "train"}]
-    rows.append({"inputs": "NUL \0", "targets": "yes", "split": "validation", "answers": ["\udc00", "yes"]})
+    rows.append(
+        {"inputs": "NUL \0", "targets": "yes", "split": "validation", "answers": ["\udc00", "yes"]}
+    )
     (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     lost = text_files.Lost()
     splits, labels = Table.parse(f"t={tmp_path}/t.jsonl:squad").read(lost)
     assert lost["replaced"] == 3 and labels == ("no", "yes")
     assert splits["train"][0]["inputs"] == "half an emoji \ufffd"
-    assert splits["validation"][0] == {"inputs": "NUL \ufffd", "targets": "yes", "answers": ["\ufffd", "yes"]}
+    assert splits["validation"][0] == {
+        "inputs": "NUL \ufffd",
+        "targets": "yes",
+        "answers": ["\ufffd", "yes"],
+    }
 
 
 @pytest.mark.parametrize("name", ["t.tsv", "t.csv", "t.txt"])

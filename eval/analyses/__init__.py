@@ -1,0 +1,1 @@
+"""What a run table supports: slopes, comparisons, frontiers, ranks, protocols and claims."""

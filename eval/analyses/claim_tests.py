@@ -1,0 +1,445 @@
+"""The tests behind `eval.analyses.claims`: what the runs say on one kind of claim, from evidence to a finding."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from eval.analyses.protocols import protocol_differences
+from eval.data.cells import AXES, QUANTITIES, cell_means, check, main_protocol, read, supported
+from eval.stats.bootstrap import join
+from eval.stats.decision import (
+    CANNOT_BE_TOLD,
+    CONTRADICTED,
+    SUPPORTED,
+    Finding,
+    Untestable,
+    all_must,
+    judge,
+    one_enough,
+    testable,
+)
+from eval.stats.regression import Estimate, Lines, divide, fieller, fit
+
+MATCH = {"U": 0.02, "D": 1.0}  # nats and percent: this far behind still counts as matching
+ALIKE = 0.25  # slopes that differ by less than this share look alike
+WARPED = 1.5  # a factor on FLOPs per parameter that counts as warping the relation
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """Lines of one pair of quantities, and where each architecture is among them."""
+
+    lines: Lines
+    place: dict[str, int]
+    level: float
+    support: str
+
+    def over(self, *names: str, others: Sequence[str] = ()) -> "Fit":
+        """The lines over the sizes at which slopes of these architectures are compared, with each other or with others.
+
+        Of the others those are left out, and from `place` as well, without which more sizes are in
+        common.
+        """
+        needed, rest = ([self.place[name] for name in some] for some in (names, others))
+        cells = supported(self.lines.cells, needed + rest, self.support, needed)
+        if cells is self.lines.cells:
+            return self
+        place = {
+            name: i
+            for name, i in self.place.items()
+            if name not in others or (cells.group == i).any()
+        }
+        return dataclasses.replace(self, lines=fit(cells, *self.lines.made), place=place)
+
+    def at(self, name: str, x: float = np.inf) -> np.ndarray:
+        """Weights of an architecture's line at x; of its slope without x."""
+        return self.lines.value_weights(self.place[name], x)
+
+    def span(self, *names: str) -> tuple[float, float]:
+        """The range of x that all these architectures cover."""
+        groups = [self.place[name] for name in names]
+        low, high = self.lines.low[groups].max(), self.lines.high[groups].min()
+        if not low < high:
+            raise Untestable(f"{' and '.join(names)} have no range in common")
+        return float(low), float(high)
+
+    def test(self, weights: np.ndarray) -> tuple[Estimate, float, float]:
+        """Estimate, p of it being above 0 by chance, p of it being below 0 by chance."""
+        found = self.lines.combine(weights)
+        return found, float(found.p_above), float(found.p_below)
+
+    def finding(
+        self, weights: np.ndarray, p_for: float, p_against: float, note: str = ""
+    ) -> Finding:
+        """A finding whose effect is this combination, judged by the two one-sided p values."""
+        found = self.lines.combine(weights)
+        low, high = found.interval(self.level)
+        verdict, p = judge(p_for, p_against, self.level)
+        used = np.flatnonzero((weights != 0).any(axis=1))
+        return Finding(
+            float(found.value),
+            float(low),
+            float(high),
+            p,
+            verdict,
+            join(note, self.lines.explain(used)),
+        )
+
+
+class Evidence:
+    """A run table, checked once, with its fits made when first asked for."""
+
+    def __init__(self, table, axes, reference, names, protocol, errors, variance, support, level):
+        """Checks whatever quantities the table has; the arguments are those of `eval.analyses.claims.scorecard`."""
+        self.axes, self.names, self.errors, self.variance, self.level = (
+            axes,
+            names,
+            errors,
+            variance,
+            level,
+        )
+        self.support = support
+        self.known = {
+            q
+            for q in QUANTITIES
+            if axes.column(q) in table.columns and table[axes.column(q)].notna().any()
+        }
+        check(table, "".join(q for q in QUANTITIES if q in self.known), axes)
+        self.everything, self.table = table, main_protocol(table, protocol)
+        self.reference = reference
+        self._fits: dict[tuple, Fit] = {}
+
+    def name(self, zoo: str) -> str:
+        """The table's name of an architecture of the zoo."""
+        return self.names.get(zoo, zoo)
+
+    def rival(self, zoo: str) -> str:
+        """The same, of one that is compared with the reference and so cannot be it."""
+        name = self.name(zoo)
+        if name == self.reference:
+            raise Untestable(f"{name} is the reference here: there is nothing to compare it with")
+        return name
+
+    def need(self, quantities: str, *architectures: str, table: pd.DataFrame | None = None) -> None:
+        """Raises Untestable unless the table has these."""
+        for quantity in quantities:
+            if quantity not in self.known:
+                raise Untestable(f"the table has no {self.axes.column(quantity)}")
+        present = set((self.table if table is None else table)["architecture"].astype(str))
+        for name in architectures:
+            if name not in present:
+                raise Untestable(f"no runs of {name}")
+
+    def fit(self, x: str, y: str, *architectures: str, protocol: str | None = None) -> Fit:
+        """Lines of all architectures on the main ladder, or on a protocol's; these architectures must have one."""
+        if (x, y, protocol) not in self._fits:
+            table = self.table if protocol is None else self.ladder(protocol)
+            self.need(x + y)
+            lines = fit(cell_means(table, x, y, "semilog", self.axes), self.errors, self.variance)
+            place = {
+                g[0]: i
+                for i, g in enumerate(lines.cells.groups)
+                if np.isfinite(lines.coefficients[i, 1])
+            }
+            self._fits[x, y, protocol] = Fit(lines, place, self.level, self.support)
+        found = self._fits[x, y, protocol]
+        for name in architectures:
+            if name not in found.place:
+                self.need("", name, table=self.table if protocol is None else self.ladder(protocol))
+                raise Untestable(f"no line for {name}: fewer than two sizes with both {x} and {y}")
+        return found
+
+    def ladder(self, protocol: str) -> pd.DataFrame:
+        """The runs of one protocol."""
+        if "protocol" in self.everything.columns:
+            table = self.everything[self.everything["protocol"] == protocol]
+            if len(table):
+                return table
+        raise Untestable(f"no runs under the protocol {protocol!r}")
+
+
+def _others(f: Fit, reference: str) -> list[str]:
+    others = [name for name in f.place if name != reference]
+    if not others:
+        raise Untestable("no other architecture has a line to compare with")
+    return others
+
+
+@testable
+def steepest(e: Evidence, y: str) -> Finding:
+    """The reference's slope is above every other: all must hold, one is enough against."""
+    whole = e.fit("F", y, e.reference)
+    fits = {name: whole.over(e.reference, name) for name in _others(whole, e.reference)}
+    tests = {name: f.test(f.at(e.reference) - f.at(name)) for name, f in fits.items()}
+    rival = min(fits, key=lambda name: np.nan_to_num(tests[name][0].value, nan=np.inf))
+    p_for = all_must([t[1] for t in tests.values()])
+    p_against = one_enough([t[2] for t in tests.values()])
+    f, untested = fits[rival], [name for name, test in tests.items() if np.isnan(test[1])]
+    note = f"closest rival: {rival}"
+    note = join(
+        note,
+        f"no test against {', '.join(untested)}" if len(untested) < len(tests) and untested else "",
+    )
+    return f.finding(f.at(e.reference) - f.at(rival), p_for, p_against, note)
+
+
+@testable
+def not_always_best(e: Evidence, y: str) -> Finding:
+    """Some other architecture is ahead of the reference somewhere: one is enough, all must hold against."""
+    f = e.fit("F", y, e.reference)
+    leads = []
+    for name in _others(f, e.reference):
+        try:
+            low, high = f.span(name, e.reference)
+        except Untestable:
+            continue
+        for x in (low, (low + high) / 2, high):
+            weights = f.at(name, x) - f.at(e.reference, x)
+            leads.append((weights, f.test(weights), f"{name} at {e.axes.budget(x):.2g} FLOPs"))
+    if not leads:
+        raise Untestable(f"no architecture covers a range of FLOPs with {e.reference}")
+    weights, _, where = min(leads, key=lambda lead: np.nan_to_num(lead[1][1], nan=2.0))
+    p_for, p_against = (
+        one_enough([lead[1][1] for lead in leads]),
+        all_must([lead[1][2] for lead in leads]),
+    )
+    return f.finding(weights, p_for, p_against, where)
+
+
+@testable
+def best_moves(e: Evidence, y: str) -> Finding:
+    """No architecture is best at both ends of the range that all cover.
+
+    For: every architecture is beaten by some other at some end. Against: some architecture beats
+    every other at both ends.
+    """
+    f = e.fit("F", y)
+    names = list(f.place)
+    if len(names) < 2:
+        raise Untestable("only one architecture has a line")
+    ends = f.span(*names)
+    p = np.full((2, len(names), len(names)), np.nan)  # [end, a, b]: small where a is surely above b
+    for i, x in enumerate(ends):
+        for a in range(len(names)):
+            for b in range(len(names)):
+                if a != b:
+                    p[i, a, b] = f.test(f.at(names[a], x) - f.at(names[b], x))[1]
+    others = ~np.eye(len(names), dtype=bool)
+    p_for = all_must([one_enough(p[:, others[c], c].ravel()) for c in range(len(names))])
+    p_against = one_enough([all_must(p[:, c, others[c]].ravel()) for c in range(len(names))])
+    first, last = (max(names, key=lambda n, x=x: f.lines.combine(f.at(n, x)).value) for x in ends)
+    low, high = (f"{e.axes.budget(x):.2g} FLOPs" for x in ends)
+    note = f"by the lines {first} is best at {low} and {last} at {high}"
+    if first == last:
+        verdict, two_sided = judge(p_for, p_against, e.level)
+        return Finding(0.0, np.nan, np.nan, two_sided, verdict, note)
+    return f.finding(f.at(last, ends[1]) - f.at(first, ends[1]), p_for, p_against, note)
+
+
+@testable
+def slope_against(
+    e: Evidence, zoo: str, y: str, sign: int, against: str | None = "reference"
+) -> Finding:
+    """Slope minus the reference's (or 0), claimed to have this sign."""
+    if not against:
+        f = e.fit("F", y, e.name(zoo))
+        return _signed(f, f.at(e.name(zoo)), sign)
+    name = e.rival(zoo)
+    f = e.fit("F", y, e.reference, name).over(e.reference, name)
+    return _signed(f, f.at(name) - f.at(e.reference), sign)
+
+
+def _signed(f: Fit, weights: np.ndarray, sign: int, note: str = "") -> Finding:
+    """Judges a combination that is claimed to be above 0 (1), below (-1), or merely not 0 (0)."""
+    _, above, below = f.test(weights)
+    if sign == 0:
+        return f.finding(weights, float(np.fmin(above, below)), np.nan, note)
+    return f.finding(weights, *((above, below) if sign > 0 else (below, above)), note)
+
+
+@testable
+def gain_against(
+    e: Evidence,
+    zoo: str,
+    step: tuple[str, str],
+    later: tuple[str, str] | None = None,
+    y: str = "U",
+    sign: int = -1,
+) -> Finding:
+    """Gain over a step in size minus the reference's, less the same over a later step; error from the seeds (Welch)."""
+    name = e.rival(zoo)
+    e.need(y, name, e.reference)
+    values = pd.Series(read(e.table, y, "semilog", e.axes), e.table.index).dropna()
+    table = e.table.loc[values.index]
+    weights = {(step[0], name): -1.0, (step[1], name): 1.0}
+    if later:
+        weights = {
+            key: w - (key[0] == later[1]) + (key[0] == later[0]) for key, w in weights.items()
+        }
+        weights.setdefault((later[1], name), -1.0)
+    weights |= {(size, e.reference): -w for (size, _), w in list(weights.items())}
+    total, variance, parts = 0.0, 0.0, []
+    for (size, architecture), w in weights.items():
+        cell = values[(table["size"] == size) & (table["architecture"] == architecture)]
+        if cell.empty:
+            raise Untestable(f"no runs of {architecture} at {size}")
+        total += w * cell.mean()
+        v = w**2 * cell.var(ddof=1) / len(cell) if len(cell) > 1 else np.nan
+        variance, parts = variance + v, [*parts, (v, len(cell) - 1)]
+    df = variance**2 / sum(v**2 / d for v, d in parts) if variance > 0 else np.nan
+    found = Estimate(np.array(total), np.array(np.sqrt(variance)), np.array(df))
+    above, below = float(found.p_above), float(found.p_below)
+    verdict, p = judge(*((above, below) if sign > 0 else (below, above)), e.level)
+    low, high = found.interval(e.level)
+    return Finding(
+        total,
+        float(low),
+        float(high),
+        p,
+        verdict,
+        "" if df > 0 else "one seed per size: no interval",
+    )
+
+
+@testable
+def transfer_gap(e: Evidence, zoo: str) -> Finding:
+    """Downstream minus the reference's at equal upstream quality, claimed below 0."""
+    name = e.rival(zoo)
+    f = e.fit("U", "D", e.reference, name)
+    x = sum(f.span(name, e.reference)) / 2
+    return _signed(f, f.at(name, x) - f.at(e.reference, x), -1)
+
+
+@testable
+def wider_gap(e: Evidence, zoo: str, others: Sequence[str]) -> Finding:
+    """Downstream minus the mean of others at equal upstream quality, claimed below 0."""
+    name, rest = e.name(zoo), [e.name(other) for other in others]
+    f = e.fit("U", "D", name, *rest)
+    x = sum(f.span(name, *rest)) / 2
+    return _signed(f, f.at(name, x) - sum(f.at(other, x) for other in rest) / len(rest), -1)
+
+
+@testable
+def fades(e: Evidence, zoo: str, y: str) -> Finding:
+    """Not behind the reference (by more than MATCH) at the low end, behind at the high end: both must hold."""
+    name = e.rival(zoo)
+    f = e.fit("F", y, e.reference, name)
+    low, high = (f.at(name, x) - f.at(e.reference, x) for x in f.span(name, e.reference))
+    start, end = f.lines.combine(low), f.lines.combine(high)
+    shifted = dataclasses.replace(start, value=start.value + MATCH[y])
+    p_for = all_must([float(shifted.p_above), float(end.p_below)])
+    p_against = one_enough([float(shifted.p_below), float(end.p_above)])
+    return f.finding(high, p_for, p_against, f"at the low end {float(start.value):+.3g}")
+
+
+@testable
+def mixed(e: Evidence, zoo: str, y: str) -> Finding:
+    """Ahead at some of three budgets and behind at another (Bonferroni over budgets, both must hold)."""
+    name = e.rival(zoo)
+    f = e.fit("F", y, e.reference, name)
+    low, high = f.span(name, e.reference)
+    places = (low, (low + high) / 2, high)
+    weights = [f.at(name, x) - f.at(e.reference, x) for x in places]
+    tests = [f.test(w) for w in weights]
+    above, below = [t[1] for t in tests], [t[2] for t in tests]
+    p_for = all_must([one_enough(above), one_enough(below)])
+    p_against = one_enough([all_must(above), all_must(below)])
+    farthest = int(np.argmax([float(t[0].value) for t in tests]))
+    values = (
+        f"{t[0].value:+.3g} at {e.axes.budget(x):.2g}" for t, x in zip(tests, places, strict=True)
+    )
+    note = "differences: " + ", ".join(values)
+    return f.finding(weights[farthest], p_for, p_against, note)
+
+
+@testable
+def warped(e: Evidence, zoo: str, sign: int) -> Finding:
+    """FLOPs per parameter, of all there are, over the reference's at the sizes both have; exact counts, so no p."""
+    name = e.rival(zoo)
+    e.need("FP", name, e.reference)
+    # Whatever the others are told to count: a sparse model is sparse because a token does not use
+    # its parameters.
+    total = AXES.params in e.table and e.table[AXES.params].notna().any()
+    params = e.table[AXES.params if total else e.axes.params]
+    values = pd.DataFrame(
+        {
+            "architecture": e.table["architecture"].astype(str),
+            "size": e.table["size"].astype(str),
+            "ratio": np.log(e.table[e.axes.flops].astype(float)) - np.log(params.astype(float)),
+        }
+    )
+    ratios = values.dropna().groupby(["architecture", "size"])["ratio"].mean()
+    both = (ratios.loc[[name]].droplevel(0) - ratios.loc[[e.reference]].droplevel(0)).dropna()
+    if both.empty:
+        raise Untestable(f"{name} and {e.reference} have no size in common")
+    signed = sign * both
+    verdict = CANNOT_BE_TOLD
+    if signed.min() >= np.log(WARPED):
+        verdict = SUPPORTED
+    elif signed.max() < np.log(WARPED):
+        verdict = CONTRADICTED
+    effect, low, high = (float(np.exp(v)) for v in (both.mean(), both.min(), both.max()))
+    return Finding(effect, low, high, np.nan, verdict, "counts, not samples: no p")
+
+
+@testable
+def depth_over_width(e: Evidence) -> Finding:
+    """Downstream slope under depth minus that under width, mean over architectures."""
+    e.need("FD")
+    for protocol in ("depth", "width"):
+        e.ladder(protocol)
+    table = protocol_differences(
+        e.everything,
+        y="D",
+        axes=e.axes,
+        errors=e.errors,
+        variance=e.variance,
+        support=e.support,
+        level=e.level,
+    )
+    if table.empty:
+        raise Untestable("no architecture has both a depth and a width ladder")
+    row = table.iloc[-1]
+    half = row["p"] / 2
+    p_for, p_against = (half, 1 - half) if row["difference"] > 0 else (1 - half, half)
+    verdict, p = judge(p_for, p_against, e.level)
+    return Finding(row["difference"], row["ci_low"], row["ci_high"], p, verdict, row["note"])
+
+
+@testable
+def alike_under_width(e: Evidence) -> Finding:
+    """Every width slope is within ALIKE of the reference's (two one-sided tests each); against: one is outside."""
+    whole = e.fit("F", "U", e.reference, protocol="width")
+    fits = {name: whole.over(e.reference, name) for name in _others(whole, e.reference)}
+    base = whole.at(e.reference)
+    tests, ratio = [], {}
+    for name, f in fits.items():
+        own, other = f.lines.coefficients[[f.place[name], f.place[e.reference]], 1]
+        ratio[name] = divide(own, other)
+        margins = (
+            np.sign(other) * (f.at(name) - (1 + side * ALIKE) * base) * side for side in (-1, 1)
+        )
+        tests += [f.test(weights) for weights in margins]  # above 0: outside
+    p_for, p_against = all_must([t[2] for t in tests]), one_enough([t[1] for t in tests])
+    verdict, p = judge(p_for, p_against, e.level)
+    farthest = max(fits, key=lambda name: np.nan_to_num(abs(ratio[name] - 1), nan=-1.0))
+    f = fits[farthest]
+    low, high, kind = fieller(f.lines, f.at(farthest), base, e.level)
+    lacking = f.lines.explain((f.place[farthest], f.place[e.reference]))
+    note = join(f"farthest: {farthest}", "" if kind == "bounded" else f"interval {kind}", lacking)
+    low, high = (low, high) if kind == "bounded" else (np.nan, np.nan)
+    return Finding(ratio[farthest], low, high, p, verdict, note)
+
+
+@testable
+def stands_out(e: Evidence, zoo: str, y: str, protocol: str, sign: int) -> Finding:
+    """Slope under a protocol minus the mean slope of the others under it."""
+    name = e.name(zoo)
+    whole = e.fit("F", y, name, protocol=protocol)
+    f = whole.over(name, others=_others(whole, name))
+    others = _others(f, name)
+    left_out = [other for other in whole.place if other not in f.place]
+    note = f"without {', '.join(left_out)}, elsewhere on the axis" if left_out else ""
+    return _signed(f, f.at(name) - sum(f.at(other) for other in others) / len(others), sign, note)

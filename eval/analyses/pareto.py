@@ -1,0 +1,359 @@
+"""Pareto frontiers of quality against cost, and how sure they are.
+
+A cell is on the frontier when no other costs as little and is at least as good, one of the two
+strictly. FLOPs (`F`) and parameters (`P`) are minimised, speed (`S`) is maximised. The bootstrap
+redraws the qualities over seeds (`eval.stats.bootstrap`); costs stay. The functions share these
+arguments: table (one row per run), cost (`F`, `P` or `S`), y (`U` or `D`), axes, protocol
+(`eval.data.cells`), level, draws and seed (of the bootstrap).
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import moocore
+import numpy as np
+import pandas as pd
+
+from eval.data.cells import AXES, Axes, check, main_protocol
+from eval.stats.bootstrap import Sample, join, percentiles, reflected, sample
+from train.records import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cloud:
+    """Cells sorted by cost.
+
+    Attributes:
+      sample: where they come from.
+      cost: logarithmic, lower is cheaper (speed has its sign turned), ascending, [C].
+      step: index of each cell's distinct cost, [C]; steps: those costs, [U]; starts: first cell of
+        each, [U].
+      quality: cell means, higher is better, [C]; draws: redrawn, [B, C].
+      order: from the sample's order to this one, [C].
+    """
+
+    sample: Sample
+    sign: float
+    cost: np.ndarray
+    step: np.ndarray
+    steps: np.ndarray
+    starts: np.ndarray
+    quality: np.ndarray
+    draws: np.ndarray
+    order: np.ndarray
+
+    @property
+    def architecture(self) -> np.ndarray:
+        """Architecture of each cell, [C]."""
+        return self.sample.architecture[self.order]
+
+    def best(self, quality: np.ndarray, use: np.ndarray | None = None) -> np.ndarray:
+        """Best quality at no more than each distinct cost, over the cells in `use`, [..., C] -> [..., U]."""
+        if use is not None:
+            quality = np.where(use, quality, -np.inf)
+        return np.maximum.accumulate(np.maximum.reduceat(quality, self.starts, axis=-1), axis=-1)
+
+    def on_frontier(self, quality: np.ndarray) -> np.ndarray:
+        """Whether each cell is non-dominated, [..., C] -> [..., C] bool."""
+        best = self.best(quality)
+        cheaper = np.concatenate([np.full((*best.shape[:-1], 1), -np.inf), best[..., :-1]], axis=-1)
+        return (quality > cheaper[..., self.step]) & (quality == best[..., self.step])
+
+    def cheapest(self, best: np.ndarray, quality: np.ndarray) -> np.ndarray:
+        """Least cost at which `best` [B, U] reaches `quality` [B, K], [B, K]; inf where it never does."""
+        found = np.stack([np.searchsorted(b, q) for b, q in zip(best, quality, strict=True)])
+        return np.append(self.steps, np.inf)[found]
+
+
+def _cloud(
+    table, cost: str, y: str, axes: Axes, protocol: str | None, draws: int, seed: int
+) -> _Cloud:
+    if cost not in "FPS" or y not in "UD":
+        raise InputError(
+            f"frontier of {y!r} against {cost!r}: cost is one of F, P, S and y one of U, D"
+        )
+    check(table, cost + y, axes)
+    cells = sample(main_protocol(table, protocol), y, cost, axes, draws, seed)
+    if not len(cells.mean):
+        raise InputError(f"no run has both {axes.column(cost)} and {axes.column(y)}")
+    sign = -1.0 if cost == "S" else 1.0
+    order = np.argsort(sign * cells.mean[:, 1], kind="stable")
+    costs = sign * cells.mean[order, 1]
+    steps, starts, step = np.unique(costs, return_index=True, return_inverse=True)
+    return _Cloud(
+        cells,
+        sign,
+        costs,
+        step,
+        steps,
+        starts,
+        cells.mean[order, 0],
+        cells.draws[:, order, 0],
+        order,
+    )
+
+
+def _labels(cost: str, y: str, axes: Axes) -> dict[str, str]:
+    return {"cost_axis": axes.column(cost), "y_axis": axes.label(y)}
+
+
+def frontier(
+    table: pd.DataFrame,
+    *,
+    cost: str = "F",
+    y: str = "U",
+    axes: Axes = AXES,
+    protocol: str | None = None,
+    draws: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Every cell, whether it is on the frontier, how surely, and how far behind it is.
+
+    Returns:
+      One row per cell, cheapest first, with columns
+        architecture, size, cost_axis, y_axis, cost (in the unit of its column), quality (higher is
+        better), n_seeds, on_frontier (bool), probability_on_frontier (bootstrap over seeds),
+        quality_gap (best quality at no more cost,
+        minus this one: 0 on the frontier), cost_multiplier (this cost over the least cost at no
+        less quality, at least 1; for speed: how much faster; 1 on the frontier), note.
+    """
+    cloud = _cloud(table, cost, y, axes, protocol, draws, seed)
+    best = cloud.best(cloud.quality)
+    least = cloud.cheapest(best[None], cloud.quality[None])[0]
+    probability = cloud.on_frontier(cloud.draws).mean(0) if len(cloud.draws) else np.nan
+    return pd.DataFrame(
+        {
+            "architecture": np.array(cloud.sample.names)[cloud.architecture],
+            "size": cloud.sample.size[cloud.order],
+            **_labels(cost, y, axes),
+            "cost": axes.budget(cloud.sign * cloud.cost),
+            "quality": cloud.quality,
+            "n_seeds": cloud.sample.seeds[cloud.order],
+            "on_frontier": cloud.on_frontier(cloud.quality),
+            "probability_on_frontier": probability,
+            "quality_gap": best[cloud.step] - cloud.quality,
+            "cost_multiplier": axes.budget(cloud.cost - least),
+            "note": cloud.sample.note,
+        }
+    )
+
+
+def membership(
+    table: pd.DataFrame,
+    *,
+    cost: str = "F",
+    y: str = "U",
+    axes: Axes = AXES,
+    protocol: str | None = None,
+    draws: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Per architecture: does any of its sizes reach the frontier, and how surely?
+
+    Returns:
+      One row per architecture, with columns
+        architecture, cost_axis, y_axis, cells, cells_on_frontier, sizes_on_frontier (names joined
+        by a comma), probability_any (some cell of it is on the frontier), expected_cells (mean
+        number on the frontier), note.
+    """
+    cloud = _cloud(table, cost, y, axes, protocol, draws, seed)
+    on, drawn = cloud.on_frontier(cloud.quality), cloud.on_frontier(cloud.draws)
+    sizes = cloud.sample.size[cloud.order]
+    rows = []
+    for a, name in enumerate(cloud.sample.names):
+        own = cloud.architecture == a
+        rows.append(
+            {
+                "architecture": name,
+                **_labels(cost, y, axes),
+                "cells": int(own.sum()),
+                "cells_on_frontier": int(on[own].sum()),
+                "sizes_on_frontier": ", ".join(sizes[own & on]),
+                "probability_any": drawn[:, own].any(1).mean() if len(drawn) else np.nan,
+                "expected_cells": drawn[:, own].sum(1).mean() if len(drawn) else np.nan,
+                "note": cloud.sample.note,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def attainment(
+    table: pd.DataFrame,
+    *,
+    cost: str = "F",
+    y: str = "U",
+    axes: Axes = AXES,
+    levels: Sequence[float] = (0.05, 0.5, 0.95),
+    by_architecture: bool = False,
+    protocol: str | None = None,
+) -> pd.DataFrame:
+    """Empirical attainment surfaces over seeds (moocore): what a share of the repetitions of the study reaches.
+
+    Repetition s of the study is made of the s-th run of every cell; only as many repetitions count
+    as every cell has runs.
+
+    Returns:
+      Corners of the surfaces, by architecture, level and cost, with columns
+        architecture (`all` for the whole study), cost_axis, y_axis, level (at least this share of
+        the repetitions attains it), cost, quality, repetitions, note.
+    """
+    cloud = _cloud(table, cost, y, axes, protocol, 0, 0)
+    cells = cloud.sample
+    turn = np.array([-1.0, cloud.sign])  # moocore minimises
+    repetition = pd.Series(cells.cell).groupby(cells.cell).cumcount().to_numpy()
+    groups = list(enumerate(cells.names)) if by_architecture else [(-1, "all")]
+    frames = []
+    for a, name in groups:
+        own = (cells.architecture == a) | (a < 0)
+        count = int(cells.seeds[own].min())
+        use = own[cells.cell] & (repetition < count)
+        note = "one repetition: the surfaces are one and the same" if count == 1 else ""
+        if cells.seeds[own].max() > count:
+            note = join(note, "cells have unequal numbers of runs: the surplus is left out")
+        order = np.argsort(repetition[use], kind="stable")
+        points, sets = (cells.runs[use] * turn)[order], repetition[use][order] + 1
+        surface = moocore.eaf(points, sets, percentiles=[100 * level for level in levels])
+        surface = surface[np.lexsort((surface[:, 1], surface[:, 2]))]
+        frames.append(
+            pd.DataFrame(
+                {
+                    "architecture": name,
+                    **_labels(cost, y, axes),
+                    "level": surface[:, 2] / 100,
+                    "cost": axes.budget(cloud.sign * surface[:, 1]),
+                    "quality": -surface[:, 0],
+                    "repetitions": count,
+                    "note": note,
+                }
+            )
+        )
+    return pd.concat(frames, ignore_index=True)
+
+
+def hypervolume(
+    table: pd.DataFrame,
+    *,
+    cost: str = "F",
+    y: str = "U",
+    axes: Axes = AXES,
+    reference: tuple[float, float] | None = None,
+    protocol: str | None = None,
+    level: float = 0.95,
+    draws: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Area dominated by the cells on (log cost, quality), and what each architecture adds to it.
+
+    `reference` is the (cost, quality) of the reference point; `None` takes the highest cost (lowest
+    speed) and the worst quality in the table, so that areas of different tables are comparable only
+    with a stated one.
+
+    Returns:
+      A first row with architecture `all`, then one per architecture, with columns
+        architecture, cost_axis, y_axis, reference_cost, reference_quality, hypervolume (of its
+        cells alone), contribution (what the study's area loses without it), share (contribution
+        over the study's area), ci_low, ci_high (of the contribution, and of the area in row `all`;
+        bootstrap over seeds, its bias taken out), note.
+    """
+    cloud = _cloud(table, cost, y, axes, protocol, draws, seed)
+    if reference is None:
+        corner, floor = float(cloud.cost.max()), float(cloud.quality.min())
+    elif reference[0] > 0 and np.isfinite(reference).all():
+        corner, floor = cloud.sign * float(axes.log(np.array(reference[0]))), float(reference[1])
+    else:
+        raise InputError(f"reference {reference}: a positive cost and a finite quality are needed")
+    width = np.diff(np.minimum(np.append(cloud.steps, corner), corner))
+
+    def area(quality: np.ndarray, use: np.ndarray | None = None) -> np.ndarray:
+        return np.maximum(cloud.best(quality, use) - floor, 0.0) @ width
+
+    def row(name: str, use: np.ndarray, lost: np.ndarray | None) -> dict:
+        value = area(cloud.quality) - (area(cloud.quality, lost) if lost is not None else 0.0)
+        drawn = area(cloud.draws) - (area(cloud.draws, lost) if lost is not None else 0.0)
+        low, high = reflected(value, drawn, level, cloud.sample.df)
+        return {
+            "architecture": name,
+            **_labels(cost, y, axes),
+            "reference_cost": float(axes.budget(cloud.sign * corner)),
+            "reference_quality": floor,
+            "hypervolume": float(area(cloud.quality, use)),
+            "contribution": float(value),
+            "share": float(value / total) if total > 0 else np.nan,
+            "ci_low": float(np.maximum(low, 0.0)),
+            "ci_high": float(np.maximum(high, 0.0)),
+            "note": cloud.sample.note,
+        }
+
+    total = area(cloud.quality)
+    everyone = np.ones(len(cloud.cost), dtype=bool)
+    rows = [row("all", everyone, None)]
+    for a, name in enumerate(cloud.sample.names):
+        rows.append(row(name, cloud.architecture == a, cloud.architecture != a))
+    return pd.DataFrame(rows)
+
+
+def gaps(
+    table: pd.DataFrame,
+    *,
+    cost: str = "F",
+    y: str = "U",
+    axes: Axes = AXES,
+    protocol: str | None = None,
+    level: float = 0.95,
+    draws: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """How far each architecture stays behind the frontier of the others, averaged over its sizes.
+
+    A gap needs a counterpart: a cell counts for the quality gap where some other architecture costs
+    no more, and for the multiplier where some other architecture is at least as good (in the table
+    as it is; the same cells in every redrawing).
+
+    Returns:
+      One row per architecture, with columns
+        architecture, cost_axis, y_axis, cells, cells_quality, cells_cost (that count for either
+        gap), quality_gap (mean of the others' best quality at no more cost minus its own; negative:
+        ahead of them), quality_gap_low, quality_gap_high, cost_multiplier (geometric mean of its
+        cost over the least cost at which the others reach its quality; below 1: ahead),
+        cost_multiplier_low, cost_multiplier_high (bootstrap over seeds), note.
+    """
+    cloud = _cloud(table, cost, y, axes, protocol, draws, seed)
+    rows = []
+    for a, name in enumerate(cloud.sample.names):
+        own = np.flatnonzero(cloud.architecture == a)
+        others = cloud.architecture != a
+        best, drawn = (cloud.best(q, others) for q in (cloud.quality[None], cloud.draws))
+        behind = own[np.isfinite(best[0, cloud.step[own]])]
+        reached = own[np.isfinite(cloud.cheapest(best, cloud.quality[None, own])[0])]
+
+        def quality_gap(best, quality, cells=behind):
+            return (best[:, cloud.step[cells]] - quality[:, cells]).mean(1)
+
+        def extra_cost(best, quality, cells=reached):
+            least = np.minimum(cloud.cheapest(best, quality[:, cells]), cloud.steps[-1])
+            return (cloud.cost[cells] - least).mean(1)
+
+        found = {}
+        for column, gap, cells in (
+            ("quality_gap", quality_gap, behind),
+            ("cost_multiplier", extra_cost, reached),
+        ):
+            value = gap(best, cloud.quality[None])[0] if len(cells) else np.nan
+            spread = np.nan, np.nan
+            if len(cells) and len(drawn):
+                spread = percentiles(gap(drawn, cloud.draws), level, cloud.sample.df)
+            for suffix, v in zip(("", "_low", "_high"), (value, *spread), strict=True):
+                found[column + suffix] = float(v if gap is quality_gap else axes.budget(v))
+        note = "" if len(behind) and len(reached) else "alone in its range: nothing to compare with"
+        rows.append(
+            {
+                "architecture": name,
+                **_labels(cost, y, axes),
+                "cells": len(own),
+                "cells_quality": len(behind),
+                "cells_cost": len(reached),
+                **found,
+                "note": join(cloud.sample.note, note),
+            }
+        )
+    return pd.DataFrame(rows)

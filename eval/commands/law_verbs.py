@@ -1,0 +1,388 @@
+"""The verbs fit, predict, allocate and next: options as dataclasses, answers as text or JSON, warnings first.
+
+`VERBS` maps a name to (options dataclass, function of its instance that prints and returns the exit
+code).
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import tyro
+
+from eval.commands.answers import Answer, records
+from eval.commands.law_options import LawOptions, answer, by_group, raw, settings
+from eval.laws import (
+    allocation,
+    at,
+    choice,
+    forms,
+    groups,
+    isoflop,
+    kaplan_implications,
+    law_table,
+    next_run,
+)
+from eval.laws.fitting import uncertainty
+from eval.laws.fitting.fit import Fit
+from train.ranges import Count, NotNegative, Positive, Range
+from train.records import InputError
+
+_NO_LAW = (
+    "form",
+    "objective",
+    "space",
+    "method",
+    "starts",
+    "fix",
+    "against",
+    "intervals",
+    "resample",
+    "weight",
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FitOptions(LawOptions):
+    """Fits a scaling law to any table of runs, with intervals, warnings and comparisons between groups.
+
+    Attributes:
+      intervals: bootstrap (expanded percentile), bca, or profile (of the objective).
+      approach: 3 fits the law; 1 (envelope of training curves) and 2 (isoFLOPs) find the best N of
+        each budget.
+      profile: approach 2's curve through each budget.
+      against: other forms to compare by AICc, BIC and leave-largest-out backtest.
+    """
+
+    intervals: Literal["bootstrap", "bca", "profile"] = "bootstrap"
+    approach: Literal[1, 2, 3] = 3
+    profile: Literal["quadratic", "akima"] = "quadratic"
+    against: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PredictOptions(LawOptions):
+    """Predicts the loss at N and D, or at a compute budget spent optimally, with intervals of the curve and of a run.
+
+    Attributes:
+      at: where: `N=1e9,D=2e10`, or `C=1e21` for the best N and D; repeatable.
+      seed_sd: spread between seeds to add where the rows are averages over seeds, in the unit of
+        the prediction (nats for a loss).
+    """
+
+    at: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="(required)")]
+    seed_sd: NotNegative = 0.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AllocateOptions(LawOptions):
+    """The best N and D for compute budgets, and the cost of being off.
+
+    Attributes:
+      budget: training FLOPs; repeatable.
+      off: factors on the best N whose cost is shown.
+      reference: group whose compute the others' effective-compute multipliers are counted in.
+      losses: losses at which the multipliers are given; by default five inside the measured range.
+      unique: distinct tokens at hand (data_constrained).
+    """
+
+    budget: tuple[Positive, ...]
+    off: tuple[Positive, ...] = (0.25, 0.5, 2.0, 4.0)
+    reference: str = ""
+    losses: tuple[Positive, ...] = ()
+    unique: Annotated[float, Range(0, low_open=True)] = math.inf
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NextOptions(LawOptions):
+    """Ranks the runs that could be made next by how much they narrow an interval: for each FLOP, and in all.
+
+    Attributes:
+      quantity: a symbol (alpha), `loss@N=1e10,D=2e11` or `optimum@C=1e22`.
+      candidates: table with the inputs' columns; by default a grid over and one step beyond the
+        measured inputs.
+      budget: FLOPs that one run may cost; without it the list by `shrink` starts with the largest
+        runs.
+      top: rows shown.
+    """
+
+    quantity: str = "alpha"
+    candidates: Path | None = None
+    budget: Annotated[float, Range(0, low_open=True)] = math.inf
+    top: Count = 10
+
+
+def run_fit(options: FitOptions) -> int:
+    """Prints the fit; exit code 0."""
+    if options.approach == 3:
+        options.refuse({"profile": ("quadratic",)}, "approach: 3 has no profile of each budget")
+        return answer(options, _fit_answer)
+    defaults = {f.name: (f.default,) for f in dataclasses.fields(FitOptions) if f.name in _NO_LAW}
+    options.refuse(defaults, f"approach: {options.approach} fits no law")
+    chinchilla = forms.get("chinchilla")  # for its inputs
+    return answer(
+        options, lambda o, runs: by_group(o, runs, lambda part: _line(o, part)), chinchilla
+    )
+
+
+def run_predict(options: PredictOptions) -> int:
+    """Prints predictions; exit code 0."""
+
+    def one(options: PredictOptions, runs: law_table.Runs) -> Answer:
+        law = options.law(runs)
+        drawn, k = options.needed_draws(law), options.k(runs)
+        rows, warnings = [], [*law.warnings, *drawn.warnings]
+        for text in options.at:
+            x = at.place(text, law, k)
+            row = (
+                uncertainty.predict(drawn, x, options.level, options.seed_sd, options.seed)
+                .iloc[0]
+                .to_dict()
+            )
+            implied = kaplan_implications.implications(
+                law.form.name, law.params, raw(x), row["prediction"]
+            )
+            rows.append({**raw(x), **row, **implied})
+            warnings += at.outside(text, x, law)
+        if any(place.partition("=")[0].strip() == "C" for place in options.at):
+            warnings += options.doubts_of_k(runs)
+        return {"warnings": warnings, "predictions": rows, **settings(options, law)}
+
+    return answer(options, lambda o, runs: by_group(o, runs, lambda part: one(o, part)))
+
+
+def run_allocate(options: AllocateOptions) -> int:
+    """Prints allocations; exit code 0."""
+    return answer(options, _allocations)
+
+
+def run_next(options: NextOptions) -> int:
+    """Prints the runs worth making; exit code 0."""
+
+    def one(options: NextOptions, runs: law_table.Runs) -> Answer:
+        law, k = options.law(runs), options.k(runs)
+        x = _candidates(options, law)
+        flops = (
+            np.exp(x["C"])
+            if "C" in x
+            else k * np.exp(x["N"] + x["D"])
+            if {"N", "D"} <= set(x)
+            else None
+        )
+        if flops is None:
+            flops = np.exp(x[law.form.inputs[0]])
+        within = flops <= options.budget
+        if not within.any():
+            raise InputError(
+                f"budget: no candidate costs {options.budget:g} FLOPs or less; least {flops.min():.3g}"
+            )
+        x, flops = {name: values[within] for name, values in x.items()}, flops[within]
+        ranked = next_run.rank(law, next_run.quantity(law, options.quantity, k), x, flops)
+        warnings = [*law.warnings, *options.doubts_of_k(runs)]
+        if options.quantity.startswith("optimum"):
+            warnings += allocation.outside_grid(law, k)
+        return {
+            "warnings": warnings,
+            "quantity": options.quantity,
+            "next": records(ranked.head(options.top)),
+            "next_by_shrink": records(
+                ranked.sort_values("shrink", ascending=False).head(options.top)
+            ),
+        }
+
+    return answer(options, lambda o, runs: by_group(o, runs, lambda part: one(o, part)))
+
+
+VERBS: dict[str, tuple[type, Callable[[Any], int]]] = {
+    "fit": (FitOptions, run_fit),
+    "predict": (PredictOptions, run_predict),
+    "allocate": (AllocateOptions, run_allocate),
+    "next": (NextOptions, run_next),
+}
+
+
+def _fit_answer(options: FitOptions, runs: law_table.Runs) -> Answer:
+    found = by_group(options, runs, lambda part: _one_fit(options, part))
+    if runs.dependent:
+        found["warnings"] = [
+            f"{runs.dependent}: AICc, BIC and F tests are left out",
+            *found["warnings"],
+        ]
+    if not options.group:
+        return found
+    form, fixed = options.law_form(), options.fixed()
+    draws = min(options.bootstrap, 500)
+    compared = groups.compare(
+        form, runs, options.law_objective(form), draws, options.seed, fixed, options.level
+    )
+    return {
+        "warnings": found["warnings"],
+        "verdict": compared.verdict,
+        "groups": found["groups"],
+        "tests": records(compared.tests),
+        "shared": {
+            name: {**f.params, "objective": f.value, **_criteria(f)}
+            for name, f in compared.fits.items()
+        },
+    }
+
+
+def _one_fit(options: FitOptions, runs: law_table.Runs) -> Answer:
+    law = options.law(runs)
+    drawn = options.draws(law)
+    spans, without = _intervals(law, drawn, options)
+    warnings = [
+        *law.warnings,
+        *(drawn.warnings if drawn else ()),
+        *without,
+        *options.doubts_of_k(runs),
+    ]
+    found: Answer = {"warnings": warnings, "form": law.form.name, "formula": law.form.formula}
+    for symbol, value in law.params.items():
+        found |= {symbol: value, f"{symbol}_interval": spans.get(symbol)}
+    found |= {"objective": law.value, **settings(options, law), **_criteria(law)}
+    if isinstance(law.form, forms.Chinchilla):
+        best = {} if allocation.undetermined(law) else allocation.chinchilla_exponents(law.params)
+        found["allocation_exponents"] = {"a": best.get("a"), "b": best.get("b")}
+        warnings += allocation.outside_grid(law, options.k(runs))
+    if drawn is not None:
+        found["bootstrap"] = {
+            "kind": drawn.kind,
+            "runs": drawn.clusters,
+            "draws": len(drawn.theta_BP),
+            "failed": drawn.failed,
+            "at_bounds": drawn.at_bounds,
+            "level": options.level,
+            "intervals": options.intervals,
+        }
+    if options.against:
+        rivals = [law.form, *map(options.law_form, options.against)]
+        missing = sorted({name for f in rivals for name in f.inputs} - set(runs.x))
+        if missing:
+            raise InputError(
+                f"against: these forms need inputs that {law.form.name} does not read: {', '.join(missing)}"
+            )
+        found["forms"] = records(
+            choice.compare(rivals, runs, law.objective, options.fixed(), level=options.level)
+        )
+    return found
+
+
+def _intervals(
+    law: Fit, drawn: uncertainty.Draws | None, options: FitOptions
+) -> tuple[dict[str, list], list[str]]:
+    """Intervals of the parameters, and why some have none."""
+    found, without = {}, []
+    if options.intervals == "profile":
+        if law.runs.dependent:
+            raise InputError(
+                f"intervals: profile counts rows apart, and {law.runs.dependent}; take bootstrap"
+            )
+        for symbol in np.array(law.form.symbols)[law.free_P]:
+            try:
+                found[symbol] = list(uncertainty.profile_interval(law, symbol, options.level))
+            except InputError as why:
+                without.append(f"no interval: {why}")
+    elif drawn is not None and options.intervals == "bca":
+        for p, symbol in enumerate(law.form.symbols):
+            value = lambda theta, p=p: law.form.publish(theta)[:, p]
+            found[symbol] = list(uncertainty.bca(drawn, value, options.level))
+    elif drawn is not None:
+        found = {symbol: list(span) for symbol, span in drawn.intervals(options.level).items()}
+    return found, without
+
+
+def _criteria(law: Fit) -> Answer:
+    return {key: value for key, value in choice.criteria(law).items() if key in ("aicc", "bic")}
+
+
+def _line(options: FitOptions, runs: law_table.Runs) -> Answer:
+    """Approaches 1 and 2."""
+    k = options.k(runs)
+    n, flops = np.exp(runs.x["N"]), k * np.exp(runs.x["N"] + runs.x["D"])
+    if options.flops_per_param_token is None:
+        flops = np.where(np.isfinite(runs.flops), runs.flops, flops)
+    common: dict[str, Any] = {
+        "draws": max(options.bootstrap, 1),
+        "level": options.level,
+        "seed": options.seed,
+        "k": k,
+    }
+    if options.approach == 2:
+        found = isoflop.isoflop(n, flops, runs.y, options.profile, **common)
+    else:
+        found = isoflop.envelope(n, flops, runs.y, runs.cluster, **common)
+    left_out = int((found.budgets["note"] != "").sum())
+    warnings = (
+        [f"{left_out} of {len(found.budgets)} budgets have no optimum inside their sizes"]
+        if left_out
+        else []
+    )
+    warnings += [*found.warnings, *options.doubts_of_k(runs)]
+    low, high = found.a_interval
+    line = {
+        "a": found.a,
+        "a_interval": [low, high],
+        "b": found.b,
+        "b_interval": [1 - high, 1 - low],
+        "k": k,
+    }
+    return {
+        "warnings": warnings,
+        "approach": options.approach,
+        **line,
+        "budgets": records(found.budgets),
+    }
+
+
+def _allocations(options: AllocateOptions, runs: law_table.Runs) -> Answer:
+    drawn: dict[str, uncertainty.Draws] = {}
+
+    def one(part: law_table.Runs) -> Answer:
+        law = options.law(part)
+        draws = drawn[part.group[0]] = options.needed_draws(law)
+        unique = options.unique if math.isfinite(options.unique) else None
+        found = allocation.allocate(
+            draws, options.budget, options.k(part), options.off, options.level, unique
+        )
+        warnings = [*law.warnings, *draws.warnings, *found.warnings, *options.doubts_of_k(part)]
+        tables = {"optima": records(found.optima), "off": records(found.off)}
+        return {"warnings": warnings, **found.exponents, **tables, **settings(options, law)}
+
+    found = by_group(options, runs, one)
+    if options.reference:
+        if options.reference not in drawn:
+            raise InputError(f"reference: {options.reference!r} is not one of {', '.join(drawn)}")
+        reference = drawn[options.reference]
+        losses = options.losses or _shared_losses([d.fit for d in drawn.values()])
+        k = {label: options.k(d.fit.runs) for label, d in drawn.items()}
+        found["multipliers"] = {
+            label: records(
+                allocation.multiplier(
+                    ours, reference, losses, k[label], k[options.reference], options.level
+                )
+            )
+            for label, ours in drawn.items()
+            if label != options.reference
+        }
+    return found
+
+
+def _candidates(options: NextOptions, law: Fit) -> dict[str, np.ndarray]:
+    if options.candidates is not None:
+        return law_table.read_inputs(
+            options.candidates, law.form, dataclasses.replace(options, where=())
+        )
+    axes = []
+    for name in law.form.inputs:
+        low, high = law.runs.x[name].min(), law.runs.x[name].max()
+        axes.append(np.linspace(low, high + np.log(4), 12))
+    return dict(zip(law.form.inputs, (a.ravel() for a in np.meshgrid(*axes)), strict=True))
+
+
+def _shared_losses(laws: list[Fit]) -> tuple[float, ...]:
+    low, high = max(law.runs.y.min() for law in laws), min(law.runs.y.max() for law in laws)
+    return tuple(np.linspace(low, high, 7)[1:-1])

@@ -1,0 +1,477 @@
+"""The store: a study's run records as one typed table, one row per finished run.
+
+Nothing is dropped silently: runs that failed or have not finished are listed beside the table, and
+whatever a reader must know before trusting it (mixed corpora, missing scores, torn files) is a
+warning in plain words.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from eval.data import declared
+from eval.data import where as conditions
+from eval.data.provenance import device, provenance, settings
+from train import records
+from train.records import InputError
+
+TEXT_COLUMNS = ("run_id", "study", "architecture", "size", "protocol")
+COST_COLUMNS = (
+    "params_total",
+    "params_embedding",
+    "params_non_embedding",
+    "params_active",
+    "flops_forward",
+    "flops_train_total",
+    "tokens_seen",
+    "steps",
+    "steps_per_second",
+    "tokens_per_second",
+    "mfu",
+)
+UPSTREAM_COLUMNS = (
+    "upstream_nll",
+    "upstream_nll_stderr",
+    "upstream_neg_log_ppl",
+    "upstream_bits_per_byte",
+)
+GROUP_COLUMNS = ("downstream_glue", "downstream_super_glue", "downstream_squad", "downstream_mean")
+EVAL_COLUMNS = ("run_id", "stage", "task", "split", "metric", "step", "value", "n", "stderr")
+UNFINISHED_COLUMNS = (
+    "run_id",
+    "architecture",
+    "size",
+    "protocol",
+    "seed",
+    "state",
+    "stage",
+    "step",
+    "error",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A study as the analyses see it.
+
+    Attributes:
+      name: the study's name.
+      runs: one row per finished run: run_id, study, architecture, size, protocol (text); seed
+        (integer); the parameter, FLOP (per sequence), token and speed columns; upstream_nll and its
+        standard error (nats per target token), upstream_neg_log_ppl = -upstream_nll,
+        upstream_bits_per_byte (the same loss, by which other tokenizers can be compared);
+        downstream_<task>, the best of all evaluations of a run, as the study
+        reports it, and the downstream averages (percent); corpus, device.
+      evals: the last evaluation of every (run_id, stage, task, split, metric), with step, value, n
+        and stderr: for metric "score" that of the final checkpoint.
+      unfinished: runs that failed or are not done, with state, stage, step and error; none of them
+        is in `runs`.
+      settings: what the runs were made with, as rows of (setting, value, runs).
+      provenance: one row per run of `runs`: configuration hash, corpus fingerprint, commit,
+        versions, device.
+      warnings: what to know first, one sentence each.
+      flops_by_part: forward FLOPs of one sequence as rows of (run_id, part, flops).
+      shapes: depth and width of each run's model as rows of (run_id, num_layers, embed_dim);
+        num_layers is the mean of the two stacks.
+    """
+
+    name: str
+    runs: pd.DataFrame
+    evals: pd.DataFrame
+    unfinished: pd.DataFrame
+    settings: pd.DataFrame
+    provenance: pd.DataFrame
+    warnings: tuple[str, ...] = ()
+    flops_by_part: pd.DataFrame = dataclasses.field(
+        default_factory=lambda: pd.DataFrame(columns=["run_id", "part", "flops"])
+    )
+    shapes: pd.DataFrame = dataclasses.field(
+        default_factory=lambda: pd.DataFrame(columns=["run_id", "num_layers", "embed_dim"])
+    )
+
+
+def run_columns(tasks: Iterable[str]) -> list[str]:
+    """The columns of `Study.runs` for these task names, in order."""
+    downstream = [
+        f"downstream_{task}" for task in sorted(tasks) if f"downstream_{task}" not in GROUP_COLUMNS
+    ]
+    return [
+        *TEXT_COLUMNS,
+        "seed",
+        *COST_COLUMNS,
+        *UPSTREAM_COLUMNS,
+        *downstream,
+        *GROUP_COLUMNS,
+        "corpus",
+        "device",
+    ]
+
+
+def task_columns(table: pd.DataFrame) -> list[str]:
+    """The columns of single downstream tasks in a run table; `downstream_squad` is a task and its own average."""
+    averages = {"downstream_glue", "downstream_super_glue", "downstream_mean"}
+    columns = [c for c in table.columns if c.startswith("downstream_") and c not in averages]
+    return [c for c in columns if c != "downstream_squad" or table[c].notna().any()]
+
+
+def read_study(path: str | os.PathLike[str], where: tuple[str, ...] = ()) -> Study:
+    """Reads every run directory under `path` (at most two levels down).
+
+    Args:
+      path: a study's directory, as in runs/<study>.
+      where: keep only the runs that meet these conditions on the columns of `Study.runs`, see
+        `eval.data.where`; a warning says how many do not.
+
+    Raises:
+      InputError: no runs, an unreadable record, a field of a wrong type, one run_id in two
+        directories, or no finished run meets a condition.
+    """
+    directories = records.find_runs(path)
+    if not directories:
+        raise InputError(
+            f"runs: {str(path)!r} holds no run (a run is a directory with a config.json)"
+        )
+    runs = [records.read_run(directory, allow_torn=True) for directory in directories]
+    identities = [_identity(run) for run in runs]
+    _refuse_duplicates(runs, identities)
+    done = [i for i, run in enumerate(runs) if run.status.get("state") == "done"]
+    left = [i for i in range(len(runs)) if i not in set(done)]
+    study = _study(runs, identities, done, left)
+    absent = declared.absent(Path(path), {identity["run_id"] for identity in identities})
+    if where and done:
+        chosen = set(conditions.where(study.runs, where, Path(path)).run_id)
+        kept = [i for i in done if identities[i]["run_id"] in chosen]
+        told = study.unfinished  # what is not finished has names, but no costs and no scores yet
+        for condition in where:
+            if condition.partition("=")[0] in told:
+                told = told[conditions.meets(told, condition, Path(path))]
+        study = _study(
+            runs, identities, kept, [i for i in left if identities[i]["run_id"] in set(told.run_id)]
+        )
+        if len(kept) < len(done):
+            lost = f"{len(done) - len(kept)} of {len(done)} finished runs are left out: they do not meet"
+            study = dataclasses.replace(
+                study, warnings=(f"{lost} {' and '.join(where)}.", *study.warnings)
+            )
+    return dataclasses.replace(study, warnings=(*absent, *study.warnings))
+
+
+def _study(
+    runs: list[records.Run], identities: list[dict[str, Any]], done: list[int], left: list[int]
+) -> Study:
+    """The study of the runs in `done`; those in `left` are not finished."""
+    evals = _evals([(identities[i]["run_id"], runs[i]) for i in done])
+    tasks = sorted(evals.loc[evals.stage == "finetune", "task"].unique())
+    rows = [identities[i] | _costs(runs[i]) | _origin(runs[i]) for i in done]
+    sources = pd.DataFrame([provenance(identities[i]["run_id"], runs[i]) for i in done])
+    table = _typed(_tell_corpora_apart(pd.DataFrame(rows), sources), evals, tasks)
+    order = table.sort_values(["architecture", "params_total", "protocol", "seed", "run_id"]).index
+    names = sorted({identity["study"] for identity in identities})
+    unfinished = [_unfinished(identities[i], runs[i]) for i in left]
+    study = Study(
+        name=", ".join(names),
+        runs=table.loc[order].reset_index(drop=True),
+        evals=evals,
+        unfinished=pd.DataFrame(unfinished, columns=list(UNFINISHED_COLUMNS)),
+        settings=settings([runs[i] for i in done]),
+        provenance=sources.loc[order].reset_index(drop=True) if len(sources) else sources,
+        shapes=_shapes([(identities[i]["run_id"], runs[i]) for i in done]),
+        flops_by_part=_parts([(identities[i]["run_id"], runs[i]) for i in done]),
+    )
+    told = [runs[i] for i in (*done, *left)]
+    return dataclasses.replace(study, warnings=(*_torn(told), *_lost(told), *check(study)))
+
+
+def _identity(run: records.Run) -> dict[str, Any]:
+    """The text columns and the seed; what is missing or of a wrong type is an error that names the file."""
+    config, path = run.config, run.path / "config.json"
+    defaults = {"study": run.path.parent.name, "protocol": "", "run_id": run.path.name}
+    row = {}
+    for key in TEXT_COLUMNS:
+        value = config.get(key, defaults.get(key))
+        if not isinstance(value, str):
+            raise InputError(f"{path}: {key} = {value!r} is not a text")
+        row[key] = value
+    seed = config.get("seed")
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise InputError(f"{path}: seed = {seed!r} is not an integer")
+    return row | {"seed": seed}
+
+
+def _refuse_duplicates(runs: list[records.Run], identities: list[dict[str, Any]]) -> None:
+    seen: dict[str, Path] = {}
+    for run, identity in zip(runs, identities, strict=True):
+        first = seen.setdefault(identity["run_id"], run.path)
+        if first != run.path:
+            raise InputError(
+                f"{run.path / 'config.json'}: run_id {identity['run_id']!r} also stands in {first}"
+            )
+
+
+def _number(value: Any, path: Path, key: str) -> float:
+    if value is None:
+        return np.nan
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputError(f"{path}: {key} = {value!r} is not a number")
+    return float(value)
+
+
+def _costs(run: records.Run) -> dict[str, float]:
+    """Parameters and FLOPs from the accounting, steps and speeds from the pretraining rows (medians, not means)."""
+    accounting = run.config.get("accounting") or {}
+    if not isinstance(accounting, dict):
+        raise InputError(
+            f"{run.path / 'config.json'}: accounting = {accounting!r} is not an object"
+        )
+    row = {
+        key: _number(accounting.get(key), run.path / "config.json", f"accounting.{key}")
+        for key in COST_COLUMNS[:6]
+    }
+    metrics = [(i, m) for i, m in enumerate(run.metrics, start=1) if m["stage"] == "pretrain"]
+
+    def numbers(key: str) -> list[float]:
+        path = run.path / "metrics.jsonl"
+        values = [_number(m.get(key), path, f"row {i}: {key}") for i, m in metrics]
+        return [value for value in values if np.isfinite(value)]
+
+    for key in ("steps_per_second", "tokens_per_second", "mfu"):
+        row[key] = float(np.median(numbers(key))) if numbers(key) else np.nan
+    row["tokens_seen"] = max(numbers("tokens"), default=np.nan)
+    row["steps"] = max(numbers("step"), default=np.nan)
+    return row
+
+
+def _shapes(runs: list[tuple[str, records.Run]]) -> pd.DataFrame:
+    rows = []
+    for run_id, run in runs:
+        model, path = run.config.get("model") or {}, run.path / "config.json"
+        sizes = [
+            _number(model.get(key), path, f"model.{key}")
+            for key in ("num_encoder_layers", "num_decoder_layers", "embed_dim")
+        ]
+        rows.append((run_id, (sizes[0] + sizes[1]) / 2, sizes[2]))
+    return pd.DataFrame(rows, columns=["run_id", "num_layers", "embed_dim"])
+
+
+def _parts(runs: list[tuple[str, records.Run]]) -> pd.DataFrame:
+    rows = [
+        (run_id, part, _number(flops, run.path / "config.json", f"accounting.flops_by_part.{part}"))
+        for run_id, run in runs
+        for part, flops in ((run.config.get("accounting") or {}).get("flops_by_part") or {}).items()
+    ]
+    return pd.DataFrame(rows, columns=["run_id", "part", "flops"])
+
+
+def _origin(run: records.Run) -> dict[str, str]:
+    data = run.config.get("data")
+    name = data.get("name") if isinstance(data, dict) else None
+    return {"corpus": str(name or "not recorded"), "device": device(run.env)}
+
+
+def _tell_corpora_apart(rows: pd.DataFrame, provenance: pd.DataFrame) -> pd.DataFrame:
+    """One name for two fingerprints is two corpora: the fingerprint then becomes part of the name."""
+    if rows.empty:
+        return rows
+    fingerprint = provenance.corpus_fingerprint.str[:8]
+    ambiguous = fingerprint.groupby(rows.corpus).transform("nunique") > 1
+    return rows.assign(corpus=rows.corpus.where(~ambiguous, rows.corpus + "@" + fingerprint))
+
+
+def _evals(runs: list[tuple[str, records.Run]]) -> pd.DataFrame:
+    """The last row of every measurement of every run."""
+    keys = ["run_id", "stage", "task", "split", "metric"]
+    rows = [{"run_id": run_id, **row} for run_id, run in runs for row in run.evals]
+    table = pd.DataFrame(rows, columns=list(EVAL_COLUMNS))
+    table = table.astype(
+        {key: "str" for key in keys} | {key: "float64" for key in ("value", "n", "stderr")}
+    )
+    table = table.sort_values("step", kind="stable").drop_duplicates(keys, keep="last")
+    return table.sort_values(keys, kind="stable").reset_index(drop=True)
+
+
+def _typed(table: pd.DataFrame, evals: pd.DataFrame, tasks: list[str]) -> pd.DataFrame:
+    """Adds the scores and gives every column its place and type."""
+    columns = run_columns(tasks)
+    if table.empty:
+        types = {
+            c: "str" if c in (*TEXT_COLUMNS, "corpus", "device") else "float64" for c in columns
+        }
+        return pd.DataFrame(columns=columns).astype(types | {"seed": "int64"})
+    heldout = evals[(evals.stage == "pretrain") & (evals.split == "validation")]
+    upstream, in_bytes = (
+        heldout[heldout.metric == metric].drop_duplicates("run_id", keep="last").set_index("run_id")
+        for metric in ("nll", "bits_per_byte")
+    )
+    scores = headlines(evals).pivot(index="run_id", columns="task", values="value")
+    scores = scores.reindex(columns=tasks).add_prefix("downstream_").reindex(table.run_id)
+    table = table.assign(
+        upstream_nll=table.run_id.map(upstream.value),
+        upstream_nll_stderr=table.run_id.map(upstream.stderr),
+        upstream_bits_per_byte=table.run_id.map(in_bytes.value),
+        **{str(column): scores[column].to_numpy() for column in scores},
+    )
+    return complete(table, tasks)
+
+
+def headlines(evals: pd.DataFrame) -> pd.DataFrame:
+    """The row of each run and task that its downstream column comes from: the best score, or else the last."""
+    scores = evals[(evals.stage == "finetune") & evals.metric.isin(["best_score", "score"])]
+    return scores.sort_values("metric").drop_duplicates(["run_id", "task"])
+
+
+def complete(table: pd.DataFrame, tasks: Iterable[str]) -> pd.DataFrame:
+    """Adds the derived columns (negative log-perplexity, downstream averages), orders and types all of them.
+
+    An average over tasks is NaN where one of its tasks is: a mean over fewer tasks is another
+    quantity.
+
+    Args:
+      table: a run table with at least the text columns, the seed and downstream_<task> for every
+        task.
+      tasks: task names.
+    """
+    tasks = sorted(tasks)
+    families = {
+        "downstream_glue": [t for t in tasks if t.startswith("glue_")],
+        "downstream_super_glue": [t for t in tasks if t.startswith("super_glue_")],
+        "downstream_squad": [t for t in tasks if t == "squad" or t.startswith("squad_")],
+        "downstream_mean": tasks,
+    }
+    table = table.copy()
+    for column, members in families.items():
+        # A table from elsewhere may bring an average of its own; it stands where there are no tasks
+        # to average.
+        if members:
+            table[column] = (
+                table[[f"downstream_{t}" for t in members]].astype(float).mean(axis=1, skipna=False)
+            )
+    table["upstream_neg_log_ppl"] = (
+        -table["upstream_nll"].astype(float) if "upstream_nll" in table else np.nan
+    )
+    table = table.reindex(columns=run_columns(tasks))
+    text = {c: "str" for c in (*TEXT_COLUMNS, "corpus", "device")}
+    numbers = {c: "float64" for c in table.columns if c not in text and c != "seed"}
+    return table.astype(text | numbers | {"seed": "int64"})
+
+
+def _unfinished(identity: dict[str, Any], run: records.Run) -> dict[str, Any]:
+    state = {key: run.status.get(key) for key in ("state", "stage", "step", "error")}
+    state = {key: "" if value is None else str(value) for key, value in state.items()}
+    return {key: value for key, value in (identity | state).items() if key in UNFINISHED_COLUMNS}
+
+
+def _torn(runs: list[records.Run]) -> list[str]:
+    """Names the record files whose last line is cut off; that line was left out."""
+    files = [run.path / name for run in runs for name in ("metrics.jsonl", "evals.jsonl")]
+    torn = [file for file in files if file.exists() and not _ends_whole(file)]
+    return [
+        f"{file.parent.name}/{file.name}: the last line is torn and was left out." for file in torn
+    ]
+
+
+def _lost(runs: list[records.Run]) -> list[str]:
+    """Names the runs that went on without records which stood there before: what is best is of those that are left."""
+    warnings = []
+    for run in runs:
+        events = records.read_jsonl(run.path / "events.jsonl", {"event": str}, allow_torn=True)
+        for detail in [
+            str(event.get("detail")) for event in events if event["event"] == records.LOST
+        ]:
+            warnings.append(f"{run.path.name}: records were lost before the run went on: {detail}.")
+    return warnings
+
+
+def _ends_whole(file: Path) -> bool:
+    with open(file, "rb") as handle:
+        size = handle.seek(0, os.SEEK_END)
+        handle.seek(max(size - 1, 0))
+        return size == 0 or handle.read(1) == b"\n"
+
+
+def check(study: Study) -> list[str]:
+    """What a reader must know before trusting the table, most serious first."""
+    runs, warnings = study.runs, []
+    if runs.empty:
+        warnings.append(
+            f"No run of this study is finished ({len(study.unfinished)} are not): there is nothing to compare."
+        )
+    for column, what in (("corpus_fingerprint", "corpora"), ("device", "devices")):
+        if column in study.provenance:
+            groups = study.provenance.groupby(column).size()
+            if len(groups) > 1:
+                listed = "; ".join(f"{str(name)[:12]} ({n} runs)" for name, n in groups.items())
+                verdict = (
+                    "their losses cannot be compared"
+                    if what == "corpora"
+                    else "their speeds cannot be compared"
+                )
+                warnings.append(
+                    f"The runs used {len(groups)} different {what}: {verdict}: {listed}."
+                )
+    failed = (
+        study.unfinished[study.unfinished.state == "failed"]
+        if len(study.unfinished)
+        else study.unfinished
+    )
+    if len(failed):
+        warnings.append(
+            f"{len(failed)} of {len(runs) + len(study.unfinished)} runs failed and are in no table or figure."
+        )
+    if len(study.unfinished) > len(failed):
+        warnings.append(
+            f"{len(study.unfinished) - len(failed)} runs are not finished and are in no table or figure."
+        )
+    return warnings + _gaps(runs) + _selection(study.evals)
+
+
+def _selection(evals: pd.DataFrame) -> list[str]:
+    """Says so where the best of several evaluations lies above the last: choosing the best flatters."""
+    scores = evals[evals.stage == "finetune"].pivot_table(
+        index=["run_id", "task"], columns="metric", values="value"
+    )
+    if (
+        not {"best_score", "score"} <= set(scores)
+        or not (lift := (scores.best_score - scores.score).mean()) > 0
+    ):
+        return []
+    best = "Downstream scores are those of the best checkpoint of each task, as in the study"
+    return [
+        f"{best}; the final ones, metric score of evals.csv, are {lift:.2f} points lower on average."
+    ]
+
+
+def _gaps(runs: pd.DataFrame) -> list[str]:
+    """Warnings on missing scores and on costs that the axes need."""
+    warnings = []
+    for column, what in (
+        ("upstream_nll", "held-out loss"),
+        ("flops_forward", "FLOP count"),
+        ("params_total", "parameter count"),
+    ):
+        missing = runs.loc[~np.isfinite(runs[column]), "run_id"]
+        if len(missing):
+            warnings.append(f"{len(missing)} finished runs have no {what}: {_few(missing)}.")
+    for column in task_columns(runs):
+        missing = runs.loc[runs[column].isna(), "run_id"]
+        if len(missing):
+            task = column.removeprefix("downstream_")
+            warnings.append(
+                f"{len(missing)} finished runs have no score on {task}, hence no mean: {_few(missing)}."
+            )
+    if len(runs) and runs.groupby(["architecture", "size", "protocol"]).seed.nunique().max() == 1:
+        warnings.append(
+            "Every cell has one seed: differences between seeds are unknown and in no interval."
+        )
+    return warnings
+
+
+def _few(names: Iterable[str], limit: int = 3) -> str:
+    names = list(names)
+    return ", ".join(names[:limit]) + (
+        f" and {len(names) - limit} more" if len(names) > limit else ""
+    )

@@ -1,0 +1,43 @@
+"""Where to predict: places as a person types them (`N=1e9,D=2e10`, or a compute budget `C=1e21`)."""
+
+import math
+
+import numpy as np
+
+from eval.laws import allocation
+from eval.laws.fitting.fit import Fit
+from train.records import InputError
+
+
+def outside(text: str, x: dict[str, np.ndarray], law: Fit) -> list[str]:
+    """A warning where a place is beyond the measured inputs, or is nowhere because the law has no optimum."""
+    if any(np.isnan(v[0]) for v in x.values()):
+        return [f"{text}: {allocation.why_not(allocation.undetermined(law))}"]
+    far = [n for n, v in x.items() if not law.runs.x[n].min() <= v[0] <= law.runs.x[n].max()]
+    return [f"{text} is outside the measured {', '.join(far)}: an extrapolation"] if far else []
+
+
+def place(text: str, law: Fit, k: float) -> dict[str, np.ndarray]:
+    """`N=1e9,D=2e10` as logarithms of the form's inputs; C alone is spent at the best N and D (NaN if undetermined)."""
+    try:
+        given = {
+            name.strip(): float(value)
+            for name, value in (part.split("=") for part in text.split(","))
+        }
+    except ValueError:
+        given = {}
+    if not given or not all(0 < value < math.inf for value in given.values()):
+        raise InputError(
+            f"at: {text!r} is not like {','.join(f'{name}=1e9' for name in law.form.inputs)}"
+        )
+    if set(given) == {"C"} and {"N", "D"} <= set(law.form.inputs):
+        log_n = allocation.optimum(law.form, law.theta_P[None], np.array([given["C"]]), k)[0][0, 0]
+        log_n = math.nan if allocation.undetermined(law) else log_n
+        given = {"N": math.exp(log_n), "D": given["C"] / k / math.exp(log_n)}
+    if "U" in law.form.inputs and "U" not in given:
+        given["U"] = given.get("D", 0.0)
+    if set(given) != set(law.form.inputs):
+        raise InputError(
+            f"at: {text!r} gives {', '.join(given)}; {law.form.name} needs {', '.join(law.form.inputs)}"
+        )
+    return {name: np.array([math.log(value)]) for name, value in given.items()}

@@ -1,0 +1,151 @@
+"""Which form: information criteria, and above all how well it predicts the largest runs from the smaller ones."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from eval.laws.fitting import uncertainty
+from eval.laws.fitting.fit import Fit, fit
+from eval.laws.fitting.objective import HOFFMANN, Objective
+from eval.laws.forms.form import Form
+from eval.laws.law_table import Runs
+
+_MOST_BUCKETS = 8
+
+
+def criteria(fit_: Fit) -> dict[str, float]:
+    """AICc and BIC of a fit, with keys `log_likelihood`, `parameters`, `aicc`, `bic`.
+
+    The residuals are taken as normal for least squares and as Laplace for Huber and L1 (a Huber
+    zone of 1e-3 is narrower than any seed's noise). The noise scale counts as a parameter. Compare
+    only fits of one objective to one
+    table. NaN where rows share a run: the likelihood would count them apart.
+    """
+    r, n, weight_n = fit_.residual_n, len(fit_.runs.y), fit_.runs.weight
+    parameters = int(fit_.free_P.sum()) + 1
+    if fit_.runs.dependent:
+        return {"log_likelihood": np.nan, "parameters": parameters, "aicc": np.nan, "bic": np.nan}
+    if fit_.objective.name == "l2":
+        log_likelihood = -0.5 * n * (np.log(2 * np.pi * max((weight_n * r**2).mean(), 1e-300)) + 1)
+        log_likelihood += 0.5 * np.log(weight_n).sum()
+    else:
+        log_likelihood = (
+            -n * (np.log(2 * max((weight_n * np.abs(r)).mean(), 1e-300)) + 1)
+            + np.log(weight_n).sum()
+        )
+    left = n - parameters - 1
+    correction = 2 * parameters * (parameters + 1) / left if left > 0 else np.inf
+    aicc = -2 * log_likelihood + 2 * parameters + correction
+    bic = -2 * log_likelihood + parameters * np.log(n)
+    return {
+        "log_likelihood": log_likelihood,
+        "parameters": parameters,
+        "aicc": float(aicc),
+        "bic": float(bic),
+    }
+
+
+def scale(runs: Runs, form: Form) -> np.ndarray:
+    """How large each run is [n]: log compute where N and D or C are known, else the log of the first input."""
+    if "C" in runs.x:
+        return runs.x["C"]
+    if "N" in runs.x:
+        return runs.x["N"] + runs.x.get("D", runs.x.get("S", np.zeros_like(runs.x["N"])))
+    first = runs.x[form.inputs[0]]
+    return -first if form.inputs[0] == "L" else first
+
+
+def backtest(
+    form: Form,
+    runs: Runs,
+    objective: Objective = HOFFMANN,
+    level: float = 0.95,
+    draws: int = 200,
+    seed: int = 0,
+    fixed: Mapping[str, float] | None = None,
+    least: int = 0,
+) -> pd.DataFrame:
+    """Leaves out the largest: fits all runs up to a size and predicts the next size, for every size that allows it.
+
+    Args:
+      form: the law.
+      runs: points.
+      objective: what is minimised.
+      level: coverage of the prediction intervals.
+      draws: refits behind them.
+      seed: of the refits.
+      fixed: symbols that are not searched.
+      least: points that a cut must leave; two more than there are parameters at any rate.
+
+    Returns one row per cut with columns `form`, `fitted` and `predicted` (numbers of points),
+    `stretch` (largest predicted scale over largest fitted one), `rmsle`, `bias` (mean log of
+    predicted over observed), `coverage` (share of the points inside their prediction interval of
+    `level`). Empty where no cut leaves more points than parameters.
+    """
+    order_n = scale(runs, form)
+    edges = np.unique(order_n.round(6))
+    if len(edges) > _MOST_BUCKETS:
+        edges = np.quantile(order_n, np.linspace(0, 1, _MOST_BUCKETS + 1)[1:])
+    rows = []
+    for below, upto in zip(edges, edges[1:], strict=False):
+        past, future = order_n <= below + 1e-6, (order_n > below + 1e-6) & (order_n <= upto + 1e-6)
+        if past.sum() < max(least, _least(form, fixed)) or not future.any():
+            continue
+        drawn = uncertainty.bootstrap(
+            fit(form, runs.take(past), objective, fixed=fixed), draws, seed
+        )
+        ahead = runs.take(future)
+        table = uncertainty.predict(drawn, ahead.x, level)
+        error = np.log(np.maximum(table["prediction"], 1e-12) / np.maximum(ahead.y, 1e-12))
+        inside = (table["run_lower"] <= ahead.y) & (ahead.y <= table["run_upper"])
+        rows.append(
+            {
+                "form": form.name,
+                "fitted": int(past.sum()),
+                "predicted": int(future.sum()),
+                "stretch": float(np.exp(order_n[future].max() - order_n[past].max())),
+                "rmsle": float(np.sqrt((error**2).mean())),
+                "bias": float(error.mean()),
+                "coverage": float(inside.mean()),
+            }
+        )
+    return pd.DataFrame(
+        rows, columns=["form", "fitted", "predicted", "stretch", "rmsle", "bias", "coverage"]
+    )
+
+
+def _least(form: Form, fixed: Mapping[str, float] | None) -> int:
+    return len(form.parameters) - len(fixed or ()) + 2
+
+
+def compare(
+    forms: Sequence[Form],
+    runs: Runs,
+    objective: Objective = HOFFMANN,
+    fixed: Mapping[str, float] | None = None,
+    **options,
+) -> pd.DataFrame:
+    """Forms side by side, best backtest first; all are tried on the same cuts, those that every form can take.
+
+    Args:
+      forms: the laws.
+      runs: points that carry every form's inputs.
+      objective: what is minimised.
+      fixed: symbols of the first form that are not searched.
+      **options: of the backtest.
+
+    Returns one row per form: `form`, `parameters`, `objective`, `aicc`, `bic`, the backtest's mean
+    `rmsle`, `bias` and `coverage` over its cuts, `cuts` (their number), and `warnings` (number of
+    them).
+    """
+    holds = [fixed if i == 0 else None for i in range(len(forms))]
+    least, rows = max(map(_least, forms, holds)), []
+    for form, held in zip(forms, holds, strict=True):
+        fitted = fit(form, runs, objective, fixed=held)
+        past = backtest(form, runs, objective, fixed=held, least=least, **options)
+        scores = past[["rmsle", "bias", "coverage"]].mean().to_dict()
+        numbers = {k: v for k, v in criteria(fitted).items() if k != "log_likelihood"}
+        head = {"form": form.name, "objective": fitted.value, **numbers}
+        rows.append({**head, **scores, "cuts": len(past), "warnings": len(fitted.warnings)})
+    return pd.DataFrame(rows).sort_values("rmsle", na_position="last", ignore_index=True)

@@ -1,0 +1,1 @@
+"""Fitting one law to points: objectives, optimisers and uncertainty."""

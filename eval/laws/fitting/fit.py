@@ -1,0 +1,371 @@
+"""One law fitted to one table, with everything needed to judge whether the data determine it."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from eval.laws.fitting import optimise
+from eval.laws.fitting.objective import HOFFMANN, Objective
+from eval.laws.forms.form import Form, Inputs
+from eval.laws.law_table import Runs
+from train.records import InputError
+
+_SAME_VALUE = 1e-6  # relative distance from the best objective within which a start has found it
+_SAME_PARAMETER = 1e-2
+_FEW = 0.01  # share of the starts below which the optimum counts as found by luck
+_TIED = 0.99  # correlation of two inputs' logarithms above which they are one
+_INTERCHANGEABLE = (
+    0.99  # correlation of two parameters, with coefficients at the middle of the data or at input 1
+)
+_ILL = 1e4  # condition number of the scaled Jacobian
+_OPEN = 0.5  # standard error over value of a parameter that the data leave open
+_SCALED = ("N", "D", "C", "S", "x", "U")  # inputs that should span more than a decade
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """A fitted law.
+
+    Attributes:
+      form: the law.
+      runs: the points it was fitted to.
+      objective: what was minimised.
+      theta_P: the optimum in search coordinates.
+      value: the summed objective there.
+      lower_P: bounds searched (equal where a parameter was fixed).
+      upper_P: bounds searched.
+      start_SP: all starts, for the landscape.
+      found: where each start ended.
+      agreed: share of the starts that found the optimum.
+      condition: condition number of the Jacobian with centred, scaled columns; free parameters
+        only.
+      at_bounds: symbols of free parameters that ended on a bound.
+      warnings: why the data may not determine the law, in words; empty when nothing was found.
+    """
+
+    form: Form
+    runs: Runs
+    objective: Objective
+    theta_P: np.ndarray
+    value: float
+    lower_P: np.ndarray
+    upper_P: np.ndarray
+    start_SP: np.ndarray
+    found: optimise.Optima
+    agreed: float
+    condition: float
+    at_bounds: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def params(self) -> dict[str, float]:
+        """Published symbol -> value."""
+        return dict(
+            zip(self.form.symbols, map(float, self.form.publish(self.theta_P)), strict=True)
+        )
+
+    @property
+    def free_P(self) -> np.ndarray:
+        """Which parameters were searched."""
+        return self.upper_P > self.lower_P
+
+    @property
+    def surface(self) -> optimise.Surface:
+        """The form at this fit's points."""
+        return optimise.Surface(self.form, self.runs.x, self.objective.space)
+
+    @property
+    def target_n(self) -> np.ndarray:
+        """What is fitted, in the objective's space."""
+        return target(self.runs.y, self.objective)
+
+    @property
+    def residual_n(self) -> np.ndarray:
+        """Target less prediction."""
+        return self.target_n - self.surface.evaluate(self.theta_P[None])[0][0]
+
+    @property
+    def standardised_n(self) -> np.ndarray:
+        """Residuals in the unit of a run of mean weight."""
+        return np.sqrt(self.runs.weight) * self.residual_n
+
+    @property
+    def sigma(self) -> float:
+        """Residual standard deviation of a run of mean weight, the parameters spent; robust where the objective is.
+
+        A robust fit passes through about as many points as it has parameters; their zeros are left
+        out of the median.
+        """
+        n, spent = len(self.runs.y), int(self.free_P.sum())
+        left = max(n - spent, 1)
+        if self.objective.name == "l2":
+            return float(np.sqrt((self.standardised_n**2).sum() / left))
+        return float(1.4826 * np.median(np.sort(np.abs(self.standardised_n))[min(spent, n - 1) :]))
+
+    @property
+    def variance(self) -> float:
+        """What one run of mean weight tells, as a variance: sigma^2 for least squares.
+
+        An objective that clips most residuals is a median in disguise: pi / 2 times that.
+        """
+        clips = self.objective.name == "l1" or (
+            self.objective.name == "huber" and self.objective.delta < self.sigma
+        )
+        return (np.pi / 2 if clips else 1.0) * self.sigma**2
+
+    def predict(self, x: Inputs, theta_SP: np.ndarray | None = None) -> np.ndarray:
+        """Predictions in the data's unit at logarithms of inputs: [n], or [S,n] for rows of parameters."""
+        if theta_SP is None:
+            return self.form.values(self.theta_P[None], x)[0]
+        return self.form.values(theta_SP, x)
+
+    def covariance(self) -> np.ndarray:
+        """Gauss-Newton covariance [P,P] in search coordinates; zero for fixed parameters."""
+        free = np.flatnonzero(self.free_P)
+        jac_nP = (
+            self.surface.evaluate(self.theta_P[None])[1][0].T[:, free]
+            * np.sqrt(self.runs.weight)[:, None]
+        )
+        matrix_PP = np.zeros((len(self.theta_P),) * 2)
+        matrix_PP[np.ix_(free, free)] = self.variance * np.linalg.pinv(
+            jac_nP.T @ jac_nP, rcond=1e-15
+        )
+        return matrix_PP
+
+
+def target(y: np.ndarray, objective: Objective) -> np.ndarray:
+    """Raw values in the objective's space."""
+    return np.log(y) if objective.space == "log" else y
+
+
+def fit(
+    form: Form,
+    runs: Runs,
+    objective: Objective = HOFFMANN,
+    start_SP: np.ndarray | None = None,
+    fixed: Mapping[str, float] | None = None,
+) -> Fit:
+    """Fits a law from all of its starts at once.
+
+    Args:
+      form: the law.
+      runs: points that carry the form's inputs.
+      objective: what to minimise; the sum over points.
+      start_SP: starts in search coordinates; the form's own grid by default.
+      fixed: published symbol -> value that is not searched.
+
+    Raises:
+      InputError: no points, a zero under a logarithm, or a fixed symbol that the form does not have
+        or that it computes from others which are free.
+    """
+    if not len(runs.y):
+        raise InputError("fit: no points")
+    if objective.space == "log" and (runs.y <= 0).any():
+        row = runs.row[runs.y <= 0][0]
+        raise InputError(
+            f"fit: {form.output} is zero in row {row}, and its logarithm is fitted; use --space raw"
+        )
+    start_SP = form.starts(runs.x, runs.y) if start_SP is None else np.atleast_2d(start_SP)
+    lower_P, upper_P, start_SP = _fix(form, fixed or {}, start_SP)
+    surface = optimise.Surface(form, runs.x, objective.space)
+    found = optimise.minimise(
+        surface, start_SP, lower_P, upper_P, target(runs.y, objective), runs.weight, objective
+    )
+    best = int(found.value_S.argmin())
+    bare = Fit(
+        form,
+        runs,
+        objective,
+        found.theta_SP[best],
+        float(found.value_S[best]),
+        lower_P,
+        upper_P,
+        start_SP,
+        found,
+        0,
+        0,
+        (),
+        (),
+    )
+    return diagnose(bare)
+
+
+def refit(
+    fit_: Fit, y_Sn: np.ndarray | None = None, weight_Sn: np.ndarray | None = None, **bounds
+) -> optimise.Optima:
+    """The same law on many variants of its data at once, each started from the optimum.
+
+    Args:
+      fit_: the fit whose points, objective and bounds are used.
+      y_Sn: targets in the objective's space; the fit's own by default.
+      weight_Sn: weights; the fit's own by default.
+      **bounds: lower_SP, upper_SP, start_SP where they differ by row.
+    """
+    y_Sn = fit_.target_n[None] if y_Sn is None else y_Sn
+    weight_Sn = fit_.runs.weight[None] if weight_Sn is None else weight_Sn
+    rows = max(len(y_Sn), len(weight_Sn), *(len(b) for b in bounds.values()), 1)
+    start_SP = bounds.get("start_SP", np.tile(fit_.theta_P, (rows, 1)))
+    lower, upper = bounds.get("lower_SP", fit_.lower_P), bounds.get("upper_SP", fit_.upper_P)
+    return optimise.minimise(
+        fit_.surface, start_SP, lower, upper, y_Sn, weight_Sn, fit_.objective, near=True
+    )
+
+
+def _fix(form: Form, fixed: Mapping[str, float], start_SP: np.ndarray):
+    lower_P, upper_P = form.bounds()
+    unknown = [symbol for symbol in fixed if symbol not in form.symbols]
+    if unknown:
+        raise InputError(
+            f"fix: {form.name} has no parameter {unknown[0]!r}; it has {', '.join(form.symbols)}"
+        )
+    start_SP = np.array(start_SP, float)
+    if fixed:
+        middle = dict(zip(form.symbols, form.publish(start_SP[len(start_SP) // 2]), strict=True))
+        values_P = form.search({**middle, **fixed})
+        for symbol in fixed:
+            free = [
+                s for s, yes in zip(form.symbols, form.behind(symbol, values_P), strict=True) if yes
+            ]
+            free = [s for s in free if s not in fixed]
+            if free:
+                raise InputError(
+                    f"fix: {symbol} of {form.name} depends on {', '.join(free)}; fix that too"
+                )
+        for p in (form.symbols.index(symbol) for symbol in fixed):
+            lower_P[p] = upper_P[p] = start_SP[:, p] = values_P[p]
+        start_SP = np.unique(start_SP, axis=0)
+    return lower_P, upper_P, start_SP
+
+
+def diagnose(fit_: Fit) -> Fit:
+    """The fit with its share of agreeing starts, conditioning, bounds and warnings filled in."""
+    value_S, free_P = fit_.found.value_S, fit_.free_P
+    exact = (
+        1e-24 * fit_.runs.weight.sum()
+    )  # noise-free data fit to rounding error, where ratios mean nothing
+    same_S = value_S <= fit_.value * (1 + _SAME_VALUE) + exact
+    near = 1e-6 * (fit_.upper_P - fit_.lower_P)
+    bounded_P = free_P & (
+        (fit_.theta_P <= fit_.lower_P + near) | (fit_.theta_P >= fit_.upper_P - near)
+    )
+    condition, open_ = _conditioning(fit_, free_P & ~bounded_P)
+    symbols = np.array(fit_.form.symbols)
+    fit_ = dataclasses.replace(
+        fit_,
+        agreed=float(same_S.mean()),
+        condition=condition,
+        at_bounds=tuple(map(str, symbols[bounded_P])),
+    )
+    warnings = [*_bound_warnings(fit_), *_data_warnings(fit_.form, fit_.runs, int(free_P.sum()))]
+    if condition > _ILL:
+        warnings.append(f"parameters are nearly interchangeable (condition number {condition:.1e})")
+    else:
+        warnings += [
+            f"{one} and {other} are nearly interchangeable (correlation {c:.3f})"
+            for one, other, c in _tied(fit_, free_P & ~bounded_P)
+        ]
+    warnings += [f"the data leave {symbol} open ({why})" for symbol, why in open_.items()]
+    if fit_.agreed < _FEW:
+        warnings.append(
+            f"only {same_S.sum()} of {len(same_S)} starts found the best optimum: there may be a better one"
+        )
+    spread_P = np.ptp(fit_.found.theta_SP[same_S], axis=0) / (1 + np.abs(fit_.theta_P))
+    if (spread_P > _SAME_PARAMETER).any():
+        names = ", ".join(symbols[spread_P > _SAME_PARAMETER])
+        warnings.append(f"different values of {names} fit equally well")
+    if not fit_.found.converged_S[same_S].any():
+        warnings.append("the search ran out of steps before it was certain of the optimum")
+    return dataclasses.replace(fit_, warnings=tuple(warnings))
+
+
+def _conditioning(fit_: Fit, inner_P: np.ndarray) -> tuple[float, dict[str, str]]:
+    """Condition number of the centred, scaled Jacobian, and the parameters whose standard error is near their size."""
+    if not inner_P.any():
+        return 1.0, {}
+    centre_PP = fit_.form.centre(fit_.runs.x)
+    jac_nP = fit_.surface.evaluate(fit_.theta_P[None])[1][0].T * np.sqrt(fit_.runs.weight)[:, None]
+    centred_nP = (jac_nP @ centre_PP)[:, inner_P]
+    length_P = np.linalg.norm(centred_nP, axis=0)
+    if not (length_P > 0).all():
+        return np.inf, {}
+    singular = np.linalg.svd(centred_nP / length_P, compute_uv=False)
+    condition = (
+        float(singular[0] / singular[-1])
+        if singular[-1] > 0 and len(centred_nP) >= inner_P.sum()
+        else np.inf
+    )
+    coefficient_P = (centre_PP != np.eye(len(centre_PP))).any(
+        1
+    )  # a coefficient is judged through its exponent
+    error_P, open_ = np.sqrt(np.maximum(np.diag(fit_.covariance()), 0)), {}
+    for p in np.flatnonzero(inner_P & ~coefficient_P):
+        positive = fit_.form.parameters[
+            p
+        ].positive  # its search coordinate is a logarithm: the error is relative already
+        relative = error_P[p] if positive else error_P[p] / max(abs(fit_.theta_P[p]), 1e-12)
+        if relative > _OPEN:
+            open_[fit_.form.symbols[p]] = f"standard error {100 * relative:.0f} % of its value"
+    return condition, open_
+
+
+def _tied(fit_: Fit, inner_P: np.ndarray) -> list[tuple[str, str, float]]:
+    """Pairs of parameters whose estimates move as one, wherever their coefficients are taken."""
+    covariance_PP, inverse_PP = fit_.covariance(), np.linalg.inv(fit_.form.centre(fit_.runs.x))
+    both = []
+    for matrix_PP in (covariance_PP, inverse_PP @ covariance_PP @ inverse_PP.T):
+        scale_P = np.sqrt(np.maximum(np.diag(matrix_PP), 1e-300))
+        both.append(matrix_PP / np.outer(scale_P, scale_P))
+    least_PP = np.where(np.abs(both[0]) < np.abs(both[1]), *both)
+    rows, columns = np.nonzero(
+        np.triu((np.abs(least_PP) > _INTERCHANGEABLE) & np.outer(inner_P, inner_P), 1)
+    )
+    symbols = fit_.form.symbols
+    return [
+        (symbols[i], symbols[j], float(least_PP[i, j])) for i, j in zip(rows, columns, strict=True)
+    ]
+
+
+def _bound_warnings(fit_: Fit) -> list[str]:
+    lines = []
+    for symbol in fit_.at_bounds:
+        parameter = fit_.form.parameters[fit_.form.symbols.index(symbol)]
+        low = fit_.params[symbol] <= parameter.lower * 1.01 + 1e-9
+        if symbol == fit_.form.floor_symbol and low:
+            lines.append(
+                f"{symbol} is at zero: the data show no floor; do not trust exponents or extrapolations"
+            )
+        else:
+            lines.append(f"{symbol} is at the bound of its search, {fit_.params[symbol]:.4g}")
+    return lines
+
+
+def _data_warnings(form: Form, runs: Runs, free: int) -> list[str]:
+    lines = []
+    if len(runs.y) <= free:
+        lines.append(
+            f"{len(runs.y)} points for {free} parameters: the fit is exact or arbitrary, and has no residuals"
+        )
+    names = [name for name in form.inputs if name in _SCALED]
+    for name in names:
+        decades, distinct = (
+            float(np.ptp(runs.x[name]) / np.log(10)),
+            len(np.unique(runs.x[name].round(6))),
+        )
+        if distinct < 3:
+            lines.append(
+                f"{name} takes {distinct} value{'s' * (distinct > 1)}: its exponent cannot be told from a constant"
+            )
+        elif decades < 1.01:
+            lines.append(
+                f"{name} spans {decades:.2f} decades: one or less does not determine an exponent"
+            )
+    for i, one in enumerate(names):
+        for other in names[i + 1 :]:
+            if np.ptp(runs.x[one]) and np.ptp(runs.x[other]):
+                tie = float(np.corrcoef(runs.x[one], runs.x[other])[0, 1])
+                if abs(tie) > _TIED:
+                    lines.append(
+                        f"{other} is tied to {one} (correlation {tie:.3f}): their terms are one"
+                    )
+    return lines

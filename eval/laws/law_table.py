@@ -1,0 +1,376 @@
+"""Anybody's table as the points of a law: which columns are meant, and one clear line where they cannot be right."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+import tyro
+
+from eval.data import entries, replicates, units
+from eval.data.cells import DEFAULT_PROTOCOLS
+from eval.data.study import read_study
+from eval.data.table import Table, first
+from eval.data.where import column_names
+from eval.laws.fitting.points import USUAL_K, Runs, points
+from eval.laws.forms.form import Form
+from train import ranges
+from train.ranges import CountOrZero, Positive
+from train.records import InputError
+
+__all__ = ["Columns", "Runs", "from_table", "load", "points", "read_inputs", "without_highest"]
+
+# What each input is read from: the option that names the column, then the columns tried when it is
+# not given.
+_INPUTS = {
+    "N": ("params", ("params", "params_total", "N")),
+    "D": ("tokens", ("tokens", "tokens_seen", "D")),
+    "C": ("flops", ("flops", "flops_train_total", "C")),
+    "S": ("steps", ("steps", "S")),
+    "U": ("unique_tokens", ("unique_tokens", "U")),
+    "experts": ("experts", ("experts", "num_experts")),
+    "x": ("x", ("x", "flops_train_total", "flops_forward")),
+    "L": ("loss", ("loss", "upstream_nll")),
+}
+SQRT_FLOPS = "sqrt(C)"  # what `weight` takes besides a column
+POOLED = "none"  # what `group` takes for one law of everything, and `cluster` for rows that are runs apart
+_CELL = ["architecture", "size", "protocol", "tokens_seen"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """Which column of the table means what; an empty name looks for the usual ones.
+
+    Attributes:
+      params: parameters N, counted as you mean them (with or without embedding and head: name that
+        column).
+      tokens: training tokens D; left out where `flops` is given, D = C / (k N).
+      flops: training FLOPs C; left out where N and D are known, C = k N D; where all three are,
+        they give k.
+      steps: optimizer steps S.
+      unique_tokens: distinct tokens U before repetition.
+      experts: number of experts.
+      x: the one input of power, offset and bnsl.
+      loss: the loss in nats.
+      score: downstream error or accuracy, for the downstream forms.
+      weight: weight of each row, if rows count differently (only ratios matter), or `sqrt(C)`.
+      group: fit each value of this column (the architecture) by itself and together; of a study's
+        directory its architecture, unless `none` asks for one law of everything.
+      cluster: column that says which rows are not independent of each other (checkpoints of one
+        run). By default the column that names the runs, which a warning tells unless it is
+        `run_id`; of a study's directory the seeds of a cell. `none` takes every row as a run.
+      flops_per_param_token: k of C = k N D; by default the median of C / (N D), by group, where the
+        table has training FLOPs, and 6 where not.
+      where: keep only rows with COLUMN=VALUE or COLUMN=VALUE,VALUE.
+      drop_highest_loss: leave out this many rows of the highest loss; the fit of all rows is
+        reported beside.
+      ignore: columns that are no settings, though they differ between rows of the same inputs (a
+        cluster's name).
+      trust_units: skip the checks that refuse implausible numbers: other units, mixed units,
+        perplexities.
+    """
+
+    params: str = ""
+    tokens: str = ""
+    flops: str = ""
+    steps: str = ""
+    unique_tokens: str = ""
+    experts: str = ""
+    x: str = ""
+    loss: str = ""
+    score: str = ""
+    weight: str = ""
+    group: str = ""
+    cluster: str = ""
+    flops_per_param_token: Annotated[Positive | None, tyro.conf.arg(aliases=("--k",))] = None
+    where: tuple[str, ...] = ()
+    drop_highest_loss: CountOrZero = 0
+    ignore: tuple[str, ...] = ()
+    trust_units: bool = False
+
+
+def load(
+    path: Path, columns: Columns, say: Callable[[str], None] = lambda warning: None
+) -> tuple[Table, dict]:
+    """A table from a file or a study's directory, and the fields of `columns` that it decides.
+
+    Of a study these are the finished runs of its plain protocol (or of those that `where` names;
+    where none is plain, as in a study of budgets, of all of them), with a law for each
+    architecture; the seeds of a cell are one cluster, because they share whatever its size does not
+    fit.
+
+    Args:
+      path: a table (see `eval.data.files`), or a study's directory.
+      columns: what the person asked for.
+      say: is told what to know about a study.
+
+    Raises:
+      InputError: it cannot be read, no row meets the conditions, or no run of the study is
+        finished.
+    """
+    if not path.is_dir():
+        return Table.read(path, columns.where), {"where": ()}
+    study = read_study(path)
+    for warning in study.warnings:
+        say(warning)
+    if study.runs.empty:
+        raise InputError(f"{path}: no run is finished, so there is nothing to fit")
+    every = Table(path, study.runs).where(columns.where).frame
+    plain = every["protocol"].fillna("").isin(DEFAULT_PROTOCOLS)
+    frame = every[plain] if plain.any() else every
+    if len(frame) < len(every):
+        kept = frame["protocol"].fillna("").astype(str).iloc[0]
+        say(
+            f"{len(every) - len(frame)} runs of other protocols than {kept!r} are left out; --where protocol=NAME"
+        )
+    elif (several := sorted(set(every["protocol"]))) and len(several) > 1:
+        say(
+            f"none of the protocols {', '.join(several)} is plain: all are fitted together; --where protocol=NAME"
+        )
+    group = columns.group or ("architecture" if frame["architecture"].nunique() > 1 else "")
+    cell = [c for c in _CELL if c in frame]
+    frame = frame.assign(cell=frame[cell].astype(str).agg("|".join, axis=1))
+    return Table(path, frame), {"where": (), "group": group, "cluster": columns.cluster or "cell"}
+
+
+def from_table(
+    table: Table,
+    form: Form,
+    columns: Columns = Columns(),
+    say: Callable[[str], None] = lambda warning: None,
+) -> Runs:
+    """The points of a form.
+
+    Args:
+      table: its rows.
+      form: the law, which says what it reads.
+      columns: what the table's columns mean.
+      say: is told what a reader must know about the table.
+
+    Raises:
+      InputError: a column is missing; a value is text, empty, not finite, zero or below; a column
+        is in thousands, millions or billions, or mixes units; a loss is a perplexity; a row appears
+        twice, or differs from another in a setting alone. Names column and row.
+    """
+    ranges.check(columns)
+    reader = _Reader(table, columns, say)
+    x = reader.inputs(form)
+    y = reader.output(form)
+    flops = reader.measured_flops()
+    if columns.weight == SQRT_FLOPS:
+        weight = np.sqrt(_compute(x, flops, table.path))
+    else:
+        weight = (
+            reader.positive(columns.weight, "weight") if columns.weight else np.ones(len(table))
+        )
+    group = np.full(len(table), "", dtype=object)
+    if columns.group and columns.group != POOLED:
+        table.require(columns.group, "group")
+        group = table.texts(columns.group).to_numpy(dtype=object)
+        reader.tell(table.lookalikes(columns.group))
+    table.refuse_repeated()
+    reader.refuse_settings(x, group)
+    cluster = reader.clusters(x)
+    logs = {name: np.log(values) for name, values in x.items()}
+    return Runs(logs, y, weight, cluster, group, table.frame.index.to_numpy(), flops)
+
+
+def read_inputs(path: Path, form: Form, columns: Columns = Columns()) -> dict[str, np.ndarray]:
+    """Logarithms of a form's inputs from a table that has no losses: runs that could be made.
+
+    Raises:
+      InputError: as for `from_table`.
+    """
+    reader = _Reader(Table.read(path), columns, lambda warning: None)
+    return {name: np.log(values) for name, values in reader.inputs(form).items()}
+
+
+def without_highest(runs: Runs, count: int) -> Runs:
+    """Leaves out the `count` points of the highest y."""
+    return (
+        runs.take(np.sort(np.argsort(runs.y, kind="stable")[: len(runs.y) - count]))
+        if count
+        else runs
+    )
+
+
+class _Reader:
+    """The columns of one table that a law reads."""
+
+    def __init__(self, table: Table, columns: Columns, say: Callable[[str], None]):
+        """Nothing is read yet; `used` fills with the columns that are."""
+        self.table, self.columns, self.say = table, columns, say
+        self.used: dict[str, str] = {}  # what it is -> column
+
+    def tell(self, warnings: list[str]) -> None:
+        """Says every warning."""
+        for warning in warnings:
+            self.say(warning)
+
+    def positive(self, column: str, what: str, zero: bool = False) -> np.ndarray:
+        """A column of numbers above zero (or zero too)."""
+        table = self.table
+        table.require(column, what)
+        self.used[what] = column
+        values = table.numbers(column)
+        for wrong, why in (
+            (values.isna(), "is empty"),
+            (~np.isfinite(values), "is not finite"),
+            (values < 0 if zero else values <= 0, "is below zero" if zero else "is not above zero"),
+        ):
+            if wrong.any():
+                table.refuse(first(wrong, values.index), column, why)
+        return values.to_numpy()
+
+    def inputs(self, form: Form) -> dict[str, np.ndarray]:
+        """A form's inputs; tokens may come from FLOPs and parameters, FLOPs from parameters and tokens."""
+        columns, x = self.columns, {}
+        k = columns.flops_per_param_token or USUAL_K
+        for name in form.inputs:
+            if (
+                name == "D"
+                and not columns.tokens
+                and (columns.flops or not self._known("D"))
+                and self._known("C")
+            ):
+                x[name] = self._cost("C") / (k * self._cost("N"))
+            elif (
+                name == "C"
+                and not columns.flops
+                and not self._known("C")
+                and self._known("N")
+                and self._known("D")
+            ):
+                x[name] = k * self._cost("N") * self._cost("D")
+            else:
+                x[name] = self._cost(name)
+        return x
+
+    def output(self, form: Form) -> np.ndarray:
+        """What the form predicts: a loss in nats, or a score."""
+        option, usual = (
+            _INPUTS["L"] if form.output == "loss" else ("score", ("score", "error", "accuracy"))
+        )
+        column = self._column(option, usual)
+        values = self.positive(column, form.output, zero=form.space == "raw")
+        if self.columns.trust_units:
+            return values
+        perfect = getattr(form, "scale", None)
+        if form.output == "loss":
+            units.nats(self.table, column)
+        elif perfect is not None:
+            option = "--perfect 100" if perfect <= 1 else "--perfect 1"
+            self.tell(units.scores(self.table, [column], perfect, option))
+        return values
+
+    def measured_flops(self) -> np.ndarray:
+        """Training FLOPs of each row: of the column that is named, or of a usual one; NaN where nothing is known."""
+        option, usual = _INPUTS["C"]
+        if self.columns.flops:
+            self.table.require(self.columns.flops, option)
+            return self._cost("C")
+        known = next((column for column in usual if column in self.table), None)
+        if known is None:
+            return np.full(len(self.table), np.nan)
+        values = np.array([entries.number(value) for value in self.table.frame[known]])
+        return np.where(np.isfinite(values) & (values > 0), values, np.nan)
+
+    def refuse_settings(self, x: dict[str, np.ndarray], group: np.ndarray) -> None:
+        """Refuses rows of the same inputs that differ in a setting, unless one law of everything was asked for."""
+        if self.columns.group == POOLED or self.table.path.is_dir():
+            return
+        index = self.table.frame.index
+        labels = [
+            ", ".join(f"{name}={values[i]:.10g}" for name, values in x.items())
+            for i in range(len(index))
+        ]
+        cell = pd.Series(
+            [f"{g}: {label}" if g else label for g, label in zip(group, labels, strict=True)], index
+        )
+        replicates.refuse_settings(
+            self.table, cell, self._meant(), "fit each with --group {column}"
+        )
+
+    def clusters(self, x: dict[str, np.ndarray]) -> np.ndarray:
+        """The number of the run that each row belongs to."""
+        table, n = self.table, len(self.table)
+        cluster = self.columns.cluster
+        if cluster == POOLED and cluster not in table:
+            return np.arange(n)
+        if not cluster and "run_id" in table:
+            cluster = "run_id"
+            self._refuse_two_sizes(cluster, x)
+        if not cluster:
+            size = pd.Series(x["N"] if "N" in x else np.ones(n), table.frame.index)
+            data = pd.Series(
+                next((x[name] for name in ("D", "S", "C", "x") if name in x), np.arange(n)),
+                size.index,
+            )
+            cluster, warning = replicates.run_column(table, self._meant(), size, data)
+            self.tell([warning] if warning else [])
+        if not cluster:
+            return np.arange(n)
+        table.require(cluster, "cluster")
+        return pd.factorize(table.texts(cluster))[0]
+
+    def _refuse_two_sizes(self, run: str, x: dict[str, np.ndarray]) -> None:
+        """Refuses a name of a run whose rows are of two sizes."""
+        if "N" not in x:
+            return
+        names = self.table.texts(run, "")
+        sizes = pd.Series(x["N"], names.index)
+        wrong = sizes != sizes.groupby(names).transform("first")
+        if wrong.any():
+            row = first(wrong, names.index)
+            before = names.index[names == names[row]][0]
+            what = f"but {self.table.row(before)} of this run has {sizes[before]:.10g}: one name for two runs? Else"
+            self.table.refuse(row, self.used["N"], f"{what} --cluster {run}")
+
+    def _meant(self) -> set[str]:
+        """Columns that have a meaning, or that the person says are no settings."""
+        named = [
+            getattr(self.columns, option)
+            for option, _ in (*_INPUTS.values(), ("score", ()), ("weight", ()))
+        ]
+        usual = [column for _, several in _INPUTS.values() for column in several]
+        group = [self.columns.group, self.columns.cluster]
+        return {*named, *usual, *group, *self.used.values(), *self.columns.ignore}
+
+    def _known(self, name: str) -> bool:
+        option, usual = _INPUTS[name]
+        return bool(getattr(self.columns, option)) or any(column in self.table for column in usual)
+
+    def _cost(self, name: str) -> np.ndarray:
+        """One input, checked for its unit where it has one."""
+        option, usual = _INPUTS[name]
+        column = self._column(option, usual)
+        values = self.positive(column, name)
+        if name in units.LEAST and not self.columns.trust_units:
+            self.tell(units.costs(self.table, column, name))
+        if name == "L" and not self.columns.trust_units:
+            units.nats(self.table, column)
+        return values
+
+    def _column(self, option: str, usual: tuple[str, ...]) -> str:
+        named = getattr(self.columns, option)
+        if named:
+            self.table.require(named, option)
+            return named
+        for column in usual:
+            if column in self.table:
+                return column
+        flag, names = option.replace("_", "-"), column_names(self.table.frame)
+        raise InputError(
+            f"{self.table.path}: {option}: name the column with --{flag}; it has {names}"
+        )
+
+
+def _compute(x: dict[str, np.ndarray], flops: np.ndarray, path: Path) -> np.ndarray:
+    """Training FLOPs of each row, as far as a weight needs them."""
+    if np.isfinite(flops).all():
+        return flops
+    if {"N", "D"} <= set(x):
+        return x["N"] * x["D"]
+    raise InputError(f"{path}: weight: {SQRT_FLOPS} needs training FLOPs (--flops), or N and D")

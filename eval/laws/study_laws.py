@@ -1,0 +1,187 @@
+"""The laws of a study's records: the richest form that they can determine, with a page for each architecture.
+
+The points are cell means, because the seeds of a cell share whatever its size does not fit; the fit
+is least squares of log losses, the most precise choice for a handful of points. Where the records
+support no form, the answer says why.
+"""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+
+from eval.data.cells import Axes, main_protocol
+from eval.laws.diagnostics import LawPage, law_page
+from eval.laws.fitting.fit import fit
+from eval.laws.fitting.objective import Objective
+from eval.laws.forms import FORMS
+from eval.laws.forms.form import Form
+from eval.laws.groups import compare
+from eval.laws.law_table import Runs, points
+
+_LEAST_SQUARES = Objective("l2")
+LADDER = ("chinchilla", "offset", "power")  # from the richest to the plainest
+_SPARE = 2  # points beyond the parameters, without which an interval is nothing but its t quantile
+_DISTINCT = 3  # values of an input
+_TIED = 0.99
+_MOST = 24  # architectures whose laws are compared in one fit, which grows with the square of their number
+_LAW = ["architecture", "form", "symbol", "value", "lower", "upper", "points", "note"]
+_TESTS = ["smaller", "larger", "df", "F", "p", "p_holm", "note"]
+_CHECKLIST = ["architecture", "part", "question", "answer"]
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyLaws:
+    """Every law of a study.
+
+    Attributes:
+      pages: architecture -> its page; only those whose records support the form.
+      parameters: one row per architecture and symbol, with columns
+        architecture, form, symbol, value, lower, upper (bootstrap interval), points (cells fitted),
+        note (warnings; for an architecture without a law a single row that says why).
+      tests: what the architectures share, one row per nested pair: smaller, larger, df, F, p,
+        p_holm, note.
+      checklist: the (Mis)Fitting checklist: architecture, part, question, answer.
+      verdict: one sentence on whether exponents or coefficients differ; empty with fewer than two
+        laws.
+    """
+
+    pages: dict[str, LawPage]
+    parameters: pd.DataFrame
+    tests: pd.DataFrame
+    checklist: pd.DataFrame
+    verdict: str
+
+
+def laws(
+    table: pd.DataFrame, axes: Axes, level: float = 0.95, seed: int = 0, draws: int = 500
+) -> StudyLaws:
+    """Fits the richest form of LADDER that most architectures support and that most of their fits determine.
+
+    Args:
+      table: one row per run, the store's columns.
+      axes: which columns mean parameters, FLOPs and loss; tokens are `tokens_seen`, x is
+        `flops_train_total`, or the column of the FLOPs where that is not known.
+      level: coverage of the intervals.
+      seed: of the bootstrap.
+      draws: bootstrap refits.
+    """
+    cells = _cells(main_protocol(table), axes)
+    names = sorted(table["architecture"].astype(str).unique())
+    parts = {name: cells[cells["architecture"] == name] for name in names}
+    lacks = {
+        form: {name: _lack(FORMS[form], part) for name, part in parts.items()} for form in LADDER
+    }
+    chosen = _choose(parts, lacks)
+    fitted = [name for name in names if not lacks[chosen][name]]
+    form = FORMS[chosen]
+    counts = f"parameters: {axes.params}; FLOPs: {cells.attrs['x']}; tokens: tokens_seen"
+    options = {"draws": draws, "level": level, "seed": seed, "counts": counts}
+    options["x_name"] = {"flops_train_total": "training FLOPs"}.get(
+        cells.attrs["x"], cells.attrs["x"]
+    )
+    pages = {
+        name: law_page(_points(parts[name], form), form, _LEAST_SQUARES, **options)
+        for name in fitted
+    }
+    rows = [
+        row for name in names for row in _rows(name, pages.get(name), chosen, lacks[chosen][name])
+    ]
+    tests, verdict = pd.DataFrame(columns=_TESTS), ""
+    if len(fitted) > _MOST:
+        verdict = f"more than {_MOST} architectures are not compared by one law"
+    elif len(fitted) > 1:
+        together = _points(cells[cells["architecture"].isin(fitted)], form)
+        found = compare(form, together, _LEAST_SQUARES, draws=0, level=level)
+        tests, verdict = (
+            found.tests.assign(note="F test of nested fits").reindex(columns=_TESTS),
+            found.verdict,
+        )
+    checked = [page.checklist.assign(architecture=name) for name, page in pages.items()]
+    checklist = (
+        pd.concat(checked, ignore_index=True) if checked else pd.DataFrame(columns=_CHECKLIST)
+    )
+    return StudyLaws(
+        pages,
+        pd.DataFrame(rows, columns=_LAW),
+        tests,
+        checklist.reindex(columns=_CHECKLIST),
+        verdict,
+    )
+
+
+def _choose(parts: dict[str, pd.DataFrame], lacks: dict[str, dict[str, str]]) -> str:
+    """The form that most architectures support, the richer of two, unless half of its fits are warned of."""
+    supported = [form for form in LADDER if not all(lacks[form].values())] or list(LADDER[-1:])
+    fewest = min(sum(map(bool, lacks[form].values())) for form in supported)
+    for name in supported:
+        able = [part for label, part in parts.items() if not lacks[name][label]]
+        if len(parts) - len(able) > fewest:
+            continue
+        warned = sum(
+            bool(fit(FORMS[name], _points(part, FORMS[name]), _LEAST_SQUARES).warnings)
+            for part in able
+        )
+        if name == LADDER[-1] or 2 * warned < len(able):
+            return name
+    return LADDER[-1]
+
+
+def _cells(table: pd.DataFrame, axes: Axes) -> pd.DataFrame:
+    """Means over seeds: architecture, N, D, x, y; runs without a loss are left out."""
+    known = "flops_train_total" in table and np.isfinite(table["flops_train_total"]).any()
+    x = "flops_train_total" if known else axes.flops
+    frame = pd.DataFrame(
+        {
+            "architecture": table["architecture"].astype(str),
+            "size": table["size"].astype(str),
+            "N": table[axes.params],
+            "D": table.get("tokens_seen", np.nan),
+            "x": table[x],
+            "y": table[axes.upstream],
+        }
+    ).astype({name: float for name in ("N", "D", "x", "y")})
+    frame = frame[np.isfinite(frame["y"]) & (frame["y"] > 0)]
+    cells = frame.groupby(["architecture", "size", frame["D"].fillna(0.0)], sort=True)[
+        ["N", "D", "x", "y"]
+    ].mean()
+    cells = cells.reset_index(level="D", drop=True).reset_index()
+    cells.attrs["x"] = x
+    return cells
+
+
+def _lack(form: Form, cells: pd.DataFrame) -> str:
+    """What these cells lack to determine a form; empty where nothing."""
+    for name in form.inputs:
+        values = cells[name].to_numpy()
+        if not (np.isfinite(values) & (values > 0)).all():
+            return f"{form.name}: some run does not record {name}"
+        if len(np.unique(values)) < _DISTINCT:
+            return (
+                f"{form.name}: {name} takes {len(np.unique(values))} values, {_DISTINCT} are needed"
+            )
+    needed = len(form.parameters) + _SPARE
+    if len(cells) < needed:
+        return f"{form.name}: {len(cells)} cells, {needed} are needed for {len(form.parameters)} parameters"
+    if (
+        form.inputs == ("N", "D")
+        and abs(np.corrcoef(np.log(cells["N"]), np.log(cells["D"]))[0, 1]) > _TIED
+    ):
+        return f"{form.name}: D is tied to N"
+    return ""
+
+
+def _points(cells: pd.DataFrame, form: Form) -> Runs:
+    inputs = {name: cells[name].to_numpy() for name in form.inputs}
+    flops = cells["x"].to_numpy() if cells.attrs["x"] == "flops_train_total" else None
+    return points(
+        cells["y"].to_numpy(), group=cells["architecture"].to_numpy(object), flops=flops, **inputs
+    )
+
+
+def _rows(name: str, page: LawPage | None, form: str, lack: str) -> list[tuple]:
+    if page is None:
+        return [(name, form, "", np.nan, np.nan, np.nan, 0, f"no law: {lack}")]
+    note = "; ".join(page.warnings)
+    found = zip(*(page.parameters[c] for c in ("symbol", "value", "lower", "upper")), strict=True)
+    return [(name, form, *row, len(page.points), note) for row in found]

@@ -1,0 +1,1 @@
+"""Presentation: tables, figures, the HTML page and the files of a report."""

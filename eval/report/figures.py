@@ -1,0 +1,505 @@
+"""The study's figures, as matplotlib figures: vector and raster files from one drawing.
+
+1 the Pareto frontiers, 2 and 3 each architecture's scaling beside the reference's (upstream,
+downstream), 4 and 5 scaling by depth and by width; beside these five the attainment surfaces and a
+page for every fitted law. Intervals are drawn wherever the data carry one; where they do not, the
+panel says so.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes as Panel
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.lines import Line2D
+
+from eval.analyses.everything import Analysis
+from eval.analyses.settings import Options
+from eval.data.cells import Axes, cell_means, main_protocol
+from eval.report.grid import scaled
+from eval.report.law_figures import draw as law_figure
+from eval.report.law_figures import log_x
+from eval.report.style import Look, looks
+from eval.report.tables import evaluation_errors
+from eval.stats.regression import MIN_SIZES, fit
+from train.records import replacing
+
+STYLE: dict[Any, Any] = {
+    "font.size": 8,
+    "axes.titlesize": 8.5,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e3e3e3",
+    "grid.linewidth": 0.5,
+    "axes.axisbelow": True,
+    "figure.dpi": 100,
+    "savefig.dpi": 200,
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "arch-scaling",
+    "font.family": "DejaVu Sans",
+    "text.usetex": False,
+}
+MOST = 24  # architectures that get a panel or a figure of their own
+_MANY = 20  # repetitions below which the surfaces of 5 and 95 % are those of the best and the worst
+_FRONTIER = "#777777"
+_WEIGHT = {
+    "*": 1.9,
+    "P": 1.2,
+    "X": 1.2,
+    "D": 0.8,
+}  # these shapes look smaller or larger than a circle of the same area
+QUALITY = {"U": "Upstream: negative log-perplexity (nats)", "D": "Downstream: {} (percent)"}
+
+
+def draw(analysis: Analysis) -> dict[str, Figure]:
+    """The five figures of the paper, by name `fig1` to `fig5`."""
+    plans: dict[str, Callable[[Analysis], Figure]] = {
+        "fig1": pareto,
+        "fig2": lambda a: beside_reference(a, "U"),
+        "fig3": lambda a: beside_reference(a, "D"),
+        "fig4": lambda a: by_protocol(a, "depth"),
+        "fig5": lambda a: by_protocol(a, "width"),
+    }
+    with matplotlib.rc_context(STYLE):
+        return {name: plan(analysis) for name, plan in plans.items()}
+
+
+def draw_more(analysis: Analysis) -> dict[str, Figure]:
+    """What the paper has no figure of: `attainment`, and `law01`, ... in the order of `analysis.laws.pages`."""
+    with matplotlib.rc_context(STYLE):
+        pages = list(analysis.laws.pages.values())[:MOST]
+        laws = {f"law{i:02d}": law_figure(one) for i, one in enumerate(pages, start=1)}
+        return {"attainment": attainment(analysis), **laws}
+
+
+def save(figures: dict[str, Figure], directory: Path) -> list[Path]:
+    """Writes every figure as .pdf and .png, aside and then renamed; the same figure always gives the same bytes."""
+    paths = []
+    with matplotlib.rc_context(STYLE):
+        for name, figure in figures.items():
+            for suffix, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
+                paths.append(directory / f"{name}.{suffix}")
+                with replacing(paths[-1]) as file:
+                    figure.savefig(file, format=suffix, metadata=metadata)
+    return paths
+
+
+def quality_label(y: str, axes: Axes) -> str:
+    """The label of a quality axis."""
+    column = axes.downstream.removeprefix("downstream_").replace("_", " ")
+    return QUALITY[y].format("mean score" if column == "mean" else column)
+
+
+def flops_label(axes: Axes) -> str:
+    """The label of the FLOPs axis, with its convention."""
+    return {
+        "flops_forward": "FLOPs, one forward pass of one sequence",
+        "flops_forward_without_head": "FLOPs, one forward pass of one sequence, without the head",
+        "flops_train_total": "FLOPs, whole pretraining",
+        "flops_forward_per_65536_tokens": "FLOPs, one forward pass of 65,536 tokens",
+    }.get(axes.flops, axes.flops)
+
+
+def means(analysis: Analysis, table: pd.DataFrame, y: str) -> pd.DataFrame:
+    """Cell means as they are drawn.
+
+    Returns:
+      One row per cell of `table`, by x, with columns architecture, protocol, size, x (FLOPs), y
+      (higher is better), n (seeds), params, and se: the standard error over seeds, or over held-out
+      examples where there is one seed.
+    """
+    axes = analysis.axes
+    column = axes.column(y)
+    own = evaluation_errors(analysis.study).reindex(columns=[column])[column].reindex(table.index)
+    frame = table.assign(x=table[axes.flops], y=table[column] * (-1 if y == "U" else 1), own=own)
+    frame = frame.dropna(subset=["x", "y"])
+    grouped = frame[frame.x > 0].groupby(["architecture", "protocol", "size"], sort=False)
+    cells = (
+        grouped[["x", "y", "own"]]
+        .mean()
+        .assign(n=grouped.size(), params=grouped[axes.params].mean())
+    )
+    cells["se"] = (grouped.y.std(ddof=1) / np.sqrt(cells.n)).where(cells.n > 1, cells.own)
+    return cells.drop(columns="own").reset_index().sort_values("x", kind="stable")
+
+
+def _area(params: float | pd.Series, largest: float, style: Look) -> np.ndarray:
+    """Marker areas that grow with the square root of the parameters, so that three decades fit one panel."""
+    share = np.nan_to_num(np.sqrt(np.asarray(params, float) / largest), nan=0.1)
+    return _WEIGHT.get(style.marker, 1.0) * (14 + 130 * share)
+
+
+def pareto(analysis: Analysis) -> Figure:
+    """Figure 1: quality against FLOPs with the frontier, upstream and downstream; marker size shows the parameters."""
+    axes, table = analysis.axes, main_protocol(analysis.table)
+    look, largest = looks(analysis.table.architecture), table[axes.params].max()
+    figure = Figure(figsize=(7.2, 4.3), layout="constrained")
+    for panel, y in zip(figure.subplots(1, 2), "UD", strict=True):
+        cells = means(analysis, table, y)
+        panel.set_title("Upstream" if y == "U" else "Downstream", loc="left", fontweight="bold")
+        panel.set_ylabel(quality_label(y, axes).split(": ")[1])
+        if cells.empty:
+            _say(panel, "no run has both values")
+            continue
+        _frontier(panel, analysis.results["pareto"], y, axes)
+        for name, group in cells.groupby("architecture", sort=False):
+            style = look[str(name)]
+            panel.errorbar(
+                group.x,
+                group.y,
+                yerr=group.se,
+                fmt="none",
+                ecolor=style.color,
+                elinewidth=0.9,
+                zorder=4,
+            )
+            panel.scatter(
+                group.x,
+                group.y,
+                s=_area(group.params, largest, style),
+                c=style.color,
+                marker=style.marker,
+                alpha=0.8,
+                linewidths=0.5,
+                edgecolors="white",
+                zorder=3,
+            )
+        log_x(panel)
+        panel.set_xlabel(flops_label(axes))
+    handles = [_handle(style) for style in list(look.values())[: MOST + 1]]
+    handles += (
+        [Line2D([], [], color="none", label=f"and {len(look) - MOST - 1} more")]
+        if len(look) > MOST + 1
+        else []
+    )
+    handles += [Line2D([], [], color=_FRONTIER, drawstyle="steps-post", label="Pareto frontier")]
+    handles += _size_handles(table[axes.params].dropna(), largest)
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=min(len(handles), 6), frameon=False
+    )
+    return figure
+
+
+def _size_handles(params: pd.Series, largest: float) -> list[Line2D]:
+    """What the size of a marker means: the fewest, the middle and the most parameters."""
+    if params.empty:
+        return []
+    plain = Look("#9a9a9a", "o", "circle")
+    sizes = sorted(
+        {float(params.min()), float(np.sqrt(params.min() * params.max())), float(params.max())}
+    )
+    return [
+        Line2D(
+            [],
+            [],
+            color=plain.color,
+            marker="o",
+            linestyle="none",
+            label=f"{scaled(size)} parameters",
+            markersize=float(np.sqrt(_area(size, largest, plain))),
+        )
+        for size in sizes
+    ]
+
+
+def _frontier(panel: Panel, frontier: pd.DataFrame, y: str, axes: Axes) -> None:
+    part = select(frontier, axes.flops, axes.column(y))
+    part = part[part.on_frontier.astype(bool)].sort_values("cost")
+    panel.plot(
+        part.cost, part.quality, color=_FRONTIER, linewidth=1.0, drawstyle="steps-post", zorder=1
+    )
+
+
+def attainment(analysis: Analysis) -> Figure:
+    """Attainment surfaces: the quality at a budget that 5, 50 and 95 % of the study's repetitions (seeds) attain."""
+    axes, table = analysis.axes, main_protocol(analysis.table)
+    figure = Figure(figsize=(7.2, 3.4), layout="constrained")
+    for panel, y in zip(figure.subplots(1, 2), "UD", strict=True):
+        surfaces = select(analysis.results["attainment"], axes.flops, axes.column(y))
+        panel.set_title("Upstream" if y == "U" else "Downstream", loc="left", fontweight="bold")
+        panel.set_ylabel(quality_label(y, axes).split(": ")[1])
+        if surfaces.empty:
+            _say(panel, "no run has both values")
+            continue
+        panel.scatter(
+            table[axes.flops],
+            table[axes.column(y)] * (-1 if y == "U" else 1),
+            s=4,
+            c="#b5b5b5",
+            zorder=1,
+        )
+        end = table[axes.flops].max()
+        levels = sorted(surfaces["level"].unique().tolist())
+        steps = {
+            level: surface_steps(surfaces[surfaces["level"] == level], end) for level in levels
+        }
+        low, high = steps[levels[-1]], steps[levels[0]]
+        x = np.union1d(low[0], high[0])
+        at = [
+            np.where(x >= c[0], q[np.maximum(np.searchsorted(c, x, "right") - 1, 0)], np.nan)
+            for c, q in (low, high)
+        ]
+        panel.fill_between(x, *at, step="post", color="#0072B2", alpha=0.2, linewidth=0, zorder=2)
+        for (level, (cost, quality)), style in zip(steps.items(), (":", "-", "--"), strict=True):
+            label = f"attained by {level:.0%} of the repetitions"
+            panel.plot(
+                cost, quality, style, color="#0072B2", drawstyle="steps-post", label=label, zorder=3
+            )
+        log_x(panel)
+        panel.set_xlabel(flops_label(axes))
+        count = int(surfaces.repetitions.iloc[0])
+        words = f"{count} repetitions (seeds)" + (
+            ": best, median and worst" if count < _MANY else ""
+        )
+        words = words if count > 1 else "one repetition: the surfaces are one and the same"
+        panel.text(
+            0.98, 0.04, words, ha="right", transform=panel.transAxes, fontsize=7, color="#555555"
+        )
+    handles = (
+        figure.axes[0].get_legend_handles_labels()[0]
+        or figure.axes[1].get_legend_handles_labels()[0]
+    )
+    handles += [
+        Line2D(
+            [],
+            [],
+            color="#b5b5b5",
+            marker="o",
+            markersize=2.5,
+            linestyle="none",
+            label="single runs",
+        )
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def surface_steps(corners: pd.DataFrame, end: float) -> tuple[np.ndarray, np.ndarray]:
+    """Corners of one attainment surface by cost, and the last quality held to `end`: costs and qualities."""
+    corners = corners.sort_values(["cost", "quality"], kind="stable")
+    cost, quality = corners.cost.to_numpy(float), corners.quality.to_numpy(float)
+    return np.append(cost, end), np.append(quality, quality[-1])
+
+
+def select(frontier: pd.DataFrame, cost: str, quality: str) -> pd.DataFrame:
+    """The rows of a stacked Pareto table that are about these two columns."""
+    if frontier.empty:
+        return frontier.reindex(columns=["cost", "quality", "on_frontier"])
+    return frontier[
+        frontier.cost_axis.str.contains(cost, regex=False)
+        & frontier.y_axis.str.contains(quality, regex=False)
+    ]
+
+
+def plain(text: str) -> str:
+    """Text as matplotlib prints it unchanged: no mathematics between dollars, `?` for what the font lacks."""
+    font = get_font(findfont(FontProperties(family="DejaVu Sans")))
+    return "".join(c if font.get_char_index(ord(c)) else "?" for c in text).replace("$", r"\$")
+
+
+def _handle(style: Look) -> Line2D:
+    return Line2D(
+        [],
+        [],
+        color=style.color,
+        marker=style.marker,
+        linestyle="none",
+        markeredgecolor="white",
+        markeredgewidth=0.4,
+        markersize=6 * _WEIGHT.get(style.marker, 1.0) ** 0.5,
+        label=plain(style.label),
+    )
+
+
+def _say(panel: Panel, words: str) -> None:
+    panel.text(
+        0.5,
+        0.5,
+        plain(words),
+        ha="center",
+        va="center",
+        transform=panel.transAxes,
+        color="#555555",
+        wrap=True,
+    )
+
+
+def beside_reference(analysis: Analysis, y: str) -> Figure:
+    """Figures 2 and 3: the scaling of every architecture beside the reference's, one panel each."""
+    axes, table, reference = analysis.axes, main_protocol(analysis.table), analysis.reference
+    look = looks(analysis.table.architecture)
+    names = [name for name in look if name != reference] or [reference]
+    every, names = len(names), names[:MOST]
+    columns = min(len(names), 4)
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(max(1.85 * columns, 3.6), 1.75 * rows + 0.65), layout="constrained")
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    fitted, bands = lines_and_bands(table, "F", y, axes, analysis.options), False
+    for panel, name in zip(panels, names, strict=False):
+        for shown in dict.fromkeys((reference, name)):
+            line = next(
+                (one for (architecture, _), one in fitted.items() if architecture == shown), None
+            )
+            bands |= _scaling(
+                panel, table[table.architecture == shown], y, analysis, look[shown], line
+            )
+        panel.set_title(plain(name), loc="left", color=look[name].color, fontweight="bold")
+    for panel in panels[len(names) :]:
+        panel.remove()
+    log_x(panels[0])
+    label = quality_label(y, axes)
+    _finish(
+        figure,
+        label if rows > 1 else label.replace(": ", ":\n"),
+        flops_label(axes),
+        analysis,
+        [_handle(look[reference])],
+        bands,
+    )
+    if every > MOST:
+        figure.suptitle(
+            f"The first {MOST} of {every} architectures; all of them are in the tables", fontsize=8
+        )
+    return figure
+
+
+def _scaling(
+    panel: Panel,
+    table: pd.DataFrame,
+    y: str,
+    analysis: Analysis,
+    style: Look,
+    line: "Band | None",
+    linestyle: str = "-",
+) -> bool:
+    """Points with their errors, the fitted line and its confidence band; returns whether there is such a band."""
+    cells = means(analysis, table, y)
+    if cells.empty:
+        return False
+    panel.errorbar(
+        cells.x,
+        cells.y,
+        yerr=cells.se,
+        fmt=style.marker,
+        color=style.color,
+        elinewidth=0.9,
+        markersize=4.5 * _WEIGHT.get(style.marker, 1.0) ** 0.5,
+        markeredgecolor="white",
+        markeredgewidth=0.4,
+        zorder=3,
+    )
+    if line is None:
+        return False
+    panel.plot(line.x, line.y, color=style.color, linewidth=1.1, linestyle=linestyle, zorder=2)
+    panel.fill_between(
+        line.x, line.low, line.high, color=style.color, alpha=0.15, linewidth=0, zorder=1
+    )
+    return bool(np.isfinite(line.low).all())
+
+
+@dataclasses.dataclass(frozen=True)
+class Band:
+    """A fitted line over its range, in the unit of x, with its confidence band (NaN where there is none)."""
+
+    slope: float
+    x: np.ndarray
+    y: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def lines_and_bands(
+    table: pd.DataFrame, x: str, y: str, axes: Axes, options: Options, points: int = 40
+) -> dict[tuple[str, str], Band]:
+    """The semilog lines of table 2 (or, of several protocols, of protocols.csv) and what they leave open.
+
+    Returns:
+      Band by architecture and protocol, for those that have a line.
+    """
+    lines = fit(
+        cell_means(table, x, y, "semilog", axes, ("architecture", "protocol")),
+        options.errors,
+        options.variance,
+    )
+    bands = {}
+    for group, (architecture, protocol) in enumerate(lines.cells.groups):
+        if not np.isfinite(lines.coefficients[group]).all():
+            continue
+        at = np.linspace(lines.low[group], lines.high[group], points)
+        line = lines.combine(np.stack([lines.value_weights(group, place) for place in at]))
+        low, high = line.interval(options.level)
+        bands[architecture, protocol] = Band(
+            float(lines.coefficients[group, 1]), axes.budget(at), line.value, low, high
+        )
+    return bands
+
+
+def _finish(
+    figure: Figure, ylabel: str, xlabel: str, analysis: Analysis, handles: list[Line2D], bands: bool
+) -> None:
+    band = f"{analysis.options.level:.0%} band of the line"
+    few = (
+        f"fewer than {MIN_SIZES} sizes"
+        if analysis.options.errors == "size"
+        else "one seed per size"
+    )
+    words = band if bands else f"no {band}: {few}"
+    handles = [
+        *handles,
+        Line2D([], [], color="#777777", linewidth=5 if bands else 0, alpha=0.3, label=words),
+    ]
+    figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), frameon=False)
+    figure.supylabel(ylabel, fontsize=8)
+    figure.supxlabel(xlabel, fontsize=8)
+
+
+def by_protocol(analysis: Analysis, protocol: str) -> Figure:
+    """Figures 4 and 5: scaling along one protocol beside the other of the two, upstream above and downstream below."""
+    axes, table = analysis.axes, analysis.table
+    chosen = table[table.protocol == protocol]
+    look = looks(table.architecture)
+    names = [name for name in look if name in set(chosen.architecture)][:MOST]
+    if not names:
+        known = ", ".join(sorted(name or "plain sizes" for name in table.protocol.unique()))
+        figure = Figure(figsize=(7.2, 1.6), layout="constrained")
+        panel = figure.subplots()
+        panel.set_axis_off()
+        _say(
+            panel,
+            f"These runs have no cells of the {protocol} protocol\n(only: {known}), so there is nothing to draw.",
+        )
+        return figure
+    figure = Figure(figsize=(max(1.85 * len(names), 4.2), 4.2), layout="constrained")
+    panels = figure.subplots(2, len(names), sharex=True, sharey="row", squeeze=False)
+    other = {"depth": "width", "width": "depth"}[protocol]
+    fitted, bands = {y: lines_and_bands(table, "F", y, axes, analysis.options) for y in "UD"}, False
+    for j, name in enumerate(names):
+        for i, y in enumerate("UD"):
+            for which, style in (
+                (protocol, look[name]),
+                (other, Look("#9a9a9a", look[name].marker, "")),
+            ):
+                rows = table[(table.protocol == which) & (table.architecture == name)]
+                line, dashes = fitted[y].get((name, which)), "-" if which == protocol else "--"
+                bands |= _scaling(panels[i, j], rows, y, analysis, style, line, dashes)
+        panels[0, j].set_title(plain(name), loc="left", color=look[name].color, fontweight="bold")
+    log_x(panels[0, 0])
+    for i, y in enumerate("UD"):
+        panels[i, 0].set_ylabel(quality_label(y, axes).replace(": ", ":\n"))
+    handles = [
+        Line2D([], [], color="#333333", label=f"{protocol} (colour)"),
+        Line2D([], [], color="#9a9a9a", linestyle="--", label=f"{other} (grey)"),
+    ]
+    _finish(figure, "", flops_label(axes), analysis, handles, bands)
+    return figure

@@ -1,0 +1,273 @@
+"""A table as it is shown: cells with text; the same as Markdown, LaTeX and on a terminal (HTML is the page's).
+
+Whatever comes from a file is escaped here, in each of the languages.
+"""
+
+import dataclasses
+import math
+import re
+
+import pandas as pd
+from rich.table import Table
+from rich.text import Text
+
+from eval.report.neutral import printable
+
+_NUMBERED = r"^Table \d+\. "  # LaTeX numbers its tables itself
+DASH = "\N{EN DASH}"
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "\N{EN DASH}": "--",
+    "\N{PLUS-MINUS SIGN}": r"$\pm$",
+    "\N{MULTIPLICATION SIGN}": r"$\times$",
+    "\N{GREEK SMALL LETTER ALPHA}": r"$\alpha$",
+    "\N{DEGREE SIGN}": r"$^\circ$",
+    "\N{MINUS SIGN}": "$-$",
+    "\N{INFINITY}": r"$\infty$",
+    "\N{ALMOST EQUAL TO}": r"$\approx$",
+    "\N{DOWNWARDS ARROW}": r"$\downarrow$",
+    "\N{UPWARDS ARROW}": r"$\uparrow$",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """A column's heading.
+
+    Attributes:
+      label: plain text.
+      latex: LaTeX to use instead of the escaped label.
+      title: a sentence that explains it.
+      numeric: right-aligned, sorted as numbers.
+    """
+
+    label: str
+    latex: str = ""
+    title: str = ""
+    numeric: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One entry.
+
+    Attributes:
+      text: what is shown.
+      detail: what is shown smaller, after or under it: a standard error, an interval.
+      value: what the column is sorted by.
+      bold: the best of its group.
+    """
+
+    text: str
+    detail: str = ""
+    value: float | str = ""
+    bold: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One line of cells; `architecture` is what the page's toggles go by, `group` what lines are drawn between."""
+
+    cells: tuple[Cell, ...]
+    architecture: str = ""
+    group: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """A table to show.
+
+    Attributes:
+      name: a label for references: letters, digits and dashes.
+      title: one sentence.
+      columns: headings.
+      rows: lines, in groups that stand together.
+      notes: sentences under the table.
+      fixed: how many first columns name the row.
+    """
+
+    name: str
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+    fixed: int = 1
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A number at `digits` significant digits, never in more than ten characters; a dash where there is none."""
+    if value is None or math.isnan(value):
+        return DASH
+    if math.isinf(value):
+        return "\N{INFINITY}" if value > 0 else "\N{MINUS SIGN}\N{INFINITY}"
+    if abs(value) > 1e30 or 0 < abs(value) < 1e-30:
+        return (
+            ">1e30"
+            if value > 1e30
+            else "<\N{MINUS SIGN}1e30"
+            if value < -1e30
+            else "\N{ALMOST EQUAL TO}0"
+        )
+    text = f"{value:.{digits}g}"
+    value = float(text)
+    if "e" not in text and 0 < abs(value) < 10**digits:
+        # Keep trailing zeros (0.540), so that a column lines up.
+        text = f"{value:.{max(digits - 1 - math.floor(math.log10(abs(value))), 0)}f}"
+    return text.replace("-", "\N{MINUS SIGN}", 1) if text.startswith("-") else text
+
+
+def fixed(value: float, decimals: int) -> str:
+    """A number with this many decimals; a dash where there is none."""
+    if value is None or not math.isfinite(value):
+        return DASH
+    text = f"{value:.{decimals}f}"
+    if float(text) == 0:
+        text = text.removeprefix("-")
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def scaled(value: float) -> str:
+    """A count with a suffix: 15.2M, 1.23G; a dash where there is none."""
+    if value is None or not math.isfinite(value):
+        return DASH
+    for power, suffix in ((18, "E"), (15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
+        if abs(value) >= 10**power:
+            return number(value / 10**power) + suffix
+    return number(value)
+
+
+def interval(low: float, high: float, digits: int = 3) -> str:
+    """`[low, high]`, or nothing where there is no interval; large numbers as in `scaled`."""
+    if pd.isna(low) or pd.isna(high):
+        return ""
+    shown = [scaled(v) if 1e5 <= abs(v) < 1e21 else number(v, digits) for v in (low, high)]
+    return f"[{shown[0]}, {shown[1]}]"
+
+
+def probability(value: float) -> str:
+    """A p-value or a share: two decimals, `<.001` where it is smaller than that."""
+    if pd.isna(value):
+        return DASH
+    return "<.001" if value < 0.001 else f"{value:.3f}".removeprefix("0") if value < 1 else "1"
+
+
+def markdown(grid: Grid) -> str:
+    """The grid as a Markdown table with its title and notes."""
+    lines = [f"**{_escape_markdown(grid.title)}**", ""]
+    lines.append(
+        "| " + " | ".join(_escape_markdown(column.label) for column in grid.columns) + " |"
+    )
+    lines.append(
+        "|" + "|".join("---:" if column.numeric else "---" for column in grid.columns) + "|"
+    )
+    for row in grid.rows:
+        lines.append("| " + " | ".join(_markdown_cell(cell) for cell in row.cells) + " |")
+    lines += [""] + [f"- {_escape_markdown(note)}" for note in grid.notes]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _markdown_cell(cell: Cell) -> str:
+    text = _escape_markdown(cell.text)
+    text = f"**{text}**" if cell.bold else text
+    return f"{text} {_escape_markdown(cell.detail)}".strip()
+
+
+def _escape_markdown(text: str) -> str:
+    text = printable(" ".join(text.split()))
+    for character in "\\`*_{}[]<>#|$~":
+        text = text.replace(character, "\\" + character)
+    return text
+
+
+def escape_latex(text: str) -> str:
+    """Text that LaTeX prints as it stands, whatever is in it; what pdfLaTeX cannot print becomes a question mark."""
+    text = printable(" ".join(text.split()))
+    return "".join(_LATEX.get(c, c if c.isascii() else "?") for c in text)
+
+
+def latex(grid: Grid, width: int = 7, stacked: bool = False) -> str:
+    """The grid as LaTeX longtables (packages booktabs and longtable), split into parts that fit a page's width.
+
+    Args:
+      grid: the table.
+      width: columns in a part, besides those that name the row.
+      stacked: print each detail under its number instead of beside it.
+    """
+    free = range(grid.fixed, len(grid.columns))
+    parts = [list(free[start : start + width]) for start in range(0, len(free), width)] or [[]]
+    blocks = ["% needs \\usepackage{booktabs,longtable}"]
+    for number_of_part, part in enumerate(parts, start=1):
+        title = (
+            f"{grid.title} (part {number_of_part} of {len(parts)})"
+            if len(parts) > 1
+            else grid.title
+        )
+        label = f"tab:{grid.name}" + (f"-{number_of_part}" if len(parts) > 1 else "")
+        blocks.append(_longtable(grid, [*range(grid.fixed), *part], title, label, stacked))
+    notes = " ".join(escape_latex(note) for note in grid.notes)
+    blocks.append(f"{{\\footnotesize\\noindent {notes}\\par}}" if notes else "")
+    return "\n".join(block for block in blocks if block) + "\n"
+
+
+def _longtable(grid: Grid, indices: list[int], title: str, label: str, stacked: bool) -> str:
+    columns = [grid.columns[i] for i in indices]
+    alignment = "".join("r" if column.numeric else "l" for column in columns)
+    heads = " & ".join(column.latex or escape_latex(column.label) for column in columns) + r" \\"
+    lines = [
+        r"{\scriptsize\setlength{\tabcolsep}{3pt}",
+        rf"\begin{{longtable}}{{@{{}}{alignment}@{{}}}}",
+        rf"\caption{{{escape_latex(re.sub(_NUMBERED, '', title))}}}\label{{{label}}}\\",
+        rf"\toprule {heads} \midrule \endfirsthead",
+        rf"\toprule {heads} \midrule \endhead",
+        r"\bottomrule \endlastfoot",
+    ]
+    before = None
+    for row in grid.rows:
+        if before is not None and row.group != before:
+            lines.append(r"\midrule")
+        before = row.group
+        cells = [row.cells[i] for i in indices]
+        lines.append(" & ".join(_latex_cell(cell, stacked) for cell in cells) + r" \\")
+        if stacked and any(cell.detail for cell in cells):
+            details = (
+                rf"{{\tiny {escape_latex(cell.detail)}}}" if cell.detail else "" for cell in cells
+            )
+            lines.append(" & ".join(details) + r" \\[2pt]")
+    return "\n".join([*lines, r"\end{longtable}}"])
+
+
+def _latex_cell(cell: Cell, stacked: bool) -> str:
+    text = escape_latex(cell.text)
+    text = rf"\textbf{{{text}}}" if cell.bold else text
+    return text if stacked or not cell.detail else rf"{text}\,{{\tiny {escape_latex(cell.detail)}}}"
+
+
+def terminal(grid: Grid) -> Table:
+    """The grid for rich's console."""
+    notes = "\n".join(map(printable, grid.notes))
+    table = Table(title=Text(printable(grid.title)), caption=Text(notes), title_justify="left")
+    table.caption_justify = "left"
+    for column in grid.columns:
+        label, justify = Text(printable(column.label)), "right" if column.numeric else "left"
+        table.add_column(label, justify=justify, no_wrap=not column.numeric)
+    for i, row in enumerate(grid.rows):
+        texts = [
+            (printable(f"{cell.text} {cell.detail}".strip()), "bold" if cell.bold else "")
+            for cell in row.cells
+        ]
+        cells = [Text(text, style=style) for text, style in texts]
+        last = i + 1 == len(grid.rows) or grid.rows[i + 1].group != row.group
+        table.add_row(*cells, end_section=last)
+    return table

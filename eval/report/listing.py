@@ -1,0 +1,183 @@
+"""Any tidy table as a grid to show: headings in words, numbers shortened, what says nothing said once."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from eval.report.grid import DASH, Cell, Column, Grid, Row, interval, number, probability, scaled
+
+# Headings of the columns whose own name, with blanks for underscores, would not read well.
+HEADINGS = {
+    "ci_low..ci_high": "Interval",
+    "seed_low..seed_high": "Interval (seeds only)",
+    "n_sizes": "Sizes",
+    "n_runs": "Runs",
+    "n_seeds": "Seeds",
+    "n_architectures": "Architectures",
+    "n": "n",
+    "r2": "R\N{SUPERSCRIPT TWO}",
+    "link": "Form",
+    "se_hc3": "SE (HC3)",
+    "p": "p",
+    "p_holm": "p (Holm)",
+    "p_permutation": "p (permutation)",
+    "p_separate": "p (own noise each)",
+    "f": "F",
+    "df_num": "df",
+    "df_den": "df of error",
+    "y_axis": "Quality",
+    "cost_axis": "Cost",
+    "cost": "At cost",
+    "position": "Where",
+    "theil_sen": "Theil-Sen",
+    "theil_sen_low..theil_sen_high": "Theil-Sen interval",
+    "deming_low..deming_high": "Deming interval",
+    "ratio_low..ratio_high": "Interval",
+    "cost_multiplier": "Times the least cost",
+    "cost_multiplier_low..cost_multiplier_high": "Interval of that",
+    "quality_gap_low..quality_gap_high": "Interval of the gap",
+    "multiplier": "Times the budget",
+    "interval": "Kind",
+    "architecture_a": "A",
+    "architecture_b": "B",
+    "bootstrap_low..bootstrap_high": "Bootstrap",
+    "probability_inside": "P(inside)",
+    "probability_any": "P(any)",
+    "probability_on_frontier": "P(on frontier)",
+    "probability_discordant": "P(discordant)",
+    "crossing": "Cross at",
+    "sizes_on_frontier": "Which",
+    "slope_first": "First slope",
+    "slope_second": "Second slope",
+    "upstream_difference": "Upstream, A \N{MINUS SIGN} B (nats)",
+    "downstream_difference": "Downstream, A \N{MINUS SIGN} B (percent)",
+}
+
+# Columns that a terminal has no room for; every one of them is in the CSV and JSON forms.
+_HIDDEN = (
+    "x_axis",
+    "y_axis",
+    "cost_axis",
+    "reference",
+    "alpha",
+    "link",
+    "higher_is_better",
+    "method",
+    "se",
+    "df",
+    "p",
+    "n_sizes_reference",
+    "inside",
+    "range_low",
+    "range_high",
+    "p_slopes",
+    "common_slope",
+)
+
+
+def listing(
+    name: str,
+    title: str,
+    frame: pd.DataFrame,
+    columns: str,
+    notes: Sequence[str] = (),
+    limit: int = 0,
+) -> Grid:
+    """A grid of some columns of a tidy table; what is empty or the same in every row is said once, below.
+
+    Args:
+      name: label of the grid.
+      title: one sentence.
+      frame: any table.
+      columns: names with blanks between; `low..high` shows two columns as an interval; names that
+        the frame lacks are left out.
+      notes: sentences under the table.
+      limit: rows to show at most; 0 shows all. What is left out is said in a note.
+    """
+    wanted = [c for c in columns.split() if c.split("..")[0] in frame]
+    if frame.empty:
+        return Grid(name, title, (), (), ("Nothing to show.",))
+    said = list(notes)
+    if "note" in wanted and frame["note"].nunique(dropna=False) == 1:
+        wanted.remove("note")
+        said += [f"All rows: {frame['note'].iloc[0]}."] if frame["note"].iloc[0] else []
+    empty = [c for c in wanted if frame[c.split("..")].isna().all(axis=None)]
+    wanted = [c for c in wanted if c not in empty]
+    if empty:
+        said.append(
+            "Not known in any row, hence not shown: " + ", ".join(map(heading, empty)) + "."
+        )
+    total, shown = len(frame), frame.head(limit) if limit else frame
+    if total > len(shown):
+        said.append(f"{len(shown)} of {total} rows; all of them are in the CSV file.")
+    by = next((c for c in ("architecture", "architecture_a") if c in frame), "")
+    records = shown.to_dict("records")
+    rows = [
+        Row(tuple(_cell(record, c) for c in wanted), str(record.get(by, ""))) for record in records
+    ]
+    numeric = [
+        ".." in c or (pd.api.types.is_numeric_dtype(frame[c]) and frame[c].dtype != bool)
+        for c in wanted
+    ]
+    heads = [
+        Column(heading(c), numeric=bool(is_number))
+        for c, is_number in zip(wanted, numeric, strict=True)
+    ]
+    return Grid(name, title, tuple(heads), tuple(rows), tuple(said))
+
+
+def visible(frame: pd.DataFrame) -> str:
+    """The columns of a table that a terminal shows, for `listing`: pairs of bounds as one interval."""
+    names = [str(c) for c in frame.columns if c not in _HIDDEN]
+    joined = [f"{c}..{c.removesuffix('_low')}_high" if c.endswith("_low") else c for c in names]
+    return " ".join(c for c in joined if not c.endswith("_high") or ".." in c)
+
+
+def heading(column: str) -> str:
+    """A column's name in words."""
+    return HEADINGS.get(column, column.replace("_", " ").capitalize())
+
+
+def _cell(record: Mapping, key: str) -> Cell:
+    if ".." in key:
+        low, high = (record[part] for part in key.split(".."))
+        # Fieller's set may be everything but an interval, which read as an interval would be the
+        # opposite of the truth.
+        outside = (
+            "not "
+            if record.get("interval") == "outside" and not key.startswith("bootstrap")
+            else ""
+        )
+        return Cell(outside + interval(low, high) if interval(low, high) else DASH, value=low)
+    value = record[key]
+    if isinstance(value, bool):
+        return Cell("yes" if value else "no", value=float(value))
+    if isinstance(value, str):
+        return Cell(value, value=value)
+    if value is None or pd.isna(value):
+        return Cell(DASH, value=math.nan)
+    if key == "p" or key.startswith(("p_", "probability", "share")):
+        return Cell(probability(value), value=float(value))
+    if isinstance(value, int) or float(value).is_integer() and abs(value) < 1e5:
+        return Cell(str(int(value)).replace("-", "\N{MINUS SIGN}"), value=float(value))
+    return Cell(scaled(value) if abs(value) >= 1e5 else number(value), value=float(value))
+
+
+def finite(data: Any, digits: int = 0) -> Any:
+    """The same data with None for what JSON lacks (NaN, infinities).
+
+    Args:
+      data: dictionaries, lists and values of numpy or Python.
+      digits: significant digits to keep; 0 keeps all.
+    """
+    if isinstance(data, Mapping):
+        return {str(key): finite(value, digits) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [finite(value, digits) for value in data]
+    data = data.item() if isinstance(data, np.generic) else data
+    if isinstance(data, float):
+        return (float(f"{data:.{digits}g}") if digits else data) if math.isfinite(data) else None
+    return data

@@ -1,0 +1,75 @@
+"""Text from files that a terminal or a spreadsheet would take for a command, made harmless.
+
+Names travel from anybody's table or run records into terminals (where an escape sequence moves the
+cursor, colours a warning away or types on a keyboard) and into CSV files (where a cell that begins
+with = is a formula).
+"""
+
+import re
+import unicodedata
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+_FORMULA = "=+-@"
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
+# Marks that reorder or hide what stands beside them; joiners stay, because scripts and emoji need
+# them.
+_HIDDEN = frozenset(
+    "\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
+)
+
+
+def printable(text: str, keep: str = "") -> str:
+    """The text with control characters, marks that reorder it and halves of surrogates written as escapes.
+
+    Args:
+      text: anything that may come from a file.
+      keep: control characters that stay, such as a newline.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c in keep or not _is_command(c) else _escape(c) for c in text)
+
+
+def _is_command(character: str) -> bool:
+    return character in _HIDDEN or unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def cell(text: str) -> str:
+    """A text cell of a CSV file: printable, and with an apostrophe where a spreadsheet would see a formula.
+
+    A text that is a number stays as it is: spreadsheets read it as that number.
+    """
+    text = printable(text)
+    formula = text.lstrip(" '")[:1] in tuple(_FORMULA) and not _NUMBER.fullmatch(text)
+    return f"'{text}" if formula else text
+
+
+def uncell(text: str) -> str:
+    """The inverse of `cell` as far as the apostrophe goes."""
+    return text[1:] if text[:1] == "'" and text.lstrip(" '")[:1] in tuple(_FORMULA) else text
+
+
+def csv(frame: pd.DataFrame) -> str:
+    """A tidy table as CSV with harmless text cells; numbers have twelve significant digits.
+
+    Those are all that a double holds but the noise of its last operations.
+    """
+    frame = frame.copy()
+    for i in range(frame.shape[1]):
+        values = frame.iloc[:, i]
+        if not pd.api.types.is_numeric_dtype(values):
+            harmless: list[Any] = [
+                cell(value) if isinstance(value, str) else value for value in values
+            ]
+            frame.isetitem(
+                i, np.array([*harmless, None], dtype=object)[:-1]
+            )  # one more: lists stay elements
+    frame.columns = [cell(str(name)) for name in frame.columns]
+    return frame.to_csv(index=False, float_format="%.12g", lineterminator="\n")

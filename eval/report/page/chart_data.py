@@ -1,0 +1,204 @@
+"""What the page's charts draw, as plain lists: cells, lines with their bands, slopes, surfaces, laws, heat maps."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from eval.analyses.everything import Analysis
+from eval.data.study import GROUP_COLUMNS, task_columns
+from eval.report.figures import flops_label, lines_and_bands, quality_label, surface_steps
+from eval.report.style import looks
+from eval.report.tables import CELL, cells, label
+
+COSTS = {
+    "params_total": "Parameters",
+    "params_active": "Parameters used by a token",
+    "params_non_embedding": "Parameters outside the embedding",
+    "flops_train_total": "FLOPs, whole pretraining",
+    "steps_per_second": "Steps per second",
+}
+INPUTS = {"N": "Parameters", "D": "Tokens"}
+_POINTS = 17
+
+
+def charts(analysis: Analysis) -> dict[str, Any]:
+    """Everything the script needs, ready for JSON."""
+    look = looks(analysis.table.architecture)
+    return {
+        "reference": analysis.reference,
+        "level": analysis.options.level,
+        "looks": {name: dataclasses.asdict(one) for name, one in look.items()},
+        "protocols": sorted(analysis.table.protocol.unique()),
+        "x": _x_axes(analysis),
+        "y": _y_axes(analysis),
+        "cells": _cells(analysis),
+        "lines": _lines(analysis),
+        "slopes": _slopes(analysis),
+        "best": _best(analysis),
+        "grid": _grid(analysis),
+        "attainment": _attainment(analysis),
+        "laws": _laws(analysis),
+    }
+
+
+def _x_axes(analysis: Analysis) -> dict[str, str]:
+    costs = {analysis.axes.flops: flops_label(analysis.axes)} | COSTS
+    costs = {column: text for column, text in costs.items() if column in analysis.table}
+    known = {column: text for column, text in costs.items() if analysis.table[column].notna().any()}
+    return known | {"upstream_nll": "Upstream: held-out loss (nats)"}
+
+
+def _y_axes(analysis: Analysis) -> dict[str, str]:
+    """Qualities to choose from, the two main ones first."""
+    axes, runs = analysis.axes, analysis.study.runs
+    choices = {axes.upstream: quality_label("U", axes), axes.downstream: quality_label("D", axes)}
+    for column in (*GROUP_COLUMNS, *task_columns(runs)):
+        if runs[column].notna().any():
+            choices.setdefault(column, f"Downstream: {label(column)} (percent)")
+    return choices
+
+
+def _oriented(table: pd.DataFrame, column: str) -> pd.Series:
+    """Higher is better, as on every quality axis."""
+    return -table[column] if column == "upstream_nll" else table[column]
+
+
+def _cells(analysis: Analysis) -> list[dict[str, Any]]:
+    """One entry per cell: means, standard errors, and the single runs."""
+    table, runs = cells(analysis.study), analysis.table
+    x_axes, y_axes = _x_axes(analysis), _y_axes(analysis)
+    groups = dict(list(runs.groupby(CELL, sort=False)))
+    entries = []
+    for record in table.to_dict("records"):
+        members = groups[tuple(record[key] for key in CELL)]
+        entry: dict[str, Any] = {key: str(record[key]) for key in CELL} | {
+            "n": int(record["n_seeds"])
+        }
+        entry["x"] = {column: float(members[column].mean()) for column in x_axes}
+        entry["y"], entry["se"], entry["runs"] = {}, {}, {}
+        for column in y_axes:
+            values = _oriented(members, column)
+            entry["y"][column] = float(values.mean())
+            entry["runs"][column] = [float(value) for value in values]
+            seeds = record.get(f"{column}_se", np.nan)
+            entry["se"][column] = float(
+                record.get(f"{column}_se_eval", np.nan) if np.isnan(seeds) else seeds
+            )
+        entry["params"] = float(members[analysis.axes.params].mean())
+        entry["seeds"] = [int(seed) for seed in members.seed]
+        entries.append(entry)
+    return entries
+
+
+def _lines(analysis: Analysis) -> list[dict[str, Any]]:
+    """Semilog lines with bands, per protocol, x-axis (FLOPs and parameters) and quality."""
+    axes, entries = analysis.axes, []
+    for protocol, table in analysis.table.groupby("protocol", sort=True):
+        for column in _y_axes(analysis):
+            y = "U" if column == axes.upstream else "D"
+            meant = axes if y == "U" else dataclasses.replace(axes, downstream=column)
+            for x, x_column in (("F", axes.flops), ("P", axes.params)):
+                if not table[x_column].notna().any():
+                    continue
+                for (architecture, _), one in lines_and_bands(
+                    table, x, y, meant, analysis.options, _POINTS
+                ).items():
+                    entry = {"protocol": str(protocol), "x_axis": x_column, "y_axis": column}
+                    entry |= {"architecture": architecture, "slope": one.slope}
+                    entries.append(
+                        entry
+                        | {key: getattr(one, key).tolist() for key in ("x", "y", "low", "high")}
+                    )
+    return entries
+
+
+def _slopes(analysis: Analysis) -> list[dict[str, Any]]:
+    keep = [
+        "architecture",
+        "alpha",
+        "link",
+        "x_axis",
+        "y_axis",
+        "slope",
+        "ci_low",
+        "ci_high",
+        "n_sizes",
+        "note",
+    ]
+    return _records(analysis.results["slopes"], keep)
+
+
+def _best(analysis: Analysis) -> list[dict[str, Any]]:
+    table = analysis.results["probability_best"]
+    table = table[table.candidates > 1] if len(table) else table
+    return _records(
+        table, ["budget", "architecture", "y_axis", "quality", "rank", "probability_best"]
+    )
+
+
+def _grid(analysis: Analysis) -> list[dict[str, Any]]:
+    return _records(
+        analysis.results["width_depth"],
+        ["architecture", "depth", "width", "y_axis", "quality", "n_runs"],
+    )
+
+
+def _attainment(analysis: Analysis) -> list[dict[str, Any]]:
+    """One entry per cost, quality and level: the corners of the surface, the last quality held to the end."""
+    table, entries = analysis.results["attainment"], []
+    if "level" not in table:
+        return entries
+    flops = analysis.axes.flops
+    for _, part in table[table.cost_axis == flops].groupby(["y_axis", "level"]):
+        x, y = surface_steps(part, float(analysis.table[flops].max()))
+        first = part.iloc[0]
+        entry = {
+            "y_axis": first.y_axis,
+            "level": float(first.level),
+            "repetitions": int(first.repetitions),
+        }
+        entries.append(entry | {"x": x.tolist(), "y": y.tolist()})
+    return entries
+
+
+def _laws(analysis: Analysis) -> dict[str, dict[str, Any]]:
+    """Curves with bands, points with residuals, isoFLOP profiles and the landscape of starts of every law."""
+    entries = {}
+    for name, page in analysis.laws.pages.items():
+        first = page.law.form.inputs[0]
+        points = {
+            "x": page.points[first],
+            "y": page.points["loss"],
+            "residual": page.points["residual"],
+            "prediction": page.points["prediction"],
+        }
+        entries[name] = {
+            "title": page.title,
+            "warnings": list(page.warnings),
+            "input": INPUTS.get(first, page.x_name),
+            "points": {key: values.tolist() for key, values in points.items()},
+            "curves": [
+                _columns(part, value) for value, part in page.curves.groupby("series", dropna=False)
+            ],
+            "isoflops": [
+                _columns(part.rename(columns={"N": "x"}), value)
+                for value, part in page.isoflops.groupby("flops")
+            ],
+            "starts": page.landscape["objective"].tolist(),
+            "agreed": page.law.agreed,
+        }
+    return entries
+
+
+def _columns(table: pd.DataFrame, series: Any) -> dict[str, Any]:
+    keep = [column for column in ("x", "prediction", "lower", "upper") if column in table]
+    return {"series": float(series)} | {column: table[column].tolist() for column in keep}
+
+
+def _records(table: pd.DataFrame, columns: list[str]) -> list[dict[str, Any]]:
+    if table.empty:
+        return []
+    plain = lambda v: v.item() if isinstance(v, np.generic) else v
+    return [{str(k): plain(v) for k, v in row.items()} for row in table[columns].to_dict("records")]

@@ -1,0 +1,316 @@
+"""The tables of the page, section by section, and the sentence that says what each is for."""
+
+import dataclasses
+
+import pandas as pd
+
+from eval.analyses.everything import Analysis
+from eval.report.grid import Grid
+from eval.report.listing import listing
+from eval.report.tables import claims_grid, table1, table2
+
+_MOST_ROWS = 2000
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """A part of the page: anchor, heading, introduction, tables, the name of its chart; `folded` starts closed."""
+
+    anchor: str
+    title: str
+    intro: str
+    grids: tuple[Grid, ...]
+    chart: str = ""
+    folded: bool = False
+
+
+def claims_count(analysis: Analysis) -> list[tuple[str, int]]:
+    """How many claims came out how."""
+    claims = analysis.results["claims"]
+    return (
+        [(str(verdict), int(n)) for verdict, n in claims.verdict.value_counts().items()]
+        if len(claims)
+        else []
+    )
+
+
+def sections(analysis: Analysis) -> list[Section]:
+    """Every section after the summary and the main chart, in order."""
+    first = Section(
+        "table1", "Cost and quality", "What every cell cost and reached.", (table1(analysis.study),)
+    )
+    makers = (
+        _slopes,
+        _comparison,
+        _crossovers,
+        _pareto,
+        _ranks,
+        _protocols,
+        _laws,
+        _claims,
+        _runs,
+        _settings,
+    )
+    return [_shortened(section) for section in (first, *(make(analysis) for make in makers))]
+
+
+def _shortened(section: Section) -> Section:
+    """A browser sorts thousands of rows, not hundreds of thousands."""
+    return dataclasses.replace(section, grids=tuple(map(_at_most, section.grids)))
+
+
+def _at_most(grid: Grid) -> Grid:
+    if len(grid.rows) <= _MOST_ROWS:
+        return grid
+    note = f"{_MOST_ROWS} of {len(grid.rows)} rows; all of them are in the CSV files."
+    return dataclasses.replace(grid, rows=grid.rows[:_MOST_ROWS], notes=(*grid.notes, note))
+
+
+def _slopes(analysis: Analysis) -> Section:
+    slopes = analysis.results["slopes"]
+    everything = (
+        "architecture alpha link n_sizes n_runs slope ci_low..ci_high r2 se_hc3 seed_low..seed_high p "
+        "method note"
+    )
+    measured = (
+        "architecture link slope theil_sen theil_sen_low..theil_sen_high deming deming_low..deming_high "
+        "reliability note"
+    )
+    grids = (
+        table2(slopes, analysis.options.level),
+        listing("slopes-all", "Every fit in full", slopes, everything),
+        listing(
+            "slopes-ud",
+            "Downstream on upstream, where x is measured too",
+            slopes[slopes.alpha == "U,D"],
+            measured,
+        ),
+    )
+    intro = (
+        "How much quality an architecture gains along the logarithmic axis. The line goes through the means of the "
+        "sizes; the interval says how firmly these sizes fix it."
+    )
+    return Section("slopes", "Scaling slopes", intro, grids, chart="slopes")
+
+
+def _comparison(analysis: Analysis) -> Section:
+    results, reference = analysis.results, analysis.reference
+    grids = (
+        listing(
+            "equal-slopes",
+            "Do all architectures scale alike?",
+            results["equal_slopes"],
+            "hypothesis alpha architectures n f df_num df_den p p_permutation p_separate note",
+        ),
+        listing(
+            "contrasts",
+            f"Slope minus that of {reference}",
+            results["contrasts"],
+            "architecture alpha slope slope_reference difference ci_low..ci_high p_holm p_permutation verdict note",
+        ),
+        listing(
+            "equivalence",
+            f"The same slope as {reference}, to within the margin?",
+            results["equivalence"],
+            "architecture alpha ratio ratio_low..ratio_high margin p_holm equivalent note",
+        ),
+        listing(
+            "levels",
+            f"Quality minus that of {reference}, at equal cost",
+            results["level_differences"],
+            "architecture alpha position budget difference ci_low..ci_high p_holm verdict note",
+        ),
+        listing(
+            "multipliers",
+            f"Cost of reaching the quality that {reference} has at a budget",
+            results["multipliers"],
+            "architecture alpha position budget multiplier ci_low..ci_high interval note",
+        ),
+    )
+    intro = (
+        f"Every architecture against {reference}, corrected for the number of comparisons. \u201cNot told apart\u201d "
+        "does not mean equal: the equivalence test says whether they are."
+    )
+    return Section("comparison", "Between architectures", intro, grids)
+
+
+def _crossovers(analysis: Analysis) -> Section:
+    columns = (
+        "architecture_a architecture_b alpha crossing ci_low..ci_high interval position better_below better_above "
+        "probability_inside bootstrap_low..bootstrap_high note"
+    )
+    grid = listing(
+        "crossovers", "Where two lines meet, in FLOPs", analysis.results["crossovers"], columns
+    )
+    intro = "An unbounded interval is a result: the slopes cannot be told apart, so the crossing may be anywhere."
+    return Section("crossovers", "Crossovers", intro, (grid,))
+
+
+def _pareto(analysis: Analysis) -> Section:
+    results = analysis.results
+    main = results["pareto"]
+    main = main[main.cost_axis == analysis.axes.flops] if len(main) else main
+    axes = "cost_axis y_axis"
+    grids = (
+        listing(
+            "members",
+            "Who is on the frontier",
+            results["pareto_membership"],
+            f"architecture {axes} cells cells_on_frontier sizes_on_frontier probability_any note",
+        ),
+        listing(
+            "frontier",
+            "Every cell against FLOPs",
+            main,
+            "architecture size y_axis cost quality n_seeds on_frontier probability_on_frontier quality_gap "
+            "cost_multiplier note",
+            ["Against parameters and speed: pareto.csv."],
+        ),
+        listing(
+            "gaps",
+            "How far behind the frontier of the others",
+            results["pareto_gaps"],
+            f"architecture {axes} quality_gap quality_gap_low..quality_gap_high cost_multiplier "
+            "cost_multiplier_low..cost_multiplier_high note",
+        ),
+        listing(
+            "hypervolume",
+            "Hypervolume, and what each architecture adds to it",
+            results["hypervolume"],
+            f"architecture {axes} reference_cost reference_quality hypervolume contribution share ci_low..ci_high note",
+        ),
+    )
+    intro = "A cell is on the frontier when no other is at once cheaper and better. Probabilities draw the seeds again."
+    intro += " The chart shows what the study attains at a budget: in 95 %, half and 5 % of its repetitions (seeds)."
+    return Section("pareto", "Pareto frontiers", intro, grids, chart="attainment")
+
+
+def _ranks(analysis: Analysis) -> Section:
+    results = analysis.results
+    grids = (
+        listing(
+            "agreement",
+            "Upstream against downstream",
+            results["rank_correlation"],
+            "scope group method estimate ci_low..ci_high p reliability_corrected n note",
+        ),
+        listing(
+            "stability",
+            "Does the ranking hold from size to size?",
+            results["rank_stability"],
+            "y_axis size_a size_b statistic value ci_low..ci_high p n_architectures note",
+        ),
+        listing(
+            "discordant",
+            "Pairs that upstream and downstream put in opposite order",
+            results["discordant_pairs"],
+            "size architecture_a architecture_b upstream_difference downstream_difference probability_discordant note",
+            ["A is the better one upstream, B downstream."],
+            limit=60,
+        ),
+    )
+    intro = (
+        "Whether the best stays the best, and whether upstream quality predicts downstream quality."
+    )
+    return Section("ranks", "Ranks and agreement", intro, grids, chart="best")
+
+
+def _protocols(analysis: Analysis) -> Section:
+    intro = "Whether an architecture gains more from more layers or from wider ones."
+    if analysis.table.protocol.nunique() < 2:
+        intro += " All runs of this report have one scaling protocol, so there is nothing to compare here."
+        return Section("protocols", "Depth and width", intro, ())
+    grids = (
+        listing(
+            "protocol-differences",
+            "Slope under the first protocol minus slope under the second",
+            analysis.results["protocol_differences"],
+            "architecture first second alpha slope_first slope_second difference ci_low..ci_high p_holm verdict note",
+        ),
+        listing(
+            "protocol-slopes",
+            "Slope under each protocol",
+            analysis.results["protocols"],
+            "architecture protocol alpha link n_sizes slope ci_low..ci_high note",
+        ),
+    )
+    return Section("protocols", "Depth and width", intro, grids, chart="grid")
+
+
+def _laws(analysis: Analysis) -> Section:
+    laws, results = analysis.laws, analysis.results
+    grids = (
+        listing(
+            "laws",
+            "The law of each architecture",
+            laws.parameters,
+            "architecture form symbol value lower..upper points note",
+        ),
+        listing(
+            "law-tests",
+            "What do the architectures share?",
+            results["law_tests"],
+            "smaller larger df F p p_holm note",
+        ),
+        listing(
+            "law-checklist",
+            "How each law was fitted: the checklist of (Mis)Fitting",
+            results["law_checklist"],
+            "architecture part question answer",
+        ),
+    )
+    without = laws.parameters.architecture.nunique() - len(laws.pages)
+    intro = "Loss as a law of cost, fitted to the means of the cells, in the richest form that these records support."
+    if laws.verdict:
+        intro += f" Across architectures: {laws.verdict}."
+    if without:
+        intro += f" {without} of {without + len(laws.pages)} architectures have too few or too similar cells for a law."
+    shaky = sum(bool(page.warnings) for page in laws.pages.values())
+    if shaky:
+        intro += f" WARNING: the data barely determine {shaky} of {len(laws.pages)} laws; their notes say why."
+    return Section("laws", "Scaling laws", intro, grids, chart="law" if laws.pages else "")
+
+
+def _claims(analysis: Analysis) -> Section:
+    claims = analysis.results["claims"]
+    grids = (claims_grid(claims),) if len(claims) else ()
+    return Section(
+        "claims", "Claims of the paper", "Each claim as a hypothesis, against these runs.", grids
+    )
+
+
+def _runs(analysis: Analysis) -> Section:
+    study = analysis.study
+    grids = (
+        listing(
+            "unfinished",
+            "Runs that are in no table",
+            study.unfinished,
+            " ".join(study.unfinished.columns),
+        ),
+        listing(
+            "provenance",
+            "What made each run",
+            study.provenance,
+            " ".join(study.provenance.columns),
+            limit=500,
+        ),
+    )
+    intro = "Every run of the study: those that are not used, and why; and for each that is, where it comes from."
+    return Section("runs", "Runs and provenance", intro, grids, folded=True)
+
+
+def _settings(analysis: Analysis) -> Section:
+    options = dataclasses.asdict(analysis.options) | {"reference": analysis.reference}
+    chosen = pd.DataFrame(
+        [(f"report.{k}", str(v)) for k, v in options.items()], columns=["setting", "value"]
+    )
+    grids = (
+        listing(
+            "settings", "How the runs were made", analysis.study.settings, "setting value runs"
+        ),
+        listing("options", "How this report was made", chosen, "setting value"),
+    )
+    return Section(
+        "settings", "Settings", "Every value that occurs, and in how many runs.", grids, folded=True
+    )

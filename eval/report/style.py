@@ -1,0 +1,49 @@
+"""How an architecture looks in every figure and on the page: one colour and one marker, fixed by its name.
+
+The colours are Okabe and Ito's and Paul Tol's (muted), which colour-blind readers tell apart;
+twelve are more than any palette can carry alone, so that the marker always differs too.
+"""
+
+import dataclasses
+import zlib
+from collections.abc import Iterable
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """Colour, marker (matplotlib's and plotly's name of the same shape) and printed name."""
+
+    color: str
+    marker: str
+    symbol: str
+    label: str = ""
+
+
+ZOO = {
+    "transformer": Look("#000000", "o", "circle"),
+    "glu": Look("#E69F00", "s", "square"),
+    "evolved": Look("#0072B2", "D", "diamond"),
+    "universal": Look("#D55E00", "^", "triangle-up"),
+    "switch": Look("#009E73", "v", "triangle-down"),
+    "performer": Look("#CC79A7", "P", "cross"),
+    "funnel": Look("#56B4E9", "X", "x"),
+    "albert": Look("#882255", "*", "star"),
+    "mos": Look("#999933", "p", "pentagon"),
+    "lconv": Look("#332288", "h", "hexagon"),
+    "dconv": Look("#44AA99", "<", "triangle-left"),
+    "mixer": Look("#AA4499", ">", "triangle-right"),
+}
+
+
+def looks(names: Iterable[str]) -> dict[str, Look]:
+    """The look of every architecture in `names`, the zoo's in its own order first, then the others by name.
+
+    A name from elsewhere takes a look by its checksum, the next free one where two would share it,
+    so that it keeps its look from report to report as long as the names stay.
+    """
+    names = sorted(set(names))
+    chosen = {name: ZOO[name] for name in ZOO if name in names}
+    for name in (n for n in names if n not in ZOO):
+        free = [look for look in ZOO.values() if look not in chosen.values()] or list(ZOO.values())
+        chosen[name] = free[zlib.crc32(name.encode()) % len(free)]
+    return {name: dataclasses.replace(look, label=name) for name, look in chosen.items()}

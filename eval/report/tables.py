@@ -1,0 +1,410 @@
+"""The study's two tables: table 1, what every cell cost and reached; table 2, the slopes."""
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from eval.analyses.comparison import REFERENCE
+from eval.data.study import GROUP_COLUMNS, Study, headlines, task_columns
+from eval.report.grid import Cell, Column, Grid, Row, fixed, interval, number, probability, scaled
+
+CELL = ["architecture", "size", "protocol"]
+_BYTES = "upstream_bits_per_byte"
+_LOSSES = ("upstream_nll", _BYTES)
+_COSTS = ["params_total", "params_active", "flops_forward", "steps_per_second"]
+
+
+def size_order(table: pd.DataFrame) -> list[str]:
+    """Sizes from the cheapest to the dearest, by the median FLOPs of their runs (parameters where unknown)."""
+    cost = table.flops_forward.fillna(table.params_total)
+    return list(cost.groupby(table["size"]).median().sort_values(kind="stable").index.astype(str))
+
+
+def quality_columns(table: pd.DataFrame) -> list[str]:
+    """The upstream loss (per byte too, where known), every task, then the averages that are not a task themselves."""
+    tasks = task_columns(table)
+    averages = [c for c in GROUP_COLUMNS if c not in tasks and table[c].notna().any()]
+    in_bytes = [_BYTES] if _BYTES in table and table[_BYTES].notna().any() else []
+    return ["upstream_nll", *in_bytes, *tasks, *averages]
+
+
+def cells(study: Study) -> pd.DataFrame:
+    """Table 1 as numbers: one row per cell, averaged over its seeds.
+
+    Returns:
+      Columns architecture, size, protocol, n_seeds (finished runs), the costs (params_total,
+      params_active, flops_forward, steps_per_second), flops_train_over_6nd (training FLOPs as
+      counted over 6 x params_total x tokens_seen, what the usual rule takes them for),
+      params_over_reference (parameters outside the embedding over the Transformer's at the same
+      size and protocol, NaN where it was not run), and for upstream_nll (nats per token),
+      upstream_bits_per_byte and every downstream column (percent) its mean, `<column>_n` (runs that
+      have it), `<column>_se` (standard error over seeds, NaN with one) and `<column>_se_eval` (the
+      evaluation's own standard error over held-out examples, root mean square over the seeds).
+      Ordered by size, then by architecture.
+    """
+    runs = study.runs
+    grouped = runs.groupby(CELL, sort=False)
+    table = grouped[_COSTS].mean().assign(n_seeds=grouped.size())
+    by_rule = 6 * runs.params_total * runs.tokens_seen
+    ratio = (runs.flops_train_total / by_rule.where(by_rule > 0)).groupby(
+        [runs[key] for key in CELL], sort=False
+    )
+    table["flops_train_over_6nd"] = ratio.mean()
+    table["params_over_reference"] = _over_reference(grouped.params_non_embedding.mean())
+    errors = evaluation_errors(study)
+    for column in quality_columns(runs):
+        n = grouped[column].count()
+        table[column] = grouped[column].mean()
+        table[f"{column}_n"] = n
+        table[f"{column}_se"] = (grouped[column].std(ddof=1) / np.sqrt(n)).where(n > 1)
+        squares = errors.get(column, pd.Series(np.nan, index=runs.index)) ** 2
+        table[f"{column}_se_eval"] = np.sqrt(
+            squares.groupby([runs[key] for key in CELL], sort=False).mean()
+        )
+    table = table.reset_index()
+    place = {size: i for i, size in enumerate(size_order(runs))}
+    order = (
+        table.assign(place=table["size"].map(place))
+        .sort_values(["protocol", "place", "architecture"])
+        .index
+    )
+    first = [*CELL, "n_seeds"]
+    return table.loc[order, first + [c for c in table if c not in first]].reset_index(drop=True)
+
+
+def _over_reference(params: pd.Series) -> pd.Series:
+    """Each cell's parameters over the reference's of the same size and protocol; `params` is indexed by cell."""
+    of_cells = params.rename("own").reset_index()
+    reference = of_cells[of_cells.architecture == REFERENCE].drop(columns="architecture")
+    both = of_cells.merge(reference, "left", on=["size", "protocol"], suffixes=("", "_reference"))
+    return pd.Series((both.own / both.own_reference).to_numpy(), index=params.index)
+
+
+def evaluation_errors(study: Study) -> pd.DataFrame:
+    """Per run of `study.runs`, the standard error of each quality that comes from the number of held-out examples.
+
+    Returns:
+      A frame on the index of `study.runs` with the quality columns; NaN where the records have
+      none.
+    """
+    runs, evals = study.runs, study.evals
+    errors = pd.DataFrame({"upstream_nll": runs.upstream_nll_stderr})
+    in_bytes = evals[
+        (evals.stage == "pretrain")
+        & (evals.split == "validation")
+        & (evals.metric == "bits_per_byte")
+    ]
+    errors[_BYTES] = runs.run_id.map(
+        in_bytes.drop_duplicates("run_id", keep="last").set_index("run_id").stderr
+    ).astype(float)
+    scores = headlines(evals)
+    tasks = [c.removeprefix("downstream_") for c in task_columns(runs)]
+    for task in tasks:
+        one = scores[scores.task == task].set_index("run_id").stderr
+        errors[f"downstream_{task}"] = runs.run_id.map(one).astype(float)
+    families = {
+        "downstream_glue": "glue_",
+        "downstream_super_glue": "super_glue_",
+        "downstream_mean": "",
+    }
+    for column, prefix in families.items():
+        members = [f"downstream_{task}" for task in tasks if task.startswith(prefix)]
+        if members:  # tasks are different examples: their errors are independent
+            errors[column] = np.sqrt((errors[members] ** 2).sum(axis=1, skipna=False)) / len(
+                members
+            )
+    return errors
+
+
+def baselines(study: Study) -> dict[str, float]:
+    """What costs nothing to reach: the unigram entropy of the held-out text, the majority class of each task.
+
+    Returns:
+      Quality column to baseline, for those that the runs recorded; the average over tasks where all
+      of them did.
+    """
+    evals = study.evals
+    values = {}
+    unigram = evals.loc[evals.metric == "unigram_nll", "value"].dropna()
+    if len(unigram):
+        values["upstream_nll"] = float(unigram.median())
+    majority = (
+        evals[evals.metric == "majority_class"]
+        .dropna(subset="value")
+        .groupby("task")
+        .value.median()
+    )
+    tasks = [c.removeprefix("downstream_") for c in task_columns(study.runs)]
+    values |= {f"downstream_{task}": float(majority[task]) for task in tasks if task in majority}
+    families = {
+        "downstream_glue": "glue_",
+        "downstream_super_glue": "super_glue_",
+        "downstream_mean": "",
+    }
+    for column, prefix in families.items():
+        members = [f"downstream_{task}" for task in tasks if task.startswith(prefix)]
+        if members and all(member in values for member in members):
+            values[column] = float(np.mean([values[member] for member in members]))
+    return values
+
+
+def label(column: str) -> str:
+    """How a column is headed."""
+    names = {
+        "params_total": "Params",
+        "params_active": "Active",
+        "flops_forward": "FLOPs",
+        "steps_per_second": "Steps/s",
+        "upstream_nll": "Loss \N{DOWNWARDS ARROW}",
+        _BYTES: "Bits/byte \N{DOWNWARDS ARROW}",
+        "downstream_mean": "Mean \N{UPWARDS ARROW}",
+        "downstream_glue": "GLUE",
+        "downstream_super_glue": "SuperGLUE",
+        "downstream_squad": "SQuAD",
+    }
+    task = column.removeprefix("downstream_").removeprefix("python_")
+    task = task.replace("super_glue_", "SG ").replace("glue_", "").replace("_", " ")
+    return names.get(column, task)
+
+
+def table1(study: Study) -> Grid:
+    """Table 1 as it is shown: best of each size in bold, baselines first."""
+    table, base = cells(study), baselines(study)
+    qualities = quality_columns(study.runs)
+    several = table.protocol.nunique() > 1
+    names = ["size", "architecture"] + (["protocol"] if several else [])
+    costs = [c for c in _COSTS if table[c].notna().any()]
+    if "params_active" in costs and np.allclose(
+        table.params_active, table.params_total, equal_nan=True
+    ):
+        costs.remove("params_active")
+    columns = [Column(name.capitalize(), numeric=False) for name in names] + [Column("Seeds")]
+    columns += [Column(label(c), title=c) for c in (*costs, *qualities)]
+    counts = table[[f"{c}_n" for c in qualities]].to_numpy()
+    mixed = bool((counts == 1).any() and (counts > 1).any())
+    rows = [_baseline_row(base, names, costs, qualities)] if base else []
+    for key, group in table.groupby(["protocol", "size"], sort=False):
+        best = {c: _best(group[c], c) for c in ("steps_per_second", *qualities)}
+        for index, record in zip(group.index, group.to_dict("records"), strict=True):
+            line = [Cell(str(record[name]) or "plain", value=str(record[name])) for name in names]
+            line.append(Cell(str(record["n_seeds"]), value=record["n_seeds"]))
+            line += [_cost(record[c], c, index == best.get(c)) for c in costs]
+            line += [_quality(record, c, index == best[c], mixed) for c in qualities]
+            rows.append(Row(tuple(line), record["architecture"], "/".join(map(str, key))))
+    title = "Table 1. Cost and quality of every architecture at every size"
+    return Grid(
+        "table1",
+        title,
+        tuple(columns),
+        tuple(rows),
+        tuple(_notes(table, base, counts)),
+        fixed=len(names) + 1,
+    )
+
+
+def _best(values: pd.Series, column: str) -> object:
+    """The index of the best of at least two."""
+    values = values.dropna()
+    if len(values) < 2:
+        return None
+    return values.idxmin() if column in _LOSSES else values.idxmax()
+
+
+def _cost(value: float, column: str, bold: bool) -> Cell:
+    return Cell(
+        number(value) if column == "steps_per_second" else scaled(value), value=value, bold=bold
+    )
+
+
+def _quality(record: dict, column: str, bold: bool, mixed: bool) -> Cell:
+    decimals = 3 if column in _LOSSES else 1
+    se = record[f"{column}_se"]
+    own = math.isnan(se)
+    se = record[f"{column}_se_eval"] if own else se
+    detail = "" if math.isnan(se) else f"\N{PLUS-MINUS SIGN}{fixed(se, decimals)}"
+    detail += "\N{DEGREE SIGN}" if detail and own and mixed else ""
+    if 0 < record[f"{column}_n"] < record["n_seeds"]:
+        detail = f"{detail} ({record[f'{column}_n']} of {record['n_seeds']})".strip()
+    return Cell(fixed(record[column], decimals), detail, record[column], bold)
+
+
+def _baseline_row(
+    base: dict[str, float], names: list[str], costs: list[str], qualities: list[str]
+) -> Row:
+    blank = [Cell("", value="") for _ in (*names[2:], "seeds", *costs)]
+    scores = [
+        Cell(fixed(base[c], 3 if c in _LOSSES else 1), value=base[c])
+        if c in base
+        else Cell("\N{EN DASH}", value=math.nan)
+        for c in qualities
+    ]
+    return Row((Cell("baseline"), Cell("unigram, majority"), *blank, *scores), "", "baseline")
+
+
+def _notes_on_sizes(table: pd.DataFrame) -> list[str]:
+    """How much larger or smaller than the reference an architecture is where both are called the same size."""
+    others = table[table.architecture != REFERENCE].dropna(subset="params_over_reference")
+    ranges = others.groupby("architecture").params_over_reference.agg(["min", "max"])
+    if ranges.empty:
+        return []
+    texts = []
+    for architecture, (low, high) in zip(ranges.index, ranges.to_numpy(), strict=True):
+        ends = dict.fromkeys((fixed(low, 2), fixed(high, 2)))
+        texts.append(f"{architecture} {' to '.join(ends)}")
+    return [
+        "A size is not the same number of parameters in every architecture. Outside the embedding, over those of "
+        f"{REFERENCE} at the same size: {', '.join(texts)}."
+    ]
+
+
+def _notes(table: pd.DataFrame, base: dict[str, float], counts: np.ndarray) -> list[str]:
+    notes = [
+        "Loss: held-out pretraining loss in nats per target token, lower is better. Downstream: percent, higher is "
+        "better. FLOPs: one forward pass of one sequence. Bold: best of its size."
+    ]
+    notes += _notes_on_sizes(table)
+    if _BYTES in table:
+        notes.append(
+            "Bits/byte: the same loss over the bytes of the text, by which other tokenizers can be compared."
+        )
+    if ((counts > 0) & (counts < table.n_seeds.to_numpy()[:, None])).any():
+        notes.append("(1 of 3): the mean of one seed of three; the others have no such value.")
+    if not table.filter(regex="_se(_eval)?$").notna().to_numpy().any():
+        return [
+            *notes,
+            "The table has no standard errors: one seed per cell, and none for the evaluation itself.",
+        ]
+    if counts.max() <= 1:
+        error = "held-out examples; one seed per cell, so the spread between seeds is unknown."
+    else:
+        one = "; where a cell has one seed (\N{DEGREE SIGN}), over held-out examples."
+        error = "seeds" + (one if (counts == 1).any() else ".")
+    notes.append(f"\N{PLUS-MINUS SIGN}: standard error over {error}")
+    if base:
+        notes.append(
+            "Baseline: unigram entropy of the held-out text; majority class (or best constant answer) of each task: "
+            "what a model reaches without reading its input."
+        )
+    return notes
+
+
+def table2(slopes: pd.DataFrame, level: float = 0.95) -> Grid:
+    """Table 2 as it is shown: slopes with t intervals, the semilog form and the log-log form.
+
+    Args:
+      slopes: from `eval.analyses.slopes.slopes`.
+      level: the level of its intervals.
+    """
+    alphas, links = list(slopes.alpha.unique()), list(slopes.link.unique())
+    columns = [
+        Column("Form", numeric=False),
+        Column("Architecture", numeric=False),
+        Column("Sizes"),
+    ]
+    columns += [
+        Column(
+            f"\N{GREEK SMALL LETTER ALPHA} {a}", rf"$\alpha_{{{a}}}$", f"slope of {a[-1]} on {a[0]}"
+        )
+        for a in alphas
+    ]
+    rows, notes = [], []
+    for link in links:
+        part = slopes[slopes.link == link]
+        best = {alpha: _steepest(group) for alpha, group in part.groupby("alpha")}
+        for architecture, group in part.groupby("architecture", sort=False):
+            records = {
+                record["alpha"]: (index, record) for index, record in group.to_dict("index").items()
+            }
+            line = [_slope_cell(records.get(alpha), best.get(alpha)) for alpha in alphas]
+            name, n = str(architecture), int(group.n_sizes.max())
+            rows.append(
+                Row(
+                    (Cell(link, value=link), Cell(name, value=name), Cell(str(n), value=n), *line),
+                    name,
+                    link,
+                )
+            )
+        axes = [
+            f"{alpha}: {g.y_axis.iloc[0]} on {g.x_axis.iloc[0]}"
+            for alpha, g in part.groupby("alpha", sort=False)
+        ]
+        notes.append(f"{link}: " + "; ".join(axes) + ".")
+    notes += [
+        f"In brackets: {level:.0%} interval. A slope without one has too few sizes for it. Bold: steepest improvement "
+        "in its column, which does not mean that it differs from the next.",
+        "F: FLOPs, P: parameters, U: upstream, D: downstream. In the log-log form the upstream loss falls: of slopes "
+        "with a U, the more negative are the better.",
+    ]
+    short = slopes[slopes.ci_low.isna()]
+    if len(short):
+        counts = "; ".join(
+            f"{n} x {note}"
+            for note, n in short.note.replace("", "no interval").value_counts().items()
+        )
+        notes.append(f"{len(short)} of {len(slopes)} slopes have no interval: {counts}.")
+    return Grid(
+        "table2",
+        "Table 2. Slopes of the fitted lines",
+        tuple(columns),
+        tuple(rows),
+        tuple(notes),
+        fixed=3,
+    )
+
+
+def _steepest(group: pd.DataFrame) -> object:
+    values = (group.slope * np.where(group.higher_is_better.astype(bool), 1.0, -1.0)).dropna()
+    return values.idxmax() if len(values) > 1 else None
+
+
+def _slope_cell(entry: tuple | None, best: object) -> Cell:
+    if entry is None:
+        return Cell("\N{EN DASH}", value=math.nan)
+    index, record = entry
+    return Cell(
+        number(record["slope"]),
+        interval(record["ci_low"], record["ci_high"]),
+        record["slope"],
+        bold=index == best,
+    )
+
+
+def claims_grid(claims: pd.DataFrame) -> Grid:
+    """The scorecard as it is shown.
+
+    Args:
+      claims: from `eval.analyses.claims.scorecard`.
+    """
+    rows, before = [], None
+    for record in claims.to_dict("records"):
+        verdict, sure = record["verdict"], record["verdict"] in ("supported", "contradicted")
+        first, before = record["claim"] != before, record["claim"]
+        texts = [record["text"] if first else "", record["hypothesis"]]
+        line = [
+            Cell(f"{record['claim']}{record['part'] or ''}", value=record["claim"]),
+            *(Cell(text, value=text) for text in texts),
+            Cell(verdict, value=verdict, bold=sure),
+            Cell(
+                number(record["effect"]),
+                interval(record["ci_low"], record["ci_high"]),
+                record["effect"],
+            ),
+            Cell(probability(record["p"]), value=record["p"]),
+            *(Cell(record[key], value=record[key]) for key in ("measure", "would_settle", "note")),
+        ]
+        rows.append(Row(tuple(line), group=str(record["claim"])))
+    heads = [
+        "Claim",
+        "What the paper says",
+        "Tested as",
+        "Verdict here",
+        "Effect",
+        "p",
+        "Measure",
+        "What would settle it",
+    ]
+    columns = tuple(Column(text, numeric=text in ("Effect", "p")) for text in (*heads, "Note"))
+    return Grid(
+        "claims", "Claims of arXiv 2207.10551 against these runs", columns, tuple(rows), fixed=2
+    )

@@ -1,0 +1,115 @@
+"""The report: every table, figure and the page, from run records alone; the same records give the same bytes."""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from eval.analyses.everything import Analysis, analyse
+from eval.analyses.settings import DEFAULTS, Options
+from eval.data.run_table import COLUMNS, Columns, for_directory, read_table
+from eval.data.study import Study, read_study
+from eval.report import figures, page, tables
+from eval.report.grid import Grid, latex, markdown
+from eval.report.neutral import csv
+from train.records import InputError, replacing
+
+# What DESIGN names stands at the top, all else in a folder of its own.
+_TOP = ("pareto", "crossovers", "rank_correlation", "protocols", "claims")
+MORE = "analyses"
+_HALF = re.compile(
+    r".+\.(csv|md|tex|html|pdf|png)\.tmp-[0-9a-f]{12}"
+)  # from `train.records.replacing`
+
+
+def load(path: str | os.PathLike[str], columns: Columns = COLUMNS) -> Study:
+    """A study from a directory of runs, or from a table in a file.
+
+    Raises:
+      InputError: there is neither, what is there cannot be read, or a column is named for a
+        directory.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"runs: {str(path)!r}: no such file or directory")
+    return (
+        read_study(path, for_directory(columns, path))
+        if path.is_dir()
+        else read_table(path, columns)
+    )
+
+
+def write(
+    study: Study,
+    out: str | os.PathLike[str],
+    options: Options = DEFAULTS,
+    progress: Callable[[str], None] = lambda name: None,
+) -> Analysis:
+    """Writes runs.csv, the tables, analyses, figures and report.html into a directory.
+
+    Args:
+      study: what to report on.
+      out: the directory; it is made where it does not exist, and its other files are left alone.
+      options: choices of the analyses.
+      progress: called with the name of what is being made.
+
+    Raises:
+      InputError: nothing is finished, a choice does not fit the study, or the directory cannot be
+        written.
+    """
+    out = Path(out)
+    try:
+        (out / MORE).mkdir(parents=True, exist_ok=True)
+        _clear(out)
+    except OSError as error:
+        raise InputError(f"out: {str(out)!r} cannot be written ({error.strerror})") from None
+    analysis = analyse(study, options, progress)
+    try:
+        for name, text in texts(analysis):
+            progress(name)
+            with replacing(out / name) as file:
+                file.write(text.encode("utf-8", "backslashreplace"))
+        progress("figures")
+        figures.save(figures.draw(analysis), out)
+        figures.save(figures.draw_more(analysis), out / MORE)
+    except OSError as error:
+        raise InputError(
+            f"out: {error.filename or out}: cannot be written ({error.strerror})"
+        ) from None
+    return analysis
+
+
+def _clear(out: Path) -> None:
+    """Removes what a killed report has left half written; nothing of that stands under a final name."""
+    for left in (*out.glob("*.tmp-*"), *(out / MORE).glob("*.tmp-*")):
+        if _HALF.fullmatch(left.name):
+            left.unlink(missing_ok=True)
+
+
+def texts(analysis: Analysis) -> Iterator[tuple[str, str]]:
+    """Every text file of the report, as (path in the report's directory, content)."""
+    study, results = analysis.study, analysis.results
+    yield "runs.csv", csv(study.runs)
+    yield "table1.csv", csv(tables.cells(study))
+    yield from _shown("table1", tables.table1(study))
+    yield "table2_slopes.csv", csv(results["slopes"])
+    yield from _shown(
+        "table2_slopes",
+        tables.table2(results["slopes"], analysis.options.level),
+        width=5,
+        stacked=True,
+    )
+    yield "claims.md", markdown(tables.claims_grid(results["claims"]))
+    for name in _TOP:
+        yield f"{name}.csv", csv(results[name])
+    for name, frame in results.items():
+        if name not in (*_TOP, "slopes"):
+            yield f"{MORE}/{name}.csv", csv(frame)
+    for name in ("unfinished", "evals", "settings", "provenance"):
+        yield f"{MORE}/{name}.csv", csv(getattr(study, name))
+    yield "report.html", page.render(analysis)
+
+
+def _shown(name: str, grid: Grid, **options) -> Iterator[tuple[str, str]]:
+    yield f"{name}.md", markdown(grid)
+    yield f"{name}.tex", latex(grid, **options)

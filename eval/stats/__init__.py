@@ -1,0 +1,1 @@
+"""Statistics on arrays: regression, bootstrap, correlation, permutation and decisions."""

@@ -1,0 +1,240 @@
+"""The scorecard on studies where each claim is true, false, or not in the data."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from eval.analyses import everything
+from eval.analyses.claims import VERDICTS, scorecard
+from eval.analyses.simulate import Line, Noise, study
+from eval.data.cells import Axes
+from eval.report import write
+from eval.stats.decision import (
+    CANNOT_BE_TOLD,
+    CONTRADICTED,
+    NOT_TESTED,
+    SUPPORTED,
+    all_must,
+    judge,
+    one_enough,
+)
+from tests.eval.frames import by
+
+NAMES = (
+    "transformer",
+    "glu",
+    "evolved",
+    "universal",
+    "switch",
+    "performer",
+    "funnel",
+    "albert",
+    "mos",
+    "lconv",
+    "dconv",
+    "mixer",
+)
+CLEAR = Noise(0.005, 0.005, 0.2, 0.2)
+
+
+def verdicts(rows: pd.DataFrame) -> dict[str, str]:
+    return dict(zip(rows["claim"].astype(str) + rows["part"], rows["verdict"], strict=True))
+
+
+def ladders(lines: dict[str, Line], depth: dict[str, Line] | None = None) -> pd.DataFrame:
+    parts = [study(lines, sizes=6, seeds=3, seed=7, noise=CLEAR)]
+    for i, (protocol, chosen) in enumerate((("depth", depth or lines), ("width", lines))):
+        parts.append(study(chosen, sizes=5, seeds=3, seed=8 + i, noise=CLEAR, protocol=protocol))
+    return pd.concat(parts, ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def as_claimed() -> pd.DataFrame:
+    """A world as the paper describes it."""
+    base = Line(upstream_slope=0.4, downstream_slope=4.0, upstream=-3.4, downstream=48.0)
+    lines = dict.fromkeys(NAMES, base) | {
+        "transformer": Line(downstream_slope=8.0),
+        "performer": Line(upstream_slope=0.25, downstream=40.0, downstream_slope=1.0),
+        "funnel": Line(upstream=-3.45, upstream_slope=0.45, downstream=45.0, downstream_slope=4.0),
+        "lconv": Line(upstream=-3.3, upstream_slope=0.3, downstream=52.0, downstream_slope=1.0),
+        "evolved": Line(upstream=-3.3, upstream_slope=0.35, downstream=53.0, downstream_slope=3.5),
+        "mos": Line(upstream=-3.2, upstream_slope=0.3, downstream=55.0, downstream_slope=2.0),
+        "albert": Line(downstream_slope=-3.0, upstream_slope=0.4, flops=4.0),
+        "mixer": Line(downstream_slope=-2.0, upstream_slope=0.4),
+        "universal": Line(upstream_slope=0.4, flops=3.0),
+        "switch": Line(upstream_slope=0.45, flops=0.3, downstream_slope=4.0),
+    }
+    deep = {
+        name: Line(line.upstream, line.upstream_slope, line.downstream, line.downstream_slope + 4.0)
+        for name, line in lines.items()
+    }
+    return scorecard(ladders(lines, deep))
+
+
+def test_what_is_true_is_supported(as_claimed):
+    found = verdicts(as_claimed)
+    for key in (
+        "1a",
+        "1b",
+        "1c",
+        "2a",
+        "2b",
+        "3a",
+        "4b",
+        "4c",
+        "5a",
+        "5b",
+        "5c",
+        "6a",
+        "6b",
+        "7a",
+        "7b",
+        "8a",
+        "8b",
+        "8c",
+        "9a",
+    ):
+        assert found[key] == SUPPORTED, as_claimed[
+            as_claimed["claim"].astype(str) + as_claimed["part"] == key
+        ].T
+    assert found["9b"] == CONTRADICTED  # the width slopes are far from alike
+    assert found["3b"] == found["5e"] == NOT_TESTED  # the sizes have other names
+
+
+def test_every_row_is_complete(as_claimed):
+    assert set(as_claimed["verdict"]) <= set(VERDICTS) and set(as_claimed["claim"]) == set(
+        range(1, 10)
+    )
+    told = as_claimed["verdict"].isin([SUPPORTED, CONTRADICTED])
+    assert (
+        as_claimed.loc[told, "effect"].notna().all()
+        and (as_claimed.loc[told, "would_settle"] == "").all()
+    )
+    assert (as_claimed.loc[~told, "would_settle"] != "").all()
+    assert (as_claimed.loc[as_claimed["verdict"] == NOT_TESTED, "note"] != "").all()
+    assert not as_claimed[["claim", "part"]].duplicated().any()
+
+
+def test_what_is_false_is_contradicted():
+    better = Line(upstream=-3.3, upstream_slope=0.7, downstream=53.0, downstream_slope=9.0)
+    steep = Line(upstream=-3.3, upstream_slope=0.7, downstream=80.0, downstream_slope=2.0)
+    lines = dict.fromkeys(NAMES, better) | {
+        "transformer": Line(),
+        "lconv": steep,
+        "funnel": steep,
+        "performer": steep,
+    }
+    found = verdicts(scorecard(ladders(lines)))
+    for key in ("1a", "1b", "3a", "4a", "4b", "4c", "5a", "5c", "6a", "6b", "7a", "7b"):
+        assert found[key] == CONTRADICTED, key
+    one_best = {name: Line(-3.6, 0.5) for name in NAMES} | {
+        "mos": Line(upstream=-3.0, upstream_slope=0.6)
+    }
+    assert verdicts(scorecard(ladders(one_best)))["2a"] == CONTRADICTED
+
+
+def test_three_sizes_and_one_seed_can_tell_nothing_that_needs_an_interval():
+    rows = scorecard(study(dict.fromkeys(NAMES, Line()), sizes=3, seeds=1))
+    sampled = rows[rows["claim"] != 8]
+    assert set(sampled["verdict"]) == {CANNOT_BE_TOLD, NOT_TESTED} and sampled["p"].isna().all()
+    assert sampled["ci_low"].isna().all()
+
+
+def test_gains_by_name_of_size():
+    names = {"size0": "tiny", "size1": "small", "size2": "base", "size3": "large"}
+    lines = {"transformer": Line(), "performer": Line(upstream_slope=0.2), "evolved": Line()}
+    table = study(lines, sizes=4, seeds=3)
+    late = table["size"].isin(["size1", "size2", "size3"]) & (table["architecture"] == "evolved")
+    table.loc[late, "downstream_mean"] += 6.0  # all of evolved's extra gain is from tiny to small
+    found = scorecard(table.assign(size=table["size"].map(names)))
+    assert verdicts(found)["3b"] == verdicts(found)["5e"] == SUPPORTED
+    effect = found.loc[(found["claim"] == 3) & (found["part"] == "b"), "effect"].item()
+    assert effect == pytest.approx(-0.34 * 0.6, abs=0.08)
+
+
+def test_missing_architectures_and_scores_are_not_tested():
+    table = study({"transformer": Line(), "mos": Line()}).drop(
+        columns=["downstream_mean", "steps_per_second"]
+    )
+    found = verdicts(scorecard(table))
+    assert found["1b"] == found["3a"] == found["6b"] == found["9a"] == NOT_TESTED
+    assert found["6a"] in (SUPPORTED, CONTRADICTED, CANNOT_BE_TOLD)
+    without = scorecard(table, reference="vanilla")
+    assert set(without.loc[without["hypothesis"].str.contains("vanilla"), "verdict"]) == {
+        NOT_TESTED
+    }
+
+
+def test_what_is_about_vanilla_is_not_tested_without_it(tmp_path):
+    alone = study({"universal": Line(), "albert": Line(upstream=-3.6)})
+    for rows in (scorecard(alone), scorecard(alone, reference="universal")):
+        row = rows[(rows["claim"] == 8) & (rows["part"] == "a")].iloc[0]
+        assert row["verdict"] == NOT_TESTED and (
+            "transformer" in row["note"] or "is the reference" in row["note"]
+        )
+    alone[alone["architecture"] == "universal"].to_csv(tmp_path / "universal.csv", index=False)
+    claims = everything.analyse(write.load(tmp_path / "universal.csv")).results["claims"]
+    assert set(claims["verdict"]) == {NOT_TESTED}
+
+
+def test_one_bent_law_over_two_ranges_supports_no_claim():
+    """Vanilla and Performer on one saturating law, Performer three sizes higher up: its slope is lower only there."""
+    table = study(
+        {"transformer": Line(), "performer": Line(flops=10**1.8)}, sizes=8, seeds=3, noise=CLEAR
+    )
+    decades = np.log10(table.flops_forward) - 9
+    table = table.assign(upstream_nll=table.upstream_nll + 0.02 * decades**2)
+    for support, said in (("common", CANNOT_BE_TOLD), ("all", SUPPORTED)):
+        found = verdicts(scorecard(table, support=support))
+        assert found["1a"] == found["3a"] == said, support
+
+
+def test_one_that_lies_elsewhere_on_the_axis_is_named():
+    far = Line(-6.0, flops=1e4, downstream=20.0)
+    lines = {"transformer": Line(), "lconv": Line(upstream_slope=0.3), "glu": Line(), "mos": far}
+    rows = by(scorecard(ladders(lines)), "claim", "part")
+    assert (
+        rows[1, "a"]["verdict"] == CANNOT_BE_TOLD and "no test against mos" in rows[1, "a"]["note"]
+    )
+    assert (
+        rows[9, "c"]["verdict"] == SUPPORTED
+        and "without mos, elsewhere on the axis" in rows[9, "c"]["note"]
+    )
+    assert rows[9, "c"]["effect"] == pytest.approx(-0.24, abs=0.02)
+
+
+def test_what_is_not_about_vanilla_needs_none():
+    lines = {"albert": Line(downstream_slope=-3.0), "mixer": Line(downstream_slope=4.0)}
+    rows = scorecard(study(lines, sizes=6, seeds=3, noise=CLEAR))
+    assert verdicts(rows)["7a"] == SUPPORTED and verdicts(rows)["7b"] == CONTRADICTED
+    assert verdicts(rows)["2a"] != NOT_TESTED and verdicts(rows)["3a"] == NOT_TESTED
+
+
+def test_sparsity_is_counted_against_all_parameters_whatever_the_others_count():
+    table = study({"transformer": Line(), "switch": Line(flops=0.3)})
+    sparse = table["architecture"] == "switch"
+    table["params_active"] = table["params_active"].where(~sparse, 0.3 * table["params_active"])
+    total, active = (
+        scorecard(table, axes=Axes(params=column)) for column in ("params_total", "params_active")
+    )
+    for rows in (total, active):
+        row = rows[(rows["claim"] == 8) & (rows["part"] == "c")].iloc[0]
+        assert row["verdict"] == SUPPORTED and row["effect"] == pytest.approx(0.3)
+
+
+def test_names_can_be_translated():
+    table = study({"transformer": Line(), "FAVOR+": Line(upstream_slope=0.2)}, seeds=3)
+    assert verdicts(scorecard(table, names={"performer": "FAVOR+"}))["3a"] == SUPPORTED
+
+
+def test_rules_of_combination():
+    assert all_must([0.01, 0.2]) == 0.2 and np.isnan(all_must([0.01, np.nan]))
+    assert one_enough([0.01, 0.2, np.nan]) == 0.02 and np.isnan(one_enough([np.nan]))
+    assert judge(0.01, 0.99, 0.95) == (SUPPORTED, 0.02) and judge(0.99, 0.01, 0.95) == (
+        CONTRADICTED,
+        0.02,
+    )
+    assert (
+        judge(0.03, 0.97, 0.95)[0] == CANNOT_BE_TOLD
+        and judge(np.nan, np.nan, 0.95)[0] == CANNOT_BE_TOLD
+    )

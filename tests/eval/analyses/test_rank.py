@@ -1,0 +1,167 @@
+"""Rankings against SciPy; probabilities and discordance on studies whose answer is known."""
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from eval.analyses import rank
+from eval.analyses.simulate import Line, Noise, study
+from eval.data.cells import Axes
+from eval.stats.bootstrap import sample
+from tests.eval.frames import by
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    rng = np.random.default_rng(1)
+    lines = {
+        f"a{i}": Line(
+            upstream=-3.5 + 0.1 * rng.normal(),
+            upstream_slope=0.5 + 0.05 * rng.normal(),
+            downstream=50 + 3 * rng.normal(),
+            flops=10 ** (0.05 * rng.normal()),
+        )
+        for i in range(8)
+    }
+    return study(lines, sizes=4, seeds=3)
+
+
+def grid(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    return table.pivot_table(index="architecture", columns="size", values=column)
+
+
+def spearman(a, b) -> tuple[float, float]:
+    """SciPy's estimate and p."""
+    found: Any = stats.spearmanr(a, b)
+    return found.statistic, found.pvalue
+
+
+def test_tau_agrees_with_scipy(table):
+    quality = grid(table, "upstream_nll")
+    rows = rank.rank_stability(table)
+    for (a, b), row in by(rows[rows["statistic"] == "tau"], "size_a", "size_b").items():
+        assert (row["value"], row["p"]) == pytest.approx(
+            tuple(stats.kendalltau(quality[a], quality[b]))
+        )
+    assert len(rows) == 6 + 1
+
+
+def test_w_is_a_mean_of_spearman_correlations(table):
+    quality = grid(table, "upstream_nll")
+    pairs = [
+        spearman(quality[a], quality[b])[0] for a, b in itertools.combinations(quality.columns, 2)
+    ]
+    w = rank.rank_stability(table).iloc[-1]
+    assert w["value"] == pytest.approx(
+        (np.mean(pairs) * 3 + 1) / 4
+    )  # W = ((k - 1) mean rho + 1) / k
+    friedman, _ = stats.friedmanchisquare(*quality.to_numpy())
+    assert w["value"] == pytest.approx(friedman / (4 * 7))
+
+
+def test_best_at_a_budget_by_hand():
+    lines = {"small": Line(upstream=-3.3, upstream_slope=0.4), "large": Line()}
+    rows = rank.probability_best(
+        study(lines, noise=Noise(0, 1e-6, 0, 1e-6)), budgets=[1e9, 1e11, 1e20]
+    )
+    best = rows[rows["rank"] == 1].set_index("budget")
+    assert best["architecture"].tolist() == ["small", "large"]  # nobody covers 1e20
+    assert (best["probability_best"] == 1).all() and (best["candidates"] == 2).all()
+    assert best["quality"].iloc[1] == pytest.approx(
+        -3.5 + 0.54 * 2, abs=1e-4
+    )  # interpolated between two sizes
+
+
+def test_equal_architectures_share_the_first_place():
+    rows = rank.probability_best(
+        study({"a": Line(), "b": Line()}, seeds=5, noise=Noise(0, 0.02, 0, 0.5))
+    )
+    shares = rows.groupby("budget")["probability_best"].sum()
+    assert (
+        shares.to_numpy() == pytest.approx(1)
+        and rows["probability_best"].between(0.001, 0.999).any()
+    )
+
+
+def test_one_seed_gives_no_probability(table):
+    one = table[table["seed"] == 0]
+    for rows, column in (
+        (rank.probability_best(one), "probability_best"),
+        (rank.discordant_pairs(one), "probability_discordant"),
+    ):
+        assert rows[column].isna().all() and rows["note"].str.contains("one seed").all()
+    assert rank.rank_stability(one)["ci_low"].isna().all()
+
+
+def test_correlations_agree_with_scipy(table):
+    cells = table.groupby(["architecture", "size"])[
+        ["upstream_nll", "downstream_mean", "flops_forward"]
+    ].mean()
+    up, down, cost = -cells["upstream_nll"], cells["downstream_mean"], cells["flops_forward"]
+    rows = by(
+        rank.up_down_correlation(table, draws=200, permutations=200), "scope", "group", "method"
+    )
+    assert rows["overall", "", "spearman"]["estimate"] == pytest.approx(spearman(up, down)[0])
+    kendall = rows["overall", "", "kendall"]
+    assert (kendall["estimate"], kendall["p"]) == pytest.approx(tuple(stats.kendalltau(up, down)))
+    ud, uc, dc = (spearman(a, b)[0] for a, b in ((up, down), (up, cost), (down, cost)))
+    partial = (ud - uc * dc) / np.sqrt((1 - uc**2) * (1 - dc**2))
+    assert rows["given log F", "", "spearman"]["estimate"] == pytest.approx(partial)
+    one = cells.xs("size2", level="size")
+    estimate, p = spearman(-one["upstream_nll"], one["downstream_mean"])
+    within = rows["within size", "size2", "spearman"]
+    assert within["estimate"] == pytest.approx(estimate) and within["p"] == pytest.approx(
+        p, abs=0.12
+    )
+    assert within["ci_low"] <= within["estimate"] <= within["ci_high"]  # eight cells: just enough
+    assert np.isnan(rows["within architecture", "a0", "spearman"]["ci_low"])
+
+
+def test_partial_correlation_sees_through_scale():
+    """Upstream and downstream both rise with FLOPs and are otherwise unrelated."""
+    rng = np.random.default_rng(2)
+    lines = {
+        f"a{i:02d}": Line(upstream=-3.5 + 0.2 * rng.normal(), downstream=50 + 4 * rng.normal())
+        for i in range(30)
+    }
+    found = rank.up_down_correlation(study(lines, sizes=4, seeds=1), draws=200, permutations=500)
+    rows = by(found[found["method"] == "spearman"], "scope", "group")
+    assert rows["overall", ""]["estimate"] > 0.6 and rows["overall", ""]["p"] < 0.01
+    assert abs(rows["given log F", ""]["estimate"]) < 0.35 and rows["given log F", ""]["p"] > 0.05
+
+
+def test_discordant_pair_by_hand():
+    best = Line(-2.5, downstream=70.0)
+    lines = {"up": Line(-3.0, downstream=40.0), "down": Line(-3.6, downstream=60.0), "best": best}
+    rows = rank.discordant_pairs(study(lines, sizes=1, seeds=3, noise=Noise(0, 0.01, 0, 0.1)))
+    pair = rows[(rows["architecture_a"] == "up") & (rows["architecture_b"] == "down")].iloc[0]
+    assert pair["upstream_difference"] == pytest.approx(0.6, abs=0.05)
+    assert (
+        pair["downstream_difference"] == pytest.approx(-20, abs=1)
+        and pair["probability_discordant"] == 1
+    )
+    assert (rows["n_pairs"] == 3).all() and not (rows["architecture_a"] == "down").any()
+
+
+def test_redrawn_means_have_the_spread_of_means():
+    """Two seeds a cell: the bootstrap's variance of a cell mean is the noise over two, not over four."""
+    table = study(
+        {f"a{i}": Line() for i in range(40)}, sizes=5, seeds=2, noise=Noise(0, 0.01, 0, 0.5)
+    )
+    drawn = sample(table, "U", "F", Axes(), 2000, 0)
+    spread = drawn.draws[:, :, 0].var(0).mean()
+    assert spread == pytest.approx(0.01**2 / 2, rel=0.15)
+
+
+def test_same_seed_same_bytes(table):
+    for function in (
+        rank.rank_stability,
+        rank.probability_best,
+        rank.up_down_correlation,
+        rank.discordant_pairs,
+    ):
+        assert function(table, draws=50).to_csv() == function(table, draws=50).to_csv()

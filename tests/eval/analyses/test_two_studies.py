@@ -1,0 +1,126 @@
+"""Two studies side by side, against differences that were put in by hand."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from eval.__main__ import main
+from eval.analyses.two_studies import compare_studies
+from tests.eval.run_directories import write_study
+from train import records
+from train.records import InputError
+
+RUN = "albert-nano-s0"
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """The same study twice: 4 architectures, 3 sizes, 2 seeds."""
+    first = write_study(tmp_path / "a", seeds=2)
+    second = tmp_path / "b" / first.name
+    shutil.copytree(first, second)
+    return first, second
+
+
+def _change(study, run, metric, by, task=None):
+    rows = records.read_jsonl(study / run / "evals.jsonl")
+    for row in rows:
+        if row["metric"] == metric and (task is None or row["task"] == task):
+            row["value"] += by
+    (study / run / "evals.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _overall(found, quantity):
+    return found["overall"].set_index("quantity").loc[quantity]
+
+
+def test_a_copy_differs_in_nothing(pair):
+    found = compare_studies(*pair)
+    assert found["missing"].empty and found["settings"].empty
+    assert (found["overall"]["difference"] == 0).all()
+    assert _overall(found, "upstream_nll")["identical"] == 24
+
+
+def test_a_change_is_found_with_its_interval(pair):
+    runs = sorted(path.name for path in pair[1].iterdir())
+    rng = np.random.default_rng(0)
+    changes = {run: -0.1 + 0.02 * rng.normal() for run in runs}
+    for run, change in changes.items():
+        _change(pair[1], run, "nll", change)
+    found = compare_studies(*pair)
+    cells = {}
+    for run, change in changes.items():
+        cells.setdefault(run.rpartition("-s")[0], []).append(change)
+    means = [np.mean(values) for values in cells.values()]
+    expected = stats.ttest_1samp(means, 0.0)
+    row = _overall(found, "upstream_nll")
+    assert (row["n_cells"], row["difference"], row["p"]) == (
+        12,
+        pytest.approx(np.mean(means)),
+        pytest.approx(expected.pvalue),
+    )
+    interval = expected.confidence_interval(0.95)
+    assert (row["ci_low"], row["ci_high"]) == (
+        pytest.approx(interval.low),
+        pytest.approx(interval.high),
+    )
+    one = found["cells"].iloc[0]
+    assert one["ci_high"] - one["ci_low"] == pytest.approx(
+        2 * 1.96 * np.hypot(0.02, 0.02), rel=1e-3
+    )
+    assert _overall(found, "downstream_mean")["difference"] == 0
+
+
+def test_missing_failed_and_changed_cells_are_told(pair):
+    shutil.rmtree(pair[1] / RUN)
+    records.RunWriter(pair[0] / "albert-micro-s1").status(
+        "failed", stage="pretrain", error="Diverged: at step 3"
+    )
+    changed = records.read_json(pair[1] / "albert-milli-s0" / "config.json")
+    changed["pretrain"]["steps"] = 7
+    records.write_json(pair[1] / "albert-milli-s0" / "config.json", changed)
+    found = compare_studies(*pair)
+    told = {
+        (row.size, row.seed): (row.first, row.second, row.error)
+        for row in found["missing"].itertuples()
+    }
+    assert told == {
+        ("nano", 0): ("done", "absent", ""),
+        ("micro", 1): ("failed", "done", "Diverged: at step 3"),
+    }
+    assert found["settings"].to_dict("records") == [
+        {"setting": "pretrain.steps", "first": "100", "second": "7", "runs": 1}
+    ]
+    notes = found["cells"].set_index(["architecture", "size", "seed"])["note"]
+    assert notes["albert", "milli", 0] == "other settings"
+    assert notes["albert", "milli", 1] == ""
+
+
+def test_losses_on_another_corpus_are_not_compared(pair):
+    path = pair[1] / RUN / "config.json"
+    other = records.read_json(path)
+    other["data"]["fingerprint"] = "fedcba9876543210"
+    records.write_json(path, other)
+    found = compare_studies(*pair)
+    row = _overall(found, "upstream_nll")
+    assert row["note"] == "1 runs on another corpus are left out"
+    assert row["identical"] == 23
+
+
+def test_the_command_prints_all_of_it(pair, capsys):
+    assert main(["compare-studies", *map(str, pair), "--format", "json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert list(printed) == ["overall", "cells", "missing", "settings"]
+    assert len(printed["cells"]) == 24
+    assert main(["compare-studies", str(pair[0]), "nowhere"]) == 2
+    assert "runs: 'nowhere' is not a directory" in capsys.readouterr().err
+
+
+def test_studies_without_a_common_run_are_refused(tmp_path):
+    one = write_study(tmp_path / "a", architectures=("glu",))
+    two = write_study(tmp_path / "b", architectures=("mos",))
+    with pytest.raises(InputError, match="have no finished run in common"):
+        compare_studies(one, two)

@@ -1,0 +1,202 @@
+"""Anybody's table: a column mapping gives the same study as the store's own names."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from eval.data import run_table
+from eval.data.run_table import Columns
+from train.records import InputError, append_jsonl
+
+MEANT = Columns(
+    architecture="router_type",
+    size="label",
+    flops="flops_per_step",
+    params="total",
+    upstream="loss_c4",
+    downstream=("acc", "f1"),
+    fractions=True,
+    run_id="id",
+    step="at",
+)
+
+
+@pytest.fixture
+def raw() -> pd.DataFrame:
+    """Two architectures at three sizes, two steps each; the second step is the one that counts."""
+    rows = [
+        {
+            "id": f"{a}{s}",
+            "at": at,
+            "router_type": a,
+            "label": f"{s}M",
+            "flops_per_step": 1e9 * 4**s,
+            "total": 1e6 * 3**s,
+            "loss_c4": 4.0 - 0.3 * s + (at == 1),
+            "acc": 0.5 + 0.05 * s,
+            "f1": 0.4,
+            "kind": 0.5,
+        }
+        for a in ("Dense", "Hash")
+        for s in (1, 2, 3)
+        for at in (1, 2)
+    ]
+    return pd.DataFrame(rows)
+
+
+def write(raw: pd.DataFrame, path):
+    if path.suffix == ".csv":
+        raw.to_csv(path, index=False)
+    elif path.suffix == ".parquet":
+        raw.to_parquet(path)
+    else:
+        append_jsonl(path, [{str(k): v for k, v in row.items()} for row in raw.to_dict("records")])
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
+def test_every_format_reads_alike(raw, tmp_path, suffix):
+    study = run_table.read_table(write(raw, tmp_path / f"runs.{suffix}"), MEANT)
+    runs = study.runs.set_index("run_id")
+    assert len(runs) == 6 and study.name == "runs"
+    row: Any = runs.loc["Dense2"]
+    assert row.architecture == "Dense" and row["size"] == "2M" and row.seed == 0
+    assert row.flops_forward == 16e9 and row.params_total == 9e6
+    assert row.upstream_nll == pytest.approx(3.4) and row.upstream_neg_log_ppl == pytest.approx(
+        -3.4
+    )
+    assert row.downstream_acc == pytest.approx(60) and row.downstream_mean == pytest.approx(50)
+
+
+def test_rows_can_be_chosen(raw, tmp_path):
+    raw.loc[raw.label == "3M", "kind"] = 1.0
+    path = write(raw, tmp_path / "runs.csv")
+    meant: dict[str, Any] = {
+        "architecture": "router_type",
+        "run_id": "id",
+        "step": "at",
+        "upstream": "loss_c4",
+        "params": "total",
+    }
+    assert (
+        len(
+            run_table.read_table(
+                path, Columns(**meant, where=("kind=0.5", "router_type=Hash"))
+            ).runs
+        )
+        == 2
+    )
+    assert len(run_table.read_table(path, Columns(**meant, where=("label=1M,3M",))).runs) == 4
+    for where, said in (
+        ("kind=x", "holds numbers"),
+        ("kind=7", "no row has"),
+        ("kind", "COLUMN=VALUE"),
+        ("z=1", "'z'"),
+    ):
+        with pytest.raises(InputError, match=said):
+            run_table.read_table(path, Columns(**meant, where=(where,)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"), [("nll", 2.0), ("neg_log_ppl", -2.0), ("ppl", np.exp(2.0))]
+)
+def test_the_upstream_may_be_any_of_three(tmp_path, kind, value):
+    table = pd.DataFrame(
+        {
+            "architecture": ["a"],
+            "params_total": [1e6],
+            "flops_forward": [1e9],
+            "upstream_nll": [value],
+        }
+    )
+    study = run_table.read_table(write(table, tmp_path / "t.csv"), Columns(upstream_is=kind))
+    assert study.runs.upstream_nll[0] == pytest.approx(2.0)
+    assert study.runs["size"][0] == "1e+06" and study.runs.run_id[0] == "a-1e+06-s0"
+
+
+def test_runs_of_a_cell_without_seeds_are_numbered(tmp_path):
+    table = pd.DataFrame({"architecture": ["a"] * 3, "size": ["s"] * 3, "params_total": [1.0] * 3})
+    assert list(run_table.read_table(write(table, tmp_path / "t.csv")).runs.seed) == [0, 1, 2]
+
+
+def test_checkpoints_are_no_seeds(tmp_path):
+    """Without a name for the run, the rows of an architecture, size and seed are one run at several steps."""
+    rows = [
+        {
+            "architecture": a,
+            "size": size,
+            "seed": seed,
+            "step": step,
+            "flops_forward": 1e9 * (1 + (size == "m")),
+            "upstream_nll": 4.0 - 0.1 * seed - step / 100,
+        }
+        for a in ("glu", "transformer")
+        for size in ("s", "m")
+        for seed in (0, 1)
+        for step in (30, 10, 20)
+    ]
+    table = pd.DataFrame(rows)
+    runs = run_table.read_table(write(table, tmp_path / "t.csv")).runs
+    assert len(runs) == 8 and set(runs.upstream_nll.round(9)) == {3.7, 3.6}
+    one_seed = table[table.seed == 0].drop(columns=["seed", "size"])  # sizes told by their FLOPs
+    runs = run_table.read_table(write(one_seed, tmp_path / "t.csv")).runs
+    assert len(runs) == 4 and set(runs.seed) == {0} and (runs.upstream_nll == 3.7).all()
+    with pytest.raises(
+        InputError,
+        match="row 5: architecture, size are there twice at step 30: runs or checkpoints",
+    ):
+        run_table.read_table(write(table.drop(columns="seed"), tmp_path / "t.csv"))
+    last = table[table.step == 30].drop(columns="seed")  # one step only: these are seeds
+    assert set(run_table.read_table(write(last, tmp_path / "t.csv")).runs.seed) == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "columns", "said"),
+    [
+        ({"flops_per_step": "many"}, MEANT, "row 4: flops_per_step = 'many' is not a number"),
+        ({"router_type": None}, MEANT, "row 4: router_type is empty"),
+        ({}, Columns(architecture="nope"), "architecture: no column 'nope'; it has id, at"),
+        (
+            {},
+            Columns(architecture="router_type", upstream="nope", flops="total"),
+            "upstream: no column 'nope'",
+        ),
+        (
+            {},
+            Columns(architecture="router_type"),
+            "neither flops 'flops_forward' nor params 'params_total'",
+        ),
+        (
+            {},
+            Columns(architecture="router_type", run_id="id", flops="total"),
+            "row 3: run 'Dense1' appears twice",
+        ),
+    ],
+)
+def test_a_wrong_table_is_one_line_that_names_file_and_row(raw, tmp_path, change, columns, said):
+    raw = raw.astype(object)
+    for key, value in change.items():
+        raw.loc[2, key] = value
+    path = write(raw, tmp_path / "runs.csv")
+    if change:  # the row that is wrong must be one that is read
+        raw.loc[3, list(change)] = raw.loc[2, list(change)]
+        raw = raw.drop(index=2).reset_index(drop=True)
+        path = write(raw, path)
+    with pytest.raises(InputError) as error:
+        run_table.read_table(path, columns)
+    assert (
+        said in str(error.value) and "runs.csv" in str(error.value) and "\n" not in str(error.value)
+    )
+
+
+def test_a_file_that_is_no_table_is_one_line(tmp_path):
+    (tmp_path / "a.parquet").write_bytes(b"PAR1 this is not parquet")
+    (tmp_path / "a.jsonl").write_text('{"x": 1}\n{"x": ')
+    (tmp_path / "a.csv").write_text("x,y\n")
+    (tmp_path / "a.xlsx").write_text("")
+    for name in ("a.parquet", "a.jsonl", "a.csv", "a.xlsx", "none.csv"):
+        with pytest.raises(InputError) as error:
+            run_table.read_table(tmp_path / name)
+        assert name in str(error.value) and "\n" not in str(error.value)

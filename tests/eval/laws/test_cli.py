@@ -1,0 +1,487 @@
+import json
+import pathlib
+
+import numpy as np
+import pandas as pd
+import pytest
+import tyro
+
+from eval.commands import chain_verb, law_verbs
+from eval.laws import forms, kaplan_implications
+from eval.laws.example_points import TRUTH
+from tests.eval import run_directories
+from train.records import InputError
+
+VERBS = law_verbs.VERBS | chain_verb.VERBS
+N, D = (v.ravel() for v in np.meshgrid(np.geomspace(1e7, 3e9, 6), np.geomspace(1e9, 1e11, 5)))
+
+
+def frame(**changed):
+    truth = {**TRUTH["chinchilla"], **changed}
+    noise = np.exp(0.003 * np.random.default_rng(len(changed)).standard_normal(len(N)))
+    return pd.DataFrame(
+        {"N": N, "D": D, "loss": forms.get("chinchilla").predict(truth, N=N, D=D) * noise}
+    )
+
+
+@pytest.fixture
+def write(tmp_path):
+    def save(table: pd.DataFrame) -> str:
+        table.to_csv(tmp_path / "runs.csv", index=False)
+        return str(tmp_path / "runs.csv")
+
+    return save
+
+
+def run(verb, *arguments):
+    options, function = VERBS[verb]
+    return function(tyro.cli(options, args=[*map(str, arguments), "--bootstrap", "60"]))
+
+
+def answer(capsys, verb, *arguments):
+    assert run(verb, *arguments, "--format", "json") == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_fit_prints_published_symbols_with_intervals(write, capsys):
+    found = answer(
+        capsys, "fit", write(frame()), "--params", "N", "--tokens", "D", "--loss", "loss"
+    )
+    for symbol, truth in TRUTH["chinchilla"].items():
+        low, high = found[f"{symbol}_interval"]
+        assert low < found[symbol] < high and low < truth < high
+    assert found["objective"] > 0 and found["objective_name"] == "huber" and found["delta"] == 1e-3
+    assert next(iter(found)) == "warnings" and found["warnings"] == []
+
+
+@pytest.mark.parametrize(
+    "switch",
+    [["--objective", "l1"], ["--objective", "l2", "--space", "raw"], ["--method", "varpro"]],
+)
+def test_every_switch_gives_a_fit_near_the_truth(write, capsys, switch):
+    assert answer(capsys, "fit", write(frame()), *switch)["alpha"] == pytest.approx(0.34, abs=0.03)
+
+
+def test_tokens_may_come_from_flops(write, capsys):
+    table = frame()
+    table["flops"] = 6 * table["N"] * table.pop("D")
+    assert answer(capsys, "fit", write(table))["beta"] == pytest.approx(0.28, abs=0.03)
+
+
+@pytest.mark.parametrize("intervals", ["bca", "profile"])
+def test_other_intervals(write, capsys, intervals):
+    found = answer(capsys, "fit", write(frame()), "--intervals", intervals)
+    low, high = found["alpha_interval"]
+    assert low < found["alpha"] < high and 0.005 < high - low < 0.1
+
+
+def test_a_fit_without_outliers_is_shown_beside_the_fit_of_all(write, capsys):
+    table = frame()
+    table["loss"] *= np.where(table.index == 0, 1.5, 1.0)
+    found = answer(capsys, "fit", write(table), "--drop-highest-loss", "1")
+    assert found["points"] == 29 and found["all_rows"]["points"] == 30
+
+
+def test_warnings_lead(write, capsys):
+    table = frame()
+    table["D"] = 20 * table["N"]
+    found = answer(capsys, "fit", write(table))
+    assert any("D is tied to N" in line for line in found["warnings"])
+    run("fit", write(table))
+    assert capsys.readouterr().out.startswith("WARNING: ")
+
+
+@pytest.mark.slow
+def test_groups_are_fitted_compared_and_judged(write, capsys):
+    table = pd.concat([frame().assign(arch="vanilla"), frame(alpha=0.3).assign(arch="moe")])
+    path = write(table)
+    found = answer(capsys, "fit", path, "--group", "arch")
+    assert set(found["groups"]) == {"vanilla", "moe"} and "exponents" in found["verdict"]
+    assert {"smaller", "larger", "df", "F", "p", "p_holm", "p_bootstrap"} == set(found["tests"][0])
+    found = answer(
+        capsys, "allocate", path, "--group", "arch", "--budget", "1e19", "--reference", "vanilla"
+    )
+    assert found["groups"]["moe"]["optima"][0]["N_lower"] < found["groups"]["moe"]["optima"][0]["N"]
+    assert len(found["multipliers"]["moe"]) == 5
+
+
+def test_predict_takes_n_and_d_or_compute(write, capsys):
+    found = answer(capsys, "predict", write(frame()), "--at", "N=1e9,D=2e10", "C=1e24")
+    here, best = found["predictions"]
+    assert (
+        here["run_lower"] < here["lower"] < here["prediction"] < here["upper"] < here["run_upper"]
+    )
+    assert best["N"] * best["D"] * 6 == pytest.approx(1e24)
+    assert any("C=1e24" in line and "extrapolation" in line for line in found["warnings"])
+
+
+def test_next_ranks_candidates(write, capsys, tmp_path):
+    pd.DataFrame({"N": [1e8, 1e10], "D": [1e10, 1e12]}).to_csv(tmp_path / "more.csv", index=False)
+    found = answer(
+        capsys, "next", write(frame()), "--quantity", "beta", "--candidates", tmp_path / "more.csv"
+    )
+    assert [row["N"] for row in found["next"]] == pytest.approx([1e8, 1e10])
+    assert len(answer(capsys, "next", write(frame()))["next"]) == 10
+
+
+def test_approach_two_reports_its_exponent(write, capsys):
+    flops, factor = (
+        v.ravel() for v in np.meshgrid(np.geomspace(1e18, 1e21, 4), np.geomspace(0.3, 3, 7))
+    )
+    n = factor * 1.3 * (flops / 6) ** 0.456
+    table = pd.DataFrame({"N": n, "D": flops / 6 / n})
+    table["loss"] = forms.get("chinchilla").predict(TRUTH["chinchilla"], N=n, D=flops / 6 / n)
+    found = answer(capsys, "fit", write(table), "--approach", "2")
+    assert found["a"] == pytest.approx(0.452, abs=0.03) and len(found["budgets"]) == 4
+
+
+@pytest.mark.parametrize("through", ["measured", "predicted"])
+def test_chain_predicts_scores_through_the_loss(write, capsys, through):
+    table = frame()
+    score = forms.get("downstream_sigmoid").predict(
+        TRUTH["downstream_sigmoid"], L=table["loss"].to_numpy()
+    )
+    table["score"] = score + 0.002 * np.random.default_rng(0).standard_normal(len(table))
+    arguments = ["--at", "N=1e9,D=5e10", "C=1e24", "--through", through, "--objective", "l2"]
+    found = answer(capsys, "chain", write(table), *arguments)
+    loss = forms.get("chinchilla").predict(TRUTH["chinchilla"], N=1e9, D=5e10)
+    truth = forms.get("downstream_sigmoid").predict(TRUTH["downstream_sigmoid"], L=loss)[0]
+    here, best = found["predictions"]
+    if through == "predicted":
+        assert here["lower"] is None and any("no intervals" in line for line in found["warnings"])
+    else:
+        assert here["lower"] < truth < here["upper"]
+    assert here["prediction"] == pytest.approx(truth, abs=0.01) and here["loss"] == pytest.approx(
+        loss[0], rel=0.01
+    )
+    assert best["loss"] < here["loss"] and any(
+        "extrapolation" in line for line in found["warnings"]
+    )
+    assert (
+        found["loss_law"]["alpha"] == pytest.approx(0.34, abs=0.03) and "L_0" in found["score_law"]
+    )
+    with pytest.raises(InputError, match="group, drop_highest_loss and fix"):
+        run("chain", write(table), "--at", "C=1e21", "--fix", "E=1")
+    with pytest.raises(InputError, match="score: name the column"):
+        run("chain", write(table.drop(columns="score")), "--at", "C=1e21")
+
+
+@pytest.mark.slow
+def test_every_verb_reads_a_studys_directory(ladders, capsys):
+    found = answer(
+        capsys,
+        "fit",
+        ladders,
+        "--form",
+        "power",
+        "--group",
+        "architecture",
+        "--where",
+        "protocol=depth",
+    )
+    assert set(found["groups"]) == {"evolved", "lconv", "mos", "transformer"}
+    assert (
+        found["groups"]["mos"]["points"] == 8
+        and found["groups"]["mos"]["runs"] == 4
+        and found["verdict"]
+    )
+    plain = ["--form", "power", "--where", "architecture=mos"]
+    (row,) = answer(capsys, "predict", ladders, *plain, "--at", "x=3e11")["predictions"]
+    assert row["lower"] < row["prediction"] < row["upper"]
+    assert answer(capsys, "next", ladders, *plain)["next"][0]["shrink"] > 0
+    assert answer(capsys, "allocate", ladders, "--budget", "1e15")["warnings"][
+        0
+    ]  # one token count: it must say so
+    score = ["--score", "downstream_mean", "--perfect", "100"]
+    with pytest.raises(InputError, match="several architectures"):
+        run("chain", ladders, "--form", "power", *score, "--at", "x=3e11")
+    assert (
+        answer(capsys, "chain", ladders, *plain, *score, "--at", "x=3e11")["predictions"][0][
+            "prediction"
+        ]
+        > 30
+    )
+
+
+def test_a_study_is_fitted_by_architecture_in_its_main_protocol_by_cell(ladders, capsys):
+    assert run("fit", ladders, "--form", "power", "--format", "json") == 0
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    assert set(found["groups"]) == {"evolved", "lconv", "mos", "transformer"} and found["verdict"]
+    for law in found["groups"].values():
+        assert (
+            law["points"] == 8
+            and law["runs"] == 4
+            and law["bootstrap"]["kind"] == "normal"
+            and law["aicc"] is None
+        )
+    assert "64 runs of other protocols than '' are left out" in said.err
+    assert "32 rows are 16 independent runs or cells" in found["warnings"][0]
+    assert all(test["p"] is None and test["p_bootstrap"] for test in found["tests"])
+    pooled = answer(capsys, "fit", ladders, "--form", "power", "--group", "none")
+    assert pooled["points"] == 32 and "groups" not in pooled
+    everything = answer(
+        capsys, "fit", ladders, "--form", "power", "--group", "none", "--cluster", "run_id"
+    )
+    assert everything["runs"] == 32
+
+
+def test_a_study_of_budgets_is_fitted_over_all_of_them(tmp_path, capsys):
+    """Where no protocol is plain, each is a part of the whole, as the budgets of isoFLOPs are."""
+    study = run_directories.write_study(
+        tmp_path, ("glu",), run_directories.LADDER[:4], protocols=("depth", "width")
+    )
+    assert run("fit", study, "--form", "power", "--format", "json") == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["points"] == 8
+    assert "none of the protocols depth, width is plain: all are fitted together" in said.err
+
+
+def per_group(k):
+    """Two architectures of one law, the second of which spends twice the FLOPs on a parameter and token."""
+    parts = [
+        frame().assign(arch=name, flops=each * N * D)
+        for name, each in zip(("vanilla", "shared"), k, strict=True)
+    ]
+    return pd.concat(parts)
+
+
+def test_flops_for_a_parameter_and_token_are_those_of_the_table(write, capsys):
+    path = write(per_group((3.0, 6.0)))
+    arguments = [
+        path,
+        "--tokens",
+        "D",
+        "--group",
+        "arch",
+        "--budget",
+        "1e19",
+        "--reference",
+        "vanilla",
+    ]
+    found = answer(capsys, "allocate", *arguments)
+    assert {name: part["k"] for name, part in found["groups"].items()} == pytest.approx(
+        {"vanilla": 3, "shared": 6}
+    )
+    for name, part in found["groups"].items():
+        (best,) = part["optima"]
+        assert best["N"] * best["D"] * {"vanilla": 3, "shared": 6}[name] == pytest.approx(1e19)
+    assert [row["multiplier"] for row in found["multipliers"]["shared"]] == pytest.approx(
+        [0.5] * 5, rel=0.1
+    )
+    given = answer(capsys, "allocate", *arguments, "--k", "6")
+    assert [row["multiplier"] for row in given["multipliers"]["shared"]] == pytest.approx(
+        [1.0] * 5, rel=0.1
+    )
+    assert given["groups"]["vanilla"]["k"] == 6
+    fitted = answer(capsys, "fit", path, "--tokens", "D", "--where", "arch=vanilla")
+    assert fitted["k"] == pytest.approx(3)
+
+
+def test_a_column_that_is_no_training_flops_is_doubted(write, capsys):
+    table = frame().assign(flops=2 * N)
+    found = answer(
+        capsys, "predict", write(table.assign(flops=1e7 + N)), "--tokens", "D", "--at", "C=1e20"
+    )
+    assert any("are these the FLOPs of the whole training?" in line for line in found["warnings"])
+    table["flops"] = N * D * np.where(N > 1e9, 6, 18)
+    found = answer(capsys, "predict", write(table), "--tokens", "D", "--at", "C=1e20")
+    assert any("C / (N D) runs from 6 to 18" in line for line in found["warnings"])
+
+
+def test_a_weight_may_be_the_root_of_compute_and_its_unit_is_free(write, capsys):
+    table = frame().assign(root=lambda t: np.sqrt(t["N"] * t["D"]))
+    found = [answer(capsys, "fit", write(table), "--weight", name) for name in ("root", "sqrt(C)")]
+    found.append(
+        answer(capsys, "fit", write(table.assign(root=1e-9 * table["root"])), "--weight", "root")
+    )
+    for other in found[1:]:
+        for key in ("alpha", "objective", "sigma", "aicc"):
+            assert other[key] == pytest.approx(found[0][key], rel=1e-6)
+        assert other["alpha_interval"] == pytest.approx(found[0]["alpha_interval"], rel=1e-5)
+
+
+def test_approach_two_takes_groups_and_outliers(write, capsys):
+    parts = []
+    for name, lead in (("a", 1.0), ("b", 2.0)):
+        flops, factor = (
+            v.ravel() for v in np.meshgrid(np.geomspace(1e18, 1e21, 4), np.geomspace(0.3, 3, 7))
+        )
+        n = factor * lead * (flops / 6) ** 0.456
+        loss = forms.get("chinchilla").predict(
+            TRUTH["chinchilla"], N=n / lead, D=flops / 6 / n * lead
+        )
+        parts.append(pd.DataFrame({"arch": name, "N": n, "D": flops / 6 / n, "loss": loss}))
+    path = write(pd.concat(parts))
+    found = answer(
+        capsys, "fit", path, "--approach", "2", "--group", "arch", "--drop-highest-loss", "1"
+    )
+    assert set(found["groups"]) == {"a", "b"}
+    counts = [
+        sum(row["points"] for p in f["groups"].values() for row in p["budgets"])
+        for f in (found, found["all_rows"])
+    ]
+    assert counts == [55, 56]
+
+
+@pytest.mark.parametrize(
+    "verb, more", [("predict", ["--at", "N=1e9,D=2e10"]), ("allocate", ["--budget", "1e19"])]
+)
+def test_without_outliers_and_with_them_side_by_side_in_every_verb(write, capsys, verb, more):
+    table = frame()
+    table["loss"] *= np.where(table.index == 0, 1.5, 1.0)
+    found = answer(capsys, verb, write(table), *more, "--drop-highest-loss", "1")
+    assert found["points"] == 29 and found["all_rows"]["points"] == 30
+
+
+def test_profile_says_which_symbols_it_cannot_follow(write, capsys):
+    found = answer(capsys, "fit", write(frame()), "--form", "kaplan_n", "--intervals", "profile")
+    assert (
+        found["N_c_interval"] is None
+        and found["alpha_N_interval"][0] < found["alpha_N_interval"][1]
+    )
+    assert any("N_c of kaplan_n is computed from several" in line for line in found["warnings"])
+
+
+def test_next_has_a_cap_and_a_second_order(write, capsys):
+    found = answer(
+        capsys, "next", write(frame()), "--budget", "1e20", "--quantity", "loss@N=1e11,D=2e12"
+    )
+    cheap, useful = found["next"], found["next_by_shrink"]
+    assert max(row["flops"] for row in cheap + useful) <= 1e20
+    assert [row["shrink"] for row in useful] == sorted(
+        (row["shrink"] for row in useful), reverse=True
+    )
+    assert useful[0]["shrink"] > cheap[0]["shrink"] and useful[0]["flops"] > cheap[0]["flops"]
+    with pytest.raises(InputError, match="no candidate costs 1 FLOPs or less"):
+        run("next", write(frame()), "--budget", "1")
+
+
+def test_kaplans_laws_tell_what_they_imply(write, capsys):
+    loss = forms.get("kaplan_nd").predict(TRUTH["kaplan_nd"], N=N, D=D)
+    path = write(pd.DataFrame({"N": N, "D": D, "loss": loss * (1 + 1e-5 * np.cos(np.arange(30)))}))
+    (row,) = answer(capsys, "predict", path, "--form", "kaplan_nd", "--at", "N=1e9,D=2e10")[
+        "predictions"
+    ]
+    assert row["overfitting"] == pytest.approx(kaplan_implications.overfitting(1e9, 2e10), rel=0.02)
+    assert row["D_for_2pct"] == pytest.approx(kaplan_implications.data_needed(1e9), rel=0.02)
+    assert row["stop_step_published"] == pytest.approx(
+        kaplan_implications.early_stopping_step(1e9, 2e10), rel=0.05
+    )
+    assert row["critical_batch_published"] == pytest.approx(
+        kaplan_implications.critical_batch(row["prediction"])
+    )
+    (row,) = answer(capsys, "predict", path, "--form", "kaplan_c", "--at", "C=1e20")["predictions"]
+    assert row["N_published"] == pytest.approx(
+        kaplan_implications.allocation(1e20 / kaplan_implications.PF_DAY)["N"]
+    )
+
+
+def test_unfinished_runs_are_said_and_a_missing_value_names_its_run(tmp_path, capsys):
+    path = run_directories.write_study(tmp_path, ("transformer",), run_directories.LADDER[:5])
+    status = path / "transformer-nano-s0" / "status.json"
+    status.write_text(status.read_text().replace('"done"', '"failed"'))
+    assert run("fit", path, "--form", "power") == 0
+    assert "1 of 5 runs failed" in capsys.readouterr().err
+    evals = path / "transformer-mini-s0" / "evals.jsonl"
+    evals.write_text("")
+    with pytest.raises(
+        InputError, match=r"\(run transformer-mini-s0\): upstream_nll = nan is empty"
+    ):
+        run("fit", path, "--form", "power")
+
+
+def spoil(column, row, value):
+    table = frame().astype({"N": object, "D": object, "loss": object})
+    table.loc[row, column] = value
+    return table
+
+
+@pytest.mark.parametrize(
+    "table, words",
+    [
+        (lambda: spoil("loss", 3, "n/k"), ["row 5", "loss = 'n/k'", "not a number"]),
+        (lambda: spoil("N", 0, 0), ["row 2", "N = 0", "not above zero"]),
+        (lambda: spoil("D", 7, -1e9), ["row 9", "D", "not above zero"]),
+        (lambda: spoil("loss", 2, None), ["row 4", "loss", "empty"]),
+        (lambda: spoil("loss", 2, np.inf), ["row 4", "loss", "not finite"]),
+        (
+            lambda: frame().assign(N=lambda t: t["N"] / 1e9),
+            ["row 2", "N = 0.01", "thousands, millions or billions"],
+        ),
+        (
+            lambda: frame().assign(D=lambda t: t["D"] / 1e9),
+            ["row 2", "D = 1.0", "thousands, millions or billions"],
+        ),
+        (lambda: frame().assign(N=lambda t: t["N"] * 1e9), ["row 2", "N = 1", "another unit"]),
+        (lambda: spoil("D", 4, D[4] * 1e9), ["row 6", "D", "mix units"]),
+        (lambda: frame().drop(columns="D"), ["tokens", "--tokens"]),
+        (lambda: pd.concat([frame(), frame().iloc[[4]]]), ["row 32", "repeats row 6"]),
+        (lambda: frame().iloc[:0], ["no rows"]),
+    ],
+    ids=[
+        "text",
+        "zero",
+        "negative",
+        "empty",
+        "infinite",
+        "params/1e9",
+        "tokens/1e9",
+        "params*1e9",
+        "mixed",
+        "missing",
+        "twice",
+        "none",
+    ],
+)
+def test_bad_tables_give_one_line_with_column_and_row(write, table, words):
+    with pytest.raises(InputError) as error:
+        run("fit", write(table()))
+    line = str(error.value)
+    assert "\n" not in line and "runs.csv" in line
+    for word in words:
+        assert word in line, line
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--form", "chinchila"], "form: 'chinchila' is not one of"),
+        (["--params", "parameters"], "no column 'parameters'"),
+        (["--delta", "0"], "delta = 0.0 must be above 0 and finite"),
+        (["--fix", "gamma=1"], "has no parameter 'gamma'"),
+        (["--fix", "E"], "not SYMBOL=VALUE"),
+        (["--form", "power", "--x", "N", "--starts", "hoffmann"], "Hoffmann's grid"),
+        (["--form", "kaplan_nd", "--method", "varpro"], "varpro needs a sum of powers"),
+        (["--group", "N", "--group", "arch"], "no column 'arch'"),
+        (["--method", "varpro", "--fix", "E=1"], "varpro .* does not go with --fix E=1"),
+        (
+            ["--method", "varpro", "--objective", "huber"],
+            "varpro .* does not go with --objective huber",
+        ),
+        (["--method", "varpro", "--space", "log"], "varpro .* does not go with --space log"),
+        (
+            ["--approach", "2", "--fix", "E=1"],
+            "approach: 2 fits no law; it does not go with --fix E=1",
+        ),
+        (
+            ["--approach", "1", "--form", "kaplan_nd"],
+            "approach: 1 fits no law; it does not go with --form kaplan_nd",
+        ),
+        (["--profile", "akima"], "approach: 3 .* does not go with --profile akima"),
+        (["--k", "0"], "flops_per_param_token = 0.0 must be above 0 and finite"),
+        (["--form", "kaplan_n", "--fix", "N_c=1e13"], "N_c of kaplan_n depends on alpha_N"),
+        (
+            ["--form", "kaplan_n", "--params", "N", "--weight", "sqrt(C)"],
+            r"sqrt\(C\) needs training FLOPs",
+        ),
+    ],
+)
+def test_bad_options_give_one_line(write, arguments, words):
+    with pytest.raises(InputError, match=words):
+        run("fit", write(frame()), *arguments)
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(InputError, match="no such file"):
+        run("fit", pathlib.Path("nowhere.csv"))

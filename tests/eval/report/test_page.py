@@ -1,0 +1,202 @@
+"""The page in a real browser: it draws, sorts, toggles, prints, and asks nobody anything."""
+
+import base64
+import hashlib
+import json
+import re
+from html import parser as html_parser
+
+import pytest
+
+from eval.analyses import everything
+from eval.data.study import read_study
+from eval.report import page
+from tests.eval import run_directories
+from tests.eval.report import browser
+
+NEEDS_BROWSER = pytest.mark.skipif(
+    browser.CHROMIUM is None, reason="Chromium is not installed on this machine"
+)
+EVIL = '</script><img src=x onerror="window.evil=1">&'
+
+
+@pytest.fixture(scope="module")
+def html(tmp_path_factory) -> str:
+    """The page of a study with an awkward name among its architectures."""
+    names = ("evolved", "transformer", EVIL)
+    path = run_directories.write_study(
+        tmp_path_factory.mktemp("runs"),
+        names,
+        run_directories.LADDER[:4],
+        2,
+        protocols=("", "depth", "width"),
+    )
+    return page.render(everything.analyse(read_study(path)))
+
+
+def test_the_page_is_one_file_that_names_no_other(html):
+    ours = html.replace(page.plotly.offline.get_plotlyjs(), "")
+    assert not re.search(r"(src|href)\s*=\s*[\"']?(https?:|//|/)", ours)
+    assert "default-src 'none'" in ours and "@import" not in ours and "url(" not in ours
+
+
+def test_the_policy_names_what_may_run_by_hash_and_there_is_nothing_else(html):
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', html)
+    assert "unsafe" not in policy
+    inline = re.findall(r"<(script|style)>(.*?)</\1>", html, re.S)
+    assert [kind for kind, _ in inline] == ["style", "script", "script", "script"]
+    for kind, text in inline:
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in re.search(rf"{kind}-src ([^;]*);", policy)[1]
+    attributes = set()
+    parser = html_parser.HTMLParser()
+    parser.handle_starttag = lambda tag, attrs: attributes.update(name for name, _ in attrs)
+    parser.feed(html)
+    assert "class" in attributes and not {
+        name for name in attributes if name == "style" or name.startswith("on")
+    }
+
+
+def test_names_from_files_are_escaped(html):
+    assert EVIL not in html and "<img src=x" not in html
+    assert "&lt;/script&gt;&lt;img src=x" in html
+    data = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.S)
+    assert data is not None and EVIL in json.loads(data[1])["looks"]
+
+
+def test_the_summary_and_the_warnings_come_first(html, small):
+    assert html.index("In words") < html.index("Quality against cost") < html.index("Table 1.")
+    warned = page.render(everything.analyse(read_study(small)))
+    assert warned.index("Read this first") < warned.index("In words")
+    assert (
+        "unigram entropy of the held-out text, 6.250 nats" in warned and "majority class" in warned
+    )
+
+
+@pytest.fixture(scope="module")
+def chromium(html, tmp_path_factory):
+    """A browser that shows the page from a file."""
+    directory = tmp_path_factory.mktemp("browser")
+    (directory / "report.html").write_text(html, encoding="utf-8")
+    window = browser.Browser(directory / "profile")
+    try:
+        window.open((directory / "report.html").as_uri())
+        window.wait("document.querySelectorAll('.plot .main-svg').length > 3")
+        yield window
+    finally:
+        window.close()
+
+
+def column(name: str, table: str) -> str:
+    """JavaScript for the visible texts of one column of a table."""
+    return (
+        f"(() => {{ const t = document.querySelector('#t-{table} table'); "
+        f"const i = [...t.tHead.rows[0].cells].findIndex(c => c.textContent.trim().startsWith('{name}')); "
+        "return [...t.tBodies[0].rows].filter(r => !r.hidden).map(r => r.cells[i].dataset.value); })()"
+    )
+
+
+def click_head(name: str, table: str) -> str:
+    return (
+        f"[...document.querySelectorAll('#t-{table} th')].find(c => c.textContent.trim().startsWith('{name}'))"
+        ".firstElementChild.click()"
+    )
+
+
+@NEEDS_BROWSER
+def test_tables_sort_both_ways(chromium):
+    chromium.run(click_head("Loss", "table1"))
+    up = [float(value) for value in chromium.run(column("Loss", "table1"))]
+    assert up == sorted(up) and len(set(up)) > 10
+    chromium.run(click_head("Loss", "table1"))
+    assert [float(value) for value in chromium.run(column("Loss", "table1"))] == sorted(
+        up, reverse=True
+    )
+    chromium.run(click_head("Architecture", "table1"))
+    names = chromium.run(column("Architecture", "table1"))
+    known = [name for name in names if name]
+    assert known.index("evolved") < known.index("transformer")
+
+
+@NEEDS_BROWSER
+def test_toggles_hide_an_architecture_everywhere(chromium):
+    traces = "document.getElementById('plot-main').data.filter(t => t.name === 'evolved').length"
+    assert chromium.run(traces) == 1
+    box = "document.querySelector('#toggles input[value=evolved]')"
+    chromium.run(f"{box}.click()")
+    assert chromium.run(traces) == 0
+    assert "evolved" not in chromium.run(column("Architecture", "table1"))
+    assert "evolved" not in chromium.run(
+        "document.getElementById('plot-slopes').data.map(t => t.y[0])"
+    )
+    chromium.run(f"{box}.click()")
+    assert chromium.run(traces) == 1
+
+
+@NEEDS_BROWSER
+def test_laws_and_attainment_are_drawn(chromium):
+    traces = "document.getElementById('plot-{}').data.length"
+    assert chromium.run(traces.format("attainment")) == 3
+    assert chromium.run(traces.format("law")) == 3  # band, curve and points
+    chromium.run(
+        "(() => { const s = document.querySelector('#controls-law [name=Show]'); s.value = 'residuals'; "
+        "s.dispatchEvent(new Event('change')); })()"
+    )
+    assert "residual" in chromium.run("document.getElementById('plot-law').layout.yaxis.title.text")
+    note = chromium.run("document.getElementById('note-law').textContent")
+    assert "starts agree" in note and "y = A x^-alpha" in note
+
+
+@NEEDS_BROWSER
+def test_axes_switch(chromium):
+    def choose(name: str, value: str) -> None:
+        chromium.run(
+            f"(() => {{ const s = document.querySelector('#controls-main [name=\"{name}\"]'); "
+            f"s.value = {json.dumps(value)}; s.dispatchEvent(new Event('change')); }})()"
+        )
+
+    title = "document.getElementById('plot-main').layout.{}.title.text"
+    assert "log-perplexity" in chromium.run(title.format("yaxis"))
+    choose("Quality", "downstream_mean")
+    assert "Downstream" in chromium.run(title.format("yaxis"))
+    choose("Against", "params_total")
+    assert chromium.run(title.format("xaxis")) == "Parameters"
+    assert chromium.run("document.getElementById('plot-main').layout.xaxis.type") == "log"
+    choose("Protocol", "depth")
+    assert chromium.run("document.getElementById('plot-main').data.filter(t => t.name).length") == 3
+    for name, value in (
+        ("Quality", "upstream_nll"),
+        ("Against", "flops_forward"),
+        ("Protocol", ""),
+    ):
+        choose(name, value)
+
+
+@NEEDS_BROWSER
+def test_narrow_screens_do_not_scroll_sideways(chromium):
+    chromium.resize(390, 844)
+    # The charts follow the window after a moment; then nothing is wider than it.
+    chromium.wait("document.documentElement.scrollWidth <= 390", seconds=20)
+    chromium.resize(1280, 900)
+
+
+@NEEDS_BROWSER
+def test_nothing_is_said_to_the_console_and_nothing_is_asked_of_the_network(chromium):
+    chromium.call("Page.printToPDF")
+    said = [
+        e
+        for e in chromium.events
+        if e.get("method") in ("Runtime.consoleAPICalled", "Runtime.exceptionThrown")
+    ]
+    logged = [
+        e["params"]["entry"]["text"] for e in chromium.events if e.get("method") == "Log.entryAdded"
+    ]
+    asked = [
+        e["params"]["request"]["url"]
+        for e in chromium.events
+        if e.get("method") == "Network.requestWillBeSent"
+    ]
+    assert said == [] and logged == []
+    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+    assert sum(url.startswith("file:") for url in asked) == 1
+    assert chromium.run("window.evil") is None

@@ -1,0 +1,408 @@
+"""The report: everything it promises, the same bytes twice, honest on awkward studies, one line on bad input."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from eval.__main__ import _verbs, main
+from eval.analyses import everything
+from eval.analyses.settings import Options
+from eval.data.study import read_study
+from eval.report import figures, summary, write
+from eval.report.page import chart_data
+from tests.eval import run_directories
+from train.records import InputError
+
+# DESIGN, section 6.
+PROMISED = (
+    [
+        "runs.csv",
+        "report.html",
+        "pareto.csv",
+        "crossovers.csv",
+        "rank_correlation.csv",
+        "protocols.csv",
+    ]
+    + [f"table1.{kind}" for kind in ("csv", "md", "tex")]
+    + [f"table2_slopes.{kind}" for kind in ("csv", "md", "tex")]
+    + ["claims.csv", "claims.md"]
+    + [f"fig{n}.{kind}" for n in range(1, 6) for kind in ("pdf", "png")]
+)
+
+
+def digests(directory: Path) -> dict[str, str]:
+    files = sorted(path for path in directory.rglob("*") if path.is_file())
+    return {
+        str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
+
+
+@pytest.mark.slow
+def test_everything_promised_is_written_and_the_same_twice(small, tmp_path):
+    # Two processes with different hash seeds: nothing may depend on the order of a set.
+    for n in ("1", "2"):
+        command = [sys.executable, "-m", "eval", "report", str(small), "--out", str(tmp_path / n)]
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env={**os.environ, "PYTHONHASHSEED": n},
+        )
+        assert done.returncode == 0, done.stderr
+    first, second = digests(tmp_path / "1"), digests(tmp_path / "2")
+    assert set(PROMISED) <= set(first)
+    assert {"analyses/attainment.pdf", "analyses/attainment.png", "analyses/laws.csv"} <= set(first)
+    assert first == second
+    assert "Table 1" in done.stdout and "report.html" in done.stdout and "unigram" in done.stdout
+    assert "warning: Every cell has one seed" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_same_records_give_the_same_bytes(small, tmp_path):
+    made = []
+    for n in ("1", "2"):
+        analysis = everything.analyse(read_study(small))
+        (tmp_path / n).mkdir()
+        figures.save({"attainment": figures.draw_more(analysis)["attainment"]}, tmp_path / n)
+        made.append((dict(write.texts(analysis)), digests(tmp_path / n)))
+    assert made[0] == made[1]
+    assert {name for name in PROMISED if not name.startswith("fig")} <= set(made[0][0])
+
+
+def test_runs_csv_has_exactly_the_stores_columns(small):
+    study = read_study(small)
+    analysis = everything.analyse(study)
+    texts = dict(write.texts(analysis))
+    assert texts["runs.csv"].splitlines()[0] == ",".join(study.runs.columns)
+    assert "entropy" in texts["table1.md"] and "| 6.250 | \u2013 | 30.0 |" in texts["table1.md"]
+    assert "not enough points" in texts["table2_slopes.md"]
+
+
+def test_importing_the_report_imports_neither_jax_nor_tensorflow():
+    code = "import sys, eval.report.write, eval.__main__\n"
+    code += "print([m for m in ('jax', 'tensorflow', 'seqio') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.slow
+def test_figures_are_drawn_and_say_when_there_is_nothing(small, ladders):
+    drawn = figures.draw(everything.analyse(read_study(small)))
+    assert list(drawn) == [f"fig{n}" for n in range(1, 6)]
+    words = " ".join(text.get_text() for text in drawn["fig4"].axes[0].texts)
+    assert "no cells of the depth protocol" in words
+    titles = [panel.get_title(loc="left") for panel in drawn["fig2"].axes]
+    assert titles == ["glu", "universal", "lconv"]
+    three_sizes = figures.draw_more(everything.analyse(read_study(small)))
+    assert list(three_sizes) == ["attainment"]
+    analysis = everything.analyse(read_study(ladders))
+    assert len(figures.draw(analysis)["fig4"].axes) == 8
+    more = figures.draw_more(analysis)
+    assert list(more) == ["attainment", "law01", "law02", "law03", "law04"]
+    words = [t.get_text() for panel in more["attainment"].axes for t in panel.texts]
+    assert words == ["2 repetitions (seeds): best, median and worst"] * 2
+
+
+AWKWARD = {
+    "one run": dict(architectures=("glu",), sizes=("nano",)),
+    "no task": dict(tasks=()),
+    "names": dict(
+        architectures=("transformer", "<script>alert(1)</script> & 50%_$x$|", "\u4e2d\u6587")
+    ),
+    "one size": dict(sizes=("nano",)),
+    "one architecture": dict(architectures=("transformer",)),
+    "two sizes": dict(sizes=("nano", "micro"), seeds=2),
+    "one task": dict(tasks=("python_match",)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", AWKWARD)
+def test_awkward_studies_give_an_honest_report(tmp_path, case):
+    options = {
+        "architectures": ("glu", "transformer"),
+        "sizes": ("nano", "micro", "milli"),
+    } | AWKWARD[case]
+    study = read_study(run_directories.write_study(tmp_path, **options))
+    analysis = write.write(study, tmp_path / "out")
+    slopes = analysis.results["slopes"]
+    thin = slopes[slopes.n_sizes < 3]
+    assert thin.ci_low.isna().all() and (thin.note != "").all()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<script>alert" not in page and "Read this first" in page
+
+
+@pytest.mark.slow
+def test_equal_flops_and_missing_values_are_survived(tmp_path):
+    study = read_study(run_directories.write_study(tmp_path, ("glu", "transformer"), seeds=2))
+    runs = study.runs.copy()
+    runs.loc[0, ["upstream_nll", "steps_per_second"]] = float("nan")
+    runs["flops_forward"] = 1e9
+    runs.to_csv(tmp_path / "runs.csv", index=False)
+    analysis = everything.analyse(write.load(tmp_path / "runs.csv"))
+    flat = analysis.results["slopes"].query("alpha == 'F,U'")
+    assert flat.slope.isna().all() and flat.note.str.contains("same x").all()
+    assert any("no held-out loss" in warning for warning in analysis.study.warnings)
+    assert len(dict(write.texts(analysis))["report.html"]) > 1e6
+
+
+def test_flops_and_parameters_can_be_counted_otherwise(ladders):
+    study = read_study(ladders)
+    table, axes = everything.with_counts(
+        study, Options(count_flops="without_head", count_params="non_embedding")
+    )
+    assert (table[axes.flops] / table.flops_forward).round(9).eq(
+        0.9
+    ).all() and axes.params == "params_non_embedding"
+    table, axes = everything.with_counts(study, Options(count_flops="per_batch"))
+    assert (table[axes.flops] / table.flops_forward).eq(65536 / 128).all()
+    table, axes = everything.with_counts(study, Options(count_flops="train_total"))
+    assert axes.flops == "flops_train_total"
+    with pytest.raises(InputError, match="score 'downstream_nope': no such column"):
+        everything.analyse(study, Options(score="downstream_nope"))
+
+
+@pytest.mark.parametrize(
+    ("variance", "errors"),
+    [
+        ("separate", "size"),
+        ("pooled", "seed"),
+        pytest.param("separate", "seed", marks=pytest.mark.slow),
+        pytest.param("pooled", "size", marks=pytest.mark.slow),
+    ],
+)
+def test_bands_are_those_of_table_2(ladders, errors, variance):
+    """In the middle of evenly spaced sizes the band is s / sqrt(n) wide where the slope's interval is s / sqrt(sxx)."""
+    options: Any = {"errors": errors, "variance": variance}
+    analysis = everything.analyse(read_study(ladders, ("protocol=",)), Options(**options))
+    slopes = (
+        analysis.results["slopes"]
+        .query("link == 'semilog' and alpha == 'F,U'")
+        .set_index("architecture")
+    )
+    bands = figures.lines_and_bands(analysis.table, "F", "U", analysis.axes, analysis.options, 3)
+    charts = {
+        line["architecture"]: line
+        for line in chart_data.charts(analysis)["lines"]
+        if (line["x_axis"], line["y_axis"]) == ("flops_forward", "upstream_nll")
+    }
+    step = np.log10(3.5)
+    for name in ("lconv", "transformer"):
+        band = bands[name, ""]
+        wide = (slopes.ci_high[name] - slopes.ci_low[name]) * np.sqrt(5 * step**2 / 4)
+        assert band.slope == pytest.approx(slopes.slope[name])
+        assert band.high[1] - band.low[1] == pytest.approx(wide, rel=1e-6)
+        ends = [charts[name][key][0] for key in ("y", "low", "high")]
+        assert ends == pytest.approx([band.y[0], band.low[0], band.high[0]])
+
+
+@pytest.mark.slow
+def test_three_sizes_with_seeds_have_a_band_from_the_seeds(tmp_path):
+    study = read_study(run_directories.write_study(tmp_path, ("glu", "transformer"), seeds=2))
+    few = "no 95% band of the line: fewer than 4 sizes"
+    for options, said in ((Options(), few), (Options(errors="seed"), "95% band of the line")):
+        drawn = figures.draw(everything.analyse(study, options))["fig2"]
+        assert said in [text.get_text() for text in drawn.legends[0].get_texts()]
+
+
+def test_a_study_without_a_plain_protocol_says_which_it_compares(tmp_path):
+    directory = run_directories.write_study(
+        tmp_path, ("glu", "transformer"), protocols=("width", "depth")
+    )
+    study = read_study(directory)
+    analysis = everything.analyse(study)
+    said = "under the scaling protocol 'depth' (none is the plain one, and none has more runs); 6 of 12 runs, under"
+    assert any(said in warning for warning in summary.warnings(analysis))
+    assert len(analysis.results["protocol_differences"])
+
+
+@pytest.mark.parametrize("verb", ["slopes", "pareto", "compare"])
+def test_every_verb_says_what_another_protocol_hides(ladders, capsys, verb):
+    assert main([verb, str(ladders), "--format", "csv"]) == 0
+    said = "the plain scaling protocol; 64 of 96 runs, under 'depth', 'width', take no part. --where protocol=depth"
+    captured = capsys.readouterr()
+    assert said in captured.err and "protocol" not in captured.out.splitlines()[0]
+
+
+@pytest.mark.slow
+def test_one_protocol_of_a_directory_is_reported_as_asked(ladders, capsys):
+    assert main(["slopes", str(ladders), "--where", "protocol=depth", "--format", "json"]) == 0
+    captured = capsys.readouterr()
+    assert (
+        "warning: 64 of 96 finished runs are left out: they do not meet protocol=depth."
+        in captured.err
+    )
+    rows = [
+        row for row in json.loads(captured.out) if (row["alpha"], row["link"]) == ("F,U", "semilog")
+    ]
+    want = everything.analyse(read_study(ladders)).results["protocols"]
+    want = want[(want.protocol == "depth") & (want.alpha == "F,U") & (want.link == "semilog")]
+    assert [row["slope"] for row in rows] == pytest.approx(list(want.slope))
+    chosen = everything.analyse(read_study(ladders, ("protocol=depth",)))
+    words = " ".join(text.get_text() for text in figures.draw(chosen)["fig5"].axes[0].texts)
+    assert "These runs have no cells of the width protocol" in words and "it has" not in words
+    assert set(dict(write.texts(chosen))) >= {
+        name for name in PROMISED if not name.startswith("fig")
+    }
+
+
+def test_the_reference_is_among_the_runs_compared(tmp_path):
+    """The transformer was run under depth only: the plain runs are compared with the first of them."""
+    plain = run_directories.write_study(tmp_path, ("glu", "lconv"), study="mixed")
+    run_directories.write_study(
+        tmp_path, ("transformer", "glu"), protocols=("depth",), study="mixed"
+    )
+    analysis = everything.analyse(read_study(plain))
+    assert analysis.reference == "glu" and set(analysis.results["contrasts"].reference) == {"glu"}
+    assert any(
+        "no transformer among the runs compared" in warning
+        for warning in summary.warnings(analysis)
+    )
+    with pytest.raises(
+        InputError,
+        match="reference 'transformer' is not among the architectures compared: glu, lconv",
+    ):
+        everything.analyse(read_study(plain), Options(reference="transformer"))
+
+
+def test_a_table_gives_the_slopes_of_its_study(small, capsys, tmp_path):
+    runs = read_study(small).runs
+    runs.rename(columns={"flops_forward": "f", "architecture": "kind"}).to_csv(
+        tmp_path / "t.csv", index=False
+    )
+    assert (
+        main(
+            [
+                "slopes",
+                str(tmp_path / "t.csv"),
+                "--architecture",
+                "kind",
+                "--flops",
+                "f",
+                "--format",
+                "json",
+            ]
+        )
+        == 0
+    )
+    from_table = json.loads(capsys.readouterr().out)
+    want = everything.analyse(read_study(small)).results["slopes"]
+    assert [row["slope"] for row in from_table] == pytest.approx(list(want.slope))
+    assert from_table[0]["ci_low"] is None
+
+
+@pytest.mark.parametrize("verb", ["slopes", "pareto", "compare"])
+@pytest.mark.parametrize("form", ["table", "csv", "json"])
+def test_every_verb_prints_every_form(small, capsys, verb, form):
+    assert main([verb, str(small), "--format", form]) == 0
+    out = capsys.readouterr().out
+    if form == "json":
+        assert json.loads(out)
+    assert "transformer" in out and "Traceback" not in out
+
+
+BAD = [
+    (["report"], "PATH"),
+    (["report", "RUNS", "--ouut", "x"], "--ouut"),
+    (["report", "RUNS", "--level", "high"], "--level"),
+    (["report", "RUNS", "--level", "1.5"], "level = 1.5 must be above 0 and below 1"),
+    (["report", "RUNS", "--count-flops", "none"], "count-flops"),
+    (
+        ["report", "RUNS", "--reference", "nope"],
+        "reference 'nope' is not among the architectures compared: glu",
+    ),
+    (["report", "RUNS", "--score", "nope"], "score 'nope': no such column"),
+    (["report", "nowhere"], "'nowhere': no such file or directory"),
+    (["report", "RUNS", "--out", "FILE/out"], "cannot be written"),
+    (["slopes", "RUNS", "--pairs", "XY"], "X"),
+    (["slopes", "FILE"], "ends in .csv"),
+    (["pareto", "RUNS", "--cost", "Q"], "'Q'"),
+    (
+        ["slopes", "RUNS", "--flops", "f"],
+        "flops = 'f' is about a table's columns, but this is a directory of runs",
+    ),
+    (["report", "RUNS", "--fractions"], "fractions = True is about"),
+    (["pareto", "RUNS", "--where", "size=huge"], "no row has size=huge"),
+    (["nonsense"], "nonsense"),
+    ([], "report"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), BAD, ids=[" ".join(a) or "nothing" for a, _ in BAD])
+def test_bad_input_is_one_line_and_exit_2(small, tmp_path, capsys, arguments: list[str], said: str):
+    (tmp_path / "FILE").write_text("")
+    places = {
+        "RUNS": str(small),
+        "FILE": str(tmp_path / "FILE"),
+        "FILE/out": str(tmp_path / "FILE" / "out"),
+    }
+    assert main([places.get(a, a) for a in arguments]) == 2
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.splitlines() if not line.startswith("warning: ")]
+    assert len(lines) == 1 and lines[0].startswith("error: ") and said in lines[0], captured.err
+    assert captured.out == ""
+
+
+VERBS = (
+    "report",
+    "slopes",
+    "pareto",
+    "compare",
+    "compare-studies",
+    "fit",
+    "predict",
+    "allocate",
+    "next",
+    "chain",
+)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help(capsys, verb):
+    """The command line meets a clash of option names only when it builds the parser of that verb."""
+    with pytest.raises(SystemExit) as stop:
+        main([verb, "--help"])
+    captured = capsys.readouterr()
+    assert (
+        not stop.value.code
+        and verb in captured.out
+        and "Traceback" not in captured.out + captured.err
+    )
+
+
+def test_the_verbs_above_are_all_there_are():
+    assert set(_verbs("")) == set(VERBS)
+
+
+def test_help_names_every_option_with_its_default(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["report", "--help"])
+    out = " ".join(capsys.readouterr().out.split())
+    assert (
+        stop.value.code == 0
+        and "--out" in out
+        and "(default: reports)" in out
+        and "(default: 0.95)" in out
+    )
+
+
+@pytest.mark.slow
+def test_the_full_size_takes_less_than_a_minute(tmp_path):
+    path = run_directories.write_study(
+        tmp_path, run_directories.ZOO, run_directories.LADDER, 5, run_directories.PAPER_TASKS
+    )
+    start = time.process_time()
+    write.write(read_study(path), tmp_path / "out")
+    assert time.process_time() - start < 60
+    assert len(pd.read_csv(tmp_path / "out" / "runs.csv")) == 420

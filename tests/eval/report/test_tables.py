@@ -1,0 +1,329 @@
+"""Tables 1 and 2: the numbers against hand-made ones, and text that survives Markdown, LaTeX and a terminal."""
+
+import dataclasses
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from eval.analyses.simulate import Line
+from eval.analyses.simulate import study as study_of
+from eval.analyses.slopes import slopes
+from eval.data.study import read_study
+from eval.report import grid, listing, style, tables
+from tests.eval import run_directories
+from tests.eval.frames import by
+
+AWKWARD = "<b>a&b</b> 50% $x_1$ #1 ~^\\{} | *bold* \u03b1\u4e2d"
+
+
+def test_cells_are_means_over_seeds_with_both_errors(tmp_path):
+    path = run_directories.write_study(tmp_path, ("glu",), ("nano", "micro"), 3)
+    study = read_study(path)
+    cells = tables.cells(study).set_index("size")
+    runs = study.runs[study.runs["size"] == "micro"]
+    values = runs.downstream_python_match.to_numpy()
+    assert cells.n_seeds["micro"] == 3
+    assert cells.downstream_python_match["micro"] == pytest.approx(values.mean())
+    assert cells.downstream_python_match_se["micro"] == pytest.approx(
+        values.std(ddof=1) / np.sqrt(3)
+    )
+    assert cells.downstream_python_match_se_eval["micro"] == pytest.approx(2.2)
+    # Five independent tasks of standard error 2.2 each.
+    assert cells.downstream_mean_se_eval["micro"] == pytest.approx(2.2 * np.sqrt(5) / 5)
+    assert cells.upstream_nll["micro"] == pytest.approx(runs.upstream_nll.mean())
+
+
+def test_cells_with_one_seed_have_no_error_over_seeds(small):
+    cells = tables.cells(read_study(small))
+    assert cells.upstream_nll_se.isna().all() and (cells.upstream_nll_se_eval == 0.02).all()
+    shown = tables.table1(read_study(small))
+    assert any("one seed per cell" in note for note in shown.notes)
+
+
+def test_a_mean_over_fewer_seeds_says_over_how_many(tmp_path):
+    path = run_directories.write_study(tmp_path, ("glu", "transformer"), ("nano",), 3)
+    for seed, lost in ((0, "python_match"), (1, "python_match"), (1, "python_package")):
+        evals = path / f"glu-nano-s{seed}" / "evals.jsonl"
+        evals.write_text(
+            "\n".join(line for line in evals.read_text().splitlines() if lost not in line) + "\n"
+        )
+    study = read_study(path)
+    row = by(tables.cells(study), "architecture")["glu"]
+    counts = [
+        row[f"{c}_n"]
+        for c in ("upstream_nll", "downstream_python_match", "downstream_python_package")
+    ]
+    assert row["n_seeds"] == 3 and counts == [3, 1, 2]
+    shown = tables.table1(study)
+    heads = [column.label for column in shown.columns]
+    cells = next(row.cells for row in shown.rows if row.architecture == "glu")
+    match, package, question = (
+        cells[heads.index(name)].detail for name in ("match", "package", "questions")
+    )
+    assert (
+        match == "\u00b12.2\u00b0 (1 of 3)"
+        and package.endswith(" (2 of 3)")
+        and "of" not in question
+    )
+    assert any("the mean of one seed of three" in note for note in shown.notes)
+    assert any("where a cell has one seed" in note for note in shown.notes)
+
+
+def test_table1_has_bits_per_byte_and_the_ratio_of_exact_flops_to_the_rule(small):
+    study = read_study(small)
+    cells = tables.cells(study)
+    np.testing.assert_allclose(cells.upstream_bits_per_byte, 0.4 * cells.upstream_nll)
+    assert (cells.upstream_bits_per_byte_se_eval == 0.008).all()
+    # 9600 forward passes' worth of FLOPs; 6 x (FLOPs / 50) parameters x 100 steps of 4096 tokens.
+    np.testing.assert_allclose(cells.flops_train_over_6nd, 9600 * 50 / (6 * 100 * 4096))
+    heads = [column.label for column in tables.table1(study).columns]
+    assert "Bits/byte \u2193" in heads and not any("6nd" in head for head in heads)
+
+
+def test_table1_says_how_large_models_of_one_size_are(tmp_path):
+    study = read_study(
+        run_directories.write_study(tmp_path, ("glu", "mos", "transformer"), ("nano", "micro"), 2)
+    )
+    runs = study.runs
+    own = {"transformer": 1.0, "glu": 0.98, "mos": 1.25}
+    runs["params_non_embedding"] = runs.architecture.map(own) * runs["size"].map(
+        {"nano": 100.0, "micro": 1000.0}
+    )
+    runs.loc[(runs.architecture == "mos") & (runs["size"] == "nano"), "params_non_embedding"] = (
+        150.0
+    )
+    cells = tables.cells(study).set_index(["architecture", "size"]).params_over_reference
+    assert cells["transformer", "nano"] == cells["transformer", "micro"] == 1
+    assert cells["mos", "nano"] == 1.5 and cells["mos", "micro"] == 1.25
+    assert cells["glu", "micro"] == pytest.approx(0.98)
+    (note,) = (note for note in tables.table1(study).notes if "same size" in note)
+    assert note.endswith(": glu 0.98, mos 1.25 to 1.50.")
+
+
+def test_without_a_reference_table1_compares_no_parameters(tmp_path):
+    study = read_study(run_directories.write_study(tmp_path, ("glu",), ("nano",), 1))
+    assert tables.cells(study).params_over_reference.isna().all()
+    assert not any("same size" in note for note in tables.table1(study).notes)
+
+
+def test_the_best_slope_in_logarithms_is_the_most_negative_one():
+    lines = {"gains": Line(downstream_slope=12.0), "loses": Line(downstream_slope=1.0)}
+    result = slopes(study_of(lines, sizes=5), pairs=("UD", "FU", "FD"))
+    shown = tables.table2(result)
+    for row in shown.rows:
+        assert row.cells[3].bold == (row.architecture == "gains"), row.cells[0].text
+        assert row.cells[5].bold == (row.architecture == "gains")
+    assert set(result.loc[result.link == "loglog", "higher_is_better"]) == {False, True}
+
+
+def test_cells_go_from_the_smallest_size_to_the_largest(small):
+    assert list(tables.cells(read_study(small))["size"].unique()) == ["nano", "micro", "milli"]
+
+
+def test_baselines_are_shown_and_the_best_of_a_size_is_bold(small):
+    study = read_study(small)
+    base = tables.baselines(study)
+    assert (
+        base["upstream_nll"] == 6.25
+        and base["downstream_python_match"] == 34.0
+        and base["downstream_mean"] == 34.0
+    )
+    shown = tables.table1(study)
+    heads = [column.label for column in shown.columns]
+    first = dict(zip(heads, shown.rows[0].cells, strict=True))
+    assert (
+        first["Size"].text == "baseline"
+        and first["Loss \u2193"].text == "6.250"
+        and first["match"].text == "34.0"
+    )
+    nano = [row for row in shown.rows if row.cells[0].text == "nano"]
+    losses = {row.architecture: row.cells[heads.index("Loss \u2193")] for row in nano}
+    assert [name for name, cell in losses.items() if cell.bold] == [
+        min(losses, key=lambda n: losses[n].value)
+    ]
+
+
+def test_table2_has_both_forms_with_intervals_and_named_axes(analysis):
+    slopes = analysis.results["slopes"]
+    shown = tables.table2(slopes)
+    assert [c.label for c in shown.columns][3:] == [
+        f"\u03b1 {a}" for a in ("F,U", "F,D", "U,D", "P,U", "P,D")
+    ]
+    row = next(
+        r for r in shown.rows if r.architecture == "transformer" and r.cells[0].text == "semilog"
+    )
+    want = slopes.query(
+        "architecture == 'transformer' and link == 'semilog' and alpha == 'F,U'"
+    ).iloc[0]
+    assert row.cells[3].text == grid.number(want.slope)
+    assert row.cells[3].detail == grid.interval(want.ci_low, want.ci_high)
+    assert "log10 flops_forward" in " ".join(shown.notes)
+
+
+def test_table2_says_where_there_are_too_few_points(small):
+    shown = tables.table2(slopes(read_study(small).runs))
+    assert all(not cell.detail for row in shown.rows for cell in row.cells)
+    assert "3 sizes: not enough points for an interval" in shown.notes[-1]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.54, "0.540"),
+        (-0.0428, "\u22120.0428"),
+        (12345.0, "1.23e+04"),
+        (0.0, "0"),
+        (np.nan, "\u2013"),
+        (np.inf, "\u221e"),
+        (1e-268, "\u22480"),
+        (99.96, "100"),
+    ],
+)
+def test_numbers_are_short(value, text):
+    assert grid.number(value) == text
+
+
+def test_other_formats():
+    assert (
+        grid.scaled(15_234_000) == "15.2M"
+        and grid.scaled(1.2e12) == "1.20T"
+        and grid.scaled(12.0) == "12.0"
+    )
+    assert (
+        grid.fixed(-0.001, 2) == "0.00"
+        and grid.interval(1.0, np.nan) == ""
+        and grid.probability(0.0004) == "<.001"
+    )
+
+
+def awkward_grid() -> grid.Grid:
+    cells = (grid.Cell(AWKWARD), grid.Cell("1.0", "\u00b10.1 [\u22121, \u221e]", 1.0, bold=True))
+    columns = (grid.Column("Name_%", numeric=False), grid.Column("\u03b1 F,U", r"$\alpha_{F,U}$"))
+    return grid.Grid(
+        "awkward", f"Title {AWKWARD}", columns, (grid.Row(cells),) * 3, (f"Note {AWKWARD}",)
+    )
+
+
+def test_markdown_keeps_awkward_names_in_one_row():
+    lines = grid.markdown(awkward_grid()).splitlines()
+    rows = [line for line in lines if line.startswith("|")]
+    assert len(rows) == 5
+    assert all(len(re.findall(r"(?<!\\)\|", row)) == 3 for row in rows)
+    assert r"\<b\>" in rows[2] and r"\*bold\*" in rows[2]
+
+
+def check_latex(text: str) -> None:
+    """Braces, environments and the number of columns in every row agree; nothing unescaped is left."""
+    body = re.sub(r"^%.*$", "", text, flags=re.M)
+    assert text.isascii()
+    bare = re.sub(r"\\[\\{}$&%#_]", "", body)
+    assert bare.count("{") == bare.count("}") and bare.count("$") % 2 == 0
+    assert re.findall(r"\\begin\{(\w+)\}", body) == re.findall(r"\\end\{(\w+)\}", body)
+    for part in re.findall(r"\\begin\{longtable\}.*?\\end\{longtable\}", body, flags=re.S):
+        columns = len(re.findall(r"@\{\}(\w+)@\{\}", part)[0])
+        for line in part.splitlines():
+            if line.endswith(r"\\") and "caption" not in line and " & " in line:
+                assert len(re.findall(r"(?<!\\)&", line)) == columns - 1, line
+
+
+def compile_latex(text: str, directory) -> None:
+    document = (
+        "\\documentclass{article}\\usepackage[margin=2cm]{geometry}\\usepackage{booktabs,longtable}\\begin{document}\n"
+        f"{text}\\end{{document}}\n"
+    )
+    (directory / "t.tex").write_text(document)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
+    done = subprocess.run(
+        command, cwd=directory, capture_output=True, text=True, errors="replace", timeout=120
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
+    over = [
+        float(width)
+        for width in re.findall(r"Overfull \\hbox \(([\d.]+)pt too wide\)", done.stdout)
+    ]
+    assert not [width for width in over if width > 20], "a table is wider than the page"
+
+
+def test_latex_is_well_formed(analysis):
+    check_latex(grid.latex(awkward_grid()))
+    check_latex(grid.latex(tables.table1(analysis.study)))
+    check_latex(grid.latex(tables.table2(analysis.results["slopes"]), width=5, stacked=True))
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex on this machine")
+def test_latex_compiles(analysis, tmp_path):
+    wide = run_directories.write_study(
+        tmp_path, ("glu", "lconv"), ("nano",), 2, run_directories.PAPER_TASKS
+    )
+    parts = [
+        grid.latex(awkward_grid()),
+        grid.latex(tables.table1(analysis.study)),
+        grid.latex(tables.table1(read_study(wide))),
+        grid.latex(tables.table2(analysis.results["slopes"]), width=5, stacked=True),
+    ]
+    compile_latex("\n".join(parts), tmp_path)
+
+
+def test_the_terminal_shows_awkward_names(capsys):
+    from rich.console import Console
+
+    Console(width=200).print(grid.terminal(awkward_grid()))
+    assert AWKWARD in capsys.readouterr().out
+
+
+def test_a_set_outside_two_bounds_is_not_shown_as_an_interval():
+    frame = pd.DataFrame(
+        {
+            "ci_low": [1.0, 1.0],
+            "ci_high": [2.0, 2.0],
+            "interval": ["bounded", "outside"],
+            "bootstrap_low": 3.0,
+            "bootstrap_high": 4.0,
+        }
+    )
+    rows = listing.listing("t", "", frame, "ci_low..ci_high bootstrap_low..bootstrap_high").rows
+    assert [[cell.text for cell in row.cells] for row in rows] == [
+        ["[1.00, 2.00]", "[3.00, 4.00]"],
+        ["not [1.00, 2.00]", "[3.00, 4.00]"],
+    ]
+
+
+def test_listing_says_once_what_every_row_says():
+    frame = pd.DataFrame(
+        {
+            "architecture": ["a", "b"],
+            "p": [np.nan, np.nan],
+            "on": [True, False],
+            "note": ["same", "same"],
+        }
+    )
+    made = listing.listing("x", "t", frame, "architecture p on note missing")
+    assert [column.label for column in made.columns] == ["Architecture", "On"]
+    assert made.notes == ("All rows: same.", "Not known in any row, hence not shown: p.")
+    assert [cell.text for row in made.rows for cell in row.cells] == ["a", "yes", "b", "no"]
+    assert listing.listing("x", "t", frame, "architecture", limit=1).notes == (
+        "1 of 2 rows; all of them are in the CSV file.",
+    )
+
+
+def test_an_architecture_looks_the_same_everywhere():
+    everywhere = style.looks(style.ZOO)
+    for names in (["transformer", "glu"], ["mixer", "transformer", "elsewhere"]):
+        for name, look in style.looks(names).items():
+            if name in style.ZOO:
+                assert look == everywhere[name]
+    pairs = [
+        (look.color, look.marker)
+        for look in style.looks([*list(style.ZOO)[:6], "x", "y", "z"]).values()
+    ]
+    assert len(set(pairs)) == len(pairs) == 9
+    assert (
+        len({look.color for look in style.ZOO.values()})
+        == len({look.marker for look in style.ZOO.values()})
+        == 12
+    )
+    assert dataclasses.asdict(style.looks(["q"])["q"])["label"] == "q"

@@ -1,0 +1,292 @@
+"""The held-out loss on ragged rows, token by token in NumPy, and what is chosen by it."""
+
+import dataclasses
+import json
+import math
+import shutil
+
+import numpy as np
+import pytest
+
+import arch_zoo
+from tests.arch_zoo import models
+from tests.train.tiny_corpus import write_corpus
+from train.data import batches
+from train.data.corpus import Corpus, open_corpus
+from train.records import InputError
+from train.run import evaluate
+from train.run.parallel import SingleDevice
+from train.run.step import make_model
+from train.study.config import StageConfig
+
+LENGTHS = [6, 1, 0, 5, 4, 6, 2, 3]  # of the targets of a batch; one row is empty
+STAGE = StageConfig(
+    batch_size=8, input_length=24, target_length=12, eval_batch_size=8, eval_batches=2
+)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """The tiny corpus with its task again as one of free text, and again for training alone."""
+    path = write_corpus(tmp_path_factory.mktemp("corpus"))
+    index = json.loads((path / "corpus.json").read_text())
+    about = index["tasks"]["python_subject"]
+    index["tasks"]["free_text"] = about | {"labels": []}
+    index["tasks"]["for_training"] = about | {"examples": {"train": about["examples"]["train"]}}
+    for name in ("free_text", "for_training"):
+        shutil.copytree(path / "tasks" / "python_subject", path / "tasks" / name)
+    (path / "corpus.json").write_text(json.dumps(index))
+    return open_corpus(path)
+
+
+@pytest.fixture(scope="module")
+def model(corpus):
+    return make_model(arch_zoo.config("transformer", "nano-NL1", vocab_size=corpus.vocab_size), 0)
+
+
+@pytest.fixture(scope="module")
+def ragged(corpus):
+    """Two held-out batches whose rows end early, each at its own length."""
+    cut = np.arange(12) < np.array(LENGTHS)[:, None]
+    names = ("decoder_target_tokens", "decoder_loss_weights")
+    whole = batches.heldout(corpus, 8, 24, 12, 2)
+    assert len(whole) == 2 and all(
+        (batch["decoder_loss_weights"].sum(1) == max(LENGTHS)).all() for batch in whole
+    )
+    return [batch | {name: batch[name] * cut for name in names} for batch in whole]
+
+
+def _losses(model, params, batch) -> np.ndarray:
+    """Nats of every target token, [B, T] in float64, from the logits."""
+    logits = np.asarray(models.forward(model.merge(params), batch).logits, np.float64)
+    log_p = logits - np.log(np.sum(np.exp(logits), -1, keepdims=True))
+    return -np.take_along_axis(log_p, np.asarray(batch["decoder_target_tokens"])[..., None], -1)[
+        ..., 0
+    ]
+
+
+def test_upstream_is_a_mean_over_tokens_with_an_error_over_sequences(corpus, model, ragged):
+    model, params = model
+    rows = evaluate.upstream(models.jit(evaluate.make_nll(model)), params, corpus, ragged)
+    losses = np.concatenate([_losses(model, params, batch) for batch in ragged])
+    weights = np.concatenate([batch["decoder_loss_weights"] for batch in ragged])
+    per_piece = corpus.vocabulary.bytes_per_piece[
+        np.concatenate([batch["decoder_target_tokens"] for batch in ragged])
+    ]
+    there = weights.sum(1) > 0
+    sums, tokens = (losses * weights).sum(1)[there], weights.sum(1)[there]
+    text = (per_piece * weights).sum(1)[there]
+    n = 2 * (len(LENGTHS) - 1)
+    assert there.sum() == n and tokens.sum() == 2 * sum(LENGTHS)
+
+    def linearised(x, y):
+        """The standard error of sum(x) / sum(y): that of the mean of (x - ratio * y) / mean(y)."""
+        return np.std((x - x.sum() / y.sum() * y) / y.mean(), ddof=1) / math.sqrt(n)
+
+    nll = sums.sum() / tokens.sum()
+    assert abs(nll - np.mean(sums / tokens)) > 1e-3, "or a mean of rows' means could pass for it"
+    expected = {
+        "nll": (nll, linearised(sums, tokens)),
+        "perplexity": (math.exp(nll), math.exp(nll) * linearised(sums, tokens)),
+        "bits_per_byte": (
+            sums.sum() / math.log(2) / text.sum(),
+            linearised(sums / math.log(2), text),
+        ),
+    }
+    assert {row["metric"] for row in rows} == set(expected)
+    for row in rows:
+        value, stderr = expected[row["metric"]]
+        assert (row["task"], row["split"], row["n"]) == ("corpus", "validation", n)
+        assert row["value"] == pytest.approx(value, rel=1e-5), row["metric"]
+        assert row["stderr"] == pytest.approx(stderr, rel=1e-4), row["metric"]
+
+
+def test_one_sequence_has_no_error_and_none_has_no_loss(corpus):
+    def given(sums, weights):
+        rows = [np.asarray(sums), np.asarray(weights)]
+        empty = {
+            name: np.zeros((len(sums), 1), np.int32)
+            for name in ("decoder_target_tokens", "decoder_loss_weights")
+        }
+        return {
+            row["metric"]: row for row in evaluate.upstream(lambda *_: rows, None, corpus, [empty])
+        }
+
+    (one, none) = given([6.0, 0.0], [3.0, 0.0])["nll"], given([0.0], [0.0])["nll"]
+    assert (one["value"], one["n"]) == (2.0, 1) and math.isnan(one["stderr"])
+    assert math.isnan(none["value"]) and none["n"] == 0
+    assert given([1e6, 1e6], [1.0, 1.0])["perplexity"]["value"] == math.exp(700)
+
+
+@pytest.mark.parametrize("objective", ["span_corruption", "causal_lm"])
+def test_the_unigram_loss_is_that_of_the_training_targets_frequencies(corpus, objective):
+    """With sentinels, which are the last pieces of the vocabulary, and without."""
+    stage = dataclasses.replace(STAGE, objective=objective)
+    heldout = batches.heldout(corpus, 8, 24, 12, 2, objective=objective)
+    train = batches.Pretrain(corpus, "train", 8, 24, 12, seed=5, objective=objective)
+    counts = np.ones(corpus.vocab_size)  # every piece once more than seen
+    for step in range(64):
+        for token in train.batch(step)["decoder_target_tokens"].ravel():
+            counts[token] += token > 0
+    targets = np.concatenate([batch["decoder_target_tokens"].ravel() for batch in heldout])
+    expected = np.mean(np.log(counts.sum()) - np.log(counts[targets[targets > 0]]))
+    row = evaluate.unigram(corpus, stage, 5, heldout)
+    assert row["value"] == pytest.approx(expected, rel=1e-9)
+    assert (row["metric"], row["n"], row["stderr"]) == ("unigram_nll", None, None)
+
+
+def test_ranking_answers_with_the_most_likely_label(corpus, model):
+    """Of every example, by the summed losses of its labels, computed one by one from the logits."""
+    model, params = model
+    rows = evaluate.downstream(
+        models.jit(evaluate.make_nll(model)), params, corpus, "python_subject", STAGE, ranked=True
+    )
+    labels, right = corpus.tasks["python_subject"].labels, []
+    for part in batches.ranking(corpus, "python_subject", 8, 24, 12):
+        nll_B = (_losses(model, params, part.batch) * part.batch["decoder_loss_weights"]).sum(1)
+        for example, reference in enumerate(part.references):
+            best = np.argmin(nll_B[example * len(labels) :][: len(labels)])
+            right.append(labels[best] == reference["target"])
+    assert len(right) == 40 and 0 < np.mean(right) < 1
+    assert [row["metric"] for row in rows] == ["rank_accuracy", "rank_score"]
+    for row in rows:
+        assert (row["value"], row["n"]) == (pytest.approx(100 * np.mean(right)), 40)
+
+
+def test_pretraining_ends_with_the_baseline_that_ignores_context(corpus, model):
+    model, params = model
+    evaluator = evaluate.Pretraining(corpus, STAGE, 5, model, SingleDevice())
+    rows = evaluator(params, final=False)
+    assert [row["metric"] for row in rows] == ["nll", "perplexity", "bits_per_byte"]
+    heldout = batches.heldout(corpus, 8, 24, 12, 2)
+    losses = [(_losses(model, params, b) * b["decoder_loss_weights"]).sum() for b in heldout]
+    tokens = sum(batch["decoder_loss_weights"].sum() for batch in heldout)
+    assert rows[0]["value"] == pytest.approx(sum(losses) / tokens, rel=1e-5)
+    assert evaluator(params, final=True) == [*rows, evaluate.unigram(corpus, STAGE, 5, heldout)]
+
+
+@pytest.mark.slow
+def test_every_task_with_validation_examples_is_scored_as_the_stage_asks(corpus, model):
+    """Free text is decoded in any case; the headline is that of decoding wherever there is any."""
+    model, params = model
+    decoded, ranked = ["accuracy", "score"], ["rank_accuracy", "rank_score"]
+    expected = {"decode": decoded, "rank": [*ranked, "score"], "both": [*decoded, *ranked]}
+    for scoring, metrics in expected.items():
+        stage = dataclasses.replace(STAGE, scoring=scoring, eval_examples=12)
+        evaluator = evaluate.Finetuning(corpus, stage, model, SingleDevice())
+        assert evaluator.tasks == ("python_subject", "free_text")
+        rows = evaluator(params, final=True)
+        found = {
+            task: [row["metric"] for row in rows if row["task"] == task] for task in evaluator.tasks
+        }
+        ends = ["majority_class"]
+        assert found == {"python_subject": metrics + ends, "free_text": decoded + ends}
+        assert all(row["n"] == 12 and row["split"] == "validation" for row in rows)
+        assert [row["value"] for row in rows if row["metric"] == "majority_class"] == [30.0, 30.0]
+        if scoring == "rank":
+            assert rows[1] | {"metric": "score"} == rows[2]
+        assert evaluator(params, final=False) == [
+            row for row in rows if row["metric"] != "majority_class"
+        ]
+
+
+def test_the_headline_of_ranking_is_the_mean_of_a_tasks_metrics(corpus, model):
+    """Not one of them: accuracy and F1 of the same answers differ."""
+    model, params = model
+    task = {**corpus.index["tasks"]["python_subject"], "metrics": ["accuracy", "macro_f1"]}
+    two = Corpus(corpus.path, {**corpus.index, "tasks": {"python_subject": task}})
+    stage = dataclasses.replace(STAGE, scoring="rank")
+    rows = evaluate.Finetuning(two, stage, model, SingleDevice())(params, final=True)
+    names = ["rank_accuracy", "rank_macro_f1", "rank_score", "score", "majority_class"]
+    assert [row["metric"] for row in rows] == names
+    accuracy, f1, ranked, headline, majority = (row["value"] for row in rows)
+    assert accuracy != f1 and ranked == headline == pytest.approx((accuracy + f1) / 2)
+    assert majority == 30.0 and rows[-1]["n"] == 40 and rows[-1]["stderr"] is None
+    assert all((row["task"], row["split"]) == ("python_subject", "validation") for row in rows)
+
+
+@pytest.mark.parametrize(("decode_length", "decoded"), [(0, 12), (5, 5)])
+def test_as_many_tokens_are_decoded_as_are_asked_for(corpus, model, decode_length, decoded):
+    """As many as targets have, unless told otherwise."""
+    model, params = model
+    shapes = []
+
+    class Recording(SingleDevice):
+        def compile_evaluation(self, function):
+            compiled = super().compile_evaluation(function)
+
+            def run(*args):
+                shapes.append(np.shape(out := compiled(*args)))
+                return out
+
+            return run
+
+    stage = dataclasses.replace(
+        STAGE, tasks=("free_text",), decode_length=decode_length, eval_examples=8
+    )
+    evaluate.Finetuning(corpus, stage, model, Recording())(params, final=False)
+    assert shapes == [(8, decoded)]
+
+
+def test_a_task_of_one_label_is_ranked_as_well(corpus):
+    task = {**corpus.index["tasks"]["python_subject"], "labels": ["cat"]}
+    alone = Corpus(corpus.path, {**corpus.index, "tasks": {"python_subject": task}})
+    sizes = [
+        len(part.references)
+        for part in batches.ranking(alone, "python_subject", 8, 24, 12, limit=9)
+    ]
+    assert sizes == [8, 1]  # each example is one row
+
+
+@pytest.mark.parametrize("scoring", ["rank", "both"])
+def test_labels_that_fit_no_batch_cannot_be_ranked(corpus, model, scoring):
+    small = dataclasses.replace(STAGE, eval_batch_size=3)
+    with pytest.raises(InputError, match="eval_batch_size = 3 is too small to rank 4 labels"):
+        evaluate.Finetuning(
+            corpus, dataclasses.replace(small, scoring=scoring), model[0], SingleDevice()
+        )
+    for stage in (small, dataclasses.replace(small, scoring=scoring, eval_batch_size=4)):
+        evaluate.Finetuning(corpus, stage, model[0], SingleDevice())
+
+
+def test_a_decoded_answer_counts_where_it_is_the_target(corpus):
+    """Of answers that are right for every other example, half; a batch's empty rows are nobody's answers."""
+    stage, number = dataclasses.replace(STAGE, eval_examples=10), iter(range(100))
+
+    def decode(_, batch):
+        targets = np.array(batch["decoder_target_tokens"])
+        wrong = [row for row in range(len(targets)) if next(number) % 2]
+        targets[wrong] = 0
+        return targets
+
+    rows = evaluate.downstream(decode, None, corpus, "free_text", stage)
+    assert [(row["metric"], row["value"], row["n"]) for row in rows] == [
+        ("accuracy", 50.0, 10),
+        ("score", 50.0, 10),
+    ]
+
+
+def test_what_checkpoints_are_kept_by_and_which_was_the_best():
+    def row(metric, value, step=0, task="boolq", stage="finetune"):
+        common = {"task": task, "split": "validation", "n": 9, "stderr": 1.0, "stage": stage}
+        return {**common, "metric": metric, "value": value, "step": step}
+
+    rows = [
+        row("nll", 2.5, task="corpus"),
+        row("accuracy", 7.0),
+        row("score", 50.0),
+        row("score", math.nan, task="wic"),
+    ]
+    assert evaluate.kept_by(rows) == {"nll": 2.5, "boolq": 50.0}
+    history = [
+        row("score", 60.0, step=1),
+        row("score", 70.0, step=2),
+        row("score", 70.0, step=3),  # the newest of equals
+        row("score", 65.0, step=4),
+        row("accuracy", 99.0, step=5),
+        row("score", None, step=6),
+        row("score", 99.0, step=7, stage="pretrain"),
+    ]
+    (best,) = evaluate.best(history)
+    assert (best["value"], best["best_step"], best["metric"]) == (70.0, 3, "best_score")
+    assert evaluate.best([row("score", None)]) == []

@@ -1,0 +1,270 @@
+"""Adafactor against optax where both mean the same, its factored axes where they do not, and the schedules."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from train.run import optimizers
+from train.run.optimizers import is_factored, learning_rate, make_optimizer
+from train.study.config import OptimizerConfig
+
+SHAPES = {"a": (8, 16), "b": (8, 16), "c": (16, 4), "scale": (8,), "wide": (300, 400)}
+AXES = {name: ("embed", "mlp")[: len(shape)] for name, shape in SHAPES.items()}
+
+
+def _tree(seed):
+    keys = jax.random.split(jax.random.key(seed), len(SHAPES))
+    return {
+        name: jax.random.normal(key, SHAPES[name]) for name, key in zip(SHAPES, keys, strict=True)
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("min_factored_size", [1, 8, 1000])
+def test_adafactor_equals_optax_on_matrices(min_factored_size):
+    ours = make_optimizer(OptimizerConfig(min_factored_size=min_factored_size), AXES)
+    theirs = optax.chain(
+        optax.scale_by_factored_rms(min_dim_size_to_factor=min_factored_size),
+        optax.clip_by_block_rms(1.0),
+        optax.scale_by_param_block_rms(),
+    )
+    params = _tree(0)
+    our_state, their_state = ours.init(params), theirs.init(params)
+    for step in range(1, 4):
+        grads = jax.tree.map(lambda g, step=step: g * 10.0**-step, _tree(step))
+        our_updates, our_state = ours.update(grads, our_state, params)
+        their_updates, their_state = theirs.update(grads, their_state, params)
+        for name in SHAPES:
+            np.testing.assert_allclose(
+                our_updates[name], their_updates[name], rtol=2e-6, err_msg=name
+            )
+
+
+def _adafactor_on_paper(gradients, p, factored, config):
+    """Directions of some steps by the paper's equations, in float64; `factored` is over the last two axes."""
+
+    def rms(x):
+        return np.sqrt(np.mean(x**2))
+
+    row = column = full = 0.0
+    for t, g in enumerate(gradients, start=1):
+        decay = 1 - t**-config.decay_exponent
+        squares = g**2 + 1e-30
+        row = decay * row + (1 - decay) * squares.mean(-1)
+        column = decay * column + (1 - decay) * squares.mean(-2) if factored else 0.0
+        full = decay * full + (1 - decay) * squares
+        if factored:
+            u = g / np.sqrt(
+                row[..., :, None] * column[..., None, :] / row.mean(-1)[..., None, None]
+            )
+        else:
+            u = g / np.sqrt(full)
+        if config.clip_threshold:
+            u = u / max(1.0, rms(u) / config.clip_threshold)
+        yield u * max(1e-3, rms(p)) if config.scale_by_parameter else u
+
+
+@pytest.mark.parametrize(
+    ("clip_threshold", "scale"), [(0.5, True), (1.0, True), (2.0, False), (0.0, True)]
+)
+def test_adafactor_is_that_of_its_paper(clip_threshold, scale):
+    """Gradients that shrink, so that updates are clipped at first and then are not."""
+    config = OptimizerConfig(
+        min_factored_size=8,
+        clip_threshold=clip_threshold,
+        scale_by_parameter=scale,
+        decay_exponent=0.7,
+    )
+    kinds = {
+        "matrix": ((8, 16), ("embed", "mlp"), True),
+        "narrow": ((7, 16), ("embed", "mlp"), False),
+        "vector": ((16,), ("embed",), False),
+        "experts": ((3, 8, 8), ("expert", "embed", "mlp"), True),
+        "router": ((16, 8), ("embed", "expert"), False),
+    }
+    rng = np.random.default_rng(0)
+    params = {name: rng.normal(size=shape) * 0.1 for name, (shape, *_) in kinds.items()}
+    steps = [
+        {name: rng.normal(size=p.shape) ** 3 * 5.0**-t for name, p in params.items()}
+        for t in range(4)
+    ]
+    optimizer = make_optimizer(config, {name: axes for name, (_, axes, _) in kinds.items()})
+    given = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
+    state, found = optimizer.init(given), []
+    for grads in steps:
+        updates, state = optimizer.update(
+            jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), grads), state, given
+        )
+        found.append(updates)
+    for name, (_, _, factored) in kinds.items():
+        wanted = _adafactor_on_paper(
+            [grads[name] for grads in steps], params[name], factored, config
+        )
+        for step, direction in enumerate(wanted):
+            np.testing.assert_allclose(
+                found[step][name], direction, rtol=1e-4, err_msg=f"{name}, step {step}"
+            )
+
+
+def test_adafactor_adds_1e_30_to_a_squared_gradient():
+    """A gradient of 1e-15 has that square: the direction is the square root of a half, and nothing is clipped."""
+    optimizer = make_optimizer(OptimizerConfig(min_factored_size=8), AXES)
+    params = {name: jnp.ones(shape) for name, shape in SHAPES.items()}
+    grads = {name: jnp.full(shape, 1e-15) for name, shape in SHAPES.items()}
+    updates, _ = optimizer.update(grads, optimizer.init(params), params)
+    for name in SHAPES:
+        np.testing.assert_allclose(updates[name], 0.5**0.5, rtol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "min_size", "factored"),
+    [
+        ((8, 8), ("embed", "mlp"), 8, True),
+        ((8, 7), ("embed", "mlp"), 8, False),
+        ((7, 8), ("embed", "mlp"), 8, False),
+        ((8,), ("embed",), 1, False),
+        ((2, 8, 8), ("expert", "embed", "mlp"), 8, True),  # however few experts
+        ((8, 2, 8), ("heads", "embed", "mlp"), 8, False),
+        ((8, 8, 8), ("embed", "expert", "mlp"), 8, False),
+        ((8, 8, 8), ("embed", "mlp", "expert"), 8, False),
+    ],
+)
+def test_what_is_factored(shape, axes, min_size, factored):
+    assert is_factored(shape, axes, min_size) == factored
+
+
+def test_experts_are_factored_one_by_one():
+    axes = ("expert", "embed", "mlp")
+    config = OptimizerConfig(min_factored_size=1, clip_threshold=0, scale_by_parameter=False)
+    grads = jax.random.normal(
+        jax.random.key(0), (64, 4, 8)
+    )  # more experts than anything else: optax would factor them
+    params = jnp.ones_like(grads)
+    all_experts = make_optimizer(config, {"w": axes})
+    updates, _ = all_experts.update({"w": grads}, all_experts.init({"w": params}), {"w": params})
+    alone = make_optimizer(config, {"w": axes[1:]})
+    one, _ = alone.update({"w": grads[5]}, alone.init({"w": params[5]}), {"w": params[5]})
+    np.testing.assert_allclose(updates["w"][5], one["w"], rtol=1e-6)
+    assert is_factored((64, 4, 8), axes, 1)
+    assert not is_factored((4, 64), ("embed", "expert"), 1)
+
+
+@pytest.mark.parametrize(
+    ("small", "stack"), [(0, 1), (1 << 16, 1 << 26), (1 << 22, 1 << 26), (1 << 22, 200)]
+)
+def test_parameters_of_a_shape_keep_their_own_statistics(small, stack, monkeypatch):
+    """Alone, as a CPU stacks them, as an accelerator does, and in stacks that do not hold all of a shape."""
+    monkeypatch.setattr(optimizers, "_SMALL_ON_CPU", small)
+    monkeypatch.setattr(optimizers, "_STACK", stack)
+    config = OptimizerConfig(min_factored_size=8)
+    together = make_optimizer(config, AXES)
+    params, grads = _tree(0), _tree(1)
+    updates, _ = together.update(grads, together.init(params), params)
+    for name in SHAPES:
+        alone = make_optimizer(config, {name: AXES[name]})
+        one, _ = alone.update(
+            {name: grads[name]}, alone.init({name: params[name]}), {name: params[name]}
+        )
+        np.testing.assert_allclose(updates[name], one[name], rtol=1e-6)
+
+
+def test_weight_decay_is_for_matrices_and_clipping_is_global():
+    config = OptimizerConfig(name="adamw", weight_decay=0.1, clip_norm=1.0)
+    optimizer = make_optimizer(config, AXES)
+    params = _tree(0)
+    zero = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = optimizer.update(zero, optimizer.init(params), params)
+    np.testing.assert_allclose(updates["a"], 0.1 * params["a"], rtol=1e-6)
+    np.testing.assert_allclose(updates["scale"], 0.0)
+
+
+@pytest.mark.parametrize("clip_norm", [0.0, 5.0])
+def test_adamw_is_that_of_its_paper(clip_norm):
+    """Three steps in float64, of gradients whose norm falls from above the limit to below it."""
+    config = OptimizerConfig(
+        name="adamw", beta1=0.8, beta2=0.95, weight_decay=0.1, clip_norm=clip_norm
+    )
+    optimizer = make_optimizer(config, AXES)
+    params = _tree(0)
+    state = optimizer.init(params)
+    first, second = ({name: np.zeros(shape) for name, shape in SHAPES.items()} for _ in range(2))
+    for step in range(1, 4):
+        grads = jax.tree.map(lambda g, step=step: g * 10.0 ** (1 - step), _tree(step))
+        updates, state = optimizer.update(grads, state, params)
+        exact = {name: np.asarray(g, np.float64) for name, g in grads.items()}
+        norm = np.sqrt(sum(np.sum(g**2) for g in exact.values()))
+        factor = min(1.0, clip_norm / norm) if clip_norm else 1.0
+        assert not clip_norm or (factor < 1) == (step < 3)
+        for name, g in exact.items():
+            first[name] = 0.8 * first[name] + 0.2 * factor * g
+            second[name] = 0.95 * second[name] + 0.05 * (factor * g) ** 2
+            direction = (
+                first[name] / (1 - 0.8**step) / (np.sqrt(second[name] / (1 - 0.95**step)) + 1e-8)
+            )
+            decayed = 0.1 * np.asarray(params[name]) if len(SHAPES[name]) == 2 else 0.0
+            np.testing.assert_allclose(
+                updates[name], direction + decayed, rtol=1e-4, atol=1e-6, err_msg=name
+            )
+
+
+def test_adafactor_moves_a_parameter_of_zeros_by_a_thousandth():
+    """The update's RMS is one on the first step, and the parameter's counts as 1e-3 at least."""
+    optimizer = make_optimizer(OptimizerConfig(min_factored_size=8), AXES)
+    for scale, rms in ((0.0, 1e-3), (1e-4, 1e-3), (0.5, 0.5)):
+        params = {name: jnp.full(shape, scale) for name, shape in SHAPES.items()}
+        grads = {name: jnp.full(shape, -0.3) for name, shape in SHAPES.items()}
+        updates, _ = optimizer.update(grads, optimizer.init(params), params)
+        for name in SHAPES:
+            np.testing.assert_allclose(updates[name], -rms, rtol=1e-5, err_msg=name)
+
+
+def test_adafactor_of_gradients_that_are_zero_stands_still():
+    optimizer = make_optimizer(OptimizerConfig(min_factored_size=8), AXES)
+    params = _tree(0)
+    updates, _ = optimizer.update(
+        jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params
+    )
+    assert all(not update.any() for update in updates.values())
+
+
+def test_t5_pretrains_at_one_hundredth_and_then_by_the_inverse_square_root():
+    config = OptimizerConfig()
+    assert learning_rate(config, 0, 1 << 19) == learning_rate(config, 10_000, 1 << 19) == 0.01
+    assert learning_rate(config, 40_000, 1 << 19) == pytest.approx(0.005)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "middle", "end"), [("constant", 1, 1), ("cosine", 0.5, 0), ("linear", 0.5, 0)]
+)
+def test_schedules_warm_up_and_end(schedule, middle, end):
+    config = OptimizerConfig(learning_rate=2.0, schedule=schedule, warmup_steps=10)
+    assert learning_rate(config, 4, 110) == pytest.approx(1.0)
+    assert learning_rate(config, 60, 110) == pytest.approx(2.0 * middle)
+    assert learning_rate(config, 110, 110) == pytest.approx(2.0 * end, abs=1e-9)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "linear"])
+def test_schedules_meet_where_the_warm_up_ends(schedule):
+    """Steps are counted from 0: the first of 10 takes a tenth, the last and the one after it all."""
+    config = OptimizerConfig(learning_rate=2.0, schedule=schedule, warmup_steps=10)
+    assert [learning_rate(config, step, 110) for step in (0, 9, 10)] == pytest.approx(
+        [0.2, 2.0, 2.0]
+    )
+    end = 2.0 if schedule == "constant" else 0.0
+    assert learning_rate(config, 11, 11) == pytest.approx(end, abs=1e-9)
+    assert learning_rate(config, 10, 10) == 2.0  # a stage that ends with its warm-up
+    quarter = {"constant": 2.0, "cosine": 1 + 0.5**0.5, "linear": 1.5}[schedule]
+    assert learning_rate(config, 35, 110) == pytest.approx(quarter)
+    assert (
+        learning_rate(OptimizerConfig(learning_rate=2.0, schedule=schedule, warmup_steps=0), 0, 10)
+        == 2.0
+    )
+
+
+def test_the_inverse_square_root_without_warm_up_begins_at_the_full_rate():
+    config = OptimizerConfig(learning_rate=2.0, warmup_steps=0)
+    assert [learning_rate(config, step, 10) for step in (0, 1, 2, 4)] == pytest.approx(
+        [2.0, 2.0, 2 / 2**0.5, 1.0]
+    )

@@ -1,0 +1,185 @@
+"""How studies are declared: what the words mean, and that presets say what their docstrings promise."""
+
+import dataclasses
+import math
+
+import pytest
+
+import arch_zoo
+from arch_zoo import sizes
+from configs import cells
+from train.records import InputError
+from train.study import declare
+from train.study.config import StudyConfig, from_dict, to_dict
+from train.study.directory import load
+
+PLAIN = declare.grid(cells.cpu, size=("micro", "nano"), architecture=("transformer", "lconv"))
+
+
+def test_a_grid_is_a_product_with_the_last_axis_fastest():
+    assert [(cell.size, cell.architecture) for cell in PLAIN] == [
+        ("micro", "transformer"),
+        ("micro", "lconv"),
+        ("nano", "transformer"),
+        ("nano", "lconv"),
+    ]
+
+
+def test_exclusions_and_overrides_reach_what_matches_and_nothing_else():
+    left = declare.exclude(PLAIN, size="nano", architecture=("lconv", "mos"))
+    assert [cell.run_id for cell in left] == [
+        "transformer-micro-s0",
+        "lconv-micro-s0",
+        "transformer-nano-s0",
+    ]
+    changed = declare.override(
+        PLAIN, {"pretrain.optimizer.learning_rate": 0.5}, architecture="lconv"
+    )
+    assert [cell.pretrain.optimizer.learning_rate for cell in changed] == [0.3, 0.5, 0.3, 0.5]
+    with pytest.raises(InputError, match="cells have no field 'architektur'; known: architecture"):
+        declare.exclude(PLAIN, architektur="lconv")
+    with pytest.raises(InputError, match="set.pretrain: unknown key 'batch'"):
+        declare.override(PLAIN, {"pretrain.batch": 1})
+
+
+def test_seeds_are_whole_studies_one_after_the_other():
+    many = declare.seeds(PLAIN, 3)
+    assert [cell.seed for cell in many] == [0] * 4 + [1] * 4 + [2] * 4
+
+
+@pytest.mark.parametrize(
+    ("size", "operator", "value", "expected"),
+    [
+        ("base", "NL", 24, "base-NL24"),
+        ("base-NL24", "NL", 6, "base-NL6"),
+        ("base-NL24-SKV", "DM", 512, "base-NL24-SKV-DM512"),
+        ("base", "W", 1280, "base-DM1280-FF5120-NH20"),  # 12 heads of 64 become 20 of 64
+        ("micro", "W", 112, "micro-DM112-FF448-KV56"),  # 32 does not divide 112: two heads of 56
+    ],
+)
+def test_scaling_operators(size, operator, value, expected):
+    assert declare.scale(size, operator, value) == expected
+    sizes.dimensions(expected)
+
+
+@pytest.mark.slow
+def test_matched_cells_cost_the_same():
+    deep = declare.ladder(PLAIN[:2], "depth", "NL", (4,))
+    wide = declare.matched(deep, "width", "W", "micro", grain=8, vocab_size=2048)
+    for one, other in zip(deep, wide, strict=True):
+        assert (other.protocol, other.architecture) == ("width", one.architecture)
+        ratio = declare.cost(other, "flops", 2048) / declare.cost(one, "flops", 2048)
+        assert 0.93 < ratio < 1.07  # a step of the width is 14 % of the FLOPs
+    (same,) = declare.matched(deep[:1], "ff", "FF", "micro", by="params", grain=16, vocab_size=2048)
+    assert declare.cost(same, "params", 2048) == pytest.approx(
+        declare.cost(deep[0], "params", 2048), rel=0.02
+    )
+
+
+def test_costs_that_cannot_be_matched_are_refused():
+    with pytest.raises(
+        InputError, match="transformer-nano-s0: no NL on micro in steps of 4 comes within 20 %"
+    ):
+        declare.matched(PLAIN[2:3], "depth", "NL", "micro", grain=4, vocab_size=2048)
+
+
+def test_token_budgets_become_steps():
+    step = 16 * (64 + 16)  # sequences, and tokens of each
+    assert {c.pretrain.steps for c in declare.fixed_tokens(PLAIN, 1e6)} == {math.ceil(1e6 / step)}
+    micro, _, nano, _ = declare.tokens_per_parameter(PLAIN, 20, vocab_size=2048)
+    for cell in (micro, nano):
+        params = arch_zoo.count_params(declare.model(cell, 2048)).non_embedding
+        assert cell.pretrain.steps == math.ceil(20 * params / step)
+    for cell in declare.isoflop(PLAIN[::2], (1e11, 2e11), 2048):
+        spent = 3 * declare.cost(cell, "flops", 2048) * 16 * cell.pretrain.steps
+        budget = {"iso1e11": 1e11, "iso2e11": 2e11}[cell.protocol]
+        assert budget <= spent < budget + 3 * declare.cost(cell, "flops", 2048) * 16
+
+
+def test_hashes_are_stable_and_see_defaults_but_not_logistics(monkeypatch):
+    cell = PLAIN[0]
+    before = declare.cell_hash(cell, 2048)
+    assert before == declare.cell_hash(dataclasses.replace(cell), 2048)
+    rare = dataclasses.replace(
+        cell, pretrain=dataclasses.replace(cell.pretrain, checkpoint_every=7), study="other"
+    )
+    assert declare.cell_hash(rare, 2048) == before
+    assert declare.cell_hash(cell, 4096) != before
+    monkeypatch.setitem(
+        sizes.SIZES, "micro", dataclasses.replace(sizes.SIZES["micro"], mlp_dim=260)
+    )
+    assert declare.cell_hash(cell, 2048) != before
+
+
+PRESETS = ["cpu", "depth", "equal_flops", "gpu", "isoflop", "paper", "protocols", "seeds", "width"]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_a_study_of_cells_that_exist(name):
+    declared = load(name)
+    assert declared.name == name
+    vocab = declare.PYTHON_VOCABULARY if declared.prepare else declare.T5_VOCABULARY
+    for cell in declared.cells:
+        declare.model(cell, vocab)
+    assert from_dict(StudyConfig, to_dict(declared)) == declared
+
+
+def test_the_paper_preset_is_the_study_of_2207_10551():
+    declared = load("paper")
+    assert len(declared.cells) > 100
+    assert {cell.architecture for cell in declared.cells} == set(arch_zoo.names())
+    assert {cell.size for cell in declared.cells if not cell.protocol} == {
+        "tiny",
+        "mini",
+        "small",
+        "base",
+        "large",
+        "xl",
+    }
+    assert {(c.pretrain.steps, c.finetune.steps) for c in declared.cells if c.finetune} == {
+        (524_288, 100_000)
+    }
+    assert {cell.protocol for cell in declared.cells} == {"", "depth", "width"}
+
+
+def test_a_cell_says_how_its_model_is_made():
+    """By a variant's name and a size rule; what they mean ends up in the model and in its hash."""
+    (cell,) = declare.grid(cells.cpu, architecture=("switch",), size=("micro-NL4",))
+    named = declare.override((cell,), {"model.variant": "narang"})[0]
+    assert declare.model(named, 2048).to_dict()["options"]["num_experts"] == 32
+    (plain,) = declare.grid(cells.cpu, architecture=("evolved",), size=("micro",))
+    (matched,) = declare.override((plain,), {"model.size_rule": "matched"})
+    assert declare.model(matched, 2048).mlp_dim != declare.model(plain, 2048).mlp_dim
+    assert declare.cell_hash(matched, 2048) != declare.cell_hash(plain, 2048)
+    (wrong,) = declare.override((plain,), {"model.variant": "narang"})
+    with pytest.raises(
+        arch_zoo.ConfigError, match="evolved: variant='narang' is unknown; known: none"
+    ):
+        declare.model(wrong, 2048)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["width", "equal_flops", "protocols"])
+def test_the_widths_written_down_are_the_matched_ones(name):
+    from studies import depth, equal_flops, protocols, width
+
+    grain, vocab = (
+        (8, declare.PYTHON_VOCABULARY) if name == "protocols" else (64, declare.T5_VOCABULARY)
+    )
+    if name == "width":
+        expected, layers, preset, base = (
+            {"transformer": width.WIDTHS},
+            depth.LAYERS,
+            cells.t5,
+            "base",
+        )
+    elif name == "equal_flops":
+        others = {key: value for key, value in equal_flops.WIDTHS.items() if key != "transformer"}
+        assert equal_flops.WIDTHS["transformer"] == width.WIDTHS
+        expected, layers, preset, base = others, depth.LAYERS, cells.t5, "base"
+    else:
+        expected, layers, preset, base = protocols.WIDTHS, protocols.LAYERS, cells.cpu, "micro"
+    for architecture, widths in expected.items():
+        deep = declare.ladder((preset(architecture, base),), "depth", "NL", layers)
+        wide = declare.matched(deep, "width", "W", base, grain=grain, vocab_size=vocab)
+        assert [sizes.dimensions(cell.size).embed_dim for cell in wide] == list(widths)

@@ -1,0 +1,1 @@
+"""Text as it comes: files, formats, the embedded corpus, vocabularies."""

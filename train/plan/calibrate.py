@@ -1,0 +1,230 @@
+"""How fast cells are on this machine, from the records of cells that have run on it.
+
+Steps of small models are not bound by FLOPs, so that no single utilisation describes a CPU or an
+idle accelerator: what is kept is, for each architecture, the seconds of a step and of everything
+around the steps, at the FLOPs of the cells that were measured. Between two of them both are
+straight lines, of the logarithm for steps. Several seeds in one program are measured as well: their
+steps are no faster than as many alone where these keep the device busy, but they start and compile
+once.
+"""
+
+import dataclasses
+import math
+import shutil
+import statistics
+from pathlib import Path
+from typing import Any
+
+from train import records
+from train.records import InputError
+from train.study.config import RunConfig, StudyConfig
+from train.study.directory import attempts
+
+PATH = Path(".cache/calibrations.json")
+STEPS = 40  # of either stage of a cell that is run only to be measured
+SEEDS = 4  # at most, of a cell that is measured with its seeds in one program
+TOGETHER = 1.1  # where it was not measured; a CPU core's was .97-1.13 (benchmarks/seeds.py --steps-only --seeds 4)
+FURTHER = 0.3  # where it was not measured; it was .28 for the CPU study's smallest Transformer
+
+Points = list[tuple[float, float]]
+Several = tuple[
+    float, float, float, int
+]  # FLOPs of a seed's step, seconds of a step of all and of the rest, seeds
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """Measured speed.
+
+    Attributes:
+      device: what the cells ran on, as JAX calls it.
+      steps: by architecture, (training FLOPs of a step, seconds of a step).
+      setup: by architecture, (training FLOPs of a step, seconds of a cell besides its steps).
+      together: by architecture, (training FLOPs of a step of one seed, time of a step of several
+        over as many alone).
+      further: by architecture, (training FLOPs of a step of one seed, what each further seed of a
+        program adds to the time besides the steps, over that time of one alone in a process of its
+        own).
+    """
+
+    device: str
+    steps: dict[str, Points]
+    setup: dict[str, Points]
+    together: dict[str, Points]
+    further: dict[str, Points]
+
+    def step_seconds(self, architecture: str, flops: float) -> float:
+        """Seconds of a step of `flops`; an architecture that was not measured goes as the others do on average."""
+        logs = [(math.log(x), math.log(y)) for x, y in self._points(self.steps, architecture)]
+        return math.exp(_line(logs, math.log(flops)))
+
+    def setup_seconds(self, architecture: str, flops: float) -> float:
+        """Seconds of a cell besides its steps."""
+        return max(_line(self._points(self.setup, architecture), flops), 0.0)
+
+    def together_ratio(self, architecture: str, flops: float) -> float:
+        """Time of a step of several seeds over that of as many steps alone, each of `flops`."""
+        return self._ratio(self.together, architecture, flops, TOGETHER)
+
+    def further_share(self, architecture: str, flops: float) -> float:
+        """What each further seed of a program adds to the time besides the steps, over that time of one alone."""
+        return max(self._ratio(self.further, architecture, flops, FURTHER), 0.0)
+
+    def _ratio(
+        self, table: dict[str, Points], architecture: str, flops: float, unmeasured: float
+    ) -> float:
+        logs = [(math.log(x), y) for x, y in self._points(table, architecture)]
+        return _line(logs, math.log(flops)) if logs else unmeasured
+
+    def _points(self, table: dict[str, Points], architecture: str) -> Points:
+        return table.get(architecture) or [point for points in table.values() for point in points]
+
+
+def _line(points: Points, x: float) -> float:
+    """The least-squares line through the points, at x."""
+    if len({a for a, _ in points}) < 2:
+        return statistics.fmean(b for _, b in points)
+    slope, intercept = statistics.linear_regression(*zip(*points, strict=True))
+    return intercept + slope * x
+
+
+def probes(study: StudyConfig, flops: dict[str, float]) -> tuple[StudyConfig, list[list[str]]]:
+    """The cells to measure: of each architecture the cheapest and the dearest, with few steps and whole evaluations.
+
+    Args:
+      study: the study that is to be priced.
+      flops: training FLOPs of a step of each cell, by run id.
+
+    Returns:
+      The study of these cells, and the names of those to be trained together: of a cell that has
+      several seeds.
+    """
+    cells, together = [], []
+    for name in dict.fromkeys(cell.architecture for cell in study.cells):
+        kin = sorted(
+            (c for c in study.cells if c.architecture == name), key=lambda c: flops[c.run_id]
+        )
+        dearest, cheapest = kin[-1], kin[0]
+        for cell in (dearest,) if cheapest.differs_in_seed_alone(dearest) else (dearest, cheapest):
+            cells.append(_short(cell))
+            seeds = sorted(other.seed for other in study.cells if other.differs_in_seed_alone(cell))
+            if len(seeds) > 1:  # other ones than the study's: the cell alone has one of those
+                several = [
+                    dataclasses.replace(cells[-1], seed=seeds[-1] + 1 + n)
+                    for n in range(len(seeds))[:SEEDS]
+                ]
+                together.append([one.run_id for one in several])
+                cells += several
+    return dataclasses.replace(
+        study, name=f"calibration-{study.name}", cells=tuple(cells)
+    ), together
+
+
+def _short(cell: RunConfig) -> RunConfig:
+    few = {"steps": STEPS, "log_every": STEPS // 4, "checkpoint_every": STEPS, "eval_every": 0}
+    stages = {
+        name: dataclasses.replace(getattr(cell, name), **few)
+        for name in records.STAGES
+        if getattr(cell, name)
+    }
+    return dataclasses.replace(cell, **stages)
+
+
+def from_records(directory: Path) -> Calibration:
+    """Reads the speed of every finished cell under a study's directory, whatever it was run for.
+
+    Raises:
+      InputError: no cell there was finished in one go, so that nothing can be read off.
+    """
+    steps: dict[str, Points] = {}
+    setup: dict[str, Points] = {}
+    several: dict[str, list[Several]] = {}
+    device = ""
+    for path in records.find_runs(directory):
+        run = records.read_run(path, allow_torn=True)
+        tries = attempts(path)
+        if len(tries) != 1 or tries[0]["state"] != "done":
+            continue
+        account, name, device = (
+            run.config["accounting"],
+            run.config["architecture"],
+            run.env["device"],
+        )
+        flops = account["flops_train"] * account["sequences_per_step"]
+        measured, seeds = _seconds(run), tries[0]["together"]
+        step = statistics.fmean(seconds for _, seconds in measured)
+        around = max(
+            tries[0]["seconds"] - sum(number * seconds for number, seconds in measured), 0.0
+        )
+        if seeds > 1:
+            several.setdefault(name, []).append((flops, step, around, seeds))
+            continue
+        steps.setdefault(name, []).append((flops, step))
+        setup.setdefault(name, []).append((flops, around))
+    if not steps:
+        raise InputError(
+            f"{directory}: no cell was finished in one go, so that there is nothing to calibrate on"
+        )
+    return _with_several(Calibration(device, steps, setup, {}, {}), several)
+
+
+def _with_several(alone: Calibration, several: dict[str, list[Several]]) -> Calibration:
+    """The calibration of cells alone, with what programs of several say beside it."""
+    together: dict[str, Points] = {}
+    further: dict[str, Points] = {}
+    for name in several.keys() & alone.steps.keys():
+        for flops, step, around, seeds in several[name]:
+            ratio = step / seeds / alone.step_seconds(name, flops)
+            together.setdefault(name, []).append((flops, ratio))
+            if one := alone.setup_seconds(name, flops):
+                further.setdefault(name, []).append(
+                    (flops, max((around / one - 1) / (seeds - 1), 0.0))
+                )
+    return dataclasses.replace(alone, together=together, further=further)
+
+
+def _seconds(run: records.Run) -> list[tuple[int, float]]:
+    """Steps and seconds of a step, of each stage that was recorded."""
+    found = []
+    for stage in records.STAGES:
+        rates = [
+            row["steps_per_second"]
+            for row in run.metrics
+            if row["stage"] == stage and row["steps_per_second"]
+        ]
+        if rates:
+            found.append((run.config[stage]["steps"], 1 / statistics.median(rates)))
+    return found
+
+
+def fresh_directory() -> Path:
+    """Where cells that are run only to be measured go; what an earlier calibration left there is deleted."""
+    directory = PATH.with_suffix("")
+    shutil.rmtree(directory, ignore_errors=True)
+    return directory
+
+
+def write(calibration: Calibration, path: Path = PATH) -> None:
+    """Keeps a calibration for later plans, beside those of other devices."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    records.write_json(path, _kept(path) | {calibration.device: dataclasses.asdict(calibration)})
+
+
+def read(device: str, path: Path = PATH) -> Calibration | None:
+    """The calibration of a device, by JAX's name of it, if there is one.
+
+    Raises:
+      InputError: the file is not one.
+    """
+    values = _kept(path).get(device)
+    return Calibration(**values) if values else None
+
+
+def _kept(path: Path) -> dict[str, Any]:
+    kept: dict[str, Any] = records.read_json(path, missing={})
+    fields = {field.name for field in dataclasses.fields(Calibration)}
+    if any(not isinstance(values, dict) or set(values) != fields for values in kept.values()):
+        raise InputError(
+            f"{path}: is no file of calibrations; delete it, and `plan STUDY --calibrate` makes another"
+        )
+    return kept

@@ -1,0 +1,207 @@
+"""What models cost, by the hundred: `arch_zoo`'s counts in parallel, remembered on disk, deep stacks from shallow ones.
+
+A count is an abstract trace of every layer: a second for `base`, several for `xl`, most of it spent
+on layers that are alike. Where a stack repeats with a period, every count is a straight line in the
+number of periods, so that two shallow traces give it exactly (a test holds it against the whole
+trace). Counts of the large presets are kept beside them in `configs/studies/counts.json`, which a
+test recounts.
+"""
+
+import concurrent.futures
+import dataclasses
+import json
+import math
+import multiprocessing
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import arch_zoo
+from arch_zoo import ConfigError, ModelConfig
+from train import records
+from train.study.config import OptimizerConfig, digest
+
+PRESETS = Path(__file__).parents[2] / "configs" / "studies" / "counts.json"
+CACHE = Path(".cache/counts.json")
+_CHUNK = 32  # models between two writes of the cache
+_FEW = 6  # uncounted models up to which a pool of processes costs more than it saves
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+    """What one model costs.
+
+    Attributes:
+      params: all parameters.
+      embedding: those of the tables of tokens, positions and steps.
+      active: those that one token meets.
+      experts: how many experts there are, 0 for none.
+      spread: parameters of experts, which an expert axis shards.
+      flops: one forward pass of one sequence.
+      activations: bytes kept for the backward pass for each sequence, and what is held for a
+        moment.
+      gpu_activations: the same on a GPU, where no attention weight is dropped.
+      moments: second moments of Adafactor, which factors large matrices.
+    """
+
+    params: int
+    embedding: int
+    active: int
+    experts: int
+    spread: int
+    flops: int
+    activations: int
+    gpu_activations: int
+    moments: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Query:
+    """A model, the lengths of its sequences, and from which size on Adafactor factors a matrix."""
+
+    model: ModelConfig
+    input_length: int
+    target_length: int
+    min_factored_size: int
+
+    @property
+    def key(self) -> str:
+        """A stable name: the hash of everything that the counts depend on."""
+        return digest({**dataclasses.asdict(self), "model": self.model.to_dict()})
+
+
+def count(queries: Sequence[Query], cache: Path = CACHE) -> list[Counts]:
+    """Counts every model once; what is new goes into `cache`."""
+    code = _code()
+    cached = _read(cache) if records.read_json(cache, missing={}).get("code") == code else {}
+    known = {key: Counts(**values) for key, values in {**_read(PRESETS), **cached}.items()}
+    new = {query.key: query for query in queries if query.key not in known}
+    for start in range(0, len(new), _CHUNK):  # kept as it goes: a count that is stopped is not lost
+        keys = list(new)[start : start + _CHUNK]
+        known |= dict(zip(keys, _count_all([new[key] for key in keys]), strict=True))
+        cached |= {key: dataclasses.asdict(known[key]) for key in keys}
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        records.write_json(cache, {"code": code, "counts": cached})
+    return [known[query.key] for query in queries]
+
+
+def _read(path: Path) -> dict[str, dict[str, int]]:
+    """The counts stored in a file; one that was written for other fields than today's is worth nothing."""
+    fields = {field.name for field in dataclasses.fields(Counts)}
+    stored = records.read_json(path, missing={"counts": {}})["counts"]
+    return {key: values for key, values in stored.items() if set(values) == fields}
+
+
+def _code() -> str:
+    """The hash of the models' sources: what was counted of other ones is not remembered."""
+    sources = sorted(Path(arch_zoo.__file__).parent.rglob("*.py"))
+    return digest([source.read_text(encoding="utf-8") for source in sources])
+
+
+def _count_all(queries: list[Query]) -> list[Counts]:
+    processes = min(
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, len(queries)
+    )
+    if processes == 1 or len(queries) <= _FEW:
+        return [count_one(query) for query in queries]
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(
+        processes, context, _leave_accelerators_alone
+    ) as pool:
+        return list(pool.map(count_one, queries))
+
+
+def _leave_accelerators_alone() -> None:
+    """Nothing is computed here, and an accelerator is somebody else's."""
+    os.environ["JAX_PLATFORMS"] = "cpu"
+
+
+def count_one(query: Query) -> Counts:
+    """Counts one model, from two shallow ones where its stacks repeat."""
+    cfg = query.model
+    flops, activations, on_gpu = _traced(query)
+    params = arch_zoo.count_params(cfg)
+    weights = _weights(query)
+    return Counts(
+        params.total,
+        params.embedding,
+        params.active,
+        *weights[:2],
+        flops,
+        activations,
+        on_gpu,
+        weights[2],
+    )
+
+
+def _traced(query: Query) -> tuple[int, int, int]:
+    """Forward FLOPs of one sequence, and its bytes of activations: anywhere, and on a GPU."""
+    cfg = query.model
+    depth, period = cfg.num_encoder_layers, _period(cfg)
+    low = 2 * period if cfg.scan_layers else period  # a scan needs two periods
+    if not period or depth % period or depth != cfg.num_decoder_layers or 2 * low + period >= depth:
+        return _trace_whole(query)
+    shallow, deeper = (
+        _trace_whole(
+            dataclasses.replace(
+                query, model=dataclasses.replace(cfg, num_encoder_layers=n, num_decoder_layers=n)
+            )
+        )
+        for n in (low, low + period)
+    )
+    times = (depth - low) // period
+    flops, activations, on_gpu = (a + times * (b - a) for a, b in zip(shallow, deeper, strict=True))
+    return flops, activations, on_gpu
+
+
+def _trace_whole(query: Query) -> tuple[int, int, int]:
+    from arch_zoo import memory
+
+    lengths = (query.input_length, query.target_length)
+    held = [memory.estimate_memory(query.model, *lengths, gpu) for gpu in (False, True)]
+    activations, on_gpu = (one.activations + one.largest for one in held)
+    return arch_zoo.count_flops(query.model, *lengths).forward, activations, on_gpu
+
+
+def _period(cfg: ModelConfig) -> int:
+    """After how many layers both stacks repeat; 0 if they never do."""
+    from arch_zoo.accounting import abstract_model
+
+    try:
+        model = abstract_model(dataclasses.replace(cfg, scan_layers=True))
+        return math.lcm(model.encoder.period(), model.decoder.period())
+    except ConfigError:
+        return 0
+
+
+def _weights(query: Query) -> tuple[int, int, int]:
+    """How many experts there are, their parameters, and the numbers that Adafactor keeps."""
+    from flax import nnx
+
+    from arch_zoo.accounting import abstract_model
+    from train.run.optimizers import is_factored
+
+    experts = spread = moments = 0
+    for _, param in nnx.to_flat_state(nnx.state(abstract_model(query.model), nnx.Param)):
+        shape, size = param.shape, math.prod(param.shape)
+        if "expert" in param.axes:
+            experts, spread = shape[param.axes.index("expert")], spread + size
+        factored = is_factored(shape, param.axes, query.min_factored_size)
+        moments += size // shape[-1] + size // shape[-2] if factored else size
+    return experts, spread, moments
+
+
+def write_presets(queries: Sequence[Query]) -> None:
+    """Writes the counts of these models to the file that lies beside the presets; sources as they are count anew."""
+    keys = {query.key: found for query, found in zip(queries, count(queries), strict=True)}
+    lines = [
+        f"{json.dumps(key)}: {json.dumps(dataclasses.asdict(keys[key]))}" for key in sorted(keys)
+    ]
+    PRESETS.write_text('{"counts": {\n' + ",\n".join(lines) + "\n}}\n", encoding="utf-8")
+
+
+def query(
+    model: ModelConfig, input_length: int, target_length: int, optimizer: OptimizerConfig
+) -> Query:
+    """The question that a stage asks."""
+    return Query(model, input_length, target_length, optimizer.min_factored_size)

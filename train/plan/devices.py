@@ -1,0 +1,98 @@
+"""What a device can do and what it costs, for `plan`: data sheets and list prices; a calibration replaces them."""
+
+import dataclasses
+
+from train.records import InputError
+from train.run.tracking import PEAK_FLOPS
+
+GB = 10**9
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """One accelerator as JAX counts them (of TPU v3 a core, of later ones a chip), or one CPU core.
+
+    Attributes:
+      name: as typed.
+      flops: dense peak in FLOP/s with bfloat16 inputs, of the maker's data sheet.
+      float32: the share of that peak that float32 models reach.
+      memory: bytes.
+      mfu: share of the peak that training reaches, published or measured; see `source`.
+      setup: seconds that a cell takes besides its steps (start, compilation, evaluation).
+      dollars: list price of an hour on demand; 0 where nothing is paid.
+      source: where mfu and price come from.
+      kind: what JAX calls it, by which a calibration of it is found.
+    """
+
+    name: str
+    flops: float
+    float32: float
+    memory: float
+    mfu: float
+    setup: float
+    dollars: float
+    source: str
+    kind: str = ""
+
+    @property
+    def is_gpu(self) -> bool:
+        """Whether attention can be cuDNN's there."""
+        return self.kind.startswith("NVIDIA")
+
+
+# Prices change and differ between regions: these are Google Cloud's of 2025, on demand; `--price`
+# replaces them.
+_PRICE = "Google Cloud on demand in 2025, --price is yours"
+_GPU = f"MFU of published encoder-decoder runs on A100 (FAT5, NeMo T5: 11-50 %); {_PRICE}"
+_TPU = f"MFU assumed; {_PRICE}"
+
+
+def _listed(
+    name: str,
+    kind: str,
+    float32: float,
+    memory: float,
+    mfu: float,
+    setup: float,
+    dollars: float,
+    source: str,
+):
+    return Device(name, PEAK_FLOPS[kind], float32, memory, mfu, setup, dollars, source, kind)
+
+
+DEVICES = {
+    device.name: device
+    for device in (
+        Device(
+            "cpu",
+            100e9,
+            1.0,
+            4 * GB,
+            0.15,
+            30,
+            0,
+            "one core, a guess: `plan STUDY --calibrate` measures",
+            "cpu",
+        ),
+        _listed("h100", "NVIDIA H100 80GB HBM3", 0.5, 80 * GB, 0.30, 120, 11.06, _GPU),
+        _listed("h200", "NVIDIA H200", 0.5, 141 * GB, 0.30, 120, 10.60, _GPU),
+        _listed("a100-80", "NVIDIA A100-SXM4-80GB", 0.5, 80 * GB, 0.30, 120, 5.07, _GPU),
+        _listed("a100-40", "NVIDIA A100-SXM4-40GB", 0.5, 40 * GB, 0.30, 120, 3.67, _GPU),
+        _listed("tpu-v3", "TPU v3", 1.0, 16 * GB, 0.35, 180, 1.00, _TPU),
+        _listed("tpu-v4", "TPU v4", 1.0, 32 * GB, 0.35, 180, 3.22, _TPU),
+        _listed("tpu-v5e", "TPU v5 lite", 1.0, 16 * GB, 0.35, 180, 1.20, _TPU),
+        _listed("tpu-v5p", "TPU v5", 1.0, 95 * GB, 0.35, 180, 4.20, _TPU),
+        _listed("tpu-v6e", "TPU v6 lite", 1.0, 32 * GB, 0.35, 180, 2.70, _TPU),
+    )
+}
+
+
+def get(name: str) -> Device:
+    """The device of that name.
+
+    Raises:
+      InputError: there is none.
+    """
+    if name not in DEVICES:
+        raise InputError(f"device {name!r} is unknown; known: {', '.join(DEVICES)}")
+    return DEVICES[name]

@@ -1,0 +1,448 @@
+"""What a study will cost, cell by cell, without an accelerator: FLOPs, memory of a device, disk, time and money."""
+
+import collections
+import dataclasses
+import functools
+import heapq
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from train.plan import counts
+from train.plan.calibrate import FURTHER, TOGETHER, Calibration
+from train.plan.counts import Counts
+from train.plan.devices import Device
+from train.records import STAGES
+from train.study import declare
+from train.study.config import RunConfig, StageConfig, StudyConfig
+from train.study.watch import clock
+
+_FREE = 0.9  # of a device's memory, for a step; the rest is the runtime's, the input's and fragmentation
+_FLOAT = 4  # bytes of a weight, a gradient and a moment, whatever the layers compute in
+_MOST_DEVICES = 4096
+_WORTH = 0.9  # of the time alone is the most that seeds together may take: less of a gain cannot be told from noise
+
+
+@dataclasses.dataclass(frozen=True)
+class CellPlan:
+    """What one cell will cost.
+
+    Attributes:
+      run_id: its name.
+      hash: of its resolved declaration.
+      params: parameters.
+      flops_forward: of one pretraining sequence.
+      flops_total: of training, all stages, a multiply-add being two.
+      steps: of all stages.
+      tokens: of pretraining, inputs and targets.
+      memory: bytes that a step holds on each device.
+      disk: bytes of checkpoints that are kept.
+      seconds: from start to end.
+      dollars: at the device's price.
+      problem: why it cannot run, and which mesh could; empty if it can.
+    """
+
+    run_id: str
+    hash: str
+    params: int
+    flops_forward: int
+    flops_total: float
+    steps: int
+    tokens: int
+    memory: float
+    disk: float
+    seconds: float
+    dollars: float
+    problem: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a study will cost.
+
+    Attributes:
+      cells: in the order in which they are started.
+      seconds: until the last cell is done, with `workers` of them at a time.
+      together: cells that gain if they are trained in one program (`--vmap-seeds auto`): seeds of
+        one, by name.
+      seconds_together: until the last cell is done if they are; None where no cell has several
+        seeds, and on several devices, where that cannot be.
+      device_hours: hours of all devices.
+      basis: what the times rest on.
+    """
+
+    cells: tuple[CellPlan, ...]
+    seconds: float
+    together: tuple[tuple[str, ...], ...]
+    seconds_together: float | None
+    device_hours: float
+    basis: str
+
+    def total(self, name: str) -> float:
+        """The sum of one of the numbers of the cells."""
+        return sum(getattr(cell, name) for cell in self.cells)
+
+
+def make(
+    study: StudyConfig,
+    vocab_size: int,
+    device: Device,
+    devices: int = 1,
+    workers: int = 1,
+    calibration: Calibration | None = None,
+    num_tasks: int = declare.T5_TASKS,
+    always: bool = False,
+    own_process: bool = False,
+) -> Plan:
+    """Prices every cell.
+
+    Args:
+      study: the cells.
+      vocab_size: of the corpus.
+      device: what they run on.
+      devices: of each cell.
+      workers: cells that run at the same time.
+      calibration: measured speed, which replaces the device's assumed one.
+      num_tasks: of the corpus, for stages that name none and so take all.
+      always: put seeds together wherever they fit the device, not only where they gain.
+      own_process: each program has a process of its own, as under Slurm, and not one after the
+        other a worker's: seeds together then start once instead of each.
+
+    Raises:
+      ConfigError: an architecture, a size or a model option is unknown or not allowed.
+    """
+    accelerator = device.name != "cpu"
+    found = iter(counts.count(queries(study, vocab_size, accelerator)))
+    cells, prices = [], []
+    for cell in study.cells:
+        stages = [(*stage, next(found)) for stage in _stages(cell)]
+        model, name = (
+            declare.model(cell, vocab_size, accelerator),
+            declare.cell_hash(cell, vocab_size, accelerator),
+        )
+        disk = sum(
+            _kept(stage, s, num_tasks) * _FLOAT * (c.params + c.moments) for stage, s, c in stages
+        )
+        fixed = (cell, name, model.dtype, stages, device, devices, calibration, disk, own_process)
+        prices.append(functools.partial(_price, *fixed))
+        cells.append(prices[-1]())
+    basis = (
+        f"measured on {calibration.device}" if calibration else f"{device.name}: {device.source}"
+    )
+    hours = sum(cell.seconds for cell in cells) * devices / 3600
+    apart = schedule([cell.seconds for cell in cells], workers)
+    programs, together = (
+        _programs(study.cells, prices, workers, always) if devices == 1 else ([], None)
+    )
+    several = tuple(
+        tuple(cells[number].run_id for number in program)
+        for program in programs
+        if len(program) > 1
+    )
+    return Plan(tuple(cells), apart, several, together, hours, basis)
+
+
+Program = tuple[int, ...]  # cells by number that are trained together
+
+
+def _programs(
+    configs: Sequence[RunConfig],
+    prices: Sequence[Callable[..., CellPlan]],
+    workers: int,
+    always: bool,
+) -> tuple[list[Program], float | None]:
+    """Which cells go together, and when the last is done.
+
+    The seeds of a cell go into one program, into two, four ... where one has no room on the device
+    or leaves workers idle; without `always` they stay alone where no such division gains.
+    """
+    alike = collections.defaultdict(list)
+    for number, config in enumerate(configs):
+        alike[repr(dataclasses.replace(config, seed=0))].append(number)
+    if len(alike) == len(configs):
+        return [], None
+    chosen: dict[Program, float] = {
+        (number,): price().seconds for number, price in enumerate(prices)
+    }
+
+    def seconds(programs: dict[Program, float]) -> float:
+        return schedule(
+            [programs[program] for program in sorted(programs)], workers
+        )  # in the order of first cells
+
+    for numbers in alike.values():
+        alone = {(number,): chosen[number,] for number in numbers}
+        rest = {program: time for program, time in chosen.items() if program not in alone}
+        trials = []
+        for parts in (2**i for i in range((len(numbers) // 2).bit_length())):
+            bounds = [len(numbers) * i // parts for i in range(parts + 1)]
+            divided = [tuple(numbers[a:b]) for a, b in itertools.pairwise(bounds)]
+            priced = {program: prices[program[0]](seeds=len(program)) for program in divided}
+            if any(price.problem for price in priced.values()):
+                continue
+            times = {program: price.seconds for program, price in priced.items()}
+            if always or sum(times.values()) <= _WORTH * sum(alone.values()):
+                trials.append(rest | times)
+        if not always or not trials:
+            trials.insert(0, chosen)
+        chosen = min(
+            trials, key=lambda trial: round(seconds(trial), 3)
+        )  # the first of those that take equally long
+    return sorted(chosen), seconds(chosen)
+
+
+def queries(study: StudyConfig, vocab_size: int, accelerator: bool) -> list[counts.Query]:
+    """Everything about a study that has to be counted: each stage of each cell."""
+    models = [(cell, declare.model(cell, vocab_size, accelerator)) for cell in study.cells]
+    return [
+        counts.query(model, stage.input_length, stage.target_length, stage.optimizer)
+        for cell, model in models
+        for _, stage in _stages(cell)
+    ]
+
+
+def step_flops(study: StudyConfig, vocab_size: int) -> dict[str, float]:
+    """Training FLOPs of a step of each cell's first stage, by run id."""
+    found = iter(counts.count(queries(study, vocab_size, accelerator=False)))
+    counted = [(cell, [(stage, next(found)) for _, stage in _stages(cell)]) for cell in study.cells]
+    return {
+        cell.run_id: 3.0 * stages[0][1].flops * stages[0][0].batch_size for cell, stages in counted
+    }
+
+
+def _stages(cell: RunConfig) -> list[tuple[str, StageConfig]]:
+    return [(name, stage) for name in STAGES if (stage := getattr(cell, name))]
+
+
+def schedule(seconds: Sequence[float], workers: int) -> float:
+    """When the last job ends if each of `workers` takes the next one as soon as it is free."""
+    free = [0.0] * workers
+    for duration in seconds:
+        heapq.heappush(free, heapq.heappop(free) + duration)
+    return max(free)
+
+
+Priced = tuple[str, StageConfig, Counts]
+
+
+def _price(
+    cell: RunConfig,
+    name: str,
+    dtype: str,
+    stages: list[Priced],
+    device: Device,
+    devices: int,
+    calibration: Calibration | None,
+    disk: float,
+    own_process: bool,
+    seeds: int = 1,
+) -> CellPlan:
+    """One cell; with several `seeds`, its seconds and its memory are those of a program that trains them together.
+
+    What is around the steps takes less of it only where each cell alone would have a process of its
+    own: a worker that goes on to the next cell, and the programs that it has compiled, spare cells
+    one after the other the start as well.
+    """
+    first, pretrain, main = stages[0]
+    steps = {
+        name: 3 * c.flops * stage.batch_size for name, stage, c in stages
+    }  # training FLOPs of a step of one seed
+    if calibration:
+        times = {
+            name: calibration.step_seconds(cell.architecture, flops)
+            for name, flops in steps.items()
+        }
+        setup = calibration.setup_seconds(cell.architecture, steps[first])
+    else:
+        share = device.float32 if dtype == "float32" else 1.0
+        times = {
+            name: flops / (devices * device.flops * share * device.mfu)
+            for name, flops in steps.items()
+        }
+        setup = device.setup
+    if seeds > 1:
+        ratio = (
+            calibration.together_ratio(cell.architecture, steps[first]) if calibration else TOGETHER
+        )
+        times = {name: seeds * ratio * seconds for name, seconds in times.items()}
+        share = (
+            calibration.further_share(cell.architecture, steps[first]) if calibration else FURTHER
+        )
+        setup *= 1 + (seeds - 1) * (share if own_process else 1.0)
+    seconds = setup + sum(stage.steps * times[name] for name, stage, _ in stages)
+    gpu = device.is_gpu and seeds == 1  # several seeds have XLA's attention
+    held = seeds * max(
+        _memory(cell, stage, c, _mesh(cell, c, devices), gpu) for _, stage, c in stages
+    )
+    return CellPlan(
+        run_id=cell.run_id,
+        hash=name,
+        params=main.params,
+        flops_forward=main.flops,
+        flops_total=float(seeds * sum(stage.steps * steps[name] for name, stage, _ in stages)),
+        steps=sum(stage.steps for _, stage, _ in stages),
+        tokens=pretrain.steps * declare.tokens_per_step(cell),
+        memory=held,
+        disk=disk,
+        seconds=seconds,
+        dollars=seconds / 3600 * devices * device.dollars,
+        problem=_problem(cell, stages, device, devices, held),
+    )
+
+
+def _kept(name: str, stage: StageConfig, num_tasks: int) -> int:
+    """Checkpoints at the end of a stage: the last two, the best of the loss or of each task, the milestones."""
+    tasks = 1 if name == "pretrain" else len(stage.tasks) or num_tasks
+    saved = stage.steps // stage.checkpoint_every + 1
+    evaluated = stage.steps // stage.eval_every if stage.eval_every else 1
+    best = min(evaluated, tasks)
+    return min(saved, 2 + best) + (stage.steps // stage.keep_every if stage.keep_every else 0)
+
+
+Mesh = tuple[int, int, int]
+
+
+def _mesh(cell: RunConfig, found: Counts, devices: int) -> Mesh:
+    """The (data, model, expert) axes that a cell has on so many devices, as `train.run.parallel` makes them."""
+    if cell.parallel == "mesh":
+        data, model, expert = cell.mesh
+        return (max(devices // (model * expert), 1) if data == -1 else data), model, expert
+    spread = math.gcd(devices, found.experts) if found.experts else 1
+    return devices // spread, 1, spread
+
+
+def _memory(cell: RunConfig, stage: StageConfig, found: Counts, mesh: Mesh, gpu: bool) -> float:
+    """Bytes of a step on each device: weights, gradients, moments, and activations of its share of a micro-batch.
+
+    Activations are taken as whole on every device of a model axis, which holds for those between
+    layers. Of the two estimates a stage with dropout has the larger on a GPU too: XLA computes its
+    attention. So has one with packed rows, whose mask cuDNN holds.
+    """
+    data, model, expert = mesh
+    dense = 2 * (found.params - found.spread) + found.moments * (1 - found.spread / found.params)
+    spread = 2 * found.spread + found.moments * found.spread / found.params
+    sequences = math.ceil(stage.batch_size / stage.accumulate / (data * expert))
+    activations = (
+        found.gpu_activations
+        if gpu and not (stage.dropout_rate or stage.pack)
+        else found.activations
+    )
+    return _FLOAT * (dense / model + spread / (model * expert)) + sequences * activations
+
+
+def _problem(
+    cell: RunConfig, stages: list[Priced], device: Device, devices: int, held: float
+) -> str:
+    found = stages[0][2]
+    data, model, expert = _mesh(cell, found, devices)
+    limit = _FREE * device.memory
+    if data * model * expert != devices:
+        return f"mesh = {list(cell.mesh)} does not make {devices} devices"
+    for name, stage, _ in stages:
+        if stage.batch_size // stage.accumulate % (data * expert):
+            return (
+                f"{name}.batch_size = {stage.batch_size} does not divide into {data * expert} parts"
+            )
+    if held <= limit:
+        return ""
+    need = f"{held / 1e9:.1f} GB a device of {device.name}'s {device.memory / 1e9:.0f}"
+    return f"{need}; {_advice(cell, stages, device, devices) or 'no mesh of up to 4096 devices fits either'}"
+
+
+def _advice(cell: RunConfig, stages: list[Priced], device: Device, devices: int) -> str:
+    """The least sharded mesh that fits, in micro-batches if need be, on as few devices beyond `devices` as can be."""
+    count, limit = devices, _FREE * device.memory
+    while count <= _MOST_DEVICES:
+        for mesh in _meshes(count, stages[0][2].experts):
+            for parts in (1, 2, 4, 8):
+                split = [
+                    (dataclasses.replace(s, accumulate=parts), c)
+                    for _, s, c in stages
+                    if not s.batch_size % parts
+                ]
+                if len(split) < len(stages) or any(
+                    s.batch_size // parts % (mesh[0] * mesh[2]) for s, _ in split
+                ):
+                    continue
+                held = max(
+                    _memory(cell, stage, found, mesh, device.is_gpu) for stage, found in split
+                )
+                if held <= limit:
+                    return f"{_settings(mesh, parts, stages, count > devices)} needs {held / 1e9:.1f} GB"
+        count *= 2
+    return ""
+
+
+def _settings(mesh: Mesh, parts: int, stages: list[Priced], more: bool) -> str:
+    """What to type for a mesh and micro-batches."""
+    settings = [f"--set {name}.accumulate={parts}" for name, *_ in stages if parts > 1]
+    settings += (
+        ["--set parallel=mesh", f"--set 'mesh={list(mesh)}'"] if mesh[1] > 1 or parts == 1 else []
+    )
+    return " ".join(settings) + (f" on {math.prod(mesh)} devices" if more else "")
+
+
+def _meshes(devices: int, experts: int) -> list[Mesh]:
+    """Meshes over so many devices, the least sharded first."""
+    splits = [2**i for i in range(devices.bit_length()) if devices % 2**i == 0]
+    found = [
+        (devices // (model * expert), model, expert)
+        for model in splits
+        for expert in splits
+        if devices % (model * expert) == 0 and (expert == 1 or (experts and experts % expert == 0))
+    ]
+    return sorted(found, key=lambda mesh: (mesh[1] * mesh[2], mesh[1]))
+
+
+def to_dict(plan: Plan) -> dict[str, Any]:
+    """A plan as plain JSON values, with totals."""
+    names = ("params", "flops_total", "steps", "tokens", "disk", "dollars")
+    totals = {name: plan.total(name) for name in names}
+    return {**dataclasses.asdict(plan), "totals": totals}
+
+
+def table(plan: Plan) -> list[str]:
+    """A plan as lines of text, a cell each, and its totals."""
+    width = max(len(cell.run_id) for cell in plan.cells)
+    head = f"{'cell':{width}}  {'params':>7}  {'FLOPs/seq':>9}  {'FLOPs':>8}  {'steps':>7}  {'tokens':>7}"
+    lines = [f"{head}  {'memory':>8}  {'disk':>8}  {'time':>9}  {'cost':>9}"]
+    for c in plan.cells:
+        numbers = (
+            f"{short(c.params):>7}  {c.flops_forward:>9.2e}  {c.flops_total:>8.1e}  {c.steps:>7}"
+        )
+        sizes = f"{short(c.tokens):>7}  {short(c.memory):>7}B  {short(c.disk):>7}B"
+        lines.append(
+            f"{c.run_id:{width}}  {numbers}  {sizes}  {clock(c.seconds):>9}  {'$' + short(c.dollars):>9}"
+        )
+    flops, tokens, disk = plan.total("flops_total"), plan.total("tokens"), plan.total("disk")
+    lines.append(
+        f"{len(plan.cells)} cells: {short(plan.total('params'))} parameters, {flops:.2e} training FLOPs, "
+        f"{short(tokens)} tokens, {short(disk)}B of checkpoints"
+    )
+    dollars = f", ${short(plan.total('dollars'))}" if plan.total("dollars") else ""
+    lines.append(
+        f"time: {clock(plan.seconds)}, {plan.device_hours:,.1f} device hours{dollars} ({plan.basis})"
+    )
+    if plan.seconds_together is not None:
+        number = len(plan.together)
+        several = f"{sum(map(len, plan.together))} cells in {number} program{'s' * (number > 1)}"
+        gain = (
+            f"{clock(plan.seconds_together)}, {several}"
+            if plan.together
+            else "the same, as no cell would gain"
+        )
+        lines.append(f"with --vmap-seeds auto: {gain}")
+    return lines
+
+
+def short(number: float) -> str:
+    """A number with three digits and a letter: 12.3M."""
+    for letter, unit in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= unit:
+            return (
+                f"{number / unit:.3g}{letter}"
+                if number < 1000 * unit
+                else f"{number / unit:,.0f}{letter}"
+            )
+    return f"{number:.3g}"

@@ -1,0 +1,1 @@
+"""Training one cell: the loop, the step, checkpoints and evaluation."""

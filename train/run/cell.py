@@ -1,0 +1,389 @@
+"""One cell from start to end: its directory, its records, its two stages, and how it ends."""
+
+import contextlib
+import dataclasses
+import datetime
+import importlib.metadata
+import os
+import platform
+import signal
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import arch_zoo
+from train import records
+from train.data.corpus import Corpus
+from train.records import InputError, Row
+from train.run import distributed, evaluate, lengths, loop
+from train.study import declare
+from train.study.config import RunConfig, differences, digest, identity, to_dict
+from train.tasks import scoring
+
+EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: saved, run the same command again
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def resolve(config: RunConfig, corpus: Corpus) -> Row:
+    """Everything that decides the result of a run, and its cost, as it is written to config.json.
+
+    Raises:
+      ConfigError: the architecture, the size or a model option is unknown or not allowed.
+      InputError: a task that the corpus does not have.
+    """
+    model = model_config(config, corpus)
+    for task in config.finetune.tasks if config.finetune else ():
+        if task not in corpus.tasks:
+            raise InputError(
+                f"finetune.tasks: {task!r} is not in {corpus.path}; known: {', '.join(corpus.tasks)}"
+            )
+    data = {"name": corpus.name, "fingerprint": corpus.fingerprint, "vocab_size": corpus.vocab_size}
+    hashed = {**identity(config), "model": model.to_dict(), "data": data}
+    plain = to_dict(config)
+    return {
+        "run_id": config.run_id,
+        "study": config.study,
+        "architecture": config.architecture,
+        "size": config.size,
+        "protocol": config.protocol,
+        "seed": config.seed,
+        "hash": digest(hashed),
+        "model": model.to_dict(),
+        "pretrain": plain["pretrain"],
+        "finetune": plain["finetune"],
+        "data": {**data, "documents_left_out": corpus.num_left_out},
+        "parallel": {"strategy": config.parallel, "mesh": plain["mesh"]},
+        "accounting": account(config, model),
+    }
+
+
+def model_config(config: RunConfig, corpus: Corpus) -> arch_zoo.ModelConfig:
+    """The resolved model on the devices that there are."""
+    return declare.model(config, corpus.vocab_size, accelerator=jax.default_backend() != "cpu")
+
+
+def check_room(config: RunConfig, model: arch_zoo.ModelConfig, seeds: int = 1) -> None:
+    """Refuses a run that cannot fit this machine, before anything of it is built.
+
+    It is far less than a run needs: weights and gradients, and an eighth of the residual stream at
+    every layer (Funnel shortens its own). `python -m train plan` estimates the whole.
+
+    Raises:
+      InputError: names what is needed at least, and what there is.
+    """
+    room = _memory_of_devices()
+    stages = [stage for stage in (config.pretrain, config.finetune) if stage is not None]
+    width = 2 if model.dtype == "bfloat16" else 4
+    rows = {
+        f"batch_size = {stage.batch_size}": stage.batch_size // stage.accumulate for stage in stages
+    }
+    rows |= {
+        f"eval_batch_size = {stage.eval_batch_size}": stage.eval_batch_size for stage in stages
+    }
+    tokens = max(
+        model.num_encoder_layers * stage.input_length
+        + model.num_decoder_layers * stage.target_length
+        for stage in stages
+    )
+    largest = max(rows, key=lambda name: rows[name])
+    need = seeds * (
+        8 * arch_zoo.count_params(model).total
+        + rows[largest] * tokens * model.embed_dim * width // 8
+    )
+    if room is not None and need > room:
+        several = f" for {seeds} seeds" if seeds > 1 else ""
+        raise InputError(
+            f"{config.run_id}: needs at least {need / 1e9:,.0f} GB{several} (size {config.size}, {largest}); "
+            f"the devices here have {room / 1e9:,.0f} GB"
+        )
+
+
+def _memory_of_devices() -> int | None:
+    """Bytes of all devices together; None where they do not say."""
+    if jax.default_backend() == "cpu":
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * jax.process_count()
+    stats = jax.local_devices()[0].memory_stats() or {}
+    return stats["bytes_limit"] * jax.device_count() if "bytes_limit" in stats else None
+
+
+def account(config: RunConfig, model: arch_zoo.ModelConfig) -> Row:
+    """Parameters, and FLOPs of one sequence at the lengths of pretraining."""
+    stage = config.pretrain
+    params = arch_zoo.count_params(model)
+    flops = arch_zoo.count_flops(model, stage.input_length, stage.target_length)
+    return {
+        "params_total": params.total,
+        "params_embedding": params.embedding,
+        "params_non_embedding": params.non_embedding,
+        "params_active": params.active,
+        "flops_forward": flops.forward,
+        "flops_train": flops.train,
+        "flops_by_part": flops.by_part,
+        "sequences_per_step": stage.batch_size,
+        "flops_train_total": flops.train * stage.batch_size * stage.steps,
+    }
+
+
+def run_cell(
+    config: RunConfig,
+    corpus: Corpus,
+    directory: Path,
+    stages: tuple[str, ...] = records.STAGES,
+    resume_from: Path | None = None,
+    init_from: Path | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    quiet: bool = False,
+) -> str:
+    """Runs what is left of one cell.
+
+    Args:
+      config: the cell.
+      corpus: what it is trained on.
+      directory: the run directory.
+      stages: the stages to run; those that `config` lacks are left out.
+      resume_from: checkpoints of the first stage to continue, of another directory.
+      init_from: checkpoints to start the first stage's parameters from.
+      stop: tells between steps whether to save and stop.
+      quiet: show no progress.
+
+    Returns:
+      "done", or "locked" when another process is at it.
+
+    Raises:
+      InputError: the directory belongs to another configuration, or cannot be written; there is
+      nothing to finetune on. Preempted: the run was stopped and has been saved.
+    """
+    stages = tuple(stage for stage in stages if getattr(config, stage) is not None)
+    if "finetune" in stages and config.finetune and not evaluate.scored(corpus, config.finetune):
+        raise InputError(
+            f"finetune: {corpus.path} has no task with validation examples; `prepare --tasks` makes them"
+        )
+    with distributed.lock(directory) as free:
+        if not free:
+            return "locked"
+        writer, meta = open_run(config, corpus, directory)
+        old = records.read_status(directory)
+        before = {
+            old.get("stage"): old.get("step", 0)
+        }  # what is known of how far it was, until a step is done
+        try:
+            for stage in stages:
+                if stage in writer.extra["finished"]:
+                    continue
+                job = make_job(
+                    config, stage, corpus, directory, meta, resume_from, init_from, stop, quiet
+                )
+                writer.status(
+                    "running", stage=stage, step=before.get(stage, 0), steps=job.stage.steps
+                )
+                loop.train(job, writer)
+                writer = finish(job, writer)
+                resume_from = init_from = None
+        except Exception as error:
+            record_end(writer, stage, error)
+            raise
+    return "done"
+
+
+def open_run(config: RunConfig, corpus: Corpus, directory: Path) -> tuple[records.RunWriter, Row]:
+    """Opens a run's directory; the lock must be held.
+
+    Returns:
+      The run's writer, which knows the stages that are finished, and what the run's checkpoints
+      must belong to. It writes config.json before step 0, when the first stage has found nothing to
+      refuse.
+
+    Raises:
+      InputError: the directory belongs to another configuration, or finetuning would cut a label.
+    """
+    check_room(config, model_config(config, corpus))
+    resolved = resolve(config, corpus)
+    _check_same(directory, resolved)
+    status = records.read_status(directory)
+    finished = [
+        stage
+        for stage in records.STAGES
+        if distributed.as_first(stage in status.get("finished", []))
+    ]
+    done = _is_done(config, finished)
+    if config.finetune and not done:  # not after all of pretraining
+        lengths.check_labels(corpus, config.finetune.tasks or tuple(corpus.tasks), config.finetune)
+    identity = (
+        None if done and (directory / "config.json").exists() else (resolved, environment(corpus))
+    )
+    extra = {"finished": finished, "hash": resolved["hash"]}
+    writer = records.RunWriter(directory, extra, not distributed.is_first(), identity)
+    if done:
+        writer.begin()  # no stage will
+    return writer, {
+        "hash": resolved["hash"],
+        "fingerprint": corpus.fingerprint,
+        "seed": config.seed,
+    }
+
+
+def make_job(
+    config: RunConfig,
+    stage: str,
+    corpus: Corpus,
+    directory: Path,
+    meta: Row,
+    resume_from: Path | None = None,
+    init_from: Path | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    quiet: bool = False,
+) -> loop.Job:
+    """One stage of a run; finetuning starts from the run's own pretraining unless `init_from` says otherwise."""
+    if stage == "finetune" and init_from is None:
+        init_from = loop.pretrained(directory)
+    model = model_config(config, corpus)
+    return loop.Job(
+        config, stage, model, meta, corpus, directory, resume_from, init_from, stop, quiet
+    )
+
+
+def finish(job: loop.Job, writer: records.RunWriter) -> records.RunWriter:
+    """Records that a stage is finished; returns the writer that knows it."""
+    if job.stage_name == "finetune":
+        _record_best(writer, job.stage.steps)
+    finished = [*writer.extra["finished"], job.stage_name]
+    writer = dataclasses.replace(writer, extra={**writer.extra, "finished": finished})
+    writer.status("done" if _is_done(job.config, finished) else "queued", stage=job.stage_name)
+    return writer
+
+
+def record_end(writer: records.RunWriter, stage: str, error: Exception) -> None:
+    """Records that a stage was stopped or has failed, and why."""
+    if isinstance(error, loop.Preempted):
+        writer.status("preempted", stage=stage, error=str(error))
+        return
+    reason = records.reason(error)
+    with contextlib.suppress(
+        OSError
+    ):  # a full disk takes no status either; what filled it is the news
+        writer.status("failed", stage=stage, error=reason)
+
+
+def _is_done(config: RunConfig, finished: list[str]) -> bool:
+    return ("pretrain" if config.finetune is None else "finetune") in finished
+
+
+def _record_best(writer: records.RunWriter, step: int) -> None:
+    """Adds the best score of each task to the evaluations, once."""
+    if writer.silent:
+        return
+    rows = records.read_jsonl(writer.path / "evals.jsonl")
+    if not any(row["metric"] == scoring.BEST for row in rows):
+        writer.evals({"step": step, "stage": "finetune", **row} for row in evaluate.best(rows))
+
+
+def _check_same(directory: Path, resolved: Row) -> None:
+    """Refuses a directory whose records are of another configuration."""
+    path = directory / "config.json"
+    if not path.exists():
+        status = records.read_status(directory)
+        if status.get("finished") and status.get("hash") != resolved["hash"]:
+            told = (
+                "of another configuration"
+                if "hash" in status
+                else "of a configuration that nobody can tell"
+            )
+            raise InputError(
+                f"{directory}: config.json is gone, and the run there is {told}; use another directory"
+            )
+        return
+    old = records.read_json(path)
+    if old.get("hash") == resolved["hash"]:
+        return
+    parts = ("architecture", "size", "protocol", "seed", "model", "pretrain", "finetune", "data")
+    changes = differences({k: old.get(k) for k in parts}, {k: resolved[k] for k in parts})
+    raise InputError(
+        f"{path}: the run there has another configuration: {'; '.join(changes)}; use another directory"
+    )
+
+
+def environment(corpus: Corpus) -> Row:
+    """Versions, devices, host and code, as written to env.json."""
+    return {
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "host": platform.node(),
+        **machine(),
+        "fingerprint": corpus.fingerprint,
+        "command": " ".join(sys.argv),
+    }
+
+
+def machine() -> Row:
+    """Versions, devices and code."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu_cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+        "device": jax.devices()[0].device_kind,
+        "devices": jax.device_count(),
+        "processes": jax.process_count(),
+        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "git_commit": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    """The commit that this code is of; None outside a clone, or where there is no git, as in slim images.
+
+    An installed copy may lie inside another repository, which does not know this file.
+    """
+    here = Path(__file__)
+
+    def ask(*command: str) -> str:
+        done = subprocess.run(
+            ["git", *command], cwd=here.parent, capture_output=True, text=True, check=False
+        )
+        return done.stdout.strip()
+
+    try:
+        return (ask("ls-files", here.name) and ask("rev-parse", "HEAD")) or None
+    except OSError:
+        return None
+
+
+class StopOnSignal:
+    """Turns SIGTERM and Ctrl-C into a request to save and stop; use it as a context manager and call it to ask.
+
+    A second Ctrl-C ends the process at once.
+    """
+
+    def __init__(self):
+        """Nothing has been requested."""
+        self._asked = False
+        self._old: dict[int, Any] = {}
+
+    def __call__(self) -> bool:
+        """Whether to stop."""
+        return self._asked
+
+    def __enter__(self) -> "StopOnSignal":
+        """Catches both from now on; several processes leave SIGTERM to JAX, see `distributed.should_stop`."""
+        if jax.process_count() == 1:
+            self._old = {
+                number: signal.signal(number, self._ask)
+                for number in (signal.SIGTERM, signal.SIGINT)
+            }
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Gives the signals back."""
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: types.FrameType | None) -> None:
+        if self._asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._asked = True

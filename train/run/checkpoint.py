@@ -1,0 +1,331 @@
+"""Checkpoints of one stage of one run. Every call of Orbax is in this file: its interface changes at its release 1.0.
+
+A checkpoint holds the state and, as JSON, what it belongs to (stage, step, hashes, a checksum).
+Saving is asynchronous. The last two, the best (of the held-out loss and of each task) and the
+milestones are kept. One that cannot be read back is skipped for the one before.
+"""
+
+import contextlib
+import errno
+import logging
+import math
+import os
+import shutil
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from train.records import InputError
+from train.run import distributed
+
+_log = logging.getLogger(__name__)
+
+
+Items = Mapping[str, Any]
+
+
+class _Manager(ocp.CheckpointManager):
+    """Orbax's, but for two things that it would trip over."""
+
+    def reached_preemption(self, step: int) -> bool:
+        """Never: it would ask JAX's coordinator under numbers of its own, beside those of `distributed.should_stop`.
+
+        The coordinator tests for equality with the last number it was given: between two counters a
+        SIGTERM is lost.
+        """
+        return False
+
+    def metrics(self, step: int) -> Any:
+        """Those of a checkpoint; none where their file is damaged, so that the others can be opened."""
+        try:
+            return super().metrics(step)
+        except ValueError as error:
+            _log.warning("checkpoint %d: its metrics cannot be read: %s", step, error)
+            return None
+
+
+class Checkpoints:
+    """The checkpoints of one directory; use it as a context manager, which waits for saves that are under way."""
+
+    def __init__(
+        self,
+        directory: Path,
+        keep_every: int = 0,
+        best: Sequence[str] = (),
+        read_only: bool = False,
+    ):
+        """Opens or makes the directory, and removes what killed saves have left behind.
+
+        Args:
+          directory: of the stage.
+          keep_every: steps between checkpoints that are never deleted; 0 for none.
+          best: metrics of which the best checkpoint is kept: the lowest "nll", the highest score of
+            a task.
+          read_only: somebody else's directory, in which nothing is removed, however unfinished it
+            looks.
+
+        Raises:
+          InputError: the path has a character that Orbax takes for a pattern: it would save, and
+            never read back.
+        """
+        directory = directory.absolute()
+        if found := sorted(set("[]*?") & set(str(directory))):
+            raise InputError(
+                f"checkpoints: {str(directory)!r} has {found[0]!r} in its path; use another name"
+            )
+        # Not `best_fn` with `max_to_keep`: together they delete the newest checkpoint when it is
+        # not among the best.
+        policies: list[Any] = [preservation_policy.LatestN(2), *map(_best, best)]
+        if keep_every:
+            policies.append(preservation_policy.EveryNSteps(keep_every))
+        self._read_only = read_only
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=preservation_policy.AnyPreservationPolicy(policies),
+            best_fn=lambda metrics: (
+                0.0
+            ),  # decides nothing beside a policy, but without it metrics are not written
+            cleanup_tmp_directories=not read_only,
+            save_interval_steps=0 if read_only else 1,
+            create=not read_only,
+            read_only=read_only,
+        )
+        quiet = (
+            _below_errors_ignored() if read_only else contextlib.nullcontext()
+        )  # it warns that it is read-only
+        with quiet:
+            self._manager = _Manager(directory, options=options)
+
+    def __enter__(self) -> "Checkpoints":
+        """Nothing to do: the directory is open."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Waits for saves under way and closes."""
+        with self._full_disk_named():
+            self._manager.close()
+
+    def save(
+        self,
+        step: int,
+        items: Items,
+        meta: Mapping[str, Any],
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
+        """Starts to save; returns when the arrays may be changed.
+
+        Args:
+          step: steps done.
+          items: trees of arrays by name, which can be restored one without the other.
+          meta: JSON values that say what the arrays belong to.
+          metrics: what the best checkpoints are chosen by: "nll", the lowest, and scores by task,
+            the highest.
+
+        Raises:
+          OSError: the disk is full, now or in the save before; what was complete stays.
+        """
+        meta = {
+            **meta,
+            "step": step,
+            "checksums": {name: checksum(item) for name, item in items.items()},
+        }
+        arrays = {name: ocp.args.StandardSave(item) for name, item in items.items()}
+        with self._full_disk_named():
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(meta=ocp.args.JsonSave(meta), **arrays),
+                metrics=dict(metrics or {}),  # Orbax warns at each save that has none
+                force=True,
+            )
+
+    def wait(self) -> None:
+        """Waits until every save is complete, and raises what went wrong with it."""
+        with self._full_disk_named():
+            self._manager.wait_until_finished()
+
+    @contextlib.contextmanager
+    def _full_disk_named(self) -> Iterator[None]:
+        """Turns what Orbax and TensorStore make of a full disk into the OSError that it is, naming the directory."""
+        try:
+            yield
+        except Exception as error:
+            full = os.strerror(errno.ENOSPC)
+            if full in f"{error} {error.__cause__} {error.__context__}":
+                raise OSError(errno.ENOSPC, full, str(self._manager.directory)) from error
+            raise
+
+    def steps(self) -> list[int]:
+        """Steps with a complete checkpoint, in order."""
+        return sorted(self._manager.all_steps())
+
+    def restore(
+        self, targets: Items, accept: Callable[[Mapping[str, Any]], None] = lambda meta: None
+    ) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """Restores the newest checkpoint that can be read, or None where there is no checkpoint at all.
+
+        Newer ones that are damaged are skipped with a warning, and moved aside so that their steps
+        can be saved again.
+
+        Args:
+          targets: trees of `jax.ShapeDtypeStruct` with shardings, for the items that are wanted.
+          accept: looks at `meta` before any array is read, and raises InputError where the
+            checkpoint is not wanted.
+
+        Returns:
+          The items, and what `meta` said.
+
+        Raises:
+          InputError: there are checkpoints, and none can be read, or their arrays are those of
+            another model.
+        """
+        steps = self.steps()
+        damaged = []
+        for step in reversed(steps):
+            restored, reason = None, "another process could not read it"
+            try:
+                restored = self._read(step, targets, accept)
+            except InputError:
+                raise
+            except Exception as error:  # noqa: BLE001  whatever a damaged file makes Orbax and TensorStore raise
+                reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            if not distributed.any_process(restored is None):
+                if not self._read_only:
+                    self._move_aside(damaged)
+                return restored
+            _log.warning("checkpoint %d cannot be read and is skipped: %s", step, reason)
+            damaged.append(step)
+        if steps:
+            raise InputError(
+                f"{self._manager.directory}: none of the checkpoints {steps} can be read: {reason}"
+            )
+        return None
+
+    def _move_aside(self, steps: list[int]) -> None:
+        directory = Path(self._manager.directory)
+        for step in steps if distributed.is_first() else []:
+            aside = directory.with_name(f"{directory.name}-damaged")
+            aside.mkdir(exist_ok=True)
+            shutil.rmtree(aside / str(step), ignore_errors=True)
+            os.replace(directory / str(step), aside / str(step))
+        if steps:
+            distributed.barrier("damaged checkpoints are aside")
+            self._manager.reload()
+
+    def _read(
+        self, step: int, targets: Items, accept: Callable[[Mapping[str, Any]], None]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))[
+            "meta"
+        ]
+        accept(meta)
+        if not targets:
+            return {}, meta
+        self._check_shapes(step, targets)
+        arrays = {name: ocp.args.StandardRestore(target) for name, target in targets.items()}
+        restored = self._manager.restore(step, args=ocp.args.Composite(**arrays))
+        items = {name: restored[name] for name in targets}
+        for name, item in items.items():
+            if not _matches(item, meta["checksums"][name]):
+                raise ValueError(f"the checksum of {name} does not match its arrays")
+        return items, meta
+
+    def _check_shapes(self, step: int, targets: Items) -> None:
+        """Refuses arrays of another model by name: Orbax would print a traceback for each."""
+        for name, target in targets.items():
+            found = ocp.StandardCheckpointHandler().metadata(
+                self._manager.directory / str(step) / name
+            )
+            theirs, ours = _shapes(found.tree), _shapes(target)
+            for key in sorted(theirs.keys() | ours.keys()):
+                if theirs.get(key) != ours.get(key):
+                    sizes = f"{_shape(theirs.get(key))} there and {_shape(ours.get(key))} here"
+                    raise InputError(
+                        f"{self._manager.directory}: step {step} is of another model: {name}.{key} has {sizes}"
+                    )
+
+
+@contextlib.contextmanager
+def _below_errors_ignored() -> Iterator[None]:
+    """Leaves out what Orbax says through absl, unless it is an error."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    """Path -> shape of every array of a tree."""
+    leaves = jax.tree.leaves_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): tuple(leaf.shape)
+        for path, leaf in leaves
+    }
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "no array" if shape is None else f"shape {list(shape)}"
+
+
+def _best(name: str) -> preservation_policy.BestN:
+    """Keeps the checkpoint with the best value, the newest of equals; those without metrics are not in question."""
+
+    def value(metrics: Mapping[str, float]) -> float:
+        return -metrics.get(name, math.inf) if name == "nll" else metrics.get(name, -math.inf)
+
+    return preservation_policy.BestN(
+        get_metric_fn=value, n=1, keep_checkpoints_without_metrics=False
+    )
+
+
+def checksum(tree: Any) -> int | str:
+    """CRC-32 of all arrays in order; `word_sum` where this process does not see all of them whole."""
+    leaves = jax.tree.leaves(tree)
+    if not _is_here(leaves):
+        return word_sum(leaves)
+    crc = 0
+    for leaf in leaves:
+        crc = zlib.crc32(np.asarray(leaf).tobytes(), crc)
+    return crc
+
+
+def word_sum(tree: Any) -> str:
+    """A checksum that devices compute together, each of its own part: every word times an odd number for its place.
+
+    Integers add up to the same in any order, so that neither the devices nor how arrays are cut
+    matter.
+    """
+    return f"words:{int(np.asarray(_word_sum(jax.tree.leaves(tree)).addressable_data(0))):08x}"
+
+
+@jax.jit
+def _word_sum(leaves: list[jax.Array]) -> jax.Array:
+    total = jnp.zeros((), jnp.uint32)
+    for x in leaves:
+        words = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * x.dtype.itemsize}")).astype(
+            jnp.uint32
+        )
+        place = jnp.zeros(x.shape, jnp.uint32)
+        for axis, size in enumerate(x.shape):
+            place = place * np.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
+        total = 31 * total + jnp.sum(words * (2 * place + 1), dtype=jnp.uint32)
+    return total
+
+
+def _matches(tree: Any, expected: int | str) -> bool:
+    """Whether a restored tree has the checksum it was saved with; parts of one saved whole cannot be checked."""
+    if isinstance(expected, str):
+        return word_sum(tree) == expected
+    return not _is_here(jax.tree.leaves(tree)) or checksum(tree) == expected
+
+
+def _is_here(leaves: list[jax.Array]) -> bool:
+    return all(leaf.is_fully_addressable or leaf.is_fully_replicated for leaf in leaves)

@@ -1,0 +1,183 @@
+"""Optimizers and learning-rate schedules.
+
+An optimizer here is an optax transformation that turns gradients into a *direction*; the step
+multiplies it by the learning rate, which is an input computed on the host. Pretraining and
+finetuning can so share one compiled step.
+
+Adafactor (Shazeer & Stern, 2018, arXiv 1804.04235) is written out, because optax factors the second
+moment over the two largest axes of an array: for the weights of experts [E, D, F] that is wrong as
+soon as E is large. Here the axes are those that the parameter's logical names give: the last two of
+a matrix, never the expert axis.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from train.study.config import OptimizerConfig
+
+Params = Mapping[str, jax.Array]
+Axes = Mapping[str, tuple[str | None, ...]]
+
+EXPERT_AXIS = "expert"
+
+
+def learning_rate(config: OptimizerConfig, step: int, total_steps: int) -> float:
+    """The learning rate of step `step`, counted from 0, of `total_steps`."""
+    warmup = config.warmup_steps
+    if config.schedule == "inverse_sqrt":
+        return config.learning_rate / math.sqrt(max(step, warmup, 1))
+    if step < warmup:
+        return config.learning_rate * (step + 1) / warmup
+    done = (step - warmup) / max(total_steps - warmup, 1)
+    factor = {"constant": 1.0, "cosine": 0.5 * (1 + math.cos(math.pi * done)), "linear": 1 - done}[
+        config.schedule
+    ]
+    return config.learning_rate * factor
+
+
+def make_optimizer(config: OptimizerConfig, axes: Axes) -> optax.GradientTransformation:
+    """Builds the transformation from gradients to directions of descent per unit of learning rate.
+
+    Args:
+      config: the optimizer's settings.
+      axes: logical axis names of each parameter, one name for each dimension.
+    """
+    if config.name == "adafactor":
+        scale = scale_by_adafactor(config, axes)
+    else:
+        scale = optax.scale_by_adam(b1=config.beta1, b2=config.beta2)
+    parts = [scale]
+    if config.clip_norm:
+        parts.insert(0, optax.clip_by_global_norm(config.clip_norm))
+    if config.weight_decay:
+        parts.append(
+            optax.add_decayed_weights(
+                config.weight_decay, mask={k: len(v) >= 2 for k, v in axes.items()}
+            )
+        )
+    return optax.chain(*parts)
+
+
+class AdafactorState(NamedTuple):
+    """Second moments in f32: `row` [..., R] and `column` [..., C] of factored parameters, `full` of the others."""
+
+    count: jax.Array
+    row: dict[str, jax.Array]
+    column: dict[str, jax.Array]
+    full: dict[str, jax.Array]
+
+
+def is_factored(shape: tuple[int, ...], axes: tuple[str | None, ...], min_size: int) -> bool:
+    """Whether the second moment of a parameter is kept as a row and a column over its last two axes."""
+    return len(shape) >= 2 and EXPERT_AXIS not in axes[-2:] and min(shape[-2:]) >= min_size
+
+
+def scale_by_adafactor(config: OptimizerConfig, axes: Axes) -> optax.GradientTransformation:
+    """Adafactor without momentum: factored second moments, clipped updates, steps relative to the parameter's RMS."""
+    tiny_gradient, tiny_parameter = 1e-30, 1e-3  # epsilon_1 and epsilon_2 of the paper
+
+    def factored(name: str, p: jax.Array) -> bool:
+        return is_factored(p.shape, axes[name], config.min_factored_size)
+
+    def init(params: Params) -> AdafactorState:
+        row, column, full = {}, {}, {}
+        for name, p in params.items():
+            if factored(name, p):
+                row[name] = jnp.zeros(p.shape[:-1], jnp.float32)
+                column[name] = jnp.zeros((*p.shape[:-2], p.shape[-1]), jnp.float32)
+            else:
+                full[name] = jnp.zeros(p.shape, jnp.float32)
+        return AdafactorState(jnp.zeros([], jnp.int32), row, column, full)
+
+    def finish(u: jax.Array, p: jax.Array) -> jax.Array:
+        if config.clip_threshold:
+            u /= jnp.maximum(1.0, _rms(u) / config.clip_threshold)
+        return u * jnp.maximum(tiny_parameter, _rms(p)) if config.scale_by_parameter else u
+
+    def one_factored(g, p, r, c, decay):  # noqa: ANN001, ANN202
+        square = jnp.square(g) + tiny_gradient
+        r = decay * r + (1 - decay) * square.mean(-1)
+        c = decay * c + (1 - decay) * square.mean(-2)
+        u = (
+            g
+            * jax.lax.rsqrt(r / r.mean(-1, keepdims=True))[..., None]
+            * jax.lax.rsqrt(c)[..., None, :]
+        )
+        return finish(u, p), r, c
+
+    def one_full(g, p, v, decay):  # noqa: ANN001, ANN202
+        v = decay * v + (1 - decay) * (jnp.square(g) + tiny_gradient)
+        return finish(g * jax.lax.rsqrt(v), p), v
+
+    def update(
+        grads: Params, state: AdafactorState, params: Params | None = None
+    ) -> tuple[Any, AdafactorState]:
+        assert params is not None
+        decay = 1.0 - (state.count + 1.0) ** -config.decay_exponent
+        updates, row, column, full = {}, {}, {}, {}
+        for names in _alike(
+            {name: (p.shape, factored(name, p), axes[name]) for name, p in params.items()}
+        ):
+            if names[0] in state.full:
+                together = _together(one_full, names, (grads, params, state.full), decay)
+                _unpack(names, together, (updates, full))
+            else:
+                together = _together(
+                    one_factored, names, (grads, params, state.row, state.column), decay
+                )
+                _unpack(names, together, (updates, row, column))
+        return updates, AdafactorState(state.count + 1, row, column, full)
+
+    return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]  parameters are a flat dict
+
+
+# Elements up to which parameters are stacked: copying larger ones would cost more than it saves. An
+# accelerator copies as fast as it computes here, and pays for every kernel: there it is what a
+# matrix of large's feed-forward layers has.
+_SMALL_ON_CPU, _SMALL = 1 << 16, 1 << 22
+_STACK = 1 << 26  # elements of a stack at most, so that its copies take little memory
+
+
+def _alike(
+    kinds: Mapping[str, tuple[tuple[int, ...], bool, tuple[str | None, ...]]],
+) -> list[list[str]]:
+    """Names of small parameters of one kind (shape, factored, axes) together, each of the others alone.
+
+    A model has hundreds of parameters of a few shapes: treating those of a shape at once makes a
+    step of the smallest models 1.5 times as fast and its compilation as well. Every parameter keeps
+    its own statistics.
+    """
+    small = _SMALL_ON_CPU if jax.default_backend() == "cpu" else _SMALL
+    groups: dict[Any, list[str]] = {}
+    for name, kind in kinds.items():
+        groups.setdefault(kind if math.prod(kind[0]) <= small else name, []).append(name)
+    parts = []
+    for names in groups.values():
+        most = max(_STACK // max(math.prod(kinds[names[0]][0]), 1), 1)
+        parts += [names[start : start + most] for start in range(0, len(names), most)]
+    return parts
+
+
+def _together(
+    function: Any, names: list[str], trees: tuple[Params, ...], decay: jax.Array
+) -> tuple[jax.Array, ...]:
+    """Applies `function` to parameters of one shape, stacked on a new first axis."""
+    stacked = [jnp.stack([tree[name] for name in names]) for tree in trees]
+    return jax.vmap(function, in_axes=(*[0] * len(trees), None))(*stacked, decay)
+
+
+def _unpack(
+    names: list[str], stacked: tuple[jax.Array, ...], trees: tuple[dict[str, jax.Array], ...]
+) -> None:
+    for tree, values in zip(trees, stacked, strict=True):
+        for i, name in enumerate(names):
+            tree[name] = values[i]
+
+
+def _rms(x: jax.Array) -> jax.Array:
+    return jnp.sqrt(jnp.mean(jnp.square(x)))

@@ -1,0 +1,188 @@
+"""The training step, a pure function `(state, batch, learning_rate, seed) -> (state, metrics)`.
+
+The same function runs on one device, under `pmap` and on a mesh. What differs is only how sums over
+devices are taken, and that is given to it as `Devices`.
+"""
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+import arch_zoo
+from train.run import losses
+from train.study.config import StageConfig
+
+Batch = Mapping[str, jax.Array]
+Params = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]
+Step = Callable[
+    ["State", Batch, jax.typing.ArrayLike, jax.typing.ArrayLike], tuple["State", Metrics]
+]
+
+
+class State(NamedTuple):
+    """What training changes: steps done (int32), parameters by name, and the optimizer's state."""
+
+    step: jax.Array
+    params: Params
+    optimizer: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """An `arch_zoo` model as a pure function of a flat dictionary of parameters.
+
+    Attributes:
+      graphdef: the module's structure.
+      treedef: the structure of its parameters, in the order of `axes`.
+      axes: logical axis names of each parameter, by its name (`encoder.blocks.0.attention.query`).
+      constants: arrays that are not trained (tables, random features).
+    """
+
+    graphdef: Any
+    treedef: Any
+    axes: dict[str, tuple[str, ...]]
+    constants: Any
+
+    def merge(self, params: Mapping[str, jax.Array]) -> Any:
+        """The module with these parameters."""
+        leaves = [params[name] for name in self.axes]
+        return nnx.merge(self.graphdef, jax.tree.unflatten(self.treedef, leaves), self.constants)
+
+
+def make_model(config: arch_zoo.ModelConfig, seed: int) -> tuple[Model, Params]:
+    """Builds a model and its initial parameters from a seed, in the host's memory."""
+    # Not compiled as a whole: drawing a hundred parameters costs more to compile than to do shape
+    # by shape.
+    with _host_memory():
+        graphdef, variables, constants = nnx.split(
+            arch_zoo.build(config, jax.random.key(seed)), nnx.Param, ...
+        )
+    paths, _ = jax.tree_util.tree_flatten_with_path(
+        variables, is_leaf=lambda x: isinstance(x, nnx.Variable)
+    )
+    axes = {
+        ".".join(str(key.key) for key in path): tuple(variable.axes) for path, variable in paths
+    }
+    leaves, treedef = jax.tree.flatten(variables)
+    return Model(graphdef, treedef, axes, constants), dict(zip(axes, leaves, strict=True))
+
+
+def init_state(params: Params, optimizer: optax.GradientTransformation) -> State:
+    """The state before the first step, in the host's memory."""
+    with _host_memory():
+        return State(jnp.zeros([], jnp.int32), params, jax.jit(optimizer.init)(params))
+
+
+def _host_memory() -> contextlib.AbstractContextManager[Any]:
+    """Makes arrays there: what is to be cut over many devices need not fit on one of them first."""
+    try:
+        return jax.default_device(jax.local_devices(backend="cpu")[0])
+    except RuntimeError:  # JAX_PLATFORMS names the accelerator alone
+        return contextlib.nullcontext()
+
+
+def norm(tree: Params) -> jax.Array:
+    """The Euclidean norm of all arrays together.
+
+    Rows are summed where an array is at hand anyway, and then added over arrays: a sum of its own
+    for each of several hundred is as many kernels more, which is what an accelerator pays for.
+    """
+    rows: dict[tuple[int, ...], list[jax.Array]] = {}
+    for x in tree.values():
+        rows.setdefault(x.shape[:-1], []).append(jnp.sum(jnp.square(x), axis=-1))
+    return jnp.sqrt(sum(jnp.sum(functools.reduce(jnp.add, alike)) for alike in rows.values()))
+
+
+@dataclasses.dataclass(frozen=True)
+class Devices:
+    """How a step meets the devices that hold the other parts of its batch.
+
+    Attributes:
+      count: parts that the batch is cut into.
+      sum: sums a tree of arrays over the parts.
+      sum_gradients: the same for gradients by name; a part may hold other experts than the next.
+      index: the number of this part.
+      spread_rows: cuts the rows of micro-batches [accumulate, B, ...] as a batch's are; they would
+        lie on few devices.
+      map: makes a function of (parameters, batch, key) that sees one part into one of the whole.
+      expert_axis: the mapped axis over which experts are spread; None if every device holds all.
+    """
+
+    count: int = 1
+    sum: Callable[[Any], Any] = lambda tree: tree
+    sum_gradients: Callable[[Params], Params] = lambda grads: grads
+    index: Callable[[], Any] = lambda: 0
+    spread_rows: Callable[[Any], Any] = lambda micro: micro
+    map: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda function: function
+    expert_axis: str | None = None
+
+
+def make_train_step(
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    stage: StageConfig,
+    devices: Devices = Devices(),
+) -> Step:
+    """Makes the step of one stage.
+
+    The loss is the sum of token losses over the whole batch divided by the sum of its weights, plus
+    auxiliary losses; it does not depend on how the batch is cut into devices and micro-batches. Its
+    metrics are scalars: loss, nll (of smoothed labels where the stage smooths them) and z_loss
+    (nats per target token), auxiliary losses, the model's own diagnostics, target_tokens,
+    gradient_norm and parameter_norm.
+    """
+    parts = devices.count * stage.accumulate
+
+    def objective(
+        params: Params, batch: Batch, key: jax.Array, weight: jax.Array
+    ) -> tuple[jax.Array, Metrics]:
+        module = model.merge(params)
+        out = losses.token_losses(module, batch, key, stage.label_smoothing, devices.expert_axis)
+        total, sums = losses.token_sums(out, batch, stage.z_loss)
+        means = {name: value / weight for name, value in sums.items() if name != "weight"}
+        aux = {name: value / parts for name, value in out.aux.items()}
+        loss = total / weight + sum(aux.values())
+        diagnostics = {name: value / parts for name, value in out.metrics.items()}
+        return loss, {"loss": loss, **means, **aux, **diagnostics}
+
+    def gradients(
+        params: Params, batch: Batch, key: jax.Array, weight: jax.Array
+    ) -> tuple[Params, Metrics]:
+        def one(batch: Batch, key: jax.Array) -> tuple[Params, Metrics]:
+            return jax.grad(objective, has_aux=True)(params, batch, key, weight)
+
+        if stage.accumulate == 1:
+            return one(batch, key)
+        micro = devices.spread_rows(
+            {name: x.reshape(stage.accumulate, -1, *x.shape[1:]) for name, x in batch.items()}
+        )
+        keys = jax.random.split(key, stage.accumulate)
+        first = one({name: x[0] for name, x in micro.items()}, keys[0])
+        rest = {name: x[1:] for name, x in micro.items()}
+        add = lambda total, part: (jax.tree.map(jnp.add, total, one(*part)), None)
+        return jax.lax.scan(add, first, (rest, keys[1:]))[0]
+
+    def part(params: Params, batch: Batch, key: jax.Array) -> tuple[Params, Metrics]:
+        key = jax.random.fold_in(key, devices.index())
+        weight = devices.sum(jnp.sum(batch["decoder_loss_weights"].astype(jnp.float32)))
+        grads, metrics = gradients(params, batch, key, jnp.maximum(weight, 1.0))
+        return devices.sum_gradients(grads), {**devices.sum(metrics), "target_tokens": weight}
+
+    def step(state: State, batch: Batch, learning_rate: Any, seed: Any) -> tuple[State, Metrics]:
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        grads, metrics = devices.map(part)(state.params, batch, key)
+        directions: Any
+        directions, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
+        params = {name: p - learning_rate * directions[name] for name, p in state.params.items()}
+        metrics |= {"gradient_norm": norm(grads), "parameter_norm": norm(params)}
+        return State(state.step + 1, params, optimizer_state), metrics
+
+    return step

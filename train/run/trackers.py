@@ -1,0 +1,133 @@
+"""Optional mirrors of a run's metrics: TensorBoard and Weights & Biases. The JSONL records stay the truth.
+
+A tracker has `metrics(row)`, `evals(rows)` and `close()`. Each package is imported only where it is
+asked for; the extra `trackers` installs both.
+"""
+
+import importlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from train.records import InputError, Row
+
+
+class Tracking(Protocol):
+    """What a mirror does with the rows that have just been recorded."""
+
+    def metrics(self, row: Row) -> None:
+        """Takes a row of metrics.jsonl."""
+        ...
+
+    def evals(self, rows: Iterable[Row]) -> None:
+        """Takes rows of evals.jsonl."""
+        ...
+
+    def close(self) -> None:
+        """Writes what is left."""
+        ...
+
+
+class TensorBoard:
+    """Event files in `<run>/tensorboard`, one curve for each number."""
+
+    def __init__(self, directory: Path, run_id: str, study: str, config: Row):
+        """Opens the event file; a resumed run continues its curves in another."""
+        self._writer = _package("tensorboardX", "tensorboard").SummaryWriter(
+            str(directory / "tensorboard")
+        )
+
+    def metrics(self, row: Row) -> None:
+        """See Tracking."""
+        for name, value in _scalars([row]):
+            self._writer.add_scalar(name, value, row["step"])
+
+    def evals(self, rows: Iterable[Row]) -> None:
+        """See Tracking."""
+        for row in rows:
+            for name, value in _scalars([row]):
+                self._writer.add_scalar(name, value, row["step"])
+        self._writer.flush()
+
+    def close(self) -> None:
+        """See Tracking."""
+        self._writer.close()
+
+
+class WeightsAndBiases:
+    """A run of Weights & Biases in the project named as the study; a resumed run goes on under the same id.
+
+    Where and whether it uploads is its own affair (WANDB_MODE, WANDB_BASE_URL). Each stage counts
+    its own steps, so the step is a metric like any other and the x axis of its stage.
+    """
+
+    def __init__(self, directory: Path, run_id: str, study: str, config: Row):
+        """Starts or continues the run."""
+        wandb = _package("wandb", "wandb")
+        self._run = wandb.init(
+            project=study,
+            id=run_id,
+            name=run_id,
+            config=config,
+            dir=str(directory),
+            resume="allow",
+            reinit=True,
+        )
+        for stage in ("pretrain", "finetune"):
+            self._run.define_metric(f"{stage}/step")
+            self._run.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
+
+    def metrics(self, row: Row) -> None:
+        """See Tracking."""
+        self._run.log({f"{row['stage']}/step": row["step"], **dict(_scalars([row]))})
+
+    def evals(self, rows: Iterable[Row]) -> None:
+        """See Tracking."""
+        rows = list(rows)
+        if rows:
+            self._run.log({f"{rows[0]['stage']}/step": rows[0]["step"], **dict(_scalars(rows))})
+
+    def close(self) -> None:
+        """See Tracking."""
+        self._run.finish()
+
+
+TRACKERS: dict[str, Callable[[Path, str, str, Row], Tracking]] = {
+    "tensorboard": TensorBoard,
+    "wandb": WeightsAndBiases,
+}
+
+
+def open_trackers(
+    names: tuple[str, ...], directory: Path, run_id: str, study: str, config: Row
+) -> list[Tracking]:
+    """The trackers of these names, for one stage of one run.
+
+    Raises:
+      InputError: there is no such tracker, or its package is not installed.
+    """
+    for name in names:
+        if name not in TRACKERS:
+            raise InputError(f"trackers: {name!r} is not one of {', '.join(TRACKERS)}")
+    return [TRACKERS[name](directory, run_id, study, config) for name in names]
+
+
+def _package(module: str, tracker: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise InputError(
+            f"trackers: {tracker!r} needs {module}; pip install 'arch-scaling[trackers]'"
+        ) from None
+
+
+def _scalars(rows: Iterable[Row]) -> Iterator[tuple[str, float]]:
+    """`stage/name` and value of every number in rows; of an evaluation `stage/task/split/metric`."""
+    for row in rows:
+        if "metric" in row:
+            if row["value"] is not None:
+                yield f"{row['stage']}/{row['task']}/{row['split']}/{row['metric']}", row["value"]
+            continue
+        for name, value in row.items():
+            if name != "step" and isinstance(value, int | float):
+                yield f"{row['stage']}/{name}", value

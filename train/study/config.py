@@ -1,0 +1,334 @@
+"""Configuration of runs and studies: frozen dataclasses, checked when made; presets are functions in `configs/`."""
+
+import dataclasses
+import hashlib
+import json
+import typing
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args
+
+from train import ranges
+from train.ranges import Count, CountOrZero, NotNegative, Positive, Range, Rate, Seed
+from train.records import InputError
+
+Schedule = Literal["inverse_sqrt", "constant", "cosine", "linear"]
+OptimizerName = Literal["adafactor", "adamw"]
+StrategyName = Literal["pmap", "mesh"]
+Objective = Literal["span_corruption", "prefix_lm", "causal_lm"]
+Scoring = Literal["decode", "rank", "both"]
+
+_LONGEST = 2**20  # tokens of a sequence
+Length = Annotated[int, Range(1, _LONGEST)]
+
+_LOGISTICS = {
+    "identity": False
+}  # metadata of fields that change where or how often, but not what is trained
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """An optimizer and its learning-rate schedule; the defaults are T5's for pretraining.
+
+    Attributes:
+      name: adafactor (Shazeer & Stern, 2018) or adamw (Loshchilov & Hutter, 2019).
+      learning_rate: factor on the schedule; inverse_sqrt at 1.0 is T5's 1 / sqrt(max(step,
+        warmup_steps)).
+      schedule: inverse_sqrt, constant, cosine or linear; the last two reach zero at the last step.
+      warmup_steps: steps of linear warm-up; for inverse_sqrt, as in T5, the steps at its constant
+        first value.
+      decay_exponent: Adafactor's second moment decays at 1 - step ** -decay_exponent.
+      clip_threshold: Adafactor's limit on the RMS of a parameter's update, 0 for none.
+      scale_by_parameter: Adafactor's updates are relative to the RMS of the parameter.
+      min_factored_size: the last two axes of a matrix must both be this long for Adafactor to
+        factor its second moment.
+      beta1: AdamW's decay of the first moment.
+      beta2: AdamW's decay of the second moment.
+      clip_norm: limit on the global norm of the gradient, 0 for none.
+      weight_decay: decoupled decay per unit of learning rate, on matrices only.
+    """
+
+    name: OptimizerName = "adafactor"
+    learning_rate: Positive = 1.0
+    schedule: Schedule = "inverse_sqrt"
+    warmup_steps: CountOrZero = 10_000
+    decay_exponent: Annotated[float, Range(0, 1, low_open=True)] = 0.8
+    clip_threshold: NotNegative = 1.0
+    scale_by_parameter: bool = True
+    min_factored_size: Count = 128
+    beta1: Rate = 0.9
+    beta2: Rate = 0.98
+    clip_norm: NotNegative = 0.0
+    weight_decay: NotNegative = 0.0
+
+    def __post_init__(self):
+        """Refuses values that no run can have."""
+        ranges.check(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class StageConfig:
+    """One stage of a run; the defaults are those of T5's pretraining.
+
+    Attributes:
+      steps: optimizer steps.
+      batch_size: sequences in a step, over all devices and micro-batches.
+      input_length: encoder tokens of a sequence.
+      target_length: decoder tokens of a sequence.
+      optimizer: optimizer and schedule.
+      dropout_rate: dropout everywhere in the model.
+      z_loss: coefficient of log(Z)^2, in training only.
+      label_smoothing: probability mass spread over the vocabulary, in training only.
+      accumulate: micro-batches whose gradients make one step.
+      max_rollbacks: times that a diverged loss is rolled back to the last checkpoint and the
+        batches since are skipped.
+      objective: of pretraining: span_corruption (T5), prefix_lm or causal_lm, all from the same
+        shards.
+      noise_density: share of the tokens that span corruption removes.
+      mean_span_length: mean tokens of a removed span.
+      tasks: finetuning tasks, mixed in proportion to size; empty means every task of the corpus.
+      cap: a task counts for at most this many examples when tasks are mixed; 0 means no limit.
+      pack: finetuning puts several short examples in a row, where the architecture can.
+      scoring: how finetuning answers: decode (greedily), rank (the most likely of a task's labels;
+        tasks of free text are decoded), or both, where the headline is that of decoding.
+      decode_length: tokens to decode at most; 0 means target_length.
+      eval_batches: batches of the held-out evaluation.
+      eval_examples: validation examples scored per task; 0 means all.
+      eval_batch_size: sequences in an evaluation batch.
+      eval_every: steps between evaluations; 0 means after the last step only.
+      log_every: steps between rows of metrics.jsonl.
+      checkpoint_every: steps between checkpoints; the last step is always kept.
+      keep_every: steps between checkpoints that are never deleted; 0 means none.
+    """
+
+    steps: Count = 524_288
+    batch_size: Count = 128
+    input_length: Length = 512
+    target_length: Length = 114
+    optimizer: OptimizerConfig = OptimizerConfig()
+    dropout_rate: Rate = 0.0
+    z_loss: NotNegative = 1e-4
+    label_smoothing: Rate = 0.0
+    accumulate: Count = 1
+    max_rollbacks: CountOrZero = 3
+    objective: Objective = "span_corruption"
+    noise_density: Annotated[float, Range(0, 1, low_open=True, high_open=True)] = 0.15
+    mean_span_length: Annotated[float, Range(1, 1e6)] = 3.0
+    tasks: tuple[str, ...] = ()
+    cap: CountOrZero = 0
+    pack: bool = False
+    scoring: Scoring = "decode"
+    decode_length: Annotated[int, Range(0, _LONGEST)] = 0
+    eval_batches: Count = 32
+    eval_examples: CountOrZero = 0
+    eval_batch_size: Count = 64
+    eval_every: CountOrZero = dataclasses.field(default=0, metadata=_LOGISTICS)
+    log_every: Count = dataclasses.field(default=100, metadata=_LOGISTICS)
+    checkpoint_every: Count = dataclasses.field(default=1000, metadata=_LOGISTICS)
+    keep_every: CountOrZero = dataclasses.field(default=0, metadata=_LOGISTICS)
+
+    def __post_init__(self):
+        """Refuses values that no run can have."""
+        ranges.check(self)
+        if self.batch_size % self.accumulate:
+            raise InputError(
+                f"accumulate = {self.accumulate} does not divide batch_size = {self.batch_size}"
+            )
+        if self.keep_every % self.checkpoint_every:
+            every = f"checkpoint_every = {self.checkpoint_every}"
+            raise InputError(
+                f"keep_every = {self.keep_every} is no multiple of {every}: those steps are not saved"
+            )
+
+    @property
+    def noise(self) -> dict[str, Any]:
+        """The options of the pretraining objective."""
+        return {
+            name: getattr(self, name) for name in ("objective", "noise_density", "mean_span_length")
+        }
+
+
+# T5 scores every 5,000 steps and reports the best checkpoint of each task (Raffel et al. 2020,
+# section 3.1.2).
+T5_FINETUNE = StageConfig(
+    steps=100_000,
+    eval_every=5000,
+    dropout_rate=0.1,
+    optimizer=OptimizerConfig(learning_rate=1e-3, schedule="constant", warmup_steps=0),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """One cell of a study and how it is trained.
+
+    Attributes:
+      architecture: a name of `python -m arch_zoo list`.
+      size: a named size, with scaling operators if wanted (`base-NL24-DM512`).
+      protocol: the scaling protocol that the cell belongs to; empty means the plain size.
+      seed: seeds the parameters, the order of the data and dropout.
+      study: the study's name.
+      model: options for `arch_zoo.config`; vocabulary, lengths and dropout are set from corpus and
+        stage.
+      pretrain: the pretraining stage.
+      finetune: the finetuning stage; None ends the run after pretraining.
+      parallel: pmap (data parallel) or mesh (data, model and expert axes).
+      mesh: sizes of the data, model and expert axes, for parallel = mesh; the data axis may be -1,
+        "the rest".
+      trackers: where metrics go besides the run's own records: tensorboard, wandb.
+    """
+
+    architecture: str = "transformer"
+    size: str = "base"
+    protocol: str = ""
+    seed: Seed = 0
+    study: str = dataclasses.field(default="single", metadata=_LOGISTICS)
+    model: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    pretrain: StageConfig = StageConfig()
+    finetune: StageConfig | None = T5_FINETUNE
+    parallel: StrategyName = dataclasses.field(default="pmap", metadata=_LOGISTICS)
+    mesh: tuple[int, int, int] = dataclasses.field(default=(-1, 1, 1), metadata=_LOGISTICS)
+    trackers: tuple[str, ...] = dataclasses.field(default=(), metadata=_LOGISTICS)
+
+    def __post_init__(self):
+        """Refuses values that no run can have."""
+        ranges.check(self)
+        if (
+            len(self.mesh) != 3
+            or any(n < 1 for n in self.mesh[1:])
+            or (self.mesh[0] < 1 and self.mesh[0] != -1)
+        ):
+            raise InputError(
+                f"mesh = {list(self.mesh)} is not [data, model, expert], of which data may be -1"
+            )
+
+    @property
+    def run_id(self) -> str:
+        """The name of the run's directory."""
+        protocol = f"-{self.protocol}" if self.protocol else ""
+        return f"{self.architecture}-{self.size}{protocol}-s{self.seed}"
+
+    def differs_in_seed_alone(self, other: "RunConfig") -> bool:
+        """Whether the two are the same but for the seed, if for anything."""
+        return dataclasses.replace(self, seed=other.seed) == other
+
+    @property
+    def max_lengths(self) -> tuple[int, int]:
+        """The longest inputs and targets of either stage, for weights whose shape depends on them."""
+        stages = [self.pretrain, *([self.finetune] if self.finetune else [])]
+        return max(s.input_length for s in stages), max(s.target_length for s in stages)
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyConfig:
+    """A set of cells and what they share.
+
+    Attributes:
+      name: the study's name and the directory of its runs.
+      cells: the runs, in the order in which they are started.
+      corpus: the prepared corpus that all cells are trained on.
+      prepare: what `prepare` writes there when it is missing; empty means that it must exist.
+      platform: JAX platform of the workers; empty means JAX's choice.
+    """
+
+    name: str
+    cells: tuple[RunConfig, ...]
+    corpus: str = "corpora/python"
+    prepare: str = ""
+    platform: str = ""
+
+    def __post_init__(self):
+        """Refuses values that no run can have."""
+        ids = [cell.run_id for cell in self.cells]
+        twice = sorted({i for i in ids if ids.count(i) > 1})
+        if twice:
+            raise InputError(
+                f"study {self.name!r}: cell {twice[0]!r} is declared {ids.count(twice[0])} times"
+            )
+        if not ids:
+            raise InputError(f"study {self.name!r} has no cells")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A configuration as plain JSON values."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def from_dict(kind: type, values: Mapping[str, Any], where: str = "") -> Any:
+    """The inverse of `to_dict`.
+
+    Raises:
+      InputError: an unknown key, a missing one, or a value of the wrong type; names it with its
+        path.
+    """
+    where = where or kind.__name__
+    if not isinstance(values, Mapping):
+        raise InputError(f"{where} = {values!r}: expected keys and values")
+    types = typing.get_type_hints(kind)
+    unknown = sorted(set(values) - set(types))
+    if unknown:
+        raise InputError(f"{where}: unknown key {unknown[0]!r}; known: {', '.join(types)}")
+    arguments = {
+        key: _convert(types[key], value, f"{where}.{key}") for key, value in values.items()
+    }
+    try:
+        return kind(**arguments)
+    except TypeError as error:
+        raise InputError(f"{where}: {error}") from None
+    except InputError as error:
+        raise InputError(f"{where}.{error}") from None
+
+
+def _convert(kind: Any, value: Any, where: str) -> Any:
+    options = (
+        [option for option in get_args(kind) if option is not type(None)]
+        if _is_union(kind)
+        else [kind]
+    )
+    if value is None and len(options) != len(get_args(kind) or [kind]):
+        return None
+    option = options[0]
+    if dataclasses.is_dataclass(option):
+        return from_dict(typing.cast(type, option), typing.cast(Any, value), where)
+    if typing.get_origin(option) is tuple:
+        if not isinstance(value, list | tuple):
+            raise InputError(f"{where} = {value!r}: expected a list")
+        item = get_args(option)[0]
+        return tuple(_convert(item, element, f"{where}[{i}]") for i, element in enumerate(value))
+    if typing.get_origin(option) is Literal:
+        return value
+    plain = typing.get_origin(option) or option
+    accepted = (int, float) if plain is float else plain
+    if not isinstance(value, accepted) or (isinstance(value, bool) and plain is not bool):
+        raise InputError(f"{where} = {value!r}: expected {plain.__name__}")
+    return value
+
+
+def _is_union(kind: Any) -> bool:
+    return type(None) in get_args(kind)
+
+
+def identity(config: Any) -> Any:
+    """What decides the result of a run: the configuration without the fields that are mere logistics."""
+    if not dataclasses.is_dataclass(config):
+        return config
+    fields = [field for field in dataclasses.fields(config) if field.metadata.get("identity", True)]
+    return {field.name: identity(getattr(config, field.name)) for field in fields}
+
+
+def digest(value: Any) -> str:
+    """A stable hash of JSON values, 16 hexadecimal digits."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def differences(old: Any, new: Any, where: str = "") -> list[str]:
+    """Readable differences between two nested JSON values, as `key: old -> new`."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted(set(old) | set(new))
+        prefix = f"{where}." if where else ""
+        return [
+            line
+            for key in keys
+            for line in differences(old.get(key), new.get(key), f"{prefix}{key}")
+        ]
+    return [] if old == new else [f"{where}: {json.dumps(old)} -> {json.dumps(new)}"]

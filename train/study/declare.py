@@ -1,0 +1,288 @@
+"""The words in which a study is declared: products of cells, scaling protocols, token budgets, seeds.
+
+Every function takes cells and returns cells, so that a study reads as one expression. A token
+budget is not a setting of its own: it becomes `pretrain.steps`, which the records show.
+"""
+
+import dataclasses
+import functools
+import itertools
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
+
+import arch_zoo
+from arch_zoo import sizes
+from train.records import InputError
+from train.study.config import RunConfig, digest, from_dict, identity, to_dict
+
+Cost = Literal["flops", "params"]
+Cells = tuple[RunConfig, ...]
+
+PYTHON_VOCABULARY = 2048  # ids of the vocabulary that `prepare --source python` trains
+PYTHON_TASKS = 5  # downstream tasks that it makes
+T5_VOCABULARY = 32_128
+T5_TASKS = 17  # of GLUE, SuperGLUE and SQuAD
+
+
+def grid(make: Callable[..., RunConfig], **axes: Iterable[Any]) -> Cells:
+    """One cell for each combination of values, the last axis running fastest.
+
+    Args:
+      make: a preset, such as `configs.cells.cpu`.
+      axes: arguments of `make` and their values, such as `size=("base", "small")`.
+    """
+    return tuple(
+        make(**dict(zip(axes, point, strict=True))) for point in itertools.product(*axes.values())
+    )
+
+
+def matches(cell: RunConfig, **fields: Any) -> bool:
+    """Whether every named field of `cell` has the value given, or one of the values of a tuple.
+
+    Raises:
+      InputError: a cell has no such field.
+    """
+    for name in fields:
+        if name not in {field.name for field in dataclasses.fields(cell)}:
+            known = ", ".join(field.name for field in dataclasses.fields(cell))
+            raise InputError(f"cells have no field {name!r}; known: {known}")
+    wanted = {
+        name: value if isinstance(value, tuple) else (value,) for name, value in fields.items()
+    }
+    return all(getattr(cell, name) in values for name, values in wanted.items())
+
+
+def exclude(cells: Cells, **fields: Any) -> Cells:
+    """The cells without those that match, as in `exclude(cells, architecture="mos", size=("xl", "xxl"))`."""
+    return tuple(cell for cell in cells if not matches(cell, **fields))
+
+
+def override(cells: Cells, settings: Mapping[str, Any], **fields: Any) -> Cells:
+    """The cells with settings changed in those that match.
+
+    Args:
+      cells: all of them.
+      settings: values by their dotted keys, such as {"pretrain.optimizer.learning_rate": 0.5}.
+      fields: which cells are meant, as for `matches`; none means all.
+    """
+    return tuple(
+        with_settings(cell, settings) if matches(cell, **fields) else cell for cell in cells
+    )
+
+
+def with_settings(cell: RunConfig, settings: Mapping[str, Any], where: str = "set") -> RunConfig:
+    """One cell with the settings of dotted keys put in.
+
+    Raises:
+      InputError: a key is unknown or its value is not of the key's type; names it after `where`.
+    """
+    values = to_dict(cell)
+    for key, value in settings.items():
+        *path, last = key.split(".")
+        inner = values
+        for part in path:
+            inner = inner.get(part)
+            if not isinstance(inner, dict):
+                raise InputError(f"{where}: {key!r}: {part!r} has no settings")
+        inner[last] = value
+    return from_dict(RunConfig, values, where)
+
+
+def seeds(cells: Cells, count: int) -> Cells:
+    """Every cell with the seeds 0, 1, ... `count` - 1, all cells of a seed together."""
+    return tuple(dataclasses.replace(cell, seed=seed) for seed in range(count) for cell in cells)
+
+
+def scale(size: str, operator: str, value: int) -> str:
+    """A size with one dimension set, as `base-NL24`; an earlier setting of the same operator is replaced.
+
+    The operator W is the width: the model dimension, with the feed-forward one in proportion and
+    heads of the same dimension; where those do not divide it, as many heads of another dimension.
+
+    Raises:
+      ConfigError: an unknown size or operator.
+    """
+    name, *given = size.split("-")
+    if operator != "W":
+        return "-".join(
+            [name, *(o for o in given if o.rstrip("0123456789") != operator), f"{operator}{value}"]
+        )
+    old = sizes.dimensions(size)
+    heads = (
+        {"NH": value // old.head_dim}
+        if value % old.head_dim == 0
+        else {"KV": value // old.num_heads}
+    )
+    for code, number in {"DM": value, "FF": value * old.mlp_dim // old.embed_dim, **heads}.items():
+        size = scale(size, code, number)
+    sizes.dimensions(size)
+    return size
+
+
+def ladder(cells: Cells, protocol: str, operator: str, values: Iterable[int]) -> Cells:
+    """Each cell at each value of a scaling operator, as the cells of one protocol.
+
+    Args:
+      cells: what is scaled.
+      protocol: the protocol's name; `depth` and `width` are drawn in figures 4 and 5.
+      operator: one of `arch_zoo.sizes.OPERATORS`, or W for the width (see `scale`).
+      values: of the operator.
+    """
+    return tuple(
+        dataclasses.replace(cell, size=scale(cell.size, operator, value), protocol=protocol)
+        for value in values
+        for cell in cells
+    )
+
+
+def matched(
+    cells: Cells,
+    protocol: str,
+    operator: str,
+    base: str,
+    by: Cost = "flops",
+    grain: int = 1,
+    vocab_size: int = T5_VOCABULARY,
+) -> Cells:
+    """For each cell its counterpart under another operator: `base`, scaled until it costs the same.
+
+    Args:
+      cells: whose costs are matched.
+      protocol: the counterparts' protocol.
+      operator: what is scaled (see `scale`).
+      base: the size that is scaled.
+      by: FLOPs of one sequence at the lengths of pretraining, or parameters (both without what is
+        counted apart: see `arch_zoo.accounting`).
+      grain: the operator takes multiples of this.
+      vocab_size: of the corpus.
+
+    Raises:
+      InputError: no value of the operator comes within 20 % of a cell's cost, or one costs as much
+        as two cells.
+    """
+    found = tuple(_matched(cell, protocol, operator, base, by, grain, vocab_size) for cell in cells)
+    for cell in found:
+        if found.count(cell) > 1:
+            raise InputError(
+                f"{cell.run_id}: two cells are matched to {operator}; use a grain below {grain}"
+            )
+    return found
+
+
+def _matched(
+    cell: RunConfig, protocol: str, operator: str, base: str, by: Cost, grain: int, vocab: int
+) -> RunConfig:
+    def at(value: int) -> RunConfig:
+        return dataclasses.replace(
+            cell, size=scale(base, operator, value * grain), protocol=protocol
+        )
+
+    target, low, high = cost(cell, by, vocab), 0, 1
+    while cost(at(high), by, vocab) < target:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if cost(at(middle), by, vocab) < target else (low, middle)
+    near = [at(value) for value in (low, high) if value]
+    best = min(near, key=lambda candidate: abs(math.log(cost(candidate, by, vocab) / target)))
+    if abs(math.log(cost(best, by, vocab) / target)) > math.log(1.2):
+        raise InputError(
+            f"{cell.run_id}: no {operator} on {base} in steps of {grain} comes within 20 % of its {by}"
+        )
+    return best
+
+
+def cost(cell: RunConfig, by: Cost, vocab_size: int = T5_VOCABULARY) -> int:
+    """Forward FLOPs of one pretraining sequence, or parameters, of a cell."""
+    cfg = model(cell, vocab_size)
+    if by == "params":
+        return arch_zoo.count_params(cfg).total
+    return _flops(cfg, cell.pretrain.input_length, cell.pretrain.target_length)
+
+
+@functools.lru_cache(maxsize=4096)  # the rungs of a ladder are matched among the same widths
+def _flops(cfg: arch_zoo.ModelConfig, input_length: int, target_length: int) -> int:
+    return arch_zoo.count_flops(cfg, input_length, target_length).forward
+
+
+_NOT_OF_THE_MODEL = {
+    "architecture": "the run's architecture",
+    "size": "the run's size",
+    "vocab_size": "that of the corpus",
+    "dropout_rate": "set for each stage, as in pretrain.dropout_rate",
+}
+
+
+def model(cell: RunConfig, vocab_size: int, accelerator: bool = False) -> arch_zoo.ModelConfig:
+    """The resolved model of a cell on a vocabulary, without dropout: each stage sets its own.
+
+    It computes in bfloat16 on accelerators and in float32 on CPU, which gains nothing from less,
+    unless `cell.model` says otherwise.
+
+    Raises:
+      ConfigError: the architecture, the size or a model option is unknown or not allowed.
+      InputError: an option that comes from elsewhere.
+    """
+    for key, source in _NOT_OF_THE_MODEL.items():
+        if key in cell.model:
+            raise InputError(f"model.{key} = {cell.model[key]!r}: it is {source}")
+    input_length, target_length = cell.max_lengths
+    defaults = {
+        "max_input_length": input_length,
+        "max_target_length": target_length,
+        "dtype": "bfloat16" if accelerator else "float32",
+    }
+    return arch_zoo.config(
+        cell.architecture, cell.size, **{**defaults, **cell.model, "vocab_size": vocab_size}
+    )
+
+
+def tokens_per_step(cell: RunConfig) -> int:
+    """Tokens, inputs and targets, of one step of pretraining."""
+    return cell.pretrain.batch_size * (cell.pretrain.input_length + cell.pretrain.target_length)
+
+
+def fixed_tokens(cells: Cells, tokens: float) -> Cells:
+    """The cells pretrained on the same number of tokens, inputs and targets counted; steps are rounded up."""
+    return tuple(_with_steps(cell, tokens / tokens_per_step(cell)) for cell in cells)
+
+
+def tokens_per_parameter(
+    cells: Cells, ratio: float, embedding: bool = False, vocab_size: int = T5_VOCABULARY
+) -> Cells:
+    """The cells pretrained on `ratio` tokens for each parameter; those of tables count only with `embedding`."""
+    return tuple(
+        _with_steps(cell, ratio * _params(cell, embedding, vocab_size) / tokens_per_step(cell))
+        for cell in cells
+    )
+
+
+def isoflop(cells: Cells, flops: Iterable[float], vocab_size: int = T5_VOCABULARY) -> Cells:
+    """Each cell pretrained for each training budget in FLOPs; a budget is a protocol, named as in `iso3e17`."""
+    return tuple(
+        dataclasses.replace(
+            _with_steps(
+                cell, budget / (3 * cost(cell, "flops", vocab_size) * cell.pretrain.batch_size)
+            ),
+            protocol=f"iso{budget:.3g}".replace("+", ""),
+        )
+        for budget in flops
+        for cell in cells
+    )
+
+
+def _params(cell: RunConfig, embedding: bool, vocab_size: int) -> int:
+    found = arch_zoo.count_params(model(cell, vocab_size))
+    return found.total if embedding else found.non_embedding
+
+
+def _with_steps(cell: RunConfig, steps: float) -> RunConfig:
+    return dataclasses.replace(
+        cell, pretrain=dataclasses.replace(cell.pretrain, steps=math.ceil(steps))
+    )
+
+
+def cell_hash(cell: RunConfig, vocab_size: int, accelerator: bool = False) -> str:
+    """A stable hash of everything that decides a cell's result, but for the text that it is trained on."""
+    return digest({**identity(cell), "model": model(cell, vocab_size, accelerator).to_dict()})

@@ -1,0 +1,259 @@
+"""A study: its declaration, its directory, and how far its cells are. Nothing here imports jax."""
+
+import dataclasses
+import fnmatch
+import importlib
+import importlib.util
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from train import records
+from train.records import InputError
+from train.study.config import RunConfig, StudyConfig, differences, from_dict, identity, to_dict
+
+MANIFEST = "study.json"
+ATTEMPTS = "attempts.jsonl"  # in the directory of each cell
+
+Programs = Sequence[
+    Sequence[str]
+]  # cells by name, those of one program differing only in their seed
+
+
+@dataclasses.dataclass(frozen=True)
+class CellStatus:
+    """How far one cell is.
+
+    Attributes:
+      run_id: its name.
+      state: one of `records.STATES`.
+      stage: the stage that it is in or ended in, if it has started.
+      done: steps done, over both stages.
+      total: steps of both stages.
+      nll: the last training loss recorded, nats per token.
+      rate: steps per second, lately; None where none is recorded or nobody works on the cell.
+      left: seconds until it is done, at that rate.
+      retries: times that it failed and was tried again, or may be.
+      error: why it failed or stopped.
+    """
+
+    run_id: str
+    state: str
+    stage: str
+    done: int
+    total: int
+    nll: float | None
+    rate: float | None
+    left: float | None
+    retries: int
+    error: str | None
+
+
+def load(name: str = "", path: Path | None = None) -> StudyConfig:
+    """Loads the study `name` of `configs/studies`, or the one that the Python file `path` declares.
+
+    Either module has a function `study()` that returns a StudyConfig.
+
+    Raises:
+      InputError: there is no such study, or the file does not declare one.
+    """
+    if path is not None:
+        module = _module_from_file(path)
+    else:
+        if name not in known():
+            raise InputError(
+                f"study {name!r} is unknown; known: {', '.join(known())}; or give a file with --config"
+            )
+        module = importlib.import_module(f"configs.studies.{name}")
+    declare: Callable[[], Any] | None = getattr(module, "study", None)
+    try:
+        study = declare() if callable(declare) else None
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{module.__file__}: study() raises {records.reason(error)}") from error
+    if not isinstance(study, StudyConfig):
+        raise InputError(f"{module.__file__}: has no function study() that returns a StudyConfig")
+    return study
+
+
+def known() -> list[str]:
+    """The names of the studies in `configs/studies`."""
+    directory = Path(next(iter(importlib.import_module("configs.studies").__path__)))
+    return sorted(path.stem for path in directory.glob("*.py") if path.stem != "__init__")
+
+
+def _module_from_file(path: Path) -> Any:
+    if not path.is_file():
+        raise InputError(f"config: {str(path)!r} is not a file")
+    spec = importlib.util.spec_from_file_location(f"study_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"config: {str(path)!r} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"config: {path}: {records.reason(error)}") from error
+    return module
+
+
+def write_manifest(study: StudyConfig, directory: Path) -> None:
+    """Writes the resolved declaration that workers and launchers read.
+
+    Args:
+      study: the declaration.
+      directory: of its runs.
+
+    Raises:
+      InputError: a cell that has been started has other settings now, be it by a changed default;
+        or the directory cannot be written.
+    """
+    for cell in study.cells:
+        _check_same(cell, directory / cell.run_id / "config.json")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        records.write_json(directory / MANIFEST, to_dict(study))
+    except OSError as error:
+        raise InputError(f"runs: {str(directory)!r} cannot be written ({error.strerror})") from None
+
+
+def _check_same(cell: RunConfig, path: Path) -> None:
+    """Refuses a cell whose records, if it has any, are of another configuration."""
+    old = records.read_json(path, missing={})
+    if not old:
+        return
+    from train.study import declare
+
+    # Whoever declares may have no accelerator: what the run says of its device is taken from it.
+    accelerator = old["model"]["dtype"] == "bfloat16"
+    new = {
+        **identity(cell),
+        "model": declare.model(cell, old["data"]["vocab_size"], accelerator).to_dict(),
+    }
+    new = json.loads(json.dumps(new))
+    changes = differences({key: _kept(old.get(key), value) for key, value in new.items()}, new)
+    if changes:
+        run = f"{path.parent}: the run there has another configuration"
+        raise InputError(f"{run}: {'; '.join(changes)}; use another --runs")
+
+
+def _kept(old: object, new: object) -> object:
+    """What the records say, without the settings that are mere logistics: those that `new` lacks."""
+    if isinstance(old, dict) and isinstance(new, dict) and "steps" in new:
+        return {key: value for key, value in old.items() if key in new}
+    return old
+
+
+def read_manifest(directory: Path) -> StudyConfig:
+    """Reads what `write_manifest` wrote.
+
+    Raises:
+      InputError: there is none, or it is not a study.
+    """
+    return from_dict(StudyConfig, records.read_json(directory / MANIFEST), MANIFEST)
+
+
+def statuses(study: StudyConfig, directory: Path) -> list[CellStatus]:
+    """How far every cell is, from the records alone; a cell that nobody works on is not "running"."""
+    return [_status(cell, directory / cell.run_id) for cell in study.cells]
+
+
+def _status(cell: RunConfig, directory: Path) -> CellStatus:
+    status = records.read_status(directory)
+    state, stage, done = status["state"], status.get("stage", ""), status.get("step", 0)
+    steps = {
+        "pretrain": cell.pretrain.steps,
+        "finetune": cell.finetune.steps if cell.finetune else 0,
+    }
+    if state == "running" and is_free(directory):
+        state = "preempted"  # its process is gone and could not say so
+    if state == "done":
+        done = sum(steps.values())
+    elif "pretrain" in status.get("finished", []):
+        done += steps["pretrain"]
+    total = sum(steps.values())
+    rate = _last_rate(directory / "metrics.jsonl") if state == "running" else None
+    left = (total - done) / rate if rate else None
+    failures = [row for row in attempts(directory) if row["state"] == "failed"]
+    retries = max(len(failures) - (state == "failed"), 0)
+    error = status.get("error")
+    if state == "preempted" and error is None and failures:
+        error = failures[-1].get("error")  # it was killed, which the launcher has noted
+    return CellStatus(
+        cell.run_id, state, stage, done, total, status.get("nll"), rate, left, retries, error
+    )
+
+
+def unfinished(study: StudyConfig, directory: Path, patterns: Sequence[str] = ()) -> list[str]:
+    """The cells that are not done and match one of the patterns, if there are any.
+
+    Raises:
+      InputError: no cell matches.
+    """
+    names = [cell.run_id for cell in study.cells]
+    chosen = [
+        name
+        for name in names
+        if not patterns or any(fnmatch.fnmatchcase(name, p) for p in patterns)
+    ]
+    if not chosen:
+        raise InputError(
+            f"cells: nothing matches {' '.join(patterns)}; the first cell is {names[0]}"
+        )
+    done = {status.run_id for status in statuses(study, directory) if status.state == "done"}
+    return [name for name in chosen if name not in done]
+
+
+def programs(cells: Sequence[str], together: Programs) -> list[tuple[str, ...]]:
+    """What is started: cells that go together as one, every other cell alone, in the order of the cells."""
+    of = {name: tuple(program) for program in together for name in program}
+    return list(dict.fromkeys(of.get(name, (name,)) for name in cells))
+
+
+def strangers(study: StudyConfig, directory: Path) -> list[str]:
+    """Runs in a study's directory that it does not declare, such as those of an earlier declaration."""
+    declared = {cell.run_id for cell in study.cells}
+    return sorted(
+        path.parent.name
+        for path in directory.glob("*/config.json")
+        if path.parent.name not in declared
+    )
+
+
+_TAIL = 4096  # bytes: the last rows of a file that may have many thousand
+
+
+def _last_rate(path: Path) -> float | None:
+    """Steps per second in the last row that has them."""
+    try:
+        with open(path, "rb") as file:
+            start = file.seek(max(path.stat().st_size - _TAIL, 0))
+            lines = file.read().split(b"\n")[
+                1 if start else 0 : -1
+            ]  # the first may be cut, the last is empty or torn
+    except OSError:
+        return None
+    rates = [json.loads(line).get("steps_per_second") for line in lines]
+    return next((rate for rate in reversed(rates) if rate), None)
+
+
+def attempts(directory: Path) -> list[records.Row]:
+    """What has been tried on a cell: rows of {"launch", "host", "started", "seconds", "state", "error"}, in order.
+
+    Those of a worker also have "together": in how many cells of one program it was.
+    """
+    return records.read_jsonl(directory / ATTEMPTS, {"state": str}, allow_torn=True)
+
+
+def is_free(directory: Path) -> bool:
+    """Whether no process is at a cell's directory."""
+    try:
+        with records.lock(directory, patience=0) as free:
+            return free
+    except InputError:  # somebody else's directory, which can only be read
+        return False

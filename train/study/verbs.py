@@ -1,0 +1,417 @@
+"""The verbs about studies on this machine: study, plan, status, watch. Each is what can be typed, with a `run`."""
+
+import dataclasses
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from train.command_line import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED, one_line
+from train.ranges import Count, CountOrZero, NotNegative, Range
+from train.records import InputError
+from train.study.config import StudyConfig
+from train.study.directory import (
+    Programs,
+    load,
+    read_manifest,
+    statuses,
+    strangers,
+    unfinished,
+    write_manifest,
+)
+
+if TYPE_CHECKING:
+    from train.plan import plan
+    from train.plan.calibrate import Calibration
+    from train.plan.devices import Device
+
+Format = Literal["table", "json"]
+Workers = Annotated[int, Range(0, 1024)]
+
+_Positional = tyro.conf.Positional
+
+
+@dataclasses.dataclass(frozen=True)
+class Declared:
+    """A study by its declaration.
+
+    Attributes:
+      name: a module of `configs/studies`.
+      config: a Python file with a function study(), instead of a name.
+      corpus: another corpus than the study's own.
+      runs: directory of studies.
+      set: settings of every cell as KEY=VALUE, such as pretrain.steps=100; values are JSON.
+    """
+
+    name: _Positional[str] = ""
+    config: Path | None = None
+    corpus: Path | None = None
+    runs: Path = Path("runs")
+    set: tuple[str, ...] = ()
+
+    def load(self) -> StudyConfig:
+        """The study with its settings put in; unknown architectures, sizes and options are refused."""
+        from train.study import declare
+
+        study = load(self.name, self.config)
+        settings = parse_settings(self.set)
+        cells = tuple(
+            declare.with_settings(dataclasses.replace(cell, study=study.name), settings)
+            for cell in study.cells
+        )
+        study = dataclasses.replace(study, cells=cells)
+        for cell in cells:
+            declare.model(cell, self.vocab_size(study))
+        return study
+
+    def corpus_of(self, study: StudyConfig) -> Path:
+        """The prepared corpus that the study reads."""
+        return self.corpus or Path(study.corpus)
+
+    def vocab_size(self, study: StudyConfig) -> int:
+        """Of the study's corpus, or of what `prepare` will make it if it is not there yet."""
+        from train.study import declare
+
+        default = declare.PYTHON_VOCABULARY if study.prepare == "python" else declare.T5_VOCABULARY
+        return self._corpus_index(study).get("vocab_size", default)
+
+    def num_tasks(self, study: StudyConfig) -> int:
+        """Of the study's corpus, or of what `prepare` will make it if it is not there yet."""
+        from train.study import declare
+
+        default = declare.PYTHON_TASKS if study.prepare == "python" else declare.T5_TASKS
+        return len(self._corpus_index(study).get("tasks", range(default)))
+
+    def planned(
+        self,
+        study: StudyConfig,
+        device: "Device",
+        devices: int,
+        workers: int,
+        speed: "Calibration | None" = None,
+        always: bool = False,
+        own_process: bool = False,
+    ) -> "plan.Plan":
+        """What the study will cost; at `speed`, else at the device's own if it was calibrated here."""
+        from train.plan import calibrate, plan
+
+        _leave_accelerators_alone()
+        speed, tasks = speed or calibrate.read(device.kind), self.num_tasks(study)
+        return plan.make(
+            study,
+            self.vocab_size(study),
+            device,
+            devices,
+            workers,
+            speed,
+            tasks,
+            always,
+            own_process,
+        )
+
+    def _corpus_index(self, study: StudyConfig) -> dict[str, Any]:
+        from train import records
+
+        return records.read_json(self.corpus_of(study) / "corpus.json", missing={})
+
+    def ready(self, study: StudyConfig) -> int:
+        """Prepares the corpus where the study says how, and writes the manifest; returns the exit code."""
+        directory = self.runs / study.name
+        write_manifest(study, directory)
+        if others := strangers(study, directory):
+            print(
+                f"warning: {directory}: not of this study: {', '.join(others)}; a report has them too",
+                file=sys.stderr,
+            )
+        corpus = self.corpus_of(study)
+        if study.prepare and self.corpus is None:
+            # In a process of its own: TensorFlow must not stay in memory beside the workers.
+            command = [
+                sys.executable,
+                "-m",
+                "train",
+                "prepare",
+                "--source",
+                study.prepare,
+                "--out",
+                str(corpus),
+            ]
+            return subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
+        from train.data.corpus import open_corpus
+
+        open_corpus(corpus)  # refuses what is damaged, by name, before anything is started
+        return 0
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """KEY=VALUE settings by key; a value that is not JSON is text.
+
+    Raises:
+      InputError: a setting has no equals sign, would change the name that a run has, or is given
+        two values.
+    """
+    found = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise InputError(f"set: {setting!r} is not KEY=VALUE")
+        if key in _NAMED_BY:
+            raise InputError(f"set: {key!r} is part of a run's name and place; {_NAMED_BY[key]}")
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        if key in found and json.dumps(found[key]) != json.dumps(value):
+            raise InputError(f"set: {key!r} is given two values, {found[key]!r} and {value!r}")
+        found[key] = value
+    return found
+
+
+_DECLARED = "give it as an option of its own, or declare it in the study"
+_NAMED_BY = {key: _DECLARED for key in ("architecture", "size", "protocol", "seed", "study")}
+
+
+def _leave_accelerators_alone() -> None:
+    """Keeps JAX in this process, which computes nothing, to the CPU; workers choose for themselves."""
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")
+
+
+def device_of(study: StudyConfig, name: str = "") -> "Device":
+    """The device of that name; without one this machine's CPU for CPU studies, and an H100 for others."""
+    from train.plan import devices
+
+    return devices.get(name or ("cpu" if study.platform == "cpu" else "h100"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Launched(Declared):
+    """A study that is to be run.
+
+    Attributes:
+      retries: times that a failed cell is tried again.
+      vmap_seeds: train seeds of a cell together, in one program on one device: never, always if
+        they fit its memory, or auto, where it takes less time by the account of `plan`.
+    """
+
+    retries: CountOrZero = 2
+    vmap_seeds: Literal["never", "auto", "always"] = "never"
+
+    def together(
+        self,
+        study: StudyConfig,
+        cells: Sequence[str],
+        device: "Device",
+        workers: int,
+        own_process: bool = False,
+    ) -> Programs:
+        """Those of `cells` that go together; `own_process` is that of `plan.make`.
+
+        If they never shall, says that it would be faster; but only where the device was measured.
+        """
+        from train.plan import calibrate
+
+        left = tuple(cell for cell in study.cells if cell.run_id in set(cells))
+        never, always = self.vmap_seeds == "never", self.vmap_seeds == "always"
+        if len({cell.seed for cell in left}) < 2 or (never and calibrate.read(device.kind) is None):
+            return ()
+        study = dataclasses.replace(study, cells=left)
+        made = self.planned(study, device, 1, workers, always=always, own_process=own_process)
+        count = f"{study.name}: {sum(map(len, made.together))} of {len(left)} cells"
+        if not never:
+            number = f"{len(made.together)} program{'s' * (len(made.together) != 1)}"
+            print(f"{count} go together, in {number} ({made.basis})", file=sys.stderr)
+            return made.together
+        if made.together:
+            print(
+                f"{count} would take less time with --vmap-seeds auto ({made.basis})",
+                file=sys.stderr,
+            )
+        return ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Study(Launched):
+    """Runs what is left of a study on this machine: prepares its corpus, pretrains and finetunes every cell.
+
+    Attributes:
+      workers: processes; 0 means one a core on CPU and one on an accelerator.
+      device: what `plan` calls the machine's; empty means CPU for CPU studies and h100 for others;
+        for --vmap-seeds.
+    """
+
+    workers: Workers = 0
+    device: str = ""
+
+    def run(self) -> int:
+        """Runs the study; returns the exit code."""
+        from train.launch import local
+
+        study = self.load()
+        device = device_of(study, self.device)
+        directory = self.runs / study.name
+        workers = self.workers or local.default_workers(study)
+        gpus = len(local.visible_gpus(study))
+        if self.vmap_seeds != "never" and workers == 1 < gpus:
+            raise InputError(
+                f"vmap_seeds: needs workers of one GPU, not one of {gpus}; give --workers {gpus}"
+            )
+        if 0 < gpus < workers:
+            device = dataclasses.replace(
+                device, memory=device.memory / math.ceil(workers / gpus)
+            )  # they share it
+        if code := self.ready(study):
+            return code
+        left = unfinished(study, directory)
+        together = () if workers == 1 < gpus else self.together(study, left, device, workers)
+        try:
+            reports = local.run(
+                study, directory, self.corpus_of(study), workers, self.retries, together
+            )
+        except local.Stopped as reason:
+            print(reason, file=sys.stderr)
+            return EXIT_STOPPED
+        return _conclude(study, directory, reports)
+
+
+def _conclude(study: StudyConfig, directory: Path, reports: dict[str, dict[str, Any]]) -> int:
+    found = statuses(study, directory)
+    for status in found:
+        error = reports.get(status.run_id, {}).get("error") or status.error
+        if status.state != "done" or (
+            error and reports.get(status.run_id, {}).get("state") == "failed"
+        ):
+            why = one_line(error or "its worker ended")
+            print(f"error: {directory / status.run_id}: {status.state}: {why}", file=sys.stderr)
+    finished = sum(status.state == "done" for status in found)
+    print(f"{study.name}: {finished} of {len(found)} cells are done; the runs are in {directory}")
+    failed = finished < len(found) or any(
+        report["state"] == "failed" for report in reports.values()
+    )
+    return EXIT_FAILED if failed else 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan(Declared):
+    """Prices a study without running it: parameters, FLOPs, memory of a device, disk, time, cost of every cell.
+
+    Exits with 2 where a cell cannot run on the device, and says which mesh could.
+
+    Attributes:
+      device: what the cells run on; empty means this machine's CPU for CPU studies and h100 for
+        others.
+      devices: of each cell.
+      workers: cells that run at the same time; 0 means one a core on CPU and one elsewhere.
+      price: dollars for an hour of one device, instead of the list price.
+      calibrate: measure this machine first, with a few steps of each architecture's smallest and
+        largest cell.
+      calibration: a study's directory, run on the device, to read speeds from.
+      format: table or json.
+    """
+
+    device: str = ""
+    devices: Count = 1
+    workers: Workers = 0
+    price: NotNegative | None = None
+    calibrate: bool = False
+    calibration: Path | None = None
+    format: Format = "table"
+
+    def run(self) -> int:
+        """Prints the plan; returns the exit code."""
+        from train.launch import local
+        from train.plan import calibrate, plan
+
+        study = self.load()
+        device = device_of(study, self.device)
+        if self.price is not None:
+            device = dataclasses.replace(device, dollars=self.price)
+        workers = self.workers or (local.default_workers(study) if device.name == "cpu" else 1)
+        speed = calibrate.from_records(self.calibration) if self.calibration else None
+        if self.calibrate:
+            speed = self._measure(study, workers)
+        made = self.planned(study, device, self.devices, workers, speed)
+        print(
+            json.dumps(plan.to_dict(made), indent=1)
+            if self.format == "json"
+            else "\n".join(plan.table(made))
+        )
+        problems = [cell for cell in made.cells if cell.problem]
+        for cell in problems:
+            print(f"error: {cell.run_id}: {cell.problem}", file=sys.stderr)
+        return EXIT_BAD_INPUT if problems else 0
+
+    def _measure(self, study: StudyConfig, workers: int) -> Any:
+        """Runs short cells on this machine, keeps what they tell, and returns it."""
+        from train.launch import local
+        from train.plan import calibrate, plan
+
+        _leave_accelerators_alone()
+        calibrate.read("")  # a damaged file is refused before anything is run
+        vocab = self.vocab_size(study)
+        flops = plan.step_flops(study, vocab)
+        probes, together = calibrate.probes(study, flops)
+        directory = calibrate.fresh_directory()
+        probing = dataclasses.replace(self, runs=directory)
+        if code := probing.ready(probes):
+            raise InputError(f"calibrate: the corpus could not be prepared (exit code {code})")
+        try:
+            local.run(probes, directory / probes.name, self.corpus_of(study), workers, 0, together)
+        except local.Stopped:
+            raise InputError("calibrate: stopped; nothing was kept") from None
+        found = calibrate.from_records(directory / probes.name)
+        calibrate.write(found)
+        return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """Shows how far the cells of a study are, from its directory; works while it runs.
+
+    Attributes:
+      directory: of the study, for example runs/cpu.
+      format: table or json.
+    """
+
+    directory: _Positional[Path]
+    format: Format = "table"
+
+    def run(self) -> int:
+        """Prints the status; returns the exit code."""
+        found = statuses(read_manifest(self.directory), self.directory)
+        if self.format == "json":
+            print(json.dumps([dataclasses.asdict(status) for status in found], indent=2))
+            return 0
+        from train.study import watch
+
+        print("\n".join(watch.table(found)))
+        return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Watch:
+    """Follows a study until it ends: a table on a terminal, lines of what has changed elsewhere.
+
+    Attributes:
+      directory: of the study, for example runs/cpu; it may be shared with the machines that the
+        study runs on.
+      every: seconds between looks.
+    """
+
+    directory: _Positional[Path]
+    every: Annotated[float, Range(0.01, 86_400)] = 5.0
+
+    def run(self) -> int:
+        """Shows the study; returns the exit code."""
+        from train.study import watch
+
+        return EXIT_FAILED if watch.follow(self.directory, self.every) else 0
+
+
+VERBS: dict[str, Any] = {"study": Study, "plan": Plan, "status": Status, "watch": Watch}

@@ -1,0 +1,105 @@
+"""What a person sees of a study while it runs, and after: a line for each cell, and totals."""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from train.command_line import one_line
+from train.study.directory import CellStatus, read_manifest, statuses
+
+
+def table(found: Sequence[CellStatus]) -> list[str]:
+    """The statuses as lines of text: state, stage, steps, rate, time left, loss, retries and reason; then totals."""
+    width = max(len(status.run_id) for status in found)
+    digits = max(len(str(status.total)) for status in found)
+    lines = []
+    for s in found:
+        rate = f"{s.rate:.3g} steps/s" if s.rate else ""
+        left = f"{clock(s.left)} left" if s.left else ""
+        nll = "" if s.nll is None else f"nll {s.nll:.3f}"
+        again = f"{s.retries} retries" if s.retries > 1 else "1 retry" if s.retries else ""
+        progress = f"{s.done:>{digits}}/{s.total:<{digits}}"
+        notes = "; ".join(filter(None, (again, s.error)))
+        line = f"{s.run_id:{width}}  {s.state:9}  {s.stage:8}  {progress}  {rate:14}  {left:13}  {nll:10}  {notes}"
+        lines.append(one_line(line.rstrip()))  # names and reasons come from files
+    return [*lines, totals(found)]
+
+
+def totals(found: Sequence[CellStatus], rate: float = 0.0) -> str:
+    """One line on the study: cells by state, share of all steps, and the time left at this rate.
+
+    Args:
+      found: every cell.
+      rate: steps per second of the whole study; 0 takes that of the running cells, which leaves out
+        what is no step.
+    """
+    counts = {
+        state: sum(s.state == state for s in found)
+        for state in dict.fromkeys(s.state for s in found)
+    }
+    done, total = sum(s.done for s in found), sum(s.total for s in found)
+    states = ", ".join(f"{count} {state}" for state, count in counts.items())
+    words = [states, f"{100 * done / max(total, 1):.0f} % of steps"]
+    rate = rate or sum(s.rate for s in found if s.state == "running" and s.rate)
+    if rate > 0 and done < total:  # a cell that goes on from its checkpoint first falls back
+        words.append(f"about {clock((total - done) / rate)} left")
+    if retries := sum(s.retries for s in found):
+        words.append(f"{retries} retries")
+    return "; ".join(words)
+
+
+def follow(directory: Path, every: float) -> int:
+    """Shows a study again and again until nothing is left to do; returns how many cells have failed.
+
+    On a terminal the table is drawn in place; elsewhere the totals and what has changed are printed
+    as lines.
+
+    Raises:
+      InputError: the directory holds no study.
+    """
+    before: dict[str, str] = {}
+    live = _live() if sys.stdout.isatty() else None
+    try:
+        while True:
+            found = statuses(read_manifest(directory), directory)
+            if live:
+                live.update(_text(table(found)), refresh=True)
+            else:
+                news = [s for s in found if before.get(s.run_id) != s.state]
+                print("\n".join(table(news) if news else [totals(found)]), flush=True)
+            states = {s.run_id: s.state for s in found}
+            failed = sum(state == "failed" for state in states.values())
+            ended = all(state in ("done", "failed") for state in states.values())
+            if ended and (
+                not failed or states == before
+            ):  # a launcher that tries again would have begun by now
+                return failed
+            before = states
+            time.sleep(every)
+    finally:
+        if live:
+            live.stop()
+
+
+def _text(lines: Sequence[str]):
+    """The lines as plain text: rich would read brackets in them as markup."""
+    from rich.text import Text
+
+    return Text("\n".join(lines))
+
+
+def _live():
+    from rich.live import Live
+
+    live = Live(auto_refresh=False)
+    live.start()
+    return live
+
+
+def clock(seconds: float) -> str:
+    """A time as a person says it: 45 s, 12 min, 3.4 h, 5.1 d."""
+    for unit, size, digits in (("d", 86400, 1), ("h", 3600, 1), ("min", 60, 0)):
+        if seconds >= 2 * size or (unit == "min" and seconds >= size):
+            return f"{seconds / size:,.{digits}f} {unit}"
+    return f"{seconds:.0f} s"
