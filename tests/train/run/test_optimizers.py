@@ -108,6 +108,21 @@ def test_adafactor_is_that_of_its_paper(clip_threshold, scale):
             )
 
 
+def test_second_moments_begin_at_zero_and_are_kept_in_float32():
+    """A row and a column of every matrix, one pair for each expert; all of what is not factored."""
+    shapes = {"matrix": (8, 16), "experts": (3, 8, 9), "vector": (16,), "narrow": (7, 16)}
+    axes = {name: ("expert", "embed", "mlp")[-len(shape) :] for name, shape in shapes.items()}
+    optimizer = optimizers.scale_by_adafactor(OptimizerConfig(min_factored_size=8), axes)
+    params = {name: jnp.ones(shape, jnp.bfloat16) for name, shape in shapes.items()}
+    count, row, column, full = optimizer.init(params)
+    assert {name: x.shape for name, x in row.items()} == {"matrix": (8,), "experts": (3, 8)}
+    assert {name: x.shape for name, x in column.items()} == {"matrix": (16,), "experts": (3, 9)}
+    assert {name: x.shape for name, x in full.items()} == {"vector": (16,), "narrow": (7, 16)}
+    for moment in (*row.values(), *column.values(), *full.values()):
+        assert moment.dtype == jnp.float32 and not moment.any()
+    assert count == 0 and count.dtype == jnp.int32
+
+
 def test_adafactor_adds_1e_30_to_a_squared_gradient():
     """A gradient of 1e-15 has that square: the direction is the square root of a half, and nothing is clipped."""
     optimizer = make_optimizer(OptimizerConfig(min_factored_size=8), AXES)
