@@ -156,6 +156,24 @@ def test_randomness_follows_the_seed_and_the_step(label_smoothing):
     assert len({first, next_step, other_seed}) == 3
 
 
+@pytest.mark.slow
+def test_every_micro_batch_has_randomness_of_its_own():
+    """One example three times, of which one at a time counts: without dropout it is all the same."""
+    batch = models.pad(models.examples(np.random.default_rng(0), [9] * 3, [12] * 3))
+    batch = {name: jnp.repeat(x[:1], 3, axis=0) for name, x in batch.items()}
+    for rate, different in ((0.0, 1), (0.1, 3)):
+        model, params = make_model(models.config("transformer", "nano-NL1", dropout_rate=rate), 0)
+        state = init_state(params, optax.identity())
+        stage = StageConfig(batch_size=3, accumulate=3)
+        step = models.jit(make_train_step(model, optax.identity(), stage))
+        losses = []
+        for row in range(3):
+            weights = batch["decoder_loss_weights"] * (jnp.arange(3) == row)[:, None]
+            metrics = step(state, batch | {"decoder_loss_weights": weights}, 0.0, 0)[1]
+            losses.append(round(float(metrics["nll"]), 4))
+        assert len(set(losses)) == different
+
+
 def test_the_norm_is_that_of_all_arrays_together():
     shapes = [(8,), (8, 16), (8, 16), (8, 4), (3, 8, 16), (16,), (1, 1)]
     keys = jax.random.split(jax.random.key(0), len(shapes))
