@@ -51,7 +51,8 @@ _VANILLA = (
     f" {_ZOO}/test_contract.py -k '(transformer or dropout.py or head.py) and not copy_task'"
 )
 TARGETS = {
-    "arch_zoo/layers/attention.py": _VANILLA,
+    "arch_zoo/layers/attention.py": f"{_ZOO}/test_attention.py {_ZOO}/test_accounting.py "
+    f"{_VANILLA.replace('head.py)', 'head.py or test_attention.py or conventions_of_attention)')}",
     "arch_zoo/layers/context.py": f"{_ZOO}/test_stack.py "
     f"{_VANILLA.replace('head.py)', 'head.py or test_stack.py)')}",
     "arch_zoo/layers/convolution.py": f"{_ZOO}/test_convolution.py {_ZOO}/test_convolutional.py",
@@ -65,9 +66,10 @@ TARGETS = {
     "arch_zoo/layers/norm.py": f"{_ZOO}/test_norm.py {_STARTS} -k 'test_norm.py or evolved'",
     "arch_zoo/layers/parameters.py": f"{_STARTS} {_ZOO}/test_head.py tests/parity/test_parity.py"
     f" {_ZOO}/test_contract.py -k 'initialisation.py or head.py or evolved-padded or axes and transformer'",
-    "arch_zoo/layers/positions.py": f"{_ZOO}/test_performer.py {_STARTS} tests/parity/test_parity.py"
-    " -k 'performer or sinusoids'",
-    "arch_zoo/layers/relative_bias.py": _VANILLA,
+    "arch_zoo/layers/positions.py": f"{_ZOO}/test_positions.py {_ZOO}/test_performer.py {_STARTS}"
+    " tests/parity/test_parity.py -k 'performer or sinusoids'",
+    "arch_zoo/layers/relative_bias.py": f"{_ZOO}/test_positions.py "
+    f"{_VANILLA.replace('head.py)', 'head.py or positions.py)')}",
     "arch_zoo/layers/stack.py": f"{_ZOO}/test_stack.py {_ZOO}/test_convolutional.py {_ZOO}/test_memory.py"
     f" {_VANILLA.replace('(', '(broken or period or test_stack.py or ')}",
     "eval/analyses/comparison.py": "tests/eval/analyses/test_comparison.py",
