@@ -503,6 +503,36 @@ def test_what_is_compared_unless_told_otherwise(table, function, options):
     pd.testing.assert_frame_equal(function(table), function(table, **told, **options))
 
 
+@pytest.mark.parametrize(("column", "value"), [("flops_forward", 0.0), ("downstream_mean", 500.0)])
+def test_values_that_cannot_be_are_refused_on_both_axes(table, column, value):
+    wrong = table.assign(**{column: table[column].where(table.index != 7, value)})
+    for function in (comparison.contrasts, comparison.equivalence, comparison.level_difference):
+        with pytest.raises(InputError, match=f"row 8: {column} is"):
+            function(wrong, y="D")
+
+
+@pytest.mark.parametrize("link", ["semilog", "loglog"])
+@pytest.mark.parametrize(("x", "y"), [("F", "U"), ("F", "D"), ("U", "D")])
+def test_what_is_better_is_said_of_slopes_and_of_levels(table, x, y, link):
+    """A loss is better the lower in logarithms; its slope, and that on it, the further down."""
+    options = {"x": x, "y": y, "link": link}
+    slope_is_better_higher = link == "semilog" or (x, y) == ("F", "D")
+    for function in (comparison.contrasts, comparison.equivalence):
+        assert set(function(table, **options)["higher_is_better"]) == {slope_is_better_higher}
+    level_is_better_higher = link == "semilog" or y == "D"
+    levels = comparison.level_difference(table, **options)
+    assert set(levels["higher_is_better"]) == {level_is_better_higher}
+
+
+def test_both_ends_of_the_common_range_are_inside_it(table):
+    """Given as they were found: of one architecture and the reference, not of all."""
+    alone = table[table.architecture != "like"]
+    low, _, high = comparison.level_difference(alone, x="U", y="D")["budget"]
+    at = [low, high, np.nextafter(low, -np.inf), np.nextafter(high, np.inf)]
+    rows = comparison.level_difference(alone, x="U", y="D", at=at)
+    assert rows["inside"].tolist() == [True, True, False, False]
+
+
 def test_a_reference_that_is_not_there_is_refused(table):
     with pytest.raises(
         InputError, match="reference 'mos' is not among the architectures: flat, like, transformer"
@@ -588,6 +618,22 @@ def test_a_quality_that_stays_the_same_has_no_multiplier():
     assert rows["multiplier"].isna().all() and (rows["interval"] == "none").all()
     assert rows[["ci_low", "ci_high"]].isna().all(axis=None) and not rows["inside"].any()
     assert (rows["note"] == "its quality does not rise with the budget: no multiplier").all()
+
+
+def test_one_protocol_is_compared(table):
+    """The plain one unless another is asked for."""
+    steep = study(
+        {"transformer": Line(), "flat": Line(upstream_slope=0.9)}, protocol="depth", seed=5
+    )
+    both = pd.concat([table, steep], ignore_index=True)
+    for function in (
+        comparison.contrasts,
+        comparison.equivalence,
+        comparison.level_difference,
+        comparison.multiplier,
+    ):
+        pd.testing.assert_frame_equal(function(both), function(table))
+        pd.testing.assert_frame_equal(function(both, protocol="depth"), function(steep))
 
 
 def test_one_architecture_has_nothing_to_compare():

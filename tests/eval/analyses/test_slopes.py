@@ -347,6 +347,26 @@ def test_what_is_fitted_unless_told_otherwise(table):
     assert list(dict.fromkeys(told["alpha"])) == ["F,U", "F,D", "U,D", "P,U", "P,D"]
 
 
+def test_protocols_are_told_apart(table):
+    """The plain one unless another is asked for, or each by itself."""
+    depth = study({"transformer": Line(upstream_slope=0.9)}, protocol="depth", seed=5)
+    both = pd.concat([table, depth], ignore_index=True)
+    plain, other = slopes(table, pairs=("FU",)), slopes(depth, pairs=("FU",))
+    pd.testing.assert_frame_equal(slopes(both, pairs=("FU",)), plain)
+    pd.testing.assert_frame_equal(slopes(both, pairs=("FU",), protocol="depth"), other)
+    rows = by(
+        slopes(both, pairs=("FU",), by=("architecture", "protocol")),
+        "architecture",
+        "protocol",
+        "link",
+    )
+    assert len(rows) == 2 * 4
+    assert rows["transformer", "depth", "semilog"]["slope"] == pytest.approx(other["slope"][0])
+    assert rows["transformer", "", "semilog"]["slope"] == pytest.approx(
+        by(plain, "architecture", "link")["transformer", "semilog"]["slope"]
+    )
+
+
 def test_only_the_columns_of_the_pairs_are_needed(table):
     rows = slopes(table.drop(columns="downstream_mean"), pairs=("FU", "PU"))
     assert set(rows["alpha"]) == {"F,U", "P,U"}

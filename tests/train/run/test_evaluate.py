@@ -228,6 +228,13 @@ def test_as_many_tokens_are_decoded_as_are_asked_for(corpus, model, decode_lengt
     assert shapes == [(8, decoded)]
 
 
+@pytest.mark.parametrize("scoring", ["decode", "rank", "both"])
+def test_where_no_task_has_validation_examples_nothing_is_scored(corpus, model, scoring):
+    stage = dataclasses.replace(STAGE, tasks=("for_training",), scoring=scoring)
+    evaluator = evaluate.Finetuning(corpus, stage, model[0], SingleDevice())
+    assert evaluator.tasks == () and evaluator(model[1], final=True) == []
+
+
 def test_a_task_of_one_label_is_ranked_as_well(corpus):
     task = {**corpus.index["tasks"]["python_subject"], "labels": ["cat"]}
     alone = Corpus(corpus.path, {**corpus.index, "tasks": {"python_subject": task}})
@@ -289,4 +296,7 @@ def test_what_checkpoints_are_kept_by_and_which_was_the_best():
     ]
     (best,) = evaluate.best(history)
     assert (best["value"], best["best_step"], best["metric"]) == (70.0, 3, "best_score")
+    assert best["evaluations"] == 4 and best["n"] == 9 and best["stderr"] == 1.0
+    two = [*history, row("score", 1.0, step=4, task="wic")]
+    assert [(b["task"], b["evaluations"]) for b in evaluate.best(two)] == [("boolq", 4), ("wic", 1)]
     assert evaluate.best([row("score", None)]) == []
