@@ -69,6 +69,9 @@ _FUNCTIONS = {
 _METHODS = {"fold", "astype", "swapaxes", "mean", "replace", "dropout", "copy"}
 _COMPOUND = (ast.BinOp, ast.BoolOp, ast.Compare, ast.IfExp, ast.UnaryOp)
 _SILENT = {"named_scope", "checkpoint_name"}  # calls whose arguments are names in a trace
+_CHECKED = {
+    "zip"
+}  # calls whose keywords only check: without `strict=True` a correct program does the same
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,6 +209,8 @@ class _Edits:
             )
         elif name in _FUNCTIONS and node.args:
             self.replace(node, self.text(node.args[0]), "call")
+        if name in _CHECKED:
+            return
         arguments = sorted([*node.args, *node.keywords], key=self.span)
         for i, argument in enumerate(arguments):
             if isinstance(argument, ast.keyword) and argument.arg is not None:
@@ -225,7 +230,10 @@ def _children(node: ast.AST) -> Iterator[ast.AST]:
         name = (
             node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         )
-        skipped |= {"args", "keywords"} if name in _SILENT else set()
+        if name in _SILENT:
+            skipped |= {"args", "keywords"}
+        elif name in _CHECKED:
+            skipped |= {"keywords"}
     for field, value in ast.iter_fields(node):
         if field not in skipped:
             for child in value if isinstance(value, list) else [value]:

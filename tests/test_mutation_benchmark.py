@@ -71,6 +71,14 @@ def test_edits_are_of_what_is_computed():
         ),
         ("y = f(a, k=b)", {"y = f(a)"}),
         ("y = f(k=b, j=c)", {"y = f(j=c)", "y = f(k=b)"}),
+        (
+            "y = zip(a, b * c, strict=True)",
+            {
+                "y = zip(a, b / c, strict=True)",
+                "y = zip(a, b, strict=True)",
+                "y = zip(a, c, strict=True)",
+            },
+        ),
         ("y = ctx.fold(i).dropout(x)", {"y = x", "y = ctx.dropout(x)"}),
         ("y = jnp.square(x)", {"y = x"}),
         ("y = a is not b", {"y = a is b"}),

@@ -120,7 +120,7 @@ def slope_table(
     robust = [(np.nan,) * len(_MEASURED) for _ in groups]
     if measured:
         robust = [_measured_x(cells, i, question.level) for i in groups]
-    frame[list(_MEASURED)] = pd.DataFrame(robust, columns=list(_MEASURED), dtype=float)
+    frame[list(_MEASURED)] = np.array(robust)
     frame["note"] = [
         _note(lines, i, frame["reliability"][i]) if measured else lines.notes[i] for i in groups
     ]
@@ -183,6 +183,6 @@ def deming_interval(
     others = ~np.eye(n, dtype=bool)
     x, y = (np.broadcast_to(v, (n, n))[others].reshape(n, n - 1) for v in (x, y))
     left_out = deming(x, y, ratio)
-    pseudo = n * slope - (n - 1) * np.asarray(left_out)
-    half = stats.t.ppf((1 + level) / 2, n - 2) * pseudo.std(ddof=1) / np.sqrt(n)
+    # The pseudo-values, n * slope - (n - 1) * left_out, spread as the slopes do, n - 1 times as far.
+    half = stats.t.ppf((1 + level) / 2, n - 2) * (n - 1) * np.std(left_out, ddof=1) / np.sqrt(n)
     return slope, slope - half, slope + half

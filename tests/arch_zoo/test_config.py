@@ -153,13 +153,13 @@ def test_importing_the_zoo_needs_no_jax():
 
 
 def test_show_prints_parts_that_add_up(capsys):
-    assert main(["show", "universal", "--size", "base", "--format", "json"]) == 0
+    assert main(["show", "universal", "--size", "micro", "--format", "json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (
         sum(part["parameters"] for part in found["parts"].values()) == found["parameters"]["total"]
     )
     assert sum(part["flops"] for part in found["parts"].values()) == found["flops"]["forward"]
-    assert main(["show", "universal", "--size", "base"]) == 0
+    assert main(["show", "universal", "--size", "micro"]) == 0
     assert f"{found['parameters']['total']:,}" in capsys.readouterr().out
 
 

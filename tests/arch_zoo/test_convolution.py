@@ -117,6 +117,45 @@ def test_taps_are_summed_in_float32():
     np.testing.assert_array_equal(grad_BLC[0, ::-1, 0], exact.astype(jnp.bfloat16))
 
 
+def test_weights_in_bfloat16_are_summed_in_float32_too():
+    """As the predicted kernels of DConv are where layers compute in bfloat16; decoding sums as training does."""
+    ones, rng = np.ones((B, L), np.int32), np.random.default_rng(0)
+    x_BLC, weights = (
+        jnp.asarray(rng.normal(size=s), jnp.bfloat16) for s in ((B, L, C), (5, B, L, 3))
+    )
+    y_BLC, _ = convolution.depthwise(x_BLC, weights, context(ones, causal=True))
+    x, w = (np.asarray(a.astype(jnp.float32), np.float64) for a in (x_BLC, weights))
+    exact = sum(
+        np.pad(x, ((0, 0), (4, 0), (0, 0)))[:, tap : tap + L] * w[tap].repeat(2, axis=-1)
+        for tap in range(5)
+    )
+    assert y_BLC.dtype == jnp.bfloat16
+    np.testing.assert_allclose(y_BLC.astype(jnp.float32), exact, rtol=2**-8, atol=1e-6)
+    step_ctx = Context(jnp.ones((B, 1), jnp.int32), jnp.zeros((B, 1), jnp.int32), causal=True,
+                       memory_BSD=jnp.zeros((B, 1, C), jnp.bfloat16))  # fmt: skip
+    cache = convolution.init_cache(step_ctx, 5, C)
+    for position in range(L):
+        now = slice(position, position + 1)
+        y_B1C, cache = convolution.depthwise(x_BLC[:, now], weights[:, :, now], step_ctx, cache)
+        assert y_B1C.dtype == cache.dtype == jnp.bfloat16
+        np.testing.assert_allclose(y_B1C.astype(jnp.float32), exact[:, now], rtol=2**-8, atol=1e-6)
+
+
+def test_dense_taps_are_summed_in_float32():
+    """Each product is rounded to bfloat16, and their sum once more in the end."""
+    ones = np.ones((B, L), np.int32)
+    x_BLC, kernel = (
+        jnp.full((B, L, 1), 1 / 3, jnp.bfloat16),
+        jnp.full((31, 1, 2), 1 / 31, jnp.bfloat16),
+    )
+    y_BLF = convolution.dense(x_BLC, kernel, context(ones, causal=True))
+    product = np.float32(x_BLC[0, 0, 0] * kernel[0, 0, 0])
+    assert y_BLF.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(
+        y_BLF[0, :, 0], (product * (np.arange(L) + 1)).astype(jnp.bfloat16)
+    )
+
+
 @pytest.mark.parametrize("per_position", [False, True])
 def test_gradients_of_the_weights_are_sums_in_float32(per_position):
     """Products of an input and a gradient in bfloat16 are exact in float32, and their sums are not rounded either."""

@@ -34,6 +34,8 @@ def _context(**fields):
         ({"keys": 9}, "xla"),
         ({"ctx": {"train": True, "dropout_rate": 0.1}}, "xla"),
         ({"ctx": {"dropout_rate": 0.1}}, "cudnn"),
+        ({"ctx": {"train": True}}, "cudnn"),
+        ({"queries": 7, "keys": 9}, "xla"),
         ({"ctx": {"index": jnp.int32(0)}}, "xla"),
     ],
 )
@@ -54,8 +56,8 @@ def test_cudnn_computes_what_its_rules_allow(change, expected):
     )
 
 
-UNPACKED = [[1] * 8, [1] * 5 + [0] * 3, [0] * 8]
-PACKED = [[1] * 8, [1, 1, 1, 2, 2, 0, 0, 0], [1, 1, 2, 2, 2, 2, 3, 3]]
+UNPACKED = [[1] * 8, [1] * 5 + [0] * 3, [0] * 8, [1] + [0] * 7]
+PACKED = [[1] * 8, [1, 1, 1, 2, 2, 0, 0, 0], [1, 1, 2, 2, 2, 2, 3, 3], [1, 2, 3, 4, 5, 6, 7, 8]]
 
 
 @pytest.mark.parametrize("causal", [True, False])
@@ -64,7 +66,7 @@ PACKED = [[1] * 8, [1, 1, 1, 2, 2, 0, 0, 0], [1, 1, 2, 2, 2, 2, 3, 3]]
 def test_its_entry_point_computes_t5_attention_and_its_gradients(with_bias, segment_ids, causal):
     """XLA's implementation behind the same entry point, with padding and an unscaled product."""
     rng = np.random.default_rng(0)
-    q, k, v = (jnp.asarray(rng.normal(size=(3, 8, 4, 16)), jnp.float32) for _ in range(3))
+    q, k, v = (jnp.asarray(rng.normal(size=(4, 8, 4, 16)), jnp.float32) for _ in range(3))
     bias = jnp.asarray(rng.normal(size=(1, 4, 8, 8)), jnp.float32) if with_bias else None
     segments = jnp.asarray(segment_ids, jnp.int32)
     ctx = _context(segment_ids_BL=segments, causal=causal, packed=segment_ids is PACKED)
@@ -90,9 +92,64 @@ def test_its_entry_point_computes_t5_attention_and_its_gradients(with_bias, segm
     )
 
 
+def test_a_packed_query_that_may_look_nowhere_looks_everywhere():
+    """Of an empty set of keys cuDNN would make NaN; the query is padding, and its output is masked by its reader."""
+    rng = np.random.default_rng(0)
+    q, k, v = (jnp.asarray(rng.normal(size=(1, 4, 2, 8)), jnp.float32) for _ in range(3))
+    ids = jnp.ones((1, 4), jnp.int32)
+    mask = jnp.asarray([[[[1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 1, 1], [1, 0, 0, 0]]]], bool)
+    y = fused_attention.attend(
+        q, k, v, mask, ids, None, _context(packed=True), causal=False, kernel="xla"
+    )
+    logits = np.einsum("BTHK,BSHK->BHTS", q, k)
+    weights = np.exp(logits) * (mask | (np.arange(4) == 1)[:, None])
+    expected = np.einsum("BHTS,BSHK->BTHK", weights / weights.sum(-1, keepdims=True), v)
+    np.testing.assert_allclose(y, expected, atol=tolerances.REORDERED)
+
+
+def test_an_outline_has_the_shapes_of_what_the_kernel_keeps():
+    """The output, and the logarithm of a query's sum in float32; no weights [T, S]."""
+    q, k, v = (jax.ShapeDtypeStruct((2, length, 4, 16), jnp.bfloat16) for length in (6, 10, 10))
+
+    def outlined(q, k, v):
+        with fused_attention.outlined():
+            assert fused_attention.implementation(q, k, _context()) == "cudnn"
+            return jax.vjp(
+                lambda *a: fused_attention.attend(*a, None, None, None, _context(), causal=True),
+                q,
+                k,
+                v,
+            )
+
+    y, backward = jax.eval_shape(outlined, q, k, v)
+    assert (y.shape, y.dtype) == ((2, 6, 4, 16), jnp.bfloat16)
+    kept = {(leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(backward)}
+    assert kept == {
+        ((2, 6, 4, 16), "bfloat16"),
+        ((2, 10, 4, 16), "bfloat16"),
+        ((2, 4, 6), "float32"),
+    }
+    with pytest.raises(NotImplementedError, match="shapes only"):
+        jax.eval_shape(lambda *a: outlined(*a)[1](jnp.zeros((2, 6, 4, 16), jnp.bfloat16)), q, k, v)
+
+
+def test_what_is_chosen_ends_with_its_block():
+    q = jax.ShapeDtypeStruct((2, 8, 4, 64), jnp.bfloat16)
+    ask = lambda: fused_attention.implementation(q, q, _context(), "gpu")
+    with fused_attention.disallowed():
+        with fused_attention.outlined():
+            assert fused_attention.implementation(q, q, _context(), "cpu") == "cudnn"
+        assert ask() == "xla"
+    assert ask() == "cudnn" and fused_attention.implementation(q, q, _context()) == "xla"
+
+
 @pytest.mark.parametrize(
     ("variant", "calls"),
-    [("transformer", 2 + 2 * 2), ("evolved", 1 + 4), ("funnel-query", 2 + 2 * 2)],
+    [
+        ("transformer", 2 + 2 * 2),
+        pytest.param("evolved", 1 + 4, marks=pytest.mark.slow),
+        ("funnel-query", 2 + 2 * 2),
+    ],
 )
 def test_both_passes_lower_for_cuda(variant, calls, monkeypatch):
     lowering.pretend_a_gpu(monkeypatch)

@@ -89,6 +89,14 @@ def test_unpacked_rows_equal_the_quadratic_form(kernel):
     assert_close(to_all(phi, packed=False), quadratic(phi, False), segments != 0)
 
 
+def test_a_query_without_keys_gets_zero():
+    """As in an example of padding alone, whose queries no one reads: a zero, not a NaN that spreads."""
+    segments = np.ones((BATCH, LENGTH), np.int32)
+    segments[1] = 0
+    y = to_all(features("relu", *queries_keys_values(), segments), packed=False)
+    assert y[0].all() and not y[1].any()
+
+
 @pytest.mark.parametrize("kernel", ["relu", "softmax"])
 @pytest.mark.parametrize("where", [1, 63, 64, 100, 149])
 def test_a_later_key_changes_no_earlier_output(kernel, where):

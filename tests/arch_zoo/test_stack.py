@@ -1,11 +1,14 @@
 """A stack of blocks: scanned where it is asked for, and a context whose settings are no arrays."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax.extend import core as jex_core
 
-from arch_zoo.layers.context import Context
+from arch_zoo.layers.context import Aux, Context, observe
 from tests.arch_zoo import models
 
 
@@ -47,3 +50,50 @@ def test_what_a_context_says_of_the_program_is_no_array():
     assert len(jax.tree.leaves(ctx)) == 2
     again = jax.tree.map(lambda x: x + 1, ctx)
     assert (again.packed, again.expert_axis, again.max_length) == (True, "expert", 7)
+
+
+def test_masks_are_those_of_segments_order_and_what_is_decoded():
+    """Padding, segment 0, is a segment like the others: who sees it reads nothing from it."""
+    own, memory = [1, 1, 2, 0], [1, 2, 2, 0, 0]
+    ids = jnp.asarray([own, [1, 1, 1, 1]])
+    ctx = Context(ids, ids, memory_segment_ids_BS=jnp.asarray([memory, [1] * 5]))
+    same = np.equal.outer(own, own)
+    assert (ctx.self_mask().shape, ctx.cross_mask().shape) == ((2, 1, 4, 4), (2, 1, 4, 5))
+    np.testing.assert_array_equal(ctx.self_mask()[0, 0], same)
+    np.testing.assert_array_equal(ctx.cross_mask()[0, 0], np.equal.outer(own, memory))
+    causal = dataclasses.replace(ctx, causal=True)
+    np.testing.assert_array_equal(causal.self_mask()[0, 0], np.tril(same))
+    np.testing.assert_array_equal(causal.self_mask()[1, 0], np.tril(np.ones((4, 4), bool)))
+    assert causal.cross_mask().sum() == ctx.cross_mask().sum()
+    decoding = dataclasses.replace(causal, index=jnp.int32(2), max_length=6)
+    assert decoding.self_mask().tolist() == [[[[True, True, True, False, False, False]]]]
+    assert ctx.real_BL1[..., 0].tolist() == [[True, True, True, False], [True] * 4]
+
+
+def test_what_layers_return_is_added_up():
+    """Losses are summed; a diagnostic is a sum and how many there were, so that its mean can be taken."""
+    one = Aux({"balance": jnp.float32(2)}, {"load": observe(jnp.bfloat16(3))})
+    other = Aux(
+        {"balance": jnp.float32(5), "ponder": jnp.float32(7)}, {"load": observe(jnp.int32(4))}
+    )
+    for merged in (one.merge(other), other.merge(one)):
+        assert {name: float(loss) for name, loss in merged.losses.items()} == {
+            "balance": 7.0,
+            "ponder": 7.0,
+        }
+        assert merged.metrics["load"].tolist() == [7.0, 2.0]
+        assert merged.metrics["load"].dtype == jnp.float32
+    assert Aux().merge(one) == one and one.merge(Aux()) == one
+
+
+def test_randomness_is_folded_where_there_is_any():
+    ids = jnp.ones((1, 4), jnp.int32)
+    x, plain = jnp.ones((1, 4, 50)), Context(ids, ids, train=True)
+    assert plain.fold(3) is plain and plain.dropout(x) is x
+    ctx = dataclasses.replace(plain, key=jax.random.key(0), dropout_rate=0.5)
+    folded = [ctx, ctx.fold(0), ctx.fold(1), ctx.fold(0).fold(1)]
+    drawn = {tuple(np.asarray(c.dropout(x)).ravel().tolist()) for c in folded}
+    assert len(drawn) == 4
+    np.testing.assert_array_equal(ctx.fold(1).dropout(x), ctx.fold(jnp.int32(1)).dropout(x))
+    idle = dataclasses.replace(ctx, train=False)
+    assert idle.dropout(x) is x

@@ -243,6 +243,59 @@ def test_the_last_of_every_so_many_depths_is_sparse(every, sparse):
     )
 
 
+@pytest.mark.parametrize(
+    ("group_size", "num_experts", "factor", "places"),
+    [
+        (32, 3, 0.6, 6),  # 6.4, rounded down
+        (1024, 16, 1.25, 80),
+        (32, 16, 1.0, 4),  # two each, and four at least
+        (3, 1, 1.0, 4),
+        (64, 2, 5.0, 64),  # no more than there are tokens
+    ],
+)
+def test_an_expert_has_its_share_of_places(group_size, num_experts, factor, places):
+    assert experts.capacity(group_size, num_experts, factor) == places
+
+
+def test_rows_take_turns_in_a_group():
+    """All rows' first positions, then all second ones: two groups of two rows of three positions."""
+    x_BL = jnp.arange(12).reshape(4, 3)
+    x_GN = experts.by_position(x_BL, 2)
+    assert x_GN.tolist() == [[0, 3, 1, 4, 2, 5], [6, 9, 7, 10, 8, 11]]
+    assert experts.by_row(x_GN, 2).tolist() == list(range(12))
+
+
+def test_limited_places_are_first_come_first_served():
+    """One token after the other: expert e of group g has the places from (e * groups + g) * limit on."""
+    rng = np.random.default_rng(0)
+    expert, real = rng.integers(0, 3, (4, 16)), rng.random((4, 16)) < 0.8
+    places, size = limited_places(jnp.asarray(expert), jnp.asarray(real), 2, 3, 5)
+    assert size == 3 * 2 * 5
+    expected = np.full((4, 16), size)
+    for group, rows in enumerate(([0, 1], [2, 3])):
+        taken = [0, 0, 0]
+        for row, t in ((row, t) for t in range(16) for row in rows):
+            e = expert[row, t]
+            if real[row, t] and taken[e] < 5:
+                expected[row, t] = (e * 2 + group) * 5 + taken[e]
+            taken[e] += real[row, t]
+    assert (expected[real] == size).any()
+    np.testing.assert_array_equal(np.asarray(places).reshape(4, 16), expected)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "num_experts", "block_size", "blocks"),
+    [(2048, 16, 32, 64 + 16), (64, 16, 8, 8 + 16), (6, 2, 8, 2), (3, 16, 8, 3)],
+)
+def test_tokens_that_are_spread_evenly_fill_four_blocks_an_expert(
+    tokens, num_experts, block_size, blocks
+):
+    """Of eight tokens at least; every expert may leave one block half full, and every block has a token."""
+    expert = jnp.arange(tokens)[None] % num_experts
+    _, expert_of, size = block_places(expert, jnp.ones((1, tokens), bool), num_experts)
+    assert (size, len(expert_of)) == (block_size, blocks)
+
+
 def test_groups_are_whole_rows_that_divide_the_batch():
     assert experts.rows_per_group(128, 512, 1024) == 2
     assert experts.rows_per_group(6, 128, 1024) == 6

@@ -226,7 +226,7 @@ class Finetune(_Source):
         task_B, row_B = self.locate(index_B)
         if self._plans:
             return self._packed(self._plans, task_B, row_B)
-        rows = [np.zeros((len(task_B), length), np.int32) for length in self._lengths]
+        rows = [np.empty((len(task_B), length), np.int32) for length in self._lengths]
         for t in np.unique(task_B):
             here_B = task_B == t
             for row, chosen in zip(

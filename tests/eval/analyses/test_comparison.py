@@ -267,15 +267,23 @@ def test_equivalence_is_two_one_sided_tests(table):
     assert [rows["like"]["p_holm"], rows["flat"]["p_holm"]] == pytest.approx(corrected)
 
 
+@pytest.mark.parametrize("link", ["semilog", "loglog"])
+@pytest.mark.parametrize("level", [0.95, 0.8])
 @pytest.mark.parametrize("name", ["like", "flat"])
-def test_the_interval_of_the_ratio_is_that_of_the_equivalence_test(table, name):
+def test_the_interval_of_the_ratio_is_that_of_the_equivalence_test(table, name, level, link):
     """A margin that just reaches its further end has a p of one minus the level, as the interval holds 2 level - 1."""
-    row = by(comparison.equivalence(table, variance="pooled"), "architecture")[name]
+    options = {"variance": "pooled", "level": level, "link": link}
+    row = by(comparison.equivalence(table, **options), "architecture")[name]
+    assert (row["slope_reference"] > 0) == (link == "semilog")
     margin = max(row["ratio_high"] - 1, 1 - row["ratio_low"])
-    again = by(comparison.equivalence(table, variance="pooled", margin=margin), "architecture")[
-        name
+    just = by(comparison.equivalence(table, margin=margin, **options), "architecture")[name]
+    assert just["p"] == pytest.approx(1 - level, rel=1e-6)
+    alone = table[table.architecture.isin([name, "transformer"])]  # so that nothing is corrected
+    verdicts = [
+        comparison.equivalence(alone, margin=m, **options | {"variance": "separate"})
+        for m in (0.01, 0.99)
     ]
-    assert again["p"] == pytest.approx(0.05, rel=1e-6)
+    assert [rows["equivalent"].item() for rows in verdicts] == [False, True]
 
 
 @pytest.mark.parametrize("margin", [0.0, 1.0, 1.5, -0.1])
@@ -478,6 +486,154 @@ def test_fieller_set_is_what_the_t_test_does_not_reject():
 def test_all_pairs():
     table = study({name: Line() for name in "abcd"})
     assert len(crossover.crossovers(table, reference=None)) == 6
+
+
+@pytest.mark.parametrize(
+    ("function", "options"),
+    [
+        (comparison.contrasts, {"support": "common", "permutations": 2000, "seed": 0}),
+        (comparison.equivalence, {"support": "common", "margin": 0.1}),
+        (comparison.level_difference, {"at": None}),
+        (comparison.multiplier, {"at": None}),
+    ],
+)
+def test_what_is_compared_unless_told_otherwise(table, function, options):
+    told = {"x": "F", "y": "U", "link": "semilog", "axes": AXES, "reference": "transformer", "protocol": None,
+            "errors": "size", "variance": "separate", "level": 0.95}  # fmt: skip
+    pd.testing.assert_frame_equal(function(table), function(table, **told, **options))
+
+
+@pytest.mark.parametrize(("column", "value"), [("flops_forward", 0.0), ("downstream_mean", 500.0)])
+def test_values_that_cannot_be_are_refused_on_both_axes(table, column, value):
+    wrong = table.assign(**{column: table[column].where(table.index != 7, value)})
+    for function in (comparison.contrasts, comparison.equivalence, comparison.level_difference):
+        with pytest.raises(InputError, match=f"row 8: {column} is"):
+            function(wrong, y="D")
+
+
+@pytest.mark.parametrize("link", ["semilog", "loglog"])
+@pytest.mark.parametrize(("x", "y"), [("F", "U"), ("F", "D"), ("U", "D")])
+def test_what_is_better_is_said_of_slopes_and_of_levels(table, x, y, link):
+    """A loss is better the lower in logarithms; its slope, and that on it, the further down."""
+    options = {"x": x, "y": y, "link": link}
+    slope_is_better_higher = link == "semilog" or (x, y) == ("F", "D")
+    for function in (comparison.contrasts, comparison.equivalence):
+        assert set(function(table, **options)["higher_is_better"]) == {slope_is_better_higher}
+    level_is_better_higher = link == "semilog" or y == "D"
+    levels = comparison.level_difference(table, **options)
+    assert set(levels["higher_is_better"]) == {level_is_better_higher}
+
+
+def test_both_ends_of_the_common_range_are_inside_it(table):
+    """Given as they were found: of one architecture and the reference, not of all."""
+    alone = table[table.architecture != "like"]
+    low, _, high = comparison.level_difference(alone, x="U", y="D")["budget"]
+    at = [low, high, np.nextafter(low, -np.inf), np.nextafter(high, np.inf)]
+    rows = comparison.level_difference(alone, x="U", y="D", at=at)
+    assert rows["inside"].tolist() == [True, True, False, False]
+
+
+def test_a_reference_that_is_not_there_is_refused(table):
+    with pytest.raises(
+        InputError, match="reference 'mos' is not among the architectures: flat, like, transformer"
+    ):
+        comparison.contrasts(table, reference="mos")
+
+
+def test_any_architecture_can_be_the_reference(table):
+    """Seen from the other side a difference has the other sign, and every row names what it is compared with."""
+    rows = by(comparison.contrasts(table, reference="flat"), "architecture")
+    assert list(rows) == ["like", "transformer"] and {
+        row["reference"] for row in rows.values()
+    } == {"flat"}
+    forth, back = rows["transformer"], by(comparison.contrasts(table), "architecture")["flat"]
+    for key, other, sign in (("difference", "difference", -1), ("ci_low", "ci_high", -1), ("p", "p", 1),
+                             ("slope", "slope_reference", 1), ("n_sizes", "n_sizes_reference", 1)):  # fmt: skip
+        assert forth[key] == pytest.approx(sign * back[other])
+    assert (forth["verdict"], back["verdict"]) == ("scales better", "scales worse")
+
+
+@pytest.mark.parametrize("at", [None, [3e9, 1e10]])
+def test_levels_are_corrected_over_the_architectures_at_one_place(table, at):
+    """Not over the places: two tests at each of them."""
+    rows = comparison.level_difference(table, at=at)
+    places = ["position", "budget"] if at else ["position"]
+    assert len(rows) == 2 * (len(at) if at else 3)
+    for _, same in rows.groupby(places):
+        assert same["architecture"].tolist() == ["flat", "like"]
+        assert same["p_holm"].tolist() == pytest.approx(multipletests(same["p"], method="holm")[1])
+    said = [("better" if row["difference"] > 0 else "worse") if row["p_holm"] < 0.05 else "not told apart"
+            for _, row in rows.iterrows()]  # fmt: skip
+    assert rows["verdict"].tolist() == said and (at or len(set(said)) > 1)
+
+
+@pytest.mark.parametrize("function", [comparison.level_difference, comparison.multiplier])
+def test_budgets_that_are_given_keep_their_order_and_unit(table, function):
+    rows = function(table, x="P", at=[2e6, 1.5e6, 1e12])
+    assert rows["budget"].tolist() == pytest.approx([2e6, 1.5e6, 1e12] * 2)
+    assert (rows["position"] == "given").all() and rows["architecture"].tolist() == ["flat"] * 3 + [
+        "like"
+    ] * 3
+    assert ["extrapolated" in note for note in rows["note"]] == [False, False, True] * 2
+
+
+def test_the_range_of_a_measured_axis_is_in_its_unit(table):
+    """Of negative log-perplexities as they stand; of FLOPs no logarithm."""
+    means = table.groupby(["architecture", "size"])[["upstream_nll", "flops_forward"]].mean()
+    for x, column, sign in (("U", "upstream_nll", -1), ("F", "flops_forward", 1)):
+        rows = by(comparison.contrasts(table, x=x, y="D"), "architecture")
+        for name, row in rows.items():
+            own, base = (
+                sign * means.loc[architecture, column] for architecture in (name, "transformer")
+            )
+            assert row["range_low"] == pytest.approx(max(own.min(), base.min()))
+            assert row["range_high"] == pytest.approx(min(own.max(), base.max()))
+
+
+def test_how_the_error_of_a_comparison_was_made_is_said_of_both(table):
+    eight, one = (
+        study({"transformer": Line(), "other": Line()}, sizes=8),
+        "t, one residual variance of the size means",
+    )
+    few = eight[(eight.architecture == "transformer") | (eight["size"] > "size2")]
+    methods = {sizes: comparison.contrasts(runs, support="all")["method"].item() for sizes, runs in
+               (("eight", eight), ("five", few), ("three", few[(few.architecture == "transformer")
+                | (few["size"] > "size4")]))}  # fmt: skip
+    assert methods == {
+        "eight": "t, HC3 of the size means",
+        "five": f"{one} and t, HC3 of the size means",
+        "three": "none",
+    }
+    assert (
+        set(comparison.level_difference(table)["method"])
+        == set(comparison.multiplier(table)["method"])
+        == {one}
+    )
+
+
+def test_a_quality_that_stays_the_same_has_no_multiplier():
+    table = study({"transformer": Line(), "other": Line()}, sizes=5)
+    table.loc[table.architecture == "other", "upstream_nll"] = 2.0
+    rows = comparison.multiplier(table)
+    assert rows["multiplier"].isna().all() and (rows["interval"] == "none").all()
+    assert rows[["ci_low", "ci_high"]].isna().all(axis=None) and not rows["inside"].any()
+    assert (rows["note"] == "its quality does not rise with the budget: no multiplier").all()
+
+
+def test_one_protocol_is_compared(table):
+    """The plain one unless another is asked for."""
+    steep = study(
+        {"transformer": Line(), "flat": Line(upstream_slope=0.9)}, protocol="depth", seed=5
+    )
+    both = pd.concat([table, steep], ignore_index=True)
+    for function in (
+        comparison.contrasts,
+        comparison.equivalence,
+        comparison.level_difference,
+        comparison.multiplier,
+    ):
+        pd.testing.assert_frame_equal(function(both), function(table))
+        pd.testing.assert_frame_equal(function(both, protocol="depth"), function(steep))
 
 
 def test_one_architecture_has_nothing_to_compare():

@@ -11,9 +11,10 @@ import statsmodels.api as sm
 from scipy import stats
 
 from eval.analyses.simulate import Line, Noise, study
-from eval.analyses.slopes import deming, deming_interval, slopes
+from eval.analyses.slopes import PAIRS, deming, deming_interval, slopes
 from eval.data.cells import Axes
 from tests.eval.frames import by
+from train.records import InputError
 
 CLARK = pathlib.Path(__file__).parents[4] / "shared" / "data" / "clark_routing" / "curves.csv.gz"
 needs_clark = pytest.mark.skipif(
@@ -204,8 +205,190 @@ def test_the_noise_of_x_is_that_of_its_seeds(table):
     assert several.index.tolist() == list(range(len(several))), "rows are numbered through"
 
 
+def test_the_noise_of_x_from_unequal_numbers_of_seeds(table):
+    """Variances within sizes are pooled by their degrees of freedom; a mean of n seeds has an nth of the noise."""
+    table = table[
+        (table.architecture == "noisy") & ~((table["size"] == "size1") & (table.seed > 0))
+    ]
+    table = table[~((table["size"] == "size4") & (table.seed == 2))]
+    row = slopes(table, pairs=("UD",), links=("semilog",)).iloc[0]
+    runs = table.groupby("size")
+    free = (runs.size() - 1).sum()
+    xx, yy = (
+        (table[name] - runs[name].transform("mean")) ** 2
+        for name in ("upstream_nll", "downstream_mean")
+    )
+    assert free == 9
+    assert row["deming_ratio"] == pytest.approx(yy.sum() / xx.sum())
+    noise = xx.sum() / free * (1 / runs.size()).mean()
+    assert row["reliability"] == pytest.approx(1 - noise / runs["upstream_nll"].mean().var(ddof=1))
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
+def test_demings_slope_is_in_the_units_of_its_axes(table, scale):
+    """Scores and losses of any size: a score per cent, a loss of many nats."""
+    plain = slopes(table, pairs=("UD",), links=("semilog",))
+    small = table.assign(
+        downstream_mean=table.downstream_mean * 0.01, upstream_nll=table.upstream_nll * scale
+    )
+    rows = slopes(small, pairs=("UD",), links=("semilog",))
+    for name in (
+        "deming",
+        "deming_low",
+        "deming_high",
+        "theil_sen",
+        "theil_sen_low",
+        "theil_sen_high",
+        "slope",
+    ):
+        np.testing.assert_allclose(rows[name], plain[name] * 0.01 / scale, rtol=1e-6, err_msg=name)
+    np.testing.assert_allclose(rows["reliability"], plain["reliability"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("quiet", ["upstream_nll", "downstream_mean"])
+def test_without_noise_on_one_axis_there_is_no_deming_slope(quiet):
+    """Seeds that agree to the last digit say nothing of the ratio of the errors."""
+    table = study({"a": Line()}, sizes=6, seeds=2)
+    table[quiet] = 2.0 + table["size"].str[-1].astype(int) * (
+        0.25 if quiet == "downstream_mean" else -0.25
+    )
+    row = slopes(table, pairs=("UD",), links=("semilog",)).iloc[0]
+    assert row[["deming", "deming_low", "deming_high", "deming_ratio", "reliability"]].isna().all()
+    assert row[["theil_sen", "theil_sen_low", "theil_sen_high"]].notna().all()
+    assert row["note"] == "one seed per size: the noise of x is unknown, no Deming slope"
+
+
+def test_an_x_that_is_all_noise_has_no_reliability():
+    """Means of the sizes lie closer together than those of equal sizes would."""
+    table = study({"a": Line()}, sizes=5, seeds=3)
+    table["upstream_nll"] = (
+        2.0 - 0.01 * table["size"].str[-1].astype(int) + 0.5 * (table["seed"] - 1)
+    )
+    row = slopes(table, pairs=("UD",), links=("semilog",)).iloc[0]
+    assert row["reliability"] == 0
+    assert row["note"] == "100% of the variance of x is seed noise: least squares is biased to 0"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "seeds", "words"),
+    [
+        (2, 1, "2 sizes: not enough points for an interval"),
+        (3, 2, "3 sizes: not enough points for an interval"),
+        (4, 2, "4 sizes: no interval for Theil-Sen and Deming slopes"),
+        (5, 2, ""),
+    ],
+)
+def test_how_many_sizes_a_measured_x_needs(sizes, seeds, words):
+    """Two points have one slope between them, three have a robust one, five an interval of it."""
+    row = slopes(
+        study({"a": Line()}, sizes=sizes, seeds=seeds), pairs=("UD",), links=("semilog",)
+    ).iloc[0]
+    assert row["note"] == words
+    assert row[["theil_sen", "deming"]].notna().all() == (sizes > 2)
+    assert row[["theil_sen_low", "theil_sen_high", "deming_low", "deming_high"]].notna().all() == (
+        sizes > 4
+    )
+
+
+def test_three_sizes_of_one_seed_each_lack_both():
+    row = slopes(study({"a": Line()}, sizes=3, seeds=1), pairs=("UD",), links=("semilog",)).iloc[0]
+    no_line = "3 sizes: not enough points for an interval"
+    assert (
+        row["note"] == f"{no_line}; one seed per size: the noise of x is unknown, no Deming slope"
+    )
+
+
+def test_a_measured_x_that_is_the_same_or_has_no_logarithm_has_no_robust_slope():
+    same = study({"a": Line()}, sizes=5, seeds=2).assign(upstream_nll=2.0)
+    lost = study({"a": Line()}, sizes=5, seeds=2)
+    lost.loc[0, "downstream_mean"] = -3.0
+    for table, link, words in ((same, "semilog", "same x"), (lost, "loglog", "no logarithm")):
+        row = slopes(table, pairs=("UD",), links=(link,)).iloc[0]
+        assert words in row["note"]
+        assert (
+            row[["theil_sen", "theil_sen_low", "deming", "deming_low", "reliability"]].isna().all()
+        )
+
+
+def test_an_architecture_without_runs_that_are_complete_keeps_its_row(table):
+    lost = table.assign(upstream_nll=table.upstream_nll.where(table.architecture != "flat"))
+    rows = by(slopes(lost, pairs=("FU",), links=("semilog",)), "architecture")
+    row = rows["flat"]
+    assert (row["n_sizes"], row["n_runs"], row["runs_missing"]) == (0, 0, 18)
+    assert np.isnan([row[name] for name in ("x_min", "x_max", "slope", "intercept", "r2")]).all()
+    assert (rows["noisy"]["n_runs"], rows["noisy"]["runs_missing"]) == (18, 0)
+
+
+def test_every_interval_has_the_level_that_is_asked_for(table):
+    row = (
+        slopes(table, pairs=("UD",), links=("semilog",), level=0.8)
+        .set_index("architecture")
+        .loc["noisy"]
+    )
+    cells = means(table, "noisy")
+    _, _, low, high = stats.theilslopes(cells.downstream_mean, cells.y, 0.8)
+    assert (row["theil_sen_low"], row["theil_sen_high"]) == pytest.approx((low, high))
+    wanted = deming_interval(
+        cells.y.to_numpy(), cells.downstream_mean.to_numpy(), row["deming_ratio"], 0.8
+    )
+    assert (row["deming"], row["deming_low"], row["deming_high"]) == pytest.approx(wanted)
+    assert row["ci_high"] - row["slope"] == pytest.approx(stats.t.ppf(0.9, 4) * row["se"])
+    seeds_alone = slopes(
+        table, pairs=("UD",), links=("semilog",), level=0.8, errors="seed"
+    ).set_index("architecture")
+    for end in ("low", "high"):
+        assert seeds_alone.loc["noisy", f"ci_{end}"] == row[f"seed_{end}"]
+
+
+def test_what_is_fitted_unless_told_otherwise(table):
+    told = slopes(table, pairs=PAIRS, links=("semilog", "loglog"), axes=Axes(log_base=10.0), by=("architecture",),
+                  errors="size", variance="separate", level=0.95)  # fmt: skip
+    pd.testing.assert_frame_equal(slopes(table), told)
+    assert list(dict.fromkeys(told["alpha"])) == ["F,U", "F,D", "U,D", "P,U", "P,D"]
+
+
+def test_protocols_are_told_apart(table):
+    """The plain one unless another is asked for, or each by itself."""
+    depth = study({"transformer": Line(upstream_slope=0.9)}, protocol="depth", seed=5)
+    both = pd.concat([table, depth], ignore_index=True)
+    plain, other = slopes(table, pairs=("FU",)), slopes(depth, pairs=("FU",))
+    pd.testing.assert_frame_equal(slopes(both, pairs=("FU",)), plain)
+    pd.testing.assert_frame_equal(slopes(both, pairs=("FU",), protocol="depth"), other)
+    rows = by(
+        slopes(both, pairs=("FU",), by=("architecture", "protocol")),
+        "architecture",
+        "protocol",
+        "link",
+    )
+    assert len(rows) == 2 * 4
+    assert rows["transformer", "depth", "semilog"]["slope"] == pytest.approx(other["slope"][0])
+    assert rows["transformer", "", "semilog"]["slope"] == pytest.approx(
+        by(plain, "architecture", "link")["transformer", "semilog"]["slope"]
+    )
+
+
+def test_only_the_columns_of_the_pairs_are_needed(table):
+    rows = slopes(table.drop(columns="downstream_mean"), pairs=("FU", "PU"))
+    assert set(rows["alpha"]) == {"F,U", "P,U"}
+    with pytest.raises(InputError, match="'downstream_mean' is missing"):
+        slopes(table.drop(columns="downstream_mean"), pairs=("FU", "PD"))
+
+
+@pytest.mark.parametrize(
+    ("pair", "higher"), [("FU", (True, False)), ("UD", (True, False)), ("FD", (True, True))]
+)
+def test_which_slopes_are_better(table, pair, higher):
+    """Quality grows with FLOPs; in logarithms a loss falls, and the score on it falls as well."""
+    rows = by(slopes(table, pairs=(pair,)), "link", "architecture")
+    assert tuple(rows[link, "flat"]["higher_is_better"] for link in ("semilog", "loglog")) == higher
+
+
 def test_what_a_line_was_fitted_to(table):
     rows = slopes(table, pairs=("FU",), links=("semilog",)).set_index("architecture")
+    assert all(
+        np.issubdtype(rows[name].dtype, np.integer)
+        for name in ("n_sizes", "n_runs", "runs_missing")
+    )
     cells = means(table, "flat")
     fitted = stats.linregress(cells.x, cells.y)
     row = rows.loc["flat"]
@@ -237,6 +420,14 @@ def test_few_sizes_are_answered_in_words(sizes, words):
     assert np.isnan(row["seed_low"]) == (
         sizes == 1
     )  # two sizes with two seeds do fix the slope between them
+
+
+def test_one_size_covers_its_own_place():
+    row = slopes(study({"a": Line()}, sizes=1), pairs=("FU",), links=("semilog",)).iloc[0]
+    assert (row["x_min"], row["x_max"]) == pytest.approx((9.0, 9.0)) and (
+        row["n_sizes"],
+        row["n_runs"],
+    ) == (1, 3)
 
 
 def test_equal_flops_have_no_slope():

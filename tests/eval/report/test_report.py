@@ -127,9 +127,8 @@ AWKWARD = {
 }
 
 
-@pytest.mark.parametrize(
-    "case", [c if c == "names" else pytest.param(c, marks=pytest.mark.slow) for c in AWKWARD]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("case", AWKWARD)
 def test_awkward_studies_give_an_honest_report(tmp_path, case):
     options = {
         "architectures": ("glu", "transformer"),
@@ -144,6 +143,7 @@ def test_awkward_studies_give_an_honest_report(tmp_path, case):
     assert "<script>alert" not in page and "Read this first" in page
 
 
+@pytest.mark.slow
 def test_equal_flops_and_missing_values_are_survived(tmp_path):
     study = read_study(run_directories.write_study(tmp_path, ("glu", "transformer"), seeds=2))
     runs = study.runs.copy()
@@ -173,8 +173,15 @@ def test_flops_and_parameters_can_be_counted_otherwise(ladders):
         everything.analyse(study, Options(score="downstream_nope"))
 
 
-@pytest.mark.parametrize("errors", ["size", "seed"])
-@pytest.mark.parametrize("variance", ["separate", "pooled"])
+@pytest.mark.parametrize(
+    ("variance", "errors"),
+    [
+        ("separate", "size"),
+        ("pooled", "seed"),
+        pytest.param("separate", "seed", marks=pytest.mark.slow),
+        pytest.param("pooled", "size", marks=pytest.mark.slow),
+    ],
+)
 def test_bands_are_those_of_table_2(ladders, errors, variance):
     """In the middle of evenly spaced sizes the band is s / sqrt(n) wide where the slope's interval is s / sqrt(sxx)."""
     options: Any = {"errors": errors, "variance": variance}
@@ -200,6 +207,7 @@ def test_bands_are_those_of_table_2(ladders, errors, variance):
         assert ends == pytest.approx([band.y[0], band.low[0], band.high[0]])
 
 
+@pytest.mark.slow
 def test_three_sizes_with_seeds_have_a_band_from_the_seeds(tmp_path):
     study = read_study(run_directories.write_study(tmp_path, ("glu", "transformer"), seeds=2))
     few = "no 95% band of the line: fewer than 4 sizes"

@@ -1,5 +1,7 @@
+import functools
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.train.tiny_corpus import write_corpus
 from train.data import batches, counter_random, shards, span_corruption
-from train.data.corpus import open_corpus
+from train.data.corpus import Corpus, open_corpus
 from train.data.objectives import OBJECTIVES
 from train.records import InputError
 
@@ -69,7 +71,7 @@ def test_another_process_draws_the_same_batches(corpus):
     code = f"""
 import hashlib
 from train.data import batches
-from train.data.corpus import open_corpus
+from train.data.corpus import Corpus, open_corpus
 source = batches.Pretrain(open_corpus({str(corpus.path)!r}), "train", 24, 64, 32, seed=7)
 print(hashlib.sha256(source.batch(41)["encoder_input_tokens"].tobytes()).hexdigest())
 """
@@ -279,3 +281,183 @@ def test_unigram_baselines_are_entropies(corpus):
     )  # the least any fixed distribution can have on these targets
     assert entropy <= value < entropy + 0.15
     assert corpus.unigram_nll() > 0
+
+
+@functools.cache
+def _order(seed, epoch, size):
+    """The permutation of one epoch."""
+    return counter_random.permute(seed, np.full(size, epoch), np.arange(size), size)
+
+
+def _with_task(path):
+    """The tiny corpus with a second task to train on, of 40 examples; the first has 400."""
+    path = write_corpus(path)
+    index = json.loads((path / "corpus.json").read_text())
+    (path / "tasks/small").mkdir()
+    for file in (path / "tasks" / _TASK).glob("validation.*"):
+        shutil.copy(file, path / "tasks/small" / file.name.replace("validation", "train"))
+    index["tasks"]["small"] = index["tasks"][_TASK] | {"examples": {"train": 40}}
+    (path / "corpus.json").write_text(json.dumps(index))
+    return open_corpus(path)
+
+
+@pytest.mark.parametrize(
+    ("cap", "shares"), [(None, (400, 40)), (0, (400, 40)), (100, (100, 40)), (30, (30, 30))]
+)
+def test_rows_of_a_mixture_are_drawn_one_by_one_as_described(tmp_path, cap, shares):
+    """An epoch permutes the shares of all tasks; each task goes through an order of its own, lap after lap."""
+    corpus, tasks, per_epoch = _with_task(tmp_path / "corpus"), [_TASK, "small"], sum(shares)
+    source = batches.Finetune(corpus, tasks, 10, 32, 8, seed=3, cap=cap)
+    assert source.num_rows == per_epoch
+    expected = []
+    for epoch in range(3):
+        for item in _order(3, epoch, per_epoch):
+            task = int(item >= shares[0])
+            lap, place = divmod(item - task * shares[0] + epoch * shares[task], (400, 40)[task])
+            expected.append((task, _order(4 + task, lap, (400, 40)[task])[place]))
+    found = source.locate(np.arange(3 * per_epoch))
+    np.testing.assert_array_equal(np.stack(found, axis=1), expected)
+    step = per_epoch // 10  # the batch that ends the first epoch, or begins the second
+    batch = source.batch(step)
+    for row, (task, example) in enumerate(expected[10 * step : 10 * step + 10]):
+        examples = corpus.examples(tasks[task], "train")
+        for name, ids in (
+            ("encoder_input", examples.inputs[example]),
+            ("decoder_target", examples.targets[example]),
+        ):
+            tokens = batch[f"{name}_tokens"][row]
+            np.testing.assert_array_equal(tokens[: len(ids)], ids)
+            assert not tokens[len(ids) :].any()
+
+
+def test_a_mixture_of_no_tasks_is_refused(corpus):
+    with pytest.raises(InputError, match="tasks is empty"):
+        batches.Finetune(corpus, [], 10, 16, 8, seed=3)
+
+
+def test_each_epoch_of_pretraining_has_an_order_of_its_own(corpus):
+    count = batches.Pretrain(corpus, "train", 1, 64, 32, seed=1, objective="causal_lm").num_windows
+    source = batches.Pretrain(corpus, "train", count, 64, 32, seed=1, objective="causal_lm")
+    windows = np.concatenate(corpus.tokens("train"))[: count * 31].reshape(-1, 31)
+    for epoch in (0, 1):
+        np.testing.assert_array_equal(
+            source.batch(epoch)["decoder_target_tokens"][:, :31], windows[_order(1, epoch, count)]
+        )
+
+
+def test_rows_do_not_depend_on_the_batch_size(corpus):
+    """Also where a batch has more rows than are made together."""
+    large, small = (batches.Pretrain(corpus, "train", size, 64, 32, seed=1) for size in (1500, 4))
+    _equal({name: rows[:4] for name, rows in large.batch(1).items()}, small.batch(375))
+
+
+def test_arrays_of_a_batch_are_read_only(corpus):
+    """They are views of rows that are kept for the next steps."""
+    for source in _sources(corpus):
+        for rows in source.batch(0).values():
+            with pytest.raises(ValueError, match="read-only"):
+                rows[0] = 0
+
+
+@pytest.mark.parametrize("host", [-1, 2, 3])
+def test_a_host_that_is_not_there_is_refused(corpus, host):
+    source = batches.Pretrain(corpus, "train", 8, 64, 32, seed=1)
+    with pytest.raises(InputError, match=f"batch_size = 8 cannot be dealt to host {host} of 2"):
+        source.batch(0, host, 2)
+
+
+def test_span_corruption_of_t5_is_what_is_done_unless_told_otherwise(corpus):
+    noise = {"objective": "span_corruption", "noise_density": 0.15, "mean_span_length": 3.0}
+    plain, told = (
+        batches.Pretrain(corpus, "train", 8, 64, 32, seed=1, **given) for given in ({}, noise)
+    )
+    _equal(plain.batch(0), told.batch(0))
+
+
+def test_a_text_of_one_window_is_enough(corpus):
+    tokens = corpus.num_tokens("validation")
+    one = batches.Pretrain(corpus, "validation", 2, 8, tokens + 1, seed=0, objective="causal_lm")
+    assert (one.num_windows, one.num_tokens, one.num_unread) == (1, tokens, 0)
+    for row in one.batch(0)["decoder_target_tokens"]:
+        np.testing.assert_array_equal(row[:-1], np.concatenate(corpus.tokens("validation")))
+    with pytest.raises(InputError, match=f"validation has no {tokens + 1} tokens in a row"):
+        batches.Pretrain(corpus, "validation", 2, 8, tokens + 2, seed=0, objective="causal_lm")
+
+
+def test_the_held_out_set_is_the_first_epoch_of_seed_0(corpus):
+    count = batches.Pretrain(corpus, "validation", 4, 64, 32, 0).num_windows
+    whole = batches.Pretrain(corpus, "validation", count, 64, 32, 0).batch(0)
+    (exact,) = batches.heldout(corpus, count, 64, 32)
+    _equal(exact, whole)
+    (filled,) = batches.heldout(corpus, count + 3, 64, 32)
+    _equal({name: rows[:count] for name, rows in filled.items()}, whole)
+    assert not any(rows[count:].any() for rows in filled.values())
+    few = batches.heldout(corpus, 4, 64, 32, num_batches=10**6)
+    assert len(few) == count // 4
+    _equal({name: np.concatenate([b[name] for b in few]) for name in whole},
+           {name: rows[: count // 4 * 4] for name, rows in whole.items()})  # fmt: skip
+
+
+def test_evaluation_takes_no_more_examples_than_there_are(corpus):
+    for made in (batches.evaluation, batches.ranking):
+        for limit, count in ((None, 40), (0, 40), (7, 7), (50, 40)):
+            found = [
+                r for part in made(corpus, _TASK, 16, 24, 8, limit=limit) for r in part.references
+            ]
+            assert found == corpus.examples(_TASK, "validation").references[:count]
+
+
+def test_rank_classification_needs_labels_that_fit_a_batch(corpus):
+    assert [len(part.references) for part in batches.ranking(corpus, _TASK, 4, 24, 8, limit=2)] == [
+        1,
+        1,
+    ]
+    with pytest.raises(InputError, match="has 4 labels: no rank classification in batches of 3"):
+        next(batches.ranking(corpus, _TASK, 3, 24, 8))
+    free = Corpus(
+        corpus.path,
+        {**corpus.index, "tasks": {_TASK: {**corpus.index["tasks"][_TASK], "labels": []}}},
+    )
+    with pytest.raises(InputError, match="has 0 labels: no rank classification"):
+        next(batches.ranking(free, _TASK, 8, 24, 8))
+
+
+def test_every_row_that_is_ranked_is_an_example_and_a_label(corpus):
+    """Three examples of four labels in a batch of fourteen rows; the label's target ends in EOS, two rows are empty."""
+    examples, labels = corpus.examples(_TASK, "validation"), corpus.tasks[_TASK].labels
+    part = list(batches.ranking(corpus, _TASK, 14, 32, 8))[1]
+    inputs, targets = (
+        part.batch[name] for name in ("encoder_input_tokens", "decoder_target_tokens")
+    )
+    for row in range(12):
+        example, label = divmod(row, 4)
+        for tokens, ids in (
+            (inputs[row], examples.inputs[3 + example]),
+            (targets[row], [*corpus.vocabulary.encode(labels)[label], 1]),
+        ):
+            np.testing.assert_array_equal(tokens[: len(ids)], ids)
+            assert not tokens[len(ids) :].any()
+    assert not inputs[12:].any() and not targets[12:].any()
+    assert part.references == examples.references[3:6]
+
+
+def test_bytes_are_those_of_weighted_targets_scaled_to_the_text(corpus):
+    """By hand, where the vocabulary changed the text: 300 bytes of it are 200 bytes of pieces."""
+    part = corpus.index["pretrain"]["validation"] | {
+        "changed": True,
+        "text_bytes": 300,
+        "piece_bytes": 200,
+    }
+    scaled = Corpus(
+        corpus.path, {**corpus.index, "pretrain": {**corpus.index["pretrain"], "validation": part}}
+    )
+    (batch,) = batches.heldout(corpus, 4, 64, 32, num_batches=1)
+    weights = batch["decoder_loss_weights"] * (
+        np.arange(32) % 3 > 0
+    )  # targets that do not count are no text either
+    half = batch | {"decoder_loss_weights": weights * 0.5}
+    sizes = corpus.vocabulary.bytes_per_piece
+    counted = [sum(sizes[t] for t, w in zip(*row, strict=True) if w) for row in
+               zip(batch["decoder_target_tokens"], weights, strict=True)]  # fmt: skip
+    assert batches.target_bytes(corpus, half).tolist() == counted
+    assert batches.target_bytes(scaled, half).tolist() == [1.5 * n for n in counted]

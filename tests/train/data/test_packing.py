@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.train.tiny_corpus import write_corpus
-from train.data import batches, packing
+from train.data import batches, counter_random, packing
 from train.data.corpus import open_corpus
 from train.records import InputError
 
@@ -68,6 +68,36 @@ def test_packed_finetuning_is_a_pure_function_of_the_step(corpus):
             np.testing.assert_array_equal(rows, seen[step][name])
         halves = [again.batch(step, host, 2)["encoder_input_tokens"] for host in range(2)]
         np.testing.assert_array_equal(np.concatenate(halves), seen[step]["encoder_input_tokens"])
+
+
+@pytest.mark.parametrize(("options", "multiple"), [({}, 1), ({"multiple": 4}, 4)])
+def test_packed_rows_are_planned_in_an_order_drawn_once(corpus, options, multiple):
+    """By hand: shuffle the examples, pack them, shuffle the rows within the task and the epoch."""
+
+    def order(seed, size):
+        return counter_random.permute(seed, np.zeros(size, int), np.arange(size), size)
+
+    examples = corpus.examples(_TASK, "train")
+    inputs, targets = (
+        [ragged[i] for i in order(3, 400)] for ragged in (examples.inputs, examples.targets)
+    )
+    plan = packing.plan(
+        np.array(list(map(len, inputs))), np.array(list(map(len, targets))), 80, 40, multiple
+    )
+    run = _packed(corpus, **options)
+    assert run.num_rows == len(plan)
+    rows = [plan[i] for i in order(4, len(plan))[order(3, len(plan))][4:8]]
+    expected = packing.pack(
+        [[inputs[i] for i in row] for row in rows],
+        [[targets[i] for i in row] for row in rows],
+        80,
+        40,
+        multiple,
+    )
+    batch = run.batch(1)
+    assert batch.keys() == expected.keys()
+    for name in expected:
+        np.testing.assert_array_equal(batch[name], expected[name], err_msg=name)
 
 
 def test_a_packed_epoch_holds_every_example_once(corpus):

@@ -190,6 +190,51 @@ def test_every_task_with_validation_examples_is_scored_as_the_stage_asks(corpus,
         ]
 
 
+def test_the_headline_of_ranking_is_the_mean_of_a_tasks_metrics(corpus, model):
+    """Not one of them: accuracy and F1 of the same answers differ."""
+    model, params = model
+    task = {**corpus.index["tasks"]["python_subject"], "metrics": ["accuracy", "macro_f1"]}
+    two = Corpus(corpus.path, {**corpus.index, "tasks": {"python_subject": task}})
+    stage = dataclasses.replace(STAGE, scoring="rank")
+    rows = evaluate.Finetuning(two, stage, model, SingleDevice())(params, final=True)
+    names = ["rank_accuracy", "rank_macro_f1", "rank_score", "score", "majority_class"]
+    assert [row["metric"] for row in rows] == names
+    accuracy, f1, ranked, headline, majority = (row["value"] for row in rows)
+    assert accuracy != f1 and ranked == headline == pytest.approx((accuracy + f1) / 2)
+    assert majority == 30.0 and rows[-1]["n"] == 40 and rows[-1]["stderr"] is None
+    assert all((row["task"], row["split"]) == ("python_subject", "validation") for row in rows)
+
+
+@pytest.mark.parametrize(("decode_length", "decoded"), [(0, 12), (5, 5)])
+def test_as_many_tokens_are_decoded_as_are_asked_for(corpus, model, decode_length, decoded):
+    """As many as targets have, unless told otherwise."""
+    model, params = model
+    shapes = []
+
+    class Recording(SingleDevice):
+        def compile_evaluation(self, function):
+            compiled = super().compile_evaluation(function)
+
+            def run(*args):
+                shapes.append(np.shape(out := compiled(*args)))
+                return out
+
+            return run
+
+    stage = dataclasses.replace(
+        STAGE, tasks=("free_text",), decode_length=decode_length, eval_examples=8
+    )
+    evaluate.Finetuning(corpus, stage, model, Recording())(params, final=False)
+    assert shapes == [(8, decoded)]
+
+
+@pytest.mark.parametrize("scoring", ["decode", "rank", "both"])
+def test_where_no_task_has_validation_examples_nothing_is_scored(corpus, model, scoring):
+    stage = dataclasses.replace(STAGE, tasks=("for_training",), scoring=scoring)
+    evaluator = evaluate.Finetuning(corpus, stage, model[0], SingleDevice())
+    assert evaluator.tasks == () and evaluator(model[1], final=True) == []
+
+
 def test_a_task_of_one_label_is_ranked_as_well(corpus):
     task = {**corpus.index["tasks"]["python_subject"], "labels": ["cat"]}
     alone = Corpus(corpus.path, {**corpus.index, "tasks": {"python_subject": task}})
@@ -251,4 +296,7 @@ def test_what_checkpoints_are_kept_by_and_which_was_the_best():
     ]
     (best,) = evaluate.best(history)
     assert (best["value"], best["best_step"], best["metric"]) == (70.0, 3, "best_score")
+    assert best["evaluations"] == 4 and best["n"] == 9 and best["stderr"] == 1.0
+    two = [*history, row("score", 1.0, step=4, task="wic")]
+    assert [(b["task"], b["evaluations"]) for b in evaluate.best(two)] == [("boolq", 4), ("wic", 1)]
     assert evaluate.best([row("score", None)]) == []

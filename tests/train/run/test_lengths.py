@@ -102,6 +102,7 @@ def test_inputs_and_targets_that_are_cut_are_counted(corpus):
     assert lengths.lost(corpus, "finetune", _stage(input_length=30)) == []
 
 
+@pytest.mark.slow
 def test_what_is_cut_is_recorded_once(corpus, tmp_path, capsys):
     stage = _stage(
         steps=6, eval_every=0, input_length=20, tasks=("python_subject",), checkpoint_every=3

@@ -42,6 +42,114 @@ def test_adafactor_equals_optax_on_matrices(min_factored_size):
             )
 
 
+def _adafactor_on_paper(gradients, p, factored, config):
+    """Directions of some steps by the paper's equations, in float64; `factored` is over the last two axes."""
+
+    def rms(x):
+        return np.sqrt(np.mean(x**2))
+
+    row = column = full = 0.0
+    for t, g in enumerate(gradients, start=1):
+        decay = 1 - t**-config.decay_exponent
+        squares = g**2 + 1e-30
+        row = decay * row + (1 - decay) * squares.mean(-1)
+        column = decay * column + (1 - decay) * squares.mean(-2) if factored else 0.0
+        full = decay * full + (1 - decay) * squares
+        if factored:
+            u = g / np.sqrt(
+                row[..., :, None] * column[..., None, :] / row.mean(-1)[..., None, None]
+            )
+        else:
+            u = g / np.sqrt(full)
+        if config.clip_threshold:
+            u = u / max(1.0, rms(u) / config.clip_threshold)
+        yield u * max(1e-3, rms(p)) if config.scale_by_parameter else u
+
+
+@pytest.mark.parametrize(
+    ("clip_threshold", "scale"), [(0.5, True), (1.0, True), (2.0, False), (0.0, True)]
+)
+def test_adafactor_is_that_of_its_paper(clip_threshold, scale):
+    """Gradients that shrink, so that updates are clipped at first and then are not."""
+    config = OptimizerConfig(
+        min_factored_size=8,
+        clip_threshold=clip_threshold,
+        scale_by_parameter=scale,
+        decay_exponent=0.7,
+    )
+    kinds = {
+        "matrix": ((8, 16), ("embed", "mlp"), True),
+        "narrow": ((7, 16), ("embed", "mlp"), False),
+        "vector": ((16,), ("embed",), False),
+        "experts": ((3, 8, 8), ("expert", "embed", "mlp"), True),
+        "router": ((16, 8), ("embed", "expert"), False),
+    }
+    rng = np.random.default_rng(0)
+    params = {name: rng.normal(size=shape) * 0.1 for name, (shape, *_) in kinds.items()}
+    steps = [
+        {name: rng.normal(size=p.shape) ** 3 * 5.0**-t for name, p in params.items()}
+        for t in range(4)
+    ]
+    optimizer = make_optimizer(config, {name: axes for name, (_, axes, _) in kinds.items()})
+    given = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
+    state, found = optimizer.init(given), []
+    for grads in steps:
+        updates, state = optimizer.update(
+            jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), grads), state, given
+        )
+        found.append(updates)
+    for name, (_, _, factored) in kinds.items():
+        wanted = _adafactor_on_paper(
+            [grads[name] for grads in steps], params[name], factored, config
+        )
+        for step, direction in enumerate(wanted):
+            np.testing.assert_allclose(
+                found[step][name], direction, rtol=1e-4, err_msg=f"{name}, step {step}"
+            )
+
+
+def test_second_moments_begin_at_zero_and_are_kept_in_float32():
+    """A row and a column of every matrix, one pair for each expert; all of what is not factored."""
+    shapes = {"matrix": (8, 16), "experts": (3, 8, 9), "vector": (16,), "narrow": (7, 16)}
+    axes = {name: ("expert", "embed", "mlp")[-len(shape) :] for name, shape in shapes.items()}
+    optimizer = optimizers.scale_by_adafactor(OptimizerConfig(min_factored_size=8), axes)
+    params = {name: jnp.ones(shape, jnp.bfloat16) for name, shape in shapes.items()}
+    count, row, column, full = optimizer.init(params)
+    assert {name: x.shape for name, x in row.items()} == {"matrix": (8,), "experts": (3, 8)}
+    assert {name: x.shape for name, x in column.items()} == {"matrix": (16,), "experts": (3, 9)}
+    assert {name: x.shape for name, x in full.items()} == {"vector": (16,), "narrow": (7, 16)}
+    for moment in (*row.values(), *column.values(), *full.values()):
+        assert moment.dtype == jnp.float32 and not moment.any()
+    assert count == 0 and count.dtype == jnp.int32
+
+
+def test_adafactor_adds_1e_30_to_a_squared_gradient():
+    """A gradient of 1e-15 has that square: the direction is the square root of a half, and nothing is clipped."""
+    optimizer = make_optimizer(OptimizerConfig(min_factored_size=8), AXES)
+    params = {name: jnp.ones(shape) for name, shape in SHAPES.items()}
+    grads = {name: jnp.full(shape, 1e-15) for name, shape in SHAPES.items()}
+    updates, _ = optimizer.update(grads, optimizer.init(params), params)
+    for name in SHAPES:
+        np.testing.assert_allclose(updates[name], 0.5**0.5, rtol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "min_size", "factored"),
+    [
+        ((8, 8), ("embed", "mlp"), 8, True),
+        ((8, 7), ("embed", "mlp"), 8, False),
+        ((7, 8), ("embed", "mlp"), 8, False),
+        ((8,), ("embed",), 1, False),
+        ((2, 8, 8), ("expert", "embed", "mlp"), 8, True),  # however few experts
+        ((8, 2, 8), ("heads", "embed", "mlp"), 8, False),
+        ((8, 8, 8), ("embed", "expert", "mlp"), 8, False),
+        ((8, 8, 8), ("embed", "mlp", "expert"), 8, False),
+    ],
+)
+def test_what_is_factored(shape, axes, min_size, factored):
+    assert is_factored(shape, axes, min_size) == factored
+
+
 def test_experts_are_factored_one_by_one():
     axes = ("expert", "embed", "mlp")
     config = OptimizerConfig(min_factored_size=1, clip_threshold=0, scale_by_parameter=False)
@@ -150,3 +258,28 @@ def test_schedules_warm_up_and_end(schedule, middle, end):
     assert learning_rate(config, 4, 110) == pytest.approx(1.0)
     assert learning_rate(config, 60, 110) == pytest.approx(2.0 * middle)
     assert learning_rate(config, 110, 110) == pytest.approx(2.0 * end, abs=1e-9)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "linear"])
+def test_schedules_meet_where_the_warm_up_ends(schedule):
+    """Steps are counted from 0: the first of 10 takes a tenth, the last and the one after it all."""
+    config = OptimizerConfig(learning_rate=2.0, schedule=schedule, warmup_steps=10)
+    assert [learning_rate(config, step, 110) for step in (0, 9, 10)] == pytest.approx(
+        [0.2, 2.0, 2.0]
+    )
+    end = 2.0 if schedule == "constant" else 0.0
+    assert learning_rate(config, 11, 11) == pytest.approx(end, abs=1e-9)
+    assert learning_rate(config, 10, 10) == 2.0  # a stage that ends with its warm-up
+    quarter = {"constant": 2.0, "cosine": 1 + 0.5**0.5, "linear": 1.5}[schedule]
+    assert learning_rate(config, 35, 110) == pytest.approx(quarter)
+    assert (
+        learning_rate(OptimizerConfig(learning_rate=2.0, schedule=schedule, warmup_steps=0), 0, 10)
+        == 2.0
+    )
+
+
+def test_the_inverse_square_root_without_warm_up_begins_at_the_full_rate():
+    config = OptimizerConfig(learning_rate=2.0, warmup_steps=0)
+    assert [learning_rate(config, step, 10) for step in (0, 1, 2, 4)] == pytest.approx(
+        [2.0, 2.0, 2 / 2**0.5, 1.0]
+    )

@@ -114,7 +114,9 @@ def test_a_seed_that_diverges_leaves_and_is_rolled_back_alone(corpus, tmp_path, 
     ]
 
 
-@pytest.mark.parametrize("architecture", ["transformer", "evolved"])
+@pytest.mark.parametrize(
+    "architecture", ["transformer", pytest.param("evolved", marks=pytest.mark.slow)]
+)
 def test_seeds_go_together_on_a_gpu(architecture, monkeypatch):
     """There one seed alone has cuDNN's attention in 16 bits, whose calls JAX cannot batch."""
     lowering.pretend_a_gpu(monkeypatch)

@@ -12,7 +12,7 @@ from scipy.special import logsumexp
 import arch_zoo
 from tests import tolerances
 from tests.arch_zoo import models
-from train.run.losses import TokenLosses, token_sums
+from train.run.losses import TokenLosses, sequence_sums, token_sums
 from train.run.step import init_state, make_model, make_train_step, norm
 from train.study.config import StageConfig
 
@@ -156,6 +156,24 @@ def test_randomness_follows_the_seed_and_the_step(label_smoothing):
     assert len({first, next_step, other_seed}) == 3
 
 
+@pytest.mark.slow
+def test_every_micro_batch_has_randomness_of_its_own():
+    """One example three times, of which one at a time counts: without dropout it is all the same."""
+    batch = models.pad(models.examples(np.random.default_rng(0), [9] * 3, [12] * 3))
+    batch = {name: jnp.repeat(x[:1], 3, axis=0) for name, x in batch.items()}
+    for rate, different in ((0.0, 1), (0.1, 3)):
+        model, params = make_model(models.config("transformer", "nano-NL1", dropout_rate=rate), 0)
+        state = init_state(params, optax.identity())
+        stage = StageConfig(batch_size=3, accumulate=3)
+        step = models.jit(make_train_step(model, optax.identity(), stage))
+        losses = []
+        for row in range(3):
+            weights = batch["decoder_loss_weights"] * (jnp.arange(3) == row)[:, None]
+            metrics = step(state, batch | {"decoder_loss_weights": weights}, 0.0, 0)[1]
+            losses.append(round(float(metrics["nll"]), 4))
+        assert len(set(losses)) == different
+
+
 def test_the_norm_is_that_of_all_arrays_together():
     shapes = [(8,), (8, 16), (8, 16), (8, 4), (3, 8, 16), (16,), (1, 1)]
     keys = jax.random.split(jax.random.key(0), len(shapes))
@@ -178,10 +196,25 @@ def test_sums_are_sums_with_their_weight():
         {"nll": 10.0, "z_loss": 0.1 * (1 + 2 + 18), "weight": 3.5}
     )
     assert float(total) == pytest.approx(12.1)
+    alone, sums = token_sums(out, batch)
+    assert (float(alone), float(sums["z_loss"])) == (10.0, 0.0), "no z-loss unless it is asked for"
+    losses, weights = sequence_sums(out, batch)
+    assert (losses.tolist(), weights.tolist()) == ([4.0, 6.0], [1.5, 2.0])
 
 
-def test_a_batch_without_targets_costs_nothing():
-    """A weight of zero is no division by it."""
+def test_weights_of_any_type_are_summed_in_float32():
+    """256 + 1 is 256 in bfloat16; whole numbers are no type to divide a loss by."""
+    out = TokenLosses(jnp.ones((1, 257)), jnp.ones((1, 257)), {}, {})
+    for dtype in (jnp.bfloat16, jnp.int32, jnp.float32):
+        batch = {"decoder_loss_weights": jnp.ones((1, 257), dtype)}
+        _, sums = token_sums(out, batch)
+        for value in (sums["weight"], sums["nll"], *sequence_sums(out, batch)):
+            assert value.dtype == jnp.float32 and value == 257
+
+
+@pytest.mark.parametrize(("weight", "share"), [(0.0, 0.0), (0.5, 0.5), (1.0, 1.0), (1.5, 1.0)])
+def test_a_batch_of_little_weight_costs_no_more_than_its_targets(weight, share):
+    """A weight of zero is no division by it: of one target, less than one counts as one."""
     model, params = make_model(arch_zoo.config("transformer", "nano-NL1", vocab_size=32), 0)
     optimizer = optax.identity()
     batch = {
@@ -189,9 +222,11 @@ def test_a_batch_without_targets_costs_nothing():
         for name in ("encoder_input_tokens", "decoder_input_tokens")
     }
     batch |= {
-        "decoder_target_tokens": jnp.zeros((2, 4), jnp.int32),
-        "decoder_loss_weights": jnp.zeros((2, 4)),
+        "decoder_target_tokens": jnp.zeros((2, 4), jnp.int32).at[0, 0].set(5),
+        "decoder_loss_weights": jnp.zeros((2, 4)).at[0, 0].set(weight),
     }
-    step = models.jit(make_train_step(model, optimizer, StageConfig(batch_size=2)))
+    step = models.jit(make_train_step(model, optimizer, StageConfig(batch_size=2, z_loss=0.0)))
     _, metrics = step(init_state(params, optimizer), batch, 0.1, 0)
-    assert metrics["loss"] == metrics["gradient_norm"] == 0
+    nll = models.token_nll(model.merge(params), batch).nll[0, 0]
+    assert metrics["loss"] == pytest.approx(share * float(nll), rel=1e-5)
+    assert (metrics["gradient_norm"] == 0) == (weight == 0) and metrics["target_tokens"] == weight
