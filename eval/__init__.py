@@ -1,42 +1,33 @@
 """Reads run tables and says what they can and cannot support: slopes, comparisons, frontiers, claims, reports.
 
-Every analysis is a function from a run table (one row per run) to a tidy table, and lives in the
-module of its subject; `import eval` is enough to reach them all, and a module is loaded when it is
-first used:
+A study is read once, a question is put to it, and the answer is a tidy table:
 
-    runs = eval.data.study.read_study("runs/cpu").runs
-    eval.analyses.slopes.slopes(runs)
-    eval.analyses.comparison.contrasts(runs)
+    import eval
+    from eval.data.quantity import FLOPS, LOSS
+
+    study = eval.read_study("runs/cpu")
+    comparison = eval.Comparison(study, eval.Question(x=FLOPS, y=LOSS, level=0.9))
+    comparison.contrasts()
+
+The names below are loaded when they are first used, so that `import eval` is light.
 """
 
 import importlib
-from types import ModuleType
+from typing import Any
 
-_MODULES = {
-    **dict.fromkeys(("study", "run_table", "cells"), "data"),
-    **dict.fromkeys(("regression", "bootstrap", "decision"), "stats"),
-    **dict.fromkeys(
-        (
-            "slopes",
-            "comparison",
-            "crossover",
-            "rank",
-            "pareto",
-            "protocols",
-            "claims",
-            "simulate",
-            "everything",
-        ),
-        "analyses",
-    ),
-    **dict.fromkeys(("tables", "figures", "write"), "report"),
+_WHERE = {
+    "read_study": "eval.data.study",
+    "read_table": "eval.data.run_table",
+    "Question": "eval.analyses.question",
+    "Comparison": "eval.analyses.comparison",
+    "Frontier": "eval.analyses.pareto",
+    "Ranking": "eval.analyses.rank",
+    "analyse": "eval.analyses.everything",
 }
 
 
-def __getattr__(name: str) -> ModuleType:
-    """Loads a module of the evaluation on first use."""
-    if name == "laws":
-        return importlib.import_module("eval.laws")
-    if name not in _MODULES:
+def __getattr__(name: str) -> Any:
+    """Loads a name of the evaluation on first use."""
+    if name not in _WHERE:
         raise AttributeError(f"module 'eval' has no attribute {name!r}")
-    return importlib.import_module(f"eval.{_MODULES[name]}.{name}")
+    return getattr(importlib.import_module(_WHERE[name]), name)

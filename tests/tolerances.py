@@ -20,3 +20,5 @@ MEMORY = 1.5
 
 # A slope by central differences of a float32 loss, relative.
 FINITE_DIFFERENCE = 5e-3
+
+KEPT_REPORT = 1e-6  # relative: numbers of a report whose sums other kernels of BLAS make

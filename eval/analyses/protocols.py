@@ -15,7 +15,6 @@ from eval.data.quantity import LINKS, Link, Quantities
 from eval.data.study import Study
 from eval.stats.decision import holm, verdict
 from eval.stats.regression import Lines, fit
-from train.records import InputError
 
 _DIFFERENCE = (
     "slope_first",
@@ -46,8 +45,7 @@ def protocol_slopes(
     Returns:
       The columns of `slopes`, with `protocol` after `architecture` (empty for the plain ladder).
     """
-    runs = RunTable(study)
-    _needs_protocol(runs)
+    runs = RunTable(study, "protocol")
     by = ("architecture", "protocol")
     return slopes(runs, question, pairs=pairs, links=links, quantities=quantities, by=by)
 
@@ -74,8 +72,7 @@ def protocol_differences(
         `width scales better`, with the protocols' own names, `not told apart`, `not tested`; by
         p_holm, `all` by p), method, note. Empty where no architecture has both.
     """
-    runs, question = RunTable(study), question or Question()
-    _needs_protocol(runs)
+    runs, question = RunTable(study, "protocol"), question or Question()
     cells = runs.cells(question.axes, ("architecture", "protocol")).along_x()
     place = {group: i for i, group in enumerate(cells.groups)}
     names = [name for name, own in place if own == first and (name, second) in place]
@@ -205,11 +202,3 @@ def _dimension(table: pd.DataFrame, column: str, operator: str) -> pd.Series:
     if column in table.columns:
         return table[column].astype(float)
     return table["size"].astype(str).str.extract(operator, expand=False).astype(float)
-
-
-def _needs_protocol(runs: RunTable) -> None:
-    table = runs.frame
-    if "protocol" not in table.columns:
-        raise InputError(
-            f"column 'protocol' is missing; columns: {', '.join(map(str, table.columns))}"
-        )

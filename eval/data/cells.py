@@ -36,11 +36,12 @@ class RunTable:
       frame: one row per run.
     """
 
-    def __init__(self, runs: "Study | pd.DataFrame | RunTable"):
+    def __init__(self, runs: "Study | pd.DataFrame | RunTable", *needs: str):
         """Checks what identifies the runs.
 
         Args:
           runs: a study, one of its tables of runs, or what was checked already.
+          *needs: columns that must be there beside architecture and size.
 
         Raises:
           InputError: there are no runs; architecture or size is missing or empty; a run id or an
@@ -49,10 +50,11 @@ class RunTable:
         """
         if isinstance(runs, RunTable):
             self.frame, self._checked = runs.frame, runs._checked
+            self._require(needs)
             return
         self.frame = runs.runs if isinstance(runs, Study) else runs
         self._checked: set[Quantity] = set()
-        self._require(("architecture", "size"))
+        self._require(("architecture", "size", *needs))
         if self.frame.empty:
             raise InputError("the table has no runs")
         for column in ("architecture", "size"):

@@ -21,7 +21,7 @@ KERNELS = [
 ALSO_CALLED = {
     "Prescott": ("Katmai",)
 }  # an older processor, whose name OpenBLAS finds first for the same kernels
-NOTHING_TO_SUM = ("data", "test_page.py", "test_notebook.py", "test_foreign.py", "test_tables.py")
+NOTHING_TO_SUM = ("data", "report/test_page.py", "report/test_tables.py", "test_notebook.py")
 _ASK = """
 import json, numpy, threadpoolctl
 numpy.linalg.svd(numpy.eye(64))

@@ -6,8 +6,9 @@ import pytest
 
 from eval.analyses import everything
 from eval.analyses.claims import VERDICTS, scorecard
+from eval.analyses.question import Question
 from eval.analyses.simulate import Line, Noise, study
-from eval.data.cells import Axes
+from eval.data.quantity import PARAMS, Quantities
 from eval.report import write
 from eval.stats.decision import (
     CANNOT_BE_TOLD,
@@ -159,7 +160,7 @@ def test_missing_architectures_and_scores_are_not_tested():
     found = verdicts(scorecard(table))
     assert found["1b"] == found["3a"] == found["6b"] == found["9a"] == NOT_TESTED
     assert found["6a"] in (SUPPORTED, CONTRADICTED, CANNOT_BE_TOLD)
-    without = scorecard(table, reference="vanilla")
+    without = scorecard(table, Question(reference="vanilla"))
     assert set(without.loc[without["hypothesis"].str.contains("vanilla"), "verdict"]) == {
         NOT_TESTED
     }
@@ -167,7 +168,7 @@ def test_missing_architectures_and_scores_are_not_tested():
 
 def test_what_is_about_vanilla_is_not_tested_without_it(tmp_path):
     alone = study({"universal": Line(), "albert": Line(upstream=-3.6)})
-    for rows in (scorecard(alone), scorecard(alone, reference="universal")):
+    for rows in (scorecard(alone), scorecard(alone, Question(reference="universal"))):
         row = rows[(rows["claim"] == 8) & (rows["part"] == "a")].iloc[0]
         assert row["verdict"] == NOT_TESTED and (
             "transformer" in row["note"] or "is the reference" in row["note"]
@@ -185,7 +186,7 @@ def test_one_bent_law_over_two_ranges_supports_no_claim():
     decades = np.log10(table.flops_forward) - 9
     table = table.assign(upstream_nll=table.upstream_nll + 0.02 * decades**2)
     for support, said in (("common", CANNOT_BE_TOLD), ("all", SUPPORTED)):
-        found = verdicts(scorecard(table, support=support))
+        found = verdicts(scorecard(table, Question(support=support)))
         assert found["1a"] == found["3a"] == said, support
 
 
@@ -215,7 +216,8 @@ def test_sparsity_is_counted_against_all_parameters_whatever_the_others_count():
     sparse = table["architecture"] == "switch"
     table["params_active"] = table["params_active"].where(~sparse, 0.3 * table["params_active"])
     total, active = (
-        scorecard(table, axes=Axes(params=column)) for column in ("params_total", "params_active")
+        scorecard(table, quantities=Quantities(params=PARAMS.of(column)))
+        for column in ("params_total", "params_active")
     )
     for rows in (total, active):
         row = rows[(rows["claim"] == 8) & (rows["part"] == "c")].iloc[0]

@@ -7,11 +7,15 @@ import statsmodels.api as sm
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from eval.analyses import comparison, crossover
+from eval.analyses.comparison import Comparison
+from eval.analyses.question import Question
 from eval.analyses.simulate import Line, Noise, study
-from eval.data.cells import AXES, cell_means
-from eval.stats.regression import fit, holm
+from eval.data.cells import RunTable
+from eval.data.quantity import FLOPS, LOSS, PARAMS, SCORE, Quantities
+from eval.stats.decision import holm
+from eval.stats.regression import fit
 from tests.eval.analyses.test_slopes import clark, needs_clark
+from tests.eval.answers import COMPARISONS
 from tests.eval.frames import by
 from train.records import InputError
 
@@ -45,7 +49,7 @@ def ancova(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.
 
 def test_nested_f_tests_agree_with_statsmodels(table):
     y, common, parallel, separate = ancova(table)
-    rows = comparison.equal_slopes(table).set_index("test")
+    rows = Comparison(table).equal_slopes().set_index("test")
     fits = {
         name: sm.OLS(y, x).fit()
         for name, x in (("common", common), ("parallel", parallel), ("separate", separate))
@@ -68,21 +72,26 @@ def test_equal_slopes_with_own_noise_is_chi_squared_where_the_noise_is_known():
         "mos": Line(upstream_slope=0.5),
     }
     table = study(lines, sizes=60, seeds=1, step=0.05)
-    fits = fit(cell_means(table, "F", "U", "semilog", AXES)).slope_estimates()
+    fits = fit(RunTable(table).cells(Question().axes).along_x()).slope_estimates()
     weight = 1 / fits.se**2
     scatter = (weight * (fits.value - (weight * fits.value).sum() / weight.sum()) ** 2).sum()
-    rows = comparison.equal_slopes(table, permutations=20_000)
+    rows = Comparison(table, Question(permutations=20_000)).equal_slopes()
     assert rows["p_separate"][0] == pytest.approx(stats.chi2.sf(scatter, 2), abs=0.02)
     assert rows["p_separate"][1:].isna().all()
     assert np.isnan(
-        comparison.equal_slopes(study(lines, sizes=3))["p_separate"][0]
+        Comparison(study(lines, sizes=3)).equal_slopes()["p_separate"][0]
     )  # no honest variance of its own
 
 
 def test_pooled_contrast_agrees_with_statsmodels(table):
     y, _, _, separate = ancova(table)
     fit = sm.OLS(y, separate).fit()
-    row = comparison.contrasts(table, variance="pooled").set_index("architecture").loc["flat"]
+    row = (
+        Comparison(table, Question(variance="pooled"))
+        .contrasts()
+        .set_index("architecture")
+        .loc["flat"]
+    )
     weights = np.array([0, 0, 0, 1.0, 0, -1.0])  # flat, like, transformer: levels, then slopes
     test = fit.t_test(weights)
     ours = row[["difference", "se", "df", "p", "ci_low", "ci_high"]].astype(float)
@@ -98,7 +107,7 @@ def test_pooled_contrast_agrees_with_statsmodels(table):
 
 def test_separate_contrast_is_welch(table):
     """Slopes of two lines are two means with variances of their own: SciPy's Welch test from the same figures."""
-    row = by(comparison.contrasts(table), "architecture")["flat"]
+    row = by(Comparison(table).contrasts(), "architecture")["flat"]
     (one, _, _, _, error_one), (two, _, _, _, error_two) = (
         line_of(table, name) for name in ("flat", "transformer")
     )
@@ -128,9 +137,9 @@ def test_holm_agrees_with_statsmodels_and_leaves_out_nan():
 
 
 def test_verdicts_find_the_flat_one_only(table):
-    rows = comparison.contrasts(table).set_index("architecture")
+    rows = Comparison(table).contrasts().set_index("architecture")
     assert rows["verdict"].to_dict() == {"flat": "scales worse", "like": "not told apart"}
-    loglog = by(comparison.contrasts(table, link="loglog"), "architecture")["flat"]
+    loglog = by(Comparison(table, Question(link="loglog")).contrasts(), "architecture")["flat"]
     assert loglog["verdict"] == "scales worse" and loglog["difference"] > 0
 
 
@@ -152,14 +161,17 @@ def bent(shift: int, sizes: int = 8) -> pd.DataFrame:
 @pytest.mark.parametrize("y", ["U", "D"])
 def test_one_bent_law_over_two_ranges_is_one_law(y):
     table = bent(3)
-    assert comparison.contrasts(table, y=y, support="all")["verdict"].item() == "scales worse"
-    row = comparison.contrasts(table, y=y).iloc[0]
+    assert (
+        Comparison(table, Question(y=Quantities()[y], support="all")).contrasts()["verdict"].item()
+        == "scales worse"
+    )
+    row = Comparison(table, Question(y=Quantities()[y])).contrasts().iloc[0]
     assert row["verdict"] == "not told apart" and row["n_sizes"] == row["n_sizes_reference"] == 5
     assert row["range_low"] == pytest.approx(10**10.8) and row["range_high"] == pytest.approx(
         10**13.2
     )
     assert "3 sizes outside the range" in row["note"] and np.isnan(row["p_permutation"])
-    alike = by(comparison.equal_slopes(table, y=y), "test")["slopes"]
+    alike = by(Comparison(table, Question(y=Quantities()[y])).equal_slopes(), "test")["slopes"]
     assert (
         alike["n"] == 10
         and alike["p"] > 0.05
@@ -167,9 +179,14 @@ def test_one_bent_law_over_two_ranges_is_one_law(y):
         and alike["p_separate"] > 0.05
     )
     assert "6 sizes outside the range" in alike["note"] and alike["range_low"] == row["range_low"]
-    apart = by(comparison.equal_slopes(table, y=y, support="all"), "test")["slopes"]
+    apart = by(
+        Comparison(table, Question(y=Quantities()[y], support="all")).equal_slopes(), "test"
+    )["slopes"]
     assert apart["n"] == 16 and apart["p"] < 0.01
-    ratios = [comparison.equivalence(table, support=s)["ratio"].item() for s in ("common", "all")]
+    ratios = [
+        Comparison(table, Question(support=s)).equivalence()["ratio"].item()
+        for s in ("common", "all")
+    ]
     assert abs(ratios[0] - 1) < abs(ratios[1] - 1) / 2
 
 
@@ -181,7 +198,7 @@ def test_one_that_lies_elsewhere_does_not_spoil_the_test_of_all():
         "mos": Line(flops=1e4),
         "dear": Line(flops=10**0.6),
     }
-    rows = by(comparison.equal_slopes(study(lines, sizes=5)), "test")["slopes"]
+    rows = by(Comparison(study(lines, sizes=5)).equal_slopes(), "test")["slopes"]
     assert (rows["architectures"], rows["n"]) == (
         3,
         12,
@@ -189,23 +206,25 @@ def test_one_that_lies_elsewhere_does_not_spoil_the_test_of_all():
     assert "left out: does not cover the range that is compared (mos)" in rows["note"]
     assert "3 sizes outside the range that these architectures cover" in rows["note"]
     apart = study({"transformer": Line(), "mos": Line(flops=1e4)}, sizes=5)
-    assert "fewer than two" in comparison.equal_slopes(apart)["note"][0]
+    assert "fewer than two" in Comparison(apart).equal_slopes()["note"][0]
 
 
 def test_too_little_in_common_is_not_tested():
-    rows = comparison.contrasts(bent(5))
+    rows = Comparison(bent(5)).contrasts()
     assert (
         rows["verdict"].item() == "not tested"
         and "3 sizes: not enough points" in rows["note"].item()
     )
-    assert comparison.contrasts(bent(9))["difference"].isna().all()
-    with pytest.raises(InputError, match="support 'most' is unknown"):
-        comparison.contrasts(bent(1), support="most")
+    assert Comparison(bent(9)).contrasts()["difference"].isna().all()
+    with pytest.raises(InputError, match="support = 'most' is not one of"):
+        Comparison(bent(1), Question(support="most")).contrasts()
 
 
 def test_ladders_that_are_shifted_by_less_than_half_a_size_are_compared_whole(table):
     """The ranges of nearly all studies: nothing is left out, so nothing changes."""
-    whole, all_sizes = (comparison.contrasts(table, support=s) for s in ("common", "all"))
+    whole, all_sizes = (
+        Comparison(table, Question(support=s)).contrasts() for s in ("common", "all")
+    )
     pd.testing.assert_frame_equal(whole, all_sizes)
     assert (whole["n_sizes"] == 5).all()
 
@@ -215,9 +234,13 @@ def test_a_comparison_leaves_the_others_alone(variance):
     """A third architecture, elsewhere on the axis, changes nothing about two that share a range."""
     two = {"transformer": Line(), "glu": Line(upstream_slope=0.5)}
     table = study(two | {"far": Line(flops=10**1.8)}, sizes=7, seeds=2)
-    rows = by(comparison.contrasts(table, variance=variance), "architecture")
+    rows = by(Comparison(table, Question(variance=variance)).contrasts(), "architecture")
     assert rows["glu"]["n_sizes"] == 7 and rows["far"]["n_sizes"] == 4
-    alone = comparison.contrasts(table[table.architecture != "far"], variance="separate").iloc[0]
+    alone = (
+        Comparison(table[table.architecture != "far"], Question(variance="separate"))
+        .contrasts()
+        .iloc[0]
+    )
     assert rows["glu"]["difference"] == pytest.approx(alone["difference"])
     if variance == "separate":
         assert rows["glu"]["p_permutation"] == alone["p_permutation"]  # far takes no part
@@ -232,7 +255,9 @@ def test_downstream_on_upstream_in_logarithms_is_better_the_steeper_down():
     }
     table = study(lines, sizes=7, seeds=3, noise=Noise(0.001, 0.001, 0.1, 0.1))
     for link in ("semilog", "loglog"):
-        rows = by(comparison.contrasts(table, x="U", y="D", link=link), "architecture")
+        rows = by(
+            Comparison(table, Question(x=LOSS, y=SCORE, link=link)).contrasts(), "architecture"
+        )
         assert {name: row["verdict"] for name, row in rows.items()} == {
             "gains": "scales better",
             "loses": "scales worse",
@@ -241,15 +266,15 @@ def test_downstream_on_upstream_in_logarithms_is_better_the_steeper_down():
 
 
 def test_equivalence_needs_evidence_not_its_absence(table):
-    rows = comparison.equivalence(table, margin=0.25).set_index("architecture")
+    rows = Comparison(table).equivalence(margin=0.25).set_index("architecture")
     assert rows["equivalent"].to_dict() == {"flat": False, "like": True}
-    few = comparison.equivalence(table[table["size"].isin(["size0", "size1"])], margin=0.25)
+    few = Comparison(table[table["size"].isin(["size0", "size1"])]).equivalence(margin=0.25)
     assert not few["equivalent"].any() and few["p"].isna().all()
 
 
 def test_equivalence_is_two_one_sided_tests(table):
     """By SciPy's lines: is the slope below 1.25 and above .75 of the reference's? Welch's degrees of freedom."""
-    rows = by(comparison.equivalence(table, margin=0.25), "architecture")
+    rows = by(Comparison(table).equivalence(margin=0.25), "architecture")
     base, _, _, _, base_error = line_of(table, "transformer")
     for name in ("like", "flat"):
         own, _, _, _, error = line_of(table, name)
@@ -273,14 +298,16 @@ def test_equivalence_is_two_one_sided_tests(table):
 def test_the_interval_of_the_ratio_is_that_of_the_equivalence_test(table, name, level, link):
     """A margin that just reaches its further end has a p of one minus the level, as the interval holds 2 level - 1."""
     options = {"variance": "pooled", "level": level, "link": link}
-    row = by(comparison.equivalence(table, **options), "architecture")[name]
+    row = by(Comparison(table, Question(**options)).equivalence(), "architecture")[name]
     assert (row["slope_reference"] > 0) == (link == "semilog")
     margin = max(row["ratio_high"] - 1, 1 - row["ratio_low"])
-    just = by(comparison.equivalence(table, margin=margin, **options), "architecture")[name]
+    just = by(Comparison(table, Question(**options)).equivalence(margin=margin), "architecture")[
+        name
+    ]
     assert just["p"] == pytest.approx(1 - level, rel=1e-6)
     alone = table[table.architecture.isin([name, "transformer"])]  # so that nothing is corrected
     verdicts = [
-        comparison.equivalence(alone, margin=m, **options | {"variance": "separate"})
+        Comparison(alone, Question(**options | {"variance": "separate"})).equivalence(margin=m)
         for m in (0.01, 0.99)
     ]
     assert [rows["equivalent"].item() for rows in verdicts] == [False, True]
@@ -289,7 +316,7 @@ def test_the_interval_of_the_ratio_is_that_of_the_equivalence_test(table, name, 
 @pytest.mark.parametrize("margin", [0.0, 1.0, 1.5, -0.1])
 def test_a_margin_is_a_share(table, margin):
     with pytest.raises(InputError, match="margin"):
-        comparison.equivalence(table, margin=margin)
+        Comparison(table).equivalence(margin=margin)
 
 
 @pytest.mark.parametrize("better", ["other", "transformer"])
@@ -300,7 +327,7 @@ def test_a_level_difference_agrees_with_statsmodels(better):
         "other": Line(upstream=-3.2 if better == "other" else -3.8, flops=2.0),
     }
     table = study(lines, sizes=5, seeds=3, seed=4)
-    rows = comparison.level_difference(table, variance="pooled", level=0.9)
+    rows = Comparison(table, Question(variance="pooled", level=0.9)).levels()
     y, _, _, separate = ancova(table)
     fit = sm.OLS(y, separate).fit()  # levels of other and transformer, then their slopes
     log_flops = np.log10(table.flops_forward)
@@ -331,48 +358,48 @@ def test_less_is_better_in_the_logarithm_of_a_loss(upstream, verdict):
         {"transformer": Line(), "other": Line(upstream=upstream)}, sizes=5, seeds=3, seed=4
     )
     for link in ("semilog", "loglog"):
-        rows = comparison.level_difference(table, link=link)
+        rows = Comparison(table, Question(link=link)).levels()
         assert (rows["verdict"] == verdict).all()
         assert ((rows["difference"] > 0) == ((verdict == "better") == (link == "semilog"))).all()
         assert (rows["higher_is_better"] == (link == "semilog")).all()
 
 
 def test_levels_on_a_measured_axis_are_in_its_unit():
-    """Downstream on upstream: budgets are negative log-perplexities as they stand, no powers of ten."""
+    """Downstream on upstream: budgets are losses in nats, the worst first, no powers of ten."""
     table = study({"transformer": Line(), "other": Line(downstream=52.0)}, noise=QUIET)
-    rows = comparison.level_difference(table, x="U", y="D")
-    quality = table.groupby("size")["upstream_nll"].mean()
-    ends = [-quality.max(), -(quality.max() + quality.min()) / 2, -quality.min()]
+    rows = Comparison(table, Question(x=LOSS, y=SCORE)).levels()
+    loss = table.groupby("size")["upstream_nll"].mean()
+    ends = [loss.max(), (loss.max() + loss.min()) / 2, loss.min()]
     assert rows["budget"].tolist() == pytest.approx(ends)
     assert rows["difference"].tolist() == pytest.approx([2.0] * 3)
-    given = comparison.level_difference(table, x="U", y="D", at=[ends[1], ends[2] + 1])
+    given = Comparison(table, Question(x=LOSS, y=SCORE)).levels(at=[ends[1], ends[2] - 1])
     assert given["inside"].tolist() == [True, False] and given["budget"].tolist() == [
         ends[1],
-        ends[2] + 1,
+        ends[2] - 1,
     ]
     # In logarithms a steeper slope downwards is better, and a higher score still is.
-    logarithms = {"x": "U", "y": "D", "link": "loglog"}
-    assert comparison.level_difference(table, **logarithms)["higher_is_better"].all()
-    assert not comparison.contrasts(table, **logarithms)["higher_is_better"].any()
+    logarithms = {"x": LOSS, "y": SCORE, "link": "loglog"}
+    assert Comparison(table, Question(**logarithms)).levels()["higher_is_better"].all()
+    assert not Comparison(table, Question(**logarithms)).contrasts()["higher_is_better"].any()
 
 
 def test_ranges_that_touch_have_a_point_in_common():
     table = study(CROSSING, noise=QUIET)
     reference = table.architecture == "transformer"
     kept = table[np.where(reference, table["size"] <= "size2", table["size"] >= "size2")]
-    rows = comparison.level_difference(kept)
+    rows = Comparison(kept).levels()
     assert rows["inside"].all() and rows["budget"].nunique() == 1
     assert rows["difference"].notna().all()
 
 
 def test_levels_and_multipliers_are_those_of_noise_free_lines():
     table = study(CROSSING, noise=QUIET)
-    level = comparison.level_difference(table).iloc[2]
+    level = Comparison(table).levels().iloc[2]
     decades = np.log10(level["budget"]) - 9
     assert level["difference"] == pytest.approx(0.1 - 0.08 * decades)
-    row = comparison.multiplier(table).iloc[2]
+    row = Comparison(table).multipliers().iloc[2]
     assert row["multiplier"] == pytest.approx(10 ** (-(0.1 - 0.08 * decades) / 0.46))
-    given = comparison.level_difference(table, at=[1e9, 1e15])
+    given = Comparison(table).levels(at=[1e9, 1e15])
     assert given["inside"].tolist() == [True, False] and "extrapolated" in given["note"][1]
 
 
@@ -381,7 +408,7 @@ def test_the_ends_of_a_multiplier_are_where_the_t_test_is_just_significant():
     table = study(
         {"transformer": Line(), "other": Line(upstream=-3.7, flops=2.0)}, sizes=5, seeds=3, seed=4
     )
-    rows = comparison.multiplier(table, variance="pooled", level=0.9)
+    rows = Comparison(table, Question(variance="pooled", level=0.9)).multipliers()
     y, _, _, separate = ancova(table)
     fit = sm.OLS(y, separate).fit()  # levels of other and transformer, then their slopes
     own = np.log10(table.flops_forward[table.architecture == "other"])
@@ -406,10 +433,10 @@ def test_the_ends_of_a_multiplier_are_where_the_t_test_is_just_significant():
 def test_without_a_significant_slope_a_multiplier_has_no_bound():
     """The other's quality rises, but perhaps it does not: any multiplier may be."""
     lines = {"transformer": Line(), "other": Line(upstream_slope=0.02, noise=3.0)}
-    row = comparison.multiplier(study(lines, sizes=4, seeds=2, seed=3)).iloc[1]
+    row = Comparison(study(lines, sizes=4, seeds=2, seed=3)).multipliers().iloc[1]
     assert row["interval"] == "unbounded" and (row["ci_low"], row["ci_high"]) == (0, np.inf)
     far = study({"transformer": Line(), "other": Line(upstream=-6.9, flops=1e6)})
-    nowhere = comparison.multiplier(far)
+    nowhere = Comparison(far).multipliers()
     assert (nowhere["interval"] == "none").all() and nowhere["multiplier"].isna().all()
     assert (nowhere["note"] == "no range that both cover").all() and not nowhere["inside"].any()
 
@@ -421,25 +448,25 @@ def test_multipliers_of_power_laws_are_those_of_their_coefficients():
     table["upstream_nll"] = (
         level * (table.flops_forward / 1e9) ** -0.1 * (1 + 1e-9 * np.arange(len(table)))
     )
-    rows = comparison.multiplier(table, link="loglog")
+    rows = Comparison(table, Question(link="loglog")).multipliers()
     assert rows["multiplier"].to_numpy() == pytest.approx(1.1**10, rel=1e-5)
 
 
 def test_multiplier_refuses_an_architecture_that_does_not_improve():
     table = study({"transformer": Line(), "other": Line(downstream_slope=-3.0)})
-    rows = comparison.multiplier(table, y="D")
+    rows = Comparison(table, Question(y=SCORE)).multipliers()
     assert rows["multiplier"].isna().all() and rows["note"].str.contains("does not rise").all()
 
 
 def test_no_common_support_is_said():
     table = study({"transformer": Line(), "other": Line(upstream=-6.9, downstream=0.0, flops=1e6)})
-    rows = comparison.level_difference(table)
+    rows = Comparison(table).levels()
     assert rows["difference"].isna().all() and (rows["note"] == "no range that both cover").all()
     assert (rows["verdict"] == "not tested").all()
 
 
 def test_crossing_of_noise_free_lines():
-    row = crossover.crossovers(study(CROSSING, noise=QUIET)).iloc[0]
+    row = Comparison(study(CROSSING, noise=QUIET)).crossovers().iloc[0]
     assert row["crossing"] == pytest.approx(10**10.25)
     assert (row["better_below"], row["better_above"]) == ("other", "transformer")
     assert (row["position"], row["interval"]) == ("inside", "bounded")
@@ -448,13 +475,14 @@ def test_crossing_of_noise_free_lines():
 def test_crossing_far_away_is_marked():
     lines = {"transformer": Line(), "other": Line(upstream=-3.2, upstream_slope=0.46)}
     assert (
-        crossover.crossovers(study(lines, noise=QUIET)).iloc[0]["position"] == "extrapolated above"
+        Comparison(study(lines, noise=QUIET)).crossovers().iloc[0]["position"]
+        == "extrapolated above"
     )
 
 
 def test_a_crossing_of_lines_without_a_common_range_is_nowhere():
     table = study({"transformer": Line(), "far": Line(upstream_slope=0.3, flops=1e6)}, sizes=5)
-    row = crossover.crossovers(table).iloc[0]
+    row = Comparison(table).crossovers().iloc[0]
     assert np.isfinite(row["crossing"]) and (row["position"], row["note"]) == (
         "none",
         "no range that both cover",
@@ -464,7 +492,7 @@ def test_a_crossing_of_lines_without_a_common_range_is_nowhere():
 
 def test_parallel_lines_give_no_bounded_interval():
     table = study({"transformer": Line(), "other": Line(upstream=-3.45)}, seed=5)
-    row = crossover.crossovers(table).iloc[0]
+    row = Comparison(table).crossovers().iloc[0]
     assert (
         row["p_slopes"] > 0.05
         and row["interval"] in ("outside", "unbounded")
@@ -477,59 +505,73 @@ def test_parallel_lines_give_no_bounded_interval():
 def test_fieller_set_is_what_the_t_test_does_not_reject():
     """The ends of the interval are the budgets at which the level difference is just significant."""
     table = study(CROSSING, sizes=6, seeds=3, seed=6)
-    row = crossover.crossovers(table, variance="pooled").iloc[0]
+    row = Comparison(table, Question(variance="pooled")).crossovers().iloc[0]
     assert row["interval"] == "bounded"
-    at = comparison.level_difference(table, at=[row["ci_low"], row["ci_high"]], variance="pooled")
+    at = Comparison(table, Question(variance="pooled")).levels(at=[row["ci_low"], row["ci_high"]])
     np.testing.assert_allclose(at["p"], 0.05, rtol=1e-6)
 
 
 def test_all_pairs():
     table = study({name: Line() for name in "abcd"})
-    assert len(crossover.crossovers(table, reference=None)) == 6
+    assert len(Comparison(table, Question(reference=None)).crossovers()) == 6
 
 
 @pytest.mark.parametrize(
-    ("function", "options"),
+    ("method", "own"),
     [
-        (comparison.contrasts, {"support": "common", "permutations": 2000, "seed": 0}),
-        (comparison.equivalence, {"support": "common", "margin": 0.1}),
-        (comparison.level_difference, {"at": None}),
-        (comparison.multiplier, {"at": None}),
+        ("contrasts", {}),
+        ("equivalence", {"margin": 0.1}),
+        ("levels", {"at": None}),
+        ("multipliers", {"at": None}),
     ],
 )
-def test_what_is_compared_unless_told_otherwise(table, function, options):
-    told = {"x": "F", "y": "U", "link": "semilog", "axes": AXES, "reference": "transformer", "protocol": None,
-            "errors": "size", "variance": "separate", "level": 0.95}  # fmt: skip
-    pd.testing.assert_frame_equal(function(table), function(table, **told, **options))
+def test_what_is_compared_unless_told_otherwise(table, method, own):
+    told = Question(
+        x=FLOPS,
+        y=LOSS,
+        link="semilog",
+        log_base=10.0,
+        reference="transformer",
+        protocol=None,
+        errors="size",
+        variance="separate",
+        support="common",
+        level=0.95,
+        draws=2000,
+        permutations=2000,
+        seed=0,
+    )
+    asked = getattr(Comparison(table, told), method)(**own)
+    pd.testing.assert_frame_equal(getattr(Comparison(table), method)(), asked)
 
 
 @pytest.mark.parametrize(("column", "value"), [("flops_forward", 0.0), ("downstream_mean", 500.0)])
 def test_values_that_cannot_be_are_refused_on_both_axes(table, column, value):
     wrong = table.assign(**{column: table[column].where(table.index != 7, value)})
-    for function in (comparison.contrasts, comparison.equivalence, comparison.level_difference):
-        with pytest.raises(InputError, match=f"row 8: {column} is"):
-            function(wrong, y="D")
+    with pytest.raises(InputError, match=f"row 8: {column} is"):
+        Comparison(wrong, Question(y=SCORE))
 
 
 @pytest.mark.parametrize("link", ["semilog", "loglog"])
 @pytest.mark.parametrize(("x", "y"), [("F", "U"), ("F", "D"), ("U", "D")])
 def test_what_is_better_is_said_of_slopes_and_of_levels(table, x, y, link):
     """A loss is better the lower in logarithms; its slope, and that on it, the further down."""
-    options = {"x": x, "y": y, "link": link}
+    options = {"x": Quantities()[x], "y": Quantities()[y], "link": link}
     slope_is_better_higher = link == "semilog" or (x, y) == ("F", "D")
-    for function in (comparison.contrasts, comparison.equivalence):
-        assert set(function(table, **options)["higher_is_better"]) == {slope_is_better_higher}
+    for name in ("contrasts", "equivalence"):
+        rows = COMPARISONS[name](table, **options)
+        assert set(rows["higher_is_better"]) == {slope_is_better_higher}
     level_is_better_higher = link == "semilog" or y == "D"
-    levels = comparison.level_difference(table, **options)
+    levels = Comparison(table, Question(**options)).levels()
     assert set(levels["higher_is_better"]) == {level_is_better_higher}
 
 
 def test_both_ends_of_the_common_range_are_inside_it(table):
     """Given as they were found: of one architecture and the reference, not of all."""
     alone = table[table.architecture != "like"]
-    low, _, high = comparison.level_difference(alone, x="U", y="D")["budget"]
-    at = [low, high, np.nextafter(low, -np.inf), np.nextafter(high, np.inf)]
-    rows = comparison.level_difference(alone, x="U", y="D", at=at)
+    low, _, high = Comparison(alone, Question(x=LOSS, y=SCORE)).levels()["budget"]
+    at = [low, high, np.nextafter(low, np.inf), np.nextafter(high, -np.inf)]  # losses fall
+    rows = Comparison(alone, Question(x=LOSS, y=SCORE)).levels(at=at)
     assert rows["inside"].tolist() == [True, True, False, False]
 
 
@@ -537,16 +579,16 @@ def test_a_reference_that_is_not_there_is_refused(table):
     with pytest.raises(
         InputError, match="reference 'mos' is not among the architectures: flat, like, transformer"
     ):
-        comparison.contrasts(table, reference="mos")
+        Comparison(table, Question(reference="mos")).contrasts()
 
 
 def test_any_architecture_can_be_the_reference(table):
     """Seen from the other side a difference has the other sign, and every row names what it is compared with."""
-    rows = by(comparison.contrasts(table, reference="flat"), "architecture")
+    rows = by(Comparison(table, Question(reference="flat")).contrasts(), "architecture")
     assert list(rows) == ["like", "transformer"] and {
         row["reference"] for row in rows.values()
     } == {"flat"}
-    forth, back = rows["transformer"], by(comparison.contrasts(table), "architecture")["flat"]
+    forth, back = rows["transformer"], by(Comparison(table).contrasts(), "architecture")["flat"]
     for key, other, sign in (("difference", "difference", -1), ("ci_low", "ci_high", -1), ("p", "p", 1),
                              ("slope", "slope_reference", 1), ("n_sizes", "n_sizes_reference", 1)):  # fmt: skip
         assert forth[key] == pytest.approx(sign * back[other])
@@ -556,7 +598,7 @@ def test_any_architecture_can_be_the_reference(table):
 @pytest.mark.parametrize("at", [None, [3e9, 1e10]])
 def test_levels_are_corrected_over_the_architectures_at_one_place(table, at):
     """Not over the places: two tests at each of them."""
-    rows = comparison.level_difference(table, at=at)
+    rows = Comparison(table).levels(at=at)
     places = ["position", "budget"] if at else ["position"]
     assert len(rows) == 2 * (len(at) if at else 3)
     for _, same in rows.groupby(places):
@@ -567,9 +609,9 @@ def test_levels_are_corrected_over_the_architectures_at_one_place(table, at):
     assert rows["verdict"].tolist() == said and (at or len(set(said)) > 1)
 
 
-@pytest.mark.parametrize("function", [comparison.level_difference, comparison.multiplier])
-def test_budgets_that_are_given_keep_their_order_and_unit(table, function):
-    rows = function(table, x="P", at=[2e6, 1.5e6, 1e12])
+@pytest.mark.parametrize("method", ["levels", "multipliers"])
+def test_budgets_that_are_given_keep_their_order_and_unit(table, method):
+    rows = getattr(Comparison(table, Question(x=PARAMS)), method)(at=[2e6, 1.5e6, 1e12])
     assert rows["budget"].tolist() == pytest.approx([2e6, 1.5e6, 1e12] * 2)
     assert (rows["position"] == "given").all() and rows["architecture"].tolist() == ["flat"] * 3 + [
         "like"
@@ -578,13 +620,13 @@ def test_budgets_that_are_given_keep_their_order_and_unit(table, function):
 
 
 def test_the_range_of_a_measured_axis_is_in_its_unit(table):
-    """Of negative log-perplexities as they stand; of FLOPs no logarithm."""
+    """Of losses nats, of FLOPs no logarithm; the lower end first."""
     means = table.groupby(["architecture", "size"])[["upstream_nll", "flops_forward"]].mean()
-    for x, column, sign in (("U", "upstream_nll", -1), ("F", "flops_forward", 1)):
-        rows = by(comparison.contrasts(table, x=x, y="D"), "architecture")
+    for x in (LOSS, FLOPS):
+        rows = by(Comparison(table, Question(x=x, y=SCORE)).contrasts(), "architecture")
         for name, row in rows.items():
             own, base = (
-                sign * means.loc[architecture, column] for architecture in (name, "transformer")
+                means.loc[architecture, x.column] for architecture in (name, "transformer")
             )
             assert row["range_low"] == pytest.approx(max(own.min(), base.min()))
             assert row["range_high"] == pytest.approx(min(own.max(), base.max()))
@@ -596,7 +638,7 @@ def test_how_the_error_of_a_comparison_was_made_is_said_of_both(table):
         "t, one residual variance of the size means",
     )
     few = eight[(eight.architecture == "transformer") | (eight["size"] > "size2")]
-    methods = {sizes: comparison.contrasts(runs, support="all")["method"].item() for sizes, runs in
+    methods = {sizes: Comparison(runs, Question(support="all")).contrasts()["method"].item() for sizes, runs in
                (("eight", eight), ("five", few), ("three", few[(few.architecture == "transformer")
                 | (few["size"] > "size4")]))}  # fmt: skip
     assert methods == {
@@ -605,8 +647,8 @@ def test_how_the_error_of_a_comparison_was_made_is_said_of_both(table):
         "three": "none",
     }
     assert (
-        set(comparison.level_difference(table)["method"])
-        == set(comparison.multiplier(table)["method"])
+        set(Comparison(table).levels()["method"])
+        == set(Comparison(table).multipliers()["method"])
         == {one}
     )
 
@@ -614,7 +656,7 @@ def test_how_the_error_of_a_comparison_was_made_is_said_of_both(table):
 def test_a_quality_that_stays_the_same_has_no_multiplier():
     table = study({"transformer": Line(), "other": Line()}, sizes=5)
     table.loc[table.architecture == "other", "upstream_nll"] = 2.0
-    rows = comparison.multiplier(table)
+    rows = Comparison(table).multipliers()
     assert rows["multiplier"].isna().all() and (rows["interval"] == "none").all()
     assert rows[["ci_low", "ci_high"]].isna().all(axis=None) and not rows["inside"].any()
     assert (rows["note"] == "its quality does not rise with the budget: no multiplier").all()
@@ -626,24 +668,19 @@ def test_one_protocol_is_compared(table):
         {"transformer": Line(), "flat": Line(upstream_slope=0.9)}, protocol="depth", seed=5
     )
     both = pd.concat([table, steep], ignore_index=True)
-    for function in (
-        comparison.contrasts,
-        comparison.equivalence,
-        comparison.level_difference,
-        comparison.multiplier,
-    ):
+    for function in COMPARISONS.values():
         pd.testing.assert_frame_equal(function(both), function(table))
         pd.testing.assert_frame_equal(function(both, protocol="depth"), function(steep))
 
 
 def test_one_architecture_has_nothing_to_compare():
     table = study({"transformer": Line()})
-    assert comparison.contrasts(table).empty and comparison.level_difference(table).empty
-    assert "fewer than two" in comparison.equal_slopes(table)["note"][0]
+    assert Comparison(table).contrasts().empty and Comparison(table).levels().empty
+    assert "fewer than two" in Comparison(table).equal_slopes()["note"][0]
 
 
 @needs_clark
 def test_clark_equality_of_slopes_is_the_published_test():
-    row = comparison.equal_slopes(clark(), link="loglog", support="all").iloc[0]
+    row = Comparison(clark(), Question(link="loglog", support="all")).equal_slopes().iloc[0]
     assert (row["df_num"], row["df_den"]) == (3, 15)
     assert row["f"] == pytest.approx(5.17, abs=5e-3) and row["p"] == pytest.approx(0.012, abs=5e-4)

@@ -5,9 +5,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from eval.analyses import pareto
+from eval.analyses.pareto import Frontier
+from eval.analyses.question import Question
 from eval.analyses.simulate import Line, Noise, study
-from eval.data.cells import Axes
+from eval.data.quantity import Quantities
+from tests.eval.answers import FRONTIERS
 from train.records import InputError
 
 BY_HAND = pd.DataFrame(
@@ -36,7 +38,7 @@ def table() -> pd.DataFrame:
 
 
 def test_by_hand():
-    rows = pareto.frontier(BY_HAND).set_index(["architecture", "size"])
+    rows = Frontier(BY_HAND).frontier().set_index(["architecture", "size"])
     assert rows["on_frontier"].to_dict() == {
         ("a", "s"): True,
         ("b", "s"): False,
@@ -48,7 +50,7 @@ def test_by_hand():
     assert (
         rows["probability_on_frontier"].isna().all() and rows["note"].str.contains("one seed").all()
     )
-    area = pareto.hypervolume(BY_HAND).set_index("architecture")
+    area = Frontier(BY_HAND).hypervolume().set_index("architecture")
     assert (
         area["reference_cost"].to_numpy() == pytest.approx(1000)
         and (area["reference_quality"] == -4).all()
@@ -59,7 +61,7 @@ def test_by_hand():
     assert area.loc["a", "contribution"] == pytest.approx(1) and area.loc[
         "b", "contribution"
     ] == pytest.approx(1)
-    gap = pareto.gaps(BY_HAND).set_index("architecture")
+    gap = Frontier(BY_HAND).gaps().set_index("architecture")
     assert gap.loc["b", "quality_gap"] == pytest.approx(
         (1 - 1) / 2
     )  # behind by 1 at 10, ahead by 1 at 100
@@ -69,8 +71,9 @@ def test_by_hand():
 @pytest.mark.parametrize("cost", ["F", "P", "S"])
 @pytest.mark.parametrize("y", ["U", "D"])
 def test_agrees_with_moocore(table, cost, y):
-    axes = Axes()
-    rows = pareto.frontier(table, cost=cost, y=y, draws=10)
+    x = Quantities()[cost]
+    found = Frontier(table, Question(x=x, y=Quantities()[y], draws=10))
+    rows = found.frontier()
     points = np.column_stack(
         [np.log10(rows["cost"]) * (-1 if cost == "S" else 1), -rows["quality"]]
     )
@@ -80,7 +83,7 @@ def test_agrees_with_moocore(table, cost, y):
     assert ((rows["quality_gap"] == 0) & (rows["cost_multiplier"] < 1 + 1e-9)).equals(
         rows["on_frontier"]
     )
-    area = pareto.hypervolume(table, cost=cost, y=y, draws=10)
+    area = found.hypervolume()
     corner = [
         np.log10(area["reference_cost"][0]) * (-1 if cost == "S" else 1),
         -area["reference_quality"][0],
@@ -91,16 +94,16 @@ def test_agrees_with_moocore(table, cost, y):
         assert row.hypervolume == pytest.approx(moocore.hypervolume(points[own], corner))
         rest = moocore.hypervolume(points[~own], corner)
         assert row.contribution == pytest.approx(area["hypervolume"][0] - rest, abs=1e-12)
-    assert rows["cost_axis"][0] == axes.column(cost)
+    assert rows["cost_axis"][0] == x.column
 
 
 def test_attainment_of_one_repetition_is_its_frontier():
-    surface = pareto.attainment(BY_HAND, levels=(0.5,))
+    surface = Frontier(BY_HAND).attainment(levels=(0.5,))
     np.testing.assert_allclose(surface[["cost", "quality"]], [[10, -3], [100, -2]])
 
 
 def test_attainment_is_nested_and_bounded_by_the_repetitions(table):
-    surface = pareto.attainment(table)
+    surface = Frontier(table).attainment()
     assert (surface["repetitions"] == 3).all()
     for _, rows in surface.groupby("level"):
         assert rows["quality"].is_monotonic_increasing
@@ -113,25 +116,30 @@ def test_attainment_is_nested_and_bounded_by_the_repetitions(table):
 def test_membership_follows_the_noise(table):
     """A cell far ahead is on the frontier for sure; two equal ones share it."""
     lines = {"ahead": Line(upstream=-3.0), "one": Line(flops=1.0), "two": Line(flops=1.0)}
-    rows = pareto.frontier(study(lines, sizes=3, seeds=5, noise=Noise(0, 0.02, 0, 0.5)))
+    rows = Frontier(study(lines, sizes=3, seeds=5, noise=Noise(0, 0.02, 0, 0.5))).frontier()
     ahead = rows["architecture"] == "ahead"
     assert (rows["probability_on_frontier"][ahead] == 1).all() and not rows["on_frontier"][
         ~ahead
     ].any()
     equal = study({"one": Line(), "two": Line()}, sizes=3, seeds=5, noise=Noise(0, 0.02, 0, 0.5))
-    by_size = pareto.frontier(equal).groupby("size")["probability_on_frontier"].agg(["sum", "max"])
+    by_size = (
+        Frontier(equal).frontier().groupby("size")["probability_on_frontier"].agg(["sum", "max"])
+    )
     assert by_size["sum"].to_numpy() == pytest.approx(1) and (by_size["max"] < 1).all()
 
 
 def test_same_seed_same_bytes(table):
-    for function in (pareto.frontier, pareto.membership, pareto.hypervolume, pareto.gaps):
+    for function in FRONTIERS.values():
         assert function(table, draws=50).to_csv() == function(table, draws=50).to_csv()
-    one, two = (pareto.frontier(table, draws=50, seed=s)["probability_on_frontier"] for s in (0, 1))
+    one, two = (
+        Frontier(table, Question(draws=50, seed=s)).frontier()["probability_on_frontier"]
+        for s in (0, 1)
+    )
     assert not one.equals(two)
 
 
 def test_bad_reference_and_empty_table_are_refused(table):
     with pytest.raises(InputError, match="positive cost"):
-        pareto.hypervolume(table, reference=(-1.0, 0.0))
+        Frontier(table).hypervolume(reference=(-1.0, 0.0))
     with pytest.raises(InputError, match="no run has both"):
-        pareto.frontier(table.assign(upstream_nll=np.nan))
+        Frontier(table.assign(upstream_nll=np.nan)).frontier()

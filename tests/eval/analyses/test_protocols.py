@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from eval.analyses import protocols
-from eval.analyses.comparison import contrasts
+from eval.analyses.comparison import Comparison
 from eval.analyses.everything import protocol_pairs
+from eval.analyses.question import Question
 from eval.analyses.simulate import Line, Noise, study
 from eval.analyses.slopes import slopes
 from tests.eval.frames import by
@@ -33,7 +34,7 @@ def test_slopes_by_protocol_are_the_slopes_of_each(table):
     rows = by(protocols.protocol_slopes(table, pairs=("FU",)), "architecture", "protocol", "link")
     for protocol in ("depth", "width"):
         for (name, link), row in by(
-            slopes(table, pairs=("FU",), protocol=protocol), "architecture", "link"
+            slopes(table, Question(protocol=protocol), pairs=("FU",)), "architecture", "link"
         ).items():
             assert rows[name, protocol, link]["slope"] == pytest.approx(row["slope"])
 
@@ -41,9 +42,8 @@ def test_slopes_by_protocol_are_the_slopes_of_each(table):
 def test_difference_is_a_contrast_of_two_lines(table):
     rows = protocols.protocol_differences(table).set_index("architecture")
     ladders = table[(table["architecture"] == "lconv") & (table["protocol"] != "")]
-    same = contrasts(
-        ladders.assign(architecture=ladders["protocol"], protocol=""), reference="width"
-    ).iloc[0]
+    renamed = ladders.assign(architecture=ladders["protocol"], protocol="")
+    same = Comparison(renamed, Question(reference="width")).contrasts().iloc[0]
     ours = rows.loc["lconv", ["difference", "se", "df", "ci_low", "p"]].astype(float)
     np.testing.assert_allclose(
         ours, same[["difference", "se", "df", "ci_low", "p"]].astype(float), rtol=1e-8

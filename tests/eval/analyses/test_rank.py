@@ -8,10 +8,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from eval.analyses import rank
+from eval.analyses.question import Question
+from eval.analyses.rank import Ranking
 from eval.analyses.simulate import Line, Noise, study
-from eval.data.cells import Axes
-from eval.stats.bootstrap import sample
+from eval.data.cells import RunTable
+from eval.data.quantity import FLOPS, LOSS
+from eval.stats.bootstrap import resample
+from tests.eval.answers import RANKINGS
 from tests.eval.frames import by
 
 
@@ -42,7 +45,7 @@ def spearman(a, b) -> tuple[float, float]:
 
 def test_tau_agrees_with_scipy(table):
     quality = grid(table, "upstream_nll")
-    rows = rank.rank_stability(table)
+    rows = Ranking(table).stability()
     for (a, b), row in by(rows[rows["statistic"] == "tau"], "size_a", "size_b").items():
         assert (row["value"], row["p"]) == pytest.approx(
             tuple(stats.kendalltau(quality[a], quality[b]))
@@ -55,7 +58,7 @@ def test_w_is_a_mean_of_spearman_correlations(table):
     pairs = [
         spearman(quality[a], quality[b])[0] for a, b in itertools.combinations(quality.columns, 2)
     ]
-    w = rank.rank_stability(table).iloc[-1]
+    w = Ranking(table).stability().iloc[-1]
     assert w["value"] == pytest.approx(
         (np.mean(pairs) * 3 + 1) / 4
     )  # W = ((k - 1) mean rho + 1) / k
@@ -65,8 +68,8 @@ def test_w_is_a_mean_of_spearman_correlations(table):
 
 def test_best_at_a_budget_by_hand():
     lines = {"small": Line(upstream=-3.3, upstream_slope=0.4), "large": Line()}
-    rows = rank.probability_best(
-        study(lines, noise=Noise(0, 1e-6, 0, 1e-6)), budgets=[1e9, 1e11, 1e20]
+    rows = Ranking(study(lines, noise=Noise(0, 1e-6, 0, 1e-6))).probability_best(
+        budgets=[1e9, 1e11, 1e20]
     )
     best = rows[rows["rank"] == 1].set_index("budget")
     assert best["architecture"].tolist() == ["small", "large"]  # nobody covers 1e20
@@ -77,9 +80,9 @@ def test_best_at_a_budget_by_hand():
 
 
 def test_equal_architectures_share_the_first_place():
-    rows = rank.probability_best(
+    rows = Ranking(
         study({"a": Line(), "b": Line()}, seeds=5, noise=Noise(0, 0.02, 0, 0.5))
-    )
+    ).probability_best()
     shares = rows.groupby("budget")["probability_best"].sum()
     assert (
         shares.to_numpy() == pytest.approx(1)
@@ -90,11 +93,11 @@ def test_equal_architectures_share_the_first_place():
 def test_one_seed_gives_no_probability(table):
     one = table[table["seed"] == 0]
     for rows, column in (
-        (rank.probability_best(one), "probability_best"),
-        (rank.discordant_pairs(one), "probability_discordant"),
+        (Ranking(one).probability_best(), "probability_best"),
+        (Ranking(one).discordant_pairs(), "probability_discordant"),
     ):
         assert rows[column].isna().all() and rows["note"].str.contains("one seed").all()
-    assert rank.rank_stability(one)["ci_low"].isna().all()
+    assert Ranking(one).stability()["ci_low"].isna().all()
 
 
 def test_correlations_agree_with_scipy(table):
@@ -103,7 +106,10 @@ def test_correlations_agree_with_scipy(table):
     ].mean()
     up, down, cost = -cells["upstream_nll"], cells["downstream_mean"], cells["flops_forward"]
     rows = by(
-        rank.up_down_correlation(table, draws=200, permutations=200), "scope", "group", "method"
+        Ranking(table, Question(draws=200, permutations=200)).agreement(),
+        "scope",
+        "group",
+        "method",
     )
     assert rows["overall", "", "spearman"]["estimate"] == pytest.approx(spearman(up, down)[0])
     kendall = rows["overall", "", "kendall"]
@@ -128,7 +134,9 @@ def test_partial_correlation_sees_through_scale():
         f"a{i:02d}": Line(upstream=-3.5 + 0.2 * rng.normal(), downstream=50 + 4 * rng.normal())
         for i in range(30)
     }
-    found = rank.up_down_correlation(study(lines, sizes=4, seeds=1), draws=200, permutations=500)
+    found = Ranking(
+        study(lines, sizes=4, seeds=1), Question(draws=200, permutations=500)
+    ).agreement()
     rows = by(found[found["method"] == "spearman"], "scope", "group")
     assert rows["overall", ""]["estimate"] > 0.6 and rows["overall", ""]["p"] < 0.01
     assert abs(rows["given log F", ""]["estimate"]) < 0.35 and rows["given log F", ""]["p"] > 0.05
@@ -137,7 +145,7 @@ def test_partial_correlation_sees_through_scale():
 def test_discordant_pair_by_hand():
     best = Line(-2.5, downstream=70.0)
     lines = {"up": Line(-3.0, downstream=40.0), "down": Line(-3.6, downstream=60.0), "best": best}
-    rows = rank.discordant_pairs(study(lines, sizes=1, seeds=3, noise=Noise(0, 0.01, 0, 0.1)))
+    rows = Ranking(study(lines, sizes=1, seeds=3, noise=Noise(0, 0.01, 0, 0.1))).discordant_pairs()
     pair = rows[(rows["architecture_a"] == "up") & (rows["architecture_b"] == "down")].iloc[0]
     assert pair["upstream_difference"] == pytest.approx(0.6, abs=0.05)
     assert (
@@ -152,16 +160,12 @@ def test_redrawn_means_have_the_spread_of_means():
     table = study(
         {f"a{i}": Line() for i in range(40)}, sizes=5, seeds=2, noise=Noise(0, 0.01, 0, 0.5)
     )
-    drawn = sample(table, "U", "F", Axes(), 2000, 0)
+    axes = [quantity.axis() for quantity in (LOSS, FLOPS)]
+    drawn = resample(RunTable(table).cells(axes), 1, 2000, 0)
     spread = drawn.draws[:, :, 0].var(0).mean()
     assert spread == pytest.approx(0.01**2 / 2, rel=0.15)
 
 
 def test_same_seed_same_bytes(table):
-    for function in (
-        rank.rank_stability,
-        rank.probability_best,
-        rank.up_down_correlation,
-        rank.discordant_pairs,
-    ):
+    for function in RANKINGS.values():
         assert function(table, draws=50).to_csv() == function(table, draws=50).to_csv()

@@ -10,9 +10,10 @@ import pytest
 import statsmodels.api as sm
 from scipy import stats
 
+from eval.analyses.question import Question
 from eval.analyses.simulate import Line, Noise, study
 from eval.analyses.slopes import PAIRS, deming, deming_interval, slopes
-from eval.data.cells import Axes
+from eval.data.quantity import Quantities
 from tests.eval.frames import by
 from train.records import InputError
 
@@ -85,7 +86,7 @@ def test_eight_sizes_use_hc3_and_agree_with_statsmodels():
 def test_pooled_seed_errors_agree_with_weighted_formula():
     """Seeds only: the variance of the slope is sum w_k^2 s^2 / S_k with the pooled variance within the cells."""
     table = study({"a": Line()}, sizes=3, seeds=4, seed=2)
-    row = slopes(table, pairs=("FU",), links=("semilog",), errors="seed").iloc[0]
+    row = slopes(table, Question(errors="seed"), pairs=("FU",), links=("semilog",)).iloc[0]
     x = np.log10(table.flops_forward)
     ols = sm.OLS(
         -table.upstream_nll, pd.get_dummies(table["size"]).astype(float)
@@ -100,7 +101,7 @@ def test_the_seeds_of_a_measured_x_count_too():
     """A seed moves its cell along the line as well: what is random is the distance from the line, y - slope x."""
     noise = Noise(upstream_size=0.0, upstream_seed=0.1, downstream_size=0.0, downstream_seed=0.5)
     table = study({"a": Line()}, sizes=4, seeds=5, seed=3, noise=noise)
-    row = slopes(table, pairs=("UD",), links=("semilog",), errors="seed").iloc[0]
+    row = slopes(table, Question(errors="seed"), pairs=("UD",), links=("semilog",)).iloc[0]
     x = -table.upstream_nll.groupby(table["size"]).transform("mean")
     around = table.downstream_mean + row["slope"] * table.upstream_nll
     ols: Any = sm.OLS(around, pd.get_dummies(table["size"]).astype(float)).fit()
@@ -111,9 +112,10 @@ def test_the_seeds_of_a_measured_x_count_too():
 
 
 def test_a_variance_for_all_lines_is_that_of_all_residuals(table):
-    row = by(slopes(table, pairs=("FU",), links=("semilog",), variance="pooled"), "architecture")[
-        "noisy"
-    ]
+    row = by(
+        slopes(table, Question(variance="pooled"), pairs=("FU",), links=("semilog",)),
+        "architecture",
+    )["noisy"]
     variances = []
     for name in ("transformer", "flat", "noisy"):
         cells = means(table, name)
@@ -321,7 +323,7 @@ def test_an_architecture_without_runs_that_are_complete_keeps_its_row(table):
 
 def test_every_interval_has_the_level_that_is_asked_for(table):
     row = (
-        slopes(table, pairs=("UD",), links=("semilog",), level=0.8)
+        slopes(table, Question(level=0.8), pairs=("UD",), links=("semilog",))
         .set_index("architecture")
         .loc["noisy"]
     )
@@ -334,15 +336,16 @@ def test_every_interval_has_the_level_that_is_asked_for(table):
     assert (row["deming"], row["deming_low"], row["deming_high"]) == pytest.approx(wanted)
     assert row["ci_high"] - row["slope"] == pytest.approx(stats.t.ppf(0.9, 4) * row["se"])
     seeds_alone = slopes(
-        table, pairs=("UD",), links=("semilog",), level=0.8, errors="seed"
+        table, Question(level=0.8, errors="seed"), pairs=("UD",), links=("semilog",)
     ).set_index("architecture")
     for end in ("low", "high"):
         assert seeds_alone.loc["noisy", f"ci_{end}"] == row[f"seed_{end}"]
 
 
 def test_what_is_fitted_unless_told_otherwise(table):
-    told = slopes(table, pairs=PAIRS, links=("semilog", "loglog"), axes=Axes(log_base=10.0), by=("architecture",),
-                  errors="size", variance="separate", level=0.95)  # fmt: skip
+    question = Question(log_base=10.0, errors="size", variance="separate", level=0.95)
+    links, by = ("semilog", "loglog"), ("architecture",)
+    told = slopes(table, question, pairs=PAIRS, links=links, quantities=Quantities(), by=by)
     pd.testing.assert_frame_equal(slopes(table), told)
     assert list(dict.fromkeys(told["alpha"])) == ["F,U", "F,D", "U,D", "P,U", "P,D"]
 
@@ -353,7 +356,7 @@ def test_protocols_are_told_apart(table):
     both = pd.concat([table, depth], ignore_index=True)
     plain, other = slopes(table, pairs=("FU",)), slopes(depth, pairs=("FU",))
     pd.testing.assert_frame_equal(slopes(both, pairs=("FU",)), plain)
-    pd.testing.assert_frame_equal(slopes(both, pairs=("FU",), protocol="depth"), other)
+    pd.testing.assert_frame_equal(slopes(both, Question(protocol="depth"), pairs=("FU",)), other)
     rows = by(
         slopes(both, pairs=("FU",), by=("architecture", "protocol")),
         "architecture",
@@ -466,7 +469,7 @@ def test_seeds_do_not_count_as_points():
 
 def test_base_and_convention_are_named_and_scale_the_slope(table):
     ten = slopes(table, pairs=("FU",))
-    natural = slopes(table, pairs=("FU",), axes=Axes(log_base=np.e))
+    natural = slopes(table, Question(log_base=np.e), pairs=("FU",))
     semilog, loglog = ten["link"] == "semilog", ten["link"] == "loglog"
     np.testing.assert_allclose(natural.slope[semilog] * np.log(10), ten.slope[semilog])
     np.testing.assert_allclose(natural.slope[loglog], ten.slope[loglog])  # base-free

@@ -4,11 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from eval.analyses.comparison import contrasts
-from eval.analyses.pareto import frontier
+from eval.analyses.comparison import Comparison
+from eval.analyses.pareto import Frontier
+from eval.analyses.question import Question
 from eval.analyses.simulate import Line, study
 from eval.analyses.slopes import slopes
-from eval.data.cells import Axes, check, main_protocol
+from eval.data.cells import RunTable, main_protocol
+from eval.data.quantity import SCORE
 from train.records import InputError
 
 
@@ -60,17 +62,20 @@ def test_bad_tables_are_refused_in_one_line(table, change, words):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda t: slopes(t, links=("cubic",)), "link 'cubic' is unknown; known: semilog, loglog"),
+        (lambda t: slopes(t, links=("cubic",)), "link = 'cubic' is not one of semilog, loglog"),
         (lambda t: slopes(t, pairs=("XU",)), "quantity 'X' is unknown"),
-        (lambda t: slopes(t, errors="robust"), "errors 'robust' is unknown; known: size, seed"),
         (
-            lambda t: contrasts(t, reference="bert"),
+            lambda t: slopes(t, Question(errors="robust")),
+            "errors = 'robust' is not one of size, seed",
+        ),
+        (
+            lambda t: Comparison(t, Question(reference="bert")).contrasts(),
             "reference 'bert' is not among the architectures: b, transformer",
         ),
-        (lambda t: contrasts(t, variance="both"), "variance 'both' is unknown"),
-        (lambda t: frontier(t, cost="D"), "cost is one of F, P, S"),
-        (lambda t: slopes(t, protocol="depth"), "protocol 'depth' is not in the table"),
-        (lambda t: Axes(log_base=1.0), "log_base is 1.0"),
+        (lambda t: Question(variance="both"), "variance = 'both' is not one of"),
+        (lambda t: Frontier(t, Question(x=SCORE)), "cost is one of F, P, S"),
+        (lambda t: slopes(t, Question(protocol="depth")), "protocol 'depth' is not in the table"),
+        (lambda t: Question(log_base=1.0), "log_base is 1.0"),
     ],
 )
 def test_bad_choices_are_refused_in_one_line(table, call, words):
@@ -95,7 +100,7 @@ def test_protocols_are_never_mixed(table):
 
 def test_mixed_tokenizers_are_refused(table):
     with pytest.raises(InputError, match="tokenizer"):
-        check(table.assign(tokenizer=["a"] * 8 + ["b"] * 8), "FU")
+        RunTable(table.assign(tokenizer=["a"] * 8 + ["b"] * 8))
 
 
 def test_any_index_and_missing_optional_columns_do(table):

@@ -15,7 +15,7 @@ import pytest
 
 from eval.__main__ import _verbs, main
 from eval.analyses import everything
-from eval.analyses.settings import Options
+from eval.analyses.settings import Settings
 from eval.data.study import read_study
 from eval.report import figures, summary, write
 from eval.report.page import chart_data
@@ -159,18 +159,19 @@ def test_equal_flops_and_missing_values_are_survived(tmp_path):
 
 def test_flops_and_parameters_can_be_counted_otherwise(ladders):
     study = read_study(ladders)
-    table, axes = everything.with_counts(
-        study, Options(count_flops="without_head", count_params="non_embedding")
+    runs, quantities = everything.with_counts(
+        study, Settings(count_flops="without_head", count_params="non_embedding")
     )
-    assert (table[axes.flops] / table.flops_forward).round(9).eq(
-        0.9
-    ).all() and axes.params == "params_non_embedding"
-    table, axes = everything.with_counts(study, Options(count_flops="per_batch"))
-    assert (table[axes.flops] / table.flops_forward).eq(65536 / 128).all()
-    table, axes = everything.with_counts(study, Options(count_flops="train_total"))
-    assert axes.flops == "flops_train_total"
+    table = runs.frame
+    share = (table[quantities.flops.column] / table.flops_forward).round(9)
+    assert share.eq(0.9).all() and quantities.params.column == "params_non_embedding"
+    runs, quantities = everything.with_counts(study, Settings(count_flops="per_batch"))
+    table = runs.frame
+    assert (table[quantities.flops.column] / table.flops_forward).eq(65536 / 128).all()
+    runs, quantities = everything.with_counts(study, Settings(count_flops="train_total"))
+    assert quantities.flops.column == "flops_train_total"
     with pytest.raises(InputError, match="score 'downstream_nope': no such column"):
-        everything.analyse(study, Options(score="downstream_nope"))
+        everything.analyse(study, Settings(score="downstream_nope"))
 
 
 @pytest.mark.parametrize(
@@ -185,13 +186,13 @@ def test_flops_and_parameters_can_be_counted_otherwise(ladders):
 def test_bands_are_those_of_table_2(ladders, errors, variance):
     """In the middle of evenly spaced sizes the band is s / sqrt(n) wide where the slope's interval is s / sqrt(sxx)."""
     options: Any = {"errors": errors, "variance": variance}
-    analysis = everything.analyse(read_study(ladders, ("protocol=",)), Options(**options))
+    analysis = everything.analyse(read_study(ladders, ("protocol=",)), Settings(**options))
     slopes = (
         analysis.results["slopes"]
         .query("link == 'semilog' and alpha == 'F,U'")
         .set_index("architecture")
     )
-    bands = figures.lines_and_bands(analysis.table, "F", "U", analysis.axes, analysis.options, 3)
+    bands = figures.lines_and_bands(analysis.runs, everything.question_of(analysis.settings), 3)
     charts = {
         line["architecture"]: line
         for line in chart_data.charts(analysis)["lines"]
@@ -211,7 +212,7 @@ def test_bands_are_those_of_table_2(ladders, errors, variance):
 def test_three_sizes_with_seeds_have_a_band_from_the_seeds(tmp_path):
     study = read_study(run_directories.write_study(tmp_path, ("glu", "transformer"), seeds=2))
     few = "no 95% band of the line: fewer than 4 sizes"
-    for options, said in ((Options(), few), (Options(errors="seed"), "95% band of the line")):
+    for options, said in ((Settings(), few), (Settings(errors="seed"), "95% band of the line")):
         drawn = figures.draw(everything.analyse(study, options))["fig2"]
         assert said in [text.get_text() for text in drawn.legends[0].get_texts()]
 
@@ -273,7 +274,7 @@ def test_the_reference_is_among_the_runs_compared(tmp_path):
         InputError,
         match="reference 'transformer' is not among the architectures compared: glu, lconv",
     ):
-        everything.analyse(read_study(plain), Options(reference="transformer"))
+        everything.analyse(read_study(plain), Settings(reference="transformer"))
 
 
 def test_a_table_gives_the_slopes_of_its_study(small, capsys, tmp_path):
