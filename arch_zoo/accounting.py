@@ -145,7 +145,7 @@ def count_flops(
 
 
 def _traced(
-    cfg: ModelConfig, input_length: int, target_length: int, batch_size: int, train: bool
+    cfg: ModelConfig, input_length: int, target_length: int, batch_size: int, *, train: bool
 ) -> collections.Counter[str]:
     """FLOPs of one of `batch_size` sequences by part, as the forward pass has them (`train`: when training)."""
     batch = {

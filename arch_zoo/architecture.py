@@ -12,8 +12,10 @@ from arch_zoo.layers.attention import CrossAttention, SelfAttention
 from arch_zoo.layers.embedding import Embedding
 from arch_zoo.layers.feed_forward import FeedForward
 from arch_zoo.layers.head import Head
+from arch_zoo.layers.layer import Layer
 from arch_zoo.layers.relative_bias import RelativeBias
 from arch_zoo.layers.stack import Block, Stack
+from arch_zoo.side import Side
 from arch_zoo.sizes import Dimensions
 
 
@@ -21,10 +23,22 @@ from arch_zoo.sizes import Dimensions
 class Architecture:
     """The vanilla choice at every seam. A subclass overrides the one or two where its inductive bias lives.
 
-    Its fields are the architecture's own options; `variants` gives published settings of them a
-    name, such as `{"narang": {"num_experts": 32}}`, which `arch_zoo.config(..., variant="narang")`
-    takes. Every builder takes the model's configuration and the key that its parameters are drawn
-    from. See `docs/adding_an_architecture.md`.
+    Its fields are the architecture's own options. Its methods are the seams: each takes the model's
+    configuration, the side it builds for where that matters, and the key that its parameters are
+    drawn from. Class attributes hold what tests and studies need to know of the architecture. See
+    `docs/adding_an_architecture.md`.
+
+    Attributes:
+      name: the name it is registered under.
+      title: its name in print.
+      paper: its source.
+      variants: published settings of the options by name, such as `{"narang": {"num_experts":
+        32}}`, which `arch_zoo.config(..., variant="narang")` takes.
+      scans: whether `scan_layers` works with its default options.
+      float32_share: the largest share of a training step's matrix products that it computes in
+        float32 when the model computes in bfloat16.
+      cpu_options: options for runs of a few hundred steps, where the defaults do not train in so
+        few.
     """
 
     name: ClassVar[str] = ""
@@ -33,6 +47,9 @@ class Architecture:
         "Vaswani et al., 2017, arXiv 1706.03762; T5.1.0: Raffel et al., 2020, arXiv 1910.10683"
     )
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    scans: ClassVar[bool] = True
+    float32_share: ClassVar[float] = 0.02
+    cpu_options: ClassVar[Mapping[str, Any]] = {}
 
     def check(self, cfg: ModelConfig) -> None:
         """Raises `ConfigError` for options that cannot be built."""
@@ -41,8 +58,8 @@ class Architecture:
         """What a size means here, given what it means for the vanilla Transformer."""
         return vanilla
 
-    def segment_multiple(self, cfg: ModelConfig) -> int | None:
-        """Packed encoder segments must start at multiples of this; None if inputs cannot be packed at all."""
+    def segment_multiple(self, cfg: ModelConfig, side: Side) -> int | None:
+        """Packed segments of `side` must start at multiples of this; None if it cannot be packed at all."""
         return 1
 
     def stochastic(self, cfg: ModelConfig) -> bool:
@@ -57,54 +74,46 @@ class Architecture:
         """`logits(x, embedding)` and `nll(x, targets, embedding)`."""
         return Head(cfg)
 
-    def schedule(self, cfg: ModelConfig, num_layers: int) -> tuple[int, ...]:
+    def schedule(self, cfg: ModelConfig, side: Side) -> tuple[int, ...]:
         """Which block runs at each depth of a stack: `(0, 1, ..., N-1)`; `(0,) * N` shares one block."""
-        return tuple(range(num_layers))
+        return tuple(range(cfg.num_layers(side)))
 
-    def encoder_layers(self, cfg: ModelConfig, depth: int, key: jax.Array) -> dict[str, nnx.Module]:
-        """The residual layers of an encoder block, in order."""
-        mixer_key, feed_forward_key = jax.random.split(key)
-        return {
-            "self_attention": self.encoder_mixer(cfg, depth, mixer_key),
-            "feed_forward": self.feed_forward(cfg, depth, feed_forward_key),
-        }
+    def layers(self, cfg: ModelConfig, side: Side, depth: int, key: jax.Array) -> dict[str, Layer]:
+        """The residual layers of a block by name, in order."""
+        mixer_key, *cross_key, feed_forward_key = jax.random.split(
+            key, 3 if side.reads_memory else 2
+        )
+        layers: dict[str, Layer] = {"self_attention": self.mixer(cfg, side, depth, mixer_key)}
+        if side.reads_memory:
+            layers["cross_attention"] = CrossAttention(cfg, *cross_key)
+        layers["feed_forward"] = self.feed_forward(cfg, side, depth, feed_forward_key)
+        return layers
 
-    def decoder_layers(self, cfg: ModelConfig, depth: int, key: jax.Array) -> dict[str, nnx.Module]:
-        """The residual layers of a decoder block, in order."""
-        mixer_key, cross_key, feed_forward_key = jax.random.split(key, 3)
-        return {
-            "self_attention": self.decoder_mixer(cfg, depth, mixer_key),
-            "cross_attention": CrossAttention(cfg, cross_key),
-            "feed_forward": self.feed_forward(cfg, depth, feed_forward_key),
-        }
-
-    def encoder_mixer(self, cfg: ModelConfig, depth: int, key: jax.Array) -> nnx.Module:
-        """What stands for self-attention in the encoder."""
+    def mixer(self, cfg: ModelConfig, side: Side, depth: int, key: jax.Array) -> Layer:
+        """What mixes positions. On a causal side it sees no later position, and it can decode step by step."""
         return SelfAttention(cfg, key)
 
-    def decoder_mixer(self, cfg: ModelConfig, depth: int, key: jax.Array) -> nnx.Module:
-        """What stands for self-attention in the decoder; it sees no later position."""
-        return SelfAttention(cfg, key)
-
-    def feed_forward(self, cfg: ModelConfig, depth: int, key: jax.Array) -> nnx.Module:
-        """What stands for the feed-forward layer, in either stack."""
+    def feed_forward(self, cfg: ModelConfig, side: Side, depth: int, key: jax.Array) -> Layer:
+        """The position-wise layer after the mixer."""
         return FeedForward(cfg, key)
 
-    def positions(self, cfg: ModelConfig, key: jax.Array) -> nnx.Module | None:
-        """`(x, ctx) -> (x, ctx)` at the input of a stack: biases in the context, tables added to x, or nothing."""
+    def positions(self, cfg: ModelConfig, side: Side, key: jax.Array) -> nnx.Module | None:
+        """`(x, ctx) -> (x, ctx)` at the input of a stack: adds biases to the context or vectors to x. None: neither."""
         return RelativeBias(cfg.num_heads, key)
 
-    def encoder(self, cfg: ModelConfig, key: jax.Array) -> Stack:
-        """The encoder's stack."""
-        return Stack(cfg, *self.stack_parts(cfg, cfg.num_encoder_layers, self.encoder_layers, key))
+    def stack(self, cfg: ModelConfig, side: Side, key: jax.Array) -> Stack:
+        """The blocks of a side, and how they are walked."""
+        return Stack(cfg, *self.stack_parts(cfg, side, key))
 
-    def decoder(self, cfg: ModelConfig, key: jax.Array) -> Stack:
-        """The decoder's stack."""
-        return Stack(cfg, *self.stack_parts(cfg, cfg.num_decoder_layers, self.decoder_layers, key))
-
-    def stack_parts(self, cfg: ModelConfig, num_layers: int, layers, key: jax.Array):
-        """Blocks, schedule and positions of a stack whose blocks hold `layers(cfg, depth, key)`."""
-        positions_key, *keys = jax.random.split(key, num_layers + 1)
-        schedule = self.schedule(cfg, num_layers)
-        blocks = [Block(cfg, layers(cfg, index, keys[index])) for index in range(max(schedule) + 1)]
-        return blocks, schedule, self.positions(cfg, positions_key)
+    def stack_parts(
+        self, cfg: ModelConfig, side: Side, key: jax.Array, positions_key: jax.Array | None = None
+    ) -> tuple[list[Block], tuple[int, ...], nnx.Module | None]:
+        """Blocks, schedule and positions: what every stack is made from. Positions may have a key of their own."""
+        first_key, *keys = jax.random.split(key, cfg.num_layers(side) + 1)
+        schedule = self.schedule(cfg, side)
+        blocks = [
+            Block(cfg, self.layers(cfg, side, index, keys[index]))
+            for index in range(max(schedule) + 1)
+        ]
+        positions = self.positions(cfg, side, first_key if positions_key is None else positions_key)
+        return blocks, schedule, positions

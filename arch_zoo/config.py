@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from arch_zoo import registry, sizes
 from arch_zoo.registry import ConfigError
+from arch_zoo.side import Side
 
 if TYPE_CHECKING:
     from arch_zoo.architecture import Architecture
@@ -97,6 +98,10 @@ class ModelConfig:
         if not 0 <= self.dropout_rate < 1:
             raise ConfigError(f"dropout_rate={self.dropout_rate}: must be at least 0 and below 1")
         self.architecture.check(self)
+
+    def num_layers(self, side: Side) -> int:
+        """Blocks of one side, if its architecture applies none of them twice."""
+        return getattr(self, f"num_{side.name}_layers")
 
     @property
     def name(self) -> str:

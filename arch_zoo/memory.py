@@ -88,12 +88,12 @@ class MemoryEstimate:
 
 
 def estimate_memory(
-    cfg: ModelConfig, input_length: int = 512, target_length: int = 114, gpu: bool = False
+    cfg: ModelConfig, input_length: int = 512, target_length: int = 114, *, gpu: bool = False
 ) -> MemoryEstimate:
     """Estimates the memory of a training step on sequences of these lengths, on a GPU or elsewhere."""
     with fused_attention.outlined() if gpu else fused_attention.disallowed():
         kept = [
-            _kept(cfg, sequences, input_length, target_length, gpu)
+            _kept(cfg, sequences, input_length, target_length, gpu=gpu)
             for sequences in (_FEW, 2 * _FEW)
         ]
         values = [
@@ -107,7 +107,7 @@ def estimate_memory(
 
 
 def _kept(
-    cfg: ModelConfig, sequences: int, input_length: int, target_length: int, gpu: bool
+    cfg: ModelConfig, sequences: int, input_length: int, target_length: int, *, gpu: bool
 ) -> int:
     """Bytes that are kept of what the derivative of the loss refers to."""
     graph, params, rest = nnx.split(abstract_model(cfg), nnx.Param, ...)

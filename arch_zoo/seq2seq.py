@@ -9,6 +9,7 @@ from flax import nnx
 from arch_zoo.config import ModelConfig
 from arch_zoo.layers.context import Aux, Context
 from arch_zoo.registry import ConfigError
+from arch_zoo.side import DECODER, ENCODER, Side
 
 Batch = dict[str, jax.Array]
 
@@ -47,19 +48,20 @@ class Seq2Seq(nnx.Module):
         architecture = cfg.architecture
         self.cfg = cfg
         self.embedding = architecture.embedding(cfg, embedding_key)
-        self.encoder = architecture.encoder(cfg, encoder_key)
-        self.decoder = architecture.decoder(cfg, decoder_key)
+        self.encoder = architecture.stack(cfg, ENCODER, encoder_key)
+        self.decoder = architecture.stack(cfg, DECODER, decoder_key)
         self.head: Any = architecture.head(cfg, head_key)
 
     def __call__(
         self,
         batch: Batch,
         key: jax.Array | None = None,
+        *,
         train: bool = False,
         expert_axis: str | None = None,
     ) -> Logits:
         """Logits of every target position, given the tokens before it. `expert_axis`: see `Context`."""
-        x_BTD, aux = self.hidden(batch, key, train, expert_axis)
+        x_BTD, aux = self.hidden(batch, key, train=train, expert_axis=expert_axis)
         with jax.named_scope("head"):
             logits_BTV = self.head.logits(x_BTD, self.embedding)
         return Logits(logits_BTV, *_finish(aux))
@@ -68,11 +70,12 @@ class Seq2Seq(nnx.Module):
         self,
         batch: Batch,
         key: jax.Array | None = None,
+        *,
         train: bool = False,
         expert_axis: str | None = None,
     ) -> TokenNLL:
         """The loss of every target token, without more logits in memory than the head needs."""
-        x_BTD, aux = self.hidden(batch, key, train, expert_axis)
+        x_BTD, aux = self.hidden(batch, key, train=train, expert_axis=expert_axis)
         with jax.named_scope("head"):
             nll_BT, log_z_BT = self.head.nll(x_BTD, batch["decoder_target_tokens"], self.embedding)
         return TokenNLL(nll_BT, log_z_BT, *_finish(aux))
@@ -81,6 +84,7 @@ class Seq2Seq(nnx.Module):
         self,
         batch: Batch,
         key: jax.Array | None = None,
+        *,
         train: bool = False,
         expert_axis: str | None = None,
     ) -> tuple[jax.Array, Aux]:
@@ -100,11 +104,12 @@ class Seq2Seq(nnx.Module):
             batch, key=encoder_key, **common
         )
         ctx = Context(
-            *_segments_and_positions(batch, "decoder", _target_mask(batch)),
+            *_segments_and_positions(batch, DECODER, _target_mask(batch)),
             memory_BSD=memory_BSD,
             memory_segment_ids_BS=memory_segment_ids_BS,
             key=decoder_key,
-            causal=True,
+            dtype=self.cfg.dtype,
+            causal=DECODER.causal,
             packed="decoder_segment_ids" in batch or "encoder_segment_ids" in batch,
             **common,
         )
@@ -116,13 +121,14 @@ class Seq2Seq(nnx.Module):
     def encode(self, batch: Batch, **context: Any) -> tuple[jax.Array, jax.Array, Aux]:
         """The memory [B, S, D] and its segment ids [B, S]; shorter than the input where the encoder pools."""
         packed = "encoder_segment_ids" in batch
-        if packed and self.cfg.architecture.segment_multiple(self.cfg) is None:
+        if packed and self.cfg.architecture.segment_multiple(self.cfg, ENCODER) is None:
             raise ConfigError(
                 f"{self.cfg.name}: packed inputs (encoder_segment_ids) would mix examples; do not pack"
             )
         ids_BS = batch["encoder_input_tokens"]
+        surroundings = _segments_and_positions(batch, ENCODER, ids_BS != 0)
         ctx = Context(
-            *_segments_and_positions(batch, "encoder", ids_BS != 0), packed=packed, **context
+            *surroundings, dtype=self.cfg.dtype, causal=ENCODER.causal, packed=packed, **context
         )
         x_BSD = self._embed(ids_BS)
         with jax.named_scope("encoder"):
@@ -132,16 +138,18 @@ class Seq2Seq(nnx.Module):
     def init_cache(self, batch: Batch, max_length: int) -> dict[str, Any]:
         """Encodes the inputs and prepares `max_length` decoding steps. Every leaf leads with B."""
         memory_BSD, memory_segment_ids_BS, _ = self.encode(batch)
-        batch_size = memory_BSD.shape[0]
-        segment_ids_BT = jnp.ones((batch_size, max_length), jnp.int32)
+        segment_ids_BT = jnp.ones((memory_BSD.shape[0], max_length), jnp.int32)
         ctx = Context(
             segment_ids_BT,
             segment_ids_BT,
             memory_BSD=memory_BSD,
             memory_segment_ids_BS=memory_segment_ids_BS,
+            dtype=self.cfg.dtype,
+            causal=DECODER.causal,
+            max_length=max_length,
         )
         return {
-            "layers": self.decoder.init_cache(ctx, max_length),
+            "layers": self.decoder.init_cache(ctx),
             "segment_ids": segment_ids_BT,
             "memory_segment_ids": memory_segment_ids_BS,
         }
@@ -154,7 +162,8 @@ class Seq2Seq(nnx.Module):
             jnp.full((batch_size, 1), index, jnp.int32),
             memory_segment_ids_BS=cache["memory_segment_ids"],
             index=jnp.asarray(index, jnp.int32),
-            causal=True,
+            dtype=self.cfg.dtype,
+            causal=DECODER.causal,
             max_length=max_length,
         )
         x_B1D, _, layers, _ = self.decoder(self._embed(tokens_B[:, None]), ctx, cache["layers"])
@@ -180,11 +189,11 @@ def _target_mask(batch: Batch) -> jax.Array:
 
 
 def _segments_and_positions(
-    batch: Batch, side: str, mask_BL: jax.Array
+    batch: Batch, side: Side, mask_BL: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Those of a packed batch, else one segment up to the last token of the mask, with positions from 0."""
-    if f"{side}_segment_ids" in batch:
-        return batch[f"{side}_segment_ids"], batch[f"{side}_positions"]
+    if f"{side.name}_segment_ids" in batch:
+        return batch[f"{side.name}_segment_ids"], batch[f"{side.name}_positions"]
     positions_BL = jnp.broadcast_to(jnp.arange(mask_BL.shape[1], dtype=jnp.int32), mask_BL.shape)
     return jax.lax.cummax(mask_BL.astype(jnp.int32), axis=1, reverse=True), positions_BL
 

@@ -50,10 +50,9 @@ def loss(params: Params, batch: Batch, cfg: arch_zoo.ModelConfig) -> jax.Array:
     def bias(stack, length, causal):
         distances = np.arange(length)[None, :] - np.arange(length)[:, None]
         # A product with a constant: the backward pass of a lookup would be a scatter.
-        one_hot_LLN = np.eye(len(params[stack + ".positions.table"]), dtype=np.float32)[
-            buckets(distances, causal)
-        ]
-        return jnp.einsum("TSN,NH->HTS", one_hot_LLN, params[stack + ".positions.table"])
+        table_NH = params[stack + ".positions.table"]
+        one_hot_LLN = np.eye(len(table_NH), dtype=np.float32)[buckets(distances, causal=causal)]
+        return jnp.einsum("TSN,NH->HTS", one_hot_LLN, table_NH)
 
     def blocks(stack, x_BLD, mask, memory_BSD=None):
         self_bias = bias(stack, x_BLD.shape[1], memory_BSD is not None)

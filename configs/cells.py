@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import arch_zoo
 from train.study.config import OptimizerConfig, RunConfig, StageConfig
 
 __all__ = ["cpu", "t5"]
@@ -18,9 +19,8 @@ def cpu(architecture: str, size: str, seed: int = 0) -> RunConfig:
     Both stages have the same shapes and no dropout, so that they share one compiled step. 64 inputs
     of span corruption have 14 targets. The rate of finetuning falls to zero, which a constant one,
     as T5 has it, cannot match in so few steps. Adafactor factors matrices of every size, so that no
-    size of the ladder has another optimizer.
-    A mixture of softmaxes scales its contexts: unscaled, its first loss grows with the width, 300
-    steps do not make up for it, and the larger model ends higher.
+    size of the ladder has another optimizer. Options are the architecture's own for so few steps
+    (`Architecture.cpu_options`).
     """
     shape: dict[str, Any] = {"batch_size": 16, "input_length": 64, "target_length": 16}
     pretrain = StageConfig(
@@ -42,7 +42,7 @@ def cpu(architecture: str, size: str, seed: int = 0) -> RunConfig:
         log_every=20,
         checkpoint_every=200,
     )
-    model = {"scale_context": True} if architecture == "mos" else {}
+    model = dict(arch_zoo.get(architecture).cpu_options)
     return RunConfig(
         architecture=architecture,
         size=size,

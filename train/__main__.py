@@ -127,7 +127,7 @@ def run_cell(verb: Cell, stage: str) -> int:
     from train.run import cell, distributed, loop, seeds
 
     distributed.initialize()
-    corpus = open_corpus(verb.corpus, verb.verify)
+    corpus = open_corpus(verb.corpus, verify=verb.verify)
     runs = [dataclasses.replace(config, seed=verb.seed + number) for number in range(verb.seeds)]
     directories = [verb.runs / verb.study / run.run_id for run in runs]
     if len(runs) != 1 and (verb.resume_from or verb.init_from):

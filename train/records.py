@@ -100,7 +100,7 @@ def find_runs(root: str | os.PathLike[str]) -> list[Path]:
     )
 
 
-def read_run(path: str | os.PathLike[str], allow_torn: bool = False) -> Run:
+def read_run(path: str | os.PathLike[str], *, allow_torn: bool = False) -> Run:
     """Reads and checks one run directory.
 
     Args:
@@ -118,8 +118,8 @@ def read_run(path: str | os.PathLike[str], allow_torn: bool = False) -> Run:
         config=read_json(path / "config.json"),
         env=read_json(path / "env.json", missing={}),
         status=read_status(path),
-        metrics=read_jsonl(path / "metrics.jsonl", _METRIC_TYPES, allow_torn),
-        evals=read_jsonl(path / "evals.jsonl", _EVAL_TYPES, allow_torn),
+        metrics=read_jsonl(path / "metrics.jsonl", _METRIC_TYPES, allow_torn=allow_torn),
+        evals=read_jsonl(path / "evals.jsonl", _EVAL_TYPES, allow_torn=allow_torn),
     )
 
 
@@ -174,7 +174,7 @@ def read_status(directory: Path) -> Row:
 
 
 def read_jsonl(
-    path: Path, types: Mapping[str, Any] | None = None, allow_torn: bool = False
+    path: Path, types: Mapping[str, Any] | None = None, *, allow_torn: bool = False
 ) -> list[Row]:
     """Reads a JSONL file of objects; a file that does not exist has no rows.
 

@@ -25,6 +25,7 @@ from arch_zoo.architecture import Architecture
 from arch_zoo.config import ModelConfig
 from arch_zoo.layers import parameters
 from arch_zoo.registry import ConfigError, register
+from arch_zoo.side import Side
 
 _PAPER_FACTOR = 128
 
@@ -83,8 +84,9 @@ class Albert(Architecture):
                 f"albert: factor={self.factor!r}: must be None or from 1 to embed_dim={cfg.embed_dim}"
             )
 
-    def schedule(self, cfg: ModelConfig, num_layers: int) -> tuple[int, ...]:
+    def schedule(self, cfg: ModelConfig, side: Side) -> tuple[int, ...]:
         """The group of each depth."""
+        num_layers = cfg.num_layers(side)
         return tuple(depth * self.groups // num_layers for depth in range(num_layers))
 
     def embedding(self, cfg: ModelConfig, key: jax.Array) -> FactorisedEmbedding:

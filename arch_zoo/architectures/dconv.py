@@ -24,6 +24,7 @@ from arch_zoo.architectures.lconv import LConv, LightweightConvolution
 from arch_zoo.config import ModelConfig
 from arch_zoo.layers import parameters
 from arch_zoo.registry import register
+from arch_zoo.side import Side
 
 
 class DynamicConvolution(LightweightConvolution):
@@ -63,8 +64,6 @@ class DConv(LConv):
     variants: ClassVar = {"wu": {"form": "fairseq_sinusoids"}, "mesh": {"form": "mesh"}}
     form: str = "fairseq"
 
-    def encoder_mixer(self, cfg: ModelConfig, depth: int, key: jax.Array) -> DynamicConvolution:
-        """Taps on both sides."""
+    def mixer(self, cfg: ModelConfig, side: Side, depth: int, key: jax.Array) -> DynamicConvolution:
+        """A convolution of this depth's width."""
         return DynamicConvolution(cfg, self.widths[depth % len(self.widths)], self.form, key)
-
-    decoder_mixer = encoder_mixer

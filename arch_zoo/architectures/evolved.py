@@ -30,15 +30,17 @@ from arch_zoo.layers import convolution, parameters
 from arch_zoo.layers.attention import CrossAttention, SelfAttention
 from arch_zoo.layers.context import Aux, Context
 from arch_zoo.layers.feed_forward import FeedForward, relu
+from arch_zoo.layers.layer import Layer
 from arch_zoo.layers.norm import LayerNorm
 from arch_zoo.layers.parameters import Dense
 from arch_zoo.layers.relative_bias import RelativeBias
 from arch_zoo.layers.stack import Stack
 from arch_zoo.registry import ConfigError, register
+from arch_zoo.side import Side
 from arch_zoo.sizes import Dimensions
 
 
-class GatedLinearUnit(nnx.Module):
+class GatedLinearUnit(Layer):
     """`linear(x) * sigmoid(gate(x))`, from D to D, with biases."""
 
     def __init__(self, cfg: ModelConfig, key: jax.Array):
@@ -51,10 +53,6 @@ class GatedLinearUnit(nnx.Module):
     def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
         """Every position for itself; nothing to cache."""
         return self.linear(x_BLD) * jax.nn.sigmoid(self.gate(x_BLD)), cache, Aux()
-
-    def init_cache(self, ctx: Context, max_length: int) -> dict:
-        """Empty."""
-        return {}
 
 
 class SeparableConvolution(nnx.Module):
@@ -79,7 +77,7 @@ class SeparableConvolution(nnx.Module):
         return convolution.init_cache(ctx, *self.taps.shape)
 
 
-class EncoderConvolutions(nnx.Module):
+class EncoderConvolutions(Layer):
     """`separable9(norm(relu(dense(x)) + relu(conv3(x))))`, of 4 D hidden channels.
 
     The second branch has D/2 channels, and so has the output: zeros fill up the rest.
@@ -105,7 +103,7 @@ class EncoderConvolutions(nnx.Module):
         return _widen(y, x_BLD), cache, Aux()
 
 
-class DecoderConvolutions(nnx.Module):
+class DecoderConvolutions(Layer):
     """`separable7(norm(relu(separable11(x)) + separable7(x)))`, of 2 D hidden channels; the second branch has D/2."""
 
     def __init__(self, cfg: ModelConfig, key: jax.Array):
@@ -128,12 +126,12 @@ class DecoderConvolutions(nnx.Module):
         caches = {"left": left_cache, "right": right_cache, "out": out_cache}
         return y_BLD, (None if cache is None else caches), Aux()
 
-    def init_cache(self, ctx: Context, max_length: int) -> dict[str, jax.Array]:
+    def init_cache(self, ctx: Context) -> dict[str, jax.Array]:
         """The last inputs of each convolution."""
         return {name: getattr(self, name).init_cache(ctx) for name in ("left", "right", "out")}
 
 
-class ParallelAttention(nnx.Module):
+class ParallelAttention(Layer):
     """Self-attention with twice the heads, plus cross-attention, of the same input."""
 
     def __init__(self, cfg: ModelConfig, key: jax.Array):
@@ -150,11 +148,11 @@ class ParallelAttention(nnx.Module):
         caches = {"self": self_cache, "cross": cross_cache}
         return self_BLD + cross_BLD, (None if cache is None else caches), Aux()
 
-    def init_cache(self, ctx: Context, max_length: int) -> dict:
+    def init_cache(self, ctx: Context) -> dict:
         """Those of both."""
         return {
-            "self": self.self_attention.init_cache(ctx, max_length),
-            "cross": self.cross_attention.init_cache(ctx, max_length),
+            "self": self.self_attention.init_cache(ctx),
+            "cross": self.cross_attention.init_cache(ctx),
         }
 
 
@@ -203,9 +201,17 @@ class Evolved(Architecture):
             num_decoder_layers=(vanilla.num_decoder_layers + 1) // 2,
         )
 
-    def encoder_layers(self, cfg: ModelConfig, depth: int, key: jax.Array) -> dict[str, nnx.Module]:
-        """Four layers."""
-        keys = jax.random.split(key, 4)
+    def layers(self, cfg: ModelConfig, side: Side, depth: int, key: jax.Array) -> dict[str, Layer]:
+        """Four layers in the encoder, five in the decoder."""
+        keys = jax.random.split(key, 5 if side.reads_memory else 4)
+        if side.reads_memory:
+            return {
+                "parallel_attention": ParallelAttention(cfg, keys[0]),
+                "convolutions": DecoderConvolutions(cfg, keys[1]),
+                "self_attention": SelfAttention(cfg, keys[2]),
+                "cross_attention": CrossAttention(cfg, keys[3]),
+                "feed_forward": SwishFeedForward(cfg, keys[4]),
+            }
         return {
             "gated_linear_unit": GatedLinearUnit(cfg, keys[0]),
             "convolutions": EncoderConvolutions(cfg, keys[1]),
@@ -213,24 +219,20 @@ class Evolved(Architecture):
             "feed_forward": FeedForward(cfg, keys[3]),
         }
 
-    def decoder_layers(self, cfg: ModelConfig, depth: int, key: jax.Array) -> dict[str, nnx.Module]:
-        """Five layers."""
-        keys = jax.random.split(key, 5)
-        return {
-            "parallel_attention": ParallelAttention(cfg, keys[0]),
-            "convolutions": DecoderConvolutions(cfg, keys[1]),
-            "self_attention": SelfAttention(cfg, keys[2]),
-            "cross_attention": CrossAttention(cfg, keys[3]),
-            "feed_forward": SwishFeedForward(cfg, keys[4]),
-        }
-
-    def decoder(self, cfg: ModelConfig, key: jax.Array) -> Stack:
-        """A stack with two tables of biases."""
-        positions_key, key = jax.random.split(key)
-        blocks, schedule, _ = self.stack_parts(
-            cfg, cfg.num_decoder_layers, self.decoder_layers, key
+    def positions(self, cfg: ModelConfig, side: Side, key: jax.Array) -> nnx.Module | None:
+        """One table of biases in the encoder, two in the decoder."""
+        return (
+            TwoBiases(cfg.num_heads, key)
+            if side.reads_memory
+            else super().positions(cfg, side, key)
         )
-        return Stack(cfg, blocks, schedule, TwoBiases(cfg.num_heads, positions_key))
+
+    def stack(self, cfg: ModelConfig, side: Side, key: jax.Array) -> Stack:
+        """The vanilla one. The decoder's biases have a key of their own, so that a seed draws what it always drew."""
+        if not side.reads_memory:
+            return super().stack(cfg, side, key)
+        positions_key, key = jax.random.split(key)
+        return Stack(cfg, *self.stack_parts(cfg, side, key, positions_key))
 
 
 def _widen(x: jax.Array, like: jax.Array) -> jax.Array:

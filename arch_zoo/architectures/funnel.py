@@ -24,10 +24,11 @@ import jax.numpy as jnp
 
 from arch_zoo.architecture import Architecture
 from arch_zoo.config import ModelConfig
-from arch_zoo.layers.attention import attend
+from arch_zoo.layers.attention import SelfAttention, attend
 from arch_zoo.layers.context import Context
 from arch_zoo.layers.stack import Block, Residual, Stack
 from arch_zoo.registry import ConfigError, register
+from arch_zoo.side import Side
 
 POOLS = ("attention", "query")
 
@@ -91,6 +92,7 @@ def _attend_pooled(
 ) -> tuple[jax.Array, Context]:
     """`pool(x) + A(pool(x), x)`: each pair looks from its first position, at all positions."""
     attention = residual.layer
+    assert isinstance(attention, SelfAttention)
     y_BPD, pooled_ctx = pool(x_BLD, ctx)
     q_BPHK = attention.queries(residual.norm(y_BPD) * pooled_ctx.real_BL1)
     k_BLHK, v_BLHK = attention.keys_values(residual.norm(x_BLD) * ctx.real_BL1)
@@ -114,6 +116,7 @@ class Funnel(Architecture):
 
     title = "Funnel Transformer"
     paper = "Dai et al., 2020, arXiv 2006.03236"
+    scans = False
     num_blocks: int = 3
     pools: str = "attention"
 
@@ -134,11 +137,15 @@ class Funnel(Architecture):
         size, remainder = divmod(cfg.num_encoder_layers, num_blocks)
         return tuple(block * size + min(block, remainder) for block in range(1, num_blocks))
 
-    def segment_multiple(self, cfg: ModelConfig) -> int:
-        """Pairs of pairs stay in one example."""
-        return 2 ** len(self.pooled_depths(cfg))
+    def segment_multiple(self, cfg: ModelConfig, side: Side) -> int:
+        """In the encoder the length that is pooled into one position, so that no pair joins two examples."""
+        return 1 if side.causal else 2 ** len(self.pooled_depths(cfg))
 
-    def encoder(self, cfg: ModelConfig, key: jax.Array) -> FunnelStack:
-        """A stack that pools."""
-        parts = self.stack_parts(cfg, cfg.num_encoder_layers, self.encoder_layers, key)
-        return FunnelStack(cfg, parts, self.pooled_depths(cfg), self.pools)
+    def stack(self, cfg: ModelConfig, side: Side, key: jax.Array) -> Stack:
+        """In the encoder a stack that pools."""
+        parts = self.stack_parts(cfg, side, key)
+        return (
+            Stack(cfg, *parts)
+            if side.causal
+            else FunnelStack(cfg, parts, self.pooled_depths(cfg), self.pools)
+        )

@@ -17,6 +17,7 @@ from arch_zoo.config import ModelConfig
 from arch_zoo.layers import parameters
 from arch_zoo.layers.feed_forward import FeedForward
 from arch_zoo.registry import ConfigError, register
+from arch_zoo.side import Side
 from arch_zoo.sizes import Dimensions
 
 # The variants by their published names. GELU is the tanh approximation, as in Mesh TensorFlow and
@@ -71,6 +72,8 @@ class GLU(Architecture):
         """Two thirds of the hidden units: three matrices instead of two."""
         return dataclasses.replace(vanilla, mlp_dim=max(1, round(vanilla.mlp_dim / 12)) * 8)
 
-    def feed_forward(self, cfg: ModelConfig, depth: int, key: jax.Array) -> GatedFeedForward:
+    def feed_forward(
+        self, cfg: ModelConfig, side: Side, depth: int, key: jax.Array
+    ) -> GatedFeedForward:
         """A gated layer at every depth."""
         return GatedFeedForward(cfg, self.variant, key)

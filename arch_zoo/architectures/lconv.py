@@ -1,9 +1,9 @@
 """Lightweight convolution in place of self-attention (Wu et al., 2019, arXiv 1901.10430).
 
-Overrides `encoder_mixer` and `decoder_mixer`: a gated linear unit, then a depthwise convolution
-whose weights are softmaxed over its taps, then a projection; and `positions`, since nothing reads
-their biases. Cross-attention and feed-forward layers stay. The published forms are different
-layers:
+Overrides `mixer`: a gated linear unit, then a depthwise convolution whose weights are softmaxed
+over its taps, then a projection; and `positions`, since nothing reads their biases. Cross-attention
+and
+feed-forward layers stay. The published forms are different layers:
 
 * `mesh`, the original study's code base and the default: a kernel for every channel, a bias, and
   one more pointwise projection after the convolution; every projection has a bias.
@@ -26,20 +26,21 @@ import dataclasses
 from typing import ClassVar
 
 import jax
-from flax import nnx
 
 from arch_zoo.architecture import Architecture
 from arch_zoo.config import ModelConfig
 from arch_zoo.layers import convolution, parameters
 from arch_zoo.layers.context import Aux, Context
+from arch_zoo.layers.layer import Layer
 from arch_zoo.layers.parameters import Dense
 from arch_zoo.layers.positions import SinusoidalPositions
 from arch_zoo.registry import ConfigError, register
+from arch_zoo.side import Side
 
 FORMS = ("mesh", "fairseq", "fairseq_sinusoids")
 
 
-class LightweightConvolution(nnx.Module):
+class LightweightConvolution(Layer):
     """`out(conv(linear(x) * sigmoid(gate(x))))`, the weights of the convolution a softmax over its taps."""
 
     def __init__(self, cfg: ModelConfig, width: int, form: str, key: jax.Array):
@@ -76,9 +77,9 @@ class LightweightConvolution(nnx.Module):
             y_BLD = self.pointwise(y_BLD + self.bias.astype(y_BLD.dtype))
         return self.out(y_BLD), cache, Aux()
 
-    def init_cache(self, ctx: Context, max_length: int) -> jax.Array:
+    def init_cache(self, ctx: Context) -> jax.Array:
         """The last W-1 gated inputs."""
-        return convolution.init_cache(ctx, self.width, ctx.memory_BSD.shape[-1])
+        return convolution.init_cache(ctx, self.width, self.linear.kernel.shape[1])
 
 
 @register("lconv")
@@ -110,12 +111,12 @@ class LConv(Architecture):
                 f"{self.name}: embed_dim={cfg.embed_dim} is no multiple of num_heads={cfg.num_heads}"
             )
 
-    def positions(self, cfg: ModelConfig, key: jax.Array) -> SinusoidalPositions | None:
+    def positions(self, cfg: ModelConfig, side: Side, key: jax.Array) -> SinusoidalPositions | None:
         """None, since a convolution knows the distance of its taps; or what fairseq adds nevertheless."""
         return SinusoidalPositions() if self.form == "fairseq_sinusoids" else None
 
-    def encoder_mixer(self, cfg: ModelConfig, depth: int, key: jax.Array) -> LightweightConvolution:
-        """Taps on both sides."""
+    def mixer(
+        self, cfg: ModelConfig, side: Side, depth: int, key: jax.Array
+    ) -> LightweightConvolution:
+        """A convolution of this depth's width."""
         return LightweightConvolution(cfg, self.widths[depth % len(self.widths)], self.form, key)
-
-    decoder_mixer = encoder_mixer

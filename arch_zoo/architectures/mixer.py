@@ -1,9 +1,9 @@
 """MLP-Mixer (Tolstikhin et al., 2021, arXiv 2105.01601): positions are mixed by a dense layer over them.
 
-Overrides `encoder_mixer`: in place of self-attention, each channel goes through a feed-forward
-layer over the positions, with biases and GELU as in the source. The encoder has no position biases:
-its weights are those of positions. The decoder is the vanilla one, as a layer over all positions
-cannot decode step by step (Tay et al., 2022, likewise).
+Overrides `mixer` in the encoder: in place of self-attention, each channel goes through a
+feed-forward layer over the positions, with biases and GELU as in the source. The encoder has no
+position biases: its weights are those of positions. The decoder is the vanilla one, as a layer over
+all positions cannot decode step by step (Tay et al., 2022, likewise).
 
 The weights belong to `max_input_length` positions: a longer input is refused, a shorter one is
 padded (that is, meets the first rows of the weights only), and packed inputs are refused, since
@@ -22,11 +22,12 @@ from arch_zoo.architecture import Architecture
 from arch_zoo.config import ModelConfig
 from arch_zoo.layers import parameters
 from arch_zoo.layers.context import Aux, Context
-from arch_zoo.layers.stack import Stack
+from arch_zoo.layers.layer import Layer
 from arch_zoo.registry import ConfigError, register
+from arch_zoo.side import Side
 
 
-class TokenMixing(nnx.Module):
+class TokenMixing(Layer):
     """`gelu(x^T wi + bi) wo + bo`, transposed back: a feed-forward layer over positions, the same for every channel."""
 
     def __init__(self, cfg: ModelConfig, width: int, key: jax.Array):
@@ -82,16 +83,16 @@ class Mixer(Architecture):
         if cfg.max_input_length < 1:
             raise ConfigError(f"mixer: max_input_length={cfg.max_input_length}: must be at least 1")
 
-    def segment_multiple(self, cfg: ModelConfig) -> None:
-        """None: examples in one row would mix."""
+    def segment_multiple(self, cfg: ModelConfig, side: Side) -> int | None:
+        """The encoder cannot be packed: examples in one row would mix."""
+        return super().segment_multiple(cfg, side) if side.causal else None
 
-    def encoder_mixer(self, cfg: ModelConfig, depth: int, key: jax.Array) -> TokenMixing:
-        """A dense layer over positions."""
+    def mixer(self, cfg: ModelConfig, side: Side, depth: int, key: jax.Array) -> Layer:
+        """In the encoder a dense layer over positions."""
+        if side.causal:
+            return super().mixer(cfg, side, depth, key)
         return TokenMixing(cfg, self.token_mlp_dim or max(1, cfg.embed_dim // 2), key)
 
-    def encoder(self, cfg: ModelConfig, key: jax.Array) -> Stack:
-        """A stack without position biases."""
-        blocks, schedule, _ = self.stack_parts(
-            cfg, cfg.num_encoder_layers, self.encoder_layers, key
-        )
-        return Stack(cfg, blocks, schedule, None)
+    def positions(self, cfg: ModelConfig, side: Side, key: jax.Array) -> nnx.Module | None:
+        """No biases in the encoder, where nothing would read them."""
+        return super().positions(cfg, side, key) if side.causal else None

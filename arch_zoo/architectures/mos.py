@@ -35,7 +35,7 @@ from arch_zoo.registry import ConfigError, register
 class MixtureHead(nnx.Module):
     """K softmaxes over the tied embedding and the weights that mix them. Everything is summed in log space."""
 
-    def __init__(self, cfg: ModelConfig, num_components: int, scale_context: bool, key: jax.Array):
+    def __init__(self, cfg: ModelConfig, num_components: int, context_scale: float, key: jax.Array):
         """Draws the mixture's weights [K, D] and the contexts' projections [K, D, D]."""
         weights_key, contexts_key = jax.random.split(key)
         shape = (num_components, cfg.embed_dim)
@@ -43,7 +43,7 @@ class MixtureHead(nnx.Module):
         axes = ("component", "embed", "embed_out")
         self.contexts = parameters.normal(contexts_key, (*shape, cfg.embed_dim), axes, 1.0)
         self.scale = cfg.embed_dim**-0.5
-        self.context_scale = self.scale if scale_context else 1.0
+        self.context_scale = context_scale
 
     def logits(self, x_BTD: jax.Array, embedding: Embedding) -> jax.Array:
         """Log-probabilities [B, T, V] in float32."""
@@ -70,7 +70,7 @@ class MixtureHead(nnx.Module):
     def _mix(self, x_BTD, embedding, component, start):
         """The log of sum_k pi_k exp(component(logits_k)), adding one component at a time to `start`."""
         x_BTD = x_BTD * self.scale
-        scores_BTK = parameters.project(x_BTD, self.weights.T, wide=True)
+        scores_BTK = parameters.project(x_BTD, self.weights.T, jnp.float32)
         log_pi_KBT1 = jnp.moveaxis(jax.nn.log_softmax(scores_BTK, axis=-1), -1, 0)[..., None]
 
         @functools.partial(
@@ -98,6 +98,9 @@ class MixtureOfSoftmaxes(Architecture):
     title = "Mixture of softmaxes"
     paper = "Yang et al., 2018, arXiv 1711.03953"
     variants: ClassVar = {"unscaled": {"scale_context": False}, "scaled": {"scale_context": True}}
+    cpu_options: ClassVar = variants[
+        "scaled"
+    ]  # unscaled, a few hundred steps do not make up for the first loss
     num_components: int = 15
     scale_context: bool = False
 
@@ -108,4 +111,5 @@ class MixtureOfSoftmaxes(Architecture):
 
     def head(self, cfg: ModelConfig, key: jax.Array) -> MixtureHead:
         """A mixture in place of one softmax."""
-        return MixtureHead(cfg, self.num_components, self.scale_context, key)
+        context_scale = cfg.embed_dim**-0.5 if self.scale_context else 1.0
+        return MixtureHead(cfg, self.num_components, context_scale, key)

@@ -1,11 +1,10 @@
 """Performer (Choromanski et al., 2021, arXiv 2009.14794): self-attention in linear time by features.
 
-Overrides `encoder_mixer` and `decoder_mixer`; and the positions of either stack: relative biases
-belong to pairs, which no longer meet, so a learned vector for each position is added to the input,
-as large at first as a token's: Adafactor's steps follow a parameter's size, and from vectors of
-0.02 a small model has not learned to copy after 600 steps where from these it has after 100.
-Cross-attention stays softmax attention. Decoding keeps a state of fixed size instead of keys and
-values. Two kernels:
+Overrides `mixer` and `positions`: relative biases belong to pairs, which
+no longer meet, so a learned vector for each position is added to the input, as large at first as a
+token's: Adafactor's steps follow a parameter's size, and from vectors of 0.02 a small model has not
+learned to copy after 600 steps where from these it has after 100. Cross-attention stays softmax
+attention. Decoding keeps a state of fixed size instead of keys and values. Two kernels:
 
 * `relu`: `relu(u) + 0.001`, nothing random; the default of the original study's authors elsewhere
   (Long Range Arena).
@@ -34,6 +33,7 @@ from arch_zoo.layers.context import Aux, Context
 from arch_zoo.layers.positions import LearnedPositions
 from arch_zoo.layers.stack import Stack
 from arch_zoo.registry import ConfigError, register
+from arch_zoo.side import Side
 
 # What is added to every feature, which keeps denominators away from zero.
 EPSILONS = {"relu": 1e-3, "softmax": 1e-6}
@@ -60,16 +60,16 @@ class LinearAttention(Projections):
         features = self.features(x_BLD, ctx)
         if ctx.causal:
             y_BHLK, state = favor.attend_to_prefix(
-                features, self._empty(len(x_BLD)) if cache is None else cache
+                features, self.init_cache(ctx) if cache is None else cache
             )
             cache = None if cache is None else state
         else:
-            y_BHLK = favor.attend_to_all(features, ctx.packed)
+            y_BHLK = favor.attend_to_all(features, packed=ctx.packed)
         return self.output(jnp.moveaxis(y_BHLK, 1, 2).astype(x_BLD.dtype)), cache, Aux()
 
-    def init_cache(self, ctx: Context, max_length: int) -> favor.State:
+    def init_cache(self, ctx: Context) -> favor.State:
         """The sums over no keys; their size does not depend on the length."""
-        return self._empty(ctx.memory_BSD.shape[0])
+        return favor.empty_state(ctx.batch_size, self.num_heads, self.num_features, self.head_dim)
 
     def features(self, x_BLD: jax.Array, ctx: Context) -> favor.Features:
         """Features of the sequence's queries and keys, in float32."""
@@ -91,9 +91,6 @@ class LinearAttention(Projections):
     def _draw(self, key: jax.Array) -> jax.Array:
         return favor.draw_directions(key, self.num_features, self.head_dim)
 
-    def _empty(self, batch_size: int) -> favor.State:
-        return favor.empty_state(batch_size, self.num_heads, self.num_features, self.head_dim)
-
 
 @register("performer")
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +106,7 @@ class Performer(Architecture):
 
     title = "Performer"
     paper = "Choromanski et al., 2021, arXiv 2009.14794"
+    float32_share = 0.25
     kernel: str = "relu"
     num_features: int = 256
     redraw: bool = True
@@ -126,32 +124,16 @@ class Performer(Architecture):
         """Features drawn in training are random as well."""
         return cfg.dropout_rate > 0 or (self.kernel == "softmax" and self.redraw)
 
-    def encoder_mixer(self, cfg: ModelConfig, depth: int, key: jax.Array) -> LinearAttention:
-        """Linear attention, to all positions or, in a decoder's context, to those before."""
+    def mixer(self, cfg: ModelConfig, side: Side, depth: int, key: jax.Array) -> LinearAttention:
+        """Linear attention in place of softmax attention."""
         return LinearAttention(cfg, self, key)
 
-    decoder_mixer = encoder_mixer
+    def positions(self, cfg: ModelConfig, side: Side, key: jax.Array) -> LearnedPositions:
+        """A vector for each position up to the longest input or target."""
+        limit = "max_target_length" if side.causal else "max_input_length"
+        return LearnedPositions(getattr(cfg, limit), cfg.embed_dim, limit, key)
 
-    def encoder(self, cfg: ModelConfig, key: jax.Array) -> Stack:
-        """A stack with a table of input positions."""
-        return self._stack(
-            cfg, cfg.num_encoder_layers, self.encoder_layers, "max_input_length", key
-        )
-
-    def decoder(self, cfg: ModelConfig, key: jax.Array) -> Stack:
-        """A stack with a table of target positions."""
-        return self._stack(
-            cfg, cfg.num_decoder_layers, self.decoder_layers, "max_target_length", key
-        )
-
-    def _stack(
-        self, cfg: ModelConfig, num_layers: int, layers, limit: str, key: jax.Array
-    ) -> Stack:
+    def stack(self, cfg: ModelConfig, side: Side, key: jax.Array) -> Stack:
+        """The vanilla one. Positions have a key of their own, so that a seed draws what it always drew."""
         positions_key, key = jax.random.split(key)
-        blocks, schedule, _ = self.stack_parts(cfg, num_layers, layers, key)
-        return Stack(
-            cfg,
-            blocks,
-            schedule,
-            LearnedPositions(getattr(cfg, limit), cfg.embed_dim, limit, positions_key),
-        )
+        return Stack(cfg, *self.stack_parts(cfg, side, key, positions_key))

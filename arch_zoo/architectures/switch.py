@@ -25,17 +25,18 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
 from arch_zoo.architecture import Architecture
 from arch_zoo.config import ModelConfig
 from arch_zoo.layers import experts, parameters
 from arch_zoo.layers.context import Aux, Context, observe
 from arch_zoo.layers.feed_forward import FeedForward, relu
+from arch_zoo.layers.layer import Layer
 from arch_zoo.registry import ConfigError, register
+from arch_zoo.side import Side
 
 
-class SwitchFeedForward(nnx.Module):
+class SwitchFeedForward(Layer):
     """A router and E feed-forward layers, of which a token meets one."""
 
     def __init__(self, cfg: ModelConfig, options: "Switch", key: jax.Array):
@@ -65,10 +66,6 @@ class SwitchFeedForward(nnx.Module):
             y_BLD, kept_BL = self._limited(x_BLD, expert_BL, real_BL, rows, limit, ctx)
         y_BLD = y_BLD * gate_BL[..., None].astype(x_BLD.dtype)
         return y_BLD, cache, self._balance(probs_BLE, expert_BL, real_BL, kept_BL, rows)
-
-    def init_cache(self, ctx: Context, max_length: int) -> dict:
-        """Empty: no position depends on another."""
-        return {}
 
     def probabilities(self, x_BLD: jax.Array, ctx: Context) -> jax.Array:
         """The router's distribution over experts [B, L, E], in float32; its input is jittered in training."""
@@ -164,7 +161,7 @@ class Switch(Architecture):
         """Jitter is random as well."""
         return cfg.dropout_rate > 0 or self.jitter > 0
 
-    def feed_forward(self, cfg: ModelConfig, depth: int, key: jax.Array) -> nnx.Module:
+    def feed_forward(self, cfg: ModelConfig, side: Side, depth: int, key: jax.Array) -> Layer:
         """Dense layers first, then a sparse one."""
         sparse = depth % self.every == self.every - 1
         return SwitchFeedForward(cfg, self, key) if sparse else FeedForward(cfg, key)

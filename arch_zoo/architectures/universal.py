@@ -35,6 +35,7 @@ from arch_zoo.layers.context import Aux, Context, observe
 from arch_zoo.layers.parameters import Dense
 from arch_zoo.layers.stack import Block, Stack
 from arch_zoo.registry import ConfigError, register
+from arch_zoo.side import Side
 
 FORMS = ("none", "accumulated", "basic")
 
@@ -166,23 +167,14 @@ class Universal(Architecture):
                 f"universal: act_loss_weight={self.act_loss_weight}: must not be negative"
             )
 
-    def schedule(self, cfg: ModelConfig, num_layers: int) -> tuple[int, ...]:
+    def schedule(self, cfg: ModelConfig, side: Side) -> tuple[int, ...]:
         """Block 0 at every step."""
-        return (0,) * (self.num_steps or num_layers)
+        return (0,) * (self.num_steps or cfg.num_layers(side))
 
-    def encoder(self, cfg: ModelConfig, key: jax.Array) -> RecurrentStack:
-        """A recurrent encoder."""
-        return self._recurrent(cfg, cfg.num_encoder_layers, self.encoder_layers, key)
-
-    def decoder(self, cfg: ModelConfig, key: jax.Array) -> RecurrentStack:
-        """A recurrent decoder."""
-        return self._recurrent(cfg, cfg.num_decoder_layers, self.decoder_layers, key)
-
-    def _recurrent(
-        self, cfg: ModelConfig, num_layers: int, layers, key: jax.Array
-    ) -> RecurrentStack:
+    def stack(self, cfg: ModelConfig, side: Side, key: jax.Array) -> RecurrentStack:
+        """A recurrent stack, with halting if `act` asks for it."""
         stack_key, key = jax.random.split(key)
-        parts = self.stack_parts(cfg, num_layers, layers, key)
+        parts = self.stack_parts(cfg, side, key)
         if self.act == "none":
             return RecurrentStack(cfg, parts, stack_key)
         return AdaptiveStack(cfg, parts, self, stack_key)

@@ -7,11 +7,12 @@ from flax import nnx
 from arch_zoo.config import ModelConfig
 from arch_zoo.layers import fused_attention, parameters
 from arch_zoo.layers.context import Aux, Context
+from arch_zoo.layers.layer import Layer
 
 _MASKED = -1e10
 
 
-class Projections(nnx.Module):
+class Projections(Layer):
     """The four projections of attention, stored as matrices [D, J], so that Adafactor factors them as T5 does.
 
     T5 folds the scale 1/sqrt(K) into the initial queries instead of the logits.
@@ -60,6 +61,7 @@ def attend(
     key_segment_ids_BS,
     bias_1HTS,
     ctx: Context,
+    *,
     causal: bool = False,
 ) -> jax.Array:
     """Softmax attention [B, T, H, K]; logits and softmax in float32.
@@ -74,7 +76,7 @@ def attend(
     k_BSHK, v_BSHK = (jnp.repeat(a, num_heads // a.shape[2], axis=2) for a in (k_BSHK, v_BSHK))
     if fused_attention.implementation(q_BTHK, k_BSHK, ctx) == "cudnn":
         return fused_attention.attend(
-            q_BTHK, k_BSHK, v_BSHK, mask_B1TS, key_segment_ids_BS, bias_1HTS, ctx, causal
+            q_BTHK, k_BSHK, v_BSHK, mask_B1TS, key_segment_ids_BS, bias_1HTS, ctx, causal=causal
         )
     with jax.named_scope(products):
         logits_BHTS = parameters.product("BTHK,BSHK->BHTS", q_BTHK, k_BSHK)
@@ -125,22 +127,21 @@ class SelfAttention(Projections):
             k_BLHK, v_BLHK = cache["key"], cache["value"]
         bias = ctx.biases.get(self.num_heads)
         y_BLHK = attend(
-            q_BLHK, k_BLHK, v_BLHK, ctx.self_mask(), ctx.segment_ids_BL, bias, ctx, ctx.causal
+            q_BLHK,
+            k_BLHK,
+            v_BLHK,
+            ctx.self_mask(),
+            ctx.segment_ids_BL,
+            bias,
+            ctx,
+            causal=ctx.causal,
         )
         return self.output(y_BLHK), cache, Aux()
 
-    def init_cache(self, ctx: Context, max_length: int) -> dict[str, jax.Array]:
-        """Room for the keys and values of `max_length` positions."""
-        shape = (
-            ctx.memory_BSD.shape[0],
-            max_length,
-            self.key.shape[1] // self.head_dim,
-            self.head_dim,
-        )
-        return {
-            "key": jnp.zeros(shape, ctx.memory_BSD.dtype),
-            "value": jnp.zeros(shape, ctx.memory_BSD.dtype),
-        }
+    def init_cache(self, ctx: Context) -> dict[str, jax.Array]:
+        """Room for the keys and values of all positions."""
+        shape = (ctx.batch_size, ctx.max_length, self.key.shape[1] // self.head_dim, self.head_dim)
+        return {"key": jnp.zeros(shape, ctx.dtype), "value": jnp.zeros(shape, ctx.dtype)}
 
 
 class CrossAttention(Projections):
@@ -159,7 +160,7 @@ class CrossAttention(Projections):
         )
         return self.output(y_BLHK), cache, Aux()
 
-    def init_cache(self, ctx: Context, max_length: int) -> dict[str, jax.Array]:
+    def init_cache(self, ctx: Context) -> dict[str, jax.Array]:
         """The memory's keys and values, computed once."""
         keys, values = self.keys_values(ctx.memory_BSD)
         return {"key": keys, "value": values}

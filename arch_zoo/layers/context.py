@@ -22,6 +22,7 @@ class Context:
       memory_segment_ids_BS: its segments, after any pooling.
       key: randomness of dropout and router jitter, or None.
       index: the position that is decoded (a scalar), or None when whole sequences are computed.
+      dtype: what the layers compute in; see `ModelConfig`.
       causal: whether a position sees only those up to itself.
       packed: whether rows may hold more than one example; an unpacked row has one segment.
       train: whether dropout, jitter and the training capacity of experts apply.
@@ -39,12 +40,18 @@ class Context:
     memory_segment_ids_BS: Any = None
     key: Any = None
     index: Any = None
+    dtype: str = dataclasses.field(default="float32", metadata={"static": True})
     causal: bool = dataclasses.field(default=False, metadata={"static": True})
     packed: bool = dataclasses.field(default=False, metadata={"static": True})
     train: bool = dataclasses.field(default=False, metadata={"static": True})
     dropout_rate: float = dataclasses.field(default=0.0, metadata={"static": True})
     max_length: int = dataclasses.field(default=0, metadata={"static": True})
     expert_axis: str | None = dataclasses.field(default=None, metadata={"static": True})
+
+    @property
+    def batch_size(self) -> int:
+        """B, rows of the batch."""
+        return self.segment_ids_BL.shape[0]
 
     @property
     def real_BL1(self) -> jax.Array:

@@ -30,7 +30,9 @@ def depthwise(
     weights_WBLH = weights_WBLH.astype(jnp.float32)
     with jax.named_scope("depthwise"):
         if cache is None:
-            y_BLC = _convolve(x_BLC, weights_WBLH, ctx.segment_ids_BL, ctx.causal)
+            y_BLC = _convolve(
+                x_BLC, weights_WBLH, ctx.segment_ids_BL, _before(len(weights_WBLH), ctx)
+            )
         else:
             seen_BWC = jnp.concatenate([cache, x_BLC], axis=1)
             seen_WB1C, cache = jnp.moveaxis(seen_BWC, 1, 0)[:, :, None], seen_BWC[:, 1:]
@@ -48,7 +50,7 @@ def dense(x_BLD: jax.Array, kernel_WDF: jax.Array, ctx: Context) -> jax.Array:
     """
     width, dim, _ = kernel_WDF.shape
     together = parameters.project(x_BLD, jnp.swapaxes(kernel_WDF, 0, 1).reshape(dim, -1))
-    margins = (_before(width, ctx.causal), width)
+    margins = (_before(width, ctx), width)
     total_BLF = jnp.float32(0)
     for tap, part_BLF in enumerate(jnp.split(together, width, axis=-1)):
         surrounded = _surround(part_BLF, ctx.segment_ids_BL, *margins)
@@ -58,11 +60,11 @@ def dense(x_BLD: jax.Array, kernel_WDF: jax.Array, ctx: Context) -> jax.Array:
 
 def init_cache(ctx: Context, width: int, channels: int) -> jax.Array:
     """The cache before the first position: W-1 zeros."""
-    return jnp.zeros((ctx.memory_BSD.shape[0], width - 1, channels), ctx.memory_BSD.dtype)
+    return jnp.zeros((ctx.batch_size, width - 1, channels), ctx.dtype)
 
 
 def _sum_of_taps(
-    x_BLC: jax.Array, weights_WBLH: jax.Array, segment_ids_BL: jax.Array, causal: bool
+    x_BLC: jax.Array, weights_WBLH: jax.Array, segment_ids_BL: jax.Array, before: int
 ) -> jax.Array:
     """The convolution of whole sequences: in both passes a loop over the taps that keeps nothing of them.
 
@@ -70,7 +72,7 @@ def _sum_of_taps(
     margins; the one below adds it where it belongs.
     """
     width = len(weights_WBLH)
-    surrounded = _surround(x_BLC, segment_ids_BL, _before(width, causal), width)
+    surrounded = _surround(x_BLC, segment_ids_BL, before, width)
 
     def add(total_BLC, tap_and_weight):
         tap, weight_BLH = tap_and_weight
@@ -83,18 +85,18 @@ def _sum_of_taps(
     return total_BLC.astype(x_BLC.dtype)
 
 
-def _forward(x_BLC, weights_WBLH, segment_ids_BL, causal):
-    return _sum_of_taps(x_BLC, weights_WBLH, segment_ids_BL, causal), (
+def _forward(x_BLC, weights_WBLH, segment_ids_BL, before):
+    return _sum_of_taps(x_BLC, weights_WBLH, segment_ids_BL, before), (
         x_BLC,
         weights_WBLH,
         segment_ids_BL,
     )
 
 
-def _backward(causal, inputs, grad_BLC):
+def _backward(before, inputs, grad_BLC):
     x_BLC, weights_WBLH, segment_ids_BL = inputs
     width, *shared, num_groups = weights_WBLH.shape
-    before, grad_BLC = _before(width, causal), grad_BLC.astype(jnp.float32)
+    grad_BLC = grad_BLC.astype(jnp.float32)
     surrounded = _surround(x_BLC, segment_ids_BL, before, width)
 
     def add(x_grad_BLC, tap_and_weight):
@@ -133,9 +135,9 @@ def _by_channel(weights_BLH: jax.Array, x_BLC: jax.Array) -> jax.Array:
     return jnp.repeat(weights_BLH, x_BLC.shape[-1] // weights_BLH.shape[-1], axis=-1)
 
 
-def _before(width: int, causal: bool) -> int:
+def _before(width: int, ctx: Context) -> int:
     """How far before its own position the first tap sees."""
-    return width - 1 if causal else width // 2
+    return width - 1 if ctx.causal else width // 2
 
 
 def _surround(

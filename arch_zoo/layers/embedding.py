@@ -1,6 +1,7 @@
 """Token embedding, shared by the encoder, the decoder and the logits."""
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from arch_zoo.config import ModelConfig
@@ -23,4 +24,4 @@ class Embedding(nnx.Module):
 
     def attend(self, x_BLD: jax.Array) -> jax.Array:
         """Products with every token's vector, [B, L, V] in float32: the tied logits."""
-        return parameters.project(x_BLD, self.table.T, wide=True)
+        return parameters.project(x_BLD, self.table.T, jnp.float32)

@@ -116,7 +116,7 @@ def empty_state(batch_size: int, num_heads: int, num_features: int, value_dim: i
     )
 
 
-def attend_to_all(features: Features, packed: bool) -> jax.Array:
+def attend_to_all(features: Features, *, packed: bool) -> jax.Array:
     """Every query meets all keys of its segment, [B, H, L, K].
 
     In a packed row these are those up to it and, read backwards, those after it.
@@ -136,7 +136,7 @@ def attend_to_prefix(features: Features, state: State) -> tuple[jax.Array, State
     return _ratio(sums), state
 
 
-def _prefix_sums(features: Features, state: State, strict: bool) -> tuple[Sums, State]:
+def _prefix_sums(features: Features, state: State, *, strict: bool) -> tuple[Sums, State]:
     """Sums over the keys up to each query (before it, if `strict`), [B, H, L, J] and [B, H, L], chunk by chunk.
 
     No state is held for each position: inside a chunk, queries meet keys directly.
@@ -154,13 +154,13 @@ def _prefix_sums(features: Features, state: State, strict: bool) -> tuple[Sums, 
         return x.reshape(*x.shape[:2], chunks * size, *x.shape[4:])[:, :, :length]
 
     def step(state, chunk):
-        return _advance(state, chunk), _meet(chunk, strict).plus(_recall(chunk, state))
+        return _advance(state, chunk), _meet(chunk, strict=strict).plus(_recall(chunk, state))
 
     state, sums = jax.lax.scan(step, state, jax.tree.map(split, features))
     return jax.tree.map(join, sums), state
 
 
-def _meet(chunk: Features, strict: bool) -> Sums:
+def _meet(chunk: Features, *, strict: bool) -> Sums:
     """Queries of a chunk with its keys, masked: quadratic in the chunk."""
     segments_B1L = chunk.segment_ids_B1L
     mask_B1TS = jnp.tril(

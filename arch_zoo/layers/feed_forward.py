@@ -2,11 +2,11 @@
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
 from arch_zoo.config import ModelConfig
 from arch_zoo.layers import parameters
 from arch_zoo.layers.context import Aux, Context
+from arch_zoo.layers.layer import Layer
 
 
 @jax.custom_vjp
@@ -31,7 +31,7 @@ def _backward(y: jax.Array, grad: jax.Array) -> tuple[jax.Array]:
 relu.defvjp(_forward, _backward)
 
 
-class FeedForward(nnx.Module):
+class FeedForward(Layer):
     """`relu(x wi) wo`, without biases."""
 
     def __init__(self, cfg: ModelConfig, key: jax.Array):
@@ -48,7 +48,3 @@ class FeedForward(nnx.Module):
         """Every position for itself; nothing to cache."""
         hidden_BLF = ctx.dropout(self.hidden(x_BLD), over=1)
         return parameters.project(hidden_BLF, self.wo), cache, Aux()
-
-    def init_cache(self, ctx: Context, max_length: int) -> dict:
-        """Empty: no position depends on another."""
-        return {}

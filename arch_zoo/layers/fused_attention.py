@@ -80,6 +80,7 @@ def attend(
     key_segment_ids_BS,
     bias_1HTS,
     ctx: Context,
+    *,
     causal: bool,
     kernel: Literal["cudnn", "xla"] = "cudnn",
 ) -> jax.Array:

@@ -9,6 +9,7 @@ import functools
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 
 def normal(
@@ -38,19 +39,23 @@ def constant(value: float, shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx
     return nnx.Param(jnp.full(shape, value, jnp.float32), axes=axes)
 
 
-def project(x: jax.Array, kernel: nnx.Param | jax.Array, wide: bool = False) -> jax.Array:
-    """`x @ kernel`, [..., I] to [..., J], computed in the type of `x`; `wide` hands on the float32 sums (`product`).
+def project(
+    x: jax.Array, kernel: nnx.Param | jax.Array, dtype: DTypeLike | None = None
+) -> jax.Array:
+    """`x @ kernel`, [..., I] to [..., J], computed and returned in the type of `x`, or returned in `dtype` (`product`).
 
     The rows are joined first: the kernel's gradient then sums over one axis. Over two, XLA's CPU
     compiler transposes the whole of one operand before.
     """
     rows, matrix = x.reshape(-1, x.shape[-1]), kernel.astype(x.dtype)
-    projected = product("NI,IJ->NJ", rows, matrix) if wide else rows @ matrix
+    projected = rows @ matrix if dtype is None else product("NI,IJ->NJ", rows, matrix, dtype)
     return projected.reshape(*x.shape[:-1], -1)
 
 
-def product(subscripts: str, a: jax.Array, b: jax.Array) -> jax.Array:
-    """The `einsum` of two arrays of one type, its float32 sums not rounded to that type.
+def product(
+    subscripts: str, a: jax.Array, b: jax.Array, dtype: DTypeLike = jnp.float32
+) -> jax.Array:
+    """The `einsum` of two arrays of one type, its sums in `dtype` and not rounded to that type.
 
     Their gradient is: with it in float32 both products of the backward pass would run in float32,
     at half the speed of 16 bits or less on an accelerator.
@@ -58,7 +63,7 @@ def product(subscripts: str, a: jax.Array, b: jax.Array) -> jax.Array:
 
     @jax.custom_vjp
     def wide(a: jax.Array, b: jax.Array) -> jax.Array:
-        return jnp.einsum(subscripts, a, b, preferred_element_type=jnp.float32)
+        return jnp.einsum(subscripts, a, b, preferred_element_type=dtype)
 
     def pull_back(operands: tuple[jax.Array, jax.Array], grad: jax.Array):
         _, narrow = jax.vjp(functools.partial(jnp.einsum, subscripts), *operands)
@@ -76,7 +81,7 @@ def sum_rows(x: jax.Array) -> jax.Array:
 class Dense(nnx.Module):
     """`x @ kernel (+ bias)`, computed in the type of `x`."""
 
-    def __init__(self, kernel: nnx.Param, bias: bool = False):
+    def __init__(self, kernel: nnx.Param, *, bias: bool = False):
         """Takes the kernel [in, out] already drawn, so that its distribution stands where the layer is defined."""
         self.kernel = kernel
         self.bias = constant(0.0, kernel.shape[-1:], kernel.axes[-1:]) if bias else None

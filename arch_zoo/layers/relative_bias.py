@@ -12,7 +12,7 @@ from arch_zoo.layers.context import Context
 
 
 def buckets(
-    distances: np.ndarray, causal: bool, num_buckets: int = 32, max_distance: int = 128
+    distances: np.ndarray, num_buckets: int = 32, max_distance: int = 128, *, causal: bool
 ) -> np.ndarray:
     """The bucket of each distance `key position - query position` (Raffel et al., 2020, arXiv 1910.10683).
 
@@ -59,7 +59,7 @@ class RelativeBias(nnx.Module):
         # [2L - 1, H] values are looked up, not [L, L, H]: the backward pass of a lookup is a slow
         # scatter.
         by_distance_HR = self.table[
-            buckets(distances, ctx.causal, num_buckets, self.max_distance)
+            buckets(distances, num_buckets, self.max_distance, causal=ctx.causal)
         ].T
         if ctx.index is not None:
             row_HL = jax.lax.dynamic_slice_in_dim(

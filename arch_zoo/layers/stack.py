@@ -8,6 +8,7 @@ from flax import nnx
 
 from arch_zoo.config import ModelConfig
 from arch_zoo.layers.context import Aux, Context
+from arch_zoo.layers.layer import Layer
 from arch_zoo.layers.norm import RMSNorm
 from arch_zoo.registry import ConfigError
 
@@ -18,25 +19,25 @@ _INPUT, _OUTPUT = 2**20, 2**20 + 1
 class Residual(nnx.Module):
     """`x + dropout(layer(norm(x)))`, the layer seeing zeros at padding."""
 
-    def __init__(self, cfg: ModelConfig, layer: nnx.Module):
+    def __init__(self, cfg: ModelConfig, layer: Layer):
         """Puts a norm before `layer`."""
         self.norm = RMSNorm(cfg.embed_dim)
-        self.layer: Any = layer
+        self.layer = layer
 
     def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
         """Adds the layer's output to the residual stream."""
         y_BLD, cache, aux = self.layer(self.norm(x_BLD) * ctx.real_BL1, ctx.fold(0), cache)
         return x_BLD + ctx.fold(1).dropout(y_BLD, over=1), cache, aux
 
-    def init_cache(self, ctx: Context, max_length: int):
+    def init_cache(self, ctx: Context) -> Any:
         """The layer's."""
-        return self.layer.init_cache(ctx, max_length)
+        return self.layer.init_cache(ctx)
 
 
 class Block(nnx.Module):
     """Named residual layers, one after the other."""
 
-    def __init__(self, cfg: ModelConfig, layers: dict[str, nnx.Module]):
+    def __init__(self, cfg: ModelConfig, layers: dict[str, Layer]):
         """Keeps the order of `layers`."""
         self.names = tuple(layers)
         for name, layer in layers.items():
@@ -56,9 +57,9 @@ class Block(nnx.Module):
             total = total.merge(aux)
         return x_BLD, (None if cache is None else caches), total
 
-    def init_cache(self, ctx: Context, max_length: int) -> dict:
+    def init_cache(self, ctx: Context) -> dict[str, Any]:
         """The caches of the layers by name."""
-        return {name: getattr(self, name).init_cache(ctx, max_length) for name in self.names}
+        return {name: getattr(self, name).init_cache(ctx) for name in self.names}
 
 
 class Stack(nnx.Module):
@@ -102,9 +103,9 @@ class Stack(nnx.Module):
         x_BLD = ctx.fold(_OUTPUT).dropout(self.norm(x_BLD), over=1) * ctx.real_BL1
         return x_BLD, ctx, caches, aux
 
-    def init_cache(self, ctx: Context, max_length: int) -> list:
+    def init_cache(self, ctx: Context) -> list[dict[str, Any]]:
         """One cache for every depth, also where depths share a block."""
-        return [self.blocks[which].init_cache(ctx, max_length) for which in self.schedule]
+        return [self.blocks[which].init_cache(ctx) for which in self.schedule]
 
     def period(self) -> int:
         """After how many blocks the structure repeats: what one step of a scan runs.

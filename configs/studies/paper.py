@@ -7,6 +7,7 @@ TPU-v3 chips. From `large` on, layers are recomputed in the backward pass and sc
 architecture can, and XL is sharded.
 """
 
+import arch_zoo
 from configs import cells
 from configs.studies import depth, width
 from train.study import declare
@@ -27,14 +28,13 @@ ARCHITECTURES = (
     "mixer",
 )
 SIZES = ("xl", "large", "base", "small", "mini", "tiny")
-CANNOT_SCAN = ("funnel",)
 
 
 def study() -> StudyConfig:
     """Declares the cells, the largest first."""
     runs = declare.grid(cells.t5, size=SIZES, architecture=ARCHITECTURES)
     runs = declare.override(runs, {"model.remat": "full"}, size=("large", "xl"))
-    scanned = tuple(name for name in ARCHITECTURES if name not in CANNOT_SCAN)
+    scanned = tuple(name for name in ARCHITECTURES if arch_zoo.get(name).scans)
     runs = declare.override(
         runs, {"model.scan_layers": True}, size=("large", "xl"), architecture=scanned
     )

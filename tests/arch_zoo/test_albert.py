@@ -6,6 +6,7 @@ import pytest
 
 import arch_zoo
 from arch_zoo.architectures.albert import FactorisedEmbedding
+from arch_zoo.side import ENCODER
 from tests.arch_zoo import closed_form as on_paper
 
 BIAS_TABLES = 2 * 32  # one relative bias of 32 buckets in either stack, for every head
@@ -39,7 +40,7 @@ def test_factor_is_the_papers_wherever_it_factorises(size, factor):
 
 def test_groups_are_neighbours_of_equal_number():
     cfg = arch_zoo.config("albert", "base", groups=3)
-    assert cfg.architecture.schedule(cfg, 12) == (0,) * 4 + (1,) * 4 + (2,) * 4
+    assert cfg.architecture.schedule(cfg, ENCODER) == (0,) * 4 + (1,) * 4 + (2,) * 4
     once = arch_zoo.count_params(arch_zoo.config("albert", "base"))
     blocks = on_paper.encoder_block_params(cfg) + on_paper.decoder_block_params(cfg)
     assert arch_zoo.count_params(cfg).total == once.total + 2 * blocks

@@ -71,11 +71,9 @@ def test_decoding_from_a_buffer_equals_the_whole_sequence():
     x_BLC, weights_WBLH = (
         jnp.asarray(rng.normal(size=s), jnp.float32) for s in ((B, L, C), (5, B, L, 3))
     )
-    ones, memory = np.ones((B, L), np.int32), jnp.zeros((B, 1, C))
+    ones = np.ones((B, L), np.int32)
     whole, _ = convolution.depthwise(x_BLC, weights_WBLH, context(ones, causal=True))
-    step_ctx = Context(
-        jnp.ones((B, 1), jnp.int32), jnp.zeros((B, 1), jnp.int32), memory_BSD=memory, causal=True
-    )
+    step_ctx = Context(jnp.ones((B, 1), jnp.int32), jnp.zeros((B, 1), jnp.int32), causal=True)
     cache = convolution.init_cache(step_ctx, 5, C)
     assert cache.shape == (B, 4, C)
     for position in range(L):

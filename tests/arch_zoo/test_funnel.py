@@ -8,6 +8,7 @@ import pytest
 import arch_zoo
 from arch_zoo.architectures.funnel import pool
 from arch_zoo.layers.context import Context
+from arch_zoo.side import ENCODER
 from tests import tolerances
 from tests.arch_zoo import closed_form as on_paper
 from tests.arch_zoo import models
@@ -63,7 +64,7 @@ def test_base_is_the_specified_model():
 def test_first_blocks_take_the_remainder_and_no_block_is_empty(layers, blocks, depths):
     cfg = arch_zoo.config("funnel", "nano", num_encoder_layers=layers, num_blocks=blocks)
     assert cfg.architecture.pooled_depths(cfg) == depths
-    assert cfg.architecture.segment_multiple(cfg) == 2 ** len(depths)
+    assert cfg.architecture.segment_multiple(cfg, ENCODER) == 2 ** len(depths)
 
 
 def test_a_pair_becomes_the_mean_of_its_tokens():

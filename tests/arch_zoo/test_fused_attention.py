@@ -76,9 +76,11 @@ def test_its_entry_point_computes_t5_attention_and_its_gradients(with_bias, segm
         y = function(*args)
         return jnp.sum(jnp.sin(y) * real[..., None, None]), y
 
-    given = lambda bias: (ctx.self_mask(), segments, bias, ctx, causal)
-    ours = lambda q, k, v, bias: attention.attend(q, k, v, *given(bias))
-    theirs = lambda q, k, v, bias: fused_attention.attend(q, k, v, *given(bias), kernel="xla")
+    given = lambda bias: (ctx.self_mask(), segments, bias, ctx)
+    ours = lambda q, k, v, bias: attention.attend(q, k, v, *given(bias), causal=causal)
+    theirs = lambda q, k, v, bias: fused_attention.attend(
+        q, k, v, *given(bias), causal=causal, kernel="xla"
+    )
     (_, y), gradients = jax.value_and_grad(lambda args: loss(ours, args), has_aux=True)(
         (q, k, v, bias)
     )

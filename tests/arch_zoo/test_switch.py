@@ -13,6 +13,7 @@ import arch_zoo
 from arch_zoo.architectures.switch import SwitchFeedForward
 from arch_zoo.layers import experts
 from arch_zoo.layers.context import Context
+from arch_zoo.side import ENCODER
 from tests import tolerances
 from tests.arch_zoo import closed_form as on_paper
 from tests.arch_zoo import models
@@ -237,7 +238,9 @@ def test_the_sibling_studys_setting_has_its_published_size():
 )
 def test_the_last_of_every_so_many_depths_is_sparse(every, sparse):
     cfg = arch_zoo.config("switch", "nano-NL4", every=every)
-    layers = [cfg.architecture.feed_forward(cfg, depth, jax.random.key(0)) for depth in range(4)]
+    layers = [
+        cfg.architecture.feed_forward(cfg, ENCODER, depth, jax.random.key(0)) for depth in range(4)
+    ]
     assert (
         tuple(d for d, layer in enumerate(layers) if isinstance(layer, SwitchFeedForward)) == sparse
     )

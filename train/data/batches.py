@@ -132,7 +132,7 @@ class Pretrain(_Source):
             mean_span_length,
         )
         length = self._objective.raw_length
-        self._windows = Windows(corpus.tokens(split), length, corpus.is_one_stream)
+        self._windows = Windows(corpus.tokens(split), length, one_stream=corpus.is_one_stream)
         self.num_windows, self.num_tokens = self._windows.num_windows, self._windows.num_tokens
         self.num_unread = self._windows.num_unread
         if self.num_windows == 0:
@@ -165,6 +165,7 @@ class Finetune(_Source):
         seed: int,
         split: str = "train",
         cap: int | None = None,
+        *,
         pack: bool = False,
         multiple: int = 1,
     ):

@@ -230,7 +230,7 @@ class Corpus:
         return hash((self.path, self.fingerprint))
 
 
-def open_corpus(path: str | Path, verify: bool = True) -> Corpus:
+def open_corpus(path: str | Path, *, verify: bool = True) -> Corpus:
     """Opens and checks a prepared corpus.
 
     Args:

@@ -77,7 +77,7 @@ def describe(path: Path) -> dict[str, Any]:
     return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
 
 
-def damage(path: Path, description: Mapping[str, Any], hashes: bool = True) -> str | None:
+def damage(path: Path, description: Mapping[str, Any], *, hashes: bool = True) -> str | None:
     """What is wrong with a file, in a few words; None when it is as described."""
     try:
         size = path.stat().st_size
@@ -92,7 +92,7 @@ def damage(path: Path, description: Mapping[str, Any], hashes: bool = True) -> s
     return None
 
 
-def verify(root: Path, files: Mapping[str, Mapping[str, Any]], hashes: bool = True) -> None:
+def verify(root: Path, files: Mapping[str, Mapping[str, Any]], *, hashes: bool = True) -> None:
     """Checks files against their descriptions.
 
     Args:
@@ -104,7 +104,7 @@ def verify(root: Path, files: Mapping[str, Mapping[str, Any]], hashes: bool = Tr
       InputError: names the first file that differs, and how.
     """
     with concurrent.futures.ThreadPoolExecutor(_HASHING_THREADS) as pool:
-        found = pool.map(lambda name: damage(root / name, files[name], hashes), files)
+        found = pool.map(lambda name: damage(root / name, files[name], hashes=hashes), files)
         for name, wrong in zip(files, found, strict=True):
             if wrong:
                 raise InputError(

@@ -14,7 +14,7 @@ class Windows:
       num_unread: tokens that are in no window.
     """
 
-    def __init__(self, shards: Sequence[np.ndarray], length: int, one_stream: bool):
+    def __init__(self, shards: Sequence[np.ndarray], length: int, *, one_stream: bool):
         """Plans the windows.
 
         Args:

@@ -78,7 +78,7 @@ class Pool:
                 stdin=subprocess.PIPE,  # held open: its end tells the worker that the launcher is gone
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=environment(self._study, core is not None) | self._gpus[number],
+                env=environment(self._study, pinned=core is not None) | self._gpus[number],
                 start_new_session=True,  # Ctrl-C is for the launcher, which lets its workers save
             )
         threading.Thread(target=self._listen, args=(number, process), daemon=True).start()
@@ -270,7 +270,7 @@ def default_workers(study: StudyConfig) -> int:
     return min(cores, len(study.cells))
 
 
-def environment(study: StudyConfig, pinned: bool) -> dict[str, str]:
+def environment(study: StudyConfig, *, pinned: bool) -> dict[str, str]:
     """The environment of a worker: what is set already counts; `pinned` ones keep to one thread."""
     defaults = {
         "JAX_COMPILATION_CACHE_DIR": str(Path(".cache/jax").absolute()),

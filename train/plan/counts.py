@@ -158,7 +158,7 @@ def _trace_whole(query: Query) -> tuple[int, int, int]:
     from arch_zoo import memory
 
     lengths = (query.input_length, query.target_length)
-    held = [memory.estimate_memory(query.model, *lengths, gpu) for gpu in (False, True)]
+    held = [memory.estimate_memory(query.model, *lengths, gpu=gpu) for gpu in (False, True)]
     activations, on_gpu = (one.activations + one.largest for one in held)
     return arch_zoo.count_flops(query.model, *lengths).forward, activations, on_gpu
 

@@ -92,6 +92,7 @@ def make(
     workers: int = 1,
     calibration: Calibration | None = None,
     num_tasks: int = declare.T5_TASKS,
+    *,
     always: bool = False,
     own_process: bool = False,
 ) -> Plan:
@@ -113,19 +114,17 @@ def make(
       ConfigError: an architecture, a size or a model option is unknown or not allowed.
     """
     accelerator = device.name != "cpu"
-    found = iter(counts.count(queries(study, vocab_size, accelerator)))
+    found = iter(counts.count(queries(study, vocab_size, accelerator=accelerator)))
     cells, prices = [], []
     for cell in study.cells:
         stages = [(*stage, next(found)) for stage in _stages(cell)]
-        model, name = (
-            declare.model(cell, vocab_size, accelerator),
-            declare.cell_hash(cell, vocab_size, accelerator),
-        )
+        model = declare.model(cell, vocab_size, accelerator=accelerator)
+        name = declare.cell_hash(cell, vocab_size, accelerator=accelerator)
         disk = sum(
             _kept(stage, s, num_tasks) * _FLOAT * (c.params + c.moments) for stage, s, c in stages
         )
-        fixed = (cell, name, model.dtype, stages, device, devices, calibration, disk, own_process)
-        prices.append(functools.partial(_price, *fixed))
+        fixed = (cell, name, model.dtype, stages, device, devices, calibration, disk)
+        prices.append(functools.partial(_price, *fixed, own_process=own_process))
         cells.append(prices[-1]())
     basis = (
         f"measured on {calibration.device}" if calibration else f"{device.name}: {device.source}"
@@ -133,7 +132,7 @@ def make(
     hours = sum(cell.seconds for cell in cells) * devices / 3600
     apart = schedule([cell.seconds for cell in cells], workers)
     programs, together = (
-        _programs(study.cells, prices, workers, always) if devices == 1 else ([], None)
+        _programs(study.cells, prices, workers, always=always) if devices == 1 else ([], None)
     )
     several = tuple(
         tuple(cells[number].run_id for number in program)
@@ -150,6 +149,7 @@ def _programs(
     configs: Sequence[RunConfig],
     prices: Sequence[Callable[..., CellPlan]],
     workers: int,
+    *,
     always: bool,
 ) -> tuple[list[Program], float | None]:
     """Which cells go together, and when the last is done.
@@ -192,9 +192,11 @@ def _programs(
     return sorted(chosen), seconds(chosen)
 
 
-def queries(study: StudyConfig, vocab_size: int, accelerator: bool) -> list[counts.Query]:
+def queries(study: StudyConfig, vocab_size: int, *, accelerator: bool) -> list[counts.Query]:
     """Everything about a study that has to be counted: each stage of each cell."""
-    models = [(cell, declare.model(cell, vocab_size, accelerator)) for cell in study.cells]
+    models = [
+        (cell, declare.model(cell, vocab_size, accelerator=accelerator)) for cell in study.cells
+    ]
     return [
         counts.query(model, stage.input_length, stage.target_length, stage.optimizer)
         for cell, model in models
@@ -235,6 +237,7 @@ def _price(
     devices: int,
     calibration: Calibration | None,
     disk: float,
+    *,
     own_process: bool,
     seeds: int = 1,
 ) -> CellPlan:
@@ -273,7 +276,7 @@ def _price(
     seconds = setup + sum(stage.steps * times[name] for name, stage, _ in stages)
     gpu = device.is_gpu and seeds == 1  # several seeds have XLA's attention
     held = seeds * max(
-        _memory(cell, stage, c, _mesh(cell, c, devices), gpu) for _, stage, c in stages
+        _memory(cell, stage, c, _mesh(cell, c, devices), gpu=gpu) for _, stage, c in stages
     )
     return CellPlan(
         run_id=cell.run_id,
@@ -312,7 +315,7 @@ def _mesh(cell: RunConfig, found: Counts, devices: int) -> Mesh:
     return devices // spread, 1, spread
 
 
-def _memory(cell: RunConfig, stage: StageConfig, found: Counts, mesh: Mesh, gpu: bool) -> float:
+def _memory(cell: RunConfig, stage: StageConfig, found: Counts, mesh: Mesh, *, gpu: bool) -> float:
     """Bytes of a step on each device: weights, gradients, moments, and activations of its share of a micro-batch.
 
     Activations are taken as whole on every device of a model axis, which holds for those between
@@ -366,15 +369,15 @@ def _advice(cell: RunConfig, stages: list[Priced], device: Device, devices: int)
                 ):
                     continue
                 held = max(
-                    _memory(cell, stage, found, mesh, device.is_gpu) for stage, found in split
+                    _memory(cell, stage, found, mesh, gpu=device.is_gpu) for stage, found in split
                 )
                 if held <= limit:
-                    return f"{_settings(mesh, parts, stages, count > devices)} needs {held / 1e9:.1f} GB"
+                    return f"{_settings(mesh, parts, stages, more=count > devices)} needs {held / 1e9:.1f} GB"
         count *= 2
     return ""
 
 
-def _settings(mesh: Mesh, parts: int, stages: list[Priced], more: bool) -> str:
+def _settings(mesh: Mesh, parts: int, stages: list[Priced], *, more: bool) -> str:
     """What to type for a mesh and micro-batches."""
     settings = [f"--set {name}.accumulate={parts}" for name, *_ in stages if parts > 1]
     settings += (

@@ -138,6 +138,7 @@ def run_cell(
     resume_from: Path | None = None,
     init_from: Path | None = None,
     stop: Callable[[], bool] = lambda: False,
+    *,
     quiet: bool = False,
 ) -> str:
     """Runs what is left of one cell.
@@ -177,7 +178,15 @@ def run_cell(
                 if stage in writer.extra["finished"]:
                     continue
                 job = make_job(
-                    config, stage, corpus, directory, meta, resume_from, init_from, stop, quiet
+                    config,
+                    stage,
+                    corpus,
+                    directory,
+                    meta,
+                    resume_from,
+                    init_from,
+                    stop,
+                    quiet=quiet,
                 )
                 writer.status(
                     "running", stage=stage, step=before.get(stage, 0), steps=job.stage.steps
@@ -237,6 +246,7 @@ def make_job(
     resume_from: Path | None = None,
     init_from: Path | None = None,
     stop: Callable[[], bool] = lambda: False,
+    *,
     quiet: bool = False,
 ) -> loop.Job:
     """One stage of a run; finetuning starts from the run's own pretraining unless `init_from` says otherwise."""
@@ -244,7 +254,7 @@ def make_job(
         init_from = loop.pretrained(directory)
     model = model_config(config, corpus)
     return loop.Job(
-        config, stage, model, meta, corpus, directory, resume_from, init_from, stop, quiet
+        config, stage, model, meta, corpus, directory, resume_from, init_from, stop, quiet=quiet
     )
 
 

@@ -59,6 +59,7 @@ class Checkpoints:
         directory: Path,
         keep_every: int = 0,
         best: Sequence[str] = (),
+        *,
         read_only: bool = False,
     ):
         """Opens or makes the directory, and removes what killed saves have left behind.

@@ -60,7 +60,7 @@ def initialize() -> None:
         logging.getLogger("train").setLevel(logging.ERROR)  # the same warnings, once
 
 
-def detect(environment: Mapping[str, str], on_tpu: bool = False) -> dict[str, Any] | None:
+def detect(environment: Mapping[str, str], *, on_tpu: bool = False) -> dict[str, Any] | None:
     """The arguments of `jax.distributed.initialize` that an environment asks for; None for a single process.
 
     Empty arguments mean that JAX knows the cluster and finds them by itself.
@@ -119,14 +119,14 @@ def barrier(name: str) -> None:
         multihost_utils.sync_global_devices(name)
 
 
-def any_process(flag: bool) -> bool:
+def any_process(flag: bool) -> bool:  # noqa: FBT001 (a value, no switch)
     """Whether any process says so; waits for all of them."""
     if jax.process_count() == 1:
         return flag
     return bool(np.any(multihost_utils.process_allgather(np.array(flag))))
 
 
-def as_first(flag: bool) -> bool:
+def as_first(flag: bool) -> bool:  # noqa: FBT001 (a value, no switch)
     """What process 0 thinks; the others, who may see an older state of shared files, follow. Waits for all of them."""
     if jax.process_count() == 1:
         return flag

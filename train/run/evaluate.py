@@ -56,7 +56,7 @@ class Pretraining:
         )
         self._corpus, self._stage, self._seed = corpus, stage, seed
 
-    def __call__(self, params: Any, final: bool) -> list[Row]:
+    def __call__(self, params: Any, *, final: bool) -> list[Row]:
         """The rows; the last ones have the baseline that ignores context, too."""
         rows = upstream(self._nll, params, self._corpus, self._heldout)
         return rows + (
@@ -90,11 +90,11 @@ class Finetuning:
                 f"eval_batch_size = {stage.eval_batch_size} is too small to rank {most} labels"
             )
 
-    def __call__(self, params: Any, final: bool) -> list[Row]:
+    def __call__(self, params: Any, *, final: bool) -> list[Row]:
         """The rows; the last ones have the majority class, too."""
-        return [row for task in self.tasks for row in self._score(params, task, final)]
+        return [row for task in self.tasks for row in self._score(params, task, final=final)]
 
-    def _score(self, params: Any, task: str, final: bool) -> Iterator[Row]:
+    def _score(self, params: Any, task: str, *, final: bool) -> Iterator[Row]:
         about, how = self._corpus.tasks[task], self._stage.scoring
         common = {"task": task, "split": "validation"}
         if how != "rank" or not about.labels:
@@ -186,6 +186,7 @@ def downstream(
     task: str,
     stage: StageConfig,
     split: str = "validation",
+    *,
     ranked: bool = False,
 ) -> list[Row]:
     """Scores one task; every value is in percent.

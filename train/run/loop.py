@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 import arch_zoo
+from arch_zoo.side import ENCODER
 from train import records
 from train.data import batches
 from train.data.corpus import Corpus
@@ -326,11 +327,8 @@ def check_checkpoints_are_there(job: Job) -> None:
     """
     where, stage = job.directory / "checkpoints" / job.stage_name, job.stage
     has_any = where.is_dir() and any(path.name.isdecimal() for path in where.iterdir())
-    rows = (
-        []
-        if has_any
-        else records.read_jsonl(job.directory / "metrics.jsonl", {"step": int, "stage": str}, True)
-    )
+    metrics, types = job.directory / "metrics.jsonl", {"step": int, "stage": str}
+    rows = [] if has_any else records.read_jsonl(metrics, types, allow_torn=True)
     reached = max((row["step"] for row in rows if row["stage"] == job.stage_name), default=0)
     every = min(stage.checkpoint_every, stage.eval_every or stage.checkpoint_every)
     if distributed.any_process(reached > (2 * every if where.is_dir() else 0)):
@@ -367,13 +365,13 @@ def make_source(job: Job) -> batches.Pretrain | batches.Finetune:
     if job.stage_name == "pretrain":
         return batches.Pretrain(job.corpus, "train", *shape, seed, **stage.noise)
     tasks = stage.tasks or tuple(job.corpus.tasks)
-    multiple = job.model.architecture.segment_multiple(job.model)
+    multiple = job.model.architecture.segment_multiple(job.model, ENCODER)
     if stage.pack and multiple is None:
         raise InputError(
             f"{job.stage_name}.pack: {job.config.architecture} cannot tell examples of one row apart"
         )
     return batches.Finetune(
-        job.corpus, tasks, *shape, seed, "train", stage.cap, stage.pack, multiple or 1
+        job.corpus, tasks, *shape, seed, "train", stage.cap, pack=stage.pack, multiple=multiple or 1
     )
 
 
@@ -381,7 +379,7 @@ def make_tracker(job: Job, writer: RunWriter, done: int) -> Tracker:
     """What turns the metrics of the stage's steps into records, from step `done` on."""
     stage = job.stage
     quiet = job.quiet or not distributed.is_first()
-    progress = Progress(f"{job.config.run_id} {job.stage_name}", stage.steps, done, quiet)
+    progress = Progress(f"{job.config.run_id} {job.stage_name}", stage.steps, done, quiet=quiet)
     flops = arch_zoo.count_flops(job.model, stage.input_length, stage.target_length).train
     names = job.config.trackers if distributed.is_first() else ()
     about = {"model": job.model.to_dict(), job.stage_name: to_dict(stage), **job.meta}

@@ -67,6 +67,7 @@ def run_seeds(
     study: Path,
     stages: tuple[str, ...] = records.STAGES,
     stop: Callable[[], bool] = lambda: False,
+    *,
     quiet: bool = False,
 ) -> list[str]:
     """Runs what is left of cells that differ in nothing but the seed.
@@ -221,13 +222,8 @@ def _steps(train_step: Callable[..., Any], members: list[Member], step: int) -> 
             pending = None
             for number, member in enumerate(members):
                 if not member.diverged:
-                    _save(
-                        member,
-                        jax.tree.map(lambda x, number=number: x[number], states),
-                        step,
-                        evaluating,
-                        last,
-                    )
+                    state = jax.tree.map(lambda x, number=number: x[number], states)
+                    _save(member, state, step, evaluating=evaluating, last=last)
         if stopping and not last:
             for member in members:
                 member.checkpoints.wait()
@@ -254,7 +250,7 @@ def _record(members: list[Member], pending: tuple[int, Any, float] | None) -> No
             member.tracker.step(done, own, rate)
 
 
-def _save(member: Member, state: State, step: int, evaluating: bool, last: bool) -> None:
+def _save(member: Member, state: State, step: int, *, evaluating: bool, last: bool) -> None:
     rows = member.evaluation((state.params, member.constants), final=last) if evaluating else []
     member.tracker.evals(step, rows)
     meta = {**member.meta, "records": member.writer.extents()}

@@ -54,7 +54,7 @@ def peak_flops() -> float:
 class Progress:
     """Tells a person how a stage goes: a bar on a terminal, a line at each logged step elsewhere, or nothing."""
 
-    def __init__(self, title: str, total: int, done: int, quiet: bool = False):
+    def __init__(self, title: str, total: int, done: int, *, quiet: bool = False):
         """Starts the bar at `done` of `total` steps."""
         self._title, self._total, self._quiet = title, total, quiet
         self._bar = None

@@ -214,7 +214,7 @@ _NOT_OF_THE_MODEL = {
 }
 
 
-def model(cell: RunConfig, vocab_size: int, accelerator: bool = False) -> arch_zoo.ModelConfig:
+def model(cell: RunConfig, vocab_size: int, *, accelerator: bool = False) -> arch_zoo.ModelConfig:
     """The resolved model of a cell on a vocabulary, without dropout: each stage sets its own.
 
     It computes in bfloat16 on accelerators and in float32 on CPU, which gains nothing from less,
@@ -249,11 +249,13 @@ def fixed_tokens(cells: Cells, tokens: float) -> Cells:
 
 
 def tokens_per_parameter(
-    cells: Cells, ratio: float, embedding: bool = False, vocab_size: int = T5_VOCABULARY
+    cells: Cells, ratio: float, vocab_size: int = T5_VOCABULARY, *, embedding: bool = False
 ) -> Cells:
     """The cells pretrained on `ratio` tokens for each parameter; those of tables count only with `embedding`."""
     return tuple(
-        _with_steps(cell, ratio * _params(cell, embedding, vocab_size) / tokens_per_step(cell))
+        _with_steps(
+            cell, ratio * _params(cell, vocab_size, embedding=embedding) / tokens_per_step(cell)
+        )
         for cell in cells
     )
 
@@ -272,7 +274,7 @@ def isoflop(cells: Cells, flops: Iterable[float], vocab_size: int = T5_VOCABULAR
     )
 
 
-def _params(cell: RunConfig, embedding: bool, vocab_size: int) -> int:
+def _params(cell: RunConfig, vocab_size: int, *, embedding: bool) -> int:
     found = arch_zoo.count_params(model(cell, vocab_size))
     return found.total if embedding else found.non_embedding
 
@@ -283,6 +285,7 @@ def _with_steps(cell: RunConfig, steps: float) -> RunConfig:
     )
 
 
-def cell_hash(cell: RunConfig, vocab_size: int, accelerator: bool = False) -> str:
+def cell_hash(cell: RunConfig, vocab_size: int, *, accelerator: bool = False) -> str:
     """A stable hash of everything that decides a cell's result, but for the text that it is trained on."""
-    return digest({**identity(cell), "model": model(cell, vocab_size, accelerator).to_dict()})
+    resolved = model(cell, vocab_size, accelerator=accelerator)
+    return digest({**identity(cell), "model": resolved.to_dict()})

@@ -131,10 +131,8 @@ def _check_same(cell: RunConfig, path: Path) -> None:
 
     # Whoever declares may have no accelerator: what the run says of its device is taken from it.
     accelerator = old["model"]["dtype"] == "bfloat16"
-    new = {
-        **identity(cell),
-        "model": declare.model(cell, old["data"]["vocab_size"], accelerator).to_dict(),
-    }
+    model = declare.model(cell, old["data"]["vocab_size"], accelerator=accelerator)
+    new = {**identity(cell), "model": model.to_dict()}
     new = json.loads(json.dumps(new))
     changes = differences({key: _kept(old.get(key), value) for key, value in new.items()}, new)
     if changes:

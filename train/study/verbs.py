@@ -94,6 +94,7 @@ class Declared:
         devices: int,
         workers: int,
         speed: "Calibration | None" = None,
+        *,
         always: bool = False,
         own_process: bool = False,
     ) -> "plan.Plan":
@@ -101,18 +102,13 @@ class Declared:
         from train.plan import calibrate, plan
 
         _leave_accelerators_alone()
-        speed, tasks = speed or calibrate.read(device.kind), self.num_tasks(study)
-        return plan.make(
-            study,
+        speed, tasks, vocab_size = (
+            speed or calibrate.read(device.kind),
+            self.num_tasks(study),
             self.vocab_size(study),
-            device,
-            devices,
-            workers,
-            speed,
-            tasks,
-            always,
-            own_process,
         )
+        how = {"always": always, "own_process": own_process}
+        return plan.make(study, vocab_size, device, devices, workers, speed, tasks, **how)
 
     def _corpus_index(self, study: StudyConfig) -> dict[str, Any]:
         from train import records
@@ -209,6 +205,7 @@ class Launched(Declared):
         cells: Sequence[str],
         device: "Device",
         workers: int,
+        *,
         own_process: bool = False,
     ) -> Programs:
         """Those of `cells` that go together; `own_process` is that of `plan.make`.

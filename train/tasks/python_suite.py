@@ -216,7 +216,7 @@ def _common_labels(train: list[Example], validation: list[Example]) -> set[str]:
     return {label for _, label in ranked[-_NUM_PACKAGES:]}
 
 
-def _choose(examples: list[Example], most: int, even: bool = False) -> list[Example]:
+def _choose(examples: list[Example], most: int, *, even: bool = False) -> list[Example]:
     """At most `most` examples in hashed order, each label up to its share; `even` gives each as many as the rarest."""
     groups = defaultdict(list)
     for example in sorted(examples, key=lambda example: _hash(_key(example))):

@@ -151,9 +151,8 @@ def read(name: str, split: str, shard: int = 0, num_shards: int = 1) -> Iterator
 def in_memory(examples: Mapping[str, Sequence[Mapping[str, Any]]]) -> seqio.FunctionDataSource:
     """A source over examples by split that are already here; lists of strings may differ in length."""
 
-    def dataset(
-        split: str, shuffle_files: bool = False, seed: int | None = None
-    ) -> tf.data.Dataset:
+    # The signature is seqio's.
+    def dataset(split: str, shuffle_files: bool = False, seed: int | None = None):  # noqa: FBT001, FBT002
         del shuffle_files, seed
         columns = {key: [example[key] for example in examples[split]] for key in examples[split][0]}
         ragged: Any = {

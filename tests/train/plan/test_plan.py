@@ -338,7 +338,7 @@ def test_counts_of_deep_stacks_are_those_of_the_whole_trace(name):
     (found,) = counts.count([counts.query(cfg, 24, 12, tiny("glu").pretrain.optimizer)])
     assert found.flops == arch_zoo.count_flops(cfg, 24, 12).forward
     for gpu, activations in ((False, found.activations), (True, found.gpu_activations)):
-        held = memory.estimate_memory(cfg, 24, 12, gpu)
+        held = memory.estimate_memory(cfg, 24, 12, gpu=gpu)
         assert activations == held.activations + held.largest
 
 

@@ -150,13 +150,13 @@ def read(root: str = "") -> PythonText:
     held_out = _held_out([(m.package, m.path, len(m.source)) for m in modules])
     held_out_topics = _held_out([("topics", name, len(text)) for name, text in topics.items()])
 
-    def text(validation: bool) -> Text:
+    def text(*, validation: bool) -> Text:
         return Text(
             tuple(m for m in modules if (m.path in held_out) == validation),
             tuple(text for name, text in topics.items() if (name in held_out_topics) == validation),
         )
 
-    return PythonText(text(False), text(True))
+    return PythonText(text(validation=False), text(validation=True))
 
 
 def _library(root: str) -> Path:

@@ -85,7 +85,7 @@ class Vocabulary:
 
 
 def train(
-    texts: Iterable[str], vocab_size: int, num_sentinels: int = NUM_SENTINELS, exact: bool = True
+    texts: Iterable[str], vocab_size: int, num_sentinels: int = NUM_SENTINELS, *, exact: bool = True
 ) -> bytes:
     """Trains a unigram model that keeps every character of the text: no normalisation, byte fallback.
 
@@ -106,16 +106,16 @@ def train(
             f"vocab_size = {vocab_size} leaves nothing beside the {num_sentinels} sentinels"
         )
     texts = list(texts)
-    model = _train(texts, vocab_size, num_sentinels, exact)
+    model = _train(texts, vocab_size, num_sentinels, exact=exact)
     if sentencepiece.SentencePieceProcessor(model_proto=model).piece_to_id(_SPACE) == UNK_ID:
         # Where spaces are rare, as in Chinese, the one before each text would come back as a
         # character.
-        model = _train(texts, vocab_size, num_sentinels, exact, _SPACE)
+        model = _train(texts, vocab_size, num_sentinels, _SPACE, exact=exact)
     return model
 
 
 def _train(
-    texts: Sequence[str], vocab_size: int, num_sentinels: int, exact: bool, required: str = ""
+    texts: Sequence[str], vocab_size: int, num_sentinels: int, required: str = "", *, exact: bool
 ) -> bytes:
     model = io.BytesIO()
     # Set to nothing, it would make another file of the same pieces.
