@@ -145,9 +145,18 @@ def count_flops(
 
 
 def _traced(
-    cfg: ModelConfig, input_length: int, target_length: int, batch_size: int, *, train: bool
+    cfg: ModelConfig,
+    input_length: int,
+    target_length: int,
+    batch_size: int,
+    *,
+    train: bool,
+    loops_once: bool = False,
 ) -> collections.Counter[str]:
-    """FLOPs of one of `batch_size` sequences by part, as the forward pass has them (`train`: when training)."""
+    """FLOPs of one of `batch_size` sequences by part, as the forward pass has them (`train`: when training).
+
+    With `loops_once` the body of a loop counts once, as XLA's own count has it.
+    """
     batch = {
         "encoder_input_tokens": jax.ShapeDtypeStruct((batch_size, input_length), jnp.int32),
         "decoder_input_tokens": jax.ShapeDtypeStruct((batch_size, target_length), jnp.int32),
@@ -163,7 +172,7 @@ def _traced(
 
     jaxpr = jax.make_jaxpr(forward)(model, batch, jax.random.key(0))
     by_part: collections.Counter[str] = collections.Counter()
-    _walk(jaxpr.jaxpr, "", 1, by_part)
+    _walk(jaxpr.jaxpr, "", 1, by_part, loops_once=loops_once)
     return collections.Counter({part: flops // batch_size for part, flops in by_part.items()})
 
 
@@ -172,16 +181,18 @@ def _param_part(path: tuple) -> str:
     return f"{path[0]}/{path[3]}" if path[1] == "blocks" else "/".join(map(str, path[:2]))
 
 
-def _walk(jaxpr, scope: str, times: int, by_part: collections.Counter[str]) -> None:
+def _walk(
+    jaxpr, scope: str, times: int, by_part: collections.Counter[str], *, loops_once: bool
+) -> None:
     """Adds the FLOPs of every equation, those inside loops as often as they run, to the part its scope names."""
     for eqn in jaxpr.eqns:
         inner = "/".join(filter(None, [scope, str(eqn.source_info.name_stack)]))
         flops = times * _flops(eqn, inner)
         if flops:  # einsum adds its subscripts to the scope
             by_part["/".join(name for name in inner.split("/") if "->" not in name)] += flops
-        repeats = eqn.params["length"] if eqn.primitive.name == "scan" else 1
+        repeats = eqn.params["length"] if eqn.primitive.name == "scan" and not loops_once else 1
         for sub in () if flops else jex_core.jaxprs_in_params(eqn.params):
-            _walk(sub, inner, times * repeats, by_part)
+            _walk(sub, inner, times * repeats, by_part, loops_once=loops_once)
 
 
 def _flops(eqn, scope: str) -> int:

@@ -39,6 +39,8 @@ class Architecture:
         float32 when the model computes in bfloat16.
       cpu_options: options for runs of a few hundred steps, where the defaults do not train in so
         few.
+      parity: whether an independent implementation has confirmed its outputs and gradients
+        (`tests/parity`).
     """
 
     name: ClassVar[str] = ""
@@ -50,6 +52,7 @@ class Architecture:
     scans: ClassVar[bool] = True
     float32_share: ClassVar[float] = 0.02
     cpu_options: ClassVar[Mapping[str, Any]] = {}
+    parity: ClassVar[bool] = True
 
     def check(self, cfg: ModelConfig) -> None:
         """Raises `ConfigError` for options that cannot be built."""

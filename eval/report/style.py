@@ -38,12 +38,22 @@ ZOO = {
 def looks(names: Iterable[str]) -> dict[str, Look]:
     """The look of every architecture in `names`, the zoo's in its own order first, then the others by name.
 
-    A name from elsewhere takes a look by its checksum, the next free one where two would share it,
-    so that it keeps its look from report to report as long as the names stay.
+    Any other name takes a look by its checksum from those that are free, so that it keeps its look
+    from report to report as long as the names stay. When none is free, it takes the colour of one
+    and the marker of another.
     """
     names = sorted(set(names))
     chosen = {name: ZOO[name] for name in ZOO if name in names}
+    mixed = [
+        dataclasses.replace(one, color=other.color)
+        for one in ZOO.values()
+        for other in ZOO.values()
+    ]
     for name in (n for n in names if n not in ZOO):
-        free = [look for look in ZOO.values() if look not in chosen.values()] or list(ZOO.values())
+        taken = list(chosen.values())
+        free = [look for look in ZOO.values() if look not in taken] or [
+            look for look in mixed if look not in taken
+        ]
+        free = free or mixed
         chosen[name] = free[zlib.crc32(name.encode()) % len(free)]
     return {name: dataclasses.replace(look, label=name) for name, look in chosen.items()}

@@ -8,6 +8,7 @@ from flax import nnx
 
 import arch_zoo
 from arch_zoo.layers.context import Aux, Context
+from configs.studies import paper
 from tests import tolerances
 from tests.parity import golden
 
@@ -135,5 +136,13 @@ def test_outputs_and_gradients_equal_the_oracle(path):
         assert_close(gradients[name], expected, tolerances.PARITY_GRADIENT, f"gradient of {name}")
 
 
-def test_every_architecture_has_a_golden():
-    assert {golden.load(path).model["name"] for path in GOLDENS} == set(arch_zoo.names())
+@pytest.mark.parametrize("name", arch_zoo.names())
+def test_an_architecture_says_whether_somebody_elses_code_confirms_it(name):
+    """A class without goldens says `parity = False`; once it has them, it must not say so any longer."""
+    assert arch_zoo.get(name).parity == (
+        name in {golden.load(path).model["name"] for path in GOLDENS}
+    )
+
+
+def test_the_twelve_of_the_paper_are_confirmed():
+    assert [name for name in paper.ARCHITECTURES if not arch_zoo.get(name).parity] == []

@@ -321,9 +321,8 @@ def test_an_architecture_looks_the_same_everywhere():
         for look in style.looks([*list(style.ZOO)[:6], "x", "y", "z"]).values()
     ]
     assert len(set(pairs)) == len(pairs) == 9
-    assert (
-        len({look.color for look in style.ZOO.values()})
-        == len({look.marker for look in style.ZOO.values()})
-        == 12
-    )
+    crowd = style.looks([*style.ZOO, *(f"new{number}" for number in range(30))])
+    assert len({(look.color, look.marker) for look in crowd.values()}) == len(crowd)
+    assert len(style.looks(map(str, range(200)))) == 200  # more than there are pairs
+    assert len({(look.color, look.marker) for look in style.ZOO.values()}) == len(style.ZOO)
     assert dataclasses.asdict(style.looks(["q"])["q"])["label"] == "q"
