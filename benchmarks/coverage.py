@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from eval.analyses.recovery import DESIGNS, EXPERIMENTS
+from eval.simulation.recovery import DESIGNS, EXPERIMENTS
 
 _COSTLY = ("recovery_of_frontiers", "level_of_claims")  # the most seconds a study; a fifth as many
 

@@ -21,7 +21,7 @@ import tensorflow as tf
 from benchmarks import arguments
 from train.data import batches, builders
 from train.data.corpus import Corpus, open_corpus
-from train.data.prepare import PrepareConfig
+from train.data.prepare_config import PrepareConfig
 from train.tasks import catalog, registry
 
 _LENGTHS = {"inputs": 128, "targets": 32}

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from eval.analyses.settings import Settings
+from eval.data.neutral import printable
 from eval.data.run_table import Columns
-from eval.report.neutral import printable
 from train import command_line
 from train.ranges import Level
 from train.records import InputError
@@ -279,7 +279,7 @@ def _print(
         tables = {name: finite(frame.to_dict("records")) for name, frame in results.items()}
         print(json.dumps(tables if len(tables) > 1 else next(iter(tables.values())), indent=1))
     elif form == "csv":
-        from eval.report import neutral
+        from eval.data import neutral
 
         for name, frame in results.items():
             print(f"# {name}" if len(results) > 1 else "", end="\n" if len(results) > 1 else "")

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from train import command_line
 from train.command_line import EXIT_FAILED, EXIT_STOPPED
-from train.data.prepare import PrepareConfig
+from train.data.prepare_config import PrepareConfig
 from train.ranges import Range, Seed
 from train.records import InputError
 from train.study import cluster_verbs, verbs

@@ -14,13 +14,14 @@ Budgets, ranges and crossings are in the unit of x, whatever x and the link are.
 """
 
 import functools
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from eval.analyses import crossovers
+from eval.analyses.crossovers import crossovers
 from eval.analyses.question import Question
 from eval.analyses.slopes import slope_table
 from eval.data.cells import Cells, RunTable, supported
@@ -324,8 +325,14 @@ class Comparison:
         return self._table(rows, self.y.higher_is_better)
 
     def crossovers(self) -> pd.DataFrame:
-        """Where two lines cross; see `eval.analyses.crossovers.crossovers` for the columns."""
-        return crossovers.crossovers(self)
+        """Where two lines cross; see `eval.analyses.crossovers.crossovers` for the columns.
+
+        The reference is paired with every other architecture; without a reference, all pairs are made.
+        """
+        pairs = itertools.combinations(range(len(self.names)), 2)
+        if self.question.reference is not None:
+            pairs = ((i, self.reference) for i in self.others)
+        return crossovers(self.lines, pairs, self.question)
 
     def equal_slopes(self) -> pd.DataFrame:
         """Do all architectures share one slope, one level, one line? Nested F tests.

@@ -1,29 +1,28 @@
 """Where two architectures' lines cross, and how little is known about it."""
 
-import itertools
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from eval.analyses.question import Question
 from eval.stats.bootstrap import join
 from eval.stats.regression import Lines, divide, fieller
-
-if TYPE_CHECKING:
-    from eval.analyses.comparison import Comparison
 
 _ANYWHERE = "the slopes cannot be told apart: the crossing may be anywhere"
 
 
-def crossovers(comparison: "Comparison") -> pd.DataFrame:
+def crossovers(lines: Lines, pairs: Iterable[tuple[int, int]], question: Question) -> pd.DataFrame:
     """The budget at which two lines meet, with Fieller's interval and a parametric bootstrap as a check.
 
-    The reference is paired with every other architecture; without a reference, all pairs are made.
     The bootstrap redraws both lines with the errors and degrees of freedom of their fits; without
     Fieller's interval (below four sizes) there is none.
 
     Args:
-      comparison: the architectures and the question.
+      lines: a line per architecture.
+      pairs: of groups of `lines`.
+      question: the settings.
 
     Returns:
       One row per pair, with columns
@@ -38,23 +37,22 @@ def crossovers(comparison: "Comparison") -> pd.DataFrame:
         bootstrap_low, bootstrap_high (percentiles), probability_inside (share of samples that cross
         inside the common range), method, note.
     """
-    lines, names, question = comparison.lines, comparison.names, comparison.question
-    pairs = itertools.combinations(range(len(names)), 2)
-    if question.reference is not None:
-        pairs = ((i, comparison.reference) for i in comparison.others)
+    names = lines.cells.names()
     samples = lines.resampled(question.draws, question.seed)
     rows = []
     for a, b in pairs:
-        found = _crossing(comparison, a, b, samples)
+        found = _crossing(lines, a, b, samples, question)
         found["note"] = join(lines.explain((a, b)), *found["note"])
         pair = {"architecture_a": names[a], "architecture_b": names[b]}
         rows.append({**pair, **question.columns(), **found})
     return pd.DataFrame(rows)
 
 
-def _crossing(comparison: "Comparison", a: int, b: int, samples: np.ndarray) -> dict[str, Any]:
+def _crossing(
+    lines: Lines, a: int, b: int, samples: np.ndarray, question: Question
+) -> dict[str, Any]:
     """One row of the table, in the unit of x; `note` is a list."""
-    lines, axis, level = comparison.lines, comparison.x, comparison.question.level
+    axis, level = question.axes[0], question.level
     slope = lines.slope_weights(a) - lines.slope_weights(b)
     start = lines.value_weights(a, 0.0) - lines.value_weights(b, 0.0)
     difference = lines.combine(slope)
@@ -76,7 +74,7 @@ def _crossing(comparison: "Comparison", a: int, b: int, samples: np.ndarray) -> 
         "ci_high": ci_high,
         "interval": kind,
         "p_slopes": float(difference.p),
-        **_better(comparison, a, b, at, float(difference.value)),
+        **_better(lines.cells.names(), a, b, at, float(difference.value), question),
         "range_low": unit_low,
         "range_high": unit_high,
         "position": _position(at, range_low, range_high, axis.reversed),
@@ -95,14 +93,14 @@ def _common(lines: Lines, a: int, b: int) -> tuple[float, float]:
 
 
 def _better(
-    comparison: "Comparison", a: int, b: int, at: float, difference: float
+    names: list[str], a: int, b: int, at: float, difference: float, question: Question
 ) -> dict[str, str]:
     """Which of two architectures is better below and above their crossing."""
-    if not np.isfinite(comparison.x.unread(at)):
+    x, y = question.axes
+    if not np.isfinite(x.unread(at)):
         return {"better_below": "", "better_above": ""}
-    names = comparison.names
-    a_gains = (difference > 0) == comparison.y.higher_is_better  # along the axis of x
-    above, below = (a, b) if a_gains != comparison.x.reversed else (b, a)
+    a_gains = (difference > 0) == y.higher_is_better  # along the axis of x
+    above, below = (a, b) if a_gains != x.reversed else (b, a)
     return {"better_below": names[below], "better_above": names[above]}
 
 

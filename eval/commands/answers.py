@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from eval.data.neutral import printable
 from eval.report.listing import finite
-from eval.report.neutral import printable
 
 Answer = dict[str, Any]
 

@@ -10,12 +10,12 @@ import numpy as np
 import tyro
 
 from eval.commands.answers import Answer, show
+from eval.data.neutral import printable
 from eval.laws import forms, law_table
 from eval.laws.fitting import projection, uncertainty
 from eval.laws.fitting.fit import Fit, fit
 from eval.laws.fitting.objective import LEAST_SQUARES, Objective
 from eval.laws.law_table import Columns, Runs
-from eval.report.neutral import printable
 from train.ranges import Level, NotNegative, Positive, Range, Seed
 from train.records import InputError
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from eval.report import neutral
+from eval.data import neutral
 from train.records import InputError
 
 KINDS = ".csv, .tsv, .jsonl, .ndjson or .parquet, compressed or not (.gz, .bz2, .xz, .zst)"

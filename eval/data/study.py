@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from eval.data import declared
 from eval.data import where as conditions
 from eval.data.provenance import device, provenance, settings
 from train import records
@@ -53,6 +52,9 @@ UNFINISHED_COLUMNS = (
     "step",
     "error",
 )
+
+
+MANIFEST = "study.json"  # what a launcher wrote of the study: the runs that it declares
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +144,7 @@ def read_study(path: str | os.PathLike[str], where: tuple[str, ...] = ()) -> Stu
     done = [i for i, run in enumerate(runs) if run.status.get("state") == "done"]
     left = [i for i in range(len(runs)) if i not in set(done)]
     study = _study(runs, identities, done, left)
-    absent = declared.absent(Path(path), {identity["run_id"] for identity in identities})
+    absent = _absent(Path(path), {identity["run_id"] for identity in identities})
     if where and done:
         chosen = set(conditions.where(study.runs, where, Path(path)).run_id)
         kept = [i for i in done if identities[i]["run_id"] in chosen]
@@ -475,3 +477,38 @@ def _few(names: Iterable[str], limit: int = 3) -> str:
     return ", ".join(names[:limit]) + (
         f" and {len(names) - limit} more" if len(names) > limit else ""
     )
+
+
+def _absent(path: Path, there: set[str]) -> list[str]:
+    """One warning that names the runs which the study's manifest declares and which have no directory.
+
+    Raises:
+      InputError: the manifest is not one.
+    """
+    manifest = records.read_json(path / MANIFEST, missing={})
+    cells = manifest.get("cells", [])
+    if not isinstance(cells, list) or not all(isinstance(cell, dict) for cell in cells):
+        raise InputError(f"{path / MANIFEST}: cells is not a list of objects")
+    names = ["-".join(_declared_name(cell, path / MANIFEST)) for cell in cells]
+    gone = [name for name in names if name not in there]
+    if not gone:
+        return []
+    named = list(zip([cell["architecture"] for cell in cells], names, strict=True))
+    whole = sorted({name for name, _ in named} - {name for name, run in named if run in there})
+    none = f" Of {', '.join(whole)} there is no run at all." if whole else ""
+    count = f"{len(gone)} of the {len(names)} runs that {MANIFEST} declares are not in {path}"
+    shown = ", ".join(gone[:12]) + (f" and {len(gone) - 12} more" if len(gone) > 12 else "")
+    return [f"{count}, and take no part: {shown}.{none}"]
+
+
+def _declared_name(cell: dict[str, Any], path: Path) -> list[str]:
+    """The parts of a declared run's name, which its directory bears."""
+    parts = [
+        cell.get("architecture"),
+        cell.get("size"),
+        cell.get("protocol", ""),
+        f"s{cell.get('seed')}",
+    ]
+    if not all(isinstance(part, str) for part in parts):
+        raise InputError(f"{path}: a cell has no architecture, size or seed: {str(cell)[:60]!r}")
+    return [part for part in parts if part]

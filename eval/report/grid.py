@@ -11,7 +11,7 @@ import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
-from eval.report.neutral import printable
+from eval.data.neutral import printable
 
 _NUMBERED = r"^Table \d+\. "  # LaTeX numbers its tables itself
 DASH = "\N{EN DASH}"

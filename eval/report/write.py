@@ -7,11 +7,11 @@ from pathlib import Path
 
 from eval.analyses.everything import Analysis, analyse
 from eval.analyses.settings import DEFAULTS, Settings
+from eval.data.neutral import csv
 from eval.data.run_table import COLUMNS, Columns, for_directory, read_table
 from eval.data.study import Study, read_study
 from eval.report import figures, page, tables
 from eval.report.grid import Grid, latex, markdown
-from eval.report.neutral import csv
 from train.records import InputError, replacing
 
 # What DESIGN names stands at the top, all else in a folder of its own.

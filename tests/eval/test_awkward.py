@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from eval.analyses.pareto import Frontier
-from eval.analyses.simulate import Line, study
+from eval.simulation.simulate import Line, study
 from tests.eval.answers import ANSWERS
 from train.records import InputError
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from train.data import part_files, shards
 from train.data.part_files import Part
-from train.data.prepare import COUNTS, PrepareConfig
+from train.data.prepare_config import COUNTS, PrepareConfig
 from train.data.text import overlap, text_files
 from train.data.text.vocabulary import EOS_ID, UNK_ID, Vocabulary
 from train.data.text.vocabulary import train as train_vocabulary

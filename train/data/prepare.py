@@ -7,7 +7,6 @@ imported when there is something to make.
 """
 
 import contextlib
-import dataclasses
 import importlib.metadata
 import os
 import platform
@@ -15,180 +14,19 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from train import ranges
 from train.data import part_files, shards
 from train.data.corpus import FORMAT, INDEX, Corpus, open_corpus
-from train.data.text import overlap, python_text, text_files
-from train.data.text.vocabulary import NUM_SENTINELS, Vocabulary
-from train.ranges import CountOrZero, Range
+from train.data.prepare_config import COUNTS, PrepareConfig
+from train.data.text import overlap, text_files
+from train.data.text.vocabulary import Vocabulary
 from train.records import InputError, read_json, write_json
-from train.tasks import python_suite
-from train.tasks.table import Table
 
 if TYPE_CHECKING:
     from train.tasks.registry import Definition
 
 Say = Callable[[str], None]
-
-_OFFICIAL_VERSION = (
-    2  # to be raised when the form of GLUE, SuperGLUE or SQuAD changes: what is prepared is redone
-)
-_READER_VERSION = 2  # likewise, of how files of a user's own are read, cut and sampled
-
-COUNTS = (
-    "tokens",
-    "text_bytes",
-    "duplicates",
-    "documents",
-    "unknown",
-    "changed",
-    "piece_bytes",
-)  # of a shard
-
-
-@dataclasses.dataclass(frozen=True)
-class PrepareConfig:
-    """What to prepare, and where.
-
-    Attributes:
-      out: directory of the corpus; made if missing.
-      source: the pretraining text: "python" (the running Python installation's), "c4", "text" (your
-        own files), or a seqio task or mixture that `modules` register, whose "targets" are text.
-      text: globs of your own files: plain text, JSON lines, Parquet, TSV and CSV, told by their
-        content; also packed by gzip or zstd. A path with a bracket that exists is itself. Implies
-        source "text".
-      text_key: the column or field of tables that holds the text; empty for "text". Refused where a
-        file is plain text.
-      modules: Python modules to import first.
-      tasks: downstream suites ("python", "glue", "super_glue", "squad"), single tasks
-        ("glue_cola"), or your own as NAME=FILES:METRIC, where a table (TSV, CSV, JSON lines,
-        Parquet) has columns "inputs" and "targets".
-      data_dir: where TFDS keeps its data, which `tfds build` makes; empty for its default.
-      python_root: library whose text "python" is; empty takes that of the running interpreter.
-      vocabulary: an existing SentencePiece model; empty trains one on the pretraining text (a
-        sample over all files of your own).
-      vocab_size: ids of a trained vocabulary, sentinels included; 0 takes 2,048 for "python" and
-        32,128 for others.
-      num_sentinels: ids at the top that mark spans.
-      num_shards: files of the train split; 0 takes 2 for "python", 64 for others, and no more than
-        there are files of your own text: of fewer files each shard would read all.
-      max_tokens: stop after about this many tokens of the train split; 0 for all.
-      vocabulary_characters: text a vocabulary is trained on; 0 takes a million for "python" and 50
-        million for others.
-      decontaminate: leave out training documents that share 13 words in a row with a downstream
-        validation example, or 20 characters of a script without spaces between words; the index
-        counts them as "duplicates".
-      worker: "i/n" makes every n-th part, from the i-th; run n of them on one directory, on any
-        machines.
-      patience: seconds without a sign of life from another worker after which the rest make its
-        parts.
-      num_threads: for tokenizing; 0 for all cores.
-    """
-
-    out: str = "corpora/python"
-    source: str = "python"
-    text: tuple[str, ...] = ()
-    text_key: str = ""
-    modules: tuple[str, ...] = ()
-    data_dir: str = ""
-    tasks: tuple[str, ...] = ("python",)
-    python_root: str = ""
-    vocabulary: str = ""
-    vocab_size: Annotated[int, Range(0, 2**24)] = 0
-    num_sentinels: Annotated[int, Range(0, 2**16)] = NUM_SENTINELS
-    num_shards: Annotated[int, Range(0, 100_000)] = 0
-    max_tokens: CountOrZero = 0
-    vocabulary_characters: CountOrZero = 0
-    decontaminate: bool = True
-    worker: str = "0/1"
-    patience: Annotated[int, Range(0, 10_000_000)] = 300
-    num_threads: Annotated[int, Range(0, 1024)] = 0
-
-    def __post_init__(self):
-        """Checks ranges.
-
-        Raises:
-          InputError: a value is out of range.
-        """
-        ranges.check(self)
-        if self.text:
-            object.__setattr__(self, "source", "text")
-        elif self.source == "text":
-            raise InputError("source = 'text' needs text: globs of the files")
-        if self.text_key and self.source != "text":
-            raise InputError(
-                f"text_key = {self.text_key!r} is for files of your own, which text names"
-            )
-        for key in ("vocab_size", "vocabulary_characters") if self.vocabulary else ():
-            if getattr(self, key):
-                given = f"and vocabulary = {self.vocabulary!r} is given"
-                raise InputError(
-                    f"{key} = {getattr(self, key)} is for training a vocabulary, {given}"
-                )
-        _ = self.share
-        names = [Table.parse(task).name if "=" in task else task for task in self.tasks]
-        for name in names:
-            if names.count(name) > 1:
-                raise InputError(f"tasks: {name!r} is given twice")
-            if name == self.source and "=" in self.tasks[names.index(name)]:
-                raise InputError(f"tasks: {name!r} is the name of the pretraining text")
-
-    @property
-    def share(self) -> tuple[int, int]:
-        """This worker's number and the number of workers."""
-        number, _, count = self.worker.partition("/")
-        if not (number.isdecimal() and count.isdecimal() and int(number) < int(count)):
-            raise InputError(f"worker = {self.worker!r} is not i/n with 0 <= i < n")
-        return int(number), int(count)
-
-    @property
-    def shard_counts(self) -> dict[str, int]:
-        """Number of shards by split."""
-        most = len(text_files.expand(self.text)) if self.text else 64
-        train = self.num_shards or (2 if self.source == "python" else min(64, most))
-        return {"train": train, "validation": max(1, train // 64)}
-
-    @property
-    def text_identity(self) -> dict[str, Any]:
-        """What the pretraining text and the vocabulary follow from."""
-        files = text_files.expand(self.text)
-        kept = Path(self.out) / "parts" / "digests.json"
-        return {
-            "format": 1,  # of what is in the shards, which is older than that of the index
-            **({"reader": _READER_VERSION} if files else {}),
-            "source": self.source,
-            "python": python_text.fingerprint(self.python_root)
-            if self.source == "python"
-            else None,
-            "text": [(Path(file).name, text_files.digest(file, kept)) for file in files],
-            "text_key": self.text_key or "text",
-            "vocabulary": shards.describe(Path(self.vocabulary)) if self.vocabulary else None,
-            "vocab_size": self.vocab_size,
-            "num_sentinels": self.num_sentinels,
-            "vocabulary_characters": self.vocabulary_characters,
-        }
-
-    @property
-    def tasks_identity(self) -> dict[str, Any]:
-        """What the downstream tasks follow from, beside the vocabulary."""
-        tables = [
-            path for task in self.tasks if "=" in task for path in text_files.table_files(task)
-        ]
-        python = any(task.startswith("python") for task in self.tasks)
-        official = any(
-            task.startswith(("glue", "super_glue", "squad", "dpr")) for task in self.tasks
-        )
-        return {
-            **({"official": _OFFICIAL_VERSION} if official else {}),
-            **({"reader": _READER_VERSION} if tables else {}),
-            "tasks": self.tasks,
-            "python": [python_suite.VERSION, python_text.fingerprint(self.python_root)]
-            if python
-            else None,
-            "tables": [shards.describe(Path(path)) for path in tables],
-        }
 
 
 def prepare(config: PrepareConfig, say: Say | None = None) -> Corpus:

@@ -5,7 +5,7 @@ import importlib
 
 import seqio
 
-from train.data.prepare import PrepareConfig
+from train.data.prepare_config import PrepareConfig
 from train.data.text import python_text, text_files
 from train.records import InputError
 from train.tasks import benchmarks, files, python_tasks, registry

@@ -7,9 +7,9 @@ import pytest
 from eval.analyses import everything
 from eval.analyses.claims import VERDICTS, scorecard
 from eval.analyses.question import Question
-from eval.analyses.simulate import Line, Noise, study
 from eval.data.quantity import PARAMS, Quantities
 from eval.report import write
+from eval.simulation.simulate import Line, Noise, study
 from eval.stats.decision import (
     CANNOT_BE_TOLD,
     CONTRADICTED,

@@ -9,9 +9,9 @@ from statsmodels.stats.multitest import multipletests
 
 from eval.analyses.comparison import Comparison
 from eval.analyses.question import Question
-from eval.analyses.simulate import Line, Noise, study
 from eval.data.cells import RunTable
 from eval.data.quantity import FLOPS, LOSS, PARAMS, SCORE, Quantities
+from eval.simulation.simulate import Line, Noise, study
 from eval.stats.decision import holm
 from eval.stats.regression import fit
 from tests.eval.analyses.test_slopes import clark, needs_clark

@@ -7,8 +7,8 @@ import pytest
 
 from eval.analyses.pareto import Frontier
 from eval.analyses.question import Question
-from eval.analyses.simulate import Line, Noise, study
 from eval.data.quantity import Quantities
+from eval.simulation.simulate import Line, Noise, study
 from tests.eval.answers import FRONTIERS
 from train.records import InputError
 

@@ -8,8 +8,8 @@ from eval.analyses import protocols
 from eval.analyses.comparison import Comparison
 from eval.analyses.everything import protocol_pairs
 from eval.analyses.question import Question
-from eval.analyses.simulate import Line, Noise, study
 from eval.analyses.slopes import slopes
+from eval.simulation.simulate import Line, Noise, study
 from tests.eval.frames import by
 from train.records import InputError
 

@@ -10,9 +10,9 @@ from scipy import stats
 
 from eval.analyses.question import Question
 from eval.analyses.rank import Ranking
-from eval.analyses.simulate import Line, Noise, study
 from eval.data.cells import RunTable
 from eval.data.quantity import FLOPS, LOSS
+from eval.simulation.simulate import Line, Noise, study
 from eval.stats.bootstrap import resample
 from tests.eval.answers import RANKINGS
 from tests.eval.frames import by

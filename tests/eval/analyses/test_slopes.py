@@ -11,9 +11,9 @@ import statsmodels.api as sm
 from scipy import stats
 
 from eval.analyses.question import Question
-from eval.analyses.simulate import Line, Noise, study
 from eval.analyses.slopes import PAIRS, deming, deming_interval, slopes
 from eval.data.quantity import Quantities
+from eval.simulation.simulate import Line, Noise, study
 from tests.eval.frames import by
 from train.records import InputError
 

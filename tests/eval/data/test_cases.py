@@ -230,7 +230,8 @@ def test_a_reports_own_tables_give_the_same_slopes(tmp_path, seeds):
         tmp_path, run_directories.ZOO[:2], run_directories.LADDER[:5], seeds, study="s"
     )
     read = read_study(study)
-    from eval.report import neutral, tables
+    from eval.data import neutral
+    from eval.report import tables
 
     (tmp_path / "runs.csv").write_text(neutral.csv(read.runs))
     (tmp_path / "table1.csv").write_text(neutral.csv(tables.cells(read)))

@@ -7,10 +7,10 @@ import pytest
 from eval.analyses.comparison import Comparison
 from eval.analyses.pareto import Frontier
 from eval.analyses.question import Question
-from eval.analyses.simulate import Line, study
 from eval.analyses.slopes import slopes
 from eval.data.cells import RunTable, main_protocol
 from eval.data.quantity import SCORE
+from eval.simulation.simulate import Line, study
 from train.records import InputError
 
 

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eval.__main__ import main
+from eval.data import neutral
 from eval.data.study import read_study
-from eval.report import figures, neutral, write
+from eval.report import figures, write
 from tests.eval import run_directories
 from train.records import InputError, write_json
 

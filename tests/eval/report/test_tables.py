@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from eval.analyses.simulate import Line
-from eval.analyses.simulate import study as study_of
 from eval.analyses.slopes import slopes
 from eval.data.study import read_study
 from eval.report import grid, listing, style, tables
+from eval.simulation.simulate import Line
+from eval.simulation.simulate import study as study_of
 from tests.eval import run_directories
 from tests.eval.frames import by
 

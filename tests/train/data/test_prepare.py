@@ -15,7 +15,8 @@ import pytest
 from tests.train.data.python_library import copy_library
 from train import records
 from train.data import batches, corpus, part_files, shards
-from train.data.prepare import PrepareConfig, prepare
+from train.data.prepare import prepare
+from train.data.prepare_config import PrepareConfig
 from train.records import InputError
 
 _ROOT = Path(__file__).resolve().parents[3]

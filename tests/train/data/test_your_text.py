@@ -19,7 +19,8 @@ _ROOT = Path(__file__).resolve().parents[3]
 
 _PREPARE = """
 import json, sys
-from train.data.prepare import PrepareConfig, prepare
+from train.data.prepare import prepare
+from train.data.prepare_config import PrepareConfig
 from train.records import InputError
 
 for line in sys.stdin:

@@ -4,13 +4,13 @@ import time
 
 import pytest
 
-from eval.analyses import recovery
 from eval.analyses.comparison import Comparison
 from eval.analyses.pareto import Frontier
 from eval.analyses.question import Question
 from eval.analyses.rank import Ranking
-from eval.analyses.simulate import Line, study
 from eval.analyses.slopes import slopes
+from eval.simulation import recovery
+from eval.simulation.simulate import Line, study
 from tests.eval.answers import ANSWERS
 
 

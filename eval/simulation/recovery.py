@@ -15,8 +15,8 @@ from eval.analyses.comparison import Comparison
 from eval.analyses.pareto import Frontier
 from eval.analyses.question import Question
 from eval.analyses.rank import Ranking
-from eval.analyses.simulate import ORIGIN, Line, Noise, study
 from eval.analyses.slopes import slopes
+from eval.simulation.simulate import ORIGIN, Line, Noise, study
 from eval.stats.decision import CONTRADICTED, SUPPORTED
 
 DESIGNS = ((3, 1), (3, 3), (4, 1), (4, 3), (5, 3), (7, 1), (7, 5))

@@ -1,0 +1,1 @@
+"""Simulated studies of known truth, and how often the analyses find it."""
