@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from eval.analyses.question import Question
     from eval.data.cells import RunTable
-    from eval.data.quantity import Quantities
     from eval.report.grid import Grid
 
 Format = Literal["table", "csv", "json"]
@@ -88,11 +87,11 @@ class Slopes:
 
     def run(self) -> None:
         """Prints table 2."""
-        from eval.analyses.slopes import slopes
+        from eval.analyses.slopes import Slopes
         from eval.report import tables
 
-        runs, quantities, question = _open(self.table, self.columns, self.settings)
-        result = slopes(runs, question, pairs=self.pairs, links=self.links, quantities=quantities)
+        runs, question = _open(self.table, self.columns, self.settings)
+        result = Slopes(runs, question).table(self.pairs, self.links)
         _print({"slopes": result}, self.format, lambda: [tables.table2(result, question.level)])
 
 
@@ -119,8 +118,8 @@ class Pareto:
         """Prints the frontier, who is on it, the gaps and the hypervolume."""
         from eval.analyses.pareto import Frontier
 
-        runs, quantities, question = _open(self.table, self.columns, self.settings)
-        x, y = quantities[self.cost], quantities[self.quality]
+        runs, question = _open(self.table, self.columns, self.settings)
+        x, y = question.quantities[self.cost], question.quantities[self.quality]
         found = Frontier(runs, question.ask(x=x, y=y, draws=1000))
         results = {
             "frontier": found.frontier(),
@@ -156,8 +155,8 @@ class Compare:
         """Prints the tests and contrasts."""
         from eval.analyses.comparison import Comparison
 
-        runs, quantities, question = _open(self.table, self.columns, self.settings, compared=True)
-        x, y = quantities[self.x], quantities[self.y]
+        runs, question = _open(self.table, self.columns, self.settings, compared=True)
+        x, y = question.quantities[self.x], question.quantities[self.y]
         found = Comparison(runs, question.ask(x=x, y=y, link=self.link))
         results = {
             "equal_slopes": found.equal_slopes(),
@@ -238,8 +237,8 @@ def _run(arguments: Sequence[str]) -> int | None:
 
 def _open(
     path: Path, columns: Columns, settings: Settings, *, compared: bool = False
-) -> "tuple[RunTable, Quantities, Question]":
-    """The checked runs, which columns are meant, and the settings as a question.
+) -> "tuple[RunTable, Question]":
+    """The checked runs, and the settings as a question.
 
     Warnings go to stderr, also of what stands in for an absent reference.
     """
@@ -259,7 +258,7 @@ def _open(
         _say("warning", stand_in)
     if left_out := other_protocols(table, main):
         _say("warning", left_out)
-    return runs, quantities, everything.question_of(settings, reference)
+    return runs, everything.question_of(settings, reference, quantities)
 
 
 def _say(word: str, text: str) -> None:

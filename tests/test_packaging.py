@@ -108,6 +108,35 @@ def test_rooms_import_only_what_the_design_allows(room, allowed):
         assert not foreign, path
 
 
+def test_no_circle_of_imports_in_train_and_eval():
+    """Also of imports inside functions: a circle there is one as well."""
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in sources("eval", "train")
+    }
+    imported = {}
+    for name, path in modules.items():
+        whole = {
+            module if module in modules else module.rpartition(".")[0] for module in imports(path)
+        }
+        imported[name] = whole & modules.keys() - {name}
+    while free := {name for name, others in imported.items() if not others & imported.keys()}:
+        imported = {name: others for name, others in imported.items() if name not in free}
+    assert not imported
+
+
+def test_analysis_imports_no_presentation_and_training_no_configs_when_it_is_imported():
+    for path in sources("eval/data", "eval/stats", "eval/analyses", "eval/laws", "eval/simulation"):
+        shown = {
+            module
+            for module in imports(path)
+            if module.startswith(("eval.report", "eval.commands"))
+        }
+        assert not shown, path
+    for path in sources("train"):
+        assert not re.search(r"^(from|import) configs", path.read_text(), re.MULTILINE), path
+
+
 def test_files_are_named_after_what_they_hold():
     paths = sources(*ROOMS, "tests", "benchmarks")
     assert not [path for path in paths if path.stem in ("utils", "helpers", "common")]
@@ -120,7 +149,7 @@ def test_no_file_names_a_package_index_or_a_place_on_one_machine():
     pattern = re.compile(r"--(extra-)?index-url|--find-links|(?<![\w.])/(root|home|work)/\w")
     for name in listed.splitlines():
         path = ROOT / name
-        if path.suffix in (".npz", ".png", ".pdf") or path == Path(__file__) or not path.exists():
+        if path.suffix in (".npz", ".png", ".pdf", ".gz") or path == Path(__file__) or not path.exists():
             continue
         assert not pattern.search(path.read_text()), name
 

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from eval.analyses.protocols import protocol_differences
-from eval.analyses.question import Question
+from eval.analyses.protocols import Protocols
+from eval.analyses.question import Inquiry, Question
 from eval.data.cells import RunTable, supported
 from eval.data.quantity import PARAMS, Quantities
-from eval.data.study import Study
 from eval.stats.bootstrap import join
 from eval.stats.decision import (
     CANNOT_BE_TOLD,
@@ -90,33 +89,36 @@ class NamedLines:
         )
 
 
-class Evidence:
-    """A run table, checked once, with its lines fitted when they are first asked for.
+class Evidence(Inquiry):
+    """A study whose lines are fitted when a claim first asks for them.
 
     Attributes:
-      question: the settings of every test.
-      quantities: which columns are meant.
-      everything: all runs.
-      runs: those of the protocol that the architectures are compared under.
-      reference: the architecture that the others are compared with.
+      everything: all runs; `runs` are those of the protocol that architectures are compared under.
+      known: letters of the quantities that some run has.
+      names: the table's names of the zoo's architectures, where they differ.
     """
 
-    def __init__(
-        self,
-        study: Study | pd.DataFrame | RunTable,
-        question: Question,
-        quantities: Quantities,
-        names: dict[str, str],
-    ):
-        """Checks whatever quantities the table has; the arguments are those of `scorecard`."""
-        self.question = question.ask(link="semilog")
-        self.quantities, self.names = quantities, names
-        self.everything = RunTable(study)
-        self.known = {q.symbol for q in quantities if self.everything.knows(q)}
-        self.everything.check(q for q in quantities if q.symbol in self.known)
-        self.runs = self.everything.main(question.protocol)
-        self.reference = str(question.reference)
+    def _admitted(self, question: Question) -> Question:
+        return question.ask(link="semilog")
+
+    def _chosen(self, everything: RunTable) -> RunTable:
+        """Checks whatever quantities the table has."""
+        self.everything, self.names = everything, dict[str, str]()
         self._lines: dict[tuple, NamedLines] = {}
+        known = [q for q in self.question.quantities if everything.knows(q)]
+        self.known = {quantity.symbol for quantity in known}
+        everything.check(known)
+        return everything.main(self.question.protocol)
+
+    @property
+    def quantities(self) -> Quantities:
+        """Which columns are meant."""
+        return self.question.quantities
+
+    @property
+    def reference(self) -> str:
+        """The architecture that the others are compared with."""
+        return str(self.question.reference)
 
     def name(self, zoo: str) -> str:
         """The table's name of an architecture of the zoo."""
@@ -416,7 +418,7 @@ def depth_over_width(e: Evidence) -> Finding:
     for protocol in ("depth", "width"):
         e.ladder(protocol)
     question = e.question.ask(x=e.quantities.flops, y=e.quantities.score)
-    table = protocol_differences(e.everything, question)
+    table = Protocols(e.everything, question).differences()
     if table.empty:
         raise Untestable("no architecture has both a depth and a width ladder")
     row = table.iloc[-1]

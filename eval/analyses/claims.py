@@ -15,7 +15,7 @@ from eval.analyses import claim_tests as ev
 from eval.analyses.claim_tests import Evidence
 from eval.analyses.question import Question
 from eval.data.cells import RunTable
-from eval.data.quantity import LOSS, SCORE, Quantities
+from eval.data.quantity import LOSS, SCORE
 from eval.data.study import Study
 from eval.stats.decision import CANNOT_BE_TOLD, CONTRADICTED, NOT_TESTED, SUPPORTED, Finding
 
@@ -279,8 +279,6 @@ def _protocols() -> list[Claim]:
 def scorecard(
     study: Study | pd.DataFrame | RunTable,
     question: Question | None = None,
-    *,
-    quantities: Quantities | None = None,
     names: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """Every claim of Tay et al. (2022, arXiv 2207.10551) against these runs.
@@ -288,7 +286,6 @@ def scorecard(
     Args:
       study: a study, or a table of runs.
       question: the settings; each claim says itself what is on its axes.
-      quantities: which columns are meant.
       names: the table's names for the architectures of the claims, where they differ from the zoo's
         (`{"mos": "my-mos"}`).
 
@@ -303,7 +300,8 @@ def scorecard(
       InputError: see `eval.data.cells.RunTable`. A claim whose architectures, sizes or scores are
         missing is `not tested` instead.
     """
-    facts = Evidence(study, question or Question(), quantities or Quantities(), dict(names or {}))
+    facts = Evidence(study, question)
+    facts.names = dict(names or {})
     rows = []
     for claim in _claims():
         found = claim.test(facts)

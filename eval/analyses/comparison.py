@@ -22,10 +22,9 @@ import numpy as np
 import pandas as pd
 
 from eval.analyses.crossovers import crossovers
-from eval.analyses.question import Question
+from eval.analyses.question import Inquiry
 from eval.analyses.slopes import slope_table
-from eval.data.cells import Cells, RunTable, supported
-from eval.data.study import Study
+from eval.data.cells import Cells, supported
 from eval.stats.decision import holm, verdict
 from eval.stats.permutation import TESTS, Ancova, largest_t, nested_f, separate_p
 from eval.stats.regression import Estimate, Lines, divide, fieller, fit
@@ -34,29 +33,8 @@ from train.records import InputError
 POSITIONS = ("low", "middle", "high")
 
 
-class Comparison:
-    """The architectures of a study, compared on one pair of quantities.
-
-    Attributes:
-      question: what is asked; every setting is there.
-      runs: the checked runs of the protocol that is compared.
-    """
-
-    def __init__(self, study: Study | pd.DataFrame | RunTable, question: Question | None = None):
-        """Checks the study; lines are fitted when they are first needed.
-
-        Args:
-          study: a study, its table of runs, or a table that was checked already.
-          question: what is asked of it; by default upstream loss on FLOPs.
-
-        Raises:
-          InputError: see `eval.data.cells.RunTable`; or the protocol is not in the table.
-        """
-        self.question = question or Question()
-        self.runs = RunTable(study)
-        self.runs.check((self.question.x, self.question.y))
-        self.runs = self.runs.main(self.question.protocol)
-        self.x, self.y = self.question.axes
+class Comparison(Inquiry):
+    """The architectures of a study, compared on one pair of quantities."""
 
     @functools.cached_property
     def cells(self) -> Cells:

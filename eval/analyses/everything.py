@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 import pandas as pd
 
-from eval.analyses import claims, protocols
+from eval.analyses import claims
 from eval.analyses.comparison import Comparison
 from eval.analyses.pareto import Frontier
+from eval.analyses.protocols import DepthWidth, Protocols
 from eval.analyses.question import REFERENCE, Question
 from eval.analyses.rank import Ranking
 from eval.analyses.settings import DEFAULTS, Settings
-from eval.analyses.slopes import slopes
+from eval.analyses.slopes import Slopes
 from eval.data.cells import DEFAULT_PROTOCOLS, RunTable
 from eval.data.quantity import Quantities, Quantity
 from eval.data.study import Study
@@ -85,20 +86,28 @@ def analyse(
         raise InputError(f"study {study.name!r}: no run is finished, so there is nothing to report")
     runs, quantities = with_counts(study, settings)
     reference = reference_of(runs.main().frame, settings.reference)
-    question = question_of(settings, reference)
+    question = question_of(settings, reference, quantities)
     results = {}
-    for name, compute in _plan(runs, quantities, question, settings):
+    for name, compute in _plan(runs, question, settings):
         progress(name)
         results[name] = compute()
     progress("scaling laws")
-    laws = study_laws.laws(runs, quantities, settings.level, settings.resampling_seed)
+    laws = study_laws.laws(runs, question)
     results |= {"laws": laws.parameters, "law_tests": laws.tests, "law_checklist": laws.checklist}
     return Analysis(study, runs, quantities, reference, settings, results, laws)
 
 
-def question_of(settings: Settings, reference: str | None = REFERENCE) -> Question:
-    """The settings as a question, whose quantities are the defaults."""
+def question_of(
+    settings: Settings,
+    reference: str | None = REFERENCE,
+    quantities: Quantities | None = None,
+) -> Question:
+    """The settings as a question about upstream loss on FLOPs."""
+    quantities = quantities or Quantities()
     return Question(
+        x=quantities.flops,
+        y=quantities.loss,
+        quantities=quantities,
         reference=reference,
         log_base=settings.log_base,
         errors=settings.errors,
@@ -168,11 +177,9 @@ def reference_of(table: pd.DataFrame, wanted: str = "") -> str:
     return wanted or (REFERENCE if REFERENCE in names else names[0])
 
 
-def _plan(
-    runs: RunTable, quantities: Quantities, question: Question, settings: Settings
-) -> Iterator[Task]:
+def _plan(runs: RunTable, question: Question, settings: Settings) -> Iterator[Task]:
     """Name and computation of every table, in the order of the report."""
-    main, few = runs.main().frame, question.ask(draws=_DRAWS)
+    main, few, quantities = runs.main().frame, question.ask(draws=_DRAWS), question.quantities
     flops, params, speed = quantities.flops, quantities.params, quantities.speed
     qualities = (quantities.loss, quantities.score)
 
@@ -189,7 +196,7 @@ def _plan(
     on_flops = [c for c in comparisons if c.question.x == flops]
     together = rankings[:1] if known(flops, *qualities) else []
 
-    yield "slopes", lambda: slopes(runs, question, quantities=quantities)
+    yield "slopes", lambda: Slopes(runs, question).table()
     yield "equal_slopes", lambda: _stack(c.equal_slopes() for c in comparisons)
     yield "contrasts", lambda: _stack(c.contrasts() for c in comparisons)
     yield "equivalence", lambda: _stack(c.equivalence() for c in comparisons)
@@ -206,22 +213,23 @@ def _plan(
     yield "rank_stability", lambda: _stack(r.stability() for r in ordered)
     yield "probability_best", lambda: _stack(r.probability_best() for r in rankings)
     yield "discordant_pairs", lambda: _stack(r.discordant_pairs(quantities.score) for r in together)
-    yield "protocols", lambda: protocols.protocol_slopes(runs, question, quantities=quantities)
+    pairs_of_flops = [flops.symbol + y.symbol for y in qualities]
+    yield "protocols", lambda: Protocols(runs, question).table(pairs_of_flops)
     ladders = protocol_pairs(runs.frame)
     yield (
         "protocol_differences",
         lambda: _stack(
-            protocols.protocol_differences(runs, c.question, first, second)
+            Protocols(runs, c.question).differences(first, second)
             for c in on_flops
             for first, second in ladders
         ),
     )
     grids = [question.ask(x=flops, y=y) for y in qualities if known(y)]
-    yield "width_depth", lambda: _stack(protocols.width_depth_grid(runs, asked) for asked in grids)
+    yield "width_depth", lambda: _stack(DepthWidth(runs, asked).grid() for asked in grids)
     # The claims are about the vanilla transformer: where it is missing, another first name does not
     # stand in for it.
     vanilla = question.ask(reference=settings.reference or REFERENCE)
-    yield "claims", lambda: claims.scorecard(runs, vanilla, quantities=quantities)
+    yield "claims", lambda: claims.scorecard(runs, vanilla)
 
 
 def protocol_pairs(table: pd.DataFrame) -> list[tuple[str, str]]:

@@ -13,9 +13,7 @@ import moocore
 import numpy as np
 import pandas as pd
 
-from eval.analyses.question import Question
-from eval.data.cells import RunTable
-from eval.data.study import Study
+from eval.analyses.question import Inquiry, Question
 from eval.stats.bootstrap import Resampled, join, percentiles, reflected, resample
 from train.records import InputError
 
@@ -66,37 +64,22 @@ class _Cloud:
         return np.append(self.steps, np.inf)[found]
 
 
-class Frontier:
+class Frontier(Inquiry):
     """The Pareto frontier of a study's cells: quality y against cost x.
 
-    Every table has the columns cost_axis (the column of the cost) and y_axis.
-
-    Attributes:
-      question: what is asked; qualities are read in their own unit, whatever its link.
-      runs: the checked runs of the protocol that is analysed.
+    Qualities are read in their own unit, whatever the question's link. Every table has the columns
+    cost_axis (the column of the cost) and y_axis.
     """
 
-    def __init__(self, study: Study | pd.DataFrame | RunTable, question: Question | None = None):
-        """Checks the study.
-
-        Args:
-          study: a study, its table of runs, or a table that was checked already.
-          question: x is the cost, y the quality, `draws` and `seed` are of the bootstrap.
-
-        Raises:
-          InputError: x is no cost or y is one; see also `eval.data.cells.RunTable`.
-        """
-        self.question = (question or Question()).ask(link="semilog")
-        self.x, self.y = self.question.axes
-        cost, quality = self.x.quantity, self.y.quantity
+    def _admitted(self, question: Question) -> Question:
+        """Refuses an x that is no cost, and a y that is one."""
+        cost, quality = question.x, question.y
         if cost.kind != "cost" or quality.kind == "cost":
             raise InputError(
                 f"frontier of {quality.symbol!r} against {cost.symbol!r}: cost is one of F, P, S and "
                 "y one of U, D"
             )
-        self.runs = RunTable(study)
-        self.runs.check((cost, quality))
-        self.runs = self.runs.main(self.question.protocol)
+        return question.ask(link="semilog")
 
     @functools.cached_property
     def _cloud(self) -> _Cloud:

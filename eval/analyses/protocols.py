@@ -3,16 +3,12 @@
 A protocol's ladder is the runs that carry its name in the column `protocol`.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 
-from eval.analyses.question import Question
-from eval.analyses.slopes import slopes
+from eval.analyses.question import Inquiry, Question
+from eval.analyses.slopes import Slopes
 from eval.data.cells import RunTable, supported
-from eval.data.quantity import LINKS, Link, Quantities
-from eval.data.study import Study
 from eval.stats.decision import holm, verdict
 from eval.stats.regression import Lines, fit
 
@@ -32,77 +28,64 @@ _DIFFERENCE = (
 )
 
 
-def protocol_slopes(
-    study: Study | pd.DataFrame | RunTable,
-    question: Question | None = None,
-    *,
-    pairs: Sequence[str] = ("FU", "FD"),
-    links: Sequence[Link] = LINKS,
-    quantities: Quantities | None = None,
-) -> pd.DataFrame:
-    """`eval.analyses.slopes.slopes` for each architecture and protocol.
+class Protocols(Slopes):
+    """The slopes of every architecture along each protocol; the question's protocol is of no account.
 
-    Returns:
-      The columns of `slopes`, with `protocol` after `architecture` (empty for the plain ladder).
+    `table` has the column `protocol` after `architecture` (empty for the plain ladder).
     """
-    runs = RunTable(study, "protocol")
+
+    needs = ("protocol",)
     by = ("architecture", "protocol")
-    return slopes(runs, question, pairs=pairs, links=links, quantities=quantities, by=by)
 
+    def _chosen(self, everything: RunTable) -> RunTable:
+        return everything
 
-def protocol_differences(
-    study: Study | pd.DataFrame | RunTable,
-    question: Question | None = None,
-    first: str = "depth",
-    second: str = "width",
-) -> pd.DataFrame:
-    """Slope under one protocol minus the slope under another, per architecture.
+    def differences(self, first: str = "depth", second: str = "width") -> pd.DataFrame:
+        """Slope under one protocol minus the slope under another, per architecture.
 
-    Args:
-      study: a study, or a table of runs.
-      question: what is asked; its protocol is of no account.
-      first: a protocol.
-      second: the one whose slope is subtracted.
+        Args:
+          first: a protocol.
+          second: the one whose slope is subtracted.
 
-    Returns:
-      One row per architecture that has both, and a last row `all` (mean over those with a
-        difference), with columns architecture, first, second, alpha, link, x_axis, y_axis,
-        higher_is_better (of the slope), slope_first, slope_second, difference, se, df, ci_low,
-        ci_high, p, p_holm (over the architectures; NaN for `all`), verdict (`depth scales better`,
-        `width scales better`, with the protocols' own names, `not told apart`, `not tested`; by
-        p_holm, `all` by p), method, note. Empty where no architecture has both.
-    """
-    runs, question = RunTable(study, "protocol"), question or Question()
-    cells = runs.cells(question.axes, ("architecture", "protocol")).along_x()
-    place = {group: i for i, group in enumerate(cells.groups)}
-    names = [name for name, own in place if own == first and (name, second) in place]
-    for name in names:
-        cells = supported(cells, [place[name, first], place[name, second]], question.support)
-    lines = fit(cells, question.errors, question.variance)
-    front = {
-        "first": first,
-        "second": second,
-        **question.columns(),
-        "higher_is_better": question.higher_slope_is_better,
-    }
-    slope = lines.coefficients[:, 1]
-    whole = [n for n in names if np.isfinite(slope[[place[n, first], place[n, second]]]).all()]
-    rows = []
-    for name, members in [*((n, [n]) for n in names), *([("all", whole)] if names else [])]:
-        sides = [[place[n, protocol] for n in members] for protocol in (first, second)]
-        found = _difference(lines, sides[0], sides[1], question.level)
-        rows.append({"architecture": name, **front, **found})
-    frame = pd.DataFrame(rows, columns=["architecture", *front, *_DIFFERENCE])
-    if rows:
-        frame["p_holm"] = [*holm(frame["p"].to_numpy(float)[:-1]), np.nan]
-        judged = frame["p_holm"].where(frame["architecture"] != "all", frame["p"])
-        better = 1.0 if question.higher_slope_is_better else -1.0
-        words = (f"{first} scales better", f"{second} scales better")
-        frame["verdict"] = [
-            verdict(better * difference, p, question.level, *words)
-            for difference, p in zip(frame["difference"], judged, strict=True)
-        ]
-    return frame
+        Returns:
+          One row per architecture that has both, and a last row `all` (mean over those with a
+            difference), with columns architecture, first, second, alpha, link, x_axis, y_axis,
+            higher_is_better (of the slope), slope_first, slope_second, difference, se, df, ci_low,
+            ci_high, p, p_holm (over the architectures; NaN for `all`), verdict (`depth scales better`,
+            `width scales better`, with the protocols' own names, `not told apart`, `not tested`; by
+            p_holm, `all` by p), method, note. Empty where no architecture has both.
+        """
+        question = self.question
+        cells = self.runs.cells(question.axes, self.by).along_x()
+        place = {group: i for i, group in enumerate(cells.groups)}
+        names = [name for name, own in place if own == first and (name, second) in place]
+        for name in names:
+            cells = supported(cells, [place[name, first], place[name, second]], question.support)
+        lines = fit(cells, question.errors, question.variance)
+        front = {
+            "first": first,
+            "second": second,
+            **question.columns(),
+            "higher_is_better": question.higher_slope_is_better,
+        }
+        slope = lines.coefficients[:, 1]
+        whole = [n for n in names if np.isfinite(slope[[place[n, first], place[n, second]]]).all()]
+        rows = []
+        for name, members in [*((n, [n]) for n in names), *([("all", whole)] if names else [])]:
+            sides = [[place[n, protocol] for n in members] for protocol in (first, second)]
+            found = _difference(lines, sides[0], sides[1], question.level)
+            rows.append({"architecture": name, **front, **found})
+        frame = pd.DataFrame(rows, columns=["architecture", *front, *_DIFFERENCE])
+        if rows:
+            frame["p_holm"] = [*holm(frame["p"].to_numpy(float)[:-1]), np.nan]
+            judged = frame["p_holm"].where(frame["architecture"] != "all", frame["p"])
+            better = 1.0 if question.higher_slope_is_better else -1.0
+            words = (f"{first} scales better", f"{second} scales better")
+            frame["verdict"] = [
+                verdict(better * difference, p, question.level, *words)
+                for difference, p in zip(frame["difference"], judged, strict=True)
+            ]
+        return frame
 
 
 def _difference(lines: Lines, first: list[int], second: list[int], level: float) -> dict:
@@ -132,70 +115,69 @@ def _difference(lines: Lines, first: list[int], second: list[int], level: float)
     }
 
 
-def width_depth_grid(
-    study: Study | pd.DataFrame | RunTable,
-    question: Question | None = None,
-    *,
-    depth: str = "num_layers",
-    width: str = "embed_dim",
-) -> pd.DataFrame:
-    """Quality by depth and width, for a heat map, over all protocols.
+class DepthWidth(Inquiry):
+    """The quality y of a study's runs by depth and width, over all protocols, in y's own unit."""
 
-    Where the table lacks depth or width, it is read from the size's operators (`base-NL24-DM512`),
-    and a run whose size does not say is left out.
+    def _admitted(self, question: Question) -> Question:
+        return question.ask(link="semilog")
 
-    Args:
-      study: a study, or a table of runs.
-      question: y is shown, in its own unit; x is the cost.
-      depth: the column with the number of layers.
-      width: the column with the model dimension.
+    def _chosen(self, everything: RunTable) -> RunTable:
+        everything.check((self.question.x, self.question.y))
+        return everything
 
-    Returns:
-      Rows by architecture, depth and width, with columns
-        architecture, depth, width, y_axis, quality (mean over runs, higher is better), stderr (over
-        seeds, NaN with one), n_runs, flops (mean), note (how many runs were left out).
-    """
-    question = (question or Question()).ask(link="semilog")
-    runs, (x, y) = RunTable(study), question.axes
-    runs.check((x.quantity, y.quantity))
-    table = runs.frame
-    frame = pd.DataFrame(
-        {
-            "architecture": table["architecture"].astype(str),
-            "depth": _dimension(table, depth, r"-NL(\d+)"),
-            "width": _dimension(table, width, r"-DM(\d+)"),
-            "quality": y.read(y.quantity.values(table)),
-            "flops": x.quantity.values(table),
-        }
-    )
-    known = frame.notna().all(axis=1)
-    columns = [
-        "architecture",
-        "depth",
-        "width",
-        "y_axis",
-        "quality",
-        "stderr",
-        "n_runs",
-        "flops",
-        "note",
-    ]
-    if not known.any():
-        return pd.DataFrame(columns=columns)
-    grid = (
-        frame[known]
-        .groupby(["architecture", "depth", "width"])
-        .agg(
-            quality=("quality", "mean"),
-            stderr=("quality", "sem"),
-            n_runs=("quality", "size"),
-            flops=("flops", "mean"),
+    def grid(self, depth: str = "num_layers", width: str = "embed_dim") -> pd.DataFrame:
+        """Quality by depth and width, for a heat map, over all protocols.
+
+        Where the table lacks depth or width, it is read from the size's operators (`base-NL24-DM512`),
+        and a run whose size does not say is left out.
+
+        Args:
+          depth: the column with the number of layers.
+          width: the column with the model dimension.
+
+        Returns:
+          Rows by architecture, depth and width, with columns
+            architecture, depth, width, y_axis, quality (mean over runs, higher is better), stderr (over
+            seeds, NaN with one), n_runs, flops (mean), note (how many runs were left out).
+        """
+        x, y, table = self.x, self.y, self.runs.frame
+        frame = pd.DataFrame(
+            {
+                "architecture": table["architecture"].astype(str),
+                "depth": _dimension(table, depth, r"-NL(\d+)"),
+                "width": _dimension(table, width, r"-DM(\d+)"),
+                "quality": y.read(y.quantity.values(table)),
+                "flops": x.quantity.values(table),
+            }
         )
-        .reset_index()
-    )
-    lost = int((~known).sum())
-    note = f"{lost} runs of unknown depth, width or quality are left out" if lost else ""
-    return grid.assign(y_axis=y.label, note=note)[columns]
+        known = frame.notna().all(axis=1)
+        columns = [
+            "architecture",
+            "depth",
+            "width",
+            "y_axis",
+            "quality",
+            "stderr",
+            "n_runs",
+            "flops",
+            "note",
+        ]
+        if not known.any():
+            return pd.DataFrame(columns=columns)
+        grid = (
+            frame[known]
+            .groupby(["architecture", "depth", "width"])
+            .agg(
+                quality=("quality", "mean"),
+                stderr=("quality", "sem"),
+                n_runs=("quality", "size"),
+                flops=("flops", "mean"),
+            )
+            .reset_index()
+        )
+        lost = int((~known).sum())
+        note = f"{lost} runs of unknown depth, width or quality are left out" if lost else ""
+        return grid.assign(y_axis=y.label, note=note)[columns]
 
 
 def _dimension(table: pd.DataFrame, column: str, operator: str) -> pd.Series:

@@ -1,10 +1,22 @@
 """A question to a study: which quantity on which, and every setting of the answer."""
 
 import dataclasses
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
+
+import pandas as pd
 
 from eval.analyses.settings import Errors, Support, Variance
-from eval.data.quantity import FLOPS, LOSS, Axis, Link, Quantity, higher_slope_is_better
+from eval.data.cells import RunTable
+from eval.data.quantity import (
+    FLOPS,
+    LOSS,
+    Axis,
+    Link,
+    Quantities,
+    Quantity,
+    higher_slope_is_better,
+)
+from eval.data.study import Study
 from train import ranges
 from train.ranges import CountOrZero, Level, Range, Seed
 
@@ -18,6 +30,7 @@ class Question:
     Attributes:
       x: the quantity on the first axis; α_{x,y} is the slope of y on x.
       y: the quantity on the second axis.
+      quantities: which columns F, P, S, U and D mean, for what needs more than x and y.
       link: how qualities are read, see `eval.data.quantity.LINKS`.
       log_base: base of every logarithm.
       reference: the architecture that every other one is compared with; None is for crossovers of
@@ -39,6 +52,7 @@ class Question:
 
     x: Quantity = FLOPS
     y: Quantity = LOSS
+    quantities: Quantities = Quantities()
     link: Link = "semilog"
     log_base: Annotated[float, Range(0, low_open=True)] = 10.0
     reference: str | None = REFERENCE
@@ -84,3 +98,41 @@ class Question:
         """The columns that say what a row of a table is about."""
         x, y = self.axes
         return {"alpha": self.alpha, "link": self.link, "x_axis": x.label, "y_axis": y.label}
+
+
+class Inquiry:
+    """A study that is asked a question: checked once, the protocol chosen. Every analysis is one.
+
+    Attributes:
+      needs: columns without which there is no answer, beside architecture and size.
+      question: what is asked; every setting is there.
+      runs: the checked runs of the protocol that is analysed.
+      x: how the question's first quantity is read.
+      y: how its second one is read.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, study: Study | pd.DataFrame | RunTable, question: Question | None = None):
+        """Checks the study; nothing is computed before it is asked for.
+
+        Args:
+          study: a study, its table of runs, or a table that was checked already.
+          question: what is asked of it; by default upstream loss on FLOPs.
+
+        Raises:
+          InputError: see `eval.data.cells.RunTable`; the protocol is not in the table; or the
+            analysis does not answer such a question.
+        """
+        self.question = self._admitted(question or Question())
+        self.x, self.y = self.question.axes
+        self.runs = self._chosen(RunTable(study, *self.needs))
+
+    def _admitted(self, question: Question) -> Question:
+        """The question as this analysis answers it; refuses one that it cannot."""
+        return question
+
+    def _chosen(self, everything: RunTable) -> RunTable:
+        """Checks the numbers that are needed, and chooses the runs that are analysed."""
+        everything.check((self.question.x, self.question.y))
+        return everything.main(self.question.protocol)

@@ -7,10 +7,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from eval.analyses.question import Question
-from eval.data.cells import RunTable
+from eval.analyses.question import Inquiry, Question
 from eval.data.quantity import SCORE, Quantity
-from eval.data.study import Study
 from eval.stats.bootstrap import Resampled, join, percentiles, resample
 from eval.stats.correlation import Correlation
 from train.records import InputError
@@ -18,30 +16,14 @@ from train.records import InputError
 _AT_ONCE = 2_000_000  # pairs of one block of redrawings
 
 
-class Ranking:
+class Ranking(Inquiry):
     """The order of a study's architectures in quality y, along cost x.
 
-    Attributes:
-      question: what is asked; qualities are read in their own unit, whatever its link.
-      runs: the checked runs of the protocol that is analysed.
+    Qualities are read in their own unit, whatever the question's link.
     """
 
-    def __init__(self, study: Study | pd.DataFrame | RunTable, question: Question | None = None):
-        """Checks the study.
-
-        Args:
-          study: a study, its table of runs, or a table that was checked already.
-          question: y is ranked, x orders the sizes; `draws`, `permutations` and `seed` are of the
-            bootstrap and of the permutations.
-
-        Raises:
-          InputError: see `eval.data.cells.RunTable`.
-        """
-        self.question = (question or Question()).ask(link="semilog")
-        self.x, self.y = self.question.axes
-        self.runs = RunTable(study)
-        self.runs.check((self.question.x, self.question.y))
-        self.runs = self.runs.main(self.question.protocol)
+    def _admitted(self, question: Question) -> Question:
+        return question.ask(link="semilog")
 
     def _sample(self, *qualities: Quantity) -> Resampled:
         """Cells of these qualities and the cost, the qualities drawn again."""

@@ -7,10 +7,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from eval.analyses.question import Question
+from eval.analyses.question import Inquiry, Question
 from eval.data.cells import Cells, RunTable
-from eval.data.quantity import LINKS, Link, Quantities
-from eval.data.study import Study
+from eval.data.quantity import LINKS, Link
 from eval.stats.regression import Lines, fit
 
 PAIRS = ("FU", "FD", "UD", "PU", "PD")
@@ -27,40 +26,32 @@ _MEASURED = (
 )
 
 
-def slopes(
-    study: Study | pd.DataFrame | RunTable,
-    question: Question | None = None,
-    *,
-    pairs: Sequence[str] = PAIRS,
-    links: Sequence[Link] = LINKS,
-    quantities: Quantities | None = None,
-    by: Sequence[str] = ("architecture",),
-) -> pd.DataFrame:
-    """The slope tables of several pairs of quantities and links, one below the other.
+class Slopes(Inquiry):
+    """The slopes of a study's architectures on several pairs of quantities."""
 
-    Args:
-      study: a study, or a table of runs.
-      question: the settings; its x, y and link are replaced by each pair and link.
-      pairs: two letters each, x then y: `FU` is α_{F,U}.
-      links: names from `eval.data.quantity.LINKS`.
-      quantities: which column each letter means.
-      by: columns that group the lines; with `protocol` among them no protocol is selected.
+    by: tuple[str, ...] = ("architecture",)
 
-    Returns:
-      The columns of `slope_table`, by pair, link and group.
+    def _chosen(self, everything: RunTable) -> RunTable:
+        return everything.main(self.question.protocol)
 
-    Raises:
-      InputError: see `eval.data.cells.RunTable`.
-    """
-    question, quantities = question or Question(), quantities or Quantities()
-    runs = RunTable(study)
-    runs.check(quantities[symbol] for symbol in dict.fromkeys("".join(pairs)))
-    runs = runs if "protocol" in by else runs.main(question.protocol)
-    tables = []
-    for (x, y), link in itertools.product(pairs, links):
-        asked = question.ask(x=quantities[x], y=quantities[y], link=link)
-        tables.append(slope_table(runs.cells(asked.axes, by).along_x(), asked, by))
-    return pd.concat(tables, ignore_index=True)
+    def table(self, pairs: Sequence[str] = PAIRS, links: Sequence[Link] = LINKS) -> pd.DataFrame:
+        """The slope tables of several pairs and links, one below the other.
+
+        Args:
+          pairs: two letters each, x then y: `FU` is α_{F,U}; the question says which column a letter
+            means.
+          links: names from `eval.data.quantity.LINKS`.
+
+        Returns:
+          The columns of `slope_table`, by pair, link and group.
+        """
+        quantities, tables = self.question.quantities, []
+        self.runs.check(quantities[symbol] for symbol in dict.fromkeys("".join(pairs)))
+        for (x, y), link in itertools.product(pairs, links):
+            asked = self.question.ask(x=quantities[x], y=quantities[y], link=link)
+            cells = self.runs.cells(asked.axes, self.by).along_x()
+            tables.append(slope_table(cells, asked, self.by))
+        return pd.concat(tables, ignore_index=True)
 
 
 def slope_table(

@@ -52,7 +52,7 @@ class RunTable:
             self.frame, self._checked = runs.frame, runs._checked
             self._require(needs)
             return
-        self.frame = runs.runs if isinstance(runs, Study) else runs
+        self.frame = frame_of(runs)
         self._checked: set[Quantity] = set()
         self._require(("architecture", "size", *needs))
         if self.frame.empty:
@@ -164,6 +164,13 @@ class RunTable:
         known = ", ".join(f"{k} {table[k].iloc[row]}" for k in _KEYS if k in table.columns)
         more = f" (and {bad.sum() - 1} more)" if bad.sum() > 1 else ""
         raise InputError(" ".join(f"row {row + 1}{more}: {what} ({known})".split()))
+
+
+def frame_of(runs: "Study | pd.DataFrame | RunTable") -> pd.DataFrame:
+    """One row per run, unchecked."""
+    if isinstance(runs, Study):
+        return runs.runs
+    return runs.frame if isinstance(runs, RunTable) else runs
 
 
 def main_protocol(table: pd.DataFrame, protocol: str | None = None) -> pd.DataFrame:

@@ -10,7 +10,8 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
-from eval.data.cells import RunTable
+from eval.analyses.question import Question
+from eval.data.cells import RunTable, frame_of, main_protocol
 from eval.data.quantity import Quantities
 from eval.data.study import Study
 from eval.laws.diagnostics import LawPage, law_page
@@ -56,25 +57,20 @@ class StudyLaws:
 
 
 def laws(
-    study: Study | pd.DataFrame | RunTable,
-    quantities: Quantities | None = None,
-    level: float = 0.95,
-    seed: int = 0,
-    draws: int = 500,
+    study: Study | pd.DataFrame | RunTable, question: Question | None = None, draws: int = 500
 ) -> StudyLaws:
     """Fits the richest form of LADDER that most architectures support and that most of their fits determine.
 
     Args:
-      study: a study, or a table of runs.
-      quantities: which columns mean parameters, FLOPs and loss; tokens are `tokens_seen`, x is
-        `flops_train_total`, or the column of the FLOPs where that is not known.
-      level: coverage of the intervals.
-      seed: of the bootstrap.
+      study: a study, or a table of runs; those of one size and seed may differ in their tokens.
+      question: its quantities say which columns mean parameters, FLOPs and loss; tokens are
+        `tokens_seen`, x is `flops_train_total`, or the column of the FLOPs where that is not known.
+        Its level and seed are of the intervals.
       draws: bootstrap refits.
     """
-    quantities, runs = quantities or Quantities(), RunTable(study)
-    table = runs.frame
-    cells = _cells(runs.main().frame, quantities)
+    table, question = frame_of(study), question or Question()
+    level, seed, quantities = question.level, question.seed, question.quantities
+    cells = _cells(main_protocol(table, question.protocol), quantities)
     names = sorted(table["architecture"].astype(str).unique())
     parts = {name: cells[cells["architecture"] == name] for name in names}
     lacks = {

@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pandas as pd
 
-from eval.analyses import claims, protocols
+from eval.analyses import claims
 from eval.analyses.comparison import Comparison
 from eval.analyses.pareto import Frontier
+from eval.analyses.protocols import Protocols
 from eval.analyses.question import Question
 from eval.analyses.rank import Ranking
-from eval.analyses.slopes import slopes
+from eval.analyses.slopes import Slopes
 from eval.simulation.simulate import ORIGIN, Line, Noise, study
 from eval.stats.decision import CONTRADICTED, SUPPORTED
 
@@ -34,10 +35,8 @@ Row = tuple[str, float, str]  # quantity, share (NaN: none was given), nominal
 def coverage_of_slopes(sizes: int, seeds: int, replicates: int, seed: int) -> Iterator[Row]:
     """Every replicate is one architecture of one table; the target of `errors="seed"` has no misfit of the sizes."""
     lines = {f"r{i:05d}": Line() for i in range(replicates)}
-    table = slopes(
-        study(lines, sizes=sizes, seeds=seeds, seed=seed),
-        pairs=("FU", "FD", "UD"),
-        links=("semilog",),
+    table = Slopes(study(lines, sizes=sizes, seeds=seeds, seed=seed)).table(
+        pairs=("FU", "FD", "UD"), links=("semilog",)
     )
     for alpha, truth in (("F,U", 0.54), ("F,D", 6.0), ("U,D", 6.0 / 0.54)):
         rows = table[table["alpha"] == alpha]
@@ -46,7 +45,7 @@ def coverage_of_slopes(sizes: int, seeds: int, replicates: int, seed: int) -> It
     yield "Theil-Sen of α_{U,D}", sen, "at least 95 %"  # an interval of ranks cannot be narrower
     yield "Deming of α_{U,D}", _covered(rows["deming_low"], truth, rows["deming_high"]), "95 %"
     exact = study(lines, sizes=sizes, seeds=seeds, seed=seed, noise=Noise(upstream_size=0.0))
-    rows = slopes(exact, pairs=("FU",), links=("semilog",))
+    rows = Slopes(exact).table(pairs=("FU",), links=("semilog",))
     yield (
         "interval of α_{F,U} over seeds only",
         _covered(rows["seed_low"], 0.54, rows["seed_high"]),
@@ -219,7 +218,7 @@ def recovery_of_protocols(sizes: int, seeds: int, replicates: int, seed: int) ->
             )
             for k, (name, slope) in enumerate((("depth", 0.6), ("width", 0.5)))
         ]
-        row = protocols.protocol_differences(pd.concat(ladders, ignore_index=True)).iloc[0]
+        row = Protocols(pd.concat(ladders, ignore_index=True)).differences().iloc[0]
         found.append(_inside(row, "ci_low", 0.1, "ci_high"))
     yield "depth slope minus width slope", _mean(found), "95 %"
 

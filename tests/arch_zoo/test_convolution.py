@@ -129,8 +129,8 @@ def test_weights_in_bfloat16_are_summed_in_float32_too():
     )
     assert y_BLC.dtype == jnp.bfloat16
     np.testing.assert_allclose(y_BLC.astype(jnp.float32), exact, rtol=2**-8, atol=1e-6)
-    step_ctx = Context(jnp.ones((B, 1), jnp.int32), jnp.zeros((B, 1), jnp.int32), causal=True,
-                       memory_BSD=jnp.zeros((B, 1, C), jnp.bfloat16))  # fmt: skip
+    ids = jnp.ones((B, 1), jnp.int32)
+    step_ctx = Context(ids, 0 * ids, causal=True, dtype="bfloat16")
     cache = convolution.init_cache(step_ctx, 5, C)
     for position in range(L):
         now = slice(position, position + 1)

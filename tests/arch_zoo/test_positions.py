@@ -28,7 +28,7 @@ def bucket(distance: int, causal: bool) -> int:
 def test_buckets_are_t5s_up_to_any_distance(causal):
     distances = np.arange(-1000, 1001)
     expected = [bucket(int(distance), causal) for distance in distances]
-    np.testing.assert_array_equal(buckets(distances, causal), expected)
+    np.testing.assert_array_equal(buckets(distances, causal=causal), expected)
 
 
 def test_buckets_of_other_numbers():
@@ -36,7 +36,7 @@ def test_buckets_of_other_numbers():
     distances = np.arange(-30, 31)
     far = np.searchsorted([0, 1, 2, 7], np.abs(distances), side="right") - 1
     np.testing.assert_array_equal(
-        buckets(distances, False, num_buckets=8, max_distance=20), far + 4 * (distances > 0)
+        buckets(distances, 8, 20, causal=False), far + 4 * (distances > 0)
     )
 
 
@@ -68,7 +68,7 @@ def test_the_farthest_distance_is_that_of_the_bias():
     bias = RelativeBias(2, jax.random.key(0), num_buckets=8, max_distance=20)
     table = np.asarray(bias.table[...])
     _, ctx = bias(jnp.ones((1, 30, 4)), context(30))
-    which = buckets(np.arange(30)[None] - np.arange(30)[:, None], False, 8, 20)
+    which = buckets(np.arange(30)[None] - np.arange(30)[:, None], 8, 20, causal=False)
     np.testing.assert_array_equal(ctx.biases[2][0], table[which].transpose(2, 0, 1))
 
 

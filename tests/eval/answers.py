@@ -4,12 +4,13 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from eval.analyses import claims, protocols
+from eval.analyses import claims
 from eval.analyses.comparison import Comparison
 from eval.analyses.pareto import Frontier
+from eval.analyses.protocols import DepthWidth, Protocols
 from eval.analyses.question import Question
 from eval.analyses.rank import Ranking
-from eval.analyses.slopes import slopes
+from eval.analyses.slopes import Slopes
 
 Answer = Callable[..., pd.DataFrame]
 
@@ -35,12 +36,12 @@ FRONTIERS = {
     for name in ("frontier", "membership", "attainment", "hypervolume", "gaps")
 }
 ANSWERS = {
-    "slopes": _function(slopes),
+    "slopes": _method(Slopes, "table"),
     **COMPARISONS,
     **RANKINGS,
     **FRONTIERS,
-    "protocol_slopes": _function(protocols.protocol_slopes),
-    "protocol_differences": _function(protocols.protocol_differences),
-    "width_depth_grid": _function(protocols.width_depth_grid),
+    "protocol_slopes": _method(Protocols, "table"),
+    "protocol_differences": _method(Protocols, "differences"),
+    "width_depth_grid": _method(DepthWidth, "grid"),
     "claims": _function(claims.scorecard),
 }

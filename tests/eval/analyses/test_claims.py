@@ -216,7 +216,7 @@ def test_sparsity_is_counted_against_all_parameters_whatever_the_others_count():
     sparse = table["architecture"] == "switch"
     table["params_active"] = table["params_active"].where(~sparse, 0.3 * table["params_active"])
     total, active = (
-        scorecard(table, quantities=Quantities(params=PARAMS.of(column)))
+        scorecard(table, Question(quantities=Quantities(params=PARAMS.of(column))))
         for column in ("params_total", "params_active")
     )
     for rows in (total, active):

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from eval.analyses import protocols
 from eval.analyses.comparison import Comparison
 from eval.analyses.everything import protocol_pairs
+from eval.analyses.protocols import DepthWidth, Protocols
 from eval.analyses.question import Question
-from eval.analyses.slopes import slopes
+from eval.analyses.slopes import Slopes
 from eval.simulation.simulate import Line, Noise, study
 from tests.eval.frames import by
 from train.records import InputError
@@ -31,16 +31,16 @@ def table() -> pd.DataFrame:
 
 
 def test_slopes_by_protocol_are_the_slopes_of_each(table):
-    rows = by(protocols.protocol_slopes(table, pairs=("FU",)), "architecture", "protocol", "link")
+    rows = by(Protocols(table).table(pairs=("FU",)), "architecture", "protocol", "link")
     for protocol in ("depth", "width"):
         for (name, link), row in by(
-            slopes(table, Question(protocol=protocol), pairs=("FU",)), "architecture", "link"
+            Slopes(table, Question(protocol=protocol)).table(pairs=("FU",)), "architecture", "link"
         ).items():
             assert rows[name, protocol, link]["slope"] == pytest.approx(row["slope"])
 
 
 def test_difference_is_a_contrast_of_two_lines(table):
-    rows = protocols.protocol_differences(table).set_index("architecture")
+    rows = Protocols(table).differences().set_index("architecture")
     ladders = table[(table["architecture"] == "lconv") & (table["protocol"] != "")]
     renamed = ladders.assign(architecture=ladders["protocol"], protocol="")
     same = Comparison(renamed, Question(reference="width")).contrasts().iloc[0]
@@ -53,21 +53,21 @@ def test_difference_is_a_contrast_of_two_lines(table):
 
 
 def test_without_two_ladders_there_is_nothing_to_say(table):
-    rows = protocols.protocol_differences(table, first="depth", second="heads")
+    rows = Protocols(table).differences(first="depth", second="heads")
     assert rows.empty and "verdict" in rows.columns
     with pytest.raises(InputError, match="'protocol' is missing"):
-        protocols.protocol_differences(table.drop(columns="protocol"))
+        Protocols(table.drop(columns="protocol")).differences()
 
 
 def test_few_sizes_are_not_tested(table):
-    rows = protocols.protocol_differences(table[table["size"].isin(["size0", "size1", "size2"])])
+    rows = Protocols(table[table["size"].isin(["size0", "size1", "size2"])]).differences()
     assert (rows["verdict"] == "not tested").all() and rows["note"].str.contains("3 sizes").all()
     assert np.isfinite(rows["difference"]).all()
 
 
 def test_grid_from_columns_and_from_operators():
     table = study({"transformer": Line()}, sizes=3, seeds=2, noise=Noise(0, 0, 0, 0))
-    given = protocols.width_depth_grid(table.assign(num_layers=[2, 2, 4, 4, 8, 8], embed_dim=64))
+    given = DepthWidth(table.assign(num_layers=[2, 2, 4, 4, 8, 8], embed_dim=64)).grid()
     assert given[["depth", "width", "n_runs"]].to_numpy().tolist() == [
         [2, 64, 2],
         [4, 64, 2],
@@ -79,9 +79,9 @@ def test_grid_from_columns_and_from_operators():
             {"size0": "base-NL2-DM64", "size1": "base-NL4-DM64", "size2": "base"}
         )
     )
-    read = protocols.width_depth_grid(operators)
+    read = DepthWidth(operators).grid()
     assert read["depth"].tolist() == [2, 4] and read["note"].str.startswith("2 runs").all()
-    assert protocols.width_depth_grid(table).empty
+    assert DepthWidth(table).grid().empty
 
 
 def test_every_two_protocols_are_compared_depth_and_width_first(table):

@@ -10,9 +10,9 @@ import pytest
 import statsmodels.api as sm
 from scipy import stats
 
+from eval.analyses.protocols import Protocols
 from eval.analyses.question import Question
-from eval.analyses.slopes import PAIRS, deming, deming_interval, slopes
-from eval.data.quantity import Quantities
+from eval.analyses.slopes import PAIRS, Slopes, deming, deming_interval
 from eval.simulation.simulate import Line, Noise, study
 from tests.eval.frames import by
 from train.records import InputError
@@ -54,7 +54,9 @@ def means(table: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def test_agrees_with_scipy_and_statsmodels(table):
-    for name, row in by(slopes(table, pairs=("FU",), links=("semilog",)), "architecture").items():
+    for name, row in by(
+        Slopes(table).table(pairs=("FU",), links=("semilog",)), "architecture"
+    ).items():
         cells = means(table, name)
         line: Any = stats.linregress(cells.x, cells.y)
         theirs = {
@@ -74,7 +76,7 @@ def test_agrees_with_scipy_and_statsmodels(table):
 
 def test_eight_sizes_use_hc3_and_agree_with_statsmodels():
     table = study({"a": Line()}, sizes=8, seeds=1)
-    row = slopes(table, pairs=("FU",), links=("semilog",)).iloc[0]
+    row = Slopes(table).table(pairs=("FU",), links=("semilog",)).iloc[0]
     cells = means(table, "a")
     robust = sm.OLS(cells.y, sm.add_constant(cells.x)).fit(cov_type="HC3", use_t=True)
     np.testing.assert_allclose(
@@ -86,7 +88,7 @@ def test_eight_sizes_use_hc3_and_agree_with_statsmodels():
 def test_pooled_seed_errors_agree_with_weighted_formula():
     """Seeds only: the variance of the slope is sum w_k^2 s^2 / S_k with the pooled variance within the cells."""
     table = study({"a": Line()}, sizes=3, seeds=4, seed=2)
-    row = slopes(table, Question(errors="seed"), pairs=("FU",), links=("semilog",)).iloc[0]
+    row = Slopes(table, Question(errors="seed")).table(pairs=("FU",), links=("semilog",)).iloc[0]
     x = np.log10(table.flops_forward)
     ols = sm.OLS(
         -table.upstream_nll, pd.get_dummies(table["size"]).astype(float)
@@ -101,7 +103,7 @@ def test_the_seeds_of_a_measured_x_count_too():
     """A seed moves its cell along the line as well: what is random is the distance from the line, y - slope x."""
     noise = Noise(upstream_size=0.0, upstream_seed=0.1, downstream_size=0.0, downstream_seed=0.5)
     table = study({"a": Line()}, sizes=4, seeds=5, seed=3, noise=noise)
-    row = slopes(table, Question(errors="seed"), pairs=("UD",), links=("semilog",)).iloc[0]
+    row = Slopes(table, Question(errors="seed")).table(pairs=("UD",), links=("semilog",)).iloc[0]
     x = -table.upstream_nll.groupby(table["size"]).transform("mean")
     around = table.downstream_mean + row["slope"] * table.upstream_nll
     ols: Any = sm.OLS(around, pd.get_dummies(table["size"]).astype(float)).fit()
@@ -113,7 +115,7 @@ def test_the_seeds_of_a_measured_x_count_too():
 
 def test_a_variance_for_all_lines_is_that_of_all_residuals(table):
     row = by(
-        slopes(table, Question(variance="pooled"), pairs=("FU",), links=("semilog",)),
+        Slopes(table, Question(variance="pooled")).table(pairs=("FU",), links=("semilog",)),
         "architecture",
     )["noisy"]
     variances = []
@@ -126,7 +128,8 @@ def test_a_variance_for_all_lines_is_that_of_all_residuals(table):
 
 def test_robust_slopes_agree_with_scipy(table):
     row = (
-        slopes(table, pairs=("UD",), links=("semilog",))
+        Slopes(table)
+        .table(pairs=("UD",), links=("semilog",))
         .set_index("architecture")
         .loc["transformer"]
     )
@@ -179,7 +182,7 @@ def test_demings_interval_is_linnets_jackknife():
 
 def test_the_noise_of_x_is_that_of_its_seeds(table):
     """The ratio of the errors' variances within sizes, and the share of the variance of x that is not noise."""
-    rows = slopes(table, pairs=("UD",), links=("semilog",)).set_index("architecture")
+    rows = Slopes(table).table(pairs=("UD",), links=("semilog",)).set_index("architecture")
     for name in ("transformer", "noisy"):
         runs = table[table.architecture == name].groupby("size")
         x, y = runs["upstream_nll"], runs["downstream_mean"]
@@ -192,18 +195,18 @@ def test_the_noise_of_x_is_that_of_its_seeds(table):
         )[1:]
         assert row[["deming_low", "deming_high"]].tolist() == pytest.approx([low, high])
         assert ("is seed noise" in row["note"]) == (row["reliability"] < 0.9)
-    one_seed = slopes(table[table.seed == 0], pairs=("UD",), links=("semilog",))
+    one_seed = Slopes(table[table.seed == 0]).table(pairs=("UD",), links=("semilog",))
     assert (
         one_seed["note"].str.contains("one seed per size").all() and one_seed["deming"].isna().all()
     )
     assert one_seed["theil_sen_low"].notna().all()
-    few = slopes(table[table["size"] < "size4"], pairs=("UD",), links=("semilog",))
+    few = Slopes(table[table["size"] < "size4"]).table(pairs=("UD",), links=("semilog",))
     assert few["note"].str.contains("4 sizes: no interval for Theil-Sen and Deming").all()
     assert few[["theil_sen", "deming"]].notna().all(axis=None) and few[
         ["theil_sen_low", "deming_low"]
     ].isna().all(axis=None)
-    assert slopes(table, pairs=("FD",))["theil_sen"].isna().all(), "of a measured x alone"
-    several = slopes(table)
+    assert Slopes(table).table(pairs=("FD",))["theil_sen"].isna().all(), "of a measured x alone"
+    several = Slopes(table).table()
     assert several.index.tolist() == list(range(len(several))), "rows are numbered through"
 
 
@@ -213,7 +216,7 @@ def test_the_noise_of_x_from_unequal_numbers_of_seeds(table):
         (table.architecture == "noisy") & ~((table["size"] == "size1") & (table.seed > 0))
     ]
     table = table[~((table["size"] == "size4") & (table.seed == 2))]
-    row = slopes(table, pairs=("UD",), links=("semilog",)).iloc[0]
+    row = Slopes(table).table(pairs=("UD",), links=("semilog",)).iloc[0]
     runs = table.groupby("size")
     free = (runs.size() - 1).sum()
     xx, yy = (
@@ -229,11 +232,11 @@ def test_the_noise_of_x_from_unequal_numbers_of_seeds(table):
 @pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
 def test_demings_slope_is_in_the_units_of_its_axes(table, scale):
     """Scores and losses of any size: a score per cent, a loss of many nats."""
-    plain = slopes(table, pairs=("UD",), links=("semilog",))
+    plain = Slopes(table).table(pairs=("UD",), links=("semilog",))
     small = table.assign(
         downstream_mean=table.downstream_mean * 0.01, upstream_nll=table.upstream_nll * scale
     )
-    rows = slopes(small, pairs=("UD",), links=("semilog",))
+    rows = Slopes(small).table(pairs=("UD",), links=("semilog",))
     for name in (
         "deming",
         "deming_low",
@@ -254,7 +257,7 @@ def test_without_noise_on_one_axis_there_is_no_deming_slope(quiet):
     table[quiet] = 2.0 + table["size"].str[-1].astype(int) * (
         0.25 if quiet == "downstream_mean" else -0.25
     )
-    row = slopes(table, pairs=("UD",), links=("semilog",)).iloc[0]
+    row = Slopes(table).table(pairs=("UD",), links=("semilog",)).iloc[0]
     assert row[["deming", "deming_low", "deming_high", "deming_ratio", "reliability"]].isna().all()
     assert row[["theil_sen", "theil_sen_low", "theil_sen_high"]].notna().all()
     assert row["note"] == "one seed per size: the noise of x is unknown, no Deming slope"
@@ -266,7 +269,7 @@ def test_an_x_that_is_all_noise_has_no_reliability():
     table["upstream_nll"] = (
         2.0 - 0.01 * table["size"].str[-1].astype(int) + 0.5 * (table["seed"] - 1)
     )
-    row = slopes(table, pairs=("UD",), links=("semilog",)).iloc[0]
+    row = Slopes(table).table(pairs=("UD",), links=("semilog",)).iloc[0]
     assert row["reliability"] == 0
     assert row["note"] == "100% of the variance of x is seed noise: least squares is biased to 0"
 
@@ -282,9 +285,11 @@ def test_an_x_that_is_all_noise_has_no_reliability():
 )
 def test_how_many_sizes_a_measured_x_needs(sizes, seeds, words):
     """Two points have one slope between them, three have a robust one, five an interval of it."""
-    row = slopes(
-        study({"a": Line()}, sizes=sizes, seeds=seeds), pairs=("UD",), links=("semilog",)
-    ).iloc[0]
+    row = (
+        Slopes(study({"a": Line()}, sizes=sizes, seeds=seeds))
+        .table(pairs=("UD",), links=("semilog",))
+        .iloc[0]
+    )
     assert row["note"] == words
     assert row[["theil_sen", "deming"]].notna().all() == (sizes > 2)
     assert row[["theil_sen_low", "theil_sen_high", "deming_low", "deming_high"]].notna().all() == (
@@ -293,7 +298,11 @@ def test_how_many_sizes_a_measured_x_needs(sizes, seeds, words):
 
 
 def test_three_sizes_of_one_seed_each_lack_both():
-    row = slopes(study({"a": Line()}, sizes=3, seeds=1), pairs=("UD",), links=("semilog",)).iloc[0]
+    row = (
+        Slopes(study({"a": Line()}, sizes=3, seeds=1))
+        .table(pairs=("UD",), links=("semilog",))
+        .iloc[0]
+    )
     no_line = "3 sizes: not enough points for an interval"
     assert (
         row["note"] == f"{no_line}; one seed per size: the noise of x is unknown, no Deming slope"
@@ -305,7 +314,7 @@ def test_a_measured_x_that_is_the_same_or_has_no_logarithm_has_no_robust_slope()
     lost = study({"a": Line()}, sizes=5, seeds=2)
     lost.loc[0, "downstream_mean"] = -3.0
     for table, link, words in ((same, "semilog", "same x"), (lost, "loglog", "no logarithm")):
-        row = slopes(table, pairs=("UD",), links=(link,)).iloc[0]
+        row = Slopes(table).table(pairs=("UD",), links=(link,)).iloc[0]
         assert words in row["note"]
         assert (
             row[["theil_sen", "theil_sen_low", "deming", "deming_low", "reliability"]].isna().all()
@@ -314,7 +323,7 @@ def test_a_measured_x_that_is_the_same_or_has_no_logarithm_has_no_robust_slope()
 
 def test_an_architecture_without_runs_that_are_complete_keeps_its_row(table):
     lost = table.assign(upstream_nll=table.upstream_nll.where(table.architecture != "flat"))
-    rows = by(slopes(lost, pairs=("FU",), links=("semilog",)), "architecture")
+    rows = by(Slopes(lost).table(pairs=("FU",), links=("semilog",)), "architecture")
     row = rows["flat"]
     assert (row["n_sizes"], row["n_runs"], row["runs_missing"]) == (0, 0, 18)
     assert np.isnan([row[name] for name in ("x_min", "x_max", "slope", "intercept", "r2")]).all()
@@ -323,7 +332,8 @@ def test_an_architecture_without_runs_that_are_complete_keeps_its_row(table):
 
 def test_every_interval_has_the_level_that_is_asked_for(table):
     row = (
-        slopes(table, Question(level=0.8), pairs=("UD",), links=("semilog",))
+        Slopes(table, Question(level=0.8))
+        .table(pairs=("UD",), links=("semilog",))
         .set_index("architecture")
         .loc["noisy"]
     )
@@ -335,18 +345,20 @@ def test_every_interval_has_the_level_that_is_asked_for(table):
     )
     assert (row["deming"], row["deming_low"], row["deming_high"]) == pytest.approx(wanted)
     assert row["ci_high"] - row["slope"] == pytest.approx(stats.t.ppf(0.9, 4) * row["se"])
-    seeds_alone = slopes(
-        table, Question(level=0.8, errors="seed"), pairs=("UD",), links=("semilog",)
-    ).set_index("architecture")
+    seeds_alone = (
+        Slopes(table, Question(level=0.8, errors="seed"))
+        .table(pairs=("UD",), links=("semilog",))
+        .set_index("architecture")
+    )
     for end in ("low", "high"):
         assert seeds_alone.loc["noisy", f"ci_{end}"] == row[f"seed_{end}"]
 
 
 def test_what_is_fitted_unless_told_otherwise(table):
     question = Question(log_base=10.0, errors="size", variance="separate", level=0.95)
-    links, by = ("semilog", "loglog"), ("architecture",)
-    told = slopes(table, question, pairs=PAIRS, links=links, quantities=Quantities(), by=by)
-    pd.testing.assert_frame_equal(slopes(table), told)
+    links = ("semilog", "loglog")
+    told = Slopes(table, question).table(pairs=PAIRS, links=links)
+    pd.testing.assert_frame_equal(Slopes(table).table(), told)
     assert list(dict.fromkeys(told["alpha"])) == ["F,U", "F,D", "U,D", "P,U", "P,D"]
 
 
@@ -354,11 +366,13 @@ def test_protocols_are_told_apart(table):
     """The plain one unless another is asked for, or each by itself."""
     depth = study({"transformer": Line(upstream_slope=0.9)}, protocol="depth", seed=5)
     both = pd.concat([table, depth], ignore_index=True)
-    plain, other = slopes(table, pairs=("FU",)), slopes(depth, pairs=("FU",))
-    pd.testing.assert_frame_equal(slopes(both, pairs=("FU",)), plain)
-    pd.testing.assert_frame_equal(slopes(both, Question(protocol="depth"), pairs=("FU",)), other)
+    plain, other = Slopes(table).table(pairs=("FU",)), Slopes(depth).table(pairs=("FU",))
+    pd.testing.assert_frame_equal(Slopes(both).table(pairs=("FU",)), plain)
+    pd.testing.assert_frame_equal(
+        Slopes(both, Question(protocol="depth")).table(pairs=("FU",)), other
+    )
     rows = by(
-        slopes(both, pairs=("FU",), by=("architecture", "protocol")),
+        Protocols(both).table(pairs=("FU",)),
         "architecture",
         "protocol",
         "link",
@@ -371,10 +385,10 @@ def test_protocols_are_told_apart(table):
 
 
 def test_only_the_columns_of_the_pairs_are_needed(table):
-    rows = slopes(table.drop(columns="downstream_mean"), pairs=("FU", "PU"))
+    rows = Slopes(table.drop(columns="downstream_mean")).table(pairs=("FU", "PU"))
     assert set(rows["alpha"]) == {"F,U", "P,U"}
     with pytest.raises(InputError, match="'downstream_mean' is missing"):
-        slopes(table.drop(columns="downstream_mean"), pairs=("FU", "PD"))
+        Slopes(table.drop(columns="downstream_mean")).table(pairs=("FU", "PD"))
 
 
 @pytest.mark.parametrize(
@@ -382,12 +396,12 @@ def test_only_the_columns_of_the_pairs_are_needed(table):
 )
 def test_which_slopes_are_better(table, pair, higher):
     """Quality grows with FLOPs; in logarithms a loss falls, and the score on it falls as well."""
-    rows = by(slopes(table, pairs=(pair,)), "link", "architecture")
+    rows = by(Slopes(table).table(pairs=(pair,)), "link", "architecture")
     assert tuple(rows[link, "flat"]["higher_is_better"] for link in ("semilog", "loglog")) == higher
 
 
 def test_what_a_line_was_fitted_to(table):
-    rows = slopes(table, pairs=("FU",), links=("semilog",)).set_index("architecture")
+    rows = Slopes(table).table(pairs=("FU",), links=("semilog",)).set_index("architecture")
     assert all(
         np.issubdtype(rows[name].dtype, np.integer)
         for name in ("n_sizes", "n_runs", "runs_missing")
@@ -415,7 +429,7 @@ def test_what_a_line_was_fitted_to(table):
     ("sizes", "words"), [(1, "1 size: no slope"), (2, "2 sizes: not"), (3, "3 sizes: not")]
 )
 def test_few_sizes_are_answered_in_words(sizes, words):
-    row = slopes(study({"a": Line()}, sizes=sizes, seeds=2), pairs=("FU",)).iloc[0]
+    row = Slopes(study({"a": Line()}, sizes=sizes, seeds=2)).table(pairs=("FU",)).iloc[0]
     assert (
         words in row["note"] and np.isnan(row[["se", "ci_low", "ci_high", "p"]].astype(float)).all()
     )
@@ -426,7 +440,7 @@ def test_few_sizes_are_answered_in_words(sizes, words):
 
 
 def test_one_size_covers_its_own_place():
-    row = slopes(study({"a": Line()}, sizes=1), pairs=("FU",), links=("semilog",)).iloc[0]
+    row = Slopes(study({"a": Line()}, sizes=1)).table(pairs=("FU",), links=("semilog",)).iloc[0]
     assert (row["x_min"], row["x_max"]) == pytest.approx((9.0, 9.0)) and (
         row["n_sizes"],
         row["n_runs"],
@@ -435,14 +449,14 @@ def test_one_size_covers_its_own_place():
 
 def test_equal_flops_have_no_slope():
     table = study({"a": Line()}, sizes=4, seeds=2).assign(flops_forward=1e9)
-    row = slopes(table, pairs=("FU",)).iloc[0]
+    row = Slopes(table).table(pairs=("FU",)).iloc[0]
     assert np.isnan(row["slope"]) and "same x" in row["note"]
 
 
 def test_a_value_without_logarithm_blanks_the_loglog_line_only(table):
     table = table.copy()
     table.loc[0, "downstream_mean"] = -3.0  # a Matthews correlation may be negative
-    rows = by(slopes(table, pairs=("FD",)), "link", "architecture")
+    rows = by(Slopes(table).table(pairs=("FD",)), "link", "architecture")
     hit = rows.pop(("loglog", "transformer"))
     assert np.isnan(hit["slope"]) and "no logarithm" in hit["note"]
     assert all(np.isfinite(row["slope"]) for row in rows.values())
@@ -451,7 +465,7 @@ def test_a_value_without_logarithm_blanks_the_loglog_line_only(table):
 def test_missing_values_are_counted(table):
     table = table.copy()
     table.loc[table["size"] == "size5", "upstream_nll"] = np.nan
-    rows = slopes(table, pairs=("FU",), links=("semilog",))
+    rows = Slopes(table).table(pairs=("FU",), links=("semilog",))
     assert (rows["n_sizes"] == 5).all() and (rows["runs_missing"] == 3).all()
     assert rows["note"].str.contains("3 runs lack a value").all()
 
@@ -462,39 +476,39 @@ def test_seeds_do_not_count_as_points():
     many = pd.concat(
         [one.assign(seed=s, run_id=one.run_id + f"-{s}") for s in range(10)], ignore_index=True
     )
-    a, b = (slopes(t, pairs=("FU",), links=("semilog",)).iloc[0] for t in (one, many))
+    a, b = (Slopes(t).table(pairs=("FU",), links=("semilog",)).iloc[0] for t in (one, many))
     for column in ("slope", "se", "df"):
         assert a[column] == pytest.approx(b[column], rel=1e-9)
 
 
 def test_base_and_convention_are_named_and_scale_the_slope(table):
-    ten = slopes(table, pairs=("FU",))
-    natural = slopes(table, Question(log_base=np.e), pairs=("FU",))
+    ten = Slopes(table).table(pairs=("FU",))
+    natural = Slopes(table, Question(log_base=np.e)).table(pairs=("FU",))
     semilog, loglog = ten["link"] == "semilog", ten["link"] == "loglog"
     np.testing.assert_allclose(natural.slope[semilog] * np.log(10), ten.slope[semilog])
     np.testing.assert_allclose(natural.slope[loglog], ten.slope[loglog])  # base-free
     assert set(ten.x_axis) == {"log10 flops_forward"} and set(natural.x_axis) == {
         "ln flops_forward"
     }
-    scaled = slopes(table.assign(flops_forward=table.flops_forward * 3), pairs=("FU",))
+    scaled = Slopes(table.assign(flops_forward=table.flops_forward * 3)).table(pairs=("FU",))
     np.testing.assert_allclose(scaled[["slope", "ci_low"]], ten[["slope", "ci_low"]])
 
 
 def test_odd_names_pass_through():
     names = ["<script>alert(1)</script>", "50% & more_\\alpha{}", "ünïcode 🙂"]
-    rows = slopes(study({name: Line() for name in names}), pairs=("FU",), links=("semilog",))
+    rows = Slopes(study({name: Line() for name in names})).table(pairs=("FU",), links=("semilog",))
     assert set(rows.architecture) == set(names)
 
 
 def test_noise_free_lines_are_recovered_exactly():
     quiet = Noise(0.0, 0.0, 0.0, 0.0)
-    rows = slopes(study({"a": Line()}, noise=quiet), links=("semilog",)).set_index("alpha")
+    rows = Slopes(study({"a": Line()}, noise=quiet)).table(links=("semilog",)).set_index("alpha")
     np.testing.assert_allclose(rows.loc[["F,U", "F,D"], "slope"], [0.54, 6.0], rtol=1e-9)
 
 
 @needs_clark
 def test_clark_routing_slopes_are_the_published_ones():
-    rows = slopes(clark(), pairs=("FU",), links=("loglog",)).set_index("architecture")
+    rows = Slopes(clark()).table(pairs=("FU",), links=("loglog",)).set_index("architecture")
     published = {"Dense": -0.0951, "Hash": -0.0799, "RL-R": -0.0773, "S-Base": -0.0810}
     for name, slope in published.items():
         assert rows.loc[name, "slope"] == pytest.approx(slope, abs=5e-5)
@@ -502,7 +516,7 @@ def test_clark_routing_slopes_are_the_published_ones():
 
 @needs_clark
 def test_clark_dense_law_in_parameters_is_the_published_one():
-    rows = slopes(clark(), pairs=("PU",), links=("loglog",)).set_index("architecture")
+    rows = Slopes(clark()).table(pairs=("PU",), links=("loglog",)).set_index("architecture")
     row = rows.loc["Dense"]
     assert (row["n_sizes"], row["intercept"], row["slope"]) == (
         5,

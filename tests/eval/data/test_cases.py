@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from eval.analyses.slopes import slopes
+from eval.analyses.slopes import Slopes
 from eval.data.study import read_study
 from eval.report import write
 from tests.eval import run_directories
@@ -235,10 +235,10 @@ def test_a_reports_own_tables_give_the_same_slopes(tmp_path, seeds):
 
     (tmp_path / "runs.csv").write_text(neutral.csv(read.runs))
     (tmp_path / "table1.csv").write_text(neutral.csv(tables.cells(read)))
-    want = slopes(read.runs, links=("semilog",))
+    want = Slopes(read.runs).table(links=("semilog",))
     for name in ("runs.csv", "table1.csv"):
         again = write.load(tmp_path / name)
-        found = slopes(again.runs, links=("semilog",))
+        found = Slopes(again.runs).table(links=("semilog",))
         for column in ("slope", "intercept", "ci_low", "ci_high", "p"):
             assert found[column].to_numpy() == pytest.approx(
                 want[column].to_numpy(), rel=1e-9, nan_ok=True

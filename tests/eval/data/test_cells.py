@@ -7,7 +7,7 @@ import pytest
 from eval.analyses.comparison import Comparison
 from eval.analyses.pareto import Frontier
 from eval.analyses.question import Question
-from eval.analyses.slopes import slopes
+from eval.analyses.slopes import Slopes
 from eval.data.cells import RunTable, main_protocol
 from eval.data.quantity import SCORE
 from eval.simulation.simulate import Line, study
@@ -55,17 +55,20 @@ def set_cell(column, value):
 )
 def test_bad_tables_are_refused_in_one_line(table, change, words):
     with pytest.raises(InputError) as refusal:
-        slopes(change(table))
+        Slopes(change(table)).table()
     assert words in str(refusal.value) and "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda t: slopes(t, links=("cubic",)), "link = 'cubic' is not one of semilog, loglog"),
-        (lambda t: slopes(t, pairs=("XU",)), "quantity 'X' is unknown"),
         (
-            lambda t: slopes(t, Question(errors="robust")),
+            lambda t: Slopes(t).table(links=("cubic",)),
+            "link = 'cubic' is not one of semilog, loglog",
+        ),
+        (lambda t: Slopes(t).table(pairs=("XU",)), "quantity 'X' is unknown"),
+        (
+            lambda t: Slopes(t, Question(errors="robust")).table(),
             "errors = 'robust' is not one of size, seed",
         ),
         (
@@ -74,7 +77,10 @@ def test_bad_tables_are_refused_in_one_line(table, change, words):
         ),
         (lambda t: Question(variance="both"), "variance = 'both' is not one of"),
         (lambda t: Frontier(t, Question(x=SCORE)), "cost is one of F, P, S"),
-        (lambda t: slopes(t, Question(protocol="depth")), "protocol 'depth' is not in the table"),
+        (
+            lambda t: Slopes(t, Question(protocol="depth")).table(),
+            "protocol 'depth' is not in the table",
+        ),
         (lambda t: Question(log_base=1.0), "log_base is 1.0"),
     ],
 )
@@ -104,13 +110,13 @@ def test_mixed_tokenizers_are_refused(table):
 
 
 def test_any_index_and_missing_optional_columns_do(table):
-    plain = slopes(table)
+    plain = Slopes(table).table()
     odd = table.set_index(pd.Index(list("zyxwvutsrqponmlk"))).drop(
         columns=["run_id", "study", "protocol", "corpus"]
     )
-    pd.testing.assert_frame_equal(slopes(odd), plain)
+    pd.testing.assert_frame_equal(Slopes(odd).table(), plain)
 
 
 def test_row_order_does_not_matter(table):
     shuffled = table.sample(frac=1, random_state=0)
-    pd.testing.assert_frame_equal(slopes(shuffled), slopes(table))
+    pd.testing.assert_frame_equal(Slopes(shuffled).table(), Slopes(table).table())

@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 
-from eval.data.cells import AXES
 from eval.laws import forms
 from eval.laws.example_points import TRUTH
 from eval.laws.study_laws import laws
@@ -34,7 +33,7 @@ def table(
 
 
 def test_the_richest_supported_form_is_fitted():
-    found = laws(table("chinchilla", 5, 4), AXES, draws=50)
+    found = laws(table("chinchilla", 5, 4), draws=50)
     assert list(found.pages) == ["glu", "transformer"] and set(found.parameters["form"]) == {
         "chinchilla"
     }
@@ -49,30 +48,30 @@ def test_the_richest_supported_form_is_fitted():
 
 
 def test_one_token_count_gives_a_law_of_flops():
-    found = laws(table("offset"), AXES, draws=50)
+    found = laws(table("offset"), draws=50)
     assert (
         set(found.parameters["form"]) == {"offset"}
         and found.pages["glu"].x_name == "training FLOPs"
     )
-    assert set(laws(table("offset", 4), AXES, draws=50).parameters["form"]) == {"power"}
+    assert set(laws(table("offset", 4), draws=50).parameters["form"]) == {"power"}
 
 
 def test_a_floor_that_the_data_do_not_show_is_not_fitted():
-    found = laws(table("power", 7), AXES, draws=50)
+    found = laws(table("power", 7), draws=50)
     assert set(found.parameters["form"]) == {"power"} and not any(
         page.warnings for page in found.pages.values()
     )
 
 
 def test_what_supports_no_law_says_why():
-    found = laws(table("offset", 3), AXES, draws=50)
+    found = laws(table("offset", 3), draws=50)
     assert found.pages == {} and found.tests.empty and found.verdict == ""
     assert found.parameters["note"].str.startswith("no law: power: 3 cells, 4 are needed").all()
     lost = table("offset", 4).assign(upstream_nll=np.nan)
-    assert laws(lost, AXES).pages == {}
+    assert laws(lost).pages == {}
     late = table("offset", 4)
     late.loc[(late["architecture"] == "glu") & (late["size"] == "size3"), "upstream_nll"] = np.nan
-    found = laws(late, AXES, draws=50)
+    found = laws(late, draws=50)
     assert (
         list(found.pages) == ["transformer"]
         and found.parameters["note"].str.startswith("no law").sum() == 1

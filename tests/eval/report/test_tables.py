@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from eval.analyses.slopes import slopes
+from eval.analyses.slopes import Slopes
 from eval.data.study import read_study
 from eval.report import grid, listing, style, tables
 from eval.simulation.simulate import Line
@@ -112,7 +112,7 @@ def test_without_a_reference_table1_compares_no_parameters(tmp_path):
 
 def test_the_best_slope_in_logarithms_is_the_most_negative_one():
     lines = {"gains": Line(downstream_slope=12.0), "loses": Line(downstream_slope=1.0)}
-    result = slopes(study_of(lines, sizes=5), pairs=("UD", "FU", "FD"))
+    result = Slopes(study_of(lines, sizes=5)).table(pairs=("UD", "FU", "FD"))
     shown = tables.table2(result)
     for row in shown.rows:
         assert row.cells[3].bold == (row.architecture == "gains"), row.cells[0].text
@@ -165,7 +165,7 @@ def test_table2_has_both_forms_with_intervals_and_named_axes(analysis):
 
 
 def test_table2_says_where_there_are_too_few_points(small):
-    shown = tables.table2(slopes(read_study(small).runs))
+    shown = tables.table2(Slopes(read_study(small).runs).table())
     assert all(not cell.detail for row in shown.rows for cell in row.cells)
     assert "3 sizes: not enough points for an interval" in shown.notes[-1]
 

@@ -8,7 +8,7 @@ from eval.analyses.comparison import Comparison
 from eval.analyses.pareto import Frontier
 from eval.analyses.question import Question
 from eval.analyses.rank import Ranking
-from eval.analyses.slopes import slopes
+from eval.analyses.slopes import Slopes
 from eval.simulation import recovery
 from eval.simulation.simulate import Line, study
 from tests.eval.answers import ANSWERS
@@ -69,7 +69,7 @@ def test_ten_thousand_runs():
         {f"a{i:03d}": Line(upstream=-3.5 - i / 1000) for i in range(286)}, sizes=7, seeds=5
     )
     assert len(table) == 10_010
-    assert len(slopes(table)) == 286 * 10
+    assert len(Slopes(table).table()) == 286 * 10
     assert len(Comparison(table, Question(reference="a000", permutations=100)).contrasts()) == 285
     assert len(Frontier(table, Question(draws=100)).frontier()) == 286 * 7
     assert Frontier(table, Question(draws=20)).hypervolume()["contribution"].ge(0).all()
