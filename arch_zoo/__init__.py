@@ -1,7 +1,6 @@
 """The architecture zoo: encoder-decoder models that differ only in their inductive bias.
 
-What needs JAX is imported on first use, so that `import arch_zoo` and `python -m arch_zoo list`
-start at once.
+Modules that need JAX are imported on first use, so that `import arch_zoo` is fast.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""What is in the zoo (`python -m arch_zoo list`) and what a model costs (`python -m arch_zoo show NAME --size ...`)."""
+"""Lists the architectures (`python -m arch_zoo list`) and counts what one model costs (`show NAME --size ...`)."""
 
 import argparse
 import dataclasses
@@ -21,12 +21,12 @@ CONVENTION_HELP = {
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """One line instead of the usage and a line."""
+        """Prints one line that names the mistake, without the usage text, and exits with 2."""
         self.exit(2, f"error: {message} (see `{self.prog} --help`)\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command and returns its exit code: 0, or 2 for what the user got wrong."""
+    """Runs one command and returns its exit code: 0, or 2 if the user made a mistake."""
     parser = _Parser(prog="python -m arch_zoo", description=__doc__, allow_abbrev=False)
     verbs = parser.add_subparsers(dest="verb", required=True, parser_class=_Parser)
     defaults = argparse.ArgumentDefaultsHelpFormatter
@@ -91,7 +91,7 @@ def zoo() -> list[dict[str, Any]]:
 
 
 def costs(options: argparse.Namespace) -> dict[str, Any]:
-    """Parameters and forward FLOPs of one sequence, in all and by part; no array is built."""
+    """Parameters, forward FLOPs of one sequence and memory, in total and by part. No array is built."""
     lengths = {"max_input_length": options.input_length, "max_target_length": options.target_length}
     for name, value in (lengths | {"batch_size": options.batch_size}).items():
         if value < 1:
@@ -139,7 +139,7 @@ def _print_list(rows: list[dict[str, Any]], form: str) -> None:
 
     table = Table(box=None, pad_edge=False)
     for column in ("architecture", "is", "options", "variants", "paper"):
-        table.add_column(column, overflow="fold")  # a setting that is cut off could not be typed
+        table.add_column(column, overflow="fold")  # a setting that is cut off could not be copied
     for row in rows:
         variants = "; ".join(
             f"{name}: {_settings(settings)}" for name, settings in row["variants"].items()

@@ -1,10 +1,9 @@
-"""Parameters and FLOPs of a configuration, from the model itself, without allocating anything.
+"""Counts the parameters and FLOPs of a configuration from the model itself, without allocating anything.
 
-FLOPs are read off the traced forward pass: 2 for each multiply-add of a matrix product.
-Normalisations, softmaxes and activations are not counted, as is usual. The taps of depthwise
-convolutions are elementwise products; the layer that owns them puts them in a scope called
-`depthwise`, where each product counts as a multiply-add. What else papers count differently is a
-`Convention`.
+FLOPs are counted in the traced forward pass: 2 for each multiply-add of a matrix product.
+Normalisations, softmaxes and activations do not count, as is usual. The taps of depthwise
+convolutions are elementwise products. A layer puts them in a scope called `depthwise`, and there
+each product counts as a multiply-add. Where papers disagree on what counts, a `Convention` decides.
 """
 
 import collections
@@ -22,25 +21,29 @@ from arch_zoo.conventions import DEFAULT, Convention
 from arch_zoo.layers.experts import DROPLESS
 from arch_zoo.seq2seq import Seq2Seq
 
-_POSITIONS = {"position", "relpos", "steps"}  # axes along which a table is looked up
+_POSITIONS = {
+    "position",
+    "relpos",
+    "steps",
+}  # a table with such an axis is looked up, not multiplied
 
 
 @dataclasses.dataclass(frozen=True)
 class ParamCount:
     """Numbers of parameters.
 
-    What is looked up by a token's or a position's number is embedding, as in Kaplan et al. (2020,
-    arXiv 2001.08361), who leave out vocabulary and positional embeddings. Vectors of positions
-    (Performer) and of steps (Universal) are
-    that, and so are T5's relative biases: their paper calls them position embeddings, no matrix
-    product meets them, and Hugging Face's `num_parameters(exclude_embeddings=True)` leaves them out
-    too. Weights that are multiplied, such as Mixer's between positions, are not.
+    Every table that is looked up by the number of a token, position or step counts as embedding, as
+    in Kaplan et al. (2020, arXiv 2001.08361), who leave out vocabulary and positional embeddings.
+    That includes the vectors of positions (Performer) and of steps (Universal), and T5's relative
+    biases: the T5 paper calls them position embeddings, no matrix product uses them, and Hugging
+    Face's `num_parameters(exclude_embeddings=True)` leaves them out too. Weights that are
+    multiplied, such as Mixer's weights between positions, are not embedding.
 
     Attributes:
-      total: all of them.
+      total: all parameters.
       embedding: the token tables and their factors, and the tables of positions and steps.
-      active: those that one token meets: of E experts, one.
-      by_part: all of them, by stack and layer.
+      active: the parameters that one token uses: of E experts, one.
+      by_part: all parameters, by stack and layer.
     """
 
     total: int
@@ -50,18 +53,18 @@ class ParamCount:
 
     @property
     def non_embedding(self) -> int:
-        """All but the tables of tokens, positions and steps."""
+        """All parameters except the tables of tokens, positions and steps."""
         return self.total - self.embedding
 
 
 @dataclasses.dataclass(frozen=True)
 class FlopCount:
-    """Floating point operations for one sequence, a multiply-add being two.
+    """Floating point operations for one sequence; a multiply-add is two.
 
     Attributes:
       forward: one forward pass.
-      by_part: the same by stack and layer; `products` are those of queries with keys and of weights
-        with values, `causal_products` the same where half of the pairs are masked.
+      by_part: the same by stack and layer. `products` are the products of queries with keys and of
+        weights with values; `causal_products` are the same where half of the pairs are masked.
     """
 
     forward: int
@@ -69,7 +72,7 @@ class FlopCount:
 
     @property
     def train(self) -> int:
-        """One training step: the backward pass costs twice the forward pass; recomputation is not counted."""
+        """One training step. The backward pass costs twice the forward pass; recomputation is not counted."""
         return 3 * self.forward
 
 
@@ -110,12 +113,12 @@ def count_flops(
       input_length: S, tokens that the encoder reads.
       target_length: T, tokens that the decoder reads and predicts.
       convention: what counts.
-      batch_size: sequences that compete for the places of experts; it matters only where those are
-        `padded`.
+      batch_size: sequences that compete for places at the experts. Only `experts="padded"` depends
+        on it.
     """
     cfg = dataclasses.replace(
         cfg, dtype="float32"
-    )  # a GPU's fused kernels, in 16 bits, would show no products
+    )  # in 16 bits a GPU's fused kernels would hide products
     model = abstract_model(cfg)
     state = nnx.to_flat_state(nnx.state(model, nnx.Param))
     has_experts = any("expert" in param.axes for _, param in state)
@@ -153,16 +156,22 @@ def _traced(
     train: bool,
     loops_once: bool = False,
 ) -> collections.Counter[str]:
-    """FLOPs of one of `batch_size` sequences by part, as the forward pass has them (`train`: when training).
+    """FLOPs of the forward pass by part, for one of `batch_size` sequences.
 
-    With `loops_once` the body of a loop counts once, as XLA's own count has it.
+    Args:
+      cfg: the model.
+      input_length: S.
+      target_length: T.
+      batch_size: sequences of the batch.
+      train: whether to trace the forward pass of training, where experts have a limited capacity.
+      loops_once: count the body of a loop once, as XLA's cost analysis does.
     """
     batch = {
         "encoder_input_tokens": jax.ShapeDtypeStruct((batch_size, input_length), jnp.int32),
         "decoder_input_tokens": jax.ShapeDtypeStruct((batch_size, target_length), jnp.int32),
         "decoder_target_tokens": jax.ShapeDtypeStruct((batch_size, target_length), jnp.int32),
     }
-    # Unrolled, so that every layer is seen under its own name; scanning changes no count.
+    # Unrolled, so that every layer appears under its own name. Scanning changes no count.
     model = abstract_model(dataclasses.replace(cfg, scan_layers=False, remat="none"))
 
     def forward(
@@ -184,7 +193,7 @@ def _param_part(path: tuple) -> str:
 def _walk(
     jaxpr, scope: str, times: int, by_part: collections.Counter[str], *, loops_once: bool
 ) -> None:
-    """Adds the FLOPs of every equation, those inside loops as often as they run, to the part its scope names."""
+    """Adds the FLOPs of every equation to the part that its scope names; a loop's body counts as often as it runs."""
     for eqn in jaxpr.eqns:
         inner = "/".join(filter(None, [scope, str(eqn.source_info.name_stack)]))
         flops = times * _flops(eqn, inner)

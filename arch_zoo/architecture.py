@@ -1,4 +1,4 @@
-"""The seams: what an architecture may build differently, and what the vanilla Transformer builds there."""
+"""The seams: what an architecture can build differently, and what the vanilla Transformer builds there."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from arch_zoo.sizes import Dimensions
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """The vanilla choice at every seam. A subclass overrides the one or two where its inductive bias lives.
+    """The vanilla choice at every seam. A subclass overrides the one or two seams in which it differs.
 
     Its fields are the architecture's own options. Its methods are the seams: each takes the model's
     configuration, the side it builds for where that matters, and the key that its parameters are
@@ -55,30 +55,30 @@ class Architecture:
     parity: ClassVar[bool] = True
 
     def check(self, cfg: ModelConfig) -> None:
-        """Raises `ConfigError` for options that cannot be built."""
+        """Raises `ConfigError` for options that no model can be built from."""
 
     def dimensions(self, vanilla: Dimensions) -> Dimensions:
-        """What a size means here, given what it means for the vanilla Transformer."""
+        """The dimensions of a size, given those of the vanilla Transformer."""
         return vanilla
 
     def segment_multiple(self, cfg: ModelConfig, side: Side) -> int | None:
-        """Packed segments of `side` must start at multiples of this; None if it cannot be packed at all."""
+        """Packed segments of `side` must start at multiples of this. None if its rows cannot be packed."""
         return 1
 
     def stochastic(self, cfg: ModelConfig) -> bool:
-        """Whether training needs a key."""
+        """Whether training is random and so needs a key."""
         return cfg.dropout_rate > 0
 
     def embedding(self, cfg: ModelConfig, key: jax.Array) -> nnx.Module:
-        """Ids [B, L] to vectors [B, L, D], and `attend(x)` for the tied logits."""
+        """A module that maps ids [B, L] to vectors [B, L, D], with `attend(x)` for the tied logits."""
         return Embedding(cfg, key)
 
     def head(self, cfg: ModelConfig, key: jax.Array) -> nnx.Module:
-        """`logits(x, embedding)` and `nll(x, targets, embedding)`."""
+        """The output layer, with `logits(x, embedding)` and `nll(x, targets, embedding)`."""
         return Head(cfg)
 
     def schedule(self, cfg: ModelConfig, side: Side) -> tuple[int, ...]:
-        """Which block runs at each depth of a stack: `(0, 1, ..., N-1)`; `(0,) * N` shares one block."""
+        """The index of the block that runs at each depth: `(0, 1, ..., N-1)`. `(0,) * N` would share one block."""
         return tuple(range(cfg.num_layers(side)))
 
     def layers(self, cfg: ModelConfig, side: Side, depth: int, key: jax.Array) -> dict[str, Layer]:
@@ -93,11 +93,11 @@ class Architecture:
         return layers
 
     def mixer(self, cfg: ModelConfig, side: Side, depth: int, key: jax.Array) -> Layer:
-        """What mixes positions. On a causal side it sees no later position, and it can decode step by step."""
+        """The layer that mixes positions. On a causal side it sees no later position and can decode step by step."""
         return SelfAttention(cfg, key)
 
     def feed_forward(self, cfg: ModelConfig, side: Side, depth: int, key: jax.Array) -> Layer:
-        """The position-wise layer after the mixer."""
+        """The layer after the mixer, which treats each position alone."""
         return FeedForward(cfg, key)
 
     def positions(self, cfg: ModelConfig, side: Side, key: jax.Array) -> nnx.Module | None:
@@ -105,13 +105,13 @@ class Architecture:
         return RelativeBias(cfg.num_heads, key)
 
     def stack(self, cfg: ModelConfig, side: Side, key: jax.Array) -> Stack:
-        """The blocks of a side, and how they are walked."""
+        """The stack of a side, which holds its blocks and runs them."""
         return Stack(cfg, *self.stack_parts(cfg, side, key))
 
     def stack_parts(
         self, cfg: ModelConfig, side: Side, key: jax.Array, positions_key: jax.Array | None = None
     ) -> tuple[list[Block], tuple[int, ...], nnx.Module | None]:
-        """Blocks, schedule and positions: what every stack is made from. Positions may have a key of their own."""
+        """The blocks, schedule and positions of a stack. `positions_key` is by default split from `key`."""
         first_key, *keys = jax.random.split(key, cfg.num_layers(side) + 1)
         schedule = self.schedule(cfg, side)
         blocks = [

@@ -1,4 +1,4 @@
-"""The configuration of one model: an architecture with its own options, at a size."""
+"""The configuration of one model: an architecture, its options and its dimensions."""
 
 import dataclasses
 from typing import TYPE_CHECKING, Any
@@ -27,11 +27,12 @@ _CHOICES = {"dtype": ("float32", "bfloat16"), "remat": ("none", "full", "dots")}
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """One model, resolved: every dimension is the model's own, after the architecture's rule for its size.
+    """One model, resolved: the architecture's rule for its size has been applied to every dimension.
 
     Attributes:
       architecture: the inductive bias and its own options (experts, kernel widths, ...).
-      size: the size it was made from, for tables and names; the dimensions below are what is built.
+      size: the size it was made from. It only serves tables and names; the dimensions below are
+        what is built.
       num_encoder_layers: blocks of the encoder.
       num_decoder_layers: blocks of the decoder.
       embed_dim: D, the width of the residual stream.
@@ -43,13 +44,15 @@ class ModelConfig:
       vocab_size: V, extra ids included.
       dropout_rate: of embeddings, residual branches, feed-forward hidden units and attention
         weights.
-      dtype: what the layers compute in; parameters, softmax, losses and routers stay in float32.
-      max_input_length: longest input, for architectures whose weights depend on it (others take any
-        length).
+      dtype: the type that layers compute in. Parameters, softmax, losses and routers stay in
+        float32.
+      max_input_length: longest input, for architectures whose weights depend on it; others take any
+        length.
       max_target_length: longest target, likewise.
-      scan_layers: compile one period of blocks and loop over it (faster to compile, same values).
-      remat: what is recomputed in the backward pass: nothing, whole blocks, or all but matrix
-        products.
+      scan_layers: compile one period of blocks and loop over it. It compiles faster and computes
+        the same values.
+      remat: what is recomputed in the backward pass: nothing (`none`), whole blocks (`full`), or
+        everything except matrix products (`dots`).
     """
 
     architecture: "Architecture"
@@ -71,7 +74,7 @@ class ModelConfig:
     remat: str = "none"
 
     def __post_init__(self):
-        """Refuses values that no model can be built from."""
+        """Checks every value; the architecture checks its own options last."""
         for field in dataclasses.fields(self):
             if field.name != "architecture":
                 check_type(
@@ -100,7 +103,7 @@ class ModelConfig:
         self.architecture.check(self)
 
     def num_layers(self, side: Side) -> int:
-        """Blocks of one side, if its architecture applies none of them twice."""
+        """The depth that the size gives to one side. An architecture may share or repeat blocks (`schedule`)."""
         return getattr(self, f"num_{side.name}_layers")
 
     @property
@@ -109,7 +112,7 @@ class ModelConfig:
         return self.architecture.name
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain JSON values; `config_from_dict` is the inverse."""
+        """All fields as plain JSON values; `config_from_dict` is the inverse."""
         values = {
             f.name: getattr(self, f.name)
             for f in dataclasses.fields(self)
@@ -123,14 +126,14 @@ class ModelConfig:
 
 
 def check_type(name: str, value: Any, default: Any, annotation: Any) -> None:
-    """Refuses a value that is not of its field's type; an int passes for a float, a bool never for an int.
+    """Refuses a value that is not of its field's type. An int is accepted as a float, a bool never as an int.
 
     Raises:
       ConfigError: naming the key, the value and the type.
     """
     kind = getattr(annotation, "__name__", str(annotation))
     expected = {"int": int, "float": (int, float), "bool": bool, "str": str}.get(kind)
-    if expected is None:  # a union or a tuple: the default shows what is meant
+    if expected is None:  # a union or a tuple: take the type from the default
         expected = (type(default), type(None)) if default is not None else object
     if not isinstance(value, expected) or (isinstance(value, bool) and kind in ("int", "float")):
         raise ConfigError(f"{name}={value!r}: must be of type {kind}")
@@ -139,14 +142,16 @@ def check_type(name: str, value: Any, default: Any, annotation: Any) -> None:
 def config(name: str, size: str, **overrides: Any) -> ModelConfig:
     """The model `name` at `size`, such as `config("switch", "base-NL24", dropout_rate=0.1, num_experts=32)`.
 
-    A key goes to the model's configuration or to the architecture's own options. A size names the
-    dimensions of the vanilla Transformer; the architecture turns them into its own (GLU takes two
-    thirds of `mlp_dim`), and an override is taken as it stands.
+    Each override is a field of the model's configuration or one of the architecture's options. A
+    size names the dimensions of the vanilla Transformer. The architecture turns them into its own
+    (GLU takes two thirds of `mlp_dim`); overrides are applied after that, unchanged.
 
-    Two more keys are read here and are not fields of the result, which has the settings they stand
-    for: `variant`, a named setting of the options (`Architecture.variants`), over which overrides
-    win; and `size_rule`, `paper` for the architecture's own rule or `matched` for the vanilla
-    model's number of parameters (`arch_zoo.size_rules`).
+    Two more keys are not fields of the result but are replaced by the settings they stand for:
+
+    * `variant`: a named setting of the options (`Architecture.variants`). Overrides take precedence
+      over it.
+    * `size_rule`: `paper` for the architecture's own rule, or `matched` for as many parameters as
+      the vanilla model has (`arch_zoo.size_rules`).
 
     Raises:
       ConfigError: unknown architecture, size, operator or key; a value of the wrong type or outside
@@ -198,7 +203,7 @@ def _variant(cls: type["Architecture"], variant: Any) -> dict[str, Any]:
 
 
 def config_from_dict(values: dict[str, Any]) -> ModelConfig:
-    """Rebuilds a configuration from `ModelConfig.to_dict()`, as it stands in a run's records.
+    """Rebuilds a configuration from the output of `ModelConfig.to_dict()`, which run records hold.
 
     Raises:
       ConfigError: a key is missing or unknown, or a value is not allowed.

@@ -1,7 +1,7 @@
-"""What counts as a floating point operation: papers differ, and conclusions have turned on it.
+"""What counts as a floating point operation. Papers differ, and their conclusions can depend on it.
 
-Porian et al. (2024, arXiv 2406.19146) move the compute-optimal exponent of Kaplan et al. (2020)
-from .83 to .70 only by counting the output layer. Nothing here needs JAX.
+Counting the output layer alone moves the compute-optimal exponent of Kaplan et al. (2020) from .83
+to .70 (Porian et al., 2024, arXiv 2406.19146). This module does not need JAX.
 """
 
 import dataclasses
@@ -12,20 +12,20 @@ from arch_zoo.registry import ConfigError
 
 @dataclasses.dataclass(frozen=True)
 class Convention:
-    """What `count_flops` counts; by default the products that the definition of the model asks for.
+    """What `count_flops` counts. By default these are the products in the definition of the model.
 
     Attributes:
       head: whether the products of the output layer count.
-      embedding: how a token finds its vector: by `lookup`, free of charge, or as a `one_hot` row
-        times the table, as in Mesh TensorFlow and in Hoffmann et al. (2022, arXiv 2203.15556,
+      embedding: how a token gets its vector: by `lookup`, which costs nothing, or as a `one_hot`
+        row times the table, as in Mesh TensorFlow and in Hoffmann et al. (2022, arXiv 2203.15556,
         appendix F).
-      attention: products of queries with keys and of weights with values: those of all pairs of
-        positions (`full`), in causal self-attention only of pairs that are not masked (`causal`),
-        or of none (`none`, as in C = 6 N D).
-      experts: `active`, a token meets its one expert; or `padded`, all places that experts hold in
-        training, also those that stay empty.
-      sharing: a block that runs at many depths counts at each `application`, or once, by its
-        `weights`.
+      attention: which products of queries with keys and of weights with values count: all pairs of
+        positions (`full`), in causal self-attention only pairs that are not masked (`causal`), or
+        none (`none`, as in C = 6 N D).
+      experts: `active` counts the one expert that a token uses; `padded` counts all places that
+        experts hold in training, including those that stay empty.
+      sharing: whether a block that runs at many depths counts at each `application`, or once, by
+        its `weights`.
     """
 
     head: bool = True
@@ -35,7 +35,7 @@ class Convention:
     sharing: Literal["application", "weights"] = "application"
 
     def __post_init__(self):
-        """Refuses what is not among the named values."""
+        """Refuses values that are not listed above."""
         for name, allowed in choices().items():
             if getattr(self, name) not in allowed:
                 names = ", ".join(map(str, allowed))

@@ -1,7 +1,7 @@
-"""Generation with any architecture's cache: greedy search, sampling, beam search.
+"""Generation with any architecture: greedy search, sampling and beam search.
 
-Every function reads the encoder's side of a batch only, writes at most `max_length` tokens, zeros
-after the end-of-sequence token, and stops as soon as no row can change.
+Every function reads only the encoder's features of a batch. It writes at most `max_length` tokens,
+with zeros after the end-of-sequence token, and stops as soon as no row can change.
 """
 
 from collections.abc import Callable
@@ -17,21 +17,21 @@ PAD, EOS = 0, 1
 
 
 class Samples(NamedTuple):
-    """Ids [B, max_length], and the logarithm of the probability that the model gives to each row, [B]."""
+    """Ids [B, max_length], and the log-probability that the model gives to each row, [B]."""
 
     ids: jax.Array
     log_probs: jax.Array
 
 
 class Beams(NamedTuple):
-    """Ids [B, N, max_length], the best first, and their scores [B, N]: see `beam`."""
+    """Ids [B, N, max_length], best first, and their scores [B, N] (see `beam`)."""
 
     ids: jax.Array
     scores: jax.Array
 
 
 def greedy(model: Seq2Seq, batch: Batch, max_length: int) -> jax.Array:
-    """The likeliest token at each step, [B, max_length]."""
+    """Picks the most likely token at each step; ids [B, max_length]."""
     return _one_by_one(
         model, batch, max_length, lambda logits_BV, index: jnp.argmax(logits_BV, axis=-1)
     ).ids
@@ -46,17 +46,18 @@ def sample(
     top_k: int = 0,
     top_p: float = 1.0,
 ) -> Samples:
-    """Draws each token from the model's distribution, sharpened and truncated.
+    """Draws each token from the model's distribution, with a temperature and truncation.
 
     Args:
       model: any model.
       batch: its inputs.
-      max_length: the most tokens of a row.
-      key: what the tokens are drawn with.
-      temperature: divides the logits; like the two below, a Python number.
-      top_k: only the likeliest so many tokens; 0 for all.
-      top_p: of these, only the likeliest tokens that together reach this probability (Holtzman et
-        al., 2020, arXiv 1904.09751).
+      max_length: the largest number of tokens of a row.
+      key: the random key that tokens are drawn with.
+      temperature: divides the logits. Like `top_k` and `top_p` it must be a Python number, not an
+        array.
+      top_k: draw only from the `top_k` most likely tokens; 0 for all.
+      top_p: of these, draw only from the most likely tokens that together reach this probability
+        (Holtzman et al., 2020, arXiv 1904.09751).
 
     Raises:
       ConfigError: a temperature that is not positive, a negative `top_k`, a `top_p` outside (0, 1].
@@ -79,7 +80,7 @@ def sample(
 
 
 def truncate(logits_BV: jax.Array, top_k: int, top_p: float) -> jax.Array:
-    """Minus infinity for all but the likeliest tokens; see `sample`. The likeliest one always stays."""
+    """Sets all but the most likely tokens to minus infinity (see `sample`). The most likely one always stays."""
     if not top_k and top_p == 1:
         return logits_BV
     sorted_BV = -jnp.sort(-logits_BV, axis=-1)
@@ -91,7 +92,7 @@ def truncate(logits_BV: jax.Array, top_k: int, top_p: float) -> jax.Array:
 
 
 def _one_by_one(model: Seq2Seq, batch: Batch, max_length: int, choose: Callable) -> Samples:
-    """One token a step and row, which `choose(logits_BV, index)` picks."""
+    """Generates one token for each row at each step; `choose(logits_BV, index)` picks it."""
     batch_size = batch["encoder_input_tokens"].shape[0]
 
     def unfinished(state):
@@ -122,16 +123,17 @@ def _one_by_one(model: Seq2Seq, batch: Batch, max_length: int, choose: Callable)
 def beam(
     model: Seq2Seq, batch: Batch, max_length: int, num_beams: int = 4, length_penalty: float = 0.6
 ) -> Beams:
-    """Beam search, as in Mesh TensorFlow: the best N rows that have ended, and the best N that have not.
+    """Beam search as in Mesh TensorFlow: keeps the N best rows that have ended and the N best that have not.
 
-    A row's score is its log-probability over `((5 + length) / 6) ** length_penalty` (Wu et al.,
-    2016, arXiv 1609.08144), its end counted in the length. Search stops when no row that goes on
-    could still surpass the worst that has ended. Where none has ended after `max_length` tokens,
-    those that go on are returned; a row that was never found scores minus infinity.
+    A row's score is its log-probability divided by `((5 + length) / 6) ** length_penalty` (Wu et
+    al., 2016, arXiv 1609.08144), where the length includes the end-of-sequence token. Search stops
+    when no unfinished row could still beat the worst finished one. If no row has ended after
+    `max_length` tokens, the unfinished ones are returned. Beams that were never filled score minus
+    infinity.
 
     Raises:
-      ConfigError: fewer than one beam, or a negative length penalty, with which stopping would not
-        be safe.
+      ConfigError: fewer than one beam, or a negative length penalty, for which the stopping rule
+        would be wrong.
     """
     if num_beams < 1 or length_penalty < 0:
         raise ConfigError(
@@ -152,7 +154,7 @@ def beam(
         tokens_BN = jnp.where(index == 0, PAD, going.ids[:, :, index - 1])
         logits, cache = model.decode_step(tokens_BN.reshape(-1), index, cache)
         log_probs_BNV = jax.nn.log_softmax(logits, axis=-1).reshape(batch_size, num_beams, -1)
-        # Of twice as many continuations as beams at most half end, so that N always go on.
+        # At most half of 2N continuations end (one of each beam), so at least N are unfinished.
         candidates, parents = _continue(going, log_probs_BNV, index, 2 * num_beams)
         ends = candidates.ids[:, :, index] == EOS
         finished = Beams(
@@ -193,6 +195,6 @@ def _continue(
 
 
 def _best(beams: Beams, count: int) -> tuple[Beams, jax.Array]:
-    """The best `count` of `beams`, and where they were."""
+    """The best `count` of `beams`, and their former places."""
     scores, chosen = jax.lax.top_k(beams.scores, count)
     return Beams(jnp.take_along_axis(beams.ids, chosen[..., None], axis=1), scores), chosen

@@ -1,11 +1,11 @@
-"""What a training step of a configuration holds in memory, estimated without allocating anything.
+"""Estimates the memory of a training step from the configuration, without allocating anything.
 
-Activations are what the forward pass keeps for the backward pass, read off the traced derivative:
-every value that it refers to, rematerialisation and the compute type included. What XLA holds for a
-moment inside either pass comes on top and is bounded by the largest value. On a GPU, XLA keeps
-less: attention is cuDNN's where its rules allow, and elementwise work and changes of shape on what
-is kept anyway are done again where they are read. There the largest value and its gradient stand
-side by side.
+Activations are the values that the forward pass keeps for the backward pass. They are found in the
+traced derivative, which accounts for rematerialisation and the compute type. Besides them XLA holds
+temporary values inside each pass; the largest value is taken as their bound. On a GPU, XLA keeps
+less: attention runs in cuDNN where its rules allow it, and cheap elementwise work and changes of
+shape are repeated when their result is read. There the largest value is held together with its
+gradient.
 """
 
 import dataclasses
@@ -23,10 +23,10 @@ from arch_zoo.accounting import abstract_model
 from arch_zoo.config import ModelConfig
 from arch_zoo.layers import fused_attention
 
-_FEW = 8  # sequences: more than one, as those of one sequence are spared some steps (groups of one row, say)
+_FEW = 8  # sequences; a single one would skip some steps, such as groups of rows
 
-# Work that XLA does again where its result is read: changes of shape, comparisons, sums and
-# products of entries.
+# Work that XLA repeats where its result is read: changes of shape, comparisons, elementwise sums
+# and products.
 _CHEAP = frozenset(
     (
         "broadcast_in_dim",
@@ -73,9 +73,9 @@ class MemoryEstimate:
 
     Attributes:
       parameters: weights in float32; gradients take as much again.
-      activations: kept for the backward pass, for each sequence.
-      largest: held for a moment for each sequence: the largest value of the forward pass, the
-        logits as a rule, and on a GPU its gradient.
+      activations: for each sequence, what is kept for the backward pass.
+      largest: for each sequence, the largest temporary value of the forward pass, usually the
+        logits, and on a GPU its gradient as well.
     """
 
     parameters: int
@@ -90,7 +90,7 @@ class MemoryEstimate:
 def estimate_memory(
     cfg: ModelConfig, input_length: int = 512, target_length: int = 114, *, gpu: bool = False
 ) -> MemoryEstimate:
-    """Estimates the memory of a training step on sequences of these lengths, on a GPU or elsewhere."""
+    """Estimates the memory of a training step on sequences of these lengths, on a GPU or elsewhere, in bytes."""
     with fused_attention.outlined() if gpu else fused_attention.disallowed():
         kept = [
             _kept(cfg, sequences, input_length, target_length, gpu=gpu)
@@ -100,8 +100,8 @@ def estimate_memory(
             _values(cfg, sequences, input_length, target_length) for sequences in (_FEW, 2 * _FEW)
         ]
     params = nnx.state(abstract_model(cfg), nnx.Param)
-    # The difference of two batch sizes leaves out what does not grow with the batch: weights,
-    # biases, masks.
+    # The difference of two batch sizes leaves out weights, biases and masks, which do not grow with
+    # the batch.
     largest = max(two - one for one, two in zip(*values, strict=True)) * (2 if gpu else 1)
     return MemoryEstimate(_bytes(params), (kept[1] - kept[0]) // _FEW, largest // _FEW)
 
@@ -109,7 +109,7 @@ def estimate_memory(
 def _kept(
     cfg: ModelConfig, sequences: int, input_length: int, target_length: int, *, gpu: bool
 ) -> int:
-    """Bytes that are kept of what the derivative of the loss refers to."""
+    """Bytes of the values that the derivative of the loss keeps."""
     graph, params, rest = nnx.split(abstract_model(cfg), nnx.Param, ...)
 
     def referred_to(params, rest, batch, key):
@@ -127,7 +127,7 @@ def _kept(
 
 @dataclasses.dataclass(frozen=True)
 class _Made:
-    """How a value is computed: by which primitive, of what, in which equation, and as which of its results."""
+    """How a value is computed: the primitive, its inputs, its equation, and which of the equation's results it is."""
 
     primitive: str
     inputs: Sequence[Any] = ()
@@ -136,7 +136,7 @@ class _Made:
 
 
 def _inlined(jaxpr: Any, inputs: Sequence[Any], made: dict[Any, _Made]) -> list[Any]:
-    """The results of a program that has called functions written out; `made` learns how each value is computed."""
+    """The results of a program with its function calls inlined; records in `made` how each value is computed."""
     values = dict(zip(jaxpr.invars, inputs, strict=True))
     read = lambda atom: atom if isinstance(atom, core.Literal) else values.get(atom, atom)
     for equation in jaxpr.eqns:
@@ -153,7 +153,7 @@ def _inlined(jaxpr: Any, inputs: Sequence[Any], made: dict[Any, _Made]) -> list[
 
 
 def _called(equation: Any) -> Any:
-    """The program of a function that an equation calls, if it does."""
+    """The program that an equation calls, or None if it calls none."""
     for value in equation.params.values():
         program = getattr(value, "jaxpr", value)
         if hasattr(program, "eqns") and len(program.invars) == len(equation.invars):
@@ -162,7 +162,7 @@ def _called(equation: Any) -> Any:
 
 
 def _bytes_kept(results: Iterable[Any], made: dict[Any, _Made]) -> int:
-    """Bytes of those of `results` that are neither given nor computed again from the others."""
+    """Bytes of those `results` that are neither inputs nor cheap to recompute from the others."""
     results = {atom for atom in results if not isinstance(atom, core.Literal) and atom in made}
     known: dict[Any, bool] = {}
 
@@ -187,10 +187,10 @@ def _bytes_kept(results: Iterable[Any], made: dict[Any, _Made]) -> int:
 
 
 def _bytes_of_loop(equation: Any, indices: list[int]) -> int:
-    """Bytes kept of results of a scan: of its carry once, of what it stacks as in its body at every step."""
+    """Bytes kept of the results of a scan: its carry once, and what it stacks at every step as in its body."""
     body = equation.params["jaxpr"].jaxpr
-    # How many are carried stands in the equation under names that differ between releases of JAX;
-    # what is stacked, or taken from a stack, has one axis more outside the body.
+    # Releases of JAX differ in where they say how many values are carried. So compare ranks: a
+    # value that is stacked, or taken from a stack, has one axis more outside the body.
     carried = sum(
         out.aval.ndim == inner.aval.ndim
         for out, inner in zip(equation.outvars, body.outvars, strict=True)
@@ -202,7 +202,8 @@ def _bytes_of_loop(equation: Any, indices: list[int]) -> int:
     end = len(body.invars) - sliced
     made: dict[Any, _Made] = {}
     outputs = _inlined(body, body.invars, made)
-    # The carry of each step is gone, unless it is stacked: it counts as computed, not as given.
+    # The carry of a step is not kept unless it is stacked, so it counts as computed and not as an
+    # input.
     made |= {atom: _Made("carry") for atom in body.invars[end - carried : end]}
     stacked = [outputs[index] for index in indices if index >= carried]
     once = sum(_bytes(equation.outvars[index].aval) for index in indices if index < carried)
@@ -210,7 +211,7 @@ def _bytes_of_loop(equation: Any, indices: list[int]) -> int:
 
 
 def _width(atom: Any, made: dict[Any, _Made]) -> int:
-    """Bytes of an entry: XLA keeps the narrowest of the types in which a value exists."""
+    """Bytes of one number: XLA keeps a value in the narrowest type that it has on the way."""
     width = atom.aval.dtype.itemsize
     while atom in made and made[atom].primitive in _SAME_NUMBERS:
         (atom,) = made[atom].inputs

@@ -1,4 +1,4 @@
-"""The list of architectures. A file in `arch_zoo/architectures/` registers itself by its class."""
+"""The list of architectures. Each class in `arch_zoo/architectures/` registers itself."""
 
 import importlib
 import pkgutil
@@ -8,11 +8,11 @@ _CLASSES: dict[str, type] = {}
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be built; one line that names the key, the value and what is allowed."""
+    """A configuration that cannot be built. The message is one line with the key, its value and what is allowed."""
 
 
 def register(name: str) -> Callable[[type], type]:
-    """Makes an `Architecture` subclass known under `name`."""
+    """Registers an `Architecture` subclass under `name`."""
 
     def add(cls: type) -> type:
         if _CLASSES.get(name, cls).__qualname__ != cls.__qualname__:

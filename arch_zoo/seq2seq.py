@@ -1,4 +1,4 @@
-"""The one encoder-decoder skeleton: embed, encode, decode, head. What its parts are is the architecture's affair."""
+"""The encoder-decoder skeleton: embed, encode, decode, head. The architecture provides the parts."""
 
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ Batch = dict[str, jax.Array]
 
 
 class Logits(NamedTuple):
-    """What a model returns: logits [B, T, V] in float32, weighted losses, diagnostics."""
+    """Logits [B, T, V] in float32, weighted auxiliary losses and diagnostics."""
 
     logits: jax.Array
     aux: dict[str, jax.Array]
@@ -23,7 +23,7 @@ class Logits(NamedTuple):
 
 
 class TokenNLL(NamedTuple):
-    """Per target token [B, T]: negative log-likelihood in nats and log-normaliser; weighted losses, diagnostics."""
+    """For each target token [B, T] the loss in nats and the log-normaliser; weighted auxiliary losses, diagnostics."""
 
     nll: jax.Array
     log_z: jax.Array
@@ -37,13 +37,14 @@ class Seq2Seq(nnx.Module):
     A batch uses seqio's names: `encoder_input_tokens` [B, S], `decoder_input_tokens` and
     `decoder_target_tokens` [B, T], `decoder_loss_weights` [B, T], and for packed rows
     `encoder_segment_ids`, `encoder_positions`, `decoder_segment_ids` and `decoder_positions`.
-    Padding is 0, end of sequence 1, and the decoder starts from 0: so its padding is read from the
-    weights or the targets, never from its inputs. Without segments a row is padded after
-    its last token only: a weight of 0 before it leaves its token in sight.
+    Padding is 0 and the end of a sequence is 1. The decoder's first input is 0 as well, so its
+    padding is read from the weights or the targets, never from its inputs. Without segments a row
+    has padding only after its last token: a token before that with a weight of 0 can still be
+    attended to.
     """
 
     def __init__(self, cfg: ModelConfig, key: jax.Array):
-        """Draws every parameter from `key`."""
+        """Builds the model and draws every parameter from `key`."""
         embedding_key, encoder_key, decoder_key, head_key = jax.random.split(key, 4)
         architecture = cfg.architecture
         self.cfg = cfg
@@ -60,7 +61,7 @@ class Seq2Seq(nnx.Module):
         train: bool = False,
         expert_axis: str | None = None,
     ) -> Logits:
-        """Logits of every target position, given the tokens before it. `expert_axis`: see `Context`."""
+        """Logits of every target position given the tokens before it. `expert_axis`: see `Context`."""
         x_BTD, aux = self.hidden(batch, key, train=train, expert_axis=expert_axis)
         with jax.named_scope("head"):
             logits_BTV = self.head.logits(x_BTD, self.embedding)
@@ -74,7 +75,7 @@ class Seq2Seq(nnx.Module):
         train: bool = False,
         expert_axis: str | None = None,
     ) -> TokenNLL:
-        """The loss of every target token, without more logits in memory than the head needs."""
+        """The loss of every target token. The head decides how many logits it holds in memory at once."""
         x_BTD, aux = self.hidden(batch, key, train=train, expert_axis=expert_axis)
         with jax.named_scope("head"):
             nll_BT, log_z_BT = self.head.nll(x_BTD, batch["decoder_target_tokens"], self.embedding)
@@ -88,11 +89,11 @@ class Seq2Seq(nnx.Module):
         train: bool = False,
         expert_axis: str | None = None,
     ) -> tuple[jax.Array, Aux]:
-        """The decoder's output [B, T, D] and what the layers returned besides.
+        """The decoder's output [B, T, D], and the auxiliary losses and diagnostics of all layers.
 
         Raises:
-          ConfigError: training without a key although something is random, or packed rows that
-            cannot be packed.
+          ConfigError: training needs a key and has none, or inputs are packed although the
+            architecture forbids it.
         """
         if train and key is None and self.cfg.architecture.stochastic(self.cfg):
             raise ConfigError(
@@ -119,7 +120,7 @@ class Seq2Seq(nnx.Module):
         return x_BTD, encoder_aux.merge(decoder_aux)
 
     def encode(self, batch: Batch, **context: Any) -> tuple[jax.Array, jax.Array, Aux]:
-        """The memory [B, S, D] and its segment ids [B, S]; shorter than the input where the encoder pools."""
+        """The memory [B, S, D], its segment ids [B, S] and `Aux`. It is shorter than the input if the encoder pools."""
         packed = "encoder_segment_ids" in batch
         if packed and self.cfg.architecture.segment_multiple(self.cfg, ENCODER) is None:
             raise ConfigError(
@@ -136,7 +137,7 @@ class Seq2Seq(nnx.Module):
         return x_BSD, ctx.segment_ids_BL, aux
 
     def init_cache(self, batch: Batch, max_length: int) -> dict[str, Any]:
-        """Encodes the inputs and prepares `max_length` decoding steps. Every leaf leads with B."""
+        """Encodes the inputs and prepares `max_length` decoding steps. Every array has B as its first axis."""
         memory_BSD, memory_segment_ids_BS, _ = self.encode(batch)
         segment_ids_BT = jnp.ones((memory_BSD.shape[0], max_length), jnp.int32)
         ctx = Context(
@@ -175,12 +176,12 @@ class Seq2Seq(nnx.Module):
 
 
 def build(cfg: ModelConfig, key: jax.Array) -> Seq2Seq:
-    """The model of `cfg`, its parameters drawn from `key`."""
+    """Builds the model of `cfg` and draws its parameters from `key`."""
     return Seq2Seq(cfg, key)
 
 
 def _target_mask(batch: Batch) -> jax.Array:
-    """Where the decoder has a token; everywhere, if the batch says nothing of its targets."""
+    """True where the decoder has a token; everywhere if the batch has neither weights nor targets."""
     if "decoder_loss_weights" in batch:
         return batch["decoder_loss_weights"] > 0
     if "decoder_target_tokens" in batch:
@@ -191,7 +192,7 @@ def _target_mask(batch: Batch) -> jax.Array:
 def _segments_and_positions(
     batch: Batch, side: Side, mask_BL: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Those of a packed batch, else one segment up to the last token of the mask, with positions from 0."""
+    """Segment ids and positions: from a packed batch, else one segment up to the last token, with positions from 0."""
     if f"{side.name}_segment_ids" in batch:
         return batch[f"{side.name}_segment_ids"], batch[f"{side.name}_positions"]
     positions_BL = jnp.broadcast_to(jnp.arange(mask_BL.shape[1], dtype=jnp.int32), mask_BL.shape)

@@ -1,4 +1,4 @@
-"""The sides of a model: what the stack of a side may see, and whether it reads another one's output."""
+"""The sides of a model: encoder and decoder, and how they differ."""
 
 import dataclasses
 

@@ -1,14 +1,14 @@
-"""What it takes for models of one size to be as large as each other.
+"""How large the models of one size are, compared with the vanilla Transformer.
 
-`paper` is each architecture's own rule (`Architecture.dimensions`), as the studies had it. Its
-models of one size differ in parameters: outside the embedding, `base` has 0.97 of the vanilla
-model's with Evolved, 0.94 with DConv, 0.08 with Universal. `matched` keeps all that the rule says
-but the width of the feed-forward layers, and solves for that: these parameters
-(`arch_zoo.accounting`) are then as many as the vanilla model's of that size, within half a percent
-or, where one unit of width is more than that, half a unit. Depth, heads and the residual stream
-stay as they were.
+`paper` is each architecture's own rule (`Architecture.dimensions`), which the original studies
+used. With it, models of one size differ in parameters outside the embedding: at `base`, Evolved has
+0.97 of the vanilla model's, DConv 0.94 and Universal 0.08.
 
-Parameters are matched, not FLOPs: a shared block that holds what N blocks held is still applied N
+`matched` changes the width of the feed-forward layers, and nothing else, until the model has as
+many parameters outside the embedding as the vanilla model of that size. They agree within half a
+percent, or within half a unit of width where one unit is more than that.
+
+Parameters are matched, not FLOPs: a shared block that is as large as N blocks is still applied N
 times.
 """
 
@@ -26,17 +26,17 @@ _GRAINS = (
     8,
     4,
     2,
-)  # the coarsest that the tolerance allows, for the sake of accelerators
+)  # the coarsest within the tolerance is taken: accelerators like round widths
 _TOLERANCE = 0.005
 
 
 @functools.lru_cache(maxsize=1024)
 def matched(cfg: ModelConfig) -> ModelConfig:
-    """The model `cfg` with the `mlp_dim` at which it has the vanilla model's parameters outside the embedding.
+    """The model `cfg` with the `mlp_dim` that gives it the vanilla model's parameters outside the embedding.
 
     Raises:
-      ConfigError: there is none, since the other layers alone have more, or no parameter depends on
-        the width.
+      ConfigError: the other layers alone have more parameters than that, or none depends on
+        `mlp_dim`.
     """
     from arch_zoo.accounting import count_params  # it needs JAX
 
@@ -48,9 +48,7 @@ def matched(cfg: ModelConfig) -> ModelConfig:
 
     target = count(config("transformer", cfg.size))
     here, doubled = count(cfg), count(dataclasses.replace(cfg, mlp_dim=2 * cfg.mlp_dim))
-    per_unit = (
-        doubled - here
-    ) / cfg.mlp_dim  # every layer's parameters are a straight line in the width
+    per_unit = (doubled - here) / cfg.mlp_dim  # the number of parameters is linear in the width
     besides = here - per_unit * cfg.mlp_dim
     units = (target - besides) / per_unit if per_unit else 0
     if round(units) < 1:

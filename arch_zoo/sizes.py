@@ -1,10 +1,10 @@
-"""What a size means: the named sizes and the operators that scale one dimension of a size at a time.
+"""What a size means: the named sizes, and operators that change one dimension of a size.
 
-`tiny` to `xxl` are those of "Scale Efficiently" (Tay et al., 2021, arXiv 2109.10686) as released in
-its model cards, with T5's own head dimension (64) for `small`, where the card says 32. `nano` to
-`centi` are ours: a ladder of widths below `tiny` that a laptop trains in minutes. The operators are
-that paper's too: `base-NL24-DM512` is `base` with 24 layers in either stack and a model dimension
-of 512.
+`tiny` to `xxl` come from the model cards of "Scale Efficiently" (Tay et al., 2021, arXiv
+2109.10686). The one exception is the head dimension of `small`: T5 has 64, the card says 32, and
+T5's is used here. `nano` to `centi` are smaller sizes of our own, which a laptop trains in minutes.
+The operators come from the same paper: `base-NL24-DM512` is `base` with 24 layers in each stack and
+a model dimension of 512.
 """
 
 import dataclasses
@@ -61,7 +61,7 @@ OPERATORS: dict[str, tuple[tuple[str, ...], str]] = {
 
 _FLAGS = ("SH", "SKV")
 
-MOST_LAYERS = 1024  # of a stack: each is traced by itself, and no published Transformer is deeper
+MOST_LAYERS = 1024  # of a stack: each is traced separately, and no published Transformer is deeper
 MOST_UNITS = 2**24  # of any other dimension
 
 

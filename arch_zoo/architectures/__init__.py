@@ -1,1 +1,1 @@
-"""One file for each architecture: what its paper proposes, and nothing else."""
+"""One file for each architecture, with only what its paper changes."""

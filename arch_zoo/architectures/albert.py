@@ -1,18 +1,19 @@
 """ALBERT (Lan et al., 2020, arXiv 1909.11942): one block shared by the layers of a stack, and a factorised embedding.
 
-Overrides `schedule`: the layers of a stack fall into `groups` of neighbours, and the layers of a
-group are one block (one group by default; encoder and decoder have blocks of their own, norms
-included); and `embedding`: a table [V, R] and a matrix [R, D] instead of [V, D], tied to the logits
-by both. Parameters fall by a factor of ten while FLOPs stay: this is where the two axes of scale
-part.
+Overrides `schedule`: the layers of a stack are divided into `groups` of neighbours, and all layers
+of a group share one block. There is one group by default; encoder and decoder have separate blocks,
+norms included. Overrides `embedding`: a table [V, R] and a matrix [R, D] replace the table [V, D],
+and both are tied to the logits. Parameters fall by a factor of ten while FLOPs stay the same, so
+the two measures of scale come apart.
 
-The factor R is the paper's 128 at each of its sizes, for D of 768 to 4096: it belongs to the
-vocabulary, not to the width. Below D = 256 it is D / 2, or there would be nothing factorised.
+The rank R is 128, as at every size in the paper, where D is 768 to 4096: it depends on the
+vocabulary and not on the width. Below D = 256 it is D / 2, since with R = D nothing would be
+factorised.
 
-Deviations. ALBERT is a BERT: post-norm, GELU, absolute positions, an embedding with a bias and a
-loss of its own (sentence order). As in the original study only sharing and factorisation are taken
-into T5, and both factors are drawn so that a token's vector starts with unit variance (Mesh
-TensorFlow).
+Deviations. ALBERT is a BERT: it has post-norm, GELU, absolute positions, an embedding with a bias,
+and an extra loss (sentence order). As in the original study, T5 only takes over sharing and
+factorisation. As in Mesh TensorFlow, both factors are drawn so that a token's vector starts with
+unit variance.
 """
 
 import dataclasses
@@ -61,7 +62,8 @@ class Albert(Architecture):
     """Shared blocks and a factorised embedding.
 
     Attributes:
-      groups: blocks of a stack; its layers are divided among them in order, as evenly as possible.
+      groups: the number of blocks of a stack. Layers are divided among them in order, as evenly as
+        possible.
       factor: R, the rank of the embedding; None for 128, or half of D where that is less.
     """
 
@@ -71,7 +73,7 @@ class Albert(Architecture):
     factor: int | None = None
 
     def check(self, cfg: ModelConfig) -> None:
-        """Refuses more groups than layers, and a factor that is none."""
+        """Refuses more groups than layers, and a rank outside 1 to D."""
         layers = min(cfg.num_encoder_layers, cfg.num_decoder_layers)
         if not 1 <= self.groups <= layers:
             raise ConfigError(
@@ -85,12 +87,12 @@ class Albert(Architecture):
             )
 
     def schedule(self, cfg: ModelConfig, side: Side) -> tuple[int, ...]:
-        """The group of each depth."""
+        """The group that each depth belongs to."""
         num_layers = cfg.num_layers(side)
         return tuple(depth * self.groups // num_layers for depth in range(num_layers))
 
     def embedding(self, cfg: ModelConfig, key: jax.Array) -> FactorisedEmbedding:
-        """A table of rank R."""
+        """An embedding of rank R."""
         return FactorisedEmbedding(
             cfg, self.factor or max(1, min(_PAPER_FACTOR, cfg.embed_dim // 2)), key
         )

@@ -1,17 +1,17 @@
 """Dynamic convolution in place of self-attention (Wu et al., 2019, arXiv 1901.10430): a kernel for each position.
 
-The lightweight convolution of `lconv`, with everything said there, except where the weights come
-from: the gated input at a position, through one dense layer, instead of a parameter. The published
+This is the lightweight convolution of `lconv` (see there), except that its weights are not
+parameters: one dense layer predicts them from the gated input at each position. The published
 forms:
 
 * `fairseq`, the paper's own and the default here: the layer predicts the weights of `num_heads`
-  kernels, [D, W * H]; `fairseq_sinusoids`, the variant `wu`, is the same layer with fairseq's
+  kernels, [D, W * H]. `fairseq_sinusoids`, the variant `wu`, is the same layer with fairseq's
   positions.
-* `mesh`, the original study's code base: it predicts those of every channel, [D, D] and a bias for
-  each tap. W * D^2 parameters a layer dwarf the rest of it: base has 294M with a width of 5 and
-  322M with 7. The 257M of the sibling study (Narang et al., 2021, arXiv 2102.11972) fit a width of
-  5 in the encoder alone. It is said to have had a width of 9 in both stacks, which makes 351M: its
-  setting is not known, and no variant has its name.
+* `mesh`, from the original study's code base: the layer predicts the weights of every channel, with
+  [D, D] and a bias for each tap. These W * D^2 parameters are most of the layer: base has 294M with
+  a width of 5 and 322M with 7. The sibling study (Narang et al., 2021, arXiv 2102.11972) reports
+  257M, which fits a width of 5 in the encoder alone. It is said to have had a width of 9 in both
+  stacks, which gives 351M. Since its setting is not known, no variant is named after it.
 """
 
 import dataclasses
@@ -28,10 +28,10 @@ from arch_zoo.side import Side
 
 
 class DynamicConvolution(LightweightConvolution):
-    """A lightweight convolution whose kernel depends on the position, and on nothing but its input."""
+    """A lightweight convolution whose kernel is predicted at each position, from the input there."""
 
     def init_kernel(self, cfg: ModelConfig, key: jax.Array) -> None:
-        """Draws the predictor, [W, D, H] (fairseq) or [W, D, D] and a bias (mesh)."""
+        """Draws the layer that predicts the kernel: [W, D, H] (fairseq), or [W, D, D] and a bias (mesh)."""
         shape = (self.width, cfg.embed_dim, self.num_groups)
         if self.pointwise is None:
             self.kernel = parameters.fan_in(
@@ -39,7 +39,7 @@ class DynamicConvolution(LightweightConvolution):
             )
             self.kernel_bias = None
             return
-        # Each tap is a dense layer over D, but Mesh TensorFlow divides its variance by W besides.
+        # Each tap is a dense layer over D, but Mesh TensorFlow also divides its variance by W.
         self.kernel = parameters.fan_in(key, shape, ("width", "embed", "embed_out"))
         self.kernel_bias = parameters.constant(0.0, shape[::2], ("width", "embed_out"))
 

@@ -1,21 +1,23 @@
-"""Evolved Transformer (So et al., 2019, arXiv 1901.11117): the blocks that a search found.
+"""Evolved Transformer (So et al., 2019, arXiv 1901.11117): blocks found by an architecture search.
 
-Overrides the layers of a block, all residual with a norm before them:
+Overrides `layers`. All are residual with a norm before them:
 
 * encoder: gated linear unit, convolutions, self-attention, feed-forward;
 * decoder: self-attention with twice the heads beside cross-attention, convolutions, self-attention,
   cross-attention, feed-forward with swish;
 
-`dimensions`: an encoder and a decoder block together hold 54 D^2 parameters where the vanilla pair
-holds 28 D^2, so a stack has half as many blocks, rounded up; and the decoder's positions: one table
-of biases for each number of heads.
+Overrides `dimensions`: an encoder and a decoder block together have 54 D^2 parameters, a vanilla
+pair has 28 D^2. So a stack has half as many blocks, rounded up. Overrides `positions`: the decoder
+has one table of biases for each number of heads.
 
-Sources differ; the choice is Mesh TensorFlow's, the original study's code base: the doubled heads
-keep their dimension (Tensor2Tensor keeps the total), the encoder's first dense branch has no bias.
-Swish in the decoder, without the norm that Tensor2Tensor puts before the output projection, is the
-paper's. Deviations: taps never reach into another packed segment or into padding (in Mesh
-TensorFlow they do, and its decoder masks position 0 in training only); the norm inside the
-convolutions is the source's layer norm, all others are RMSNorm.
+Where sources differ, this follows Mesh TensorFlow, the original study's code base: the doubled
+heads keep their dimension (Tensor2Tensor keeps the total), and the encoder's first dense branch has
+no bias. Swish in the decoder is the paper's, without the norm that Tensor2Tensor puts before the
+output projection.
+
+Deviations. Taps never reach into another packed segment or into padding. In Mesh TensorFlow they
+do, and its decoder masks position 0 in training only. The norm inside the convolutions is the
+source's layer norm; all others are RMSNorm.
 """
 
 import dataclasses
@@ -51,12 +53,12 @@ class GatedLinearUnit(Layer):
         self.gate = Dense(parameters.fan_in(gate_key, shape, axes), bias=True)
 
     def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
-        """Every position for itself; nothing to cache."""
+        """Treats each position alone, so the cache stays as it is."""
         return self.linear(x_BLD) * jax.nn.sigmoid(self.gate(x_BLD)), cache, Aux()
 
 
 class SeparableConvolution(nnx.Module):
-    """W taps for every channel for itself, then a dense layer over channels; a bias after each."""
+    """A depthwise convolution of W taps, then a dense layer over channels; each is followed by a bias."""
 
     def __init__(self, width: int, channels: int, features: int, key: jax.Array):
         """Draws the taps [W, C] and the dense layer [C, features]."""
@@ -68,19 +70,19 @@ class SeparableConvolution(nnx.Module):
         )
 
     def __call__(self, x_BLC: jax.Array, ctx: Context, cache=None):
-        """Mixes positions, then channels."""
+        """Returns the output [B, L, features] and the next cache."""
         y_BLC, cache = convolution.depthwise(x_BLC, self.taps[:, None, None], ctx, cache)
         return self.dense(y_BLC + self.bias.astype(y_BLC.dtype)), cache
 
     def init_cache(self, ctx: Context) -> jax.Array:
-        """The last W-1 inputs."""
+        """Zeros for the last W-1 inputs."""
         return convolution.init_cache(ctx, *self.taps.shape)
 
 
 class EncoderConvolutions(Layer):
     """`separable9(norm(relu(dense(x)) + relu(conv3(x))))`, of 4 D hidden channels.
 
-    The second branch has D/2 channels, and so has the output: zeros fill up the rest.
+    The second branch and the output have D/2 channels. Zeros fill up the rest.
     """
 
     def __init__(self, cfg: ModelConfig, key: jax.Array):
@@ -95,7 +97,7 @@ class EncoderConvolutions(Layer):
         self.out = SeparableConvolution(9, 4 * dim, dim // 2, out_key)
 
     def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
-        """Never decodes: it belongs to the encoder."""
+        """Applies both branches to whole sequences; an encoder never decodes."""
         left_BLF = ctx.fold(0).dropout(relu(self.left(x_BLD)), over=1)
         right = convolution.dense(x_BLD, self.right[...], ctx)
         right = ctx.fold(1).dropout(relu(right), over=1)
@@ -104,7 +106,7 @@ class EncoderConvolutions(Layer):
 
 
 class DecoderConvolutions(Layer):
-    """`separable7(norm(relu(separable11(x)) + separable7(x)))`, of 2 D hidden channels; the second branch has D/2."""
+    """`separable7(norm(relu(separable11(x)) + separable7(x)))`, of 2 D hidden channels. The second branch has D/2."""
 
     def __init__(self, cfg: ModelConfig, key: jax.Array):
         """Draws both branches and what joins them."""
@@ -116,7 +118,7 @@ class DecoderConvolutions(Layer):
         self.out = SeparableConvolution(7, 2 * dim, dim, out_key)
 
     def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
-        """Each convolution sees this position and those before it."""
+        """Applies both branches. Each of the three convolutions has its own cache."""
         caches = cache or {"left": None, "right": None, "out": None}
         left, left_cache = self.left(x_BLD, ctx, caches["left"])
         right, right_cache = self.right(x_BLD, ctx, caches["right"])
@@ -127,12 +129,12 @@ class DecoderConvolutions(Layer):
         return y_BLD, (None if cache is None else caches), Aux()
 
     def init_cache(self, ctx: Context) -> dict[str, jax.Array]:
-        """The last inputs of each convolution."""
+        """The caches of the three convolutions."""
         return {name: getattr(self, name).init_cache(ctx) for name in ("left", "right", "out")}
 
 
 class ParallelAttention(Layer):
-    """Self-attention with twice the heads, plus cross-attention, of the same input."""
+    """The sum of self-attention with twice the heads and cross-attention, both of the same input."""
 
     def __init__(self, cfg: ModelConfig, key: jax.Array):
         """Draws both."""
@@ -141,7 +143,7 @@ class ParallelAttention(Layer):
         self.cross_attention = CrossAttention(cfg, cross_key)
 
     def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
-        """The sum of what both say."""
+        """Adds the outputs of both."""
         caches = cache or {"self": None, "cross": None}
         self_BLD, self_cache, _ = self.self_attention(x_BLD, ctx.fold(0), caches["self"])
         cross_BLD, cross_cache, _ = self.cross_attention(x_BLD, ctx.fold(1), caches["cross"])
@@ -149,7 +151,7 @@ class ParallelAttention(Layer):
         return self_BLD + cross_BLD, (None if cache is None else caches), Aux()
 
     def init_cache(self, ctx: Context) -> dict:
-        """Those of both."""
+        """The caches of both."""
         return {
             "self": self.self_attention.init_cache(ctx),
             "cross": self.cross_attention.init_cache(ctx),
@@ -176,7 +178,7 @@ class TwoBiases(nnx.Module):
         )
 
     def __call__(self, x_BLD: jax.Array, ctx: Context) -> tuple[jax.Array, Context]:
-        """Adds both to the context."""
+        """Adds both biases to the context."""
         return self.double(*self.single(x_BLD, ctx))
 
 
@@ -228,7 +230,7 @@ class Evolved(Architecture):
         )
 
     def stack(self, cfg: ModelConfig, side: Side, key: jax.Array) -> Stack:
-        """The vanilla one. The decoder's biases have a key of their own, so that a seed draws what it always drew."""
+        """The vanilla stack. The decoder's biases are drawn from a separate key, as in earlier versions."""
         if not side.reads_memory:
             return super().stack(cfg, side, key)
         positions_key, key = jax.random.split(key)
@@ -236,5 +238,5 @@ class Evolved(Architecture):
 
 
 def _widen(x: jax.Array, like: jax.Array) -> jax.Array:
-    """Zero channels added to `x` until it is as wide as `like`."""
+    """Appends zero channels to `x` until it is as wide as `like`."""
     return jnp.pad(x, ((0, 0), (0, 0), (0, like.shape[-1] - x.shape[-1])))

@@ -1,20 +1,23 @@
 """Funnel Transformer (Dai et al., 2020, arXiv 2006.03236): the encoder halves its sequence from block to block.
 
-Overrides the encoder's stack: its layers fall into `num_blocks` blocks, and in the first layer of
-every block but the first the sequence is pooled by two. Parameters are the vanilla ones, FLOPs
-fall. The decoder is vanilla and attends to the short memory. The two published ways to pool:
+Overrides the encoder's `stack`: its layers are divided into `num_blocks` blocks, and the first
+layer of each block except the first one pools the sequence by two. Parameters are those of the
+vanilla model, FLOPs are fewer. The decoder is vanilla and attends to the short memory. There are
+two published ways to pool:
 
-* `attention`, the original study's code base and the default: after the residual self-attention,
-  `pool(x + A(x))`.
-* `query`, the paper's own: before it, `pool(x) + A(pool(x), x)`, keys and values keep the full
-  length.
+* `attention`, from the original study's code base and the default here: after the residual
+  self-attention, `pool(x + A(x))`.
+* `query`, the paper's own: before it, `pool(x) + A(pool(x), x)`, where keys and values keep the
+  full length.
 
-Pooling is the mean over the tokens of a pair that are no padding (the sources average in what
-stands at padding). A stack whose layers do not divide gives the remainder to its first blocks, and
-one with fewer layers than blocks has as many blocks as layers. Inputs are padded to a multiple of
-`2 ** (blocks - 1)` inside the model; packed segments must start at such multiples, so that no pair
-joins two examples. Biases are those of distances in pooled units. Deviations: pre-norm and T5's
-relative biases in both forms; no special treatment of a first token, which belongs to BERT.
+Pooling takes the mean of a pair of positions, without padding; the sources average padding in. If
+the layers cannot be divided evenly, the first blocks get one more. A stack with fewer layers than
+blocks has as many blocks as layers. The model pads its input to a multiple of `2 ** (blocks - 1)`.
+Packed segments must start at such multiples, so that no pair joins two examples. Biases count
+distances in pooled units.
+
+Deviations. Both forms have pre-norm and T5's relative biases. The first token gets no special
+treatment, which BERT's would need.
 """
 
 import dataclasses
@@ -34,7 +37,7 @@ POOLS = ("attention", "query")
 
 
 def pool(x_BLD: jax.Array, ctx: Context) -> tuple[jax.Array, Context]:
-    """Means over pairs of positions [B, L/2, D], and their context."""
+    """Means over pairs of positions [B, L/2, D], and the context of the shorter sequence."""
     batch_size, length, dim = x_BLD.shape
     real_BPI1 = ctx.real_BL1.reshape(batch_size, length // 2, 2, 1)
     pairs_BPID = jnp.where(real_BPI1, x_BLD.reshape(batch_size, length // 2, 2, dim), 0)
@@ -59,7 +62,7 @@ class FunnelStack(Stack):
         self.pooled_depths, self.pools = pooled_depths, pools
 
     def __call__(self, x_BLD: jax.Array, ctx: Context, caches=None):
-        """Pads the sequence to its multiple; what comes out is shorter than what went in."""
+        """Pads the sequence so that it can be halved; the output is shorter than the input."""
         missing = -x_BLD.shape[1] % 2 ** len(self.pooled_depths)
         ctx = dataclasses.replace(
             ctx,
@@ -71,7 +74,7 @@ class FunnelStack(Stack):
     def step(
         self, block: Block, depth: int | jax.Array, x_BLD: jax.Array, ctx: Context, cache=None
     ):
-        """A block, pooling at its self-attention where this depth pools."""
+        """Runs a block, and pools at its self-attention if this is one of the pooled depths."""
         if depth not in self.pooled_depths:
             return super().step(block, depth, x_BLD, ctx, cache)
         attention, *rest = block.names
@@ -90,7 +93,7 @@ class FunnelStack(Stack):
 def _attend_pooled(
     residual: Residual, x_BLD: jax.Array, ctx: Context, random: Context
 ) -> tuple[jax.Array, Context]:
-    """`pool(x) + A(pool(x), x)`: each pair looks from its first position, at all positions."""
+    """`pool(x) + A(pool(x), x)`: a pair attends to all positions, with the biases of its first position."""
     attention = residual.layer
     assert isinstance(attention, SelfAttention)
     y_BPD, pooled_ctx = pool(x_BLD, ctx)
@@ -121,7 +124,7 @@ class Funnel(Architecture):
     pools: str = "attention"
 
     def check(self, cfg: ModelConfig) -> None:
-        """Refuses options that mean nothing, and scanning: the layers see different lengths."""
+        """Refuses unknown options, and scanning, since the layers see different lengths."""
         if self.pools not in POOLS:
             raise ConfigError(f"funnel: pools={self.pools!r}: allowed are {', '.join(POOLS)}")
         if self.num_blocks < 1:
@@ -132,17 +135,17 @@ class Funnel(Architecture):
             )
 
     def pooled_depths(self, cfg: ModelConfig) -> tuple[int, ...]:
-        """The depths at which blocks but the first begin."""
+        """The depths at which all blocks except the first begin."""
         num_blocks = min(self.num_blocks, cfg.num_encoder_layers)
         size, remainder = divmod(cfg.num_encoder_layers, num_blocks)
         return tuple(block * size + min(block, remainder) for block in range(1, num_blocks))
 
     def segment_multiple(self, cfg: ModelConfig, side: Side) -> int:
-        """In the encoder the length that is pooled into one position, so that no pair joins two examples."""
+        """In the encoder, the number of positions that are pooled into one."""
         return 1 if side.causal else 2 ** len(self.pooled_depths(cfg))
 
     def stack(self, cfg: ModelConfig, side: Side, key: jax.Array) -> Stack:
-        """In the encoder a stack that pools."""
+        """In the encoder, a stack that pools."""
         parts = self.stack_parts(cfg, side, key)
         return (
             Stack(cfg, *parts)

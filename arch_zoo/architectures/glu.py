@@ -1,10 +1,10 @@
 """Gated linear units in the feed-forward layer (Shazeer, 2020, arXiv 2002.05202).
 
-Overrides `feed_forward`: `(act(x wi_0) * (x wi_1)) wo`, and `dimensions`: two thirds of the hidden
-units, so that parameters and FLOPs match the vanilla layer's (rounded to a multiple of 8 where two
-thirds are no whole number). Everything else is T5.1.0, tied embeddings included: T5.1.1 changes two
-more things and is not this ablation. The default activation is GELU (GEGLU); Tay et al. (2022) say
-only "GLU".
+Overrides `feed_forward`: `(act(x wi_0) * (x wi_1)) wo`. Overrides `dimensions`: there are two
+thirds of the hidden units, rounded to a multiple of 8, so that parameters and FLOPs match those of
+the vanilla layer. Everything else is T5.1.0, tied embeddings included. T5.1.1 is a different
+ablation, since it changes two more things. The default activation is GELU (GEGLU); Tay et al.
+(2022) say only "GLU".
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ ACTIVATIONS = {
 
 
 class GatedFeedForward(FeedForward):
-    """A feed-forward layer whose hidden units are gated by a second projection; the gate is `wi_0`."""
+    """A feed-forward layer whose hidden units are multiplied by a gate, `act(x wi_0)`."""
 
     def __init__(self, cfg: ModelConfig, variant: str, key: jax.Array):
         """Draws wi_0 and wi_1 [D, F] and wo [F, D]."""
@@ -69,7 +69,7 @@ class GLU(Architecture):
             )
 
     def dimensions(self, vanilla: Dimensions) -> Dimensions:
-        """Two thirds of the hidden units: three matrices instead of two."""
+        """Two thirds of the hidden units, since there are three matrices instead of two."""
         return dataclasses.replace(vanilla, mlp_dim=max(1, round(vanilla.mlp_dim / 12)) * 8)
 
     def feed_forward(

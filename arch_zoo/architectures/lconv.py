@@ -1,25 +1,25 @@
 """Lightweight convolution in place of self-attention (Wu et al., 2019, arXiv 1901.10430).
 
-Overrides `mixer`: a gated linear unit, then a depthwise convolution whose weights are softmaxed
-over its taps, then a projection; and `positions`, since nothing reads their biases. Cross-attention
-and
-feed-forward layers stay. The published forms are different layers:
+Overrides `mixer`: a gated linear unit, then a depthwise convolution whose weights are a softmax
+over its taps, then a projection. Overrides `positions`: relative biases would not be read.
+Cross-attention and feed-forward layers stay. The published forms are different layers:
 
-* `mesh`, the original study's code base and the default: a kernel for every channel, a bias, and
-  one more pointwise projection after the convolution; every projection has a bias.
-* `fairseq`, the paper's own: channels share `num_heads` kernels in consecutive groups, no second
-  projection.
-* `fairseq_sinusoids`: that layer with the sinusoids of positions which fairseq's models add to the
-  input of a stack.
+* `mesh`, from the original study's code base and the default here: each channel has its own kernel,
+  and there are a bias and one more pointwise projection after the convolution. Every projection has
+  a bias.
+* `fairseq`, the paper's own: consecutive groups of channels share `num_heads` kernels. There is no
+  second projection.
+* `fairseq_sinusoids`: the same layer, with the sinusoids that fairseq's models add to the input of
+  a stack.
 
-The variant `wu` is the last of these. The variant `narang` is the sibling study's (Narang et al.,
-2021, arXiv 2102.11972): the mesh form with a width of 9 at every depth, 223M parameters at base
-where that study has 224M.
+The variant `wu` is the last of these. The variant `narang` is that of the sibling study (Narang et
+al., 2021, arXiv 2102.11972): the mesh form with a width of 9 at every depth. At base it has 223M
+parameters; that study reports 224M.
 
-Deviations. Taps never reach into another packed segment or into padding (in Mesh TensorFlow they
-do, and its decoder masks position 0 in training only). The widths 3, 7, 15, 31 repeat with the
-depth instead of ending in a run of 31, so that stacks of any depth hold the same mix. DropConnect
-on the weights (`fairseq`) has the model's `dropout_rate`.
+Deviations. Taps never reach into another packed segment or into padding. In Mesh TensorFlow they
+do, and its decoder masks position 0 in training only. The widths 3, 7, 15, 31 repeat with the depth
+instead of ending in a run of 31, so that stacks of any depth have the same mix. DropConnect on the
+weights (`fairseq`) uses the model's `dropout_rate`.
 """
 
 import dataclasses
@@ -41,10 +41,10 @@ FORMS = ("mesh", "fairseq", "fairseq_sinusoids")
 
 
 class LightweightConvolution(Layer):
-    """`out(conv(linear(x) * sigmoid(gate(x))))`, the weights of the convolution a softmax over its taps."""
+    """`out(conv(linear(x) * sigmoid(gate(x))))`, where the convolution's weights are a softmax over its taps."""
 
     def __init__(self, cfg: ModelConfig, width: int, form: str, key: jax.Array):
-        """Draws the projections and what the weights are made from."""
+        """Draws the projections, then the kernel (`init_kernel`)."""
         linear_key, gate_key, kernel_key, pointwise_key, out_key = jax.random.split(key, 5)
         dim = cfg.embed_dim
         self.width, self.num_groups = width, dim if form == "mesh" else cfg.num_heads
@@ -63,11 +63,11 @@ class LightweightConvolution(Layer):
         self.kernel = parameters.normal(key, (self.width, self.num_groups), axes, self.width**-0.5)
 
     def logits(self, gated_BLD: jax.Array) -> jax.Array:
-        """Logits of the weights, [W, B, L, H] in float32; here the same for all examples and positions."""
+        """Logits of the weights, [W, B, L, H] in float32. Here all examples and positions share them, so B = L = 1."""
         return self.kernel[:, None, None]
 
     def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
-        """Mixes a position with its neighbours, in a decoder with those before it."""
+        """Mixes each position with its neighbours; in a causal context, with those before it."""
         gated_BLD = self.linear(x_BLD) * jax.nn.sigmoid(self.gate(x_BLD))
         weights_WBLH = jax.nn.softmax(self.logits(gated_BLD), axis=0)
         if self.pointwise is None:
@@ -78,7 +78,7 @@ class LightweightConvolution(Layer):
         return self.out(y_BLD), cache, Aux()
 
     def init_cache(self, ctx: Context) -> jax.Array:
-        """The last W-1 gated inputs."""
+        """Zeros for the last W-1 gated inputs."""
         return convolution.init_cache(ctx, self.width, self.linear.kernel.shape[1])
 
 
@@ -88,7 +88,7 @@ class LConv(Architecture):
     """Lightweight convolutions in both stacks.
 
     Attributes:
-      widths: kernel widths by depth, repeated; odd.
+      widths: odd kernel widths by depth; they repeat in deeper stacks.
       form: `mesh`, `fairseq` or `fairseq_sinusoids`.
     """
 
@@ -99,7 +99,7 @@ class LConv(Architecture):
     form: str = "mesh"
 
     def check(self, cfg: ModelConfig) -> None:
-        """Refuses even widths, unknown forms and heads that do not divide the channels."""
+        """Refuses even widths, unknown forms, and channels that cannot be divided among the heads."""
         if self.form not in FORMS:
             raise ConfigError(f"{self.name}: form={self.form!r}: allowed are {', '.join(FORMS)}")
         if not self.widths or any(
@@ -112,7 +112,7 @@ class LConv(Architecture):
             )
 
     def positions(self, cfg: ModelConfig, side: Side, key: jax.Array) -> SinusoidalPositions | None:
-        """None, since a convolution knows the distance of its taps; or what fairseq adds nevertheless."""
+        """Sinusoids if the form asks for them, else nothing: a convolution knows the distance of its taps."""
         return SinusoidalPositions() if self.form == "fairseq_sinusoids" else None
 
     def mixer(

@@ -1,15 +1,16 @@
-"""MLP-Mixer (Tolstikhin et al., 2021, arXiv 2105.01601): positions are mixed by a dense layer over them.
+"""MLP-Mixer (Tolstikhin et al., 2021, arXiv 2105.01601): dense layers over positions mix them.
 
-Overrides `mixer` in the encoder: in place of self-attention, each channel goes through a
-feed-forward layer over the positions, with biases and GELU as in the source. The encoder has no
-position biases: its weights are those of positions. The decoder is the vanilla one, as a layer over
-all positions cannot decode step by step (Tay et al., 2022, likewise).
+Overrides `mixer` in the encoder: self-attention is replaced by a feed-forward layer over the
+positions of each channel, with biases and GELU as in the source. Overrides `positions`: the encoder
+has no position biases, since its weights belong to positions already. The decoder is vanilla,
+because a layer over all positions cannot decode step by step. The same holds in Tay et al. (2022).
 
-The weights belong to `max_input_length` positions: a longer input is refused, a shorter one is
-padded (that is, meets the first rows of the weights only), and packed inputs are refused, since
-examples would mix. Deviations: RMSNorm and the channel mixing is T5's feed-forward layer without
-biases; padding is zero wherever positions are mixed. The width of the token mixing follows the
-source's sizes: half of the model's.
+The weights are for `max_input_length` positions. A longer input is refused, and a shorter one uses
+only their first rows, as if it were padded. Packed inputs are refused, since their examples would
+mix. The hidden width of the token mixing is half of the model's width, as in the source's sizes.
+
+Deviations. Norms are RMSNorm, and the channels are mixed by T5's feed-forward layer, which has no
+biases. Padding is zero wherever positions are mixed.
 """
 
 import dataclasses
@@ -28,7 +29,7 @@ from arch_zoo.side import Side
 
 
 class TokenMixing(Layer):
-    """`gelu(x^T wi + bi) wo + bo`, transposed back: a feed-forward layer over positions, the same for every channel."""
+    """`(gelu(x^T wi + bi) wo + bo)^T`: a feed-forward layer over positions that all channels share."""
 
     def __init__(self, cfg: ModelConfig, width: int, key: jax.Array):
         """Draws wi [S, M] and wo [M, S] for the longest input S; the biases are zero."""
@@ -43,7 +44,7 @@ class TokenMixing(Layer):
         """Mixes all positions.
 
         Raises:
-          ConfigError: there are more positions than weights.
+          ConfigError: the input has more positions than the weights.
         """
         length, most = x_BLD.shape[1], self.wi.shape[0]
         if length > most:
@@ -84,15 +85,15 @@ class Mixer(Architecture):
             raise ConfigError(f"mixer: max_input_length={cfg.max_input_length}: must be at least 1")
 
     def segment_multiple(self, cfg: ModelConfig, side: Side) -> int | None:
-        """The encoder cannot be packed: examples in one row would mix."""
+        """None for the encoder, where the examples of one row would mix."""
         return super().segment_multiple(cfg, side) if side.causal else None
 
     def mixer(self, cfg: ModelConfig, side: Side, depth: int, key: jax.Array) -> Layer:
-        """In the encoder a dense layer over positions."""
+        """In the encoder, a feed-forward layer over positions."""
         if side.causal:
             return super().mixer(cfg, side, depth, key)
         return TokenMixing(cfg, self.token_mlp_dim or max(1, cfg.embed_dim // 2), key)
 
     def positions(self, cfg: ModelConfig, side: Side, key: jax.Array) -> nnx.Module | None:
-        """No biases in the encoder, where nothing would read them."""
+        """None for the encoder, where no layer would read biases."""
         return super().positions(cfg, side, key) if side.causal else None

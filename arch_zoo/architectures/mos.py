@@ -1,19 +1,19 @@
-"""Mixture of softmaxes (Yang et al., 2018, arXiv 1711.03953): a distribution of higher rank than one softmax can give.
+"""Mixture of softmaxes (Yang et al., 2018, arXiv 1711.03953): log-probabilities of higher rank than one softmax has.
 
 Overrides `head`: the probability of a token is a mixture, `sum_k pi_k softmax(c_k E^T)`, whose
 weights `pi` and context vectors `c_k = tanh(x C_k)` depend on the decoder's output x; the embedding
 E stays tied. Its logits are logarithms of probabilities, so the log-normaliser is zero and the
 z-loss has no effect.
 
-The components are computed one after the other, and again in the backward pass but for their
-log-normalisers: one set of logits [B, T, V] is held where the mixture has K of them.
+The K components are computed one after the other, and recomputed in the backward pass except for
+their log-normalisers. So only one set of logits [B, T, V] is held at a time.
 
-Deviations. The form is Mesh TensorFlow's, the original study's: no biases, no dropout on the
-contexts, everything drawn from N(0, 1). There the tanh bounds the contexts but nothing scales them,
-so that a component's logits start with a standard deviation of about 0.6 sqrt(D) and the loss far
-above ln V; `scale_context` multiplies them by D^-1/2. Both are named: `unscaled`, the default, is
-the source's; `scaled` is what the CPU study trains (`configs/cells.py`). With K of 15 the base size
-has the parameters that Narang et al. (2021) report.
+Deviations. The form is that of Mesh TensorFlow, which the original study used: no biases, no
+dropout on the contexts, and everything drawn from N(0, 1). There the tanh bounds the contexts but
+nothing scales them. A component's logits then start with a standard deviation of about 0.6 sqrt(D),
+and the loss starts far above ln V. `scale_context` multiplies the contexts by D^-1/2. Both are
+named variants: `unscaled`, the default, is the source's; `scaled` is what the CPU study trains
+(`cpu_options`). With K = 15 the base size has the parameters that Narang et al. (2021) report.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ from arch_zoo.registry import ConfigError, register
 
 
 class MixtureHead(nnx.Module):
-    """K softmaxes over the tied embedding and the weights that mix them. Everything is summed in log space."""
+    """K softmaxes over the tied embedding, and the weights that mix them. All sums are computed in log space."""
 
     def __init__(self, cfg: ModelConfig, num_components: int, context_scale: float, key: jax.Array):
         """Draws the mixture's weights [K, D] and the contexts' projections [K, D, D]."""
@@ -68,7 +68,7 @@ class MixtureHead(nnx.Module):
         return nll_BT, jnp.zeros_like(nll_BT)
 
     def _mix(self, x_BTD, embedding, component, start):
-        """The log of sum_k pi_k exp(component(logits_k)), adding one component at a time to `start`."""
+        """The log of sum_k pi_k exp(component(logits_k)), computed by adding one component at a time to `start`."""
         x_BTD = x_BTD * self.scale
         scores_BTK = parameters.project(x_BTD, self.weights.T, jnp.float32)
         log_pi_KBT1 = jnp.moveaxis(jax.nn.log_softmax(scores_BTK, axis=-1), -1, 0)[..., None]
@@ -90,22 +90,20 @@ class MixtureOfSoftmaxes(Architecture):
     """A mixture of softmaxes over the vocabulary.
 
     Attributes:
-      num_components: K, softmaxes in the mixture.
-      scale_context: multiply the contexts by D^-1/2, which brings the first losses down to a single
-        softmax's.
+      num_components: K, the number of softmaxes.
+      scale_context: multiply the contexts by D^-1/2, so that the first losses are those of a single
+        softmax.
     """
 
     title = "Mixture of softmaxes"
     paper = "Yang et al., 2018, arXiv 1711.03953"
     variants: ClassVar = {"unscaled": {"scale_context": False}, "scaled": {"scale_context": True}}
-    cpu_options: ClassVar = variants[
-        "scaled"
-    ]  # unscaled, a few hundred steps do not make up for the first loss
+    cpu_options: ClassVar = variants["scaled"]  # else the first loss is too high for so few steps
     num_components: int = 15
     scale_context: bool = False
 
     def check(self, cfg: ModelConfig) -> None:
-        """Refuses an empty mixture."""
+        """Refuses a mixture without components."""
         if self.num_components < 1:
             raise ConfigError(f"mos: num_components={self.num_components}: must be at least 1")
 

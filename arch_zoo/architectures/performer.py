@@ -1,21 +1,24 @@
-"""Performer (Choromanski et al., 2021, arXiv 2009.14794): self-attention in linear time by features.
+"""Performer (Choromanski et al., 2021, arXiv 2009.14794): self-attention in linear time.
 
-Overrides `mixer` and `positions`: relative biases belong to pairs, which
-no longer meet, so a learned vector for each position is added to the input, as large at first as a
-token's: Adafactor's steps follow a parameter's size, and from vectors of 0.02 a small model has not
-learned to copy after 600 steps where from these it has after 100. Cross-attention stays softmax
-attention. Decoding keeps a state of fixed size instead of keys and values. Two kernels:
+Overrides `mixer`: features of queries and keys replace the softmax (`layers/favor.py`).
+Cross-attention stays softmax attention. Decoding keeps a state of fixed size instead of keys and
+values. Two kernels:
 
-* `relu`: `relu(u) + 0.001`, nothing random; the default of the original study's authors elsewhere
-  (Long Range Arena).
-* `softmax`: random features, drawn anew at each training step (`redraw`) and fixed in evaluation,
-  whose products estimate the vanilla model's own exp(q . k).
+* `relu`: the features are `relu(u) + 0.001`, without randomness. It is the default of Long Range
+  Arena, by the same authors as the original study.
+* `softmax`: random features whose products estimate the vanilla model's exp(q . k). They are drawn
+  again at each training step (`redraw`) and fixed in evaluation.
+
+Overrides `positions`: relative biases would need pairs of positions, which are never formed. A
+learned vector for each position is added to the input instead. It starts as large as a token's
+vector: Adafactor's steps are proportional to a parameter's size, and with vectors of 0.02 a small
+model had not learned to copy after 600 steps, with these after 100.
 
 Deviations. The published code ignores masks; here padding and segments are exact. It divides keys
-by the sequence's largest feature and then adds a small number, so that its decoder sees later keys;
-here that number is relative to each key's own largest feature (`layers/favor.py`). It adds twice a
-threshold to small denominators; here none is needed. Queries are as long as T5 draws them, and
-queries and keys are balanced by K^1/4 instead of both divided by it, which is the same product.
+by the largest feature of the sequence and then adds a small number, so its decoder sees later keys;
+here that number is relative to each key's own largest feature. It adds twice a threshold to small
+denominators; here none is needed. Queries are as large as T5 draws them. Queries are multiplied and
+keys divided by K^1/4 where the source divides both, and T5's queries make the product the same.
 There are no attention weights to drop in training.
 """
 
@@ -35,16 +38,16 @@ from arch_zoo.layers.stack import Stack
 from arch_zoo.registry import ConfigError, register
 from arch_zoo.side import Side
 
-# What is added to every feature, which keeps denominators away from zero.
+# Added to every feature, so that denominators stay away from zero.
 EPSILONS = {"relu": 1e-3, "softmax": 1e-6}
 
 
 class RandomFeatures(nnx.Variable):
-    """Random directions: part of a model's state, never trained."""
+    """Random directions. They belong to the model's state and are never trained."""
 
 
 class LinearAttention(Projections):
-    """Attention of a sequence to itself through features."""
+    """Self-attention through features of queries and keys."""
 
     def __init__(self, cfg: ModelConfig, options: "Performer", key: jax.Array):
         """Draws the projections and, for the softmax kernel, the directions [M, K] of its features."""
@@ -56,7 +59,7 @@ class LinearAttention(Projections):
         self.directions = RandomFeatures(self._draw(features_key)) if random else None
 
     def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
-        """All keys of a segment in an encoder; in a decoder those up to the query, before it in the cache."""
+        """Attends to all keys of a segment; in a causal context to those up to the query, whose sums a cache holds."""
         features = self.features(x_BLD, ctx)
         if ctx.causal:
             y_BHLK, state = favor.attend_to_prefix(
@@ -68,7 +71,7 @@ class LinearAttention(Projections):
         return self.output(jnp.moveaxis(y_BHLK, 1, 2).astype(x_BLD.dtype)), cache, Aux()
 
     def init_cache(self, ctx: Context) -> favor.State:
-        """The sums over no keys; their size does not depend on the length."""
+        """Empty sums. Their size does not depend on the length."""
         return favor.empty_state(ctx.batch_size, self.num_heads, self.num_features, self.head_dim)
 
     def features(self, x_BLD: jax.Array, ctx: Context) -> favor.Features:
@@ -99,9 +102,9 @@ class Performer(Architecture):
 
     Attributes:
       kernel: `relu` or `softmax`.
-      num_features: M, random features of the softmax kernel; the ReLU kernel has one for each
+      num_features: M, the random features of the softmax kernel. The ReLU kernel has one for each
         dimension of a head.
-      redraw: draw the random features anew at each training step.
+      redraw: draw the random features again at each training step.
     """
 
     title = "Performer"
@@ -121,11 +124,11 @@ class Performer(Architecture):
             raise ConfigError(f"performer: num_features={self.num_features}: must be at least 1")
 
     def stochastic(self, cfg: ModelConfig) -> bool:
-        """Features drawn in training are random as well."""
+        """With dropout, or if features are drawn in training."""
         return cfg.dropout_rate > 0 or (self.kernel == "softmax" and self.redraw)
 
     def mixer(self, cfg: ModelConfig, side: Side, depth: int, key: jax.Array) -> LinearAttention:
-        """Linear attention in place of softmax attention."""
+        """Linear attention."""
         return LinearAttention(cfg, self, key)
 
     def positions(self, cfg: ModelConfig, side: Side, key: jax.Array) -> LearnedPositions:
@@ -134,6 +137,6 @@ class Performer(Architecture):
         return LearnedPositions(getattr(cfg, limit), cfg.embed_dim, limit, key)
 
     def stack(self, cfg: ModelConfig, side: Side, key: jax.Array) -> Stack:
-        """The vanilla one. Positions have a key of their own, so that a seed draws what it always drew."""
+        """The vanilla stack. Positions are drawn from a separate key, as in earlier versions."""
         positions_key, key = jax.random.split(key)
         return Stack(cfg, *self.stack_parts(cfg, side, key, positions_key))

@@ -4,20 +4,20 @@ Overrides `feed_forward` at every second depth: a router picks the expert with t
 probability, and the expert's output is multiplied by that probability. A loss keeps the experts
 evenly loaded.
 
-In training an expert takes C tokens of a group of about `group_size`; those that come too late pass
-by it through the residual connection. A group is whole rows, so that neither what is dropped nor
-the loss depends on the number of devices, as long as each has whole groups. Tokens queue by
-position first and row second: a token may be dropped because of earlier positions, in its row or
-another, never because of later ones. Padding is not routed and takes no capacity.
+In training an expert takes at most C tokens of a group of about `group_size`. Tokens beyond that
+skip the layer through the residual connection. Groups consist of whole rows, so that neither
+dropping nor the loss depends on the number of devices, as long as each device has whole groups.
+Tokens queue by position first and row second: a token may be dropped because of earlier positions,
+in its row or another, but never because of later ones. Padding is not routed and takes no capacity.
 
-Deviations. Evaluation and decoding drop nothing: otherwise a token decoded alone and the same token
-in its sequence would differ; `eval_capacity_factor=2.0` is Mesh TensorFlow's evaluation. E is 16,
-where the paper has 128; what the original study had is not published. The variant `narang` is the
-sibling study's on the same code base (Narang et al., 2021, arXiv 2102.11972): 32 experts in every
-fourth layer with a capacity factor of 1.2. At base it has 1,100.7M parameters, that study's 1100M;
-the default has 1,072.4M. Initial weights are not scaled down by ten. Fractions of tokens, like
-probabilities, are of real tokens only; Mesh TensorFlow counts padding in the former. Dropout of
-hidden units is drawn for each token, not once for a sequence.
+Deviations. Evaluation and decoding drop nothing, since otherwise a token decoded alone would differ
+from the same token in its sequence. (`eval_capacity_factor=2.0` is Mesh TensorFlow's evaluation.) E
+is 16, where the paper has 128; the number in the original study is not published. The variant
+`narang` is that of the sibling study on the same code base (Narang et al., 2021, arXiv 2102.11972):
+32 experts in every fourth layer with a capacity factor of 1.2. At base it has 1,100.7M parameters,
+and that study reports 1100M; the default has 1,072.4M. Initial weights are not scaled down by ten.
+Fractions and probabilities are taken over real tokens; Mesh TensorFlow counts padding in the
+fractions. Dropout of hidden units is drawn for each token, not once for a sequence.
 """
 
 import dataclasses
@@ -37,7 +37,7 @@ from arch_zoo.side import Side
 
 
 class SwitchFeedForward(Layer):
-    """A router and E feed-forward layers, of which a token meets one."""
+    """A router and E feed-forward layers, of which each token uses one."""
 
     def __init__(self, cfg: ModelConfig, options: "Switch", key: jax.Array):
         """Draws the router [D, E] and the experts [E, D, F] and [E, F, D]."""
@@ -49,7 +49,7 @@ class SwitchFeedForward(Layer):
         self.wo = parameters.fan_in(wo_key, (E, F, D), ("expert", "mlp", "embed"), batch_axis=(0,))
 
     def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
-        """Every token through its expert; nothing to cache."""
+        """Sends every token through its expert; the cache stays as it is."""
         options = self.options
         probs_BLE = self.probabilities(x_BLD, ctx)
         expert_BL, gate_BL = jnp.argmax(probs_BLE, axis=-1), jnp.max(probs_BLE, axis=-1)
@@ -68,7 +68,7 @@ class SwitchFeedForward(Layer):
         return y_BLD, cache, self._balance(probs_BLE, expert_BL, real_BL, kept_BL, rows)
 
     def probabilities(self, x_BLD: jax.Array, ctx: Context) -> jax.Array:
-        """The router's distribution over experts [B, L, E], in float32; its input is jittered in training."""
+        """The router's distribution over experts [B, L, E] in float32. Its input is jittered in training."""
         x_BLD = x_BLD.astype(jnp.float32)
         if ctx.train and self.options.jitter:
             width = self.options.jitter
@@ -78,7 +78,7 @@ class SwitchFeedForward(Layer):
         return jax.nn.softmax(parameters.project(x_BLD, self.router), axis=-1)
 
     def _limited(self, x_BLD, expert_BL, real_BL, rows: int, limit: int, ctx: Context):
-        """The experts' outputs for the tokens that find a place, zero for others; and which do."""
+        """The experts' outputs, zero for tokens that found no place; and which tokens [B, L] found one."""
         E, D = self.options.num_experts, x_BLD.shape[-1]
         places_N, size = experts.limited_places(expert_BL, real_BL, rows, E, limit)
         tokens = experts.inverse(places_N, size)
@@ -90,11 +90,12 @@ class SwitchFeedForward(Layer):
         return y_ND.reshape(x_BLD.shape), (places_N < size).reshape(real_BL.shape)
 
     def _balance(self, probs_BLE, expert_BL, real_BL, kept_BL, rows: int) -> Aux:
-        """The loss E * sum_e f_e P_e, averaged over groups: f the fraction of tokens sent to e, P the mean probability.
+        """The loss E * sum_e f_e P_e, averaged over groups, and diagnostics.
 
-        It is 1 (times its weight) for an even load. The load is that of the fullest expert over the
-        mean, and like the share of dropped tokens a mean over groups: so neither depends on how
-        groups are dealt to devices.
+        f_e is the fraction of tokens sent to expert e, P_e its mean probability. For an even load
+        the loss is 1 (times its weight). `expert_load` is the load of the fullest expert over the
+        mean load. Like `expert_drop_rate`, the share of dropped tokens, it is averaged over groups,
+        so that neither depends on how groups are spread over devices.
         """
         E = self.options.num_experts
         real_GN1 = real_BL.reshape(len(real_BL) // rows, -1, 1)
@@ -118,10 +119,11 @@ class Switch(Architecture):
 
     Attributes:
       num_experts: E.
-      every: the feed-forward layer is sparse at the last of every so many depths.
-      train_capacity_factor: an expert's capacity in training, over its share of the tokens if the
-        load were even.
-      eval_capacity_factor: the same in evaluation; None drops nothing. Decoding never drops.
+      every: of so many depths, the last one has a sparse layer.
+      train_capacity_factor: an expert's capacity in training, divided by its share of the tokens
+        under an even load.
+      eval_capacity_factor: the same in evaluation; with None nothing is dropped. Decoding never
+        drops.
       group_size: tokens that compete for capacity, rounded down to whole rows, at least one.
       jitter: in training, the router's input is multiplied by a number between 1 - jitter and 1 +
         jitter.
@@ -140,7 +142,7 @@ class Switch(Architecture):
     balance_weight: float = 0.01
 
     def check(self, cfg: ModelConfig) -> None:
-        """Refuses counts below one, factors that leave no capacity, and a stack too short to be sparse anywhere."""
+        """Refuses counts below one, factors that leave no capacity, and stacks too short for a sparse layer."""
         for name in ("num_experts", "every", "group_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"switch: {name}={getattr(self, name)}: must be at least 1")
@@ -158,10 +160,10 @@ class Switch(Architecture):
             raise ConfigError(f"switch: every={self.every}: no layer would be sparse")
 
     def stochastic(self, cfg: ModelConfig) -> bool:
-        """Jitter is random as well."""
+        """With dropout or jitter."""
         return cfg.dropout_rate > 0 or self.jitter > 0
 
     def feed_forward(self, cfg: ModelConfig, side: Side, depth: int, key: jax.Array) -> Layer:
-        """Dense layers first, then a sparse one."""
+        """A sparse layer at the last of `every` depths, dense layers at the others."""
         sparse = depth % self.every == self.every - 1
         return SwitchFeedForward(cfg, self, key) if sparse else FeedForward(cfg, key)

@@ -1,4 +1,4 @@
-"""The vanilla Transformer in the form of T5.1.0: every seam's default.
+"""The vanilla Transformer in the form of T5.1.0. It overrides nothing.
 
 Pre-norm residual layers with RMSNorm, ReLU feed-forward layers, relative position biases shared by
 the layers of a stack, no biases in dense layers, one embedding for inputs, targets and logits

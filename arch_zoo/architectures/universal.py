@@ -1,25 +1,24 @@
-"""Universal Transformer (Dehghani et al., 2019, arXiv 1807.03819): one block applied again and again.
+"""Universal Transformer (Dehghani et al., 2019, arXiv 1807.03819): one block that is applied repeatedly.
 
-Overrides `schedule`: either stack has one block, applied as often as the vanilla stack has layers;
-and the stack's step: a learned vector for each step is added to the state before the block runs.
-Encoder and decoder have a block each.
+Overrides `schedule`: each stack has one block, which is applied as often as the vanilla stack has
+layers; encoder and decoder have separate blocks. Overrides `stack`: before each step a learned
+vector for that step is added to the state.
 
-With adaptive computation time (Graves, 2016, arXiv 1603.08983; option `act`) a position decides,
-before each step, with which probability it halts; it halts when these sum to almost one, and what
-leaves the stack is the mean of its states weighted by them, `accumulated`. The form `basic` is the
-one that Tensor2Tensor and Mesh TensorFlow start from, where each step also shrinks what was there
-by one minus its weight, so that the weights do not sum to one. A loss keeps the number of steps
-low.
+With adaptive computation time (Graves, 2016, arXiv 1603.08983; option `act`) each position predicts
+before each step the probability that it halts. It halts when these probabilities sum to almost one.
+The output of the stack is the mean of the states weighted by them (`accumulated`). The form `basic`
+is the default of Tensor2Tensor and Mesh TensorFlow: each step also multiplies the output so far by
+one minus its weight, so that the weights do not sum to one. A loss keeps the number of steps low.
 
 Deviations. Positions are T5's relative biases, shared by the steps, instead of sinusoids added at
-each step (the original study's code base never applied its position signal). Norms are RMSNorm. As
-in that code and unlike the paper, the state of a halted position goes on changing for those that
-look at it; only its output stands. The last step takes what probability remains, which in the
-sources is lost, and the loss is a mean over tokens that are no padding. Every step is computed for
-every position, so halting saves no time, and FLOPs count all steps. At most as many steps are taken
-as without halting, where Tensor2Tensor allows twice as many: a size costs the same at most. A size
-means as many steps as the vanilla model has layers; the variant `narang` is the sibling study's
-(Narang et al., 2021, arXiv 2102.11972), which takes 24 at base, twice as many.
+each step; the original study's code base never applied its position signal. Norms are RMSNorm. As
+in that code base and unlike the paper, the state of a halted position still changes for positions
+that attend to it, and only its output is final. The last step takes the remaining probability,
+which the sources lose. The loss is a mean over tokens without padding. Every step is computed for
+every position, so halting saves no time, and FLOPs count all steps. There are at most as many steps
+as without halting, where Tensor2Tensor allows twice as many, so that a size never costs more. A
+size has as many steps as the vanilla model has layers. The variant `narang` is that of the sibling
+study (Narang et al., 2021, arXiv 2102.11972), which has 24 steps at base, twice as many.
 """
 
 import dataclasses
@@ -41,10 +40,10 @@ FORMS = ("none", "accumulated", "basic")
 
 
 class RecurrentStack(Stack):
-    """A stack that tells its block which step it is at."""
+    """A stack that adds a learned vector for each step to the state."""
 
     def __init__(self, cfg: ModelConfig, parts: tuple, key: jax.Array):
-        """Takes `Architecture.stack_parts` and draws the step signal [N, D]: unit normal, as the embedding."""
+        """Takes `Architecture.stack_parts` and draws a unit normal step signal [N, D]."""
         super().__init__(cfg, *parts)
         self.step_signal = parameters.normal(
             key, (len(self.schedule), cfg.embed_dim), ("steps", "embed"), 1.0
@@ -60,14 +59,14 @@ class RecurrentStack(Stack):
 
 
 class Halting(NamedTuple):
-    """What adaptive computation carries from step to step; all but the vectors in float32.
+    """What adaptive computation carries from step to step. All but the states and outputs are in float32.
 
     Attributes:
       state_BLD: the input of the next step.
-      output_BLD: what leaves the stack, so far.
-      halted_BL1: the probability of having halted; exactly 1 once a position has.
-      remainder_BL1: what was left of 1 at the step that halted.
-      steps_BL1: how many steps were taken.
+      output_BLD: the output so far.
+      halted_BL1: the sum of halting probabilities; exactly 1 once a position has halted.
+      remainder_BL1: what was left of 1 at the step at which a position halted.
+      steps_BL1: the number of steps taken.
     """
 
     state_BLD: jax.Array
@@ -78,10 +77,10 @@ class Halting(NamedTuple):
 
 
 class AdaptiveStack(RecurrentStack):
-    """A recurrent stack whose positions halt on their own."""
+    """A recurrent stack in which each position decides when it halts."""
 
     def __init__(self, cfg: ModelConfig, parts: tuple, architecture: "Universal", key: jax.Array):
-        """Draws the layer that predicts halting; its bias starts at one, so positions halt early at first."""
+        """Draws the layer that predicts halting. Its bias starts at one, so that positions halt early at first."""
         signal_key, halt_key = jax.random.split(key)
         super().__init__(cfg, parts, signal_key)
         self.halt = Dense(
@@ -92,7 +91,7 @@ class AdaptiveStack(RecurrentStack):
         self.loss_weight = architecture.act_loss_weight
 
     def walk(self, x_BLD: Any, ctx: Context, caches=None):
-        """Carries the halting along; the loss is the mean number of steps plus remainder, of the tokens."""
+        """Runs all steps. The loss is the mean over tokens of the number of steps plus the remainder."""
         zeros_BL1 = jnp.zeros((*x_BLD.shape[:2], 1))
         start = Halting(x_BLD, jnp.zeros_like(x_BLD), zeros_BL1, zeros_BL1, zeros_BL1)
         end, ctx, caches, aux = super().walk(start, ctx, caches)
@@ -105,7 +104,7 @@ class AdaptiveStack(RecurrentStack):
         return end.output_BLD, ctx, caches, aux.merge(Aux(losses, {"ponder_steps": observe(steps)}))
 
     def step(self, block: Block, depth: int | jax.Array, carry: Halting, ctx: Context, cache=None):
-        """Decides who halts, runs the block, and adds the state to the output with its weight."""
+        """Decides which positions halt, runs the block, and adds the weighted state to the output."""
         x_BLD = carry.state_BLD + self.step_signal[depth].astype(carry.state_BLD.dtype)
         halting, weight_BL1 = self.advance(carry, x_BLD, depth)
         state_BLD, ctx, cache, aux = Stack.step(self, block, depth, x_BLD, ctx, cache)
@@ -117,7 +116,7 @@ class AdaptiveStack(RecurrentStack):
     def advance(
         self, carry: Halting, x_BLD: jax.Array, depth: int | jax.Array
     ) -> tuple[Halting, jax.Array]:
-        """The halting after the step whose input is `x`, and the weight [B, L, 1] of that step's state."""
+        """The halting state after the step with input `x`, and the weight [B, L, 1] of that step's result."""
         p_BL1 = jax.nn.sigmoid(self.halt(x_BLD.astype(jnp.float32)))
         running = carry.halted_BL1 < 1.0
         last = depth == len(self.schedule) - 1
@@ -137,9 +136,9 @@ class Universal(Architecture):
     """One recurrent block in either stack.
 
     Attributes:
-      num_steps: how often it is applied, with adaptive computation at most; 0 is as often as the
-        size has layers.
-      act: adaptive computation time: none, accumulated, basic.
+      num_steps: the number of steps, which adaptive computation may not exceed; 0 for as many as
+        the size has layers.
+      act: the form of adaptive computation time: `none`, `accumulated` or `basic`.
       act_epsilon: a position halts once its probabilities sum to more than one minus this.
       act_loss_weight: weight of the mean number of steps in the training loss.
     """
@@ -172,7 +171,7 @@ class Universal(Architecture):
         return (0,) * (self.num_steps or cfg.num_layers(side))
 
     def stack(self, cfg: ModelConfig, side: Side, key: jax.Array) -> RecurrentStack:
-        """A recurrent stack, with halting if `act` asks for it."""
+        """A recurrent stack, with adaptive computation if `act` is set."""
         stack_key, key = jax.random.split(key)
         parts = self.stack_parts(cfg, side, key)
         if self.act == "none":

@@ -1,4 +1,4 @@
-"""Multi-head softmax attention in T5's form: no scaling of the logits, no biases in the projections."""
+"""Multi-head softmax attention in T5's form: logits are not scaled and projections have no biases."""
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,9 @@ _MASKED = -1e10
 
 
 class Projections(Layer):
-    """The four projections of attention, stored as matrices [D, J], so that Adafactor factors them as T5 does.
+    """The four projections of attention, stored as matrices [D, J] so that Adafactor factors them as in T5.
 
-    T5 folds the scale 1/sqrt(K) into the initial queries instead of the logits.
+    T5 puts the scale 1/sqrt(K) into the initial query weights instead of the logits.
     """
 
     def __init__(self, cfg: ModelConfig, key: jax.Array, num_heads: int | None = None):
@@ -41,7 +41,7 @@ class Projections(Layer):
         return self._heads(x_BLD, self.query)
 
     def keys_values(self, x_BLD: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Keys and values [B, L, H, K]; one head where heads are shared, which broadcasts."""
+        """Keys and values [B, L, H, K]; with shared heads H is 1, and the caller repeats it."""
         keys = self._heads(x_BLD, self.key)
         return keys, keys if self.value is None else self._heads(x_BLD, self.value)
 
@@ -66,10 +66,10 @@ def attend(
 ) -> jax.Array:
     """Softmax attention [B, T, H, K]; logits and softmax in float32.
 
-    A query that may look nowhere (padding) gets a mean of values; its output is masked by whoever
-    reads it. `causal`
-    says that the mask is triangular: the accounting counts such products under a name of their own.
-    The segments of the keys are in the mask already; cuDNN wants their number.
+    A query that may look nowhere (padding) gets a mean of values, and later layers mask its output.
+    `causal` says that the mask is triangular, so that the accounting can count such products under
+    their own name. The mask includes the segments already; the segment ids of the keys are needed
+    only by cuDNN, which wants the number of keys.
     """
     products = "causal_products" if causal else "products"
     num_heads = q_BTHK.shape[2]
@@ -83,8 +83,7 @@ def attend(
     if bias_1HTS is not None:
         logits_BHTS = add_bias(logits_BHTS, bias_1HTS)
     logits_BHTS += jnp.where(mask_B1TS, 0.0, _MASKED)
-    # The softmax's division waits for the product with the values: it then meets K numbers of a
-    # query instead of S.
+    # Divide after the product with the values: that divides K numbers for each query instead of S.
     weights_BHTS = jnp.exp(logits_BHTS - jax.lax.stop_gradient(logits_BHTS.max(-1, keepdims=True)))
     totals_BTH1 = weights_BHTS.sum(-1, keepdims=True).swapaxes(1, 2)
     weights_BHTS = ctx.dropout(weights_BHTS.astype(v_BSHK.dtype), over=2)
@@ -95,7 +94,7 @@ def attend(
 
 @jax.custom_vjp
 def add_bias(logits_BHTS: jax.Array, bias_1HTS: jax.Array) -> jax.Array:
-    """Adds one bias to every row of the batch."""
+    """Adds one bias to every row of the batch. Its gradient sums over rows with a product, which is faster on a CPU."""
     return logits_BHTS + bias_1HTS
 
 
@@ -114,7 +113,7 @@ class SelfAttention(Projections):
     """Attention of a sequence to itself, with the stack's bias for its number of heads."""
 
     def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
-        """Whole sequences without a cache; one position against the keys and values so far with one."""
+        """Attends within whole sequences, or with a cache from one position to those before it and itself."""
         q_BLHK = self.queries(x_BLD)
         k_BLHK, v_BLHK = self.keys_values(x_BLD)
         if cache is not None:
@@ -139,7 +138,7 @@ class SelfAttention(Projections):
         return self.output(y_BLHK), cache, Aux()
 
     def init_cache(self, ctx: Context) -> dict[str, jax.Array]:
-        """Room for the keys and values of all positions."""
+        """Zeros [B, L, H, K] for the keys and values of all positions."""
         shape = (ctx.batch_size, ctx.max_length, self.key.shape[1] // self.head_dim, self.head_dim)
         return {"key": jnp.zeros(shape, ctx.dtype), "value": jnp.zeros(shape, ctx.dtype)}
 
@@ -148,7 +147,7 @@ class CrossAttention(Projections):
     """Attention of the decoder to the encoder's output; no positions, no bias."""
 
     def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
-        """Reads the memory's keys and values from the cache when there is one: they never change."""
+        """Attends to the memory. With a cache its keys and values are taken from there, since they never change."""
         k_BSHK, v_BSHK = (
             (cache["key"], cache["value"])
             if cache is not None

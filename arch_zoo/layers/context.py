@@ -1,4 +1,4 @@
-"""What a layer knows besides its input: segments, positions, biases, the memory, randomness."""
+"""What a layer is given besides its input: segments, positions, biases, the memory, randomness."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """The surroundings of one stack's layers. Never changed in place: `dataclasses.replace` makes the next one.
+    """What all layers of one stack share. It is immutable; `dataclasses.replace` makes a changed copy.
 
     Attributes:
       segment_ids_BL: which packed example a position belongs to; 0 is padding. Unpacked rows have
@@ -20,22 +20,23 @@ class Context:
         self-attention.
       memory_BSD: the encoder's output, in a decoder.
       memory_segment_ids_BS: its segments, after any pooling.
-      key: randomness of dropout and router jitter, or None.
+      key: the random key of dropout and router jitter, or None.
       index: the position that is decoded (a scalar), or None when whole sequences are computed.
       dtype: what the layers compute in; see `ModelConfig`.
       causal: whether a position sees only those up to itself.
-      packed: whether rows may hold more than one example; an unpacked row has one segment.
+      packed: whether rows may hold more than one example. An unpacked row has one segment.
       train: whether dropout, jitter and the training capacity of experts apply.
       dropout_rate: see `ModelConfig`.
-      max_length: length of the caches when decoding.
+      max_length: the number of positions that caches have room for, when decoding.
       expert_axis: the mapped axis over which experts are spread, each device holding some of them;
-        None: all are here.
+        None if every device holds all experts.
     """
 
     segment_ids_BL: jax.Array
     positions_BL: jax.Array
     biases: dict[int, jax.Array] = dataclasses.field(default_factory=dict)
-    # None where they do not apply; a layer that reads one stands where it is there.
+    # Typed as Any: None where they do not apply, and the layers that read them are only used where
+    # they do.
     memory_BSD: Any = None
     memory_segment_ids_BS: Any = None
     key: Any = None
@@ -59,7 +60,7 @@ class Context:
         return (self.segment_ids_BL != 0)[..., None]
 
     def fold(self, number: int | jax.Array) -> "Context":
-        """The same context with randomness of its own for depth, layer or site `number`."""
+        """A copy whose random key is derived for `number`: a depth, a layer or a place within a layer."""
         return (
             self
             if self.key is None
@@ -67,7 +68,7 @@ class Context:
         )
 
     def dropout(self, x: jax.Array, over: int | None = None) -> jax.Array:
-        """Drops entries of `x` in training; one draw serves the whole axis `over`, as in Mesh TensorFlow."""
+        """Drops entries of `x` in training. Axis `over` shares one draw, as in Mesh TensorFlow."""
         if not self.train or self.dropout_rate == 0.0:
             return x
         shape = [1 if axis == over else size for axis, size in enumerate(x.shape)]
@@ -75,14 +76,14 @@ class Context:
         return jnp.where(keep, x / (1.0 - self.dropout_rate), 0.0).astype(x.dtype)
 
     def self_mask(self) -> jax.Array:
-        """Where self-attention may look, [B, 1, L, L]; when decoding [1, 1, 1, max_length]."""
+        """True where self-attention may look, [B, 1, L, L]; when decoding [1, 1, 1, max_length]."""
         if self.index is not None:
             return (jnp.arange(self.max_length) <= self.index)[None, None, None]
         mask = self.segment_ids_BL[:, None, :, None] == self.segment_ids_BL[:, None, None, :]
         return jnp.tril(mask) if self.causal else mask
 
     def cross_mask(self) -> jax.Array:
-        """Where cross-attention may look, [B, 1, L, S]."""
+        """True where cross-attention may look, [B, 1, L, S]."""
         return self.segment_ids_BL[:, None, :, None] == self.memory_segment_ids_BS[:, None, None, :]
 
 
@@ -91,19 +92,20 @@ class Aux(NamedTuple):
 
     Attributes:
       losses: weighted auxiliary losses, summed over layers and added to the training loss.
-      metrics: diagnostics as [sum, count], averaged over layers (see `observe`).
+      metrics: diagnostics as pairs [sum, count], from which the mean over layers is taken (see
+        `observe`).
     """
 
     losses: dict[str, jax.Array] = {}
     metrics: dict[str, jax.Array] = {}
 
     def merge(self, other: "Aux") -> "Aux":
-        """Adds what two layers returned."""
+        """The sum of the losses and diagnostics of two layers."""
         return Aux(*(_add(mine, theirs) for mine, theirs in zip(self, other, strict=True)))
 
 
 def observe(value: jax.Array) -> jax.Array:
-    """One observation of a diagnostic, in the form in which they are added."""
+    """One value of a diagnostic as a pair [sum, count]."""
     return jnp.stack([value.astype(jnp.float32), jnp.ones((), jnp.float32)])
 
 

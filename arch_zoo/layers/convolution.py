@@ -1,8 +1,9 @@
-"""Convolutions that know of segments, and of decoding.
+"""Convolutions that respect segments and can decode.
 
-A layer names its taps and never learns whether they come from shifts of a whole sequence or from a
-buffer of the last inputs. In a causal context the W taps see the positions -(W-1) .. 0, else
--(W//2) .. W-1-W//2. A tap sees zero beyond its segment, so packed rows equal unpacked ones.
+A layer passes the weights of its taps. Whether their inputs are shifts of a whole sequence or a
+buffer of the last inputs is decided here. In a causal context the W taps see the positions -(W-1)
+.. 0, else -(W//2) .. W-1-W//2. A tap sees zero outside its segment, so packed rows give the same
+values as unpacked ones.
 """
 
 import jax
@@ -15,12 +16,12 @@ from arch_zoo.layers.context import Context
 def depthwise(
     x_BLC: jax.Array, weights_WBLH: jax.Array, ctx: Context, cache: jax.Array | None = None
 ):
-    """Sums the taps of every channel, each times its weight.
+    """For every channel, the weighted sum of the taps.
 
     Args:
       x_BLC: the convolution's input.
-      weights_WBLH: one weight for each tap and each of H groups of consecutive channels; B and L
-        are both 1 where all examples and positions have the same.
+      weights_WBLH: one weight for each tap and each of H groups of consecutive channels. B and L
+        are both 1 where all examples and positions share them.
       ctx: the stack's context.
       cache: when decoding, the last W-1 inputs [B, W-1, C].
 
@@ -43,10 +44,10 @@ def depthwise(
 
 
 def dense(x_BLD: jax.Array, kernel_WDF: jax.Array, ctx: Context) -> jax.Array:
-    """A sum of W taps, each a matrix of its own from D to F channels: [B, L, F]. Never decodes.
+    """The sum of W taps, each with its own matrix from D to F channels: [B, L, F]. It cannot decode.
 
-    One product applies all taps to every position, in the type of `x`; what comes out is shifted
-    and summed in float32. Shifting the input instead would copy it W times.
+    One product applies all taps to every position, in the type of `x`. Its results are shifted and
+    summed in float32; shifting the input instead would copy it W times.
     """
     width, dim, _ = kernel_WDF.shape
     together = parameters.project(x_BLD, jnp.swapaxes(kernel_WDF, 0, 1).reshape(dim, -1))
@@ -66,10 +67,10 @@ def init_cache(ctx: Context, width: int, channels: int) -> jax.Array:
 def _sum_of_taps(
     x_BLC: jax.Array, weights_WBLH: jax.Array, segment_ids_BL: jax.Array, before: int
 ) -> jax.Array:
-    """The convolution of whole sequences: in both passes a loop over the taps that keeps nothing of them.
+    """The convolution of whole sequences, as a loop over the taps that keeps none of their values.
 
-    The gradient that JAX derives for the loop adds every tap's part into an array wider by the
-    margins; the one below adds it where it belongs.
+    The gradient has a loop of its own below, which adds every tap's part in place. The one that JAX
+    derives adds into an array that is wider by the margins.
     """
     width = len(weights_WBLH)
     surrounded = _surround(x_BLC, segment_ids_BL, before, width)
@@ -101,7 +102,7 @@ def _backward(before, inputs, grad_BLC):
 
     def add(x_grad_BLC, tap_and_weight):
         tap, weight_BLH = tap_and_weight
-        # What a position saw through a tap sees it through the opposite one.
+        # If a position sees another through a tap, the other sees it through the opposite tap.
         weighted_BLC = grad_BLC * _by_channel(weight_BLH, x_BLC)
         seeing = _surround(weighted_BLC, segment_ids_BL, width - 1 - before, width)
         x_grad_BLC += _tap(seeing, segment_ids_BL, width - 1 - tap)
@@ -124,26 +125,26 @@ _convolve.defvjp(_forward, _backward)
 def _written_out() -> bool:
     """Whether the loops over taps are unrolled.
 
-    An accelerator then sums all taps in one kernel; in a loop it writes and reads the sums at every
-    tap. On a CPU the loop is there to compile in less time.
+    Unrolled, an accelerator sums all taps in one kernel; in a loop it would write and read the sums
+    at every tap. On a CPU the loop compiles faster.
     """
     return jax.default_backend() != "cpu"
 
 
 def _by_channel(weights_BLH: jax.Array, x_BLC: jax.Array) -> jax.Array:
-    """The weight of each group for every channel of it."""
+    """Repeats the weight of each group for all of its channels."""
     return jnp.repeat(weights_BLH, x_BLC.shape[-1] // weights_BLH.shape[-1], axis=-1)
 
 
 def _before(width: int, ctx: Context) -> int:
-    """How far before its own position the first tap sees."""
+    """How many positions before its own the first tap sees."""
     return width - 1 if ctx.causal else width // 2
 
 
 def _surround(
     x_BLC: jax.Array, segment_ids_BL: jax.Array, before: int, width: int
 ) -> tuple[jax.Array, jax.Array]:
-    """The input and its segments with the W-1 positions around them that taps reach."""
+    """The input and its segment ids, padded by the W-1 positions around them that taps reach."""
     margins = ((0, 0), (before, width - 1 - before))
     return jnp.pad(x_BLC, (*margins, (0, 0))), jnp.pad(segment_ids_BL, margins)
 
@@ -151,7 +152,7 @@ def _surround(
 def _tap(
     surrounded: tuple[jax.Array, jax.Array], segment_ids_BL: jax.Array, tap: int | jax.Array
 ) -> jax.Array:
-    """What one tap sees at every position, zero in another segment; padding, segment 0, sees padding."""
+    """What one tap sees at every position: zero in another segment. Padding, segment 0, sees padding."""
     length = segment_ids_BL.shape[1]
     x_BLC, segments_BL = (
         jax.lax.dynamic_slice_in_dim(array, tap, length, axis=1) for array in surrounded

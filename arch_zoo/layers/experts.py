@@ -1,18 +1,18 @@
-"""Sending tokens to experts and back: with a capacity in training, without dropping anything in evaluation.
+"""Sends tokens to experts and back: with a capacity in training, without dropping any in evaluation.
 
-Tokens move by gathers in both passes (`exchange`), not by one-hot products, whose cost per token
-grows with the group. A token's place depends only on tokens at earlier positions and on rows before
-its own: a causal model stays causal, to the bit.
+Tokens are moved by gathers in both passes (`exchange`), not by one-hot products, whose cost per
+token grows with the group. A token's place depends only on tokens at earlier positions and on rows
+before its own, so that a causal model stays causal to the bit.
 """
 
 import jax
 import jax.numpy as jnp
 
-DROPLESS = "dropless"  # the name by which the accounting knows the function below
+DROPLESS = "dropless"  # the accounting recognises the function below by this name
 
 _MIN_CAPACITY = 4  # as in Mesh TensorFlow
 _BLOCKS_PER_EXPERT = (
-    4  # of evenly spread tokens: a quarter of them may be padding, and no expert waits for another
+    4  # if tokens are spread evenly: blocks are then small enough to waste little on padding
 )
 
 
@@ -20,8 +20,8 @@ _BLOCKS_PER_EXPERT = (
 def exchange(x_MD: jax.Array, source_N: jax.Array, goal_M: jax.Array) -> jax.Array:
     """Row n of the output is row `source_N[n]` of `x`, or zero where `source_N[n]` is M.
 
-    `goal_M` says the same from the other side: row m goes to `goal_M[m]`, nowhere if that is N.
-    With it the backward pass is a gather as well.
+    `goal_M` is the inverse map: row m goes to `goal_M[m]`, or nowhere if that is N. It makes the
+    backward pass a gather as well.
     """
     return jnp.take(x_MD, source_N, axis=0, mode="fill", fill_value=0)
 
@@ -39,7 +39,7 @@ exchange.defvjp(_exchange_forward, _exchange_backward)
 
 
 def inverse(places_N: jax.Array, size: int) -> jax.Array:
-    """The token at each of `size` places, N where there is none, given the place of each token (`size` for none)."""
+    """The token at each of `size` places (N for none), given the place of each token (`size` for none)."""
     count = places_N.shape[0]
     return (
         jnp.full((size,), count, jnp.int32)
@@ -49,13 +49,13 @@ def inverse(places_N: jax.Array, size: int) -> jax.Array:
 
 
 def arrivals(expert_GN: jax.Array, real_GN: jax.Array, num_experts: int) -> jax.Array:
-    """How many real tokens before it in its group go to the same expert, [G, N]."""
+    """For each token, how many real tokens before it in its group go to the same expert, [G, N]."""
     wants_GNE = jax.nn.one_hot(expert_GN, num_experts, dtype=jnp.int32) * real_GN[..., None]
     return jnp.sum((jnp.cumsum(wants_GNE, axis=1) - wants_GNE) * wants_GNE, axis=-1)
 
 
 def rows_per_group(batch_size: int, length: int, group_size: int) -> int:
-    """Rows that compete for capacity: as many as fit into `group_size` tokens and divide the batch, at least one."""
+    """Rows of a group: as many as fit into `group_size` tokens and divide the batch, at least one."""
     rows = max(1, min(batch_size, group_size // length))
     while batch_size % rows:
         rows -= 1
@@ -63,27 +63,28 @@ def rows_per_group(batch_size: int, length: int, group_size: int) -> int:
 
 
 def by_position(x_BL: jax.Array, rows: int) -> jax.Array:
-    """Groups of `rows` rows, [G, L * rows], the first position of every row before the second of any."""
+    """Groups of `rows` rows, [G, L * rows], ordered by position first and by row second."""
     return x_BL.reshape(-1, rows, x_BL.shape[1]).swapaxes(1, 2).reshape(x_BL.shape[0] // rows, -1)
 
 
 def by_row(x_GN: jax.Array, rows: int) -> jax.Array:
-    """The inverse of `by_position`, flat: [B * L]."""
+    """The inverse of `by_position`, flattened to [B * L]."""
     return x_GN.reshape(x_GN.shape[0], -1, rows).swapaxes(1, 2).reshape(-1)
 
 
 def capacity(group_size: int, num_experts: int, factor: float) -> int:
-    """Tokens that an expert takes from a group, C."""
+    """C, the most tokens that an expert takes from a group."""
     return max(_MIN_CAPACITY, min(group_size, int(group_size * factor / num_experts)))
 
 
 def limited_places(
     expert_BL, real_BL, rows: int, num_experts: int, limit: int
 ) -> tuple[jax.Array, int]:
-    """A place for each token among `limit` for each expert and group, [E, G, C] flat; first come, first served.
+    """Gives each token one of the `limit` places that an expert has for each group; first come, first served.
 
     Returns:
-      The places [B * L], and how many there are: the place of a token that has none.
+      The places [B * L], indices into [E, G, C] flattened, and the number of places, which stands
+      for "no place".
     """
     expert_GN, real_GN = by_position(expert_BL, rows), by_position(real_BL, rows)
     before_GN = arrivals(expert_GN, real_GN, num_experts)
@@ -94,9 +95,10 @@ def limited_places(
 
 
 def to_owners(x_ECD: jax.Array, axis: str | None) -> jax.Array:
-    """What this device has for every expert, sent to the devices that hold them: [E / devices, C * devices, D].
+    """Sends this device's tokens of every expert to the devices that hold them: [E / devices, C * devices, D].
 
-    `axis` is the mapped axis that the experts are spread over; None where all are here.
+    `axis` is the mapped axis that the experts are spread over, or None if every device holds all of
+    them.
     """
     return (
         x_ECD
@@ -115,13 +117,14 @@ def from_owners(y_ECD: jax.Array, axis: str | None) -> jax.Array:
 
 
 def block_places(expert_BL, real_BL, num_experts: int) -> tuple[jax.Array, jax.Array, int]:
-    """A place for every token, in blocks that belong to one expert each; an expert takes as many as it needs.
+    """Gives every token a place in a block. A block belongs to one expert, and an expert takes as many as it needs.
 
-    A block is taken when its first token comes, so that later tokens move nothing.
+    A block is assigned when its first token arrives, so later tokens do not change the places of
+    earlier ones.
 
     Returns:
-      The places [B * L], in blocks [blocks, block size] flat; each block's expert [blocks]; the
-      block size.
+      The places [B * L], indices into [blocks, block size] flattened; each block's expert [blocks];
+      the block size.
     """
     expert_N, real_N = (
         by_position(expert_BL, len(expert_BL))[0],
@@ -153,9 +156,9 @@ def dropless(
 ) -> jax.Array:
     """`relu(x wi) wo` with every token's own expert, zero at padding; [B, L, D].
 
-    One block of tokens at a time meets its expert's kernels, so that neither kernels nor tokens are
-    multiplied. What
-    pads a block is no work of the model's: the accounting counts the function as a whole.
+    It processes one block of tokens at a time with its expert's kernels, so that neither kernels
+    nor tokens have to be copied. Padding inside blocks is not work of the model, so the accounting
+    counts this function as a whole.
     """
     places_N, expert_of, block_size = block_places(expert_BL, real_BL, wi_EDF.shape[0])
     tokens = inverse(places_N, len(expert_of) * block_size)

@@ -1,9 +1,9 @@
-"""Linear attention (FAVOR+): features of queries and keys, so that keys are summed before they meet a query.
+"""Linear attention (FAVOR+): with features of queries and keys, keys can be summed before a query reads them.
 
 `out_t = phi(q_t) . sum_s phi(k_s) v_s / (phi(q_t) . sum_s phi(k_s))`. Every sum carries the
-logarithm of a scale, that of its largest key: features as large as exp(K/2) can so be added, and a
-sum over the keys up to t depends on nothing later, unlike where all features are divided by the
-largest of the sequence. Everything is in float32.
+logarithm of a scale, which is that of its largest key. So features as large as exp(K/2) can be
+added, and a sum over the keys up to t depends on nothing later; dividing all features by the
+largest of the sequence would break that. Everything is in float32.
 """
 
 from typing import NamedTuple
@@ -12,19 +12,17 @@ import jax
 import jax.numpy as jnp
 
 _CHUNK = 64
-_NOTHING = (
-    -1e30
-)  # logarithm of the scale of an empty sum; unlike infinity, it can be subtracted from itself
+_NOTHING = -1e30  # logarithm of the scale of an empty sum; minus infinity would give nan when subtracted from itself
 
 
 class Features(NamedTuple):
-    """Queries, keys and values of sequences. Heads come before positions: so the products need no transposition.
+    """Queries, keys and values of sequences. Heads come before positions, so that products need no transposition.
 
     Attributes:
-      query_BHLM: features of the queries, up to a factor for each query, which cancels.
-      key_BHLM: features of the keys over their scales.
+      query_BHLM: features of the queries, up to a factor for each query that cancels in the end.
+      key_BHLM: features of the keys, divided by their scales.
       log_scale_BHL: logarithms of the keys' scales.
-      value_BHLJ: the values and a one, J = K + 1, whose sums are numerator and denominator.
+      value_BHLJ: the values and a one, J = K + 1; their sums are the numerator and the denominator.
       segment_ids_B1L: a query meets keys of its own segment; segments are contiguous, padding (0)
         aside.
     """
@@ -37,19 +35,19 @@ class Features(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """Sums over keys: `total` [*N, ...] times exp(`log_scale` [*N])."""
+    """Sums over keys. A sum is `total` [*N, ...] times exp(`log_scale` [*N])."""
 
     total: jax.Array
     log_scale: jax.Array
 
     def where(self, mask: jax.Array) -> "Sums":
-        """Empty where `mask` is false."""
+        """These sums, empty where `mask` is false."""
         return Sums(
             self.total * _align(mask, self.total), jnp.where(mask, self.log_scale, _NOTHING)
         )
 
     def plus(self, other: "Sums") -> "Sums":
-        """Both, over the larger scale."""
+        """These sums plus `other`, at the larger of the two scales."""
         log_scale = jnp.maximum(self.log_scale, other.log_scale)
         mine, theirs = (
             s.total * _align(jnp.exp(s.log_scale - log_scale), s.total) for s in (self, other)
@@ -58,14 +56,14 @@ class Sums(NamedTuple):
 
 
 class State(NamedTuple):
-    """What a prefix leaves behind: the sums of its last segment, [B, H, M, J] and [B, H], and which segment that is."""
+    """What is kept of a prefix: the sums over its last segment, [B, H, M, J] and [B, H], and that segment's id."""
 
     sums: Sums
     segment_B1: jax.Array
 
 
 def relu_features(q_BHLK: jax.Array, k_BHLK: jax.Array, epsilon: float):
-    """`relu(u) + epsilon` of queries and keys, and the logarithm of the keys' scale, zero."""
+    """`relu(u) + epsilon` of queries and keys, and the logarithm of the keys' scale, which is zero."""
     return (
         jax.nn.relu(q_BHLK) + epsilon,
         jax.nn.relu(k_BHLK) + epsilon,
@@ -78,8 +76,8 @@ def softmax_features(
 ):
     """Positive random features whose products estimate exp(q . k) without bias (up to `epsilon`).
 
-    `exp(W u - |u|^2 / 2)`, the scale between queries and keys chosen so that T5's initial ones are
-    equally long.
+    They are `exp(W u - |u|^2 / 2)`. Queries and keys are first rescaled in opposite directions, so
+    that T5's initial ones are equally long.
     """
     balance = q_BHLK.shape[-1] ** 0.25
     q_BHLK, k_BHLK = q_BHLK * balance, k_BHLK / balance
@@ -96,7 +94,7 @@ def softmax_features(
 
 
 def draw_directions(key: jax.Array, num_features: int, head_dim: int) -> jax.Array:
-    """Directions [M, K] for `softmax_features`: orthogonal in blocks of K, with the lengths of normal vectors."""
+    """Random directions [M, K] for `softmax_features`: orthogonal in blocks of K, as long as normal vectors are."""
     direction_key, length_key = jax.random.split(key)
     blocks = -(-num_features // head_dim)
     directions = jax.random.orthogonal(direction_key, head_dim, (blocks,)).reshape(-1, head_dim)[
@@ -109,7 +107,7 @@ def draw_directions(key: jax.Array, num_features: int, head_dim: int) -> jax.Arr
 
 
 def empty_state(batch_size: int, num_heads: int, num_features: int, value_dim: int) -> State:
-    """The state before the first position, for values of `value_dim` and their one."""
+    """The state before the first position, for values of size `value_dim`."""
     total = jnp.zeros((batch_size, num_heads, num_features, value_dim + 1))
     return State(
         Sums(total, jnp.full(total.shape[:2], _NOTHING)), jnp.zeros((batch_size, 1), jnp.int32)
@@ -117,9 +115,10 @@ def empty_state(batch_size: int, num_heads: int, num_features: int, value_dim: i
 
 
 def attend_to_all(features: Features, *, packed: bool) -> jax.Array:
-    """Every query meets all keys of its segment, [B, H, L, K].
+    """Attention of every query to all keys of its segment, [B, H, L, K].
 
-    In a packed row these are those up to it and, read backwards, those after it.
+    In a packed row the keys up to a query are summed in one direction and those after it in the
+    other.
     """
     if not packed:
         return _ratio(_read(features, _collect(features, features.segment_ids_B1L != 0)))
@@ -131,7 +130,7 @@ def attend_to_all(features: Features, *, packed: bool) -> jax.Array:
 
 
 def attend_to_prefix(features: Features, state: State) -> tuple[jax.Array, State]:
-    """Every query meets the keys of its segment up to its own, `state` included; [B, H, L, K] and the next state."""
+    """Attention to the keys of the segment up to the query, including `state`; [B, H, L, K] and the next state."""
     sums, state = _prefix_sums(features, state, strict=False)
     return _ratio(sums), state
 
@@ -139,7 +138,8 @@ def attend_to_prefix(features: Features, state: State) -> tuple[jax.Array, State
 def _prefix_sums(features: Features, state: State, *, strict: bool) -> tuple[Sums, State]:
     """Sums over the keys up to each query (before it, if `strict`), [B, H, L, J] and [B, H, L], chunk by chunk.
 
-    No state is held for each position: inside a chunk, queries meet keys directly.
+    Inside a chunk, queries are multiplied with keys directly, so that no state is stored for each
+    position.
     """
     length = features.segment_ids_B1L.shape[2]
     chunks = -(-length // _CHUNK)
@@ -161,15 +161,14 @@ def _prefix_sums(features: Features, state: State, *, strict: bool) -> tuple[Sum
 
 
 def _meet(chunk: Features, *, strict: bool) -> Sums:
-    """Queries of a chunk with its keys, masked: quadratic in the chunk."""
+    """The sums that come from keys of the same chunk; quadratic in the chunk's length."""
     segments_B1L = chunk.segment_ids_B1L
     mask_B1TS = jnp.tril(
         segments_B1L[..., :, None] == segments_B1L[..., None, :], -1 if strict else 0
     )
     key_scale_BH1S = chunk.log_scale_BHL[:, :, None]
     log_scale_BHT = jnp.max(jnp.where(mask_B1TS, key_scale_BH1S, _NOTHING), axis=-1)
-    # Masked keys may have larger scales than those that count; without the minimum they would
-    # overflow.
+    # Masked keys may have larger scales than the others; without the minimum they would overflow.
     weights_BHTS = jnp.exp(jnp.minimum(key_scale_BH1S - log_scale_BHT[..., None], 0.0)) * mask_B1TS
     with jax.named_scope("products"):
         products_BHTS = jnp.einsum("BHTM,BHSM->BHTS", chunk.query_BHLM, chunk.key_BHLM)
@@ -177,12 +176,12 @@ def _meet(chunk: Features, *, strict: bool) -> Sums:
 
 
 def _recall(chunk: Features, state: State) -> Sums:
-    """Queries of a chunk with the keys before it, where they belong to the same segment."""
+    """The sums that come from keys before the chunk, where they belong to the same segment."""
     return _read(chunk, state.sums).where(chunk.segment_ids_B1L == state.segment_B1[..., None])
 
 
 def _advance(state: State, chunk: Features) -> State:
-    """The state after a chunk: of the last segment in it."""
+    """The state after a chunk, which is that of the last segment in it."""
     segments_BL = chunk.segment_ids_B1L[:, 0]
     last_B1 = jnp.max(
         jnp.where(segments_BL != 0, jnp.arange(segments_BL.shape[1]), -1), axis=1, keepdims=True
@@ -196,7 +195,7 @@ def _advance(state: State, chunk: Features) -> State:
 
 
 def _collect(features: Features, which_B1L: jax.Array) -> Sums:
-    """The sums over the keys at `which_B1L`, [B, H, M, J] and [B, H]."""
+    """The sums over the keys where `which_B1L` is true, [B, H, M, J] and [B, H]."""
     log_scale_BHL = jnp.where(which_B1L, features.log_scale_BHL, _NOTHING)
     log_scale_BH = jnp.max(log_scale_BHL, axis=-1)
     weights_BHL = jnp.exp(log_scale_BHL - log_scale_BH[..., None]) * which_B1L
@@ -206,14 +205,14 @@ def _collect(features: Features, which_B1L: jax.Array) -> Sums:
 
 
 def _read(features: Features, sums: Sums) -> Sums:
-    """Queries with sums over keys, [B, H, L, J] and [B, H, L]."""
+    """Multiplies queries with sums over keys, [B, H, L, J] and [B, H, L]."""
     with jax.named_scope("products"):
         total_BHLJ = features.query_BHLM @ sums.total
     return Sums(total_BHLJ, jnp.broadcast_to(sums.log_scale[..., None], total_BHLJ.shape[:-1]))
 
 
 def _ratio(sums: Sums) -> jax.Array:
-    """Numerator over denominator; zero where a query has no key."""
+    """The numerator divided by the denominator; zero where a query has no key."""
     denominator = sums.total[..., -1:]
     return sums.total[..., :-1] / jnp.where(denominator > 0, denominator, 1.0)
 

@@ -1,4 +1,4 @@
-"""The position-wise feed-forward layer of T5.1.0, and its hook for gated forms."""
+"""The feed-forward layer of T5.1.0. Other forms override `hidden`."""
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +11,10 @@ from arch_zoo.layers.layer import Layer
 
 @jax.custom_vjp
 def relu(x: jax.Array) -> jax.Array:
-    """`max(x, 0)`, computed once and kept: its gradient is told from its output, so that nobody asks for `x` again.
+    """`max(x, 0)`. Its gradient is computed from its output, so that `x` need not be kept for the backward pass.
 
-    Without the barrier XLA asks for `x` all the same, in both passes, and does the rest again where
-    it is read. With it, a product on a GPU ends in its ReLU.
+    Without the barrier XLA keeps `x` all the same and recomputes the maximum wherever it is read,
+    in both passes. With it, a GPU fuses the ReLU into the product before it.
     """
     return jax.lax.optimization_barrier(jnp.maximum(x, 0))
 
@@ -45,6 +45,6 @@ class FeedForward(Layer):
         return relu(parameters.project(x_BLD, self.wi))
 
     def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
-        """Every position for itself; nothing to cache."""
+        """Treats each position alone, so the cache stays as it is."""
         hidden_BLF = ctx.dropout(self.hidden(x_BLD), over=1)
         return parameters.project(hidden_BLF, self.wo), cache, Aux()

@@ -1,8 +1,8 @@
-"""cuDNN's fused attention, where its rules allow: the same function of the same inputs, no logits or weights in memory.
+"""Attention by cuDNN's fused kernel, where its rules allow: the same function, but no logits or weights in memory.
 
 The rules are those of `jax.nn.dot_product_attention(implementation="cudnn")`. Everywhere else
-attention is plain jnp, which XLA compiles. T5's logits are not scaled, and its relative bias goes
-in as it is, gradient included.
+attention is plain jnp that XLA compiles. The kernel takes T5's unscaled logits and its relative
+bias, and computes the bias's gradient.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from arch_zoo.layers.context import Context
 
-_MAX_HEAD_DIM = 128  # 256 on Hopper in newer versions; 128 everywhere
+_MAX_HEAD_DIM = 128  # newer versions allow 256 on Hopper; 128 works everywhere
 _CHOICE: contextvars.ContextVar[Literal["fastest", "xla", "outline"]]
 _CHOICE = contextvars.ContextVar("what computes attention", default="fastest")
 
@@ -30,32 +30,33 @@ def _chosen(choice: Literal["xla", "outline"]) -> Iterator[None]:
 
 
 def disallowed() -> contextlib.AbstractContextManager[None]:
-    """What is traced inside computes attention by XLA everywhere.
+    """A context in which attention is traced for XLA on every platform.
 
-    For `vmap`: JAX cannot batch cuDNN's call where the bias is batched and has one row for all, as
-    ours has.
+    It is meant for `vmap`: JAX cannot batch cuDNN's call if the bias is batched and has one row for
+    all, as ours does.
     """
     return _chosen("xla")
 
 
 def outlined() -> contextlib.AbstractContextManager[None]:
-    """What is traced inside, for its shapes alone, keeps what it would on a GPU; there need be none."""
+    """A context for tracing shapes only, in which the backward pass keeps what it would on a GPU."""
     return _chosen("outline")
 
 
 def implementation(
     q_BTHK: jax.Array, k_BSHK: jax.Array, ctx: Context, platform: str = ""
 ) -> Literal["cudnn", "xla"]:
-    """What computes attention of these queries and keys.
+    """What computes the attention of these queries and keys.
 
-    cuDNN where the platform is a GPU, the numbers have 16 bits, the head dimension is a multiple of
-    8 up to 128, both lengths are even (its gradient of a bias asks for it), nothing is decoded, and
-    no attention weight is dropped, which its interface does not offer.
+    cuDNN is used if all of this holds: the platform is a GPU; the numbers have 16 bits; the head
+    dimension is a multiple of 8 up to 128; both lengths are even, which its gradient of a bias
+    needs; nothing is decoded; and no attention weight is dropped, which its interface does not
+    offer.
 
     Args:
       q_BTHK: queries.
       k_BSHK: keys.
-      ctx: their surroundings.
+      ctx: the stack's context.
       platform: gpu, tpu or cpu; by default that of this process.
     """
     head_dim, choice = q_BTHK.shape[-1], _CHOICE.get()
@@ -86,13 +87,14 @@ def attend(
 ) -> jax.Array:
     """Softmax attention [B, T, H, K] in one kernel; the bias is rounded to the type of the queries.
 
-    Of rows that hold one segment cuDNN gets the number of keys and whether attention is causal. A
-    mask, which packed
-    rows need, JAX would add to the bias: the sum and its gradient are [B, H, T, S]. Packed rows
-    give their number of
-    keys, all of them, too: with a bias alone cuDNN's backward pass makes NaN where S is 64 more
-    than a multiple of 128 and the logits of a query are all below -88 (pytorch#196678, seen on an
-    H200). A query that may look nowhere has such logits as well; here it looks everywhere.
+    For rows of one segment cuDNN is told the number of keys and whether attention is causal. Packed
+    rows need a mask,
+    which JAX adds to the bias: the sum and its gradient then are [B, H, T, S].
+
+    Packed rows also pass their number of keys, although it is all of them. With a bias alone,
+    cuDNN's backward pass returns NaN where S is 64 more than a multiple of 128 and all logits of a
+    query are below -88 (pytorch#196678, seen on an H200). The logits of a query that may look
+    nowhere are like that, so here such a query looks everywhere.
     """
     bias_1HTS = None if bias_1HTS is None else bias_1HTS.astype(q_BTHK.dtype)
     if _CHOICE.get() == "outline":
@@ -104,7 +106,7 @@ def attend(
         mask_B1TS = None
         num_keys_B = jnp.maximum(
             jnp.sum(key_segment_ids_BS != 0, -1, dtype=jnp.int32), 1
-        )  # of nothing: no softmax
+        )  # no softmax over nothing
     return jax.nn.dot_product_attention(
         q_BTHK,
         k_BSHK,
@@ -120,7 +122,7 @@ def attend(
 
 @jax.custom_vjp
 def _outline(q_BTHK: jax.Array, k_BSHK: jax.Array, v_BSHK: jax.Array) -> jax.Array:
-    """The shape of the kernel's output, and of what it keeps for its gradient; the numbers mean nothing."""
+    """Has the shapes of the kernel's output and of what it keeps for its gradient. The numbers mean nothing."""
     return _outline_forward(q_BTHK, k_BSHK, v_BSHK)[0]
 
 

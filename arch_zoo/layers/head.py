@@ -1,4 +1,4 @@
-"""From the decoder's output to the distribution of the next token."""
+"""The output layer: from the decoder's output to the distribution of the next token."""
 
 import jax
 import jax.numpy as jnp
@@ -8,15 +8,15 @@ from jax.ad_checkpoint import checkpoint_name
 from arch_zoo.config import ModelConfig
 from arch_zoo.layers.embedding import Embedding
 
-LOG_Z = "log_z"  # by which jax.checkpoint may keep the log-normaliser
+LOG_Z = "log_z"  # the name under which jax.checkpoint can keep the log-normaliser
 
 
 def cross_entropy(logits_BTV: jax.Array, targets_BT: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Negative log-likelihood of the targets in nats, and the log-normaliser, both [B, T].
 
-    The gradient, `softmax - one_hot`, is written out: JAX's own scatters into an array of its own,
-    [B, T, V], that is written, read and written again before it is rounded for the products behind
-    it.
+    The gradient, `softmax - one_hot`, is written by hand. JAX's own scatters into another array [B,
+    T, V], which is written, read and written again before it is rounded for the products that
+    follow.
     """
     log_z_BT = jax.nn.logsumexp(jax.lax.stop_gradient(logits_BTV), axis=-1)
     return _normalised(logits_BTV, targets_BT, checkpoint_name(log_z_BT, LOG_Z))
@@ -47,7 +47,7 @@ class Head(nnx.Module):
     """Softmax over logits tied to the embedding, scaled by D^-1/2 (T5.1.0)."""
 
     def __init__(self, cfg: ModelConfig):
-        """Has no parameters of its own; the embedding is an argument, so that nothing is shared by reference."""
+        """Draws nothing. The methods take the embedding as an argument, so that no parameter is shared by reference."""
         self.scale = cfg.embed_dim**-0.5
 
     def logits(self, x_BTD: jax.Array, embedding: Embedding) -> jax.Array:

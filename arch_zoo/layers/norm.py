@@ -1,4 +1,4 @@
-"""Normalisations: the root-mean-square one of T5, and the full one where a source is defined with it."""
+"""Normalisations: T5's root-mean-square norm, and layer norm for sources that are defined with it."""
 
 import jax
 import jax.numpy as jnp

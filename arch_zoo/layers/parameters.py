@@ -1,7 +1,7 @@
-"""Parameters: float32 arrays that carry the logical names of their axes and the distribution they start from.
+"""Makes parameters: float32 arrays with logical names for their axes.
 
-A model names what an axis means ("embed", "mlp", "expert"); the trainer's one table says where such
-an axis lives on a device mesh and which axes Adafactor factors.
+A model says what an axis means ("embed", "mlp", "expert"). One table in the trainer maps these
+names to the axes of a device mesh and to the axes that Adafactor factors.
 """
 
 import functools
@@ -22,7 +22,10 @@ def normal(
 def fan_in(
     key: jax.Array, shape: tuple[int, ...], axes: tuple[str, ...], batch_axis: tuple[int, ...] = ()
 ) -> nnx.Param:
-    """A truncated normal parameter of variance 1 / fan-in, the fan-in being the second-last axis."""
+    """A truncated normal parameter of variance 1 / fan-in.
+
+    The fan-in is the second-last axis times the axes before it, except for those in `batch_axis`.
+    """
     initializer = jax.nn.initializers.variance_scaling(
         1.0, "fan_in", "truncated_normal", batch_axis=batch_axis
     )
@@ -35,17 +38,17 @@ def glorot_uniform(key: jax.Array, shape: tuple[int, ...], axes: tuple[str, ...]
 
 
 def constant(value: float, shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx.Param:
-    """A parameter that starts at `value` everywhere: scales at one, biases at zero."""
+    """A parameter that starts at `value` everywhere, as scales (one) and biases (zero) do."""
     return nnx.Param(jnp.full(shape, value, jnp.float32), axes=axes)
 
 
 def project(
     x: jax.Array, kernel: nnx.Param | jax.Array, dtype: DTypeLike | None = None
 ) -> jax.Array:
-    """`x @ kernel`, [..., I] to [..., J], computed and returned in the type of `x`, or returned in `dtype` (`product`).
+    """`x @ kernel`, [..., I] to [..., J], computed in the type of `x`. With a `dtype` the sums are returned in it.
 
-    The rows are joined first: the kernel's gradient then sums over one axis. Over two, XLA's CPU
-    compiler transposes the whole of one operand before.
+    The rows of `x` are joined first, so that the kernel's gradient sums over one axis. To sum over
+    two, XLA's CPU compiler would first transpose a whole operand.
     """
     rows, matrix = x.reshape(-1, x.shape[-1]), kernel.astype(x.dtype)
     projected = rows @ matrix if dtype is None else product("NI,IJ->NJ", rows, matrix, dtype)
@@ -55,10 +58,10 @@ def project(
 def product(
     subscripts: str, a: jax.Array, b: jax.Array, dtype: DTypeLike = jnp.float32
 ) -> jax.Array:
-    """The `einsum` of two arrays of one type, its sums in `dtype` and not rounded to that type.
+    """The `einsum` of two arrays of one type, with sums in `dtype` that are not rounded to the arrays' type.
 
-    Their gradient is: with it in float32 both products of the backward pass would run in float32,
-    at half the speed of 16 bits or less on an accelerator.
+    The gradient of the sums is rounded to it. In float32 it would make both products of the
+    backward pass run in float32, which is at most half as fast as 16 bits on an accelerator.
     """
 
     @jax.custom_vjp
@@ -74,7 +77,7 @@ def product(
 
 
 def sum_rows(x: jax.Array) -> jax.Array:
-    """The sum over the first axis, as a product with ones: in gradients XLA's own can be slow on a CPU."""
+    """The sum over the first axis, as a product with ones, since XLA's own sums in gradients can be slow on a CPU."""
     return jnp.tensordot(jnp.ones(len(x), x.dtype), x, 1, precision=jax.lax.Precision.HIGHEST)
 
 
@@ -82,7 +85,7 @@ class Dense(nnx.Module):
     """`x @ kernel (+ bias)`, computed in the type of `x`."""
 
     def __init__(self, kernel: nnx.Param, *, bias: bool = False):
-        """Takes the kernel [in, out] already drawn, so that its distribution stands where the layer is defined."""
+        """Takes the kernel [in, out] already drawn, so that the caller shows how it is initialised."""
         self.kernel = kernel
         self.bias = constant(0.0, kernel.shape[-1:], kernel.axes[-1:]) if bias else None
 

@@ -1,4 +1,4 @@
-"""Absolute positions, for layers that cannot take a bias between pairs of positions."""
+"""Absolute positions, for mixers that have no use for biases between pairs of positions."""
 
 import math
 
@@ -15,7 +15,7 @@ class LearnedPositions(nnx.Module):
     """A vector for each position, added to the input of a stack."""
 
     def __init__(self, length: int, dim: int, limit: str, key: jax.Array):
-        """Draws a table [L, D], unit normal as the embedding; `limit` is the configuration's key for `length`."""
+        """Draws a unit normal table [length, dim]; `limit` is the configuration's key for `length`."""
         self.table = parameters.normal(key, (length, dim), ("position", "embed"), 1.0)
         self.limit = limit
 
@@ -32,18 +32,18 @@ class LearnedPositions(nnx.Module):
             return x_BLD + self.table[ctx.positions_BL].astype(x_BLD.dtype), ctx
         return x_BLD + self.table[:length].astype(
             x_BLD.dtype
-        ), ctx  # no lookup: its backward pass is a slow scatter
+        ), ctx  # a lookup's backward pass is a slow scatter
 
 
 class SinusoidalPositions(nnx.Module):
     """A fixed vector for each position, added to the input of a stack: sines of D/2 frequencies, then their cosines.
 
-    In the form of Tensor2Tensor and fairseq. Positions count from 1, as in fairseq where padding is
-    0.
+    The form is that of Tensor2Tensor and fairseq. Positions count from 1 as in fairseq, where 0 is
+    padding.
     """
 
     def __call__(self, x_BLD: jax.Array, ctx: Context) -> tuple[jax.Array, Context]:
-        """Adds the position's vector; an odd channel at the end gets none."""
+        """Adds the position's vector. If D is odd, the last channel gets zero."""
         dim = x_BLD.shape[-1]
         frequencies = jnp.exp(-math.log(1e4) / max(dim // 2 - 1, 1) * jnp.arange(dim // 2))
         angles_BLC = (ctx.positions_BL[..., None] + 1) * frequencies

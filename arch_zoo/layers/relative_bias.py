@@ -16,9 +16,9 @@ def buckets(
 ) -> np.ndarray:
     """The bucket of each distance `key position - query position` (Raffel et al., 2020, arXiv 1910.10683).
 
-    Half of the buckets hold one distance each, the other half grow logarithmically up to
-    `max_distance`. Without causality the sign takes one half of all buckets; with it, the future
-    shares the bucket of distance zero.
+    Half of the buckets hold one distance each; the widths of the others grow logarithmically up to
+    `max_distance`. If attention is not `causal`, each sign of the distance has one half of all
+    buckets. If it is, all later positions share the bucket of distance zero.
     """
     past = -distances
     offset = 0
@@ -29,7 +29,7 @@ def buckets(
         offset = np.where(past < 0, num_buckets, 0)
         past = np.abs(past)
     exact = num_buckets // 2
-    # In float32, as T5 computes it: where a boundary falls is part of the model.
+    # In float32 as in T5, since rounding decides where the boundaries of buckets are.
     ratio = np.log(np.maximum(past, 1).astype(np.float32) / exact) / np.float32(
         np.log(max_distance / exact)
     )
@@ -40,8 +40,8 @@ def buckets(
 class RelativeBias(nnx.Module):
     """One table [buckets, H] for a stack, shared by its layers.
 
-    Inside a segment, distances of positions are distances of indices, and attention never crosses
-    segments: so the bias is [1, H, L, L] for packed rows too.
+    Within a segment the distance of two positions is the distance of their indices, and attention
+    never crosses segments. So packed rows, too, need only one bias [1, H, L, L].
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class RelativeBias(nnx.Module):
         length = x_BLD.shape[1] if ctx.index is None else ctx.max_length
         num_buckets, num_heads = self.table.shape
         distances = np.arange(1 - length, length)
-        # [2L - 1, H] values are looked up, not [L, L, H]: the backward pass of a lookup is a slow
+        # Look up [2L - 1, H] values instead of [L, L, H]: the backward pass of a lookup is a slow
         # scatter.
         by_distance_HR = self.table[
             buckets(distances, num_buckets, self.max_distance, causal=ctx.causal)
@@ -72,10 +72,10 @@ class RelativeBias(nnx.Module):
 
 
 def _toeplitz(by_distance_HR: jax.Array) -> jax.Array:
-    """Spreads values of the distances 1-L .. L-1 over [H, L, L] so that entry (t, s) is the one of s - t.
+    """Spreads values of the distances 1-L .. L-1 over [H, L, L], so that entry (t, s) is the value of s - t.
 
-    Rows of width 2L - 1 cut from a repetition of period 2L move by one at each row, which needs no
-    gather.
+    This needs no gather: cut a sequence of period 2L into rows of width 2L - 1, and each row is
+    shifted by one.
     """
     num_heads, width = by_distance_HR.shape
     length = (width + 1) // 2

@@ -1,4 +1,4 @@
-"""Blocks of residual layers, and the stack that walks them."""
+"""Blocks of residual layers, and the stack that runs them."""
 
 from typing import Any
 
@@ -12,15 +12,16 @@ from arch_zoo.layers.layer import Layer
 from arch_zoo.layers.norm import RMSNorm
 from arch_zoo.registry import ConfigError
 
-# Sites of randomness inside a stack, apart from the depths 0, 1, 2, ...
+# Numbers from which the keys of dropout at the input and output are derived; blocks use their
+# depths 0, 1, 2, ...
 _INPUT, _OUTPUT = 2**20, 2**20 + 1
 
 
 class Residual(nnx.Module):
-    """`x + dropout(layer(norm(x)))`, the layer seeing zeros at padding."""
+    """`x + dropout(layer(norm(x)))`; the layer gets zeros at padding."""
 
     def __init__(self, cfg: ModelConfig, layer: Layer):
-        """Puts a norm before `layer`."""
+        """Wraps `layer`, with a norm before it."""
         self.norm = RMSNorm(cfg.embed_dim)
         self.layer = layer
 
@@ -30,7 +31,7 @@ class Residual(nnx.Module):
         return x_BLD + ctx.fold(1).dropout(y_BLD, over=1), cache, aux
 
     def init_cache(self, ctx: Context) -> Any:
-        """The layer's."""
+        """The cache of the layer."""
         return self.layer.init_cache(ctx)
 
 
@@ -38,7 +39,7 @@ class Block(nnx.Module):
     """Named residual layers, one after the other."""
 
     def __init__(self, cfg: ModelConfig, layers: dict[str, Layer]):
-        """Keeps the order of `layers`."""
+        """Wraps each of `layers`; they run in this order."""
         self.names = tuple(layers)
         for name, layer in layers.items():
             setattr(self, name, Residual(cfg, layer))
@@ -63,7 +64,7 @@ class Block(nnx.Module):
 
 
 class Stack(nnx.Module):
-    """An encoder or a decoder: blocks, walked in the order of a schedule, between an input and a final norm."""
+    """An encoder or a decoder: positions, the blocks in the order of a schedule, and a final norm."""
 
     def __init__(
         self,
@@ -72,7 +73,7 @@ class Stack(nnx.Module):
         schedule: tuple[int, ...],
         positions: nnx.Module | None,
     ):
-        """`schedule[depth]` is the index of the block that runs at that depth; one block may run at many."""
+        """`schedule[depth]` is the index of the block that runs at that depth. A block may run at many depths."""
         self.blocks = nnx.List(blocks)
         self.schedule = schedule
         self.positions = positions
@@ -84,18 +85,18 @@ class Stack(nnx.Module):
     def step(
         self, block: Block, depth: int | jax.Array, x_BLD: jax.Array, ctx: Context, cache=None
     ):
-        """What happens at one depth: here, the block. Returns `(x, ctx, cache, aux)`; pooling returns a new context."""
+        """Runs one depth. Returns `(x, ctx, cache, aux)`; a stack that shortens the sequence returns a new context."""
         x_BLD, cache, aux = block(x_BLD, ctx.fold(depth), cache)
         return x_BLD, ctx, cache, aux
 
     def walk(self, x_BLD: Any, ctx: Context, caches=None) -> tuple[Any, Context, Any, Aux]:
-        """Runs every depth in turn. Returns `(x, ctx, caches, aux)`; a subclass may carry more than x."""
+        """Runs all depths. Returns `(x, ctx, caches, aux)`. A subclass may carry more than `x` from depth to depth."""
         if self.scan and caches is None:
             return self._scanned(x_BLD, ctx)
         return self._unrolled(x_BLD, ctx, caches)
 
     def __call__(self, x_BLD: jax.Array, ctx: Context, caches=None):
-        """Positions, blocks, final norm; the output is zero at padding. Returns `(x, ctx, caches, aux)`."""
+        """Runs the whole stack and returns `(x, ctx, caches, aux)`; the output is zero at padding."""
         if self.positions is not None:
             x_BLD, ctx = self.positions(x_BLD, ctx)
         x_BLD = ctx.fold(_INPUT).dropout(x_BLD, over=1)
@@ -104,14 +105,14 @@ class Stack(nnx.Module):
         return x_BLD, ctx, caches, aux
 
     def init_cache(self, ctx: Context) -> list[dict[str, Any]]:
-        """One cache for every depth, also where depths share a block."""
+        """One cache for every depth, even where depths share a block."""
         return [self.blocks[which].init_cache(ctx) for which in self.schedule]
 
     def period(self) -> int:
-        """After how many blocks the structure repeats: what one step of a scan runs.
+        """The number of blocks after which their structure repeats. One step of a scan runs so many.
 
         Raises:
-          ConfigError: it never does, so that there is nothing to scan over.
+          ConfigError: the structure never repeats, so the blocks cannot be scanned.
         """
         if len(set(self.schedule)) == 1:
             return 1
@@ -129,7 +130,7 @@ class Stack(nnx.Module):
         )
 
     def _step(self, block, depth, x_BLD, ctx, cache):
-        """`step`, with its intermediate values recomputed in the backward pass as `ModelConfig.remat` says."""
+        """Calls `step`, and recomputes its values in the backward pass as `ModelConfig.remat` says."""
 
         def run(block, x_BLD, ctx, cache):
             return self.step(block, depth, x_BLD, ctx, cache)
@@ -155,8 +156,8 @@ class Stack(nnx.Module):
     def _scanned(self, x_BLD, ctx):
         """Loops over groups of `period` blocks.
 
-        Weights stay stored per layer and are stacked here, inside the forward pass, so that neither
-        training nor checkpoints depend on the flag.
+        Weights are stored per layer and stacked here, inside the forward pass. So neither training
+        nor checkpoints depend on whether layers are scanned.
         """
         period = self.period()
         depths = jnp.arange(len(self.schedule)).reshape(-1, period)
