@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, logsumexp
 
+from arch_zoo.layers import parameters
 from arch_zoo.layers.head import Head, cross_entropy
 from tests import tolerances
 from tests.arch_zoo import models
@@ -49,3 +50,49 @@ def test_the_loss_and_its_gradient_are_those_of_a_softmax():
     expected = softmax * (on_nll + on_log_z)[..., None] - one_hot * on_nll[..., None]
     (gradient,) = pull_back((jnp.float32(on_nll), jnp.float32(on_log_z)))
     np.testing.assert_allclose(gradient, expected, atol=tolerances.REORDERED)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_projections_are_in_the_type_of_their_input(dtype):
+    """Kernels and biases, kept in float32, are rounded to it; the sums are not where they are asked for."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(2, 3, 64)), dtype)
+    kernel = parameters.normal(jax.random.key(0), (64, 5), ("embed", "mlp"), 1.0)
+    dense = parameters.Dense(kernel, bias=True)
+    dense.bias[...] = jnp.linspace(-1.0, 1.0, 5)
+    exact = _float64(x) @ _float64(kernel[...].astype(dtype))
+    narrow, wide = parameters.project(x, kernel), parameters.project(x, kernel, wide=True)
+    assert (narrow.dtype, wide.dtype) == (dtype, jnp.float32)
+    assert narrow.shape == wide.shape == (2, 3, 5)
+    np.testing.assert_allclose(wide, exact, atol=tolerances.REORDERED)
+    rounding = tolerances.REORDERED if dtype == jnp.float32 else 2**-8 * np.abs(exact).max()
+    np.testing.assert_allclose(_float64(narrow), exact, atol=rounding)
+    y, plain = dense(x), parameters.Dense(kernel)(x)
+    assert y.dtype == plain.dtype == dtype
+    np.testing.assert_array_equal(plain, narrow)
+    np.testing.assert_array_equal(y, narrow + dense.bias[...].astype(dtype))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_wide_products_gradient_is_in_the_type_of_its_operands(dtype):
+    """The gradient of the sums is rounded before the two products of the backward pass."""
+    rng = np.random.default_rng(0)
+    a, b = (jnp.asarray(rng.normal(size=shape), dtype) for shape in ((4, 16), (16, 3)))
+    grad = jnp.asarray(rng.normal(size=(4, 3)), jnp.float32)
+    y, pull = jax.vjp(lambda a, b: parameters.product("IJ,JK->IK", a, b), a, b)
+    np.testing.assert_allclose(y, _float64(a) @ _float64(b), atol=tolerances.REORDERED)
+    rounded = _float64(grad.astype(dtype))
+    for ours, exact in zip(
+        pull(grad), (rounded @ _float64(b).T, _float64(a).T @ rounded), strict=True
+    ):
+        rounding = tolerances.REORDERED if dtype == jnp.float32 else 2**-8 * np.abs(exact).max()
+        assert ours.dtype == dtype
+        np.testing.assert_allclose(_float64(ours), exact, atol=rounding)
+
+
+def test_rows_are_summed_exactly_enough():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(50, 3, 4)), jnp.float32)
+    np.testing.assert_allclose(
+        parameters.sum_rows(x), _float64(x).sum(0), atol=tolerances.REORDERED
+    )
+    assert parameters.sum_rows(x.astype(jnp.bfloat16)).dtype == jnp.bfloat16

@@ -269,6 +269,9 @@ def test_a_position_has_its_own_vector(packed):
         jnp.zeros((1, 5, 8)), Context(jnp.ones((1, 5), jnp.int32), positions, packed=packed)
     )
     np.testing.assert_array_equal(y[0], table.table[...][positions[0]])
+    low, _ = table(jnp.zeros((1, 5, 8), jnp.bfloat16), Context(positions, positions, packed=packed))
+    assert low.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(low[0], y[0].astype(jnp.bfloat16))
 
 
 @pytest.mark.parametrize("options", [{"kernel": "cosine"}, {"num_features": 0}])

@@ -132,6 +132,7 @@ def test_blocks_hold_every_token_with_its_expert(rows, length, num_experts, skew
     )
     places = np.asarray(places).reshape(rows, length)
     assert (places[~real] == len(expert_of) * block_size).all()
+    assert ((places[real] >= 0) & (places[real] < len(expert_of) * block_size)).all()
     assert len(np.unique(places[real])) == real.sum()
     np.testing.assert_array_equal(np.asarray(expert_of)[places[real] // block_size], expert[real])
 
@@ -258,6 +259,39 @@ def test_the_last_of_every_so_many_depths_is_sparse(every, sparse):
 )
 def test_an_expert_has_its_share_of_places(group_size, num_experts, factor, places):
     assert experts.capacity(group_size, num_experts, factor) == places
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_every_token_meets_its_expert_in_its_own_type(dtype):
+    """`relu(x wi) wo` token by token; the kernels, kept in float32, are rounded to the tokens' type."""
+    rng = np.random.default_rng(0)
+    expert, real = rng.integers(0, 3, (2, 9)), rng.random((2, 9)) < 0.8
+    x, wi, wo = (
+        jnp.asarray(rng.normal(size=s), t)
+        for s, t in (((2, 9, 4), dtype), ((3, 4, 8), jnp.float32), ((3, 8, 4), jnp.float32))
+    )
+    y = experts.dropless(x, jnp.asarray(expert), jnp.asarray(real), wi, wo)
+    assert y.dtype == dtype
+    x, wi, wo = (np.float64(a.astype(dtype).astype(jnp.float32)) for a in (x, wi, wo))
+    expected = np.zeros(x.shape)
+    for b, t in zip(*np.nonzero(real), strict=True):
+        expected[b, t] = np.maximum(x[b, t] @ wi[expert[b, t]], 0) @ wo[expert[b, t]]
+    rounding = tolerances.REORDERED if dtype == jnp.float32 else 2**-7 * np.abs(expected).max()
+    np.testing.assert_allclose(y.astype(jnp.float32), expected, atol=rounding)
+    assert not np.asarray(y)[~real].any()
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_the_layer_computes_in_the_type_of_its_input(train):
+    """The router apart, whose probabilities are float32 until they meet the output."""
+    layer, x, segments = layer_and_input()
+    exact, _ = run(layer, x, segments, train)
+    y, aux = run(layer, x.astype(jnp.bfloat16), segments, train)
+    assert y.dtype == jnp.bfloat16 and aux.losses["load_balance"].dtype == jnp.float32
+    assert layer.probabilities(x.astype(jnp.bfloat16), Context(segments, segments)).dtype == (
+        jnp.float32
+    )
+    assert exact.dtype == jnp.float32
 
 
 def test_rows_take_turns_in_a_group():
