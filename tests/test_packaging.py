@@ -149,7 +149,11 @@ def test_no_file_names_a_package_index_or_a_place_on_one_machine():
     pattern = re.compile(r"--(extra-)?index-url|--find-links|(?<![\w.])/(root|home|work)/\w")
     for name in listed.splitlines():
         path = ROOT / name
-        if path.suffix in (".npz", ".png", ".pdf", ".gz") or path == Path(__file__) or not path.exists():
+        if (
+            path.suffix in (".npz", ".png", ".pdf", ".gz")
+            or path == Path(__file__)
+            or not path.exists()
+        ):
             continue
         assert not pattern.search(path.read_text()), name
 

@@ -64,9 +64,15 @@ def test_caches_hold_keys_and_values_in_the_type_of_the_memory(size, heads, dtyp
     memory = jnp.ones((3, 7, cfg.embed_dim), dtype)
     ids = jnp.ones((3, 1), jnp.int32)
     ctx = Context(
-        ids, ids, memory_BSD=memory, index=jnp.int32(2), max_length=9, causal=True, dtype=dtype,
+        ids,
+        ids,
+        memory_BSD=memory,
+        index=jnp.int32(2),
+        max_length=9,
+        causal=True,
+        dtype=dtype,
         memory_segment_ids_BS=jnp.ones((3, 7), jnp.int32),
-    )  # fmt: skip
+    )
     own, across = (kind(cfg, jax.random.key(0)) for kind in (SelfAttention, CrossAttention))
     for layer, length in ((own, 9), (across, 7)):
         cache = layer.init_cache(ctx)

@@ -589,8 +589,13 @@ def test_any_architecture_can_be_the_reference(table):
         row["reference"] for row in rows.values()
     } == {"flat"}
     forth, back = rows["transformer"], by(Comparison(table).contrasts(), "architecture")["flat"]
-    for key, other, sign in (("difference", "difference", -1), ("ci_low", "ci_high", -1), ("p", "p", 1),
-                             ("slope", "slope_reference", 1), ("n_sizes", "n_sizes_reference", 1)):  # fmt: skip
+    for key, other, sign in (
+        ("difference", "difference", -1),
+        ("ci_low", "ci_high", -1),
+        ("p", "p", 1),
+        ("slope", "slope_reference", 1),
+        ("n_sizes", "n_sizes_reference", 1),
+    ):
         assert forth[key] == pytest.approx(sign * back[other])
     assert (forth["verdict"], back["verdict"]) == ("scales better", "scales worse")
 
@@ -604,8 +609,12 @@ def test_levels_are_corrected_over_the_architectures_at_one_place(table, at):
     for _, same in rows.groupby(places):
         assert same["architecture"].tolist() == ["flat", "like"]
         assert same["p_holm"].tolist() == pytest.approx(multipletests(same["p"], method="holm")[1])
-    said = [("better" if row["difference"] > 0 else "worse") if row["p_holm"] < 0.05 else "not told apart"
-            for _, row in rows.iterrows()]  # fmt: skip
+    said = [
+        ("better" if row["difference"] > 0 else "worse")
+        if row["p_holm"] < 0.05
+        else "not told apart"
+        for _, row in rows.iterrows()
+    ]
     assert rows["verdict"].tolist() == said and (at or len(set(said)) > 1)
 
 
@@ -638,9 +647,14 @@ def test_how_the_error_of_a_comparison_was_made_is_said_of_both(table):
         "t, one residual variance of the size means",
     )
     few = eight[(eight.architecture == "transformer") | (eight["size"] > "size2")]
-    methods = {sizes: Comparison(runs, Question(support="all")).contrasts()["method"].item() for sizes, runs in
-               (("eight", eight), ("five", few), ("three", few[(few.architecture == "transformer")
-                | (few["size"] > "size4")]))}  # fmt: skip
+    methods = {
+        sizes: Comparison(runs, Question(support="all")).contrasts()["method"].item()
+        for sizes, runs in (
+            ("eight", eight),
+            ("five", few),
+            ("three", few[(few.architecture == "transformer") | (few["size"] > "size4")]),
+        )
+    }
     assert methods == {
         "eight": "t, HC3 of the size means",
         "five": f"{one} and t, HC3 of the size means",

@@ -394,8 +394,10 @@ def test_the_held_out_set_is_the_first_epoch_of_seed_0(corpus):
     assert not any(rows[count:].any() for rows in filled.values())
     few = batches.heldout(corpus, 4, 64, 32, num_batches=10**6)
     assert len(few) == count // 4
-    _equal({name: np.concatenate([b[name] for b in few]) for name in whole},
-           {name: rows[: count // 4 * 4] for name, rows in whole.items()})  # fmt: skip
+    _equal(
+        {name: np.concatenate([b[name] for b in few]) for name in whole},
+        {name: rows[: count // 4 * 4] for name, rows in whole.items()},
+    )
 
 
 def test_evaluation_takes_no_more_examples_than_there_are(corpus):
@@ -457,7 +459,9 @@ def test_bytes_are_those_of_weighted_targets_scaled_to_the_text(corpus):
     )  # targets that do not count are no text either
     half = batch | {"decoder_loss_weights": weights * 0.5}
     sizes = corpus.vocabulary.bytes_per_piece
-    counted = [sum(sizes[t] for t, w in zip(*row, strict=True) if w) for row in
-               zip(batch["decoder_target_tokens"], weights, strict=True)]  # fmt: skip
+    counted = [
+        sum(sizes[t] for t, w in zip(*row, strict=True) if w)
+        for row in zip(batch["decoder_target_tokens"], weights, strict=True)
+    ]
     assert batches.target_bytes(corpus, half).tolist() == counted
     assert batches.target_bytes(scaled, half).tolist() == [1.5 * n for n in counted]
