@@ -72,7 +72,9 @@ TARGETS = {
     f"{_VANILLA.replace('head.py)', 'head.py or positions.py)')}",
     "arch_zoo/layers/stack.py": f"{_ZOO}/test_stack.py {_ZOO}/test_convolutional.py {_ZOO}/test_memory.py"
     f" {_VANILLA.replace('(', '(broken or period or test_stack.py or ')}",
-    "eval/analyses/comparison.py": "tests/eval/analyses/test_comparison.py",
+    "eval/analyses/comparison.py": "tests/eval/analyses/test_comparison.py tests/eval/analyses/test_units.py",
+    "eval/analyses/crossovers.py": "tests/eval/analyses/test_units.py tests/eval/analyses/test_comparison.py",
+    "eval/data/quantity.py": "tests/eval/analyses/test_units.py tests/eval/data/test_cells.py",
     "eval/analyses/slopes.py": "tests/eval/analyses/test_slopes.py",
     "train/data/batches.py": "tests/train/data/test_batches.py tests/train/data/test_packing.py"
     " tests/train/run/test_evaluate.py",
