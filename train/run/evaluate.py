@@ -1,4 +1,4 @@
-"""Upstream and downstream evaluation: rows for evals.jsonl, each with its n and standard error."""
+"""Evaluates upstream and downstream: rows for evals.jsonl, each with its n and standard error."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ from train.study.config import StageConfig
 from train.tasks import scoring
 from train.tasks.scoring import BEST, HEADLINE
 
-RANKED = "rank_"  # before the metrics of rank classification
+RANKED = "rank_"  # prefix of the metrics of rank classification
 
 
 def make_nll(model: Model) -> Callable[..., Any]:
@@ -43,7 +43,10 @@ def make_decode(model: Model, max_length: int) -> Callable[..., Any]:
 
 
 class Pretraining:
-    """The held-out loss of pretraining: call it with parameters for its rows. Compiled when first called."""
+    """Evaluates the held-out loss of pretraining: call it with parameters to get rows.
+
+    It is compiled in the first call.
+    """
 
     def __init__(
         self, corpus: Corpus, stage: StageConfig, seed: int, model: Model, strategy: Strategy
@@ -57,7 +60,7 @@ class Pretraining:
         self._corpus, self._stage, self._seed = corpus, stage, seed
 
     def __call__(self, params: Any, *, final: bool) -> list[Row]:
-        """The rows; the last ones have the baseline that ignores context, too."""
+        """The rows; with `final` also the baseline that ignores context."""
         rows = upstream(self._nll, params, self._corpus, self._heldout)
         return rows + (
             [unigram(self._corpus, self._stage, self._seed, self._heldout)] if final else []
@@ -65,10 +68,12 @@ class Pretraining:
 
 
 class Finetuning:
-    """The scores of every task: call it with parameters for its rows. Compiled when first called.
+    """Evaluates the scores of every task: call it with parameters to get rows.
+
+    It is compiled in the first call.
 
     Attributes:
-      tasks: those of the stage that have validation examples; the others are for training alone.
+      tasks: the tasks of the stage that have validation examples; the others are only trained on.
     """
 
     def __init__(self, corpus: Corpus, stage: StageConfig, model: Model, strategy: Strategy):
@@ -91,7 +96,7 @@ class Finetuning:
             )
 
     def __call__(self, params: Any, *, final: bool) -> list[Row]:
-        """The rows; the last ones have the majority class, too."""
+        """The rows; with `final` also the majority class."""
         return [row for task in self.tasks for row in self._score(params, task, final=final)]
 
     def _score(self, params: Any, task: str, *, final: bool) -> Iterator[Row]:
@@ -103,7 +108,7 @@ class Finetuning:
         if how != "decode" and about.labels:
             rows = downstream(self._nll, params, self._corpus, task, self._stage, ranked=True)
             yield from rows
-            if how == "rank":  # the headline, whatever made it, is called the same
+            if how == "rank":  # the headline score has the same name for both ways of scoring
                 yield {**rows[-1], "metric": HEADLINE}
         if final:
             majority = {
@@ -125,12 +130,14 @@ def scored(corpus: Corpus, stage: StageConfig) -> tuple[str, ...]:
 def upstream(
     nll: Callable[..., Any], params: Any, corpus: Corpus, heldout: Iterable[batches.Batch]
 ) -> list[Row]:
-    """The held-out loss with its standard error over sequences (a ratio of sums).
+    """The held-out loss with its standard error over sequences (that of a ratio of sums).
 
     Returns:
       Rows for `nll` (nats per target token), `perplexity` (its exponential), and `bits_per_byte`:
-      the same loss per UTF-8 byte of the text that the targets hide, which vocabularies can be
-      compared by; all of its bytes count, also those of characters that the vocabulary lacks.
+      the
+      same loss per UTF-8 byte of the text behind the targets, which can be compared between
+      vocabularies. All bytes of the text count, even those of characters that are not in the
+      vocabulary.
     """
     sums = [(*nll(params, batch), batches.target_bytes(corpus, batch)) for batch in heldout]
     losses_N, weights_N, bytes_N = (
@@ -139,7 +146,7 @@ def upstream(
     )
     losses_N, weights_N, bytes_N = (
         x_N[weights_N > 0] for x_N in (losses_N, weights_N, bytes_N)
-    )  # no empty rows
+    )  # leaves out empty rows
     token, token_error = _ratio(losses_N, weights_N)
     byte, byte_error = _ratio(losses_N / math.log(2), bytes_N)
     found = {
@@ -155,7 +162,7 @@ def upstream(
 
 
 def _ratio(x_N: np.ndarray, y_N: np.ndarray) -> tuple[float, float]:
-    """Sum of x by sum of y, and its standard error over the N pairs."""
+    """The sum of x divided by the sum of y, and its standard error over the N pairs."""
     n, total = len(x_N), y_N.sum()
     if not total:
         return math.nan, math.nan
@@ -165,7 +172,10 @@ def _ratio(x_N: np.ndarray, y_N: np.ndarray) -> tuple[float, float]:
 
 
 def unigram(corpus: Corpus, stage: StageConfig, seed: int, heldout: Sequence[batches.Batch]) -> Row:
-    """The loss of the unigram distribution on the same held-out targets: what a model that ignores context gets."""
+    """The loss of the unigram distribution on the same held-out targets.
+
+    It is the loss of a model that ignores context.
+    """
     shape = (stage.input_length, stage.target_length)
     train = batches.Pretrain(corpus, "train", stage.batch_size, *shape, seed, **stage.noise)
     value = batches.unigram_nll(train, heldout)
@@ -193,15 +203,16 @@ def downstream(
 
     Args:
       function: compiled from `make_decode`, or from `make_nll` for rank classification.
-      params: of the model.
+      params: the parameters of the model.
       corpus: an open corpus.
       task: a name in `corpus.tasks`.
-      stage: says the lengths, the batch and how many examples.
-      split: of the task.
-      ranked: the answer is the most likely of the task's labels; metrics are named `rank_<metric>`.
+      stage: sets the lengths, the batch size and the number of examples.
+      split: the split of the task.
+      ranked: takes the most likely of the task's labels as the answer; metrics are named
+        `rank_<metric>`.
 
     Returns:
-      A row for each of the task's metrics, the last for `score`, their mean: the headline.
+      A row for each of the task's metrics. The last is the headline score, `score`: their mean.
     """
     about, predictions, references = corpus.tasks[task], [], []
     given = (corpus, task, stage.eval_batch_size, stage.input_length, stage.target_length, split)
@@ -224,7 +235,7 @@ def downstream(
 
 
 def kept_by(rows: Iterable[Row]) -> dict[str, float]:
-    """What the best checkpoints are chosen by: the held-out loss as "nll", and each task's headline by its name."""
+    """The values by which checkpoints are best: "nll", and each task's headline score by name."""
     chosen = [
         row for row in rows if row["metric"] in ("nll", HEADLINE) and math.isfinite(row["value"])
     ]
@@ -232,14 +243,16 @@ def kept_by(rows: Iterable[Row]) -> dict[str, float]:
 
 
 def best(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
-    """The best headline of each task over all evaluations of a run, the newest of equals, as T5 and the study report.
+    """The best headline score of each task over a run's evaluations, as T5 and the study report it.
+
+    Of equal scores the newest is taken.
 
     Args:
-      rows: of evals.jsonl.
+      rows: rows of evals.jsonl.
 
     Returns:
       Rows like those of the best evaluations, with metric `best_score`, the step of the checkpoint
-      as `best_step` and, as `evaluations`, of how many it is the best.
+      as `best_step`, and the number of evaluations as `evaluations`.
     """
     found: dict[str, Mapping[str, Any]] = {}
     counts: dict[str, int] = {}
