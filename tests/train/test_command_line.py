@@ -1,4 +1,7 @@
-"""What both command lines share: lists that are given twice, ranges, one line for every error, closed pipes."""
+"""What both command lines share.
+
+Lists that are given twice, ranges, one line for every error, closed pipes.
+"""
 
 import dataclasses
 import errno

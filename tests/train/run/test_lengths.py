@@ -21,7 +21,7 @@ STAGE = tiny_study.STAGE
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """With a task of labels of several pieces, the same for training alone, and one of free text."""
+    """With a task with labels of several pieces, the same for training only, and free text."""
     path = write_corpus(tmp_path_factory.mktemp("corpus"))
     index = json.loads((path / "corpus.json").read_text())
     about = index["tasks"]["python_subject"]
@@ -129,7 +129,10 @@ def test_tokens_in_no_window_and_windows_in_no_batch_are_counted(corpus, tmp_pat
     index["pretrain"]["train"] |= {"shards": names, "tokens": 600}
     (path / "corpus.json").write_text(json.dumps(index | {"format": 1}))
     length = batches.Pretrain(corpus, "train", 8, 24, 12, 0)._objective.raw_length
-    told = f"{600 - 13 * length} of 600 tokens of train ({1 - 13 * length / 600:.0%}) are in no window; prepared anew"
+    told = (
+        f"{600 - 13 * length} of 600 tokens of train ({1 - 13 * length / 600:.0%}) are in no "
+        "window; prepared anew"
+    )
     assert lengths.lost(open_corpus(path), "pretrain", STAGE)[0].startswith(told)
     (path / "corpus.json").write_text(json.dumps(index))
     assert not any("train" in line for line in lengths.lost(open_corpus(path), "pretrain", STAGE))
