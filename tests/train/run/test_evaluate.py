@@ -257,7 +257,9 @@ def test_a_task_of_one_label_is_ranked_as_well(corpus):
 def test_labels_that_fit_no_batch_cannot_be_ranked(corpus, model, scoring):
     small = dataclasses.replace(STAGE, eval_batch_size=3)
     with pytest.raises(InputError, match="eval_batch_size = 3 is too small to rank 4 labels"):
-        tasks.Tasks(corpus, dataclasses.replace(small, scoring=scoring), model[0], SingleDevice())
+        tasks.Tasks(
+            corpus, dataclasses.replace(small, scoring=scoring), 0, model[0], SingleDevice()
+        )
     for stage in (small, dataclasses.replace(small, scoring=scoring, eval_batch_size=4)):
         tasks.Tasks(corpus, stage, 0, model[0], SingleDevice())
 
