@@ -10,7 +10,9 @@ from eval.laws.fitting.fit import Fit, fit
 from eval.laws.fitting.objective import HOFFMANN, Objective
 from eval.laws.forms.form import Form
 from eval.laws.law_table import Runs
+from eval.stats.resampling import Resampling
 
+_BACKTEST = Resampling(draws=200)
 _MOST_BUCKETS = 8
 
 
@@ -60,9 +62,7 @@ def backtest(
     form: Form,
     runs: Runs,
     objective: Objective = HOFFMANN,
-    level: float = 0.95,
-    draws: int = 200,
-    seed: int = 0,
+    resampling: Resampling = _BACKTEST,
     fixed: Mapping[str, float] | None = None,
     least: int = 0,
 ) -> pd.DataFrame:
@@ -72,16 +72,14 @@ def backtest(
       form: the law.
       runs: points.
       objective: what is minimised.
-      level: coverage of the prediction intervals.
-      draws: refits behind them.
-      seed: of the refits.
+      resampling: refits behind the prediction intervals.
       fixed: symbols that are not searched.
       least: points that a cut must leave; two more than there are parameters at any rate.
 
     Returns one row per cut with columns `form`, `fitted` and `predicted` (numbers of points),
     `stretch` (largest predicted scale over largest fitted one), `rmsle`, `bias` (mean log of
     predicted over observed), `coverage` (share of the points inside their prediction interval of
-    `level`). Empty where no cut leaves more points than parameters.
+    its level). Empty where no cut leaves more points than parameters.
     """
     order_n = scale(runs, form)
     edges = np.unique(order_n.round(6))
@@ -93,10 +91,10 @@ def backtest(
         if past.sum() < max(least, _least(form, fixed)) or not future.any():
             continue
         drawn = uncertainty.bootstrap(
-            fit(form, runs.take(past), objective, fixed=fixed), draws, seed
+            fit(form, runs.take(past), objective, fixed=fixed), resampling.draws, resampling.seed
         )
         ahead = runs.take(future)
-        table = uncertainty.predict(drawn, ahead.x, level)
+        table = uncertainty.predict(drawn, ahead.x, resampling.level)
         error = np.log(np.maximum(table["prediction"], 1e-12) / np.maximum(ahead.y, 1e-12))
         inside = (table["run_lower"] <= ahead.y) & (ahead.y <= table["run_upper"])
         rows.append(
@@ -124,7 +122,7 @@ def compare(
     runs: Runs,
     objective: Objective = HOFFMANN,
     fixed: Mapping[str, float] | None = None,
-    **options,
+    resampling: Resampling = _BACKTEST,
 ) -> pd.DataFrame:
     """Forms side by side, best backtest first; all are tried on the same cuts, those that every form can take.
 
@@ -133,7 +131,7 @@ def compare(
       runs: points that carry every form's inputs.
       objective: what is minimised.
       fixed: symbols of the first form that are not searched.
-      **options: of the backtest.
+      resampling: of the backtest.
 
     Returns one row per form: `form`, `parameters`, `objective`, `aicc`, `bic`, the backtest's mean
     `rmsle`, `bias` and `coverage` over its cuts, `cuts` (their number), and `warnings` (number of
@@ -143,7 +141,7 @@ def compare(
     least, rows = max(map(_least, forms, holds)), []
     for form, held in zip(forms, holds, strict=True):
         fitted = fit(form, runs, objective, fixed=held)
-        past = backtest(form, runs, objective, fixed=held, least=least, **options)
+        past = backtest(form, runs, objective, resampling, held, least)
         scores = past[["rmsle", "bias", "coverage"]].mean().to_dict()
         numbers = {k: v for k, v in criteria(fitted).items() if k != "log_likelihood"}
         head = {"form": form.name, "objective": fitted.value, **numbers}

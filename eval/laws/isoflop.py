@@ -11,6 +11,7 @@ import pandas as pd
 from scipy import stats
 from scipy.interpolate import Akima1DInterpolator
 
+from eval.stats.resampling import DEFAULT, Resampling
 from train.records import InputError
 
 _SAME_BUDGET = 0.25  # largest gap in log C inside one budget
@@ -44,9 +45,7 @@ def isoflop(
     flops: np.ndarray,
     loss: np.ndarray,
     method: Literal["quadratic", "akima"] = "quadratic",
-    draws: int = 500,
-    level: float = 0.95,
-    seed: int = 0,
+    resampling: Resampling = DEFAULT,
     k: float = 6.0,
 ) -> Line:
     """Approach 2: the minimum over N of each budget's profile, then a line weighted by 1 / variance of the minima.
@@ -67,7 +66,8 @@ def isoflop(
     members = _budgets(c)
     chained = _chained(c, members)
     sigma, left = _noise(x, y, members)
-    rng, rows, drawn = np.random.default_rng(seed), [], []
+    draws, level = resampling.draws, resampling.level
+    rng, rows, drawn = np.random.default_rng(resampling.seed), [], []
     for member in members:
         flops_here = float(np.exp(c[member].mean()))
         here, low, note = _minimum(x[member], y[member], method)
@@ -110,9 +110,7 @@ def envelope(
     loss: np.ndarray,
     run: np.ndarray,
     budgets: int = 200,
-    draws: int = 500,
-    level: float = 0.95,
-    seed: int = 0,
+    resampling: Resampling = DEFAULT,
     k: float = 6.0,
 ) -> Line:
     """Approach 1: at log-spaced budgets, the N of the run whose (monotonised) training curve is lowest; then a line.
@@ -134,7 +132,8 @@ def envelope(
         size[r] = np.log(n[at]).mean()
         lowest = np.minimum.accumulate(np.log(loss[at]))
         curves[r] = np.interp(span, np.log(flops[at]), lowest, left=np.inf, right=np.inf)
-    rng = np.random.default_rng(seed)
+    draws, level = resampling.draws, resampling.level
+    rng = np.random.default_rng(resampling.seed)
     best = _lowest(curves, size)
     drawn = [
         _lowest(curves[pick], size[pick])
