@@ -80,7 +80,8 @@ TARGETS = {
     "train/run/evaluate.py": "tests/train/run/test_evaluate.py",
     "train/run/losses.py": "tests/train/run/test_step.py tests/train/run/test_evaluate.py",
     "train/run/optimizers.py": "tests/train/run/test_optimizers.py",
-    "train/run/step.py": "tests/train/run/test_step.py",
+    "train/run/step.py": "tests/train/run/test_step.py tests/train/run/test_parallel.py"
+    " -k 'test_step.py or strategy'",
 }
 
 
