@@ -14,7 +14,7 @@ from eval.report import figures, page, tables
 from eval.report.grid import Grid, latex, markdown
 from train.records import InputError, replacing
 
-# What DESIGN names stands at the top, all else in a folder of its own.
+# Scripts rely on these names; all else is in a folder of its own.
 _TOP = ("pareto", "crossovers", "rank_correlation", "protocols", "claims")
 MORE = "analyses"
 _HALF = re.compile(
