@@ -123,6 +123,7 @@ def run_cell(verb: Cell, stage: str) -> int:
 
     from train.data.corpus import open_corpus
     from train.run import cell, distributed, loop, seeds
+    from train.run.stages import KINDS
 
     distributed.initialize()
     corpus = open_corpus(verb.corpus, verify=verb.verify)
@@ -132,8 +133,9 @@ def run_cell(verb: Cell, stage: str) -> int:
         raise InputError(
             f"seeds = {verb.seeds}: only one may start from somebody else's checkpoints"
         )
-    for directory in directories if stage == "finetune" and verb.init_from is None else []:
-        if not loop.pretrained(directory).is_dir():
+    before = KINDS[stage].after
+    for directory in directories if before and verb.init_from is None else []:
+        if not loop.checkpoints_of(directory, before).is_dir():
             raise InputError(
                 f"{directory}: has no pretrained checkpoint; pretrain it first or give --init-from"
             )

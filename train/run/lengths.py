@@ -59,14 +59,8 @@ def check_labels(corpus: Corpus, tasks: tuple[str, ...], stage: StageConfig) -> 
                 )
 
 
-def lost(corpus: Corpus, stage_name: str, stage: StageConfig) -> list[str]:
-    """What of the corpus a stage does not see as it is, a line for each split or task."""
-    return list(
-        _of_pretraining(corpus, stage) if stage_name == "pretrain" else _of_tasks(corpus, stage)
-    )
-
-
-def _of_pretraining(corpus: Corpus, stage: StageConfig) -> Iterator[str]:
+def of_pretraining(corpus: Corpus, stage: StageConfig) -> Iterator[str]:
+    """What pretraining does not see of a corpus as it is, a line for each split."""
     lengths = (stage.input_length, stage.target_length)
     for split in SPLITS:
         source = batches.Pretrain(
@@ -86,7 +80,8 @@ def _of_pretraining(corpus: Corpus, stage: StageConfig) -> Iterator[str]:
             yield f"{spare:,} of {source.num_windows:,} windows of validation are not evaluated: {why}"
 
 
-def _of_tasks(corpus: Corpus, stage: StageConfig) -> Iterator[str]:
+def of_tasks(corpus: Corpus, stage: StageConfig) -> Iterator[str]:
+    """What finetuning does not see of a corpus as it is, a line for each task."""
     for task in stage.tasks or tuple(corpus.tasks):
         told = []
         for split in corpus.tasks[task].examples:
