@@ -59,13 +59,31 @@ class Cell:
 class Pretrain(Cell):
     """Pretrains one cell."""
 
+    def run(self) -> int:
+        """Pretrains it; returns the exit code."""
+        return run_cell(self, "pretrain")
+
 
 class Finetune(Cell):
     """Finetunes one cell on downstream tasks, from its own pretraining unless --init-from says otherwise."""
 
+    def run(self) -> int:
+        """Finetunes it; returns the exit code."""
+        return run_cell(self, "finetune")
+
 
 class Prepare(PrepareConfig):
     """Turns text and tasks into token shards."""
+
+    def run(self) -> int:
+        """Writes the corpus and says where it is; returns the exit code."""
+        from train.data import prepare
+
+        corpus = prepare.prepare(self)
+        print(
+            f"{corpus.path}: {corpus.num_tokens('train')} tokens, {len(corpus.tasks)} tasks, {corpus.fingerprint[:16]}"
+        )
+        return 0
 
 
 VERBS = {
@@ -81,32 +99,12 @@ def main(arguments: Sequence[str]) -> int:
     """Runs one verb; returns the exit code."""
     from arch_zoo import ConfigError
 
-    return command_line.run(lambda: _run(arguments), (InputError, ConfigError))
+    return command_line.run(lambda: parse(arguments).run(), (InputError, ConfigError))
 
 
 def parse(arguments: Sequence[str]) -> Any:
     """The verb that was typed, with its options."""
     return command_line.parse(arguments, VERBS, "python -m train", __doc__)
-
-
-def _run(arguments: Sequence[str]) -> int:
-    verb = parse(arguments)
-    if isinstance(verb, PrepareConfig):
-        return prepare_corpus(verb)
-    if isinstance(verb, Cell):
-        return run_cell(verb, arguments[0])
-    return verb.run()
-
-
-def prepare_corpus(verb: PrepareConfig) -> int:
-    """The verb `prepare`."""
-    from train.data import prepare
-
-    corpus = prepare.prepare(verb)
-    print(
-        f"{corpus.path}: {corpus.num_tokens('train')} tokens, {len(corpus.tasks)} tasks, {corpus.fingerprint[:16]}"
-    )
-    return 0
 
 
 def run_cell(verb: Cell, stage: str) -> int:

@@ -1,12 +1,10 @@
 """The verbs fit, predict, allocate and next: options as dataclasses, answers as text or JSON, warnings first.
 
-`VERBS` maps a name to (options dataclass, function of its instance that prints and returns the exit
-code).
+Each is what can be typed, with a `run` that prints the answer and returns the exit code.
 """
 
 import dataclasses
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -63,6 +61,20 @@ class FitOptions(LawOptions):
     profile: Literal["quadratic", "akima"] = "quadratic"
     against: tuple[str, ...] = ()
 
+    def run(self) -> int:
+        """Prints the fit; exit code 0."""
+        if self.approach == 3:
+            self.refuse({"profile": ("quadratic",)}, "approach: 3 has no profile of each budget")
+            return answer(self, _fit_answer)
+        defaults = {
+            f.name: (f.default,) for f in dataclasses.fields(FitOptions) if f.name in _NO_LAW
+        }
+        self.refuse(defaults, f"approach: {self.approach} fits no law")
+        chinchilla = forms.get("chinchilla")  # for its inputs
+        return answer(
+            self, lambda o, runs: by_group(o, runs, lambda part: _line(o, part)), chinchilla
+        )
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PredictOptions(LawOptions):
@@ -76,6 +88,31 @@ class PredictOptions(LawOptions):
 
     at: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="(required)")]
     seed_sd: NotNegative = 0.0
+
+    def run(self) -> int:
+        """Prints predictions; exit code 0."""
+
+        def one(options: PredictOptions, runs: law_table.Runs) -> Answer:
+            law = options.law(runs)
+            drawn, k = options.needed_draws(law), options.k(runs)
+            rows, warnings = [], [*law.warnings, *drawn.warnings]
+            for text in options.at:
+                x = at.place(text, law, k)
+                row = (
+                    uncertainty.predict(drawn, x, options.level, options.seed_sd, options.seed)
+                    .iloc[0]
+                    .to_dict()
+                )
+                implied = kaplan_implications.implications(
+                    law.form.name, law.params, raw(x), row["prediction"]
+                )
+                rows.append({**raw(x), **row, **implied})
+                warnings += at.outside(text, x, law)
+            if any(place.partition("=")[0].strip() == "C" for place in options.at):
+                warnings += options.doubts_of_k(runs)
+            return {"warnings": warnings, "predictions": rows, **settings(options, law)}
+
+        return answer(self, lambda o, runs: by_group(o, runs, lambda part: one(o, part)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,6 +133,10 @@ class AllocateOptions(LawOptions):
     losses: tuple[Positive, ...] = ()
     unique: Annotated[float, Range(0, low_open=True)] = math.inf
 
+    def run(self) -> int:
+        """Prints allocations; exit code 0."""
+        return answer(self, _allocations)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NextOptions(LawOptions):
@@ -115,93 +156,48 @@ class NextOptions(LawOptions):
     budget: Annotated[float, Range(0, low_open=True)] = math.inf
     top: Count = 10
 
+    def run(self) -> int:
+        """Prints the runs worth making; exit code 0."""
 
-def run_fit(options: FitOptions) -> int:
-    """Prints the fit; exit code 0."""
-    if options.approach == 3:
-        options.refuse({"profile": ("quadratic",)}, "approach: 3 has no profile of each budget")
-        return answer(options, _fit_answer)
-    defaults = {f.name: (f.default,) for f in dataclasses.fields(FitOptions) if f.name in _NO_LAW}
-    options.refuse(defaults, f"approach: {options.approach} fits no law")
-    chinchilla = forms.get("chinchilla")  # for its inputs
-    return answer(
-        options, lambda o, runs: by_group(o, runs, lambda part: _line(o, part)), chinchilla
-    )
-
-
-def run_predict(options: PredictOptions) -> int:
-    """Prints predictions; exit code 0."""
-
-    def one(options: PredictOptions, runs: law_table.Runs) -> Answer:
-        law = options.law(runs)
-        drawn, k = options.needed_draws(law), options.k(runs)
-        rows, warnings = [], [*law.warnings, *drawn.warnings]
-        for text in options.at:
-            x = at.place(text, law, k)
-            row = (
-                uncertainty.predict(drawn, x, options.level, options.seed_sd, options.seed)
-                .iloc[0]
-                .to_dict()
+        def one(options: NextOptions, runs: law_table.Runs) -> Answer:
+            law, k = options.law(runs), options.k(runs)
+            x = _candidates(options, law)
+            flops = (
+                np.exp(x["C"])
+                if "C" in x
+                else k * np.exp(x["N"] + x["D"])
+                if {"N", "D"} <= set(x)
+                else None
             )
-            implied = kaplan_implications.implications(
-                law.form.name, law.params, raw(x), row["prediction"]
-            )
-            rows.append({**raw(x), **row, **implied})
-            warnings += at.outside(text, x, law)
-        if any(place.partition("=")[0].strip() == "C" for place in options.at):
-            warnings += options.doubts_of_k(runs)
-        return {"warnings": warnings, "predictions": rows, **settings(options, law)}
+            if flops is None:
+                flops = np.exp(x[law.form.inputs[0]])
+            within = flops <= options.budget
+            if not within.any():
+                raise InputError(
+                    f"budget: no candidate costs {options.budget:g} FLOPs or less; least {flops.min():.3g}"
+                )
+            x, flops = {name: values[within] for name, values in x.items()}, flops[within]
+            ranked = next_run.rank(law, next_run.quantity(law, options.quantity, k), x, flops)
+            warnings = [*law.warnings, *options.doubts_of_k(runs)]
+            if options.quantity.startswith("optimum"):
+                warnings += allocation.outside_grid(law, k)
+            return {
+                "warnings": warnings,
+                "quantity": options.quantity,
+                "next": records(ranked.head(options.top)),
+                "next_by_shrink": records(
+                    ranked.sort_values("shrink", ascending=False).head(options.top)
+                ),
+            }
 
-    return answer(options, lambda o, runs: by_group(o, runs, lambda part: one(o, part)))
-
-
-def run_allocate(options: AllocateOptions) -> int:
-    """Prints allocations; exit code 0."""
-    return answer(options, _allocations)
-
-
-def run_next(options: NextOptions) -> int:
-    """Prints the runs worth making; exit code 0."""
-
-    def one(options: NextOptions, runs: law_table.Runs) -> Answer:
-        law, k = options.law(runs), options.k(runs)
-        x = _candidates(options, law)
-        flops = (
-            np.exp(x["C"])
-            if "C" in x
-            else k * np.exp(x["N"] + x["D"])
-            if {"N", "D"} <= set(x)
-            else None
-        )
-        if flops is None:
-            flops = np.exp(x[law.form.inputs[0]])
-        within = flops <= options.budget
-        if not within.any():
-            raise InputError(
-                f"budget: no candidate costs {options.budget:g} FLOPs or less; least {flops.min():.3g}"
-            )
-        x, flops = {name: values[within] for name, values in x.items()}, flops[within]
-        ranked = next_run.rank(law, next_run.quantity(law, options.quantity, k), x, flops)
-        warnings = [*law.warnings, *options.doubts_of_k(runs)]
-        if options.quantity.startswith("optimum"):
-            warnings += allocation.outside_grid(law, k)
-        return {
-            "warnings": warnings,
-            "quantity": options.quantity,
-            "next": records(ranked.head(options.top)),
-            "next_by_shrink": records(
-                ranked.sort_values("shrink", ascending=False).head(options.top)
-            ),
-        }
-
-    return answer(options, lambda o, runs: by_group(o, runs, lambda part: one(o, part)))
+        return answer(self, lambda o, runs: by_group(o, runs, lambda part: one(o, part)))
 
 
-VERBS: dict[str, tuple[type, Callable[[Any], int]]] = {
-    "fit": (FitOptions, run_fit),
-    "predict": (PredictOptions, run_predict),
-    "allocate": (AllocateOptions, run_allocate),
-    "next": (NextOptions, run_next),
+VERBS: dict[str, type] = {
+    "fit": FitOptions,
+    "predict": PredictOptions,
+    "allocate": AllocateOptions,
+    "next": NextOptions,
 }
 
 

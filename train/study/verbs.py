@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from train.command_line import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED, one_line
+from train.command_line import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED, TableOrJson, one_line
 from train.ranges import Count, CountOrZero, NotNegative, Range
 from train.records import InputError
 from train.study.config import StudyConfig
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from train.plan.calibrate import Calibration
     from train.plan.devices import Device
 
-Format = Literal["table", "json"]
 Workers = Annotated[int, Range(0, 1024)]
 
 _Positional = tyro.conf.Positional
@@ -309,7 +308,7 @@ class Plan(Declared):
       calibrate: measure this machine first, with a few steps of each architecture's smallest and
         largest cell.
       calibration: a study's directory, run on the device, to read speeds from.
-      format: table or json.
+      format: table for a person, json for a program.
     """
 
     device: str = ""
@@ -318,7 +317,7 @@ class Plan(Declared):
     price: NotNegative | None = None
     calibrate: bool = False
     calibration: Path | None = None
-    format: Format = "table"
+    format: TableOrJson = "table"
 
     def run(self) -> int:
         """Prints the plan; returns the exit code."""
@@ -373,11 +372,11 @@ class Status:
 
     Attributes:
       directory: of the study, for example runs/cpu.
-      format: table or json.
+      format: table for a person, json for a program.
     """
 
     directory: _Positional[Path]
-    format: Format = "table"
+    format: TableOrJson = "table"
 
     def run(self) -> int:
         """Prints the status; returns the exit code."""
