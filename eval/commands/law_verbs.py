@@ -6,7 +6,7 @@ Each is what can be typed, with a `run` that prints the answer and returns the e
 import dataclasses
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import tyro
