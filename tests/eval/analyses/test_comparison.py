@@ -680,30 +680,30 @@ FRONT = "architecture reference alpha link x_axis y_axis higher_is_better"
 
 
 @pytest.mark.parametrize(
-    ("function", "columns"),
+    ("name", "columns"),
     [
         (
-            comparison.contrasts,
+            "contrasts",
             "n_sizes n_sizes_reference slope slope_reference difference se df ci_low ci_high p p_holm "
             "p_permutation range_low range_high verdict method note",
         ),
         (
-            comparison.equivalence,
+            "equivalence",
             "margin slope slope_reference ratio ratio_low ratio_high interval p p_holm equivalent range_low "
             "range_high method note",
         ),
         (
-            comparison.level_difference,
+            "levels",
             "position budget inside difference se df ci_low ci_high p p_holm verdict method note",
         ),
         (
-            comparison.multiplier,
+            "multipliers",
             "position budget inside multiplier ci_low ci_high interval method note",
         ),
     ],
 )
-def test_the_columns_are_those_that_are_promised(table, function, columns):
-    rows = function(table, link="loglog")
+def test_the_columns_are_those_that_are_promised(table, name, columns):
+    rows = COMPARISONS[name](table, link="loglog")
     assert " ".join(rows.columns) == f"{FRONT} {columns}"
     assert set(rows["reference"]) == {"transformer"} and set(rows["alpha"]) == {"F,U"}
     assert set(rows["x_axis"]) == {"log10 flops_forward"} and set(rows["link"]) == {"loglog"}

@@ -269,7 +269,7 @@ def test_nine_tenths_of_reliability_are_enough(spread, weak):
     table = study({"a": Line()}, sizes=5, seeds=2)
     size, seed = table["size"].str[-1].astype(int), table["seed"]
     table["upstream_nll"] = 9.0 - size + np.where(seed == 0, spread, -spread)
-    row = slopes(table, pairs=("UD",), links=("semilog",)).iloc[0]
+    row = Slopes(table).table(pairs=("UD",), links=("semilog",)).iloc[0]
     assert row["reliability"] == 1 - spread**2 / 2.5
     words = "11% of the variance of x is seed noise: least squares is biased to 0"
     assert row["note"] == (words if weak else "")
@@ -375,7 +375,7 @@ def test_what_is_fitted_unless_told_otherwise(table):
 
 
 def test_the_columns_are_those_that_are_promised(table):
-    rows = slopes(table, pairs=("UD",), links=("loglog", "semilog"))
+    rows = Slopes(table).table(pairs=("UD",), links=("loglog", "semilog"))
     assert " ".join(rows.columns) == (
         "architecture alpha link x_axis y_axis higher_is_better n_sizes n_runs runs_missing x_min x_max "
         "slope intercept r2 se df ci_low ci_high p method se_hc3 seed_low seed_high theil_sen theil_sen_low "
