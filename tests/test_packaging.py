@@ -182,6 +182,17 @@ def test_the_hooks_before_a_commit_are_those_of_make_lint():
     assert "repo: http" not in hooks  # nothing is fetched: the tools are those of the environment
 
 
+def test_the_glossary_is_in_order_and_names_modules_that_exist():
+    text = (ROOT / "docs" / "glossary.md").read_text()
+    words = [
+        word.lower() for word in re.findall(r"^- \*\*(?:α \()?(\w[\w ,]*)", text, re.MULTILINE)
+    ]
+    assert words == sorted(set(words)) and len(words) == text.count("\n- **")
+    named = re.findall(rf"`((?:{'|'.join(ROOMS)})[./][\w./]+)`", text)
+    paths = [ROOT / name.replace(".", "/") for name in named]
+    assert not [path for path in paths if not (path.is_dir() or path.with_suffix(".py").exists())]
+
+
 @pytest.mark.slow
 def test_the_wheel_holds_the_rooms_and_nothing_else(tmp_path):
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
