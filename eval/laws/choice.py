@@ -77,10 +77,10 @@ def backtest(
       least: the number of points that a cut must leave; always at least two more than parameters.
 
     Returns:
-      One row per cut with columns `form`, `fitted` and `predicted` (numbers of points),
-    `stretch` (largest predicted scale over largest fitted one), `rmsle`, `bias` (mean log of
-    predicted over observed), `coverage` (share of the points inside their prediction interval of
-    its level). Empty where no cut leaves more points than parameters.
+      One row per cut with columns `form`, `fitted` and `predicted` (numbers of points), `stretch`
+        (largest predicted scale over largest fitted one), `rmsle`, `bias` (mean log of predicted
+        over observed), `coverage` (share of the points inside their prediction interval). Empty if
+        no cut leaves more points than parameters.
     """
     order_n = scale(runs, form)
     edges = np.unique(order_n.round(6))

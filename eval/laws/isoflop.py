@@ -67,9 +67,7 @@ def isoflop(
       flops: training FLOPs of each run.
       loss: loss of each run.
       method: how the minimum of a profile is found.
-      draws: number of redrawn profiles.
-      level: coverage of the interval.
-      seed: seed of the draws.
+      resampling: of the interval.
       k: FLOPs per parameter and token.
 
     Raises:
@@ -145,9 +143,7 @@ def envelope(
       loss: loss of each point.
       run: the run of each point.
       budgets: number of budgets.
-      draws: number of resamples.
-      level: coverage of the interval.
-      seed: seed of the resampling.
+      resampling: of the interval.
       k: FLOPs per parameter and token.
 
     Raises:
