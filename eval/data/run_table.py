@@ -26,7 +26,7 @@ from train.records import InputError
 
 
 @dataclasses.dataclass(frozen=True)
-class Columns:
+class RunColumns:
     """Which column of a table means what; the defaults are the store's own names.
 
     Attributes:
@@ -73,7 +73,7 @@ class Columns:
     trust_units: bool = False
 
 
-COLUMNS = Columns()
+COLUMNS = RunColumns()
 _NO_COLUMNS = ("upstream_is", "fractions", "where", "ignore", "trust_units")
 # What a report's table 1 and other people's tables hold beside a score: its error, count and
 # interval.
@@ -83,7 +83,7 @@ _BESIDE = re.compile(
 _NO_PERCENT = re.compile(r".*(perplexity|ppl|nll|loss|bits_per_(byte|char\w*)|bpb|bpc|entropy)")
 
 
-def read_table(path: str | os.PathLike[str], columns: Columns = COLUMNS) -> Study:
+def read_table(path: str | os.PathLike[str], columns: RunColumns = COLUMNS) -> Study:
     """Reads a table of runs into a study.
 
     Args:
@@ -95,16 +95,16 @@ def read_table(path: str | os.PathLike[str], columns: Columns = COLUMNS) -> Stud
         unit than its column (names column and row), a run appears twice, or rows of a cell differ
         in a setting.
     """
-    return _Reader(Table.read(Path(path), columns.where), columns).study()
+    return _RunReader(Table.read(Path(path), columns.where), columns).study()
 
 
-def for_directory(columns: Columns, path: Path) -> tuple[str, ...]:
+def for_directory(columns: RunColumns, path: Path) -> tuple[str, ...]:
     """What of `columns` applies to a study's directory, whose columns have names: the conditions on its runs.
 
     Raises:
       InputError: a column is named.
     """
-    for field in dataclasses.fields(Columns):
+    for field in dataclasses.fields(RunColumns):
         value = getattr(columns, field.name)
         if field.name != "where" and value != getattr(COLUMNS, field.name):
             raise InputError(
@@ -113,10 +113,10 @@ def for_directory(columns: Columns, path: Path) -> tuple[str, ...]:
     return columns.where
 
 
-class _Reader:
+class _RunReader:
     """One table on its way to a study: every column typed, then one row per run, then checked."""
 
-    def __init__(self, table: Table, columns: Columns):
+    def __init__(self, table: Table, columns: RunColumns):
         """Types every column that is used, in all rows."""
         self.table, self.columns, self.path = table, columns, table.path
         self.warnings: list[str] = []
@@ -171,7 +171,7 @@ class _Reader:
         """The columns that the person names, or whose default names a column."""
         values = (
             getattr(self.columns, f.name)
-            for f in dataclasses.fields(Columns)
+            for f in dataclasses.fields(RunColumns)
             if f.name not in _NO_COLUMNS
         )
         return {
@@ -194,7 +194,7 @@ class _Reader:
     def _require(self) -> None:
         """Columns that must be there: the architecture, and whatever was named other than by default."""
         columns, table = self.columns, self.table
-        for field in dataclasses.fields(Columns):
+        for field in dataclasses.fields(RunColumns):
             named = getattr(columns, field.name)
             if field.name in _NO_COLUMNS and field.name != "ignore":
                 continue
@@ -431,10 +431,10 @@ def _nll(values: np.ndarray, kind: str) -> np.ndarray:
     return -values if kind == "neg_log_ppl" else values
 
 
-def _meaning(columns: Columns, path: Path) -> pd.DataFrame:
+def _meaning(columns: RunColumns, path: Path) -> pd.DataFrame:
     """How the table was read, for the report's settings."""
     rows = [("table", path.name, 0)]
-    for field in dataclasses.fields(Columns):
+    for field in dataclasses.fields(RunColumns):
         value = getattr(columns, field.name)
         if value != field.default:
             rows.append(

@@ -18,7 +18,7 @@ _SIGMA = float(stats.norm.cdf(1.0))
 
 
 @dataclasses.dataclass(frozen=True)
-class Line:
+class AllocationLaw:
     """N* = g C^a and D* = C^b / (k g) for C = k N D, with bootstrap intervals.
 
     Attributes:
@@ -48,7 +48,7 @@ def isoflop(
     level: float = 0.95,
     seed: int = 0,
     k: float = 6.0,
-) -> Line:
+) -> AllocationLaw:
     """Approach 2: the minimum over N of each budget's profile, then a line weighted by 1 / variance of the minima.
 
     Sorted by FLOPs, a run whose FLOPs lie over a factor of 1.28 above those of the one before
@@ -114,7 +114,7 @@ def envelope(
     level: float = 0.95,
     seed: int = 0,
     k: float = 6.0,
-) -> Line:
+) -> AllocationLaw:
     """Approach 1: at log-spaced budgets, the N of the run whose (monotonised) training curve is lowest; then a line.
 
     Resamples runs for the interval. Budgets that only one run reaches, and minima at the smallest
@@ -232,7 +232,7 @@ def _lowest(curves: np.ndarray, size: np.ndarray) -> np.ndarray:
 
 def _line(
     table, best, drawn_mB, level: float, k: float, degrees: int = 0, warnings: tuple[str, ...] = ()
-) -> Line:
+) -> AllocationLaw:
     """The line through the budgets' optima; its interval reaches Student's t times the spread of the draws.
 
     Without `degrees` the draws are resampled runs and the interval is theirs.
@@ -250,11 +250,11 @@ def _line(
     drawn = np.array([slope(values)[0] for values in drawn_mB.T])
     drawn = drawn[np.isfinite(drawn)]
     if not len(drawn):
-        return Line(table, a, (np.nan, np.nan), 1 - a, log_g, warnings)
+        return AllocationLaw(table, a, (np.nan, np.nan), 1 - a, log_g, warnings)
     if degrees:
         low, middle, high = np.quantile(drawn, [1 - _SIGMA, 0.5, _SIGMA])
         reach = stats.t.ppf(0.5 + level / 2, degrees)
         low, high = a + reach * (low - middle), a + reach * (high - middle)
     else:
         low, high = np.quantile(drawn, [0.5 - level / 2, 0.5 + level / 2])
-    return Line(table, a, (float(low), float(high)), 1 - a, log_g, warnings)
+    return AllocationLaw(table, a, (float(low), float(high)), 1 - a, log_g, warnings)

@@ -20,7 +20,15 @@ from train import ranges
 from train.ranges import CountOrZero, Positive
 from train.records import InputError
 
-__all__ = ["Columns", "Runs", "from_table", "load", "points", "read_inputs", "without_highest"]
+__all__ = [
+    "LawColumns",
+    "Runs",
+    "from_table",
+    "load",
+    "points",
+    "read_inputs",
+    "without_highest",
+]
 
 # What each input is read from: the option that names the column, then the columns tried when it is
 # not given.
@@ -40,7 +48,7 @@ _CELL = ["architecture", "size", "protocol", "tokens_seen"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Columns:
+class LawColumns:
     """Which column of the table means what; an empty name looks for the usual ones.
 
     Attributes:
@@ -92,7 +100,7 @@ class Columns:
 
 
 def load(
-    path: Path, columns: Columns, say: Callable[[str], None] = lambda warning: None
+    path: Path, columns: LawColumns, say: Callable[[str], None] = lambda warning: None
 ) -> tuple[Table, dict]:
     """A table from a file or a study's directory, and the fields of `columns` that it decides.
 
@@ -138,7 +146,7 @@ def load(
 def from_table(
     table: Table,
     form: Form,
-    columns: Columns = Columns(),
+    columns: LawColumns = LawColumns(),
     say: Callable[[str], None] = lambda warning: None,
 ) -> Runs:
     """The points of a form.
@@ -155,7 +163,7 @@ def from_table(
         twice, or differs from another in a setting alone. Names column and row.
     """
     ranges.check(columns)
-    reader = _Reader(table, columns, say)
+    reader = _LawReader(table, columns, say)
     x = reader.inputs(form)
     y = reader.output(form)
     flops = reader.measured_flops()
@@ -177,13 +185,15 @@ def from_table(
     return Runs(logs, y, weight, cluster, group, table.frame.index.to_numpy(), flops)
 
 
-def read_inputs(path: Path, form: Form, columns: Columns = Columns()) -> dict[str, np.ndarray]:
+def read_inputs(
+    path: Path, form: Form, columns: LawColumns = LawColumns()
+) -> dict[str, np.ndarray]:
     """Logarithms of a form's inputs from a table that has no losses: runs that could be made.
 
     Raises:
       InputError: as for `from_table`.
     """
-    reader = _Reader(Table.read(path), columns, lambda warning: None)
+    reader = _LawReader(Table.read(path), columns, lambda warning: None)
     return {name: np.log(values) for name, values in reader.inputs(form).items()}
 
 
@@ -196,10 +206,10 @@ def without_highest(runs: Runs, count: int) -> Runs:
     )
 
 
-class _Reader:
+class _LawReader:
     """The columns of one table that a law reads."""
 
-    def __init__(self, table: Table, columns: Columns, say: Callable[[str], None]):
+    def __init__(self, table: Table, columns: LawColumns, say: Callable[[str], None]):
         """Nothing is read yet; `used` fills with the columns that are."""
         self.table, self.columns, self.say = table, columns, say
         self.used: dict[str, str] = {}  # what it is -> column

@@ -60,7 +60,7 @@ class Column:
 
 
 @dataclasses.dataclass(frozen=True)
-class Cell:
+class GridCell:
     """One entry.
 
     Attributes:
@@ -80,7 +80,7 @@ class Cell:
 class Row:
     """One line of cells; `architecture` is what the page's toggles go by, `group` what lines are drawn between."""
 
-    cells: tuple[Cell, ...]
+    cells: tuple[GridCell, ...]
     architecture: str = ""
     group: str = ""
 
@@ -178,7 +178,7 @@ def markdown(grid: Grid) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _markdown_cell(cell: Cell) -> str:
+def _markdown_cell(cell: GridCell) -> str:
     text = _escape_markdown(cell.text)
     text = f"**{text}**" if cell.bold else text
     return f"{text} {_escape_markdown(cell.detail)}".strip()
@@ -248,7 +248,7 @@ def _longtable(grid: Grid, indices: list[int], title: str, label: str, stacked: 
     return "\n".join([*lines, r"\end{longtable}}"])
 
 
-def _latex_cell(cell: Cell, stacked: bool) -> str:
+def _latex_cell(cell: GridCell, stacked: bool) -> str:
     text = escape_latex(cell.text)
     text = rf"\textbf{{{text}}}" if cell.bold else text
     return text if stacked or not cell.detail else rf"{text}\,{{\tiny {escape_latex(cell.detail)}}}"
