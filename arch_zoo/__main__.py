@@ -16,7 +16,7 @@ from arch_zoo.conventions import DEFAULT, Convention
 
 
 @dataclasses.dataclass(frozen=True)
-class List:
+class ListVerb:
     """Lists every architecture with its options, variants and paper.
 
     Attributes:
@@ -31,7 +31,7 @@ class List:
 
 
 @dataclasses.dataclass(frozen=True)
-class Show:
+class ShowVerb:
     """Shows parameters, memory and FLOPs of one model by part, without building an array.
 
     Attributes:
@@ -64,7 +64,7 @@ class Show:
         _print_costs(costs(self), self.format)
 
 
-VERBS: dict[str, type] = {"list": List, "show": Show}
+VERBS: dict[str, type] = {"list": ListVerb, "show": ShowVerb}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -91,7 +91,7 @@ def zoo() -> list[dict[str, Any]]:
     ]
 
 
-def costs(options: Show) -> dict[str, Any]:
+def costs(options: ShowVerb) -> dict[str, Any]:
     """Parameters, forward FLOPs of one sequence and memory, in total and by part. No array is built."""
     lengths = {"max_input_length": options.input_length, "max_target_length": options.target_length}
     for name, value in (lengths | {"batch_size": options.batch_size}).items():

@@ -17,7 +17,7 @@ import tyro
 
 from eval.analyses.settings import Settings
 from eval.data.neutral import printable
-from eval.data.run_table import Columns
+from eval.data.run_table import RunColumns
 from train import command_line
 from train.command_line import Format
 from train.ranges import Level
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 _Path = Annotated[Path, tyro.conf.Positional]
 _Flat = tyro.conf.arg(name="")
-_Columns = Annotated[Columns, _Flat]
+_Columns = Annotated[RunColumns, _Flat]
 _Settings = Annotated[Settings, _Flat]
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class ReportVerb:
     """Writes every table, figure and the HTML page of a study.
 
     Attributes:
@@ -48,7 +48,7 @@ class Report:
 
     runs: _Path
     out: Path = Path("reports")
-    columns: _Columns = Columns()
+    columns: _Columns = RunColumns()
     settings: _Settings = Settings()
 
     def run(self) -> None:
@@ -67,7 +67,7 @@ class Report:
 
 
 @dataclasses.dataclass(frozen=True)
-class Slopes:
+class SlopesVerb:
     """Slopes of quality on FLOPs and parameters, and of downstream on upstream, per architecture.
 
     Attributes:
@@ -82,7 +82,7 @@ class Slopes:
     pairs: tuple[str, ...] = ("FU", "FD", "UD", "PU", "PD")
     links: tuple[Literal["semilog", "loglog"], ...] = ("semilog", "loglog")
     format: Format = "table"
-    columns: _Columns = Columns()
+    columns: _Columns = RunColumns()
     settings: _Settings = Settings()
 
     def run(self) -> None:
@@ -96,7 +96,7 @@ class Slopes:
 
 
 @dataclasses.dataclass(frozen=True)
-class Pareto:
+class ParetoVerb:
     """Pareto frontiers: which cells are on them, how surely, and how far behind the others are.
 
     Attributes:
@@ -111,7 +111,7 @@ class Pareto:
     cost: Literal["F", "P", "S"] = "F"
     quality: Literal["U", "D"] = "U"
     format: Format = "table"
-    columns: _Columns = Columns()
+    columns: _Columns = RunColumns()
     settings: _Settings = Settings()
 
     def run(self) -> None:
@@ -131,7 +131,7 @@ class Pareto:
 
 
 @dataclasses.dataclass(frozen=True)
-class Compare:
+class CompareVerb:
     """Every architecture against a reference: slopes, levels, cost multipliers, equivalence, crossovers.
 
     Attributes:
@@ -148,7 +148,7 @@ class Compare:
     y: Literal["U", "D"] = "U"
     link: Literal["semilog", "loglog"] = "semilog"
     format: Format = "table"
-    columns: _Columns = Columns()
+    columns: _Columns = RunColumns()
     settings: _Settings = Settings()
 
     def run(self) -> None:
@@ -170,7 +170,7 @@ class Compare:
 
 
 @dataclasses.dataclass(frozen=True)
-class CompareStudies:
+class CompareStudiesVerb:
     """Compares two studies cell by cell: before and after a change, or on two clusters.
 
     Attributes:
@@ -197,11 +197,11 @@ class CompareStudies:
 
 
 VERBS: dict[str, type] = {
-    "report": Report,
-    "slopes": Slopes,
-    "pareto": Pareto,
-    "compare": Compare,
-    "compare-studies": CompareStudies,
+    "report": ReportVerb,
+    "slopes": SlopesVerb,
+    "pareto": ParetoVerb,
+    "compare": CompareVerb,
+    "compare-studies": CompareStudiesVerb,
 }
 
 
@@ -226,7 +226,7 @@ def parse(arguments: Sequence[str]) -> Any:
 
 
 def _open(
-    path: Path, columns: Columns, settings: Settings, *, compared: bool = False
+    path: Path, columns: RunColumns, settings: Settings, *, compared: bool = False
 ) -> "tuple[RunTable, Question]":
     """The checked runs, and the settings as a question.
 

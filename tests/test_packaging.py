@@ -1,6 +1,7 @@
 """The project installs as it says, and its rooms know of each other only what the design allows."""
 
 import ast
+import collections
 import os
 import re
 import subprocess
@@ -139,6 +140,15 @@ def test_analysis_imports_no_presentation_and_training_no_configs_when_it_is_imp
         assert not shown, path
     for path in sources("train"):
         assert not re.search(r"^(from|import) configs", path.read_text(), re.MULTILINE), path
+
+
+def test_a_class_name_stands_for_one_thing():
+    places = collections.defaultdict(list)
+    for path in sources(*ROOMS):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                places[node.name].append(path.relative_to(ROOT).as_posix())
+    assert not {name: paths for name, paths in places.items() if len(paths) > 1}
 
 
 def test_files_are_named_after_what_they_hold():

@@ -22,7 +22,7 @@ MOST_SEEDS = 1024  # in one program; each has parameters of its own
 
 
 @dataclasses.dataclass(frozen=True)
-class Cell:
+class CellVerb:
     """Where a single run starts from and goes to.
 
     Attributes:
@@ -56,7 +56,7 @@ class Cell:
     verify: bool = True
 
 
-class Pretrain(Cell):
+class PretrainVerb(CellVerb):
     """Pretrains one cell."""
 
     def run(self) -> int:
@@ -64,7 +64,7 @@ class Pretrain(Cell):
         return run_cell(self, "pretrain")
 
 
-class Finetune(Cell):
+class FinetuneVerb(CellVerb):
     """Finetunes one cell on downstream tasks, from its own pretraining unless --init-from says otherwise."""
 
     def run(self) -> int:
@@ -72,7 +72,7 @@ class Finetune(Cell):
         return run_cell(self, "finetune")
 
 
-class Prepare(PrepareConfig):
+class PrepareVerb(PrepareConfig):
     """Turns text and tasks into token shards."""
 
     def run(self) -> int:
@@ -87,9 +87,9 @@ class Prepare(PrepareConfig):
 
 
 VERBS = {
-    "prepare": Prepare,
-    "pretrain": Pretrain,
-    "finetune": Finetune,
+    "prepare": PrepareVerb,
+    "pretrain": PretrainVerb,
+    "finetune": FinetuneVerb,
     **verbs.VERBS,
     **cluster_verbs.VERBS,
 }
@@ -107,7 +107,7 @@ def parse(arguments: Sequence[str]) -> Any:
     return command_line.parse(arguments, VERBS, "python -m train", __doc__)
 
 
-def run_cell(verb: Cell, stage: str) -> int:
+def run_cell(verb: CellVerb, stage: str) -> int:
     """The verbs `pretrain` and `finetune`."""
     import configs.cells
     from train.study import declare

@@ -18,7 +18,7 @@ _NO_INTERVAL = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ChainOptions(LawOptions):
+class ChainVerb(LawOptions):
     """Predicts a downstream score at N and D through the loss: a law of the loss, then a law of the score.
 
     Attributes:
@@ -99,4 +99,4 @@ def _law(law: Fit) -> dict[str, Any]:
     }
 
 
-VERBS: dict[str, type] = {"chain": ChainOptions}
+VERBS: dict[str, type] = {"chain": ChainVerb}

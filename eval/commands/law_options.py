@@ -15,14 +15,14 @@ from eval.laws import forms, law_table
 from eval.laws.fitting import projection, uncertainty
 from eval.laws.fitting.fit import Fit, fit
 from eval.laws.fitting.objective import LEAST_SQUARES, Objective
-from eval.laws.law_table import Columns, Runs
+from eval.laws.law_table import LawColumns, Runs
 from train.command_line import TableOrJson
 from train.ranges import Level, NotNegative, Positive, Range, Seed
 from train.records import InputError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LawOptions(Columns):
+class LawOptions(LawColumns):
     """What every verb needs to fit a law.
 
     Attributes:

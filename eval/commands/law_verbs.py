@@ -45,7 +45,7 @@ _NO_LAW = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FitOptions(LawOptions):
+class FitVerb(LawOptions):
     """Fits a scaling law to any table of runs, with intervals, warnings and comparisons between groups.
 
     Attributes:
@@ -66,9 +66,7 @@ class FitOptions(LawOptions):
         if self.approach == 3:
             self.refuse({"profile": ("quadratic",)}, "approach: 3 has no profile of each budget")
             return answer(self, _fit_answer)
-        defaults = {
-            f.name: (f.default,) for f in dataclasses.fields(FitOptions) if f.name in _NO_LAW
-        }
+        defaults = {f.name: (f.default,) for f in dataclasses.fields(FitVerb) if f.name in _NO_LAW}
         self.refuse(defaults, f"approach: {self.approach} fits no law")
         chinchilla = forms.get("chinchilla")  # for its inputs
         return answer(
@@ -77,7 +75,7 @@ class FitOptions(LawOptions):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PredictOptions(LawOptions):
+class PredictVerb(LawOptions):
     """Predicts the loss at N and D, or at a compute budget spent optimally, with intervals of the curve and of a run.
 
     Attributes:
@@ -92,7 +90,7 @@ class PredictOptions(LawOptions):
     def run(self) -> int:
         """Prints predictions; exit code 0."""
 
-        def one(options: PredictOptions, runs: law_table.Runs) -> Answer:
+        def one(options: PredictVerb, runs: law_table.Runs) -> Answer:
             law = options.law(runs)
             drawn, k = options.needed_draws(law), options.k(runs)
             rows, warnings = [], [*law.warnings, *drawn.warnings]
@@ -116,7 +114,7 @@ class PredictOptions(LawOptions):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AllocateOptions(LawOptions):
+class AllocateVerb(LawOptions):
     """The best N and D for compute budgets, and the cost of being off.
 
     Attributes:
@@ -139,7 +137,7 @@ class AllocateOptions(LawOptions):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NextOptions(LawOptions):
+class NextVerb(LawOptions):
     """Ranks the runs that could be made next by how much they narrow an interval: for each FLOP, and in all.
 
     Attributes:
@@ -159,7 +157,7 @@ class NextOptions(LawOptions):
     def run(self) -> int:
         """Prints the runs worth making; exit code 0."""
 
-        def one(options: NextOptions, runs: law_table.Runs) -> Answer:
+        def one(options: NextVerb, runs: law_table.Runs) -> Answer:
             law, k = options.law(runs), options.k(runs)
             x = _candidates(options, law)
             flops = (
@@ -194,14 +192,14 @@ class NextOptions(LawOptions):
 
 
 VERBS: dict[str, type] = {
-    "fit": FitOptions,
-    "predict": PredictOptions,
-    "allocate": AllocateOptions,
-    "next": NextOptions,
+    "fit": FitVerb,
+    "predict": PredictVerb,
+    "allocate": AllocateVerb,
+    "next": NextVerb,
 }
 
 
-def _fit_answer(options: FitOptions, runs: law_table.Runs) -> Answer:
+def _fit_answer(options: FitVerb, runs: law_table.Runs) -> Answer:
     found = by_group(options, runs, lambda part: _one_fit(options, part))
     if runs.dependent:
         found["warnings"] = [
@@ -227,7 +225,7 @@ def _fit_answer(options: FitOptions, runs: law_table.Runs) -> Answer:
     }
 
 
-def _one_fit(options: FitOptions, runs: law_table.Runs) -> Answer:
+def _one_fit(options: FitVerb, runs: law_table.Runs) -> Answer:
     law = options.law(runs)
     drawn = options.draws(law)
     spans, without = _intervals(law, drawn, options)
@@ -271,7 +269,7 @@ def _one_fit(options: FitOptions, runs: law_table.Runs) -> Answer:
 
 
 def _intervals(
-    law: Fit, drawn: uncertainty.Draws | None, options: FitOptions
+    law: Fit, drawn: uncertainty.Draws | None, options: FitVerb
 ) -> tuple[dict[str, list], list[str]]:
     """Intervals of the parameters, and why some have none."""
     found, without = {}, []
@@ -298,7 +296,7 @@ def _criteria(law: Fit) -> Answer:
     return {key: value for key, value in choice.criteria(law).items() if key in ("aicc", "bic")}
 
 
-def _line(options: FitOptions, runs: law_table.Runs) -> Answer:
+def _line(options: FitVerb, runs: law_table.Runs) -> Answer:
     """Approaches 1 and 2."""
     k = options.k(runs)
     n, flops = np.exp(runs.x["N"]), k * np.exp(runs.x["N"] + runs.x["D"])
@@ -332,7 +330,7 @@ def _line(options: FitOptions, runs: law_table.Runs) -> Answer:
     }
 
 
-def _allocations(options: AllocateOptions, runs: law_table.Runs) -> Answer:
+def _allocations(options: AllocateVerb, runs: law_table.Runs) -> Answer:
     drawn: dict[str, uncertainty.Draws] = {}
 
     def one(part: law_table.Runs) -> Answer:
@@ -365,7 +363,7 @@ def _allocations(options: AllocateOptions, runs: law_table.Runs) -> Answer:
     return found
 
 
-def _candidates(options: NextOptions, law: Fit) -> dict[str, np.ndarray]:
+def _candidates(options: NextVerb, law: Fit) -> dict[str, np.ndarray]:
     if options.candidates is not None:
         return law_table.read_inputs(
             options.candidates, law.form, dataclasses.replace(options, where=())

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Slurm(Launched):
+class SlurmVerb(Launched):
     """Submits what is left of a study to Slurm as a job array, a task for each cell; repeat it whenever you like.
 
     Attributes:
@@ -97,7 +97,7 @@ class Slurm(Launched):
 
 
 @dataclasses.dataclass(frozen=True)
-class JobSet(Launched):
+class JobSetVerb(Launched):
     """Prints what is left of a study as JobSets for TPU slices on GKE, for `kubectl apply -f -`.
 
     Run it where the claim is mounted as it is in the pods, so that `--runs` and `--corpus` mean the
@@ -162,4 +162,4 @@ class JobSet(Launched):
         return 0
 
 
-VERBS: dict[str, Any] = {"slurm": Slurm, "jobset": JobSet}
+VERBS: dict[str, Any] = {"slurm": SlurmVerb, "jobset": JobSetVerb}

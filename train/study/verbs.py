@@ -233,7 +233,7 @@ class Launched(Declared):
 
 
 @dataclasses.dataclass(frozen=True)
-class Study(Launched):
+class StudyVerb(Launched):
     """Runs what is left of a study on this machine: prepares its corpus, pretrains and finetunes every cell.
 
     Attributes:
@@ -294,7 +294,7 @@ def _conclude(study: StudyConfig, directory: Path, reports: dict[str, dict[str, 
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan(Declared):
+class PlanVerb(Declared):
     """Prices a study without running it: parameters, FLOPs, memory of a device, disk, time, cost of every cell.
 
     Exits with 2 where a cell cannot run on the device, and says which mesh could.
@@ -367,7 +367,7 @@ class Plan(Declared):
 
 
 @dataclasses.dataclass(frozen=True)
-class Status:
+class StatusVerb:
     """Shows how far the cells of a study are, from its directory; works while it runs.
 
     Attributes:
@@ -391,7 +391,7 @@ class Status:
 
 
 @dataclasses.dataclass(frozen=True)
-class Watch:
+class WatchVerb:
     """Follows a study until it ends: a table on a terminal, lines of what has changed elsewhere.
 
     Attributes:
@@ -410,4 +410,9 @@ class Watch:
         return EXIT_FAILED if watch.follow(self.directory, self.every) else 0
 
 
-VERBS: dict[str, Any] = {"study": Study, "plan": Plan, "status": Status, "watch": Watch}
+VERBS: dict[str, Any] = {
+    "study": StudyVerb,
+    "plan": PlanVerb,
+    "status": StatusVerb,
+    "watch": WatchVerb,
+}
