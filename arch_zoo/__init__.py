@@ -9,6 +9,8 @@ from arch_zoo.config import ConfigError, ModelConfig, config, config_from_dict
 from arch_zoo.conventions import Convention
 from arch_zoo.registry import get, names, register
 
+__version__ = "0.2.0"  # of the whole project; pyproject.toml reads it here
+
 _LAZY = {
     "Architecture": "architecture",
     "Seq2Seq": "seq2seq",

@@ -1,79 +1,80 @@
 """Lists the architectures (`python -m arch_zoo list`) and counts what one model costs (`show NAME --size ...`)."""
 
-import argparse
 import dataclasses
 import json
 import sys
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import tyro
 
 import arch_zoo
-from arch_zoo import conventions
-from arch_zoo.config import SIZE_RULES
-
-CONVENTION_HELP = {
-    "head": "the output layer",
-    "embedding": "finding a token's vector",
-    "attention": "pairs of positions: all, only those not masked, none",
-    "experts": "a token's own expert, or all places of all experts in training",
-    "sharing": "shared blocks at each depth, or once",
-}
+from arch_zoo import command_line
+from arch_zoo.command_line import TableOrJson
+from arch_zoo.config import SizeRule
+from arch_zoo.conventions import DEFAULT, Convention
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Prints one line that names the mistake, without the usage text, and exits with 2."""
-        self.exit(2, f"error: {message} (see `{self.prog} --help`)\n")
+@dataclasses.dataclass(frozen=True)
+class ListVerb:
+    """Lists every architecture with its options, variants and paper.
+
+    Attributes:
+      format: table for a person, json for a program.
+    """
+
+    format: TableOrJson = "table"
+
+    def run(self) -> None:
+        """Prints the list."""
+        _print_list(zoo(), self.format)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs one command and returns its exit code: 0, or 2 if the user made a mistake."""
-    parser = _Parser(prog="python -m arch_zoo", description=__doc__, allow_abbrev=False)
-    verbs = parser.add_subparsers(dest="verb", required=True, parser_class=_Parser)
-    defaults = argparse.ArgumentDefaultsHelpFormatter
-    formats = {
-        "choices": ("table", "json"),
-        "default": "table",
-        "help": "for a person or for a program",
-    }
-    verb = verbs.add_parser(
-        "list", formatter_class=defaults, help="every architecture, its options, variants and paper"
-    )
-    verb.add_argument("--format", **formats)
-    verb = verbs.add_parser(
-        "show", formatter_class=defaults, help="parameters, memory and FLOPs of one model by part"
-    )
-    verb.add_argument("architecture", help="a name from `list`")
-    verb.add_argument(
-        "--size", default="base", help="a size, with scaling operators if wanted: base-NL24-DM512"
-    )
-    verb.add_argument("--variant", help="a named setting of its options, from `list`")
-    rule = "what a size means: the architecture's own rule, or the vanilla model's parameters"
-    verb.add_argument("--size-rule", choices=SIZE_RULES, default=SIZE_RULES[0], help=rule)
-    verb.add_argument("--input-length", type=int, default=512, help="tokens of one input")
-    verb.add_argument("--target-length", type=int, default=114, help="tokens of one target")
-    verb.add_argument("--vocab-size", type=int, default=32128, help="tokens of the vocabulary")
-    for name, values in conventions.choices().items():
-        text = f"what counts as FLOPs: {CONVENTION_HELP[name]}"
-        if values == (True, False):
-            verb.add_argument(
-                f"--{name}", action=argparse.BooleanOptionalAction, default=True, help=text
-            )
-        else:
-            verb.add_argument(f"--{name}", choices=values, default=values[0], help=text)
-    verb.add_argument(
-        "--batch-size", type=int, default=1, help="sequences that compete for experts' places"
-    )
-    verb.add_argument("--format", **formats)
-    options = parser.parse_args(arguments)
-    try:
-        if options.verb == "list":
-            _print_list(zoo(), options.format)
-        else:
-            _print_costs(costs(options), options.format)
-    except arch_zoo.ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+@dataclasses.dataclass(frozen=True)
+class ShowVerb:
+    """Shows parameters, memory and FLOPs of one model by part, without building an array.
+
+    Attributes:
+      architecture: a name from `list`.
+      size: a size, with scaling operators if wanted: base-NL24-DM512.
+      variant: a named setting of its options, from `list`.
+      size_rule: what a size means: the architecture's own rule (paper), or the vanilla model's
+        parameters (matched).
+      input_length: tokens of one input.
+      target_length: tokens of one target.
+      vocab_size: tokens of the vocabulary.
+      batch_size: sequences that compete for experts' places.
+      format: table for a person, json for a program.
+      convention: what counts as FLOPs.
+    """
+
+    architecture: tyro.conf.Positional[str]
+    size: str = "base"
+    variant: str | None = None
+    size_rule: SizeRule = "paper"
+    input_length: int = 512
+    target_length: int = 114
+    vocab_size: int = 32128
+    batch_size: int = 1
+    format: TableOrJson = "table"
+    convention: Annotated[Convention, tyro.conf.arg(name="")] = DEFAULT
+
+    def run(self) -> None:
+        """Prints the costs."""
+        _print_costs(costs(self), self.format)
+
+
+VERBS: dict[str, type] = {"list": ListVerb, "show": ShowVerb}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one verb and returns its exit code: 0, or 2 if the user made a mistake."""
+    typed = sys.argv[1:] if arguments is None else arguments
+
+    def run() -> None:
+        command_line.parse(typed, VERBS, "python -m arch_zoo", __doc__).run()
+
+    return command_line.run(run, (command_line.UsageError, arch_zoo.ConfigError))
 
 
 def zoo() -> list[dict[str, Any]]:
@@ -90,7 +91,7 @@ def zoo() -> list[dict[str, Any]]:
     ]
 
 
-def costs(options: argparse.Namespace) -> dict[str, Any]:
+def costs(options: ShowVerb) -> dict[str, Any]:
     """Parameters, forward FLOPs of one sequence and memory, in total and by part. No array is built."""
     lengths = {"max_input_length": options.input_length, "max_target_length": options.target_length}
     for name, value in (lengths | {"batch_size": options.batch_size}).items():
@@ -103,11 +104,8 @@ def costs(options: argparse.Namespace) -> dict[str, Any]:
         options.architecture, options.size, vocab_size=options.vocab_size, **lengths, **made
     )
     params = arch_zoo.count_params(cfg)
-    convention = arch_zoo.Convention(
-        **{name: getattr(options, name) for name in conventions.choices()}
-    )
     shape = options.input_length, options.target_length
-    flops = arch_zoo.count_flops(cfg, *shape, convention, options.batch_size)
+    flops = arch_zoo.count_flops(cfg, *shape, options.convention, options.batch_size)
     memory = arch_zoo.estimate_memory(cfg, *shape)
     parts = sorted({*params.by_part, *flops.by_part})
     return {
@@ -121,7 +119,7 @@ def costs(options: argparse.Namespace) -> dict[str, Any]:
             "active": params.active,
         },
         "flops": {"forward": flops.forward, "train": flops.train},
-        "convention": dataclasses.asdict(convention),
+        "convention": dataclasses.asdict(options.convention),
         "memory": dataclasses.asdict(memory),
         "parts": {
             part: {"parameters": params.by_part.get(part, 0), "flops": flops.by_part.get(part, 0)}

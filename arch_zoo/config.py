@@ -1,7 +1,7 @@
 """The configuration of one model: an architecture, its options and its dimensions."""
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from arch_zoo import registry, sizes
 from arch_zoo.registry import ConfigError
@@ -21,7 +21,8 @@ _UNITS = (
     "max_input_length",
     "max_target_length",
 )
-SIZE_RULES = ("paper", "matched")
+SizeRule = Literal["paper", "matched"]
+SIZE_RULES = get_args(SizeRule)
 _CHOICES = {"dtype": ("float32", "bfloat16"), "remat": ("none", "full", "dots")}
 
 

@@ -270,7 +270,8 @@ def places() -> list[Place]:
     """Every option of every command, and every setting of a run."""
     found = []
     kinds = {("train", verb): kind for verb, kind in training.VERBS.items()}
-    kinds |= {("eval", verb): kind for verb, (kind, _) in evaluation._verbs("").items()}
+    kinds |= {("eval", verb): kind for verb, kind in evaluation._verbs("").items()}
+    kinds |= {("arch_zoo", verb): kind for verb, kind in zoo.VERBS.items()}
     for (room, verb), kind in kinds.items():
         found += [Place(room, verb, option, numeric=numeric) for option, numeric in _options(kind)]
     settings = {
@@ -284,9 +285,7 @@ def places() -> list[Place]:
         found += [
             Place("train", verb, "--set", key, _is_number(kind)) for key, kind in settings.items()
         ]
-    shown = ("input-length", "target-length", "vocab-size", "batch-size")
-    found += [Place("arch_zoo", "show", f"--{option}", numeric=True) for option in shown]
-    return [*found, Place("arch_zoo", "show", "--size"), Place("arch_zoo", "list", "--format")]
+    return found
 
 
 def _fields(kind: type) -> Iterator[tuple[str, Any]]:

@@ -83,10 +83,12 @@ TARGETS = {
     "train/data/batches.py": "tests/train/data/test_batches.py tests/train/data/test_packing.py"
     " tests/train/run/test_evaluate.py",
     "train/data/windows.py": "tests/train/data/test_batches.py",
-    "train/run/evaluate.py": "tests/train/run/test_evaluate.py",
+    "train/run/evaluators/heldout.py": "tests/train/run/test_evaluate.py",
+    "train/run/evaluators/tasks.py": "tests/train/run/test_evaluate.py",
     "train/run/losses.py": "tests/train/run/test_step.py tests/train/run/test_evaluate.py",
     "train/run/optimizers.py": "tests/train/run/test_optimizers.py",
-    "train/run/step.py": "tests/train/run/test_step.py",
+    "train/run/step.py": "tests/train/run/test_step.py tests/train/run/test_parallel.py"
+    " -k 'test_step.py or strategy'",
 }
 
 

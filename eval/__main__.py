@@ -17,8 +17,9 @@ import tyro
 
 from eval.analyses.settings import Settings
 from eval.data.neutral import printable
-from eval.data.run_table import Columns
+from eval.data.run_table import RunColumns
 from train import command_line
+from train.command_line import Format
 from train.ranges import Level
 from train.records import InputError
 
@@ -29,15 +30,14 @@ if TYPE_CHECKING:
     from eval.data.cells import RunTable
     from eval.report.grid import Grid
 
-Format = Literal["table", "csv", "json"]
 _Path = Annotated[Path, tyro.conf.Positional]
 _Flat = tyro.conf.arg(name="")
-_Columns = Annotated[Columns, _Flat]
+_Columns = Annotated[RunColumns, _Flat]
 _Settings = Annotated[Settings, _Flat]
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class ReportVerb:
     """Writes every table, figure and the HTML page of a study.
 
     Attributes:
@@ -48,7 +48,7 @@ class Report:
 
     runs: _Path
     out: Path = Path("reports")
-    columns: _Columns = Columns()
+    columns: _Columns = RunColumns()
     settings: _Settings = Settings()
 
     def run(self) -> None:
@@ -67,7 +67,7 @@ class Report:
 
 
 @dataclasses.dataclass(frozen=True)
-class Slopes:
+class SlopesVerb:
     """Slopes of quality on FLOPs and parameters, and of downstream on upstream, per architecture.
 
     Attributes:
@@ -75,14 +75,14 @@ class Slopes:
         directory.
       pairs: what to fit, x then y: FU is the slope of upstream on FLOPs.
       links: semilog (nats, percent), loglog, or both.
-      format: how to print.
+      format: table for a person, csv or json for a program.
     """
 
     table: _Path
     pairs: tuple[str, ...] = ("FU", "FD", "UD", "PU", "PD")
     links: tuple[Literal["semilog", "loglog"], ...] = ("semilog", "loglog")
     format: Format = "table"
-    columns: _Columns = Columns()
+    columns: _Columns = RunColumns()
     settings: _Settings = Settings()
 
     def run(self) -> None:
@@ -96,7 +96,7 @@ class Slopes:
 
 
 @dataclasses.dataclass(frozen=True)
-class Pareto:
+class ParetoVerb:
     """Pareto frontiers: which cells are on them, how surely, and how far behind the others are.
 
     Attributes:
@@ -104,14 +104,14 @@ class Pareto:
         directory.
       cost: F (FLOPs), P (parameters) or S (speed).
       quality: U (upstream) or D (downstream).
-      format: how to print.
+      format: table for a person, csv or json for a program.
     """
 
     table: _Path
     cost: Literal["F", "P", "S"] = "F"
     quality: Literal["U", "D"] = "U"
     format: Format = "table"
-    columns: _Columns = Columns()
+    columns: _Columns = RunColumns()
     settings: _Settings = Settings()
 
     def run(self) -> None:
@@ -131,7 +131,7 @@ class Pareto:
 
 
 @dataclasses.dataclass(frozen=True)
-class Compare:
+class CompareVerb:
     """Every architecture against a reference: slopes, levels, cost multipliers, equivalence, crossovers.
 
     Attributes:
@@ -140,7 +140,7 @@ class Compare:
       x: F (FLOPs) or P (parameters).
       y: U (upstream) or D (downstream).
       link: semilog (nats, percent) or loglog.
-      format: how to print.
+      format: table for a person, csv or json for a program.
     """
 
     table: _Path
@@ -148,7 +148,7 @@ class Compare:
     y: Literal["U", "D"] = "U"
     link: Literal["semilog", "loglog"] = "semilog"
     format: Format = "table"
-    columns: _Columns = Columns()
+    columns: _Columns = RunColumns()
     settings: _Settings = Settings()
 
     def run(self) -> None:
@@ -170,14 +170,14 @@ class Compare:
 
 
 @dataclasses.dataclass(frozen=True)
-class CompareStudies:
+class CompareStudiesVerb:
     """Compares two studies cell by cell: before and after a change, or on two clusters.
 
     Attributes:
       first: a study's directory.
       second: another one; differences are this one minus the first.
       level: of the intervals.
-      format: table, csv or json.
+      format: table for a person, csv or json for a program.
     """
 
     first: _Path
@@ -197,46 +197,36 @@ class CompareStudies:
 
 
 VERBS: dict[str, type] = {
-    "report": Report,
-    "slopes": Slopes,
-    "pareto": Pareto,
-    "compare": Compare,
-    "compare-studies": CompareStudies,
+    "report": ReportVerb,
+    "slopes": SlopesVerb,
+    "pareto": ParetoVerb,
+    "compare": CompareVerb,
+    "compare-studies": CompareStudiesVerb,
 }
 
 
-def _verbs(first: str) -> dict[str, tuple[type, Callable[[Any], int | None]]]:
-    """Every verb: its options and what runs it. Those of the scaling laws are slow to import, hence only when asked."""
-    verbs: dict[str, tuple[type, Callable[[Any], int | None]]] = {
-        name: (kind, lambda options: options.run()) for name, kind in VERBS.items()
-    }
-    if first not in verbs:
-        from eval.commands import chain_verb, law_verbs
+def _verbs(first: str) -> dict[str, type]:
+    """Every verb; those of the scaling laws are slow to import, and so are left out where another one is typed."""
+    if first in VERBS:
+        return VERBS
+    from eval.commands import chain_verb, law_verbs
 
-        verbs |= law_verbs.VERBS | chain_verb.VERBS
-    return verbs
+    return VERBS | law_verbs.VERBS | chain_verb.VERBS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb; returns the exit code."""
-    return command_line.run(lambda: _run(sys.argv[1:] if arguments is None else arguments))
+    return command_line.run(lambda: parse(sys.argv[1:] if arguments is None else arguments).run())
 
 
-def parse(arguments: Sequence[str]) -> tuple[Any, Callable[[Any], int | None]]:
-    """The verb that was typed, with its options, and what runs it."""
+def parse(arguments: Sequence[str]) -> Any:
+    """The verb that was typed, with its options."""
     verbs = _verbs(arguments[0] if arguments else "")
-    kinds = {name: kind for name, (kind, _) in verbs.items()}
-    options = command_line.parse(arguments, kinds, "python -m eval", __doc__)
-    return options, next(run for kind, run in verbs.values() if type(options) is kind)
-
-
-def _run(arguments: Sequence[str]) -> int | None:
-    options, run = parse(arguments)
-    return run(options)
+    return command_line.parse(arguments, verbs, "python -m eval", __doc__)
 
 
 def _open(
-    path: Path, columns: Columns, settings: Settings, *, compared: bool = False
+    path: Path, columns: RunColumns, settings: Settings, *, compared: bool = False
 ) -> "tuple[RunTable, Question]":
     """The checked runs, and the settings as a question.
 

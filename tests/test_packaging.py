@@ -1,6 +1,7 @@
 """The project installs as it says, and its rooms know of each other only what the design allows."""
 
 import ast
+import collections
 import os
 import re
 import subprocess
@@ -11,8 +12,12 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from hatchling.metadata.core import ProjectMetadata
+from hatchling.plugin.manager import PluginManager
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+import arch_zoo
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("arch_zoo", "configs", "eval", "train")
@@ -137,6 +142,15 @@ def test_analysis_imports_no_presentation_and_training_no_configs_when_it_is_imp
         assert not re.search(r"^(from|import) configs", path.read_text(), re.MULTILINE), path
 
 
+def test_a_class_name_stands_for_one_thing():
+    places = collections.defaultdict(list)
+    for path in sources(*ROOMS):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                places[node.name].append(path.relative_to(ROOT).as_posix())
+    assert not {name: paths for name, paths in places.items() if len(paths) > 1}
+
+
 def test_files_are_named_after_what_they_hold():
     paths = sources(*ROOMS, "tests", "benchmarks")
     assert not [path for path in paths if path.stem in ("utils", "helpers", "common")]
@@ -158,6 +172,40 @@ def test_no_file_names_a_package_index_or_a_place_on_one_machine():
         assert not pattern.search(path.read_text()), name
 
 
+def test_the_version_is_the_same_wherever_it_stands():
+    """Its one source is arch_zoo/__init__.py.
+
+    The citation and the changelog name it with the date of its release.
+    """
+    assert ProjectMetadata(str(ROOT), PluginManager()).version == arch_zoo.__version__
+    heading = r"^## \[(\d.*)\] - (\d{4}-\d\d-\d\d)$"
+    releases = re.findall(heading, (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    version, date = releases[0]
+    assert version == arch_zoo.__version__
+    cited = (ROOT / "CITATION.cff").read_text().splitlines()
+    assert f"version: {version}" in cited and f"date-released: {date}" in cited
+
+
+def test_the_hooks_before_a_commit_are_those_of_make_lint():
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    recipe = re.search(r"^lint:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert recipe is not None
+    wanted = [line.strip().replace("$(BIN)", ".venv/bin") for line in recipe[1].splitlines()]
+    assert re.findall(r"^ +entry: (.*)$", hooks, re.MULTILINE) == wanted
+    assert "repo: http" not in hooks  # nothing is fetched: the tools are those of the environment
+
+
+def test_the_glossary_is_in_order_and_names_modules_that_exist():
+    text = (ROOT / "docs" / "glossary.md").read_text()
+    words = [
+        word.lower() for word in re.findall(r"^- \*\*(?:α \()?(\w[\w ,]*)", text, re.MULTILINE)
+    ]
+    assert words == sorted(set(words)) and len(words) == text.count("\n- **")
+    named = re.findall(rf"`((?:{'|'.join(ROOMS)})[./][\w./]+)`", text)
+    paths = [ROOT / name.replace(".", "/") for name in named]
+    assert not [path for path in paths if not (path.is_dir() or path.with_suffix(".py").exists())]
+
+
 @pytest.mark.slow
 def test_the_wheel_holds_the_rooms_and_nothing_else(tmp_path):
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
@@ -165,6 +213,6 @@ def test_the_wheel_holds_the_rooms_and_nothing_else(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names}
-    assert tops == {*ROOMS, f"{PROJECT['name'].replace('-', '_')}-{PROJECT['version']}.dist-info"}
+    assert tops == {*ROOMS, f"{PROJECT['name'].replace('-', '_')}-{arch_zoo.__version__}.dist-info"}
     built = {name for name in names if name.endswith(".py")}
     assert built == {path.relative_to(ROOT).as_posix() for path in sources(*ROOMS)}

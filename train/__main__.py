@@ -22,7 +22,7 @@ MOST_SEEDS = 1024  # in one program; each has parameters of its own
 
 
 @dataclasses.dataclass(frozen=True)
-class Cell:
+class CellVerb:
     """Where a single run starts from and goes to.
 
     Attributes:
@@ -56,22 +56,40 @@ class Cell:
     verify: bool = True
 
 
-class Pretrain(Cell):
+class PretrainVerb(CellVerb):
     """Pretrains one cell."""
 
+    def run(self) -> int:
+        """Pretrains it; returns the exit code."""
+        return run_cell(self, "pretrain")
 
-class Finetune(Cell):
+
+class FinetuneVerb(CellVerb):
     """Finetunes one cell on downstream tasks, from its own pretraining unless --init-from says otherwise."""
 
+    def run(self) -> int:
+        """Finetunes it; returns the exit code."""
+        return run_cell(self, "finetune")
 
-class Prepare(PrepareConfig):
+
+class PrepareVerb(PrepareConfig):
     """Turns text and tasks into token shards."""
+
+    def run(self) -> int:
+        """Writes the corpus and says where it is; returns the exit code."""
+        from train.data import prepare
+
+        corpus = prepare.prepare(self)
+        print(
+            f"{corpus.path}: {corpus.num_tokens('train')} tokens, {len(corpus.tasks)} tasks, {corpus.fingerprint[:16]}"
+        )
+        return 0
 
 
 VERBS = {
-    "prepare": Prepare,
-    "pretrain": Pretrain,
-    "finetune": Finetune,
+    "prepare": PrepareVerb,
+    "pretrain": PretrainVerb,
+    "finetune": FinetuneVerb,
     **verbs.VERBS,
     **cluster_verbs.VERBS,
 }
@@ -81,7 +99,7 @@ def main(arguments: Sequence[str]) -> int:
     """Runs one verb; returns the exit code."""
     from arch_zoo import ConfigError
 
-    return command_line.run(lambda: _run(arguments), (InputError, ConfigError))
+    return command_line.run(lambda: parse(arguments).run(), (InputError, ConfigError))
 
 
 def parse(arguments: Sequence[str]) -> Any:
@@ -89,27 +107,7 @@ def parse(arguments: Sequence[str]) -> Any:
     return command_line.parse(arguments, VERBS, "python -m train", __doc__)
 
 
-def _run(arguments: Sequence[str]) -> int:
-    verb = parse(arguments)
-    if isinstance(verb, PrepareConfig):
-        return prepare_corpus(verb)
-    if isinstance(verb, Cell):
-        return run_cell(verb, "pretrain" if isinstance(verb, Pretrain) else "finetune")
-    return verb.run()
-
-
-def prepare_corpus(verb: PrepareConfig) -> int:
-    """The verb `prepare`."""
-    from train.data import prepare
-
-    corpus = prepare.prepare(verb)
-    print(
-        f"{corpus.path}: {corpus.num_tokens('train')} tokens, {len(corpus.tasks)} tasks, {corpus.fingerprint[:16]}"
-    )
-    return 0
-
-
-def run_cell(verb: Cell, stage: str) -> int:
+def run_cell(verb: CellVerb, stage: str) -> int:
     """The verbs `pretrain` and `finetune`."""
     import configs.cells
     from train.study import declare
@@ -125,6 +123,7 @@ def run_cell(verb: Cell, stage: str) -> int:
 
     from train.data.corpus import open_corpus
     from train.run import cell, distributed, loop, seeds
+    from train.run.stages import KINDS
 
     distributed.initialize()
     corpus = open_corpus(verb.corpus, verify=verb.verify)
@@ -134,8 +133,9 @@ def run_cell(verb: Cell, stage: str) -> int:
         raise InputError(
             f"seeds = {verb.seeds}: only one may start from somebody else's checkpoints"
         )
-    for directory in directories if stage == "finetune" and verb.init_from is None else []:
-        if not loop.pretrained(directory).is_dir():
+    before = KINDS[stage].after
+    for directory in directories if before and verb.init_from is None else []:
+        if not loop.checkpoints_of(directory, before).is_dir():
             raise InputError(
                 f"{directory}: has no pretrained checkpoint; pretrain it first or give --init-from"
             )

@@ -73,7 +73,7 @@ class LinearAttention(Projections):
             y_BHLK = favor.attend_to_all(features, packed=ctx.packed)
         return self.output(jnp.moveaxis(y_BHLK, 1, 2).astype(x_BLD.dtype)), cache, Aux()
 
-    def init_cache(self, ctx: Context) -> favor.State:
+    def init_cache(self, ctx: Context) -> favor.FavorState:
         """Empty sums. Their size does not depend on the length."""
         return favor.empty_state(ctx.batch_size, self.num_heads, self.num_features, self.head_dim)
 

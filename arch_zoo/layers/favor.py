@@ -59,10 +59,10 @@ class Sums(NamedTuple):
         return Sums(mine + theirs, log_scale)
 
 
-class State(NamedTuple):
-    """What is kept of a prefix.
+class FavorState(NamedTuple):
+    """What is kept of a prefix: the sums over its last segment, and that segment's id.
 
-    The sums over its last segment, [B, H, M, J] and [B, H], and that segment's id.
+    The sums are [B, H, M, J], their scales [B, H].
     """
 
     sums: Sums
@@ -116,10 +116,10 @@ def draw_directions(key: jax.Array, num_features: int, head_dim: int) -> jax.Arr
     return directions * lengths
 
 
-def empty_state(batch_size: int, num_heads: int, num_features: int, value_dim: int) -> State:
+def empty_state(batch_size: int, num_heads: int, num_features: int, value_dim: int) -> FavorState:
     """The state before the first position, for values of size `value_dim`."""
     total = jnp.zeros((batch_size, num_heads, num_features, value_dim + 1))
-    return State(
+    return FavorState(
         Sums(total, jnp.full(total.shape[:2], _NOTHING)), jnp.zeros((batch_size, 1), jnp.int32)
     )
 
@@ -139,20 +139,20 @@ def attend_to_all(features: Features, *, packed: bool) -> jax.Array:
     return _ratio(before.plus(_reverse(after)))
 
 
-def attend_to_prefix(features: Features, state: State) -> tuple[jax.Array, State]:
+def attend_to_prefix(features: Features, state: FavorState) -> tuple[jax.Array, FavorState]:
     """Attention to the keys of the segment up to the query, including `state`.
 
-    [B, H, L, K] and the next state.
+    Returns the output [B, H, L, K] and the next state.
     """
     sums, state = _prefix_sums(features, state, strict=False)
     return _ratio(sums), state
 
 
-def _prefix_sums(features: Features, state: State, *, strict: bool) -> tuple[Sums, State]:
-    """Sums over the keys up to each query (before it, if `strict`), chunk by chunk.
+def _prefix_sums(features: Features, state: FavorState, *, strict: bool) -> tuple[Sums, FavorState]:
+    """Sums over the keys up to each query (before it, if `strict`), [B, H, L, J] and [B, H, L].
 
-    Inside a chunk, queries are multiplied with keys directly, so that no state is stored for each
-    position.
+    They are computed chunk by chunk. Inside a chunk, queries are multiplied with keys directly, so
+    that no state is stored for each position.
     """
     length = features.segment_ids_B1L.shape[2]
     chunks = -(-length // _CHUNK)
@@ -188,12 +188,12 @@ def _meet(chunk: Features, *, strict: bool) -> Sums:
         return Sums((products_BHTS * weights_BHTS) @ chunk.value_BHLJ, log_scale_BHT)
 
 
-def _recall(chunk: Features, state: State) -> Sums:
+def _recall(chunk: Features, state: FavorState) -> Sums:
     """The sums that come from keys before the chunk, where they belong to the same segment."""
     return _read(chunk, state.sums).where(chunk.segment_ids_B1L == state.segment_B1[..., None])
 
 
-def _advance(state: State, chunk: Features) -> State:
+def _advance(state: FavorState, chunk: Features) -> FavorState:
     """The state after a chunk, which is that of the last segment in it."""
     segments_BL = chunk.segment_ids_B1L[:, 0]
     last_B1 = jnp.max(
@@ -204,7 +204,7 @@ def _advance(state: State, chunk: Features) -> State:
     )
     kept = state.sums.where(segment_B1 == state.segment_B1)
     added = _collect(chunk, ((segments_BL == segment_B1) & (segments_BL != 0))[:, None])
-    return State(kept.plus(added), segment_B1)
+    return FavorState(kept.plus(added), segment_B1)
 
 
 def _collect(features: Features, which_B1L: jax.Array) -> Sums:

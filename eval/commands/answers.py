@@ -8,6 +8,7 @@ import pandas as pd
 
 from eval.data.neutral import printable
 from eval.report.listing import finite
+from train.command_line import TableOrJson
 
 Answer = dict[str, Any]
 
@@ -17,8 +18,8 @@ def records(frame: pd.DataFrame) -> list[Answer]:
     return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
-def show(answer: Answer, format: str) -> int:
-    """Prints an answer as text or json; exit code 0."""
+def show(answer: Answer, format: TableOrJson) -> int:
+    """Prints an answer for a person (`table`) or for a program (`json`); exit code 0."""
     answer = finite(answer)
     lines = [json.dumps(answer, indent=2)] if format == "json" else map(printable, _text(answer))
     print("\n".join(lines))

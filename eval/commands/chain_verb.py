@@ -18,7 +18,7 @@ _NO_INTERVAL = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ChainOptions(LawOptions):
+class ChainVerb(LawOptions):
     """Predicts a downstream score at N and D through the loss: a law of the loss, then a law of the score.
 
     Attributes:
@@ -34,59 +34,58 @@ class ChainOptions(LawOptions):
     score_objective: Literal["huber", "l1", "l2"] = "l2"
     at: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="(required)")]
 
-
-def run_chain(options: ChainOptions) -> int:
-    """Prints both laws and the predictions; exit code 0."""
-    if options.drop_highest_loss or options.fix or options.group not in ("", law_table.POOLED):
-        raise InputError(
-            "chain: group, drop_highest_loss and fix are not offered here; use --where for one group"
+    def run(self) -> int:
+        """Prints both laws and the predictions; exit code 0."""
+        if self.drop_highest_loss or self.fix or self.group not in ("", law_table.POOLED):
+            raise InputError(
+                "chain: group, drop_highest_loss and fix are not offered here; use --where for one group"
+            )
+        self.refuse(
+            {"method": ("newton",), "starts": ("grid",)},
+            "chain: both laws are fitted by newton from a grid",
         )
-    options.refuse(
-        {"method": ("newton",), "starts": ("grid",)},
-        "chain: both laws are fitted by newton from a grid",
-    )
-    if options.bootstrap < 1:
-        raise InputError("bootstrap: predictions need resamples; give --bootstrap above 0")
-    loss_form, score_form = options.law_form(), options.law_form(options.score_form)
-    if loss_form.output != "loss":
-        raise InputError(
-            f"form: {loss_form.name} predicts {loss_form.output}; the first law must predict the loss"
+        if self.bootstrap < 1:
+            raise InputError("bootstrap: predictions need resamples; give --bootstrap above 0")
+        loss_form, score_form = self.law_form(), self.law_form(self.score_form)
+        if loss_form.output != "loss":
+            raise InputError(
+                f"form: {loss_form.name} predicts {loss_form.output}; the first law must predict the loss"
+            )
+        read, decided = law_table.load(self.table, self, warn)
+        options = dataclasses.replace(self, **decided)
+        if options.group not in ("", law_table.POOLED):
+            raise InputError(
+                "chain: several architectures; --where architecture=NAME takes one, --group none pools them"
+            )
+        losses = law_table.from_table(read, loss_form, options, warn)
+        scores = law_table.from_table(
+            read, score_form, dataclasses.replace(options, ignore=tuple(read.frame.columns))
         )
-    read, decided = law_table.load(options.table, options, warn)
-    options = dataclasses.replace(options, **decided)
-    if options.group not in ("", law_table.POOLED):
-        raise InputError(
-            "chain: several architectures; --where architecture=NAME takes one, --group none pools them"
+        scores = dataclasses.replace(scores, x={**losses.x, **scores.x})
+        first = options.law_objective(loss_form)
+        second = Objective(options.score_objective, options.delta, score_form.space)
+        both = loss_to_score.chain(
+            loss_form, score_form, losses, scores, options.through, first, second
         )
-    losses = law_table.from_table(read, loss_form, options, warn)
-    scores = law_table.from_table(
-        read, score_form, dataclasses.replace(options, ignore=tuple(read.frame.columns))
-    )
-    scores = dataclasses.replace(scores, x={**losses.x, **scores.x})
-    first = options.law_objective(loss_form)
-    second = Objective(options.score_objective, options.delta, score_form.space)
-    both = loss_to_score.chain(
-        loss_form, score_form, losses, scores, options.through, first, second
-    )
-    rows, far = [], []
-    for text in options.at:
-        x = at.place(text, both.loss, options.k(losses))
-        found = (
-            loss_to_score.predict(both, x, options.level, options.bootstrap, options.seed)
-            .iloc[0]
-            .to_dict()
-        )
-        rows.append({**raw(x), "loss": both.loss.predict(x)[0], **found})
-        far += at.outside(text, x, both.loss)
-    laws = {"loss_law": both.loss, "score_law": both.score}
-    warnings = [f"{name}: {line}" for name, law in laws.items() for line in law.warnings]
-    warnings += [_NO_INTERVAL] if options.through == "predicted" else []
-    answer: Answer = {
-        "warnings": [*warnings, *far],
-        "through": options.through,
-        "predictions": rows,
-    }
-    return show(answer | {name: _law(law) for name, law in laws.items()}, options.format)
+        rows, far = [], []
+        for text in options.at:
+            x = at.place(text, both.loss, options.k(losses))
+            found = (
+                loss_to_score.predict(both, x, options.level, options.bootstrap, options.seed)
+                .iloc[0]
+                .to_dict()
+            )
+            rows.append({**raw(x), "loss": both.loss.predict(x)[0], **found})
+            far += at.outside(text, x, both.loss)
+        laws = {"loss_law": both.loss, "score_law": both.score}
+        warnings = [f"{name}: {line}" for name, law in laws.items() for line in law.warnings]
+        warnings += [_NO_INTERVAL] if options.through == "predicted" else []
+        answer: Answer = {
+            "warnings": [*warnings, *far],
+            "through": options.through,
+            "predictions": rows,
+        }
+        return show(answer | {name: _law(law) for name, law in laws.items()}, options.format)
 
 
 def _law(law: Fit) -> dict[str, Any]:
@@ -100,4 +99,4 @@ def _law(law: Fit) -> dict[str, Any]:
     }
 
 
-VERBS = {"chain": (ChainOptions, run_chain)}
+VERBS: dict[str, type] = {"chain": ChainVerb}

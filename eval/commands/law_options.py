@@ -15,13 +15,14 @@ from eval.laws import forms, law_table
 from eval.laws.fitting import projection, uncertainty
 from eval.laws.fitting.fit import Fit, fit
 from eval.laws.fitting.objective import LEAST_SQUARES, Objective
-from eval.laws.law_table import Columns, Runs
+from eval.laws.law_table import LawColumns, Runs
+from train.command_line import TableOrJson
 from train.ranges import Level, NotNegative, Positive, Range, Seed
 from train.records import InputError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LawOptions(Columns):
+class LawOptions(LawColumns):
     """What every verb needs to fit a law.
 
     Attributes:
@@ -43,7 +44,7 @@ class LawOptions(Columns):
         eight runs on.
       level: coverage of the intervals; a comparison calls p values below 1 less it a difference.
       seed: of the resampling.
-      format: text for people, json for programs.
+      format: table for a person, json for a program.
     """
 
     table: tyro.conf.Positional[Path]
@@ -60,7 +61,7 @@ class LawOptions(Columns):
     resample: uncertainty.Kind = "auto"
     level: Level = 0.95
     seed: Seed = 0
-    format: Literal["text", "json"] = "text"
+    format: TableOrJson = "table"
 
     def law_form(self, name: str = "") -> forms.Form:
         """The form of that name, by default the one asked for."""

@@ -1,14 +1,12 @@
 """The verbs fit, predict, allocate and next: options as dataclasses, answers as text or JSON, warnings first.
 
-`VERBS` maps a name to (options dataclass, function of its instance that prints and returns the exit
-code).
+Each is what can be typed, with a `run` that prints the answer and returns the exit code.
 """
 
 import dataclasses
 import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import tyro
@@ -28,6 +26,7 @@ from eval.laws import (
 )
 from eval.laws.fitting import uncertainty
 from eval.laws.fitting.fit import Fit
+from eval.stats.resampling import Resampling
 from train.ranges import Count, NotNegative, Positive, Range
 from train.records import InputError
 
@@ -46,7 +45,7 @@ _NO_LAW = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FitOptions(LawOptions):
+class FitVerb(LawOptions):
     """Fits a scaling law to any table of runs, with intervals, warnings and comparisons between groups.
 
     Attributes:
@@ -62,9 +61,21 @@ class FitOptions(LawOptions):
     profile: Literal["quadratic", "akima"] = "quadratic"
     against: tuple[str, ...] = ()
 
+    def run(self) -> int:
+        """Prints the fit; exit code 0."""
+        if self.approach == 3:
+            self.refuse({"profile": ("quadratic",)}, "approach: 3 has no profile of each budget")
+            return answer(self, _fit_answer)
+        defaults = {f.name: (f.default,) for f in dataclasses.fields(FitVerb) if f.name in _NO_LAW}
+        self.refuse(defaults, f"approach: {self.approach} fits no law")
+        chinchilla = forms.get("chinchilla")  # for its inputs
+        return answer(
+            self, lambda o, runs: by_group(o, runs, lambda part: _line(o, part)), chinchilla
+        )
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PredictOptions(LawOptions):
+class PredictVerb(LawOptions):
     """Predicts the loss at N and D, or at a compute budget spent optimally, with intervals of the curve and of a run.
 
     Attributes:
@@ -76,9 +87,34 @@ class PredictOptions(LawOptions):
     at: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="(required)")]
     seed_sd: NotNegative = 0.0
 
+    def run(self) -> int:
+        """Prints predictions; exit code 0."""
+
+        def one(options: PredictVerb, runs: law_table.Runs) -> Answer:
+            law = options.law(runs)
+            drawn, k = options.needed_draws(law), options.k(runs)
+            rows, warnings = [], [*law.warnings, *drawn.warnings]
+            for text in options.at:
+                x = at.place(text, law, k)
+                row = (
+                    uncertainty.predict(drawn, x, options.level, options.seed_sd, options.seed)
+                    .iloc[0]
+                    .to_dict()
+                )
+                implied = kaplan_implications.implications(
+                    law.form.name, law.params, raw(x), row["prediction"]
+                )
+                rows.append({**raw(x), **row, **implied})
+                warnings += at.outside(text, x, law)
+            if any(place.partition("=")[0].strip() == "C" for place in options.at):
+                warnings += options.doubts_of_k(runs)
+            return {"warnings": warnings, "predictions": rows, **settings(options, law)}
+
+        return answer(self, lambda o, runs: by_group(o, runs, lambda part: one(o, part)))
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AllocateOptions(LawOptions):
+class AllocateVerb(LawOptions):
     """The best N and D for compute budgets, and the cost of being off.
 
     Attributes:
@@ -95,9 +131,13 @@ class AllocateOptions(LawOptions):
     losses: tuple[Positive, ...] = ()
     unique: Annotated[float, Range(0, low_open=True)] = math.inf
 
+    def run(self) -> int:
+        """Prints allocations; exit code 0."""
+        return answer(self, _allocations)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NextOptions(LawOptions):
+class NextVerb(LawOptions):
     """Ranks the runs that could be made next by how much they narrow an interval: for each FLOP, and in all.
 
     Attributes:
@@ -114,97 +154,52 @@ class NextOptions(LawOptions):
     budget: Annotated[float, Range(0, low_open=True)] = math.inf
     top: Count = 10
 
+    def run(self) -> int:
+        """Prints the runs worth making; exit code 0."""
 
-def run_fit(options: FitOptions) -> int:
-    """Prints the fit; exit code 0."""
-    if options.approach == 3:
-        options.refuse({"profile": ("quadratic",)}, "approach: 3 has no profile of each budget")
-        return answer(options, _fit_answer)
-    defaults = {f.name: (f.default,) for f in dataclasses.fields(FitOptions) if f.name in _NO_LAW}
-    options.refuse(defaults, f"approach: {options.approach} fits no law")
-    chinchilla = forms.get("chinchilla")  # for its inputs
-    return answer(
-        options, lambda o, runs: by_group(o, runs, lambda part: _line(o, part)), chinchilla
-    )
-
-
-def run_predict(options: PredictOptions) -> int:
-    """Prints predictions; exit code 0."""
-
-    def one(options: PredictOptions, runs: law_table.Runs) -> Answer:
-        law = options.law(runs)
-        drawn, k = options.needed_draws(law), options.k(runs)
-        rows, warnings = [], [*law.warnings, *drawn.warnings]
-        for text in options.at:
-            x = at.place(text, law, k)
-            row = (
-                uncertainty.predict(drawn, x, options.level, options.seed_sd, options.seed)
-                .iloc[0]
-                .to_dict()
+        def one(options: NextVerb, runs: law_table.Runs) -> Answer:
+            law, k = options.law(runs), options.k(runs)
+            x = _candidates(options, law)
+            flops = (
+                np.exp(x["C"])
+                if "C" in x
+                else k * np.exp(x["N"] + x["D"])
+                if {"N", "D"} <= set(x)
+                else None
             )
-            implied = kaplan_implications.implications(
-                law.form.name, law.params, raw(x), row["prediction"]
-            )
-            rows.append({**raw(x), **row, **implied})
-            warnings += at.outside(text, x, law)
-        if any(place.partition("=")[0].strip() == "C" for place in options.at):
-            warnings += options.doubts_of_k(runs)
-        return {"warnings": warnings, "predictions": rows, **settings(options, law)}
+            if flops is None:
+                flops = np.exp(x[law.form.inputs[0]])
+            within = flops <= options.budget
+            if not within.any():
+                raise InputError(
+                    f"budget: no candidate costs {options.budget:g} FLOPs or less; least {flops.min():.3g}"
+                )
+            x, flops = {name: values[within] for name, values in x.items()}, flops[within]
+            ranked = next_run.rank(law, next_run.quantity(law, options.quantity, k), x, flops)
+            warnings = [*law.warnings, *options.doubts_of_k(runs)]
+            if options.quantity.startswith("optimum"):
+                warnings += allocation.outside_grid(law, k)
+            return {
+                "warnings": warnings,
+                "quantity": options.quantity,
+                "next": records(ranked.head(options.top)),
+                "next_by_shrink": records(
+                    ranked.sort_values("shrink", ascending=False).head(options.top)
+                ),
+            }
 
-    return answer(options, lambda o, runs: by_group(o, runs, lambda part: one(o, part)))
-
-
-def run_allocate(options: AllocateOptions) -> int:
-    """Prints allocations; exit code 0."""
-    return answer(options, _allocations)
-
-
-def run_next(options: NextOptions) -> int:
-    """Prints the runs worth making; exit code 0."""
-
-    def one(options: NextOptions, runs: law_table.Runs) -> Answer:
-        law, k = options.law(runs), options.k(runs)
-        x = _candidates(options, law)
-        flops = (
-            np.exp(x["C"])
-            if "C" in x
-            else k * np.exp(x["N"] + x["D"])
-            if {"N", "D"} <= set(x)
-            else None
-        )
-        if flops is None:
-            flops = np.exp(x[law.form.inputs[0]])
-        within = flops <= options.budget
-        if not within.any():
-            raise InputError(
-                f"budget: no candidate costs {options.budget:g} FLOPs or less; least {flops.min():.3g}"
-            )
-        x, flops = {name: values[within] for name, values in x.items()}, flops[within]
-        ranked = next_run.rank(law, next_run.quantity(law, options.quantity, k), x, flops)
-        warnings = [*law.warnings, *options.doubts_of_k(runs)]
-        if options.quantity.startswith("optimum"):
-            warnings += allocation.outside_grid(law, k)
-        return {
-            "warnings": warnings,
-            "quantity": options.quantity,
-            "next": records(ranked.head(options.top)),
-            "next_by_shrink": records(
-                ranked.sort_values("shrink", ascending=False).head(options.top)
-            ),
-        }
-
-    return answer(options, lambda o, runs: by_group(o, runs, lambda part: one(o, part)))
+        return answer(self, lambda o, runs: by_group(o, runs, lambda part: one(o, part)))
 
 
-VERBS: dict[str, tuple[type, Callable[[Any], int]]] = {
-    "fit": (FitOptions, run_fit),
-    "predict": (PredictOptions, run_predict),
-    "allocate": (AllocateOptions, run_allocate),
-    "next": (NextOptions, run_next),
+VERBS: dict[str, type] = {
+    "fit": FitVerb,
+    "predict": PredictVerb,
+    "allocate": AllocateVerb,
+    "next": NextVerb,
 }
 
 
-def _fit_answer(options: FitOptions, runs: law_table.Runs) -> Answer:
+def _fit_answer(options: FitVerb, runs: law_table.Runs) -> Answer:
     found = by_group(options, runs, lambda part: _one_fit(options, part))
     if runs.dependent:
         found["warnings"] = [
@@ -230,7 +225,7 @@ def _fit_answer(options: FitOptions, runs: law_table.Runs) -> Answer:
     }
 
 
-def _one_fit(options: FitOptions, runs: law_table.Runs) -> Answer:
+def _one_fit(options: FitVerb, runs: law_table.Runs) -> Answer:
     law = options.law(runs)
     drawn = options.draws(law)
     spans, without = _intervals(law, drawn, options)
@@ -266,13 +261,15 @@ def _one_fit(options: FitOptions, runs: law_table.Runs) -> Answer:
                 f"against: these forms need inputs that {law.form.name} does not read: {', '.join(missing)}"
             )
         found["forms"] = records(
-            choice.compare(rivals, runs, law.objective, options.fixed(), level=options.level)
+            choice.compare(
+                rivals, runs, law.objective, options.fixed(), Resampling(200, options.level)
+            )
         )
     return found
 
 
 def _intervals(
-    law: Fit, drawn: uncertainty.Draws | None, options: FitOptions
+    law: Fit, drawn: uncertainty.Draws | None, options: FitVerb
 ) -> tuple[dict[str, list], list[str]]:
     """Intervals of the parameters, and why some have none."""
     found, without = {}, []
@@ -299,22 +296,17 @@ def _criteria(law: Fit) -> Answer:
     return {key: value for key, value in choice.criteria(law).items() if key in ("aicc", "bic")}
 
 
-def _line(options: FitOptions, runs: law_table.Runs) -> Answer:
+def _line(options: FitVerb, runs: law_table.Runs) -> Answer:
     """Approaches 1 and 2."""
     k = options.k(runs)
     n, flops = np.exp(runs.x["N"]), k * np.exp(runs.x["N"] + runs.x["D"])
     if options.flops_per_param_token is None:
         flops = np.where(np.isfinite(runs.flops), runs.flops, flops)
-    common: dict[str, Any] = {
-        "draws": max(options.bootstrap, 1),
-        "level": options.level,
-        "seed": options.seed,
-        "k": k,
-    }
+    resampling = Resampling(max(options.bootstrap, 1), options.level, options.seed)
     if options.approach == 2:
-        found = isoflop.isoflop(n, flops, runs.y, options.profile, **common)
+        found = isoflop.isoflop(n, flops, runs.y, options.profile, resampling, k)
     else:
-        found = isoflop.envelope(n, flops, runs.y, runs.cluster, **common)
+        found = isoflop.envelope(n, flops, runs.y, runs.cluster, resampling=resampling, k=k)
     left_out = int((found.budgets["note"] != "").sum())
     warnings = (
         [f"{left_out} of {len(found.budgets)} budgets have no optimum inside their sizes"]
@@ -338,7 +330,7 @@ def _line(options: FitOptions, runs: law_table.Runs) -> Answer:
     }
 
 
-def _allocations(options: AllocateOptions, runs: law_table.Runs) -> Answer:
+def _allocations(options: AllocateVerb, runs: law_table.Runs) -> Answer:
     drawn: dict[str, uncertainty.Draws] = {}
 
     def one(part: law_table.Runs) -> Answer:
@@ -371,7 +363,7 @@ def _allocations(options: AllocateOptions, runs: law_table.Runs) -> Answer:
     return found
 
 
-def _candidates(options: NextOptions, law: Fit) -> dict[str, np.ndarray]:
+def _candidates(options: NextVerb, law: Fit) -> dict[str, np.ndarray]:
     if options.candidates is not None:
         return law_table.read_inputs(
             options.candidates, law.form, dataclasses.replace(options, where=())

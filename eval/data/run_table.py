@@ -26,7 +26,7 @@ from train.records import InputError
 
 
 @dataclasses.dataclass(frozen=True)
-class Columns:
+class RunColumns:
     """The meaning of a table's columns; the defaults are the names in a study's own run table.
 
     Attributes:
@@ -73,7 +73,7 @@ class Columns:
     trust_units: bool = False
 
 
-COLUMNS = Columns()
+COLUMNS = RunColumns()
 _NO_COLUMNS = ("upstream_is", "fractions", "where", "ignore", "trust_units")
 # Suffixes of columns that belong to a score: its error, count and interval, as in a report's table
 # 1.
@@ -83,11 +83,11 @@ _BESIDE = re.compile(
 _NO_PERCENT = re.compile(r".*(perplexity|ppl|nll|loss|bits_per_(byte|char\w*)|bpb|bpc|entropy)")
 
 
-def read_table(path: str | os.PathLike[str], columns: Columns = COLUMNS) -> Study:
+def read_table(path: str | os.PathLike[str], columns: RunColumns = COLUMNS) -> Study:
     """Reads a table of runs as a study.
 
     Example:
-      >>> study = eval.read_table("sweep.csv", Columns(params="n_params", upstream="val_loss"))
+      >>> study = eval.read_table("sweep.csv", RunColumns(params="n_params", upstream="val_loss"))
 
     Args:
       path: a table (see `eval.data.files`), one row per run (or per run and step).
@@ -98,16 +98,16 @@ def read_table(path: str | os.PathLike[str], columns: Columns = COLUMNS) -> Stud
         unit than its column should (the message names column and row), a run appears twice, or rows
         of a cell differ in a setting.
     """
-    return _Reader(Table.read(Path(path), columns.where), columns).study()
+    return _RunReader(Table.read(Path(path), columns.where), columns).study()
 
 
-def for_directory(columns: Columns, path: Path) -> tuple[str, ...]:
+def for_directory(columns: RunColumns, path: Path) -> tuple[str, ...]:
     """The conditions on the runs of a study's directory. Its columns have fixed names.
 
     Raises:
       InputError: `columns` names a column.
     """
-    for field in dataclasses.fields(Columns):
+    for field in dataclasses.fields(RunColumns):
         value = getattr(columns, field.name)
         if field.name != "where" and value != getattr(COLUMNS, field.name):
             raise InputError(
@@ -117,10 +117,10 @@ def for_directory(columns: Columns, path: Path) -> tuple[str, ...]:
     return columns.where
 
 
-class _Reader:
+class _RunReader:
     """Turns a table into a study: types the columns, keeps one row per run, and checks the runs."""
 
-    def __init__(self, table: Table, columns: Columns):
+    def __init__(self, table: Table, columns: RunColumns):
         """Types every column that is used, in all rows."""
         self.table, self.columns, self.path = table, columns, table.path
         self.warnings: list[str] = []
@@ -175,7 +175,7 @@ class _Reader:
         """The columns that the user names, or whose default name is in the table."""
         values = (
             getattr(self.columns, f.name)
-            for f in dataclasses.fields(Columns)
+            for f in dataclasses.fields(RunColumns)
             if f.name not in _NO_COLUMNS
         )
         return {
@@ -198,7 +198,7 @@ class _Reader:
     def _require(self) -> None:
         """Checks the columns that must exist: the architecture, and every column the user named."""
         columns, table = self.columns, self.table
-        for field in dataclasses.fields(Columns):
+        for field in dataclasses.fields(RunColumns):
             named = getattr(columns, field.name)
             if field.name in _NO_COLUMNS and field.name != "ignore":
                 continue
@@ -437,10 +437,10 @@ def _nll(values: np.ndarray, kind: str) -> np.ndarray:
     return -values if kind == "neg_log_ppl" else values
 
 
-def _meaning(columns: Columns, path: Path) -> pd.DataFrame:
+def _meaning(columns: RunColumns, path: Path) -> pd.DataFrame:
     """The settings by which the table was read, for the report."""
     rows = [("table", path.name, 0)]
-    for field in dataclasses.fields(Columns):
+    for field in dataclasses.fields(RunColumns):
         value = getattr(columns, field.name)
         if value != field.default:
             rows.append(

@@ -9,6 +9,15 @@ from eval.laws.fitting.fit import Fit
 from train.records import InputError
 
 
+def given(text: str) -> dict[str, float]:
+    """`N=1e9,D=2e10` as numbers by name; empty if the text cannot be parsed."""
+    parts = [part.partition("=") for part in text.split(",")]
+    try:
+        return {name.strip(): float(value) for name, _, value in parts}
+    except ValueError:
+        return {}
+
+
 def outside(text: str, x: dict[str, np.ndarray], law: Fit) -> list[str]:
     """A warning if a place is outside the measured inputs, or if the law has no optimum there."""
     if any(np.isnan(v[0]) for v in x.values()):
@@ -25,26 +34,20 @@ def place(text: str, law: Fit, k: float) -> dict[str, np.ndarray]:
     Raises:
       InputError: the text is malformed, or its inputs are not those of the form.
     """
-    try:
-        given = {
-            name.strip(): float(value)
-            for name, value in (part.split("=") for part in text.split(","))
-        }
-    except ValueError:
-        given = {}
-    if not given or not all(0 < value < math.inf for value in given.values()):
+    typed = given(text)
+    if not typed or not all(0 < value < math.inf for value in typed.values()):
         raise InputError(
             f"at: {text!r} is not like {','.join(f'{name}=1e9' for name in law.form.inputs)}"
         )
-    if set(given) == {"C"} and {"N", "D"} <= set(law.form.inputs):
-        log_n = allocation.optimum(law.form, law.theta_P[None], np.array([given["C"]]), k)[0][0, 0]
+    if set(typed) == {"C"} and {"N", "D"} <= set(law.form.inputs):
+        log_n = allocation.optimum(law.form, law.theta_P[None], np.array([typed["C"]]), k)[0][0, 0]
         log_n = math.nan if allocation.undetermined(law) else log_n
-        given = {"N": math.exp(log_n), "D": given["C"] / k / math.exp(log_n)}
-    if "U" in law.form.inputs and "U" not in given:
-        given["U"] = given.get("D", 0.0)
-    if set(given) != set(law.form.inputs):
+        typed = {"N": math.exp(log_n), "D": typed["C"] / k / math.exp(log_n)}
+    if "U" in law.form.inputs and "U" not in typed:
+        typed["U"] = typed.get("D", 0.0)
+    if set(typed) != set(law.form.inputs):
         raise InputError(
-            f"at: {text!r} gives {', '.join(given)}; {law.form.name} needs "
+            f"at: {text!r} gives {', '.join(typed)}; {law.form.name} needs "
             f"{', '.join(law.form.inputs)}"
         )
-    return {name: np.array([math.log(value)]) for name, value in given.items()}
+    return {name: np.array([math.log(value)]) for name, value in typed.items()}

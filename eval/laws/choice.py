@@ -10,7 +10,9 @@ from eval.laws.fitting.fit import Fit, fit
 from eval.laws.fitting.objective import HOFFMANN, Objective
 from eval.laws.forms.form import Form
 from eval.laws.law_table import Runs
+from eval.stats.resampling import Resampling
 
+_BACKTEST = Resampling(draws=200)
 _MOST_BUCKETS = 8
 
 
@@ -60,9 +62,7 @@ def backtest(
     form: Form,
     runs: Runs,
     objective: Objective = HOFFMANN,
-    level: float = 0.95,
-    draws: int = 200,
-    seed: int = 0,
+    resampling: Resampling = _BACKTEST,
     fixed: Mapping[str, float] | None = None,
     least: int = 0,
 ) -> pd.DataFrame:
@@ -72,18 +72,15 @@ def backtest(
       form: the law.
       runs: the points.
       objective: what is minimised.
-      level: coverage of the prediction intervals.
-      draws: number of bootstrap refits for the intervals.
-      seed: the seed of the refits.
+      resampling: refits behind the prediction intervals.
       fixed: symbols that are not searched.
       least: the number of points that a cut must leave; always at least two more than parameters.
 
     Returns:
       One row per cut with columns `form`, `fitted` and `predicted` (numbers of points), `stretch`
-      (largest predicted scale over largest fitted one), `rmsle`, `bias` (mean log of predicted over
-      observed), `coverage` (share of the points inside their prediction interval of `level`). Empty
-      if
-      no cut leaves more points than parameters.
+        (largest predicted scale over largest fitted one), `rmsle`, `bias` (mean log of predicted
+        over observed), `coverage` (share of the points inside their prediction interval). Empty if
+        no cut leaves more points than parameters.
     """
     order_n = scale(runs, form)
     edges = np.unique(order_n.round(6))
@@ -95,10 +92,10 @@ def backtest(
         if past.sum() < max(least, _least(form, fixed)) or not future.any():
             continue
         drawn = uncertainty.bootstrap(
-            fit(form, runs.take(past), objective, fixed=fixed), draws, seed
+            fit(form, runs.take(past), objective, fixed=fixed), resampling.draws, resampling.seed
         )
         ahead = runs.take(future)
-        table = uncertainty.predict(drawn, ahead.x, level)
+        table = uncertainty.predict(drawn, ahead.x, resampling.level)
         error = np.log(np.maximum(table["prediction"], 1e-12) / np.maximum(ahead.y, 1e-12))
         inside = (table["run_lower"] <= ahead.y) & (ahead.y <= table["run_upper"])
         rows.append(
@@ -126,7 +123,7 @@ def compare(
     runs: Runs,
     objective: Objective = HOFFMANN,
     fixed: Mapping[str, float] | None = None,
-    **options,
+    resampling: Resampling = _BACKTEST,
 ) -> pd.DataFrame:
     """Compares forms, best backtest first.
 
@@ -137,7 +134,7 @@ def compare(
       runs: points with the inputs of every form.
       objective: what is minimised.
       fixed: symbols of the first form that are not searched.
-      **options: options of `backtest`.
+      resampling: of the backtest.
 
     Returns:
       One row per form: `form`, `parameters`, `objective`, `aicc`, `bic`, the backtest's mean
@@ -148,7 +145,7 @@ def compare(
     least, rows = max(map(_least, forms, holds)), []
     for form, held in zip(forms, holds, strict=True):
         fitted = fit(form, runs, objective, fixed=held)
-        past = backtest(form, runs, objective, fixed=held, least=least, **options)
+        past = backtest(form, runs, objective, resampling, held, least)
         scores = past[["rmsle", "bias", "coverage"]].mean().to_dict()
         numbers = {k: v for k, v in criteria(fitted).items() if k != "log_likelihood"}
         head = {"form": form.name, "objective": fitted.value, **numbers}

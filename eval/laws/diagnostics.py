@@ -17,6 +17,7 @@ from eval.laws.fitting.objective import HOFFMANN, Objective
 from eval.laws.fitting.uncertainty import Draws
 from eval.laws.forms.form import Form
 from eval.laws.law_table import Runs
+from eval.stats.resampling import DEFAULT, Resampling
 
 _CURVES = 6  # curves shown for a law of two inputs
 _BUDGETS = 5
@@ -58,9 +59,7 @@ def law_page(
     runs: Runs,
     form: Form,
     objective: Objective = HOFFMANN,
-    draws: int = 500,
-    level: float = 0.95,
-    seed: int = 0,
+    resampling: Resampling = DEFAULT,
     counts: str = "as the table's columns count them",
     x_name: str = "x",
 ) -> LawPage:
@@ -70,15 +69,14 @@ def law_page(
       runs: the points of one group.
       form: the law.
       objective: what is minimised.
-      draws: number of bootstrap refits for bands and intervals; none are made if there are no
-        residuals.
-      level: coverage of the intervals.
-      seed: the seed of the bootstrap.
+      resampling: refits behind bands and intervals; none are made where no residual is left.
       counts: how parameters and FLOPs were counted, for the checklist.
       x_name: the name of the input x of power, offset and bnsl.
     """
     law = fit(form, runs, objective)
-    drawn = uncertainty.bootstrap(law, draws, seed) if len(runs.y) > law.free_P.sum() else None
+    level, drawn = resampling.level, None
+    if len(runs.y) > law.free_P.sum():
+        drawn = uncertainty.bootstrap(law, resampling.draws, resampling.seed)
     group = str(runs.group[0])
     return LawPage(
         title=f"{form.name}: {form.formula}" + (f" ({group})" if group else ""),

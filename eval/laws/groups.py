@@ -115,7 +115,7 @@ class Grouped(Form):
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
+class GroupComparison:
     """The models of one law for several groups.
 
     Attributes:
@@ -208,7 +208,7 @@ def compare(
     seed: int = 0,
     fixed: Mapping[str, float] | None = None,
     level: float = 0.95,
-) -> Comparison:
+) -> GroupComparison:
     """Fits every model and tests the nested pairs.
 
     Args:
@@ -223,7 +223,7 @@ def compare(
     """
     why = _incomparable(form, runs, len(form.parameters) - len(fixed or ()))
     if why:
-        return Comparison(
+        return GroupComparison(
             {}, pd.DataFrame(columns=list(_TESTS)), f"the groups' laws are not compared: {why}"
         )
     models = sharings(form, fixed)
@@ -244,7 +244,7 @@ def compare(
     tests = pd.DataFrame(rows)
     tests["p_holm"] = holm(tests["p_bootstrap"].fillna(tests["p"]))
     tests = tests[list(_TESTS)]
-    return Comparison(fits, tests, _verdict(tests, level))
+    return GroupComparison(fits, tests, _verdict(tests, level))
 
 
 def _incomparable(form: Form, runs: Runs, spent: int) -> str:

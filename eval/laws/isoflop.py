@@ -12,6 +12,7 @@ import pandas as pd
 from scipy import stats
 from scipy.interpolate import Akima1DInterpolator
 
+from eval.stats.resampling import DEFAULT, Resampling
 from train.records import InputError
 
 _SAME_BUDGET = 0.25  # largest gap in log C between neighbouring runs of one budget
@@ -19,7 +20,7 @@ _SIGMA = float(stats.norm.cdf(1.0))
 
 
 @dataclasses.dataclass(frozen=True)
-class Line:
+class AllocationLaw:
     """N* = g C^a and D* = C^b / (k g) for C = k N D, with bootstrap intervals.
 
     Attributes:
@@ -45,11 +46,9 @@ def isoflop(
     flops: np.ndarray,
     loss: np.ndarray,
     method: Literal["quadratic", "akima"] = "quadratic",
-    draws: int = 500,
-    level: float = 0.95,
-    seed: int = 0,
+    resampling: Resampling = DEFAULT,
     k: float = 6.0,
-) -> Line:
+) -> AllocationLaw:
     """Approach 2: fits a line through the minima over N of each budget's profile.
 
     The minima are weighted by 1 / variance. Runs are sorted by FLOPs, and a run with more than 1.28
@@ -68,9 +67,7 @@ def isoflop(
       flops: training FLOPs of each run.
       loss: loss of each run.
       method: how the minimum of a profile is found.
-      draws: number of redrawn profiles.
-      level: coverage of the interval.
-      seed: seed of the draws.
+      resampling: of the interval.
       k: FLOPs per parameter and token.
 
     Raises:
@@ -81,7 +78,8 @@ def isoflop(
     members = _budgets(c)
     chained = _chained(c, members)
     sigma, left = _noise(x, y, members)
-    rng, rows, drawn = np.random.default_rng(seed), [], []
+    draws, level = resampling.draws, resampling.level
+    rng, rows, drawn = np.random.default_rng(resampling.seed), [], []
     for member in members:
         flops_here = float(np.exp(c[member].mean()))
         here, low, note = _minimum(x[member], y[member], method)
@@ -130,11 +128,9 @@ def envelope(
     loss: np.ndarray,
     run: np.ndarray,
     budgets: int = 200,
-    draws: int = 500,
-    level: float = 0.95,
-    seed: int = 0,
+    resampling: Resampling = DEFAULT,
     k: float = 6.0,
-) -> Line:
+) -> AllocationLaw:
     """Approach 1: fits a line through the N with the lowest training curve at log-spaced budgets.
 
     Training curves are made monotonic. The interval comes from resampled runs. Budgets that only
@@ -147,9 +143,7 @@ def envelope(
       loss: loss of each point.
       run: the run of each point.
       budgets: number of budgets.
-      draws: number of resamples.
-      level: coverage of the interval.
-      seed: seed of the resampling.
+      resampling: of the interval.
       k: FLOPs per parameter and token.
 
     Raises:
@@ -165,7 +159,8 @@ def envelope(
         size[r] = np.log(n[at]).mean()
         lowest = np.minimum.accumulate(np.log(loss[at]))
         curves[r] = np.interp(span, np.log(flops[at]), lowest, left=np.inf, right=np.inf)
-    rng = np.random.default_rng(seed)
+    draws, level = resampling.draws, resampling.level
+    rng = np.random.default_rng(resampling.seed)
     best = _lowest(curves, size)
     drawn = [
         _lowest(curves[pick], size[pick])
@@ -264,7 +259,7 @@ def _lowest(curves: np.ndarray, size: np.ndarray) -> np.ndarray:
 
 def _line(
     table, best, drawn_mB, level: float, k: float, degrees: int = 0, warnings: tuple[str, ...] = ()
-) -> Line:
+) -> AllocationLaw:
     """Fits the line through the budgets' optima, with its interval.
 
     The interval reaches Student's t times the spread of the draws. Without `degrees` the draws are
@@ -283,11 +278,11 @@ def _line(
     drawn = np.array([slope(values)[0] for values in drawn_mB.T])
     drawn = drawn[np.isfinite(drawn)]
     if not len(drawn):
-        return Line(table, a, (np.nan, np.nan), 1 - a, log_g, warnings)
+        return AllocationLaw(table, a, (np.nan, np.nan), 1 - a, log_g, warnings)
     if degrees:
         low, middle, high = np.quantile(drawn, [1 - _SIGMA, 0.5, _SIGMA])
         reach = stats.t.ppf(0.5 + level / 2, degrees)
         low, high = a + reach * (low - middle), a + reach * (high - middle)
     else:
         low, high = np.quantile(drawn, [0.5 - level / 2, 0.5 + level / 2])
-    return Line(table, a, (float(low), float(high)), 1 - a, log_g, warnings)
+    return AllocationLaw(table, a, (float(low), float(high)), 1 - a, log_g, warnings)

@@ -20,7 +20,15 @@ from train import ranges
 from train.ranges import CountOrZero, Positive
 from train.records import InputError
 
-__all__ = ["Columns", "Runs", "from_table", "load", "points", "read_inputs", "without_highest"]
+__all__ = [
+    "LawColumns",
+    "Runs",
+    "from_table",
+    "load",
+    "points",
+    "read_inputs",
+    "without_highest",
+]
 
 # For each input: the option that names its column, then the columns tried if it is not given.
 _INPUTS = {
@@ -39,7 +47,7 @@ _CELL = ["architecture", "size", "protocol", "tokens_seen"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Columns:
+class LawColumns:
     """The meaning of a table's columns; an empty name looks for the usual ones.
 
     Attributes:
@@ -92,7 +100,7 @@ class Columns:
 
 
 def load(
-    path: Path, columns: Columns, say: Callable[[str], None] = lambda warning: None
+    path: Path, columns: LawColumns, say: Callable[[str], None] = lambda warning: None
 ) -> tuple[Table, dict]:
     """Reads a table from a file or a study's directory, and the `columns` that it determines.
 
@@ -142,7 +150,7 @@ def load(
 def from_table(
     table: Table,
     form: Form,
-    columns: Columns = Columns(),
+    columns: LawColumns = LawColumns(),
     say: Callable[[str], None] = lambda warning: None,
 ) -> Runs:
     """Reads the points of a form from a table.
@@ -159,7 +167,7 @@ def from_table(
         twice, or differs from another only in a setting. Names column and row.
     """
     ranges.check(columns)
-    reader = _Reader(table, columns, say)
+    reader = _LawReader(table, columns, say)
     x = reader.inputs(form)
     y = reader.output(form)
     flops = reader.measured_flops()
@@ -181,13 +189,15 @@ def from_table(
     return Runs(logs, y, weight, cluster, group, table.frame.index.to_numpy(), flops)
 
 
-def read_inputs(path: Path, form: Form, columns: Columns = Columns()) -> dict[str, np.ndarray]:
+def read_inputs(
+    path: Path, form: Form, columns: LawColumns = LawColumns()
+) -> dict[str, np.ndarray]:
     """Logarithms of a form's inputs, from a table without losses that lists possible runs.
 
     Raises:
       InputError: as for `from_table`.
     """
-    reader = _Reader(Table.read(path), columns, lambda warning: None)
+    reader = _LawReader(Table.read(path), columns, lambda warning: None)
     return {name: np.log(values) for name, values in reader.inputs(form).items()}
 
 
@@ -200,10 +210,10 @@ def without_highest(runs: Runs, count: int) -> Runs:
     )
 
 
-class _Reader:
+class _LawReader:
     """Reads the columns of a table that a law needs."""
 
-    def __init__(self, table: Table, columns: Columns, say: Callable[[str], None]):
+    def __init__(self, table: Table, columns: LawColumns, say: Callable[[str], None]):
         """Reads nothing yet; `used` is filled with the columns that are read later."""
         self.table, self.columns, self.say = table, columns, say
         self.used: dict[str, str] = {}  # meaning -> column

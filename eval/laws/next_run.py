@@ -10,15 +10,15 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from eval.laws import allocation
+from eval.laws import allocation, at
 from eval.laws.fitting.fit import Fit
 from eval.laws.forms.form import Inputs
 from train.records import InputError
 
-Quantity = Callable[[np.ndarray], np.ndarray]  # theta [S,P] -> [S]
+Functional = Callable[[np.ndarray], np.ndarray]  # theta [S,P] -> [S]
 
 
-def quantity(fit: Fit, text: str, k: float = 6.0) -> Quantity:
+def quantity(fit: Fit, text: str, k: float = 6.0) -> Functional:
     """Parses a quantity: a symbol (`alpha`), `loss@N=1e9,D=2e10`, or `optimum@C=1e21`.
 
     The optimum is the log of the best N; it is NaN if the law has none (`allocation.undetermined`).
@@ -32,13 +32,7 @@ def quantity(fit: Fit, text: str, k: float = 6.0) -> Quantity:
         return lambda theta: form.publish(theta)[:, place]
     kind, _, rest = text.partition("@")
     allowed = f"a symbol ({', '.join(form.symbols)}), loss@N=...,D=... or optimum@C=..."
-    try:
-        given = {
-            name.strip(): float(value)
-            for name, value in (part.split("=") for part in rest.split(","))
-        }
-    except ValueError:
-        raise InputError(f"quantity: {text!r} is not {allowed}") from None
+    given = at.given(rest)
     if kind == "loss" and set(given) == set(form.inputs):
         x = {name: np.array([np.log(value)]) for name, value in given.items()}
         return lambda theta: form.values(theta, x)[:, 0]
@@ -50,7 +44,7 @@ def quantity(fit: Fit, text: str, k: float = 6.0) -> Quantity:
     raise InputError(f"quantity: {text!r} is not {allowed}")
 
 
-def rank(fit: Fit, value: Quantity, candidates: Inputs, flops_m: np.ndarray) -> pd.DataFrame:
+def rank(fit: Fit, value: Functional, candidates: Inputs, flops_m: np.ndarray) -> pd.DataFrame:
     """Ranks candidate runs, best first.
 
     Args:
@@ -78,7 +72,7 @@ def rank(fit: Fit, value: Quantity, candidates: Inputs, flops_m: np.ndarray) -> 
     return table.sort_values("shrink_per_flop", ascending=False, ignore_index=True)
 
 
-def _gradient(value: Quantity, theta_P: np.ndarray, free_P: np.ndarray) -> np.ndarray:
+def _gradient(value: Functional, theta_P: np.ndarray, free_P: np.ndarray) -> np.ndarray:
     step_PP = 1e-5 * np.diag((1 + np.abs(theta_P)) * free_P)
     span_P = 2 * np.diag(step_PP)
     change_P = value(theta_P + step_PP) - value(theta_P - step_PP)

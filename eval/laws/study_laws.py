@@ -21,6 +21,7 @@ from eval.laws.forms import FORMS
 from eval.laws.forms.form import Form
 from eval.laws.groups import compare
 from eval.laws.law_table import Runs, points
+from eval.stats.resampling import Resampling
 
 _LEAST_SQUARES = Objective("l2")
 LADDER = ("chinchilla", "offset", "power")  # from the richest to the simplest
@@ -69,7 +70,7 @@ def laws(
       draws: number of bootstrap refits.
     """
     table, question = frame_of(study), question or Question()
-    level, seed, quantities = question.level, question.seed, question.quantities
+    level, quantities = question.level, question.quantities
     cells = _cells(main_protocol(table, question.protocol), quantities)
     names = sorted(table["architecture"].astype(str).unique())
     parts = {name: cells[cells["architecture"] == name] for name in names}
@@ -82,12 +83,11 @@ def laws(
     counts = (
         f"parameters: {quantities.params.column}; FLOPs: {cells.attrs['x']}; tokens: tokens_seen"
     )
-    options = {"draws": draws, "level": level, "seed": seed, "counts": counts}
-    options["x_name"] = {"flops_train_total": "training FLOPs"}.get(
-        cells.attrs["x"], cells.attrs["x"]
-    )
+    column = str(cells.attrs["x"])
+    x_name = "training FLOPs" if column == "flops_train_total" else column
+    resampling = Resampling(draws, level, question.seed)
     pages = {
-        name: law_page(_points(parts[name], form), form, _LEAST_SQUARES, **options)
+        name: law_page(_points(parts[name], form), form, _LEAST_SQUARES, resampling, counts, x_name)
         for name in fitted
     }
     rows = [

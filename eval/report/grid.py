@@ -61,7 +61,7 @@ class Column:
 
 
 @dataclasses.dataclass(frozen=True)
-class Cell:
+class GridCell:
     """One entry of a table.
 
     Attributes:
@@ -87,7 +87,7 @@ class Row:
       group: rows of different groups are separated by a line.
     """
 
-    cells: tuple[Cell, ...]
+    cells: tuple[GridCell, ...]
     architecture: str = ""
     group: str = ""
 
@@ -185,7 +185,7 @@ def markdown(grid: Grid) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _markdown_cell(cell: Cell) -> str:
+def _markdown_cell(cell: GridCell) -> str:
     text = _escape_markdown(cell.text)
     text = f"**{text}**" if cell.bold else text
     return f"{text} {_escape_markdown(cell.detail)}".strip()
@@ -255,7 +255,7 @@ def _longtable(grid: Grid, indices: list[int], title: str, label: str, stacked: 
     return "\n".join([*lines, r"\end{longtable}}"])
 
 
-def _latex_cell(cell: Cell, stacked: bool) -> str:
+def _latex_cell(cell: GridCell, stacked: bool) -> str:
     text = escape_latex(cell.text)
     text = rf"\textbf{{{text}}}" if cell.bold else text
     return text if stacked or not cell.detail else rf"{text}\,{{\tiny {escape_latex(cell.detail)}}}"

@@ -7,7 +7,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from eval.report.grid import DASH, Cell, Column, Grid, Row, interval, number, probability, scaled
+from eval.report.grid import (
+    DASH,
+    Column,
+    Grid,
+    GridCell,
+    Row,
+    interval,
+    number,
+    probability,
+    scaled,
+)
 
 # Headings for columns whose own names would not read well with spaces for underscores.
 HEADINGS = {
@@ -146,7 +156,7 @@ def heading(column: str) -> str:
     return HEADINGS.get(column, column.replace("_", " ").capitalize())
 
 
-def _cell(record: Mapping, key: str) -> Cell:
+def _cell(record: Mapping, key: str) -> GridCell:
     if ".." in key:
         low, high = (record[part] for part in key.split(".."))
         # Fieller's set may be everything except an interval. Shown as that interval, it would say
@@ -156,19 +166,19 @@ def _cell(record: Mapping, key: str) -> Cell:
             if record.get("interval") == "outside" and not key.startswith("bootstrap")
             else ""
         )
-        return Cell(outside + interval(low, high) if interval(low, high) else DASH, value=low)
+        return GridCell(outside + interval(low, high) if interval(low, high) else DASH, value=low)
     value = record[key]
     if isinstance(value, bool):
-        return Cell("yes" if value else "no", value=float(value))
+        return GridCell("yes" if value else "no", value=float(value))
     if isinstance(value, str):
-        return Cell(value, value=value)
+        return GridCell(value, value=value)
     if value is None or pd.isna(value):
-        return Cell(DASH, value=math.nan)
+        return GridCell(DASH, value=math.nan)
     if key == "p" or key.startswith(("p_", "probability", "share")):
-        return Cell(probability(value), value=float(value))
+        return GridCell(probability(value), value=float(value))
     if isinstance(value, int) or float(value).is_integer() and abs(value) < 1e5:
-        return Cell(str(int(value)).replace("-", "\N{MINUS SIGN}"), value=float(value))
-    return Cell(scaled(value) if abs(value) >= 1e5 else number(value), value=float(value))
+        return GridCell(str(int(value)).replace("-", "\N{MINUS SIGN}"), value=float(value))
+    return GridCell(scaled(value) if abs(value) >= 1e5 else number(value), value=float(value))
 
 
 def finite(data: Any, digits: int = 0) -> Any:

@@ -7,7 +7,17 @@ import pandas as pd
 
 from eval.analyses.question import REFERENCE
 from eval.data.study import GROUP_COLUMNS, Study, headlines, task_columns
-from eval.report.grid import Cell, Column, Grid, Row, fixed, interval, number, probability, scaled
+from eval.report.grid import (
+    Column,
+    Grid,
+    GridCell,
+    Row,
+    fixed,
+    interval,
+    number,
+    probability,
+    scaled,
+)
 
 CELL = ["architecture", "size", "protocol"]
 _BYTES = "upstream_bits_per_byte"
@@ -196,8 +206,10 @@ def table1(study: Study) -> Grid:
     for key, group in table.groupby(["protocol", "size"], sort=False):
         best = {c: _best(group[c], c) for c in ("steps_per_second", *qualities)}
         for index, record in zip(group.index, group.to_dict("records"), strict=True):
-            line = [Cell(str(record[name]) or "plain", value=str(record[name])) for name in names]
-            line.append(Cell(str(record["n_seeds"]), value=record["n_seeds"]))
+            line = [
+                GridCell(str(record[name]) or "plain", value=str(record[name])) for name in names
+            ]
+            line.append(GridCell(str(record["n_seeds"]), value=record["n_seeds"]))
             line += [_cost(record[c], c, index == best.get(c)) for c in costs]
             line += [_quality(record, c, index == best[c], mixed) for c in qualities]
             rows.append(Row(tuple(line), record["architecture"], "/".join(map(str, key))))
@@ -220,13 +232,13 @@ def _best(values: pd.Series, column: str) -> object:
     return values.idxmin() if column in _LOSSES else values.idxmax()
 
 
-def _cost(value: float, column: str, bold: bool) -> Cell:
-    return Cell(
+def _cost(value: float, column: str, bold: bool) -> GridCell:
+    return GridCell(
         number(value) if column == "steps_per_second" else scaled(value), value=value, bold=bold
     )
 
 
-def _quality(record: dict, column: str, bold: bool, mixed: bool) -> Cell:
+def _quality(record: dict, column: str, bold: bool, mixed: bool) -> GridCell:
     decimals = 3 if column in _LOSSES else 1
     se = record[f"{column}_se"]
     own = math.isnan(se)
@@ -235,20 +247,22 @@ def _quality(record: dict, column: str, bold: bool, mixed: bool) -> Cell:
     detail += "\N{DEGREE SIGN}" if detail and own and mixed else ""
     if 0 < record[f"{column}_n"] < record["n_seeds"]:
         detail = f"{detail} ({record[f'{column}_n']} of {record['n_seeds']})".strip()
-    return Cell(fixed(record[column], decimals), detail, record[column], bold)
+    return GridCell(fixed(record[column], decimals), detail, record[column], bold)
 
 
 def _baseline_row(
     base: dict[str, float], names: list[str], costs: list[str], qualities: list[str]
 ) -> Row:
-    blank = [Cell("", value="") for _ in (*names[2:], "seeds", *costs)]
+    blank = [GridCell("", value="") for _ in (*names[2:], "seeds", *costs)]
     scores = [
-        Cell(fixed(base[c], 3 if c in _LOSSES else 1), value=base[c])
+        GridCell(fixed(base[c], 3 if c in _LOSSES else 1), value=base[c])
         if c in base
-        else Cell("\N{EN DASH}", value=math.nan)
+        else GridCell("\N{EN DASH}", value=math.nan)
         for c in qualities
     ]
-    return Row((Cell("baseline"), Cell("unigram, majority"), *blank, *scores), "", "baseline")
+    return Row(
+        (GridCell("baseline"), GridCell("unigram, majority"), *blank, *scores), "", "baseline"
+    )
 
 
 def _notes_on_sizes(table: pd.DataFrame) -> list[str]:
@@ -334,7 +348,12 @@ def table2(slopes: pd.DataFrame, level: float = 0.95) -> Grid:
             name, n = str(architecture), int(group.n_sizes.max())
             rows.append(
                 Row(
-                    (Cell(link, value=link), Cell(name, value=name), Cell(str(n), value=n), *line),
+                    (
+                        GridCell(link, value=link),
+                        GridCell(name, value=name),
+                        GridCell(str(n), value=n),
+                        *line,
+                    ),
                     name,
                     link,
                 )
@@ -374,11 +393,11 @@ def _steepest(group: pd.DataFrame) -> object:
     return values.idxmax() if len(values) > 1 else None
 
 
-def _slope_cell(entry: tuple | None, best: object) -> Cell:
+def _slope_cell(entry: tuple | None, best: object) -> GridCell:
     if entry is None:
-        return Cell("\N{EN DASH}", value=math.nan)
+        return GridCell("\N{EN DASH}", value=math.nan)
     index, record = entry
-    return Cell(
+    return GridCell(
         number(record["slope"]),
         interval(record["ci_low"], record["ci_high"]),
         record["slope"],
@@ -398,16 +417,19 @@ def claims_grid(claims: pd.DataFrame) -> Grid:
         first, before = record["claim"] != before, record["claim"]
         texts = [record["text"] if first else "", record["hypothesis"]]
         line = [
-            Cell(f"{record['claim']}{record['part'] or ''}", value=record["claim"]),
-            *(Cell(text, value=text) for text in texts),
-            Cell(verdict, value=verdict, bold=sure),
-            Cell(
+            GridCell(f"{record['claim']}{record['part'] or ''}", value=record["claim"]),
+            *(GridCell(text, value=text) for text in texts),
+            GridCell(verdict, value=verdict, bold=sure),
+            GridCell(
                 number(record["effect"]),
                 interval(record["ci_low"], record["ci_high"]),
                 record["effect"],
             ),
-            Cell(probability(record["p"]), value=record["p"]),
-            *(Cell(record[key], value=record[key]) for key in ("measure", "would_settle", "note")),
+            GridCell(probability(record["p"]), value=record["p"]),
+            *(
+                GridCell(record[key], value=record[key])
+                for key in ("measure", "would_settle", "note")
+            ),
         ]
         rows.append(Row(tuple(line), group=str(record["claim"])))
     heads = [

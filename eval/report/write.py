@@ -8,7 +8,7 @@ from pathlib import Path
 from eval.analyses.everything import Analysis, analyse
 from eval.analyses.settings import DEFAULTS, Settings
 from eval.data.neutral import csv
-from eval.data.run_table import COLUMNS, Columns, for_directory, read_table
+from eval.data.run_table import COLUMNS, RunColumns, for_directory, read_table
 from eval.data.study import Study, read_study
 from eval.report import figures, page, tables
 from eval.report.grid import Grid, latex, markdown
@@ -22,7 +22,7 @@ _HALF = re.compile(
 )  # from `train.records.replacing`
 
 
-def load(path: str | os.PathLike[str], columns: Columns = COLUMNS) -> Study:
+def load(path: str | os.PathLike[str], columns: RunColumns = COLUMNS) -> Study:
     """Reads a study from a directory of runs, or from a table in a file.
 
     Raises:

@@ -204,7 +204,7 @@ def fit(cells: Cells, errors: str = "size", variance: str = "separate") -> Lines
         to_slope = dx / sxx[g]
         to_intercept = 1 / n[g] - mean_x[g] * to_slope
         noise, df, pooled_df, method, notes = _noise(
-            cells, n, flat, np.nan_to_num(slope), rss, hc3, errors, variance
+            cells, n, flat, np.nan_to_num(slope), rss, hc3, (errors, variance)
         )
         weights = np.stack([to_intercept, to_slope], axis=1)
         products = weights[:, :, None] * weights[:, None, :] * noise[:, None, None]
@@ -229,8 +229,9 @@ def fit(cells: Cells, errors: str = "size", variance: str = "separate") -> Lines
         )
 
 
-def _noise(cells: Cells, n, flat, slope, rss, hc3, errors: str, variance: str):
+def _noise(cells: Cells, n, flat, slope, rss, hc3, made: tuple[str, str]):
     """The variance of each cell mean around its line, its degrees of freedom, and the method."""
+    errors, variance = made
     g, total = cells.group, len(n)
     if errors == "size":
         own = np.where(flat, 0, np.maximum(n - 2, 0)).astype(float)

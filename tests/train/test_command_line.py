@@ -1,4 +1,4 @@
-"""What both command lines share.
+"""What the three command lines share.
 
 Lists that are given twice, ranges, one line for every error, closed pipes.
 """
@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 import tyro
 
+import arch_zoo.__main__ as zoo
 import eval.__main__ as evaluation
 import train.__main__ as training
+from arch_zoo import command_line as shared
 from train import command_line
 from train.ranges import Count
 from train.records import InputError
@@ -32,6 +34,7 @@ class Verb:
     at_place: tuple[str, ...] = ("x",)
     numbers: tuple[float, ...] = ()
     count: Count = 1
+    form: command_line.Format = "table"
     option: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     inner: typing.Annotated[Inner, tyro.conf.arg(name="")] = Inner()
 
@@ -79,8 +82,13 @@ def test_options_that_append_by_themselves_are_left_alone():
     [
         ("t --count 0", "count = 0 must be at least 1"),
         ("t --count many", "count"),
-        ("t --colour red", "--colour"),
-        ("", "Missing"),
+        ("t --count", "--count: a value is missing; see prog verb --help"),
+        ("t --colour red", "Unrecognized options: --colour, red; see prog verb --help"),
+        ("t --cuont 2", "Unrecognized options: --cuont, 2; did you mean --count?"),
+        ("", "Missing: table (STR); see prog verb --help"),
+        ("--colour x", "table: a value is missing; see prog verb --help"),
+        ("t --form x", "--form: 'x' is not one of table, csv, json"),
+        ("t --numbers 1 x", "Error parsing --numbers: "),
     ],
 )
 def test_what_is_wrong_is_one_line(typed, message):
@@ -89,16 +97,62 @@ def test_what_is_wrong_is_one_line(typed, message):
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("", "a verb is missing: one of verb, other; see prog --help"),
+        ("evrb", "Unrecognized options: evrb; did you mean verb?; see prog --help"),
+        ("x", "Unrecognized options: x; the verbs are verb, other; see prog --help"),
+        ("--count 2", "Unrecognized options: --count, 2; the verbs are verb, other"),
+    ],
+)
+def test_a_wrong_verb_is_told_with_those_there_are(typed, message):
+    with pytest.raises(InputError) as error:
+        command_line.parse(typed.split(), {"verb": Verb, "other": Inner}, "prog", None)
+    assert message in str(error.value)
+
+
+def test_an_option_that_is_missing_and_one_that_is_mistyped_are_told_together():
+    message = "Missing: --at; Unrecognized options: --ta, N=1; did you mean --at?; see"
+    with pytest.raises(InputError) as error:
+        evaluation.parse(["predict", "t.csv", "--ta", "N=1"])
+    assert str(error.value).startswith(message)
+
+
+@dataclasses.dataclass(frozen=True)
+class Picky:
+    count: int = 1
+
+    def __post_init__(self):
+        raise ValueError("count: never right.")
+
+
+def test_what_a_verb_refuses_itself_and_what_tyro_may_add_are_one_line_as_well():
+    with pytest.raises(InputError, match="^count: never right; see prog picky --help$"):
+        command_line.parse(["picky"], {"picky": Picky, "other": Inner}, "prog", None)
+    event = shared.parse_errors.MutexConflict("prog", *[None] * 2, "--a", "--b")  # pyright: ignore
+    assert shared._message(event, ()) == "the options do not go together (MutexConflict)"
+
+
+def test_every_format_is_of_one_vocabulary():
+    words = set(typing.get_args(command_line.Format))
+    for kinds in (zoo.VERBS, training.VERBS, evaluation._verbs("")):
+        for kind in kinds.values():
+            hint = typing.get_type_hints(kind).get("format")
+            assert hint is None or {"table", "json"} <= set(typing.get_args(hint)) <= words
+
+
 def lists(kinds):
     return [
         (name, option)
         for name, kind in kinds.items()
-        for option in command_line._list_options(kind)
+        for option, is_list in shared._options(kind)
+        if is_list
     ]
 
 
 TRAINING = lists(training.VERBS)
-EVALUATION = lists({name: kind for name, (kind, _) in evaluation._verbs("").items()})
+EVALUATION = lists(evaluation._verbs(""))
 
 
 def test_the_lists_that_the_issue_names_are_known():
@@ -145,7 +199,7 @@ def test_every_list_option_of_every_command_appends(room, verb, option):
     if room == "train":
         found = training.parse([*arguments, option, values[0], option, values[1]])
     else:
-        found = evaluation.parse([*arguments, option, values[0], option, values[1]])[0]
+        found = evaluation.parse([*arguments, option, values[0], option, values[1]])
     taken = getattr(found if hasattr(found, field) else found.columns, field)
     assert [str(value) for value in taken] == (
         [f"{float(v)}" for v in values] if values == ["1", "2"] else values
@@ -173,7 +227,7 @@ def test_every_list_option_of_every_command_appends(room, verb, option):
     ],
 )
 def test_every_end_has_its_exit_code_and_one_line(capsys, monkeypatch, error, code, said):
-    monkeypatch.setattr(command_line, "_close_stdout", lambda: None)
+    monkeypatch.setattr(shared, "_close_stdout", lambda: None)
 
     def command():
         raise error
@@ -183,7 +237,9 @@ def test_every_end_has_its_exit_code_and_one_line(capsys, monkeypatch, error, co
 
 
 @pytest.mark.parametrize("ending", ["| true", ">&-"])
-@pytest.mark.parametrize("command", ["train --help", "train study --help", "eval --help"])
+@pytest.mark.parametrize(
+    "command", ["train --help", "train study --help", "eval --help", "arch_zoo --help"]
+)
 def test_a_closed_standard_output_is_no_error(command, ending):
     """The pipe is closed before anything is written, or there is no standard output at all."""
     shell = f"set -o pipefail; sleep 0.1; {sys.executable} -m {command} {ending}"

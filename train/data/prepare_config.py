@@ -11,7 +11,7 @@ from train.data.text.vocabulary import NUM_SENTINELS
 from train.ranges import CountOrZero, Range
 from train.records import InputError
 from train.tasks import python_suite
-from train.tasks.table import Table
+from train.tasks.table import TaskTable
 
 _OFFICIAL_VERSION = (
     2  # raise it when the form of GLUE, SuperGLUE or SQuAD changes, so that they are made again
@@ -110,7 +110,7 @@ class PrepareConfig:
                     f"{key} = {getattr(self, key)} is for training a vocabulary, {given}"
                 )
         _ = self.share
-        names = [Table.parse(task).name if "=" in task else task for task in self.tasks]
+        names = [TaskTable.parse(task).name if "=" in task else task for task in self.tasks]
         for name in names:
             if names.count(name) > 1:
                 raise InputError(f"tasks: {name!r} is given twice")

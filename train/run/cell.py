@@ -20,7 +20,9 @@ import arch_zoo
 from train import records
 from train.data.corpus import Corpus
 from train.records import InputError, Row
-from train.run import distributed, evaluate, lengths, loop
+from train.run import distributed, lengths, loop
+from train.run.evaluators import tasks
+from train.run.stages import KINDS
 from train.study import declare
 from train.study.config import RunConfig, differences, digest, identity, to_dict
 from train.tasks import scoring
@@ -56,8 +58,7 @@ def resolve(config: RunConfig, corpus: Corpus) -> Row:
         "seed": config.seed,
         "hash": digest(hashed),
         "model": model.to_dict(),
-        "pretrain": plain["pretrain"],
-        "finetune": plain["finetune"],
+        **{stage: plain[stage] for stage in KINDS},
         "data": {**data, "documents_left_out": corpus.num_left_out},
         "parallel": {"strategy": config.parallel, "mesh": plain["mesh"]},
         "accounting": account(config, model),
@@ -165,11 +166,10 @@ def run_cell(
       Preempted: the run was stopped and has been saved.
     """
     stages = tuple(stage for stage in stages if getattr(config, stage) is not None)
-    if "finetune" in stages and config.finetune and not evaluate.scored(corpus, config.finetune):
-        raise InputError(
-            f"finetune: {corpus.path} has no task with validation examples; `prepare --tasks` "
-            "makes them"
-        )
+    for stage in stages:
+        if not KINDS[stage].best(corpus, getattr(config, stage)):
+            none = "has no task with validation examples; `prepare --tasks` makes them"
+            raise InputError(f"{stage}: {corpus.path} {none}")
     with distributed.lock(directory) as free:
         if not free:
             return "locked"
@@ -255,8 +255,8 @@ def make_job(
     quiet: bool = False,
 ) -> loop.Job:
     """One stage of a run; without `init_from`, finetuning starts from its own pretraining."""
-    if stage == "finetune" and init_from is None:
-        init_from = loop.pretrained(directory)
+    if KINDS[stage].after and init_from is None:
+        init_from = loop.checkpoints_of(directory, KINDS[stage].after)
     model = model_config(config, corpus)
     return loop.Job(
         config, stage, model, meta, corpus, directory, resume_from, init_from, stop, quiet=quiet
@@ -265,8 +265,7 @@ def make_job(
 
 def finish(job: loop.Job, writer: records.RunWriter) -> records.RunWriter:
     """Records that a stage is finished; returns the writer with the stage added to its list."""
-    if job.stage_name == "finetune":
-        _record_best(writer, job.stage.steps)
+    _record_best(writer, job)
     finished = [*writer.extra["finished"], job.stage_name]
     writer = dataclasses.replace(writer, extra={**writer.extra, "finished": finished})
     writer.status("done" if _is_done(job.config, finished) else "queued", stage=job.stage_name)
@@ -284,16 +283,18 @@ def record_end(writer: records.RunWriter, stage: str, error: Exception) -> None:
 
 
 def _is_done(config: RunConfig, finished: list[str]) -> bool:
-    return ("pretrain" if config.finetune is None else "finetune") in finished
+    last = [stage for stage in KINDS if getattr(config, stage) is not None][-1]
+    return last in finished
 
 
-def _record_best(writer: records.RunWriter, step: int) -> None:
-    """Adds the best score of each task to the evaluations, once."""
+def _record_best(writer: records.RunWriter, job: loop.Job) -> None:
+    """Adds the best score of each task to the evaluations of a stage, once."""
     if writer.silent:
         return
     rows = records.read_jsonl(writer.path / "evals.jsonl")
     if not any(row["metric"] == scoring.BEST for row in rows):
-        writer.evals({"step": step, "stage": "finetune", **row} for row in evaluate.best(rows))
+        where = {"step": job.stage.steps, "stage": job.stage_name}
+        writer.evals({**where, **row} for row in tasks.best(rows, job.stage_name))
 
 
 def _check_same(directory: Path, resolved: Row) -> None:
@@ -315,7 +316,7 @@ def _check_same(directory: Path, resolved: Row) -> None:
     old = records.read_json(path)
     if old.get("hash") == resolved["hash"]:
         return
-    parts = ("architecture", "size", "protocol", "seed", "model", "pretrain", "finetune", "data")
+    parts = ("architecture", "size", "protocol", "seed", "model", *KINDS, "data")
     changes = differences({k: old.get(k) for k in parts}, {k: resolved[k] for k in parts})
     raise InputError(
         f"{path}: the run there has another configuration: {'; '.join(changes)}; use another "

@@ -61,14 +61,8 @@ def check_labels(corpus: Corpus, tasks: tuple[str, ...], stage: StageConfig) -> 
                 )
 
 
-def lost(corpus: Corpus, stage_name: str, stage: StageConfig) -> list[str]:
-    """The parts of the corpus that a stage cuts or does not see, a line for each split or task."""
-    return list(
-        _of_pretraining(corpus, stage) if stage_name == "pretrain" else _of_tasks(corpus, stage)
-    )
-
-
-def _of_pretraining(corpus: Corpus, stage: StageConfig) -> Iterator[str]:
+def of_pretraining(corpus: Corpus, stage: StageConfig) -> Iterator[str]:
+    """The parts of the pretraining text that a stage does not see, a line for each split."""
     lengths = (stage.input_length, stage.target_length)
     for split in SPLITS:
         source = batches.Pretrain(
@@ -90,7 +84,8 @@ def _of_pretraining(corpus: Corpus, stage: StageConfig) -> Iterator[str]:
             yield f"{windows} are not evaluated: {why}"
 
 
-def _of_tasks(corpus: Corpus, stage: StageConfig) -> Iterator[str]:
+def of_tasks(corpus: Corpus, stage: StageConfig) -> Iterator[str]:
+    """The parts of examples that the lengths of a stage cut, a line for each task."""
     for task in stage.tasks or tuple(corpus.tasks):
         told = []
         for split in corpus.tasks[task].examples:

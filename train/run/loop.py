@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 
 import arch_zoo
-from arch_zoo.side import ENCODER
 from train import records
 from train.data import batches
 from train.data.corpus import Corpus
 from train.records import InputError, Row, RunWriter
-from train.run import distributed, evaluate, lengths, trackers
+from train.run import distributed, trackers
 from train.run.checkpoint import Checkpoints
+from train.run.evaluators import EVALUATORS, Evaluator, kept_by
 from train.run.optimizers import learning_rate, make_optimizer
 from train.run.parallel import Strategy, make_strategy
+from train.run.stages import KINDS, StageKind
 from train.run.step import Model, State, init_state, make_model, make_train_step
 from train.run.tracking import Progress, Tracker, fetch
 from train.study.config import RunConfig, StageConfig, differences, identity, to_dict
@@ -67,6 +68,11 @@ class Job:
     def stage(self) -> StageConfig:
         """The stage's configuration."""
         return getattr(self.config, self.stage_name)
+
+    @property
+    def kind(self) -> StageKind:
+        """The particulars of the stage."""
+        return KINDS[self.stage_name]
 
     @property
     def course(self) -> Row:
@@ -162,7 +168,7 @@ def train(job: Job, writer: RunWriter) -> None:
                     # After the records of its step, so that all rows up to a checkpoint exist when
                     # a run resumes from it.
                     kept = {**meta, "records": writer.extents()}
-                    checkpoints.save(step, items_of(state), kept, evaluate.kept_by(rows))
+                    checkpoints.save(step, items_of(state), kept, kept_by(rows))
                     tracker.restart_clock()
                 if stopping and not last:
                     checkpoints.wait()
@@ -194,7 +200,7 @@ def start(
     """
     meta = {**job.meta, "course": job.course, "stage": job.stage_name, "step": 0, "skipped": 0}
     target = strategy.abstract(fresh)
-    where = job.directory / "checkpoints" / job.stage_name
+    where = checkpoints_of(job.directory, job.stage_name)
     restored = checkpoints.restore(items_of(target), lambda old: _check_own(where, old, meta))
     if restored is None and job.resume_from:
         items, old = _read(
@@ -212,7 +218,9 @@ def start(
         }
     state = strategy.place_state(fresh)
     if job.init_from:
-        own = job.stage_name == "finetune" and job.init_from == pretrained(job.directory)
+        own = bool(job.kind.after) and job.init_from == checkpoints_of(
+            job.directory, job.kind.after
+        )
         accept = (lambda old: _check_pretrained(job, old)) if own else (lambda old: None)
         items, old = _read(job.init_from, {"params": target.params}, "init_from", accept)
         state = state._replace(params=items["params"])
@@ -238,7 +246,7 @@ def begin(job: Job, writer: RunWriter, meta: Row) -> Tracker:
     tracker = make_tracker(job, writer, step)
     if step:
         tracker.event(step, "resumed", f"from the checkpoint of step {step}")
-    for told in lengths.lost(job.corpus, job.stage_name, job.stage) if not step else []:
+    for told in job.kind.lost(job.corpus, job.stage) if not step else ():
         tracker.event(step, "text lost", told)
         if distributed.is_first() and not job.quiet:
             print(f"warning: {job.config.run_id} {job.stage_name}: {told}", file=sys.stderr)
@@ -262,9 +270,9 @@ def _lost_records(writer: RunWriter, meta: Row) -> list[str]:
     return lost
 
 
-def pretrained(directory: Path) -> Path:
-    """The directory of checkpoints of a run's own pretraining."""
-    return directory / "checkpoints" / "pretrain"
+def checkpoints_of(directory: Path, stage_name: str) -> Path:
+    """The directory of a stage's checkpoints."""
+    return directory / "checkpoints" / stage_name
 
 
 def _check_own(where: Path, old: Mapping[str, Any], new: Row) -> None:
@@ -282,14 +290,14 @@ def _check_own(where: Path, old: Mapping[str, Any], new: Row) -> None:
 
 
 def _check_pretrained(job: Job, old: Mapping[str, Any]) -> None:
-    """Refuses to finetune from an own pretraining that is unfinished or has other settings."""
-    pretraining = {**job.meta, "stage": "pretrain", "course": job.course_of("pretrain")}
-    _check_own(pretrained(job.directory), old, pretraining)
-    if old["step"] != job.config.pretrain.steps:
-        reached = f"step {old['step']} of {job.config.pretrain.steps}"
-        raise InputError(
-            f"{job.init_from}: pretraining has reached {reached}; finish it, or give --init-from"
-        )
+    """Refuses to start from an earlier stage that is unfinished or has other settings."""
+    before = job.kind.after
+    wanted = {**job.meta, "stage": before, "course": job.course_of(before)}
+    _check_own(checkpoints_of(job.directory, before), old, wanted)
+    steps = getattr(job.config, before).steps
+    if old["step"] != steps:
+        reached = f"{before}ing has reached step {old['step']} of {steps}"
+        raise InputError(f"{job.init_from}: {reached}; finish it, or give --init-from")
 
 
 def _check_same_course(old: Mapping[str, Any], job: Job) -> None:
@@ -329,7 +337,7 @@ def check_checkpoints_are_there(job: Job) -> None:
     The records would be erased. A run that was killed before its first checkpoint may start over:
     its directory of checkpoints exists, and so few steps are recorded that none had to be saved.
     """
-    where, stage = job.directory / "checkpoints" / job.stage_name, job.stage
+    where, stage = checkpoints_of(job.directory, job.stage_name), job.stage
     has_any = where.is_dir() and any(path.name.isdecimal() for path in where.iterdir())
     metrics, types = job.directory / "metrics.jsonl", {"step": int, "stage": str}
     rows = [] if has_any else records.read_jsonl(metrics, types, allow_torn=True)
@@ -344,8 +352,9 @@ def check_checkpoints_are_there(job: Job) -> None:
 
 def open_checkpoints(job: Job) -> Checkpoints:
     """Opens the checkpoints of the job's stage."""
-    best = evaluate.scored(job.corpus, job.stage) if job.stage_name == "finetune" else ("nll",)
-    return Checkpoints(job.directory / "checkpoints" / job.stage_name, job.stage.keep_every, best)
+    best = job.kind.best(job.corpus, job.stage)
+    where = checkpoints_of(job.directory, job.stage_name)
+    return Checkpoints(where, job.stage.keep_every, best)
 
 
 def items_of(state: State) -> dict[str, Any]:
@@ -353,31 +362,20 @@ def items_of(state: State) -> dict[str, Any]:
     return {"params": state.params, "optimizer": {"step": state.step, "state": state.optimizer}}
 
 
-def make_evaluation(
-    job: Job, model: Model, strategy: Strategy
-) -> evaluate.Pretraining | evaluate.Finetuning:
+def make_evaluation(job: Job, model: Model, strategy: Strategy) -> Evaluator:
     """The evaluation of the stage; call it with parameters to get rows for evals.jsonl."""
-    if job.stage_name == "pretrain":
-        return evaluate.Pretraining(job.corpus, job.stage, job.config.seed, model, strategy)
-    return evaluate.Finetuning(job.corpus, job.stage, model, strategy)
+    given = (job.corpus, job.stage, job.config.seed, model, strategy)
+    made = [EVALUATORS[name](*given) for name in job.kind.evaluators]
+
+    def evaluate(params: Any, *, final: bool) -> list[Row]:
+        return [row for evaluator in made for row in evaluator(params, final=final)]
+
+    return evaluate
 
 
 def make_source(job: Job) -> batches.Pretrain | batches.Finetune:
     """The training batches of the stage, a pure function of the step."""
-    stage, seed = job.stage, job.config.seed
-    shape = (stage.batch_size, stage.input_length, stage.target_length)
-    if job.stage_name == "pretrain":
-        return batches.Pretrain(job.corpus, "train", *shape, seed, **stage.noise)
-    tasks = stage.tasks or tuple(job.corpus.tasks)
-    multiple = job.model.architecture.segment_multiple(job.model, ENCODER)
-    if stage.pack and multiple is None:
-        raise InputError(
-            f"{job.stage_name}.pack: {job.config.architecture} cannot tell examples of one row "
-            "apart"
-        )
-    return batches.Finetune(
-        job.corpus, tasks, *shape, seed, "train", stage.cap, pack=stage.pack, multiple=multiple or 1
-    )
+    return job.kind.source(job.corpus, job.config, job.model)
 
 
 def make_tracker(job: Job, writer: RunWriter, done: int) -> Tracker:

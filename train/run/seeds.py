@@ -22,8 +22,9 @@ from arch_zoo.layers import fused_attention
 from train import records
 from train.data.corpus import Corpus
 from train.records import InputError, Row, RunWriter
-from train.run import cell, distributed, evaluate, loop
+from train.run import cell, distributed, loop
 from train.run.checkpoint import Checkpoints
+from train.run.evaluators import kept_by
 from train.run.loop import Job
 from train.run.optimizers import learning_rate, make_optimizer
 from train.run.parallel import SingleDevice
@@ -254,7 +255,7 @@ def _save(member: Member, state: State, step: int, *, evaluating: bool, last: bo
     rows = member.evaluation((state.params, member.constants), final=last) if evaluating else []
     member.tracker.evals(step, rows)
     meta = {**member.meta, "records": member.writer.extents()}
-    member.checkpoints.save(step, loop.items_of(state), meta, evaluate.kept_by(rows))
+    member.checkpoints.save(step, loop.items_of(state), meta, kept_by(rows))
     member.tracker.restart_clock()
 
 

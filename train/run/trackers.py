@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from train.records import InputError, Row
+from train.records import STAGES, InputError, Row
 
 
 class Tracking(Protocol):
@@ -74,7 +74,7 @@ class WeightsAndBiases:
             resume="allow",
             reinit=True,
         )
-        for stage in ("pretrain", "finetune"):
+        for stage in STAGES:
             self._run.define_metric(f"{stage}/step")
             self._run.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Slurm(Launched):
+class SlurmVerb(Launched):
     """Submits the unfinished cells of a study to Slurm as a job array; can be repeated anytime.
 
     Attributes:
@@ -100,7 +100,7 @@ class Slurm(Launched):
 
 
 @dataclasses.dataclass(frozen=True)
-class JobSet(Launched):
+class JobSetVerb(Launched):
     """Prints the unfinished cells of a study as JobSets for TPU slices on GKE.
 
     Pipe the output into `kubectl apply -f -`.
@@ -167,4 +167,4 @@ class JobSet(Launched):
         return 0
 
 
-VERBS: dict[str, Any] = {"slurm": Slurm, "jobset": JobSet}
+VERBS: dict[str, Any] = {"slurm": SlurmVerb, "jobset": JobSetVerb}

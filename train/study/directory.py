@@ -166,16 +166,14 @@ def statuses(study: StudyConfig, directory: Path) -> list[CellStatus]:
 def _status(cell: RunConfig, directory: Path) -> CellStatus:
     status = records.read_status(directory)
     state, stage, done = status["state"], status.get("stage", ""), status.get("step", 0)
-    steps = {
-        "pretrain": cell.pretrain.steps,
-        "finetune": cell.finetune.steps if cell.finetune else 0,
-    }
+    stages = {name: getattr(cell, name) for name in records.STAGES}
+    steps = {name: settings.steps for name, settings in stages.items() if settings}
     if state == "running" and is_free(directory):
         state = "preempted"  # its process is gone and could not record that
     if state == "done":
         done = sum(steps.values())
-    elif "pretrain" in status.get("finished", []):
-        done += steps["pretrain"]
+    else:
+        done += sum(steps.get(name, 0) for name in status.get("finished", []))
     total = sum(steps.values())
     rate = _last_rate(directory / "metrics.jsonl") if state == "running" else None
     left = (total - done) / rate if rate else None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from train.command_line import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED, one_line
+from train.command_line import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED, TableOrJson, one_line
 from train.ranges import Count, CountOrZero, NotNegative, Range
 from train.records import InputError
 from train.study.config import StudyConfig
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from train.plan.calibrate import Calibration
     from train.plan.devices import Device
 
-Format = Literal["table", "json"]
 Workers = Annotated[int, Range(0, 1024)]
 
 _Positional = tyro.conf.Positional
@@ -239,7 +238,7 @@ class Launched(Declared):
 
 
 @dataclasses.dataclass(frozen=True)
-class Study(Launched):
+class StudyVerb(Launched):
     """Runs the unfinished part of a study on this machine: prepares its corpus, trains its cells.
 
     A cell is pretrained and then finetuned.
@@ -302,7 +301,7 @@ def _conclude(study: StudyConfig, directory: Path, reports: dict[str, dict[str, 
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan(Declared):
+class PlanVerb(Declared):
     """Estimates the cost of a study without running it.
 
     Shows parameters, FLOPs, memory of a device, disk, time and price of every cell. Exits with 2 if
@@ -317,7 +316,7 @@ class Plan(Declared):
       calibrate: measure this machine first, with a few steps of each architecture's smallest and
         largest cell.
       calibration: a study's directory, run on the device, to read speeds from.
-      format: table or json.
+      format: table for a person, json for a program.
     """
 
     device: str = ""
@@ -326,7 +325,7 @@ class Plan(Declared):
     price: NotNegative | None = None
     calibrate: bool = False
     calibration: Path | None = None
-    format: Format = "table"
+    format: TableOrJson = "table"
 
     def run(self) -> int:
         """Prints the plan; returns the exit code."""
@@ -376,16 +375,16 @@ class Plan(Declared):
 
 
 @dataclasses.dataclass(frozen=True)
-class Status:
+class StatusVerb:
     """Shows the progress of a study's cells, from its directory. It works while the study runs.
 
     Attributes:
       directory: the study's directory, for example runs/cpu.
-      format: table or json.
+      format: table for a person, json for a program.
     """
 
     directory: _Positional[Path]
-    format: Format = "table"
+    format: TableOrJson = "table"
 
     def run(self) -> int:
         """Prints the status; returns the exit code."""
@@ -400,7 +399,7 @@ class Status:
 
 
 @dataclasses.dataclass(frozen=True)
-class Watch:
+class WatchVerb:
     """Follows a study until it ends: a table on a terminal, lines with changes elsewhere.
 
     Attributes:
@@ -419,4 +418,9 @@ class Watch:
         return EXIT_FAILED if watch.follow(self.directory, self.every) else 0
 
 
-VERBS: dict[str, Any] = {"study": Study, "plan": Plan, "status": Status, "watch": Watch}
+VERBS: dict[str, Any] = {
+    "study": StudyVerb,
+    "plan": PlanVerb,
+    "status": StatusVerb,
+    "watch": WatchVerb,
+}

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from train.data.text import text_files
 from train.tasks import registry
-from train.tasks.table import Table
+from train.tasks.table import TaskTable
 
 
 def text(
@@ -59,9 +59,9 @@ def table(given: str) -> registry.Definition:
     """A downstream task from NAME=FILES:METRIC.
 
     Raises:
-      InputError: see `table.Table`.
+      InputError: see `table.TaskTable`.
     """
-    task = Table.parse(given)
+    task = TaskTable.parse(given)
     lost = text_files.Lost()
     splits, labels = task.read(lost)
     source = registry.in_memory(splits)

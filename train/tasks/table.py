@@ -21,7 +21,7 @@ ALLOWED = tuple(
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
+class TaskTable:
     """A downstream task in files, as on the command line: NAME=GLOB:METRIC,METRIC.
 
     The files (TSV, CSV, JSON lines, Parquet) have columns "inputs" and "targets". They may have
@@ -34,7 +34,7 @@ class Table:
     metrics: tuple[str, ...]
 
     @classmethod
-    def parse(cls, given: str) -> "Table":
+    def parse(cls, given: str) -> "TaskTable":
         """Parses NAME=GLOB:METRICS.
 
         Raises:

@@ -171,7 +171,7 @@ def fit(
     lower_P, upper_P, start_SP = _fix(form, fixed or {}, start_SP)
     surface = optimise.Surface(form, runs.x, objective.space)
     found = optimise.minimise(
-        surface, start_SP, lower_P, upper_P, target(runs.y, objective), runs.weight, objective
+        surface, start_SP, (lower_P, upper_P), target(runs.y, objective), runs.weight, objective
     )
     best = int(found.value_S.argmin())
     bare = Fit(
@@ -209,7 +209,7 @@ def refit(
     start_SP = bounds.get("start_SP", np.tile(fit_.theta_P, (rows, 1)))
     lower, upper = bounds.get("lower_SP", fit_.lower_P), bounds.get("upper_SP", fit_.upper_P)
     return optimise.minimise(
-        fit_.surface, start_SP, lower, upper, y_Sn, weight_Sn, fit_.objective, near=True
+        fit_.surface, start_SP, (lower, upper), y_Sn, weight_Sn, fit_.objective, near=True
     )
 
 

@@ -80,8 +80,7 @@ class Optima:
 def minimise(
     surface: Surface,
     start_SP: np.ndarray,
-    lower_SP: np.ndarray,
-    upper_SP: np.ndarray,
+    box: tuple[np.ndarray, np.ndarray],
     y_Sn: np.ndarray,
     weight_Sn: np.ndarray,
     objective: Objective,
@@ -92,15 +91,14 @@ def minimise(
     Args:
       surface: the form at the data's inputs; called from several threads.
       start_SP: starts in search coordinates.
-      lower_SP: lower bounds; [P] broadcasts, and equal bounds fix a parameter.
-      upper_SP: upper bounds.
+      box: lower and upper bounds, [S, P] each; [P] broadcasts, and equal bounds fix a parameter.
       y_Sn: targets in the objective's space; [n] broadcasts.
       weight_Sn: weights; [n] broadcasts.
       objective: what is summed.
       near: whether the starts are optima of almost the same problem.
     """
     rows, n = len(start_SP), y_Sn.shape[-1]
-    lower_SP, upper_SP = (np.broadcast_to(bound, start_SP.shape) for bound in (lower_SP, upper_SP))
+    lower_SP, upper_SP = (np.broadcast_to(bound, start_SP.shape) for bound in box)
     y_Sn, weight_Sn = (np.broadcast_to(array, (rows, n)) for array in (y_Sn, weight_Sn))
     scale = float(np.median(np.abs(y_Sn))) if objective.space == "raw" else 1.0
 

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from eval.data import run_table
-from eval.data.run_table import Columns
+from eval.data.run_table import RunColumns
 from train.records import InputError, append_jsonl
 
-MEANT = Columns(
+MEANT = RunColumns(
     architecture="router_type",
     size="label",
     flops="flops_per_step",
@@ -83,12 +83,12 @@ def test_rows_can_be_chosen(raw, tmp_path):
     assert (
         len(
             run_table.read_table(
-                path, Columns(**meant, where=("kind=0.5", "router_type=Hash"))
+                path, RunColumns(**meant, where=("kind=0.5", "router_type=Hash"))
             ).runs
         )
         == 2
     )
-    assert len(run_table.read_table(path, Columns(**meant, where=("label=1M,3M",))).runs) == 4
+    assert len(run_table.read_table(path, RunColumns(**meant, where=("label=1M,3M",))).runs) == 4
     for where, said in (
         ("kind=x", "holds numbers"),
         ("kind=7", "no row has"),
@@ -96,7 +96,7 @@ def test_rows_can_be_chosen(raw, tmp_path):
         ("z=1", "'z'"),
     ):
         with pytest.raises(InputError, match=said):
-            run_table.read_table(path, Columns(**meant, where=(where,)))
+            run_table.read_table(path, RunColumns(**meant, where=(where,)))
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_the_upstream_may_be_any_of_three(tmp_path, kind, value):
             "upstream_nll": [value],
         }
     )
-    study = run_table.read_table(write(table, tmp_path / "t.csv"), Columns(upstream_is=kind))
+    study = run_table.read_table(write(table, tmp_path / "t.csv"), RunColumns(upstream_is=kind))
     assert study.runs.upstream_nll[0] == pytest.approx(2.0)
     assert study.runs["size"][0] == "1e+06" and study.runs.run_id[0] == "a-1e+06-s0"
 
@@ -157,20 +157,20 @@ def test_checkpoints_are_no_seeds(tmp_path):
     [
         ({"flops_per_step": "many"}, MEANT, "row 4: flops_per_step = 'many' is not a number"),
         ({"router_type": None}, MEANT, "row 4: router_type is empty"),
-        ({}, Columns(architecture="nope"), "architecture: no column 'nope'; it has id, at"),
+        ({}, RunColumns(architecture="nope"), "architecture: no column 'nope'; it has id, at"),
         (
             {},
-            Columns(architecture="router_type", upstream="nope", flops="total"),
+            RunColumns(architecture="router_type", upstream="nope", flops="total"),
             "upstream: no column 'nope'",
         ),
         (
             {},
-            Columns(architecture="router_type"),
+            RunColumns(architecture="router_type"),
             "neither flops 'flops_forward' nor params 'params_total'",
         ),
         (
             {},
-            Columns(architecture="router_type", run_id="id", flops="total"),
+            RunColumns(architecture="router_type", run_id="id", flops="total"),
             "row 3: run 'Dense1' appears twice",
         ),
     ],

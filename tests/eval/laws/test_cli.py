@@ -34,8 +34,7 @@ def write(tmp_path):
 
 
 def run(verb, *arguments):
-    options, function = VERBS[verb]
-    return function(tyro.cli(options, args=[*map(str, arguments), "--bootstrap", "60"]))
+    return tyro.cli(VERBS[verb], args=[*map(str, arguments), "--bootstrap", "60"]).run()
 
 
 def answer(capsys, verb, *arguments):

@@ -201,7 +201,10 @@ def test_other_formats():
 
 
 def awkward_grid() -> grid.Grid:
-    cells = (grid.Cell(AWKWARD), grid.Cell("1.0", "\u00b10.1 [\u22121, \u221e]", 1.0, bold=True))
+    cells = (
+        grid.GridCell(AWKWARD),
+        grid.GridCell("1.0", "\u00b10.1 [\u22121, \u221e]", 1.0, bold=True),
+    )
     columns = (grid.Column("Name_%", numeric=False), grid.Column("\u03b1 F,U", r"$\alpha_{F,U}$"))
     return grid.Grid(
         "awkward", f"Title {AWKWARD}", columns, (grid.Row(cells),) * 3, (f"Note {AWKWARD}",)

@@ -178,7 +178,7 @@ def test_a_launcher_puts_seeds_together_as_it_is_told_and_says_where_they_would_
     names = [cell.run_id for cell in four.cells]
 
     def together(choice, cells=names):
-        found = verbs.Study(vmap_seeds=choice).together(four, cells, SLOW, 1)
+        found = verbs.StudyVerb(vmap_seeds=choice).together(four, cells, SLOW, 1)
         return [tuple(program) for program in found], capsys.readouterr().err
 
     assert together("never") == ([], "")

@@ -14,7 +14,9 @@ from tests.train.tiny_corpus import write_corpus
 from train.data import batches
 from train.data.corpus import Corpus, open_corpus
 from train.records import InputError
-from train.run import evaluate
+from train.run import evaluators
+from train.run.evaluators import heldout as heldout_loss
+from train.run.evaluators import tasks
 from train.run.parallel import SingleDevice
 from train.run.step import make_model
 from train.study.config import StageConfig
@@ -67,7 +69,7 @@ def _losses(model, params, batch) -> np.ndarray:
 
 def test_upstream_is_a_mean_over_tokens_with_an_error_over_sequences(corpus, model, ragged):
     model, params = model
-    rows = evaluate.upstream(models.jit(evaluate.make_nll(model)), params, corpus, ragged)
+    rows = heldout_loss.upstream(models.jit(heldout_loss.make_nll(model)), params, corpus, ragged)
     losses = np.concatenate([_losses(model, params, batch) for batch in ragged])
     weights = np.concatenate([batch["decoder_loss_weights"] for batch in ragged])
     per_piece = corpus.vocabulary.bytes_per_piece[
@@ -109,7 +111,8 @@ def test_one_sequence_has_no_error_and_none_has_no_loss(corpus):
             for name in ("decoder_target_tokens", "decoder_loss_weights")
         }
         return {
-            row["metric"]: row for row in evaluate.upstream(lambda *_: rows, None, corpus, [empty])
+            row["metric"]: row
+            for row in heldout_loss.upstream(lambda *_: rows, None, corpus, [empty])
         }
 
     (one, none) = given([6.0, 0.0], [3.0, 0.0])["nll"], given([0.0], [0.0])["nll"]
@@ -130,7 +133,7 @@ def test_the_unigram_loss_is_that_of_the_training_targets_frequencies(corpus, ob
             counts[token] += token > 0
     targets = np.concatenate([batch["decoder_target_tokens"].ravel() for batch in heldout])
     expected = np.mean(np.log(counts.sum()) - np.log(counts[targets[targets > 0]]))
-    row = evaluate.unigram(corpus, stage, 5, heldout)
+    row = heldout_loss.unigram(corpus, stage, 5, heldout)
     assert row["value"] == pytest.approx(expected, rel=1e-9)
     assert (row["metric"], row["n"], row["stderr"]) == ("unigram_nll", None, None)
 
@@ -138,8 +141,13 @@ def test_the_unigram_loss_is_that_of_the_training_targets_frequencies(corpus, ob
 def test_ranking_answers_with_the_most_likely_label(corpus, model):
     """Of every example, by the summed losses of its labels, computed one by one from the logits."""
     model, params = model
-    rows = evaluate.downstream(
-        models.jit(evaluate.make_nll(model)), params, corpus, "python_subject", STAGE, ranked=True
+    rows = tasks.downstream(
+        models.jit(heldout_loss.make_nll(model)),
+        params,
+        corpus,
+        "python_subject",
+        STAGE,
+        ranked=True,
     )
     labels, right = corpus.tasks["python_subject"].labels, []
     for part in batches.ranking(corpus, "python_subject", 8, 24, 12):
@@ -155,14 +163,14 @@ def test_ranking_answers_with_the_most_likely_label(corpus, model):
 
 def test_pretraining_ends_with_the_baseline_that_ignores_context(corpus, model):
     model, params = model
-    evaluator = evaluate.Pretraining(corpus, STAGE, 5, model, SingleDevice())
+    evaluator = heldout_loss.Heldout(corpus, STAGE, 5, model, SingleDevice())
     rows = evaluator(params, final=False)
     assert [row["metric"] for row in rows] == ["nll", "perplexity", "bits_per_byte"]
     heldout = batches.heldout(corpus, 8, 24, 12, 2)
     losses = [(_losses(model, params, b) * b["decoder_loss_weights"]).sum() for b in heldout]
     tokens = sum(batch["decoder_loss_weights"].sum() for batch in heldout)
     assert rows[0]["value"] == pytest.approx(sum(losses) / tokens, rel=1e-5)
-    assert evaluator(params, final=True) == [*rows, evaluate.unigram(corpus, STAGE, 5, heldout)]
+    assert evaluator(params, final=True) == [*rows, heldout_loss.unigram(corpus, STAGE, 5, heldout)]
 
 
 @pytest.mark.slow
@@ -173,7 +181,7 @@ def test_every_task_with_validation_examples_is_scored_as_the_stage_asks(corpus,
     expected = {"decode": decoded, "rank": [*ranked, "score"], "both": [*decoded, *ranked]}
     for scoring, metrics in expected.items():
         stage = dataclasses.replace(STAGE, scoring=scoring, eval_examples=12)
-        evaluator = evaluate.Finetuning(corpus, stage, model, SingleDevice())
+        evaluator = tasks.Tasks(corpus, stage, 0, model, SingleDevice())
         assert evaluator.tasks == ("python_subject", "free_text")
         rows = evaluator(params, final=True)
         found = {
@@ -196,7 +204,7 @@ def test_the_headline_of_ranking_is_the_mean_of_a_tasks_metrics(corpus, model):
     task = {**corpus.index["tasks"]["python_subject"], "metrics": ["accuracy", "macro_f1"]}
     two = Corpus(corpus.path, {**corpus.index, "tasks": {"python_subject": task}})
     stage = dataclasses.replace(STAGE, scoring="rank")
-    rows = evaluate.Finetuning(two, stage, model, SingleDevice())(params, final=True)
+    rows = tasks.Tasks(two, stage, 0, model, SingleDevice())(params, final=True)
     names = ["rank_accuracy", "rank_macro_f1", "rank_score", "score", "majority_class"]
     assert [row["metric"] for row in rows] == names
     accuracy, f1, ranked, headline, majority = (row["value"] for row in rows)
@@ -224,14 +232,14 @@ def test_as_many_tokens_are_decoded_as_are_asked_for(corpus, model, decode_lengt
     stage = dataclasses.replace(
         STAGE, tasks=("free_text",), decode_length=decode_length, eval_examples=8
     )
-    evaluate.Finetuning(corpus, stage, model, Recording())(params, final=False)
+    tasks.Tasks(corpus, stage, 0, model, Recording())(params, final=False)
     assert shapes == [(8, decoded)]
 
 
 @pytest.mark.parametrize("scoring", ["decode", "rank", "both"])
 def test_where_no_task_has_validation_examples_nothing_is_scored(corpus, model, scoring):
     stage = dataclasses.replace(STAGE, tasks=("for_training",), scoring=scoring)
-    evaluator = evaluate.Finetuning(corpus, stage, model[0], SingleDevice())
+    evaluator = tasks.Tasks(corpus, stage, 0, model[0], SingleDevice())
     assert evaluator.tasks == () and evaluator(model[1], final=True) == []
 
 
@@ -249,11 +257,11 @@ def test_a_task_of_one_label_is_ranked_as_well(corpus):
 def test_labels_that_fit_no_batch_cannot_be_ranked(corpus, model, scoring):
     small = dataclasses.replace(STAGE, eval_batch_size=3)
     with pytest.raises(InputError, match="eval_batch_size = 3 is too small to rank 4 labels"):
-        evaluate.Finetuning(
-            corpus, dataclasses.replace(small, scoring=scoring), model[0], SingleDevice()
+        tasks.Tasks(
+            corpus, dataclasses.replace(small, scoring=scoring), 0, model[0], SingleDevice()
         )
     for stage in (small, dataclasses.replace(small, scoring=scoring, eval_batch_size=4)):
-        evaluate.Finetuning(corpus, stage, model[0], SingleDevice())
+        tasks.Tasks(corpus, stage, 0, model[0], SingleDevice())
 
 
 def test_a_decoded_answer_counts_where_it_is_the_target(corpus):
@@ -269,7 +277,7 @@ def test_a_decoded_answer_counts_where_it_is_the_target(corpus):
         targets[wrong] = 0
         return targets
 
-    rows = evaluate.downstream(decode, None, corpus, "free_text", stage)
+    rows = tasks.downstream(decode, None, corpus, "free_text", stage)
     assert [(row["metric"], row["value"], row["n"]) for row in rows] == [
         ("accuracy", 50.0, 10),
         ("score", 50.0, 10),
@@ -287,7 +295,7 @@ def test_what_checkpoints_are_kept_by_and_which_was_the_best():
         row("score", 50.0),
         row("score", math.nan, task="wic"),
     ]
-    assert evaluate.kept_by(rows) == {"nll": 2.5, "boolq": 50.0}
+    assert evaluators.kept_by(rows) == {"nll": 2.5, "boolq": 50.0}
     history = [
         row("score", 60.0, step=1),
         row("score", 70.0, step=2),
@@ -297,9 +305,12 @@ def test_what_checkpoints_are_kept_by_and_which_was_the_best():
         row("score", None, step=6),
         row("score", 99.0, step=7, stage="pretrain"),
     ]
-    (best,) = evaluate.best(history)
+    (best,) = tasks.best(history, "finetune")
     assert (best["value"], best["best_step"], best["metric"]) == (70.0, 3, "best_score")
     assert best["evaluations"] == 4 and best["n"] == 9 and best["stderr"] == 1.0
     two = [*history, row("score", 1.0, step=4, task="wic")]
-    assert [(b["task"], b["evaluations"]) for b in evaluate.best(two)] == [("boolq", 4), ("wic", 1)]
-    assert evaluate.best([row("score", None)]) == []
+    assert [(b["task"], b["evaluations"]) for b in tasks.best(two, "finetune")] == [
+        ("boolq", 4),
+        ("wic", 1),
+    ]
+    assert tasks.best([row("score", None)], "finetune") == []

@@ -101,7 +101,7 @@ def test_only_the_runs_own_pretraining_is_finetuned(corpus, copy):
 
 @pytest.mark.slow
 def test_only_the_same_settings_are_resumed_from_elsewhere(corpus, stopped, tmp_path):
-    elsewhere = loop.pretrained(stopped)
+    elsewhere = loop.checkpoints_of(stopped, "pretrain")
     with pytest.raises(
         InputError, match="has other settings: pretrain.z_loss: 0.0001 -> 0.001; --init-from starts"
     ):
@@ -112,7 +112,9 @@ def test_only_the_same_settings_are_resumed_from_elsewhere(corpus, stopped, tmp_
         == "done"
     )
     run = records.read_run(tmp_path / "longer")
-    with Checkpoints(loop.pretrained(tmp_path / "longer"), read_only=True) as checkpoints:
+    with Checkpoints(
+        loop.checkpoints_of(tmp_path / "longer", "pretrain"), read_only=True
+    ) as checkpoints:
         _, meta = checkpoints.restore({})
     assert meta["hash"] == run.config["hash"]  # what it saves is its own
     assert [event["event"] for event in events(tmp_path / "longer")] == [
@@ -125,7 +127,7 @@ def test_a_checkpoint_of_another_size_is_refused_in_one_line(corpus, stopped, tm
     with pytest.raises(
         InputError, match=r"step 6 is of another model: params\..* has shape \[.*\] there and shape"
     ):
-        goes_on(corpus, tmp_path / "wide", wide, init_from=loop.pretrained(stopped))
+        goes_on(corpus, tmp_path / "wide", wide, init_from=loop.checkpoints_of(stopped, "pretrain"))
     assert not (tmp_path / "wide" / "config.json").exists()
     said = capfd.readouterr()
     assert "Traceback" not in said.err + said.out and len((said.err + said.out).splitlines()) < 3

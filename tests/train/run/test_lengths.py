@@ -13,7 +13,8 @@ from train import records
 from train.data import batches, shards
 from train.data.corpus import open_corpus
 from train.records import InputError
-from train.run import cell, evaluate, lengths
+from train.run import cell, lengths
+from train.run.evaluators import tasks
 from train.run.step import make_model
 
 STAGE = tiny_study.STAGE
@@ -84,7 +85,7 @@ def test_a_cut_label_is_refused_before_pretraining_and_leaves_nothing(corpus, tm
     assert not (tmp_path / "config.json").exists()
     model, _ = make_model(cell.model_config(config, corpus), 0)
     with pytest.raises(InputError, match="cuts a label of long"):
-        evaluate.Finetuning(corpus, short.finetune, model, None)
+        tasks.Tasks(corpus, short.finetune, 0, model, None)
 
 
 def test_inputs_and_targets_that_are_cut_are_counted(corpus):
@@ -98,8 +99,8 @@ def test_inputs_and_targets_that_are_cut_are_counted(corpus):
             )
             assert 0 < (n > length).sum() < len(n)
     told = ", ".join(told)
-    assert lengths.lost(corpus, "finetune", stage) == [f"python_subject: {told}", f"free: {told}"]
-    assert lengths.lost(corpus, "finetune", _stage(input_length=30)) == []
+    assert list(lengths.of_tasks(corpus, stage)) == [f"python_subject: {told}", f"free: {told}"]
+    assert list(lengths.of_tasks(corpus, _stage(input_length=30))) == []
 
 
 @pytest.mark.slow
@@ -113,7 +114,7 @@ def test_what_is_cut_is_recorded_once(corpus, tmp_path, capsys):
     assert cell.run_cell(config, corpus, tmp_path) == "done"
     (event,) = records.read_jsonl(tmp_path / "events.jsonl")
     assert (event["event"], event["stage"], event["step"]) == ("text lost", "finetune", 0)
-    assert event["detail"] == lengths.lost(corpus, "finetune", stage)[0]
+    assert event["detail"] == list(lengths.of_tasks(corpus, stage))[0]
     assert capsys.readouterr().err.count(event["detail"]) == 1
 
 
@@ -133,12 +134,14 @@ def test_tokens_in_no_window_and_windows_in_no_batch_are_counted(corpus, tmp_pat
         f"{600 - 13 * length} of 600 tokens of train ({1 - 13 * length / 600:.0%}) are in no "
         "window; prepared anew"
     )
-    assert lengths.lost(open_corpus(path), "pretrain", STAGE)[0].startswith(told)
+    assert list(lengths.of_pretraining(open_corpus(path), STAGE))[0].startswith(told)
     (path / "corpus.json").write_text(json.dumps(index))
-    assert not any("train" in line for line in lengths.lost(open_corpus(path), "pretrain", STAGE))
+    assert not any(
+        "train" in line for line in list(lengths.of_pretraining(open_corpus(path), STAGE))
+    )
     windows = batches.Pretrain(corpus, "validation", 1, 24, 12, 0).num_windows
     rest = _stage(eval_batch_size=windows - 20, eval_batches=9)
     why = f"they do not fill a batch of eval_batch_size = {windows - 20}"
-    assert lengths.lost(corpus, "pretrain", rest) == [
+    assert list(lengths.of_pretraining(corpus, rest)) == [
         f"20 of {windows} windows of validation are not evaluated: {why}"
     ]

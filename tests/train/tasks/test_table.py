@@ -7,13 +7,13 @@ import pytest
 from train.data.text import text_files
 from train.records import InputError
 from train.tasks import scoring
-from train.tasks.table import ALLOWED, Table
+from train.tasks.table import ALLOWED, TaskTable
 
 
 def _table(path, rows, metric="accuracy"):
     file = path / "t.tsv"
     file.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
-    return Table.parse(f"task={file}:{metric}")
+    return TaskTable.parse(f"task={file}:{metric}")
 
 
 def _rows(*targets, n=120):
@@ -39,14 +39,14 @@ def test_a_table_has_splits_and_labels(tmp_path):
 def test_marks_blank_lines_and_line_ends_of_other_systems_do_no_harm(tmp_path):
     lines = ["\ufeffinputs\ttargets", *(f"row {i}\ta" for i in range(120)), ""]
     (tmp_path / "t.tsv").write_bytes("\r\n".join(lines).encode())
-    splits, labels = Table.parse(f"task={tmp_path}/t.tsv:accuracy").read()
+    splits, labels = TaskTable.parse(f"task={tmp_path}/t.tsv:accuracy").read()
     assert labels == ("a",) and sum(map(len, splits.values())) == 120
     rows = "\n".join(
         json.dumps({"inputs": f"row {i}", "targets": "a", "answers": ["a", "b"]})
         for i in range(120)
     )
     (tmp_path / "t.jsonl").write_text(rows + "\n\n")
-    splits, _ = Table.parse(f"task={tmp_path}/t.jsonl:squad").read()
+    splits, _ = TaskTable.parse(f"task={tmp_path}/t.jsonl:squad").read()
     assert all(row["answers"] == ["a", "b"] for rows in splits.values() for row in rows)
 
 
@@ -92,7 +92,7 @@ def test_answers_are_lists_of_texts(tmp_path):
         json.dumps({"inputs": "a", "targets": "b", "answers": "b"}) + "\n"
     )
     with pytest.raises(InputError, match="row 1: answers = 'b' is not a list of texts"):
-        Table.parse(f"task={tmp_path}/t.jsonl:squad").read()
+        TaskTable.parse(f"task={tmp_path}/t.jsonl:squad").read()
 
 
 @pytest.mark.parametrize("metric", ALLOWED)
@@ -130,13 +130,13 @@ def test_every_metric_can_score_what_its_table_gives(tmp_path, metric):
 )
 def test_a_name_that_stands_for_something_else_is_refused(name):
     with pytest.raises(InputError, match=f"a task of your own cannot be called '{name}'"):
-        Table.parse(f"{name}=t.tsv:accuracy")
-    assert Table.parse(f"my_{name}=t.tsv:accuracy").name == f"my_{name}"
+        TaskTable.parse(f"{name}=t.tsv:accuracy")
+    assert TaskTable.parse(f"my_{name}=t.tsv:accuracy").name == f"my_{name}"
 
 
 def test_a_metric_given_twice_is_refused():
     with pytest.raises(InputError, match="a metric is given twice"):
-        Table.parse("t=t.tsv:accuracy,accuracy")
+        TaskTable.parse("t=t.tsv:accuracy,accuracy")
 
 
 def test_half_an_emoji_is_replaced_and_counted(tmp_path):
@@ -146,7 +146,7 @@ def test_half_an_emoji_is_replaced_and_counted(tmp_path):
     )
     (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     lost = text_files.Lost()
-    splits, labels = Table.parse(f"t={tmp_path}/t.jsonl:squad").read(lost)
+    splits, labels = TaskTable.parse(f"t={tmp_path}/t.jsonl:squad").read(lost)
     assert lost["replaced"] == 3 and labels == ("no", "yes")
     assert splits["train"][0]["inputs"] == "half an emoji \ufffd"
     assert splits["validation"][0] == {
@@ -165,14 +165,14 @@ def test_a_cell_may_be_of_any_length(tmp_path, name):
         ("validation", '"' + "b" * 300_000 + '"', "y"),
     ]
     (tmp_path / name).write_text("".join(separator.join(row) + "\n" for row in rows))
-    splits, _ = Table.parse(f"t={tmp_path}/{name}:accuracy").read()
+    splits, _ = TaskTable.parse(f"t={tmp_path}/{name}:accuracy").read()
     assert [len(rows[0]["inputs"]) for rows in splits.values()] == [131_073, 300_000]
 
 
 def test_bytes_that_are_not_utf8_are_named_by_line(tmp_path):
     (tmp_path / "t.tsv").write_bytes("inputs\ttargets\na\tb\nnaïve\tb\n".encode("latin-1"))
     with pytest.raises(InputError, match=r"t.tsv: line 3 is not UTF-8 \(byte 0xef, character 3\)"):
-        Table.parse(f"t={tmp_path}/t.tsv:accuracy").read()
+        TaskTable.parse(f"t={tmp_path}/t.tsv:accuracy").read()
     (tmp_path / "t.tsv").write_text("inputs\ttargets\na\tb\n", encoding="utf-16")
     with pytest.raises(InputError, match="is UTF-16"):
-        Table.parse(f"t={tmp_path}/t.tsv:accuracy").read()
+        TaskTable.parse(f"t={tmp_path}/t.tsv:accuracy").read()

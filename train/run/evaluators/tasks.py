@@ -1,7 +1,6 @@
-"""Evaluates upstream and downstream: rows for evals.jsonl, each with its n and standard error."""
+"""Downstream evaluation: the scores of every task, with their standard errors."""
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -12,7 +11,7 @@ from train.data import batches
 from train.data.corpus import Corpus
 from train.records import InputError, Row
 from train.run import lengths
-from train.run.losses import sequence_sums
+from train.run.evaluators.heldout import make_nll
 from train.run.parallel import Strategy
 from train.run.step import Model
 from train.study.config import StageConfig
@@ -22,52 +21,7 @@ from train.tasks.scoring import BEST, HEADLINE
 RANKED = "rank_"  # prefix of the metrics of rank classification
 
 
-def make_nll(model: Model) -> Callable[..., Any]:
-    """A function (params, batch) -> sums of nll and of weights for each sequence, both [B]."""
-
-    def nll(
-        params: dict[str, jax.Array], batch: dict[str, jax.Array]
-    ) -> tuple[jax.Array, jax.Array]:
-        return sequence_sums(model.merge(params).token_nll(batch), batch)
-
-    return nll
-
-
-def make_decode(model: Model, max_length: int) -> Callable[..., Any]:
-    """A function (params, batch) -> greedily decoded ids [B, max_length]."""
-
-    def decode(params: dict[str, jax.Array], batch: dict[str, jax.Array]) -> jax.Array:
-        return decoding.greedy(model.merge(params), batch, max_length)
-
-    return decode
-
-
-class Pretraining:
-    """Evaluates the held-out loss of pretraining: call it with parameters to get rows.
-
-    It is compiled in the first call.
-    """
-
-    def __init__(
-        self, corpus: Corpus, stage: StageConfig, seed: int, model: Model, strategy: Strategy
-    ):
-        """Reads the held-out set, which is the same for every cell of a study."""
-        shape = (stage.input_length, stage.target_length)
-        self._nll = strategy.compile_evaluation(make_nll(model))
-        self._heldout = batches.heldout(
-            corpus, stage.eval_batch_size, *shape, stage.eval_batches, **stage.noise
-        )
-        self._corpus, self._stage, self._seed = corpus, stage, seed
-
-    def __call__(self, params: Any, *, final: bool) -> list[Row]:
-        """The rows; with `final` also the baseline that ignores context."""
-        rows = upstream(self._nll, params, self._corpus, self._heldout)
-        return rows + (
-            [unigram(self._corpus, self._stage, self._seed, self._heldout)] if final else []
-        )
-
-
-class Finetuning:
+class Tasks:
     """Evaluates the scores of every task: call it with parameters to get rows.
 
     It is compiled in the first call.
@@ -76,8 +30,10 @@ class Finetuning:
       tasks: the tasks of the stage that have validation examples; the others are only trained on.
     """
 
-    def __init__(self, corpus: Corpus, stage: StageConfig, model: Model, strategy: Strategy):
-        """Checks that every task can be scored as `stage.scoring` asks.
+    def __init__(
+        self, corpus: Corpus, stage: StageConfig, seed: int, model: Model, strategy: Strategy
+    ):
+        """Checks that every task can be scored as `stage.scoring` asks; scores need no seed.
 
         Raises:
           InputError: a task has more labels than a batch has rows, or a label is cut.
@@ -120,73 +76,20 @@ class Finetuning:
             yield {**common, **majority}
 
 
+def make_decode(model: Model, max_length: int) -> Callable[..., Any]:
+    """A function (params, batch) -> greedily decoded ids [B, max_length]."""
+
+    def decode(params: dict[str, jax.Array], batch: dict[str, jax.Array]) -> jax.Array:
+        return decoding.greedy(model.merge(params), batch, max_length)
+
+    return decode
+
+
 def scored(corpus: Corpus, stage: StageConfig) -> tuple[str, ...]:
     """The tasks of a stage that have validation examples."""
     return tuple(
         t for t in stage.tasks or tuple(corpus.tasks) if "validation" in corpus.tasks[t].examples
     )
-
-
-def upstream(
-    nll: Callable[..., Any], params: Any, corpus: Corpus, heldout: Iterable[batches.Batch]
-) -> list[Row]:
-    """The held-out loss with its standard error over sequences (that of a ratio of sums).
-
-    Returns:
-      Rows for `nll` (nats per target token), `perplexity` (its exponential), and `bits_per_byte`:
-      the
-      same loss per UTF-8 byte of the text behind the targets, which can be compared between
-      vocabularies. All bytes of the text count, even those of characters that are not in the
-      vocabulary.
-    """
-    sums = [(*nll(params, batch), batches.target_bytes(corpus, batch)) for batch in heldout]
-    losses_N, weights_N, bytes_N = (
-        np.concatenate([np.asarray(x, np.float64) for x in part])
-        for part in zip(*sums, strict=True)
-    )
-    losses_N, weights_N, bytes_N = (
-        x_N[weights_N > 0] for x_N in (losses_N, weights_N, bytes_N)
-    )  # leaves out empty rows
-    token, token_error = _ratio(losses_N, weights_N)
-    byte, byte_error = _ratio(losses_N / math.log(2), bytes_N)
-    found = {
-        "nll": (token, token_error),
-        "perplexity": (math.exp(min(token, 700.0)), math.exp(min(token, 700.0)) * token_error),
-        "bits_per_byte": (byte, byte_error),
-    }
-    common = {"task": "corpus", "split": "validation"}
-    return [
-        {**common, "metric": k, "value": v, "n": len(losses_N), "stderr": e}
-        for k, (v, e) in found.items()
-    ]
-
-
-def _ratio(x_N: np.ndarray, y_N: np.ndarray) -> tuple[float, float]:
-    """The sum of x divided by the sum of y, and its standard error over the N pairs."""
-    n, total = len(x_N), y_N.sum()
-    if not total:
-        return math.nan, math.nan
-    value = x_N.sum() / total
-    spread = math.sqrt(np.sum((x_N - value * y_N) ** 2) * n / (n - 1)) if n > 1 else math.nan
-    return float(value), float(spread / total)
-
-
-def unigram(corpus: Corpus, stage: StageConfig, seed: int, heldout: Sequence[batches.Batch]) -> Row:
-    """The loss of the unigram distribution on the same held-out targets.
-
-    It is the loss of a model that ignores context.
-    """
-    shape = (stage.input_length, stage.target_length)
-    train = batches.Pretrain(corpus, "train", stage.batch_size, *shape, seed, **stage.noise)
-    value = batches.unigram_nll(train, heldout)
-    return {
-        "task": "corpus",
-        "split": "validation",
-        "metric": "unigram_nll",
-        "value": value,
-        "n": None,
-        "stderr": None,
-    }
 
 
 def downstream(
@@ -234,21 +137,14 @@ def downstream(
     ]
 
 
-def kept_by(rows: Iterable[Row]) -> dict[str, float]:
-    """The values by which checkpoints are best: "nll", and each task's headline score by name."""
-    chosen = [
-        row for row in rows if row["metric"] in ("nll", HEADLINE) and math.isfinite(row["value"])
-    ]
-    return {"nll" if row["metric"] == "nll" else row["task"]: row["value"] for row in chosen}
-
-
-def best(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
+def best(rows: Iterable[Mapping[str, Any]], stage: str) -> list[Row]:
     """The best headline score of each task over a run's evaluations, as T5 and the study report it.
 
     Of equal scores the newest is taken.
 
     Args:
       rows: rows of evals.jsonl.
+      stage: the stage whose evaluations count.
 
     Returns:
       Rows like those of the best evaluations, with metric `best_score`, the step of the checkpoint
@@ -257,7 +153,7 @@ def best(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
     found: dict[str, Mapping[str, Any]] = {}
     counts: dict[str, int] = {}
     for row in rows:
-        if row["stage"] == "finetune" and row["metric"] == HEADLINE and row["value"] is not None:
+        if row["stage"] == stage and row["metric"] == HEADLINE and row["value"] is not None:
             counts[row["task"]] = counts.get(row["task"], 0) + 1
             old = found.get(row["task"])
             if old is None or row["value"] >= old["value"]:

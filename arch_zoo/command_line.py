@@ -1,0 +1,224 @@
+"""What the command lines of all three programs share: how they are parsed, and how they end.
+
+A verb is a dataclass: its fields are the options, and its docstring is the help. Exit codes: 0 done;
+1 a run failed; 2 bad input, told in one line; 75 stopped by SIGTERM or Ctrl-C.
+"""
+
+import contextlib
+import dataclasses
+import difflib
+import errno
+import os
+import re
+import sys
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal, Union
+
+import tyro
+
+# Private to tyro, hence the bound on its version in pyproject.toml: the only way to the parts of an
+# error other than reading them off the box that tyro draws on the terminal.
+from tyro import _errors as parse_errors
+
+EXIT_FAILED, EXIT_BAD_INPUT, EXIT_STOPPED = 1, 2, 75
+
+Format = Literal["table", "csv", "json"]  # for a person, for a spreadsheet, for a program
+TableOrJson = Literal["table", "json"]  # of answers that are no single table
+
+_BAD_PATH = {
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ELOOP,
+}
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+
+
+class UsageError(ValueError):
+    """What was typed is not a command. The message is one line that names the option or the verb."""
+
+
+def parse(
+    arguments: Sequence[str], verbs: Mapping[str, type], prog: str, description: str | None
+) -> Any:
+    """The verb that was typed, an instance of its class.
+
+    A list option may be given several times and takes several values each time, all in the order
+    typed.
+
+    Raises:
+      UsageError: what was typed is not a verb, or one of its options is unknown, missing or of the
+        wrong type.
+    """
+    verb = arguments[0] if arguments and arguments[0] in verbs else None
+    options = dict(_options(verbs[verb])) if verb else {}
+    if verb:
+        lists = {name for name, is_list in options.items() if is_list}
+        arguments = [verb, *_joined(arguments[1:], lists)]
+
+    def refuse(event: parse_errors.ParseErrorEvent) -> None:
+        said = _message(event, verbs if verb is None else options)
+        raise UsageError(f"{said}; see {prog} {f'{verb} ' if verb else ''}--help")
+
+    kinds = tuple(Annotated[kind, tyro.conf.subcommand(name)] for name, kind in verbs.items())
+    with parse_errors.on_parse_error(refuse):
+        return tyro.cli(
+            tyro.conf.OmitSubcommandPrefixes[tyro.conf.OmitArgPrefixes[Union[kinds]]],  # noqa: UP007  # pyright: ignore  made at run time
+            args=list(arguments),
+            prog=prog,
+            description=description,
+        )
+
+
+def _message(event: parse_errors.ParseErrorEvent, known: Iterable[str]) -> str:
+    """An error of the parser in one line.
+
+    Args:
+      event: what tyro found wrong.
+      known: the verbs if none was typed, otherwise the options of the verb.
+    """
+    match event:
+        case parse_errors.MissingSubcommand():
+            return f"a verb is missing: one of {', '.join(known)}"
+        case parse_errors.UnrecognizedArgs(tokens=tokens):
+            return _unrecognized(tokens, known)
+        case parse_errors.MissingArgs(missing_arguments=missing, unrecognized_tokens=tokens):
+            said = f"Missing: {', '.join(_name(context.arg) for context in missing)}"
+            return f"{said}; {_unrecognized(tokens, known)}" if tokens else said
+        case parse_errors.InvalidChoice(argument=argument, value=value, choices=choices):
+            return f"{argument.display_name()}: {value!r} is not one of {', '.join(choices)}"
+        case parse_errors.BadValue(argument=argument, reason="too_few_values"):
+            return f"{argument.display_name()}: a value is missing"
+        case parse_errors.InstantiationFailure(message=message, argument=argument):
+            # without an argument it is the verb itself that has found something wrong
+            name = f"Error parsing {argument.display_name()}: " if argument else ""
+            return f"{name}{message}".rstrip(".")
+        case _:
+            return f"the options do not go together ({type(event).__name__})"
+
+
+def _name(argument: Any) -> str:
+    """An option as it is typed; an argument without one by its name and by what the help calls it."""
+    name = argument.display_name()
+    return f"{name} ({argument.lowered.metavar})" if argument.is_positional() else name
+
+
+def _unrecognized(tokens: Sequence[str], known: Iterable[str]) -> str:
+    said, names = f"Unrecognized options: {', '.join(tokens)}", list(known)
+    typed = tokens[0].partition("=")[0].replace("_", "-")
+    if close := difflib.get_close_matches(typed, names, n=1, cutoff=0.7):
+        return f"{said}; did you mean {close[0]}?"
+    are_verbs = not any(name.startswith("--") for name in names)
+    return f"{said}; the verbs are {', '.join(names)}" if names and are_verbs else said
+
+
+def _options(kind: type) -> Iterator[tuple[str, bool]]:
+    """The options of a verb as they are typed, and whether tyro forgets their values when they are repeated.
+
+    Those are the options that take any number of values, without `UseAppendAction`.
+    """
+    for name, hint in typing.get_type_hints(kind, include_extras=True).items():
+        markers: list[Any] = []
+        while typing.get_origin(hint) is Annotated:
+            hint, *extras = typing.get_args(hint)
+            markers += extras
+        if dataclasses.is_dataclass(hint):
+            yield from _options(typing.cast(type, hint))
+        elif tyro.conf.Positional not in markers:
+            is_list = typing.get_args(hint)[1:] == (...,)
+            option = name.replace("_", "-")
+            yield f"--{option}", is_list and tyro.conf.UseAppendAction not in markers
+            if hint is bool:
+                yield f"--no-{option}", False
+
+
+def _joined(arguments: Sequence[str], lists: set[str]) -> list[str]:
+    """The arguments with each list option in its last place alone, all of its values behind it.
+
+    tyro, as argparse, forgets the values of an option when it meets it again.
+    """
+    groups: list[tuple[str, list[str]]] = [("", [])]
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        name = name.replace("_", "-")
+        if name in lists:
+            groups.append((name, [value] if equals else []))
+        elif _is_option(argument):
+            groups.append(("", [argument]))
+        else:
+            groups[-1][1].append(argument)
+    last = {name: place for place, (name, _) in enumerate(groups)}
+    out = []
+    for place, (name, values) in enumerate(groups):
+        if not name:
+            out += values
+        elif last[name] == place:
+            first, *rest = [
+                value for other, values in groups if other == name for value in values
+            ] or [None]
+            out += [name] if first is None else [f"{name}={first}", *rest]
+    return out
+
+
+def _is_option(argument: str) -> bool:
+    """Whether an argument is an option rather than a value, such as a negative number."""
+    return (
+        argument.startswith("-") and argument.lstrip("-")[:1].isalpha() and not _is_number(argument)
+    )
+
+
+def _is_number(argument: str) -> bool:
+    try:
+        float(argument)
+    except ValueError:
+        return False
+    return True
+
+
+def run(command: Callable[[], int | None], bad_input: tuple[type[Exception], ...]) -> int:
+    """Runs a command; whatever ends it becomes an exit code and one line on standard error.
+
+    Args:
+      command: returns the exit code, or None for 0.
+      bad_input: what is raised for something that the user got wrong.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever called, as with `>&-`
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  until the process ends
+    try:
+        code = command() or 0
+        sys.stdout.flush()
+        return code
+    except bad_input as error:
+        return _end(EXIT_BAD_INPUT, str(error))
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        _close_stdout()
+        return 0
+    except KeyboardInterrupt:
+        return _end(EXIT_STOPPED, "stopped", "")
+    except MemoryError as error:
+        return _end(EXIT_BAD_INPUT, f"out of memory: {error}" if str(error) else "out of memory")
+    except OSError as error:  # a name that is too long, a file of somebody else's; or a full disk, which is no input
+        place = f"{str(error.filename)!r}: " if error.filename else ""
+        code = EXIT_BAD_INPUT if error.errno in _BAD_PATH else EXIT_FAILED
+        return _end(code, f"{place}{error.strerror or error}")
+
+
+def _end(code: int, message: str, prefix: str = "error: ") -> int:
+    print(f"{prefix}{one_line(message)}", file=sys.stderr)
+    return code
+
+
+def one_line(text: str) -> str:
+    """A message as one line, without what would move a terminal's cursor or change its colours."""
+    return _CONTROL.sub(" ", text).strip()
+
+
+def _close_stdout() -> None:
+    """Python flushes standard output once more when it ends; into a closed pipe that would be an error."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,113 @@
+"""Upstream evaluation: the held-out loss of pretraining, with its standard error."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from train.data import batches
+from train.data.corpus import Corpus
+from train.records import Row
+from train.run.losses import sequence_sums
+from train.run.parallel import Strategy
+from train.run.step import Model
+from train.study.config import StageConfig
+
+
+class Heldout:
+    """Evaluates the held-out loss of pretraining: call it with parameters to get rows.
+
+    It is compiled in the first call.
+    """
+
+    def __init__(
+        self, corpus: Corpus, stage: StageConfig, seed: int, model: Model, strategy: Strategy
+    ):
+        """Reads the held-out set, which is the same for every cell of a study."""
+        shape = (stage.input_length, stage.target_length)
+        self._nll = strategy.compile_evaluation(make_nll(model))
+        self._heldout = batches.heldout(
+            corpus, stage.eval_batch_size, *shape, stage.eval_batches, **stage.noise
+        )
+        self._corpus, self._stage, self._seed = corpus, stage, seed
+
+    def __call__(self, params: Any, *, final: bool) -> list[Row]:
+        """The rows; with `final` also the baseline that ignores context."""
+        rows = upstream(self._nll, params, self._corpus, self._heldout)
+        return rows + (
+            [unigram(self._corpus, self._stage, self._seed, self._heldout)] if final else []
+        )
+
+
+def make_nll(model: Model) -> Callable[..., Any]:
+    """A function (params, batch) -> sums of nll and of weights for each sequence, both [B]."""
+
+    def nll(
+        params: dict[str, jax.Array], batch: dict[str, jax.Array]
+    ) -> tuple[jax.Array, jax.Array]:
+        return sequence_sums(model.merge(params).token_nll(batch), batch)
+
+    return nll
+
+
+def upstream(
+    nll: Callable[..., Any], params: Any, corpus: Corpus, heldout: Iterable[batches.Batch]
+) -> list[Row]:
+    """The held-out loss with its standard error over sequences (that of a ratio of sums).
+
+    Returns:
+      Rows for `nll` (nats per target token), `perplexity` (its exponential), and `bits_per_byte`:
+      the
+      same loss per UTF-8 byte of the text behind the targets, comparable between vocabularies. All
+      bytes of the text count, even those of characters that are not in the vocabulary.
+    """
+    sums = [(*nll(params, batch), batches.target_bytes(corpus, batch)) for batch in heldout]
+    losses_N, weights_N, bytes_N = (
+        np.concatenate([np.asarray(x, np.float64) for x in part])
+        for part in zip(*sums, strict=True)
+    )
+    losses_N, weights_N, bytes_N = (
+        x_N[weights_N > 0] for x_N in (losses_N, weights_N, bytes_N)
+    )  # leaves out empty rows
+    token, token_error = _ratio(losses_N, weights_N)
+    byte, byte_error = _ratio(losses_N / math.log(2), bytes_N)
+    found = {
+        "nll": (token, token_error),
+        "perplexity": (math.exp(min(token, 700.0)), math.exp(min(token, 700.0)) * token_error),
+        "bits_per_byte": (byte, byte_error),
+    }
+    common = {"task": "corpus", "split": "validation"}
+    return [
+        {**common, "metric": k, "value": v, "n": len(losses_N), "stderr": e}
+        for k, (v, e) in found.items()
+    ]
+
+
+def _ratio(x_N: np.ndarray, y_N: np.ndarray) -> tuple[float, float]:
+    """The sum of x divided by the sum of y, and its standard error over the N pairs."""
+    n, total = len(x_N), y_N.sum()
+    if not total:
+        return math.nan, math.nan
+    value = x_N.sum() / total
+    spread = math.sqrt(np.sum((x_N - value * y_N) ** 2) * n / (n - 1)) if n > 1 else math.nan
+    return float(value), float(spread / total)
+
+
+def unigram(corpus: Corpus, stage: StageConfig, seed: int, heldout: Sequence[batches.Batch]) -> Row:
+    """The loss of the unigram distribution on the same held-out targets.
+
+    It is the loss of a model that ignores context.
+    """
+    shape = (stage.input_length, stage.target_length)
+    train = batches.Pretrain(corpus, "train", stage.batch_size, *shape, seed, **stage.noise)
+    value = batches.unigram_nll(train, heldout)
+    return {
+        "task": "corpus",
+        "split": "validation",
+        "metric": "unigram_nll",
+        "value": value,
+        "n": None,
+        "stderr": None,
+    }
