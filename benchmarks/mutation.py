@@ -83,7 +83,8 @@ TARGETS = {
     "train/run/evaluators/tasks.py": "tests/train/run/test_evaluate.py",
     "train/run/losses.py": "tests/train/run/test_step.py tests/train/run/test_evaluate.py",
     "train/run/optimizers.py": "tests/train/run/test_optimizers.py",
-    "train/run/step.py": "tests/train/run/test_step.py",
+    "train/run/step.py": "tests/train/run/test_step.py tests/train/run/test_parallel.py"
+    " -k 'test_step.py or strategy'",
 }
 
 

@@ -1,6 +1,6 @@
-"""Reads run tables and says what they can and cannot support: slopes, comparisons, frontiers, claims, reports.
+"""Reads run tables and analyses them: slopes, comparisons, frontiers, claims, reports.
 
-A study is read once, a question is put to it, and the answer is a tidy table:
+Read a study once and put a question to it. The answer is a tidy table:
 
     import eval
     from eval.data.quantity import FLOPS, LOSS
@@ -9,7 +9,7 @@ A study is read once, a question is put to it, and the answer is a tidy table:
     comparison = eval.Comparison(study, eval.Question(x=FLOPS, y=LOSS, level=0.9))
     comparison.contrasts()
 
-The names below are loaded when they are first used, so that `import eval` is light.
+The names below are loaded when they are first used, so `import eval` is fast.
 """
 
 import importlib
@@ -27,7 +27,7 @@ _WHERE = {
 
 
 def __getattr__(name: str) -> Any:
-    """Loads a name of the evaluation on first use."""
+    """Loads one of the public names when it is first used."""
     if name not in _WHERE:
         raise AttributeError(f"module 'eval' has no attribute {name!r}")
     return getattr(importlib.import_module(_WHERE[name]), name)

@@ -1,1 +1,1 @@
-"""What a run table supports: slopes, comparisons, frontiers, ranks, protocols and claims."""
+"""The analyses of a run table: slopes, comparisons, frontiers, ranks, protocols and claims."""

@@ -1,4 +1,8 @@
-"""The tests behind `eval.analyses.claims`: what the runs say on one kind of claim, from evidence to a finding."""
+"""The statistical tests behind `eval.analyses.claims`.
+
+Each function tests one kind of claim. It takes the evidence (the runs and the lines fitted to them)
+and returns a finding.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -31,17 +35,25 @@ WARPED = 1.5  # a factor on FLOPs per parameter that counts as warping the relat
 
 @dataclasses.dataclass(frozen=True)
 class NamedLines:
-    """Lines of one pair of quantities, and where each architecture is among them."""
+    """Fitted lines for one pair of quantities, which can be looked up by architecture.
+
+    Attributes:
+      lines: the lines, one per architecture.
+      place: the index of each architecture's line.
+      question: the settings of the fit.
+    """
 
     lines: Lines
     place: dict[str, int]
     question: Question
 
     def over(self, *names: str, others: Sequence[str] = ()) -> "NamedLines":
-        """The lines over the sizes at which slopes of these architectures are compared, with each other or with others.
+        """Refits the lines over the sizes at which these architectures can be compared.
 
-        Of the others those are left out, and from `place` as well, without which more sizes are in
-        common.
+        Args:
+          *names: architectures that must be kept.
+          others: further architectures to compare with. One of them is dropped, also from `place`,
+            if the rest then have more sizes in common.
         """
         needed, rest = ([self.place[name] for name in some] for some in (names, others))
         cells = supported(self.lines.cells, needed + rest, self.question.support, needed)
@@ -55,11 +67,15 @@ class NamedLines:
         return dataclasses.replace(self, lines=fit(cells, *self.lines.made), place=place)
 
     def at(self, name: str, x: float = np.inf) -> np.ndarray:
-        """Weights of an architecture's line at x; of its slope without x."""
+        """Weights that give an architecture's line at x, or its slope if x is not given."""
         return self.lines.value_weights(self.place[name], x)
 
     def span(self, *names: str) -> tuple[float, float]:
-        """The range of x that all these architectures cover."""
+        """The range of x that all these architectures cover.
+
+        Raises:
+          Untestable: there is no such range.
+        """
         groups = [self.place[name] for name in names]
         low, high = self.lines.low[groups].max(), self.lines.high[groups].min()
         if not low < high:
@@ -67,14 +83,14 @@ class NamedLines:
         return float(low), float(high)
 
     def test(self, weights: np.ndarray) -> tuple[Estimate, float, float]:
-        """Estimate, p of it being above 0 by chance, p of it being below 0 by chance."""
+        """The estimate, and one-sided p values: above 0 by chance, below 0 by chance."""
         found = self.lines.combine(weights)
         return found, float(found.p_above), float(found.p_below)
 
     def finding(
         self, weights: np.ndarray, p_for: float, p_against: float, note: str = ""
     ) -> Finding:
-        """A finding whose effect is this combination, judged by the two one-sided p values."""
+        """A finding with this combination as its effect, judged by two one-sided p values."""
         found = self.lines.combine(weights)
         low, high = found.interval(self.question.level)
         verdict, p = judge(p_for, p_against, self.question.level)
@@ -90,19 +106,20 @@ class NamedLines:
 
 
 class Evidence(Inquiry):
-    """A study whose lines are fitted when a claim first asks for them.
+    """A study, with lines that are fitted when a claim first asks for them.
 
     Attributes:
-      everything: all runs; `runs` are those of the protocol that architectures are compared under.
-      known: letters of the quantities that some run has.
-      names: the table's names of the zoo's architectures, where they differ.
+      everything: all runs; `runs` holds those of the protocol under which architectures are
+        compared.
+      known: letters of the quantities that at least one run has.
+      names: the table's names for the zoo's architectures, where the two differ.
     """
 
     def _admitted(self, question: Question) -> Question:
         return question.ask(link="semilog")
 
     def _chosen(self, everything: RunTable) -> RunTable:
-        """Checks whatever quantities the table has."""
+        """Checks those quantities that the table has, and picks the runs of the protocol."""
         self.everything, self.names = everything, dict[str, str]()
         self._lines: dict[tuple, NamedLines] = {}
         known = [q for q in self.question.quantities if everything.knows(q)]
@@ -112,7 +129,7 @@ class Evidence(Inquiry):
 
     @property
     def quantities(self) -> Quantities:
-        """Which columns are meant."""
+        """The quantities behind the letters F, P, S, U and D, with their columns."""
         return self.question.quantities
 
     @property
@@ -121,18 +138,26 @@ class Evidence(Inquiry):
         return str(self.question.reference)
 
     def name(self, zoo: str) -> str:
-        """The table's name of an architecture of the zoo."""
+        """The table's name for an architecture of the zoo."""
         return self.names.get(zoo, zoo)
 
     def rival(self, zoo: str) -> str:
-        """The same, of one that is compared with the reference and so cannot be it."""
+        """Like `name`, for an architecture that is to be compared with the reference.
+
+        Raises:
+          Untestable: it is the reference itself.
+        """
         name = self.name(zoo)
         if name == self.reference:
             raise Untestable(f"{name} is the reference here: there is nothing to compare it with")
         return name
 
     def need(self, quantities: str, *architectures: str, runs: RunTable | None = None) -> None:
-        """Raises Untestable unless the table has these."""
+        """Checks that the table has these quantities and architectures.
+
+        Raises:
+          Untestable: one is missing.
+        """
         for symbol in quantities:
             if symbol not in self.known:
                 raise Untestable(f"the table has no {self.quantities[symbol].column}")
@@ -142,13 +167,16 @@ class Evidence(Inquiry):
                 raise Untestable(f"no runs of {name}")
 
     def fit(self, x: str, y: str, *architectures: str, protocol: str | None = None) -> NamedLines:
-        """Lines of all architectures on the main ladder, or on a protocol's.
+        """Lines of all architectures, fitted to the main ladder or to the ladder of one protocol.
 
         Args:
-          x: letter of a quantity.
-          y: letter of another.
+          x: letter of the quantity on the first axis.
+          y: letter of the quantity on the second axis.
           *architectures: those that must have a line.
-          protocol: the ladder.
+          protocol: the protocol whose runs are used; None takes the main ladder.
+
+        Raises:
+          Untestable: a quantity, an architecture or one of the required lines is missing.
         """
         if (x, y, protocol) not in self._lines:
             runs = self.runs if protocol is None else self.ladder(protocol)
@@ -168,7 +196,11 @@ class Evidence(Inquiry):
         return found
 
     def ladder(self, protocol: str) -> RunTable:
-        """The runs of one protocol."""
+        """The runs of one protocol.
+
+        Raises:
+          Untestable: there are none.
+        """
         table = self.everything.frame
         if "protocol" in table.columns:
             own = table[table["protocol"] == protocol]
@@ -185,13 +217,16 @@ def _others(f: NamedLines, reference: str) -> list[str]:
 
 
 def _flops(e: Evidence, place: float) -> float:
-    """FLOPs at a place on their axis."""
+    """The number of FLOPs at a position on the axis of FLOPs."""
     return float(e.question.axis(e.quantities.flops).unread(place))
 
 
 @testable
 def steepest(e: Evidence, y: str) -> Finding:
-    """The reference's slope is above every other: all must hold, one is enough against."""
+    """The reference's slope is above every other slope.
+
+    For: all comparisons must hold. Against: one steeper architecture is enough.
+    """
     whole = e.fit("F", y, e.reference)
     fits = {name: whole.over(e.reference, name) for name in _others(whole, e.reference)}
     tests = {name: f.test(f.at(e.reference) - f.at(name)) for name, f in fits.items()}
@@ -209,7 +244,10 @@ def steepest(e: Evidence, y: str) -> Finding:
 
 @testable
 def not_always_best(e: Evidence, y: str) -> Finding:
-    """Some other architecture is ahead of the reference somewhere: one is enough, all must hold against."""
+    """Some other architecture is ahead of the reference at some budget.
+
+    For: one architecture at one budget is enough. Against: all must be behind everywhere.
+    """
     f = e.fit("F", y, e.reference)
     leads = []
     for name in _others(f, e.reference):
@@ -232,10 +270,10 @@ def not_always_best(e: Evidence, y: str) -> Finding:
 
 @testable
 def best_moves(e: Evidence, y: str) -> Finding:
-    """No architecture is best at both ends of the range that all cover.
+    """No architecture is best at both ends of the range that all of them cover.
 
-    For: every architecture is beaten by some other at some end. Against: some architecture beats
-    every other at both ends.
+    For: every architecture is beaten by another at one of the ends. Against: some architecture
+    beats every other at both ends.
     """
     f = e.fit("F", y)
     names = list(f.place)
@@ -264,7 +302,7 @@ def best_moves(e: Evidence, y: str) -> Finding:
 def slope_against(
     e: Evidence, zoo: str, y: str, sign: int, against: str | None = "reference"
 ) -> Finding:
-    """Slope minus the reference's (or 0), claimed to have this sign."""
+    """The slope minus the reference's (or minus 0) has the claimed sign."""
     if not against:
         f = e.fit("F", y, e.name(zoo))
         return _signed(f, f.at(e.name(zoo)), sign)
@@ -274,7 +312,7 @@ def slope_against(
 
 
 def _signed(f: NamedLines, weights: np.ndarray, sign: int, note: str = "") -> Finding:
-    """Judges a combination that is claimed to be above 0 (1), below (-1), or merely not 0 (0)."""
+    """Judges a combination that is claimed to be above 0 (1), below 0 (-1), or just not 0 (0)."""
     _, above, below = f.test(weights)
     if sign == 0:
         return f.finding(weights, float(np.fmin(above, below)), np.nan, note)
@@ -290,7 +328,11 @@ def gain_against(
     y: str = "U",
     sign: int = -1,
 ) -> Finding:
-    """Gain over a step in size minus the reference's, less the same over a later step; error from the seeds (Welch)."""
+    """The gain over a step in size, minus the reference's gain over the same step.
+
+    If `later` is given, the same difference over that later step is subtracted. The error comes
+    from the seeds (Welch).
+    """
     name = e.rival(zoo)
     e.need(y, name, e.reference)
     cells = e.runs.cells([e.question.axis(e.quantities[y])])
@@ -331,7 +373,7 @@ def gain_against(
 
 @testable
 def transfer_gap(e: Evidence, zoo: str) -> Finding:
-    """Downstream minus the reference's at equal upstream quality, claimed below 0."""
+    """The downstream score is below the reference's at equal upstream quality."""
     name = e.rival(zoo)
     f = e.fit("U", "D", e.reference, name)
     x = sum(f.span(name, e.reference)) / 2
@@ -340,7 +382,7 @@ def transfer_gap(e: Evidence, zoo: str) -> Finding:
 
 @testable
 def wider_gap(e: Evidence, zoo: str, others: Sequence[str]) -> Finding:
-    """Downstream minus the mean of others at equal upstream quality, claimed below 0."""
+    """The downstream score is below the mean of others at equal upstream quality."""
     name, rest = e.name(zoo), [e.name(other) for other in others]
     f = e.fit("U", "D", name, *rest)
     x = sum(f.span(name, *rest)) / 2
@@ -349,7 +391,10 @@ def wider_gap(e: Evidence, zoo: str, others: Sequence[str]) -> Finding:
 
 @testable
 def fades(e: Evidence, zoo: str, y: str) -> Finding:
-    """Not behind the reference (by more than MATCH) at the low end, behind at the high end: both must hold."""
+    """Level with the reference (within MATCH) at the low end, behind it at the high end.
+
+    For: both must hold.
+    """
     name = e.rival(zoo)
     f = e.fit("F", y, e.reference, name)
     low, high = (f.at(name, x) - f.at(e.reference, x) for x in f.span(name, e.reference))
@@ -362,7 +407,10 @@ def fades(e: Evidence, zoo: str, y: str) -> Finding:
 
 @testable
 def mixed(e: Evidence, zoo: str, y: str) -> Finding:
-    """Ahead at some of three budgets and behind at another (Bonferroni over budgets, both must hold)."""
+    """Ahead of the reference at one of three budgets and behind it at another.
+
+    Both must hold, each with Bonferroni's correction over the budgets.
+    """
     name = e.rival(zoo)
     f = e.fit("F", y, e.reference, name)
     low, high = f.span(name, e.reference)
@@ -382,11 +430,14 @@ def mixed(e: Evidence, zoo: str, y: str) -> Finding:
 
 @testable
 def warped(e: Evidence, zoo: str, sign: int) -> Finding:
-    """FLOPs per parameter, of all there are, over the reference's at the sizes both have; exact counts, so no p."""
+    """FLOPs per parameter over the reference's, at the sizes that both have.
+
+    All parameters count. The counts are exact, so there is no p value.
+    """
     name = e.rival(zoo)
     e.need("FP", name, e.reference)
-    # Whatever the others are told to count: a sparse model is sparse because a token does not use
-    # its parameters.
+    # Count all parameters here, even if the other analyses count only the active ones: a model is
+    # sparse precisely because a token does not use all of its parameters.
     params = PARAMS if e.runs.knows(PARAMS) else e.quantities.params
     table = e.runs.frame
     flops, params = (quantity.values(table) for quantity in (e.quantities.flops, params))
@@ -413,7 +464,7 @@ def warped(e: Evidence, zoo: str, sign: int) -> Finding:
 
 @testable
 def depth_over_width(e: Evidence) -> Finding:
-    """Downstream slope under depth minus that under width, mean over architectures."""
+    """The downstream slope under depth minus the slope under width, averaged over architectures."""
     e.need("FD")
     for protocol in ("depth", "width"):
         e.ladder(protocol)
@@ -430,7 +481,10 @@ def depth_over_width(e: Evidence) -> Finding:
 
 @testable
 def alike_under_width(e: Evidence) -> Finding:
-    """Every width slope is within ALIKE of the reference's (two one-sided tests each); against: one is outside."""
+    """Under width scaling, every slope is within ALIKE of the reference's.
+
+    For: two one-sided tests per architecture, all must hold. Against: one slope outside is enough.
+    """
     whole = e.fit("F", "U", e.reference, protocol="width")
     fits = {name: whole.over(e.reference, name) for name in _others(whole, e.reference)}
     base = whole.at(e.reference)
@@ -455,7 +509,7 @@ def alike_under_width(e: Evidence) -> Finding:
 
 @testable
 def stands_out(e: Evidence, zoo: str, y: str, protocol: str, sign: int) -> Finding:
-    """Slope under a protocol minus the mean slope of the others under it."""
+    """The slope under a protocol minus the mean slope of the other architectures under it."""
     name = e.name(zoo)
     whole = e.fit("F", y, name, protocol=protocol)
     f = whole.over(name, others=_others(whole, name))

@@ -1,9 +1,9 @@
-"""The study's claims as hypotheses: an effect, an interval, a verdict, and what would settle it.
+"""The study's claims as hypotheses: an effect, an interval, a verdict, and what would decide it.
 
-Each claim is one question fixed in advance and is judged by itself. Where a claim speaks of all
-architectures, or of one among many, its p value is already corrected for that (largest p where all
-must hold, Bonferroni where one is enough). The tests are in `eval.analyses.claim_tests`, the rules
-in `eval.stats.decision`; this file is the list of claims.
+Each claim is one question fixed in advance and is judged on its own. Where a claim is about all
+architectures, or about one among many, its p value is already corrected for that: the largest p
+where all must hold, Bonferroni's where one is enough. The tests are in `eval.analyses.claim_tests`
+and the rules in `eval.stats.decision`; this file lists the claims.
 """
 
 import dataclasses
@@ -24,16 +24,16 @@ VERDICTS = (SUPPORTED, CONTRADICTED, CANNOT_BE_TOLD, NOT_TESTED)
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """One claim, or a part of one.
+    """One claim of the paper, or one part of a claim.
 
     Attributes:
-      number: the claim, 1 to 9.
-      part: letter where a claim has several.
+      number: the number of the claim, 1 to 9.
+      part: a letter, if the claim has several parts.
       text: what the paper says.
       hypothesis: what is tested here.
       measure: what the effect is, with its unit.
-      would_settle: which runs would decide it.
-      test: from the evidence to a finding.
+      would_settle: the runs that would decide it.
+      test: computes the finding from the evidence.
     """
 
     number: int
@@ -52,14 +52,20 @@ _WHOLE = f"{_MORE} every architecture, over one common range of FLOPs"
 
 
 def _claims() -> list[Claim]:
-    """All claims in the paper's order; names are the zoo's."""
+    """All claims in the paper's order, with the zoo's names for the architectures."""
     return [*_scaling(), *_transfer(), *_single_models(), *_costs(), *_protocols()]
 
 
 def _scaling() -> list[Claim]:
-    best = "The vanilla Transformer has the best scaling slope of all, although not the best quality at every budget."
+    best = (
+        "The vanilla Transformer has the best scaling slope of all, although not the best quality "
+        "at every budget."
+    )
     moves = "The best model differs between compute regions."
-    flat = "Performer barely scales upstream: base to large, its perplexity falls 2.7 % against 8.4 % for vanilla."
+    flat = (
+        "Performer barely scales upstream: base to large, its perplexity falls 2.7 % against 8.4 % "
+        "for vanilla."
+    )
     claims = [
         Claim(
             1,
@@ -78,7 +84,8 @@ def _scaling() -> list[Claim]:
             part,
             best,
             f"at some budget another architecture is better {_SIDE[y]} than vanilla",
-            f"the surest lead over vanilla at the low, middle or high end of a common range, {_UNIT[y]}",
+            "the surest lead over vanilla at the low, middle or high end of a common range, "
+            f"{_UNIT[y]}",
             _WHOLE,
             lambda e, y=y: ev.not_always_best(e, y),
         )
@@ -90,7 +97,8 @@ def _scaling() -> list[Claim]:
             part,
             moves,
             f"no single architecture is best {_SIDE[y]} at both ends of the range that all cover",
-            f"lead of the best at the high end over the best at the low end, at the high end, {_UNIT[y]}",
+            "lead of the best at the high end over the best at the low end, at the high end, "
+            f"{_UNIT[y]}",
             _WHOLE,
             lambda e, y=y: ev.best_moves(e, y),
         )
@@ -123,7 +131,10 @@ def _transfer() -> list[Claim]:
     text = (
         "Funnel and LConv do well upstream and worse downstream; Performer's gap is larger still."
     )
-    measure = "downstream score minus vanilla's at equal upstream quality, middle of the common range, percent"
+    measure = (
+        "downstream score minus vanilla's at equal upstream quality, middle of the common range, "
+        "percent"
+    )
     settle = "more sizes and seeds whose upstream quality overlaps vanilla's, of"
     return [
         *(
@@ -143,7 +154,8 @@ def _transfer() -> list[Claim]:
             "d",
             text,
             "performer's gap at equal upstream quality exceeds the mean gap of funnel and lconv",
-            "performer's downstream score minus the mean of theirs at equal upstream quality, percent",
+            "performer's downstream score minus the mean of theirs at equal upstream quality, "
+            "percent",
             f"{settle} all three",
             lambda e: ev.wider_gap(e, "performer", ("funnel", "lconv")),
         ),
@@ -163,7 +175,8 @@ def _single_models() -> list[Claim]:
                 5,
                 part,
                 fades,
-                f"{name} is within {ev.MATCH[y]} {_UNIT[y]} of vanilla or ahead {_SIDE[y]} at the low end of the "
+                f"{name} is within {ev.MATCH[y]} {_UNIT[y]} of vanilla or ahead {_SIDE[y]} at the "
+                "low end of the "
                 "common range, and behind at the high end",
                 f"{name} minus vanilla at the high end, {_UNIT[y]}",
                 f"{_MORE} {name} and vanilla",
@@ -175,7 +188,8 @@ def _single_models() -> list[Claim]:
             5,
             "e",
             fades + " Evolved does so downstream from tiny to small only.",
-            "Evolved's downstream gain over vanilla's is larger from tiny to small than from small to base",
+            "Evolved's downstream gain over vanilla's is larger from tiny to small than from small "
+            "to base",
             "difference of the two relative gains, percent",
             "tiny, small and base, three seeds each, of evolved and vanilla",
             lambda e: ev.gain_against(e, "evolved", ("tiny", "small"), ("small", "base"), "D", +1),
@@ -208,7 +222,10 @@ def _single_models() -> list[Claim]:
 
 
 def _costs() -> list[Claim]:
-    text = "Sharing (Universal, ALBERT) and sparsity (Switch) warp the relation between parameters, FLOPs and speed."
+    text = (
+        "Sharing (Universal, ALBERT) and sparsity (Switch) warp the relation between parameters, "
+        "FLOPs and speed."
+    )
     models = (
         ("a", "universal", "more", 1),
         ("b", "albert", "more", 1),
@@ -221,7 +238,8 @@ def _costs() -> list[Claim]:
             text,
             f"at every size {name} spends {word} FLOPs on a parameter than vanilla, by "
             f"{ev.WARPED} times or more",
-            "FLOPs per parameter over vanilla's (geometric mean; the interval is the range over sizes)",
+            "FLOPs per parameter over vanilla's (geometric mean; the interval is the range over "
+            "sizes)",
             f"any size that both {name} and vanilla have",
             lambda e, name=name, sign=sign: ev.warped(e, name, sign),
         )
@@ -231,7 +249,8 @@ def _costs() -> list[Claim]:
 
 def _protocols() -> list[Claim]:
     text = (
-        "Depth scaling moves downstream more than width scaling; upstream, trends under width scaling look alike; "
+        "Depth scaling moves downstream more than width scaling; upstream, trends under width "
+        "scaling look alike; "
         "LConv is the exception under depth; Evolved gains slightly from width."
     )
     ladders = "depth and width ladders of four or more sizes, three seeds each, of"
@@ -241,7 +260,8 @@ def _protocols() -> list[Claim]:
             9,
             "a",
             text,
-            "the downstream slope under depth is above that under width, on average over architectures",
+            "the downstream slope under depth is above that under width, on average over "
+            "architectures",
             f"depth minus width, mean over architectures, percent {per}",
             f"{ladders} several architectures",
             ev.depth_over_width,
@@ -281,11 +301,11 @@ def scorecard(
     question: Question | None = None,
     names: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """Every claim of Tay et al. (2022, arXiv 2207.10551) against these runs.
+    """Tests every claim of Tay et al. (2022, arXiv 2207.10551) against these runs.
 
     Args:
       study: a study, or a table of runs.
-      question: the settings; each claim says itself what is on its axes.
+      question: the settings. Each claim sets its own axes.
       names: the table's names for the architectures of the claims, where they differ from the zoo's
         (`{"mos": "my-mos"}`).
 
@@ -293,12 +313,13 @@ def scorecard(
       One row per claim or part of a claim, in the paper's order, with columns
         claim (1 to 9), part (`a`, `b`, ...), text (what the paper says), hypothesis (what was
         tested here), measure (what `effect` is, with its unit), effect, ci_low, ci_high, p
-        (two-sided, of the verdict), verdict (of VERDICTS), would_settle (in plain words: which runs
-        would decide it), note.
+        (two-sided, of the verdict), verdict (of VERDICTS), would_settle (which runs would decide
+        it,
+        in words), note.
 
     Raises:
-      InputError: see `eval.data.cells.RunTable`. A claim whose architectures, sizes or scores are
-        missing is `not tested` instead.
+      InputError: see `eval.data.cells.RunTable`. If the architectures, sizes or scores of a claim
+        are missing, its verdict is `not tested` and nothing is raised.
     """
     facts = Evidence(study, question)
     facts.names = dict(names or {})

@@ -1,16 +1,16 @@
-"""Between architectures: which slopes differ from the reference's, by how much, and at what cost?
+"""Compares architectures: which slopes differ from the reference's, by how much, and at what cost.
 
-A `Comparison` checks a study and averages its seeds once, fits a line per architecture through the
-cell means, and answers every question about these lines:
+A `Comparison` checks a study and averages over its seeds once, fits a line per architecture through
+the cell means, and answers every question about these lines:
 
     c = Comparison(study, Question(x=FLOPS, y=LOSS))
     c.slopes()          the slope of every architecture, with its interval
     c.contrasts()       each slope minus the reference's
     c.multipliers()     times the reference's FLOPs for the same quality
 
-Every table has the columns architecture, reference, alpha (`F,U`), link, x_axis and y_axis (in
-words, with the base of the logarithm and the column) and higher_is_better in front, then its own.
-Budgets, ranges and crossings are in the unit of x, whatever x and the link are.
+Every table starts with the columns architecture, reference, alpha (`F,U`), link, x_axis and y_axis
+(in words, with the base of the logarithm and the column) and higher_is_better. Its own columns
+follow. Budgets, ranges and crossings are in the unit of x, for every x and every link.
 """
 
 import functools
@@ -34,20 +34,27 @@ POSITIONS = ("low", "middle", "high")
 
 
 class Comparison(Inquiry):
-    """The architectures of a study, compared on one pair of quantities."""
+    """The architectures of a study, compared on one pair of quantities.
+
+    Example:
+      >>> study = eval.read_study("runs/cpu")
+      >>> comparison = eval.Comparison(study, eval.Question(x=FLOPS, y=LOSS, level=0.9))
+      >>> comparison.contrasts()[["architecture", "difference", "ci_low", "ci_high", "verdict"]]
+      >>> comparison.levels(at=[1e12])  # the differences in loss at a budget of 1e12 FLOPs
+    """
 
     @functools.cached_property
     def cells(self) -> Cells:
-        """Cell means; one group per architecture, in order of x."""
+        """The means over seeds; one group per architecture, in order of x."""
         return self.runs.cells((self.x, self.y)).along_x()
 
     @functools.cached_property
     def lines(self) -> Lines:
-        """A line per architecture, over all its sizes."""
+        """One line per architecture, over all its sizes."""
         return self.fit(self.cells)
 
     def fit(self, cells: Cells) -> Lines:
-        """Lines through some of the cells, with the errors that were asked for."""
+        """Fits lines through these cells, with the question's errors and variance."""
         return fit(cells, self.question.errors, self.question.variance)
 
     @functools.cached_property
@@ -57,7 +64,7 @@ class Comparison(Inquiry):
 
     @functools.cached_property
     def reference(self) -> int:
-        """The reference's place among the names.
+        """The position of the reference in `names`.
 
         Raises:
           InputError: it is not among them.
@@ -70,30 +77,35 @@ class Comparison(Inquiry):
 
     @property
     def others(self) -> list[int]:
-        """Every architecture but the reference."""
+        """The positions of all architectures but the reference."""
         return [i for i in range(len(self.names)) if i != self.reference]
 
     def pair(self, i: int) -> Lines:
-        """The lines over the sizes at which the slopes of this one and the reference are compared."""
+        """The lines over the sizes at which `i` can be compared with the reference."""
         cells = supported(self.cells, [i, self.reference], self.question.support)
         return self.lines if cells is self.cells else self.fit(cells)
 
     def slopes(self) -> pd.DataFrame:
-        """The slope of every architecture; see `eval.analyses.slopes.slope_table` for the columns."""
+        """The slope of every architecture.
+
+        See `eval.analyses.slopes.slope_table` for the columns.
+        """
         return slope_table(self.cells, self.question)
 
     def contrasts(self) -> pd.DataFrame:
-        """Slope of every architecture minus the reference's, with Holm's correction over them.
+        """The slope of every architecture minus the reference's, with Holm's correction.
 
         Returns:
           One row per architecture but the reference, sorted by name, with columns
             higher_is_better (of the slope), n_sizes, n_sizes_reference, slope, slope_reference (all
             four over the sizes that are compared), difference, se, df, ci_low, ci_high (each at
             `level`, not corrected), p, p_holm, p_permutation (largest |t| over all architectures
-            under permutation within sizes: corrected already; it takes the residuals of all
-            architectures for exchangeable, so those of which sizes are left out have none),
-            range_low, range_high (what both cover), verdict (`scales better`, `scales worse`, `not
-            told apart`, `not tested`; by p_holm), method, note.
+            under permutation within sizes, so it is corrected already; it assumes that the
+            residuals of
+            all architectures are exchangeable, so architectures with sizes left out have none),
+            range_low, range_high (the range that both cover), verdict (`scales better`, `scales
+            worse`,
+            `not told apart`, `not tested`; by p_holm), method, note.
         """
         question, r = self.question, self.reference
         pairs = {i: self.pair(i) for i in self.others}
@@ -143,18 +155,20 @@ class Comparison(Inquiry):
         return self._table(rows, question.higher_slope_is_better)
 
     def equivalence(self, margin: float = 0.1) -> pd.DataFrame:
-        """Does an architecture scale like the reference? Two one-sided tests.
+        """Tests whether an architecture scales like the reference, with two one-sided tests.
 
         Args:
-          margin: set before looking, as a fraction of the reference's slope (0.1: between 0.9 and 1.1
-            times it).
+          margin: a fraction of the reference's slope, to be fixed before looking at the results
+            (0.1: between 0.9 and 1.1 times it).
 
         Returns:
           One row per architecture but the reference, with columns
             higher_is_better (of the slope), margin, slope, slope_reference, ratio, ratio_low,
-            ratio_high (Fieller's interval at 2 * level - 1, the one that matches the test), interval
-            (`bounded`, `outside`, `unbounded`, `none`), p (the larger of the two), p_holm, equivalent
-            (bool), range_low, range_high (what both cover), method, note.
+            ratio_high (Fieller's interval at 2 * level - 1, the one that matches the test),
+            interval
+            (`bounded`, `outside`, `unbounded`, `none`), p (the larger of the two), p_holm,
+            equivalent
+            (bool), range_low, range_high (the range that both cover), method, note.
 
         Raises:
           InputError: the margin is not between 0 and 1.
@@ -201,16 +215,17 @@ class Comparison(Inquiry):
         return frame
 
     def levels(self, at: Sequence[float] | None = None) -> pd.DataFrame:
-        """Difference of y from the reference's at equal x, on the lines, within the range that both cover.
+        """The difference of y from the reference's at equal x, read off the lines.
 
         Args:
-          at: budgets in the unit of x; None takes the low end, the middle (of the axis) and the high
-            end of the range that an architecture has in common with the reference.
+          at: budgets in the unit of x. None takes the low end, the middle (of the axis) and the
+            high end of the range that an architecture has in common with the reference.
 
         Returns:
           Rows by architecture and budget, with columns
             higher_is_better (of y as y_axis reads it), position (`low`, `middle`, `high` along the
-            axis, or `given`), budget, inside (bool: both architectures cover the budget), difference
+            axis, or `given`), budget, inside (bool: both architectures cover the budget),
+            difference
             (on the axis that y_axis names: nats, percent, or a logarithm under `loglog`), se, df,
             ci_low, ci_high, p, p_holm (over the architectures at one position), verdict (`better`,
             `worse`, `not told apart`, `not tested`), method, note.
@@ -252,18 +267,19 @@ class Comparison(Inquiry):
         return frame
 
     def multipliers(self, at: Sequence[float] | None = None) -> pd.DataFrame:
-        """Times the reference's x that an architecture needs for the y the reference has at a budget.
+        """The x that an architecture needs for the reference's y, over the reference's x.
 
         The distance along the axis is a ratio of two linear functions of the coefficients, so its
-        interval is Fieller's. Where x is a cost, the multiplier is the same at every unit; where x is
-        the loss, it is the loss an architecture needs over the reference's.
+        interval is Fieller's. Where x is a cost, the multiplier is the same in every unit. Where x
+        is the loss, it is the loss that an architecture needs, divided by the reference's.
 
         Args:
           at: see `levels`.
 
         Returns:
           Rows by architecture and budget, with columns
-            higher_is_better (of y), position, budget (the reference's), inside (bool: the budget the
+            higher_is_better (of y), position, budget (the reference's), inside (bool: the budget
+            that the
             architecture then needs is within its own range), multiplier (2.0: twice the FLOPs),
             ci_low, ci_high (0 and inf where unbounded), interval (`bounded`, `unbounded`, `none`),
             method, note.
@@ -303,9 +319,10 @@ class Comparison(Inquiry):
         return self._table(rows, self.y.higher_is_better)
 
     def crossovers(self) -> pd.DataFrame:
-        """Where two lines cross; see `eval.analyses.crossovers.crossovers` for the columns.
+        """The budgets at which two lines cross.
 
-        The reference is paired with every other architecture; without a reference, all pairs are made.
+        Pairs the reference with every other architecture; without a reference, makes all pairs. See
+        `eval.analyses.crossovers.crossovers` for the columns.
         """
         pairs = itertools.combinations(range(len(self.names)), 2)
         if self.question.reference is not None:
@@ -313,13 +330,14 @@ class Comparison(Inquiry):
         return crossovers(self.lines, pairs, self.question)
 
     def equal_slopes(self) -> pd.DataFrame:
-        """Do all architectures share one slope, one level, one line? Nested F tests.
+        """Nested F tests: do all architectures share one slope, one level, one line?
 
-        Analysis of covariance on cell means, with one residual variance for all architectures. Where
-        one architecture of twelve is three times as noisy as the others, these tests and their
-        permutations reject a true hypothesis in 9-13 % of studies (5 % where all are alike);
-        `p_separate` and `contrasts` hold their level in both cases. The range is one that all cover,
-        and an architecture without which the others keep more sizes in common is left out.
+        This is an analysis of covariance on cell means, with one residual variance for all
+        architectures. If one of twelve architectures is three times as noisy as the others, these
+        tests and their permutations reject a true hypothesis in 9-13 % of studies (5 % if all are
+        equally noisy); `p_separate` and `contrasts` keep their level in both cases. The range is
+        one that all cover. An architecture is left out if the others then have more sizes in
+        common.
 
         Returns:
           Three rows, test = `slopes` (one common slope against one each), `levels` (one common line
@@ -327,9 +345,10 @@ class Comparison(Inquiry):
             test, hypothesis (in words), alpha, link, x_axis, y_axis, architectures (how many), n
             (cell means), f, df_num, df_den, p, p_separate (of equal slopes with a residual variance
             for each architecture; NaN for the other tests, and where an architecture has fewer than
-            four sizes), p_permutation (residuals of the smaller model permuted between architectures
+            four sizes), p_permutation (residuals of the smaller model permuted between
+            architectures
             within a size, Freedman and Lane), common_slope (of the parallel fit), range_low,
-            range_high (what these architectures cover), note.
+            range_high (the range that these architectures cover), note.
         """
         question = self.question
         everyone = np.arange(len(self.names))
@@ -370,12 +389,12 @@ class Comparison(Inquiry):
         return pd.DataFrame(rows)
 
     def _range(self, i: int) -> dict[str, float]:
-        """The range that this architecture and the reference cover, as two columns."""
+        """The range that this architecture and the reference both cover, as two columns."""
         ends = self.x.span(*self.cells.common_range([i, self.reference]))
         return dict(zip(("range_low", "range_high"), ends, strict=True))
 
     def _table(self, rows: list[dict[str, Any]], higher_is_better: bool) -> pd.DataFrame:
-        """Rows with the columns that every comparison has in front; `i` is the architecture's number."""
+        """Puts the columns that every comparison shares in front; `i` numbers architectures."""
         front = {
             "reference": self.names[self.reference],
             **self.question.columns(),
@@ -386,7 +405,10 @@ class Comparison(Inquiry):
         )
 
     def _budgets(self, at: Sequence[float] | None) -> Iterator[tuple[int, str, float, bool]]:
-        """(architecture, position, place on the axis, both cover it); NaN where nothing is common."""
+        """Yields (architecture, position, place on the axis, whether both cover it).
+
+        The place is NaN if the two have no range in common.
+        """
         given = None if at is None else self.x.read(np.asarray(at, float))
         lines = self.lines
         for i in self.others:
@@ -414,7 +436,7 @@ def _joined(*notes: str) -> str:
 
 
 def _combine(lines: Lines, weights: np.ndarray) -> Estimate:
-    """`lines.combine`, for a stack that may be empty or hold NaN places."""
+    """Like `lines.combine`, but the stack may be empty, and a NaN weight gives a NaN estimate."""
     if not len(weights):
         return Estimate(*(np.empty(0),) * 3)
     lost = np.isnan(weights).any((1, 2))

@@ -1,4 +1,4 @@
-"""Where two architectures' lines cross, and how little is known about it."""
+"""Finds where the lines of two architectures cross, and how uncertain the crossing is."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -14,23 +14,24 @@ _ANYWHERE = "the slopes cannot be told apart: the crossing may be anywhere"
 
 
 def crossovers(lines: Lines, pairs: Iterable[tuple[int, int]], question: Question) -> pd.DataFrame:
-    """The budget at which two lines meet, with Fieller's interval and a parametric bootstrap as a check.
+    """The budget at which two lines meet, with Fieller's interval.
 
-    The bootstrap redraws both lines with the errors and degrees of freedom of their fits; without
-    Fieller's interval (below four sizes) there is none.
+    A parametric bootstrap checks the interval. It redraws both lines with the errors and degrees of
+    freedom of their fits. Below four sizes there is neither a Fieller interval nor a bootstrap.
 
     Args:
-      lines: a line per architecture.
-      pairs: of groups of `lines`.
+      lines: one line per architecture.
+      pairs: pairs of groups of `lines`.
       question: the settings.
 
     Returns:
       One row per pair, with columns
         architecture_a, architecture_b, alpha, link, x_axis, y_axis,
         crossing (in the unit of x, e.g. FLOPs), ci_low, ci_high (0 and inf where that side of a
-        logarithmic axis is open), interval (`bounded`; `outside`: everything but the stretch from
+        logarithmic axis is open), interval (`bounded`; `outside`: everything except the stretch
+        from
         ci_low to ci_high; `unbounded`: every budget is compatible; `none`: too few sizes; where the
-        slopes cannot be told apart it is one of the last three), p_slopes (the slopes are equal),
+        slopes cannot be told apart it is one of the last three), p_slopes (of equal slopes),
         better_below, better_above (architecture names, by the lines, at lower and higher x),
         range_low, range_high (the budgets that both cover), position (`inside`, `extrapolated
         below`, `extrapolated above`; `none` where the lines do not cross or no range is common),
@@ -87,7 +88,7 @@ def _crossing(
 
 
 def _common(lines: Lines, a: int, b: int) -> tuple[float, float]:
-    """The positions that both lines cover; NaN where there are none."""
+    """The range of positions that both lines cover; NaN if there is none."""
     low, high = max(lines.low[a], lines.low[b]), min(lines.high[a], lines.high[b])
     return (low, high) if low <= high else (np.nan, np.nan)
 
@@ -105,7 +106,7 @@ def _better(
 
 
 def _position(at: float, low: float, high: float, reversed: bool) -> str:
-    """Where a crossing lies; below and above are of the unit, positions of the axis."""
+    """Where a crossing lies. Below and above refer to x in its unit, positions to the axis."""
     if not (np.isfinite(at) and np.isfinite(low)):
         return "none"
     if low <= at <= high:

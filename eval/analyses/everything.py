@@ -1,4 +1,7 @@
-"""Every analysis of a study in one pass: a dictionary of tidy tables, which tables, figures and pages only render."""
+"""Runs every analysis of a study in one pass.
+
+The result is a dictionary of tidy tables. Reports, figures and pages only render them.
+"""
 
 import dataclasses
 import itertools
@@ -28,23 +31,23 @@ _FLOPS_COLUMNS = {
     "train_total": "flops_train_total",
     "per_batch": "flops_forward_per_65536_tokens",
 }
-_DRAWS = 1000  # of the bootstraps of frontiers and of ranks between sizes, which are many
+_DRAWS = 1000  # for frontiers and ranks, which run many bootstraps
 
 Task = tuple[str, Callable[[], pd.DataFrame]]  # the name of a table, and what computes it
 
 
 @dataclasses.dataclass(frozen=True)
 class Analysis:
-    """A study with everything computed from it.
+    """A study together with everything computed from it.
 
     Attributes:
       study: what was analysed.
       runs: its runs, checked, with the column of FLOPs that was chosen.
-      quantities: which columns were meant.
+      quantities: the columns that the quantities were read from.
       reference: the architecture that the others were compared with.
-      settings: what was chosen.
-      results: tidy tables by name; the columns are in the docstrings of what makes them.
-      laws: the scaling law of every architecture whose records support one.
+      settings: the settings of the analyses.
+      results: tidy tables by name; the functions that make them document the columns.
+      laws: the scaling law of every architecture with enough records for one.
     """
 
     study: Study
@@ -57,12 +60,12 @@ class Analysis:
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row per run."""
+        """The runs, one row each."""
         return self.runs.frame
 
     @property
     def qualities(self) -> tuple[Quantity, Quantity]:
-        """What the study is about: loss upstream and score downstream."""
+        """The two qualities that the study measures: the loss upstream and the score downstream."""
         return self.quantities.loss, self.quantities.score
 
 
@@ -75,12 +78,12 @@ def analyse(
 
     Args:
       study: from `eval.data.study.read_study` or `eval.data.run_table.read_table`.
-      settings: choices.
+      settings: the settings of the analyses.
       progress: called with the name of each table before it is computed.
 
     Raises:
-      InputError: the study has no finished run, or a column or architecture that was asked for is
-        not there.
+      InputError: the study has no finished run, or a column or architecture that the settings name
+        does not exist.
     """
     if study.runs.empty:
         raise InputError(f"study {study.name!r}: no run is finished, so there is nothing to report")
@@ -102,7 +105,7 @@ def question_of(
     reference: str | None = REFERENCE,
     quantities: Quantities | None = None,
 ) -> Question:
-    """The settings as a question about upstream loss on FLOPs."""
+    """Turns the settings into a question about upstream loss on FLOPs."""
     quantities = quantities or Quantities()
     return Question(
         x=quantities.flops,
@@ -119,7 +122,7 @@ def question_of(
 
 
 def with_counts(study: Study, settings: Settings) -> tuple[RunTable, Quantities]:
-    """The runs with a column for the FLOPs that are meant, and which columns F, P and D mean.
+    """Adds the column of the FLOPs asked for, and says which columns F, P and D mean.
 
     Raises:
       InputError: the runs do not record what the convention needs.
@@ -147,7 +150,8 @@ def with_counts(study: Study, settings: Settings) -> tuple[RunTable, Quantities]
         )
     params = f"params_{settings.count_params}"
     for key, column in (("count_flops", flops), ("count_params", params)):
-        # The defaults may be empty in a table from elsewhere: then the analyses say so themselves.
+        # In a table from another source the default columns may be empty. The analyses then report
+        # that themselves.
         chosen = getattr(settings, key)
         if chosen != getattr(DEFAULTS, key) and not np.isfinite(table[column]).any():
             raise InputError(f"{key} {chosen}: no run records {column}")
@@ -161,11 +165,11 @@ def with_counts(study: Study, settings: Settings) -> tuple[RunTable, Quantities]
 
 
 def reference_of(table: pd.DataFrame, wanted: str = "") -> str:
-    """The architecture that the others are compared with.
+    """Chooses the architecture that the others are compared with.
 
     Args:
-      table: the runs that are compared: those of one scaling protocol.
-      wanted: its name; empty takes the vanilla transformer, or the first by name.
+      table: the runs that are compared, all of one scaling protocol.
+      wanted: its name. If empty, the vanilla transformer is taken, or else the first by name.
 
     Raises:
       InputError: `wanted` is not in the table.
@@ -178,13 +182,13 @@ def reference_of(table: pd.DataFrame, wanted: str = "") -> str:
 
 
 def _plan(runs: RunTable, question: Question, settings: Settings) -> Iterator[Task]:
-    """Name and computation of every table, in the order of the report."""
+    """Yields the name and the computation of every table, in the order of the report."""
     main, few, quantities = runs.main().frame, question.ask(draws=_DRAWS), question.quantities
     flops, params, speed = quantities.flops, quantities.params, quantities.speed
     qualities = (quantities.loss, quantities.score)
 
     def known(*wanted: Quantity) -> bool:
-        """Whether some run has all of them; without any, an analysis has nothing to say."""
+        """Whether at least one run has all of these quantities."""
         return bool(np.isfinite(main[[q.column for q in wanted]]).all(axis=1).any())
 
     def pairs(costs: Iterable[Quantity]) -> list[tuple[Quantity, Quantity]]:
@@ -226,8 +230,8 @@ def _plan(runs: RunTable, question: Question, settings: Settings) -> Iterator[Ta
     )
     grids = [question.ask(x=flops, y=y) for y in qualities if known(y)]
     yield "width_depth", lambda: _stack(DepthWidth(runs, asked).grid() for asked in grids)
-    # The claims are about the vanilla transformer: where it is missing, another first name does not
-    # stand in for it.
+    # The claims are about the vanilla transformer: if it is missing, no other reference can replace
+    # it.
     vanilla = question.ask(reference=settings.reference or REFERENCE)
     yield "claims", lambda: claims.scorecard(runs, vanilla)
 
@@ -243,7 +247,11 @@ def protocol_pairs(table: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def _stack(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """One table under another; an empty one gives its columns and no types, none at all an empty note."""
+    """Concatenates tables.
+
+    If all are empty, the first one gives the columns; if there is none, the result is an empty
+    table with the column `note`.
+    """
     every = list(tables)
     filled = [table for table in every if len(table)]
     if filled:

@@ -1,8 +1,8 @@
-"""Pareto frontiers of quality against cost, and how sure they are.
+"""Pareto frontiers of quality against cost, and how certain they are.
 
-A cell is on the frontier when no other costs as little and is at least as good, one of the two
-strictly. FLOPs and parameters are minimised, speed is maximised. The bootstrap redraws the qualities
-over seeds (`eval.stats.bootstrap`); costs stay.
+A cell is on the frontier if no other cell costs at most as much and is at least as good, with one
+of the two strict. FLOPs and parameters are minimised, speed is maximised. The bootstrap redraws the
+qualities over seeds (`eval.stats.bootstrap`); costs stay fixed.
 """
 
 import dataclasses
@@ -20,15 +20,18 @@ from train.records import InputError
 
 @dataclasses.dataclass(frozen=True)
 class _Cloud:
-    """Cells sorted by cost.
+    """Cells sorted by cost. There are C cells, U distinct costs and B bootstrap draws.
 
     Attributes:
-      sample: where they come from.
-      cost: logarithmic, lower is cheaper (speed has its sign turned), ascending, [C].
-      step: index of each cell's distinct cost, [C]; steps: those costs, [U]; starts: first cell of
-        each, [U].
-      quality: cell means, higher is better, [C]; draws: redrawn, [B, C].
-      order: from the sample's order to this one, [C].
+      sample: the sample that the cells come from.
+      sign: -1 if more of the cost quantity is better (speed), else 1.
+      cost: logarithm of each cell's cost times `sign`, ascending, [C].
+      step: index of each cell's cost among the distinct ones, [C].
+      steps: the distinct costs, [U].
+      starts: the first cell of each distinct cost, [U].
+      quality: cell means, higher is better, [C].
+      draws: the qualities redrawn, [B, C].
+      order: indices that sort the sample's cells by cost, [C].
     """
 
     sample: Resampled
@@ -43,23 +46,26 @@ class _Cloud:
 
     @property
     def architecture(self) -> np.ndarray:
-        """Architecture of each cell, [C]."""
+        """The architecture of each cell, [C]."""
         return self.sample.architecture[self.order]
 
     def best(self, quality: np.ndarray, use: np.ndarray | None = None) -> np.ndarray:
-        """Best quality at no more than each distinct cost, over the cells in `use`, [..., C] -> [..., U]."""
+        """The best quality at no more than each distinct cost, [..., C] -> [..., U].
+
+        Only the cells in `use` count, by default all of them.
+        """
         if use is not None:
             quality = np.where(use, quality, -np.inf)
         return np.maximum.accumulate(np.maximum.reduceat(quality, self.starts, axis=-1), axis=-1)
 
     def on_frontier(self, quality: np.ndarray) -> np.ndarray:
-        """Whether each cell is non-dominated, [..., C] -> [..., C] bool."""
+        """Whether each cell is on the frontier, [..., C] -> [..., C] bool."""
         best = self.best(quality)
         cheaper = np.concatenate([np.full((*best.shape[:-1], 1), -np.inf), best[..., :-1]], axis=-1)
         return (quality > cheaper[..., self.step]) & (quality == best[..., self.step])
 
     def cheapest(self, best: np.ndarray, quality: np.ndarray) -> np.ndarray:
-        """Least cost at which `best` [B, U] reaches `quality` [B, K], [B, K]; inf where it never does."""
+        """The least cost at which `best` [B, U] reaches `quality` [B, K], or inf, [B, K]."""
         found = np.stack([np.searchsorted(b, q) for b, q in zip(best, quality, strict=True)])
         return np.append(self.steps, np.inf)[found]
 
@@ -67,16 +73,22 @@ class _Cloud:
 class Frontier(Inquiry):
     """The Pareto frontier of a study's cells: quality y against cost x.
 
-    Qualities are read in their own unit, whatever the question's link. Every table has the columns
-    cost_axis (the column of the cost) and y_axis.
+    Qualities are read in their own unit; the question's link is ignored. Every table has the
+    columns cost_axis (the column of the cost) and y_axis.
+
+    Example:
+      >>> frontier = eval.Frontier(study, eval.Question(x=FLOPS, y=LOSS))
+      >>> frontier.frontier().query("on_frontier")  # the cells that no other cell dominates
+      >>> frontier.gaps()  # how far each architecture is behind the others
     """
 
     def _admitted(self, question: Question) -> Question:
-        """Refuses an x that is no cost, and a y that is one."""
+        """Refuses an x that is not a cost, and a y that is one."""
         cost, quality = question.x, question.y
         if cost.kind != "cost" or quality.kind == "cost":
             raise InputError(
-                f"frontier of {quality.symbol!r} against {cost.symbol!r}: cost is one of F, P, S and "
+                f"frontier of {quality.symbol!r} against {cost.symbol!r}: cost is one of F, P, S "
+                "and "
                 "y one of U, D"
             )
         return question.ask(link="semilog")
@@ -100,15 +112,17 @@ class Frontier(Inquiry):
         return {"cost_axis": self.question.x.column, "y_axis": self.y.label}
 
     def frontier(self) -> pd.DataFrame:
-        """Every cell, whether it is on the frontier, how surely, and how far behind it is.
+        """Whether each cell is on the frontier, with what probability, and how far it is behind.
 
         Returns:
           One row per cell, cheapest first, with columns
-            architecture, size, cost_axis, y_axis, cost (in the unit of its column), quality (higher is
+            architecture, size, cost_axis, y_axis, cost (in the unit of its column), quality (higher
+            is
             better), n_seeds, on_frontier (bool), probability_on_frontier (bootstrap over seeds),
-            quality_gap (best quality at no more cost,
-            minus this one: 0 on the frontier), cost_multiplier (this cost over the least cost at no
-            less quality, at least 1; for speed: how much faster; 1 on the frontier), note.
+            quality_gap (best quality at no more cost, minus this one: 0 on the frontier),
+            cost_multiplier (this cost over the least cost at no less quality, at least 1; for
+            speed: how
+            much faster; 1 on the frontier), note.
         """
         cloud = self._cloud
         best = cloud.best(cloud.quality)
@@ -131,13 +145,15 @@ class Frontier(Inquiry):
         )
 
     def membership(self) -> pd.DataFrame:
-        """Per architecture: does any of its sizes reach the frontier, and how surely?
+        """How many cells of each architecture are on the frontier, and how surely.
 
         Returns:
           One row per architecture, with columns
-            architecture, cost_axis, y_axis, cells, cells_on_frontier, sizes_on_frontier (names joined
-            by a comma), probability_any (some cell of it is on the frontier), expected_cells (mean
-            number on the frontier), note.
+            architecture, cost_axis, y_axis, cells, cells_on_frontier, sizes_on_frontier (names
+            joined
+            by a comma), probability_any (at least one of its cells is on the frontier),
+            expected_cells
+            (mean number on the frontier), note.
         """
         cloud = self._cloud
         on, drawn = cloud.on_frontier(cloud.quality), cloud.on_frontier(cloud.draws)
@@ -162,14 +178,20 @@ class Frontier(Inquiry):
     def attainment(
         self, levels: Sequence[float] = (0.05, 0.5, 0.95), *, by_architecture: bool = False
     ) -> pd.DataFrame:
-        """Empirical attainment surfaces over seeds (moocore): what a share of the repetitions of the study reaches.
+        """Empirical attainment surfaces over seeds (moocore).
 
-        Repetition s of the study is made of the s-th run of every cell; only as many repetitions count
-        as every cell has runs.
+        A surface bounds what a given share of the repetitions of the study reaches. Repetition s
+        consists of the s-th run of every cell; there are as many repetitions as the cell with the
+        fewest runs has.
+
+        Args:
+          levels: shares of the repetitions.
+          by_architecture: computes surfaces for each architecture instead of the whole study.
 
         Returns:
           Corners of the surfaces, by architecture, level and cost, with columns
-            architecture (`all` for the whole study), cost_axis, y_axis, level (at least this share of
+            architecture (`all` for the whole study), cost_axis, y_axis, level (at least this share
+            of
             the repetitions attains it), cost, quality, repetitions, note.
         """
         cloud = self._cloud
@@ -205,18 +227,24 @@ class Frontier(Inquiry):
         return pd.concat(frames, ignore_index=True)
 
     def hypervolume(self, reference: tuple[float, float] | None = None) -> pd.DataFrame:
-        """Area dominated by the cells on (log cost, quality), and what each architecture adds to it.
+        """The area dominated on (log cost, quality), and what each architecture adds.
 
-        `reference` is the (cost, quality) of the reference point; `None` takes the highest cost (lowest
-        speed) and the worst quality in the table, so that areas of different tables are comparable only
-        with a stated one.
+        Args:
+          reference: (cost, quality) of the reference point. None takes the highest cost (lowest
+            speed) and the worst quality in the table. To compare the areas of different tables,
+            state the same point for all of them.
 
         Returns:
           A first row with architecture `all`, then one per architecture, with columns
             architecture, cost_axis, y_axis, reference_cost, reference_quality, hypervolume (of its
             cells alone), contribution (what the study's area loses without it), share (contribution
-            over the study's area), ci_low, ci_high (of the contribution, and of the area in row `all`;
-            bootstrap over seeds, its bias taken out), note.
+            over the study's area), ci_low, ci_high (of the contribution, and of the area in row
+            `all`;
+            bootstrap over seeds, corrected for bias), note.
+
+        Raises:
+          InputError: the cost of the reference point is not positive, or one of its values not
+            finite.
         """
         cloud = self._cloud
         if reference is None:
@@ -260,18 +288,22 @@ class Frontier(Inquiry):
         return pd.DataFrame(rows)
 
     def gaps(self) -> pd.DataFrame:
-        """How far each architecture stays behind the frontier of the others, averaged over its sizes.
+        """How far each architecture is behind the frontier of the others, averaged over its sizes.
 
-        A gap needs a counterpart: a cell counts for the quality gap where some other architecture costs
-        no more, and for the multiplier where some other architecture is at least as good (in the table
-        as it is; the same cells in every redrawing).
+        A gap needs a counterpart: a cell counts for the quality gap if some other architecture
+        costs no more, and for the multiplier if some other architecture is at least as good. This
+        is decided once, from the table; every bootstrap draw uses the same cells.
 
         Returns:
           One row per architecture, with columns
-            architecture, cost_axis, y_axis, cells, cells_quality, cells_cost (that count for either
-            gap), quality_gap (mean of the others' best quality at no more cost minus its own; negative:
-            ahead of them), quality_gap_low, quality_gap_high, cost_multiplier (geometric mean of its
-            cost over the least cost at which the others reach its quality; below 1: ahead),
+            architecture, cost_axis, y_axis, cells, cells_quality, cells_cost (the cells that count
+            for
+            each of the two gaps), quality_gap (mean of the others' best quality at no more cost
+            minus its
+            own; negative: ahead of them), quality_gap_low, quality_gap_high, cost_multiplier
+            (geometric
+            mean of its cost over the least cost at which the others reach its quality; below 1:
+            ahead),
             cost_multiplier_low, cost_multiplier_high (bootstrap over seeds), note.
         """
         cloud = self._cloud

@@ -1,6 +1,6 @@
 """Scaling protocols: does an architecture gain more from depth or from width?
 
-A protocol's ladder is the runs that carry its name in the column `protocol`.
+The ladder of a protocol consists of the runs with its name in the column `protocol`.
 """
 
 import numpy as np
@@ -29,7 +29,7 @@ _DIFFERENCE = (
 
 
 class Protocols(Slopes):
-    """The slopes of every architecture along each protocol; the question's protocol is of no account.
+    """The slopes of every architecture along each protocol. The question's own protocol is ignored.
 
     `table` has the column `protocol` after `architecture` (empty for the plain ladder).
     """
@@ -41,19 +41,20 @@ class Protocols(Slopes):
         return everything
 
     def differences(self, first: str = "depth", second: str = "width") -> pd.DataFrame:
-        """Slope under one protocol minus the slope under another, per architecture.
+        """The slope under one protocol minus the slope under another, for each architecture.
 
         Args:
           first: a protocol.
-          second: the one whose slope is subtracted.
+          second: the protocol whose slope is subtracted.
 
         Returns:
           One row per architecture that has both, and a last row `all` (mean over those with a
             difference), with columns architecture, first, second, alpha, link, x_axis, y_axis,
             higher_is_better (of the slope), slope_first, slope_second, difference, se, df, ci_low,
-            ci_high, p, p_holm (over the architectures; NaN for `all`), verdict (`depth scales better`,
+            ci_high, p, p_holm (over the architectures; NaN for `all`), verdict (`depth scales
+            better`,
             `width scales better`, with the protocols' own names, `not told apart`, `not tested`; by
-            p_holm, `all` by p), method, note. Empty where no architecture has both.
+            p_holm, `all` by p), method, note. Empty if no architecture has both.
         """
         question = self.question
         cells = self.runs.cells(question.axes, self.by).along_x()
@@ -89,7 +90,7 @@ class Protocols(Slopes):
 
 
 def _difference(lines: Lines, first: list[int], second: list[int], level: float) -> dict:
-    """Mean slope of the groups in `first` minus that of those in `second`: the columns _DIFFERENCE."""
+    """The columns _DIFFERENCE: the mean slope of the groups in `first` minus that of `second`."""
     if not first:
         return dict.fromkeys(_DIFFERENCE, np.nan) | {
             "method": "none",
@@ -116,7 +117,7 @@ def _difference(lines: Lines, first: list[int], second: list[int], level: float)
 
 
 class DepthWidth(Inquiry):
-    """The quality y of a study's runs by depth and width, over all protocols, in y's own unit."""
+    """The quality y by depth and width, over the runs of all protocols, in y's own unit."""
 
     def _admitted(self, question: Question) -> Question:
         return question.ask(link="semilog")
@@ -126,10 +127,10 @@ class DepthWidth(Inquiry):
         return everything
 
     def grid(self, depth: str = "num_layers", width: str = "embed_dim") -> pd.DataFrame:
-        """Quality by depth and width, for a heat map, over all protocols.
+        """Quality by depth and width, for a heat map.
 
-        Where the table lacks depth or width, it is read from the size's operators (`base-NL24-DM512`),
-        and a run whose size does not say is left out.
+        Where the table has no column for depth or width, the value is read from the operators in
+        the size's name (`base-NL24-DM512`). A run without either is left out.
 
         Args:
           depth: the column with the number of layers.
@@ -137,7 +138,8 @@ class DepthWidth(Inquiry):
 
         Returns:
           Rows by architecture, depth and width, with columns
-            architecture, depth, width, y_axis, quality (mean over runs, higher is better), stderr (over
+            architecture, depth, width, y_axis, quality (mean over runs, higher is better), stderr
+            (over
             seeds, NaN with one), n_runs, flops (mean), note (how many runs were left out).
         """
         x, y, table = self.x, self.y, self.runs.frame

@@ -1,4 +1,4 @@
-"""A question to a study: which quantity on which, and every setting of the answer."""
+"""What to ask of a study: the two quantities and every setting of the analysis."""
 
 import dataclasses
 from typing import Annotated, Any, ClassVar
@@ -25,29 +25,36 @@ REFERENCE = "transformer"
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """What is asked of a study, and how the answer is made.
+    """The quantities to analyse and the settings of the analysis.
+
+    Example:
+      >>> question = Question(x=FLOPS, y=LOSS, reference="transformer", level=0.9)
+      >>> question.ask(y=SCORE)  # the same settings for another quantity
 
     Attributes:
       x: the quantity on the first axis; α_{x,y} is the slope of y on x.
       y: the quantity on the second axis.
-      quantities: which columns F, P, S, U and D mean, for what needs more than x and y.
+      quantities: the columns for F, P, S, U and D, for analyses that need more than x and y.
       link: how qualities are read, see `eval.data.quantity.LINKS`.
-      log_base: base of every logarithm.
-      reference: the architecture that every other one is compared with; None is for crossovers of
-        every pair.
+      log_base: the base of every logarithm.
+      reference: the architecture that every other one is compared with; None, for crossovers only,
+        compares every pair.
       protocol: the scaling protocol; None takes the plain one, see `eval.data.cells.main_protocol`.
-      errors: what is random. `size`: the scatter of the sizes around the line. `seed`: the seeds, the
-        sizes taken as given.
-      variance: `separate`: a residual variance for each architecture and Welch's degrees of freedom.
-        `pooled`: one for all; more power, but in simulation it calls an architecture with three times
-        the noise different in 10-25 % of studies.
-      support: `common`: slopes are compared over the sizes in the range that both architectures cover
-        (to within half a size's step), since on a bent law slopes over different ranges differ; where
-        that leaves too few sizes there is no test. `all`: over all sizes.
-      level: confidence level; tests are at 1 - level.
-      draws: of every bootstrap.
-      permutations: of every permutation test.
-      seed: of bootstraps and permutations.
+      errors: the source of randomness. `size`: the scatter of the sizes around the line. `seed`:
+        the seeds only, with the sizes taken as given.
+      variance: `separate`: a residual variance for each architecture and Welch's degrees of
+        freedom. `pooled`: one variance for all. This has more power, but in simulations it calls an
+        architecture with three times the noise different in 10-25 % of studies.
+      support: `common`: slopes are compared over the sizes in the range that both architectures
+        cover (to within half a size's step), because on a bent law slopes over different ranges
+        differ; if too few sizes are left, there is no test. `all`: over all sizes.
+      level: the confidence level; tests are at 1 - level.
+      draws: the number of draws of every bootstrap.
+      permutations: the number of permutations of every permutation test.
+      seed: the seed of bootstraps and permutations.
+
+    Raises:
+      InputError: a setting is out of range.
     """
 
     x: Quantity = FLOPS
@@ -66,22 +73,22 @@ class Question:
     seed: Seed = 0
 
     def __post_init__(self):
-        """Refuses values out of range."""
+        """Checks that every setting is in range."""
         ranges.check(self)
         for quantity in (self.x, self.y):
             quantity.axis(self.link, self.log_base)
 
     def ask(self, **changes: Any) -> "Question":
-        """The same question with other settings."""
+        """The same question with some settings changed."""
         return dataclasses.replace(self, **changes)
 
     def axis(self, quantity: Quantity) -> Axis:
-        """How this question reads a quantity."""
+        """How a quantity is read under the settings of this question."""
         return quantity.axis(self.link, self.log_base)
 
     @property
     def axes(self) -> tuple[Axis, Axis]:
-        """How x and y are read."""
+        """How x and y are read under these settings."""
         return self.axis(self.x), self.axis(self.y)
 
     @property
@@ -91,48 +98,48 @@ class Question:
 
     @property
     def alpha(self) -> str:
-        """The slope's name: `F,U`."""
+        """The name of the slope, such as `F,U`."""
         return f"{self.x.symbol},{self.y.symbol}"
 
     def columns(self) -> dict[str, str]:
-        """The columns that say what a row of a table is about."""
+        """The columns that say what a row of a result is about."""
         x, y = self.axes
         return {"alpha": self.alpha, "link": self.link, "x_axis": x.label, "y_axis": y.label}
 
 
 class Inquiry:
-    """A study that is asked a question: checked once, the protocol chosen. Every analysis is one.
+    """Base class of all analyses: a study, checked once, and a question about it.
 
     Attributes:
-      needs: columns without which there is no answer, beside architecture and size.
-      question: what is asked; every setting is there.
+      needs: columns that the analysis needs besides architecture and size.
+      question: the question, with every setting.
       runs: the checked runs of the protocol that is analysed.
       x: how the question's first quantity is read.
-      y: how its second one is read.
+      y: how its second quantity is read.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, study: Study | pd.DataFrame | RunTable, question: Question | None = None):
-        """Checks the study; nothing is computed before it is asked for.
+        """Checks the study. Results are computed only when a method is called.
 
         Args:
-          study: a study, its table of runs, or a table that was checked already.
-          question: what is asked of it; by default upstream loss on FLOPs.
+          study: a study, its table of runs, or a table that is already checked.
+          question: what to ask; by default upstream loss on FLOPs.
 
         Raises:
-          InputError: see `eval.data.cells.RunTable`; the protocol is not in the table; or the
-            analysis does not answer such a question.
+          InputError: see `eval.data.cells.RunTable`; or the protocol is not in the table; or this
+            analysis cannot answer the question.
         """
         self.question = self._admitted(question or Question())
         self.x, self.y = self.question.axes
         self.runs = self._chosen(RunTable(study, *self.needs))
 
     def _admitted(self, question: Question) -> Question:
-        """The question as this analysis answers it; refuses one that it cannot."""
+        """The question in the form that this analysis answers; raises InputError if it cannot."""
         return question
 
     def _chosen(self, everything: RunTable) -> RunTable:
-        """Checks the numbers that are needed, and chooses the runs that are analysed."""
+        """Checks the numbers that are needed, and chooses the runs to analyse."""
         everything.check((self.question.x, self.question.y))
         return everything.main(self.question.protocol)

@@ -1,4 +1,4 @@
-"""Does the order of the architectures hold: between sizes, at a budget, between upstream and downstream?"""
+"""Is the order of architectures stable: between sizes, at a budget, upstream and downstream?"""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -13,33 +13,43 @@ from eval.stats.bootstrap import Resampled, join, percentiles, resample
 from eval.stats.correlation import Correlation
 from train.records import InputError
 
-_AT_ONCE = 2_000_000  # pairs of one block of redrawings
+_AT_ONCE = 2_000_000  # pairs in one block of bootstrap draws; bounds the memory
 
 
 class Ranking(Inquiry):
-    """The order of a study's architectures in quality y, along cost x.
+    """The order of a study's architectures by quality y, along cost x.
 
-    Qualities are read in their own unit, whatever the question's link.
+    Qualities are read in their own unit; the question's link is ignored.
+
+    Example:
+      >>> ranking = eval.Ranking(study, eval.Question(x=FLOPS, y=LOSS))
+      >>> ranking.stability()  # do two sizes agree on the order of architectures?
+      >>> ranking.probability_best([1e12])  # which architecture is best at 1e12 FLOPs?
     """
 
     def _admitted(self, question: Question) -> Question:
         return question.ask(link="semilog")
 
     def _sample(self, *qualities: Quantity) -> Resampled:
-        """Cells of these qualities and the cost, the qualities drawn again."""
+        """The cells with these qualities and the cost, and bootstrap draws of the qualities."""
         question = self.question
         cells = self.runs.cells([*map(question.axis, qualities), self.x])
         return resample(cells, len(qualities), question.draws, question.seed)
 
     def stability(self) -> pd.DataFrame:
-        """Kendall's tau between the rankings at two sizes, for all pairs of sizes, and W over all sizes.
+        """How well rankings agree between sizes: Kendall's tau for pairs, W for all.
 
         Returns:
-          One row per pair of sizes (ordered by FLOPs) and a last row with size_a = size_b = `all`, with
-            columns y_axis, size_a, size_b, statistic (`tau` or `W`), value, ci_low, ci_high (bootstrap
-            over seeds: how firmly these runs fix the ranking, not how other architectures would rank;
-            noise can only disturb a ranking, so the interval leans to less agreement), p (tau: exact,
-            no association; W: rankings permuted), n_architectures (ranked in both, or in all), note.
+          One row per pair of sizes (ordered by FLOPs) and a last row with size_a = size_b = `all`,
+          with
+            columns y_axis, size_a, size_b, statistic (`tau` or `W`), value, ci_low, ci_high
+            (bootstrap
+            over seeds: how firmly these runs fix the ranking, not how other architectures would
+              rank;
+            noise can only disturb a ranking, so the interval leans towards less agreement), p (tau:
+            exact,
+            of no association; W: rankings permuted), n_architectures (ranked in both, or in all),
+            note.
         """
         question = self.question
         cells = self._sample(question.y)
@@ -57,16 +67,22 @@ class Ranking(Inquiry):
         return frame
 
     def probability_best(self, budgets: Sequence[float] | int = 7) -> pd.DataFrame:
-        """How often an architecture comes out best at a budget when its seeds are drawn again.
+        """How often an architecture is the best at a budget when its seeds are redrawn.
 
         Quality at a budget is interpolated between an architecture's two neighbouring sizes, never
-        extrapolated. `budgets` are values in the unit of x, or how many to space evenly (in log) from
-        the smallest to the largest cell.
+        extrapolated.
+
+        Args:
+          budgets: values in the unit of x, or how many to space evenly (in log) from the smallest
+            to the largest cell.
 
         Returns:
           Rows by budget and architecture (only those that cover the budget), with columns
             budget, architecture, x_axis, y_axis, quality (higher is better), rank (1 is best),
             probability_best, candidates (how many architectures cover the budget), note.
+
+        Raises:
+          InputError: no run has both quantities.
         """
         cells = self._sample(self.question.y)
         cost = cells.mean[:, 1]
@@ -97,21 +113,26 @@ class Ranking(Inquiry):
         return pd.DataFrame(rows, columns=columns)
 
     def agreement(self, other: Quantity = SCORE) -> pd.DataFrame:
-        """Association of y with another quality over the cells: overall, within a size, and given FLOPs.
+        """Correlation of y with another quality: overall, within groups, given FLOPs.
 
         Args:
           other: the other quality.
 
         Returns:
           Rows by scope and method, with columns
-            scope (`overall`, `within size`, `within architecture`, `given log F`), group (the size or
-            architecture, else empty), method (`spearman`; `kendall`, but not given log F), estimate,
-            ci_low, ci_high (bootstrap: percentiles over cells within a size or architecture; else whole
-            architectures are drawn, t on Fisher's scale), p (spearman: permutation, for `given log F`
-            among the architectures of a size; kendall: SciPy's; both take cells for independent, so
-            `overall` and `within architecture` mostly say that scale helps both), reliability_corrected
-            (Spearman over the root of
-            both reliabilities, at most 1; NaN with one seed), n (cells), note.
+            scope (`overall`, `within size`, `within architecture`, `given log F`), group (the size
+            or
+            architecture, else empty), method (`spearman`; `kendall`, but not given log F),
+            estimate,
+            ci_low, ci_high (bootstrap: percentiles over cells within a size or architecture; else
+            whole
+            architectures are drawn, t on Fisher's scale), p (spearman: permutation, for `given log
+            F`
+            among the architectures of a size; kendall: SciPy's; both treat cells as independent, so
+            `overall` and `within architecture` mostly say that scale helps both),
+            reliability_corrected
+            (Spearman over the root of both reliabilities, at most 1; NaN with one seed), n (cells),
+            note.
         """
         question = self.question
         cells = self._sample(question.y, other)
@@ -128,16 +149,16 @@ class Ranking(Inquiry):
         return pd.DataFrame(rows)
 
     def discordant_pairs(self, other: Quantity = SCORE) -> pd.DataFrame:
-        """Pairs of architectures of one size that y and another quality put in opposite order.
+        """Pairs of architectures of one size that y and another quality rank in opposite order.
 
         Args:
           other: the other quality.
 
         Returns:
-          One row per discordant pair, the surest first, with columns
+          One row per discordant pair, the most certain first, with columns
             size, architecture_a (the better upstream), architecture_b (the better downstream),
             upstream_difference (nats, a - b, positive), downstream_difference (percent, a - b,
-            negative), probability_discordant (share of redrawings of the seeds in which the pair is
+            negative), probability_discordant (share of bootstrap draws in which the pair is
             discordant in this direction, NaN with one seed), n_pairs (pairs compared at that size),
             note.
         """
@@ -182,13 +203,13 @@ class Ranking(Inquiry):
 
 
 def _by_cost(cells: Resampled) -> list[str]:
-    """Size labels by their mean cost (the last quantity of the sample)."""
+    """Size labels, sorted by their mean cost (the last quantity of the sample)."""
     cost = pd.Series(cells.mean[:, -1]).groupby(cells.size).mean()
     return cost.sort_values(kind="stable").index.tolist()
 
 
 def _grid(cells: Resampled, sizes: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Quality as architecture by size, [A, K], and redrawn, [B, A, K]; NaN where there is no cell."""
+    """Quality by architecture and size, [A, K], and draws, [B, A, K]; NaN without a cell."""
     place = {size: k for k, size in enumerate(sizes)}
     column = np.array([place[size] for size in cells.size], dtype=int)
     grid = np.full((len(cells.names), len(sizes)), np.nan)
@@ -199,7 +220,7 @@ def _grid(cells: Resampled, sizes: list[str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _tau(grid: np.ndarray, drawn: np.ndarray, level: float) -> dict:
-    """Agreement of two columns of the grid."""
+    """Kendall's tau between two columns of the grid, as a row of the table."""
     both = np.isfinite(grid).all(1)
     n = int(both.sum())
     row = {
@@ -216,7 +237,7 @@ def _tau(grid: np.ndarray, drawn: np.ndarray, level: float) -> dict:
     value, p = stats.kendalltau(grid[both, 0], grid[both, 1])
     a, b = np.triu_indices(n, 1)
     taus = []
-    blocks = 1 + len(drawn) * len(a) // _AT_ONCE  # pairs of hundreds would fill memory
+    blocks = 1 + len(drawn) * len(a) // _AT_ONCE  # of bounded memory
     for part in np.array_split(drawn[:, both], blocks):
         steps = np.sign(part[:, a] - part[:, b])
         taus.append((steps[..., 0] * steps[..., 1]).mean(1))
@@ -225,7 +246,7 @@ def _tau(grid: np.ndarray, drawn: np.ndarray, level: float) -> dict:
 
 
 def _concordance(grid: np.ndarray, drawn: np.ndarray, question: Question) -> dict:
-    """Kendall's W over all sizes, for the architectures that have them all."""
+    """Kendall's W over all sizes, for the architectures that have every size."""
     whole = np.isfinite(grid).all(1)
     n, k = int(whole.sum()), grid.shape[1]
     row = {
@@ -253,14 +274,21 @@ def _concordance(grid: np.ndarray, drawn: np.ndarray, question: Question) -> dic
 
 
 def kendall_w(ranks: np.ndarray) -> np.ndarray:
-    """Kendall's coefficient of concordance of rankings without ties, [..., n things, k rankings] -> [...]."""
+    """Kendall's coefficient of concordance W of rankings without ties.
+
+    Args:
+      ranks: [..., n things, k rankings].
+
+    Returns:
+      W, [...].
+    """
     n, k = ranks.shape[-2:]
     sums = ranks.sum(-1)
     return 12 * ((sums - sums.mean(-1, keepdims=True)) ** 2).sum(-1) / (k**2 * (n**3 - n))
 
 
 def _best_at(cells: Resampled, place: float) -> list[dict]:
-    """Rows of one budget, best first."""
+    """The rows of one budget, best first."""
     weights = [
         (a, w) for a in range(len(cells.names)) if (w := _interpolate(cells, a, place)) is not None
     ]
@@ -286,11 +314,14 @@ def _best_at(cells: Resampled, place: float) -> list[dict]:
 
 
 def _interpolate(cells: Resampled, architecture: int, place: float) -> np.ndarray | None:
-    """Weights of the cells whose sum is the architecture's quality at `place`; None where it does not reach there."""
+    """Weights of the cells that sum to the architecture's quality at `place`.
+
+    None if the architecture's sizes do not reach that far.
+    """
     own = np.flatnonzero(cells.architecture == architecture)
     own = own[np.argsort(cells.mean[own, 1], kind="stable")]
     x = cells.mean[own, 1]
-    slack = 1e-9 * max(1.0, abs(place))  # an end of the range came through a logarithm and back
+    slack = 1e-9 * max(1.0, abs(place))  # log and exp round
     if not x[0] - slack <= place <= x[-1] + slack:
         return None
     weights = np.zeros(len(cells.architecture))
@@ -304,7 +335,7 @@ def _interpolate(cells: Resampled, architecture: int, place: float) -> np.ndarra
 
 
 def _scopes(cells: Resampled) -> Iterator[tuple[str, str, np.ndarray]]:
-    """(scope, group, cells that belong to it)."""
+    """Yields (scope, group, mask of the cells in it)."""
     everyone = np.ones(len(cells.size), dtype=bool)
     yield "overall", "", everyone
     yield "given log F", "", everyone

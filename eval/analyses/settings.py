@@ -1,4 +1,7 @@
-"""What an analysis of a study may choose; light to import, so that the command line answers at once."""
+"""The settings of an analysis.
+
+This module imports little, so that the command line starts quickly.
+"""
 
 import dataclasses
 from typing import Annotated, Literal
@@ -50,7 +53,7 @@ class Settings:
     resampling_seed: Seed = 0
 
     def __post_init__(self):
-        """Refuses values out of range."""
+        """Checks that every setting is in range."""
         ranges.check(self)
 
 

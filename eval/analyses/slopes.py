@@ -1,4 +1,4 @@
-"""The study's slopes α_{F,U}, α_{F,D}, α_{U,D}, α_{P,U}, α_{P,D} by architecture, with their intervals."""
+"""Slopes α_{F,U}, α_{F,D}, α_{U,D}, α_{P,U}, α_{P,D} of each architecture, with intervals."""
 
 import itertools
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from eval.data.quantity import LINKS, Link
 from eval.stats.regression import Lines, fit
 
 PAIRS = ("FU", "FD", "UD", "PU", "PD")
-_ROBUST_FROM = 5  # with four points no set of pairwise slopes can cover 95 %
+_ROBUST_FROM = 5  # sizes; with four, no interval of pairwise slopes can cover 95 %
 _MEASURED = (
     "theil_sen",
     "theil_sen_low",
@@ -27,7 +27,7 @@ _MEASURED = (
 
 
 class Slopes(Inquiry):
-    """The slopes of a study's architectures on several pairs of quantities."""
+    """The slopes of a study's architectures, on several pairs of quantities."""
 
     by: tuple[str, ...] = ("architecture",)
 
@@ -35,11 +35,11 @@ class Slopes(Inquiry):
         return everything.main(self.question.protocol)
 
     def table(self, pairs: Sequence[str] = PAIRS, links: Sequence[Link] = LINKS) -> pd.DataFrame:
-        """The slope tables of several pairs and links, one below the other.
+        """The slope tables of several pairs and links, concatenated.
 
         Args:
-          pairs: two letters each, x then y: `FU` is α_{F,U}; the question says which column a letter
-            means.
+          pairs: two letters each, x then y: `FU` is α_{F,U}. The question says which column a
+            letter means.
           links: names from `eval.data.quantity.LINKS`.
 
         Returns:
@@ -57,28 +57,28 @@ class Slopes(Inquiry):
 def slope_table(
     cells: Cells, question: Question, by: Sequence[str] = ("architecture",)
 ) -> pd.DataFrame:
-    """One straight line per group through its cell means, and what its slope is worth.
+    """Fits a straight line to the cell means of each group and describes its slope.
 
     Args:
-      cells: means of x and y, those of a group in order of x.
+      cells: means of x and y; those of a group are in order of x.
       question: the settings.
       by: names of the keys of the groups.
 
     Returns:
       One row per group, with columns
-        architecture (and whatever else is in `by`), alpha ("F,U"), link, x_axis and y_axis (in
+        architecture (and any other keys in `by`), alpha ("F,U"), link, x_axis and y_axis (in
         words, with the base of the logarithm and the column, hence the FLOP convention),
         higher_is_better (of the slope),
         n_sizes, n_runs, runs_missing (runs without x or y), x_min and x_max (as fitted),
         slope, intercept, r2,
         se, df, ci_low, ci_high, p (slope = 0), method (how the interval was made),
         se_hc3 (statsmodels' HC3 of the size means, for comparison),
-        seed_low, seed_high (the interval of `errors="seed"`: what the seeds alone leave open at
-        these very sizes), theil_sen, theil_sen_low, theil_sen_high, deming, deming_low,
+        seed_low, seed_high (the interval of `errors="seed"`: the uncertainty that the seeds alone
+        leave at exactly these sizes), theil_sen, theil_sen_low, theil_sen_high, deming, deming_low,
         deming_high, deming_ratio (variance of the error of y over that of x), reliability (share of
         the variance of x between sizes that is not seed noise); these only where x is itself
         measured, as in α_{U,D} (Theil-Sen's interval comes in steps and covers 97-98 % at 5 to 7
-        sizes), note (in plain words what is missing or weak; empty when all is well).
+        sizes), note (what is missing or weak, in words; empty if nothing is).
     """
     lines = fit(cells, question.errors, question.variance)
     slope = lines.slope_estimates()
@@ -119,7 +119,7 @@ def slope_table(
 
 
 def _note(lines: Lines, group: int, reliability: float) -> str:
-    """The note of a line whose x is measured."""
+    """The note on a line whose x is measured."""
     words = [lines.notes[group]] if lines.notes[group] else []
     if 2 < lines.n[group] < _ROBUST_FROM and not lines.notes[group]:
         words.append(f"{lines.n[group]} sizes: no interval for Theil-Sen and Deming slopes")
@@ -132,7 +132,7 @@ def _note(lines: Lines, group: int, reliability: float) -> str:
 
 
 def _measured_x(cells: Cells, group: int, level: float) -> tuple[float, ...]:
-    """The _MEASURED columns of one line: Theil-Sen and Deming, for an x that is itself measured."""
+    """The _MEASURED columns of one line: Theil-Sen and Deming slopes, for an x that is measured."""
     here = cells.group == group
     x, y = cells.x[here], cells.y[here]
     seeds, (xx, _, yy) = cells.seeds[here], cells.within[here].sum(0)
@@ -151,12 +151,15 @@ def _measured_x(cells: Cells, group: int, level: float) -> tuple[float, ...]:
 
 
 def deming(x: np.ndarray, y: np.ndarray, ratio: float) -> np.ndarray | float:
-    """Deming's slope through points whose x and y are both measured.
+    """Deming's slope through points whose x and y both have measurement errors.
 
     Args:
       x: [..., n].
       y: [..., n].
       ratio: variance of the errors of y over that of x.
+
+    Returns:
+      The slope, [...].
     """
     dx, dy = (v - v.mean(-1, keepdims=True) for v in (np.asarray(x, float), np.asarray(y, float)))
     sxx, sxy, syy = ((a * b).sum(-1) for a, b in ((dx, dx), (dx, dy), (dy, dy)))
@@ -167,13 +170,16 @@ def deming(x: np.ndarray, y: np.ndarray, ratio: float) -> np.ndarray | float:
 def deming_interval(
     x: np.ndarray, y: np.ndarray, ratio: float, level: float
 ) -> tuple[float, float, float]:
-    """Deming's slope with Linnet's jackknife interval over the sizes; NaN below five sizes, where it covers 98 %."""
+    """Deming's slope with Linnet's jackknife interval over the sizes.
+
+    The interval is NaN below five sizes, where it would cover 98 %.
+    """
     n, slope = len(x), float(deming(x, y, ratio))
     if n < _ROBUST_FROM:
         return slope, np.nan, np.nan
     others = ~np.eye(n, dtype=bool)
     x, y = (np.broadcast_to(v, (n, n))[others].reshape(n, n - 1) for v in (x, y))
     left_out = deming(x, y, ratio)
-    # The pseudo-values, n * slope - (n - 1) * left_out, spread as the slopes do, n - 1 times as far.
+    # The pseudo-values n * slope - (n - 1) * left_out have n - 1 times the spread of left_out.
     half = stats.t.ppf((1 + level) / 2, n - 2) * (n - 1) * np.std(left_out, ddof=1) / np.sqrt(n)
     return slope, slope - half, slope + half

@@ -1,7 +1,7 @@
-"""Two studies side by side: before and after a change, or on two clusters. What differs, by how much, and is it noise?
+"""Compares two studies, such as before and after a change, or from two clusters.
 
-Cells are matched by architecture, size, protocol and seed. Differences are those of the second
-study minus the first.
+Says what differs, by how much, and whether the difference is more than noise. Cells are matched by
+architecture, size, protocol and seed. Differences are the second study minus the first.
 """
 
 import json
@@ -32,24 +32,25 @@ def compare_studies(
     """Compares the finished runs of two study directories.
 
     Args:
-      first: a study's directory.
-      second: another one.
-      level: of the intervals.
+      first: the directory of a study.
+      second: the directory of another study.
+      level: the confidence level of the intervals.
 
     Returns:
-      `overall`: a row for each of QUANTITIES, with columns quantity, unit, n_cells (both have),
+      `overall`: a row for each of QUANTITIES, with columns quantity, unit, n_cells (that both
+        have),
         difference (mean over cells, seeds averaged within a cell), ci_low, ci_high, p (paired t
         over cells), identical (runs whose values are equal to the last digit), note.
       `cells`: a row for each run that both have, with architecture, size, protocol, seed,
         upstream_first, upstream_second, upstream_change, ci_low, ci_high (from the standard errors
-        of both held-out losses; too wide where both saw the same examples), downstream_first,
+        of both held-out losses; too wide if both saw the same examples), downstream_first,
         downstream_second, downstream_change, speed_ratio, note (another corpus, other settings).
-      `missing`: a row for each run that is finished in one study only, with architecture, size,
-        protocol, seed, state in `first` and in `second`, and error, the reason of a failure.
+      `missing`: a row for each run that is finished in only one study, with architecture, size,
+        protocol, seed, state in `first` and in `second`, and error, the reason for a failure.
       `settings`: settings that are not the same in all common runs, with first, second and runs.
 
     Raises:
-      InputError: a directory is no study, or the two have no finished run in common.
+      InputError: a directory is not a study, or the two have no finished run in common.
     """
     if not 0 < level < 1:
         raise InputError(f"level = {level} is not between 0 and 1")
@@ -177,7 +178,7 @@ def _states(study: Study) -> pd.DataFrame:
 def _changes(
     first: Path, second: Path, both: pd.DataFrame
 ) -> list[tuple[dict[str, str], list[str]]]:
-    """Settings that differ between common runs: the setting with its two values, and in which runs."""
+    """Settings that differ between common runs: the setting, its two values, and the runs."""
     places = [{_run_id(path): path for path in records.find_runs(root)} for root in (first, second)]
     found: dict[tuple[str, str, str], list[str]] = {}
     for mine, theirs in zip(both["run_id_1"], both["run_id_2"], strict=True):

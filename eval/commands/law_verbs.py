@@ -6,7 +6,7 @@ Each is what can be typed, with a `run` that prints the answer and returns the e
 import dataclasses
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import tyro
@@ -26,6 +26,7 @@ from eval.laws import (
 )
 from eval.laws.fitting import uncertainty
 from eval.laws.fitting.fit import Fit
+from eval.stats.resampling import Resampling
 from train.ranges import Count, NotNegative, Positive, Range
 from train.records import InputError
 
@@ -260,7 +261,9 @@ def _one_fit(options: FitVerb, runs: law_table.Runs) -> Answer:
                 f"against: these forms need inputs that {law.form.name} does not read: {', '.join(missing)}"
             )
         found["forms"] = records(
-            choice.compare(rivals, runs, law.objective, options.fixed(), level=options.level)
+            choice.compare(
+                rivals, runs, law.objective, options.fixed(), Resampling(200, options.level)
+            )
         )
     return found
 
@@ -299,16 +302,11 @@ def _line(options: FitVerb, runs: law_table.Runs) -> Answer:
     n, flops = np.exp(runs.x["N"]), k * np.exp(runs.x["N"] + runs.x["D"])
     if options.flops_per_param_token is None:
         flops = np.where(np.isfinite(runs.flops), runs.flops, flops)
-    common: dict[str, Any] = {
-        "draws": max(options.bootstrap, 1),
-        "level": options.level,
-        "seed": options.seed,
-        "k": k,
-    }
+    resampling = Resampling(max(options.bootstrap, 1), options.level, options.seed)
     if options.approach == 2:
-        found = isoflop.isoflop(n, flops, runs.y, options.profile, **common)
+        found = isoflop.isoflop(n, flops, runs.y, options.profile, resampling, k)
     else:
-        found = isoflop.envelope(n, flops, runs.y, runs.cluster, **common)
+        found = isoflop.envelope(n, flops, runs.y, runs.cluster, resampling=resampling, k=k)
     left_out = int((found.budgets["note"] != "").sum())
     warnings = (
         [f"{left_out} of {len(found.budgets)} budgets have no optimum inside their sizes"]

@@ -1,9 +1,11 @@
-"""Reading what people bring: one reader of tables, whatever the verb.
+"""Reads run tables and studies. Every command reads its tables through the same modules.
 
-files.py      a file's bytes as cells, with the line that each row stands on
-table.py      the cells with types, conditions and refusals that name file, row and column
-where.py      conditions on rows as they are typed
-units.py      whether numbers can be what their column says: units, ranges, mixtures
-runs.py       which rows are one run, where it ends, and what is a replicate of what
-neutral.py    text from files that a terminal or a spreadsheet would take for a command
+files.py the bytes of a file as cells, each row with its line number entries.py one cell as a number
+or text table.py columns by type; errors name the file, row and column where.py conditions on rows,
+as typed on a command line units.py checks that numbers are plausible for their column: units,
+ranges, mixtures replicates.py which rows belong to one run, where a run ends, and which runs are
+replicates run_table.py a table in the user's own columns, as a study study.py run directories as a
+study quantity.py quantities and the axes that they are shown on cells.py a checked run table, and
+the means over its seeds provenance.py the configuration, corpus, code and machine of a run
+neutral.py makes text safe for terminals and spreadsheets
 """

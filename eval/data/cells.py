@@ -1,7 +1,8 @@
-"""Cells: a run table checked once, its seeds averaged in one place, and drawn again in one place.
+"""Checks a run table, averages over its seeds, and selects the cells that can be compared.
 
-A **cell** is one architecture at one size (and protocol). Its seeds are replicates of one thing, not
-points of a line, so every fit runs on cell means and every bootstrap draws the seeds of a cell again.
+A **cell** is one architecture at one size (and protocol). Its seeds are replicates of the same
+thing, not separate points of a line. So every fit uses cell means, and every bootstrap redraws the
+seeds within a cell.
 """
 
 import dataclasses
@@ -19,7 +20,8 @@ SUPPORTS = ("common", "all")
 
 DEFAULT_PROTOCOLS = ("", "base", "default")
 _IN_BYTES = (
-    " (bits per byte, upstream_bits_per_byte of table 1, can be compared where the held-out text is "
+    " (bits per byte, upstream_bits_per_byte of table 1, can be compared where the held-out text "
+    "is "
     "the same)"
 )
 _ROUNDING = 1e-9
@@ -27,21 +29,21 @@ _KEYS = ("run_id", "architecture", "size", "protocol", "seed")
 
 
 class RunTable:
-    """A run table that was checked: what every analysis reads.
+    """A checked run table, the input of every analysis.
 
-    Names, duplicates and corpora are checked when it is made, a column of numbers when it is first
-    read. Passing one on to the next analysis costs nothing.
+    Names, duplicates and corpora are checked when it is created, a column of numbers when it is
+    first read. Passing it on to another analysis does not repeat the checks.
 
     Attributes:
       frame: one row per run.
     """
 
     def __init__(self, runs: "Study | pd.DataFrame | RunTable", *needs: str):
-        """Checks what identifies the runs.
+        """Checks the columns that identify the runs.
 
         Args:
-          runs: a study, one of its tables of runs, or what was checked already.
-          *needs: columns that must be there beside architecture and size.
+          runs: a study, its table of runs, or a table that is already checked.
+          *needs: columns that must exist besides architecture and size.
 
         Raises:
           InputError: there are no runs; architecture or size is missing or empty; a run id or an
@@ -63,12 +65,12 @@ class RunTable:
         self._refuse_two_corpora()
 
     def check(self, quantities: Iterable[Quantity]) -> None:
-        """Refuses columns from which a wrong number could come.
+        """Refuses columns that would give wrong results.
 
         Raises:
           InputError: a column is missing or not numeric; a FLOP count, parameter count or speed is
-            not positive, a loss is negative, a score is outside -100 to 100, or any is infinite.
-            NaN is allowed: the analyses count and report it.
+            not positive, a loss is negative, a score is outside -100 to 100, or any value is
+            infinite. NaN is allowed: the analyses count and report it.
         """
         new = [quantity for quantity in quantities if quantity not in self._checked]
         self._require([quantity.column for quantity in new])
@@ -83,11 +85,11 @@ class RunTable:
             self._checked.add(quantity)
 
     def knows(self, quantity: Quantity) -> bool:
-        """Whether some run has a value of this quantity."""
+        """Whether at least one run has a value for this quantity."""
         return quantity.column in self.frame and bool(self.frame[quantity.column].notna().any())
 
     def take(self, rows: pd.DataFrame) -> "RunTable":
-        """Some of these runs, which need no second check."""
+        """A table of some of these runs, without checking them again."""
         taken = RunTable(self)
         taken.frame = rows
         return taken
@@ -97,11 +99,11 @@ class RunTable:
         return self.take(main_protocol(self.frame, protocol))
 
     def cells(self, axes: Sequence[Axis], by: Sequence[str] = ("architecture",)) -> "Cells":
-        """Averages the seeds of every cell, on the given axes.
+        """Averages over the seeds of every cell, on the given axes.
 
         Args:
-          axes: what is averaged (Q of them); a run counts where it has a position on every one.
-          by: columns whose values tell the groups.
+          axes: the Q axes to average on; a run counts if it has a position on each of them.
+          by: columns whose values identify the groups.
 
         Raises:
           InputError: see `check`.
@@ -156,7 +158,7 @@ class RunTable:
                 raise InputError(f"{column}: {differ}: {counts}; keep one{_IN_BYTES}")
 
     def _refuse(self, bad: np.ndarray, what: str) -> None:
-        """Raises for the first bad row, naming it; rows count from 1, without the header."""
+        """Raises InputError that names the first bad row, counted from 1 after the header."""
         if not bad.any():
             return
         row = int(np.argmax(bad))
@@ -167,7 +169,7 @@ class RunTable:
 
 
 def frame_of(runs: "Study | pd.DataFrame | RunTable") -> pd.DataFrame:
-    """One row per run, unchecked."""
+    """The table of runs, one row each, without checks."""
     if isinstance(runs, Study):
         return runs.runs
     return runs.frame if isinstance(runs, RunTable) else runs
@@ -178,8 +180,8 @@ def main_protocol(table: pd.DataFrame, protocol: str | None = None) -> pd.DataFr
 
     Args:
       table: one row per run.
-      protocol: its name; `None` takes the plain one (empty or missing), or where there is none the
-        one with most runs, the first by name of several.
+      protocol: its name. None takes the plain protocol (empty or missing). If there is none, it
+        takes the protocol with the most runs, and of several the first by name.
 
     Raises:
       InputError: `protocol` is not in the table.
@@ -203,7 +205,9 @@ def main_protocol(table: pd.DataFrame, protocol: str | None = None) -> pd.DataFr
 
 
 def other_protocols(table: pd.DataFrame, main: pd.DataFrame) -> str:
-    """Which protocol is analysed and what is left out for it, in one sentence; empty where there is one protocol.
+    """A sentence that says which protocol is analysed and which runs are left out.
+
+    Empty if there is only one protocol.
 
     Args:
       table: all runs.
@@ -220,32 +224,39 @@ def other_protocols(table: pd.DataFrame, main: pd.DataFrame) -> str:
     )
     why = "" if chosen in DEFAULT_PROTOCOLS else " (none is the plain one, and none has more runs)"
     return (
-        f"Architectures are compared under {what}{why}; {len(table) - len(main)} of {len(table)} runs, under "
-        f"{', '.join(map(repr, others))}, take no part. --where protocol={others[0]} takes {others[0]!r} instead."
+        f"Architectures are compared under {what}{why}; {len(table) - len(main)} of {len(table)} "
+        "runs, under "
+        f"{', '.join(map(repr, others))}, take no part. --where protocol={others[0]} takes "
+        f"{others[0]!r} instead."
     )
 
 
 def means(values: np.ndarray, cell: np.ndarray) -> np.ndarray:
-    """Means over the runs of each cell, [R, Q] and [R] -> [C, Q]: the one average over seeds."""
+    """Means over the runs of each cell, [R, Q] and [R] -> [C, Q].
+
+    This is the only place where seeds are averaged.
+    """
     seeds = np.bincount(cell)
     return np.stack([np.bincount(cell, v, len(seeds)) / seeds for v in values.T], axis=1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Cells:
-    """Cell means on one or more axes, and the runs that they are means of.
+    """Cell means on Q axes, and the R complete runs that they are computed from.
 
     Attributes:
-      groups: one tuple of key values per group (G of them); one without a complete run is kept.
+      groups: one tuple of key values for each of the G groups, including groups without a complete
+        run.
       group: group of each cell, [C], ascending.
       size: size label of each cell, [C].
-      mean: over the seeds of a cell, [C, Q].
-      seeds: runs in a cell, [C].
+      mean: mean over the seeds of a cell, [C, Q].
+      seeds: number of runs in a cell, [C].
       values: positions of the complete runs, [R, Q].
       cell: cell of each complete run, [R].
-      missing: runs of a group that lack a position on some axis, [G].
-      no_log: runs of a group that lack one because a value has no logarithm, [G].
-      outside: sizes of a group that were left out because they lie outside a common range, [G].
+      missing: number of runs of a group that lack a position on some axis, [G].
+      no_log: number of those that lack it because a value has no logarithm, [G].
+      outside: number of sizes of a group that were left out because they are outside a common
+        range, [G].
     """
 
     groups: list[tuple]
@@ -282,16 +293,16 @@ class Cells:
         return [group[0] for group in self.groups]
 
     def along_x(self) -> "Cells":
-        """The same cells, those of a group in order of x."""
+        """The same cells, sorted by x within each group."""
         return self._chosen(np.lexsort((self.x, self.group)))
 
     def kept(self, keep: np.ndarray) -> "Cells":
-        """The cells in a mask [C] only; those left out count as outside."""
+        """Only the cells where `keep` [C] is true; the others are counted as outside."""
         lost = np.bincount(self.group[~keep], minlength=len(self.groups))
         return dataclasses.replace(self._chosen(np.flatnonzero(keep)), outside=self.outside + lost)
 
     def complete(self) -> "Cells":
-        """Without the groups that have no cell."""
+        """The cells without those groups that have no cell."""
         present = np.unique(self.group)
         return dataclasses.replace(
             self,
@@ -301,7 +312,7 @@ class Cells:
         )
 
     def _chosen(self, order: np.ndarray) -> "Cells":
-        """Some cells in another order, with their runs."""
+        """The cells at these indices, in this order, with their runs."""
         number = np.full(len(self.group), -1)
         number[order] = np.arange(len(order))
         cell = number[self.cell]
@@ -310,7 +321,7 @@ class Cells:
         return dataclasses.replace(self, **parts, values=self.values[runs], cell=cell[runs])
 
     def common_range(self, groups: Sequence[int] | np.ndarray) -> tuple[float, float]:
-        """The range of x that all these groups cover; NaN where there is none."""
+        """The range of x that all these groups cover; NaN if there is none."""
         ends = [(own.min(), own.max()) for g in groups if len(own := self.x[self.group == g])]
         low, high = (max(e[0] for e in ends), min(e[1] for e in ends)) if ends else (np.nan, np.nan)
         return (float(low), float(high)) if low <= high else (np.nan, np.nan)
@@ -318,13 +329,18 @@ class Cells:
     def on_common_range(
         self, groups: Sequence[int] | np.ndarray, needed: Sequence[int] | np.ndarray
     ) -> "Cells":
-        """Without those cells of these groups that lie outside a range which all of them cover.
+        """Leaves out cells of these groups that are outside a range which all of them cover.
 
-        On a bent law the slope depends on where it is taken: two ladders of one law look different
-        where their ranges do. A size stays where it is within half a step (the median distance of
-        neighbouring sizes) of the common range: ladders that are shifted by less than that are
-        compared whole. Of `groups`, all that are not `needed` may be left out where the others then
-        keep more sizes: one that lies elsewhere does not spoil the comparison of many.
+        On a bent law the slope depends on the range, so two ladders that follow the same law have
+        different slopes if their ranges differ. A size is kept if it is within half a step (half
+        the median distance of neighbouring sizes) of the common range, so ladders that are shifted
+        by less than that are compared whole. A group that is not in `needed` may be left out
+        entirely if the others then keep more sizes: one distant group should not spoil the
+        comparison of the others.
+
+        Args:
+          groups: the groups to compare.
+          needed: those of `groups` that must be kept.
         """
         window = self._window(groups, needed)
         keep = ~np.isin(self.group, groups)
@@ -338,7 +354,10 @@ class Cells:
         return self.kept(keep)
 
     def _window(self, groups, needed) -> tuple[float, float, float, np.ndarray] | None:
-        """The range to compare over, half a step, and the groups that cover it; of all ranges that with most sizes."""
+        """The range to compare over (low, high), half a step, and the groups that cover the range.
+
+        Of all possible ranges this is the one with the most sizes. None if no group has a cell.
+        """
         own = {g: np.sort(self.x[self.group == g]) for g in groups}
         own = {g: x for g, x in own.items() if len(x)}
         needed = [g for g in needed if g in own]
@@ -362,7 +381,7 @@ class Cells:
         lines = (sizes > 1).sum(0)
         best = np.lexsort((lines, sizes.sum(0), np.minimum(lines, 2)))[
             -1
-        ]  # first of all two lines, then most sizes
+        ]  # prefer ranges with two lines, then those with most sizes
         return float(low[best]), float(high[best]), slack, np.array(list(own))[covers[:, best]]
 
 
@@ -372,13 +391,13 @@ def supported(
     support: str,
     needed: Sequence[int] | np.ndarray | None = None,
 ) -> Cells:
-    """The cells that a comparison of the slopes of these groups is made over.
+    """The cells over which the slopes of these groups are compared.
 
     Args:
-      cells: of all groups.
-      groups: those that are compared.
+      cells: the cells of all groups.
+      groups: the groups to compare.
       support: one of SUPPORTS.
-      needed: those without which there is no comparison; None needs all of `groups`.
+      needed: the groups that must be kept; None keeps all of `groups`.
 
     Raises:
       InputError: unknown `support`.
@@ -393,7 +412,7 @@ def supported(
 
 
 def _number(keys: Sequence[np.ndarray]) -> tuple[list[tuple], np.ndarray]:
-    """Distinct rows of several key columns, sorted, and the number of each row among them."""
+    """The distinct rows of several key columns, sorted, and the index of each row among them."""
     codes = [np.unique(k, return_inverse=True) for k in keys]
     table = np.stack([inverse for _, inverse in codes], axis=1)
     rows, number = np.unique(table, axis=0, return_inverse=True)

@@ -1,4 +1,4 @@
-"""One cell as a number or a text: what counts as either, and a hint where a person meant a number."""
+"""Interprets one cell of a table as a number or a text, and hints at how to fix a bad number."""
 
 import datetime
 import decimal
@@ -13,7 +13,7 @@ NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _INFINITE = re.compile(r"([+-]?)inf(inity)?", re.IGNORECASE)
 _MISSING = frozenset(
     {"", "nan", "na", "n/a", "#n/a", "null", "none", "<na>", "-", "--"}
-)  # where a number is wanted
+)  # in a column of numbers
 _ORDINAL = re.compile(r"[A-Za-z_ -]*?[ _-]?(\d+)", re.ASCII)
 _HINTS = (
     (r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?", "write it without thousands separators"),
@@ -28,7 +28,7 @@ _HINTS = (
 
 def is_missing(value: Any) -> bool:
     """Whether a cell is empty."""
-    if isinstance(value, str):  # also "<NA>": text is as it was written
+    if isinstance(value, str):  # a text "<NA>" is kept as it was written
         return value == ""
     if isinstance(value, float | np.floating):
         return math.isnan(value)
@@ -36,14 +36,21 @@ def is_missing(value: Any) -> bool:
 
 
 def text(value: Any) -> str:
-    """A cell as it was written; a whole number has no point, wherever it was a float for a neighbour's sake."""
+    """A cell as it was written.
+
+    Whole floats lose their decimal point: pandas turns integers into floats when another row of the
+    column is not an integer.
+    """
     if isinstance(value, float | np.floating) and float(value).is_integer() and abs(value) < 2**53:
         return str(int(value))
     return str(value)
 
 
 def number(value: Any) -> float:
-    """A cell as a number; NaN where it is none. Use `says_nothing` to tell an empty one from a wrong one."""
+    """A cell as a number; NaN if it is not one.
+
+    `says_nothing` distinguishes an empty cell from a wrong one.
+    """
     if isinstance(value, bool | np.bool_):
         return math.nan
     if isinstance(value, int | float | decimal.Decimal | np.number):
@@ -61,12 +68,15 @@ def number(value: Any) -> float:
 
 
 def says_nothing(value: Any) -> bool:
-    """Whether a cell in a column of numbers stands for none: empty, or a word such as NA."""
+    """Whether a cell in a column of numbers is empty or holds a word for that, such as NA."""
     return is_missing(value) or (isinstance(value, str) and value.strip().lower() in _MISSING)
 
 
 def ordinal(value: Any) -> int | None:
-    """A whole number from a cell, also from one such as `step9000`, `checkpoint-500` or `s0`; None where it is none."""
+    """A whole number from a cell, also from text such as `step9000`, `checkpoint-500` or `s0`.
+
+    None if there is none.
+    """
     if isinstance(value, str):
         if value.strip().isascii() and value.strip().isdigit():
             return int(value)
@@ -79,7 +89,7 @@ def ordinal(value: Any) -> int | None:
 
 
 def hint(value: Any) -> str:
-    """How to write a number that a person meant; empty where nobody can tell."""
+    """How to write what was probably meant as a number; empty if that is unclear."""
     if isinstance(value, bool | np.bool_):
         return "it is yes or no"
     if isinstance(value, list | dict):
@@ -98,7 +108,10 @@ def shown(value: Any) -> str:
 
 
 def looks_like(name: str) -> str:
-    """What two names share that a reader takes for one: without case, width, accents' encoding, hidden characters."""
+    """A form in which names that look alike to a reader are equal.
+
+    Ignores case, character width, the encoding of accents, and hidden characters.
+    """
     plain = unicodedata.normalize("NFKC", name)
     plain = "".join(c for c in plain if unicodedata.category(c) != "Cf")
     return " ".join(plain.casefold().split())

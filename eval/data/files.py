@@ -1,6 +1,6 @@
-"""A file's bytes as cells, each row with the line that it stands on. Nothing is guessed about what cells mean.
+"""Reads the cells of a file, each row with its line number. Does not guess what cells mean.
 
-Text stays as it is written: `None`, `NA` and `1e9` are texts until somebody asks for a number. An
+Text stays as it is written: `None`, `NA` and `1e9` remain text until a number is asked for. An
 empty cell is None.
 """
 
@@ -22,24 +22,24 @@ from eval.data import neutral
 from train.records import InputError
 
 KINDS = ".csv, .tsv, .jsonl, .ndjson or .parquet, compressed or not (.gz, .bz2, .xz, .zst)"
-ROW_NAMES = "row names"  # key of `attrs`: row label -> the name that the file gives the row
+ROW_NAMES = "row names"  # key of `attrs`, which maps row labels to the file's own row names
 _PACKED = (".gz", ".bz2", ".xz", ".zst")
 _SEPARATORS = ",;\t|"
 _UNNAMED = re.compile(
     r"Unnamed: \d+(_level_\d+)?|__index_level_\d+__"
-)  # what pandas calls an index without a name
+)  # pandas' names for an index without a name
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 
 
 def read(path: Path) -> pd.DataFrame:
-    """The cells of a file as objects; the index is the line of each row (of a Parquet file its number).
+    """The cells of a file as objects; the index holds the line of each row (in Parquet its number).
 
-    `attrs[ROW_NAMES]` maps a row's label to its name, where the file has a column for that without
-    a heading.
+    If the file has row names, that is a first column without a heading, `attrs[ROW_NAMES]` maps the
+    label of a row to its name.
 
     Raises:
-      InputError: no such file, an unknown ending, or content that is no table; names the file and
-        the line.
+      InputError: the file does not exist, its ending is unknown, or its content is not a table. The
+        message names the file and the line.
     """
     suffixes = [suffix.lower() for suffix in path.suffixes]
     kind = next((suffix for suffix in reversed(suffixes) if suffix not in _PACKED), "")
@@ -70,7 +70,10 @@ def read(path: Path) -> pd.DataFrame:
 
 
 def _unpacked(content: bytes, path: Path) -> bytes:
-    """Decompressed by what the content is, because browsers and copies change endings."""
+    """Decompresses the content if it is compressed.
+
+    Looks at the first bytes, not at the file's ending, because browsers and copying change endings.
+    """
     try:
         if content[:2] == b"\x1f\x8b":
             return gzip.decompress(content)
@@ -85,13 +88,13 @@ def _unpacked(content: bytes, path: Path) -> bytes:
                 return stream.read()
     except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
         raise InputError(f"{path}: is compressed and damaged ({error})") from None
-    except Exception as error:  # zlib.error, and pyarrow's own kinds
+    except Exception as error:  # zlib.error and pyarrow's own exceptions
         raise InputError(f"{path}: is compressed and damaged ({_line(error)})") from None
     return content
 
 
 def _text(content: bytes, path: Path) -> str:
-    """UTF-8, with or without a mark at its start."""
+    """Decodes UTF-8, with or without a byte order mark."""
     if content[:4] == b"PAR1":
         raise InputError(f"{path}: is a Parquet file; let its name end in .parquet")
     if content[:2] == b"PK":
@@ -115,7 +118,7 @@ def _text(content: bytes, path: Path) -> str:
 
 def _separated(content: bytes, path: Path) -> pd.DataFrame:
     text = _text(content, path)
-    first, given = 1, re.match(r"sep=(.)\r?\n", text)  # Excel's own way to say it
+    first, given = 1, re.match(r"sep=(.)\r?\n", text)  # Excel's way to declare the separator
     if given:
         text, first = text[given.end() :], 2
     separator = (
@@ -128,7 +131,8 @@ def _separated(content: bytes, path: Path) -> pd.DataFrame:
     columns = [name.strip() for name in header]
     if all(map(_NUMBER.fullmatch, filter(None, columns))):
         raise InputError(
-            f"{path}: row {line} holds numbers where the names of the columns should stand: no header?"
+            f"{path}: row {line} holds numbers where the names of the columns should stand: no "
+            "header?"
         )
     body = [
         (line, _padded(cells, columns))
@@ -151,7 +155,10 @@ def _separated(content: bytes, path: Path) -> pd.DataFrame:
 
 
 def _separator(text: str, usual: str) -> str:
-    """The separator that the header has most of, outside quotes, and the next line as often as the header."""
+    """Guesses the separator from the header.
+
+    Takes the one that occurs most often outside quotes, if possible as often in the next line.
+    """
     lines = (line for line in io.StringIO(text) if line.strip())
     header, following = (re.sub(r'"[^"]*"', "", next(lines, "")) for _ in range(2))
 
@@ -163,7 +170,10 @@ def _separator(text: str, usual: str) -> str:
 
 
 def _rows(text: str, separator: str, path: Path, first: int) -> Iterable[tuple[int, list[str]]]:
-    """Rows that are not blank, with the line that each starts on. Strict: an open quote would swallow the rest."""
+    """Yields the rows that are not blank, each with the line on which it starts.
+
+    Parsing is strict, because otherwise an open quote would swallow the rest of the file.
+    """
     csv.field_size_limit(sys.maxsize)
     reader = csv.reader(
         io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True
@@ -183,7 +193,7 @@ def _rows(text: str, separator: str, path: Path, first: int) -> Iterable[tuple[i
 
 
 def _padded(cells: list[str], columns: list[str]) -> list[str]:
-    """Without empty cells past the header; columns without a name may be missing at a row's end."""
+    """Drops empty cells beyond the header; adds missing cells of unnamed last columns."""
     while len(cells) > len(columns) and not cells[-1].strip():
         cells = cells[:-1]
     named = max((i for i, name in enumerate(columns, start=1) if name), default=0)
@@ -193,10 +203,10 @@ def _padded(cells: list[str], columns: list[str]) -> list[str]:
 
 
 def _has_row_names(columns: list[str], body: list[list[str]]) -> bool:
-    """Whether each row starts with a name that the header has no heading for, as R writes tables.
+    """Whether each row starts with a name that has no heading, as R writes tables.
 
-    Numbers must count the rows: a forgotten heading elsewhere would look the same, and shift every
-    column.
+    If the names are numbers, they must count the rows. Otherwise this could be a table in which
+    some other heading was forgotten, and all columns would be shifted by one.
     """
     if not body or not all(columns) or any(len(cells) != len(columns) + 1 for cells in body):
         return False
@@ -238,7 +248,7 @@ def _json_lines(content: bytes, path: Path) -> pd.DataFrame:
 
 
 class _Object(list):
-    """The pairs of a JSON object: a dictionary would drop the first of two equal keys."""
+    """The pairs of a JSON object as a list; a dictionary would drop the first of two equal keys."""
 
 
 def _parquet(content: bytes, path: Path) -> pd.DataFrame:
@@ -248,7 +258,7 @@ def _parquet(content: bytes, path: Path) -> pd.DataFrame:
     try:
         table = parquet.read_table(pyarrow.BufferReader(content))
         cells = [column.to_pylist() for column in table.columns]
-    except Exception as error:  # pyarrow raises a dozen kinds on a damaged file
+    except Exception as error:  # pyarrow raises many kinds of exception on a damaged file
         raise InputError(f"{path}: cannot be read as parquet ({_line(error)})") from None
     columns = [str(name).strip() for name in table.column_names]
     rows = [list(row) for row in zip(*cells, strict=True)]
@@ -256,7 +266,7 @@ def _parquet(content: bytes, path: Path) -> pd.DataFrame:
 
 
 def _frame(columns: list[str], rows: list[list[Any]], lines: list[int], path: Path) -> pd.DataFrame:
-    """The cells under their headings; columns without one are row names or, where empty, nothing."""
+    """The cells under their headings; a column without one has row names, or is dropped."""
     cells = {
         i: [_cell(row[i], path, line) for row, line in zip(rows, lines, strict=True)]
         for i in range(len(columns))
@@ -298,7 +308,7 @@ def _cell(value: Any, path: Path, line: int) -> Any:
 
 
 def _is_text(text: str) -> bool:
-    """Whether UTF-8 can hold it; JSON may escape one half of a pair of surrogates."""
+    """Whether UTF-8 can encode the text; JSON may contain half of a surrogate pair."""
     return text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text)
 
 

@@ -1,8 +1,8 @@
-"""Text from files that a terminal or a spreadsheet would take for a command, made harmless.
+"""Makes text from files safe to print in a terminal and to open in a spreadsheet.
 
-Names travel from anybody's table or run records into terminals (where an escape sequence moves the
-cursor, colours a warning away or types on a keyboard) and into CSV files (where a cell that begins
-with = is a formula).
+Names come from other people's tables and run records. In a terminal an escape sequence in a name
+can move the cursor, hide a warning or type on the keyboard. In a CSV file a cell that begins with
+`=` is run as a formula.
 """
 
 import re
@@ -14,19 +14,19 @@ import pandas as pd
 
 _FORMULA = "=+-@"
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
-# Marks that reorder or hide what stands beside them; joiners stay, because scripts and emoji need
-# them.
+# Marks that reorder or hide the text next to them. Joiners are allowed, because scripts and emoji
+# need them.
 _HIDDEN = frozenset(
     "\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
 )
 
 
 def printable(text: str, keep: str = "") -> str:
-    """The text with control characters, marks that reorder it and halves of surrogates written as escapes.
+    """The text with control characters, reordering marks and lone surrogates written as escapes.
 
     Args:
-      text: anything that may come from a file.
-      keep: control characters that stay, such as a newline.
+      text: any text from a file.
+      keep: control characters to keep, such as a newline.
     """
     if text.isprintable():
         return text
@@ -42,9 +42,9 @@ def _escape(character: str) -> str:
 
 
 def cell(text: str) -> str:
-    """A text cell of a CSV file: printable, and with an apostrophe where a spreadsheet would see a formula.
+    """A text cell of a CSV file: printable, and with an apostrophe in front of a formula.
 
-    A text that is a number stays as it is: spreadsheets read it as that number.
+    Text that is a number stays as it is, since spreadsheets read it as that number.
     """
     text = printable(text)
     formula = text.lstrip(" '")[:1] in tuple(_FORMULA) and not _NUMBER.fullmatch(text)
@@ -52,14 +52,14 @@ def cell(text: str) -> str:
 
 
 def uncell(text: str) -> str:
-    """The inverse of `cell` as far as the apostrophe goes."""
+    """Removes the apostrophe that `cell` added."""
     return text[1:] if text[:1] == "'" and text.lstrip(" '")[:1] in tuple(_FORMULA) else text
 
 
 def csv(frame: pd.DataFrame) -> str:
-    """A tidy table as CSV with harmless text cells; numbers have twelve significant digits.
+    """A tidy table as CSV with safe text cells; numbers have twelve significant digits.
 
-    Those are all that a double holds but the noise of its last operations.
+    Further digits of a double are mostly rounding noise of the last operations.
     """
     frame = frame.copy()
     for i in range(frame.shape[1]):
@@ -70,6 +70,6 @@ def csv(frame: pd.DataFrame) -> str:
             ]
             frame.isetitem(
                 i, np.array([*harmless, None], dtype=object)[:-1]
-            )  # one more: lists stay elements
+            )  # the extra None keeps numpy from unpacking lists
     frame.columns = [cell(str(name)) for name in frame.columns]
     return frame.to_csv(index=False, float_format="%.12g", lineterminator="\n")

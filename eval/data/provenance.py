@@ -1,4 +1,4 @@
-"""Where a run comes from: its configuration, corpus, code and machine, read from its records."""
+"""The origin of a run: its configuration, corpus, code and machine, read from its records."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from train import records
 
 
 def provenance(run_id: str, run: records.Run) -> dict[str, str]:
-    """What made a run: configuration hash, corpus fingerprint, commit, device, versions."""
+    """Configuration hash, corpus fingerprint, commit, device and versions of a run."""
     data = run.config.get("data")
     fingerprint = data.get("fingerprint") if isinstance(data, dict) else run.env.get("fingerprint")
     versions = run.env.get("versions")
@@ -25,7 +25,7 @@ def provenance(run_id: str, run: records.Run) -> dict[str, str]:
 
 
 def settings(runs: list[records.Run]) -> pd.DataFrame:
-    """Pretraining, finetuning and data settings with every value that occurs and the number of runs that have it."""
+    """Pretraining, finetuning and data settings: each value with its number of runs."""
     counts: dict[str, dict[str, int]] = {}
     for run in runs:
         for part in ("pretrain", "finetune", "data"):
@@ -45,6 +45,6 @@ def _flat(prefix: str, value: Any) -> list[tuple[str, str]]:
 
 
 def device(env: dict[str, Any]) -> str:
-    """How many of which device a run used."""
+    """The number and kind of the devices that a run used."""
     kind, count = env.get("device") or "not recorded", env.get("devices")
     return f"{count} x {kind}" if isinstance(count, int) else str(kind)

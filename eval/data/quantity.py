@@ -1,9 +1,9 @@
-"""Quantities of a run: which column holds one, in what unit, and how it is read onto an axis and back.
+"""Quantities of a run: the column and unit of each, and how values are read onto an axis and back.
 
-Every analysis works with positions on an axis: costs on a logarithmic one, qualities in their own
-unit with the sign that makes higher better (`semilog`), or on a logarithmic one too (`loglog`). An
-`Axis` reads a column into positions and turns positions back into the column's unit, so that no
-analysis needs to know which quantity it was given.
+Every analysis works with positions on an axis. Costs are on a logarithmic axis. Qualities are in
+their own unit, with the sign that makes higher better (`semilog`), or on a logarithmic axis too
+(`loglog`). An `Axis` turns the values of a column into positions and positions back into values, so
+an analysis need not know which quantity it was given.
 """
 
 import dataclasses
@@ -61,7 +61,7 @@ class Quantity:
         return table[self.column].to_numpy(dtype=float, na_value=np.nan)
 
     def wrong(self, values: np.ndarray) -> Iterator[tuple[np.ndarray, str]]:
-        """What no value may be: a mask [R] of those that are, and what to say of them."""
+        """Yields masks [R] of values that cannot be right, each with an error message."""
         yield np.isinf(values), f"{self.column} is infinite"
         if self.kind == "cost":
             yield values <= 0, f"{self.column} is not positive"
@@ -86,7 +86,7 @@ SCORE = Quantity("D", "downstream_mean", "percent", "score", more_is_better=True
 
 @dataclasses.dataclass(frozen=True)
 class Quantities:
-    """The five quantities of a study, each with the column that is meant.
+    """The five quantities of a study, each with its column.
 
     Attributes:
       flops: F, a cost.
@@ -103,7 +103,7 @@ class Quantities:
     score: Quantity = SCORE
 
     def __iter__(self) -> Iterator[Quantity]:
-        """All five."""
+        """Iterates over all five."""
         return (getattr(self, field.name) for field in dataclasses.fields(self))
 
     def __getitem__(self, symbol: str) -> Quantity:
@@ -120,10 +120,10 @@ class Quantities:
 
 @dataclasses.dataclass(frozen=True)
 class Axis:
-    """A quantity as an analysis sees it: positions, and the way back to its unit.
+    """A quantity as an analysis sees it: converts values to positions and back.
 
     Attributes:
-      quantity: what is shown.
+      quantity: the quantity on the axis.
       link: one of LINKS.
       log_base: base of the logarithm.
     """
@@ -133,7 +133,7 @@ class Axis:
     log_base: float = 10.0
 
     def __post_init__(self):
-        """Refuses an unknown link, and a base that has no logarithm."""
+        """Refuses an unknown link, and a base for which there is no logarithm."""
         if self.link not in LINKS:
             raise InputError(f"link {self.link!r} is unknown; known: {', '.join(LINKS)}")
         if not (self.log_base > 0 and self.log_base != 1 and np.isfinite(self.log_base)):
@@ -148,17 +148,17 @@ class Axis:
 
     @property
     def reversed(self) -> bool:
-        """Whether positions rise where the values fall: a loss whose sign was turned."""
+        """Whether positions rise as values fall: a loss with its sign turned."""
         return self.quantity.kind == "loss" and not self.logarithmic
 
     @property
     def higher_is_better(self) -> bool:
-        """Whether a higher position is better; of a cost, dearer counts as the better end."""
+        """Whether a higher position is better; on a cost axis, the expensive end."""
         return self.quantity.kind != "loss" or self.reversed
 
     @property
     def label(self) -> str:
-        """How the axis is named, e.g. `log10 flops_forward` or `-upstream_nll (nats)`."""
+        """The name of the axis, such as `log10 flops_forward` or `-upstream_nll (nats)`."""
         column = self.quantity.column
         if self.logarithmic:
             base = "ln" if np.isclose(self.log_base, np.e) else f"log{self.log_base:g}"
@@ -166,7 +166,7 @@ class Axis:
         return f"{'-' if self.reversed else ''}{column} ({self.quantity.unit})"
 
     def read(self, values: np.ndarray) -> np.ndarray:
-        """Positions of values; NaN where missing or without a logarithm."""
+        """Converts values to positions; NaN if a value is missing or has no logarithm."""
         values = np.asarray(values, float)
         if self.logarithmic:
             with np.errstate(divide="ignore", invalid="ignore"):
@@ -174,7 +174,10 @@ class Axis:
         return -values if self.reversed else values
 
     def unread(self, positions: np.ndarray | float) -> np.ndarray:
-        """Values at positions, in the unit of the column; the far ends of a logarithm are 0 and inf."""
+        """Converts positions to values in the unit of the column.
+
+        On a logarithmic axis -inf gives 0 and inf gives inf.
+        """
         positions = np.asarray(positions, float)
         if self.logarithmic:
             with np.errstate(over="ignore", under="ignore"):
@@ -182,12 +185,12 @@ class Axis:
         return -positions if self.reversed else positions
 
     def span(self, low: float, high: float) -> tuple[float, float]:
-        """The two ends of a range of positions in the unit of the column, the lower value first."""
+        """The ends of a range of positions, in the unit of the column, the lower value first."""
         first, last = float(self.unread(low)), float(self.unread(high))
         return (last, first) if self.reversed else (first, last)
 
     def ratio(self, position: float, step: float) -> float:
-        """The value one step further, over the value at a position; NaN where it is no ratio."""
+        """The value one step further over the value at `position`; NaN if not a ratio."""
         if self.logarithmic:
             return float(self.unread(step))
         start, end = (float(self.unread(at)) for at in (position, position + step))
@@ -198,6 +201,6 @@ class Axis:
 def higher_slope_is_better(x: Axis, y: Axis) -> bool:
     """Whether a higher slope of y on x is better.
 
-    Where more x is good (or costs more), y should rise with it; where less x is good, y should fall.
+    If more x is good (or costs more), y should rise with it; if less x is good, y should fall.
     """
     return y.higher_is_better == x.higher_is_better

@@ -1,4 +1,4 @@
-"""Which rows of a table are one run, where a run ends, and what is a replicate of what."""
+"""Decides which rows of a table are one run, where a run ends, and which runs are replicates."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -9,14 +9,14 @@ from eval.data import entries
 from eval.data.table import Table
 from train.records import InputError
 
-# What a run is told by besides its seed, whatever the values; beside them, any column whose values
-# recur.
+# Names of settings, which distinguish runs besides the seed. Columns whose values recur count as
+# settings too.
 _SETTING = re.compile(
     r"(peak_?|max_?|base_?)?(lr|learning_?rate)|(global_?|micro_?)?batch(_?size)?|warm_?up.*|drop_?out.*|weight_?decay|wd"
     r"|optimi[sz]er|(lr_?)?schedule|beta_?[12]|epochs?|momentum|clip.*|z_?loss.*|label_?smoothing|vocab.*|tokeni[sz]er"
 )
-# What differs between replicates without making them anything else: where, when and how fast they
-# ran, what they got. The last word of a name tells: `state` is none, `state_size` is a setting.
+# Names of columns that may differ between replicates: where, when and how fast they ran, and what
+# they scored. The last word of a name decides: `state` is not a setting, `state_size` is.
 _CIRCUMSTANCE = re.compile(
     "seed|host|hostname|node|machine|devices?|gpus?|worker|user|commit|sha|hash|path|dir|directory|url|file|date|day|times?"
     "|timestamp|created|started|finished|ended|duration|runtime|seconds|hours|notes?|comments?|status|state|retries"
@@ -38,11 +38,11 @@ _STEP = re.compile(
 _LABELS = frozenset(
     {"size", "label", "scale", "family", "protocol", "seed", "corpus", "dataset", "data", "device"}
 )
-_RECURRING = 0.5  # of a column: settings take few values, outcomes as many as there are rows
+_RECURRING = 0.5  # largest share of distinct values in a column of settings
 
 
 def key(table: Table, columns: Sequence[str]) -> pd.Series:
-    """One label for each row: what it has in these columns."""
+    """A label for each row: its values in these columns."""
     parts = [table.texts(column, "") for column in columns]
     return pd.Series(
         [", ".join(row) for row in zip(*parts, strict=True)], index=table.frame.index, dtype=object
@@ -50,10 +50,10 @@ def key(table: Table, columns: Sequence[str]) -> pd.Series:
 
 
 def last_rows(table: Table, run: Sequence[str], step: str) -> tuple[Table, pd.Series]:
-    """The last row of every run, and the step that it is at; a run is rows that agree in the columns `run`.
+    """The last row of every run, and its step. Rows that agree in the columns `run` are one run.
 
     Raises:
-      InputError: two rows of a run are at one step.
+      InputError: two rows of a run have the same step.
     """
     steps = table.wholes(step)
     at = pd.DataFrame({"run": key(table, run), "step": steps})
@@ -63,9 +63,15 @@ def last_rows(table: Table, run: Sequence[str], step: str) -> tuple[Table, pd.Se
         before = at.index[(at == at.loc[row]).all(axis=1)][0]
         where = f"there twice at {step} {steps[row]}"
         if len(run) > 1:
-            what = f"{', '.join(run)} are {where}: runs or checkpoints? Name the run or its seed ({table.row(before)})"
+            what = (
+                f"{', '.join(run)} are {where}: runs or checkpoints? Name the run or its seed "
+                f"({table.row(before)})"
+            )
         else:
-            what = f"{run[0]} {at['run'][row]!r} is {where} ({table.row(before)} as well): one name for two runs?"
+            what = (
+                f"{run[0]} {at['run'][row]!r} is {where} ({table.row(before)} as well): one name "
+                "for two runs?"
+            )
         raise InputError(f"{table.path}: {table.row(row)}: {what}")
     last = (
         at.sort_values("step", kind="stable").groupby("run", sort=False).tail(1).sort_index().index
@@ -74,7 +80,7 @@ def last_rows(table: Table, run: Sequence[str], step: str) -> tuple[Table, pd.Se
 
 
 def one_name_one_run(table: Table, run: str, same: Sequence[str]) -> None:
-    """Refuses a name that stands for two runs: its rows differ in what a run has one of."""
+    """Refuses a name shared by two runs: its rows differ in what a run has only one of."""
     names = table.texts(run)
     for column in same:
         values = table.texts(column, "")
@@ -88,7 +94,7 @@ def one_name_one_run(table: Table, run: str, same: Sequence[str]) -> None:
 
 
 def ended_early(cell: pd.Series, steps: pd.Series, names: pd.Series) -> list[str]:
-    """A warning that names the runs whose last row is before that of others of their cell."""
+    """A warning that names the runs whose last step is before that of other runs of their cell."""
     most = steps.groupby(cell).transform("max")
     early = steps[steps < most]
     if early.empty:
@@ -96,24 +102,25 @@ def ended_early(cell: pd.Series, steps: pd.Series, names: pd.Series) -> list[str
     named = [f"{names[row]} (step {steps[row]} of {most[row]})" for row in early.index]
     shown = ", ".join(named[:5]) + (f" and {len(named) - 5} more" if len(named) > 5 else "")
     return [
-        f"{len(named)} runs end before the others of their cell, and are averaged with them: {shown}."
+        f"{len(named)} runs end before the others of their cell, and are averaged with them: "
+        f"{shown}."
     ]
 
 
 def refuse_settings(
     table: Table, cell: pd.Series, known: Collection[str], choose: str, steps: str = ""
 ) -> None:
-    """Refuses rows of one cell that differ in a setting: they are no replicates of one thing.
+    """Refuses rows of one cell that differ in a setting, since they are not replicates.
 
     Args:
       table: one row per run.
-      cell: label of what a row is a replicate of.
-      known: columns that have a meaning already, or that the person says are no settings.
+      cell: the label of each row's cell.
+      known: columns that already have a meaning, or that the user declared not to be settings.
       choose: options that give the column a meaning, with {column} for its name.
-      steps: option that makes rows of a cell checkpoints of one run, where the verb has one.
+      steps: the option that makes rows of a cell checkpoints of one run, if the command has one.
 
     Raises:
-      InputError: names the column, its values and how to choose.
+      InputError: names the column, its values and the options.
     """
     if not cell.duplicated().any():
         return
@@ -137,20 +144,24 @@ def refuse_settings(
             rows = [here.index[0], here.index[(here != here.iloc[0]).to_numpy()][0]]
             shown = ", ".join(distinct[:4]) + (" ..." if len(distinct) > 4 else "")
             both = f"{table.row(rows[0])} and {table.row(rows[1])} are one cell ({cell[rows[0]]})"
-            how = f"--where {column}={here.iloc[0]}, {choose.format(column=column)}, or --ignore {column}"
+            how = (
+                f"--where {column}={here.iloc[0]}, {choose.format(column=column)}, or --ignore "
+                f"{column}"
+            )
             how = (
                 f"{steps} {column} if they are checkpoints of one run, {how}"
                 if progress and steps
                 else how
             )
             raise InputError(
-                f"{table.path}: {both} but differ in {column} ({len(distinct)} values: {shown}), so they are no "
+                f"{table.path}: {both} but differ in {column} ({len(distinct)} values: {shown}), "
+                "so they are no "
                 f"replicates: choose with {how} if it is no setting"
             )
 
 
 def _is_result(plain: str) -> bool:
-    """Whether a column's name says that it is no setting."""
+    """Whether the name of a column shows that it is not a setting."""
     words = [word for word in plain.split("_") if word]
     while len(words) > 1 and _OF_WHAT.fullmatch(words[-1]):
         words.pop()
@@ -164,17 +175,20 @@ def _shown(value: object) -> str:
 def run_column(
     table: Table, used: Collection[str], size: pd.Series, data: pd.Series
 ) -> tuple[str, str]:
-    """The column that says which rows are checkpoints of one run, and a warning about it; both may be empty.
+    """Finds the column that says which rows are checkpoints of one run.
 
-    Rows of one run share their noise. A run's column is known by its name, or by what it does: its
-    values repeat, each with one model and another amount of data in every row, in a table that has
-    steps or several runs of one size.
+    Rows of one run share their noise. The column is recognised by its name, or by its values: they
+    repeat, each has one model and a different amount of data in every row, and the table has steps
+    or several runs of one size.
 
     Args:
       table: the rows.
-      used: columns that mean something else.
-      size: what all rows of a run agree in; constant where nobody knows.
+      used: columns that have another meaning.
+      size: what all rows of a run have in common; constant if unknown.
       data: what differs between the rows of a run.
+
+    Returns:
+      The column and a warning about it; each may be empty.
     """
     steps = any(_STEP.fullmatch(_plain(str(column))) for column in table.frame.columns)
     doubt = ""
@@ -206,7 +220,10 @@ def run_column(
             )
     repeated = size.nunique() > 1 and (data.groupby(size).nunique() > 1).any()
     if not doubt and steps and repeated:
-        doubt = "rows of one size are at several steps: if they are checkpoints of one run, name it with --cluster"
+        doubt = (
+            "rows of one size are at several steps: if they are checkpoints of one run, name it "
+            "with --cluster"
+        )
     return "", doubt
 
 

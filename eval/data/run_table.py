@@ -1,4 +1,4 @@
-"""Anybody's table as a study: a file of runs and the names of the columns that are meant."""
+"""Reads a table with the user's own column names as a study."""
 
 import dataclasses
 import os
@@ -26,20 +26,20 @@ from train.records import InputError
 
 
 @dataclasses.dataclass(frozen=True)
-class RunColumns:
-    """Which column of a table means what; the defaults are the store's own names.
+class Columns:
+    """The meaning of a table's columns; the defaults are the names in a study's own run table.
 
     Attributes:
       architecture: column with the architecture's name.
-      size: column with the size's label; where the table has none, sizes are labelled by their
-        parameters.
+      size: column with the size's label; in a table without one, sizes are labelled by their number
+        of parameters.
       protocol: column with the scaling protocol, if any.
-      seed: column with the seed; where the table has none, the runs of a cell are numbered.
-      run_id: column that names the run, if any.
-      step: column with the training step, where a run has several rows: the last one stands for the
-        run, and a run without a loss there counts as missing. Where no column names the run, it is
-        the rows of one architecture, size, protocol and seed.
-      flops: column with the FLOPs that the x-axis means.
+      seed: column with the seed; in a table without one, the runs of a cell are numbered.
+      run_id: column with the name of the run, if any.
+      step: column with the training step, for tables with several rows per run. Only the last row
+        of a run counts, and a run without a loss in that row counts as missing. If no column names
+        the run, the rows of one architecture, size, protocol and seed are one run.
+      flops: column with the FLOPs for the x-axis.
       params: column with the parameter count.
       speed: column with steps per second.
       upstream: column with the upstream quality.
@@ -49,10 +49,10 @@ class RunColumns:
       fractions: downstream scores are between 0 and 1, not in percent.
       where: keep only the rows where these columns have these values: `routing_frequency=0.5`,
         `num_experts=1,64`.
-      ignore: columns that are no settings, though they differ between the replicates of a cell (a
-        cluster's name).
+      ignore: columns that are not settings, although they differ between the replicates of a cell
+        (for example a cluster's name).
       trust_units: skip the checks that refuse implausible numbers: other units, mixed units,
-        fractions among percent.
+        fractions among percentages.
     """
 
     architecture: str = "architecture"
@@ -75,46 +75,50 @@ class RunColumns:
 
 COLUMNS = RunColumns()
 _NO_COLUMNS = ("upstream_is", "fractions", "where", "ignore", "trust_units")
-# What a report's table 1 and other people's tables hold beside a score: its error, count and
-# interval.
+# Suffixes of columns that belong to a score: its error, count and interval, as in a report's table
+# 1.
 _BESIDE = re.compile(
     r"(.+?)_(std_?err|se|se_eval|sem|std|sd|var|n|count|ci|ci_?\w+|lower|upper|low|high|min|max)"
 )
 _NO_PERCENT = re.compile(r".*(perplexity|ppl|nll|loss|bits_per_(byte|char\w*)|bpb|bpc|entropy)")
 
 
-def read_table(path: str | os.PathLike[str], columns: RunColumns = COLUMNS) -> Study:
-    """Reads a table of runs into a study.
+def read_table(path: str | os.PathLike[str], columns: Columns = COLUMNS) -> Study:
+    """Reads a table of runs as a study.
+
+    Example:
+      >>> study = eval.read_table("sweep.csv", Columns(params="n_params", upstream="val_loss"))
 
     Args:
       path: a table (see `eval.data.files`), one row per run (or per run and step).
-      columns: what its columns mean.
+      columns: the meaning of its columns.
 
     Raises:
-      InputError: the file cannot be read, a named column is missing, a value is of another type or
-        unit than its column (names column and row), a run appears twice, or rows of a cell differ
-        in a setting.
+      InputError: the file cannot be read, a named column is missing, a value has another type or
+        unit than its column should (the message names column and row), a run appears twice, or rows
+        of a cell differ in a setting.
     """
     return _RunReader(Table.read(Path(path), columns.where), columns).study()
 
 
-def for_directory(columns: RunColumns, path: Path) -> tuple[str, ...]:
-    """What of `columns` applies to a study's directory, whose columns have names: the conditions on its runs.
+def for_directory(columns: Columns, path: Path) -> tuple[str, ...]:
+    """The conditions on the runs of a study's directory. Its columns have fixed names.
 
     Raises:
-      InputError: a column is named.
+      InputError: `columns` names a column.
     """
     for field in dataclasses.fields(RunColumns):
         value = getattr(columns, field.name)
         if field.name != "where" and value != getattr(COLUMNS, field.name):
             raise InputError(
-                f"{path}: {field.name} = {value!r} is about a table's columns, but this is a directory of runs"
+                f"{path}: {field.name} = {value!r} is about a table's columns, but this is a "
+                "directory of runs"
             )
     return columns.where
 
 
-class _RunReader:
-    """One table on its way to a study: every column typed, then one row per run, then checked."""
+class _Reader:
+    """Turns a table into a study: types the columns, keeps one row per run, and checks the runs."""
 
     def __init__(self, table: Table, columns: RunColumns):
         """Types every column that is used, in all rows."""
@@ -136,7 +140,7 @@ class _RunReader:
             self.warnings += table.lookalikes(column) if column in table else []
 
     def study(self) -> Study:
-        """The study."""
+        """Builds the study."""
         steps = self._last_rows()
         made = self._cells()
         cell = made[["architecture", "size", "protocol"]].agg(
@@ -168,7 +172,7 @@ class _RunReader:
         return self.path.name.split(".")[0]
 
     def _meant(self) -> set[str]:
-        """The columns that the person names, or whose default names a column."""
+        """The columns that the user names, or whose default name is in the table."""
         values = (
             getattr(self.columns, f.name)
             for f in dataclasses.fields(RunColumns)
@@ -179,11 +183,11 @@ class _RunReader:
         }
 
     def _known(self) -> set[str]:
-        """Columns that are no settings: those with a meaning, the store's own, and those that the person says."""
+        """Columns that are not settings: those with a meaning, the store's own, and `ignore`."""
         own = {*TEXT_COLUMNS, *UPSTREAM_COLUMNS, *GROUP_COLUMNS, "corpus", "device", "seed"}
         own |= set(COST_COLUMNS) - {"tokens_seen"}
         if self.columns.seed not in self.table:
-            own -= {"steps"}  # without seeds, rows at several steps may well be checkpoints
+            own -= {"steps"}  # without seeds, rows at several steps may be checkpoints
         scores = {
             str(c)
             for c in self.table.frame.columns
@@ -192,7 +196,7 @@ class _RunReader:
         return own | self._meant() | scores | set(self.columns.ignore)
 
     def _require(self) -> None:
-        """Columns that must be there: the architecture, and whatever was named other than by default."""
+        """Checks the columns that must exist: the architecture, and every column the user named."""
         columns, table = self.columns, self.table
         for field in dataclasses.fields(RunColumns):
             named = getattr(columns, field.name)
@@ -204,16 +208,18 @@ class _RunReader:
                     table.require(name, field.name)
         if columns.flops not in table and columns.params not in table:
             raise InputError(
-                f"{self.path}: neither flops {columns.flops!r} nor params {columns.params!r} is a column"
+                f"{self.path}: neither flops {columns.flops!r} nor params {columns.params!r} is a "
+                "column"
             )
 
     def _task_columns(self) -> list[str]:
-        """The columns of scores: those that are named, or every downstream_<task> that is one."""
+        """The columns of scores: those the user named, or every downstream_<task>."""
         names = [str(c) for c in self.table.frame.columns]
         for name in self.columns.downstream:
             if _NO_PERCENT.fullmatch(name.lower()):
                 raise InputError(
-                    f"{self.path}: downstream: {name!r} is no score where more is better, in percent"
+                    f"{self.path}: downstream: {name!r} is no score where more is better, in "
+                    "percent"
                 )
         if self.columns.downstream:
             return list(self.columns.downstream)
@@ -230,11 +236,11 @@ class _RunReader:
             )
         if other:
             self.warnings.append(f"No scores in percent, hence no tasks: {', '.join(other)}.")
-        # The store's own runs.csv has every average as a column, also of tasks that were not run.
+        # A report's runs.csv has a column for every average, even for tasks that were not run.
         return [c for c in own if c not in beside and c not in other and self.table.holds(c)]
 
     def _last_rows(self) -> pd.Series | None:
-        """Keeps the last row of every run; returns its step, or None where each row is a run already."""
+        """Keeps the last row of every run. Returns its step, or None if each row is one run."""
         table, columns = self.table, self.columns
         cell = [
             c
@@ -259,7 +265,7 @@ class _RunReader:
         return steps
 
     def _cells(self) -> pd.DataFrame:
-        """Names of every run: architecture, size, protocol, seed, run_id and what they were trained on."""
+        """Architecture, size, protocol, seed, run_id and corpus of every run."""
         table, columns = self.table, self.columns
         made = pd.DataFrame(index=table.frame.index)
         made["architecture"] = table.texts(columns.architecture)
@@ -348,7 +354,7 @@ class _RunReader:
                 )
 
     def _lossless(self, names: pd.Series) -> None:
-        """Remembers which rows are of a run that has no loss in any row, while all rows are there."""
+        """Records which runs have no loss in any row. Must be called before rows are dropped."""
         upstream = self.columns.upstream
         known = pd.Series(True, names.index)
         if upstream in self.table:
@@ -356,7 +362,7 @@ class _RunReader:
         self.never = dict((~known.groupby(names).transform("any")).items())
 
     def _diverged(self, run_ids: pd.Series) -> list[str]:
-        """Names the runs without a loss in their last row, apart from those that never had one."""
+        """Names the runs without a loss in their last row, apart from those without any."""
         if self.columns.upstream not in self.table:
             return []
         lost = run_ids[~np.isfinite(self.table.numbers(self.columns.upstream).to_numpy())]
@@ -378,7 +384,7 @@ class _RunReader:
         return said
 
     def _scored(self, made: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-        """The runs under the store's names, with costs and scores, and the names of the tasks."""
+        """The runs in the store's columns, with costs and scores, and the names of the tasks."""
         table, columns = self.table, self.columns
 
         def number(column: str) -> np.ndarray:
@@ -407,7 +413,7 @@ class _RunReader:
         return self._own_averages(full, given if self.tasks else {}), list(names.values())
 
     def _own_averages(self, full: pd.DataFrame, given: dict[str, np.ndarray]) -> pd.DataFrame:
-        """Averages that the table brings stand where it has them, as those of a report's own table 1 do."""
+        """Uses the table's own averages where it has them, as in the table 1 of a report."""
         for column, values in given.items():
             if column.removeprefix("downstream_") in (
                 c.removeprefix("downstream_") for c in self.tasks
@@ -424,15 +430,15 @@ class _RunReader:
 
 
 def _nll(values: np.ndarray, kind: str) -> np.ndarray:
-    """A loss in nats from what the column holds; that of a run that diverged to infinity is missing."""
+    """Converts a loss to nats; an infinite one, of a run that diverged, counts as missing."""
     values = np.where(np.isfinite(values), values, np.nan)
     if kind == "ppl":
         return np.log(np.where(values > 0, values, np.nan))
     return -values if kind == "neg_log_ppl" else values
 
 
-def _meaning(columns: RunColumns, path: Path) -> pd.DataFrame:
-    """How the table was read, for the report's settings."""
+def _meaning(columns: Columns, path: Path) -> pd.DataFrame:
+    """The settings by which the table was read, for the report."""
     rows = [("table", path.name, 0)]
     for field in dataclasses.fields(RunColumns):
         value = getattr(columns, field.name)

@@ -1,8 +1,8 @@
-"""The store: a study's run records as one typed table, one row per finished run.
+"""Reads the run records of a study into one typed table, with one row per finished run.
 
-Nothing is dropped silently: runs that failed or have not finished are listed beside the table, and
-whatever a reader must know before trusting it (mixed corpora, missing scores, torn files) is a
-warning in plain words.
+Nothing is dropped silently. Runs that failed or have not finished are listed separately, and a
+warning in words points out everything that limits how far the table can be trusted (mixed corpora,
+missing scores, torn files).
 """
 
 import dataclasses
@@ -54,29 +54,29 @@ UNFINISHED_COLUMNS = (
 )
 
 
-MANIFEST = "study.json"  # what a launcher wrote of the study: the runs that it declares
+MANIFEST = "study.json"  # written by the launcher; lists the runs that the study declares
 
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """A study as the analyses see it.
+    """A study in the form that the analyses use.
 
     Attributes:
       name: the study's name.
       runs: one row per finished run: run_id, study, architecture, size, protocol (text); seed
         (integer); the parameter, FLOP (per sequence), token and speed columns; upstream_nll and its
         standard error (nats per target token), upstream_neg_log_ppl = -upstream_nll,
-        upstream_bits_per_byte (the same loss, by which other tokenizers can be compared);
-        downstream_<task>, the best of all evaluations of a run, as the study
-        reports it, and the downstream averages (percent); corpus, device.
+        upstream_bits_per_byte (the same loss in a unit that does not depend on the tokenizer);
+        downstream_<task>, the best of all evaluations of a run, as the study reports it, and the
+        downstream averages (percent); corpus, device.
       evals: the last evaluation of every (run_id, stage, task, split, metric), with step, value, n
-        and stderr: for metric "score" that of the final checkpoint.
+        and stderr. For the metric "score" it is that of the final checkpoint.
       unfinished: runs that failed or are not done, with state, stage, step and error; none of them
         is in `runs`.
-      settings: what the runs were made with, as rows of (setting, value, runs).
+      settings: the settings of the runs, as rows of (setting, value, runs).
       provenance: one row per run of `runs`: configuration hash, corpus fingerprint, commit,
         versions, device.
-      warnings: what to know first, one sentence each.
+      warnings: what to know before using the results, one sentence each.
       flops_by_part: forward FLOPs of one sequence as rows of (run_id, part, flops).
       shapes: depth and width of each run's model as rows of (run_id, num_layers, embed_dim);
         num_layers is the mean of the two stacks.
@@ -115,7 +115,7 @@ def run_columns(tasks: Iterable[str]) -> list[str]:
 
 
 def task_columns(table: pd.DataFrame) -> list[str]:
-    """The columns of single downstream tasks in a run table; `downstream_squad` is a task and its own average."""
+    """The columns of single downstream tasks; `downstream_squad` is both a task and an average."""
     averages = {"downstream_glue", "downstream_super_glue", "downstream_mean"}
     columns = [c for c in table.columns if c.startswith("downstream_") and c not in averages]
     return [c for c in columns if c != "downstream_squad" or table[c].notna().any()]
@@ -124,14 +124,19 @@ def task_columns(table: pd.DataFrame) -> list[str]:
 def read_study(path: str | os.PathLike[str], where: tuple[str, ...] = ()) -> Study:
     """Reads every run directory under `path` (at most two levels down).
 
+    Example:
+      >>> study = read_study("runs/cpu", where=("architecture=transformer,switch",))
+      >>> study.runs[["architecture", "size", "seed", "upstream_nll"]]
+      >>> study.warnings  # what to know before using the numbers
+
     Args:
       path: a study's directory, as in runs/<study>.
-      where: keep only the runs that meet these conditions on the columns of `Study.runs`, see
+      where: keeps only the runs that meet these conditions on the columns of `Study.runs`, see
         `eval.data.where`; a warning says how many do not.
 
     Raises:
-      InputError: no runs, an unreadable record, a field of a wrong type, one run_id in two
-        directories, or no finished run meets a condition.
+      InputError: there are no runs, a record cannot be read, a field has the wrong type, one run_id
+        is in two directories, or no finished run meets a condition.
     """
     directories = records.find_runs(path)
     if not directories:
@@ -148,7 +153,7 @@ def read_study(path: str | os.PathLike[str], where: tuple[str, ...] = ()) -> Stu
     if where and done:
         chosen = set(conditions.where(study.runs, where, Path(path)).run_id)
         kept = [i for i in done if identities[i]["run_id"] in chosen]
-        told = study.unfinished  # what is not finished has names, but no costs and no scores yet
+        told = study.unfinished  # unfinished runs have names, but no costs or scores yet
         for condition in where:
             if condition.partition("=")[0] in told:
                 told = told[conditions.meets(told, condition, Path(path))]
@@ -156,7 +161,10 @@ def read_study(path: str | os.PathLike[str], where: tuple[str, ...] = ()) -> Stu
             runs, identities, kept, [i for i in left if identities[i]["run_id"] in set(told.run_id)]
         )
         if len(kept) < len(done):
-            lost = f"{len(done) - len(kept)} of {len(done)} finished runs are left out: they do not meet"
+            lost = (
+                f"{len(done) - len(kept)} of {len(done)} finished runs are left out: they do not "
+                "meet"
+            )
             study = dataclasses.replace(
                 study, warnings=(f"{lost} {' and '.join(where)}.", *study.warnings)
             )
@@ -166,7 +174,7 @@ def read_study(path: str | os.PathLike[str], where: tuple[str, ...] = ()) -> Stu
 def _study(
     runs: list[records.Run], identities: list[dict[str, Any]], done: list[int], left: list[int]
 ) -> Study:
-    """The study of the runs in `done`; those in `left` are not finished."""
+    """Builds the study from the runs in `done` and lists those in `left` as unfinished."""
     evals = _evals([(identities[i]["run_id"], runs[i]) for i in done])
     tasks = sorted(evals.loc[evals.stage == "finetune", "task"].unique())
     rows = [identities[i] | _costs(runs[i]) | _origin(runs[i]) for i in done]
@@ -190,7 +198,7 @@ def _study(
 
 
 def _identity(run: records.Run) -> dict[str, Any]:
-    """The text columns and the seed; what is missing or of a wrong type is an error that names the file."""
+    """The text columns and the seed; what is missing or of a wrong type is an error."""
     config, path = run.config, run.path / "config.json"
     defaults = {"study": run.path.parent.name, "protocol": "", "run_id": run.path.name}
     row = {}
@@ -224,7 +232,7 @@ def _number(value: Any, path: Path, key: str) -> float:
 
 
 def _costs(run: records.Run) -> dict[str, float]:
-    """Parameters and FLOPs from the accounting, steps and speeds from the pretraining rows (medians, not means)."""
+    """Parameters and FLOPs from the accounting; steps and median speeds of pretraining."""
     accounting = run.config.get("accounting") or {}
     if not isinstance(accounting, dict):
         raise InputError(
@@ -276,7 +284,7 @@ def _origin(run: records.Run) -> dict[str, str]:
 
 
 def _tell_corpora_apart(rows: pd.DataFrame, provenance: pd.DataFrame) -> pd.DataFrame:
-    """One name for two fingerprints is two corpora: the fingerprint then becomes part of the name."""
+    """Adds the fingerprint to the name of a corpus if several corpora have the same name."""
     if rows.empty:
         return rows
     fingerprint = provenance.corpus_fingerprint.str[:8]
@@ -297,7 +305,7 @@ def _evals(runs: list[tuple[str, records.Run]]) -> pd.DataFrame:
 
 
 def _typed(table: pd.DataFrame, evals: pd.DataFrame, tasks: list[str]) -> pd.DataFrame:
-    """Adds the scores and gives every column its place and type."""
+    """Adds the scores, and puts every column into its order and type."""
     columns = run_columns(tasks)
     if table.empty:
         types = {
@@ -321,15 +329,15 @@ def _typed(table: pd.DataFrame, evals: pd.DataFrame, tasks: list[str]) -> pd.Dat
 
 
 def headlines(evals: pd.DataFrame) -> pd.DataFrame:
-    """The row of each run and task that its downstream column comes from: the best score, or else the last."""
+    """The row behind each run's score on a task: the best score, or else the last."""
     scores = evals[(evals.stage == "finetune") & evals.metric.isin(["best_score", "score"])]
     return scores.sort_values("metric").drop_duplicates(["run_id", "task"])
 
 
 def complete(table: pd.DataFrame, tasks: Iterable[str]) -> pd.DataFrame:
-    """Adds the derived columns (negative log-perplexity, downstream averages), orders and types all of them.
+    """Adds the derived columns (negative log-perplexity, averages), orders and types all.
 
-    An average over tasks is NaN where one of its tasks is: a mean over fewer tasks is another
+    An average is NaN if one of its tasks is NaN: a mean over fewer tasks would be a different
     quantity.
 
     Args:
@@ -346,8 +354,7 @@ def complete(table: pd.DataFrame, tasks: Iterable[str]) -> pd.DataFrame:
     }
     table = table.copy()
     for column, members in families.items():
-        # A table from elsewhere may bring an average of its own; it stands where there are no tasks
-        # to average.
+        # A user's table may have its own average. It is kept if there are no tasks to average.
         if members:
             table[column] = (
                 table[[f"downstream_{t}" for t in members]].astype(float).mean(axis=1, skipna=False)
@@ -368,7 +375,7 @@ def _unfinished(identity: dict[str, Any], run: records.Run) -> dict[str, Any]:
 
 
 def _torn(runs: list[records.Run]) -> list[str]:
-    """Names the record files whose last line is cut off; that line was left out."""
+    """Names the record files whose last line is cut off and was left out."""
     files = [run.path / name for run in runs for name in ("metrics.jsonl", "evals.jsonl")]
     torn = [file for file in files if file.exists() and not _ends_whole(file)]
     return [
@@ -377,7 +384,7 @@ def _torn(runs: list[records.Run]) -> list[str]:
 
 
 def _lost(runs: list[records.Run]) -> list[str]:
-    """Names the runs that went on without records which stood there before: what is best is of those that are left."""
+    """Names the runs that lost records and went on; their best score is of what is left."""
     warnings = []
     for run in runs:
         events = records.read_jsonl(run.path / "events.jsonl", {"event": str}, allow_torn=True)
@@ -396,11 +403,12 @@ def _ends_whole(file: Path) -> bool:
 
 
 def check(study: Study) -> list[str]:
-    """What a reader must know before trusting the table, most serious first."""
+    """Warnings that a reader must know before trusting the table, most serious first."""
     runs, warnings = study.runs, []
     if runs.empty:
         warnings.append(
-            f"No run of this study is finished ({len(study.unfinished)} are not): there is nothing to compare."
+            f"No run of this study is finished ({len(study.unfinished)} are not): there is nothing "
+            "to compare."
         )
     for column, what in (("corpus_fingerprint", "corpora"), ("device", "devices")):
         if column in study.provenance:
@@ -422,17 +430,19 @@ def check(study: Study) -> list[str]:
     )
     if len(failed):
         warnings.append(
-            f"{len(failed)} of {len(runs) + len(study.unfinished)} runs failed and are in no table or figure."
+            f"{len(failed)} of {len(runs) + len(study.unfinished)} runs failed and are in no table "
+            "or figure."
         )
     if len(study.unfinished) > len(failed):
         warnings.append(
-            f"{len(study.unfinished) - len(failed)} runs are not finished and are in no table or figure."
+            f"{len(study.unfinished) - len(failed)} runs are not finished and are in no table or "
+            "figure."
         )
     return warnings + _gaps(runs) + _selection(study.evals)
 
 
 def _selection(evals: pd.DataFrame) -> list[str]:
-    """Says so where the best of several evaluations lies above the last: choosing the best flatters."""
+    """A warning if the best evaluations are above the last ones: choosing them is biased."""
     scores = evals[evals.stage == "finetune"].pivot_table(
         index=["run_id", "task"], columns="metric", values="value"
     )
@@ -443,12 +453,13 @@ def _selection(evals: pd.DataFrame) -> list[str]:
         return []
     best = "Downstream scores are those of the best checkpoint of each task, as in the study"
     return [
-        f"{best}; the final ones, metric score of evals.csv, are {lift:.2f} points lower on average."
+        f"{best}; the final ones, metric score of evals.csv, are {lift:.2f} points lower on "
+        "average."
     ]
 
 
 def _gaps(runs: pd.DataFrame) -> list[str]:
-    """Warnings on missing scores and on costs that the axes need."""
+    """Warnings about missing scores and missing costs."""
     warnings = []
     for column, what in (
         ("upstream_nll", "held-out loss"),
@@ -463,7 +474,8 @@ def _gaps(runs: pd.DataFrame) -> list[str]:
         if len(missing):
             task = column.removeprefix("downstream_")
             warnings.append(
-                f"{len(missing)} finished runs have no score on {task}, hence no mean: {_few(missing)}."
+                f"{len(missing)} finished runs have no score on {task}, hence no mean: "
+                f"{_few(missing)}."
             )
     if len(runs) and runs.groupby(["architecture", "size", "protocol"]).seed.nunique().max() == 1:
         warnings.append(
@@ -480,10 +492,10 @@ def _few(names: Iterable[str], limit: int = 3) -> str:
 
 
 def _absent(path: Path, there: set[str]) -> list[str]:
-    """One warning that names the runs which the study's manifest declares and which have no directory.
+    """A warning that names the runs of the study's manifest that have no directory.
 
     Raises:
-      InputError: the manifest is not one.
+      InputError: the manifest is malformed.
     """
     manifest = records.read_json(path / MANIFEST, missing={})
     cells = manifest.get("cells", [])
@@ -502,7 +514,7 @@ def _absent(path: Path, there: set[str]) -> list[str]:
 
 
 def _declared_name(cell: dict[str, Any], path: Path) -> list[str]:
-    """The parts of a declared run's name, which its directory bears."""
+    """The parts of a declared run's name, which is also the name of its directory."""
     parts = [
         cell.get("architecture"),
         cell.get("size"),

@@ -1,6 +1,6 @@
-"""Anybody's table: cells asked for by column and type; what cannot be right is one line with file, row and column.
+"""A table in a user's file: columns by type, and errors that name the file, row and column.
 
-Every verb reads through this class, so that a cell means the same to all of them.
+Every command reads tables through this class, so a cell means the same to all of them.
 """
 
 import dataclasses
@@ -22,8 +22,8 @@ class Table:
     """Rows of a file, or of a frame in memory.
 
     Attributes:
-      path: what messages call it.
-      frame: the cells; the index is what messages call the rows.
+      path: the name of the table in messages.
+      frame: the cells; its index names the rows in messages.
     """
 
     path: Path
@@ -50,33 +50,33 @@ class Table:
         return self.take(where(self.frame, tuple(conditions), self.path).index)
 
     def take(self, rows: pd.Index) -> "Table":
-        """These rows, by what messages call them."""
+        """The rows with these index labels."""
         return self if len(rows) == len(self.frame) else Table(self.path, self.frame.loc[rows])
 
     def __contains__(self, column: object) -> bool:
-        """Whether there is such a column."""
+        """Whether the table has this column."""
         return column in self.frame.columns
 
     def __len__(self) -> int:
-        """Rows."""
+        """The number of rows."""
         return len(self.frame)
 
     def require(self, column: str, option: str) -> None:
-        """Raises InputError where there is no such column."""
+        """Raises InputError if the table does not have this column."""
         if column not in self:
             raise InputError(
                 f"{self.path}: {option}: no column {column!r}; it has {column_names(self.frame)}"
             )
 
     def holds(self, column: str) -> bool:
-        """Whether there is such a column and it is not empty."""
+        """Whether the table has this column with at least one value."""
         return column in self and not all(map(entries.says_nothing, self.frame[column]))
 
     def numbers(self, column: str) -> pd.Series:
-        """The column as floats; NaN where a cell is empty or says so (NA, null, nan).
+        """The column as floats; NaN if a cell is empty or says so (NA, null, nan).
 
         Raises:
-          InputError: names the first cell that is no number, and how to write it.
+          InputError: names the first cell that is not a number, and how to write it.
         """
         raw = self.frame[column]
         if raw.dtype == float:
@@ -91,10 +91,10 @@ class Table:
         return self._known.setdefault(("numbers", column), found)
 
     def wholes(self, column: str) -> pd.Series:
-        """The column as integers; `step9000` is 9000.
+        """The column as integers; `step9000` becomes 9000.
 
         Raises:
-          InputError: names the first cell that is empty or no integer.
+          InputError: names the first cell that is empty or not an integer.
         """
         raw = self.frame[column]
         found = []
@@ -106,14 +106,14 @@ class Table:
         return pd.Series(found, index=raw.index, dtype="int64")
 
     def texts(self, column: str, missing: str | None = None) -> pd.Series:
-        """The column as it was written.
+        """The column as text, as it was written.
 
         Args:
           column: its name.
-          missing: what stands for an empty cell; None refuses one.
+          missing: the text for an empty cell; None refuses empty cells.
 
         Raises:
-          InputError: a cell is empty and may not be, or holds several values.
+          InputError: a cell is empty and `missing` is None, or a cell holds several values.
         """
         if ("texts", column, missing) in self._known:
             return self._known["texts", column, missing]
@@ -132,7 +132,7 @@ class Table:
         )
 
     def lookalikes(self, column: str) -> list[str]:
-        """A warning for names in a column that a reader takes for one, such as GLU and glu."""
+        """A warning about names that look alike to a reader, such as GLU and glu."""
         alike: dict[str, list[str]] = {}
         for name in dict.fromkeys(self.texts(column, "")):
             alike.setdefault(entries.looks_like(name), []).append(name)
@@ -140,11 +140,12 @@ class Table:
         if not several:
             return []
         return [
-            f"{column}: {'; '.join(several)} differ in capitals or hidden characters alone, and are kept apart."
+            f"{column}: {'; '.join(several)} differ in capitals or hidden characters alone, and "
+            "are kept apart."
         ]
 
     def refuse_repeated(self) -> None:
-        """Refuses two rows that agree in every column: one run that is counted twice."""
+        """Refuses two rows that agree in every column, since one run would count twice."""
         frame = self.frame.astype(str)
         again = frame.duplicated()
         if again.any():
@@ -155,7 +156,7 @@ class Table:
             raise InputError(f"{self.path}: {self.row(row)}: {what}")
 
     def row(self, row: Any) -> str:
-        """What messages call a row: its line, the name that the file gives it, and its run."""
+        """The name of a row in messages: its line, its name in the file, and its run."""
         name = self.frame.attrs.get(files.ROW_NAMES, {}).get(row, "")
         run = ""
         if "run_id" in self and not entries.is_missing(value := self.frame["run_id"].loc[row]):
@@ -171,10 +172,10 @@ class Table:
 
 
 def first(mask: pd.Series | np.ndarray, index: pd.Index) -> Any:
-    """The first row of a mask; there must be one."""
+    """The first row where the mask is true; there must be one."""
     return index[np.asarray(mask, bool)][0]
 
 
 def finite(values: pd.Series) -> pd.Series:
-    """The values that are numbers."""
+    """The finite values."""
     return values[[math.isfinite(value) for value in values]]

@@ -1,7 +1,7 @@
-"""Whether numbers can be what their column says: units, ranges, mixtures. One place for every verb.
+"""Checks that numbers are plausible for their column: units, ranges, mixtures of units.
 
-What is refused here would give a wrong number in silence. Whoever knows better says
-`--trust-units`.
+All commands use these checks. They refuse what would silently give a wrong number; `--trust-units`
+skips them.
 """
 
 import math
@@ -16,23 +16,26 @@ LEAST = {
     "D": 1e3,
     "C": 1e6,
 }  # fewer parameters, tokens or FLOPs than any language model has
-MOST = {"N": 1e15, "D": 1e18, "C": 1e33}  # more than any will have soon
-MOST_NATS = math.log(1e6)  # a uniform guess among a million pieces
-_JUMP = 1e6  # a column whose sorted values leap by more mixes units
-_STRANGE_JUMP = 1e3  # by more than this it may
-_SIZES = 10.0  # costs of one size that differ by more are no costs of one size
-_FRACTIONS_APART = 10.0  # from the highest fraction to the lowest percentage
+MOST = {"N": 1e15, "D": 1e18, "C": 1e33}  # more than any language model will have soon
+MOST_NATS = math.log(1e6)  # the loss of a uniform guess among a million pieces
+_JUMP = 1e6  # a larger factor between sorted neighbours means mixed units
+_STRANGE_JUMP = 1e3  # a larger factor may mean mixed units
+_SIZES = 10.0  # costs of one size cannot differ by a larger factor
+_FRACTIONS_APART = 10.0  # least factor from the highest fraction to the lowest percentage
 _TRUST = "--trust-units if it is right"
 
 
 def costs(table: Table, column: str, kind: str, scale_free: bool = False) -> list[str]:
-    """Refuses parameters (N), tokens (D) or FLOPs (C) in another unit or in several; returns warnings.
+    """Refuses parameters (N), tokens (D) or FLOPs (C) in another unit or in several units.
 
     Args:
       table: the rows that are used.
-      column: of positive numbers.
+      column: a column of positive numbers.
       kind: one of LEAST.
-      scale_free: the question does not depend on the unit, so that another one is only said.
+      scale_free: the analysis does not depend on the unit, so another unit only gives a warning.
+
+    Returns:
+      Warnings.
     """
     values = finite(table.numbers(column))
     if values.empty:
@@ -62,22 +65,25 @@ def costs(table: Table, column: str, kind: str, scale_free: bool = False) -> lis
 
 
 def same_size(table: Table, column: str, cell: pd.Series) -> None:
-    """Refuses rows of one cell whose costs are of different sizes: one of them is in another unit."""
+    """Refuses rows of one cell with very different costs: one of them has another unit."""
     values = table.numbers(column)
     for name, part in values.groupby(cell, sort=False):
         part = part[np.isfinite(part) & (part > 0)]
         if len(part) > 1 and part.max() > _SIZES * part.min():
             there = table.row(part.idxmin())
-            why = f"is {part.max() / part.min():.3g} times that of {there}, of the same cell ({name}): mixed units?"
+            why = (
+                f"is {part.max() / part.min():.3g} times that of {there}, of the same cell "
+                f"({name}): mixed units?"
+            )
             table.refuse(part.idxmax(), column, f"{why} {_TRUST}")
 
 
 def nats(table: Table, column: str, hint: str = "take its logarithm") -> None:
-    """Refuses losses that are perplexities, negative log-perplexities or nothing.
+    """Refuses losses that look like perplexities, negative log-perplexities or no loss at all.
 
     Args:
       table: the rows that are used.
-      column: of losses.
+      column: a column of losses.
       hint: what to do about a perplexity.
     """
     values = finite(table.numbers(column))
@@ -94,7 +100,7 @@ def nats(table: Table, column: str, hint: str = "take its logarithm") -> None:
 
 
 def losses(table: Table, column: str, kind: str) -> None:
-    """Refuses what cannot be a loss of this kind: `nll`, `neg_log_ppl` or `ppl`."""
+    """Refuses values that cannot be a loss of this kind: `nll`, `neg_log_ppl` or `ppl`."""
     values = finite(table.numbers(column))
     other = {
         "nll": "--upstream-is neg_log_ppl",
@@ -117,16 +123,16 @@ def losses(table: Table, column: str, kind: str) -> None:
 
 
 def scores(table: Table, columns: list[str], perfect: float, option: str) -> list[str]:
-    """Refuses scores above the perfect one, fractions that are called percent, and both in one table.
+    """Refuses scores above the maximum, fractions declared as percent, and a mixture of both.
 
     Args:
       table: the rows that are used.
-      columns: of scores.
-      perfect: 100 for percent, 1 for fractions.
-      option: what says that scores are fractions (where `perfect` is 100), or are not.
+      columns: columns of scores.
+      perfect: the maximum: 100 for percent, 1 for fractions.
+      option: the option that declares scores as fractions (if `perfect` is 100) or as percent.
 
     Returns:
-      Warnings: what may be a fraction among percentages.
+      Warnings about values that may be fractions among percentages.
     """
     every = pd.DataFrame({column: table.numbers(column) for column in columns})
     every = every.where(np.isfinite(every))
@@ -164,13 +170,19 @@ def scores(table: Table, columns: list[str], perfect: float, option: str) -> lis
 
 
 def _odd_columns(table: Table, known: pd.DataFrame) -> list[str]:
-    """Refuses a column of fractions beside others of percent; warns where only some of its rows may be fractions."""
+    """Refuses a column of fractions next to columns of percent.
+
+    Only warns if some of its rows, not all, may be fractions.
+    """
     warnings = []
     for column in map(str, known.columns):
         values, others = known[column].dropna(), known.drop(columns=column).melt()["value"].dropna()
         if len(values) > 1 and values.max() <= 1 and len(others) and others.median() > 1:
             if values.nunique() > 1 and values.median() > 0.2:
-                why = f"is a fraction beside columns of percent (median {others.median():g}); {_TRUST}"
+                why = (
+                    f"is a fraction beside columns of percent (median {others.median():g}); "
+                    f"{_TRUST}"
+                )
                 table.refuse(values.index[0], column, why)
             warnings.append(
                 f"{column} is within 0 and 1 throughout, beside columns of percent: fractions?"

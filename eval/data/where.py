@@ -1,4 +1,4 @@
-"""Choosing rows: conditions as they are typed, `protocol=depth` or `num_experts=1,64`."""
+"""Selects rows by conditions as they are typed: `protocol=depth` or `num_experts=1,64`."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from train.records import InputError
 
 
 def where(table: pd.DataFrame, conditions: tuple[str, ...], path: Path) -> pd.DataFrame:
-    """The rows that meet every condition COLUMN=VALUE or COLUMN=VALUE,VALUE; their index is kept.
+    """The rows that meet every condition COLUMN=VALUE or COLUMN=VALUE,VALUE, with their index.
 
     Raises:
       InputError: a condition is malformed, names no column, or leaves no row.
@@ -28,7 +28,10 @@ def where(table: pd.DataFrame, conditions: tuple[str, ...], path: Path) -> pd.Da
 
 
 def meets(table: pd.DataFrame, condition: str, path: Path) -> pd.Series:
-    """Which rows meet one condition: as numbers where every cell of the column is one, as text otherwise."""
+    """Which rows meet one condition.
+
+    Compares numbers if every cell of the column is one, text otherwise.
+    """
     column, value = _split(table, condition, path)
     texts = table[column].map(entries.text, na_action="ignore")
     values = [value] if (texts == value).any() else [part.strip() for part in value.split(",")]
@@ -44,7 +47,7 @@ def meets(table: pd.DataFrame, condition: str, path: Path) -> pd.Series:
 
 
 def _split(table: pd.DataFrame, condition: str, path: Path) -> tuple[str, str]:
-    """The column and the value; a column's name may hold an equals sign itself."""
+    """The column and the value of a condition; the column's name may itself contain `=`."""
     if "=" not in condition:
         raise InputError(f"where {condition!r}: expected COLUMN=VALUE or COLUMN=VALUE,VALUE")
     parts = condition.split("=")

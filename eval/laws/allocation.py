@@ -1,4 +1,4 @@
-"""The best N and D for a compute budget C = k N D, and what it costs to be off."""
+"""The best N and D for a compute budget C = k N D, and the cost of choosing others."""
 
 import dataclasses
 import math
@@ -14,32 +14,33 @@ from train.records import InputError
 
 _GOLDEN = (np.sqrt(5) - 1) / 2
 _STEPS = (
-    60  # golden-section steps: 60 decades of natural logs shrink below rounding of the flat minimum
+    60  # golden-section steps; then the interval is below the rounding error of the flat minimum
 )
 
-_FAR = 300.0  # natural log beyond which no N, D or loss has a meaning; its exponential is still a number
+_FAR = 300.0  # limit on natural logarithms; the exponential is still finite
 
-_BLOCK = 64  # rows evaluated together, each at all of their points: the diagonal is what is wanted
+_BLOCK = 64  # rows evaluated together; only the diagonal of the result is used
 
 
 def check(form: Form) -> None:
-    """Raises InputError where the form does not trade N against D."""
+    """Raises InputError if the form does not trade N against D."""
     if not {"N", "D"} <= set(form.inputs):
         raise InputError(
-            f"allocate: {form.name} does not predict loss from N and D; use chinchilla or another N, D form"
+            f"allocate: {form.name} does not predict loss from N and D; use chinchilla or another "
+            "N, D form"
         )
 
 
 def undetermined(fit: Fit) -> tuple[str, ...]:
-    """Parameters at a bound of their search, without which no best N and D can be told; the floor is not one."""
+    """Parameters at a bound that leave the best N and D open; the floor does not count."""
     return tuple(symbol for symbol in fit.at_bounds if symbol != fit.form.floor_symbol)
 
 
 def chinchilla_exponents(params: Mapping[str, float]) -> dict[str, float]:
     """Closed form of Chinchilla's allocation: N* = G (C/k)^a, D* = (C/k)^b / G. Keys G, a, b.
 
-    All three are NaN where a coefficient or an exponent is zero: such a law has no best N at any
-    finite budget.
+    All three are NaN if a coefficient or an exponent is zero, because such a law has no best N at
+    any finite budget.
     """
     alpha, beta, a, b = (params[symbol] for symbol in ("alpha", "beta", "A", "B"))
     if min(alpha, beta, a, b) <= 0:
@@ -59,14 +60,16 @@ def optimum(
     k: float = 6.0,
     unique_tokens: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Log of the best N [S,m] and the log-loss there [S,m]: in closed form, or by golden section in log N at fixed C.
+    """Log of the best N [S,m] and the log-loss there [S,m].
+
+    Uses the closed form if there is one, else golden-section search in log N at fixed C.
 
     Args:
-      form: a law in N and D (and U, which is then `unique_tokens`; by default every token is new).
+      form: a law in N and D, and possibly U, which is then `unique_tokens`.
       theta_SP: parameters in search coordinates.
       flops_m: budgets.
       k: FLOPs per parameter and token.
-      unique_tokens: distinct tokens at hand.
+      unique_tokens: number of distinct tokens available; by default every token is new.
     """
     log_c = np.log(flops_m / k)
     rows, budgets = len(theta_SP), len(flops_m)
@@ -93,36 +96,34 @@ def optimum(
 
 
 def _at(form, theta_RP, log_n_R, log_d_R, unique_tokens) -> np.ndarray:
-    """Log-loss of row r at its own N and D [R]: one point per row."""
+    """Log-loss of row r at its own N and D [R], one point per row."""
     out = np.empty(len(theta_RP))
     for r in range(0, len(theta_RP), _BLOCK):
         part = slice(r, r + _BLOCK)
         x = {"N": log_n_R[part], "D": log_d_R[part]}
         if "U" in form.inputs:
             x["U"] = x["D"] if unique_tokens is None else np.minimum(x["D"], np.log(unique_tokens))
-        with np.errstate(
-            all="ignore"
-        ):  # an exponent at zero has its optimum at no N or at every one
+        with np.errstate(all="ignore"):  # with an exponent of zero, no N or every N is optimal
             out[part] = np.diagonal(form.evaluate(theta_RP[part], x)[0])
     return out
 
 
 @dataclasses.dataclass(frozen=True)
 class Allocation:
-    """Answers to `allocate`.
+    """The result of `allocate`.
+
+    Where the law does not determine the best N and D (see `undetermined`), every number about them
+    is NaN.
 
     Attributes:
       optima: one row per budget: `flops`, `N`, `D`, `loss`, each with `_lower` and `_upper`, and
         `extrapolated`.
       off: one row per budget and factor: `flops`, `factor` (N over the best N), `N`, `D`, `loss`,
-        `excess` (loss above the best), `compute` (factor of compute that the best allocation needs
-        for the same loss, below one).
+        `excess` (loss above the best), `compute` (the compute that the best allocation needs for
+        the same loss, as a factor below one).
       exponents: `a` and `b` of N* ~ C^a, D* ~ C^b between the smallest and largest budget, with
         intervals.
-      warnings: optima that the law does not determine, or that lie outside the measured N or D.
-
-    Where the law does not determine the best N and D (`undetermined`), every number about them is
-    NaN.
+      warnings: optima that the law does not determine, or that are outside the measured N or D.
     """
 
     optima: pd.DataFrame
@@ -139,7 +140,15 @@ def allocate(
     level: float = 0.95,
     unique_tokens: float | None = None,
 ) -> Allocation:
-    """Compute-optimal N and D with intervals, and the cost of the wrong N.
+    """Compute-optimal N and D with intervals, and the cost of a wrong N.
+
+    Args:
+      draws: bootstrap of the law.
+      flops: compute budgets.
+      k: FLOPs per parameter and token.
+      factors: the wrong N, as multiples of the best N.
+      level: coverage of the intervals.
+      unique_tokens: number of distinct tokens available; by default every token is new.
 
     Raises:
       InputError: the form has no N and D, or a budget is not above zero.
@@ -172,14 +181,14 @@ def allocate(
 
 
 def _natural(log: float | np.ndarray) -> np.ndarray:
-    """The exponential of a logarithm that may be infinite, as those of a bootstrap draw at a bound are."""
+    """The exponential of a logarithm that may be infinite, as in bootstrap draws at a bound."""
     return np.exp(np.clip(log, -_FAR, _FAR))
 
 
 def _not_determined(
     unknown: Sequence[str], flops_m: np.ndarray, factors: Sequence[float]
 ) -> Allocation:
-    """The answer of a law that has no best N and D."""
+    """The result for a law without a best N and D."""
     spans = [f"{name}{end}" for name in ("N", "D", "loss") for end in ("", "_lower", "_upper")]
     optima = pd.DataFrame(
         {"flops": flops_m, **dict.fromkeys(spans, math.nan), "extrapolated": False}
@@ -195,7 +204,7 @@ def _not_determined(
 
 
 def why_not(unknown: Sequence[str]) -> str:
-    """Says that the parameters `unknown` leave the best N and D open."""
+    """A sentence that the parameters `unknown` leave the best N and D open."""
     return f"the best N and D are not determined: {', '.join(unknown)} at the bound of the search"
 
 
@@ -242,17 +251,21 @@ def _exponents(draws: Draws, flops_m, k, level, unique_tokens) -> dict[str, obje
 
 
 def outside_grid(fit: Fit, k: float) -> list[str]:
-    """A warning where the law has no best N and D, or has them outside the measured ones: any optimum is a guess."""
+    """A warning if the law has no best N and D, or has them outside the measured range.
+
+    In both cases any optimum is a guess.
+    """
     if unknown := undetermined(fit):
         return [why_not(unknown)]
-    if fit.at_bounds:  # a floor of zero, which is said already, and worse
+    if fit.at_bounds:  # a floor of zero: another, more serious warning says so already
         return []
     flops = np.exp(np.median(log_compute(fit, k)))
     log_n = optimum(fit.form, fit.theta_P[None], np.array([flops]), k)[0][0]
     if not _outside(fit, log_n, np.log(flops / k) - log_n)[0]:
         return []
     return [
-        f"the best N at the median compute, {np.exp(log_n[0]):.3g}, lies outside the measured runs: so do optima"
+        f"the best N at the median compute, {np.exp(log_n[0]):.3g}, lies outside the measured "
+        "runs: so do optima"
     ]
 
 
@@ -264,7 +277,8 @@ def _outside(fit: Fit, log_n_m: np.ndarray, log_d_m: np.ndarray) -> np.ndarray:
 
 def _warnings(optima: pd.DataFrame) -> tuple[str, ...]:
     return tuple(
-        f"the optimum at {row['flops']:.3g} FLOPs (N {row['N']:.3g}, D {row['D']:.3g}) lies outside the measured runs"
+        f"the optimum at {row['flops']:.3g} FLOPs (N {row['N']:.3g}, D {row['D']:.3g}) lies "
+        "outside the measured runs"
         for row in optima[optima["extrapolated"]].to_dict("records")
     )
 
@@ -284,19 +298,22 @@ def multiplier(
     k_reference: float | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """How many times less compute ours needs than the reference for the same loss, both allocated at their best.
+    """How many times less compute ours needs than the reference for the same loss.
+
+    Both are allocated optimally.
 
     Args:
       ours: bootstrap of the law in question.
-      reference: bootstrap of the law that it is measured against.
-      losses: where.
+      reference: bootstrap of the law to compare with.
+      losses: the losses at which to compare.
       k: FLOPs per parameter and token of ours.
-      k_reference: of the reference; the same by default.
+      k_reference: the same for the reference; by default `k`.
       level: coverage of the intervals.
 
-    Returns one row per loss: `loss`, `multiplier` (C_reference / C_ours; above one is better),
-    `lower`, `upper`, `extrapolated` (a loss that either law reaches only outside its measured
-    compute), `note`. A law that does not determine its best N and D has no multiplier.
+    Returns:
+      One row per loss: `loss`, `multiplier` (C_reference / C_ours; above one is better), `lower`,
+      `upper`, `extrapolated` (one of the laws reaches this loss only outside its measured compute),
+      `note`. A law that does not determine its best N and D has no multiplier.
     """
     for unknown in map(undetermined, (ours.fit, reference.fit)):
         if unknown:
@@ -313,7 +330,7 @@ def multiplier(
     rows = min(len(ours.theta_BP), len(reference.theta_BP))
     shuffle = np.random.default_rng(0).permutation(
         len(reference.theta_BP)
-    )  # both may stem from one seed
+    )  # both bootstraps may have used the same seed
     drawn_SP = ours.theta_BP[:rows], reference.theta_BP[shuffle[:rows]]
     both = zip((ours, reference), drawn_SP, ks, strict=True)
     drawn = [_compute(d.fit, theta_SP, losses, each) for d, theta_SP, each in both]
@@ -337,7 +354,7 @@ def log_compute(fit: Fit, k: float) -> np.ndarray:
 
 
 def _compute(fit: Fit, theta_SP: np.ndarray, losses: Sequence[float], k: float) -> np.ndarray:
-    """Log compute at which the frontier reaches each loss [S, losses]; NaN where it never does."""
+    """Log compute at which the frontier reaches each loss [S, losses]; NaN if it never does."""
     measured = log_compute(fit, k)
     span = np.linspace(measured.min() - 10, measured.max() + 20, 200)
     reached_Sm = frontier(fit.form, theta_SP, np.exp(span), k)

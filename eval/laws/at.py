@@ -1,4 +1,4 @@
-"""Where to predict: places as a person types them (`N=1e9,D=2e10`, or a compute budget `C=1e21`)."""
+"""Parses the places to predict at: `N=1e9,D=2e10`, or a compute budget `C=1e21`."""
 
 import math
 
@@ -10,7 +10,7 @@ from train.records import InputError
 
 
 def given(text: str) -> dict[str, float]:
-    """`N=1e9,D=2e10` as numbers by name; empty where the text is nothing of the kind."""
+    """`N=1e9,D=2e10` as numbers by name; empty if the text cannot be parsed."""
     parts = [part.partition("=") for part in text.split(",")]
     try:
         return {name.strip(): float(value) for name, _, value in parts}
@@ -19,7 +19,7 @@ def given(text: str) -> dict[str, float]:
 
 
 def outside(text: str, x: dict[str, np.ndarray], law: Fit) -> list[str]:
-    """A warning where a place is beyond the measured inputs, or is nowhere because the law has no optimum."""
+    """A warning if a place is outside the measured inputs, or if the law has no optimum there."""
     if any(np.isnan(v[0]) for v in x.values()):
         return [f"{text}: {allocation.why_not(allocation.undetermined(law))}"]
     far = [n for n, v in x.items() if not law.runs.x[n].min() <= v[0] <= law.runs.x[n].max()]
@@ -27,7 +27,13 @@ def outside(text: str, x: dict[str, np.ndarray], law: Fit) -> list[str]:
 
 
 def place(text: str, law: Fit, k: float) -> dict[str, np.ndarray]:
-    """`N=1e9,D=2e10` as logarithms of the form's inputs; C alone is spent at the best N and D (NaN if undetermined)."""
+    """Parses `N=1e9,D=2e10` into logarithms of the form's inputs.
+
+    C alone is spent at the best N and D (NaN if undetermined).
+
+    Raises:
+      InputError: the text is malformed, or its inputs are not those of the form.
+    """
     typed = given(text)
     if not typed or not all(0 < value < math.inf for value in typed.values()):
         raise InputError(
@@ -41,6 +47,7 @@ def place(text: str, law: Fit, k: float) -> dict[str, np.ndarray]:
         typed["U"] = typed.get("D", 0.0)
     if set(typed) != set(law.form.inputs):
         raise InputError(
-            f"at: {text!r} gives {', '.join(typed)}; {law.form.name} needs {', '.join(law.form.inputs)}"
+            f"at: {text!r} gives {', '.join(typed)}; {law.form.name} needs "
+            f"{', '.join(law.form.inputs)}"
         )
     return {name: np.array([math.log(value)]) for name, value in typed.items()}

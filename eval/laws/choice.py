@@ -1,4 +1,4 @@
-"""Which form: information criteria, and above all how well it predicts the largest runs from the smaller ones."""
+"""Compares forms by information criteria, and by predicting larger runs from smaller ones."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,17 +10,19 @@ from eval.laws.fitting.fit import Fit, fit
 from eval.laws.fitting.objective import HOFFMANN, Objective
 from eval.laws.forms.form import Form
 from eval.laws.law_table import Runs
+from eval.stats.resampling import Resampling
 
+_BACKTEST = Resampling(draws=200)
 _MOST_BUCKETS = 8
 
 
 def criteria(fit_: Fit) -> dict[str, float]:
     """AICc and BIC of a fit, with keys `log_likelihood`, `parameters`, `aicc`, `bic`.
 
-    The residuals are taken as normal for least squares and as Laplace for Huber and L1 (a Huber
-    zone of 1e-3 is narrower than any seed's noise). The noise scale counts as a parameter. Compare
-    only fits of one objective to one
-    table. NaN where rows share a run: the likelihood would count them apart.
+    The residuals are assumed to be normal for least squares and Laplace for Huber and L1 (a Huber
+    zone of 1e-3 is narrower than the noise of any seed). The noise scale counts as a parameter.
+    Compare only fits of one objective to one table. NaN if rows share a run, since the likelihood
+    would count them as independent.
     """
     r, n, weight_n = fit_.residual_n, len(fit_.runs.y), fit_.runs.weight
     parameters = int(fit_.free_P.sum()) + 1
@@ -47,7 +49,7 @@ def criteria(fit_: Fit) -> dict[str, float]:
 
 
 def scale(runs: Runs, form: Form) -> np.ndarray:
-    """How large each run is [n]: log compute where N and D or C are known, else the log of the first input."""
+    """The size of each run [n]: log compute if known, else the log of the first input."""
     if "C" in runs.x:
         return runs.x["C"]
     if "N" in runs.x:
@@ -60,28 +62,25 @@ def backtest(
     form: Form,
     runs: Runs,
     objective: Objective = HOFFMANN,
-    level: float = 0.95,
-    draws: int = 200,
-    seed: int = 0,
+    resampling: Resampling = _BACKTEST,
     fixed: Mapping[str, float] | None = None,
     least: int = 0,
 ) -> pd.DataFrame:
-    """Leaves out the largest: fits all runs up to a size and predicts the next size, for every size that allows it.
+    """Fits the runs up to each size and predicts the next larger size.
 
     Args:
       form: the law.
-      runs: points.
+      runs: the points.
       objective: what is minimised.
-      level: coverage of the prediction intervals.
-      draws: refits behind them.
-      seed: of the refits.
+      resampling: refits behind the prediction intervals.
       fixed: symbols that are not searched.
-      least: points that a cut must leave; two more than there are parameters at any rate.
+      least: the number of points that a cut must leave; always at least two more than parameters.
 
-    Returns one row per cut with columns `form`, `fitted` and `predicted` (numbers of points),
-    `stretch` (largest predicted scale over largest fitted one), `rmsle`, `bias` (mean log of
-    predicted over observed), `coverage` (share of the points inside their prediction interval of
-    `level`). Empty where no cut leaves more points than parameters.
+    Returns:
+      One row per cut with columns `form`, `fitted` and `predicted` (numbers of points), `stretch`
+        (largest predicted scale over largest fitted one), `rmsle`, `bias` (mean log of predicted
+        over observed), `coverage` (share of the points inside their prediction interval). Empty if
+        no cut leaves more points than parameters.
     """
     order_n = scale(runs, form)
     edges = np.unique(order_n.round(6))
@@ -93,10 +92,10 @@ def backtest(
         if past.sum() < max(least, _least(form, fixed)) or not future.any():
             continue
         drawn = uncertainty.bootstrap(
-            fit(form, runs.take(past), objective, fixed=fixed), draws, seed
+            fit(form, runs.take(past), objective, fixed=fixed), resampling.draws, resampling.seed
         )
         ahead = runs.take(future)
-        table = uncertainty.predict(drawn, ahead.x, level)
+        table = uncertainty.predict(drawn, ahead.x, resampling.level)
         error = np.log(np.maximum(table["prediction"], 1e-12) / np.maximum(ahead.y, 1e-12))
         inside = (table["run_lower"] <= ahead.y) & (ahead.y <= table["run_upper"])
         rows.append(
@@ -124,26 +123,29 @@ def compare(
     runs: Runs,
     objective: Objective = HOFFMANN,
     fixed: Mapping[str, float] | None = None,
-    **options,
+    resampling: Resampling = _BACKTEST,
 ) -> pd.DataFrame:
-    """Forms side by side, best backtest first; all are tried on the same cuts, those that every form can take.
+    """Compares forms, best backtest first.
+
+    All are tested on the same cuts, those that every form can be fitted to.
 
     Args:
       forms: the laws.
-      runs: points that carry every form's inputs.
+      runs: points with the inputs of every form.
       objective: what is minimised.
       fixed: symbols of the first form that are not searched.
-      **options: of the backtest.
+      resampling: of the backtest.
 
-    Returns one row per form: `form`, `parameters`, `objective`, `aicc`, `bic`, the backtest's mean
-    `rmsle`, `bias` and `coverage` over its cuts, `cuts` (their number), and `warnings` (number of
-    them).
+    Returns:
+      One row per form: `form`, `parameters`, `objective`, `aicc`, `bic`, the backtest's mean
+        `rmsle`,
+      `bias` and `coverage` over its cuts, `cuts` (their number), and `warnings` (their number).
     """
     holds = [fixed if i == 0 else None for i in range(len(forms))]
     least, rows = max(map(_least, forms, holds)), []
     for form, held in zip(forms, holds, strict=True):
         fitted = fit(form, runs, objective, fixed=held)
-        past = backtest(form, runs, objective, fixed=held, least=least, **options)
+        past = backtest(form, runs, objective, resampling, held, least)
         scores = past[["rmsle", "bias", "coverage"]].mean().to_dict()
         numbers = {k: v for k, v in criteria(fitted).items() if k != "log_likelihood"}
         head = {"form": form.name, "objective": fitted.value, **numbers}

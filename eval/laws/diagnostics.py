@@ -1,7 +1,7 @@
-"""The pieces of a report page on one fitted law, as plain tables; figures.py draws them.
+"""The parts of a report page on one fitted law, as plain tables; the figures are drawn elsewhere.
 
 page = law_page(runs, forms.get("chinchilla"))
-page.warnings, page.parameters, page.curves, page.residuals, page.isoflops, page.landscape,
+page.warnings, page.parameters, page.curves, page.residuals, page.isoflops, page.landscape
 page.checklist
 """
 
@@ -17,6 +17,7 @@ from eval.laws.fitting.objective import HOFFMANN, Objective
 from eval.laws.fitting.uncertainty import Draws
 from eval.laws.forms.form import Form
 from eval.laws.law_table import Runs
+from eval.stats.resampling import DEFAULT, Resampling
 
 _CURVES = 6  # curves shown for a law of two inputs
 _BUDGETS = 5
@@ -24,12 +25,12 @@ _BUDGETS = 5
 
 @dataclasses.dataclass(frozen=True)
 class LawPage:
-    """Everything a page shows.
+    """The contents of a page on one law.
 
     Attributes:
-      title: the law, and the group where there is one.
+      title: the law, and the group if there is one.
       law: the fit itself.
-      warnings: why the data may not determine it; they come first.
+      warnings: why the data may not determine the law; shown first.
       parameters: `symbol`, `value`, `lower`, `upper`, `meaning`.
       points: the inputs (raw), the output, `prediction`, `residual` (of logarithms), `line` (of the
         file).
@@ -37,9 +38,9 @@ class LawPage:
         `lower`, `upper`.
       isoflops: `flops`, `N`, `prediction`; empty for a law without N and D.
       landscape: one row per start, best first: `start`, `objective`, `converged`.
-      x_name: what the input x of power, offset and bnsl is.
-      checklist: the questions of (Mis)Fitting (Li et al. 2025) and this fit's answers: `part`,
+      checklist: the questions of (Mis)Fitting (Li et al. 2025) with this fit's answers: `part`,
         `question`, `answer`.
+      x_name: the name of the input x of power, offset and bnsl.
     """
 
     title: str
@@ -58,26 +59,24 @@ def law_page(
     runs: Runs,
     form: Form,
     objective: Objective = HOFFMANN,
-    draws: int = 500,
-    level: float = 0.95,
-    seed: int = 0,
+    resampling: Resampling = DEFAULT,
     counts: str = "as the table's columns count them",
     x_name: str = "x",
 ) -> LawPage:
-    """Fits a law and gathers its page.
+    """Fits a law and collects the contents of its page.
 
     Args:
       runs: the points of one group.
       form: the law.
       objective: what is minimised.
-      draws: bootstrap refits behind bands and intervals; none are made where no residual is left.
-      level: coverage of the intervals.
-      seed: of the bootstrap.
+      resampling: refits behind bands and intervals; none are made where no residual is left.
       counts: how parameters and FLOPs were counted, for the checklist.
-      x_name: what the input x of power, offset and bnsl is.
+      x_name: the name of the input x of power, offset and bnsl.
     """
     law = fit(form, runs, objective)
-    drawn = uncertainty.bootstrap(law, draws, seed) if len(runs.y) > law.free_P.sum() else None
+    level, drawn = resampling.level, None
+    if len(runs.y) > law.free_P.sum():
+        drawn = uncertainty.bootstrap(law, resampling.draws, resampling.seed)
     group = str(runs.group[0])
     return LawPage(
         title=f"{form.name}: {form.formula}" + (f" ({group})" if group else ""),
@@ -116,7 +115,7 @@ def _points(law: Fit) -> pd.DataFrame:
 
 
 def _curves(law: Fit, drawn: Draws | None, level: float) -> pd.DataFrame:
-    """The law along its first input, at a few values of the second and the medians of the rest."""
+    """The law along its first input, at a few values of the second, else at medians."""
     first, *others = law.form.inputs
     x = law.runs.x
     line = np.linspace(x[first].min(), x[first].max(), 60)
@@ -163,7 +162,7 @@ def _landscape(law: Fit) -> pd.DataFrame:
 
 
 def checklist(law: Fit, drawn: Draws | None, level: float, counts: str) -> pd.DataFrame:
-    """The settings that decide a fit, by the parts of the (Mis)Fitting checklist."""
+    """The settings that affect a fit, by the parts of the (Mis)Fitting checklist."""
     runs, objective = law.runs, law.objective
     spans = "; ".join(
         f"{name} {np.exp(v.min()):.3g} to {np.exp(v.max()):.3g}" for name, v in runs.x.items()

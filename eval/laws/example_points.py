@@ -1,4 +1,4 @@
-"""Examples of every form: constants near the published ones, inputs of a plausible study, points on the law."""
+"""Examples of every form: constants near the published ones, plausible inputs, and exact points."""
 
 import numpy as np
 
@@ -64,6 +64,6 @@ def inputs(name: str) -> dict[str, np.ndarray]:
 
 
 def exact(name: str) -> Runs:
-    """Points that lie on the law."""
+    """Points that lie exactly on the law."""
     x = inputs(name)
     return points(forms.FORMS[name].predict(TRUTH[name], **x), **x)

@@ -1,8 +1,8 @@
-"""Does architecture change the exponent, or only the coefficient? One law per group, with some of its symbols shared.
+"""Does architecture change the exponent or only the coefficient? Fits one law per group.
 
-The models, from fewest to most parameters: `pooled` (one law for all), `coefficients` (E and
-exponents shared), `shared_E`, `shared_exponents`, `separate`. Each smaller model is tested against
-each larger one that contains it.
+Some parameters may be shared. The models, from fewest to most parameters: `pooled` (one law for
+all), `coefficients` (E and exponents shared), `shared_E`, `shared_exponents`, `separate`. Each
+smaller model is tested against each larger one that contains it.
 """
 
 import dataclasses
@@ -25,16 +25,16 @@ _TOO_FEW = "too few points to tell the groups' laws apart"
 
 
 class Grouped(Form):
-    """A law for each group at once; `x["group"]` holds the number of each point's group.
+    """A law for each group, as one form; `x["group"]` holds the number of each point's group.
 
     Args:
       base: the law.
       labels: the groups' names.
-      shared: symbols that all groups have in common.
+      shared: symbols that all groups share.
     """
 
     def __init__(self, base: Form, labels: list[str], shared: frozenset[str]):
-        """Parameters are the shared ones once, then each group's own as `symbol[label]`."""
+        """Names the parameters: the shared ones first, then each group's own as `symbol[label]`."""
         self.base, self.labels, self.shared = base, labels, shared
         self.space, self.output, self.floor_symbol = base.space, base.output, None
         self.name, self.inputs = base.name, base.inputs
@@ -53,7 +53,7 @@ class Grouped(Form):
         )
 
     def evaluate(self, theta_SP: np.ndarray, x: Inputs) -> tuple[np.ndarray, np.ndarray]:
-        """Each group's points by its own row of parameters."""
+        """Evaluates each group's points with the group's parameters."""
         n = len(x["group"])
         values_Sn, jac_SPn = (
             np.empty((len(theta_SP), n)),
@@ -67,7 +67,7 @@ class Grouped(Form):
         return values_Sn, jac_SPn
 
     def curvature(self, theta_SP: np.ndarray, x: Inputs, weight_Sn: np.ndarray) -> np.ndarray:
-        """The sum over groups."""
+        """The sum over the groups."""
         hess_SPP = np.zeros((len(theta_SP),) + (len(self.parameters),) * 2)
         for index_P, at in self._parts(x):
             part = {name: x[name][at] for name in self.inputs}
@@ -76,7 +76,7 @@ class Grouped(Form):
         return hess_SPP
 
     def centre(self, x: Inputs) -> np.ndarray:
-        """Each group's own coefficients at the middle of its data."""
+        """Measures each group's coefficients at the middle of its data."""
         matrix_PP = np.eye(len(self.parameters))
         for index_P, at in self._parts(x):
             matrix_PP[index_P[:, None], index_P[None]] = self.base.centre(
@@ -88,18 +88,18 @@ class Grouped(Form):
         for g, index_P in enumerate(self.index_GP):
             if len(
                 at := np.flatnonzero(x["group"] == g)
-            ):  # a search may look at a part of the points first
+            ):  # a search may first use only some of the points
                 yield index_P, at
 
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        """The base law's, for every group."""
+        """The bounds of the base law, for every group."""
         lower_P, upper_P = np.empty(len(self.parameters)), np.empty(len(self.parameters))
         for index_P in self.index_GP:
             lower_P[index_P], upper_P[index_P] = self.base.bounds()
         return lower_P, upper_P
 
     def publish(self, theta: np.ndarray) -> np.ndarray:
-        """Published values, group by group."""
+        """Published values of every group."""
         values = np.empty_like(theta)
         for index_P in self.index_GP:
             values[..., index_P] = self.base.publish(theta[..., index_P])
@@ -115,13 +115,13 @@ class Grouped(Form):
 
 
 @dataclasses.dataclass(frozen=True)
-class GroupComparison:
-    """The models of one law over several groups.
+class Comparison:
+    """The models of one law for several groups.
 
     Attributes:
-      fits: model name -> its fit.
-      tests: one row per nested pair: `smaller`, `larger`, `df`, `F`, `p` (of F; NaN where rows
-        share a run), `p_holm` (of `p_bootstrap` where there is one, else of `p`), `p_bootstrap`.
+      fits: the fits by name of the model.
+      tests: one row per nested pair: `smaller`, `larger`, `df`, `F`, `p` (of F; NaN if rows share a
+        run), `p_holm` (of `p_bootstrap` if there is one, else of `p`), `p_bootstrap`.
       verdict: the answer in one sentence.
     """
 
@@ -131,7 +131,7 @@ class GroupComparison:
 
 
 def sharings(form: Form, fixed: Mapping[str, float] | None = None) -> dict[str, frozenset[str]]:
-    """Model name -> free symbols shared; models that would equal another are left out."""
+    """The free symbols that each model shares; models that would equal another are left out."""
     free = frozenset(form.symbols) - frozenset(fixed or ())
     exponents = free & frozenset(form.exponent_symbols)
     floor = free & frozenset({form.floor_symbol} if form.floor_symbol else ())
@@ -153,17 +153,19 @@ def fit_groups(
     objective: Objective = HOFFMANN,
     fixed: Mapping[str, float] | None = None,
 ) -> Fit:
-    """One law per group with some symbols in common; started from the groups' own optima and from the pooled one.
+    """Fits one law per group, with some symbols shared.
+
+    Starts from the optima of the groups and from the pooled optimum.
 
     Args:
       form: the law of each group.
       runs: points with group labels.
-      shared: symbols that all groups have in common.
+      shared: symbols that all groups share.
       objective: what is minimised.
-      fixed: symbols that are not searched, in any group.
+      fixed: symbols that are not searched in any group.
 
     Raises:
-      InputError: fewer than two groups.
+      InputError: there are fewer than two groups.
     """
     labels = runs.groups
     if len(labels) < 2:
@@ -206,18 +208,18 @@ def compare(
     seed: int = 0,
     fixed: Mapping[str, float] | None = None,
     level: float = 0.95,
-) -> GroupComparison:
-    """Fits every sharing and tests the nested pairs.
+) -> Comparison:
+    """Fits every model and tests the nested pairs.
 
     Args:
       form: the law of each group.
       runs: points with group labels.
       objective: what is minimised.
-      draws: refits under each null for `p_bootstrap` (residuals of the smaller model with random
-        signs by run); 0 leaves it NaN.
-      seed: of the draws.
-      fixed: symbols that are not searched, in any group.
-      level: 1 less the p value below which the verdict speaks of a difference.
+      draws: number of refits under each null hypothesis for `p_bootstrap` (residuals of the smaller
+        model with random signs by run); 0 leaves it NaN.
+      seed: seed of the draws.
+      fixed: symbols that are not searched in any group.
+      level: the verdict reports a difference if p is below 1 - level.
     """
     why = _incomparable(form, runs, len(form.parameters) - len(fixed or ()))
     if why:
@@ -246,7 +248,7 @@ def compare(
 
 
 def _incomparable(form: Form, runs: Runs, spent: int) -> str:
-    """Which group determines no law of its own, and why; empty where all do."""
+    """The first group that does not determine a law of its own, and why; empty if all do."""
     for label in runs.groups:
         part = runs.take(runs.group == label)
         if part.clusters <= spent:
@@ -269,7 +271,7 @@ def _test(small: Fit, large: Fit, draws: int, seed: int) -> dict[str, float]:
 
 
 def _null_p(small: Fit, large: Fit, draws: int, seed: int) -> float:
-    """Share of data sets drawn from the smaller model whose relative gain is as large as the one seen."""
+    """Share of data sets drawn from the smaller model with at least the observed relative gain."""
     if not draws:
         return float("nan")
     y_Bn = uncertainty.wild_targets(small, draws, np.random.default_rng(seed))
@@ -277,7 +279,7 @@ def _null_p(small: Fit, large: Fit, draws: int, seed: int) -> float:
     both_P = [
         large.theta_P,
         _spread(small, large),
-    ]  # the larger model is never worse than the smaller one's optimum
+    ]  # so the larger model is never worse than the smaller one
     high_B = np.min(
         [refit(large, y_Sn=y_Bn, start_SP=np.tile(s, (draws, 1))).value_S for s in both_P], axis=0
     )
@@ -286,7 +288,7 @@ def _null_p(small: Fit, large: Fit, draws: int, seed: int) -> float:
 
 
 def _spread(small: Fit, large: Fit) -> np.ndarray:
-    """The smaller model's optimum in the larger model's coordinates."""
+    """The optimum of the smaller model in the coordinates of the larger one."""
     theta_P = np.empty(len(large.theta_P))
     assert isinstance(large.form, Grouped) and isinstance(small.form, Grouped)
     for there_P, here_P in zip(large.form.index_GP, small.form.index_GP, strict=True):
@@ -295,7 +297,7 @@ def _spread(small: Fit, large: Fit) -> np.ndarray:
 
 
 def _verdict(tests: pd.DataFrame, level: float) -> str:
-    """The sentence on the groups; parameters that no sharing tells apart are not told apart."""
+    """The verdict on the groups, in one sentence."""
 
     def p(small: str, large: str) -> float:
         row = tests[(tests["smaller"] == small) & (tests["larger"] == large)]
@@ -318,4 +320,7 @@ def _verdict(tests: pd.DataFrame, level: float) -> str:
     if pooled < 1 - level:
         only = f"the groups differ in their coefficients (p = {pooled:.2g})"
         return f"{only}; no sign that exponents do (p = {exponents:.2g})"
-    return f"no sign that the groups differ (coefficients p = {pooled:.2g}, exponents p = {exponents:.2g})"
+    return (
+        f"no sign that the groups differ (coefficients p = {pooled:.2g}, exponents p = "
+        f"{exponents:.2g})"
+    )

@@ -1,6 +1,7 @@
-"""Optimal allocation without a law of the loss: Hoffmann's approach 1 (envelope of training curves) and 2 (isoFLOPs).
+"""Optimal allocation without a law of the loss: Hoffmann's approaches 1 and 2.
 
-Both end in a line log N* = log g + a log C through the best N of several budgets.
+Approach 1 uses the envelope of training curves, approach 2 isoFLOP profiles. Both end with a line
+log N* = log g + a log C through the best N of several budgets.
 """
 
 import dataclasses
@@ -11,9 +12,10 @@ import pandas as pd
 from scipy import stats
 from scipy.interpolate import Akima1DInterpolator
 
+from eval.stats.resampling import DEFAULT, Resampling
 from train.records import InputError
 
-_SAME_BUDGET = 0.25  # largest gap in log C inside one budget
+_SAME_BUDGET = 0.25  # largest gap in log C between neighbouring runs of one budget
 _SIGMA = float(stats.norm.cdf(1.0))
 
 
@@ -25,10 +27,10 @@ class AllocationLaw:
       budgets: one row per budget: `flops`, `points`, `N`, `D`, `loss`, `weight`, `note` (why a
         budget was left out).
       a: exponent of N.
-      a_interval: its interval; NaN where nothing tells how large the noise is.
-      b: exponent of D; its interval is 1 less a's.
+      a_interval: its interval; NaN if the size of the noise is unknown.
+      b: exponent of D; its interval is 1 minus that of a.
       log_g: intercept in natural logarithms.
-      warnings: what the interval does not know, in words.
+      warnings: what the interval does not account for, in words.
     """
 
     budgets: pd.DataFrame
@@ -44,30 +46,40 @@ def isoflop(
     flops: np.ndarray,
     loss: np.ndarray,
     method: Literal["quadratic", "akima"] = "quadratic",
-    draws: int = 500,
-    level: float = 0.95,
-    seed: int = 0,
+    resampling: Resampling = DEFAULT,
     k: float = 6.0,
-) -> AllocationLaw:
-    """Approach 2: the minimum over N of each budget's profile, then a line weighted by 1 / variance of the minima.
+) -> Line:
+    """Approach 2: fits a line through the minima over N of each budget's profile.
 
-    Sorted by FLOPs, a run whose FLOPs lie over a factor of 1.28 above those of the one before
-    starts another budget. Seeds of a size are averaged, because they share what a parabola misses.
-    A budget counts when it has three sizes (Akima: four) and its minimum lies between them. The
-    noise is one for all: the scatter around the budgets' parabolas, pooled, with n - 3 degrees of
-    freedom from each; what a parabola misses of the profile counts as noise. The variance of a
-    minimum, and the interval of the line by Student's t, come from profiles drawn with that noise.
-    With three sizes everywhere there is none: budgets weigh the same, and the interval is NaN.
+    The minima are weighted by 1 / variance. Runs are sorted by FLOPs, and a run with more than 1.28
+    times the FLOPs of the one before starts a new budget. Seeds of a size are averaged, because
+    they share the misfit of the parabola. A budget counts if it has three sizes (Akima: four) and
+    its minimum is between them.
+
+    One noise is assumed for all: the pooled scatter around the budgets' parabolas, with n - 3
+    degrees of freedom from each budget; misfit of a parabola counts as noise. The variance of a
+    minimum, and the interval of the line by Student's t, come from profiles that are redrawn with
+    this noise. If every budget has three sizes, there are no degrees of freedom: the budgets get
+    equal weights, and the interval is NaN.
+
+    Args:
+      n: parameters of each run.
+      flops: training FLOPs of each run.
+      loss: loss of each run.
+      method: how the minimum of a profile is found.
+      resampling: of the interval.
+      k: FLOPs per parameter and token.
 
     Raises:
-      InputError: fewer than two budgets have a minimum of their own.
+      InputError: fewer than two budgets have a minimum.
     """
     runs = pd.DataFrame({"x": np.log(n), "y": np.log(loss), "c": np.log(flops)})
     x, y, c = runs.groupby([runs["x"].round(9), runs["c"].round(6)]).mean().to_numpy().T
     members = _budgets(c)
     chained = _chained(c, members)
     sigma, left = _noise(x, y, members)
-    rng, rows, drawn = np.random.default_rng(seed), [], []
+    draws, level = resampling.draws, resampling.level
+    rng, rows, drawn = np.random.default_rng(resampling.seed), [], []
     for member in members:
         flops_here = float(np.exp(c[member].mean()))
         here, low, note = _minimum(x[member], y[member], method)
@@ -87,11 +99,17 @@ def isoflop(
     table, drawn_mB = pd.DataFrame(rows), np.array(drawn)
     use = (table["note"] == "").to_numpy()
     if use.sum() < 2:
-        few = f"{int(use.sum())} of {len(table)} budgets have a minimum inside their sizes; two are needed"
+        few = (
+            f"{int(use.sum())} of {len(table)} budgets have a minimum inside their sizes; two are "
+            "needed"
+        )
         raise InputError("; ".join((f"isoflop: {few}", *chained)))
     table["weight"] = use.astype(float)
     if not left:
-        why = "every budget has three sizes or fewer: they fit any parabola, so there is no noise to make intervals of"
+        why = (
+            "every budget has three sizes or fewer: they fit any parabola, so there is no noise to "
+            "make intervals of"
+        )
         return _line(
             table,
             np.log(table["N"].to_numpy()),
@@ -110,19 +128,26 @@ def envelope(
     loss: np.ndarray,
     run: np.ndarray,
     budgets: int = 200,
-    draws: int = 500,
-    level: float = 0.95,
-    seed: int = 0,
+    resampling: Resampling = DEFAULT,
     k: float = 6.0,
-) -> AllocationLaw:
-    """Approach 1: at log-spaced budgets, the N of the run whose (monotonised) training curve is lowest; then a line.
+) -> Line:
+    """Approach 1: fits a line through the N with the lowest training curve at log-spaced budgets.
 
-    Resamples runs for the interval. Budgets that only one run reaches, and minima at the smallest
-    or largest size, are
-    left out: there the envelope is an edge of the study and no optimum.
+    Training curves are made monotonic. The interval comes from resampled runs. Budgets that only
+    one run reaches, and minima at the smallest or largest size, are left out: there the envelope is
+    an edge of the study, not an optimum.
+
+    Args:
+      n: parameters of each point.
+      flops: training FLOPs of each point.
+      loss: loss of each point.
+      run: the run of each point.
+      budgets: number of budgets.
+      resampling: of the interval.
+      k: FLOPs per parameter and token.
 
     Raises:
-      InputError: no two budgets have an optimum of their own.
+      InputError: fewer than two budgets have an optimum.
     """
     labels, code = np.unique(run, return_inverse=True)
     span = np.linspace(np.log(flops).min(), np.log(flops).max(), budgets)
@@ -134,7 +159,8 @@ def envelope(
         size[r] = np.log(n[at]).mean()
         lowest = np.minimum.accumulate(np.log(loss[at]))
         curves[r] = np.interp(span, np.log(flops[at]), lowest, left=np.inf, right=np.inf)
-    rng = np.random.default_rng(seed)
+    draws, level = resampling.draws, resampling.level
+    rng = np.random.default_rng(resampling.seed)
     best = _lowest(curves, size)
     drawn = [
         _lowest(curves[pick], size[pick])
@@ -158,7 +184,7 @@ def _budgets(log_c: np.ndarray) -> list[np.ndarray]:
 
 
 def _chained(log_c: np.ndarray, members: list[np.ndarray]) -> tuple[str, ...]:
-    """Says so where runs of many FLOPs became one budget, each close to the next, as in a dense table."""
+    """A warning if runs of different FLOPs were joined into one budget, each close to the next."""
     wide = [log_c[member] for member in members if np.ptp(log_c[member]) > _SAME_BUDGET]
     if not wide:
         return ()
@@ -166,12 +192,13 @@ def _chained(log_c: np.ndarray, members: list[np.ndarray]) -> tuple[str, ...]:
     span = f"{widest.min():.3g} to {widest.max():.3g} FLOPs in the widest"
     return (
         f"{len(wide)} of {len(members)} budgets are chains of runs, each within a factor of "
-        f"{np.exp(_SAME_BUDGET):.2f} of the next ({span}): this is no table of isoFLOP budgets; approach 3 needs none",
+        f"{np.exp(_SAME_BUDGET):.2f} of the next ({span}): this is no table of isoFLOP budgets; "
+        "approach 3 needs none",
     )
 
 
 def _minimum(x: np.ndarray, y: np.ndarray, method: str) -> tuple[float, float, str]:
-    """Log N and log loss of a profile's minimum, and why there is none."""
+    """Log N and log loss of a profile's minimum, and the reason if there is none."""
     sizes = np.unique(x.round(9))
     least = 3 if method == "quadratic" else 4
     if len(sizes) < least:
@@ -205,16 +232,16 @@ def _noise(x: np.ndarray, y: np.ndarray, members: list[np.ndarray]) -> tuple[flo
 
 
 def _parabola(x: np.ndarray) -> np.ndarray:
-    """The matrix that takes losses to their least-squares parabola."""
+    """The matrix that maps losses to their least-squares parabola."""
     design = np.vander(x - x.mean(), 3)
     return design @ np.linalg.pinv(design)
 
 
 def _redrawn_minima(x, y, sigma, method, draws, rng) -> np.ndarray:
-    """Minima of the parabola drawn again with normal noise; NaN where a draw has none.
+    """Minima of the parabola redrawn with normal noise; NaN where a draw has none.
 
-    Akima's too: the measured losses have their noise already, and it makes the dip that draws
-    around them would keep.
+    For Akima too the noise is added to the parabola, not to the measured losses: those already
+    contain noise, and its dip would stay in every draw.
     """
     noisy = _parabola(x) @ y + sigma * rng.standard_normal((draws, len(x)))
     if method == "akima":
@@ -232,10 +259,11 @@ def _lowest(curves: np.ndarray, size: np.ndarray) -> np.ndarray:
 
 def _line(
     table, best, drawn_mB, level: float, k: float, degrees: int = 0, warnings: tuple[str, ...] = ()
-) -> AllocationLaw:
-    """The line through the budgets' optima; its interval reaches Student's t times the spread of the draws.
+) -> Line:
+    """Fits the line through the budgets' optima, with its interval.
 
-    Without `degrees` the draws are resampled runs and the interval is theirs.
+    The interval reaches Student's t times the spread of the draws. Without `degrees` the draws are
+    resampled runs, and their percentiles are the interval.
     """
     log_c, weight = np.log(table["flops"].to_numpy()), table["weight"].to_numpy()
 

@@ -1,7 +1,7 @@
-"""What follows from Kaplan's laws (arXiv 2001.08361, sections 3 to 6 and appendix A), with their published constants.
+"""Consequences of Kaplan's laws with their published constants.
 
-N counts non-embedding parameters, C is in PF-days (8.64e19 FLOPs), B and D are in tokens, losses in
-nats.
+Source: arXiv 2001.08361, sections 3 to 6 and appendix A. N counts non-embedding parameters, C is in
+PF-days (8.64e19 FLOPs), B and D are in tokens, losses in nats.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ PF_DAY = 8.64e19
 
 @dataclasses.dataclass(frozen=True)
 class Constants:
-    """Tables 4 to 6 of the paper.
+    """The constants in tables 4 to 6 of the paper.
 
     Attributes are named as there: `<scale>_<law>` and `alpha_<law>`; nd marks L(N, D), ns marks
     L(N, S_min), cmin the optimally spent compute, crit the critical batch size, and p_<x> with
@@ -73,7 +73,10 @@ def loss_nd(n, d, c: Constants = PUBLISHED):
 
 
 def overfitting(n, d, c: Constants = PUBLISHED):
-    """Relative excess of L(N, D) over unlimited data: (1 + (N / N_c)^(alpha_N / alpha_D) D_c / D)^alpha_D - 1."""
+    """Relative excess of L(N, D) over the loss with unlimited data.
+
+    (1 + (N / N_c)^(alpha_N / alpha_D) D_c / D)^alpha_D - 1.
+    """
     return (1 + (n / c.nd_n_c) ** (c.nd_alpha_n / c.nd_alpha_d) * c.nd_d_c / d) ** c.nd_alpha_d - 1
 
 
@@ -87,22 +90,22 @@ def data_needed(n, excess: float = 0.02, c: Constants = PUBLISHED):
 
 
 def early_stopping_step(n, d, c: Constants = PUBLISHED):
-    """Lower bound of the step where training on D tokens should stop (equation 5.7)."""
+    """Lower bound of the step at which training on D tokens should stop (equation 5.7)."""
     return c.ns_s_c / (loss_nd(n, d, c) - loss_nd(n, np.inf, c)) ** (1 / c.ns_alpha_s)
 
 
 def critical_batch(loss, c: Constants = PUBLISHED):
-    """B_crit(L) = B* / L^(1 / alpha_B), tokens: the batch that trades twice the data for twice the speed."""
+    """B_crit(L) = B* / L^(1 / alpha_B), tokens: twice the data trains twice as fast."""
     return c.b_star / loss ** (1 / c.alpha_crit)
 
 
 def min_steps(steps, batch, loss, c: Constants = PUBLISHED):
-    """S_min = S / (1 + B_crit / B): steps a very large batch would have taken."""
+    """S_min = S / (1 + B_crit / B): the steps that a very large batch would need."""
     return steps / (1 + critical_batch(loss, c) / batch)
 
 
 def min_compute(compute, batch, loss, c: Constants = PUBLISHED):
-    """C_min = C / (1 + B / B_crit): compute a very small batch would have taken."""
+    """C_min = C / (1 + B / B_crit): the compute that a very small batch would need."""
     return compute / (1 + batch / critical_batch(loss, c))
 
 
@@ -112,15 +115,18 @@ def loss_ns(n, min_steps_, c: Constants = PUBLISHED):
 
 
 def compute_exponent(c: Constants = PUBLISHED) -> float:
-    """alpha_C of L(C_min) that the other laws imply: 1 / (1 / alpha_S + 1 / alpha_B + 1 / alpha_N).
+    """The alpha_C of L(C_min) implied by the other laws: 1 / (1/alpha_S + 1/alpha_B + 1/alpha_N).
 
-    .0525 from the rounded constants; the paper prints .054.
+    The rounded constants give .0525; the paper prints .054.
     """
     return 1 / (1 / c.ns_alpha_s + 1 / c.alpha_crit + 1 / c.ns_alpha_n)
 
 
 def derived_allocation(c: Constants = PUBLISHED) -> dict[str, float]:
-    """Exponents of N, B and S_min in C_min that the laws imply; they sum to one (the paper prints .71 for N)."""
+    """Exponents of N, B and S_min in C_min implied by the laws. The paper prints .71 for N.
+
+    They sum to one.
+    """
     alpha = compute_exponent(c)
     return {"N": alpha / c.ns_alpha_n, "B": alpha / c.alpha_crit, "S": alpha / c.ns_alpha_s}
 
@@ -141,25 +147,29 @@ def implications(
     """What a fitted Kaplan law implies at a place; empty for other forms.
 
     Args:
-      form: its name.
+      form: the name of the form.
       params: its fitted constants.
       at: the inputs, raw.
       loss: its prediction there, nats.
 
-    Returns what the fitted constants of `kaplan_nd` imply: `overfitting` (relative excess over
-    unlimited data) and `D_for_2pct` (tokens that keep it at 2 %); and, because the other constants
-    are the published ones, `stop_step_published` (kaplan_nd: lower bound of the step to stop at),
-    `critical_batch_published` (tokens), and for `kaplan_c` the allocation of its compute:
-    `N_published`, `B_published`, `S_published`, `D_published`. What a law with an exponent of zero
-    does not determine is NaN or infinite.
+    Returns:
+      For `kaplan_nd`, from its fitted constants: `overfitting` (relative excess over unlimited
+        data)
+      and `D_for_2pct` (tokens that keep it at 2 %). With published values for the other constants:
+      `stop_step_published` (kaplan_nd: lower bound of the step to stop at) and
+      `critical_batch_published` (tokens); for `kaplan_c` the allocation of its compute:
+      `N_published`,
+      `B_published`, `S_published`, `D_published`. Numbers that a law with an exponent of zero does
+      not
+      determine are NaN or infinite.
     """
     if not form.startswith("kaplan_"):
         return {}
     found = {}
     if form == "kaplan_nd":
         names = {"nd_n_c": "N_c", "nd_d_c": "D_c", "nd_alpha_n": "alpha_N", "nd_alpha_d": "alpha_D"}
-        # NumPy's numbers, since an exponent at a bound of zero divides: the answer is then no
-        # number, and no error.
+        # NumPy numbers, because an exponent of zero divides: NumPy then gives NaN or inf instead of
+        # an error.
         fitted = dataclasses.replace(
             PUBLISHED, **{ours: np.float64(params[theirs]) for ours, theirs in names.items()}
         )

@@ -1,4 +1,4 @@
-"""Anybody's table as the points of a law: which columns are meant, and one clear line where they cannot be right."""
+"""Reads a table in the user's own columns as points; errors name file, row and column."""
 
 import dataclasses
 from collections.abc import Callable
@@ -30,8 +30,7 @@ __all__ = [
     "without_highest",
 ]
 
-# What each input is read from: the option that names the column, then the columns tried when it is
-# not given.
+# For each input: the option that names its column, then the columns tried if it is not given.
 _INPUTS = {
     "N": ("params", ("params", "params_total", "N")),
     "D": ("tokens", ("tokens", "tokens_seen", "D")),
@@ -42,21 +41,21 @@ _INPUTS = {
     "x": ("x", ("x", "flops_train_total", "flops_forward")),
     "L": ("loss", ("loss", "upstream_nll")),
 }
-SQRT_FLOPS = "sqrt(C)"  # what `weight` takes besides a column
-POOLED = "none"  # what `group` takes for one law of everything, and `cluster` for rows that are runs apart
+SQRT_FLOPS = "sqrt(C)"  # a value of `weight` that is not a column
+POOLED = "none"  # of `group`: one law for all; of `cluster`: every row is a run
 _CELL = ["architecture", "size", "protocol", "tokens_seen"]
 
 
 @dataclasses.dataclass(frozen=True)
-class LawColumns:
-    """Which column of the table means what; an empty name looks for the usual ones.
+class Columns:
+    """The meaning of a table's columns; an empty name looks for the usual ones.
 
     Attributes:
       params: parameters N, counted as you mean them (with or without embedding and head: name that
         column).
-      tokens: training tokens D; left out where `flops` is given, D = C / (k N).
-      flops: training FLOPs C; left out where N and D are known, C = k N D; where all three are,
-        they give k.
+      tokens: training tokens D; if left out and `flops` is given, D = C / (k N).
+      flops: training FLOPs C; if left out and N and D are known, C = k N D; if all three are given,
+        they determine k.
       steps: optimizer steps S.
       unique_tokens: distinct tokens U before repetition.
       experts: number of experts.
@@ -64,18 +63,19 @@ class LawColumns:
       loss: the loss in nats.
       score: downstream error or accuracy, for the downstream forms.
       weight: weight of each row, if rows count differently (only ratios matter), or `sqrt(C)`.
-      group: fit each value of this column (the architecture) by itself and together; of a study's
-        directory its architecture, unless `none` asks for one law of everything.
+      group: fit each value of this column (such as the architecture) separately and together. For a
+        study's directory the default is the architecture; `none` fits one law to everything.
       cluster: column that says which rows are not independent of each other (checkpoints of one
-        run). By default the column that names the runs, which a warning tells unless it is
-        `run_id`; of a study's directory the seeds of a cell. `none` takes every row as a run.
-      flops_per_param_token: k of C = k N D; by default the median of C / (N D), by group, where the
-        table has training FLOPs, and 6 where not.
+        run). By default the column that names the runs; unless it is `run_id`, a warning says so.
+        For a study's directory, the seeds of a cell are not independent. `none` treats every row as
+        a run.
+      flops_per_param_token: k of C = k N D; by default the median of C / (N D) in each group if the
+        table has training FLOPs, else 6.
       where: keep only rows with COLUMN=VALUE or COLUMN=VALUE,VALUE.
-      drop_highest_loss: leave out this many rows of the highest loss; the fit of all rows is
-        reported beside.
-      ignore: columns that are no settings, though they differ between rows of the same inputs (a
-        cluster's name).
+      drop_highest_loss: leave out this many rows with the highest loss; the fit to all rows is also
+        reported.
+      ignore: columns that are not settings, although they differ between rows with the same inputs
+        (for example a cluster's name).
       trust_units: skip the checks that refuse implausible numbers: other units, mixed units,
         perplexities.
     """
@@ -102,17 +102,19 @@ class LawColumns:
 def load(
     path: Path, columns: LawColumns, say: Callable[[str], None] = lambda warning: None
 ) -> tuple[Table, dict]:
-    """A table from a file or a study's directory, and the fields of `columns` that it decides.
+    """Reads a table from a file or a study's directory, and the `columns` that it determines.
 
-    Of a study these are the finished runs of its plain protocol (or of those that `where` names;
-    where none is plain, as in a study of budgets, of all of them), with a law for each
-    architecture; the seeds of a cell are one cluster, because they share whatever its size does not
-    fit.
+    From a study it takes the finished runs of the plain protocol, or those that `where` selects. If
+    there is no plain protocol, as in a study of budgets, it takes all runs. It fits one law per
+    architecture. The seeds of a cell are one cluster, because they share the misfit of their size.
 
     Args:
       path: a table (see `eval.data.files`), or a study's directory.
-      columns: what the person asked for.
-      say: is told what to know about a study.
+      columns: the columns that the user named.
+      say: called with each warning about a study.
+
+    Returns:
+      The table, and values that replace fields of `columns`.
 
     Raises:
       InputError: it cannot be read, no row meets the conditions, or no run of the study is
@@ -131,11 +133,13 @@ def load(
     if len(frame) < len(every):
         kept = frame["protocol"].fillna("").astype(str).iloc[0]
         say(
-            f"{len(every) - len(frame)} runs of other protocols than {kept!r} are left out; --where protocol=NAME"
+            f"{len(every) - len(frame)} runs of other protocols than {kept!r} are left out; "
+            "--where protocol=NAME"
         )
     elif (several := sorted(set(every["protocol"]))) and len(several) > 1:
         say(
-            f"none of the protocols {', '.join(several)} is plain: all are fitted together; --where protocol=NAME"
+            f"none of the protocols {', '.join(several)} is plain: all are fitted together; "
+            "--where protocol=NAME"
         )
     group = columns.group or ("architecture" if frame["architecture"].nunique() > 1 else "")
     cell = [c for c in _CELL if c in frame]
@@ -149,18 +153,18 @@ def from_table(
     columns: LawColumns = LawColumns(),
     say: Callable[[str], None] = lambda warning: None,
 ) -> Runs:
-    """The points of a form.
+    """Reads the points of a form from a table.
 
     Args:
-      table: its rows.
-      form: the law, which says what it reads.
-      columns: what the table's columns mean.
-      say: is told what a reader must know about the table.
+      table: the rows.
+      form: the law, which determines the inputs to read.
+      columns: the meaning of the table's columns.
+      say: called with each warning about the table.
 
     Raises:
       InputError: a column is missing; a value is text, empty, not finite, zero or below; a column
         is in thousands, millions or billions, or mixes units; a loss is a perplexity; a row appears
-        twice, or differs from another in a setting alone. Names column and row.
+        twice, or differs from another only in a setting. Names column and row.
     """
     ranges.check(columns)
     reader = _LawReader(table, columns, say)
@@ -185,10 +189,8 @@ def from_table(
     return Runs(logs, y, weight, cluster, group, table.frame.index.to_numpy(), flops)
 
 
-def read_inputs(
-    path: Path, form: Form, columns: LawColumns = LawColumns()
-) -> dict[str, np.ndarray]:
-    """Logarithms of a form's inputs from a table that has no losses: runs that could be made.
+def read_inputs(path: Path, form: Form, columns: Columns = Columns()) -> dict[str, np.ndarray]:
+    """Logarithms of a form's inputs, from a table without losses that lists possible runs.
 
     Raises:
       InputError: as for `from_table`.
@@ -198,7 +200,7 @@ def read_inputs(
 
 
 def without_highest(runs: Runs, count: int) -> Runs:
-    """Leaves out the `count` points of the highest y."""
+    """Leaves out the `count` points with the highest y."""
     return (
         runs.take(np.sort(np.argsort(runs.y, kind="stable")[: len(runs.y) - count]))
         if count
@@ -206,21 +208,21 @@ def without_highest(runs: Runs, count: int) -> Runs:
     )
 
 
-class _LawReader:
-    """The columns of one table that a law reads."""
+class _Reader:
+    """Reads the columns of a table that a law needs."""
 
-    def __init__(self, table: Table, columns: LawColumns, say: Callable[[str], None]):
-        """Nothing is read yet; `used` fills with the columns that are."""
+    def __init__(self, table: Table, columns: Columns, say: Callable[[str], None]):
+        """Reads nothing yet; `used` is filled with the columns that are read later."""
         self.table, self.columns, self.say = table, columns, say
-        self.used: dict[str, str] = {}  # what it is -> column
+        self.used: dict[str, str] = {}  # meaning -> column
 
     def tell(self, warnings: list[str]) -> None:
-        """Says every warning."""
+        """Passes on every warning."""
         for warning in warnings:
             self.say(warning)
 
     def positive(self, column: str, what: str, zero: bool = False) -> np.ndarray:
-        """A column of numbers above zero (or zero too)."""
+        """A column of numbers above zero, or with `zero` not below it."""
         table = self.table
         table.require(column, what)
         self.used[what] = column
@@ -235,7 +237,10 @@ class _LawReader:
         return values.to_numpy()
 
     def inputs(self, form: Form) -> dict[str, np.ndarray]:
-        """A form's inputs; tokens may come from FLOPs and parameters, FLOPs from parameters and tokens."""
+        """The inputs of a form.
+
+        Tokens may be computed from FLOPs and parameters, FLOPs from parameters and tokens.
+        """
         columns, x = self.columns, {}
         k = columns.flops_per_param_token or USUAL_K
         for name in form.inputs:
@@ -259,7 +264,7 @@ class _LawReader:
         return x
 
     def output(self, form: Form) -> np.ndarray:
-        """What the form predicts: a loss in nats, or a score."""
+        """The values that the form predicts: a loss in nats, or a score."""
         option, usual = (
             _INPUTS["L"] if form.output == "loss" else ("score", ("score", "error", "accuracy"))
         )
@@ -276,7 +281,7 @@ class _LawReader:
         return values
 
     def measured_flops(self) -> np.ndarray:
-        """Training FLOPs of each row: of the column that is named, or of a usual one; NaN where nothing is known."""
+        """Training FLOPs of each row, from the named column or a usual one; NaN where unknown."""
         option, usual = _INPUTS["C"]
         if self.columns.flops:
             self.table.require(self.columns.flops, option)
@@ -288,7 +293,10 @@ class _LawReader:
         return np.where(np.isfinite(values) & (values > 0), values, np.nan)
 
     def refuse_settings(self, x: dict[str, np.ndarray], group: np.ndarray) -> None:
-        """Refuses rows of the same inputs that differ in a setting, unless one law of everything was asked for."""
+        """Refuses rows with the same inputs that differ in a setting.
+
+        Not if the user asked for one law for everything.
+        """
         if self.columns.group == POOLED or self.table.path.is_dir():
             return
         index = self.table.frame.index
@@ -326,7 +334,7 @@ class _LawReader:
         return pd.factorize(table.texts(cluster))[0]
 
     def _refuse_two_sizes(self, run: str, x: dict[str, np.ndarray]) -> None:
-        """Refuses a name of a run whose rows are of two sizes."""
+        """Refuses a run name whose rows have two sizes."""
         if "N" not in x:
             return
         names = self.table.texts(run, "")
@@ -335,11 +343,14 @@ class _LawReader:
         if wrong.any():
             row = first(wrong, names.index)
             before = names.index[names == names[row]][0]
-            what = f"but {self.table.row(before)} of this run has {sizes[before]:.10g}: one name for two runs? Else"
+            what = (
+                f"but {self.table.row(before)} of this run has {sizes[before]:.10g}: one name for "
+                "two runs? Else"
+            )
             self.table.refuse(row, self.used["N"], f"{what} --cluster {run}")
 
     def _meant(self) -> set[str]:
-        """Columns that have a meaning, or that the person says are no settings."""
+        """Columns that have a meaning, or that the user declared not to be settings."""
         named = [
             getattr(self.columns, option)
             for option, _ in (*_INPUTS.values(), ("score", ()), ("weight", ()))
@@ -353,7 +364,7 @@ class _LawReader:
         return bool(getattr(self.columns, option)) or any(column in self.table for column in usual)
 
     def _cost(self, name: str) -> np.ndarray:
-        """One input, checked for its unit where it has one."""
+        """One input, with a check of its unit if it has one."""
         option, usual = _INPUTS[name]
         column = self._column(option, usual)
         values = self.positive(column, name)
@@ -378,7 +389,7 @@ class _LawReader:
 
 
 def _compute(x: dict[str, np.ndarray], flops: np.ndarray, path: Path) -> np.ndarray:
-    """Training FLOPs of each row, as far as a weight needs them."""
+    """Training FLOPs of each row, for the weights."""
     if np.isfinite(flops).all():
         return flops
     if {"N", "D"} <= set(x):

@@ -1,10 +1,10 @@
-"""Downstream score from N and D through the loss: two-step (each law on what was measured) or chained.
+"""Predicts the downstream score from N and D through the loss, in two steps or chained.
 
-Two-step fits the score to the measured loss, chained to the loss that the first law predicts, which
-lets the second law absorb the first one's bias. Both predict through the predicted loss. The laws
-of the two-step fit are resampled apart: given the measured losses, the score's residuals (of the
-task) say nothing of the loss law's (of training). Not so the chained fit, whose second law is made
-of the first one's predictions: it has no intervals.
+The two-step fit fits the score to the measured loss. The chained fit fits it to the loss that the
+first law predicts, so the second law can absorb the bias of the first. Both predict through the
+predicted loss. The laws of the two-step fit are resampled independently: given the measured losses,
+the residuals of the score (from the task) say nothing about those of the loss law (from training).
+In the chained fit the second law depends on the first one's predictions, so it has no intervals.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ class Chain:
     Attributes:
       loss: fit of the loss to the models' inputs.
       score: fit of the score to the loss.
-      through: which loss that is.
+      through: the loss that the score was fitted to.
     """
 
     loss: Fit
@@ -39,7 +39,7 @@ class Chain:
     def predict(
         self, x: Inputs, loss_SP: np.ndarray | None = None, score_SP: np.ndarray | None = None
     ) -> np.ndarray:
-        """Scores at logarithms of the models' inputs: [n], or [S,n] for rows of both laws' parameters."""
+        """Scores at logarithms of the models' inputs: [n], or [S,n] for rows of both laws."""
         if loss_SP is None or score_SP is None:
             return self.score.predict({"L": np.log(self.loss.predict(x))})
         pairs = zip(np.log(self.loss.predict(x, loss_SP)), score_SP, strict=True)
@@ -68,8 +68,8 @@ def chain(
       loss_runs: points with the loss as y.
       score_runs: points with the score as y, the measured loss as input L, and loss_form's inputs.
       through: `measured` is the two-step fit, `predicted` the chained one.
-      loss_objective: of the first fit.
-      score_objective: of the second fit.
+      loss_objective: objective of the first fit.
+      score_objective: objective of the second fit.
     """
     first = fit(loss_form, loss_runs, loss_objective)
     if through == "predicted":
@@ -82,9 +82,10 @@ def chain(
 def predict(
     both: Chain, x: Inputs, level: float = 0.95, draws: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
-    """Scores at logarithms of inputs: columns `prediction`, `lower`, `upper`; no interval (NaN) of the chained fit.
+    """Scores at logarithms of inputs: columns `prediction`, `lower`, `upper`.
 
-    Each draw pairs one refit of the loss law with one refit of the score law.
+    Each draw pairs one refit of the loss law with one refit of the score law. The chained fit has
+    no interval (NaN).
     """
     if both.through == "predicted":
         return pd.DataFrame({"prediction": both.predict(x), "lower": np.nan, "upper": np.nan})

@@ -1,7 +1,8 @@
-"""Which run to make next: the one that narrows the interval of a chosen quantity most for its FLOPs.
+"""Which run to make next: the one that most narrows a chosen quantity's interval for its FLOPs.
 
-To first order a run at x adds its gradient's outer product to the information about the parameters.
-The quantity is any function of them, so its variance after the run is known before the run is made.
+To first order, a run at x adds the outer product of its gradient to the information about the
+parameters. The quantity is a function of the parameters, so its variance after the run can be
+computed before the run is made.
 """
 
 from collections.abc import Callable
@@ -18,12 +19,12 @@ Functional = Callable[[np.ndarray], np.ndarray]  # theta [S,P] -> [S]
 
 
 def quantity(fit: Fit, text: str, k: float = 6.0) -> Functional:
-    """Reads a quantity: a symbol (`alpha`), `loss@N=1e9,D=2e10`, or `optimum@C=1e21` (log of the best N).
+    """Parses a quantity: a symbol (`alpha`), `loss@N=1e9,D=2e10`, or `optimum@C=1e21`.
 
-    The optimum of a law that has none (`allocation.undetermined`) is NaN.
+    The optimum is the log of the best N; it is NaN if the law has none (`allocation.undetermined`).
 
     Raises:
-      InputError: none of these, or inputs that the form does not have.
+      InputError: it is none of these, or names inputs that the form does not have.
     """
     form = fit.form
     if text in form.symbols:
@@ -44,16 +45,17 @@ def quantity(fit: Fit, text: str, k: float = 6.0) -> Functional:
 
 
 def rank(fit: Fit, value: Functional, candidates: Inputs, flops_m: np.ndarray) -> pd.DataFrame:
-    """Candidates, best first.
+    """Ranks candidate runs, best first.
 
     Args:
       fit: the law so far.
       value: the quantity whose interval should shrink.
       candidates: logarithms of the inputs of each candidate run [m].
-      flops_m: what each candidate costs.
+      flops_m: FLOPs of each candidate.
 
-    Returns columns: the inputs (raw), `flops`, `sd_now`, `sd_after` (standard error of the
-    quantity), `shrink` (share of its standard error that the run takes away) and `shrink_per_flop`.
+    Returns:
+      Columns: the inputs (raw), `flops`, `sd_now`, `sd_after` (standard error of the quantity),
+      `shrink` (share of its standard error that the run removes) and `shrink_per_flop`.
     """
     covariance_PP = fit.covariance()
     gradient_P = _gradient(value, fit.theta_P, fit.free_P)

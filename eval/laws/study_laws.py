@@ -1,8 +1,8 @@
-"""The laws of a study's records: the richest form that they can determine, with a page for each architecture.
+"""The scaling laws of a study: the richest form that its records can determine.
 
-The points are cell means, because the seeds of a cell share whatever its size does not fit; the fit
-is least squares of log losses, the most precise choice for a handful of points. Where the records
-support no form, the answer says why.
+There is a page for each architecture. The points are cell means, because the seeds of a cell share
+the misfit of their size. The fit is least squares of log losses, the most precise choice for few
+points. If the records support no form, the result says why.
 """
 
 import dataclasses
@@ -21,13 +21,14 @@ from eval.laws.forms import FORMS
 from eval.laws.forms.form import Form
 from eval.laws.groups import compare
 from eval.laws.law_table import Runs, points
+from eval.stats.resampling import Resampling
 
 _LEAST_SQUARES = Objective("l2")
-LADDER = ("chinchilla", "offset", "power")  # from the richest to the plainest
-_SPARE = 2  # points beyond the parameters, without which an interval is nothing but its t quantile
-_DISTINCT = 3  # values of an input
+LADDER = ("chinchilla", "offset", "power")  # from the richest to the simplest
+_SPARE = 2  # points needed beyond the parameters; with fewer, intervals are useless
+_DISTINCT = 3  # least number of distinct values of an input
 _TIED = 0.99
-_MOST = 24  # architectures whose laws are compared in one fit, which grows with the square of their number
+_MOST = 24  # architectures compared in one fit, whose cost is quadratic in their number
 _LAW = ["architecture", "form", "symbol", "value", "lower", "upper", "points", "note"]
 _TESTS = ["smaller", "larger", "df", "F", "p", "p_holm", "note"]
 _CHECKLIST = ["architecture", "part", "question", "answer"]
@@ -38,15 +39,15 @@ class StudyLaws:
     """Every law of a study.
 
     Attributes:
-      pages: architecture -> its page; only those whose records support the form.
-      parameters: one row per architecture and symbol, with columns
-        architecture, form, symbol, value, lower, upper (bootstrap interval), points (cells fitted),
-        note (warnings; for an architecture without a law a single row that says why).
-      tests: what the architectures share, one row per nested pair: smaller, larger, df, F, p,
-        p_holm, note.
+      pages: pages by architecture, for those whose records support the form.
+      parameters: one row per architecture and symbol, with columns architecture, form, symbol,
+        value, lower, upper (bootstrap interval), points (cells fitted), note (warnings; an
+        architecture without a law has a single row that says why).
+      tests: which parameters the architectures share, one row per nested pair: smaller, larger, df,
+        F, p, p_holm, note.
       checklist: the (Mis)Fitting checklist: architecture, part, question, answer.
-      verdict: one sentence on whether exponents or coefficients differ; empty with fewer than two
-        laws.
+      verdict: one sentence on whether exponents or coefficients differ; empty if there are fewer
+        than two laws.
     """
 
     pages: dict[str, LawPage]
@@ -59,17 +60,17 @@ class StudyLaws:
 def laws(
     study: Study | pd.DataFrame | RunTable, question: Question | None = None, draws: int = 500
 ) -> StudyLaws:
-    """Fits the richest form of LADDER that most architectures support and that most of their fits determine.
+    """Fits the richest form of LADDER that most architectures support and most fits determine.
 
     Args:
       study: a study, or a table of runs; those of one size and seed may differ in their tokens.
-      question: its quantities say which columns mean parameters, FLOPs and loss; tokens are
-        `tokens_seen`, x is `flops_train_total`, or the column of the FLOPs where that is not known.
-        Its level and seed are of the intervals.
-      draws: bootstrap refits.
+      question: its quantities say which columns hold parameters, FLOPs and loss; its level and seed
+        are used for the intervals. Tokens are `tokens_seen`; x is `flops_train_total`, or the
+        column of the FLOPs if that is not known.
+      draws: number of bootstrap refits.
     """
     table, question = frame_of(study), question or Question()
-    level, seed, quantities = question.level, question.seed, question.quantities
+    level, quantities = question.level, question.quantities
     cells = _cells(main_protocol(table, question.protocol), quantities)
     names = sorted(table["architecture"].astype(str).unique())
     parts = {name: cells[cells["architecture"] == name] for name in names}
@@ -82,12 +83,11 @@ def laws(
     counts = (
         f"parameters: {quantities.params.column}; FLOPs: {cells.attrs['x']}; tokens: tokens_seen"
     )
-    options = {"draws": draws, "level": level, "seed": seed, "counts": counts}
-    options["x_name"] = {"flops_train_total": "training FLOPs"}.get(
-        cells.attrs["x"], cells.attrs["x"]
-    )
+    column = str(cells.attrs["x"])
+    x_name = "training FLOPs" if column == "flops_train_total" else column
+    resampling = Resampling(draws, level, question.seed)
     pages = {
-        name: law_page(_points(parts[name], form), form, _LEAST_SQUARES, **options)
+        name: law_page(_points(parts[name], form), form, _LEAST_SQUARES, resampling, counts, x_name)
         for name in fitted
     }
     rows = [
@@ -117,7 +117,10 @@ def laws(
 
 
 def _choose(parts: dict[str, pd.DataFrame], lacks: dict[str, dict[str, str]]) -> str:
-    """The form that most architectures support, the richer of two, unless half of its fits are warned of."""
+    """The form that most architectures support, and of several the richest.
+
+    A form is skipped if at least half of its fits have warnings.
+    """
     supported = [form for form in LADDER if not all(lacks[form].values())] or list(LADDER[-1:])
     fewest = min(sum(map(bool, lacks[form].values())) for form in supported)
     for name in supported:
@@ -157,7 +160,7 @@ def _cells(table: pd.DataFrame, quantities: Quantities) -> pd.DataFrame:
 
 
 def _lack(form: Form, cells: pd.DataFrame) -> str:
-    """What these cells lack to determine a form; empty where nothing."""
+    """Why these cells do not determine a form; empty if they do."""
     for name in form.inputs:
         values = cells[name].to_numpy()
         if not (np.isfinite(values) & (values > 0)).all():
@@ -168,7 +171,10 @@ def _lack(form: Form, cells: pd.DataFrame) -> str:
             )
     needed = len(form.parameters) + _SPARE
     if len(cells) < needed:
-        return f"{form.name}: {len(cells)} cells, {needed} are needed for {len(form.parameters)} parameters"
+        return (
+            f"{form.name}: {len(cells)} cells, {needed} are needed for {len(form.parameters)} "
+            "parameters"
+        )
     if (
         form.inputs == ("N", "D")
         and abs(np.corrcoef(np.log(cells["N"]), np.log(cells["D"]))[0, 1]) > _TIED

@@ -1,9 +1,9 @@
-"""The study's figures, as matplotlib figures: vector and raster files from one drawing.
+"""The study's figures, drawn with matplotlib and saved as vector and raster files.
 
-1 the Pareto frontiers, 2 and 3 each architecture's scaling beside the reference's (upstream,
-downstream), 4 and 5 scaling by depth and by width; beside these five the attainment surfaces and a
-page for every fitted law. Intervals are drawn wherever the data carry one; where they do not, the
-panel says so.
+1 shows the Pareto frontiers, 2 and 3 the scaling of each architecture next to the reference's
+(upstream, downstream), 4 and 5 scaling by depth and by width. Further figures show the attainment
+surfaces and a page for every fitted law. Intervals are drawn wherever the data have one; where they
+do not, the panel says so.
 """
 
 import dataclasses
@@ -52,20 +52,20 @@ STYLE: dict[Any, Any] = {
     "text.usetex": False,
 }
 _TITLES = {"loss": "Upstream", "score": "Downstream"}
-MOST = 24  # architectures that get a panel or a figure of their own
-_MANY = 20  # repetitions below which the surfaces of 5 and 95 % are those of the best and the worst
+MOST = 24  # largest number of architectures with a panel or figure of their own
+_MANY = 20  # with fewer repetitions the 5 and 95 % surfaces are the best and the worst one
 _FRONTIER = "#777777"
 _WEIGHT = {
     "*": 1.9,
     "P": 1.2,
     "X": 1.2,
     "D": 0.8,
-}  # these shapes look smaller or larger than a circle of the same area
+}  # these shapes look smaller or larger than a circle of equal area
 QUALITY = {"loss": "Upstream: negative log-perplexity (nats)", "score": "Downstream: {} (percent)"}
 
 
 def draw(analysis: Analysis) -> dict[str, Figure]:
-    """The five figures of the paper, by name `fig1` to `fig5`."""
+    """Draws the five figures of the paper, with names `fig1` to `fig5`."""
     plans: dict[str, Callable[[Analysis], Figure]] = {
         "fig1": pareto,
         "fig2": lambda a: beside_reference(a, a.quantities.loss),
@@ -78,7 +78,10 @@ def draw(analysis: Analysis) -> dict[str, Figure]:
 
 
 def draw_more(analysis: Analysis) -> dict[str, Figure]:
-    """What the paper has no figure of: `attainment`, and `law01`, ... in the order of `analysis.laws.pages`."""
+    """Draws the figures that the paper does not have.
+
+    `attainment`, and `law01`, ... in the order of `analysis.laws.pages`.
+    """
     with matplotlib.rc_context(STYLE):
         pages = list(analysis.laws.pages.values())[:MOST]
         laws = {f"law{i:02d}": law_figure(one) for i, one in enumerate(pages, start=1)}
@@ -86,7 +89,10 @@ def draw_more(analysis: Analysis) -> dict[str, Figure]:
 
 
 def save(figures: dict[str, Figure], directory: Path) -> list[Path]:
-    """Writes every figure as .pdf and .png, aside and then renamed; the same figure always gives the same bytes."""
+    """Writes every figure as .pdf and .png. The same figure always gives the same bytes.
+
+    Each file is written under another name and then renamed, so a reader never sees half of one.
+    """
     paths = []
     with matplotlib.rc_context(STYLE):
         for name, figure in figures.items():
@@ -104,7 +110,7 @@ def quality_label(y: Quantity) -> str:
 
 
 def flops_label(flops: Quantity) -> str:
-    """The label of the FLOPs axis, with its convention."""
+    """The label of the FLOPs axis, which says how FLOPs are counted."""
     return {
         "flops_forward": "FLOPs, one forward pass of one sequence",
         "flops_forward_without_head": "FLOPs, one forward pass of one sequence, without the head",
@@ -114,12 +120,12 @@ def flops_label(flops: Quantity) -> str:
 
 
 def means(analysis: Analysis, table: pd.DataFrame, y: Quantity) -> pd.DataFrame:
-    """Cell means as they are drawn.
+    """The cell means that are drawn.
 
     Returns:
       One row per cell of `table`, by x, with columns architecture, protocol, size, x (FLOPs), y
-      (higher is better), n (seeds), params, and se: the standard error over seeds, or over held-out
-      examples where there is one seed.
+      (higher is better), n (seeds), params, and se: the standard error over seeds, or with one seed
+      over held-out examples.
     """
     column, x = y.column, analysis.quantities.flops
     own = evaluation_errors(analysis.study).reindex(columns=[column])[column].reindex(table.index)
@@ -136,13 +142,19 @@ def means(analysis: Analysis, table: pd.DataFrame, y: Quantity) -> pd.DataFrame:
 
 
 def _area(params: float | pd.Series, largest: float, style: Look) -> np.ndarray:
-    """Marker areas that grow with the square root of the parameters, so that three decades fit one panel."""
+    """Marker areas, proportional to the square root of the parameters.
+
+    So three decades of parameters fit into one panel.
+    """
     share = np.nan_to_num(np.sqrt(np.asarray(params, float) / largest), nan=0.1)
     return _WEIGHT.get(style.marker, 1.0) * (14 + 130 * share)
 
 
 def pareto(analysis: Analysis) -> Figure:
-    """Figure 1: quality against FLOPs with the frontier, upstream and downstream; marker size shows the parameters."""
+    """Figure 1: quality against FLOPs with the frontier, upstream and downstream.
+
+    The size of a marker shows the parameters.
+    """
     flops, params = analysis.quantities.flops, analysis.quantities.params.column
     table = main_protocol(analysis.table)
     look, largest = looks(analysis.table.architecture), table[params].max()
@@ -194,7 +206,7 @@ def pareto(analysis: Analysis) -> Figure:
 
 
 def _size_handles(params: pd.Series, largest: float) -> list[Line2D]:
-    """What the size of a marker means: the fewest, the middle and the most parameters."""
+    """Legend for the size of markers: the fewest, a middle number and the most parameters."""
     if params.empty:
         return []
     plain = Look("#9a9a9a", "o", "circle")
@@ -224,7 +236,10 @@ def _frontier(panel: Panel, frontier: pd.DataFrame, cost: str, y: Quantity) -> N
 
 
 def attainment(analysis: Analysis) -> Figure:
-    """Attainment surfaces: the quality at a budget that 5, 50 and 95 % of the study's repetitions (seeds) attain."""
+    """Attainment surfaces: quality at a budget reached by 5, 50 and 95 % of the repetitions.
+
+    A repetition of the study is one seed of every cell.
+    """
     flops, table = analysis.quantities.flops, main_protocol(analysis.table)
     figure = Figure(figsize=(7.2, 3.4), layout="constrained")
     for panel, y in zip(figure.subplots(1, 2), analysis.qualities, strict=True):
@@ -288,14 +303,14 @@ def attainment(analysis: Analysis) -> Figure:
 
 
 def surface_steps(corners: pd.DataFrame, end: float) -> tuple[np.ndarray, np.ndarray]:
-    """Corners of one attainment surface by cost, and the last quality held to `end`: costs and qualities."""
+    """Costs and qualities of the corners of one surface; the last quality is extended to `end`."""
     corners = corners.sort_values(["cost", "quality"], kind="stable")
     cost, quality = corners.cost.to_numpy(float), corners.quality.to_numpy(float)
     return np.append(cost, end), np.append(quality, quality[-1])
 
 
 def select(frontier: pd.DataFrame, cost: str, quality: str) -> pd.DataFrame:
-    """The rows of a stacked Pareto table that are about these two columns."""
+    """The rows of a stacked Pareto table for these two columns."""
     if frontier.empty:
         return frontier.reindex(columns=["cost", "quality", "on_frontier"])
     return frontier[
@@ -305,7 +320,10 @@ def select(frontier: pd.DataFrame, cost: str, quality: str) -> pd.DataFrame:
 
 
 def plain(text: str) -> str:
-    """Text as matplotlib prints it unchanged: no mathematics between dollars, `?` for what the font lacks."""
+    """Escapes text so that matplotlib prints it unchanged.
+
+    Dollar signs do not start mathematics, and characters that the font lacks become `?`.
+    """
     font = get_font(findfont(FontProperties(family="DejaVu Sans")))
     return "".join(c if font.get_char_index(ord(c)) else "?" for c in text).replace("$", r"\$")
 
@@ -338,7 +356,7 @@ def _say(panel: Panel, words: str) -> None:
 
 
 def beside_reference(analysis: Analysis, y: Quantity) -> Figure:
-    """Figures 2 and 3: the scaling of every architecture beside the reference's, one panel each."""
+    """Figures 2 and 3: each architecture's scaling next to the reference's, one panel each."""
     flops, reference = analysis.quantities.flops, analysis.reference
     runs = analysis.runs.main()
     table = runs.frame
@@ -388,7 +406,7 @@ def _scaling(
     line: "Band | None",
     linestyle: str = "-",
 ) -> bool:
-    """Points with their errors, the fitted line and its confidence band; returns whether there is such a band."""
+    """Draws points with errors, the fitted line and its band; returns whether there is a band."""
     cells = means(analysis, table, y)
     if cells.empty:
         return False
@@ -415,7 +433,10 @@ def _scaling(
 
 @dataclasses.dataclass(frozen=True)
 class Band:
-    """A fitted line over its range, in the unit of x, with its confidence band (NaN where there is none)."""
+    """A fitted line over its range, in the unit of x, with its confidence band.
+
+    The band is NaN if the line has no error.
+    """
 
     slope: float
     x: np.ndarray
@@ -427,10 +448,10 @@ class Band:
 def lines_and_bands(
     runs: RunTable, question: Question, points: int = 40
 ) -> dict[tuple[str, str], Band]:
-    """The semilog lines of table 2 (or, of several protocols, of protocols.csv) and what they leave open.
+    """The semilog lines of table 2 (for several protocols, of protocols.csv) with their bands.
 
     Returns:
-      Band by architecture and protocol, for those that have a line.
+      Bands by architecture and protocol, for those that have a line.
     """
     cells = runs.cells(question.axes, ("architecture", "protocol")).along_x()
     lines = fit(cells, question.errors, question.variance)
@@ -467,7 +488,10 @@ def _finish(
 
 
 def by_protocol(analysis: Analysis, protocol: str) -> Figure:
-    """Figures 4 and 5: scaling along one protocol beside the other of the two, upstream above and downstream below."""
+    """Figures 4 and 5: scaling along one protocol, upstream above and downstream below.
+
+    The other protocol of the two is drawn for comparison.
+    """
     flops, table = analysis.quantities.flops, analysis.table
     chosen = table[table.protocol == protocol]
     look = looks(table.architecture)
@@ -479,7 +503,8 @@ def by_protocol(analysis: Analysis, protocol: str) -> Figure:
         panel.set_axis_off()
         _say(
             panel,
-            f"These runs have no cells of the {protocol} protocol\n(only: {known}), so there is nothing to draw.",
+            f"These runs have no cells of the {protocol} protocol\n(only: {known}), so there is "
+            "nothing to draw.",
         )
         return figure
     figure = Figure(figsize=(max(1.85 * len(names), 4.2), 4.2), layout="constrained")

@@ -1,6 +1,7 @@
-"""A table as it is shown: cells with text; the same as Markdown, LaTeX and on a terminal (HTML is the page's).
+"""A table as it is shown, and its forms in Markdown, LaTeX and on a terminal.
 
-Whatever comes from a file is escaped here, in each of the languages.
+All text that comes from a file is escaped here for each of these. The HTML form is in
+`eval.report.page`.
 """
 
 import dataclasses
@@ -13,7 +14,7 @@ from rich.text import Text
 
 from eval.data.neutral import printable
 
-_NUMBERED = r"^Table \d+\. "  # LaTeX numbers its tables itself
+_NUMBERED = r"^Table \d+\. "  # removed for LaTeX, which numbers tables itself
 DASH = "\N{EN DASH}"
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -44,13 +45,13 @@ _LATEX = {
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """A column's heading.
+    """The heading of a column.
 
     Attributes:
       label: plain text.
       latex: LaTeX to use instead of the escaped label.
-      title: a sentence that explains it.
-      numeric: right-aligned, sorted as numbers.
+      title: a sentence that explains the column.
+      numeric: whether it is aligned right and sorted as numbers.
     """
 
     label: str
@@ -60,14 +61,14 @@ class Column:
 
 
 @dataclasses.dataclass(frozen=True)
-class GridCell:
-    """One entry.
+class Cell:
+    """One entry of a table.
 
     Attributes:
-      text: what is shown.
-      detail: what is shown smaller, after or under it: a standard error, an interval.
-      value: what the column is sorted by.
-      bold: the best of its group.
+      text: the main text.
+      detail: smaller text after or under it: a standard error, an interval.
+      value: the value that the column is sorted by.
+      bold: whether it is the best of its group.
     """
 
     text: str
@@ -78,7 +79,13 @@ class GridCell:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One line of cells; `architecture` is what the page's toggles go by, `group` what lines are drawn between."""
+    """One row of cells.
+
+    Attributes:
+      cells: the cells.
+      architecture: the architecture whose toggle on the page hides the row.
+      group: rows of different groups are separated by a line.
+    """
 
     cells: tuple[GridCell, ...]
     architecture: str = ""
@@ -93,9 +100,9 @@ class Grid:
       name: a label for references: letters, digits and dashes.
       title: one sentence.
       columns: headings.
-      rows: lines, in groups that stand together.
+      rows: rows; those of a group are next to each other.
       notes: sentences under the table.
-      fixed: how many first columns name the row.
+      fixed: the number of first columns that name the row.
     """
 
     name: str
@@ -107,7 +114,7 @@ class Grid:
 
 
 def number(value: float, digits: int = 3) -> str:
-    """A number at `digits` significant digits, never in more than ten characters; a dash where there is none."""
+    """A number with `digits` significant digits, in at most ten characters; a dash for NaN."""
     if value is None or math.isnan(value):
         return DASH
     if math.isinf(value):
@@ -123,13 +130,13 @@ def number(value: float, digits: int = 3) -> str:
     text = f"{value:.{digits}g}"
     value = float(text)
     if "e" not in text and 0 < abs(value) < 10**digits:
-        # Keep trailing zeros (0.540), so that a column lines up.
+        # Keep trailing zeros (0.540), so that the numbers of a column line up.
         text = f"{value:.{max(digits - 1 - math.floor(math.log10(abs(value))), 0)}f}"
     return text.replace("-", "\N{MINUS SIGN}", 1) if text.startswith("-") else text
 
 
 def fixed(value: float, decimals: int) -> str:
-    """A number with this many decimals; a dash where there is none."""
+    """A number with this many decimals; a dash for NaN."""
     if value is None or not math.isfinite(value):
         return DASH
     text = f"{value:.{decimals}f}"
@@ -139,7 +146,7 @@ def fixed(value: float, decimals: int) -> str:
 
 
 def scaled(value: float) -> str:
-    """A count with a suffix: 15.2M, 1.23G; a dash where there is none."""
+    """A count with a suffix: 15.2M, 1.23G; a dash for NaN."""
     if value is None or not math.isfinite(value):
         return DASH
     for power, suffix in ((18, "E"), (15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
@@ -149,7 +156,7 @@ def scaled(value: float) -> str:
 
 
 def interval(low: float, high: float, digits: int = 3) -> str:
-    """`[low, high]`, or nothing where there is no interval; large numbers as in `scaled`."""
+    """`[low, high]`, or empty text without an interval; large numbers as in `scaled`."""
     if pd.isna(low) or pd.isna(high):
         return ""
     shown = [scaled(v) if 1e5 <= abs(v) < 1e21 else number(v, digits) for v in (low, high)]
@@ -157,7 +164,7 @@ def interval(low: float, high: float, digits: int = 3) -> str:
 
 
 def probability(value: float) -> str:
-    """A p-value or a share: two decimals, `<.001` where it is smaller than that."""
+    """A p-value or a share with three decimals; `<.001` if it is smaller."""
     if pd.isna(value):
         return DASH
     return "<.001" if value < 0.001 else f"{value:.3f}".removeprefix("0") if value < 1 else "1"
@@ -192,18 +199,18 @@ def _escape_markdown(text: str) -> str:
 
 
 def escape_latex(text: str) -> str:
-    """Text that LaTeX prints as it stands, whatever is in it; what pdfLaTeX cannot print becomes a question mark."""
+    """Escapes text so that LaTeX prints it literally; what pdfLaTeX cannot print becomes `?`."""
     text = printable(" ".join(text.split()))
     return "".join(_LATEX.get(c, c if c.isascii() else "?") for c in text)
 
 
 def latex(grid: Grid, width: int = 7, stacked: bool = False) -> str:
-    """The grid as LaTeX longtables (packages booktabs and longtable), split into parts that fit a page's width.
+    """The grid as LaTeX longtables (packages booktabs and longtable), split to fit a page's width.
 
     Args:
       grid: the table.
-      width: columns in a part, besides those that name the row.
-      stacked: print each detail under its number instead of beside it.
+      width: number of columns in a part, besides those that name the row.
+      stacked: prints each detail under its number instead of next to it.
     """
     free = range(grid.fixed, len(grid.columns))
     parts = [list(free[start : start + width]) for start in range(0, len(free), width)] or [[]]
@@ -255,7 +262,7 @@ def _latex_cell(cell: GridCell, stacked: bool) -> str:
 
 
 def terminal(grid: Grid) -> Table:
-    """The grid for rich's console."""
+    """The grid as a table for rich's console."""
     notes = "\n".join(map(printable, grid.notes))
     table = Table(title=Text(printable(grid.title)), caption=Text(notes), title_justify="left")
     table.caption_justify = "left"

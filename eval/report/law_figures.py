@@ -1,4 +1,4 @@
-"""Figures of a law's page: curves with bands, residuals, isoFLOP profiles and the landscape of starts."""
+"""Figures for the page of a law: curves, residuals, isoFLOP profiles, the landscape of starts."""
 
 import numpy as np
 from matplotlib import colormaps
@@ -18,7 +18,7 @@ _LABELS = {
 
 
 def draw(page: LawPage) -> Figure:
-    """Four panels in one figure; three for a law that has no isoFLOP profile."""
+    """Draws four panels in one figure, or three for a law without isoFLOP profiles."""
     panels = [_curves, _residuals, _isoflops, _landscape]
     if page.isoflops.empty:
         panels.remove(_isoflops)
@@ -74,7 +74,7 @@ def _landscape(axes: Axes, page: LawPage) -> None:
     values = values[np.isfinite(values)]
     over = values / max(
         values.min(), 1e-24 * len(page.points)
-    )  # an exact fit has no scale of its own
+    )  # an exact fit has an objective of zero
     axes.step(np.arange(1, len(over) + 1), np.clip(over, 1.0, 1e12), where="mid", color="black")
     axes.set_yscale("log")
     axes.set_ylim(0.8, max(10.0, 1.5 * float(np.clip(over, 1.0, 1e12).max())))
@@ -84,10 +84,10 @@ def _landscape(axes: Axes, page: LawPage) -> None:
 
 
 def log_x(axes: Axes) -> None:
-    """A logarithmic x-axis with few labels, also where the range is short."""
+    """A logarithmic x-axis with few labels, even if its range is short."""
     axes.set_xscale("log")
     low, high = axes.get_xlim()
-    ratio = high / low  # a short range may hold no power of ten, and a narrow panel few labels
+    ratio = high / low  # a short range may contain no power of ten
     steps = (1.0,) if ratio > 30 else (1.0, 3.0) if ratio > 10 else (1.0, 2.0, 5.0)
     axes.xaxis.set_major_locator(LogLocator(subs=steps))
     axes.xaxis.set_major_formatter(LogFormatterSciNotation(minor_thresholds=(9, 9)))

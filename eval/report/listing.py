@@ -1,4 +1,4 @@
-"""Any tidy table as a grid to show: headings in words, numbers shortened, what says nothing said once."""
+"""Shows any tidy table as a grid: headings in words, short numbers, constant columns as notes."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from eval.report.grid import (
     scaled,
 )
 
-# Headings of the columns whose own name, with blanks for underscores, would not read well.
+# Headings for columns whose own names would not read well with spaces for underscores.
 HEADINGS = {
     "ci_low..ci_high": "Interval",
     "seed_low..seed_high": "Interval (seeds only)",
@@ -66,7 +66,7 @@ HEADINGS = {
     "downstream_difference": "Downstream, A \N{MINUS SIGN} B (percent)",
 }
 
-# Columns that a terminal has no room for; every one of them is in the CSV and JSON forms.
+# Columns that a terminal has no room for; the CSV and JSON forms have them all.
 _HIDDEN = (
     "x_axis",
     "y_axis",
@@ -96,16 +96,18 @@ def listing(
     notes: Sequence[str] = (),
     limit: int = 0,
 ) -> Grid:
-    """A grid of some columns of a tidy table; what is empty or the same in every row is said once, below.
+    """Makes a grid of some columns of a tidy table.
+
+    Columns that are empty or constant are replaced by a note.
 
     Args:
       name: label of the grid.
       title: one sentence.
       frame: any table.
-      columns: names with blanks between; `low..high` shows two columns as an interval; names that
-        the frame lacks are left out.
+      columns: names separated by spaces; `low..high` shows two columns as an interval; names that
+        the frame does not have are left out.
       notes: sentences under the table.
-      limit: rows to show at most; 0 shows all. What is left out is said in a note.
+      limit: the largest number of rows to show; 0 shows all. A note gives the number left out.
     """
     wanted = [c for c in columns.split() if c.split("..")[0] in frame]
     if frame.empty:
@@ -140,22 +142,25 @@ def listing(
 
 
 def visible(frame: pd.DataFrame) -> str:
-    """The columns of a table that a terminal shows, for `listing`: pairs of bounds as one interval."""
+    """The columns of a table that a terminal shows, in the form that `listing` takes.
+
+    Pairs of bounds become one interval.
+    """
     names = [str(c) for c in frame.columns if c not in _HIDDEN]
     joined = [f"{c}..{c.removesuffix('_low')}_high" if c.endswith("_low") else c for c in names]
     return " ".join(c for c in joined if not c.endswith("_high") or ".." in c)
 
 
 def heading(column: str) -> str:
-    """A column's name in words."""
+    """The heading of a column, in words."""
     return HEADINGS.get(column, column.replace("_", " ").capitalize())
 
 
 def _cell(record: Mapping, key: str) -> GridCell:
     if ".." in key:
         low, high = (record[part] for part in key.split(".."))
-        # Fieller's set may be everything but an interval, which read as an interval would be the
-        # opposite of the truth.
+        # Fieller's set may be everything except an interval. Shown as that interval, it would say
+        # the opposite.
         outside = (
             "not "
             if record.get("interval") == "outside" and not key.startswith("bootstrap")
@@ -177,11 +182,11 @@ def _cell(record: Mapping, key: str) -> GridCell:
 
 
 def finite(data: Any, digits: int = 0) -> Any:
-    """The same data with None for what JSON lacks (NaN, infinities).
+    """The same data with None for values that JSON cannot express (NaN, infinities).
 
     Args:
       data: dictionaries, lists and values of numpy or Python.
-      digits: significant digits to keep; 0 keeps all.
+      digits: number of significant digits to keep; 0 keeps all.
     """
     if isinstance(data, Mapping):
         return {str(key): finite(value, digits) for key, value in data.items()}

@@ -1,7 +1,8 @@
-"""How an architecture looks in every figure and on the page: one colour and one marker, fixed by its name.
+"""The look of an architecture in every figure and on the page: one colour and one marker.
 
-The colours are Okabe and Ito's and Paul Tol's (muted), which colour-blind readers tell apart;
-twelve are more than any palette can carry alone, so that the marker always differs too.
+Both are fixed by its name. The colours are those of Okabe and Ito and of Paul Tol (muted), which
+colour-blind readers can tell apart. Twelve colours are too many to distinguish, so the markers
+differ too.
 """
 
 import dataclasses
@@ -11,7 +12,14 @@ from collections.abc import Iterable
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """Colour, marker (matplotlib's and plotly's name of the same shape) and printed name."""
+    """A colour, a marker and a printed name.
+
+    Attributes:
+      color: the colour.
+      marker: matplotlib's name of the marker.
+      symbol: plotly's name of the same shape.
+      label: the printed name.
+    """
 
     color: str
     marker: str
@@ -36,11 +44,11 @@ ZOO = {
 
 
 def looks(names: Iterable[str]) -> dict[str, Look]:
-    """The look of every architecture in `names`, the zoo's in its own order first, then the others by name.
+    """The look of every architecture in `names`: the zoo's in its own order, then others by name.
 
-    Any other name takes a look by its checksum from those that are free, so that it keeps its look
-    from report to report as long as the names stay. When none is free, it takes the colour of one
-    and the marker of another.
+    Another name picks one of the free looks by its checksum, so it keeps its look from report to
+    report while the set of names stays the same. If no look is free, it combines the colour of one
+    with the marker of another.
     """
     names = sorted(set(names))
     chosen = {name: ZOO[name] for name in ZOO if name in names}

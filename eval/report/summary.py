@@ -1,4 +1,4 @@
-"""The study in words: what a reader should take away, generated from the analyses; every number is computed."""
+"""A summary of the study in sentences. Every number in them is computed from the analyses."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -15,20 +15,21 @@ from eval.report.tables import baselines, cells, size_order
 
 
 def sentences(analysis: Analysis) -> list[str]:
-    """A handful of sentences, the most important first."""
+    """The most important results in a few sentences, the most important first."""
     parts = (_scope, _upstream, _downstream, _scaling, _frontier, _crossings, _agreement, _claims)
     return [sentence for part in parts for sentence in part(analysis)]
 
 
 def warnings(analysis: Analysis) -> list[str]:
-    """The study's own warnings, then what the analyses could not do."""
+    """The study's own warnings, then warnings about what the analyses could not do."""
     slopes = analysis.results["slopes"]
     found = list(analysis.study.warnings)
     bare = slopes[(slopes.alpha == "F,U") & (slopes.link == "semilog") & slopes.ci_low.isna()]
     if len(bare):
         notes = ", ".join(sorted({note for note in bare.note if note}))
         found.append(
-            f"{len(bare)} of {slopes.architecture.nunique()} architectures have no interval on their upstream slope "
+            f"{len(bare)} of {slopes.architecture.nunique()} architectures have no interval on "
+            "their upstream slope "
             f"({notes}): whether they scale differently cannot be told from this study."
         )
     table = analysis.table
@@ -43,7 +44,7 @@ def warnings(analysis: Analysis) -> list[str]:
 
 
 def stand_in(main: pd.DataFrame, reference: str) -> str:
-    """Which architecture the others are compared with for lack of the vanilla one; empty where it is there."""
+    """A sentence if the reference is not the vanilla Transformer; empty if it is."""
     if REFERENCE in set(main.architecture):
         return ""
     return (
@@ -73,11 +74,16 @@ def _scope(analysis: Analysis) -> Iterator[str]:
     count = str(seeds.min()) if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
     span = ""
     if len(flops):
-        span = f"; {scaled(flops.min())} to {scaled(flops.max())} FLOPs, {flops.max() / flops.min():,.0f}-fold"
+        span = (
+            f"; {scaled(flops.min())} to {scaled(flops.max())} FLOPs, "
+            f"{flops.max() / flops.min():,.0f}-fold"
+        )
     more = len(analysis.table) - len(table)
     yield (
-        f"{_count(len(table), 'finished run')}: {_count(table.architecture.nunique(), 'architecture')} at "
-        f"{_count(len(sizes), 'size')} ({_list(sizes)}{span}), {count} seed{'s' if count != '1' else ''} per cell"
+        f"{_count(len(table), 'finished run')}: "
+        f"{_count(table.architecture.nunique(), 'architecture')} at "
+        f"{_count(len(sizes), 'size')} ({_list(sizes)}{span}), {count} "
+        f"seed{'s' if count != '1' else ''} per cell"
         + (f", and {more} runs of other scaling protocols." if more else ".")
     )
 
@@ -124,7 +130,8 @@ def _downstream(analysis: Analysis) -> Iterator[str]:
     beaten = [task for task, margin in margins.items() if margin > 2]
     unsure = sum(math.isnan(margin) for margin in margins.values())
     yield (
-        f"Downstream, the largest {analysis.reference} ({row['size']}) beats the majority class by more than two "
+        f"Downstream, the largest {analysis.reference} ({row['size']}) beats the majority class by "
+        "more than two "
         f"standard errors on {len(beaten)} of {len(tasks)} tasks"
         + (f" ({unsure} have no score or no standard error)." if unsure else ".")
     )
@@ -155,7 +162,7 @@ def _scaling(analysis: Analysis) -> Iterator[str]:
 
 
 def _told_apart(analysis: Analysis, alpha: str) -> str:
-    """Which architectures scale differently from the reference."""
+    """Names the architectures that scale differently from the reference."""
     contrasts, reference = analysis.results["contrasts"], analysis.reference
     if contrasts.empty:
         return "no difference in slope could be tested"
@@ -186,7 +193,8 @@ def _frontier(analysis: Analysis) -> Iterator[str]:
         names = [f"{row['architecture']} ({row['cells_on_frontier']})" for row in _records(part)]
         sides += [f"{where} through {_list(names, 5)}"] if names else []
     if sides:
-        yield f"The Pareto frontier against FLOPs runs {'; '.join(sides)} (in brackets: sizes on it)."
+        through = "; ".join(sides)
+        yield f"The Pareto frontier against FLOPs runs {through} (in brackets: sizes on it)."
 
 
 def _crossings(analysis: Analysis) -> Iterator[str]:
@@ -202,7 +210,8 @@ def _crossings(analysis: Analysis) -> Iterator[str]:
         where = "upstream" if row["alpha"].endswith("U") else "downstream"
         shown.append(f"{other} at {scaled(row['crossing'])} FLOPs ({where})")
     yield (
-        f"Of {len(table)} pairs of lines with {reference} (upstream and downstream), {len(sure)} cross inside the "
+        f"Of {len(table)} pairs of lines with {reference} (upstream and downstream), {len(sure)} "
+        "cross inside the "
         "measured range with a bounded interval" + (f": {_list(shown, 3)}." if shown else ".")
     )
 

@@ -1,4 +1,4 @@
-"""The study's two tables: table 1, what every cell cost and reached; table 2, the slopes."""
+"""The study's two tables: table 1, the cost and quality of every cell; table 2, the slopes."""
 
 import math
 
@@ -26,13 +26,16 @@ _COSTS = ["params_total", "params_active", "flops_forward", "steps_per_second"]
 
 
 def size_order(table: pd.DataFrame) -> list[str]:
-    """Sizes from the cheapest to the dearest, by the median FLOPs of their runs (parameters where unknown)."""
+    """Sizes from cheapest to most expensive, by the median FLOPs of their runs.
+
+    Parameters are used if FLOPs are unknown.
+    """
     cost = table.flops_forward.fillna(table.params_total)
     return list(cost.groupby(table["size"]).median().sort_values(kind="stable").index.astype(str))
 
 
 def quality_columns(table: pd.DataFrame) -> list[str]:
-    """The upstream loss (per byte too, where known), every task, then the averages that are not a task themselves."""
+    """The upstream loss (also per byte, if known), every task, then averages of several tasks."""
     tasks = task_columns(table)
     averages = [c for c in GROUP_COLUMNS if c not in tasks and table[c].notna().any()]
     in_bytes = [_BYTES] if _BYTES in table and table[_BYTES].notna().any() else []
@@ -44,14 +47,16 @@ def cells(study: Study) -> pd.DataFrame:
 
     Returns:
       Columns architecture, size, protocol, n_seeds (finished runs), the costs (params_total,
-      params_active, flops_forward, steps_per_second), flops_train_over_6nd (training FLOPs as
-      counted over 6 x params_total x tokens_seen, what the usual rule takes them for),
-      params_over_reference (parameters outside the embedding over the Transformer's at the same
-      size and protocol, NaN where it was not run), and for upstream_nll (nats per token),
-      upstream_bits_per_byte and every downstream column (percent) its mean, `<column>_n` (runs that
-      have it), `<column>_se` (standard error over seeds, NaN with one) and `<column>_se_eval` (the
-      evaluation's own standard error over held-out examples, root mean square over the seeds).
-      Ordered by size, then by architecture.
+      params_active, flops_forward, steps_per_second), flops_train_over_6nd (counted training FLOPs
+      over
+      6 x params_total x tokens_seen, the usual estimate), params_over_reference (parameters outside
+      the embedding over the Transformer's at the same size and protocol, NaN if it was not run),
+      and
+      for upstream_nll (nats per token), upstream_bits_per_byte and every downstream column
+      (percent)
+      its mean, `<column>_n` (runs that have it), `<column>_se` (standard error over seeds, NaN with
+      one) and `<column>_se_eval` (standard error over held-out examples, root mean square over the
+      seeds). Ordered by size, then by architecture.
     """
     runs = study.runs
     grouped = runs.groupby(CELL, sort=False)
@@ -84,7 +89,10 @@ def cells(study: Study) -> pd.DataFrame:
 
 
 def _over_reference(params: pd.Series) -> pd.Series:
-    """Each cell's parameters over the reference's of the same size and protocol; `params` is indexed by cell."""
+    """Each cell's parameters over the reference's of the same size and protocol.
+
+    `params` is indexed by cell.
+    """
     of_cells = params.rename("own").reset_index()
     reference = of_cells[of_cells.architecture == REFERENCE].drop(columns="architecture")
     both = of_cells.merge(reference, "left", on=["size", "protocol"], suffixes=("", "_reference"))
@@ -92,7 +100,7 @@ def _over_reference(params: pd.Series) -> pd.Series:
 
 
 def evaluation_errors(study: Study) -> pd.DataFrame:
-    """Per run of `study.runs`, the standard error of each quality that comes from the number of held-out examples.
+    """The standard error of each quality of a run that comes from the number of held-out examples.
 
     Returns:
       A frame on the index of `study.runs` with the quality columns; NaN where the records have
@@ -120,7 +128,7 @@ def evaluation_errors(study: Study) -> pd.DataFrame:
     }
     for column, prefix in families.items():
         members = [f"downstream_{task}" for task in tasks if task.startswith(prefix)]
-        if members:  # tasks are different examples: their errors are independent
+        if members:  # tasks have different examples, so their errors are independent
             errors[column] = np.sqrt((errors[members] ** 2).sum(axis=1, skipna=False)) / len(
                 members
             )
@@ -128,11 +136,12 @@ def evaluation_errors(study: Study) -> pd.DataFrame:
 
 
 def baselines(study: Study) -> dict[str, float]:
-    """What costs nothing to reach: the unigram entropy of the held-out text, the majority class of each task.
+    """Qualities reached without learning: unigram entropy and the majority class of each task.
 
     Returns:
-      Quality column to baseline, for those that the runs recorded; the average over tasks where all
-      of them did.
+      Baselines by quality column, for those that the runs recorded, and averages over tasks if all
+      of
+      their tasks have one.
     """
     evals = study.evals
     values = {}
@@ -160,7 +169,7 @@ def baselines(study: Study) -> dict[str, float]:
 
 
 def label(column: str) -> str:
-    """How a column is headed."""
+    """The heading of a column."""
     names = {
         "params_total": "Params",
         "params_active": "Active",
@@ -179,7 +188,7 @@ def label(column: str) -> str:
 
 
 def table1(study: Study) -> Grid:
-    """Table 1 as it is shown: best of each size in bold, baselines first."""
+    """Table 1 as it is shown: the best of each size in bold, baselines first."""
     table, base = cells(study), baselines(study)
     qualities = quality_columns(study.runs)
     several = table.protocol.nunique() > 1
@@ -216,7 +225,7 @@ def table1(study: Study) -> Grid:
 
 
 def _best(values: pd.Series, column: str) -> object:
-    """The index of the best of at least two."""
+    """The index of the best value; None with fewer than two values."""
     values = values.dropna()
     if len(values) < 2:
         return None
@@ -257,7 +266,7 @@ def _baseline_row(
 
 
 def _notes_on_sizes(table: pd.DataFrame) -> list[str]:
-    """How much larger or smaller than the reference an architecture is where both are called the same size."""
+    """A note on how the parameters of architectures differ at the same size name."""
     others = table[table.architecture != REFERENCE].dropna(subset="params_over_reference")
     ranges = others.groupby("architecture").params_over_reference.agg(["min", "max"])
     if ranges.empty:
@@ -267,27 +276,31 @@ def _notes_on_sizes(table: pd.DataFrame) -> list[str]:
         ends = dict.fromkeys((fixed(low, 2), fixed(high, 2)))
         texts.append(f"{architecture} {' to '.join(ends)}")
     return [
-        "A size is not the same number of parameters in every architecture. Outside the embedding, over those of "
+        "A size is not the same number of parameters in every architecture. Outside the embedding, "
+        "over those of "
         f"{REFERENCE} at the same size: {', '.join(texts)}."
     ]
 
 
 def _notes(table: pd.DataFrame, base: dict[str, float], counts: np.ndarray) -> list[str]:
     notes = [
-        "Loss: held-out pretraining loss in nats per target token, lower is better. Downstream: percent, higher is "
+        "Loss: held-out pretraining loss in nats per target token, lower is better. Downstream: "
+        "percent, higher is "
         "better. FLOPs: one forward pass of one sequence. Bold: best of its size."
     ]
     notes += _notes_on_sizes(table)
     if _BYTES in table:
         notes.append(
-            "Bits/byte: the same loss over the bytes of the text, by which other tokenizers can be compared."
+            "Bits/byte: the same loss over the bytes of the text, by which other tokenizers can be "
+            "compared."
         )
     if ((counts > 0) & (counts < table.n_seeds.to_numpy()[:, None])).any():
         notes.append("(1 of 3): the mean of one seed of three; the others have no such value.")
     if not table.filter(regex="_se(_eval)?$").notna().to_numpy().any():
         return [
             *notes,
-            "The table has no standard errors: one seed per cell, and none for the evaluation itself.",
+            "The table has no standard errors: one seed per cell, and none for the evaluation "
+            "itself.",
         ]
     if counts.max() <= 1:
         error = "held-out examples; one seed per cell, so the spread between seeds is unknown."
@@ -297,17 +310,18 @@ def _notes(table: pd.DataFrame, base: dict[str, float], counts: np.ndarray) -> l
     notes.append(f"\N{PLUS-MINUS SIGN}: standard error over {error}")
     if base:
         notes.append(
-            "Baseline: unigram entropy of the held-out text; majority class (or best constant answer) of each task: "
+            "Baseline: unigram entropy of the held-out text; majority class (or best constant "
+            "answer) of each task: "
             "what a model reaches without reading its input."
         )
     return notes
 
 
 def table2(slopes: pd.DataFrame, level: float = 0.95) -> Grid:
-    """Table 2 as it is shown: slopes with t intervals, the semilog form and the log-log form.
+    """Table 2 as it is shown: slopes with t intervals, semilog and log-log.
 
     Args:
-      slopes: from `eval.analyses.slopes.slopes`.
+      slopes: from `eval.analyses.slopes.Slopes.table`.
       level: the level of its intervals.
     """
     alphas, links = list(slopes.alpha.unique()), list(slopes.link.unique())
@@ -350,9 +364,11 @@ def table2(slopes: pd.DataFrame, level: float = 0.95) -> Grid:
         ]
         notes.append(f"{link}: " + "; ".join(axes) + ".")
     notes += [
-        f"In brackets: {level:.0%} interval. A slope without one has too few sizes for it. Bold: steepest improvement "
+        f"In brackets: {level:.0%} interval. A slope without one has too few sizes for it. Bold: "
+        "steepest improvement "
         "in its column, which does not mean that it differs from the next.",
-        "F: FLOPs, P: parameters, U: upstream, D: downstream. In the log-log form the upstream loss falls: of slopes "
+        "F: FLOPs, P: parameters, U: upstream, D: downstream. In the log-log form the upstream "
+        "loss falls: of slopes "
         "with a U, the more negative are the better.",
     ]
     short = slopes[slopes.ci_low.isna()]
@@ -390,7 +406,7 @@ def _slope_cell(entry: tuple | None, best: object) -> GridCell:
 
 
 def claims_grid(claims: pd.DataFrame) -> Grid:
-    """The scorecard as it is shown.
+    """The scorecard of the claims as it is shown.
 
     Args:
       claims: from `eval.analyses.claims.scorecard`.

@@ -1,4 +1,4 @@
-"""The report: every table, figure and the page, from run records alone; the same records give the same bytes."""
+"""Writes a report: every table, figure and the page. The same records give the same bytes."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from eval.report import figures, page, tables
 from eval.report.grid import Grid, latex, markdown
 from train.records import InputError, replacing
 
-# What DESIGN names stands at the top, all else in a folder of its own.
+# The main tables are at the top of the report's directory, all others in the folder MORE.
 _TOP = ("pareto", "crossovers", "rank_correlation", "protocols", "claims")
 MORE = "analyses"
 _HALF = re.compile(
@@ -22,12 +22,12 @@ _HALF = re.compile(
 )  # from `train.records.replacing`
 
 
-def load(path: str | os.PathLike[str], columns: RunColumns = COLUMNS) -> Study:
-    """A study from a directory of runs, or from a table in a file.
+def load(path: str | os.PathLike[str], columns: Columns = COLUMNS) -> Study:
+    """Reads a study from a directory of runs, or from a table in a file.
 
     Raises:
-      InputError: there is neither, what is there cannot be read, or a column is named for a
-        directory.
+      InputError: the path does not exist or cannot be read, or `columns` names a column although it
+        is a directory.
     """
     path = Path(path)
     if not path.exists():
@@ -48,13 +48,13 @@ def write(
     """Writes runs.csv, the tables, analyses, figures and report.html into a directory.
 
     Args:
-      study: what to report on.
-      out: the directory; it is made where it does not exist, and its other files are left alone.
-      settings: choices of the analyses.
-      progress: called with the name of what is being made.
+      study: the study to report on.
+      out: the directory; it is created if necessary, and its other files are kept.
+      settings: the settings of the analyses.
+      progress: called with the name of each part before it is made.
 
     Raises:
-      InputError: nothing is finished, a choice does not fit the study, or the directory cannot be
+      InputError: no run is finished, a setting does not fit the study, or the directory cannot be
         written.
     """
     out = Path(out)
@@ -80,7 +80,7 @@ def write(
 
 
 def _clear(out: Path) -> None:
-    """Removes what a killed report has left half written; nothing of that stands under a final name."""
+    """Removes half-written files of a killed report; they all have temporary names."""
     for left in (*out.glob("*.tmp-*"), *(out / MORE).glob("*.tmp-*")):
         if _HALF.fullmatch(left.name):
             left.unlink(missing_ok=True)

@@ -1,7 +1,8 @@
-"""Do the analyses find a known truth? Coverage of intervals, level of tests and power on simulated studies.
+"""Checks on simulated studies that the analyses find a known truth.
 
-`benchmarks/coverage.py` prints the long version, the tests run a short one. A share comes with its
-Monte Carlo standard error: 95 % from 1,000 studies is known to +-0.7 %.
+Measures the coverage of intervals, the level of tests, and power. `benchmarks/coverage.py` prints
+the long version, the tests run a short one. Each share comes with its Monte Carlo standard error:
+95 % from 1,000 studies is known to +-0.7 %.
 """
 
 import dataclasses
@@ -27,13 +28,17 @@ _ALIKE = {name: Line() for name in ["transformer", *(f"other{i:02d}" for i in ra
 _CROSSING = {
     "transformer": Line(),
     "other": Line(upstream=-3.4, upstream_slope=0.46),
-}  # cross after 1.25 decades
+}  # the lines cross after 1.25 decades
 
-Row = tuple[str, float, str]  # quantity, share (NaN: none was given), nominal
+Row = tuple[str, float, str]  # quantity, share (NaN: no interval was given), nominal share
 
 
 def coverage_of_slopes(sizes: int, seeds: int, replicates: int, seed: int) -> Iterator[Row]:
-    """Every replicate is one architecture of one table; the target of `errors="seed"` has no misfit of the sizes."""
+    """Coverage of the intervals of slopes; each replicate is one architecture of a large table.
+
+    The sizes have no misfit in the studies for `errors="seed"`, because those intervals do not
+    cover it.
+    """
     lines = {f"r{i:05d}": Line() for i in range(replicates)}
     table = Slopes(study(lines, sizes=sizes, seeds=seeds, seed=seed)).table(
         pairs=("FU", "FD", "UD"), links=("semilog",)
@@ -42,7 +47,7 @@ def coverage_of_slopes(sizes: int, seeds: int, replicates: int, seed: int) -> It
         rows = table[table["alpha"] == alpha]
         yield f"interval of α_{{{alpha}}}", _covered(rows["ci_low"], truth, rows["ci_high"]), "95 %"
     sen = _covered(rows["theil_sen_low"], truth, rows["theil_sen_high"])
-    yield "Theil-Sen of α_{U,D}", sen, "at least 95 %"  # an interval of ranks cannot be narrower
+    yield "Theil-Sen of α_{U,D}", sen, "at least 95 %"  # rank intervals come in steps
     yield "Deming of α_{U,D}", _covered(rows["deming_low"], truth, rows["deming_high"]), "95 %"
     exact = study(lines, sizes=sizes, seeds=seeds, seed=seed, noise=Noise(upstream_size=0.0))
     rows = Slopes(exact).table(pairs=("FU",), links=("semilog",))
@@ -54,7 +59,7 @@ def coverage_of_slopes(sizes: int, seeds: int, replicates: int, seed: int) -> It
 
 
 def coverage_of_differences(sizes: int, seeds: int, replicates: int, seed: int) -> Iterator[Row]:
-    """Two architectures whose lines cross after 1.25 decades: contrast, level, multiplier, crossing."""
+    """Contrast, level, multiplier and crossing of two lines that cross after 1.25 decades."""
     hits: dict[str, list[float]] = {}
     a, b = _CROSSING.values()
     for i in range(replicates):
@@ -93,7 +98,10 @@ def coverage_of_differences(sizes: int, seeds: int, replicates: int, seed: int) 
 
 
 def level_of_tests(sizes: int, seeds: int, replicates: int, seed: int) -> Iterator[Row]:
-    """Twelve architectures that truly scale alike, of equal noise or with one three times as noisy: any false alarm?"""
+    """How often a test finds a difference among twelve architectures that scale alike.
+
+    All have the same noise, or one is three times as noisy.
+    """
     for label, lines in (("", _ALIKE), (", one 3x noisier", _ALIKE | {"other03": Line(noise=3.0)})):
         hits: dict[str, list[float]] = {}
         for i in range(replicates):
@@ -124,12 +132,12 @@ def level_of_tests(sizes: int, seeds: int, replicates: int, seed: int) -> Iterat
         for what, found in hits.items():
             equal = any(
                 word in what for word in ("pooled", "permutation", ", F")
-            )  # these say that they assume it
+            )  # these tests assume equal noise
             yield what + label, _mean(found), "reported" if label and equal else "at most 5 %"
 
 
 def level_of_claims(sizes: int, seeds: int, replicates: int, seed: int) -> Iterator[Row]:
-    """False verdicts on claims that are false, or neither true nor false, when all scale alike."""
+    """False verdicts on claims that are not true, where all architectures scale alike."""
     named = ("transformer", "evolved", "performer", "funnel", "albert", "mos", "lconv", "mixer")
     lines: dict[str, Line] = {name: Line() for name in named}
     false: dict[str, list[float]] = {}
@@ -146,7 +154,10 @@ def level_of_claims(sizes: int, seeds: int, replicates: int, seed: int) -> Itera
 
 
 def power(sizes: int, seeds: int, replicates: int, seed: int) -> Iterator[Row]:
-    """Chance to call slopes different (one of eleven contrasts, after Holm), and alike (within 10 %, alone)."""
+    """How often slopes are called different or alike.
+
+    Different: one of eleven contrasts, after Holm. Alike: within 10 %, tested alone.
+    """
     for change in (0.9, 0.8, 0.6):
         lines = _ALIKE | {"other00": Line(upstream_slope=0.54 * change)}
         found = []
@@ -167,7 +178,7 @@ def power(sizes: int, seeds: int, replicates: int, seed: int) -> Iterator[Row]:
 
 
 def recovery_of_frontiers(sizes: int, seeds: int, replicates: int, seed: int) -> Iterator[Row]:
-    """The frontier of these very cells, had every cell endless seeds, against what the bootstrap over seeds says."""
+    """The bootstrap over seeds against the frontier of the same cells without seed noise."""
     hits: dict[str, list[float]] = {}
     for i in range(replicates):
         lines, noise = _random_lines(seed + i), Noise()
@@ -205,7 +216,7 @@ def recovery_of_frontiers(sizes: int, seeds: int, replicates: int, seed: int) ->
 
 
 def recovery_of_protocols(sizes: int, seeds: int, replicates: int, seed: int) -> Iterator[Row]:
-    """Depth scales better by 0.1 nats per decade."""
+    """Coverage of the difference between two protocols; depth is steeper by 0.1 nats per decade."""
     found = []
     for i in range(replicates):
         ladders = [
@@ -236,7 +247,7 @@ EXPERIMENTS: tuple[tuple[Callable[[int, int, int, int], Iterator[Row]], bool], .
 
 
 def _random_lines(seed: int) -> dict[str, Line]:
-    """Eight architectures with levels, slopes and costs of their own."""
+    """Eight architectures with different levels, slopes and costs."""
     rng = np.random.default_rng(seed)
     return {
         f"a{i}": Line(

@@ -1,4 +1,4 @@
-"""Simulated studies with known truth, in the store's columns: what the intervals and tests are checked against."""
+"""Simulates studies with known truth, in the store's columns, to check intervals and tests."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,10 +11,10 @@ ORIGIN = 9.0  # log10 of the FLOPs at which a Line states its levels
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """One architecture's truth: linear in log10 FLOPs, relative to 1e9 FLOPs a sequence.
+    """The true line of one architecture, linear in log10 FLOPs.
 
     Attributes:
-      upstream: negative log-perplexity at 1e9 FLOPs, nats.
+      upstream: negative log-perplexity at 1e9 FLOPs a sequence, nats.
       upstream_slope: nats per decade of FLOPs.
       downstream: mean score at 1e9 FLOPs, percent.
       downstream_slope: percent per decade of FLOPs.
@@ -34,9 +34,9 @@ class Line:
 
 @dataclasses.dataclass(frozen=True)
 class Noise:
-    """Standard deviations: of a size around its line (shared by its seeds) and of a seed around its size.
+    """Standard deviations of a size around its line (shared by its seeds), and of its seeds.
 
-    The defaults are what small studies show: .01 nats and .5 percent between seeds, .02 nats and 1
+    The defaults are typical of small studies: .01 nats and .5 percent between seeds, .02 nats and 1
     percent of misfit.
     """
 

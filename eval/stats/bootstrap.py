@@ -1,4 +1,4 @@
-"""Bootstrap over seeds: how the study might have come out, had every cell been trained with other seeds."""
+"""Bootstrap over seeds: how the study might have come out with other seeds in every cell."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,19 +8,19 @@ from scipy import stats
 
 from eval.data.cells import Cells
 
-_OWN_NOISE = 4  # degrees of freedom from which an architecture's own seeds tell its noise
+_OWN_NOISE = 4  # degrees of freedom; with fewer, the noise is taken from all architectures
 
 
 @dataclasses.dataclass(frozen=True)
 class Resampled:
-    """Cells with their means drawn again.
+    """Cells with bootstrap draws of their means.
 
     Attributes:
-      cells: what was drawn from, without empty groups; a group is an architecture.
-      draws: redrawn cell means, [B, C, Q]; empty ([0, C, Q]) where no cell has two seeds.
+      cells: the cells that were drawn from, without empty groups; a group is an architecture.
+      draws: redrawn cell means, [B, C, Q]; empty ([0, C, Q]) if no cell has two seeds.
       df: degrees of freedom of the noise that was drawn from, the fewest of any architecture; NaN
         without draws.
-      note: what the draws cannot say, in words.
+      note: the limits of the draws, in words.
     """
 
     cells: Cells
@@ -30,7 +30,7 @@ class Resampled:
 
     @property
     def names(self) -> list[str]:
-        """Architectures (A of them), sorted."""
+        """The A architectures, sorted."""
         return self.cells.names()
 
     @property
@@ -50,18 +50,18 @@ class Resampled:
 
 
 def resample(cells: Cells, free: int, draws: int, seed: int) -> Resampled:
-    """Draws the means of the first `free` axes again; those of the other axes stay as they are.
+    """Redraws the means on the first `free` axes; those on the other axes stay as they are.
 
-    A redrawn mean is the mean plus as many residuals as the cell has seeds, drawn from all sizes of
-    its architecture (from all architectures where it has too few seeds) and inflated by
-    sqrt(S / (S - 1)), so that two seeds are not taken for less noisy than five. The values of one run
-    stay together.
+    A redrawn mean is the mean plus the average of as many residuals as the cell has seeds. The
+    residuals are drawn from all sizes of the architecture, or from all architectures if it has too
+    few seeds. They are inflated by sqrt(S / (S - 1)), because the residuals of few seeds around
+    their own mean are too small. The values of one run stay together.
 
     Args:
       cells: one group per architecture.
-      free: how many of the axes vary between seeds.
-      draws: how many times (B).
-      seed: of the generator.
+      free: the number of axes that vary between seeds.
+      draws: the number of draws, B.
+      seed: the seed of the generator.
     """
     lost = int(cells.missing.sum())
     note = [f"{lost} runs lack a value and are left out"] if lost else []
@@ -86,7 +86,7 @@ def _redraw(cells: Cells, freedom: np.ndarray, draws: int, seed: int) -> np.ndar
     inflate = np.sqrt(seeds / np.maximum(seeds - 1, 1))[cell][:, None]
     residuals = ((cells.values - mean[cell]) * inflate)[many]
     owner = architecture[cell][many]
-    # From each architecture's residuals, or from everybody's: positions into one array that holds both.
+    # Residuals are drawn as positions into one array: each architecture's own, or those of all.
     by_owner = np.argsort(owner, kind="stable")
     starts = np.searchsorted(owner[by_owner], np.arange(len(freedom)))
     counts = np.bincount(owner, minlength=len(freedom))
@@ -105,8 +105,8 @@ def percentiles(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Ends of the percentile interval over the first axis; NaN without draws.
 
-    With few degrees of freedom the redrawn noise is itself uncertain: the ends move out from the
-    median by the quantile of t over that of the normal.
+    With few degrees of freedom the redrawn noise is itself uncertain. So the ends are moved away
+    from the median by the ratio of the quantiles of t and of the normal distribution.
     """
     if not len(draws):
         empty = np.full(draws.shape[1:], np.nan)
@@ -119,11 +119,14 @@ def percentiles(
 def reflected(
     estimate: np.ndarray, draws: np.ndarray, level: float, df: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of the basic bootstrap interval: it takes out the bias of redrawing (a maximum grows with noise)."""
+    """Ends of the basic bootstrap interval.
+
+    It removes the bias of redrawing: a maximum, for example, grows with noise.
+    """
     low, high = percentiles(draws, level, df)
     return 2 * estimate - high, 2 * estimate - low
 
 
 def join(*notes: Sequence[str] | str) -> str:
-    """Notes as one, empty ones left out."""
+    """Joins the notes that are not empty."""
     return "; ".join(n for n in notes if isinstance(n, str) and n)

@@ -1,4 +1,4 @@
-"""Rank correlation of upstream with downstream over cells: bootstrap over clusters, and permutation."""
+"""Rank correlation of two qualities over cells, with a cluster bootstrap and permutation tests."""
 
 import dataclasses
 from typing import Any
@@ -9,9 +9,9 @@ from scipy import stats
 from eval.data.cells import Cells
 from eval.stats.bootstrap import percentiles
 
-# Below these there is no interval. In simulation percentiles cover 93-98 % from 8 cells on; with
-# whole architectures drawn they cover 65-93 %, and t on Fisher's scale covers 92-98 % from 6
-# architectures on.
+# With fewer there is no interval. In simulations percentiles cover 93-98 % from 8 cells on. If
+# whole architectures are drawn, percentiles cover only 65-93 %, but t on Fisher's scale covers
+# 92-98 % from 6 architectures on.
 _FEWEST_CELLS = 8
 _FEWEST_ARCHITECTURES = 6
 
@@ -22,9 +22,9 @@ class Correlation:
 
     Attributes:
       cells: means of the two qualities, and of the log cost that may be held fixed.
-      level: of the intervals.
-      draws: of the bootstrap.
-      permutations: of the permutation test.
+      level: confidence level of the intervals.
+      draws: number of bootstrap draws.
+      permutations: number of permutations of the test.
     """
 
     cells: Cells
@@ -35,10 +35,10 @@ class Correlation:
     def over(
         self, use: np.ndarray, scope: str, method: str, rng: np.random.Generator
     ) -> dict[str, Any]:
-        """Estimate, interval, p and note of one scope.
+        """Estimate, interval, p and note for one set of cells.
 
         Args:
-          use: the cells of the scope, [C] bool.
+          use: the cells in the set, [C] bool.
           scope: `overall`, `within ...`, or `given log F` for the partial correlation.
           method: `spearman` or `kendall`.
           rng: draws clusters and permutations.
@@ -70,8 +70,8 @@ class Correlation:
             permuted = _permuted(
                 [sign.sum(1) for sign in signs], _orders(blocks, self.permutations, rng)
             )
-            # Under a third variable the permuted values need not centre on 0, so both tails are counted
-            # from their mean.
+            # Given a third variable, the permuted values need not have mean 0, so both tails are
+            # counted from their own mean.
             far = np.abs(permuted - permuted.mean()) >= abs(estimate - permuted.mean()) - 1e-12
             found["p"] = float((1 + far.sum()) / (1 + self.permutations))
             found["reliability_corrected"] = (
@@ -82,9 +82,8 @@ class Correlation:
         )
         count = clusters.max() + 1
         if count < (_FEWEST_CELLS if within else _FEWEST_ARCHITECTURES):
-            return found | {
-                "note": f"{count} {'cells' if within else 'architectures'}: not enough for an interval"
-            }
+            counted = "cells" if within else "architectures"
+            return found | {"note": f"{count} {counted}: not enough for an interval"}
         weights = rng.multinomial(count, np.full(count, 1 / count), size=self.draws)[
             :, clusters
         ].astype(float)
@@ -100,7 +99,10 @@ class Correlation:
 
 
 def _spearman(signs: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
-    """Spearman's correlation of two variables, given the signs of all differences, under weights [B, n] -> [B]."""
+    """Spearman's correlation of two variables from the signs of all differences.
+
+    Weights are [B, n], the result is [B].
+    """
     a, b = (weights @ sign.T for sign in signs)
     return _pearson(a, b, weights)
 
@@ -128,7 +130,7 @@ def _permuted(ranks: list[np.ndarray], order: np.ndarray) -> np.ndarray:
 
 
 def _given(ab: np.ndarray, ac: np.ndarray, bc: np.ndarray) -> np.ndarray:
-    """Partial correlation of a and b given c; NaN where c fixes either."""
+    """Partial correlation of a and b given c; NaN if c determines either."""
     scale = np.sqrt((1 - ac**2) * (1 - bc**2))
     return np.divide(ab - ac * bc, scale, out=np.full_like(ab, np.nan), where=scale > 1e-9)
 
@@ -142,7 +144,7 @@ def _pearson(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _orders(blocks: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """Orders that permute within blocks only, [draws, n]."""
+    """Orders that permute only within blocks, [draws, n]."""
     order = np.tile(np.arange(len(blocks)), (draws, 1))
     for block in np.unique(blocks):
         order[:, blocks == block] = rng.permuted(order[:, blocks == block], axis=1)
@@ -150,7 +152,10 @@ def _orders(blocks: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndar
 
 
 def _fisher(estimate: float, drawn: np.ndarray, clusters: int, level: float) -> tuple[float, float]:
-    """Interval on Fisher's scale from the bootstrap's standard error; NaN at a correlation of 1, which has no scale."""
+    """Interval on Fisher's scale from the bootstrap's standard error.
+
+    NaN at a correlation of 1 or -1, where the scale is infinite.
+    """
     if not abs(estimate) < 1 - 1e-9 or len(drawn) < 2:
         return np.nan, np.nan
     spread = np.arctanh(np.clip(drawn, -0.9999, 0.9999)).std(ddof=1)
@@ -159,7 +164,7 @@ def _fisher(estimate: float, drawn: np.ndarray, clusters: int, level: float) -> 
 
 
 def _disattenuated(cells: Cells, use: np.ndarray, estimate: float) -> float:
-    """Spearman's correction for attenuation by the noise of the seeds; NaN without two seeds anywhere."""
+    """Spearman's correction for the noise of the seeds; NaN if no cell has two seeds."""
     runs = use[cells.cell]
     free = (cells.seeds[use] - 1).sum()
     if not free:

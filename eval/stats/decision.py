@@ -1,4 +1,4 @@
-"""From p values to answers: Holm's correction, verdicts, and what a claim comes to."""
+"""From p values to verdicts: Holm's correction, verdicts on differences, and findings on claims."""
 
 import dataclasses
 import functools
@@ -12,12 +12,21 @@ CANNOT_BE_TOLD, NOT_TESTED = "cannot be told from these data", "not tested"
 
 
 class Untestable(Exception):
-    """The table lacks what a claim speaks of; str() says what."""
+    """The table lacks something that a claim is about; the message says what."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """Effect, interval, two-sided p of the verdict, verdict, and a note."""
+    """The result of testing a claim.
+
+    Attributes:
+      effect: its size.
+      low: lower end of its interval.
+      high: upper end of its interval.
+      p: two-sided p value of the verdict.
+      verdict: one of `eval.analyses.claims.VERDICTS`.
+      note: limits of the test, in words.
+    """
 
     effect: float
     low: float
@@ -28,7 +37,7 @@ class Finding:
 
 
 def holm(p: Sequence[float] | np.ndarray | pd.Series) -> np.ndarray:
-    """Holm's adjusted p values; NaN stays NaN and takes no part."""
+    """Holm's adjusted p values; NaN stays NaN and does not count as a test."""
     p = np.asarray(p, float)
     order = np.argsort(p)
     known = np.isfinite(p[order])
@@ -39,7 +48,7 @@ def holm(p: Sequence[float] | np.ndarray | pd.Series) -> np.ndarray:
 
 
 def verdict(advantage: float, p: float, level: float, better: str, worse: str) -> str:
-    """The words for a difference: `better` or `worse` by its sign, where p is small enough."""
+    """The word for a difference: `better` or `worse` by its sign if p is small enough."""
     if np.isnan(p):
         return "not tested"
     if p >= 1 - level:
@@ -48,7 +57,7 @@ def verdict(advantage: float, p: float, level: float, better: str, worse: str) -
 
 
 def judge(p_for: float, p_against: float, level: float) -> tuple[str, float]:
-    """Verdict and its two-sided p from the one-sided p values for and against a claim."""
+    """The verdict on a claim and its two-sided p, from the one-sided p values for and against."""
     p = np.fmin(p_for, p_against)
     if np.isnan(p):
         return CANNOT_BE_TOLD, np.nan
@@ -59,19 +68,22 @@ def judge(p_for: float, p_against: float, level: float) -> tuple[str, float]:
 
 
 def all_must(p: Sequence[float] | np.ndarray) -> float:
-    """P of the claim that holds only where every part does: the largest; NaN where one is unknown."""
+    """The p value of a claim whose parts must all hold: the largest; NaN if one is unknown."""
     return float(np.max(np.asarray(p, float)))
 
 
 def one_enough(p: Sequence[float] | np.ndarray) -> float:
-    """P of the claim that holds where any part does: Bonferroni over the parts that are known; NaN where none is."""
+    """The p value of a claim that holds if any part does: Bonferroni over the parts that are known.
+
+    NaN if none is known.
+    """
     known = np.asarray(p, float)
     known = known[np.isfinite(known)]
     return float(min(1.0, len(known) * known.min())) if len(known) else np.nan
 
 
 def testable(test: Callable[..., Finding]) -> Callable[..., Finding]:
-    """A test that finds the claim's subject missing says `not tested` and why."""
+    """Turns Untestable into the finding `not tested`, with the reason as its note."""
 
     @functools.wraps(test)
     def wrapped(*args, **kwargs) -> Finding:

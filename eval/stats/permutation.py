@@ -1,4 +1,4 @@
-"""Tests over all architectures at once: nested F tests, and permutation of architectures within sizes."""
+"""Tests over all architectures at once: nested F tests, and permutations within sizes."""
 
 import dataclasses
 from typing import NamedTuple
@@ -18,7 +18,7 @@ TESTS = {  # test: (hypothesis in words, smaller model, larger model)
 
 @dataclasses.dataclass(frozen=True)
 class Ancova:
-    """Cells of the architectures that have a line; their x centred within architecture."""
+    """The cells of the N architectures that have a line, for an analysis of covariance."""
 
     group: np.ndarray
     starts: np.ndarray
@@ -43,7 +43,7 @@ class Ancova:
         return values - (self.sums(values) / self.sums(np.ones(len(self.x))))[..., self.group]
 
     def parameters(self, model: str) -> int:
-        """Coefficients of a model."""
+        """The number of coefficients of a model."""
         return {"common": 2, "parallel": len(self.starts) + 1, "separate": 2 * len(self.starts)}[
             model
         ]
@@ -61,7 +61,10 @@ class Ancova:
         return dy - slope * dx
 
     def permuted(self, model: str, draws: int, seed: int) -> np.ndarray:
-        """Values with the residuals of `model` permuted between architectures within each size, [draws, N]."""
+        """Values with the residuals of `model` permuted between architectures, [draws, N].
+
+        Residuals are permuted only within a size.
+        """
         rng = np.random.default_rng(seed)
         residual = self.residuals(model, self.y)
         order = np.tile(np.arange(len(self.y)), (draws, 1))
@@ -71,18 +74,18 @@ class Ancova:
 
     @property
     def common_slope(self) -> float:
-        """The slope of the parallel lines."""
+        """The common slope of the parallel lines."""
         dx = self.centred(self.x)
         return float(self.centred(self.y) @ dx / (dx @ dx))
 
     @property
     def shares_sizes(self) -> bool:
-        """Whether there is anything to permute."""
+        """Whether some size has several architectures, so that there is something to permute."""
         return bool((np.unique(self.size, return_counts=True)[1] > 1).any())
 
 
 class NestedTest(NamedTuple):
-    """An F test of a smaller model in a larger one, and why it is not given."""
+    """An F test of a smaller model within a larger one; the note says why it is missing."""
 
     f: float
     df_num: float
@@ -95,14 +98,15 @@ class NestedTest(NamedTuple):
 def nested_f(
     ancova: Ancova | None, small: str, large: str, permutations: int, seed: int
 ) -> NestedTest:
-    """Tests a smaller model in a larger one, also by permuting the residuals of the smaller.
+    """Tests a smaller model within a larger one, also by permuting the residuals of the smaller.
 
     Args:
-      ancova: the cells; None where no architecture has a line.
+      ancova: the cells; None if no architecture has a line.
       small: the smaller model, `common`, `parallel` or `separate`.
-      large: the larger one.
-      permutations: of the residuals, between architectures within a size (Freedman and Lane).
-      seed: of the permutations.
+      large: the larger model.
+      permutations: how often residuals are permuted between architectures within a size (Freedman
+        and Lane).
+      seed: the seed of the permutations.
     """
     nan = np.nan
     if ancova is None or len(ancova.starts) < 2:
@@ -132,11 +136,11 @@ def nested_f(
 
 
 def separate_p(lines: Lines, keep: np.ndarray, draws: int, seed: int) -> float:
-    """P of equal slopes where every architecture has noise of its own: parametric bootstrap of the weighted scatter.
+    """The p value of equal slopes if every architecture has its own noise.
 
-    Welch's approximation rejects a true hypothesis in 8-17 % of studies with twelve architectures
-    of four to seven sizes; drawing slopes and their variances again (Krishnamoorthy, Lu and Mathew
-    2007) in 2-6 %.
+    A parametric bootstrap of the weighted scatter of the slopes. Welch's approximation rejects a
+    true hypothesis in 8-17 % of studies with twelve architectures of four to seven sizes; redrawing
+    slopes and their variances (Krishnamoorthy, Lu and Mathew 2007) does so in 2-6 %.
     """
     found = lines.slope_estimates()
     slope, variance, df = found.value[keep], found.se[keep] ** 2, found.df[keep]
@@ -158,12 +162,12 @@ def separate_p(lines: Lines, keep: np.ndarray, draws: int, seed: int) -> float:
 def largest_t(
     lines: Lines, reference: int, alike: np.ndarray, permutations: int, seed: int
 ) -> np.ndarray:
-    """Permutation p of every slope against the reference's, corrected by the largest |t|; NaN where untested, [G].
+    """Permutation p values of every slope against the reference's, [G]; NaN where untested.
 
-    Only the groups in `alike` [G] (bool) take part: those whose sizes are compared with the
-    reference's as they are. Residuals of the parallel model are permuted between architectures
-    within sizes; t has a residual variance for each architecture where every one has three sizes or
-    more, else one for all.
+    They are corrected by using the largest |t|. Only the groups in `alike` [G] (bool) take part:
+    those whose sizes are compared with the reference's without leaving any out. Residuals of the
+    parallel model are permuted between architectures within sizes. t uses a residual variance for
+    each architecture if every one has at least three sizes, else one for all.
     """
     result = np.full(len(lines.n), np.nan)
     keep = np.isfinite(lines.coefficients[:, 1]) & alike
@@ -193,5 +197,5 @@ def largest_t(
 
 
 def _share(hits: np.ndarray) -> float:
-    """Permutation p: the observed order counts as one of the permutations."""
+    """The permutation p value; the observed order counts as one of the permutations."""
     return float((1 + hits.sum()) / (1 + len(hits)))

@@ -1,14 +1,12 @@
-"""A straight line per group through its cell means, and the t machinery on linear functions of the coefficients.
+"""Fits a straight line per group through its cell means, and tests combinations of coefficients.
 
-Two sources of error, never mixed:
-  size  the scatter of the cell means around the line. With fewer than ROBUST_FROM sizes one
-  residual variance per
-        line and n - 2 degrees of freedom: in simulation this covers 93-95 % even when the noise
-        changes threefold with size, where HC3 covers 97-98 %; from there on HC3.
-  seed  the spread of the seeds inside the cells, sizes taken as given: what the slope over these
-  very sizes would be
-        with endless seeds. It needs two seeds somewhere, works with two sizes, and says nothing
-        about other sizes.
+There are two sources of error, which are never mixed:
+  size  The scatter of the cell means around the line. With fewer than ROBUST_FROM sizes: one
+        residual variance per line and n - 2 degrees of freedom. In simulations this covers 93-95 %
+        even if the noise changes threefold with size, where HC3 covers 97-98 %. With more: HC3.
+  seed  The spread of the seeds within the cells, with the sizes taken as given: the uncertainty
+        about the slope that endless seeds would give at exactly these sizes. It needs two seeds in
+        at least one cell, works with two sizes, and says nothing about other sizes.
 """
 
 import dataclasses
@@ -24,12 +22,15 @@ ERRORS = ("size", "seed")
 VARIANCES = ("separate", "pooled")
 MIN_SIZES = 4
 ROBUST_FROM = 8
-_FLAT = 1e-9  # sizes closer than this on the axis, relative to it, have the same x
+_FLAT = 1e-9  # a relative spread of x below this counts as no spread
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """Estimates of linear functions of the coefficients: arrays of one shape; NaN where there is none."""
+    """Estimates of linear functions of the coefficients.
+
+    All arrays have one shape; NaN where there is no estimate.
+    """
 
     value: np.ndarray
     se: np.ndarray
@@ -37,17 +38,17 @@ class Estimate:
 
     @property
     def p(self) -> np.ndarray:
-        """Two-sided p of value = 0."""
+        """Two-sided p value of value = 0."""
         return 2 * stats.t.sf(np.abs(self._t), self.df)
 
     @property
     def p_above(self) -> np.ndarray:
-        """One-sided p: small where the value is surely above 0."""
+        """One-sided p value; small if the value is surely above 0."""
         return stats.t.sf(self._t, self.df)
 
     @property
     def p_below(self) -> np.ndarray:
-        """One-sided p: small where the value is surely below 0."""
+        """One-sided p value; small if the value is surely below 0."""
         return stats.t.cdf(self._t, self.df)
 
     def interval(self, level: float) -> tuple[np.ndarray, np.ndarray]:
@@ -57,7 +58,7 @@ class Estimate:
 
     @property
     def _t(self) -> np.ndarray:
-        """The value over its error; without any error (a perfect line) there is no t."""
+        """The value over its error; NaN if the error is 0 (a perfect line)."""
         return np.divide(
             self.value, self.se, out=np.full_like(self.value, np.nan), where=self.se > 0
         )
@@ -68,17 +69,18 @@ class Lines:
     """One fitted line per group: y = intercept + slope x.
 
     Attributes:
-      cells: what was fitted.
-      n: cells of a group, [G].
-      low, high: range of x that a group covers, [G].
-      coefficients: intercept and slope, [G, 2]; NaN where a group has fewer than two distinct x.
-      covariance: of the coefficients, [G, 2, 2]; NaN where there is no honest error.
+      cells: the cells that were fitted.
+      n: number of cells of a group, [G].
+      low: lower end of the range of x that a group covers, [G].
+      high: its upper end, [G].
+      coefficients: intercept and slope, [G, 2]; NaN if a group has fewer than two distinct x.
+      covariance: covariance of the coefficients, [G, 2, 2]; NaN if it cannot be estimated.
       df: degrees of freedom of the covariance, [G].
-      pooled_df: total degrees of freedom where one variance serves all groups, else None.
-      r2: share of the variance of the cell means that the line takes up, [G].
+      pooled_df: total degrees of freedom if all groups share one variance, else None.
+      r2: share of the variance of the cell means that the line explains, [G].
       se_hc3: HC3 standard error of the slope, [G].
       made: `errors` and `variance` of the fit.
-      method: how the errors were made, one for all or by group, [G] of str.
+      method: how the errors were estimated, [G] of str.
       notes: why there is no slope or no error, [G] of str.
     """
 
@@ -97,10 +99,10 @@ class Lines:
     notes: np.ndarray
 
     def combine(self, weights: np.ndarray) -> Estimate:
-        """Sum of weights * coefficients over groups, with Welch and Satterthwaite's degrees of freedom.
+        """The sum of weights * coefficients, with Welch and Satterthwaite's degrees of freedom.
 
         Args:
-          weights: [..., G, 2]; a group with weight 0 takes no part (so that its NaN does no harm).
+          weights: [..., G, 2]; a group with weight 0 does not count, so its NaN does no harm.
         """
         used = weights != 0
         value = np.where(used, weights * np.nan_to_num(self.coefficients), 0.0).sum((-2, -1))
@@ -120,7 +122,7 @@ class Lines:
         return Estimate(value, se, df)
 
     def explain(self, groups: Iterable[int]) -> str:
-        """The notes of these groups, each said once, with the names it is about."""
+        """The notes on these groups, each once, with the names of its groups."""
         about: dict[str, list[str]] = {}
         for g in groups:
             if self.notes[g]:
@@ -130,12 +132,12 @@ class Lines:
         return "; ".join(f"{note} ({', '.join(names)})" for note, names in about.items())
 
     def method_of(self, *groups: int) -> str:
-        """How the error of a comparison of these groups was made."""
+        """How the error of a comparison of these groups was estimated."""
         methods = list(dict.fromkeys(self.method[g] for g in groups))
         return "none" if "none" in methods else " and ".join(methods)
 
     def resampled(self, draws: int, seed: int) -> np.ndarray:
-        """Coefficients drawn around the fit as its t intervals have them, [draws, G, 2].
+        """Coefficients drawn around the fit, with the spread of its t intervals, [draws, G, 2].
 
         NaN for lines without an error.
         """
@@ -170,7 +172,12 @@ class Lines:
 
 
 def fit(cells: Cells, errors: str = "size", variance: str = "separate") -> Lines:
-    """Least squares on the cell means of every group at once.
+    """Fits least squares to the cell means of all groups at once.
+
+    Args:
+      cells: means of x and y.
+      errors: one of ERRORS, see above.
+      variance: `separate`: a variance for each group; `pooled`: one for all.
 
     Raises:
       InputError: unknown `errors` or `variance`.
@@ -197,7 +204,7 @@ def fit(cells: Cells, errors: str = "size", variance: str = "separate") -> Lines
         to_slope = dx / sxx[g]
         to_intercept = 1 / n[g] - mean_x[g] * to_slope
         noise, df, pooled_df, method, notes = _noise(
-            cells, n, flat, np.nan_to_num(slope), rss, hc3, errors, variance
+            cells, n, flat, np.nan_to_num(slope), rss, hc3, (errors, variance)
         )
         weights = np.stack([to_intercept, to_slope], axis=1)
         products = weights[:, :, None] * weights[:, None, :] * noise[:, None, None]
@@ -222,8 +229,9 @@ def fit(cells: Cells, errors: str = "size", variance: str = "separate") -> Lines
         )
 
 
-def _noise(cells: Cells, n, flat, slope, rss, hc3, errors: str, variance: str):
-    """Variance of each cell mean around its line, its degrees of freedom by group, and the words for both."""
+def _noise(cells: Cells, n, flat, slope, rss, hc3, made: tuple[str, str]):
+    """The variance of each cell mean around its line, its degrees of freedom, and the method."""
+    errors, variance = made
     g, total = cells.group, len(n)
     if errors == "size":
         own = np.where(flat, 0, np.maximum(n - 2, 0)).astype(float)
@@ -253,13 +261,14 @@ def _noise(cells: Cells, n, flat, slope, rss, hc3, errors: str, variance: str):
 
 
 def _notes(cells: Cells, n, flat, df, errors: str, pooled: bool) -> np.ndarray:
-    """What is missing from each line, in plain words."""
+    """What is missing from each line, in words."""
     notes = np.full(len(n), "", dtype=object)
     for i, size_count in enumerate(n):
         words = []
         if cells.no_log[i]:
             words.append(
-                f"{cells.no_log[i]} runs have a value of 0 or less, which has no logarithm: no slope"
+                f"{cells.no_log[i]} runs have a value of 0 or less, which has no logarithm: no "
+                "slope"
             )
         elif size_count < 2:
             none = (
@@ -282,7 +291,8 @@ def _notes(cells: Cells, n, flat, df, errors: str, pooled: bool) -> np.ndarray:
             words.append(f"{cells.missing[i] - cells.no_log[i]} runs lack a value")
         if cells.outside[i] and size_count:
             words.append(
-                f"{cells.outside[i]} sizes outside the range that all compared here cover are left out"
+                f"{cells.outside[i]} sizes outside the range that all compared here cover are left "
+                "out"
             )
         notes[i] = "; ".join(words)
     return notes
@@ -291,7 +301,7 @@ def _notes(cells: Cells, n, flat, df, errors: str, pooled: bool) -> np.ndarray:
 def fieller(
     lines: Lines, top: np.ndarray, bottom: np.ndarray, level: float
 ) -> tuple[float, float, str]:
-    """Fieller's set for a ratio of two linear functions of the coefficients.
+    """Fieller's confidence set for a ratio of two linear functions of the coefficients.
 
     Args:
       lines: the fit.
@@ -300,12 +310,12 @@ def fieller(
       level: confidence level.
 
     Returns:
-      (low, high, kind). `bounded`: the interval. `outside`: all values but those between low and
+      (low, high, kind). `bounded`: the interval. `outside`: all values except those between low and
       high. `unbounded`: all values (-inf, inf). `none`: no standard error (NaN, NaN).
     """
     ratio = divide(lines.combine(top).value, lines.combine(bottom).value)
-    # Satterthwaite's degrees of freedom depend on the ratio under test; those at the estimate serve
-    # for the whole set.
+    # Satterthwaite's degrees of freedom depend on the ratio under test. Those at the estimate are
+    # used for the whole set.
     at = lines.combine(top - ratio * bottom) if np.isfinite(ratio) else lines.combine(bottom)
     if not (np.isfinite(ratio) and at.df > 0):
         return np.nan, np.nan, "none"
@@ -325,5 +335,5 @@ def fieller(
 
 
 def divide(top: np.ndarray | float, bottom: np.ndarray | float) -> float:
-    """A ratio of two numbers; NaN where the lower is 0 or either is NaN."""
+    """The ratio of two numbers; NaN if the denominator is 0 or either is NaN."""
     return float(top / bottom) if bottom else np.nan

@@ -1,4 +1,4 @@
-"""What every architecture promises (DESIGN, the model contract), over the whole registry and its named variants."""
+"""The model contract: what every architecture promises, over the registry and its named variants."""
 
 import collections
 import dataclasses

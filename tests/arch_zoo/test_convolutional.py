@@ -81,18 +81,24 @@ def test_widths_repeat_with_the_depth_and_decoding_keeps_one_less(name):
 
 
 @pytest.mark.parametrize("name", ["lconv", "dconv"])
-def test_a_broken_period_cannot_be_scanned(name):
-    """The contract scans whole ones."""
-    with pytest.raises(arch_zoo.ConfigError, match="scan_layers"):
-        arch_zoo.build(
-            models.config(name, "nano-NL4", widths=(3, 5, 7), scan_layers=True), jax.random.key(0)
-        )
+@pytest.mark.parametrize(
+    ("depth", "widths"), [(4, (3, 5, 7)), (2, (3, 5)), (3, (3, 5, 7)), (5, (3, 5))]
+)
+def test_a_broken_period_cannot_be_scanned(name, depth, widths):
+    """Nor one that comes once: there is nothing to loop over. The contract scans whole ones."""
+    cfg = models.config(name, f"nano-NL{depth}", widths=widths, scan_layers=True)
+    with pytest.raises(arch_zoo.ConfigError, match=f"these {depth} blocks never repeat"):
+        abstract_model(cfg)
 
 
 @pytest.mark.parametrize("name", ["lconv", "dconv"])
-def test_three_widths_are_a_period_of_three(name):
-    cfg = models.config(name, "nano-NL6", widths=(3, 5, 7), scan_layers=True)
-    assert abstract_model(cfg).encoder.period() == 3
+@pytest.mark.parametrize(
+    ("depth", "widths", "period"),
+    [(6, (3, 5, 7), 3), (4, (3, 5), 2), (6, (3, 5), 2), (4, (3, 5, 3, 5), 2), (3, (5,), 1)],
+)
+def test_as_many_widths_are_a_period(name, depth, widths, period):
+    cfg = models.config(name, f"nano-NL{depth}", widths=widths, scan_layers=True)
+    assert abstract_model(cfg).encoder.period() == period
 
 
 def layer_of(name: str, form: str):

@@ -116,6 +116,7 @@ def test_a_layers_own_sites_are_apart_from_that_of_its_residual_branch(site):
     """Two draws of their own leave .81 of the ones."""
     layer = Residual(models.config("transformer"), Random(site))
     y, _, _ = layer(jnp.zeros((64, 2, 32)), _context(64, 2))
+    assert (y == y[:, :1]).all(), "one draw serves a whole sequence"
     assert abs((y[:, 0] > 0).mean() - 0.9**2) < SIGMAS * np.sqrt(0.81 * 0.19 / (64 * 32))
 
 
@@ -127,7 +128,9 @@ def test_the_input_and_the_output_of_a_stack_are_dropped_each_by_a_mask_of_its_o
     np.testing.assert_array_equal(
         walked, x_BLD
     )  # an empty block: what is left are the stack's own two
-    out = np.asarray(stack(x_BLD, ctx)[0])[:, 0]
+    both = np.asarray(stack(x_BLD, ctx)[0])
+    assert (both == both[:, :1]).all(), "one draw serves a whole sequence, at either end"
+    out = both[:, 0]
     alone = dataclasses.replace(ctx, dropout_rate=0.0)
     np.testing.assert_allclose(stack(x_BLD, alone)[0], 1.0, rtol=1e-5)
     # A row keeps k of 32 entries, its norm makes them sqrt(32 / k), and the output's mask divides

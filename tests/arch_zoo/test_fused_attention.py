@@ -113,18 +113,17 @@ def test_an_outline_has_the_shapes_of_what_the_kernel_keeps():
     """The output, and the logarithm of a query's sum in float32; no weights [T, S]."""
     q, k, v = (jax.ShapeDtypeStruct((2, length, 4, 16), jnp.bfloat16) for length in (6, 10, 10))
 
-    def outlined(q, k, v):
+    def attend(q, k, v):
         with fused_attention.outlined():
             assert fused_attention.implementation(q, k, _context()) == "cudnn"
-            return jax.vjp(
-                lambda *a: fused_attention.attend(*a, None, None, None, _context(), causal=True),
-                q,
-                k,
-                v,
-            )
+            return fused_attention.attend(q, k, v, None, None, None, _context(), causal=True)
+
+    def outlined(q, k, v):
+        return jax.vjp(attend, q, k, v)
 
     y, backward = jax.eval_shape(outlined, q, k, v)
-    assert (y.shape, y.dtype) == ((2, 6, 4, 16), jnp.bfloat16)
+    for out in (y, jax.eval_shape(attend, q, k, v)):  # with a gradient and without
+        assert (out.shape, out.dtype) == ((2, 6, 4, 16), jnp.bfloat16)
     kept = {(leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(backward)}
     assert kept == {
         ((2, 6, 4, 16), "bfloat16"),

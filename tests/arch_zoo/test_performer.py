@@ -89,6 +89,32 @@ def test_unpacked_rows_equal_the_quadratic_form(kernel):
     assert_close(to_all(phi, packed=False), quadratic(phi, False), segments != 0)
 
 
+@pytest.mark.parametrize("epsilon", [0.0, 0.25])
+def test_features_are_those_of_their_formulas(epsilon):
+    """Epsilon is added to every feature of queries and keys, whose scales are taken out before."""
+    rng = np.random.default_rng(0)
+    q, k = rng.normal(size=(2, 2, 3, 5, 16))
+    directions = rng.normal(size=(7, 16))
+    query, key, log_scale = favor.relu_features(*map(jnp.float32, (q, k)), epsilon)
+    for ours, u in ((query, q), (key, k)):
+        np.testing.assert_allclose(ours, np.maximum(u, 0) + epsilon, atol=tolerances.REORDERED)
+    assert log_scale.shape == (2, 3, 5) and not log_scale.any()
+    u, v = 2 * q @ directions.T, k / 2 @ directions.T  # K^1/4 = 2
+    v -= np.sum((k / 2) ** 2, -1, keepdims=True) / 2
+    query, key, log_scale = favor.softmax_features(*map(jnp.float32, (q, k, directions)), epsilon)
+    for ours, logs in ((query, u), (key, v)):
+        expected = np.exp(logs - logs.max(-1, keepdims=True)) + epsilon
+        np.testing.assert_allclose(ours, expected, atol=tolerances.REORDERED)
+    np.testing.assert_allclose(log_scale, v.max(-1), atol=tolerances.REORDERED)
+
+
+def test_before_the_first_position_nothing_is_summed():
+    sums, segment = favor.empty_state(2, 3, 5, 7)
+    assert (sums.total.shape, sums.log_scale.shape, segment.shape) == ((2, 3, 5, 8), (2, 3), (2, 1))
+    assert not sums.total.any() and not segment.any() and segment.dtype == jnp.int32
+    assert (np.exp(sums.log_scale) == 0).all() and np.isfinite(sums.log_scale).all()
+
+
 def test_a_query_without_keys_gets_zero():
     """As in an example of padding alone, whose queries no one reads: a zero, not a NaN that spreads."""
     segments = np.ones((BATCH, LENGTH), np.int32)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from jax.extend import core as jex_core
 
 from arch_zoo.layers.context import Aux, Context, observe
@@ -34,6 +35,30 @@ def test_blocks_are_looped_over_where_that_is_asked_for(scan_layers, lengths):
     assert scans(jax.make_jaxpr(lambda: model(batch).logits)().jaxpr) == lengths
 
 
+def dots(jaxpr) -> int:
+    """How many products a program has."""
+    inner = (dots(inner) for eqn in jaxpr.eqns for inner in jex_core.jaxprs_in_params(eqn.params))
+    return sum(eqn.primitive.name == "dot_general" for eqn in jaxpr.eqns) + sum(inner)
+
+
+def test_a_gradient_computes_again_what_remat_says():
+    """With `dots` the products of pairs of positions, with `full` all that a block's gradient needs."""
+    names = ("encoder_input_tokens", "decoder_input_tokens", "decoder_target_tokens")
+    batch = {name: jnp.ones((1, 4), jnp.int32) for name in names}
+
+    def products(remat: str) -> tuple[int, int]:
+        model = models.build(models.config("transformer", "nano-NL1", remat=remat))
+        graph, params, rest = nnx.split(model, nnx.Param, ...)
+        loss = lambda params: nnx.merge(graph, params, rest).token_nll(batch).nll.sum()
+        return tuple(dots(jax.make_jaxpr(f)(params).jaxpr) for f in (loss, jax.grad(loss)))
+
+    forward, gradient = products("none")
+    pairs = 3 * 2  # queries by keys and weights by values, in three attention layers
+    assert products("dots") == (forward, gradient + pairs)
+    needed = forward - 1 - 2  # neither the logits nor the last product of either block
+    assert products("full") == (forward, gradient + needed)
+
+
 def test_what_a_context_says_of_the_program_is_no_array():
     """A loop over blocks would carry it as a number that no `if` can ask."""
     ids = jnp.ones((1, 4), jnp.int32)
@@ -50,6 +75,15 @@ def test_what_a_context_says_of_the_program_is_no_array():
     assert len(jax.tree.leaves(ctx)) == 2
     again = jax.tree.map(lambda x: x + 1, ctx)
     assert (again.packed, again.expert_axis, again.max_length) == (True, "expert", 7)
+
+
+def test_a_context_is_one_of_evaluation_unless_told_otherwise():
+    """Decoding relies on it: no dropout, no jitter, no capacity, and one segment a row."""
+    ids = jnp.ones((1, 4), jnp.int32)
+    ctx = Context(ids, ids)
+    assert not (ctx.train or ctx.causal or ctx.packed or ctx.dropout_rate or ctx.biases)
+    others = (ctx.memory_BSD, ctx.memory_segment_ids_BS, ctx.key, ctx.index, ctx.expert_axis)
+    assert all(other is None for other in others)
 
 
 def test_masks_are_those_of_segments_order_and_what_is_decoded():

@@ -137,6 +137,15 @@ def test_blocks_hold_every_token_with_its_expert(rows, length, num_experts, skew
     np.testing.assert_array_equal(np.asarray(expert_of)[places[real] // block_size], expert[real])
 
 
+@pytest.mark.parametrize("tokens", [1, 8, 9, 35, 64, 65])
+def test_one_expert_can_take_all_tokens(tokens):
+    """Whole blocks and a last one that is not full."""
+    real = jnp.ones((1, tokens), bool)
+    places, expert_of, size = block_places(jnp.full((1, tokens), 1), real, 2)
+    assert sorted(np.asarray(places).tolist()) == list(range(tokens))
+    assert (np.asarray(expert_of)[: -(-tokens // size)] == 1).all()
+
+
 def test_the_backward_gather_is_the_gradient():
     places = jnp.asarray([3, 6, 0, 5, 6])  # 6 is nowhere
     tokens = experts.inverse(places, 6)

@@ -238,6 +238,7 @@ class StudyConfig:
 
     def __post_init__(self):
         """Refuses values that no run can have."""
+        ranges.check(self)
         ids = [cell.run_id for cell in self.cells]
         twice = sorted({i for i in ids if ids.count(i) > 1})
         if twice:
@@ -279,6 +280,7 @@ def from_dict(kind: type, values: Mapping[str, Any], where: str = "") -> Any:
 
 
 def _convert(kind: Any, value: Any, where: str) -> Any:
+    """Lists as tuples and objects as dataclasses; each dataclass checks its own plain values."""
     options = (
         [option for option in get_args(kind) if option is not type(None)]
         if _is_union(kind)
@@ -294,12 +296,8 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
             raise InputError(f"{where} = {value!r}: expected a list")
         item = get_args(option)[0]
         return tuple(_convert(item, element, f"{where}[{i}]") for i, element in enumerate(value))
-    if typing.get_origin(option) is Literal:
-        return value
-    plain = typing.get_origin(option) or option
-    accepted = (int, float) if plain is float else plain
-    if not isinstance(value, accepted) or (isinstance(value, bool) and plain is not bool):
-        raise InputError(f"{where} = {value!r}: expected {plain.__name__}")
+    if typing.get_origin(option) is Mapping and not isinstance(value, Mapping):
+        raise InputError(f"{where} = {value!r}: expected keys and values")
     return value
 
 

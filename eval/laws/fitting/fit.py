@@ -1,4 +1,4 @@
-"""One law fitted to one table, with everything needed to judge whether the data determine it."""
+"""Fits one law to one table, with everything needed to judge whether the data determine it."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,15 +11,15 @@ from eval.laws.forms.form import Form, Inputs
 from eval.laws.law_table import Runs
 from train.records import InputError
 
-_SAME_VALUE = 1e-6  # relative distance from the best objective within which a start has found it
+_SAME_VALUE = 1e-6  # relative distance of objectives that count as the same optimum
 _SAME_PARAMETER = 1e-2
-_FEW = 0.01  # share of the starts below which the optimum counts as found by luck
-_TIED = 0.99  # correlation of two inputs' logarithms above which they are one
+_FEW = 0.01  # if a smaller share of the starts finds the optimum, that may be luck
+_TIED = 0.99  # two inputs with a higher correlation of logarithms cannot be told apart
 _INTERCHANGEABLE = (
     0.99  # correlation of two parameters, with coefficients at the middle of the data or at input 1
 )
 _ILL = 1e4  # condition number of the scaled Jacobian
-_OPEN = 0.5  # standard error over value of a parameter that the data leave open
+_OPEN = 0.5  # the data leave a parameter open if standard error over value is larger
 _SCALED = ("N", "D", "C", "S", "x", "U")  # inputs that should span more than a decade
 
 
@@ -33,15 +33,15 @@ class Fit:
       objective: what was minimised.
       theta_P: the optimum in search coordinates.
       value: the summed objective there.
-      lower_P: bounds searched (equal where a parameter was fixed).
-      upper_P: bounds searched.
+      lower_P: lower bounds of the search (equal to the upper ones if a parameter was fixed).
+      upper_P: upper bounds of the search.
       start_SP: all starts, for the landscape.
       found: where each start ended.
       agreed: share of the starts that found the optimum.
       condition: condition number of the Jacobian with centred, scaled columns; free parameters
         only.
       at_bounds: symbols of free parameters that ended on a bound.
-      warnings: why the data may not determine the law, in words; empty when nothing was found.
+      warnings: why the data may not determine the law, in words; empty if nothing was found.
     """
 
     form: Form
@@ -60,14 +60,14 @@ class Fit:
 
     @property
     def params(self) -> dict[str, float]:
-        """Published symbol -> value."""
+        """The parameters by their published symbols."""
         return dict(
             zip(self.form.symbols, map(float, self.form.publish(self.theta_P)), strict=True)
         )
 
     @property
     def free_P(self) -> np.ndarray:
-        """Which parameters were searched."""
+        """Whether each parameter was searched."""
         return self.upper_P > self.lower_P
 
     @property
@@ -77,25 +77,25 @@ class Fit:
 
     @property
     def target_n(self) -> np.ndarray:
-        """What is fitted, in the objective's space."""
+        """The values that are fitted, in the objective's space."""
         return target(self.runs.y, self.objective)
 
     @property
     def residual_n(self) -> np.ndarray:
-        """Target less prediction."""
+        """The target minus the prediction."""
         return self.target_n - self.surface.evaluate(self.theta_P[None])[0][0]
 
     @property
     def standardised_n(self) -> np.ndarray:
-        """Residuals in the unit of a run of mean weight."""
+        """Residuals, scaled to those of a run of mean weight."""
         return np.sqrt(self.runs.weight) * self.residual_n
 
     @property
     def sigma(self) -> float:
-        """Residual standard deviation of a run of mean weight, the parameters spent; robust where the objective is.
+        """Residual standard deviation of a run of mean weight, corrected for the fitted parameters.
 
-        A robust fit passes through about as many points as it has parameters; their zeros are left
-        out of the median.
+        For Huber and L1 it is a robust estimate from the median. A robust fit passes through about
+        as many points as it has parameters, so that many zeros are left out of the median.
         """
         n, spent = len(self.runs.y), int(self.free_P.sum())
         left = max(n - spent, 1)
@@ -105,9 +105,10 @@ class Fit:
 
     @property
     def variance(self) -> float:
-        """What one run of mean weight tells, as a variance: sigma^2 for least squares.
+        """The variance that one run of mean weight contributes; sigma^2 for least squares.
 
-        An objective that clips most residuals is a median in disguise: pi / 2 times that.
+        An objective that clips most residuals behaves like a median, whose variance is pi / 2 times
+        that.
         """
         clips = self.objective.name == "l1" or (
             self.objective.name == "huber" and self.objective.delta < self.sigma
@@ -115,7 +116,7 @@ class Fit:
         return (np.pi / 2 if clips else 1.0) * self.sigma**2
 
     def predict(self, x: Inputs, theta_SP: np.ndarray | None = None) -> np.ndarray:
-        """Predictions in the data's unit at logarithms of inputs: [n], or [S,n] for rows of parameters."""
+        """Predictions in the data's unit at logarithms of inputs: [n], or [S,n] for rows."""
         if theta_SP is None:
             return self.form.values(self.theta_P[None], x)[0]
         return self.form.values(theta_SP, x)
@@ -135,7 +136,7 @@ class Fit:
 
 
 def target(y: np.ndarray, objective: Objective) -> np.ndarray:
-    """Raw values in the objective's space."""
+    """Raw values converted to the objective's space."""
     return np.log(y) if objective.space == "log" else y
 
 
@@ -150,14 +151,14 @@ def fit(
 
     Args:
       form: the law.
-      runs: points that carry the form's inputs.
-      objective: what to minimise; the sum over points.
-      start_SP: starts in search coordinates; the form's own grid by default.
-      fixed: published symbol -> value that is not searched.
+      runs: points with the form's inputs.
+      objective: what to minimise, summed over points.
+      start_SP: starts in search coordinates; by default the form's own grid.
+      fixed: values, by published symbol, of parameters that are not searched.
 
     Raises:
-      InputError: no points, a zero under a logarithm, or a fixed symbol that the form does not have
-        or that it computes from others which are free.
+      InputError: there are no points, a zero has no logarithm, or the form does not have a fixed
+        symbol or computes it from others that are free.
     """
     if not len(runs.y):
         raise InputError("fit: no points")
@@ -170,7 +171,7 @@ def fit(
     lower_P, upper_P, start_SP = _fix(form, fixed or {}, start_SP)
     surface = optimise.Surface(form, runs.x, objective.space)
     found = optimise.minimise(
-        surface, start_SP, lower_P, upper_P, target(runs.y, objective), runs.weight, objective
+        surface, start_SP, (lower_P, upper_P), target(runs.y, objective), runs.weight, objective
     )
     best = int(found.value_S.argmin())
     bare = Fit(
@@ -194,13 +195,13 @@ def fit(
 def refit(
     fit_: Fit, y_Sn: np.ndarray | None = None, weight_Sn: np.ndarray | None = None, **bounds
 ) -> optimise.Optima:
-    """The same law on many variants of its data at once, each started from the optimum.
+    """Fits the same law to many variants of its data at once, each started from the optimum.
 
     Args:
       fit_: the fit whose points, objective and bounds are used.
-      y_Sn: targets in the objective's space; the fit's own by default.
-      weight_Sn: weights; the fit's own by default.
-      **bounds: lower_SP, upper_SP, start_SP where they differ by row.
+      y_Sn: targets in the objective's space; by default those of the fit.
+      weight_Sn: weights; by default those of the fit.
+      **bounds: lower_SP, upper_SP, start_SP if they differ by row.
     """
     y_Sn = fit_.target_n[None] if y_Sn is None else y_Sn
     weight_Sn = fit_.runs.weight[None] if weight_Sn is None else weight_Sn
@@ -208,7 +209,7 @@ def refit(
     start_SP = bounds.get("start_SP", np.tile(fit_.theta_P, (rows, 1)))
     lower, upper = bounds.get("lower_SP", fit_.lower_P), bounds.get("upper_SP", fit_.upper_P)
     return optimise.minimise(
-        fit_.surface, start_SP, lower, upper, y_Sn, weight_Sn, fit_.objective, near=True
+        fit_.surface, start_SP, (lower, upper), y_Sn, weight_Sn, fit_.objective, near=True
     )
 
 
@@ -239,11 +240,11 @@ def _fix(form: Form, fixed: Mapping[str, float], start_SP: np.ndarray):
 
 
 def diagnose(fit_: Fit) -> Fit:
-    """The fit with its share of agreeing starts, conditioning, bounds and warnings filled in."""
+    """Fills in the share of agreeing starts, the conditioning, bounds and warnings."""
     value_S, free_P = fit_.found.value_S, fit_.free_P
     exact = (
         1e-24 * fit_.runs.weight.sum()
-    )  # noise-free data fit to rounding error, where ratios mean nothing
+    )  # noise-free data fit up to rounding error, where ratios are meaningless
     same_S = value_S <= fit_.value * (1 + _SAME_VALUE) + exact
     near = 1e-6 * (fit_.upper_P - fit_.lower_P)
     bounded_P = free_P & (
@@ -268,7 +269,8 @@ def diagnose(fit_: Fit) -> Fit:
     warnings += [f"the data leave {symbol} open ({why})" for symbol, why in open_.items()]
     if fit_.agreed < _FEW:
         warnings.append(
-            f"only {same_S.sum()} of {len(same_S)} starts found the best optimum: there may be a better one"
+            f"only {same_S.sum()} of {len(same_S)} starts found the best optimum: there may be a "
+            "better one"
         )
     spread_P = np.ptp(fit_.found.theta_SP[same_S], axis=0) / (1 + np.abs(fit_.theta_P))
     if (spread_P > _SAME_PARAMETER).any():
@@ -280,7 +282,10 @@ def diagnose(fit_: Fit) -> Fit:
 
 
 def _conditioning(fit_: Fit, inner_P: np.ndarray) -> tuple[float, dict[str, str]]:
-    """Condition number of the centred, scaled Jacobian, and the parameters whose standard error is near their size."""
+    """Condition number of the centred, scaled Jacobian, and parameters that the data leave open.
+
+    A parameter is open if its standard error is about as large as its value.
+    """
     if not inner_P.any():
         return 1.0, {}
     centre_PP = fit_.form.centre(fit_.runs.x)
@@ -297,12 +302,12 @@ def _conditioning(fit_: Fit, inner_P: np.ndarray) -> tuple[float, dict[str, str]
     )
     coefficient_P = (centre_PP != np.eye(len(centre_PP))).any(
         1
-    )  # a coefficient is judged through its exponent
+    )  # coefficients are judged by their exponents
     error_P, open_ = np.sqrt(np.maximum(np.diag(fit_.covariance()), 0)), {}
     for p in np.flatnonzero(inner_P & ~coefficient_P):
         positive = fit_.form.parameters[
             p
-        ].positive  # its search coordinate is a logarithm: the error is relative already
+        ].positive  # the search coordinate is a logarithm, so its error is already relative
         relative = error_P[p] if positive else error_P[p] / max(abs(fit_.theta_P[p]), 1e-12)
         if relative > _OPEN:
             open_[fit_.form.symbols[p]] = f"standard error {100 * relative:.0f} % of its value"
@@ -310,7 +315,7 @@ def _conditioning(fit_: Fit, inner_P: np.ndarray) -> tuple[float, dict[str, str]
 
 
 def _tied(fit_: Fit, inner_P: np.ndarray) -> list[tuple[str, str, float]]:
-    """Pairs of parameters whose estimates move as one, wherever their coefficients are taken."""
+    """Pairs of parameters whose estimates move together, wherever coefficients are measured."""
     covariance_PP, inverse_PP = fit_.covariance(), np.linalg.inv(fit_.form.centre(fit_.runs.x))
     both = []
     for matrix_PP in (covariance_PP, inverse_PP @ covariance_PP @ inverse_PP.T):
@@ -333,7 +338,8 @@ def _bound_warnings(fit_: Fit) -> list[str]:
         low = fit_.params[symbol] <= parameter.lower * 1.01 + 1e-9
         if symbol == fit_.form.floor_symbol and low:
             lines.append(
-                f"{symbol} is at zero: the data show no floor; do not trust exponents or extrapolations"
+                f"{symbol} is at zero: the data show no floor; do not trust exponents or "
+                "extrapolations"
             )
         else:
             lines.append(f"{symbol} is at the bound of its search, {fit_.params[symbol]:.4g}")
@@ -344,7 +350,8 @@ def _data_warnings(form: Form, runs: Runs, free: int) -> list[str]:
     lines = []
     if len(runs.y) <= free:
         lines.append(
-            f"{len(runs.y)} points for {free} parameters: the fit is exact or arbitrary, and has no residuals"
+            f"{len(runs.y)} points for {free} parameters: the fit is exact or arbitrary, and has "
+            "no residuals"
         )
     names = [name for name in form.inputs if name in _SCALED]
     for name in names:
@@ -354,7 +361,8 @@ def _data_warnings(form: Form, runs: Runs, free: int) -> list[str]:
         )
         if distinct < 3:
             lines.append(
-                f"{name} takes {distinct} value{'s' * (distinct > 1)}: its exponent cannot be told from a constant"
+                f"{name} takes {distinct} value{'s' * (distinct > 1)}: its exponent cannot be told "
+                "from a constant"
             )
         elif decades < 1.01:
             lines.append(

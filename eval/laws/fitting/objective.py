@@ -1,15 +1,15 @@
-"""What a fit minimises: the SUM over points of rho(residual), never its mean.
+"""The objectives of a fit: the SUM over points of rho(residual), never its mean.
 
-A mean only rescales the objective, but tolerances do not rescale with it, and fits of the mean have
-been published that stopped early (alpha .38 instead of .35 on the Chinchilla points).
+A mean would only rescale the objective, but tolerances do not rescale with it. A published fit of
+the mean stopped early for that reason (alpha .38 instead of .35 on the Chinchilla points).
 
-| name  | rho(r)                                                        | residual                          |
-|-------|---------------------------------------------------------------|-----------------------------------|
-| huber | r^2 / 2 for abs(r) <= delta, else delta (abs(r) - delta / 2)   | log y - log f (Hoffmann: 1e-3)    |
-| l1    | abs(r)                                                        | log y - log f                     |
-| l2    | r^2 / 2                                                       | log y - log f                     |
+| name  | rho(r)                                                       | residual        |
+|-------|--------------------------------------------------------------|-----------------|
+| huber | r^2 / 2 for abs(r) <= delta, else delta (abs(r) - delta / 2) | log y - log f   |
+| l1    | abs(r)                                                       | log y - log f   |
+| l2    | r^2 / 2                                                      | log y - log f   |
 
-With `space="raw"` the residual is y - f.
+Hoffmann's delta is 1e-3. With `space="raw"` the residual is y - f.
 """
 
 import dataclasses
@@ -27,8 +27,8 @@ _L1_NEAR = (
     1e-3,
     1e-4,
     1e-5,
-)  # for refits, which start at an optimum and need only resolve their own spread
-_WIDER = 30  # times delta: the zone through which a narrow Huber zone is entered
+)  # for refits, which start near the optimum
+_WIDER = 30  # width of the first Huber zone, in units of delta
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Objective:
     space: Space = "log"
 
     def __post_init__(self):
-        """Raises InputError on a name, space or delta that has no meaning."""
+        """Raises InputError if a name, space or delta is invalid."""
         if self.name not in ("huber", "l1", "l2"):
             raise InputError(f"objective: {self.name!r} is not one of huber, l1, l2")
         if self.space not in ("log", "raw"):
@@ -55,7 +55,7 @@ class Objective:
             raise InputError(f"delta: {self.delta!r} is not above zero")
 
     def rho(self, r: np.ndarray) -> np.ndarray:
-        """The objective's terms, elementwise."""
+        """The terms of the objective, elementwise."""
         if self.name == "l2":
             return 0.5 * r * r
         if self.name == "l1":
@@ -64,7 +64,7 @@ class Objective:
         return np.where(size <= self.delta, 0.5 * r * r, self.delta * (size - 0.5 * self.delta))
 
     def psi(self, r: np.ndarray) -> np.ndarray:
-        """D rho / d r."""
+        """The derivative of rho."""
         if self.name == "l2":
             return r
         if self.name == "l1":
@@ -72,11 +72,11 @@ class Objective:
         return np.clip(r, -self.delta, self.delta)
 
     def curvature(self, r: np.ndarray) -> np.ndarray:
-        """D psi / d r, zero outside Huber's zone."""
+        """The derivative of psi; zero outside Huber's zone."""
         return np.ones_like(r) if self.name == "l2" else (np.abs(r) <= self.delta).astype(float)
 
     def majorizer(self, r: np.ndarray) -> np.ndarray:
-        """psi(r) / r: the weight of the parabola that touches rho at r and lies above it."""
+        """psi(r) / r: the curvature of the parabola that touches rho at r from above."""
         return (
             np.ones_like(r) if self.name == "l2" else self.delta / np.maximum(np.abs(r), self.delta)
         )
@@ -84,10 +84,11 @@ class Objective:
     def stages(self, scale: float = 1.0, near: bool = False) -> tuple["Objective", ...]:
         """Smooth objectives to minimise in turn, each started from the optimum of the one before.
 
-        Far from the optimum a narrow Huber zone is empty and says nothing of the way, so a wide one
-        comes first: of the 4,500 published Chinchilla starts 70 % reach the optimum without it and
-        all with it. L1 has no curvature and is approached through zones that shrink to 1e-8 of
-        `scale` (the size of y in raw space), or to 1e-5 from a start that is `near`.
+        Far from the optimum no residual is inside a narrow Huber zone, so there is no curvature to
+        guide the search. So a wide zone comes first: without it 70 % of the 4,500 published
+        Chinchilla starts reach the optimum, with it all do. L1 has no curvature at all. It is
+        approached through zones that shrink to 1e-8 of `scale` (the size of y in raw space), or to
+        1e-5 from a start that is `near`.
         """
         if self.name == "l1":
             deltas = _L1_NEAR if near else _L1_DELTAS

@@ -1,15 +1,15 @@
-"""Many fits at once: a damped Newton method over a batch axis, in numpy.
+"""Runs many fits at once: a damped Newton method over a batch axis, in numpy.
 
 Starts, bootstrap replicates, profile points and leave-one-out refits are all rows of one batch,
 each with its own start, bounds, targets and weights. Axes: `S` rows of the batch, `P` parameters,
 `n` points.
 
-Far starts first go to the optimum of a few of the points. Then, on all of them, two phases. First
-majorize-minimize: the curvature of rho is replaced by that of the parabola above it, and the second
-derivatives of the form are dropped, so that every step goes downhill from anywhere. Then Newton
-with the true Hessian, whose convergence is quadratic and needs no tolerance that could stop early.
-Both are damped like Levenberg-Marquardt, in coordinates where the majorizing Hessian has a unit
-diagonal.
+Far starts are first optimised on a few of the points. Then there are two phases on all points. The
+first is majorize-minimize: the curvature of rho is replaced by that of a parabola above rho, and
+the second derivatives of the form are dropped, so every step goes downhill from any start. The
+second is Newton with the true Hessian. It converges quadratically, so no tolerance is needed that
+might stop too early. Both phases are damped like Levenberg-Marquardt, in coordinates where the
+majorizing Hessian has a unit diagonal.
 """
 
 import dataclasses
@@ -21,21 +21,21 @@ import numpy as np
 from eval.laws.fitting.objective import Objective, Space
 from eval.laws.forms.form import Form, Inputs, contract
 
-_WINDOW = 60_000  # points that move at once (rows times data points): their arrays stay in the processor's cache
-_SLICE = 4  # windows of one thread's share of the rows; fixed, so that results do not depend on the number of threads
+_WINDOW = 60_000  # rows times points that are moved at once; their arrays fit in the cache
+_SLICE = 4  # windows per task; fixed, so that results do not depend on the number of threads
 _MAJORIZE_STEPS = 100
 _NEWTON_STEPS = 60
-_SCOUTS = 40  # points that far starts are first moved on; the way is long and needs no more of them
-_LOOSE = 1e-4  # relative decrease below which Newton takes over
-_TIGHT = 1e-13  # Newton decrement, relative to the objective, of a finished row
-_EXACT = 1e-30  # mean objective of a row that fits to rounding error
+_SCOUTS = 40  # number of points for the first phase of far starts
+_LOOSE = 1e-4  # Newton takes over below this relative decrease
+_TIGHT = 1e-13  # a row is finished below this Newton decrement, relative to the objective
+_EXACT = 1e-30  # below this mean objective a row fits up to rounding error
 _MAX_STEP = 1.0  # largest change of a parameter in one step, in centred coordinates
 _MAX_DAMPING = 1e8
 
 
 @dataclasses.dataclass(frozen=True)
 class Surface:
-    """A form at given inputs, predicting in the space of the objective whatever space the form works in."""
+    """A form at given inputs that predicts in the objective's space."""
 
     form: Form
     x: Inputs
@@ -52,7 +52,7 @@ class Surface:
         return np.log(values_Sn), jac_SPn / values_Sn[:, None]
 
     def curvature(self, theta_SP: np.ndarray, weight_Sn: np.ndarray) -> np.ndarray:
-        """sum_n weight * second derivatives [S,P,P], by the chain rule where the spaces differ."""
+        """sum_n weight * second derivatives [S,P,P], by the chain rule if the two spaces differ."""
         if self.form.space == self.space:
             return self.form.curvature(theta_SP, self.x, weight_Sn)
         values_Sn, jac_SPn = self.evaluate(theta_SP)
@@ -64,12 +64,12 @@ class Surface:
 
 @dataclasses.dataclass(frozen=True)
 class Optima:
-    """Where each row ended.
+    """The result of each row.
 
     Attributes:
       theta_SP: parameters in search coordinates.
       value_S: the summed objective.
-      converged_S: the Newton decrement vanished (a row that ran out of steps is False).
+      converged_S: whether the Newton decrement vanished; False if a row ran out of steps.
     """
 
     theta_SP: np.ndarray
@@ -80,27 +80,25 @@ class Optima:
 def minimise(
     surface: Surface,
     start_SP: np.ndarray,
-    lower_SP: np.ndarray,
-    upper_SP: np.ndarray,
+    box: tuple[np.ndarray, np.ndarray],
     y_Sn: np.ndarray,
     weight_Sn: np.ndarray,
     objective: Objective,
     near: bool = False,
 ) -> Optima:
-    """Minimises sum_n weight * rho(y - f(theta)) for every row, inside the box.
+    """Minimises sum_n weight * rho(y - f(theta)) for every row, inside the bounds.
 
     Args:
-      surface: the form at the data's inputs; called from threads.
+      surface: the form at the data's inputs; called from several threads.
       start_SP: starts in search coordinates.
-      lower_SP: bounds; [P] broadcasts, and equal bounds fix a parameter.
-      upper_SP: bounds.
+      box: lower and upper bounds, [S, P] each; [P] broadcasts, and equal bounds fix a parameter.
       y_Sn: targets in the objective's space; [n] broadcasts.
-      weight_Sn: multiplicities; [n] broadcasts.
+      weight_Sn: weights; [n] broadcasts.
       objective: what is summed.
-      near: the starts are optima of almost the same problem.
+      near: whether the starts are optima of almost the same problem.
     """
     rows, n = len(start_SP), y_Sn.shape[-1]
-    lower_SP, upper_SP = (np.broadcast_to(bound, start_SP.shape) for bound in (lower_SP, upper_SP))
+    lower_SP, upper_SP = (np.broadcast_to(bound, start_SP.shape) for bound in box)
     y_Sn, weight_Sn = (np.broadcast_to(array, (rows, n)) for array in (y_Sn, weight_Sn))
     scale = float(np.median(np.abs(y_Sn))) if objective.space == "raw" else 1.0
 
@@ -151,8 +149,8 @@ def _descend(surface, theta_SP, lower_SP, upper_SP, y_Sn, weight_Sn, objective) 
             theta_SP[index], value_S[index] = batch.theta_SP[leaving], batch.value_S[leaving]
             converged_S[index] = newton & finished[leaving]
             batch.keep(~leaving)
-            # A step of a nearly empty window costs as much as one of a full one: waiting rows come
-            # in as others leave.
+            # A step of a nearly empty window costs as much as one of a full window, so waiting rows
+            # enter as others leave.
             if waiting < rows and 2 * len(batch.row_S) < window:
                 batch.enter(
                     _Batch(
@@ -167,7 +165,7 @@ def _descend(surface, theta_SP, lower_SP, upper_SP, y_Sn, weight_Sn, objective) 
 
 
 class _Batch:
-    """Rows that move together, with everything evaluated at their present parameters."""
+    """Rows that move together, with the values and derivatives at their current parameters."""
 
     _PER_ROW = (
         "row_S",
@@ -204,7 +202,7 @@ class _Batch:
             setattr(self, name, np.concatenate([getattr(self, name), getattr(other, name)]))
 
     def _at(self, theta_SP):
-        with np.errstate(all="ignore"):  # a wild start may overflow; such a step is refused below
+        with np.errstate(all="ignore"):  # a bad step may overflow; it is rejected below
             values_Sn, jac_SPn = self.surface.evaluate(theta_SP)
             residual_Sn = self.y_Sn - values_Sn
             value_S = (self.weight_Sn * self.objective.rho(residual_Sn)).sum(-1)
@@ -223,7 +221,10 @@ class _Batch:
         return (self.jac_SPn * (self.weight_Sn * point_Sn)[:, None]) @ self.jac_SPn.swapaxes(1, 2)
 
     def _move(self, newton):
-        """The damped step [S,P], which parameters may take it [S,P], and the decrease it would bring undamped [S]."""
+        """The damped step, the parameters that may move, and the expected decrease without damping.
+
+        Shapes are [S,P], [S,P] and [S].
+        """
         weighted_Sn, grad_SP = self._gradient()
         blocked_SP = ((self.theta_SP <= self.lower_SP) & (grad_SP > 0)) | (
             (self.theta_SP >= self.upper_SP) & (grad_SP < 0)
@@ -250,7 +251,7 @@ class _Batch:
         values_SP, vectors_SPP = np.linalg.eigh(hess_SPP)
         size_SP = np.maximum(
             np.abs(values_SP), 1e-14
-        )  # away from a saddle as fast as into a valley
+        )  # negative curvature counts as positive, to leave saddles quickly
         along_SP = (grad_SP[:, None] @ vectors_SPP)[:, 0]
         move_SP = (
             -(vectors_SPP @ (along_SP / (size_SP + self.damping_S[:, None]))[..., None])[..., 0]
@@ -258,7 +259,7 @@ class _Batch:
         )
         clipped_SP = np.clip(
             move_SP, -_MAX_STEP, _MAX_STEP
-        )  # each for itself: a term that has vanished may leap
+        )  # clipped per parameter, because a vanished term may jump
         self.clipped_S = (clipped_SP != move_SP).any(-1)
         return clipped_SP @ centred, free_SP, (along_SP**2 / size_SP).sum(-1)
 
@@ -274,7 +275,7 @@ class _Batch:
         with np.errstate(invalid="ignore"):
             small_S = self.value_S - value_S <= _LOOSE * self.value_S
         self.theta_SP = np.where(better_S[:, None], trial_SP, self.theta_SP)
-        worse = np.flatnonzero(~better_S)  # few: what they had is put back
+        worse = np.flatnonzero(~better_S)  # few rows, whose previous values are restored
         residual_Sn[worse], jac_SPn[worse] = self.residual_Sn[worse], self.jac_SPn[worse]
         self.residual_Sn, self.jac_SPn = residual_Sn, jac_SPn
         self.value_S = np.where(better_S, value_S, self.value_S)

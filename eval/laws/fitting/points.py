@@ -1,15 +1,15 @@
-"""The points of a fit: inputs, what is fitted, and which of them are independent."""
+"""The points of a fit: inputs, fitted values, and which of them are independent."""
 
 import dataclasses
 
 import numpy as np
 import pandas as pd
 
-USUAL_K = 6.0  # forward and backward pass of a model whose every parameter meets every token
+USUAL_K = 6.0  # forward and backward pass of a model that uses every parameter for every token
 _KNOWN_K = (
     0.1,
     1e3,
-)  # outside, FLOPs or tokens are in another unit; sharing and pooling move k within
+)  # outside this range FLOPs or tokens have another unit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,12 +18,12 @@ class Runs:
 
     Attributes:
       x: natural logarithms of the inputs, name -> [n].
-      y: what is fitted, raw [n].
-      weight: [n]; scaled to mean one, so that a common factor changes nothing.
-      cluster: number of the run each point belongs to [n].
+      y: the values to fit, raw [n].
+      weight: [n]; scaled to mean one, so that a common factor has no effect.
+      cluster: number of the run that each point belongs to [n].
       group: label [n]; all empty without groups.
-      row: line of the file, the header being line 1 [n].
-      flops: measured training FLOPs [n], NaN where they are not known.
+      row: line in the file, where the header is line 1 [n].
+      flops: measured training FLOPs [n], NaN where unknown.
     """
 
     x: dict[str, np.ndarray]
@@ -35,12 +35,12 @@ class Runs:
     flops: np.ndarray
 
     def __post_init__(self):
-        """Scales the weights."""
+        """Scales the weights to mean one."""
         if len(self.weight):
             object.__setattr__(self, "weight", self.weight / self.weight.mean())
 
     def take(self, index: np.ndarray) -> "Runs":
-        """These points only; `index` is a mask or positions."""
+        """Only these points; `index` is a mask or positions."""
         rest = {
             f.name: getattr(self, f.name)[index] for f in dataclasses.fields(self) if f.name != "x"
         }
@@ -53,24 +53,24 @@ class Runs:
 
     @property
     def clusters(self) -> int:
-        """Number of independent runs."""
+        """The number of independent runs."""
         return len(np.unique(self.cluster))
 
     @property
     def dependent(self) -> str:
-        """Why statistics that take the points as independent are not given; empty where they are."""
+        """Why statistics that assume independent points are not computed; empty if they are."""
         if self.clusters == len(self.y):
             return ""
         return f"{len(self.y)} rows are {self.clusters} independent runs or cells"
 
     @property
     def k(self) -> float:
-        """FLOPs per parameter and token: the median of C / (N D) where FLOPs were measured, 6 elsewhere."""
+        """FLOPs per parameter and token: the median of C / (N D) if FLOPs were measured, else 6."""
         ratio = self._ratio()
         return float(np.median(ratio)) if len(ratio) else USUAL_K
 
     def doubts_of_k(self) -> list[str]:
-        """What the measured FLOPs say against C = k N D with one k."""
+        """Warnings if the measured FLOPs do not agree with C = k N D for one k."""
         ratio = self._ratio()
         if not len(ratio):
             return []
@@ -79,7 +79,8 @@ class Runs:
             return [f"C / (N D) is {self.k:.3g}, where 6 is usual: {what}"]
         if ratio.max() > 2 * ratio.min():
             return [
-                f"C / (N D) runs from {ratio.min():.3g} to {ratio.max():.3g}; budgets use the median, {self.k:.3g}"
+                f"C / (N D) runs from {ratio.min():.3g} to {ratio.max():.3g}; budgets use the "
+                f"median, {self.k:.3g}"
             ]
         return []
 
@@ -98,7 +99,10 @@ def points(
     flops: np.ndarray | None = None,
     **inputs,
 ) -> Runs:
-    """Runs from arrays of raw values (inputs by name: N=..., D=...); every point is a run of its own by default."""
+    """Makes Runs from arrays of raw values, with inputs by name: N=..., D=...
+
+    By default every point is a run of its own.
+    """
     n = len(y)
     weight, flops = (
         np.ones(n) if weight is None else weight,

@@ -1,9 +1,10 @@
-"""Variable projection: least squares on raw values of laws that are linear but for one or two exponents.
+"""Variable projection: least squares on raw values, for laws with one or two exponents.
 
-For given exponents the best E, A, B >= 0 are a non-negative least-squares problem with an exact
-solution, so only the exponents are searched, on a grid that is zoomed until it cannot shrink
-further. No gradient, no start, no tolerance: an independent check of the Newton fit's raw L2
-optimum, and far better conditioned (kappa about 10 against 1e11).
+Such a law is linear apart from the exponents. For given exponents the best E, A, B >= 0 solve a
+non-negative least-squares problem exactly. So only the exponents are searched, on a grid that is
+refined until it cannot shrink further. This needs no gradient, start or tolerance, so it checks the
+raw L2 optimum of the Newton fit independently. It is also far better conditioned (kappa about 10
+instead of 1e11).
 """
 
 import itertools
@@ -18,15 +19,15 @@ from eval.laws.law_table import Runs
 from train.records import InputError
 
 _GRID = 41  # values of each exponent
-_ZOOM = 0.25  # the next grid spans this share of the present one
+_ZOOM = 0.25  # size of the next grid as a share of the current one
 _FINEST = 1e-10
 
 
 def variable_projection(form: Form, runs: Runs) -> Fit:
-    """The raw least-squares fit of a sum of powers, reported like any other fit.
+    """The raw least-squares fit of a sum of powers, in the same form as any other fit.
 
     Raises:
-      InputError: the form is no sum of powers, or has more than two exponents.
+      InputError: the form is not a sum of powers, or has more than two exponents.
     """
     if not isinstance(form, SumOfPowers) or len(form.exponents) > 2:
         raise InputError(
@@ -58,10 +59,13 @@ def variable_projection(form: Form, runs: Runs) -> Fit:
 
 
 def _solve(form: SumOfPowers, exponent_SK: np.ndarray, runs: Runs) -> tuple[np.ndarray, np.ndarray]:
-    """Non-negative coefficients [S,C] (terms, then E) and sums of squares [S]: tries every set of active columns."""
+    """Non-negative coefficients [S,C] (terms, then E) and sums of squares [S].
+
+    Tries every set of active columns.
+    """
     where = {p: k for k, p in enumerate(form.exponents)}
     basis = [-exponent_SK[:, [where[t.exponent]]] * runs.x[t.input] for t in form.terms]
-    shift = [column.max(1, keepdims=True) for column in basis]  # columns of largest entry one
+    shift = [column.max(1, keepdims=True) for column in basis]  # largest entry becomes one
     basis = [np.exp(column - top) for column, top in zip(basis, shift, strict=True)]
     if form.offset is not None:
         basis.append(np.ones_like(basis[0]))

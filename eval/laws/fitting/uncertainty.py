@@ -1,13 +1,16 @@
-"""How far the parameters, the curve and the next run may be from the fit.
+"""The uncertainty of the parameters, the curve and the next run.
 
-Runs are resampled, never checkpoints: two checkpoints of one run share its seed, and counting them
-twice makes intervals too narrow. A resample of five runs is often no law at all, and signs of five
-residuals take too few values: below eight runs the data are drawn again with normal noise of the
-fit's own spread (between and within cells that have several seeds; with checkpoints: the residuals
-of each run in a common random size), and the interval reaches Student's t times as far as the
-middle 68 % of the refits. In simulation that covers 93-97 % from two degrees of freedom on, where
-the wild bootstrap covered 77-91 %.
-Percentile intervals of small samples are too narrow as well; theirs are widened to Student's t
+Runs are resampled, never checkpoints: two checkpoints of one run share its seed, and treating them
+as independent would make intervals too narrow.
+
+Below eight runs resampling fails: a resample of five runs often determines no law, and the signs of
+five residuals take too few values. There new data are drawn with normal noise that has the spread
+of the residuals (separately between cells and within cells with several seeds). For runs with
+checkpoints, the residuals of each run are multiplied by a common random factor instead. The
+interval then reaches Student's t times as far as the middle 68 % of the refits. In simulations this
+covers 93-97 % from two degrees of freedom on, where the wild bootstrap covered 77-91 %.
+
+Percentile intervals of small samples are too narrow as well, so they are widened to Student's t
 (Hesterberg 2015, "expanded percentile").
 """
 
@@ -25,10 +28,10 @@ from train.records import InputError
 
 Kind = Literal["auto", "cluster", "wild", "normal"]
 _FEW_RUNS = 8
-_FEW_RESIDUALS = 40  # fewer have no 2.5 % quantile of their own: the largest of twelve is no bound of a new run's
+_FEW_RESIDUALS = 40  # fewer residuals do not determine a 2.5 % quantile
 _SIGMA = float(stats.norm.cdf(1.0))
-_MANY = 0.05  # share of refits that may fail or end on a bound without a word
-# Webb's six-point weights: mean 0, variance 1, and enough distinct signs for a handful of clusters.
+_MANY = 0.05  # share of refits that may fail or end on a bound without a warning
+# Webb's six-point weights: mean 0, variance 1, and enough distinct values for few clusters.
 _WEBB = np.array([-np.sqrt(1.5), -1.0, -np.sqrt(0.5), np.sqrt(0.5), 1.0, np.sqrt(1.5)])
 
 
@@ -38,10 +41,10 @@ class Draws:
 
     Attributes:
       fit: the fit to the data themselves.
-      theta_BP: refitted parameters, search coordinates.
+      theta_BP: refitted parameters in search coordinates.
       kind: cluster, wild or normal.
       clusters: number of independent runs.
-      failed: share of the refits that did not converge (kept out of theta_BP).
+      failed: share of the refits that did not converge (not in theta_BP).
       at_bounds: share of the refits that ended on a bound.
     """
 
@@ -54,31 +57,37 @@ class Draws:
 
     @property
     def degrees(self) -> int:
-        """Independent runs left after the parameters are paid for; at least one."""
+        """The number of independent runs minus that of parameters; at least one."""
         return max(self.clusters - int(self.fit.free_P.sum()), 1)
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the refits say against the fit, in words."""
+        """Reasons to doubt the fit that the refits show, in words."""
         lines = []
         if self.at_bounds > _MANY:
             lines.append(
-                f"{100 * self.at_bounds:.0f} % of the bootstrap refits end on a bound: the data barely hold this law"
+                f"{100 * self.at_bounds:.0f} % of the bootstrap refits end on a bound: the data "
+                "barely hold this law"
             )
         if self.failed > _MANY:
             lines.append(
-                f"{100 * self.failed:.0f} % of the bootstrap refits did not converge and are left out"
+                f"{100 * self.failed:.0f} % of the bootstrap refits did not converge and are left "
+                "out"
             )
         spent = int(self.fit.free_P.sum())
         if self.clusters <= spent:
             lines.append(
-                f"{self.clusters} runs for {spent} parameters: intervals rest on the scatter inside runs or cells "
+                f"{self.clusters} runs for {spent} parameters: intervals rest on the scatter "
+                "inside runs or cells "
                 "(checkpoints, seeds), and what another run would give is unknown"
             )
         return tuple(lines)
 
     def interval(self, values_B: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-        """Interval of a quantity computed from each draw [B, ...]; NaN draws widen nothing, signs do not change."""
+        """Interval of a quantity computed from each draw [B, ...].
+
+        NaN draws are ignored. An interval does not cross zero if no draw has the other sign.
+        """
         never = np.isnan(values_B).all(axis=0)
         values_B = np.where(never, 0.0, values_B)
         if self.kind == "cluster":
@@ -96,7 +105,10 @@ class Draws:
         return np.where(never, np.nan, low), np.where(never, np.nan, high)
 
     def intervals(self, level: float = 0.95) -> dict[str, tuple[float, float]]:
-        """Published symbol -> interval; coefficients, which spread over powers of ten, on their logarithms."""
+        """Intervals by published symbol.
+
+        Those of coefficients, which spread over powers of ten, are computed on logarithms.
+        """
         values_BP = self.fit.form.publish(self.theta_BP)
         log_P = np.isin(self.fit.form.symbols, self.fit.form.coefficient_symbols) & (
             values_BP > 0
@@ -115,7 +127,10 @@ class Draws:
 
 
 def expanded_tail(level: float, clusters: int, degrees: int) -> float:
-    """Tail probability at which a bootstrap quantile is read: the normal's beyond sqrt(n / df) t quantiles."""
+    """Tail probability for an expanded percentile interval.
+
+    It is the normal tail beyond sqrt(n / df) times the quantile of t.
+    """
     reach = np.sqrt(clusters / degrees) * stats.t.ppf(0.5 + level / 2, degrees)
     return float(stats.norm.cdf(-reach))
 
@@ -126,21 +141,22 @@ def bootstrap(fit: Fit, draws: int = 2000, seed: int = 0, kind: Kind = "auto") -
     Args:
       fit: the fit to the data.
       draws: number of resamples.
-      seed: of the resampling.
-      kind: `cluster` draws runs with replacement within each group; `wild` gives the residuals of
-        each run a common random sign and size, after scaling them up for the parameters spent;
-        `normal` draws normal noise of the fit's spread for each point; `auto` takes `normal` below
-        eight runs in any group (`wild` where the points of a run are at different inputs, as
-        checkpoints are).
+      seed: seed of the resampling.
+      kind: `cluster` draws runs with replacement within each group; `wild` multiplies the residuals
+        of each run by a common random sign and size, after scaling them up for the fitted
+        parameters; `normal` draws normal noise with the spread of the residuals for each point;
+        `auto` takes `cluster`, or with fewer than eight runs in any group `normal` (`wild` if the
+        points of a run have different inputs, like checkpoints).
 
     Raises:
-      InputError: the data are so few that no residual is left.
+      InputError: there are so few data that no residual is left.
     """
     runs, rng = fit.runs, np.random.default_rng(seed)
     clusters = runs.clusters
     if len(runs.y) <= fit.free_P.sum():
         raise InputError(
-            f"bootstrap: {len(runs.y)} points and {int(fit.free_P.sum())} parameters leave no residual"
+            f"bootstrap: {len(runs.y)} points and {int(fit.free_P.sum())} parameters leave no "
+            "residual"
         )
     strata = _strata(fit)
     if kind == "auto":
@@ -167,7 +183,7 @@ def bootstrap(fit: Fit, draws: int = 2000, seed: int = 0, kind: Kind = "auto") -
 
 
 def _strata(fit: Fit) -> list[np.ndarray]:
-    """Clusters of each group, so that every resample has every group in its own number of runs."""
+    """The clusters of each group; a resample keeps the number of runs of every group."""
     group_of = pd.Series(fit.runs.group).groupby(fit.runs.cluster).first()
     return [group_of.index[group_of == label].to_numpy() for label in group_of.unique()]
 
@@ -184,15 +200,16 @@ def _resampled_weights(
 
 
 def _replicated(fit: Fit) -> bool:
-    """Whether the points of each run are repeats at the same inputs: seeds of a cell, or one point for each run."""
+    """Whether the points of each run have the same inputs, such as the seeds of a cell."""
     x = pd.DataFrame(dict(fit.runs.x)).round(9)
     return bool((x.groupby(fit.runs.cluster).nunique() == 1).all(axis=None))
 
 
 def _spread(fit: Fit) -> tuple[float, float]:
-    """Standard deviations of a run of mean weight: of the means of clusters, the parameters spent, and inside them.
+    """Standard deviations between and within clusters, for a run of mean weight.
 
-    Not robust: a few residuals have no outliers.
+    The former is corrected for the fitted parameters. Not robust, since few residuals show no
+    outliers.
     """
     r = pd.Series(fit.standardised_n).groupby(fit.runs.cluster)
     mean_n, clusters = r.transform("mean").to_numpy(), fit.runs.clusters
@@ -202,7 +219,7 @@ def _spread(fit: Fit) -> tuple[float, float]:
 
 
 def _normal_noise(fit: Fit, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """Noise [draws, n] whose means over clusters spread as the residuals' do, and so do its points inside them."""
+    """Noise [draws, n] with the spread of the residuals, between clusters and within them."""
     (between, within), code_n = _spread(fit), np.unique(fit.runs.cluster, return_inverse=True)[1]
     inside_Bn = rng.standard_normal((draws, len(code_n)))
     if within:
@@ -218,12 +235,12 @@ def _normal_noise(fit: Fit, draws: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def wild_targets(fit: Fit, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """Data sets drawn around a fit [draws, n]: the residuals of each run with a common random sign and size.
+    """Data sets around a fit [draws, n]; each run's residuals get a random sign and size.
 
-    Least squares: Webb's weights, and residuals scaled up for the parameters spent. Huber and L1:
-    signs only, because other weights change the density at zero that decides their spread (Feng, He
-    and Hu 2011); the residuals that are zero only because the fit passes through as many points as
-    it has parameters are replaced by others.
+    Least squares: Webb's weights, and residuals scaled up for the fitted parameters. Huber and L1:
+    signs only, because other weights would change the density at zero, which determines their
+    spread (Feng, He and Hu 2011). Their fit passes through as many points as it has parameters, so
+    those zero residuals are replaced by other ones.
     """
     n, spent, r = fit.runs.clusters, int(fit.free_P.sum()), fit.standardised_n
     clean_n, clusters, scale_n = (
@@ -249,13 +266,14 @@ def bca(
     """BCa interval of `value(theta [S,P]) -> [S]`; the jackknife leaves out one run at a time.
 
     Raises:
-      InputError: the draws are not resamples of runs, as they are not below eight runs, where BCa
-        is far too narrow.
+      InputError: the draws are not resamples of runs. Below eight runs they are not, since BCa
+        would be far too narrow.
     """
     fit = draws.fit
     if draws.kind != "cluster":
         raise InputError(
-            f"intervals: bca corrects resamples of runs; these {draws.clusters} runs were drawn otherwise"
+            f"intervals: bca corrects resamples of runs; these {draws.clusters} runs were drawn "
+            "otherwise"
         )
     leave_CP = refit(
         fit, weight_Sn=fit.runs.weight * (fit.runs.cluster != np.unique(fit.runs.cluster)[:, None])
@@ -270,15 +288,23 @@ def bca(
 
 
 def profile(fit: Fit, symbol: str, level: float = 0.95, points: int = 41) -> pd.DataFrame:
-    """Profile of the objective: the symbol is held, everything else refitted.
+    """Profile of the objective: the symbol is held fixed, everything else is refitted.
 
-    Returns columns `value` (published), `objective`, `inside` (not rejected at `level`). The cut is
-    F for least squares; for Huber and L1 the difference of objectives is scaled by the residuals'
-    own spread and density, as for the tau-test of M-estimators.
+    The cut is F for least squares. For Huber and L1 the difference of objectives is scaled by the
+    spread and density of the residuals, as in the tau-test of M-estimators.
+
+    Args:
+      fit: the fit.
+      symbol: a published symbol.
+      level: confidence level of the cut.
+      points: number of values of the symbol.
+
+    Returns:
+      Columns `value` (published), `objective`, `inside` (not rejected at `level`).
 
     Raises:
-      InputError: the form has no such symbol, or none that a single search coordinate stands for;
-        or rows share a run, which no cut of F allows for.
+      InputError: the form has no such symbol, or computes it from several search coordinates; or
+        rows share a run, which the cut does not account for.
     """
     if fit.runs.dependent:
         raise InputError(
@@ -286,12 +312,14 @@ def profile(fit: Fit, symbol: str, level: float = 0.95, points: int = 41) -> pd.
         )
     if symbol not in fit.form.symbols:
         raise InputError(
-            f"profile: {fit.form.name} has no parameter {symbol!r}; it has {', '.join(fit.form.symbols)}"
+            f"profile: {fit.form.name} has no parameter {symbol!r}; it has "
+            f"{', '.join(fit.form.symbols)}"
         )
     p = fit.form.symbols.index(symbol)
     if fit.form.behind(symbol, fit.theta_P).sum() > 1:
         raise InputError(
-            f"profile: {symbol} of {fit.form.name} is computed from several parameters of the search"
+            f"profile: {symbol} of {fit.form.name} is computed from several parameters of the "
+            "search"
         )
     error = float(np.sqrt(fit.covariance()[p, p]))
     if not fit.free_P[p] or not 0 < error < np.inf:
@@ -314,7 +342,7 @@ def profile(fit: Fit, symbol: str, level: float = 0.95, points: int = 41) -> pd.
 
 
 def profile_interval(fit: Fit, symbol: str, level: float = 0.95) -> tuple[float, float]:
-    """Where the profile crosses its cut, interpolated; an end at a bound of the search is that bound."""
+    """Where the profile crosses its cut, interpolated; limited by the bounds of the search."""
     table, cut = profile(fit, symbol, level), fit.value + _cut(fit, level)
     inside, value, height = (table[c].to_numpy() for c in ("inside", "value", "objective"))
     first, last = np.flatnonzero(inside)[[0, -1]]
@@ -346,11 +374,12 @@ def _cut(fit: Fit, level: float) -> float:
 
 
 def loss_of_fit_unit(fit: Fit) -> float:
-    """What one parameter takes off twice the objective by chance: sigma^2 for least squares, E psi^2 / E psi' else.
+    """The amount by which one useless parameter reduces twice the objective on average.
 
-    E psi' is estimated over a zone at least as wide as the residuals' own n^(-1/5) bandwidth,
-    because too few residuals lie in a narrow Huber zone to be counted; as many as there are
-    parameters lie in it by construction.
+    It is sigma^2 for least squares, else E psi^2 / E psi'. E psi' is estimated over a zone that is
+    at least as wide as the bandwidth n^(-1/5) of the residuals, because a narrow Huber zone
+    contains too few of them to count. By construction as many residuals as there are parameters are
+    in the zone; they are not counted.
     """
     weight_n = fit.runs.weight
     r, n, spent = fit.residual_n, len(fit.runs.y), int(fit.free_P.sum())
@@ -367,7 +396,10 @@ def loss_of_fit_unit(fit: Fit) -> float:
 
 
 def seed_noise(fit: Fit) -> float:
-    """Standard deviation between runs that differ only in their seed, in the objective's space; NaN if none do."""
+    """Standard deviation between runs that differ only in their seed; NaN if there are none.
+
+    In the objective's space.
+    """
     cell = pd.DataFrame({"group": fit.runs.group, **{k: v.round(9) for k, v in fit.runs.x.items()}})
     target = pd.Series(fit.target_n).groupby([cell[c] for c in cell])
     left = int((target.size() - 1).sum())
@@ -381,19 +413,21 @@ def seed_noise(fit: Fit) -> float:
 def predict(
     draws: Draws, x: Inputs, level: float = 0.95, seed_sd: float = 0.0, seed: int = 0
 ) -> pd.DataFrame:
-    """The curve and the next run at logarithms of inputs.
+    """Predicts the curve and a new run at logarithms of inputs.
 
     Args:
       draws: bootstrap of a fit.
       x: logarithms of inputs [n].
       level: coverage of both intervals.
-      seed_sd: spread between seeds to add where the fitted rows are averages over seeds, in the
-        unit of the prediction (nats, or score); rows that are single runs carry it in their
-        residuals already.
-      seed: of the residuals' resampling.
+      seed_sd: spread between seeds to add if the fitted rows are averages over seeds, in the unit
+        of the prediction (nats, or score). Residuals of rows that are single runs already contain
+        it.
+      seed: seed of the resampling of residuals.
 
-    Returns columns `prediction`, `lower`, `upper` (the curve: parameters only) and `run_lower`,
-    `run_upper` (a new run: parameters, noise or a resampled residual, and seed_sd).
+    Returns:
+      Columns `prediction`, `lower`, `upper` (the curve: parameters only) and `run_lower`,
+      `run_upper`
+      (a new run: parameters, noise or a resampled residual, and seed_sd).
     """
     fit, rng = draws.fit, np.random.default_rng(seed)
     curve_Bn = fit.predict(x, draws.theta_BP)
@@ -406,7 +440,7 @@ def predict(
         between, within = _spread(fit)
         one = np.sqrt(
             between**2 + within**2 * (1 - fit.runs.clusters / n)
-        )  # the mean of a cell has part of it already
+        )  # a cell's mean already contains part of the noise within it
         noise_Bn = one * rng.standard_normal(curve_Bn.shape)
     else:
         noise_Bn = rng.choice(residual_n, curve_Bn.shape) * np.sqrt(n / max(n - spent, 1))

@@ -45,7 +45,7 @@ FORMS: dict[str, Form] = {
 
 
 def get(name: str) -> Form:
-    """The form of that name.
+    """The form with that name.
 
     Raises:
       InputError: there is none.

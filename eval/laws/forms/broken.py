@@ -7,7 +7,7 @@ from eval.laws.forms.powers import coefficient, floor
 
 
 class Broken(Form):
-    """A power law whose slope on log-log axes changes from c_0 to c_0 + c_1 (+ c_2 ...) at d_1 (d_2 ...)."""
+    """A power law whose log-log slope c_0 grows by c_1 at d_1 (by c_2 at d_2, ...)."""
 
     formula = "y = a + b x^-c_0 prod_i (1 + (x / d_i)^(1 / f_i))^(-c_i f_i)"
     source = "Caballero et al. 2023, arXiv 2210.14891"
@@ -59,7 +59,7 @@ class Broken(Form):
         return log_Sn, np.stack([1 - share_Sn, *(share_Sn * g for g in gradient)], 1)
 
     def starts(self, x: Inputs, y: np.ndarray) -> np.ndarray:
-        """Floors, slopes and widths from a grid, breaks at quantiles of the data."""
+        """Floors, slopes and widths from a grid; breaks at quantiles of the data."""
         log_x = x["x"]
         quantiles = np.quantile(log_x, np.linspace(0, 1, self.breaks + 3)[1:-1])
         places = [quantiles[i : i + self.breaks] for i in range(len(quantiles) - self.breaks + 1)]
@@ -78,7 +78,7 @@ class Broken(Form):
             ]
             rows.append(np.column_stack([*head, *tail]))
         theta_SP = np.concatenate(rows)
-        middle = {"x": np.array([np.median(log_x)])}  # put the reducible part where the data are
+        middle = {"x": np.array([np.median(log_x)])}  # middle of the data
         reducible_S = np.exp(theta_SP[:, 1])
         theta_SP[:, 1] = 0.0
         bare_SP = theta_SP.copy()
@@ -87,5 +87,5 @@ class Broken(Form):
         return theta_SP
 
     def centre(self, x: Inputs) -> np.ndarray:
-        """Coefficients at the middle of the data."""
+        """Measures coefficients at the middle of the data."""
         return centred(len(self.parameters), [(1, 2, x["x"])])

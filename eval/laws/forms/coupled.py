@@ -1,4 +1,4 @@
-"""Laws that raise the sum of their terms to a power: Kaplan's L(N, D) and the generalised exponent on the sum."""
+"""Laws that raise a sum of terms to a power: Kaplan's L(N, D) and Chinchilla's with an exponent."""
 
 from collections.abc import Mapping
 
@@ -10,12 +10,15 @@ from eval.laws.forms.powers import Chinchilla, coefficient
 
 
 class KaplanND(Form):
-    """Overfitting law: loss of early-stopped models on limited data."""
+    """Kaplan's overfitting law: loss of early-stopped models on limited data."""
 
     name = "kaplan_nd"
     formula = "L = [(N_c / N)^(alpha_N / alpha_D) + D_c / D]^alpha_D"
     source = SOURCE + ", equation 1.5"
-    meaning = "the larger of a parameter-limited and a data-limited loss, with a smooth passage between them"
+    meaning = (
+        "the larger of a parameter-limited and a data-limited loss, with a smooth passage between "
+        "them"
+    )
     inputs = ("N", "D")
     parameters = (
         coefficient("N_c", "parameters at a loss of one nat with unlimited data"),
@@ -25,7 +28,10 @@ class KaplanND(Form):
     )
 
     def evaluate(self, theta_SP: np.ndarray, x: Inputs) -> tuple[np.ndarray, np.ndarray]:
-        """Log L = T log(exp(u / T) + exp(v / T)) with T = alpha_D, u and v the log-losses of the two limits."""
+        """Log L = T log(exp(u / T) + exp(v / T)), with its gradient.
+
+        T is alpha_D; u and v are the log-losses of the two limits.
+        """
         a, b, alpha_n, alpha_d = (theta_SP[:, [p]] for p in range(4))
         u_Sn, v_Sn = (a - alpha_n * x["N"]) / alpha_d, (b - alpha_d * x["D"]) / alpha_d
         log_sum_Sn = np.logaddexp(u_Sn, v_Sn)
@@ -36,7 +42,7 @@ class KaplanND(Form):
         return alpha_d * log_sum_Sn, np.stack(gradient, 1)
 
     def starts(self, x: Inputs, y: np.ndarray) -> np.ndarray:
-        """Both limits near the median loss at the middle of the inputs."""
+        """Both limits start near the median loss at the middle of the inputs."""
         points = grid((0.05, 0.1, 0.3), (0.05, 0.1, 0.3), (-0.7, -0.2, 0.0), (-0.7, -0.2, 0.0))
         middle = np.median(np.log(y))
         theta_SP = np.empty((len(points), 4))
@@ -46,11 +52,11 @@ class KaplanND(Form):
         return theta_SP
 
     def centre(self, x: Inputs) -> np.ndarray:
-        """Coefficients at the middle of the data."""
+        """Measures coefficients at the middle of the data."""
         return centred(4, [(0, 2, x["N"]), (1, 3, x["D"])])
 
     def publish(self, theta: np.ndarray) -> np.ndarray:
-        """The search keeps N_c^alpha_N and D_c^alpha_D."""
+        """Converts N_c^alpha_N and D_c^alpha_D, the search coordinates, to N_c and D_c."""
         values = super().publish(theta)
         values[..., :2] = np.exp(np.minimum(theta[..., :2] / theta[..., 2:], 700.0))
         return values
@@ -95,17 +101,17 @@ class ChinchillaGamma(Form):
         )
 
     def starts(self, x: Inputs, y: np.ndarray) -> np.ndarray:
-        """Chinchilla's starts, each with three exponents on the sum."""
+        """Chinchilla's starts, each with three values of gamma."""
         plain_SP = Chinchilla().starts(x, y)
         return np.concatenate([self._raised(plain_SP, x, y, gamma) for gamma in (0.3, 1.0, 2.0)])
 
     @staticmethod
     def _raised(plain_SP: np.ndarray, x: Inputs, y: np.ndarray, gamma: float) -> np.ndarray:
-        """Terms t become t^(1/gamma) at the middle of the data, so that their sum raised to gamma is about the same."""
+        """Raises the terms to 1/gamma, which leaves the law about the same near the data."""
         theta_SP = np.column_stack([plain_SP, np.full(len(plain_SP), np.log(gamma))])
         theta_SP[:, [0, 1, 3, 4]] /= gamma
         return theta_SP
 
     def centre(self, x: Inputs) -> np.ndarray:
-        """Coefficients at the middle of the data."""
+        """Measures coefficients at the middle of the data."""
         return centred(6, [(0, 3, x["N"]), (1, 4, x["D"])])

@@ -1,7 +1,7 @@
-"""Downstream error or accuracy against upstream loss.
+"""Downstream error or accuracy as a function of upstream loss.
 
-Both are fitted to raw values (an accuracy has no natural logarithm to be right in); `scale` is 1
-for fractions, 100 for percent.
+Both are fitted to raw values, since logarithms of an accuracy have no special meaning; `scale` is 1
+for fractions and 100 for percent.
 """
 
 from collections.abc import Mapping
@@ -48,14 +48,17 @@ class DownstreamExponential(Form):
         return np.array(rows)
 
     def centre(self, x: Inputs) -> np.ndarray:
-        """K at the middle of the losses (the rate is a logarithm, so this holds near a rate of one)."""
+        """Measures k at the middle of the losses.
+
+        The rate is searched as a logarithm, so this is exact only near a rate of one.
+        """
         matrix_PP = np.eye(3)
         matrix_PP[1, 2] = np.mean(np.exp(x["L"]))
         return matrix_PP
 
 
 class DownstreamSigmoid(Form):
-    """Accuracy rises from chance to a ceiling as loss falls."""
+    """Accuracy that rises from chance to a ceiling as loss falls."""
 
     name = "downstream_sigmoid"
     formula = "Acc = a / (1 + exp(-k (L - L_0))) + b, k < 0, b >= chance, a + b <= 1"
@@ -66,7 +69,7 @@ class DownstreamSigmoid(Form):
     space = "raw"
 
     def __init__(self, chance: float = 0.0, scale: float = 1.0):
-        """A task whose guessing scores `chance` and whose perfect answers score `scale`."""
+        """A law for a task where guessing scores `chance` and perfect answers score `scale`."""
         self.chance, self.scale = chance, scale
         self.parameters = (
             Parameter("a", "accuracy gained between plateau and ceiling", chance, scale),
@@ -78,7 +81,10 @@ class DownstreamSigmoid(Form):
         )
 
     def evaluate(self, theta_SP: np.ndarray, x: Inputs) -> tuple[np.ndarray, np.ndarray]:
-        """Accuracies and gradient; the search keeps the ceiling a + b in the first place and log(-k) in the second."""
+        """Accuracies and gradient.
+
+        The first search coordinate is the ceiling a + b, the second is log(-k).
+        """
         ceiling, log_k, half, floor = (theta_SP[:, [p]] for p in range(4))
         k, gap_Sn = np.exp(log_k), np.exp(x["L"]) - half
         risen_Sn = np.exp(-np.logaddexp(0, k * gap_Sn))
@@ -96,7 +102,7 @@ class DownstreamSigmoid(Form):
         return np.column_stack([ceiling, np.log(points[:, 0]), points[:, 1], plateau])
 
     def publish(self, theta: np.ndarray) -> np.ndarray:
-        """The ceiling becomes a, the rate gets its sign."""
+        """Converts the ceiling to a, and the rate to a negative k."""
         values = super().publish(theta)
         values[..., 0] -= values[..., 3]
         values[..., 1] = -values[..., 1]

@@ -1,6 +1,6 @@
-"""What every law is: symbols with bounds and meanings, a prediction with its gradient, and where to start a search.
+"""The interface of every law: its symbols, a prediction with its gradient, and starts for a search.
 
-A form predicts a whole batch of parameter rows at once. It sees the natural logarithms of its
+A form predicts a whole batch of parameter rows at once. It takes the natural logarithms of its
 inputs and works in search coordinates, in which a positive parameter is its logarithm; `publish`
 turns these into the published symbols. Axes: `S` rows of parameters, `P` parameters, `n` points.
 """
@@ -20,10 +20,10 @@ class Parameter:
 
     Attributes:
       symbol: as published, in ASCII.
-      meaning: what it says about the models, in words.
-      lower: smallest value searched, in published units.
-      upper: largest value searched.
-      positive: searched as a logarithm.
+      meaning: what it means for the models, in words.
+      lower: the smallest value searched, in published units.
+      upper: the largest value searched.
+      positive: whether it is searched as a logarithm.
     """
 
     symbol: str
@@ -34,19 +34,18 @@ class Parameter:
 
 
 class Form:
-    """Base of all laws.
+    """Base class of all laws.
 
     Attributes:
-      name: what `--form` takes.
+      name: the value of `--form`.
       formula: as published.
       source: the paper.
       meaning: what the law claims.
-      inputs: names of the inputs, among N D C S U experts x loss.
+      inputs: names of the inputs, from N, D, C, S, U, experts, x and L (loss).
       output: what it predicts: loss, error or accuracy.
-      space: whether `evaluate` returns logarithms or values.
+      space: whether `evaluate` returns logarithms or raw values.
       parameters: in the order of the last axis of theta.
-      floor_symbol: the irreducible part, whose lower bound stands for zero; None where there is
-        none.
+      floor_symbol: the irreducible part, whose lower bound counts as zero; None if there is none.
     """
 
     name: str
@@ -60,7 +59,7 @@ class Form:
     floor_symbol: str | None = None
 
     def evaluate(self, theta_SP: np.ndarray, x: Inputs) -> tuple[np.ndarray, np.ndarray]:
-        """Predictions [S,n] in `space` and their gradient [S,P,n] in search coordinates."""
+        """Predictions [S,n] in `space`, and their gradient [S,P,n] in search coordinates."""
         raise NotImplementedError
 
     def starts(self, x: Inputs, y: np.ndarray) -> np.ndarray:
@@ -68,7 +67,10 @@ class Form:
         raise NotImplementedError
 
     def curvature(self, theta_SP: np.ndarray, x: Inputs, weight_Sn: np.ndarray) -> np.ndarray:
-        """sum_n weight * d2 f / d theta2 [S,P,P]: forward differences of the analytic gradient unless overridden."""
+        """sum_n weight * d2 f / d theta2 [S,P,P].
+
+        Forward differences of the analytic gradient, unless overridden.
+        """
         columns, base_SP = [], contract(self.evaluate(theta_SP, x)[1], weight_Sn)
         for p in range(theta_SP.shape[1]):
             step_S = 1e-6 * (1 + np.abs(theta_SP[:, p]))
@@ -81,10 +83,11 @@ class Form:
         return 0.5 * (hess_SPP + hess_SPP.swapaxes(1, 2))
 
     def centre(self, x: Inputs) -> np.ndarray:
-        """Matrix [P,P] from nearly independent coordinates to search coordinates; damping acts on the former.
+        """Matrix [P,P] from nearly independent coordinates to search coordinates.
 
-        A coefficient at input 1 is tied to its exponent over twenty powers of e; at the middle of
-        the data it is not.
+        Damping acts on the former. The estimate of a coefficient at input 1 depends strongly on
+        that of its exponent, because the data are some twenty powers of e away; at the middle of
+        the data it does not.
         """
         return np.eye(len(self.parameters))
 
@@ -95,7 +98,7 @@ class Form:
 
     @property
     def coefficient_symbols(self) -> tuple[str, ...]:
-        """Parameters that only say how large a term is at the middle of the data: those that `centre` moves."""
+        """Parameters that only scale a term; these are the ones that `centre` moves."""
         probe = {name: np.array([1.0, 2.0]) for name in self.inputs}
         moved = (self.centre(probe) != np.eye(len(self.parameters))).any(1)
         return tuple(symbol for symbol, yes in zip(self.symbols, moved, strict=True) if yes)
@@ -107,16 +110,16 @@ class Form:
         return tuple(symbol for symbol in self.symbols if symbol not in rest)
 
     def publish(self, theta: np.ndarray) -> np.ndarray:
-        """Search coordinates [..., P] -> published values [..., P]."""
+        """Converts search coordinates [..., P] to published values [..., P]."""
         return np.where(self._positive, np.exp(np.where(self._positive, theta, 0.0)), theta)
 
     def search(self, published: Mapping[str, float]) -> np.ndarray:
-        """Published values -> search coordinates [P]; the inverse of `publish`."""
+        """Converts published values to search coordinates [P]; the inverse of `publish`."""
         values = np.array([published[s] for s in self.symbols], float)
         return np.where(self._positive, np.log(np.where(self._positive, values, 1.0)), values)
 
     def behind(self, symbol: str, theta_P: np.ndarray) -> np.ndarray:
-        """Which search coordinates the published value of a symbol is computed from [P]."""
+        """Which search coordinates the published value of a symbol is computed from, [P]."""
         place, moved_PP = self.symbols.index(symbol), theta_P + 1e-3 * np.diag(1 + np.abs(theta_P))
         return self.publish(moved_PP)[:, place] != self.publish(theta_P[None])[:, place]
 
@@ -133,7 +136,7 @@ class Form:
         return np.array([p.positive for p in self.parameters])
 
     def best_log_n(self, theta_SP: np.ndarray, log_nd_m: np.ndarray) -> np.ndarray | None:
-        """Log of the N that is best at fixed N D [S,m], where there is a closed form; otherwise None."""
+        """Log of the best N at fixed N D [S,m]; None if there is no closed form."""
         return None
 
     def predict(self, published: Mapping[str, float], **inputs: np.ndarray | float) -> np.ndarray:
@@ -151,12 +154,17 @@ class Form:
 
 
 def contract(jac_SPn: np.ndarray, weight_Sn: np.ndarray) -> np.ndarray:
-    """sum_n weight * jacobian, [S,P]."""
+    """sum_n weight * jacobian [S,P]."""
     return (jac_SPn @ weight_Sn[..., None])[..., 0]
 
 
 def centred(size: int, pairs: Iterable[tuple[int, int, np.ndarray]]) -> np.ndarray:
-    """The matrix of `Form.centre` [size,size] for terms log c - k * z: (position of c, position of k, z [n])."""
+    """The matrix of `Form.centre` [size,size] for terms log c - k * z.
+
+    Args:
+      size: number of parameters.
+      pairs: for each term the position of c, the position of k, and z [n].
+    """
     matrix_PP = np.eye(size)
     for coefficient, exponent, z in pairs:
         matrix_PP[coefficient, exponent] = np.mean(z)

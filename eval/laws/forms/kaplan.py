@@ -1,9 +1,9 @@
 """Kaplan's laws of the loss (arXiv 2001.08361): L(N), L(D), L(C_min) and L(N, S_min).
 
-Their scale constants N_c, D_c, C_c, S_c are where a term alone would give a loss of one nat. The
-search keeps the coefficient N_c^alpha_N instead, which the data determine far better; publishing
-undoes that. L(N, D) is in coupled.py, what follows from the laws (critical batch size, overfitting,
-allocation) in `eval.laws.kaplan_implications`.
+Their scale constants N_c, D_c, C_c and S_c are the inputs at which a term alone would give a loss
+of one nat. The search uses the coefficient N_c^alpha_N instead, which the data determine far
+better; `publish` converts it back. L(N, D) is in coupled.py, and consequences of the laws (critical
+batch size, overfitting, allocation) are in `eval.laws.kaplan_implications`.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ class _ScaleConstants(SumOfPowers):
     """A sum of powers whose coefficients are published as scale constants x_c = A^(1/alpha)."""
 
     def publish(self, theta: np.ndarray) -> np.ndarray:
-        """Coefficients become scale constants."""
+        """Converts coefficients to scale constants."""
         values = super().publish(theta)
         for term in self.terms:
             slope = np.maximum(theta[..., term.exponent], 1e-12)
@@ -38,7 +38,7 @@ class _ScaleConstants(SumOfPowers):
 
 
 class KaplanN(_ScaleConstants):
-    """Loss against parameters, with data and steps to spare."""
+    """Loss as a function of parameters, with data and steps to spare."""
 
     name = "kaplan_n"
     formula = "L = (N_c / N)^alpha_N"
@@ -53,7 +53,7 @@ class KaplanN(_ScaleConstants):
 
 
 class KaplanD(_ScaleConstants):
-    """Loss against data, large models stopped early."""
+    """Loss as a function of data, for large models that are stopped early."""
 
     name = "kaplan_d"
     formula = "L = (D_c / D)^alpha_D"
@@ -68,7 +68,7 @@ class KaplanD(_ScaleConstants):
 
 
 class KaplanC(_ScaleConstants):
-    """Loss against compute that is spent optimally."""
+    """Loss as a function of compute that is spent optimally."""
 
     name = "kaplan_c"
     formula = "L = (C_c / C)^alpha_C"

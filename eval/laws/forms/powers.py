@@ -1,9 +1,10 @@
-"""Sums of power laws: the power law alone and with an offset, Chinchilla's law, the over-training law.
+"""Sums of power laws: one power, one with an offset, Chinchilla's law, the over-training law.
 
     L = E + sum_k A_k x_k^(-alpha_k)
 
-In search coordinates log L is a log-sum-exp of terms that are linear in the parameters, so the
-gradient and the second derivatives are products of each term's share of L.
+In search coordinates log L is a log-sum-exp of terms that are linear in the parameters. So the
+gradient and the second derivatives are products of each term's share of L. They are written out by
+hand here, because that is faster than automatic differentiation.
 """
 
 import dataclasses
@@ -15,29 +16,29 @@ from eval.laws.forms.form import Form, Inputs, Parameter, centred, grid
 _EXPONENT_STARTS = (0.1, 0.25, 0.5, 1.0)
 _FLOOR_STARTS = (0.05, 0.5, 0.9)  # E as a fraction of the smallest loss
 
-_SMALLEST = np.finfo(float).tiny  # for an exponent of zero inside a logarithm
+_SMALLEST = np.finfo(float).tiny  # avoids the logarithm of an exponent of zero
 
 
 def coefficient(symbol: str, meaning: str) -> Parameter:
-    """A positive coefficient; the range covers inputs from units to 1e18 with exponents up to 2."""
+    """A positive coefficient. Its range covers inputs up to 1e18 with exponents up to 2."""
     return Parameter(symbol, meaning, 1e-9, 1e40, positive=True)
 
 
 def exponent(symbol: str, meaning: str) -> Parameter:
-    """How fast a term falls; zero would be a constant."""
+    """The rate at which a term falls; zero would make the term a constant."""
     return Parameter(symbol, meaning, 0.0, 4.0)
 
 
 def floor(
     symbol: str = "E", meaning: str = "loss of an infinite model on infinite data"
 ) -> Parameter:
-    """The irreducible loss; its lower bound stands for zero."""
+    """The irreducible loss; its lower bound counts as zero."""
     return Parameter(symbol, meaning, 1e-5, 1e3, positive=True)
 
 
 @dataclasses.dataclass(frozen=True)
 class Term:
-    """coefficient * input^(-exponent), named by positions in `parameters`."""
+    """coefficient * input^(-exponent); the fields are positions in `parameters`."""
 
     coefficient: int
     exponent: int
@@ -76,7 +77,10 @@ class SumOfPowers(Form):
         return np.exp(part_Sn, out=part_Sn)
 
     def curvature(self, theta_SP: np.ndarray, x: Inputs, weight_Sn: np.ndarray) -> np.ndarray:
-        """Second derivatives of a log-sum-exp: sum of share * z z' over terms, less the gradient's outer product."""
+        """Second derivatives of a log-sum-exp.
+
+        The sum of share * z z' over terms, minus the outer product of the gradient.
+        """
         jac_SPn = self.evaluate(theta_SP, x)[1]
         hess_SPP = -(jac_SPn * weight_Sn[:, None]) @ jac_SPn.swapaxes(1, 2)
         for term in self.terms:
@@ -92,13 +96,16 @@ class SumOfPowers(Form):
         return hess_SPP
 
     def centre(self, x: Inputs) -> np.ndarray:
-        """Coefficients at the middle of the data."""
+        """Measures coefficients at the middle of the data."""
         return centred(
             len(self.parameters), [(t.coefficient, t.exponent, x[t.input]) for t in self.terms]
         )
 
     def best_log_n(self, theta_SP: np.ndarray, log_nd_m: np.ndarray) -> np.ndarray | None:
-        """Where alpha A N^-alpha = beta B D^-beta; at an exponent of zero the limit, and NaN where both are zero."""
+        """The N where alpha A N^-alpha = beta B D^-beta.
+
+        If one exponent is zero, this is the limit; if both are, it is NaN.
+        """
         if tuple(term.input for term in self.terms) != ("N", "D"):
             return None
         (a, alpha), (b, beta) = (
@@ -117,7 +124,10 @@ class SumOfPowers(Form):
         return tuple(dict.fromkeys(term.exponent for term in self.terms))
 
     def starts(self, x: Inputs, y: np.ndarray) -> np.ndarray:
-        """Exponents and E from a grid; the terms share what is left of the median loss at the middle of the inputs."""
+        """Exponents and E from a grid.
+
+        The terms share the rest of the median loss at the middle of the inputs.
+        """
         floors = _FLOOR_STARTS if self.offset is not None else (0.0,)
         shares = (0.5,) if len(self.terms) == 1 else (0.2, 0.8)
         points = grid(floors, shares, *[_EXPONENT_STARTS] * len(self.exponents))
@@ -138,7 +148,7 @@ class SumOfPowers(Form):
 
 
 class Power(SumOfPowers):
-    """A straight line on log-log axes."""
+    """A power law: a straight line on log-log axes."""
 
     name = "power"
     formula = "y = A x^-alpha"
@@ -150,7 +160,7 @@ class Power(SumOfPowers):
 
 
 class Offset(SumOfPowers):
-    """A power law down to a floor."""
+    """A power law that ends at a floor."""
 
     name = "offset"
     formula = "y = E + A x^-alpha"
@@ -187,18 +197,21 @@ class Chinchilla(SumOfPowers):
     floor_symbol = "E"
 
     def hoffmann_starts(self) -> np.ndarray:
-        """The 4,500 starts of the paper's appendix D.3: log A, log B, log E, alpha and beta on a grid."""
+        """The 4,500 starts of appendix D.3: a grid of log A, log B, log E, alpha, beta."""
         logs, halves = np.arange(0, 30, 5), np.arange(0, 2.5, 0.5)
         return grid(logs, logs, np.arange(-1, 1.5, 0.5), halves, halves)
 
 
 class Overtrained(SumOfPowers):
-    """Gadre's over-training law: one exponent for parameters and tokens."""
+    """Gadre's over-training law, with one exponent for parameters and tokens."""
 
     name = "overtrained"
     formula = "L = E + a N^alpha_c + b 6^(alpha_c/2) D^alpha_c, alpha_c < 0"
     source = "Gadre et al. 2024, arXiv 2403.08540, as in the released code (C = 6 N D, M = D / N)"
-    meaning = "at a fixed ratio of tokens to parameters loss falls as one power of compute, whatever the ratio"
+    meaning = (
+        "at a fixed ratio of tokens to parameters loss falls as one power of compute, whatever the "
+        "ratio"
+    )
     inputs = ("N", "D")
     parameters = (
         coefficient("a", "size of the penalty for few parameters"),
@@ -211,7 +224,7 @@ class Overtrained(SumOfPowers):
     floor_symbol = "E"
 
     def publish(self, theta: np.ndarray) -> np.ndarray:
-        """The exponent gets its sign; b leaves out the factor 6^(alpha_c/2) that the search keeps in it."""
+        """Makes the exponent negative, and divides the factor 6^(alpha_c/2) out of b."""
         values = super().publish(theta)
         values[..., 3] = -values[..., 3]
         values[..., 1] *= 6 ** (-values[..., 3] / 2)

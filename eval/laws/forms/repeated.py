@@ -1,4 +1,4 @@
-"""Data-constrained training: what repeated tokens and excess parameters are still worth."""
+"""Data-constrained training: the value of repeated tokens and of excess parameters."""
 
 import numpy as np
 
@@ -11,11 +11,15 @@ class DataConstrained(Form):
 
     name = "data_constrained"
     formula = (
-        "L = E + A N'^-alpha + B D'^-beta, D' = U_D + U_D R_D* (1 - exp(-R_D / R_D*)), R_D = D / U_D - 1, "
+        "L = E + A N'^-alpha + B D'^-beta, D' = U_D + U_D R_D* (1 - exp(-R_D / R_D*)), R_D = D / "
+        "U_D - 1, "
         "N' likewise with U_N = min(N, the parameters for which U_D tokens are compute-optimal)"
     )
     source = "Muennighoff et al. 2023, arXiv 2305.16264, equations 5 to 7"
-    meaning = "each further epoch, and each parameter beyond what the unique tokens can use, is worth less"
+    meaning = (
+        "each further epoch, and each parameter beyond what the unique tokens can use, is worth "
+        "less"
+    )
     inputs = ("N", "D", "U")
     parameters = (
         coefficient("A", "size of the penalty for few parameters"),
@@ -41,7 +45,7 @@ class DataConstrained(Form):
         worth_d_Sn, _, by_rd_Sn = _worth(np.expm1(x["D"] - unique_n), np.exp(log_rd))
         optimal_Sn = (
             np.log(alpha) + a - np.log(beta) - b + beta * unique_n
-        ) / alpha  # log U_N before the minimum
+        ) / alpha  # log U_N, before the minimum with N
         excess_Sn = optimal_Sn < x["N"]
         used_Sn = np.minimum(optimal_Sn, x["N"])
         repeats_Sn = np.expm1(x["N"] - used_Sn)
@@ -63,7 +67,7 @@ class DataConstrained(Form):
         return log_Sn, np.stack(gradient, 1)
 
     def starts(self, x: Inputs, y: np.ndarray) -> np.ndarray:
-        """Chinchilla's starts with two worths of repetition."""
+        """Chinchilla's starts, each with two values of repetition."""
         plain_SP = np.maximum(Chinchilla().starts(x, y), [-np.inf] * 3 + [0.02] * 2)
         return np.concatenate(
             [
@@ -73,7 +77,7 @@ class DataConstrained(Form):
         )
 
     def centre(self, x: Inputs) -> np.ndarray:
-        """Coefficients at the middle of the data."""
+        """Measures coefficients at the middle of the data."""
         return centred(7, [(0, 3, x["N"]), (1, 4, x["D"])])
 
 

@@ -1,4 +1,4 @@
-"""Routed language models: loss against parameters and experts."""
+"""Routed language models: loss as a function of parameters and experts."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ _LN10 = np.log(10)
 
 
 class Routed(Form):
-    """Clark's law with saturating expert counts; N is the size of the dense base model."""
+    """Clark's law with saturating numbers of experts; N is the size of the dense base model."""
 
     name = "routed"
     formula = (
@@ -18,7 +18,10 @@ class Routed(Form):
         "1/E^ = 1/(E - 1 + 1/(1/E_start - 1/E_max)) + 1/E_max"
     )
     source = "Clark et al. 2022, arXiv 2202.01169"
-    meaning = "experts act as a multiple of parameters that shrinks with size and saturates between E_start and E_max"
+    meaning = (
+        "experts act as a multiple of parameters that shrinks with size and saturates between "
+        "E_start and E_max"
+    )
     inputs = ("N", "experts")
     parameters = (
         Parameter("a", "slope in parameters of the dense model (below zero)", -3.0, 3.0),
@@ -32,7 +35,7 @@ class Routed(Form):
     )
 
     def evaluate(self, theta_SP: np.ndarray, x: Inputs) -> tuple[np.ndarray, np.ndarray]:
-        """Natural log-predictions and gradient; the search keeps log(E_max / E_start) in the last place."""
+        """Natural log-predictions and gradient; the last coordinate is log(E_max / E_start)."""
         a, b, c, d, log_start, log_ratio = (theta_SP[:, [p]] for p in range(6))
         start, ratio = np.exp(log_start), np.exp(log_ratio)
         maximum = start * ratio
@@ -52,7 +55,7 @@ class Routed(Form):
         )
 
     def starts(self, x: Inputs, y: np.ndarray) -> np.ndarray:
-        """E_start and E_max from a grid; the linear rest by least squares."""
+        """E_start and E_max from a grid; the linear parameters by least squares."""
         rows = []
         for start, ratio in grid((0.5, 1.5, 5.0), (10.0, 100.0, 1000.0)):
             theta_P = np.array([0, 0, 0, 0, np.log(start), np.log(ratio)], float)
@@ -62,19 +65,19 @@ class Routed(Form):
         return np.array(rows)
 
     def centre(self, x: Inputs) -> np.ndarray:
-        """A and d, b and c at the middle of the parameters."""
+        """Measures d and b at the middle of the parameters."""
         matrix_PP = np.eye(6)
         matrix_PP[3, 0] = matrix_PP[1, 2] = -np.mean(x["N"]) / _LN10
         return matrix_PP
 
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        """E_max stays above E_start."""
+        """Bounds that keep E_max above E_start."""
         lower_P, upper_P = super().bounds()
         lower_P[5] = 1e-3
         return lower_P, upper_P
 
     def publish(self, theta: np.ndarray) -> np.ndarray:
-        """The last coordinate becomes E_max."""
+        """Converts the last coordinate to E_max."""
         values = super().publish(theta)
         values[..., 5] *= values[..., 4]
         return values

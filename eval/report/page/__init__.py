@@ -1,7 +1,7 @@
-"""report.html: one self-contained page, made from an analysis; it asks the network for nothing.
+"""Renders report.html: one self-contained page that loads nothing from the network.
 
-Its policy names the scripts and the styles by their hashes, so that a browser runs nothing else,
-wherever it came from.
+Its content security policy lists the scripts and styles by their hashes, so a browser runs nothing
+else, whatever text the records contain.
 """
 
 import base64
@@ -23,10 +23,9 @@ from eval.report.style import looks
 
 
 def render(analysis: Analysis) -> str:
-    """The whole page as text.
+    """Renders the whole page.
 
-    Everything that comes from a record is escaped: by jinja in HTML, by `_script` where it is data
-    for the charts.
+    All text from records is escaped: by jinja in HTML, by `_script` in the data for the charts.
     """
     files = resources.files(__name__)
     environment = jinja2.Environment(
@@ -55,8 +54,8 @@ def render(analysis: Analysis) -> str:
         style=style,
         script=script,
         plotly=plotly_js,
-        # Plotly makes an empty style element and fills it rule by rule, which a policy allows by
-        # the hash of nothing.
+        # Plotly makes an empty style element and adds rules to it. The policy allows that by the
+        # hash of an empty text.
         policy=f"script-src {scripts}; style-src {_hash(style)} {_hash('')}",
         policy_js=policy_js,
         unstyled=_styles_of_maps(plotly_js),
@@ -69,17 +68,20 @@ def _hash(text: str) -> str:
 
 
 def _colours(colours: list[str]) -> str:
-    """A rule for each architecture: attributes with styles have no hash that a policy could name."""
+    """A CSS rule for each architecture; inline styles could not be allowed by a hash."""
     return "".join(f".look-{i} {{ --color: {colour}; }}\n" for i, colour in enumerate(colours))
 
 
 def _styles_of_maps(plotly_js: str) -> list[str]:
-    """Names of elements that plotly fills with styles of maps unless they are there; the page has no maps."""
+    """Names of elements that plotly fills with styles for maps unless they exist already.
+
+    The page has no maps, so it adds the elements empty.
+    """
     return re.findall(r'getElementById\("([0-9a-f]{64})"\)', plotly_js)
 
 
 def _script(data: Any) -> str:
-    """JSON that is safe inside a script element, whatever the names in it; NaN becomes null."""
+    """JSON that is safe inside a script element, whatever names it contains; NaN becomes null."""
     text = json.dumps(
         finite(data, digits=6), ensure_ascii=True, allow_nan=False, separators=(",", ":")
     )

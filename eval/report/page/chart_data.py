@@ -1,4 +1,4 @@
-"""What the page's charts draw, as plain lists: cells, lines with their bands, slopes, surfaces, laws, heat maps."""
+"""The data of the page's charts as plain lists: cells, lines with bands, slopes, surfaces, laws."""
 
 import dataclasses
 from typing import Any
@@ -24,7 +24,7 @@ _POINTS = 17
 
 
 def charts(analysis: Analysis) -> dict[str, Any]:
-    """Everything the script needs, ready for JSON."""
+    """All data that the page's script needs, ready for JSON."""
     look = looks(analysis.table.architecture)
     return {
         "reference": analysis.reference,
@@ -52,7 +52,7 @@ def _x_axes(analysis: Analysis) -> dict[str, str]:
 
 
 def _y_axes(analysis: Analysis) -> dict[str, str]:
-    """Qualities to choose from, the two main ones first."""
+    """The qualities to choose from, the two main ones first."""
     runs = analysis.study.runs
     choices = {quality.column: quality_label(quality) for quality in analysis.qualities}
     for column in (*GROUP_COLUMNS, *task_columns(runs)):
@@ -62,7 +62,7 @@ def _y_axes(analysis: Analysis) -> dict[str, str]:
 
 
 def _oriented(table: pd.DataFrame, column: str) -> pd.Series:
-    """Higher is better, as on every quality axis."""
+    """The column with the sign that makes higher better, as on every quality axis."""
     return -table[column] if column == "upstream_nll" else table[column]
 
 
@@ -146,7 +146,7 @@ def _grid(analysis: Analysis) -> list[dict[str, Any]]:
 
 
 def _attainment(analysis: Analysis) -> list[dict[str, Any]]:
-    """One entry per cost, quality and level: the corners of the surface, the last quality held to the end."""
+    """One entry per cost, quality and level: the corners of the surface, extended to the end."""
     table, entries = analysis.results["attainment"], []
     if "level" not in table:
         return entries
@@ -164,7 +164,7 @@ def _attainment(analysis: Analysis) -> list[dict[str, Any]]:
 
 
 def _laws(analysis: Analysis) -> dict[str, dict[str, Any]]:
-    """Curves with bands, points with residuals, isoFLOP profiles and the landscape of starts of every law."""
+    """The data of every law: curves, points, residuals, isoFLOP profiles, starts."""
     entries = {}
     for name, page in analysis.laws.pages.items():
         first = page.law.form.inputs[0]

@@ -1,4 +1,4 @@
-"""The tables of the page, section by section, and the sentence that says what each is for."""
+"""The tables of the page, section by section, each with a sentence on its purpose."""
 
 import dataclasses
 
@@ -14,7 +14,16 @@ _MOST_ROWS = 2000
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A part of the page: anchor, heading, introduction, tables, the name of its chart; `folded` starts closed."""
+    """A part of the page.
+
+    Attributes:
+      anchor: the name for links to it.
+      title: the heading.
+      intro: the introduction.
+      grids: the tables.
+      chart: the name of its chart, if any.
+      folded: whether it starts closed.
+    """
 
     anchor: str
     title: str
@@ -25,7 +34,7 @@ class Section:
 
 
 def claims_count(analysis: Analysis) -> list[tuple[str, int]]:
-    """How many claims came out how."""
+    """How many claims have each verdict."""
     claims = analysis.results["claims"]
     return (
         [(str(verdict), int(n)) for verdict, n in claims.verdict.value_counts().items()]
@@ -55,7 +64,7 @@ def sections(analysis: Analysis) -> list[Section]:
 
 
 def _shortened(section: Section) -> Section:
-    """A browser sorts thousands of rows, not hundreds of thousands."""
+    """Limits the rows of the tables, because browsers cannot sort hundreds of thousands quickly."""
     return dataclasses.replace(section, grids=tuple(map(_at_most, section.grids)))
 
 
@@ -69,11 +78,13 @@ def _at_most(grid: Grid) -> Grid:
 def _slopes(analysis: Analysis) -> Section:
     slopes = analysis.results["slopes"]
     everything = (
-        "architecture alpha link n_sizes n_runs slope ci_low..ci_high r2 se_hc3 seed_low..seed_high p "
+        "architecture alpha link n_sizes n_runs slope ci_low..ci_high r2 se_hc3 "
+        "seed_low..seed_high p "
         "method note"
     )
     measured = (
-        "architecture link slope theil_sen theil_sen_low..theil_sen_high deming deming_low..deming_high "
+        "architecture link slope theil_sen theil_sen_low..theil_sen_high deming "
+        "deming_low..deming_high "
         "reliability note"
     )
     grids = (
@@ -87,7 +98,8 @@ def _slopes(analysis: Analysis) -> Section:
         ),
     )
     intro = (
-        "How much quality an architecture gains along the logarithmic axis. The line goes through the means of the "
+        "How much quality an architecture gains along the logarithmic axis. The line goes through "
+        "the means of the "
         "sizes; the interval says how firmly these sizes fix it."
     )
     return Section("slopes", "Scaling slopes", intro, grids, chart="slopes")
@@ -106,7 +118,8 @@ def _comparison(analysis: Analysis) -> Section:
             "contrasts",
             f"Slope minus that of {reference}",
             results["contrasts"],
-            "architecture alpha slope slope_reference difference ci_low..ci_high p_holm p_permutation verdict note",
+            "architecture alpha slope slope_reference difference ci_low..ci_high p_holm "
+            "p_permutation verdict note",
         ),
         listing(
             "equivalence",
@@ -128,7 +141,8 @@ def _comparison(analysis: Analysis) -> Section:
         ),
     )
     intro = (
-        f"Every architecture against {reference}, corrected for the number of comparisons. \u201cNot told apart\u201d "
+        f"Every architecture against {reference}, corrected for the number of comparisons. "
+        "\u201cNot told apart\u201d "
         "does not mean equal: the equivalence test says whether they are."
     )
     return Section("comparison", "Between architectures", intro, grids)
@@ -136,13 +150,17 @@ def _comparison(analysis: Analysis) -> Section:
 
 def _crossovers(analysis: Analysis) -> Section:
     columns = (
-        "architecture_a architecture_b alpha crossing ci_low..ci_high interval position better_below better_above "
+        "architecture_a architecture_b alpha crossing ci_low..ci_high interval position "
+        "better_below better_above "
         "probability_inside bootstrap_low..bootstrap_high note"
     )
     grid = listing(
         "crossovers", "Where two lines meet, in FLOPs", analysis.results["crossovers"], columns
     )
-    intro = "An unbounded interval is a result: the slopes cannot be told apart, so the crossing may be anywhere."
+    intro = (
+        "An unbounded interval is a result: the slopes cannot be told apart, so the crossing may "
+        "be anywhere."
+    )
     return Section("crossovers", "Crossovers", intro, (grid,))
 
 
@@ -162,7 +180,8 @@ def _pareto(analysis: Analysis) -> Section:
             "frontier",
             "Every cell against FLOPs",
             main,
-            "architecture size y_axis cost quality n_seeds on_frontier probability_on_frontier quality_gap "
+            "architecture size y_axis cost quality n_seeds on_frontier probability_on_frontier "
+            "quality_gap "
             "cost_multiplier note",
             ["Against parameters and speed: pareto.csv."],
         ),
@@ -177,11 +196,18 @@ def _pareto(analysis: Analysis) -> Section:
             "hypervolume",
             "Hypervolume, and what each architecture adds to it",
             results["hypervolume"],
-            f"architecture {axes} reference_cost reference_quality hypervolume contribution share ci_low..ci_high note",
+            f"architecture {axes} reference_cost reference_quality hypervolume contribution share "
+            "ci_low..ci_high note",
         ),
     )
-    intro = "A cell is on the frontier when no other is at once cheaper and better. Probabilities draw the seeds again."
-    intro += " The chart shows what the study attains at a budget: in 95 %, half and 5 % of its repetitions (seeds)."
+    intro = (
+        "A cell is on the frontier when no other is at once cheaper and better. Probabilities draw "
+        "the seeds again."
+    )
+    intro += (
+        " The chart shows what the study attains at a budget: in 95 %, half and 5 % of its "
+        "repetitions (seeds)."
+    )
     return Section("pareto", "Pareto frontiers", intro, grids, chart="attainment")
 
 
@@ -204,7 +230,8 @@ def _ranks(analysis: Analysis) -> Section:
             "discordant",
             "Pairs that upstream and downstream put in opposite order",
             results["discordant_pairs"],
-            "size architecture_a architecture_b upstream_difference downstream_difference probability_discordant note",
+            "size architecture_a architecture_b upstream_difference downstream_difference "
+            "probability_discordant note",
             ["A is the better one upstream, B downstream."],
             limit=60,
         ),
@@ -218,14 +245,18 @@ def _ranks(analysis: Analysis) -> Section:
 def _protocols(analysis: Analysis) -> Section:
     intro = "Whether an architecture gains more from more layers or from wider ones."
     if analysis.table.protocol.nunique() < 2:
-        intro += " All runs of this report have one scaling protocol, so there is nothing to compare here."
+        intro += (
+            " All runs of this report have one scaling protocol, so there is nothing to compare "
+            "here."
+        )
         return Section("protocols", "Depth and width", intro, ())
     grids = (
         listing(
             "protocol-differences",
             "Slope under the first protocol minus slope under the second",
             analysis.results["protocol_differences"],
-            "architecture first second alpha slope_first slope_second difference ci_low..ci_high p_holm verdict note",
+            "architecture first second alpha slope_first slope_second difference ci_low..ci_high "
+            "p_holm verdict note",
         ),
         listing(
             "protocol-slopes",
@@ -260,14 +291,23 @@ def _laws(analysis: Analysis) -> Section:
         ),
     )
     without = laws.parameters.architecture.nunique() - len(laws.pages)
-    intro = "Loss as a law of cost, fitted to the means of the cells, in the richest form that these records support."
+    intro = (
+        "Loss as a law of cost, fitted to the means of the cells, in the richest form that these "
+        "records support."
+    )
     if laws.verdict:
         intro += f" Across architectures: {laws.verdict}."
     if without:
-        intro += f" {without} of {without + len(laws.pages)} architectures have too few or too similar cells for a law."
+        intro += (
+            f" {without} of {without + len(laws.pages)} architectures have too few or too similar "
+            "cells for a law."
+        )
     shaky = sum(bool(page.warnings) for page in laws.pages.values())
     if shaky:
-        intro += f" WARNING: the data barely determine {shaky} of {len(laws.pages)} laws; their notes say why."
+        intro += (
+            f" WARNING: the data barely determine {shaky} of {len(laws.pages)} laws; their notes "
+            "say why."
+        )
     return Section("laws", "Scaling laws", intro, grids, chart="law" if laws.pages else "")
 
 
@@ -296,7 +336,10 @@ def _runs(analysis: Analysis) -> Section:
             limit=500,
         ),
     )
-    intro = "Every run of the study: those that are not used, and why; and for each that is, where it comes from."
+    intro = (
+        "Every run of the study: those that are not used, and why; and for each that is, where it "
+        "comes from."
+    )
     return Section("runs", "Runs and provenance", intro, grids, folded=True)
 
 

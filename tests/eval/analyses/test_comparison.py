@@ -676,6 +676,40 @@ def test_a_quality_that_stays_the_same_has_no_multiplier():
     assert (rows["note"] == "its quality does not rise with the budget: no multiplier").all()
 
 
+FRONT = "architecture reference alpha link x_axis y_axis higher_is_better"
+
+
+@pytest.mark.parametrize(
+    ("name", "columns"),
+    [
+        (
+            "contrasts",
+            "n_sizes n_sizes_reference slope slope_reference difference se df ci_low ci_high p p_holm "
+            "p_permutation range_low range_high verdict method note",
+        ),
+        (
+            "equivalence",
+            "margin slope slope_reference ratio ratio_low ratio_high interval p p_holm equivalent range_low "
+            "range_high method note",
+        ),
+        (
+            "levels",
+            "position budget inside difference se df ci_low ci_high p p_holm verdict method note",
+        ),
+        (
+            "multipliers",
+            "position budget inside multiplier ci_low ci_high interval method note",
+        ),
+    ],
+)
+def test_the_columns_are_those_that_are_promised(table, name, columns):
+    rows = COMPARISONS[name](table, link="loglog")
+    assert " ".join(rows.columns) == f"{FRONT} {columns}"
+    assert set(rows["reference"]) == {"transformer"} and set(rows["alpha"]) == {"F,U"}
+    assert set(rows["x_axis"]) == {"log10 flops_forward"} and set(rows["link"]) == {"loglog"}
+    assert set(rows["y_axis"]) == {"log10 upstream_nll"}
+
+
 def test_one_protocol_is_compared(table):
     """The plain one unless another is asked for."""
     steep = study(

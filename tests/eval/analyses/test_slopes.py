@@ -263,6 +263,18 @@ def test_without_noise_on_one_axis_there_is_no_deming_slope(quiet):
     assert row["note"] == "one seed per size: the noise of x is unknown, no Deming slope"
 
 
+@pytest.mark.parametrize(("spread", "weak"), [(0.5, False), (0.515625, True)])
+def test_nine_tenths_of_reliability_are_enough(spread, weak):
+    """Losses of 5 to 9 have a variance of 2.5; two seeds half a nat around each are a tenth of it."""
+    table = study({"a": Line()}, sizes=5, seeds=2)
+    size, seed = table["size"].str[-1].astype(int), table["seed"]
+    table["upstream_nll"] = 9.0 - size + np.where(seed == 0, spread, -spread)
+    row = Slopes(table).table(pairs=("UD",), links=("semilog",)).iloc[0]
+    assert row["reliability"] == 1 - spread**2 / 2.5
+    words = "11% of the variance of x is seed noise: least squares is biased to 0"
+    assert row["note"] == (words if weak else "")
+
+
 def test_an_x_that_is_all_noise_has_no_reliability():
     """Means of the sizes lie closer together than those of equal sizes would."""
     table = study({"a": Line()}, sizes=5, seeds=3)
@@ -360,6 +372,23 @@ def test_what_is_fitted_unless_told_otherwise(table):
     told = Slopes(table, question).table(pairs=PAIRS, links=links)
     pd.testing.assert_frame_equal(Slopes(table).table(), told)
     assert list(dict.fromkeys(told["alpha"])) == ["F,U", "F,D", "U,D", "P,U", "P,D"]
+
+
+def test_the_columns_are_those_that_are_promised(table):
+    rows = Slopes(table).table(pairs=("UD",), links=("loglog", "semilog"))
+    assert " ".join(rows.columns) == (
+        "architecture alpha link x_axis y_axis higher_is_better n_sizes n_runs runs_missing x_min x_max "
+        "slope intercept r2 se df ci_low ci_high p method se_hc3 seed_low seed_high theil_sen theil_sen_low "
+        "theil_sen_high deming deming_low deming_high deming_ratio reliability note"
+    )
+    assert rows["link"].tolist() == ["loglog"] * 3 + ["semilog"] * 3
+    assert set(rows["alpha"]) == {"U,D"} and rows["architecture"].tolist()[:3] == [
+        "flat",
+        "noisy",
+        "transformer",
+    ]
+    last = rows.iloc[-1]
+    assert (last["x_axis"], last["y_axis"]) == ("-upstream_nll (nats)", "downstream_mean (percent)")
 
 
 def test_protocols_are_told_apart(table):

@@ -13,7 +13,7 @@ from tests.eval import run_directories
 from train import records
 from train.records import InputError
 
-# DESIGN, section 5: other people's scripts rely on these names and their order.
+# Other people's scripts rely on these names and their order.
 BEFORE = (
     "run_id study architecture size protocol seed params_total params_embedding params_non_embedding params_active "
     "flops_forward flops_train_total tokens_seen steps steps_per_second tokens_per_second mfu upstream_nll "

@@ -7,6 +7,7 @@ from eval.laws.fitting import uncertainty
 from eval.laws.fitting.fit import fit
 from eval.laws.fitting.objective import LEAST_SQUARES, Objective
 from eval.laws.law_table import points
+from eval.stats.resampling import Resampling
 from train.records import InputError
 
 CHINCHILLA, L2 = forms.get("chinchilla"), Objective("l2")
@@ -219,7 +220,7 @@ def isoflop_table(noise, seed=0):
 
 @pytest.mark.parametrize("method", ["quadratic", "akima"])
 def test_isoflops_find_the_exponent(method):
-    line = isoflop.isoflop(*isoflop_table(3e-4), method=method, draws=200)
+    line = isoflop.isoflop(*isoflop_table(3e-4), method=method, resampling=Resampling(200))
     assert line.a == pytest.approx(allocation.chinchilla_exponents(BASE)["a"], abs=0.02)
     assert line.a_interval[0] < line.a < line.a_interval[1] and len(line.budgets) == 5
 
@@ -227,7 +228,7 @@ def test_isoflops_find_the_exponent(method):
 def test_a_profile_without_interior_minimum_is_left_out():
     n, flops, y = isoflop_table(0.0)
     keep = ~((flops < 2e18) & (n > np.median(n[flops < 2e18])))
-    line = isoflop.isoflop(n[keep], flops[keep], y[keep], draws=50)
+    line = isoflop.isoflop(n[keep], flops[keep], y[keep], resampling=Resampling(50))
     assert (line.budgets["note"] != "").tolist() == [True, False, False, False, False]
     with pytest.raises(InputError, match="two are needed"):
         isoflop.isoflop(n[:5], flops[:5], y[:5])
@@ -244,7 +245,9 @@ def test_a_budget_of_few_sizes_has_the_noise_of_the_others(method, few):
     for seed in range(10):
         n, flops, y = isoflop_table(3e-3, seed)
         keep = (flops > 2e18) | np.isin(np.arange(len(n)) // 5, few)
-        line = isoflop.isoflop(n[keep], flops[keep], y[keep], method=method, draws=60)
+        line = isoflop.isoflop(
+            n[keep], flops[keep], y[keep], method=method, resampling=Resampling(60)
+        )
         weight = line.budgets["weight"].to_numpy()
         assert line.budgets["points"][0] == len(few) and weight[0] < 100 * weight[1:].max()
         inside.append(line.a_interval[0] < truth < line.a_interval[1])
@@ -254,7 +257,7 @@ def test_a_budget_of_few_sizes_has_the_noise_of_the_others(method, few):
 def test_three_sizes_everywhere_tell_nothing_of_the_noise():
     n, flops, y = isoflop_table(3e-4)
     keep = np.isin(np.arange(len(n)) // 5, [1, 3, 5])
-    line = isoflop.isoflop(n[keep], flops[keep], y[keep], draws=50)
+    line = isoflop.isoflop(n[keep], flops[keep], y[keep], resampling=Resampling(50))
     assert line.a == pytest.approx(allocation.chinchilla_exponents(BASE)["a"], abs=0.03)
     assert np.isnan(line.a_interval).all() and "no noise to make intervals of" in line.warnings[0]
     assert set(line.budgets["weight"]) == {1.0}
@@ -262,8 +265,10 @@ def test_three_sizes_everywhere_tell_nothing_of_the_noise():
 
 def test_seeds_of_a_size_are_one_point_of_its_budget():
     n, flops, y = isoflop_table(3e-3)
-    once = isoflop.isoflop(n, flops, y, draws=100)
-    again = isoflop.isoflop(np.tile(n, 5), np.tile(flops, 5), np.tile(y, 5), draws=100)
+    once = isoflop.isoflop(n, flops, y, resampling=Resampling(100))
+    again = isoflop.isoflop(
+        np.tile(n, 5), np.tile(flops, 5), np.tile(y, 5), resampling=Resampling(100)
+    )
     assert again.a_interval == pytest.approx(once.a_interval)
 
 
@@ -271,7 +276,9 @@ def test_envelope_of_training_curves_finds_the_exponent():
     sizes, tokens = np.geomspace(1e7, 1e10, 24), np.geomspace(1e8, 1e13, 120)
     n, d = (v.ravel() for v in np.meshgrid(sizes, tokens, indexing="ij"))
     run = np.repeat(np.arange(24), 120)
-    line = isoflop.envelope(n, 6 * n * d, CHINCHILLA.predict(BASE, N=n, D=d), run, draws=50)
+    line = isoflop.envelope(
+        n, 6 * n * d, CHINCHILLA.predict(BASE, N=n, D=d), run, resampling=Resampling(50)
+    )
     assert line.a == pytest.approx(allocation.chinchilla_exponents(BASE)["a"], abs=0.03)
     assert (line.budgets["note"] != "").any()  # the ends, where the envelope is the study's edge
 

@@ -7,11 +7,12 @@ from eval.laws import forms
 from eval.laws.diagnostics import law_page
 from eval.laws.example_points import TRUTH, exact
 from eval.report.law_figures import draw
+from eval.stats.resampling import Resampling
 from tests.eval.laws.test_groups import two
 
 
 def test_a_page_holds_every_piece():
-    page = law_page(two().take(np.arange(30)), forms.get("chinchilla"), draws=50)
+    page = law_page(two().take(np.arange(30)), forms.get("chinchilla"), resampling=Resampling(50))
     assert page.parameters["symbol"].tolist() == list(TRUTH["chinchilla"])
     assert (page.parameters["lower"] < page.parameters["upper"]).all()
     np.testing.assert_allclose(
@@ -33,7 +34,7 @@ def test_a_page_holds_every_piece():
     "name", ["power", "chinchilla", "downstream_exp", "data_constrained", "routed"]
 )
 def test_figures_are_drawn_for_every_kind_of_form(name):
-    page = law_page(exact(name), forms.get(name), draws=20)
+    page = law_page(exact(name), forms.get(name), resampling=Resampling(20))
     figure = draw(page)
     assert len(figure.axes) == (4 if name == "chinchilla" else 3)
     figure.savefig(io.BytesIO(), format="png")
@@ -41,4 +42,7 @@ def test_figures_are_drawn_for_every_kind_of_form(name):
 
 def test_a_warning_is_on_the_figure():
     runs = two().take(np.arange(5))
-    assert "WARNING" in draw(law_page(runs, forms.get("chinchilla"), draws=20)).get_suptitle()
+    assert (
+        "WARNING"
+        in draw(law_page(runs, forms.get("chinchilla"), resampling=Resampling(20))).get_suptitle()
+    )

@@ -8,6 +8,7 @@ from eval.laws.fitting import uncertainty
 from eval.laws.fitting.fit import fit
 from eval.laws.fitting.objective import Objective
 from eval.laws.law_table import points
+from eval.stats.resampling import Resampling
 from train.records import InputError
 
 POWER, OFFSET, CHINCHILLA = forms.get("power"), forms.get("offset"), forms.get("chinchilla")
@@ -257,7 +258,7 @@ def test_criteria_prefer_the_law_that_made_the_data():
     y = OFFSET.predict(TRUTH["offset"], x=x) * np.exp(
         0.003 * np.random.default_rng(0).standard_normal(30)
     )
-    table = choice.compare([POWER, OFFSET], points(y, x=x), L2, draws=50)
+    table = choice.compare([POWER, OFFSET], points(y, x=x), L2, resampling=Resampling(50))
     assert table["form"][0] == "offset"
     assert table["aicc"][0] < table["aicc"][1] and table["rmsle"][0] < table["rmsle"][1]
 
@@ -269,13 +270,13 @@ def test_forms_are_backtested_on_the_same_cuts_and_the_first_as_it_was_fixed():
         0.003 * np.random.default_rng(0).standard_normal(16)
     )
     runs = points(y, x=x)
-    alone = choice.backtest(POWER, runs, L2, draws=20)
-    both = choice.compare([OFFSET, POWER, forms.get("bnsl")], runs, L2, draws=20)
+    alone = choice.backtest(POWER, runs, L2, resampling=Resampling(20))
+    both = choice.compare([OFFSET, POWER, forms.get("bnsl")], runs, L2, resampling=Resampling(20))
     assert set(both["cuts"]) == {len(alone[alone["fitted"] >= 8])} and both["cuts"][0] < len(alone)
     row = both[both["form"] == "power"].iloc[0]
     assert row["rmsle"] == pytest.approx(alone[alone["fitted"] >= 8]["rmsle"].mean())
     held = choice.compare(
-        [OFFSET, POWER], runs, L2, fixed={"alpha": 0.1, "E": 0.5}, draws=20
+        [OFFSET, POWER], runs, L2, fixed={"alpha": 0.1, "E": 0.5}, resampling=Resampling(20)
     ).set_index("form")
     law = fit(OFFSET, runs, L2, fixed={"alpha": 0.1, "E": 0.5})
     assert (
@@ -291,10 +292,10 @@ def test_backtest_leaves_the_largest_out_and_sees_the_bias():
         0.001 * np.random.default_rng(0).standard_normal(24)
     )
     runs = points(y, x=x)
-    table = choice.backtest(POWER, runs, L2, draws=50)
+    table = choice.backtest(POWER, runs, L2, resampling=Resampling(50))
     assert (np.diff(table["fitted"]) > 0).all() and table["fitted"].iloc[-1] == 21
     assert table["bias"].iloc[-1] < -0.01  # a pure power law falls through the floor
-    assert abs(choice.backtest(OFFSET, runs, L2, draws=50)["bias"].iloc[-1]) < 5e-3
+    assert abs(choice.backtest(OFFSET, runs, L2, resampling=Resampling(50))["bias"].iloc[-1]) < 5e-3
 
 
 @pytest.mark.parametrize(

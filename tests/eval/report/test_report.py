@@ -22,7 +22,7 @@ from eval.report.page import chart_data
 from tests.eval import run_directories
 from train.records import InputError
 
-# DESIGN, section 6.
+# What other people's scripts rely on.
 PROMISED = (
     [
         "runs.csv",

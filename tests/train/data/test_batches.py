@@ -14,6 +14,7 @@ from tests.train.tiny_corpus import write_corpus
 from train.data import batches, counter_random, shards, span_corruption
 from train.data.corpus import Corpus, open_corpus
 from train.data.objectives import OBJECTIVES
+from train.data.windows import Windows
 from train.records import InputError
 
 _TASK = "python_subject"
@@ -123,6 +124,30 @@ def _in_shards(path, sizes, number=2):
 
 
 _SHORT = (5, 0, 30, 31, 1, 200, 17, 62)
+
+
+@pytest.mark.parametrize("length", [1, 2, 7])
+def test_windows_wherever_shards_end(length):
+    """At every place of a window, its first and its last token included, and several in one window."""
+    stream = np.arange(100, 100 + 5 * length + 3, dtype=np.uint16)
+    count = len(stream) // length
+    expected = stream[: count * length].reshape(count, length)
+    for cut in range(len(stream) + 1):
+        for more in (0, 1, 2, length):
+            shards_of = np.split(stream, [cut, min(cut + more, len(stream))])
+            windows = Windows(shards_of, length, one_stream=True)
+            assert windows.num_windows == count and windows.num_tokens == len(stream)
+            assert windows.num_unread == len(stream) - count * length
+            order = np.arange(count)[::-1]
+            found = windows.read(order)
+            assert found.dtype == np.int32
+            np.testing.assert_array_equal(found, expected[order])
+            alone = Windows(shards_of, length, one_stream=False)
+            cut_alone = [s[: len(s) // length * length].reshape(-1, length) for s in shards_of]
+            whole = np.concatenate(cut_alone)
+            assert alone.num_windows == len(whole)
+            assert alone.num_unread == len(stream) - whole.size
+            np.testing.assert_array_equal(alone.read(np.arange(len(whole))), whole)
 
 
 def test_windows_run_on_from_shard_to_shard(corpus, tmp_path):

@@ -123,6 +123,27 @@ def test_second_moments_begin_at_zero_and_are_kept_in_float32():
     assert count == 0 and count.dtype == jnp.int32
 
 
+def test_second_moments_are_means_of_squares():
+    """Over rows and columns, decayed by 1 - t^-.8: the first step is kept whole, then a 2^-.8th is new."""
+    shapes = {"matrix": (8, 16), "experts": (3, 8, 9), "vector": (16,)}
+    axes = {name: ("expert", "embed", "mlp")[-len(shape) :] for name, shape in shapes.items()}
+    optimizer = optimizers.scale_by_adafactor(OptimizerConfig(min_factored_size=8), axes)
+    rng = np.random.default_rng(0)
+    first, second = ({name: rng.normal(size=s) for name, s in shapes.items()} for _ in range(2))
+    params = {name: jnp.ones(shape) for name, shape in shapes.items()}
+    state = optimizer.init(params)
+    for grads in (first, second):
+        given = {name: jnp.asarray(g, jnp.float32) for name, g in grads.items()}
+        _, state = optimizer.update(given, state, params)
+    new = 2**-0.8
+    squares = {name: (1 - new) * first[name] ** 2 + new * second[name] ** 2 for name in shapes}
+    for name in ("matrix", "experts"):
+        np.testing.assert_allclose(state.row[name], squares[name].mean(-1), rtol=1e-5)
+        np.testing.assert_allclose(state.column[name], squares[name].mean(-2), rtol=1e-5)
+    np.testing.assert_allclose(state.full["vector"], squares["vector"], rtol=1e-5)
+    assert state.count == 2
+
+
 def test_adafactor_adds_1e_30_to_a_squared_gradient():
     """A gradient of 1e-15 has that square: the direction is the square root of a half, and nothing is clipped."""
     optimizer = make_optimizer(OptimizerConfig(min_factored_size=8), AXES)
@@ -183,6 +204,27 @@ def test_parameters_of_a_shape_keep_their_own_statistics(small, stack, monkeypat
             {name: grads[name]}, alone.init({name: params[name]}), {name: params[name]}
         )
         np.testing.assert_allclose(updates[name], one[name], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("backend", "shape", "count", "times"),
+    [
+        ("cpu", (256, 256), 3, 1),
+        ("cpu", (256, 257), 3, 3),
+        ("gpu", (2048, 2048), 16, 1),
+        ("gpu", (2048, 2048), 17, 2),
+        ("gpu", (2048, 2049), 3, 3),
+    ],
+)
+def test_small_parameters_of_a_shape_are_treated_at_once(backend, shape, count, times, monkeypatch):
+    """Of 2^16 elements at most on a CPU and of 2^22 elsewhere, up to 2^26 together: as many kernels."""
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    axes = {str(i): ("embed", "mlp") for i in range(count)}
+    optimizer = optimizers.scale_by_adafactor(OptimizerConfig(min_factored_size=8), axes)
+    params = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name in axes}
+    state = jax.eval_shape(optimizer.init, params)
+    program = str(jax.make_jaxpr(optimizer.update)(params, state, params))
+    assert program.count("= rsqrt ") == 2 * times  # of a row and of a column
 
 
 def test_weight_decay_is_for_matrices_and_clipping_is_global():

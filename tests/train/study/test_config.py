@@ -31,7 +31,10 @@ def test_a_study_is_read_back_as_it_was_written():
     [
         ({"sizes": 1}, "RunConfig: unknown key 'sizes'; known: architecture, size"),
         ({"pretrain": {"optimizer": {"lr": 1}}}, "RunConfig.pretrain.optimizer: unknown key 'lr'"),
-        ({"pretrain": {"steps": "many"}}, "RunConfig.pretrain.steps = 'many': expected int"),
+        (
+            {"pretrain": {"steps": "many"}},
+            "RunConfig.pretrain.steps = 'many' must be a whole number",
+        ),
         ({"pretrain": {"steps": 0}}, "RunConfig.pretrain.steps = 0 must be at least 1"),
         ({"pretrain": {"tasks": "glue"}}, "RunConfig.pretrain.tasks = 'glue': expected a list"),
         ({"parallel": "tpu"}, "RunConfig.parallel = 'tpu' is not one of pmap, mesh"),
