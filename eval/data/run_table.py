@@ -26,7 +26,7 @@ from train.records import InputError
 
 
 @dataclasses.dataclass(frozen=True)
-class Columns:
+class RunColumns:
     """The meaning of a table's columns; the defaults are the names in a study's own run table.
 
     Attributes:
@@ -83,11 +83,11 @@ _BESIDE = re.compile(
 _NO_PERCENT = re.compile(r".*(perplexity|ppl|nll|loss|bits_per_(byte|char\w*)|bpb|bpc|entropy)")
 
 
-def read_table(path: str | os.PathLike[str], columns: Columns = COLUMNS) -> Study:
+def read_table(path: str | os.PathLike[str], columns: RunColumns = COLUMNS) -> Study:
     """Reads a table of runs as a study.
 
     Example:
-      >>> study = eval.read_table("sweep.csv", Columns(params="n_params", upstream="val_loss"))
+      >>> study = eval.read_table("sweep.csv", RunColumns(params="n_params", upstream="val_loss"))
 
     Args:
       path: a table (see `eval.data.files`), one row per run (or per run and step).
@@ -101,7 +101,7 @@ def read_table(path: str | os.PathLike[str], columns: Columns = COLUMNS) -> Stud
     return _RunReader(Table.read(Path(path), columns.where), columns).study()
 
 
-def for_directory(columns: Columns, path: Path) -> tuple[str, ...]:
+def for_directory(columns: RunColumns, path: Path) -> tuple[str, ...]:
     """The conditions on the runs of a study's directory. Its columns have fixed names.
 
     Raises:
@@ -117,7 +117,7 @@ def for_directory(columns: Columns, path: Path) -> tuple[str, ...]:
     return columns.where
 
 
-class _Reader:
+class _RunReader:
     """Turns a table into a study: types the columns, keeps one row per run, and checks the runs."""
 
     def __init__(self, table: Table, columns: RunColumns):
@@ -437,7 +437,7 @@ def _nll(values: np.ndarray, kind: str) -> np.ndarray:
     return -values if kind == "neg_log_ppl" else values
 
 
-def _meaning(columns: Columns, path: Path) -> pd.DataFrame:
+def _meaning(columns: RunColumns, path: Path) -> pd.DataFrame:
     """The settings by which the table was read, for the report."""
     rows = [("table", path.name, 0)]
     for field in dataclasses.fields(RunColumns):

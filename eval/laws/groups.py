@@ -115,7 +115,7 @@ class Grouped(Form):
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
+class GroupComparison:
     """The models of one law for several groups.
 
     Attributes:
@@ -208,7 +208,7 @@ def compare(
     seed: int = 0,
     fixed: Mapping[str, float] | None = None,
     level: float = 0.95,
-) -> Comparison:
+) -> GroupComparison:
     """Fits every model and tests the nested pairs.
 
     Args:

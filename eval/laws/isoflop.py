@@ -48,7 +48,7 @@ def isoflop(
     method: Literal["quadratic", "akima"] = "quadratic",
     resampling: Resampling = DEFAULT,
     k: float = 6.0,
-) -> Line:
+) -> AllocationLaw:
     """Approach 2: fits a line through the minima over N of each budget's profile.
 
     The minima are weighted by 1 / variance. Runs are sorted by FLOPs, and a run with more than 1.28
@@ -130,7 +130,7 @@ def envelope(
     budgets: int = 200,
     resampling: Resampling = DEFAULT,
     k: float = 6.0,
-) -> Line:
+) -> AllocationLaw:
     """Approach 1: fits a line through the N with the lowest training curve at log-spaced budgets.
 
     Training curves are made monotonic. The interval comes from resampled runs. Budgets that only
@@ -259,7 +259,7 @@ def _lowest(curves: np.ndarray, size: np.ndarray) -> np.ndarray:
 
 def _line(
     table, best, drawn_mB, level: float, k: float, degrees: int = 0, warnings: tuple[str, ...] = ()
-) -> Line:
+) -> AllocationLaw:
     """Fits the line through the budgets' optima, with its interval.
 
     The interval reaches Student's t times the spread of the draws. Without `degrees` the draws are

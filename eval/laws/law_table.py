@@ -47,7 +47,7 @@ _CELL = ["architecture", "size", "protocol", "tokens_seen"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Columns:
+class LawColumns:
     """The meaning of a table's columns; an empty name looks for the usual ones.
 
     Attributes:
@@ -189,7 +189,9 @@ def from_table(
     return Runs(logs, y, weight, cluster, group, table.frame.index.to_numpy(), flops)
 
 
-def read_inputs(path: Path, form: Form, columns: Columns = Columns()) -> dict[str, np.ndarray]:
+def read_inputs(
+    path: Path, form: Form, columns: LawColumns = LawColumns()
+) -> dict[str, np.ndarray]:
     """Logarithms of a form's inputs, from a table without losses that lists possible runs.
 
     Raises:
@@ -208,10 +210,10 @@ def without_highest(runs: Runs, count: int) -> Runs:
     )
 
 
-class _Reader:
+class _LawReader:
     """Reads the columns of a table that a law needs."""
 
-    def __init__(self, table: Table, columns: Columns, say: Callable[[str], None]):
+    def __init__(self, table: Table, columns: LawColumns, say: Callable[[str], None]):
         """Reads nothing yet; `used` is filled with the columns that are read later."""
         self.table, self.columns, self.say = table, columns, say
         self.used: dict[str, str] = {}  # meaning -> column

@@ -61,7 +61,7 @@ class Column:
 
 
 @dataclasses.dataclass(frozen=True)
-class Cell:
+class GridCell:
     """One entry of a table.
 
     Attributes:

@@ -22,7 +22,7 @@ _HALF = re.compile(
 )  # from `train.records.replacing`
 
 
-def load(path: str | os.PathLike[str], columns: Columns = COLUMNS) -> Study:
+def load(path: str | os.PathLike[str], columns: RunColumns = COLUMNS) -> Study:
     """Reads a study from a directory of runs, or from a table in a file.
 
     Raises:
