@@ -1,7 +1,7 @@
-"""`python -m eval report|slopes|pareto|compare|compare-studies|fit|predict|allocate|next|chain`: what records say.
+"""`python -m eval report|slopes|pareto|compare|compare-studies|fit|predict|allocate|next|chain`.
 
-Exit codes: 0 done; 2 bad input, told in one line. A list option takes several values and may be
-given several times.
+What records say. Exit codes: 0 done; 2 bad input, told in one line. A list option takes several
+values and may be given several times.
 """
 
 import contextlib
@@ -132,7 +132,9 @@ class ParetoVerb:
 
 @dataclasses.dataclass(frozen=True)
 class CompareVerb:
-    """Every architecture against a reference: slopes, levels, cost multipliers, equivalence, crossovers.
+    """Every architecture against a reference.
+
+    Slopes, levels, cost multipliers, equivalence, crossovers.
 
     Attributes:
       table: a table of runs (.csv, .tsv, .jsonl or .parquet, compressed or not), or a study's
@@ -186,7 +188,7 @@ class CompareStudiesVerb:
     format: Format = "table"
 
     def run(self) -> None:
-        """Prints the mean differences, those of each cell, the cells that one side lacks, and changed settings."""
+        """Prints mean differences, those of each cell, missing cells, and changed settings."""
         from eval.analyses import two_studies
         from eval.data.study import read_study
 
@@ -206,7 +208,7 @@ VERBS: dict[str, type] = {
 
 
 def _verbs(first: str) -> dict[str, type]:
-    """Every verb; those of the scaling laws are slow to import, and so are left out where another one is typed."""
+    """Every verb; those of the scaling laws, slow to import, are only imported when typed."""
     if first in VERBS:
         return VERBS
     from eval.commands import chain_verb, law_verbs
@@ -261,7 +263,7 @@ def _print(
     form: Format,
     grids: "Callable[[], list[Grid]] | None" = None,
 ) -> None:
-    """Prints tidy tables for a person (`table`) or for a program (`csv`: one after the other; `json`: one object)."""
+    """Prints tidy tables for a person (`table`) or a program (`csv`, `json`: one object)."""
     if form == "json":
         from eval.report.listing import finite
 
@@ -284,7 +286,7 @@ def _print(
 
 
 def _show(grid: "Grid") -> None:
-    """Prints a grid; in a log, where there is no terminal to ask, lines are as long as they must be."""
+    """Prints a grid; without a terminal, as in a log, lines are as long as necessary."""
     from rich.console import Console
 
     from eval.report.grid import terminal
