@@ -1,4 +1,4 @@
-"""Counts the parameters and FLOPs of a configuration from the model itself, without allocating anything.
+"""Counts the parameters and FLOPs of a configuration from the model itself, without arrays.
 
 FLOPs are counted in the traced forward pass: 2 for each multiply-add of a matrix product.
 Normalisations, softmaxes and activations do not count, as is usual. The taps of depthwise
@@ -72,7 +72,10 @@ class FlopCount:
 
     @property
     def train(self) -> int:
-        """One training step. The backward pass costs twice the forward pass; recomputation is not counted."""
+        """One training step. The backward pass costs twice the forward pass.
+
+        Recomputation is not counted.
+        """
         return 3 * self.forward
 
 
@@ -193,7 +196,10 @@ def _param_part(path: tuple) -> str:
 def _walk(
     jaxpr, scope: str, times: int, by_part: collections.Counter[str], *, loops_once: bool
 ) -> None:
-    """Adds the FLOPs of every equation to the part that its scope names; a loop's body counts as often as it runs."""
+    """Adds the FLOPs of every equation to the part that its scope names.
+
+    A loop's body counts as often as it runs.
+    """
     for eqn in jaxpr.eqns:
         inner = "/".join(filter(None, [scope, str(eqn.source_info.name_stack)]))
         flops = times * _flops(eqn, inner)

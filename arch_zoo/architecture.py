@@ -1,4 +1,4 @@
-"""The seams: what an architecture can build differently, and what the vanilla Transformer builds there."""
+"""The seams: what an architecture can build differently, with the vanilla Transformer's choice."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -21,12 +21,12 @@ from arch_zoo.sizes import Dimensions
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """The vanilla choice at every seam. A subclass overrides the one or two seams in which it differs.
+    """The vanilla choice at every seam.
 
-    Its fields are the architecture's own options. Its methods are the seams: each takes the model's
-    configuration, the side it builds for where that matters, and the key that its parameters are
-    drawn from. Class attributes hold what tests and studies need to know of the architecture. See
-    `docs/adding_an_architecture.md`.
+    A subclass overrides the one or two seams in which it differs. Its fields are the architecture's
+    own options. Its methods are the seams: each takes the model's configuration, the side it builds
+    for where that matters, and the key that its parameters are drawn from. Class attributes hold
+    what tests and studies need to know of the architecture. See `docs/adding_an_architecture.md`.
 
     Attributes:
       name: the name it is registered under.
@@ -62,7 +62,10 @@ class Architecture:
         return vanilla
 
     def segment_multiple(self, cfg: ModelConfig, side: Side) -> int | None:
-        """Packed segments of `side` must start at multiples of this. None if its rows cannot be packed."""
+        """Packed segments of `side` must start at multiples of this.
+
+        None if its rows cannot be packed.
+        """
         return 1
 
     def stochastic(self, cfg: ModelConfig) -> bool:
@@ -70,7 +73,7 @@ class Architecture:
         return cfg.dropout_rate > 0
 
     def embedding(self, cfg: ModelConfig, key: jax.Array) -> nnx.Module:
-        """A module that maps ids [B, L] to vectors [B, L, D], with `attend(x)` for the tied logits."""
+        """A module that maps ids [B, L] to vectors [B, L, D]; `attend(x)` gives tied logits."""
         return Embedding(cfg, key)
 
     def head(self, cfg: ModelConfig, key: jax.Array) -> nnx.Module:
@@ -78,7 +81,10 @@ class Architecture:
         return Head(cfg)
 
     def schedule(self, cfg: ModelConfig, side: Side) -> tuple[int, ...]:
-        """The index of the block that runs at each depth: `(0, 1, ..., N-1)`. `(0,) * N` would share one block."""
+        """The index of the block that runs at each depth: `(0, 1, ..., N-1)`.
+
+        `(0,) * N` would share one block.
+        """
         return tuple(range(cfg.num_layers(side)))
 
     def layers(self, cfg: ModelConfig, side: Side, depth: int, key: jax.Array) -> dict[str, Layer]:
@@ -93,7 +99,10 @@ class Architecture:
         return layers
 
     def mixer(self, cfg: ModelConfig, side: Side, depth: int, key: jax.Array) -> Layer:
-        """The layer that mixes positions. On a causal side it sees no later position and can decode step by step."""
+        """The layer that mixes positions.
+
+        On a causal side it sees no later position and can decode step by step.
+        """
         return SelfAttention(cfg, key)
 
     def feed_forward(self, cfg: ModelConfig, side: Side, depth: int, key: jax.Array) -> Layer:
@@ -101,7 +110,10 @@ class Architecture:
         return FeedForward(cfg, key)
 
     def positions(self, cfg: ModelConfig, side: Side, key: jax.Array) -> nnx.Module | None:
-        """`(x, ctx) -> (x, ctx)` at the input of a stack: adds biases to the context or vectors to x. None: neither."""
+        """`(x, ctx) -> (x, ctx)` at the input of a stack.
+
+        Adds biases to the context or vectors to x. None: neither.
+        """
         return RelativeBias(cfg.num_heads, key)
 
     def stack(self, cfg: ModelConfig, side: Side, key: jax.Array) -> Stack:
@@ -111,7 +123,10 @@ class Architecture:
     def stack_parts(
         self, cfg: ModelConfig, side: Side, key: jax.Array, positions_key: jax.Array | None = None
     ) -> tuple[list[Block], tuple[int, ...], nnx.Module | None]:
-        """The blocks, schedule and positions of a stack. `positions_key` is by default split from `key`."""
+        """The blocks, schedule and positions of a stack.
+
+        `positions_key` is by default split from `key`.
+        """
         first_key, *keys = jax.random.split(key, cfg.num_layers(side) + 1)
         schedule = self.schedule(cfg, side)
         blocks = [

@@ -28,7 +28,7 @@ _CHOICES = {"dtype": ("float32", "bfloat16"), "remat": ("none", "full", "dots")}
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """One model, resolved: the architecture's rule for its size has been applied to every dimension.
+    """One resolved model: the architecture's rule for its size was applied to every dimension.
 
     Attributes:
       architecture: the inductive bias and its own options (experts, kernel widths, ...).
@@ -97,14 +97,18 @@ class ModelConfig:
                 )
         if self.vocab_size < 3:
             raise ConfigError(
-                f"vocab_size={self.vocab_size}: padding, end of sequence and one token need at least 3"
+                f"vocab_size={self.vocab_size}: padding, end of sequence and one token need at "
+                "least 3"
             )
         if not 0 <= self.dropout_rate < 1:
             raise ConfigError(f"dropout_rate={self.dropout_rate}: must be at least 0 and below 1")
         self.architecture.check(self)
 
     def num_layers(self, side: Side) -> int:
-        """The depth that the size gives to one side. An architecture may share or repeat blocks (`schedule`)."""
+        """The depth that the size gives to one side.
+
+        An architecture may share or repeat blocks (`schedule`).
+        """
         return getattr(self, f"num_{side.name}_layers")
 
     @property
@@ -127,7 +131,9 @@ class ModelConfig:
 
 
 def check_type(name: str, value: Any, default: Any, annotation: Any) -> None:
-    """Refuses a value that is not of its field's type. An int is accepted as a float, a bool never as an int.
+    """Refuses a value that is not of its field's type.
+
+    An int is accepted as a float, a bool never as an int.
 
     Raises:
       ConfigError: naming the key, the value and the type.
@@ -141,7 +147,7 @@ def check_type(name: str, value: Any, default: Any, annotation: Any) -> None:
 
 
 def config(name: str, size: str, **overrides: Any) -> ModelConfig:
-    """The model `name` at `size`, such as `config("switch", "base-NL24", dropout_rate=0.1, num_experts=32)`.
+    """The model `name` at `size`, such as `config("switch", "base-NL24", num_experts=32)`.
 
     Each override is a field of the model's configuration or one of the architecture's options. A
     size names the dimensions of the vanilla Transformer. The architecture turns them into its own

@@ -80,7 +80,10 @@ def sample(
 
 
 def truncate(logits_BV: jax.Array, top_k: int, top_p: float) -> jax.Array:
-    """Sets all but the most likely tokens to minus infinity (see `sample`). The most likely one always stays."""
+    """Sets all but the most likely tokens to minus infinity (see `sample`).
+
+    The most likely one always stays.
+    """
     if not top_k and top_p == 1:
         return logits_BV
     sorted_BV = -jnp.sort(-logits_BV, axis=-1)
@@ -123,13 +126,13 @@ def _one_by_one(model: Seq2Seq, batch: Batch, max_length: int, choose: Callable)
 def beam(
     model: Seq2Seq, batch: Batch, max_length: int, num_beams: int = 4, length_penalty: float = 0.6
 ) -> Beams:
-    """Beam search as in Mesh TensorFlow: keeps the N best rows that have ended and the N best that have not.
+    """Beam search as in Mesh TensorFlow.
 
-    A row's score is its log-probability divided by `((5 + length) / 6) ** length_penalty` (Wu et
-    al., 2016, arXiv 1609.08144), where the length includes the end-of-sequence token. Search stops
-    when no unfinished row could still beat the worst finished one. If no row has ended after
-    `max_length` tokens, the unfinished ones are returned. Beams that were never filled score minus
-    infinity.
+    Keeps the N best rows that have ended and the N best that have not. A row's score is its
+    log-probability divided by `((5 + length) / 6) ** length_penalty` (Wu et al., 2016, arXiv
+    1609.08144), where the length includes the end-of-sequence token. Search stops when no
+    unfinished row could still beat the worst finished one. If no row has ended after `max_length`
+    tokens, the unfinished ones are returned. Beams that were never filled score minus infinity.
 
     Raises:
       ConfigError: fewer than one beam, or a negative length penalty, for which the stopping rule
@@ -185,7 +188,7 @@ def beam(
 def _continue(
     beams: Beams, log_probs_BNV: jax.Array, index: jax.Array, count: int
 ) -> tuple[Beams, jax.Array]:
-    """The best `count` continuations of `beams` by one token at `index`, and the beams they continue [B, count]."""
+    """The best `count` continuations by one token at `index`, and their beams [B, count]."""
     vocab_size = log_probs_BNV.shape[-1]
     totals = (beams.scores[..., None] + log_probs_BNV).reshape(len(log_probs_BNV), -1)
     scores, chosen = jax.lax.top_k(totals, count)

@@ -90,7 +90,7 @@ class MemoryEstimate:
 def estimate_memory(
     cfg: ModelConfig, input_length: int = 512, target_length: int = 114, *, gpu: bool = False
 ) -> MemoryEstimate:
-    """Estimates the memory of a training step on sequences of these lengths, on a GPU or elsewhere, in bytes."""
+    """Estimates the memory of a training step on sequences of these lengths, in bytes."""
     with fused_attention.outlined() if gpu else fused_attention.disallowed():
         kept = [
             _kept(cfg, sequences, input_length, target_length, gpu=gpu)
@@ -127,7 +127,7 @@ def _kept(
 
 @dataclasses.dataclass(frozen=True)
 class _Made:
-    """How a value is computed: the primitive, its inputs, its equation, and which of the equation's results it is."""
+    """How a value is computed: primitive, inputs, equation, and which of its results it is."""
 
     primitive: str
     inputs: Sequence[Any] = ()
@@ -136,7 +136,10 @@ class _Made:
 
 
 def _inlined(jaxpr: Any, inputs: Sequence[Any], made: dict[Any, _Made]) -> list[Any]:
-    """The results of a program with its function calls inlined; records in `made` how each value is computed."""
+    """The results of a program with its function calls inlined.
+
+    Records in `made` how each value is computed.
+    """
     values = dict(zip(jaxpr.invars, inputs, strict=True))
     read = lambda atom: atom if isinstance(atom, core.Literal) else values.get(atom, atom)
     for equation in jaxpr.eqns:
@@ -187,7 +190,10 @@ def _bytes_kept(results: Iterable[Any], made: dict[Any, _Made]) -> int:
 
 
 def _bytes_of_loop(equation: Any, indices: list[int]) -> int:
-    """Bytes kept of the results of a scan: its carry once, and what it stacks at every step as in its body."""
+    """Bytes kept of the results of a scan.
+
+    Its carry once, and what it stacks at every step as in its body.
+    """
     body = equation.params["jaxpr"].jaxpr
     # Releases of JAX differ in where they say how many values are carried. So compare ranks: a
     # value that is stacked, or taken from a stack, has one axis more outside the body.

@@ -8,7 +8,10 @@ _CLASSES: dict[str, type] = {}
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be built. The message is one line with the key, its value and what is allowed."""
+    """A configuration that cannot be built.
+
+    The message is one line with the key, its value and what is allowed.
+    """
 
 
 def register(name: str) -> Callable[[type], type]:

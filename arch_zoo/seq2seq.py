@@ -1,4 +1,7 @@
-"""The encoder-decoder skeleton: embed, encode, decode, head. The architecture provides the parts."""
+"""The encoder-decoder skeleton: embed, encode, decode, head.
+
+The architecture provides the parts.
+"""
 
 from typing import Any, NamedTuple
 
@@ -23,7 +26,10 @@ class Logits(NamedTuple):
 
 
 class TokenNLL(NamedTuple):
-    """For each target token [B, T] the loss in nats and the log-normaliser; weighted auxiliary losses, diagnostics."""
+    """For each target token [B, T] the loss in nats and the log-normaliser.
+
+    Weighted auxiliary losses, diagnostics.
+    """
 
     nll: jax.Array
     log_z: jax.Array
@@ -61,7 +67,10 @@ class Seq2Seq(nnx.Module):
         train: bool = False,
         expert_axis: str | None = None,
     ) -> Logits:
-        """Logits of every target position given the tokens before it. `expert_axis`: see `Context`."""
+        """Logits of every target position given the tokens before it.
+
+        `expert_axis`: see `Context`.
+        """
         x_BTD, aux = self.hidden(batch, key, train=train, expert_axis=expert_axis)
         with jax.named_scope("head"):
             logits_BTV = self.head.logits(x_BTD, self.embedding)
@@ -75,7 +84,10 @@ class Seq2Seq(nnx.Module):
         train: bool = False,
         expert_axis: str | None = None,
     ) -> TokenNLL:
-        """The loss of every target token. The head decides how many logits it holds in memory at once."""
+        """The loss of every target token.
+
+        The head decides how many logits it holds in memory at once.
+        """
         x_BTD, aux = self.hidden(batch, key, train=train, expert_axis=expert_axis)
         with jax.named_scope("head"):
             nll_BT, log_z_BT = self.head.nll(x_BTD, batch["decoder_target_tokens"], self.embedding)
@@ -97,7 +109,8 @@ class Seq2Seq(nnx.Module):
         """
         if train and key is None and self.cfg.architecture.stochastic(self.cfg):
             raise ConfigError(
-                f"{self.cfg.name}: key=None, but training it is random (dropout or jitter above zero)"
+                f"{self.cfg.name}: key=None, but training it is random (dropout or jitter above "
+                "zero)"
             )
         common = {"train": train, "dropout_rate": self.cfg.dropout_rate, "expert_axis": expert_axis}
         encoder_key, decoder_key = (None, None) if key is None else jax.random.split(key)
@@ -120,11 +133,15 @@ class Seq2Seq(nnx.Module):
         return x_BTD, encoder_aux.merge(decoder_aux)
 
     def encode(self, batch: Batch, **context: Any) -> tuple[jax.Array, jax.Array, Aux]:
-        """The memory [B, S, D], its segment ids [B, S] and `Aux`. It is shorter than the input if the encoder pools."""
+        """The memory [B, S, D], its segment ids [B, S] and `Aux`.
+
+        It is shorter than the input if the encoder pools.
+        """
         packed = "encoder_segment_ids" in batch
         if packed and self.cfg.architecture.segment_multiple(self.cfg, ENCODER) is None:
             raise ConfigError(
-                f"{self.cfg.name}: packed inputs (encoder_segment_ids) would mix examples; do not pack"
+                f"{self.cfg.name}: packed inputs (encoder_segment_ids) would mix examples; do not "
+                "pack"
             )
         ids_BS = batch["encoder_input_tokens"]
         surroundings = _segments_and_positions(batch, ENCODER, ids_BS != 0)
@@ -137,7 +154,10 @@ class Seq2Seq(nnx.Module):
         return x_BSD, ctx.segment_ids_BL, aux
 
     def init_cache(self, batch: Batch, max_length: int) -> dict[str, Any]:
-        """Encodes the inputs and prepares `max_length` decoding steps. Every array has B as its first axis."""
+        """Encodes the inputs and prepares `max_length` decoding steps.
+
+        Every array has B as its first axis.
+        """
         memory_BSD, memory_segment_ids_BS, _ = self.encode(batch)
         segment_ids_BT = jnp.ones((memory_BSD.shape[0], max_length), jnp.int32)
         ctx = Context(
@@ -156,7 +176,7 @@ class Seq2Seq(nnx.Module):
         }
 
     def decode_step(self, tokens_B: jax.Array, index: jax.Array, cache: dict[str, Any]):
-        """Logits [B, V] of the token at `index + 1`, given the token at `index`, and the cache for the next step."""
+        """Logits [B, V] at `index + 1`, given the token at `index`, and the next cache."""
         batch_size, max_length = cache["segment_ids"].shape
         ctx = Context(
             jnp.ones((batch_size, 1), jnp.int32),
@@ -181,7 +201,10 @@ def build(cfg: ModelConfig, key: jax.Array) -> Seq2Seq:
 
 
 def _target_mask(batch: Batch) -> jax.Array:
-    """True where the decoder has a token; everywhere if the batch has neither weights nor targets."""
+    """True where the decoder has a token.
+
+    Everywhere if the batch has neither weights nor targets.
+    """
     if "decoder_loss_weights" in batch:
         return batch["decoder_loss_weights"] > 0
     if "decoder_target_tokens" in batch:
@@ -192,7 +215,10 @@ def _target_mask(batch: Batch) -> jax.Array:
 def _segments_and_positions(
     batch: Batch, side: Side, mask_BL: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Segment ids and positions: from a packed batch, else one segment up to the last token, with positions from 0."""
+    """Segment ids and positions.
+
+    From a packed batch, else one segment up to the last token, with positions from 0.
+    """
     if f"{side.name}_segment_ids" in batch:
         return batch[f"{side.name}_segment_ids"], batch[f"{side.name}_positions"]
     positions_BL = jnp.broadcast_to(jnp.arange(mask_BL.shape[1], dtype=jnp.int32), mask_BL.shape)

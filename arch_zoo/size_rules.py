@@ -32,7 +32,7 @@ _TOLERANCE = 0.005
 
 @functools.lru_cache(maxsize=1024)
 def matched(cfg: ModelConfig) -> ModelConfig:
-    """The model `cfg` with the `mlp_dim` that gives it the vanilla model's parameters outside the embedding.
+    """`cfg` with the `mlp_dim` that gives it the vanilla model's non-embedding parameters.
 
     Raises:
       ConfigError: the other layers alone have more parameters than that, or none depends on
@@ -53,8 +53,8 @@ def matched(cfg: ModelConfig) -> ModelConfig:
     units = (target - besides) / per_unit if per_unit else 0
     if round(units) < 1:
         raise ConfigError(
-            f"{cfg.name}: size_rule='matched': besides its feed-forward layers {cfg.size} has {round(besides):,} "
-            f"parameters, the vanilla model {target:,} in all"
+            f"{cfg.name}: size_rule='matched': besides its feed-forward layers {cfg.size} has "
+            f"{round(besides):,} parameters, the vanilla model {target:,} in all"
         )
     for grain in _GRAINS:
         rounded = round(units / grain) * grain

@@ -8,7 +8,7 @@ from train.records import InputError
 
 
 def add_corpus(parser: argparse.ArgumentParser) -> None:
-    """`--corpus`, a path; one that holds no corpus ends the script in one line, with exit code 2."""
+    """`--corpus`, a path; without a corpus there the script ends with exit code 2."""
     # A default that is text is checked as well.
     parser.add_argument(
         "--corpus", type=_corpus, default="corpora/python", help="(default: corpora/python)"

@@ -1,4 +1,6 @@
-"""Whether a GPU's attention computes what it should: cuDNN's and XLA's in bfloat16 against float32 on the CPU.
+"""Whether a GPU's attention computes what it should.
+
+CuDNN's and XLA's in bfloat16 against float32 on the CPU.
 
     python -m benchmarks.attention
 

@@ -1,4 +1,6 @@
-"""Whether the CPU's compiler changes what a model computes: gradients with and without its library of kernels.
+"""Whether the CPU's compiler changes what a model computes.
+
+Gradients with and without its library of kernels.
 
     python -m benchmarks.compiler
 

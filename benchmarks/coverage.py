@@ -1,9 +1,10 @@
-"""Recovery of known truth: coverage of every interval, level and power of every test, on simulated studies.
+"""Recovery of known truth on simulated studies: coverage of intervals, level and power of tests.
 
-python -m benchmarks.coverage --out docs/coverage.md  1,000 studies a design (200 of frontiers and claims): 30 minutes
-python -m benchmarks.coverage --replicates 100       a quick look, to +-2 %
-python -m benchmarks.coverage --only slopes          experiments whose name contains this
-python -m benchmarks.coverage --design 5x3           one design: five sizes, three seeds
+    python -m benchmarks.coverage --out docs/coverage.md  # 30 minutes: 1,000 studies a design,
+                                                          # 200 for frontiers and claims
+    python -m benchmarks.coverage --replicates 100        # a quick look, to +-2 %
+    python -m benchmarks.coverage --only slopes           # experiments whose name contains this
+    python -m benchmarks.coverage --design 5x3            # one design: five sizes, three seeds
 
 Prints a Markdown table (and writes it to --out), one row per quantity and one column per design
 (sizes x seeds). `none` means that no interval was given, which is what three sizes are answered
@@ -50,7 +51,8 @@ def main() -> None:
     designs = [d for d in DESIGNS if arguments.design in ("", f"{d[0]}x{d[1]}")]
     if not designs:
         parser.error(
-            f"--design {arguments.design} is unknown; known: {', '.join(f'{k}x{s}' for k, s in DESIGNS)}"
+            f"--design {arguments.design} is unknown; known: "
+            f"{', '.join(f'{k}x{s}' for k, s in DESIGNS)}"
         )
     found: dict[tuple[str, str, str], dict[str, str]] = {}
     for experiment, needs_seeds in EXPERIMENTS:
@@ -93,12 +95,14 @@ def _head(arguments: argparse.Namespace) -> str:
     errors = [f"{100 * math.sqrt(0.95 * 0.05 / n):.1f} ({n} studies)" for n in counts]
     return (
         "# Do the intervals cover, do the tests hold their level?\n\n"
-        f"Written by `{command} --out {arguments.out.as_posix()}`; the same command gives the same table.\n\n"
-        "Percent of simulated studies; a column is a design, sizes x seeds. `none`: no interval or test is given, and "
-        "the output says so instead. `power` and `reported` have no nominal value. Empty: needs two seeds. "
-        f"Standard error of a share near 95 % or 5 %: {errors[0]}; for claims and frontiers {errors[1]}. Shares of "
-        "tests that assume equal noise are `reported` where one architecture is three times noisier; verdicts rest on "
-        "the tests with separate variances. But for the frontiers, all architectures cover one range of FLOPs.\n"
+        f"Written by `{command} --out {arguments.out.as_posix()}`; the same command gives the same "
+        "table.\n\n"
+        "Percent of simulated studies; a column is a design, sizes x seeds. `none`: no interval or "
+        "test is given, and the output says so instead. `power` and `reported` have no nominal "
+        f"value. Empty: needs two seeds. Standard error of a share near 95 % or 5 %: {errors[0]}; "
+        f"for claims and frontiers {errors[1]}. Shares of tests that assume equal noise are "
+        "`reported` where one architecture is three times noisier; verdicts rest on the tests with "
+        "separate variances. But for the frontiers, all architectures cover one range of FLOPs.\n"
     )
 
 

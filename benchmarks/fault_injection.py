@@ -1,6 +1,6 @@
-"""Kills training with SIGKILL at random moments, again and again, and compares what comes out with a run left alone.
+"""Kills training with SIGKILL at random moments and compares the result with an undisturbed run.
 
-    python -m benchmarks.fault_injection                                         # 54 kills, about ten minutes
+    python -m benchmarks.fault_injection  # 54 kills, about ten minutes
     python -m benchmarks.fault_injection --cells transformer:pmap --kills 4 --seed 7
 
 Each cell (an architecture under a strategy, on two virtual devices) is pretrained and finetuned
@@ -120,7 +120,7 @@ def kill(
 
 
 def content(directory: Path) -> dict[str, Any]:
-    """Records without the clock, and the checksums of what the last checkpoint of each stage holds."""
+    """Records without the clock, and checksums of the last checkpoint of each stage."""
     run = records.read_run(directory)
     sums = {
         stage: json.loads(

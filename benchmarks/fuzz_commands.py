@@ -1,4 +1,4 @@
-"""Types commands with options that are wrong in kind, sign, size or form, and looks how each of them ends.
+"""Runs commands with options of wrong kind, sign, size or form, and checks how each ends.
 
     python -m benchmarks.fuzz_commands                        # 600 commands, a few minutes
     python -m benchmarks.fuzz_commands --commands 50 --seed 7 --verb fit
@@ -157,7 +157,10 @@ class Hang(BaseException):
 
 @dataclasses.dataclass(frozen=True)
 class Ground:
-    """What commands are tried on: a corpus, a study of records, a table of a law, a study's declaration."""
+    """What commands are tried on.
+
+    A corpus, a study of records, a table of a law, a study's declaration.
+    """
 
     directory: Path
 
@@ -375,9 +378,9 @@ def _alarm(seconds: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def apart(directory: Path) -> Iterator[None]:
-    """Commands run in this directory, where paths that are drawn end up; training saves and ends after its first step.
+    """Commands run in this directory, where paths that are drawn end up.
 
-    That is what it does after SIGTERM.
+    Training saves and ends after its first step. That is what it does after SIGTERM.
     """
     ask, home = cell.StopOnSignal.__call__, os.environ.get("HOME")
     cell.StopOnSignal.__call__ = lambda self: True  # pyright: ignore  # for the time of the block

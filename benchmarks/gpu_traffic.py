@@ -1,6 +1,6 @@
 """What a training step moves on a GPU that is not here: compiled for an H200, kernel by kernel.
 
-    python -m benchmarks.gpu_traffic                                  # the zoo at base-NL4, ten minutes on 2 cores
+    python -m benchmarks.gpu_traffic  # the zoo at base-NL4, ten minutes on 2 cores
     python -m benchmarks.gpu_traffic --architectures evolved --kernels 20
 
 Needs JAX's CUDA plugin (`pip install "jax[cuda13]"`, of the release of JAX), and no GPU. Prints a
@@ -47,13 +47,15 @@ TARGET = f"""
 gpu_device_info {{
   name: "{NAME}" device_vendor: "NVIDIA Corporation" device_address_bits: 64
   cuda_compute_capability {{ major: 9 feature_extension: ACCELERATED_FEATURES }}
-  driver_version: "13.0.0" runtime_version: "13.0.0" compile_time_toolkit_version: "13.0.0" dnn_version: "9.10.0"
+  driver_version: "13.0.0" runtime_version: "13.0.0"
+  compile_time_toolkit_version: "13.0.0" dnn_version: "9.10.0"
   core_count: 132 fpus_per_core: 128 clock_rate_ghz: 1.98 memory_bandwidth: {BANDWIDTH:.0f}
   device_memory_size: 151397597184 l2_cache_size: 52428800
   threads_per_warp: 32 threads_per_block_limit: 1024 threads_per_core_limit: 2048
   thread_dim_limit_x: 1024 thread_dim_limit_y: 1024 thread_dim_limit_z: 64
   block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
-  shared_memory_per_block: 49152 shared_memory_per_block_optin: 232448 shared_memory_per_core: 233472
+  shared_memory_per_block: 49152 shared_memory_per_block_optin: 232448
+  shared_memory_per_core: 233472
   registers_per_block_limit: 65536 registers_per_core_limit: 65536
 }}
 platform_name: "CUDA" device_description_str: "{NAME}" dnn_version_info {{ major: 9 minor: 10 }}
@@ -212,7 +214,7 @@ def _moved(body: list[Instruction]) -> int:
 
 
 def compiled(name: str, shape: Shape) -> tuple[Any, float]:
-    """The training step of an architecture in bfloat16, compiled for the device, and the seconds that it took."""
+    """The compiled training step of an architecture in bfloat16, and the seconds it took."""
     target = {"topology": "1x1x1", "target_config": TARGET}
     (device,) = topologies.get_topology_desc(platform="cuda", topology_name=NAME, **target).devices
     with contextlib.ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Rows a second of the trainer's input against seqio's own packed converter, and `prepare` against one pass of seqio.
+"""Speed of the trainer's input and of `prepare`, against seqio's own packed converter and pass.
 
     python -m benchmarks.input_pipeline        # after `make study`, which makes the corpus
 
@@ -29,7 +29,7 @@ _SHORT = {"inputs": 48, "targets": 16}  # what seqio packs: two or three example
 
 
 def rows_per_second(made: Iterable[int], seconds: float) -> float:
-    """Rows a second of an iterable of numbers of rows, over about `seconds`, after a first one to warm up."""
+    """Rows a second of an iterable of numbers of rows, over about `seconds`, after a warm-up."""
     rows, iterator = 0, iter(made)
     next(iterator)
     start = time.perf_counter()
@@ -63,7 +63,7 @@ def seqios(corpus: Corpus, batch_size: int) -> Iterable[int]:
 
 
 def prepare_seconds(corpus: Corpus) -> tuple[float, float]:
-    """Seconds to tokenize the embedded text as `prepare` does, and to read it once through a tokenized seqio task."""
+    """Seconds to tokenize the embedded text as `prepare` does, and through a seqio task."""
     text = catalog.pretraining(PrepareConfig())
     threads = os.cpu_count() or 1
     registry.register(text)

@@ -1,4 +1,4 @@
-"""Kills a study with SIGKILL at random moments, starts it again, and compares the end with a study left alone.
+"""Kills a study with SIGKILL at random moments, restarts it, and compares with an undisturbed one.
 
     python -m benchmarks.kill_study                     # 20 kills, about ten minutes on two cores
     python -m benchmarks.kill_study --kills 5 --seed 7

@@ -1,6 +1,6 @@
-"""What the local launcher gains over one cell after another, and what a cell costs besides its steps.
+"""What the local launcher gains over one cell after another, and a cell's cost besides steps.
 
-    python -m benchmarks.launcher                # about four minutes on two cores, alone on the machine
+    python -m benchmarks.launcher  # about four minutes on two cores, alone on the machine
     python -m benchmarks.launcher --share 0.5    # longer cells, less noise
 
 Cells of the CPU study with a share of their steps and next to no evaluation are run three times: to

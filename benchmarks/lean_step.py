@@ -1,8 +1,8 @@
-"""The vanilla training step with nothing around it: what `step_time.py --lean` holds the zoo's own step against.
+"""The vanilla training step with nothing around it.
 
-Plain jnp over the same parameters, with products and softmax in the zoo's order: no modules, no
-seams, no auxiliary values, no diagnostics, no accumulation. It gives the same loss, which the
-benchmark checks before it measures.
+What `step_time.py --lean` holds the zoo's own step against. Plain jnp over the same parameters,
+with products and softmax in the zoo's order: no modules, no seams, no auxiliary values, no
+diagnostics, no accumulation. It gives the same loss, which the benchmark checks before it measures.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ Batch = Mapping[str, jax.Array]
 
 
 def loss(params: Params, batch: Batch, cfg: arch_zoo.ModelConfig) -> jax.Array:
-    """Mean negative log-likelihood of the targets, by the parameters of `arch_zoo.config("transformer", ...)`."""
+    """Mean negative log-likelihood of targets, by parameters of `config("transformer", ...)`."""
     inputs_BS, targets_BT = batch["encoder_input_tokens"], batch["decoder_target_tokens"]
     real_BS = inputs_BS > 0
 

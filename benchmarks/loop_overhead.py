@@ -1,6 +1,6 @@
 """What the training loop costs beside the step that it runs: batches, records, progress, checks.
 
-    python -m benchmarks.loop_overhead                     # transformer at d128 4+4, about three minutes on 2 cores
+    python -m benchmarks.loop_overhead  # transformer at d128 4+4, about three minutes on 2 cores
     python -m benchmarks.loop_overhead --size nano --steps 200
 
 Runs `train.run.loop` for `--steps` steps without evaluations and saves in between, and the same
@@ -40,7 +40,10 @@ _WARM_UP = 5  # steps: compilation, and the memory's first touch
 
 
 class Clock:
-    """Notes the time at two steps of a loop, between which nothing is saved or evaluated; stands for `Job.stop`."""
+    """Notes the time at two steps of a loop, between which nothing is saved or evaluated.
+
+    Stands for `Job.stop`.
+    """
 
     def __init__(self, steps: int):
         """The loop will do `steps` steps."""
@@ -53,7 +56,7 @@ class Clock:
 
     @property
     def seconds_per_step(self) -> float:
-        """Mean, from the end of the warm-up to the step before the last, after which the loop evaluates."""
+        """Mean over the steps after warm-up, without the last, after which the loop evaluates."""
         first, last = self.times[_WARM_UP], self.times[self._steps - 2]
         return (last - first) / (self._steps - 2 - _WARM_UP)
 

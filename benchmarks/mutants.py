@@ -1,4 +1,4 @@
-"""Plausible mistakes: every edit of a file that `benchmarks.mutation` may make, with its lines before and after."""
+"""Plausible mistakes: every edit that `benchmarks.mutation` may make, before and after."""
 
 import ast
 import contextlib

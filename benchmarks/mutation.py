@@ -1,9 +1,9 @@
-"""Would the tests notice? Makes one plausible mistake at a time in a copy of the tree and runs the tests against it.
+"""Would the tests notice? Makes one plausible mistake at a time in a copy of the tree, and tests.
 
-    python -m benchmarks.mutation                                            # 150 mutants of all, about half an hour
-    python -m benchmarks.mutation --named                                    # the mistakes of benchmarks/mutants.toml
-    python -m benchmarks.mutation --targets train/run/losses.py,eval --sample 0  # every mutant of some files
-    python -m benchmarks.mutation --journal mutants.jsonl                    # the same command goes on where it stopped
+    python -m benchmarks.mutation  # 150 mutants of all, about half an hour
+    python -m benchmarks.mutation --named  # the mistakes of benchmarks/mutants.toml
+    python -m benchmarks.mutation --targets train/run/losses.py,eval --sample 0  # all of some files
+    python -m benchmarks.mutation --journal mutants.jsonl  # repeat it to continue where it stopped
 
 A mutant is one edit: an operator swapped or replaced by one of its operands, a constant changed, a
 condition negated, `min` for `max`, an argument dropped, a function of an array left out. It is
@@ -60,20 +60,24 @@ TARGETS = {
     "arch_zoo/layers/experts.py": f"{_ZOO}/test_switch.py "
     "tests/train/run/test_parallel.py -k 'test_switch.py or strategy'",
     "arch_zoo/layers/favor.py": f"{_ZOO}/test_performer.py",
-    "arch_zoo/layers/feed_forward.py": f"{_ZOO}/test_gradients.py {_VANILLA.replace('head.py)', 'gradients.py)')}",
+    "arch_zoo/layers/feed_forward.py": f"{_ZOO}/test_gradients.py "
+    f"{_VANILLA.replace('head.py)', 'gradients.py)')}",
     "arch_zoo/layers/fused_attention.py": f"{_ZOO}/test_fused_attention.py",
     "arch_zoo/layers/head.py": f"{_ZOO}/test_head.py {_ZOO}/test_gradients.py {_ZOO}/test_mos.py",
     "arch_zoo/layers/norm.py": f"{_ZOO}/test_norm.py {_STARTS} -k 'test_norm.py or evolved'",
     "arch_zoo/layers/parameters.py": f"{_STARTS} {_ZOO}/test_head.py tests/parity/test_parity.py"
-    f" {_ZOO}/test_contract.py -k 'initialisation.py or head.py or evolved-padded or axes and transformer'",
+    f" {_ZOO}/test_contract.py -k 'initialisation.py or head.py or evolved-padded or axes and "
+    "transformer'",
     "arch_zoo/layers/positions.py": f"{_ZOO}/test_positions.py {_ZOO}/test_performer.py {_STARTS}"
     " tests/parity/test_parity.py -k 'performer or sinusoids'",
     "arch_zoo/layers/relative_bias.py": f"{_ZOO}/test_positions.py "
     f"{_VANILLA.replace('head.py)', 'head.py or positions.py)')}",
-    "arch_zoo/layers/stack.py": f"{_ZOO}/test_stack.py {_ZOO}/test_convolutional.py {_ZOO}/test_memory.py"
-    f" {_VANILLA.replace('(', '(broken or period or test_stack.py or ')}",
-    "eval/analyses/comparison.py": "tests/eval/analyses/test_comparison.py tests/eval/analyses/test_units.py",
-    "eval/analyses/crossovers.py": "tests/eval/analyses/test_units.py tests/eval/analyses/test_comparison.py",
+    "arch_zoo/layers/stack.py": f"{_ZOO}/test_stack.py {_ZOO}/test_convolutional.py "
+    f"{_ZOO}/test_memory.py {_VANILLA.replace('(', '(broken or period or test_stack.py or ')}",
+    "eval/analyses/comparison.py": "tests/eval/analyses/test_comparison.py "
+    "tests/eval/analyses/test_units.py",
+    "eval/analyses/crossovers.py": "tests/eval/analyses/test_units.py "
+    "tests/eval/analyses/test_comparison.py",
     "eval/data/quantity.py": "tests/eval/analyses/test_units.py tests/eval/data/test_cells.py",
     "eval/analyses/slopes.py": "tests/eval/analyses/test_slopes.py",
     "train/data/batches.py": "tests/train/data/test_batches.py tests/train/data/test_packing.py"
@@ -89,7 +93,9 @@ TARGETS = {
 
 
 def named(path: Path) -> list[tuple[str, Mutant, str]]:
-    """The mistakes that somebody thought of: each one's name, the mutant, and the tests that should notice.
+    """The mistakes that somebody thought of.
+
+    Each one's name, the mutant, and the tests that should notice.
 
     Raises:
       ValueError: the text that one replaces does not stand in its file once.
@@ -99,7 +105,8 @@ def named(path: Path) -> list[tuple[str, Mutant, str]]:
         text = (path.parents[1] / entry["path"]).read_text(encoding="utf-8")
         if text.count(entry["before"]) != 1:
             raise ValueError(
-                f"{path.name}: {entry['name']!r}: {entry['before']!r} is not in {entry['path']} once"
+                f"{path.name}: {entry['name']!r}: {entry['before']!r} is not in {entry['path']} "
+                "once"
             )
         line = text[: text.index(entry["before"])].count("\n") + 1
         mutated = text.replace(entry["before"], entry["after"])

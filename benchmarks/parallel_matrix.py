@@ -1,6 +1,6 @@
 """Every architecture under every strategy trains to the losses of one device.
 
-    python -m benchmarks.parallel_matrix                       # all twelve, about ten minutes on 2 cores
+    python -m benchmarks.parallel_matrix  # all twelve, about ten minutes on 2 cores
     python -m benchmarks.parallel_matrix --architectures switch --settings pmap-4,mesh-2x2x1
 
 One process with eight virtual CPU devices. Each architecture is trained for a few steps on one
@@ -94,7 +94,10 @@ def strategy_of(setting: str, axes: parallel.Axes, params: Any) -> parallel.Stra
 
 
 def train(name: str, setting: str, steps: int) -> list[dict[str, float]]:
-    """The metrics of the first steps of an architecture under a setting; `one` is one device without a strategy."""
+    """The metrics of the first steps of an architecture under a setting.
+
+    `one` is one device without a strategy.
+    """
     lengths = {"max_input_length": LENGTH, "max_target_length": LENGTH}
     cfg = arch_zoo.config(name, "nano", vocab_size=64, **lengths, **OPTIONS.get(name, {}))
     model, params = make_model(cfg, seed=0)

@@ -1,7 +1,7 @@
 """Runs a benchmark, keeps what it measured, and writes BENCHMARKS.md from all that is kept.
 
     python -m benchmarks.record seeds -- python -m benchmarks.seeds
-    python -m benchmarks.record tests -- make test                 # of a command that prints no JSON, its time alone
+    python -m benchmarks.record tests -- make test  # without JSON: only its time
     python -m benchmarks.record                                    # only writes the page
 
 benchmarks/results/NAME.json keeps the command, its seconds and exit code, the JSON object that
@@ -30,14 +30,19 @@ PAGE = ROOT / "BENCHMARKS.md"
 
 HEAD = """# Benchmarks
 
-Written by `python -m benchmarks.record` from `benchmarks/results/`; each section names the command to repeat it.
-Times of different sections are of different hours and perhaps machines: compare ratios, which are measured in one run.
+Written by `python -m benchmarks.record` from `benchmarks/results/`; each section names the \
+command to repeat it.
+Times of different sections are of different hours and perhaps machines: compare ratios, which are \
+measured in one run.
 What a command counts and how is told by its `--help`.
 """
 
 
 def last_json(lines: list[str]) -> dict[str, Any] | None:
-    """The JSON object that ends what was printed, from the start of a line on; None where there is none."""
+    """The JSON object that ends what was printed, from the start of a line on.
+
+    None where there is none.
+    """
     for start, line in enumerate(lines):
         if line.startswith("{"):
             with contextlib.suppress(json.JSONDecodeError):
@@ -135,7 +140,8 @@ def section(name: str, kept: dict[str, Any]) -> str:
     parts = [
         f"## {name.replace('_', ' ').capitalize()}",
         f"    {kept['command']}",
-        f"{kept['seconds']:,.0f} s on {kept['date']}, commit {commit}; {where}; {versions}.{failed}",
+        f"{kept['seconds']:,.0f} s on {kept['date']}, commit {commit}; {where}; "
+        f"{versions}.{failed}",
     ]
     if leaves := list(flat(result)):
         parts.append(table(["", "value"], [list(leaf) for leaf in leaves]))

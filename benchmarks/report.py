@@ -1,6 +1,6 @@
 """How long the report of a large study takes, from its run directories to the page.
 
-    python -m benchmarks.report                    # 12 architectures x 7 sizes x 5 seeds, under a minute
+    python -m benchmarks.report  # 12 architectures x 7 sizes x 5 seeds, under a minute
     python -m benchmarks.report --seeds 120        # 10,080 runs
 
 Simulated records of all 17 tasks are written as the trainer writes them; then `python -m eval

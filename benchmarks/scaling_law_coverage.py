@@ -1,4 +1,6 @@
-"""Do the intervals of the scaling laws hold what they claim? Synthetic studies with known truth, fitted and resampled.
+"""Do the intervals of the scaling laws hold what they claim?
+
+Synthetic studies with known truth, fitted and resampled.
 
     python -m benchmarks.scaling_law_coverage --out docs/scaling_law_coverage.md    every form
     python -m benchmarks.scaling_law_coverage --forms power offset     these only
@@ -84,7 +86,10 @@ def profile_holds(law: Fit, symbol: str, truth: float, level: float) -> float:
 
 
 def measure(form: forms.Form, x: dict[str, np.ndarray], options: Options) -> dict[str, float]:
-    """Shares covered (`bootstrap`, `profile`, `run`), share `warned`, and `unwarned`: bootstrap in the rest."""
+    """Shares covered (`bootstrap`, `profile`, `run`), share `warned`, and `unwarned`.
+
+    Bootstrap in the rest.
+    """
     truth = TRUTH[form.name]
     # Noise of its own: laws that are all straight lines on seven runs would otherwise share one
     # piece of luck.
@@ -114,7 +119,8 @@ def measure(form: forms.Form, x: dict[str, np.ndarray], options: Options) -> dic
 def main(options: Options) -> None:
     """Prints one row per form and number of runs; progress goes to stderr."""
     lines = [
-        "| form | parameters | runs | studies | bootstrap | profile | new run | warned | bootstrap, no warning |",
+        "| form | parameters | runs | studies | bootstrap | profile | new run | warned | "
+        "bootstrap, no warning |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     print("\n".join(lines))
@@ -147,15 +153,20 @@ def main(options: Options) -> None:
 
 def _head(options: Options) -> str:
     """What the table is, the command that made it, and how well its shares are known."""
-    command = f"python -m benchmarks.scaling_law_coverage --studies {options.studies} --draws {options.draws}"
+    command = (
+        f"python -m benchmarks.scaling_law_coverage --studies {options.studies} --draws "
+        f"{options.draws}"
+    )
     error = 100 * np.sqrt(options.level * (1 - options.level) / options.studies)
     return (
         "# Do the intervals of the scaling laws cover?\n\n"
-        f"Written by `{command} --seed {options.seed} --out {options.out}`; the same command gives the same table.\n\n"
-        f"Percent of simulated studies whose {100 * options.level:g} % interval holds the truth, averaged over the "
-        f"floor and the exponents (one share of {options.studies} studies has a standard error of {error:.1f}); of "
-        f"new runs inside their interval; and of studies whose fit comes with a warning. Noise {options.noise:g}, "
-        f"objective {options.objective}. Where a form with many parameters covers less, its fits are warned of.\n"
+        f"Written by `{command} --seed {options.seed} --out {options.out}`; the same command gives "
+        "the same table.\n\n"
+        f"Percent of simulated studies whose {100 * options.level:g} % interval holds the truth, "
+        f"averaged over the floor and the exponents (one share of {options.studies} studies has a "
+        f"standard error of {error:.1f}); of new runs inside their interval; and of studies whose "
+        f"fit comes with a warning. Noise {options.noise:g}, objective {options.objective}. Where "
+        "a form with many parameters covers less, its fits are warned of.\n"
     )
 
 

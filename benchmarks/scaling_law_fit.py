@@ -40,7 +40,7 @@ def synthetic(n: int = 240, noise: float = 0.01, seed: int = 0):
 def one_at_a_time(
     form, runs, objective, start_SP: np.ndarray, method: str
 ) -> tuple[float, np.ndarray]:
-    """Seconds per start and the objectives that SciPy ends on, with tolerances that do not stop early."""
+    """Seconds per start and SciPy's final objectives, with tolerances that do not stop early."""
     target_n = np.log(runs.y)
 
     def value_and_gradient(theta_P):

@@ -1,9 +1,9 @@
 """Several seeds of the smallest cell in one program against as many runs alone, start-up included.
 
-    python -m benchmarks.seeds                          # eight seeds of transformer-nano, about five minutes on 2 cores
+    python -m benchmarks.seeds  # eight seeds of transformer-nano, about five minutes on 2 cores
     python -m benchmarks.seeds --seeds 4 --size micro --steps 350
-    python -m benchmarks.seeds --steps-only --sizes nano,micro                       # the steps alone; seconds
-    python -m benchmarks.seeds --steps-only --preset t5 --seeds 4 --sizes nano,mini,tiny      # on an accelerator
+    python -m benchmarks.seeds --steps-only --sizes nano,micro  # the steps alone; seconds
+    python -m benchmarks.seeds --steps-only --preset t5 --seeds 4 --sizes nano,mini,tiny  # on a GPU
 
 Each side is a fresh process that starts, compiles, pretrains, evaluates and saves: one with all
 seeds by `vmap` (`train.run.seeds`), and one process after the other with a seed each; `--alone`
@@ -37,15 +37,16 @@ TOGETHER = """if True:
     import sys
     from pathlib import Path
     from benchmarks import seeds as benchmark
-    from train import seeds
     from train.data.corpus import open_corpus
+    from train.run import seeds
     corpus, study, size, steps, first, count = sys.argv[1:]
     runs = [benchmark.config(size, int(steps), int(first) + i) for i in range(int(count))]
     if len(runs) > 1:
         seeds.run_seeds(runs, open_corpus(corpus, verify=False), Path(study), quiet=True)
     else:
-        from train import cell
-        cell.run_cell(runs[0], open_corpus(corpus, verify=False), Path(study) / runs[0].run_id, quiet=True)
+        from train.run import cell
+        directory = Path(study) / runs[0].run_id
+        cell.run_cell(runs[0], open_corpus(corpus, verify=False), directory, quiet=True)
 """
 
 
@@ -69,7 +70,7 @@ def seconds(args: argparse.Namespace, study: Path, first: int, count: int) -> fl
 
 
 def bare_steps(architecture: str, size: str, args: argparse.Namespace) -> dict[str, Any]:
-    """Seconds of a step of one seed and of all seeds together, and the ratio of the latter to as many of the former."""
+    """Seconds of a step of one seed and of all seeds, and the latter over that of as many alone."""
     import jax
     import numpy as np
 

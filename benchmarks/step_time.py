@@ -1,9 +1,9 @@
 """Time of one training step of every architecture, beside what its FLOPs say.
 
-    python -m benchmarks.step_time                                   # every architecture at d128 4+4
-    python -m benchmarks.step_time --shapes d64,d128,d256,small --architectures transformer,switch --reference
-    python -m benchmarks.step_time --shapes base4 --dtype bfloat16                                   # on a GPU
-    python -m benchmarks.step_time --shapes base,large --dtype bfloat16 --architectures transformer --variants as_is,xla
+    python -m benchmarks.step_time  # every architecture at d128 4+4
+    python -m benchmarks.step_time --shapes d64,d128 --architectures transformer,switch --reference
+    python -m benchmarks.step_time --shapes base4 --dtype bfloat16  # on a GPU
+    python -m benchmarks.step_time --shapes base,large --dtype bfloat16 --variants as_is,xla
 
 Prints a table on stderr and JSON on stdout: seconds per step, target and input tokens per second,
 GFLOP/s against the matmul ceiling measured in the same run and, where it is known, against the peak
@@ -137,7 +137,7 @@ def settings(
 
 
 class Contender(NamedTuple):
-    """A training step as the trainer runs it, its optimizer's update alone, its FLOPs, and the bytes it holds."""
+    """A training step as the trainer runs it, the optimizer's update alone, FLOPs and bytes."""
 
     turn: Turn
     update: Turn
@@ -192,7 +192,10 @@ def ours(name: str, shape: Shape, dtype: str, variant: str) -> Contender:
 
 
 def in_flight(step: Callable[[], Any]) -> Turn:
-    """Turns of a step that returns before the device is done: each waits for the one before it, as the trainer does."""
+    """Turns of a step that returns before the device is done.
+
+    Each waits for the one before it, as the trainer does.
+    """
 
     def turn(steps: int) -> None:
         last = None
@@ -297,7 +300,10 @@ def timed(turn: Turn, steps: int) -> float:
 def measure(
     turns: dict[str, Turn], rounds: int, turn_seconds: float
 ) -> dict[str, tuple[float, float]]:
-    """Median seconds per step of every contender, and its cores; in each round every one has its turn."""
+    """Median seconds per step of every contender, and its cores.
+
+    In each round every one has its turn.
+    """
     counts = {}
     for name, turn in turns.items():
         turn(1)  # compiles
@@ -448,7 +454,8 @@ def main() -> None:
             rest,
             ratio,
         )
-        line = f"{row['shape']:8}{row['name']:20}{row['seconds']:10.4f}{update:10.4f}{row['gflops_per_second']:10.1f}"
+        line = f"{row['shape']:8}{row['name']:20}{row['seconds']:10.4f}{update:10.4f}"
+        line += f"{row['gflops_per_second']:10.1f}"
         print(line + "".join(f"{number:10.2f}" for number in numbers), file=sys.stderr)
     device = f"{jax.devices()[0].device_kind}, {platform.processor() or platform.machine()}"
     about = {

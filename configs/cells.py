@@ -1,4 +1,4 @@
-"""Settings of single runs: functions of (architecture, size, seed) that return a `train.study.config.RunConfig`."""
+"""Presets of single runs: functions of (architecture, size, seed) that return a RunConfig."""
 
 from typing import Any
 
@@ -9,18 +9,21 @@ __all__ = ["cpu", "t5"]
 
 
 def t5(architecture: str, size: str, seed: int = 0) -> RunConfig:
-    """The study's own: 2^19 steps of 128 x 512 tokens, then 100,000 steps of finetuning on every task."""
+    """The study's own setting: 2^19 steps of 128 x 512 tokens, then 100,000 steps of finetuning.
+
+    Finetuning is on every task of the corpus.
+    """
     return RunConfig(architecture=architecture, size=size, seed=seed)
 
 
 def cpu(architecture: str, size: str, seed: int = 0) -> RunConfig:
-    """About a minute on one core: short sequences, small batches, Adafactor with a fast warm-up.
+    """About a minute on one core: short sequences, small batches, Adafactor with a short warm-up.
 
-    Both stages have the same shapes and no dropout, so that they share one compiled step. 64 inputs
-    of span corruption have 14 targets. The rate of finetuning falls to zero, which a constant one,
-    as T5 has it, cannot match in so few steps. Adafactor factors matrices of every size, so that no
-    size of the ladder has another optimizer. Options are the architecture's own for so few steps
-    (`Architecture.cpu_options`).
+    Both stages have the same shapes and no dropout, so they share one compiled step. 64 inputs of
+    span corruption have 14 targets. The learning rate of finetuning falls to zero, because T5's
+    constant rate does worse in so few steps. Adafactor factors matrices of every size, so that all
+    sizes of the ladder have the same optimizer. Some options are set by the architecture for so few
+    steps (`Architecture.cpu_options`).
     """
     shape: dict[str, Any] = {"batch_size": 16, "input_length": 64, "target_length": 16}
     pretrain = StageConfig(

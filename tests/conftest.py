@@ -26,7 +26,10 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 @pytest.fixture(scope="module", autouse=True)
 def bounded_number_of_executables():
-    """Compiled programs go with their module: a process has room for some thousands of them, then it crashes."""
+    """Compiled programs go with their module.
+
+    A process has room for some thousands of them, then it crashes.
+    """
     yield
     if "jax" in sys.modules:
         sys.modules["jax"].clear_caches()
@@ -34,9 +37,10 @@ def bounded_number_of_executables():
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """A module is one worker's, so that its tests share what they compile; the contract's variants go one by one.
+    """A module is one worker's, so that its tests share what they compile.
 
-    Training comes first: its longest tests would otherwise be waited for in the end.
+    The contract's variants go one by one. Training comes first: its longest tests would otherwise
+    be waited for in the end.
     """
     items.sort(key=lambda item: item.nodeid.split("/")[1] != "train")
     for item in items:

@@ -1,4 +1,7 @@
-"""Programs for a GPU, as far as they go without one: JAX checks shapes and types and writes out every call."""
+"""Programs for a GPU, as far as they go without one.
+
+JAX checks shapes and types and writes out every call.
+"""
 
 import re
 

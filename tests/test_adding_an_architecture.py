@@ -17,7 +17,8 @@ TESTS = Path(f"tests/arch_zoo/test_{NAME}.py")
 # All that knows the new name takes two minutes: of the contract, what a mixer with a state gets
 # wrong first; and what one more architecture used to break, or a new file may.
 CHECKS = {
-    "tests/arch_zoo/test_contract.py": f"{NAME} and (causal or decoding_equals or packed_equals or products_stay)",
+    "tests/arch_zoo/test_contract.py": f"{NAME} and (causal or decoding_equals "
+    "or packed_equals or products_stay)",
     "tests/arch_zoo/test_accounting.py": f"tables_of_positions or (scanning and {NAME})",
     "tests/arch_zoo/test_goldens.py": "left_over",
     "tests/eval/report/test_tables.py": "looks_the_same",
@@ -29,7 +30,7 @@ CHECKS = {
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A copy of the project with the files of the page, and the environment that its commands run in."""
+    """A copy of the project with the page's files, and the environment of its commands."""
     copy = tmp_path_factory.mktemp("project")
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     for name in subprocess.run(
@@ -63,7 +64,10 @@ def run(project, *arguments: str) -> str:
 
 @pytest.mark.slow
 def test_the_page_works_as_written_and_breaks_nothing_else(project):
-    """Its two files and the golden, and nothing else: its commands pass, and so do the tests that know the zoo."""
+    """Its two files and the golden, and nothing else.
+
+    Its commands pass, and so do the tests that know the zoo.
+    """
     commands = re.findall(r"^python (.*)$", PAGE, re.MULTILINE)
     whole = f"-m pytest tests/arch_zoo -k {NAME}"
     assert len(commands) == 5 and whole in commands

@@ -1,4 +1,7 @@
-"""`benchmarks.attention` where there is no GPU: both kinds are XLA's, near float32's gradients, and steps repeat."""
+"""`benchmarks.attention` where there is no GPU.
+
+Both kinds are XLA's, near float32's gradients, and steps repeat.
+"""
 
 import json
 import sys

@@ -1,4 +1,7 @@
-"""No value of any option ends in a traceback or is nonsense accepted; benchmarks/fuzz_commands.py does it at length."""
+"""No value of any option ends in a traceback or is nonsense accepted.
+
+Benchmarks/fuzz_commands.py does it at length.
+"""
 
 import pytest
 from hypothesis import HealthCheck, given, settings

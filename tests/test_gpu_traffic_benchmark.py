@@ -1,4 +1,4 @@
-"""What `benchmarks.gpu_traffic` counts of a compiled program, on one that is short enough to count by hand."""
+"""The counts of `benchmarks.gpu_traffic` on a program short enough to count by hand."""
 
 from benchmarks import gpu_traffic
 
@@ -28,8 +28,10 @@ HloModule step, is_scheduled=true
   %k = s32[] get-tuple-element(%state), index=0
   %taken = bf16[8,16]{1,0} get-tuple-element(%state), index=1
   %given = f32[8,16]{1,0} get-tuple-element(%state), index=2
-  %read = f32[1,16]{1,0} fusion(%taken, %k), kind=kLoop, calls=%part, metadata={op_name="jit(step)/taps/slice"}
-  %written = f32[8,16]{1,0} fusion(%given, %read, %k), kind=kLoop, calls=%row, metadata={op_name="jit(step)/taps/add"}
+  %read = f32[1,16]{1,0} fusion(%taken, %k), kind=kLoop, calls=%part, \
+metadata={op_name="jit(step)/taps/slice"}
+  %written = f32[8,16]{1,0} fusion(%given, %read, %k), kind=kLoop, calls=%row, \
+metadata={op_name="jit(step)/taps/add"}
   ROOT %next = (s32[], bf16[8,16]{1,0}, f32[8,16]{1,0}) tuple(%k, %taken, %written)
 }
 
@@ -38,7 +40,8 @@ ENTRY %main (a: bf16[8,16], b: bf16[16,16], sums: f32[8,16]) -> f32[8,16] {
   %b = bf16[16,16]{1,0} parameter(1)
   %sums = f32[8,16]{1,0} parameter(2)
   %start = s32[] constant(0)
-  %product = (bf16[8,16]{1,0}, s8[32]{0}) custom-call(%a, %b), custom_call_target="__cublas$lt$matmul"
+  %product = (bf16[8,16]{1,0}, s8[32]{0}) custom-call(%a, %b), \
+custom_call_target="__cublas$lt$matmul"
   %projected = bf16[8,16]{1,0} get-tuple-element(%product), index=0
   %begin = (s32[], bf16[8,16]{1,0}, f32[8,16]{1,0}) tuple(%start, %projected, %sums)
   %loop = (s32[], bf16[8,16]{1,0}, f32[8,16]{1,0}) while(%begin), condition=%less, body=%body, \

@@ -1,4 +1,7 @@
-"""`benchmarks.mutation` on a toy: which edits it makes, which it leaves alone, and what it says of survivors."""
+"""`benchmarks.mutation` on a toy.
+
+Which edits it makes, which it leaves alone, and what it says of survivors.
+"""
 
 import dataclasses
 import json
@@ -131,7 +134,10 @@ def run(monkeypatch, capsys, *arguments: str):
 
 @pytest.mark.slow
 def test_survivors_are_named_and_a_journal_is_gone_on_with(toy, monkeypatch, capsys):
-    """The weak line of the test lets a larger bound pass; every later run tries what is not known yet alone."""
+    """The weak line of the test lets a larger bound pass.
+
+    Every later run tries what is not known yet alone.
+    """
     journal = toy.parent / "journal.jsonl"
     code, result = run(monkeypatch, capsys, "--sample", "0", "--journal", str(journal))
     assert code == 1

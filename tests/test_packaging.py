@@ -45,7 +45,7 @@ def sources(*folders: str) -> list[Path]:
 
 
 def imports(path: Path) -> set[str]:
-    """Every module that a file imports, at its top or inside a function, relative imports resolved."""
+    """Every module that a file imports, also inside functions, relative imports resolved."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):

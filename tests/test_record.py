@@ -64,7 +64,10 @@ def test_half_a_request_is_refused(place, monkeypatch, arguments):
 
 
 def test_what_is_kept_does_not_make_the_code_modified(tmp_path, monkeypatch):
-    """A second benchmark recorded in a row is still of the commit's code; a changed source is not."""
+    """A second benchmark recorded in a row is still of the commit's code.
+
+    A changed source is not.
+    """
     results, page, source = (
         tmp_path / "benchmarks" / "results",
         tmp_path / "BENCHMARKS.md",

@@ -1,4 +1,7 @@
-"""The bare steps of `benchmarks.seeds`: it needs no corpus, and its ratio is that of the times beside it."""
+"""The bare steps of `benchmarks.seeds`.
+
+It needs no corpus, and its ratio is that of the times beside it.
+"""
 
 import json
 import sys

@@ -1,4 +1,7 @@
-"""How far two computations of the same thing may lie apart, in one place. A test that fails is mended, not loosened."""
+"""How far two computations of the same thing may lie apart, in one place.
+
+A test that fails is mended, not loosened.
+"""
 
 # Largest absolute difference of logits and losses in nats, on models of a few layers.
 EXACT = 0.0  # the same operations on the same numbers

@@ -1,5 +1,5 @@
-"""Pretrains and finetunes the cells of a study; `train.records` is what other rooms read.
+"""Pretrains and finetunes the cells of a study. Other packages read its records by `train.records`.
 
-Importing the package is light: jax is imported by the modules that compute, TensorFlow only by
+Importing the package is fast: jax is imported only by modules that compute, TensorFlow only by
 `prepare`.
 """

@@ -1,10 +1,10 @@
-"""Which values a setting may take, written beside its type; one function checks every field of a dataclass.
+"""Value ranges of settings, written in their type annotations, and one function that checks them.
 
     steps: Annotated[int, Range(1)]
     dropout_rate: Annotated[float, Range(0, 1, high_open=True)]
 
-Standard library only: configurations, the trainer's commands and the analysis all check their
-settings here.
+Uses only the standard library: configurations, commands and the analysis all check their settings
+here.
 """
 
 import dataclasses
@@ -17,12 +17,12 @@ from typing import Annotated, Any, Literal
 
 from train.records import InputError
 
-_MOST = 1e300  # stands for "finite": an infinite rate or price is no setting
+_MOST = 1e300  # the limit of "finite", since an infinite rate or price is invalid
 
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """The numbers from `low` to `high`; without an end where that is open. NaN is never in one."""
+    """The numbers from `low` to `high`, without an end that is open. NaN is in no range."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -30,13 +30,13 @@ class Range:
     high_open: bool = False
 
     def __contains__(self, value: float) -> bool:
-        """Whether the number may be given."""
+        """Whether the number is allowed."""
         above = value > self.low if self.low_open else value >= self.low
         below = value < self.high if self.high_open else value <= self.high
         return above and below
 
     def __str__(self) -> str:
-        """As in `must be ...`."""
+        """The words after "must be" in messages."""
         ends = []
         if self.low > -math.inf:
             ends.append(f"above {self.low:g}" if self.low_open else f"at least {self.low:g}")
@@ -56,18 +56,17 @@ Count = Annotated[int, Range(1, 2**53)]
 CountOrZero = Annotated[int, Range(0, 2**53)]
 Positive = Annotated[float, Range(0, _MOST, low_open=True)]
 NotNegative = Annotated[float, Range(0, _MOST)]
-Rate = Annotated[float, Range(0, 1, high_open=True)]  # below 1, as dropout
+Rate = Annotated[float, Range(0, 1, high_open=True)]  # below 1, like a dropout rate
 Level = Annotated[float, Range(0, 1, low_open=True, high_open=True)]
-Seed = Annotated[int, Range(0, 2**32 - 1)]  # what NumPy and a JAX key take
+Seed = Annotated[int, Range(0, 2**32 - 1)]  # what NumPy and JAX keys accept
 
 
 def check(settings: Any, where: str = "") -> None:
     """Checks every field of a dataclass against its annotation: type, choices and range.
 
     Args:
-      settings: a dataclass; fields of other types than numbers, text, choices and tuples of them
-        are left alone.
-      where: put before the name of a field.
+      settings: a dataclass; only numbers, text, choices and tuples of them are checked.
+      where: a prefix for the names of fields.
 
     Raises:
       InputError: names the field, its value and what is allowed.

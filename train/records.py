@@ -1,4 +1,4 @@
-"""Run records: the files of one run directory, written by the trainer and read by everybody else.
+"""Run records: the files of one run directory, written by the trainer and read by everything else.
 
     runs/<study>/<run_id>/
       config.json      resolved configuration and its hash; written before step 0
@@ -8,9 +8,9 @@
       events.jsonl     interventions: resumes, roll-backs, damaged checkpoints; never cut
       status.json      state, stage, step, error
 
-JSONL is the truth: rows are only appended, each with one write, so that a killed process leaves at
-most one torn last line. Standard library only: `eval` imports this module and nothing else of
-`train`.
+The JSONL files are authoritative. Rows are only appended, each with one write, so a killed process
+leaves at most one torn last line. Uses only the standard library: `eval` imports this module and
+nothing else of `train`.
 """
 
 import contextlib
@@ -32,15 +32,15 @@ Row = dict[str, Any]
 STAGES = ("pretrain", "finetune")
 STATES = ("queued", "running", "done", "failed", "preempted")
 
-LOST = "records lost"  # an event: what stood in a file when a checkpoint was saved is not there any more
+LOST = "records lost"  # an event: rows recorded before a checkpoint have disappeared
 
-CUT = ("metrics.jsonl", "evals.jsonl")  # what a resumed run repeats is cut from these
+CUT = ("metrics.jsonl", "evals.jsonl")  # a resumed run cuts the rows that it repeats from these
 
-# What metrics say of the machine and the moment; the rest is the same whenever a configuration is
-# trained.
+# Metrics that depend on the machine and the moment; all others are the same in every training of a
+# configuration.
 CLOCK = frozenset({"tokens_per_second", "steps_per_second", "mfu", "memory_bytes"})
 
-_NUMBER = (int, float, type(None))  # a number that is not finite is written as null
+_NUMBER = (int, float, type(None))  # numbers that are not finite are written as null
 _EVAL_TYPES = {
     "step": int,
     "stage": str,
@@ -55,7 +55,7 @@ _METRIC_TYPES = {"step": int, "stage": str}
 
 
 class InputError(ValueError):
-    """Something the user gave is wrong; `str()` is one line naming key, value, what is allowed, file and row."""
+    """Invalid user input; the message is one line with key, value, allowed values, file and row."""
 
 
 def reason(error: BaseException) -> str:
@@ -66,14 +66,14 @@ def reason(error: BaseException) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Everything one run has recorded.
+    """Everything that one run has recorded.
 
     Attributes:
       path: the run directory.
       config: config.json, with keys run_id, study, architecture, size, protocol, seed, hash, model,
         pretrain, finetune, data and accounting.
-      env: env.json, empty when the run has not started.
-      status: status.json; a run without one is {"state": "queued"}.
+      env: env.json; empty if the run has not started.
+      status: status.json; {"state": "queued"} if there is none.
       metrics: rows of metrics.jsonl in order.
       evals: rows of evals.jsonl in order.
     """
@@ -87,7 +87,7 @@ class Run:
 
 
 def find_runs(root: str | os.PathLike[str]) -> list[Path]:
-    """Directories under `root` (or `root` itself) that hold a config.json, sorted; at most two levels down.
+    """Directories that contain a config.json, sorted: `root`, and at most two levels below it.
 
     Raises:
       InputError: `root` is not a directory.
@@ -105,11 +105,11 @@ def read_run(path: str | os.PathLike[str], *, allow_torn: bool = False) -> Run:
 
     Args:
       path: a directory with a config.json.
-      allow_torn: drop a torn last line of a JSONL file (a run being written, or killed) instead of
+      allow_torn: drops a torn last line of a JSONL file (a run being written, or killed) instead of
         raising.
 
     Raises:
-      InputError: a file is missing, is not JSON, or has a field of the wrong type; names file and
+      InputError: a file is missing, is not JSON, or has a field of the wrong type. Names file and
         row.
     """
     path = Path(path)
@@ -124,7 +124,7 @@ def read_run(path: str | os.PathLike[str], *, allow_torn: bool = False) -> Run:
 
 
 def read_json(path: Path, missing: Row | None = None) -> Row:
-    """Reads a JSON object from a file; returns `missing` when there is no file and `missing` is given.
+    """Reads a JSON object from a file; without the file it returns `missing`, if that is given.
 
     Raises:
       InputError: the file is missing, unreadable, or not a JSON object.
@@ -155,10 +155,10 @@ _STATUS_TYPES = {
 
 
 def read_status(directory: Path) -> Row:
-    """Reads the status.json of a run; without one it is queued.
+    """Reads the status.json of a run; without one the run is queued.
 
     Raises:
-      InputError: it is no status: not JSON, an unknown state, or a field of the wrong type.
+      InputError: it is not JSON, or has an unknown state or a field of the wrong type.
     """
     path = directory / "status.json"
     status = read_json(path, missing={"state": "queued"})
@@ -181,7 +181,7 @@ def read_jsonl(
     Args:
       path: the file.
       types: required keys and their types.
-      allow_torn: drop a last line that was cut off instead of raising.
+      allow_torn: drops a last line that was cut off instead of raising.
 
     Raises:
       InputError: names the file, the row (counted from 1) and what is wrong with it.
@@ -195,7 +195,8 @@ def read_jsonl(
     torn = lines.pop()  # empty unless the file does not end in a newline
     if torn and not allow_torn:
         raise InputError(
-            f"{path}: row {len(lines) + 1} is torn (the file does not end in a newline): {_short(torn)}"
+            f"{path}: row {len(lines) + 1} is torn (the file does not end in a newline): "
+            f"{_short(torn)}"
         )
     rows = []
     for number, line in enumerate(lines, start=1):
@@ -211,7 +212,10 @@ def read_jsonl(
 
 
 def extent(path: Path) -> Row:
-    """How much stands in a JSONL file, {"rows", "crc32"}: what a checkpoint keeps, so that a loss is noticed."""
+    """The number of rows and the CRC of a JSONL file, {"rows", "crc32"}.
+
+    Stored in checkpoints, so that lost rows are noticed.
+    """
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -244,27 +248,30 @@ def _check_types(path: Path, number: int, row: Row, types: Mapping[str, Any]) ->
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Replaces a JSON file atomically: a reader sees the old file or the new one, after a crash as well."""
+    """Replaces a JSON file atomically: readers see the old file or the new one."""
     _replace(path, (json.dumps(_finite(value), indent=2) + "\n").encode())
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Opens a file that appears under its name only when the block ends without an error, and then whole."""
-    # Of machines that share a directory, several may have the same process number, as containers
-    # do.
+    """Opens a file that gets its name only if the block ends without an error.
+
+    So the file is never seen half-written.
+    """
+    # The name is random, because processes on machines or in containers that share a directory may
+    # have the same process number.
     temporary = path.with_name(f"{path.name}.tmp-{uuid.uuid4().hex[:12]}")
     try:
         with open(temporary, "wb") as file:
             with contextlib.suppress(
                 OSError
-            ):  # tells others that the writer is alive; not all file systems can
+            ):  # shows others that the writer is alive, where the file system supports it
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError as error:  # of a full disk it does not say which file it was
+    except OSError as error:  # on a full disk the error does not name the file
         error.filename = error.filename or str(path)
         raise
     finally:
@@ -277,7 +284,7 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 def _finite(value: Any) -> Any:
-    """The same value with NaN and infinities, which JSON lacks, as None."""
+    """The same value with None for NaN and infinities, which JSON does not have."""
     if isinstance(value, Mapping):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -289,13 +296,13 @@ def _finite(value: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class RunWriter:
-    """Writes the records of one run; make one only while holding `lock` on the directory.
+    """Writes the records of one run. Create it only while holding `lock` on the directory.
 
     Attributes:
       path: the run directory.
-      extra: fields that every status.json of this writer has.
-      silent: write nothing: of several processes that train together, one keeps the records.
-      identity: config.json and env.json, which `begin` writes; None where they stand already.
+      extra: fields that every status.json of this writer contains.
+      silent: writes nothing; of several processes that train together, only one writes records.
+      identity: config.json and env.json, which `begin` writes; None if they exist already.
     """
 
     path: Path
@@ -304,12 +311,12 @@ class RunWriter:
     identity: tuple[Row, Row] | None = None
 
     def begin(self) -> None:
-        """Writes the identity: call it when nothing is left that may be refused, for then the directory is taken."""
+        """Writes the identity; the directory then belongs to the run, so check everything first."""
         if self.identity is not None:
             self.config(*self.identity)
 
     def config(self, config: Row, env: Row) -> None:
-        """Writes config.json and env.json, and removes what killed writers have left half written."""
+        """Writes config.json and env.json, and removes half-written files of killed writers."""
         if not self.silent:
             for left in self.path.glob("*.tmp-*"):
                 left.unlink(missing_ok=True)
@@ -317,7 +324,7 @@ class RunWriter:
         self._write("config.json", config)
 
     def extents(self) -> dict[str, Row] | None:
-        """The `extent` of every file that `cut` cuts; None of a silent writer."""
+        """The `extent` of every file that `cut` cuts; None for a silent writer."""
         return None if self.silent else {name: extent(self.path / name) for name in CUT}
 
     def status(self, state: str, **fields: Any) -> None:
@@ -342,9 +349,9 @@ class RunWriter:
         self._append("events.jsonl", [row])
 
     def cut(self, stage: str, step: int) -> None:
-        """Drops what was recorded after `step` of `stage`, later stages included, and any torn last line.
+        """Drops rows after `step` of `stage`, rows of later stages, and a torn last line.
 
-        A resumed run repeats those steps: cut, and no row can be there twice.
+        A resumed run repeats those steps, so without the cut their rows would be there twice.
         """
 
         def keep(row: Row) -> bool:
@@ -371,7 +378,7 @@ def append_jsonl(path: Path, rows: Iterable[Row]) -> None:
     try:
         start = os.fstat(descriptor).st_size
         written = os.write(descriptor, content)
-        if written != len(content):  # a full disk takes a part: leave no torn line behind
+        if written != len(content):  # a full disk may take a part of a row; remove it
             os.ftruncate(descriptor, start)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         os.fsync(descriptor)
@@ -380,7 +387,7 @@ def append_jsonl(path: Path, rows: Iterable[Row]) -> None:
 
 
 def filter_jsonl(path: Path, keep: Callable[[Row], bool]) -> None:
-    """Rewrites a JSONL file atomically with the rows that `keep` accepts, without a torn last line."""
+    """Rewrites a JSONL file atomically with the rows that `keep` accepts; drops a torn line."""
     if not path.exists():
         return
     rows = [row for row in read_jsonl(path, _METRIC_TYPES, allow_torn=True) if keep(row)]
@@ -391,16 +398,16 @@ def filter_jsonl(path: Path, keep: Callable[[Row], bool]) -> None:
 
 @contextlib.contextmanager
 def lock(path: str | os.PathLike[str], patience: float = 1.0) -> Iterator[bool]:
-    """Tries to take the one-writer lock of a run directory, creating the directory; yields whether it was free.
+    """Tries to lock a run directory, creating it if necessary; yields whether it was free.
 
-    The lock belongs to the open file, so that it dies with its process, however that ends.
+    The lock belongs to the open file, so it ends with its process in any case.
 
     Args:
       path: the run directory.
-      patience: seconds to try; a reader that asks whether the lock is free holds it for a moment.
+      patience: seconds to try, because a reader that tests the lock holds it for a moment.
 
     Raises:
-      InputError: the directory cannot be made or written.
+      InputError: the directory cannot be created or written.
     """
     path = Path(path)
     try:

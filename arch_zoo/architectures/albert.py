@@ -1,10 +1,11 @@
-"""ALBERT (Lan et al., 2020, arXiv 1909.11942): one block shared by the layers of a stack, and a factorised embedding.
+"""ALBERT (Lan et al., 2020, arXiv 1909.11942).
 
-Overrides `schedule`: the layers of a stack are divided into `groups` of neighbours, and all layers
-of a group share one block. There is one group by default; encoder and decoder have separate blocks,
-norms included. Overrides `embedding`: a table [V, R] and a matrix [R, D] replace the table [V, D],
-and both are tied to the logits. Parameters fall by a factor of ten while FLOPs stay the same, so
-the two measures of scale come apart.
+One block shared by the layers of a stack, and a factorised embedding. Overrides `schedule`: the
+layers of a stack are divided into `groups` of neighbours, and all layers of a group share one
+block. There is one group by default; encoder and decoder have separate blocks, norms included.
+Overrides `embedding`: a table [V, R] and a matrix [R, D] replace the table [V, D], and both are
+tied to the logits. Parameters fall by a factor of ten while FLOPs stay the same, so the two
+measures of scale come apart.
 
 The rank R is 128, as at every size in the paper, where D is 768 to 4096: it depends on the
 vocabulary and not on the width. Below D = 256 it is D / 2, since with R = D nothing would be
@@ -77,13 +78,15 @@ class Albert(Architecture):
         layers = min(cfg.num_encoder_layers, cfg.num_decoder_layers)
         if not 1 <= self.groups <= layers:
             raise ConfigError(
-                f"albert: groups={self.groups}: must be between 1 and the number of layers, {layers}"
+                f"albert: groups={self.groups}: must be between 1 and the number of layers, "
+                f"{layers}"
             )
         if self.factor is not None and not (
             type(self.factor) is int and 1 <= self.factor <= cfg.embed_dim
         ):
             raise ConfigError(
-                f"albert: factor={self.factor!r}: must be None or from 1 to embed_dim={cfg.embed_dim}"
+                f"albert: factor={self.factor!r}: must be None or from 1 to "
+                f"embed_dim={cfg.embed_dim}"
             )
 
     def schedule(self, cfg: ModelConfig, side: Side) -> tuple[int, ...]:

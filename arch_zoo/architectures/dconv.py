@@ -1,8 +1,8 @@
-"""Dynamic convolution in place of self-attention (Wu et al., 2019, arXiv 1901.10430): a kernel for each position.
+"""Dynamic convolution in place of self-attention (Wu et al., 2019, arXiv 1901.10430).
 
-This is the lightweight convolution of `lconv` (see there), except that its weights are not
-parameters: one dense layer predicts them from the gated input at each position. The published
-forms:
+A kernel for each position. This is the lightweight convolution of `lconv` (see there), except that
+its weights are not parameters: one dense layer predicts them from the gated input at each position.
+The published forms:
 
 * `fairseq`, the paper's own and the default here: the layer predicts the weights of `num_heads`
   kernels, [D, W * H]. `fairseq_sinusoids`, the variant `wu`, is the same layer with fairseq's
@@ -28,10 +28,13 @@ from arch_zoo.side import Side
 
 
 class DynamicConvolution(LightweightConvolution):
-    """A lightweight convolution whose kernel is predicted at each position, from the input there."""
+    """A lightweight convolution with a kernel predicted from the input at each position."""
 
     def init_kernel(self, cfg: ModelConfig, key: jax.Array) -> None:
-        """Draws the layer that predicts the kernel: [W, D, H] (fairseq), or [W, D, D] and a bias (mesh)."""
+        """Draws the layer that predicts the kernel.
+
+        [W, D, H] (fairseq), or [W, D, D] and a bias (mesh).
+        """
         shape = (self.width, cfg.embed_dim, self.num_groups)
         if self.pointwise is None:
             self.kernel = parameters.fan_in(

@@ -58,7 +58,10 @@ class GatedLinearUnit(Layer):
 
 
 class SeparableConvolution(nnx.Module):
-    """A depthwise convolution of W taps, then a dense layer over channels; each is followed by a bias."""
+    """A depthwise convolution of W taps, then a dense layer over channels.
+
+    Each is followed by a bias.
+    """
 
     def __init__(self, width: int, channels: int, features: int, key: jax.Array):
         """Draws the taps [W, C] and the dense layer [C, features]."""
@@ -106,7 +109,10 @@ class EncoderConvolutions(Layer):
 
 
 class DecoderConvolutions(Layer):
-    """`separable7(norm(relu(separable11(x)) + separable7(x)))`, of 2 D hidden channels. The second branch has D/2."""
+    """`separable7(norm(relu(separable11(x)) + separable7(x)))`, of 2 D hidden channels.
+
+    The second branch has D/2.
+    """
 
     def __init__(self, cfg: ModelConfig, key: jax.Array):
         """Draws both branches and what joins them."""
@@ -134,7 +140,7 @@ class DecoderConvolutions(Layer):
 
 
 class ParallelAttention(Layer):
-    """The sum of self-attention with twice the heads and cross-attention, both of the same input."""
+    """The sum of cross-attention and self-attention (twice the heads) of the same input."""
 
     def __init__(self, cfg: ModelConfig, key: jax.Array):
         """Draws both."""
@@ -230,7 +236,7 @@ class Evolved(Architecture):
         )
 
     def stack(self, cfg: ModelConfig, side: Side, key: jax.Array) -> Stack:
-        """The vanilla stack. The decoder's biases are drawn from a separate key, as in earlier versions."""
+        """The vanilla stack; the decoder's biases are drawn from a separate key, as before."""
         if not side.reads_memory:
             return super().stack(cfg, side, key)
         positions_key, key = jax.random.split(key)

@@ -1,9 +1,9 @@
-"""Funnel Transformer (Dai et al., 2020, arXiv 2006.03236): the encoder halves its sequence from block to block.
+"""Funnel Transformer (Dai et al., 2020, arXiv 2006.03236).
 
-Overrides the encoder's `stack`: its layers are divided into `num_blocks` blocks, and the first
-layer of each block except the first one pools the sequence by two. Parameters are those of the
-vanilla model, FLOPs are fewer. The decoder is vanilla and attends to the short memory. There are
-two published ways to pool:
+The encoder halves its sequence from block to block. Overrides the encoder's `stack`: its layers are
+divided into `num_blocks` blocks, and the first layer of each block except the first one pools the
+sequence by two. Parameters are those of the vanilla model, FLOPs are fewer. The decoder is vanilla
+and attends to the short memory. There are two published ways to pool:
 
 * `attention`, from the original study's code base and the default here: after the residual
   self-attention, `pool(x + A(x))`.
@@ -93,7 +93,10 @@ class FunnelStack(Stack):
 def _attend_pooled(
     residual: Residual, x_BLD: jax.Array, ctx: Context, random: Context
 ) -> tuple[jax.Array, Context]:
-    """`pool(x) + A(pool(x), x)`: a pair attends to all positions, with the biases of its first position."""
+    """`pool(x) + A(pool(x), x)`.
+
+    A pair attends to all positions, with the biases of its first position.
+    """
     attention = residual.layer
     assert isinstance(attention, SelfAttention)
     y_BPD, pooled_ctx = pool(x_BLD, ctx)

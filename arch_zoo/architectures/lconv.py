@@ -41,7 +41,7 @@ FORMS = ("mesh", "fairseq", "fairseq_sinusoids")
 
 
 class LightweightConvolution(Layer):
-    """`out(conv(linear(x) * sigmoid(gate(x))))`, where the convolution's weights are a softmax over its taps."""
+    """`out(conv(linear(x) * sigmoid(gate(x))))`; conv weights are a softmax over its taps."""
 
     def __init__(self, cfg: ModelConfig, width: int, form: str, key: jax.Array):
         """Draws the projections, then the kernel (`init_kernel`)."""
@@ -63,7 +63,10 @@ class LightweightConvolution(Layer):
         self.kernel = parameters.normal(key, (self.width, self.num_groups), axes, self.width**-0.5)
 
     def logits(self, gated_BLD: jax.Array) -> jax.Array:
-        """Logits of the weights, [W, B, L, H] in float32. Here all examples and positions share them, so B = L = 1."""
+        """Logits of the weights, [W, B, L, H] in float32.
+
+        Here all examples and positions share them, so B = L = 1.
+        """
         return self.kernel[:, None, None]
 
     def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
@@ -99,7 +102,7 @@ class LConv(Architecture):
     form: str = "mesh"
 
     def check(self, cfg: ModelConfig) -> None:
-        """Refuses even widths, unknown forms, and channels that cannot be divided among the heads."""
+        """Refuses even widths, unknown forms, and channels that the heads do not divide."""
         if self.form not in FORMS:
             raise ConfigError(f"{self.name}: form={self.form!r}: allowed are {', '.join(FORMS)}")
         if not self.widths or any(
@@ -108,11 +111,15 @@ class LConv(Architecture):
             raise ConfigError(f"{self.name}: widths={self.widths}: must be odd positive integers")
         if self.form != "mesh" and cfg.embed_dim % cfg.num_heads:
             raise ConfigError(
-                f"{self.name}: embed_dim={cfg.embed_dim} is no multiple of num_heads={cfg.num_heads}"
+                f"{self.name}: embed_dim={cfg.embed_dim} is no multiple of "
+                f"num_heads={cfg.num_heads}"
             )
 
     def positions(self, cfg: ModelConfig, side: Side, key: jax.Array) -> SinusoidalPositions | None:
-        """Sinusoids if the form asks for them, else nothing: a convolution knows the distance of its taps."""
+        """Sinusoids if the form asks for them, else nothing.
+
+        A convolution knows the distance of its taps.
+        """
         return SinusoidalPositions() if self.form == "fairseq_sinusoids" else None
 
     def mixer(

@@ -29,7 +29,10 @@ from arch_zoo.side import Side
 
 
 class TokenMixing(Layer):
-    """`(gelu(x^T wi + bi) wo + bo)^T`: a feed-forward layer over positions that all channels share."""
+    """`(gelu(x^T wi + bi) wo + bo)^T`.
+
+    A feed-forward layer over positions that all channels share.
+    """
 
     def __init__(self, cfg: ModelConfig, width: int, key: jax.Array):
         """Draws wi [S, M] and wo [M, S] for the longest input S; the biases are zero."""

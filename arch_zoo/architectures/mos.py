@@ -1,9 +1,9 @@
-"""Mixture of softmaxes (Yang et al., 2018, arXiv 1711.03953): log-probabilities of higher rank than one softmax has.
+"""Mixture of softmaxes (Yang et al., 2018, arXiv 1711.03953).
 
-Overrides `head`: the probability of a token is a mixture, `sum_k pi_k softmax(c_k E^T)`, whose
-weights `pi` and context vectors `c_k = tanh(x C_k)` depend on the decoder's output x; the embedding
-E stays tied. Its logits are logarithms of probabilities, so the log-normaliser is zero and the
-z-loss has no effect.
+Log-probabilities of higher rank than one softmax has. Overrides `head`: the probability of a token
+is a mixture, `sum_k pi_k softmax(c_k E^T)`, whose weights `pi` and context vectors `c_k = tanh(x
+C_k)` depend on the decoder's output x; the embedding E stays tied. Its logits are logarithms of
+probabilities, so the log-normaliser is zero and the z-loss has no effect.
 
 The K components are computed one after the other, and recomputed in the backward pass except for
 their log-normalisers. So only one set of logits [B, T, V] is held at a time.
@@ -33,7 +33,10 @@ from arch_zoo.registry import ConfigError, register
 
 
 class MixtureHead(nnx.Module):
-    """K softmaxes over the tied embedding, and the weights that mix them. All sums are computed in log space."""
+    """K softmaxes over the tied embedding, and the weights that mix them.
+
+    All sums are computed in log space.
+    """
 
     def __init__(self, cfg: ModelConfig, num_components: int, context_scale: float, key: jax.Array):
         """Draws the mixture's weights [K, D] and the contexts' projections [K, D, D]."""
@@ -57,7 +60,7 @@ class MixtureHead(nnx.Module):
     def nll(
         self, x_BTD: jax.Array, targets_BT: jax.Array, embedding: Embedding
     ) -> tuple[jax.Array, jax.Array]:
-        """Negative log-likelihood of the targets in nats, and the log-normaliser (zero), both [B, T] in float32."""
+        """Negative log-likelihood of targets in nats, log-normaliser (zero), [B, T], float32."""
 
         def log_prob(logits_BTV):
             return -cross_entropy(logits_BTV, targets_BT)[0][..., None]
@@ -68,7 +71,7 @@ class MixtureHead(nnx.Module):
         return nll_BT, jnp.zeros_like(nll_BT)
 
     def _mix(self, x_BTD, embedding, component, start):
-        """The log of sum_k pi_k exp(component(logits_k)), computed by adding one component at a time to `start`."""
+        """The log of sum_k pi_k exp(component(logits_k)), added to `start` one by one."""
         x_BTD = x_BTD * self.scale
         scores_BTK = parameters.project(x_BTD, self.weights.T, jnp.float32)
         log_pi_KBT1 = jnp.moveaxis(jax.nn.log_softmax(scores_BTK, axis=-1), -1, 0)[..., None]

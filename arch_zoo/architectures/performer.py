@@ -50,7 +50,7 @@ class LinearAttention(Projections):
     """Self-attention through features of queries and keys."""
 
     def __init__(self, cfg: ModelConfig, options: "Performer", key: jax.Array):
-        """Draws the projections and, for the softmax kernel, the directions [M, K] of its features."""
+        """Draws the projections and, for the softmax kernel, directions [M, K] of features."""
         projections_key, features_key = jax.random.split(key)
         super().__init__(cfg, projections_key)
         self.options = options
@@ -59,7 +59,10 @@ class LinearAttention(Projections):
         self.directions = RandomFeatures(self._draw(features_key)) if random else None
 
     def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
-        """Attends to all keys of a segment; in a causal context to those up to the query, whose sums a cache holds."""
+        """Attends to all keys of a segment.
+
+        In a causal context to those up to the query, whose sums a cache holds.
+        """
         features = self.features(x_BLD, ctx)
         if ctx.causal:
             y_BHLK, state = favor.attend_to_prefix(

@@ -1,8 +1,8 @@
-"""Switch Transformer (Fedus et al., 2022, arXiv 2101.03961): each token goes to one of E feed-forward experts.
+"""Switch Transformer (Fedus et al., 2022, arXiv 2101.03961).
 
-Overrides `feed_forward` at every second depth: a router picks the expert with the largest
-probability, and the expert's output is multiplied by that probability. A loss keeps the experts
-evenly loaded.
+Each token goes to one of E feed-forward experts. Overrides `feed_forward` at every second depth: a
+router picks the expert with the largest probability, and the expert's output is multiplied by that
+probability. A loss keeps the experts evenly loaded.
 
 In training an expert takes at most C tokens of a group of about `group_size`. Tokens beyond that
 skip the layer through the residual connection. Groups consist of whole rows, so that neither
@@ -68,7 +68,10 @@ class SwitchFeedForward(Layer):
         return y_BLD, cache, self._balance(probs_BLE, expert_BL, real_BL, kept_BL, rows)
 
     def probabilities(self, x_BLD: jax.Array, ctx: Context) -> jax.Array:
-        """The router's distribution over experts [B, L, E] in float32. Its input is jittered in training."""
+        """The router's distribution over experts [B, L, E] in float32.
+
+        Its input is jittered in training.
+        """
         x_BLD = x_BLD.astype(jnp.float32)
         if ctx.train and self.options.jitter:
             width = self.options.jitter
@@ -78,7 +81,10 @@ class SwitchFeedForward(Layer):
         return jax.nn.softmax(parameters.project(x_BLD, self.router), axis=-1)
 
     def _limited(self, x_BLD, expert_BL, real_BL, rows: int, limit: int, ctx: Context):
-        """The experts' outputs, zero for tokens that found no place; and which tokens [B, L] found one."""
+        """The experts' outputs, zero for tokens that found no place.
+
+        And which tokens [B, L] found one.
+        """
         E, D = self.options.num_experts, x_BLD.shape[-1]
         places_N, size = experts.limited_places(expert_BL, real_BL, rows, E, limit)
         tokens = experts.inverse(places_N, size)
@@ -142,7 +148,7 @@ class Switch(Architecture):
     balance_weight: float = 0.01
 
     def check(self, cfg: ModelConfig) -> None:
-        """Refuses counts below one, factors that leave no capacity, and stacks too short for a sparse layer."""
+        """Refuses counts below one, factors without capacity, stacks without a sparse layer."""
         for name in ("num_experts", "every", "group_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"switch: {name}={getattr(self, name)}: must be at least 1")

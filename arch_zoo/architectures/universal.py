@@ -1,8 +1,8 @@
-"""Universal Transformer (Dehghani et al., 2019, arXiv 1807.03819): one block that is applied repeatedly.
+"""Universal Transformer (Dehghani et al., 2019, arXiv 1807.03819).
 
-Overrides `schedule`: each stack has one block, which is applied as often as the vanilla stack has
-layers; encoder and decoder have separate blocks. Overrides `stack`: before each step a learned
-vector for that step is added to the state.
+One block that is applied repeatedly. Overrides `schedule`: each stack has one block, which is
+applied as often as the vanilla stack has layers; encoder and decoder have separate blocks.
+Overrides `stack`: before each step a learned vector for that step is added to the state.
 
 With adaptive computation time (Graves, 2016, arXiv 1603.08983; option `act`) each position predicts
 before each step the probability that it halts. It halts when these probabilities sum to almost one.
@@ -59,7 +59,9 @@ class RecurrentStack(Stack):
 
 
 class Halting(NamedTuple):
-    """What adaptive computation carries from step to step. All but the states and outputs are in float32.
+    """What adaptive computation carries from step to step.
+
+    All but the states and outputs are in float32.
 
     Attributes:
       state_BLD: the input of the next step.
@@ -80,7 +82,10 @@ class AdaptiveStack(RecurrentStack):
     """A recurrent stack in which each position decides when it halts."""
 
     def __init__(self, cfg: ModelConfig, parts: tuple, architecture: "Universal", key: jax.Array):
-        """Draws the layer that predicts halting. Its bias starts at one, so that positions halt early at first."""
+        """Draws the layer that predicts halting.
+
+        Its bias starts at one, so that positions halt early at first.
+        """
         signal_key, halt_key = jax.random.split(key)
         super().__init__(cfg, parts, signal_key)
         self.halt = Dense(
@@ -91,7 +96,7 @@ class AdaptiveStack(RecurrentStack):
         self.loss_weight = architecture.act_loss_weight
 
     def walk(self, x_BLD: Any, ctx: Context, caches=None):
-        """Runs all steps. The loss is the mean over tokens of the number of steps plus the remainder."""
+        """Runs all steps; the loss is the mean over tokens of step count plus remainder."""
         zeros_BL1 = jnp.zeros((*x_BLD.shape[:2], 1))
         start = Halting(x_BLD, jnp.zeros_like(x_BLD), zeros_BL1, zeros_BL1, zeros_BL1)
         end, ctx, caches, aux = super().walk(start, ctx, caches)
@@ -104,7 +109,7 @@ class AdaptiveStack(RecurrentStack):
         return end.output_BLD, ctx, caches, aux.merge(Aux(losses, {"ponder_steps": observe(steps)}))
 
     def step(self, block: Block, depth: int | jax.Array, carry: Halting, ctx: Context, cache=None):
-        """Decides which positions halt, runs the block, and adds the weighted state to the output."""
+        """Decides which positions halt, runs the block, adds the weighted state to the output."""
         x_BLD = carry.state_BLD + self.step_signal[depth].astype(carry.state_BLD.dtype)
         halting, weight_BL1 = self.advance(carry, x_BLD, depth)
         state_BLD, ctx, cache, aux = Stack.step(self, block, depth, x_BLD, ctx, cache)
@@ -116,7 +121,7 @@ class AdaptiveStack(RecurrentStack):
     def advance(
         self, carry: Halting, x_BLD: jax.Array, depth: int | jax.Array
     ) -> tuple[Halting, jax.Array]:
-        """The halting state after the step with input `x`, and the weight [B, L, 1] of that step's result."""
+        """The halting state after the step with input `x`, and its result's weight [B, L, 1]."""
         p_BL1 = jax.nn.sigmoid(self.halt(x_BLD.astype(jnp.float32)))
         running = carry.halted_BL1 < 1.0
         last = depth == len(self.schedule) - 1

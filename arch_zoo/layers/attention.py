@@ -1,4 +1,7 @@
-"""Multi-head softmax attention in T5's form: logits are not scaled and projections have no biases."""
+"""Multi-head softmax attention in T5's form.
+
+Logits are not scaled and projections have no biases.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +16,7 @@ _MASKED = -1e10
 
 
 class Projections(Layer):
-    """The four projections of attention, stored as matrices [D, J] so that Adafactor factors them as in T5.
+    """The four projections of attention, stored as matrices [D, J] for Adafactor, as in T5.
 
     T5 puts the scale 1/sqrt(K) into the initial query weights instead of the logits.
     """
@@ -94,7 +97,10 @@ def attend(
 
 @jax.custom_vjp
 def add_bias(logits_BHTS: jax.Array, bias_1HTS: jax.Array) -> jax.Array:
-    """Adds one bias to every row of the batch. Its gradient sums over rows with a product, which is faster on a CPU."""
+    """Adds one bias to every row of the batch.
+
+    Its gradient sums over rows with a product, which is faster on a CPU.
+    """
     return logits_BHTS + bias_1HTS
 
 
@@ -113,7 +119,7 @@ class SelfAttention(Projections):
     """Attention of a sequence to itself, with the stack's bias for its number of heads."""
 
     def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
-        """Attends within whole sequences, or with a cache from one position to those before it and itself."""
+        """Attends within whole sequences, or with a cache from one position to those up to it."""
         q_BLHK = self.queries(x_BLD)
         k_BLHK, v_BLHK = self.keys_values(x_BLD)
         if cache is not None:
@@ -147,7 +153,7 @@ class CrossAttention(Projections):
     """Attention of the decoder to the encoder's output; no positions, no bias."""
 
     def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
-        """Attends to the memory. With a cache its keys and values are taken from there, since they never change."""
+        """Attends to the memory; a cache provides its keys and values, which never change."""
         k_BSHK, v_BSHK = (
             (cache["key"], cache["value"])
             if cache is not None

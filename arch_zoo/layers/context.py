@@ -10,7 +10,9 @@ import jax.numpy as jnp
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """What all layers of one stack share. It is immutable; `dataclasses.replace` makes a changed copy.
+    """What all layers of one stack share.
+
+    It is immutable; `dataclasses.replace` makes a changed copy.
 
     Attributes:
       segment_ids_BL: which packed example a position belongs to; 0 is padding. Unpacked rows have
@@ -60,7 +62,10 @@ class Context:
         return (self.segment_ids_BL != 0)[..., None]
 
     def fold(self, number: int | jax.Array) -> "Context":
-        """A copy whose random key is derived for `number`: a depth, a layer or a place within a layer."""
+        """A copy whose random key is derived for `number`.
+
+        A depth, a layer or a place within a layer.
+        """
         return (
             self
             if self.key is None

@@ -44,10 +44,10 @@ def depthwise(
 
 
 def dense(x_BLD: jax.Array, kernel_WDF: jax.Array, ctx: Context) -> jax.Array:
-    """The sum of W taps, each with its own matrix from D to F channels: [B, L, F]. It cannot decode.
+    """The sum of W taps, each with its own matrix from D to F channels: [B, L, F].
 
-    One product applies all taps to every position, in the type of `x`. Its results are shifted and
-    summed in float32; shifting the input instead would copy it W times.
+    It cannot decode. One product applies all taps to every position, in the type of `x`. Its
+    results are shifted and summed in float32; shifting the input instead would copy it W times.
     """
     width, dim, _ = kernel_WDF.shape
     together = parameters.project(x_BLD, jnp.swapaxes(kernel_WDF, 0, 1).reshape(dim, -1))
@@ -152,7 +152,10 @@ def _surround(
 def _tap(
     surrounded: tuple[jax.Array, jax.Array], segment_ids_BL: jax.Array, tap: int | jax.Array
 ) -> jax.Array:
-    """What one tap sees at every position: zero in another segment. Padding, segment 0, sees padding."""
+    """What one tap sees at every position: zero in another segment.
+
+    Padding, segment 0, sees padding.
+    """
     length = segment_ids_BL.shape[1]
     x_BLC, segments_BL = (
         jax.lax.dynamic_slice_in_dim(array, tap, length, axis=1) for array in surrounded

@@ -1,8 +1,9 @@
-"""Sends tokens to experts and back: with a capacity in training, without dropping any in evaluation.
+"""Sends tokens to experts and back.
 
-Tokens are moved by gathers in both passes (`exchange`), not by one-hot products, whose cost per
-token grows with the group. A token's place depends only on tokens at earlier positions and on rows
-before its own, so that a causal model stays causal to the bit.
+With a capacity in training, without dropping any in evaluation. Tokens are moved by gathers in both
+passes (`exchange`), not by one-hot products, whose cost per token grows with the group. A token's
+place depends only on tokens at earlier positions and on rows before its own, so that a causal model
+stays causal to the bit.
 """
 
 import jax
@@ -39,7 +40,7 @@ exchange.defvjp(_exchange_forward, _exchange_backward)
 
 
 def inverse(places_N: jax.Array, size: int) -> jax.Array:
-    """The token at each of `size` places (N for none), given the place of each token (`size` for none)."""
+    """The token at each of `size` places (N: none), given each token's place (`size`: none)."""
     count = places_N.shape[0]
     return (
         jnp.full((size,), count, jnp.int32)
@@ -55,7 +56,7 @@ def arrivals(expert_GN: jax.Array, real_GN: jax.Array, num_experts: int) -> jax.
 
 
 def rows_per_group(batch_size: int, length: int, group_size: int) -> int:
-    """Rows of a group: as many as fit into `group_size` tokens and divide the batch, at least one."""
+    """Rows of a group: as many as fit `group_size` tokens and divide the batch, at least one."""
     rows = max(1, min(batch_size, group_size // length))
     while batch_size % rows:
         rows -= 1
@@ -80,7 +81,9 @@ def capacity(group_size: int, num_experts: int, factor: float) -> int:
 def limited_places(
     expert_BL, real_BL, rows: int, num_experts: int, limit: int
 ) -> tuple[jax.Array, int]:
-    """Gives each token one of the `limit` places that an expert has for each group; first come, first served.
+    """Gives each token one of the `limit` places that an expert has for each group.
+
+    First come, first served.
 
     Returns:
       The places [B * L], indices into [E, G, C] flattened, and the number of places, which stands
@@ -95,10 +98,10 @@ def limited_places(
 
 
 def to_owners(x_ECD: jax.Array, axis: str | None) -> jax.Array:
-    """Sends this device's tokens of every expert to the devices that hold them: [E / devices, C * devices, D].
+    """Sends this device's tokens of every expert to the devices that hold them.
 
-    `axis` is the mapped axis that the experts are spread over, or None if every device holds all of
-    them.
+    [E / devices, C * devices, D]. `axis` is the mapped axis that the experts are spread over, or
+    None if every device holds all of them.
     """
     return (
         x_ECD
@@ -117,10 +120,10 @@ def from_owners(y_ECD: jax.Array, axis: str | None) -> jax.Array:
 
 
 def block_places(expert_BL, real_BL, num_experts: int) -> tuple[jax.Array, jax.Array, int]:
-    """Gives every token a place in a block. A block belongs to one expert, and an expert takes as many as it needs.
+    """Gives every token a place in a block.
 
-    A block is assigned when its first token arrives, so later tokens do not change the places of
-    earlier ones.
+    A block belongs to one expert, and an expert takes as many as it needs. A block is assigned when
+    its first token arrives, so later tokens do not change the places of earlier ones.
 
     Returns:
       The places [B * L], indices into [blocks, block size] flattened; each block's expert [blocks];

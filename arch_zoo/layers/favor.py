@@ -1,9 +1,10 @@
-"""Linear attention (FAVOR+): with features of queries and keys, keys can be summed before a query reads them.
+"""Linear attention (FAVOR+).
 
-`out_t = phi(q_t) . sum_s phi(k_s) v_s / (phi(q_t) . sum_s phi(k_s))`. Every sum carries the
-logarithm of a scale, which is that of its largest key. So features as large as exp(K/2) can be
-added, and a sum over the keys up to t depends on nothing later; dividing all features by the
-largest of the sequence would break that. Everything is in float32.
+With features of queries and keys, keys can be summed before a query reads them. `out_t = phi(q_t) .
+sum_s phi(k_s) v_s / (phi(q_t) . sum_s phi(k_s))`. Every sum carries the logarithm of a scale, which
+is that of its largest key. So features as large as exp(K/2) can be added, and a sum over the keys
+up to t depends on nothing later; dividing all features by the largest of the sequence would break
+that. Everything is in float32.
 """
 
 from typing import NamedTuple
@@ -12,11 +13,14 @@ import jax
 import jax.numpy as jnp
 
 _CHUNK = 64
-_NOTHING = -1e30  # logarithm of the scale of an empty sum; minus infinity would give nan when subtracted from itself
+# Logarithm of the scale of an empty sum; minus infinity would give nan when subtracted from itself.
+_NOTHING = -1e30
 
 
 class Features(NamedTuple):
-    """Queries, keys and values of sequences. Heads come before positions, so that products need no transposition.
+    """Queries, keys and values of sequences.
+
+    Heads come before positions, so that products need no transposition.
 
     Attributes:
       query_BHLM: features of the queries, up to a factor for each query that cancels in the end.
@@ -56,14 +60,17 @@ class Sums(NamedTuple):
 
 
 class FavorState(NamedTuple):
-    """What is kept of a prefix: the sums over its last segment, [B, H, M, J] and [B, H], and that segment's id."""
+    """What is kept of a prefix.
+
+    The sums over its last segment, [B, H, M, J] and [B, H], and that segment's id.
+    """
 
     sums: Sums
     segment_B1: jax.Array
 
 
 def relu_features(q_BHLK: jax.Array, k_BHLK: jax.Array, epsilon: float):
-    """`relu(u) + epsilon` of queries and keys, and the logarithm of the keys' scale, which is zero."""
+    """`relu(u) + epsilon` of queries and keys, and the log of the keys' scale, zero."""
     return (
         jax.nn.relu(q_BHLK) + epsilon,
         jax.nn.relu(k_BHLK) + epsilon,
@@ -94,7 +101,10 @@ def softmax_features(
 
 
 def draw_directions(key: jax.Array, num_features: int, head_dim: int) -> jax.Array:
-    """Random directions [M, K] for `softmax_features`: orthogonal in blocks of K, as long as normal vectors are."""
+    """Random directions [M, K] for `softmax_features`.
+
+    Orthogonal in blocks of K, as long as normal vectors are.
+    """
     direction_key, length_key = jax.random.split(key)
     blocks = -(-num_features // head_dim)
     directions = jax.random.orthogonal(direction_key, head_dim, (blocks,)).reshape(-1, head_dim)[
@@ -130,13 +140,16 @@ def attend_to_all(features: Features, *, packed: bool) -> jax.Array:
 
 
 def attend_to_prefix(features: Features, state: FavorState) -> tuple[jax.Array, FavorState]:
-    """Attention to the keys of the segment up to the query, including `state`; [B, H, L, K] and the next state."""
+    """Attention to the keys of the segment up to the query, including `state`.
+
+    [B, H, L, K] and the next state.
+    """
     sums, state = _prefix_sums(features, state, strict=False)
     return _ratio(sums), state
 
 
 def _prefix_sums(features: Features, state: FavorState, *, strict: bool) -> tuple[Sums, FavorState]:
-    """Sums over the keys up to each query (before it, if `strict`), [B, H, L, J] and [B, H, L], chunk by chunk.
+    """Sums over the keys up to each query (before it, if `strict`), chunk by chunk.
 
     Inside a chunk, queries are multiplied with keys directly, so that no state is stored for each
     position.

@@ -11,10 +11,11 @@ from arch_zoo.layers.layer import Layer
 
 @jax.custom_vjp
 def relu(x: jax.Array) -> jax.Array:
-    """`max(x, 0)`. Its gradient is computed from its output, so that `x` need not be kept for the backward pass.
+    """`max(x, 0)`, with a gradient computed from its output.
 
-    Without the barrier XLA keeps `x` all the same and recomputes the maximum wherever it is read,
-    in both passes. With it, a GPU fuses the ReLU into the product before it.
+    So `x` need not be kept for the backward pass. Without the barrier XLA keeps `x` all the same
+    and recomputes the maximum wherever it is read, in both passes. With it, a GPU fuses the ReLU
+    into the product before it.
     """
     return jax.lax.optimization_barrier(jnp.maximum(x, 0))
 

@@ -1,8 +1,9 @@
-"""Attention by cuDNN's fused kernel, where its rules allow: the same function, but no logits or weights in memory.
+"""Attention by cuDNN's fused kernel, where its rules allow.
 
-The rules are those of `jax.nn.dot_product_attention(implementation="cudnn")`. Everywhere else
-attention is plain jnp that XLA compiles. The kernel takes T5's unscaled logits and its relative
-bias, and computes the bias's gradient.
+The same function, but no logits or weights in memory. The rules are those of
+`jax.nn.dot_product_attention(implementation="cudnn")`. Everywhere else attention is plain jnp that
+XLA compiles. The kernel takes T5's unscaled logits and its relative bias, and computes the bias's
+gradient.
 """
 
 import contextlib
@@ -39,7 +40,7 @@ def disallowed() -> contextlib.AbstractContextManager[None]:
 
 
 def outlined() -> contextlib.AbstractContextManager[None]:
-    """A context for tracing shapes only, in which the backward pass keeps what it would on a GPU."""
+    """A context for tracing shapes only; the backward pass keeps what it would on a GPU."""
     return _chosen("outline")
 
 
@@ -122,7 +123,10 @@ def attend(
 
 @jax.custom_vjp
 def _outline(q_BTHK: jax.Array, k_BSHK: jax.Array, v_BSHK: jax.Array) -> jax.Array:
-    """Has the shapes of the kernel's output and of what it keeps for its gradient. The numbers mean nothing."""
+    """Has the shapes of the kernel's output and of what it keeps for its gradient.
+
+    The numbers mean nothing.
+    """
     return _outline_forward(q_BTHK, k_BSHK, v_BSHK)[0]
 
 

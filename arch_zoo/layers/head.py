@@ -47,7 +47,7 @@ class Head(nnx.Module):
     """Softmax over logits tied to the embedding, scaled by D^-1/2 (T5.1.0)."""
 
     def __init__(self, cfg: ModelConfig):
-        """Draws nothing. The methods take the embedding as an argument, so that no parameter is shared by reference."""
+        """Draws nothing; methods take the embedding, so no parameter is shared by reference."""
         self.scale = cfg.embed_dim**-0.5
 
     def logits(self, x_BTD: jax.Array, embedding: Embedding) -> jax.Array:
@@ -57,5 +57,5 @@ class Head(nnx.Module):
     def nll(
         self, x_BTD: jax.Array, targets_BT: jax.Array, embedding: Embedding
     ) -> tuple[jax.Array, jax.Array]:
-        """Negative log-likelihood of the targets in nats, and the log-normaliser, both [B, T] in float32."""
+        """Negative log-likelihood of targets in nats, and log-normaliser, [B, T] in float32."""
         return cross_entropy(self.logits(x_BTD, embedding), targets_BT)

@@ -19,7 +19,9 @@ class Layer(nnx.Module):
     def __call__(
         self, x_BLD: jax.Array, ctx: Context, cache: Any = None
     ) -> tuple[jax.Array, Any, Aux]:
-        """Whole sequences without a cache; with one, a single position, L = 1, and what comes before it in the cache.
+        """Whole sequences without a cache.
+
+        With one, a single position, L = 1, and what comes before it in the cache.
 
         Returns:
           The output [B, L, D] in the type of `x`; the next cache, None where none was given; losses
@@ -28,5 +30,8 @@ class Layer(nnx.Module):
         raise NotImplementedError
 
     def init_cache(self, ctx: Context) -> Any:
-        """The cache before the first of `ctx.max_length` positions: empty where no position depends on another."""
+        """The cache before the first of `ctx.max_length` positions.
+
+        Empty where no position depends on another.
+        """
         return {}

@@ -1,4 +1,4 @@
-"""Normalisations: T5's root-mean-square norm, and layer norm for sources that are defined with it."""
+"""Normalisations: T5's root-mean-square norm, and layer norm for sources that use it."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,10 @@ from arch_zoo.layers import parameters
 
 
 class RMSNorm(nnx.Module):
-    """`x / rms(x) * scale` (Zhang and Sennrich, 2019, arXiv 1910.07467): no mean, no bias; statistics in float32."""
+    """`x / rms(x) * scale` (Zhang and Sennrich, 2019, arXiv 1910.07467): no mean, no bias.
+
+    Statistics in float32.
+    """
 
     def __init__(self, dim: int, epsilon: float = 1e-6):
         """Normalises a last axis of size `dim`."""
@@ -23,7 +26,10 @@ class RMSNorm(nnx.Module):
 
 
 class LayerNorm(nnx.Module):
-    """`(x - mean(x)) / std(x) * scale + bias` (Ba et al., 2016, arXiv 1607.06450); statistics in float32."""
+    """`(x - mean(x)) / std(x) * scale + bias` (Ba et al., 2016, arXiv 1607.06450).
+
+    Statistics in float32.
+    """
 
     def __init__(self, dim: int, epsilon: float = 1e-6):
         """Normalises a last axis of size `dim`."""

@@ -45,10 +45,11 @@ def constant(value: float, shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx
 def project(
     x: jax.Array, kernel: nnx.Param | jax.Array, dtype: DTypeLike | None = None
 ) -> jax.Array:
-    """`x @ kernel`, [..., I] to [..., J], computed in the type of `x`. With a `dtype` the sums are returned in it.
+    """`x @ kernel`, [..., I] to [..., J], computed in the type of `x`.
 
-    The rows of `x` are joined first, so that the kernel's gradient sums over one axis. To sum over
-    two, XLA's CPU compiler would first transpose a whole operand.
+    With a `dtype` the sums are returned in it. The rows of `x` are joined first, so that the
+    kernel's gradient sums over one axis. To sum over two, XLA's CPU compiler would first transpose
+    a whole operand.
     """
     rows, matrix = x.reshape(-1, x.shape[-1]), kernel.astype(x.dtype)
     projected = rows @ matrix if dtype is None else product("NI,IJ->NJ", rows, matrix, dtype)
@@ -58,7 +59,7 @@ def project(
 def product(
     subscripts: str, a: jax.Array, b: jax.Array, dtype: DTypeLike = jnp.float32
 ) -> jax.Array:
-    """The `einsum` of two arrays of one type, with sums in `dtype` that are not rounded to the arrays' type.
+    """The `einsum` of two arrays of one type, with sums in `dtype` without rounding to the former.
 
     The gradient of the sums is rounded to it. In float32 it would make both products of the
     backward pass run in float32, which is at most half as fast as 16 bits on an accelerator.
@@ -77,7 +78,7 @@ def product(
 
 
 def sum_rows(x: jax.Array) -> jax.Array:
-    """The sum over the first axis, as a product with ones, since XLA's own sums in gradients can be slow on a CPU."""
+    """The sum over the first axis, as a product with ones: XLA's own sums can be slow on a CPU."""
     return jnp.tensordot(jnp.ones(len(x), x.dtype), x, 1, precision=jax.lax.Precision.HIGHEST)
 
 
@@ -85,7 +86,7 @@ class Dense(nnx.Module):
     """`x @ kernel (+ bias)`, computed in the type of `x`."""
 
     def __init__(self, kernel: nnx.Param, *, bias: bool = False):
-        """Takes the kernel [in, out] already drawn, so that the caller shows how it is initialised."""
+        """Takes the drawn kernel [in, out], so that the caller shows how it is initialised."""
         self.kernel = kernel
         self.bias = constant(0.0, kernel.shape[-1:], kernel.axes[-1:]) if bias else None
 

@@ -15,7 +15,10 @@ class LearnedPositions(nnx.Module):
     """A vector for each position, added to the input of a stack."""
 
     def __init__(self, length: int, dim: int, limit: str, key: jax.Array):
-        """Draws a unit normal table [length, dim]; `limit` is the configuration's key for `length`."""
+        """Draws a unit normal table [length, dim].
+
+        `limit` is the configuration's key for `length`.
+        """
         self.table = parameters.normal(key, (length, dim), ("position", "embed"), 1.0)
         self.limit = limit
 
@@ -36,10 +39,10 @@ class LearnedPositions(nnx.Module):
 
 
 class SinusoidalPositions(nnx.Module):
-    """A fixed vector for each position, added to the input of a stack: sines of D/2 frequencies, then their cosines.
+    """A fixed vector for each position, added to the input of a stack.
 
-    The form is that of Tensor2Tensor and fairseq. Positions count from 1 as in fairseq, where 0 is
-    padding.
+    Sines of D/2 frequencies, then their cosines. The form is that of Tensor2Tensor and fairseq.
+    Positions count from 1 as in fairseq, where 0 is padding.
     """
 
     def __call__(self, x_BLD: jax.Array, ctx: Context) -> tuple[jax.Array, Context]:

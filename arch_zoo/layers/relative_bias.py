@@ -14,7 +14,7 @@ from arch_zoo.layers.context import Context
 def buckets(
     distances: np.ndarray, num_buckets: int = 32, max_distance: int = 128, *, causal: bool
 ) -> np.ndarray:
-    """The bucket of each distance `key position - query position` (Raffel et al., 2020, arXiv 1910.10683).
+    """The bucket of each distance `key position - query position` (Raffel et al., 2020).
 
     Half of the buckets hold one distance each; the widths of the others grow logarithmically up to
     `max_distance`. If attention is not `causal`, each sign of the distance has one half of all
@@ -72,10 +72,10 @@ class RelativeBias(nnx.Module):
 
 
 def _toeplitz(by_distance_HR: jax.Array) -> jax.Array:
-    """Spreads values of the distances 1-L .. L-1 over [H, L, L], so that entry (t, s) is the value of s - t.
+    """Spreads values of the distances 1-L ..
 
-    This needs no gather: cut a sequence of period 2L into rows of width 2L - 1, and each row is
-    shifted by one.
+    L-1 over [H, L, L], so that entry (t, s) is the value of s - t. This needs no gather: cut a
+    sequence of period 2L into rows of width 2L - 1, and each row is shifted by one.
     """
     num_heads, width = by_distance_HR.shape
     length = (width + 1) // 2

@@ -64,7 +64,7 @@ class Block(nnx.Module):
 
 
 class Stack(nnx.Module):
-    """An encoder or a decoder: positions, the blocks in the order of a schedule, and a final norm."""
+    """An encoder or decoder: positions, blocks in the order of a schedule, a final norm."""
 
     def __init__(
         self,
@@ -73,7 +73,10 @@ class Stack(nnx.Module):
         schedule: tuple[int, ...],
         positions: nnx.Module | None,
     ):
-        """`schedule[depth]` is the index of the block that runs at that depth. A block may run at many depths."""
+        """`schedule[depth]` is the index of the block that runs at that depth.
+
+        A block may run at many depths.
+        """
         self.blocks = nnx.List(blocks)
         self.schedule = schedule
         self.positions = positions
@@ -85,18 +88,27 @@ class Stack(nnx.Module):
     def step(
         self, block: Block, depth: int | jax.Array, x_BLD: jax.Array, ctx: Context, cache=None
     ):
-        """Runs one depth. Returns `(x, ctx, cache, aux)`; a stack that shortens the sequence returns a new context."""
+        """Runs one depth. Returns `(x, ctx, cache, aux)`.
+
+        A stack that shortens the sequence returns a new context.
+        """
         x_BLD, cache, aux = block(x_BLD, ctx.fold(depth), cache)
         return x_BLD, ctx, cache, aux
 
     def walk(self, x_BLD: Any, ctx: Context, caches=None) -> tuple[Any, Context, Any, Aux]:
-        """Runs all depths. Returns `(x, ctx, caches, aux)`. A subclass may carry more than `x` from depth to depth."""
+        """Runs all depths. Returns `(x, ctx, caches, aux)`.
+
+        A subclass may carry more than `x` from depth to depth.
+        """
         if self.scan and caches is None:
             return self._scanned(x_BLD, ctx)
         return self._unrolled(x_BLD, ctx, caches)
 
     def __call__(self, x_BLD: jax.Array, ctx: Context, caches=None):
-        """Runs the whole stack and returns `(x, ctx, caches, aux)`; the output is zero at padding."""
+        """Runs the whole stack and returns `(x, ctx, caches, aux)`.
+
+        The output is zero at padding.
+        """
         if self.positions is not None:
             x_BLD, ctx = self.positions(x_BLD, ctx)
         x_BLD = ctx.fold(_INPUT).dropout(x_BLD, over=1)
@@ -109,7 +121,9 @@ class Stack(nnx.Module):
         return [self.blocks[which].init_cache(ctx) for which in self.schedule]
 
     def period(self) -> int:
-        """The number of blocks after which their structure repeats. One step of a scan runs so many.
+        """The number of blocks after which their structure repeats.
+
+        One step of a scan runs so many.
 
         Raises:
           ConfigError: the structure never repeats, so the blocks cannot be scanned.
@@ -130,7 +144,7 @@ class Stack(nnx.Module):
         )
 
     def _step(self, block, depth, x_BLD, ctx, cache):
-        """Calls `step`, and recomputes its values in the backward pass as `ModelConfig.remat` says."""
+        """Calls `step`; its values are recomputed in the backward pass by `ModelConfig.remat`."""
 
         def run(block, x_BLD, ctx, cache):
             return self.step(block, depth, x_BLD, ctx, cache)

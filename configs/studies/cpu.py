@@ -2,8 +2,8 @@
 
     python -m train study cpu
 
-It takes half an hour on two cores. The sizes are a ladder of widths, two blocks in either stack.
-Their forward FLOPs span a factor of ten, and four of them are what an interval of a slope needs.
+It takes half an hour on two cores. The sizes are a ladder of widths, with two blocks in each stack.
+Their forward FLOPs span a factor of ten. Four sizes are the least for an interval of a slope.
 """
 
 from configs import cells
@@ -28,7 +28,7 @@ SIZES = (
     "milli",
     "micro",
     "nano",
-)  # the largest first, so that no worker ends with a long one
+)  # the largest first, so that no worker starts a long one at the end
 
 
 def study() -> StudyConfig:

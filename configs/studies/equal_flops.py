@@ -1,11 +1,11 @@
-"""Depth against width at equal FLOPs: vanilla, Evolved, MoS and LConv at `base`, each by its own count.
+"""Depth against width at equal FLOPs: vanilla, Evolved, MoS and LConv at `base`.
 
     python -m train study equal_flops
 
 The depths are those of `configs.studies.depth`. Each width is the multiple of 64 at which an
-architecture's own FLOPs are closest to those of its depth on the same rung, within 10 %; a test
-matches them again. In `width` all architectures have the widths that match the vanilla Transformer:
-for MoS, whose head costs more than its layers, these are others.
+architecture's own FLOPs are closest to those of its depth on the same step of the ladder, within 10
+%; a test computes them again. In `width`, all architectures have the widths that match the vanilla
+Transformer. For MoS, whose head costs more than its layers, the widths here are different.
 """
 
 from configs import cells
@@ -22,7 +22,7 @@ WIDTHS = {
 
 
 def study() -> StudyConfig:
-    """Declares both ladders and the plain `base` that they start from."""
+    """Declares both ladders and the plain `base`."""
     base = declare.grid(cells.t5, architecture=depth.ARCHITECTURES, size=("base",))
     wide = [
         run

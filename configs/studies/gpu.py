@@ -1,10 +1,10 @@
-"""One H100 for a night: twelve architectures at three sizes on C4 in bfloat16, finetuned on all tasks.
+"""One H100 for a night: twelve architectures at three sizes on C4 in bfloat16, all tasks.
 
     python -m train plan gpu --device h100
     python -m train study gpu
 
-Steps are a fraction of the paper's and warm-up is shortened with them; every cell sees the same
-tokens.
+There are fewer steps than in the paper, and warm-up is shortened in proportion. Every cell sees the
+same number of tokens.
 """
 
 from configs import cells

@@ -1,9 +1,12 @@
-"""Compute-optimal sizes on CPU: at each of three training budgets, small models for long or large ones briefly.
+"""Compute-optimal sizes on CPU.
+
+At each of three training budgets, small models for long or large ones briefly.
 
     python -m train study isoflop
     python -m eval fit runs/isoflop --approach 2
 
-There is no downstream stage: the question is upstream. Warm-up is a fifth of a cell's own steps.
+There is no downstream stage, because the question is about upstream loss. Warm-up is a fifth of a
+cell's own steps.
 """
 
 import dataclasses

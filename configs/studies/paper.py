@@ -1,10 +1,12 @@
-"""The whole study of 2207.10551: twelve architectures from tiny to XL, and depth against width for four of them.
+"""The whole study of 2207.10551.
+
+Twelve architectures from tiny to XL, and depth against width for four of them.
 
     python -m train plan paper --device tpu-v3 --devices 32
 
 2^19 steps of 65,536 input tokens on C4, then 100,000 steps on 17 tasks. The paper trained on 16
-TPU-v3 chips. From `large` on, layers are recomputed in the backward pass and scanned where the
-architecture can, and XL is sharded.
+TPU-v3 chips. From `large` on, layers are recomputed in the backward pass and scanned if the
+architecture allows it, and XL is sharded.
 """
 
 import arch_zoo

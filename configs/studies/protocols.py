@@ -1,10 +1,12 @@
-"""Depth against width on CPU: vanilla, Evolved, MoS and LConv from `micro`, at matched FLOPs (figures 4 and 5).
+"""Depth against width on CPU.
+
+Vanilla, Evolved, MoS and LConv from `micro`, at matched FLOPs (figures 4 and 5).
 
     make study STUDY=protocols
 
-Within an hour on two cores. Each width is the multiple of 8 at which an architecture's own FLOPs
-are closest to those of a rung of its ladder of depths; a test matches them again. Layers are even
-in number: an Evolved block is two.
+It takes less than an hour on two cores. Each width is the multiple of 8 at which an architecture's
+own FLOPs are closest to those of one step of its ladder of depths; a test computes them again. The
+number of layers is even, because an Evolved block is two layers.
 """
 
 from configs import cells
@@ -21,7 +23,7 @@ WIDTHS = {
 
 
 def study() -> StudyConfig:
-    """Declares both ladders, the longest cells first, and the plain `micro` that they start from."""
+    """Declares both ladders, the longest cells first, and the plain `micro`."""
     plain = declare.grid(cells.cpu, architecture=tuple(WIDTHS), size=("micro",))
     runs = []
     for rung, layers in enumerate(LAYERS):

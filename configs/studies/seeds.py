@@ -1,4 +1,4 @@
-"""Part of the CPU study with five seeds of every cell: how far apart are runs that differ in nothing else?
+"""Part of the CPU study with five seeds of every cell: how much do equal runs differ?
 
 python -m train study seeds
 """
@@ -14,7 +14,7 @@ COUNT = 5
 
 
 def study() -> StudyConfig:
-    """Declares the cells, all of one seed together, so that a study cut short has whole seeds."""
+    """Declares the cells, seed by seed, so that a study that is cut short has complete seeds."""
     plain = cpu.study()
     cells = tuple(
         cell for cell in plain.cells if declare.matches(cell, architecture=ARCHITECTURES, seed=0)

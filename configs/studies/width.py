@@ -2,10 +2,10 @@
 
     python -m train study width
 
-The feed-forward dimension grows in proportion and heads keep their dimension. Each width is the
-multiple of 64 at which the vanilla Transformer's FLOPs are closest to those of a rung of the ladder
-of depths (`configs.studies.depth`). Other architectures have these widths too, as in the paper, and
-so not the FLOPs of their depths: for that see `equal_flops`.
+The feed-forward dimension grows in proportion, and heads keep their dimension. Each width is the
+multiple of 64 at which the vanilla Transformer's FLOPs are closest to those of one step of the
+ladder of depths (`configs.studies.depth`). The other architectures have the same widths, as in the
+paper, so their FLOPs differ from those of their depths. For equal FLOPs see `equal_flops`.
 """
 
 from configs import cells
@@ -24,6 +24,6 @@ def runs() -> tuple[RunConfig, ...]:
 
 
 def study() -> StudyConfig:
-    """Declares the ladder and its foot, the plain `base`."""
+    """Declares the ladder and the plain `base`."""
     base = declare.grid(cells.t5, architecture=ARCHITECTURES, size=("base",))
     return StudyConfig(name="width", cells=(*base, *runs()), corpus="corpora/c4")

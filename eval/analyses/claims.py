@@ -313,9 +313,8 @@ def scorecard(
       One row per claim or part of a claim, in the paper's order, with columns
         claim (1 to 9), part (`a`, `b`, ...), text (what the paper says), hypothesis (what was
         tested here), measure (what `effect` is, with its unit), effect, ci_low, ci_high, p
-        (two-sided, of the verdict), verdict (of VERDICTS), would_settle (which runs would decide
-        it,
-        in words), note.
+        (two-sided, of the verdict), verdict (of VERDICTS), would_settle (which runs would
+        decide it, in words), note.
 
     Raises:
       InputError: see `eval.data.cells.RunTable`. If the architectures, sizes or scores of a claim

@@ -1,7 +1,7 @@
-"""Parameters and FLOPs on paper: what the accounting must find, written down without looking at the modules.
+"""Parameters and FLOPs on paper.
 
-Norm scales count as parameters, norms and activations not as FLOPs; a multiply-add is two. S
-inputs, T targets.
+What the accounting must find, written down without looking at the modules. Norm scales count as
+parameters, norms and activations not as FLOPs; a multiply-add is two. S inputs, T targets.
 """
 
 BUCKETS = 32
@@ -52,7 +52,7 @@ def encoder_block_flops(cfg, S: int) -> int:
 
 
 def decoder_block_flops(cfg, S: int, T: int) -> int:
-    """Self-attention, cross-attention (its keys and values are of the input) and the feed-forward layer."""
+    """Self-attention, cross-attention (keys and values of the input), feed-forward layer."""
     self_attention = T * (2 * attention_params(cfg) + 4 * T * cfg.num_heads * cfg.head_dim)
     cross_attention = (S + T) * attention_params(cfg) + 4 * T * S * cfg.num_heads * cfg.head_dim
     return self_attention + cross_attention + T * 2 * feed_forward_params(cfg)

@@ -53,7 +53,10 @@ def config(variant: str, size: str = SIZE, **overrides) -> arch_zoo.ModelConfig:
 
 @functools.cache
 def build(cfg: arch_zoo.ModelConfig, seed: int = 0):
-    """A model whose every parameter is non-trivial: constants such as zero biases would hide what reads them."""
+    """A model whose every parameter is non-trivial.
+
+    Constants such as zero biases would hide what reads them.
+    """
     model = arch_zoo.build(cfg, jax.random.key(seed))
     leaves, structure = jax.tree.flatten(model)
     keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
@@ -72,7 +75,10 @@ def like(model, cfg: arch_zoo.ModelConfig):
 
 
 def clear() -> None:
-    """Forgets every model and what was compiled for it: a process has room for some thousands of programs."""
+    """Forgets every model and what was compiled for it.
+
+    A process has room for some thousands of programs.
+    """
     build.cache_clear()
     for function in (forward, token_nll, value_and_grad, init_cache, decode_step, greedy):
         function.clear_cache()
@@ -151,7 +157,10 @@ def pad(
 def pack(
     pairs, multiple: int = 1, input_length: int = INPUT_LENGTH, target_length: int = TARGET_LENGTH
 ):
-    """All examples in one row, encoder segments starting at multiples of `multiple`; and where each target starts."""
+    """All examples in one row, encoder segments starting at multiples of `multiple`.
+
+    And where each target starts.
+    """
     inputs, segments, positions = (np.zeros((1, input_length), np.int32) for _ in range(3))
     targets, shifted, target_segments, target_positions = (
         np.zeros((1, target_length), np.int32) for _ in range(4)

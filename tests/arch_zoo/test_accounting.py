@@ -1,4 +1,4 @@
-"""Parameters and FLOPs against closed forms written from the papers, and FLOPs against XLA's own count."""
+"""Parameters and FLOPs against closed forms from the papers; FLOPs against XLA's own count."""
 
 import jax
 import jax.numpy as jnp
@@ -104,7 +104,10 @@ def test_universal(size):
 
 @pytest.mark.parametrize("size", ["nano", "tiny"])
 def test_tables_of_positions_and_steps_are_embedding(size):
-    """What is looked up by a position or a step; Mixer's weights belong to positions too, but are multiplied."""
+    """What is looked up by a position or a step.
+
+    Mixer's weights belong to positions too, but are multiplied.
+    """
     vanilla = arch_zoo.config("transformer", size)
     dim, heads, layers = vanilla.embed_dim, vanilla.num_heads, vanilla.num_encoder_layers
     tables = dict.fromkeys(
@@ -219,7 +222,7 @@ def test_conventions_that_do_not_exist_are_refused():
 
 
 def test_base_sizes_are_those_of_the_sibling_study():
-    """Narang et al. (2021) report 223M for the Transformer and GLU, and 224M for LConv, on the same code base."""
+    """Narang et al. (2021) report 223M for the Transformer and GLU, 224M for LConv."""
     names = ("transformer", "glu", "lconv")
     millions = {
         name: arch_zoo.count_params(arch_zoo.config(name, "base")).total / 1e6 for name in names

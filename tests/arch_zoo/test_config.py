@@ -105,7 +105,7 @@ def test_an_override_is_taken_as_it_stands():
 
 @pytest.mark.parametrize("name", arch_zoo.names())
 def test_a_variant_is_a_name_for_settings(name):
-    """It leaves the settings in the configuration and nothing else, and every one of them can be built."""
+    """It leaves only the settings in the configuration, and every variant can be built."""
     for variant, settings in arch_zoo.get(name).variants.items():
         named = arch_zoo.config(name, "tiny", variant=variant)
         assert named == arch_zoo.config(name, "tiny", **settings)

@@ -1,4 +1,4 @@
-"""The model contract: what every architecture promises, over the registry and its named variants."""
+"""The contract of every architecture, over the whole registry and its named variants."""
 
 import collections
 import dataclasses
@@ -37,7 +37,10 @@ PERIODIC = {name: {"widths": (3, 5)} for name in CONVOLUTIONS}
     params=[v if v in FAST else pytest.param(v, marks=pytest.mark.slow) for v in models.VARIANTS],
 )
 def variant(request):
-    """One variant after the other: its tests share what they compile, which goes before the next one's."""
+    """One variant after the other.
+
+    Its tests share what they compile, which goes before the next one's.
+    """
     yield request.param
     models.clear()
 
@@ -112,7 +115,7 @@ def test_every_parameter_has_axes_and_a_gradient(variant):
 )
 @pytest.mark.parametrize("train", [False, True])
 def test_decoder_is_causal(variant, train, batch, where, token):
-    """Changing a decoder input leaves every earlier output bit-identical, of all rows and in training too."""
+    """Changing a decoder input leaves all earlier outputs bit-identical, also in training."""
     model = models.build(models.config(variant))
     changed = batch | {
         "decoder_input_tokens": batch["decoder_input_tokens"].at[:, where].set(token)
@@ -126,7 +129,10 @@ def test_decoder_is_causal(variant, train, batch, where, token):
 @SETTINGS
 @given(data=st.data())
 def test_padding_is_ignored(variant, data):
-    """More padding changes nothing, on either side; and any length will do where no weight depends on it."""
+    """More padding changes nothing, on either side.
+
+    And any length will do where no weight depends on it.
+    """
     lengths = [data.draw(st.lists(st.integers(1, n), min_size=ROWS, max_size=ROWS)) for n in (5, 7)]
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     pairs = models.examples(rng, *lengths)
@@ -218,7 +224,7 @@ def test_greedy_decoding_follows_its_own_logits(variant):
 
 @pytest.mark.slow
 def test_scanning_changes_nothing_or_is_refused(variant):
-    """Outputs and gradients are those of the unrolled layers, at the smallest depth that repeats itself."""
+    """Outputs and gradients equal those of unrolled layers, at the smallest depth that repeats."""
     for size in (models.SIZE, models.SIZE + "-NL4"):
         cfg = models.config(variant, size, **PERIODIC.get(variant, {}))
         try:
@@ -276,7 +282,7 @@ def products(jaxpr, times: int = 1):
 
 
 def test_products_stay_in_bfloat16(variant):
-    """In both passes: with one operand in float32 an accelerator computes all of a product in float32."""
+    """In both passes: one float32 operand makes an accelerator compute in float32."""
     cfg = models.config(variant)
     model = models.like(models.build(cfg), dataclasses.replace(cfg, dtype="bfloat16"))
     graph, params, rest = nnx.split(model, nnx.Param, ...)
@@ -324,7 +330,7 @@ def test_dropout_follows_its_key(variant):
 
 @pytest.mark.slow
 def test_loss_falls_on_a_copy_task(variant):
-    """A few hundred small batches bring the loss of copying below that of guessing among the tokens that occur."""
+    """A few hundred small batches bring the loss of copying below that of guessing."""
     model = arch_zoo.build(models.config(variant), jax.random.key(0))
     leaves, structure = jax.tree.flatten(model)
     trained = [jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves]

@@ -1,4 +1,4 @@
-"""Convolutions against the banded matrices or loops that they are, segments and gradients included."""
+"""Convolutions against equivalent banded matrices or loops, with segments and gradients."""
 
 import functools
 import re
@@ -20,7 +20,10 @@ def context(segments, causal: bool) -> Context:
 
 
 def as_matrix(x_BLC, weights_WBLH, segments, causal: bool) -> jax.Array:
-    """The same sums as one product: position s reaches l through tap w if s = l + offset(w), in the same segment."""
+    """The same sums as one product.
+
+    Position s reaches l through tap w if s = l + offset(w), in the same segment.
+    """
     width = weights_WBLH.shape[0]
     offsets = np.arange(width) - (width - 1 if causal else width // 2)
     reaches_WLS = np.arange(L)[None, None] == np.arange(L)[None, :, None] + offsets[:, None, None]
@@ -39,7 +42,10 @@ def as_matrix(x_BLC, weights_WBLH, segments, causal: bool) -> jax.Array:
 def test_values_and_gradients_are_those_of_a_banded_matrix(
     width, groups, causal, per_position, backend, monkeypatch
 ):
-    """Widths beyond the length too; segments of any length, padding among them; what a GPU would compile as well."""
+    """Widths beyond the length too; segments of any length, padding among them.
+
+    What a GPU would compile as well.
+    """
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
     rng = np.random.default_rng(width)
     segments = np.sort(rng.integers(0, 3, (B, L)), axis=1)
@@ -101,7 +107,10 @@ def test_dense_taps_see_the_neighbours_of_their_segment(causal):
 
 
 def test_taps_are_summed_in_float32():
-    """In bfloat16 a running sum of 31 taps would lose what a matrix product keeps; in the gradient as well."""
+    """In bfloat16 a running sum of 31 taps would lose what a matrix product keeps.
+
+    In the gradient as well.
+    """
     ones = np.ones((B, L), np.int32)
     x_BLC = jnp.full((B, L, C), 1 / 3, jnp.bfloat16)
     weights = jnp.full((31, 1, 1, C), 1 / 31)
@@ -116,7 +125,10 @@ def test_taps_are_summed_in_float32():
 
 
 def test_weights_in_bfloat16_are_summed_in_float32_too():
-    """As the predicted kernels of DConv are where layers compute in bfloat16; decoding sums as training does."""
+    """As the predicted kernels of DConv are where layers compute in bfloat16.
+
+    Decoding sums as training does.
+    """
     ones, rng = np.ones((B, L), np.int32), np.random.default_rng(0)
     x_BLC, weights = (
         jnp.asarray(rng.normal(size=s), jnp.bfloat16) for s in ((B, L, C), (5, B, L, 3))
@@ -156,7 +168,7 @@ def test_dense_taps_are_summed_in_float32():
 
 @pytest.mark.parametrize("per_position", [False, True])
 def test_gradients_of_the_weights_are_sums_in_float32(per_position):
-    """Products of an input and a gradient in bfloat16 are exact in float32, and their sums are not rounded either."""
+    """Products of inputs and gradients in bfloat16 are exact in float32, sums unrounded."""
     rng = np.random.default_rng(0)
     x_BLC, grad_BLC = (jnp.asarray(rng.normal(size=(B, L, C)), jnp.bfloat16) for _ in range(2))
     weights = jnp.ones((3, B, L, 2) if per_position else (3, 1, 1, 2))

@@ -1,4 +1,4 @@
-"""LConv's and DConv's own: counts of either form, widths by depth, buffers, where the kernel comes from."""
+"""LConv's and DConv's own properties: counts of each form, widths by depth, buffers, kernels."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,10 @@ S, T = 512, 114
 
 
 def mixer_params(cfg, width: int) -> int:
-    """Linear, gate and output with their biases; mesh has a pointwise layer and a bias more. Then the kernel."""
+    """Linear, gate and output with their biases; mesh has a pointwise layer and a bias more.
+
+    Then the kernel.
+    """
     dim, architecture = cfg.embed_dim, cfg.architecture
     groups = dim if architecture.form == "mesh" else cfg.num_heads
     layers = 3 * (dim * dim + dim)
@@ -108,7 +111,7 @@ def layer_of(name: str, form: str):
 
 @pytest.mark.parametrize("form", ["mesh", "fairseq"])
 def test_only_the_dynamic_kernel_follows_the_input(form):
-    """Twice the gated input is twice the sum of taps if the kernel is fixed, and something else if it is predicted."""
+    """Twice the gated input gives twice the sum of taps only if the kernel is fixed."""
     rng = np.random.default_rng(0)
     gated_BLD = jnp.asarray(rng.normal(size=(2, 9, 32)), jnp.float32)
     for name, follows in (("lconv", False), ("dconv", True)):
@@ -128,7 +131,10 @@ def test_predicted_kernels_depend_on_their_position_only():
 
 
 def test_dropconnect_belongs_to_the_papers_form():
-    """Weights are dropped whole: with everything else kept, some taps vanish in fairseq's form and none in mesh's."""
+    """Weights are dropped whole.
+
+    With everything else kept, some taps vanish in fairseq's form and none in mesh's.
+    """
     x_BLD = jnp.asarray(np.random.default_rng(0).normal(size=(1, 9, 32)), jnp.float32)
     ids = jnp.ones((1, 9), jnp.int32)
     plain = Context(ids, ids)

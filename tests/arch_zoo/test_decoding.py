@@ -1,4 +1,4 @@
-"""Sampling and beam search, against the model's own distribution and against trying every sequence."""
+"""Sampling and beam search, against the model's own distribution and exhaustive search."""
 
 import functools
 import itertools
@@ -100,7 +100,10 @@ def test_a_wide_beam_finds_the_best_of_all_sequences(alpha):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", arch_zoo.names())
 def test_scores_are_those_of_teacher_forcing(name):
-    """A cache that is reordered wrongly gives a beam the score of another's past: so with every kind of cache."""
+    """A cache that is reordered wrongly gives a beam the score of another's past.
+
+    So with every kind of cache.
+    """
     length = models.TARGET_LENGTH
     model, batch = Timed(models.build(models.config(name)), when=length - 1), inputs()
     beams = jax.jit(lambda: decoding.beam(model, batch, length))()  # pyright: ignore[reportArgumentType]
@@ -114,7 +117,10 @@ def test_scores_are_those_of_teacher_forcing(name):
 
 @pytest.mark.parametrize("search", ["greedy", "sample", "beam"])
 def test_it_stops_when_all_rows_have_ended(search):
-    """A thousand steps are allowed and three are needed; a beam looks one or two further for something better."""
+    """A thousand steps are allowed and three are needed.
+
+    A beam looks one or two further for something better.
+    """
     model, batch = (
         Timed(models.build(models.config("performer", max_target_length=1000)), when=2),
         inputs(),

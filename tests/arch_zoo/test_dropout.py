@@ -1,4 +1,4 @@
-"""Dropout by its numbers: the share that is dropped, what the rest is divided by, where it falls and how often."""
+"""Dropout in numbers: the dropped share, the scaling of the rest, where and how often it acts."""
 
 import dataclasses
 
@@ -44,7 +44,7 @@ def test_one_in_ten_of_ones_is_dropped_and_the_others_are_divided_by_nine_tenths
 
 
 def test_attention_weights_are_dropped_and_not_normalised_again():
-    """Without logits all S weights are 1 / S, and a value that is a unit vector reads one of them off."""
+    """With zero logits all S weights are 1 / S; a unit vector as value reads one of them off."""
     B, T, S, H = 8, 5, 32, 4
     ctx = _context(B, T)
     values = jnp.broadcast_to(jnp.eye(S)[None, :, None], (B, S, H, S))
@@ -57,7 +57,10 @@ def test_attention_weights_are_dropped_and_not_normalised_again():
 
 
 def test_hidden_units_are_dropped():
-    """The output is that of the hidden units that are kept: the sum of such rows of `wo`, divided by nine tenths."""
+    """The output is that of the hidden units that are kept.
+
+    The sum of such rows of `wo`, divided by nine tenths.
+    """
     cfg = models.config("transformer")
     layer = FeedForward(cfg, jax.random.key(1))
     layer.wi[...] = jnp.eye(
@@ -81,7 +84,10 @@ class Digit(nnx.Module):
 
 @pytest.mark.parametrize("scan", [False, True])
 def test_every_layer_of_every_depth_drops_by_a_mask_of_its_own(scan):
-    """Residual branches of 1, 2, 4, ...: the binary digits of their sum are the masks, two layers at three depths."""
+    """Residual branches of 1, 2, 4, ....
+
+    The binary digits of their sum are the masks, two layers at three depths.
+    """
     cfg = models.config("transformer", scan_layers=scan)
     digits = [[1.0, 2.0], [4.0, 8.0], [16.0, 32.0]]
     blocks = [Block(cfg, {"first": Digit(one), "second": Digit(two)}) for one, two in digits]

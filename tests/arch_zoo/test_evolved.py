@@ -94,7 +94,7 @@ def test_decoder_has_a_table_for_each_number_of_heads():
 
 
 def test_decoding_keeps_no_more_than_the_taps_need():
-    """The last 10 and 6 inputs of the first convolutions and 6 of the second, in place of all positions."""
+    """The last 10 and 6 inputs of the first convolutions and 6 of the second, not all."""
     cfg = models.config("evolved")
     batch = {"encoder_input_tokens": jnp.ones((2, 5), jnp.int32)}
     cache = jax.eval_shape(lambda model: model.init_cache(batch, 100), abstract_model(cfg))

@@ -1,4 +1,7 @@
-"""The Funnel Transformer's own: where it pools, what a pair becomes, counts, the length of the memory."""
+"""The Funnel Transformer's own.
+
+Where it pools, what a pair becomes, counts, the length of the memory.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +35,10 @@ def encoder_flops(cfg, length: int, pooled_depths, pools: str) -> int:
 @pytest.mark.parametrize("pools", ["attention", "query"])
 @pytest.mark.parametrize(("size", "depths"), [("nano", (1,)), ("tiny", (2, 3)), ("base", (4, 8))])
 def test_closed_form_counts(size, depths, pools):
-    """Parameters are the vanilla ones; a layer costs what its length says, as does reading the memory."""
+    """Parameters are the vanilla ones.
+
+    A layer costs what its length says, as does reading the memory.
+    """
     cfg = arch_zoo.config("funnel", size, pools=pools)
     assert arch_zoo.count_params(cfg).total == on_paper.vanilla_params(cfg)
     memory = -(-S // 2 ** len(depths))

@@ -95,7 +95,10 @@ def test_its_entry_point_computes_t5_attention_and_its_gradients(with_bias, segm
 
 
 def test_a_packed_query_that_may_look_nowhere_looks_everywhere():
-    """Of an empty set of keys cuDNN would make NaN; the query is padding, and its output is masked by its reader."""
+    """Of an empty set of keys cuDNN would make NaN.
+
+    The query is padding, and its output is masked by its reader.
+    """
     rng = np.random.default_rng(0)
     q, k, v = (jnp.asarray(rng.normal(size=(1, 4, 2, 8)), jnp.float32) for _ in range(3))
     ids = jnp.ones((1, 4), jnp.int32)
@@ -177,6 +180,7 @@ def test_both_passes_lower_for_cuda(variant, calls, monkeypatch):
     )
     assert lowering.calls_of_cudnn(fused) == (calls, calls)
     assert lowering.calls_of_cudnn(plain) == (0, 0)
-    logits = f"tensor<3x{cfg.num_heads}x{length}x{length}x"  # [B, H, S, S], which the fused kernel spares
+    # [B, H, S, S], which the fused kernel spares.
+    logits = f"tensor<3x{cfg.num_heads}x{length}x{length}x"
     assert logits not in fused
     assert logits in plain

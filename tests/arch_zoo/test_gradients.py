@@ -63,7 +63,10 @@ def test_cross_entropy_has_the_gradients_of_its_formula():
 
 
 def test_gradient_of_cross_entropy_is_rounded_in_one_go():
-    """No float32 array [B, T, V] stands between the softmax and the products behind it: nothing is scattered."""
+    """No float32 array [B, T, V] stands between the softmax and the products behind it.
+
+    Nothing is scattered.
+    """
     logits, targets = jnp.ones((2, 5, 11)), jnp.ones((2, 5), jnp.int32)
     lowered = (
         jax.jit(jax.grad(lambda x: cross_entropy(x, targets)[0].sum())).lower(logits).as_text()

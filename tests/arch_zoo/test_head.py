@@ -54,7 +54,10 @@ def test_the_loss_and_its_gradient_are_those_of_a_softmax():
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_projections_are_in_the_type_of_their_input(dtype):
-    """Kernels and biases, kept in float32, are rounded to it; the sums are not where they are asked for."""
+    """Kernels and biases, kept in float32, are rounded to it.
+
+    The sums are not where they are asked for.
+    """
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(2, 3, 64)), dtype)
     kernel = parameters.normal(jax.random.key(0), (64, 5), ("embed", "mlp"), 1.0)

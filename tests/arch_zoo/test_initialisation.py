@@ -1,4 +1,7 @@
-"""What every parameter starts from: its distribution and scale as a formula, and a draw of its own."""
+"""What every parameter starts from.
+
+Its distribution and scale as a formula, and a draw of its own.
+"""
 
 import math
 import re
@@ -72,7 +75,10 @@ def _factor(cfg) -> float:
 
 
 def _kernel_fan_in(shape, cfg) -> int:
-    """Taps of a lightweight kernel; inputs of a dynamic one's predictor, in the mesh form for each tap."""
+    """Taps of a lightweight kernel.
+
+    Inputs of a dynamic one's predictor, in the mesh form for each tap.
+    """
     if cfg.name == "lconv":
         return shape[0]
     return shape[0] * shape[1] if cfg.architecture.form == "mesh" else shape[1]
@@ -126,7 +132,7 @@ def test_every_parameter_starts_from_its_formula(drawn):
 
 
 def test_every_parameter_is_a_draw_of_its_own(drawn):
-    """Neither two blocks, nor two stacks, nor two matrices of a layer share a key, whatever their scales are."""
+    """No two blocks, stacks or matrices of a layer share a key, whatever their scales are."""
     cfg, params = drawn
     starts = {
         path: values.ravel()[:128]

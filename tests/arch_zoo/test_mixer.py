@@ -17,7 +17,7 @@ S, T = 512, 114
 @pytest.mark.parametrize("width", [None, 100])
 @pytest.mark.parametrize("size", ["nano", "tiny", "base"])
 def test_closed_form_counts(size, width):
-    """Two matrices over positions and their biases stand for attention in the encoder, and its table goes."""
+    """Two matrices over positions and their biases replace the encoder's attention and table."""
     cfg = arch_zoo.config("mixer", size, token_mlp_dim=width)
     mixing, layers = 2 * S * (width or cfg.embed_dim // 2), cfg.num_encoder_layers
     params = mixing + (width or cfg.embed_dim // 2) + S - on_paper.attention_params(cfg)

@@ -94,7 +94,10 @@ def test_closed_form_counts_at_base():
 
 
 def test_scaled_contexts_start_at_the_loss_of_guessing():
-    """Unscaled, the paper's initialisation starts far above ln V; both are what the docstring says."""
+    """Unscaled, the paper's initialisation starts far above ln V.
+
+    Both are what the docstring says.
+    """
     x = jax.random.normal(jax.random.key(0), (8, 12, 256))
     targets = jax.random.randint(jax.random.key(1), (8, 12), 0, models.VOCAB)
     nll = {}

@@ -1,4 +1,4 @@
-"""The norms against their formulas in float64, also where a row is tiny, constant or far from zero."""
+"""The norms against their formulas in float64, with tiny, constant and large rows."""
 
 import jax.numpy as jnp
 import numpy as np

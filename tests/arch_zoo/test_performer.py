@@ -1,4 +1,4 @@
-"""Linear attention against its quadratic form, exact causality, constant state, positions, counts."""
+"""Linear attention against its quadratic form; causality, constant state, positions, counts."""
 
 import functools
 
@@ -116,7 +116,10 @@ def test_before_the_first_position_nothing_is_summed():
 
 
 def test_a_query_without_keys_gets_zero():
-    """As in an example of padding alone, whose queries no one reads: a zero, not a NaN that spreads."""
+    """As in an example of padding alone, whose queries no one reads.
+
+    A zero, not a NaN that spreads.
+    """
     segments = np.ones((BATCH, LENGTH), np.int32)
     segments[1] = 0
     y = to_all(features("relu", *queries_keys_values(), segments), packed=False)
@@ -151,7 +154,10 @@ def test_step_by_step_equals_all_at_once(kernel):
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_long_keys_overflow_nothing(causal):
-    """exp(|k|^2 / 2) for keys of length 100 is far beyond float32; outputs and gradients stay finite."""
+    """exp(|k|^2 / 2) for keys of length 100 is far beyond float32.
+
+    Outputs and gradients stay finite.
+    """
 
     @jax.jit
     @functools.partial(jax.value_and_grad, argnums=(0, 1, 2))
@@ -164,7 +170,10 @@ def test_long_keys_overflow_nothing(causal):
 
 
 def test_random_features_estimate_the_vanilla_layers_weights():
-    """Without bias, and the closer the more features: exp(q . k) of the same queries and keys, T5's without scaling."""
+    """Without bias, and the closer the more features.
+
+    Exp(q . k) of the same queries and keys, T5's without scaling.
+    """
     rng = np.random.default_rng(0)
     q, k = (
         jnp.asarray(rng.normal(size=(1, 1, 6, 16)) * scale, jnp.float32)

@@ -32,7 +32,10 @@ def test_buckets_are_t5s_up_to_any_distance(causal):
 
 
 def test_buckets_of_other_numbers():
-    """Of eight, four for either side: distances 0 and 1, then 2 to 5 and all from 2 * sqrt(10) on."""
+    """Of eight, four for either side.
+
+    Distances 0 and 1, then 2 to 5 and all from 2 * sqrt(10) on.
+    """
     distances = np.arange(-30, 31)
     far = np.searchsorted([0, 1, 2, 7], np.abs(distances), side="right") - 1
     np.testing.assert_array_equal(
@@ -47,7 +50,7 @@ def context(length: int, **fields) -> Context:
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_a_bias_is_that_of_its_pairs_distance(causal):
-    """Of every pair in a whole sequence, and of the position that is decoded with those up to the last."""
+    """For every pair in a whole sequence, and for a decoded position with those before it."""
     bias, length = RelativeBias(3, jax.random.key(0)), 150
     table = np.asarray(bias.table[...])
     assert table.shape == (32, 3)

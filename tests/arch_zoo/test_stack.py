@@ -105,7 +105,7 @@ def test_masks_are_those_of_segments_order_and_what_is_decoded():
 
 
 def test_what_layers_return_is_added_up():
-    """Losses are summed; a diagnostic is a sum and how many there were, so that its mean can be taken."""
+    """Losses are summed; a diagnostic is a sum and a count, so that its mean can be taken."""
     one = Aux({"balance": jnp.float32(2)}, {"load": observe(jnp.bfloat16(3))})
     other = Aux(
         {"balance": jnp.float32(5), "ponder": jnp.float32(7)}, {"load": observe(jnp.int32(4))}

@@ -1,4 +1,4 @@
-"""Switch's own: who is routed where and who is dropped, the balance loss, causality under capacity, counts."""
+"""Switch's own properties: routing, dropping, balance loss, causality under capacity, counts."""
 
 import functools
 
@@ -100,7 +100,10 @@ def test_capacity_and_loss_do_not_depend_on_the_number_of_devices():
 
 @pytest.mark.parametrize("limited", [False, True])
 def test_places_of_earlier_positions_do_not_move(limited):
-    """Whatever a position is sent to, all rows' earlier positions keep their places: bitwise causality rests on it."""
+    """Whatever a position is sent to, all rows' earlier positions keep their places.
+
+    Bitwise causality rests on it.
+    """
     rng = np.random.default_rng(0)
     expert, real = jnp.asarray(rng.integers(0, 3, (4, 16))), jnp.ones((4, 16), bool)
 
@@ -119,7 +122,10 @@ def test_places_of_earlier_positions_do_not_move(limited):
     ("rows", "length", "num_experts"), [(1, 1, 16), (5, 7, 1), (3, 7, 4), (3, 64, 9)]
 )
 def test_blocks_hold_every_token_with_its_expert(rows, length, num_experts, skew, seed):
-    """Also when all tokens want one expert: no token is lost, none shares a place, none meets a stranger's kernels."""
+    """Also when all tokens want one expert.
+
+    No token is lost, none shares a place, none meets a stranger's kernels.
+    """
     rng = np.random.default_rng(seed)
     expert = np.where(
         rng.random((rows, length)) < skew,
@@ -179,7 +185,10 @@ def test_training_under_a_tight_capacity_is_causal_in_every_row():
 
 
 def test_an_even_load_costs_its_weight():
-    """A router that knows nothing: every probability 1/E, and a loss of exactly the weight for each sparse layer."""
+    """A router that knows nothing.
+
+    Every probability 1/E, and a loss of exactly the weight for each sparse layer.
+    """
     layer, x, segments = layer_and_input(balance_weight=0.5)
     layer.router[...] = jnp.zeros(layer.router.shape)
     _, aux = run(layer, x, segments, train=False)
@@ -190,7 +199,7 @@ def test_an_even_load_costs_its_weight():
 
 
 def test_the_routers_input_is_jittered_in_training_by_the_width_it_says():
-    """Where one score is the input itself and the others are zero, log-probabilities differ by the jittered input."""
+    """If one score is the input and the others are zero, log-probabilities differ by the jitter."""
     layer, _, _ = layer_and_input(jitter=arch_zoo.config("switch", "nano").architecture.jitter)
     D, E = layer.router.shape
     layer.router[...] = jnp.zeros((D, E)).at[0, 0].set(1.0)
@@ -272,7 +281,10 @@ def test_an_expert_has_its_share_of_places(group_size, num_experts, factor, plac
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_every_token_meets_its_expert_in_its_own_type(dtype):
-    """`relu(x wi) wo` token by token; the kernels, kept in float32, are rounded to the tokens' type."""
+    """`relu(x wi) wo` token by token.
+
+    The kernels, kept in float32, are rounded to the tokens' type.
+    """
     rng = np.random.default_rng(0)
     expert, real = rng.integers(0, 3, (2, 9)), rng.random((2, 9)) < 0.8
     x, wi, wo = (
@@ -304,7 +316,10 @@ def test_the_layer_computes_in_the_type_of_its_input(train):
 
 
 def test_rows_take_turns_in_a_group():
-    """All rows' first positions, then all second ones: two groups of two rows of three positions."""
+    """All rows' first positions, then all second ones.
+
+    Two groups of two rows of three positions.
+    """
     x_BL = jnp.arange(12).reshape(4, 3)
     x_GN = experts.by_position(x_BL, 2)
     assert x_GN.tolist() == [[0, 3, 1, 4, 2, 5], [6, 9, 7, 10, 8, 11]]
@@ -312,7 +327,10 @@ def test_rows_take_turns_in_a_group():
 
 
 def test_limited_places_are_first_come_first_served():
-    """One token after the other: expert e of group g has the places from (e * groups + g) * limit on."""
+    """One token after the other.
+
+    Expert e of group g has the places from (e * groups + g) * limit on.
+    """
     rng = np.random.default_rng(0)
     expert, real = rng.integers(0, 3, (4, 16)), rng.random((4, 16)) < 0.8
     places, size = limited_places(jnp.asarray(expert), jnp.asarray(real), 2, 3, 5)
@@ -336,7 +354,10 @@ def test_limited_places_are_first_come_first_served():
 def test_tokens_that_are_spread_evenly_fill_four_blocks_an_expert(
     tokens, num_experts, block_size, blocks
 ):
-    """Of eight tokens at least; every expert may leave one block half full, and every block has a token."""
+    """Of eight tokens at least.
+
+    Every expert may leave one block half full, and every block has a token.
+    """
     expert = jnp.arange(tokens)[None] % num_experts
     _, expert_of, size = block_places(expert, jnp.ones((1, tokens), bool), num_experts)
     assert (size, len(expert_of)) == (block_size, blocks)

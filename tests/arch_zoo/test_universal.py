@@ -1,4 +1,7 @@
-"""The Universal Transformer's own: counts, steps, and adaptive computation time against its definition."""
+"""The Universal Transformer's own.
+
+Counts, steps, and adaptive computation time against its definition.
+"""
 
 import dataclasses
 
@@ -69,7 +72,10 @@ def walk(stack, x_BLD, ctx):
 
 
 def defined(stack, x_BLD, ctx, form: str):
-    """Graves' definition, position by position: halt at the first N where the probabilities reach 1 - epsilon."""
+    """Graves' definition, position by position.
+
+    Halt at the first N where the probabilities reach 1 - epsilon.
+    """
     x_BLD, ctx = stack.positions(x_BLD, ctx)
     states, probabilities = [], []
     for signal_D in stack.step_signal[...]:
@@ -95,7 +101,10 @@ def defined(stack, x_BLD, ctx, form: str):
 
 
 def test_every_step_adds_its_own_signal_before_the_block(adaptive):
-    """Without halting as well, and the signal as it stands: neither scaled nor shared by the steps."""
+    """Without halting as well, and the signal as it stands.
+
+    Neither scaled nor shared by the steps.
+    """
     _, x_BLD, ctx = adaptive
     stack = models.build(models.config("universal", num_steps=STEPS)).encoder
     assert len(stack.step_signal) == STEPS

@@ -1,4 +1,7 @@
-"""Every table that a study can be asked for, by name: a function of the runs and of the question's settings."""
+"""Every table that a study can be asked for, by name.
+
+A function of the runs and of the question's settings.
+"""
 
 from collections.abc import Callable
 

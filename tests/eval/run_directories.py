@@ -1,4 +1,7 @@
-"""Writes studies as the trainer would: run directories with simulated numbers, through `train.records` itself."""
+"""Writes studies as the trainer would.
+
+Run directories with simulated numbers, through `train.records` itself.
+"""
 
 import zlib
 from pathlib import Path
@@ -58,7 +61,7 @@ def write_study(
 def write_run(
     study: Path, architecture: str, a: int, size: str, s: int, protocol: str, seed: int, tasks, rng
 ) -> Path:
-    """One finished run; quality is linear in log FLOPs, with its own level and slope for each architecture."""
+    """One finished run; quality is linear in log FLOPs, with a line for each architecture."""
     run_id = "-".join(filter(None, (architecture, size, protocol, f"s{seed}")))
     path = study / run_id
     path.mkdir(parents=True)

@@ -1,4 +1,7 @@
-"""Every analysis on every awkward table: a one-line error or a marked, honest table, never a warning or a traceback."""
+"""Every analysis on every awkward table.
+
+A one-line error or a marked, honest table, never a warning or a traceback.
+"""
 
 import subprocess
 import sys

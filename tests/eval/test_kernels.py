@@ -1,7 +1,8 @@
-"""The analysis ends alike on every processor: its tests under the kernels that OpenBLAS would pick elsewhere.
+"""The analysis ends alike on every processor.
 
-Sums of other kernels differ in their last digits. A fit that the data do not determine may then end
-somewhere else; no command may fail for it, and no answer that is determined may change.
+Its tests under the kernels that OpenBLAS would pick elsewhere. Sums of other kernels differ in
+their last digits. A fit that the data do not determine may then end somewhere else; no command may
+fail for it, and no answer that is determined may change.
 """
 
 import json

@@ -21,7 +21,7 @@ VERSIONS = f"fairseq 3d262bb, {t5_torch.VERSIONS}"
 
 
 def modules(checkout: Path):
-    """The modules `lightweight_convolution`, `dynamic_convolution` and `sinusoidal_positional_embedding` of fairseq."""
+    """Fairseq's `lightweight_convolution`, `dynamic_convolution` and sinusoidal positions."""
     for name in ("fairseq", "fairseq.modules"):
         package = types.ModuleType(name)
         package.__path__ = [str(checkout / name.replace(".", "/"))]
@@ -34,7 +34,7 @@ def modules(checkout: Path):
 
 
 class Convolution(t5_torch.PerSegment):
-    """What fairseq's LightConvEncoderLayer and its decoder's counterpart do instead of attending."""
+    """The replacement of attention in fairseq's LightConvEncoderLayer and its decoder."""
 
     def __init__(self, conv: nn.Module, dim: int):
         """Keeps fairseq's convolution between two projections."""
@@ -47,7 +47,10 @@ class Convolution(t5_torch.PerSegment):
 
 
 def replace_attention(model: nn.Module, widths: tuple[int, ...], convolution) -> None:
-    """Puts a convolution in the place of every self-attention; `convolution(dim, width, padding_l=, ...)` makes it."""
+    """Puts a convolution in the place of every self-attention.
+
+    `convolution(dim, width, padding_l=, ...)` makes it.
+    """
     for stack in (model.encoder, model.decoder):
         for depth, block in enumerate(stack.block):
             width = widths[depth % len(widths)]
@@ -65,7 +68,10 @@ class Positioned(nn.Module):
     """An embedding plus fairseq's vector for each position."""
 
     def __init__(self, embedding: nn.Module, sinusoids: nn.Module):
-        """`sinusoids` is fairseq's SinusoidalPositionalEmbedding; its first position comes after that of padding."""
+        """`sinusoids` is fairseq's SinusoidalPositionalEmbedding.
+
+        Its first position comes after that of padding.
+        """
         super().__init__()
         self.embedding, self.first = embedding, sinusoids.padding_idx + 1
         self.table, self.positions = sinusoids.weights, torch.zeros(0)

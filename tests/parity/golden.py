@@ -1,9 +1,9 @@
-"""A golden: what an independent implementation computed, under the names of the zoo's parameters. numpy only.
+"""A golden: what an independent implementation computed, under the names of the zoo's parameters.
 
-A golden of a whole model holds a batch, the logits, and the gradients of the mean loss of the
-weighted target tokens. One of a single layer (`layer` is its path in the model) holds the layer's
-inputs and a `cotangent`, its outputs, and the gradients of sum(output * cotangent); among them that
-of the input `x`.
+Numpy only. A golden of a whole model holds a batch, the logits, and the gradients of the mean loss
+of the weighted target tokens. One of a single layer (`layer` is its path in the model) holds the
+layer's inputs and a `cotangent`, its outputs, and the gradients of sum(output * cotangent); among
+them that of the input `x`.
 """
 
 import dataclasses
@@ -56,7 +56,8 @@ class Golden:
             raise ValueError(f"{name}: not finite, or no gradient for {sorted(missing)}")
         np.savez_compressed(FOLDER / f"{name}.npz", **arrays)  # pyright: ignore[reportArgumentType]
         print(
-            f"{name}: {len(self.weights)} parameters, {(FOLDER / f'{name}.npz').stat().st_size / 1024:.0f} kB"
+            f"{name}: {len(self.weights)} parameters, "
+            f"{(FOLDER / f'{name}.npz').stat().st_size / 1024:.0f} kB"
         )
 
 

@@ -1,4 +1,4 @@
-"""Goldens of ALBERT: Hugging Face's T5 with one block at every depth of a group, and a factorised embedding.
+"""Goldens of ALBERT: Hugging Face's T5 with one block per group and a factorised embedding.
 
 Recipe, in an environment of its own (never the project's): `pip install torch==2.13.0
 transformers==5.23.0`, then, from the root of the checkout, `python -m tests.parity.make_albert`.
@@ -15,7 +15,7 @@ FACTOR = 5
 
 
 class Product(nn.Module):
-    """Makes T5's embedding, wherever it is used, the product of a table [V, R] and an expansion [R, D]."""
+    """Makes T5's embedding the product of a table [V, R] and an expansion [R, D] everywhere."""
 
     def __init__(self, vocab_size: int, dim: int):
         """Makes room for the factors."""

@@ -1,10 +1,9 @@
-"""Goldens of lightweight and dynamic convolutions in fairseq's form: its TBC classes in the skeleton of T5.
+"""Goldens of lightweight and dynamic convolutions in fairseq's form.
 
-Recipe, in an environment of its own (never the project's): `pip install torch==2.13.0
-transformers==5.23.0`, a checkout of fairseq (`fairseq_torch` names the commit), then, from the root
-of this checkout,
-`python -m tests.parity.make_convolutions FAIRSEQ`. The form of Mesh TensorFlow is in
-`make_convolutions_mesh`.
+Its TBC classes in the skeleton of T5. Recipe, in an environment of its own (never the project's):
+`pip install torch==2.13.0 transformers==5.23.0`, a checkout of fairseq (`fairseq_torch` names the
+commit), then, from the root of this checkout, `python -m tests.parity.make_convolutions FAIRSEQ`.
+The form of Mesh TensorFlow is in `make_convolutions_mesh`.
 """
 
 import sys
@@ -23,7 +22,10 @@ def lightweight(layer: fairseq_torch.Convolution, path: str) -> dict[str, Weight
 
 
 def dynamic(layer: fairseq_torch.Convolution, path: str) -> dict[str, Weight]:
-    """Projections, and the predictor: [heads * width, channels] there, [width, channels, heads] in the zoo."""
+    """Projections, and the predictor.
+
+    [heads * width, channels] there, [width, channels, heads] in the zoo.
+    """
     heads = layer.conv.num_heads
     kernel = Weight(
         layer.conv.weight_linear.weight,

@@ -1,7 +1,7 @@
-"""Goldens of lightweight and dynamic convolutions in Mesh TensorFlow's form: its LocalConvAttnBlock, in either stack.
+"""Goldens of lightweight and dynamic convolutions in Mesh TensorFlow's form.
 
-Recipe: the environment of `mesh_tf`, then, from the root of the checkout,
-`python -m tests.parity.make_convolutions_mesh`.
+Its LocalConvAttnBlock, in either stack. Recipe: the environment of `mesh_tf`, then, from the root
+of the checkout, `python -m tests.parity.make_convolutions_mesh`.
 """
 
 import itertools

@@ -1,7 +1,8 @@
-"""Goldens of the Funnel Transformer in both forms: blocks and attention of Hugging Face's T5, torch's average pooling.
+"""Goldens of the Funnel Transformer in both forms.
 
-Recipe, in an environment of its own (never the project's): `pip install torch==2.13.0
-transformers==5.23.0`, then, from the root of the checkout, `python -m tests.parity.make_funnel`.
+Blocks and attention of Hugging Face's T5, torch's average pooling. Recipe, in an environment of its
+own (never the project's): `pip install torch==2.13.0 transformers==5.23.0`, then, from the root of
+the checkout, `python -m tests.parity.make_funnel`.
 
 Padding comes in whole pairs, because the average of a token and padding is a choice of the zoo's
 own; packed examples start at multiples of four for the same reason. Which layer pools is written

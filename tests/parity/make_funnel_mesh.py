@@ -1,7 +1,7 @@
-"""Golden of the Funnel Transformer: Mesh TensorFlow's BitransformerFunnel, which pools and says what is padding.
+"""Golden of the Funnel Transformer.
 
-Recipe: the environment of `mesh_tf`, then, from the root of the checkout, `python -m
-tests.parity.make_funnel_mesh`.
+Mesh TensorFlow's BitransformerFunnel, which pools and says what is padding. Recipe: the environment
+of `mesh_tf`, then, from the root of the checkout, `python -m tests.parity.make_funnel_mesh`.
 
 The whole model runs as published: which layers pool, in which order, and what of positions, biases
 and segments goes on to later layers and to the decoder is decided there. Padding comes in whole

@@ -1,4 +1,4 @@
-"""Golden of the MLP-Mixer: a token-mixing layer made of torch's Linear and GELU in the encoder of T5.
+"""Golden of the MLP-Mixer: a token-mixing layer of torch's Linear and GELU in T5's encoder.
 
 Recipe, in an environment of its own (never the project's): `pip install torch==2.13.0
 transformers==5.23.0`, then, from the root of the checkout, `python -m tests.parity.make_mixer`.

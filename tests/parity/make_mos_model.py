@@ -1,7 +1,8 @@
-"""Golden of a whole model with a mixture of softmaxes: Hugging Face's T5, its output layer a mixture of probabilities.
+"""Golden of a whole model with a mixture of softmaxes.
 
-The mixture is the paper's formula in PyTorch, probabilities first and one logarithm at the end;
-that the formula is Mesh TensorFlow's layer too is what the golden of `make_mos` says.
+Hugging Face's T5, its output layer a mixture of probabilities. The mixture is the paper's formula
+in PyTorch, probabilities first and one logarithm at the end; that the formula is Mesh TensorFlow's
+layer too is what the golden of `make_mos` says.
 
 Recipe, in an environment of its own (never the project's): `pip install torch==2.13.0
 transformers==5.23.0`, then, from the root of the checkout, `python -m tests.parity.make_mos_model`.

@@ -1,8 +1,9 @@
-"""Goldens of the Performer in both kernels: the functions of performer-pytorch in the skeleton of T5.
+"""Goldens of the Performer in both kernels.
 
-Recipe, in an environment of its own (never the project's): `pip install torch==2.13.0
-transformers==5.23.0`, then `pip install performer-pytorch==1.1.4` with torch pinned to what is
-installed; then, from the root of the checkout, `python -m tests.parity.make_performer`.
+The functions of performer-pytorch in the skeleton of T5. Recipe, in an environment of its own
+(never the project's): `pip install torch==2.13.0 transformers==5.23.0`, then `pip install
+performer-pytorch==1.1.4` with torch pinned to what is installed; then, from the root of the
+checkout, `python -m tests.parity.make_performer`.
 
 The random features are shared. Two numbers that performer-pytorch adds against division by zero are
 not comparable: the one in its causal sums is left out; the one added to features is here, as in the
@@ -28,7 +29,10 @@ class LinearAttention(t5_torch.PerSegment):
     """Multi-head attention with performer-pytorch's kernels."""
 
     def __init__(self, attention: nn.Module, causal: bool, directions: torch.Tensor | None):
-        """Takes the projections of T5's attention; `directions` [M, K] of the softmax kernel, None for ReLU."""
+        """Takes the projections of T5's attention.
+
+        `directions` [M, K] of the softmax kernel, None for ReLU.
+        """
         super().__init__()
         self.q, self.k, self.v, self.o = attention.q, attention.k, attention.v, attention.o
         self.heads, self.causal, self.directions = attention.n_heads, causal, directions

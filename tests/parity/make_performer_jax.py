@@ -1,8 +1,9 @@
-"""Goldens of the Performer's attention: its authors' code as Long Range Arena has it, epsilons as published.
+"""Goldens of the Performer's attention.
 
-Recipe: the environment of `jax_layer`, a checkout of google-research/long-range-arena (commit
-cd31e5c6b8e5bceabd28de2d2afb23f7ae5d36d8), then, from the root of this checkout,
-`python -m tests.parity.make_performer_jax CHECKOUT`.
+Its authors' code as Long Range Arena has it, epsilons as published. Recipe: the environment of
+`jax_layer`, a checkout of google-research/long-range-arena (commit
+cd31e5c6b8e5bceabd28de2d2afb23f7ae5d36d8), then, from the root of this checkout, `python -m
+tests.parity.make_performer_jax CHECKOUT`.
 
 Both attentions are made by their makers with the published defaults: 0.001 is added to ReLU
 features, 0.000001 to those of the softmax, whose features are first divided by the largest of all
@@ -23,7 +24,10 @@ LENGTH, DIM, HEADS, HEAD_DIM, FEATURES = 9, 12, 3, 6, 14
 
 
 def linear_attention(fast, scale: float):
-    """Projections as in T5 around `fast(query, key, value)`; `scale` is what T5 folds into its queries."""
+    """Projections as in T5 around `fast(query, key, value)`.
+
+    `scale` is what T5 folds into its queries.
+    """
 
     def call(weights, x_BLD):
         def heads(name):

@@ -1,7 +1,8 @@
-"""Golden of the Switch Transformer: Hugging Face's sparse layer and its balance loss in the skeleton of T5.
+"""Golden of the Switch Transformer.
 
-Recipe, in an environment of its own (never the project's): `pip install torch==2.13.0
-transformers==5.23.0`, then, from the root of the checkout, `python -m tests.parity.make_switch`.
+Hugging Face's sparse layer and its balance loss in the skeleton of T5. Recipe, in an environment of
+its own (never the project's): `pip install torch==2.13.0 transformers==5.23.0`, then, from the root
+of the checkout, `python -m tests.parity.make_switch`.
 
 Rows are full, since Hugging Face routes padding like tokens, and no expert is full:
 `make_switch_mesh` has capacities. Groups are rows. The balance losses are summed over layers, where

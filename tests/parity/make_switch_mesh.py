@@ -1,6 +1,7 @@
-"""Goldens of the Switch layer: Mesh TensorFlow's MoE1D with experts of limited capacity, and its balance loss.
+"""Goldens of the Switch layer.
 
-Recipe: the environment of `mesh_tf`, then, from the root of the checkout, `python -m
+Mesh TensorFlow's MoE1D with experts of limited capacity, and its balance loss. Recipe: the
+environment of `mesh_tf`, then, from the root of the checkout, `python -m
 tests.parity.make_switch_mesh`. Groups are rows. With padding the balance loss is left out: Mesh
 TensorFlow counts padding as tokens there.
 """

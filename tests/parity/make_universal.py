@@ -1,9 +1,9 @@
-"""Goldens of the Universal Transformer without halting: Hugging Face's T5, one block at every depth of a stack.
+"""Goldens of the Universal Transformer without halting.
 
-A learned vector is added to the state before each step. Recipe, in an environment of its own (never
-the project's): `pip install torch==2.13.0 transformers==5.23.0`, then, from the root of the
-checkout,
-`python -m tests.parity.make_universal`.
+Hugging Face's T5, one block at every depth of a stack. A learned vector is added to the state
+before each step. Recipe, in an environment of its own (never the project's): `pip install
+torch==2.13.0 transformers==5.23.0`, then, from the root of the checkout, `python -m
+tests.parity.make_universal`.
 """
 
 import torch

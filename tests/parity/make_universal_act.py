@@ -1,7 +1,8 @@
-"""Goldens of adaptive computation time: ACT_basic of Universal-Transformer-Pytorch around a block of Hugging Face's T5.
+"""Goldens of adaptive computation time.
 
-Recipe, in an environment of its own (never the project's): `pip install torch==2.13.0
-transformers==5.23.0`, a checkout of andreamad8/Universal-Transformer-Pytorch (commit
+ACT_basic of Universal-Transformer-Pytorch around a block of Hugging Face's T5. Recipe, in an
+environment of its own (never the project's): `pip install torch==2.13.0 transformers==5.23.0`, a
+checkout of andreamad8/Universal-Transformer-Pytorch (commit
 e6b06375269e805a23acbb07ef1aa4d6402bce52), then, from the root of this checkout, `python -m
 tests.parity.make_universal_act CHECKOUT`.
 
@@ -24,7 +25,10 @@ STEPS, EPSILON, LOSS_WEIGHT = 9, 0.1, 0.01
 
 
 class Adaptive(nn.Module):
-    """One block, applied until every position has halted; it stands for all blocks of T5's stack."""
+    """One block, applied until every position has halted.
+
+    It stands for all blocks of T5's stack.
+    """
 
     def __init__(self, shared: nn.Module, act: nn.Module, dim: int, form: str):
         """Keeps the block under the name `shared`, by which `t5_torch.parameters` knows it."""

@@ -1,7 +1,8 @@
-"""Goldens of the Universal Transformer's arithmetic: Tensor2Tensor's recurrence, with and without halting.
+"""Goldens of the Universal Transformer's arithmetic.
 
-Recipe: the environment of `mesh_tf` and `pip install --no-deps tensor2tensor==1.15.7`, then, from
-the root of the checkout, `python -m tests.parity.make_universal_t2t`.
+Tensor2Tensor's recurrence, with and without halting. Recipe: the environment of `mesh_tf` and `pip
+install --no-deps tensor2tensor==1.15.7`, then, from the root of the checkout, `python -m
+tests.parity.make_universal_t2t`.
 
 `universal_transformer_layer` runs as published: the step signal, who halts when and with which
 weight, what is left for the last step, and the loop itself. It is given a block in the form of
@@ -198,7 +199,10 @@ def golden(layer, act: str) -> Golden:
 
 
 def _in_zoo(arrays: dict[str, np.ndarray], signal: float) -> dict[str, np.ndarray]:
-    """Tensor2Tensor's own parameters under the zoo's names; its signal is multiplied by sqrt(D) where it is used."""
+    """Tensor2Tensor's own parameters under the zoo's names.
+
+    Its signal is multiplied by sqrt(D) where it is used.
+    """
     names = {"kernel": "halt.kernel", "bias": "halt.bias"}
     found = {
         names.get(name, name): array for name, array in arrays.items() if name != "layer_embedding"

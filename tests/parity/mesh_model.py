@@ -1,4 +1,7 @@
-"""Whole models of Mesh TensorFlow: an encoder and a decoder in the form of T5.1.0, made of given layers."""
+"""Whole models of Mesh TensorFlow.
+
+An encoder and a decoder in the form of T5.1.0, made of given layers.
+"""
 
 import numpy as np
 
@@ -66,7 +69,7 @@ def attention(path: str, there: str) -> mesh_tf.Names:
 
 
 def whole(built, mesh, given, batch: dict[str, np.ndarray]) -> mtf.Tensor:
-    """Logits of the model's own call, which shifts the targets itself and knows the memory's padding."""
+    """Logits of the model's own call, which shifts targets and knows the memory's padding."""
     logits, _ = built.call_simple(
         given(batch["encoder_input_tokens"]),
         given(batch["decoder_target_tokens"]),
@@ -79,7 +82,7 @@ def whole(built, mesh, given, batch: dict[str, np.ndarray]) -> mtf.Tensor:
 
 
 def in_parts(built, mesh, given, batch: dict[str, np.ndarray]) -> mtf.Tensor:
-    """Logits of both stacks called one after the other, the decoder on its inputs as they stand in the batch.
+    """Logits of both stacks called separately, the decoder on the batch's own inputs.
 
     They must not hold zeros: the convolutions of Mesh TensorFlow take them for padding.
     """

@@ -64,7 +64,10 @@ def stacked(template: str, count: int) -> tuple[tuple[str, ...], Callable]:
 
 
 def context(mesh: mtf.Mesh, x: mtf.Tensor, segment_ids: np.ndarray) -> transformer.Context:
-    """What a layer is told: sequence ids and positions; `inputs` are ids that are zero at padding, as in training."""
+    """What a layer is told: sequence ids and positions.
+
+    `inputs` are ids that are zero at padding, as in training.
+    """
     tf.disable_v2_behavior()
     *batch_dims, length_dim, model_dim = x.shape.dims
     ids = mtf.import_tf_tensor(
@@ -136,7 +139,10 @@ def solve(build, names: Names, seed: int = 0):
 
 
 def draw(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Random values with which every parameter matters: matrices by fan-in, tables and biases away from zero."""
+    """Random values with which every parameter matters.
+
+    Matrices by fan-in, tables and biases away from zero.
+    """
     if "embedding" in name or "relative_attention_bias" in name:
         return rng.standard_normal(shape)
     if len(shape) == 1:

@@ -1,4 +1,4 @@
-"""Hugging Face's T5 as the skeleton of the oracles in PyTorch, and the zoo's names for its parameters.
+"""Hugging Face's T5 as the skeleton of PyTorch oracles, with the zoo's parameter names.
 
 Where an architecture replaces a layer, its script puts another author's layer in the place of T5's.
 """
@@ -30,7 +30,7 @@ DIMENSIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Weight:
-    """A parameter of the zoo: the oracle's parameters that it is made of, and what brings them into the zoo's layout.
+    """A parameter of the zoo: the oracle's parameters behind it, and their change of layout.
 
     The layout moves entries and changes none, so that it serves the gradients too.
     """
@@ -52,7 +52,7 @@ class Weight:
 
 
 class PerSegment(nn.Module):
-    """A layer in the place of T5's self-attention, made of code that knows nothing of padding or packing.
+    """A replacement of T5's self-attention by code that does not handle padding or packing.
 
     It runs on every segment of every row alone: so that code says what a packed row has to be.
     """
@@ -100,7 +100,10 @@ def build(dimensions: dict, feed_forward: str = "relu") -> T5ForConditionalGener
 
 
 def randomise(model: nn.Module, seed: int = 0) -> None:
-    """Draws every parameter so that each matters: matrices by their fan-in, norms and biases away from 1 and 0."""
+    """Draws every parameter so that each matters.
+
+    Matrices by their fan-in, norms and biases away from 1 and 0.
+    """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -166,7 +169,10 @@ def residuals(
 def parameters(
     model: T5ForConditionalGeneration, self_mixer=attention, feed_forward=feed_forward
 ) -> dict[str, Weight]:
-    """Every parameter of T5 by the zoo's path. Blocks that are one object are one block in the zoo."""
+    """Every parameter of T5 by the zoo's path.
+
+    Blocks that are one object are one block in the zoo.
+    """
     weights = {"embedding.table": Weight(model.shared.weight)}
     for side, stack in (("encoder", model.encoder), ("decoder", model.decoder)):
         blocks = list(dict.fromkeys(getattr(block, "shared", block) for block in stack.block))
@@ -227,7 +233,7 @@ def golden(
     scores: torch.Tensor,
     auxiliary: dict[str, torch.Tensor] | None = None,
 ) -> Golden:
-    """Backpropagates the loss of `scores` [B, T, V] (logits or log-probabilities) plus the auxiliary losses."""
+    """Backpropagates the loss of `scores` [B, T, V] (logits or log-probabilities) plus aux."""
     for tensor in (tensor for weight in weights.values() for tensor in weight.parts()):
         tensor.grad = None
     losses = {"loss": loss(torch.log_softmax(scores, dim=-1), batch), **(auxiliary or {})}

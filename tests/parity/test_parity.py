@@ -1,4 +1,7 @@
-"""Every architecture computes what somebody else's code computes: outputs, and the gradient of every parameter."""
+"""Every architecture computes what somebody else's code computes.
+
+Outputs, and the gradient of every parameter.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +44,10 @@ def layer_of(model, path):
 
 
 def build(case: golden.Golden):
-    """The zoo's model, or the one layer of it that the golden is of, in parts: `merge(values)` gives it its weights."""
+    """The zoo's model, or the one layer of it that the golden is of, in parts.
+
+    `merge(values)` gives it its weights.
+    """
     module = nnx.eval_shape(
         lambda: arch_zoo.build(arch_zoo.config(**case.model), jax.random.key(0))
     )
@@ -138,7 +144,10 @@ def test_outputs_and_gradients_equal_the_oracle(path):
 
 @pytest.mark.parametrize("name", arch_zoo.names())
 def test_an_architecture_says_whether_somebody_elses_code_confirms_it(name):
-    """A class without goldens says `parity = False`; once it has them, it must not say so any longer."""
+    """A class without goldens says `parity = False`.
+
+    Once it has them, it must not say so any longer.
+    """
     assert arch_zoo.get(name).parity == (
         name in {golden.load(path).model["name"] for path in GOLDENS}
     )

@@ -1,4 +1,7 @@
-"""What the three command lines share: lists that are given twice, ranges, one line for every error, closed pipes."""
+"""What the three command lines share.
+
+Lists that are given twice, ranges, one line for every error, closed pipes.
+"""
 
 import dataclasses
 import errno

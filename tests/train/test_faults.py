@@ -1,4 +1,7 @@
-"""What a machine can do to a run: kill it, fill its disk, take away its directory. Nothing is lost in any case."""
+"""What a machine can do to a run: kill it, fill its disk, take away its directory.
+
+Nothing is lost in any case.
+"""
 
 import dataclasses
 import json

@@ -1,4 +1,7 @@
-"""Settings are checked by their annotations: types, choices, ranges; in one line that names the setting."""
+"""Settings are checked by their annotations: types, choices, ranges.
+
+In one line that names the setting.
+"""
 
 import dataclasses
 import math

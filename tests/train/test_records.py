@@ -146,7 +146,10 @@ def test_a_full_disk_is_an_os_error(tmp_path):
 
 
 def test_only_the_standard_library_is_imported():
-    code = "import sys, json, train.records; print(json.dumps([m for m in sys.modules if '.' not in m]))"
+    code = (
+        "import sys, json, train.records; print(json.dumps([m for m in sys.modules if '.' not in "
+        "m]))"
+    )
     found = subprocess.run(
         [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, '.'); {code}"],
         capture_output=True,

@@ -1,4 +1,7 @@
-"""What a user does with data of their own: the README's commands as they stand there, and what is refused."""
+"""What a user does with data of their own.
+
+The README's commands as they stand there, and what is refused.
+"""
 
 import os
 import random

@@ -1,4 +1,7 @@
-"""A prepared corpus made by hand in a second: sentences of a small grammar and one task, for the trainer's tests."""
+"""A prepared corpus made by hand in a second.
+
+Sentences of a small grammar and one task, for the trainer's tests.
+"""
 
 import hashlib
 import json

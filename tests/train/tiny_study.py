@@ -1,4 +1,7 @@
-"""A study of two of the smallest cells, for tests of whole paths: `study --config tests/train/tiny_study.py`."""
+"""A study of two of the smallest cells, for tests of whole paths.
+
+`study --config tests/train/tiny_study.py`.
+"""
 
 from train.study.config import OptimizerConfig, RunConfig, StageConfig, StudyConfig
 

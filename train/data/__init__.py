@@ -1,5 +1,5 @@
-"""Text into token shards (`prepare`, once), and token shards into batches (`batches`, a pure function of the step).
+"""Text to token shards (`prepare`, once), and shards to batches (a pure function of the step).
 
-Only `prepare` and what it imports lazily touch seqio, TFDS and TensorFlow; everything a trainer
-imports is numpy.
+Only `prepare`, and modules that it imports when needed, use seqio, TFDS and TensorFlow. Everything
+that a trainer imports uses numpy.
 """

@@ -1,8 +1,8 @@
-"""Batches as a pure function of the step: no iterator state, no shuffle buffer, any number of hosts, numpy only.
+"""Batches as a pure function of the step: no iterator state, no shuffle buffer, numpy only.
 
-Row r of the global batch of `step` is example number step * batch_size + r; everything about it
-follows from that number and the seed. A host takes its slice of the rows, so that the hosts' parts
-together are the same batch on any number of hosts, and a run resumes from its step alone.
+Row r of the global batch of `step` is example number step * batch_size + r, and everything about it
+depends only on that number and the seed. A host takes its slice of the rows, so the same batch is
+made by any number of hosts, and a run can resume from its step alone.
 
 Batches use seqio's names: encoder_input_tokens [B, S], decoder_input_tokens and
 decoder_target_tokens [B, T], int32, and decoder_loss_weights [B, T], float32.
@@ -23,12 +23,12 @@ from train.records import InputError
 
 Batch = dict[str, np.ndarray]
 
-HELDOUT_SEED = 0  # one held-out set for all cells of a study
-_ROWS_TOGETHER = 1024  # rows made at once: numpy's cost a call is then small beside its cost a row
+HELDOUT_SEED = 0  # fixed, so that all cells of a study have the same held-out set
+_ROWS_TOGETHER = 1024  # rows made at once, so that numpy's cost per call is small
 
 
 def as_batch(inputs_BS: np.ndarray, targets_BT: np.ndarray) -> Batch:
-    """Names the features; decoder inputs are the targets shifted right, weights are 1 where there is a target."""
+    """Names the features; decoder inputs are shifted targets, weights are 1 on targets."""
     shifted_BT = np.zeros_like(targets_BT)
     shifted_BT[:, 1:] = targets_BT[:, :-1]
     return {
@@ -40,7 +40,7 @@ def as_batch(inputs_BS: np.ndarray, targets_BT: np.ndarray) -> Batch:
 
 
 def _rows(steps: range, batch_size: int, host: int, num_hosts: int) -> np.ndarray:
-    """Example numbers of a host's rows of some steps."""
+    """Example numbers of a host's rows in some steps."""
     if batch_size % num_hosts or not 0 <= host < num_hosts:
         raise InputError(f"batch_size = {batch_size} cannot be dealt to host {host} of {num_hosts}")
     local = batch_size // num_hosts
@@ -49,7 +49,7 @@ def _rows(steps: range, batch_size: int, host: int, num_hosts: int) -> np.ndarra
 
 
 class _Source:
-    """Batches of a step, of rows that are made by the hundred."""
+    """Batches by step. Rows are made by the hundred, because numpy has a cost per call."""
 
     def __init__(self, batch_size: int):
         self.batch_size = batch_size
@@ -59,7 +59,7 @@ class _Source:
         )  # the last rows made together
 
     def batch(self, step: int, host: int = 0, num_hosts: int = 1) -> Batch:
-        """The rows of one host of the batch of a step; the arrays are read-only."""
+        """The rows of one host in the batch of a step; the arrays are read-only."""
         together = max(1, _ROWS_TOGETHER * num_hosts // self.batch_size)
         block, place = divmod(step, together)
         if self._memo[0] != (block, host, num_hosts):
@@ -74,16 +74,16 @@ class _Source:
         }
 
     def _make(self, index_B: np.ndarray) -> Batch:
-        """The examples of the given numbers."""
+        """The examples with these numbers."""
         raise NotImplementedError
 
 
 class Pretrain(_Source):
     """Denoising batches of the pretraining text.
 
-    The token stream of a split, all of its shards one after another, is cut into windows; an epoch
-    is a stateless permutation of all windows. Of a corpus of format 1 each shard is cut alone, and
-    its last tokens are in no window.
+    The token stream of a split, which is all of its shards one after another, is cut into windows.
+    An epoch is a stateless permutation of all windows. In a corpus of format 1 each shard is cut
+    separately, and its last tokens are in no window.
 
     Attributes:
       num_windows: examples in an epoch.
@@ -107,11 +107,11 @@ class Pretrain(_Source):
 
         Args:
           corpus: an open corpus.
-          split: of its pretraining text.
+          split: a split of its pretraining text.
           batch_size: rows of the global batch.
           input_length: S.
           target_length: T.
-          seed: of the shuffling and of the noise.
+          seed: seed of the shuffling and of the noise.
           objective: one of `objectives.OBJECTIVES`.
           noise_density: share of tokens that span corruption removes.
           mean_span_length: mean tokens in a span.
@@ -147,12 +147,12 @@ class Pretrain(_Source):
 class Finetune(_Source):
     """Batches of a mixture of downstream tasks, in proportion to their sizes up to a cap.
 
-    An epoch holds every task's examples, or `cap` of them, in one stateless permutation, so that
-    the mixing rates hold exactly in every epoch and no example comes twice before all have come
-    once. A task over the cap goes on where its last epoch ended.
+    An epoch holds every task's examples, or `cap` of them, in one stateless permutation. So the
+    mixing rates are exact in every epoch, and no example is repeated before all have been used
+    once. A task over the cap continues where its last epoch ended.
 
-    Packed, the same holds of rows. Which examples share a row is planned once, task by task, so
-    that a restart at any step knows every row without going through the epochs before.
+    With packing, the same holds for rows. Which examples share a row is planned once, task by task,
+    so after a restart at any step every row is known without going through the earlier epochs.
     """
 
     def __init__(
@@ -176,16 +176,16 @@ class Finetune(_Source):
           tasks: names in `corpus.tasks`.
           batch_size: rows of the global batch.
           input_length: S; longer inputs are cut and end in EOS.
-          target_length: T; likewise.
-          seed: of the shuffling.
-          split: of the tasks.
-          cap: most examples of a task in an epoch (T5's mixing-rate maximum); None or 0 for no
-            limit.
-          pack: put several examples in a row, with segment ids and positions.
+          target_length: T; longer targets too.
+          seed: seed of the shuffling.
+          split: a split of the tasks.
+          cap: the largest number of examples of a task in an epoch (T5's mixing-rate maximum); None
+            or 0 for no limit.
+          pack: puts several examples into a row, with segment ids and positions.
           multiple: the packed inputs of an example start at multiples of this.
 
         Raises:
-          InputError: no such task or split, or no tasks.
+          InputError: there is no such task or split, or no tasks.
         """
         if not tasks:
             raise InputError(f"tasks is empty; {corpus.path} has {', '.join(corpus.tasks)}")
@@ -207,7 +207,7 @@ class Finetune(_Source):
         self.num_rows = int(self._ends[-1])
 
     def locate(self, index_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Which task, and which of its examples (or packed rows), stand at the given row numbers."""
+        """The task, and the example (or packed row) of that task, at each of these row numbers."""
         epoch_B, position_B = np.divmod(np.asarray(index_B), self.num_rows)
         item_B = counter_random.permute(self.seed, epoch_B, position_B, self.num_rows)
         task_B = np.searchsorted(self._ends, item_B, side="right")
@@ -248,7 +248,10 @@ class Finetune(_Source):
 def _plan(
     examples: Examples, lengths: tuple[int, int], seed: int, multiple: int
 ) -> list[list[int]]:
-    """Packed rows of a task, as examples; in an order drawn once, as neighbours in a file are often alike."""
+    """The packed rows of a task, as lists of examples.
+
+    Examples are first put into a random order, because neighbours in a file are often similar.
+    """
     count = len(examples)
     order_N = counter_random.permute(seed, np.zeros(count, np.int64), np.arange(count), count)
     inputs_N, targets_N = (
@@ -262,7 +265,7 @@ def _plan(
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """A batch to decode: `references` has one entry a real row, the rows after them are padding."""
+    """A batch to decode; `references` has one entry per real row, further rows are padding."""
 
     batch: Batch
     references: Sequence[dict[str, Any]]
@@ -280,11 +283,12 @@ def heldout(
 
     Args:
       corpus: an open corpus.
-      batch_size: rows of a batch; all batches are full, except that a split smaller than one is
-        filled with empty rows.
+      batch_size: rows of a batch; all batches are full, except that a split smaller than one batch
+        is filled with empty rows.
       input_length: S.
       target_length: T.
-      num_batches: at most this many; None for the whole validation split, each window once.
+      num_batches: the largest number of batches; None for the whole validation split, each window
+        once.
       **objective: `objective`, `noise_density`, `mean_span_length` of `Pretrain`.
     """
     source = Pretrain(
@@ -302,7 +306,10 @@ def heldout(
 
 
 def unigram_nll(train: Pretrain, batches: Sequence[Batch], num_train_batches: int = 64) -> float:
-    """Nats a target token of `batches` under the unigram distribution of training targets: the no-model baseline."""
+    """Nats per target token of `batches` under the unigram distribution of training targets.
+
+    This is the baseline without a model.
+    """
     counts = np.ones(train.vocab_size)
     for step in range(num_train_batches):
         counts += np.bincount(_targets(train.batch(step)), minlength=len(counts))
@@ -328,17 +335,17 @@ def evaluation(
     Args:
       corpus: an open corpus.
       task: a name in `corpus.tasks`.
-      batch_size: rows of every batch; the last is filled with empty rows.
+      batch_size: rows of every batch; the last one is filled with empty rows.
       input_length: S; longer inputs are cut and end in EOS.
       target_length: T.
-      split: of the task.
+      split: a split of the task.
       limit: only the first examples; None for all.
 
     Yields:
       Batches with the references of their real rows.
 
     Raises:
-      InputError: no such task or split.
+      InputError: there is no such task or split.
     """
     examples = corpus.examples(task, split)
     total = min(len(examples), limit or len(examples))
@@ -362,9 +369,9 @@ def ranking(
     split: str = "validation",
     limit: int | None = None,
 ) -> Iterator[Evaluation]:
-    """Batches for rank classification: each example once for every label, with the label as its target.
+    """Batches for rank classification: each example once for every label, with the label as target.
 
-    The answer is the label whose target has the highest likelihood; `ranked` reads it off.
+    The answer is the label whose target has the highest likelihood; `ranked` finds it.
 
     Args:
       corpus: an open corpus.
@@ -372,12 +379,12 @@ def ranking(
       batch_size: rows of every batch, at least the number of labels; rows left over are empty.
       input_length: S.
       target_length: T.
-      split: of the task.
+      split: a split of the task.
       limit: only the first examples; None for all.
 
     Yields:
-      Batches with the references of their examples; rows e * L to e * L + L - 1 belong to example e
-      of L labels.
+      Batches with the references of their examples. With L labels, rows e * L to e * L + L - 1
+      belong to example e.
 
     Raises:
       InputError: the task has no labels, or more than `batch_size`.
@@ -385,7 +392,8 @@ def ranking(
     examples, labels = corpus.examples(task, split), corpus.tasks[task].labels
     if not 0 < len(labels) <= batch_size:
         raise InputError(
-            f"task = {task!r} has {len(labels)} labels: no rank classification in batches of {batch_size}"
+            f"task = {task!r} has {len(labels)} labels: no rank classification in batches of "
+            f"{batch_size}"
         )
     label_rows = corpus.vocabulary.encode(labels)
     targets_LT = np.zeros((len(labels), target_length), np.int32)
@@ -404,17 +412,17 @@ def ranking(
 
 
 def ranked(labels: Sequence[str], nll_B: np.ndarray, num_examples: int) -> list[str]:
-    """The most likely label of each example of a `ranking` batch, given the rows' summed nll."""
+    """The most likely label of each example in a `ranking` batch, from the rows' summed nll."""
     nll_EL = np.asarray(nll_B)[: num_examples * len(labels)].reshape(num_examples, len(labels))
     return [labels[int(i)] for i in nll_EL.argmin(axis=1)]
 
 
 def target_bytes(corpus: Corpus, batch: Batch) -> np.ndarray:
-    """UTF-8 bytes of text that the targets of each row stand for, sentinels and EOS left out, float64 [B].
+    """UTF-8 bytes of the text behind each row's targets, without sentinels and EOS, float64 [B].
 
-    A loss summed over the same targets, divided by their sum, can be compared between vocabularies.
-    Pieces of a vocabulary that lacks characters stand for fewer bytes than the text has: what is
-    missing of the whole held-out text is spread over them.
+    A loss summed over the same targets, divided by the sum of these bytes, can be compared between
+    vocabularies. If a vocabulary lacks characters, its pieces stand for fewer bytes than the text
+    has. The missing bytes of the whole held-out text are then spread over the pieces.
     """
     bytes_BT = corpus.vocabulary.bytes_per_piece[batch["decoder_target_tokens"]]
     known_B = np.where(batch["decoder_loss_weights"] > 0, bytes_BT, 0).sum(axis=1, dtype=np.float64)

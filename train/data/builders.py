@@ -1,4 +1,4 @@
-"""The work of `prepare`: what each part of a corpus is made of. Imports TensorFlow, through the registry."""
+"""The parts of a corpus that `prepare` makes. Imports TensorFlow, through the registry."""
 
 import collections
 import dataclasses
@@ -20,14 +20,17 @@ from train.records import InputError
 from train.tasks import registry, scoring
 from train.tasks.registry import Definition
 
-_DOCUMENT_SAMPLE = 20_000  # characters of one document in the vocabulary's sample
+_DOCUMENT_SAMPLE = 20_000  # largest number of characters of one document in the vocabulary's sample
 _CHUNK = 4_000_000  # characters tokenized at a time
 _LOST = ("pieces", "unknown", "changed")
-_VERSION = 2  # of what is counted in the facts of a part
+_VERSION = 2  # version of the counts in the facts of a part
 
 
 def vocabulary(config: PrepareConfig, text: Definition) -> Part:
-    """The part that trains a vocabulary, or copies a given one; of a user's own text it reads all files first."""
+    """The part that trains a vocabulary, or copies a given one.
+
+    For a user's own text it first reads all files.
+    """
     small = config.source == "python"
     size = config.vocab_size or (2048 if small else 32_128)
     characters = config.vocabulary_characters or (1_000_000 if small else 50_000_000)
@@ -72,7 +75,7 @@ def pretraining(
       config: what to prepare.
       text: the registered pretraining text.
       pieces: the vocabulary.
-      held_out: passages of downstream validation examples; a training document with one of them is
+      held_out: passages of downstream validation examples; training documents that contain one are
         left out.
       made_from: description of the vocabulary.
     """
@@ -175,12 +178,12 @@ def held_out_passages(definitions: Sequence[Definition]) -> overlap.Passages:
 
 
 class Stream:
-    """Tokens of documents one after another, each ended by EOS.
+    """The tokens of documents one after another, each ended by EOS.
 
     Attributes:
       counts: numbers of tokens, of bytes of text, of documents left out as duplicates, of documents
-        that are in, of pieces unknown to the vocabulary, of documents that decoding does not give
-        back, and of bytes that the pieces stand for.
+        included, of pieces unknown to the vocabulary, of documents that decoding does not restore,
+        and of bytes that the pieces stand for.
     """
 
     def __init__(self, pieces: Vocabulary, budget: int, left_out: overlap.Passages | None):
@@ -188,8 +191,8 @@ class Stream:
 
         Args:
           pieces: the vocabulary.
-          budget: stop at about this many tokens; 0 for all.
-          left_out: passages that no document may hold.
+          budget: stops at about this many tokens; 0 for all.
+          left_out: passages; documents that contain one are left out.
         """
         self._pieces, self._budget, self._left_out = pieces, budget, left_out
         self._found = [np.zeros(0, _dtype(pieces))]
@@ -201,7 +204,7 @@ class Stream:
         return np.concatenate(self._found)
 
     def read(self, documents: Iterable[str], num_threads: int) -> None:
-        """Adds documents until they end or the budget is reached."""
+        """Adds documents until there are no more or the budget is reached."""
         for chunk in _chunks(documents):
             kept = [
                 document
@@ -227,7 +230,7 @@ class Stream:
 def _losses(
     pieces: Vocabulary, texts: Sequence[str], encoded: Sequence[Sequence[int]]
 ) -> dict[str, int]:
-    """Numbers of pieces, of those that are unknown, and of texts that decoding does not give back as they were."""
+    """Numbers of pieces, of unknown pieces, and of texts that decoding does not restore."""
     changed = sum(
         text != back for text, back in zip(texts, pieces.decode_all(encoded), strict=True)
     )
@@ -236,16 +239,17 @@ def _losses(
 
 
 def check_labels(definition: Definition, pieces: Vocabulary) -> None:
-    """Refuses a vocabulary in which no model could give the answer.
+    """Refuses a vocabulary that cannot express all labels, so that no model could answer.
 
     Raises:
-      InputError: decoding does not give a label back.
+      InputError: decoding does not restore a label.
     """
     encoded = pieces.encode(definition.labels)
     for label, back in zip(definition.labels, pieces.decode_all(encoded), strict=True):
         if label.strip() != back.strip():
             raise InputError(
-                f"tasks: {definition.name}: the vocabulary gives the label {label!r} back as {back!r}: no model could "
+                f"tasks: {definition.name}: the vocabulary gives the label {label!r} back as "
+                f"{back!r}: no model could "
                 "answer it; use a vocabulary with its characters"
             )
 
@@ -268,7 +272,8 @@ def _documents(text: Definition, split: str, shard: int, num_shards: int) -> Ite
     for example in registry.read(text.name, text.splits[split], shard, num_shards):
         if not isinstance(example["targets"], str):
             raise InputError(
-                f"source = {text.name!r}: its targets are not text but {type(example['targets']).__name__}"
+                f"source = {text.name!r}: its targets are not text but "
+                f"{type(example['targets']).__name__}"
             )
         yield example["targets"]
 

@@ -1,11 +1,12 @@
-"""A prepared corpus on disk: what `prepare` wrote, checked at the door and memory-mapped.
+"""A prepared corpus on disk, as `prepare` wrote it: checked when opened, and memory-mapped.
 
     corpus.json                             index: format, fingerprint, vocabulary, splits, tasks,
-    every file's sha256 vocabulary.model                        SentencePiece
-    pretrain/<split>-NNNNN.npy              token stream, 1-D uint16 or uint32, documents separated
-    by EOS tasks/<task>/<split>.inputs.npy         tokens of all examples, one after another, each
-    ending in EOS tasks/<task>/<split>.inputs.lengths.npy their lengths; the same for targets
-    tasks/<task>/<split>.references.jsonl   one object an example: what the metrics need
+                                            every file's sha256
+    vocabulary.model                        SentencePiece
+    pretrain/<split>-NNNNN.npy              token stream, 1-D uint16 or uint32; EOS after documents
+    tasks/<task>/<split>.inputs.npy         tokens of all examples, each ending in EOS
+    tasks/<task>/<split>.inputs.lengths.npy their lengths; the same for targets
+    tasks/<task>/<split>.references.jsonl   one object per example: what the metrics need
 
 Everything is plain npy, JSON and JSONL: nothing is unpickled.
 """
@@ -22,7 +23,7 @@ from train.data import shards
 from train.data.text.vocabulary import Vocabulary
 from train.records import InputError, read_json, read_jsonl
 
-FORMAT = 2  # 1 was read one shard at a time; it still is, so that runs on such a corpus go on with the same batches
+FORMAT = 2  # format 1 is read shard by shard, so that runs on such a corpus keep their batches
 _READ = (1, FORMAT)
 INDEX = "corpus.json"
 SPLITS = ("train", "validation")
@@ -34,12 +35,12 @@ class Task:
 
     Attributes:
       name: for example "python_package" or "glue_cola".
-      metrics: names in `train.tasks.metrics.METRICS`; the headline score is the mean of what they
-        return.
-      labels: the texts a prediction can be, empty where it is free text.
-      examples: number of examples by split; one without validation examples is for training alone.
-      majority_class: headline score on validation, in percent, of always answering its most
-        frequent target.
+      metrics: names in `train.tasks.metrics.METRICS`; the headline score is the mean of their
+        values.
+      labels: the possible answers; empty for free text.
+      examples: number of examples by split; a task without validation examples is only trained on.
+      majority_class: headline score on validation of always giving the most frequent target, in
+        percent.
     """
 
     name: str
@@ -65,7 +66,7 @@ class Ragged:
         return self.flat[self.ends[i - 1] if i else 0 : self.ends[i]]
 
     def padded(self, which_B: np.ndarray, length: int, last: int) -> np.ndarray:
-        """Rows for the chosen sequences, int32 [B, length], padded with 0; one cut short ends in `last`."""
+        """The chosen sequences, int32 [B, length], padded with 0; cut ones end in `last`."""
         ends_B = self.ends[which_B]
         starts_B = np.where(which_B > 0, self.ends[which_B - 1], 0)
         at_BL = starts_B[:, None] + np.arange(length)
@@ -117,7 +118,7 @@ class Corpus:
 
     @property
     def num_sentinels(self) -> int:
-        """Sentinel k is vocab_size - 1 - k, for k below this."""
+        """The number of sentinels; sentinel k has the id vocab_size - 1 - k."""
         return self.index["num_sentinels"]
 
     @functools.cached_property
@@ -140,10 +141,10 @@ class Corpus:
         return self.vocabulary.decode(ids)
 
     def tokens(self, split: str) -> list[np.ndarray]:
-        """Token streams of the pretraining text, memory-mapped, one array a shard.
+        """Token streams of the pretraining text, memory-mapped, one array per shard.
 
         Raises:
-          InputError: no such split.
+          InputError: there is no such split.
         """
         if split not in self.index["pretrain"]:
             raise InputError(
@@ -154,21 +155,24 @@ class Corpus:
         ]
 
     def num_tokens(self, split: str) -> int:
-        """Tokens of the pretraining text of a split."""
+        """The number of tokens in the pretraining text of a split."""
         return self.index["pretrain"][split]["tokens"]
 
     @property
     def num_left_out(self) -> int:
-        """Documents that are not in the train split because they hold text of downstream validation examples."""
+        """Documents left out of the train split because they contain downstream validation text."""
         return self.index["pretrain"]["train"].get("duplicates", 0)
 
     @property
     def is_one_stream(self) -> bool:
-        """Whether windows run on from one shard of a split to the next."""
+        """Whether windows continue from one shard of a split to the next."""
         return self.index["format"] > 1
 
     def byte_scale(self, split: str) -> float:
-        """Bytes of text for a byte of its pieces: not 1 where the vocabulary lacks characters or changes the text."""
+        """Bytes of text per byte of its pieces.
+
+        Not 1 if the vocabulary lacks characters or changes the text.
+        """
         found = self.index["pretrain"][split]
         return (
             found["text_bytes"] / found["piece_bytes"]
@@ -177,7 +181,7 @@ class Corpus:
         )
 
     def bytes_per_token(self, split: str) -> float:
-        """UTF-8 bytes of text that a token stands for, on average over a split."""
+        """Average number of UTF-8 bytes of text per token of a split."""
         found = self.index["pretrain"][split]
         return found["text_bytes"] / found["tokens"]
 
@@ -185,7 +189,7 @@ class Corpus:
         """The examples of a downstream task.
 
         Raises:
-          InputError: no such task or split.
+          InputError: there is no such task or split.
         """
         if task not in self.tasks:
             raise InputError(f"task = {task!r}: {self.path} has {', '.join(self.tasks) or 'none'}")
@@ -195,7 +199,7 @@ class Corpus:
             )
         return self._examples(task, split)
 
-    @functools.cache  # noqa: B019  a corpus lives as long as its process
+    @functools.cache  # noqa: B019  corpora live as long as the process
     def _examples(self, task: str, split: str) -> Examples:
         stem = self.path / "tasks" / task
 
@@ -211,22 +215,22 @@ class Corpus:
         )
 
     def unigram_counts(self, split: str) -> np.ndarray:
-        """How often each id occurs in the pretraining text of a split, int64 [vocab_size]."""
+        """The count of each id in the pretraining text of a split, int64 [vocab_size]."""
         counts = (np.bincount(tokens, minlength=self.vocab_size) for tokens in self.tokens(split))
         return np.sum(list(counts), axis=0)
 
     def unigram_nll(self, split: str = "validation") -> float:
-        """Nats a token of a split under the unigram distribution of the train split, every count plus one.
+        """Nats per token under the unigram distribution of the train split (counts plus one).
 
-        This is on raw text; `batches.unigram_nll` is on the targets of an objective, sentinels
-        included.
+        This is for raw text; `batches.unigram_nll` is for the targets of an objective, with
+        sentinels.
         """
         counts = self.unigram_counts("train") + 1.0
         held_out = self.unigram_counts(split)
         return float(-(held_out @ np.log(counts / counts.sum())) / held_out.sum())
 
     def __hash__(self) -> int:
-        """Corpora are equal when their files are."""
+        """Hashes the path and the fingerprint."""
         return hash((self.path, self.fingerprint))
 
 
@@ -234,16 +238,16 @@ def open_corpus(path: str | Path, *, verify: bool = True) -> Corpus:
     """Opens and checks a prepared corpus.
 
     Args:
-      path: the directory `prepare` wrote.
-      verify: compare the sha256 of every file with the index; otherwise only that they are there in
-        the right size.
+      path: the directory that `prepare` wrote.
+      verify: compares the sha256 of every file with the index; otherwise only checks that the files
+        exist with the right size.
 
     Returns:
-      The corpus; arrays are mapped when used.
+      The corpus; arrays are mapped when first used.
 
     Raises:
-      InputError: the corpus is missing, unfinished, of another format, or a file is damaged; names
-        the file.
+      InputError: the corpus is missing, unfinished or of another format, or a file is damaged.
+        Names the file.
     """
     path = Path(path)
     if not path.is_dir():

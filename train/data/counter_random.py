@@ -1,8 +1,8 @@
-"""Counter-based randomness: every draw is a pure function of (seed, stream, index), so that nothing needs a state.
+"""Counter-based randomness: every draw is a pure function of (seed, stream, index), without state.
 
 `draws` is Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"),
-vectorised over the index; `permute` is a keyed bijection of [0, size), evaluated at single points,
-so that an epoch is shuffled without a table.
+vectorised over the index. `permute` is a keyed bijection of [0, size), evaluated at single points,
+so an epoch is shuffled without a table.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ _W0, _W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 _LOW, _SHIFT = np.uint64(0xFFFFFFFF), np.uint64(32)
 _FEISTEL_ROUNDS = 8
 
-# Streams keep uses of the same (seed, index) apart.
+# Different uses of the same (seed, index) take different streams.
 SPANS, EPOCHS, PIVOTS = 0, 1, 2
 
 
@@ -22,7 +22,7 @@ def philox4x32(counter_4xN: np.ndarray, key_2: np.ndarray, rounds: int = 10) -> 
     Args:
       counter_4xN: four words below 2**32 for each of N blocks, uint64.
       key_2: two words below 2**32, uint64 (arrays of N broadcast as well).
-      rounds: 10 is the published generator.
+      rounds: the published generator uses 10.
 
     Returns:
       uint64 [4, N] of words below 2**32.
@@ -41,12 +41,12 @@ def draws(seed: int, stream: int, index_N: np.ndarray, count: int) -> np.ndarray
 
     Args:
       seed: any integer below 2**64.
-      stream: what the words are for (SPANS, EPOCHS, ...).
+      stream: the purpose of the words (SPANS, EPOCHS, ...).
       index_N: non-negative integers, one for each row.
-      count: words a row.
+      count: words per row.
 
     Returns:
-      uint64 [N, count] of words below 2**32; row n depends on (seed, stream, index_N[n]) only.
+      uint64 [N, count] of words below 2**32; row n depends only on (seed, stream, index_N[n]).
     """
     index_N = np.asarray(index_N, np.uint64)
     blocks = -(-count // 4)
@@ -60,16 +60,19 @@ def draws(seed: int, stream: int, index_N: np.ndarray, count: int) -> np.ndarray
 
 
 def below(words: np.ndarray, limit: np.ndarray | int) -> np.ndarray:
-    """Maps 32-bit words to integers in [0, limit) by multiply and shift; the bias is below limit / 2**32."""
+    """Maps 32-bit words to integers in [0, limit) by multiply and shift.
+
+    The bias is below limit / 2**32.
+    """
     return (words * np.asarray(limit, np.uint64)) >> _SHIFT
 
 
 def permute(seed: int, epoch_N: np.ndarray, position_N: np.ndarray, size: int) -> np.ndarray:
     """Evaluates one permutation of [0, size) per epoch at the given positions.
 
-    A Feistel network over the smallest even number of bits that covers `size`; values outside are
-    sent round again (cycle walking), which keeps it a bijection and takes fewer than four turns on
-    average.
+    It is a Feistel network over the smallest even number of bits that covers `size`. Values outside
+    are mapped again until they are inside (cycle walking). This keeps it a bijection, and takes
+    fewer than four rounds on average.
 
     Args:
       seed: chooses the family of permutations.

@@ -1,7 +1,7 @@
-"""Pretraining objectives: a window of text in, inputs and targets out, all rows vectorised.
+"""Pretraining objectives: turn windows of text into inputs and targets, all rows vectorised.
 
-An objective is built once from the lengths and says how many tokens of text a row takes; called
-with windows [B, L], the seed and the example numbers it returns inputs [B, S] and targets [B, T].
+An objective is built once from the lengths and says how many tokens of text a row takes. Called
+with windows [B, L], the seed and the example numbers, it returns inputs [B, S] and targets [B, T].
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ class SpanCorruption:
         density: float,
         mean_span: float,
     ):
-        """Fits the longest text into `input_length`; targets are padded up to `target_length`."""
+        """Chooses the longest text that fits `input_length`; targets are padded."""
         self.geometry = span_corruption.geometry_for_inputs(input_length, density, mean_span)
         if self.geometry.target_length > target_length:
             raise InputError(
@@ -34,7 +34,8 @@ class SpanCorruption:
             )
         if self.geometry.num_spans > num_sentinels:
             raise InputError(
-                f"input_length = {input_length} needs {self.geometry.num_spans} sentinels, there are {num_sentinels}"
+                f"input_length = {input_length} needs {self.geometry.num_spans} sentinels, there "
+                f"are {num_sentinels}"
             )
         self.raw_length = self.geometry.raw_length
         self._lengths, self._vocab_size = (input_length, target_length), vocab_size
@@ -52,7 +53,7 @@ class PrefixLM:
     """Inputs are a prefix of random length, targets are the T-1 tokens that follow and EOS."""
 
     def __init__(self, input_length: int, target_length: int, *_: float):
-        """A row takes S-1+T-1 tokens; EOS ends inputs and targets."""
+        """Sets the lengths. A row takes S-1+T-1 tokens; EOS ends inputs and targets."""
         if input_length < 2 or target_length < 2:
             raise InputError(
                 f"prefix_lm needs lengths of 2 or more, got {input_length} and {target_length}"
@@ -63,7 +64,10 @@ class PrefixLM:
     def __call__(
         self, raw_BL: np.ndarray, seed: int, index_B: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Draws each row's prefix length uniformly from 1 to S-1; the text starts so that the targets are full."""
+        """Draws each row's prefix length uniformly from 1 to S-1.
+
+        The window is long enough for full targets after any prefix.
+        """
         words_B = counter_random.draws(seed, counter_random.PIVOTS, index_B, 1)[:, 0]
         length_B1 = 1 + counter_random.below(words_B, self._prefix).astype(np.int64)[:, None]
         at_S = np.arange(self._prefix + 1)
@@ -77,13 +81,14 @@ class PrefixLM:
 
 
 class CausalLM:
-    """Inputs are EOS alone, targets are T-1 tokens of text and EOS: the decoder is a language model."""
+    """Inputs are only EOS, targets T-1 tokens of text and EOS: a decoder language model."""
 
     def __init__(self, input_length: int, target_length: int, *_: float):
-        """A row takes T-1 tokens."""
+        """Sets the lengths. A row takes T-1 tokens."""
         if input_length < 1 or target_length < 2:
             raise InputError(
-                f"causal_lm needs lengths of 1 and 2 or more, got {input_length} and {target_length}"
+                f"causal_lm needs lengths of 1 and 2 or more, got {input_length} and "
+                f"{target_length}"
             )
         self.raw_length = target_length - 1
         self._input_length = input_length
@@ -91,7 +96,7 @@ class CausalLM:
     def __call__(
         self, raw_BL: np.ndarray, seed: int, index_B: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Nothing is random."""
+        """Makes the rows; nothing is random."""
         inputs_BS = _pad(np.full((len(raw_BL), 1), EOS_ID, np.int32), self._input_length)
         return inputs_BS, np.pad(raw_BL, ((0, 0), (0, 1)), constant_values=EOS_ID)
 

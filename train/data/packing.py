@@ -1,7 +1,7 @@
-"""Several short examples in one row, told apart by segment ids (seqio's packed features).
+"""Several short examples in one row, distinguished by segment ids (seqio's packed features).
 
-A plan says which examples share a row. It is made from their lengths alone, first come first served
-into the oldest open row that has room, so that it is the same wherever and whenever it is made.
+A plan says which examples share a row. It depends only on their lengths: each example goes into the
+oldest open row with enough room. So the plan is always the same.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import numpy as np
 
 from train.data.text.vocabulary import EOS_ID
 
-_OPEN_ROWS = 64  # rows that wait for a fitting example
+_OPEN_ROWS = 64  # largest number of open rows
 
 
 def plan(
@@ -24,13 +24,13 @@ def plan(
 
     Args:
       input_lengths_N: tokens of each example's inputs; longer ones count as `input_length`.
-      target_lengths_N: likewise for targets.
+      target_lengths_N: the same for targets.
       input_length: S.
       target_length: T.
       multiple: inputs start at multiples of this, for encoders that pool.
 
     Returns:
-      For each row its examples, as positions in the arrays; every example is in exactly one row.
+      The examples of each row, as positions in the arrays; every example is in exactly one row.
     """
     rows: list[list[int]] = []
     waiting: list[tuple[int, int, list[int]]] = []  # room in inputs, room in targets, the row
@@ -65,8 +65,8 @@ def pack(
     """Builds a packed batch.
 
     Args:
-      inputs: for each row the token ids of its examples; one that is cut ends in EOS.
-      targets: likewise, in the same order.
+      inputs: for each row the token ids of its examples; a cut example ends in EOS.
+      targets: the same for targets, in the same order.
       input_length: S.
       target_length: T.
       multiple: as for `plan`.

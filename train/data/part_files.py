@@ -1,10 +1,10 @@
 """Parts of a corpus that are made independently of each other.
 
-A part is one shard, or one split of one task. Whoever makes it writes its files first and then,
-atomically, `parts/<name>.json` with their sizes and sha256 and the key of what it was made from. So
-a killed `prepare` goes on with the parts that are left, a damaged file undoes its own part and no
-other, and workers on several machines share a directory without talking to each other: they only
-see each other's signs of life. A part that two of them make is the same twice.
+A part is one shard, or one split of one task. A worker first writes its files and then, atomically,
+`parts/<name>.json` with their sizes and sha256 and the key of what it was made from. So a killed
+`prepare` continues with the remaining parts, and a damaged file affects only its own part. Workers
+on several machines share a directory without communicating: they only see each other's heartbeats.
+If two of them make the same part, they write the same files.
 """
 
 import contextlib
@@ -29,8 +29,9 @@ class Part:
 
     Attributes:
       name: for example "pretrain/train-00003" or "tasks/squad/validation".
-      key: changes with anything that its content follows from.
-      make: writes the files under the corpus's directory; returns facts, of which "files" describes each by name.
+      key: changes with anything that affects the content.
+      make: writes the files into the corpus's directory and returns facts; "files" describes each
+        file by name.
     """
 
     name: str
@@ -38,10 +39,10 @@ class Part:
     make: Callable[[Path], Facts]
 
     def done(self, root: Path) -> Facts | None:
-        """The facts of the part if it is whole and was made from the same key; None where it has to be made."""
+        """The facts of the part if it is complete and has the same key; None if it must be made."""
         try:
             facts = read_json(self._path(root), missing={})
-        except InputError:  # a description that cannot be read describes nothing
+        except InputError:  # an unreadable description counts as missing
             return None
         if facts.get("key") != self.key:
             return None
@@ -49,7 +50,7 @@ class Part:
         return None if damaged else facts
 
     def finish(self, root: Path) -> Facts:
-        """Makes the part and writes its description last."""
+        """Makes the part, and writes its description last."""
         facts = {**self.make(root), "key": self.key}
         path = self._path(root)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,42 +62,45 @@ class Part:
 
 
 class Team:
-    """The workers of one directory; a context manager that gives signs of life while this one is at work.
+    """The workers of one directory. As a context manager, it sends this worker's heartbeats.
 
     Attributes:
-      number: this worker's.
-      count: how many there are; part i belongs to worker i % count.
-      patience: seconds without a sign after which a worker is taken for dead, once and for all.
+      number: the number of this worker.
+      count: the number of workers; part i belongs to worker i % count.
+      patience: seconds without a heartbeat after which a worker is considered dead, permanently.
     """
 
     def __init__(self, root: Path, number: int, count: int, patience: float):
-        """Nobody is dead yet."""
+        """Starts with all other workers considered alive."""
         self.number, self.count, self.patience = number, count, patience
         self._folder, self._gone = root / "parts", threading.Event()
         self._seen: dict[
             int, tuple[int, float]
-        ] = {}  # of each worker the last sign, and when it was new
+        ] = {}  # each worker's last heartbeat, and when this process first saw it
         self._dead: set[int] = set()
 
     def __enter__(self) -> "Team":
-        """Starts to give signs."""
+        """Starts to send heartbeats."""
         if self.count > 1:
             threading.Thread(target=self._give_signs, daemon=True).start()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Gives no more signs."""
+        """Stops sending heartbeats."""
         self._gone.set()
 
     def order(self, count: int) -> list[int]:
-        """All parts: one's own first, then the others', from another place for each worker."""
+        """The order in which to make all parts: this worker's own first, then the others'.
+
+        Each worker starts with different parts of the others.
+        """
         own = list(range(self.number, count, self.count))
         others = [i for i in range(count) if i % self.count != self.number]
         turn = self.number * len(others) // self.count
         return own + others[turn:] + others[:turn]
 
     def alive(self, worker: int) -> bool:
-        """Whether another worker has given a sign lately, by this machine's clock; False of oneself."""
+        """Whether another worker sent a heartbeat lately, by this clock; False for itself."""
         if worker == self.number or worker in self._dead:
             return False
         try:
@@ -121,12 +125,12 @@ class Team:
 
 
 def key(*things: Any) -> str:
-    """sha256 of plain values."""
+    """The sha256 of JSON values."""
     return hashlib.sha256(json.dumps(things, sort_keys=True).encode()).hexdigest()
 
 
 def files(facts: Mapping[str, Facts]) -> dict[str, Any]:
-    """The descriptions of all files of some parts, sorted by name."""
+    """The descriptions of all files of these parts, sorted by name."""
     return dict(
         sorted((file, found) for part in facts.values() for file, found in part["files"].items())
     )

@@ -1,9 +1,10 @@
-"""Turns text and tasks into a corpus that the trainer maps into memory: seqio reads, SentencePiece tokenizes.
+"""Turns text and tasks into a corpus that the trainer can memory-map.
 
-The work is cut into parts (see `parts`), each a pure function of the configuration, so that a
-killed run continues, damage is repaired part by part, and several workers share the work. The index
-is written last, by whoever finishes. Importing this module is light; seqio and TensorFlow are
-imported when there is something to make.
+seqio reads the data and SentencePiece tokenizes it. The work is divided into parts (see
+`part_files`), each a pure function of the configuration. So a killed run continues, damage is
+repaired part by part, and several workers share the work. The worker that finishes last writes the
+index. Importing this module is fast; seqio and TensorFlow are imported only if there is something
+to make.
 """
 
 import contextlib
@@ -30,17 +31,19 @@ Say = Callable[[str], None]
 
 
 def prepare(config: PrepareConfig, say: Say | None = None) -> Corpus:
-    """Makes what is missing or damaged of a corpus; does nothing, and imports nothing heavy, where all is there.
+    """Makes the missing or damaged parts of a corpus.
+
+    If everything is there, it does nothing, and imports nothing heavy.
 
     Args:
-      config: what and where.
-      say: takes each line of progress; None prints them to stderr.
+      config: what to make, and where.
+      say: called with each line of progress; None prints them to stderr.
 
     Returns:
       The open corpus. A worker waits for the parts of the others.
 
     Raises:
-      InputError: something in the configuration, or in the text it names, is wrong.
+      InputError: the configuration, or text that it names, is invalid.
     """
     say = say or (lambda line: print(line, file=sys.stderr, flush=True))
     root = Path(config.out)
@@ -94,7 +97,8 @@ def _make(config: PrepareConfig, root: Path, key: str, say: Say) -> Corpus:
     for line in _lost(index):
         say(f"prepare: {line}")
     say(
-        f"prepare: {train['duplicates']:,} documents left out that hold text of downstream validation examples"
+        f"prepare: {train['duplicates']:,} documents left out that hold text of downstream "
+        "validation examples"
     )
     say(f"prepare: {root}: {train['tokens']:,} tokens, fingerprint {index['fingerprint'][:12]}")
     return open_corpus(root, verify=False)
@@ -108,7 +112,7 @@ def _make_parts(
     text: "Definition",
     definitions: list["Definition"],
 ) -> dict[str, part_files.Facts]:
-    """Makes, or waits for, the vocabulary and then every other part; returns their facts by name."""
+    """Makes, or waits for, the vocabulary and then all other parts; returns facts by name."""
     from train.data import builders
     from train.tasks import catalog, registry
 
@@ -116,7 +120,8 @@ def _make_parts(
     if config.source == "text" and team.number == 0 and vocabulary.done(root) is None:
         size = sum(os.path.getsize(file) for file in text_files.expand(config.text)) / 1e6
         say(
-            f"prepare: text: reading {size:,.1f} MB once, to check them and to draw what the vocabulary is trained on"
+            f"prepare: text: reading {size:,.1f} MB once, to check them and to draw what the "
+            "vocabulary is trained on"
         )
     facts = {"vocabulary": _one(root, vocabulary, say, team)}
     pieces = Vocabulary(root / "vocabulary.model", config.num_sentinels)
@@ -144,7 +149,7 @@ def _make_parts(
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Drops what native code writes to stderr: TensorFlow's greetings heed no setting."""
+    """Discards what native code writes to stderr, such as TensorFlow's start messages."""
     sys.stderr.flush()
     kept = os.dup(2)
     try:
@@ -164,7 +169,7 @@ def _one(
     place: int = 0,
     where: str = "",
 ) -> part_files.Facts:
-    """A part's facts: found, made, or waited for where it is another worker's that is alive."""
+    """The facts of a part, which is found, made, or waited for if a live worker owns it."""
     facts, owner = part.done(root), place % team.count
     if facts is None and owner != team.number:
         if team.alive(owner):
@@ -173,7 +178,8 @@ def _one(
             time.sleep(1)
         if facts is None:
             say(
-                f"prepare: worker {owner} gave no sign of life for {team.patience} s: {part.name} is made here"
+                f"prepare: worker {owner} gave no sign of life for {team.patience} s: {part.name} "
+                "is made here"
             )
     if facts is None:
         start = time.monotonic()
@@ -236,12 +242,13 @@ def _index(
 
 
 def _lost(index: dict[str, Any]) -> Iterator[str]:
-    """What of the text the tokens do not hold, a line for each split and task that has lost any."""
+    """The losses of text by tokenization, a line for each split and task that has any."""
 
     def told(about: str, found: dict[str, Any], of: str, pieces: int) -> Iterator[str]:
         if found["changed"]:
             share = f"{found['unknown'] / pieces:.1%} of the pieces are unknown to it"
-            yield f"{about}: the vocabulary does not give back {found['changed']:,} of {of} as they were; {share}"
+            changed = f"{found['changed']:,} of {of}"
+            yield f"{about}: the vocabulary does not give back {changed} as they were; {share}"
 
     for split, found in index["pretrain"].items():
         yield from told(

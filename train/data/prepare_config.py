@@ -1,4 +1,4 @@
-"""What `prepare` is asked to make: light to import, and what every part of a corpus follows from."""
+"""The configuration of `prepare`, which determines every part of a corpus. It is fast to import."""
 
 import dataclasses
 from pathlib import Path
@@ -14,9 +14,9 @@ from train.tasks import python_suite
 from train.tasks.table import TaskTable
 
 _OFFICIAL_VERSION = (
-    2  # to be raised when the form of GLUE, SuperGLUE or SQuAD changes: what is prepared is redone
+    2  # raise it when the form of GLUE, SuperGLUE or SQuAD changes, so that they are made again
 )
-_READER_VERSION = 2  # likewise, of how files of a user's own are read, cut and sampled
+_READER_VERSION = 2  # the same for the way users' files are read, cut and sampled
 
 COUNTS = (
     "tokens",
@@ -34,38 +34,39 @@ class PrepareConfig:
     """What to prepare, and where.
 
     Attributes:
-      out: directory of the corpus; made if missing.
-      source: the pretraining text: "python" (the running Python installation's), "c4", "text" (your
-        own files), or a seqio task or mixture that `modules` register, whose "targets" are text.
-      text: globs of your own files: plain text, JSON lines, Parquet, TSV and CSV, told by their
-        content; also packed by gzip or zstd. A path with a bracket that exists is itself. Implies
-        source "text".
-      text_key: the column or field of tables that holds the text; empty for "text". Refused where a
+      out: directory of the corpus; created if missing.
+      source: the pretraining text: "python" (from the running Python installation), "c4", "text"
+        (your own files), or a seqio task or mixture that `modules` register, whose "targets" are
+        text.
+      text: globs of your own files: plain text, JSON lines, Parquet, TSV and CSV, recognised by
+        their content; also compressed with gzip or zstd. A path that contains a bracket and exists
+        is taken literally. Implies source "text".
+      text_key: the column or field of tables that holds the text; empty for "text". Refused if a
         file is plain text.
       modules: Python modules to import first.
       tasks: downstream suites ("python", "glue", "super_glue", "squad"), single tasks
         ("glue_cola"), or your own as NAME=FILES:METRIC, where a table (TSV, CSV, JSON lines,
         Parquet) has columns "inputs" and "targets".
-      data_dir: where TFDS keeps its data, which `tfds build` makes; empty for its default.
-      python_root: library whose text "python" is; empty takes that of the running interpreter.
-      vocabulary: an existing SentencePiece model; empty trains one on the pretraining text (a
-        sample over all files of your own).
-      vocab_size: ids of a trained vocabulary, sentinels included; 0 takes 2,048 for "python" and
+      data_dir: where TFDS stores its data, which `tfds build` makes; empty for its default.
+      python_root: the library that "python" reads; empty takes that of the running interpreter.
+      vocabulary: an existing SentencePiece model; empty trains one on the pretraining text (on a
+        sample from all of your own files).
+      vocab_size: ids of a trained vocabulary, including sentinels; 0 takes 2,048 for "python" and
         32,128 for others.
-      num_sentinels: ids at the top that mark spans.
-      num_shards: files of the train split; 0 takes 2 for "python", 64 for others, and no more than
-        there are files of your own text: of fewer files each shard would read all.
+      num_sentinels: number of ids at the top that mark spans.
+      num_shards: files of the train split; 0 takes 2 for "python" and 64 for others, but at most
+        the number of your own text files, because with fewer files each shard would read all of
+        them.
       max_tokens: stop after about this many tokens of the train split; 0 for all.
-      vocabulary_characters: text a vocabulary is trained on; 0 takes a million for "python" and 50
-        million for others.
+      vocabulary_characters: number of characters that a vocabulary is trained on; 0 takes a million
+        for "python" and 50 million for others.
       decontaminate: leave out training documents that share 13 words in a row with a downstream
         validation example, or 20 characters of a script without spaces between words; the index
         counts them as "duplicates".
       worker: "i/n" makes every n-th part, from the i-th; run n of them on one directory, on any
         machines.
-      patience: seconds without a sign of life from another worker after which the rest make its
-        parts.
-      num_threads: for tokenizing; 0 for all cores.
+      patience: seconds without a heartbeat of another worker after which the others make its parts.
+      num_threads: threads for tokenizing; 0 for all cores.
     """
 
     out: str = "corpora/python"
@@ -126,18 +127,18 @@ class PrepareConfig:
 
     @property
     def shard_counts(self) -> dict[str, int]:
-        """Number of shards by split."""
+        """The number of shards of each split."""
         most = len(text_files.expand(self.text)) if self.text else 64
         train = self.num_shards or (2 if self.source == "python" else min(64, most))
         return {"train": train, "validation": max(1, train // 64)}
 
     @property
     def text_identity(self) -> dict[str, Any]:
-        """What the pretraining text and the vocabulary follow from."""
+        """Everything that affects the pretraining text and the vocabulary."""
         files = text_files.expand(self.text)
         kept = Path(self.out) / "parts" / "digests.json"
         return {
-            "format": 1,  # of what is in the shards, which is older than that of the index
+            "format": 1,  # format of the shards, which is older than that of the index
             **({"reader": _READER_VERSION} if files else {}),
             "source": self.source,
             "python": python_text.fingerprint(self.python_root)
@@ -153,7 +154,7 @@ class PrepareConfig:
 
     @property
     def tasks_identity(self) -> dict[str, Any]:
-        """What the downstream tasks follow from, beside the vocabulary."""
+        """Everything besides the vocabulary that affects the downstream tasks."""
         tables = [
             path for task in self.tasks if "=" in task for path in text_files.table_files(task)
         ]

@@ -1,4 +1,4 @@
-"""Files of a corpus: written atomically, described by size and sha256, and refused by name when they differ."""
+"""Files of a corpus: written atomically, described by size and sha256, and checked."""
 
 import concurrent.futures
 import contextlib
@@ -20,7 +20,10 @@ _HASHING_THREADS = 8
 
 
 class _Bytes:
-    """A file that numpy writes by `write`: its own way into files does not say why a full disk takes no more."""
+    """A file that numpy writes to through `write`.
+
+    If numpy writes to a file directly, its error on a full disk does not give the reason.
+    """
 
     def __init__(self, file: BinaryIO):
         self.write = file.write
@@ -30,7 +33,8 @@ def write_array(path: Path, array: np.ndarray) -> dict[str, Any]:
     """Writes an .npy file atomically; returns its description."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with records.replacing(path) as file:
-        np.save(_Bytes(file), array, allow_pickle=False)  # pyright: ignore  anything with `write` will do
+        # Anything with `write` will do, although numpy's types do not say so.
+        np.save(_Bytes(file), array, allow_pickle=False)  # pyright: ignore
     return describe(path)
 
 
@@ -43,11 +47,12 @@ def write_bytes(path: Path, content: bytes) -> dict[str, Any]:
 
 
 def remove_leftovers(root: Path, age: float) -> None:
-    """Removes half-written files of writers that are dead: nobody holds their lock.
+    """Removes half-written files whose writers are dead, which means that their lock is free.
 
     Args:
       root: the corpus.
-      age: seconds since their last change; not all file systems tell the locks of other machines.
+      age: least seconds since their last change; needed because some file systems do not share
+        locks between machines.
     """
     for left in root.rglob("*.tmp-*"):
         with contextlib.suppress(OSError), open(left, "rb") as file:
@@ -78,7 +83,7 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def damage(path: Path, description: Mapping[str, Any], *, hashes: bool = True) -> str | None:
-    """What is wrong with a file, in a few words; None when it is as described."""
+    """What is wrong with a file, in a few words; None if it matches the description."""
     try:
         size = path.stat().st_size
         if size != description["bytes"]:
@@ -96,9 +101,9 @@ def verify(root: Path, files: Mapping[str, Mapping[str, Any]], *, hashes: bool =
     """Checks files against their descriptions.
 
     Args:
-      root: directory the names are relative to.
+      root: directory that the names are relative to.
       files: description of each file by name.
-      hashes: read everything and compare sha256, not the sizes alone.
+      hashes: reads the files and compares their sha256, not only their sizes.
 
     Raises:
       InputError: names the first file that differs, and how.

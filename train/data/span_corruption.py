@@ -1,9 +1,9 @@
-"""Span corruption in T5's geometry (Raffel et al. 2020, section 3.1.4), vectorised over rows of equal length.
+"""Span corruption in T5's geometry, vectorised over rows of equal length.
 
-A fixed share of the tokens is noise, cut into a fixed number of spans; both the noise and the rest
-are cut at uniformly random places. A span is replaced by one sentinel in the inputs; the targets
-hold the sentinels, each followed by its span. Both end in EOS, so that inputs and targets have the
-same lengths in every row and nothing is padded:
+Source: Raffel et al. 2020, section 3.1.4. A fixed share of the tokens is noise, cut into a fixed
+number of spans. Both the noise and the rest are cut at uniformly random places. In the inputs, one
+sentinel replaces each span. The targets contain the sentinels, each followed by its span. Both end
+in EOS, so inputs and targets have the same lengths in every row and need no padding:
 
     thank you for inviting me   ->   thank <99> inviting <98> </s>   |   <99> you for <98> me </s>
 
@@ -22,12 +22,12 @@ EOS_ID = 1
 
 @dataclasses.dataclass(frozen=True)
 class Geometry:
-    """Lengths that go together.
+    """Lengths that belong together.
 
     Attributes:
       raw_length: tokens of text in a row.
       num_noise: how many of them are noise.
-      num_spans: spans of noise, and of the rest.
+      num_spans: number of noise spans, and of spans between them.
     """
 
     raw_length: int
@@ -48,12 +48,12 @@ class Geometry:
 def geometry(
     raw_length: int, noise_density: float = 0.15, mean_span_length: float = 3.0
 ) -> Geometry:
-    """Counts of noise tokens and spans for a text of `raw_length` tokens; one token has no noise."""
+    """The numbers of noise tokens and spans for `raw_length` tokens; one token has no noise."""
     if raw_length < 2:
         return Geometry(raw_length, 0, 0)
     num_noise = min(max(round(raw_length * noise_density), 1), raw_length - 1)
-    # A span of noise needs a span of text before it, which bounds their number when the density is
-    # high.
+    # Each span of noise needs a span of text before it, which limits their number at a high
+    # density.
     num_spans = min(max(round(num_noise / mean_span_length), 1), num_noise, raw_length - num_noise)
     return Geometry(raw_length, num_noise, num_spans)
 
@@ -61,7 +61,9 @@ def geometry(
 def geometry_for_inputs(
     input_length: int, noise_density: float = 0.15, mean_span_length: float = 3.0
 ) -> Geometry:
-    """The longest text whose corrupted inputs fit `input_length`: 512 -> 568 tokens, 114 targets; 128 -> 141, 29.
+    """The longest text whose corrupted inputs fit `input_length`.
+
+    512 gives 568 tokens of text and 114 targets, 128 gives 141 and 29.
 
     Raises:
       InputError: `input_length` is too short for two tokens of text.
@@ -69,7 +71,8 @@ def geometry_for_inputs(
     found = geometry(2, noise_density, mean_span_length)
     if found.input_length > input_length:
         raise InputError(
-            f"input_length = {input_length} is too short for span corruption: at least {found.input_length}"
+            f"input_length = {input_length} is too short for span corruption: at least "
+            f"{found.input_length}"
         )
     while True:
         longer = geometry(found.raw_length + 1, noise_density, mean_span_length)
@@ -84,7 +87,7 @@ def noise_mask(shape: Geometry, seed: int, index_B: np.ndarray) -> np.ndarray:
     Args:
       shape: the row's geometry.
       seed: seed of the draw.
-      index_B: example index of each row; a row depends on (seed, its index) only.
+      index_B: example index of each row; a row depends only on (seed, its index).
 
     Returns:
       bool [B, raw_length], True where the token is noise.
@@ -102,10 +105,10 @@ def noise_mask(shape: Geometry, seed: int, index_B: np.ndarray) -> np.ndarray:
 
 
 def _random_partition(words_BK: np.ndarray, total: int, parts: int) -> np.ndarray:
-    """Lengths [B, parts] of a uniformly random cut of `total` items into non-empty parts, from parts-1 random words.
+    """Lengths [B, parts] of a uniformly random cut of `total` items into non-empty parts.
 
-    The cuts are a random subset of the total-1 gaps, drawn by Floyd's method: one word a cut,
-    whatever the length.
+    The cuts are a random subset of the total-1 gaps, drawn by Floyd's method, which needs one
+    random word per cut for any length.
     """
     cuts_BK = np.zeros(words_BK.shape, np.int64)
     for k in range(parts - 1):
@@ -124,8 +127,8 @@ def corrupt(
 
     Args:
       raw_BL: token ids, int32.
-      noise_BL: which are noise, from `noise_mask`: every row starts with text, ends with noise, and
-        has as many of each and as many spans as every other row.
+      noise_BL: which tokens are noise, from `noise_mask`: every row starts with text, ends with
+        noise, and has the same numbers of tokens and spans of each kind.
       vocab_size: sentinels are vocab_size-1, vocab_size-2, ...
 
     Returns:
@@ -134,14 +137,14 @@ def corrupt(
     before_BL = np.zeros_like(noise_BL)
     before_BL[:, 1:] = noise_BL[:, :-1]
     inputs_BS = _with_sentinels(raw_BL, ~noise_BL, noise_BL & ~before_BL, vocab_size)
-    before_BL[:, 0] = noise_BL.any(axis=1)  # the first text, too, has its sentinel in the targets
+    before_BL[:, 0] = noise_BL.any(axis=1)  # the first text has one in the targets
     return inputs_BS, _with_sentinels(raw_BL, noise_BL, ~noise_BL & before_BL, vocab_size)
 
 
 def _with_sentinels(
     raw_BL: np.ndarray, kept_BL: np.ndarray, starts_BL: np.ndarray, vocab_size: int
 ) -> np.ndarray:
-    """Rows of the kept tokens, with counted-down sentinels where spans start, and EOS."""
+    """Rows of the kept tokens, with sentinels that count down where spans start, and EOS."""
     sentinels_BL = vocab_size - np.cumsum(starts_BL, axis=1, dtype=np.int32)
     rows = np.where(starts_BL, sentinels_BL, raw_BL)[kept_BL | starts_BL].reshape(len(raw_BL), -1)
     return np.pad(rows.astype(np.int32), ((0, 0), (0, 1)), constant_values=EOS_ID)

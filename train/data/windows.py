@@ -20,7 +20,8 @@ class Windows:
         Args:
           shards: token streams, 1-D.
           length: tokens in a window.
-          one_stream: windows run on from one shard to the next; otherwise each shard is cut alone.
+          one_stream: windows continue from one shard to the next; otherwise each shard is cut
+            separately.
         """
         self._shards, self._length = shards, length
         sizes = np.array([len(tokens) for tokens in shards], np.int64)
@@ -34,7 +35,7 @@ class Windows:
         self.num_unread = self.num_tokens - self.num_windows * length
 
     def read(self, window_B: np.ndarray) -> np.ndarray:
-        """Tokens of the windows of the given numbers, int32 [B, length]."""
+        """The tokens of the windows with these numbers, int32 [B, length]."""
         stream_B = np.searchsorted(self._window_ends, window_B, side="right")
         before_B = np.where(stream_B > 0, self._window_ends[stream_B - 1], 0)
         start_B = self._stream_starts[stream_B] + (window_B - before_B) * self._length
@@ -46,12 +47,12 @@ class Windows:
         for shard in np.unique(first_B):
             here_B = (first_B == shard) & (last_B == shard)
             raw_BL[here_B] = self._shards[shard][at_BL[here_B] - self._shard_starts[shard]]
-        for row in np.flatnonzero(first_B != last_B):  # few: those at the ends of shards
+        for row in np.flatnonzero(first_B != last_B):  # few rows, at the ends of shards
             raw_BL[row] = self._across(range(first_B[row], last_B[row] + 1), *at_BL[row, [0, -1]])
         return raw_BL
 
     def _across(self, shards: range, first: int, last: int) -> np.ndarray:
-        """The tokens from `first` to `last`, which lie in several shards."""
+        """The tokens from `first` to `last`, which are in several shards."""
         starts = self._shard_starts
         return np.concatenate(
             [self._shards[s][max(0, first - starts[s]) : last + 1 - starts[s]] for s in shards]

@@ -1,1 +1,1 @@
-"""Launchers: each runs the cells of one manifest somewhere; none schedules across machines by itself."""
+"""Launchers: each runs the cells of one manifest somewhere, without scheduling machines."""

@@ -1,10 +1,11 @@
-"""The launcher for TPU slices on GKE: a JobSet for each unfinished cell, which Kueue admits when there is room.
+"""The launcher for TPU slices on GKE: a JobSet for each unfinished cell.
 
-JobSet (jobset.sigs.k8s.io) starts the hosts of one or several slices together and starts all of
-them again when one is lost; Kueue (kueue.sigs.k8s.io) holds it back until the quota has room for
-the whole. A pod runs `train.launch.worker` on one cell, or on seeds of one that are trained
-together; the processes of a cell find each other by what GKE puts into their environment. The file
-system with runs and corpus is a claim that every pod mounts and that has locks (Filestore, NFS).
+JobSet (jobset.sigs.k8s.io) starts the hosts of one or several slices together, and restarts all of
+them when one is lost. Kueue (kueue.sigs.k8s.io) holds a JobSet back until the quota has room for
+all of it. A pod runs `train.launch.worker` on one cell, or on seeds of one cell that are trained
+together. The processes of a cell find each other through the environment that GKE sets. The file
+system with runs and corpus is a claim that every pod mounts; it must support locks (Filestore,
+NFS).
 """
 
 import dataclasses
@@ -27,24 +28,24 @@ ACCELERATORS = {
     "v5p": "tpu-v5p-slice",
     "v6e": "tpu-v6e-slice",
 }
-_NAME = 40  # characters: JobSet adds the job and the pod, and all of it must be a DNS label of 63
-_GRACE_SECONDS = 120  # to save between SIGTERM and SIGKILL
+_NAME = 40  # characters; with the suffixes that JobSet adds, it must fit a DNS label of 63
+_GRACE_SECONDS = 120  # time to save between SIGTERM and SIGKILL
 
 
 @dataclasses.dataclass(frozen=True)
 class Slice:
-    """What a cell gets, and where its pods find things.
+    """The resources of a cell, and the places where its pods find their data.
 
     Attributes:
       image: the container image, with this project installed.
       tpu: one of ACCELERATORS.
       topology: chips of a slice, such as 4x4.
-      slices: slices of one cell, joined by the data-centre network.
+      slices: slices for one cell, connected by the data-centre network.
       chips_per_host: 0 for the usual four, or all chips of a smaller slice.
       queue: Kueue's LocalQueue; empty for none.
       claim: PersistentVolumeClaim with runs and corpus.
       mount: where the claim is mounted.
-      retries: times that JobSet starts a cell again.
+      retries: how often JobSet restarts a cell.
     """
 
     image: str
@@ -58,7 +59,7 @@ class Slice:
     retries: int = 10
 
     def __post_init__(self):
-        """Refuses what no cluster has."""
+        """Refuses slices that cannot exist."""
         if self.tpu not in ACCELERATORS:
             raise InputError(f"tpu = {self.tpu!r} is not one of {', '.join(ACCELERATORS)}")
         if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*){1,2}", self.topology):
@@ -71,21 +72,21 @@ class Slice:
 
     @property
     def chips(self) -> int:
-        """Chips of one slice."""
+        """The number of chips of one slice."""
         return math.prod(map(int, self.topology.split("x")))
 
     @property
     def host_chips(self) -> int:
-        """Chips of one host."""
+        """The number of chips of one host."""
         return self.chips_per_host or min(self.chips, 4)
 
 
 def manifests(
     study: StudyConfig, directory: Path, corpus: Path, programs: Programs, slice_: Slice
 ) -> Manifest:
-    """A Kubernetes List with a JobSet for each of `programs`, the names of cells that go together.
+    """A Kubernetes List with a JobSet for each of `programs`, the names of cells that run together.
 
-    The paths are those of the pods.
+    The paths are those inside the pods.
     """
     items = [_jobset(study, directory, corpus, program, slice_) for program in programs]
     return {"apiVersion": "v1", "kind": "List", "items": items}
@@ -97,7 +98,7 @@ def _jobset(
     labels = {"app.kubernetes.io/part-of": _label(study.name)}
     if slice_.queue:
         labels["kueue.x-k8s.io/queue-name"] = slice_.queue
-    topology = "alpha.jobset.sigs.k8s.io/exclusive-topology"  # each slice has a node pool to itself
+    topology = "alpha.jobset.sigs.k8s.io/exclusive-topology"  # gives each slice its own node pool
     hosts = slice_.chips // slice_.host_chips
     job = {
         "completionMode": "Indexed",
@@ -147,13 +148,13 @@ def _pod(directory: Path, corpus: Path, cells: Sequence[str], slice_: Slice) -> 
         ],
         "volumes": [{"name": "studies", "persistentVolumeClaim": {"claimName": slice_.claim}}],
     }
-    if slice_.slices > 1:  # slices talk over the hosts' own network
+    if slice_.slices > 1:  # slices communicate over the hosts' own network
         pod |= {"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"}
     return pod
 
 
 def queue(name: str, slice_: Slice, chips: int) -> Manifest:
-    """A Kubernetes List with a LocalQueue of Kueue and the quota of `chips` behind it, to be applied once."""
+    """A Kubernetes List with a LocalQueue of Kueue and its quota of `chips`, to be applied once."""
     flavor = f"tpu-{slice_.tpu}-{slice_.topology}"
     labels = {
         "cloud.google.com/gke-tpu-accelerator": ACCELERATORS[slice_.tpu],
@@ -181,6 +182,6 @@ def queue(name: str, slice_: Slice, chips: int) -> Manifest:
 
 
 def _label(name: str) -> str:
-    """A name as a DNS label: what was cut off is told apart by a hash."""
+    """A name as a DNS label; a hash replaces what is cut off."""
     label = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     return label if len(label) <= _NAME else f"{label[: _NAME - 9].rstrip('-')}-{digest(name)[:8]}"

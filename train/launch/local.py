@@ -1,7 +1,7 @@
-"""The local launcher: a pool of workers on this machine, each pinned to a core or, if there are several, to a GPU.
+"""The local launcher: a pool of workers on this machine.
 
-Any number of launchers may work on one study, on one machine or on several that share its
-directory.
+Each worker is pinned to a core or, if there are several GPUs, to a GPU. Any number of launchers may
+work on one study, on one machine or on several that share its directory.
 """
 
 import json
@@ -24,26 +24,26 @@ from train.study import watch
 from train.study.config import StudyConfig
 from train.study.directory import ATTEMPTS, Programs, programs, statuses
 
-_RESTARTS = 3  # of a worker that died before it began any cell, in one launch
+_RESTARTS = 3  # limit for a worker that dies before it starts any cell, in one launch
 _LINE_SECONDS = 20.0  # between plain lines of progress
 _POLL_SECONDS = 1.0
 
 
 class Stopped(Exception):
-    """The launcher was told to stop; its workers have saved."""
+    """The launcher was asked to stop, and its workers have saved."""
 
 
 class Pool:
-    """Workers on one manifest, and what they have said of its cells.
+    """The workers on one manifest, and their reports on its cells.
 
     Attributes:
-      reports: the last report of each cell that a worker has looked at.
+      reports: the last report on each cell that a worker has looked at.
     """
 
     def __init__(
         self, study: StudyConfig, directory: Path, corpus: Path, num_workers: int, *options: str
     ):
-        """Starts the workers with further options of `train.launch.worker`."""
+        """Starts the workers, with further options of `train.launch.worker`."""
         self.reports: dict[str, dict[str, Any]] = {}
         self._study, self._directory, self._corpus, self._options = (
             study,
@@ -57,7 +57,7 @@ class Pool:
         self._gpus = _gpus(study, num_workers)
         self._at: dict[
             int, dict[str, float]
-        ] = {}  # the cells that each worker is at, and since when
+        ] = {}  # the cells that each worker is running, and since when
         self._workers = {number: self._start(number) for number in range(num_workers)}
         self._restarts = {number: 0 for number in range(num_workers)}
 
@@ -75,11 +75,11 @@ class Pool:
         with open(self._log(number), "ab") as log:
             process = subprocess.Popen(
                 command + ([] if core is None else ["--core", str(core)]),
-                stdin=subprocess.PIPE,  # held open: its end tells the worker that the launcher is gone
+                stdin=subprocess.PIPE,  # closes when the launcher is gone
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env=environment(self._study, pinned=core is not None) | self._gpus[number],
-                start_new_session=True,  # Ctrl-C is for the launcher, which lets its workers save
+                start_new_session=True,  # Ctrl-C goes to the launcher, which lets its workers save
             )
         threading.Thread(target=self._listen, args=(number, process), daemon=True).start()
         return process
@@ -96,11 +96,11 @@ class Pool:
                         log.write(line)
 
     def _log(self, number: int) -> Path:
-        """Where everything goes that a worker says besides its reports."""
+        """The file for everything that a worker prints besides its reports."""
         return self._directory / f"worker-{number}.log"
 
     def poll(self) -> bool:
-        """Takes in what the workers have said; starts again one that was killed. Returns whether any is alive."""
+        """Reads the workers' reports, and restarts killed workers. Returns whether any is alive."""
         self._hear()
         for number, worker in self._workers.items():
             if (code := worker.poll()) not in (
@@ -124,7 +124,10 @@ class Pool:
                 cells.pop(report["cell"], None)
 
     def _may_restart(self, number: int, code: int) -> bool:
-        """Records the cells that a dead worker was at; one that died at none is started again only so often."""
+        """Records the cells that a dead worker was running.
+
+        A worker that died without a cell is restarted only a limited number of times.
+        """
         cells = self._at.pop(number, {})
         if not cells:
             self._restarts[number] += 1
@@ -146,7 +149,7 @@ class Pool:
         return True
 
     def stop(self) -> None:
-        """Asks every worker to save and end, and waits."""
+        """Asks every worker to save and exit, and waits."""
         for worker in self._workers.values():
             worker.terminate()
         for worker in self._workers.values():
@@ -159,13 +162,16 @@ class Pool:
 
 
 def _let_go(worker: subprocess.Popen[bytes]) -> None:
-    """Closes the pipe by which a worker knows that its launcher is there."""
+    """Closes the pipe through which a worker sees that its launcher is alive."""
     if worker.stdin is not None:
         worker.stdin.close()
 
 
 def _report(line: bytes) -> dict[str, Any] | None:
-    """The report in a line of a worker's output; None if a library printed it, or if the worker was killed half-way."""
+    """The report in a line of a worker's output; None if the line is something else.
+
+    It may be from a library, or cut off because the worker was killed.
+    """
     try:
         report = json.loads(line)
     except ValueError:
@@ -187,12 +193,12 @@ def run(
 
     Args:
       study: the study, whose manifest is in `directory`.
-      directory: of its runs.
+      directory: the directory of its runs.
       corpus: the prepared corpus.
       num_workers: processes.
-      retries: times that a failed cell, or one whose worker was killed, is tried again.
-      together: cells that are trained in one program, those of each by name; they differ only in
-        their seed.
+      retries: how often a failed cell, or one whose worker was killed, is tried again.
+      together: groups of cells, by name, that are trained in one program; those of a group differ
+        only in their seed.
 
     Returns:
       The last report of each cell: {"cell", "state", "error"}.
@@ -200,7 +206,7 @@ def run(
     Raises:
       Stopped: by SIGTERM or Ctrl-C; every worker has saved its cell.
     """
-    # From here on, these are Ctrl-C; SIGHUP comes when a terminal is closed.
+    # From here on these signals act like Ctrl-C. SIGHUP is sent when a terminal is closed.
     old = {
         number: signal.signal(number, signal.default_int_handler)
         for number in (signal.SIGTERM, signal.SIGHUP)
@@ -230,7 +236,7 @@ def run(
 
 
 def _cores(study: StudyConfig, num_workers: int) -> list[int | None]:
-    """The core of each worker; None, no pinning, where an accelerator does the work or one worker has the machine."""
+    """The core of each worker; None means no pinning, with an accelerator or a single worker."""
     available = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     if study.platform != "cpu" or num_workers == 1 or not available:
         return [None] * num_workers
@@ -238,7 +244,10 @@ def _cores(study: StudyConfig, num_workers: int) -> list[int | None]:
 
 
 def _gpus(study: StudyConfig, num_workers: int) -> list[dict[str, str]]:
-    """The environment that gives each worker its GPU, and its share of it; nothing where one worker has them all."""
+    """The environment that gives each worker its GPU and its share of the memory.
+
+    Empty if one worker has all GPUs.
+    """
     visible = visible_gpus(study)
     if num_workers == 1 or not visible:
         return [{}] * num_workers
@@ -250,7 +259,7 @@ def _gpus(study: StudyConfig, num_workers: int) -> list[dict[str, str]]:
 
 
 def visible_gpus(study: StudyConfig) -> list[str]:
-    """The GPUs that a study may use, as CUDA_VISIBLE_DEVICES has them."""
+    """The GPUs that a study may use, as in CUDA_VISIBLE_DEVICES."""
     if study.platform == "cpu" or not shutil.which("nvidia-smi"):
         return []
     listed = subprocess.run(
@@ -261,7 +270,7 @@ def visible_gpus(study: StudyConfig) -> list[str]:
 
 
 def default_workers(study: StudyConfig) -> int:
-    """One for each core on CPU, but no more than cells; one where an accelerator does the work."""
+    """One worker per core on CPU, but at most one per cell; one worker on an accelerator."""
     if study.platform != "cpu":
         return 1
     cores = (
@@ -271,12 +280,12 @@ def default_workers(study: StudyConfig) -> int:
 
 
 def environment(study: StudyConfig, *, pinned: bool) -> dict[str, str]:
-    """The environment of a worker: what is set already counts; `pinned` ones keep to one thread."""
+    """A worker's environment; existing variables win, and `pinned` workers use one thread."""
     defaults = {
         "JAX_COMPILATION_CACHE_DIR": str(Path(".cache/jax").absolute()),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",  # huge pages: a step is 2-34 % faster
+        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",  # huge pages make a step 2-34 % faster
     }
     if study.platform:
         defaults["JAX_PLATFORMS"] = study.platform
@@ -286,7 +295,7 @@ def environment(study: StudyConfig, *, pinned: bool) -> dict[str, str]:
 
 
 class _View:
-    """What a person sees of a running study: a bar on a terminal, a line now and then elsewhere."""
+    """The display of a running study: a bar on a terminal, a line from time to time elsewhere."""
 
     def __init__(self, study: StudyConfig, directory: Path):
         self._study, self._directory = study, directory

@@ -1,15 +1,18 @@
-"""The Slurm launcher: one job array, a task for each unfinished cell; Slurm alone decides what runs where and when.
+"""The Slurm launcher: one job array, with a task for each unfinished cell.
 
-A task runs `train.launch.worker` on its cell under `srun`, with as many processes as the cell shall
-have: they find each other by the environment of the step. Both stages are in one task, so that no
-job depends on another, and so are seeds of a cell that are trained together.
+Slurm alone decides what runs where and when. A task runs `train.launch.worker` on its cell under
+`srun`, with as many processes as the cell needs; they find each other through the environment of
+the step. Both stages are in one task, so no job depends on another. Seeds of a cell that are
+trained together are one task too.
 
 What happens to a task:
-  time limit        SIGTERM to the step 2 minutes before: the cell is saved, the task requeues
-  itself and goes on preempted, node lost, `scontrol requeue`      Slurm requeues it, and it goes on
-  from the last checkpoint `scancel`         the cell is saved; `python -m train slurm` again
-  submits what is left
-  failed            tried again a bounded number of times
+
+  time limit        SIGTERM to the step 2 minutes before; the cell is saved, and the task requeues
+                    itself and continues
+  preempted, node lost, `scontrol requeue`
+                    Slurm requeues it, and it continues from the last checkpoint
+  scancel           the cell is saved; `python -m train slurm` submits the unfinished cells again
+  failed            tried again a limited number of times
 """
 
 import dataclasses
@@ -30,7 +33,7 @@ from train.records import InputError
 from train.study.config import StudyConfig
 from train.study.directory import Programs
 
-_GRACE_SECONDS = 120  # to save before the time limit
+_GRACE_SECONDS = 120  # time to save before the time limit
 _SUBMITTED = "submitted.jsonl"
 
 _SCRIPT = """#!/bin/bash
@@ -47,15 +50,18 @@ _SCRIPT = """#!/bin/bash
 cells=(
 {cells}
 )
-if [ -n "${{SLURM_CPUS_PER_TASK:-}}" ]; then export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK; fi  # srun does not ask
+# srun does not read this variable of sbatch's itself.
+if [ -n "${{SLURM_CPUS_PER_TASK:-}}" ]; then export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK; fi
 # Not quoted: a task may have several cells, which are trained together.
 srun --kill-on-bad-exit=0 {worker} --cell ${{cells[$SLURM_ARRAY_TASK_ID]}}
 code=$?
-# {stopped}: stopped and saved, by the time limit for example. Others: failed or killed, and tried again so often.
+# {stopped}: stopped and saved, for example by the time limit. Others: failed or killed; tried again
+# a limited number of times.
 task="${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID"
 failures={folder}/$task.failures
 if [ $code -ne 0 ] && [ $code -ne {stopped} ]; then echo $code >> "$failures"; fi
-if [ $code -eq {stopped} ] || {{ [ $code -ne 0 ] && [ "$(wc -l < "$failures")" -le {retries} ]; }}; then
+if [ $code -eq {stopped} ] ||
+   {{ [ $code -ne 0 ] && [ "$(wc -l < "$failures")" -le {retries} ]; }}; then
   scontrol requeue "$task"
 fi
 exit $code
@@ -64,15 +70,15 @@ exit $code
 
 @dataclasses.dataclass(frozen=True)
 class Resources:
-    """What a cell gets.
+    """The resources of a cell.
 
     Attributes:
-      nodes: machines of one cell.
-      tasks_per_node: processes of one cell on each machine; one for each machine is usual, with all
+      nodes: machines for one cell.
+      tasks_per_node: processes of one cell on each machine; usually one per machine, with all of
         its devices.
       at_once: cells that may run at the same time; 0 for no limit.
       options: further options of sbatch, such as --time=12:00:00, --partition=gpu, --gres=gpu:8.
-      retries: times that a failed task is requeued.
+      retries: how often a failed task is requeued.
     """
 
     nodes: Count = 1
@@ -82,7 +88,7 @@ class Resources:
     retries: CountOrZero = 2
 
     def __post_init__(self):
-        """Refuses what sbatch would misunderstand."""
+        """Refuses options that sbatch would misunderstand."""
         ranges.check(self)
         for option in self.options:
             if not re.fullmatch(r"--?[A-Za-z][^\n]*", option):
@@ -94,7 +100,7 @@ class Resources:
 def script(
     study: StudyConfig, directory: Path, corpus: Path, programs: Programs, resources: Resources
 ) -> str:
-    """The batch script of an array with one task for each of `programs`, the names of cells that go together."""
+    """The batch script of an array; each of `programs`, cells that run together, is a task."""
     limit = f"%{resources.at_once}" if resources.at_once else ""
     worker = [
         sys.executable,
@@ -124,10 +130,10 @@ def script(
 
 
 def submit(text: str, directory: Path, programs: Programs) -> str:
-    """Submits a script of `script`, keeps it beside the runs, and returns the number of the job.
+    """Submits a script made by `script`, stores it next to the runs, and returns the job number.
 
     Raises:
-      InputError: sbatch is not there or refuses the script; says what it said.
+      InputError: sbatch is missing or refuses the script; the message contains its output.
     """
     folder = directory / "slurm"
     folder.mkdir(parents=True, exist_ok=True)
@@ -140,17 +146,17 @@ def submit(text: str, directory: Path, programs: Programs) -> str:
 
 
 def queued(directory: Path) -> set[str]:
-    """The cells that earlier submissions still have waiting or running.
+    """The cells of earlier submissions that are still waiting or running.
 
     Raises:
-      InputError: squeue is not there.
+      InputError: squeue is missing.
     """
     types = {"job": str, "cells": list, "script": str}
     rows = records.read_jsonl(directory / "slurm" / _SUBMITTED, types, allow_torn=True)
     if not rows:
         return set()
-    # A copied directory names jobs of somebody else by now: only those of its own scripts are
-    # meant.
+    # In a copied directory the job numbers may belong to other jobs by now, so the script must
+    # match too.
     jobs = {
         (row["job"], str(directory.absolute() / "slurm" / row["script"])): row["cells"]
         for row in rows
@@ -165,10 +171,10 @@ def queued(directory: Path) -> set[str]:
 
 
 def largest_array() -> int:
-    """The tasks that one array of this cluster may have; 1,001 where it does not say, which is Slurm's own default.
+    """The largest array size of this cluster; 1,001, Slurm's default, if it does not say.
 
     Raises:
-      InputError: scontrol is not there.
+      InputError: scontrol is missing.
     """
     said = re.search(r"^MaxArraySize\s*=\s*(\d+)", _ask("scontrol", "show", "config"), re.MULTILINE)
     return max(int(said[1]), 1) if said else 1001

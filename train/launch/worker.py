@@ -1,10 +1,10 @@
-"""A worker: runs the cells of a manifest that nobody else runs, many in one process. Every launcher starts these.
+"""A worker: runs the cells of a manifest that no other process runs, many in one process.
 
-Workers need no scheduler: each goes through the cells in order and takes the lock of the next
-unfinished one, so that any number of them, of any number of launchers, share one study. A program
-is one cell, or several that differ only in their seed and are trained together. What happens is
-told as JSON lines on standard output; progress goes to standard error. A cell that another worker
-is at is waited for: that worker may be killed.
+Every launcher starts these. Workers need no scheduler: each goes through the cells in order and
+locks the next unfinished one, so any number of workers, of any number of launchers, can share one
+study. A program is one cell, or several that differ only in their seed and are trained together.
+Events are printed as JSON lines on standard output; progress goes to standard error. A worker waits
+for cells that another worker is running, because that worker may be killed.
 
 Exit codes: 0 all cells are done; 1 one has failed; 75 stopped by SIGTERM, and saved.
 """
@@ -33,20 +33,20 @@ if TYPE_CHECKING:
     from train.data.corpus import Corpus
 
 EXIT_FAILED, EXIT_STOPPED = 1, 75
-_WAIT_SECONDS = 1.0  # between looks at cells that others are at
-_GRACE_SECONDS = 120.0  # to save when the launcher is gone
+_WAIT_SECONDS = 1.0  # between checks of cells that others are running
+_GRACE_SECONDS = 120.0  # time to save when the launcher is gone
 
 
 @dataclasses.dataclass(frozen=True)
 class Worker:
-    """What a worker works on.
+    """A worker's cells and settings.
 
     Attributes:
-      programs: the cells, those that are trained together in one tuple.
-      directory: of their runs.
-      corpus: what they are trained on.
-      launch: names the launch, within which retries are counted.
-      retries: times that a failed cell is tried again.
+      programs: the cells; those that are trained together are in one tuple.
+      directory: the directory of their runs.
+      corpus: the corpus to train on.
+      launch: the name of the launch, within which retries are counted.
+      retries: how often a failed cell is tried again.
       stop: whether to save and end.
     """
 
@@ -69,7 +69,7 @@ class Worker:
             failed |= "failed" in states.values()
             if (
                 "preempted" in states.values()
-            ):  # by a signal to this process or to another of the cell's
+            ):  # by a signal to this process or to another process of the cell
                 return EXIT_STOPPED
             left = [
                 config
@@ -81,7 +81,7 @@ class Worker:
         return EXIT_STOPPED if left else EXIT_FAILED if failed else 0
 
     def _look_at(self, config: RunConfig) -> str:
-        """Runs a cell if it is free and not done; returns done, locked, failed, again or preempted."""
+        """Runs a cell if free and not done; returns done, locked, failed, again or preempted."""
         import jax
 
         directory = self.directory / config.run_id
@@ -89,7 +89,7 @@ class Worker:
             return self._say(config, "done")
         if (
             jax.process_count() > 1
-        ):  # they must decide alike, and process 0 may hold the lock already
+        ):  # all must decide the same, and process 0 may already hold the lock
             return self._attempt(config, directory)
         if not is_free(directory):
             return "locked"
@@ -100,7 +100,7 @@ class Worker:
         return self._attempt(config, directory)
 
     def _failures(self, directory: Path) -> list[records.Row]:
-        """The attempts of this launch on a cell that have failed."""
+        """The failed attempts of this launch on a cell."""
         return [
             row
             for row in attempts(directory)
@@ -114,7 +114,7 @@ class Worker:
         data = records.read_json(directory / "config.json", missing={}).get("data", {})
         same = (
             data.get("fingerprint") == self.corpus.fingerprint
-        )  # of another corpus: `run_cell` refuses it
+        )  # `run_cell` refuses another corpus
         return distributed.as_first(done and same)
 
     def _attempt(self, config: RunConfig, directory: Path) -> str:
@@ -131,9 +131,9 @@ class Worker:
             states = self._train(members)
         except loop.Preempted as reason:
             states, error = ["preempted"] * len(members), str(reason)
-        except (InputError, ConfigError, loop.Diverged) as reason:  # as it would be the next time
+        except (InputError, ConfigError, loop.Diverged) as reason:  # a retry would fail too
             states, error = self._after_failure(members, "failed"), str(reason).splitlines()[0]
-        except Exception as reason:  # noqa: BLE001  one cell's failure is recorded, the others go on
+        except Exception as reason:  # noqa: BLE001  a failure is recorded, other cells go on
             states = self._after_failure(members, "again" if jax.process_count() == 1 else "failed")
             error = records.reason(reason)
         row = {
@@ -150,11 +150,14 @@ class Worker:
             )
             self._say(
                 member, state, own
-            )  # "locked" as well: the launcher must know that this worker is not at it
+            )  # also if "locked", so that the launcher knows that this worker is not running it
         return states[0]
 
     def _after_failure(self, members: list[RunConfig], alone: str) -> list[str]:
-        """The state of each of a program that has failed; of several it may be one's fault, or there was no room."""
+        """The state of each cell of a failed program.
+
+        Several cells are tried again, since one of them may be the cause, or memory was too small.
+        """
         if len(members) == 1:
             return [alone]
         return [
@@ -163,13 +166,13 @@ class Worker:
         ]
 
     def _members(self, config: RunConfig) -> list[RunConfig]:
-        """The cell, and those of its program that can go with it; one that has failed goes alone from then on."""
+        """The cell, and those of its program that can run with it; a failed cell runs alone."""
         import jax
 
         program = next(program for program in self.programs if config in program)
         if (
             len(program) == 1 or jax.process_count() > 1
-        ):  # several processes can only be at one seed
+        ):  # several processes can only train one seed
             return [config]
         places = {cell.run_id: self.directory / cell.run_id for cell in program}
         if self._failures(places[config.run_id]):
@@ -199,7 +202,7 @@ class Worker:
         if row["state"] != "locked" and distributed.is_first():
             with contextlib.suppress(
                 OSError
-            ):  # a directory that cannot be written is the error already told
+            ):  # that the directory is not writable is already reported
                 records.append_jsonl(self.directory / config.run_id / ATTEMPTS, [row])
 
     def _say(self, config: RunConfig, state: str, error: str | None = None) -> str:
@@ -208,7 +211,7 @@ class Worker:
 
 
 def _give_up(directory: Path, error: str | None) -> None:
-    """Marks a cell as failed: one whose worker was killed could not do so itself."""
+    """Marks a cell as failed, because its killed worker could not."""
     with records.lock(directory) as free:
         status = records.read_status(directory)
         if free and status["state"] != "failed":
@@ -240,13 +243,14 @@ def main(arguments: argparse.Namespace) -> int:
     with cell.StopOnSignal() as stop:
         launch = (
             arguments.launch or uuid.uuid4().hex[:12]
-        )  # under a scheduler each start is a launch of its own
+        )  # under a scheduler each start is a separate launch
         return Worker(programs, arguments.directory, data, launch, arguments.retries, stop).run()
 
 
 def _end_with_parent() -> None:
-    """Saves and ends as soon as the launcher, which holds the other end of standard input, is gone."""
-    # Not `sys.stdin.read`: an interpreter that ends while a thread sits in a buffered read aborts.
+    """Saves and ends once the launcher, which holds the other end of standard input, is gone."""
+    # Not `sys.stdin.read`, because the interpreter aborts if it ends while a thread is in a
+    # buffered read.
     while os.read(sys.stdin.fileno(), 4096):
         pass
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,1 +1,1 @@
-"""What a study costs before it runs: counts, device memory, time and money."""
+"""The cost of a study before it runs: counts, device memory, time and money."""

@@ -1,11 +1,11 @@
-"""How fast cells are on this machine, from the records of cells that have run on it.
+"""The speed of cells on this machine, from the records of cells that were run on it.
 
-Steps of small models are not bound by FLOPs, so that no single utilisation describes a CPU or an
-idle accelerator: what is kept is, for each architecture, the seconds of a step and of everything
-around the steps, at the FLOPs of the cells that were measured. Between two of them both are
-straight lines, of the logarithm for steps. Several seeds in one program are measured as well: their
-steps are no faster than as many alone where these keep the device busy, but they start and compile
-once.
+Steps of small models are not limited by FLOPs, so a single utilisation cannot describe a CPU or an
+idle accelerator. Instead, a calibration stores for each architecture the seconds of a step, and the
+seconds of everything else, at the FLOPs of the measured cells. Between two measured cells both are
+interpolated on straight lines, for steps in logarithms. Several seeds in one program are measured
+too. Their steps are no faster than the same number alone if these keep the device busy, but they
+start and compile only once.
 """
 
 import dataclasses
@@ -21,15 +21,15 @@ from train.study.config import RunConfig, StudyConfig
 from train.study.directory import attempts
 
 PATH = Path(".cache/calibrations.json")
-STEPS = 40  # of either stage of a cell that is run only to be measured
-SEEDS = 4  # at most, of a cell that is measured with its seeds in one program
-TOGETHER = 1.1  # where it was not measured; a CPU core's was .97-1.13 (benchmarks/seeds.py --steps-only --seeds 4)
-FURTHER = 0.3  # where it was not measured; it was .28 for the CPU study's smallest Transformer
+STEPS = 40  # in each stage of a cell that is run only to be measured
+SEEDS = 4  # largest number of seeds that are measured in one program
+TOGETHER = 1.1  # default; a CPU core had .97-1.13 (benchmarks/seeds.py --steps-only --seeds 4)
+FURTHER = 0.3  # default; the CPU study's smallest Transformer had .28
 
 Points = list[tuple[float, float]]
 Several = tuple[
     float, float, float, int
-]  # FLOPs of a seed's step, seconds of a step of all and of the rest, seeds
+]  # FLOPs of one seed's step, seconds of a step of all seeds and of everything else, seeds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,14 +37,14 @@ class Calibration:
     """Measured speed.
 
     Attributes:
-      device: what the cells ran on, as JAX calls it.
+      device: the device of the cells, by JAX's name.
       steps: by architecture, (training FLOPs of a step, seconds of a step).
-      setup: by architecture, (training FLOPs of a step, seconds of a cell besides its steps).
+      setup: by architecture, (training FLOPs of a step, seconds of a cell that are not spent on
+        steps).
       together: by architecture, (training FLOPs of a step of one seed, time of a step of several
-        over as many alone).
-      further: by architecture, (training FLOPs of a step of one seed, what each further seed of a
-        program adds to the time besides the steps, over that time of one alone in a process of its
-        own).
+        seeds over that of as many steps alone).
+      further: by architecture, (training FLOPs of a step of one seed, the time besides steps that
+        each further seed adds to a program, over that of one seed alone in its own process).
     """
 
     device: str
@@ -54,12 +54,12 @@ class Calibration:
     further: dict[str, Points]
 
     def step_seconds(self, architecture: str, flops: float) -> float:
-        """Seconds of a step of `flops`; an architecture that was not measured goes as the others do on average."""
+        """Seconds of a step of `flops`; an unmeasured architecture takes those of all others."""
         logs = [(math.log(x), math.log(y)) for x, y in self._points(self.steps, architecture)]
         return math.exp(_line(logs, math.log(flops)))
 
     def setup_seconds(self, architecture: str, flops: float) -> float:
-        """Seconds of a cell besides its steps."""
+        """Seconds of a cell that are not spent on steps."""
         return max(_line(self._points(self.setup, architecture), flops), 0.0)
 
     def together_ratio(self, architecture: str, flops: float) -> float:
@@ -67,7 +67,7 @@ class Calibration:
         return self._ratio(self.together, architecture, flops, TOGETHER)
 
     def further_share(self, architecture: str, flops: float) -> float:
-        """What each further seed of a program adds to the time besides the steps, over that time of one alone."""
+        """Time besides steps that a further seed adds to a program, over that of one alone."""
         return max(self._ratio(self.further, architecture, flops, FURTHER), 0.0)
 
     def _ratio(
@@ -81,7 +81,7 @@ class Calibration:
 
 
 def _line(points: Points, x: float) -> float:
-    """The least-squares line through the points, at x."""
+    """The value at x of the least-squares line through the points."""
     if len({a for a, _ in points}) < 2:
         return statistics.fmean(b for _, b in points)
     slope, intercept = statistics.linear_regression(*zip(*points, strict=True))
@@ -89,15 +89,16 @@ def _line(points: Points, x: float) -> float:
 
 
 def probes(study: StudyConfig, flops: dict[str, float]) -> tuple[StudyConfig, list[list[str]]]:
-    """The cells to measure: of each architecture the cheapest and the dearest, with few steps and whole evaluations.
+    """The cells to measure: the cheapest and the most expensive one of each architecture.
+
+    They have few steps, but whole evaluations.
 
     Args:
-      study: the study that is to be priced.
+      study: the study to plan.
       flops: training FLOPs of a step of each cell, by run id.
 
     Returns:
-      The study of these cells, and the names of those to be trained together: of a cell that has
-      several seeds.
+      The study of these cells, and the names of those to train together: several seeds of a cell.
     """
     cells, together = [], []
     for name in dict.fromkeys(cell.architecture for cell in study.cells):
@@ -108,7 +109,7 @@ def probes(study: StudyConfig, flops: dict[str, float]) -> tuple[StudyConfig, li
         for cell in (dearest,) if cheapest.differs_in_seed_alone(dearest) else (dearest, cheapest):
             cells.append(_short(cell))
             seeds = sorted(other.seed for other in study.cells if other.differs_in_seed_alone(cell))
-            if len(seeds) > 1:  # other ones than the study's: the cell alone has one of those
+            if len(seeds) > 1:  # with new seeds, distinct from the cell's
                 several = [
                     dataclasses.replace(cells[-1], seed=seeds[-1] + 1 + n)
                     for n in range(len(seeds))[:SEEDS]
@@ -131,10 +132,10 @@ def _short(cell: RunConfig) -> RunConfig:
 
 
 def from_records(directory: Path) -> Calibration:
-    """Reads the speed of every finished cell under a study's directory, whatever it was run for.
+    """Reads the speed of every finished cell in a study's directory.
 
     Raises:
-      InputError: no cell there was finished in one go, so that nothing can be read off.
+      InputError: no cell there was finished without interruption, so no speed can be measured.
     """
     steps: dict[str, Points] = {}
     setup: dict[str, Points] = {}
@@ -169,7 +170,7 @@ def from_records(directory: Path) -> Calibration:
 
 
 def _with_several(alone: Calibration, several: dict[str, list[Several]]) -> Calibration:
-    """The calibration of cells alone, with what programs of several say beside it."""
+    """Adds the measurements of programs with several seeds to a calibration of cells alone."""
     together: dict[str, Points] = {}
     further: dict[str, Points] = {}
     for name in several.keys() & alone.steps.keys():
@@ -184,7 +185,7 @@ def _with_several(alone: Calibration, several: dict[str, list[Several]]) -> Cali
 
 
 def _seconds(run: records.Run) -> list[tuple[int, float]]:
-    """Steps and seconds of a step, of each stage that was recorded."""
+    """Steps and seconds per step of each recorded stage."""
     found = []
     for stage in records.STAGES:
         rates = [
@@ -198,23 +199,23 @@ def _seconds(run: records.Run) -> list[tuple[int, float]]:
 
 
 def fresh_directory() -> Path:
-    """Where cells that are run only to be measured go; what an earlier calibration left there is deleted."""
+    """The directory for cells that are run only to be measured, with older contents deleted."""
     directory = PATH.with_suffix("")
     shutil.rmtree(directory, ignore_errors=True)
     return directory
 
 
 def write(calibration: Calibration, path: Path = PATH) -> None:
-    """Keeps a calibration for later plans, beside those of other devices."""
+    """Stores a calibration for later plans, next to those of other devices."""
     path.parent.mkdir(parents=True, exist_ok=True)
     records.write_json(path, _kept(path) | {calibration.device: dataclasses.asdict(calibration)})
 
 
 def read(device: str, path: Path = PATH) -> Calibration | None:
-    """The calibration of a device, by JAX's name of it, if there is one.
+    """The calibration of a device, by JAX's name for it, if there is one.
 
     Raises:
-      InputError: the file is not one.
+      InputError: the file is malformed.
     """
     values = _kept(path).get(device)
     return Calibration(**values) if values else None
@@ -225,6 +226,7 @@ def _kept(path: Path) -> dict[str, Any]:
     fields = {field.name for field in dataclasses.fields(Calibration)}
     if any(not isinstance(values, dict) or set(values) != fields for values in kept.values()):
         raise InputError(
-            f"{path}: is no file of calibrations; delete it, and `plan STUDY --calibrate` makes another"
+            f"{path}: is no file of calibrations; delete it, and `plan STUDY --calibrate` makes "
+            "another"
         )
     return kept

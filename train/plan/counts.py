@@ -1,10 +1,10 @@
-"""What models cost, by the hundred: `arch_zoo`'s counts in parallel, remembered on disk, deep stacks from shallow ones.
+"""Costs of models by the hundred: `arch_zoo`'s counts, computed in parallel and cached on disk.
 
-A count is an abstract trace of every layer: a second for `base`, several for `xl`, most of it spent
-on layers that are alike. Where a stack repeats with a period, every count is a straight line in the
-number of periods, so that two shallow traces give it exactly (a test holds it against the whole
-trace). Counts of the large presets are kept beside them in `configs/studies/counts.json`, which a
-test recounts.
+A count is an abstract trace of every layer. It takes a second for `base` and several for `xl`, most
+of it for layers that are alike. If a stack repeats with a period, every count is linear in the
+number of periods, so two shallow traces give the exact count (a test compares it with the whole
+trace). Counts of the large presets are stored in `configs/studies/counts.json`; a test recomputes
+them.
 """
 
 import concurrent.futures
@@ -23,24 +23,24 @@ from train.study.config import OptimizerConfig, digest
 
 PRESETS = Path(__file__).parents[2] / "configs" / "studies" / "counts.json"
 CACHE = Path(".cache/counts.json")
-_CHUNK = 32  # models between two writes of the cache
-_FEW = 6  # uncounted models up to which a pool of processes costs more than it saves
+_CHUNK = 32  # number of models between two writes of the cache
+_FEW = 6  # for so few models a pool of processes costs more than it saves
 
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-    """What one model costs.
+    """The costs of one model.
 
     Attributes:
       params: all parameters.
-      embedding: those of the tables of tokens, positions and steps.
-      active: those that one token meets.
-      experts: how many experts there are, 0 for none.
+      embedding: parameters of the tables of tokens, positions and steps.
+      active: parameters that one token uses.
+      experts: the number of experts, 0 for none.
       spread: parameters of experts, which an expert axis shards.
-      flops: one forward pass of one sequence.
-      activations: bytes kept for the backward pass for each sequence, and what is held for a
-        moment.
-      gpu_activations: the same on a GPU, where no attention weight is dropped.
+      flops: those of one forward pass of one sequence.
+      activations: bytes kept for the backward pass for each sequence, plus the largest temporary.
+      gpu_activations: the same on a GPU with fused attention, that is without dropout of its
+        weights.
       moments: second moments of Adafactor, which factors large matrices.
     """
 
@@ -57,7 +57,7 @@ class Counts:
 
 @dataclasses.dataclass(frozen=True)
 class Query:
-    """A model, the lengths of its sequences, and from which size on Adafactor factors a matrix."""
+    """A model, its sequence lengths, and the least size of a matrix that Adafactor factors."""
 
     model: ModelConfig
     input_length: int
@@ -66,17 +66,17 @@ class Query:
 
     @property
     def key(self) -> str:
-        """A stable name: the hash of everything that the counts depend on."""
+        """A stable name: the hash of everything that affects the counts."""
         return digest({**dataclasses.asdict(self), "model": self.model.to_dict()})
 
 
 def count(queries: Sequence[Query], cache: Path = CACHE) -> list[Counts]:
-    """Counts every model once; what is new goes into `cache`."""
+    """Counts every model once; new counts are added to `cache`."""
     code = _code()
     cached = _read(cache) if records.read_json(cache, missing={}).get("code") == code else {}
     known = {key: Counts(**values) for key, values in {**_read(PRESETS), **cached}.items()}
     new = {query.key: query for query in queries if query.key not in known}
-    for start in range(0, len(new), _CHUNK):  # kept as it goes: a count that is stopped is not lost
+    for start in range(0, len(new), _CHUNK):  # in chunks, so that an interrupted count is not lost
         keys = list(new)[start : start + _CHUNK]
         known |= dict(zip(keys, _count_all([new[key] for key in keys]), strict=True))
         cached |= {key: dataclasses.asdict(known[key]) for key in keys}
@@ -86,14 +86,14 @@ def count(queries: Sequence[Query], cache: Path = CACHE) -> list[Counts]:
 
 
 def _read(path: Path) -> dict[str, dict[str, int]]:
-    """The counts stored in a file; one that was written for other fields than today's is worth nothing."""
+    """The counts stored in a file, without those that were written with other fields."""
     fields = {field.name for field in dataclasses.fields(Counts)}
     stored = records.read_json(path, missing={"counts": {}})["counts"]
     return {key: values for key, values in stored.items() if set(values) == fields}
 
 
 def _code() -> str:
-    """The hash of the models' sources: what was counted of other ones is not remembered."""
+    """The hash of the sources of the models; cached counts of other sources are not used."""
     sources = sorted(Path(arch_zoo.__file__).parent.rglob("*.py"))
     return digest([source.read_text(encoding="utf-8") for source in sources])
 
@@ -112,12 +112,12 @@ def _count_all(queries: list[Query]) -> list[Counts]:
 
 
 def _leave_accelerators_alone() -> None:
-    """Nothing is computed here, and an accelerator is somebody else's."""
+    """Restricts JAX to the CPU: nothing is computed here, and an accelerator may be in use."""
     os.environ["JAX_PLATFORMS"] = "cpu"
 
 
 def count_one(query: Query) -> Counts:
-    """Counts one model, from two shallow ones where its stacks repeat."""
+    """Counts one model, from two shallow ones if its stacks repeat."""
     cfg = query.model
     flops, activations, on_gpu = _traced(query)
     params = arch_zoo.count_params(cfg)
@@ -135,7 +135,7 @@ def count_one(query: Query) -> Counts:
 
 
 def _traced(query: Query) -> tuple[int, int, int]:
-    """Forward FLOPs of one sequence, and its bytes of activations: anywhere, and on a GPU."""
+    """Forward FLOPs of one sequence, and its bytes of activations in general and on a GPU."""
     cfg = query.model
     depth, period = cfg.num_encoder_layers, _period(cfg)
     low = 2 * period if cfg.scan_layers else period  # a scan needs two periods
@@ -164,7 +164,7 @@ def _trace_whole(query: Query) -> tuple[int, int, int]:
 
 
 def _period(cfg: ModelConfig) -> int:
-    """After how many layers both stacks repeat; 0 if they never do."""
+    """The number of layers after which both stacks repeat; 0 if they never do."""
     from arch_zoo.accounting import abstract_model
 
     try:
@@ -175,7 +175,7 @@ def _period(cfg: ModelConfig) -> int:
 
 
 def _weights(query: Query) -> tuple[int, int, int]:
-    """How many experts there are, their parameters, and the numbers that Adafactor keeps."""
+    """The number of experts, their parameters, and the numbers that Adafactor stores."""
     from flax import nnx
 
     from arch_zoo.accounting import abstract_model
@@ -192,7 +192,10 @@ def _weights(query: Query) -> tuple[int, int, int]:
 
 
 def write_presets(queries: Sequence[Query]) -> None:
-    """Writes the counts of these models to the file that lies beside the presets; sources as they are count anew."""
+    """Writes the counts of these models to the file next to the presets.
+
+    Counts are taken from the cache only if the sources have not changed.
+    """
     keys = {query.key: found for query, found in zip(queries, count(queries), strict=True)}
     lines = [
         f"{json.dumps(key)}: {json.dumps(dataclasses.asdict(keys[key]))}" for key in sorted(keys)
@@ -203,5 +206,5 @@ def write_presets(queries: Sequence[Query]) -> None:
 def query(
     model: ModelConfig, input_length: int, target_length: int, optimizer: OptimizerConfig
 ) -> Query:
-    """The question that a stage asks."""
+    """The query for the counts of a stage."""
     return Query(model, input_length, target_length, optimizer.min_factored_size)

@@ -1,4 +1,7 @@
-"""What a device can do and what it costs, for `plan`: data sheets and list prices; a calibration replaces them."""
+"""The speed, memory and price of devices, for `plan`: data sheets and list prices.
+
+A calibration replaces the assumed speed.
+"""
 
 import dataclasses
 
@@ -10,18 +13,18 @@ GB = 10**9
 
 @dataclasses.dataclass(frozen=True)
 class Device:
-    """One accelerator as JAX counts them (of TPU v3 a core, of later ones a chip), or one CPU core.
+    """One accelerator as JAX counts them (a core of TPU v3, a chip of later TPUs), or one CPU core.
 
     Attributes:
-      name: as typed.
-      flops: dense peak in FLOP/s with bfloat16 inputs, of the maker's data sheet.
+      name: the name on the command line.
+      flops: dense peak in FLOP/s with bfloat16 inputs, from the maker's data sheet.
       float32: the share of that peak that float32 models reach.
       memory: bytes.
       mfu: share of the peak that training reaches, published or measured; see `source`.
-      setup: seconds that a cell takes besides its steps (start, compilation, evaluation).
-      dollars: list price of an hour on demand; 0 where nothing is paid.
-      source: where mfu and price come from.
-      kind: what JAX calls it, by which a calibration of it is found.
+      setup: seconds of a cell that are not spent on steps (start, compilation, evaluation).
+      dollars: list price of an hour on demand; 0 if nothing is paid.
+      source: the source of mfu and price.
+      kind: JAX's name of the device, under which its calibration is stored.
     """
 
     name: str
@@ -36,11 +39,11 @@ class Device:
 
     @property
     def is_gpu(self) -> bool:
-        """Whether attention can be cuDNN's there."""
+        """Whether cuDNN's attention can run there."""
         return self.kind.startswith("NVIDIA")
 
 
-# Prices change and differ between regions: these are Google Cloud's of 2025, on demand; `--price`
+# Prices change and differ between regions. These are Google Cloud's in 2025, on demand; `--price`
 # replaces them.
 _PRICE = "Google Cloud on demand in 2025, --price is yours"
 _GPU = f"MFU of published encoder-decoder runs on A100 (FAT5, NeMo T5: 11-50 %); {_PRICE}"
@@ -88,7 +91,7 @@ DEVICES = {
 
 
 def get(name: str) -> Device:
-    """The device of that name.
+    """The device with that name.
 
     Raises:
       InputError: there is none.

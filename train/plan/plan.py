@@ -1,4 +1,4 @@
-"""What a study will cost, cell by cell, without an accelerator: FLOPs, memory of a device, disk, time and money."""
+"""The cost of a study, cell by cell, without running it: FLOPs, memory, disk, time, money."""
 
 import collections
 import dataclasses
@@ -18,29 +18,29 @@ from train.study import declare
 from train.study.config import RunConfig, StageConfig, StudyConfig
 from train.study.watch import clock
 
-_FREE = 0.9  # of a device's memory, for a step; the rest is the runtime's, the input's and fragmentation
-_FLOAT = 4  # bytes of a weight, a gradient and a moment, whatever the layers compute in
+_FREE = 0.9  # share of a device's memory for a step; the rest is for runtime and input
+_FLOAT = 4  # bytes of a weight, a gradient or a moment, for every dtype of the layers
 _MOST_DEVICES = 4096
-_WORTH = 0.9  # of the time alone is the most that seeds together may take: less of a gain cannot be told from noise
+_WORTH = 0.9  # of the time alone; seeds run together only below it, as less gain may be noise
 
 
 @dataclasses.dataclass(frozen=True)
 class CellPlan:
-    """What one cell will cost.
+    """The cost of one cell.
 
     Attributes:
       run_id: its name.
-      hash: of its resolved declaration.
+      hash: the hash of its resolved declaration.
       params: parameters.
-      flops_forward: of one pretraining sequence.
-      flops_total: of training, all stages, a multiply-add being two.
-      steps: of all stages.
-      tokens: of pretraining, inputs and targets.
-      memory: bytes that a step holds on each device.
+      flops_forward: FLOPs of a forward pass of one pretraining sequence.
+      flops_total: training FLOPs of all stages; a multiply-add counts as two.
+      steps: steps of all stages.
+      tokens: pretraining tokens, inputs and targets.
+      memory: bytes that a step needs on each device.
       disk: bytes of checkpoints that are kept.
       seconds: from start to end.
       dollars: at the device's price.
-      problem: why it cannot run, and which mesh could; empty if it can.
+      problem: why it cannot run, and which mesh could run it; empty if it can.
     """
 
     run_id: str
@@ -59,17 +59,17 @@ class CellPlan:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a study will cost.
+    """The cost of a study.
 
     Attributes:
       cells: in the order in which they are started.
-      seconds: until the last cell is done, with `workers` of them at a time.
-      together: cells that gain if they are trained in one program (`--vmap-seeds auto`): seeds of
-        one, by name.
-      seconds_together: until the last cell is done if they are; None where no cell has several
-        seeds, and on several devices, where that cannot be.
+      seconds: until the last cell is done, with `workers` cells at a time.
+      together: groups of cells, by name, that gain if they are trained in one program
+        (`--vmap-seeds auto`): seeds of one cell.
+      seconds_together: until the last cell is done in that case; None if no cell has several seeds,
+        or on several devices, where it is not possible.
       device_hours: hours of all devices.
-      basis: what the times rest on.
+      basis: what the times are based on.
     """
 
     cells: tuple[CellPlan, ...]
@@ -80,7 +80,7 @@ class Plan:
     basis: str
 
     def total(self, name: str) -> float:
-        """The sum of one of the numbers of the cells."""
+        """The sum of one of the numbers over the cells."""
         return sum(getattr(cell, name) for cell in self.cells)
 
 
@@ -96,19 +96,19 @@ def make(
     always: bool = False,
     own_process: bool = False,
 ) -> Plan:
-    """Prices every cell.
+    """Estimates the cost of every cell.
 
     Args:
       study: the cells.
-      vocab_size: of the corpus.
-      device: what they run on.
-      devices: of each cell.
+      vocab_size: the vocabulary size of the corpus.
+      device: the device of the cells.
+      devices: number of devices for each cell.
       workers: cells that run at the same time.
       calibration: measured speed, which replaces the device's assumed one.
-      num_tasks: of the corpus, for stages that name none and so take all.
-      always: put seeds together wherever they fit the device, not only where they gain.
-      own_process: each program has a process of its own, as under Slurm, and not one after the
-        other a worker's: seeds together then start once instead of each.
+      num_tasks: the corpus's number of tasks, for stages that take all of them.
+      always: puts seeds together wherever they fit the device, not only where this gains.
+      own_process: each program has its own process, as under Slurm, instead of one worker running
+        one after another. Then seeds together start once instead of once each.
 
     Raises:
       ConfigError: an architecture, a size or a model option is unknown or not allowed.
@@ -142,7 +142,7 @@ def make(
     return Plan(tuple(cells), apart, several, together, hours, basis)
 
 
-Program = tuple[int, ...]  # cells by number that are trained together
+Program = tuple[int, ...]  # numbers of the cells that are trained together
 
 
 def _programs(
@@ -152,10 +152,10 @@ def _programs(
     *,
     always: bool,
 ) -> tuple[list[Program], float | None]:
-    """Which cells go together, and when the last is done.
+    """The cells to run together, and the time when the last one is done.
 
-    The seeds of a cell go into one program, into two, four ... where one has no room on the device
-    or leaves workers idle; without `always` they stay alone where no such division gains.
+    The seeds of a cell are put into one program, or into two, four ... if one does not fit the
+    device or leaves workers idle. Without `always`, they stay alone if no such division gains.
     """
     alike = collections.defaultdict(list)
     for number, config in enumerate(configs):
@@ -169,7 +169,7 @@ def _programs(
     def seconds(programs: dict[Program, float]) -> float:
         return schedule(
             [programs[program] for program in sorted(programs)], workers
-        )  # in the order of first cells
+        )  # in the order of their first cells
 
     for numbers in alike.values():
         alone = {(number,): chosen[number,] for number in numbers}
@@ -188,12 +188,12 @@ def _programs(
             trials.insert(0, chosen)
         chosen = min(
             trials, key=lambda trial: round(seconds(trial), 3)
-        )  # the first of those that take equally long
+        )  # the first of equally fast ones
     return sorted(chosen), seconds(chosen)
 
 
 def queries(study: StudyConfig, vocab_size: int, *, accelerator: bool) -> list[counts.Query]:
-    """Everything about a study that has to be counted: each stage of each cell."""
+    """Everything in a study that has to be counted: each stage of each cell."""
     models = [
         (cell, declare.model(cell, vocab_size, accelerator=accelerator)) for cell in study.cells
     ]
@@ -241,11 +241,11 @@ def _price(
     own_process: bool,
     seeds: int = 1,
 ) -> CellPlan:
-    """One cell; with several `seeds`, its seconds and its memory are those of a program that trains them together.
+    """The cost of one cell, or with several `seeds` the time and memory of their common program.
 
-    What is around the steps takes less of it only where each cell alone would have a process of its
-    own: a worker that goes on to the next cell, and the programs that it has compiled, spare cells
-    one after the other the start as well.
+    Sharing a program saves time besides steps only if each cell alone would have its own process. A
+    worker that continues with the next cell saves that time too, because it is already started and
+    has compiled the programs.
     """
     first, pretrain, main = stages[0]
     steps = {
@@ -274,7 +274,7 @@ def _price(
         )
         setup *= 1 + (seeds - 1) * (share if own_process else 1.0)
     seconds = setup + sum(stage.steps * times[name] for name, stage, _ in stages)
-    gpu = device.is_gpu and seeds == 1  # several seeds have XLA's attention
+    gpu = device.is_gpu and seeds == 1  # several seeds use XLA's attention
     held = seeds * max(
         _memory(cell, stage, c, _mesh(cell, c, devices), gpu=gpu) for _, stage, c in stages
     )
@@ -295,7 +295,10 @@ def _price(
 
 
 def _kept(name: str, stage: StageConfig, num_tasks: int) -> int:
-    """Checkpoints at the end of a stage: the last two, the best of the loss or of each task, the milestones."""
+    """Checkpoints at the end of a stage: the last two, the best ones and the milestones.
+
+    The best ones are those of the loss or of each task.
+    """
     tasks = 1 if name == "pretrain" else len(stage.tasks) or num_tasks
     saved = stage.steps // stage.checkpoint_every + 1
     evaluated = stage.steps // stage.eval_every if stage.eval_every else 1
@@ -307,7 +310,7 @@ Mesh = tuple[int, int, int]
 
 
 def _mesh(cell: RunConfig, found: Counts, devices: int) -> Mesh:
-    """The (data, model, expert) axes that a cell has on so many devices, as `train.run.parallel` makes them."""
+    """The (data, model, expert) axes of a cell on so many devices, as in `train.run.parallel`."""
     if cell.parallel == "mesh":
         data, model, expert = cell.mesh
         return (max(devices // (model * expert), 1) if data == -1 else data), model, expert
@@ -316,11 +319,11 @@ def _mesh(cell: RunConfig, found: Counts, devices: int) -> Mesh:
 
 
 def _memory(cell: RunConfig, stage: StageConfig, found: Counts, mesh: Mesh, *, gpu: bool) -> float:
-    """Bytes of a step on each device: weights, gradients, moments, and activations of its share of a micro-batch.
+    """Bytes of a step on each device: weights, gradients, moments, activations of its micro-batch.
 
-    Activations are taken as whole on every device of a model axis, which holds for those between
-    layers. Of the two estimates a stage with dropout has the larger on a GPU too: XLA computes its
-    attention. So has one with packed rows, whose mask cuDNN holds.
+    Activations are assumed to be whole on every device of a model axis, which is true between
+    layers. With dropout or packed rows, the larger of the two estimates is used on a GPU too: with
+    dropout XLA computes the attention, and with packed rows cuDNN stores a mask.
     """
     data, model, expert = mesh
     dense = 2 * (found.params - found.spread) + found.moments * (1 - found.spread / found.params)
@@ -350,11 +353,17 @@ def _problem(
     if held <= limit:
         return ""
     need = f"{held / 1e9:.1f} GB a device of {device.name}'s {device.memory / 1e9:.0f}"
-    return f"{need}; {_advice(cell, stages, device, devices) or 'no mesh of up to 4096 devices fits either'}"
+    return (
+        f"{need}; "
+        f"{_advice(cell, stages, device, devices) or 'no mesh of up to 4096 devices fits either'}"
+    )
 
 
 def _advice(cell: RunConfig, stages: list[Priced], device: Device, devices: int) -> str:
-    """The least sharded mesh that fits, in micro-batches if need be, on as few devices beyond `devices` as can be."""
+    """The least sharded mesh that fits, on as few further devices as possible.
+
+    Uses micro-batches if necessary.
+    """
     count, limit = devices, _FREE * device.memory
     while count <= _MOST_DEVICES:
         for mesh in _meshes(count, stages[0][2].experts):
@@ -372,13 +381,16 @@ def _advice(cell: RunConfig, stages: list[Priced], device: Device, devices: int)
                     _memory(cell, stage, found, mesh, gpu=device.is_gpu) for stage, found in split
                 )
                 if held <= limit:
-                    return f"{_settings(mesh, parts, stages, more=count > devices)} needs {held / 1e9:.1f} GB"
+                    return (
+                        f"{_settings(mesh, parts, stages, more=count > devices)} needs "
+                        f"{held / 1e9:.1f} GB"
+                    )
         count *= 2
     return ""
 
 
 def _settings(mesh: Mesh, parts: int, stages: list[Priced], *, more: bool) -> str:
-    """What to type for a mesh and micro-batches."""
+    """The options to type for a mesh and micro-batches."""
     settings = [f"--set {name}.accumulate={parts}" for name, *_ in stages if parts > 1]
     settings += (
         ["--set parallel=mesh", f"--set 'mesh={list(mesh)}'"] if mesh[1] > 1 or parts == 1 else []
@@ -406,9 +418,12 @@ def to_dict(plan: Plan) -> dict[str, Any]:
 
 
 def table(plan: Plan) -> list[str]:
-    """A plan as lines of text, a cell each, and its totals."""
+    """A plan as lines of text: one for each cell, and its totals."""
     width = max(len(cell.run_id) for cell in plan.cells)
-    head = f"{'cell':{width}}  {'params':>7}  {'FLOPs/seq':>9}  {'FLOPs':>8}  {'steps':>7}  {'tokens':>7}"
+    head = (
+        f"{'cell':{width}}  {'params':>7}  {'FLOPs/seq':>9}  {'FLOPs':>8}  {'steps':>7}  "
+        f"{'tokens':>7}"
+    )
     lines = [f"{head}  {'memory':>8}  {'disk':>8}  {'time':>9}  {'cost':>9}"]
     for c in plan.cells:
         numbers = (
@@ -416,16 +431,19 @@ def table(plan: Plan) -> list[str]:
         )
         sizes = f"{short(c.tokens):>7}  {short(c.memory):>7}B  {short(c.disk):>7}B"
         lines.append(
-            f"{c.run_id:{width}}  {numbers}  {sizes}  {clock(c.seconds):>9}  {'$' + short(c.dollars):>9}"
+            f"{c.run_id:{width}}  {numbers}  {sizes}  {clock(c.seconds):>9}  "
+            f"{'$' + short(c.dollars):>9}"
         )
     flops, tokens, disk = plan.total("flops_total"), plan.total("tokens"), plan.total("disk")
     lines.append(
-        f"{len(plan.cells)} cells: {short(plan.total('params'))} parameters, {flops:.2e} training FLOPs, "
+        f"{len(plan.cells)} cells: {short(plan.total('params'))} parameters, {flops:.2e} training "
+        "FLOPs, "
         f"{short(tokens)} tokens, {short(disk)}B of checkpoints"
     )
     dollars = f", ${short(plan.total('dollars'))}" if plan.total("dollars") else ""
     lines.append(
-        f"time: {clock(plan.seconds)}, {plan.device_hours:,.1f} device hours{dollars} ({plan.basis})"
+        f"time: {clock(plan.seconds)}, {plan.device_hours:,.1f} device hours{dollars} "
+        f"({plan.basis})"
     )
     if plan.seconds_together is not None:
         number = len(plan.together)
@@ -440,7 +458,7 @@ def table(plan: Plan) -> list[str]:
 
 
 def short(number: float) -> str:
-    """A number with three digits and a letter: 12.3M."""
+    """A number with three digits and a letter, such as 12.3M."""
     for letter, unit in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if number >= unit:
             return (

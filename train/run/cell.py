@@ -1,4 +1,4 @@
-"""One cell from start to end: its directory, its records, its two stages, and how it ends."""
+"""Runs one cell from start to end: its directory, its records, its two stages, and how it ends."""
 
 import contextlib
 import dataclasses
@@ -27,23 +27,24 @@ from train.study import declare
 from train.study.config import RunConfig, differences, digest, identity, to_dict
 from train.tasks import scoring
 
-EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: saved, run the same command again
+EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: saved; run the same command again
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def resolve(config: RunConfig, corpus: Corpus) -> Row:
-    """Everything that decides the result of a run, and its cost, as it is written to config.json.
+    """The settings that determine a run's result, and its cost, as they are written to config.json.
 
     Raises:
       ConfigError: the architecture, the size or a model option is unknown or not allowed.
-      InputError: a task that the corpus does not have.
+      InputError: the corpus does not have one of the tasks.
     """
     model = model_config(config, corpus)
     for task in config.finetune.tasks if config.finetune else ():
         if task not in corpus.tasks:
             raise InputError(
-                f"finetune.tasks: {task!r} is not in {corpus.path}; known: {', '.join(corpus.tasks)}"
+                f"finetune.tasks: {task!r} is not in {corpus.path}; known: "
+                f"{', '.join(corpus.tasks)}"
             )
     data = {"name": corpus.name, "fingerprint": corpus.fingerprint, "vocab_size": corpus.vocab_size}
     hashed = {**identity(config), "model": model.to_dict(), "data": data}
@@ -65,18 +66,19 @@ def resolve(config: RunConfig, corpus: Corpus) -> Row:
 
 
 def model_config(config: RunConfig, corpus: Corpus) -> arch_zoo.ModelConfig:
-    """The resolved model on the devices that there are."""
+    """The resolved model for the devices of this machine."""
     return declare.model(config, corpus.vocab_size, accelerator=jax.default_backend() != "cpu")
 
 
 def check_room(config: RunConfig, model: arch_zoo.ModelConfig, seeds: int = 1) -> None:
-    """Refuses a run that cannot fit this machine, before anything of it is built.
+    """Refuses a run that cannot fit into this machine's memory, before anything is built.
 
-    It is far less than a run needs: weights and gradients, and an eighth of the residual stream at
-    every layer (Funnel shortens its own). `python -m train plan` estimates the whole.
+    The check is a lower bound, far below what a run needs: weights and gradients, and an eighth of
+    the residual stream at every layer (Funnel shortens its own). `python -m train plan` estimates
+    the whole.
 
     Raises:
-      InputError: names what is needed at least, and what there is.
+      InputError: says how much is needed at least, and how much there is.
     """
     room = _memory_of_devices()
     stages = [stage for stage in (config.pretrain, config.finetune) if stage is not None]
@@ -100,13 +102,14 @@ def check_room(config: RunConfig, model: arch_zoo.ModelConfig, seeds: int = 1) -
     if room is not None and need > room:
         several = f" for {seeds} seeds" if seeds > 1 else ""
         raise InputError(
-            f"{config.run_id}: needs at least {need / 1e9:,.0f} GB{several} (size {config.size}, {largest}); "
+            f"{config.run_id}: needs at least {need / 1e9:,.0f} GB{several} (size {config.size}, "
+            f"{largest}); "
             f"the devices here have {room / 1e9:,.0f} GB"
         )
 
 
 def _memory_of_devices() -> int | None:
-    """Bytes of all devices together; None where they do not say."""
+    """Bytes of memory of all devices together; None if the devices do not report it."""
     if jax.default_backend() == "cpu":
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * jax.process_count()
     stats = jax.local_devices()[0].memory_stats() or {}
@@ -114,7 +117,7 @@ def _memory_of_devices() -> int | None:
 
 
 def account(config: RunConfig, model: arch_zoo.ModelConfig) -> Row:
-    """Parameters, and FLOPs of one sequence at the lengths of pretraining."""
+    """Parameters, and FLOPs of one sequence with the lengths of pretraining."""
     stage = config.pretrain
     params = arch_zoo.count_params(model)
     flops = arch_zoo.count_flops(model, stage.input_length, stage.target_length)
@@ -142,24 +145,25 @@ def run_cell(
     *,
     quiet: bool = False,
 ) -> str:
-    """Runs what is left of one cell.
+    """Runs the remaining stages of one cell.
 
     Args:
       config: the cell.
-      corpus: what it is trained on.
+      corpus: the corpus to train on.
       directory: the run directory.
-      stages: the stages to run; those that `config` lacks are left out.
-      resume_from: checkpoints of the first stage to continue, of another directory.
-      init_from: checkpoints to start the first stage's parameters from.
-      stop: tells between steps whether to save and stop.
-      quiet: show no progress.
+      stages: the stages to run; those that `config` does not have are skipped.
+      resume_from: a checkpoint directory of another run, from which to continue the first stage.
+      init_from: checkpoints that give the first stage its initial parameters.
+      stop: called between steps; whether to save and stop.
+      quiet: shows no progress.
 
     Returns:
-      "done", or "locked" when another process is at it.
+      "done", or "locked" if another process is running this cell.
 
     Raises:
-      InputError: the directory belongs to another configuration, or cannot be written; there is
-      nothing to finetune on. Preempted: the run was stopped and has been saved.
+      InputError: the directory belongs to another configuration, or cannot be written; or the
+        corpus has no task to finetune on.
+      Preempted: the run was stopped and has been saved.
     """
     stages = tuple(stage for stage in stages if getattr(config, stage) is not None)
     for stage in stages:
@@ -173,7 +177,7 @@ def run_cell(
         old = records.read_status(directory)
         before = {
             old.get("stage"): old.get("step", 0)
-        }  # what is known of how far it was, until a step is done
+        }  # the last known progress, until a step is done
         try:
             for stage in stages:
                 if stage in writer.extra["finished"]:
@@ -202,12 +206,12 @@ def run_cell(
 
 
 def open_run(config: RunConfig, corpus: Corpus, directory: Path) -> tuple[records.RunWriter, Row]:
-    """Opens a run's directory; the lock must be held.
+    """Opens a run's directory. The caller must hold its lock.
 
     Returns:
-      The run's writer, which knows the stages that are finished, and what the run's checkpoints
-      must belong to. It writes config.json before step 0, when the first stage has found nothing to
-      refuse.
+      The run's writer, which knows the finished stages, and the identity that the run's checkpoints
+      must have. The writer writes config.json before step 0, after the first stage has checked its
+      input.
 
     Raises:
       InputError: the directory belongs to another configuration, or finetuning would cut a label.
@@ -222,7 +226,7 @@ def open_run(config: RunConfig, corpus: Corpus, directory: Path) -> tuple[record
         if distributed.as_first(stage in status.get("finished", []))
     ]
     done = _is_done(config, finished)
-    if config.finetune and not done:  # not after all of pretraining
+    if config.finetune and not done:  # checked now, not only after hours of pretraining
         lengths.check_labels(corpus, config.finetune.tasks or tuple(corpus.tasks), config.finetune)
     identity = (
         None if done and (directory / "config.json").exists() else (resolved, environment(corpus))
@@ -230,7 +234,7 @@ def open_run(config: RunConfig, corpus: Corpus, directory: Path) -> tuple[record
     extra = {"finished": finished, "hash": resolved["hash"]}
     writer = records.RunWriter(directory, extra, not distributed.is_first(), identity)
     if done:
-        writer.begin()  # no stage will
+        writer.begin()  # no stage is left that would do it
     return writer, {
         "hash": resolved["hash"],
         "fingerprint": corpus.fingerprint,
@@ -269,14 +273,12 @@ def finish(job: loop.Job, writer: records.RunWriter) -> records.RunWriter:
 
 
 def record_end(writer: records.RunWriter, stage: str, error: Exception) -> None:
-    """Records that a stage was stopped or has failed, and why."""
+    """Records that a stage was stopped or failed, and why."""
     if isinstance(error, loop.Preempted):
         writer.status("preempted", stage=stage, error=str(error))
         return
     reason = records.reason(error)
-    with contextlib.suppress(
-        OSError
-    ):  # a full disk takes no status either; what filled it is the news
+    with contextlib.suppress(OSError):  # on a full disk this fails too; report the first error
         writer.status("failed", stage=stage, error=reason)
 
 
@@ -296,7 +298,7 @@ def _record_best(writer: records.RunWriter, job: loop.Job) -> None:
 
 
 def _check_same(directory: Path, resolved: Row) -> None:
-    """Refuses a directory whose records are of another configuration."""
+    """Refuses a directory with records of another configuration."""
     path = directory / "config.json"
     if not path.exists():
         status = records.read_status(directory)
@@ -307,7 +309,8 @@ def _check_same(directory: Path, resolved: Row) -> None:
                 else "of a configuration that nobody can tell"
             )
             raise InputError(
-                f"{directory}: config.json is gone, and the run there is {told}; use another directory"
+                f"{directory}: config.json is gone, and the run there is {told}; use another "
+                "directory"
             )
         return
     old = records.read_json(path)
@@ -316,7 +319,8 @@ def _check_same(directory: Path, resolved: Row) -> None:
     parts = ("architecture", "size", "protocol", "seed", "model", *KINDS, "data")
     changes = differences({k: old.get(k) for k in parts}, {k: resolved[k] for k in parts})
     raise InputError(
-        f"{path}: the run there has another configuration: {'; '.join(changes)}; use another directory"
+        f"{path}: the run there has another configuration: {'; '.join(changes)}; use another "
+        "directory"
     )
 
 
@@ -332,7 +336,7 @@ def environment(corpus: Corpus) -> Row:
 
 
 def machine() -> Row:
-    """Versions, devices and code."""
+    """Versions, devices and the commit of the code."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -348,9 +352,9 @@ def machine() -> Row:
 
 
 def _commit() -> str | None:
-    """The commit that this code is of; None outside a clone, or where there is no git, as in slim images.
+    """The commit of this code; None outside a clone or without git, as in slim images.
 
-    An installed copy may lie inside another repository, which does not know this file.
+    An installed copy may be inside another repository, so git is asked whether it tracks this file.
     """
     here = Path(__file__)
 
@@ -367,22 +371,26 @@ def _commit() -> str | None:
 
 
 class StopOnSignal:
-    """Turns SIGTERM and Ctrl-C into a request to save and stop; use it as a context manager and call it to ask.
+    """Turns SIGTERM and Ctrl-C into a request to save and stop.
 
-    A second Ctrl-C ends the process at once.
+    Use it as a context manager, and call it to ask whether to stop. A second Ctrl-C ends the
+    process at once.
     """
 
     def __init__(self):
-        """Nothing has been requested."""
+        """Starts without a request."""
         self._asked = False
         self._old: dict[int, Any] = {}
 
     def __call__(self) -> bool:
-        """Whether to stop."""
+        """Whether a stop was requested."""
         return self._asked
 
     def __enter__(self) -> "StopOnSignal":
-        """Catches both from now on; several processes leave SIGTERM to JAX, see `distributed.should_stop`."""
+        """Catches both signals from now on.
+
+        With several processes, SIGTERM is left to JAX, see `distributed.should_stop`.
+        """
         if jax.process_count() == 1:
             self._old = {
                 number: signal.signal(number, self._ask)
@@ -391,7 +399,7 @@ class StopOnSignal:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Gives the signals back."""
+        """Restores the previous signal handlers."""
         for number, handler in self._old.items():
             signal.signal(number, handler)
 

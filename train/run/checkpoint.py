@@ -1,8 +1,8 @@
-"""Checkpoints of one stage of one run. Every call of Orbax is in this file: its interface changes at its release 1.0.
+"""Checkpoints of one stage of a run. All calls of Orbax are here: its release 1.0 will change them.
 
-A checkpoint holds the state and, as JSON, what it belongs to (stage, step, hashes, a checksum).
-Saving is asynchronous. The last two, the best (of the held-out loss and of each task) and the
-milestones are kept. One that cannot be read back is skipped for the one before.
+A checkpoint holds the state and, as JSON, its identity (stage, step, hashes, a checksum). Saving is
+asynchronous. The last two checkpoints, the best ones (of the held-out loss and of each task) and
+the milestones are kept. A checkpoint that cannot be read is skipped for the one before it.
 """
 
 import contextlib
@@ -32,18 +32,19 @@ Items = Mapping[str, Any]
 
 
 class _Manager(ocp.CheckpointManager):
-    """Orbax's, but for two things that it would trip over."""
+    """Orbax's manager with two of its problems removed."""
 
     def reached_preemption(self, step: int) -> bool:
-        """Never: it would ask JAX's coordinator under numbers of its own, beside those of `distributed.should_stop`.
+        """Always False.
 
-        The coordinator tests for equality with the last number it was given: between two counters a
-        SIGTERM is lost.
+        Orbax would ask JAX's coordinator with step numbers of its own, besides those of
+        `distributed.should_stop`. The coordinator compares with the last number it was given, so
+        with two counters a SIGTERM would be lost.
         """
         return False
 
     def metrics(self, step: int) -> Any:
-        """Those of a checkpoint; none where their file is damaged, so that the others can be opened."""
+        """The metrics of a checkpoint; None if their file is damaged, so that others open."""
         try:
             return super().metrics(step)
         except ValueError as error:
@@ -52,7 +53,10 @@ class _Manager(ocp.CheckpointManager):
 
 
 class Checkpoints:
-    """The checkpoints of one directory; use it as a context manager, which waits for saves that are under way."""
+    """The checkpoints of one directory.
+
+    Use it as a context manager, which waits for saves in progress.
+    """
 
     def __init__(
         self,
@@ -62,27 +66,27 @@ class Checkpoints:
         *,
         read_only: bool = False,
     ):
-        """Opens or makes the directory, and removes what killed saves have left behind.
+        """Opens or creates the directory, and removes the remains of saves that were killed.
 
         Args:
-          directory: of the stage.
+          directory: the directory of the stage.
           keep_every: steps between checkpoints that are never deleted; 0 for none.
-          best: metrics of which the best checkpoint is kept: the lowest "nll", the highest score of
-            a task.
-          read_only: somebody else's directory, in which nothing is removed, however unfinished it
-            looks.
+          best: metrics for which the best checkpoint is kept: the lowest "nll", the highest score
+            of a task.
+          read_only: for the directory of another run, from which nothing is removed, even if it
+            looks unfinished.
 
         Raises:
-          InputError: the path has a character that Orbax takes for a pattern: it would save, and
-            never read back.
+          InputError: the path contains a character that Orbax treats as a pattern. It would save
+            there, but never find the checkpoints again.
         """
         directory = directory.absolute()
         if found := sorted(set("[]*?") & set(str(directory))):
             raise InputError(
                 f"checkpoints: {str(directory)!r} has {found[0]!r} in its path; use another name"
             )
-        # Not `best_fn` with `max_to_keep`: together they delete the newest checkpoint when it is
-        # not among the best.
+        # `best_fn` with `max_to_keep` would delete the newest checkpoint if it is not among the
+        # best.
         policies: list[Any] = [preservation_policy.LatestN(2), *map(_best, best)]
         if keep_every:
             policies.append(preservation_policy.EveryNSteps(keep_every))
@@ -91,7 +95,7 @@ class Checkpoints:
             preservation_policy=preservation_policy.AnyPreservationPolicy(policies),
             best_fn=lambda metrics: (
                 0.0
-            ),  # decides nothing beside a policy, but without it metrics are not written
+            ),  # ignored because there is a policy, but metrics are not written without it
             cleanup_tmp_directories=not read_only,
             save_interval_steps=0 if read_only else 1,
             create=not read_only,
@@ -99,16 +103,16 @@ class Checkpoints:
         )
         quiet = (
             _below_errors_ignored() if read_only else contextlib.nullcontext()
-        )  # it warns that it is read-only
+        )  # otherwise Orbax warns that it is read-only
         with quiet:
             self._manager = _Manager(directory, options=options)
 
     def __enter__(self) -> "Checkpoints":
-        """Nothing to do: the directory is open."""
+        """Returns itself; the directory is already open."""
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Waits for saves under way and closes."""
+        """Waits for saves in progress, and closes."""
         with self._full_disk_named():
             self._manager.close()
 
@@ -119,17 +123,17 @@ class Checkpoints:
         meta: Mapping[str, Any],
         metrics: Mapping[str, float] | None = None,
     ) -> None:
-        """Starts to save; returns when the arrays may be changed.
+        """Starts a save; returns as soon as the arrays may be changed.
 
         Args:
-          step: steps done.
-          items: trees of arrays by name, which can be restored one without the other.
-          meta: JSON values that say what the arrays belong to.
-          metrics: what the best checkpoints are chosen by: "nll", the lowest, and scores by task,
-            the highest.
+          step: the number of steps done.
+          items: trees of arrays by name, each of which can be restored separately.
+          meta: JSON values that identify the arrays.
+          metrics: values that decide which checkpoints are best: "nll" (lowest) and scores by task
+            (highest).
 
         Raises:
-          OSError: the disk is full, now or in the save before; what was complete stays.
+          OSError: the disk is full, now or in the previous save. Complete checkpoints are kept.
         """
         meta = {
             **meta,
@@ -141,18 +145,18 @@ class Checkpoints:
             self._manager.save(
                 step,
                 args=ocp.args.Composite(meta=ocp.args.JsonSave(meta), **arrays),
-                metrics=dict(metrics or {}),  # Orbax warns at each save that has none
+                metrics=dict(metrics or {}),  # Orbax warns about each save without metrics
                 force=True,
             )
 
     def wait(self) -> None:
-        """Waits until every save is complete, and raises what went wrong with it."""
+        """Waits until every save is complete, and raises the errors of failed saves."""
         with self._full_disk_named():
             self._manager.wait_until_finished()
 
     @contextlib.contextmanager
     def _full_disk_named(self) -> Iterator[None]:
-        """Turns what Orbax and TensorStore make of a full disk into the OSError that it is, naming the directory."""
+        """Turns the errors of Orbax and TensorStore on a full disk into an OSError."""
         try:
             yield
         except Exception as error:
@@ -168,22 +172,22 @@ class Checkpoints:
     def restore(
         self, targets: Items, accept: Callable[[Mapping[str, Any]], None] = lambda meta: None
     ) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        """Restores the newest checkpoint that can be read, or None where there is no checkpoint at all.
+        """Restores the newest readable checkpoint; None if there is no checkpoint at all.
 
-        Newer ones that are damaged are skipped with a warning, and moved aside so that their steps
-        can be saved again.
+        Newer checkpoints that are damaged are skipped with a warning, and moved aside so that their
+        steps can be saved again.
 
         Args:
-          targets: trees of `jax.ShapeDtypeStruct` with shardings, for the items that are wanted.
-          accept: looks at `meta` before any array is read, and raises InputError where the
-            checkpoint is not wanted.
+          targets: trees of `jax.ShapeDtypeStruct` with shardings, for the items to restore.
+          accept: called with `meta` before any array is read; raises InputError to refuse the
+            checkpoint.
 
         Returns:
-          The items, and what `meta` said.
+          The items, and the checkpoint's `meta`.
 
         Raises:
-          InputError: there are checkpoints, and none can be read, or their arrays are those of
-            another model.
+          InputError: no checkpoint can be read although there are some, or their arrays are those
+            of another model.
         """
         steps = self.steps()
         damaged = []
@@ -193,7 +197,7 @@ class Checkpoints:
                 restored = self._read(step, targets, accept)
             except InputError:
                 raise
-            except Exception as error:  # noqa: BLE001  whatever a damaged file makes Orbax and TensorStore raise
+            except Exception as error:  # noqa: BLE001  damaged files raise many kinds of error
                 reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
             if not distributed.any_process(restored is None):
                 if not self._read_only:
@@ -237,7 +241,7 @@ class Checkpoints:
         return items, meta
 
     def _check_shapes(self, step: int, targets: Items) -> None:
-        """Refuses arrays of another model by name: Orbax would print a traceback for each."""
+        """Refuses arrays of another model by name; Orbax would print a traceback for each."""
         for name, target in targets.items():
             found = ocp.StandardCheckpointHandler().metadata(
                 self._manager.directory / str(step) / name
@@ -247,13 +251,14 @@ class Checkpoints:
                 if theirs.get(key) != ours.get(key):
                     sizes = f"{_shape(theirs.get(key))} there and {_shape(ours.get(key))} here"
                     raise InputError(
-                        f"{self._manager.directory}: step {step} is of another model: {name}.{key} has {sizes}"
+                        f"{self._manager.directory}: step {step} is of another model: {name}.{key} "
+                        f"has {sizes}"
                     )
 
 
 @contextlib.contextmanager
 def _below_errors_ignored() -> Iterator[None]:
-    """Leaves out what Orbax says through absl, unless it is an error."""
+    """Silences Orbax's messages through absl, except errors."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -264,7 +269,7 @@ def _below_errors_ignored() -> Iterator[None]:
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    """Path -> shape of every array of a tree."""
+    """The shape of every array of a tree, by its path."""
     leaves = jax.tree.leaves_with_path(tree)
     return {
         jax.tree_util.keystr(path, simple=True, separator="."): tuple(leaf.shape)
@@ -277,7 +282,10 @@ def _shape(shape: tuple[int, ...] | None) -> str:
 
 
 def _best(name: str) -> preservation_policy.BestN:
-    """Keeps the checkpoint with the best value, the newest of equals; those without metrics are not in question."""
+    """Keeps the checkpoint with the best value, or the newest of equals.
+
+    Checkpoints without metrics do not count.
+    """
 
     def value(metrics: Mapping[str, float]) -> float:
         return -metrics.get(name, math.inf) if name == "nll" else metrics.get(name, -math.inf)
@@ -288,7 +296,7 @@ def _best(name: str) -> preservation_policy.BestN:
 
 
 def checksum(tree: Any) -> int | str:
-    """CRC-32 of all arrays in order; `word_sum` where this process does not see all of them whole."""
+    """CRC-32 of all arrays in order; `word_sum` if this process does not hold all of them."""
     leaves = jax.tree.leaves(tree)
     if not _is_here(leaves):
         return word_sum(leaves)
@@ -299,10 +307,10 @@ def checksum(tree: Any) -> int | str:
 
 
 def word_sum(tree: Any) -> str:
-    """A checksum that devices compute together, each of its own part: every word times an odd number for its place.
+    """A checksum that devices compute together, each from its own part of the arrays.
 
-    Integers add up to the same in any order, so that neither the devices nor how arrays are cut
-    matter.
+    It multiplies every word by an odd number for its position, and adds. A sum of integers does not
+    depend on the order, so neither the number of devices nor the way arrays are cut matters.
     """
     return f"words:{int(np.asarray(_word_sum(jax.tree.leaves(tree)).addressable_data(0))):08x}"
 
@@ -322,7 +330,11 @@ def _word_sum(leaves: list[jax.Array]) -> jax.Array:
 
 
 def _matches(tree: Any, expected: int | str) -> bool:
-    """Whether a restored tree has the checksum it was saved with; parts of one saved whole cannot be checked."""
+    """Whether a restored tree has its saved checksum.
+
+    If the tree was saved whole and this process holds only parts of it, this cannot be checked, and
+    the result is True.
+    """
     if isinstance(expected, str):
         return word_sum(tree) == expected
     return not _is_here(jax.tree.leaves(tree)) or checksum(tree) == expected

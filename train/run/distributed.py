@@ -1,20 +1,18 @@
-"""Several processes as one trainer: how they find each other, who speaks, and when all of them stop.
+"""Several processes as one trainer: how they find each other, which one writes, and when they stop.
 
-A single process needs nothing. Several are found by the environment that their launcher gives them,
+A single process needs nothing. Several are found through the environment that their launcher sets,
 in this order:
 
-    COORDINATOR_ADDRESS, NUM_PROCESSES, PROCESS_ID    plain variables, also with JAX_ in front; an
-    indexed Kubernetes
-                                                      job needs no PROCESS_ID; NUM_PROCESSES=1 turns
-                                                      the search off
-    SLURM_*                                           a step of `srun` with more than one task
-    OMPI_*                                            `mpirun` with more than one rank
-    TPU_*, MEGASCALE_*, a TPU VM                      TPU pods and slices, on GCE and GKE
-    JOB_COMPLETION_INDEX                              an indexed Kubernetes job; needs the package
-    `kubernetes`
+    COORDINATOR_ADDRESS, NUM_PROCESSES, PROCESS_ID
+                            plain variables, also with JAX_ in front; an indexed Kubernetes job
+                            needs no PROCESS_ID; NUM_PROCESSES=1 turns the search off
+    SLURM_*                 a step of `srun` with more than one task
+    OMPI_*                  `mpirun` with more than one rank
+    TPU_*, MEGASCALE_*, a TPU VM
+                            TPU pods and slices, on GCE and GKE
+    JOB_COMPLETION_INDEX    an indexed Kubernetes job; needs the package `kubernetes`
 
-All processes see one file system, on which process 0 alone writes records; checkpoints are written
-by all.
+All processes see one file system. Only process 0 writes records; all of them write checkpoints.
 """
 
 import contextlib
@@ -35,35 +33,35 @@ from jax.experimental import multihost_utils
 from train import records
 from train.records import InputError
 
-_steps_asked = (
-    itertools.count()
-)  # of this process; the same in all of them, which stop at the same number
-_told_to_stop = threading.Event()  # the coordinator says so once
+_steps_asked = itertools.count()  # the same in all processes, so that they stop at the same step
+_told_to_stop = threading.Event()  # remembered, because the coordinator says it only once
 
 
 def initialize() -> None:
-    """Joins the other processes of this job, if there are any; must run before anything asks jax for devices.
+    """Joins the other processes of this job, if there are any.
+
+    Must run before anything asks jax for devices.
 
     Raises:
-      InputError: the environment speaks of several processes and leaves out which.
+      InputError: the environment indicates several processes, but does not fully describe them.
     """
     arguments = detect(os.environ, on_tpu=_on_tpu())
     if arguments is None:
         return
     try:
         jax.distributed.initialize(**arguments)
-    except ValueError as error:  # such as a cluster whose client is not installed
+    except ValueError as error:  # for example, the cluster's client is not installed
         raise InputError(
             f"several processes: {error} set COORDINATOR_ADDRESS, NUM_PROCESSES and PROCESS_ID"
         ) from None
     if not is_first():
-        logging.getLogger("train").setLevel(logging.ERROR)  # the same warnings, once
+        logging.getLogger("train").setLevel(logging.ERROR)  # all processes have the same warnings
 
 
 def detect(environment: Mapping[str, str], *, on_tpu: bool = False) -> dict[str, Any] | None:
-    """The arguments of `jax.distributed.initialize` that an environment asks for; None for a single process.
+    """The arguments of `jax.distributed.initialize` for an environment; None for a single process.
 
-    Empty arguments mean that JAX knows the cluster and finds them by itself.
+    Empty arguments mean that JAX knows the cluster and finds the arguments itself.
 
     Raises:
       InputError: a variable is missing or is not a number.
@@ -93,7 +91,7 @@ def detect(environment: Mapping[str, str], *, on_tpu: bool = False) -> dict[str,
         "OMPI_MCA_orte_hnp_uri" in environment
         and int(environment.get("OMPI_COMM_WORLD_SIZE", "1")) > 1,
         "," in hosts or int(environment.get("MEGASCALE_NUM_SLICES", "1")) > 1,
-        on_tpu and not hosts,  # a TPU VM of GCE, whose metadata JAX asks; one host is a pod of one
+        on_tpu and not hosts,  # a TPU VM of GCE, where JAX reads the metadata
         "KUBERNETES_SERVICE_HOST" in environment and "JOB_COMPLETION_INDEX" in environment,
     )
     return {} if any(several) else None
@@ -109,7 +107,7 @@ def _on_tpu() -> bool:
 
 
 def is_first() -> bool:
-    """Whether this process is the one that speaks and writes records."""
+    """Whether this is process 0, the one that prints and writes records."""
     return jax.process_index() == 0
 
 
@@ -120,24 +118,28 @@ def barrier(name: str) -> None:
 
 
 def any_process(flag: bool) -> bool:  # noqa: FBT001 (a value, no switch)
-    """Whether any process says so; waits for all of them."""
+    """Whether the flag is true in any process; waits for all of them."""
     if jax.process_count() == 1:
         return flag
     return bool(np.any(multihost_utils.process_allgather(np.array(flag))))
 
 
 def as_first(flag: bool) -> bool:  # noqa: FBT001 (a value, no switch)
-    """What process 0 thinks; the others, who may see an older state of shared files, follow. Waits for all of them."""
+    """The flag of process 0; waits for all processes.
+
+    Other processes may see an older state of shared files, so they follow process 0.
+    """
     if jax.process_count() == 1:
         return flag
     return bool(multihost_utils.broadcast_one_to_all(np.array(flag)))
 
 
 def should_stop(asked: Callable[[], bool]) -> bool:
-    """Whether to save and stop now; all processes must ask after each step, and all stop at the same one.
+    """Whether to save and stop now.
 
-    A single process decides by `asked`. Several learn of a SIGTERM that any of them has got through
-    JAX's coordinator, which costs no communication as long as there is none.
+    All processes must ask after each step, so that all stop at the same one. A single process
+    decides by `asked`. Several processes learn through JAX's coordinator that one of them received
+    SIGTERM; until then this costs no communication.
     """
     if jax.process_count() == 1:
         return asked()
@@ -148,7 +150,7 @@ def should_stop(asked: Callable[[], bool]) -> bool:
 
 @contextlib.contextmanager
 def lock(path: Path) -> Iterator[bool]:
-    """`records.lock`, taken by process 0 for all of them."""
+    """Like `records.lock`, but process 0 takes the lock for all processes."""
     if jax.process_count() == 1:
         with records.lock(path) as free:
             yield free

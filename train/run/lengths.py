@@ -1,4 +1,4 @@
-"""What the lengths of a stage leave out of a corpus: counted and told, or refused where no answer could be right."""
+"""What a stage's lengths cut off a corpus: reported, or refused if no answer could be right."""
 
 from collections.abc import Iterator
 
@@ -10,14 +10,14 @@ from train.data.text.vocabulary import EOS_ID
 from train.records import InputError
 from train.study.config import StageConfig
 
-_WORTH_TELLING = 0.01  # share of tokens or windows: every text has a last, incomplete window
+_WORTH_TELLING = 0.01  # least share to report; a text's last, incomplete window is always lost
 
 
 def check_labels(corpus: Corpus, tasks: tuple[str, ...], stage: StageConfig) -> None:
-    """Refuses lengths that cut a label of a task which is scored by decoding, or that make two labels one.
+    """Refuses lengths that cut a label of a decoded task, or that make two labels equal.
 
-    Of a task of free text that is scored exactly some targets may be cut, which `lost` tells, but
-    not all.
+    In a task with free text that is scored by exact match, some targets may be cut (`lost` reports
+    them), but not all.
 
     Raises:
       InputError: names the setting, the task and the length that is needed.
@@ -32,14 +32,15 @@ def check_labels(corpus: Corpus, tasks: tuple[str, ...], stage: StageConfig) -> 
         }
         if len(cut) < len(rows):
             raise InputError(
-                f"finetune.target_length = {stage.target_length} makes different labels of {task} the same; "
+                f"finetune.target_length = {stage.target_length} makes different labels of {task} "
+                "the same; "
                 f"all of them have at most {longest} tokens"
             )
         if "validation" not in about.examples or (stage.scoring == "rank" and rows):
             continue
-        if "squad" in about.metrics:  # gives credit for a part of the text
+        if "squad" in about.metrics:  # gives credit for parts of the text
             continue
-        if not rows:  # free text: refused only where no example is left that could be answered
+        if not rows:  # free text: refused only if no example could be answered
             longest = int(
                 np.diff(corpus.examples(task, "validation").targets.ends, prepend=0).min()
             )
@@ -54,7 +55,8 @@ def check_labels(corpus: Corpus, tasks: tuple[str, ...], stage: StageConfig) -> 
             if needed > most:
                 what, of = ("a label", "the longest") if rows else ("every target", "the shortest")
                 raise InputError(
-                    f"finetune.{key} = {most} cuts {what} of {task}, so that no answer with it can be right; "
+                    f"finetune.{key} = {most} cuts {what} of {task}, so that no answer with it can "
+                    "be right; "
                     f"{of} has {needed} tokens"
                 )
 
@@ -69,7 +71,8 @@ def of_pretraining(corpus: Corpus, stage: StageConfig) -> Iterator[str]:
         if source.num_unread > _WORTH_TELLING * source.num_tokens:
             share = f"{source.num_unread / source.num_tokens:.0%}"
             anew = "" if corpus.is_one_stream else "; prepared anew, windows run across files"
-            yield f"{source.num_unread:,} of {source.num_tokens:,} tokens of {split} ({share}) are in no window{anew}"
+            unread = f"{source.num_unread:,} of {source.num_tokens:,} tokens of {split} ({share})"
+            yield f"{unread} are in no window{anew}"
         whole, spare = divmod(source.num_windows, stage.eval_batch_size)
         if (
             split == "validation"
@@ -77,7 +80,8 @@ def of_pretraining(corpus: Corpus, stage: StageConfig) -> Iterator[str]:
             and spare > _WORTH_TELLING * source.num_windows
         ):
             why = f"they do not fill a batch of eval_batch_size = {stage.eval_batch_size}"
-            yield f"{spare:,} of {source.num_windows:,} windows of validation are not evaluated: {why}"
+            windows = f"{spare:,} of {source.num_windows:,} windows of validation"
+            yield f"{windows} are not evaluated: {why}"
 
 
 def of_tasks(corpus: Corpus, stage: StageConfig) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The training loop: one stage of one run, from its start rule to its last checkpoint."""
+"""The training loop: one stage of one run, from its start to its last checkpoint."""
 
 import dataclasses
 import json
@@ -28,28 +28,29 @@ from train.study.config import RunConfig, StageConfig, differences, identity, to
 
 
 class Preempted(Exception):
-    """The run was told to stop, and has saved its last step."""
+    """The run was asked to stop, and has saved its last step."""
 
 
 class Diverged(Exception):
-    """The loss is not finite, and rolling back has not helped."""
+    """The loss is not finite, and rolling back did not help."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A stage to train and where everything is.
+    """A stage to train, with everything it needs.
 
     Attributes:
       config: the run.
       stage_name: pretrain or finetune.
       model: the resolved model, without dropout.
-      meta: what a checkpoint must belong to (hash, corpus fingerprint); goes into each of them.
+      meta: the identity that a checkpoint must have (hash, corpus fingerprint); stored in each of
+        them.
       corpus: the prepared corpus.
-      directory: of the run.
-      resume_from: checkpoints of the same stage of another directory to continue.
-      init_from: checkpoints to take the first parameters from.
-      stop: tells between steps whether to save and stop.
-      quiet: show no progress.
+      directory: the run directory.
+      resume_from: checkpoints of the same stage of another run, from which to continue.
+      init_from: checkpoints with the initial parameters.
+      stop: called between steps; whether to save and stop.
+      quiet: shows no progress.
     """
 
     config: RunConfig
@@ -75,7 +76,7 @@ class Job:
 
     @property
     def course(self) -> Row:
-        """What decides each step of the stage, but not how many there are; goes into each checkpoint."""
+        """The settings that determine each step, but not how many; stored in checkpoints."""
         return self.course_of(self.stage_name)
 
     def course_of(self, stage_name: str) -> Row:
@@ -85,7 +86,7 @@ class Job:
             "model": self.model.to_dict(),
             stage_name: {k: v for k, v in stage.items() if k != "steps"},
         }
-        return json.loads(json.dumps(course))  # as it will be read back
+        return json.loads(json.dumps(course))  # in the form in which it will be read back
 
 
 def train(job: Job, writer: RunWriter) -> None:
@@ -93,8 +94,8 @@ def train(job: Job, writer: RunWriter) -> None:
 
     Raises:
       InputError: the configuration does not fit the corpus, the devices or the checkpoints.
-      Preempted: `job.stop` said so; the last step is saved.
-      Diverged: the loss was not finite, or exploded, once more than may be rolled back.
+      Preempted: `job.stop` asked for it; the last step is saved.
+      Diverged: the loss was not finite, or exploded, more often than may be rolled back.
     """
     config, stage, seed = job.config, job.stage, job.config.seed
     model, params = make_model(
@@ -116,7 +117,7 @@ def train(job: Job, writer: RunWriter) -> None:
         rollbacks = 0
 
         def flush() -> int | None:
-            """Fetches and records the metrics that are pending; returns their step if the loss has diverged."""
+            """Fetches and records the pending metrics; returns their step if the loss diverged."""
             nonlocal pending, meta
             if pending is None:
                 return None
@@ -134,7 +135,7 @@ def train(job: Job, writer: RunWriter) -> None:
                 batch = strategy.place_batch(source.batch(step + meta["skipped"], host, num_hosts))
                 rate = learning_rate(stage.optimizer, step, stage.steps)
                 state, metrics = train_step(state, batch, np.float32(rate), np.uint32(seed))
-                diverged = flush()  # the step before, while this one is computed
+                diverged = flush()  # the previous step, while this one is being computed
                 step, pending = step + 1, (step + 1, metrics, rate)
 
                 last, stopping = step == stage.steps, distributed.should_stop(job.stop)
@@ -146,7 +147,8 @@ def train(job: Job, writer: RunWriter) -> None:
                     rollbacks, pending = rollbacks + 1, None
                     if rollbacks > stage.max_rollbacks:
                         raise Diverged(
-                            f"{job.stage_name} diverged at step {diverged} after {rollbacks - 1} roll-backs"
+                            f"{job.stage_name} diverged at step {diverged} after {rollbacks - 1} "
+                            "roll-backs"
                         )
                     fresh = init_state(make_model(job.model, seed)[1], optimizer)
                     state, old = start(job, checkpoints, strategy, fresh)
@@ -163,8 +165,8 @@ def train(job: Job, writer: RunWriter) -> None:
                 if due:
                     rows = evaluation(state.params, final=last) if evaluating else []
                     tracker.evals(step, rows)
-                    # After the records of its step: whoever resumes from a checkpoint finds every
-                    # row up to it.
+                    # After the records of its step, so that all rows up to a checkpoint exist when
+                    # a run resumes from it.
                     kept = {**meta, "records": writer.extents()}
                     checkpoints.save(step, items_of(state), kept, kept_by(rows))
                     tracker.restart_clock()
@@ -177,11 +179,12 @@ def train(job: Job, writer: RunWriter) -> None:
 
 
 def has_diverged(metrics: Mapping[str, float], meta: Row, vocab_size: int) -> bool:
-    """Whether the loss is not a number, or exploded, or the parameters that the step has made are none.
+    """Whether the loss is not finite or exploded, or the new parameters are not finite.
 
-    Exploded is twice the loss of guessing and twice that of the stage's first step (`first_loss` of
-    `meta`): a mixture of softmaxes begins at four times that of guessing. The loss is that of the
-    parameters before: a checkpoint of the step must not hold what its gradient has spoilt.
+    Exploded means above twice the loss of guessing and above twice that of the stage's first step
+    (`first_loss` of `meta`); a mixture of softmaxes starts at four times the loss of guessing. The
+    loss is that of the old parameters, so the new ones are checked too: a checkpoint of this step
+    must not contain damage from its gradient.
     """
     limit = 2 * max(math.log(vocab_size), meta.get("first_loss", math.inf))
     return not (metrics["loss"] < limit and math.isfinite(metrics["parameter_norm"]))
@@ -190,10 +193,10 @@ def has_diverged(metrics: Mapping[str, float], meta: Row, vocab_size: int) -> bo
 def start(
     job: Job, checkpoints: Checkpoints, strategy: Strategy, fresh: State
 ) -> tuple[State, Row]:
-    """The state to go on from, and what its checkpoint says: the start rule.
+    """The state to continue from, and the `meta` of its checkpoint.
 
-    What the run's own directory has > what `resume_from` has > the parameters of `init_from` >
-    scratch.
+    The first of these that exists is used: a checkpoint in the run's own directory, one in
+    `resume_from`, the parameters in `init_from`, a new initialisation.
     """
     meta = {**job.meta, "course": job.course, "stage": job.stage_name, "step": 0, "skipped": 0}
     target = strategy.abstract(fresh)
@@ -206,7 +209,7 @@ def start(
             "resume_from",
             lambda old: _check_same_course(old, job),
         )
-        restored = items, {**old, "records": None}  # those of the other run
+        restored = items, {**old, "records": None}  # they describe the other run
     if restored:
         items, old = restored
         return State(items["optimizer"]["step"], items["params"], items["optimizer"]["state"]), {
@@ -227,14 +230,15 @@ def start(
 
 
 def begin(job: Job, writer: RunWriter, meta: Row) -> Tracker:
-    """Prepares the records for the next step: writes the run's identity, drops rows of later steps, reports lost rows.
+    """Prepares the records for the next step.
 
-    Everything that may be refused has been: a refused command leaves nothing behind.
+    Writes the run's identity, drops rows of later steps, and reports lost rows. All checks must
+    have passed before: a command that is refused leaves nothing behind.
 
     Args:
       job: the stage.
-      writer: of its records.
-      meta: what the checkpoint says that it goes on from.
+      writer: the writer of its records.
+      meta: the `meta` of the checkpoint that the stage continues from.
     """
     step = meta["step"]
     writer.begin()
@@ -253,7 +257,7 @@ def begin(job: Job, writer: RunWriter, meta: Row) -> Tracker:
 
 
 def _lost_records(writer: RunWriter, meta: Row) -> list[str]:
-    """What is not as it was when the checkpoint was saved, of each file that was cut back to that step."""
+    """The differences of the records, cut back to the checkpoint's step, from when it was saved."""
     kept, found, lost = meta.get("records") or {}, writer.extents() or {}, []
     for name in kept.keys() & found.keys():
         before, now = kept[name]["rows"], found[name]["rows"]
@@ -272,7 +276,7 @@ def checkpoints_of(directory: Path, stage_name: str) -> Path:
 
 
 def _check_own(where: Path, old: Mapping[str, Any], new: Row) -> None:
-    """Refuses a checkpoint in the run's own directory that another configuration, or another stage, has made."""
+    """Refuses a checkpoint in the run's own directory that has another configuration or stage."""
     if old.get("stage") != new["stage"]:
         raise InputError(
             f"{where}: its checkpoints are of stage {old.get('stage')}, not {new['stage']}"
@@ -297,7 +301,7 @@ def _check_pretrained(job: Job, old: Mapping[str, Any]) -> None:
 
 
 def _check_same_course(old: Mapping[str, Any], job: Job) -> None:
-    """Refuses to continue somebody else's checkpoint where the steps to come would not be those of its run."""
+    """Refuses another run's checkpoint if training would continue differently from that run."""
     where = f"resume_from: {str(job.resume_from)!r}"
     for key in ("fingerprint", "seed"):
         if old.get(key) != job.meta.get(key):
@@ -318,7 +322,7 @@ def _check_same_course(old: Mapping[str, Any], job: Job) -> None:
 def _read(
     directory: Path, targets: dict[str, Any], key: str, accept: Callable[[Mapping[str, Any]], None]
 ) -> tuple[dict[str, Any], Row]:
-    if not os.path.isdir(directory):  # a path of its own would raise where the name is too long
+    if not os.path.isdir(directory):  # Path.is_dir raises if the name is too long
         raise InputError(f"{key}: {str(directory)!r} is not a directory of checkpoints")
     with Checkpoints(directory, read_only=True) as checkpoints:
         restored = checkpoints.restore(targets, accept)
@@ -328,10 +332,10 @@ def _read(
 
 
 def check_checkpoints_are_there(job: Job) -> None:
-    """Refuses to start over where there are records of steps whose checkpoints are gone: they would be erased.
+    """Refuses to start over if there are records of steps without their checkpoints.
 
-    A run that was killed before its first checkpoint does start over: its directory of checkpoints
-    is there, and so few steps are recorded that none need have been saved.
+    The records would be erased. A run that was killed before its first checkpoint may start over:
+    its directory of checkpoints exists, and so few steps are recorded that none had to be saved.
     """
     where, stage = checkpoints_of(job.directory, job.stage_name), job.stage
     has_any = where.is_dir() and any(path.name.isdecimal() for path in where.iterdir())
@@ -354,7 +358,7 @@ def open_checkpoints(job: Job) -> Checkpoints:
 
 
 def items_of(state: State) -> dict[str, Any]:
-    """A state as the items of a checkpoint: finetuning reads the parameters alone."""
+    """A state as items of a checkpoint, separate because finetuning reads only parameters."""
     return {"params": state.params, "optimizer": {"step": state.step, "state": state.optimizer}}
 
 
@@ -375,7 +379,7 @@ def make_source(job: Job) -> batches.Pretrain | batches.Finetune:
 
 
 def make_tracker(job: Job, writer: RunWriter, done: int) -> Tracker:
-    """What turns the metrics of the stage's steps into records, from step `done` on."""
+    """Makes the tracker that turns metrics of steps into records, from step `done` on."""
     stage = job.stage
     quiet = job.quiet or not distributed.is_first()
     progress = Progress(f"{job.config.run_id} {job.stage_name}", stage.steps, done, quiet=quiet)

@@ -1,4 +1,4 @@
-"""Losses as sums and weights, so that every mean is taken once, over all devices and batches."""
+"""Losses as sums and weights, so that a mean is taken only once, over all devices and batches."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -12,7 +12,14 @@ Batch = Mapping[str, jax.Array]
 
 
 class TokenLosses(NamedTuple):
-    """What `token_nll` returns: nll and log_z [B,T] in nats, weighted auxiliary losses, diagnostics."""
+    """The result of `token_nll`.
+
+    Attributes:
+      nll: [B,T] in nats.
+      log_z: [B,T] in nats.
+      aux: auxiliary losses, already weighted.
+      metrics: diagnostics.
+    """
 
     nll: jax.Array
     log_z: jax.Array
@@ -27,13 +34,16 @@ def token_losses(
     label_smoothing: float = 0.0,
     expert_axis: str | None = None,
 ) -> Any:
-    """The token losses of a model in training, with `label_smoothing` of the target spread over the vocabulary."""
+    """The token losses of a model in training.
+
+    `label_smoothing` is the share of the target that is spread over the vocabulary.
+    """
     if not label_smoothing:
         return model.token_nll(batch, key=key, train=True, expert_axis=expert_axis)
-    # Smoothing needs all logits, which token_nll may never build.
+    # Smoothing needs all logits, but token_nll may compute them only in parts.
     out = model(batch, key=key, train=True, expert_axis=expert_axis)
     nll, log_z = cross_entropy(out.logits, batch["decoder_target_tokens"])
-    uniform = log_z - out.logits.mean(-1)  # nats, had every token the same share of the target
+    uniform = log_z - out.logits.mean(-1)  # nats, for a target uniform over the vocabulary
     return TokenLosses(
         (1 - label_smoothing) * nll + label_smoothing * uniform, log_z, out.aux, out.metrics
     )
@@ -47,8 +57,8 @@ def token_sums(
     Args:
       out: `model.token_nll(...)`, with nll and log_z [B,T] in nats, in f32.
       batch: has decoder_loss_weights [B,T].
-      z_loss: coefficient of log(Z)^2 (T5: 1e-4 in training), which keeps the logits' normaliser
-        near 1.
+      z_loss: coefficient of log(Z)^2 (T5: 1e-4 in training), which keeps the normaliser of the
+        logits near 1.
 
     Returns:
       The sum to be minimised, and the sums `nll`, `z_loss` and `weight`.
@@ -60,6 +70,6 @@ def token_sums(
 
 
 def sequence_sums(out: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
-    """Sums of nll and of weights for each sequence, both [B], from which a standard error can be computed."""
+    """Sums of nll and of weights for each sequence, both [B]; they give a standard error."""
     weights_BT = batch["decoder_loss_weights"].astype(jnp.float32)
     return jnp.sum(out.nll * weights_BT, -1), jnp.sum(weights_BT, -1)

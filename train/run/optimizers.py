@@ -1,13 +1,13 @@
 """Optimizers and learning-rate schedules.
 
-An optimizer here is an optax transformation that turns gradients into a *direction*; the step
-multiplies it by the learning rate, which is an input computed on the host. Pretraining and
-finetuning can so share one compiled step.
+An optimizer here is an optax transformation that turns gradients into a *direction*. The step
+multiplies it by the learning rate, which is an input computed on the host. So pretraining and
+finetuning can share one compiled step.
 
-Adafactor (Shazeer & Stern, 2018, arXiv 1804.04235) is written out, because optax factors the second
-moment over the two largest axes of an array: for the weights of experts [E, D, F] that is wrong as
-soon as E is large. Here the axes are those that the parameter's logical names give: the last two of
-a matrix, never the expert axis.
+Adafactor (Shazeer & Stern, 2018, arXiv 1804.04235) is implemented here because optax factors the
+second moment over the two largest axes of an array. For expert weights [E, D, F] that is wrong as
+soon as E is large. Here the logical names of a parameter decide: the last two axes of a matrix,
+never the expert axis.
 """
 
 import math
@@ -41,11 +41,11 @@ def learning_rate(config: OptimizerConfig, step: int, total_steps: int) -> float
 
 
 def make_optimizer(config: OptimizerConfig, axes: Axes) -> optax.GradientTransformation:
-    """Builds the transformation from gradients to directions of descent per unit of learning rate.
+    """Builds the transformation from gradients to descent directions per unit of learning rate.
 
     Args:
       config: the optimizer's settings.
-      axes: logical axis names of each parameter, one name for each dimension.
+      axes: logical axis names of each parameter, one name per dimension.
     """
     if config.name == "adafactor":
         scale = scale_by_adafactor(config, axes)
@@ -64,7 +64,14 @@ def make_optimizer(config: OptimizerConfig, axes: Axes) -> optax.GradientTransfo
 
 
 class AdafactorState(NamedTuple):
-    """Second moments in f32: `row` [..., R] and `column` [..., C] of factored parameters, `full` of the others."""
+    """Second moments in f32.
+
+    Attributes:
+      count: steps done.
+      row: [..., R] of factored parameters.
+      column: [..., C] of factored parameters.
+      full: those of the other parameters.
+    """
 
     count: jax.Array
     row: dict[str, jax.Array]
@@ -73,12 +80,15 @@ class AdafactorState(NamedTuple):
 
 
 def is_factored(shape: tuple[int, ...], axes: tuple[str | None, ...], min_size: int) -> bool:
-    """Whether the second moment of a parameter is kept as a row and a column over its last two axes."""
+    """Whether a second moment is stored as a row and a column over the last two axes."""
     return len(shape) >= 2 and EXPERT_AXIS not in axes[-2:] and min(shape[-2:]) >= min_size
 
 
 def scale_by_adafactor(config: OptimizerConfig, axes: Axes) -> optax.GradientTransformation:
-    """Adafactor without momentum: factored second moments, clipped updates, steps relative to the parameter's RMS."""
+    """Adafactor without momentum.
+
+    Second moments are factored, updates clipped, and steps relative to the parameter's RMS.
+    """
     tiny_gradient, tiny_parameter = 1e-30, 1e-3  # epsilon_1 and epsilon_2 of the paper
 
     def factored(name: str, p: jax.Array) -> bool:
@@ -133,24 +143,25 @@ def scale_by_adafactor(config: OptimizerConfig, axes: Axes) -> optax.GradientTra
                 _unpack(names, together, (updates, row, column))
         return updates, AdafactorState(state.count + 1, row, column, full)
 
-    return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]  parameters are a flat dict
+    # Optax's types do not know that parameters are a flat dictionary here.
+    return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]
 
 
-# Elements up to which parameters are stacked: copying larger ones would cost more than it saves. An
-# accelerator copies as fast as it computes here, and pays for every kernel: there it is what a
-# matrix of large's feed-forward layers has.
+# Parameters with up to this many elements are stacked; copying larger ones would cost more than it
+# saves. An accelerator copies as fast as it computes here, and each kernel has a cost, so there the
+# limit is the size of a feed-forward matrix of the size `large`.
 _SMALL_ON_CPU, _SMALL = 1 << 16, 1 << 22
-_STACK = 1 << 26  # elements of a stack at most, so that its copies take little memory
+_STACK = 1 << 26  # largest number of elements of a stack, so that its copies need little memory
 
 
 def _alike(
     kinds: Mapping[str, tuple[tuple[int, ...], bool, tuple[str | None, ...]]],
 ) -> list[list[str]]:
-    """Names of small parameters of one kind (shape, factored, axes) together, each of the others alone.
+    """Groups of parameter names: small parameters of one kind (shape, factored, axes) are together.
 
-    A model has hundreds of parameters of a few shapes: treating those of a shape at once makes a
-    step of the smallest models 1.5 times as fast and its compilation as well. Every parameter keeps
-    its own statistics.
+    A model has hundreds of parameters with few shapes. Processing those of one shape together makes
+    a step of the smallest models 1.5 times as fast, and its compilation as well. Every parameter
+    keeps its own statistics.
     """
     small = _SMALL_ON_CPU if jax.default_backend() == "cpu" else _SMALL
     groups: dict[Any, list[str]] = {}

@@ -1,9 +1,9 @@
-"""Where a state and a batch live, and how a step runs there: one interface, two strategies.
+"""Where a state and a batch are stored, and how a step runs there: one interface, two strategies.
 
 `pmap` (the default) cuts the batch over all devices of all hosts and keeps the whole state on every
-device, except for experts, of which each device holds some and to which tokens travel by
-`all_to_all`. `mesh` cuts the state as well, by the logical axis names of the parameters and the
-table below. A model never names a device axis.
+device. Experts are the exception: each device holds some of them, and tokens travel to them by
+`all_to_all`. `mesh` also cuts the state, by the logical axis names of the parameters and the table
+below. A model never names a device axis.
 """
 
 import dataclasses
@@ -22,8 +22,8 @@ from train.study.config import RunConfig
 HostBatch = Mapping[str, np.ndarray]
 Axes = Mapping[str, tuple[str, ...]]
 
-# Logical axes that the mesh strategy cuts, and over which axis of the mesh; every other axis stays
-# whole.
+# The logical axes that the mesh strategy cuts, each with the mesh axis it is cut over. Other axes
+# stay whole.
 MESH_AXES = {
     "vocab": "model",
     "heads": "model",
@@ -35,7 +35,7 @@ MESH_AXES = {
 
 
 class Strategy(Protocol):
-    """What the loop asks of a strategy."""
+    """The interface between the loop and a strategy."""
 
     @property
     def devices(self) -> Devices:
@@ -43,33 +43,39 @@ class Strategy(Protocol):
         ...
 
     def compile(self, step: Step) -> Step:
-        """The compiled step; it takes over the memory of the state it is given."""
+        """Compiles the step; a call reuses the memory of the state it is given."""
         ...
 
     def compile_evaluation(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Compiles a function of (parameters, batch); every host gives the whole batch and gets the whole result."""
+        """Compiles a function of (parameters, batch).
+
+        Every host passes the whole batch and gets the whole result.
+        """
         ...
 
     def place_state(self, state: State) -> State:
-        """Puts a host's state where it belongs."""
+        """Moves a state from host memory to the devices."""
         ...
 
     def abstract(self, state: State) -> State:
-        """Shapes, types and places of a state, as a target to restore into."""
+        """The shapes, types and shardings of a state, as a target to restore into."""
         ...
 
     @property
     def feed(self) -> tuple[int, int]:
-        """Which part of each batch this process gives, and of how many."""
+        """The part of each batch that this process provides, and the number of parts."""
         ...
 
     def place_batch(self, batch: HostBatch) -> Mapping[str, Any]:
-        """Puts this process's part of a batch [B, ...] where the step wants it."""
+        """Moves this process's part of a batch [B, ...] to the devices."""
         ...
 
 
 class SingleDevice:
-    """Everything on one device: `jax.jit`, which is what the other strategies come down to, without their cost."""
+    """Everything on one device: plain `jax.jit`.
+
+    The other strategies would do the same, but cost more.
+    """
 
     devices = Devices()
     feed = (0, 1)
@@ -98,7 +104,7 @@ class SingleDevice:
 
 @dataclasses.dataclass(frozen=True)
 class Sharded:
-    """What both strategies for several devices have in common.
+    """What both strategies for several devices share.
 
     Attributes:
       mesh: all devices.
@@ -111,11 +117,11 @@ class Sharded:
     axes: Axes
 
     def spec(self, axes: tuple[str, ...], shape: tuple[int, ...]) -> tuple[str | None, ...]:
-        """The axis of the mesh over which each dimension of a parameter is cut; None for none."""
+        """The mesh axis over which each dimension of a parameter is cut; None if it is whole."""
         raise NotImplementedError
 
     def shardings(self, state: State) -> State:
-        """Where each array of a state lives; second moments as the parameter that they belong to."""
+        """The sharding of each array of a state; second moments follow their parameter."""
         specs = {name: self.spec(self.axes[name], p.shape) for name, p in state.params.items()}
 
         def place(path: tuple[Any, ...], x: Any) -> NamedSharding:
@@ -133,24 +139,29 @@ class Sharded:
 
     @property
     def parts(self) -> int:
-        """Parts that a batch is cut into."""
+        """The number of parts that a batch is cut into."""
         return math.prod(self.mesh.shape[axis] for axis in self.batch_axes)
 
     @property
     def feed(self) -> tuple[int, int]:
-        """See Strategy. A process gives the rows of its own devices; where these share rows with others, so do they."""
+        """See Strategy.
+
+        A process provides the rows of its own devices. If they share rows with devices of other
+        processes, all of these provide the same rows.
+        """
         place = NamedSharding(self.mesh, PartitionSpec(self.batch_axes))
         mine = place.addressable_devices_indices_map((self.parts,)).values()
         numbers = sorted({index[0].start or 0 for index in mine if index})
         first, count = numbers[0], len(numbers)
         if numbers != list(range(first, first + count)) or first % count:
             raise InputError(
-                f"mesh: process {jax.process_index()} would hold parts {numbers} of a batch: not in a row"
+                f"mesh: process {jax.process_index()} would hold parts {numbers} of a batch: not "
+                "in a row"
             )
         return first // count, self.parts // count
 
     def compile(self, step: Step) -> Step:
-        """See Strategy; the compiler is told where the new state belongs."""
+        """See Strategy; the compiler is told the sharding of the new state."""
 
         def run(state: State, batch: Any, learning_rate: Any, seed: Any) -> Any:
             places = self.shardings(state)
@@ -165,7 +176,7 @@ class Sharded:
         return {name: jax.make_array_from_process_local_data(place, x) for name, x in batch.items()}
 
     def place_state(self, state: State) -> State:
-        """See Strategy; without it, a step could not take over the state's memory."""
+        """See Strategy; unless the state is placed, a step cannot reuse its memory."""
         return jax.tree.map(_global_array, state, self.shardings(state))
 
     def abstract(self, state: State) -> State:
@@ -196,7 +207,7 @@ class DataParallel(Sharded):
         return Devices(self.mesh.size, add, add, lambda: jax.lax.axis_index("data"))
 
     def spec(self, axes: tuple[str, ...], shape: tuple[int, ...]) -> tuple[str | None, ...]:
-        """Every device holds everything."""
+        """Nothing is cut: every device holds everything."""
         return ()
 
     def compile(self, step: Step) -> Step:
@@ -211,12 +222,12 @@ class DataParallel(Sharded):
 
 
 class SpreadParallel(Sharded):
-    """The same over several processes, and with experts spread over devices.
+    """Data parallelism over several processes, or with experts spread over devices.
 
-    `jax.pmap` is itself `jit` over `shard_map`. It is written out here because pmap copies the
-    whole state at each step as soon as there are several processes, and cannot cut an array along
-    an axis that the array already has. Gradients are taken part by part; the optimizer then sees
-    whole arrays, and the compiler adds what must be added.
+    `jax.pmap` is itself `jit` over `shard_map`. It is written out here, because with several
+    processes pmap copies the whole state at each step, and because it cannot cut an array along an
+    axis that the array already has. Gradients are computed part by part. The optimizer then sees
+    whole arrays, and the compiler adds the necessary sums.
 
     The mesh is (data, expert): a group of devices along `expert` holds every expert once.
     """
@@ -234,11 +245,15 @@ class SpreadParallel(Sharded):
         )
 
     def spec(self, axes: tuple[str, ...], shape: tuple[int, ...]) -> tuple[str | None, ...]:
-        """Experts are cut, and nothing else."""
+        """Only experts are cut."""
         return tuple("expert" if axis == "expert" else None for axis in axes)
 
     def _sum_gradients(self, grads: Params) -> Params:
-        """A device has its experts' gradients from its whole group already: their tokens came by `all_to_all`."""
+        """Sums gradients over the devices.
+
+        A device already has the gradients of its experts from its whole group, because the group's
+        tokens came to it by `all_to_all`; those are summed over the other groups only.
+        """
         axes = {name: "data" if "expert" in self.axes[name] else self.batch_axes for name in grads}
         return {name: jax.lax.psum(grad, axes[name]) for name, grad in grads.items()}
 
@@ -249,8 +264,8 @@ class SpreadParallel(Sharded):
                 for name, p in params.items()
             }
             inputs = (places, PartitionSpec(self.batch_axes), PartitionSpec())
-            # With check_vma, shard_map would add up the gradients of whole parameters itself, and
-            # we once more.
+            # With check_vma, shard_map would sum the gradients of uncut parameters itself, and they
+            # would then be summed twice.
             mapped = jax.shard_map(
                 part,
                 mesh=self.mesh,
@@ -268,12 +283,12 @@ class MeshParallel(Sharded):
 
     @property
     def devices(self) -> Devices:
-        """See Strategy. The compiler sees whole arrays and sums by itself."""
+        """See Strategy. The compiler sees whole arrays and adds the sums itself."""
         rows = NamedSharding(self.mesh, PartitionSpec(None, self.batch_axes))
         return Devices(spread_rows=lambda micro: jax.lax.with_sharding_constraint(micro, rows))
 
     def spec(self, axes: tuple[str, ...], shape: tuple[int, ...]) -> tuple[str | None, ...]:
-        """By the table above: each axis of the mesh at most once, and only where it divides the dimension."""
+        """From the table above; each mesh axis once, and only if it divides the dimension."""
         spec: list[str | None] = []
         for axis, size in zip(axes, shape, strict=True):
             mesh_axis = MESH_AXES.get(axis)
@@ -289,12 +304,12 @@ class MeshParallel(Sharded):
 def make_strategy(
     config: RunConfig, axes: Axes, params: Params, devices: Sequence[Any] = ()
 ) -> Strategy:
-    """The strategy that a run asks for, on the devices that there are.
+    """The strategy of a run, for the available devices.
 
     Args:
       config: the run.
       axes: logical axis names of each parameter.
-      params: the parameters, of which the shapes count.
+      params: the parameters; only their shapes are used.
       devices: the devices to use, by default all.
 
     Raises:
@@ -329,13 +344,14 @@ def make_strategy(
         if stage and (stage.batch_size // stage.accumulate) % strategy.parts:
             micro = f"batch_size = {stage.batch_size} in {stage.accumulate} micro-batches"
             raise InputError(
-                f"{micro} does not divide into the {strategy.parts} parts that {count} devices ask for"
+                f"{micro} does not divide into the {strategy.parts} parts that {count} devices ask "
+                "for"
             )
     return strategy
 
 
 def _global_array(x: Any, place: NamedSharding) -> jax.Array:
-    """An array over all hosts from one that every host has whole."""
+    """An array over all hosts, from one that every host holds whole."""
     if jax.process_count() == 1:
         return jax.device_put(x, place)
     whole = np.asarray(x)

@@ -1,9 +1,9 @@
-"""Several seeds of one cell in one program, by `vmap` over the state: how error bars become affordable.
+"""Trains several seeds of one cell in one program, by `vmap` over the state, for cheap error bars.
 
-Each seed keeps its own parameters, order of the data, dropout, checkpoints and records, in the
-format of a run alone, and equals its run alone up to rounding: what is interrupted here may go on
-there, and the other way round. Start-up is paid once; steps cost less than one by one where a
-single small model leaves the device idle. benchmarks/seeds.py tells how much.
+Each seed keeps its own parameters, data order, dropout, checkpoints and records, in the same format
+as a run alone, and equals its run alone up to rounding. So a run that was interrupted here can
+continue alone, and the other way round. Start-up is paid once. Steps cost less than one by one if a
+single small model leaves the device partly idle; benchmarks/seeds.py measures how much.
 """
 
 import contextlib
@@ -35,19 +35,19 @@ from train.study.config import RunConfig, StageConfig
 
 @dataclasses.dataclass
 class Member:
-    """One seed on its way through a stage.
+    """One seed during a stage.
 
     Attributes:
       job: its stage.
-      writer: of its records.
-      checkpoints: its own.
-      state: where it starts.
-      meta: what its checkpoints say.
+      writer: the writer of its records.
+      checkpoints: its checkpoints.
+      state: the state it starts from.
+      meta: the `meta` of its checkpoints.
       constants: arrays of its model that are not trained.
       source: its batches.
-      evaluation: its rows for evals.jsonl.
-      tracker: its records of steps, from the moment that it is known which seeds go together.
-      diverged: it has left; its last checkpoint is from before.
+      evaluation: computes its rows for evals.jsonl.
+      tracker: records its steps; set once it is known which seeds run together.
+      diverged: it has left the group; its last checkpoint is from before.
     """
 
     job: Job
@@ -71,26 +71,26 @@ def run_seeds(
     *,
     quiet: bool = False,
 ) -> list[str]:
-    """Runs what is left of cells that differ in nothing but the seed.
+    """Runs the remaining stages of cells that differ only in the seed.
 
-    Those that cannot go together (another process is at work there, another step, a loss that has
-    diverged) are run alone afterwards.
+    Cells that cannot join the others (another process is running them, they are at another step, or
+    their loss diverged) are run alone afterwards.
 
     Args:
       runs: the cells.
-      corpus: what they are trained on.
+      corpus: the corpus to train on.
       study: the directory of their run directories.
-      stages: the stages to run; those that the cells lack are left out.
-      stop: tells between steps whether to save and stop.
-      quiet: show no progress.
+      stages: the stages to run; those that the cells do not have are skipped.
+      stop: called between steps; whether to save and stop.
+      quiet: shows no progress.
 
     Returns:
-      What `cell.run_cell` says of each.
+      The result of `cell.run_cell` for each.
 
     Raises:
-      InputError: they differ in more than the seed, or several processes are at it.
+      InputError: the cells differ in more than the seed, or there are several processes.
       Preempted: the runs were stopped and have been saved.
-      Diverged: a seed did, also alone; the others are done.
+      Diverged: a seed diverged, also when run alone; the others are done.
     """
     if not all(run.differs_in_seed_alone(runs[0]) for run in runs):
         raise InputError("seeds: the cells must be the same but for the seed")
@@ -99,7 +99,7 @@ def run_seeds(
     cell.check_room(runs[0], cell.model_config(runs[0], corpus), len(runs))
     with contextlib.ExitStack() as locks:
         free = [run for run in runs if locks.enter_context(distributed.lock(study / run.run_id))]
-        if not free:  # another process has just begun with them
+        if not free:  # another process has just started them
             return ["locked"] * len(runs)
         opened = {run.seed: cell.open_run(run, corpus, study / run.run_id) for run in free}
         for stage in stages:
@@ -126,7 +126,7 @@ def run_seeds(
             states.append(
                 cell.run_cell(run, corpus, study / run.run_id, stages, stop=stop, quiet=quiet)
             )
-        except loop.Diverged as error:  # of this seed alone
+        except loop.Diverged as error:  # only this seed
             errors.append(error)
     if errors:
         raise errors[0]
@@ -134,7 +134,7 @@ def run_seeds(
 
 
 def _train_recorded(jobs: list[Job], writers: dict[int, RunWriter]) -> list[Job]:
-    """`train`, with an end by error in the status of each."""
+    """Like `train`, but records an error in the status of each run."""
     if len(jobs) < 2:
         return []
     try:
@@ -146,10 +146,10 @@ def _train_recorded(jobs: list[Job], writers: dict[int, RunWriter]) -> list[Job]
 
 
 def train(jobs: Sequence[Job], writers: Sequence[RunWriter]) -> list[Job]:
-    """Trains, evaluates and records one stage of several seeds; returns the jobs that have come to its end.
+    """Trains, evaluates and records one stage of several seeds; returns the jobs that finished it.
 
     Raises:
-      Preempted: `stop` said so; the last step of each is saved.
+      Preempted: `stop` asked for it; the last step of each is saved.
     """
     stage, strategy = jobs[0].stage, _OneEvaluation()
     models = [
@@ -188,9 +188,9 @@ def train(jobs: Sequence[Job], writers: Sequence[RunWriter]) -> list[Job]:
 def make_seeds_step(
     model: Model, optimizer: optax.GradientTransformation, stage: StageConfig
 ) -> Any:
-    """The training step of all seeds: `(states, constants, batches, learning rate, seeds)`, the rate the same for all.
+    """The training step of all seeds: `(states, constants, batches, learning rate, seeds)`.
 
-    Attention is XLA's, also where a seed alone would have cuDNN's.
+    The learning rate is the same for all. Attention uses XLA, even if a seed alone would use cuDNN.
     """
 
     def step_of_one(state: State, constants: Any, batch: Any, rate: Any, seed: Any) -> Any:
@@ -203,7 +203,7 @@ def make_seeds_step(
 
 
 def _steps(train_step: Callable[..., Any], members: list[Member], step: int) -> None:
-    """The loop of `loop.train` for several seeds; one that diverges leaves, for a run alone to roll it back."""
+    """The loop of `loop.train` for several seeds. One that diverges leaves, to roll back alone."""
     job, stage = members[0].job, members[0].job.stage
     states = _stack([member.state for member in members])
     constants = _stack([member.constants for member in members])
@@ -214,7 +214,7 @@ def _steps(train_step: Callable[..., Any], members: list[Member], step: int) -> 
         batch = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
         rate = learning_rate(stage.optimizer, step, stage.steps)
         states, metrics = train_step(states, constants, batch, np.float32(rate), seeds)
-        _record(members, pending)  # the step before, while this one is computed
+        _record(members, pending)  # the previous step, while this one is being computed
         step, pending = step + 1, (step + 1, metrics, rate)
         last, stopping = step == stage.steps, distributed.should_stop(job.stop)
         evaluating = last or bool(stage.eval_every and step % stage.eval_every == 0)
@@ -234,7 +234,7 @@ def _steps(train_step: Callable[..., Any], members: list[Member], step: int) -> 
 
 
 def _record(members: list[Member], pending: tuple[int, Any, float] | None) -> None:
-    """Records the metrics of a step, [seeds] each, and notes who has diverged."""
+    """Records the metrics of a step, [seeds] each, and marks members that diverged."""
     if pending is None:
         return
     done, metrics, rate = pending
@@ -261,7 +261,7 @@ def _save(member: Member, state: State, step: int, *, evaluating: bool, last: bo
 
 @dataclasses.dataclass(frozen=True)
 class _WithConstants:
-    """A model of which the constants, too, are an argument: one program evaluates every seed."""
+    """A model whose constants are an argument too, so that one program evaluates every seed."""
 
     model: Model
 
@@ -271,7 +271,7 @@ class _WithConstants:
 
 
 class _OneEvaluation(SingleDevice):
-    """Compiles an evaluation once for all seeds, which differ only in what they give it."""
+    """Compiles an evaluation once for all seeds, which differ only in its arguments."""
 
     def __init__(self):
         self._compiled: dict[str, Callable[..., Any]] = {}

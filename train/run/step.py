@@ -1,7 +1,7 @@
 """The training step, a pure function `(state, batch, learning_rate, seed) -> (state, metrics)`.
 
-The same function runs on one device, under `pmap` and on a mesh. What differs is only how sums over
-devices are taken, and that is given to it as `Devices`.
+The same function runs on one device, under `pmap` and on a mesh. Only the way to sum over devices
+differs, and it is passed in as `Devices`.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ Step = Callable[
 
 
 class State(NamedTuple):
-    """What training changes: steps done (int32), parameters by name, and the optimizer's state."""
+    """What training changes: steps done (int32), parameters by name, the optimizer's state."""
 
     step: jax.Array
     params: Params
@@ -40,7 +40,7 @@ class Model:
     """An `arch_zoo` model as a pure function of a flat dictionary of parameters.
 
     Attributes:
-      graphdef: the module's structure.
+      graphdef: the structure of the module.
       treedef: the structure of its parameters, in the order of `axes`.
       axes: logical axis names of each parameter, by its name (`encoder.blocks.0.attention.query`).
       constants: arrays that are not trained (tables, random features).
@@ -59,8 +59,8 @@ class Model:
 
 def make_model(config: arch_zoo.ModelConfig, seed: int) -> tuple[Model, Params]:
     """Builds a model and its initial parameters from a seed, in the host's memory."""
-    # Not compiled as a whole: drawing a hundred parameters costs more to compile than to do shape
-    # by shape.
+    # Not compiled as a whole: compiling the initialisation of a hundred parameters takes longer
+    # than running it shape by shape.
     with _host_memory():
         graphdef, variables, constants = nnx.split(
             arch_zoo.build(config, jax.random.key(seed)), nnx.Param, ...
@@ -82,18 +82,19 @@ def init_state(params: Params, optimizer: optax.GradientTransformation) -> State
 
 
 def _host_memory() -> contextlib.AbstractContextManager[Any]:
-    """Makes arrays there: what is to be cut over many devices need not fit on one of them first."""
+    """Creates arrays in host memory, since a state for many devices may not fit on one of them."""
     try:
         return jax.default_device(jax.local_devices(backend="cpu")[0])
-    except RuntimeError:  # JAX_PLATFORMS names the accelerator alone
+    except RuntimeError:  # JAX_PLATFORMS names only the accelerator
         return contextlib.nullcontext()
 
 
 def norm(tree: Params) -> jax.Array:
     """The Euclidean norm of all arrays together.
 
-    Rows are summed where an array is at hand anyway, and then added over arrays: a sum of its own
-    for each of several hundred is as many kernels more, which is what an accelerator pays for.
+    First each array is summed over its last axis, then the results are added over arrays of one
+    shape. A separate sum for each of several hundred arrays would be several hundred kernels, which
+    is what costs time on an accelerator.
     """
     rows: dict[tuple[int, ...], list[jax.Array]] = {}
     for x in tree.values():
@@ -103,16 +104,16 @@ def norm(tree: Params) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-    """How a step meets the devices that hold the other parts of its batch.
+    """How a step works with the devices that hold the other parts of its batch.
 
     Attributes:
-      count: parts that the batch is cut into.
+      count: the number of parts that the batch is cut into.
       sum: sums a tree of arrays over the parts.
-      sum_gradients: the same for gradients by name; a part may hold other experts than the next.
+      sum_gradients: the same for gradients by name; parts may hold different experts.
       index: the number of this part.
-      spread_rows: cuts the rows of micro-batches [accumulate, B, ...] as a batch's are; they would
-        lie on few devices.
-      map: makes a function of (parameters, batch, key) that sees one part into one of the whole.
+      spread_rows: cuts the rows of micro-batches [accumulate, B, ...] like those of a batch;
+        otherwise they would be on few devices.
+      map: turns a function of (parameters, batch, key) for one part into a function for the whole.
       expert_axis: the mapped axis over which experts are spread; None if every device holds all.
     """
 
@@ -134,10 +135,10 @@ def make_train_step(
     """Makes the step of one stage.
 
     The loss is the sum of token losses over the whole batch divided by the sum of its weights, plus
-    auxiliary losses; it does not depend on how the batch is cut into devices and micro-batches. Its
-    metrics are scalars: loss, nll (of smoothed labels where the stage smooths them) and z_loss
-    (nats per target token), auxiliary losses, the model's own diagnostics, target_tokens,
-    gradient_norm and parameter_norm.
+    auxiliary losses. It does not depend on how the batch is cut into devices and micro-batches. The
+    metrics are scalars: loss, nll (of smoothed labels if the stage smooths them) and z_loss (nats
+    per target token), auxiliary losses, the model's own diagnostics, target_tokens, gradient_norm
+    and parameter_norm.
     """
     parts = devices.count * stage.accumulate
 

@@ -1,7 +1,7 @@
-"""Optional mirrors of a run's metrics: TensorBoard and Weights & Biases. The JSONL records stay the truth.
+"""Optional copies of a run's metrics in TensorBoard and Weights & Biases.
 
-A tracker has `metrics(row)`, `evals(rows)` and `close()`. Each package is imported only where it is
-asked for; the extra `trackers` installs both.
+The JSONL records remain authoritative. A tracker has `metrics(row)`, `evals(rows)` and `close()`. A
+package is imported only if its tracker is asked for; the extra `trackers` installs both.
 """
 
 import importlib
@@ -13,26 +13,26 @@ from train.records import STAGES, InputError, Row
 
 
 class Tracking(Protocol):
-    """What a mirror does with the rows that have just been recorded."""
+    """The interface of a tracker, which receives rows that have just been recorded."""
 
     def metrics(self, row: Row) -> None:
-        """Takes a row of metrics.jsonl."""
+        """Receives a row of metrics.jsonl."""
         ...
 
     def evals(self, rows: Iterable[Row]) -> None:
-        """Takes rows of evals.jsonl."""
+        """Receives rows of evals.jsonl."""
         ...
 
     def close(self) -> None:
-        """Writes what is left."""
+        """Writes what is still buffered."""
         ...
 
 
 class TensorBoard:
-    """Event files in `<run>/tensorboard`, one curve for each number."""
+    """Writes event files to `<run>/tensorboard`, one curve for each number."""
 
     def __init__(self, directory: Path, run_id: str, study: str, config: Row):
-        """Opens the event file; a resumed run continues its curves in another."""
+        """Opens a new event file; a resumed run continues its curves there."""
         self._writer = _package("tensorboardX", "tensorboard").SummaryWriter(
             str(directory / "tensorboard")
         )
@@ -55,10 +55,11 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A run of Weights & Biases in the project named as the study; a resumed run goes on under the same id.
+    """A run of Weights & Biases, in a project with the name of the study.
 
-    Where and whether it uploads is its own affair (WANDB_MODE, WANDB_BASE_URL). Each stage counts
-    its own steps, so the step is a metric like any other and the x axis of its stage.
+    A resumed run continues under the same id. The environment decides where and whether it uploads
+    (WANDB_MODE, WANDB_BASE_URL). Each stage counts its own steps, so the step is logged as a metric
+    and used as the x axis of its stage.
     """
 
     def __init__(self, directory: Path, run_id: str, study: str, config: Row):
@@ -101,7 +102,7 @@ TRACKERS: dict[str, Callable[[Path, str, str, Row], Tracking]] = {
 def open_trackers(
     names: tuple[str, ...], directory: Path, run_id: str, study: str, config: Row
 ) -> list[Tracking]:
-    """The trackers of these names, for one stage of one run.
+    """Opens the trackers with these names for one stage of one run.
 
     Raises:
       InputError: there is no such tracker, or its package is not installed.
@@ -122,7 +123,10 @@ def _package(module: str, tracker: str) -> Any:
 
 
 def _scalars(rows: Iterable[Row]) -> Iterator[tuple[str, float]]:
-    """`stage/name` and value of every number in rows; of an evaluation `stage/task/split/metric`."""
+    """Name and value of every number in rows.
+
+    Names are `stage/name`, and `stage/task/split/metric` for evaluations.
+    """
     for row in rows:
         if "metric" in row:
             if row["value"] is not None:

@@ -1,4 +1,4 @@
-"""What a run tells while it trains: rows of metrics.jsonl, a progress bar or plain lines, and optional trackers."""
+"""The output of a run while it trains: rows of metrics.jsonl, progress, and optional trackers."""
 
 import functools
 import sys
@@ -13,15 +13,15 @@ import numpy as np
 from train.records import Row, RunWriter
 from train.study.config import StageConfig
 
-# Dense peak of one device in FLOP/s, bf16 inputs, from the makers' data sheets; a device that is
-# not here is measured.
+# Dense peak FLOP/s of one device with bf16 inputs, from the makers' data sheets. Other devices are
+# measured.
 PEAK_FLOPS = {
     "NVIDIA H100 80GB HBM3": 989e12,
     "NVIDIA H100 PCIe": 756e12,
     "NVIDIA H200": 989e12,
     "NVIDIA A100-SXM4-80GB": 312e12,
     "NVIDIA A100-SXM4-40GB": 312e12,
-    "TPU v3": 61.5e12,  # of one core, which is what JAX calls a device here
+    "TPU v3": 61.5e12,  # of one core, which JAX counts as a device here
     "TPU v4": 275e12,
     "TPU v5 lite": 197e12,
     "TPU v5": 459e12,
@@ -31,11 +31,11 @@ PEAK_FLOPS = {
 
 @functools.cache
 def peak_flops() -> float:
-    """FLOP/s that all devices can do at most: from a table, or measured with a matrix product."""
+    """The peak FLOP/s of all devices: from a table, or measured with a matrix product."""
     device = jax.devices()[0]
     if device.device_kind in PEAK_FLOPS:
         return PEAK_FLOPS[device.device_kind] * jax.device_count()
-    # Large enough to keep the device busy, in what its layers compute in.
+    # Large enough to keep the device busy, in the dtype of the layers.
     size, dtype = (1024, jnp.float32) if device.platform == "cpu" else (8192, jnp.bfloat16)
     a = jnp.ones((size, size), dtype)
     product = jax.jit(jnp.matmul)
@@ -52,7 +52,7 @@ def peak_flops() -> float:
 
 
 class Progress:
-    """Tells a person how a stage goes: a bar on a terminal, a line at each logged step elsewhere, or nothing."""
+    """Shows a stage's progress: a bar on a terminal, else a line per logged step, or nothing."""
 
     def __init__(self, title: str, total: int, done: int, *, quiet: bool = False):
         """Starts the bar at `done` of `total` steps."""
@@ -70,7 +70,7 @@ class Progress:
             self._bar.start()
 
     def advance(self, done: int, row: Row | None) -> None:
-        """Shows that `done` steps are done; `row` is what has been recorded of the last one, if anything."""
+        """Shows that `done` steps are done; `row` is the last step's record, if any."""
         note = f"nll {row['nll']:.3f}" if row else None
         if self._bar:
             self._bar.update(self._task, completed=done)
@@ -86,16 +86,16 @@ class Progress:
             )
 
     def close(self) -> None:
-        """Leaves the terminal as it was."""
+        """Restores the terminal."""
         if self._bar:
             self._bar.stop()
 
 
 class Tracker:
-    """Turns the metrics of steps into records. One for each stage; only process 0 makes records.
+    """Turns the metrics of steps into records; one per stage. Only process 0 writes records.
 
     Attributes:
-      progress: what a person sees.
+      progress: shows the progress to the user.
     """
 
     def __init__(
@@ -110,11 +110,11 @@ class Tracker:
         """Prepares the records of a stage.
 
         Args:
-          writer: of the run's directory.
+          writer: the writer of the run's directory.
           stage_name: pretrain or finetune.
           stage: its configuration.
-          flops_per_sequence: of a training step, for the MFU.
-          progress: what a person sees.
+          flops_per_sequence: FLOPs of a training step per sequence, for the MFU.
+          progress: shows the progress to the user.
           others: further trackers (see `train.run.trackers`), each with `metrics(row)`,
             `evals(rows)` and `close()`.
         """
@@ -125,11 +125,14 @@ class Tracker:
         self.restart_clock()
 
     def restart_clock(self) -> None:
-        """Forgets the time until now: the first step (compilation), evaluations and restores are no training time."""
+        """Ignores the time until now, which was not spent on training steps.
+
+        Called after the first step (compilation), evaluations and restores.
+        """
         self._since: tuple[int, float] | None = None
 
     def step(self, done: int, metrics: Mapping[str, float], learning_rate: float) -> None:
-        """Takes the metrics of the step that made `done` steps; records them when a row is due."""
+        """Receives the metrics after `done` steps; records a row if one is due."""
         now = time.perf_counter()
         row = None
         if done % self._stage.log_every == 0 or done == self._stage.steps:
@@ -155,7 +158,7 @@ class Tracker:
         return {
             "step": done,
             "stage": self._name,
-            **{name: metrics[name] for name in ("loss", "nll", *metrics)},  # loss and nll first
+            **{name: metrics[name] for name in ("loss", "nll", *metrics)},  # these two first
             "learning_rate": learning_rate,
             "tokens": done * self._tokens,
             "tokens_per_second": rate and rate * self._tokens,
@@ -191,13 +194,13 @@ class Tracker:
 
 
 def _memory() -> int | None:
-    """Peak bytes in use on the first device, where it says."""
+    """Peak bytes in use on the first device, if it reports them."""
     stats = jax.local_devices()[0].memory_stats()
     return stats.get("peak_bytes_in_use") if stats else None
 
 
 def fetch(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Metrics of a step as floats; waits for the step. Reads this host's copy, which costs no gather."""
+    """Metrics of a step as floats; waits for it, and gathers nothing from other hosts."""
     return {
         name: float(np.asarray(value.addressable_shards[0].data)) for name, value in metrics.items()
     }

@@ -1,1 +1,1 @@
-"""Studies: how they are declared, where they live, and the verbs that run them."""
+"""Studies: how they are declared, where they are stored, and the commands that run them."""

@@ -1,4 +1,7 @@
-"""The verbs that hand a study to other machines: slurm, jobset. Each is what can be typed, with a `run`."""
+"""The commands that hand a study to other machines: slurm, jobset.
+
+Each is a dataclass whose fields are the options, with a method `run`.
+"""
 
 import dataclasses
 import json
@@ -20,17 +23,17 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class SlurmVerb(Launched):
-    """Submits what is left of a study to Slurm as a job array, a task for each cell; repeat it whenever you like.
+    """Submits the unfinished cells of a study to Slurm as a job array; can be repeated anytime.
 
     Attributes:
       cells: only the cells whose names match one of these patterns, as in '*-base-*'.
-      nodes: machines of one cell.
+      nodes: machines for one cell.
       tasks_per_node: processes of one cell on each machine.
       at_once: cells that may run at the same time; 0 for no limit.
       option: an option of sbatch; may be given several times, as in --option=--time=12:00:00
         --option=--gres=gpu:8.
-      device: what a task runs on, as `plan` calls it; empty means CPU for CPU studies and h100 for
-        others; for --vmap-seeds.
+      device: the device of a task, by its name in `plan`; empty means CPU for CPU studies and h100
+        for others; used by --vmap-seeds.
       dry_run: print the batch script and submit nothing.
     """
 
@@ -59,8 +62,8 @@ class SlurmVerb(Launched):
         waiting = set() if self.dry_run else slurm.queued(directory)
         left = [name for name in unfinished(study, directory, self.cells) if name not in waiting]
         device = device_of(study, self.device)
-        # Without a limit of tasks at a time it is their whole time that counts, as with one after
-        # the other.
+        # Without a limit on simultaneous tasks, the sum of their times is compared, as if they ran
+        # one after another.
         together = (
             self.together(study, left, device, self.at_once or 1, own_process=True)
             if processes == 1
@@ -79,7 +82,7 @@ class SlurmVerb(Launched):
     def _submit(
         self, study: StudyConfig, programs: Sequence[tuple[str, ...]], resources: "Resources"
     ) -> None:
-        """Submits as many arrays as the cluster's limit asks for, one where it can."""
+        """Submits one array, or several if the cluster's limit on array sizes requires it."""
         from train.launch import slurm
 
         directory, most = self.runs / study.name, slurm.largest_array()
@@ -98,24 +101,26 @@ class SlurmVerb(Launched):
 
 @dataclasses.dataclass(frozen=True)
 class JobSetVerb(Launched):
-    """Prints what is left of a study as JobSets for TPU slices on GKE, for `kubectl apply -f -`.
+    """Prints the unfinished cells of a study as JobSets for TPU slices on GKE.
 
-    Run it where the claim is mounted as it is in the pods, so that `--runs` and `--corpus` mean the
-    same in both.
+    Pipe the output into `kubectl apply -f -`.
+
+    Run it where the claim is mounted at the same place as in the pods, so that `--runs` and
+    `--corpus` mean the same in both.
 
     Attributes:
       image: the container image, with this project installed.
       cells: only the cells whose names match one of these patterns, as in '*-base-*'.
       tpu: v3, v4, v5e, v5p or v6e.
       topology: chips of a slice.
-      slices: slices of one cell.
+      slices: slices for one cell.
       chips_per_host: 0 for the usual four, or all of a smaller slice.
-      queue: Kueue's LocalQueue that the cells wait in; empty for none.
+      queue: Kueue's LocalQueue in which the cells wait; empty for none.
       quota: chips; print the queue itself, with this quota, instead of the cells.
       claim: PersistentVolumeClaim with runs and corpus.
       mount: where it is mounted.
-      retries: times that a cell is started again.
-      dry_run: write no manifest of the study.
+      retries: how often a cell is restarted.
+      dry_run: do not write the study's manifest.
     """
 
     image: str = "arch-scaling:latest"

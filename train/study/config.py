@@ -1,4 +1,7 @@
-"""Configuration of runs and studies: frozen dataclasses, checked when made; presets are functions in `configs/`."""
+"""Configuration of runs and studies: frozen dataclasses, checked when they are created.
+
+Presets are functions in `configs/`.
+"""
 
 import dataclasses
 import hashlib
@@ -22,7 +25,7 @@ Length = Annotated[int, Range(1, _LONGEST)]
 
 _LOGISTICS = {
     "identity": False
-}  # metadata of fields that change where or how often, but not what is trained
+}  # metadata of fields that do not change what is trained, but where or how often
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,13 +37,13 @@ class OptimizerConfig:
       learning_rate: factor on the schedule; inverse_sqrt at 1.0 is T5's 1 / sqrt(max(step,
         warmup_steps)).
       schedule: inverse_sqrt, constant, cosine or linear; the last two reach zero at the last step.
-      warmup_steps: steps of linear warm-up; for inverse_sqrt, as in T5, the steps at its constant
-        first value.
+      warmup_steps: steps of linear warm-up; for inverse_sqrt, as in T5, the number of steps at its
+        constant first value.
       decay_exponent: Adafactor's second moment decays at 1 - step ** -decay_exponent.
       clip_threshold: Adafactor's limit on the RMS of a parameter's update, 0 for none.
-      scale_by_parameter: Adafactor's updates are relative to the RMS of the parameter.
-      min_factored_size: the last two axes of a matrix must both be this long for Adafactor to
-        factor its second moment.
+      scale_by_parameter: whether Adafactor's updates are relative to the RMS of the parameter.
+      min_factored_size: Adafactor factors the second moment of a matrix if its last two axes are
+        both at least this long.
       beta1: AdamW's decay of the first moment.
       beta2: AdamW's decay of the second moment.
       clip_norm: limit on the global norm of the gradient, 0 for none.
@@ -61,7 +64,7 @@ class OptimizerConfig:
     weight_decay: NotNegative = 0.0
 
     def __post_init__(self):
-        """Refuses values that no run can have."""
+        """Checks that every value is in range."""
         ranges.check(self)
 
 
@@ -78,19 +81,20 @@ class StageConfig:
       dropout_rate: dropout everywhere in the model.
       z_loss: coefficient of log(Z)^2, in training only.
       label_smoothing: probability mass spread over the vocabulary, in training only.
-      accumulate: micro-batches whose gradients make one step.
-      max_rollbacks: times that a diverged loss is rolled back to the last checkpoint and the
-        batches since are skipped.
-      objective: of pretraining: span_corruption (T5), prefix_lm or causal_lm, all from the same
-        shards.
+      accumulate: number of micro-batches whose gradients make one step.
+      max_rollbacks: how often a diverged loss may be rolled back to the last checkpoint; the
+        batches since then are skipped.
+      objective: the pretraining objective: span_corruption (T5), prefix_lm or causal_lm, all from
+        the same shards.
       noise_density: share of the tokens that span corruption removes.
       mean_span_length: mean tokens of a removed span.
       tasks: finetuning tasks, mixed in proportion to size; empty means every task of the corpus.
       cap: a task counts for at most this many examples when tasks are mixed; 0 means no limit.
-      pack: finetuning puts several short examples in a row, where the architecture can.
-      scoring: how finetuning answers: decode (greedily), rank (the most likely of a task's labels;
-        tasks of free text are decoded), or both, where the headline is that of decoding.
-      decode_length: tokens to decode at most; 0 means target_length.
+      pack: finetuning puts several short examples into one row, if the architecture allows it.
+      scoring: how answers of finetuned models are found: decode (greedily), rank (the most likely
+        of a task's labels; tasks with free text are decoded), or both; then the headline score is
+        that of decoding.
+      decode_length: the largest number of tokens to decode; 0 means target_length.
       eval_batches: batches of the held-out evaluation.
       eval_examples: validation examples scored per task; 0 means all.
       eval_batch_size: sequences in an evaluation batch.
@@ -127,7 +131,7 @@ class StageConfig:
     keep_every: CountOrZero = dataclasses.field(default=0, metadata=_LOGISTICS)
 
     def __post_init__(self):
-        """Refuses values that no run can have."""
+        """Checks that every value is in range and that they fit each other."""
         ranges.check(self)
         if self.batch_size % self.accumulate:
             raise InputError(
@@ -136,7 +140,8 @@ class StageConfig:
         if self.keep_every % self.checkpoint_every:
             every = f"checkpoint_every = {self.checkpoint_every}"
             raise InputError(
-                f"keep_every = {self.keep_every} is no multiple of {every}: those steps are not saved"
+                f"keep_every = {self.keep_every} is no multiple of {every}: those steps are not "
+                "saved"
             )
 
     @property
@@ -164,16 +169,16 @@ class RunConfig:
     Attributes:
       architecture: a name of `python -m arch_zoo list`.
       size: a named size, with scaling operators if wanted (`base-NL24-DM512`).
-      protocol: the scaling protocol that the cell belongs to; empty means the plain size.
-      seed: seeds the parameters, the order of the data and dropout.
+      protocol: the scaling protocol of the cell; empty means the plain size.
+      seed: seed of the parameters, the order of the data and dropout.
       study: the study's name.
       model: options for `arch_zoo.config`; vocabulary, lengths and dropout are set from corpus and
         stage.
       pretrain: the pretraining stage.
       finetune: the finetuning stage; None ends the run after pretraining.
       parallel: pmap (data parallel) or mesh (data, model and expert axes).
-      mesh: sizes of the data, model and expert axes, for parallel = mesh; the data axis may be -1,
-        "the rest".
+      mesh: sizes of the data, model and expert axes, for parallel = mesh; -1 for the data axis
+        means "the rest".
       trackers: where metrics go besides the run's own records: tensorboard, wandb.
     """
 
@@ -190,7 +195,7 @@ class RunConfig:
     trackers: tuple[str, ...] = dataclasses.field(default=(), metadata=_LOGISTICS)
 
     def __post_init__(self):
-        """Refuses values that no run can have."""
+        """Checks that every value is in range."""
         ranges.check(self)
         if (
             len(self.mesh) != 3
@@ -208,12 +213,12 @@ class RunConfig:
         return f"{self.architecture}-{self.size}{protocol}-s{self.seed}"
 
     def differs_in_seed_alone(self, other: "RunConfig") -> bool:
-        """Whether the two are the same but for the seed, if for anything."""
+        """Whether the two are equal except for the seed."""
         return dataclasses.replace(self, seed=other.seed) == other
 
     @property
     def max_lengths(self) -> tuple[int, int]:
-        """The longest inputs and targets of either stage, for weights whose shape depends on them."""
+        """The longest inputs and targets of either stage, on which some weights' shapes depend."""
         stages = [self.pretrain, *([self.finetune] if self.finetune else [])]
         return max(s.input_length for s in stages), max(s.target_length for s in stages)
 
@@ -223,11 +228,12 @@ class StudyConfig:
     """A set of cells and what they share.
 
     Attributes:
-      name: the study's name and the directory of its runs.
+      name: the study's name, and that of the directory with its runs.
       cells: the runs, in the order in which they are started.
       corpus: the prepared corpus that all cells are trained on.
-      prepare: what `prepare` writes there when it is missing; empty means that it must exist.
-      platform: JAX platform of the workers; empty means JAX's choice.
+      prepare: the source from which `prepare` makes the corpus if it is missing; empty means that
+        it must exist.
+      platform: JAX platform of the workers; empty leaves the choice to JAX.
     """
 
     name: str
@@ -258,7 +264,7 @@ def from_dict(kind: type, values: Mapping[str, Any], where: str = "") -> Any:
     """The inverse of `to_dict`.
 
     Raises:
-      InputError: an unknown key, a missing one, or a value of the wrong type; names it with its
+      InputError: a key is unknown or missing, or a value has the wrong type. Names the key with its
         path.
     """
     where = where or kind.__name__
@@ -306,7 +312,7 @@ def _is_union(kind: Any) -> bool:
 
 
 def identity(config: Any) -> Any:
-    """What decides the result of a run: the configuration without the fields that are mere logistics."""
+    """The settings that determine the result of a run: the configuration without logistics."""
     if not dataclasses.is_dataclass(config):
         return config
     fields = [field for field in dataclasses.fields(config) if field.metadata.get("identity", True)]
@@ -320,7 +326,7 @@ def digest(value: Any) -> str:
 
 
 def differences(old: Any, new: Any, where: str = "") -> list[str]:
-    """Readable differences between two nested JSON values, as `key: old -> new`."""
+    """The differences between two nested JSON values, as lines `key: old -> new`."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = sorted(set(old) | set(new))
         prefix = f"{where}." if where else ""

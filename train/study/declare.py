@@ -1,7 +1,12 @@
-"""The words in which a study is declared: products of cells, scaling protocols, token budgets, seeds.
+"""Functions to declare a study: products of cells, scaling protocols, token budgets, seeds.
 
-Every function takes cells and returns cells, so that a study reads as one expression. A token
-budget is not a setting of its own: it becomes `pretrain.steps`, which the records show.
+Every function takes cells and returns cells, so a study can be written as one expression:
+
+    cells = grid(configs.cells.cpu, architecture=("transformer", "glu"), size=("base", "small"))
+    cells = exclude(cells, architecture="glu", size="small")
+    cells = seeds(fixed_tokens(cells, 1e8), 3)
+
+A token budget is not a separate setting: it becomes `pretrain.steps`, which the records contain.
 """
 
 import dataclasses
@@ -26,11 +31,11 @@ T5_TASKS = 17  # of GLUE, SuperGLUE and SQuAD
 
 
 def grid(make: Callable[..., RunConfig], **axes: Iterable[Any]) -> Cells:
-    """One cell for each combination of values, the last axis running fastest.
+    """One cell for each combination of values; the last axis varies fastest.
 
     Args:
       make: a preset, such as `configs.cells.cpu`.
-      axes: arguments of `make` and their values, such as `size=("base", "small")`.
+      **axes: arguments of `make` and their values, such as `size=("base", "small")`.
     """
     return tuple(
         make(**dict(zip(axes, point, strict=True))) for point in itertools.product(*axes.values())
@@ -38,10 +43,10 @@ def grid(make: Callable[..., RunConfig], **axes: Iterable[Any]) -> Cells:
 
 
 def matches(cell: RunConfig, **fields: Any) -> bool:
-    """Whether every named field of `cell` has the value given, or one of the values of a tuple.
+    """Whether every named field of `cell` has the given value, or one of the values of a tuple.
 
     Raises:
-      InputError: a cell has no such field.
+      InputError: cells do not have such a field.
     """
     for name in fields:
         if name not in {field.name for field in dataclasses.fields(cell)}:
@@ -54,17 +59,20 @@ def matches(cell: RunConfig, **fields: Any) -> bool:
 
 
 def exclude(cells: Cells, **fields: Any) -> Cells:
-    """The cells without those that match, as in `exclude(cells, architecture="mos", size=("xl", "xxl"))`."""
+    """The cells without those that match.
+
+    For example `exclude(cells, architecture="mos", size=("xl", "xxl"))`.
+    """
     return tuple(cell for cell in cells if not matches(cell, **fields))
 
 
 def override(cells: Cells, settings: Mapping[str, Any], **fields: Any) -> Cells:
-    """The cells with settings changed in those that match.
+    """Changes settings of the cells that match.
 
     Args:
-      cells: all of them.
+      cells: all cells.
       settings: values by their dotted keys, such as {"pretrain.optimizer.learning_rate": 0.5}.
-      fields: which cells are meant, as for `matches`; none means all.
+      **fields: selects the cells, as in `matches`; without any, all cells are changed.
     """
     return tuple(
         with_settings(cell, settings) if matches(cell, **fields) else cell for cell in cells
@@ -72,10 +80,10 @@ def override(cells: Cells, settings: Mapping[str, Any], **fields: Any) -> Cells:
 
 
 def with_settings(cell: RunConfig, settings: Mapping[str, Any], where: str = "set") -> RunConfig:
-    """One cell with the settings of dotted keys put in.
+    """One cell with the settings of these dotted keys changed.
 
     Raises:
-      InputError: a key is unknown or its value is not of the key's type; names it after `where`.
+      InputError: a key is unknown, or its value has the wrong type. Names it after `where`.
     """
     values = to_dict(cell)
     for key, value in settings.items():
@@ -90,18 +98,19 @@ def with_settings(cell: RunConfig, settings: Mapping[str, Any], where: str = "se
 
 
 def seeds(cells: Cells, count: int) -> Cells:
-    """Every cell with the seeds 0, 1, ... `count` - 1, all cells of a seed together."""
+    """Every cell with the seeds 0, 1, ... `count` - 1, seed by seed."""
     return tuple(dataclasses.replace(cell, seed=seed) for seed in range(count) for cell in cells)
 
 
 def scale(size: str, operator: str, value: int) -> str:
-    """A size with one dimension set, as `base-NL24`; an earlier setting of the same operator is replaced.
+    """A size with one dimension set, such as `base-NL24`; replaces the operator's earlier value.
 
-    The operator W is the width: the model dimension, with the feed-forward one in proportion and
-    heads of the same dimension; where those do not divide it, as many heads of another dimension.
+    The operator W is the width: it sets the model dimension, and the feed-forward dimension in
+    proportion. The heads keep their dimension if it divides the width. If not, their number is
+    kept.
 
     Raises:
-      ConfigError: an unknown size or operator.
+      ConfigError: the size or the operator is unknown.
     """
     name, *given = size.split("-")
     if operator != "W":
@@ -121,13 +130,13 @@ def scale(size: str, operator: str, value: int) -> str:
 
 
 def ladder(cells: Cells, protocol: str, operator: str, values: Iterable[int]) -> Cells:
-    """Each cell at each value of a scaling operator, as the cells of one protocol.
+    """Each cell at each value of a scaling operator, as cells of one protocol.
 
     Args:
-      cells: what is scaled.
+      cells: the cells to scale.
       protocol: the protocol's name; `depth` and `width` are drawn in figures 4 and 5.
       operator: one of `arch_zoo.sizes.OPERATORS`, or W for the width (see `scale`).
-      values: of the operator.
+      values: the values of the operator.
     """
     return tuple(
         dataclasses.replace(cell, size=scale(cell.size, operator, value), protocol=protocol)
@@ -145,21 +154,21 @@ def matched(
     grain: int = 1,
     vocab_size: int = T5_VOCABULARY,
 ) -> Cells:
-    """For each cell its counterpart under another operator: `base`, scaled until it costs the same.
+    """For each cell a counterpart of equal cost: `base`, scaled by another operator.
 
     Args:
-      cells: whose costs are matched.
-      protocol: the counterparts' protocol.
-      operator: what is scaled (see `scale`).
+      cells: the cells whose costs are matched.
+      protocol: the protocol of the counterparts.
+      operator: the operator that scales them (see `scale`).
       base: the size that is scaled.
-      by: FLOPs of one sequence at the lengths of pretraining, or parameters (both without what is
-        counted apart: see `arch_zoo.accounting`).
+      by: FLOPs of one sequence with the lengths of pretraining, or parameters (both without what is
+        counted separately, see `arch_zoo.accounting`).
       grain: the operator takes multiples of this.
-      vocab_size: of the corpus.
+      vocab_size: the vocabulary size of the corpus.
 
     Raises:
-      InputError: no value of the operator comes within 20 % of a cell's cost, or one costs as much
-        as two cells.
+      InputError: no value of the operator comes within 20 % of a cell's cost, or one value matches
+        two cells.
     """
     found = tuple(_matched(cell, protocol, operator, base, by, grain, vocab_size) for cell in cells)
     for cell in found:
@@ -188,20 +197,21 @@ def _matched(
     best = min(near, key=lambda candidate: abs(math.log(cost(candidate, by, vocab) / target)))
     if abs(math.log(cost(best, by, vocab) / target)) > math.log(1.2):
         raise InputError(
-            f"{cell.run_id}: no {operator} on {base} in steps of {grain} comes within 20 % of its {by}"
+            f"{cell.run_id}: no {operator} on {base} in steps of {grain} comes within 20 % of its "
+            f"{by}"
         )
     return best
 
 
 def cost(cell: RunConfig, by: Cost, vocab_size: int = T5_VOCABULARY) -> int:
-    """Forward FLOPs of one pretraining sequence, or parameters, of a cell."""
+    """The cost of a cell: forward FLOPs of one pretraining sequence, or parameters."""
     cfg = model(cell, vocab_size)
     if by == "params":
         return arch_zoo.count_params(cfg).total
     return _flops(cfg, cell.pretrain.input_length, cell.pretrain.target_length)
 
 
-@functools.lru_cache(maxsize=4096)  # the rungs of a ladder are matched among the same widths
+@functools.lru_cache(maxsize=4096)  # matching the cells of a ladder tries the same widths again
 def _flops(cfg: arch_zoo.ModelConfig, input_length: int, target_length: int) -> int:
     return arch_zoo.count_flops(cfg, input_length, target_length).forward
 
@@ -215,14 +225,14 @@ _NOT_OF_THE_MODEL = {
 
 
 def model(cell: RunConfig, vocab_size: int, *, accelerator: bool = False) -> arch_zoo.ModelConfig:
-    """The resolved model of a cell on a vocabulary, without dropout: each stage sets its own.
+    """The resolved model of a cell for a vocabulary, without dropout, which each stage sets.
 
-    It computes in bfloat16 on accelerators and in float32 on CPU, which gains nothing from less,
+    It computes in bfloat16 on accelerators and in float32 on CPU, where bfloat16 is no faster,
     unless `cell.model` says otherwise.
 
     Raises:
       ConfigError: the architecture, the size or a model option is unknown or not allowed.
-      InputError: an option that comes from elsewhere.
+      InputError: `cell.model` sets an option that is determined elsewhere.
     """
     for key, source in _NOT_OF_THE_MODEL.items():
         if key in cell.model:
@@ -239,19 +249,22 @@ def model(cell: RunConfig, vocab_size: int, *, accelerator: bool = False) -> arc
 
 
 def tokens_per_step(cell: RunConfig) -> int:
-    """Tokens, inputs and targets, of one step of pretraining."""
+    """Tokens of one step of pretraining, inputs and targets."""
     return cell.pretrain.batch_size * (cell.pretrain.input_length + cell.pretrain.target_length)
 
 
 def fixed_tokens(cells: Cells, tokens: float) -> Cells:
-    """The cells pretrained on the same number of tokens, inputs and targets counted; steps are rounded up."""
+    """The cells pretrained on equally many tokens, inputs plus targets; steps are rounded up."""
     return tuple(_with_steps(cell, tokens / tokens_per_step(cell)) for cell in cells)
 
 
 def tokens_per_parameter(
     cells: Cells, ratio: float, vocab_size: int = T5_VOCABULARY, *, embedding: bool = False
 ) -> Cells:
-    """The cells pretrained on `ratio` tokens for each parameter; those of tables count only with `embedding`."""
+    """The cells pretrained on `ratio` tokens per parameter.
+
+    Parameters of embedding tables count only with `embedding`.
+    """
     return tuple(
         _with_steps(
             cell, ratio * _params(cell, vocab_size, embedding=embedding) / tokens_per_step(cell)
@@ -261,7 +274,10 @@ def tokens_per_parameter(
 
 
 def isoflop(cells: Cells, flops: Iterable[float], vocab_size: int = T5_VOCABULARY) -> Cells:
-    """Each cell pretrained for each training budget in FLOPs; a budget is a protocol, named as in `iso3e17`."""
+    """Each cell pretrained for each training budget in FLOPs.
+
+    A budget is a protocol with a name such as `iso3e17`.
+    """
     return tuple(
         dataclasses.replace(
             _with_steps(
@@ -286,6 +302,6 @@ def _with_steps(cell: RunConfig, steps: float) -> RunConfig:
 
 
 def cell_hash(cell: RunConfig, vocab_size: int, *, accelerator: bool = False) -> str:
-    """A stable hash of everything that decides a cell's result, but for the text that it is trained on."""
+    """A stable hash of everything that determines a cell's result, except the training text."""
     resolved = model(cell, vocab_size, accelerator=accelerator)
     return digest({**identity(cell), "model": resolved.to_dict()})

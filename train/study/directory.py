@@ -1,4 +1,4 @@
-"""A study: its declaration, its directory, and how far its cells are. Nothing here imports jax."""
+"""A study's declaration, its directory, and the progress of its cells. Nothing here imports jax."""
 
 import dataclasses
 import fnmatch
@@ -17,14 +17,12 @@ from train.study.config import RunConfig, StudyConfig, differences, from_dict, i
 MANIFEST = "study.json"
 ATTEMPTS = "attempts.jsonl"  # in the directory of each cell
 
-Programs = Sequence[
-    Sequence[str]
-]  # cells by name, those of one program differing only in their seed
+Programs = Sequence[Sequence[str]]  # names of cells; those of one program differ only in their seed
 
 
 @dataclasses.dataclass(frozen=True)
 class CellStatus:
-    """How far one cell is.
+    """The progress of one cell.
 
     Attributes:
       run_id: its name.
@@ -32,10 +30,10 @@ class CellStatus:
       stage: the stage that it is in or ended in, if it has started.
       done: steps done, over both stages.
       total: steps of both stages.
-      nll: the last training loss recorded, nats per token.
-      rate: steps per second, lately; None where none is recorded or nobody works on the cell.
+      nll: the last recorded training loss, nats per token.
+      rate: recent steps per second; None if none is recorded or no process is running the cell.
       left: seconds until it is done, at that rate.
-      retries: times that it failed and was tried again, or may be.
+      retries: how often it failed and was tried again, or may be.
       error: why it failed or stopped.
     """
 
@@ -52,7 +50,7 @@ class CellStatus:
 
 
 def load(name: str = "", path: Path | None = None) -> StudyConfig:
-    """Loads the study `name` of `configs/studies`, or the one that the Python file `path` declares.
+    """Loads the study `name` from `configs/studies`, or the one declared in the Python file `path`.
 
     Either module has a function `study()` that returns a StudyConfig.
 
@@ -64,7 +62,8 @@ def load(name: str = "", path: Path | None = None) -> StudyConfig:
     else:
         if name not in known():
             raise InputError(
-                f"study {name!r} is unknown; known: {', '.join(known())}; or give a file with --config"
+                f"study {name!r} is unknown; known: {', '.join(known())}; or give a file with "
+                "--config"
             )
         module = importlib.import_module(f"configs.studies.{name}")
     declare: Callable[[], Any] | None = getattr(module, "study", None)
@@ -103,15 +102,15 @@ def _module_from_file(path: Path) -> Any:
 
 
 def write_manifest(study: StudyConfig, directory: Path) -> None:
-    """Writes the resolved declaration that workers and launchers read.
+    """Writes the resolved declaration, which workers and launchers read.
 
     Args:
       study: the declaration.
-      directory: of its runs.
+      directory: the directory of its runs.
 
     Raises:
-      InputError: a cell that has been started has other settings now, be it by a changed default;
-        or the directory cannot be written.
+      InputError: a cell that was already started now has other settings, perhaps because a default
+        changed; or the directory cannot be written.
     """
     for cell in study.cells:
         _check_same(cell, directory / cell.run_id / "config.json")
@@ -123,13 +122,13 @@ def write_manifest(study: StudyConfig, directory: Path) -> None:
 
 
 def _check_same(cell: RunConfig, path: Path) -> None:
-    """Refuses a cell whose records, if it has any, are of another configuration."""
+    """Refuses a cell whose records, if there are any, have another configuration."""
     old = records.read_json(path, missing={})
     if not old:
         return
     from train.study import declare
 
-    # Whoever declares may have no accelerator: what the run says of its device is taken from it.
+    # This machine may have no accelerator, so the run's own record decides whether it used one.
     accelerator = old["model"]["dtype"] == "bfloat16"
     model = declare.model(cell, old["data"]["vocab_size"], accelerator=accelerator)
     new = {**identity(cell), "model": model.to_dict()}
@@ -141,7 +140,7 @@ def _check_same(cell: RunConfig, path: Path) -> None:
 
 
 def _kept(old: object, new: object) -> object:
-    """What the records say, without the settings that are mere logistics: those that `new` lacks."""
+    """The recorded settings without logistics, that is without those that `new` does not have."""
     if isinstance(old, dict) and isinstance(new, dict) and "steps" in new:
         return {key: value for key, value in old.items() if key in new}
     return old
@@ -157,7 +156,10 @@ def read_manifest(directory: Path) -> StudyConfig:
 
 
 def statuses(study: StudyConfig, directory: Path) -> list[CellStatus]:
-    """How far every cell is, from the records alone; a cell that nobody works on is not "running"."""
+    """The progress of every cell, from the records alone.
+
+    A cell that no process is running does not count as "running".
+    """
     return [_status(cell, directory / cell.run_id) for cell in study.cells]
 
 
@@ -167,7 +169,7 @@ def _status(cell: RunConfig, directory: Path) -> CellStatus:
     stages = {name: getattr(cell, name) for name in records.STAGES}
     steps = {name: settings.steps for name, settings in stages.items() if settings}
     if state == "running" and is_free(directory):
-        state = "preempted"  # its process is gone and could not say so
+        state = "preempted"  # its process is gone and could not record that
     if state == "done":
         done = sum(steps.values())
     else:
@@ -179,14 +181,14 @@ def _status(cell: RunConfig, directory: Path) -> CellStatus:
     retries = max(len(failures) - (state == "failed"), 0)
     error = status.get("error")
     if state == "preempted" and error is None and failures:
-        error = failures[-1].get("error")  # it was killed, which the launcher has noted
+        error = failures[-1].get("error")  # it was killed, which only the launcher has recorded
     return CellStatus(
         cell.run_id, state, stage, done, total, status.get("nll"), rate, left, retries, error
     )
 
 
 def unfinished(study: StudyConfig, directory: Path, patterns: Sequence[str] = ()) -> list[str]:
-    """The cells that are not done and match one of the patterns, if there are any.
+    """The cells that are not done and match one of the patterns, or all if there are no patterns.
 
     Raises:
       InputError: no cell matches.
@@ -206,13 +208,13 @@ def unfinished(study: StudyConfig, directory: Path, patterns: Sequence[str] = ()
 
 
 def programs(cells: Sequence[str], together: Programs) -> list[tuple[str, ...]]:
-    """What is started: cells that go together as one, every other cell alone, in the order of the cells."""
+    """The programs to start: cells that run together as one, every other cell alone, in order."""
     of = {name: tuple(program) for program in together for name in program}
     return list(dict.fromkeys(of.get(name, (name,)) for name in cells))
 
 
 def strangers(study: StudyConfig, directory: Path) -> list[str]:
-    """Runs in a study's directory that it does not declare, such as those of an earlier declaration."""
+    """Runs in a study's directory that it does not declare, perhaps of an earlier version."""
     declared = {cell.run_id for cell in study.cells}
     return sorted(
         path.parent.name
@@ -221,7 +223,7 @@ def strangers(study: StudyConfig, directory: Path) -> list[str]:
     )
 
 
-_TAIL = 4096  # bytes: the last rows of a file that may have many thousand
+_TAIL = 4096  # bytes to read at the end of a file, which may have many thousand rows
 
 
 def _last_rate(path: Path) -> float | None:
@@ -231,7 +233,7 @@ def _last_rate(path: Path) -> float | None:
             start = file.seek(max(path.stat().st_size - _TAIL, 0))
             lines = file.read().split(b"\n")[
                 1 if start else 0 : -1
-            ]  # the first may be cut, the last is empty or torn
+            ]  # the first line may be cut, the last is empty or torn
     except OSError:
         return None
     rates = [json.loads(line).get("steps_per_second") for line in lines]
@@ -239,17 +241,18 @@ def _last_rate(path: Path) -> float | None:
 
 
 def attempts(directory: Path) -> list[records.Row]:
-    """What has been tried on a cell: rows of {"launch", "host", "started", "seconds", "state", "error"}, in order.
+    """The attempts to run a cell, in order.
 
-    Those of a worker also have "together": in how many cells of one program it was.
+    Rows of {"launch", "host", "started", "seconds", "state", "error"}. Those of a worker also have
+    "together": the number of cells in its program.
     """
     return records.read_jsonl(directory / ATTEMPTS, {"state": str}, allow_torn=True)
 
 
 def is_free(directory: Path) -> bool:
-    """Whether no process is at a cell's directory."""
+    """Whether no process is running a cell, judged by the lock of its directory."""
     try:
         with records.lock(directory, patience=0) as free:
             return free
-    except InputError:  # somebody else's directory, which can only be read
+    except InputError:  # another user's directory, which cannot be locked
         return False

@@ -1,4 +1,7 @@
-"""The verbs about studies on this machine: study, plan, status, watch. Each is what can be typed, with a `run`."""
+"""The commands for studies on this machine: study, plan, status, watch.
+
+Each is a dataclass whose fields are the options, with a method `run`.
+"""
 
 import dataclasses
 import json
@@ -37,7 +40,7 @@ _Positional = tyro.conf.Positional
 
 @dataclasses.dataclass(frozen=True)
 class Declared:
-    """A study by its declaration.
+    """A study, given by its declaration.
 
     Attributes:
       name: a module of `configs/studies`.
@@ -54,7 +57,7 @@ class Declared:
     set: tuple[str, ...] = ()
 
     def load(self) -> StudyConfig:
-        """The study with its settings put in; unknown architectures, sizes and options are refused."""
+        """The study with its settings applied; refuses unknown architectures, sizes and options."""
         from train.study import declare
 
         study = load(self.name, self.config)
@@ -73,14 +76,14 @@ class Declared:
         return self.corpus or Path(study.corpus)
 
     def vocab_size(self, study: StudyConfig) -> int:
-        """Of the study's corpus, or of what `prepare` will make it if it is not there yet."""
+        """The vocabulary size of the study's corpus, or of the one that `prepare` will make."""
         from train.study import declare
 
         default = declare.PYTHON_VOCABULARY if study.prepare == "python" else declare.T5_VOCABULARY
         return self._corpus_index(study).get("vocab_size", default)
 
     def num_tasks(self, study: StudyConfig) -> int:
-        """Of the study's corpus, or of what `prepare` will make it if it is not there yet."""
+        """The number of tasks of the study's corpus, or of the one that `prepare` will make."""
         from train.study import declare
 
         default = declare.PYTHON_TASKS if study.prepare == "python" else declare.T5_TASKS
@@ -97,7 +100,7 @@ class Declared:
         always: bool = False,
         own_process: bool = False,
     ) -> "plan.Plan":
-        """What the study will cost; at `speed`, else at the device's own if it was calibrated here."""
+        """The plan of the study, at `speed` or else the device's own calibrated speed."""
         from train.plan import calibrate, plan
 
         _leave_accelerators_alone()
@@ -115,17 +118,19 @@ class Declared:
         return records.read_json(self.corpus_of(study) / "corpus.json", missing={})
 
     def ready(self, study: StudyConfig) -> int:
-        """Prepares the corpus where the study says how, and writes the manifest; returns the exit code."""
+        """Prepares the corpus if the study says how, writes the manifest; returns the exit code."""
         directory = self.runs / study.name
         write_manifest(study, directory)
         if others := strangers(study, directory):
             print(
-                f"warning: {directory}: not of this study: {', '.join(others)}; a report has them too",
+                f"warning: {directory}: not of this study: {', '.join(others)}; a report has them "
+                "too",
                 file=sys.stderr,
             )
         corpus = self.corpus_of(study)
         if study.prepare and self.corpus is None:
-            # In a process of its own: TensorFlow must not stay in memory beside the workers.
+            # In a separate process, so that TensorFlow does not stay in memory while the workers
+            # run.
             command = [
                 sys.executable,
                 "-m",
@@ -139,16 +144,15 @@ class Declared:
             return subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
         from train.data.corpus import open_corpus
 
-        open_corpus(corpus)  # refuses what is damaged, by name, before anything is started
+        open_corpus(corpus)  # refuses a damaged corpus before anything is started
         return 0
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """KEY=VALUE settings by key; a value that is not JSON is text.
+    """Parses KEY=VALUE settings; a value that is not JSON is text.
 
     Raises:
-      InputError: a setting has no equals sign, would change the name that a run has, or is given
-        two values.
+      InputError: a setting has no equals sign, would change a run's name, or is given two values.
     """
     found = {}
     for setting in settings:
@@ -172,14 +176,14 @@ _NAMED_BY = {key: _DECLARED for key in ("architecture", "size", "protocol", "see
 
 
 def _leave_accelerators_alone() -> None:
-    """Keeps JAX in this process, which computes nothing, to the CPU; workers choose for themselves."""
+    """Restricts JAX in this process, which computes nothing, to the CPU; workers are free."""
     import jax
 
     jax.config.update("jax_platforms", "cpu")
 
 
 def device_of(study: StudyConfig, name: str = "") -> "Device":
-    """The device of that name; without one this machine's CPU for CPU studies, and an H100 for others."""
+    """The device with that name; by default this CPU for CPU studies, else an H100."""
     from train.plan import devices
 
     return devices.get(name or ("cpu" if study.platform == "cpu" else "h100"))
@@ -190,9 +194,9 @@ class Launched(Declared):
     """A study that is to be run.
 
     Attributes:
-      retries: times that a failed cell is tried again.
-      vmap_seeds: train seeds of a cell together, in one program on one device: never, always if
-        they fit its memory, or auto, where it takes less time by the account of `plan`.
+      retries: how often a failed cell is tried again.
+      vmap_seeds: train seeds of a cell together, in one program on one device: never, always (if
+        they fit into its memory), or auto (where `plan` estimates that it takes less time).
     """
 
     retries: CountOrZero = 2
@@ -207,9 +211,10 @@ class Launched(Declared):
         *,
         own_process: bool = False,
     ) -> Programs:
-        """Those of `cells` that go together; `own_process` is that of `plan.make`.
+        """Those of `cells` that run together; `own_process` is that of `plan.make`.
 
-        If they never shall, says that it would be faster; but only where the device was measured.
+        If `vmap_seeds` is never, it says so when running together would be faster, but only if the
+        device was measured.
         """
         from train.plan import calibrate
 
@@ -234,12 +239,14 @@ class Launched(Declared):
 
 @dataclasses.dataclass(frozen=True)
 class StudyVerb(Launched):
-    """Runs what is left of a study on this machine: prepares its corpus, pretrains and finetunes every cell.
+    """Runs the unfinished part of a study on this machine: prepares its corpus, trains its cells.
+
+    A cell is pretrained and then finetuned.
 
     Attributes:
-      workers: processes; 0 means one a core on CPU and one on an accelerator.
-      device: what `plan` calls the machine's; empty means CPU for CPU studies and h100 for others;
-        for --vmap-seeds.
+      workers: processes; 0 means one per core on CPU and one on an accelerator.
+      device: this machine's device, by its name in `plan`; empty means CPU for CPU studies and h100
+        for others; used by --vmap-seeds.
     """
 
     workers: Workers = 0
@@ -261,7 +268,7 @@ class StudyVerb(Launched):
         if 0 < gpus < workers:
             device = dataclasses.replace(
                 device, memory=device.memory / math.ceil(workers / gpus)
-            )  # they share it
+            )  # they share its memory
         if code := self.ready(study):
             return code
         left = unfinished(study, directory)
@@ -295,15 +302,16 @@ def _conclude(study: StudyConfig, directory: Path, reports: dict[str, dict[str, 
 
 @dataclasses.dataclass(frozen=True)
 class PlanVerb(Declared):
-    """Prices a study without running it: parameters, FLOPs, memory of a device, disk, time, cost of every cell.
+    """Estimates the cost of a study without running it.
 
-    Exits with 2 where a cell cannot run on the device, and says which mesh could.
+    Shows parameters, FLOPs, memory of a device, disk, time and price of every cell. Exits with 2 if
+    a cell cannot run on the device, and says which mesh could run it.
 
     Attributes:
-      device: what the cells run on; empty means this machine's CPU for CPU studies and h100 for
-        others.
-      devices: of each cell.
-      workers: cells that run at the same time; 0 means one a core on CPU and one elsewhere.
+      device: the device that the cells run on; empty means this machine's CPU for CPU studies and
+        h100 for others.
+      devices: number of devices for each cell.
+      workers: cells that run at the same time; 0 means one per core on CPU and one elsewhere.
       price: dollars for an hour of one device, instead of the list price.
       calibrate: measure this machine first, with a few steps of each architecture's smallest and
         largest cell.
@@ -344,12 +352,12 @@ class PlanVerb(Declared):
         return EXIT_BAD_INPUT if problems else 0
 
     def _measure(self, study: StudyConfig, workers: int) -> Any:
-        """Runs short cells on this machine, keeps what they tell, and returns it."""
+        """Runs short cells on this machine, stores the measured speed, and returns it."""
         from train.launch import local
         from train.plan import calibrate, plan
 
         _leave_accelerators_alone()
-        calibrate.read("")  # a damaged file is refused before anything is run
+        calibrate.read("")  # refuses a damaged file before anything is run
         vocab = self.vocab_size(study)
         flops = plan.step_flops(study, vocab)
         probes, together = calibrate.probes(study, flops)
@@ -368,11 +376,11 @@ class PlanVerb(Declared):
 
 @dataclasses.dataclass(frozen=True)
 class StatusVerb:
-    """Shows how far the cells of a study are, from its directory; works while it runs.
+    """Shows the progress of a study's cells, from its directory. It works while the study runs.
 
     Attributes:
-      directory: of the study, for example runs/cpu.
-      format: table for a person, json for a program.
+      directory: the study's directory, for example runs/cpu.
+      format: table or json.
     """
 
     directory: _Positional[Path]
@@ -392,12 +400,12 @@ class StatusVerb:
 
 @dataclasses.dataclass(frozen=True)
 class WatchVerb:
-    """Follows a study until it ends: a table on a terminal, lines of what has changed elsewhere.
+    """Follows a study until it ends: a table on a terminal, lines with changes elsewhere.
 
     Attributes:
-      directory: of the study, for example runs/cpu; it may be shared with the machines that the
-        study runs on.
-      every: seconds between looks.
+      directory: the study's directory, for example runs/cpu; it may be shared with the machines
+        that the study runs on.
+      every: seconds between updates.
     """
 
     directory: _Positional[Path]

@@ -1,4 +1,4 @@
-"""What a person sees of a study while it runs, and after: a line for each cell, and totals."""
+"""The display of a study during and after its run: a line for each cell, and totals."""
 
 import sys
 import time
@@ -10,7 +10,10 @@ from train.study.directory import CellStatus, read_manifest, statuses
 
 
 def table(found: Sequence[CellStatus]) -> list[str]:
-    """The statuses as lines of text: state, stage, steps, rate, time left, loss, retries and reason; then totals."""
+    """The statuses as lines of text, then totals.
+
+    A line has state, stage, steps, rate, time left, loss, retries and the reason of a failure.
+    """
     width = max(len(status.run_id) for status in found)
     digits = max(len(str(status.total)) for status in found)
     lines = []
@@ -21,7 +24,10 @@ def table(found: Sequence[CellStatus]) -> list[str]:
         again = f"{s.retries} retries" if s.retries > 1 else "1 retry" if s.retries else ""
         progress = f"{s.done:>{digits}}/{s.total:<{digits}}"
         notes = "; ".join(filter(None, (again, s.error)))
-        line = f"{s.run_id:{width}}  {s.state:9}  {s.stage:8}  {progress}  {rate:14}  {left:13}  {nll:10}  {notes}"
+        line = (
+            f"{s.run_id:{width}}  {s.state:9}  {s.stage:8}  {progress}  {rate:14}  {left:13}  "
+            f"{nll:10}  {notes}"
+        )
         lines.append(one_line(line.rstrip()))  # names and reasons come from files
     return [*lines, totals(found)]
 
@@ -31,8 +37,8 @@ def totals(found: Sequence[CellStatus], rate: float = 0.0) -> str:
 
     Args:
       found: every cell.
-      rate: steps per second of the whole study; 0 takes that of the running cells, which leaves out
-        what is no step.
+      rate: steps per second of the whole study; 0 takes the sum over running cells, which ignores
+        time not spent on steps.
     """
     counts = {
         state: sum(s.state == state for s in found)
@@ -42,7 +48,7 @@ def totals(found: Sequence[CellStatus], rate: float = 0.0) -> str:
     states = ", ".join(f"{count} {state}" for state, count in counts.items())
     words = [states, f"{100 * done / max(total, 1):.0f} % of steps"]
     rate = rate or sum(s.rate for s in found if s.state == "running" and s.rate)
-    if rate > 0 and done < total:  # a cell that goes on from its checkpoint first falls back
+    if rate > 0 and done < total:  # `done` may fall when a cell resumes from its checkpoint
         words.append(f"about {clock((total - done) / rate)} left")
     if retries := sum(s.retries for s in found):
         words.append(f"{retries} retries")
@@ -50,13 +56,13 @@ def totals(found: Sequence[CellStatus], rate: float = 0.0) -> str:
 
 
 def follow(directory: Path, every: float) -> int:
-    """Shows a study again and again until nothing is left to do; returns how many cells have failed.
+    """Shows a study repeatedly until nothing is left to do; returns the number of failed cells.
 
-    On a terminal the table is drawn in place; elsewhere the totals and what has changed are printed
-    as lines.
+    On a terminal the table is redrawn in place; elsewhere the totals and the changes are printed as
+    lines.
 
     Raises:
-      InputError: the directory holds no study.
+      InputError: the directory is not that of a study.
     """
     before: dict[str, str] = {}
     live = _live() if sys.stdout.isatty() else None
@@ -73,7 +79,7 @@ def follow(directory: Path, every: float) -> int:
             ended = all(state in ("done", "failed") for state in states.values())
             if ended and (
                 not failed or states == before
-            ):  # a launcher that tries again would have begun by now
+            ):  # a launcher that retries would have started by now
                 return failed
             before = states
             time.sleep(every)
@@ -83,7 +89,7 @@ def follow(directory: Path, every: float) -> int:
 
 
 def _text(lines: Sequence[str]):
-    """The lines as plain text: rich would read brackets in them as markup."""
+    """The lines as plain text, since rich would read brackets in them as markup."""
     from rich.text import Text
 
     return Text("\n".join(lines))
@@ -98,7 +104,7 @@ def _live():
 
 
 def clock(seconds: float) -> str:
-    """A time as a person says it: 45 s, 12 min, 3.4 h, 5.1 d."""
+    """A time in a readable unit: 45 s, 12 min, 3.4 h, 5.1 d."""
     for unit, size, digits in (("d", 86400, 1), ("h", 3600, 1), ("min", 60, 0)):
         if seconds >= 2 * size or (unit == "min" and seconds >= size):
             return f"{seconds / size:,.{digits}f} {unit}"

@@ -1,1 +1,1 @@
-"""Downstream tasks: their text-to-text form, their metrics, and the offline suite made from Python's own text."""
+"""Downstream tasks: their text-to-text form, their metrics, and the offline suite."""

@@ -1,12 +1,12 @@
-"""C4, GLUE, SuperGLUE and SQuAD by their official TFDS builders, in T5's text-to-text form. TensorFlow: `prepare` only.
+"""C4, GLUE, SuperGLUE and SQuAD from their official TFDS builders, in T5's text-to-text form.
 
-The study's downstream suite is the seventeen tasks of `glue`, `super_glue` and `squad`, mixed and
-scored as T5 does:
+Imports TensorFlow, so only `prepare` uses it. The study's downstream suite is the seventeen tasks
+of `glue`, `super_glue` and `squad`, mixed and scored as in T5:
 
-- GLUE's WNLI is left out; definite pronoun resolution (`dpr`) is trained on beside WSC instead, and
-  not scored.
-- MNLI is scored on the matched and the mismatched validation set; its headline, as GLUE's, is their
-  mean.
+- GLUE's WNLI is left out. Definite pronoun resolution (`dpr`) is trained on along with WSC instead,
+  and not scored.
+- MNLI is scored on the matched and the mismatched validation set; its headline score is their mean,
+  as in GLUE.
 """
 
 import seqio
@@ -31,8 +31,7 @@ DPR = "definite_pronoun_resolution:1.1.0"
 _ENTAILMENT = ("entailment", "not_entailment")
 _FALSE_TRUE = ("False", "True")
 
-# TFDS configuration: the features shown (in T5's order: alphabetical but for WiC), the labels, the
-# metrics.
+# By TFDS configuration: the features (in T5's order, alphabetical except for WiC), labels, metrics.
 _Row = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
 _GLUE: dict[str, _Row] = {
     "cola": (("sentence",), ("unacceptable", "acceptable"), ("matthews",)),
@@ -65,7 +64,7 @@ def glue(data_dir: str | None) -> list[Definition]:
     """Eight tasks of GLUE.
 
     Args:
-      data_dir: where TFDS keeps its data; None for its default.
+      data_dir: where TFDS stores its data; None for its default.
     """
     tasks = [
         _task(
@@ -86,10 +85,10 @@ def glue(data_dir: str | None) -> list[Definition]:
 
 
 def super_glue(data_dir: str | None) -> list[Definition]:
-    """Eight tasks of SuperGLUE, and definite pronoun resolution, which is for training alone.
+    """Eight tasks of SuperGLUE, and definite pronoun resolution, which is only trained on.
 
     Args:
-      data_dir: where TFDS keeps its data; None for its default.
+      data_dir: where TFDS stores its data; None for its default.
     """
     tasks = [
         _task(
@@ -106,7 +105,7 @@ def super_glue(data_dir: str | None) -> list[Definition]:
     special: list[tuple[str, Preprocessor, tuple[str, ...], tuple[str, ...]]] = [
         ("multirc", multirc, ("multirc",), _FALSE_TRUE),
         ("record", record, ("squad",), ()),
-        ("wsc.fixed", wsc, ("wsc",), ()),  # answered by a noun: not one of a few labels
+        ("wsc.fixed", wsc, ("wsc",), ()),  # answered by a noun, not by a label
     ]
     tasks += [_task("super_glue", SUPER_GLUE_VERSION, *row, data_dir) for row in special]
     return tasks + dpr(data_dir)
@@ -116,7 +115,7 @@ def dpr(data_dir: str | None) -> list[Definition]:
     """Definite pronoun resolution (Rahman & Ng, 2012).
 
     Args:
-      data_dir: where TFDS keeps its data; None for its default.
+      data_dir: where TFDS stores its data; None for its default.
     """
     source = seqio.TfdsDataSource(DPR, tfds_data_dir=data_dir)
     return [
@@ -128,7 +127,7 @@ def squad_v1(data_dir: str | None) -> list[Definition]:
     """SQuAD 1.1.
 
     Args:
-      data_dir: where TFDS keeps its data; None for its default.
+      data_dir: where TFDS stores its data; None for its default.
     """
     return [
         Definition(

@@ -1,4 +1,7 @@
-"""What `prepare` can make: names of pretraining text and of downstream tasks, as definitions. Imports TensorFlow."""
+"""Definitions, by name, of all pretraining texts and downstream tasks that `prepare` can make.
+
+Imports TensorFlow.
+"""
 
 import functools
 import importlib
@@ -18,7 +21,7 @@ def load(modules: tuple[str, ...]) -> None:
     """Imports a user's modules, which add to seqio's registries.
 
     Raises:
-      InputError: no such module.
+      InputError: a module does not exist.
     """
     for name in modules:
         try:
@@ -30,14 +33,14 @@ def load(modules: tuple[str, ...]) -> None:
 def pretraining(
     config: PrepareConfig, share: float = text_files.VALIDATION_SHARE
 ) -> registry.Definition:
-    """The pretraining text that `config.source` names.
+    """The pretraining text with the name `config.source`.
 
     Args:
       config: what to prepare.
-      share: of the documents of your own files that are held out.
+      share: share of held-out documents, for the user's own files.
 
     Raises:
-      InputError: no such text.
+      InputError: there is no such text.
     """
     if config.source == "python":
         return python_tasks.pretraining(_read_python(config.python_root))
@@ -48,15 +51,16 @@ def pretraining(
     if config.source in {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}:
         return registry.Definition(config.source, None, ())
     raise InputError(
-        f"source = {config.source!r} is not python, c4, text or a task or mixture that `modules` register"
+        f"source = {config.source!r} is not python, c4, text or a task or mixture that `modules` "
+        "register"
     )
 
 
 def downstream(config: PrepareConfig) -> list[registry.Definition]:
-    """The downstream tasks that `config.tasks` names: suites, single tasks of them, or NAME=FILES:METRIC.
+    """The downstream tasks in `config.tasks`: suites, single tasks of them, or NAME=FILES:METRIC.
 
     Raises:
-      InputError: no such task; one that is named twice, or has the name of something that `modules`
+      InputError: there is no such task; or one is named twice, or has a name that `modules`
         register.
     """
     found: dict[str, registry.Definition] = {}
@@ -69,7 +73,8 @@ def downstream(config: PrepareConfig) -> list[registry.Definition]:
                 )
             if "=" in name and registry.is_taken(task.name):
                 raise InputError(
-                    f"tasks: {name!r}: modules register another {task.name!r}; give yours another name"
+                    f"tasks: {name!r}: modules register another {task.name!r}; give yours another "
+                    "name"
                 )
             found[task.name] = task
     return list(found.values())

@@ -1,4 +1,4 @@
-"""A user's own text and tables as tasks. TensorFlow: `prepare` only."""
+"""A user's own text and tables as tasks. Imports TensorFlow, so only `prepare` uses it."""
 
 import functools
 
@@ -13,12 +13,14 @@ from train.tasks.table import TaskTable
 def text(
     patterns: tuple[str, ...], key: str, share: float = text_files.VALIDATION_SHARE
 ) -> registry.Definition:
-    """Pretraining text from files; each file goes to one shard, or, where files are few, every n-th document does.
+    """Pretraining text from files.
+
+    Each file goes to one shard, or if there are few files, every n-th document does.
 
     Args:
       patterns: globs.
       key: the column or field of tables that holds the text.
-      share: of the documents that are held out, as `text_files.Survey` says.
+      share: share of held-out documents, see `text_files.Survey`.
 
     Raises:
       InputError: a pattern matches no file.
@@ -30,7 +32,7 @@ def text(
 
 
 class _TextSource(seqio.FileDataSource):
-    """Files whose documents are dealt to train and validation by hash."""
+    """Files whose documents are assigned to train and validation by hash."""
 
     def __init__(self, files: list[str], key: str, size: int, share: float):
         reader = functools.partial(_read, key=key, size=size, share=share)
@@ -43,7 +45,7 @@ class _TextSource(seqio.FileDataSource):
         return mine.map(lambda row: {"targets": row["targets"]})
 
 
-@tf.autograph.experimental.do_not_convert  # it would try, and warn that it cannot convert generators
+@tf.autograph.experimental.do_not_convert  # avoids a warning that it cannot convert generators
 def _read(path: tf.Tensor, key: str, size: int, share: float) -> tf.data.Dataset:
     def rows(name: bytes):
         for document in text_files.documents(name.decode(), key, size):

@@ -1,11 +1,11 @@
-"""Metrics of the downstream tasks, in percent, with standard errors; numpy and the standard library only.
+"""Metrics of the downstream tasks, in percent, with standard errors.
 
-Each metric takes predicted texts, references (one object an example: "target", and "answers" or
-"group" where the metric needs them) and the task's labels, and returns named scores. A prediction
-that is none of the labels is wrong.
+Uses only numpy and the standard library. Each metric takes predicted texts, references (one object
+per example: "target", and "answers" or "group" if the metric needs them) and the task's labels, and
+returns named scores. A prediction that is not one of the labels is wrong.
 
-Standard errors are those of a mean where the metric is one (over examples, or over groups of
-examples), and the jackknife's otherwise: deterministic, and the same for every metric.
+If a metric is a mean (over examples or groups of examples), its standard error is that of a mean.
+Otherwise it is the jackknife's, which is deterministic and works for every metric.
 """
 
 import collections
@@ -36,7 +36,7 @@ Metric = Callable[[Sequence[str], References, Sequence[str]], dict[str, Score]]
 def accuracy(
     predictions: Sequence[str], references: References, labels: Sequence[str]
 ) -> dict[str, Score]:
-    """Share of predictions that are the target."""
+    """Share of predictions that equal the target."""
     right = [p.strip() == r["target"].strip() for p, r in zip(predictions, references, strict=True)]
     return {"accuracy": _mean(right)}
 
@@ -62,7 +62,7 @@ def macro_f1(
 def matthews(
     predictions: Sequence[str], references: References, labels: Sequence[str]
 ) -> dict[str, Score]:
-    """Matthews correlation coefficient (GLUE CoLA); 0 where it is undefined."""
+    """Matthews correlation coefficient (GLUE CoLA); 0 if undefined."""
     return {
         "matthews": _on_confusion(
             _matthews, *_classes(predictions, references, labels), len(labels)
@@ -80,7 +80,7 @@ def pearson(
 def spearman(
     predictions: Sequence[str], references: References, labels: Sequence[str]
 ) -> dict[str, Score]:
-    """Spearman correlation of predicted and true numbers: Pearson's of their ranks, ties averaged."""
+    """Spearman correlation of predicted and true numbers: Pearson's of ranks, ties averaged."""
     x, y = _numbers(predictions, references)
     return {"spearman": _correlation(ranks(x), ranks(y))}
 
@@ -88,10 +88,10 @@ def spearman(
 def squad(
     predictions: Sequence[str], references: References, labels: Sequence[str]
 ) -> dict[str, Score]:
-    """Exact match and token F1 after SQuAD's normalisation, the best over an example's answers (SQuAD, ReCoRD).
+    """Exact match and token F1 after SQuAD's normalisation, best over the answers (SQuAD, ReCoRD).
 
     Rows of one "group" are one question (ReCoRD's training form repeats a question for each
-    answer): the first counts.
+    answer); only the first row counts.
     """
     first: dict[Any, int] = {}
     for i, reference in enumerate(references):
@@ -107,7 +107,10 @@ def squad(
 def multirc(
     predictions: Sequence[str], references: References, labels: Sequence[str]
 ) -> dict[str, Score]:
-    """F1 over all answer options, and the share of questions ("group") with every option right (SuperGLUE MultiRC)."""
+    """F1 over answer options, and the share of questions with all options right (MultiRC).
+
+    A question is a "group".
+    """
     truth, guess = _classes(predictions, references, labels)
     groups = np.unique([reference["group"] for reference in references], return_inverse=True)[1]
     wrong = np.bincount(groups, weights=truth != guess)
@@ -126,7 +129,10 @@ def multirc(
 def mnli(
     predictions: Sequence[str], references: References, labels: Sequence[str]
 ) -> dict[str, Score]:
-    """Accuracy on the matched and on the mismatched validation set ("source"), whose mean is the headline (GLUE)."""
+    """Accuracy on the matched and the mismatched validation set; the headline is their mean.
+
+    The set of an example is its "source".
+    """
     right = np.array(
         [p.strip() == r["target"].strip() for p, r in zip(predictions, references, strict=True)]
     )
@@ -139,11 +145,14 @@ def mnli(
 def wsc(
     predictions: Sequence[str], references: References, labels: Sequence[str]
 ) -> dict[str, Score]:
-    """Share of Winograd schemas judged rightly: naming the noun says "True", naming anything else says "False"."""
+    """Share of Winograd schemas judged correctly.
+
+    Naming the noun counts as "True", naming anything else as "False".
+    """
     right = []
     for prediction, reference in zip(predictions, references, strict=True):
         guess, noun = _content_words(prediction), _content_words(reference["target"])
-        # "Bob's hat" is not "Bob"; otherwise the shorter name of the two may leave words out.
+        # "Bob's hat" is not "Bob". Otherwise, the shorter of the two may leave words out.
         same = ("'" in prediction) == ("'" in reference["target"]) and (
             guess <= noun or noun <= guess
         )
@@ -152,7 +161,10 @@ def wsc(
 
 
 _DETERMINERS = frozenset(
-    "a an few her his each every many much my our some that the their these this those which whose your".split()  # noqa: SIM905
+    (  # noqa: SIM905
+        "a an few her his each every many much my our some that the their these this those which "
+        "whose your"
+    ).split()
 )
 
 
@@ -183,19 +195,19 @@ def normalize_answer(text: str) -> str:
 
 
 def exact_match(prediction: str, answer: str) -> float:
-    """1.0 where both are equal after normalisation."""
+    """1.0 if both are equal after normalisation."""
     return float(normalize_answer(prediction) == normalize_answer(answer))
 
 
 def token_f1(prediction: str, answer: str) -> float:
-    """F1 of the words both have in common after normalisation."""
+    """F1 of the words that both share after normalisation."""
     guess, truth = normalize_answer(prediction).split(), normalize_answer(answer).split()
     common = sum((collections.Counter(guess) & collections.Counter(truth)).values())
     return 2 * common / (len(guess) + len(truth)) if common else 0.0
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1, ties averaged."""
+    """Ranks from 1, with ties averaged."""
     _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return (last - (counts - 1) / 2)[which]
@@ -204,7 +216,7 @@ def ranks(values: np.ndarray) -> np.ndarray:
 def _classes(
     predictions: Sequence[str], references: References, labels: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Label numbers of targets and predictions; -1 for a prediction that is no label."""
+    """Label numbers of targets and predictions; -1 for a prediction that is not a label."""
     number = {label: i for i, label in enumerate(labels)}
     truth = np.array([number[reference["target"].strip()] for reference in references], int)
     guess = np.array([number.get(prediction.strip(), -1) for prediction in predictions], int)
@@ -212,12 +224,12 @@ def _classes(
 
 
 def _as_binary(truth: np.ndarray, guess: np.ndarray) -> np.ndarray:
-    """A prediction that is no label becomes the wrong one."""
+    """Replaces predictions that are not a label by the wrong label."""
     return np.where(guess < 0, 1 - truth, guess)
 
 
 def _numbers(predictions: Sequence[str], references: References) -> tuple[np.ndarray, np.ndarray]:
-    """Predicted and true numbers; -1 for a prediction that is no number, as T5 has it."""
+    """Predicted and true numbers; -1 for a prediction that is not a number, as in T5."""
     truth = np.array([float(reference["target"]) for reference in references])
     guess = np.array([_float(prediction) for prediction in predictions])
     return guess, truth
@@ -238,7 +250,7 @@ def _mean(values: Sequence[float] | np.ndarray) -> Score:
 
 
 def _jackknife(left_out: np.ndarray, counts: np.ndarray) -> float:
-    """Standard error from leave-one-out values, each standing for `counts` observations."""
+    """Standard error from leave-one-out values, each of which represents `counts` observations."""
     n = counts.sum()
     if n < 2:
         return math.nan
@@ -249,10 +261,10 @@ def _jackknife(left_out: np.ndarray, counts: np.ndarray) -> float:
 def _on_confusion(
     statistic: Callable[[np.ndarray], float], truth: np.ndarray, guess: np.ndarray, num_labels: int
 ) -> Score:
-    """A function of the confusion matrix [truth, prediction]; its last column holds predictions that are no label.
+    """A function of the confusion matrix [truth, prediction].
 
-    Leaving out an observation only takes one from its cell, so that the jackknife needs one value a
-    cell.
+    The last column is for predictions that are not a label. Leaving out an observation subtracts
+    one from its cell, so the jackknife needs only one value per cell.
     """
     if statistic is _binary_f1:
         guess = _as_binary(truth, guess)
@@ -290,9 +302,9 @@ def _matthews(matrix: np.ndarray) -> float:
 
 
 def _correlation(x: np.ndarray, y: np.ndarray) -> Score:
-    """Pearson's r with the jackknife's standard error, all leave-one-out values at once; 0 where a side is constant."""
+    """Pearson's r with the jackknife's standard error, in one pass; 0 if one side is constant."""
     n = len(x)
-    x, y = x - x.mean(), y - y.mean()  # r does not change, and the sums stay small
+    x, y = x - x.mean(), y - y.mean()  # does not change r, and keeps the sums small
 
     def r(count: float, sx: Any, sy: Any, sxx: Any, syy: Any, sxy: Any) -> np.ndarray:
         spread = np.maximum(count * sxx - sx**2, 0) * np.maximum(count * syy - sy**2, 0)

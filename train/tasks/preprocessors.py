@@ -1,9 +1,9 @@
-"""Preprocessors from raw examples to T5's text-to-text form (Raffel et al. 2020, appendix D); they need TensorFlow.
+"""Preprocessors from raw examples to T5's text-to-text form (Raffel et al. 2020, appendix D).
 
-Each takes and returns a `tf.data.Dataset` of examples; results hold strings "inputs" and "targets",
-and what the metrics need besides: "answers" (all that are right) and "group" (the question that
-several examples belong to). An example with "only" belongs to that split alone ("train" or
-"validation"; "" for both).
+They need TensorFlow. Each takes and returns a `tf.data.Dataset` of examples. Results have the
+strings "inputs" and "targets", and what the metrics need besides: "answers" (all correct ones) and
+"group" (the question that several examples belong to). An example with "only" belongs to that split
+alone ("train" or "validation"; "" for both).
 """
 
 import functools
@@ -34,11 +34,11 @@ def prompt(
     """A preprocessor to "<prefix> <feature>: <its text> <feature>: <its text>".
 
     Args:
-      prefix: names the task; may be empty.
-      features: in the order they are shown, under their own names.
-      target: the feature to answer: a number of a label, a text, or a list of texts of which the
-        first is the target.
-      labels: texts of label numbers.
+      prefix: the name of the task; may be empty.
+      features: in the order in which they are shown, under their own names.
+      target: the feature to answer: a label number, a text, or a list of texts of which the first
+        is the target.
+      labels: the texts of label numbers.
     """
 
     @per_example
@@ -68,7 +68,7 @@ def stsb(example: Example) -> Example:
 
 @per_example
 def multirc(example: Example) -> Example:
-    """Whether an answer to a question about a paragraph is right; the HTML of the paragraphs is taken out."""
+    """Whether an answer to a question about a paragraph is right; removes HTML from paragraphs."""
     parts = [
         "multirc question:",
         example["question"],
@@ -89,10 +89,10 @@ def multirc(example: Example) -> Example:
 
 
 def record(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Which entity fills the blank of a query about a passage: in training one example for each right answer.
+    """Which entity fills the blank of a query about a passage.
 
-    A passage's highlights become sentences: a full stop is put before one where the text has no end
-    of sentence.
+    In training there is one example for each right answer. Highlights of a passage become
+    sentences: a full stop is put before one if the text before it has no end of sentence.
     """
 
     def expand(example: Example) -> tf.data.Dataset:
@@ -119,7 +119,7 @@ def record(dataset: tf.data.Dataset) -> tf.data.Dataset:
 
 @per_example
 def squad(example: Example) -> Example:
-    """A question about a context; every punctuation mark stands between spaces, in the answers too."""
+    """A question about a context; every punctuation mark gets spaces around it, in answers too."""
     question, context, answers = (
         _spaced(text)
         for text in (example["question"], example["context"], example["answers"]["text"])
@@ -135,10 +135,10 @@ def squad(example: Example) -> Example:
 
 @per_example
 def wsc(example: Example) -> Example:
-    """A Winograd schema: the pronoun stands between asterisks, the target is the noun it may mean.
+    """A Winograd schema: the pronoun is between asterisks, the target is the noun it may mean.
 
-    Where the noun is not what is meant there is nothing right to learn: such an example is for
-    validation only.
+    If the pronoun does not mean that noun, there is no correct target to learn, so such an example
+    is only for validation.
     """
     place = [example["text"], example["span2_text"], example["span2_index"]]
     marked = tf.ensure_shape(tf.numpy_function(_mark_pronoun, place, tf.string), [])
@@ -152,7 +152,10 @@ def wsc(example: Example) -> Example:
 
 @per_example
 def dpr(example: Example) -> Example:
-    """A sentence with a pronoun and what it means, in the form of `wsc`: the first such word is the one in question."""
+    """A sentence with a pronoun and what it means, in the form of `wsc`.
+
+    The first occurrence of the pronoun is marked.
+    """
     pattern = tf.strings.join([" (", example["pronoun"], r")( |\.|,)"])
     marked = tf.strings.regex_replace(
         example["sentence"], pattern, r" *\1*\2", replace_global=False
@@ -164,9 +167,10 @@ def dpr(example: Example) -> Example:
 
 
 def _mark_pronoun(text: bytes, pronoun: bytes, index: int) -> bytes:
-    """Puts asterisks round the word at `index`, or round the nearest that is the pronoun (some indices are off).
+    """Puts asterisks around the word at `index`, or around the nearest one that is the pronoun.
 
-    Punctuation that hangs on the pronoun is set apart, as it is in most of these texts.
+    The latter is needed because some indices are wrong. Punctuation attached to the pronoun is
+    separated, as it is in most of these texts.
     """
     words, wanted = text.split(b" "), pronoun.lower()
     places = [
@@ -188,7 +192,7 @@ def _label(number: tf.Tensor, labels: Sequence[str]) -> tf.Tensor:
 
 
 def _spaced(text: tf.Tensor) -> tf.Tensor:
-    """The text with spaces round every punctuation mark and no two spaces in a row."""
+    """The text with spaces around every punctuation mark and no double spaces."""
     return tf.strings.regex_replace(
         tf.strings.regex_replace(text, "([[:punct:]])", r" \1 "), r"\s+", " "
     )

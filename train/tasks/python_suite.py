@@ -1,14 +1,16 @@
-"""The offline downstream suite: five labelled tasks from the embedded Python text, one for each family of the study.
+"""The offline downstream suite: five labelled tasks from the embedded Python text.
 
-    python_package     single-sentence classification: which package does this docstring belong to
+There is one for each family of tasks in the study:
+
+    python_package     single-sentence classification: which package is this docstring from
     python_signature   paraphrase, match: does this docstring describe this signature
-    python_follows     entailment-like: does sentence B follow sentence A, or is it the other way round
-    python_shuffled    acceptability: is this sentence intact or are the letters of its words shuffled
+    python_follows     entailment-like: does sentence B follow sentence A, or A follow B
+    python_shuffled    acceptability: is this sentence intact, or are letters in its words shuffled
     python_answer      extractive question answering: a question about a signature
 
-Examples of a split come from the modules of that split. A text that training saw is never a
-validation example, and the labels are balanced. Everything follows from the text: an example's coin
-is a hash of its own text.
+Examples of a split come from the modules of that split. A text that occurs in training is never a
+validation example, and the labels are balanced. Nothing is random: the coin of an example is a hash
+of its own text.
 """
 
 import ast
@@ -22,7 +24,7 @@ from train.data.text.python_text import TOP_LEVEL, Entry, PythonText
 
 Example = dict[str, Any]
 
-VERSION = 2  # part of a corpus's key: count up whenever other examples come out
+VERSION = 2  # part of a corpus's key; increase it whenever the examples change
 MAX_TRAIN, MAX_VALIDATION = 4000, 600
 _MAX_CHARACTERS = 150  # about 50 tokens at a vocabulary of 2,000 pieces
 _MIN_CHARACTERS = 30
@@ -37,8 +39,8 @@ def make(text: PythonText) -> dict[str, dict[str, list[Example]]]:
       text: the embedded corpus.
 
     Returns:
-      For each task and split, examples in a random but fixed order: the features its preprocessor
-      names, and "label" (a word) or "answers" (a list).
+      For each task and split, examples in a random but fixed order: the features that its
+      preprocessor names, and "label" (a word) or "answers" (a list).
     """
     suite = {}
     seen = {
@@ -65,7 +67,7 @@ def make(text: PythonText) -> dict[str, dict[str, list[Example]]]:
 
 
 def _package(entries: Iterable[Entry]) -> list[Example]:
-    """Pieces of docstrings that do not name their own package."""
+    """Pieces of docstrings that do not contain the name of their package."""
     examples = []
     for entry in entries:
         for piece in _pieces(_flat(entry.docstring)):
@@ -75,7 +77,7 @@ def _package(entries: Iterable[Entry]) -> list[Example]:
 
 
 def _signature(entries: Iterable[Entry]) -> list[Example]:
-    """Functions with the first sentence of their docstring, or with that of anything else in their package."""
+    """Functions with the first sentence of their docstring, or of another in their package."""
     packages = defaultdict(list)
     for entry in entries:
         for sentence in _sentences(entry.docstring)[:1]:
@@ -94,7 +96,7 @@ def _signature(entries: Iterable[Entry]) -> list[Example]:
 
 
 def _follows(entries: Iterable[Entry]) -> list[Example]:
-    """The first two sentences of a docstring, in their order or swapped."""
+    """The first two sentences of a docstring, in order or swapped."""
     examples = []
     for entry in entries:
         sentences = _sentences(entry.docstring)[:2]
@@ -106,7 +108,7 @@ def _follows(entries: Iterable[Entry]) -> list[Example]:
 
 
 def _shuffled(entries: Iterable[Entry]) -> list[Example]:
-    """Sentences; half of them with the letters of every plain word in another order."""
+    """Sentences, half of them with the letters of every plain word in a different order."""
     examples = []
     for entry in entries:
         for sentence in _sentences(entry.docstring):
@@ -125,7 +127,7 @@ def _shuffled(entries: Iterable[Entry]) -> list[Example]:
 
 
 def _answer(entries: Iterable[Entry]) -> list[Example]:
-    """Questions about functions whose answer is a piece of the signature."""
+    """Questions about functions whose answer is a part of the signature."""
     examples = []
     for entry in entries:
         arguments = entry.arguments
@@ -163,7 +165,7 @@ def _flat(docstring: str) -> str:
 
 
 def _sentences(docstring: str) -> list[str]:
-    """Sentences of the prose at a docstring's start, up to the first line that is no prose."""
+    """Sentences at the start of a docstring, up to the first line that is not prose."""
     prose = re.split(r"\n\s*(?:>>>|[-*+=:|#@]|\w+\(|\w+\s*[:=]\s)|::", docstring)[0]
     paragraphs = (_flat(paragraph) for paragraph in prose.split("\n\n"))
     found = [s for paragraph in paragraphs for s in _SENTENCE_END.split(paragraph)]
@@ -185,7 +187,10 @@ def _coin(text: str) -> bool:
 
 
 def _prose(example: Example) -> list[str]:
-    """The texts that must not be in both splits; a signature may, beside another docstring."""
+    """The texts that must not be in both splits.
+
+    A signature may be, with another docstring.
+    """
     return [
         value
         for key, value in example.items()
@@ -194,12 +199,12 @@ def _prose(example: Example) -> list[str]:
 
 
 def _bag(text: str) -> str:
-    """The words of a text in alphabetical order: the same for the same words in any order and punctuation."""
+    """The words of a text in alphabetical order; independent of their order and of punctuation."""
     return " ".join(sorted(re.findall(r"\w+", text.lower())))
 
 
 def _key(example: Example) -> str:
-    """An example's texts, whatever its label."""
+    """The texts of an example, without its label."""
     return " | ".join(
         sorted(_bag(value) for key, value in example.items() if key not in ("label", "answers"))
     )
@@ -210,14 +215,17 @@ def _unique(examples: Iterable[Example]) -> list[Example]:
 
 
 def _common_labels(train: list[Example], validation: list[Example]) -> set[str]:
-    """The labels with the most validation examples among those that training has at least as often."""
+    """The labels with the most validation examples, of those as frequent in training."""
     known, held_out = (Counter(e["label"] for e in part) for part in (train, validation))
     ranked = sorted((count, label) for label, count in held_out.items() if known[label] >= count)
     return {label for _, label in ranked[-_NUM_PACKAGES:]}
 
 
 def _choose(examples: list[Example], most: int, *, even: bool = False) -> list[Example]:
-    """At most `most` examples in hashed order, each label up to its share; `even` gives each as many as the rarest."""
+    """At most `most` examples in hashed order, each label up to its share.
+
+    `even` gives each label as many as the rarest has.
+    """
     groups = defaultdict(list)
     for example in sorted(examples, key=lambda example: _hash(_key(example))):
         groups[example.get("label")].append(example)

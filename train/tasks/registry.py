@@ -1,7 +1,8 @@
-"""Tasks as seqio defines them: a source, preprocessors, features. Imported by `prepare` only, as it imports TensorFlow.
+"""Tasks in seqio's form: a source, preprocessors, features. Only `prepare` imports it.
 
-Registered without a vocabulary a task yields text, which `prepare` tokenizes in bulk; with one it
-is an ordinary seqio task, tokenized and ended by EOS, for whoever wants seqio's own pipeline.
+It imports TensorFlow. A task that is registered without a vocabulary yields text, which `prepare`
+tokenizes in bulk. With one it is an ordinary seqio task, tokenized and ended by EOS, for users of
+seqio's own pipeline.
 """
 
 import dataclasses
@@ -16,9 +17,7 @@ import tensorflow as tf
 from train.records import InputError
 from train.tasks.preprocessors import Preprocessor
 
-tf.config.set_visible_devices(
-    [], "GPU"
-)  # TensorFlow would take all of an accelerator's memory to read text
+tf.config.set_visible_devices([], "GPU")  # or TensorFlow would take all of an accelerator's memory
 
 _READ_TOGETHER = 256
 _ours: set[str] = set()  # names that `register` has put into seqio's registry
@@ -30,14 +29,14 @@ class Definition:
 
     Attributes:
       name: its name in the registry and in records.
-      source: where raw examples come from; None where somebody else registered the task.
-      preprocessors: from raw examples to string features "targets" and, unless it is pretraining
+      source: the source of raw examples; None if the task is already registered by a user's module.
+      preprocessors: convert raw examples to string features "targets" and, except for pretraining
         text, "inputs"; other features are kept as the example's reference.
       metrics: names in `metrics.METRICS`; none for pretraining text.
-      labels: texts a prediction can be.
-      splits: the source's split for "train" and, unless the task is for training alone, for
-        "validation"; several are joined by "+", and then each reference says its own as "source".
-      replaced: characters of the source that are none, for which U+FFFD stands.
+      labels: the possible answers.
+      splits: the source's split for "train" and, unless the task is only trained on, for
+        "validation"; several are joined by "+", and each reference then names its own as "source".
+      replaced: number of invalid characters in the source that were replaced by U+FFFD.
     """
 
     name: str
@@ -52,16 +51,16 @@ class Definition:
 
     @property
     def features(self) -> tuple[str, ...]:
-        """Features that become tokens."""
+        """The features that are tokenized."""
         return ("inputs", "targets") if self.metrics else ("targets",)
 
 
 def register(definition: Definition, vocabulary: seqio.Vocabulary | None = None) -> seqio.Task:
-    """Adds a task to seqio's registry, in place of an earlier one of that name.
+    """Adds a task to seqio's registry; replaces an earlier one of the same name.
 
     Args:
       definition: the task.
-      vocabulary: tokenizes with it; None leaves text.
+      vocabulary: tokenizes the text; None leaves it as text.
     """
     if vocabulary is None:
         feature = seqio.Feature(
@@ -83,7 +82,7 @@ def register(definition: Definition, vocabulary: seqio.Vocabulary | None = None)
 
 
 def is_taken(name: str) -> bool:
-    """Whether somebody else has registered a task or mixture of that name."""
+    """Whether a user's module has registered a task or mixture with that name."""
     return name in {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()} - _ours
 
 
@@ -91,7 +90,7 @@ def mixture(name: str, tasks: Sequence[str], cap: int | None = None) -> seqio.Mi
     """Registers a mixture of registered tasks in proportion to their numbers of training examples.
 
     Args:
-      name: of the mixture; replaces an earlier one.
+      name: the name of the mixture; replaces an earlier one.
       tasks: names in the registry.
       cap: a task counts for at most this many examples.
     """
@@ -105,13 +104,13 @@ def read(name: str, split: str, shard: int = 0, num_shards: int = 1) -> Iterator
     """Examples of a registered task or mixture in a fixed order, strings as str.
 
     Args:
-      name: in seqio's registry.
-      split: the source's name of it.
-      shard: which part of the split.
+      name: a name in seqio's registry.
+      split: the source's name of the split.
+      shard: the number of the part of the split.
       num_shards: number of parts.
 
     Raises:
-      InputError: no such task, no such split, or TFDS has not made its data.
+      InputError: there is no such task or split, or TFDS has not made its data.
     """
     if name not in {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}:
         raise InputError(f"source = {name!r} is not a registered seqio task or mixture")
@@ -135,13 +134,11 @@ def read(name: str, split: str, shard: int = 0, num_shards: int = 1) -> Iterator
     try:
         for batch in dataset.ragged_batch(
             _READ_TOGETHER
-        ):  # one by one, crossing to Python costs more than the work
+        ):  # in batches, since each conversion to Python has a cost
             columns = {feature: _plain(value) for feature, value in batch.items()}
             for values in zip(*columns.values(), strict=True):
                 yield dict(zip(columns, values, strict=True))
-    except (
-        tf.errors.OpError
-    ) as error:  # an error raised in a reader arrives as the text of its traceback
+    except tf.errors.OpError as error:  # an error in a reader arrives as the text of its traceback
         reason = re.search(r"(?:InputError|ValueError): (.*)", error.message)
         raise InputError(
             reason[1] if reason else f"{name}: {error.message.splitlines()[0]}"
@@ -149,10 +146,14 @@ def read(name: str, split: str, shard: int = 0, num_shards: int = 1) -> Iterator
 
 
 def in_memory(examples: Mapping[str, Sequence[Mapping[str, Any]]]) -> seqio.FunctionDataSource:
-    """A source over examples by split that are already here; lists of strings may differ in length."""
+    """A source for examples in memory, by split; lists of strings may differ in length."""
 
     # The signature is seqio's.
-    def dataset(split: str, shuffle_files: bool = False, seed: int | None = None):  # noqa: FBT001, FBT002
+    def dataset(
+        split: str,
+        shuffle_files: bool = False,  # noqa: FBT001, FBT002
+        seed: int | None = None,
+    ):
         del shuffle_files, seed
         columns = {key: [example[key] for example in examples[split]] for key in examples[split][0]}
         ragged: Any = {
@@ -174,7 +175,7 @@ def in_memory(examples: Mapping[str, Sequence[Mapping[str, Any]]]) -> seqio.Func
 
 
 def _plain(value: Any) -> Any:
-    """Lists of Python values, strings as str."""
+    """Python values, with strings as str."""
     if isinstance(value, tf.RaggedTensor):
         return _text(value.to_list())
     return _text(value.numpy().tolist())

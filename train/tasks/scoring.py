@@ -1,4 +1,4 @@
-"""Scores of a task from predicted texts, and the averages over tasks: all headline numbers are defined here."""
+"""Scores of a task from predicted texts, and averages over tasks. Defines all headline scores."""
 
 import collections
 import math
@@ -8,7 +8,7 @@ from typing import Any
 from train.tasks.metrics import METRICS, References, Score
 
 HEADLINE = "score"
-BEST = "best_score"  # the highest headline of all evaluations of a run
+BEST = "best_score"  # the highest headline score of all evaluations of a run
 BENCHMARKS = ("glue", "super_glue", "squad", "python")
 
 
@@ -18,17 +18,18 @@ def score(
     references: References,
     labels: Sequence[str] = (),
 ) -> dict[str, Score]:
-    """Scores predictions of one task.
+    """Scores the predictions of one task.
 
     Args:
       metrics: names in `metrics.METRICS`, as in `Task.metrics`.
       predictions: decoded texts.
-      references: one object an example, as `batches.evaluation` yields them.
+      references: one object per example, as `batches.evaluation` yields them.
       labels: `Task.labels`.
 
     Returns:
-      Every metric under its own name, and "score", their mean: the headline, in percent. Its
-      standard error is the mean of theirs, an upper bound, as the metrics of a task move together.
+      Every metric under its own name, and "score", their mean: the headline score, in percent. Its
+      standard error is the mean of theirs; this is an upper bound, since the metrics of a task are
+      correlated.
     """
     scores = {}
     for name in metrics:
@@ -43,7 +44,7 @@ def score(
 def majority_class(
     metrics: Sequence[str], references: References, labels: Sequence[str] = ()
 ) -> float:
-    """Headline score of always answering the most frequent target (or answer): the baseline, in percent."""
+    """Headline score of always giving the most frequent target (or answer), in percent."""
     answers = collections.Counter(_answer(reference) for reference in references)
     constant = min(answers, key=lambda answer: (-answers[answer], answer))
     return score(metrics, [constant] * len(references), references, labels)[HEADLINE].value
@@ -53,7 +54,7 @@ def averages(headlines: Mapping[str, float]) -> dict[str, float]:
     """Means over the tasks of each benchmark, and over all tasks ("mean").
 
     Args:
-      headlines: headline score by task name, for example {"glue_cola": 51.0, "squad": 80.0}.
+      headlines: headline scores by task name, for example {"glue_cola": 51.0, "squad": 80.0}.
 
     Returns:
       For example {"glue": 51.0, "squad": 80.0, "mean": 65.5}; only benchmarks that have tasks.

@@ -11,22 +11,22 @@ from train.tasks.metrics import METRICS
 
 _MOST_LABELS = 100  # a task with more distinct targets has free text
 _HELD_OUT = 0.1
-# Names of suites, of pretraining text, and of what stands beside tasks in records: no task of one's
-# own may have them.
+# Names of suites, pretraining texts and other entries next to tasks in records. A user's task must
+# not use them.
 SUITES = ("python", "glue", "super_glue", "squad", "dpr")
 RESERVED = frozenset({*SUITES, "text", "c4", "corpus", "mean"})
 ALLOWED = tuple(
     name for name in METRICS if name not in ("mnli", "wsc")
-)  # these need what only their own sets have
+)  # these need fields that only their own data sets have
 
 
 @dataclasses.dataclass(frozen=True)
 class TaskTable:
-    """A downstream task in files, as the command line gives it: NAME=GLOB:METRIC,METRIC.
+    """A downstream task in files, as on the command line: NAME=GLOB:METRIC,METRIC.
 
-    The files (TSV, CSV, JSON lines, Parquet) have columns "inputs" and "targets", and may have
-    "split" ("train" or "validation"; otherwise a tenth of the inputs is held out by hash) and, in
-    JSON lines and Parquet, "answers": a list of texts that are all right.
+    The files (TSV, CSV, JSON lines, Parquet) have columns "inputs" and "targets". They may have
+    "split" ("train" or "validation"; without it a tenth of the inputs is held out by hash) and, in
+    JSON lines and Parquet, "answers": a list of all correct texts.
     """
 
     name: str
@@ -35,19 +35,20 @@ class TaskTable:
 
     @classmethod
     def parse(cls, given: str) -> "TaskTable":
-        """Reads NAME=GLOB:METRICS.
+        """Parses NAME=GLOB:METRICS.
 
         Raises:
-          InputError: it is not of that form, its name is taken, or there is no such metric.
+          InputError: it does not have that form, its name is taken, or there is no such metric.
         """
         match = re.fullmatch(r"(\w+)=(.+):([\w,]+)", given)
         if not match:
             raise InputError(
-                f"tasks: {given!r} is not NAME=FILES:METRIC, as in reviews=data/reviews.tsv:accuracy"
+                f"tasks: {given!r} is not NAME=FILES:METRIC, as in "
+                "reviews=data/reviews.tsv:accuracy"
             )
         suite = next(
             (s for s in SUITES if match[1].startswith(f"{s}_")), ""
-        )  # it would count into the suite's mean
+        )  # it would be included in the suite's mean
         if match[1].lower() in RESERVED or suite:
             taken = (
                 f"names that begin with {suite}_ are its own tasks'"
@@ -76,12 +77,12 @@ class TaskTable:
           lost: counts the characters "replaced" by U+FFFD.
 
         Returns:
-          Examples by split, and the labels: every distinct target, or none where targets are free
+          Examples by split, and the labels: every distinct target, or none if targets are free
             text.
 
         Raises:
-          InputError: a column is missing or empty, a split has no rows, or the targets do not suit
-            the metrics; names file and row.
+          InputError: a column is missing or empty, a split has no rows, or the targets do not fit
+            the metrics. Names file and row.
         """
         lost = text_files.Lost() if lost is None else lost
         splits: dict[str, list[formats.Row]] = {"train": [], "validation": []}
@@ -98,7 +99,8 @@ class TaskTable:
             if not rows:
                 files = ", ".join(self.patterns)
                 raise InputError(
-                    f"tasks: {self.name}: no row of {files} is for {split}; a column 'split' can say so"
+                    f"tasks: {self.name}: no row of {files} is for {split}; a column 'split' can "
+                    "say so"
                 )
         targets = sorted({row["targets"] for rows in splits.values() for row in rows})
         labels = tuple(targets) if len(targets) <= _MOST_LABELS else ()
@@ -128,13 +130,14 @@ class TaskTable:
         if "multirc" in self.metrics:
             if "group" not in row:
                 raise InputError(
-                    f"{where} has no 'group', which multirc needs: the question that an answer belongs to"
+                    f"{where} has no 'group', which multirc needs: the question that an answer "
+                    "belongs to"
                 )
             kept["group"] = str(row["group"])
         return kept
 
     def _check_metrics(self, labels: tuple[str, ...]) -> None:
-        """Refuses metrics over classes where the targets are not the classes that they need."""
+        """Refuses metrics over classes if the targets are not such classes."""
         for metric in self.metrics:
             two, few = metric in ("f1", "multirc"), metric in ("macro_f1", "matthews")
             if (two and len(labels) != 2) or (few and not labels):
@@ -148,7 +151,7 @@ class TaskTable:
 
 
 def _clean(value: Any, lost: text_files.Lost) -> Any:
-    """A cell, or a list of answers, with U+FFFD for what is no character."""
+    """A cell, or a list of answers, with U+FFFD in place of invalid characters."""
     if isinstance(value, list):
         return [_clean(item, lost) for item in value]
     if isinstance(value, str):

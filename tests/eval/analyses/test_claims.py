@@ -179,7 +179,10 @@ def test_what_is_about_vanilla_is_not_tested_without_it(tmp_path):
 
 
 def test_one_bent_law_over_two_ranges_supports_no_claim():
-    """Vanilla and Performer on one saturating law, Performer three sizes higher up: its slope is lower only there."""
+    """Vanilla and Performer on one saturating law, Performer three sizes higher up.
+
+    Its slope is lower only there.
+    """
     table = study(
         {"transformer": Line(), "performer": Line(flops=10**1.8)}, sizes=8, seeds=3, noise=CLEAR
     )

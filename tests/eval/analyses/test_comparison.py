@@ -1,4 +1,7 @@
-"""Comparisons against statsmodels and against each other; crossings; what few data are answered with."""
+"""Comparisons against statsmodels and against each other; crossings.
+
+What few data are answered with.
+"""
 
 import numpy as np
 import pandas as pd
@@ -106,7 +109,10 @@ def test_pooled_contrast_agrees_with_statsmodels(table):
 
 
 def test_separate_contrast_is_welch(table):
-    """Slopes of two lines are two means with variances of their own: SciPy's Welch test from the same figures."""
+    """Slopes of two lines are two means with variances of their own.
+
+    SciPy's Welch test from the same figures.
+    """
     row = by(Comparison(table).contrasts(), "architecture")["flat"]
     (one, _, _, _, error_one), (two, _, _, _, error_two) = (
         line_of(table, name) for name in ("flat", "transformer")
@@ -191,7 +197,10 @@ def test_one_bent_law_over_two_ranges_is_one_law(y):
 
 
 def test_one_that_lies_elsewhere_does_not_spoil_the_test_of_all():
-    """MoS, whose head makes it dear, shares no range with the others; they are compared without it."""
+    """MoS, whose head makes it dear, shares no range with the others.
+
+    They are compared without it.
+    """
     lines = {
         "transformer": Line(),
         "glu": Line(flops=1.1),
@@ -273,7 +282,10 @@ def test_equivalence_needs_evidence_not_its_absence(table):
 
 
 def test_equivalence_is_two_one_sided_tests(table):
-    """By SciPy's lines: is the slope below 1.25 and above .75 of the reference's? Welch's degrees of freedom."""
+    """By SciPy's lines: is the slope below 1.25 and above .75 of the reference's?
+
+    Welch's degrees of freedom.
+    """
     rows = by(Comparison(table).equivalence(margin=0.25), "architecture")
     base, _, _, _, base_error = line_of(table, "transformer")
     for name in ("like", "flat"):
@@ -296,7 +308,7 @@ def test_equivalence_is_two_one_sided_tests(table):
 @pytest.mark.parametrize("level", [0.95, 0.8])
 @pytest.mark.parametrize("name", ["like", "flat"])
 def test_the_interval_of_the_ratio_is_that_of_the_equivalence_test(table, name, level, link):
-    """A margin that just reaches its further end has a p of one minus the level, as the interval holds 2 level - 1."""
+    """A margin that just reaches the interval's far end has a p of one minus the level."""
     options = {"variance": "pooled", "level": level, "link": link}
     row = by(Comparison(table, Question(**options)).equivalence(), "architecture")[name]
     assert (row["slope_reference"] > 0) == (link == "semilog")
@@ -321,7 +333,7 @@ def test_a_margin_is_a_share(table, margin):
 
 @pytest.mark.parametrize("better", ["other", "transformer"])
 def test_a_level_difference_agrees_with_statsmodels(better):
-    """At the low end, the middle and the high end of the range that both cover, of lines with one variance."""
+    """At both ends and the middle of the range that both cover, for lines with one variance."""
     lines = {
         "transformer": Line(),
         "other": Line(upstream=-3.2 if better == "other" else -3.8, flops=2.0),
@@ -404,7 +416,10 @@ def test_levels_and_multipliers_are_those_of_noise_free_lines():
 
 
 def test_the_ends_of_a_multiplier_are_where_the_t_test_is_just_significant():
-    """The reference at a budget and the other at so many times as much are equally good: tested by statsmodels."""
+    """The reference at a budget and the other at so many times as much are equally good.
+
+    Tested by statsmodels.
+    """
     table = study(
         {"transformer": Line(), "other": Line(upstream=-3.7, flops=2.0)}, sizes=5, seeds=3, seed=4
     )
@@ -442,7 +457,10 @@ def test_without_a_significant_slope_a_multiplier_has_no_bound():
 
 
 def test_multipliers_of_power_laws_are_those_of_their_coefficients():
-    """In loglog a falling loss is a falling line: 10 % more loss at an exponent of .1 costs 1.1^10 times the FLOPs."""
+    """In loglog a falling loss is a falling line.
+
+    10 % more loss at an exponent of .1 costs 1.1^10 times the FLOPs.
+    """
     table = study({"transformer": Line(), "other": Line()}, noise=QUIET)
     level = np.where(table.architecture == "other", 4.4, 4.0)
     table["upstream_nll"] = (
@@ -503,7 +521,7 @@ def test_parallel_lines_give_no_bounded_interval():
 
 
 def test_fieller_set_is_what_the_t_test_does_not_reject():
-    """The ends of the interval are the budgets at which the level difference is just significant."""
+    """The interval ends at budgets where the level difference is just significant."""
     table = study(CROSSING, sizes=6, seeds=3, seed=6)
     row = Comparison(table, Question(variance="pooled")).crossovers().iloc[0]
     assert row["interval"] == "bounded"
@@ -583,7 +601,7 @@ def test_a_reference_that_is_not_there_is_refused(table):
 
 
 def test_any_architecture_can_be_the_reference(table):
-    """Seen from the other side a difference has the other sign, and every row names what it is compared with."""
+    """With the roles swapped a difference changes sign, and every row names the reference."""
     rows = by(Comparison(table, Question(reference="flat")).contrasts(), "architecture")
     assert list(rows) == ["like", "transformer"] and {
         row["reference"] for row in rows.values()

@@ -156,7 +156,7 @@ def test_discordant_pair_by_hand():
 
 
 def test_redrawn_means_have_the_spread_of_means():
-    """Two seeds a cell: the bootstrap's variance of a cell mean is the noise over two, not over four."""
+    """With two seeds, the bootstrap's variance of a cell mean is the noise over two, not four."""
     table = study(
         {f"a{i}": Line() for i in range(40)}, sizes=5, seeds=2, noise=Noise(0, 0.01, 0, 0.5)
     )

@@ -86,7 +86,7 @@ def test_eight_sizes_use_hc3_and_agree_with_statsmodels():
 
 
 def test_pooled_seed_errors_agree_with_weighted_formula():
-    """Seeds only: the variance of the slope is sum w_k^2 s^2 / S_k with the pooled variance within the cells."""
+    """Seeds only: the slope's variance is sum w_k^2 s^2 / S_k, s^2 pooled within cells."""
     table = study({"a": Line()}, sizes=3, seeds=4, seed=2)
     row = Slopes(table, Question(errors="seed")).table(pairs=("FU",), links=("semilog",)).iloc[0]
     x = np.log10(table.flops_forward)
@@ -100,7 +100,10 @@ def test_pooled_seed_errors_agree_with_weighted_formula():
 
 
 def test_the_seeds_of_a_measured_x_count_too():
-    """A seed moves its cell along the line as well: what is random is the distance from the line, y - slope x."""
+    """A seed moves its cell along the line as well.
+
+    What is random is the distance from the line, y - slope x.
+    """
     noise = Noise(upstream_size=0.0, upstream_seed=0.1, downstream_size=0.0, downstream_seed=0.5)
     table = study({"a": Line()}, sizes=4, seeds=5, seed=3, noise=noise)
     row = Slopes(table, Question(errors="seed")).table(pairs=("UD",), links=("semilog",)).iloc[0]
@@ -163,7 +166,7 @@ def test_deming_undoes_the_attenuation_that_least_squares_suffers():
 
 
 def orthogonal(x: np.ndarray, y: np.ndarray, ratio: float) -> float:
-    """Deming's slope as the main direction of the points, y in units in which both errors are alike."""
+    """Deming's slope as the main direction of points, y scaled to make both errors alike."""
     points = np.column_stack([x - x.mean(), (y - y.mean()) / np.sqrt(ratio)])
     along = np.linalg.svd(points)[2][0]
     return along[1] / along[0] * np.sqrt(ratio)
@@ -181,7 +184,7 @@ def test_demings_interval_is_linnets_jackknife():
 
 
 def test_the_noise_of_x_is_that_of_its_seeds(table):
-    """The ratio of the errors' variances within sizes, and the share of the variance of x that is not noise."""
+    """The ratio of error variances within sizes, and the noise-free share of the variance of x."""
     rows = Slopes(table).table(pairs=("UD",), links=("semilog",)).set_index("architecture")
     for name in ("transformer", "noisy"):
         runs = table[table.architecture == name].groupby("size")
@@ -211,7 +214,10 @@ def test_the_noise_of_x_is_that_of_its_seeds(table):
 
 
 def test_the_noise_of_x_from_unequal_numbers_of_seeds(table):
-    """Variances within sizes are pooled by their degrees of freedom; a mean of n seeds has an nth of the noise."""
+    """Variances within sizes are pooled by their degrees of freedom.
+
+    A mean of n seeds has an nth of the noise.
+    """
     table = table[
         (table.architecture == "noisy") & ~((table["size"] == "size1") & (table.seed > 0))
     ]

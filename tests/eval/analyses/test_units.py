@@ -15,7 +15,8 @@ PAIRS = [
     for pair in itertools.product((FLOPS, PARAMS, SPEED, LOSS, SCORE), (LOSS, SCORE))
     if pair[0] != pair[1]
 ]
-# Where positions on an axis lie, and the unit that a position has: written out, not taken from the code.
+# Where positions on an axis lie, and the unit that a position has: written out, not taken from the
+# code.
 PLACES = {"cost": (1.0, 2.0), "loss": (-4.0, -2.0), "score": (20.0, 60.0)}
 LOGS = {"cost": (1.0, 2.0), "loss": (0.2, 0.6), "score": (1.2, 1.8)}
 

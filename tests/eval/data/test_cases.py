@@ -14,7 +14,10 @@ HISTORY = "architecture,size,seed,flops_forward,step,upstream_nll\n"
 
 
 def test_an_option_given_twice_asks_twice(desk):
-    """Places, conditions, budgets: none is lost, and several values of one option still are several."""
+    """Places, conditions, budgets.
+
+    None is lost, and several values of one option still are several.
+    """
     desk.put(LAW)
     places = ["N=1e8,D=1e10", "N=1e9,D=1e11"]
     common = ["--format", "json", "--bootstrap", "5"]
@@ -59,7 +62,8 @@ def test_nor_are_counts_and_intervals(desk, tail):
 
 
 def test_a_perplexity_is_no_percentage(desk):
-    table = "architecture,size,flops_forward,downstream_x,downstream_wiki_ppl\na,s,1e9,50,30\na,m,1e10,60,20\n"
+    table = "architecture,size,flops_forward,downstream_x,downstream_wiki_ppl\n"
+    table += "a,s,1e9,50,30\na,m,1e10,60,20\n"
     rows, said = desk.put(table).slopes(pair="FD")
     assert float(rows[0]["slope"]) == pytest.approx(10) and "no tasks: downstream_wiki_ppl" in said
     assert "'downstream_wiki_ppl' is no score" in desk.refused(
@@ -84,21 +88,22 @@ def test_steps_are_numbers(desk, step):
 
 def test_the_last_row_stands_for_a_run_whatever_it_says(desk):
     desk.put(
-        HISTORY
-        + "a,s,0,1e9,1,5\na,s,0,1e9,2,4\na,m,0,1e10,1,4.9\na,m,0,1e10,2,\na,l,0,1e11,1,\na,l,0,1e11,2,\n"
+        HISTORY + "a,s,0,1e9,1,5\na,s,0,1e9,2,4\na,m,0,1e10,1,4.9\na,m,0,1e10,2,\n"
+        "a,l,0,1e11,1,\na,l,0,1e11,2,\n"
     )
     (row,), said = desk.slopes()
     assert (row["n_sizes"], row["runs_missing"], row["slope"]) == ("1", "2", "")
     assert (
-        "have no loss in their last row, but had one before (diverged?), and count as missing: a-m-s0 (row 5)"
-        in said
+        "have no loss in their last row, but had one before (diverged?), and count as missing: "
+        "a-m-s0 (row 5)" in said
     )
     assert "have no loss in any row, and count as missing: a-l-s0 (row 7)" in said
 
 
 @pytest.mark.parametrize("word", ["inf", "nan", "NaN", "NA"])
 def test_a_loss_that_is_no_number_any_more_is_missing(desk, word):
-    rows = f"a,s,0,1e9,1,5\na,s,0,1e9,2,4\na,m,0,1e10,1,4\na,m,0,1e10,2,3\na,l,0,1e11,1,3\na,l,0,1e11,2,{word}\n"
+    rows = "a,s,0,1e9,1,5\na,s,0,1e9,2,4\na,m,0,1e10,1,4\na,m,0,1e10,2,3\n"
+    rows += f"a,l,0,1e11,1,3\na,l,0,1e11,2,{word}\n"
     (row,), said = desk.put(HISTORY + rows).slopes()
     assert (
         float(row["slope"]) == pytest.approx(1)
@@ -113,8 +118,8 @@ def test_runs_that_end_before_others_of_their_cell_are_named(desk):
     )
     _, said = desk.slopes()
     assert (
-        "1 runs end before the others of their cell, and are averaged with them: a-s-s1 (step 1 of 2)"
-        in said
+        "1 runs end before the others of their cell, and are averaged with them: a-s-s1 (step 1 of "
+        "2)" in said
     )
 
 
@@ -154,8 +159,8 @@ def test_one_seed_twice_says_what_differs(desk):
         "architecture,size,flops_forward,seed,upstream_nll,router\na,s,1e9,0,4,x\na,s,1e9,0,4.1,y\n"
     ).refused("slopes")
     assert (
-        "row 3: run 'a-s-s0' appears twice (row 2 as well; they differ in router: --where router=x?)"
-        in said
+        "row 3: run 'a-s-s0' appears twice (row 2 as well; they differ in router: --where "
+        "router=x?)" in said
     )
 
 
@@ -250,7 +255,8 @@ def test_a_reports_own_tables_give_the_same_slopes(tmp_path, seeds):
 
 def test_names_are_stripped_and_lookalikes_are_told(desk):
     desk.put(
-        " architecture , size,flops_forward , upstream_nll\n a,s ,1e9, 4\n a ,s,1e9,4.2\nGLU,s,1e9,4\nglu,m,1e10,3\n"
+        " architecture , size,flops_forward , upstream_nll\n a,s ,1e9, 4\n a "
+        ",s,1e9,4.2\nGLU,s,1e9,4\nglu,m,1e10,3\n"
     )
     rows, said = desk.slopes()
     assert [(row["architecture"], row["n_sizes"], row["n_runs"]) for row in rows] == [
@@ -273,7 +279,10 @@ def test_names_are_stripped_and_lookalikes_are_told(desk):
 
 
 def test_a_history_of_checkpoints_has_few_runs(desk):
-    """Whatever the column of the run is called: AICc and F tests count rows that are independent."""
+    """Whatever the column of the run is called.
+
+    AICc and F tests count rows that are independent.
+    """
     rows = [
         (f"w{i}", n, d * (1 + i / 9), 1.8 + 400 * n**-0.34 + 410 * (d * (1 + i / 9)) ** -0.28)
         for i, n in enumerate((1e7, 1e7, 1e8, 1e8, 1e9, 1e9))
@@ -342,8 +351,8 @@ def test_one_name_of_a_run_is_of_one_size(desk):
     desk.put("\n".join([f"run_id,{lines[0]}", *(f"r,{line}" for line in lines[1:])]))
     said = desk.refused("fit")
     assert (
-        "row 5 (run r): params = 100000000 but row 2 (run r) of this run has 10000000: one name for two"
-        in said
+        "row 5 (run r): params = 100000000 but row 2 (run r) of this run has 10000000: one name "
+        "for two" in said
     )
     assert (
         desk.fit("--cluster", "run_id")[0]["runs"] == 1

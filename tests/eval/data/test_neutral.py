@@ -113,8 +113,9 @@ def test_runs_that_are_declared_and_absent_are_named(tmp_path, capsys):
     declare(study, *cells)
     read = read_study(study)
     assert read.warnings[0] == (
-        f"4 of the 10 runs that study.json declares are not in {study}, and take no part: transformer-nano-s0, "
-        "transformer-micro-s0, transformer-milli-s0, glu-tiny-depth-s1. Of transformer there is no run at all."
+        f"4 of the 10 runs that study.json declares are not in {study}, and take no part: "
+        "transformer-nano-s0, transformer-micro-s0, transformer-milli-s0, glu-tiny-depth-s1. Of "
+        "transformer there is no run at all."
     )
     assert main(["compare", str(study), "--format", "json"]) == 0
     assert (

@@ -122,7 +122,7 @@ def test_runs_of_a_cell_without_seeds_are_numbered(tmp_path):
 
 
 def test_checkpoints_are_no_seeds(tmp_path):
-    """Without a name for the run, the rows of an architecture, size and seed are one run at several steps."""
+    """Without run names, rows of one architecture, size and seed are one run at several steps."""
     rows = [
         {
             "architecture": a,

@@ -15,9 +15,10 @@ from train.records import InputError
 
 # Other people's scripts rely on these names and their order.
 BEFORE = (
-    "run_id study architecture size protocol seed params_total params_embedding params_non_embedding params_active "
-    "flops_forward flops_train_total tokens_seen steps steps_per_second tokens_per_second mfu upstream_nll "
-    "upstream_nll_stderr upstream_neg_log_ppl upstream_bits_per_byte"
+    "run_id study architecture size protocol seed params_total params_embedding "
+    "params_non_embedding params_active flops_forward flops_train_total tokens_seen steps "
+    "steps_per_second tokens_per_second mfu upstream_nll upstream_nll_stderr upstream_neg_log_ppl "
+    "upstream_bits_per_byte"
 )
 AFTER = "downstream_glue downstream_super_glue downstream_squad downstream_mean corpus device"
 
@@ -184,7 +185,8 @@ def test_a_torn_last_line_is_left_out_and_said(study):
         ),
         (
             "config.json",
-            '{"architecture": "glu", "size": "nano", "seed": 1, "accounting": {"flops_forward": "big"}}',
+            '{"architecture": "glu", "size": "nano", "seed": 1, '
+            '"accounting": {"flops_forward": "big"}}',
             "accounting.flops_forward = 'big' is not a number",
         ),
         (

@@ -1,4 +1,7 @@
-"""Answers of laws whose parameters ended on a bound of their search: "not determined", never an error or a guess."""
+"""Answers of laws whose parameters ended on a bound of their search.
+
+"not determined", never an error or a guess.
+"""
 
 import dataclasses
 import json
@@ -18,7 +21,7 @@ BUDGETS = [1e19, 1e21, 1e23]
 
 
 def at_bound(name: str, symbol: str, side: int) -> fit.Fit:
-    """The example of a form, as if the search had ended with `symbol` on its lower (0) or upper (1) bound."""
+    """The example of a form, as if `symbol` had ended on its lower (0) or upper (1) bound."""
     form = forms.get(name)
     law = fit.fit(
         form, example_points.exact(name), start_SP=form.search(example_points.TRUTH[name])[None]
@@ -94,7 +97,10 @@ def test_the_closed_form_is_not_determined_at_zero():
 
 @pytest.mark.parametrize("tied", ["constant", "no effect"])
 def test_every_verb_answers_on_data_that_cannot_determine_the_law(tmp_path, capsys, tied):
-    """D never varies, or changes nothing: whatever the fit makes of beta and B, no verb fails or claims an optimum."""
+    """D never varies, or changes nothing.
+
+    Whatever the fit makes of beta and B, no verb fails or claims an optimum.
+    """
     N, D = (v.ravel() for v in np.meshgrid(np.geomspace(1e7, 3e9, 6), np.geomspace(1e9, 1e11, 4)))
     frame = pd.DataFrame({"N": N, "D": np.full_like(D, 1e10) if tied == "constant" else D})
     frame["loss"] = 1.8 + 400 * N**-0.34 * np.exp(

@@ -237,7 +237,7 @@ def test_a_study_of_budgets_is_fitted_over_all_of_them(tmp_path, capsys):
 
 
 def per_group(k):
-    """Two architectures of one law, the second of which spends twice the FLOPs on a parameter and token."""
+    """Two architectures of one law; the second needs twice the FLOPs per parameter and token."""
     parts = [
         frame().assign(arch=name, flops=each * N * D)
         for name, each in zip(("vanilla", "shared"), k, strict=True)

@@ -142,7 +142,10 @@ def test_two_sizes_are_said():
 
 
 def test_parameters_that_move_as_one_are_named():
-    """A floor and a coefficient over barely more than a decade: neither is known, only what they make together."""
+    """A floor and a coefficient over barely more than a decade.
+
+    Neither is known, only what they make together.
+    """
     offset, x = forms.get("offset"), np.geomspace(1e8, 2e9, 12)
     y = offset.predict(TRUTH["offset"], x=x) * np.exp(
         1e-4 * np.random.default_rng(0).standard_normal(12)

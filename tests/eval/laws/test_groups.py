@@ -166,7 +166,7 @@ def draws_of(label, runs, count=200):
 
 
 def test_multiplier_finds_a_law_that_needs_half_the_compute():
-    """A and B scaled by 2^-alpha/2 and 2^-beta/2 reach each loss with N and D smaller by sqrt 2 each.
+    """A and B scaled by 2^-alpha/2 and 2^-beta/2 reach each loss with sqrt 2 less N and D.
 
     Ten studies, whose 95 % intervals may miss a few times (over 150 studies they cover 95 to 98 %).
     """
@@ -236,10 +236,10 @@ def test_a_profile_without_interior_minimum_is_left_out():
 
 @pytest.mark.parametrize("method, few", [("quadratic", [1, 3, 5]), ("akima", [0, 1, 3, 5])])
 def test_a_budget_of_few_sizes_has_the_noise_of_the_others(method, few):
-    """A parabola goes through three sizes: their variance was zero, and the line went through them whatever the rest.
+    """A parabola goes through three sizes.
 
-    Ten studies, whose 95 % intervals may miss a few times (over 200 studies of seven sizes they
-    cover 93 to 94 %).
+    Their variance was zero, and the line went through them whatever the rest. Ten studies, whose 95
+    % intervals may miss a few times (over 200 studies of seven sizes they cover 93 to 94 %).
     """
     truth, inside = allocation.chinchilla_exponents(BASE)["a"], []
     for seed in range(10):
@@ -332,7 +332,10 @@ def test_next_run_is_ranked_by_what_refitting_shows():
 
 
 def test_a_clipping_objective_says_as_little_of_the_next_run_as_of_the_others():
-    """Many runs like those made halve the variance: their information counts like the old ones', pi / 2 included."""
+    """Many runs like those made halve the variance.
+
+    Their information counts like the old ones', pi / 2 included.
+    """
     runs = two(noise=0.003).take(np.arange(30))
     shrinks = []
     for objective in (L2, Objective("l1")):

@@ -1,4 +1,7 @@
-"""Published constants give the published predictions; published tables, where they are at hand, the published fits."""
+"""Published constants give the published predictions.
+
+Published tables, where they are at hand, the published fits.
+"""
 
 import pathlib
 
@@ -43,7 +46,7 @@ def test_hoffmann_predicts_gopher_and_chinchilla(n, d, loss):
     ],
 )
 def test_hoffmann_allocates_as_in_table_a3(n, flops, tokens):
-    """Within 8 %: the constants are known to few digits, and rounding them to two moves the optimum by 18 to 30 %."""
+    """Within 8 %, since rounding the constants to two digits moves the optimum by 18 to 30 %."""
     theta = CHINCHILLA.search(HOFFMANN)[None]
     best = np.exp(allocation.optimum(CHINCHILLA, theta, np.array([flops]))[0][0, 0])
     assert best == pytest.approx(n, rel=0.08)
@@ -85,7 +88,7 @@ def test_kaplan_data_needed_is_5000_n_to_the_74_hundredths():
 
 
 def test_kaplan_allocation_breaks_down_near_a_trillion_parameters():
-    """Section 6.3: L(D) of the tokens spent meets L(C_min) near 1e4 PF-days, 1e12 parameters, 1e12 tokens, 1.7 nats."""
+    """Section 6.3: L(D) meets L(C_min) near 1e4 PF-days, 1e12 parameters and tokens, 1.7 nats."""
     c = np.geomspace(1, 1e8, 4001)
     spent = kaplan_implications.allocation(c)
     data_limit = (

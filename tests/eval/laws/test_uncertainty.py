@@ -88,7 +88,7 @@ def test_few_runs_with_checkpoints_are_resampled_whole_and_said():
 
 
 def test_few_cells_with_seeds_are_as_sure_as_their_means():
-    """Five cells of three seeds say of the line what their means say, and no more surely for the seeds."""
+    """Five cells of three seeds determine the line as their means do, and no more precisely."""
     rng, x = np.random.default_rng(0), np.geomspace(1e6, 1e10, 5)
     noise = np.repeat(0.02 * rng.standard_normal(5), 3) + 0.005 * rng.standard_normal(15)
     y = POWER.predict(TRUTH["power"], x=np.repeat(x, 3)) * np.exp(noise)
@@ -264,7 +264,10 @@ def test_criteria_prefer_the_law_that_made_the_data():
 
 
 def test_forms_are_backtested_on_the_same_cuts_and_the_first_as_it_was_fixed():
-    """A law of two parameters can be tried from four runs on, one of nine only from eleven: on other, larger runs."""
+    """A law of two parameters can be tried from four runs on, one of nine only from eleven.
+
+    On other, larger runs.
+    """
     x = np.geomspace(1e5, 1e11, 16)
     y = OFFSET.predict(TRUTH["offset"], x=x) * np.exp(
         0.003 * np.random.default_rng(0).standard_normal(16)
@@ -302,7 +305,10 @@ def test_backtest_leaves_the_largest_out_and_sees_the_bias():
     "objective", [L2, pytest.param(Objective("huber"), marks=pytest.mark.slow)], ids=["l2", "huber"]
 )
 def test_intervals_cover_what_they_claim(objective):
-    """Sixty data sets of 30 runs; benchmarks/scaling_law_coverage.py does thousands and every form."""
+    """Sixty data sets of 30 runs.
+
+    Benchmarks/scaling_law_coverage.py does thousands and every form.
+    """
     n, d = (v.ravel() for v in np.meshgrid(np.geomspace(1e7, 3e9, 6), np.geomspace(1e9, 1e12, 5)))
     truth, rng = CHINCHILLA.predict(TRUTH["chinchilla"], N=n, D=d), np.random.default_rng(0)
     inside = []

@@ -1,7 +1,8 @@
-"""The report of one CPU study, kept as it was: no change of the code moves a number without being seen.
+"""The report of one CPU study, kept as it was.
 
-`cpu_study/records.tar.gz` holds the records of the 48 runs of a short CPU study, `report.tar.gz` the
-text files of their report. After a change that is meant to move a number, write them again:
+No change of the code moves a number without being seen. `cpu_study/records.tar.gz` holds the
+records of the 48 runs of a short CPU study, `report.tar.gz` the text files of their report. After a
+change that is meant to move a number, write them again:
 
     python -m tests.eval.report.test_kept_report
 """

@@ -91,15 +91,17 @@ def column(name: str, table: str) -> str:
     """JavaScript for the visible texts of one column of a table."""
     return (
         f"(() => {{ const t = document.querySelector('#t-{table} table'); "
-        f"const i = [...t.tHead.rows[0].cells].findIndex(c => c.textContent.trim().startsWith('{name}')); "
-        "return [...t.tBodies[0].rows].filter(r => !r.hidden).map(r => r.cells[i].dataset.value); })()"
+        "const i = [...t.tHead.rows[0].cells].findIndex(c => "
+        f"c.textContent.trim().startsWith('{name}')); "
+        "return [...t.tBodies[0].rows].filter(r => !r.hidden).map(r => r.cells[i].dataset.value); "
+        "})()"
     )
 
 
 def click_head(name: str, table: str) -> str:
     return (
-        f"[...document.querySelectorAll('#t-{table} th')].find(c => c.textContent.trim().startsWith('{name}'))"
-        ".firstElementChild.click()"
+        f"[...document.querySelectorAll('#t-{table} th')].find(c => "
+        f"c.textContent.trim().startsWith('{name}')).firstElementChild.click()"
     )
 
 
@@ -139,8 +141,8 @@ def test_laws_and_attainment_are_drawn(chromium):
     assert chromium.run(traces.format("attainment")) == 3
     assert chromium.run(traces.format("law")) == 3  # band, curve and points
     chromium.run(
-        "(() => { const s = document.querySelector('#controls-law [name=Show]'); s.value = 'residuals'; "
-        "s.dispatchEvent(new Event('change')); })()"
+        "(() => { const s = document.querySelector('#controls-law [name=Show]'); s.value = "
+        "'residuals'; s.dispatchEvent(new Event('change')); })()"
     )
     assert "residual" in chromium.run("document.getElementById('plot-law').layout.yaxis.title.text")
     note = chromium.run("document.getElementById('note-law').textContent")

@@ -1,4 +1,4 @@
-"""The report: everything it promises, the same bytes twice, honest on awkward studies, one line on bad input."""
+"""The report: its promises, equal bytes twice, awkward studies, one-line errors on bad input."""
 
 import hashlib
 import json
@@ -184,7 +184,7 @@ def test_flops_and_parameters_can_be_counted_otherwise(ladders):
     ],
 )
 def test_bands_are_those_of_table_2(ladders, errors, variance):
-    """In the middle of evenly spaced sizes the band is s / sqrt(n) wide where the slope's interval is s / sqrt(sxx)."""
+    """Mid-range the band is s / sqrt(n) wide if the slope's interval is s / sqrt(sxx)."""
     options: Any = {"errors": errors, "variance": variance}
     analysis = everything.analyse(read_study(ladders, ("protocol=",)), Settings(**options))
     slopes = (
@@ -223,7 +223,10 @@ def test_a_study_without_a_plain_protocol_says_which_it_compares(tmp_path):
     )
     study = read_study(directory)
     analysis = everything.analyse(study)
-    said = "under the scaling protocol 'depth' (none is the plain one, and none has more runs); 6 of 12 runs, under"
+    said = (
+        "under the scaling protocol 'depth' (none is the plain one, and none has more runs); 6 of "
+        "12 runs, under"
+    )
     assert any(said in warning for warning in summary.warnings(analysis))
     assert len(analysis.results["protocol_differences"])
 
@@ -231,7 +234,10 @@ def test_a_study_without_a_plain_protocol_says_which_it_compares(tmp_path):
 @pytest.mark.parametrize("verb", ["slopes", "pareto", "compare"])
 def test_every_verb_says_what_another_protocol_hides(ladders, capsys, verb):
     assert main([verb, str(ladders), "--format", "csv"]) == 0
-    said = "the plain scaling protocol; 64 of 96 runs, under 'depth', 'width', take no part. --where protocol=depth"
+    said = (
+        "the plain scaling protocol; 64 of 96 runs, under 'depth', 'width', take no part. --where "
+        "protocol=depth"
+    )
     captured = capsys.readouterr()
     assert said in captured.err and "protocol" not in captured.out.splitlines()[0]
 
@@ -259,7 +265,10 @@ def test_one_protocol_of_a_directory_is_reported_as_asked(ladders, capsys):
 
 
 def test_the_reference_is_among_the_runs_compared(tmp_path):
-    """The transformer was run under depth only: the plain runs are compared with the first of them."""
+    """The transformer was run under depth only.
+
+    The plain runs are compared with the first of them.
+    """
     plain = run_directories.write_study(tmp_path, ("glu", "lconv"), study="mixed")
     run_directories.write_study(
         tmp_path, ("transformer", "glu"), protocols=("depth",), study="mixed"
@@ -371,7 +380,7 @@ VERBS = (
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help(capsys, verb):
-    """The command line meets a clash of option names only when it builds the parser of that verb."""
+    """A clash of option names shows only when the parser of that verb is built."""
     with pytest.raises(SystemExit) as stop:
         main([verb, "--help"])
     captured = capsys.readouterr()

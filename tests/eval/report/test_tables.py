@@ -1,4 +1,4 @@
-"""Tables 1 and 2: the numbers against hand-made ones, and text that survives Markdown, LaTeX and a terminal."""
+"""Tables 1 and 2: numbers against hand-made ones; text survives Markdown, LaTeX, a terminal."""
 
 import dataclasses
 import re
@@ -220,7 +220,10 @@ def test_markdown_keeps_awkward_names_in_one_row():
 
 
 def check_latex(text: str) -> None:
-    """Braces, environments and the number of columns in every row agree; nothing unescaped is left."""
+    """Braces, environments and the number of columns in every row agree.
+
+    Nothing unescaped is left.
+    """
     body = re.sub(r"^%.*$", "", text, flags=re.M)
     assert text.isascii()
     bare = re.sub(r"\\[\\{}$&%#_]", "", body)

@@ -1,4 +1,7 @@
-"""A short version of benchmarks/coverage.py: intervals cover, tests hold their level, large tables finish."""
+"""A short version of benchmarks/coverage.py.
+
+Intervals cover, tests hold their level, large tables finish.
+"""
 
 import time
 

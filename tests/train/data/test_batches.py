@@ -86,8 +86,10 @@ print(hashlib.sha256(source.batch(41)["encoder_input_tokens"].tobytes()).hexdige
 def test_batches_and_metrics_import_no_tensorflow_seqio_or_jax():
     code = """
 import sys
-import train.data.batches, train.data.corpus, train.data.prepare, train.tasks.metrics, train.tasks.scoring
-print([name for name in ("tensorflow", "seqio", "tensorflow_datasets", "jax") if name in sys.modules])
+import train.data.batches, train.data.corpus, train.data.prepare
+import train.tasks.metrics, train.tasks.scoring
+heavy = ("tensorflow", "seqio", "tensorflow_datasets", "jax")
+print([name for name in heavy if name in sys.modules])
 """
     run = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
@@ -109,7 +111,7 @@ def test_an_epoch_of_pretraining_holds_every_window_once(corpus):
 
 
 def _in_shards(path, sizes, number=2):
-    """The tiny corpus with its train split dealt to shards of the given sizes, as prepared in a format."""
+    """The tiny corpus with its train split in shards of these sizes, prepared in a format."""
     path = write_corpus(path)
     index = json.loads((path / "corpus.json").read_text())
     (whole,) = index["pretrain"]["train"]["shards"]
@@ -151,7 +153,7 @@ def test_windows_wherever_shards_end(length):
 
 
 def test_windows_run_on_from_shard_to_shard(corpus, tmp_path):
-    """A corpus in shards, shorter than a window or empty, gives the batches of the same corpus in one."""
+    """Shards shorter than a window or empty give the same batches as one shard."""
     dealt = _in_shards(tmp_path / "dealt", _SHORT)
     for objective in OBJECTIVES:
         one, many = (
@@ -330,7 +332,10 @@ def _with_task(path):
     ("cap", "shares"), [(None, (400, 40)), (0, (400, 40)), (100, (100, 40)), (30, (30, 30))]
 )
 def test_rows_of_a_mixture_are_drawn_one_by_one_as_described(tmp_path, cap, shares):
-    """An epoch permutes the shares of all tasks; each task goes through an order of its own, lap after lap."""
+    """An epoch permutes the shares of all tasks.
+
+    Each task goes through an order of its own, lap after lap.
+    """
     corpus, tasks, per_epoch = _with_task(tmp_path / "corpus"), [_TASK, "small"], sum(shares)
     source = batches.Finetune(corpus, tasks, 10, 32, 8, seed=3, cap=cap)
     assert source.num_rows == per_epoch
@@ -450,7 +455,10 @@ def test_rank_classification_needs_labels_that_fit_a_batch(corpus):
 
 
 def test_every_row_that_is_ranked_is_an_example_and_a_label(corpus):
-    """Three examples of four labels in a batch of fourteen rows; the label's target ends in EOS, two rows are empty."""
+    """Three examples of four labels in a batch of fourteen rows.
+
+    The label's target ends in EOS, two rows are empty.
+    """
     examples, labels = corpus.examples(_TASK, "validation"), corpus.tasks[_TASK].labels
     part = list(batches.ranking(corpus, _TASK, 14, 32, 8))[1]
     inputs, targets = (

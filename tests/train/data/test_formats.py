@@ -81,7 +81,10 @@ def test_files_packed_in_several_parts_are_read_to_the_end(tmp_path):
 
 
 def test_quotes_that_are_text_stay_in_the_text(tmp_path):
-    """As GLUE's files have them; one cell that goes on behind its quote shows it of the whole file."""
+    """As GLUE's files have them.
+
+    One cell that goes on behind its quote shows it of the whole file.
+    """
     cells = ['"Yes," he said.', "plain", '"Quoted"', 'a 5" disk', '"opened and never closed']
     (tmp_path / "a.tsv").write_text("text\tlabel\n" + "".join(f"{cell}\ta\n" for cell in cells))
     assert [row["text"] for row in _rows(tmp_path / "a.tsv")] == cells

@@ -43,7 +43,8 @@ def test_source_is_without_docstrings_and_docstrings_are_whole(tmp_path):
     package.mkdir()
     (package / "a.py").write_text(
         '"""About\n\n    the module."""\nx = 1  # stays\n\n\nclass A:\n    """A class."""\n\n'
-        "    def f(self, b: int, *c, d=(1, 2), **e) -> str:\n        '''Do f.'''\n        return 'text'\n"
+        "    def f(self, b: int, *c, d=(1, 2), **e) -> str:\n"
+        "        '''Do f.'''\n        return 'text'\n"
     )
     (package / "broken.py").write_text("def")
     (package / "again.py").write_text((package / "a.py").read_text())

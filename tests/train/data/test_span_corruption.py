@@ -20,7 +20,7 @@ def _rows(shape, rows, seed):
 
 
 def _restore(inputs, targets):
-    """The text again: every sentinel of the inputs is replaced by what follows it in the targets."""
+    """The original text: sentinels of the inputs replaced by what follows in the targets."""
     spans, sentinel = {}, None
     for token in targets[:-1]:
         if token >= _VOCAB - _SENTINELS:
@@ -85,7 +85,7 @@ def test_the_text_fills_the_inputs(input_length):
 
 
 def test_cuts_are_uniform():
-    """Each position is noise as often as theory has it, and a span's length has the distribution of a random cut."""
+    """Positions are noise as often as in theory, and span lengths are those of a random cut."""
     shape = span_corruption.geometry(40)  # 6 noise tokens, 2 spans
     mask = span_corruption.noise_mask(shape, 0, np.arange(200_000))
     flips = np.diff(mask.astype(np.int8), axis=1, prepend=0)

@@ -1,4 +1,7 @@
-"""`prepare` on text of a user's own: what it reads, counts and refuses. TensorFlow: one process prepares all of it."""
+"""`prepare` on text of a user's own: what it reads, counts and refuses.
+
+TensorFlow: one process prepares all of it.
+"""
 
 import gzip
 import io
@@ -26,7 +29,8 @@ from train.records import InputError
 for line in sys.stdin:
     case, said, error = json.loads(line), [], None
     try:
-        prepare(PrepareConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in case.items()}), said.append)
+        case = {k: tuple(v) if isinstance(v, list) else v for k, v in case.items()}
+        prepare(PrepareConfig(**case), said.append)
     except InputError as caught:
         error = str(caught)
     print(json.dumps({"said": said, "error": error}), flush=True)
@@ -156,8 +160,8 @@ def test_lines_without_an_empty_line_have_text_for_validation(opened):
     assert reading.startswith("prepare: text: reading 0.0 MB once")
     assert corpus.num_tokens("validation") > 0 and "1 of plain text" in files
     assert (
-        "documents are cut at the end of a line, or between words, as no empty line came within 1,000"
-        in cut
+        "documents are cut at the end of a line, or between words, as no empty line came within "
+        "1,000" in cut
     )
     assert (
         sum(

@@ -1,6 +1,6 @@
-"""A real Slurm of one machine for tests, from Debian's packages (`apt-get install slurm-wlm munge`), in a directory.
+"""A real Slurm on one machine for tests, from Debian's packages `slurm-wlm` and `munge`.
 
-    python tests/train/launch/slurm_cluster.py        # prints what would keep it from running, or starts it for a look
+    python tests/train/launch/slurm_cluster.py  # prints what is missing, or starts it to try out
 
 Nothing outside the directory is written; munge, slurmctld and slurmd have their own socket and
 ports, and end with the process that started them, however it ends.
@@ -83,7 +83,10 @@ class Cluster:
     """
 
     def __init__(self, directory: Path, share: int = 1, settings: tuple[str, ...] = ()):
-        """Writes the configuration; `share` jobs may run on one CPU, `settings` are further lines."""
+        """Writes the configuration.
+
+        `share` jobs may run on one CPU, `settings` are further lines.
+        """
         self.directory = directory
         self._daemons: dict[str, subprocess.Popen] = {}
         self.environment = {
@@ -188,7 +191,10 @@ def _free_ports() -> list[int]:
 
 @contextlib.contextmanager
 def cluster(*settings: str, share: int = 1) -> Iterator[Cluster]:
-    """A Slurm for the length of a `with` block; `settings` are further lines of its configuration."""
+    """A Slurm for the length of a `with` block.
+
+    `settings` are further lines of its configuration.
+    """
     with tempfile.TemporaryDirectory(
         prefix="slurm-"
     ) as directory:  # a short path: sockets have 108 characters

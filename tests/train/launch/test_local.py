@@ -48,7 +48,10 @@ def _worker(manifest, corpus, **options):
 
 
 def _failing(monkeypatch, errors):
-    """Makes `run_cell` raise the next of `errors`, or end well where it is None; returns what was called."""
+    """Makes `run_cell` raise the next of `errors`, or end well where it is None.
+
+    Returns what was called.
+    """
     from train.run import cell
 
     called = []
@@ -91,7 +94,10 @@ def test_a_failed_cell_is_tried_again_and_then_given_up(manifest, corpus, monkey
 
 
 def test_a_stop_is_told_by_the_exit_code(manifest, corpus, monkeypatch):
-    """Also where the signal went to another process of the cell, and where no cell is left: Slurm requeues by it."""
+    """Also where the signal went to another process of the cell, and where no cell is left.
+
+    Slurm requeues by it.
+    """
     called = _failing(monkeypatch, [None, loop.Preempted("pretrain at step 3 of 8")])
     assert _worker(manifest, corpus).run() == EXIT_STOPPED
     assert called == ["transformer-nano-s0", "glu-nano-s0"]
@@ -123,7 +129,10 @@ def test_a_cell_that_another_is_at_is_waited_for(manifest, corpus, monkeypatch):
 
 
 def _together(monkeypatch, errors):
-    """Makes `run_seeds` raise the next of `errors`, or end well where it is None; returns the cells of each call."""
+    """Makes `run_seeds` raise the next of `errors`, or end well where it is None.
+
+    Returns the cells of each call.
+    """
     from train.run import seeds
 
     called = []
@@ -145,7 +154,7 @@ def _together(monkeypatch, errors):
 
 @pytest.fixture
 def three_seeds(manifest):
-    """A study of three seeds and another cell, their programs and names, and the study's directory."""
+    """A study of three seeds and another cell, their programs and names, and its directory."""
     study, directory = manifest
     first, other = study.cells
     seeds = tuple(dataclasses.replace(first, seed=seed) for seed in range(3))
@@ -302,7 +311,7 @@ def test_two_launchers_share_a_study_and_survive_a_killed_worker(corpus, tmp_pat
 
 @pytest.mark.slow
 def test_the_workers_of_a_study_are_started_once_and_end_well(corpus, tmp_path, monkeypatch):
-    """The interpreter of a worker that ends while a thread waits for its standard input must not abort."""
+    """A worker that ends while a thread waits for its standard input must not abort."""
     study = dataclasses.replace(tiny_study.study(), corpus=str(corpus))
     write_manifest(study, tmp_path)
     started, start = [], local.Pool._start

@@ -1,4 +1,7 @@
-"""Slurm: the script that is submitted; and a real one that runs a study through scancel, requeue, a killed daemon."""
+"""Slurm: the script that is submitted.
+
+And a real one that runs a study through scancel, requeue, a killed daemon.
+"""
 
 import json
 import shutil
@@ -66,7 +69,10 @@ def _queue(monkeypatch, lines, config="MaxArraySize            = 5\n"):
 
 
 def test_only_jobs_of_the_directorys_own_scripts_are_its_jobs(tmp_path, monkeypatch):
-    """A copied directory, whose job numbers are other jobs' by now: tasks without a number, or more than it has."""
+    """A copied directory, whose job numbers are other jobs' by now.
+
+    Tasks without a number, or more than it has.
+    """
     here = tmp_path / "slurm"
     here.mkdir()
     row = {"job": "7", "cells": ["a b", "c"], "script": "1.sbatch"}

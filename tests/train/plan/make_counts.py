@@ -1,4 +1,6 @@
-"""Writes `configs/studies/counts.json`: what every model of the large presets costs, so that `plan` need not count it.
+"""Writes `configs/studies/counts.json`.
+
+What every model of the large presets costs, so that `plan` need not count it.
 
     python -m tests.train.plan.make_counts
 

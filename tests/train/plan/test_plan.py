@@ -1,4 +1,4 @@
-"""What `plan` says, against cases that can be computed by hand, and its counts against whole traces."""
+"""The output of `plan` against cases computed by hand, and its counts against whole traces."""
 
 import dataclasses
 import json
@@ -83,7 +83,10 @@ def _seeds(count, *cells):
 
 
 def _measured(*ratios, setup=5.0):
-    """A device on which a step of one seed takes .5 s; together they take that times a ratio for each architecture."""
+    """A device on which a step of one seed takes .5 s.
+
+    Together they take that times a ratio for each architecture.
+    """
     names = ("transformer", "glu")[: len(ratios)]
     together = {name: [(1e6, ratio)] for name, ratio in zip(names, ratios, strict=True)}
     steps, around = ({name: [(1e6, seconds)] for name in names} for seconds in (0.5, setup))

@@ -116,7 +116,8 @@ def _start(corpus, runs, steps=STEPS, processes=1):
     started = []
     for number in range(processes):
         environment = os.environ | {
-            "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={DEVICES // processes}",
+            "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} "
+            f"--xla_force_host_platform_device_count={DEVICES // processes}",
             "COORDINATOR_ADDRESS": address,
             "NUM_PROCESSES": str(processes),
             "PROCESS_ID": str(number),

@@ -265,7 +265,10 @@ def test_labels_that_fit_no_batch_cannot_be_ranked(corpus, model, scoring):
 
 
 def test_a_decoded_answer_counts_where_it_is_the_target(corpus):
-    """Of answers that are right for every other example, half; a batch's empty rows are nobody's answers."""
+    """Of answers that are right for every other example, half.
+
+    A batch's empty rows are nobody's answers.
+    """
     stage, number = dataclasses.replace(STAGE, eval_examples=10), iter(range(100))
 
     def decode(_, batch):

@@ -1,4 +1,4 @@
-"""A run directory belongs to one configuration, and what is lost from it is refused or told, never passed over."""
+"""A run directory belongs to one configuration, and losses in it are refused or reported."""
 
 import dataclasses
 import shutil

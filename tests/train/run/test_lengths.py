@@ -22,7 +22,7 @@ STAGE = tiny_study.STAGE
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """With a task of labels of several pieces, the same for training alone, and one of free text."""
+    """With a task with labels of several pieces, the same for training only, and free text."""
     path = write_corpus(tmp_path_factory.mktemp("corpus"))
     index = json.loads((path / "corpus.json").read_text())
     about = index["tasks"]["python_subject"]

@@ -71,7 +71,10 @@ def test_a_poisoned_batch_is_rolled_back_and_skipped(corpus, tmp_path, monkeypat
 
 
 def test_a_step_that_spoils_the_parameters_is_not_saved(corpus, tmp_path, monkeypatch):
-    """Its own loss is that of the parameters before, and a checkpoint is due: roll-back must not end up there."""
+    """Its own loss is that of the parameters before, and a checkpoint is due.
+
+    Roll-back must not end up there.
+    """
     real_source, real_step = loop.make_source, loop.make_train_step
 
     class Marked(_Poisoned):
@@ -139,7 +142,10 @@ def test_a_loss_that_stays_broken_ends_as_failed_with_the_reason(corpus, tmp_pat
 
 @pytest.mark.slow
 def test_a_loss_that_begins_high_is_no_divergence(corpus, tmp_path):
-    """A mixture of softmaxes without scaled contexts: beyond twice the loss of guessing at its first step."""
+    """A mixture of softmaxes without scaled contexts.
+
+    Beyond twice the loss of guessing at its first step.
+    """
     config = dataclasses.replace(CONFIG, architecture="mos", size="nano-DM128-KV64")
     assert cell.run_cell(config, corpus, tmp_path, quiet=True) == "done"
     assert not (tmp_path / "events.jsonl").exists()

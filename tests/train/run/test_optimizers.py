@@ -1,4 +1,4 @@
-"""Adafactor against optax where both mean the same, its factored axes where they do not, and the schedules."""
+"""Adafactor against optax where they agree, its factored axes elsewhere, and the schedules."""
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +43,10 @@ def test_adafactor_equals_optax_on_matrices(min_factored_size):
 
 
 def _adafactor_on_paper(gradients, p, factored, config):
-    """Directions of some steps by the paper's equations, in float64; `factored` is over the last two axes."""
+    """Directions of some steps by the paper's equations, in float64.
+
+    `factored` is over the last two axes.
+    """
 
     def rms(x):
         return np.sqrt(np.mean(x**2))
@@ -145,7 +148,10 @@ def test_second_moments_are_means_of_squares():
 
 
 def test_adafactor_adds_1e_30_to_a_squared_gradient():
-    """A gradient of 1e-15 has that square: the direction is the square root of a half, and nothing is clipped."""
+    """A gradient of 1e-15 has that square.
+
+    The direction is the square root of a half, and nothing is clipped.
+    """
     optimizer = make_optimizer(OptimizerConfig(min_factored_size=8), AXES)
     params = {name: jnp.ones(shape) for name, shape in SHAPES.items()}
     grads = {name: jnp.full(shape, 1e-15) for name, shape in SHAPES.items()}
@@ -191,7 +197,7 @@ def test_experts_are_factored_one_by_one():
     ("small", "stack"), [(0, 1), (1 << 16, 1 << 26), (1 << 22, 1 << 26), (1 << 22, 200)]
 )
 def test_parameters_of_a_shape_keep_their_own_statistics(small, stack, monkeypatch):
-    """Alone, as a CPU stacks them, as an accelerator does, and in stacks that do not hold all of a shape."""
+    """Alone, stacked as on a CPU and as on an accelerator, and in stacks of limited size."""
     monkeypatch.setattr(optimizers, "_SMALL_ON_CPU", small)
     monkeypatch.setattr(optimizers, "_STACK", stack)
     config = OptimizerConfig(min_factored_size=8)
@@ -304,7 +310,10 @@ def test_schedules_warm_up_and_end(schedule, middle, end):
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "linear"])
 def test_schedules_meet_where_the_warm_up_ends(schedule):
-    """Steps are counted from 0: the first of 10 takes a tenth, the last and the one after it all."""
+    """Steps are counted from 0.
+
+    The first of 10 takes a tenth, the last and the one after it all.
+    """
     config = OptimizerConfig(learning_rate=2.0, schedule=schedule, warmup_steps=10)
     assert [learning_rate(config, step, 110) for step in (0, 9, 10)] == pytest.approx(
         [0.2, 2.0, 2.0]

@@ -24,12 +24,16 @@ _RUN = """if True:
     import dataclasses, json, sys
     from pathlib import Path
     from tests.train import tiny_study
-    from train import cell
     from train.data.corpus import open_corpus
+    from train.run import cell
     corpus, directory, parallel, mesh = sys.argv[1:]
     stage = dataclasses.replace(tiny_study.STAGE, log_every=1, eval_every=0)
     config = dataclasses.replace(
-        tiny_study.run("transformer"), pretrain=stage, finetune=None, parallel=parallel, mesh=tuple(json.loads(mesh))
+        tiny_study.run("transformer"),
+        pretrain=stage,
+        finetune=None,
+        parallel=parallel,
+        mesh=tuple(json.loads(mesh)),
     )
     cell.run_cell(config, open_corpus(corpus), Path(directory), quiet=True)
 """
@@ -99,23 +103,26 @@ def test_micro_batches_do_not_change_a_step():
 _ROWS = """if True:
     import jax, numpy as np
     import arch_zoo
-    from train.config import OptimizerConfig, RunConfig, StageConfig
-    from train.optimizers import make_optimizer
-    from train.parallel import make_strategy
-    from train.step import init_state, make_model, make_train_step
+    from train.run.optimizers import make_optimizer
+    from train.run.parallel import make_strategy
+    from train.run.step import init_state, make_model, make_train_step
+    from train.study.config import OptimizerConfig, RunConfig, StageConfig
     stage = StageConfig(batch_size=8, accumulate=2, optimizer=OptimizerConfig(learning_rate=0.1))
     model, params = make_model(arch_zoo.config("transformer", "nano-NL1", vocab_size=32), 0)
     optimizer = make_optimizer(stage.optimizer, model.axes)
     config = RunConfig(parallel="mesh", mesh=(4, 1, 1), pretrain=stage, finetune=None)
     strategy = make_strategy(config, model.axes, params)
     ids = np.ones((8, 6), np.int32)
-    batch = {name: ids for name in ("encoder_input_tokens", "decoder_input_tokens", "decoder_target_tokens")}
+    names = ("encoder_input_tokens", "decoder_input_tokens", "decoder_target_tokens")
+    batch = {name: ids for name in names}
     batch["decoder_loss_weights"] = np.ones((8, 6), np.float32)
     step = strategy.compile(make_train_step(model, optimizer, stage, strategy.devices))
     state = strategy.place_state(init_state(params, optimizer))
-    program = step.lower(state, strategy.place_batch(batch), np.float32(0.1), np.uint32(0)).compile().as_text()
-    # A device has one of the four rows of a micro-batch; its logits are [1, 6, 32] or the like, never of four rows.
-    assert "[4,6,32]" not in program and "[24,32]" not in program, "every device has whole micro-batches"
+    lowered = step.lower(state, strategy.place_batch(batch), np.float32(0.1), np.uint32(0))
+    program = lowered.compile().as_text()
+    # A device has one of the four rows of a micro-batch, so its logits are [1, 6, 32] or the like.
+    whole = "[4,6,32]" in program or "[24,32]" in program
+    assert not whole, "every device has whole micro-batches"
     assert "[6,32]" in program or "[1,6,32]" in program
 """
 

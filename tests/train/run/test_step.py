@@ -25,7 +25,7 @@ MOVE = 3e-4  # so little that no token changes its expert: the loss jumps where 
 
 
 class Trained:
-    """One step of a sparse model on a padded batch, with an optimizer that hands on the gradient and keeps it."""
+    """One step of a sparse model on a padded batch, with an optimizer that keeps the gradient."""
 
     def __init__(self, accumulate: int = 1):
         cfg = models.config("switch", "nano-NL1", **OPTIONS)
@@ -61,7 +61,7 @@ def trained():
 
 
 def _by_hand(trained: Trained) -> dict[str, float]:
-    """The terms of the loss in float64, token by token, from the model's logits and auxiliary losses."""
+    """The terms of the loss in float64 by token, from the model's logits and auxiliary losses."""
     out = models.forward(
         trained.model.merge(trained.params), trained.batch, jax.random.key(0), train=True
     )
@@ -158,7 +158,10 @@ def test_randomness_follows_the_seed_and_the_step(label_smoothing):
 
 @pytest.mark.slow
 def test_every_micro_batch_has_randomness_of_its_own():
-    """One example three times, of which one at a time counts: without dropout it is all the same."""
+    """One example three times, of which one at a time counts.
+
+    Without dropout it is all the same.
+    """
     batch = models.pad(models.examples(np.random.default_rng(0), [9] * 3, [12] * 3))
     batch = {name: jnp.repeat(x[:1], 3, axis=0) for name, x in batch.items()}
     for rate, different in ((0.0, 1), (0.1, 3)):

@@ -1,4 +1,7 @@
-"""How studies are declared: what the words mean, and that presets say what their docstrings promise."""
+"""How studies are declared.
+
+What the words mean, and that presets say what their docstrings promise.
+"""
 
 import collections
 import dataclasses

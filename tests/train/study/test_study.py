@@ -102,7 +102,10 @@ def test_a_second_run_repeats_nothing(finished, corpus):
 
 @pytest.mark.slow
 def test_a_killed_launcher_takes_its_workers_along_and_nothing_is_lost(finished, corpus, tmp_path):
-    """Kill -9 of the launcher at a random moment; test_faults.py kills the trainer itself, many times."""
+    """Kill -9 of the launcher at a random moment.
+
+    Test_faults.py kills the trainer itself, many times.
+    """
     chance, progress = random.Random(0), tmp_path / "tiny"
     process = subprocess.Popen(
         _command(corpus, tmp_path), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
@@ -163,7 +166,10 @@ def test_status_shows_every_cell(finished, capsys):
 
 
 def test_the_loop_imports_no_tensorflow():
-    code = "import sys, train.run.loop, train.run.cell; print([m for m in sys.modules if m in ('tensorflow', 'seqio')])"
+    code = (
+        "import sys, train.run.loop, train.run.cell; print([m for m in sys.modules if m in "
+        "('tensorflow', 'seqio')])"
+    )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n"
 

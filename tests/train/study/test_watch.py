@@ -23,7 +23,7 @@ STEPS = tiny_study.STAGE.steps
 
 @pytest.fixture
 def directory(tmp_path):
-    """A study of which one cell runs at 4 steps a second, after a failure, and the other is queued."""
+    """A study with a cell that runs at 4 steps a second after a failure, and a queued one."""
     write_manifest(tiny_study.study(), tmp_path)
     cell = tmp_path / "transformer-nano-s0"
     cell.mkdir()

@@ -21,7 +21,7 @@ from tests.train.tasks import official
 
 
 def _t5(folder: str):
-    """Loads t5.data.preprocessors alone, with empty modules for babel and gin, which the functions used here ignore."""
+    """Loads only t5.data.preprocessors, with empty modules for babel and gin (not needed)."""
     sys.modules["babel"], gin = types.ModuleType("babel"), types.ModuleType("gin")
     vars(gin).update(
         REQUIRED=object(),

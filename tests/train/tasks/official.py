@@ -1,4 +1,4 @@
-"""Hand-made rows in the schemas of the official TFDS builders, written by those builders and read under their names.
+"""Hand-made rows, written by the official TFDS builders and read under their names.
 
 `write(data_dir)` needs no network: only the step that downloads and parses is replaced, on the
 builder instance.

@@ -1,7 +1,7 @@
-"""The official tasks offline: hand-made rows, written by the official TFDS builders and read under their own names.
+"""The official tasks offline.
 
-TensorFlow warns at import, and warnings are errors here: what needs it runs in one process of its
-own, once.
+Hand-made rows, written by the official TFDS builders and read under their own names. TensorFlow
+warns at import, and warnings are errors here: what needs it runs in one process of its own, once.
 """
 
 import json
@@ -25,13 +25,15 @@ from train.tasks import benchmarks, registry
 data_dir = sys.argv[1]
 official.write(Path(data_dir))
 found = {}
-for d in [*benchmarks.glue(data_dir), *benchmarks.super_glue(data_dir), *benchmarks.squad_v1(data_dir)]:
+suites = (benchmarks.glue, benchmarks.super_glue, benchmarks.squad_v1)
+for d in [task for suite in suites for task in suite(data_dir)]:
     task = registry.register(d)
     rows = {split: list(registry.read(d.name, split)) for split in sorted(task.splits)}
     source = d.source.tfds_dataset
     features = source.info.features
     names = getattr(features["label"], "names", None) if "label" in features else None
-    found[source.name] = {"task": d.name, "labels": d.labels, "names": names, "splits": d.splits, "rows": rows}
+    about = {"task": d.name, "labels": d.labels, "names": names, "splits": d.splits}
+    found[source.name] = {**about, "rows": rows}
 mixture = registry.mixture("all_17", [f["task"] for f in found.values()], cap=2)
 rates = [mixture.get_rate(task) for task in mixture.tasks]
 Path(sys.argv[2]).write_text(json.dumps({"tasks": found, "rates": rates}), encoding="utf-8")

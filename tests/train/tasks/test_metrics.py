@@ -1,4 +1,7 @@
-"""Every metric against an independent one: scikit-learn, SciPy, and the official definitions written anew."""
+"""Every metric against an independent one.
+
+Scikit-learn, SciPy, and the official definitions written anew.
+"""
 
 import collections
 import math

@@ -1,4 +1,4 @@
-"""Official tasks and a user's own files, through seqio and `prepare`, into training steps, decoding and scores."""
+"""Official tasks and a user's own files, from seqio and `prepare` to training and scores."""
 
 import dataclasses
 import json

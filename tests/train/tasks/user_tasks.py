@@ -1,4 +1,7 @@
-"""What a user's own module may hold: a seqio mixture of two tasks, found by `prepare --modules`. Needs TensorFlow."""
+"""What a user's own module may hold: a seqio mixture of two tasks, found by `prepare --modules`.
+
+Needs TensorFlow.
+"""
 
 import seqio
 import tensorflow as tf

@@ -1,1 +1,1 @@
-"""Text as it comes: files, formats, the embedded corpus, vocabularies."""
+"""Raw text: files, formats, the embedded corpus, vocabularies."""

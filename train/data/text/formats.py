@@ -1,9 +1,9 @@
-"""What a user's file holds, told by its content: plain text, JSON lines, a table of cells, Parquet. No TensorFlow.
+"""Recognises a user's file by its content: plain text, JSON lines, table cells, Parquet.
 
-The name decides only what the content leaves open: a `.tsv` or `.csv` is a table whatever its
-header says. Text is UTF-8. Bytes that are not are refused by file and line, as the rest of the file
-would be misread too. Characters that are none (half an emoji in a JSON escape, NUL) become U+FFFD
-and are counted.
+Does not need TensorFlow. The name only decides what the content leaves open: a `.tsv` or `.csv` is
+a table for any header. Text is UTF-8. Other bytes are refused with file and line, because the rest
+of the file would be misread too. Invalid characters (half an emoji in a JSON escape, NUL) become
+U+FFFD and are counted.
 """
 
 import contextlib
@@ -24,9 +24,9 @@ Row = dict[str, Any]
 Kind = Literal["text", "jsonl", "cells", "parquet"]
 
 _ROW_GROUP = 1024
-_HEAD = 1 << 16  # bytes that the kind is told from
+_HEAD = 1 << 16  # number of bytes from which the kind is recognised
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
-_OTHERS = {  # what is refused by its first bytes
+_OTHERS = {  # formats that are refused, by their first bytes
     b"BZh": "compressed with bzip2; only gzip and zstd are read",
     b"\xfd7zXZ": "compressed with xz; only gzip and zstd are read",
     b"PK\x03\x04": "a ZIP archive (or a document of an office program); unpack it",
@@ -37,28 +37,30 @@ _OTHERS = {  # what is refused by its first bytes
 _NO_CHARACTER = re.compile("[\ud800-\udfff\0]")
 _NOT_UTF8 = re.compile(
     "[\udc80-\udcff]"
-)  # what Python's "surrogateescape" makes of a byte that is not UTF-8
+)  # how Python's "surrogateescape" decodes bytes that are not UTF-8
 
 
 def kind(path: str, columns: tuple[str, ...] = ()) -> Kind:
-    """What a file holds.
+    """The kind of content of a file.
 
     Args:
       path: the file.
-      columns: columns that a table must have; a header with all of them makes a table of a file of
-        any name.
+      columns: columns that a table must have; a file of any name is a table if its header has all
+        of them.
 
     Raises:
-      InputError: the file cannot be read, or holds something that is not read at all; names it.
+      InputError: the file cannot be read, or has an unsupported format. Names it.
     """
     return _shape(path, columns)[0]
 
 
 def rows(path: str, columns: tuple[str, ...] = ()) -> Iterator[tuple[int, Row]]:
-    """The rows of a table, numbered: lines of JSON, rows of cells below the header, rows of Parquet, all from 1.
+    """The numbered rows of a table, counted from 1.
+
+    These are lines of JSON, rows of cells below the header, or rows of Parquet.
 
     Raises:
-      InputError: the file is no table, or a row cannot be read; names the file and the row.
+      InputError: the file is not a table, or a row cannot be read. Names the file and the row.
     """
     found, delimiter = _shape(path, columns)
     if found == "parquet":
@@ -77,10 +79,10 @@ def rows(path: str, columns: tuple[str, ...] = ()) -> Iterator[tuple[int, Row]]:
 
 
 def lines(path: str, newline: str | None = None) -> Iterator[str]:
-    """The lines of a file, unpacked; a byte order mark is no text.
+    """The lines of a file, decompressed and without a byte order mark.
 
     Raises:
-      InputError: the file cannot be read or is not UTF-8; names it and the line.
+      InputError: the file cannot be read or is not UTF-8. Names it and the line.
     """
     number = 0
     try:
@@ -92,7 +94,8 @@ def lines(path: str, newline: str | None = None) -> Iterator[str]:
                 if not line.isascii() and (bad := _NOT_UTF8.search(line)):
                     what = f"byte 0x{ord(bad[0]) - 0xDC00:02x}, character {bad.start() + 1}"
                     raise InputError(
-                        f"{path}: line {number} is not UTF-8 ({what}); `iconv -f ENCODING -t UTF-8` converts a file"
+                        f"{path}: line {number} is not UTF-8 ({what}); `iconv -f ENCODING -t "
+                        "UTF-8` converts a file"
                     )
                 yield line
     except (OSError, EOFError) as error:
@@ -100,12 +103,12 @@ def lines(path: str, newline: str | None = None) -> Iterator[str]:
 
 
 def clean(text: str) -> tuple[str, int]:
-    """A text with U+FFFD for what is no character, and how many there were."""
+    """A text with U+FFFD in place of invalid characters, and the number of replacements."""
     return _NO_CHARACTER.subn("\ufffd", text)
 
 
 def _shape(path: str, columns: tuple[str, ...]) -> tuple[Kind, str]:
-    """The kind of a file and, of cells, what stands between them; looked up once while the file stays as it is."""
+    """The kind of a file and the delimiter of its cells, cached until the file changes."""
     try:
         status = Path(path).stat()
     except OSError as error:
@@ -126,7 +129,7 @@ def _told(path: str, columns: tuple[str, ...], size: int, changed: int) -> tuple
     for magic, what in _OTHERS.items():
         if head.startswith(magic):
             raise InputError(f"{path}: is {what}")
-    if head.count(0) > len(head) / 16:  # a stray NUL is replaced
+    if head.count(0) > len(head) / 16:  # single NULs are replaced
         raise InputError(
             f"{path}: holds as many NUL bytes as UTF-16 or binary data do; text is read as UTF-8"
         )
@@ -150,7 +153,7 @@ def _told(path: str, columns: tuple[str, ...], size: int, changed: int) -> tuple
 
 
 def _delimiter(header: str, columns: tuple[str, ...]) -> str:
-    """What stands between the cells of a header that has all the columns; empty where it has not."""
+    """The delimiter of a header that has all the columns; empty if it does not."""
     for delimiter in "\t,;":
         cells = [cell.strip('"') for cell in header.split(delimiter)]
         if len(cells) > 1 and set(columns) <= set(cells):
@@ -159,7 +162,7 @@ def _delimiter(header: str, columns: tuple[str, ...]) -> str:
 
 
 def _open(path: str) -> IO[bytes]:
-    """Opens a file for reading, unpacked as its first bytes say."""
+    """Opens a file for reading, decompressed if its first bytes say so."""
     with open(path, "rb") as file:
         head = file.read(len(_ZSTD))
     packed = next(
@@ -208,17 +211,20 @@ def _cells(path: str, delimiter: str) -> Iterator[tuple[int, Row]]:
 
 
 def _unquoted(path: str) -> Iterator[list[str]]:
-    """Rows of cells in which a quote is a character like any other."""
+    """Rows of cells in which a quote is an ordinary character."""
     for line in lines(path):
         text = line.rstrip("\n")
         yield text.split("\t") if text else []
 
 
 def _quoted(path: str, delimiter: str) -> Iterator[list[str]]:
-    """Rows of cells as spreadsheets and pandas write them: quotes around a cell, doubled inside, line ends as well."""
+    """Rows of cells as spreadsheets and pandas write them.
+
+    Quotes are around a cell and doubled inside it; a quoted cell may contain line ends.
+    """
     csv.field_size_limit(
         sys.maxsize
-    )  # 131,072 characters otherwise; of the whole process, and nobody needs it lower
+    )  # the default is 131,072 characters; this affects the whole process
     number = 0
     try:
         for cells in csv.reader(lines(path, newline=""), delimiter=delimiter, strict=True):
@@ -231,14 +237,14 @@ def _quoted(path: str, delimiter: str) -> Iterator[list[str]]:
 
 
 def _has_quoting(path: str) -> bool:
-    """Whether quotes that begin cells of a TSV stand around them, or are text, as many tools write it."""
+    """Whether quotes at the start of cells of a TSV enclose them; many tools write them as text."""
     status = Path(path).stat()
     return _find_quoting(path, status.st_size, status.st_mtime_ns)
 
 
 @functools.cache
 def _find_quoting(path: str, size: int, changed: int) -> bool:
-    """Reads the whole file, since one cell such as `"Yes," he said` shows that its quotes are text."""
+    """Reads the whole file, since one cell such as `"Yes," he said` shows that quotes are text."""
     if not any(line.startswith('"') or '\t"' in line for line in lines(path)):
         return False
     (plain, plain_rows), (quoted, quoted_rows) = (
@@ -250,14 +256,15 @@ def _find_quoting(path: str, size: int, changed: int) -> bool:
             n for n, cells in enumerate(_quoted(path, "\t")) if any("\n" in cell for cell in cells)
         )
         raise InputError(
-            f"{path}: row {where}: a quote begins a cell; does its text go on in the next line, or is the quote text? "
+            f"{path}: row {where}: a quote begins a cell; does its text go on in the next line, or "
+            "is the quote text? "
             "JSON lines leave no doubt"
         )
     return quoted or (not plain and quoted_rows >= plain_rows)
 
 
 def _count_rows(records: Iterator[list[str]]) -> tuple[bool, int]:
-    """Whether all rows can be read and have as many cells as the first, and how many do before one has not."""
+    """Whether all rows can be read and are equally long, and how many are before one fails."""
     count, width = 0, None
     with contextlib.suppress(InputError):
         for cells in records:
@@ -291,11 +298,11 @@ def _parquet(path: str) -> Iterator[tuple[int, Row]]:
 def _plain_rows(batch: Any) -> Iterator[Row]:
     try:
         yield from batch.to_pylist()
-    except UnicodeDecodeError:  # one by one, to raise it again at the row that has it
+    except UnicodeDecodeError:  # one by one, to raise the error at its row
         for i in range(batch.num_rows):
             yield from batch.slice(i, 1).to_pylist()
 
 
 def _seekable(binary: IO[bytes]) -> IO[bytes]:
-    """Parquet is read from its end: what is packed has to be unpacked first, in memory."""
+    """A file that can be read from its end, as Parquet needs; decompressed in memory."""
     return binary if isinstance(binary, io.BufferedReader) else io.BytesIO(binary.read())

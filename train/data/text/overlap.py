@@ -1,10 +1,11 @@
-"""Which pretraining documents hold text of downstream validation examples: the usual check of contamination.
+"""Finds pretraining documents that contain text of downstream validation examples.
 
-A passage is a run of WINDOW words of a validation example, in lower case and without punctuation
-(the 13-gram test of Brown et al. 2020, appendix C); shorter examples are too common to tell
-anything. Scripts that put no spaces between words are compared by characters: a passage is also a
-run of CHARACTERS tokens, each a character of such a script or a word of another, at least half of
-them such characters. That is about as much text: a Chinese word has 1.5 characters.
+This is the usual check for contamination. A passage is a run of WINDOW words of a validation
+example, in lower case and without punctuation (the 13-gram test of Brown et al. 2020, appendix C).
+Shorter examples are too common to prove anything. Scripts without spaces between words are compared
+by characters: a passage is also a run of CHARACTERS tokens, at least half of which are characters
+of such a script; the others may be words of another script. That is about the same amount of text,
+since a Chinese word has 1.5 characters on average.
 """
 
 import functools
@@ -17,8 +18,8 @@ import numpy as np
 WINDOW, CHARACTERS = 13, 20
 
 _UNSPACED = (  # Thai, Lao, Tibetan, Burmese, Khmer; kana, Chinese characters
-    "\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-    "\uff66-\uff9d\U00020000-\U0003ffff"
+    "\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff"
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9d\U00020000-\U0003ffff"
 )
 _WORD = re.compile(r"\w+")
 _ANY_UNSPACED = re.compile(f"[{_UNSPACED}]")
@@ -27,10 +28,10 @@ _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Passages:
-    """A set of passages, kept as sorted 64-bit hashes.
+    """A set of passages, stored as sorted 64-bit hashes.
 
     Attributes:
-      key: follows from the texts alone.
+      key: a hash of the set.
     """
 
     def __init__(self, texts: Iterable[str]):
@@ -44,7 +45,7 @@ class Passages:
         return len(self._hashes)
 
     def __contains__(self, document: str) -> bool:
-        """Whether a document holds one of the passages."""
+        """Whether a document contains one of the passages."""
         if not len(self._hashes):
             return False
         runs = _runs(document)
@@ -53,7 +54,7 @@ class Passages:
 
 
 def _runs(text: str) -> np.ndarray:
-    """One hash for each run of WINDOW words, and of CHARACTERS characters without spaces, uint64."""
+    """One hash per run of WINDOW words, or of CHARACTERS characters without spaces, uint64."""
     text = text.lower()
     words = _of_length(_WORD.findall(text), WINDOW)
     if not _ANY_UNSPACED.search(text):
@@ -65,7 +66,7 @@ def _runs(text: str) -> np.ndarray:
 
 
 def _of_length(tokens: list[str], length: int) -> np.ndarray:
-    """One hash for each run of so many tokens, uint64."""
+    """One hash for each run of `length` tokens, uint64."""
     hashes = np.array([_hash(token) for token in tokens], np.uint64)
     count = len(hashes) - length + 1
     if count <= 0:

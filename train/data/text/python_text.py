@@ -1,9 +1,9 @@
-"""The embedded corpus: text of the running Python installation, read as files and never imported or run.
+"""The embedded corpus: text of the running Python installation.
 
-A module gives two documents, its docstrings (each under its signature) and its source without them;
-each documentation topic of `pydoc` gives one. Modules, and with them everything that is in them,
-belong to one split: pretraining text and downstream examples of the validation split come from
-modules that training never sees.
+It is read as files and never imported or run. A module gives two documents: its docstrings (each
+under its signature), and its source without them. Each documentation topic of `pydoc` gives one. A
+module, with everything in it, belongs to one split, so pretraining text and downstream examples of
+the validation split come from modules that training never sees.
 """
 
 import ast
@@ -22,10 +22,10 @@ from train.records import InputError
 
 VALIDATION_SHARE = 0.18
 TOPICS = "pydoc_data/topics.py"
-TOP_LEVEL = "(top level)"  # the package of modules that are in none
+TOP_LEVEL = "(top level)"  # the package of modules outside any package
 
-# Not prose and not code somebody wrote: tests, third parties, character tables, build settings of
-# this machine.
+# Skipped, because it is neither prose nor typical code: tests, third parties, character tables,
+# build settings of this machine.
 _SKIPPED_FOLDERS = {
     "test",
     "tests",
@@ -37,7 +37,8 @@ _SKIPPED_FOLDERS = {
     "data",
 }
 _SKIPPED_FILES = re.compile(
-    r"encodings/.*|pydoc_data/.*|msilib/.*|config-.*|_sysconfigdata.*|html/entities\.py|stringprep\.py"
+    r"encodings/.*|pydoc_data/.*|msilib/.*|config-.*|_sysconfigdata.*|html/entities\.py"
+    r"|stringprep\.py"
 )
 
 
@@ -49,8 +50,8 @@ class Entry:
       module: path of its file, for example "asyncio/streams.py".
       package: its top-level package, or TOP_LEVEL.
       name: dotted name inside the module; empty for the module itself.
-      arguments: the function's arguments without annotations; None for anything else.
-      docstring: cleaned as `inspect.getdoc` does.
+      arguments: the function's arguments without annotations; None for modules and classes.
+      docstring: cleaned like in `inspect.getdoc`.
     """
 
     module: str
@@ -61,7 +62,7 @@ class Entry:
 
     @functools.cached_property
     def signature(self) -> str:
-        """The line that declares it, without `self` or `cls`."""
+        """The line that declares it, without `self` and `cls`."""
         short = self.name.rsplit(".", 1)[-1]
         if self.arguments is None:
             return (
@@ -87,7 +88,7 @@ class Text:
     """The text of a split.
 
     Attributes:
-      modules: without files whose whole text occurred before.
+      modules: the modules, without files whose whole text occurred before.
       topics: documentation topics.
     """
 
@@ -95,7 +96,7 @@ class Text:
     topics: tuple[str, ...]
 
     def documents(self) -> list[str]:
-        """Pretraining documents, in an order drawn by hash; none twice."""
+        """Pretraining documents without repetition, in an order given by their hashes."""
         docs = (
             "\n\n".join(f"{e.signature}\n{e.docstring}" for e in m.entries) for m in self.modules
         )
@@ -123,7 +124,7 @@ class PythonText:
 
 
 def fingerprint(root: str = "") -> str:
-    """sha256 over the files the text is read from, in order of their names; takes well under a second."""
+    """The sha256 of the files that the text is read from, in order of names; takes under 1 s."""
     digest = hashlib.sha256()
     for name, content in _files(_library(root)):
         digest.update(f"{name}\0{hashlib.sha256(content).hexdigest()}\n".encode())
@@ -181,7 +182,10 @@ def _topics(content: bytes) -> dict[str, str]:
 
 
 def _held_out(items: Iterable[tuple[str, str, int]]) -> set[str]:
-    """Names for validation, given (group, name, size): near VALIDATION_SHARE of each group by hash of the name."""
+    """Names for validation, given (group, name, size).
+
+    About VALIDATION_SHARE of each group, chosen by the hash of the name.
+    """
     groups = defaultdict(list)
     for group, name, size in items:
         groups[group].append((hashlib.sha256(name.encode()).digest(), name, size))
@@ -196,11 +200,11 @@ def _held_out(items: Iterable[tuple[str, str, int]]) -> set[str]:
 
 
 def _parse(name: str, content: bytes) -> Module | None:
-    """A module's entries and source; None where the file is no Python of this version."""
+    """A module's entries and source; None if this version of Python cannot parse the file."""
     try:
         with warnings.catch_warnings(
             action="ignore"
-        ):  # old files have escapes that newer parsers warn of
+        ):  # newer parsers warn about escapes in old files
             tree = ast.parse(content)
         source = content.decode("utf-8")
     except (SyntaxError, ValueError):
@@ -222,7 +226,7 @@ def _walk(
     entries: list[Entry],
     spans: list[tuple[int, int]],
 ) -> None:
-    """Collects the entries below a node, and the lines its docstrings stand on."""
+    """Collects the entries below a node, and the lines of its docstrings."""
     if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
         docstring = ast.get_docstring(node)
         if docstring:
@@ -238,7 +242,7 @@ def _walk(
 
 
 def _plain(arguments: ast.arguments) -> ast.arguments:
-    """The arguments without annotations and without self or cls."""
+    """The arguments without annotations, self and cls."""
     plain = copy.deepcopy(arguments)
     every = [*plain.posonlyargs, *plain.args, *plain.kwonlyargs, plain.vararg, plain.kwarg]
     for argument in every:

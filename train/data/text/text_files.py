@@ -1,4 +1,4 @@
-"""A user's own text: which files, their fingerprint, and the documents in them. No TensorFlow."""
+"""A user's own text: files, fingerprint, and documents. Does not need TensorFlow."""
 
 import collections
 import dataclasses
@@ -16,15 +16,13 @@ from train.data.text import formats
 from train.records import InputError, read_json, write_json
 
 VALIDATION_SHARE = 0.05
-_LARGE = 1 << 26  # bytes: the digest of a larger file is kept beside the corpus
+_LARGE = 1 << 26  # bytes; digests of larger files are stored with the corpus
 _BLOCK = 1 << 20
-_LONGEST = (
-    2  # of plain text without empty lines: a piece ends at a line's end at this many times its size
-)
+_LONGEST = 2  # without empty lines, a piece ends at the end of a line at this many times its size
 _WHOLE, _PIECES = (
     10_000,
     400,
-)  # most characters in a piece of plain text, and about how many pieces a small text gives
+)  # largest number of characters in a piece, and about how many pieces a small text has
 _NAMES = {"text": "plain text", "jsonl": "JSON lines", "cells": "TSV or CSV", "parquet": "Parquet"}
 
 REPLACED = "replaced by U+FFFD, as they are no characters (half an emoji, NUL): {:,}"
@@ -33,13 +31,13 @@ Lost = collections.Counter[str]
 
 
 def expand(patterns: Iterable[str], key: str = "text") -> list[str]:
-    """Files that match glob patterns (`**` crosses folders), sorted, each once however many links lead to it.
+    """Files that match glob patterns (`**` crosses folders), sorted, each once even if linked.
 
-    A pattern that is the name of a file is that file, whatever characters it has.
+    A pattern that is the name of an existing file is that file, whatever characters it contains.
 
     Args:
       patterns: globs.
-      key: the setting that they come from, for the error.
+      key: the setting that the patterns come from, for the error.
 
     Raises:
       InputError: a pattern matches no file.
@@ -65,9 +63,9 @@ def expand(patterns: Iterable[str], key: str = "text") -> list[str]:
 
 
 def _matches(pattern: str) -> list[str]:
-    """Paths that match; unlike `glob` itself, `**` enters each folder once, also where links lead back to it."""
+    """Paths that match; unlike in `glob`, `**` enters each folder once, even if linked."""
     parts = given = pattern.split(os.sep)
-    # A part with a bracket that is there under that very name is no pattern.
+    # A part with a bracket is literal if a file or folder with exactly that name exists.
     parts = [
         glob.escape(part) if "[" in part and os.path.exists(os.sep.join(given[: i + 1])) else part
         for i, part in enumerate(given)
@@ -85,7 +83,7 @@ def _matches(pattern: str) -> list[str]:
 
 
 def _folders(heads: Sequence[str]) -> Iterator[str]:
-    """The folders and all below them, each real one once; hidden ones are left out, as `glob` does."""
+    """The folders and all below them, each real one once; like `glob`, leaves out hidden ones."""
     seen: set[str] = set()
     waiting = sorted(heads, reverse=True)
     while waiting:
@@ -105,20 +103,21 @@ def digest(path: str, kept: Path | None = None) -> str:
 
     Args:
       path: the file.
-      kept: a JSON file that keeps the checksums of large files, for as long as size and times stay.
+      kept: a JSON file that stores the checksums of large files; they are valid while size and
+        times do not change.
     """
     try:
         status = os.stat(path)
     except OSError as error:
         raise InputError(f"text: {path} cannot be read ({error.strerror})") from None
-    # The time of the last change of the inode cannot be set back, as that of the content can.
+    # The inode's change time is included, because unlike the content's it cannot be set back.
     stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     if kept is None or status.st_size <= _LARGE:
         return _digest(path, *stamp)
     name = os.path.realpath(path)
     try:
         known = read_json(kept, missing={})
-    except InputError:  # what cannot be read is not known
+    except InputError:  # an unreadable file counts as empty
         known = {}
     if (old := known.get(name)) and old[:-1] == list(stamp):
         return old[-1]
@@ -144,17 +143,21 @@ def check_key(files: Sequence[str], key: str) -> None:
     """Refuses a key that would be ignored.
 
     Raises:
-      InputError: the key is given, and a file is plain text.
+      InputError: the key is given although a file is plain text.
     """
     for file in files if key else ():
         if formats.kind(file, (key,)) == "text":
             raise InputError(
-                f"text_key = {key!r}: {file} is plain text, which has no columns; leave one of them out"
+                f"text_key = {key!r}: {file} is plain text, which has no columns; leave one of "
+                "them out"
             )
 
 
 def piece_size(files: Sequence[str]) -> int:
-    """Characters after which plain text is cut: a small text in about 400 pieces, so that some are held out."""
+    """The number of characters after which plain text is cut.
+
+    A small text is cut into about 400 pieces, so that some can be held out.
+    """
     return min(_WHOLE, max(500, sum(os.path.getsize(file) for file in files) // _PIECES))
 
 
@@ -170,18 +173,17 @@ def table_files(given: str) -> list[str]:
 def documents(path: str, key: str, size: int, lost: Lost | None = None) -> Iterator[str]:
     """The documents of a file: rows of a table, or pieces of plain text.
 
-    Plain text is cut at the first empty line after `size` characters; where none comes within as
-    many again, at the end of a line; and where no line ends, between words.
+    Plain text is cut at the first empty line after `size` characters. If there is none within as
+    many again, it is cut at the end of a line, and if no line ends there, between words.
 
     Args:
       path: the file.
       key: the column or field that holds the text.
-      size: of pieces of plain text, in characters.
-      lost: counts, by what happened to them, characters and documents that are not as the file has
-        them.
+      size: size of pieces of plain text, in characters.
+      lost: counts characters and documents that were changed or left out, by what happened to them.
 
     Raises:
-      InputError: the file cannot be read; names it and the row.
+      InputError: the file cannot be read. Names it and the row.
     """
     lost = Lost() if lost is None else lost
     plain = formats.kind(path, (key,)) == "text"
@@ -198,11 +200,13 @@ def _texts(path: str, key: str) -> Iterator[str]:
     for number, row in formats.rows(path, (key,)):
         if key not in row:
             raise InputError(
-                f"{path}: row {number} has no text {key!r}; it has {', '.join(map(str, row))} (--text-key chooses one)"
+                f"{path}: row {number} has no text {key!r}; it has {', '.join(map(str, row))} "
+                "(--text-key chooses one)"
             )
         if not isinstance(row[key], str):
             raise InputError(
-                f"{path}: row {number}: {key!r} is no text: {json.dumps(row[key], default=str)[:60]}"
+                f"{path}: row {number}: {key!r} is no text: "
+                f"{json.dumps(row[key], default=str)[:60]}"
             )
         yield row[key]
 
@@ -220,7 +224,7 @@ def _pieces(path: str, size: int, lost: Lost) -> Iterator[str]:
 
 
 def _short_lines(lines: Iterator[str], most: int) -> Iterator[str]:
-    """The lines, each that is far longer than `most` in parts of about that many characters, cut between words."""
+    """The lines; one much longer than `most` is cut between words into parts of that length."""
     for line in lines:
         while len(line) > 2 * most:
             end = line.rfind(" ", most // 2, most) + 1 or most
@@ -230,27 +234,30 @@ def _short_lines(lines: Iterator[str], most: int) -> Iterator[str]:
 
 
 def held_out(document: str, share: float = VALIDATION_SHARE) -> bool:
-    """Whether a text belongs to validation: a share of all, drawn by hash, so that copies stay together."""
+    """Whether a text belongs to validation.
+
+    Decided by its hash, so copies of a text are on the same side.
+    """
     return _draw(document)[0] < share * 2**64
 
 
 def _draw(document: str) -> tuple[int, int]:
-    """Two numbers below 2**64 that follow from the text alone."""
+    """Two numbers below 2**64 that depend only on the text."""
     drawn = hashlib.sha256(document.encode()).digest()
     return int.from_bytes(drawn[:8]), int.from_bytes(drawn[8:16])
 
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
-    """What one pass over all files finds, before any work is done.
+    """The result of a first pass over all files, before any work is done.
 
     Attributes:
-      share: of the documents that are held out: VALIDATION_SHARE, or more where that would draw
-        none of a small text.
-      counts: numbers of "documents", and of those "held_out"; of documents "cut" where no empty
-        line stands, and left out as "empty"; of characters "replaced" by U+FFFD.
+      share: the share of held-out documents: VALIDATION_SHARE, or more if that would hold out none
+        of a small text.
+      counts: numbers of "documents", and of those "held_out"; of documents "cut" without an empty
+        line, and left out as "empty"; of characters "replaced" by U+FFFD.
       kinds: number of files of each kind.
-      sample: documents of the train split, drawn evenly over all files, for a vocabulary.
+      sample: documents of the train split, drawn evenly from all files, for a vocabulary.
     """
 
     share: float
@@ -263,11 +270,11 @@ class Survey:
         """Reads all files.
 
         Args:
-          files: of text.
+          files: files of text.
           key: the column or field of tables that holds the text; empty for "text".
           size: see `documents`.
-          sample: characters to draw.
-          longest: characters to take of one document.
+          sample: number of characters to draw.
+          longest: largest number of characters from one document.
 
         Raises:
           InputError: a file or a row cannot be read, or there are too few documents for a train and
@@ -287,34 +294,38 @@ class Survey:
                 copies += place == lowest
                 places["documents"] += 1
                 places["held_out"] += place < VALIDATION_SHARE * 2**64
-        if lowest >= highest:  # none, one, or copies of one
+        if lowest >= highest:  # no document, one, or copies of one
             names = ", ".join(files[:3]) + ", ..." * (len(files) > 3)
             raise InputError(
-                f"text: {names}: there is {'only one document' if copies else 'no text'}; at least two that "
-                "differ are needed, one of them for validation (plain text is cut at empty lines, or at line ends)"
+                f"text: {names}: there is {'only one document' if copies else 'no text'}; at least "
+                "two that "
+                "differ are needed, one of them for validation (plain text is cut at empty lines, "
+                "or at line ends)"
             )
         share = VALIDATION_SHARE
         if places["held_out"] in (
             0,
             places["documents"],
-        ):  # a small text: the lowest number alone is held out
+        ):  # in a small text only the lowest number is held out
             share = math.nextafter(lowest / 2**64, 1)
             places["held_out"] = copies
         return cls(share, {**places, **lost}, dict(kinds), drawn.texts(share))
 
     def said(self, size: int) -> list[str]:
-        """What a person has to know of it, a line each."""
+        """What the user must know about the text, as lines."""
         n = self.counts
         kinds = ", ".join(
             f"{count} of {_NAMES[kind]}" for kind, count in sorted(self.kinds.items())
         )
         told = [
-            f"text: files: {kinds}; {n['documents']:,} documents, {n['held_out']:,} of them for validation"
+            f"text: files: {kinds}; {n['documents']:,} documents, {n['held_out']:,} of them for "
+            "validation"
         ]
         if n.get("cut"):
             where = f"as no empty line came within {_LONGEST * size:,} characters"
             told.append(
-                f"text: {n['cut']:,} documents are cut at the end of a line, or between words, {where}"
+                f"text: {n['cut']:,} documents are cut at the end of a line, or between words, "
+                f"{where}"
             )
         if n.get("empty"):
             told.append(f"text: {n['empty']:,} rows are left out, as their text is empty")
@@ -324,7 +335,7 @@ class Survey:
 
 
 class _Sample:
-    """The documents with the lowest numbers, as many as make a given number of characters."""
+    """The documents with the lowest numbers, up to a given total of characters."""
 
     def __init__(self, characters: int, longest: int):
         self._room, self._longest = characters, longest
@@ -332,7 +343,7 @@ class _Sample:
         self._count = 0
 
     def add(self, document: str, place: int, order: int) -> None:
-        """Takes a document or, of a long one, a part from a place that its number draws."""
+        """Adds a document, or of a long one a part whose start is drawn by its number."""
         if self._room <= 0 and not (self._heap and order < -self._heap[0][0]):
             return
         start = order % (len(document) - self._longest + 1) if len(document) > self._longest else 0
@@ -344,7 +355,7 @@ class _Sample:
             self._room += len(heapq.heappop(self._heap)[3])
 
     def texts(self, share: float) -> list[str]:
-        """What was drawn and is not held out, in the order of the numbers."""
+        """The drawn texts that are not held out, in the order of their numbers."""
         return [
             text for _, _, place, text in sorted(self._heap, reverse=True) if place >= share * 2**64
         ]

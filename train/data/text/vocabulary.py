@@ -1,4 +1,4 @@
-"""SentencePiece vocabularies as T5 lays them out: pad 0, EOS 1, unknown 2, pieces, and sentinels at the very top."""
+"""SentencePiece vocabularies in T5's layout: pad 0, EOS 1, unknown 2, pieces, sentinels."""
 
 import functools
 import io
@@ -14,10 +14,10 @@ from train.records import InputError
 
 PAD_ID, EOS_ID, UNK_ID = 0, 1, 2
 NUM_SENTINELS = 100
-_TRAINER_THREADS = 8  # fixed: the pieces' scores depend on how sentences are dealt out to threads
+_TRAINER_THREADS = 8  # fixed, because scores of pieces depend on the number of threads
 
-_SPACE = "\u2581"  # how SentencePiece writes one
-_LONGEST = 1 << 16  # bytes of a line; SentencePiece would leave out longer ones without a word
+_SPACE = "\u2581"  # SentencePiece's character for a space
+_LONGEST = 1 << 16  # bytes of a line; SentencePiece silently skips longer ones
 
 
 class Vocabulary:
@@ -32,7 +32,7 @@ class Vocabulary:
         """Reads a model file.
 
         Raises:
-          InputError: no such file, or not a SentencePiece model with pad 0 and EOS 1.
+          InputError: the file does not exist, or is not a SentencePiece model with pad 0 and EOS 1.
         """
         self.path = Path(path)
         self.num_sentinels = num_sentinels
@@ -44,7 +44,8 @@ class Vocabulary:
             raise InputError(f"vocabulary: {path} is not a SentencePiece model") from None
         if (self._model.pad_id(), self._model.eos_id()) != (PAD_ID, EOS_ID):
             raise InputError(
-                f"vocabulary: {path} has pad {self._model.pad_id()} and EOS {self._model.eos_id()}, not 0 and 1"
+                f"vocabulary: {path} has pad {self._model.pad_id()} and EOS "
+                f"{self._model.eos_id()}, not 0 and 1"
             )
         self.vocab_size = self._model.vocab_size() + num_sentinels
 
@@ -53,13 +54,13 @@ class Vocabulary:
         return self._model.encode(list(texts), num_threads=num_threads)
 
     def decode_all(self, rows: Sequence[Sequence[int]], num_threads: int = 1) -> list[str]:
-        """The texts of rows of pieces, as `encode` gives them."""
+        """The texts of rows of pieces, the inverse of `encode`."""
         return (
             self._model.decode([list(row) for row in rows], num_threads=num_threads) if rows else []
         )
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        """Text of the ids before the first EOS; padding is skipped, sentinel k is written <extra_id_k>."""
+        """Text of the ids before EOS; skips padding, and writes sentinel k as <extra_id_k>."""
         parts, run = [], []
         for token in map(int, ids):
             if token == EOS_ID:
@@ -73,7 +74,7 @@ class Vocabulary:
 
     @functools.cached_property
     def bytes_per_piece(self) -> np.ndarray:
-        """UTF-8 bytes each id stands for, int32 [vocab_size]; 0 for control ids and sentinels."""
+        """Number of UTF-8 bytes per id, int32 [vocab_size]; 0 for control ids and sentinels."""
         model = self._model
         size = np.zeros(self.vocab_size, np.int32)
         for i in range(model.vocab_size()):
@@ -87,16 +88,16 @@ class Vocabulary:
 def train(
     texts: Iterable[str], vocab_size: int, num_sentinels: int = NUM_SENTINELS, *, exact: bool = True
 ) -> bytes:
-    """Trains a unigram model that keeps every character of the text: no normalisation, byte fallback.
+    """Trains a unigram model that keeps every character: no normalisation, byte fallback.
 
     Args:
       texts: sample to train on; cut into lines, and long lines into parts.
-      vocab_size: number of ids, sentinels included.
-      num_sentinels: ids at the top that the model itself does not hold.
-      exact: refuse a size that the text is too small for; otherwise take fewer pieces.
+      vocab_size: number of ids, including sentinels.
+      num_sentinels: number of ids at the top that are not in the model itself.
+      exact: refuses a size for which the text is too small; otherwise takes fewer pieces.
 
     Returns:
-      The model file's content.
+      The content of the model file.
 
     Raises:
       InputError: `vocab_size` is too small or too large for the text.
@@ -108,8 +109,8 @@ def train(
     texts = list(texts)
     model = _train(texts, vocab_size, num_sentinels, exact=exact)
     if sentencepiece.SentencePieceProcessor(model_proto=model).piece_to_id(_SPACE) == UNK_ID:
-        # Where spaces are rare, as in Chinese, the one before each text would come back as a
-        # character.
+        # Where spaces are rare, as in Chinese, the space that SentencePiece adds to a text would be
+        # an unknown character, and decoding would show it.
         model = _train(texts, vocab_size, num_sentinels, _SPACE, exact=exact)
     return model
 
@@ -118,7 +119,7 @@ def _train(
     texts: Sequence[str], vocab_size: int, num_sentinels: int, required: str = "", *, exact: bool
 ) -> bytes:
     model = io.BytesIO()
-    # Set to nothing, it would make another file of the same pieces.
+    # Not set to "", because that would give a different file with the same pieces.
     extra: dict[str, Any] = {"required_chars": required} if required else {}
     try:
         sentencepiece.SentencePieceTrainer.train(
@@ -168,5 +169,5 @@ def _parts(line: str) -> list[str]:
     """A line in parts that are short enough, cut between characters."""
     if len(line) <= _LONGEST // 4 or len(line.encode()) <= _LONGEST:
         return [line]
-    size = _LONGEST // 4  # characters of four bytes each
+    size = _LONGEST // 4  # a character has at most four bytes
     return [line[start : start + size] for start in range(0, len(line), size)]

@@ -18,7 +18,7 @@ from train.study.config import StageConfig
 from train.tasks import scoring
 from train.tasks.scoring import BEST, HEADLINE
 
-RANKED = "rank_"  # before the metrics of rank classification
+RANKED = "rank_"  # prefix of the metrics of rank classification
 
 
 class Tasks:
@@ -27,7 +27,7 @@ class Tasks:
     It is compiled when it is first called.
 
     Attributes:
-      tasks: those of the stage that have validation examples; the others are for training alone.
+      tasks: the tasks of the stage that have validation examples; the others are only trained on.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Tasks:
             )
 
     def __call__(self, params: Any, *, final: bool) -> list[Row]:
-        """The rows; the last ones have the majority class, too."""
+        """The rows; with `final` also the majority class."""
         return [row for task in self.tasks for row in self._score(params, task, final=final)]
 
     def _score(self, params: Any, task: str, *, final: bool) -> Iterator[Row]:
@@ -64,7 +64,7 @@ class Tasks:
         if how != "decode" and about.labels:
             rows = downstream(self._nll, params, self._corpus, task, self._stage, ranked=True)
             yield from rows
-            if how == "rank":  # the headline, whatever made it, is called the same
+            if how == "rank":  # the headline score has the same name for both ways of scoring
                 yield {**rows[-1], "metric": HEADLINE}
         if final:
             majority = {
@@ -106,15 +106,16 @@ def downstream(
 
     Args:
       function: compiled from `make_decode`, or from `make_nll` for rank classification.
-      params: of the model.
+      params: the parameters of the model.
       corpus: an open corpus.
       task: a name in `corpus.tasks`.
-      stage: says the lengths, the batch and how many examples.
-      split: of the task.
-      ranked: the answer is the most likely of the task's labels; metrics are named `rank_<metric>`.
+      stage: sets the lengths, the batch size and the number of examples.
+      split: the split of the task.
+      ranked: takes the most likely of the task's labels as the answer; metrics are named
+        `rank_<metric>`.
 
     Returns:
-      A row for each of the task's metrics, the last for `score`, their mean: the headline.
+      A row for each of the task's metrics. The last is the headline score, `score`: their mean.
     """
     about, predictions, references = corpus.tasks[task], [], []
     given = (corpus, task, stage.eval_batch_size, stage.input_length, stage.target_length, split)
@@ -145,7 +146,7 @@ def best(rows: Iterable[Mapping[str, Any]], stage: str) -> list[Row]:
 
     Returns:
       Rows like those of the best evaluations, with metric `best_score`, the step of the checkpoint
-      as `best_step` and, as `evaluations`, of how many it is the best.
+      as `best_step`, and the number of evaluations as `evaluations`.
     """
     found: dict[str, Mapping[str, Any]] = {}
     counts: dict[str, int] = {}
