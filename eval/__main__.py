@@ -1,4 +1,4 @@
-"""`python -m eval report|slopes|pareto|compare|compare-studies|fit|predict|allocate|next|chain`: what records say.
+"""The analysis: `python -m eval report|slopes|pareto|compare|compare-studies|fit|predict|...`.
 
 Exit codes: 0 done; 2 bad input, told in one line. A list option takes several values and may be
 given several times.
@@ -132,7 +132,7 @@ class ParetoVerb:
 
 @dataclasses.dataclass(frozen=True)
 class CompareVerb:
-    """Every architecture against a reference: slopes, levels, cost multipliers, equivalence, crossovers.
+    """Compares every architecture with a reference: slopes, levels, multipliers, crossovers.
 
     Attributes:
       table: a table of runs (.csv, .tsv, .jsonl or .parquet, compressed or not), or a study's
@@ -186,7 +186,7 @@ class CompareStudiesVerb:
     format: Format = "table"
 
     def run(self) -> None:
-        """Prints the mean differences, those of each cell, the cells that one side lacks, and changed settings."""
+        """Prints mean differences, differences of cells, missing cells and changed settings."""
         from eval.analyses import two_studies
         from eval.data.study import read_study
 
@@ -206,7 +206,7 @@ VERBS: dict[str, type] = {
 
 
 def _verbs(first: str) -> dict[str, type]:
-    """Every verb; those of the scaling laws are slow to import, and so are left out where another one is typed."""
+    """Every verb; those of the scaling laws are imported only when needed, which is slow."""
     if first in VERBS:
         return VERBS
     from eval.commands import chain_verb, law_verbs
@@ -261,7 +261,7 @@ def _print(
     form: Format,
     grids: "Callable[[], list[Grid]] | None" = None,
 ) -> None:
-    """Prints tidy tables for a person (`table`) or for a program (`csv`: one after the other; `json`: one object)."""
+    """Prints tables as text (`table`), one after the other (`csv`), or as one object (`json`)."""
     if form == "json":
         from eval.report.listing import finite
 
@@ -284,7 +284,7 @@ def _print(
 
 
 def _show(grid: "Grid") -> None:
-    """Prints a grid; in a log, where there is no terminal to ask, lines are as long as they must be."""
+    """Prints a grid; without a terminal, lines may be up to 200 characters long."""
     from rich.console import Console
 
     from eval.report.grid import terminal

@@ -65,7 +65,7 @@ class PretrainVerb(CellVerb):
 
 
 class FinetuneVerb(CellVerb):
-    """Finetunes one cell on downstream tasks, from its own pretraining unless --init-from says otherwise."""
+    """Finetunes one cell on downstream tasks; without --init-from, from its own pretraining."""
 
     def run(self) -> int:
         """Finetunes it; returns the exit code."""
@@ -81,7 +81,8 @@ class PrepareVerb(PrepareConfig):
 
         corpus = prepare.prepare(self)
         print(
-            f"{corpus.path}: {corpus.num_tokens('train')} tokens, {len(corpus.tasks)} tasks, {corpus.fingerprint[:16]}"
+            f"{corpus.path}: {corpus.num_tokens('train')} tokens, {len(corpus.tasks)} tasks, "
+            f"{corpus.fingerprint[:16]}"
         )
         return 0
 

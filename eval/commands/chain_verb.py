@@ -19,7 +19,7 @@ _NO_INTERVAL = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ChainVerb(LawOptions):
-    """Predicts a downstream score at N and D through the loss: a law of the loss, then a law of the score.
+    """Predicts a downstream score at N and D: a law of the loss, then a law of the score.
 
     Attributes:
       score_form: law of the score in the loss.
@@ -38,7 +38,8 @@ class ChainVerb(LawOptions):
         """Prints both laws and the predictions; exit code 0."""
         if self.drop_highest_loss or self.fix or self.group not in ("", law_table.POOLED):
             raise InputError(
-                "chain: group, drop_highest_loss and fix are not offered here; use --where for one group"
+                "chain: group, drop_highest_loss and fix are not offered here; use --where for one "
+                "group"
             )
         self.refuse(
             {"method": ("newton",), "starts": ("grid",)},
@@ -49,13 +50,15 @@ class ChainVerb(LawOptions):
         loss_form, score_form = self.law_form(), self.law_form(self.score_form)
         if loss_form.output != "loss":
             raise InputError(
-                f"form: {loss_form.name} predicts {loss_form.output}; the first law must predict the loss"
+                f"form: {loss_form.name} predicts {loss_form.output}; the first law must predict "
+                "the loss"
             )
         read, decided = law_table.load(self.table, self, warn)
         options = dataclasses.replace(self, **decided)
         if options.group not in ("", law_table.POOLED):
             raise InputError(
-                "chain: several architectures; --where architecture=NAME takes one, --group none pools them"
+                "chain: several architectures; --where architecture=NAME takes one, --group none "
+                "pools them"
             )
         losses = law_table.from_table(read, loss_form, options, warn)
         scores = law_table.from_table(

@@ -1,4 +1,4 @@
-"""What every verb of the scaling laws needs: its options, the table they name, and the law fitted to it."""
+"""What every verb of the scaling laws needs: options, the table they name, and the fitted law."""
 
 import dataclasses
 import sys
@@ -157,7 +157,7 @@ def warn(warning: str) -> None:
 def answer(
     options: Options, of: Callable[[Options, Runs], Answer], form: forms.Form | None = None
 ) -> int:
-    """Prints what `of` says of the points, and of all rows where the highest losses were to be left out."""
+    """Prints the answer for the points; and for all rows, if the highest losses are left out."""
     read, decided = law_table.load(options.table, options, warn)
     options = dataclasses.replace(options, **decided)
     runs = law_table.from_table(read, form or options.law_form(), options, warn)

@@ -1,4 +1,4 @@
-"""The verbs fit, predict, allocate and next: options as dataclasses, answers as text or JSON, warnings first.
+"""The verbs fit, predict, allocate and next; answers are text or JSON, warnings first.
 
 Each is what can be typed, with a `run` that prints the answer and returns the exit code.
 """
@@ -46,7 +46,7 @@ _NO_LAW = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FitVerb(LawOptions):
-    """Fits a scaling law to any table of runs, with intervals, warnings and comparisons between groups.
+    """Fits a scaling law to a table of runs, with intervals, warnings and group comparisons.
 
     Attributes:
       intervals: bootstrap (expanded percentile), bca, or profile (of the objective).
@@ -76,7 +76,7 @@ class FitVerb(LawOptions):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PredictVerb(LawOptions):
-    """Predicts the loss at N and D, or at a compute budget spent optimally, with intervals of the curve and of a run.
+    """Predicts the loss at N and D, or at a budget, with intervals of the curve and of a run.
 
     Attributes:
       at: where: `N=1e9,D=2e10`, or `C=1e21` for the best N and D; repeatable.
@@ -138,7 +138,7 @@ class AllocateVerb(LawOptions):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NextVerb(LawOptions):
-    """Ranks the runs that could be made next by how much they narrow an interval: for each FLOP, and in all.
+    """Ranks possible next runs by how much they narrow an interval, per FLOP and in total.
 
     Attributes:
       quantity: a symbol (alpha), `loss@N=1e10,D=2e11` or `optimum@C=1e22`.
@@ -172,7 +172,8 @@ class NextVerb(LawOptions):
             within = flops <= options.budget
             if not within.any():
                 raise InputError(
-                    f"budget: no candidate costs {options.budget:g} FLOPs or less; least {flops.min():.3g}"
+                    f"budget: no candidate costs {options.budget:g} FLOPs or less; least "
+                    f"{flops.min():.3g}"
                 )
             x, flops = {name: values[within] for name, values in x.items()}, flops[within]
             ranked = next_run.rank(law, next_run.quantity(law, options.quantity, k), x, flops)
@@ -258,7 +259,8 @@ def _one_fit(options: FitVerb, runs: law_table.Runs) -> Answer:
         missing = sorted({name for f in rivals for name in f.inputs} - set(runs.x))
         if missing:
             raise InputError(
-                f"against: these forms need inputs that {law.form.name} does not read: {', '.join(missing)}"
+                f"against: these forms need inputs that {law.form.name} does not read: "
+                f"{', '.join(missing)}"
             )
         found["forms"] = records(
             choice.compare(

@@ -254,7 +254,7 @@ def make_job(
     *,
     quiet: bool = False,
 ) -> loop.Job:
-    """One stage of a run; finetuning starts from the run's own pretraining unless `init_from` says otherwise."""
+    """One stage of a run; without `init_from` it starts from the stage before it, if any."""
     if KINDS[stage].after and init_from is None:
         init_from = loop.checkpoints_of(directory, KINDS[stage].after)
     model = model_config(config, corpus)

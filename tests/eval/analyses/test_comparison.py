@@ -702,13 +702,13 @@ FRONT = "architecture reference alpha link x_axis y_axis higher_is_better"
     [
         (
             "contrasts",
-            "n_sizes n_sizes_reference slope slope_reference difference se df ci_low ci_high p p_holm "
-            "p_permutation range_low range_high verdict method note",
+            "n_sizes n_sizes_reference slope slope_reference difference se df ci_low ci_high p "
+            "p_holm p_permutation range_low range_high verdict method note",
         ),
         (
             "equivalence",
-            "margin slope slope_reference ratio ratio_low ratio_high interval p p_holm equivalent range_low "
-            "range_high method note",
+            "margin slope slope_reference ratio ratio_low ratio_high interval p p_holm equivalent "
+            "range_low range_high method note",
         ),
         (
             "levels",

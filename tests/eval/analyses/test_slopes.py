@@ -271,7 +271,7 @@ def test_without_noise_on_one_axis_there_is_no_deming_slope(quiet):
 
 @pytest.mark.parametrize(("spread", "weak"), [(0.5, False), (0.515625, True)])
 def test_nine_tenths_of_reliability_are_enough(spread, weak):
-    """Losses of 5 to 9 have a variance of 2.5; two seeds half a nat around each are a tenth of it."""
+    """Losses of 5 to 9 have a variance of 2.5; two seeds half a nat around each a tenth of it."""
     table = study({"a": Line()}, sizes=5, seeds=2)
     size, seed = table["size"].str[-1].astype(int), table["seed"]
     table["upstream_nll"] = 9.0 - size + np.where(seed == 0, spread, -spread)
@@ -383,9 +383,10 @@ def test_what_is_fitted_unless_told_otherwise(table):
 def test_the_columns_are_those_that_are_promised(table):
     rows = Slopes(table).table(pairs=("UD",), links=("loglog", "semilog"))
     assert " ".join(rows.columns) == (
-        "architecture alpha link x_axis y_axis higher_is_better n_sizes n_runs runs_missing x_min x_max "
-        "slope intercept r2 se df ci_low ci_high p method se_hc3 seed_low seed_high theil_sen theil_sen_low "
-        "theil_sen_high deming deming_low deming_high deming_ratio reliability note"
+        "architecture alpha link x_axis y_axis higher_is_better n_sizes n_runs runs_missing x_min "
+        "x_max slope intercept r2 se df ci_low ci_high p method se_hc3 seed_low seed_high "
+        "theil_sen theil_sen_low theil_sen_high deming deming_low deming_high deming_ratio "
+        "reliability note"
     )
     assert rows["link"].tolist() == ["loglog"] * 3 + ["semilog"] * 3
     assert set(rows["alpha"]) == {"U,D"} and rows["architecture"].tolist()[:3] == [

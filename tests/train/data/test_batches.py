@@ -130,7 +130,7 @@ _SHORT = (5, 0, 30, 31, 1, 200, 17, 62)
 
 @pytest.mark.parametrize("length", [1, 2, 7])
 def test_windows_wherever_shards_end(length):
-    """At every place of a window, its first and its last token included, and several in one window."""
+    """At every place of a window, also its first and last token, and several in one window."""
     stream = np.arange(100, 100 + 5 * length + 3, dtype=np.uint16)
     count = len(stream) // length
     expected = stream[: count * length].reshape(count, length)

@@ -28,11 +28,11 @@ class Evaluator(Protocol):
 
 Maker = Callable[[Corpus, StageConfig, int, Model, Strategy], Evaluator]
 EVALUATORS: dict[str, Maker] = {"heldout": Heldout, "tasks": Tasks}
-"""What makes each evaluator: from the corpus, the stage, the run's seed, the model and the strategy."""
+"""Makes each evaluator from corpus, stage, the run's seed, model and strategy."""
 
 
 def kept_by(rows: Iterable[Row]) -> dict[str, float]:
-    """What the best checkpoints are chosen by: the held-out loss as "nll", and each task's headline by its name."""
+    """The values that the best checkpoints are chosen by: `nll`, and each task's headline."""
     chosen = [
         row for row in rows if row["metric"] in ("nll", HEADLINE) and math.isfinite(row["value"])
     ]

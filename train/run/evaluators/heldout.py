@@ -95,7 +95,7 @@ def _ratio(x_N: np.ndarray, y_N: np.ndarray) -> tuple[float, float]:
 
 
 def unigram(corpus: Corpus, stage: StageConfig, seed: int, heldout: Sequence[batches.Batch]) -> Row:
-    """The loss of the unigram distribution on the same held-out targets: what a model that ignores context gets."""
+    """The loss of the unigram distribution on the same targets: a model that ignores context."""
     shape = (stage.input_length, stage.target_length)
     train = batches.Pretrain(corpus, "train", stage.batch_size, *shape, seed, **stage.noise)
     value = batches.unigram_nll(train, heldout)

@@ -138,7 +138,7 @@ def downstream(
 
 
 def best(rows: Iterable[Mapping[str, Any]], stage: str) -> list[Row]:
-    """The best headline of each task over all evaluations of a run, the newest of equals, as T5 and the study report.
+    """The best headline of each task over all evaluations, the newest of equals, as T5 reports.
 
     Args:
       rows: of evals.jsonl.
