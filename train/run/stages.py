@@ -1,4 +1,4 @@
-"""What is particular to each stage. The loop asks here and compares no names."""
+"""The particulars of each stage. The loop uses these instead of comparing names of stages."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -19,11 +19,11 @@ class StageKind:
     """A kind of stage.
 
     Attributes:
-      name: of the stage, as in records and in RunConfig.
+      name: the name of the stage, as in records and in RunConfig.
       after: the stage of the same run whose parameters it starts from; empty for none.
       evaluators: names in `train.run.evaluators.EVALUATORS`.
-      best: names of the values that its best checkpoints are chosen by.
-      lost: what it does not see of a corpus as it is, a line for each split or task.
+      best: names of the values by which its best checkpoints are chosen.
+      lost: the parts of a corpus that it cuts or does not see, a line for each split or task.
       source: its training batches, a pure function of the step.
     """
 
