@@ -1,4 +1,4 @@
-"""Lists the architectures (`list`) and shows the costs of one model (`show NAME --size ...`)."""
+"""Lists the architectures (`list`) and counts what one model costs (`show NAME --size ...`)."""
 
 import dataclasses
 import json
@@ -92,10 +92,7 @@ def zoo() -> list[dict[str, Any]]:
 
 
 def costs(options: ShowVerb) -> dict[str, Any]:
-    """Parameters, forward FLOPs of one sequence and memory, in total and by part.
-
-    No array is built.
-    """
+    """Parameters, forward FLOPs of a sequence and memory, in total and by part; builds no array."""
     lengths = {"max_input_length": options.input_length, "max_target_length": options.target_length}
     for name, value in (lengths | {"batch_size": options.batch_size}).items():
         if value < 1:
@@ -175,22 +172,24 @@ def _print_costs(found: dict[str, Any], form: str) -> None:
         table.add_row(part, *numbers, f"{share:.1%}", style="bold" if part == "total" else None)
     console = Console()
     console.print(
-        f"{cfg['architecture']} {cfg['size']}: "
-        f"{cfg['num_encoder_layers']}+{cfg['num_decoder_layers']} layers, D {cfg['embed_dim']}, F "
-        f"{cfg['mlp_dim']}, {cfg['num_heads']} heads of {cfg['head_dim']}, vocabulary "
-        f"{cfg['vocab_size']:,}",
+        f"{cfg['architecture']} {cfg['size']}: {cfg['num_encoder_layers']}+"
+        f"{cfg['num_decoder_layers']} layers, "
+        f"D {cfg['embed_dim']}, F {cfg['mlp_dim']}, {cfg['num_heads']} heads of {cfg['head_dim']}, "
+        f"vocabulary {cfg['vocab_size']:,}",
         f"one sequence: {found['input_length']} input and {found['target_length']} target tokens",
         sep="\n",
     )
     console.print(table)
     counted = ", ".join(f"{name} {value}" for name, value in found["convention"].items())
     for line in (
-        f"tables of tokens and positions {params['embedding']:,}, all else "
-        f"{params['non_embedding']:,}, active per token {params['active']:,}",
+        f"tables of tokens and positions {params['embedding']:,}, "
+        f"all else {params['non_embedding']:,}, "
+        f"active per token {params['active']:,}",
         f"FLOPs: forward; one training step {flops['train'] * 1e-9:,.2f} G; counted: {counted}",
-        f"memory of a training step: {2 * memory['parameters'] * 1e-6:,.1f} MB of weights and "
-        f"gradients; per sequence {memory['activations'] * 1e-6:,.1f} MB kept for the backward "
-        f"pass, largest value {memory['largest'] * 1e-6:,.1f} MB",
+        f"memory of a training step: {2 * memory['parameters'] * 1e-6:,.1f} MB "
+        f"of weights and gradients; per sequence "
+        f"{memory['activations'] * 1e-6:,.1f} MB kept for the backward pass, largest value "
+        f"{memory['largest'] * 1e-6:,.1f} MB",
     ):
         console.print(line, soft_wrap=True)
 

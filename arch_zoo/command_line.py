@@ -1,7 +1,7 @@
 """What the command lines of all three programs share: how they are parsed, and how they end.
 
-A verb is a dataclass: its fields are the options, and its docstring is the help. Exit codes: 0
-done; 1 a run failed; 2 bad input, told in one line; 75 stopped by SIGTERM or Ctrl-C.
+A verb is a dataclass: its fields are the options, and its docstring is the help. Exit codes:
+0 done; 1 a run failed; 2 bad input, told in one line; 75 stopped by SIGTERM or Ctrl-C.
 """
 
 import contextlib
@@ -39,10 +39,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
 class UsageError(ValueError):
-    """What was typed is not a command.
-
-    The message is one line that names the option or the verb.
-    """
+    """The command line cannot be parsed; the message is one line that names the option or verb."""
 
 
 def parse(
@@ -105,10 +102,7 @@ def _message(event: parse_errors.ParseErrorEvent, known: Iterable[str]) -> str:
 
 
 def _name(argument: Any) -> str:
-    """An option as it is typed.
-
-    An argument without one by its name and by what the help calls it.
-    """
+    """An option as it is typed; a positional argument by its name and its placeholder."""
     name = argument.display_name()
     return f"{name} ({argument.lowered.metavar})" if argument.is_positional() else name
 
@@ -123,7 +117,7 @@ def _unrecognized(tokens: Sequence[str], known: Iterable[str]) -> str:
 
 
 def _options(kind: type) -> Iterator[tuple[str, bool]]:
-    """The options of a verb as typed, and whether tyro forgets their values when repeated.
+    """The options of a verb, and whether tyro drops their earlier values if they are repeated.
 
     Those are the options that take any number of values, without `UseAppendAction`.
     """
@@ -208,8 +202,7 @@ def run(command: Callable[[], int | None], bad_input: tuple[type[Exception], ...
         return _end(EXIT_STOPPED, "stopped", "")
     except MemoryError as error:
         return _end(EXIT_BAD_INPUT, f"out of memory: {error}" if str(error) else "out of memory")
-    # A name that is too long, a file of somebody else's; or a full disk, which is no input.
-    except OSError as error:
+    except OSError as error:  # bad input such as a name that is too long, or a full disk
         place = f"{str(error.filename)!r}: " if error.filename else ""
         code = EXIT_BAD_INPUT if error.errno in _BAD_PATH else EXIT_FAILED
         return _end(code, f"{place}{error.strerror or error}")
@@ -226,9 +219,6 @@ def one_line(text: str) -> str:
 
 
 def _close_stdout() -> None:
-    """Python flushes standard output once more when it ends.
-
-    Into a closed pipe that would be an error.
-    """
+    """Avoids an error at exit, when Python flushes standard output into the closed pipe."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

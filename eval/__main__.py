@@ -1,7 +1,7 @@
-"""`python -m eval report|slopes|pareto|compare|compare-studies|fit|predict|allocate|next|chain`.
+"""The analysis: `python -m eval report|slopes|pareto|compare|compare-studies|fit|predict|...`.
 
-What records say. Exit codes: 0 done; 2 bad input, told in one line. A list option takes several
-values and may be given several times.
+Exit codes: 0 done; 2 bad input, told in one line. A list option takes several values and may be
+given several times.
 """
 
 import contextlib
@@ -132,9 +132,7 @@ class ParetoVerb:
 
 @dataclasses.dataclass(frozen=True)
 class CompareVerb:
-    """Every architecture against a reference.
-
-    Slopes, levels, cost multipliers, equivalence, crossovers.
+    """Compares every architecture with a reference: slopes, levels, multipliers, crossovers.
 
     Attributes:
       table: a table of runs (.csv, .tsv, .jsonl or .parquet, compressed or not), or a study's
@@ -188,7 +186,7 @@ class CompareStudiesVerb:
     format: Format = "table"
 
     def run(self) -> None:
-        """Prints mean differences, those of each cell, missing cells, and changed settings."""
+        """Prints mean differences, differences of cells, missing cells and changed settings."""
         from eval.analyses import two_studies
         from eval.data.study import read_study
 
@@ -208,7 +206,7 @@ VERBS: dict[str, type] = {
 
 
 def _verbs(first: str) -> dict[str, type]:
-    """Every verb; those of the scaling laws, slow to import, are only imported when typed."""
+    """Every verb; those of the scaling laws are imported only when needed, which is slow."""
     if first in VERBS:
         return VERBS
     from eval.commands import chain_verb, law_verbs
@@ -263,7 +261,7 @@ def _print(
     form: Format,
     grids: "Callable[[], list[Grid]] | None" = None,
 ) -> None:
-    """Prints tidy tables for a person (`table`) or a program (`csv`, `json`: one object)."""
+    """Prints tables as text (`table`), one after the other (`csv`), or as one object (`json`)."""
     if form == "json":
         from eval.report.listing import finite
 
@@ -286,7 +284,7 @@ def _print(
 
 
 def _show(grid: "Grid") -> None:
-    """Prints a grid; without a terminal, as in a log, lines are as long as necessary."""
+    """Prints a grid; without a terminal, lines may be up to 200 characters long."""
     from rich.console import Console
 
     from eval.report.grid import terminal

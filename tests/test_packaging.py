@@ -173,10 +173,7 @@ def test_no_file_names_a_package_index_or_a_place_on_one_machine():
 
 
 def test_the_version_is_the_same_wherever_it_stands():
-    """Its one source is arch_zoo/__init__.py.
-
-    The citation and the changelog name it with the date of its release.
-    """
+    """Its one source is arch_zoo/__init__.py; citation and changelog name it with its date."""
     assert ProjectMetadata(str(ROOT), PluginManager()).version == arch_zoo.__version__
     heading = r"^## \[(\d.*)\] - (\d{4}-\d\d-\d\d)$"
     releases = re.findall(heading, (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)

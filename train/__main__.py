@@ -65,7 +65,7 @@ class PretrainVerb(CellVerb):
 
 
 class FinetuneVerb(CellVerb):
-    """Finetunes one cell on downstream tasks, from its own pretraining or --init-from."""
+    """Finetunes one cell on downstream tasks; without --init-from, from its own pretraining."""
 
     def run(self) -> int:
         """Finetunes it; returns the exit code."""

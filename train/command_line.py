@@ -1,7 +1,4 @@
-"""The command lines of the trainer and of the analysis.
-
-Those of `arch_zoo`, with the range of every option checked.
-"""
+"""Command lines of the trainer and the analysis: as in `arch_zoo`, with ranges checked."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

@@ -60,9 +60,9 @@ class Sums(NamedTuple):
 
 
 class FavorState(NamedTuple):
-    """What is kept of a prefix: the sums over its last segment, and that segment's id.
+    """What is kept of a prefix.
 
-    The sums are [B, H, M, J], their scales [B, H].
+    The sums over its last segment, [B, H, M, J] and [B, H], and that segment's id.
     """
 
     sums: Sums
@@ -142,17 +142,17 @@ def attend_to_all(features: Features, *, packed: bool) -> jax.Array:
 def attend_to_prefix(features: Features, state: FavorState) -> tuple[jax.Array, FavorState]:
     """Attention to the keys of the segment up to the query, including `state`.
 
-    Returns the output [B, H, L, K] and the next state.
+    [B, H, L, K] and the next state.
     """
     sums, state = _prefix_sums(features, state, strict=False)
     return _ratio(sums), state
 
 
 def _prefix_sums(features: Features, state: FavorState, *, strict: bool) -> tuple[Sums, FavorState]:
-    """Sums over the keys up to each query (before it, if `strict`), [B, H, L, J] and [B, H, L].
+    """Sums over the keys up to each query (before it, if `strict`), chunk by chunk.
 
-    They are computed chunk by chunk. Inside a chunk, queries are multiplied with keys directly, so
-    that no state is stored for each position.
+    Inside a chunk, queries are multiplied with keys directly, so that no state is stored for each
+    position.
     """
     length = features.segment_ids_B1L.shape[2]
     chunks = -(-length // _CHUNK)

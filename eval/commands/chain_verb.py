@@ -19,9 +19,7 @@ _NO_INTERVAL = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ChainVerb(LawOptions):
-    """Predicts a downstream score at N and D through the loss.
-
-    A law of the loss, then a law of the score.
+    """Predicts a downstream score at N and D: a law of the loss, then a law of the score.
 
     Attributes:
       score_form: law of the score in the loss.

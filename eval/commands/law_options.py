@@ -1,7 +1,4 @@
-"""What every verb of the scaling laws needs.
-
-Its options, the table they name, and the law fitted to it.
-"""
+"""What every verb of the scaling laws needs: options, the table they name, and the fitted law."""
 
 import dataclasses
 import sys
@@ -160,7 +157,7 @@ def warn(warning: str) -> None:
 def answer(
     options: Options, of: Callable[[Options, Runs], Answer], form: forms.Form | None = None
 ) -> int:
-    """Prints what `of` returns for the points, and for all rows if some were left out."""
+    """Prints the answer for the points; and for all rows, if the highest losses are left out."""
     read, decided = law_table.load(options.table, options, warn)
     options = dataclasses.replace(options, **decided)
     runs = law_table.from_table(read, form or options.law_form(), options, warn)

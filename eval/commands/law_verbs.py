@@ -1,7 +1,6 @@
-"""The verbs fit, predict, allocate and next.
+"""The verbs fit, predict, allocate and next; answers are text or JSON, warnings first.
 
-Options as dataclasses, answers as text or JSON, warnings first. Each is what can be typed, with a
-`run` that prints the answer and returns the exit code.
+Each is what can be typed, with a `run` that prints the answer and returns the exit code.
 """
 
 import dataclasses
@@ -47,7 +46,7 @@ _NO_LAW = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FitVerb(LawOptions):
-    """Fits a scaling law to a table of runs, with intervals, warnings and comparisons of groups.
+    """Fits a scaling law to a table of runs, with intervals, warnings and group comparisons.
 
     Attributes:
       intervals: bootstrap (expanded percentile), bca, or profile (of the objective).
@@ -77,7 +76,7 @@ class FitVerb(LawOptions):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PredictVerb(LawOptions):
-    """Predicts the loss at N and D or at a compute budget, with intervals of curve and run.
+    """Predicts the loss at N and D, or at a budget, with intervals of the curve and of a run.
 
     Attributes:
       at: where: `N=1e9,D=2e10`, or `C=1e21` for the best N and D; repeatable.
@@ -139,9 +138,7 @@ class AllocateVerb(LawOptions):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NextVerb(LawOptions):
-    """Ranks the runs that could be made next by how much they narrow an interval.
-
-    For each FLOP, and in all.
+    """Ranks possible next runs by how much they narrow an interval, per FLOP and in total.
 
     Attributes:
       quantity: a symbol (alpha), `loss@N=1e10,D=2e11` or `optimum@C=1e22`.

@@ -1,4 +1,4 @@
-"""The model contract: what every architecture promises, over the registry and named variants."""
+"""The contract of every architecture, over the whole registry and its named variants."""
 
 import collections
 import dataclasses

@@ -42,7 +42,7 @@ def dots(jaxpr) -> int:
 
 
 def test_a_gradient_computes_again_what_remat_says():
-    """With `dots` the products of pairs of positions, with `full` all a block's gradient needs."""
+    """`dots` recomputes products of pairs of positions, `full` all that a gradient needs."""
     names = ("encoder_input_tokens", "decoder_input_tokens", "decoder_target_tokens")
     batch = {name: jnp.ones((1, 4), jnp.int32) for name in names}
 

@@ -254,7 +254,7 @@ def make_job(
     *,
     quiet: bool = False,
 ) -> loop.Job:
-    """One stage of a run; without `init_from`, finetuning starts from its own pretraining."""
+    """One stage of a run; without `init_from` it starts from the stage before it, if any."""
     if KINDS[stage].after and init_from is None:
         init_from = loop.checkpoints_of(directory, KINDS[stage].after)
     model = model_config(config, corpus)
@@ -264,7 +264,7 @@ def make_job(
 
 
 def finish(job: loop.Job, writer: records.RunWriter) -> records.RunWriter:
-    """Records that a stage is finished; returns the writer with the stage added to its list."""
+    """Records that a stage is finished; returns the writer that knows it."""
     _record_best(writer, job)
     finished = [*writer.extra["finished"], job.stage_name]
     writer = dataclasses.replace(writer, extra={**writer.extra, "finished": finished})

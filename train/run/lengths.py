@@ -62,7 +62,7 @@ def check_labels(corpus: Corpus, tasks: tuple[str, ...], stage: StageConfig) -> 
 
 
 def of_pretraining(corpus: Corpus, stage: StageConfig) -> Iterator[str]:
-    """The parts of the pretraining text that a stage does not see, a line for each split."""
+    """What pretraining does not see of a corpus as it is, a line for each split."""
     lengths = (stage.input_length, stage.target_length)
     for split in SPLITS:
         source = batches.Pretrain(
@@ -85,7 +85,7 @@ def of_pretraining(corpus: Corpus, stage: StageConfig) -> Iterator[str]:
 
 
 def of_tasks(corpus: Corpus, stage: StageConfig) -> Iterator[str]:
-    """The parts of examples that the lengths of a stage cut, a line for each task."""
+    """What finetuning does not see of a corpus as it is, a line for each task."""
     for task in stage.tasks or tuple(corpus.tasks):
         told = []
         for split in corpus.tasks[task].examples:

@@ -71,7 +71,7 @@ class Job:
 
     @property
     def kind(self) -> StageKind:
-        """The particulars of the stage."""
+        """What is particular to the stage."""
         return KINDS[self.stage_name]
 
     @property
@@ -271,7 +271,7 @@ def _lost_records(writer: RunWriter, meta: Row) -> list[str]:
 
 
 def checkpoints_of(directory: Path, stage_name: str) -> Path:
-    """The directory of a stage's checkpoints."""
+    """Where a stage of a run keeps its checkpoints."""
     return directory / "checkpoints" / stage_name
 
 
@@ -290,7 +290,7 @@ def _check_own(where: Path, old: Mapping[str, Any], new: Row) -> None:
 
 
 def _check_pretrained(job: Job, old: Mapping[str, Any]) -> None:
-    """Refuses to start from an earlier stage that is unfinished or has other settings."""
+    """Refuses to go on from a stage of the run's own that is not finished, or is another one."""
     before = job.kind.after
     wanted = {**job.meta, "stage": before, "course": job.course_of(before)}
     _check_own(checkpoints_of(job.directory, before), old, wanted)
@@ -351,7 +351,7 @@ def check_checkpoints_are_there(job: Job) -> None:
 
 
 def open_checkpoints(job: Job) -> Checkpoints:
-    """Opens the checkpoints of the job's stage."""
+    """Those of the job's stage."""
     best = job.kind.best(job.corpus, job.stage)
     where = checkpoints_of(job.directory, job.stage_name)
     return Checkpoints(where, job.stage.keep_every, best)
@@ -363,7 +363,7 @@ def items_of(state: State) -> dict[str, Any]:
 
 
 def make_evaluation(job: Job, model: Model, strategy: Strategy) -> Evaluator:
-    """The evaluation of the stage; call it with parameters to get rows for evals.jsonl."""
+    """What the stage is evaluated by; called with parameters, it gives rows for evals.jsonl."""
     given = (job.corpus, job.stage, job.config.seed, model, strategy)
     made = [EVALUATORS[name](*given) for name in job.kind.evaluators]
 
@@ -374,7 +374,7 @@ def make_evaluation(job: Job, model: Model, strategy: Strategy) -> Evaluator:
 
 
 def make_source(job: Job) -> batches.Pretrain | batches.Finetune:
-    """The training batches of the stage, a pure function of the step."""
+    """The stage's training batches, a pure function of the step."""
     return job.kind.source(job.corpus, job.config, job.model)
 
 

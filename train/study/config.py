@@ -243,7 +243,7 @@ class StudyConfig:
     platform: str = ""
 
     def __post_init__(self):
-        """Checks the values, and that there are cells, each declared once."""
+        """Refuses values that no run can have."""
         ranges.check(self)
         ids = [cell.run_id for cell in self.cells]
         twice = sorted({i for i in ids if ids.count(i) > 1})

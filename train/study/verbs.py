@@ -380,7 +380,7 @@ class StatusVerb:
 
     Attributes:
       directory: the study's directory, for example runs/cpu.
-      format: table for a person, json for a program.
+      format: table or json.
     """
 
     directory: _Positional[Path]

@@ -271,10 +271,7 @@ def test_without_noise_on_one_axis_there_is_no_deming_slope(quiet):
 
 @pytest.mark.parametrize(("spread", "weak"), [(0.5, False), (0.515625, True)])
 def test_nine_tenths_of_reliability_are_enough(spread, weak):
-    """Losses of 5 to 9 have a variance of 2.5.
-
-    Two seeds half a nat around each are a tenth of it.
-    """
+    """Losses of 5 to 9 have a variance of 2.5; two seeds half a nat around each a tenth of it."""
     table = study({"a": Line()}, sizes=5, seeds=2)
     size, seed = table["size"].str[-1].astype(int), table["seed"]
     table["upstream_nll"] = 9.0 - size + np.where(seed == 0, spread, -spread)

@@ -130,10 +130,8 @@ def test_tokens_in_no_window_and_windows_in_no_batch_are_counted(corpus, tmp_pat
     index["pretrain"]["train"] |= {"shards": names, "tokens": 600}
     (path / "corpus.json").write_text(json.dumps(index | {"format": 1}))
     length = batches.Pretrain(corpus, "train", 8, 24, 12, 0)._objective.raw_length
-    told = (
-        f"{600 - 13 * length} of 600 tokens of train ({1 - 13 * length / 600:.0%}) are in no "
-        "window; prepared anew"
-    )
+    share = f"{600 - 13 * length} of 600 tokens of train ({1 - 13 * length / 600:.0%})"
+    told = f"{share} are in no window; prepared anew"
     assert list(lengths.of_pretraining(open_corpus(path), STAGE))[0].startswith(told)
     (path / "corpus.json").write_text(json.dumps(index))
     assert not any(

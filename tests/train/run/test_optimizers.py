@@ -127,10 +127,7 @@ def test_second_moments_begin_at_zero_and_are_kept_in_float32():
 
 
 def test_second_moments_are_means_of_squares():
-    """Over rows and columns, decayed by 1 - t^-.8.
-
-    The first step is kept whole, then a 2^-.8th is new.
-    """
+    """Over rows and columns, decayed by 1 - t^-.8: at step 2 a share of 2^-.8 is new."""
     shapes = {"matrix": (8, 16), "experts": (3, 8, 9), "vector": (16,)}
     axes = {name: ("expert", "embed", "mlp")[-len(shape) :] for name, shape in shapes.items()}
     optimizer = optimizers.scale_by_adafactor(OptimizerConfig(min_factored_size=8), axes)
@@ -226,10 +223,7 @@ def test_parameters_of_a_shape_keep_their_own_statistics(small, stack, monkeypat
     ],
 )
 def test_small_parameters_of_a_shape_are_treated_at_once(backend, shape, count, times, monkeypatch):
-    """Of 2^16 elements at most on a CPU and of 2^22 elsewhere, up to 2^26 together.
-
-    As many kernels.
-    """
+    """Up to 2^16 elements each on a CPU and 2^22 elsewhere, up to 2^26 together."""
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
     axes = {str(i): ("embed", "mlp") for i in range(count)}
     optimizer = optimizers.scale_by_adafactor(OptimizerConfig(min_factored_size=8), axes)

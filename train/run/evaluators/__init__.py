@@ -1,7 +1,7 @@
 """Evaluators: functions of the parameters that yield rows for evals.jsonl, one file each.
 
-A stage names its evaluators (`train.run.stages`). To add one, add a file here and its name in
-EVALUATORS.
+A stage names those that it is evaluated by (`train.run.stages`). One more measure is one more file
+here and its name in EVALUATORS.
 """
 
 import math
@@ -19,23 +19,20 @@ from train.tasks.scoring import HEADLINE
 
 
 class Evaluator(Protocol):
-    """Called with parameters, it returns rows with task, split, metric, value, n and stderr."""
+    """Called with parameters, it gives rows with task, split, metric, value, n and stderr."""
 
     def __call__(self, params: Any, *, final: bool) -> list[Row]:
-        """The rows; with `final` there may be baselines too."""
+        """The rows; the last evaluation of a stage may have baselines, too."""
         ...
 
 
 Maker = Callable[[Corpus, StageConfig, int, Model, Strategy], Evaluator]
 EVALUATORS: dict[str, Maker] = {"heldout": Heldout, "tasks": Tasks}
-"""Makes each evaluator from the corpus, the stage, the run's seed, the model and the strategy."""
+"""Makes each evaluator from corpus, stage, the run's seed, model and strategy."""
 
 
 def kept_by(rows: Iterable[Row]) -> dict[str, float]:
-    """The values by which checkpoints are best.
-
-    "nll", and each task's headline score by its name.
-    """
+    """The values that the best checkpoints are chosen by: `nll`, and each task's headline."""
     chosen = [
         row for row in rows if row["metric"] in ("nll", HEADLINE) and math.isfinite(row["value"])
     ]

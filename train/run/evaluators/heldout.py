@@ -17,9 +17,9 @@ from train.study.config import StageConfig
 
 
 class Heldout:
-    """Evaluates the held-out loss of pretraining: call it with parameters to get rows.
+    """The held-out loss of pretraining: call it with parameters for its rows.
 
-    It is compiled in the first call.
+    It is compiled when it is first called.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Heldout:
         self._corpus, self._stage, self._seed = corpus, stage, seed
 
     def __call__(self, params: Any, *, final: bool) -> list[Row]:
-        """The rows; with `final` also the baseline that ignores context."""
+        """The rows; the last ones have the baseline that ignores context, too."""
         rows = upstream(self._nll, params, self._corpus, self._heldout)
         return rows + (
             [unigram(self._corpus, self._stage, self._seed, self._heldout)] if final else []
@@ -55,13 +55,12 @@ def make_nll(model: Model) -> Callable[..., Any]:
 def upstream(
     nll: Callable[..., Any], params: Any, corpus: Corpus, heldout: Iterable[batches.Batch]
 ) -> list[Row]:
-    """The held-out loss with its standard error over sequences (that of a ratio of sums).
+    """The held-out loss with its standard error over sequences (a ratio of sums).
 
     Returns:
       Rows for `nll` (nats per target token), `perplexity` (its exponential), and `bits_per_byte`:
-      the
-      same loss per UTF-8 byte of the text behind the targets, comparable between vocabularies. All
-      bytes of the text count, even those of characters that are not in the vocabulary.
+      the same loss per UTF-8 byte of the text that the targets hide, which vocabularies can be
+      compared by; all of its bytes count, also those of characters that the vocabulary lacks.
     """
     sums = [(*nll(params, batch), batches.target_bytes(corpus, batch)) for batch in heldout]
     losses_N, weights_N, bytes_N = (
@@ -70,7 +69,7 @@ def upstream(
     )
     losses_N, weights_N, bytes_N = (
         x_N[weights_N > 0] for x_N in (losses_N, weights_N, bytes_N)
-    )  # leaves out empty rows
+    )  # no empty rows
     token, token_error = _ratio(losses_N, weights_N)
     byte, byte_error = _ratio(losses_N / math.log(2), bytes_N)
     found = {
@@ -86,7 +85,7 @@ def upstream(
 
 
 def _ratio(x_N: np.ndarray, y_N: np.ndarray) -> tuple[float, float]:
-    """The sum of x divided by the sum of y, and its standard error over the N pairs."""
+    """Sum of x by sum of y, and its standard error over the N pairs."""
     n, total = len(x_N), y_N.sum()
     if not total:
         return math.nan, math.nan
@@ -96,10 +95,7 @@ def _ratio(x_N: np.ndarray, y_N: np.ndarray) -> tuple[float, float]:
 
 
 def unigram(corpus: Corpus, stage: StageConfig, seed: int, heldout: Sequence[batches.Batch]) -> Row:
-    """The loss of the unigram distribution on the same held-out targets.
-
-    It is the loss of a model that ignores context.
-    """
+    """The loss of the unigram distribution on the same targets: a model that ignores context."""
     shape = (stage.input_length, stage.target_length)
     train = batches.Pretrain(corpus, "train", stage.batch_size, *shape, seed, **stage.noise)
     value = batches.unigram_nll(train, heldout)

@@ -22,9 +22,9 @@ RANKED = "rank_"  # prefix of the metrics of rank classification
 
 
 class Tasks:
-    """Evaluates the scores of every task: call it with parameters to get rows.
+    """The scores of every task: call it with parameters for its rows.
 
-    It is compiled in the first call.
+    It is compiled when it is first called.
 
     Attributes:
       tasks: the tasks of the stage that have validation examples; the others are only trained on.
@@ -138,13 +138,11 @@ def downstream(
 
 
 def best(rows: Iterable[Mapping[str, Any]], stage: str) -> list[Row]:
-    """The best headline score of each task over a run's evaluations, as T5 and the study report it.
-
-    Of equal scores the newest is taken.
+    """The best headline of each task over all evaluations, the newest of equals, as T5 reports.
 
     Args:
-      rows: rows of evals.jsonl.
-      stage: the stage whose evaluations count.
+      rows: of evals.jsonl.
+      stage: the one whose evaluations count.
 
     Returns:
       Rows like those of the best evaluations, with metric `best_score`, the step of the checkpoint
