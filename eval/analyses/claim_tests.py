@@ -230,6 +230,7 @@ def steepest(e: Evidence, y: str) -> Finding:
     whole = e.fit("F", y, e.reference)
     fits = {name: whole.over(e.reference, name) for name in _others(whole, e.reference)}
     tests = {name: f.test(f.at(e.reference) - f.at(name)) for name, f in fits.items()}
+    # A slope without an estimate sorts last.
     rival = min(fits, key=lambda name: np.nan_to_num(tests[name][0].value, nan=np.inf))
     p_for = all_must([t[1] for t in tests.values()])
     p_against = one_enough([t[2] for t in tests.values()])
@@ -260,6 +261,7 @@ def not_always_best(e: Evidence, y: str) -> Finding:
             leads.append((weights, f.test(weights), f"{name} at {_flops(e, x):.2g} FLOPs"))
     if not leads:
         raise Untestable(f"no architecture covers a range of FLOPs with {e.reference}")
+    # A p value of NaN sorts last.
     weights, _, where = min(leads, key=lambda lead: np.nan_to_num(lead[1][1], nan=2.0))
     p_for, p_against = (
         one_enough([lead[1][1] for lead in leads]),

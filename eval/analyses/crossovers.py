@@ -57,6 +57,7 @@ def _crossing(
     slope = lines.slope_weights(a) - lines.slope_weights(b)
     start = lines.value_weights(a, 0.0) - lines.value_weights(b, 0.0)
     difference = lines.combine(slope)
+    # The lines meet where start + slope * x is zero.
     at = divide(lines.combine(-start).value, difference.value)
     low, high, kind = fieller(lines, -start, slope, level)
     range_low, range_high = _common(lines, a, b)
@@ -127,6 +128,7 @@ def _bootstrap(
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         crossing = -difference[:, 0] / difference[:, 1]
+    # A draw with equal slopes never crosses, so percentiles would be meaningless.
     if not len(crossing) or not np.isfinite(crossing).all():
         return np.nan, np.nan, np.nan
     ends = np.quantile(crossing, ((1 - level) / 2, (1 + level) / 2))

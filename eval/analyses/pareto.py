@@ -56,16 +56,20 @@ class _Cloud:
         """
         if use is not None:
             quality = np.where(use, quality, -np.inf)
+        # First the best cell at each cost, then the best at that cost or below.
         return np.maximum.accumulate(np.maximum.reduceat(quality, self.starts, axis=-1), axis=-1)
 
     def on_frontier(self, quality: np.ndarray) -> np.ndarray:
         """Whether each cell is on the frontier, [..., C] -> [..., C] bool."""
         best = self.best(quality)
+        # At the lowest cost nothing is cheaper, hence minus infinity.
         cheaper = np.concatenate([np.full((*best.shape[:-1], 1), -np.inf), best[..., :-1]], axis=-1)
         return (quality > cheaper[..., self.step]) & (quality == best[..., self.step])
 
     def cheapest(self, best: np.ndarray, quality: np.ndarray) -> np.ndarray:
         """The least cost at which `best` [B, U] reaches `quality` [B, K], or inf, [B, K]."""
+        # `best` never falls along the costs, so a binary search finds the first cost that is
+        # enough.
         found = np.stack([np.searchsorted(b, q) for b, q in zip(best, quality, strict=True)])
         return np.append(self.steps, np.inf)[found]
 

@@ -102,6 +102,7 @@ def _overall(both: pd.DataFrame, same: pd.Series, level: float) -> pd.DataFrame:
         if spread > 0:
             half = stats.t.ppf((1 + level) / 2, count - 1) * spread
             low, high, p = mean - half, mean + half, 2 * stats.t.sf(abs(mean) / spread, count - 1)
+        # Equal changes in all cells leave no variance for a t test.
         elif spread == 0:
             low, high, p, note = (
                 mean,

@@ -118,6 +118,7 @@ class RunTable:
         sizes = table["size"].astype(str).to_numpy(str)
         _, cell = _number([group[whole], sizes[whole]])
         values = values[whole]
+        # The first run of each cell has the cell's group and size.
         first = np.unique(cell, return_index=True)[1]
         return Cells(
             groups=groups,

@@ -51,6 +51,7 @@ def number(value: Any) -> float:
 
     `says_nothing` distinguishes an empty cell from a wrong one.
     """
+    # True and False are numbers in Python, but not in a table.
     if isinstance(value, bool | np.bool_):
         return math.nan
     if isinstance(value, int | float | decimal.Decimal | np.number):

@@ -221,6 +221,7 @@ def _off(
             here = float(
                 _at(fit.form, fit.theta_P[None], np.array([n]), np.array([d]), unique_tokens)[0]
             )
+            # np.interp needs rising values, and losses fall along the frontier.
             same = np.exp(np.interp(-here, -frontier, np.log(span)))
             row = {
                 "flops": flops,

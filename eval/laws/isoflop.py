@@ -157,6 +157,7 @@ def envelope(
         at = np.flatnonzero(code == r)
         at = at[np.argsort(flops[at])]
         size[r] = np.log(n[at]).mean()
+        # A noisy curve may rise; its best loss so far does not.
         lowest = np.minimum.accumulate(np.log(loss[at]))
         curves[r] = np.interp(span, np.log(flops[at]), lowest, left=np.inf, right=np.inf)
     draws, level = resampling.draws, resampling.level

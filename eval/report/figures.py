@@ -47,6 +47,7 @@ STYLE: dict[Any, Any] = {
     "figure.dpi": 100,
     "savefig.dpi": 200,
     "pdf.fonttype": 42,
+    # A fixed salt gives the same bytes for the same figure.
     "svg.hashsalt": "arch-scaling",
     "font.family": "DejaVu Sans",
     "text.usetex": False,

@@ -158,6 +158,7 @@ def _fisher(estimate: float, drawn: np.ndarray, clusters: int, level: float) -> 
     """
     if not abs(estimate) < 1 - 1e-9 or len(drawn) < 2:
         return np.nan, np.nan
+    # The clip keeps draws of a perfect correlation finite.
     spread = np.arctanh(np.clip(drawn, -0.9999, 0.9999)).std(ddof=1)
     half = stats.t.ppf((1 + level) / 2, clusters - 2) * spread
     return float(np.tanh(np.arctanh(estimate) - half)), float(np.tanh(np.arctanh(estimate) + half))

@@ -41,6 +41,7 @@ def holm(p: Sequence[float] | np.ndarray | pd.Series) -> np.ndarray:
     p = np.asarray(p, float)
     order = np.argsort(p)
     known = np.isfinite(p[order])
+    # NaN sorts last; minus infinity keeps it out of the running maximum.
     steps = np.where(known, (known.sum() - np.arange(len(p))) * p[order], -np.inf)
     adjusted = np.empty_like(p)
     adjusted[order] = np.where(known, np.minimum(np.maximum.accumulate(steps), 1.0), np.nan)

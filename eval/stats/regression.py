@@ -105,10 +105,12 @@ class Lines:
           weights: [..., G, 2]; a group with weight 0 does not count, so its NaN does no harm.
         """
         used = weights != 0
+        # NaN times a zero weight would be NaN, so unused groups count as zero here.
         value = np.where(used, weights * np.nan_to_num(self.coefficients), 0.0).sum((-2, -1))
         by_group = np.einsum(
             "...gi,gij,...gj->...g", weights, np.nan_to_num(self.covariance), weights
         )
+        # Groups have independent data, so their variances add.
         variance = by_group.sum(-1)
         if self.pooled_df is None:
             with np.errstate(invalid="ignore", divide="ignore"):

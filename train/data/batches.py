@@ -66,6 +66,7 @@ class _Source:
             steps = range(block * together, (block + 1) * together)
             made = self._make(_rows(steps, self.batch_size, host, num_hosts))
             for rows in made.values():
+                # The arrays are shared by later calls, so a caller must not change them.
                 rows.flags.writeable = False
             self._memo = ((block, host, num_hosts), made)
         local = self.batch_size // num_hosts

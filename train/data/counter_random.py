@@ -88,6 +88,7 @@ def permute(seed: int, epoch_N: np.ndarray, position_N: np.ndarray, size: int) -
     keys_RxN = draws(seed, EPOCHS, epochs_U, _FEISTEL_ROUNDS)[which_N].T
     value_N = np.asarray(position_N, np.uint64)
     outside_N = np.ones(len(value_N), bool)
+    # Cycle walking: only values outside [0, size) are mapped again.
     while outside_N.any():
         value_N[outside_N] = _feistel(value_N[outside_N], keys_RxN[:, outside_N], half)
         outside_N = value_N >= size

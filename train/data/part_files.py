@@ -109,6 +109,7 @@ class Team:
             sign = 0
         last, when = self._seen.get(worker, (-1, 0.0))
         if sign != last:
+            # The clocks of other machines may be wrong, so only this one's is used.
             self._seen[worker] = (sign, time.monotonic())
         elif time.monotonic() - when > self.patience:
             self._dead.add(worker)

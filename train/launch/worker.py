@@ -110,6 +110,7 @@ class Worker:
     def _is_done(self, directory: Path) -> bool:
         from train.run import distributed
 
+        # A status without the right corpus does not count.
         done = records.read_json(directory / "status.json", missing={}).get("state") == "done"
         data = records.read_json(directory / "config.json", missing={}).get("data", {})
         same = (

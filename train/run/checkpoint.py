@@ -325,6 +325,7 @@ def _word_sum(leaves: list[jax.Array]) -> jax.Array:
         place = jnp.zeros(x.shape, jnp.uint32)
         for axis, size in enumerate(x.shape):
             place = place * np.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
+        # The factor makes the sum depend on the order of the arrays.
         total = 31 * total + jnp.sum(words * (2 * place + 1), dtype=jnp.uint32)
     return total
 

@@ -30,6 +30,7 @@ def learning_rate(config: OptimizerConfig, step: int, total_steps: int) -> float
     """The learning rate of step `step`, counted from 0, of `total_steps`."""
     warmup = config.warmup_steps
     if config.schedule == "inverse_sqrt":
+        # T5's schedule: constant during warm-up, so that both parts meet.
         return config.learning_rate / math.sqrt(max(step, warmup, 1))
     if step < warmup:
         return config.learning_rate * (step + 1) / warmup

@@ -188,6 +188,7 @@ def _matched(
         )
 
     target, low, high = cost(cell, by, vocab), 0, 1
+    # Doubling, then bisection: the cost grows with the operator.
     while cost(at(high), by, vocab) < target:
         low, high = high, 2 * high
     while high - low > 1:

@@ -210,6 +210,7 @@ def ranks(values: np.ndarray) -> np.ndarray:
     """Ranks from 1, with ties averaged."""
     _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
+    # The mean of the ranks that equal values share.
     return (last - (counts - 1) / 2)[which]
 
 

@@ -101,6 +101,7 @@ class Fit:
         left = max(n - spent, 1)
         if self.objective.name == "l2":
             return float(np.sqrt((self.standardised_n**2).sum() / left))
+        # The median absolute residual times 1.4826 estimates a normal standard deviation.
         return float(1.4826 * np.median(np.sort(np.abs(self.standardised_n))[min(spent, n - 1) :]))
 
     @property

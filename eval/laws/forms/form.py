@@ -80,6 +80,7 @@ class Form:
                 (contract(self.evaluate(moved_SP, x)[1], weight_Sn) - base_SP) / step_S[:, None]
             )
         hess_SPP = np.stack(columns, -1)
+        # Forward differences are not exactly symmetric.
         return 0.5 * (hess_SPP + hess_SPP.swapaxes(1, 2))
 
     def centre(self, x: Inputs) -> np.ndarray:
