@@ -65,7 +65,6 @@ def token_sums(
     """
     weights_BT = batch["decoder_loss_weights"].astype(jnp.float32)
     nll = jnp.sum(out.nll * weights_BT)
-    # Weighted like the loss, so that padding adds nothing.
     z = z_loss * jnp.sum(jnp.square(out.log_z) * weights_BT)
     return nll + z, {"nll": nll, "z_loss": z, "weight": jnp.sum(weights_BT)}
 
