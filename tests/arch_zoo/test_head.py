@@ -64,7 +64,7 @@ def test_projections_are_in_the_type_of_their_input(dtype):
     dense = parameters.Dense(kernel, bias=True)
     dense.bias[...] = jnp.linspace(-1.0, 1.0, 5)
     exact = _float64(x) @ _float64(kernel[...].astype(dtype))
-    narrow, wide = parameters.project(x, kernel), parameters.project(x, kernel, wide=True)
+    narrow, wide = parameters.project(x, kernel), parameters.project(x, kernel, jnp.float32)
     assert (narrow.dtype, wide.dtype) == (dtype, jnp.float32)
     assert narrow.shape == wide.shape == (2, 3, 5)
     np.testing.assert_allclose(wide, exact, atol=tolerances.REORDERED)

@@ -174,7 +174,7 @@ def test_a_cell_says_how_its_model_is_made():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["width", "equal_flops", "protocols"])
 def test_the_widths_written_down_are_the_matched_ones(name):
-    from studies import depth, equal_flops, protocols, width
+    from configs.studies import depth, equal_flops, protocols, width
 
     grain, vocab = (
         (8, declare.PYTHON_VOCABULARY) if name == "protocols" else (64, declare.T5_VOCABULARY)
