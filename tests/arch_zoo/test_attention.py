@@ -56,6 +56,7 @@ def test_without_a_bias_logits_are_products_alone():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "heads"), [("nano", 2), ("nano-SH", 1)])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_caches_hold_keys_and_values_in_the_type_of_the_memory(size, heads, dtype):

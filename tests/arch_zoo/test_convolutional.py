@@ -38,6 +38,7 @@ def mixer_flops(cfg, width: int) -> int:
     return 2 * (dense + width * dim + (width * dim * groups if cfg.name == "dconv" else 0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", ["nano", "tiny", "base"])
 @pytest.mark.parametrize("form", ["mesh", "fairseq", "fairseq_sinusoids"])
 @pytest.mark.parametrize("name", ["lconv", "dconv"])
@@ -109,6 +110,7 @@ def layer_of(name: str, form: str):
     return models.build(cfg).encoder.blocks[0].self_attention.layer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["mesh", "fairseq"])
 def test_only_the_dynamic_kernel_follows_the_input(form):
     """Twice the gated input gives twice the sum of taps only if the kernel is fixed."""

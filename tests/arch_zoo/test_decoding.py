@@ -115,6 +115,7 @@ def test_scores_are_those_of_teacher_forcing(name):
         np.testing.assert_allclose(beams.scores[row], expected, atol=tolerances.REORDERED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("search", ["greedy", "sample", "beam"])
 def test_it_stops_when_all_rows_have_ended(search):
     """A thousand steps are allowed and three are needed.
@@ -143,6 +144,7 @@ def test_where_nothing_ends_the_unfinished_are_returned():
     assert np.isfinite(beams.scores).all() and (np.asarray(beams.ids) != EOS).all()
 
 
+@pytest.mark.slow
 def test_samples_follow_the_tempered_distribution():
     model, batch = tiny_vocabulary()
     rows, one = 20_000, {"encoder_input_tokens": batch["encoder_input_tokens"][:1, :2]}

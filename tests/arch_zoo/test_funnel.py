@@ -32,6 +32,7 @@ def encoder_flops(cfg, length: int, pooled_depths, pools: str) -> int:
     return total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pools", ["attention", "query"])
 @pytest.mark.parametrize(("size", "depths"), [("nano", (1,)), ("tiny", (2, 3)), ("base", (4, 8))])
 def test_closed_form_counts(size, depths, pools):
@@ -87,6 +88,7 @@ def test_a_pair_becomes_the_mean_of_its_tokens():
     np.testing.assert_array_equal(pooled.biases[1], bias[:, :, :4, :4])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pools", ["attention", "query"])
 def test_memory_is_a_quarter_and_equal_under_any_padding(pools):
     """Lengths that divide, and that do not; what stands at padding reaches no mean."""

@@ -60,6 +60,7 @@ UNPACKED = [[1] * 8, [1] * 5 + [0] * 3, [0] * 8, [1] + [0] * 7]
 PACKED = [[1] * 8, [1, 1, 1, 2, 2, 0, 0, 0], [1, 1, 2, 2, 2, 2, 3, 3], [1, 2, 3, 4, 5, 6, 7, 8]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("segment_ids", [UNPACKED, PACKED], ids=["unpacked", "packed"])
 @pytest.mark.parametrize("with_bias", [True, False])

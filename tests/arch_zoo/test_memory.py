@@ -68,6 +68,7 @@ def test_a_scan_keeps_what_its_blocks_would_one_by_one(remat):
     assert scanned.activations == pytest.approx(unrolled.activations, rel=0.1)
 
 
+@pytest.mark.slow
 def test_a_gpu_keeps_no_attention_weights_but_where_they_are_dropped():
     size = {"size": "nano-NL1", "vocab_size": 64, "dtype": "bfloat16"}
     short, long, dropped = (

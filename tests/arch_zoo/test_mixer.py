@@ -36,6 +36,7 @@ def encode(model, ids_BS):
     return model.encode({"encoder_input_tokens": ids_BS})[0]
 
 
+@pytest.mark.slow
 def test_shorter_inputs_are_padded_and_longer_ones_refused():
     model = models.build(models.config("mixer"))
     ids = jnp.asarray(

@@ -17,6 +17,7 @@ def non_embedding(cfg: arch_zoo.ModelConfig) -> int:
     return arch_zoo.count_params(cfg).non_embedding
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", arch_zoo.names())
 def test_matched_models_have_the_vanilla_models_parameters(name, size):

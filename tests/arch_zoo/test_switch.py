@@ -116,6 +116,7 @@ def test_places_of_earlier_positions_do_not_move(limited):
         np.testing.assert_array_equal(places(moved)[:, :position], places(expert)[:, :position])
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None, derandomize=True)
 @given(st.floats(0, 1), st.integers(0, 2**31))
 @pytest.mark.parametrize(

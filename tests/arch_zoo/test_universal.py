@@ -20,6 +20,7 @@ S, T = 512, 114
 STEPS, EPSILON, WEIGHT = 4, 0.01, 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("act", ["none", "accumulated", "basic"])
 @pytest.mark.parametrize(
     ("steps", "setting"), [(12, {}), (24, {"variant": "narang"}), (5, {"num_steps": 5})]

@@ -236,6 +236,7 @@ def test_every_end_has_its_exit_code_and_one_line(capsys, monkeypatch, error, co
     assert capsys.readouterr().err == said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["| true", ">&-"])
 @pytest.mark.parametrize(
     "command", ["train --help", "train study --help", "eval --help", "arch_zoo --help"]

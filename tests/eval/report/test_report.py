@@ -89,6 +89,7 @@ def test_runs_csv_has_exactly_the_stores_columns(small):
     assert "not enough points" in texts["table2_slopes.md"]
 
 
+@pytest.mark.slow
 def test_importing_the_report_imports_neither_jax_nor_tensorflow():
     code = "import sys, eval.report.write, eval.__main__\n"
     code += "print([m for m in ('jax', 'tensorflow', 'seqio') if m in sys.modules])"

@@ -103,6 +103,7 @@ def test_seeds_go_together_where_their_steps_were_measured_to_gain():
     assert plan.table(made)[-1].endswith("4 cells in 1 program")
 
 
+@pytest.mark.slow
 def test_seeds_stay_alone_where_they_do_not_gain():
     four = _seeds(4)
     for made in (
@@ -397,6 +398,7 @@ def _assert_counted(query, stored):
     assert stored == counted, query.model
 
 
+@pytest.mark.slow
 def test_the_counts_of_presets_are_right():
     stored = json.loads(counts.PRESETS.read_text())["counts"]
     query = next(

@@ -70,6 +70,7 @@ def test_a_poisoned_batch_is_rolled_back_and_skipped(corpus, tmp_path, monkeypat
     )
 
 
+@pytest.mark.slow
 def test_a_step_that_spoils_the_parameters_is_not_saved(corpus, tmp_path, monkeypatch):
     """Its own loss is that of the parameters before, and a checkpoint is due.
 

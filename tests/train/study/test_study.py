@@ -165,6 +165,7 @@ def test_status_shows_every_cell(finished, capsys):
     ]
 
 
+@pytest.mark.slow
 def test_the_loop_imports_no_tensorflow():
     code = (
         "import sys, train.run.loop, train.run.cell; print([m for m in sys.modules if m in "
