@@ -30,6 +30,7 @@ def test_a_page_holds_every_piece():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["power", "chinchilla", "downstream_exp", "data_constrained", "routed"]
 )

@@ -52,6 +52,7 @@ def test_batches_have_seqio_names_shapes_and_types(corpus):
         np.testing.assert_array_equal(batch["decoder_loss_weights"], targets > 0)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10_000), st.sampled_from([1, 2, 3, 4, 6, 8, 12, 24]))
 @settings(max_examples=20, deadline=None)
 def test_hosts_together_hold_the_global_batch_at_any_step(corpus, step, num_hosts):

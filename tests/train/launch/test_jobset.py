@@ -117,6 +117,7 @@ def test_the_verb_prints_what_kubectl_takes(capsys):
     assert "cells: nothing matches mos-*" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_seeds_that_go_together_are_one_jobset_on_one_chip(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # the cache of counts is that of the directory
     names = [f"transformer-nano-s{seed}" for seed in range(12)]

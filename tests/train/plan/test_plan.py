@@ -137,6 +137,7 @@ def test_start_up_is_shared_where_each_cell_alone_would_have_a_process_of_its_ow
     assert plan.make(four, VOCAB, SLOW, calibration=busy, own_process=True).together == ()
 
 
+@pytest.mark.slow
 def test_each_cell_is_decided_on_its_own():
     both = _seeds(2, tiny("transformer"), tiny("glu"))
     speed = _measured(0.5, 1.2)

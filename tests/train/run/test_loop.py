@@ -54,6 +54,7 @@ def _events(directory):
     return [json.loads(line) for line in (directory / "events.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_poisoned_batch_is_rolled_back_and_skipped(corpus, tmp_path, monkeypatch):
     _poison(
         monkeypatch, lambda step: step == 6

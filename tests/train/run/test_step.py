@@ -215,6 +215,7 @@ def test_weights_of_any_type_are_summed_in_float32():
             assert value.dtype == jnp.float32 and value == 257
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("weight", "share"), [(0.0, 0.0), (0.5, 0.5), (1.0, 1.0), (1.5, 1.0)])
 def test_a_batch_of_little_weight_costs_no_more_than_its_targets(weight, share):
     """A weight of zero is no division by it: of one target, less than one counts as one."""
