@@ -269,6 +269,7 @@ class Journal:
         """Notes an outcome."""
         row = {"key": mutant.key, **mutant.row, "outcome": outcome, "by": by, "tests": self._tests}
         if self._path:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
         return row

@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from eval.data.cells import CELL, seed_averages
 from eval.data.study import Study, read_study
 from train import records
 from train.records import InputError
 
-KEYS = ["architecture", "size", "protocol", "seed"]
+KEYS = [*CELL, "seed"]
 QUANTITIES = {
     "upstream_nll": "nats, lower is better",
     "downstream_mean": "percent, higher is better",
@@ -95,7 +96,7 @@ def _overall(both: pd.DataFrame, same: pd.Series, level: float) -> pd.DataFrame:
                 known[same.loc[known.index]],
                 f"{(~same).sum()} runs on another corpus are left out",
             )
-        cells = known.groupby(KEYS[:3])["change"].mean()
+        cells = seed_averages(known, ["change"])["change"]
         count, mean = len(cells), cells.mean() if len(cells) else math.nan
         low = high = p = math.nan
         spread = cells.std() / math.sqrt(count) if count > 1 else math.nan

@@ -1,7 +1,7 @@
 """The verb chain: a downstream score from N and D through the loss, two-step or chained."""
 
 import dataclasses
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
@@ -29,6 +29,8 @@ class ChainVerb(LawOptions):
       at: where to predict: `N=1e9,D=2e10`, or `C=1e21` for the best N and D; repeatable.
     """
 
+    fits_groups: ClassVar[bool] = False
+
     score_form: Literal["downstream_sigmoid", "downstream_exp"] = "downstream_sigmoid"
     through: Literal["measured", "predicted"] = "measured"
     score_objective: Literal["huber", "l1", "l2"] = "l2"
@@ -53,6 +55,7 @@ class ChainVerb(LawOptions):
                 f"form: {loss_form.name} predicts {loss_form.output}; the first law must predict "
                 "the loss"
             )
+        self.refuse_unused(score_form, self.objective, self.score_objective)
         read, decided = law_table.load(self.table, self, warn)
         options = dataclasses.replace(self, **decided)
         if options.group not in ("", law_table.POOLED):

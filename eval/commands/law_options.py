@@ -38,7 +38,7 @@ class LawOptions(LawColumns):
       starts: the form's own grid scaled to the data, or Hoffmann's 4,500 starts (chinchilla only).
       fix: parameters that are not searched, SYMBOL=VALUE.
       chance: score of guessing (downstream_sigmoid).
-      perfect: score of perfect answers: 1 for fractions, 100 for percent (downstream_sigmoid).
+      perfect: the largest score or error: 1 for fractions, 100 for percent (downstream forms).
       bootstrap: refits for the intervals; 0 gives none.
       resample: runs with replacement, wild residuals or normal noise; `auto` takes the first from
         eight runs on.
@@ -68,7 +68,18 @@ class LawOptions(LawColumns):
         form = forms.get(name or self.form)
         if isinstance(form, forms.DownstreamSigmoid):
             return forms.DownstreamSigmoid(self.chance, self.perfect)
+        if isinstance(form, forms.DownstreamExponential):
+            return forms.DownstreamExponential(self.perfect)
         return form
+
+    def refuse_unused(self, form: forms.Form, *objectives: str) -> None:
+        """Refuses options that neither this form nor these objectives use."""
+        if not isinstance(form, forms.DownstreamSigmoid):
+            self.refuse({"chance": (0.0,)}, f"form: {form.name} has no score of guessing")
+        if form.scale is None:
+            self.refuse({"perfect": (1.0,)}, f"form: {form.name} has no largest value")
+        if not {"auto", "huber"} & set(objectives):
+            self.refuse({"delta": (LawOptions.delta,)}, "objective: only huber has a zone")
 
     def law_objective(self, form: forms.Form) -> Objective:
         """What is minimised.
@@ -158,6 +169,8 @@ def answer(
     options: Options, of: Callable[[Options, Runs], Answer], form: forms.Form | None = None
 ) -> int:
     """Prints the answer for the points; and for all rows, if the highest losses are left out."""
+    objective = "l2" if options.method == "varpro" else options.objective
+    options.refuse_unused(options.law_form(), objective)
     read, decided = law_table.load(options.table, options, warn)
     options = dataclasses.replace(options, **decided)
     runs = law_table.from_table(read, form or options.law_form(), options, warn)

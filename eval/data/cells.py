@@ -15,6 +15,9 @@ from eval.data.quantity import Axis, Quantity
 from eval.data.study import Study
 from train.records import InputError
 
+CELL = ("architecture", "size", "protocol")
+"""The columns that identify a cell."""
+
 SUPPORTS = ("common", "all")
 """Which sizes a comparison of slopes uses: those in the range that both sides cover, or all."""
 
@@ -235,10 +238,31 @@ def other_protocols(table: pd.DataFrame, main: pd.DataFrame) -> str:
 def means(values: np.ndarray, cell: np.ndarray) -> np.ndarray:
     """Means over the runs of each cell, [R, Q] and [R] -> [C, Q].
 
-    This is the only place where seeds are averaged.
+    `seed_averages` does the same for tables with gaps; seeds are averaged in no other place.
     """
     seeds = np.bincount(cell)
     return np.stack([np.bincount(cell, v, len(seeds)) / seeds for v in values.T], axis=1)
+
+
+def seed_averages(
+    table: pd.DataFrame, columns: Sequence[str], by: Sequence[str] = CELL
+) -> pd.DataFrame:
+    """Means over the seeds of every cell, each column over the runs that have it.
+
+    Args:
+      table: one row per run; NaN where a run has no value.
+      columns: the numeric columns to average.
+      by: columns whose values identify a cell.
+
+    Returns:
+      One row per cell in the order of the table, indexed by `by`. For each column the mean, the
+      number of runs `<column>_n`, and the standard error over seeds `<column>_se` (NaN if fewer
+      than two runs have a value).
+    """
+    runs = table.groupby(list(by), sort=False)[list(columns)]
+    n = runs.count()
+    errors = (runs.std(ddof=1) / np.sqrt(n)).where(n > 1)
+    return pd.concat([runs.mean(), n.add_suffix("_n"), errors.add_suffix("_se")], axis=1)
 
 
 @dataclasses.dataclass(frozen=True)

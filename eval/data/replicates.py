@@ -116,7 +116,8 @@ def refuse_settings(
       table: one row per run.
       cell: the label of each row's cell.
       known: columns that already have a meaning, or that the user declared not to be settings.
-      choose: options that give the column a meaning, with {column} for its name.
+      choose: options that give the column a meaning, with {column} for its name; empty if the
+        command has none.
       steps: the option that makes rows of a cell checkpoints of one run, if the command has one.
 
     Raises:
@@ -144,10 +145,8 @@ def refuse_settings(
             rows = [here.index[0], here.index[(here != here.iloc[0]).to_numpy()][0]]
             shown = ", ".join(distinct[:4]) + (" ..." if len(distinct) > 4 else "")
             both = f"{table.row(rows[0])} and {table.row(rows[1])} are one cell ({cell[rows[0]]})"
-            how = (
-                f"--where {column}={here.iloc[0]}, {choose.format(column=column)}, or --ignore "
-                f"{column}"
-            )
+            ways = [f"--where {column}={here.iloc[0]}", choose.format(column=column)]
+            how = ", ".join([*filter(None, ways), f"or --ignore {column}"])
             how = (
                 f"{steps} {column} if they are checkpoints of one run, {how}"
                 if progress and steps

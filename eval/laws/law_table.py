@@ -3,14 +3,14 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import pandas as pd
 import tyro
 
 from eval.data import entries, replicates, units
-from eval.data.cells import DEFAULT_PROTOCOLS
+from eval.data.cells import CELL, DEFAULT_PROTOCOLS
 from eval.data.study import read_study
 from eval.data.table import Table, first
 from eval.data.where import column_names
@@ -43,7 +43,7 @@ _INPUTS = {
 }
 SQRT_FLOPS = "sqrt(C)"  # a value of `weight` that is not a column
 POOLED = "none"  # of `group`: one law for all; of `cluster`: every row is a run
-_CELL = ["architecture", "size", "protocol", "tokens_seen"]
+_CELL = (*CELL, "tokens_seen")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +97,8 @@ class LawColumns:
     drop_highest_loss: CountOrZero = 0
     ignore: tuple[str, ...] = ()
     trust_units: bool = False
+
+    fits_groups: ClassVar[bool] = True  # whether `group` may name a column
 
 
 def load(
@@ -274,12 +276,11 @@ class _LawReader:
         values = self.positive(column, form.output, zero=form.space == "raw")
         if self.columns.trust_units:
             return values
-        perfect = getattr(form, "scale", None)
-        if form.output == "loss":
+        if form.scale is None:
             units.nats(self.table, column)
-        elif perfect is not None:
-            option = "--perfect 100" if perfect <= 1 else "--perfect 1"
-            self.tell(units.scores(self.table, [column], perfect, option))
+        else:
+            option = "--perfect 100" if form.scale <= 1 else "--perfect 1"
+            self.tell(units.scores(self.table, [column], form.scale, option))
         return values
 
     def measured_flops(self) -> np.ndarray:
@@ -309,9 +310,8 @@ class _LawReader:
         cell = pd.Series(
             [f"{g}: {label}" if g else label for g, label in zip(group, labels, strict=True)], index
         )
-        replicates.refuse_settings(
-            self.table, cell, self._meant(), "fit each with --group {column}"
-        )
+        choose = "fit each with --group {column}" if self.columns.fits_groups else ""
+        replicates.refuse_settings(self.table, cell, self._meant(), choose)
 
     def clusters(self, x: dict[str, np.ndarray]) -> np.ndarray:
         """The number of the run that each row belongs to."""

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from eval.analyses.question import Question
-from eval.data.cells import RunTable, frame_of, main_protocol
+from eval.data.cells import RunTable, frame_of, main_protocol, seed_averages
 from eval.data.quantity import Quantities
 from eval.data.study import Study
 from eval.laws.diagnostics import LawPage, law_page
@@ -151,10 +151,9 @@ def _cells(table: pd.DataFrame, quantities: Quantities) -> pd.DataFrame:
         }
     ).astype({name: float for name in ("N", "D", "x", "y")})
     frame = frame[np.isfinite(frame["y"]) & (frame["y"] > 0)]
-    cells = frame.groupby(["architecture", "size", frame["D"].fillna(0.0)], sort=True)[
-        ["N", "D", "x", "y"]
-    ].mean()
-    cells = cells.reset_index(level="D", drop=True).reset_index()
+    frame["data"] = frame["D"].fillna(0.0)
+    cells = seed_averages(frame, ["N", "D", "x", "y"], ["architecture", "size", "data"])
+    cells = cells.sort_index().reset_index()
     cells.attrs["x"] = x
     return cells
 

@@ -21,7 +21,7 @@ from matplotlib.lines import Line2D
 
 from eval.analyses.everything import Analysis, question_of
 from eval.analyses.question import Question
-from eval.data.cells import RunTable, main_protocol
+from eval.data.cells import RunTable, main_protocol, seed_averages
 from eval.data.quantity import Quantity
 from eval.report.grid import scaled
 from eval.report.law_figures import draw as law_figure
@@ -132,14 +132,11 @@ def means(analysis: Analysis, table: pd.DataFrame, y: Quantity) -> pd.DataFrame:
     own = evaluation_errors(analysis.study).reindex(columns=[column])[column].reindex(table.index)
     frame = table.assign(x=table[x.column], y=y.axis().read(table[column].to_numpy()), own=own)
     frame = frame.dropna(subset=["x", "y"])
-    grouped = frame[frame.x > 0].groupby(["architecture", "protocol", "size"], sort=False)
-    cells = (
-        grouped[["x", "y", "own"]]
-        .mean()
-        .assign(n=grouped.size(), params=grouped[analysis.quantities.params.column].mean())
-    )
-    cells["se"] = (grouped.y.std(ddof=1) / np.sqrt(cells.n)).where(cells.n > 1, cells.own)
-    return cells.drop(columns="own").reset_index().sort_values("x", kind="stable")
+    frame = frame.assign(params=frame[analysis.quantities.params.column])
+    cells = seed_averages(frame[frame.x > 0], ["x", "y", "own", "params"])
+    cells["se"] = cells.y_se.where(cells.y_n > 1, cells.own)
+    cells = cells.rename(columns={"y_n": "n"})[["x", "y", "n", "params", "se"]]
+    return cells.reset_index().sort_values("x", kind="stable")
 
 
 def _area(params: float | pd.Series, largest: float, style: Look) -> np.ndarray:

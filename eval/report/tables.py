@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from eval.analyses.question import REFERENCE
+from eval.data.cells import CELL, seed_averages
 from eval.data.study import GROUP_COLUMNS, Study, headlines, task_columns
 from eval.report.grid import (
     Column,
@@ -19,7 +20,6 @@ from eval.report.grid import (
     scaled,
 )
 
-CELL = ["architecture", "size", "protocol"]
 _BYTES = "upstream_bits_per_byte"
 _LOSSES = ("upstream_nll", _BYTES)
 _COSTS = ["params_total", "params_active", "flops_forward", "steps_per_second"]
@@ -59,24 +59,23 @@ def cells(study: Study) -> pd.DataFrame:
       seeds). Ordered by size, then by architecture.
     """
     runs = study.runs
-    grouped = runs.groupby(CELL, sort=False)
-    table = grouped[_COSTS].mean().assign(n_seeds=grouped.size())
     by_rule = 6 * runs.params_total * runs.tokens_seen
-    ratio = (runs.flops_train_total / by_rule.where(by_rule > 0)).groupby(
-        [runs[key] for key in CELL], sort=False
+    runs = runs.assign(ratio=runs.flops_train_total / by_rule.where(by_rule > 0))
+    qualities = quality_columns(runs)
+    squares = evaluation_errors(study).reindex(columns=qualities) ** 2
+    runs = runs.join(squares.add_suffix("_square"))
+    costs = [*_COSTS, "ratio", "params_non_embedding"]
+    means = seed_averages(runs, [*costs, *qualities, *(f"{q}_square" for q in qualities)])
+    table = means[_COSTS].assign(
+        n_seeds=runs.groupby(list(CELL), sort=False).size(),
+        flops_train_over_6nd=means["ratio"],
+        params_over_reference=_over_reference(means["params_non_embedding"]),
     )
-    table["flops_train_over_6nd"] = ratio.mean()
-    table["params_over_reference"] = _over_reference(grouped.params_non_embedding.mean())
-    errors = evaluation_errors(study)
-    for column in quality_columns(runs):
-        n = grouped[column].count()
-        table[column] = grouped[column].mean()
-        table[f"{column}_n"] = n
-        table[f"{column}_se"] = (grouped[column].std(ddof=1) / np.sqrt(n)).where(n > 1)
-        squares = errors.get(column, pd.Series(np.nan, index=runs.index)) ** 2
-        table[f"{column}_se_eval"] = np.sqrt(
-            squares.groupby([runs[key] for key in CELL], sort=False).mean()
-        )
+    for column in qualities:
+        table[column] = means[column]
+        for suffix in ("_n", "_se"):
+            table[column + suffix] = means[column + suffix]
+        table[f"{column}_se_eval"] = np.sqrt(means[f"{column}_square"])
     table = table.reset_index()
     place = {size: i for i, size in enumerate(size_order(runs))}
     order = (

@@ -13,6 +13,7 @@ from train.records import InputError
 __all__ = [
     "FORMS",
     "Chinchilla",
+    "DownstreamExponential",
     "DownstreamSigmoid",
     "Form",
     "Inputs",

@@ -1,7 +1,6 @@
 """Downstream error or accuracy as a function of upstream loss.
 
-Both are fitted to raw values, since logarithms of an accuracy have no special meaning; `scale` is 1
-for fractions and 100 for percent.
+Both are fitted to raw values, since logarithms of an accuracy have no special meaning.
 """
 
 from collections.abc import Mapping
@@ -28,6 +27,10 @@ class DownstreamExponential(Form):
         Parameter("k", "epsilon less the error at zero loss", 1e-9, 1e12, positive=True),
         Parameter("gamma", "how fast error falls with loss, per nat", 1e-3, 50.0, positive=True),
     )
+
+    def __init__(self, scale: float = 1.0):
+        """A law for errors of at most `scale`."""
+        self.scale = scale
 
     def evaluate(self, theta_SP: np.ndarray, x: Inputs) -> tuple[np.ndarray, np.ndarray]:
         """Errors and gradient."""

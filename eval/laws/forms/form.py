@@ -43,6 +43,7 @@ class Form:
       meaning: what the law claims.
       inputs: names of the inputs, from N, D, C, S, U, experts, x and L (loss).
       output: what it predicts: loss, error or accuracy.
+      scale: the largest possible value, 1 for fractions and 100 for percent; None for losses.
       space: whether `evaluate` returns logarithms or raw values.
       parameters: in the order of the last axis of theta.
       floor_symbol: the irreducible part, whose lower bound counts as zero; None if there is none.
@@ -54,6 +55,7 @@ class Form:
     meaning: ClassVar[str]
     inputs: tuple[str, ...]
     output: str = "loss"
+    scale: float | None = None
     space: Literal["log", "raw"] = "log"
     parameters: tuple[Parameter, ...]
     floor_symbol: str | None = None

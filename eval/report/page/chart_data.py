@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 
 from eval.analyses.everything import Analysis, question_of
+from eval.data.cells import CELL, seed_averages
 from eval.data.study import GROUP_COLUMNS, task_columns
 from eval.report.figures import flops_label, lines_and_bands, quality_label, surface_steps
 from eval.report.style import looks
-from eval.report.tables import CELL, cells, label
+from eval.report.tables import cells, label
 
 COSTS = {
     "params_total": "Parameters",
@@ -70,24 +71,27 @@ def _cells(analysis: Analysis) -> list[dict[str, Any]]:
     """One entry per cell: means, standard errors, and the single runs."""
     table, runs = cells(analysis.study), analysis.table
     x_axes, y_axes = _x_axes(analysis), _y_axes(analysis)
-    groups = dict(list(runs.groupby(CELL, sort=False)))
+    groups = dict(list(runs.groupby(list(CELL), sort=False)))
+    params = analysis.quantities.params.column
+    runs = runs.assign(**{column: _oriented(runs, column) for column in y_axes})
+    means = seed_averages(runs, sorted({*x_axes, *y_axes, params}))
     entries = []
     for record in table.to_dict("records"):
-        members = groups[tuple(record[key] for key in CELL)]
+        cell = tuple(record[key] for key in CELL)
+        members, mean = groups[cell], means.loc[cell]
         entry: dict[str, Any] = {key: str(record[key]) for key in CELL} | {
             "n": int(record["n_seeds"])
         }
-        entry["x"] = {column: float(members[column].mean()) for column in x_axes}
+        entry["x"] = {column: float(mean[column]) for column in x_axes}
         entry["y"], entry["se"], entry["runs"] = {}, {}, {}
         for column in y_axes:
-            values = _oriented(members, column)
-            entry["y"][column] = float(values.mean())
-            entry["runs"][column] = [float(value) for value in values]
+            entry["y"][column] = float(mean[column])
+            entry["runs"][column] = [float(value) for value in _oriented(members, column)]
             seeds = record.get(f"{column}_se", np.nan)
             entry["se"][column] = float(
                 record.get(f"{column}_se_eval", np.nan) if np.isnan(seeds) else seeds
             )
-        entry["params"] = float(members[analysis.quantities.params.column].mean())
+        entry["params"] = float(mean[params])
         entry["seeds"] = [int(seed) for seed in members.seed]
         entries.append(entry)
     return entries

@@ -163,6 +163,34 @@ def test_chain_predicts_scores_through_the_loss(write, capsys, through):
         run("chain", write(table), "--at", "C=1e21", "--fix", "E=1")
     with pytest.raises(InputError, match="score: name the column"):
         run("chain", write(table.drop(columns="score")), "--at", "C=1e21")
+    seconds = ["--delta", "0.1", "--objective", "l1"]
+    with pytest.raises(InputError, match="only huber has a zone"):
+        run("chain", write(table), "--at", "C=1e21", *seconds)
+
+
+def test_advice_of_chain_names_only_options_that_it_takes(write):
+    one = frame().assign(score=0.5, optimizer="adam")
+    table = pd.concat([one, one.assign(optimizer="lion")])
+    with pytest.raises(InputError) as error:
+        run("chain", write(table), "--at", "C=1e21")
+    assert "--where optimizer=adam, or --ignore optimizer" in str(error.value)
+    assert "--group" not in str(error.value)
+    with pytest.raises(InputError, match="fit each with --group optimizer"):
+        run("fit", write(table))
+
+
+def test_errors_are_in_the_unit_that_perfect_declares(write, capsys):
+    loss = np.linspace(2.0, 4.0, 12)
+    error = forms.get("downstream_exp").predict(TRUTH["downstream_exp"], L=loss)
+    table = pd.DataFrame({"loss": loss, "error": error})
+    columns = ["--form", "downstream_exp", "--score", "error"]
+    with pytest.raises(InputError, match="is within 0 and 1.*--perfect 1"):
+        run("fit", write(table), *columns, "--perfect", "100")
+    percent = write(table.assign(error=100 * error))
+    with pytest.raises(InputError, match="is outside -1 to 1; --perfect 100"):
+        run("fit", percent, *columns)
+    found = answer(capsys, "fit", percent, *columns, "--perfect", "100")
+    assert found["epsilon"] == pytest.approx(100 * TRUTH["downstream_exp"]["epsilon"], rel=1e-3)
 
 
 @pytest.mark.slow
@@ -467,6 +495,14 @@ def test_bad_tables_give_one_line_with_column_and_row(write, table, words):
             ["--approach", "1", "--form", "kaplan_nd"],
             "approach: 1 fits no law; it does not go with --form kaplan_nd",
         ),
+        (["--chance", "0.25"], "chinchilla has no score of guessing; .* --chance 0.25"),
+        (["--perfect", "100"], "chinchilla has no largest value; .* --perfect 100"),
+        (
+            ["--form", "downstream_exp", "--chance", "0.25"],
+            "downstream_exp has no score of guessing; .* --chance 0.25",
+        ),
+        (["--objective", "l2", "--delta", "0.1"], "only huber has a zone; .* --delta 0.1"),
+        (["--method", "varpro", "--delta", "0.1"], "only huber has a zone; .* --delta 0.1"),
         (["--profile", "akima"], "approach: 3 .* does not go with --profile akima"),
         (["--k", "0"], "flops_per_param_token = 0.0 must be above 0 and finite"),
         (["--form", "kaplan_n", "--fix", "N_c=1e13"], "N_c of kaplan_n depends on alpha_N"),
