@@ -33,6 +33,7 @@ from train.records import RunWriter
 from train.run import cell, loop
 from train.run.optimizers import make_optimizer
 from train.run.parallel import SingleDevice
+from train.run.start import Job
 from train.run.step import Batch, Metrics, State, Step, init_state, make_model, make_train_step
 from train.study.config import RunConfig
 
@@ -66,7 +67,8 @@ def in_the_loop(config: RunConfig, corpus: Corpus) -> float:
     clock = Clock(config.pretrain.steps)
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
-        job = cell.make_job(config, "pretrain", corpus, directory, {}, stop=clock, quiet=True)
+        model = cell.model_config(config, corpus)
+        job = Job(config, "pretrain", model, {}, corpus, directory, stop=clock, quiet=True)
         loop.train(job, RunWriter(directory))
     return clock.seconds_per_step
 
@@ -92,7 +94,8 @@ def bare(config: RunConfig, corpus: Corpus) -> tuple[float, float]:
     strategy = SingleDevice()
     step = strategy.compile(make_train_step(model, optimizer, stage))
     state = strategy.place_state(init_state(params, optimizer))
-    source = loop.make_source(cell.make_job(config, "pretrain", corpus, Path(), {}))
+    job = Job(config, "pretrain", cell.model_config(config, corpus), {}, corpus, Path())
+    source = loop.make_source(job)
     start = time.perf_counter()
     batches = [source.batch(number) for number in range(stage.steps)]
     making = (time.perf_counter() - start) / stage.steps

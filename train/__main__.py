@@ -123,7 +123,7 @@ def run_cell(verb: CellVerb, stage: str) -> int:
     config = declare.with_settings(dataclasses.replace(config, study=verb.study), settings)
 
     from train.data.corpus import open_corpus
-    from train.run import cell, distributed, loop, seeds
+    from train.run import cell, distributed, loop, seeds, start
     from train.run.stages import KINDS
 
     distributed.initialize()
@@ -136,15 +136,15 @@ def run_cell(verb: CellVerb, stage: str) -> int:
         )
     before = KINDS[stage].after
     for directory in directories if before and verb.init_from is None else []:
-        if not loop.checkpoints_of(directory, before).is_dir():
+        if not start.checkpoints_of(directory, before).is_dir():
             raise InputError(
                 f"{directory}: has no pretrained checkpoint; pretrain it first or give --init-from"
             )
     try:
         with cell.StopOnSignal() as stop:
             if len(runs) == 1:
-                starts = verb.resume_from, verb.init_from
-                states = [cell.run_cell(config, corpus, directories[0], (stage,), *starts, stop)]
+                origin = start.Start(verb.resume_from, verb.init_from)
+                states = [cell.run_cell(config, corpus, directories[0], (stage,), origin, stop)]
             else:
                 states = seeds.run_seeds(runs, corpus, verb.runs / verb.study, (stage,), stop)
     except loop.Preempted as reason:

@@ -260,9 +260,8 @@ def seed_averages(
       than two runs have a value).
     """
     runs = table.groupby(list(by), sort=False)[list(columns)]
-    n = runs.count()
-    errors = (runs.std(ddof=1) / np.sqrt(n)).where(n > 1)
-    return pd.concat([runs.mean(), n.add_suffix("_n"), errors.add_suffix("_se")], axis=1)
+    parts = (runs.mean(), runs.count().add_suffix("_n"), runs.sem().add_suffix("_se"))
+    return pd.concat(parts, axis=1)
 
 
 @dataclasses.dataclass(frozen=True)

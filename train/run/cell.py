@@ -23,6 +23,7 @@ from train.records import InputError, Row
 from train.run import distributed, lengths, loop
 from train.run.evaluators import tasks
 from train.run.stages import KINDS
+from train.run.start import Job, Start
 from train.study import declare
 from train.study.config import RunConfig, differences, digest, identity, to_dict
 from train.tasks import scoring
@@ -139,8 +140,7 @@ def run_cell(
     corpus: Corpus,
     directory: Path,
     stages: tuple[str, ...] = records.STAGES,
-    resume_from: Path | None = None,
-    init_from: Path | None = None,
+    origin: Start | None = None,
     stop: Callable[[], bool] = lambda: False,
     *,
     quiet: bool = False,
@@ -152,8 +152,7 @@ def run_cell(
       corpus: the corpus to train on.
       directory: the run directory.
       stages: the stages to run; those that `config` does not have are skipped.
-      resume_from: a checkpoint directory of another run, from which to continue the first stage.
-      init_from: checkpoints that give the first stage its initial parameters.
+      origin: checkpoints of other runs that the first stage starts from.
       stop: called between steps; whether to save and stop.
       quiet: shows no progress.
 
@@ -173,45 +172,74 @@ def run_cell(
     with distributed.lock(directory) as free:
         if not free:
             return "locked"
-        writer, meta = open_run(config, corpus, directory)
+        run = open_run(config, corpus, directory)
         old = records.read_status(directory)
-        before = {
-            old.get("stage"): old.get("step", 0)
-        }  # the last known progress, until a step is done
-        try:
-            for stage in stages:
-                if stage in writer.extra["finished"]:
-                    continue
-                job = make_job(
-                    config,
-                    stage,
-                    corpus,
-                    directory,
-                    meta,
-                    resume_from,
-                    init_from,
-                    stop,
-                    quiet=quiet,
-                )
-                writer.status(
+        # The last known progress, shown until a step is done.
+        before = {old.get("stage"): old.get("step", 0)}
+        for stage in stages:
+            if stage in run.writer.extra["finished"]:
+                continue
+            job = dataclasses.replace(
+                run.job(stage), origin=origin or Start(), stop=stop, quiet=quiet
+            )
+            try:
+                run.writer.status(
                     "running", stage=stage, step=before.get(stage, 0), steps=job.stage.steps
                 )
-                loop.train(job, writer)
-                writer = finish(job, writer)
-                resume_from = init_from = None
-        except Exception as error:
-            record_end(writer, stage, error)
-            raise
+                loop.train(job, run.writer)
+                run.finish(job)
+            except Exception as error:
+                run.record_end(stage, error)
+                raise
+            origin = None
     return "done"
 
 
-def open_run(config: RunConfig, corpus: Corpus, directory: Path) -> tuple[records.RunWriter, Row]:
-    """Opens a run's directory. The caller must hold its lock.
+@dataclasses.dataclass
+class OpenRun:
+    """A run whose directory has been checked. The caller holds its lock.
 
-    Returns:
-      The run's writer, which knows the finished stages, and the identity that the run's checkpoints
-      must have. The writer writes config.json before step 0, after the first stage has checked its
-      input.
+    Attributes:
+      config: the run.
+      corpus: the corpus it is trained on.
+      directory: the run directory.
+      identity: what the run's checkpoints must have (hash, corpus fingerprint, seed).
+      writer: the writer of its records, which knows the finished stages. It writes config.json
+        before step 0, after the first stage has checked its input.
+    """
+
+    config: RunConfig
+    corpus: Corpus
+    directory: Path
+    identity: Row
+    writer: records.RunWriter
+
+    def job(self, stage: str) -> Job:
+        """One of its stages."""
+        model = model_config(self.config, self.corpus)
+        return Job(self.config, stage, model, self.identity, self.corpus, self.directory)
+
+    def finish(self, job: Job) -> None:
+        """Records that a stage is finished."""
+        _record_best(self.writer, job)
+        finished = [*self.writer.extra["finished"], job.stage_name]
+        extra = {**self.writer.extra, "finished": finished}
+        self.writer = dataclasses.replace(self.writer, extra=extra)
+        state = "done" if _is_done(job.config, finished) else "queued"
+        self.writer.status(state, stage=job.stage_name)
+
+    def record_end(self, stage: str, error: Exception) -> None:
+        """Records that a stage was stopped or failed, and why."""
+        if isinstance(error, loop.Preempted):
+            self.writer.status("preempted", stage=stage, error=str(error))
+            return
+        reason = records.reason(error)
+        with contextlib.suppress(OSError):  # on a full disk this fails too; report the first error
+            self.writer.status("failed", stage=stage, error=reason)
+
+
+def open_run(config: RunConfig, corpus: Corpus, directory: Path) -> OpenRun:
+    """Opens a run's directory. The caller must hold its lock.
 
     Raises:
       InputError: the directory belongs to another configuration, or finetuning would cut a label.
@@ -228,58 +256,19 @@ def open_run(config: RunConfig, corpus: Corpus, directory: Path) -> tuple[record
     done = _is_done(config, finished)
     if config.finetune and not done:  # checked now, not only after hours of pretraining
         lengths.check_labels(corpus, config.finetune.tasks or tuple(corpus.tasks), config.finetune)
-    identity = (
+    written = (
         None if done and (directory / "config.json").exists() else (resolved, environment(corpus))
     )
     extra = {"finished": finished, "hash": resolved["hash"]}
-    writer = records.RunWriter(directory, extra, not distributed.is_first(), identity)
+    writer = records.RunWriter(directory, extra, not distributed.is_first(), written)
     if done:
         writer.begin()  # no stage is left that would do it
-    return writer, {
+    identity = {
         "hash": resolved["hash"],
         "fingerprint": corpus.fingerprint,
         "seed": config.seed,
     }
-
-
-def make_job(
-    config: RunConfig,
-    stage: str,
-    corpus: Corpus,
-    directory: Path,
-    meta: Row,
-    resume_from: Path | None = None,
-    init_from: Path | None = None,
-    stop: Callable[[], bool] = lambda: False,
-    *,
-    quiet: bool = False,
-) -> loop.Job:
-    """One stage of a run; without `init_from` it starts from the stage before it, if any."""
-    if KINDS[stage].after and init_from is None:
-        init_from = loop.checkpoints_of(directory, KINDS[stage].after)
-    model = model_config(config, corpus)
-    return loop.Job(
-        config, stage, model, meta, corpus, directory, resume_from, init_from, stop, quiet=quiet
-    )
-
-
-def finish(job: loop.Job, writer: records.RunWriter) -> records.RunWriter:
-    """Records that a stage is finished; returns the writer that knows it."""
-    _record_best(writer, job)
-    finished = [*writer.extra["finished"], job.stage_name]
-    writer = dataclasses.replace(writer, extra={**writer.extra, "finished": finished})
-    writer.status("done" if _is_done(job.config, finished) else "queued", stage=job.stage_name)
-    return writer
-
-
-def record_end(writer: records.RunWriter, stage: str, error: Exception) -> None:
-    """Records that a stage was stopped or failed, and why."""
-    if isinstance(error, loop.Preempted):
-        writer.status("preempted", stage=stage, error=str(error))
-        return
-    reason = records.reason(error)
-    with contextlib.suppress(OSError):  # on a full disk this fails too; report the first error
-        writer.status("failed", stage=stage, error=reason)
+    return OpenRun(config, corpus, directory, identity, writer)
 
 
 def _is_done(config: RunConfig, finished: list[str]) -> bool:
@@ -287,7 +276,7 @@ def _is_done(config: RunConfig, finished: list[str]) -> bool:
     return last in finished
 
 
-def _record_best(writer: records.RunWriter, job: loop.Job) -> None:
+def _record_best(writer: records.RunWriter, job: Job) -> None:
     """Adds the best score of each task to the evaluations of a stage, once."""
     if writer.silent:
         return

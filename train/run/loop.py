@@ -1,30 +1,26 @@
-"""The training loop: one stage of one run, from its start to its last checkpoint."""
+"""The training loop: one stage of one run, or of several seeds, to its last checkpoint."""
 
 import dataclasses
-import json
 import math
-import os
 import sys
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
 import arch_zoo
 from train import records
-from train.data import batches
-from train.data.corpus import Corpus
-from train.records import InputError, Row, RunWriter
+from train.data import batches as sources
+from train.records import Row, RunWriter
 from train.run import distributed, trackers
 from train.run.checkpoint import Checkpoints
 from train.run.evaluators import EVALUATORS, Evaluator, kept_by
 from train.run.optimizers import learning_rate, make_optimizer
-from train.run.parallel import Strategy, make_strategy
-from train.run.stages import KINDS, StageKind
-from train.run.step import Model, State, init_state, make_model, make_train_step
+from train.run.parallel import HostBatch, Strategy, make_strategy
+from train.run.start import Job, check_checkpoints_are_there, items_of, open_checkpoints, start
+from train.run.step import Model, State, Step, init_state, make_model, make_train_step
 from train.run.tracking import Progress, Tracker, fetch
-from train.study.config import RunConfig, StageConfig, differences, identity, to_dict
+from train.study.config import to_dict
 
 
 class Preempted(Exception):
@@ -35,58 +31,146 @@ class Diverged(Exception):
     """The loss is not finite, and rolling back did not help."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """A stage to train, with everything it needs.
+@dataclasses.dataclass
+class Member:
+    """A run during one of its stages, alone or beside other seeds of the same cell.
 
     Attributes:
-      config: the run.
-      stage_name: pretrain or finetune.
-      model: the resolved model, without dropout.
-      meta: the identity that a checkpoint must have (hash, corpus fingerprint); stored in each of
-        them.
-      corpus: the prepared corpus.
-      directory: the run directory.
-      resume_from: checkpoints of the same stage of another run, from which to continue.
-      init_from: checkpoints with the initial parameters.
-      stop: called between steps; whether to save and stop.
-      quiet: shows no progress.
+      job: its stage.
+      writer: the writer of its records.
+      checkpoints: its checkpoints.
+      source: its batches.
+      evaluate: computes its rows for evals.jsonl from parameters.
+      meta: the `meta` of its next checkpoint.
+      tracker: records its steps; made by `begin`.
+      active: false once it has diverged and left the other seeds.
     """
 
-    config: RunConfig
-    stage_name: str
-    model: arch_zoo.ModelConfig
+    job: Job
+    writer: RunWriter
+    checkpoints: Checkpoints
+    source: Any
+    evaluate: Evaluator
     meta: Row
-    corpus: Corpus
-    directory: Path
-    resume_from: Path | None = None
-    init_from: Path | None = None
-    stop: Callable[[], bool] = lambda: False
-    quiet: bool = False
+    tracker: Tracker = dataclasses.field(init=False)
+    active: bool = True
+
+    def begin(self, *, quiet: bool = False) -> None:
+        """Prepares the records for the next step.
+
+        Writes the run's identity, drops rows of later steps, and reports lost rows. All checks must
+        have passed before: a command that is refused leaves nothing behind.
+        """
+        job, writer, step = self.job, self.writer, self.meta["step"]
+        quiet = quiet or job.quiet or not distributed.is_first()
+        writer.begin()
+        writer.cut(job.stage_name, step)
+        self.tracker = make_tracker(job, writer, step, quiet=quiet)
+        if step:
+            self.tracker.event(step, "resumed", f"from the checkpoint of step {step}")
+        for lost in job.kind.lost(job.corpus, job.stage) if not step else ():
+            self.tracker.event(step, "text lost", lost)
+            if not quiet:
+                print(f"warning: {job.config.run_id} {job.stage_name}: {lost}", file=sys.stderr)
+        for lost in _lost_records(writer, self.meta):
+            self.tracker.event(step, records.LOST, lost)
+            print(f"warning: {writer.path}: {lost}", file=sys.stderr)
+
+    def record(self, done: int, values: Mapping[str, float], rate: float) -> bool:
+        """Records the metrics of a step; returns False, without a record, if it diverged."""
+        if has_diverged(values, self.meta, self.job.model.vocab_size):
+            return False
+        self.meta = {"first_loss": values["loss"], **self.meta}
+        self.tracker.step(done, values, rate)
+        return True
+
+    def save(self, state: State, step: int, *, evaluating: bool, last: bool) -> None:
+        """Evaluates if it is time to, and saves a checkpoint."""
+        rows = self.evaluate(state.params, final=last) if evaluating else []
+        self.tracker.evals(step, rows)
+        # After the records of its step, so that all rows up to a checkpoint exist when a run
+        # resumes from it.
+        kept = {**self.meta, "records": self.writer.extents()}
+        self.checkpoints.save(step, items_of(state), kept, kept_by(rows))
+        self.tracker.restart_clock()
+
+
+class Program(Protocol):
+    """Computes steps of one run, or of several seeds together."""
 
     @property
-    def stage(self) -> StageConfig:
-        """The stage's configuration."""
-        return getattr(self.config, self.stage_name)
+    def feed(self) -> tuple[int, int]:
+        """The part of each batch that this process provides, and the number of parts."""
+        ...
 
-    @property
-    def kind(self) -> StageKind:
-        """What is particular to the stage."""
-        return KINDS[self.stage_name]
+    def step(self, state: Any, batches: list[HostBatch], rate: float) -> tuple[Any, Any]:
+        """The next state and the metrics, from one batch for each member."""
+        ...
 
-    @property
-    def course(self) -> Row:
-        """The settings that determine each step, but not how many; stored in checkpoints."""
-        return self.course_of(self.stage_name)
+    def values(self, metrics: Any) -> list[Mapping[str, float]]:
+        """The metrics of each member as numbers. This waits until they are computed."""
+        ...
 
-    def course_of(self, stage_name: str) -> Row:
-        """The course of another stage of the run."""
-        stage = identity(getattr(self.config, stage_name))
-        course = {
-            "model": self.model.to_dict(),
-            stage_name: {k: v for k, v in stage.items() if k != "steps"},
-        }
-        return json.loads(json.dumps(course))  # in the form in which it will be read back
+    def state_of(self, state: Any, number: int) -> State:
+        """The state of one member."""
+        ...
+
+    def recover(self, member: Member, done: int) -> tuple[Any, int] | None:
+        """Follows a divergence at step `done`.
+
+        Returns:
+          The state and the step to continue from, or None to continue without this member.
+
+        Raises:
+          Diverged: it happened too often.
+        """
+        ...
+
+
+class Alone:
+    """The program of one run. It rolls back to the last checkpoint when the loss diverges."""
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        train_step: Step,
+        seed: int,
+        restart: Callable[[], tuple[State, Row]],
+    ):
+        """Prepares the steps; `restart` gives the state and `meta` of the last checkpoint."""
+        self.feed = strategy.feed
+        self._strategy, self._step, self._seed = strategy, strategy.compile(train_step), seed
+        self._restart, self._rollbacks = restart, 0
+
+    def step(self, state: State, batches: list[HostBatch], rate: float) -> tuple[State, Any]:
+        """See Program."""
+        batch = self._strategy.place_batch(batches[0])
+        return self._step(state, batch, np.float32(rate), np.uint32(self._seed))
+
+    def values(self, metrics: Any) -> list[Mapping[str, float]]:
+        """See Program."""
+        return [fetch(metrics)]
+
+    def state_of(self, state: State, number: int) -> State:
+        """See Program."""
+        return state
+
+    def recover(self, member: Member, done: int) -> tuple[State, int]:
+        """Rolls back, and skips the batches since then."""
+        job = member.job
+        self._rollbacks += 1
+        if self._rollbacks > job.stage.max_rollbacks:
+            raise Diverged(
+                f"{job.stage_name} diverged at step {done} after {self._rollbacks - 1} roll-backs"
+            )
+        state, old = self._restart()
+        step = old["step"]
+        member.meta = {**old, "skipped": member.meta["skipped"] + done - step}
+        member.writer.cut(job.stage_name, step)
+        skipped = f"to step {step}; {done - step} batches are skipped"
+        member.tracker.event(done, "rolled back", skipped)
+        member.tracker.restart_clock()
+        return state, step
 
 
 def train(job: Job, writer: RunWriter) -> None:
@@ -97,85 +181,87 @@ def train(job: Job, writer: RunWriter) -> None:
       Preempted: `job.stop` asked for it; the last step is saved.
       Diverged: the loss was not finite, or exploded, more often than may be rolled back.
     """
-    config, stage, seed = job.config, job.stage, job.config.seed
+    stage, seed = job.stage, job.config.seed
     model, params = make_model(
         dataclasses.replace(job.model, dropout_rate=stage.dropout_rate), seed
     )
     optimizer = make_optimizer(stage.optimizer, model.axes)
-    strategy = make_strategy(config, model.axes, params)
-    train_step = strategy.compile(make_train_step(model, optimizer, stage, strategy.devices))
-    evaluation = make_evaluation(job, model, strategy)
-    source = make_source(job)
-    host, num_hosts = strategy.feed
+    strategy = make_strategy(job.config, model.axes, params)
+    train_step = make_train_step(model, optimizer, stage, strategy.devices)
+    evaluate, source = make_evaluation(job, model, strategy), make_source(job)
 
     check_checkpoints_are_there(job)
     with open_checkpoints(job) as checkpoints:
+
+        def restart() -> tuple[State, Row]:
+            fresh = init_state(make_model(job.model, seed)[1], optimizer)
+            return start(job, checkpoints, strategy, fresh)
+
+        program = Alone(strategy, train_step, seed, restart)
         state, meta = start(job, checkpoints, strategy, init_state(params, optimizer))
-        step = meta["step"]
-        tracker = begin(job, writer, meta)
-        pending: tuple[int, Any, float] | None = None
-        rollbacks = 0
-
-        def flush() -> int | None:
-            """Fetches and records the pending metrics; returns their step if the loss diverged."""
-            nonlocal pending, meta
-            if pending is None:
-                return None
-            done, metrics, rate = pending
-            pending = None
-            values = fetch(metrics)
-            if has_diverged(values, meta, job.model.vocab_size):
-                return done
-            meta = {"first_loss": values["loss"], **meta}
-            tracker.step(done, values, rate)
-            return None
-
+        member = Member(job, writer, checkpoints, source, evaluate, meta)
+        member.begin()
         try:
-            while step < stage.steps:
-                batch = strategy.place_batch(source.batch(step + meta["skipped"], host, num_hosts))
-                rate = learning_rate(stage.optimizer, step, stage.steps)
-                state, metrics = train_step(state, batch, np.float32(rate), np.uint32(seed))
-                diverged = flush()  # the previous step, while this one is being computed
-                step, pending = step + 1, (step + 1, metrics, rate)
-
-                last, stopping = step == stage.steps, distributed.should_stop(job.stop)
-                evaluating = last or (stage.eval_every and step % stage.eval_every == 0)
-                due = evaluating or stopping or step % stage.checkpoint_every == 0
-                if due and diverged is None:
-                    diverged = flush()
-                if diverged is not None:
-                    rollbacks, pending = rollbacks + 1, None
-                    if rollbacks > stage.max_rollbacks:
-                        raise Diverged(
-                            f"{job.stage_name} diverged at step {diverged} after {rollbacks - 1} "
-                            "roll-backs"
-                        )
-                    fresh = init_state(make_model(job.model, seed)[1], optimizer)
-                    state, old = start(job, checkpoints, strategy, fresh)
-                    step = old["step"]
-                    meta = {**old, "skipped": meta["skipped"] + diverged - step}
-                    writer.cut(job.stage_name, step)
-                    tracker.event(
-                        diverged,
-                        "rolled back",
-                        f"to step {step}; {diverged - step} batches are skipped",
-                    )
-                    tracker.restart_clock()
-                    continue
-                if due:
-                    rows = evaluation(state.params, final=last) if evaluating else []
-                    tracker.evals(step, rows)
-                    # After the records of its step, so that all rows up to a checkpoint exist when
-                    # a run resumes from it.
-                    kept = {**meta, "records": writer.extents()}
-                    checkpoints.save(step, items_of(state), kept, kept_by(rows))
-                    tracker.restart_clock()
-                if stopping and not last:
-                    checkpoints.wait()
-                    raise Preempted(f"{job.stage_name} at step {step} of {stage.steps}")
-            checkpoints.wait()
+            run_steps(program, [member], state)
         finally:
-            tracker.close()
+            member.tracker.close()
+
+
+def run_steps(program: Program, members: Sequence[Member], state: Any) -> None:
+    """Takes the remaining steps of a stage, with its records, evaluations and checkpoints.
+
+    Args:
+      program: computes the steps.
+      members: the run, or the seeds that are trained together; all are at the same step.
+      state: their state at that step, of which the first step reuses the memory.
+
+    Raises:
+      Preempted: `stop` asked for it; the last step is saved.
+      Diverged: see `Program.recover`.
+    """
+    job, stage, step = members[0].job, members[0].job.stage, members[0].meta["step"]
+    pending: tuple[int, Any, float] | None = None
+
+    def flush() -> tuple[Any, int] | None:
+        """Records the pending metrics; returns where to continue from if that is another step."""
+        nonlocal pending
+        if pending is None:
+            return None
+        done, metrics, rate = pending
+        pending, back = None, None
+        for member, values in zip(members, program.values(metrics), strict=True):
+            if member.active and not member.record(done, values, rate):
+                back = program.recover(member, done)
+        return back
+
+    while step < stage.steps and any(member.active for member in members):
+        batches = [
+            member.source.batch(step + member.meta["skipped"], *program.feed) for member in members
+        ]
+        rate = learning_rate(stage.optimizer, step, stage.steps)
+        state, metrics = program.step(state, batches, rate)
+        back = flush()  # the previous step, while this one is being computed
+        step, pending = step + 1, (step + 1, metrics, rate)
+
+        last, stopping = step == stage.steps, distributed.should_stop(job.stop)
+        evaluating = last or bool(stage.eval_every and step % stage.eval_every == 0)
+        due = evaluating or stopping or step % stage.checkpoint_every == 0
+        if due and back is None:
+            back = flush()
+        if back is not None:
+            (state, step), pending = back, None
+            continue
+        if due:
+            for number, member in enumerate(members):
+                if member.active:
+                    own = program.state_of(state, number)
+                    member.save(own, step, evaluating=evaluating, last=last)
+        if stopping and not last:
+            for member in members:
+                member.checkpoints.wait()
+            raise Preempted(f"{job.stage_name} at step {step} of {stage.steps}")
+    for member in members:
+        member.checkpoints.wait()
 
 
 def has_diverged(metrics: Mapping[str, float], meta: Row, vocab_size: int) -> bool:
@@ -188,72 +274,6 @@ def has_diverged(metrics: Mapping[str, float], meta: Row, vocab_size: int) -> bo
     """
     limit = 2 * max(math.log(vocab_size), meta.get("first_loss", math.inf))
     return not (metrics["loss"] < limit and math.isfinite(metrics["parameter_norm"]))
-
-
-def start(
-    job: Job, checkpoints: Checkpoints, strategy: Strategy, fresh: State
-) -> tuple[State, Row]:
-    """The state to continue from, and the `meta` of its checkpoint.
-
-    The first of these that exists is used: a checkpoint in the run's own directory, one in
-    `resume_from`, the parameters in `init_from`, a new initialisation.
-    """
-    meta = {**job.meta, "course": job.course, "stage": job.stage_name, "step": 0, "skipped": 0}
-    target = strategy.abstract(fresh)
-    where = checkpoints_of(job.directory, job.stage_name)
-    restored = checkpoints.restore(items_of(target), lambda old: _check_own(where, old, meta))
-    if restored is None and job.resume_from:
-        items, old = _read(
-            job.resume_from,
-            items_of(target),
-            "resume_from",
-            lambda old: _check_same_course(old, job),
-        )
-        restored = items, {**old, "records": None}  # they describe the other run
-    if restored:
-        items, old = restored
-        return State(items["optimizer"]["step"], items["params"], items["optimizer"]["state"]), {
-            **old,
-            **job.meta,
-        }
-    state = strategy.place_state(fresh)
-    if job.init_from:
-        own = bool(job.kind.after) and job.init_from == checkpoints_of(
-            job.directory, job.kind.after
-        )
-        accept = (lambda old: _check_pretrained(job, old)) if own else (lambda old: None)
-        items, old = _read(job.init_from, {"params": target.params}, "init_from", accept)
-        state = state._replace(params=items["params"])
-        if own:
-            meta["records"] = old.get("records")
-    return state, meta
-
-
-def begin(job: Job, writer: RunWriter, meta: Row) -> Tracker:
-    """Prepares the records for the next step.
-
-    Writes the run's identity, drops rows of later steps, and reports lost rows. All checks must
-    have passed before: a command that is refused leaves nothing behind.
-
-    Args:
-      job: the stage.
-      writer: the writer of its records.
-      meta: the `meta` of the checkpoint that the stage continues from.
-    """
-    step = meta["step"]
-    writer.begin()
-    writer.cut(job.stage_name, step)
-    tracker = make_tracker(job, writer, step)
-    if step:
-        tracker.event(step, "resumed", f"from the checkpoint of step {step}")
-    for told in job.kind.lost(job.corpus, job.stage) if not step else ():
-        tracker.event(step, "text lost", told)
-        if distributed.is_first() and not job.quiet:
-            print(f"warning: {job.config.run_id} {job.stage_name}: {told}", file=sys.stderr)
-    for told in _lost_records(writer, meta):
-        tracker.event(step, records.LOST, told)
-        print(f"warning: {writer.path}: {told}", file=sys.stderr)
-    return tracker
 
 
 def _lost_records(writer: RunWriter, meta: Row) -> list[str]:
@@ -270,98 +290,6 @@ def _lost_records(writer: RunWriter, meta: Row) -> list[str]:
     return lost
 
 
-def checkpoints_of(directory: Path, stage_name: str) -> Path:
-    """Where a stage of a run keeps its checkpoints."""
-    return directory / "checkpoints" / stage_name
-
-
-def _check_own(where: Path, old: Mapping[str, Any], new: Row) -> None:
-    """Refuses a checkpoint in the run's own directory that has another configuration or stage."""
-    if old.get("stage") != new["stage"]:
-        raise InputError(
-            f"{where}: its checkpoints are of stage {old.get('stage')}, not {new['stage']}"
-        )
-    if old.get("hash") != new["hash"]:
-        changes = differences(old["course"], new["course"]) if "course" in old else []
-        said = "; ".join(changes) or f"hash: {old.get('hash')} -> {new['hash']}"
-        raise InputError(
-            f"{where}: its checkpoints are of another configuration: {said}; use another directory"
-        )
-
-
-def _check_pretrained(job: Job, old: Mapping[str, Any]) -> None:
-    """Refuses to go on from a stage of the run's own that is not finished, or is another one."""
-    before = job.kind.after
-    wanted = {**job.meta, "stage": before, "course": job.course_of(before)}
-    _check_own(checkpoints_of(job.directory, before), old, wanted)
-    steps = getattr(job.config, before).steps
-    if old["step"] != steps:
-        reached = f"{before}ing has reached step {old['step']} of {steps}"
-        raise InputError(f"{job.init_from}: {reached}; finish it, or give --init-from")
-
-
-def _check_same_course(old: Mapping[str, Any], job: Job) -> None:
-    """Refuses another run's checkpoint if training would continue differently from that run."""
-    where = f"resume_from: {str(job.resume_from)!r}"
-    for key in ("fingerprint", "seed"):
-        if old.get(key) != job.meta.get(key):
-            mine, theirs = job.meta.get(key), old.get(key)
-            raise InputError(
-                f"{where} has {key} = {theirs}, this run {mine}; --init-from starts anew"
-            )
-    if changes := differences(old.get("course", {}), job.course if "course" in old else {}):
-        raise InputError(
-            f"{where} has other settings: {'; '.join(changes)}; --init-from starts anew"
-        )
-    if old["step"] >= job.stage.steps:
-        raise InputError(
-            f"resume_from: step {old['step']} leaves nothing of {job.stage.steps} steps to do"
-        )
-
-
-def _read(
-    directory: Path, targets: dict[str, Any], key: str, accept: Callable[[Mapping[str, Any]], None]
-) -> tuple[dict[str, Any], Row]:
-    if not os.path.isdir(directory):  # Path.is_dir raises if the name is too long
-        raise InputError(f"{key}: {str(directory)!r} is not a directory of checkpoints")
-    with Checkpoints(directory, read_only=True) as checkpoints:
-        restored = checkpoints.restore(targets, accept)
-    if restored is None:
-        raise InputError(f"{key}: {str(directory)!r} holds no checkpoint")
-    return restored
-
-
-def check_checkpoints_are_there(job: Job) -> None:
-    """Refuses to start over if there are records of steps without their checkpoints.
-
-    The records would be erased. A run that was killed before its first checkpoint may start over:
-    its directory of checkpoints exists, and so few steps are recorded that none had to be saved.
-    """
-    where, stage = checkpoints_of(job.directory, job.stage_name), job.stage
-    has_any = where.is_dir() and any(path.name.isdecimal() for path in where.iterdir())
-    metrics, types = job.directory / "metrics.jsonl", {"step": int, "stage": str}
-    rows = [] if has_any else records.read_jsonl(metrics, types, allow_torn=True)
-    reached = max((row["step"] for row in rows if row["stage"] == job.stage_name), default=0)
-    every = min(stage.checkpoint_every, stage.eval_every or stage.checkpoint_every)
-    if distributed.any_process(reached > (2 * every if where.is_dir() else 0)):
-        lost = f"has records of {reached} steps of {job.stage_name} and no checkpoint of them"
-        raise InputError(
-            f"{job.directory}: {lost}; bring its checkpoints back, or use another directory"
-        )
-
-
-def open_checkpoints(job: Job) -> Checkpoints:
-    """Those of the job's stage."""
-    best = job.kind.best(job.corpus, job.stage)
-    where = checkpoints_of(job.directory, job.stage_name)
-    return Checkpoints(where, job.stage.keep_every, best)
-
-
-def items_of(state: State) -> dict[str, Any]:
-    """A state as items of a checkpoint, separate because finetuning reads only parameters."""
-    return {"params": state.params, "optimizer": {"step": state.step, "state": state.optimizer}}
-
-
 def make_evaluation(job: Job, model: Model, strategy: Strategy) -> Evaluator:
     """What the stage is evaluated by; called with parameters, it gives rows for evals.jsonl."""
     given = (job.corpus, job.stage, job.config.seed, model, strategy)
@@ -373,15 +301,14 @@ def make_evaluation(job: Job, model: Model, strategy: Strategy) -> Evaluator:
     return evaluate
 
 
-def make_source(job: Job) -> batches.Pretrain | batches.Finetune:
+def make_source(job: Job) -> sources.Pretrain | sources.Finetune:
     """The stage's training batches, a pure function of the step."""
     return job.kind.source(job.corpus, job.config, job.model)
 
 
-def make_tracker(job: Job, writer: RunWriter, done: int) -> Tracker:
+def make_tracker(job: Job, writer: RunWriter, done: int, *, quiet: bool) -> Tracker:
     """Makes the tracker that turns metrics of steps into records, from step `done` on."""
     stage = job.stage
-    quiet = job.quiet or not distributed.is_first()
     progress = Progress(f"{job.config.run_id} {job.stage_name}", stage.steps, done, quiet=quiet)
     flops = arch_zoo.count_flops(job.model, stage.input_length, stage.target_length).train
     names = job.config.trackers if distributed.is_first() else ()

@@ -9,7 +9,7 @@ single small model leaves the device partly idle; benchmarks/seeds.py measures h
 import contextlib
 import dataclasses
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,43 +23,13 @@ from train import records
 from train.data.corpus import Corpus
 from train.records import InputError, Row, RunWriter
 from train.run import cell, distributed, loop
-from train.run.checkpoint import Checkpoints
-from train.run.evaluators import kept_by
-from train.run.loop import Job
-from train.run.optimizers import learning_rate, make_optimizer
-from train.run.parallel import SingleDevice
+from train.run.evaluators import Evaluator
+from train.run.loop import Member, run_steps
+from train.run.optimizers import make_optimizer
+from train.run.parallel import HostBatch, SingleDevice
+from train.run.start import Job, check_checkpoints_are_there, open_checkpoints, start
 from train.run.step import Model, State, init_state, make_model, make_train_step
-from train.run.tracking import Tracker
 from train.study.config import RunConfig, StageConfig
-
-
-@dataclasses.dataclass
-class Member:
-    """One seed during a stage.
-
-    Attributes:
-      job: its stage.
-      writer: the writer of its records.
-      checkpoints: its checkpoints.
-      state: the state it starts from.
-      meta: the `meta` of its checkpoints.
-      constants: arrays of its model that are not trained.
-      source: its batches.
-      evaluation: computes its rows for evals.jsonl.
-      tracker: records its steps; set once it is known which seeds run together.
-      diverged: it has left the group; its last checkpoint is from before.
-    """
-
-    job: Job
-    writer: RunWriter
-    checkpoints: Checkpoints
-    state: State
-    meta: Row
-    constants: Any
-    source: Any
-    evaluation: Any
-    tracker: Tracker = dataclasses.field(init=False)
-    diverged: bool = False
 
 
 def run_seeds(
@@ -101,31 +71,20 @@ def run_seeds(
         free = [run for run in runs if locks.enter_context(distributed.lock(study / run.run_id))]
         if not free:  # another process has just started them
             return ["locked"] * len(runs)
-        opened = {run.seed: cell.open_run(run, corpus, study / run.run_id) for run in free}
+        opened = [cell.open_run(run, corpus, study / run.run_id) for run in free]
         for stage in stages:
             if getattr(runs[0], stage) is None:
                 continue
-            jobs = []
-            for run in free:
-                writer, meta = opened[run.seed]
-                if stage not in writer.extra["finished"]:
-                    jobs.append(
-                        cell.make_job(
-                            run, stage, corpus, study / run.run_id, meta, stop=stop, quiet=quiet
-                        )
-                    )
-            for job in _train_recorded(
-                jobs, {seed: writer for seed, (writer, _) in opened.items()}
-            ):
-                seed = job.config.seed
-                opened[seed] = cell.finish(job, opened[seed][0]), opened[seed][1]
-            free = [run for run in free if stage in opened[run.seed][0].extra["finished"]]
+            left = [run for run in opened if stage not in run.writer.extra["finished"]]
+            jobs = [dataclasses.replace(run.job(stage), stop=stop, quiet=quiet) for run in left]
+            _train_recorded(jobs, left)
+            # A seed that has not finished this stage runs alone below, and so do its later stages.
+            opened = [run for run in opened if stage in run.writer.extra["finished"]]
     states, errors = [], []
     for run in runs:
+        directory = study / run.run_id
         try:
-            states.append(
-                cell.run_cell(run, corpus, study / run.run_id, stages, stop=stop, quiet=quiet)
-            )
+            states.append(cell.run_cell(run, corpus, directory, stages, stop=stop, quiet=quiet))
         except loop.Diverged as error:  # only this seed
             errors.append(error)
     if errors:
@@ -133,20 +92,28 @@ def run_seeds(
     return states
 
 
-def _train_recorded(jobs: list[Job], writers: dict[int, RunWriter]) -> list[Job]:
-    """Like `train`, but records an error in the status of each run."""
+def _train_recorded(jobs: list[Job], runs: list[cell.OpenRun]) -> None:
+    """Like `train`, but records in the status of each run that it finished, or the error."""
     if len(jobs) < 2:
-        return []
+        return
     try:
-        return train(jobs, [writers[job.config.seed] for job in jobs])
+        finished = train(jobs, [run.writer for run in runs])
     except Exception as error:
-        for job in jobs:
-            cell.record_end(writers[job.config.seed], job.stage_name, error)
+        for job, run in zip(jobs, runs, strict=True):
+            run.record_end(job.stage_name, error)
         raise
+    for job, run in zip(jobs, runs, strict=True):
+        if job in finished:
+            run.finish(job)
 
 
 def train(jobs: Sequence[Job], writers: Sequence[RunWriter]) -> list[Job]:
-    """Trains, evaluates and records one stage of several seeds; returns the jobs that finished it.
+    """Trains, evaluates and records one stage of several seeds.
+
+    Seeds at another step than most, and seeds that diverge, are left out.
+
+    Returns:
+      The jobs that finished the stage.
 
     Raises:
       Preempted: `stop` asked for it; the last step of each is saved.
@@ -161,28 +128,27 @@ def train(jobs: Sequence[Job], writers: Sequence[RunWriter]) -> list[Job]:
 
     train_step = make_seeds_step(model, optimizer, stage)
     with contextlib.ExitStack() as closing:
-        members = []
+        members, states = [], []
         for job, writer, (own, params) in zip(jobs, writers, models, strict=True):
-            loop.check_checkpoints_are_there(job)
-            checkpoints = closing.enter_context(loop.open_checkpoints(job))
-            state, meta = loop.start(job, checkpoints, strategy, init_state(params, optimizer))
+            check_checkpoints_are_there(job)
+            checkpoints = closing.enter_context(open_checkpoints(job))
+            state, meta = start(job, checkpoints, strategy, init_state(params, optimizer))
             evaluation = loop.make_evaluation(job, _WithConstants(model), strategy)  # pyright: ignore
-            source = loop.make_source(job)
-            member = Member(
-                job, writer, checkpoints, state, meta, own.constants, source, evaluation
-            )
-            members.append(member)
+            evaluate, source = _Evaluation(evaluation, own.constants), loop.make_source(job)
+            members.append(Member(job, writer, checkpoints, source, evaluate, meta))
+            states.append((state, own.constants))
         step = statistics.mode(member.meta["step"] for member in members)
-        members = [member for member in members if member.meta["step"] == step]
+        here = [number for number, member in enumerate(members) if member.meta["step"] == step]
+        members = [members[number] for number in here]
         for number, member in enumerate(members):
-            shown = dataclasses.replace(member.job, quiet=member.job.quiet or number > 0)
             member.writer.status(
                 "running", stage=member.job.stage_name, step=step, steps=stage.steps
             )
-            member.tracker = loop.begin(shown, member.writer, member.meta)
+            member.begin(quiet=number > 0)
             closing.callback(member.tracker.close)
-        _steps(train_step, members, step)
-        return [member.job for member in members if not member.diverged]
+        states, constants = _stack([states[number] for number in here])
+        run_steps(_Together(train_step, members, constants), members, states)
+        return [member.job for member in members if member.active]
 
 
 def make_seeds_step(
@@ -202,61 +168,32 @@ def make_seeds_step(
     return jax.jit(jax.vmap(step_of_one, in_axes=(0, 0, 0, None, 0)), donate_argnums=0)
 
 
-def _steps(train_step: Callable[..., Any], members: list[Member], step: int) -> None:
-    """The loop of `loop.train` for several seeds. One that diverges leaves, to roll back alone."""
-    job, stage = members[0].job, members[0].job.stage
-    states = _stack([member.state for member in members])
-    constants = _stack([member.constants for member in members])
-    seeds = np.array([member.job.config.seed for member in members], np.uint32)
-    pending: tuple[int, Any, float] | None = None
-    while step < stage.steps and not all(member.diverged for member in members):
-        parts = [member.source.batch(step + member.meta["skipped"]) for member in members]
-        batch = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
-        rate = learning_rate(stage.optimizer, step, stage.steps)
-        states, metrics = train_step(states, constants, batch, np.float32(rate), seeds)
-        _record(members, pending)  # the previous step, while this one is being computed
-        step, pending = step + 1, (step + 1, metrics, rate)
-        last, stopping = step == stage.steps, distributed.should_stop(job.stop)
-        evaluating = last or bool(stage.eval_every and step % stage.eval_every == 0)
-        if evaluating or stopping or step % stage.checkpoint_every == 0:
-            _record(members, pending)
-            pending = None
-            for number, member in enumerate(members):
-                if not member.diverged:
-                    state = jax.tree.map(lambda x, number=number: x[number], states)
-                    _save(member, state, step, evaluating=evaluating, last=last)
-        if stopping and not last:
-            for member in members:
-                member.checkpoints.wait()
-            raise loop.Preempted(f"{job.stage_name} at step {step} of {stage.steps}")
-    for member in members:
-        member.checkpoints.wait()
+class _Together:
+    """The program of several seeds. One that diverges leaves the others, to roll back alone."""
 
+    feed = (0, 1)
 
-def _record(members: list[Member], pending: tuple[int, Any, float] | None) -> None:
-    """Records the metrics of a step, [seeds] each, and marks members that diverged."""
-    if pending is None:
-        return
-    done, metrics, rate = pending
-    values = {name: np.asarray(value) for name, value in metrics.items()}
-    for number, member in enumerate(members):
-        if member.diverged:
-            continue
-        own = {name: float(value[number]) for name, value in values.items()}
-        if loop.has_diverged(own, member.meta, member.job.model.vocab_size):
-            member.diverged = True
-            member.tracker.event(done, "diverged", "leaves the other seeds to go on alone")
-        else:
-            member.meta = {"first_loss": own["loss"], **member.meta}
-            member.tracker.step(done, own, rate)
+    def __init__(self, train_step: Callable[..., Any], members: Sequence[Member], constants: Any):
+        self._step, self._constants = train_step, constants
+        self._seeds = np.array([member.job.config.seed for member in members], np.uint32)
 
+    def step(self, state: State, batches: list[HostBatch], rate: float) -> tuple[State, Any]:
+        batch = {name: np.stack([own[name] for own in batches]) for name in batches[0]}
+        return self._step(state, self._constants, batch, np.float32(rate), self._seeds)
 
-def _save(member: Member, state: State, step: int, *, evaluating: bool, last: bool) -> None:
-    rows = member.evaluation((state.params, member.constants), final=last) if evaluating else []
-    member.tracker.evals(step, rows)
-    meta = {**member.meta, "records": member.writer.extents()}
-    member.checkpoints.save(step, loop.items_of(state), meta, kept_by(rows))
-    member.tracker.restart_clock()
+    def values(self, metrics: Any) -> list[Mapping[str, float]]:
+        values = {name: np.asarray(value) for name, value in metrics.items()}
+        return [
+            {name: float(value[number]) for name, value in values.items()}
+            for number in range(len(self._seeds))
+        ]
+
+    def state_of(self, state: State, number: int) -> State:
+        return jax.tree.map(lambda x: x[number], state)
+
+    def recover(self, member: Member, done: int) -> None:
+        member.active = False
+        member.tracker.event(done, "diverged", "leaves the other seeds to go on alone")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -268,6 +205,17 @@ class _WithConstants:
     def merge(self, both: tuple[Any, Any]) -> Any:
         params, constants = both
         return dataclasses.replace(self.model, constants=constants).merge(params)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Evaluation:
+    """The evaluation of one seed, with its constants."""
+
+    evaluation: Evaluator
+    constants: Any
+
+    def __call__(self, params: Any, *, final: bool) -> list[Row]:
+        return self.evaluation((params, self.constants), final=final)
 
 
 class _OneEvaluation(SingleDevice):

@@ -16,6 +16,7 @@ from train.data.corpus import open_corpus
 from train.records import InputError
 from train.run import cell, loop
 from train.run.checkpoint import Checkpoints
+from train.run.start import Start, checkpoints_of
 
 STAGE = dataclasses.replace(tiny_study.STAGE, eval_every=0)
 RUN = dataclasses.replace(tiny_study.run("transformer"), pretrain=STAGE, finetune=STAGE)
@@ -101,19 +102,26 @@ def test_only_the_runs_own_pretraining_is_finetuned(corpus, copy):
 
 @pytest.mark.slow
 def test_only_the_same_settings_are_resumed_from_elsewhere(corpus, stopped, tmp_path):
-    elsewhere = loop.checkpoints_of(stopped, "pretrain")
+    elsewhere = checkpoints_of(stopped, "pretrain")
     with pytest.raises(
         InputError, match="has other settings: pretrain.z_loss: 0.0001 -> 0.001; --init-from starts"
     ):
-        goes_on(corpus, tmp_path / "other", changed(RUN, z_loss=1e-3), resume_from=elsewhere)
+        goes_on(
+            corpus,
+            tmp_path / "other",
+            changed(RUN, z_loss=1e-3),
+            origin=Start(resume_from=elsewhere),
+        )
     assert not (tmp_path / "other" / "config.json").exists()
     assert (
-        goes_on(corpus, tmp_path / "longer", changed(RUN, steps=14), resume_from=elsewhere)
+        goes_on(
+            corpus, tmp_path / "longer", changed(RUN, steps=14), origin=Start(resume_from=elsewhere)
+        )
         == "done"
     )
     run = records.read_run(tmp_path / "longer")
     with Checkpoints(
-        loop.checkpoints_of(tmp_path / "longer", "pretrain"), read_only=True
+        checkpoints_of(tmp_path / "longer", "pretrain"), read_only=True
     ) as checkpoints:
         _, meta = checkpoints.restore({})
     assert meta["hash"] == run.config["hash"]  # what it saves is its own
@@ -127,7 +135,12 @@ def test_a_checkpoint_of_another_size_is_refused_in_one_line(corpus, stopped, tm
     with pytest.raises(
         InputError, match=r"step 6 is of another model: params\..* has shape \[.*\] there and shape"
     ):
-        goes_on(corpus, tmp_path / "wide", wide, init_from=loop.checkpoints_of(stopped, "pretrain"))
+        goes_on(
+            corpus,
+            tmp_path / "wide",
+            wide,
+            origin=Start(init_from=checkpoints_of(stopped, "pretrain")),
+        )
     assert not (tmp_path / "wide" / "config.json").exists()
     said = capfd.readouterr()
     assert "Traceback" not in said.err + said.out and len((said.err + said.out).splitlines()) < 3

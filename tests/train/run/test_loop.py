@@ -19,6 +19,7 @@ from train.data.corpus import open_corpus
 from train.records import InputError
 from train.run import cell, loop
 from train.run.checkpoint import Checkpoints
+from train.run.start import Start
 
 CONFIG = dataclasses.replace(
     tiny_study.run("transformer"),
@@ -120,10 +121,16 @@ def test_only_the_same_course_is_resumed(corpus, tmp_path):
     ):
         with pytest.raises(InputError, match=said):
             cell.run_cell(
-                config, corpus, tmp_path / f"s{config.seed}", resume_from=checkpoints, quiet=True
+                config,
+                corpus,
+                tmp_path / f"s{config.seed}",
+                origin=Start(resume_from=checkpoints),
+                quiet=True,
             )
     assert (
-        cell.run_cell(longer, corpus, tmp_path / "third", resume_from=checkpoints, quiet=True)
+        cell.run_cell(
+            longer, corpus, tmp_path / "third", origin=Start(resume_from=checkpoints), quiet=True
+        )
         == "done"
     )
     assert [row["step"] for row in records.read_run(tmp_path / "third").metrics] == [14]
@@ -175,7 +182,9 @@ def test_a_stage_can_start_from_another_runs_parameters(corpus, tmp_path):
     cell.run_cell(CONFIG, corpus, tmp_path / "first", quiet=True)
     config = dataclasses.replace(CONFIG, seed=1)
     checkpoints = tmp_path / "first" / "checkpoints" / "pretrain"
-    cell.run_cell(config, corpus, tmp_path / "second", init_from=checkpoints, quiet=True)
+    cell.run_cell(
+        config, corpus, tmp_path / "second", origin=Start(init_from=checkpoints), quiet=True
+    )
     first, second = (records.read_run(tmp_path / name).metrics for name in ("first", "second"))
     assert second[0]["nll"] < first[0]["nll"] - 1  # it knows what the first has learnt
     with pytest.raises(InputError, match="init_from: .* is not a directory of checkpoints"):
@@ -183,7 +192,7 @@ def test_a_stage_can_start_from_another_runs_parameters(corpus, tmp_path):
             dataclasses.replace(CONFIG, seed=2),
             corpus,
             tmp_path / "third",
-            init_from=tmp_path / "no",
+            origin=Start(init_from=tmp_path / "no"),
         )
 
 
@@ -228,7 +237,9 @@ def _finetuned(corpus, pretrained, directory, **options):
     stage = dataclasses.replace(tiny_study.STAGE, eval_every=0, **options)
     run = dataclasses.replace(CONFIG, finetune=stage)
     assert (
-        cell.run_cell(run, corpus, directory, ("finetune",), init_from=pretrained, quiet=True)
+        cell.run_cell(
+            run, corpus, directory, ("finetune",), origin=Start(init_from=pretrained), quiet=True
+        )
         == "done"
     )
     return {row["metric"]: row for row in records.read_run(directory).evals}
@@ -270,7 +281,9 @@ def test_examples_that_a_model_cannot_tell_apart_are_not_packed(corpus, tmp_path
     with pytest.raises(
         InputError, match="finetune.pack: mixer cannot tell examples of one row apart"
     ):
-        cell.run_cell(run, corpus, tmp_path, ("finetune",), init_from=tmp_path, quiet=True)
+        cell.run_cell(
+            run, corpus, tmp_path, ("finetune",), origin=Start(init_from=tmp_path), quiet=True
+        )
 
 
 @pytest.mark.slow
