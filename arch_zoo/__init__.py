@@ -4,12 +4,20 @@ Modules that need JAX are imported on first use, so that `import arch_zoo` is fa
 """
 
 import importlib
+from typing import TYPE_CHECKING
 
-from arch_zoo.config import ConfigError, ModelConfig, config, config_from_dict
+from arch_zoo.config import ModelConfig
 from arch_zoo.conventions import Convention
-from arch_zoo.registry import get, names, register
+from arch_zoo.registry import ConfigError, get, names, register
+from arch_zoo.resolve import config, config_from_dict
 
 __version__ = "0.2.0"  # of the whole project; pyproject.toml reads it here
+
+if TYPE_CHECKING:
+    from arch_zoo.accounting import count_flops, count_params
+    from arch_zoo.architecture import Architecture
+    from arch_zoo.memory import estimate_memory
+    from arch_zoo.seq2seq import Seq2Seq, build
 
 _LAZY = {
     "Architecture": "architecture",
@@ -21,15 +29,20 @@ _LAZY = {
 }
 
 __all__ = [
+    "Architecture",
     "ConfigError",
     "Convention",
     "ModelConfig",
+    "Seq2Seq",
+    "build",
     "config",
     "config_from_dict",
+    "count_flops",
+    "count_params",
+    "estimate_memory",
     "get",
     "names",
     "register",
-    *_LAZY,
 ]
 
 

@@ -11,8 +11,8 @@ import tyro
 import arch_zoo
 from arch_zoo import command_line
 from arch_zoo.command_line import TableOrJson
-from arch_zoo.config import SizeRule
 from arch_zoo.conventions import DEFAULT, Convention
+from arch_zoo.resolve import SizeRule
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,16 +1,17 @@
-"""The configuration of one model: an architecture, its options and its dimensions."""
+"""The configuration of one model: an architecture, its options and its dimensions.
+
+`arch_zoo.resolve` makes it from a name, a size and overrides.
+"""
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
-from arch_zoo import registry, sizes
+from arch_zoo import sizes
 from arch_zoo.registry import ConfigError
 from arch_zoo.side import Side
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # an architecture takes a configuration, and a configuration holds one
     from arch_zoo.architecture import Architecture
-
-__all__ = ["ConfigError", "ModelConfig", "config", "config_from_dict"]
 
 _UNITS = (
     "embed_dim",
@@ -21,8 +22,6 @@ _UNITS = (
     "max_input_length",
     "max_target_length",
 )
-SizeRule = Literal["paper", "matched"]
-SIZE_RULES = get_args(SizeRule)
 _CHOICES = {"dtype": ("float32", "bfloat16"), "remat": ("none", "full", "dots")}
 
 
@@ -144,83 +143,3 @@ def check_type(name: str, value: Any, default: Any, annotation: Any) -> None:
         expected = (type(default), type(None)) if default is not None else object
     if not isinstance(value, expected) or (isinstance(value, bool) and kind in ("int", "float")):
         raise ConfigError(f"{name}={value!r}: must be of type {kind}")
-
-
-def config(name: str, size: str, **overrides: Any) -> ModelConfig:
-    """The model `name` at `size`, such as `config("switch", "base-NL24", num_experts=32)`.
-
-    Each override is a field of the model's configuration or one of the architecture's options. A
-    size names the dimensions of the vanilla Transformer. The architecture turns them into its own
-    (GLU takes two thirds of `mlp_dim`); overrides are applied after that, unchanged.
-
-    Two more keys are not fields of the result but are replaced by the settings they stand for:
-
-    * `variant`: a named setting of the options (`Architecture.variants`). Overrides take precedence
-      over it.
-    * `size_rule`: `paper` for the architecture's own rule, or `matched` for as many parameters as
-      the vanilla model has (`arch_zoo.size_rules`).
-
-    Raises:
-      ConfigError: unknown architecture, size, operator or key; a value of the wrong type or outside
-        its range.
-    """
-    cls = registry.get(name)
-    own = {field.name for field in dataclasses.fields(cls)}
-    shared = {field.name for field in dataclasses.fields(ModelConfig)} - {"architecture", "size"}
-    if "variant" in overrides and "variant" not in own:
-        overrides = _variant(cls, overrides.pop("variant")) | overrides
-    size_rule = overrides.pop("size_rule", "paper")
-    if size_rule not in SIZE_RULES:
-        raise ConfigError(f"{name}: size_rule={size_rule!r}: allowed are {', '.join(SIZE_RULES)}")
-    if size_rule == "matched" and "mlp_dim" in overrides:
-        raise ConfigError(
-            f"{name}: mlp_dim={overrides['mlp_dim']!r}: size_rule='matched' solves for it"
-        )
-    for key in overrides:
-        if key not in own | shared:
-            known = sorted(own | shared | {"size_rule", "variant"})
-            raise ConfigError(f"{name}: unknown key {key!r}; known: {', '.join(known)}")
-    options = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in overrides.items()
-        if key in own
-    }
-    for field in dataclasses.fields(cls):
-        if field.name in options:
-            check_type(field.name, options[field.name], field.default, field.type)
-    architecture = cls(**options)
-    dimensions = architecture.dimensions(sizes.dimensions(size))
-    values = dataclasses.asdict(dimensions) | {
-        key: value for key, value in overrides.items() if key in shared
-    }
-    cfg = ModelConfig(architecture=architecture, size=size, **values)
-    if size_rule == "paper":
-        return cfg
-    from arch_zoo import size_rules  # it counts parameters, which needs JAX
-
-    return size_rules.matched(cfg)
-
-
-def _variant(cls: type["Architecture"], variant: Any) -> dict[str, Any]:
-    """The settings of a named variant."""
-    if not isinstance(variant, str) or variant not in cls.variants:
-        known = ", ".join(cls.variants) or "none"
-        raise ConfigError(f"{cls.name}: variant={variant!r} is unknown; known: {known}")
-    return dict(cls.variants[variant])
-
-
-def config_from_dict(values: dict[str, Any]) -> ModelConfig:
-    """Rebuilds a configuration from the output of `ModelConfig.to_dict()`, which run records hold.
-
-    Raises:
-      ConfigError: a key is missing or unknown, or a value is not allowed.
-    """
-    for key in ("architecture", "size"):
-        if key not in values:
-            raise ConfigError(f"model configuration: key {key!r} is missing")
-    rest = {
-        key: value
-        for key, value in values.items()
-        if key not in ("architecture", "size", "options")
-    }
-    return config(values["architecture"], values["size"], **rest, **values.get("options", {}))

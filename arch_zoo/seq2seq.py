@@ -3,6 +3,7 @@
 The architecture provides the parts.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +15,7 @@ from arch_zoo.layers.context import Aux, Context
 from arch_zoo.registry import ConfigError
 from arch_zoo.side import DECODER, ENCODER, Side
 
-Batch = dict[str, jax.Array]
+Batch = Mapping[str, jax.Array]
 
 
 class Logits(NamedTuple):

@@ -15,7 +15,7 @@ times.
 import dataclasses
 import functools
 
-from arch_zoo.config import ModelConfig, config
+from arch_zoo.config import ModelConfig
 from arch_zoo.registry import ConfigError
 
 _GRAINS = (
@@ -31,8 +31,8 @@ _TOLERANCE = 0.005
 
 
 @functools.lru_cache(maxsize=1024)
-def matched(cfg: ModelConfig) -> ModelConfig:
-    """`cfg` with the `mlp_dim` that gives it the vanilla model's non-embedding parameters.
+def matched(cfg: ModelConfig, vanilla: ModelConfig) -> ModelConfig:
+    """`cfg` with the `mlp_dim` that gives it the non-embedding parameters of `vanilla`.
 
     Raises:
       ConfigError: the other layers alone have more parameters than that, or none depends on
@@ -46,7 +46,7 @@ def matched(cfg: ModelConfig) -> ModelConfig:
         )  # these change no count
         return count_params(plain).non_embedding
 
-    target = count(config("transformer", cfg.size))
+    target = count(vanilla)
     here, doubled = count(cfg), count(dataclasses.replace(cfg, mlp_dim=2 * cfg.mlp_dim))
     per_unit = (doubled - here) / cfg.mlp_dim  # the number of parameters is linear in the width
     besides = here - per_unit * cfg.mlp_dim

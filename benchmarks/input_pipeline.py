@@ -22,7 +22,7 @@ from benchmarks import arguments
 from train.data import batches, builders
 from train.data.corpus import Corpus, open_corpus
 from train.data.prepare_config import PrepareConfig
-from train.tasks import catalog, registry
+from train.tasks import catalog, seqio_tasks
 
 _LENGTHS = {"inputs": 128, "targets": 32}
 _SHORT = {"inputs": 48, "targets": 16}  # what seqio packs: two or three examples to a row
@@ -66,15 +66,15 @@ def prepare_seconds(corpus: Corpus) -> tuple[float, float]:
     """Seconds to tokenize the embedded text as `prepare` does, and through a seqio task."""
     text = catalog.pretraining(PrepareConfig())
     threads = os.cpu_count() or 1
-    registry.register(text)
+    seqio_tasks.register(text)
     start = time.perf_counter()
     stream = builders.Stream(corpus.vocabulary, 0, None)
-    stream.read((row["targets"] for row in registry.read(text.name, "train")), threads)
+    stream.read((row["targets"] for row in seqio_tasks.read(text.name, "train")), threads)
     own = time.perf_counter() - start
     pieces = seqio.SentencePieceVocabulary(
         str(corpus.path / "vocabulary.model"), extra_ids=corpus.num_sentinels
     )
-    task = registry.register(text, pieces)
+    task = seqio_tasks.register(text, pieces)
     start = time.perf_counter()
     dataset = task.get_dataset(sequence_length=None, split="train", shuffle=False, num_epochs=1)
     tokens = sum(len(row["targets"]) for row in dataset.as_numpy_iterator())

@@ -20,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from configs import cells as presets
+from configs import presets
 from configs.studies import cpu
 from train.launch import local
 from train.plan import calibrate

@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import arguments
-from configs import cells
+from configs import presets
 from train.data.corpus import Corpus, open_corpus
 from train.records import RunWriter
 from train.run import cell, loop
@@ -123,7 +123,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     corpus = open_corpus(args.corpus, verify=False)
-    run = cells.cpu("transformer", args.size)
+    run = presets.cpu("transformer", args.size)
     stage = dataclasses.replace(
         run.pretrain, steps=args.steps, checkpoint_every=10 * args.steps, eval_batches=1
     )

@@ -52,9 +52,9 @@ TOGETHER = """if True:
 
 def config(size: str, steps: int, seed: int):
     """Pretraining of one Transformer, as the CPU study has it."""
-    from configs import cells
+    from configs import presets
 
-    run = cells.cpu("transformer", size, seed)
+    run = presets.cpu("transformer", size, seed)
     stage = dataclasses.replace(run.pretrain, steps=steps, checkpoint_every=steps)
     return dataclasses.replace(run, pretrain=stage, finetune=None)
 
@@ -75,13 +75,13 @@ def bare_steps(architecture: str, size: str, args: argparse.Namespace) -> dict[s
     import numpy as np
 
     from benchmarks import step_time
-    from configs import cells
+    from configs import presets
     from train.run import seeds
     from train.run.optimizers import make_optimizer
     from train.run.step import init_state, make_model, make_train_step
     from train.study import declare
 
-    run = getattr(cells, args.preset)(architecture, size)
+    run = getattr(presets, args.preset)(architecture, size)
     vocab_size = declare.PYTHON_VOCABULARY if args.preset == "cpu" else declare.T5_VOCABULARY
     stage, cfg = (
         run.pretrain,

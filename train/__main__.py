@@ -28,7 +28,7 @@ class CellVerb:
     Attributes:
       architecture: a name of `python -m arch_zoo list`.
       size: a named size, with scaling operators if wanted, as in base-NL24.
-      preset: settings of both stages, a function of `configs/cells.py`.
+      preset: settings of both stages, a function of `configs/presets.py`.
       seed: of parameters, data order and dropout.
       seeds: train that many seeds, from `seed` on, in one program; each has a run directory of its
         own.
@@ -110,13 +110,13 @@ def parse(arguments: Sequence[str]) -> Any:
 
 def run_cell(verb: CellVerb, stage: str) -> int:
     """The verbs `pretrain` and `finetune`."""
-    import configs.cells
+    import configs.presets
     from train.study import declare
 
-    preset = getattr(configs.cells, verb.preset, None)
-    if preset is None or verb.preset not in configs.cells.__all__:
+    preset = getattr(configs.presets, verb.preset, None)
+    if preset is None or verb.preset not in configs.presets.__all__:
         raise InputError(
-            f"preset = {verb.preset!r} is not one of {', '.join(configs.cells.__all__)}"
+            f"preset = {verb.preset!r} is not one of {', '.join(configs.presets.__all__)}"
         )
     config = preset(verb.architecture, verb.size, seed=verb.seed)
     settings = verbs.parse_settings(verb.set)

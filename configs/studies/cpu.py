@@ -6,7 +6,7 @@ It takes half an hour on two cores. The sizes are a ladder of widths, with two b
 Their forward FLOPs span a factor of ten. Four sizes are the least for an interval of a slope.
 """
 
-from configs import cells
+from configs import presets
 from train.study.config import StudyConfig
 
 ARCHITECTURES = (
@@ -33,7 +33,9 @@ SIZES = (
 
 def study() -> StudyConfig:
     """Declares the cells."""
-    runs = tuple(cells.cpu(architecture, size) for size in SIZES for architecture in ARCHITECTURES)
+    runs = tuple(
+        presets.cpu(architecture, size) for size in SIZES for architecture in ARCHITECTURES
+    )
     return StudyConfig(
         name="cpu", cells=runs, corpus="corpora/python", prepare="python", platform="cpu"
     )

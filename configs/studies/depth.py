@@ -3,7 +3,7 @@
 python -m train study depth
 """
 
-from configs import cells
+from configs import presets
 from train.study import declare
 from train.study.config import RunConfig, StudyConfig
 
@@ -16,12 +16,12 @@ def runs() -> tuple[RunConfig, ...]:
 
     `base` itself, with 12 layers, belongs to the plain sizes.
     """
-    base = declare.grid(cells.t5, architecture=ARCHITECTURES, size=("base",))
+    base = declare.grid(presets.t5, architecture=ARCHITECTURES, size=("base",))
     deep = declare.ladder(base, "depth", "NL", LAYERS)
     return declare.override(deep, {"model.remat": "full"}, size=("base-NL32", "base-NL24"))
 
 
 def study() -> StudyConfig:
     """Declares the ladder and the plain `base`."""
-    base = declare.grid(cells.t5, architecture=ARCHITECTURES, size=("base",))
+    base = declare.grid(presets.t5, architecture=ARCHITECTURES, size=("base",))
     return StudyConfig(name="depth", cells=(*base, *runs()), corpus="corpora/c4")

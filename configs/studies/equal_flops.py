@@ -8,7 +8,7 @@ architecture's own FLOPs are closest to those of its depth on the same step of t
 Transformer. For MoS, whose head costs more than its layers, the widths here are different.
 """
 
-from configs import cells
+from configs import presets
 from configs.studies import depth
 from train.study import declare
 from train.study.config import StudyConfig
@@ -23,7 +23,7 @@ WIDTHS = {
 
 def study() -> StudyConfig:
     """Declares both ladders and the plain `base`."""
-    base = declare.grid(cells.t5, architecture=depth.ARCHITECTURES, size=("base",))
+    base = declare.grid(presets.t5, architecture=depth.ARCHITECTURES, size=("base",))
     wide = [
         run
         for cell in base

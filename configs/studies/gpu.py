@@ -7,7 +7,7 @@ There are fewer steps than in the paper, and warm-up is shortened in proportion.
 same number of tokens.
 """
 
-from configs import cells
+from configs import presets
 from configs.studies.paper import ARCHITECTURES
 from train.study import declare
 from train.study.config import StudyConfig
@@ -19,7 +19,7 @@ FINETUNE_STEPS = 4000
 
 def study() -> StudyConfig:
     """Declares the cells, the largest first."""
-    runs = declare.grid(cells.t5, size=SIZES, architecture=ARCHITECTURES)
+    runs = declare.grid(presets.t5, size=SIZES, architecture=ARCHITECTURES)
     settings = {
         "model.dtype": "bfloat16",
         "pretrain.optimizer.warmup_steps": 1000,

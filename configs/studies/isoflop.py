@@ -11,7 +11,7 @@ cell's own steps.
 
 import dataclasses
 
-from configs import cells
+from configs import presets
 from train.study import declare
 from train.study.config import RunConfig, StudyConfig
 
@@ -27,7 +27,7 @@ BUDGETS = (
 def study() -> StudyConfig:
     """Declares the cells, those of the largest budget first."""
     plain = declare.override(
-        declare.grid(cells.cpu, size=SIZES, architecture=ARCHITECTURES), {"finetune": None}
+        declare.grid(presets.cpu, size=SIZES, architecture=ARCHITECTURES), {"finetune": None}
     )
     runs = declare.isoflop(plain, BUDGETS, declare.PYTHON_VOCABULARY)
     runs = tuple(map(_warmed_up, runs))

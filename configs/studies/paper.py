@@ -10,7 +10,7 @@ architecture allows it, and XL is sharded.
 """
 
 import arch_zoo
-from configs import cells
+from configs import presets
 from configs.studies import depth, width
 from train.study import declare
 from train.study.config import StudyConfig
@@ -34,7 +34,7 @@ SIZES = ("xl", "large", "base", "small", "mini", "tiny")
 
 def study() -> StudyConfig:
     """Declares the cells, the largest first."""
-    runs = declare.grid(cells.t5, size=SIZES, architecture=ARCHITECTURES)
+    runs = declare.grid(presets.t5, size=SIZES, architecture=ARCHITECTURES)
     runs = declare.override(runs, {"model.remat": "full"}, size=("large", "xl"))
     scanned = tuple(name for name in ARCHITECTURES if arch_zoo.get(name).scans)
     runs = declare.override(

@@ -9,7 +9,7 @@ own FLOPs are closest to those of one step of its ladder of depths; a test compu
 number of layers is even, because an Evolved block is two layers.
 """
 
-from configs import cells
+from configs import presets
 from train.study import declare
 from train.study.config import StudyConfig
 
@@ -24,7 +24,7 @@ WIDTHS = {
 
 def study() -> StudyConfig:
     """Declares both ladders, the longest cells first, and the plain `micro`."""
-    plain = declare.grid(cells.cpu, architecture=tuple(WIDTHS), size=("micro",))
+    plain = declare.grid(presets.cpu, architecture=tuple(WIDTHS), size=("micro",))
     runs = []
     for rung, layers in enumerate(LAYERS):
         runs += declare.ladder(plain, "depth", "NL", (layers,))

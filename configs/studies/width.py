@@ -8,7 +8,7 @@ ladder of depths (`configs.studies.depth`). The other architectures have the sam
 paper, so their FLOPs differ from those of their depths. For equal FLOPs see `equal_flops`.
 """
 
-from configs import cells
+from configs import presets
 from configs.studies.depth import ARCHITECTURES
 from train.study import declare
 from train.study.config import RunConfig, StudyConfig
@@ -19,11 +19,11 @@ WIDTHS = (1280, 1088, 896, 640, 448)
 def runs() -> tuple[RunConfig, ...]:
     """The cells of the protocol `width`; `base` itself, with 768, belongs to the plain sizes."""
     return declare.ladder(
-        declare.grid(cells.t5, architecture=ARCHITECTURES, size=("base",)), "width", "W", WIDTHS
+        declare.grid(presets.t5, architecture=ARCHITECTURES, size=("base",)), "width", "W", WIDTHS
     )
 
 
 def study() -> StudyConfig:
     """Declares the ladder and the plain `base`."""
-    base = declare.grid(cells.t5, architecture=ARCHITECTURES, size=("base",))
+    base = declare.grid(presets.t5, architecture=ARCHITECTURES, size=("base",))
     return StudyConfig(name="width", cells=(*base, *runs()), corpus="corpora/c4")

@@ -33,7 +33,7 @@ _FLOPS_COLUMNS = {
 }
 _DRAWS = 1000  # for frontiers and ranks, which run many bootstraps
 
-Task = tuple[str, Callable[[], pd.DataFrame]]  # the name of a table, and what computes it
+Computation = tuple[str, Callable[[], pd.DataFrame]]  # the name of a table, and what computes it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,7 +181,7 @@ def reference_of(table: pd.DataFrame, wanted: str = "") -> str:
     return wanted or (REFERENCE if REFERENCE in names else names[0])
 
 
-def _plan(runs: RunTable, question: Question, settings: Settings) -> Iterator[Task]:
+def _plan(runs: RunTable, question: Question, settings: Settings) -> Iterator[Computation]:
     """Yields the name and the computation of every table, in the order of the report."""
     main, few, quantities = runs.main().frame, question.ask(draws=_DRAWS), question.quantities
     flops, params, speed = quantities.flops, quantities.params, quantities.speed

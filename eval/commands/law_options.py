@@ -58,7 +58,7 @@ class LawOptions(LawColumns):
     chance: NotNegative = 0.0
     perfect: Positive = 1.0
     bootstrap: Annotated[int, Range(0, 1_000_000)] = 1000
-    resample: uncertainty.Kind = "auto"
+    resample: uncertainty.Resample = "auto"
     level: Level = 0.95
     seed: Seed = 0
     format: TableOrJson = "table"

@@ -78,7 +78,7 @@ class GridCell:
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class GridRow:
     """One row of cells.
 
     Attributes:
@@ -108,7 +108,7 @@ class Grid:
     name: str
     title: str
     columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[GridRow, ...]
     notes: tuple[str, ...] = ()
     fixed: int = 1
 

@@ -12,7 +12,7 @@ from eval.report.grid import (
     Column,
     Grid,
     GridCell,
-    Row,
+    GridRow,
     interval,
     number,
     probability,
@@ -128,7 +128,8 @@ def listing(
     by = next((c for c in ("architecture", "architecture_a") if c in frame), "")
     records = shown.to_dict("records")
     rows = [
-        Row(tuple(_cell(record, c) for c in wanted), str(record.get(by, ""))) for record in records
+        GridRow(tuple(_cell(record, c) for c in wanted), str(record.get(by, "")))
+        for record in records
     ]
     numeric = [
         ".." in c or (pd.api.types.is_numeric_dtype(frame[c]) and frame[c].dtype != bool)

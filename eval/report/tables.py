@@ -12,7 +12,7 @@ from eval.report.grid import (
     Column,
     Grid,
     GridCell,
-    Row,
+    GridRow,
     fixed,
     interval,
     number,
@@ -211,7 +211,7 @@ def table1(study: Study) -> Grid:
             line.append(GridCell(str(record["n_seeds"]), value=record["n_seeds"]))
             line += [_cost(record[c], c, index == best.get(c)) for c in costs]
             line += [_quality(record, c, index == best[c], mixed) for c in qualities]
-            rows.append(Row(tuple(line), record["architecture"], "/".join(map(str, key))))
+            rows.append(GridRow(tuple(line), record["architecture"], "/".join(map(str, key))))
     title = "Table 1. Cost and quality of every architecture at every size"
     return Grid(
         "table1",
@@ -251,7 +251,7 @@ def _quality(record: dict, column: str, bold: bool, mixed: bool) -> GridCell:
 
 def _baseline_row(
     base: dict[str, float], names: list[str], costs: list[str], qualities: list[str]
-) -> Row:
+) -> GridRow:
     blank = [GridCell("", value="") for _ in (*names[2:], "seeds", *costs)]
     scores = [
         GridCell(fixed(base[c], 3 if c in _LOSSES else 1), value=base[c])
@@ -259,7 +259,7 @@ def _baseline_row(
         else GridCell("\N{EN DASH}", value=math.nan)
         for c in qualities
     ]
-    return Row(
+    return GridRow(
         (GridCell("baseline"), GridCell("unigram, majority"), *blank, *scores), "", "baseline"
     )
 
@@ -346,7 +346,7 @@ def table2(slopes: pd.DataFrame, level: float = 0.95) -> Grid:
             line = [_slope_cell(records.get(alpha), best.get(alpha)) for alpha in alphas]
             name, n = str(architecture), int(group.n_sizes.max())
             rows.append(
-                Row(
+                GridRow(
                     (
                         GridCell(link, value=link),
                         GridCell(name, value=name),
@@ -430,7 +430,7 @@ def claims_grid(claims: pd.DataFrame) -> Grid:
                 for key in ("measure", "would_settle", "note")
             ),
         ]
-        rows.append(Row(tuple(line), group=str(record["claim"])))
+        rows.append(GridRow(tuple(line), group=str(record["claim"])))
     heads = [
         "Claim",
         "What the paper says",

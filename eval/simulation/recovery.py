@@ -30,10 +30,10 @@ _CROSSING = {
     "other": Line(upstream=-3.4, upstream_slope=0.46),
 }  # the lines cross after 1.25 decades
 
-Row = tuple[str, float, str]  # quantity, share (NaN: no interval was given), nominal share
+Measure = tuple[str, float, str]  # quantity, share (NaN: no interval was given), nominal share
 
 
-def coverage_of_slopes(sizes: int, seeds: int, replicates: int, seed: int) -> Iterator[Row]:
+def coverage_of_slopes(sizes: int, seeds: int, replicates: int, seed: int) -> Iterator[Measure]:
     """Coverage of the intervals of slopes; each replicate is one architecture of a large table.
 
     The sizes have no misfit in the studies for `errors="seed"`, because those intervals do not
@@ -58,7 +58,9 @@ def coverage_of_slopes(sizes: int, seeds: int, replicates: int, seed: int) -> It
     )
 
 
-def coverage_of_differences(sizes: int, seeds: int, replicates: int, seed: int) -> Iterator[Row]:
+def coverage_of_differences(
+    sizes: int, seeds: int, replicates: int, seed: int
+) -> Iterator[Measure]:
     """Contrast, level, multiplier and crossing of two lines that cross after 1.25 decades."""
     hits: dict[str, list[float]] = {}
     a, b = _CROSSING.values()
@@ -97,7 +99,7 @@ def coverage_of_differences(sizes: int, seeds: int, replicates: int, seed: int) 
         yield what, _mean(found), nominal.get(what, "95 %")
 
 
-def level_of_tests(sizes: int, seeds: int, replicates: int, seed: int) -> Iterator[Row]:
+def level_of_tests(sizes: int, seeds: int, replicates: int, seed: int) -> Iterator[Measure]:
     """How often a test finds a difference among twelve architectures that scale alike.
 
     All have the same noise, or one is three times as noisy.
@@ -136,7 +138,7 @@ def level_of_tests(sizes: int, seeds: int, replicates: int, seed: int) -> Iterat
             yield what + label, _mean(found), "reported" if label and equal else "at most 5 %"
 
 
-def level_of_claims(sizes: int, seeds: int, replicates: int, seed: int) -> Iterator[Row]:
+def level_of_claims(sizes: int, seeds: int, replicates: int, seed: int) -> Iterator[Measure]:
     """False verdicts on claims that are not true, where all architectures scale alike."""
     named = ("transformer", "evolved", "performer", "funnel", "albert", "mos", "lconv", "mixer")
     lines: dict[str, Line] = {name: Line() for name in named}
@@ -153,7 +155,7 @@ def level_of_claims(sizes: int, seeds: int, replicates: int, seed: int) -> Itera
         yield f"claim {what} though all scale alike", _mean(found), "at most 5 %"
 
 
-def power(sizes: int, seeds: int, replicates: int, seed: int) -> Iterator[Row]:
+def power(sizes: int, seeds: int, replicates: int, seed: int) -> Iterator[Measure]:
     """How often slopes are called different or alike.
 
     Different: one of eleven contrasts, after Holm. Alike: within 10 %, tested alone.
@@ -177,7 +179,7 @@ def power(sizes: int, seeds: int, replicates: int, seed: int) -> Iterator[Row]:
         )
 
 
-def recovery_of_frontiers(sizes: int, seeds: int, replicates: int, seed: int) -> Iterator[Row]:
+def recovery_of_frontiers(sizes: int, seeds: int, replicates: int, seed: int) -> Iterator[Measure]:
     """The bootstrap over seeds against the frontier of the same cells without seed noise."""
     hits: dict[str, list[float]] = {}
     for i in range(replicates):
@@ -215,7 +217,7 @@ def recovery_of_frontiers(sizes: int, seeds: int, replicates: int, seed: int) ->
         yield what, _mean(shares), "95 %" if "given" not in what else "at least 95 %"
 
 
-def recovery_of_protocols(sizes: int, seeds: int, replicates: int, seed: int) -> Iterator[Row]:
+def recovery_of_protocols(sizes: int, seeds: int, replicates: int, seed: int) -> Iterator[Measure]:
     """Coverage of the difference between two protocols; depth is steeper by 0.1 nats per decade."""
     found = []
     for i in range(replicates):
@@ -234,7 +236,7 @@ def recovery_of_protocols(sizes: int, seeds: int, replicates: int, seed: int) ->
     yield "depth slope minus width slope", _mean(found), "95 %"
 
 
-EXPERIMENTS: tuple[tuple[Callable[[int, int, int, int], Iterator[Row]], bool], ...] = (
+EXPERIMENTS: tuple[tuple[Callable[[int, int, int, int], Iterator[Measure]], bool], ...] = (
     (coverage_of_slopes, False),
     (coverage_of_differences, False),
     (level_of_tests, False),

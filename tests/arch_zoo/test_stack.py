@@ -10,7 +10,9 @@ from flax import nnx
 from jax.extend import core as jex_core
 
 from arch_zoo.layers.context import Aux, Context, observe
+from arch_zoo.layers.stack import Residual
 from tests.arch_zoo import models
+from tests.tolerances import PARITY
 
 
 def scans(jaxpr) -> list[int]:
@@ -102,6 +104,22 @@ def test_masks_are_those_of_segments_order_and_what_is_decoded():
     decoding = dataclasses.replace(causal, index=jnp.int32(2), max_length=6)
     assert decoding.self_mask().tolist() == [[[[True, True, True, False, False, False]]]]
     assert ctx.real_BL1[..., 0].tolist() == [[True, True, True, False], [True] * 4]
+
+
+def test_a_residual_layer_sees_zeros_at_padding_and_adds_what_it_returns():
+    class Spread(nnx.Module):
+        """Adds the sum over all positions, as a convolution does within its width."""
+
+        def __call__(self, x_BLD, ctx, cache):
+            return jnp.broadcast_to(x_BLD.sum(1, keepdims=True), x_BLD.shape), cache, Aux()
+
+    cfg = models.config("transformer", "nano")
+    x_BLD = 3.0 * jax.random.normal(jax.random.key(0), (1, 4, cfg.embed_dim))
+    ids = jnp.asarray([[1, 1, 2, 0]])
+    y_BLD, _, _ = Residual(cfg, Spread())(x_BLD, Context(ids, ids))
+    normed = x_BLD / np.sqrt(np.square(x_BLD).mean(-1, keepdims=True) + 1e-6)
+    expected = np.broadcast_to(normed[:, :3].sum(1, keepdims=True), x_BLD.shape)
+    np.testing.assert_allclose(y_BLD - x_BLD, expected, atol=PARITY)
 
 
 def test_what_layers_return_is_added_up():

@@ -9,7 +9,7 @@ decoder_target_tokens [B, T], int32, and decoder_loss_weights [B, T], float32.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,13 +21,13 @@ from train.data.text.vocabulary import EOS_ID, PAD_ID
 from train.data.windows import Windows
 from train.records import InputError
 
-Batch = dict[str, np.ndarray]
+HostBatch = Mapping[str, np.ndarray]
 
 HELDOUT_SEED = 0  # fixed, so that all cells of a study have the same held-out set
 _ROWS_TOGETHER = 1024  # rows made at once, so that numpy's cost per call is small
 
 
-def as_batch(inputs_BS: np.ndarray, targets_BT: np.ndarray) -> Batch:
+def as_batch(inputs_BS: np.ndarray, targets_BT: np.ndarray) -> HostBatch:
     """Names the features; decoder inputs are shifted targets, weights are 1 on targets."""
     shifted_BT = np.zeros_like(targets_BT)
     shifted_BT[:, 1:] = targets_BT[:, :-1]
@@ -53,12 +53,12 @@ class _Source:
 
     def __init__(self, batch_size: int):
         self.batch_size = batch_size
-        self._memo: tuple[tuple[int, int, int] | None, Batch] = (
+        self._memo: tuple[tuple[int, int, int] | None, HostBatch] = (
             None,
             {},
         )  # the last rows made together
 
-    def batch(self, step: int, host: int = 0, num_hosts: int = 1) -> Batch:
+    def batch(self, step: int, host: int = 0, num_hosts: int = 1) -> HostBatch:
         """The rows of one host in the batch of a step; the arrays are read-only."""
         together = max(1, _ROWS_TOGETHER * num_hosts // self.batch_size)
         block, place = divmod(step, together)
@@ -74,7 +74,7 @@ class _Source:
             name: rows[place * local : (place + 1) * local] for name, rows in self._memo[1].items()
         }
 
-    def _make(self, index_B: np.ndarray) -> Batch:
+    def _make(self, index_B: np.ndarray) -> HostBatch:
         """The examples with these numbers."""
         raise NotImplementedError
 
@@ -139,7 +139,7 @@ class Pretrain(_Source):
         if self.num_windows == 0:
             raise InputError(f"corpus: {corpus.path}: {split} has no {length} tokens in a row")
 
-    def _make(self, index_B: np.ndarray) -> Batch:
+    def _make(self, index_B: np.ndarray) -> HostBatch:
         epoch_B, position_B = np.divmod(index_B, self.num_windows)
         window_B = counter_random.permute(self.seed, epoch_B, position_B, self.num_windows)
         return as_batch(*self._objective(self._windows.read(window_B), self.seed, index_B))
@@ -224,7 +224,7 @@ class Finetune(_Source):
             )
         return task_B, row_B
 
-    def _make(self, index_B: np.ndarray) -> Batch:
+    def _make(self, index_B: np.ndarray) -> HostBatch:
         task_B, row_B = self.locate(index_B)
         if self._plans:
             return self._packed(self._plans, task_B, row_B)
@@ -239,7 +239,7 @@ class Finetune(_Source):
 
     def _packed(
         self, plans: Sequence[Sequence[Sequence[int]]], task_B: np.ndarray, row_B: np.ndarray
-    ) -> Batch:
+    ) -> HostBatch:
         chosen = [(self._examples[t], plans[t][row]) for t, row in zip(task_B, row_B, strict=True)]
         inputs = [[examples.inputs[e] for e in members] for examples, members in chosen]
         targets = [[examples.targets[e] for e in members] for examples, members in chosen]
@@ -268,7 +268,7 @@ def _plan(
 class Evaluation:
     """A batch to decode; `references` has one entry per real row, further rows are padding."""
 
-    batch: Batch
+    batch: HostBatch
     references: Sequence[dict[str, Any]]
 
 
@@ -279,7 +279,7 @@ def heldout(
     target_length: int,
     num_batches: int | None = None,
     **objective: Any,
-) -> list[Batch]:
+) -> list[HostBatch]:
     """The held-out set for the upstream loss: the same examples for every cell and every step.
 
     Args:
@@ -306,7 +306,9 @@ def heldout(
     return [source.batch(step) for step in range(min(whole, num_batches or whole))]
 
 
-def unigram_nll(train: Pretrain, batches: Sequence[Batch], num_train_batches: int = 64) -> float:
+def unigram_nll(
+    train: Pretrain, batches: Sequence[HostBatch], num_train_batches: int = 64
+) -> float:
     """Nats per target token of `batches` under the unigram distribution of training targets.
 
     This is the baseline without a model.
@@ -318,7 +320,7 @@ def unigram_nll(train: Pretrain, batches: Sequence[Batch], num_train_batches: in
     return float(-np.mean(np.concatenate([log_p[_targets(batch)] for batch in batches])))
 
 
-def _targets(batch: Batch) -> np.ndarray:
+def _targets(batch: HostBatch) -> np.ndarray:
     return batch["decoder_target_tokens"][batch["decoder_loss_weights"] > 0]
 
 
@@ -418,7 +420,7 @@ def ranked(labels: Sequence[str], nll_B: np.ndarray, num_examples: int) -> list[
     return [labels[int(i)] for i in nll_EL.argmin(axis=1)]
 
 
-def target_bytes(corpus: Corpus, batch: Batch) -> np.ndarray:
+def target_bytes(corpus: Corpus, batch: HostBatch) -> np.ndarray:
     """UTF-8 bytes of the text behind each row's targets, without sentinels and EOS, float64 [B].
 
     A loss summed over the same targets, divided by the sum of these bytes, can be compared between

@@ -1,4 +1,4 @@
-"""The parts of a corpus that `prepare` makes. Imports TensorFlow, through the registry."""
+"""The parts of a corpus that `prepare` makes. Imports TensorFlow, through `seqio_tasks`."""
 
 import collections
 import dataclasses
@@ -17,8 +17,8 @@ from train.data.text import overlap, text_files
 from train.data.text.vocabulary import EOS_ID, UNK_ID, Vocabulary
 from train.data.text.vocabulary import train as train_vocabulary
 from train.records import InputError
-from train.tasks import registry, scoring
-from train.tasks.registry import Definition
+from train.tasks import scoring, seqio_tasks
+from train.tasks.seqio_tasks import Definition
 
 _DOCUMENT_SAMPLE = 20_000  # largest number of characters of one document in the vocabulary's sample
 _CHUNK = 4_000_000  # characters tokenized at a time
@@ -160,7 +160,7 @@ def examples(definition: Definition, split: str) -> list[dict[str, Any]]:
     for source in sources:
         rows = (
             row
-            for row in registry.read(definition.name, source)
+            for row in seqio_tasks.read(definition.name, source)
             if row.pop("only", "") in ("", split)
         )
         found += [{**row, "source": source} for row in rows] if len(sources) > 1 else rows
@@ -269,7 +269,7 @@ def _reference(example: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _documents(text: Definition, split: str, shard: int, num_shards: int) -> Iterator[str]:
-    for example in registry.read(text.name, text.splits[split], shard, num_shards):
+    for example in seqio_tasks.read(text.name, text.splits[split], shard, num_shards):
         if not isinstance(example["targets"], str):
             raise InputError(
                 f"source = {text.name!r}: its targets are not text but "

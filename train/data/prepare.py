@@ -25,7 +25,7 @@ from train.data.text.vocabulary import Vocabulary
 from train.records import InputError, read_json, write_json
 
 if TYPE_CHECKING:
-    from train.tasks.registry import Definition
+    from train.tasks.seqio_tasks import Definition
 
 Say = Callable[[str], None]
 
@@ -82,13 +82,13 @@ def _make(config: PrepareConfig, root: Path, key: str, say: Say) -> Corpus:
     say("prepare: loading seqio and TensorFlow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _quiet():
-        from train.tasks import catalog, registry
+        from train.tasks import catalog, seqio_tasks
 
     catalog.load(config.modules)
     text, definitions = catalog.pretraining(config), catalog.downstream(config)
     for definition in (text, *definitions):
         if definition.source is not None:  # otherwise a user's module has registered it
-            registry.register(definition)
+            seqio_tasks.register(definition)
     with part_files.Team(root, *config.share, config.patience) as team:
         facts = _make_parts(config, root, say, team, text, definitions)
     index = _index(config, key, facts, definitions)
@@ -114,7 +114,7 @@ def _make_parts(
 ) -> dict[str, part_files.Facts]:
     """Makes, or waits for, the vocabulary and then all other parts; returns facts by name."""
     from train.data import builders
-    from train.tasks import catalog, registry
+    from train.tasks import catalog, seqio_tasks
 
     vocabulary = builders.vocabulary(config, text)
     if config.source == "text" and team.number == 0 and vocabulary.done(root) is None:
@@ -132,7 +132,7 @@ def _make_parts(
         ):
             say(f"prepare: {line}")
         text = catalog.pretraining(config, found["share"])
-        registry.register(text)
+        seqio_tasks.register(text)
     held_out = (
         builders.held_out_passages(definitions) if config.decontaminate else overlap.Passages([])
     )

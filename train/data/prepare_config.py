@@ -11,7 +11,7 @@ from train.data.text.vocabulary import NUM_SENTINELS
 from train.ranges import CountOrZero, Range
 from train.records import InputError
 from train.tasks import python_suite
-from train.tasks.table import TaskTable
+from train.tasks.task_table import TaskTable
 
 _OFFICIAL_VERSION = (
     2  # raise it when the form of GLUE, SuperGLUE or SQuAD changes, so that they are made again

@@ -84,55 +84,65 @@ class Plan:
         return sum(getattr(cell, name) for cell in self.cells)
 
 
+@dataclasses.dataclass(frozen=True)
+class Machines:
+    """Where and how the cells of a study run.
+
+    Attributes:
+      device: the device of the cells.
+      devices: number of devices for each cell.
+      workers: cells that run at the same time.
+      calibration: measured speed, which replaces the device's assumed one.
+      always: puts seeds together wherever they fit the device, not only where this gains.
+      own_process: each program has its own process, as under Slurm, instead of one worker running
+        one after another. Then seeds together start once instead of once each.
+    """
+
+    device: Device
+    devices: int = 1
+    workers: int = 1
+    calibration: Calibration | None = None
+    always: bool = False
+    own_process: bool = False
+
+
 def make(
-    study: StudyConfig,
-    vocab_size: int,
-    device: Device,
-    devices: int = 1,
-    workers: int = 1,
-    calibration: Calibration | None = None,
-    num_tasks: int = declare.T5_TASKS,
-    *,
-    always: bool = False,
-    own_process: bool = False,
+    study: StudyConfig, vocab_size: int, machines: Machines, num_tasks: int = declare.T5_TASKS
 ) -> Plan:
     """Estimates the cost of every cell.
 
     Args:
       study: the cells.
       vocab_size: the vocabulary size of the corpus.
-      device: the device of the cells.
-      devices: number of devices for each cell.
-      workers: cells that run at the same time.
-      calibration: measured speed, which replaces the device's assumed one.
+      machines: where the cells run.
       num_tasks: the corpus's number of tasks, for stages that take all of them.
-      always: puts seeds together wherever they fit the device, not only where this gains.
-      own_process: each program has its own process, as under Slurm, instead of one worker running
-        one after another. Then seeds together start once instead of once each.
 
     Raises:
       ConfigError: an architecture, a size or a model option is unknown or not allowed.
     """
+    device, calibration, workers = machines.device, machines.calibration, machines.workers
     accelerator = device.name != "cpu"
     found = iter(counts.count(queries(study, vocab_size, accelerator=accelerator)))
     cells, prices = [], []
     for cell in study.cells:
         stages = [(*stage, next(found)) for stage in _stages(cell)]
-        model = declare.model(cell, vocab_size, accelerator=accelerator)
+        dtype = declare.model(cell, vocab_size, accelerator=accelerator).dtype
         name = declare.cell_hash(cell, vocab_size, accelerator=accelerator)
         disk = sum(
             _kept(stage, s, num_tasks) * _FLOAT * (c.params + c.moments) for stage, s, c in stages
         )
-        fixed = (cell, name, model.dtype, stages, device, devices, calibration, disk)
-        prices.append(functools.partial(_price, *fixed, own_process=own_process))
+        price = functools.partial(_price, _Declared(cell, name, dtype, stages, disk), machines)
+        prices.append(price)
         cells.append(prices[-1]())
     basis = (
         f"measured on {calibration.device}" if calibration else f"{device.name}: {device.source}"
     )
-    hours = sum(cell.seconds for cell in cells) * devices / 3600
+    hours = sum(cell.seconds for cell in cells) * machines.devices / 3600
     apart = schedule([cell.seconds for cell in cells], workers)
     programs, together = (
-        _programs(study.cells, prices, workers, always=always) if devices == 1 else ([], None)
+        _programs(study.cells, prices, workers, always=machines.always)
+        if machines.devices == 1
+        else ([], None)
     )
     several = tuple(
         tuple(cells[number].run_id for number in program)
@@ -142,7 +152,7 @@ def make(
     return Plan(tuple(cells), apart, several, together, hours, basis)
 
 
-Program = tuple[int, ...]  # numbers of the cells that are trained together
+CellGroup = tuple[int, ...]  # numbers of the cells that are trained together
 
 
 def _programs(
@@ -151,7 +161,7 @@ def _programs(
     workers: int,
     *,
     always: bool,
-) -> tuple[list[Program], float | None]:
+) -> tuple[list[CellGroup], float | None]:
     """The cells to run together, and the time when the last one is done.
 
     The seeds of a cell are put into one program, or into two, four ... if one does not fit the
@@ -162,11 +172,11 @@ def _programs(
         alike[repr(dataclasses.replace(config, seed=0))].append(number)
     if len(alike) == len(configs):
         return [], None
-    chosen: dict[Program, float] = {
+    chosen: dict[CellGroup, float] = {
         (number,): price().seconds for number, price in enumerate(prices)
     }
 
-    def seconds(programs: dict[Program, float]) -> float:
+    def seconds(programs: dict[CellGroup, float]) -> float:
         return schedule(
             [programs[program] for program in sorted(programs)], workers
         )  # in the order of their first cells
@@ -228,25 +238,26 @@ def schedule(seconds: Sequence[float], workers: int) -> float:
 Priced = tuple[str, StageConfig, Counts]
 
 
-def _price(
-    cell: RunConfig,
-    name: str,
-    dtype: str,
-    stages: list[Priced],
-    device: Device,
-    devices: int,
-    calibration: Calibration | None,
-    disk: float,
-    *,
-    own_process: bool,
-    seeds: int = 1,
-) -> CellPlan:
+@dataclasses.dataclass(frozen=True)
+class _Declared:
+    """A cell with its hash, the type of its layers, its counted stages, and bytes on disk."""
+
+    cell: RunConfig
+    hash: str
+    dtype: str
+    stages: list[Priced]
+    disk: float
+
+
+def _price(declared: _Declared, machines: Machines, seeds: int = 1) -> CellPlan:
     """The cost of one cell, or with several `seeds` the time and memory of their common program.
 
     Sharing a program saves time besides steps only if each cell alone would have its own process. A
     worker that continues with the next cell saves that time too, because it is already started and
     has compiled the programs.
     """
+    cell, stages = declared.cell, declared.stages
+    device, devices, calibration = machines.device, machines.devices, machines.calibration
     first, pretrain, main = stages[0]
     steps = {
         name: 3 * c.flops * stage.batch_size for name, stage, c in stages
@@ -258,7 +269,7 @@ def _price(
         }
         setup = calibration.setup_seconds(cell.architecture, steps[first])
     else:
-        share = device.float32 if dtype == "float32" else 1.0
+        share = device.float32 if declared.dtype == "float32" else 1.0
         times = {
             name: flops / (devices * device.flops * share * device.mfu)
             for name, flops in steps.items()
@@ -272,7 +283,7 @@ def _price(
         share = (
             calibration.further_share(cell.architecture, steps[first]) if calibration else FURTHER
         )
-        setup *= 1 + (seeds - 1) * (share if own_process else 1.0)
+        setup *= 1 + (seeds - 1) * (share if machines.own_process else 1.0)
     seconds = setup + sum(stage.steps * times[name] for name, stage, _ in stages)
     gpu = device.is_gpu and seeds == 1  # several seeds use XLA's attention
     held = seeds * max(
@@ -280,14 +291,14 @@ def _price(
     )
     return CellPlan(
         run_id=cell.run_id,
-        hash=name,
+        hash=declared.hash,
         params=main.params,
         flops_forward=main.flops,
         flops_total=float(seeds * sum(stage.steps * steps[name] for name, stage, _ in stages)),
         steps=sum(stage.steps for _, stage, _ in stages),
         tokens=pretrain.steps * declare.tokens_per_step(cell),
         memory=held,
-        disk=disk,
+        disk=declared.disk,
         seconds=seconds,
         dollars=seconds / 3600 * devices * device.dollars,
         problem=_problem(cell, stages, device, devices, held),

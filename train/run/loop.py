@@ -11,12 +11,13 @@ import numpy as np
 import arch_zoo
 from train import records
 from train.data import batches as sources
+from train.data.batches import HostBatch
 from train.records import Row, RunWriter
 from train.run import distributed, trackers
 from train.run.checkpoint import Checkpoints
 from train.run.evaluators import EVALUATORS, Evaluator, kept_by
 from train.run.optimizers import learning_rate, make_optimizer
-from train.run.parallel import HostBatch, Strategy, make_strategy
+from train.run.parallel import Strategy, make_strategy
 from train.run.start import Job, check_checkpoints_are_there, items_of, open_checkpoints, start
 from train.run.step import Model, State, Step, init_state, make_model, make_train_step
 from train.run.tracking import Progress, Tracker, fetch

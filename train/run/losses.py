@@ -1,14 +1,12 @@
 """Losses as sums and weights, so that a mean is taken only once, over all devices and batches."""
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from arch_zoo.layers.head import cross_entropy
-
-Batch = Mapping[str, jax.Array]
+from arch_zoo.seq2seq import Batch
 
 
 class TokenLosses(NamedTuple):

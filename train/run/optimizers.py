@@ -18,10 +18,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from train.run.step import Axes, Params
 from train.study.config import OptimizerConfig
-
-Params = Mapping[str, jax.Array]
-Axes = Mapping[str, tuple[str | None, ...]]
 
 EXPERT_AXIS = "expert"
 

@@ -15,12 +15,10 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from train.data.batches import HostBatch
 from train.records import InputError
-from train.run.step import Devices, Params, State, Step
+from train.run.step import Axes, Devices, Params, State, Step
 from train.study.config import RunConfig
-
-HostBatch = Mapping[str, np.ndarray]
-Axes = Mapping[str, tuple[str, ...]]
 
 # The logical axes that the mesh strategy cuts, each with the mesh axis it is cut over. Other axes
 # stay whole.

@@ -20,13 +20,14 @@ import optax
 
 from arch_zoo.layers import fused_attention
 from train import records
+from train.data.batches import HostBatch
 from train.data.corpus import Corpus
 from train.records import InputError, Row, RunWriter
 from train.run import cell, distributed, loop
 from train.run.evaluators import Evaluator
 from train.run.loop import Member, run_steps
 from train.run.optimizers import make_optimizer
-from train.run.parallel import HostBatch, SingleDevice
+from train.run.parallel import SingleDevice
 from train.run.start import Job, check_checkpoints_are_there, open_checkpoints, start
 from train.run.step import Model, State, init_state, make_model, make_train_step
 from train.study.config import RunConfig, StageConfig

@@ -16,11 +16,12 @@ import optax
 from flax import nnx
 
 import arch_zoo
+from arch_zoo.seq2seq import Batch
 from train.run import losses
 from train.study.config import StageConfig
 
-Batch = Mapping[str, jax.Array]
-Params = dict[str, jax.Array]
+Params = Mapping[str, jax.Array]
+Axes = Mapping[str, tuple[str, ...]]  # logical axis names of each parameter
 Metrics = dict[str, jax.Array]
 Step = Callable[
     ["State", Batch, jax.typing.ArrayLike, jax.typing.ArrayLike], tuple["State", Metrics]

@@ -17,7 +17,7 @@ from train.records import InputError
 Schedule = Literal["inverse_sqrt", "constant", "cosine", "linear"]
 OptimizerName = Literal["adafactor", "adamw"]
 StrategyName = Literal["pmap", "mesh"]
-Objective = Literal["span_corruption", "prefix_lm", "causal_lm"]
+PretrainingObjective = Literal["span_corruption", "prefix_lm", "causal_lm"]
 Scoring = Literal["decode", "rank", "both"]
 
 _LONGEST = 2**20  # tokens of a sequence
@@ -114,7 +114,7 @@ class StageConfig:
     label_smoothing: Rate = 0.0
     accumulate: Count = 1
     max_rollbacks: CountOrZero = 3
-    objective: Objective = "span_corruption"
+    objective: PretrainingObjective = "span_corruption"
     noise_density: Annotated[float, Range(0, 1, low_open=True, high_open=True)] = 0.15
     mean_span_length: Annotated[float, Range(1, 1e6)] = 3.0
     tasks: tuple[str, ...] = ()

@@ -2,7 +2,7 @@
 
 Every function takes cells and returns cells, so a study can be written as one expression:
 
-    cells = grid(configs.cells.cpu, architecture=("transformer", "glu"), size=("base", "small"))
+    cells = grid(configs.presets.cpu, architecture=("transformer", "glu"), size=("base", "small"))
     cells = exclude(cells, architecture="glu", size="small")
     cells = seeds(fixed_tokens(cells, 1e8), 3)
 
@@ -22,7 +22,7 @@ from train.records import InputError
 from train.study.config import RunConfig, digest, from_dict, identity, to_dict
 
 Cost = Literal["flops", "params"]
-Cells = tuple[RunConfig, ...]
+RunConfigs = tuple[RunConfig, ...]
 
 PYTHON_VOCABULARY = 2048  # ids of the vocabulary that `prepare --source python` trains
 PYTHON_TASKS = 5  # downstream tasks that it makes
@@ -30,11 +30,11 @@ T5_VOCABULARY = 32_128
 T5_TASKS = 17  # of GLUE, SuperGLUE and SQuAD
 
 
-def grid(make: Callable[..., RunConfig], **axes: Iterable[Any]) -> Cells:
+def grid(make: Callable[..., RunConfig], **axes: Iterable[Any]) -> RunConfigs:
     """One cell for each combination of values; the last axis varies fastest.
 
     Args:
-      make: a preset, such as `configs.cells.cpu`.
+      make: a preset, such as `configs.presets.cpu`.
       **axes: arguments of `make` and their values, such as `size=("base", "small")`.
     """
     return tuple(
@@ -58,7 +58,7 @@ def matches(cell: RunConfig, **fields: Any) -> bool:
     return all(getattr(cell, name) in values for name, values in wanted.items())
 
 
-def exclude(cells: Cells, **fields: Any) -> Cells:
+def exclude(cells: RunConfigs, **fields: Any) -> RunConfigs:
     """The cells without those that match.
 
     For example `exclude(cells, architecture="mos", size=("xl", "xxl"))`.
@@ -66,7 +66,7 @@ def exclude(cells: Cells, **fields: Any) -> Cells:
     return tuple(cell for cell in cells if not matches(cell, **fields))
 
 
-def override(cells: Cells, settings: Mapping[str, Any], **fields: Any) -> Cells:
+def override(cells: RunConfigs, settings: Mapping[str, Any], **fields: Any) -> RunConfigs:
     """Changes settings of the cells that match.
 
     Args:
@@ -97,7 +97,7 @@ def with_settings(cell: RunConfig, settings: Mapping[str, Any], where: str = "se
     return from_dict(RunConfig, values, where)
 
 
-def seeds(cells: Cells, count: int) -> Cells:
+def seeds(cells: RunConfigs, count: int) -> RunConfigs:
     """Every cell with the seeds 0, 1, ... `count` - 1, seed by seed."""
     return tuple(dataclasses.replace(cell, seed=seed) for seed in range(count) for cell in cells)
 
@@ -129,7 +129,7 @@ def scale(size: str, operator: str, value: int) -> str:
     return size
 
 
-def ladder(cells: Cells, protocol: str, operator: str, values: Iterable[int]) -> Cells:
+def ladder(cells: RunConfigs, protocol: str, operator: str, values: Iterable[int]) -> RunConfigs:
     """Each cell at each value of a scaling operator, as cells of one protocol.
 
     Args:
@@ -146,14 +146,14 @@ def ladder(cells: Cells, protocol: str, operator: str, values: Iterable[int]) ->
 
 
 def matched(
-    cells: Cells,
+    cells: RunConfigs,
     protocol: str,
     operator: str,
     base: str,
     by: Cost = "flops",
     grain: int = 1,
     vocab_size: int = T5_VOCABULARY,
-) -> Cells:
+) -> RunConfigs:
     """For each cell a counterpart of equal cost: `base`, scaled by another operator.
 
     Args:
@@ -254,14 +254,14 @@ def tokens_per_step(cell: RunConfig) -> int:
     return cell.pretrain.batch_size * (cell.pretrain.input_length + cell.pretrain.target_length)
 
 
-def fixed_tokens(cells: Cells, tokens: float) -> Cells:
+def fixed_tokens(cells: RunConfigs, tokens: float) -> RunConfigs:
     """The cells pretrained on equally many tokens, inputs plus targets; steps are rounded up."""
     return tuple(_with_steps(cell, tokens / tokens_per_step(cell)) for cell in cells)
 
 
 def tokens_per_parameter(
-    cells: Cells, ratio: float, vocab_size: int = T5_VOCABULARY, *, embedding: bool = False
-) -> Cells:
+    cells: RunConfigs, ratio: float, vocab_size: int = T5_VOCABULARY, *, embedding: bool = False
+) -> RunConfigs:
     """The cells pretrained on `ratio` tokens per parameter.
 
     Parameters of embedding tables count only with `embedding`.
@@ -274,7 +274,9 @@ def tokens_per_parameter(
     )
 
 
-def isoflop(cells: Cells, flops: Iterable[float], vocab_size: int = T5_VOCABULARY) -> Cells:
+def isoflop(
+    cells: RunConfigs, flops: Iterable[float], vocab_size: int = T5_VOCABULARY
+) -> RunConfigs:
     """Each cell pretrained for each training budget in FLOPs.
 
     A budget is a protocol with a name such as `iso3e17`.

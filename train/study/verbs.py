@@ -30,7 +30,6 @@ from train.study.directory import (
 
 if TYPE_CHECKING:
     from train.plan import plan
-    from train.plan.calibrate import Calibration
     from train.plan.devices import Device
 
 Workers = Annotated[int, Range(0, 1024)]
@@ -89,28 +88,14 @@ class Declared:
         default = declare.PYTHON_TASKS if study.prepare == "python" else declare.T5_TASKS
         return len(self._corpus_index(study).get("tasks", range(default)))
 
-    def planned(
-        self,
-        study: StudyConfig,
-        device: "Device",
-        devices: int,
-        workers: int,
-        speed: "Calibration | None" = None,
-        *,
-        always: bool = False,
-        own_process: bool = False,
-    ) -> "plan.Plan":
-        """The plan of the study, at `speed` or else the device's own calibrated speed."""
+    def planned(self, study: StudyConfig, machines: "plan.Machines") -> "plan.Plan":
+        """The plan of the study, by default at the device's own calibrated speed."""
         from train.plan import calibrate, plan
 
         _leave_accelerators_alone()
-        speed, tasks, vocab_size = (
-            speed or calibrate.read(device.kind),
-            self.num_tasks(study),
-            self.vocab_size(study),
-        )
-        how = {"always": always, "own_process": own_process}
-        return plan.make(study, vocab_size, device, devices, workers, speed, tasks, **how)
+        speed = machines.calibration or calibrate.read(machines.device.kind)
+        machines = dataclasses.replace(machines, calibration=speed)
+        return plan.make(study, self.vocab_size(study), machines, self.num_tasks(study))
 
     def _corpus_index(self, study: StudyConfig) -> dict[str, Any]:
         from train import records
@@ -211,19 +196,20 @@ class Launched(Declared):
         *,
         own_process: bool = False,
     ) -> Programs:
-        """Those of `cells` that run together; `own_process` is that of `plan.make`.
+        """Those of `cells` that run together; `own_process` is that of `plan.Machines`.
 
         If `vmap_seeds` is never, it says so when running together would be faster, but only if the
         device was measured.
         """
-        from train.plan import calibrate
+        from train.plan import calibrate, plan
 
         left = tuple(cell for cell in study.cells if cell.run_id in set(cells))
         never, always = self.vmap_seeds == "never", self.vmap_seeds == "always"
         if len({cell.seed for cell in left}) < 2 or (never and calibrate.read(device.kind) is None):
             return ()
         study = dataclasses.replace(study, cells=left)
-        made = self.planned(study, device, 1, workers, always=always, own_process=own_process)
+        machines = plan.Machines(device, workers=workers, always=always, own_process=own_process)
+        made = self.planned(study, machines)
         count = f"{study.name}: {sum(map(len, made.together))} of {len(left)} cells"
         if not never:
             number = f"{len(made.together)} program{'s' * (len(made.together) != 1)}"
@@ -340,7 +326,7 @@ class PlanVerb(Declared):
         speed = calibrate.from_records(self.calibration) if self.calibration else None
         if self.calibrate:
             speed = self._measure(study, workers)
-        made = self.planned(study, device, self.devices, workers, speed)
+        made = self.planned(study, plan.Machines(device, self.devices, workers, speed))
         print(
             json.dumps(plan.to_dict(made), indent=1)
             if self.format == "json"

@@ -22,7 +22,7 @@ from train.tasks.preprocessors import (
     text_only,
     wsc,
 )
-from train.tasks.registry import Definition
+from train.tasks.seqio_tasks import Definition
 
 C4 = "c4/en:3.1.0"
 GLUE_VERSION, SUPER_GLUE_VERSION, SQUAD = "2.0.0", "1.0.2", "squad/v1.1:3.0.0"

@@ -11,8 +11,8 @@ import seqio
 from train.data.prepare_config import PrepareConfig
 from train.data.text import python_text, text_files
 from train.records import InputError
-from train.tasks import benchmarks, files, python_tasks, registry
-from train.tasks.table import SUITES
+from train.tasks import benchmarks, own_tasks, python_tasks, seqio_tasks
+from train.tasks.task_table import SUITES
 
 _read_python = functools.cache(python_text.read)
 
@@ -32,7 +32,7 @@ def load(modules: tuple[str, ...]) -> None:
 
 def pretraining(
     config: PrepareConfig, share: float = text_files.VALIDATION_SHARE
-) -> registry.Definition:
+) -> seqio_tasks.Definition:
     """The pretraining text with the name `config.source`.
 
     Args:
@@ -47,31 +47,31 @@ def pretraining(
     if config.source == "c4":
         return benchmarks.c4(config.data_dir or None)
     if config.source == "text":
-        return files.text(config.text, config.text_key or "text", share)
+        return own_tasks.text(config.text, config.text_key or "text", share)
     if config.source in {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}:
-        return registry.Definition(config.source, None, ())
+        return seqio_tasks.Definition(config.source, None, ())
     raise InputError(
         f"source = {config.source!r} is not python, c4, text or a task or mixture that `modules` "
         "register"
     )
 
 
-def downstream(config: PrepareConfig) -> list[registry.Definition]:
+def downstream(config: PrepareConfig) -> list[seqio_tasks.Definition]:
     """The downstream tasks in `config.tasks`: suites, single tasks of them, or NAME=FILES:METRIC.
 
     Raises:
       InputError: there is no such task; or one is named twice, or has a name that `modules`
         register.
     """
-    found: dict[str, registry.Definition] = {}
+    found: dict[str, seqio_tasks.Definition] = {}
     for name in config.tasks:
-        tasks = [files.table(name)] if "=" in name else _of_suite(name, config)
+        tasks = [own_tasks.table(name)] if "=" in name else _of_suite(name, config)
         for task in tasks:
             if task.name in found:
                 raise InputError(
                     f"tasks: {name!r} gives {task.name!r}, which another one gives already"
                 )
-            if "=" in name and registry.is_taken(task.name):
+            if "=" in name and seqio_tasks.is_taken(task.name):
                 raise InputError(
                     f"tasks: {name!r}: modules register another {task.name!r}; give yours another "
                     "name"
@@ -80,7 +80,7 @@ def downstream(config: PrepareConfig) -> list[registry.Definition]:
     return list(found.values())
 
 
-def _of_suite(name: str, config: PrepareConfig) -> list[registry.Definition]:
+def _of_suite(name: str, config: PrepareConfig) -> list[seqio_tasks.Definition]:
     suite = next(
         (s for s in sorted(SUITES, key=len, reverse=True) if name == s or name.startswith(f"{s}_")),
         None,
@@ -93,7 +93,7 @@ def _of_suite(name: str, config: PrepareConfig) -> list[registry.Definition]:
     return tasks
 
 
-def _suite(name: str, config: PrepareConfig) -> list[registry.Definition]:
+def _suite(name: str, config: PrepareConfig) -> list[seqio_tasks.Definition]:
     data_dir = config.data_dir or None
     if name == "python":
         return python_tasks.downstream(_read_python(config.python_root))

@@ -18,11 +18,9 @@ import hashlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from train.data.text.python_text import TOP_LEVEL, Entry, PythonText
-
-Example = dict[str, Any]
+from train.records import Row
 
 VERSION = 2  # part of a corpus's key; increase it whenever the examples change
 MAX_TRAIN, MAX_VALIDATION = 4000, 600
@@ -32,7 +30,7 @@ _NUM_PACKAGES = 5
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'`(])")
 
 
-def make(text: PythonText) -> dict[str, dict[str, list[Example]]]:
+def make(text: PythonText) -> dict[str, dict[str, list[Row]]]:
     """Builds all examples.
 
     Args:
@@ -66,7 +64,7 @@ def make(text: PythonText) -> dict[str, dict[str, list[Example]]]:
     return suite
 
 
-def _package(entries: Iterable[Entry]) -> list[Example]:
+def _package(entries: Iterable[Entry]) -> list[Row]:
     """Pieces of docstrings that do not contain the name of their package."""
     examples = []
     for entry in entries:
@@ -76,7 +74,7 @@ def _package(entries: Iterable[Entry]) -> list[Example]:
     return _unique(examples)
 
 
-def _signature(entries: Iterable[Entry]) -> list[Example]:
+def _signature(entries: Iterable[Entry]) -> list[Row]:
     """Functions with the first sentence of their docstring, or of another in their package."""
     packages = defaultdict(list)
     for entry in entries:
@@ -95,7 +93,7 @@ def _signature(entries: Iterable[Entry]) -> list[Example]:
     return _unique(examples)
 
 
-def _follows(entries: Iterable[Entry]) -> list[Example]:
+def _follows(entries: Iterable[Entry]) -> list[Row]:
     """The first two sentences of a docstring, in order or swapped."""
     examples = []
     for entry in entries:
@@ -107,7 +105,7 @@ def _follows(entries: Iterable[Entry]) -> list[Example]:
     return _unique(examples)
 
 
-def _shuffled(entries: Iterable[Entry]) -> list[Example]:
+def _shuffled(entries: Iterable[Entry]) -> list[Row]:
     """Sentences, half of them with the letters of every plain word in a different order."""
     examples = []
     for entry in entries:
@@ -126,7 +124,7 @@ def _shuffled(entries: Iterable[Entry]) -> list[Example]:
     return _unique(examples)
 
 
-def _answer(entries: Iterable[Entry]) -> list[Example]:
+def _answer(entries: Iterable[Entry]) -> list[Row]:
     """Questions about functions whose answer is a part of the signature."""
     examples = []
     for entry in entries:
@@ -151,7 +149,7 @@ def _answer(entries: Iterable[Entry]) -> list[Example]:
     return _unique(examples)
 
 
-_BUILDERS: dict[str, Callable[[Iterable[Entry]], list[Example]]] = {
+_BUILDERS: dict[str, Callable[[Iterable[Entry]], list[Row]]] = {
     "python_package": _package,
     "python_signature": _signature,
     "python_follows": _follows,
@@ -186,7 +184,7 @@ def _coin(text: str) -> bool:
     return _hash(text)[0] % 2 == 0
 
 
-def _prose(example: Example) -> list[str]:
+def _prose(example: Row) -> list[str]:
     """The texts that must not be in both splits.
 
     A signature may be, with another docstring.
@@ -203,25 +201,25 @@ def _bag(text: str) -> str:
     return " ".join(sorted(re.findall(r"\w+", text.lower())))
 
 
-def _key(example: Example) -> str:
+def _key(example: Row) -> str:
     """The texts of an example, without its label."""
     return " | ".join(
         sorted(_bag(value) for key, value in example.items() if key not in ("label", "answers"))
     )
 
 
-def _unique(examples: Iterable[Example]) -> list[Example]:
+def _unique(examples: Iterable[Row]) -> list[Row]:
     return list({_key(example): example for example in examples}.values())
 
 
-def _common_labels(train: list[Example], validation: list[Example]) -> set[str]:
+def _common_labels(train: list[Row], validation: list[Row]) -> set[str]:
     """The labels with the most validation examples, of those as frequent in training."""
     known, held_out = (Counter(e["label"] for e in part) for part in (train, validation))
     ranked = sorted((count, label) for label, count in held_out.items() if known[label] >= count)
     return {label for _, label in ranked[-_NUM_PACKAGES:]}
 
 
-def _choose(examples: list[Example], most: int, *, even: bool = False) -> list[Example]:
+def _choose(examples: list[Row], most: int, *, even: bool = False) -> list[Row]:
     """At most `most` examples in hashed order, each label up to its share.
 
     `even` gives each label as many as the rarest has.

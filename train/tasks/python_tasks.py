@@ -1,7 +1,7 @@
 """The embedded corpus and its offline suite as seqio tasks."""
 
 from train.data.text.python_text import PythonText
-from train.tasks import preprocessors, python_suite, registry
+from train.tasks import preprocessors, python_suite, seqio_tasks
 
 _PROMPTS = {
     "python_package": preprocessors.prompt("package", ["docstring"]),
@@ -12,16 +12,16 @@ _PROMPTS = {
 }
 
 
-def pretraining(text: PythonText) -> registry.Definition:
+def pretraining(text: PythonText) -> seqio_tasks.Definition:
     """The embedded text as a task whose targets are documents."""
     documents = {
         split: [{"targets": doc} for doc in text.split(split).documents()]
         for split in ("train", "validation")
     }
-    return registry.Definition("python", registry.in_memory(documents), ())
+    return seqio_tasks.Definition("python", seqio_tasks.in_memory(documents), ())
 
 
-def downstream(text: PythonText) -> list[registry.Definition]:
+def downstream(text: PythonText) -> list[seqio_tasks.Definition]:
     """The five tasks of the offline suite."""
     definitions = []
     for name, examples in python_suite.make(text).items():
@@ -29,6 +29,6 @@ def downstream(text: PythonText) -> list[registry.Definition]:
             sorted({example["label"] for example in examples["train"] if "label" in example})
         )
         metrics = ("accuracy",) if labels else ("squad",)
-        source = registry.in_memory(examples)
-        definitions.append(registry.Definition(name, source, (_PROMPTS[name],), metrics, labels))
+        source = seqio_tasks.in_memory(examples)
+        definitions.append(seqio_tasks.Definition(name, source, (_PROMPTS[name],), metrics, labels))
     return definitions

@@ -26,7 +26,7 @@ from eval.laws.fitting.fit import Fit, refit
 from eval.laws.forms.form import Inputs
 from train.records import InputError
 
-Kind = Literal["auto", "cluster", "wild", "normal"]
+Resample = Literal["auto", "cluster", "wild", "normal"]
 _FEW_RUNS = 8
 _FEW_RESIDUALS = 40  # fewer residuals do not determine a 2.5 % quantile
 _SIGMA = float(stats.norm.cdf(1.0))
@@ -135,7 +135,7 @@ def expanded_tail(level: float, clusters: int, degrees: int) -> float:
     return float(stats.norm.cdf(-reach))
 
 
-def bootstrap(fit: Fit, draws: int = 2000, seed: int = 0, kind: Kind = "auto") -> Draws:
+def bootstrap(fit: Fit, draws: int = 2000, seed: int = 0, kind: Resample = "auto") -> Draws:
     """Refits the law to resampled runs, all at once.
 
     Args:

@@ -10,6 +10,7 @@ import statsmodels.api as sm
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
+from eval.analyses import crossovers
 from eval.analyses.comparison import Comparison
 from eval.analyses.question import Question
 from eval.data.cells import RunTable
@@ -488,6 +489,23 @@ def test_crossing_of_noise_free_lines():
     assert row["crossing"] == pytest.approx(10**10.25)
     assert (row["better_below"], row["better_above"]) == ("other", "transformer")
     assert (row["position"], row["interval"]) == ("inside", "bounded")
+    assert row["method"] == "Fieller, t, one residual variance of the size means"
+
+
+@pytest.mark.parametrize(
+    ("at", "reversed_axis", "position"),
+    [
+        (1.0, False, "inside"),
+        (2.0, False, "inside"),
+        (0.9, False, "extrapolated below"),
+        (2.1, False, "extrapolated above"),
+        (0.9, True, "extrapolated above"),
+        (2.1, True, "extrapolated below"),
+        (np.inf, False, "none"),
+    ],
+)
+def test_the_ends_of_the_range_belong_to_it(at, reversed_axis, position):
+    assert crossovers._position(at, 1.0, 2.0, reversed_axis) == position
 
 
 def test_crossing_far_away_is_marked():

@@ -207,7 +207,7 @@ def awkward_grid() -> grid.Grid:
     )
     columns = (grid.Column("Name_%", numeric=False), grid.Column("\u03b1 F,U", r"$\alpha_{F,U}$"))
     return grid.Grid(
-        "awkward", f"Title {AWKWARD}", columns, (grid.Row(cells),) * 3, (f"Note {AWKWARD}",)
+        "awkward", f"Title {AWKWARD}", columns, (grid.GridRow(cells),) * 3, (f"Note {AWKWARD}",)
     )
 
 

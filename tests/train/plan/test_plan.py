@@ -30,6 +30,10 @@ def _elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # the cache of counts is that of the directory
 
 
+def _plan(study, vocab_size, device, devices=1, **how):
+    return plan.make(study, vocab_size, plan.Machines(device, devices, **how))
+
+
 def _study(*cells):
     return StudyConfig("small", cells or (tiny("transformer"),), corpus="nowhere", platform="cpu")
 
@@ -39,7 +43,7 @@ def test_totals_are_what_a_hand_computes():
     device = devices.Device(
         "slow", flops=1e9, float32=1.0, memory=GB, mfu=0.5, setup=7.0, dollars=3.6, source="none"
     )
-    made = plan.make(_study(cell, dataclasses.replace(cell, seed=1)), VOCAB, device, devices=2)
+    made = _plan(_study(cell, dataclasses.replace(cell, seed=1)), VOCAB, device, devices=2)
     cfg = declare.model(cell, VOCAB, accelerator=True)
     forward = arch_zoo.count_flops(cfg, 24, 12).forward
     one = made.cells[0]
@@ -95,8 +99,8 @@ def _measured(*ratios, setup=5.0):
 
 def test_seeds_go_together_where_their_steps_were_measured_to_gain():
     four = _seeds(4)
-    steps = sum(cell.steps for cell in plan.make(four, VOCAB, SLOW).cells)
-    made = plan.make(four, VOCAB, SLOW, calibration=_measured(0.25))
+    steps = sum(cell.steps for cell in _plan(four, VOCAB, SLOW).cells)
+    made = _plan(four, VOCAB, SLOW, calibration=_measured(0.25))
     assert made.together == (tuple(cell.run_id for cell in four.cells),)
     assert made.seconds == pytest.approx(4 * 5.0 + steps * 0.5)
     assert made.seconds_together == pytest.approx(4 * 5.0 + 0.25 * steps * 0.5)
@@ -107,19 +111,14 @@ def test_seeds_go_together_where_their_steps_were_measured_to_gain():
 def test_seeds_stay_alone_where_they_do_not_gain():
     four = _seeds(4)
     for made in (
-        plan.make(four, VOCAB, SLOW, calibration=_measured(1.0)),
-        plan.make(
-            four, VOCAB, SLOW, calibration=_measured(0.99)
-        ),  # less than can be told from noise
-        plan.make(four, VOCAB, SLOW),  # not measured
+        _plan(four, VOCAB, SLOW, calibration=_measured(1.0)),
+        _plan(four, VOCAB, SLOW, calibration=_measured(0.99)),  # less than can be told from noise
+        _plan(four, VOCAB, SLOW),  # not measured
     ):
         assert made.together == () and made.seconds_together == made.seconds
         assert plan.table(made)[-1].endswith("as no cell would gain")
-    assert (
-        plan.make(four, VOCAB, SLOW, devices=2, calibration=_measured(0.25)).seconds_together
-        is None
-    )
-    assert plan.make(_study(tiny("transformer"), tiny("glu")), VOCAB, SLOW).seconds_together is None
+    assert _plan(four, VOCAB, SLOW, devices=2, calibration=_measured(0.25)).seconds_together is None
+    assert _plan(_study(tiny("transformer"), tiny("glu")), VOCAB, SLOW).seconds_together is None
 
 
 def test_start_up_is_shared_where_each_cell_alone_would_have_a_process_of_its_own():
@@ -127,26 +126,26 @@ def test_start_up_is_shared_where_each_cell_alone_would_have_a_process_of_its_ow
         _seeds(4),
         dataclasses.replace(_measured(1.1, setup=100.0), further={"transformer": [(1e6, 0.2)]}),
     )
-    steps = sum(cell.steps for cell in plan.make(four, VOCAB, SLOW).cells)
-    assert plan.make(four, VOCAB, SLOW, calibration=idle).together == ()
-    made = plan.make(four, VOCAB, SLOW, calibration=idle, own_process=True)
+    steps = sum(cell.steps for cell in _plan(four, VOCAB, SLOW).cells)
+    assert _plan(four, VOCAB, SLOW, calibration=idle).together == ()
+    made = _plan(four, VOCAB, SLOW, calibration=idle, own_process=True)
     assert made.together == (tuple(cell.run_id for cell in four.cells),)
     assert made.seconds == pytest.approx(4 * 100.0 + steps * 0.5)
     assert made.seconds_together == pytest.approx(1.6 * 100.0 + 1.1 * steps * 0.5)
     busy = dataclasses.replace(idle, further={"transformer": [(1e6, 0.95)]})
-    assert plan.make(four, VOCAB, SLOW, calibration=busy, own_process=True).together == ()
+    assert _plan(four, VOCAB, SLOW, calibration=busy, own_process=True).together == ()
 
 
 @pytest.mark.slow
 def test_each_cell_is_decided_on_its_own():
     both = _seeds(2, tiny("transformer"), tiny("glu"))
     speed = _measured(0.5, 1.2)
-    made = plan.make(both, VOCAB, SLOW, calibration=speed)
+    made = _plan(both, VOCAB, SLOW, calibration=speed)
     assert made.together == (("transformer-nano-s0", "transformer-nano-s1"),)
-    always = plan.make(both, VOCAB, SLOW, calibration=speed, always=True)
+    always = _plan(both, VOCAB, SLOW, calibration=speed, always=True)
     assert always.together == (*made.together, ("glu-nano-s0", "glu-nano-s1"))
     assert always.seconds_together > made.seconds_together
-    apart = plan.make(
+    apart = _plan(
         both, VOCAB, SLOW, calibration=speed, workers=4
     )  # each cell has a worker, and nobody waits
     assert apart.together == ()
@@ -155,7 +154,7 @@ def test_each_cell_is_decided_on_its_own():
 def test_seeds_that_always_go_together_keep_every_worker_busy():
     names = tuple(f"transformer-nano-s{seed}" for seed in range(4))
     for workers, programs in ((1, (names,)), (2, (names[:2], names[2:]))):
-        made = plan.make(
+        made = _plan(
             _seeds(4), VOCAB, SLOW, calibration=_measured(1.5), workers=workers, always=True
         )
         assert made.together == programs
@@ -164,15 +163,15 @@ def test_seeds_that_always_go_together_keep_every_worker_busy():
 
 def test_seeds_are_divided_among_workers_and_by_memory():
     four, free = _seeds(4), _measured(0.3, setup=0.0)
-    made = plan.make(four, VOCAB, SLOW, calibration=free, workers=2)
+    made = _plan(four, VOCAB, SLOW, calibration=free, workers=2)
     names = tuple(cell.run_id for cell in four.cells)
     assert made.together == (names[:2], names[2:])
     assert made.seconds_together == pytest.approx(0.3 * made.seconds)
     narrow = dataclasses.replace(SLOW, memory=2.5 * made.cells[0].memory)
-    assert plan.make(four, VOCAB, narrow, calibration=free).together == (names[:2], names[2:])
+    assert _plan(four, VOCAB, narrow, calibration=free).together == (names[:2], names[2:])
     narrow = dataclasses.replace(SLOW, memory=1.5 * made.cells[0].memory)
-    assert plan.make(four, VOCAB, narrow, calibration=free).together == ()
-    assert plan.make(four, VOCAB, narrow, calibration=free, always=True).together == ()
+    assert _plan(four, VOCAB, narrow, calibration=free).together == ()
+    assert _plan(four, VOCAB, narrow, calibration=free, always=True).together == ()
 
 
 def test_a_launcher_puts_seeds_together_as_it_is_told_and_says_where_they_would_gain(capsys):
@@ -228,7 +227,7 @@ def test_what_cannot_fit_is_refused_with_what_would():
     tpu = devices.Device("tpu", 1e12, 1.0, 5 * GB, 0.5, 0.0, 0.0, "none")
 
     def priced(cell, number, memory=5 * GB):
-        return plan.make(
+        return _plan(
             _study(cell), declare.T5_VOCABULARY, dataclasses.replace(tpu, memory=memory), number
         ).cells[0]
 
@@ -371,7 +370,7 @@ def test_a_gpu_holds_less_where_attention_is_cudnn_s():
     )
     gpu, tpu = devices.get("h100"), devices.get("tpu-v5e")
     held = {
-        name: plan.make(_study(cell), VOCAB, device).cells[0].memory
+        name: _plan(_study(cell), VOCAB, device).cells[0].memory
         for name, cell, device in (
             ("gpu", plain, gpu),
             ("dropped", dropped, gpu),

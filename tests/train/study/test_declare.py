@@ -11,13 +11,13 @@ import pytest
 
 import arch_zoo
 from arch_zoo import sizes
-from configs import cells
+from configs import presets
 from train.records import InputError
 from train.study import declare
 from train.study.config import StudyConfig, from_dict, to_dict
 from train.study.directory import load
 
-PLAIN = declare.grid(cells.cpu, size=("micro", "nano"), architecture=("transformer", "lconv"))
+PLAIN = declare.grid(presets.cpu, size=("micro", "nano"), architecture=("transformer", "lconv"))
 
 
 def test_a_grid_is_a_product_with_the_last_axis_fastest():
@@ -157,10 +157,10 @@ def test_the_cpu_preset_is_the_twelve_of_the_paper_at_four_sizes():
 
 def test_a_cell_says_how_its_model_is_made():
     """By a variant's name and a size rule; what they mean ends up in the model and in its hash."""
-    (cell,) = declare.grid(cells.cpu, architecture=("switch",), size=("micro-NL4",))
+    (cell,) = declare.grid(presets.cpu, architecture=("switch",), size=("micro-NL4",))
     named = declare.override((cell,), {"model.variant": "narang"})[0]
     assert declare.model(named, 2048).to_dict()["options"]["num_experts"] == 32
-    (plain,) = declare.grid(cells.cpu, architecture=("evolved",), size=("micro",))
+    (plain,) = declare.grid(presets.cpu, architecture=("evolved",), size=("micro",))
     (matched,) = declare.override((plain,), {"model.size_rule": "matched"})
     assert declare.model(matched, 2048).mlp_dim != declare.model(plain, 2048).mlp_dim
     assert declare.cell_hash(matched, 2048) != declare.cell_hash(plain, 2048)
@@ -183,15 +183,15 @@ def test_the_widths_written_down_are_the_matched_ones(name):
         expected, layers, preset, base = (
             {"transformer": width.WIDTHS},
             depth.LAYERS,
-            cells.t5,
+            presets.t5,
             "base",
         )
     elif name == "equal_flops":
         others = {key: value for key, value in equal_flops.WIDTHS.items() if key != "transformer"}
         assert equal_flops.WIDTHS["transformer"] == width.WIDTHS
-        expected, layers, preset, base = others, depth.LAYERS, cells.t5, "base"
+        expected, layers, preset, base = others, depth.LAYERS, presets.t5, "base"
     else:
-        expected, layers, preset, base = protocols.WIDTHS, protocols.LAYERS, cells.cpu, "micro"
+        expected, layers, preset, base = protocols.WIDTHS, protocols.LAYERS, presets.cpu, "micro"
     for architecture, widths in expected.items():
         deep = declare.ladder((preset(architecture, base),), "depth", "NL", layers)
         wide = declare.matched(deep, "width", "W", base, grain=grain, vocab_size=vocab)

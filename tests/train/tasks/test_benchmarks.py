@@ -20,21 +20,21 @@ _DUMP = """
 import json, sys
 from pathlib import Path
 from tests.train.tasks import official
-from train.tasks import benchmarks, registry
+from train.tasks import benchmarks, seqio_tasks
 
 data_dir = sys.argv[1]
 official.write(Path(data_dir))
 found = {}
 suites = (benchmarks.glue, benchmarks.super_glue, benchmarks.squad_v1)
 for d in [task for suite in suites for task in suite(data_dir)]:
-    task = registry.register(d)
-    rows = {split: list(registry.read(d.name, split)) for split in sorted(task.splits)}
+    task = seqio_tasks.register(d)
+    rows = {split: list(seqio_tasks.read(d.name, split)) for split in sorted(task.splits)}
     source = d.source.tfds_dataset
     features = source.info.features
     names = getattr(features["label"], "names", None) if "label" in features else None
     about = {"task": d.name, "labels": d.labels, "names": names, "splits": d.splits}
     found[source.name] = {**about, "rows": rows}
-mixture = registry.mixture("all_17", [f["task"] for f in found.values()], cap=2)
+mixture = seqio_tasks.mixture("all_17", [f["task"] for f in found.values()], cap=2)
 rates = [mixture.get_rate(task) for task in mixture.tasks]
 Path(sys.argv[2]).write_text(json.dumps({"tasks": found, "rates": rates}), encoding="utf-8")
 """

@@ -18,10 +18,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Literal, cast
 
-from train.records import InputError
+from train.records import InputError, Row
 
-Row = dict[str, Any]
-Kind = Literal["text", "jsonl", "cells", "parquet"]
+FileKind = Literal["text", "jsonl", "cells", "parquet"]
 
 _ROW_GROUP = 1024
 _HEAD = 1 << 16  # number of bytes from which the kind is recognised
@@ -40,7 +39,7 @@ _NOT_UTF8 = re.compile(
 )  # how Python's "surrogateescape" decodes bytes that are not UTF-8
 
 
-def kind(path: str, columns: tuple[str, ...] = ()) -> Kind:
+def kind(path: str, columns: tuple[str, ...] = ()) -> FileKind:
     """The kind of content of a file.
 
     Args:
@@ -107,7 +106,7 @@ def clean(text: str) -> tuple[str, int]:
     return _NO_CHARACTER.subn("\ufffd", text)
 
 
-def _shape(path: str, columns: tuple[str, ...]) -> tuple[Kind, str]:
+def _shape(path: str, columns: tuple[str, ...]) -> tuple[FileKind, str]:
     """The kind of a file and the delimiter of its cells, cached until the file changes."""
     try:
         status = Path(path).stat()
@@ -117,7 +116,7 @@ def _shape(path: str, columns: tuple[str, ...]) -> tuple[Kind, str]:
 
 
 @functools.cache
-def _told(path: str, columns: tuple[str, ...], size: int, changed: int) -> tuple[Kind, str]:
+def _told(path: str, columns: tuple[str, ...], size: int, changed: int) -> tuple[FileKind, str]:
     suffix = Path(path.removesuffix(".gz").removesuffix(".zst")).suffix.lower()
     try:
         with _open(path) as file:

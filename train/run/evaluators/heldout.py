@@ -53,7 +53,7 @@ def make_nll(model: Model) -> Callable[..., Any]:
 
 
 def upstream(
-    nll: Callable[..., Any], params: Any, corpus: Corpus, heldout: Iterable[batches.Batch]
+    nll: Callable[..., Any], params: Any, corpus: Corpus, heldout: Iterable[batches.HostBatch]
 ) -> list[Row]:
     """The held-out loss with its standard error over sequences (a ratio of sums).
 
@@ -94,7 +94,9 @@ def _ratio(x_N: np.ndarray, y_N: np.ndarray) -> tuple[float, float]:
     return float(value), float(spread / total)
 
 
-def unigram(corpus: Corpus, stage: StageConfig, seed: int, heldout: Sequence[batches.Batch]) -> Row:
+def unigram(
+    corpus: Corpus, stage: StageConfig, seed: int, heldout: Sequence[batches.HostBatch]
+) -> Row:
     """The loss of the unigram distribution on the same targets: a model that ignores context."""
     shape = (stage.input_length, stage.target_length)
     train = batches.Pretrain(corpus, "train", stage.batch_size, *shape, seed, **stage.noise)

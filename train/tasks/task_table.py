@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from train.data.text import formats, text_files
-from train.records import InputError
+from train.records import InputError, Row
 from train.tasks.metrics import METRICS
 
 _MOST_LABELS = 100  # a task with more distinct targets has free text
@@ -70,7 +70,7 @@ class TaskTable:
 
     def read(
         self, lost: text_files.Lost | None = None
-    ) -> tuple[dict[str, list[formats.Row]], tuple[str, ...]]:
+    ) -> tuple[dict[str, list[Row]], tuple[str, ...]]:
         """Reads the files.
 
         Args:
@@ -85,7 +85,7 @@ class TaskTable:
             the metrics. Names file and row.
         """
         lost = text_files.Lost() if lost is None else lost
-        splits: dict[str, list[formats.Row]] = {"train": [], "validation": []}
+        splits: dict[str, list[Row]] = {"train": [], "validation": []}
         for path in text_files.expand(self.patterns, "tasks"):
             for number, found in formats.rows(path, ("inputs", "targets")):
                 row = {name: _clean(value, lost) for name, value in found.items()}
@@ -107,7 +107,7 @@ class TaskTable:
         self._check_metrics(labels)
         return splits, labels
 
-    def _checked(self, row: formats.Row, where: str) -> formats.Row:
+    def _checked(self, row: Row, where: str) -> Row:
         for column in ("inputs", "targets"):
             if not isinstance(row.get(column), str):
                 raise InputError(
@@ -167,5 +167,5 @@ def _is_number(text: str) -> bool:
         return False
 
 
-def _drawn(row: formats.Row) -> bool:
+def _drawn(row: Row) -> bool:
     return text_files.held_out(str(row.get("inputs")), _HELD_OUT)

@@ -6,13 +6,13 @@ import seqio
 import tensorflow as tf
 
 from train.data.text import text_files
-from train.tasks import registry
-from train.tasks.table import TaskTable
+from train.tasks import seqio_tasks
+from train.tasks.task_table import TaskTable
 
 
 def text(
     patterns: tuple[str, ...], key: str, share: float = text_files.VALIDATION_SHARE
-) -> registry.Definition:
+) -> seqio_tasks.Definition:
     """Pretraining text from files.
 
     Each file goes to one shard, or if there are few files, every n-th document does.
@@ -26,7 +26,7 @@ def text(
       InputError: a pattern matches no file.
     """
     files = text_files.expand(patterns)
-    return registry.Definition(
+    return seqio_tasks.Definition(
         "text", _TextSource(files, key, text_files.piece_size(files), share), ()
     )
 
@@ -55,7 +55,7 @@ def _read(path: tf.Tensor, key: str, size: int, share: float) -> tf.data.Dataset
     return tf.data.Dataset.from_generator(rows, args=(path,), output_signature=spec)
 
 
-def table(given: str) -> registry.Definition:
+def table(given: str) -> seqio_tasks.Definition:
     """A downstream task from NAME=FILES:METRIC.
 
     Raises:
@@ -64,7 +64,7 @@ def table(given: str) -> registry.Definition:
     task = TaskTable.parse(given)
     lost = text_files.Lost()
     splits, labels = task.read(lost)
-    source = registry.in_memory(splits)
-    return registry.Definition(
+    source = seqio_tasks.in_memory(splits)
+    return seqio_tasks.Definition(
         task.name, source, (), task.metrics, labels, replaced=lost["replaced"]
     )

@@ -7,7 +7,7 @@ import pytest
 from train.data.text import text_files
 from train.records import InputError
 from train.tasks import scoring
-from train.tasks.table import ALLOWED, TaskTable
+from train.tasks.task_table import ALLOWED, TaskTable
 
 
 def _table(path, rows, metric="accuracy"):
