@@ -1,7 +1,8 @@
 """Fits one law to one table, with everything needed to judge whether the data determine it."""
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -37,11 +38,6 @@ class Fit:
       upper_P: upper bounds of the search.
       start_SP: all starts, for the landscape.
       found: where each start ended.
-      agreed: share of the starts that found the optimum.
-      condition: condition number of the Jacobian with centred, scaled columns; free parameters
-        only.
-      at_bounds: symbols of free parameters that ended on a bound.
-      warnings: why the data may not determine the law, in words; empty if nothing was found.
     """
 
     form: Form
@@ -53,10 +49,6 @@ class Fit:
     upper_P: np.ndarray
     start_SP: np.ndarray
     found: optimise.Optima
-    agreed: float
-    condition: float
-    at_bounds: tuple[str, ...]
-    warnings: tuple[str, ...]
 
     @property
     def params(self) -> dict[str, float]:
@@ -136,6 +128,46 @@ class Fit:
         return matrix_PP
 
 
+    @functools.cached_property
+    def agreeing_S(self) -> np.ndarray:
+        """Which of the starts found the optimum, [S]."""
+        # Data without noise are fitted up to rounding errors, whose ratios mean nothing.
+        exact = 1e-24 * self.runs.weight.sum()
+        return self.found.value_S <= self.value * (1 + _SAME_VALUE) + exact
+
+    @property
+    def agreed(self) -> float:
+        """The share of the starts that found the optimum."""
+        return float(self.agreeing_S.mean())
+
+    @functools.cached_property
+    def bounded_P(self) -> np.ndarray:
+        """Which free parameters ended on a bound, [P]."""
+        near = 1e-6 * (self.upper_P - self.lower_P)
+        low_P, high_P = self.lower_P + near, self.upper_P - near
+        return self.free_P & ((self.theta_P <= low_P) | (self.theta_P >= high_P))
+
+    @property
+    def at_bounds(self) -> tuple[str, ...]:
+        """The symbols of free parameters that ended on a bound."""
+        return tuple(s for s, on in zip(self.form.symbols, self.bounded_P, strict=True) if on)
+
+    @functools.cached_property
+    def conditioning(self) -> tuple[float, dict[str, str]]:
+        """The condition number, and why parameters are open, by symbol; see `condition`."""
+        return _conditioning(self, self.free_P & ~self.bounded_P)
+
+    @property
+    def condition(self) -> float:
+        """Condition number of the Jacobian with centred, scaled columns of free parameters."""
+        return self.conditioning[0]
+
+    @functools.cached_property
+    def warnings(self) -> tuple[str, ...]:
+        """Why the data may not determine the law, in words; empty if nothing was found."""
+        return tuple(_warnings(self))
+
+
 def target(y: np.ndarray, objective: Objective) -> np.ndarray:
     """Raw values converted to the objective's space."""
     return np.log(y) if objective.space == "log" else y
@@ -175,22 +207,8 @@ def fit(
         surface, start_SP, (lower_P, upper_P), target(runs.y, objective), runs.weight, objective
     )
     best = int(found.value_S.argmin())
-    bare = Fit(
-        form,
-        runs,
-        objective,
-        found.theta_SP[best],
-        float(found.value_S[best]),
-        lower_P,
-        upper_P,
-        start_SP,
-        found,
-        0,
-        0,
-        (),
-        (),
-    )
-    return diagnose(bare)
+    theta_P, value = found.theta_SP[best], float(found.value_S[best])
+    return Fit(form, runs, objective, theta_P, value, lower_P, upper_P, start_SP, found)
 
 
 def refit(
@@ -240,46 +258,29 @@ def _fix(form: Form, fixed: Mapping[str, float], start_SP: np.ndarray):
     return lower_P, upper_P, start_SP
 
 
-def diagnose(fit_: Fit) -> Fit:
-    """Fills in the share of agreeing starts, the conditioning, bounds and warnings."""
-    value_S, free_P = fit_.found.value_S, fit_.free_P
-    exact = (
-        1e-24 * fit_.runs.weight.sum()
-    )  # noise-free data fit up to rounding error, where ratios are meaningless
-    same_S = value_S <= fit_.value * (1 + _SAME_VALUE) + exact
-    near = 1e-6 * (fit_.upper_P - fit_.lower_P)
-    bounded_P = free_P & (
-        (fit_.theta_P <= fit_.lower_P + near) | (fit_.theta_P >= fit_.upper_P - near)
-    )
-    condition, open_ = _conditioning(fit_, free_P & ~bounded_P)
-    symbols = np.array(fit_.form.symbols)
-    fit_ = dataclasses.replace(
-        fit_,
-        agreed=float(same_S.mean()),
-        condition=condition,
-        at_bounds=tuple(map(str, symbols[bounded_P])),
-    )
-    warnings = [*_bound_warnings(fit_), *_data_warnings(fit_.form, fit_.runs, int(free_P.sum()))]
+def _warnings(fit_: Fit) -> Iterator[str]:
+    same_S, free_P, symbols = fit_.agreeing_S, fit_.free_P, np.array(fit_.form.symbols)
+    yield from _bound_warnings(fit_)
+    yield from _data_warnings(fit_.form, fit_.runs, int(free_P.sum()))
+    condition, open_ = fit_.conditioning
     if condition > _ILL:
-        warnings.append(f"parameters are nearly interchangeable (condition number {condition:.1e})")
+        yield f"parameters are nearly interchangeable (condition number {condition:.1e})"
     else:
-        warnings += [
-            f"{one} and {other} are nearly interchangeable (correlation {c:.3f})"
-            for one, other, c in _tied(fit_, free_P & ~bounded_P)
-        ]
-    warnings += [f"the data leave {symbol} open ({why})" for symbol, why in open_.items()]
+        for one, other, c in _tied(fit_, free_P & ~fit_.bounded_P):
+            yield f"{one} and {other} are nearly interchangeable (correlation {c:.3f})"
+    for symbol, why in open_.items():
+        yield f"the data leave {symbol} open ({why})"
     if fit_.agreed < _FEW:
-        warnings.append(
+        yield (
             f"only {same_S.sum()} of {len(same_S)} starts found the best optimum: there may be a "
             "better one"
         )
     spread_P = np.ptp(fit_.found.theta_SP[same_S], axis=0) / (1 + np.abs(fit_.theta_P))
     if (spread_P > _SAME_PARAMETER).any():
         names = ", ".join(symbols[spread_P > _SAME_PARAMETER])
-        warnings.append(f"different values of {names} fit equally well")
+        yield f"different values of {names} fit equally well"
     if not fit_.found.converged_S[same_S].any():
-        warnings.append("the search ran out of steps before it was certain of the optimum")
-    return dataclasses.replace(fit_, warnings=tuple(warnings))
+        yield "the search ran out of steps before it was certain of the optimum"
 
 
 def _conditioning(fit_: Fit, inner_P: np.ndarray) -> tuple[float, dict[str, str]]:
