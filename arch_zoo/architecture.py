@@ -121,17 +121,13 @@ class Architecture:
         return Stack(cfg, *self.stack_parts(cfg, side, key))
 
     def stack_parts(
-        self, cfg: ModelConfig, side: Side, key: jax.Array, positions_key: jax.Array | None = None
+        self, cfg: ModelConfig, side: Side, key: jax.Array
     ) -> tuple[list[Block], tuple[int, ...], nnx.Module | None]:
-        """The blocks, schedule and positions of a stack.
-
-        `positions_key` is by default split from `key`.
-        """
-        first_key, *keys = jax.random.split(key, cfg.num_layers(side) + 1)
+        """The blocks, schedule and positions of a stack."""
+        positions_key, *keys = jax.random.split(key, cfg.num_layers(side) + 1)
         schedule = self.schedule(cfg, side)
         blocks = [
             Block(cfg, self.layers(cfg, side, index, keys[index]))
             for index in range(max(schedule) + 1)
         ]
-        positions = self.positions(cfg, side, first_key if positions_key is None else positions_key)
-        return blocks, schedule, positions
+        return blocks, schedule, self.positions(cfg, side, positions_key)

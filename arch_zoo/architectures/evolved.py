@@ -36,7 +36,6 @@ from arch_zoo.layers.layer import Layer
 from arch_zoo.layers.norm import LayerNorm
 from arch_zoo.layers.parameters import Dense
 from arch_zoo.layers.relative_bias import RelativeBias
-from arch_zoo.layers.stack import Stack
 from arch_zoo.registry import ConfigError, register
 from arch_zoo.side import Side
 from arch_zoo.sizes import Dimensions
@@ -234,13 +233,6 @@ class Evolved(Architecture):
             if side.reads_memory
             else super().positions(cfg, side, key)
         )
-
-    def stack(self, cfg: ModelConfig, side: Side, key: jax.Array) -> Stack:
-        """The vanilla stack; the decoder's biases are drawn from a separate key, as before."""
-        if not side.reads_memory:
-            return super().stack(cfg, side, key)
-        positions_key, key = jax.random.split(key)
-        return Stack(cfg, *self.stack_parts(cfg, side, key, positions_key))
 
 
 def _widen(x: jax.Array, like: jax.Array) -> jax.Array:

@@ -34,7 +34,6 @@ from arch_zoo.layers import favor
 from arch_zoo.layers.attention import Projections
 from arch_zoo.layers.context import Aux, Context
 from arch_zoo.layers.positions import LearnedPositions
-from arch_zoo.layers.stack import Stack
 from arch_zoo.registry import ConfigError, register
 from arch_zoo.side import Side
 
@@ -138,8 +137,3 @@ class Performer(Architecture):
         """A vector for each position up to the longest input or target."""
         limit = "max_target_length" if side.causal else "max_input_length"
         return LearnedPositions(getattr(cfg, limit), cfg.embed_dim, limit, key)
-
-    def stack(self, cfg: ModelConfig, side: Side, key: jax.Array) -> Stack:
-        """The vanilla stack. Positions are drawn from a separate key, as in earlier versions."""
-        positions_key, key = jax.random.split(key)
-        return Stack(cfg, *self.stack_parts(cfg, side, key, positions_key))

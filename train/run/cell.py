@@ -354,7 +354,9 @@ def _commit() -> str | None:
         return done.stdout.strip()
 
     try:
-        return (ask("ls-files", here.name) and ask("rev-parse", "HEAD")) or None
+        return (
+            ask("ls-files", here.name) and ask("rev-parse", "--verify", "--quiet", "HEAD")
+        ) or None
     except OSError:
         return None
 
