@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 # Before anything imports jax, and inherited by the processes that tests start. JAX writes its
-# entries in place, so that two workers must not share them.
-_WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
-_CACHE = Path(__file__).resolve().parent.parent / ".cache" / "jax" / _WORKER
+# entries in place, so two workers must not share them, although they inherit the main process's.
+_CACHES = Path(__file__).resolve().parent.parent / ".cache" / "jax"
+if os.environ.get("JAX_COMPILATION_CACHE_DIR") in (None, str(_CACHES / "main")):
+    _OWN = _CACHES / os.environ.get("PYTEST_XDIST_WORKER", "main")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(_OWN)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 # Tests compile much and compute little: without optimisation, and by its older emitters (gone with
