@@ -11,7 +11,7 @@ from train.ranges import Level, Range, Seed
 
 FlopsConvention = Literal["forward", "without_head", "train_total", "per_batch"]
 ParamsConvention = Literal["total", "non_embedding", "active"]
-Variance = Literal["separate", "pooled"]
+Variance = Literal["separate", "moderated", "pooled"]
 Errors = Literal["size", "seed"]
 Support = Literal["common", "all"]
 
@@ -30,8 +30,9 @@ class Settings:
       score: column of the downstream score, such as downstream_glue.
       reference: what all others are compared with; empty takes the vanilla transformer, or the
         first by name.
-      variance: noise of each architecture by itself, or one for all: more power, wrong where one is
-        noisier.
+      variance: noise of each architecture by itself, the same shrunken towards each other, or one
+        for all. The last two have more power, but call too many architectures different where one
+        is noisier.
       errors: intervals from the scatter of the sizes around the line, or from the seeds only, the
         sizes taken as given.
       support: slopes are compared over the sizes in the range that both sides cover, or over all

@@ -16,10 +16,11 @@ import numpy as np
 from scipy import stats
 
 from eval.data.cells import Cells
+from eval.stats.moderation import moderated
 from train.records import InputError
 
 ERRORS = ("size", "seed")
-VARIANCES = ("separate", "pooled")
+VARIANCES = ("separate", "moderated", "pooled")
 MIN_SIZES = 4
 ROBUST_FROM = 8
 _FLAT = 1e-9  # a relative spread of x below this counts as no spread
@@ -76,7 +77,8 @@ class Lines:
       coefficients: intercept and slope, [G, 2]; NaN if a group has fewer than two distinct x.
       covariance: covariance of the coefficients, [G, 2, 2]; NaN if it cannot be estimated.
       df: degrees of freedom of the covariance, [G].
-      pooled_df: total degrees of freedom if all groups share one variance, else None.
+      most_df: the degrees of freedom that no combination exceeds: those of all groups together,
+        where they share what is known of the variance, else infinite.
       r2: share of the variance of the cell means that the line explains, [G].
       se_hc3: HC3 standard error of the slope, [G].
       made: `errors` and `variance` of the fit.
@@ -91,7 +93,7 @@ class Lines:
     coefficients: np.ndarray
     covariance: np.ndarray
     df: np.ndarray
-    pooled_df: float | None
+    most_df: float
     r2: np.ndarray
     se_hc3: np.ndarray
     made: tuple[str, str]
@@ -112,11 +114,9 @@ class Lines:
         )
         # Groups have independent data, so their variances add.
         variance = by_group.sum(-1)
-        if self.pooled_df is None:
-            with np.errstate(invalid="ignore", divide="ignore"):
-                df = variance**2 / np.where(by_group > 0, by_group**2 / self.df, 0.0).sum(-1)
-        else:
-            df = np.full(variance.shape, self.pooled_df)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            df = variance**2 / np.where(by_group > 0, by_group**2 / self.df, 0.0).sum(-1)
+        df = np.minimum(df, self.most_df)
         lacks = lambda bad: (used & bad).any((-2, -1))
         value = np.where(lacks(np.isnan(self.coefficients)), np.nan, value)
         unknown = lacks(np.isnan(np.einsum("gii->gi", self.covariance))) | np.isnan(value)
@@ -146,8 +146,8 @@ class Lines:
         rng = np.random.default_rng(seed)
         result = np.full((draws, len(self.n), 2), np.nan)
         shared = None
-        if self.pooled_df is not None:
-            shared = rng.chisquare(self.pooled_df, (draws, 1)) / self.pooled_df
+        if self.made[1] == "pooled":
+            shared = rng.chisquare(self.most_df, (draws, 1)) / self.most_df
         for g in np.flatnonzero(np.isfinite(self.covariance).all((1, 2)) & (self.df > 0)):
             values, vectors = np.linalg.eigh(self.covariance[g])
             scale = shared
@@ -179,7 +179,8 @@ def fit(cells: Cells, errors: str = "size", variance: str = "separate") -> Lines
     Args:
       cells: means of x and y.
       errors: one of ERRORS, see above.
-      variance: `separate`: a variance for each group; `pooled`: one for all.
+      variance: `separate`: a variance for each group; `moderated`: the same, shrunken towards each
+        other (`eval.stats.moderation`); `pooled`: one for all.
 
     Raises:
       InputError: unknown `errors` or `variance`.
@@ -205,7 +206,7 @@ def fit(cells: Cells, errors: str = "size", variance: str = "separate") -> Lines
         hc3 = np.where(leverage < 1 - 1e-9, residual**2 / (1 - leverage) ** 2, np.nan)
         to_slope = dx / sxx[g]
         to_intercept = 1 / n[g] - mean_x[g] * to_slope
-        noise, df, pooled_df, method, notes = _noise(
+        noise, df, most_df, method, notes = _noise(
             cells, n, flat, np.nan_to_num(slope), rss, hc3, (errors, variance)
         )
         weights = np.stack([to_intercept, to_slope], axis=1)
@@ -222,7 +223,7 @@ def fit(cells: Cells, errors: str = "size", variance: str = "separate") -> Lines
             np.stack([mean_y - slope * mean_x, slope], axis=1),
             covariance,
             df,
-            pooled_df,
+            most_df,
             np.where((n > 2) & (tss > 0), 1 - rss / tss, np.nan),
             np.sqrt(tally(to_slope**2 * hc3)),
             (errors, variance),
@@ -250,6 +251,12 @@ def _noise(cells: Cells, n, flat, slope, rss, hc3, made: tuple[str, str]):
         noise = share * squares.sum() / own.sum()
         method = np.where(df > 0, method + ", pooled over all lines", "none").astype(object)
         return noise, df, float(own.sum()), method, _notes(cells, n, flat, df, errors, pooled=True)
+    if variance == "moderated":
+        each, df = moderated(squares / own, own)
+        df = np.where(flat, 0.0, df)
+        method = np.where(df > 0, method + ", moderated over all lines", "none").astype(object)
+        notes = _notes(cells, n, flat, df, errors, pooled=True)
+        return share * each[g], df, float(own.sum()), method, notes
     noise = share * (squares / own)[g]
     method = np.full(total, method, dtype=object)
     if errors == "size":
@@ -259,7 +266,7 @@ def _noise(cells: Cells, n, flat, slope, rss, hc3, made: tuple[str, str]):
         own = np.where(n < MIN_SIZES, 0.0, own)
     df = np.where(flat, 0.0, own)
     method[~(df > 0)] = "none"
-    return noise, df, None, method, _notes(cells, n, flat, df, errors, pooled=False)
+    return noise, df, np.inf, method, _notes(cells, n, flat, df, errors, pooled=False)
 
 
 def _notes(cells: Cells, n, flat, df, errors: str, pooled: bool) -> np.ndarray:
