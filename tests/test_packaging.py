@@ -98,7 +98,7 @@ def test_every_third_party_import_is_declared():
     [
         ("arch_zoo", ("arch_zoo",)),
         ("train", ("arch_zoo", "configs", "train")),
-        ("eval", ("eval", "train.command_line", "train.ranges", "train.records")),
+        ("eval", ("eval", "train.command_line", "train.power", "train.ranges", "train.records")),
     ],
 )
 def test_rooms_import_only_what_the_design_allows(room, allowed):

@@ -28,6 +28,7 @@ from eval.data.cells import Cells, supported
 from eval.stats.decision import holm, verdict
 from eval.stats.permutation import TESTS, Ancova, largest_t, nested_f, separate_p
 from eval.stats.regression import Estimate, Lines, divide, fieller, fit
+from train.power import detectable
 from train.records import InputError
 
 POSITIONS = ("low", "middle", "high")
@@ -99,13 +100,13 @@ class Comparison(Inquiry):
           One row per architecture but the reference, sorted by name, with columns
             higher_is_better (of the slope), n_sizes, n_sizes_reference, slope, slope_reference (all
             four over the sizes that are compared), difference, se, df, ci_low, ci_high (each at
-            `level`, not corrected), p, p_holm, p_permutation (largest |t| over all architectures
-            under permutation within sizes, so it is corrected already; it assumes that the
-            residuals of
-            all architectures are exchangeable, so architectures with sizes left out have none),
+            `level`, not corrected), p, p_holm, detectable (the smallest difference that this design
+            finds with 80 % probability after correction, see `train.power`), p_permutation (largest
+            |t| over all architectures under permutation at equal x, so it is corrected already; it
+            assumes that the residuals of all architectures are exchangeable, so architectures with
+            sizes left out, or with other x than the reference, have none),
             range_low, range_high (the range that both cover), verdict (`scales better`, `scales
-            worse`,
-            `not told apart`, `not tested`; by p_holm), method, note.
+            worse`, `not told apart`, `not tested`; by p_holm), method, note.
         """
         question, r = self.question, self.reference
         pairs = {i: self.pair(i) for i in self.others}
@@ -121,6 +122,7 @@ class Comparison(Inquiry):
         )
         low, high = difference.interval(question.level)
         corrected = holm(difference.p)
+        smallest = _smallest(difference, difference.p, question.level)
         whole = np.array([i == r or pairs[i] is self.lines for i in range(len(self.names))])
         permuted = largest_t(self.lines, r, whole, question.permutations, question.seed)
         better = 1.0 if question.higher_slope_is_better else -1.0
@@ -138,6 +140,7 @@ class Comparison(Inquiry):
                 "ci_high": high[k],
                 "p": difference.p[k],
                 "p_holm": corrected[k],
+                "detectable": smallest[k],
                 "p_permutation": permuted[i],
                 **self._range(i),
                 "verdict": verdict(
@@ -227,8 +230,8 @@ class Comparison(Inquiry):
             axis, or `given`), budget, inside (bool: both architectures cover the budget),
             difference
             (on the axis that y_axis names: nats, percent, or a logarithm under `loglog`), se, df,
-            ci_low, ci_high, p, p_holm (over the architectures at one position), verdict (`better`,
-            `worse`, `not told apart`, `not tested`), method, note.
+            ci_low, ci_high, p, p_holm (over the architectures at one position), detectable (see
+            `contrasts`), verdict (`better`, `worse`, `not told apart`, `not tested`), method, note.
         """
         r, lines, level = self.reference, self.lines, self.question.level
         points = list(self._budgets(at))
@@ -250,6 +253,7 @@ class Comparison(Inquiry):
                     "ci_high": high[k],
                     "p": difference.p[k],
                     "p_holm": np.nan,
+                    "detectable": np.nan,
                     "verdict": "",
                     "method": lines.method_of(i, r),
                     "note": _joined(lines.explain((i, r)), _support_note(place, inside)),
@@ -259,6 +263,9 @@ class Comparison(Inquiry):
         if rows:
             for _, same in frame.groupby(["position"] if at is None else ["budget"]):
                 frame.loc[same.index, "p_holm"] = holm(same["p"])
+                at_once = Estimate(*(same[key].to_numpy() for key in ("difference", "se", "df")))
+                smallest = _smallest(at_once, same["p"].to_numpy(), level)
+                frame.loc[same.index, "detectable"] = smallest
             better = 1.0 if self.y.higher_is_better else -1.0
             frame["verdict"] = [
                 verdict(better * d, p, level, "better", "worse")
@@ -346,9 +353,8 @@ class Comparison(Inquiry):
             (cell means), f, df_num, df_den, p, p_separate (of equal slopes with a residual variance
             for each architecture; NaN for the other tests, and where an architecture has fewer than
             four sizes), p_permutation (residuals of the smaller model permuted between
-            architectures
-            within a size, Freedman and Lane), common_slope (of the parallel fit), range_low,
-            range_high (the range that these architectures cover), note.
+            architectures at equal x, Freedman and Lane), common_slope (of the parallel fit),
+            range_low, range_high (the range that these architectures cover), note.
         """
         question = self.question
         everyone = np.arange(len(self.names))
@@ -422,6 +428,11 @@ class Comparison(Inquiry):
                 places = (low, (low + high) / 2, high)
                 named = zip(POSITIONS, places, strict=True)
                 yield from ((i, position, v, True) for position, v in named)
+
+
+def _smallest(difference: Estimate, p: np.ndarray, level: float) -> np.ndarray:
+    """The smallest differences that tests corrected together can be expected to find."""
+    return difference.se * detectable(difference.df, int(np.isfinite(p).sum()), level)
 
 
 def _support_note(place: float, inside: bool) -> str:

@@ -7,13 +7,14 @@ import numpy as np
 from scipy import stats
 
 from eval.data.cells import Cells
-from eval.stats.bootstrap import percentiles
+from eval.stats.bootstrap import join, percentiles
 
 # With fewer there is no interval. In simulations percentiles cover 93-98 % from 8 cells on. If
 # whole architectures are drawn, percentiles cover only 65-93 %, but t on Fisher's scale covers
 # 92-98 % from 6 architectures on.
 _FEWEST_CELLS = 8
 _FEWEST_ARCHITECTURES = 6
+_FEWEST_PERMUTED = 5  # architectures; fewer have too few orders for a p value below .05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,27 +64,30 @@ class Correlation:
         statistic = _kendall if method == "kendall" else _partial if given else _spearman
         up, down, _ = values
         found["estimate"] = estimate = float(statistic(signs, np.ones((1, n)))[0])
-        if method == "kendall":
+        if scope == "overall":
+            # Cells of one architecture, and of one size, resemble each other, and scale helps both
+            # qualities: no permutation of cells is a test of anything else.
+            found["note"] = "no test: cells are not independent"
+        elif method == "kendall":
             _, found["p"] = stats.kendalltau(up, down)
-        else:
-            blocks = self.cells.size[use] if given else np.zeros(n)
-            permuted = _permuted(
-                [sign.sum(1) for sign in signs], _orders(blocks, self.permutations, rng)
-            )
+        elif (orders := self._orders(use, rng, whole=given)) is not None:
+            permuted = _permuted([sign.sum(1) for sign in signs], orders)
             # Given a third variable, the permuted values need not have mean 0, so both tails are
             # counted from their own mean.
             far = np.abs(permuted - permuted.mean()) >= abs(estimate - permuted.mean()) - 1e-12
             found["p"] = float((1 + far.sum()) / (1 + self.permutations))
-            found["reliability_corrected"] = (
-                np.nan if given else _disattenuated(self.cells, use, estimate)
-            )
+        else:
+            found["note"] = f"fewer than {_FEWEST_PERMUTED} architectures with the same sizes"
+        if method == "spearman" and not given:
+            found["reliability_corrected"] = _disattenuated(self.cells, use, estimate)
         clusters = (
             np.arange(n) if within else np.unique(self.cells.group[use], return_inverse=True)[1]
         )
         count = clusters.max() + 1
         if count < (_FEWEST_CELLS if within else _FEWEST_ARCHITECTURES):
             counted = "cells" if within else "architectures"
-            return found | {"note": f"{count} {counted}: not enough for an interval"}
+            short = f"{count} {counted}: not enough for an interval"
+            return found | {"note": join(found["note"], short)}
         weights = rng.multinomial(count, np.full(count, 1 / count), size=self.draws)[
             :, clusters
         ].astype(float)
@@ -96,6 +100,34 @@ class Correlation:
         )
         found["ci_low"], found["ci_high"] = (float(end) for end in ends)
         return found
+
+    def _orders(
+        self, use: np.ndarray, rng: np.random.Generator, *, whole: bool
+    ) -> np.ndarray | None:
+        """Orders of the cells in use for a permutation test, [draws, n].
+
+        Args:
+          use: the cells, [C] bool.
+          rng: draws the permutations.
+          whole: permutes whole architectures, among those with the same sizes, because the cells of
+            one architecture resemble each other. None if there are too few of them.
+        """
+        group, size = self.cells.group[use], self.cells.size[use]
+        order = np.tile(np.arange(len(group)), (self.permutations, 1))
+        if not whole:
+            return rng.permuted(order, axis=1)
+        alike: dict[tuple[str, ...], list[np.ndarray]] = {}
+        for g in np.unique(group):
+            own = np.flatnonzero(group == g)
+            own = own[np.argsort(size[own], kind="stable")]
+            alike.setdefault(tuple(size[own]), []).append(own)
+        if max(map(len, alike.values())) < _FEWEST_PERMUTED:
+            return None
+        for members in alike.values():
+            cells_AS = np.array(members)
+            drawn = rng.permuted(np.tile(np.arange(len(cells_AS)), (self.permutations, 1)), axis=1)
+            order[:, cells_AS.ravel()] = cells_AS[drawn].reshape(self.permutations, -1)
+        return order
 
 
 def _spearman(signs: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
@@ -141,14 +173,6 @@ def _pearson(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarray:
     a, b = (v - (v * weights).sum(-1, keepdims=True) / total for v in (a, b))
     ab, aa, bb = ((p * weights).sum(-1) for p in (a * b, a * a, b * b))
     return np.divide(ab, np.sqrt(aa * bb), out=np.full_like(ab, np.nan), where=aa * bb > 1e-12)
-
-
-def _orders(blocks: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """Orders that permute only within blocks, [draws, n]."""
-    order = np.tile(np.arange(len(blocks)), (draws, 1))
-    for block in np.unique(blocks):
-        order[:, blocks == block] = rng.permuted(order[:, blocks == block], axis=1)
-    return order
 
 
 def _fisher(estimate: float, drawn: np.ndarray, clusters: int, level: float) -> tuple[float, float]:

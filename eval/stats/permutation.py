@@ -1,4 +1,9 @@
-"""Tests over all architectures at once: nested F tests, and permutations within sizes."""
+"""Tests over all architectures at once: nested F tests, and permutations at equal x.
+
+Residuals are permuted only between cells with the same x. If all architectures share one bent line,
+residuals around straight lines depend on x, so to permute between different x would call that a
+difference in slope.
+"""
 
 import dataclasses
 from typing import NamedTuple
@@ -9,6 +14,7 @@ from scipy import stats
 from eval.data.cells import Cells
 from eval.stats.regression import Lines
 
+_MATCHED = 0.01  # of a step between sizes: x that differ by no more count as equal
 TESTS = {  # test: (hypothesis in words, smaller model, larger model)
     "slopes": ("all architectures have one slope", "parallel", "separate"),
     "levels": ("given one slope, all architectures have one level", "common", "parallel"),
@@ -18,11 +24,19 @@ TESTS = {  # test: (hypothesis in words, smaller model, larger model)
 
 @dataclasses.dataclass(frozen=True)
 class Ancova:
-    """The cells of the N architectures that have a line, for an analysis of covariance."""
+    """The cells of the architectures that have a line, for an analysis of covariance.
+
+    Attributes:
+      group: the number of each cell's architecture, [N].
+      starts: the first cell of each architecture, [G].
+      stratum: the number of each cell's x, [N]; cells with equal x have one number.
+      x: means on the first axis, [N].
+      y: means on the second axis, [N].
+    """
 
     group: np.ndarray
     starts: np.ndarray
-    size: np.ndarray
+    stratum: np.ndarray
     x: np.ndarray
     y: np.ndarray
 
@@ -32,7 +46,7 @@ class Ancova:
         cell = keep[cells.group]
         group = np.unique(cells.group[cell], return_inverse=True)[1]
         starts = np.searchsorted(group, np.arange(keep.sum()))
-        return cls(group, starts, cells.size[cell], cells.x[cell], cells.y[cell])
+        return cls(group, starts, strata(cells)[cell], cells.x[cell], cells.y[cell])
 
     def sums(self, values: np.ndarray) -> np.ndarray:
         """Sums over the cells of each group, [..., N] -> [..., G]."""
@@ -61,15 +75,13 @@ class Ancova:
         return dy - slope * dx
 
     def permuted(self, model: str, draws: int, seed: int) -> np.ndarray:
-        """Values with the residuals of `model` permuted between architectures, [draws, N].
-
-        Residuals are permuted only within a size.
-        """
+        """Values with the residuals of `model` permuted between architectures, [draws, N]."""
         rng = np.random.default_rng(seed)
         residual = self.residuals(model, self.y)
         order = np.tile(np.arange(len(self.y)), (draws, 1))
-        for size in np.unique(self.size):
-            order[:, self.size == size] = rng.permuted(order[:, self.size == size], axis=1)
+        for number in np.unique(self.stratum):
+            here = self.stratum == number
+            order[:, here] = rng.permuted(order[:, here], axis=1)
         return self.y - residual + residual[order]
 
     @property
@@ -79,9 +91,19 @@ class Ancova:
         return float(self.centred(self.y) @ dx / (dx @ dx))
 
     @property
-    def shares_sizes(self) -> bool:
-        """Whether some size has several architectures, so that there is something to permute."""
-        return bool((np.unique(self.size, return_counts=True)[1] > 1).any())
+    def shares_x(self) -> bool:
+        """Whether some x has several architectures, so that there is something to permute."""
+        return bool((np.unique(self.stratum, return_counts=True)[1] > 1).any())
+
+
+def strata(cells: Cells) -> np.ndarray:
+    """The number of each cell's x, [C]; x closer than a small part of a step count as equal."""
+    x = np.sort(cells.x)
+    gaps = np.diff(np.unique(x))
+    steps = np.concatenate([np.diff(np.sort(cells.x[cells.group == g])) for g in set(cells.group)])
+    slack = _MATCHED * float(np.median(steps)) if len(steps) else 0.0
+    edges = np.unique(x)[1:][gaps > slack]
+    return np.searchsorted(edges, cells.x, side="right")
 
 
 class NestedTest(NamedTuple):
@@ -104,8 +126,8 @@ def nested_f(
       ancova: the cells; None if no architecture has a line.
       small: the smaller model, `common`, `parallel` or `separate`.
       large: the larger model.
-      permutations: how often residuals are permuted between architectures within a size (Freedman
-        and Lane).
+      permutations: how often residuals are permuted between architectures at equal x (Freedman and
+        Lane).
       seed: the seed of the permutations.
     """
     nan = np.nan
@@ -129,8 +151,8 @@ def nested_f(
     found = untested._replace(f=f, p=float(stats.f.sf(f, df_num, df_den)))
     if not permutations:
         return found
-    if not ancova.shares_sizes:
-        return found._replace(note="no two architectures share a size: nothing to permute")
+    if not ancova.shares_x:
+        return found._replace(note="no two architectures share an x: nothing to permute")
     drawn = statistic(ancova.permuted(small, permutations, seed))
     return found._replace(p_permutation=_share(drawn >= f * (1 - 1e-12)))
 
@@ -165,19 +187,23 @@ def largest_t(
     """Permutation p values of every slope against the reference's, [G]; NaN where untested.
 
     They are corrected by using the largest |t|. Only the groups in `alike` [G] (bool) take part:
-    those whose sizes are compared with the reference's without leaving any out. Residuals of the
-    parallel model are permuted between architectures within sizes. t uses a residual variance for
-    each architecture if every one has at least three sizes, else one for all.
+    those whose sizes are compared with the reference's without leaving any out. Of these, only
+    those take part whose sizes have the same x as the reference's. Residuals of the parallel model
+    are permuted between architectures at equal x. t uses a residual variance for each architecture
+    if every one has at least three sizes, else one for all.
     """
     result = np.full(len(lines.n), np.nan)
     keep = np.isfinite(lines.coefficients[:, 1]) & alike
     if not (permutations and keep[reference] and keep.sum() > 1):
         return result
+    number, group = strata(lines.cells), lines.cells.group
+    away = ~np.isin(number, number[group == reference])
+    keep &= np.bincount(group[away], minlength=len(keep)) == 0
     ancova = Ancova.of(lines.cells, keep)
     place = int(keep[:reference].sum())
     n = ancova.sums(np.ones(len(ancova.x)))
     scatter = ancova.sums(ancova.residuals("separate", ancova.y) ** 2)
-    if not ancova.shares_sizes or (n - 2).sum() < 1 or not (scatter[n > 2] > 0).all():
+    if not ancova.shares_x or (n - 2).sum() < 1 or not (scatter[n > 2] > 0).all():
         return result
     dx = ancova.centred(ancova.x)
     sxx = ancova.sums(dx * dx)

@@ -721,7 +721,7 @@ FRONT = "architecture reference alpha link x_axis y_axis higher_is_better"
         (
             "contrasts",
             "n_sizes n_sizes_reference slope slope_reference difference se df ci_low ci_high p "
-            "p_holm p_permutation range_low range_high verdict method note",
+            "p_holm detectable p_permutation range_low range_high verdict method note",
         ),
         (
             "equivalence",
@@ -730,7 +730,8 @@ FRONT = "architecture reference alpha link x_axis y_axis higher_is_better"
         ),
         (
             "levels",
-            "position budget inside difference se df ci_low ci_high p p_holm verdict method note",
+            "position budget inside difference se df ci_low ci_high p p_holm detectable verdict "
+            "method note",
         ),
         (
             "multipliers",
