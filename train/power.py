@@ -44,4 +44,4 @@ def _multiple(df: float, size: float, power: float) -> float:
         # The other tail adds less than the test's size where the power is this high.
         return float(stats.nct.sf(critical, df, shift)) - power
 
-    return float(optimize.brentq(lacks, 0.0, 4.0 * critical + 10.0, xtol=1e-6))
+    return optimize.root_scalar(lacks, bracket=(0.0, 4.0 * critical + 10.0), xtol=1e-6).root

@@ -19,6 +19,7 @@ from eval.analyses.rank import Ranking
 from eval.analyses.settings import DEFAULTS, Settings
 from eval.analyses.slopes import Slopes
 from eval.data.cells import DEFAULT_PROTOCOLS, RunTable
+from eval.data.chance import at_chance
 from eval.data.quantity import Quantities, Quantity
 from eval.data.study import Study
 from eval.laws import study_laws
@@ -96,7 +97,7 @@ def analyse(
         results[name] = compute()
     progress("scaling laws")
     laws = study_laws.laws(runs, question)
-    results |= {"laws": laws.parameters, "law_tests": laws.tests, "law_checklist": laws.checklist}
+    results |= {"laws": laws.parameters, "law_checklist": laws.checklist}
     return Analysis(study, runs, quantities, reference, settings, results, laws)
 
 
@@ -124,6 +125,8 @@ def question_of(
 def with_counts(study: Study, settings: Settings) -> tuple[RunTable, Quantities]:
     """Adds the column of the FLOPs asked for, and says which columns F, P and D mean.
 
+    Scores at chance are left out: they say that nothing was learned, not how much.
+
     Raises:
       InputError: the runs do not record what the convention needs.
     """
@@ -133,6 +136,8 @@ def with_counts(study: Study, settings: Settings) -> tuple[RunTable, Quantities]
     if settings.score not in table:
         known = ", ".join(c for c in map(str, table.columns) if c.startswith("downstream_"))
         raise InputError(f"score {settings.score!r}: no such column; the study has {known}")
+    low = study.runs.run_id[at_chance(study, settings.score)]
+    table = table.assign(**{settings.score: table[settings.score].mask(table.run_id.isin(low))})
     flops = _FLOPS_COLUMNS[settings.count_flops]
     if settings.count_flops == "without_head":
         parts = study.flops_by_part

@@ -15,6 +15,7 @@ import pandas as pd
 
 from eval.analyses.question import Inquiry, Question
 from eval.stats.bootstrap import Resampled, join, percentiles, reflected, resample
+from eval.stats.regression import least_difference
 from train.records import InputError
 
 
@@ -123,7 +124,8 @@ class Frontier(Inquiry):
             architecture, size, cost_axis, y_axis, cost (in the unit of its column), quality (higher
             is
             better), n_seeds, on_frontier (bool), probability_on_frontier (bootstrap over seeds),
-            quality_gap (best quality at no more cost, minus this one: 0 on the frontier),
+            quality_gap (best quality at no more cost, minus this one: 0 on the frontier), tied
+            (bool: it is on the frontier, or not told from it by `least_difference`),
             cost_multiplier (this cost over the least cost at no less quality, at least 1; for
             speed: how
             much faster; 1 on the frontier), note.
@@ -131,6 +133,8 @@ class Frontier(Inquiry):
         cloud = self._cloud
         best = cloud.best(cloud.quality)
         least = cloud.cheapest(best[None], cloud.quality[None])[0]
+        gap, on = best[cloud.step] - cloud.quality, cloud.on_frontier(cloud.quality)
+        noise = least_difference(self.runs.cells((self.x, self.y)).along_x(), self.question.level)
         probability = cloud.on_frontier(cloud.draws).mean(0) if len(cloud.draws) else np.nan
         return pd.DataFrame(
             {
@@ -140,9 +144,10 @@ class Frontier(Inquiry):
                 "cost": self.x.unread(cloud.sign * cloud.cost),
                 "quality": cloud.quality,
                 "n_seeds": cloud.sample.cells.seeds[cloud.order],
-                "on_frontier": cloud.on_frontier(cloud.quality),
+                "on_frontier": on,
                 "probability_on_frontier": probability,
-                "quality_gap": best[cloud.step] - cloud.quality,
+                "quality_gap": gap,
+                "tied": on | (gap <= np.nan_to_num(noise)),
                 "cost_multiplier": self.x.unread(cloud.cost - least),
                 "note": cloud.sample.note,
             }

@@ -22,6 +22,7 @@ from train.power import POWER
 PRIMARY_POSITION = "middle"
 """Where on the common range the levels of two architectures are compared."""
 
+_MOST_TIMES = 10  # the reference's slope is no measure of differences that are larger than this
 _WORDS = {
     "contrasts": ("scales better", "scales worse"),
     "levels": ("better", "worse"),
@@ -75,11 +76,15 @@ def of_slopes(contrasts: pd.DataFrame, alpha: str) -> Verdict | None:
 
 def of_levels(levels: pd.DataFrame, alpha: str) -> Verdict | None:
     """The answer of `Comparison.levels` in the middle of the range; None without a row."""
-    rows = levels[levels["alpha"] == alpha] if len(levels) else levels
-    rows = rows[rows["position"] == PRIMARY_POSITION] if len(rows) else rows
-    if not len(rows):
-        return None
-    return _verdict(rows, *_WORDS["levels"], np.nan)
+    rows = primary(levels, alpha)
+    return _verdict(rows, *_WORDS["levels"], np.nan) if len(rows) else None
+
+
+def primary(levels: pd.DataFrame, alpha: str) -> pd.DataFrame:
+    """The rows of `Comparison.levels` that decide about one pair of quantities."""
+    if not len(levels):
+        return levels
+    return levels[(levels["alpha"] == alpha) & (levels["position"] == PRIMARY_POSITION)]
 
 
 def _verdict(rows: pd.DataFrame, better: str, worse: str, against: float) -> Verdict:
@@ -114,12 +119,12 @@ def power_clause(verdict: Verdict, unit: str, number) -> str:
     low, high = verdict.detectable
     if not np.isfinite(high):
         return ""
-    df = _span([f"{end:.3g}" for end in verdict.df])
+    df = _span([f"{end:.1f}".removesuffix(".0") for end in verdict.df])
     found = _span([number(end) for end in (low, high)])
     share = ""
-    if np.isfinite(verdict.against) and verdict.against > 0:
+    if high < _MOST_TIMES * verdict.against:
         percent = _span([f"{100 * end / verdict.against:.0f}" for end in (low, high)])
-        share = f", {percent} % of the slope of {verdict.reference}"
+        share = f" ({percent} % of the slope of {verdict.reference})"
     return (
         f"with {df} degrees of freedom, this design finds differences of {found} {unit}{share} "
         f"with a probability of {100 * POWER:.0f} %"

@@ -3,6 +3,9 @@
 There is a page for each architecture. The points are cell means, because the seeds of a cell share
 the misfit of their size. The fit is least squares of log losses, the most precise choice for few
 points. If the records support no form, the result says why.
+
+Whether architectures scale differently is answered by their slopes (`eval.analyses.verdicts`), not
+once more by their laws. `python -m eval fit --group` compares laws where that is the question.
 """
 
 import dataclasses
@@ -19,7 +22,6 @@ from eval.laws.fitting.fit import fit
 from eval.laws.fitting.objective import Objective
 from eval.laws.forms import FORMS
 from eval.laws.forms.form import Form
-from eval.laws.groups import compare
 from eval.laws.law_table import Runs, points
 from eval.stats.resampling import Resampling
 
@@ -28,9 +30,7 @@ LADDER = ("chinchilla", "offset", "power")  # from the richest to the simplest
 _SPARE = 2  # points needed beyond the parameters; with fewer, intervals are useless
 _DISTINCT = 3  # least number of distinct values of an input
 _TIED = 0.99
-_MOST = 24  # architectures compared in one fit, whose cost is quadratic in their number
 _LAW = ["architecture", "form", "symbol", "value", "lower", "upper", "points", "note"]
-_TESTS = ["smaller", "larger", "df", "F", "p", "p_holm", "note"]
 _CHECKLIST = ["architecture", "part", "question", "answer"]
 
 
@@ -43,18 +43,12 @@ class StudyLaws:
       parameters: one row per architecture and symbol, with columns architecture, form, symbol,
         value, lower, upper (bootstrap interval), points (cells fitted), note (warnings; an
         architecture without a law has a single row that says why).
-      tests: which parameters the architectures share, one row per nested pair: smaller, larger, df,
-        F, p, p_holm, note.
       checklist: the (Mis)Fitting checklist: architecture, part, question, answer.
-      verdict: one sentence on whether exponents or coefficients differ; empty if there are fewer
-        than two laws.
     """
 
     pages: dict[str, LawPage]
     parameters: pd.DataFrame
-    tests: pd.DataFrame
     checklist: pd.DataFrame
-    verdict: str
 
 
 def laws(
@@ -93,16 +87,6 @@ def laws(
     rows = [
         row for name in names for row in _rows(name, pages.get(name), chosen, lacks[chosen][name])
     ]
-    tests, verdict = pd.DataFrame(columns=_TESTS), ""
-    if len(fitted) > _MOST:
-        verdict = f"more than {_MOST} architectures are not compared by one law"
-    elif len(fitted) > 1:
-        together = _points(cells[cells["architecture"].isin(fitted)], form)
-        found = compare(form, together, _LEAST_SQUARES, draws=0, level=level)
-        tests, verdict = (
-            found.tests.assign(note="F test of nested fits").reindex(columns=_TESTS),
-            found.verdict,
-        )
     checked = [page.checklist.assign(architecture=name) for name, page in pages.items()]
     checklist = (
         pd.concat(checked, ignore_index=True) if checked else pd.DataFrame(columns=_CHECKLIST)
@@ -110,9 +94,7 @@ def laws(
     return StudyLaws(
         pages,
         pd.DataFrame(rows, columns=_LAW),
-        tests,
         checklist.reindex(columns=_CHECKLIST),
-        verdict,
     )
 
 

@@ -22,12 +22,12 @@ from matplotlib.lines import Line2D
 from eval.analyses.everything import Analysis, question_of
 from eval.analyses.question import Question
 from eval.data.cells import RunTable, main_protocol, seed_averages
+from eval.data.chance import evaluation_errors
 from eval.data.quantity import Quantity
 from eval.report.grid import scaled
 from eval.report.law_figures import draw as law_figure
 from eval.report.law_figures import log_x
 from eval.report.style import Look, looks
-from eval.report.tables import evaluation_errors
 from eval.stats.regression import MIN_SIZES, fit
 from train.records import replacing
 

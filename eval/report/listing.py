@@ -34,6 +34,7 @@ HEADINGS = {
     "p": "p",
     "p_holm": "p (Holm)",
     "p_permutation": "p (permutation)",
+    "detectable": "Findable",
     "p_separate": "p (own noise each)",
     "f": "F",
     "df_num": "df",

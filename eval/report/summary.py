@@ -1,22 +1,33 @@
 """A summary of the study in sentences. Every number in them is computed from the analyses."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pandas as pd
 
+from eval.analyses import verdicts
 from eval.analyses.everything import Analysis
 from eval.analyses.question import REFERENCE
-from eval.data.cells import DEFAULT_PROTOCOLS, main_protocol, other_protocols
-from eval.data.study import task_columns
+from eval.data.cells import CELL, DEFAULT_PROTOCOLS, main_protocol, other_protocols
+from eval.data.chance import at_chance, baselines
 from eval.report.grid import fixed, interval, number, probability, scaled
-from eval.report.tables import baselines, cells, size_order
+from eval.report.tables import cells, size_order
+
+_UNTUNED = (
+    "The records name no learning rate that was tuned for each architecture: if all were trained "
+    "with one untuned rate, their slopes are partly slopes of the rate."
+)
+_SIDES = (("F,U", "Upstream", "nats"), ("F,D", "Downstream", "points"))
 
 
 def sentences(analysis: Analysis) -> list[str]:
-    """The most important results in a few sentences, the most important first."""
-    parts = (_scope, _upstream, _downstream, _scaling, _frontier, _crossings, _agreement, _claims)
+    """The most important results in a few sentences, the most important first.
+
+    Differences between architectures are named only if they are significant after correction, by
+    the tests of `eval.analyses.verdicts`.
+    """
+    parts = (_scope, _slopes, _levels, _crossings, _frontier, _floor, _agreement, _claims)
     return [sentence for part in parts for sentence in part(analysis)]
 
 
@@ -40,6 +51,8 @@ def warnings(analysis: Analysis) -> list[str]:
         found.append(left_out)
     if said := stand_in(main, analysis.reference):
         found.append(said)
+    if main.architecture.nunique() > 1:
+        found.append(_UNTUNED)
     return found
 
 
@@ -88,158 +101,161 @@ def _scope(analysis: Analysis) -> Iterator[str]:
     )
 
 
-def _upstream(analysis: Analysis) -> Iterator[str]:
-    table, base = cells(analysis.study).dropna(subset="upstream_nll"), baselines(analysis.study)
-    plain = table[table.protocol.isin(main_protocol(analysis.table).protocol.unique())]
-    if plain.empty:
-        return
-    sizes = [size for size in size_order(analysis.study.runs) if size in set(plain["size"])]
-    lowest = (
-        plain.sort_values("upstream_nll", kind="stable").drop_duplicates("size").set_index("size")
-    )
-    words = _list(
-        f"{lowest.architecture[size]} at {size} ({fixed(lowest.upstream_nll[size], 3)} nats)"
-        for size in dict.fromkeys((sizes[0], sizes[-1]))
-    )
-    yield f"Lowest held-out loss: {words}."
-    if "upstream_nll" in base:
-        above = table[table.upstream_nll >= base["upstream_nll"]]
-        unigram = f"the unigram entropy of the held-out text, {fixed(base['upstream_nll'], 3)} nats"
-        names = _list((f"{row['architecture']}-{row['size']}" for row in _records(above)), 4)
-        yield (
-            f"{len(above)} of {len(table)} cells are not below {unigram}: {names}."
+def _slopes(analysis: Analysis) -> Iterator[str]:
+    """The reference's slopes, and which architectures have others."""
+    slopes, reference = analysis.results["slopes"], analysis.reference
+    base = analysis.settings.log_base
+    step = "tenfold FLOPs" if base == 10 else f"factor {number(base)} of FLOPs"
+    for alpha, where, unit in _SIDES:
+        verdict = verdicts.of_slopes(analysis.results["contrasts"], alpha)
+        if verdict is None:
+            continue
+        own = slopes[(slopes.alpha == alpha) & (slopes.link == "semilog")]
+        own = own[own.architecture == reference].dropna(subset="slope")
+        words = ""
+        for row in _records(own):
+            gain = f"{number(row['slope'])} {unit} {interval(row['ci_low'], row['ci_high'])}"
+            words = f"{reference} gains {gain.strip()} per {step}; "
+        if not verdict.tested:
+            yield f"{where}, {words}no other slope could be tested against it."
+            continue
+        correction = f"after correction for {_count(verdict.tested, 'comparison')}"
+        named = [
+            f"{_list(names)} {_verb(names, 'scales', 'scale')} {word}"
+            for word, names in (("better", verdict.better), ("worse", verdict.worse))
             if names
-            else f"The held-out loss of every cell is below {unigram}."
+        ]
+        found = "; ".join(named) or f"no architecture scales differently from {reference}"
+        yield f"{where}, {words}{correction}, {found}.{_power(verdict, f'{unit} per {step}')}"
+
+
+def _levels(analysis: Analysis) -> Iterator[str]:
+    """Which architectures are better or worse at equal FLOPs."""
+    for alpha, where, unit in _SIDES:
+        verdict = verdicts.of_levels(analysis.results["level_differences"], alpha)
+        if verdict is None or not verdict.tested:
+            continue
+        rows = verdicts.primary(analysis.results["level_differences"], alpha)
+        gap = rows.set_index("architecture").difference.to_dict()
+        named = [
+            f"{word} than {verdict.reference}: "
+            + _list(f"{name} ({number(gap[name])})" for name in names)
+            for word, names in (("better", verdict.better), ("worse", verdict.worse))
+            if names
+        ]
+        found = "; ".join(named) or f"no architecture differs from {verdict.reference}"
+        yield (
+            f"{where} at equal FLOPs (the middle of the common range, in {unit}), after correction "
+            f"for {_count(verdict.tested, 'comparison')}, {found}.{_power(verdict, unit)}"
         )
 
 
-def _downstream(analysis: Analysis) -> Iterator[str]:
-    table, base = cells(analysis.study), baselines(analysis.study)
-    table = table[table.architecture == analysis.reference].sort_values(
-        "params_total", kind="stable"
-    )
-    tasks = [task for task in task_columns(analysis.study.runs) if task in base]
-    if table.empty or not tasks:
-        return
-    row = _records(table)[-1]
-    margins = {}
-    for task in tasks:
-        errors = [row[f"{task}_se_eval"], row[f"{task}_se"]]
-        error = max((e for e in errors if not math.isnan(e)), default=math.nan)
-        margins[task] = (row[task] - base[task]) / error if error else math.nan
-    beaten = [task for task, margin in margins.items() if margin > 2]
-    unsure = sum(math.isnan(margin) for margin in margins.values())
-    yield (
-        f"Downstream, the largest {analysis.reference} ({row['size']}) beats the majority class by "
-        "more than two "
-        f"standard errors on {len(beaten)} of {len(tasks)} tasks"
-        + (f" ({unsure} have no score or no standard error)." if unsure else ".")
-    )
+def _power(verdict: verdicts.Verdict, unit: str) -> str:
+    """A sentence on what the tests that found nothing could have found."""
+    clause = verdicts.power_clause(verdict, unit, number)
+    if not clause:
+        return ""
+    left = f"{_count(len(verdict.open), 'architecture')} {_verb(verdict.open, 'is', 'are')}"
+    return f" {left} not told apart: {clause}."
 
 
-def _scaling(analysis: Analysis) -> Iterator[str]:
-    slopes, reference, base = (
-        analysis.results["slopes"],
-        analysis.reference,
-        analysis.settings.log_base,
-    )
-    step = "per tenfold FLOPs" if base == 10 else f"per factor {number(base)} of FLOPs"
-    for alpha, where, unit in (("F,U", "Upstream", "nats"), ("F,D", "Downstream", "points")):
-        part = slopes[(slopes.alpha == alpha) & (slopes.link == "semilog")].dropna(subset="slope")
-        if part.empty:
-            continue
-        gains = {
-            row[
-                "architecture"
-            ]: f"{number(row['slope'])} {unit} {interval(row['ci_low'], row['ci_high'])}".strip()
-            for row in _records(part.sort_values("slope", ascending=False, kind="stable"))
-        }
-        steepest = next(iter(gains))
-        words = f"{where}, {steepest} gains most {step}: {gains[steepest]}"
-        if reference in gains and steepest != reference:
-            words += f", against {gains[reference]} for {reference}"
-        yield f"{words}; {_told_apart(analysis, alpha)}."
-
-
-def _told_apart(analysis: Analysis, alpha: str) -> str:
-    """Names the architectures that scale differently from the reference."""
-    contrasts, reference = analysis.results["contrasts"], analysis.reference
-    if contrasts.empty:
-        return "no difference in slope could be tested"
-    tested = contrasts[(contrasts.alpha == alpha) & (contrasts.verdict != "not tested")]
-    if tested.empty:
-        return "no difference in slope could be tested"
-    named = {
-        word: tested.architecture[tested.verdict == f"scales {word}"]
-        for word in ("better", "worse")
-    }
-    sides = [f"{_list(names)} {word}" for word, names in named.items() if len(names)]
-    if not sides:
-        return f"none of the {len(tested)} others is told apart from {reference} after correction"
-    return f"after correction, these scale differently from {reference}: {'; '.join(sides)}"
-
-
-def _frontier(analysis: Analysis) -> Iterator[str]:
-    members = analysis.results["pareto_membership"]
-    if members.empty:
-        return
-    here = members[
-        (members.cost_axis == analysis.quantities.flops.column) & (members.cells_on_frontier > 0)
-    ]
-    here = here.sort_values(["cells_on_frontier", "architecture"], ascending=[False, True])
-    sides = []
-    for y, where in zip(analysis.qualities, ("upstream", "downstream"), strict=True):
-        part = here[here.y_axis.str.contains(y.column, regex=False)]
-        names = [f"{row['architecture']} ({row['cells_on_frontier']})" for row in _records(part)]
-        sides += [f"{where} through {_list(names, 5)}"] if names else []
-    if sides:
-        through = "; ".join(sides)
-        yield f"The Pareto frontier against FLOPs runs {through} (in brackets: sizes on it)."
+def _verb(names: Sequence[object], one: str, several: str) -> str:
+    return one if len(names) == 1 else several
 
 
 def _crossings(analysis: Analysis) -> Iterator[str]:
+    """Crossings of lines whose slopes differ after correction, inside the range."""
     table, reference = analysis.results["crossovers"], analysis.reference
     if table.empty:
         return
-    sure = table[(table.interval == "bounded") & (table.position == "inside")]
+    differ = {
+        (alpha, name)
+        for alpha, _, _ in _SIDES
+        if (verdict := verdicts.of_slopes(analysis.results["contrasts"], alpha))
+        for name in verdict.differs
+    }
     shown = []
-    for row in _records(sure):
-        other = (
-            row["architecture_b"] if row["architecture_a"] == reference else row["architecture_a"]
+    for row in _records(table):
+        pair = {row["architecture_a"], row["architecture_b"]} - {reference}
+        inside = row["range_low"] <= row["ci_low"] and row["ci_high"] <= row["range_high"]
+        if (row["alpha"], *pair) in differ and row["interval"] == "bounded" and inside:
+            where = "upstream" if row["alpha"].endswith("U") else "downstream"
+            span = f"{scaled(row['ci_low'])} to {scaled(row['ci_high'])}"
+            shown.append(f"{_list(pair)} at {scaled(row['crossing'])} FLOPs ({span}; {where})")
+    if shown:
+        yield f"The line of {reference} crosses that of {_list(shown, 3)}."
+    else:
+        yield (
+            f"No crossing with {reference} is established: that takes slopes that differ after "
+            "correction, and an interval inside the measured range."
         )
-        where = "upstream" if row["alpha"].endswith("U") else "downstream"
-        shown.append(f"{other} at {scaled(row['crossing'])} FLOPs ({where})")
-    yield (
-        f"Of {len(table)} pairs of lines with {reference} (upstream and downstream), {len(sure)} "
-        "cross inside the "
-        "measured range with a bounded interval" + (f": {_list(shown, 3)}." if shown else ".")
-    )
+
+
+def _frontier(analysis: Analysis) -> Iterator[str]:
+    table = analysis.results["pareto"]
+    if table.empty:
+        return
+    here = table[table.cost_axis == analysis.quantities.flops.column]
+    for y, where in zip(analysis.qualities, ("Upstream", "Downstream"), strict=True):
+        part = here[here.y_axis.str.contains(y.column, regex=False)]
+        on, tied = part[part.on_frontier], part[part.tied & ~part.on_frontier]
+        if on.empty:
+            continue
+        counts = on.architecture.value_counts(sort=False).sort_index()
+        names = [f"{name} ({n})" for name, n in counts.items()]
+        words = f"{where}, the Pareto frontier against FLOPs runs through {_list(names, 6)}"
+        if len(tied):
+            also = sorted(set(tied.architecture) - set(on.architecture))
+            words += (
+                f"; {_count(len(tied), 'more cell')} {_verb(list(tied.index), 'is', 'are')} not"
+            )
+            words += " told from it" + (f", also of {_list(also, 6)}" if also else "")
+        yield f"{words} (in brackets: sizes on it)."
+
+
+def _floor(analysis: Analysis) -> Iterator[str]:
+    """How many cells are no better than a model that reads nothing."""
+    study = analysis.study
+    table, base = cells(study), baselines(study)
+    known = table.dropna(subset="upstream_nll")
+    if "upstream_nll" in base and len(known):
+        above = known[known.upstream_nll >= base["upstream_nll"]]
+        unigram = f"the unigram entropy of the held-out text, {fixed(base['upstream_nll'], 3)} nats"
+        names = _list((f"{row['architecture']}-{row['size']}" for row in _records(above)), 4)
+        yield (
+            f"{len(above)} of {_count(len(known), 'cell')} have a loss that is not below {unigram}"
+            f": {names}."
+            if names
+            else f"The held-out loss of every cell is below {unigram}."
+        )
+    score = analysis.settings.score
+    scored = study.runs.dropna(subset=score).drop_duplicates(list(CELL))
+    if score in base and len(scored):
+        low = scored[at_chance(study, score).loc[scored.index]]
+        yield (
+            f"The score of {len(low)} of {_count(len(scored), 'cell')} is no better than chance "
+            f"({fixed(base[score], 1)} percent, the majority class); they are left out of every "
+            "comparison downstream."
+            if len(low)
+            else f"The score of every cell is above chance ({fixed(base[score], 1)} percent, the "
+            "majority class)."
+        )
 
 
 def _agreement(analysis: Analysis) -> Iterator[str]:
-    table, pairs = analysis.results["rank_correlation"], analysis.results["discordant_pairs"]
+    table = analysis.results["rank_correlation"]
     if table.empty:
         return
-    part = table[
-        (table.method == "spearman") & table.scope.isin(["overall", "given log F"])
-    ].dropna(subset="estimate")
-    values = []
-    for row in _records(part):
-        p = probability(row["p"])
+    part = table[(table.method == "spearman") & (table.scope == "given log F")]
+    for row in _records(part.dropna(subset="estimate")):
         error = interval(row["ci_low"], row["ci_high"], 2)
-        tail = f"(n = {row['n']}, p {'' if p.startswith('<') else '= '}{p.replace('<', '< ')})"
-        values.append(
-            " ".join(filter(None, (fixed(row["estimate"], 2), error, row["scope"], tail)))
+        p = probability(row["p"])
+        test = f", p {'' if p.startswith('<') else '= '}{p.replace('<', '< ')}" if row["p"] else ""
+        tail = f"n = {_count(row['n'], 'cell')}{test if math.isfinite(row['p']) else ''}"
+        yield (
+            "Given FLOPs, upstream and downstream quality have a rank correlation of "
+            f"{' '.join(filter(None, (fixed(row['estimate'], 2), error)))} ({tail})."
         )
-    if not values:
-        return
-    compared = pairs.drop_duplicates("size").n_pairs.sum() if len(pairs) else 0
-    tail = (
-        f"; {len(pairs)} pairs of architectures of one size stand in opposite order"
-        if compared
-        else ""
-    )
-    yield f"Upstream and downstream agree with a rank correlation of {_list(values)}{tail}."
 
 
 def _claims(analysis: Analysis) -> Iterator[str]:

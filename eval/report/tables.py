@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 
 from eval.analyses.question import REFERENCE
-from eval.data.cells import CELL, seed_averages
-from eval.data.study import GROUP_COLUMNS, Study, headlines, task_columns
+from eval.data.cells import CELL, RunTable, seed_averages
+from eval.data.chance import BITS_PER_BYTE, at_chance, baselines, evaluation_errors
+from eval.data.quantity import FLOPS, LOSS, SCORE
+from eval.data.study import GROUP_COLUMNS, Study, task_columns
 from eval.report.grid import (
     Column,
     Grid,
@@ -19,9 +21,10 @@ from eval.report.grid import (
     probability,
     scaled,
 )
+from eval.stats.regression import least_difference
 
-_BYTES = "upstream_bits_per_byte"
-_LOSSES = ("upstream_nll", _BYTES)
+_LOSSES = ("upstream_nll", BITS_PER_BYTE)
+_LEVEL = 0.95  # of the test by which two cells are told apart
 _COSTS = ["params_total", "params_active", "flops_forward", "steps_per_second"]
 
 
@@ -38,7 +41,9 @@ def quality_columns(table: pd.DataFrame) -> list[str]:
     """The upstream loss (also per byte, if known), every task, then averages of several tasks."""
     tasks = task_columns(table)
     averages = [c for c in GROUP_COLUMNS if c not in tasks and table[c].notna().any()]
-    in_bytes = [_BYTES] if _BYTES in table and table[_BYTES].notna().any() else []
+    in_bytes = (
+        [BITS_PER_BYTE] if BITS_PER_BYTE in table and table[BITS_PER_BYTE].notna().any() else []
+    )
     return ["upstream_nll", *in_bytes, *tasks, *averages]
 
 
@@ -53,10 +58,10 @@ def cells(study: Study) -> pd.DataFrame:
       the embedding over the Transformer's at the same size and protocol, NaN if it was not run),
       and
       for upstream_nll (nats per token), upstream_bits_per_byte and every downstream column
-      (percent)
-      its mean, `<column>_n` (runs that have it), `<column>_se` (standard error over seeds, NaN with
-      one) and `<column>_se_eval` (standard error over held-out examples, root mean square over the
-      seeds). Ordered by size, then by architecture.
+      (percent) its mean, `<column>_at_chance` (scores only: no better than the majority class),
+      `<column>_n` (runs that have it), `<column>_se` (standard error over seeds, NaN with one) and
+      `<column>_se_eval` (standard error over held-out examples, root mean square over the seeds).
+      Ordered by size, then by architecture.
     """
     runs = study.runs
     by_rule = 6 * runs.params_total * runs.tokens_seen
@@ -76,6 +81,9 @@ def cells(study: Study) -> pd.DataFrame:
         for suffix in ("_n", "_se"):
             table[column + suffix] = means[column + suffix]
         table[f"{column}_se_eval"] = np.sqrt(means[f"{column}_square"])
+        if column not in _LOSSES:
+            low = runs[list(CELL)].assign(low=at_chance(study, column))
+            table[f"{column}_at_chance"] = low.drop_duplicates(list(CELL)).set_index(list(CELL)).low
     table = table.reset_index()
     place = {size: i for i, size in enumerate(size_order(runs))}
     order = (
@@ -98,75 +106,6 @@ def _over_reference(params: pd.Series) -> pd.Series:
     return pd.Series((both.own / both.own_reference).to_numpy(), index=params.index)
 
 
-def evaluation_errors(study: Study) -> pd.DataFrame:
-    """The standard error of each quality of a run that comes from the number of held-out examples.
-
-    Returns:
-      A frame on the index of `study.runs` with the quality columns; NaN where the records have
-      none.
-    """
-    runs, evals = study.runs, study.evals
-    errors = pd.DataFrame({"upstream_nll": runs.upstream_nll_stderr})
-    in_bytes = evals[
-        (evals.stage == "pretrain")
-        & (evals.split == "validation")
-        & (evals.metric == "bits_per_byte")
-    ]
-    errors[_BYTES] = runs.run_id.map(
-        in_bytes.drop_duplicates("run_id", keep="last").set_index("run_id").stderr
-    ).astype(float)
-    scores = headlines(evals)
-    tasks = [c.removeprefix("downstream_") for c in task_columns(runs)]
-    for task in tasks:
-        one = scores[scores.task == task].set_index("run_id").stderr
-        errors[f"downstream_{task}"] = runs.run_id.map(one).astype(float)
-    families = {
-        "downstream_glue": "glue_",
-        "downstream_super_glue": "super_glue_",
-        "downstream_mean": "",
-    }
-    for column, prefix in families.items():
-        members = [f"downstream_{task}" for task in tasks if task.startswith(prefix)]
-        if members:  # tasks have different examples, so their errors are independent
-            errors[column] = np.sqrt((errors[members] ** 2).sum(axis=1, skipna=False)) / len(
-                members
-            )
-    return errors
-
-
-def baselines(study: Study) -> dict[str, float]:
-    """Qualities reached without learning: unigram entropy and the majority class of each task.
-
-    Returns:
-      Baselines by quality column, for those that the runs recorded, and averages over tasks if all
-      of
-      their tasks have one.
-    """
-    evals = study.evals
-    values = {}
-    unigram = evals.loc[evals.metric == "unigram_nll", "value"].dropna()
-    if len(unigram):
-        values["upstream_nll"] = float(unigram.median())
-    majority = (
-        evals[evals.metric == "majority_class"]
-        .dropna(subset="value")
-        .groupby("task")
-        .value.median()
-    )
-    tasks = [c.removeprefix("downstream_") for c in task_columns(study.runs)]
-    values |= {f"downstream_{task}": float(majority[task]) for task in tasks if task in majority}
-    families = {
-        "downstream_glue": "glue_",
-        "downstream_super_glue": "super_glue_",
-        "downstream_mean": "",
-    }
-    for column, prefix in families.items():
-        members = [f"downstream_{task}" for task in tasks if task.startswith(prefix)]
-        if members and all(member in values for member in members):
-            values[column] = float(np.mean([values[member] for member in members]))
-    return values
-
-
 def label(column: str) -> str:
     """The heading of a column."""
     names = {
@@ -175,7 +114,7 @@ def label(column: str) -> str:
         "flops_forward": "FLOPs",
         "steps_per_second": "Steps/s",
         "upstream_nll": "Loss \N{DOWNWARDS ARROW}",
-        _BYTES: "Bits/byte \N{DOWNWARDS ARROW}",
+        BITS_PER_BYTE: "Bits/byte \N{DOWNWARDS ARROW}",
         "downstream_mean": "Mean \N{UPWARDS ARROW}",
         "downstream_glue": "GLUE",
         "downstream_super_glue": "SuperGLUE",
@@ -190,6 +129,7 @@ def table1(study: Study) -> Grid:
     """Table 1 as it is shown: the best of each size in bold, baselines first."""
     table, base = cells(study), baselines(study)
     qualities = quality_columns(study.runs)
+    noise = _noise(study, qualities)
     several = table.protocol.nunique() > 1
     names = ["size", "architecture"] + (["protocol"] if several else [])
     costs = [c for c in _COSTS if table[c].notna().any()]
@@ -203,14 +143,19 @@ def table1(study: Study) -> Grid:
     mixed = bool((counts == 1).any() and (counts > 1).any())
     rows = [_baseline_row(base, names, costs, qualities)] if base else []
     for key, group in table.groupby(["protocol", "size"], sort=False):
-        best = {c: _best(group[c], c) for c in ("steps_per_second", *qualities)}
+        best = {c: _best(group[c], c, noise.get(c, 0.0)) for c in ("steps_per_second", *qualities)}
         for index, record in zip(group.index, group.to_dict("records"), strict=True):
             line = [
                 GridCell(str(record[name]) or "plain", value=str(record[name])) for name in names
             ]
             line.append(GridCell(str(record["n_seeds"]), value=record["n_seeds"]))
-            line += [_cost(record[c], c, index == best.get(c)) for c in costs]
-            line += [_quality(record, c, index == best[c], mixed) for c in qualities]
+            line += [_cost(record[c], c, index in best.get(c, ())) for c in costs]
+            line += [
+                _quality(
+                    record, c, index in best[c], mixed, low=record.get(f"{c}_at_chance", False)
+                )
+                for c in qualities
+            ]
             rows.append(GridRow(tuple(line), record["architecture"], "/".join(map(str, key))))
     title = "Table 1. Cost and quality of every architecture at every size"
     return Grid(
@@ -223,12 +168,23 @@ def table1(study: Study) -> Grid:
     )
 
 
-def _best(values: pd.Series, column: str) -> object:
-    """The index of the best value; None with fewer than two values."""
+def _best(values: pd.Series, column: str, noise: float) -> set:
+    """The indices of the best value and of those not told from it; none with fewer than two."""
     values = values.dropna()
     if len(values) < 2:
-        return None
-    return values.idxmin() if column in _LOSSES else values.idxmax()
+        return set()
+    behind = values - values.min() if column in _LOSSES else values.max() - values
+    return set(values.index[behind <= noise])
+
+
+def _noise(study: Study, qualities: list[str]) -> dict[str, float]:
+    """The difference of two cells that can be told, for every quality; see `least_difference`."""
+    runs, found = RunTable(study.runs), {}
+    for column in qualities:
+        quantity = LOSS.of(column) if column in _LOSSES else SCORE.of(column)
+        cells = runs.cells([q.axis() for q in (FLOPS, quantity)], ("architecture", "protocol"))
+        found[column] = float(np.nan_to_num(least_difference(cells.along_x(), _LEVEL)))
+    return found
 
 
 def _cost(value: float, column: str, bold: bool) -> GridCell:
@@ -237,7 +193,7 @@ def _cost(value: float, column: str, bold: bool) -> GridCell:
     )
 
 
-def _quality(record: dict, column: str, bold: bool, mixed: bool) -> GridCell:
+def _quality(record: dict, column: str, *, bold: bool, mixed: bool) -> GridCell:
     decimals = 3 if column in _LOSSES else 1
     se = record[f"{column}_se"]
     own = math.isnan(se)
@@ -246,7 +202,8 @@ def _quality(record: dict, column: str, bold: bool, mixed: bool) -> GridCell:
     detail += "\N{DEGREE SIGN}" if detail and own and mixed else ""
     if 0 < record[f"{column}_n"] < record["n_seeds"]:
         detail = f"{detail} ({record[f'{column}_n']} of {record['n_seeds']})".strip()
-    return GridCell(fixed(record[column], decimals), detail, record[column], bold)
+    mark = "\N{DOUBLE DAGGER}" if record.get(f"{column}_at_chance") else ""
+    return GridCell(fixed(record[column], decimals) + mark, detail, record[column], bold)
 
 
 def _baseline_row(
@@ -284,11 +241,17 @@ def _notes_on_sizes(table: pd.DataFrame) -> list[str]:
 def _notes(table: pd.DataFrame, base: dict[str, float], counts: np.ndarray) -> list[str]:
     notes = [
         "Loss: held-out pretraining loss in nats per target token, lower is better. Downstream: "
-        "percent, higher is "
-        "better. FLOPs: one forward pass of one sequence. Bold: best of its size."
+        "percent, higher is better. FLOPs: one forward pass of one sequence. Bold: the best of its "
+        "size, and what is not told from it by the noise of seeds (or, with one seed, of sizes "
+        "around their lines)."
     ]
+    if table.filter(regex="_at_chance$").to_numpy(dtype=bool).any():
+        notes.append(
+            "\N{DOUBLE DAGGER}: no better than chance, the majority class; such means are in no "
+            "comparison."
+        )
     notes += _notes_on_sizes(table)
-    if _BYTES in table:
+    if BITS_PER_BYTE in table:
         notes.append(
             "Bits/byte: the same loss over the bytes of the text, by which other tokenizers can be "
             "compared."

@@ -307,6 +307,26 @@ def _notes(cells: Cells, n, flat, df, errors: str, pooled: bool) -> np.ndarray:
     return notes
 
 
+def least_difference(cells: Cells, level: float) -> float:
+    """The difference of two cell means, on the second axis, that a t test at `level` can tell.
+
+    The noise of a cell mean is that of its seeds if any cell has two, else the scatter of the means
+    around their lines, of all groups together. It includes the seeds' or the sizes' noise, so it is
+    larger than the error over held-out examples. NaN if there is neither.
+    """
+    df = float((cells.seeds - 1).sum())
+    if df:
+        variance = cells.within[:, 2].sum() / df * float(np.mean(1 / cells.seeds))
+    else:
+        lines = fit(cells, "size", "pooled")
+        df = lines.most_df
+        intercept, slope = lines.coefficients[cells.group].T
+        fitted = np.isfinite(slope) & (lines.n[cells.group] > 2)
+        residual = np.where(fitted, cells.y - intercept - slope * cells.x, 0.0)
+        variance = (residual**2).sum() / df if df else np.nan
+    return float(stats.t.ppf((1 + level) / 2, df) * np.sqrt(2 * variance)) if df else np.nan
+
+
 def fieller(
     lines: Lines, top: np.ndarray, bottom: np.ndarray, level: float
 ) -> tuple[float, float, str]:

@@ -109,17 +109,11 @@ def _comparison(analysis: Analysis) -> Section:
     results, reference = analysis.results, analysis.reference
     grids = (
         listing(
-            "equal-slopes",
-            "Do all architectures scale alike?",
-            results["equal_slopes"],
-            "hypothesis alpha architectures n f df_num df_den p p_permutation p_separate note",
-        ),
-        listing(
             "contrasts",
             f"Slope minus that of {reference}",
             results["contrasts"],
-            "architecture alpha slope slope_reference difference ci_low..ci_high p_holm "
-            "p_permutation verdict note",
+            "architecture alpha slope slope_reference difference ci_low..ci_high df p_holm "
+            "detectable verdict note",
         ),
         listing(
             "equivalence",
@@ -131,7 +125,8 @@ def _comparison(analysis: Analysis) -> Section:
             "levels",
             f"Quality minus that of {reference}, at equal cost",
             results["level_differences"],
-            "architecture alpha position budget difference ci_low..ci_high p_holm verdict note",
+            "architecture alpha position budget difference ci_low..ci_high df p_holm detectable "
+            "verdict note",
         ),
         listing(
             "multipliers",
@@ -141,9 +136,11 @@ def _comparison(analysis: Analysis) -> Section:
         ),
     )
     intro = (
-        f"Every architecture against {reference}, corrected for the number of comparisons. "
-        "\u201cNot told apart\u201d "
-        "does not mean equal: the equivalence test says whether they are."
+        f"Every architecture against {reference}, with p values corrected for the number of "
+        "comparisons; the intervals are not corrected. \u201cNot told apart\u201d does not mean "
+        "equal: \u201cFindable\u201d is the smallest difference that this design finds with a "
+        "probability of 80 %, and the equivalence test says whether two slopes are equal. Further "
+        "tests of the same questions, which decide nothing here, are in analyses/equal_slopes.csv."
     )
     return Section("comparison", "Between architectures", intro, grids)
 
@@ -278,12 +275,6 @@ def _laws(analysis: Analysis) -> Section:
             "architecture form symbol value lower..upper points note",
         ),
         listing(
-            "law-tests",
-            "What do the architectures share?",
-            results["law_tests"],
-            "smaller larger df F p p_holm note",
-        ),
-        listing(
             "law-checklist",
             "How each law was fitted: the checklist of (Mis)Fitting",
             results["law_checklist"],
@@ -295,8 +286,7 @@ def _laws(analysis: Analysis) -> Section:
         "Loss as a law of cost, fitted to the means of the cells, in the richest form that these "
         "records support."
     )
-    if laws.verdict:
-        intro += f" Across architectures: {laws.verdict}."
+    intro += " Whether architectures scale differently is answered by their slopes, above."
     if without:
         intro += (
             f" {without} of {without + len(laws.pages)} architectures have too few or too similar "

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from eval.analyses import everything
+from eval.data import chance
 from eval.data.study import read_study
-from eval.report import tables
 from tests.eval import run_directories
 from train import records
 from train.records import InputError
@@ -126,7 +126,7 @@ def test_downstream_is_the_best_checkpoint_and_the_final_score_stays_in_the_eval
     read = read_study(study)
     first = read.runs.run_id == "glu-nano-s0"
     assert read.runs.loc[first, f"downstream_{task}"].item() == best["value"]
-    assert tables.evaluation_errors(read).loc[first, f"downstream_{task}"].item() == 0.5
+    assert chance.evaluation_errors(read).loc[first, f"downstream_{task}"].item() == 0.5
     scores = (
         read.evals[(read.evals.run_id == "glu-nano-s0") & (read.evals.task == task)]
         .set_index("metric")

@@ -39,7 +39,6 @@ def test_the_richest_supported_form_is_fitted():
     }
     assert len(found.pages["glu"].points) == 20  # cells: the seeds are averaged
     assert not found.pages["glu"].isoflops.empty
-    assert "no sign that the groups differ" in found.verdict
     rows = found.parameters[found.parameters["symbol"] == "alpha"]
     assert (rows["lower"] < TRUTH["chinchilla"]["alpha"]).all() and (
         rows["upper"] > TRUTH["chinchilla"]["alpha"]
@@ -65,7 +64,7 @@ def test_a_floor_that_the_data_do_not_show_is_not_fitted():
 
 def test_what_supports_no_law_says_why():
     found = laws(table("offset", 3), draws=50)
-    assert found.pages == {} and found.tests.empty and found.verdict == ""
+    assert found.pages == {}
     assert found.parameters["note"].str.startswith("no law: power: 3 cells, 4 are needed").all()
     lost = table("offset", 4).assign(upstream_nll=np.nan)
     assert laws(lost).pages == {}
