@@ -150,12 +150,7 @@ def table1(study: Study) -> Grid:
             ]
             line.append(GridCell(str(record["n_seeds"]), value=record["n_seeds"]))
             line += [_cost(record[c], c, index in best.get(c, ())) for c in costs]
-            line += [
-                _quality(
-                    record, c, index in best[c], mixed, low=record.get(f"{c}_at_chance", False)
-                )
-                for c in qualities
-            ]
+            line += [_quality(record, c, bold=index in best[c], mixed=mixed) for c in qualities]
             rows.append(GridRow(tuple(line), record["architecture"], "/".join(map(str, key))))
     title = "Table 1. Cost and quality of every architecture at every size"
     return Grid(
