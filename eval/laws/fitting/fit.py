@@ -127,7 +127,6 @@ class Fit:
         )
         return matrix_PP
 
-
     @functools.cached_property
     def agreeing_S(self) -> np.ndarray:
         """Which of the starts found the optimum, [S]."""
