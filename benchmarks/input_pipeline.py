@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from benchmarks import arguments
 from train.data import batches, builders
+from train.data.batch_shape import BatchShape
 from train.data.corpus import Corpus, open_corpus
 from train.data.prepare_config import PrepareConfig
 from train.tasks import catalog, seqio_tasks
@@ -42,7 +43,8 @@ def rows_per_second(made: Iterable[int], seconds: float) -> float:
 
 def ours(corpus: Corpus, batch_size: int) -> Iterable[int]:
     """Yields the number of rows of each of the trainer's batches."""
-    source = batches.Pretrain(corpus, "train", batch_size, *_LENGTHS.values(), seed=0)
+    shape = BatchShape(batch_size, *_LENGTHS.values())
+    source = batches.Pretrain(corpus, "train", shape, seed=0)
     step = 0
     while True:
         yield len(source.batch(step)["encoder_input_tokens"])
@@ -51,7 +53,8 @@ def ours(corpus: Corpus, batch_size: int) -> Iterable[int]:
 
 def seqios(corpus: Corpus, batch_size: int) -> Iterable[int]:
     """Yields the number of rows of each batch of seqio's packed encoder-decoder converter."""
-    short = batches.Pretrain(corpus, "train", 4096, *_SHORT.values(), seed=0).batch(0)
+    shape = BatchShape(4096, *_SHORT.values())
+    short = batches.Pretrain(corpus, "train", shape, seed=0).batch(0)
     tokens = {"inputs": short["encoder_input_tokens"], "targets": short["decoder_target_tokens"]}
     dataset = tf.data.Dataset.from_tensor_slices(tokens).repeat()  # pyright: ignore[reportArgumentType]
     dataset = dataset.map(

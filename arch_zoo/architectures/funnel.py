@@ -28,7 +28,7 @@ import jax.numpy as jnp
 from arch_zoo.architecture import Architecture
 from arch_zoo.config import ModelConfig
 from arch_zoo.layers.attention import SelfAttention, attend
-from arch_zoo.layers.context import Context
+from arch_zoo.layers.context import Context, Mask
 from arch_zoo.layers.stack import Block, Residual, Stack
 from arch_zoo.registry import ConfigError, register
 from arch_zoo.side import Side
@@ -102,11 +102,10 @@ def _attend_pooled(
     y_BPD, pooled_ctx = pool(x_BLD, ctx)
     q_BPHK = attention.queries(residual.norm(y_BPD) * pooled_ctx.real_BL1)
     k_BLHK, v_BLHK = attention.keys_values(residual.norm(x_BLD) * ctx.real_BL1)
-    mask_B1PL = pooled_ctx.segment_ids_BL[:, None, :, None] == ctx.segment_ids_BL[:, None, None, :]
+    seen_B1PL = pooled_ctx.segment_ids_BL[:, None, :, None] == ctx.segment_ids_BL[:, None, None, :]
+    mask = Mask(seen_B1PL, ctx.segment_ids_BL)
     bias_1HPL = ctx.biases[attention.num_heads][:, :, ::2]
-    attended_BPHK = attend(
-        q_BPHK, k_BLHK, v_BLHK, mask_B1PL, ctx.segment_ids_BL, bias_1HPL, random.fold(0)
-    )
+    attended_BPHK = attend(q_BPHK, k_BLHK, v_BLHK, mask, bias_1HPL, random.fold(0))
     return y_BPD + random.fold(1).dropout(attention.output(attended_BPHK), over=1), pooled_ctx
 
 

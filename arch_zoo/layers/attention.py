@@ -9,7 +9,7 @@ from flax import nnx
 
 from arch_zoo.config import ModelConfig
 from arch_zoo.layers import fused_attention, parameters
-from arch_zoo.layers.context import Aux, Context
+from arch_zoo.layers.context import Aux, Context, Mask
 from arch_zoo.layers.layer import Layer
 
 _MASKED = -1e10
@@ -56,36 +56,21 @@ class Projections(Layer):
         return parameters.project(x_BLD, kernel).reshape(*x_BLD.shape[:2], -1, self.head_dim)
 
 
-def attend(
-    q_BTHK,
-    k_BSHK,
-    v_BSHK,
-    mask_B1TS,
-    key_segment_ids_BS,
-    bias_1HTS,
-    ctx: Context,
-    *,
-    causal: bool = False,
-) -> jax.Array:
+def attend(q_BTHK, k_BSHK, v_BSHK, mask: Mask, bias_1HTS, ctx: Context) -> jax.Array:
     """Softmax attention [B, T, H, K]; logits and softmax in float32.
 
     A query that may look nowhere (padding) gets a mean of values, and later layers mask its output.
-    `causal` says that the mask is triangular, so that the accounting can count such products under
-    their own name. The mask includes the segments already; the segment ids of the keys are needed
-    only by cuDNN, which wants the number of keys.
     """
-    products = "causal_products" if causal else "products"
+    products = "causal_products" if mask.causal else "products"
     num_heads = q_BTHK.shape[2]
     k_BSHK, v_BSHK = (jnp.repeat(a, num_heads // a.shape[2], axis=2) for a in (k_BSHK, v_BSHK))
     if fused_attention.implementation(q_BTHK, k_BSHK, ctx) == "cudnn":
-        return fused_attention.attend(
-            q_BTHK, k_BSHK, v_BSHK, mask_B1TS, key_segment_ids_BS, bias_1HTS, ctx, causal=causal
-        )
+        return fused_attention.attend(q_BTHK, k_BSHK, v_BSHK, mask, bias_1HTS, ctx)
     with jax.named_scope(products):
         logits_BHTS = parameters.product("BTHK,BSHK->BHTS", q_BTHK, k_BSHK)
     if bias_1HTS is not None:
         logits_BHTS = add_bias(logits_BHTS, bias_1HTS)
-    logits_BHTS += jnp.where(mask_B1TS, 0.0, _MASKED)
+    logits_BHTS += jnp.where(mask.seen_B1TS, 0.0, _MASKED)
     # Divide after the product with the values: that divides K numbers for each query instead of S.
     weights_BHTS = jnp.exp(logits_BHTS - jax.lax.stop_gradient(logits_BHTS.max(-1, keepdims=True)))
     totals_BTH1 = weights_BHTS.sum(-1, keepdims=True).swapaxes(1, 2)
@@ -130,17 +115,8 @@ class SelfAttention(Projections):
                 ),
             }
             k_BLHK, v_BLHK = cache["key"], cache["value"]
-        bias = ctx.biases.get(self.num_heads)
-        y_BLHK = attend(
-            q_BLHK,
-            k_BLHK,
-            v_BLHK,
-            ctx.self_mask(),
-            ctx.segment_ids_BL,
-            bias,
-            ctx,
-            causal=ctx.causal,
-        )
+        mask = Mask(ctx.self_mask(), ctx.segment_ids_BL, causal=ctx.causal)
+        y_BLHK = attend(q_BLHK, k_BLHK, v_BLHK, mask, ctx.biases.get(self.num_heads), ctx)
         return self.output(y_BLHK), cache, Aux()
 
     def init_cache(self, ctx: Context) -> dict[str, jax.Array]:
@@ -160,9 +136,8 @@ class CrossAttention(Projections):
             else self.keys_values(ctx.memory_BSD)
         )
         q_BLHK = self.queries(x_BLD)
-        y_BLHK = attend(
-            q_BLHK, k_BSHK, v_BSHK, ctx.cross_mask(), ctx.memory_segment_ids_BS, None, ctx
-        )
+        mask = Mask(ctx.cross_mask(), ctx.memory_segment_ids_BS)
+        y_BLHK = attend(q_BLHK, k_BSHK, v_BSHK, mask, None, ctx)
         return self.output(y_BLHK), cache, Aux()
 
     def init_cache(self, ctx: Context) -> dict[str, jax.Array]:

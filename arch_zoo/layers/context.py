@@ -92,6 +92,23 @@ class Context:
         return self.segment_ids_BL[:, None, :, None] == self.memory_segment_ids_BS[:, None, None, :]
 
 
+@dataclasses.dataclass(frozen=True)
+class Mask:
+    """Where queries may look. It is made and used within one trace, so it is no pytree.
+
+    Attributes:
+      seen_B1TS: True where a query may look; segments and order are in it already. B and T may be
+        1, for all rows and queries.
+      key_segment_ids_BS: the segments of the keys, from which cuDNN is told the number of keys.
+      causal: whether a query sees only the keys up to itself. cuDNN is told so, and the accounting
+        counts such products under their own name.
+    """
+
+    seen_B1TS: jax.Array
+    key_segment_ids_BS: jax.Array
+    causal: bool = False
+
+
 class Aux(NamedTuple):
     """What a layer returns besides its output.
 

@@ -14,7 +14,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from arch_zoo.layers.context import Context
+from arch_zoo.layers.context import Context, Mask
 
 _MAX_HEAD_DIM = 128  # newer versions allow 256 on Hopper; 128 works everywhere
 _CHOICE: contextvars.ContextVar[Literal["fastest", "xla", "outline"]]
@@ -78,19 +78,16 @@ def attend(
     q_BTHK,
     k_BSHK,
     v_BSHK,
-    mask_B1TS,
-    key_segment_ids_BS,
+    mask: Mask,
     bias_1HTS,
     ctx: Context,
     *,
-    causal: bool,
     kernel: Literal["cudnn", "xla"] = "cudnn",
 ) -> jax.Array:
     """Softmax attention [B, T, H, K] in one kernel; the bias is rounded to the type of the queries.
 
     For rows of one segment cuDNN is told the number of keys and whether attention is causal. Packed
-    rows need a mask,
-    which JAX adds to the bias: the sum and its gradient then are [B, H, T, S].
+    rows need a mask, which JAX adds to the bias: the sum and its gradient then are [B, H, T, S].
 
     Packed rows also pass their number of keys, although it is all of them. With a bias alone,
     cuDNN's backward pass returns NaN where S is 64 more than a multiple of 128 and all logits of a
@@ -101,21 +98,21 @@ def attend(
     if _CHOICE.get() == "outline":
         return _outline(q_BTHK, k_BSHK, v_BSHK)
     if ctx.packed:
-        mask_B1TS = mask_B1TS | ~mask_B1TS.any(-1, keepdims=True)
+        seen_B1TS = mask.seen_B1TS | ~mask.seen_B1TS.any(-1, keepdims=True)
         num_keys_B = jnp.full(len(k_BSHK), k_BSHK.shape[1], jnp.int32)
     else:
-        mask_B1TS = None
+        seen_B1TS = None
         num_keys_B = jnp.maximum(
-            jnp.sum(key_segment_ids_BS != 0, -1, dtype=jnp.int32), 1
+            jnp.sum(mask.key_segment_ids_BS != 0, -1, dtype=jnp.int32), 1
         )  # no softmax over nothing
     return jax.nn.dot_product_attention(
         q_BTHK,
         k_BSHK,
         v_BSHK,
         bias_1HTS,
-        mask_B1TS,
+        seen_B1TS,
         scale=1.0,
-        is_causal=causal,
+        is_causal=mask.causal,
         key_value_seq_lengths=num_keys_B,
         implementation=kernel,
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from arch_zoo.layers.attention import CrossAttention, SelfAttention, attend
-from arch_zoo.layers.context import Context
+from arch_zoo.layers.context import Context, Mask
 from tests import tolerances
 from tests.arch_zoo import models
 
@@ -37,11 +37,11 @@ def query_by_query(q, k, v, mask, bias) -> np.ndarray:
 def test_attention_is_a_mean_of_the_values_that_are_seen(memory_heads, dtype):
     """Not scaled by 1 / sqrt(K); of a query that may look nowhere, the plain mean of all values."""
     q, k, v, bias = arrays(memory_heads, dtype)
-    mask = np.random.default_rng(1).random((B, 1, T, S)) < 0.6
-    mask[0, 0, 1] = False
-    ids = jnp.ones((B, T), jnp.int32)
-    y = attend(q, k, v, jnp.asarray(mask), jnp.ones((B, S), jnp.int32), bias, Context(ids, ids))
-    expected = query_by_query(q, k, v, mask, bias)
+    seen = np.random.default_rng(1).random((B, 1, T, S)) < 0.6
+    seen[0, 0, 1] = False
+    ids, mask = jnp.ones((B, T), jnp.int32), Mask(jnp.asarray(seen), jnp.ones((B, S), jnp.int32))
+    y = attend(q, k, v, mask, bias, Context(ids, ids))
+    expected = query_by_query(q, k, v, seen, bias)
     assert y.dtype == dtype
     rounding = tolerances.REORDERED if dtype == jnp.float32 else 2**-7 * np.abs(expected).max()
     np.testing.assert_allclose(y.astype(jnp.float32), expected, atol=rounding)
@@ -49,10 +49,11 @@ def test_attention_is_a_mean_of_the_values_that_are_seen(memory_heads, dtype):
 
 def test_without_a_bias_logits_are_products_alone():
     q, k, v, bias = arrays()
-    mask, ids = np.ones((B, 1, T, S), bool), jnp.ones((B, T), jnp.int32)
-    y = attend(q, k, v, jnp.asarray(mask), jnp.ones((B, S), jnp.int32), None, Context(ids, ids))
+    seen, ids = np.ones((B, 1, T, S), bool), jnp.ones((B, T), jnp.int32)
+    mask = Mask(jnp.asarray(seen), jnp.ones((B, S), jnp.int32))
+    y = attend(q, k, v, mask, None, Context(ids, ids))
     np.testing.assert_allclose(
-        y, query_by_query(q, k, v, mask, 0 * bias), atol=tolerances.REORDERED
+        y, query_by_query(q, k, v, seen, 0 * bias), atol=tolerances.REORDERED
     )
 
 

@@ -10,7 +10,7 @@ from flax import nnx
 
 from arch_zoo.layers import parameters
 from arch_zoo.layers.attention import attend
-from arch_zoo.layers.context import Aux, Context
+from arch_zoo.layers.context import Aux, Context, Mask
 from arch_zoo.layers.feed_forward import FeedForward
 from arch_zoo.layers.stack import Block, Residual, Stack
 from tests.arch_zoo import models
@@ -48,10 +48,8 @@ def test_attention_weights_are_dropped_and_not_normalised_again():
     B, T, S, H = 8, 5, 32, 4
     ctx = _context(B, T)
     values = jnp.broadcast_to(jnp.eye(S)[None, :, None], (B, S, H, S))
-    mask, segments = jnp.ones((B, 1, T, S), bool), jnp.ones((B, S), jnp.int32)
-    weights = attend(
-        jnp.zeros((B, T, H, S)), jnp.zeros((B, S, H, S)), values, mask, segments, None, ctx
-    )
+    mask = Mask(jnp.ones((B, 1, T, S), bool), jnp.ones((B, S), jnp.int32))
+    weights = attend(jnp.zeros((B, T, H, S)), jnp.zeros((B, S, H, S)), values, mask, None, ctx)
     assert (weights == weights[:, :1]).all(), "one draw serves all queries, as in Mesh TensorFlow"
     _assert_dropped(weights[:, 0], float(KEPT) / S)
 

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from arch_zoo.layers import attention, fused_attention
-from arch_zoo.layers.context import Context
+from arch_zoo.layers.context import Context, Mask
 from tests import lowering, tolerances
 from tests.arch_zoo import models
 
@@ -77,11 +77,9 @@ def test_its_entry_point_computes_t5_attention_and_its_gradients(with_bias, segm
         y = function(*args)
         return jnp.sum(jnp.sin(y) * real[..., None, None]), y
 
-    given = lambda bias: (ctx.self_mask(), segments, bias, ctx)
-    ours = lambda q, k, v, bias: attention.attend(q, k, v, *given(bias), causal=causal)
-    theirs = lambda q, k, v, bias: fused_attention.attend(
-        q, k, v, *given(bias), causal=causal, kernel="xla"
-    )
+    mask = Mask(ctx.self_mask(), segments, causal=causal)
+    ours = lambda q, k, v, bias: attention.attend(q, k, v, mask, bias, ctx)
+    theirs = lambda q, k, v, bias: fused_attention.attend(q, k, v, mask, bias, ctx, kernel="xla")
     (_, y), gradients = jax.value_and_grad(lambda args: loss(ours, args), has_aux=True)(
         (q, k, v, bias)
     )
@@ -102,13 +100,11 @@ def test_a_packed_query_that_may_look_nowhere_looks_everywhere():
     """
     rng = np.random.default_rng(0)
     q, k, v = (jnp.asarray(rng.normal(size=(1, 4, 2, 8)), jnp.float32) for _ in range(3))
-    ids = jnp.ones((1, 4), jnp.int32)
-    mask = jnp.asarray([[[[1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 1, 1], [1, 0, 0, 0]]]], bool)
-    y = fused_attention.attend(
-        q, k, v, mask, ids, None, _context(packed=True), causal=False, kernel="xla"
-    )
+    seen = jnp.asarray([[[[1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 1, 1], [1, 0, 0, 0]]]], bool)
+    mask = Mask(seen, jnp.ones((1, 4), jnp.int32))
+    y = fused_attention.attend(q, k, v, mask, None, _context(packed=True), kernel="xla")
     logits = np.einsum("BTHK,BSHK->BHTS", q, k)
-    weights = np.exp(logits) * (mask | (np.arange(4) == 1)[:, None])
+    weights = np.exp(logits) * (seen | (np.arange(4) == 1)[:, None])
     expected = np.einsum("BHTS,BSHK->BTHK", weights / weights.sum(-1, keepdims=True), v)
     np.testing.assert_allclose(y, expected, atol=tolerances.REORDERED)
 
@@ -116,11 +112,12 @@ def test_a_packed_query_that_may_look_nowhere_looks_everywhere():
 def test_an_outline_has_the_shapes_of_what_the_kernel_keeps():
     """The output, and the logarithm of a query's sum in float32; no weights [T, S]."""
     q, k, v = (jax.ShapeDtypeStruct((2, length, 4, 16), jnp.bfloat16) for length in (6, 10, 10))
+    mask = Mask(jnp.ones((2, 1, 6, 10), bool), jnp.ones((2, 10), jnp.int32), causal=True)
 
     def attend(q, k, v):
         with fused_attention.outlined():
             assert fused_attention.implementation(q, k, _context()) == "cudnn"
-            return fused_attention.attend(q, k, v, None, None, None, _context(), causal=True)
+            return fused_attention.attend(q, k, v, mask, None, _context())
 
     def outlined(q, k, v):
         return jax.vjp(attend, q, k, v)

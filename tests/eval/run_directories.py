@@ -3,6 +3,7 @@
 Run directories with simulated numbers, through `train.records` itself.
 """
 
+import dataclasses
 import zlib
 from pathlib import Path
 
@@ -39,6 +40,34 @@ PAPER_TASKS = (
 )
 
 
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """A run: what RunConfig says of it, and its place in the study, from which its numbers come.
+
+    Attributes:
+      a: the number of the architecture.
+      s: the number of the size.
+    """
+
+    architecture: str
+    a: int
+    size: str
+    s: int
+    protocol: str
+    seed: int
+
+    @property
+    def run_id(self) -> str:
+        """The name of the run's directory."""
+        parts = (self.architecture, self.size, self.protocol, f"s{self.seed}")
+        return "-".join(filter(None, parts))
+
+    @property
+    def flops(self) -> float:
+        """Of a forward pass."""
+        return 1e7 * 3.5**self.s * (1 + 0.08 * self.a)
+
+
 def write_study(
     root: Path,
     architectures=ZOO[:4],
@@ -54,22 +83,20 @@ def write_study(
             for protocol in protocols:
                 for seed in range(seeds):
                     rng = np.random.default_rng([a, s, seed, len(protocol)])
-                    write_run(root / study, architecture, a, size, s, protocol, seed, tasks, rng)
+                    cell = Cell(architecture, a, size, s, protocol, seed)
+                    write_run(root / study, cell, tasks, rng)
     return root / study
 
 
-def write_run(
-    study: Path, architecture: str, a: int, size: str, s: int, protocol: str, seed: int, tasks, rng
-) -> Path:
+def write_run(study: Path, cell: Cell, tasks, rng) -> Path:
     """One finished run; quality is linear in log FLOPs, with a line for each architecture."""
-    run_id = "-".join(filter(None, (architecture, size, protocol, f"s{seed}")))
-    path = study / run_id
+    path = study / cell.run_id
     path.mkdir(parents=True)
-    flops = 1e7 * 3.5**s * (1 + 0.08 * a)
-    decades = np.log10(flops / 1e7) * {"": 1.0, "depth": 1.1, "width": 0.9}.get(protocol, 1.0)
+    a, flops = cell.a, cell.flops
+    decades = np.log10(flops / 1e7) * {"": 1.0, "depth": 1.1, "width": 0.9}.get(cell.protocol, 1.0)
     nll = 5.0 - 0.05 * a - (0.5 - 0.03 * a) * decades + 0.03 * rng.normal()
     writer = records.RunWriter(path)
-    writer.config(_config(run_id, study.name, architecture, size, protocol, seed, flops, s), _env())
+    writer.config(_config(cell, study.name), _env())
     for step in (50, 100):
         writer.metrics(
             {
@@ -89,20 +116,21 @@ def write_run(
     return path
 
 
-def _config(run_id, study, architecture, size, protocol, seed, flops, s) -> dict:
+def _config(cell: Cell, study: str) -> dict:
+    s, flops = cell.s, cell.flops
     depth, width = {
         "": (2 + 2 * (s // 2), 32 << s),
         "depth": (2 + 2 * s, 64),
         "width": (4, 32 << s),
-    }[protocol]
+    }[cell.protocol]
     return {
-        "run_id": run_id,
+        "run_id": cell.run_id,
         "study": study,
-        "architecture": architecture,
-        "size": size,
-        "protocol": protocol,
-        "seed": seed,
-        "hash": zlib.crc32(run_id.encode()).to_bytes(4, "big").hex(),
+        "architecture": cell.architecture,
+        "size": cell.size,
+        "protocol": cell.protocol,
+        "seed": cell.seed,
+        "hash": zlib.crc32(cell.run_id.encode()).to_bytes(4, "big").hex(),
         "model": {"num_encoder_layers": depth, "num_decoder_layers": depth, "embed_dim": width},
         "pretrain": {
             "steps": 100,

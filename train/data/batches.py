@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from train.data import counter_random, packing
+from train.data.batch_shape import BatchShape
 from train.data.corpus import Corpus, Examples
 from train.data.objectives import OBJECTIVES
 from train.data.text.vocabulary import EOS_ID, PAD_ID
@@ -96,9 +97,7 @@ class Pretrain(_Source):
         self,
         corpus: Corpus,
         split: str,
-        batch_size: int,
-        input_length: int,
-        target_length: int,
+        shape: BatchShape,
         seed: int,
         objective: str = "span_corruption",
         noise_density: float = 0.15,
@@ -109,9 +108,7 @@ class Pretrain(_Source):
         Args:
           corpus: an open corpus.
           split: a split of its pretraining text.
-          batch_size: rows of the global batch.
-          input_length: S.
-          target_length: T.
+          shape: B, S and T of the global batch.
           seed: seed of the shuffling and of the noise.
           objective: one of `objectives.OBJECTIVES`.
           noise_density: share of tokens that span corruption removes.
@@ -122,11 +119,10 @@ class Pretrain(_Source):
         """
         if objective not in OBJECTIVES:
             raise InputError(f"objective = {objective!r} is not one of {', '.join(OBJECTIVES)}")
-        super().__init__(batch_size)
+        super().__init__(shape.batch_size)
         self.seed, self.vocab_size = seed, corpus.vocab_size
         self._objective = OBJECTIVES[objective](
-            input_length,
-            target_length,
+            *shape.lengths,
             corpus.vocab_size,
             corpus.num_sentinels,
             noise_density,
@@ -146,7 +142,7 @@ class Pretrain(_Source):
 
 
 class Finetune(_Source):
-    """Batches of a mixture of downstream tasks, in proportion to their sizes up to a cap.
+    """Training batches of a mixture of downstream tasks, in proportion to their sizes up to a cap.
 
     An epoch holds every task's examples, or `cap` of them, in one stateless permutation. So the
     mixing rates are exact in every epoch, and no example is repeated before all have been used
@@ -160,11 +156,8 @@ class Finetune(_Source):
         self,
         corpus: Corpus,
         tasks: Sequence[str],
-        batch_size: int,
-        input_length: int,
-        target_length: int,
+        shape: BatchShape,
         seed: int,
-        split: str = "train",
         cap: int | None = None,
         *,
         pack: bool = False,
@@ -175,25 +168,22 @@ class Finetune(_Source):
         Args:
           corpus: an open corpus.
           tasks: names in `corpus.tasks`.
-          batch_size: rows of the global batch.
-          input_length: S; longer inputs are cut and end in EOS.
-          target_length: T; longer targets too.
+          shape: B, S and T of the global batch.
           seed: seed of the shuffling.
-          split: a split of the tasks.
           cap: the largest number of examples of a task in an epoch (T5's mixing-rate maximum); None
             or 0 for no limit.
           pack: puts several examples into a row, with segment ids and positions.
           multiple: the packed inputs of an example start at multiples of this.
 
         Raises:
-          InputError: there is no such task or split, or no tasks.
+          InputError: there is no such task, it has no examples to train on, or there are no tasks.
         """
         if not tasks:
             raise InputError(f"tasks is empty; {corpus.path} has {', '.join(corpus.tasks)}")
-        super().__init__(batch_size)
+        super().__init__(shape.batch_size)
         self.tasks, self.seed = tuple(tasks), seed
-        self._lengths, self._multiple = (input_length, target_length), multiple
-        self._examples = [corpus.examples(task, split) for task in tasks]
+        self._lengths, self._multiple = shape.lengths, multiple
+        self._examples = [corpus.examples(task, "train") for task in tasks]
         self._plans = (
             [_plan(examples, self._lengths, seed, multiple) for examples in self._examples]
             if pack
@@ -273,36 +263,25 @@ class Evaluation:
 
 
 def heldout(
-    corpus: Corpus,
-    batch_size: int,
-    input_length: int,
-    target_length: int,
-    num_batches: int | None = None,
-    **objective: Any,
+    corpus: Corpus, shape: BatchShape, num_batches: int | None = None, **objective: Any
 ) -> list[HostBatch]:
     """The held-out set for the upstream loss: the same examples for every cell and every step.
 
     Args:
       corpus: an open corpus.
-      batch_size: rows of a batch; all batches are full, except that a split smaller than one batch
-        is filled with empty rows.
-      input_length: S.
-      target_length: T.
+      shape: B, S and T of every batch; all are full, except that a split smaller than one batch is
+        filled with empty rows.
       num_batches: the largest number of batches; None for the whole validation split, each window
         once.
       **objective: `objective`, `noise_density`, `mean_span_length` of `Pretrain`.
     """
-    source = Pretrain(
-        corpus, "validation", batch_size, input_length, target_length, HELDOUT_SEED, **objective
-    )
-    whole, spare = divmod(source.num_windows, batch_size)
+    source = Pretrain(corpus, "validation", shape, HELDOUT_SEED, **objective)
+    whole, spare = divmod(source.num_windows, shape.batch_size)
     if whole == 0:
-        few = Pretrain(
-            corpus, "validation", spare, input_length, target_length, HELDOUT_SEED, **objective
-        ).batch(0)
-        return [
-            {name: np.pad(rows, ((0, batch_size - spare), (0, 0))) for name, rows in few.items()}
-        ]
+        fewer = dataclasses.replace(shape, batch_size=spare)
+        few = Pretrain(corpus, "validation", fewer, HELDOUT_SEED, **objective).batch(0)
+        empty = ((0, shape.batch_size - spare), (0, 0))
+        return [{name: np.pad(rows, empty) for name, rows in few.items()}]
     return [source.batch(step) for step in range(min(whole, num_batches or whole))]
 
 
@@ -327,9 +306,7 @@ def _targets(batch: HostBatch) -> np.ndarray:
 def evaluation(
     corpus: Corpus,
     task: str,
-    batch_size: int,
-    input_length: int,
-    target_length: int,
+    shape: BatchShape,
     split: str = "validation",
     limit: int | None = None,
 ) -> Iterator[Evaluation]:
@@ -338,9 +315,7 @@ def evaluation(
     Args:
       corpus: an open corpus.
       task: a name in `corpus.tasks`.
-      batch_size: rows of every batch; the last one is filled with empty rows.
-      input_length: S; longer inputs are cut and end in EOS.
-      target_length: T.
+      shape: B, S and T of every batch; the last one is filled with empty rows.
       split: a split of the task.
       limit: only the first examples; None for all.
 
@@ -351,67 +326,65 @@ def evaluation(
       InputError: there is no such task or split.
     """
     examples = corpus.examples(task, split)
-    total = min(len(examples), limit or len(examples))
-    for start in range(0, total, batch_size):
-        which_B = np.arange(start, min(start + batch_size, total))
-        spare = ((0, batch_size - len(which_B)), (0, 0))
-        inputs_BS, targets_BT = (
-            np.pad(x, spare) for x in _pad(examples, which_B, input_length, target_length)
-        )
-        yield Evaluation(
-            as_batch(inputs_BS, targets_BT), examples.references[start : start + len(which_B)]
-        )
+    for which_E in _parts(examples, limit, shape.batch_size):
+        rows = _pad(examples, which_E, *shape.lengths)
+        yield _filled(examples, which_E, *rows, shape.batch_size)
 
 
 def ranking(
     corpus: Corpus,
     task: str,
-    batch_size: int,
-    input_length: int,
-    target_length: int,
+    shape: BatchShape,
     split: str = "validation",
     limit: int | None = None,
 ) -> Iterator[Evaluation]:
     """Batches for rank classification: each example once for every label, with the label as target.
 
-    The answer is the label whose target has the highest likelihood; `ranked` finds it.
-
-    Args:
-      corpus: an open corpus.
-      task: a name in `corpus.tasks`, with labels.
-      batch_size: rows of every batch, at least the number of labels; rows left over are empty.
-      input_length: S.
-      target_length: T.
-      split: a split of the task.
-      limit: only the first examples; None for all.
+    The answer is the label whose target has the highest likelihood; `ranked` finds it. The
+    arguments are those of `evaluation`, but a batch needs a row for each label of the task.
 
     Yields:
       Batches with the references of their examples. With L labels, rows e * L to e * L + L - 1
-      belong to example e.
+      belong to example e; rows left over are empty.
 
     Raises:
-      InputError: the task has no labels, or more than `batch_size`.
+      InputError: the task has no labels, or more than `shape.batch_size`.
     """
     examples, labels = corpus.examples(task, split), corpus.tasks[task].labels
-    if not 0 < len(labels) <= batch_size:
+    if not 0 < len(labels) <= shape.batch_size:
         raise InputError(
             f"task = {task!r} has {len(labels)} labels: no rank classification in batches of "
-            f"{batch_size}"
+            f"{shape.batch_size}"
         )
     label_rows = corpus.vocabulary.encode(labels)
-    targets_LT = np.zeros((len(labels), target_length), np.int32)
+    targets_LT = np.zeros((len(labels), shape.target_length), np.int32)
     for row, ids in zip(targets_LT, label_rows, strict=True):
-        row[: len(ids) + 1] = [*ids, EOS_ID][:target_length]
-    together, total = batch_size // len(labels), min(len(examples), limit or len(examples))
-    for start in range(0, total, together):
-        which_B = np.arange(start, min(start + together, total))
-        inputs_BS = np.repeat(
-            examples.inputs.padded(which_B, input_length, EOS_ID), len(labels), axis=0
-        )
-        targets_BT = np.tile(targets_LT, (len(which_B), 1))
-        spare = ((0, batch_size - len(inputs_BS)), (0, 0))
-        batch = as_batch(np.pad(inputs_BS, spare), np.pad(targets_BT, spare))
-        yield Evaluation(batch, examples.references[start : start + len(which_B)])
+        row[: len(ids) + 1] = [*ids, EOS_ID][: shape.target_length]
+    for which_E in _parts(examples, limit, shape.batch_size // len(labels)):
+        inputs_ES = examples.inputs.padded(which_E, shape.input_length, EOS_ID)
+        inputs_BS = np.repeat(inputs_ES, len(labels), axis=0)
+        targets_BT = np.tile(targets_LT, (len(which_E), 1))
+        yield _filled(examples, which_E, inputs_BS, targets_BT, shape.batch_size)
+
+
+def _parts(examples: Examples, limit: int | None, most: int) -> Iterator[np.ndarray]:
+    """The numbers of the first `limit` examples, or of all, in order, at most `most` at a time."""
+    total = min(len(examples), limit or len(examples))
+    for start in range(0, total, most):
+        yield np.arange(start, min(start + most, total))
+
+
+def _filled(
+    examples: Examples,
+    which_E: np.ndarray,
+    inputs_BS: np.ndarray,
+    targets_BT: np.ndarray,
+    batch_size: int,
+) -> Evaluation:
+    """These rows, and empty ones up to the batch size, with the references of their examples."""
+    spare = ((0, batch_size - len(inputs_BS)), (0, 0))
+    batch = as_batch(np.pad(inputs_BS, spare), np.pad(targets_BT, spare))
+    return Evaluation(batch, [examples.references[example] for example in which_E])
 
 
 def ranked(labels: Sequence[str], nll_B: np.ndarray, num_examples: int) -> list[str]:

@@ -63,10 +63,9 @@ def check_labels(corpus: Corpus, tasks: tuple[str, ...], stage: StageConfig) -> 
 
 def of_pretraining(corpus: Corpus, stage: StageConfig) -> Iterator[str]:
     """What pretraining does not see of a corpus as it is, a line for each split."""
-    lengths = (stage.input_length, stage.target_length)
     for split in SPLITS:
         source = batches.Pretrain(
-            corpus, split, stage.eval_batch_size, *lengths, batches.HELDOUT_SEED, **stage.noise
+            corpus, split, stage.eval_shape, batches.HELDOUT_SEED, **stage.noise
         )
         if source.num_unread > _WORTH_TELLING * source.num_tokens:
             share = f"{source.num_unread / source.num_tokens:.0%}"

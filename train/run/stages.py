@@ -39,8 +39,7 @@ def _pretraining_source(
     corpus: Corpus, config: RunConfig, model: arch_zoo.ModelConfig
 ) -> batches.Pretrain:
     stage = config.pretrain
-    shape = (stage.batch_size, stage.input_length, stage.target_length)
-    return batches.Pretrain(corpus, "train", *shape, config.seed, **stage.noise)
+    return batches.Pretrain(corpus, "train", stage.shape, config.seed, **stage.noise)
 
 
 def _finetuning_source(
@@ -48,7 +47,6 @@ def _finetuning_source(
 ) -> batches.Finetune:
     stage = config.finetune
     assert stage is not None
-    shape = (stage.batch_size, stage.input_length, stage.target_length)
     multiple = model.architecture.segment_multiple(model, ENCODER)
     if stage.pack and multiple is None:
         raise InputError(
@@ -57,9 +55,8 @@ def _finetuning_source(
     return batches.Finetune(
         corpus,
         stage.tasks or tuple(corpus.tasks),
-        *shape,
+        stage.shape,
         config.seed,
-        "train",
         stage.cap,
         pack=stage.pack,
         multiple=multiple or 1,

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
 from train import ranges
+from train.data.batch_shape import BatchShape
 from train.ranges import Count, CountOrZero, NotNegative, Positive, Range, Rate, Seed
 from train.records import InputError
 
@@ -143,6 +144,16 @@ class StageConfig:
                 f"keep_every = {self.keep_every} is no multiple of {every}: those steps are not "
                 "saved"
             )
+
+    @property
+    def shape(self) -> BatchShape:
+        """Of a training step's batch."""
+        return BatchShape(self.batch_size, self.input_length, self.target_length)
+
+    @property
+    def eval_shape(self) -> BatchShape:
+        """Of an evaluation batch."""
+        return dataclasses.replace(self.shape, batch_size=self.eval_batch_size)
 
     @property
     def noise(self) -> dict[str, Any]:

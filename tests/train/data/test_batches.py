@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 
 from tests.train.tiny_corpus import write_corpus
 from train.data import batches, counter_random, shards, span_corruption
+from train.data.batch_shape import BatchShape
 from train.data.corpus import Corpus, open_corpus
 from train.data.objectives import OBJECTIVES
 from train.data.windows import Windows
 from train.records import InputError
 
 _TASK = "python_subject"
+_TRAIN, _HELDOUT = BatchShape(8, 64, 32), BatchShape(4, 64, 32)
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +36,11 @@ def _equal(a, b):
 
 def _sources(corpus):
     yield from (
-        batches.Pretrain(corpus, "train", 24, 64, 32, seed=7, objective=name) for name in OBJECTIVES
+        batches.Pretrain(corpus, "train", BatchShape(24, 64, 32), seed=7, objective=name)
+        for name in OBJECTIVES
     )
-    yield batches.Finetune(corpus, [_TASK], 24, 16, 8, seed=7)
-    yield batches.Finetune(corpus, [_TASK], 24, 16, 8, seed=7, cap=50)
+    yield batches.Finetune(corpus, [_TASK], BatchShape(24, 16, 8), seed=7)
+    yield batches.Finetune(corpus, [_TASK], BatchShape(24, 16, 8), seed=7, cap=50)
 
 
 def test_batches_have_seqio_names_shapes_and_types(corpus):
@@ -73,15 +76,18 @@ def test_another_process_draws_the_same_batches(corpus):
     code = f"""
 import hashlib
 from train.data import batches
-from train.data.corpus import Corpus, open_corpus
-source = batches.Pretrain(open_corpus({str(corpus.path)!r}), "train", 24, 64, 32, seed=7)
+from train.data.batch_shape import BatchShape
+from train.data.corpus import open_corpus
+corpus = open_corpus({str(corpus.path)!r})
+source = batches.Pretrain(corpus, "train", BatchShape(24, 64, 32), seed=7)
 print(hashlib.sha256(source.batch(41)["encoder_input_tokens"].tobytes()).hexdigest())
 """
     run = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
     )
-    here = batches.Pretrain(corpus, "train", 24, 64, 32, seed=7).batch(41)["encoder_input_tokens"]
-    assert run.stdout.strip() == hashlib.sha256(here.tobytes()).hexdigest()
+    here = batches.Pretrain(corpus, "train", BatchShape(24, 64, 32), seed=7).batch(41)
+    inputs = here["encoder_input_tokens"]
+    assert run.stdout.strip() == hashlib.sha256(inputs.tobytes()).hexdigest()
 
 
 def test_batches_and_metrics_import_no_tensorflow_seqio_or_jax():
@@ -99,7 +105,7 @@ print([name for name in heavy if name in sys.modules])
 
 
 def test_an_epoch_of_pretraining_holds_every_window_once(corpus):
-    source = batches.Pretrain(corpus, "train", 8, 64, 32, seed=1, objective="causal_lm")
+    source = batches.Pretrain(corpus, "train", _TRAIN, seed=1, objective="causal_lm")
     stream = np.concatenate(corpus.tokens("train"))
     windows = stream[: source.num_windows * 31].reshape(-1, 31)
     steps = range(-(-source.num_windows // 8))
@@ -158,7 +164,7 @@ def test_windows_run_on_from_shard_to_shard(corpus, tmp_path):
     dealt = _in_shards(tmp_path / "dealt", _SHORT)
     for objective in OBJECTIVES:
         one, many = (
-            batches.Pretrain(c, "train", 8, 64, 32, seed=1, objective=objective)
+            batches.Pretrain(c, "train", _TRAIN, seed=1, objective=objective)
             for c in (corpus, dealt)
         )
         assert one.num_windows == many.num_windows and one.num_unread == many.num_unread < 71
@@ -169,7 +175,7 @@ def test_windows_run_on_from_shard_to_shard(corpus, tmp_path):
 def test_a_corpus_of_format_1_keeps_its_windows(corpus, tmp_path):
     """As they were cut: each shard alone."""
     old = _in_shards(tmp_path / "old", _SHORT, number=1)
-    source = batches.Pretrain(old, "train", 8, 64, 32, seed=1, objective="causal_lm")
+    source = batches.Pretrain(old, "train", _TRAIN, seed=1, objective="causal_lm")
     cut = [shard[: len(shard) // 31 * 31].reshape(-1, 31) for shard in old.tokens("train")]
     windows = np.concatenate(cut).astype(np.int32)
     assert (
@@ -182,13 +188,13 @@ def test_a_corpus_of_format_1_keeps_its_windows(corpus, tmp_path):
         [source.batch(step)["decoder_target_tokens"][:, :31] for step in range(len(windows) // 8)]
     )
     np.testing.assert_array_equal(seen, windows[order][: len(seen)])
-    one = batches.Pretrain(corpus, "train", 8, 64, 32, seed=1)
-    same = batches.Pretrain(_in_shards(tmp_path / "one", (), number=1), "train", 8, 64, 32, seed=1)
+    one = batches.Pretrain(corpus, "train", _TRAIN, seed=1)
+    same = batches.Pretrain(_in_shards(tmp_path / "one", (), number=1), "train", _TRAIN, seed=1)
     _equal(one.batch(3), same.batch(3))
 
 
 def test_span_corruption_batches_restore_to_the_text(corpus):
-    batch = batches.Pretrain(corpus, "validation", 4, 64, 32, seed=0).batch(0)
+    batch = batches.Pretrain(corpus, "validation", _HELDOUT, seed=0).batch(0)
     stream = np.concatenate(corpus.tokens("validation"))
     shape = span_corruption.geometry_for_inputs(64)
     windows = {
@@ -217,7 +223,8 @@ def test_span_corruption_batches_restore_to_the_text(corpus):
 
 
 def test_prefix_lm_targets_go_on_where_the_inputs_end(corpus):
-    batch = batches.Pretrain(corpus, "train", 64, 20, 10, seed=0, objective="prefix_lm").batch(0)
+    shape = BatchShape(64, 20, 10)
+    batch = batches.Pretrain(corpus, "train", shape, seed=0, objective="prefix_lm").batch(0)
     stream = bytes(np.concatenate(corpus.tokens("train")))
     lengths = []
     for inputs, targets in zip(
@@ -232,19 +239,19 @@ def test_prefix_lm_targets_go_on_where_the_inputs_end(corpus):
 
 def test_lengths_that_do_not_fit_are_refused(corpus):
     with pytest.raises(InputError, match="target_length = 20 is below 29"):
-        batches.Pretrain(corpus, "train", 8, 128, 20, seed=0)
+        batches.Pretrain(corpus, "train", BatchShape(8, 128, 20), seed=0)
     with pytest.raises(InputError, match="sentinels"):
-        batches.Pretrain(corpus, "train", 8, 2048, 512, seed=0)
+        batches.Pretrain(corpus, "train", BatchShape(8, 2048, 512), seed=0)
     with pytest.raises(InputError, match="objective = 'mlm'"):
-        batches.Pretrain(corpus, "train", 8, 64, 32, seed=0, objective="mlm")
+        batches.Pretrain(corpus, "train", _TRAIN, seed=0, objective="mlm")
     with pytest.raises(InputError, match="split = 'test'"):
-        batches.Pretrain(corpus, "test", 8, 64, 32, seed=0)
+        batches.Pretrain(corpus, "test", _TRAIN, seed=0)
     with pytest.raises(InputError, match="batch_size = 8"):
-        batches.Pretrain(corpus, "train", 8, 64, 32, seed=0).batch(0, 0, 3)
+        batches.Pretrain(corpus, "train", _TRAIN, seed=0).batch(0, 0, 3)
 
 
 def test_finetuning_epochs_hold_each_example_once(corpus):
-    source = batches.Finetune(corpus, [_TASK], 10, 16, 8, seed=3)
+    source = batches.Finetune(corpus, [_TASK], BatchShape(10, 16, 8), seed=3)
     size = len(corpus.examples(_TASK, "train"))
     for epoch in range(3):
         _, example = source.locate(np.arange(epoch * size, (epoch + 1) * size))
@@ -252,7 +259,7 @@ def test_finetuning_epochs_hold_each_example_once(corpus):
 
 
 def test_the_mixture_is_proportional_up_to_the_cap_and_walks_on(corpus):
-    source = batches.Finetune(corpus, [_TASK, _TASK], 10, 16, 8, seed=3, cap=100)
+    source = batches.Finetune(corpus, [_TASK, _TASK], BatchShape(10, 16, 8), seed=3, cap=100)
     size = len(corpus.examples(_TASK, "train"))
     task, example = source.locate(np.arange(200 * (size // 100)))
     for t in (0, 1):
@@ -261,46 +268,44 @@ def test_the_mixture_is_proportional_up_to_the_cap_and_walks_on(corpus):
 
 
 def test_finetuning_cuts_long_inputs_and_keeps_their_end(corpus):
-    batch = batches.Finetune(corpus, [_TASK], 32, 6, 2, seed=3).batch(0)
+    batch = batches.Finetune(corpus, [_TASK], BatchShape(32, 6, 2), seed=3).batch(0)
     np.testing.assert_array_equal(batch["encoder_input_tokens"][:, -1], 1)
     np.testing.assert_array_equal(batch["decoder_target_tokens"][:, -1], 1)
 
 
 def test_evaluation_yields_every_example_once_in_order(corpus):
     examples = corpus.examples(_TASK, "validation")
-    found = list(batches.evaluation(corpus, _TASK, 16, 24, 8))
+    found = list(batches.evaluation(corpus, _TASK, BatchShape(16, 24, 8)))
     assert [len(part.references) for part in found] == [16, 16, 8]
     assert [reference for part in found for reference in part.references] == examples.references
     assert all(part.batch["encoder_input_tokens"].shape == (16, 24) for part in found)
     assert not found[-1].batch["encoder_input_tokens"][8:].any()
     texts = [corpus.decode(row) for part in found for row in part.batch["decoder_target_tokens"]]
     assert texts[:40] == [reference["target"] for reference in examples.references]
-    assert (
-        sum(len(part.references) for part in batches.evaluation(corpus, _TASK, 16, 24, 8, limit=20))
-        == 20
-    )
+    first = batches.evaluation(corpus, _TASK, BatchShape(16, 24, 8), limit=20)
+    assert [len(part.references) for part in first] == [16, 4]
 
 
 def test_heldout_is_the_same_whatever_the_seed_of_the_cell(corpus):
-    first, again = (batches.heldout(corpus, 4, 64, 32, num_batches=3) for _ in range(2))
+    first, again = (batches.heldout(corpus, _HELDOUT, num_batches=3) for _ in range(2))
     assert len(first) == 3
     for a, b in zip(first, again, strict=True):
         _equal(a, b)
-    rows = np.concatenate([b["encoder_input_tokens"] for b in batches.heldout(corpus, 4, 64, 32)])
-    assert len(rows) == batches.Pretrain(corpus, "validation", 4, 64, 32, 0).num_windows // 4 * 4
+    rows = np.concatenate([b["encoder_input_tokens"] for b in batches.heldout(corpus, _HELDOUT)])
+    assert len(rows) == batches.Pretrain(corpus, "validation", _HELDOUT, 0).num_windows // 4 * 4
 
 
 def test_a_held_out_split_of_less_than_a_batch_is_filled_with_empty_rows(corpus):
-    count = batches.Pretrain(corpus, "validation", 4, 64, 32, 0).num_windows
-    (batch,) = batches.heldout(corpus, 1000, 64, 32)
+    count = batches.Pretrain(corpus, "validation", _HELDOUT, 0).num_windows
+    (batch,) = batches.heldout(corpus, BatchShape(1000, 64, 32))
     assert count < 1000 == len(batch["encoder_input_tokens"])
     assert (batch["decoder_loss_weights"].sum(axis=1) > 0).sum() == count
     assert len(np.unique(batch["encoder_input_tokens"][:count], axis=0)) == count
 
 
 def test_unigram_baselines_are_entropies(corpus):
-    held_out = batches.heldout(corpus, 4, 64, 32)
-    train = batches.Pretrain(corpus, "train", 32, 64, 32, seed=0)
+    held_out = batches.heldout(corpus, _HELDOUT)
+    train = batches.Pretrain(corpus, "train", BatchShape(32, 64, 32), seed=0)
     value = batches.unigram_nll(train, held_out)
     targets = np.concatenate([b["decoder_target_tokens"].ravel() for b in held_out])
     p = np.bincount(targets[targets > 0]) / np.sum(targets > 0)
@@ -338,7 +343,7 @@ def test_rows_of_a_mixture_are_drawn_one_by_one_as_described(tmp_path, cap, shar
     Each task goes through an order of its own, lap after lap.
     """
     corpus, tasks, per_epoch = _with_task(tmp_path / "corpus"), [_TASK, "small"], sum(shares)
-    source = batches.Finetune(corpus, tasks, 10, 32, 8, seed=3, cap=cap)
+    source = batches.Finetune(corpus, tasks, BatchShape(10, 32, 8), seed=3, cap=cap)
     assert source.num_rows == per_epoch
     expected = []
     for epoch in range(3):
@@ -363,12 +368,13 @@ def test_rows_of_a_mixture_are_drawn_one_by_one_as_described(tmp_path, cap, shar
 
 def test_a_mixture_of_no_tasks_is_refused(corpus):
     with pytest.raises(InputError, match="tasks is empty"):
-        batches.Finetune(corpus, [], 10, 16, 8, seed=3)
+        batches.Finetune(corpus, [], BatchShape(10, 16, 8), seed=3)
 
 
 def test_each_epoch_of_pretraining_has_an_order_of_its_own(corpus):
-    count = batches.Pretrain(corpus, "train", 1, 64, 32, seed=1, objective="causal_lm").num_windows
-    source = batches.Pretrain(corpus, "train", count, 64, 32, seed=1, objective="causal_lm")
+    count = batches.Pretrain(corpus, "train", _TRAIN, seed=1, objective="causal_lm").num_windows
+    epoch = BatchShape(count, 64, 32)
+    source = batches.Pretrain(corpus, "train", epoch, seed=1, objective="causal_lm")
     windows = np.concatenate(corpus.tokens("train"))[: count * 31].reshape(-1, 31)
     for epoch in (0, 1):
         np.testing.assert_array_equal(
@@ -378,7 +384,9 @@ def test_each_epoch_of_pretraining_has_an_order_of_its_own(corpus):
 
 def test_rows_do_not_depend_on_the_batch_size(corpus):
     """Also where a batch has more rows than are made together."""
-    large, small = (batches.Pretrain(corpus, "train", size, 64, 32, seed=1) for size in (1500, 4))
+    large, small = (
+        batches.Pretrain(corpus, "train", BatchShape(size, 64, 32), seed=1) for size in (1500, 4)
+    )
     _equal({name: rows[:4] for name, rows in large.batch(1).items()}, small.batch(375))
 
 
@@ -392,7 +400,7 @@ def test_arrays_of_a_batch_are_read_only(corpus):
 
 @pytest.mark.parametrize("host", [-1, 2, 3])
 def test_a_host_that_is_not_there_is_refused(corpus, host):
-    source = batches.Pretrain(corpus, "train", 8, 64, 32, seed=1)
+    source = batches.Pretrain(corpus, "train", _TRAIN, seed=1)
     with pytest.raises(InputError, match=f"batch_size = 8 cannot be dealt to host {host} of 2"):
         source.batch(0, host, 2)
 
@@ -400,30 +408,31 @@ def test_a_host_that_is_not_there_is_refused(corpus, host):
 def test_span_corruption_of_t5_is_what_is_done_unless_told_otherwise(corpus):
     noise = {"objective": "span_corruption", "noise_density": 0.15, "mean_span_length": 3.0}
     plain, told = (
-        batches.Pretrain(corpus, "train", 8, 64, 32, seed=1, **given) for given in ({}, noise)
+        batches.Pretrain(corpus, "train", _TRAIN, seed=1, **given) for given in ({}, noise)
     )
     _equal(plain.batch(0), told.batch(0))
 
 
 def test_a_text_of_one_window_is_enough(corpus):
     tokens = corpus.num_tokens("validation")
-    one = batches.Pretrain(corpus, "validation", 2, 8, tokens + 1, seed=0, objective="causal_lm")
+    fits, too_long = BatchShape(2, 8, tokens + 1), BatchShape(2, 8, tokens + 2)
+    one = batches.Pretrain(corpus, "validation", fits, seed=0, objective="causal_lm")
     assert (one.num_windows, one.num_tokens, one.num_unread) == (1, tokens, 0)
     for row in one.batch(0)["decoder_target_tokens"]:
         np.testing.assert_array_equal(row[:-1], np.concatenate(corpus.tokens("validation")))
     with pytest.raises(InputError, match=f"validation has no {tokens + 1} tokens in a row"):
-        batches.Pretrain(corpus, "validation", 2, 8, tokens + 2, seed=0, objective="causal_lm")
+        batches.Pretrain(corpus, "validation", too_long, seed=0, objective="causal_lm")
 
 
 def test_the_held_out_set_is_the_first_epoch_of_seed_0(corpus):
-    count = batches.Pretrain(corpus, "validation", 4, 64, 32, 0).num_windows
-    whole = batches.Pretrain(corpus, "validation", count, 64, 32, 0).batch(0)
-    (exact,) = batches.heldout(corpus, count, 64, 32)
+    count = batches.Pretrain(corpus, "validation", _HELDOUT, 0).num_windows
+    whole = batches.Pretrain(corpus, "validation", BatchShape(count, 64, 32), 0).batch(0)
+    (exact,) = batches.heldout(corpus, BatchShape(count, 64, 32))
     _equal(exact, whole)
-    (filled,) = batches.heldout(corpus, count + 3, 64, 32)
+    (filled,) = batches.heldout(corpus, BatchShape(count + 3, 64, 32))
     _equal({name: rows[:count] for name, rows in filled.items()}, whole)
     assert not any(rows[count:].any() for rows in filled.values())
-    few = batches.heldout(corpus, 4, 64, 32, num_batches=10**6)
+    few = batches.heldout(corpus, _HELDOUT, num_batches=10**6)
     assert len(few) == count // 4
     _equal(
         {name: np.concatenate([b[name] for b in few]) for name in whole},
@@ -435,24 +444,24 @@ def test_evaluation_takes_no_more_examples_than_there_are(corpus):
     for made in (batches.evaluation, batches.ranking):
         for limit, count in ((None, 40), (0, 40), (7, 7), (50, 40)):
             found = [
-                r for part in made(corpus, _TASK, 16, 24, 8, limit=limit) for r in part.references
+                r
+                for part in made(corpus, _TASK, BatchShape(16, 24, 8), limit=limit)
+                for r in part.references
             ]
             assert found == corpus.examples(_TASK, "validation").references[:count]
 
 
 def test_rank_classification_needs_labels_that_fit_a_batch(corpus):
-    assert [len(part.references) for part in batches.ranking(corpus, _TASK, 4, 24, 8, limit=2)] == [
-        1,
-        1,
-    ]
+    first = batches.ranking(corpus, _TASK, BatchShape(4, 24, 8), limit=2)
+    assert [len(part.references) for part in first] == [1, 1]
     with pytest.raises(InputError, match="has 4 labels: no rank classification in batches of 3"):
-        next(batches.ranking(corpus, _TASK, 3, 24, 8))
+        next(batches.ranking(corpus, _TASK, BatchShape(3, 24, 8)))
     free = Corpus(
         corpus.path,
         {**corpus.index, "tasks": {_TASK: {**corpus.index["tasks"][_TASK], "labels": []}}},
     )
     with pytest.raises(InputError, match="has 0 labels: no rank classification"):
-        next(batches.ranking(free, _TASK, 8, 24, 8))
+        next(batches.ranking(free, _TASK, BatchShape(8, 24, 8)))
 
 
 def test_every_row_that_is_ranked_is_an_example_and_a_label(corpus):
@@ -461,7 +470,7 @@ def test_every_row_that_is_ranked_is_an_example_and_a_label(corpus):
     The label's target ends in EOS, two rows are empty.
     """
     examples, labels = corpus.examples(_TASK, "validation"), corpus.tasks[_TASK].labels
-    part = list(batches.ranking(corpus, _TASK, 14, 32, 8))[1]
+    part = list(batches.ranking(corpus, _TASK, BatchShape(14, 32, 8)))[1]
     inputs, targets = (
         part.batch[name] for name in ("encoder_input_tokens", "decoder_target_tokens")
     )
@@ -487,7 +496,7 @@ def test_bytes_are_those_of_weighted_targets_scaled_to_the_text(corpus):
     scaled = Corpus(
         corpus.path, {**corpus.index, "pretrain": {**corpus.index["pretrain"], "validation": part}}
     )
-    (batch,) = batches.heldout(corpus, 4, 64, 32, num_batches=1)
+    (batch,) = batches.heldout(corpus, _HELDOUT, num_batches=1)
     weights = batch["decoder_loss_weights"] * (
         np.arange(32) % 3 > 0
     )  # targets that do not count are no text either

@@ -7,6 +7,7 @@ import pytest
 
 from tests.train.tiny_corpus import write_corpus
 from train.data import batches, corpus
+from train.data.batch_shape import BatchShape
 from train.records import InputError
 
 
@@ -94,7 +95,7 @@ def test_unknown_tasks_and_splits_are_named(path):
     for call, wrong in [
         (lambda: opened.examples("glue_cola", "train"), "glue_cola"),
         (lambda: opened.examples("python_subject", "test"), "test"),
-        (lambda: batches.Finetune(opened, [], 2, 8, 8, 0), "tasks is empty"),
+        (lambda: batches.Finetune(opened, [], BatchShape(2, 8, 8), 0), "tasks is empty"),
     ]:
         with pytest.raises(InputError, match=wrong):
             call()

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from tests.train.tiny_corpus import write_corpus
 from train.data import batches, counter_random, packing
+from train.data.batch_shape import BatchShape
 from train.data.corpus import open_corpus
 from train.records import InputError
 
@@ -56,7 +57,7 @@ def test_rows_hold_their_examples_with_segments_and_positions():
 
 
 def _packed(corpus, tasks=(_TASK,), **options):
-    return batches.Finetune(corpus, tasks, 4, 80, 40, seed=3, pack=True, **options)
+    return batches.Finetune(corpus, tasks, BatchShape(4, 80, 40), seed=3, pack=True, **options)
 
 
 def test_packed_finetuning_is_a_pure_function_of_the_step(corpus):
@@ -131,7 +132,7 @@ def test_a_cap_takes_the_same_share_of_packed_rows(corpus):
 def test_ranking_shows_each_example_with_each_label(corpus):
     labels = corpus.tasks[_TASK].labels
     predictions, references = [], []
-    for part in batches.ranking(corpus, _TASK, 10, 24, 8):
+    for part in batches.ranking(corpus, _TASK, BatchShape(10, 24, 8)):
         assert part.batch["encoder_input_tokens"].shape == (10, 24)
         shown = [
             corpus.decode(row)
@@ -152,11 +153,11 @@ def test_ranking_shows_each_example_with_each_label(corpus):
         predictions == [reference["target"] for reference in references] and len(references) == 40
     )
     with pytest.raises(InputError, match="rank classification"):
-        next(batches.ranking(corpus, _TASK, 2, 24, 8))
+        next(batches.ranking(corpus, _TASK, BatchShape(2, 24, 8)))
 
 
 def test_target_bytes_are_those_of_the_hidden_text(corpus):
-    (batch,) = batches.heldout(corpus, 4, 64, 32, num_batches=1)
+    (batch,) = batches.heldout(corpus, BatchShape(4, 64, 32), num_batches=1)
     texts = [corpus.vocabulary.decode(row) for row in batch["decoder_target_tokens"]]
     plain = sum(
         len(piece.split(">", 1)[-1].encode())

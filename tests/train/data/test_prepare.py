@@ -15,6 +15,7 @@ import pytest
 from tests.train.data.python_library import copy_library
 from train import records
 from train.data import batches, corpus, part_files, shards
+from train.data.batch_shape import BatchShape
 from train.data.prepare import prepare
 from train.data.prepare_config import PrepareConfig
 from train.records import InputError
@@ -83,7 +84,7 @@ def test_prepare_makes_a_corpus_a_trainer_can_read(prepared):
     }
     for name, task in opened.tasks.items():
         assert 0 < task.majority_class < 60
-        (first, *_) = batches.evaluation(opened, name, 4, 128, 16)
+        (first, *_) = batches.evaluation(opened, name, BatchShape(4, 128, 16))
         assert (
             opened.decode(first.batch["decoder_target_tokens"][0]) == first.references[0]["target"]
         )

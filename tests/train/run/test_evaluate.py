@@ -12,6 +12,7 @@ import arch_zoo
 from tests.arch_zoo import models
 from tests.train.tiny_corpus import write_corpus
 from train.data import batches
+from train.data.batch_shape import BatchShape
 from train.data.corpus import Corpus, open_corpus
 from train.records import InputError
 from train.run import evaluators
@@ -51,7 +52,7 @@ def ragged(corpus):
     """Two held-out batches whose rows end early, each at its own length."""
     cut = np.arange(12) < np.array(LENGTHS)[:, None]
     names = ("decoder_target_tokens", "decoder_loss_weights")
-    whole = batches.heldout(corpus, 8, 24, 12, 2)
+    whole = batches.heldout(corpus, BatchShape(8, 24, 12), 2)
     assert len(whole) == 2 and all(
         (batch["decoder_loss_weights"].sum(1) == max(LENGTHS)).all() for batch in whole
     )
@@ -125,8 +126,8 @@ def test_one_sequence_has_no_error_and_none_has_no_loss(corpus):
 def test_the_unigram_loss_is_that_of_the_training_targets_frequencies(corpus, objective):
     """With sentinels, which are the last pieces of the vocabulary, and without."""
     stage = dataclasses.replace(STAGE, objective=objective)
-    heldout = batches.heldout(corpus, 8, 24, 12, 2, objective=objective)
-    train = batches.Pretrain(corpus, "train", 8, 24, 12, seed=5, objective=objective)
+    heldout = batches.heldout(corpus, BatchShape(8, 24, 12), 2, objective=objective)
+    train = batches.Pretrain(corpus, "train", BatchShape(8, 24, 12), seed=5, objective=objective)
     counts = np.ones(corpus.vocab_size)  # every piece once more than seen
     for step in range(64):
         for token in train.batch(step)["decoder_target_tokens"].ravel():
@@ -150,7 +151,7 @@ def test_ranking_answers_with_the_most_likely_label(corpus, model):
         ranked=True,
     )
     labels, right = corpus.tasks["python_subject"].labels, []
-    for part in batches.ranking(corpus, "python_subject", 8, 24, 12):
+    for part in batches.ranking(corpus, "python_subject", BatchShape(8, 24, 12)):
         nll_B = (_losses(model, params, part.batch) * part.batch["decoder_loss_weights"]).sum(1)
         for example, reference in enumerate(part.references):
             best = np.argmin(nll_B[example * len(labels) :][: len(labels)])
@@ -166,7 +167,7 @@ def test_pretraining_ends_with_the_baseline_that_ignores_context(corpus, model):
     evaluator = heldout_loss.Heldout(corpus, STAGE, 5, model, SingleDevice())
     rows = evaluator(params, final=False)
     assert [row["metric"] for row in rows] == ["nll", "perplexity", "bits_per_byte"]
-    heldout = batches.heldout(corpus, 8, 24, 12, 2)
+    heldout = batches.heldout(corpus, BatchShape(8, 24, 12), 2)
     losses = [(_losses(model, params, b) * b["decoder_loss_weights"]).sum() for b in heldout]
     tokens = sum(batch["decoder_loss_weights"].sum() for batch in heldout)
     assert rows[0]["value"] == pytest.approx(sum(losses) / tokens, rel=1e-5)
@@ -248,7 +249,7 @@ def test_a_task_of_one_label_is_ranked_as_well(corpus):
     alone = Corpus(corpus.path, {**corpus.index, "tasks": {"python_subject": task}})
     sizes = [
         len(part.references)
-        for part in batches.ranking(alone, "python_subject", 8, 24, 12, limit=9)
+        for part in batches.ranking(alone, "python_subject", BatchShape(8, 24, 12), limit=9)
     ]
     assert sizes == [8, 1]  # each example is one row
 

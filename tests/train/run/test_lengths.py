@@ -11,6 +11,7 @@ from tests.train import tiny_study
 from tests.train.tiny_corpus import write_corpus
 from train import records
 from train.data import batches, shards
+from train.data.batch_shape import BatchShape
 from train.data.corpus import open_corpus
 from train.records import InputError
 from train.run import cell, lengths
@@ -129,7 +130,7 @@ def test_tokens_in_no_window_and_windows_in_no_batch_are_counted(corpus, tmp_pat
     }
     index["pretrain"]["train"] |= {"shards": names, "tokens": 600}
     (path / "corpus.json").write_text(json.dumps(index | {"format": 1}))
-    length = batches.Pretrain(corpus, "train", 8, 24, 12, 0)._objective.raw_length
+    length = batches.Pretrain(corpus, "train", BatchShape(8, 24, 12), 0)._objective.raw_length
     share = f"{600 - 13 * length} of 600 tokens of train ({1 - 13 * length / 600:.0%})"
     told = f"{share} are in no window; prepared anew"
     assert list(lengths.of_pretraining(open_corpus(path), STAGE))[0].startswith(told)
@@ -137,7 +138,7 @@ def test_tokens_in_no_window_and_windows_in_no_batch_are_counted(corpus, tmp_pat
     assert not any(
         "train" in line for line in list(lengths.of_pretraining(open_corpus(path), STAGE))
     )
-    windows = batches.Pretrain(corpus, "validation", 1, 24, 12, 0).num_windows
+    windows = batches.Pretrain(corpus, "validation", BatchShape(1, 24, 12), 0).num_windows
     rest = _stage(eval_batch_size=windows - 20, eval_batches=9)
     why = f"they do not fill a batch of eval_batch_size = {windows - 20}"
     assert list(lengths.of_pretraining(corpus, rest)) == [

@@ -26,11 +26,8 @@ class Heldout:
         self, corpus: Corpus, stage: StageConfig, seed: int, model: Model, strategy: Strategy
     ):
         """Reads the held-out set, which is the same for every cell of a study."""
-        shape = (stage.input_length, stage.target_length)
         self._nll = strategy.compile_evaluation(make_nll(model))
-        self._heldout = batches.heldout(
-            corpus, stage.eval_batch_size, *shape, stage.eval_batches, **stage.noise
-        )
+        self._heldout = batches.heldout(corpus, stage.eval_shape, stage.eval_batches, **stage.noise)
         self._corpus, self._stage, self._seed = corpus, stage, seed
 
     def __call__(self, params: Any, *, final: bool) -> list[Row]:
@@ -98,8 +95,7 @@ def unigram(
     corpus: Corpus, stage: StageConfig, seed: int, heldout: Sequence[batches.HostBatch]
 ) -> Row:
     """The loss of the unigram distribution on the same targets: a model that ignores context."""
-    shape = (stage.input_length, stage.target_length)
-    train = batches.Pretrain(corpus, "train", stage.batch_size, *shape, seed, **stage.noise)
+    train = batches.Pretrain(corpus, "train", stage.shape, seed, **stage.noise)
     value = batches.unigram_nll(train, heldout)
     return {
         "task": "corpus",

@@ -118,10 +118,10 @@ def downstream(
       A row for each of the task's metrics. The last is the headline score, `score`: their mean.
     """
     about, predictions, references = corpus.tasks[task], [], []
-    given = (corpus, task, stage.eval_batch_size, stage.input_length, stage.target_length, split)
-    for part in (batches.ranking if ranked else batches.evaluation)(
-        *given, limit=stage.eval_examples or None
-    ):
+    parts = (batches.ranking if ranked else batches.evaluation)(
+        corpus, task, stage.eval_shape, split, limit=stage.eval_examples or None
+    )
+    for part in parts:
         if ranked:
             nll_B, _ = function(params, part.batch)
             predictions += batches.ranked(about.labels, np.asarray(nll_B), len(part.references))
