@@ -154,10 +154,8 @@ class Frontier(Inquiry):
         Returns:
           One row per architecture, with columns
             architecture, cost_axis, y_axis, cells, cells_on_frontier, sizes_on_frontier (names
-            joined
-            by a comma), probability_any (at least one of its cells is on the frontier),
-            expected_cells
-            (mean number on the frontier), note.
+            joined by a comma), probability_any (at least one of its cells is on the frontier),
+            expected_cells (mean number on the frontier), note.
         """
         cloud = self._cloud
         on, drawn = cloud.on_frontier(cloud.quality), cloud.on_frontier(cloud.draws)

@@ -131,7 +131,7 @@ def test_what_a_verb_refuses_itself_and_what_tyro_may_add_are_one_line_as_well()
     with pytest.raises(InputError, match="^count: never right; see prog picky --help$"):
         command_line.parse(["picky"], {"picky": Picky, "other": Inner}, "prog", None)
     event = shared.parse_errors.MutexConflict("prog", *[None] * 2, "--a", "--b")  # pyright: ignore
-    assert shared._message(event, ()) == "the options do not go together (MutexConflict)"
+    assert shared._message(event, ()) == "these options cannot be combined (MutexConflict)"
 
 
 def test_every_format_is_of_one_vocabulary():

@@ -267,8 +267,8 @@ def test_seeds_together_are_for_workers_of_one_gpu(monkeypatch, tmp_path, capsys
     monkeypatch.setattr(local, "visible_gpus", lambda study: ["0", "1"])
     assert main(["study", "paper", "--runs", str(tmp_path), "--vmap-seeds", "always"]) == 2
     assert (
-        "vmap_seeds: needs workers of one GPU, not one of 2; give --workers 2"
-        in capsys.readouterr().err
+        "vmap_seeds: each worker must have one GPU, but one worker would have all 2; "
+        "give --workers 2" in capsys.readouterr().err
     )
     assert not list(tmp_path.iterdir())
 

@@ -50,7 +50,7 @@ def test_the_script_is_an_array_of_the_cells(tmp_path):
 
 
 def test_options_that_are_none_are_refused():
-    with pytest.raises(InputError, match="option 'time=1' is no option of sbatch"):
+    with pytest.raises(InputError, match="option 'time=1' is not an option of sbatch"):
         slurm.Resources(options=("time=1",))
     with pytest.raises(InputError, match="nodes = 0"):
         slurm.Resources(nodes=0)

@@ -184,7 +184,8 @@ def test_a_launcher_puts_seeds_together_as_it_is_told_and_says_where_they_would_
         return [tuple(program) for program in found], capsys.readouterr().err
 
     assert together("never") == ([], "")
-    assert together("auto") == ([], "small: 0 of 4 cells go together, in 0 programs (slow: none)\n")
+    out = "small: 0 of 4 cells run together, in 0 programs (slow: none)\n"
+    assert together("auto") == ([], out)
     assert together("always")[0] == [tuple(names)]
     calibrate.write(_measured(0.25))
     found, said = together("never")
@@ -303,7 +304,7 @@ def test_calibrations_are_kept_by_device(tmp_path):
     assert calibrate.read("slow").together_ratio("transformer", 1e6) == pytest.approx(0.25)
     assert calibrate.read("abacus") is None
     calibrate.PATH.write_text('{"slow": {"device": "slow"}}')
-    with pytest.raises(InputError, match="is no file of calibrations"):
+    with pytest.raises(InputError, match="is not a calibration file"):
         calibrate.read("slow")
 
 

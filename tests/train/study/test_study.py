@@ -135,7 +135,7 @@ def test_sigterm_saves_and_says_so(finished, corpus, tmp_path):
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=200)
     assert process.returncode == EXIT_STOPPED, said
-    assert "run it again to go on" in said
+    assert "run it again to continue" in said
     found = statuses(tiny_study.study(), tmp_path / "tiny")
     assert not any(status.state == "running" for status in found)
     assert (
