@@ -1,6 +1,6 @@
 """What the three command lines share.
 
-Lists that are given twice, ranges, one line for every error, closed pipes.
+Repeated list options, ranges, one line for every error, closed pipes.
 """
 
 import dataclasses

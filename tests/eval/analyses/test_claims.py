@@ -1,4 +1,4 @@
-"""The scorecard on studies where each claim is true, false, or not in the data."""
+"""The scorecard of claims on studies where each claim is true, is false, or cannot be tested."""
 
 import numpy as np
 import pandas as pd
@@ -51,7 +51,7 @@ def ladders(lines: dict[str, Line], depth: dict[str, Line] | None = None) -> pd.
 
 @pytest.fixture(scope="module")
 def as_claimed() -> pd.DataFrame:
-    """A world as the paper describes it."""
+    """A study that is exactly as the paper describes."""
     base = Line(upstream_slope=0.4, downstream_slope=4.0, upstream=-3.4, downstream=48.0)
     lines = dict.fromkeys(NAMES, base) | {
         "transformer": Line(downstream_slope=8.0),
@@ -146,7 +146,7 @@ def test_gains_by_name_of_size():
     lines = {"transformer": Line(), "performer": Line(upstream_slope=0.2), "evolved": Line()}
     table = study(lines, sizes=4, seeds=3)
     late = table["size"].isin(["size1", "size2", "size3"]) & (table["architecture"] == "evolved")
-    table.loc[late, "downstream_mean"] += 6.0  # all of evolved's extra gain is from tiny to small
+    table.loc[late, "downstream_mean"] += 6.0  # all of evolved's extra gain is here
     found = scorecard(table.assign(size=table["size"].map(names)))
     assert verdicts(found)["3b"] == verdicts(found)["5e"] == SUPPORTED
     effect = found.loc[(found["claim"] == 3) & (found["part"] == "b"), "effect"].item()
@@ -179,9 +179,9 @@ def test_what_is_about_vanilla_is_not_tested_without_it(tmp_path):
 
 
 def test_one_bent_law_over_two_ranges_supports_no_claim():
-    """Vanilla and Performer on one saturating law, Performer three sizes higher up.
+    """Vanilla and Performer follow one saturating law, with Performer three sizes higher up.
 
-    Its slope is lower only there.
+    Its slope is lower only because of that.
     """
     table = study(
         {"transformer": Line(), "performer": Line(flops=10**1.8)}, sizes=8, seeds=3, noise=CLEAR

@@ -1,4 +1,4 @@
-"""Two studies side by side, against differences that were put in by hand."""
+"""The comparison of two studies, against differences that were put in by hand."""
 
 import json
 import shutil

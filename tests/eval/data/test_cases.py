@@ -1,4 +1,4 @@
-"""Tables that were misread into wrong numbers, and the right answers."""
+"""Tables that were once misread into wrong numbers, with the right answers."""
 
 import json
 
@@ -14,9 +14,9 @@ HISTORY = "architecture,size,seed,flops_forward,step,upstream_nll\n"
 
 
 def test_an_option_given_twice_asks_twice(desk):
-    """Places, conditions, budgets.
+    """This holds for places, conditions and budgets.
 
-    None is lost, and several values of one option still are several.
+    No value is lost, and one option may also have several values.
     """
     desk.put(LAW)
     places = ["N=1e8,D=1e10", "N=1e9,D=1e11"]
@@ -35,7 +35,7 @@ def test_an_option_given_twice_asks_twice(desk):
     desk.put(RUNS + "b,s,1e9,4\nb,m,1e10,3\n")
     (row,), _ = desk.slopes(
         "--where", "architecture=a", "--where", "size=s,m"
-    )  # without one, b; without the other, l
+    )  # the first condition leaves b out, the second l
     assert (row["architecture"], row["n_sizes"]) == ("a", "2")
 
 
@@ -279,9 +279,9 @@ def test_names_are_stripped_and_lookalikes_are_told(desk):
 
 
 def test_a_history_of_checkpoints_has_few_runs(desk):
-    """Whatever the column of the run is called.
+    """Whatever the run's column is called.
 
-    AICc and F tests count rows that are independent.
+    AICc and F tests count independent rows.
     """
     rows = [
         (f"w{i}", n, d * (1 + i / 9), 1.8 + 400 * n**-0.34 + 410 * (d * (1 + i / 9)) ** -0.28)

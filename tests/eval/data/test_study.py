@@ -1,4 +1,4 @@
-"""The store: run records in, one typed table out, nothing lost on the way."""
+"""The store turns run records into one typed table and loses nothing."""
 
 import json
 from typing import Any
@@ -13,7 +13,7 @@ from tests.eval import run_directories
 from train import records
 from train.records import InputError
 
-# Other people's scripts rely on these names and their order.
+# Other projects' scripts rely on these names and their order.
 BEFORE = (
     "run_id study architecture size protocol seed params_total params_embedding "
     "params_non_embedding params_active flops_forward flops_train_total tokens_seen steps "

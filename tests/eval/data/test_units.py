@@ -1,4 +1,4 @@
-"""Numbers that cannot fit their column are refused by every verb, unless the user insists."""
+"""Numbers that contradict their column's unit are refused unless the user insists."""
 
 import pytest
 
@@ -8,7 +8,7 @@ RUN = "architecture,size,params_total,flops_forward,upstream_nll,downstream_x,do
 
 
 def rows(*changes: dict[int, object]) -> str:
-    """Three sizes of one architecture; each change maps a column to its value in one row."""
+    """Three sizes of one architecture; each change maps a column to its value in that row."""
     table = [
         ["a", "s", "1e7", "1e9", "4", "50", "40"],
         ["a", "m", "1e8", "1e10", "3.5", "60", "50"],

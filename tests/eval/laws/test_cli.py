@@ -218,7 +218,7 @@ def test_every_verb_reads_a_studys_directory(ladders, capsys):
     assert answer(capsys, "next", ladders, *plain)["next"][0]["shrink"] > 0
     assert answer(capsys, "allocate", ladders, "--budget", "1e15")["warnings"][
         0
-    ]  # one token count: it must say so
+    ]  # there is only one token count, and the message must say so
     score = ["--score", "downstream_mean", "--perfect", "100"]
     with pytest.raises(InputError, match="several architectures"):
         run("chain", ladders, "--form", "power", *score, "--at", "x=3e11")
@@ -254,7 +254,7 @@ def test_a_study_is_fitted_by_architecture_in_its_main_protocol_by_cell(ladders,
 
 
 def test_a_study_of_budgets_is_fitted_over_all_of_them(tmp_path, capsys):
-    """Where no protocol is plain, each is a part of the whole, as the budgets of isoFLOPs are."""
+    """If no protocol is plain, each is a part of the whole, like the budgets of isoFLOPs."""
     study = run_directories.write_study(
         tmp_path, ("glu",), run_directories.LADDER[:4], protocols=("depth", "width")
     )
@@ -265,7 +265,7 @@ def test_a_study_of_budgets_is_fitted_over_all_of_them(tmp_path, capsys):
 
 
 def per_group(k):
-    """Two architectures of one law; the second needs twice the FLOPs per parameter and token."""
+    """Two architectures with one law; the second needs twice the FLOPs per parameter and token."""
     parts = [
         frame().assign(arch=name, flops=each * N * D)
         for name, each in zip(("vanilla", "shared"), k, strict=True)

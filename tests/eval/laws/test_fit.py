@@ -142,9 +142,9 @@ def test_two_sizes_are_said():
 
 
 def test_parameters_that_move_as_one_are_named():
-    """A floor and a coefficient over barely more than a decade.
+    """A floor and a coefficient over little more than a decade.
 
-    Neither is known, only what they make together.
+    Neither is determined, only their combined effect.
     """
     offset, x = forms.get("offset"), np.geomspace(1e8, 2e9, 12)
     y = offset.predict(TRUTH["offset"], x=x) * np.exp(

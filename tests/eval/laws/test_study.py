@@ -1,4 +1,4 @@
-"""The laws that a study's records support, and what is said where they support none."""
+"""The laws that a study's records support, and the reasons given if they support none."""
 
 import numpy as np
 import pandas as pd
@@ -37,7 +37,7 @@ def test_the_richest_supported_form_is_fitted():
     assert list(found.pages) == ["glu", "transformer"] and set(found.parameters["form"]) == {
         "chinchilla"
     }
-    assert len(found.pages["glu"].points) == 20  # cells: the seeds are averaged
+    assert len(found.pages["glu"].points) == 20  # one point per cell: the seeds are averaged
     assert not found.pages["glu"].isoflops.empty
     assert "no sign that the groups differ" in found.verdict
     rows = found.parameters[found.parameters["symbol"] == "alpha"]

@@ -1,4 +1,4 @@
-"""What a user's file holds: told by its content, read whole, and refused by file and row."""
+"""Formats of a user's files: recognised by content, read completely, refused by file and row."""
 
 import bz2
 import gzip
@@ -81,9 +81,9 @@ def test_files_packed_in_several_parts_are_read_to_the_end(tmp_path):
 
 
 def test_quotes_that_are_text_stay_in_the_text(tmp_path):
-    """As GLUE's files have them.
+    """GLUE's files have such quotes.
 
-    One cell that goes on behind its quote shows it of the whole file.
+    One cell that continues after its closing quote shows it for the whole file.
     """
     cells = ['"Yes," he said.', "plain", '"Quoted"', 'a 5" disk', '"opened and never closed']
     (tmp_path / "a.tsv").write_text("text\tlabel\n" + "".join(f"{cell}\ta\n" for cell in cells))

@@ -1,6 +1,6 @@
-"""`prepare` on text of a user's own: what it reads, counts and refuses.
+"""`prepare` on a user's own text: what it reads, counts and refuses.
 
-TensorFlow: one process prepares all of it.
+It loads TensorFlow, so a single process prepares everything.
 """
 
 import gzip
@@ -38,7 +38,7 @@ for line in sys.stdin:
 
 
 def _texts(folder):
-    """Writes the files; returns what to prepare of them, by the name of the corpus."""
+    """Writes the files; returns the options of `prepare` for each corpus, by its name."""
     chance = random.Random(0)
     words = ["".join(chance.choices("abcdefghij", k=chance.randint(2, 7))) for _ in range(500)]
     russian = ["".join(chance.choices("абвгдежзий", k=chance.randint(2, 7))) for _ in range(500)]
@@ -118,7 +118,7 @@ def _texts(folder):
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """For each corpus what `prepare` said, and its error; and the folder of them all."""
+    """What `prepare` printed for each corpus, its error, and the folder with all of them."""
     folder = tmp_path_factory.mktemp("texts")
     cases = _texts(folder)
     given = "".join(
@@ -135,7 +135,7 @@ def prepared(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def opened(prepared):
-    """Opens a corpus; returns it and what was said of its text."""
+    """Opens a corpus; returns it and what was printed about its text."""
 
     def open_one(name):
         found = prepared[0][name]

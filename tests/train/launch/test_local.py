@@ -1,4 +1,4 @@
-"""The local launcher: two on one study, workers killed, cells that fail again and again."""
+"""The local launcher: two launchers on one study, killed workers, cells that keep failing."""
 
 import dataclasses
 import json
@@ -48,9 +48,9 @@ def _worker(manifest, corpus, **options):
 
 
 def _failing(monkeypatch, errors):
-    """Makes `run_cell` raise the next of `errors`, or end well where it is None.
+    """Makes `run_cell` raise the next of `errors`, or succeed if it is None.
 
-    Returns what was called.
+    Returns a list of the calls.
     """
     from train.run import cell
 
@@ -94,9 +94,9 @@ def test_a_failed_cell_is_tried_again_and_then_given_up(manifest, corpus, monkey
 
 
 def test_a_stop_is_told_by_the_exit_code(manifest, corpus, monkeypatch):
-    """Also where the signal went to another process of the cell, and where no cell is left.
+    """Also if the signal went to another process of the cell, or if no cell is left.
 
-    Slurm requeues by it.
+    Slurm requeues the task because of this exit code.
     """
     called = _failing(monkeypatch, [None, loop.Preempted("pretrain at step 3 of 8")])
     assert _worker(manifest, corpus).run() == EXIT_STOPPED
@@ -114,7 +114,7 @@ def test_a_cell_that_another_is_at_is_waited_for(manifest, corpus, monkeypatch):
     asked = []
 
     def stop():
-        """Asked before each look: the other lets go after a while."""
+        """Called before each attempt; the other process releases the cell after a while."""
         asked.append(None)
         if len(asked) == 8:
             held.__exit__(None, None, None)
@@ -129,7 +129,7 @@ def test_a_cell_that_another_is_at_is_waited_for(manifest, corpus, monkeypatch):
 
 
 def _together(monkeypatch, errors):
-    """Makes `run_seeds` raise the next of `errors`, or end well where it is None.
+    """Makes `run_seeds` raise the next of `errors`, or succeed if it is None.
 
     Returns the cells of each call.
     """
@@ -193,7 +193,7 @@ def test_what_is_done_or_taken_does_not_go_along(three_seeds, corpus, monkeypatc
 
 
 def test_a_program_that_fails_is_tried_again_cell_by_cell(three_seeds, corpus, monkeypatch):
-    """It may have had no room on the device; that is no failure of the cells."""
+    """The program may have been too large for the device, which is no failure of its cells."""
     study, programs, names, directory = three_seeds
     alone, together = (
         _failing(monkeypatch, [None] * 4),
@@ -241,7 +241,7 @@ def test_all_cells_of_a_killed_worker_have_failed_once(manifest, corpus):
     for cell in study.cells:
         (row,) = attempts(directory / cell.run_id)
         assert (row["state"], row["error"]) == ("failed", "its worker was killed (signal 9)")
-        assert row["together"] == 2  # which are tried again, as often as `retries` says, each alone
+        assert row["together"] == 2  # which are retried separately, up to `retries` times each
 
 
 def test_every_worker_has_its_core_or_its_gpu(monkeypatch, tmp_path):

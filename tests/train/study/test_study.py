@@ -1,4 +1,4 @@
-"""The whole path with two very small cells: run, killed at any moment, run again."""
+"""A complete study with two very small cells: run, killed at any moment, run again."""
 
 import json
 import math
@@ -71,7 +71,7 @@ def test_the_records_are_complete(finished):
         )
         assert (
             0.2 < bytes_per_token < 5
-        )  # pieces of a small vocabulary; sentinels stand for no bytes
+        )  # pieces of a small vocabulary; sentinels have no bytes
         downstream = {
             row["metric"]: row
             for row in evals
@@ -104,7 +104,7 @@ def test_a_second_run_repeats_nothing(finished, corpus):
 def test_a_killed_launcher_takes_its_workers_along_and_nothing_is_lost(finished, corpus, tmp_path):
     """Kill -9 of the launcher at a random moment.
 
-    Test_faults.py kills the trainer itself, many times.
+    test_faults.py kills the trainer itself, many times.
     """
     chance, progress = random.Random(0), tmp_path / "tiny"
     process = subprocess.Popen(

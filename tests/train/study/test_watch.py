@@ -1,4 +1,4 @@
-"""What a person sees of a study, from records written by hand."""
+"""The displays of a study, from records written by hand."""
 
 import json
 
@@ -130,8 +130,8 @@ def test_a_changed_default_is_refused_with_the_difference(directory):
         match=r"another configuration: model.mlp_dim: 999 -> 128; use another --runs",
     ):
         write_manifest(study, directory)
-    # A run on an accelerator computes in bfloat16; the machine that goes on with the study need not
-    # have one.
+    # A run on an accelerator computes in bfloat16; the machine that continues the study may have no
+    # accelerator.
     resolved["model"] = declare.model(study.cells[0], 296, accelerator=True).to_dict()
     records.write_json(directory / "transformer-nano-s0" / "config.json", resolved)
     write_manifest(study, directory)
