@@ -35,7 +35,7 @@ def query_by_query(q, k, v, mask, bias) -> np.ndarray:
 @pytest.mark.parametrize("memory_heads", [1, 2, H])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_attention_is_a_mean_of_the_values_that_are_seen(memory_heads, dtype):
-    """Logits are not scaled by 1 / sqrt(K); a query that sees no key gets the mean of all values."""
+    """Logits are not scaled by 1 / sqrt(K); a query that sees no key gets the mean of all."""
     q, k, v, bias = arrays(memory_heads, dtype)
     mask = np.random.default_rng(1).random((B, 1, T, S)) < 0.6
     mask[0, 0, 1] = False

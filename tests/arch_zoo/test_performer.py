@@ -26,7 +26,7 @@ to_all = jax.jit(favor.attend_to_all, static_argnames="packed")
 
 
 def packed_segments() -> np.ndarray:
-    """Three examples and padding at the end; the second row also has padding in its first example."""
+    """Three examples and padding at the end; in the second row also within the first example."""
     segments = (
         np.repeat([1, 2, 3, 0], [70, 50, 20, 10]).astype(np.int32)[None].repeat(BATCH, axis=0)
     )

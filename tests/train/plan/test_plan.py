@@ -108,9 +108,7 @@ def test_seeds_stay_alone_where_they_do_not_gain():
     four = _seeds(4)
     for made in (
         plan.make(four, VOCAB, SLOW, calibration=_measured(1.0)),
-        plan.make(
-            four, VOCAB, SLOW, calibration=_measured(0.99)
-        ),  # a gain within the noise
+        plan.make(four, VOCAB, SLOW, calibration=_measured(0.99)),  # a gain within the noise
         plan.make(four, VOCAB, SLOW),  # without a calibration
     ):
         assert made.together == () and made.seconds_together == made.seconds

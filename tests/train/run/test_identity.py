@@ -179,9 +179,7 @@ def test_a_run_without_its_checkpoints_does_not_start_over(corpus, copy):
         goes_on(corpus, copy)
     assert (copy / "metrics.jsonl").read_bytes() == before
     (copy / "checkpoints" / "pretrain").mkdir(parents=True)
-    assert (
-        goes_on(corpus, copy) == "done"
-    )  # as if the run was killed before its first save
+    assert goes_on(corpus, copy) == "done"  # as if the run was killed before its first save
 
 
 @pytest.mark.slow

@@ -69,9 +69,7 @@ def test_the_records_are_complete(finished):
         bytes_per_token = (
             upstream["nll"]["value"] / math.log(2) / upstream["bits_per_byte"]["value"]
         )
-        assert (
-            0.2 < bytes_per_token < 5
-        )  # pieces of a small vocabulary; sentinels have no bytes
+        assert 0.2 < bytes_per_token < 5  # pieces of a small vocabulary; sentinels have no bytes
         downstream = {
             row["metric"]: row
             for row in evals
