@@ -71,11 +71,11 @@ def test_every_command_does_its_work_or_refuses_in_one_line(ground, data):
         (Place("train", "plan", "--set", "mesh", True), "-1", False),
     ],
 )
-def test_nonsense_is_told_from_what_may_be_meant(place, value, nonsense):
+def test_nonsense_is_distinguished_from_possible_values(place, value, nonsense):
     assert fuzz_commands.is_nonsense(place, value) == nonsense
 
 
-def test_what_is_accepted_or_printed_at_length_is_found(ground, monkeypatch):
+def test_every_wrong_ending_of_a_command_is_found(ground, monkeypatch):
     place = Place("eval", "fit", "--level", numeric=True)
 
     def ends(main):

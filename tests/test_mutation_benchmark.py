@@ -36,7 +36,7 @@ def edits(code: str) -> set[tuple[int, str]]:
     return {(mutant.line, mutant.after) for mutant in mutation.mutants("toy.py", code)}
 
 
-def test_edits_are_of_what_is_computed():
+def test_edits_change_only_what_is_computed():
     """Docstrings, annotations and messages are left alone; each edit is on the line it names."""
     signature = 'def clamp(x: int, top: "int | None" = None, *, strict: bool = {}) -> float:'
     assert edits(CODE) == {
@@ -130,7 +130,7 @@ def run(monkeypatch, capsys, *arguments: str):
 
 
 @pytest.mark.slow
-def test_survivors_are_named_and_a_journal_is_gone_on_with(toy, monkeypatch, capsys):
+def test_survivors_are_named_and_a_journal_is_continued(toy, monkeypatch, capsys):
     """The weak second assertion of the test lets a larger bound survive.
 
     Every later run tries only the mutants that are not in the journal yet.
@@ -214,7 +214,7 @@ def test_what_never_ends_is_killed_and_failing_tests_kill_nothing(toy, tmp_path)
         runner.baseline("tests/test_gone.py")
 
 
-def test_named_mistakes_stand_in_the_code_once():
+def test_named_mistakes_occur_in_the_code_once():
     """Each mistake of the committed list can still be made, by exactly one edit."""
     mistakes = mutation.named(mutation.DATA)
     assert len(mistakes) >= 16

@@ -142,7 +142,7 @@ def test_analysis_imports_no_presentation_and_training_no_configs_when_it_is_imp
         assert not re.search(r"^(from|import) configs", path.read_text(), re.MULTILINE), path
 
 
-def test_a_class_name_stands_for_one_thing():
+def test_class_names_are_unique():
     places = collections.defaultdict(list)
     for path in sources(*ROOMS):
         for node in ast.walk(ast.parse(path.read_text())):

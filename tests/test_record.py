@@ -63,7 +63,7 @@ def test_half_a_request_is_refused(place, monkeypatch, arguments):
     assert not record.PAGE.exists()
 
 
-def test_what_is_kept_does_not_make_the_code_modified(tmp_path, monkeypatch):
+def test_stored_results_do_not_count_as_changed_code(tmp_path, monkeypatch):
     """A second benchmark, recorded right after a first one, still counts as the commit's code.
 
     A changed source file does not.

@@ -176,7 +176,7 @@ def test_show_prints_parts_that_add_up(capsys):
         ([], "verb"),
     ],
 )
-def test_what_a_user_mistypes_is_one_line_and_exit_2(arguments, names, capsys):
+def test_a_mistyped_command_gives_one_line_and_exit_code_2(arguments, names, capsys):
     try:
         code = main(arguments)
     except SystemExit as stop:

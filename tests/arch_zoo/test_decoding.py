@@ -138,7 +138,7 @@ def test_it_stops_when_all_rows_have_ended(search):
 
 
 @pytest.mark.slow
-def test_where_nothing_ends_the_unfinished_are_returned():
+def test_unfinished_beams_are_returned_if_none_ends():
     model, batch = Timed(models.build(models.config("transformer")), when=99), inputs()
     beams = decoding.beam(model, batch, 5)  # pyright: ignore[reportArgumentType]
     assert np.isfinite(beams.scores).all() and (np.asarray(beams.ids) != EOS).all()
@@ -177,7 +177,7 @@ def test_sampled_log_probabilities_are_those_of_teacher_forcing():
 
 
 @pytest.mark.slow
-def test_the_likeliest_of_one_token_is_greedy():
+def test_sampling_among_one_token_is_greedy():
     model, batch = models.build(models.config("lconv")), inputs()
     expected = decoding.greedy(model, batch, 6)
     np.testing.assert_array_equal(

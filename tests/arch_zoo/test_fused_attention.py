@@ -138,7 +138,7 @@ def test_an_outline_has_the_shapes_of_what_the_kernel_keeps():
         jax.eval_shape(lambda *a: outlined(*a)[1](jnp.zeros((2, 6, 4, 16), jnp.bfloat16)), q, k, v)
 
 
-def test_what_is_chosen_ends_with_its_block():
+def test_a_chosen_kernel_applies_only_inside_its_block():
     q = jax.ShapeDtypeStruct((2, 8, 4, 64), jnp.bfloat16)
     ask = lambda: fused_attention.implementation(q, q, _context(), "gpu")
     with fused_attention.disallowed():

@@ -13,7 +13,7 @@ EDGES = [0.0, -0.0, 1e-45, -1e-45, 3.0, -3.0, np.inf, -np.inf, np.nan]
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_relu_is_that_of_jax_to_the_bit(dtype):
+def test_relu_equals_jax_bit_for_bit(dtype):
     x = jnp.asarray(EDGES, dtype)
     (ours, pull_back), (theirs, its_pull_back) = jax.vjp(relu, x), jax.vjp(jax.nn.relu, x)
     grad = jnp.arange(1, len(x) + 1, dtype=dtype)
@@ -22,7 +22,7 @@ def test_relu_is_that_of_jax_to_the_bit(dtype):
         np.testing.assert_array_equal(one.astype(jnp.float32), other.astype(jnp.float32))
 
 
-def test_of_a_relu_its_output_alone_is_kept():
+def test_only_the_output_of_a_relu_is_kept():
     """Neither the product before it nor a mask is kept: only one array of the hidden size."""
     x, wi, wo = jnp.ones((5, 2)), jnp.ones((2, 7)), jnp.ones((7, 2))
 
@@ -33,7 +33,7 @@ def test_of_a_relu_its_output_alone_is_kept():
     assert kept(relu) == 1 < kept(jax.nn.relu)
 
 
-def test_no_compiler_looks_behind_a_relu():
+def test_the_compiler_does_not_keep_the_input_of_a_relu():
     """XLA would find that `relu(x) > 0` is the same as `x > 0`, and keep x as well."""
     step = jax.jit(jax.grad(lambda x, w: jnp.sum(relu(x @ w) ** 2)))
     lowered = step.lower(jnp.ones((5, 2)), jnp.ones((2, 7))).as_text()

@@ -57,7 +57,7 @@ def test_estimate_for_a_gpu_is_close_to_what_xla_allocated_on_one(options):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("remat", ["none", "full"])
-def test_a_scan_keeps_what_its_blocks_would_one_by_one(remat):
+def test_a_scan_keeps_as_much_as_unrolled_blocks(remat):
     options = {"vocab_size": 64, "dtype": "bfloat16", "remat": remat}
     scanned, unrolled = (
         memory.estimate_memory(
@@ -69,7 +69,7 @@ def test_a_scan_keeps_what_its_blocks_would_one_by_one(remat):
 
 
 @pytest.mark.slow
-def test_a_gpu_keeps_no_attention_weights_but_where_they_are_dropped():
+def test_a_gpu_keeps_attention_weights_only_with_dropout():
     size = {"size": "nano-NL1", "vocab_size": 64, "dtype": "bfloat16"}
     short, long, dropped = (
         memory.estimate_memory(

@@ -63,7 +63,7 @@ def test_more_components_hold_no_more_logits():
     assert temporary_bytes(16) - temporary_bytes(2) < one_set
 
 
-def test_the_backward_pass_takes_no_log_normaliser_again():
+def test_the_backward_pass_computes_no_log_normaliser_again():
     cfg = models.config("mos", num_components=3)
     head, embedding = (
         cfg.architecture.head(cfg, jax.random.key(0)),

@@ -39,7 +39,7 @@ def test_the_vanilla_model_is_its_own_match():
         )
 
 
-def test_other_settings_take_part():
+def test_matching_takes_other_settings_into_account():
     """The feed-forward layers shrink by what the options and overrides of a model add."""
     few, many = (
         arch_zoo.config("mos", "nano", size_rule="matched", num_components=k) for k in (2, 8)

@@ -24,7 +24,7 @@ def scans(jaxpr) -> list[int]:
 
 
 @pytest.mark.parametrize(("scan_layers", "lengths"), [(False, []), (True, [6, 6])])
-def test_blocks_are_looped_over_where_that_is_asked_for(scan_layers, lengths):
+def test_blocks_are_scanned_where_requested(scan_layers, lengths):
     model = models.build(models.config("transformer", "nano-NL6", scan_layers=scan_layers))
     tokens = jnp.ones((1, 4), jnp.int32)
     batch = {
@@ -41,7 +41,7 @@ def dots(jaxpr) -> int:
     return sum(eqn.primitive.name == "dot_general" for eqn in jaxpr.eqns) + sum(inner)
 
 
-def test_a_gradient_computes_again_what_remat_says():
+def test_a_gradient_recomputes_what_remat_says():
     """`dots` recomputes products of pairs of positions, `full` everything that a gradient needs."""
     names = ("encoder_input_tokens", "decoder_input_tokens", "decoder_target_tokens")
     batch = {name: jnp.ones((1, 4), jnp.int32) for name in names}
@@ -59,7 +59,7 @@ def test_a_gradient_computes_again_what_remat_says():
     assert products("full") == (forward, gradient + needed)
 
 
-def test_what_a_context_says_of_the_program_is_no_array():
+def test_settings_of_a_context_are_not_arrays():
     """In a loop over blocks, JAX would trace it as a number, on which `if` cannot branch."""
     ids = jnp.ones((1, 4), jnp.int32)
     ctx = Context(
@@ -77,7 +77,7 @@ def test_what_a_context_says_of_the_program_is_no_array():
     assert (again.packed, again.expert_axis, again.max_length) == (True, "expert", 7)
 
 
-def test_a_context_is_one_of_evaluation_unless_told_otherwise():
+def test_a_context_is_one_of_evaluation_by_default():
     """Decoding relies on this: no dropout, no jitter, no capacity limit, one segment per row."""
     ids = jnp.ones((1, 4), jnp.int32)
     ctx = Context(ids, ids)
@@ -86,7 +86,7 @@ def test_a_context_is_one_of_evaluation_unless_told_otherwise():
     assert all(other is None for other in others)
 
 
-def test_masks_are_those_of_segments_order_and_what_is_decoded():
+def test_masks_follow_segments_order_and_decoding():
     """Padding, segment 0, is treated like other segments; no real token can see it."""
     own, memory = [1, 1, 2, 0], [1, 2, 2, 0, 0]
     ids = jnp.asarray([own, [1, 1, 1, 1]])
@@ -104,7 +104,7 @@ def test_masks_are_those_of_segments_order_and_what_is_decoded():
     assert ctx.real_BL1[..., 0].tolist() == [[True, True, True, False], [True] * 4]
 
 
-def test_what_layers_return_is_added_up():
+def test_losses_and_diagnostics_of_layers_are_added_up():
     """Losses are summed; a diagnostic is a sum and a count, from which its mean can be computed."""
     one = Aux({"balance": jnp.float32(2)}, {"load": observe(jnp.bfloat16(3))})
     other = Aux(

@@ -77,7 +77,7 @@ def test_layer_equals_token_by_token(train):
     assert dropped > 0.1 or not train, "the test must drop some"
 
 
-def test_a_capacity_in_evaluation_can_be_asked_for():
+def test_evaluation_can_have_a_capacity():
     layer, x, segments = layer_and_input(eval_capacity_factor=0.6)
     limited, _ = run(layer, x, segments, train=False)
     trained, _ = run(layer, x, segments, train=True)

@@ -91,7 +91,7 @@ def test_options_that_append_by_themselves_are_left_alone():
         ("t --numbers 1 x", "Error parsing --numbers: "),
     ],
 )
-def test_what_is_wrong_is_one_line(typed, message):
+def test_a_usage_error_is_one_line(typed, message):
     with pytest.raises(InputError) as error:
         parse(*typed.split())
     assert message in str(error.value) and "\n" not in str(error.value)
@@ -106,13 +106,13 @@ def test_what_is_wrong_is_one_line(typed, message):
         ("--count 2", "Unrecognized options: --count, 2; the verbs are verb, other"),
     ],
 )
-def test_a_wrong_verb_is_told_with_those_there_are(typed, message):
+def test_the_error_about_a_wrong_verb_lists_the_verbs(typed, message):
     with pytest.raises(InputError) as error:
         command_line.parse(typed.split(), {"verb": Verb, "other": Inner}, "prog", None)
     assert message in str(error.value)
 
 
-def test_an_option_that_is_missing_and_one_that_is_mistyped_are_told_together():
+def test_a_missing_and_a_mistyped_option_are_reported_together():
     message = "Missing: --at; Unrecognized options: --ta, N=1; did you mean --at?; see"
     with pytest.raises(InputError) as error:
         evaluation.parse(["predict", "t.csv", "--ta", "N=1"])

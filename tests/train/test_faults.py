@@ -156,7 +156,7 @@ def test_a_second_trainer_leaves_the_first_alone(corpus, undisturbed, tmp_path):
     assert _content(tmp_path) == _content(undisturbed)
 
 
-def test_a_benchmark_refuses_what_is_no_corpus(tmp_path):
+def test_a_benchmark_refuses_a_path_without_a_corpus(tmp_path):
     command = [sys.executable, "-m", "benchmarks.fault_injection", "--corpus", str(tmp_path)]
     refused = subprocess.run(
         command, cwd=BENCHMARK.parents[1], capture_output=True, text=True, timeout=100

@@ -134,7 +134,7 @@ def test_what_is_false_is_contradicted():
     assert verdicts(scorecard(ladders(one_best)))["2a"] == CONTRADICTED
 
 
-def test_three_sizes_and_one_seed_can_tell_nothing_that_needs_an_interval():
+def test_three_sizes_and_one_seed_support_no_verdict_that_needs_an_interval():
     rows = scorecard(study(dict.fromkeys(NAMES, Line()), sizes=3, seeds=1))
     sampled = rows[rows["claim"] != 8]
     assert set(sampled["verdict"]) == {CANNOT_BE_TOLD, NOT_TESTED} and sampled["p"].isna().all()
@@ -166,7 +166,7 @@ def test_missing_architectures_and_scores_are_not_tested():
     }
 
 
-def test_what_is_about_vanilla_is_not_tested_without_it(tmp_path):
+def test_claims_about_vanilla_are_not_tested_without_it(tmp_path):
     alone = study({"universal": Line(), "albert": Line(upstream=-3.6)})
     for rows in (scorecard(alone), scorecard(alone, Question(reference="universal"))):
         row = rows[(rows["claim"] == 8) & (rows["part"] == "a")].iloc[0]
@@ -193,7 +193,7 @@ def test_one_bent_law_over_two_ranges_supports_no_claim():
         assert found["1a"] == found["3a"] == said, support
 
 
-def test_one_that_lies_elsewhere_on_the_axis_is_named():
+def test_an_architecture_elsewhere_on_the_axis_is_named():
     far = Line(-6.0, flops=1e4, downstream=20.0)
     lines = {"transformer": Line(), "lconv": Line(upstream_slope=0.3), "glu": Line(), "mos": far}
     rows = by(scorecard(ladders(lines)), "claim", "part")
@@ -207,7 +207,7 @@ def test_one_that_lies_elsewhere_on_the_axis_is_named():
     assert rows[9, "c"]["effect"] == pytest.approx(-0.24, abs=0.02)
 
 
-def test_what_is_not_about_vanilla_needs_none():
+def test_other_claims_do_not_need_vanilla():
     lines = {"albert": Line(downstream_slope=-3.0), "mixer": Line(downstream_slope=4.0)}
     rows = scorecard(study(lines, sizes=6, seeds=3, noise=CLEAR))
     assert verdicts(rows)["7a"] == SUPPORTED and verdicts(rows)["7b"] == CONTRADICTED

@@ -196,7 +196,7 @@ def test_one_bent_law_over_two_ranges_is_one_law(y):
     assert abs(ratios[0] - 1) < abs(ratios[1] - 1) / 2
 
 
-def test_one_that_lies_elsewhere_does_not_spoil_the_test_of_all():
+def test_an_architecture_elsewhere_does_not_spoil_the_test_of_all():
     """MoS, whose head is expensive, shares no range with the others.
 
     The others are compared without it.
@@ -477,7 +477,7 @@ def test_multiplier_refuses_an_architecture_that_does_not_improve():
     assert rows["multiplier"].isna().all() and rows["note"].str.contains("does not rise").all()
 
 
-def test_no_common_support_is_said():
+def test_missing_common_support_is_reported():
     table = study({"transformer": Line(), "other": Line(upstream=-6.9, downstream=0.0, flops=1e6)})
     rows = Comparison(table).levels()
     assert rows["difference"].isna().all() and (rows["note"] == "no range that both cover").all()
@@ -544,7 +544,7 @@ def test_all_pairs():
         ("multipliers", {"at": None}),
     ],
 )
-def test_what_is_compared_unless_told_otherwise(table, method, own):
+def test_what_is_compared_by_default(table, method, own):
     told = Question(
         x=FLOPS,
         y=LOSS,
@@ -573,7 +573,7 @@ def test_values_that_cannot_be_are_refused_on_both_axes(table, column, value):
 
 @pytest.mark.parametrize("link", ["semilog", "loglog"])
 @pytest.mark.parametrize(("x", "y"), [("F", "U"), ("F", "D"), ("U", "D")])
-def test_what_is_better_is_said_of_slopes_and_of_levels(table, x, y, link):
+def test_slopes_and_levels_say_which_direction_is_better(table, x, y, link):
     """A lower logarithm of a loss is better; so is a steeper fall of it, or of a score on it."""
     options = {"x": Quantities()[x], "y": Quantities()[y], "link": link}
     slope_is_better_higher = link == "semilog" or (x, y) == ("F", "D")
@@ -660,7 +660,7 @@ def test_the_range_of_a_measured_axis_is_in_its_unit(table):
             assert row["range_high"] == pytest.approx(min(own.max(), base.max()))
 
 
-def test_how_the_error_of_a_comparison_was_made_is_said_of_both(table):
+def test_the_method_column_covers_both_architectures(table):
     eight, one = (
         study({"transformer": Line(), "other": Line()}, sizes=8),
         "t, one residual variance of the size means",

@@ -348,7 +348,7 @@ def test_an_architecture_without_runs_that_are_complete_keeps_its_row(table):
     assert (rows["noisy"]["n_runs"], rows["noisy"]["runs_missing"]) == (18, 0)
 
 
-def test_every_interval_has_the_level_that_is_asked_for(table):
+def test_every_interval_has_the_requested_level(table):
     row = (
         Slopes(table, Question(level=0.8))
         .table(pairs=("UD",), links=("semilog",))
@@ -372,7 +372,7 @@ def test_every_interval_has_the_level_that_is_asked_for(table):
         assert seeds_alone.loc["noisy", f"ci_{end}"] == row[f"seed_{end}"]
 
 
-def test_what_is_fitted_unless_told_otherwise(table):
+def test_what_is_fitted_by_default(table):
     question = Question(log_base=10.0, errors="size", variance="separate", level=0.95)
     links = ("semilog", "loglog")
     told = Slopes(table, question).table(pairs=PAIRS, links=links)
@@ -398,7 +398,7 @@ def test_the_columns_are_those_that_are_promised(table):
     assert (last["x_axis"], last["y_axis"]) == ("-upstream_nll (nats)", "downstream_mean (percent)")
 
 
-def test_protocols_are_told_apart(table):
+def test_protocols_are_kept_separate(table):
     """The plain protocol, unless another one is requested; or each one separately."""
     depth = study({"transformer": Line(upstream_slope=0.9)}, protocol="depth", seed=5)
     both = pd.concat([table, depth], ignore_index=True)

@@ -191,7 +191,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_is_no_table_is_one_line(desk, name):
+def test_a_file_without_a_table_gives_one_line(desk, name):
     content, file, said = BAD[name]
     assert said in desk.put(content, file).refused("slopes")
 

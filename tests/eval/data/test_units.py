@@ -78,7 +78,7 @@ def test_the_right_option_reads_them(desk):
     )
 
 
-def test_a_whole_column_in_millions_moves_no_slope_but_is_told(desk):
+def test_a_whole_column_in_millions_moves_no_slope_but_is_reported(desk):
     rows_, said = desk.put(rows({2: 10}, {2: 100}, {2: 900})).slopes(pair="PU")
     assert (
         float(rows_[0]["slope"]) > 0
@@ -117,7 +117,7 @@ def test_laws_refuse_the_same(desk, change, said):
         assert said in desk.refused(verb, *more)
 
 
-def test_a_leap_that_may_be_two_units_is_told(desk):
+def test_a_gap_that_may_be_two_units_is_reported(desk):
     table = LAW.replace("\n1000000000,", "\n1000000000000,")
     assert (
         "params leaps from 1e+08 to 1e+12 (row 8): does it mix units?" in desk.put(table).fit()[1]

@@ -404,7 +404,7 @@ def test_kaplans_laws_tell_what_they_imply(write, capsys):
     )
 
 
-def test_unfinished_runs_are_said_and_a_missing_value_names_its_run(tmp_path, capsys):
+def test_unfinished_runs_are_reported_and_a_missing_value_names_its_run(tmp_path, capsys):
     path = run_directories.write_study(tmp_path, ("transformer",), run_directories.LADDER[:5])
     status = path / "transformer-nano-s0" / "status.json"
     status.write_text(status.read_text().replace('"done"', '"failed"'))

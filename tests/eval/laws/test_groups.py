@@ -254,7 +254,7 @@ def test_a_budget_of_few_sizes_has_the_noise_of_the_others(method, few):
     assert np.mean(inside) >= 0.8
 
 
-def test_three_sizes_everywhere_tell_nothing_of_the_noise():
+def test_three_sizes_everywhere_do_not_determine_the_noise():
     n, flops, y = isoflop_table(3e-4)
     keep = np.isin(np.arange(len(n)) // 5, [1, 3, 5])
     line = isoflop.isoflop(n[keep], flops[keep], y[keep], resampling=Resampling(50))

@@ -63,7 +63,7 @@ def test_a_floor_that_the_data_do_not_show_is_not_fitted():
     )
 
 
-def test_what_supports_no_law_says_why():
+def test_a_study_without_a_law_says_why():
     found = laws(table("offset", 3), draws=50)
     assert found.pages == {} and found.tests.empty and found.verdict == ""
     assert found.parameters["note"].str.startswith("no law: power: 3 cells, 4 are needed").all()

@@ -57,7 +57,7 @@ def test_checkpoints_of_one_run_do_not_narrow_the_interval():
     assert widths[2] < 0.7 * widths[0]
 
 
-def test_refits_on_a_bound_are_said():
+def test_refits_on_a_bound_are_reported():
     x = np.geomspace(1e6, 1e9, 20)  # without a floor, half of the refits find none
     y = POWER.predict(TRUTH["power"], x=x) * np.exp(
         0.01 * np.random.default_rng(3).standard_normal(20)
@@ -77,7 +77,7 @@ def test_few_runs_take_normal_noise_and_students_interval():
         assert np.ptp(found) == pytest.approx(np.ptp(exact), rel=0.1), n
 
 
-def test_few_runs_with_checkpoints_are_resampled_whole_and_said():
+def test_few_runs_with_checkpoints_are_resampled_whole_and_reported():
     runs = power_runs(n=12, cluster=np.repeat(np.arange(2), 6))
     drawn = uncertainty.bootstrap(fit(POWER, runs, L2), 50)
     assert drawn.kind == "wild" and any(

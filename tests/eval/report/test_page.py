@@ -183,7 +183,7 @@ def test_narrow_screens_do_not_scroll_sideways(chromium):
 
 
 @NEEDS_BROWSER
-def test_nothing_is_said_to_the_console_and_nothing_is_asked_of_the_network(chromium):
+def test_the_console_is_empty_and_the_network_is_not_used(chromium):
     chromium.call("Page.printToPDF")
     said = [
         e

@@ -244,7 +244,7 @@ def test_every_verb_says_what_another_protocol_hides(ladders, capsys, verb):
 
 
 @pytest.mark.slow
-def test_one_protocol_of_a_directory_is_reported_as_asked(ladders, capsys):
+def test_one_protocol_of_a_directory_can_be_reported(ladders, capsys):
     assert main(["slopes", str(ladders), "--where", "protocol=depth", "--format", "json"]) == 0
     captured = capsys.readouterr()
     assert (

@@ -397,7 +397,7 @@ def test_a_host_that_is_not_there_is_refused(corpus, host):
         source.batch(0, host, 2)
 
 
-def test_span_corruption_of_t5_is_what_is_done_unless_told_otherwise(corpus):
+def test_the_default_is_the_span_corruption_of_t5(corpus):
     noise = {"objective": "span_corruption", "noise_density": 0.15, "mean_span_length": 3.0}
     plain, told = (
         batches.Pretrain(corpus, "train", 8, 64, 32, seed=1, **given) for given in ({}, noise)

@@ -271,7 +271,7 @@ def test_a_missing_vocabulary_is_one_line_before_the_work(tmp_path):
         prepare(config)
 
 
-def test_what_killed_writers_left_is_removed_and_nothing_that_is_being_written(tmp_path):
+def test_files_of_killed_writers_are_removed_but_not_those_being_written(tmp_path):
     (tmp_path / "parts").mkdir()
     for name in ("corpus.json.tmp-1a2b", "parts/x.json.tmp-3c"):
         (tmp_path / name).write_text("half")

@@ -133,7 +133,7 @@ def test_rows_without_text_are_named(tmp_path):
     _raises(tmp_path / "b.jsonl", "row 4: 'text' is no text: null")
 
 
-def test_what_is_not_as_the_file_has_it_is_counted(tmp_path):
+def test_replaced_characters_and_empty_rows_are_counted(tmp_path):
     lost = text_files.Lost()
     (tmp_path / "a.jsonl").write_text(
         '{"text": "half \\ud83d"}\n{"text": " "}\n{"text": "\\u0000\\udc00"}\n'

@@ -263,7 +263,7 @@ def test_text_without_spaces_is_compared_with_the_tasks(opened):
         ("taken", "modules register another 'user_first'; give yours another name"),
     ],
 )
-def test_what_is_wrong_is_told_before_any_text_is_tokenized(prepared, name, message):
+def test_errors_are_reported_before_any_text_is_tokenized(prepared, name, message):
     found = prepared[0][name]
     assert message in found["error"] and "\n" not in found["error"]
     assert not list((prepared[1] / name).rglob("*.npy"))

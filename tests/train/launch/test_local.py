@@ -93,7 +93,7 @@ def test_a_failed_cell_is_tried_again_and_then_given_up(manifest, corpus, monkey
     assert called == ["transformer-nano-s0"]
 
 
-def test_a_stop_is_told_by_the_exit_code(manifest, corpus, monkeypatch):
+def test_a_stop_is_reported_by_the_exit_code(manifest, corpus, monkeypatch):
     """Also if the signal went to another process of the cell, or if no cell is left.
 
     Slurm requeues the task because of this exit code.
@@ -109,7 +109,7 @@ def test_what_would_fail_again_is_not_tried_again(manifest, corpus, monkeypatch)
     assert called == ["transformer-nano-s0", "glu-nano-s0"]
 
 
-def test_a_cell_that_another_is_at_is_waited_for(manifest, corpus, monkeypatch):
+def test_a_cell_that_another_process_runs_is_waited_for(manifest, corpus, monkeypatch):
     called = _failing(monkeypatch, [None, None])
     asked = []
 
@@ -169,7 +169,7 @@ def three_seeds(manifest):
     )
 
 
-def test_cells_of_a_program_go_together(three_seeds, corpus, monkeypatch):
+def test_cells_of_a_program_run_together(three_seeds, corpus, monkeypatch):
     study, programs, names, directory = three_seeds
     alone, together = _failing(monkeypatch, [None]), _together(monkeypatch, [None])
     assert _worker((study, directory), corpus, programs=programs).run() == 0
@@ -178,7 +178,7 @@ def test_cells_of_a_program_go_together(three_seeds, corpus, monkeypatch):
     assert {len(attempts(directory / cell.run_id)) for cell in study.cells} == {1}
 
 
-def test_what_is_done_or_taken_does_not_go_along(three_seeds, corpus, monkeypatch):
+def test_done_and_locked_cells_do_not_run_with_the_others(three_seeds, corpus, monkeypatch):
     study, programs, names, directory = three_seeds
     alone, together = _failing(monkeypatch, [None] * 3), _together(monkeypatch, [None])
     records.RunWriter(directory / names[1]).status("done")
@@ -206,7 +206,7 @@ def test_a_program_that_fails_is_tried_again_cell_by_cell(three_seeds, corpus, m
         assert [row["state"] for row in attempts(directory / name)] == ["failed", "done"]
 
 
-def test_one_that_fails_does_not_take_along_those_that_are_done(three_seeds, corpus, monkeypatch):
+def test_a_failing_cell_does_not_fail_those_that_are_done(three_seeds, corpus, monkeypatch):
     study, programs, names, directory = three_seeds
     alone = _failing(monkeypatch, [loop.Diverged("again and again"), None])
     _together(monkeypatch, [None])

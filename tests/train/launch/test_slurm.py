@@ -228,7 +228,7 @@ def test_an_array_survives_scancel_requeue_and_a_killed_daemon(corpus, tmp_path)
 
 @needs_slurm
 @pytest.mark.slow
-def test_twelve_seeds_in_one_task_are_stopped_and_go_on(corpus, tmp_path):
+def test_twelve_seeds_in_one_task_are_stopped_and_continue(corpus, tmp_path):
     here = tmp_path / "twelve"
     together = ["--vmap-seeds", "always"]
     with slurm_cluster.cluster() as cluster:

@@ -173,7 +173,7 @@ def test_seeds_are_divided_among_workers_and_by_memory():
     assert plan.make(four, VOCAB, narrow, calibration=free, always=True).together == ()
 
 
-def test_a_launcher_puts_seeds_together_as_it_is_told_and_says_where_they_would_gain(capsys):
+def test_a_launcher_follows_vmap_seeds_and_hints_where_it_would_save_time(capsys):
     four = _seeds(4)
     names = [cell.run_id for cell in four.cells]
 

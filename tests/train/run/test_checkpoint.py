@@ -96,7 +96,7 @@ def test_the_best_checkpoint_of_each_task_is_kept(tmp_path):
     assert kept == [2, 3, 5, 6]  # of two equal scores the newer one
 
 
-def test_a_reader_removes_nothing_of_somebody_elses_directory(three, tmp_path):
+def test_a_reader_removes_nothing_from_the_directory_of_another_run(three, tmp_path):
     copy = tmp_path / "pretrain"
     shutil.copytree(three, copy)
     unfinished = copy / "4.orbax-checkpoint-tmp"  # an unfinished save

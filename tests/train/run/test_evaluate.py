@@ -214,7 +214,7 @@ def test_the_headline_of_ranking_is_the_mean_of_a_tasks_metrics(corpus, model):
 
 
 @pytest.mark.parametrize(("decode_length", "decoded"), [(0, 12), (5, 5)])
-def test_as_many_tokens_are_decoded_as_are_asked_for(corpus, model, decode_length, decoded):
+def test_the_requested_number_of_tokens_is_decoded(corpus, model, decode_length, decoded):
     """By default as many tokens as targets have."""
     model, params = model
     shapes = []

@@ -149,7 +149,7 @@ def test_a_checkpoint_of_another_size_is_refused_in_one_line(corpus, stopped, tm
     ],
     ids=["deleted", "halved", "a digit"],
 )
-def test_records_that_are_lost_before_a_resume_are_told(corpus, copy, capsys, damage, told):
+def test_records_that_are_lost_before_a_resume_are_reported(corpus, copy, capsys, damage, told):
     damage(copy / "metrics.jsonl")
     assert goes_on(corpus, copy) == "done"
     assert told in capsys.readouterr().err
@@ -202,7 +202,7 @@ def test_the_best_score_says_of_how_many_evaluations(corpus, tmp_path):
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("first\nsecond")])
-def test_an_end_without_a_text_has_a_reason(corpus, tmp_path, monkeypatch, error):
+def test_an_error_without_a_message_has_a_reason(corpus, tmp_path, monkeypatch, error):
     def train(job, writer):
         raise error
 
@@ -341,7 +341,7 @@ def test_a_model_takes_no_setting_that_comes_from_elsewhere(capsys):
         (["--seed", "4294967296"], "seed = 4294967296 must be"),
     ],
 )
-def test_what_no_machine_can_run_is_refused_before_it_is_built(
+def test_a_run_that_no_machine_can_hold_is_refused_before_it_is_built(
     corpus, tmp_path, capsys, more, said
 ):
     place = ["--corpus", str(corpus.path), "--runs", str(tmp_path)]

@@ -65,7 +65,7 @@ def test_each_seed_is_as_if_it_had_run_alone(corpus, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_is_stopped_together_goes_on_together_or_alone(corpus, tmp_path):
+def test_seeds_stopped_together_continue_together_or_alone(corpus, tmp_path):
     runs = _runs(2, "transformer", finetune=None)
     asked = iter([False, False, True])
     with pytest.raises(loop.Preempted):

@@ -69,7 +69,7 @@ def test_a_cell_whose_process_is_gone_is_not_running(directory):
     )
 
 
-def test_runs_that_the_study_does_not_declare_are_told(directory):
+def test_runs_that_the_study_does_not_declare_are_reported(directory):
     assert strangers(tiny_study.study(), directory) == []
     (directory / "mos-nano-s0").mkdir()
     records.write_json(directory / "mos-nano-s0" / "config.json", {})
@@ -142,5 +142,5 @@ def test_a_changed_default_is_refused_with_the_difference(directory):
     ("seconds", "said"),
     [(45, "45 s"), (90, "2 min"), (720, "12 min"), (12_240, "3.4 h"), (440_640, "5.1 d")],
 )
-def test_times_are_said_as_people_say_them(seconds, said):
+def test_times_are_printed_in_readable_units(seconds, said):
     assert watch.clock(seconds) == said
