@@ -107,6 +107,7 @@ def costs(options: ShowVerb) -> dict[str, Any]:
     shape = options.input_length, options.target_length
     flops = arch_zoo.count_flops(cfg, *shape, options.convention, options.batch_size)
     memory = arch_zoo.estimate_memory(cfg, *shape)
+    # Some parts have parameters but no FLOPs, such as tables, and others the reverse.
     parts = sorted({*params.by_part, *flops.by_part})
     return {
         "config": cfg.to_dict(),
@@ -160,7 +161,7 @@ def _print_costs(found: dict[str, Any], form: str) -> None:
 
     cfg, params, flops, memory = (found[key] for key in ("config", "parameters", "flops", "memory"))
     table = Table("part", box=None, pad_edge=False)
-    for column in ("parameters", "MB (f32)", "GFLOPs", "share"):
+    for column in ("parameters", "MB (f32)", "GFLOPs", "share"):  # share of the FLOPs
         table.add_column(column, justify="right", no_wrap=True)
     rows = found["parts"] | {"total": {"parameters": params["total"], "flops": flops["forward"]}}
     for part, row in rows.items():

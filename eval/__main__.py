@@ -54,6 +54,7 @@ class ReportVerb:
     def run(self) -> None:
         """Writes the report; prints its warnings, table 1, its main sentences and its path."""
         with _progress() as progress:
+            # Matplotlib and the analyses take seconds to import, and other verbs need neither.
             from eval.report import summary, tables, write
 
             study = write.load(self.runs, self.columns)
@@ -120,6 +121,7 @@ class ParetoVerb:
 
         runs, question = _open(self.table, self.columns, self.settings)
         x, y = question.quantities[self.cost], question.quantities[self.quality]
+        # As many draws as a report takes for its frontiers.
         found = Frontier(runs, question.ask(x=x, y=y, draws=1000))
         results = {
             "frontier": found.frontier(),
@@ -206,7 +208,7 @@ VERBS: dict[str, type] = {
 
 
 def _verbs(first: str) -> dict[str, type]:
-    """All verbs; importing those of the scaling laws is slow, so only if `first` may be one."""
+    """The verbs that `first` may be; importing those of the scaling laws takes time."""
     if first in VERBS:
         return VERBS
     from eval.commands import chain_verb, law_verbs
@@ -252,7 +254,7 @@ def _open(
     if study.runs.empty:
         raise InputError(f"{path}: no run is finished, so there is nothing to analyse")
     runs, quantities = everything.with_counts(study, settings)
-    table, main = runs.frame, runs.main().frame
+    table, main = runs.frame, runs.main().frame  # every protocol, and the one that is analysed
     reference = everything.reference_of(main, settings.reference)
     if compared and not settings.reference and (stand_in := summary.stand_in(main, reference)):
         _say("warning", stand_in)
@@ -275,6 +277,7 @@ def _print(
     if form == "json":
         from eval.report.listing import finite
 
+        # NaN is not JSON, so `finite` replaces it by null.
         tables = {name: finite(frame.to_dict("records")) for name, frame in results.items()}
         print(json.dumps(tables if len(tables) > 1 else next(iter(tables.values())), indent=1))
     elif form == "csv":

@@ -139,6 +139,7 @@ def run_cell(verb: CellVerb, stage: str) -> int:
         raise InputError(
             f"seeds = {verb.seeds}: only one seed can start from the checkpoints of another run"
         )
+    # Checked before the first step: with several seeds, the last might otherwise fail after hours.
     before = KINDS[stage].after
     for directory in directories if before and verb.init_from is None else []:
         if not loop.checkpoints_of(directory, before).is_dir():

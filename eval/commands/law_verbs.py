@@ -247,10 +247,11 @@ def _one_fit(options: FitVerb, runs: law_table.Runs) -> Answer:
         *options.doubts_of_k(runs),
     ]
     found: Answer = {"warnings": warnings, "form": law.form.name, "formula": law.form.formula}
-    for symbol, value in law.params.items():
+    for symbol, value in law.params.items():  # the interval's key is what `_text` looks for
         found |= {symbol: value, f"{symbol}_interval": spans.get(symbol)}
     found |= {"objective": law.value, **settings(options, law), **_criteria(law)}
     if isinstance(law.form, forms.Chinchilla):
+        # A parameter at its bound would give exponents that only reflect the bound.
         best = {} if allocation.undetermined(law) else allocation.chinchilla_exponents(law.params)
         found["allocation_exponents"] = {"a": best.get("a"), "b": best.get("b")}
         warnings += allocation.outside_grid(law, options.k(runs))
@@ -298,7 +299,7 @@ def _intervals(
                 without.append(f"no interval: {why}")
     elif drawn is not None and options.intervals == "bca":
         for p, symbol in enumerate(law.form.symbols):
-            value = lambda theta, p=p: law.form.publish(theta)[:, p]
+            value = lambda theta, p=p: law.form.publish(theta)[:, p]  # p=p: this p, not the last
             found[symbol] = list(uncertainty.bca(drawn, value, options.level))
     elif drawn is not None:
         found = {symbol: list(span) for symbol, span in drawn.intervals(options.level).items()}
@@ -314,6 +315,7 @@ def _line(options: FitVerb, runs: law_table.Runs) -> Answer:
     k = options.k(runs)
     n, flops = np.exp(runs.x["N"]), k * np.exp(runs.x["N"] + runs.x["D"])
     if options.flops_per_param_token is None:
+        # Measured FLOPs are exact for each run, whereas k is one value for all of them.
         flops = np.where(np.isfinite(runs.flops), runs.flops, flops)
     resampling = Resampling(max(options.bootstrap, 1), options.level, options.seed)
     if options.approach == 2:
@@ -328,6 +330,7 @@ def _line(options: FitVerb, runs: law_table.Runs) -> Answer:
     )
     warnings += [*found.warnings, *options.doubts_of_k(runs)]
     low, high = found.a_interval
+    # N D is proportional to C, so the exponents of N and D add up to one.
     line = {
         "a": found.a,
         "a_interval": [low, high],
@@ -386,6 +389,7 @@ def _candidates(options: NextVerb, law: Fit) -> dict[str, np.ndarray]:
     axes = []
     for name in law.form.inputs:
         low, high = law.runs.x[name].min(), law.runs.x[name].max()
+        # Runs up to four times as large as the largest so far: the usual next step.
         axes.append(np.linspace(low, high + np.log(4), 12))
     return dict(zip(law.form.inputs, (a.ravel() for a in np.meshgrid(*axes)), strict=True))
 

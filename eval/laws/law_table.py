@@ -298,7 +298,7 @@ class _LawReader:
     def refuse_settings(self, x: dict[str, np.ndarray], group: np.ndarray) -> None:
         """Refuses rows with the same inputs that differ in a setting.
 
-        Not if the user asked for one law for everything.
+        Does nothing if the user pools all rows, or for a study, whose settings are known.
         """
         if self.columns.group == POOLED or self.table.path.is_dir():
             return

@@ -146,6 +146,7 @@ def submit(text: str, directory: Path, programs: Programs) -> str:
     """
     folder = directory / "slurm"
     folder.mkdir(parents=True, exist_ok=True)
+    # A unique name, by which `queued` recognises this job later.
     path = folder.absolute() / f"{time.time_ns()}.sbatch"
     path.write_text(text, encoding="utf-8")
     job = _ask("sbatch", "--parsable", str(path)).partition(";")[0].strip()
@@ -174,6 +175,7 @@ def queued(directory: Path) -> set[str]:
     for line in _ask("squeue", "--noheader", "--array", "--me", "--format=%F|%K|%o").splitlines():
         job, task, script = line.strip().split("|", 2)
         programs = jobs.get((job, script), [])
+        # squeue prints N/A if the job is not an array, and a number beyond it for others' arrays.
         if task.isdecimal() and int(task) < len(programs):
             found |= set(programs[int(task)].split())
     return found

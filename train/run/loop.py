@@ -28,7 +28,7 @@ from train.study.config import RunConfig, StageConfig, differences, identity, to
 
 
 class Preempted(Exception):
-    """The run was asked to stop, and has saved its last step."""
+    """The run was stopped from outside, after it saved its last step."""
 
 
 class Diverged(Exception):
@@ -351,7 +351,7 @@ def check_checkpoints_are_there(job: Job) -> None:
 
 
 def open_checkpoints(job: Job) -> Checkpoints:
-    """Those of the job's stage."""
+    """The checkpoints of the job's stage."""
     best = job.kind.best(job.corpus, job.stage)
     where = checkpoints_of(job.directory, job.stage_name)
     return Checkpoints(where, job.stage.keep_every, best)

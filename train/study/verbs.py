@@ -193,6 +193,7 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     return found
 
 
+# These settings are in the name of the run, so `--set` would train something other than it says.
 _DECLARED = "use the option of that name, or declare it in the study"
 _NAMED_BY = {key: _DECLARED for key in ("architecture", "size", "protocol", "seed", "study")}
 
@@ -303,6 +304,7 @@ class StudyVerb(Launched):
         if code := self.ready(study):
             return code
         left = unfinished(study, directory)
+        # A single worker on several GPUs uses all of them for one cell, and `vmap` only uses one.
         together = () if workers == 1 < gpus else self.together(study, left, device, workers)
         try:
             reports = local.run(
@@ -394,6 +396,7 @@ class PlanVerb(Declared):
         flops = plan.step_flops(study, vocab)
         probes, together = calibrate.probes(study, flops)
         directory = calibrate.fresh_directory()
+        # Apart from the study's own runs, so that the probes do not appear in its report.
         probing = dataclasses.replace(self, runs=directory)
         if code := probing.ready(probes):
             raise InputError(f"calibrate: the corpus could not be prepared (exit code {code})")
