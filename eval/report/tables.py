@@ -48,15 +48,12 @@ def cells(study: Study) -> pd.DataFrame:
     Returns:
       Columns architecture, size, protocol, n_seeds (finished runs), the costs (params_total,
       params_active, flops_forward, steps_per_second), flops_train_over_6nd (counted training FLOPs
-      over
-      6 x params_total x tokens_seen, the usual estimate), params_over_reference (parameters outside
-      the embedding over the Transformer's at the same size and protocol, NaN if it was not run),
-      and
-      for upstream_nll (nats per token), upstream_bits_per_byte and every downstream column
-      (percent)
-      its mean, `<column>_n` (runs that have it), `<column>_se` (standard error over seeds, NaN with
-      one) and `<column>_se_eval` (standard error over held-out examples, root mean square over the
-      seeds). Ordered by size, then by architecture.
+      over 6 x params_total x tokens_seen, the usual estimate), params_over_reference (parameters
+      outside the embedding over the Transformer's at the same size and protocol, NaN if it was not
+      run). For upstream_nll (nats per token), upstream_bits_per_byte and every downstream column
+      (percent): its mean, `<column>_n` (runs that have it), `<column>_se` (standard error over
+      seeds, NaN with one) and `<column>_se_eval` (standard error over held-out examples, root mean
+      square over the seeds). Ordered by size, then by architecture.
     """
     runs = study.runs
     by_rule = 6 * runs.params_total * runs.tokens_seen
@@ -139,8 +136,7 @@ def baselines(study: Study) -> dict[str, float]:
 
     Returns:
       Baselines by quality column, for those that the runs recorded, and averages over tasks if all
-      of
-      their tasks have one.
+      of their tasks have one.
     """
     evals = study.evals
     values = {}
