@@ -101,11 +101,9 @@ class Comparison(Inquiry):
             four over the sizes that are compared), difference, se, df, ci_low, ci_high (each at
             `level`, not corrected), p, p_holm, p_permutation (largest |t| over all architectures
             under permutation within sizes, so it is corrected already; it assumes that the
-            residuals of
-            all architectures are exchangeable, so architectures with sizes left out have none),
-            range_low, range_high (the range that both cover), verdict (`scales better`, `scales
-            worse`,
-            `not told apart`, `not tested`; by p_holm), method, note.
+            residuals of all architectures are exchangeable, so architectures with sizes left out
+            have none), range_low, range_high (the range that both cover), verdict (`scales better`,
+            `scales worse`, `not told apart`, `not tested`; by p_holm), method, note.
         """
         question, r = self.question, self.reference
         pairs = {i: self.pair(i) for i in self.others}
@@ -279,10 +277,9 @@ class Comparison(Inquiry):
         Returns:
           Rows by architecture and budget, with columns
             higher_is_better (of y), position, budget (the reference's), inside (bool: the budget
-            that the
-            architecture then needs is within its own range), multiplier (2.0: twice the FLOPs),
-            ci_low, ci_high (0 and inf where unbounded), interval (`bounded`, `unbounded`, `none`),
-            method, note.
+            that the architecture then needs is within its own range), multiplier (2.0: twice the
+            FLOPs), ci_low, ci_high (0 and inf where unbounded), interval (`bounded`, `unbounded`,
+            `none`), method, note.
         """
         r, lines = self.reference, self.lines
         better = 1.0 if self.question.higher_slope_is_better else -1.0
@@ -346,9 +343,8 @@ class Comparison(Inquiry):
             (cell means), f, df_num, df_den, p, p_separate (of equal slopes with a residual variance
             for each architecture; NaN for the other tests, and where an architecture has fewer than
             four sizes), p_permutation (residuals of the smaller model permuted between
-            architectures
-            within a size, Freedman and Lane), common_slope (of the parallel fit), range_low,
-            range_high (the range that these architectures cover), note.
+            architectures within a size, Freedman and Lane), common_slope (of the parallel fit),
+            range_low, range_high (the range that these architectures cover), note.
         """
         question = self.question
         everyone = np.arange(len(self.names))

@@ -121,12 +121,10 @@ class Frontier(Inquiry):
         Returns:
           One row per cell, cheapest first, with columns
             architecture, size, cost_axis, y_axis, cost (in the unit of its column), quality (higher
-            is
-            better), n_seeds, on_frontier (bool), probability_on_frontier (bootstrap over seeds),
+            is better), n_seeds, on_frontier (bool), probability_on_frontier (bootstrap over seeds),
             quality_gap (best quality at no more cost, minus this one: 0 on the frontier),
             cost_multiplier (this cost over the least cost at no less quality, at least 1; for
-            speed: how
-            much faster; 1 on the frontier), note.
+            speed: how much faster; 1 on the frontier), note.
         """
         cloud = self._cloud
         best = cloud.best(cloud.quality)
@@ -193,8 +191,7 @@ class Frontier(Inquiry):
         Returns:
           Corners of the surfaces, by architecture, level and cost, with columns
             architecture (`all` for the whole study), cost_axis, y_axis, level (at least this share
-            of
-            the repetitions attains it), cost, quality, repetitions, note.
+            of the repetitions attains it), cost, quality, repetitions, note.
         """
         cloud = self._cloud
         sample, cells = cloud.sample, cloud.sample.cells
@@ -299,14 +296,11 @@ class Frontier(Inquiry):
         Returns:
           One row per architecture, with columns
             architecture, cost_axis, y_axis, cells, cells_quality, cells_cost (the cells that count
-            for
-            each of the two gaps), quality_gap (mean of the others' best quality at no more cost
-            minus its
-            own; negative: ahead of them), quality_gap_low, quality_gap_high, cost_multiplier
-            (geometric
-            mean of its cost over the least cost at which the others reach its quality; below 1:
-            ahead),
-            cost_multiplier_low, cost_multiplier_high (bootstrap over seeds), note.
+            for each of the two gaps), quality_gap (mean of the others' best quality at no more cost
+            minus its own; negative: ahead of them), quality_gap_low, quality_gap_high,
+            cost_multiplier (geometric mean of its cost over the least cost at which the others
+            reach its quality; below 1: ahead), cost_multiplier_low, cost_multiplier_high (bootstrap
+            over seeds), note.
         """
         cloud = self._cloud
         rows = []

@@ -121,18 +121,13 @@ class Ranking(Inquiry):
         Returns:
           Rows by scope and method, with columns
             scope (`overall`, `within size`, `within architecture`, `given log F`), group (the size
-            or
-            architecture, else empty), method (`spearman`; `kendall`, but not given log F),
-            estimate,
-            ci_low, ci_high (bootstrap: percentiles over cells within a size or architecture; else
-            whole
-            architectures are drawn, t on Fisher's scale), p (spearman: permutation, for `given log
-            F`
-            among the architectures of a size; kendall: SciPy's; both treat cells as independent, so
-            `overall` and `within architecture` mostly say that scale helps both),
-            reliability_corrected
-            (Spearman over the root of both reliabilities, at most 1; NaN with one seed), n (cells),
-            note.
+            or architecture, else empty), method (`spearman`; `kendall`, but not given log F),
+            estimate, ci_low, ci_high (bootstrap: percentiles over cells within a size or
+            architecture; else whole architectures are drawn, t on Fisher's scale), p (spearman:
+            permutation, for `given log F` among the architectures of a size; kendall: SciPy's; both
+            treat cells as independent, so `overall` and `within architecture` mostly say that scale
+            helps both), reliability_corrected (Spearman over the root of both reliabilities, at
+            most 1; NaN with one seed), n (cells), note.
         """
         question = self.question
         cells = self._sample(question.y, other)
