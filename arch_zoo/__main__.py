@@ -1,4 +1,4 @@
-"""Lists the architectures (`list`) and counts what one model costs (`show NAME --size ...`)."""
+"""Lists the architectures (`list`) and counts the costs of one model (`show NAME --size ...`)."""
 
 import dataclasses
 import json
@@ -32,18 +32,18 @@ class ListVerb:
 
 @dataclasses.dataclass(frozen=True)
 class ShowVerb:
-    """Shows parameters, memory and FLOPs of one model by part, without building an array.
+    """Shows parameters, memory and FLOPs of one model by part, without building any array.
 
     Attributes:
       architecture: a name from `list`.
-      size: a size, with scaling operators if wanted: base-NL24-DM512.
-      variant: a named setting of its options, from `list`.
-      size_rule: what a size means: the architecture's own rule (paper), or the vanilla model's
-        parameters (matched).
-      input_length: tokens of one input.
-      target_length: tokens of one target.
-      vocab_size: tokens of the vocabulary.
-      batch_size: sequences that compete for experts' places.
+      size: a named size, optionally with scaling operators, as in base-NL24-DM512.
+      variant: a named setting of the architecture's options, from `list`.
+      size_rule: what a size means: the architecture's own rule (paper), or as many parameters as
+        the vanilla model of that size (matched).
+      input_length: number of tokens of an input.
+      target_length: number of tokens of a target.
+      vocab_size: number of tokens in the vocabulary.
+      batch_size: number of sequences that share the capacity of the experts.
       format: table for a person, json for a program.
       convention: what counts as FLOPs.
     """
@@ -68,7 +68,7 @@ VERBS: dict[str, type] = {"list": ListVerb, "show": ShowVerb}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one verb and returns its exit code: 0, or 2 if the user made a mistake."""
+    """Runs one verb and returns its exit code: 0, or 2 for bad input."""
     typed = sys.argv[1:] if arguments is None else arguments
 
     def run() -> None:
@@ -107,6 +107,7 @@ def costs(options: ShowVerb) -> dict[str, Any]:
     shape = options.input_length, options.target_length
     flops = arch_zoo.count_flops(cfg, *shape, options.convention, options.batch_size)
     memory = arch_zoo.estimate_memory(cfg, *shape)
+    # Some parts have parameters but no FLOPs, such as tables, and others the reverse.
     parts = sorted({*params.by_part, *flops.by_part})
     return {
         "config": cfg.to_dict(),
@@ -137,7 +138,7 @@ def _print_list(rows: list[dict[str, Any]], form: str) -> None:
 
     table = Table(box=None, pad_edge=False)
     for column in ("architecture", "is", "options", "variants", "paper"):
-        table.add_column(column, overflow="fold")  # a setting that is cut off could not be copied
+        table.add_column(column, overflow="fold")  # wraps: a setting cut short could not be copied
     for row in rows:
         variants = "; ".join(
             f"{name}: {_settings(settings)}" for name, settings in row["variants"].items()
@@ -151,6 +152,7 @@ def _settings(values: dict[str, Any]) -> str:
 
 
 def _print_costs(found: dict[str, Any], form: str) -> None:
+    """Prints what `costs` found: a table by part, then totals and the conventions behind them."""
     if form == "json":
         print(json.dumps(found, indent=2))
         return
@@ -159,14 +161,14 @@ def _print_costs(found: dict[str, Any], form: str) -> None:
 
     cfg, params, flops, memory = (found[key] for key in ("config", "parameters", "flops", "memory"))
     table = Table("part", box=None, pad_edge=False)
-    for column in ("parameters", "MB (f32)", "GFLOPs", "share"):
+    for column in ("parameters", "MB (f32)", "GFLOPs", "share"):  # share of the FLOPs
         table.add_column(column, justify="right", no_wrap=True)
     rows = found["parts"] | {"total": {"parameters": params["total"], "flops": flops["forward"]}}
     for part, row in rows.items():
         share = row["flops"] / flops["forward"]
         numbers = (
             f"{row['parameters']:,}",
-            f"{row['parameters'] * 4e-6:,.1f}",
+            f"{row['parameters'] * 4e-6:,.1f}",  # MB: a float32 has four bytes
             f"{row['flops'] * 1e-9:,.2f}",
         )
         table.add_row(part, *numbers, f"{share:.1%}", style="bold" if part == "total" else None)
@@ -183,7 +185,7 @@ def _print_costs(found: dict[str, Any], form: str) -> None:
     counted = ", ".join(f"{name} {value}" for name, value in found["convention"].items())
     for line in (
         f"tables of tokens and positions {params['embedding']:,}, "
-        f"all else {params['non_embedding']:,}, "
+        f"everything else {params['non_embedding']:,}, "
         f"active per token {params['active']:,}",
         f"FLOPs: forward; one training step {flops['train'] * 1e-9:,.2f} G; counted: {counted}",
         f"memory of a training step: {2 * memory['parameters'] * 1e-6:,.1f} MB "

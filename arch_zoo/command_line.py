@@ -1,7 +1,7 @@
-"""What the command lines of all three programs share: how they are parsed, and how they end.
+"""The parsing and the exit codes that the command lines of all three programs share.
 
 A verb is a dataclass: its fields are the options, and its docstring is the help. Exit codes:
-0 done; 1 a run failed; 2 bad input, told in one line; 75 stopped by SIGTERM or Ctrl-C.
+0 done; 1 a run failed; 2 bad input, explained in one line; 75 stopped by SIGTERM or Ctrl-C.
 """
 
 import contextlib
@@ -17,15 +17,16 @@ from typing import Annotated, Any, Literal, Union
 
 import tyro
 
-# Private to tyro, hence the bound on its version in pyproject.toml: the only way to the parts of an
-# error other than reading them off the box that tyro draws on the terminal.
+# This module is private to tyro, which is why pyproject.toml bounds tyro's version. Without it, the
+# parts of an error would have to be read from the box that tyro draws on the terminal.
 from tyro import _errors as parse_errors
 
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_STOPPED = 1, 2, 75
 
 Format = Literal["table", "csv", "json"]  # for a person, for a spreadsheet, for a program
-TableOrJson = Literal["table", "json"]  # of answers that are no single table
+TableOrJson = Literal["table", "json"]  # for answers that do not fit into one table
 
+# Errors of the system that mean a bad path, which the user can correct. Others are failures.
 _BAD_PATH = {
     errno.ENAMETOOLONG,
     errno.ENOENT,
@@ -45,14 +46,22 @@ class UsageError(ValueError):
 def parse(
     arguments: Sequence[str], verbs: Mapping[str, type], prog: str, description: str | None
 ) -> Any:
-    """The verb that was typed, an instance of its class.
+    """Parses a command line: a verb, then its options.
 
-    A list option may be given several times and takes several values each time, all in the order
-    typed.
+    A list option may be given several times, each time with several values; they are kept in the
+    order in which they were typed.
+
+    Args:
+      arguments: the words after the program's name.
+      verbs: the class of each verb, by name.
+      prog: the program's name in help and messages.
+      description: the text at the top of the program's help.
+
+    Returns:
+      An instance of the verb's class.
 
     Raises:
-      UsageError: what was typed is not a verb, or one of its options is unknown, missing or of the
-        wrong type.
+      UsageError: there is no such verb, or an option is unknown, missing or of the wrong type.
     """
     verb = arguments[0] if arguments and arguments[0] in verbs else None
     options = dict(_options(verbs[verb])) if verb else {}
@@ -75,10 +84,10 @@ def parse(
 
 
 def _message(event: parse_errors.ParseErrorEvent, known: Iterable[str]) -> str:
-    """An error of the parser in one line.
+    """The message for an error of the parser, in one line.
 
     Args:
-      event: what tyro found wrong.
+      event: the error, as tyro describes it.
       known: the verbs if none was typed, otherwise the options of the verb.
     """
     match event:
@@ -94,20 +103,21 @@ def _message(event: parse_errors.ParseErrorEvent, known: Iterable[str]) -> str:
         case parse_errors.BadValue(argument=argument, reason="too_few_values"):
             return f"{argument.display_name()}: a value is missing"
         case parse_errors.InstantiationFailure(message=message, argument=argument):
-            # without an argument it is the verb itself that has found something wrong
+            # Without an argument, the error was raised by the `__post_init__` of the verb.
             name = f"Error parsing {argument.display_name()}: " if argument else ""
             return f"{name}{message}".rstrip(".")
         case _:
-            return f"the options do not go together ({type(event).__name__})"
+            return f"these options cannot be combined ({type(event).__name__})"
 
 
 def _name(argument: Any) -> str:
-    """An option as it is typed; a positional argument by its name and its placeholder."""
+    """An option as it is typed, or a positional argument's name and placeholder."""
     name = argument.display_name()
     return f"{name} ({argument.lowered.metavar})" if argument.is_positional() else name
 
 
 def _unrecognized(tokens: Sequence[str], known: Iterable[str]) -> str:
+    """The message for unknown words: with the closest known name, or else with all verbs."""
     said, names = f"Unrecognized options: {', '.join(tokens)}", list(known)
     typed = tokens[0].partition("=")[0].replace("_", "-")
     if close := difflib.get_close_matches(typed, names, n=1, cutoff=0.7):
@@ -119,7 +129,7 @@ def _unrecognized(tokens: Sequence[str], known: Iterable[str]) -> str:
 def _options(kind: type) -> Iterator[tuple[str, bool]]:
     """The options of a verb, and whether tyro drops their earlier values if they are repeated.
 
-    Those are the options that take any number of values, without `UseAppendAction`.
+    It does so for options that take any number of values and are not marked `UseAppendAction`.
     """
     for name, hint in typing.get_type_hints(kind, include_extras=True).items():
         markers: list[Any] = []
@@ -137,9 +147,9 @@ def _options(kind: type) -> Iterator[tuple[str, bool]]:
 
 
 def _joined(arguments: Sequence[str], lists: set[str]) -> list[str]:
-    """The arguments with each list option in its last place alone, all of its values behind it.
+    """The arguments with repeated list options merged, at the place of their last occurrence.
 
-    tyro, as argparse, forgets the values of an option when it meets it again.
+    If an option is repeated, tyro, like argparse, keeps only the values of the last one.
     """
     groups: list[tuple[str, list[str]]] = [("", [])]
     for argument in arguments:
@@ -160,6 +170,7 @@ def _joined(arguments: Sequence[str], lists: set[str]) -> list[str]:
             first, *rest = [
                 value for other, values in groups if other == name for value in values
             ] or [None]
+            # With "=", a first value that starts with a dash is not taken for an option.
             out += [name] if first is None else [f"{name}={first}", *rest]
     return out
 
@@ -180,14 +191,14 @@ def _is_number(argument: str) -> bool:
 
 
 def run(command: Callable[[], int | None], bad_input: tuple[type[Exception], ...]) -> int:
-    """Runs a command; whatever ends it becomes an exit code and one line on standard error.
+    """Runs a command and turns any error into an exit code and one line on standard error.
 
     Args:
       command: returns the exit code, or None for 0.
-      bad_input: what is raised for something that the user got wrong.
+      bad_input: the exceptions that mean a mistake of the user.
     """
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by whoever called, as with `>&-`
+        if getattr(sys, name) is None:  # the caller closed it, as with `>&-`
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  until the process ends
     try:
         code = command() or 0
@@ -195,14 +206,14 @@ def run(command: Callable[[], int | None], bad_input: tuple[type[Exception], ...
         return code
     except bad_input as error:
         return _end(EXIT_BAD_INPUT, str(error))
-    except BrokenPipeError:  # the reader of a pipe has seen enough
+    except BrokenPipeError:  # the reader of a pipe has closed it, as `head` does
         _close_stdout()
         return 0
     except KeyboardInterrupt:
         return _end(EXIT_STOPPED, "stopped", "")
     except MemoryError as error:
         return _end(EXIT_BAD_INPUT, f"out of memory: {error}" if str(error) else "out of memory")
-    except OSError as error:  # bad input such as a name that is too long, or a full disk
+    except OSError as error:  # bad input, such as a path that is too long; or a full disk
         place = f"{str(error.filename)!r}: " if error.filename else ""
         code = EXIT_BAD_INPUT if error.errno in _BAD_PATH else EXIT_FAILED
         return _end(code, f"{place}{error.strerror or error}")
@@ -214,7 +225,7 @@ def _end(code: int, message: str, prefix: str = "error: ") -> int:
 
 
 def one_line(text: str) -> str:
-    """A message as one line, without what would move a terminal's cursor or change its colours."""
+    """A message as one line, without characters that control a terminal (cursor, colours)."""
     return _CONTROL.sub(" ", text).strip()
 
 

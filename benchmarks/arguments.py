@@ -1,4 +1,4 @@
-"""Arguments that several scripts take."""
+"""Command-line arguments that several scripts share."""
 
 import argparse
 from pathlib import Path
@@ -9,7 +9,7 @@ from train.records import InputError
 
 def add_corpus(parser: argparse.ArgumentParser) -> None:
     """`--corpus`, a path; without a corpus there the script ends with exit code 2."""
-    # A default that is text is checked as well.
+    # argparse also checks the default, because it is text.
     parser.add_argument(
         "--corpus", type=_corpus, default="corpora/python", help="(default: corpora/python)"
     )

@@ -1,14 +1,13 @@
-"""Whether a GPU's attention computes what it should.
-
-CuDNN's and XLA's in bfloat16 against float32 on the CPU.
+"""Compares a GPU's attention in bfloat16, by cuDNN and by XLA, with float32 on the CPU.
 
     python -m benchmarks.attention
 
-For padded and for packed rows, the last of them empty, at two lengths: the loss, the distance of
-all gradients from float32's over their norm, and the largest such distance of one parameter.
-`kernel` says what computed attention. Then `repeated`: of how many parameters two runs of five
-steps from one state differ, in any bit; where kernels add in no fixed order, a run that was stopped
-goes on only up to rounding. Prints JSON; exit code 1 where something is not finite.
+It runs padded and packed rows, the last of them empty, at two lengths. For each it prints the loss,
+the distance between all gradients and those in float32 over the norm of the latter, and the largest
+such distance of a single parameter. `kernel` names what computed attention. Then `repeated` gives
+the number of parameters that differ, in any bit, between two runs of five steps from one state. If
+kernels add in no fixed order, a run that was stopped continues only up to rounding. Prints JSON;
+exits with 1 if a number is not finite.
 """
 
 import argparse
@@ -26,11 +25,11 @@ from train.run.optimizers import make_optimizer
 from train.run.step import init_state, make_model, make_train_step
 
 KINDS = ("as_is", "xla")
-LENGTHS = ((64, 16), (512, 114))  # cuDNN's backward pass has an error of its own at 64
+LENGTHS = ((64, 16), (512, 114))  # cuDNN's backward pass is less exact at length 64
 
 
 def padded(shape: Shape) -> dict[str, Any]:
-    """Rows of falling length, the last of them empty."""
+    """Rows of decreasing length, the last of them empty."""
     batch = batch_of(shape)
     rows = np.arange(shape.batch_size)[:, None] / (shape.batch_size - 1)
     for key, x in batch.items():
@@ -39,7 +38,7 @@ def padded(shape: Shape) -> dict[str, Any]:
 
 
 def packed(shape: Shape) -> dict[str, Any]:
-    """The same rows as two examples each."""
+    """The same rows, each cut into two examples."""
     batch = padded(shape)
     for side, real in (
         ("encoder", batch["encoder_input_tokens"] != 0),
@@ -54,7 +53,7 @@ def packed(shape: Shape) -> dict[str, Any]:
 
 
 def gradients(shape: Shape, dtype: str, variant: str, batch: dict[str, Any], device: Any):
-    """The mean loss, the gradients by name, and what computed attention."""
+    """The mean loss, the gradients by name, and the kernel that computed attention."""
     cfg, _ = settings("transformer", shape, dtype)
     model, params = make_model(cfg, 0)
 
@@ -73,7 +72,7 @@ def gradients(shape: Shape, dtype: str, variant: str, batch: dict[str, Any], dev
 
 
 def distances(shape: Shape, rows: str, batch: dict[str, Any]) -> list[dict[str, Any]]:
-    """How far either kind is from float32."""
+    """The distance of each kind of attention from float32."""
     where = {"inputs": shape.input_length, "targets": shape.target_length, "rows": rows}
     value, exact, _ = gradients(shape, "float32", "xla", batch, jax.devices("cpu")[0])
     found = []
@@ -93,7 +92,7 @@ def distances(shape: Shape, rows: str, batch: dict[str, Any]) -> list[dict[str, 
 
 
 def repeated(shape: Shape, variant: str) -> dict[str, Any]:
-    """Of how many parameters two runs of five steps from one state differ."""
+    """The number of parameters that differ between two runs of five steps from one state."""
     cfg, stage = settings("transformer", shape, "bfloat16")
     model, params = make_model(cfg, 0)
     optimizer = make_optimizer(stage.optimizer, model.axes)
@@ -115,7 +114,7 @@ def repeated(shape: Shape, variant: str) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Compares and prints."""
+    """Compares, and prints JSON."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,16 +1,15 @@
-"""Whether the CPU's compiler changes what a model computes.
-
-Gradients with and without its library of kernels.
+"""Compares gradients with and without XLA's kernel library for CPUs, which has had errors.
 
     python -m benchmarks.compiler
 
-XLA hands products and sums on a CPU to a library (YNNPACK) whose first releases had errors at large
-arrays: in jaxlib 0.10.2 a product followed by a sum can come out wrong
+On a CPU, XLA passes products and sums to a library (YNNPACK) whose first releases were wrong for
+large arrays: in jaxlib 0.10.2 a product followed by a sum can be wrong
 (github.com/jax-ml/jax/issues/39103). For every architecture, at lengths that fill no block, this
-compares the loss and every gradient of both compilations. Prints JSON: per architecture `loss`, the
-relative difference of the losses, and `gradient`, the largest difference over the parameter's own
-largest entry; and for the reproduction of that issue, whether this release gets it wrong. A ReLU
-whose input lies within rounding of zero may fall on either side, so every ReLU is a softplus here.
+script compares the loss and every gradient of both compilations. It prints JSON. For each
+architecture, `loss` is the relative difference of the losses, and `gradient` the largest difference
+divided by the largest entry of the same parameter's gradient. `known_error` shows if this release
+gets the example from that issue wrong. A ReLU whose input is zero up to rounding may go either way,
+so every ReLU is replaced by a softplus here.
 """
 
 import argparse
@@ -62,7 +61,7 @@ def differences(name: str, shape: Shape) -> dict[str, Any]:
 
 
 def known_error() -> dict[str, float]:
-    """The issue's reproduction: the last of 32,769 sums, which is 2^30."""
+    """The example from the issue: the last of 32,769 sums, which is 2^30."""
     rows = jnp.arange(32_769.0)[:, None] * jnp.array([1.0, 0.0, 0.0])
     sums = jax.vmap(lambda row: jnp.sum(jnp.square(jnp.eye(3) @ row)))
     compiled = jax.jit(sums).lower(rows)
@@ -74,7 +73,7 @@ def known_error() -> dict[str, float]:
 
 
 def main() -> None:
-    """Compares and prints."""
+    """Compares, and prints JSON."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

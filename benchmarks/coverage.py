@@ -1,4 +1,4 @@
-"""Recovery of known truth on simulated studies: coverage of intervals, level and power of tests.
+"""Checks the analysis on simulated studies: coverage of intervals, level and power of tests.
 
     python -m benchmarks.coverage --out docs/coverage.md  # 30 minutes: 1,000 studies a design,
                                                           # 200 for frontiers and claims
@@ -6,9 +6,9 @@
     python -m benchmarks.coverage --only slopes           # experiments whose name contains this
     python -m benchmarks.coverage --design 5x3            # one design: five sizes, three seeds
 
-Prints a Markdown table (and writes it to --out), one row per quantity and one column per design
-(sizes x seeds). `none` means that no interval was given, which is what three sizes are answered
-with. Equal seeds give equal tables.
+Prints a Markdown table (and writes it to --out), with one row per quantity and one column per
+design (sizes x seeds). `none` means that the analysis gives no interval, as for three sizes. The
+same seed gives the same table.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import pandas as pd
 
 from eval.simulation.recovery import DESIGNS, EXPERIMENTS
 
-_COSTLY = ("recovery_of_frontiers", "level_of_claims")  # the most seconds a study; a fifth as many
+_COSTLY = ("recovery_of_frontiers", "level_of_claims")  # the slowest: a fifth of the studies
 
 
 def main() -> None:
@@ -33,16 +33,16 @@ def main() -> None:
         "--replicates",
         type=int,
         default=1000,
-        help="simulated studies a design (default %(default)s)",
+        help="simulated studies per design (default: %(default)s)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="of all simulations (default %(default)s)"
+        "--seed", type=int, default=0, help="seed of all simulations (default: %(default)s)"
     )
-    parser.add_argument("--only", default="", help="experiments whose name contains this")
+    parser.add_argument("--only", default="", help="run only experiments with this in their name")
     parser.add_argument(
         "--design",
         default="",
-        help=f"one of {', '.join(f'{k}x{s}' for k, s in DESIGNS)}; default all",
+        help=f"one of {', '.join(f'{k}x{s}' for k, s in DESIGNS)} (default: all)",
     )
     parser.add_argument(
         "--out", type=Path, help="file to write the table to, with the command that made it"
@@ -87,22 +87,23 @@ def main() -> None:
 
 
 def _head(arguments: argparse.Namespace) -> str:
-    """What the table is, the command that made it, and how well its shares are known."""
+    """What the table shows, the command that made it, and the standard error of its shares."""
     command = (
         f"python -m benchmarks.coverage --replicates {arguments.replicates} --seed {arguments.seed}"
     )
     counts = (arguments.replicates, max(arguments.replicates // 5, 1))
     errors = [f"{100 * math.sqrt(0.95 * 0.05 / n):.1f} ({n} studies)" for n in counts]
     return (
-        "# Do the intervals cover, do the tests hold their level?\n\n"
+        "# Do the intervals cover the truth, and do the tests hold their level?\n\n"
         f"Written by `{command} --out {arguments.out.as_posix()}`; the same command gives the same "
         "table.\n\n"
-        "Percent of simulated studies; a column is a design, sizes x seeds. `none`: no interval or "
-        "test is given, and the output says so instead. `power` and `reported` have no nominal "
-        f"value. Empty: needs two seeds. Standard error of a share near 95 % or 5 %: {errors[0]}; "
-        f"for claims and frontiers {errors[1]}. Shares of tests that assume equal noise are "
-        "`reported` where one architecture is three times noisier; verdicts rest on the tests with "
-        "separate variances. But for the frontiers, all architectures cover one range of FLOPs.\n"
+        "The numbers are percentages of simulated studies; a column is a design, sizes x seeds. "
+        "`none`: the analysis gives no interval or test, and its output says so. `power` and "
+        "`reported` have no nominal value. Empty: needs two seeds. Standard error of a share near "
+        f"95 % or 5 %: {errors[0]}; for claims and frontiers {errors[1]}. If one architecture is "
+        "three times noisier, shares of tests that assume equal noise are only `reported`; "
+        "verdicts use the tests with separate variances. All architectures cover the same range of "
+        "FLOPs, except in the studies for frontiers.\n"
     )
 
 

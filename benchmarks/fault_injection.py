@@ -3,14 +3,15 @@
     python -m benchmarks.fault_injection  # 54 kills, about ten minutes
     python -m benchmarks.fault_injection --cells transformer:pmap --kills 4 --seed 7
 
-Each cell (an architecture under a strategy, on two virtual devices) is pretrained and finetuned
-once without interruption and once with `--kills` kills, each followed by a start of the same
-command. A kill comes after a random number of further records or checkpoints and a random fraction
-of a second, so that it hits steps, evaluations, saves and writes alike; the tally says what was
-under way, as far as the files tell. At the end, records must be equal but for what the clock says,
-and parameters and optimizer bit for bit.
+Each cell (an architecture with a strategy, on two virtual devices) is pretrained and finetuned once
+without interruption and once with `--kills` kills, after each of which the same command is started
+again. A kill comes after a random number of further records or checkpoints and a random fraction of
+a second, so that steps, evaluations, saves and writes are all hit. The tally counts what was in
+progress, as far as the files show. At the end, records must be equal except for times, and
+parameters and optimizer states must be equal bit for bit.
 
-Prints a line for each cell on stderr and the tally as JSON on stdout; exits 1 if anything was lost.
+Prints a line for each cell on stderr and the tally as JSON on stdout; exits with 1 if anything was
+lost.
 """
 
 import argparse
@@ -26,7 +27,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-# Before anything imports jax.
+# Set before anything imports jax.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
 )
@@ -61,7 +62,7 @@ STAGE = StageConfig(
 
 
 def config_of(cell: str) -> RunConfig:
-    """The run of `architecture:strategy`; under the mesh, both devices hold half of each matrix."""
+    """The run of `architecture:strategy`; on the mesh, each device holds half of every matrix."""
     name, _, strategy = cell.partition(":")
     model = {"num_encoder_layers": 1, "num_decoder_layers": 1, **OPTIONS.get(name, {})}
     config = RunConfig(name, "nano", model=model, pretrain=STAGE, finetune=STAGE)
@@ -73,7 +74,7 @@ def config_of(cell: str) -> RunConfig:
 
 
 def train(cell: str, corpus: Path, directory: Path) -> None:
-    """What is killed: a whole start, from opening the corpus on."""
+    """The process that is killed: a complete start, beginning with the corpus."""
     from train.data.corpus import open_corpus
     from train.run import cell as cells
 
@@ -81,20 +82,20 @@ def train(cell: str, corpus: Path, directory: Path) -> None:
 
 
 def start(context: Any, *arguments: Any) -> Any:
-    """A fresh process that has imported the trainer and started nothing yet."""
+    """A new process that has imported the trainer but has not started anything else."""
     process = context.Process(target=train, args=arguments)
     process.start()
     return process
 
 
 def progress(directory: Path) -> int:
-    """Rows recorded and checkpoints begun."""
+    """The number of rows recorded and checkpoints begun."""
     rows = sum(path.read_bytes().count(b"\n") for path in directory.glob("*.jsonl"))
     return rows + sum(1 for _ in directory.glob("checkpoints/*/*"))
 
 
 def under_way(directory: Path) -> str:
-    """What a killed process was doing, as far as its files tell."""
+    """What a killed process was doing, as far as its files show."""
     if any(path.read_bytes()[-1:] not in (b"", b"\n") for path in directory.glob("*.jsonl")):
         return "a record"
     if any(directory.glob("*.tmp-*")):
@@ -107,7 +108,7 @@ def under_way(directory: Path) -> str:
 def kill(
     context: Any, chance: random.Random, cell: str, corpus: Path, directory: Path, further: int
 ) -> str | None:
-    """Starts a cell and kills it; returns what was under way, or None if it had finished before."""
+    """Starts a cell and kills it; returns what was in progress, or None if it had finished."""
     process = start(context, cell, corpus, directory)
     goal = progress(directory) + chance.randint(1, further)
     while progress(directory) < goal and process.is_alive():
@@ -120,7 +121,7 @@ def kill(
 
 
 def content(directory: Path) -> dict[str, Any]:
-    """Records without the clock, and checksums of the last checkpoint of each stage."""
+    """Records without times, and checksums of the last checkpoint of each stage."""
     run = records.read_run(directory)
     sums = {
         stage: json.loads(
@@ -139,7 +140,7 @@ def content(directory: Path) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Runs the cells that were asked for."""
+    """Parses the arguments and runs the cells."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -147,22 +148,22 @@ def main() -> int:
     parser.add_argument(
         "--cells", default=",".join(CELLS), help="architecture:strategy, separated by commas"
     )
-    parser.add_argument("--kills", type=int, default=9, help="of each cell")
+    parser.add_argument("--kills", type=int, default=9, help="kills per cell")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as cache:
         os.environ["JAX_COMPILATION_CACHE_DIR"] = (
-            cache  # not a shared one: JAX writes its entries in place
+            cache  # not a shared cache: JAX writes entries in place, so a kill would damage them
         )
         return run(args)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs every cell, alone and with kills."""
+    """Runs every cell once undisturbed and once with kills; returns the exit code."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["train.run.cell", "train.data.corpus"]
-    )  # imports once; no backend is started
+    )  # imported once, before any backend is started
     chance = random.Random(args.seed)
     tally: collections.Counter[str] = collections.Counter()
     lost = []

@@ -1,20 +1,20 @@
-"""Runs commands with options of wrong kind, sign, size or form, and checks how each ends.
+"""Runs commands with options of the wrong type, sign, size or form, and checks how each ends.
 
     python -m benchmarks.fuzz_commands                        # 600 commands, a few minutes
     python -m benchmarks.fuzz_commands --commands 50 --seed 7 --verb fit
 
-Every option of every command, and every setting of a run through `--set`, gets one value that is
-drawn at random. A command may do its work or refuse, but a refusal is one line on standard error
-with exit code 2. What may not happen:
+Every option of every command, and every setting of a run through `--set`, gets one value drawn at
+random. A command may do its work or refuse, but a refusal must be one line on standard error, with
+exit code 2. These are failures:
 
 - a traceback: an exception that leaves the command;
 - a hang: no end within `--patience` seconds;
-- nonsense accepted: a negative number, NaN or an infinity where no such number has a meaning, or
-  text where a number belongs, and the command goes on all the same.
+- accepted nonsense: the command continues although it was given a negative number, NaN or infinity
+  where such a number has no meaning, or text instead of a number.
 
-Commands run in this process, on a small corpus, a simulated study and a table of a law. Training
-stops after its first step, as after SIGTERM. Prints each failure on stderr and the tally as JSON on
-stdout; exits 1 if there was a failure.
+Commands run in this process, on a small corpus, a simulated study and a table for a law. Training
+stops after its first step, as it would after SIGTERM. Prints each failure on stderr and the tally
+as JSON on stdout; exits with 1 if there was a failure.
 """
 
 import argparse
@@ -112,8 +112,8 @@ MAINS = {
 STAGES = ("pretrain", "finetune")
 SMALL = ("steps", "batch_size", "input_length", "target_length", "eval_batches", "eval_batch_size")
 
-# Options and settings of which a negative or infinite value has a meaning: the mesh's "the rest",
-# "no limit".
+# Options and settings for which a negative or infinite value has a meaning, such as "the rest" in a
+# mesh, or "no limit".
 SIGNED = {"mesh"}
 INFINITE = {"unique", "budget"}
 
@@ -126,8 +126,8 @@ class Place:
       room: train, eval or arch_zoo.
       verb: the command.
       option: what is typed before the value, such as --level or --set.
-      key: of `--set`; empty for other options.
-      numeric: a number is wanted.
+      key: the key of `--set`; empty for other options.
+      numeric: whether the value must be a number.
     """
 
     room: str
@@ -157,15 +157,15 @@ class Hang(BaseException):
 
 @dataclasses.dataclass(frozen=True)
 class Ground:
-    """What commands are tried on.
+    """The files that commands are tried on.
 
-    A corpus, a study of records, a table of a law, a study's declaration.
+    A corpus, a study of records, a table for a law, and a study's declaration.
     """
 
     directory: Path
 
     def prepare(self) -> "Ground":
-        """Writes all of it."""
+        """Writes all files."""
         write_corpus(self.directory / "corpus")
         run_directories.write_study(
             self.directory / "runs", sizes=run_directories.LADDER[:3], seeds=2
@@ -173,7 +173,7 @@ class Ground:
         from train.study.directory import write_manifest
 
         write_manifest(tiny_study.study(), self.directory / "runs" / "tiny")
-        for config in tiny_study.study().cells:  # all done, so that `watch` has an end
+        for config in tiny_study.study().cells:  # all done, so that `watch` ends
             (self.directory / "runs" / "tiny" / config.run_id).mkdir()
             records.RunWriter(self.directory / "runs" / "tiny" / config.run_id).status("done")
         rows = ["N,D,loss"]
@@ -192,7 +192,7 @@ class Ground:
         return self
 
     def pretrained(self) -> Path:
-        """Checkpoints of a pretraining, which is run for a step where it has not been."""
+        """Checkpoints of a pretraining; the first call runs it for one step."""
         where = (
             self.directory
             / "pretrained"
@@ -213,7 +213,7 @@ class Ground:
         return where
 
     def base(self, room: str, verb: str) -> list[str]:
-        """A command that would do its work, in a few seconds."""
+        """A command that would succeed within a few seconds."""
         runs, out = self.directory / "runs", self.directory / "out"
         corpus = ["--corpus", str(self.directory / "corpus")]
         declared = ["--config", str(Path(tiny_study.__file__)), "--runs", str(out), *corpus]
@@ -312,7 +312,7 @@ def _is_number(kind: Any) -> bool:
 
 
 def command(place: Place, value: str, ground: Ground) -> list[str]:
-    """The whole command line that gives `value` at `place`."""
+    """The complete command line that gives `value` at `place`."""
     base = ground.base(place.room, place.verb)
     if not place.key:
         return [place.verb, *base, f"{place.option}={value}"]
@@ -321,7 +321,7 @@ def command(place: Place, value: str, ground: Ground) -> list[str]:
 
 
 def run(place: Place, value: str, ground: Ground, patience: float) -> Outcome:
-    """Runs one command and says how it ended."""
+    """Runs one command and returns how it ended."""
     arguments = command(place, value, ground)
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _alarm(patience):
@@ -348,7 +348,7 @@ def run(place: Place, value: str, ground: Ground, patience: float) -> Outcome:
 
 
 def is_nonsense(place: Place, value: str) -> bool:
-    """Whether no command could do anything sensible with the value there."""
+    """Whether no command could do anything sensible with this value."""
     if not place.numeric:
         return False
     try:
@@ -356,7 +356,7 @@ def is_nonsense(place: Place, value: str) -> bool:
     except (ValueError, TypeError):
         return not (
             place.key and value in ("null", "[]", "[1]", "[1,2,3]")
-        )  # what None and tuples take
+        )  # the words for None and tuples
     if math.isnan(number) or (math.isinf(number) and place.name not in INFINITE):
         return True
     return number < 0 and place.name not in SIGNED
@@ -378,9 +378,9 @@ def _alarm(seconds: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def apart(directory: Path) -> Iterator[None]:
-    """Commands run in this directory, where paths that are drawn end up.
+    """Runs commands in this directory, so that paths drawn at random are inside it.
 
-    Training saves and ends after its first step. That is what it does after SIGTERM.
+    Training saves and ends after its first step, as it does after SIGTERM.
     """
     ask, home = cell.StopOnSignal.__call__, os.environ.get("HOME")
     cell.StopOnSignal.__call__ = lambda self: True  # pyright: ignore  # for the time of the block
@@ -394,7 +394,7 @@ def apart(directory: Path) -> Iterator[None]:
 
 
 def broken(verbs: Sequence[tuple[str, str]], ground: Ground) -> list[str]:
-    """The commands that fail with nothing wrong in them: what they refuse would say little."""
+    """The commands that fail without a wrong value; their refusals would mean little."""
     found = []
     for room, verb in verbs:
         said = io.StringIO()
@@ -406,7 +406,7 @@ def broken(verbs: Sequence[tuple[str, str]], ground: Ground) -> list[str]:
 
 
 def values(place: Place) -> Sequence[str]:
-    """What is tried there."""
+    """The values to try at a place."""
     return JSON_VALUES if place.key else (*NUMBERS, *WORDS)
 
 
@@ -416,14 +416,14 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--commands", type=int, default=600, help="(default: 600)")
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of values (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the values (default: 0)")
     parser.add_argument(
         "--patience",
         type=float,
         default=120.0,
         help="seconds that a command may take (default: 120)",
     )
-    parser.add_argument("--verb", default="", help="only this command")
+    parser.add_argument("--verb", default="", help="try only this command")
     options = parser.parse_args()
     chosen = [place for place in places() if options.verb in ("", place.verb)]
     rng, tally, failures = random.Random(options.seed), collections.Counter(), []

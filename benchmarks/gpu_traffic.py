@@ -1,19 +1,21 @@
-"""What a training step moves on a GPU that is not here: compiled for an H200, kernel by kernel.
+"""What a training step moves on a GPU that need not be present: compiled for an H200, by kernel.
 
     python -m benchmarks.gpu_traffic  # the zoo at base-NL4, ten minutes on 2 cores
     python -m benchmarks.gpu_traffic --architectures evolved --kernels 20
 
-Needs JAX's CUDA plugin (`pip install "jax[cuda13]"`, of the release of JAX), and no GPU. Prints a
-table on stderr and JSON on stdout, for each architecture: bytes that the compiled step holds; how
-many kernels it starts; bytes that they read and write in products, in cuDNN's attention and in the
-`rest`; and the rest's milliseconds at the bandwidth of the data sheet, a floor of its time, since
-it does little else. Beside it stands the bare time of the FLOPs at the data sheet's peak. With
-`--kernels`, the kernels of the rest that move most, by what they are part of.
+Needs JAX's CUDA plugin (`pip install "jax[cuda13]"`, of the same release as JAX), but no GPU.
+Prints a table on stderr and JSON on stdout. For each architecture it shows: the bytes that the
+compiled step holds; the number of kernels that it starts; the bytes that they read and write in
+products, in cuDNN's attention and in the `rest`; and the milliseconds of the rest at the data
+sheet's bandwidth. The rest does little else than move bytes, so this is a lower bound of its time.
+For comparison it shows the time of the FLOPs at the data sheet's peak. `--kernels` lists the
+kernels of the rest that move most, by the part of the model that they belong to.
 
-A kernel reads its operands and writes its results once. Of what it reads through a slice or by
-index the part read counts, of what it updates in place the part written, and a loop's body as often
-as it runs. How long products and attention take is not told: that needs the device. Products are
-cuBLAS's, for XLA would time them to choose another's.
+A kernel reads its operands and writes its results once. If it reads a slice or by index, only the
+part that it reads counts; if it updates in place, only the part that it writes; the body of a loop
+counts as often as it runs. The time of products and attention is not estimated, because that needs
+the device. Products are left to cuBLAS, because XLA would have to time other kernels to choose
+them.
 """
 
 import argparse
@@ -40,8 +42,8 @@ from train.run.optimizers import make_optimizer
 from train.run.step import init_state, make_model, make_train_step
 from train.run.tracking import PEAK_FLOPS
 
-# What XLA asks of a device when it compiles for it: NVIDIA's data sheet and CUDA's limits of
-# compute capability 9.0.
+# What XLA needs to know about a device in order to compile for it: NVIDIA's data sheet and CUDA's
+# limits for compute capability 9.0.
 NAME, BANDWIDTH = "NVIDIA H200", 4.8e12
 TARGET = f"""
 gpu_device_info {{
@@ -60,7 +62,7 @@ gpu_device_info {{
 }}
 platform_name: "CUDA" device_description_str: "{NAME}" dnn_version_info {{ major: 9 minor: 10 }}
 """
-# What JAX asks of a device before it calls cuDNN.
+# What JAX asks a device before it calls cuDNN.
 ANSWERS = {
     "check_cudnn_version": 91000,
     "check_compute_capability": True,
@@ -113,16 +115,16 @@ class Instruction(NamedTuple):
         return re.findall(r"%([\w.-]+)", self.rest.partition(")")[0])
 
     def attribute(self, pattern: str) -> str:
-        """What the first group of a pattern matches beside its operands, or nothing."""
+        """The first group of a pattern searched after the operands; empty if it is not found."""
         found = re.search(pattern, self.rest)
         return found.group(1) if found else ""
 
 
 class Kernel(NamedTuple):
-    """A kernel, how often it is started, and the bytes that it moves in all its runs."""
+    """A kernel, the number of times that it is started, and the bytes that all its runs move."""
 
     kind: str  # product, attention or rest
-    source: str  # of which part of the model, by JAX's names
+    source: str  # the part of the model, by JAX's names
     shape: str
     runs: int
     moved: int
@@ -132,7 +134,7 @@ Program = dict[str, list[Instruction]]
 
 
 def parse(text: str) -> tuple[Program, str]:
-    """The computations of a compiled program, and the name of the one that is its entry."""
+    """The computations of a compiled program, and the name of its entry computation."""
     program: Program = {}
     entry = body = ""
     for line in text.splitlines():
@@ -146,7 +148,7 @@ def parse(text: str) -> tuple[Program, str]:
 
 
 def size(shape: str) -> int:
-    """Bytes of an array, or of all arrays of a tuple."""
+    """The bytes of an array, or of all arrays of a tuple."""
     arrays = re.findall(r"(\w+)\[([\d,]*)\]", shape)
     return sum(
         _WIDTHS.get(dtype, 0) * math.prod(int(n) for n in dims.split(",") if n)
@@ -155,7 +157,7 @@ def size(shape: str) -> int:
 
 
 def kernels(program: Program, computation: str, runs: int = 1) -> Iterator[Kernel]:
-    """The kernels that a computation starts, with those of what it calls."""
+    """The kernels that a computation starts, including those of what it calls."""
     shapes = {instruction.name: instruction.shape for instruction in program[computation]}
     for instruction in program[computation]:
         if instruction.operation == "while":
@@ -187,10 +189,10 @@ def _whole(instruction: Instruction, shapes: dict[str, str]) -> int:
 
 
 def _moved(body: list[Instruction]) -> int:
-    """Bytes that a fused computation reads and writes."""
+    """The bytes that a fused computation reads and writes."""
     shapes = {instruction.name: instruction.shape for instruction in body}
     uses = collections.defaultdict(list)
-    for instruction in reversed(body):  # users first: who reads a bitcast reads what it is of
+    for instruction in reversed(body):  # users first, since what reads a bitcast reads its operand
         for position, name in enumerate(instruction.operands):
             uses[name] += (
                 uses[instruction.name]
@@ -206,7 +208,7 @@ def _moved(body: list[Instruction]) -> int:
             elif user.operation == "dynamic-update-slice" and position == 0:
                 moved += size(shapes[user.operands[1]]) - size(
                     parameter.shape
-                )  # the rest of the result stays
+                )  # the rest of the result stays as it is
             else:
                 read = size(parameter.shape)
         moved += min(read, size(parameter.shape))
@@ -214,7 +216,7 @@ def _moved(body: list[Instruction]) -> int:
 
 
 def compiled(name: str, shape: Shape) -> tuple[Any, float]:
-    """The compiled training step of an architecture in bfloat16, and the seconds it took."""
+    """The compiled training step of an architecture in bfloat16, and the seconds of compilation."""
     target = {"topology": "1x1x1", "target_config": TARGET}
     (device,) = topologies.get_topology_desc(platform="cuda", topology_name=NAME, **target).devices
     with contextlib.ExitStack() as stack:
@@ -242,7 +244,7 @@ def compiled(name: str, shape: Shape) -> tuple[Any, float]:
 
 
 def measure(name: str, shape: Shape, largest: int) -> dict[str, Any]:
-    """What is printed of an architecture."""
+    """The printed numbers of an architecture."""
     step, seconds = compiled(name, shape)
     memory = step.memory_analysis()
     found = list(kernels(*parse(step.as_text())))
@@ -253,9 +255,7 @@ def measure(name: str, shape: Shape, largest: int) -> dict[str, Any]:
         if kernel.kind == "rest":
             parts[kernel.source, kernel.shape.partition("{")[0]] += kernel.moved
     cfg, _ = settings(name, shape)
-    executed = arch_zoo.Convention(
-        experts="padded"
-    )  # the places of experts that stay empty are computed too
+    executed = arch_zoo.Convention(experts="padded")  # empty places of experts are computed too
     count = arch_zoo.count_flops(
         cfg, shape.input_length, shape.target_length, executed, shape.batch_size
     )
@@ -292,7 +292,7 @@ def main() -> None:
     options = parser.parse_args()
     jax.config.update(
         "jax_platforms", "cpu"
-    )  # what computes is this processor; a GPU that is here is not asked
+    )  # this process runs on the CPU; a GPU that is present is not used
     names = options.architectures.split(",") if options.architectures else arch_zoo.names()
     print(f"{'':12}{''.join(f'{title:>11}' for title in COLUMNS)}", file=sys.stderr)
     rows = []

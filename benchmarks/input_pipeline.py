@@ -1,10 +1,10 @@
-"""Speed of the trainer's input and of `prepare`, against seqio's own packed converter and pass.
+"""Speed of the trainer's input and of `prepare`, compared with seqio's packing and tasks.
 
     python -m benchmarks.input_pipeline        # after `make study`, which makes the corpus
 
-Both sides work on the same text, in one process and one run. seqio is given examples that are
-already tokenized and corrupted, so that only its packing and conversion are timed; ours reads the
-shards, corrupts, and makes batches. Prints JSON.
+Both sides work on the same text, in one process and one run. seqio gets examples that are already
+tokenized and corrupted, so that only its packing and conversion are timed; the trainer reads
+shards, corrupts the text, and makes batches. Prints JSON.
 """
 
 import argparse
@@ -26,11 +26,11 @@ from train.data.prepare_config import PrepareConfig
 from train.tasks import catalog, seqio_tasks
 
 _LENGTHS = {"inputs": 128, "targets": 32}
-_SHORT = {"inputs": 48, "targets": 16}  # what seqio packs: two or three examples to a row
+_SHORT = {"inputs": 48, "targets": 16}  # for seqio to pack, two or three to a row
 
 
 def rows_per_second(made: Iterable[int], seconds: float) -> float:
-    """Rows a second of an iterable of numbers of rows, over about `seconds`, after a warm-up."""
+    """Rows per second over about `seconds`, after a warm-up; `made` yields numbers of rows."""
     rows, iterator = 0, iter(made)
     next(iterator)
     start = time.perf_counter()
@@ -92,7 +92,7 @@ def main() -> None:
     )
     arguments.add_corpus(parser)
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--seconds", type=float, default=10.0, help="for each measurement")
+    parser.add_argument("--seconds", type=float, default=10.0, help="seconds per measurement")
     given = parser.parse_args()
     corpus = open_corpus(given.corpus)
     pair = [

@@ -3,12 +3,13 @@
     python -m benchmarks.kill_study                     # 20 kills, about ten minutes on two cores
     python -m benchmarks.kill_study --kills 5 --seed 7
 
-A kill hits, by turns, a launcher, a worker, or both launchers with all their workers; two are at
-work on the study all the time. At the end every cell must be done, its records must be those of an
-undisturbed study but for what the clock says, no row may be there twice, and the report's run table
-must be the same.
+Two launchers work on the study at all times. Kills hit in turn a launcher, a worker, or both
+launchers with all their workers. At the end every cell must be done, its records must equal those
+of an undisturbed study except for times, no row may appear twice, and the report's run table must
+be the same.
 
-Prints a line for each kill on stderr and the tally as JSON on stdout; exits 1 if anything was lost.
+Prints a line for each kill on stderr and the tally as JSON on stdout; exits with 1 if anything was
+lost.
 """
 
 import argparse
@@ -31,10 +32,10 @@ TARGETS = ("launcher", "worker", "everything")
 
 
 class Study:
-    """A study under two launchers."""
+    """A study that two launchers run."""
 
     def __init__(self, declaration: Path, corpus: Path, runs: Path):
-        """Starts nothing yet."""
+        """Prepares the command; nothing is started yet."""
         self.command = [
             sys.executable,
             "-m",
@@ -52,7 +53,7 @@ class Study:
             "1",
             "--retries",
             "50",
-        ]  # kills are no fault of the cell
+        ]  # a kill is not the cell's fault
         self.runs = runs
         self.launchers: list[subprocess.Popen[bytes]] = []
 
@@ -78,7 +79,7 @@ class Study:
         )
 
     def progress(self) -> int:
-        """Rows recorded so far."""
+        """The number of rows recorded so far."""
         return sum(path.read_bytes().count(b"\n") for path in self.runs.glob("*/*/*.jsonl"))
 
 
@@ -91,7 +92,7 @@ def children(pid: int) -> list[int]:
 
 
 def disturbed(study: Study, kills: int, seed: int) -> collections.Counter[str]:
-    """Kills and restarts; then lets the study end."""
+    """Kills and restarts processes, then lets the study finish; returns the kills by kind."""
     chance, done = random.Random(seed), collections.Counter[str]()
     for number in range(kills):
         study.keep_two()
@@ -113,7 +114,7 @@ def disturbed(study: Study, kills: int, seed: int) -> collections.Counter[str]:
                 done["gone already"] += 1
         for launcher in study.launchers:
             if launcher.pid in hit:
-                launcher.wait()  # or it would pass for alive a moment longer
+                launcher.wait()  # otherwise it would look alive for a moment
         print(f"kill {number + 1}: {target}, {study.progress()} rows", file=sys.stderr, flush=True)
     study.keep_two()
     for launcher in study.launchers:

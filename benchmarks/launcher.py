@@ -1,15 +1,15 @@
-"""What the local launcher gains over one cell after another, and a cell's cost besides steps.
+"""Measures what the local launcher gains over running cells one by one, and a cell's overhead.
 
     python -m benchmarks.launcher  # about four minutes on two cores, alone on the machine
     python -m benchmarks.launcher --share 0.5    # longer cells, less noise
 
-Cells of the CPU study with a share of their steps and next to no evaluation are run three times: to
-fill the compilation cache, with one worker that has every core, and with a worker pinned to each
-core; and a fourth time, so pinned, with their whole evaluations. Overhead is the time of a cell
+Cells of the CPU study, with a share of their steps and almost no evaluation, are run three times:
+to fill the compilation cache, with one worker that has every core, and with a worker pinned to each
+core. A fourth run, pinned as well, has complete evaluations. The overhead of a cell is the time
 that is neither a step nor an evaluation of more than one batch: compilation from the cache,
-checkpoints, records, and its part of the workers' start and of the time in which one of them has
-nothing left to do. The share is that of a study with as many such cells as the CPU study has, with
-all their steps and evaluations. Prints JSON on stdout.
+checkpoints, records, and its part of the time in which workers start or have nothing left to do.
+The share is that of a study with as many such cells as the CPU study, with all their steps and
+evaluations. Prints JSON on stdout.
 """
 
 import argparse
@@ -33,7 +33,7 @@ SIZES = ("milli", "micro")
 
 
 def shortened(cell: RunConfig, share: float, evaluation: dict[str, int]) -> RunConfig:
-    """A cell with a share of its steps, and its settings of evaluation replaced."""
+    """A cell with a share of its steps and other settings of evaluation."""
 
     def short(stage):
         steps = max(round(stage.steps * share), 4)
@@ -46,7 +46,7 @@ def shortened(cell: RunConfig, share: float, evaluation: dict[str, int]) -> RunC
 def measured(
     declared: StudyConfig, corpus: Path, workers: int
 ) -> tuple[float, list[tuple[float, float]]]:
-    """Seconds of the whole study and, for each cell, its own and those besides its steps."""
+    """Seconds of the whole study; for each cell its seconds, and those not spent on steps."""
     with tempfile.TemporaryDirectory() as place:
         directory = Path(place) / declared.name
         write_manifest(declared, directory)
@@ -61,7 +61,7 @@ def measured(
 
 
 def main() -> None:
-    """Runs the three passes and prints what they took."""
+    """Runs all passes and prints their times."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -87,7 +87,7 @@ def main() -> None:
     seconds, found = passes["pool"]
     started = seconds * workers - sum(
         duration for duration, _ in found
-    )  # of the workers themselves, and waiting
+    )  # the time in which workers start or wait
     around = sum(around for _, around in found)
     steps = sum(duration - around for duration, around in found) / arguments.share
     evaluations = max(

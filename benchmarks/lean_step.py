@@ -1,8 +1,8 @@
 """The vanilla training step with nothing around it.
 
-What `step_time.py --lean` holds the zoo's own step against. Plain jnp over the same parameters,
-with products and softmax in the zoo's order: no modules, no seams, no auxiliary values, no
-diagnostics, no accumulation. It gives the same loss, which the benchmark checks before it measures.
+`step_time.py --lean` compares the zoo's own step with it. It is plain jnp over the same parameters,
+with products and softmax in the zoo's order, but without modules, seams, auxiliary values,
+diagnostics and accumulation. It gives the same loss; the benchmark checks this before it measures.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,15 +1,15 @@
-"""What the training loop costs beside the step that it runs: batches, records, progress, checks.
+"""What the training loop costs besides the step that it runs: batches, records, progress, checks.
 
     python -m benchmarks.loop_overhead  # transformer at d128 4+4, about three minutes on 2 cores
     python -m benchmarks.loop_overhead --size nano --steps 200
 
 Runs `train.run.loop` for `--steps` steps without evaluations and saves in between, and the same
-compiled step on batches made beforehand, taking turns `--rounds` times in one process. Prints JSON:
-median milliseconds a step of either and `overhead`, the loop's share above the bare step, the
-median over rounds; and `input_ms`, what one batch takes to make, which happens while the device
-computes. `overhead` scatters by as much as two runs of the same step do. `host_ms` does not: a step
-of the loop where the model's step computes nothing, so all that the loop could add; `host_share` is
-that over the bare step.
+compiled step on batches made beforehand, alternating `--rounds` times in one process. Prints JSON:
+median milliseconds per step of both; `overhead`, the loop's time over the bare step's minus one, as
+the median over rounds; and `input_ms`, the time to make one batch, which happens while the device
+computes. `overhead` varies as much as two runs of the same step do. `host_ms` does not: it is the
+time per step of a loop whose model computes nothing, and so the most that the loop can add.
+`host_share` is that over the bare step.
 """
 
 import argparse
@@ -37,21 +37,18 @@ from train.run.start import Job
 from train.run.step import Batch, Metrics, State, Step, init_state, make_model, make_train_step
 from train.study.config import RunConfig
 
-_WARM_UP = 5  # steps: compilation, and the memory's first touch
+_WARM_UP = 5  # steps, which include compilation and the first use of memory
 
 
 class Clock:
-    """Notes the time at two steps of a loop, between which nothing is saved or evaluated.
-
-    Stands for `Job.stop`.
-    """
+    """Records the time of every step of a loop; it is used as `Job.stop`."""
 
     def __init__(self, steps: int):
-        """The loop will do `steps` steps."""
+        """Prepares for a loop of `steps` steps."""
         self.times, self._steps = [], steps
 
     def __call__(self) -> bool:
-        """Never stops."""
+        """Records the time; never stops the loop."""
         self.times.append(time.perf_counter())
         return False
 
@@ -63,7 +60,7 @@ class Clock:
 
 
 def in_the_loop(config: RunConfig, corpus: Corpus) -> float:
-    """Seconds a step in `loop.train`."""
+    """Seconds per step in `loop.train`."""
     clock = Clock(config.pretrain.steps)
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
@@ -74,7 +71,7 @@ def in_the_loop(config: RunConfig, corpus: Corpus) -> float:
 
 
 def computes_nothing(*about: Any) -> Step:
-    """A step with the same inputs and outputs, whose metrics are ones."""
+    """A step with the same inputs and outputs that computes nothing; its metrics are ones."""
     step = make_train_step(*about)
 
     def run(state: State, batch: Batch, learning_rate: Any, seed: Any) -> tuple[State, Metrics]:
@@ -87,7 +84,7 @@ def computes_nothing(*about: Any) -> Step:
 
 
 def bare(config: RunConfig, corpus: Corpus) -> tuple[float, float]:
-    """Seconds a step of the compiled step alone, and seconds that a batch takes to make."""
+    """Seconds per step of the compiled step alone, and seconds to make a batch."""
     stage = config.pretrain
     model, params = make_model(cell.model_config(config, corpus), config.seed)
     optimizer = make_optimizer(stage.optimizer, model.axes)
@@ -111,7 +108,7 @@ def bare(config: RunConfig, corpus: Corpus) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Takes turns."""
+    """Measures both in turn and prints JSON."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

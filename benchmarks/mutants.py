@@ -43,7 +43,7 @@ _PAIRS = [
     ("floor", "ceil"),
 ]
 _SWAPS = {one: other for pair in _PAIRS for one, other in (pair, pair[::-1])}
-# Left out, so that their first argument, or what they are a method of, stands in their place.
+# Calls of these are replaced by their first argument, or by the object whose method they are.
 _FUNCTIONS = {
     "abs",
     "square",
@@ -68,10 +68,10 @@ _FUNCTIONS = {
 }
 _METHODS = {"fold", "astype", "swapaxes", "mean", "replace", "dropout", "copy"}
 _COMPOUND = (ast.BinOp, ast.BoolOp, ast.Compare, ast.IfExp, ast.UnaryOp)
-_SILENT = {"named_scope", "checkpoint_name"}  # calls whose arguments are names in a trace
+_SILENT = {"named_scope", "checkpoint_name"}  # calls whose arguments are only names in a trace
 _CHECKED = {
     "zip"
-}  # calls whose keywords only check: without `strict=True` a correct program does the same
+}  # calls whose keywords only check: a correct program runs the same without `strict=True`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,12 +79,12 @@ class Mutant:
     """One edit of a file.
 
     Attributes:
-      path: of the file, from the root.
-      line: of the first character that differs.
-      kind: of mistake.
-      before: the lines of the edit without it, joined and stripped.
-      after: the same with it.
-      text: the file with the edit.
+      path: path of the file from the root.
+      line: line of the first character that differs.
+      kind: the kind of mistake.
+      before: the lines of the edit in the original file, joined and stripped.
+      after: the same lines in the edited file.
+      text: the whole edited file.
     """
 
     path: str
@@ -96,16 +96,16 @@ class Mutant:
 
     @property
     def row(self) -> dict[str, Any]:
-        """What a reader needs to make the edit by hand."""
+        """What a reader needs in order to make the edit by hand."""
         return {name: getattr(self, name) for name in ("path", "line", "kind", "before", "after")}
 
     @property
     def key(self) -> str:
-        """The same for the same edit of the same file."""
+        """Equal for equal edits of the same file."""
         return hashlib.sha256(f"{self.path}\n{self.text}".encode()).hexdigest()[:16]
 
     def rank(self, seed: int) -> str:
-        """The mutant's place in the samples of this seed, whatever else changes in the file."""
+        """Orders the mutants for a sample; it does not depend on other changes in the file."""
         return hashlib.sha256(
             f"{seed}\n{self.path}\n{self.before}\n{self.after}".encode()
         ).hexdigest()
@@ -120,22 +120,22 @@ class _Edits:
         self.found: list[tuple[int, int, str, str]] = []
 
     def span(self, node: Any) -> tuple[int, int]:
-        """Where a node stands."""
+        """The start and end of a node in the bytes of the file."""
         return self.starts[node.lineno - 1] + node.col_offset, self.starts[
             node.end_lineno - 1
         ] + node.end_col_offset
 
     def text(self, node: Any) -> str:
-        """What stands there."""
+        """The text of a node."""
         start, end = self.span(node)
         return self.source[start:end].decode()
 
     def replace(self, node: Any, text: str, kind: str) -> None:
-        """Another text in place of a node."""
+        """Adds the edit that replaces a node by another text."""
         self.found.append((*self.span(node), text, kind))
 
     def operator(self, operator: Any, left: Any, right: Any, kind: str) -> None:
-        """Another operator between two nodes; brackets may stand between as well."""
+        """Adds the edit that replaces the operator between two nodes, also beside brackets."""
         if type(operator) in _OPERATORS:
             old, new = _OPERATORS[type(operator)]
             between = self.span(left)[1], self.span(right)[0]
@@ -223,7 +223,7 @@ class _Edits:
 
 
 def _children(node: ast.AST) -> Iterator[ast.AST]:
-    """The nodes below that compute something: no imports, annotations, decorators, messages."""
+    """The child nodes that compute something: no imports, annotations, decorators or messages."""
     silent = (ast.Import, ast.ImportFrom, ast.Raise, ast.JoinedStr)
     skipped = {"annotation", "returns", "decorator_list", "type_params", "msg"}
     if isinstance(node, ast.Call):
@@ -248,7 +248,7 @@ def mutants(path: str, text: str) -> list[Mutant]:
     found = {}
     for start, end, new, kind in sorted(edits.found):
         mutated = (source[:start] + new.encode() + source[end:]).decode()
-        with contextlib.suppress(SyntaxError):  # such as a comma that is left behind
+        with contextlib.suppress(SyntaxError):  # for example if a comma is left over
             ast.parse(mutated)
             found.setdefault(
                 mutated, edit(path, text, mutated, source[:start].count(b"\n") + 1, kind)
@@ -257,7 +257,7 @@ def mutants(path: str, text: str) -> list[Mutant]:
 
 
 def edit(path: str, text: str, mutated: str, line: int, kind: str) -> Mutant:
-    """The mutant that turns a file's text into another, from `line` on."""
+    """The mutant that turns a file's text into another one, from `line` on."""
     old, new = text.split("\n"), mutated.split("\n")
     alike = 0
     while alike < min(len(old), len(new)) - line + 1 and old[-1 - alike] == new[-1 - alike]:

@@ -1,4 +1,4 @@
-"""Would the tests notice? Makes one plausible mistake at a time in a copy of the tree, and tests.
+"""Shows which mistakes the tests would miss, by making one at a time in a copy of the project.
 
     python -m benchmarks.mutation  # 150 mutants of all, about half an hour
     python -m benchmarks.mutation --named  # the mistakes of benchmarks/mutants.toml
@@ -7,15 +7,15 @@
 
 A mutant is one edit: an operator swapped or replaced by one of its operands, a constant changed, a
 condition negated, `min` for `max`, an argument dropped, a function of an array left out. It is
-killed if a test fails or takes four times as long as without it; it has survived if all tests of
-its file pass (`TARGETS`, each run first without a mutant). Docstrings, annotations, imports,
-decorators, the messages of errors and the `strict` of `zip` are left alone.
+killed if a test fails or takes four times as long as without it. It survives if all tests of its
+file pass (`TARGETS`; each of them is run first without a mutant). Docstrings, annotations, imports,
+decorators, error messages and the `strict` of `zip` are left alone.
 
-The sample holds the mutants whose hashes with the seed are smallest, so that an edit of one line
-leaves the rest of it as it was; once tests were written for its survivors its rate says nothing of
-the others, and another seed's does. Mutants that compute the same stand in benchmarks/mutants.toml,
-with the reason, and do not count. Prints a line for each mutant on stderr and a summary as JSON on
-stdout; exits 1 if more survive than `--goal` allows.
+The sample holds the mutants whose hashes with the seed are smallest, so an edit of one line does
+not change the rest of the sample. Once tests were written for its survivors, its rate says nothing
+about the other mutants; use another seed then. Mutants that compute the same as the code are listed
+with the reason in benchmarks/mutants.toml and do not count. Prints a line for each mutant on stderr
+and a summary as JSON on stdout; exits with 1 if more survive than `--goal` allows.
 """
 
 import argparse
@@ -43,7 +43,7 @@ from benchmarks.mutants import Mutant, edit, mutants
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "benchmarks" / "mutants.toml"
 
-# What pytest is given for each file: the tests that should notice, the quickest first.
+# The arguments of pytest for each file: the tests that should fail, the fastest first.
 _ZOO = "tests/arch_zoo"
 _STARTS = f"{_ZOO}/test_initialisation.py"
 _VANILLA = (
@@ -93,12 +93,10 @@ TARGETS = {
 
 
 def named(path: Path) -> list[tuple[str, Mutant, str]]:
-    """The mistakes that somebody thought of.
-
-    Each one's name, the mutant, and the tests that should notice.
+    """The mistakes that a person has written down: their names, mutants, and tests.
 
     Raises:
-      ValueError: the text that one replaces does not stand in its file once.
+      ValueError: the text that a mistake replaces does not occur exactly once in its file.
     """
     found = []
     for entry in tomllib.loads(path.read_text(encoding="utf-8"))["named"]:
@@ -116,7 +114,7 @@ def named(path: Path) -> list[tuple[str, Mutant, str]]:
 
 
 def equivalent(path: Path) -> set[tuple[str, str, str]]:
-    """(path, before, after) of the mutants that compute the same."""
+    """(path, before, after) of the mutants that are equivalent to the code."""
     entries = tomllib.loads(path.read_text(encoding="utf-8")).get("equivalent", [])
     return {(entry["path"], entry["before"], entry["after"]) for entry in entries}
 
@@ -129,7 +127,7 @@ class Runner:
     """
 
     def __init__(self, root: Path, scratch: Path, workers: int):
-        """Makes the copies: what is hidden and what the project makes when it runs is left out."""
+        """Makes the copies, without hidden files and without what a run of the project writes."""
         self.limits: dict[str, float] = {}
         self._idle: queue.Queue[Path] = queue.Queue()
         left_out = shutil.ignore_patterns(
@@ -142,7 +140,7 @@ class Runner:
         """Seconds that tests take without a mutant.
 
         Raises:
-          RuntimeError: they fail, so that they would kill anything.
+          RuntimeError: they fail even so, which would count as killing every mutant.
         """
         start = time.monotonic()
         outcome, by = self._in_a_copy(lambda copy: _pytest(copy, tests, None))
@@ -178,8 +176,8 @@ def _pytest(copy: Path, tests: str, limit: float | None) -> tuple[str, str]:
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")
     }
-    # Two mutants of one length within a second would look the same to Python's cache of compiled
-    # files.
+    # Two mutants of equal length within one second would look the same to Python's cache of
+    # compiled files.
     environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(copy), "PYTHONHASHSEED": "0"}
     command = f"{sys.executable} -m pytest -x -q --no-header --tb=no -p no:cacheprovider {tests}"
     with subprocess.Popen(
@@ -195,7 +193,7 @@ def _pytest(copy: Path, tests: str, limit: float | None) -> tuple[str, str]:
             printed, _ = process.communicate(timeout=limit)
         except subprocess.TimeoutExpired:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # and what the tests have started
+                os.killpg(process.pid, signal.SIGKILL)  # with the tests' own processes
             process.communicate()
             return "timeout", ""
     if process.returncode in (4, 5):  # pytest: no such tests
@@ -206,7 +204,7 @@ def _pytest(copy: Path, tests: str, limit: float | None) -> tuple[str, str]:
 
 
 def summary(rows: Sequence[dict[str, Any]], population: collections.Counter[str]) -> dict[str, Any]:
-    """The rate, by file and over all, and every survivor."""
+    """The survival rate, by file and overall, and every survivor."""
     by_target = []
     for path in sorted({row["path"] for row in rows}):
         outcomes = collections.Counter(row["outcome"] for row in rows if row["path"] == path)
@@ -240,13 +238,13 @@ def _rate(outcomes: collections.Counter[str]) -> dict[str, Any]:
 
 
 class Journal:
-    """Outcomes so far, a line of JSON each; without a path, for this run alone.
+    """The outcomes so far, as JSON lines; without a path, only those of this run.
 
-    The killed stay killed. Survivors are tried again once any test has changed.
+    Killed mutants stay killed. Survivors are tried again if any test has changed.
     """
 
     def __init__(self, path: Path | None, root: Path):
-        """Reads what is there."""
+        """Reads the existing outcomes."""
         self._path = path
         content = b"".join(file.read_bytes() for file in sorted((root / "tests").rglob("*.py")))
         self._tests = hashlib.sha256(content).hexdigest()[:16]
@@ -254,19 +252,19 @@ class Journal:
         for line in path.read_text(encoding="utf-8").splitlines() if path and path.exists() else []:
             with contextlib.suppress(
                 json.JSONDecodeError
-            ):  # the last line of a run that was killed
+            ):  # the last line, torn because the run was killed
                 row = json.loads(line)
                 self._rows[row["key"]] = row
 
     def get(self, mutant: Mutant) -> dict[str, Any] | None:
-        """The row of a mutant whose outcome stands."""
+        """The row of a mutant whose outcome is still valid."""
         row = self._rows.get(mutant.key)
         return (
             row if row and (row["outcome"] != "survived" or row["tests"] == self._tests) else None
         )
 
     def add(self, mutant: Mutant, outcome: str, by: str) -> dict[str, Any]:
-        """Notes an outcome."""
+        """Stores an outcome."""
         row = {"key": mutant.key, **mutant.row, "outcome": outcome, "by": by, "tests": self._tests}
         if self._path:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -278,7 +276,7 @@ class Journal:
 def run_all(
     chosen: Sequence[tuple[Mutant, str]], runner: Runner, journal: Journal, workers: int
 ) -> list[dict[str, Any]]:
-    """The outcome of every mutant under its tests, in the order given."""
+    """The outcome of every mutant under its tests, in the given order."""
     todo = [(mutant, tests) for mutant, tests in chosen if journal.get(mutant) is None]
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         needed = sorted({tests for _, tests in todo})
@@ -293,9 +291,7 @@ def run_all(
                 _tell(f"{len(new):4}/{len(todo)} {outcome:8} {mutant.path}:{mutant.line} {by}")
                 if outcome == "survived":
                     _tell(f"     - {mutant.before}\n     + {mutant.after}")
-        except (
-            BaseException
-        ):  # Ctrl-C waits for the tests that run, not for all that were asked for
+        except BaseException:  # Ctrl-C waits only for the tests that are running
             pool.shutdown(cancel_futures=True)
             raise
     return [new.get(mutant.key) or journal.get(mutant) or {} for mutant, _ in chosen]
@@ -344,28 +340,28 @@ def run_named(
 
 
 def main() -> int:
-    """Tries what was asked for."""
+    """Tries the requested mutants; returns the exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--targets", default="", help="files of TARGETS, by how they begin, separated by commas"
+        "--targets", default="", help="beginnings of files in TARGETS, separated by commas"
     )
     parser.add_argument(
-        "--named", action="store_true", help="the mistakes of benchmarks/mutants.toml instead"
+        "--named", action="store_true", help="try the mistakes of benchmarks/mutants.toml instead"
     )
     parser.add_argument(
-        "--sample", type=int, default=150, help="mutants at most; 0: all of them (default: 150)"
+        "--sample", type=int, default=150, help="most mutants to try; 0 for all (default: 150)"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--workers", type=int, default=2, help="mutants tried at a time (default: 2)"
+        "--workers", type=int, default=2, help="mutants tried at the same time (default: 2)"
     )
     parser.add_argument(
-        "--journal", type=Path, help="file of outcomes: what is in it is not tried again"
+        "--journal", type=Path, help="file of outcomes; mutants in it are not tried again"
     )
     parser.add_argument(
-        "--goal", type=float, default=0.05, help="largest rate of survivors (default: 0.05)"
+        "--goal", type=float, default=0.05, help="highest rate of survivors (default: 0.05)"
     )
     args = parser.parse_args()
     if args.sample < 0 or args.workers < 1:

@@ -1,17 +1,17 @@
-"""Every architecture under every strategy trains to the losses of one device.
+"""Checks that every architecture has the same losses under every strategy as on one device.
 
     python -m benchmarks.parallel_matrix  # all twelve, about ten minutes on 2 cores
     python -m benchmarks.parallel_matrix --architectures switch --settings pmap-4,mesh-2x2x1
 
-One process with eight virtual CPU devices. Each architecture is trained for a few steps on one
-device, and then from the same parameters on the same global batches (padding included, so that
-parts weigh unequally) under `pmap` on 1, 2, 4 and 8 devices and under `mesh` (data x model x
-expert). `spread` is `pmap` as several processes have it. Switch runs with little capacity, so that
-it drops tokens, and under `pmap` its experts are spread by `all_to_all`. Dropout and jitter are
-off: they are drawn for each part.
+Uses one process with eight virtual CPU devices. Each architecture is trained for a few steps on one
+device, and then from the same parameters on the same global batches under `pmap` on 1, 2, 4 and 8
+devices and under `mesh` (data x model x expert). The batches have padding, so that their parts have
+unequal weights. `spread` is `pmap` as it works with several processes. Switch runs with little
+capacity, so that it drops tokens, and under `pmap` its experts are spread by `all_to_all`. Dropout
+and jitter are off, because each part draws them separately.
 
-Prints a line for each pair on stderr and the tally as JSON on stdout; exits 1 if any pair differs
-by more than `--tolerance`, relative, in loss, gradient norm, or tokens dropped.
+Prints a line for each pair on stderr and the tally as JSON on stdout; exits with 1 if any pair
+differs by more than `--tolerance`, relative, in loss, gradient norm, or dropped tokens.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import os
 import sys
 from typing import Any
 
-# Before anything imports jax.
+# Set before anything imports jax.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
@@ -50,8 +50,8 @@ SETTINGS = (
 )
 COMPARED = ("loss", "nll", "gradient_norm", "target_tokens", "expert_drop_rate", "expert_load")
 BATCH, LENGTH = 16, 16
-# A part of two rows holds whole groups of one input row or one target row: capacity does not depend
-# on the parts.
+# The parts have at least two rows, and a group is one input row or one target row. Every part then
+# holds whole groups, so capacity does not depend on the parts.
 OPTIONS = {
     "switch": {"num_experts": 8, "group_size": LENGTH, "train_capacity_factor": 0.6, "jitter": 0.0},
 }
@@ -64,7 +64,7 @@ STAGE = StageConfig(
 
 
 def batch(step: int) -> dict[str, np.ndarray]:
-    """Rows of random tokens, each to be repeated; of a random length each."""
+    """Rows of random tokens, each of a random length, to be copied."""
     rng = np.random.default_rng(step)
     ids = rng.integers(3, 64, (BATCH, LENGTH)).astype(np.int32)
     ids[np.arange(LENGTH) >= rng.integers(LENGTH // 2, LENGTH + 1, (BATCH, 1))] = 0
@@ -81,7 +81,7 @@ def strategy_of(setting: str, axes: parallel.Axes, params: Any) -> parallel.Stra
     kind, _, shape = setting.partition("-")
     sizes = [int(size) for size in shape.split("x")]
     devices = jax.devices()[: int(np.prod(sizes))]
-    if setting == "pmap-1":  # a run on one device would do without
+    if setting == "pmap-1":  # by itself, the trainer would use no strategy on one device
         return parallel.DataParallel(Mesh(np.array(devices), ("data",)), ("data",), axes)
     if kind == "spread":
         return parallel.SpreadParallel(
@@ -96,7 +96,7 @@ def strategy_of(setting: str, axes: parallel.Axes, params: Any) -> parallel.Stra
 def train(name: str, setting: str, steps: int) -> list[dict[str, float]]:
     """The metrics of the first steps of an architecture under a setting.
 
-    `one` is one device without a strategy.
+    `one` means one device without a strategy.
     """
     lengths = {"max_input_length": LENGTH, "max_target_length": LENGTH}
     cfg = arch_zoo.config(name, "nano", vocab_size=64, **lengths, **OPTIONS.get(name, {}))
@@ -117,7 +117,7 @@ def train(name: str, setting: str, steps: int) -> list[dict[str, float]]:
 
 
 def difference(rows: list[dict[str, float]], reference: list[dict[str, float]]) -> float:
-    """The largest relative difference of any metric at any step; rates count as they are."""
+    """The largest relative difference of any metric at any step; below 1 it is absolute."""
     return max(
         abs(row[key] - expected[key]) / max(abs(expected[key]), 1.0)
         for row, expected in zip(rows, reference, strict=True)
@@ -126,7 +126,7 @@ def difference(rows: list[dict[str, float]], reference: list[dict[str, float]]) 
 
 
 def main() -> int:
-    """Runs the pairs that were asked for."""
+    """Parses the arguments and runs the pairs; returns the exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,11 +1,11 @@
-"""Runs a benchmark, keeps what it measured, and writes BENCHMARKS.md from all that is kept.
+"""Runs a benchmark, stores its result, and writes BENCHMARKS.md from all stored results.
 
     python -m benchmarks.record seeds -- python -m benchmarks.seeds
-    python -m benchmarks.record tests -- make test  # without JSON: only its time
+    python -m benchmarks.record tests -- make test  # prints no JSON, so only its time is stored
     python -m benchmarks.record                                    # only writes the page
 
-benchmarks/results/NAME.json keeps the command, its seconds and exit code, the JSON object that
-ended its stdout, the machine, and whether the code was that of the commit. No figure of
+benchmarks/results/NAME.json stores the command, its seconds and exit code, the JSON object at the
+end of its stdout, the machine, and whether the code was that of the commit. No number in
 BENCHMARKS.md is typed by hand.
 """
 
@@ -32,17 +32,14 @@ HEAD = """# Benchmarks
 
 Written by `python -m benchmarks.record` from `benchmarks/results/`; each section names the \
 command to repeat it.
-Times of different sections are of different hours and perhaps machines: compare ratios, which are \
-measured in one run.
-What a command counts and how is told by its `--help`.
+Different sections were measured at different times, perhaps on different machines: compare \
+ratios, which are measured in one run.
+Each command's `--help` says what it measures and how.
 """
 
 
 def last_json(lines: list[str]) -> dict[str, Any] | None:
-    """The JSON object that ends what was printed, from the start of a line on.
-
-    None where there is none.
-    """
+    """The JSON object at the end of the output, if it begins at the start of a line; else None."""
     for start, line in enumerate(lines):
         if line.startswith("{"):
             with contextlib.suppress(json.JSONDecodeError):
@@ -51,7 +48,7 @@ def last_json(lines: list[str]) -> dict[str, Any] | None:
 
 
 def measure(command: list[str]) -> dict[str, Any]:
-    """Runs a command, showing what it prints, and returns what there is to keep."""
+    """Runs a command, shows its output, and returns everything that is to be stored."""
     modified, lines, start = is_modified(), [], time.monotonic()
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout or ():
@@ -69,7 +66,7 @@ def measure(command: list[str]) -> dict[str, Any]:
 
 
 def is_modified() -> bool:
-    """Whether tracked files other than what is written here differ from the commit."""
+    """Whether tracked files, except those that this script writes, differ from the commit."""
     others = [
         f":(exclude){path.relative_to(ROOT)}"
         for path in (RESULTS, PAGE)
@@ -82,7 +79,7 @@ def is_modified() -> bool:
 
 
 def processor() -> str:
-    """The processor's name where the system tells it."""
+    """The processor's name, if the system provides it."""
     about = Path("/proc/cpuinfo")
     lines = about.read_text().splitlines() if about.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -90,7 +87,7 @@ def processor() -> str:
 
 
 def flat(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every leaf of nested dictionaries but tables, under its dotted name."""
+    """Every leaf of nested dictionaries, except tables, under its dotted name."""
     for key, item in value.items():
         if isinstance(item, dict):
             yield from flat(item, f"{prefix}{key}.")
@@ -117,7 +114,7 @@ def show(value: Any) -> str:
 
 
 def table(head: list[str], rows: list[list[Any]]) -> str:
-    """A Markdown table, numbers to the right."""
+    """A Markdown table with numbers aligned to the right."""
     number = [all(isinstance(row[i], int | float | None) for row in rows) for i in range(len(head))]
     lines = [
         head,
@@ -128,7 +125,7 @@ def table(head: list[str], rows: list[list[Any]]) -> str:
 
 
 def section(name: str, kept: dict[str, Any]) -> str:
-    """One benchmark's part of the page."""
+    """The page's section about one benchmark."""
     machine, result = kept["machine"], kept["result"] or {}
     versions = ", ".join(f"{package} {version}" for package, version in machine["versions"].items())
     processor = f"{machine['cpu_cores']} cores of {machine['processor']}"
@@ -163,13 +160,13 @@ def write_page() -> None:
 
 
 def main() -> int:
-    """Measures what was asked for, keeps it, writes the page; exits as the command did."""
+    """Measures the given command, if any, and writes the page; returns the command's exit code."""
     end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     own, command = sys.argv[1:end], sys.argv[end + 1 :]
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("name", nargs="?", help="the section's name, and the file's")
+    parser.add_argument("name", nargs="?", help="name of the section and of the file")
     given = parser.parse_args(own)
     if bool(given.name) != bool(command):
         parser.error(

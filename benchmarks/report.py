@@ -1,11 +1,10 @@
-"""How long the report of a large study takes, from its run directories to the page.
+"""Measures how long the report of a large study takes, from its run directories to the page.
 
     python -m benchmarks.report  # 12 architectures x 7 sizes x 5 seeds, under a minute
     python -m benchmarks.report --seeds 120        # 10,080 runs
 
-Simulated records of all 17 tasks are written as the trainer writes them; then `python -m eval
-report` is timed in a process of its own. Prints JSON: runs, seconds, the report's largest memory,
-and the size of the page.
+Writes simulated records of all 17 tasks as the trainer would, then times `python -m eval report` in
+a separate process. Prints JSON: runs, seconds, the report's peak memory, and the size of the page.
 """
 
 import argparse
@@ -25,7 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seeds", type=int, default=5, help="of each cell (default: 5)")
+    parser.add_argument("--seeds", type=int, default=5, help="seeds per cell (default: 5)")
     given = parser.parse_args()
     zoo, ladder = run_directories.ZOO, run_directories.LADDER
     with tempfile.TemporaryDirectory() as place:

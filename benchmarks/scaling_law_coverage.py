@@ -1,15 +1,13 @@
-"""Do the intervals of the scaling laws hold what they claim?
+"""Checks the coverage of the scaling laws' intervals on simulated studies with known truth.
 
-Synthetic studies with known truth, fitted and resampled.
+    python -m benchmarks.scaling_law_coverage --out docs/scaling_law_coverage.md    # every form
+    python -m benchmarks.scaling_law_coverage --forms power offset     # only these
 
-    python -m benchmarks.scaling_law_coverage --out docs/scaling_law_coverage.md    every form
-    python -m benchmarks.scaling_law_coverage --forms power offset     these only
-
-Prints a Markdown table, one row per form and number of runs: the share of the studies whose
-interval holds the true value, averaged over the form's shape (floor and exponents), for the
-bootstrap that is used by default and for the profile; the share of new runs inside their prediction
-interval; the share of studies whose fit comes with a warning, which the output leads with, and what
-the bootstrap covers in the others. The same seed gives the same table.
+Prints a Markdown table with one row per form and number of runs. It shows the share of the studies
+whose interval holds the true value, averaged over the floor and the exponents, for the default
+bootstrap and for the profile; the share of new runs inside their prediction interval; the share of
+studies whose fit comes with a warning; and the bootstrap's share among the others. The same seed
+gives the same table.
 """
 
 import dataclasses
@@ -29,29 +27,29 @@ from eval.laws.fitting.objective import Objective
 from eval.laws.law_table import Runs, points
 from train.records import InputError
 
-FEW = 7  # runs of the small studies, below the eight from which runs are resampled
+FEW = 7  # runs of the small studies, too few to resample runs
 _COSTLY = (
     "bnsl",
     "bnsl2",
     "chinchilla_gamma",
     "data_constrained",
     "routed",
-)  # a fifth as many studies
-_SPARE = 3  # runs beyond the parameters, for a small study to be tried
+)  # these get a fifth of the studies
+_SPARE = 3  # a small study has at least so many runs more than the law has parameters
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Size and noise of the studies.
+    """The size and noise of the studies.
 
     Attributes:
-      forms: laws to try.
-      studies: data sets of each form.
-      draws: resamples of each data set.
-      noise: standard deviation between runs, of log loss (of the score itself downstream).
-      level: coverage claimed.
+      forms: names of the laws to try.
+      studies: number of data sets per form.
+      draws: number of resamples per data set.
+      noise: standard deviation of log loss between runs (of the score itself downstream).
+      level: the coverage that the intervals claim.
       objective: what is minimised.
-      seed: of everything.
+      seed: seed of all random numbers.
       out: file to write the table to, with the command that made it.
     """
 
@@ -77,7 +75,7 @@ def study(
 
 
 def profile_holds(law: Fit, symbol: str, truth: float, level: float) -> float:
-    """Whether the profile interval holds the truth; NaN where there is none."""
+    """Whether the profile interval holds the truth; NaN if there is no interval."""
     try:
         low, high = uncertainty.profile_interval(law, symbol, level)
     except InputError:
@@ -88,11 +86,11 @@ def profile_holds(law: Fit, symbol: str, truth: float, level: float) -> float:
 def measure(form: forms.Form, x: dict[str, np.ndarray], options: Options) -> dict[str, float]:
     """Shares covered (`bootstrap`, `profile`, `run`), share `warned`, and `unwarned`.
 
-    Bootstrap in the rest.
+    `unwarned` is the bootstrap's share among the fits without a warning.
     """
     truth = TRUTH[form.name]
-    # Noise of its own: laws that are all straight lines on seven runs would otherwise share one
-    # piece of luck.
+    # Each form has its own noise. Otherwise all laws that are straight lines on seven runs would
+    # share the same luck.
     rng = np.random.default_rng([options.seed, len(next(iter(x.values()))), *form.name.encode()])
     shape = [s for s in form.symbols if s not in form.coefficient_symbols]
     hits: dict[str, list[float]] = {
@@ -152,21 +150,22 @@ def main(options: Options) -> None:
 
 
 def _head(options: Options) -> str:
-    """What the table is, the command that made it, and how well its shares are known."""
+    """What the table shows, the command that made it, and the standard error of its shares."""
     command = (
         f"python -m benchmarks.scaling_law_coverage --studies {options.studies} --draws "
         f"{options.draws}"
     )
     error = 100 * np.sqrt(options.level * (1 - options.level) / options.studies)
     return (
-        "# Do the intervals of the scaling laws cover?\n\n"
+        "# Do the intervals of the scaling laws cover the truth?\n\n"
         f"Written by `{command} --seed {options.seed} --out {options.out}`; the same command gives "
         "the same table.\n\n"
-        f"Percent of simulated studies whose {100 * options.level:g} % interval holds the truth, "
-        f"averaged over the floor and the exponents (one share of {options.studies} studies has a "
-        f"standard error of {error:.1f}); of new runs inside their interval; and of studies whose "
-        f"fit comes with a warning. Noise {options.noise:g}, objective {options.objective}. Where "
-        "a form with many parameters covers less, its fits are warned of.\n"
+        f"The numbers are percentages: of simulated studies whose {100 * options.level:g} % "
+        "interval holds the truth, averaged over the floor and the exponents (one share of "
+        f"{options.studies} studies has a standard error of {error:.1f}); of new runs inside their "
+        "interval; and of studies whose fit comes with a warning. Noise "
+        f"{options.noise:g}, objective {options.objective}. If a form with many parameters covers "
+        "less, its fits come with warnings.\n"
     )
 
 

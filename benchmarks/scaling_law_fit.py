@@ -1,11 +1,11 @@
-"""How fast the scaling-law fit is, beside one start at a time in SciPy.
+"""Measures the speed of the scaling-law fit, and of SciPy with one start at a time.
 
     python -m benchmarks.scaling_law_fit
 
 Fits Chinchilla's law to 240 synthetic points from Hoffmann's 4,500 starts, refits 2,000 bootstrap
 resamples, and times SciPy's L-BFGS-B and BFGS (same objective, same analytic gradient) on a sample
-of the same starts. On 2 cores under 10 s in all are wanted. Prints JSON: seconds of either part,
-their processor time, and the ratio to SciPy.
+of the same starts. The goal is less than 10 s in all on 2 cores. Prints JSON: seconds of both
+parts, their processor time, and the ratio to SciPy.
 """
 
 import json
@@ -19,7 +19,7 @@ from eval.laws.fitting import uncertainty
 from eval.laws.fitting.fit import fit
 from eval.laws.law_table import points
 
-SAMPLE = 40  # starts given to SciPy; its time for all is extrapolated
+SAMPLE = 40  # starts given to SciPy, whose time for all starts is extrapolated
 
 
 def synthetic(n: int = 240, noise: float = 0.01, seed: int = 0):
@@ -40,7 +40,7 @@ def synthetic(n: int = 240, noise: float = 0.01, seed: int = 0):
 def one_at_a_time(
     form, runs, objective, start_SP: np.ndarray, method: str
 ) -> tuple[float, np.ndarray]:
-    """Seconds per start and SciPy's final objectives, with tolerances that do not stop early."""
+    """Seconds per start and SciPy's final objectives, with tolerances that do not stop it early."""
     target_n = np.log(runs.y)
 
     def value_and_gradient(theta_P):

@@ -1,20 +1,20 @@
-"""Several seeds of the smallest cell in one program against as many runs alone, start-up included.
+"""Compares several seeds of a cell in one program with the same seeds in separate processes.
 
     python -m benchmarks.seeds  # eight seeds of transformer-nano, about five minutes on 2 cores
     python -m benchmarks.seeds --seeds 4 --size micro --steps 350
     python -m benchmarks.seeds --steps-only --sizes nano,micro  # the steps alone; seconds
     python -m benchmarks.seeds --steps-only --preset t5 --seeds 4 --sizes nano,mini,tiny  # on a GPU
 
-Each side is a fresh process that starts, compiles, pretrains, evaluates and saves: one with all
-seeds by `vmap` (`train.run.seeds`), and one process after the other with a seed each; `--alone`
-runs fewer of these, and their mean counts for the others. Both compile from scratch unless
-`--cache` lets them share a compilation cache, as a study does. Prints JSON: seconds of either, and
-their ratio.
+Every process starts, compiles, pretrains, evaluates and saves. One side is a single process with
+all seeds by `vmap` (`train.run.seeds`); the other is a sequence of processes with one seed each.
+`--alone` runs fewer of these, and their mean stands for the others. Both sides compile from scratch
+unless `--cache` lets them share a compilation cache, as a study does. Prints JSON: seconds of both
+sides, and their ratio.
 
-With `--steps-only` it is the bare steps of pretraining that are timed, in this process and on one
-device: a step of all seeds together over as many steps of one, on random tokens that lie on the
-device. The sides take turns of about `--seconds`, and the median of `--rounds` counts. Alone a seed
-has the fastest attention, together they have XLA's. On a CPU set
+With `--steps-only`, only the steps of pretraining are timed, in this process and on one device: a
+step of all seeds together over as many steps of one seed, on random tokens that are already on the
+device. The sides alternate in turns of about `--seconds`, and the median of `--rounds` counts. A
+seed alone uses the fastest attention; together they use XLA's. On a CPU set
 GLIBC_TUNABLES=glibc.malloc.hugetlb=1, as the launchers do: without it many seeds take up to twice
 as long.
 """
@@ -51,7 +51,7 @@ TOGETHER = """if True:
 
 
 def config(size: str, steps: int, seed: int):
-    """Pretraining of one Transformer, as the CPU study has it."""
+    """The pretraining of one Transformer, as in the CPU study."""
     from configs import presets
 
     run = presets.cpu("transformer", size, seed)
@@ -70,7 +70,7 @@ def seconds(args: argparse.Namespace, study: Path, first: int, count: int) -> fl
 
 
 def bare_steps(architecture: str, size: str, args: argparse.Namespace) -> dict[str, Any]:
-    """Seconds of a step of one seed and of all seeds, and the latter over that of as many alone."""
+    """Seconds of a step of one seed and of all seeds, and the ratio for equally many steps."""
     import jax
     import numpy as np
 
@@ -136,14 +136,14 @@ def bare_steps(architecture: str, size: str, args: argparse.Namespace) -> dict[s
             raise
         return row | {
             "error": str(error).splitlines()[0]
-        }  # no room for all of them; smaller cells may have it
+        }  # too large for the device; smaller cells may fit
     row |= {"step_alone": times["alone"]}
     ratio = times["together"] / (args.seeds * times["alone"])
     return row | {"step_together": times["together"], "ratio": ratio}
 
 
 def main() -> None:
-    """Times both sides."""
+    """Times both sides and prints JSON."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -155,10 +155,10 @@ def main() -> None:
         "--alone",
         type=int,
         default=0,
-        help="runs alone that are timed (default: one for each seed)",
+        help="number of single runs that are timed (default: one for each seed)",
     )
     parser.add_argument(
-        "--cache", default="", help="a directory; empty compiles everything in every process"
+        "--cache", default="", help="a directory; if empty, every process compiles everything"
     )
     bare = parser.add_argument_group("the steps alone, which need no corpus")
     bare.add_argument(
@@ -171,10 +171,13 @@ def main() -> None:
     bare.add_argument("--sizes", default="nano", help="names, separated by commas")
     bare.add_argument("--rounds", type=int, default=5, help="turns of each side (default: 5)")
     bare.add_argument(
-        "--seconds", type=float, default=2.0, help="of a turn, at least one step (default: 2)"
+        "--seconds",
+        type=float,
+        default=2.0,
+        help="seconds per turn, at least one step (default: 2)",
     )
     if "--steps-only" in sys.argv:
-        parser.set_defaults(corpus=None)  # else the default is looked for
+        parser.set_defaults(corpus=None)  # otherwise argparse would look for the default corpus
     args = parser.parse_args()
     if args.steps_only:
         import jax

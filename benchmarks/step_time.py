@@ -1,31 +1,31 @@
-"""Time of one training step of every architecture, beside what its FLOPs say.
+"""Measures a training step of every architecture, and compares the time with its FLOPs.
 
     python -m benchmarks.step_time  # every architecture at d128 4+4
     python -m benchmarks.step_time --shapes d64,d128 --architectures transformer,switch --reference
     python -m benchmarks.step_time --shapes base4 --dtype bfloat16  # on a GPU
     python -m benchmarks.step_time --shapes base,large --dtype bfloat16 --variants as_is,xla
 
-Prints a table on stderr and JSON on stdout: seconds per step, target and input tokens per second,
-GFLOP/s against the matmul ceiling measured in the same run and, where it is known, against the peak
-of the device's data sheet (`mfu`), bytes that the compiled step holds, and for each architecture
-`excess`: its time over the Transformer's, divided by its FLOPs over the Transformer's. With several
-`--variants` each architecture takes its turns in each, and all are held against the Transformer in
-the first. `cores` is processor time over wall time: on a CPU an excess with fewer cores than the
-Transformer's is work that XLA does in one thread, and it goes when the script is pinned to one core
-(`taskset -c 0`). `update` is the time of the optimizer's update alone: it grows with parameters,
-those of all experts included, and FLOPs do not count it; `gradients` is the excess of the rest of
-the step.
+Prints a table on stderr and JSON on stdout: seconds per step; target and input tokens per second;
+GFLOP/s over the ceiling of matrix products measured in the same run and, where it is known, over
+the peak of the device's data sheet (`mfu`); bytes that the compiled step holds; and for each
+architecture `excess`, its time over the Transformer's divided by its FLOPs over the Transformer's.
+With several `--variants` each architecture is measured in each of them, and all are compared with
+the Transformer in the first one. `cores` is processor time over wall time. If on a CPU an
+architecture has an excess and uses fewer cores than the Transformer, XLA does some of its work in
+one thread, and the excess disappears if the script is pinned to one core (`taskset -c 0`). `update`
+is the time of the optimizer's update alone: it grows with the number of parameters, including those
+of all experts, and is not part of the FLOPs. `gradients` is the excess of the rest of the step.
 
-The contenders take turns of about `--seconds` each, round after round, and the median round counts:
-single runs on a shared machine differ by 20 %. The first step of a turn does not count: it pays for
-what the contender before it left behind. As in the trainer's loop one step is in flight while the
-next is handed over. With `--processes` several measure, one after the other, and every number,
-ratios included, is the median over them.
+The contenders take turns of about `--seconds` each, round after round, and the median round counts,
+because single runs on a shared machine differ by 20 %. The first step of a turn is not counted,
+because the contender before it may have left work behind. As in the trainer's loop, one step is
+running while the next is submitted. With `--processes`, several processes measure one after the
+other, and every number, including ratios, is the median over them.
 
-With `--reference`, Hugging Face's T5 and its Switch Transformers (PyTorch, eager, Adafactor) take
-their turns at the same training step; `over_reference` is our time over theirs. It needs torch and
-transformers, which the extra `parity` installs. With `--lean` the vanilla step written in plain jnp
-(`lean_step.py`) takes its turn as well.
+With `--reference`, Hugging Face's T5 and its Switch Transformers (PyTorch, eager, Adafactor) are
+measured at the same training step; `over_reference` is our time over theirs. This needs torch and
+transformers, which the extra `parity` installs. With `--lean`, the vanilla step written in plain
+jnp (`lean_step.py`) is measured as well.
 """
 
 import argparse
@@ -55,7 +55,7 @@ from train.run.step import State, init_state, make_model, make_train_step
 from train.run.tracking import PEAK_FLOPS
 from train.study.config import OptimizerConfig, StageConfig
 
-Turn = Callable[[int], None]  # does so many steps and waits for the last
+Turn = Callable[[int], None]  # runs that many steps and waits for the last
 
 COLUMNS = (
     "s/step",
@@ -70,7 +70,7 @@ COLUMNS = (
     "gradients",
     "over HF",
 )
-# What a step is traced in, and what its compiler is told besides.
+# By variant, the context in which a step is traced, and further options of the compiler.
 VARIANTS: dict[
     str, tuple[Callable[[], contextlib.AbstractContextManager[None]], dict[str, bool | str]]
 ] = {
@@ -79,14 +79,14 @@ VARIANTS: dict[
     "cublas": (
         contextlib.nullcontext,
         {"xla_gpu_enable_triton_gemm": False},
-    ),  # every product by the library
+    ),  # every product by cuBLAS
 }
 REFERENCES = {"transformer": "hugging_face_t5", "switch": "hugging_face_switch"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """A size, a vocabulary and the batch it is trained on."""
+    """A size, a vocabulary, and the batch to train on."""
 
     size: str
     vocab_size: int
@@ -146,7 +146,7 @@ class Contender(NamedTuple):
 
 
 def ours(name: str, shape: Shape, dtype: str, variant: str) -> Contender:
-    """What is measured of an architecture of the zoo."""
+    """The contender for an architecture of the zoo."""
     cfg, stage = settings(name, shape, dtype)
     model, params = make_model(cfg, 0)
     optimizer = make_optimizer(stage.optimizer, model.axes)
@@ -165,8 +165,8 @@ def ours(name: str, shape: Shape, dtype: str, variant: str) -> Contender:
         return metrics["loss"]
 
     def only_update(state: State) -> State:
-        # Parameters stand in for gradients: the time does not depend on the numbers, and nothing
-        # more is held.
+        # Parameters stand in for gradients, since the time does not depend on the values. This way
+        # no further memory is needed.
         grads: Any = {name: -p for name, p in state.params.items()}
         directions: Any
         directions, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
@@ -175,11 +175,9 @@ def ours(name: str, shape: Shape, dtype: str, variant: str) -> Contender:
 
     update = jax.jit(
         only_update
-    )  # called as such: of hundreds of arrays a compiled object takes longer than a GPU
+    )  # a compiled object would take longer than a GPU to handle hundreds of arrays
     jax.block_until_ready(update(state))
-    executed = arch_zoo.Convention(
-        experts="padded"
-    )  # the places of experts that stay empty are computed too
+    executed = arch_zoo.Convention(experts="padded")  # empty places of experts are computed too
     count = arch_zoo.count_flops(
         cfg, shape.input_length, shape.target_length, executed, shape.batch_size
     )
@@ -187,14 +185,14 @@ def ours(name: str, shape: Shape, dtype: str, variant: str) -> Contender:
     memory: Any = step.memory_analysis()
     held = (
         memory.argument_size_in_bytes + memory.temp_size_in_bytes
-    )  # the donated state is written in place
+    )  # the donated state is updated in place
     return Contender(in_flight(one), in_flight(lambda: update(state)), flops, held)
 
 
 def in_flight(step: Callable[[], Any]) -> Turn:
     """Turns of a step that returns before the device is done.
 
-    Each waits for the one before it, as the trainer does.
+    Each step waits for the one before it, as in the trainer.
     """
 
     def turn(steps: int) -> None:
@@ -208,7 +206,7 @@ def in_flight(step: Callable[[], Any]) -> Turn:
 
 
 def lean(shape: Shape) -> Turn:
-    """The vanilla step in plain jnp, which gives the same loss."""
+    """The vanilla step in plain jnp, which has the same loss."""
     cfg, stage = settings("transformer", shape)
     model, params = make_model(cfg, 0)
     optimizer = make_optimizer(stage.optimizer, model.axes)
@@ -300,9 +298,9 @@ def timed(turn: Turn, steps: int) -> float:
 def measure(
     turns: dict[str, Turn], rounds: int, turn_seconds: float
 ) -> dict[str, tuple[float, float]]:
-    """Median seconds per step of every contender, and its cores.
+    """The median seconds per step of every contender, and the cores it used.
 
-    In each round every one has its turn.
+    Every contender has a turn in each round.
     """
     counts = {}
     for name, turn in turns.items():
@@ -323,7 +321,7 @@ def measure(
 
 
 def compare(shape_name: str, options: argparse.Namespace) -> list[dict]:
-    """Rows of one shape."""
+    """The rows of one shape."""
     shape = dataclasses.replace(
         SHAPES[shape_name], batch_size=options.batch_size or SHAPES[shape_name].batch_size
     )
@@ -334,7 +332,7 @@ def compare(shape_name: str, options: argparse.Namespace) -> list[dict]:
     titles |= {f"{name}, {other}": (name, other) for other in others for name in names}
     with concurrent.futures.ThreadPoolExecutor(
         os.cpu_count()
-    ) as pool:  # compilation is most of the time
+    ) as pool:  # in parallel, since compilation takes most of the time
         made = pool.map(
             lambda title: ours(title[0], shape, options.dtype, title[1]), titles.values()
         )
@@ -386,7 +384,7 @@ def compare(shape_name: str, options: argparse.Namespace) -> list[dict]:
 
 
 def over_processes(count: int, arguments: list[str]) -> list[dict]:
-    """Rows of which every number is the median over processes of their own."""
+    """Rows in which every number is the median over separate processes."""
     command = [sys.executable, "-m", "benchmarks.step_time", *arguments, "--processes", "1"]
     runs = [
         json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
@@ -410,20 +408,23 @@ def main() -> None:
         "--architectures", default="", help="names, separated by commas (default: the whole zoo)"
     )
     parser.add_argument(
-        "--rounds", type=int, default=5, help="turns of each contender (default: 5)"
+        "--rounds", type=int, default=5, help="number of turns of each contender (default: 5)"
     )
     parser.add_argument(
-        "--seconds", type=float, default=1.0, help="of a turn, at least one step (default: 1)"
+        "--seconds",
+        type=float,
+        default=1.0,
+        help="seconds per turn, at least one step (default: 1)",
     )
     parser.add_argument(
-        "--processes", type=int, default=1, help="that measure one after the other (default: 1)"
+        "--processes", type=int, default=1, help="processes to measure with, in turn (default: 1)"
     )
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument(
-        "--reference", action="store_true", help="Hugging Face's models beside ours"
+        "--reference", action="store_true", help="measure Hugging Face's models as well"
     )
     parser.add_argument(
-        "--lean", action="store_true", help="the vanilla step in plain jnp beside it (float32)"
+        "--lean", action="store_true", help="measure the vanilla step in plain jnp too (float32)"
     )
     parser.add_argument(
         "--variants", default="as_is", help="as_is, xla (no cuDNN attention), cublas (no Triton)"

@@ -1,7 +1,7 @@
-"""The analysis: `python -m eval report|slopes|pareto|compare|compare-studies|fit|predict|...`.
+"""Analyses studies and tables of runs: reports, slopes, frontiers, comparisons, scaling laws.
 
-Exit codes: 0 done; 2 bad input, told in one line. A list option takes several values and may be
-given several times.
+Exit codes: 0 done; 2 bad input, explained in one line. A list option takes several values and may
+be given several times.
 """
 
 import contextlib
@@ -52,8 +52,9 @@ class ReportVerb:
     settings: _Settings = Settings()
 
     def run(self) -> None:
-        """Writes the report; prints what to read first, table 1 and where the page is."""
+        """Writes the report; prints its warnings, table 1, its main sentences and its path."""
         with _progress() as progress:
+            # Matplotlib and the analyses take seconds to import, and other verbs need neither.
             from eval.report import summary, tables, write
 
             study = write.load(self.runs, self.columns)
@@ -68,13 +69,13 @@ class ReportVerb:
 
 @dataclasses.dataclass(frozen=True)
 class SlopesVerb:
-    """Slopes of quality on FLOPs and parameters, and of downstream on upstream, per architecture.
+    """Fits slopes of quality on FLOPs and parameters, and of downstream on upstream quality.
 
     Attributes:
       table: a table of runs (.csv, .tsv, .jsonl or .parquet, compressed or not), or a study's
         directory.
-      pairs: what to fit, x then y: FU is the slope of upstream on FLOPs.
-      links: semilog (nats, percent), loglog, or both.
+      pairs: the slopes to fit, as letters of x and y: FU is the slope of upstream on FLOPs.
+      links: semilog (quality in nats or percent), loglog, or both.
       format: table for a person, csv or json for a program.
     """
 
@@ -97,7 +98,7 @@ class SlopesVerb:
 
 @dataclasses.dataclass(frozen=True)
 class ParetoVerb:
-    """Pareto frontiers: which cells are on them, how surely, and how far behind the others are.
+    """Finds the Pareto frontier: which cells are on it, how surely, and how far off the rest is.
 
     Attributes:
       table: a table of runs (.csv, .tsv, .jsonl or .parquet, compressed or not), or a study's
@@ -115,11 +116,12 @@ class ParetoVerb:
     settings: _Settings = Settings()
 
     def run(self) -> None:
-        """Prints the frontier, who is on it, the gaps and the hypervolume."""
+        """Prints the frontier, each architecture's place on it, the gaps and the hypervolume."""
         from eval.analyses.pareto import Frontier
 
         runs, question = _open(self.table, self.columns, self.settings)
         x, y = question.quantities[self.cost], question.quantities[self.quality]
+        # As many draws as a report takes for its frontiers.
         found = Frontier(runs, question.ask(x=x, y=y, draws=1000))
         results = {
             "frontier": found.frontier(),
@@ -139,7 +141,7 @@ class CompareVerb:
         directory.
       x: F (FLOPs) or P (parameters).
       y: U (upstream) or D (downstream).
-      link: semilog (nats, percent) or loglog.
+      link: semilog (quality in nats or percent) or loglog.
       format: table for a person, csv or json for a program.
     """
 
@@ -152,7 +154,7 @@ class CompareVerb:
     settings: _Settings = Settings()
 
     def run(self) -> None:
-        """Prints the tests and contrasts."""
+        """Prints the tests and contrasts, one table each."""
         from eval.analyses.comparison import Comparison
 
         runs, question = _open(self.table, self.columns, self.settings, compared=True)
@@ -175,8 +177,8 @@ class CompareStudiesVerb:
 
     Attributes:
       first: a study's directory.
-      second: another one; differences are this one minus the first.
-      level: of the intervals.
+      second: another study's directory; differences are second minus first.
+      level: confidence level of the intervals.
       format: table for a person, csv or json for a program.
     """
 
@@ -186,7 +188,7 @@ class CompareStudiesVerb:
     format: Format = "table"
 
     def run(self) -> None:
-        """Prints mean differences, differences of cells, missing cells and changed settings."""
+        """Prints mean differences, differences per cell, missing cells and changed settings."""
         from eval.analyses import two_studies
         from eval.data.study import read_study
 
@@ -206,7 +208,7 @@ VERBS: dict[str, type] = {
 
 
 def _verbs(first: str) -> dict[str, type]:
-    """Every verb; those of the scaling laws are imported only when needed, which is slow."""
+    """The verbs that `first` may be; importing those of the scaling laws takes time."""
     if first in VERBS:
         return VERBS
     from eval.commands import chain_verb, law_verbs
@@ -228,9 +230,19 @@ def parse(arguments: Sequence[str]) -> Any:
 def _open(
     path: Path, columns: RunColumns, settings: Settings, *, compared: bool = False
 ) -> "tuple[RunTable, Question]":
-    """The checked runs, and the settings as a question.
+    """Reads and checks the runs, and turns the settings into a question.
 
-    Warnings go to stderr, also of what stands in for an absent reference.
+    Warnings go to stderr.
+
+    Args:
+      path: a table of runs, or a study's directory.
+      columns: the columns that the user named.
+      settings: the settings of the analysis.
+      compared: whether the analysis needs a reference; it then warns if the usual reference is
+        missing and another architecture takes its place.
+
+    Raises:
+      InputError: the table is malformed, or no run is finished.
     """
     from eval.analyses import everything
     from eval.data.cells import other_protocols
@@ -242,7 +254,7 @@ def _open(
     if study.runs.empty:
         raise InputError(f"{path}: no run is finished, so there is nothing to analyse")
     runs, quantities = everything.with_counts(study, settings)
-    table, main = runs.frame, runs.main().frame
+    table, main = runs.frame, runs.main().frame  # every protocol, and the one that is analysed
     reference = everything.reference_of(main, settings.reference)
     if compared and not settings.reference and (stand_in := summary.stand_in(main, reference)):
         _say("warning", stand_in)
@@ -252,7 +264,7 @@ def _open(
 
 
 def _say(word: str, text: str) -> None:
-    """One line on stderr, whatever names from files hold."""
+    """Prints one line on stderr; names from files cannot add control characters to it."""
     print(f"{word}: {printable(text)}", file=sys.stderr)
 
 
@@ -265,6 +277,7 @@ def _print(
     if form == "json":
         from eval.report.listing import finite
 
+        # NaN is not JSON, so `finite` replaces it by null.
         tables = {name: finite(frame.to_dict("records")) for name, frame in results.items()}
         print(json.dumps(tables if len(tables) > 1 else next(iter(tables.values())), indent=1))
     elif form == "csv":

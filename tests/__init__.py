@@ -1,1 +1,1 @@
-"""Tests; they mirror the rooms of the project."""
+"""The tests; their folders mirror those of the project."""

@@ -1,4 +1,4 @@
-"""What every test runs under: the CPU, and a compilation cache that survives from run to run."""
+"""The environment of every test: only the CPU, and a compilation cache kept between runs."""
 
 import importlib.metadata
 import os
@@ -16,8 +16,8 @@ if os.environ.get("JAX_COMPILATION_CACHE_DIR") in (None, str(_CACHES / "main")):
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
-# Tests compile much and compute little: without optimisation, and by its older emitters (gone with
-# jaxlib 0.11), XLA takes a fifth of the time.
+# Tests compile much and compute little. Without optimisations, and with XLA's older code generators
+# (removed in jaxlib 0.11), they take a fifth of the time.
 _OLDER = tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (0, 11)
 _EMITTERS = " --xla_cpu_use_fusion_emitters=false" if _OLDER else ""
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0" + _EMITTERS)
@@ -27,9 +27,9 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 @pytest.fixture(scope="module", autouse=True)
 def bounded_number_of_executables():
-    """Compiled programs go with their module.
+    """Frees the compiled programs of a module after its tests.
 
-    A process has room for some thousands of them, then it crashes.
+    A process crashes after some thousands of them.
     """
     yield
     if "jax" in sys.modules:
@@ -38,10 +38,10 @@ def bounded_number_of_executables():
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """A module is one worker's, so that its tests share what they compile.
+    """Gives all tests of a module to one worker, so that they share what they compile.
 
-    The contract's variants go one by one. Training comes first: its longest tests would otherwise
-    be waited for in the end.
+    The contract's variants are distributed one by one. Tests of training come first, because the
+    longest ones would otherwise run alone at the end.
     """
     items.sort(key=lambda item: item.nodeid.split("/")[1] != "train")
     for item in items:
@@ -52,7 +52,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_addoption(parser):
-    """Goldens are rewritten on purpose only."""
+    """Adds the option that rewrites the goldens."""
     parser.addoption(
         "--rewrite-goldens", action="store_true", help="write tests/arch_zoo/goldens anew"
     )

@@ -1,6 +1,6 @@
-"""Programs for a GPU, as far as they go without one.
+"""Lowers programs for a GPU on a machine without one.
 
-JAX checks shapes and types and writes out every call.
+JAX checks shapes and types and writes out every call, but nothing is compiled or run.
 """
 
 import re
@@ -12,7 +12,7 @@ from benchmarks import gpu_traffic
 
 
 def pretend_a_gpu(monkeypatch) -> None:
-    """Attention is chosen as on a GPU, and what JAX would ask of one is answered for it."""
+    """Makes attention choose as on a GPU, and answers what JAX would ask the GPU."""
     for question, answer in gpu_traffic.ANSWERS.items():
         monkeypatch.setattr(fused_attention_stablehlo, question, lambda *_, answer=answer: answer)
     choose = fused_attention.implementation
@@ -22,12 +22,12 @@ def pretend_a_gpu(monkeypatch) -> None:
 
 
 def program(function, *args) -> str:
-    """What a jitted function is for CUDA, before it is compiled."""
+    """The text of a jitted function lowered for CUDA, before compilation."""
     return function.trace(*args).lower(lowering_platforms=("cuda",)).as_text()
 
 
 def calls_of_cudnn(text: str) -> tuple[int, int]:
-    """Calls of cuDNN's attention in a program, with a bias or without: forward and backward."""
+    """Counts the calls of cuDNN's attention in a program, forward and backward."""
     return tuple(
         len(re.findall(rf"@__cudnn\$fmha(?:ScaleBias)?Softmax{which}\(", text))
         for which in ("", "Backward")

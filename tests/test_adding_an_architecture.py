@@ -1,4 +1,4 @@
-"""The page that shows how to add an architecture, done as it says, on a copy of the project."""
+"""Follows the page about adding an architecture, step by step, on a copy of the project."""
 
 import os
 import re
@@ -14,8 +14,9 @@ PAGE = (ROOT / "docs" / "adding_an_architecture.md").read_text()
 NAME = "retention"
 SOURCE = Path(f"arch_zoo/architectures/{NAME}.py")
 TESTS = Path(f"tests/arch_zoo/test_{NAME}.py")
-# All that knows the new name takes two minutes: of the contract, what a mixer with a state gets
-# wrong first; and what one more architecture used to break, or a new file may.
+# All tests that depend on the list of architectures would take two minutes. These are the parts of
+# the contract that a mixer with a state fails first, and tests that one more architecture or file
+# has broken before.
 CHECKS = {
     "tests/arch_zoo/test_contract.py": f"{NAME} and (causal or decoding_equals "
     "or packed_equals or products_stay)",
@@ -30,7 +31,7 @@ CHECKS = {
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A copy of the project with the page's files, and the environment of its commands."""
+    """A copy of the project with the page's files, in which its commands can run."""
     copy = tmp_path_factory.mktemp("project")
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     for name in subprocess.run(
@@ -64,10 +65,7 @@ def run(project, *arguments: str) -> str:
 
 @pytest.mark.slow
 def test_the_page_works_as_written_and_breaks_nothing_else(project):
-    """Its two files and the golden, and nothing else.
-
-    Its commands pass, and so do the tests that know the zoo.
-    """
+    """Only its two files and the golden are new; its commands and the tests of the zoo pass."""
     commands = re.findall(r"^python (.*)$", PAGE, re.MULTILINE)
     whole = f"-m pytest tests/arch_zoo -k {NAME}"
     assert len(commands) == 6 and whole in commands

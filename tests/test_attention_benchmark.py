@@ -1,6 +1,7 @@
-"""`benchmarks.attention` where there is no GPU.
+"""`benchmarks.attention` on a machine without a GPU.
 
-Both kinds are XLA's, near float32's gradients, and steps repeat.
+Both variants use XLA's attention there. Their gradients are close to float32's, and steps can be
+repeated exactly.
 """
 
 import json

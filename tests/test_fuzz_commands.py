@@ -1,6 +1,6 @@
-"""No value of any option ends in a traceback or is nonsense accepted.
+"""Wrong values of options end in a one-line message, never in a traceback or in acceptance.
 
-Benchmarks/fuzz_commands.py does it at length.
+This is a short version of `benchmarks/fuzz_commands.py`.
 """
 
 import pytest
@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from benchmarks import fuzz_commands
 from benchmarks.fuzz_commands import Place
 
-# `prepare` loads TensorFlow, `study` starts workers, `report` draws figures: minutes that the
-# script has.
+# Left out here, since they take minutes: `prepare` loads TensorFlow, `study` starts workers,
+# `report` draws figures. The script tries them too.
 PLACES = [
     place
     for place in fuzz_commands.places()
@@ -32,7 +32,7 @@ def test_every_command_works_with_nothing_wrong_in_it(ground):
 
 
 def wrong_values(place):
-    """Values of which no command can make anything, and so need not be waited for."""
+    """Values that no command can accept, so that the test never waits for real work."""
     return [
         value for value in fuzz_commands.values(place) if fuzz_commands.is_nonsense(place, value)
     ]
@@ -63,7 +63,7 @@ def test_every_command_does_its_work_or_refuses_in_one_line(ground, data):
             Place("eval", "fit", "--level", numeric=True),
             "2.5",
             False,
-        ),  # only the command knows its own range
+        ),  # this range is checked only by the command itself
         (Place("eval", "next", "--budget", numeric=True), "inf", False),
         (Place("eval", "next", "--form"), "-1", False),
         (Place("train", "plan", "--set", "pretrain.z_loss", True), "NaN", True),
@@ -71,11 +71,11 @@ def test_every_command_does_its_work_or_refuses_in_one_line(ground, data):
         (Place("train", "plan", "--set", "mesh", True), "-1", False),
     ],
 )
-def test_nonsense_is_told_from_what_may_be_meant(place, value, nonsense):
+def test_nonsense_is_distinguished_from_possible_values(place, value, nonsense):
     assert fuzz_commands.is_nonsense(place, value) == nonsense
 
 
-def test_what_is_accepted_or_printed_at_length_is_found(ground, monkeypatch):
+def test_every_wrong_ending_of_a_command_is_found(ground, monkeypatch):
     place = Place("eval", "fit", "--level", numeric=True)
 
     def ends(main):

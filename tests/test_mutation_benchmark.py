@@ -1,7 +1,4 @@
-"""`benchmarks.mutation` on a toy.
-
-Which edits it makes, which it leaves alone, and what it says of survivors.
-"""
+"""`benchmarks.mutation` on a toy project: the edits that it makes and avoids, and its report."""
 
 import dataclasses
 import json
@@ -39,8 +36,8 @@ def edits(code: str) -> set[tuple[int, str]]:
     return {(mutant.line, mutant.after) for mutant in mutation.mutants("toy.py", code)}
 
 
-def test_edits_are_of_what_is_computed():
-    """Neither docstrings, annotations nor messages; and all of them on the line they say."""
+def test_edits_change_only_what_is_computed():
+    """Docstrings, annotations and messages are left alone; each edit is on the line it names."""
     signature = 'def clamp(x: int, top: "int | None" = None, *, strict: bool = {}) -> float:'
     assert edits(CODE) == {
         (5, signature.format("True")),
@@ -98,7 +95,7 @@ def test_each_kind_of_edit(line, expected):
 
 
 def test_a_sample_stays_where_the_code_does():
-    """A line more at the top changes no mutant's place in a sample."""
+    """An additional line at the top does not change which mutants are in a sample."""
     ranks = [
         {m.after: m.rank(0) for m in mutation.mutants("toy.py", code)}
         for code in (CODE, f"import sys\n{CODE}")
@@ -109,7 +106,7 @@ def test_a_sample_stays_where_the_code_does():
 
 @pytest.fixture
 def toy(tmp_path, monkeypatch):
-    """A tree of one file and its test, which the script takes for the project."""
+    """A directory with one source file and its test, which the script takes for the project."""
     root = tmp_path / "root"
     (root / "tests").mkdir(parents=True)
     (root / "benchmarks").mkdir()
@@ -133,10 +130,10 @@ def run(monkeypatch, capsys, *arguments: str):
 
 
 @pytest.mark.slow
-def test_survivors_are_named_and_a_journal_is_gone_on_with(toy, monkeypatch, capsys):
-    """The weak line of the test lets a larger bound pass.
+def test_survivors_are_named_and_a_journal_is_continued(toy, monkeypatch, capsys):
+    """The weak second assertion of the test lets a larger bound survive.
 
-    Every later run tries what is not known yet alone.
+    Every later run tries only the mutants that are not in the journal yet.
     """
     journal = toy.parent / "journal.jsonl"
     code, result = run(monkeypatch, capsys, "--sample", "0", "--journal", str(journal))
@@ -217,8 +214,8 @@ def test_what_never_ends_is_killed_and_failing_tests_kill_nothing(toy, tmp_path)
         runner.baseline("tests/test_gone.py")
 
 
-def test_named_mistakes_stand_in_the_code_once():
-    """Each of the committed list can still be made, by one edit."""
+def test_named_mistakes_occur_in_the_code_once():
+    """Each mistake of the committed list can still be made, by exactly one edit."""
     mistakes = mutation.named(mutation.DATA)
     assert len(mistakes) >= 16
     assert len({name for name, *_ in mistakes}) == len(mistakes)
@@ -228,7 +225,7 @@ def test_named_mistakes_stand_in_the_code_once():
 
 @pytest.mark.slow
 def test_equivalent_mutants_are_mutants_of_the_code():
-    """An entry that no edit makes any more is stale."""
+    """An entry that no edit produces any more is out of date."""
     listed = mutation.equivalent(mutation.DATA)
     made = {
         (mutant.path, mutant.before, mutant.after)

@@ -1,4 +1,4 @@
-"""The project installs as it says, and its rooms know of each other only what the design allows."""
+"""Packaging: dependencies, versions, and which package may import which."""
 
 import ast
 import collections
@@ -27,7 +27,7 @@ DEPENDENCIES = [Requirement(line) for line in PROJECT["dependencies"]]
 
 @pytest.mark.skipif("PYTEST_XDIST_WORKER" not in os.environ, reason="one process has every test")
 def test_the_tests_of_a_module_stay_together(request):
-    """Otherwise each worker makes every fixture and compiles every model again."""
+    """Otherwise every worker would build the same fixtures and compile the same models."""
     assert request.node.nodeid.endswith(f"@{__file__}")
 
 
@@ -45,7 +45,7 @@ def sources(*folders: str) -> list[Path]:
 
 
 def imports(path: Path) -> set[str]:
-    """Every module that a file imports, also inside functions, relative imports resolved."""
+    """Every module that a file imports, also inside functions; relative imports are resolved."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -114,7 +114,7 @@ def test_rooms_import_only_what_the_design_allows(room, allowed):
 
 
 def test_no_circle_of_imports_in_train_and_eval():
-    """Also of imports inside functions: a circle there is one as well."""
+    """Imports inside functions count too."""
     modules = {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
         for path in sources("eval", "train")
@@ -142,7 +142,7 @@ def test_analysis_imports_no_presentation_and_training_no_configs_when_it_is_imp
         assert not re.search(r"^(from|import) configs", path.read_text(), re.MULTILINE), path
 
 
-def test_a_class_name_stands_for_one_thing():
+def test_class_names_are_unique():
     places = collections.defaultdict(list)
     for path in sources(*ROOMS):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -173,7 +173,7 @@ def test_no_file_names_a_package_index_or_a_place_on_one_machine():
 
 
 def test_the_version_is_the_same_wherever_it_stands():
-    """Its one source is arch_zoo/__init__.py; citation and changelog name it with its date."""
+    """It is set in arch_zoo/__init__.py; citation and changelog repeat it with its date."""
     assert ProjectMetadata(str(ROOT), PluginManager()).version == arch_zoo.__version__
     heading = r"^## \[(\d.*)\] - (\d{4}-\d\d-\d\d)$"
     releases = re.findall(heading, (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
@@ -189,7 +189,7 @@ def test_the_hooks_before_a_commit_are_those_of_make_lint():
     assert recipe is not None
     wanted = [line.strip().replace("$(BIN)", ".venv/bin") for line in recipe[1].splitlines()]
     assert re.findall(r"^ +entry: (.*)$", hooks, re.MULTILINE) == wanted
-    assert "repo: http" not in hooks  # nothing is fetched: the tools are those of the environment
+    assert "repo: http" not in hooks  # nothing is downloaded: hooks use the installed tools
 
 
 def test_the_glossary_is_in_order_and_names_modules_that_exist():

@@ -1,4 +1,4 @@
-"""BENCHMARKS.md says what was measured, and nothing else."""
+"""BENCHMARKS.md contains exactly what was measured."""
 
 import json
 import subprocess
@@ -63,10 +63,10 @@ def test_half_a_request_is_refused(place, monkeypatch, arguments):
     assert not record.PAGE.exists()
 
 
-def test_what_is_kept_does_not_make_the_code_modified(tmp_path, monkeypatch):
-    """A second benchmark recorded in a row is still of the commit's code.
+def test_stored_results_do_not_count_as_changed_code(tmp_path, monkeypatch):
+    """A second benchmark, recorded right after a first one, still counts as the commit's code.
 
-    A changed source is not.
+    A changed source file does not.
     """
     results, page, source = (
         tmp_path / "benchmarks" / "results",

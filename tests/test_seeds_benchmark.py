@@ -1,6 +1,6 @@
-"""The bare steps of `benchmarks.seeds`.
+"""The option `--steps-only` of `benchmarks.seeds`.
 
-It needs no corpus, and its ratio is that of the times beside it.
+It needs no corpus, and the ratio that it prints is that of the times that it prints.
 """
 
 import json

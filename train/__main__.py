@@ -1,8 +1,8 @@
-"""`python -m train prepare|pretrain|finetune|study|plan|status`: the trainer's command line.
+"""Prepares corpora, trains single runs or whole studies, and plans and watches studies.
 
-Exit codes: 0 done; 1 a run failed; 2 bad input, told in one line; 75 stopped by SIGTERM or Ctrl-C
-with everything saved: the same command goes on from there. A list option takes several values and
-may be given several times.
+Exit codes: 0 done; 1 a run failed; 2 bad input, explained in one line; 75 stopped by SIGTERM or
+Ctrl-C with everything saved: the same command continues from there. A list option takes several
+values and may be given several times.
 """
 
 import dataclasses
@@ -18,27 +18,27 @@ from train.ranges import Range, Seed
 from train.records import InputError
 from train.study import cluster_verbs, verbs
 
-MOST_SEEDS = 1024  # in one program; each has parameters of its own
+MOST_SEEDS = 1024  # in one program, which holds the parameters of every seed
 
 
 @dataclasses.dataclass(frozen=True)
 class CellVerb:
-    """Where a single run starts from and goes to.
+    """The options of a single run: what is trained, on which corpus, and where it is written.
 
     Attributes:
-      architecture: a name of `python -m arch_zoo list`.
-      size: a named size, with scaling operators if wanted, as in base-NL24.
-      preset: settings of both stages, a function of `configs/presets.py`.
-      seed: of parameters, data order and dropout.
-      seeds: train that many seeds, from `seed` on, in one program; each has a run directory of its
-        own.
-      corpus: what `prepare` wrote.
-      runs: directory of studies.
-      study: directory of the run's study in `runs`.
+      architecture: a name from `python -m arch_zoo list`.
+      size: a named size, optionally with scaling operators, as in base-NL24.
+      preset: settings of both stages: the name of a function of `configs/presets.py`.
+      seed: seed of the parameters, the data order and dropout.
+      seeds: number of seeds to train in one program, counting up from `seed`; each gets its own run
+        directory.
+      corpus: a directory that `prepare` wrote.
+      runs: directory that contains all studies.
+      study: name of the study, which is its directory in `runs`.
       set: further settings as KEY=VALUE, such as pretrain.steps=1000 or model.num_experts=16;
         values are JSON.
-      resume_from: checkpoints of the same stage, in another directory, to continue.
-      init_from: checkpoints to take the first parameters from.
+      resume_from: directory with checkpoints of the same stage, to continue from.
+      init_from: directory with checkpoints to take the initial parameters from.
       verify: compare every file of the corpus with its checksum before training.
     """
 
@@ -60,15 +60,15 @@ class PretrainVerb(CellVerb):
     """Pretrains one cell."""
 
     def run(self) -> int:
-        """Pretrains it; returns the exit code."""
+        """Trains and writes the run's records; returns the exit code."""
         return run_cell(self, "pretrain")
 
 
 class FinetuneVerb(CellVerb):
-    """Finetunes one cell on downstream tasks; without --init-from, from its own pretraining."""
+    """Finetunes one cell on downstream tasks, by default from its own pretrained checkpoint."""
 
     def run(self) -> int:
-        """Finetunes it; returns the exit code."""
+        """Trains and writes the run's records; returns the exit code."""
         return run_cell(self, "finetune")
 
 
@@ -76,7 +76,7 @@ class PrepareVerb(PrepareConfig):
     """Turns text and tasks into token shards."""
 
     def run(self) -> int:
-        """Writes the corpus and says where it is; returns the exit code."""
+        """Writes the corpus; prints its path, size and fingerprint; returns the exit code."""
         from train.data import prepare
 
         corpus = prepare.prepare(self)
@@ -109,7 +109,11 @@ def parse(arguments: Sequence[str]) -> Any:
 
 
 def run_cell(verb: CellVerb, stage: str) -> int:
-    """The verbs `pretrain` and `finetune`."""
+    """Runs `pretrain` or `finetune`, for one seed or several; returns the exit code.
+
+    Raises:
+      InputError: a setting is wrong, checkpoints are missing, or another process runs the cell.
+    """
     import configs.presets
     from train.study import declare
 
@@ -122,6 +126,7 @@ def run_cell(verb: CellVerb, stage: str) -> int:
     settings = verbs.parse_settings(verb.set)
     config = declare.with_settings(dataclasses.replace(config, study=verb.study), settings)
 
+    # Late, because these imports are slow and a misspelt setting should be reported first.
     from train.data.corpus import open_corpus
     from train.run import cell, distributed, loop, seeds, start
     from train.run.stages import KINDS
@@ -132,8 +137,9 @@ def run_cell(verb: CellVerb, stage: str) -> int:
     directories = [verb.runs / verb.study / run.run_id for run in runs]
     if len(runs) != 1 and (verb.resume_from or verb.init_from):
         raise InputError(
-            f"seeds = {verb.seeds}: only one may start from somebody else's checkpoints"
+            f"seeds = {verb.seeds}: only one seed can start from the checkpoints of another run"
         )
+    # Checked before the first step: with several seeds, the last might otherwise fail after hours.
     before = KINDS[stage].after
     for directory in directories if before and verb.init_from is None else []:
         if not start.checkpoints_of(directory, before).is_dir():
@@ -149,13 +155,13 @@ def run_cell(verb: CellVerb, stage: str) -> int:
                 states = seeds.run_seeds(runs, corpus, verb.runs / verb.study, (stage,), stop)
     except loop.Preempted as reason:
         if distributed.is_first():
-            print(f"stopped and saved: {reason}; the same command goes on", file=sys.stderr)
+            print(f"stopped and saved: {reason}; the same command continues", file=sys.stderr)
         return EXIT_STOPPED
     except loop.Diverged as error:
         print(f"failed: {error}", file=sys.stderr)
         return EXIT_FAILED
     if "locked" in states:
-        raise InputError(f"{directories[states.index('locked')]}: another process is at work there")
+        raise InputError(f"{directories[states.index('locked')]}: another process is running it")
     if distributed.is_first():
         print(*directories, sep="\n")
     return 0

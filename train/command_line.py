@@ -1,4 +1,4 @@
-"""Command lines of the trainer and the analysis: as in `arch_zoo`, with ranges checked."""
+"""The command lines of the trainer and the analysis: those of `arch_zoo` plus checked ranges."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -30,11 +30,11 @@ __all__ = [
 def parse(
     arguments: Sequence[str], verbs: Mapping[str, type], prog: str, description: str | None
 ) -> Any:
-    """The verb that was typed, an instance of its class; see `arch_zoo.command_line.parse`.
+    """Parses a command line as `arch_zoo.command_line.parse` does, and checks all ranges.
 
     Raises:
-      InputError: what was typed is not a verb, or one of its options is unknown, missing, of the
-        wrong type or out of range.
+      InputError: there is no such verb, or an option is unknown, missing, of the wrong type or out
+        of range.
     """
     try:
         found = command_line.parse(arguments, verbs, prog, description)
@@ -47,5 +47,5 @@ def parse(
 def run(
     command: Callable[[], int | None], bad_input: tuple[type[Exception], ...] = (InputError,)
 ) -> int:
-    """Runs a command; whatever ends it becomes an exit code and one line on standard error."""
+    """Runs a command and turns any error into an exit code and one line on standard error."""
     return command_line.run(command, bad_input)

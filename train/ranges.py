@@ -3,8 +3,8 @@
     steps: Annotated[int, Range(1)]
     dropout_rate: Annotated[float, Range(0, 1, high_open=True)]
 
-Uses only the standard library: configurations, commands and the analysis all check their settings
-here.
+It imports only the standard library, because configurations, commands and the analysis all check
+their settings here.
 """
 
 import dataclasses
@@ -17,12 +17,12 @@ from typing import Annotated, Any, Literal
 
 from train.records import InputError
 
-_MOST = 1e300  # the limit of "finite", since an infinite rate or price is invalid
+_MOST = 1e300  # stands for "finite", since an infinite rate or price is invalid
 
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """The numbers from `low` to `high`, without an end that is open. NaN is in no range."""
+    """The numbers from `low` to `high`; an open end is not included. NaN is in no range."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -36,13 +36,14 @@ class Range:
         return above and below
 
     def __str__(self) -> str:
-        """The words after "must be" in messages."""
+        """The range in words that follow "must be" in a message."""
         ends = []
         if self.low > -math.inf:
             ends.append(f"above {self.low:g}" if self.low_open else f"at least {self.low:g}")
         if self.high == _MOST:
             ends.append("finite")
         elif self.high < math.inf:
+            # Seeds and counts are shown in full: %g would print 4294967295 as 4.29497e+09.
             high = (
                 f"{self.high:.0f}"
                 if self.high == int(self.high) and self.high < 1e16
@@ -53,7 +54,7 @@ class Range:
 
 
 Count = Annotated[int, Range(1, 2**53)]
-CountOrZero = Annotated[int, Range(0, 2**53)]
+CountOrZero = Annotated[int, Range(0, 2**53)]  # a float counts exactly up to 2**53
 Positive = Annotated[float, Range(0, _MOST, low_open=True)]
 NotNegative = Annotated[float, Range(0, _MOST)]
 Rate = Annotated[float, Range(0, 1, high_open=True)]  # below 1, like a dropout rate
@@ -94,6 +95,7 @@ def _check(value: Any, kind: Any, where: str) -> None:
         if len(rest) == 1:
             _check(value, rest[0], where)
     elif origin is Literal:
+        # The type is compared too, because True == 1.
         if not any(value == option and type(value) is type(option) for option in arguments):
             raise InputError(f"{where} = {value!r} is not one of {', '.join(map(str, arguments))}")
     elif origin is tuple:
@@ -121,6 +123,7 @@ _NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or 
 
 
 def _check_plain(value: Any, kind: type, where: str) -> None:
+    """Checks the type of a number, text or flag; a bool is an int to Python, but not here."""
     accepted = (int, float) if kind is float else kind
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
         raise InputError(f"{where} = {value!r} must be {_NAMES[kind]}")

@@ -143,11 +143,11 @@ class Funnel(Architecture):
         return tuple(block * size + min(block, remainder) for block in range(1, num_blocks))
 
     def segment_multiple(self, cfg: ModelConfig, side: Side) -> int:
-        """In the encoder, the number of positions that are pooled into one."""
+        """Examples may start only where a pooled position of the encoder starts."""
         return 1 if side.causal else 2 ** len(self.pooled_depths(cfg))
 
     def stack(self, cfg: ModelConfig, side: Side, key: jax.Array) -> Stack:
-        """In the encoder, a stack that pools."""
+        """The encoder's stack pools; the decoder's is the vanilla one."""
         parts = self.stack_parts(cfg, side, key)
         return (
             Stack(cfg, *parts)

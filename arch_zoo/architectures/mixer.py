@@ -92,7 +92,7 @@ class Mixer(Architecture):
         return super().segment_multiple(cfg, side) if side.causal else None
 
     def mixer(self, cfg: ModelConfig, side: Side, depth: int, key: jax.Array) -> Layer:
-        """In the encoder, a feed-forward layer over positions."""
+        """The encoder mixes positions by a feed-forward layer; the decoder keeps self-attention."""
         if side.causal:
             return super().mixer(cfg, side, depth, key)
         return TokenMixing(cfg, self.token_mlp_dim or max(1, cfg.embed_dim // 2), key)

@@ -126,7 +126,7 @@ class Performer(Architecture):
             raise ConfigError(f"performer: num_features={self.num_features}: must be at least 1")
 
     def stochastic(self, cfg: ModelConfig) -> bool:
-        """With dropout, or if features are drawn in training."""
+        """Training is random with dropout, or if features are redrawn at each step."""
         return cfg.dropout_rate > 0 or (self.kernel == "softmax" and self.redraw)
 
     def mixer(self, cfg: ModelConfig, side: Side, depth: int, key: jax.Array) -> LinearAttention:

@@ -166,7 +166,7 @@ class Switch(Architecture):
             raise ConfigError(f"switch: every={self.every}: no layer would be sparse")
 
     def stochastic(self, cfg: ModelConfig) -> bool:
-        """With dropout or jitter."""
+        """Training is random with dropout or jitter."""
         return cfg.dropout_rate > 0 or self.jitter > 0
 
     def feed_forward(self, cfg: ModelConfig, side: Side, depth: int, key: jax.Array) -> Layer:

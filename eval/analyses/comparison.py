@@ -286,10 +286,9 @@ class Comparison(Inquiry):
         Returns:
           Rows by architecture and budget, with columns
             higher_is_better (of y), position, budget (the reference's), inside (bool: the budget
-            that the
-            architecture then needs is within its own range), multiplier (2.0: twice the FLOPs),
-            ci_low, ci_high (0 and inf where unbounded), interval (`bounded`, `unbounded`, `none`),
-            method, note.
+            that the architecture then needs is within its own range), multiplier (2.0: twice the
+            FLOPs), ci_low, ci_high (0 and inf where unbounded), interval (`bounded`, `unbounded`,
+            `none`), method, note.
         """
         r, lines = self.reference, self.lines
         better = 1.0 if self.question.higher_slope_is_better else -1.0

@@ -122,13 +122,11 @@ class Frontier(Inquiry):
         Returns:
           One row per cell, cheapest first, with columns
             architecture, size, cost_axis, y_axis, cost (in the unit of its column), quality (higher
-            is
-            better), n_seeds, on_frontier (bool), probability_on_frontier (bootstrap over seeds),
+            is better), n_seeds, on_frontier (bool), probability_on_frontier (bootstrap over seeds),
             quality_gap (best quality at no more cost, minus this one: 0 on the frontier), tied
             (bool: it is on the frontier, or not told from it by `least_difference`),
             cost_multiplier (this cost over the least cost at no less quality, at least 1; for
-            speed: how
-            much faster; 1 on the frontier), note.
+            speed: how much faster; 1 on the frontier), note.
         """
         cloud = self._cloud
         best = cloud.best(cloud.quality)
@@ -159,10 +157,8 @@ class Frontier(Inquiry):
         Returns:
           One row per architecture, with columns
             architecture, cost_axis, y_axis, cells, cells_on_frontier, sizes_on_frontier (names
-            joined
-            by a comma), probability_any (at least one of its cells is on the frontier),
-            expected_cells
-            (mean number on the frontier), note.
+            joined by a comma), probability_any (at least one of its cells is on the frontier),
+            expected_cells (mean number on the frontier), note.
         """
         cloud = self._cloud
         on, drawn = cloud.on_frontier(cloud.quality), cloud.on_frontier(cloud.draws)
@@ -200,8 +196,7 @@ class Frontier(Inquiry):
         Returns:
           Corners of the surfaces, by architecture, level and cost, with columns
             architecture (`all` for the whole study), cost_axis, y_axis, level (at least this share
-            of
-            the repetitions attains it), cost, quality, repetitions, note.
+            of the repetitions attains it), cost, quality, repetitions, note.
         """
         cloud = self._cloud
         sample, cells = cloud.sample, cloud.sample.cells
@@ -306,14 +301,11 @@ class Frontier(Inquiry):
         Returns:
           One row per architecture, with columns
             architecture, cost_axis, y_axis, cells, cells_quality, cells_cost (the cells that count
-            for
-            each of the two gaps), quality_gap (mean of the others' best quality at no more cost
-            minus its
-            own; negative: ahead of them), quality_gap_low, quality_gap_high, cost_multiplier
-            (geometric
-            mean of its cost over the least cost at which the others reach its quality; below 1:
-            ahead),
-            cost_multiplier_low, cost_multiplier_high (bootstrap over seeds), note.
+            for each of the two gaps), quality_gap (mean of the others' best quality at no more cost
+            minus its own; negative: ahead of them), quality_gap_low, quality_gap_high,
+            cost_multiplier (geometric mean of its cost over the least cost at which the others
+            reach its quality; below 1: ahead), cost_multiplier_low, cost_multiplier_high (bootstrap
+            over seeds), note.
         """
         cloud = self._cloud
         rows = []

@@ -139,8 +139,7 @@ class DepthWidth(Inquiry):
         Returns:
           Rows by architecture, depth and width, with columns
             architecture, depth, width, y_axis, quality (mean over runs, higher is better), stderr
-            (over
-            seeds, NaN with one), n_runs, flops (mean), note (how many runs were left out).
+            (over seeds, NaN with one), n_runs, flops (mean), note (how many runs were left out).
         """
         x, y, table = self.x, self.y, self.runs.frame
         frame = pd.DataFrame(

@@ -18,7 +18,7 @@ Support = Literal["common", "all"]
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Choices of the analyses.
+    """The settings of all analyses.
 
     Attributes:
       count_flops: what F means: forward FLOPs of a sequence, the same without the output head,
@@ -28,18 +28,18 @@ class Settings:
       count_params: what P means: all parameters, those outside the embedding, or those that a token
         uses.
       score: column of the downstream score, such as downstream_glue.
-      reference: what all others are compared with; empty takes the vanilla transformer, or the
-        first by name.
-      variance: noise of each architecture by itself, the same shrunken towards each other, or one
-        for all. The last two have more power, but call too many architectures different where one
-        is noisier.
-      errors: intervals from the scatter of the sizes around the line, or from the seeds only, the
-        sizes taken as given.
-      support: slopes are compared over the sizes in the range that both sides cover, or over all
-        sizes: more of them, but on a bent law slopes over different ranges differ.
+      reference: the architecture that all others are compared with; empty takes the vanilla
+        transformer, or the first architecture by name.
+      variance: separate estimates the noise of each architecture; moderated shrinks these estimates
+        towards each other; pooled has one for all. The last two have more power, but call too many
+        architectures different if one is noisier.
+      errors: size computes intervals from the scatter of the sizes around the line, seed only from
+        the scatter of the seeds, with the sizes taken as given.
+      support: common compares slopes over the sizes in the range that both architectures cover, all
+        over all sizes; these are more, but on a bent law slopes over different ranges differ.
       log_base: base of every logarithm.
       level: confidence level of every interval.
-      resampling_seed: of every bootstrap and permutation.
+      resampling_seed: seed of every bootstrap and permutation test.
     """
 
     count_flops: FlopsConvention = "forward"

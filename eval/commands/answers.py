@@ -1,4 +1,4 @@
-"""Answers as text for people, warnings first, or as JSON for programs."""
+"""Prints answers: as text for people, with the warnings first, or as JSON for programs."""
 
 import json
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ Answer = dict[str, Any]
 
 
 def records(frame: pd.DataFrame) -> list[Answer]:
-    """A table as a list of rows."""
+    """The rows of a table, each as a dictionary."""
     return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
 def show(answer: Answer, format: TableOrJson) -> int:
-    """Prints an answer for a person (`table`) or for a program (`json`); exit code 0."""
+    """Prints an answer for a person (`table`) or for a program (`json`); returns exit code 0."""
     answer = finite(answer)
     lines = [json.dumps(answer, indent=2)] if format == "json" else map(printable, _text(answer))
     print("\n".join(lines))
@@ -27,10 +27,11 @@ def show(answer: Answer, format: TableOrJson) -> int:
 
 
 def _text(answer: Mapping[str, Any], indent: str = "") -> list[str]:
+    """The lines of an answer: its warnings, then one line per value and one table per list."""
     lines = [f"{indent}WARNING: {line}" for line in answer.get("warnings", [])]
     for key, value in answer.items():
         if key == "warnings" or key.endswith("_interval"):
-            continue
+            continue  # warnings come first; an interval is printed beside its value
         span = answer.get(f"{key}_interval")
         if isinstance(value, Mapping):
             lines += [f"{indent}{key}", *_text(value, indent + "  ")]

@@ -1,4 +1,4 @@
-"""The verb chain: a downstream score from N and D through the loss, two-step or chained."""
+"""The verb `chain`: predicts a downstream score from N and D by way of the loss."""
 
 import dataclasses
 from typing import Annotated, Any, ClassVar, Literal
@@ -13,20 +13,21 @@ from eval.laws.fitting.objective import Objective
 from train.records import InputError
 
 _NO_INTERVAL = (
-    "the chained fit has no intervals: its second law is made of the first one's predictions"
+    "the chained fit has no intervals, because its second law is fitted to predicted losses"
 )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ChainVerb(LawOptions):
-    """Predicts a downstream score at N and D: a law of the loss, then a law of the score.
+    """Predicts a downstream score at N and D: one law gives the loss, a second one the score.
 
     Attributes:
-      score_form: law of the score in the loss.
-      through: `measured` fits the score to the measured loss (two-step), `predicted` to the first
-        law's (chained, without intervals).
+      score_form: the law that gives the score from the loss.
+      through: the losses that the second law is fitted to: `measured` ones (two-step), or those
+        `predicted` by the first law (chained; no intervals).
       score_objective: what the second fit minimises.
-      at: where to predict: `N=1e9,D=2e10`, or `C=1e21` for the best N and D; repeatable.
+      at: where to predict: `N=1e9,D=2e10`, or `C=1e21` for the best N and D; may be given several
+        times.
     """
 
     fits_groups: ClassVar[bool] = False
@@ -37,18 +38,18 @@ class ChainVerb(LawOptions):
     at: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="(required)")]
 
     def run(self) -> int:
-        """Prints both laws and the predictions; exit code 0."""
+        """Prints both laws and the predictions; returns exit code 0."""
         if self.drop_highest_loss or self.fix or self.group not in ("", law_table.POOLED):
             raise InputError(
-                "chain: group, drop_highest_loss and fix are not offered here; use --where for one "
-                "group"
+                "chain: --group, --drop-highest-loss and --fix do not apply here; use --where to "
+                "select one group"
             )
         self.refuse(
             {"method": ("newton",), "starts": ("grid",)},
             "chain: both laws are fitted by newton from a grid",
         )
         if self.bootstrap < 1:
-            raise InputError("bootstrap: predictions need resamples; give --bootstrap above 0")
+            raise InputError("bootstrap: predictions need resamples; set --bootstrap above 0")
         loss_form, score_form = self.law_form(), self.law_form(self.score_form)
         if loss_form.output != "loss":
             raise InputError(
@@ -60,13 +61,15 @@ class ChainVerb(LawOptions):
         options = dataclasses.replace(self, **decided)
         if options.group not in ("", law_table.POOLED):
             raise InputError(
-                "chain: several architectures; --where architecture=NAME takes one, --group none "
-                "pools them"
+                "chain: the table has several architectures; select one with --where "
+                "architecture=NAME, or pool them with --group none"
             )
         losses = law_table.from_table(read, loss_form, options, warn)
+        # The first reading has checked for rows that differ only in other columns, and has warned.
         scores = law_table.from_table(
             read, score_form, dataclasses.replace(options, ignore=tuple(read.frame.columns))
         )
+        # The second law reads only the loss. N and D are needed to predict the loss of its rows.
         scores = dataclasses.replace(scores, x={**losses.x, **scores.x})
         first = options.law_objective(loss_form)
         second = Objective(options.score_objective, options.delta, score_form.space)

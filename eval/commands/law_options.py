@@ -1,4 +1,4 @@
-"""What every verb of the scaling laws needs: options, the table they name, and the fitted law."""
+"""The options that all verbs of the scaling laws share, and the law that is fitted with them."""
 
 import dataclasses
 import sys
@@ -23,27 +23,28 @@ from train.records import InputError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LawOptions(LawColumns):
-    """What every verb needs to fit a law.
+    """The options that every verb needs to fit a law.
 
     Attributes:
       table: a .csv, .tsv, .jsonl or .parquet file, compressed or not, one row per run; or a study's
         directory.
-      form: the law; an unknown name lists them all.
-      objective: what is minimised, summed over points; `auto` is huber, and least squares with
+      form: name of the law; the message about an unknown name lists all of them.
+      objective: what is minimised, summed over the points; `auto` is huber, or least squares with
         varpro.
-      delta: half-width of Huber's quadratic zone.
-      space: residuals of logarithms or of raw values; `auto` is raw for downstream scores and log
-        for losses.
-      method: newton, or varpro (variable projection: raw least squares).
-      starts: the form's own grid scaled to the data, or Hoffmann's 4,500 starts (chinchilla only).
-      fix: parameters that are not searched, SYMBOL=VALUE.
-      chance: score of guessing (downstream_sigmoid).
-      perfect: the largest score or error: 1 for fractions, 100 for percent (downstream forms).
-      bootstrap: refits for the intervals; 0 gives none.
-      resample: runs with replacement, wild residuals or normal noise; `auto` takes the first from
-        eight runs on.
-      level: coverage of the intervals; a comparison calls p values below 1 less it a difference.
-      seed: of the resampling.
+      delta: largest residual that Huber's loss squares; it counts larger ones linearly.
+      space: whether residuals are differences of logarithms or of raw values; `auto` is raw for
+        downstream scores and log for losses.
+      method: newton, or varpro (variable projection, for least squares on raw values).
+      starts: where the search starts: the form's own grid scaled to the data, or Hoffmann's 4,500
+        points (chinchilla only).
+      fix: parameters to hold at a value, as SYMBOL=VALUE.
+      chance: score of random guessing (downstream_sigmoid).
+      perfect: largest possible score or error: 1 for fractions, 100 for percent (downstream forms).
+      bootstrap: number of refits for the intervals; 0 for no intervals.
+      resample: cluster (draws runs with replacement), wild (changes the residuals' signs and sizes)
+        or normal (draws noise); `auto` is cluster if every group has eight runs or more.
+      level: coverage of the intervals; comparisons of groups test at 1 - level.
+      seed: seed of the resampling.
       format: table for a person, json for a program.
     """
 
@@ -64,7 +65,7 @@ class LawOptions(LawColumns):
     format: TableOrJson = "table"
 
     def law_form(self, name: str = "") -> forms.Form:
-        """The form of that name, by default the one asked for."""
+        """The form of that name, by default that of `form`, with the options that it takes."""
         form = forms.get(name or self.form)
         if isinstance(form, forms.DownstreamSigmoid):
             return forms.DownstreamSigmoid(self.chance, self.perfect)
@@ -75,29 +76,29 @@ class LawOptions(LawColumns):
     def refuse_unused(self, form: forms.Form, *objectives: str) -> None:
         """Refuses options that neither this form nor these objectives use."""
         if not isinstance(form, forms.DownstreamSigmoid):
-            self.refuse({"chance": (0.0,)}, f"form: {form.name} has no score of guessing")
+            self.refuse({"chance": (0.0,)}, f"form: {form.name} has no score of random guessing")
         if form.scale is None:
             self.refuse({"perfect": (1.0,)}, f"form: {form.name} has no largest value")
         if not {"auto", "huber"} & set(objectives):
-            self.refuse({"delta": (LawOptions.delta,)}, "objective: only huber has a zone")
+            self.refuse({"delta": (LawOptions.delta,)}, "objective: only huber uses delta")
 
     def law_objective(self, form: forms.Form) -> Objective:
-        """What is minimised.
+        """The objective of the fit.
 
         Raises:
-          InputError: varpro minimises something else.
+          InputError: an option contradicts varpro, which minimises raw squares only.
         """
         if self.method == "varpro":
             self.refuse(
                 {"objective": ("auto", "l2"), "space": ("auto", "raw")},
-                "method: varpro is raw least squares",
+                "method: varpro is least squares on raw values",
             )
             return LEAST_SQUARES
         name = "huber" if self.objective == "auto" else self.objective
         return Objective(name, self.delta, form.space if self.space == "auto" else self.space)
 
     def fixed(self) -> dict[str, float]:
-        """Symbol -> value that is not searched."""
+        """The values of parameters that are held fixed, by symbol."""
         fixed = {}
         for item in self.fix:
             symbol, _, value = item.partition("=")
@@ -108,7 +109,7 @@ class LawOptions(LawColumns):
         return fixed
 
     def law(self, runs: Runs) -> Fit:
-        """The law fitted to these points."""
+        """Fits the law to these points."""
         form = self.law_form()
         objective = self.law_objective(form)
         if self.method == "varpro":
@@ -125,52 +126,70 @@ class LawOptions(LawColumns):
         return fit(form, runs, objective, start_SP, self.fixed())
 
     def draws(self, law: Fit) -> uncertainty.Draws | None:
-        """Its bootstrap; None where none is asked for or no residual is left."""
+        """The bootstrap of a law; None if it is switched off or the fit leaves no residuals."""
         if self.bootstrap < 1 or len(law.runs.y) <= law.free_P.sum():
             return None
         return uncertainty.bootstrap(law, self.bootstrap, self.seed, self.resample)
 
     def needed_draws(self, law: Fit) -> uncertainty.Draws:
-        """Its bootstrap, for answers that have to have intervals."""
+        """The bootstrap of a law, for answers that cannot do without intervals.
+
+        Raises:
+          InputError: there is none.
+        """
         drawn = self.draws(law)
         if drawn is None:
-            few = f"{len(law.runs.y)} points leave no residual of {law.free_P.sum()} parameters"
+            few = f"{len(law.runs.y)} points and {law.free_P.sum()} parameters leave no residuals"
             raise InputError(
-                "bootstrap: " + ("give resamples above 0" if self.bootstrap < 1 else few)
+                "bootstrap: " + ("must be above 0 here" if self.bootstrap < 1 else few)
             )
         return drawn
 
     def k(self, runs: Runs) -> float:
-        """FLOPs per parameter and token: as given, else as measured."""
+        """FLOPs per parameter and token: the given value, or else the measured one."""
         return self.flops_per_param_token or runs.k
 
     def doubts_of_k(self, runs: Runs) -> list[str]:
-        """Warnings of a k that was measured."""
+        """Warnings about k; none if it was given."""
         return [] if self.flops_per_param_token else runs.doubts_of_k()
 
     def refuse(self, allowed: dict[str, tuple], why: str) -> None:
-        """Raises InputError, naming both, where an option asks for what another one rules out."""
+        """Raises InputError if an option is set to a value that another option rules out.
+
+        Args:
+          allowed: by option, the values that it may have.
+          why: the reason, which names the other option.
+        """
         for name, values in allowed.items():
             given = getattr(self, name)
             if given not in values:
                 shown = " ".join(map(str, given)) if isinstance(given, tuple) else given
-                raise InputError(f"{why}; it does not go with --{name.replace('_', '-')} {shown}")
+                raise InputError(f"{why}, so --{name.replace('_', '-')} {shown} cannot be used")
 
 
 Options = TypeVar("Options", bound=LawOptions)
 
 
 def warn(warning: str) -> None:
-    """Says on stderr what a reader must know before trusting the answer."""
+    """Prints on stderr what a reader must know before trusting the answer."""
     print(f"warning: {printable(warning)}", file=sys.stderr)
 
 
 def answer(
     options: Options, of: Callable[[Options, Runs], Answer], form: forms.Form | None = None
 ) -> int:
-    """Prints the answer for the points; and for all rows, if the highest losses are left out."""
+    """Reads the table and prints the answer; returns exit code 0.
+
+    If the highest losses are left out, the answer for all rows is printed too.
+
+    Args:
+      options: the verb, with its options.
+      of: computes the answer from the options and the points.
+      form: the form whose inputs are read from the table; by default that of the options.
+    """
     objective = "l2" if options.method == "varpro" else options.objective
     options.refuse_unused(options.law_form(), objective)
+    # A study's directory decides some options by itself, such as the column of the groups.
     read, decided = law_table.load(options.table, options, warn)
     options = dataclasses.replace(options, **decided)
     runs = law_table.from_table(read, form or options.law_form(), options, warn)
@@ -184,7 +203,7 @@ def answer(
 
 
 def by_group(options: LawOptions, runs: Runs, one: Callable[[Runs], Answer]) -> Answer:
-    """The answer for the points, or one for each group with every warning on top."""
+    """The answer for the points, or one answer per group with all warnings at the top."""
     if not options.group:
         return one(runs)
     parts = {label: one(runs.take(runs.group == label)) for label in runs.groups}
@@ -193,7 +212,7 @@ def by_group(options: LawOptions, runs: Runs, one: Callable[[Runs], Answer]) -> 
 
 
 def settings(options: LawOptions, law: Fit) -> dict[str, Any]:
-    """Everything that a reader needs to repeat the fit or doubt it."""
+    """Everything that a reader needs to repeat the fit or to judge it."""
     return {
         "objective_name": law.objective.name,
         "delta": law.objective.delta if law.objective.name == "huber" else None,
@@ -211,5 +230,5 @@ def settings(options: LawOptions, law: Fit) -> dict[str, Any]:
 
 
 def raw(x: dict[str, np.ndarray]) -> dict[str, float]:
-    """One place's inputs as they were typed."""
+    """The inputs of a single place in their own units, from their logarithms."""
     return {name: float(np.exp(values[0])) for name, values in x.items()}

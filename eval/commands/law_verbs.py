@@ -1,6 +1,7 @@
-"""The verbs fit, predict, allocate and next; answers are text or JSON, warnings first.
+"""The verbs `fit`, `predict`, `allocate` and `next`, which fit scaling laws and use them.
 
-Each is what can be typed, with a `run` that prints the answer and returns the exit code.
+Each verb is a dataclass whose fields are its options. Its method `run` prints the answer as text or
+JSON, with the warnings first, and returns the exit code.
 """
 
 import dataclasses
@@ -30,6 +31,7 @@ from eval.stats.resampling import Resampling
 from train.ranges import Count, NotNegative, Positive, Range
 from train.records import InputError
 
+# Options of `fit` that mean nothing for approaches 1 and 2, which fit no law.
 _NO_LAW = (
     "form",
     "objective",
@@ -50,10 +52,11 @@ class FitVerb(LawOptions):
 
     Attributes:
       intervals: bootstrap (expanded percentile), bca, or profile (of the objective).
-      approach: 3 fits the law; 1 (envelope of training curves) and 2 (isoFLOPs) find the best N of
+      approach: 3 fits the law; 1 (envelope of training curves) and 2 (isoFLOPs) find the best N for
         each budget.
-      profile: approach 2's curve through each budget.
-      against: other forms to compare by AICc, BIC and leave-largest-out backtest.
+      profile: the curve that approach 2 draws through the losses of a budget.
+      against: other forms to compare with, by AICc, BIC and a backtest that predicts the largest
+        runs from the others.
     """
 
     intervals: Literal["bootstrap", "bca", "profile"] = "bootstrap"
@@ -62,13 +65,13 @@ class FitVerb(LawOptions):
     against: tuple[str, ...] = ()
 
     def run(self) -> int:
-        """Prints the fit; exit code 0."""
+        """Prints the fit; returns exit code 0."""
         if self.approach == 3:
-            self.refuse({"profile": ("quadratic",)}, "approach: 3 has no profile of each budget")
+            self.refuse({"profile": ("quadratic",)}, "approach: 3 draws no curve per budget")
             return answer(self, _fit_answer)
         defaults = {f.name: (f.default,) for f in dataclasses.fields(FitVerb) if f.name in _NO_LAW}
         self.refuse(defaults, f"approach: {self.approach} fits no law")
-        chinchilla = forms.get("chinchilla")  # for its inputs
+        chinchilla = forms.get("chinchilla")  # only for its inputs, N and D
         return answer(
             self, lambda o, runs: by_group(o, runs, lambda part: _line(o, part)), chinchilla
         )
@@ -76,19 +79,20 @@ class FitVerb(LawOptions):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PredictVerb(LawOptions):
-    """Predicts the loss at N and D, or at a budget, with intervals of the curve and of a run.
+    """Predicts the loss at N and D, or at a budget, with intervals for the curve and for one run.
 
     Attributes:
-      at: where: `N=1e9,D=2e10`, or `C=1e21` for the best N and D; repeatable.
-      seed_sd: spread between seeds to add where the rows are averages over seeds, in the unit of
-        the prediction (nats for a loss).
+      at: where to predict: `N=1e9,D=2e10`, or `C=1e21` for the best N and D; may be given several
+        times.
+      seed_sd: standard deviation between seeds, to be added if the rows are averages over seeds, in
+        the unit of the prediction (nats for a loss).
     """
 
     at: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="(required)")]
     seed_sd: NotNegative = 0.0
 
     def run(self) -> int:
-        """Prints predictions; exit code 0."""
+        """Prints the predictions; returns exit code 0."""
 
         def one(options: PredictVerb, runs: law_table.Runs) -> Answer:
             law = options.law(runs)
@@ -106,6 +110,7 @@ class PredictVerb(LawOptions):
                 )
                 rows.append({**raw(x), **row, **implied})
                 warnings += at.outside(text, x, law)
+            # Only a budget is converted to N and D with k.
             if any(place.partition("=")[0].strip() == "C" for place in options.at):
                 warnings += options.doubts_of_k(runs)
             return {"warnings": warnings, "predictions": rows, **settings(options, law)}
@@ -115,14 +120,16 @@ class PredictVerb(LawOptions):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AllocateVerb(LawOptions):
-    """The best N and D for compute budgets, and the cost of being off.
+    """Finds the best N and D for compute budgets, and what another N would cost.
 
     Attributes:
-      budget: training FLOPs; repeatable.
-      off: factors on the best N whose cost is shown.
-      reference: group whose compute the others' effective-compute multipliers are counted in.
-      losses: losses at which the multipliers are given; by default five inside the measured range.
-      unique: distinct tokens at hand (data_constrained).
+      budget: training FLOPs; may be given several times.
+      off: multiples of the best N whose cost is shown.
+      reference: the group that the others are compared with, by how many times less compute they
+        need for the same loss.
+      losses: losses at which to compare groups; by default five inside the range that all of them
+        reached.
+      unique: number of distinct tokens available (data_constrained).
     """
 
     budget: tuple[Positive, ...]
@@ -132,7 +139,7 @@ class AllocateVerb(LawOptions):
     unique: Annotated[float, Range(0, low_open=True)] = math.inf
 
     def run(self) -> int:
-        """Prints allocations; exit code 0."""
+        """Prints the allocations; returns exit code 0."""
         return answer(self, _allocations)
 
 
@@ -141,12 +148,13 @@ class NextVerb(LawOptions):
     """Ranks possible next runs by how much they narrow an interval, per FLOP and in total.
 
     Attributes:
-      quantity: a symbol (alpha), `loss@N=1e10,D=2e11` or `optimum@C=1e22`.
-      candidates: table with the inputs' columns; by default a grid over and one step beyond the
-        measured inputs.
-      budget: FLOPs that one run may cost; without it the list by `shrink` starts with the largest
-        runs.
-      top: rows shown.
+      quantity: what the interval is of: a parameter (alpha), `loss@N=1e10,D=2e11` or
+        `optimum@C=1e22`.
+      candidates: a table of possible runs, with a column per input; by default a grid from the
+        smallest measured inputs to four times the largest.
+      budget: the most FLOPs that one run may cost; without it, the largest runs come first in the
+        list by `shrink`.
+      top: number of rows to show.
     """
 
     quantity: str = "alpha"
@@ -155,7 +163,7 @@ class NextVerb(LawOptions):
     top: Count = 10
 
     def run(self) -> int:
-        """Prints the runs worth making; exit code 0."""
+        """Prints the best runs to do next; returns exit code 0."""
 
         def one(options: NextVerb, runs: law_table.Runs) -> Answer:
             law, k = options.law(runs), options.k(runs)
@@ -167,13 +175,13 @@ class NextVerb(LawOptions):
                 if {"N", "D"} <= set(x)
                 else None
             )
-            if flops is None:
+            if flops is None:  # without N and D or C, the first input is the best measure of cost
                 flops = np.exp(x[law.form.inputs[0]])
             within = flops <= options.budget
             if not within.any():
                 raise InputError(
-                    f"budget: no candidate costs {options.budget:g} FLOPs or less; least "
-                    f"{flops.min():.3g}"
+                    f"budget: no candidate costs {options.budget:g} FLOPs or less; the cheapest "
+                    f"costs {flops.min():.3g}"
                 )
             x, flops = {name: values[within] for name, values in x.items()}, flops[within]
             ranked = next_run.rank(law, next_run.quantity(law, options.quantity, k), x, flops)
@@ -201,16 +209,17 @@ VERBS: dict[str, type] = {
 
 
 def _fit_answer(options: FitVerb, runs: law_table.Runs) -> Answer:
+    """The fit, or one per group and a comparison of the groups."""
     found = by_group(options, runs, lambda part: _one_fit(options, part))
     if runs.dependent:
         found["warnings"] = [
-            f"{runs.dependent}: AICc, BIC and F tests are left out",
+            f"{runs.dependent}: AICc, BIC and F tests are not computed",
             *found["warnings"],
         ]
     if not options.group:
         return found
     form, fixed = options.law_form(), options.fixed()
-    draws = min(options.bootstrap, 500)
+    draws = min(options.bootstrap, 500)  # each draw refits several models of all groups
     compared = groups.compare(
         form, runs, options.law_objective(form), draws, options.seed, fixed, options.level
     )
@@ -227,6 +236,7 @@ def _fit_answer(options: FitVerb, runs: law_table.Runs) -> Answer:
 
 
 def _one_fit(options: FitVerb, runs: law_table.Runs) -> Answer:
+    """The law of one group, with its intervals and warnings."""
     law = options.law(runs)
     drawn = options.draws(law)
     spans, without = _intervals(law, drawn, options)
@@ -237,10 +247,11 @@ def _one_fit(options: FitVerb, runs: law_table.Runs) -> Answer:
         *options.doubts_of_k(runs),
     ]
     found: Answer = {"warnings": warnings, "form": law.form.name, "formula": law.form.formula}
-    for symbol, value in law.params.items():
+    for symbol, value in law.params.items():  # the interval's key is what `_text` looks for
         found |= {symbol: value, f"{symbol}_interval": spans.get(symbol)}
     found |= {"objective": law.value, **settings(options, law), **_criteria(law)}
     if isinstance(law.form, forms.Chinchilla):
+        # A parameter at its bound would give exponents that only reflect the bound.
         best = {} if allocation.undetermined(law) else allocation.chinchilla_exponents(law.params)
         found["allocation_exponents"] = {"a": best.get("a"), "b": best.get("b")}
         warnings += allocation.outside_grid(law, options.k(runs))
@@ -259,7 +270,7 @@ def _one_fit(options: FitVerb, runs: law_table.Runs) -> Answer:
         missing = sorted({name for f in rivals for name in f.inputs} - set(runs.x))
         if missing:
             raise InputError(
-                f"against: these forms need inputs that {law.form.name} does not read: "
+                f"against: these forms need inputs that were not read for {law.form.name}: "
                 f"{', '.join(missing)}"
             )
         found["forms"] = records(
@@ -273,12 +284,13 @@ def _one_fit(options: FitVerb, runs: law_table.Runs) -> Answer:
 def _intervals(
     law: Fit, drawn: uncertainty.Draws | None, options: FitVerb
 ) -> tuple[dict[str, list], list[str]]:
-    """Intervals of the parameters, and why some have none."""
+    """Intervals of the parameters by symbol, and the reasons why some have none."""
     found, without = {}, []
     if options.intervals == "profile":
         if law.runs.dependent:
             raise InputError(
-                f"intervals: profile counts rows apart, and {law.runs.dependent}; take bootstrap"
+                f"intervals: profile needs independent rows, but {law.runs.dependent}; take "
+                "bootstrap"
             )
         for symbol in np.array(law.form.symbols)[law.free_P]:
             try:
@@ -287,7 +299,7 @@ def _intervals(
                 without.append(f"no interval: {why}")
     elif drawn is not None and options.intervals == "bca":
         for p, symbol in enumerate(law.form.symbols):
-            value = lambda theta, p=p: law.form.publish(theta)[:, p]
+            value = lambda theta, p=p: law.form.publish(theta)[:, p]  # p=p: this p, not the last
             found[symbol] = list(uncertainty.bca(drawn, value, options.level))
     elif drawn is not None:
         found = {symbol: list(span) for symbol, span in drawn.intervals(options.level).items()}
@@ -299,10 +311,11 @@ def _criteria(law: Fit) -> Answer:
 
 
 def _line(options: FitVerb, runs: law_table.Runs) -> Answer:
-    """Approaches 1 and 2."""
+    """The answer of approaches 1 and 2: the line of the best N over the budget."""
     k = options.k(runs)
     n, flops = np.exp(runs.x["N"]), k * np.exp(runs.x["N"] + runs.x["D"])
     if options.flops_per_param_token is None:
+        # Measured FLOPs are exact for each run, whereas k is one value for all of them.
         flops = np.where(np.isfinite(runs.flops), runs.flops, flops)
     resampling = Resampling(max(options.bootstrap, 1), options.level, options.seed)
     if options.approach == 2:
@@ -311,12 +324,13 @@ def _line(options: FitVerb, runs: law_table.Runs) -> Answer:
         found = isoflop.envelope(n, flops, runs.y, runs.cluster, resampling=resampling, k=k)
     left_out = int((found.budgets["note"] != "").sum())
     warnings = (
-        [f"{left_out} of {len(found.budgets)} budgets have no optimum inside their sizes"]
+        [f"{left_out} of {len(found.budgets)} budgets have no optimum between their sizes"]
         if left_out
         else []
     )
     warnings += [*found.warnings, *options.doubts_of_k(runs)]
     low, high = found.a_interval
+    # N D is proportional to C, so the exponents of N and D add up to one.
     line = {
         "a": found.a,
         "a_interval": [low, high],
@@ -333,6 +347,7 @@ def _line(options: FitVerb, runs: law_table.Runs) -> Answer:
 
 
 def _allocations(options: AllocateVerb, runs: law_table.Runs) -> Answer:
+    """The allocation of each group, and the groups compared with the reference if there is one."""
     drawn: dict[str, uncertainty.Draws] = {}
 
     def one(part: law_table.Runs) -> Answer:
@@ -366,6 +381,7 @@ def _allocations(options: AllocateVerb, runs: law_table.Runs) -> Answer:
 
 
 def _candidates(options: NextVerb, law: Fit) -> dict[str, np.ndarray]:
+    """Logarithms of the inputs of all possible runs: the user's table, or a grid."""
     if options.candidates is not None:
         return law_table.read_inputs(
             options.candidates, law.form, dataclasses.replace(options, where=())
@@ -373,10 +389,12 @@ def _candidates(options: NextVerb, law: Fit) -> dict[str, np.ndarray]:
     axes = []
     for name in law.form.inputs:
         low, high = law.runs.x[name].min(), law.runs.x[name].max()
+        # Runs up to four times as large as the largest so far: the usual next step.
         axes.append(np.linspace(low, high + np.log(4), 12))
     return dict(zip(law.form.inputs, (a.ravel() for a in np.meshgrid(*axes)), strict=True))
 
 
 def _shared_losses(laws: list[Fit]) -> tuple[float, ...]:
+    """Five losses, evenly spaced inside the range that the runs of every law reached."""
     low, high = max(law.runs.y.min() for law in laws), min(law.runs.y.max() for law in laws)
     return tuple(np.linspace(low, high, 7)[1:-1])

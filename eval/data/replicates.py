@@ -154,8 +154,8 @@ def refuse_settings(
             )
             raise InputError(
                 f"{table.path}: {both} but differ in {column} ({len(distinct)} values: {shown}), "
-                "so they are no "
-                f"replicates: choose with {how} if it is no setting"
+                "so they are not "
+                f"replicates: choose with {how} if it is not a setting"
             )
 
 

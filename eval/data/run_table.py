@@ -276,7 +276,7 @@ class _RunReader:
             for row, value in (values := table.numbers(basis)).items():
                 if not np.isfinite(value):
                     table.refuse(
-                        row, basis, "is what sizes are told by without a column of sizes (--size)"
+                        row, basis, "must be a number: no column of sizes (--size) is given"
                     )
             made["size"] = [f"{value:.3g}" for value in values]
         for name, column, missing in (

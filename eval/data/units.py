@@ -47,7 +47,7 @@ def costs(table: Table, column: str, kind: str, scale_free: bool = False) -> lis
         (high, f"is above {MOST[kind]:g}: is the column in another unit?"),
     ):
         if wrong.all() and scale_free:
-            warnings.append(f"{column} {why} Slopes do not depend on it, budgets and labels do.")
+            warnings.append(f"{column} {why} It changes no slope, but budgets and labels.")
         elif wrong.any():
             table.refuse(first(wrong, values.index), column, f"{why} {_TRUST}")
     ordered = values.sort_values(kind="stable")

@@ -158,10 +158,8 @@ def implications(
       and `D_for_2pct` (tokens that keep it at 2 %). With published values for the other constants:
       `stop_step_published` (kaplan_nd: lower bound of the step to stop at) and
       `critical_batch_published` (tokens); for `kaplan_c` the allocation of its compute:
-      `N_published`,
-      `B_published`, `S_published`, `D_published`. Numbers that a law with an exponent of zero does
-      not
-      determine are NaN or infinite.
+      `N_published`, `B_published`, `S_published`, `D_published`. Numbers that a law with an
+      exponent of zero does not determine are NaN or infinite.
     """
     if not form.startswith("kaplan_"):
         return {}

@@ -51,8 +51,8 @@ class LawColumns:
     """The meaning of a table's columns; an empty name looks for the usual ones.
 
     Attributes:
-      params: parameters N, counted as you mean them (with or without embedding and head: name that
-        column).
+      params: parameters N; if several columns count them, name the one that includes or leaves out
+        embedding and head as you intend.
       tokens: training tokens D; if left out and `flops` is given, D = C / (k N).
       flops: training FLOPs C; if left out and N and D are known, C = k N D; if all three are given,
         they determine k.
@@ -65,10 +65,9 @@ class LawColumns:
       weight: weight of each row, if rows count differently (only ratios matter), or `sqrt(C)`.
       group: fit each value of this column (such as the architecture) separately and together. For a
         study's directory the default is the architecture; `none` fits one law to everything.
-      cluster: column that says which rows are not independent of each other (checkpoints of one
-        run). By default the column that names the runs; unless it is `run_id`, a warning says so.
-        For a study's directory, the seeds of a cell are not independent. `none` treats every row as
-        a run.
+      cluster: column whose equal values mark rows that are not independent, such as checkpoints of
+        one run. By default the column that names the runs, with a warning unless it is `run_id`;
+        for a study's directory, the seeds of a cell. `none` treats every row as a run.
       flops_per_param_token: k of C = k N D; by default the median of C / (N D) in each group if the
         table has training FLOPs, else 6.
       where: keep only rows with COLUMN=VALUE or COLUMN=VALUE,VALUE.
@@ -298,7 +297,7 @@ class _LawReader:
     def refuse_settings(self, x: dict[str, np.ndarray], group: np.ndarray) -> None:
         """Refuses rows with the same inputs that differ in a setting.
 
-        Not if the user asked for one law for everything.
+        Does nothing if the user pools all rows, or for a study, whose settings are known.
         """
         if self.columns.group == POOLED or self.table.path.is_dir():
             return

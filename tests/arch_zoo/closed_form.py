@@ -1,7 +1,8 @@
-"""Parameters and FLOPs on paper.
+"""Parameters and FLOPs, derived on paper.
 
-What the accounting must find, written down without looking at the modules. Norm scales count as
-parameters, norms and activations not as FLOPs; a multiply-add is two. S inputs, T targets.
+These are the values that the accounting must find, written without looking at the modules. Scales
+of norms count as parameters; norms and activations do not count as FLOPs; a multiply-add counts as
+two. S is the input length, T the target length.
 """
 
 BUCKETS = 32
@@ -38,7 +39,7 @@ def outside_params(cfg) -> int:
 
 
 def vanilla_params(cfg) -> int:
-    """The whole vanilla model, its one embedding included."""
+    """The whole vanilla model, including its single embedding."""
     blocks = cfg.num_encoder_layers * encoder_block_params(
         cfg
     ) + cfg.num_decoder_layers * decoder_block_params(cfg)
@@ -59,11 +60,11 @@ def decoder_block_flops(cfg, S: int, T: int) -> int:
 
 
 def head_flops(cfg, T: int) -> int:
-    """Products with every token's vector."""
+    """Products of every position with the vectors of all tokens."""
     return 2 * T * cfg.embed_dim * cfg.vocab_size
 
 
 def vanilla_flops(cfg, S: int, T: int) -> int:
-    """One sequence forward."""
+    """The forward pass of one sequence."""
     encoder = cfg.num_encoder_layers * encoder_block_flops(cfg, S)
     return encoder + cfg.num_decoder_layers * decoder_block_flops(cfg, S, T) + head_flops(cfg, T)

@@ -1,4 +1,4 @@
-"""Small models and batches that the tests of the zoo share, and one compiled function for each."""
+"""Small models and batches shared by the tests of the zoo, and a jitted function for each use."""
 
 import functools
 
@@ -12,10 +12,10 @@ from arch_zoo.accounting import abstract_model
 
 VOCAB = 64
 
-# Tests wait for compilation, hardly ever for what it makes: so LLVM need not optimise.
+# Tests spend their time on compilation, hardly any on execution, so LLVM need not optimise.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
-# Every architecture as it comes, and the named variants that change what is computed.
+# Every architecture with its defaults, and the named variants that change what is computed.
 VARIANTS: dict[str, tuple[str, dict]] = {
     **{name: (name, {}) for name in arch_zoo.names()},
     "glu-swiglu": ("glu", {"variant": "swiglu"}),
@@ -33,8 +33,8 @@ VARIANTS: dict[str, tuple[str, dict]] = {
     "universal-basic": ("universal", {"act": "basic", "num_steps": 3}),
 }
 
-# Two layers of either stack show every kind of depth-dependence except a longer period, which its
-# owner tests.
+# Two layers in each stack show every dependence on depth, except a longer period; architectures
+# that have one test it themselves.
 SIZE = "nano"
 INPUT_LENGTH, TARGET_LENGTH = 16, 12
 
@@ -53,9 +53,9 @@ def config(variant: str, size: str = SIZE, **overrides) -> arch_zoo.ModelConfig:
 
 @functools.cache
 def build(cfg: arch_zoo.ModelConfig, seed: int = 0):
-    """A model whose every parameter is non-trivial.
+    """A model whose parameters are all random.
 
-    Constants such as zero biases would hide what reads them.
+    Constants, such as biases that start at zero, would hide mistakes in the code that uses them.
     """
     model = arch_zoo.build(cfg, jax.random.key(seed))
     leaves, structure = jax.tree.flatten(model)
@@ -70,14 +70,14 @@ def build(cfg: arch_zoo.ModelConfig, seed: int = 0):
 
 
 def like(model, cfg: arch_zoo.ModelConfig):
-    """The model of `cfg`, whose parameters are those of `model`."""
+    """A model with the configuration `cfg` and the parameters of `model`."""
     return jax.tree.unflatten(jax.tree.structure(abstract_model(cfg)), jax.tree.leaves(model))
 
 
 def clear() -> None:
-    """Forgets every model and what was compiled for it.
+    """Forgets every model and the programs compiled for it.
 
-    A process has room for some thousands of programs.
+    A process crashes after some thousands of compiled programs.
     """
     build.cache_clear()
     for function in (forward, token_nll, value_and_grad, init_cache, decode_step, greedy):
@@ -145,7 +145,7 @@ def examples(
 def pad(
     pairs, input_length: int = INPUT_LENGTH, target_length: int = TARGET_LENGTH
 ) -> dict[str, jax.Array]:
-    """One example in each row."""
+    """A batch with one example in each row."""
     inputs = np.zeros((len(pairs), input_length), np.int32)
     targets = np.zeros((len(pairs), target_length), np.int32)
     for row, (source, target) in enumerate(pairs):
@@ -157,9 +157,9 @@ def pad(
 def pack(
     pairs, multiple: int = 1, input_length: int = INPUT_LENGTH, target_length: int = TARGET_LENGTH
 ):
-    """All examples in one row, encoder segments starting at multiples of `multiple`.
+    """A batch with all examples in one row; encoder segments start at multiples of `multiple`.
 
-    And where each target starts.
+    Also returns the position at which each target starts.
     """
     inputs, segments, positions = (np.zeros((1, input_length), np.int32) for _ in range(3))
     targets, shifted, target_segments, target_positions = (

@@ -1,4 +1,4 @@
-"""Parameters and FLOPs against closed forms from the papers; FLOPs against XLA's own count."""
+"""Parameters and FLOPs against closed forms from the papers; FLOPs also against XLA's own count."""
 
 import jax
 import jax.numpy as jnp
@@ -104,9 +104,9 @@ def test_universal(size):
 
 @pytest.mark.parametrize("size", ["nano", "tiny"])
 def test_tables_of_positions_and_steps_are_embedding(size):
-    """What is looked up by a position or a step.
+    """These are the tables that are looked up by a position or a step.
 
-    Mixer's weights belong to positions too, but are multiplied.
+    Mixer's weights belong to positions as well, but are multiplied, so they are not embedding.
     """
     vanilla = arch_zoo.config("transformer", size)
     dim, heads, layers = vanilla.embed_dim, vanilla.num_heads, vanilla.num_encoder_layers
@@ -117,7 +117,7 @@ def test_tables_of_positions_and_steps_are_embedding(size):
         "performer": (512 + 512) * dim,
         "universal": 2 * 32 * heads + 2 * layers * dim,
         "evolved": 2 * 32 * heads + 32 * 2 * heads,
-        "mixer": 32 * heads,  # those of its decoder
+        "mixer": 32 * heads,  # the biases of its decoder
         "lconv": 0,
         "dconv": 0,
     }
@@ -131,7 +131,7 @@ def test_tables_of_positions_and_steps_are_embedding(size):
 
 
 def test_a_performer_is_as_large_as_the_vanilla_model():
-    """Outside its tables of positions, which at nano would be 56 % of it."""
+    """Apart from its tables of positions, which at nano are 56 % of the vanilla model's size."""
     performer, vanilla = (
         arch_zoo.count_params(arch_zoo.config(name, "nano"))
         for name in ("performer", "transformer")
@@ -171,8 +171,8 @@ def test_conventions_of_attention():
     assert (
         counted("transformer") - counted("transformer", attention="none") == layers * pairs * pair
     )
-    # Without pairs and without the output layer, a forward pass is 2 N D, one token meeting one
-    # stack.
+    # Without products of pairs and without the output layer, a forward pass is 2 N D, where each
+    # token passes through one stack only.
     weights = {"encoder": 0, "decoder": 0}
     for part, count in arch_zoo.count_params(cfg).by_part.items():
         stack, _, layer = part.partition("/")
@@ -190,7 +190,7 @@ def test_conventions_of_experts():
     cfg = arch_zoo.config("switch", "tiny")
     batch_size, experts = 8, cfg.architecture.num_experts
     per_place = 4 * cfg.embed_dim * cfg.mlp_dim
-    rows = {S: 2, T: 8}  # rows of a group of 1,024 tokens that divide the batch
+    rows = {S: 2, T: 8}  # rows per group: of 1,024 tokens at most, and divides the batch
     places = {
         length: experts * int(rows[length] * length * 1.25 / experts) / rows[length]
         for length in (S, T)
@@ -204,7 +204,7 @@ def test_conventions_of_experts():
 
 
 def test_conventions_of_shared_weights():
-    """A block that runs four times counts once; blocks that run once each are as before."""
+    """A block that runs four times counts once; blocks that run once each count as before."""
     assert counted("transformer", sharing="weights") == counted("transformer")
     shared, head = (
         counted("universal", sharing="weights", head=False),
@@ -251,7 +251,8 @@ def test_scanning_and_rematerialising_change_no_count(name):
     )
 
 
-# A loop over blocks of tokens, which the accounting counts as a whole, is left out.
+# The dropless path is left out: it loops over blocks of tokens, and XLA counts the body of a loop
+# once, whereas the accounting counts every iteration.
 WITHOUT_DROPLESS = {"switch": {"eval_capacity_factor": 1.0}}
 
 

@@ -1,4 +1,4 @@
-"""ALBERT's own: sharing by groups, the factor's rule, counts."""
+"""ALBERT's special features: sharing by groups, the factorised embedding, counts."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from arch_zoo.architectures.albert import FactorisedEmbedding
 from arch_zoo.side import ENCODER
 from tests.arch_zoo import closed_form as on_paper
 
-BIAS_TABLES = 2 * 32  # one relative bias of 32 buckets in either stack, for every head
+BIAS_TABLES = 2 * 32  # a relative bias of 32 buckets in each stack, for every head
 
 
 def test_closed_form_counts_at_base():

@@ -1,4 +1,4 @@
-"""Attention against a loop over its queries, its caches, and the queries that may look nowhere."""
+"""Attention against a loop over queries; its caches; queries whose keys are all masked."""
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ def arrays(memory_heads: int = H, dtype=jnp.float32):
 
 
 def query_by_query(q, k, v, mask, bias) -> np.ndarray:
-    """In float64; one head of keys and values serves several of queries where there are fewer."""
+    """Attention in float64; a head of keys may serve several heads of queries."""
     q, k, v, bias = (np.asarray(a.astype(jnp.float32), np.float64) for a in (q, k, v, bias))
     y = np.zeros(q.shape)
     for b, t, h in np.ndindex(B, T, H):
@@ -35,7 +35,7 @@ def query_by_query(q, k, v, mask, bias) -> np.ndarray:
 @pytest.mark.parametrize("memory_heads", [1, 2, H])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_attention_is_a_mean_of_the_values_that_are_seen(memory_heads, dtype):
-    """Not scaled by 1 / sqrt(K); of a query that may look nowhere, the plain mean of all values."""
+    """Logits are not scaled by 1 / sqrt(K); a query that sees no key gets the mean of all."""
     q, k, v, bias = arrays(memory_heads, dtype)
     seen = np.random.default_rng(1).random((B, 1, T, S)) < 0.6
     seen[0, 0, 1] = False
@@ -61,7 +61,7 @@ def test_without_a_bias_logits_are_products_alone():
 @pytest.mark.parametrize(("size", "heads"), [("nano", 2), ("nano-SH", 1)])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_caches_hold_keys_and_values_in_the_type_of_the_memory(size, heads, dtype):
-    """Of a decoder's own positions, room for all of them; of the memory, all of it at once."""
+    """The cache has room for all decoder positions, and holds the whole memory from the start."""
     cfg = models.config("transformer", size, dtype=dtype)
     memory = jnp.ones((3, 7, cfg.embed_dim), dtype)
     ids = jnp.ones((3, 1), jnp.int32)

@@ -1,4 +1,4 @@
-"""Names, sizes, options: what is built, and what is refused with one line that says why."""
+"""Names, sizes and options: what can be built, and what is refused with a one-line reason."""
 
 import dataclasses
 import json
@@ -105,7 +105,7 @@ def test_an_override_is_taken_as_it_stands():
 
 @pytest.mark.parametrize("name", arch_zoo.names())
 def test_a_variant_is_a_name_for_settings(name):
-    """It leaves only the settings in the configuration, and every variant can be built."""
+    """Only its settings appear in the configuration, and every variant can be built."""
     for variant, settings in arch_zoo.get(name).variants.items():
         named = arch_zoo.config(name, "tiny", variant=variant)
         assert named == arch_zoo.config(name, "tiny", **settings)
@@ -147,7 +147,7 @@ def test_show_takes_a_variant_and_a_size_rule(capsys):
 
 
 def test_importing_the_zoo_needs_no_jax():
-    """What `list` needs at once is light; JAX comes with the first model."""
+    """`list` should start at once; JAX is imported when the first model is built."""
     check = "import sys, arch_zoo; sys.exit('jax' in sys.modules or 'flax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
 
@@ -176,7 +176,7 @@ def test_show_prints_parts_that_add_up(capsys):
         ([], "verb"),
     ],
 )
-def test_what_a_user_mistypes_is_one_line_and_exit_2(arguments, names, capsys):
+def test_a_mistyped_command_gives_one_line_and_exit_code_2(arguments, names, capsys):
     try:
         code = main(arguments)
     except SystemExit as stop:

@@ -1,4 +1,4 @@
-"""The contract of every architecture, over the whole registry and its named variants."""
+"""The contract that every architecture and named variant of the registry must fulfil."""
 
 import collections
 import dataclasses
@@ -24,10 +24,9 @@ SETTINGS = settings(
 )
 
 
-# The fast tier looks at the skeleton through two architectures; the whole zoo takes minutes of
-# compilation.
+# The fast tests check two architectures, since compiling the whole zoo takes minutes.
 FAST = ("transformer", "lconv")
-# Kernels whose widths repeat after two layers: four show what scanning does to them.
+# Kernel widths that repeat after two layers, so that four layers show the effect of scanning.
 CONVOLUTIONS = ("lconv", "lconv-fairseq", "dconv", "dconv-sinusoids", "dconv-mesh")
 PERIODIC = {name: {"widths": (3, 5)} for name in CONVOLUTIONS}
 
@@ -39,13 +38,13 @@ PERIODIC = {name: {"widths": (3, 5)} for name in CONVOLUTIONS}
 def variant(request):
     """One variant after the other.
 
-    Its tests share what they compile, which goes before the next one's.
+    The tests of a variant share what they compile; it is freed before the next variant.
     """
     yield request.param
     models.clear()
 
 
-# Every batch has the same shape where it can, so that all checks share what is compiled.
+# All batches have the same shape where possible, so that the checks share what they compile.
 ROWS = 8
 
 
@@ -131,7 +130,7 @@ def test_decoder_is_causal(variant, train, batch, where, token):
 def test_padding_is_ignored(variant, data):
     """More padding changes nothing, on either side.
 
-    And any length will do where no weight depends on it.
+    If no weight depends on the length, any length is accepted.
     """
     lengths = [data.draw(st.lists(st.integers(1, n), min_size=ROWS, max_size=ROWS)) for n in (5, 7)]
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
@@ -145,13 +144,13 @@ def test_padding_is_ignored(variant, data):
 
 
 def test_a_weight_of_zero_hides_no_token_before_the_last(variant):
-    """Without segments a row is padded after its last token only, whatever computes attention."""
+    """Without segments, only positions after a row's last token are padding, on every backend."""
     targets = [models.TARGET_LENGTH - row for row in range(ROWS)]
     batch = models.pad(
         models.examples(np.random.default_rng(0), [models.INPUT_LENGTH] * ROWS, targets)
     )
     weights = np.array(batch["decoder_loss_weights"])
-    weights[:, [0, 2, 3]] = 0  # before the last token of every row
+    weights[:, [0, 2, 3]] = 0  # positions before the last token of every row
     ignored = batch | {"decoder_loss_weights": jnp.asarray(weights)}
     model = models.build(models.config(variant))
     logits = [
@@ -207,7 +206,7 @@ def test_decoding_equals_teacher_forcing(variant, batch):
 
 
 def test_greedy_decoding_follows_its_own_logits(variant):
-    """Each token of the output is the argmax given those before it, and nothing follows the end."""
+    """Each token is the argmax given those before it, and nothing follows the end of a row."""
     model, batch = models.build(models.config(variant)), full_batch()
     ids = models.greedy(model, batch, models.TARGET_LENGTH)
     shifted = jnp.pad(ids, ((0, 0), (1, 0)))[:, :-1]
@@ -272,7 +271,7 @@ def test_bfloat16_is_close_to_float32(variant):
 
 
 def products(jaxpr, times: int = 1):
-    """The matrix products of a program, each with how often it runs."""
+    """The matrix products of a program, each with the number of times that it runs."""
     for eqn in jaxpr.eqns:
         if eqn.primitive.name == "dot_general":
             yield eqn, times
@@ -282,7 +281,7 @@ def products(jaxpr, times: int = 1):
 
 
 def test_products_stay_in_bfloat16(variant):
-    """In both passes: one float32 operand makes an accelerator compute in float32."""
+    """In both passes, because a single float32 operand makes an accelerator compute in float32."""
     cfg = models.config(variant)
     model = models.like(models.build(cfg), dataclasses.replace(cfg, dtype="bfloat16"))
     graph, params, rest = nnx.split(model, nnx.Param, ...)
@@ -302,8 +301,8 @@ def test_products_stay_in_bfloat16(variant):
         flops[str(a.dtype)] += (
             times * eqn.outvars[0].aval.size * math.prod(a.shape[axis] for axis in contracted)
         )
-    # Routers, sums of biases' gradients and of depthwise weights; some architectures have more and
-    # say how much.
+    # Routers, and sums over gradients of biases and of depthwise weights, are in float32.
+    # Architectures that need more of it declare their share.
     assert flops["float32"] < cfg.architecture.float32_share * flops.total(), flops
 
 
@@ -362,7 +361,7 @@ def _updated(optimizer, gradient, state, leaves, trained):
 
 
 def test_saving_and_restoring_is_bitwise(variant, tmp_path):
-    """Through plain arrays by parameter path, the form in which weights are exchanged."""
+    """Parameters are saved as plain arrays by path, the form in which weights are exchanged."""
     model = models.build(models.config(variant))
     graph, params, rest = nnx.split(model, nnx.Param, ...)
     arrays = {

@@ -20,9 +20,9 @@ def context(segments, causal: bool) -> Context:
 
 
 def as_matrix(x_BLC, weights_WBLH, segments, causal: bool) -> jax.Array:
-    """The same sums as one product.
+    """The convolution as one matrix product.
 
-    Position s reaches l through tap w if s = l + offset(w), in the same segment.
+    Position s reaches position l through tap w if s = l + offset(w) and both are in one segment.
     """
     width = weights_WBLH.shape[0]
     offsets = np.arange(width) - (width - 1 if causal else width // 2)
@@ -42,9 +42,9 @@ def as_matrix(x_BLC, weights_WBLH, segments, causal: bool) -> jax.Array:
 def test_values_and_gradients_are_those_of_a_banded_matrix(
     width, groups, causal, per_position, backend, monkeypatch
 ):
-    """Widths beyond the length too; segments of any length, padding among them.
+    """Covers widths beyond the length, and segments of any length, including padding.
 
-    What a GPU would compile as well.
+    Also covers the code that a GPU would compile.
     """
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
     rng = np.random.default_rng(width)
@@ -107,9 +107,9 @@ def test_dense_taps_see_the_neighbours_of_their_segment(causal):
 
 
 def test_taps_are_summed_in_float32():
-    """In bfloat16 a running sum of 31 taps would lose what a matrix product keeps.
+    """A running sum of 31 taps in bfloat16 would lose digits that a matrix product keeps.
 
-    In the gradient as well.
+    This holds for the gradient as well.
     """
     ones = np.ones((B, L), np.int32)
     x_BLC = jnp.full((B, L, C), 1 / 3, jnp.bfloat16)
@@ -125,9 +125,9 @@ def test_taps_are_summed_in_float32():
 
 
 def test_weights_in_bfloat16_are_summed_in_float32_too():
-    """As the predicted kernels of DConv are where layers compute in bfloat16.
+    """DConv's predicted kernels are in bfloat16 if the layers compute in bfloat16.
 
-    Decoding sums as training does.
+    Decoding sums in the same way as training.
     """
     ones, rng = np.ones((B, L), np.int32), np.random.default_rng(0)
     x_BLC, weights = (
@@ -152,7 +152,7 @@ def test_weights_in_bfloat16_are_summed_in_float32_too():
 
 
 def test_dense_taps_are_summed_in_float32():
-    """Each product is rounded to bfloat16, and their sum once more in the end."""
+    """Each product is rounded to bfloat16, and their sum is rounded once at the end."""
     ones = np.ones((B, L), np.int32)
     x_BLC, kernel = (
         jnp.full((B, L, 1), 1 / 3, jnp.bfloat16),
@@ -168,7 +168,7 @@ def test_dense_taps_are_summed_in_float32():
 
 @pytest.mark.parametrize("per_position", [False, True])
 def test_gradients_of_the_weights_are_sums_in_float32(per_position):
-    """Products of inputs and gradients in bfloat16 are exact in float32, sums unrounded."""
+    """Products of bfloat16 inputs and gradients are exact in float32, and sums are not rounded."""
     rng = np.random.default_rng(0)
     x_BLC, grad_BLC = (jnp.asarray(rng.normal(size=(B, L, C)), jnp.bfloat16) for _ in range(2))
     weights = jnp.ones((3, B, L, 2) if per_position else (3, 1, 1, 2))

@@ -1,4 +1,4 @@
-"""LConv's and DConv's own properties: counts of each form, widths by depth, buffers, kernels."""
+"""LConv's and DConv's special features: counts per form, widths by depth, buffers, kernels."""
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +16,9 @@ S, T = 512, 114
 
 
 def mixer_params(cfg, width: int) -> int:
-    """Linear, gate and output with their biases; mesh has a pointwise layer and a bias more.
+    """Parameters of a layer: its dense layers with biases, then the kernel.
 
-    Then the kernel.
+    The mesh form has an additional pointwise layer and bias.
     """
     dim, architecture = cfg.embed_dim, cfg.architecture
     groups = dim if architecture.form == "mesh" else cfg.num_heads
@@ -31,7 +31,7 @@ def mixer_params(cfg, width: int) -> int:
 
 
 def mixer_flops(cfg, width: int) -> int:
-    """Of one position: the dense layers, the taps of every channel, the predictor."""
+    """FLOPs of one position: the dense layers, the taps of every channel, the predictor."""
     dim, architecture = cfg.embed_dim, cfg.architecture
     groups = dim if architecture.form == "mesh" else cfg.num_heads
     dense = (4 if architecture.form == "mesh" else 3) * dim * dim
@@ -68,7 +68,7 @@ def test_closed_form_counts(name, form, size):
     ],
 )
 def test_base_sizes(name, options, millions):
-    """The first three are figures known from the sources, DConv's default is ours alone."""
+    """The first three figures are published; DConv's default exists only in this project."""
     assert (
         round(arch_zoo.count_params(arch_zoo.config(name, "base", **options)).total / 1e6)
         == millions
@@ -89,7 +89,10 @@ def test_widths_repeat_with_the_depth_and_decoding_keeps_one_less(name):
     ("depth", "widths"), [(4, (3, 5, 7)), (2, (3, 5)), (3, (3, 5, 7)), (5, (3, 5))]
 )
 def test_a_broken_period_cannot_be_scanned(name, depth, widths):
-    """Nor one that comes once: there is nothing to loop over. The contract scans whole ones."""
+    """A period that comes only once is refused too, as there is nothing to loop over.
+
+    The contract scans complete periods.
+    """
     cfg = models.config(name, f"nano-NL{depth}", widths=widths, scan_layers=True)
     with pytest.raises(arch_zoo.ConfigError, match=f"these {depth} blocks never repeat"):
         abstract_model(cfg)
@@ -133,7 +136,7 @@ def test_predicted_kernels_depend_on_their_position_only():
 
 
 def test_dropconnect_belongs_to_the_papers_form():
-    """Weights are dropped whole.
+    """It drops whole weights.
 
     With everything else kept, some taps vanish in fairseq's form and none in mesh's.
     """

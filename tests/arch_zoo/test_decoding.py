@@ -22,7 +22,7 @@ def inputs(rows: int = 3, vocab: int = models.VOCAB):
 
 
 class Timed:
-    """A model whose rows end at one step, and at no other."""
+    """A model whose rows all end at one given step."""
 
     def __init__(self, model, when: int):
         self.model, self.when = model, when
@@ -39,7 +39,7 @@ class Timed:
 
 
 def log_prob(model, batch, ids_RT) -> np.ndarray:
-    """What teacher forcing gives to rows of one example, up to the end of each."""
+    """Log-probabilities of rows of one example by teacher forcing, up to the end of each row."""
     ids_RT = jnp.asarray(ids_RT)
     shifted = jnp.pad(ids_RT, ((0, 0), (1, 0)))[:, :-1]
     inputs_RS = jnp.repeat(batch["encoder_input_tokens"], len(ids_RT), axis=0)
@@ -68,7 +68,7 @@ def penalty(length, alpha: float):
 
 @functools.cache
 def tiny_vocabulary():
-    """Few enough sequences to try them all, and logits peaked enough to tell them apart."""
+    """A model with so few sequences that all can be tried, and with distinct probabilities."""
     cfg = arch_zoo.config(
         "transformer", "nano", vocab_size=4, max_input_length=6, max_target_length=4
     )
@@ -100,9 +100,9 @@ def test_a_wide_beam_finds_the_best_of_all_sequences(alpha):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", arch_zoo.names())
 def test_scores_are_those_of_teacher_forcing(name):
-    """A cache that is reordered wrongly gives a beam the score of another's past.
+    """A cache that is reordered wrongly would score a beam by the past of another beam.
 
-    So with every kind of cache.
+    This is checked for every kind of cache.
     """
     length = models.TARGET_LENGTH
     model, batch = Timed(models.build(models.config(name)), when=length - 1), inputs()
@@ -120,7 +120,7 @@ def test_scores_are_those_of_teacher_forcing(name):
 def test_it_stops_when_all_rows_have_ended(search):
     """A thousand steps are allowed and three are needed.
 
-    A beam looks one or two further for something better.
+    Beam search takes one or two more, to look for something better.
     """
     model, batch = (
         Timed(models.build(models.config("performer", max_target_length=1000)), when=2),
@@ -138,7 +138,7 @@ def test_it_stops_when_all_rows_have_ended(search):
 
 
 @pytest.mark.slow
-def test_where_nothing_ends_the_unfinished_are_returned():
+def test_unfinished_beams_are_returned_if_none_ends():
     model, batch = Timed(models.build(models.config("transformer")), when=99), inputs()
     beams = decoding.beam(model, batch, 5)  # pyright: ignore[reportArgumentType]
     assert np.isfinite(beams.scores).all() and (np.asarray(beams.ids) != EOS).all()
@@ -177,7 +177,7 @@ def test_sampled_log_probabilities_are_those_of_teacher_forcing():
 
 
 @pytest.mark.slow
-def test_the_likeliest_of_one_token_is_greedy():
+def test_sampling_among_one_token_is_greedy():
     model, batch = models.build(models.config("lconv")), inputs()
     expected = decoding.greedy(model, batch, 6)
     np.testing.assert_array_equal(
@@ -202,7 +202,7 @@ def test_the_likeliest_of_one_token_is_greedy():
     ],
 )
 def test_truncation_keeps_the_likeliest(top_k, top_p, kept):
-    """Probabilities .4 .3 .15 .1 .05, in another order; of the first two, .57 and .43 remain."""
+    """Probabilities .4 .3 .15 .1 .05, in another order; the first two become .57 and .43."""
     logits = jnp.log(jnp.asarray([[0.1, 0.4, 0.05, 0.3, 0.15]]))
     left = np.isfinite(decoding.truncate(logits, top_k, top_p))[0]
     np.testing.assert_array_equal(np.flatnonzero(left), np.sort([1, 3, 4, 0, 2][:kept]))

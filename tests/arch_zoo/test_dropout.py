@@ -1,4 +1,4 @@
-"""Dropout in numbers: the dropped share, the scaling of the rest, where and how often it acts."""
+"""Dropout in numbers: the share that is dropped, the scale of the rest, where it is applied."""
 
 import dataclasses
 
@@ -15,7 +15,7 @@ from arch_zoo.layers.feed_forward import FeedForward
 from arch_zoo.layers.stack import Block, Residual, Stack
 from tests.arch_zoo import models
 
-RATE = 0.1  # far from a half, so that p cannot pass for 1 - p
+RATE = 0.1  # far from a half, so that a mix-up of p and 1 - p is noticed
 KEPT = np.float32(1 / 0.9)
 SIGMAS = 5
 
@@ -26,7 +26,7 @@ def _context(rows: int, length: int, **fields) -> Context:
 
 
 def _assert_dropped(values, kept: float = float(KEPT)):
-    """Every value is zero or `kept`, and as many are zero as the rate says."""
+    """Asserts that every value is zero or `kept`, and that the share of zeros is the rate."""
     values = np.asarray(values)
     assert np.isclose(values, kept, rtol=1e-6).sum() + (values == 0).sum() == values.size
     assert abs((values == 0).mean() - RATE) < SIGMAS * np.sqrt(RATE * (1 - RATE) / values.size)
@@ -44,7 +44,7 @@ def test_one_in_ten_of_ones_is_dropped_and_the_others_are_divided_by_nine_tenths
 
 
 def test_attention_weights_are_dropped_and_not_normalised_again():
-    """With zero logits all S weights are 1 / S; a unit vector as value reads one of them off."""
+    """With zero logits all S weights are 1 / S; a unit vector as value reads off one of them."""
     B, T, S, H = 8, 5, 32, 4
     ctx = _context(B, T)
     values = jnp.broadcast_to(jnp.eye(S)[None, :, None], (B, S, H, S))
@@ -55,15 +55,15 @@ def test_attention_weights_are_dropped_and_not_normalised_again():
 
 
 def test_hidden_units_are_dropped():
-    """The output is that of the hidden units that are kept.
+    """The output is made from the hidden units that are kept.
 
-    The sum of such rows of `wo`, divided by nine tenths.
+    It is the sum of their rows of `wo`, divided by nine tenths.
     """
     cfg = models.config("transformer")
     layer = FeedForward(cfg, jax.random.key(1))
     layer.wi[...] = jnp.eye(
         cfg.embed_dim, cfg.mlp_dim
-    )  # the hidden units are the input, then zeros
+    )  # the hidden units are the input, followed by zeros
     layer.wo[...] = jnp.eye(cfg.mlp_dim, cfg.embed_dim)
     y, _, _ = layer(jnp.ones((64, 3, cfg.embed_dim)), _context(64, 3))
     assert (y == y[:, :1]).all()
@@ -82,9 +82,9 @@ class Digit(nnx.Module):
 
 @pytest.mark.parametrize("scan", [False, True])
 def test_every_layer_of_every_depth_drops_by_a_mask_of_its_own(scan):
-    """Residual branches of 1, 2, 4, ....
+    """The residual branches are 1, 2, 4 and so on.
 
-    The binary digits of their sum are the masks, two layers at three depths.
+    The binary digits of their sum are then the masks, of two layers at three depths.
     """
     cfg = models.config("transformer", scan_layers=scan)
     digits = [[1.0, 2.0], [4.0, 8.0], [16.0, 32.0]]
@@ -97,7 +97,7 @@ def test_every_layer_of_every_depth_drops_by_a_mask_of_its_own(scan):
     masks = [(numbers >> place) & 1 for place in range(6)]
     for mask in masks:
         _assert_dropped(mask, 1)
-    # Two masks of their own drop both of an entry in one of a hundred.
+    # Two independent masks both drop an entry in one case of a hundred.
     count = masks[0].size
     for i, one in enumerate(masks):
         for other in masks[:i]:
@@ -106,7 +106,7 @@ def test_every_layer_of_every_depth_drops_by_a_mask_of_its_own(scan):
 
 
 class Random(nnx.Module):
-    """A layer that drops of ones at the site of a given number."""
+    """A layer that applies dropout to ones, at the site with a given number."""
 
     def __init__(self, site: int):
         self.site = site
@@ -117,7 +117,7 @@ class Random(nnx.Module):
 
 @pytest.mark.parametrize("site", [0, 1])
 def test_a_layers_own_sites_are_apart_from_that_of_its_residual_branch(site):
-    """Two draws of their own leave .81 of the ones."""
+    """Two independent draws leave .81 of the ones."""
     layer = Residual(models.config("transformer"), Random(site))
     y, _, _ = layer(jnp.zeros((64, 2, 32)), _context(64, 2))
     assert (y == y[:, :1]).all(), "one draw serves a whole sequence"
@@ -131,14 +131,14 @@ def test_the_input_and_the_output_of_a_stack_are_dropped_each_by_a_mask_of_its_o
     walked, *_ = stack.walk(x_BLD, ctx)
     np.testing.assert_array_equal(
         walked, x_BLD
-    )  # an empty block: what is left are the stack's own two
+    )  # with an empty block, only the two masks of the stack are left
     both = np.asarray(stack(x_BLD, ctx)[0])
     assert (both == both[:, :1]).all(), "one draw serves a whole sequence, at either end"
     out = both[:, 0]
     alone = dataclasses.replace(ctx, dropout_rate=0.0)
     np.testing.assert_allclose(stack(x_BLD, alone)[0], 1.0, rtol=1e-5)
-    # A row keeps k of 32 entries, its norm makes them sqrt(32 / k), and the output's mask divides
-    # by nine tenths.
+    # If a row keeps k of 32 entries, its norm makes them sqrt(32 / k); the output's mask then
+    # divides by nine tenths.
     assert abs((out == 0).mean() - (1 - 0.9**2)) < SIGMAS * np.sqrt(0.81 * 0.19 / out.size)
     levels = [np.unique(row[row > 0]) for row in out]
     assert all(np.ptp(level) < 1e-5 for level in levels)

@@ -1,4 +1,4 @@
-"""The Evolved Transformer's own: counts, half the blocks, two tables of biases, ring buffers."""
+"""The Evolved Transformer's special features: counts, depth, two tables of biases, ring buffers."""
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ def separable_flops(width: int, channels: int, features: int) -> int:
 
 
 def encoder_block(cfg) -> tuple[int, int]:
-    """Parameters, and FLOPs of S positions."""
+    """Parameters, and FLOPs for S positions."""
     dim, half = cfg.embed_dim, cfg.embed_dim // 2
     gate = 2 * dim * dim
     convolutions = dim * 4 * dim + 3 * dim * half
@@ -33,7 +33,7 @@ def encoder_block(cfg) -> tuple[int, int]:
 
 
 def decoder_block(cfg) -> tuple[int, int]:
-    """Parameters, and FLOPs of T positions that look at S."""
+    """Parameters, and FLOPs for T positions that attend to S positions."""
     dim, half, joined = cfg.embed_dim, cfg.embed_dim // 2, cfg.num_heads * cfg.head_dim
     convolutions = [(11, dim, 2 * dim), (7, dim, half), (7, 2 * dim, dim)]
     parallel = 3 * on_paper.attention_params(cfg)
@@ -68,7 +68,7 @@ def test_base_is_the_specified_model():
     (encoder_params, _), (decoder_params, _) = encoder_block(cfg), decoder_block(cfg)
     assert (
         round((encoder_params + decoder_params) / cfg.embed_dim**2, 1) == 54.1
-    )  # 54 and the small change
+    )  # 54 million, and small terms
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_decoder_has_a_table_for_each_number_of_heads():
 
 
 def test_decoding_keeps_no_more_than_the_taps_need():
-    """The last 10 and 6 inputs of the first convolutions and 6 of the second, not all."""
+    """It keeps 10 and 6 inputs for the first convolutions and 6 for the second, not all of them."""
     cfg = models.config("evolved")
     batch = {"encoder_input_tokens": jnp.ones((2, 5), jnp.int32)}
     cache = jax.eval_shape(lambda model: model.init_cache(batch, 100), abstract_model(cfg))

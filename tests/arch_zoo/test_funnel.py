@@ -1,7 +1,4 @@
-"""The Funnel Transformer's own.
-
-Where it pools, what a pair becomes, counts, the length of the memory.
-"""
+"""The Funnel Transformer's special features: how it pools, counts, length of the memory."""
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +13,11 @@ from tests import tolerances
 from tests.arch_zoo import closed_form as on_paper
 from tests.arch_zoo import models
 
-S, T = 509, 114  # odd: the model pads
+S, T = 509, 114  # odd, so that the model has to pad
 
 
 def encoder_flops(cfg, length: int, pooled_depths, pools: str) -> int:
-    """Layer by layer: `whole` positions enter a layer, `length` leave it."""
+    """FLOPs layer by layer: `whole` positions enter a layer, and `length` leave it."""
     total = 0
     joined = cfg.num_heads * cfg.head_dim
     for depth in range(cfg.num_encoder_layers):
@@ -36,9 +33,9 @@ def encoder_flops(cfg, length: int, pooled_depths, pools: str) -> int:
 @pytest.mark.parametrize("pools", ["attention", "query"])
 @pytest.mark.parametrize(("size", "depths"), [("nano", (1,)), ("tiny", (2, 3)), ("base", (4, 8))])
 def test_closed_form_counts(size, depths, pools):
-    """Parameters are the vanilla ones.
+    """The parameters are those of the vanilla model.
 
-    A layer costs what its length says, as does reading the memory.
+    The FLOPs of a layer, and of reading the memory, follow the pooled lengths.
     """
     cfg = arch_zoo.config("funnel", size, pools=pools)
     assert arch_zoo.count_params(cfg).total == on_paper.vanilla_params(cfg)
@@ -75,7 +72,7 @@ def test_first_blocks_take_the_remainder_and_no_block_is_empty(layers, blocks, d
 
 
 def test_a_pair_becomes_the_mean_of_its_tokens():
-    """Of both, of the one that is no padding, or zero; ids, positions and biases follow."""
+    """The mean of both, of the one that is not padding, or zero; ids and positions follow."""
     x_BLD = jnp.arange(8.0).reshape(1, 8, 1)
     bias = jnp.arange(8)[None, None, None, :] - jnp.arange(8)[None, None, :, None]
     ctx = Context(
@@ -91,7 +88,7 @@ def test_a_pair_becomes_the_mean_of_its_tokens():
 @pytest.mark.slow
 @pytest.mark.parametrize("pools", ["attention", "query"])
 def test_memory_is_a_quarter_and_equal_under_any_padding(pools):
-    """Lengths that divide, and that do not; what stands at padding reaches no mean."""
+    """Lengths that are divisible, and others; values at padding do not enter any mean."""
     cfg = arch_zoo.config("funnel", "nano-EL3", pools=pools, vocab_size=models.VOCAB)
     model = models.build(cfg)
     ids_BS = jnp.asarray(np.random.default_rng(0).integers(2, models.VOCAB, (2, 13)), jnp.int32)

@@ -1,4 +1,4 @@
-"""When cuDNN computes attention, and that its entry point computes T5's attention."""
+"""When cuDNN computes attention, and that its interface computes T5's attention."""
 
 import dataclasses
 
@@ -65,7 +65,7 @@ PACKED = [[1] * 8, [1, 1, 1, 2, 2, 0, 0, 0], [1, 1, 2, 2, 2, 2, 3, 3], [1, 2, 3,
 @pytest.mark.parametrize("segment_ids", [UNPACKED, PACKED], ids=["unpacked", "packed"])
 @pytest.mark.parametrize("with_bias", [True, False])
 def test_its_entry_point_computes_t5_attention_and_its_gradients(with_bias, segment_ids, causal):
-    """XLA's implementation behind the same entry point, with padding and an unscaled product."""
+    """Runs XLA's implementation behind the same interface, with padding and without scaling."""
     rng = np.random.default_rng(0)
     q, k, v = (jnp.asarray(rng.normal(size=(4, 8, 4, 16)), jnp.float32) for _ in range(3))
     bias = jnp.asarray(rng.normal(size=(1, 4, 8, 8)), jnp.float32) if with_bias else None
@@ -94,9 +94,9 @@ def test_its_entry_point_computes_t5_attention_and_its_gradients(with_bias, segm
 
 
 def test_a_packed_query_that_may_look_nowhere_looks_everywhere():
-    """Of an empty set of keys cuDNN would make NaN.
+    """With no key to look at, cuDNN would compute NaN.
 
-    The query is padding, and its output is masked by its reader.
+    Such a query is padding, and its output is masked by whatever reads it.
     """
     rng = np.random.default_rng(0)
     q, k, v = (jnp.asarray(rng.normal(size=(1, 4, 2, 8)), jnp.float32) for _ in range(3))
@@ -110,7 +110,7 @@ def test_a_packed_query_that_may_look_nowhere_looks_everywhere():
 
 
 def test_an_outline_has_the_shapes_of_what_the_kernel_keeps():
-    """The output, and the logarithm of a query's sum in float32; no weights [T, S]."""
+    """It has the output, and a float32 log-sum for each query, but no weights [T, S]."""
     q, k, v = (jax.ShapeDtypeStruct((2, length, 4, 16), jnp.bfloat16) for length in (6, 10, 10))
     mask = Mask(jnp.ones((2, 1, 6, 10), bool), jnp.ones((2, 10), jnp.int32), causal=True)
 
@@ -123,7 +123,7 @@ def test_an_outline_has_the_shapes_of_what_the_kernel_keeps():
         return jax.vjp(attend, q, k, v)
 
     y, backward = jax.eval_shape(outlined, q, k, v)
-    for out in (y, jax.eval_shape(attend, q, k, v)):  # with a gradient and without
+    for out in (y, jax.eval_shape(attend, q, k, v)):  # once with a gradient and once without
         assert (out.shape, out.dtype) == ((2, 6, 4, 16), jnp.bfloat16)
     kept = {(leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(backward)}
     assert kept == {
@@ -135,7 +135,7 @@ def test_an_outline_has_the_shapes_of_what_the_kernel_keeps():
         jax.eval_shape(lambda *a: outlined(*a)[1](jnp.zeros((2, 6, 4, 16), jnp.bfloat16)), q, k, v)
 
 
-def test_what_is_chosen_ends_with_its_block():
+def test_a_chosen_kernel_applies_only_inside_its_block():
     q = jax.ShapeDtypeStruct((2, 8, 4, 64), jnp.bfloat16)
     ask = lambda: fused_attention.implementation(q, q, _context(), "gpu")
     with fused_attention.disallowed():
@@ -157,7 +157,7 @@ def test_both_passes_lower_for_cuda(variant, calls, monkeypatch):
     lowering.pretend_a_gpu(monkeypatch)
     cfg = models.config(variant, dtype="bfloat16")
     graph, params, rest = nnx.split(models.build(cfg), nnx.Param, ...)
-    length = 2 * cfg.head_dim  # of the inputs: no other axis is as long
+    length = 2 * cfg.head_dim  # of the inputs; chosen so that no other axis has this size
     batch = models.pad(
         models.examples(np.random.default_rng(0), [length] * 3, [models.TARGET_LENGTH] * 3), length
     )
@@ -178,7 +178,7 @@ def test_both_passes_lower_for_cuda(variant, calls, monkeypatch):
     )
     assert lowering.calls_of_cudnn(fused) == (calls, calls)
     assert lowering.calls_of_cudnn(plain) == (0, 0)
-    # [B, H, S, S], which the fused kernel spares.
+    # The logits [B, H, S, S], which the fused kernel does not store.
     logits = f"tensor<3x{cfg.num_heads}x{length}x{length}x"
     assert logits not in fused
     assert logits in plain

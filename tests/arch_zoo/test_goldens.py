@@ -1,7 +1,8 @@
-"""What each architecture is, written down.
+"""Every architecture against a golden file that describes it.
 
-A change of a default, a shape or a count cannot pass unseen. `pytest tests/arch_zoo/test_goldens.py
---rewrite-goldens` writes the files anew; read the difference before a commit.
+A change of a default, a shape or a count is therefore always noticed. `pytest
+tests/arch_zoo/test_goldens.py --rewrite-goldens` writes the files again; read the difference before
+you commit it.
 """
 
 import json
@@ -17,7 +18,7 @@ GOLDENS = Path(__file__).parent / "goldens"
 
 
 def description(name: str) -> dict:
-    """The resolved configuration and parameter tree at `tiny`; counts at every size."""
+    """The resolved configuration and parameter tree at `tiny`, and counts at every size."""
     cfg = arch_zoo.config(name, "tiny")
     tree = nnx.to_flat_state(nnx.state(abstract_model(cfg), nnx.Param))
     counts = {}

@@ -1,4 +1,4 @@
-"""Derivatives that are written by hand against JAX's own."""
+"""Derivatives that are written by hand, against those that JAX computes."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ EDGES = [0.0, -0.0, 1e-45, -1e-45, 3.0, -3.0, np.inf, -np.inf, np.nan]
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_relu_is_that_of_jax_to_the_bit(dtype):
+def test_relu_equals_jax_bit_for_bit(dtype):
     x = jnp.asarray(EDGES, dtype)
     (ours, pull_back), (theirs, its_pull_back) = jax.vjp(relu, x), jax.vjp(jax.nn.relu, x)
     grad = jnp.arange(1, len(x) + 1, dtype=dtype)
@@ -22,8 +22,8 @@ def test_relu_is_that_of_jax_to_the_bit(dtype):
         np.testing.assert_array_equal(one.astype(jnp.float32), other.astype(jnp.float32))
 
 
-def test_of_a_relu_its_output_alone_is_kept():
-    """Neither the product before it nor a mask: one array of the hidden size in either pass."""
+def test_only_the_output_of_a_relu_is_kept():
+    """Neither the product before it nor a mask is kept: only one array of the hidden size."""
     x, wi, wo = jnp.ones((5, 2)), jnp.ones((2, 7)), jnp.ones((7, 2))
 
     def kept(activation):
@@ -33,8 +33,8 @@ def test_of_a_relu_its_output_alone_is_kept():
     assert kept(relu) == 1 < kept(jax.nn.relu)
 
 
-def test_no_compiler_looks_behind_a_relu():
-    """XLA would see that `relu(x) > 0` is `x > 0` and keep x as well."""
+def test_the_compiler_does_not_keep_the_input_of_a_relu():
+    """XLA would find that `relu(x) > 0` is the same as `x > 0`, and keep x as well."""
     step = jax.jit(jax.grad(lambda x, w: jnp.sum(relu(x @ w) ** 2)))
     lowered = step.lower(jnp.ones((5, 2)), jnp.ones((2, 7))).as_text()
     assert lowered.count("stablehlo.optimization_barrier") == 1
@@ -63,9 +63,9 @@ def test_cross_entropy_has_the_gradients_of_its_formula():
 
 
 def test_gradient_of_cross_entropy_is_rounded_in_one_go():
-    """No float32 array [B, T, V] stands between the softmax and the products behind it.
+    """No float32 array [B, T, V] is made between the softmax and the products after it.
 
-    Nothing is scattered.
+    Nothing is scattered either.
     """
     logits, targets = jnp.ones((2, 5, 11)), jnp.ones((2, 5), jnp.int32)
     lowered = (

@@ -25,7 +25,7 @@ def test_tied_logits_are_the_float32_sums_of_products_in_bfloat16(architecture):
     logits = Head(cfg).logits(x, embedding)
     assert logits.dtype == jnp.float32
     inner = x * cfg.embed_dim**-0.5
-    if architecture == "albert":  # through the smaller matrix first, in bfloat16
+    if architecture == "albert":  # in bfloat16 through the smaller matrix first
         inner = inner @ embedding.expansion[...].astype(jnp.bfloat16).T
     expected = _float64(inner) @ _float64(embedding.table[...].astype(jnp.bfloat16)).T
     np.testing.assert_allclose(logits, expected, atol=1e-5)
@@ -54,9 +54,9 @@ def test_the_loss_and_its_gradient_are_those_of_a_softmax():
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_projections_are_in_the_type_of_their_input(dtype):
-    """Kernels and biases, kept in float32, are rounded to it.
+    """Kernels and biases are stored in float32 and rounded to that type.
 
-    The sums are not where they are asked for.
+    The sums are not rounded if the caller wants them in float32.
     """
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(2, 3, 64)), dtype)

@@ -1,6 +1,7 @@
-"""What every parameter starts from.
+"""How every parameter is initialised.
 
-Its distribution and scale as a formula, and a draw of its own.
+Its distribution and scale must follow a formula, and no two parameters may share their random
+numbers.
 """
 
 import math
@@ -14,10 +15,10 @@ from flax import nnx
 import arch_zoo
 
 VOCAB = 512
-SIZE = "micro-NL4-NH4"  # no two of D, F, K, H * K and V are equal: one cannot pass for the other
-SIGMAS = 5  # of the estimate: one deviation in two million
+SIZE = "micro-NL4-NH4"  # D, F, K, H * K and V all differ, so that no two can be mixed up
+SIGMAS = 5  # of the estimate; exceeded by chance once in two million
 
-# The options that start a parameter otherwise, or add one.
+# The options that change how a parameter starts, or add one.
 CASES: dict[str, tuple[str, dict]] = {
     **{name: (name, {}) for name in arch_zoo.names()},
     "switch-every-layer": ("switch", {"every": 1, "num_experts": 3}),
@@ -28,8 +29,8 @@ CASES: dict[str, tuple[str, dict]] = {
     "transformer-shared": ("transformer", {"shared_heads": True}),
 }
 
-# (path, distribution, formula of the standard deviation given the shape and the configuration), the
-# first that fits.
+# Rows of (path, distribution, formula of the standard deviation given the shape and the
+# configuration); the first row that matches counts.
 NORMAL, TRUNCATED, UNIFORM, CONSTANT = "normal", "truncated", "uniform", "constant"
 TABLE = [
     (r"halt\.bias", CONSTANT, lambda shape, cfg: 1.0),
@@ -62,22 +63,22 @@ TABLE = [
         r"taps|router|w[io](_[01])?",
         TRUNCATED,
         lambda shape, cfg: shape[-2] ** -0.5,
-    ),  # one expert's inputs, not E times
+    ),  # the inputs of one expert, not E times as many
 ]
-# No draw is further from zero than so many standard deviations; a truncated normal is cut at two of
-# its parent's.
+# No draw is further from zero than this many standard deviations; a truncated normal is cut at two
+# standard deviations of its parent.
 LARGEST = {NORMAL: 6.0, TRUNCATED: 2 / 0.87962566, UNIFORM: math.sqrt(3)}
 
 
 def _factor(cfg) -> float:
-    """The rank of albert's embedding; elsewhere a unit normal table."""
+    """The rank of albert's embedding; the tables of others are unit normal."""
     return (cfg.architecture.factor or cfg.embed_dim // 2) if cfg.name == "albert" else 1.0
 
 
 def _kernel_fan_in(shape, cfg) -> int:
-    """Taps of a lightweight kernel.
+    """The taps of a lightweight kernel, or the inputs of a dynamic kernel's predictor.
 
-    Inputs of a dynamic one's predictor, in the mesh form for each tap.
+    In the mesh form, these inputs are counted for each tap.
     """
     if cfg.name == "lconv":
         return shape[0]
@@ -86,14 +87,14 @@ def _kernel_fan_in(shape, cfg) -> int:
 
 def _expected(path: str, shape, cfg) -> tuple[str, float]:
     if cfg.name == "performer" and path.endswith("positions.table"):
-        return NORMAL, 1.0  # vectors, not biases
+        return NORMAL, 1.0  # tables of vectors, not of biases
     for pattern, kind, formula in TABLE:
         if re.search(rf"(^|\.)({pattern})$", path):
             return kind or (NORMAL if cfg.name == "lconv" else TRUNCATED), formula(shape, cfg)
     raise AssertionError(f"no formula for {path} {shape}")
 
 
-# Drawing the whole zoo takes ten seconds, nearly all of them compilation.
+# Drawing the parameters of the whole zoo takes ten seconds, almost all of it compilation.
 FAST = ("transformer", "switch", "universal")
 
 
@@ -102,7 +103,7 @@ FAST = ("transformer", "switch", "universal")
     params=[c if c in FAST else pytest.param(c, marks=pytest.mark.slow) for c in CASES],
 )
 def drawn(request):
-    """The configuration and its parameters by path, as they start."""
+    """A configuration and its freshly initialised parameters by path."""
     name, options = CASES[request.param]
     cfg = arch_zoo.config(
         name, SIZE, vocab_size=VOCAB, max_input_length=48, max_target_length=48, **options
@@ -132,7 +133,7 @@ def test_every_parameter_starts_from_its_formula(drawn):
 
 
 def test_every_parameter_is_a_draw_of_its_own(drawn):
-    """No two blocks, stacks or matrices of a layer share a key, whatever their scales are."""
+    """No two blocks, stacks or matrices of a layer share a key, even if their scales differ."""
     cfg, params = drawn
     starts = {
         path: values.ravel()[:128]

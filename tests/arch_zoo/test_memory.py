@@ -1,4 +1,4 @@
-"""Memory estimates against what XLA says that it allocates."""
+"""Memory estimates against the bytes that XLA reports to allocate."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests import tolerances
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["transformer", "lconv", "mos"])
 def test_estimate_is_close_to_what_xla_allocates(name):
-    """Per sequence, of one training step: kept activations and what is held for a moment."""
+    """Per sequence of a training step: activations that are kept, and the largest temporary."""
     cfg = arch_zoo.config(name, "centi", vocab_size=2000)
     estimate = memory.estimate_memory(cfg, 128, 32)
 
@@ -41,7 +41,7 @@ def test_estimate_is_close_to_what_xla_allocates(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"scan_layers": True}])
 def test_estimate_for_a_gpu_is_close_to_what_xla_allocated_on_one(options):
-    """The kept result of `benchmarks.step_time`; a scan is estimated as what it loops over."""
+    """Against the recorded result of `benchmarks.step_time`; a scan counts as unrolled blocks."""
     kept = json.loads(
         (Path(__file__).parents[2] / "benchmarks/results/step_time_gpu.json").read_text()
     )
@@ -57,7 +57,7 @@ def test_estimate_for_a_gpu_is_close_to_what_xla_allocated_on_one(options):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("remat", ["none", "full"])
-def test_a_scan_keeps_what_its_blocks_would_one_by_one(remat):
+def test_a_scan_keeps_as_much_as_unrolled_blocks(remat):
     options = {"vocab_size": 64, "dtype": "bfloat16", "remat": remat}
     scanned, unrolled = (
         memory.estimate_memory(
@@ -69,7 +69,7 @@ def test_a_scan_keeps_what_its_blocks_would_one_by_one(remat):
 
 
 @pytest.mark.slow
-def test_a_gpu_keeps_no_attention_weights_but_where_they_are_dropped():
+def test_a_gpu_keeps_attention_weights_only_with_dropout():
     size = {"size": "nano-NL1", "vocab_size": 64, "dtype": "bfloat16"}
     short, long, dropped = (
         memory.estimate_memory(

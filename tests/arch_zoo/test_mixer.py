@@ -1,4 +1,4 @@
-"""The Mixer's own: counts, the lengths it takes, which stack has positions."""
+"""The Mixer's special features: counts, the lengths it accepts, which stack has positions."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ S, T = 512, 114
 @pytest.mark.parametrize("width", [None, 100])
 @pytest.mark.parametrize("size", ["nano", "tiny", "base"])
 def test_closed_form_counts(size, width):
-    """Two matrices over positions and their biases replace the encoder's attention and table."""
+    """Two matrices over positions with biases replace the encoder's attention and bias table."""
     cfg = arch_zoo.config("mixer", size, token_mlp_dim=width)
     mixing, layers = 2 * S * (width or cfg.embed_dim // 2), cfg.num_encoder_layers
     params = mixing + (width or cfg.embed_dim // 2) + S - on_paper.attention_params(cfg)

@@ -1,4 +1,4 @@
-"""The mixture's own: its density against a direct one, memory, counts."""
+"""The mixture of softmaxes: its density against a direct computation, memory, counts."""
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +40,7 @@ def test_log_probabilities_equal_a_direct_mixture(scale_context):
 
 
 def test_more_components_hold_no_more_logits():
-    """Training memory, the parameters' gradients aside, grows by less than one set of logits."""
+    """Training memory without parameters' gradients grows by less than one set of logits."""
 
     def temporary_bytes(num_components: int) -> int:
         cfg = arch_zoo.config("mos", "nano", vocab_size=4096, num_components=num_components)
@@ -63,7 +63,7 @@ def test_more_components_hold_no_more_logits():
     assert temporary_bytes(16) - temporary_bytes(2) < one_set
 
 
-def test_the_backward_pass_takes_no_log_normaliser_again():
+def test_the_backward_pass_computes_no_log_normaliser_again():
     cfg = models.config("mos", num_components=3)
     head, embedding = (
         cfg.architecture.head(cfg, jax.random.key(0)),
@@ -77,7 +77,7 @@ def test_the_backward_pass_takes_no_log_normaliser_again():
         jax.make_jaxpr(f)(head, jnp.ones((2, 5, cfg.embed_dim))) for f in (loss, jax.grad(loss))
     )
     forward, both = (str(program).count("reduce_max") for program in programs)
-    assert forward == both == 2  # one of the mixture's weights, one of the components
+    assert forward == both == 2  # one log-normaliser of the weights, one of the components
 
 
 def test_closed_form_counts_at_base():
@@ -96,7 +96,7 @@ def test_closed_form_counts_at_base():
 def test_scaled_contexts_start_at_the_loss_of_guessing():
     """Unscaled, the paper's initialisation starts far above ln V.
 
-    Both are what the docstring says.
+    The class's docstring states both values.
     """
     x = jax.random.normal(jax.random.key(0), (8, 12, 256))
     targets = jax.random.randint(jax.random.key(1), (8, 12), 0, models.VOCAB)

@@ -1,4 +1,4 @@
-"""The norms against their formulas in float64, with tiny, constant and large rows."""
+"""The norms against their formulas in float64, for tiny, constant and large rows."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -32,7 +32,7 @@ def test_norms_equal_their_formulas(kind, dtype):
     expected += bias if kind is LayerNorm else 0
     y = norm(x)
     assert y.dtype == dtype
-    # In bfloat16 every entry is rounded once, in the end.
+    # In bfloat16 every entry is rounded once, at the end.
     rounding = 0.0 if dtype == jnp.float32 else 2**-8
     np.testing.assert_allclose(
         y.astype(jnp.float32), expected, rtol=rounding, atol=tolerances.REORDERED

@@ -18,7 +18,7 @@ from tests import tolerances
 from tests.arch_zoo import closed_form as on_paper
 from tests.arch_zoo import models
 
-BATCH, LENGTH, HEADS, DIM = 2, 150, 2, 8  # three chunks, the last one ragged
+BATCH, LENGTH, HEADS, DIM = 2, 150, 2, 8  # three chunks, the last one incomplete
 
 
 attend_to_prefix = jax.jit(favor.attend_to_prefix)
@@ -26,7 +26,7 @@ to_all = jax.jit(favor.attend_to_all, static_argnames="packed")
 
 
 def packed_segments() -> np.ndarray:
-    """Three examples and padding at the end, in the second row also inside the first example."""
+    """Three examples and padding at the end; in the second row also within the first example."""
     segments = (
         np.repeat([1, 2, 3, 0], [70, 50, 20, 10]).astype(np.int32)[None].repeat(BATCH, axis=0)
     )
@@ -51,7 +51,7 @@ def features(kernel: str, q, k, v, segments) -> favor.Features:
 
 
 def quadratic(phi: favor.Features, causal: bool) -> np.ndarray:
-    """Every product of a query and a key, masked, in float64."""
+    """Attention from all products of a query and a key, masked, in float64."""
     keys = np.float64(phi.key_BHLM) * np.exp(np.float64(phi.log_scale_BHL))[..., None]
     segments = np.asarray(phi.segment_ids_B1L)
     products = np.einsum("BHTM,BHSM->BHTS", np.float64(phi.query_BHLM), keys)
@@ -68,7 +68,7 @@ def prefix(phi: favor.Features) -> jax.Array:
 
 
 def assert_close(got, expected, real) -> None:
-    """At the positions that hold a token."""
+    """Compares the positions that hold a token."""
     got, expected = (np.moveaxis(np.asarray(y), 1, 2)[real] for y in (got, expected))
     np.testing.assert_allclose(got, expected, atol=tolerances.REORDERED)
 
@@ -91,7 +91,7 @@ def test_unpacked_rows_equal_the_quadratic_form(kernel):
 
 @pytest.mark.parametrize("epsilon", [0.0, 0.25])
 def test_features_are_those_of_their_formulas(epsilon):
-    """Epsilon is added to every feature of queries and keys, whose scales are taken out before."""
+    """Epsilon is added to every feature of queries and keys, after their scales are taken out."""
     rng = np.random.default_rng(0)
     q, k = rng.normal(size=(2, 2, 3, 5, 16))
     directions = rng.normal(size=(7, 16))
@@ -116,9 +116,9 @@ def test_before_the_first_position_nothing_is_summed():
 
 
 def test_a_query_without_keys_gets_zero():
-    """As in an example of padding alone, whose queries no one reads.
+    """This happens in an example that is only padding, whose outputs nobody reads.
 
-    A zero, not a NaN that spreads.
+    It must be zero, because a NaN would spread.
     """
     segments = np.ones((BATCH, LENGTH), np.int32)
     segments[1] = 0
@@ -129,11 +129,11 @@ def test_a_query_without_keys_gets_zero():
 @pytest.mark.parametrize("kernel", ["relu", "softmax"])
 @pytest.mark.parametrize("where", [1, 63, 64, 100, 149])
 def test_a_later_key_changes_no_earlier_output(kernel, where):
-    """However large it is; a stabiliser taken over the whole sequence fails here."""
+    """Even a very large key; a stabiliser computed over the whole sequence would fail here."""
     arrays = queries_keys_values()
     segments = np.ones((BATCH, LENGTH), np.int32)
     before = prefix(features(kernel, *arrays, segments))
-    # Not in place: JAX may still be reading the arrays that `before` is made of.
+    # A copy, since JAX may still be reading the arrays that `before` is computed from.
     scale_L1 = np.where(np.arange(LENGTH) < where, 1, np.float32(20))[:, None]
     after = prefix(features(kernel, *(x * scale_L1 for x in arrays), segments))
     np.testing.assert_array_equal(after[:, :, :where], before[:, :, :where])
@@ -142,7 +142,7 @@ def test_a_later_key_changes_no_earlier_output(kernel, where):
 
 @pytest.mark.parametrize("kernel", ["relu", "softmax"])
 def test_step_by_step_equals_all_at_once(kernel):
-    """Across segments too: a step may start the next example."""
+    """Also across segments, as a step may start the next example."""
     phi = features(kernel, *queries_keys_values(3.0), packed_segments())
     state = favor.empty_state(BATCH, HEADS, phi.key_BHLM.shape[-1], DIM)
     steps = []
@@ -154,9 +154,9 @@ def test_step_by_step_equals_all_at_once(kernel):
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_long_keys_overflow_nothing(causal):
-    """exp(|k|^2 / 2) for keys of length 100 is far beyond float32.
+    """For keys of length 100, exp(|k|^2 / 2) is far beyond float32's range.
 
-    Outputs and gradients stay finite.
+    Outputs and gradients must stay finite.
     """
 
     @jax.jit
@@ -170,9 +170,10 @@ def test_long_keys_overflow_nothing(causal):
 
 
 def test_random_features_estimate_the_vanilla_layers_weights():
-    """Without bias, and the closer the more features.
+    """The estimate has no bias, and is closer with more features.
 
-    Exp(q . k) of the same queries and keys, T5's without scaling.
+    It estimates exp(q . k) for the same queries and keys, that is T5's attention, which is not
+    scaled.
     """
     rng = np.random.default_rng(0)
     q, k = (
@@ -209,7 +210,7 @@ def test_directions_are_orthogonal_in_blocks():
 
 
 def test_nothing_grows_with_the_square_of_the_length():
-    """Nor is there a state for each position: the largest array is a few times the features."""
+    """There is also no state per position: the largest array is a few times the features."""
 
     def largest(length: int) -> int:
         q, k, v = (jnp.zeros((1, 2, length, width)) for width in (32, 32, 33))

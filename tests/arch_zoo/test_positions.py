@@ -1,4 +1,4 @@
-"""Where a position is told apart from another: T5's buckets of distances, and sines and cosines."""
+"""Positions: T5's buckets of distances, and sinusoids."""
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +10,8 @@ from arch_zoo.layers.positions import SinusoidalPositions
 from arch_zoo.layers.relative_bias import RelativeBias, buckets
 from tests import tolerances
 
-# The first distance of each bucket: one by one up to half of them, then 8 * 16^(i/8) in an encoder
-# and 16 * 8^(i/16) in a decoder, rounded up.
+# The first distance of each bucket: the first half have one distance each; then 8 * 16^(i/8) in an
+# encoder and 16 * 8^(i/16) in a decoder, rounded up.
 BOTH_WAYS = [*range(8), 8, 12, 16, 23, 32, 46, 64, 91]
 BACKWARDS = [*range(16), 16, 19, 21, 24, 27, 31, 35, 40, 46, 52, 59, 67, 77, 87, 99, 113]
 
@@ -32,9 +32,9 @@ def test_buckets_are_t5s_up_to_any_distance(causal):
 
 
 def test_buckets_of_other_numbers():
-    """Of eight, four for either side.
+    """Eight buckets, four for each direction.
 
-    Distances 0 and 1, then 2 to 5 and all from 2 * sqrt(10) on.
+    Distances 0 and 1, then 2 to 5, and everything from 2 * sqrt(10) on.
     """
     distances = np.arange(-30, 31)
     far = np.searchsorted([0, 1, 2, 7], np.abs(distances), side="right") - 1
@@ -50,7 +50,7 @@ def context(length: int, **fields) -> Context:
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_a_bias_is_that_of_its_pairs_distance(causal):
-    """For every pair in a whole sequence, and for a decoded position with those before it."""
+    """For every pair in a whole sequence, and for a decoded position and those before it."""
     bias, length = RelativeBias(3, jax.random.key(0)), 150
     table = np.asarray(bias.table[...])
     assert table.shape == (32, 3)
@@ -77,7 +77,7 @@ def test_the_farthest_distance_is_that_of_the_bias():
 
 @pytest.mark.parametrize("dim", [2, 3, 4, 9, 32])
 def test_sinusoids_are_sines_of_all_frequencies_and_then_their_cosines(dim):
-    """Frequencies fall from 1 to 1e-4; positions count from 1; an odd channel stays as it is."""
+    """Frequencies fall from 1 to 1e-4; positions count from 1; an odd channel is not changed."""
     positions = jnp.asarray([[0, 1, 2, 3], [0, 1, 0, 1]])
     x = jnp.full((2, 4, dim), 0.25)
     y, _ = SinusoidalPositions()(x, Context(jnp.ones((2, 4), jnp.int32), positions))

@@ -1,4 +1,4 @@
-"""Models of one size: as the papers have them, or with as many parameters as each other."""
+"""Models of one size: with the dimensions of their papers, or with equal numbers of parameters."""
 
 import pytest
 
@@ -21,7 +21,7 @@ def non_embedding(cfg: arch_zoo.ModelConfig) -> int:
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", arch_zoo.names())
 def test_matched_models_have_the_vanilla_models_parameters(name, size):
-    """Within 1 %, or half a unit of width where one unit is more than that."""
+    """Within 1 %, or within half a unit of width if one unit is more than that."""
     target = non_embedding(arch_zoo.config("transformer", size))
     paper, cfg = arch_zoo.config(name, size), arch_zoo.config(name, size, size_rule="matched")
     wider = arch_zoo.config(name, size, mlp_dim=cfg.mlp_dim + 1)
@@ -39,8 +39,8 @@ def test_the_vanilla_model_is_its_own_match():
         )
 
 
-def test_other_settings_take_part():
-    """What the options and overrides of a model add to it, its feed-forward layers give up."""
+def test_matching_takes_other_settings_into_account():
+    """The feed-forward layers shrink by what the options and overrides of a model add."""
     few, many = (
         arch_zoo.config("mos", "nano", size_rule="matched", num_components=k) for k in (2, 8)
     )
@@ -54,7 +54,7 @@ def test_other_settings_take_part():
 
 
 def test_a_model_that_is_too_large_without_feed_forward_layers_is_refused():
-    """The mesh form of dconv predicts D weights of every tap from D inputs."""
+    """The mesh form of dconv predicts D weights per tap from D inputs."""
     with pytest.raises(
         arch_zoo.ConfigError, match="dconv: size_rule='matched'.* parameters, the vanilla model"
     ):

@@ -1,4 +1,4 @@
-"""A stack of blocks: scanned where it is asked for, and a context whose settings are no arrays."""
+"""Stacks of blocks: scanning, rematerialisation, and the context that their layers share."""
 
 import dataclasses
 
@@ -26,7 +26,7 @@ def scans(jaxpr) -> list[int]:
 
 
 @pytest.mark.parametrize(("scan_layers", "lengths"), [(False, []), (True, [6, 6])])
-def test_blocks_are_looped_over_where_that_is_asked_for(scan_layers, lengths):
+def test_blocks_are_scanned_where_requested(scan_layers, lengths):
     model = models.build(models.config("transformer", "nano-NL6", scan_layers=scan_layers))
     tokens = jnp.ones((1, 4), jnp.int32)
     batch = {
@@ -38,13 +38,13 @@ def test_blocks_are_looped_over_where_that_is_asked_for(scan_layers, lengths):
 
 
 def dots(jaxpr) -> int:
-    """How many products a program has."""
+    """The number of matrix products in a program."""
     inner = (dots(inner) for eqn in jaxpr.eqns for inner in jex_core.jaxprs_in_params(eqn.params))
     return sum(eqn.primitive.name == "dot_general" for eqn in jaxpr.eqns) + sum(inner)
 
 
-def test_a_gradient_computes_again_what_remat_says():
-    """`dots` recomputes products of pairs of positions, `full` all that a gradient needs."""
+def test_a_gradient_recomputes_what_remat_says():
+    """`dots` recomputes products of pairs of positions, `full` everything that a gradient needs."""
     names = ("encoder_input_tokens", "decoder_input_tokens", "decoder_target_tokens")
     batch = {name: jnp.ones((1, 4), jnp.int32) for name in names}
 
@@ -55,14 +55,14 @@ def test_a_gradient_computes_again_what_remat_says():
         return tuple(dots(jax.make_jaxpr(f)(params).jaxpr) for f in (loss, jax.grad(loss)))
 
     forward, gradient = products("none")
-    pairs = 3 * 2  # queries by keys and weights by values, in three attention layers
+    pairs = 3 * 2  # queries with keys and weights with values, in three attention layers
     assert products("dots") == (forward, gradient + pairs)
-    needed = forward - 1 - 2  # neither the logits nor the last product of either block
+    needed = forward - 1 - 2  # the logits and the last product of each block are not needed
     assert products("full") == (forward, gradient + needed)
 
 
-def test_what_a_context_says_of_the_program_is_no_array():
-    """A loop over blocks would carry it as a number that no `if` can ask."""
+def test_settings_of_a_context_are_not_arrays():
+    """In a loop over blocks, JAX would trace it as a number, on which `if` cannot branch."""
     ids = jnp.ones((1, 4), jnp.int32)
     ctx = Context(
         ids,
@@ -79,8 +79,8 @@ def test_what_a_context_says_of_the_program_is_no_array():
     assert (again.packed, again.expert_axis, again.max_length) == (True, "expert", 7)
 
 
-def test_a_context_is_one_of_evaluation_unless_told_otherwise():
-    """Decoding relies on it: no dropout, no jitter, no capacity, and one segment a row."""
+def test_a_context_is_one_of_evaluation_by_default():
+    """Decoding relies on this: no dropout, no jitter, no capacity limit, one segment per row."""
     ids = jnp.ones((1, 4), jnp.int32)
     ctx = Context(ids, ids)
     assert not (ctx.train or ctx.causal or ctx.packed or ctx.dropout_rate or ctx.biases)
@@ -88,8 +88,8 @@ def test_a_context_is_one_of_evaluation_unless_told_otherwise():
     assert all(other is None for other in others)
 
 
-def test_masks_are_those_of_segments_order_and_what_is_decoded():
-    """Padding, segment 0, is a segment like the others: who sees it reads nothing from it."""
+def test_masks_follow_segments_order_and_decoding():
+    """Padding, segment 0, is treated like other segments; no real token can see it."""
     own, memory = [1, 1, 2, 0], [1, 2, 2, 0, 0]
     ids = jnp.asarray([own, [1, 1, 1, 1]])
     ctx = Context(ids, ids, memory_segment_ids_BS=jnp.asarray([memory, [1] * 5]))

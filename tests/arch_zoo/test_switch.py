@@ -1,4 +1,4 @@
-"""Switch's own properties: routing, dropping, balance loss, causality under capacity, counts."""
+"""Switch's special features: routing, dropping, balance loss, causality under capacity, counts."""
 
 import functools
 
@@ -44,7 +44,7 @@ def layer_and_input(rows: int = 4, length: int = 16, **options):
 
 
 def reference(layer, x, segments, groups: list[list[int]], limit: int | None):
-    """Token by token: the output, and the balance loss before its weight."""
+    """The layer token by token: its output, and the balance loss before it is weighted."""
     router, wi, wo = (np.asarray(a[...], np.float64) for a in (layer.router, layer.wi, layer.wo))
     scores = np.exp(np.float64(x) @ router)
     probs = scores / scores.sum(-1, keepdims=True)
@@ -77,7 +77,7 @@ def test_layer_equals_token_by_token(train):
     assert dropped > 0.1 or not train, "the test must drop some"
 
 
-def test_a_capacity_in_evaluation_can_be_asked_for():
+def test_evaluation_can_have_a_capacity():
     layer, x, segments = layer_and_input(eval_capacity_factor=0.6)
     limited, _ = run(layer, x, segments, train=False)
     trained, _ = run(layer, x, segments, train=True)
@@ -85,7 +85,7 @@ def test_a_capacity_in_evaluation_can_be_asked_for():
 
 
 def test_capacity_and_loss_do_not_depend_on_the_number_of_devices():
-    """Half of the rows on each of two devices: the same outputs, the same mean loss."""
+    """Half of the rows on each of two devices give the same outputs and the same mean loss."""
     layer, x, segments = layer_and_input()
     y, aux = run(layer, x, segments, train=True)
     halves = [
@@ -100,9 +100,9 @@ def test_capacity_and_loss_do_not_depend_on_the_number_of_devices():
 
 @pytest.mark.parametrize("limited", [False, True])
 def test_places_of_earlier_positions_do_not_move(limited):
-    """Whatever a position is sent to, all rows' earlier positions keep their places.
+    """Wherever a position is sent, all earlier positions of all rows keep their places.
 
-    Bitwise causality rests on it.
+    Bitwise causality depends on this.
     """
     rng = np.random.default_rng(0)
     expert, real = jnp.asarray(rng.integers(0, 3, (4, 16))), jnp.ones((4, 16), bool)
@@ -123,9 +123,9 @@ def test_places_of_earlier_positions_do_not_move(limited):
     ("rows", "length", "num_experts"), [(1, 1, 16), (5, 7, 1), (3, 7, 4), (3, 64, 9)]
 )
 def test_blocks_hold_every_token_with_its_expert(rows, length, num_experts, skew, seed):
-    """Also when all tokens want one expert.
+    """Also if all tokens choose one expert.
 
-    No token is lost, none shares a place, none meets a stranger's kernels.
+    No token is lost, no two share a place, and each meets the kernels of its own expert.
     """
     rng = np.random.default_rng(seed)
     expert = np.where(
@@ -146,7 +146,7 @@ def test_blocks_hold_every_token_with_its_expert(rows, length, num_experts, skew
 
 @pytest.mark.parametrize("tokens", [1, 8, 9, 35, 64, 65])
 def test_one_expert_can_take_all_tokens(tokens):
-    """Whole blocks and a last one that is not full."""
+    """Whole blocks, and a last block that is not full."""
     real = jnp.ones((1, tokens), bool)
     places, expert_of, size = block_places(jnp.full((1, tokens), 1), real, 2)
     assert sorted(np.asarray(places).tolist()) == list(range(tokens))
@@ -154,7 +154,7 @@ def test_one_expert_can_take_all_tokens(tokens):
 
 
 def test_the_backward_gather_is_the_gradient():
-    places = jnp.asarray([3, 6, 0, 5, 6])  # 6 is nowhere
+    places = jnp.asarray([3, 6, 0, 5, 6])  # 6 is outside: the token has no place
     tokens = experts.inverse(places, 6)
     np.testing.assert_array_equal(tokens, [2, 5, 5, 0, 5, 3])
     weights = jnp.asarray(np.random.default_rng(0).normal(size=(6, 2)))
@@ -186,9 +186,9 @@ def test_training_under_a_tight_capacity_is_causal_in_every_row():
 
 
 def test_an_even_load_costs_its_weight():
-    """A router that knows nothing.
+    """A router without preferences gives every expert the probability 1/E.
 
-    Every probability 1/E, and a loss of exactly the weight for each sparse layer.
+    The loss is then exactly the weight, for each sparse layer.
     """
     layer, x, segments = layer_and_input(balance_weight=0.5)
     layer.router[...] = jnp.zeros(layer.router.shape)
@@ -196,7 +196,7 @@ def test_an_even_load_costs_its_weight():
     np.testing.assert_allclose(aux.losses["load_balance"], 0.5, rtol=1e-6)
     np.testing.assert_allclose(
         aux.metrics["expert_load"], [3, 1], rtol=1e-6
-    )  # ties go to the first expert
+    )  # ties are given to the first expert
 
 
 def test_the_routers_input_is_jittered_in_training_by_the_width_it_says():
@@ -271,9 +271,9 @@ def test_the_last_of_every_so_many_depths_is_sparse(every, sparse):
     [
         (32, 3, 0.6, 6),  # 6.4, rounded down
         (1024, 16, 1.25, 80),
-        (32, 16, 1.0, 4),  # two each, and four at least
+        (32, 16, 1.0, 4),  # two each, but never fewer than four
         (3, 1, 1.0, 4),
-        (64, 2, 5.0, 64),  # no more than there are tokens
+        (64, 2, 5.0, 64),  # never more than there are tokens
     ],
 )
 def test_an_expert_has_its_share_of_places(group_size, num_experts, factor, places):
@@ -282,9 +282,9 @@ def test_an_expert_has_its_share_of_places(group_size, num_experts, factor, plac
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_every_token_meets_its_expert_in_its_own_type(dtype):
-    """`relu(x wi) wo` token by token.
+    """`relu(x wi) wo`, computed token by token.
 
-    The kernels, kept in float32, are rounded to the tokens' type.
+    The kernels are stored in float32 and rounded to the tokens' type.
     """
     rng = np.random.default_rng(0)
     expert, real = rng.integers(0, 3, (2, 9)), rng.random((2, 9)) < 0.8
@@ -305,7 +305,7 @@ def test_every_token_meets_its_expert_in_its_own_type(dtype):
 
 @pytest.mark.parametrize("train", [False, True])
 def test_the_layer_computes_in_the_type_of_its_input(train):
-    """The router apart, whose probabilities are float32 until they meet the output."""
+    """Except for the router, whose probabilities are float32 until they multiply the output."""
     layer, x, segments = layer_and_input()
     exact, _ = run(layer, x, segments, train)
     y, aux = run(layer, x.astype(jnp.bfloat16), segments, train)
@@ -317,9 +317,9 @@ def test_the_layer_computes_in_the_type_of_its_input(train):
 
 
 def test_rows_take_turns_in_a_group():
-    """All rows' first positions, then all second ones.
+    """The first positions of all rows come first, then all second positions.
 
-    Two groups of two rows of three positions.
+    Here two groups of two rows with three positions.
     """
     x_BL = jnp.arange(12).reshape(4, 3)
     x_GN = experts.by_position(x_BL, 2)
@@ -328,9 +328,9 @@ def test_rows_take_turns_in_a_group():
 
 
 def test_limited_places_are_first_come_first_served():
-    """One token after the other.
+    """Computed one token after the other.
 
-    Expert e of group g has the places from (e * groups + g) * limit on.
+    The places of expert e in group g start at (e * groups + g) * limit.
     """
     rng = np.random.default_rng(0)
     expert, real = rng.integers(0, 3, (4, 16)), rng.random((4, 16)) < 0.8
@@ -355,9 +355,9 @@ def test_limited_places_are_first_come_first_served():
 def test_tokens_that_are_spread_evenly_fill_four_blocks_an_expert(
     tokens, num_experts, block_size, blocks
 ):
-    """Of eight tokens at least.
+    """Blocks hold at least eight tokens.
 
-    Every expert may leave one block half full, and every block has a token.
+    Every expert may leave one block half full, and no block is empty.
     """
     expert = jnp.arange(tokens)[None] % num_experts
     _, expert_of, size = block_places(expert, jnp.ones((1, tokens), bool), num_experts)

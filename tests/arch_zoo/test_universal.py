@@ -1,4 +1,4 @@
-"""The Universal Transformer's own.
+"""The Universal Transformer's special features.
 
 Counts, steps, and adaptive computation time against its definition.
 """
@@ -26,7 +26,7 @@ STEPS, EPSILON, WEIGHT = 4, 0.01, 0.01
     ("steps", "setting"), [(12, {}), (24, {"variant": "narang"}), (5, {"num_steps": 5})]
 )
 def test_closed_form_counts(act, steps, setting):
-    """One block a stack, applied as often as asked, and a vector for each step."""
+    """Each stack has one block, applied as often as configured, and a vector for each step."""
     cfg = arch_zoo.config("universal", "base", act=act, **setting)
     dim = cfg.embed_dim
     halting = 0 if act == "none" else dim
@@ -73,9 +73,9 @@ def walk(stack, x_BLD, ctx):
 
 
 def defined(stack, x_BLD, ctx, form: str):
-    """Graves' definition, position by position.
+    """Graves' definition, computed position by position.
 
-    Halt at the first N where the probabilities reach 1 - epsilon.
+    A position halts at the first N at which its probabilities sum to 1 - epsilon or more.
     """
     x_BLD, ctx = stack.positions(x_BLD, ctx)
     states, probabilities = [], []
@@ -102,9 +102,9 @@ def defined(stack, x_BLD, ctx, form: str):
 
 
 def test_every_step_adds_its_own_signal_before_the_block(adaptive):
-    """Without halting as well, and the signal as it stands.
+    """Also without halting.
 
-    Neither scaled nor shared by the steps.
+    The signal is neither scaled nor shared between steps.
     """
     _, x_BLD, ctx = adaptive
     stack = models.build(models.config("universal", num_steps=STEPS)).encoder
@@ -119,7 +119,7 @@ def test_every_step_adds_its_own_signal_before_the_block(adaptive):
 @pytest.mark.parametrize("form", ["accumulated", "basic"])
 @pytest.mark.parametrize("bias", [-2.0, 0.0, 2.0])
 def test_halting_follows_its_definition(adaptive, form, bias):
-    """With few halting, some, and most of them at once; the loss counts tokens and not padding."""
+    """With few, some and most positions halting at once; the loss counts no padding."""
     stack, x_BLD, ctx = adaptive
     stack = jax.tree.unflatten(*reversed(jax.tree.flatten(stack)))
     stack.form, stack.halt.bias[...] = form, jnp.array([bias])
@@ -135,7 +135,7 @@ def test_halting_follows_its_definition(adaptive, form, bias):
 
 
 def test_halting_at_once_and_never(adaptive):
-    """Certain to halt, the stack is its first step; sure not to, its last one."""
+    """If it is certain to halt, the stack is its first step; if it never halts, its last step."""
     stack, x_BLD, ctx = adaptive
     stack = jax.tree.unflatten(*reversed(jax.tree.flatten(stack)))
     start, ctx = stack.positions(x_BLD, ctx)

@@ -1,6 +1,6 @@
-"""Every table that a study can be asked for, by name.
+"""Every table that can be computed from a study, by name.
 
-A function of the runs and of the question's settings.
+Each is a function of the runs and of the question's settings.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Studies that several test files read."""
+"""Studies that several test files use."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def small(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def ladders(tmp_path_factory) -> Path:
-    """Four architectures at four sizes, two seeds, with the depth and the width protocol."""
+    """Four architectures at four sizes, two seeds, with the depth and width protocols."""
     names = ("evolved", "lconv", "mos", "transformer")
     return run_directories.write_study(
         tmp_path_factory.mktemp("runs"),

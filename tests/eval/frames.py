@@ -1,4 +1,4 @@
-"""Rows of a tidy table by their key, with plain values."""
+"""Rows of a tidy table by their key, as plain values."""
 
 from typing import Any
 

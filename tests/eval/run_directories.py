@@ -1,6 +1,6 @@
-"""Writes studies as the trainer would.
+"""Writes studies as the trainer would write them.
 
-Run directories with simulated numbers, through `train.records` itself.
+Run directories with simulated numbers, written by `train.records` itself.
 """
 
 import dataclasses

@@ -1,6 +1,6 @@
 """Every analysis on every awkward table.
 
-A one-line error or a marked, honest table, never a warning or a traceback.
+The result is a one-line error or an honest table with notes, never a warning or a traceback.
 """
 
 import subprocess
@@ -28,7 +28,7 @@ LINES = {
 
 
 def failing_half(table: pd.DataFrame) -> pd.DataFrame:
-    """One architecture never finished, another lacks its largest size."""
+    """One architecture never finished, another one lacks its largest size."""
     lost = (table["architecture"] == "mos") | (
         (table["architecture"] != "transformer") & (table["size"] == "size3")
     )

@@ -1,8 +1,8 @@
-"""The analysis ends alike on every processor.
+"""The analysis gives the same answers on every processor.
 
-Its tests under the kernels that OpenBLAS would pick elsewhere. Sums of other kernels differ in
-their last digits. A fit that the data do not determine may then end somewhere else; no command may
-fail for it, and no answer that is determined may change.
+Its tests run with the kernels that OpenBLAS would choose on other processors. Sums of different
+kernels differ in their last digits. A fit that the data do not determine may then end elsewhere;
+but no command may fail because of that, and no determined answer may change.
 """
 
 import json
@@ -18,7 +18,7 @@ KERNELS = [
     "Haswell-2",
     "SkylakeX-1",
     "Prescott-1",
-]  # kernel and threads; most AMD machines have Haswell's or Zen's
+]  # kernel and threads; most AMD processors use Haswell's or Zen's
 ALSO_CALLED = {
     "Prescott": ("Katmai",)
 }  # an older processor, whose name OpenBLAS finds first for the same kernels
@@ -51,8 +51,8 @@ def test_the_analysis_holds_under_other_kernels(variant):
     )
     if not {kernel, *ALSO_CALLED.get(kernel, ())} & set(json.loads(asked.stdout)):
         pytest.skip(f"NumPy's BLAS has no {kernel} kernels here, but {asked.stdout.strip()}")
-    # What is slow elsewhere draws and times; the slow tests of laws fit what the data do not
-    # determine.
+    # Tests that are slow elsewhere draw figures or measure times, and the slow tests of laws fit
+    # what the data do not determine.
     computing = [
         "tests/eval",
         "-m",

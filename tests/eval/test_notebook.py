@@ -1,4 +1,4 @@
-"""The notebook in docs runs from its first cell to its last on a study."""
+"""The notebook in docs runs from the first to the last cell on a study."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ def test_every_code_cell_runs(ladders, monkeypatch, capsys):
         if cell["cell_type"] == "code":
             assert (
                 cell["outputs"] == [] and cell["execution_count"] is None
-            )  # no number is stored in it
+            )  # the notebook stores no output
             exec(compile("".join(cell["source"]), cell["id"], "exec"), names)
     assert isinstance(names["alphas"], pd.DataFrame) and "<!DOCTYPE html>" in names["page"][:200]
     assert "32 finished runs: 4 architectures at 4 sizes" in capsys.readouterr().out

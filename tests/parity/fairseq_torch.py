@@ -1,8 +1,8 @@
-"""fairseq's convolutions in place of T5's self-attention, and its sinusoids before T5's stacks.
+"""fairseq's convolutions instead of T5's self-attention, and its sinusoids before T5's stacks.
 
-fairseq itself does not install any more, but the files of its modules run on their own: `modules`
-loads them from a checkout (commit 3d262bb25690e4eb2e7d3c1309b1e9c406ca4b99), unmodified, with a
-stand-in for the one function they use.
+fairseq itself can no longer be installed, but the files of its modules run without the rest:
+`modules` loads them from a checkout (commit 3d262bb25690e4eb2e7d3c1309b1e9c406ca4b99), unchanged,
+with a stand-in for the one function that they use.
 """
 
 import importlib
@@ -82,7 +82,7 @@ class Positioned(nn.Module):
 
 
 def set_positions(model: nn.Module, batch: dict[str, np.ndarray]) -> None:
-    """Tells both stacks the positions, which restart in every packed segment."""
+    """Sets the positions of both stacks, which restart in every packed segment."""
     for side, stack in (("encoder", model.encoder), ("decoder", model.decoder)):
         segment_ids = batches.segments(batch, side)
         default = np.broadcast_to(np.arange(segment_ids.shape[1]), segment_ids.shape)

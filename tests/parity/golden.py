@@ -1,9 +1,9 @@
-"""A golden: what an independent implementation computed, under the names of the zoo's parameters.
+"""A golden: what an independent implementation computed, under the zoo's names of parameters.
 
-Numpy only. A golden of a whole model holds a batch, the logits, and the gradients of the mean loss
-of the weighted target tokens. One of a single layer (`layer` is its path in the model) holds the
-layer's inputs and a `cotangent`, its outputs, and the gradients of sum(output * cotangent); among
-them that of the input `x`.
+This module uses only numpy. A golden of a whole model holds a batch, the logits, and the gradients
+of the mean loss over the weighted target tokens. A golden of a single layer (`layer` is its path in
+the model) holds the layer's inputs and a `cotangent`, its outputs, and the gradients of sum(output
+* cotangent), including the gradient of the input `x`.
 """
 
 import dataclasses

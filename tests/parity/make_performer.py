@@ -107,7 +107,7 @@ def build(kernel: str):
 
 
 def set_positions(model, batch) -> None:
-    """Tells both stacks the positions, which restart in every packed segment."""
+    """Sets the positions of both stacks, which restart in every packed segment."""
     for side, stack in (("encoder", model.encoder), ("decoder", model.decoder)):
         segment_ids = batches.segments(batch, side)
         default = np.broadcast_to(np.arange(segment_ids.shape[1]), segment_ids.shape)

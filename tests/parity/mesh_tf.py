@@ -64,7 +64,7 @@ def stacked(template: str, count: int) -> tuple[tuple[str, ...], Callable]:
 
 
 def context(mesh: mtf.Mesh, x: mtf.Tensor, segment_ids: np.ndarray) -> transformer.Context:
-    """What a layer is told: sequence ids and positions.
+    """What a layer needs to know besides its input: sequence ids and positions.
 
     `inputs` are ids that are zero at padding, as in training.
     """
@@ -139,9 +139,9 @@ def solve(build, names: Names, seed: int = 0):
 
 
 def draw(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Random values with which every parameter matters.
+    """Random values that make every parameter matter.
 
-    Matrices by fan-in, tables and biases away from zero.
+    Matrices are scaled by their fan-in; tables and biases are far from zero.
     """
     if "embedding" in name or "relative_attention_bias" in name:
         return rng.standard_normal(shape)

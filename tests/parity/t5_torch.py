@@ -1,6 +1,6 @@
-"""Hugging Face's T5 as the skeleton of PyTorch oracles, with the zoo's parameter names.
+"""Hugging Face's T5 as the frame for PyTorch oracles, with the zoo's parameter names.
 
-Where an architecture replaces a layer, its script puts another author's layer in the place of T5's.
+If an architecture replaces a layer, its script puts another project's layer in place of T5's.
 """
 
 import dataclasses
@@ -30,9 +30,9 @@ DIMENSIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Weight:
-    """A parameter of the zoo: the oracle's parameters behind it, and their change of layout.
+    """A parameter of the zoo: the oracle's parameters that it is made of, and the change of layout.
 
-    The layout moves entries and changes none, so that it serves the gradients too.
+    The layout moves entries without changing them, so it can be applied to gradients too.
     """
 
     tensors: nn.Parameter | tuple[nn.Parameter, ...]
@@ -52,9 +52,10 @@ class Weight:
 
 
 class PerSegment(nn.Module):
-    """A replacement of T5's self-attention by code that does not handle padding or packing.
+    """Replaces T5's self-attention by code that handles neither padding nor packing.
 
-    It runs on every segment of every row alone: so that code says what a packed row has to be.
+    The code runs on each segment of each row separately, so its results define those of a packed
+    row.
     """
 
     segment_ids = np.zeros((0, 0), np.int32)
@@ -74,7 +75,7 @@ class PerSegment(nn.Module):
 
 
 def set_segments(model: nn.Module, batch: dict[str, np.ndarray]) -> None:
-    """Tells every such layer which positions belong together."""
+    """Sets the positions that belong together in every such layer."""
     for side, stack in (("encoder", model.encoder), ("decoder", model.decoder)):
         for block in stack.block:
             block.layer[0].SelfAttention.segment_ids = batches.segments(batch, side)
@@ -100,9 +101,9 @@ def build(dimensions: dict, feed_forward: str = "relu") -> T5ForConditionalGener
 
 
 def randomise(model: nn.Module, seed: int = 0) -> None:
-    """Draws every parameter so that each matters.
+    """Draws every parameter so that each one matters.
 
-    Matrices by their fan-in, norms and biases away from 1 and 0.
+    Matrices are scaled by their fan-in; norms and biases are not close to 1 and 0.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -1,6 +1,6 @@
-"""Every architecture computes what somebody else's code computes.
+"""Every architecture computes what another project's code computes.
 
-Outputs, and the gradient of every parameter.
+Compared are the outputs and the gradient of every parameter.
 """
 
 import jax
@@ -16,7 +16,7 @@ from tests import tolerances
 from tests.parity import golden
 
 GOLDENS = sorted(golden.FOLDER.glob("*.npz"))
-# Compiling is all that these tests wait for.
+# The time of these tests is almost only compilation.
 CASES = [
     pytest.param(
         path, id=path.stem, marks=() if path.stem == "transformer-packed" else pytest.mark.slow
@@ -44,9 +44,9 @@ def layer_of(model, path):
 
 
 def build(case: golden.Golden):
-    """The zoo's model, or the one layer of it that the golden is of, in parts.
+    """The zoo's model, or the layer that the golden is of, as separate parts.
 
-    `merge(values)` gives it its weights.
+    `merge(values)` puts given weights into it.
     """
     module = nnx.eval_shape(
         lambda: arch_zoo.build(arch_zoo.config(**case.model), jax.random.key(0))
@@ -146,7 +146,7 @@ def test_outputs_and_gradients_equal_the_oracle(path):
 def test_an_architecture_says_whether_somebody_elses_code_confirms_it(name):
     """A class without goldens says `parity = False`.
 
-    Once it has them, it must not say so any longer.
+    As soon as it has goldens, it must no longer say so.
     """
     assert arch_zoo.get(name).parity == (
         name in {golden.load(path).model["name"] for path in GOLDENS}

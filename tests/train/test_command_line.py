@@ -1,6 +1,6 @@
 """What the three command lines share.
 
-Lists that are given twice, ranges, one line for every error, closed pipes.
+Repeated list options, ranges, one line for every error, closed pipes.
 """
 
 import dataclasses
@@ -91,7 +91,7 @@ def test_options_that_append_by_themselves_are_left_alone():
         ("t --numbers 1 x", "Error parsing --numbers: "),
     ],
 )
-def test_what_is_wrong_is_one_line(typed, message):
+def test_a_usage_error_is_one_line(typed, message):
     with pytest.raises(InputError) as error:
         parse(*typed.split())
     assert message in str(error.value) and "\n" not in str(error.value)
@@ -106,13 +106,13 @@ def test_what_is_wrong_is_one_line(typed, message):
         ("--count 2", "Unrecognized options: --count, 2; the verbs are verb, other"),
     ],
 )
-def test_a_wrong_verb_is_told_with_those_there_are(typed, message):
+def test_the_error_about_a_wrong_verb_lists_the_verbs(typed, message):
     with pytest.raises(InputError) as error:
         command_line.parse(typed.split(), {"verb": Verb, "other": Inner}, "prog", None)
     assert message in str(error.value)
 
 
-def test_an_option_that_is_missing_and_one_that_is_mistyped_are_told_together():
+def test_a_missing_and_a_mistyped_option_are_reported_together():
     message = "Missing: --at; Unrecognized options: --ta, N=1; did you mean --at?; see"
     with pytest.raises(InputError) as error:
         evaluation.parse(["predict", "t.csv", "--ta", "N=1"])
@@ -131,7 +131,7 @@ def test_what_a_verb_refuses_itself_and_what_tyro_may_add_are_one_line_as_well()
     with pytest.raises(InputError, match="^count: never right; see prog picky --help$"):
         command_line.parse(["picky"], {"picky": Picky, "other": Inner}, "prog", None)
     event = shared.parse_errors.MutexConflict("prog", *[None] * 2, "--a", "--b")  # pyright: ignore
-    assert shared._message(event, ()) == "the options do not go together (MutexConflict)"
+    assert shared._message(event, ()) == "these options cannot be combined (MutexConflict)"
 
 
 def test_every_format_is_of_one_vocabulary():

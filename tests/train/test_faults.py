@@ -1,6 +1,6 @@
 """What a machine can do to a run: kill it, fill its disk, take away its directory.
 
-Nothing is lost in any case.
+Nothing is lost in any of these cases.
 """
 
 import dataclasses
@@ -24,8 +24,7 @@ STAGE = dataclasses.replace(tiny_study.STAGE, eval_every=0, checkpoint_every=2, 
 CONFIG = dataclasses.replace(tiny_study.run("transformer"), finetune=None, pretrain=STAGE)
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "fault_injection.py"
 
-# Orbax abandons the other writes and reads of a checkpoint when one fails, and Python complains
-# about them.
+# If one write or read of a checkpoint fails, Orbax abandons the others, and Python warns about it.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
@@ -47,7 +46,7 @@ def undisturbed(corpus, tmp_path_factory):
 
 
 def _content(directory):
-    """The metrics without the clock, and the checksums of what the last checkpoint holds."""
+    """The metrics without the clock, and the checksums of the last checkpoint."""
     metrics = records.without_clock(records.read_run(directory).metrics)
     meta = directory / "checkpoints" / "pretrain" / str(STAGE.steps) / "meta" / "metadata"
     return metrics, json.loads(meta.read_text())["checksums"]
@@ -75,7 +74,7 @@ def test_kill_9_at_random_moments_changes_nothing(path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of a megabyte; unmounted at the end."""
+    """A file system of one megabyte; it is unmounted at the end."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
@@ -105,7 +104,7 @@ def test_a_full_disk_is_named_and_costs_nothing_that_was_saved(corpus, undisturb
     assert saved[-1] < STAGE.steps
     subprocess.run(
         ["mount", "-o", "remount,size=64m", str(small_disk)], check=True
-    )  # somebody has made room
+    )  # now there is room again
     assert cell.run_cell(CONFIG, corpus, small_disk / "run", quiet=True) == "done"
     assert _content(small_disk / "run") == _content(undisturbed)
     (event,) = records.read_jsonl(small_disk / "run" / "events.jsonl")
@@ -142,7 +141,7 @@ def test_a_deleted_array_file_costs_only_its_own_checkpoint(corpus, undisturbed,
 
 @pytest.mark.slow
 def test_a_second_trainer_leaves_the_first_alone(corpus, undisturbed, tmp_path):
-    """The second is started from inside the first, between two of its steps."""
+    """The second one is started from inside the first, between two of its steps."""
     seen = []
 
     def ask():
@@ -157,7 +156,7 @@ def test_a_second_trainer_leaves_the_first_alone(corpus, undisturbed, tmp_path):
     assert _content(tmp_path) == _content(undisturbed)
 
 
-def test_a_benchmark_refuses_what_is_no_corpus(tmp_path):
+def test_a_benchmark_refuses_a_path_without_a_corpus(tmp_path):
     command = [sys.executable, "-m", "benchmarks.fault_injection", "--corpus", str(tmp_path)]
     refused = subprocess.run(
         command, cwd=BENCHMARK.parents[1], capture_output=True, text=True, timeout=100

@@ -1,4 +1,4 @@
-"""Every command and every line of Python in docs/laptop_to_pod.md is one that the programs take."""
+"""The programs accept every command and every line of Python in docs/laptop_to_pod.md."""
 
 import re
 import shlex

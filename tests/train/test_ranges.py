@@ -1,6 +1,6 @@
 """Settings are checked by their annotations: types, choices, ranges.
 
-In one line that names the setting.
+An error is one line that names the setting.
 """
 
 import dataclasses

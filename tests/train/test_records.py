@@ -105,7 +105,7 @@ def test_json_is_replaced_whole_or_not_at_all(writer):
     assert not list(writer.path.glob("*.tmp*"))
 
 
-def test_what_a_killed_writer_left_half_written_goes_with_the_next_start(writer):
+def test_half_written_files_are_removed_at_the_next_start(writer):
     (writer.path / "status.json.tmp-1").write_text('{"sta')
     writer.config(CONFIG, {})
     assert sorted(path.name for path in writer.path.iterdir()) == ["config.json", "env.json"]

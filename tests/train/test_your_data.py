@@ -1,6 +1,6 @@
 """What a user does with data of their own.
 
-The README's commands as they stand there, and what is refused.
+The README's commands exactly as printed there, and what is refused.
 """
 
 import os
@@ -22,13 +22,13 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 
 def _commands():
-    """The lines of the code block of the README's section."""
+    """The lines of the code block in the README's section."""
     section = (_ROOT / "README.md").read_text(encoding="utf-8").split("## Your data\n")[1]
     return re.search(r"```\n(.*?)```", section, re.DOTALL)[1].splitlines()
 
 
 def _write_notes(folder):
-    """A folder of made-up words, and a table of sad and glad ones."""
+    """A folder of texts with made-up words, and a table of sad and glad ones."""
     chance = random.Random(0)
     syllables = [
         "ba",

@@ -1,6 +1,6 @@
-"""A prepared corpus made by hand in a second.
+"""A corpus for the trainer's tests, prepared in a second.
 
-Sentences of a small grammar and one task, for the trainer's tests.
+It has sentences of a small grammar and one task.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
-"""A study of two of the smallest cells, for tests of whole paths.
+"""A study of two of the smallest cells, for tests from declaration to scores.
 
-`study --config tests/train/tiny_study.py`.
+Run it with `study --config tests/train/tiny_study.py`.
 """
 
 from train.study.config import OptimizerConfig, RunConfig, StageConfig, StudyConfig
@@ -22,10 +22,10 @@ MODEL = {"num_encoder_layers": 1, "num_decoder_layers": 1}
 
 
 def run(architecture: str) -> RunConfig:
-    """One cell, of one layer each side."""
+    """One cell, with one layer in each stack."""
     return RunConfig(architecture, "nano", model=MODEL, pretrain=STAGE, finetune=STAGE)
 
 
 def study() -> StudyConfig:
-    """Declares both."""
+    """Declares both cells."""
     return StudyConfig("tiny", (run("transformer"), run("glu")), corpus="nowhere", platform="cpu")

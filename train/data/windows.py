@@ -9,9 +9,9 @@ class Windows:
     """The shards of a split, cut into windows.
 
     Attributes:
-      num_windows: of the length asked for.
-      num_tokens: tokens of the split.
-      num_unread: tokens that are in no window.
+      num_windows: number of windows of the requested length.
+      num_tokens: number of tokens in the split.
+      num_unread: number of tokens that are in no window.
     """
 
     def __init__(self, shards: Sequence[np.ndarray], length: int, *, one_stream: bool):

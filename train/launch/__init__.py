@@ -1,1 +1,1 @@
-"""Launchers: each runs the cells of one manifest somewhere, without scheduling machines."""
+"""Launchers: each starts workers on a study's cells somewhere, but does not schedule machines."""

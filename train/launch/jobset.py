@@ -2,10 +2,10 @@
 
 JobSet (jobset.sigs.k8s.io) starts the hosts of one or several slices together, and restarts all of
 them when one is lost. Kueue (kueue.sigs.k8s.io) holds a JobSet back until the quota has room for
-all of it. A pod runs `train.launch.worker` on one cell, or on seeds of one cell that are trained
-together. The processes of a cell find each other through the environment that GKE sets. The file
-system with runs and corpus is a claim that every pod mounts; it must support locks (Filestore,
-NFS).
+all of its hosts. A pod runs `train.launch.worker` on one cell, or on seeds of one cell that are
+trained together. The processes of a cell find each other through environment variables that GKE
+sets. Runs and corpus are on a volume that every pod mounts through one PersistentVolumeClaim; its
+file system must support locks, as Filestore and NFS do.
 """
 
 import dataclasses
@@ -28,24 +28,24 @@ ACCELERATORS = {
     "v5p": "tpu-v5p-slice",
     "v6e": "tpu-v6e-slice",
 }
-_NAME = 40  # characters; with the suffixes that JobSet adds, it must fit a DNS label of 63
+_NAME = 40  # characters of a name; with JobSet's suffixes it must fit into a DNS label of 63
 _GRACE_SECONDS = 120  # time to save between SIGTERM and SIGKILL
 
 
 @dataclasses.dataclass(frozen=True)
 class Slice:
-    """The resources of a cell, and the places where its pods find their data.
+    """The resources of a cell, and the paths at which its pods find their data.
 
     Attributes:
       image: the container image, with this project installed.
       tpu: one of ACCELERATORS.
-      topology: chips of a slice, such as 4x4.
-      slices: slices for one cell, connected by the data-centre network.
-      chips_per_host: 0 for the usual four, or all chips of a smaller slice.
+      topology: arrangement of the chips of a slice, such as 4x4.
+      slices: number of slices for one cell; they communicate over the data-centre network.
+      chips_per_host: number of chips of one host; 0 for the usual four, or all of a smaller slice.
       queue: Kueue's LocalQueue; empty for none.
-      claim: PersistentVolumeClaim with runs and corpus.
-      mount: where the claim is mounted.
-      retries: how often JobSet restarts a cell.
+      claim: the PersistentVolumeClaim with runs and corpus.
+      mount: the path at which the claim is mounted.
+      retries: number of times that JobSet restarts a cell.
     """
 
     image: str
@@ -84,9 +84,14 @@ class Slice:
 def manifests(
     study: StudyConfig, directory: Path, corpus: Path, programs: Programs, slice_: Slice
 ) -> Manifest:
-    """A Kubernetes List with a JobSet for each of `programs`, the names of cells that run together.
+    """A Kubernetes List with a JobSet for each program.
 
-    The paths are those inside the pods.
+    Args:
+      study: the study.
+      directory: the study's directory, as a path inside the pods.
+      corpus: the prepared corpus, as a path inside the pods.
+      programs: the names of the cells to run; those of a tuple run together.
+      slice_: the resources of a cell.
     """
     items = [_jobset(study, directory, corpus, program, slice_) for program in programs]
     return {"apiVersion": "v1", "kind": "List", "items": items}
@@ -101,10 +106,10 @@ def _jobset(
     topology = "alpha.jobset.sigs.k8s.io/exclusive-topology"  # gives each slice its own node pool
     hosts = slice_.chips // slice_.host_chips
     job = {
-        "completionMode": "Indexed",
+        "completionMode": "Indexed",  # numbers the hosts
         "parallelism": hosts,
         "completions": hosts,
-        "backoffLimit": 0,
+        "backoffLimit": 0,  # a lost host fails the job, so that JobSet restarts all hosts together
         "template": {"spec": _pod(directory, corpus, cells, slice_)},
     }
     return {
@@ -154,7 +159,7 @@ def _pod(directory: Path, corpus: Path, cells: Sequence[str], slice_: Slice) -> 
 
 
 def queue(name: str, slice_: Slice, chips: int) -> Manifest:
-    """A Kubernetes List with a LocalQueue of Kueue and its quota of `chips`, to be applied once."""
+    """A Kubernetes List with a LocalQueue of Kueue and its quota of `chips`; apply it once."""
     flavor = f"tpu-{slice_.tpu}-{slice_.topology}"
     labels = {
         "cloud.google.com/gke-tpu-accelerator": ACCELERATORS[slice_.tpu],
@@ -168,7 +173,7 @@ def queue(name: str, slice_: Slice, chips: int) -> Manifest:
             "kind": "ClusterQueue",
             "metadata": {"name": name},
             "spec": {
-                "namespaceSelector": {},
+                "namespaceSelector": {},  # any namespace may use the queue
                 "resourceGroups": [{"coveredResources": ["google.com/tpu"], "flavors": [quota]}],
             },
         },

@@ -1,7 +1,8 @@
 """The local launcher: a pool of workers on this machine.
 
-Each worker is pinned to a core or, if there are several GPUs, to a GPU. Any number of launchers may
-work on one study, on one machine or on several that share its directory.
+On a CPU each worker is pinned to a core. If there are several workers and GPUs, each worker gets a
+GPU. Any number of launchers may work on one study, on one machine or on several that share its
+directory.
 """
 
 import json
@@ -24,26 +25,26 @@ from train.study import watch
 from train.study.config import StudyConfig
 from train.study.directory import ATTEMPTS, Programs, programs, statuses
 
-_RESTARTS = 3  # limit for a worker that dies before it starts any cell, in one launch
-_LINE_SECONDS = 20.0  # between plain lines of progress
+_RESTARTS = 3  # per launch, of a worker that dies before it starts any cell
+_LINE_SECONDS = 20.0  # between lines of progress if there is no terminal
 _POLL_SECONDS = 1.0
 
 
 class Stopped(Exception):
-    """The launcher was asked to stop, and its workers have saved."""
+    """The launcher was stopped by a signal, and its workers have saved their cells."""
 
 
 class Pool:
-    """The workers on one manifest, and their reports on its cells.
+    """The workers of one launch, and their reports on the cells of the study.
 
     Attributes:
-      reports: the last report on each cell that a worker has looked at.
+      reports: the last report on each cell that a worker has looked at, by the cell's name.
     """
 
     def __init__(
         self, study: StudyConfig, directory: Path, corpus: Path, num_workers: int, *options: str
     ):
-        """Starts the workers, with further options of `train.launch.worker`."""
+        """Starts the workers; `options` are passed on to `train.launch.worker`."""
         self.reports: dict[str, dict[str, Any]] = {}
         self._study, self._directory, self._corpus, self._options = (
             study,
@@ -57,7 +58,7 @@ class Pool:
         self._gpus = _gpus(study, num_workers)
         self._at: dict[
             int, dict[str, float]
-        ] = {}  # the cells that each worker is running, and since when
+        ] = {}  # by worker, the cells that it is running and the time at which each was started
         self._workers = {number: self._start(number) for number in range(num_workers)}
         self._restarts = {number: 0 for number in range(num_workers)}
 
@@ -85,6 +86,7 @@ class Pool:
         return process
 
     def _listen(self, number: int, process: subprocess.Popen[bytes]) -> None:
+        """Queues the reports of a worker until it ends; runs in a thread per worker."""
         assert process.stdout is not None
         with process.stdout as lines:
             for line in lines:
@@ -96,7 +98,7 @@ class Pool:
                         log.write(line)
 
     def _log(self, number: int) -> Path:
-        """The file for everything that a worker prints besides its reports."""
+        """The file for everything that a worker prints apart from its reports."""
         return self._directory / f"worker-{number}.log"
 
     def poll(self) -> bool:
@@ -124,9 +126,10 @@ class Pool:
                 cells.pop(report["cell"], None)
 
     def _may_restart(self, number: int, code: int) -> bool:
-        """Records the cells that a dead worker was running.
+        """Records the cells that a killed worker was running, and says if it may be restarted.
 
-        A worker that died without a cell is restarted only a limited number of times.
+        If it was running a cell, it may: the number of attempts at a cell is limited elsewhere. If
+        not, it may only a limited number of times, since it may be unable to start at all.
         """
         cells = self._at.pop(number, {})
         if not cells:
@@ -149,7 +152,7 @@ class Pool:
         return True
 
     def stop(self) -> None:
-        """Asks every worker to save and exit, and waits."""
+        """Tells every worker to save and exit, and waits until all have."""
         for worker in self._workers.values():
             worker.terminate()
         for worker in self._workers.values():
@@ -168,9 +171,9 @@ def _let_go(worker: subprocess.Popen[bytes]) -> None:
 
 
 def _report(line: bytes) -> dict[str, Any] | None:
-    """The report in a line of a worker's output; None if the line is something else.
+    """The report in a line of a worker's output; None if the line is not a complete report.
 
-    It may be from a library, or cut off because the worker was killed.
+    Libraries print lines of their own, and a killed worker may leave half a line.
     """
     try:
         report = json.loads(line)
@@ -195,8 +198,8 @@ def run(
       study: the study, whose manifest is in `directory`.
       directory: the directory of its runs.
       corpus: the prepared corpus.
-      num_workers: processes.
-      retries: how often a failed cell, or one whose worker was killed, is tried again.
+      num_workers: number of processes.
+      retries: number of times that a cell is tried again after it failed or its worker was killed.
       together: groups of cells, by name, that are trained in one program; those of a group differ
         only in their seed.
 
@@ -204,7 +207,8 @@ def run(
       The last report of each cell: {"cell", "state", "error"}.
 
     Raises:
-      Stopped: by SIGTERM or Ctrl-C; every worker has saved its cell.
+      Stopped: a signal stopped the launch (SIGTERM, SIGHUP or Ctrl-C); every worker has saved its
+        cell.
     """
     # From here on these signals act like Ctrl-C. SIGHUP is sent when a terminal is closed.
     old = {
@@ -220,10 +224,10 @@ def run(
         while pool.poll():
             view.show()
             time.sleep(_POLL_SECONDS)
-        pool.poll()
+        pool.poll()  # for reports that arrived after the last worker's end was seen
     except KeyboardInterrupt:
         pool.stop()
-        raise Stopped(f"study {study.name!r} stopped; run it again to go on") from None
+        raise Stopped(f"study {study.name!r} stopped; run it again to continue") from None
     except BaseException:
         pool.stop()
         raise
@@ -236,7 +240,7 @@ def run(
 
 
 def _cores(study: StudyConfig, num_workers: int) -> list[int | None]:
-    """The core of each worker; None means no pinning, with an accelerator or a single worker."""
+    """The core of each worker, or None for no pinning: with an accelerator, or a single worker."""
     available = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     if study.platform != "cpu" or num_workers == 1 or not available:
         return [None] * num_workers
@@ -244,9 +248,9 @@ def _cores(study: StudyConfig, num_workers: int) -> list[int | None]:
 
 
 def _gpus(study: StudyConfig, num_workers: int) -> list[dict[str, str]]:
-    """The environment that gives each worker its GPU and its share of the memory.
+    """The environment variables that give each worker its GPU and its share of the GPU's memory.
 
-    Empty if one worker has all GPUs.
+    There are none if a single worker has all GPUs.
     """
     visible = visible_gpus(study)
     if num_workers == 1 or not visible:
@@ -259,7 +263,7 @@ def _gpus(study: StudyConfig, num_workers: int) -> list[dict[str, str]]:
 
 
 def visible_gpus(study: StudyConfig) -> list[str]:
-    """The GPUs that a study may use, as in CUDA_VISIBLE_DEVICES."""
+    """The GPUs that a study may use, by their numbers or names in CUDA_VISIBLE_DEVICES."""
     if study.platform == "cpu" or not shutil.which("nvidia-smi"):
         return []
     listed = subprocess.run(
@@ -280,9 +284,15 @@ def default_workers(study: StudyConfig) -> int:
 
 
 def environment(study: StudyConfig, *, pinned: bool) -> dict[str, str]:
-    """A worker's environment; existing variables win, and `pinned` workers use one thread."""
+    """The environment of a worker; variables that are already set take precedence.
+
+    Args:
+      study: the study, which may require a platform.
+      pinned: whether the worker has a core of its own, for which one thread is enough.
+    """
     defaults = {
         "JAX_COMPILATION_CACHE_DIR": str(Path(".cache/jax").absolute()),
+        # Below JAX's defaults, so that small cells' programs, which compile fast, are cached too.
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",  # huge pages make a step 2-34 % faster
@@ -295,13 +305,13 @@ def environment(study: StudyConfig, *, pinned: bool) -> dict[str, str]:
 
 
 class _View:
-    """The display of a running study: a bar on a terminal, a line from time to time elsewhere."""
+    """The display of a running study: a progress bar on a terminal, occasional lines elsewhere."""
 
     def __init__(self, study: StudyConfig, directory: Path):
         self._study, self._directory = study, directory
         self._started = self._said = time.monotonic()
         found = statuses(study, directory)
-        self._done_before = sum(status.done for status in found)
+        self._done_before = sum(status.done for status in found)  # does not count for the speed
         self._bar = None
         if sys.stderr.isatty():
             from rich import console, progress

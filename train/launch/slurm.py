@@ -1,18 +1,18 @@
 """The Slurm launcher: one job array, with a task for each unfinished cell.
 
 Slurm alone decides what runs where and when. A task runs `train.launch.worker` on its cell under
-`srun`, with as many processes as the cell needs; they find each other through the environment of
-the step. Both stages are in one task, so no job depends on another. Seeds of a cell that are
-trained together are one task too.
+`srun`, with as many processes as the cell needs. They find each other through the environment
+variables of the job step. A task pretrains and finetunes its cell, so no job depends on another.
+Seeds of a cell that are trained together share one task.
 
 What happens to a task:
 
-  time limit        SIGTERM to the step 2 minutes before; the cell is saved, and the task requeues
-                    itself and continues
+  time limit        the step gets SIGTERM 2 minutes before; the cell is saved, and the task requeues
+                    itself and continues later
   preempted, node lost, `scontrol requeue`
-                    Slurm requeues it, and it continues from the last checkpoint
+                    Slurm requeues the task, and it continues from the last checkpoint
   scancel           the cell is saved; `python -m train slurm` submits the unfinished cells again
-  failed            tried again a limited number of times
+  failed            the task is tried again a limited number of times
 """
 
 import dataclasses
@@ -73,12 +73,12 @@ class Resources:
     """The resources of a cell.
 
     Attributes:
-      nodes: machines for one cell.
-      tasks_per_node: processes of one cell on each machine; usually one per machine, with all of
-        its devices.
-      at_once: cells that may run at the same time; 0 for no limit.
+      nodes: number of machines for one cell.
+      tasks_per_node: number of processes of one cell on each machine; usually one, which has all
+        devices of the machine.
+      at_once: number of cells that may run at the same time; 0 for no limit.
       options: further options of sbatch, such as --time=12:00:00, --partition=gpu, --gres=gpu:8.
-      retries: how often a failed task is requeued.
+      retries: number of times that a failed task is requeued.
     """
 
     nodes: Count = 1
@@ -93,14 +93,22 @@ class Resources:
         for option in self.options:
             if not re.fullmatch(r"--?[A-Za-z][^\n]*", option):
                 raise InputError(
-                    f"option {option!r} is no option of sbatch; they look like --time=12:00:00"
+                    f"option {option!r} is not an option of sbatch, such as --time=12:00:00"
                 )
 
 
 def script(
     study: StudyConfig, directory: Path, corpus: Path, programs: Programs, resources: Resources
 ) -> str:
-    """The batch script of an array; each of `programs`, cells that run together, is a task."""
+    """The batch script of an array with a task for each program.
+
+    Args:
+      study: the study.
+      directory: the study's directory.
+      corpus: the prepared corpus.
+      programs: the names of the cells to run; those of a tuple run together in one task.
+      resources: the resources of each task.
+    """
     limit = f"%{resources.at_once}" if resources.at_once else ""
     worker = [
         sys.executable,
@@ -109,6 +117,7 @@ def script(
         str(directory.absolute()),
         str(corpus.absolute()),
     ]
+    # sbatch passes this process's environment on, so only what differs from it must be exported.
     environment = local.environment(study, pinned=False)
     changed = {key: value for key, value in environment.items() if os.environ.get(key) != value}
     return _SCRIPT.format(
@@ -137,6 +146,7 @@ def submit(text: str, directory: Path, programs: Programs) -> str:
     """
     folder = directory / "slurm"
     folder.mkdir(parents=True, exist_ok=True)
+    # A unique name, by which `queued` recognises this job later.
     path = folder.absolute() / f"{time.time_ns()}.sbatch"
     path.write_text(text, encoding="utf-8")
     job = _ask("sbatch", "--parsable", str(path)).partition(";")[0].strip()
@@ -155,8 +165,8 @@ def queued(directory: Path) -> set[str]:
     rows = records.read_jsonl(directory / "slurm" / _SUBMITTED, types, allow_torn=True)
     if not rows:
         return set()
-    # In a copied directory the job numbers may belong to other jobs by now, so the script must
-    # match too.
+    # If this directory is a copy, its job numbers may belong to other jobs, so the path of the
+    # script must match too.
     jobs = {
         (row["job"], str(directory.absolute() / "slurm" / row["script"])): row["cells"]
         for row in rows
@@ -165,13 +175,14 @@ def queued(directory: Path) -> set[str]:
     for line in _ask("squeue", "--noheader", "--array", "--me", "--format=%F|%K|%o").splitlines():
         job, task, script = line.strip().split("|", 2)
         programs = jobs.get((job, script), [])
+        # squeue prints N/A if the job is not an array, and a number beyond it for others' arrays.
         if task.isdecimal() and int(task) < len(programs):
             found |= set(programs[int(task)].split())
     return found
 
 
 def largest_array() -> int:
-    """The largest array size of this cluster; 1,001, Slurm's default, if it does not say.
+    """The largest size of an array on this cluster, or Slurm's default of 1,001 if it is not shown.
 
     Raises:
       InputError: scontrol is missing.
@@ -185,7 +196,7 @@ def _ask(*command: str) -> str:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         raise InputError(
-            f"{command[0]} is not installed here; submit from a machine of the cluster"
+            f"{command[0]} is not installed here; run this on a machine of the cluster"
         ) from None
     if done.returncode:
         said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"

@@ -1,12 +1,12 @@
-"""A worker: runs the cells of a manifest that no other process runs, many in one process.
+"""A worker: a process that runs one unfinished cell of a study after the other.
 
-Every launcher starts these. Workers need no scheduler: each goes through the cells in order and
+Every launcher starts workers. They need no scheduler: each goes through the cells in order and
 locks the next unfinished one, so any number of workers, of any number of launchers, can share one
 study. A program is one cell, or several that differ only in their seed and are trained together.
 Events are printed as JSON lines on standard output; progress goes to standard error. A worker waits
 for cells that another worker is running, because that worker may be killed.
 
-Exit codes: 0 all cells are done; 1 one has failed; 75 stopped by SIGTERM, and saved.
+Exit codes: 0 all cells are done; 1 a cell has failed; 75 stopped by SIGTERM, with the cell saved.
 """
 
 import argparse
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 EXIT_FAILED, EXIT_STOPPED = 1, 75
 _WAIT_SECONDS = 1.0  # between checks of cells that others are running
-_GRACE_SECONDS = 120.0  # time to save when the launcher is gone
+_GRACE_SECONDS = 120.0  # time to save after the launcher is gone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,12 +42,12 @@ class Worker:
     """A worker's cells and settings.
 
     Attributes:
-      programs: the cells; those that are trained together are in one tuple.
+      programs: the cells; those of a tuple are trained together.
       directory: the directory of their runs.
       corpus: the corpus to train on.
-      launch: the name of the launch, within which retries are counted.
-      retries: how often a failed cell is tried again.
-      stop: whether to save and end.
+      launch: the name of the launch; failures of other launches do not count as retries.
+      retries: number of times that a failed cell is tried again.
+      stop: returns True when the worker must save and end.
     """
 
     programs: tuple[tuple[RunConfig, ...], ...]
@@ -81,7 +81,11 @@ class Worker:
         return EXIT_STOPPED if left else EXIT_FAILED if failed else 0
 
     def _look_at(self, config: RunConfig) -> str:
-        """Runs a cell if free and not done; returns done, locked, failed, again or preempted."""
+        """Runs a cell unless it is done or another process runs it.
+
+        Returns:
+          done, locked (another process runs it), failed, again (a retry may help) or preempted.
+        """
         import jax
 
         directory = self.directory / config.run_id
@@ -93,6 +97,7 @@ class Worker:
             return self._attempt(config, directory)
         if not is_free(directory):
             return "locked"
+        # A failure of several cells together does not count, since another cell may be the cause.
         failures = [row for row in self._failures(directory) if row.get("together", 1) == 1]
         if len(failures) > self.retries:
             _give_up(directory, failures[-1]["error"])
@@ -108,17 +113,18 @@ class Worker:
         ]
 
     def _is_done(self, directory: Path) -> bool:
+        """Whether the cell is recorded as done on this corpus; all processes get one answer."""
         from train.run import distributed
 
-        # A status without the right corpus does not count.
         done = records.read_json(directory / "status.json", missing={}).get("state") == "done"
         data = records.read_json(directory / "config.json", missing={}).get("data", {})
         same = (
             data.get("fingerprint") == self.corpus.fingerprint
-        )  # `run_cell` refuses another corpus
+        )  # if it differs, `run_cell` refuses the directory with an error that says so
         return distributed.as_first(done and same)
 
     def _attempt(self, config: RunConfig, directory: Path) -> str:
+        """Trains a cell, and those that run together with it; records and reports the results."""
         import jax
 
         from arch_zoo import ConfigError
@@ -134,7 +140,7 @@ class Worker:
             states, error = ["preempted"] * len(members), str(reason)
         except (InputError, ConfigError, loop.Diverged) as reason:  # a retry would fail too
             states, error = self._after_failure(members, "failed"), str(reason).splitlines()[0]
-        except Exception as reason:  # noqa: BLE001  a failure is recorded, other cells go on
+        except Exception as reason:  # noqa: BLE001  recorded, so that the other cells still run
             states = self._after_failure(members, "again" if jax.process_count() == 1 else "failed")
             error = records.reason(reason)
         row = {
@@ -157,7 +163,8 @@ class Worker:
     def _after_failure(self, members: list[RunConfig], alone: str) -> list[str]:
         """The state of each cell of a failed program.
 
-        Several cells are tried again, since one of them may be the cause, or memory was too small.
+        If there are several cells, all unfinished ones are tried again: only one of them may have
+        caused the failure, or they did not fit into memory together.
         """
         if len(members) == 1:
             return [alone]
@@ -198,6 +205,7 @@ class Worker:
         ]
 
     def _record(self, config: RunConfig, row: records.Row) -> None:
+        """Appends an attempt to the cell's records; a locked cell was not attempted."""
         from train.run import distributed
 
         if row["state"] != "locked" and distributed.is_first():
@@ -207,15 +215,17 @@ class Worker:
                 records.append_jsonl(self.directory / config.run_id / ATTEMPTS, [row])
 
     def _say(self, config: RunConfig, state: str, error: str | None = None) -> str:
+        """Reports the state of a cell to the launcher, and returns it."""
         print(json.dumps({"cell": config.run_id, "state": state, "error": error}), flush=True)
         return state
 
 
 def _give_up(directory: Path, error: str | None) -> None:
-    """Marks a cell as failed, because its killed worker could not."""
+    """Marks a cell as failed, since the worker that ran it was killed before it could do so."""
     with records.lock(directory) as free:
         status = records.read_status(directory)
         if free and status["state"] != "failed":
+            # What else the status says, such as the last step, still holds.
             rest = {
                 key: value
                 for key, value in status.items()
@@ -249,8 +259,8 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _end_with_parent() -> None:
-    """Saves and ends once the launcher, which holds the other end of standard input, is gone."""
-    # Not `sys.stdin.read`, because the interpreter aborts if it ends while a thread is in a
+    """Saves and ends when the launcher, which holds the other end of standard input, is gone."""
+    # `sys.stdin.read` will not do: the interpreter aborts if it exits while a thread is inside a
     # buffered read.
     while os.read(sys.stdin.fileno(), 4096):
         pass
@@ -261,7 +271,7 @@ def _end_with_parent() -> None:
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m train.launch.worker", description=__doc__)
-    parser.add_argument("directory", type=Path, help="the study's, with its manifest")
+    parser.add_argument("directory", type=Path, help="the study's directory, with its manifest")
     parser.add_argument("corpus", type=Path, help="the prepared corpus")
     parser.add_argument(
         "--cell",
@@ -270,13 +280,13 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         help="run only this cell, or these together; may be given several times",
     )
     parser.add_argument(
-        "--launch", help="name of the launch, within which retries are counted (default a new one)"
+        "--launch", help="name of the launch; retries are counted per launch (default: a new name)"
     )
     parser.add_argument(
-        "--retries", type=int, default=0, help="times that a failed cell is tried again (default 0)"
+        "--retries", type=int, default=0, help="retries of a failed cell (default: 0)"
     )
-    parser.add_argument("--core", type=int, help="the CPU core to stay on (default all)")
-    parser.add_argument("--parent", action="store_true", help="end when standard input does")
+    parser.add_argument("--core", type=int, help="the CPU core to run on (default: all)")
+    parser.add_argument("--parent", action="store_true", help="end when standard input is closed")
     return parser.parse_args(arguments)
 
 

@@ -2,10 +2,10 @@
 
 Steps of small models are not limited by FLOPs, so a single utilisation cannot describe a CPU or an
 idle accelerator. Instead, a calibration stores for each architecture the seconds of a step, and the
-seconds of everything else, at the FLOPs of the measured cells. Between two measured cells both are
-interpolated on straight lines, for steps in logarithms. Several seeds in one program are measured
-too. Their steps are no faster than the same number alone if these keep the device busy, but they
-start and compile only once.
+seconds of everything else, at the FLOPs of the measured cells. A straight line through these points
+gives both at other FLOPs; for steps it is a line in logarithms. Several seeds in one program are
+measured too. If one seed already keeps the device busy, their steps are no faster than one after
+the other, but they start and compile only once.
 """
 
 import dataclasses
@@ -23,28 +23,29 @@ from train.study.directory import attempts
 PATH = Path(".cache/calibrations.json")
 STEPS = 40  # in each stage of a cell that is run only to be measured
 SEEDS = 4  # largest number of seeds that are measured in one program
-TOGETHER = 1.1  # default; a CPU core had .97-1.13 (benchmarks/seeds.py --steps-only --seeds 4)
-FURTHER = 0.3  # default; the CPU study's smallest Transformer had .28
+# Values of `together` and `further` below, if they were not measured.
+TOGETHER = 1.1  # a CPU core had .97-1.13 (benchmarks/seeds.py --steps-only --seeds 4)
+FURTHER = 0.3  # the CPU study's smallest Transformer had .28
 
 Points = list[tuple[float, float]]
 Several = tuple[
     float, float, float, int
-]  # FLOPs of one seed's step, seconds of a step of all seeds and of everything else, seeds
+]  # FLOPs of a step of one seed; seconds of a step of all seeds; seconds of everything else; seeds
 
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """Measured speed.
+    """The measured speed of a device: points by architecture, each with the FLOPs of a step first.
+
+    FLOPs are those of a training step of one seed.
 
     Attributes:
-      device: the device of the cells, by JAX's name.
-      steps: by architecture, (training FLOPs of a step, seconds of a step).
-      setup: by architecture, (training FLOPs of a step, seconds of a cell that are not spent on
-        steps).
-      together: by architecture, (training FLOPs of a step of one seed, time of a step of several
-        seeds over that of as many steps alone).
-      further: by architecture, (training FLOPs of a step of one seed, the time besides steps that
-        each further seed adds to a program, over that of one seed alone in its own process).
+      device: JAX's name of the device.
+      steps: seconds of a step.
+      setup: seconds of a cell that are not spent on steps.
+      together: time of a step of n seeds in one program, divided by that of n steps of one seed.
+      further: time besides steps that each further seed adds to a program, divided by the time
+        besides steps of one seed in its own process.
     """
 
     device: str
@@ -54,7 +55,7 @@ class Calibration:
     further: dict[str, Points]
 
     def step_seconds(self, architecture: str, flops: float) -> float:
-        """Seconds of a step of `flops`; an unmeasured architecture takes those of all others."""
+        """Seconds of a step of `flops`; unmeasured architectures take the points of the others."""
         logs = [(math.log(x), math.log(y)) for x, y in self._points(self.steps, architecture)]
         return math.exp(_line(logs, math.log(flops)))
 
@@ -63,11 +64,11 @@ class Calibration:
         return max(_line(self._points(self.setup, architecture), flops), 0.0)
 
     def together_ratio(self, architecture: str, flops: float) -> float:
-        """Time of a step of several seeds over that of as many steps alone, each of `flops`."""
+        """Time of a step of n seeds in one program over that of n steps of one, each of `flops`."""
         return self._ratio(self.together, architecture, flops, TOGETHER)
 
     def further_share(self, architecture: str, flops: float) -> float:
-        """Time besides steps that a further seed adds to a program, over that of one alone."""
+        """Time besides steps that a further seed adds to a program, over that of a seed alone."""
         return max(self._ratio(self.further, architecture, flops, FURTHER), 0.0)
 
     def _ratio(
@@ -91,7 +92,7 @@ def _line(points: Points, x: float) -> float:
 def probes(study: StudyConfig, flops: dict[str, float]) -> tuple[StudyConfig, list[list[str]]]:
     """The cells to measure: the cheapest and the most expensive one of each architecture.
 
-    They have few steps, but whole evaluations.
+    They have few steps, but complete evaluations.
 
     Args:
       study: the study to plan.
@@ -109,7 +110,7 @@ def probes(study: StudyConfig, flops: dict[str, float]) -> tuple[StudyConfig, li
         for cell in (dearest,) if cheapest.differs_in_seed_alone(dearest) else (dearest, cheapest):
             cells.append(_short(cell))
             seeds = sorted(other.seed for other in study.cells if other.differs_in_seed_alone(cell))
-            if len(seeds) > 1:  # with new seeds, distinct from the cell's
+            if len(seeds) > 1:  # new seed numbers, so that no directory is used twice
                 several = [
                     dataclasses.replace(cells[-1], seed=seeds[-1] + 1 + n)
                     for n in range(len(seeds))[:SEEDS]
@@ -122,6 +123,7 @@ def probes(study: StudyConfig, flops: dict[str, float]) -> tuple[StudyConfig, li
 
 
 def _short(cell: RunConfig) -> RunConfig:
+    """The cell with a few steps in each stage."""
     few = {"steps": STEPS, "log_every": STEPS // 4, "checkpoint_every": STEPS, "eval_every": 0}
     stages = {
         name: dataclasses.replace(getattr(cell, name), **few)
@@ -145,7 +147,7 @@ def from_records(directory: Path) -> Calibration:
         run = records.read_run(path, allow_torn=True)
         tries = attempts(path)
         if len(tries) != 1 or tries[0]["state"] != "done":
-            continue
+            continue  # with an interruption, the time between the attempts would count
         account, name, device = (
             run.config["accounting"],
             run.config["architecture"],
@@ -164,13 +166,13 @@ def from_records(directory: Path) -> Calibration:
         setup.setdefault(name, []).append((flops, around))
     if not steps:
         raise InputError(
-            f"{directory}: no cell was finished in one go, so that there is nothing to calibrate on"
+            f"{directory}: no cell was finished without interruption, so there is no speed to read"
         )
     return _with_several(Calibration(device, steps, setup, {}, {}), several)
 
 
 def _with_several(alone: Calibration, several: dict[str, list[Several]]) -> Calibration:
-    """Adds the measurements of programs with several seeds to a calibration of cells alone."""
+    """Adds the measurements of programs with several seeds to a calibration from single seeds."""
     together: dict[str, Points] = {}
     further: dict[str, Points] = {}
     for name in several.keys() & alone.steps.keys():
@@ -212,7 +214,7 @@ def write(calibration: Calibration, path: Path = PATH) -> None:
 
 
 def read(device: str, path: Path = PATH) -> Calibration | None:
-    """The calibration of a device, by JAX's name for it, if there is one.
+    """The stored calibration of a device, by JAX's name for it; None if there is none.
 
     Raises:
       InputError: the file is malformed.
@@ -226,7 +228,7 @@ def _kept(path: Path) -> dict[str, Any]:
     fields = {field.name for field in dataclasses.fields(Calibration)}
     if any(not isinstance(values, dict) or set(values) != fields for values in kept.values()):
         raise InputError(
-            f"{path}: is no file of calibrations; delete it, and `plan STUDY --calibrate` makes "
-            "another"
+            f"{path}: is not a calibration file; delete it, and `plan STUDY --calibrate` writes a "
+            "new one"
         )
     return kept

@@ -1,10 +1,10 @@
-"""Costs of models by the hundred: `arch_zoo`'s counts, computed in parallel and cached on disk.
+"""Costs of hundreds of models: `arch_zoo`'s counts, computed in parallel and cached on disk.
 
-A count is an abstract trace of every layer. It takes a second for `base` and several for `xl`, most
-of it for layers that are alike. If a stack repeats with a period, every count is linear in the
-number of periods, so two shallow traces give the exact count (a test compares it with the whole
-trace). Counts of the large presets are stored in `configs/studies/counts.json`; a test recomputes
-them.
+To count a model, every layer is traced abstractly. This takes a second for `base` and several for
+`xl`, most of it for layers that are alike. If the stacks repeat after some number of layers, their
+period, every count is linear in the number of periods, so two shallow traces give the exact count
+(a test compares it with a trace of the whole model). Counts of the large presets are stored in
+`configs/studies/counts.json`; a test recomputes them.
 """
 
 import concurrent.futures
@@ -24,7 +24,7 @@ from train.study.config import OptimizerConfig, digest
 PRESETS = Path(__file__).parents[2] / "configs" / "studies" / "counts.json"
 CACHE = Path(".cache/counts.json")
 _CHUNK = 32  # number of models between two writes of the cache
-_FEW = 6  # for so few models a pool of processes costs more than it saves
+_FEW = 6  # for this many models or fewer, starting a pool of processes costs more than it saves
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,16 +32,16 @@ class Counts:
     """The costs of one model.
 
     Attributes:
-      params: all parameters.
-      embedding: parameters of the tables of tokens, positions and steps.
-      active: parameters that one token uses.
-      experts: the number of experts, 0 for none.
-      spread: parameters of experts, which an expert axis shards.
-      flops: those of one forward pass of one sequence.
-      activations: bytes kept for the backward pass for each sequence, plus the largest temporary.
-      gpu_activations: the same on a GPU with fused attention, that is without dropout of its
-        weights.
-      moments: second moments of Adafactor, which factors large matrices.
+      params: number of all parameters.
+      embedding: number of parameters in the tables of tokens, positions and steps.
+      active: number of parameters that one token uses.
+      experts: number of experts, 0 for none.
+      spread: number of parameters in experts, which are sharded over the expert axis.
+      flops: FLOPs of one forward pass of one sequence.
+      activations: bytes per sequence: what is kept for the backward pass, and the largest
+        temporary value.
+      gpu_activations: the same on a GPU with fused attention, which needs training without dropout.
+      moments: number of second moments that Adafactor stores; it factors large matrices.
     """
 
     params: int
@@ -57,7 +57,14 @@ class Counts:
 
 @dataclasses.dataclass(frozen=True)
 class Query:
-    """A model, its sequence lengths, and the least size of a matrix that Adafactor factors."""
+    """What the counts of a stage depend on.
+
+    Attributes:
+      model: the model.
+      input_length: tokens of an input.
+      target_length: tokens of a target.
+      min_factored_size: the smallest size of a matrix that Adafactor factors.
+    """
 
     model: ModelConfig
     input_length: int
@@ -71,7 +78,7 @@ class Query:
 
 
 def count(queries: Sequence[Query], cache: Path = CACHE) -> list[Counts]:
-    """Counts every model once; new counts are added to `cache`."""
+    """The counts of all queries, in their order; new counts are added to the file `cache`."""
     code = _code()
     cached = _read(cache) if records.read_json(cache, missing={}).get("code") == code else {}
     known = {key: Counts(**values) for key, values in {**_read(PRESETS), **cached}.items()}
@@ -86,14 +93,14 @@ def count(queries: Sequence[Query], cache: Path = CACHE) -> list[Counts]:
 
 
 def _read(path: Path) -> dict[str, dict[str, int]]:
-    """The counts stored in a file, without those that were written with other fields."""
+    """The counts stored in a file, except those written by a version with other fields."""
     fields = {field.name for field in dataclasses.fields(Counts)}
     stored = records.read_json(path, missing={"counts": {}})["counts"]
     return {key: values for key, values in stored.items() if set(values) == fields}
 
 
 def _code() -> str:
-    """The hash of the sources of the models; cached counts of other sources are not used."""
+    """A hash of the models' source code; the cache is only valid for the code that wrote it."""
     sources = sorted(Path(arch_zoo.__file__).parent.rglob("*.py"))
     return digest([source.read_text(encoding="utf-8") for source in sources])
 
@@ -104,7 +111,7 @@ def _count_all(queries: list[Query]) -> list[Counts]:
     )
     if processes == 1 or len(queries) <= _FEW:
         return [count_one(query) for query in queries]
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
     with concurrent.futures.ProcessPoolExecutor(
         processes, context, _leave_accelerators_alone
     ) as pool:
@@ -117,7 +124,7 @@ def _leave_accelerators_alone() -> None:
 
 
 def count_one(query: Query) -> Counts:
-    """Counts one model, from two shallow ones if its stacks repeat."""
+    """Counts one model, by tracing two shallow models instead if its stacks repeat."""
     cfg = query.model
     flops, activations, on_gpu = _traced(query)
     params = arch_zoo.count_params(cfg)
@@ -135,10 +142,11 @@ def count_one(query: Query) -> Counts:
 
 
 def _traced(query: Query) -> tuple[int, int, int]:
-    """Forward FLOPs of one sequence, and its bytes of activations in general and on a GPU."""
+    """Forward FLOPs of one sequence, and its bytes of activations: in general, and on a GPU."""
     cfg = query.model
     depth, period = cfg.num_encoder_layers, _period(cfg)
     low = 2 * period if cfg.scan_layers else period  # a scan needs two periods
+    # A model so shallow that two traces would cost as much as one is traced whole.
     if not period or depth % period or depth != cfg.num_decoder_layers or 2 * low + period >= depth:
         return _trace_whole(query)
     shallow, deeper = (
@@ -187,6 +195,7 @@ def _weights(query: Query) -> tuple[int, int, int]:
         if "expert" in param.axes:
             experts, spread = shape[param.axes.index("expert")], spread + size
         factored = is_factored(shape, param.axes, query.min_factored_size)
+        # A factored matrix stores one number per row and one per column.
         moments += size // shape[-1] + size // shape[-2] if factored else size
     return experts, spread, moments
 
@@ -194,7 +203,7 @@ def _weights(query: Query) -> tuple[int, int, int]:
 def write_presets(queries: Sequence[Query]) -> None:
     """Writes the counts of these models to the file next to the presets.
 
-    Counts are taken from the cache only if the sources have not changed.
+    Cached counts are used only if the models' source code has not changed since.
     """
     keys = {query.key: found for query, found in zip(queries, count(queries), strict=True)}
     lines = [

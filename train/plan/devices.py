@@ -1,6 +1,6 @@
-"""The speed, memory and price of devices, for `plan`: data sheets and list prices.
+"""The speed, memory and price of devices, from data sheets and price lists, for `plan`.
 
-A calibration replaces the assumed speed.
+If a device is calibrated, `plan` uses its measured speed instead.
 """
 
 import dataclasses
@@ -16,14 +16,14 @@ class Device:
     """One accelerator as JAX counts them (a core of TPU v3, a chip of later TPUs), or one CPU core.
 
     Attributes:
-      name: the name on the command line.
+      name: its name on the command line.
       flops: dense peak in FLOP/s with bfloat16 inputs, from the maker's data sheet.
-      float32: the share of that peak that float32 models reach.
-      memory: bytes.
-      mfu: share of the peak that training reaches, published or measured; see `source`.
+      float32: share of that peak that float32 models can reach.
+      memory: bytes of memory.
+      mfu: share of the peak that training reaches; see `source`.
       setup: seconds of a cell that are not spent on steps (start, compilation, evaluation).
-      dollars: list price of an hour on demand; 0 if nothing is paid.
-      source: the source of mfu and price.
+      dollars: list price of an hour on demand; 0 if it costs nothing.
+      source: where `mfu` and `dollars` are from.
       kind: JAX's name of the device, under which its calibration is stored.
     """
 
@@ -39,13 +39,13 @@ class Device:
 
     @property
     def is_gpu(self) -> bool:
-        """Whether cuDNN's attention can run there."""
+        """Whether cuDNN's fused attention can run on it."""
         return self.kind.startswith("NVIDIA")
 
 
 # Prices change and differ between regions. These are Google Cloud's in 2025, on demand; `--price`
 # replaces them.
-_PRICE = "Google Cloud on demand in 2025, --price is yours"
+_PRICE = "price: Google Cloud on demand in 2025, or your --price"
 _GPU = f"MFU of published encoder-decoder runs on A100 (FAT5, NeMo T5: 11-50 %); {_PRICE}"
 _TPU = f"MFU assumed; {_PRICE}"
 
@@ -74,7 +74,7 @@ DEVICES = {
             0.15,
             30,
             0,
-            "one core, a guess: `plan STUDY --calibrate` measures",
+            "one core, a guess: `plan STUDY --calibrate` measures it",
             "cpu",
         ),
         _listed("h100", "NVIDIA H100 80GB HBM3", 0.5, 80 * GB, 0.30, 120, 11.06, _GPU),

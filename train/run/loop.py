@@ -25,7 +25,7 @@ from train.study.config import to_dict
 
 
 class Preempted(Exception):
-    """The run was asked to stop, and has saved its last step."""
+    """The run was stopped from outside, after it saved its last step."""
 
 
 class Diverged(Exception):

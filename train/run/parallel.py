@@ -159,7 +159,7 @@ class Sharded:
         return first // count, self.parts // count
 
     def compile(self, step: Step) -> Step:
-        """See Strategy; the compiler is told the sharding of the new state."""
+        """See Strategy; the sharding of the new state is fixed to that of the old one."""
 
         def run(state: State, batch: Any, learning_rate: Any, seed: Any) -> Any:
             places = self.shardings(state)
@@ -286,7 +286,10 @@ class MeshParallel(Sharded):
         return Devices(spread_rows=lambda micro: jax.lax.with_sharding_constraint(micro, rows))
 
     def spec(self, axes: tuple[str, ...], shape: tuple[int, ...]) -> tuple[str | None, ...]:
-        """From the table above; each mesh axis once, and only if it divides the dimension."""
+        """The mesh axis of each dimension, by the table above; None if it is not sharded.
+
+        Each mesh axis is used once at most, and only if its size divides the dimension.
+        """
         spec: list[str | None] = []
         for axis, size in zip(axes, shape, strict=True):
             mesh_axis = MESH_AXES.get(axis)

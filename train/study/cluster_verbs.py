@@ -1,6 +1,6 @@
-"""The commands that hand a study to other machines: slurm, jobset.
+"""The verbs `slurm` and `jobset`, which hand the cells of a study to other machines.
 
-Each is a dataclass whose fields are the options, with a method `run`.
+Each verb is a dataclass whose fields are its options, with a method `run`.
 """
 
 import dataclasses
@@ -26,14 +26,14 @@ class SlurmVerb(Launched):
     """Submits the unfinished cells of a study to Slurm as a job array; can be repeated anytime.
 
     Attributes:
-      cells: only the cells whose names match one of these patterns, as in '*-base-*'.
-      nodes: machines for one cell.
-      tasks_per_node: processes of one cell on each machine.
-      at_once: cells that may run at the same time; 0 for no limit.
+      cells: submit only the cells whose names match one of these patterns, as in '*-base-*'.
+      nodes: number of machines for one cell.
+      tasks_per_node: number of processes of one cell on each machine.
+      at_once: number of cells that may run at the same time; 0 for no limit.
       option: an option of sbatch; may be given several times, as in --option=--time=12:00:00
         --option=--gres=gpu:8.
-      device: the device of a task, by its name in `plan`; empty means CPU for CPU studies and h100
-        for others; used by --vmap-seeds.
+      device: the device of a task, by its name in `plan`, for --vmap-seeds; empty means cpu for CPU
+        studies and h100 for others.
       dry_run: print the batch script and submit nothing.
     """
 
@@ -59,11 +59,12 @@ class SlurmVerb(Launched):
             raise InputError(f"vmap_seeds: needs one process, not {processes}")
         if not self.dry_run and (code := self.ready(study)):
             return code
+        # Cells in the queue are left out, so that the command can be repeated at any time.
         waiting = set() if self.dry_run else slurm.queued(directory)
         left = [name for name in unfinished(study, directory, self.cells) if name not in waiting]
         device = device_of(study, self.device)
-        # Without a limit on simultaneous tasks, the sum of their times is compared, as if they ran
-        # one after another.
+        # Without a limit on simultaneous tasks, nobody knows how many will run at once. The plan
+        # then compares the sum of their times, as if they ran one after another.
         together = (
             self.together(study, left, device, self.at_once or 1, own_process=True)
             if processes == 1
@@ -88,7 +89,7 @@ class SlurmVerb(Launched):
         directory, most = self.runs / study.name, slurm.largest_array()
         parts = [programs[start : start + most] for start in range(0, len(programs), most)]
         if len(parts) > 1:
-            tasks = f"{len(programs)} tasks go in {len(parts)} arrays"
+            tasks = f"{len(programs)} tasks are submitted in {len(parts)} arrays"
             print(f"the cluster's MaxArraySize is {most}: {tasks}", file=sys.stderr)
         for part in parts:
             job = slurm.submit(
@@ -105,21 +106,21 @@ class JobSetVerb(Launched):
 
     Pipe the output into `kubectl apply -f -`.
 
-    Run it where the claim is mounted at the same place as in the pods, so that `--runs` and
+    Run it where the claim is mounted at the same path as in the pods, so that `--runs` and
     `--corpus` mean the same in both.
 
     Attributes:
       image: the container image, with this project installed.
-      cells: only the cells whose names match one of these patterns, as in '*-base-*'.
+      cells: print only the cells whose names match one of these patterns, as in '*-base-*'.
       tpu: v3, v4, v5e, v5p or v6e.
-      topology: chips of a slice.
-      slices: slices for one cell.
-      chips_per_host: 0 for the usual four, or all of a smaller slice.
+      topology: arrangement of the chips of a slice, such as 4x4.
+      slices: number of slices for one cell.
+      chips_per_host: number of chips of one host; 0 for the usual four, or all of a smaller slice.
       queue: Kueue's LocalQueue in which the cells wait; empty for none.
-      quota: chips; print the queue itself, with this quota, instead of the cells.
-      claim: PersistentVolumeClaim with runs and corpus.
-      mount: where it is mounted.
-      retries: how often a cell is restarted.
+      quota: number of chips; prints the queue itself, with this quota, instead of the cells.
+      claim: the PersistentVolumeClaim with runs and corpus.
+      mount: the path at which the claim is mounted.
+      retries: number of times that a cell is restarted.
       dry_run: do not write the study's manifest.
     """
 

@@ -1,6 +1,6 @@
-"""The commands for studies on this machine: study, plan, status, watch.
+"""The verbs for studies on this machine: `study`, `plan`, `status` and `watch`.
 
-Each is a dataclass whose fields are the options, with a method `run`.
+Each verb is a dataclass whose fields are its options, with a method `run`.
 """
 
 import dataclasses
@@ -42,11 +42,11 @@ class Declared:
     """A study, given by its declaration.
 
     Attributes:
-      name: a module of `configs/studies`.
+      name: name of a module in `configs/studies`.
       config: a Python file with a function study(), instead of a name.
-      corpus: another corpus than the study's own.
-      runs: directory of studies.
-      set: settings of every cell as KEY=VALUE, such as pretrain.steps=100; values are JSON.
+      corpus: a corpus to use instead of the study's own.
+      runs: directory that contains all studies.
+      set: settings for every cell as KEY=VALUE, such as pretrain.steps=100; values are JSON.
     """
 
     name: _Positional[str] = ""
@@ -56,7 +56,12 @@ class Declared:
     set: tuple[str, ...] = ()
 
     def load(self) -> StudyConfig:
-        """The study with its settings applied; refuses unknown architectures, sizes and options."""
+        """The study with the user's settings applied to every cell.
+
+        Raises:
+          InputError: there is no such study, or a setting does not exist or is invalid.
+          ConfigError: a cell has an unknown architecture, size or option of its model.
+        """
         from train.study import declare
 
         study = load(self.name, self.config)
@@ -66,7 +71,7 @@ class Declared:
             for cell in study.cells
         )
         study = dataclasses.replace(study, cells=cells)
-        for cell in cells:
+        for cell in cells:  # only to refuse a wrong model now, rather than after hours of training
             declare.model(cell, self.vocab_size(study))
         return study
 
@@ -103,13 +108,20 @@ class Declared:
         return records.read_json(self.corpus_of(study) / "corpus.json", missing={})
 
     def ready(self, study: StudyConfig) -> int:
-        """Prepares the corpus if the study says how, writes the manifest; returns the exit code."""
+        """Writes the manifest, and prepares the corpus if the study says how.
+
+        Returns:
+          The exit code of `prepare`; 0 if there was nothing to prepare.
+
+        Raises:
+          InputError: the corpus is damaged, or the directory has runs of another configuration.
+        """
         directory = self.runs / study.name
         write_manifest(study, directory)
         if others := strangers(study, directory):
             print(
-                f"warning: {directory}: not of this study: {', '.join(others)}; a report has them "
-                "too",
+                f"warning: {directory}: these runs are not part of the study, but a report will "
+                f"include them: {', '.join(others)}",
                 file=sys.stderr,
             )
         corpus = self.corpus_of(study)
@@ -134,7 +146,7 @@ class Declared:
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """Parses KEY=VALUE settings; a value that is not JSON is text.
+    """Parses KEY=VALUE settings into values by key; a value that is not JSON is text.
 
     Raises:
       InputError: a setting has no equals sign, would change a run's name, or is given two values.
@@ -145,7 +157,7 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
         if not equals:
             raise InputError(f"set: {setting!r} is not KEY=VALUE")
         if key in _NAMED_BY:
-            raise InputError(f"set: {key!r} is part of a run's name and place; {_NAMED_BY[key]}")
+            raise InputError(f"set: {key!r} is part of a run's name and path; {_NAMED_BY[key]}")
         try:
             value = json.loads(text)
         except ValueError:
@@ -156,19 +168,20 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-_DECLARED = "give it as an option of its own, or declare it in the study"
+# These settings are in the name of the run, so `--set` would train something other than it says.
+_DECLARED = "use the option of that name, or declare it in the study"
 _NAMED_BY = {key: _DECLARED for key in ("architecture", "size", "protocol", "seed", "study")}
 
 
 def _leave_accelerators_alone() -> None:
-    """Restricts JAX in this process, which computes nothing, to the CPU; workers are free."""
+    """Keeps JAX in this process off the accelerators, which the workers need for themselves."""
     import jax
 
     jax.config.update("jax_platforms", "cpu")
 
 
 def device_of(study: StudyConfig, name: str = "") -> "Device":
-    """The device with that name; by default this CPU for CPU studies, else an H100."""
+    """The device with that name; without a name, this CPU for CPU studies and otherwise an H100."""
     from train.plan import devices
 
     return devices.get(name or ("cpu" if study.platform == "cpu" else "h100"))
@@ -179,9 +192,10 @@ class Launched(Declared):
     """A study that is to be run.
 
     Attributes:
-      retries: how often a failed cell is tried again.
-      vmap_seeds: train seeds of a cell together, in one program on one device: never, always (if
-        they fit into its memory), or auto (where `plan` estimates that it takes less time).
+      retries: number of times that a failed cell is tried again.
+      vmap_seeds: whether to train the seeds of a cell together, in one program on one device:
+        never, always (if they fit into its memory), or auto (where `plan` estimates that this takes
+        less time).
     """
 
     retries: CountOrZero = 2
@@ -198,8 +212,15 @@ class Launched(Declared):
     ) -> Programs:
         """Those of `cells` that run together; `own_process` is that of `plan.Machines`.
 
-        If `vmap_seeds` is never, it says so when running together would be faster, but only if the
-        device was measured.
+        If `vmap_seeds` is never but running together would be faster, this prints a hint, though
+        only if the device was calibrated.
+
+        Args:
+          study: the study.
+          cells: names of the cells that are left to run.
+          device: the device that they run on.
+          workers: number of cells that run at the same time.
+          own_process: see `plan.make`.
         """
         from train.plan import calibrate, plan
 
@@ -213,7 +234,7 @@ class Launched(Declared):
         count = f"{study.name}: {sum(map(len, made.together))} of {len(left)} cells"
         if not never:
             number = f"{len(made.together)} program{'s' * (len(made.together) != 1)}"
-            print(f"{count} go together, in {number} ({made.basis})", file=sys.stderr)
+            print(f"{count} run together, in {number} ({made.basis})", file=sys.stderr)
             return made.together
         if made.together:
             print(
@@ -225,14 +246,14 @@ class Launched(Declared):
 
 @dataclasses.dataclass(frozen=True)
 class StudyVerb(Launched):
-    """Runs the unfinished part of a study on this machine: prepares its corpus, trains its cells.
+    """Runs the unfinished cells of a study on this machine, after preparing its corpus.
 
-    A cell is pretrained and then finetuned.
+    Each cell is pretrained and then finetuned.
 
     Attributes:
-      workers: processes; 0 means one per core on CPU and one on an accelerator.
-      device: this machine's device, by its name in `plan`; empty means CPU for CPU studies and h100
-        for others; used by --vmap-seeds.
+      workers: number of processes; 0 means one per core on CPU and one on an accelerator.
+      device: this machine's device, by its name in `plan`, for --vmap-seeds; empty means cpu for
+        CPU studies and h100 for others.
     """
 
     workers: Workers = 0
@@ -249,7 +270,8 @@ class StudyVerb(Launched):
         gpus = len(local.visible_gpus(study))
         if self.vmap_seeds != "never" and workers == 1 < gpus:
             raise InputError(
-                f"vmap_seeds: needs workers of one GPU, not one of {gpus}; give --workers {gpus}"
+                f"vmap_seeds: each worker must have one GPU, but one worker would have all {gpus}; "
+                f"give --workers {gpus}"
             )
         if 0 < gpus < workers:
             device = dataclasses.replace(
@@ -258,6 +280,7 @@ class StudyVerb(Launched):
         if code := self.ready(study):
             return code
         left = unfinished(study, directory)
+        # A single worker on several GPUs uses all of them for one cell, and `vmap` only uses one.
         together = () if workers == 1 < gpus else self.together(study, left, device, workers)
         try:
             reports = local.run(
@@ -290,18 +313,19 @@ def _conclude(study: StudyConfig, directory: Path, reports: dict[str, dict[str, 
 class PlanVerb(Declared):
     """Estimates the cost of a study without running it.
 
-    Shows parameters, FLOPs, memory of a device, disk, time and price of every cell. Exits with 2 if
-    a cell cannot run on the device, and says which mesh could run it.
+    Shows parameters, FLOPs, device memory, disk space, time and price of every cell. Exits with 2
+    if a cell cannot run on the device, and names a mesh that could run it.
 
     Attributes:
       device: the device that the cells run on; empty means this machine's CPU for CPU studies and
         h100 for others.
       devices: number of devices for each cell.
-      workers: cells that run at the same time; 0 means one per core on CPU and one elsewhere.
+      workers: number of cells that run at the same time; 0 means one per core on CPU and one
+        elsewhere.
       price: dollars for an hour of one device, instead of the list price.
-      calibrate: measure this machine first, with a few steps of each architecture's smallest and
-        largest cell.
-      calibration: a study's directory, run on the device, to read speeds from.
+      calibrate: measure this machine first, with a few steps of the smallest and the largest cell
+        of each architecture.
+      calibration: directory of a study that ran on the device, to read its speed from.
       format: table for a person, json for a program.
     """
 
@@ -343,18 +367,19 @@ class PlanVerb(Declared):
         from train.plan import calibrate, plan
 
         _leave_accelerators_alone()
-        calibrate.read("")  # refuses a damaged file before anything is run
+        calibrate.read("")  # refuses a damaged file before time is spent on measuring
         vocab = self.vocab_size(study)
         flops = plan.step_flops(study, vocab)
         probes, together = calibrate.probes(study, flops)
         directory = calibrate.fresh_directory()
+        # Apart from the study's own runs, so that the probes do not appear in its report.
         probing = dataclasses.replace(self, runs=directory)
         if code := probing.ready(probes):
             raise InputError(f"calibrate: the corpus could not be prepared (exit code {code})")
         try:
             local.run(probes, directory / probes.name, self.corpus_of(study), workers, 0, together)
         except local.Stopped:
-            raise InputError("calibrate: stopped; nothing was kept") from None
+            raise InputError("calibrate: stopped; no measurement was stored") from None
         found = calibrate.from_records(directory / probes.name)
         calibrate.write(found)
         return found
@@ -362,11 +387,11 @@ class PlanVerb(Declared):
 
 @dataclasses.dataclass(frozen=True)
 class StatusVerb:
-    """Shows the progress of a study's cells, from its directory. It works while the study runs.
+    """Shows the progress of a study's cells, also while the study runs.
 
     Attributes:
       directory: the study's directory, for example runs/cpu.
-      format: table or json.
+      format: table for a person, json for a program.
     """
 
     directory: _Positional[Path]
@@ -386,11 +411,11 @@ class StatusVerb:
 
 @dataclasses.dataclass(frozen=True)
 class WatchVerb:
-    """Follows a study until it ends: a table on a terminal, lines with changes elsewhere.
+    """Follows a study until it ends: as a table on a terminal, as lines of changes elsewhere.
 
     Attributes:
-      directory: the study's directory, for example runs/cpu; it may be shared with the machines
-        that the study runs on.
+      directory: the study's directory, for example runs/cpu; the study may run on other machines
+        that share it.
       every: seconds between updates.
     """
 
@@ -398,7 +423,7 @@ class WatchVerb:
     every: Annotated[float, Range(0.01, 86_400)] = 5.0
 
     def run(self) -> int:
-        """Shows the study; returns the exit code."""
+        """Shows the study until it ends; returns the exit code."""
         from train.study import watch
 
         return EXIT_FAILED if watch.follow(self.directory, self.every) else 0

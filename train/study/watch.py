@@ -10,9 +10,9 @@ from train.study.directory import CellStatus, read_manifest, statuses
 
 
 def table(found: Sequence[CellStatus]) -> list[str]:
-    """The statuses as lines of text, then totals.
+    """The statuses as lines of text, followed by a line of totals.
 
-    A line has state, stage, steps, rate, time left, loss, retries and the reason of a failure.
+    Each line shows state, stage, steps, rate, time left, loss, retries and the reason of a failure.
     """
     width = max(len(status.run_id) for status in found)
     digits = max(len(str(status.total)) for status in found)
@@ -28,7 +28,8 @@ def table(found: Sequence[CellStatus]) -> list[str]:
             f"{s.run_id:{width}}  {s.state:9}  {s.stage:8}  {progress}  {rate:14}  {left:13}  "
             f"{nll:10}  {notes}"
         )
-        lines.append(one_line(line.rstrip()))  # names and reasons come from files
+        # Names and reasons come from files, which may hold characters that control a terminal.
+        lines.append(one_line(line.rstrip()))
     return [*lines, totals(found)]
 
 
@@ -37,8 +38,8 @@ def totals(found: Sequence[CellStatus], rate: float = 0.0) -> str:
 
     Args:
       found: every cell.
-      rate: steps per second of the whole study; 0 takes the sum over running cells, which ignores
-        time not spent on steps.
+      rate: steps per second of the whole study; 0 means the sum over the running cells, which
+        ignores the time that is not spent on steps.
     """
     counts = {
         state: sum(s.state == state for s in found)
@@ -62,7 +63,7 @@ def follow(directory: Path, every: float) -> int:
     lines.
 
     Raises:
-      InputError: the directory is not that of a study.
+      InputError: the directory does not contain a study.
     """
     before: dict[str, str] = {}
     live = _live() if sys.stdout.isatty() else None

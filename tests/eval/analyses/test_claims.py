@@ -1,4 +1,4 @@
-"""The scorecard on studies where each claim is true, false, or not in the data."""
+"""The scorecard of claims on studies where each claim is true, is false, or cannot be tested."""
 
 import numpy as np
 import pandas as pd
@@ -51,7 +51,7 @@ def ladders(lines: dict[str, Line], depth: dict[str, Line] | None = None) -> pd.
 
 @pytest.fixture(scope="module")
 def as_claimed() -> pd.DataFrame:
-    """A world as the paper describes it."""
+    """A study that is exactly as the paper describes."""
     base = Line(upstream_slope=0.4, downstream_slope=4.0, upstream=-3.4, downstream=48.0)
     lines = dict.fromkeys(NAMES, base) | {
         "transformer": Line(downstream_slope=8.0),
@@ -134,7 +134,7 @@ def test_what_is_false_is_contradicted():
     assert verdicts(scorecard(ladders(one_best)))["2a"] == CONTRADICTED
 
 
-def test_three_sizes_and_one_seed_can_tell_nothing_that_needs_an_interval():
+def test_three_sizes_and_one_seed_support_no_verdict_that_needs_an_interval():
     rows = scorecard(study(dict.fromkeys(NAMES, Line()), sizes=3, seeds=1))
     sampled = rows[rows["claim"] != 8]
     assert set(sampled["verdict"]) == {CANNOT_BE_TOLD, NOT_TESTED} and sampled["p"].isna().all()
@@ -146,7 +146,7 @@ def test_gains_by_name_of_size():
     lines = {"transformer": Line(), "performer": Line(upstream_slope=0.2), "evolved": Line()}
     table = study(lines, sizes=4, seeds=3)
     late = table["size"].isin(["size1", "size2", "size3"]) & (table["architecture"] == "evolved")
-    table.loc[late, "downstream_mean"] += 6.0  # all of evolved's extra gain is from tiny to small
+    table.loc[late, "downstream_mean"] += 6.0  # all of evolved's extra gain is here
     found = scorecard(table.assign(size=table["size"].map(names)))
     assert verdicts(found)["3b"] == verdicts(found)["5e"] == SUPPORTED
     effect = found.loc[(found["claim"] == 3) & (found["part"] == "b"), "effect"].item()
@@ -166,7 +166,7 @@ def test_missing_architectures_and_scores_are_not_tested():
     }
 
 
-def test_what_is_about_vanilla_is_not_tested_without_it(tmp_path):
+def test_claims_about_vanilla_are_not_tested_without_it(tmp_path):
     alone = study({"universal": Line(), "albert": Line(upstream=-3.6)})
     for rows in (scorecard(alone), scorecard(alone, Question(reference="universal"))):
         row = rows[(rows["claim"] == 8) & (rows["part"] == "a")].iloc[0]
@@ -179,9 +179,9 @@ def test_what_is_about_vanilla_is_not_tested_without_it(tmp_path):
 
 
 def test_one_bent_law_over_two_ranges_supports_no_claim():
-    """Vanilla and Performer on one saturating law, Performer three sizes higher up.
+    """Vanilla and Performer follow one saturating law, with Performer three sizes higher up.
 
-    Its slope is lower only there.
+    Its slope is lower only because of that.
     """
     table = study(
         {"transformer": Line(), "performer": Line(flops=10**1.8)}, sizes=8, seeds=3, noise=CLEAR
@@ -193,7 +193,7 @@ def test_one_bent_law_over_two_ranges_supports_no_claim():
         assert found["1a"] == found["3a"] == said, support
 
 
-def test_one_that_lies_elsewhere_on_the_axis_is_named():
+def test_an_architecture_elsewhere_on_the_axis_is_named():
     far = Line(-6.0, flops=1e4, downstream=20.0)
     lines = {"transformer": Line(), "lconv": Line(upstream_slope=0.3), "glu": Line(), "mos": far}
     rows = by(scorecard(ladders(lines)), "claim", "part")
@@ -207,7 +207,7 @@ def test_one_that_lies_elsewhere_on_the_axis_is_named():
     assert rows[9, "c"]["effect"] == pytest.approx(-0.24, abs=0.02)
 
 
-def test_what_is_not_about_vanilla_needs_none():
+def test_other_claims_do_not_need_vanilla():
     lines = {"albert": Line(downstream_slope=-3.0), "mixer": Line(downstream_slope=4.0)}
     rows = scorecard(study(lines, sizes=6, seeds=3, noise=CLEAR))
     assert verdicts(rows)["7a"] == SUPPORTED and verdicts(rows)["7b"] == CONTRADICTED

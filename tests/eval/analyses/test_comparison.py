@@ -1,6 +1,6 @@
-"""Comparisons against statsmodels and against each other; crossings.
+"""Comparisons and crossings, against statsmodels and against each other.
 
-What few data are answered with.
+Also the answers for studies with too few data.
 """
 
 import numpy as np
@@ -84,7 +84,7 @@ def test_equal_slopes_with_own_noise_is_chi_squared_where_the_noise_is_known():
     assert rows["p_separate"][1:].isna().all()
     assert np.isnan(
         Comparison(study(lines, sizes=3)).equal_slopes()["p_separate"][0]
-    )  # no honest variance of its own
+    )  # too few degrees of freedom for a variance of its own
 
 
 def test_pooled_contrast_agrees_with_statsmodels(table):
@@ -110,9 +110,9 @@ def test_pooled_contrast_agrees_with_statsmodels(table):
 
 
 def test_separate_contrast_is_welch(table):
-    """Slopes of two lines are two means with variances of their own.
+    """The slopes of two lines are compared like two means with separate variances.
 
-    SciPy's Welch test from the same figures.
+    The reference is SciPy's Welch test on the same figures.
     """
     row = by(Comparison(table).contrasts(), "architecture")["flat"]
     (one, _, _, _, error_one), (two, _, _, _, error_two) = (
@@ -197,10 +197,10 @@ def test_one_bent_law_over_two_ranges_is_one_law(y):
     assert abs(ratios[0] - 1) < abs(ratios[1] - 1) / 2
 
 
-def test_one_that_lies_elsewhere_does_not_spoil_the_test_of_all():
-    """MoS, whose head makes it dear, shares no range with the others.
+def test_an_architecture_elsewhere_does_not_spoil_the_test_of_all():
+    """MoS, whose head is expensive, shares no range with the others.
 
-    They are compared without it.
+    The others are compared without it.
     """
     lines = {
         "transformer": Line(),
@@ -212,7 +212,7 @@ def test_one_that_lies_elsewhere_does_not_spoil_the_test_of_all():
     assert (rows["architectures"], rows["n"]) == (
         3,
         12,
-    )  # of 5 sizes each, dear has all but the last in common
+    )  # of 5 sizes each, four are in the common range
     assert "left out: does not cover the range that is compared (mos)" in rows["note"]
     assert "3 sizes outside the range that these architectures cover" in rows["note"]
     apart = study({"transformer": Line(), "mos": Line(flops=1e4)}, sizes=5)
@@ -231,7 +231,7 @@ def test_too_little_in_common_is_not_tested():
 
 
 def test_ladders_that_are_shifted_by_less_than_half_a_size_are_compared_whole(table):
-    """The ranges of nearly all studies: nothing is left out, so nothing changes."""
+    """This is the usual case: nothing is left out, so nothing changes."""
     whole, all_sizes = (
         Comparison(table, Question(support=s)).contrasts() for s in ("common", "all")
     )
@@ -241,7 +241,7 @@ def test_ladders_that_are_shifted_by_less_than_half_a_size_are_compared_whole(ta
 
 @pytest.mark.parametrize("variance", ["separate", "pooled"])
 def test_a_comparison_leaves_the_others_alone(variance):
-    """A third architecture, elsewhere on the axis, changes nothing about two that share a range."""
+    """A third architecture elsewhere on the axis does not change what is said about two others."""
     two = {"transformer": Line(), "glu": Line(upstream_slope=0.5)}
     table = study(two | {"far": Line(flops=10**1.8)}, sizes=7, seeds=2)
     rows = by(Comparison(table, Question(variance=variance)).contrasts(), "architecture")
@@ -253,7 +253,7 @@ def test_a_comparison_leaves_the_others_alone(variance):
     )
     assert rows["glu"]["difference"] == pytest.approx(alone["difference"])
     if variance == "separate":
-        assert rows["glu"]["p_permutation"] == alone["p_permutation"]  # far takes no part
+        assert rows["glu"]["p_permutation"] == alone["p_permutation"]  # far is left out
 
 
 def test_downstream_on_upstream_in_logarithms_is_better_the_steeper_down():
@@ -283,9 +283,9 @@ def test_equivalence_needs_evidence_not_its_absence(table):
 
 
 def test_equivalence_is_two_one_sided_tests(table):
-    """By SciPy's lines: is the slope below 1.25 and above .75 of the reference's?
+    """Against SciPy's lines: is the slope below 1.25 times and above .75 times the reference's?
 
-    Welch's degrees of freedom.
+    With Welch's degrees of freedom.
     """
     rows = by(Comparison(table).equivalence(margin=0.25), "architecture")
     base, _, _, _, base_error = line_of(table, "transformer")
@@ -309,7 +309,7 @@ def test_equivalence_is_two_one_sided_tests(table):
 @pytest.mark.parametrize("level", [0.95, 0.8])
 @pytest.mark.parametrize("name", ["like", "flat"])
 def test_the_interval_of_the_ratio_is_that_of_the_equivalence_test(table, name, level, link):
-    """A margin that just reaches the interval's far end has a p of one minus the level."""
+    """For a margin that just reaches the far end of the interval, p is one minus the level."""
     options = {"variance": "pooled", "level": level, "link": link}
     row = by(Comparison(table, Question(**options)).equivalence(), "architecture")[name]
     assert (row["slope_reference"] > 0) == (link == "semilog")
@@ -318,7 +318,7 @@ def test_the_interval_of_the_ratio_is_that_of_the_equivalence_test(table, name, 
         name
     ]
     assert just["p"] == pytest.approx(1 - level, rel=1e-6)
-    alone = table[table.architecture.isin([name, "transformer"])]  # so that nothing is corrected
+    alone = table[table.architecture.isin([name, "transformer"])]  # nothing to correct for
     verdicts = [
         Comparison(alone, Question(**options | {"variance": "separate"})).equivalence(margin=m)
         for m in (0.01, 0.99)
@@ -334,7 +334,7 @@ def test_a_margin_is_a_share(table, margin):
 
 @pytest.mark.parametrize("better", ["other", "transformer"])
 def test_a_level_difference_agrees_with_statsmodels(better):
-    """At both ends and the middle of the range that both cover, for lines with one variance."""
+    """At both ends and the middle of the common range, for lines with one variance."""
     lines = {
         "transformer": Line(),
         "other": Line(upstream=-3.2 if better == "other" else -3.8, flops=2.0),
@@ -366,7 +366,7 @@ def test_a_level_difference_agrees_with_statsmodels(better):
 
 @pytest.mark.parametrize(("upstream", "verdict"), [(-3.2, "better"), (-3.8, "worse")])
 def test_less_is_better_in_the_logarithm_of_a_loss(upstream, verdict):
-    """The link changes the sign of a difference, and nothing of what is said about it."""
+    """The link changes the sign of a difference, but not the verdict."""
     table = study(
         {"transformer": Line(), "other": Line(upstream=upstream)}, sizes=5, seeds=3, seed=4
     )
@@ -378,7 +378,7 @@ def test_less_is_better_in_the_logarithm_of_a_loss(upstream, verdict):
 
 
 def test_levels_on_a_measured_axis_are_in_its_unit():
-    """Downstream on upstream: budgets are losses in nats, the worst first, no powers of ten."""
+    """Downstream on upstream: budgets are losses in nats, the worst first, not powers of ten."""
     table = study({"transformer": Line(), "other": Line(downstream=52.0)}, noise=QUIET)
     rows = Comparison(table, Question(x=LOSS, y=SCORE)).levels()
     loss = table.groupby("size")["upstream_nll"].mean()
@@ -390,7 +390,7 @@ def test_levels_on_a_measured_axis_are_in_its_unit():
         ends[1],
         ends[2] - 1,
     ]
-    # In logarithms a steeper slope downwards is better, and a higher score still is.
+    # In logarithms a steeper downward slope is better, and a higher score is still better.
     logarithms = {"x": LOSS, "y": SCORE, "link": "loglog"}
     assert Comparison(table, Question(**logarithms)).levels()["higher_is_better"].all()
     assert not Comparison(table, Question(**logarithms)).contrasts()["higher_is_better"].any()
@@ -417,9 +417,10 @@ def test_levels_and_multipliers_are_those_of_noise_free_lines():
 
 
 def test_the_ends_of_a_multiplier_are_where_the_t_test_is_just_significant():
-    """The reference at a budget and the other at so many times as much are equally good.
+    """At the end of the interval, the two are just not significantly different.
 
-    Tested by statsmodels.
+    Compared are the reference at a budget and the other architecture at that many times the budget,
+    by statsmodels.
     """
     table = study(
         {"transformer": Line(), "other": Line(upstream=-3.7, flops=2.0)}, sizes=5, seeds=3, seed=4
@@ -447,7 +448,7 @@ def test_the_ends_of_a_multiplier_are_where_the_t_test_is_just_significant():
 
 
 def test_without_a_significant_slope_a_multiplier_has_no_bound():
-    """The other's quality rises, but perhaps it does not: any multiplier may be."""
+    """The other's slope may be zero, so every multiplier is possible."""
     lines = {"transformer": Line(), "other": Line(upstream_slope=0.02, noise=3.0)}
     row = Comparison(study(lines, sizes=4, seeds=2, seed=3)).multipliers().iloc[1]
     assert row["interval"] == "unbounded" and (row["ci_low"], row["ci_high"]) == (0, np.inf)
@@ -460,7 +461,7 @@ def test_without_a_significant_slope_a_multiplier_has_no_bound():
 def test_multipliers_of_power_laws_are_those_of_their_coefficients():
     """In loglog a falling loss is a falling line.
 
-    10 % more loss at an exponent of .1 costs 1.1^10 times the FLOPs.
+    With an exponent of .1, 10 % more loss costs 1.1^10 times the FLOPs.
     """
     table = study({"transformer": Line(), "other": Line()}, noise=QUIET)
     level = np.where(table.architecture == "other", 4.4, 4.0)
@@ -477,7 +478,7 @@ def test_multiplier_refuses_an_architecture_that_does_not_improve():
     assert rows["multiplier"].isna().all() and rows["note"].str.contains("does not rise").all()
 
 
-def test_no_common_support_is_said():
+def test_missing_common_support_is_reported():
     table = study({"transformer": Line(), "other": Line(upstream=-6.9, downstream=0.0, flops=1e6)})
     rows = Comparison(table).levels()
     assert rows["difference"].isna().all() and (rows["note"] == "no range that both cover").all()
@@ -561,7 +562,7 @@ def test_all_pairs():
         ("multipliers", {"at": None}),
     ],
 )
-def test_what_is_compared_unless_told_otherwise(table, method, own):
+def test_what_is_compared_by_default(table, method, own):
     told = Question(
         x=FLOPS,
         y=LOSS,
@@ -590,8 +591,8 @@ def test_values_that_cannot_be_are_refused_on_both_axes(table, column, value):
 
 @pytest.mark.parametrize("link", ["semilog", "loglog"])
 @pytest.mark.parametrize(("x", "y"), [("F", "U"), ("F", "D"), ("U", "D")])
-def test_what_is_better_is_said_of_slopes_and_of_levels(table, x, y, link):
-    """A loss is better the lower in logarithms; its slope, and that on it, the further down."""
+def test_slopes_and_levels_say_which_direction_is_better(table, x, y, link):
+    """A lower logarithm of a loss is better; so is a steeper fall of it, or of a score on it."""
     options = {"x": Quantities()[x], "y": Quantities()[y], "link": link}
     slope_is_better_higher = link == "semilog" or (x, y) == ("F", "D")
     for name in ("contrasts", "equivalence"):
@@ -603,7 +604,7 @@ def test_what_is_better_is_said_of_slopes_and_of_levels(table, x, y, link):
 
 
 def test_both_ends_of_the_common_range_are_inside_it(table):
-    """Given as they were found: of one architecture and the reference, not of all."""
+    """They are passed as they were found: for one architecture and the reference, not for all."""
     alone = table[table.architecture != "like"]
     low, _, high = Comparison(alone, Question(x=LOSS, y=SCORE)).levels()["budget"]
     at = [low, high, np.nextafter(low, np.inf), np.nextafter(high, -np.inf)]  # losses fall
@@ -619,7 +620,7 @@ def test_a_reference_that_is_not_there_is_refused(table):
 
 
 def test_any_architecture_can_be_the_reference(table):
-    """With the roles swapped a difference changes sign, and every row names the reference."""
+    """If the roles are swapped, a difference changes sign, and every row names the reference."""
     rows = by(Comparison(table, Question(reference="flat")).contrasts(), "architecture")
     assert list(rows) == ["like", "transformer"] and {
         row["reference"] for row in rows.values()
@@ -638,7 +639,7 @@ def test_any_architecture_can_be_the_reference(table):
 
 @pytest.mark.parametrize("at", [None, [3e9, 1e10]])
 def test_levels_are_corrected_over_the_architectures_at_one_place(table, at):
-    """Not over the places: two tests at each of them."""
+    """They are not corrected over the budgets, although each of two budgets has its own tests."""
     rows = Comparison(table).levels(at=at)
     places = ["position", "budget"] if at else ["position"]
     assert len(rows) == 2 * (len(at) if at else 3)
@@ -665,7 +666,7 @@ def test_budgets_that_are_given_keep_their_order_and_unit(table, method):
 
 
 def test_the_range_of_a_measured_axis_is_in_its_unit(table):
-    """Of losses nats, of FLOPs no logarithm; the lower end first."""
+    """Losses are in nats and FLOPs are no logarithms; the lower end comes first."""
     means = table.groupby(["architecture", "size"])[["upstream_nll", "flops_forward"]].mean()
     for x in (LOSS, FLOPS):
         rows = by(Comparison(table, Question(x=x, y=SCORE)).contrasts(), "architecture")
@@ -677,7 +678,7 @@ def test_the_range_of_a_measured_axis_is_in_its_unit(table):
             assert row["range_high"] == pytest.approx(min(own.max(), base.max()))
 
 
-def test_how_the_error_of_a_comparison_was_made_is_said_of_both(table):
+def test_the_method_column_covers_both_architectures(table):
     eight, one = (
         study({"transformer": Line(), "other": Line()}, sizes=8),
         "t, one residual variance of the size means",
@@ -748,7 +749,7 @@ def test_the_columns_are_those_that_are_promised(table, name, columns):
 
 
 def test_one_protocol_is_compared(table):
-    """The plain one unless another is asked for."""
+    """The plain protocol, unless another one is requested."""
     steep = study(
         {"transformer": Line(), "flat": Line(upstream_slope=0.9)}, protocol="depth", seed=5
     )

@@ -57,14 +57,14 @@ def test_by_hand():
     )
     assert area.loc["all", "hypervolume"] == pytest.approx(
         1 * 1 + 1 * 2
-    )  # a decade at +1, a decade at +2
+    )  # the area: a decade at +1 and a decade at +2
     assert area.loc["a", "contribution"] == pytest.approx(1) and area.loc[
         "b", "contribution"
     ] == pytest.approx(1)
     gap = Frontier(BY_HAND).gaps().set_index("architecture")
     assert gap.loc["b", "quality_gap"] == pytest.approx(
         (1 - 1) / 2
-    )  # behind by 1 at 10, ahead by 1 at 100
+    )  # 1 behind at a cost of 10, 1 ahead at 100
     assert gap.loc["b", "cells_cost"] == 1 and gap.loc["b", "cost_multiplier"] == pytest.approx(1)
 
 
@@ -114,7 +114,7 @@ def test_attainment_is_nested_and_bounded_by_the_repetitions(table):
 
 
 def test_membership_follows_the_noise(table):
-    """A cell far ahead is on the frontier for sure; two equal ones share it."""
+    """A cell far ahead is certainly on the frontier; two equal cells share it."""
     lines = {"ahead": Line(upstream=-3.0), "one": Line(flops=1.0), "two": Line(flops=1.0)}
     rows = Frontier(study(lines, sizes=3, seeds=5, noise=Noise(0, 0.02, 0, 0.5))).frontier()
     ahead = rows["architecture"] == "ahead"

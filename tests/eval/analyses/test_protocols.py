@@ -1,4 +1,4 @@
-"""Depth against width, and the grid."""
+"""The comparison of depth and width protocols, and the grid of depths and widths."""
 
 import numpy as np
 import pandas as pd

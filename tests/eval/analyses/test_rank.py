@@ -1,4 +1,4 @@
-"""Rankings against SciPy; probabilities and discordance on studies whose answer is known."""
+"""Rankings against SciPy; probabilities and discordance on studies with a known answer."""
 
 import itertools
 from typing import Any
@@ -38,7 +38,7 @@ def grid(table: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def spearman(a, b) -> tuple[float, float]:
-    """SciPy's estimate and p."""
+    """SciPy's estimate and p value."""
     found: Any = stats.spearmanr(a, b)
     return found.statistic, found.pvalue
 
@@ -72,7 +72,7 @@ def test_best_at_a_budget_by_hand():
         budgets=[1e9, 1e11, 1e20]
     )
     best = rows[rows["rank"] == 1].set_index("budget")
-    assert best["architecture"].tolist() == ["small", "large"]  # nobody covers 1e20
+    assert best["architecture"].tolist() == ["small", "large"]  # no cell is as cheap as 1e20
     assert (best["probability_best"] == 1).all() and (best["candidates"] == 2).all()
     assert best["quality"].iloc[1] == pytest.approx(
         -3.5 + 0.54 * 2, abs=1e-4
@@ -131,7 +131,7 @@ def test_correlations_agree_with_scipy(table):
 
 
 def test_partial_correlation_sees_through_scale():
-    """Upstream and downstream both rise with FLOPs and are otherwise unrelated."""
+    """Upstream and downstream both rise with FLOPs, but are otherwise unrelated."""
     rng = np.random.default_rng(2)
     lines = {
         f"a{i:02d}": Line(upstream=-3.5 + 0.2 * rng.normal(), downstream=50 + 4 * rng.normal())
@@ -184,7 +184,7 @@ def test_discordant_pair_by_hand():
 
 
 def test_redrawn_means_have_the_spread_of_means():
-    """With two seeds, the bootstrap's variance of a cell mean is the noise over two, not four."""
+    """With two seeds, the variance of a bootstrapped cell mean is half the noise, not a quarter."""
     table = study(
         {f"a{i}": Line() for i in range(40)}, sizes=5, seeds=2, noise=Noise(0, 0.01, 0, 0.5)
     )

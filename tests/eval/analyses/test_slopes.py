@@ -1,4 +1,4 @@
-"""Slopes against SciPy, statsmodels and published figures; intervals and notes at small n."""
+"""Slopes against SciPy, statsmodels and published figures; intervals and notes for few sizes."""
 
 import pathlib
 import warnings
@@ -24,7 +24,7 @@ needs_clark = pytest.mark.skipif(
 
 
 def clark(experts: int = 64) -> pd.DataFrame:
-    """Last step of the runs at 64 experts and the dense ones, in the store's words."""
+    """Last steps of the runs with 64 experts and of the dense runs, under the store's names."""
     runs = pd.read_csv(CLARK)
     runs = runs[(runs.routing_frequency == 0.5) & (runs.k == 1) & (runs.seed == 42)]
     runs = runs[(runs.router_type == "Dense") | (runs.num_experts == experts)]
@@ -86,7 +86,7 @@ def test_eight_sizes_use_hc3_and_agree_with_statsmodels():
 
 
 def test_pooled_seed_errors_agree_with_weighted_formula():
-    """Seeds only: the slope's variance is sum w_k^2 s^2 / S_k, s^2 pooled within cells."""
+    """With errors of seeds, the variance of the slope is sum w_k^2 s^2 / S_k; s^2 is pooled."""
     table = study({"a": Line()}, sizes=3, seeds=4, seed=2)
     row = Slopes(table, Question(errors="seed")).table(pairs=("FU",), links=("semilog",)).iloc[0]
     x = np.log10(table.flops_forward)
@@ -100,9 +100,9 @@ def test_pooled_seed_errors_agree_with_weighted_formula():
 
 
 def test_the_seeds_of_a_measured_x_count_too():
-    """A seed moves its cell along the line as well.
+    """A seed moves its cell along the line too.
 
-    What is random is the distance from the line, y - slope x.
+    The random quantity is therefore the distance from the line, y - slope x.
     """
     noise = Noise(upstream_size=0.0, upstream_seed=0.1, downstream_size=0.0, downstream_seed=0.5)
     table = study({"a": Line()}, sizes=4, seeds=5, seed=3, noise=noise)
@@ -143,7 +143,7 @@ def test_robust_slopes_agree_with_scipy(table):
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore", DeprecationWarning
-        )  # leaves SciPy in 1.19; only the oracle here
+        )  # SciPy removes it in 1.19; it is used only as a reference here
         from scipy import odr
     ratio = row["deming_ratio"]
     data = odr.RealData(cells.y, cells.downstream_mean, sx=1.0, sy=np.sqrt(ratio))
@@ -166,7 +166,7 @@ def test_deming_undoes_the_attenuation_that_least_squares_suffers():
 
 
 def orthogonal(x: np.ndarray, y: np.ndarray, ratio: float) -> float:
-    """Deming's slope as the main direction of points, y scaled to make both errors alike."""
+    """Deming's slope, as the main direction of the points after y is scaled to an equal error."""
     points = np.column_stack([x - x.mean(), (y - y.mean()) / np.sqrt(ratio)])
     along = np.linalg.svd(points)[2][0]
     return along[1] / along[0] * np.sqrt(ratio)
@@ -184,7 +184,7 @@ def test_demings_interval_is_linnets_jackknife():
 
 
 def test_the_noise_of_x_is_that_of_its_seeds(table):
-    """The ratio of error variances within sizes, and the noise-free share of the variance of x."""
+    """The ratio of error variances within sizes, and the reliability of x."""
     rows = Slopes(table).table(pairs=("UD",), links=("semilog",)).set_index("architecture")
     for name in ("transformer", "noisy"):
         runs = table[table.architecture == name].groupby("size")
@@ -216,7 +216,7 @@ def test_the_noise_of_x_is_that_of_its_seeds(table):
 def test_the_noise_of_x_from_unequal_numbers_of_seeds(table):
     """Variances within sizes are pooled by their degrees of freedom.
 
-    A mean of n seeds has an nth of the noise.
+    The mean of n seeds has an nth of the noise.
     """
     table = table[
         (table.architecture == "noisy") & ~((table["size"] == "size1") & (table.seed > 0))
@@ -237,7 +237,7 @@ def test_the_noise_of_x_from_unequal_numbers_of_seeds(table):
 
 @pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
 def test_demings_slope_is_in_the_units_of_its_axes(table, scale):
-    """Scores and losses of any size: a score per cent, a loss of many nats."""
+    """It does not depend on the unit: scores as fractions, or losses of many nats."""
     plain = Slopes(table).table(pairs=("UD",), links=("semilog",))
     small = table.assign(
         downstream_mean=table.downstream_mean * 0.01, upstream_nll=table.upstream_nll * scale
@@ -258,7 +258,7 @@ def test_demings_slope_is_in_the_units_of_its_axes(table, scale):
 
 @pytest.mark.parametrize("quiet", ["upstream_nll", "downstream_mean"])
 def test_without_noise_on_one_axis_there_is_no_deming_slope(quiet):
-    """Seeds that agree to the last digit say nothing of the ratio of the errors."""
+    """If seeds agree to the last digit, they do not determine the ratio of the errors."""
     table = study({"a": Line()}, sizes=6, seeds=2)
     table[quiet] = 2.0 + table["size"].str[-1].astype(int) * (
         0.25 if quiet == "downstream_mean" else -0.25
@@ -271,7 +271,7 @@ def test_without_noise_on_one_axis_there_is_no_deming_slope(quiet):
 
 @pytest.mark.parametrize(("spread", "weak"), [(0.5, False), (0.515625, True)])
 def test_nine_tenths_of_reliability_are_enough(spread, weak):
-    """Losses of 5 to 9 have a variance of 2.5; two seeds half a nat around each a tenth of it."""
+    """Losses of 5 to 9 have a variance of 2.5; two seeds half a nat from their mean add .25."""
     table = study({"a": Line()}, sizes=5, seeds=2)
     size, seed = table["size"].str[-1].astype(int), table["seed"]
     table["upstream_nll"] = 9.0 - size + np.where(seed == 0, spread, -spread)
@@ -282,7 +282,7 @@ def test_nine_tenths_of_reliability_are_enough(spread, weak):
 
 
 def test_an_x_that_is_all_noise_has_no_reliability():
-    """Means of the sizes lie closer together than those of equal sizes would."""
+    """The means of the sizes lie closer together than those of equal sizes would."""
     table = study({"a": Line()}, sizes=5, seeds=3)
     table["upstream_nll"] = (
         2.0 - 0.01 * table["size"].str[-1].astype(int) + 0.5 * (table["seed"] - 1)
@@ -302,7 +302,7 @@ def test_an_x_that_is_all_noise_has_no_reliability():
     ],
 )
 def test_how_many_sizes_a_measured_x_needs(sizes, seeds, words):
-    """Two points have one slope between them, three have a robust one, five an interval of it."""
+    """Two points determine a slope, three a robust slope, and five an interval of it."""
     row = (
         Slopes(study({"a": Line()}, sizes=sizes, seeds=seeds))
         .table(pairs=("UD",), links=("semilog",))
@@ -348,7 +348,7 @@ def test_an_architecture_without_runs_that_are_complete_keeps_its_row(table):
     assert (rows["noisy"]["n_runs"], rows["noisy"]["runs_missing"]) == (18, 0)
 
 
-def test_every_interval_has_the_level_that_is_asked_for(table):
+def test_every_interval_has_the_requested_level(table):
     row = (
         Slopes(table, Question(level=0.8))
         .table(pairs=("UD",), links=("semilog",))
@@ -372,7 +372,7 @@ def test_every_interval_has_the_level_that_is_asked_for(table):
         assert seeds_alone.loc["noisy", f"ci_{end}"] == row[f"seed_{end}"]
 
 
-def test_what_is_fitted_unless_told_otherwise(table):
+def test_what_is_fitted_by_default(table):
     question = Question(log_base=10.0, errors="size", variance="separate", level=0.95)
     links = ("semilog", "loglog")
     told = Slopes(table, question).table(pairs=PAIRS, links=links)
@@ -398,8 +398,8 @@ def test_the_columns_are_those_that_are_promised(table):
     assert (last["x_axis"], last["y_axis"]) == ("-upstream_nll (nats)", "downstream_mean (percent)")
 
 
-def test_protocols_are_told_apart(table):
-    """The plain one unless another is asked for, or each by itself."""
+def test_protocols_are_kept_separate(table):
+    """The plain protocol, unless another one is requested; or each one separately."""
     depth = study({"transformer": Line(upstream_slope=0.9)}, protocol="depth", seed=5)
     both = pd.concat([table, depth], ignore_index=True)
     plain, other = Slopes(table).table(pairs=("FU",)), Slopes(depth).table(pairs=("FU",))
@@ -431,7 +431,7 @@ def test_only_the_columns_of_the_pairs_are_needed(table):
     ("pair", "higher"), [("FU", (True, False)), ("UD", (True, False)), ("FD", (True, True))]
 )
 def test_which_slopes_are_better(table, pair, higher):
-    """Quality grows with FLOPs; in logarithms a loss falls, and the score on it falls as well."""
+    """Quality grows with FLOPs. In logarithms a loss falls, and a score falls with it."""
     rows = by(Slopes(table).table(pairs=(pair,)), "link", "architecture")
     assert tuple(rows[link, "flat"]["higher_is_better"] for link in ("semilog", "loglog")) == higher
 
@@ -472,7 +472,7 @@ def test_few_sizes_are_answered_in_words(sizes, words):
     assert np.isnan(row["slope"]) == (sizes == 1)
     assert np.isnan(row["seed_low"]) == (
         sizes == 1
-    )  # two sizes with two seeds do fix the slope between them
+    )  # two sizes with two seeds do determine the slope between them
 
 
 def test_one_size_covers_its_own_place():
@@ -507,7 +507,7 @@ def test_missing_values_are_counted(table):
 
 
 def test_seeds_do_not_count_as_points():
-    """Ten copies of one seed's noise change nothing: what matters is the number of sizes."""
+    """Ten copies of one seed's noise change nothing: only the number of sizes counts."""
     one = study({"a": Line()}, sizes=5, seeds=1, seed=3)
     many = pd.concat(
         [one.assign(seed=s, run_id=one.run_id + f"-{s}") for s in range(10)], ignore_index=True
@@ -522,7 +522,7 @@ def test_base_and_convention_are_named_and_scale_the_slope(table):
     natural = Slopes(table, Question(log_base=np.e)).table(pairs=("FU",))
     semilog, loglog = ten["link"] == "semilog", ten["link"] == "loglog"
     np.testing.assert_allclose(natural.slope[semilog] * np.log(10), ten.slope[semilog])
-    np.testing.assert_allclose(natural.slope[loglog], ten.slope[loglog])  # base-free
+    np.testing.assert_allclose(natural.slope[loglog], ten.slope[loglog])  # the same for every base
     assert set(ten.x_axis) == {"log10 flops_forward"} and set(natural.x_axis) == {
         "ln flops_forward"
     }

@@ -1,4 +1,4 @@
-"""Two studies side by side, against differences that were put in by hand."""
+"""The comparison of two studies, against differences that were put in by hand."""
 
 import json
 import shutil
@@ -74,7 +74,7 @@ def test_a_change_is_found_with_its_interval(pair):
     assert _overall(found, "downstream_mean")["difference"] == 0
 
 
-def test_missing_failed_and_changed_cells_are_told(pair):
+def test_missing_failed_and_changed_cells_are_reported(pair):
     shutil.rmtree(pair[1] / RUN)
     records.RunWriter(pair[0] / "albert-micro-s1").status(
         "failed", stage="pretrain", error="Diverged: at step 3"

@@ -1,4 +1,4 @@
-"""Every answer is in the unit of its column, for every pair of quantities and both links."""
+"""Every answer is in the unit of its column, for all pairs of quantities and both links."""
 
 import itertools
 
@@ -15,8 +15,8 @@ PAIRS = [
     for pair in itertools.product((FLOPS, PARAMS, SPEED, LOSS, SCORE), (LOSS, SCORE))
     if pair[0] != pair[1]
 ]
-# Where positions on an axis lie, and the unit that a position has: written out, not taken from the
-# code.
+# Where positions on an axis lie, and the unit that a position has. They are written out here rather
+# than taken from the code.
 PLACES = {"cost": (1.0, 2.0), "loss": (-4.0, -2.0), "score": (20.0, 60.0)}
 LOGS = {"cost": (1.0, 2.0), "loss": (0.2, 0.6), "score": (1.2, 1.8)}
 
@@ -32,7 +32,7 @@ def places(quantity: Quantity, link: str) -> tuple[float, float]:
 
 
 def two_lines(x: Quantity, y: Quantity, link: str) -> tuple[pd.DataFrame, dict[str, float]]:
-    """Two exact lines that cross at a third of the range of x, and where they lie on the axes."""
+    """Two exact lines that cross a third of the way along x, and their positions on the axes."""
     low, high = places(x, link)
     bottom, top = places(y, link)
     crossing, level = low + (high - low) / 3, (bottom + top) / 2
@@ -81,7 +81,7 @@ def test_crossings_budgets_and_ranges_are_in_the_unit_of_x(x, y, link):
 @pytest.mark.parametrize("link", ["semilog", "loglog"])
 @pytest.mark.parametrize(("x", "y"), PAIRS)
 def test_who_is_ahead_below_and_above_a_crossing(x, y, link):
-    """Below and above are of the column: more FLOPs, or a higher loss."""
+    """Below and above refer to the column: more FLOPs, or a higher loss."""
     table, facts = two_lines(x, y, link)
     row = Comparison(table, Question(x=x, y=y, link=link)).crossovers().iloc[0]
     for end in ("low", "high"):
@@ -95,7 +95,7 @@ def test_who_is_ahead_below_and_above_a_crossing(x, y, link):
 @pytest.mark.parametrize("link", ["semilog", "loglog"])
 @pytest.mark.parametrize(("x", "y"), PAIRS)
 def test_a_multiplier_is_a_ratio_of_values_of_x(x, y, link):
-    """How much of x the other needs for what the reference has at a budget, over that budget."""
+    """The x at which the other reaches the reference's quality at a budget, over that budget."""
     table, facts = two_lines(x, y, link)
     rows = Comparison(table, Question(x=x, y=y, link=link)).multipliers()
     for place, row in zip(

@@ -1,4 +1,4 @@
-"""A place to put a table and ask about it."""
+"""A fixture for writing a table and running commands on it."""
 
 import pytest
 
@@ -7,5 +7,5 @@ from tests.eval.data.tables import Desk
 
 @pytest.fixture
 def desk(tmp_path, capsys) -> Desk:
-    """An empty one."""
+    """A desk without a table."""
     return Desk(tmp_path, capsys)

@@ -1,4 +1,4 @@
-"""Tables as texts, and the command line that reads them."""
+"""Tables as text, and the command line that reads them."""
 
 import csv
 import io
@@ -27,10 +27,10 @@ a,l,1e11,3
 
 
 class Desk:
-    """A folder with one table at a time, and what a command says of it."""
+    """A folder for one table at a time, and the commands that read it."""
 
     def __init__(self, folder: Path, capsys):
-        """Nothing is written yet."""
+        """Starts without a table."""
         self.folder, self.capsys, self.path = folder, capsys, folder / "t.csv"
 
     def put(self, content: str | bytes, name: str = "t.csv") -> "Desk":
@@ -46,7 +46,7 @@ class Desk:
         return code, said.out, said.err
 
     def refused(self, verb: str, *arguments: str) -> str:
-        """The one line that refuses the table; the file is named in it."""
+        """The one-line error about the table; it must name the file."""
         code, out, err = self.run(verb, *arguments)
         lines = [line for line in err.splitlines() if not line.startswith("warning: ")]
         assert code == 2 and out == "" and len(lines) == 1 and lines[0].startswith("error: "), (
@@ -57,7 +57,7 @@ class Desk:
         return lines[0]
 
     def slopes(self, *arguments: str, pair: str = "FU") -> tuple[list[dict[str, str]], str]:
-        """Rows of the semilog slopes, and what was warned of."""
+        """The rows of the semilog slopes, and the warnings."""
         code, out, err = self.run(
             "slopes", "--pairs", pair, "--links", "semilog", "--format", "csv", *arguments
         )
@@ -70,7 +70,7 @@ class Desk:
         return float(row["slope"])
 
     def fit(self, *arguments: str) -> tuple[dict[str, Any], str]:
-        """The answer of `fit`, and what was warned of on stderr."""
+        """The answer of `fit`, and the warnings on stderr."""
         code, out, err = self.run("fit", "--format", "json", "--bootstrap", "0", *arguments)
         assert code == 0, err
         return json.loads(out), err

@@ -1,4 +1,4 @@
-"""Tables that were misread into wrong numbers, and the right answers."""
+"""Tables that were once misread into wrong numbers, with the right answers."""
 
 import json
 
@@ -13,10 +13,10 @@ from tests.eval.data.tables import LAW, RUNS
 HISTORY = "architecture,size,seed,flops_forward,step,upstream_nll\n"
 
 
-def test_an_option_given_twice_asks_twice(desk):
-    """Places, conditions, budgets.
+def test_a_repeated_option_appends_its_values(desk):
+    """This holds for places, conditions and budgets.
 
-    None is lost, and several values of one option still are several.
+    No value is lost, and one option may also have several values.
     """
     desk.put(LAW)
     places = ["N=1e8,D=1e10", "N=1e9,D=1e11"]
@@ -35,7 +35,7 @@ def test_an_option_given_twice_asks_twice(desk):
     desk.put(RUNS + "b,s,1e9,4\nb,m,1e10,3\n")
     (row,), _ = desk.slopes(
         "--where", "architecture=a", "--where", "size=s,m"
-    )  # without one, b; without the other, l
+    )  # the first condition leaves b out, the second l
     assert (row["architecture"], row["n_sizes"]) == ("a", "2")
 
 
@@ -53,7 +53,7 @@ def test_an_error_beside_a_score_is_no_task(desk):
 
 
 @pytest.mark.parametrize("tail", ["se", "se_eval", "std", "n", "ci_low", "ci95", "sem", "lower"])
-def test_nor_are_counts_and_intervals(desk, tail):
+def test_counts_and_intervals_are_no_tasks_either(desk, tail):
     desk.put(
         f"architecture,size,flops_forward,downstream_x,downstream_x_{tail}\n"
         "a,s,1e9,50,3\na,m,1e10,60,2\na,l,1e11,70,1\n"
@@ -142,7 +142,7 @@ def test_settings_are_no_replicates(desk):
         assert "differ in lr" in desk.refused(verb)
 
 
-def test_settings_are_told_from_what_came_out(desk):
+def test_settings_are_distinguished_from_results(desk):
     seeds = [("s", 1e9, 0, 4.0), ("s", 1e9, 1, 4.2), ("m", 1e10, 0, 3.5), ("m", 1e10, 1, 3.7)]
     lines = [
         f"a,{s},{f},{seed},{loss},{loss + 0.01},node{seed},{seed}" for s, f, seed, loss in seeds
@@ -253,7 +253,7 @@ def test_a_reports_own_tables_give_the_same_slopes(tmp_path, seeds):
         )
 
 
-def test_names_are_stripped_and_lookalikes_are_told(desk):
+def test_names_are_stripped_and_lookalikes_are_reported(desk):
     desk.put(
         " architecture , size,flops_forward , upstream_nll\n a,s ,1e9, 4\n a "
         ",s,1e9,4.2\nGLU,s,1e9,4\nglu,m,1e10,3\n"
@@ -279,9 +279,9 @@ def test_names_are_stripped_and_lookalikes_are_told(desk):
 
 
 def test_a_history_of_checkpoints_has_few_runs(desk):
-    """Whatever the column of the run is called.
+    """Whatever the run's column is called.
 
-    AICc and F tests count rows that are independent.
+    AICc and F tests count independent rows.
     """
     rows = [
         (f"w{i}", n, d * (1 + i / 9), 1.8 + 400 * n**-0.34 + 410 * (d * (1 + i / 9)) ** -0.28)
@@ -318,7 +318,7 @@ def test_a_grid_with_labels_is_no_history(desk):
 
 
 @pytest.mark.parametrize("factor", [1e3, 1e-3])
-def test_tokens_off_by_a_factor_are_told_by_c_over_nd(desk, factor):
+def test_tokens_off_by_a_factor_are_found_by_c_over_nd(desk, factor):
     rows = [line.split(",") for line in LAW.splitlines()[1:]]
     table = [
         f"{n},{float(d) * factor:.12g},{6 * float(n) * float(d):.12g},{loss}" for n, d, loss in rows
@@ -330,7 +330,7 @@ def test_tokens_off_by_a_factor_are_told_by_c_over_nd(desk, factor):
     )
 
 
-def test_chained_budgets_are_told(desk):
+def test_chained_budgets_are_reported(desk):
     rows = ["params,tokens,loss"]
     for n in (1e7, 1.5e7, 2e7, 3e7, 4e7, 6e7, 8e7, 12e7):
         for d in (1e9, 1.2e9, 1.5e9, 1.8e9, 2.2e9, 2.7e9):

@@ -1,4 +1,4 @@
-"""What is refused at the door, with one line that names it."""
+"""Tables that are refused before any analysis, with one line that names the problem."""
 
 import numpy as np
 import pandas as pd
@@ -98,10 +98,10 @@ def test_protocols_are_never_mixed(table):
     width = depth.assign(protocol="width")
     assert set(main_protocol(pd.concat([width, depth])).protocol) == {
         "depth"
-    }  # none is plain: the first of equals
+    }  # none is plain: the first of those with equally many runs
     assert set(main_protocol(pd.concat([width, depth[1:]])).protocol) == {
         "width"
-    }  # and that with most runs before
+    }  # which has one run more
 
 
 def test_mixed_tokenizers_are_refused(table):

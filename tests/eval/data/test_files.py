@@ -1,4 +1,4 @@
-"""What files hold reaches the cells unchanged, or is refused in one line."""
+"""The content of files reaches the cells unchanged, or is refused in one line."""
 
 import bz2
 import gzip
@@ -191,7 +191,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_is_no_table_is_one_line(desk, name):
+def test_a_file_without_a_table_gives_one_line(desk, name):
     content, file, said = BAD[name]
     assert said in desk.put(content, file).refused("slopes")
 
@@ -249,8 +249,8 @@ def test_a_directory_without_runs_is_refused(desk):
         assert "holds no run" in desk.refused(verb)
 
 
-# Names and cells as people have them: any script, blanks and quotes inside, never at an end, never
-# empty.
+# Names and cells as people write them: in any script, with blanks and quotes inside but not at
+# either end, never empty.
 TEXT = st.text(
     st.characters(exclude_categories=("Cs", "Cc", "Zl", "Zp", "Zs", "Cf")), min_size=1, max_size=8
 )

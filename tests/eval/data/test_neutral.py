@@ -1,4 +1,4 @@
-"""Names from files command neither terminals nor spreadsheets, and come back as they were."""
+"""Names from files cannot control terminals or spreadsheets, and are read back unchanged."""
 
 import csv
 import io
@@ -130,10 +130,10 @@ def test_runs_that_are_declared_and_absent_are_named(tmp_path, capsys):
 
 
 class Half:
-    """A figure whose writer is stopped in the middle."""
+    """A figure whose writer is killed halfway."""
 
     def savefig(self, file, **options) -> None:
-        """Writes the beginning."""
+        """Writes half of the file."""
         file.write(b"%PDF-1.4 and no more")
         raise KeyboardInterrupt
 
@@ -143,7 +143,7 @@ def test_a_killed_report_leaves_nothing_half_written(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         figures.save(stopped, tmp_path)
     assert list(tmp_path.iterdir()) == []
-    left = tmp_path / "fig1.pdf.tmp-0123456789ab"  # a kill runs no handler: this is what it leaves
+    left = tmp_path / "fig1.pdf.tmp-0123456789ab"  # what a killed process leaves behind
     left.write_bytes(b"%PDF")
     mine = tmp_path / "notes.tmp-mine"
     mine.write_text("kept")

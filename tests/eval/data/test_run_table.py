@@ -1,4 +1,4 @@
-"""Anybody's table: a column mapping gives the same study as the store's own names."""
+"""Tables of other projects: with a mapping of columns they give the same study."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ MEANT = RunColumns(
 
 @pytest.fixture
 def raw() -> pd.DataFrame:
-    """Two architectures at three sizes, two steps each; the second step is the one that counts."""
+    """Two architectures at three sizes with two steps each; the second step counts."""
     rows = [
         {
             "id": f"{a}{s}",
@@ -122,7 +122,7 @@ def test_runs_of_a_cell_without_seeds_are_numbered(tmp_path):
 
 
 def test_checkpoints_are_no_seeds(tmp_path):
-    """Without run names, rows of one architecture, size and seed are one run at several steps."""
+    """Without names of runs, rows of one architecture, size and seed are steps of one run."""
     rows = [
         {
             "architecture": a,
@@ -140,7 +140,7 @@ def test_checkpoints_are_no_seeds(tmp_path):
     table = pd.DataFrame(rows)
     runs = run_table.read_table(write(table, tmp_path / "t.csv")).runs
     assert len(runs) == 8 and set(runs.upstream_nll.round(9)) == {3.7, 3.6}
-    one_seed = table[table.seed == 0].drop(columns=["seed", "size"])  # sizes told by their FLOPs
+    one_seed = table[table.seed == 0].drop(columns=["seed", "size"])  # FLOPs tell the sizes apart
     runs = run_table.read_table(write(one_seed, tmp_path / "t.csv")).runs
     assert len(runs) == 4 and set(runs.seed) == {0} and (runs.upstream_nll == 3.7).all()
     with pytest.raises(
@@ -180,7 +180,7 @@ def test_a_wrong_table_is_one_line_that_names_file_and_row(raw, tmp_path, change
     for key, value in change.items():
         raw.loc[2, key] = value
     path = write(raw, tmp_path / "runs.csv")
-    if change:  # the row that is wrong must be one that is read
+    if change:  # the wrong row must be among those that are read
         raw.loc[3, list(change)] = raw.loc[2, list(change)]
         raw = raw.drop(index=2).reset_index(drop=True)
         path = write(raw, path)

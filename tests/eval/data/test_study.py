@@ -1,4 +1,4 @@
-"""The store: run records in, one typed table out, nothing lost on the way."""
+"""The store turns run records into one typed table and loses nothing."""
 
 import json
 from typing import Any
@@ -13,7 +13,7 @@ from tests.eval import run_directories
 from train import records
 from train.records import InputError
 
-# Other people's scripts rely on these names and their order.
+# Other projects' scripts rely on these names and their order.
 BEFORE = (
     "run_id study architecture size protocol seed params_total params_embedding "
     "params_non_embedding params_active flops_forward flops_train_total tokens_seen steps "
@@ -83,7 +83,7 @@ def test_bits_per_byte_are_kept(study):
     np.testing.assert_allclose(runs.upstream_bits_per_byte, 0.4 * runs.upstream_nll)
 
 
-def test_runs_of_a_directory_can_be_chosen_and_what_is_left_out_is_said(tmp_path):
+def test_runs_of_a_directory_can_be_chosen_and_the_rest_is_reported(tmp_path):
     path = run_directories.write_study(
         tmp_path, ("glu", "transformer"), ("nano", "micro"), 2, protocols=("", "depth")
     )
@@ -155,7 +155,7 @@ def test_failed_and_unfinished_runs_are_listed_and_warned_about(study):
     assert "1 of 8 runs failed" in text and "2 runs are not finished" in text
 
 
-def test_a_torn_last_line_is_left_out_and_said(study):
+def test_a_torn_last_line_is_left_out_and_reported(study):
     path = study / "glu-nano-s0" / "evals.jsonl"
     whole = read_study(study).runs
     with path.open("a") as file:
@@ -210,7 +210,7 @@ def test_one_run_id_in_two_directories_is_refused(study):
         read_study(study)
 
 
-def test_a_missing_score_makes_the_mean_unknown_and_is_said(study):
+def test_a_missing_score_makes_the_mean_unknown_and_is_reported(study):
     path = study / "glu-nano-s0" / "evals.jsonl"
     lines = [line for line in path.read_text().splitlines() if "python_match" not in line]
     path.write_text("\n".join(lines) + "\n")

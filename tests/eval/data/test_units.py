@@ -1,4 +1,4 @@
-"""Numbers that cannot fit their column are refused by every verb, unless the user insists."""
+"""Numbers that contradict their column's unit are refused unless the user insists."""
 
 import pytest
 
@@ -8,7 +8,7 @@ RUN = "architecture,size,params_total,flops_forward,upstream_nll,downstream_x,do
 
 
 def rows(*changes: dict[int, object]) -> str:
-    """Three sizes of one architecture; each change maps a column to its value in one row."""
+    """Three sizes of one architecture; each change maps a column to its value in that row."""
     table = [
         ["a", "s", "1e7", "1e9", "4", "50", "40"],
         ["a", "m", "1e8", "1e10", "3.5", "60", "50"],
@@ -78,7 +78,7 @@ def test_the_right_option_reads_them(desk):
     )
 
 
-def test_a_whole_column_in_millions_moves_no_slope_but_is_told(desk):
+def test_a_whole_column_in_millions_moves_no_slope_but_is_reported(desk):
     rows_, said = desk.put(rows({2: 10}, {2: 100}, {2: 900})).slopes(pair="PU")
     assert (
         float(rows_[0]["slope"]) > 0
@@ -117,7 +117,7 @@ def test_laws_refuse_the_same(desk, change, said):
         assert said in desk.refused(verb, *more)
 
 
-def test_a_leap_that_may_be_two_units_is_told(desk):
+def test_a_gap_that_may_be_two_units_is_reported(desk):
     table = LAW.replace("\n1000000000,", "\n1000000000000,")
     assert (
         "params leaps from 1e+08 to 1e+12 (row 8): does it mix units?" in desk.put(table).fit()[1]

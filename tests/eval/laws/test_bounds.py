@@ -1,6 +1,6 @@
-"""Answers of laws whose parameters ended on a bound of their search.
+"""Laws with parameters at a bound of their search.
 
-"not determined", never an error or a guess.
+The answer is "not determined", never an error or a guess.
 """
 
 import dataclasses
@@ -97,9 +97,9 @@ def test_the_closed_form_is_not_determined_at_zero():
 
 @pytest.mark.parametrize("tied", ["constant", "no effect"])
 def test_every_verb_answers_on_data_that_cannot_determine_the_law(tmp_path, capsys, tied):
-    """D never varies, or changes nothing.
+    """D never varies, or has no effect.
 
-    Whatever the fit makes of beta and B, no verb fails or claims an optimum.
+    Whatever the fit finds for beta and B, no verb may fail or claim an optimum.
     """
     N, D = (v.ravel() for v in np.meshgrid(np.geomspace(1e7, 3e9, 6), np.geomspace(1e9, 1e11, 4)))
     frame = pd.DataFrame({"N": N, "D": np.full_like(D, 1e10) if tied == "constant" else D})

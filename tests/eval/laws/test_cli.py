@@ -159,12 +159,12 @@ def test_chain_predicts_scores_through_the_loss(write, capsys, through):
     assert (
         found["loss_law"]["alpha"] == pytest.approx(0.34, abs=0.03) and "L_0" in found["score_law"]
     )
-    with pytest.raises(InputError, match="group, drop_highest_loss and fix"):
+    with pytest.raises(InputError, match="--group, --drop-highest-loss and --fix"):
         run("chain", write(table), "--at", "C=1e21", "--fix", "E=1")
     with pytest.raises(InputError, match="score: name the column"):
         run("chain", write(table.drop(columns="score")), "--at", "C=1e21")
     seconds = ["--delta", "0.1", "--objective", "l1"]
-    with pytest.raises(InputError, match="only huber has a zone"):
+    with pytest.raises(InputError, match="only huber uses delta"):
         run("chain", write(table), "--at", "C=1e21", *seconds)
 
 
@@ -218,7 +218,7 @@ def test_every_verb_reads_a_studys_directory(ladders, capsys):
     assert answer(capsys, "next", ladders, *plain)["next"][0]["shrink"] > 0
     assert answer(capsys, "allocate", ladders, "--budget", "1e15")["warnings"][
         0
-    ]  # one token count: it must say so
+    ]  # there is only one token count, and the message must say so
     score = ["--score", "downstream_mean", "--perfect", "100"]
     with pytest.raises(InputError, match="several architectures"):
         run("chain", ladders, "--form", "power", *score, "--at", "x=3e11")
@@ -254,7 +254,7 @@ def test_a_study_is_fitted_by_architecture_in_its_main_protocol_by_cell(ladders,
 
 
 def test_a_study_of_budgets_is_fitted_over_all_of_them(tmp_path, capsys):
-    """Where no protocol is plain, each is a part of the whole, as the budgets of isoFLOPs are."""
+    """If no protocol is plain, each is a part of the whole, like the budgets of isoFLOPs."""
     study = run_directories.write_study(
         tmp_path, ("glu",), run_directories.LADDER[:4], protocols=("depth", "width")
     )
@@ -265,7 +265,7 @@ def test_a_study_of_budgets_is_fitted_over_all_of_them(tmp_path, capsys):
 
 
 def per_group(k):
-    """Two architectures of one law; the second needs twice the FLOPs per parameter and token."""
+    """Two architectures with one law; the second needs twice the FLOPs per parameter and token."""
     parts = [
         frame().assign(arch=name, flops=each * N * D)
         for name, each in zip(("vanilla", "shared"), k, strict=True)
@@ -404,7 +404,7 @@ def test_kaplans_laws_tell_what_they_imply(write, capsys):
     )
 
 
-def test_unfinished_runs_are_said_and_a_missing_value_names_its_run(tmp_path, capsys):
+def test_unfinished_runs_are_reported_and_a_missing_value_names_its_run(tmp_path, capsys):
     path = run_directories.write_study(tmp_path, ("transformer",), run_directories.LADDER[:5])
     status = path / "transformer-nano-s0" / "status.json"
     status.write_text(status.read_text().replace('"done"', '"failed"'))
@@ -481,29 +481,29 @@ def test_bad_tables_give_one_line_with_column_and_row(write, table, words):
         (["--form", "power", "--x", "N", "--starts", "hoffmann"], "Hoffmann's grid"),
         (["--form", "kaplan_nd", "--method", "varpro"], "varpro needs a sum of powers"),
         (["--group", "N", "--group", "arch"], "no column 'arch'"),
-        (["--method", "varpro", "--fix", "E=1"], "varpro .* does not go with --fix E=1"),
+        (["--method", "varpro", "--fix", "E=1"], "varpro .*, so --fix E=1 cannot be used"),
         (
             ["--method", "varpro", "--objective", "huber"],
-            "varpro .* does not go with --objective huber",
+            "varpro .*, so --objective huber cannot be used",
         ),
-        (["--method", "varpro", "--space", "log"], "varpro .* does not go with --space log"),
+        (["--method", "varpro", "--space", "log"], "varpro .*, so --space log cannot be used"),
         (
             ["--approach", "2", "--fix", "E=1"],
-            "approach: 2 fits no law; it does not go with --fix E=1",
+            "approach: 2 fits no law, so --fix E=1 cannot be used",
         ),
         (
             ["--approach", "1", "--form", "kaplan_nd"],
-            "approach: 1 fits no law; it does not go with --form kaplan_nd",
+            "approach: 1 fits no law, so --form kaplan_nd cannot be used",
         ),
-        (["--chance", "0.25"], "chinchilla has no score of guessing; .* --chance 0.25"),
-        (["--perfect", "100"], "chinchilla has no largest value; .* --perfect 100"),
+        (["--chance", "0.25"], "chinchilla has no score of random guessing, so --chance 0.25"),
+        (["--perfect", "100"], "chinchilla has no largest value, so --perfect 100"),
         (
             ["--form", "downstream_exp", "--chance", "0.25"],
-            "downstream_exp has no score of guessing; .* --chance 0.25",
+            "downstream_exp has no score of random guessing, so --chance 0.25",
         ),
-        (["--objective", "l2", "--delta", "0.1"], "only huber has a zone; .* --delta 0.1"),
-        (["--method", "varpro", "--delta", "0.1"], "only huber has a zone; .* --delta 0.1"),
-        (["--profile", "akima"], "approach: 3 .* does not go with --profile akima"),
+        (["--objective", "l2", "--delta", "0.1"], "only huber uses delta, so --delta 0.1"),
+        (["--method", "varpro", "--delta", "0.1"], "only huber uses delta, so --delta 0.1"),
+        (["--profile", "akima"], "approach: 3 .*, so --profile akima cannot be used"),
         (["--k", "0"], "flops_per_param_token = 0.0 must be above 0 and finite"),
         (["--form", "kaplan_n", "--fix", "N_c=1e13"], "N_c of kaplan_n depends on alpha_N"),
         (

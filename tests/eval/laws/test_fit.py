@@ -127,24 +127,24 @@ def warned(runs, words, form=CHINCHILLA):
     assert any(words in line for line in lines), lines
 
 
-def test_no_floor_in_the_data_is_said():
+def test_a_missing_floor_is_reported():
     n, d = np.meshgrid(np.geomspace(1e7, 1e10, 6), np.geomspace(1e9, 1e12, 6))
     warned(law(n, d, E=1e-5, noise=0.0), "E is at zero")
 
 
-def test_one_decade_of_parameters_is_said():
+def test_one_decade_of_parameters_is_reported():
     n, d = np.meshgrid(np.geomspace(1e8, 1e9, 6), np.geomspace(1e9, 1e12, 6))
     warned(law(n, d), "N spans 1.00 decades")
 
 
-def test_two_sizes_are_said():
+def test_two_sizes_are_reported():
     warned(law([[1e8], [1e10]], np.geomspace(1e9, 1e12, 6)), "N takes 2 values")
 
 
 def test_parameters_that_move_as_one_are_named():
-    """A floor and a coefficient over barely more than a decade.
+    """A floor and a coefficient over little more than a decade.
 
-    Neither is known, only what they make together.
+    Neither is determined, only their combined effect.
     """
     offset, x = forms.get("offset"), np.geomspace(1e8, 2e9, 12)
     y = offset.predict(TRUTH["offset"], x=x) * np.exp(
@@ -153,15 +153,15 @@ def test_parameters_that_move_as_one_are_named():
     warned(points(y, x=x), "E and alpha are nearly interchangeable (correlation", form=offset)
 
 
-def test_tokens_tied_to_parameters_are_said():
+def test_tokens_tied_to_parameters_are_reported():
     n = np.geomspace(1e7, 1e10, 20)
     warned(law(n, 20 * n), "D is tied to N")
 
 
-def test_too_few_points_are_said():
+def test_too_few_points_are_reported():
     warned(law(np.geomspace(1e7, 1e10, 5), np.geomspace(1e12, 1e9, 5)), "5 points for 5 parameters")
 
 
-def test_noise_that_drowns_an_exponent_is_said():
+def test_noise_that_hides_an_exponent_is_reported():
     n, d = np.meshgrid(np.geomspace(1e9, 3e10, 4), np.geomspace(1e11, 1e12, 4))
     warned(law(n, d, noise=0.1), "open")

@@ -123,7 +123,7 @@ def test_a_fixed_symbol_is_fixed_in_every_group():
 
 
 def test_f_tests_are_left_out_where_rows_share_a_run():
-    """Each run counted five times over: F would take the copies for evidence."""
+    """Each run is repeated five times; an F test would take the copies for evidence."""
     once = two(noise=0.01)
     five = points(
         np.tile(once.y, 5),
@@ -166,9 +166,9 @@ def draws_of(label, runs, count=200):
 
 
 def test_multiplier_finds_a_law_that_needs_half_the_compute():
-    """A and B scaled by 2^-alpha/2 and 2^-beta/2 reach each loss with sqrt 2 less N and D.
+    """A and B times 2^-alpha/2 and 2^-beta/2 give each loss with N and D smaller by sqrt 2.
 
-    Ten studies, whose 95 % intervals may miss a few times (over 150 studies they cover 95 to 98 %).
+    Of ten studies, a few 95 % intervals may miss (over 150 studies they cover 95 to 98 %).
     """
     half = {"A": BASE["A"] * 2 ** (-BASE["alpha"] / 2), "B": BASE["B"] * 2 ** (-BASE["beta"] / 2)}
     found, inside = [], []
@@ -176,7 +176,7 @@ def test_multiplier_finds_a_law_that_needs_half_the_compute():
         runs = two(noise=0.001, seed=seed, changed=half)
         pair = draws_of("other", runs, 100), draws_of("vanilla", runs, 100)
         table = allocation.multiplier(*pair, [1.0, 2.4, 2.8])
-        if not seed:  # the same losses for twice the FLOPs per parameter and token: half as good
+        if not seed:  # equal losses at twice the FLOPs per parameter and token are half as good
             dearer = allocation.multiplier(*pair, [2.4, 2.8], k=12, k_reference=6)
             np.testing.assert_allclose(dearer["multiplier"], table["multiplier"][1:] / 2, rtol=1e-3)
         assert table["note"][0] == "a law's floor lies above this loss" and np.isnan(
@@ -236,10 +236,10 @@ def test_a_profile_without_interior_minimum_is_left_out():
 
 @pytest.mark.parametrize("method, few", [("quadratic", [1, 3, 5]), ("akima", [0, 1, 3, 5])])
 def test_a_budget_of_few_sizes_has_the_noise_of_the_others(method, few):
-    """A parabola goes through three sizes.
+    """A parabola goes exactly through three sizes.
 
-    Their variance was zero, and the line went through them whatever the rest. Ten studies, whose 95
-    % intervals may miss a few times (over 200 studies of seven sizes they cover 93 to 94 %).
+    Such budgets once had a variance of zero, so the line was forced through them. Of ten studies, a
+    few 95 % intervals may miss (over 200 studies of seven sizes they cover 93 to 94 %).
     """
     truth, inside = allocation.chinchilla_exponents(BASE)["a"], []
     for seed in range(10):
@@ -254,7 +254,7 @@ def test_a_budget_of_few_sizes_has_the_noise_of_the_others(method, few):
     assert np.mean(inside) >= 0.8
 
 
-def test_three_sizes_everywhere_tell_nothing_of_the_noise():
+def test_three_sizes_everywhere_do_not_determine_the_noise():
     n, flops, y = isoflop_table(3e-4)
     keep = np.isin(np.arange(len(n)) // 5, [1, 3, 5])
     line = isoflop.isoflop(n[keep], flops[keep], y[keep], resampling=Resampling(50))
@@ -280,7 +280,7 @@ def test_envelope_of_training_curves_finds_the_exponent():
         n, 6 * n * d, CHINCHILLA.predict(BASE, N=n, D=d), run, resampling=Resampling(50)
     )
     assert line.a == pytest.approx(allocation.chinchilla_exponents(BASE)["a"], abs=0.03)
-    assert (line.budgets["note"] != "").any()  # the ends, where the envelope is the study's edge
+    assert (line.budgets["note"] != "").any()  # the ends are only the study's edge
 
 
 def test_chains_recover_both_laws_and_predict_through_the_loss():
@@ -299,8 +299,8 @@ def test_chains_recover_both_laws_and_predict_through_the_loss():
         both = loss_to_score.chain(CHINCHILLA, sigmoid, first, second, through, L2, LEAST_SQUARES)
         row = loss_to_score.predict(both, x, draws=200).iloc[0]
         assert row["prediction"] == pytest.approx(expected, abs=0.05)
-        # The draws of the loss law would not reach the second law of the chained fit, which was
-        # made of it.
+        # Draws of the loss law cannot be passed to the second law of the chained fit, which was
+        # fitted to the first law's predictions.
         assert (
             np.isnan(row["lower"])
             if through == "predicted"
@@ -309,7 +309,7 @@ def test_chains_recover_both_laws_and_predict_through_the_loss():
 
 
 def test_next_run_is_ranked_by_what_refitting_shows():
-    """The promised standard error is the one that the design with the new run really has."""
+    """The predicted standard error is the one that a fit with the new run really has."""
     runs = two(noise=0.003)
     runs = runs.take(runs.group == "vanilla")
     law = fit(CHINCHILLA, runs, L2)
@@ -332,9 +332,9 @@ def test_next_run_is_ranked_by_what_refitting_shows():
 
 
 def test_a_clipping_objective_says_as_little_of_the_next_run_as_of_the_others():
-    """Many runs like those made halve the variance.
+    """Many more runs like the existing ones halve the variance.
 
-    Their information counts like the old ones', pi / 2 included.
+    Their information is counted like that of the existing runs, including the factor pi / 2.
     """
     runs = two(noise=0.003).take(np.arange(30))
     shrinks = []

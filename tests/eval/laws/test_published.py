@@ -1,6 +1,6 @@
 """Published constants give the published predictions.
 
-Published tables, where they are at hand, the published fits.
+Published tables, if they are available, give the published fits.
 """
 
 import pathlib
@@ -16,8 +16,8 @@ from eval.laws.law_table import points
 
 SHARED = pathlib.Path(__file__).resolve().parents[4] / "shared" / "data"
 CHINCHILLA = forms.get("chinchilla")
-# Hoffmann et al., appendix D.3: the rounded constants are 406.4, 410.7, 1.69, .34, .28; these are
-# the unrounded ones.
+# Hoffmann et al., appendix D.3. The rounded constants are 406.4, 410.7, 1.69, .34 and .28; these
+# are the unrounded ones.
 HOFFMANN = {
     "A": np.exp(6.0073404),
     "B": np.exp(6.0179186),
@@ -46,7 +46,7 @@ def test_hoffmann_predicts_gopher_and_chinchilla(n, d, loss):
     ],
 )
 def test_hoffmann_allocates_as_in_table_a3(n, flops, tokens):
-    """Within 8 %, since rounding the constants to two digits moves the optimum by 18 to 30 %."""
+    """Within 8 %; rounding the constants to two digits would move the optimum by 18 to 30 %."""
     theta = CHINCHILLA.search(HOFFMANN)[None]
     best = np.exp(allocation.optimum(CHINCHILLA, theta, np.array([flops]))[0][0, 0])
     assert best == pytest.approx(n, rel=0.08)
@@ -131,7 +131,7 @@ def test_kaplan_batch_and_early_stopping():
 
 
 def test_repeated_tokens_are_worth_what_was_published():
-    """Muennighoff et al.: 4 epochs are almost as good as new tokens, 40 add nothing."""
+    """Muennighoff et al.: 4 epochs are almost as good as new tokens, 40 epochs add nothing."""
     form = forms.get("data_constrained")
     constants = np.exp([6.255414, 7.3049974, 0.6254804])
     law = dict(

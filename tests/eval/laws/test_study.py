@@ -1,4 +1,4 @@
-"""The laws that a study's records support, and what is said where they support none."""
+"""The laws that a study's records support, and the reasons given if they support none."""
 
 import numpy as np
 import pandas as pd
@@ -37,7 +37,7 @@ def test_the_richest_supported_form_is_fitted():
     assert list(found.pages) == ["glu", "transformer"] and set(found.parameters["form"]) == {
         "chinchilla"
     }
-    assert len(found.pages["glu"].points) == 20  # cells: the seeds are averaged
+    assert len(found.pages["glu"].points) == 20  # one point per cell: the seeds are averaged
     assert not found.pages["glu"].isoflops.empty
     rows = found.parameters[found.parameters["symbol"] == "alpha"]
     assert (rows["lower"] < TRUTH["chinchilla"]["alpha"]).all() and (
@@ -62,7 +62,7 @@ def test_a_floor_that_the_data_do_not_show_is_not_fitted():
     )
 
 
-def test_what_supports_no_law_says_why():
+def test_a_study_without_a_law_says_why():
     found = laws(table("offset", 3), draws=50)
     assert found.pages == {}
     assert found.parameters["note"].str.startswith("no law: power: 3 cells, 4 are needed").all()

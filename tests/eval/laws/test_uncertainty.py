@@ -53,12 +53,12 @@ def test_checkpoints_of_one_run_do_not_narrow_the_interval():
         np.ptp(uncertainty.bootstrap(fit(POWER, r, L2), 500, kind="cluster").intervals()["alpha"])
         for r in (once, five, apart)
     ]
-    assert widths[1] == pytest.approx(widths[0], rel=1e-6)  # same clusters, same draws
+    assert widths[1] == pytest.approx(widths[0], rel=1e-6)  # same clusters and same draws
     assert widths[2] < 0.7 * widths[0]
 
 
-def test_refits_on_a_bound_are_said():
-    x = np.geomspace(1e6, 1e9, 20)  # no floor: half of the refits find none
+def test_refits_on_a_bound_are_reported():
+    x = np.geomspace(1e6, 1e9, 20)  # without a floor, half of the refits find none
     y = POWER.predict(TRUTH["power"], x=x) * np.exp(
         0.01 * np.random.default_rng(3).standard_normal(20)
     )
@@ -77,7 +77,7 @@ def test_few_runs_take_normal_noise_and_students_interval():
         assert np.ptp(found) == pytest.approx(np.ptp(exact), rel=0.1), n
 
 
-def test_few_runs_with_checkpoints_are_resampled_whole_and_said():
+def test_few_runs_with_checkpoints_are_resampled_whole_and_reported():
     runs = power_runs(n=12, cluster=np.repeat(np.arange(2), 6))
     drawn = uncertainty.bootstrap(fit(POWER, runs, L2), 50)
     assert drawn.kind == "wild" and any(
@@ -88,7 +88,7 @@ def test_few_runs_with_checkpoints_are_resampled_whole_and_said():
 
 
 def test_few_cells_with_seeds_are_as_sure_as_their_means():
-    """Five cells of three seeds determine the line as their means do, and no more precisely."""
+    """Five cells with three seeds determine the line as well as their means do, not better."""
     rng, x = np.random.default_rng(0), np.geomspace(1e6, 1e10, 5)
     noise = np.repeat(0.02 * rng.standard_normal(5), 3) + 0.005 * rng.standard_normal(15)
     y = POWER.predict(TRUTH["power"], x=np.repeat(x, 3)) * np.exp(noise)
@@ -103,7 +103,7 @@ def test_few_cells_with_seeds_are_as_sure_as_their_means():
     run = [
         (t["run_upper"] - t["run_lower"])[0] for t in (uncertainty.predict(d, at) for d in drawn)
     ]
-    assert 1.0 < run[0] / run[1] < 1.3  # a single run has its seed's noise besides
+    assert 1.0 < run[0] / run[1] < 1.3  # a single run has the noise of its seed too
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_prediction_intervals_widen_outwards_and_hold_the_noise():
     curve, run = table["upper"] - table["lower"], table["run_upper"] - table["run_lower"]
     assert curve[1] > 1.5 * curve[0] and (run > curve).all()
     assert run[0] / table["prediction"][0] == pytest.approx(2 * 1.96 * 0.01, rel=0.4)
-    nats = 0.2  # whatever the space of the fit
+    nats = 0.2  # in nats, whatever the space of the fit
     wider = uncertainty.predict(drawn, x, seed_sd=nats)
     both = np.hypot(nats, 0.01 * wider["prediction"][0])
     assert (wider["run_upper"] - wider["run_lower"])[0] == pytest.approx(2 * 1.96 * both, rel=0.15)
@@ -250,7 +250,7 @@ def test_criteria_are_those_of_the_normal_line():
     theirs = sm.OLS(np.log(runs.y), sm.add_constant(runs.x["x"])).fit()
     assert choice.criteria(law)["bic"] == pytest.approx(
         theirs.bic + np.log(24), rel=1e-9
-    )  # they do not count the scale
+    )  # these criteria do not count the scale as a parameter
 
 
 def test_criteria_prefer_the_law_that_made_the_data():
@@ -264,9 +264,9 @@ def test_criteria_prefer_the_law_that_made_the_data():
 
 
 def test_forms_are_backtested_on_the_same_cuts_and_the_first_as_it_was_fixed():
-    """A law of two parameters can be tried from four runs on, one of nine only from eleven.
+    """A law with two parameters can be tested from four runs on, one with nine only from eleven.
 
-    On other, larger runs.
+    Their tests then have other, larger runs.
     """
     x = np.geomspace(1e5, 1e11, 16)
     y = OFFSET.predict(TRUTH["offset"], x=x) * np.exp(
@@ -297,7 +297,7 @@ def test_backtest_leaves_the_largest_out_and_sees_the_bias():
     runs = points(y, x=x)
     table = choice.backtest(POWER, runs, L2, resampling=Resampling(50))
     assert (np.diff(table["fitted"]) > 0).all() and table["fitted"].iloc[-1] == 21
-    assert table["bias"].iloc[-1] < -0.01  # a pure power law falls through the floor
+    assert table["bias"].iloc[-1] < -0.01  # a pure power law falls below the floor
     assert abs(choice.backtest(OFFSET, runs, L2, resampling=Resampling(50))["bias"].iloc[-1]) < 5e-3
 
 
@@ -307,7 +307,7 @@ def test_backtest_leaves_the_largest_out_and_sees_the_bias():
 def test_intervals_cover_what_they_claim(objective):
     """Sixty data sets of 30 runs.
 
-    Benchmarks/scaling_law_coverage.py does thousands and every form.
+    `benchmarks/scaling_law_coverage.py` does this for thousands of data sets and every form.
     """
     n, d = (v.ravel() for v in np.meshgrid(np.geomspace(1e7, 3e9, 6), np.geomspace(1e9, 1e12, 5)))
     truth, rng = CHINCHILLA.predict(TRUTH["chinchilla"], N=n, D=d), np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Headless Chromium over its debugging pipe: the standard library is all it needs."""
+"""Headless Chromium, controlled through its debugging pipe with only the standard library."""
 
 import base64
 import contextlib
@@ -28,14 +28,14 @@ _FLAGS = (
 
 
 class Browser:
-    """One page; `events` holds everything the browser reported (console, exceptions, requests)."""
+    """One page; `events` holds what the browser reported (console, exceptions, requests)."""
 
     def __init__(self, profile: Path, width: int = 1280, height: int = 900):
         """Starts the browser with an empty profile."""
         assert CHROMIUM is not None
         read_commands, self._write = os.pipe()
         self._read, write_answers = os.pipe()
-        # The protocol speaks on descriptors 3 and 4 of the browser; a shell puts the pipes there.
+        # The protocol uses the browser's descriptors 3 and 4, to which a shell connects the pipes.
         command = [
             CHROMIUM,
             *_FLAGS,
@@ -63,7 +63,7 @@ class Browser:
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
-        """One command of the DevTools protocol; returns its result."""
+        """Sends one command of the DevTools protocol; returns its result."""
         self._last += 1
         message = {"id": self._last, "method": method, "params": params}
         if self._session:
@@ -109,7 +109,7 @@ class Browser:
         return result["result"].get("value")
 
     def resize(self, width: int, height: int) -> None:
-        """Gives the page another size."""
+        """Changes the size of the window."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,

@@ -1,8 +1,8 @@
-"""The report of one CPU study, kept as it was.
+"""The report of one CPU study, kept as a golden.
 
-No change of the code moves a number without being seen. `cpu_study/records.tar.gz` holds the
-records of the 48 runs of a short CPU study, `report.tar.gz` the text files of their report. After a
-change that is meant to move a number, write them again:
+It shows every number that a change of the code moves. `cpu_study/records.tar.gz` holds the records
+of the 48 runs of a short CPU study, `report.tar.gz` the text files of their report. If a change is
+meant to move a number, write them again:
 
     python -m tests.eval.report.test_kept_report
 """
@@ -26,7 +26,7 @@ _NUMBER = re.compile(r"-?\d+\.\d+(?:e[+-]?\d+)?|-?\d+e[+-]?\d+")
 
 
 def texts(directory: Path) -> dict[str, str]:
-    """The text files of the report, without the page, whose charts hold the same tables."""
+    """The text files of the report, except the page, whose charts hold the same tables."""
     with tarfile.open(KEPT / "records.tar.gz") as archive:
         archive.extractall(directory, filter="data")
     analysis = everything.analyse(read_study(directory / "cpu"))
@@ -40,7 +40,7 @@ def kept() -> dict[str, str]:
 
 
 def assert_same(name: str, text: str, before: str) -> None:
-    """The same bytes; under other kernels of BLAS, the same words and numbers that agree."""
+    """Asserts equal bytes or, if the BLAS library differs, equal words and close numbers."""
     if text == before:
         return
     lines = list(zip(text.split("\n"), before.split("\n"), strict=True))

@@ -1,4 +1,4 @@
-"""The page in a real browser: it draws, sorts, toggles, prints, and asks nobody anything."""
+"""The page in a real browser: it draws, sorts, toggles and prints, and loads nothing else."""
 
 import base64
 import hashlib
@@ -22,7 +22,7 @@ EVIL = '</script><img src=x onerror="window.evil=1">&'
 
 @pytest.fixture(scope="module")
 def html(tmp_path_factory) -> str:
-    """The page of a study with an awkward name among its architectures."""
+    """The page of a study in which one architecture has an awkward name."""
     names = ("evolved", "transformer", EVIL)
     path = run_directories.write_study(
         tmp_path_factory.mktemp("runs"),
@@ -177,13 +177,13 @@ def test_axes_switch(chromium):
 @NEEDS_BROWSER
 def test_narrow_screens_do_not_scroll_sideways(chromium):
     chromium.resize(390, 844)
-    # The charts follow the window after a moment; then nothing is wider than it.
+    # The charts follow the window's size after a moment; after that nothing is wider than it.
     chromium.wait("document.documentElement.scrollWidth <= 390", seconds=20)
     chromium.resize(1280, 900)
 
 
 @NEEDS_BROWSER
-def test_nothing_is_said_to_the_console_and_nothing_is_asked_of_the_network(chromium):
+def test_the_console_is_empty_and_the_network_is_not_used(chromium):
     chromium.call("Page.printToPDF")
     said = [
         e

@@ -1,4 +1,4 @@
-"""The report: its promises, equal bytes twice, awkward studies, one-line errors on bad input."""
+"""The report: promised files, equal bytes on repetition, awkward studies, one-line errors."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ from eval.report.page import chart_data
 from tests.eval import run_directories
 from train.records import InputError
 
-# What other people's scripts rely on.
+# Files that other projects' scripts rely on.
 PROMISED = (
     [
         "runs.csv",
@@ -185,7 +185,7 @@ def test_flops_and_parameters_can_be_counted_otherwise(ladders):
     ],
 )
 def test_bands_are_those_of_table_2(ladders, errors, variance):
-    """Mid-range the band is s / sqrt(n) wide if the slope's interval is s / sqrt(sxx)."""
+    """In the middle the band is s / sqrt(n) wide, if the slope's interval is s / sqrt(sxx)."""
     options: Any = {"errors": errors, "variance": variance}
     analysis = everything.analyse(read_study(ladders, ("protocol=",)), Settings(**options))
     slopes = (
@@ -244,7 +244,7 @@ def test_every_verb_says_what_another_protocol_hides(ladders, capsys, verb):
 
 
 @pytest.mark.slow
-def test_one_protocol_of_a_directory_is_reported_as_asked(ladders, capsys):
+def test_one_protocol_of_a_directory_can_be_reported(ladders, capsys):
     assert main(["slopes", str(ladders), "--where", "protocol=depth", "--format", "json"]) == 0
     captured = capsys.readouterr()
     assert (
@@ -266,9 +266,9 @@ def test_one_protocol_of_a_directory_is_reported_as_asked(ladders, capsys):
 
 
 def test_the_reference_is_among_the_runs_compared(tmp_path):
-    """The transformer was run under depth only.
+    """The transformer was run only under the depth protocol.
 
-    The plain runs are compared with the first of them.
+    The plain runs are compared with the first architecture among them.
     """
     plain = run_directories.write_study(tmp_path, ("glu", "lconv"), study="mixed")
     run_directories.write_study(
@@ -381,7 +381,7 @@ VERBS = (
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help(capsys, verb):
-    """A clash of option names shows only when the parser of that verb is built."""
+    """A clash of option names appears only when the parser of that verb is built."""
     with pytest.raises(SystemExit) as stop:
         main([verb, "--help"])
     captured = capsys.readouterr()

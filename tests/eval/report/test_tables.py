@@ -1,4 +1,4 @@
-"""Tables 1 and 2: numbers against hand-made ones; text survives Markdown, LaTeX, a terminal."""
+"""Tables 1 and 2: hand-computed numbers; output in Markdown, LaTeX and a terminal."""
 
 import dataclasses
 import re
@@ -36,7 +36,7 @@ def test_cells_are_means_over_seeds_with_both_errors(tmp_path):
         values.std(ddof=1) / np.sqrt(3)
     )
     assert cells.downstream_python_match_se_eval["micro"] == pytest.approx(2.2)
-    # Five independent tasks of standard error 2.2 each.
+    # Five independent tasks, each with a standard error of 2.2.
     assert cells.downstream_mean_se_eval["micro"] == pytest.approx(2.2 * np.sqrt(5) / 5)
     assert cells.upstream_nll["micro"] == pytest.approx(runs.upstream_nll.mean())
 
@@ -227,9 +227,9 @@ def test_markdown_keeps_awkward_names_in_one_row():
 
 
 def check_latex(text: str) -> None:
-    """Braces, environments and the number of columns in every row agree.
+    """Braces, environments and the number of columns in every row must agree.
 
-    Nothing unescaped is left.
+    Nothing may be left unescaped.
     """
     body = re.sub(r"^%.*$", "", text, flags=re.M)
     assert text.isascii()

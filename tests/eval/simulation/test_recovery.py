@@ -1,6 +1,6 @@
-"""A short version of benchmarks/coverage.py.
+"""A short version of `benchmarks/coverage.py`.
 
-Intervals cover, tests hold their level, large tables finish.
+Intervals cover the truth, tests hold their level, and large tables finish in time.
 """
 
 import time
@@ -21,7 +21,7 @@ from tests.eval.answers import ANSWERS
     ("sizes", "seeds"), [(4, 1), (5, 3), pytest.param(7, 5, marks=pytest.mark.slow)]
 )
 def test_slopes_cover(sizes, seeds):
-    """800 studies know a share of 95 % to 0.8 %."""
+    """800 studies determine a share of 95 % to within 0.8 %."""
     for what, share, _ in recovery.coverage_of_slopes(sizes, seeds, 800, 1):
         if "Theil" not in what and share == share:
             assert 0.93 <= share <= 0.97, what

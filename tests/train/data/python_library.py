@@ -1,4 +1,4 @@
-"""A small library to prepare in tests: a few packages of the running interpreter's own, copied."""
+"""A small library that tests prepare: a copy of a few packages of the running interpreter."""
 
 import shutil
 import sysconfig

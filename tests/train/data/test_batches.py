@@ -137,7 +137,7 @@ _SHORT = (5, 0, 30, 31, 1, 200, 17, 62)
 
 @pytest.mark.parametrize("length", [1, 2, 7])
 def test_windows_wherever_shards_end(length):
-    """At every place of a window, also its first and last token, and several in one window."""
+    """At every place in a window, including its first and last token, and several in one window."""
     stream = np.arange(100, 100 + 5 * length + 3, dtype=np.uint16)
     count = len(stream) // length
     expected = stream[: count * length].reshape(count, length)
@@ -160,7 +160,7 @@ def test_windows_wherever_shards_end(length):
 
 
 def test_windows_run_on_from_shard_to_shard(corpus, tmp_path):
-    """Shards shorter than a window or empty give the same batches as one shard."""
+    """Shards that are empty or shorter than a window give the same batches as one shard."""
     dealt = _in_shards(tmp_path / "dealt", _SHORT)
     for objective in OBJECTIVES:
         one, many = (
@@ -173,7 +173,7 @@ def test_windows_run_on_from_shard_to_shard(corpus, tmp_path):
 
 
 def test_a_corpus_of_format_1_keeps_its_windows(corpus, tmp_path):
-    """As they were cut: each shard alone."""
+    """The windows of each shard are cut separately, as they were in that format."""
     old = _in_shards(tmp_path / "old", _SHORT, number=1)
     source = batches.Pretrain(old, "train", _TRAIN, seed=1, objective="causal_lm")
     cut = [shard[: len(shard) // 31 * 31].reshape(-1, 31) for shard in old.tokens("train")]
@@ -340,7 +340,7 @@ def _with_task(path):
 def test_rows_of_a_mixture_are_drawn_one_by_one_as_described(tmp_path, cap, shares):
     """An epoch permutes the shares of all tasks.
 
-    Each task goes through an order of its own, lap after lap.
+    Each task goes through its examples in an order of its own, again and again.
     """
     corpus, tasks, per_epoch = _with_task(tmp_path / "corpus"), [_TASK, "small"], sum(shares)
     source = batches.Finetune(corpus, tasks, BatchShape(10, 32, 8), seed=3, cap=cap)
@@ -353,7 +353,7 @@ def test_rows_of_a_mixture_are_drawn_one_by_one_as_described(tmp_path, cap, shar
             expected.append((task, _order(4 + task, lap, (400, 40)[task])[place]))
     found = source.locate(np.arange(3 * per_epoch))
     np.testing.assert_array_equal(np.stack(found, axis=1), expected)
-    step = per_epoch // 10  # the batch that ends the first epoch, or begins the second
+    step = per_epoch // 10  # the batch that ends the first epoch or begins the second
     batch = source.batch(step)
     for row, (task, example) in enumerate(expected[10 * step : 10 * step + 10]):
         examples = corpus.examples(tasks[task], "train")
@@ -391,7 +391,7 @@ def test_rows_do_not_depend_on_the_batch_size(corpus):
 
 
 def test_arrays_of_a_batch_are_read_only(corpus):
-    """They are views of rows that are kept for the next steps."""
+    """They are views of rows that are kept for later steps."""
     for source in _sources(corpus):
         for rows in source.batch(0).values():
             with pytest.raises(ValueError, match="read-only"):
@@ -405,7 +405,7 @@ def test_a_host_that_is_not_there_is_refused(corpus, host):
         source.batch(0, host, 2)
 
 
-def test_span_corruption_of_t5_is_what_is_done_unless_told_otherwise(corpus):
+def test_the_default_is_the_span_corruption_of_t5(corpus):
     noise = {"objective": "span_corruption", "noise_density": 0.15, "mean_span_length": 3.0}
     plain, told = (
         batches.Pretrain(corpus, "train", _TRAIN, seed=1, **given) for given in ({}, noise)
@@ -465,9 +465,9 @@ def test_rank_classification_needs_labels_that_fit_a_batch(corpus):
 
 
 def test_every_row_that_is_ranked_is_an_example_and_a_label(corpus):
-    """Three examples of four labels in a batch of fourteen rows.
+    """Three examples with four labels in batches of fourteen rows.
 
-    The label's target ends in EOS, two rows are empty.
+    Each label's target ends in EOS, and two rows are empty.
     """
     examples, labels = corpus.examples(_TASK, "validation"), corpus.tasks[_TASK].labels
     part = list(batches.ranking(corpus, _TASK, BatchShape(14, 32, 8)))[1]
@@ -487,7 +487,7 @@ def test_every_row_that_is_ranked_is_an_example_and_a_label(corpus):
 
 
 def test_bytes_are_those_of_weighted_targets_scaled_to_the_text(corpus):
-    """By hand, where the vocabulary changed the text: 300 bytes of it are 200 bytes of pieces."""
+    """By hand, for text that the vocabulary changed: 300 bytes of it are 200 bytes of pieces."""
     part = corpus.index["pretrain"]["validation"] | {
         "changed": True,
         "text_bytes": 300,
@@ -499,7 +499,7 @@ def test_bytes_are_those_of_weighted_targets_scaled_to_the_text(corpus):
     (batch,) = batches.heldout(corpus, _HELDOUT, num_batches=1)
     weights = batch["decoder_loss_weights"] * (
         np.arange(32) % 3 > 0
-    )  # targets that do not count are no text either
+    )  # targets without weight do not count as text either
     half = batch | {"decoder_loss_weights": weights * 0.5}
     sizes = corpus.vocabulary.bytes_per_piece
     counted = [

@@ -1,4 +1,4 @@
-"""What a user's file holds: told by its content, read whole, and refused by file and row."""
+"""Formats of a user's files: recognised by content, read completely, refused by file and row."""
 
 import bz2
 import gzip
@@ -43,7 +43,7 @@ def _zstd(content):
     "name",
     ["c4-train.00000-of-00064.json", "a.ndjson", "a.jsonl", "a.JSONL", "a.txt", "part-00000"],
 )
-def test_json_lines_are_told_by_their_content(tmp_path, name, pack):
+def test_json_lines_are_recognised_by_their_content(tmp_path, name, pack):
     suffix = {gzip.compress: ".gz", _zstd: ".zst"}.get(pack, "")
     for path in (
         tmp_path / (name + suffix),
@@ -64,7 +64,7 @@ def test_cells_are_read_as_spreadsheets_and_pandas_write_them(tmp_path, name, se
         assert _rows(tmp_path / name) == frame.to_dict("records")
 
 
-def test_parquet_is_told_by_its_content_and_unpacked(tmp_path):
+def test_parquet_is_recognised_by_its_content_and_unpacked(tmp_path):
     pq.write_table(pa.table({"text": _TEXTS}), tmp_path / "a.parquet")
     (tmp_path / "b.data").write_bytes((tmp_path / "a.parquet").read_bytes())
     (tmp_path / "c.parquet.gz").write_bytes(gzip.compress((tmp_path / "a.parquet").read_bytes()))
@@ -81,9 +81,9 @@ def test_files_packed_in_several_parts_are_read_to_the_end(tmp_path):
 
 
 def test_quotes_that_are_text_stay_in_the_text(tmp_path):
-    """As GLUE's files have them.
+    """GLUE's files have such quotes.
 
-    One cell that goes on behind its quote shows it of the whole file.
+    One cell that continues after its closing quote shows it for the whole file.
     """
     cells = ['"Yes," he said.', "plain", '"Quoted"', 'a 5" disk', '"opened and never closed']
     (tmp_path / "a.tsv").write_text("text\tlabel\n" + "".join(f"{cell}\ta\n" for cell in cells))
@@ -144,7 +144,7 @@ def test_parquet_that_is_not_utf8_names_the_row(tmp_path):
     assert "row 2001 is not UTF-8 (byte 0xe4)" in _refused(tmp_path / "a.parquet")
 
 
-def test_what_is_no_character_is_replaced_and_counted():
+def test_surrogates_and_nul_are_replaced_and_counted():
     assert formats.clean('half \ud83d, \udc00 and "\0" 🐈') == (
         'half \ufffd, \ufffd and "\ufffd" 🐈',
         3,
@@ -152,7 +152,7 @@ def test_what_is_no_character_is_replaced_and_counted():
     assert formats.clean(json.loads('"\\ud83d\\udc08"')) == ("🐈", 0)
 
 
-def test_a_file_that_changes_its_kind_is_told_anew(tmp_path):
+def test_a_file_that_changes_its_kind_is_recognised_again(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("text")
     assert formats.kind(str(path)) == "text"

@@ -62,7 +62,7 @@ def _packed(corpus, tasks=(_TASK,), **options):
 
 def test_packed_finetuning_is_a_pure_function_of_the_step(corpus):
     run, again = _packed(corpus), _packed(corpus)
-    assert run.num_rows < 60 * 4  # more than an epoch is compared
+    assert run.num_rows < 60 * 4  # so that more than one epoch is compared
     seen = [run.batch(step) for step in range(60)]
     for step in (59, 3, 17):
         for name, rows in again.batch(step).items():
@@ -73,7 +73,7 @@ def test_packed_finetuning_is_a_pure_function_of_the_step(corpus):
 
 @pytest.mark.parametrize(("options", "multiple"), [({}, 1), ({"multiple": 4}, 4)])
 def test_packed_rows_are_planned_in_an_order_drawn_once(corpus, options, multiple):
-    """By hand: shuffle the examples, pack them, shuffle the rows within the task and the epoch."""
+    """By hand: shuffle the examples, pack them, then shuffle the rows within task and epoch."""
 
     def order(seed, size):
         return counter_random.permute(seed, np.zeros(size, int), np.arange(size), size)
@@ -121,7 +121,7 @@ def test_a_packed_epoch_holds_every_example_once(corpus):
 
 def test_a_cap_takes_the_same_share_of_packed_rows(corpus):
     whole = _packed(corpus).num_rows
-    capped = _packed(corpus, (_TASK, _TASK), cap=100)  # of 400 examples: a quarter of an epoch each
+    capped = _packed(corpus, (_TASK, _TASK), cap=100)  # a quarter of each 400
     assert capped.num_rows == 2 * -(-whole // 4)
     task, row = capped.locate(np.arange(4 * capped.num_rows))
     for t in (0, 1):
@@ -167,5 +167,5 @@ def test_target_bytes_are_those_of_the_hidden_text(corpus):
     )
     spaces = (
         batches.target_bytes(corpus, batch).sum() - plain
-    )  # a space that opens a span is not shown by decode
+    )  # decode drops a space at the start of a span
     assert 0 <= spaces <= 4 * 8

@@ -1,4 +1,4 @@
-"""`prepare` as a user runs it: in a process of its own, on a small library."""
+"""`prepare` as a user runs it: in a separate process, on a small library."""
 
 import json
 import os
@@ -92,7 +92,7 @@ def test_prepare_makes_a_corpus_a_trainer_can_read(prepared):
     bytes_of_text = sum(opened.vocabulary.bytes_per_piece[stream])
     assert bytes_of_text - opened.index["pretrain"]["train"]["text_bytes"] == np.sum(
         stream == 1
-    )  # a space a document
+    )  # one space per document
 
 
 @pytest.mark.slow
@@ -197,11 +197,11 @@ def test_a_team_waits_for_the_living_only(tmp_path):
             assert here.alive(1)
             here.alive(2)
             time.sleep(0.05)
-    assert not here.alive(2)  # never came
+    assert not here.alive(2)  # it never started
     until = time.monotonic() + 2
     while here.alive(1) and time.monotonic() < until:
         time.sleep(0.05)
-    assert not here.alive(1)  # for as long as it gives no sign
+    assert not here.alive(1)  # as long as it gives no sign of life
     for number in range(3):
         assert sorted(part_files.Team(tmp_path, number, 3, 1).order(10)) == list(range(10))
         assert part_files.Team(tmp_path, number, 3, 1).order(10)[
@@ -272,7 +272,7 @@ def test_a_missing_vocabulary_is_one_line_before_the_work(tmp_path):
         prepare(config)
 
 
-def test_what_killed_writers_left_is_removed_and_nothing_that_is_being_written(tmp_path):
+def test_files_of_killed_writers_are_removed_but_not_those_being_written(tmp_path):
     (tmp_path / "parts").mkdir()
     for name in ("corpus.json.tmp-1a2b", "parts/x.json.tmp-3c"):
         (tmp_path / name).write_text("half")

@@ -20,7 +20,7 @@ def _rows(shape, rows, seed):
 
 
 def _restore(inputs, targets):
-    """The original text: sentinels of the inputs replaced by what follows in the targets."""
+    """The original text: every sentinel is replaced by what follows it in the targets."""
     spans, sentinel = {}, None
     for token in targets[:-1]:
         if token >= _VOCAB - _SENTINELS:
@@ -85,7 +85,7 @@ def test_the_text_fills_the_inputs(input_length):
 
 
 def test_cuts_are_uniform():
-    """Positions are noise as often as in theory, and span lengths are those of a random cut."""
+    """Positions are noise as often as in theory, and spans are as long as those of a random cut."""
     shape = span_corruption.geometry(40)  # 6 noise tokens, 2 spans
     mask = span_corruption.noise_mask(shape, 0, np.arange(200_000))
     flips = np.diff(mask.astype(np.int8), axis=1, prepend=0)
@@ -93,11 +93,11 @@ def test_cuts_are_uniform():
     first_length = np.argmax(flips == -1, axis=1) - first_start
     counts = np.bincount(first_length, minlength=6)[
         1:6
-    ]  # the first of two spans: 1 to 5, all as likely
+    ]  # the first of two spans: lengths 1 to 5 are equally likely
     assert np.abs(counts / 200_000 - 1 / 5).max() < 0.005
     starts = np.bincount(first_start, minlength=34)[
         1:34
-    ]  # after 1 to 33 tokens of text, all as likely
+    ]  # starts after 1 to 33 tokens of text, all equally likely
     assert np.abs(starts / 200_000 - 1 / 33).max() < 0.002
 
 

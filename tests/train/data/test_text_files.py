@@ -50,7 +50,7 @@ def test_globs_cross_folders_and_name_each_file_once(tmp_path):
 
 
 def test_a_folder_that_links_to_itself_is_read_once(tmp_path):
-    """Two such links make 2^40 paths."""
+    """Two such links would make 2^40 paths."""
     (tmp_path / "a[1]/.hidden").mkdir(parents=True)
     for name in ("x.txt", "a[1]/y.txt", "a[1]/.hidden/z.txt"):
         (tmp_path / name).write_text("text")
@@ -98,7 +98,7 @@ def test_a_file_that_has_changed_anywhere_is_another(tmp_path, monkeypatch):
         "b" * 250 + "a" + "b" * 249,
     ):
         file.write_text(content)
-        os.utime(file, ns=(0, 0))  # a copy that keeps its times
+        os.utime(file, ns=(0, 0))  # as a copy that keeps the times
         found.append(text_files.digest(str(file), kept))
         text_files._digest.cache_clear()
         assert text_files.digest(str(file)) == found[-1]
@@ -110,7 +110,7 @@ def test_a_large_files_fingerprint_is_kept_while_it_stays_as_it_is(tmp_path, mon
     file, kept = tmp_path / "a.txt", tmp_path / "digests.json"
     file.write_text("a" * 200)
     found = text_files.digest(str(file), kept)
-    monkeypatch.setattr(text_files, "_digest", None)  # is not read again
+    monkeypatch.setattr(text_files, "_digest", None)  # fails if the file is read again
     assert text_files.digest(str(file), kept) == found
     kept.write_text("{")
     monkeypatch.undo()
@@ -133,7 +133,7 @@ def test_rows_without_text_are_named(tmp_path):
     _raises(tmp_path / "b.jsonl", "row 4: 'text' is no text: null")
 
 
-def test_what_is_not_as_the_file_has_it_is_counted(tmp_path):
+def test_replaced_characters_and_empty_rows_are_counted(tmp_path):
     lost = text_files.Lost()
     (tmp_path / "a.jsonl").write_text(
         '{"text": "half \\ud83d"}\n{"text": " "}\n{"text": "\\u0000\\udc00"}\n'
@@ -214,7 +214,7 @@ def test_the_key_of_a_column_is_never_ignored(tmp_path):
 
 
 def test_a_vocabularys_sample_is_drawn_over_all_files(tmp_path):
-    """English first in the order of names, and first in the second file; Russian is half of all."""
+    """English comes first in the order of file names and in the second file; half is Russian."""
     english, russian = (
         [f"{word} {i}" * 9 for i in range(400)] for word in ("some words", "иные слова")
     )
@@ -254,7 +254,7 @@ def test_overlap_finds_thirteen_words_in_a_row():
 
 
 def test_overlap_finds_text_without_spaces():
-    """By characters: a sentence is one word in the sense of an expression for words."""
+    """Overlap is found by characters, because a whole sentence counts as one word."""
     chinese = (
         "机器学习模型的规模与下游任务的表现之间的关系取决于架构的归纳偏置，而不仅仅取决于参数数量。"
     )

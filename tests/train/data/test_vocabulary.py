@@ -54,7 +54,7 @@ def test_bytes_are_counted(words):
     for text, ids in zip(texts, words.encode(texts), strict=True):
         assert words.bytes_per_piece[ids].sum() - 1 == len(
             text.encode()
-        )  # one space stands before every text
+        )  # a space is added before every text
 
 
 def test_training_is_deterministic():
@@ -88,7 +88,7 @@ def test_a_small_text_can_have_fewer_pieces(tmp_path):
 
 
 def test_text_without_spaces_survives(tmp_path):
-    """SentencePiece puts a space before every text, and would know none."""
+    """SentencePiece puts a space before every text, and would otherwise not know spaces."""
     texts = ["机器学习模型的规模" * 400, "下游任务的表现" * 400]
     (tmp_path / "v.model").write_bytes(vocabulary.train(texts, 400, 100, exact=False))
     model = Vocabulary(tmp_path / "v.model")
@@ -96,7 +96,7 @@ def test_text_without_spaces_survives(tmp_path):
 
 
 def test_a_long_line_of_four_byte_characters_trains_a_vocabulary(tmp_path):
-    """SentencePiece leaves out lines of more than 65,536 bytes."""
+    """SentencePiece skips lines of more than 65,536 bytes."""
     line = "".join(chr(0x1F600 + i % 60) + chr(0x20000 + i * i % 50) for i in range(9_000))
     assert len(line.encode()) > 1 << 16
     (tmp_path / "v.model").write_bytes(vocabulary.train([line], 500, 100, exact=False))

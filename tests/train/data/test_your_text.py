@@ -1,6 +1,6 @@
-"""`prepare` on text of a user's own: what it reads, counts and refuses.
+"""`prepare` on a user's own text: what it reads, counts and refuses.
 
-TensorFlow: one process prepares all of it.
+It loads TensorFlow, so a single process prepares everything.
 """
 
 import gzip
@@ -39,7 +39,7 @@ for line in sys.stdin:
 
 
 def _texts(folder):
-    """Writes the files; returns what to prepare of them, by the name of the corpus."""
+    """Writes the files; returns the options of `prepare` for each corpus, by its name."""
     chance = random.Random(0)
     words = ["".join(chance.choices("abcdefghij", k=chance.randint(2, 7))) for _ in range(500)]
     russian = ["".join(chance.choices("абвгдежзий", k=chance.randint(2, 7))) for _ in range(500)]
@@ -119,7 +119,7 @@ def _texts(folder):
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """For each corpus what `prepare` said, and its error; and the folder of them all."""
+    """What `prepare` printed for each corpus, its error, and the folder with all of them."""
     folder = tmp_path_factory.mktemp("texts")
     cases = _texts(folder)
     given = "".join(
@@ -136,7 +136,7 @@ def prepared(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def opened(prepared):
-    """Opens a corpus; returns it and what was said of its text."""
+    """Opens a corpus; returns it and what was printed about its text."""
 
     def open_one(name):
         found = prepared[0][name]
@@ -264,7 +264,7 @@ def test_text_without_spaces_is_compared_with_the_tasks(opened):
         ("taken", "modules register another 'user_first'; give yours another name"),
     ],
 )
-def test_what_is_wrong_is_told_before_any_text_is_tokenized(prepared, name, message):
+def test_errors_are_reported_before_any_text_is_tokenized(prepared, name, message):
     found = prepared[0][name]
     assert message in found["error"] and "\n" not in found["error"]
     assert not list((prepared[1] / name).rglob("*.npy"))

@@ -1,10 +1,10 @@
-"""What two studies must have in common when they were trained alike."""
+"""What two studies must have in common if they were trained in the same way."""
 
 from train import records
 
 
 def content(directory):
-    """The records of all runs of a study by name, without what the clock says."""
+    """The records of all runs of a study by name, without anything that depends on the clock."""
     found = {}
     for path in records.find_runs(directory):
         run = records.read_run(path)
@@ -18,7 +18,7 @@ def content(directory):
 
 
 def run_table(directory):
-    """The report's table of runs as text, without what the clock says."""
+    """The report's table of runs as text, without anything that depends on the clock."""
     from eval.data.study import read_study
 
     return (

@@ -2,7 +2,7 @@
 
     python tests/train/launch/slurm_cluster.py  # prints what is missing, or starts it to try out
 
-Nothing outside the directory is written; munge, slurmctld and slurmd have their own socket and
+Nothing is written outside its directory. munge, slurmctld and slurmd have their own socket and
 ports, and end with the process that started them, however it ends.
 """
 
@@ -78,8 +78,8 @@ class Cluster:
     """A running Slurm.
 
     Attributes:
-      directory: of its files.
-      environment: in which its commands find it.
+      directory: the directory of its files.
+      environment: the environment in which commands find it.
     """
 
     def __init__(self, directory: Path, share: int = 1, settings: tuple[str, ...] = ()):
@@ -123,7 +123,7 @@ class Cluster:
 
     def _start(self, *command: str) -> None:
         tied = ["setpriv", "--pdeathsig", "TERM", *command]
-        quiet = subprocess.DEVNULL  # they have logs of their own
+        quiet = subprocess.DEVNULL  # they write their own logs
         self._daemons[command[0]] = subprocess.Popen(
             tied, env=self.environment, stdout=quiet, stderr=quiet
         )
@@ -131,8 +131,8 @@ class Cluster:
     def start_node(self) -> None:
         """Starts the node daemon and waits until the node takes jobs.
 
-        A job that ended while the daemon was dead keeps the node from it until the controller asks
-        again, in a minute.
+        If a job ended while the daemon was dead, the node takes no jobs until the controller asks
+        again, after a minute.
         """
         self._start("slurmd", "-D")
         self.wait(self._takes_jobs, 180)
@@ -144,11 +144,11 @@ class Cluster:
                 "mixed",
                 "allocated",
             )
-        except subprocess.CalledProcessError:  # the controller is not up yet
+        except subprocess.CalledProcessError:  # the controller is not running yet
             return False
 
     def kill_node(self) -> None:
-        """Kills the node daemon as `kill -9` does; job steps go on without it."""
+        """Kills the node daemon as `kill -9` does; the job steps continue without it."""
         self._daemons["slurmd"].kill()
         self._daemons["slurmd"].wait()
 
@@ -163,14 +163,14 @@ class Cluster:
             daemon.wait(60)
 
     def run(self, *command: str) -> str:
-        """What a Slurm command prints."""
+        """The output of a Slurm command."""
         done = subprocess.run(
             command, env=self.environment, capture_output=True, text=True, check=True, timeout=60
         )
         return done.stdout
 
     def wait(self, condition, seconds: float) -> None:
-        """Waits for a condition; fails with the daemons' last words."""
+        """Waits for a condition; if it fails, shows the end of the daemons' logs."""
         until = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > until:

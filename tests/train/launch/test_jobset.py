@@ -1,4 +1,4 @@
-"""JobSets: a golden file, and every field held against the published schema's names and types."""
+"""JobSets: against a golden file, and against names and types of the published schema."""
 
 import json
 from pathlib import Path
@@ -35,7 +35,7 @@ def test_the_manifest_is_the_golden_one(request):
 
 
 def _check(value, names, where):
-    """Every key of `value` is in the schema, and every value of the schema's type."""
+    """Checks that every key of `value` is in the schema, and every value of the schema's type."""
     if isinstance(names, dict):
         assert isinstance(value, dict), where
         for key, inner in value.items():
@@ -119,18 +119,18 @@ def test_the_verb_prints_what_kubectl_takes(capsys):
 
 @pytest.mark.slow
 def test_seeds_that_go_together_are_one_jobset_on_one_chip(capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # the cache of counts is that of the directory
+    monkeypatch.chdir(tmp_path)  # the cache of counts is in this directory
     names = [f"transformer-nano-s{seed}" for seed in range(12)]
     assert _verb(twelve_cells, "--vmap-seeds", "always", "--topology", "1x1") == 0
     assert _commands(capsys) == [["/data/runs/twelve", "/data/corpora/c4", "--cell", *names]]
     assert (
         _verb(twelve_cells, "--vmap-seeds", "auto", "--topology", "1x1") == 0
-    )  # so few steps: it is the start alone
+    )  # so few steps that only the start-up counts
     assert len(_commands(capsys)) == 1
     long = ("--set", "pretrain.steps=1000000000")
     assert (
         _verb(twelve_cells, "--vmap-seeds", "auto", "--topology", "1x1", *long) == 0
-    )  # nothing was measured
+    )  # without a calibration
     assert len(_commands(capsys)) == 12
     assert _verb(twelve_cells, "--vmap-seeds", "always") == 2
     assert "vmap_seeds: needs a slice of one chip, not 1 of 4x4" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The local launcher: two on one study, workers killed, cells that fail again and again."""
+"""The local launcher: two launchers on one study, killed workers, cells that keep failing."""
 
 import dataclasses
 import json
@@ -48,9 +48,9 @@ def _worker(manifest, corpus, **options):
 
 
 def _failing(monkeypatch, errors):
-    """Makes `run_cell` raise the next of `errors`, or end well where it is None.
+    """Makes `run_cell` raise the next of `errors`, or succeed if it is None.
 
-    Returns what was called.
+    Returns a list of the calls.
     """
     from train.run import cell
 
@@ -93,10 +93,10 @@ def test_a_failed_cell_is_tried_again_and_then_given_up(manifest, corpus, monkey
     assert called == ["transformer-nano-s0"]
 
 
-def test_a_stop_is_told_by_the_exit_code(manifest, corpus, monkeypatch):
-    """Also where the signal went to another process of the cell, and where no cell is left.
+def test_a_stop_is_reported_by_the_exit_code(manifest, corpus, monkeypatch):
+    """Also if the signal went to another process of the cell, or if no cell is left.
 
-    Slurm requeues by it.
+    Slurm requeues the task because of this exit code.
     """
     called = _failing(monkeypatch, [None, loop.Preempted("pretrain at step 3 of 8")])
     assert _worker(manifest, corpus).run() == EXIT_STOPPED
@@ -109,12 +109,12 @@ def test_what_would_fail_again_is_not_tried_again(manifest, corpus, monkeypatch)
     assert called == ["transformer-nano-s0", "glu-nano-s0"]
 
 
-def test_a_cell_that_another_is_at_is_waited_for(manifest, corpus, monkeypatch):
+def test_a_cell_that_another_process_runs_is_waited_for(manifest, corpus, monkeypatch):
     called = _failing(monkeypatch, [None, None])
     asked = []
 
     def stop():
-        """Asked before each look: the other lets go after a while."""
+        """Called before each attempt; the other process releases the cell after a while."""
         asked.append(None)
         if len(asked) == 8:
             held.__exit__(None, None, None)
@@ -129,7 +129,7 @@ def test_a_cell_that_another_is_at_is_waited_for(manifest, corpus, monkeypatch):
 
 
 def _together(monkeypatch, errors):
-    """Makes `run_seeds` raise the next of `errors`, or end well where it is None.
+    """Makes `run_seeds` raise the next of `errors`, or succeed if it is None.
 
     Returns the cells of each call.
     """
@@ -169,7 +169,7 @@ def three_seeds(manifest):
     )
 
 
-def test_cells_of_a_program_go_together(three_seeds, corpus, monkeypatch):
+def test_cells_of_a_program_run_together(three_seeds, corpus, monkeypatch):
     study, programs, names, directory = three_seeds
     alone, together = _failing(monkeypatch, [None]), _together(monkeypatch, [None])
     assert _worker((study, directory), corpus, programs=programs).run() == 0
@@ -178,7 +178,7 @@ def test_cells_of_a_program_go_together(three_seeds, corpus, monkeypatch):
     assert {len(attempts(directory / cell.run_id)) for cell in study.cells} == {1}
 
 
-def test_what_is_done_or_taken_does_not_go_along(three_seeds, corpus, monkeypatch):
+def test_done_and_locked_cells_do_not_run_with_the_others(three_seeds, corpus, monkeypatch):
     study, programs, names, directory = three_seeds
     alone, together = _failing(monkeypatch, [None] * 3), _together(monkeypatch, [None])
     records.RunWriter(directory / names[1]).status("done")
@@ -193,7 +193,7 @@ def test_what_is_done_or_taken_does_not_go_along(three_seeds, corpus, monkeypatc
 
 
 def test_a_program_that_fails_is_tried_again_cell_by_cell(three_seeds, corpus, monkeypatch):
-    """It may have had no room on the device; that is no failure of the cells."""
+    """The program may have been too large for the device, which is no failure of its cells."""
     study, programs, names, directory = three_seeds
     alone, together = (
         _failing(monkeypatch, [None] * 4),
@@ -206,7 +206,7 @@ def test_a_program_that_fails_is_tried_again_cell_by_cell(three_seeds, corpus, m
         assert [row["state"] for row in attempts(directory / name)] == ["failed", "done"]
 
 
-def test_one_that_fails_does_not_take_along_those_that_are_done(three_seeds, corpus, monkeypatch):
+def test_a_failing_cell_does_not_fail_those_that_are_done(three_seeds, corpus, monkeypatch):
     study, programs, names, directory = three_seeds
     alone = _failing(monkeypatch, [loop.Diverged("again and again"), None])
     _together(monkeypatch, [None])
@@ -241,7 +241,7 @@ def test_all_cells_of_a_killed_worker_have_failed_once(manifest, corpus):
     for cell in study.cells:
         (row,) = attempts(directory / cell.run_id)
         assert (row["state"], row["error"]) == ("failed", "its worker was killed (signal 9)")
-        assert row["together"] == 2  # which are tried again, as often as `retries` says, each alone
+        assert row["together"] == 2  # which are retried separately, up to `retries` times each
 
 
 def test_every_worker_has_its_core_or_its_gpu(monkeypatch, tmp_path):
@@ -267,8 +267,8 @@ def test_seeds_together_are_for_workers_of_one_gpu(monkeypatch, tmp_path, capsys
     monkeypatch.setattr(local, "visible_gpus", lambda study: ["0", "1"])
     assert main(["study", "paper", "--runs", str(tmp_path), "--vmap-seeds", "always"]) == 2
     assert (
-        "vmap_seeds: needs workers of one GPU, not one of 2; give --workers 2"
-        in capsys.readouterr().err
+        "vmap_seeds: each worker must have one GPU, but one worker would have all 2; "
+        "give --workers 2" in capsys.readouterr().err
     )
     assert not list(tmp_path.iterdir())
 

@@ -1,6 +1,6 @@
 """Slurm: the script that is submitted.
 
-And a real one that runs a study through scancel, requeue, a killed daemon.
+Also a real Slurm that runs a study through scancel, requeue and a killed daemon.
 """
 
 import json
@@ -50,7 +50,7 @@ def test_the_script_is_an_array_of_the_cells(tmp_path):
 
 
 def test_options_that_are_none_are_refused():
-    with pytest.raises(InputError, match="option 'time=1' is no option of sbatch"):
+    with pytest.raises(InputError, match="option 'time=1' is not an option of sbatch"):
         slurm.Resources(options=("time=1",))
     with pytest.raises(InputError, match="nodes = 0"):
         slurm.Resources(nodes=0)
@@ -63,15 +63,15 @@ def test_seeds_together_are_for_one_process(tmp_path, capsys):
 
 
 def _queue(monkeypatch, lines, config="MaxArraySize            = 5\n"):
-    """What squeue and scontrol would say; the real ones are asked in the slow tests."""
+    """Replaces the answers of squeue and scontrol; the slow tests use the real ones."""
     said = {"squeue": "".join(f"{line}\n" for line in lines), "scontrol": config}
     monkeypatch.setattr(slurm, "_ask", lambda program, *rest: said[program])
 
 
 def test_only_jobs_of_the_directorys_own_scripts_are_its_jobs(tmp_path, monkeypatch):
-    """A copied directory, whose job numbers are other jobs' by now.
+    """In a copied directory, the job numbers may belong to other jobs.
 
-    Tasks without a number, or more than it has.
+    Tasks without a number, or with too large a number, are ignored too.
     """
     here = tmp_path / "slurm"
     here.mkdir()
@@ -98,7 +98,7 @@ def test_more_cells_than_an_array_may_have_go_in_several(corpus, tmp_path):
     with slurm_cluster.cluster("MaxArraySize=5") as cluster:
         cluster.run(
             "scontrol", "update", "PartitionName=test", "State=DOWN"
-        )  # takes jobs and starts none
+        )  # accepts jobs but starts none
         said = _train("slurm", twelve_cells, corpus, tmp_path, environment=cluster.environment)
         assert [line.split(": ")[1] for line in said.splitlines()] == [
             "5 cells of twelve; watch " + str(tmp_path / "twelve"),
@@ -111,7 +111,7 @@ def test_more_cells_than_an_array_may_have_go_in_several(corpus, tmp_path):
         copied = _train(
             "slurm", twelve_cells, corpus, tmp_path / "copy", environment=cluster.environment
         )
-        assert copied.count("cells of twelve") == 3  # the jobs in the queue write to the first
+        assert copied.count("cells of twelve") == 3  # the queued jobs write to the first directory
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,7 @@ def test_an_array_survives_scancel_requeue_and_a_killed_daemon(corpus, tmp_path)
     with slurm_cluster.cluster() as cluster:
         cluster.run(
             "scontrol", "update", "PartitionName=test", "State=DOWN"
-        )  # takes jobs and starts none
+        )  # accepts jobs but starts none
         said = _train(
             "slurm", twelve_cells, corpus, tmp_path / "slurm", environment=cluster.environment
         )
@@ -184,7 +184,7 @@ def test_an_array_survives_scancel_requeue_and_a_killed_daemon(corpus, tmp_path)
         stopped = (
             set(started()) - before
         ).pop()  # as the time limit does it: it saves, and requeues itself
-        # Not waited for: where the task is requeued meanwhile, scancel tries again for minutes.
+        # Not waited for: if the task is requeued meanwhile, scancel keeps trying for minutes.
         signalling = subprocess.Popen(
             ["scancel", "--signal=TERM", f"{job}_{stopped}"], env=cluster.environment
         )
@@ -204,7 +204,7 @@ def test_an_array_survives_scancel_requeue_and_a_killed_daemon(corpus, tmp_path)
         cluster.kill_node()
         cluster.wait(
             lambda: not running(), 120
-        )  # the controller gives the node up and requeues its jobs
+        )  # the controller gives up on the node and requeues its jobs
         cluster.start_node()
         cluster.wait(
             lambda: all(
@@ -219,7 +219,7 @@ def test_an_array_survives_scancel_requeue_and_a_killed_daemon(corpus, tmp_path)
         )
         assert (
             "1 cells of twelve" in said or "no cell is left" in said
-        )  # it may have been done when it was cancelled
+        )  # it may have finished before it was cancelled
         cluster.wait(lambda: not cluster.run("squeue", "--noheader").strip(), 200)
     assert {s.state for s in statuses(read_manifest(here), here)} == {"done"}
     _train("study", twelve_cells, corpus, tmp_path / "local")
@@ -228,13 +228,13 @@ def test_an_array_survives_scancel_requeue_and_a_killed_daemon(corpus, tmp_path)
 
 @needs_slurm
 @pytest.mark.slow
-def test_twelve_seeds_in_one_task_are_stopped_and_go_on(corpus, tmp_path):
+def test_twelve_seeds_in_one_task_are_stopped_and_continue(corpus, tmp_path):
     here = tmp_path / "twelve"
     together = ["--vmap-seeds", "always"]
     with slurm_cluster.cluster() as cluster:
         cluster.run(
             "scontrol", "update", "PartitionName=test", "State=DOWN"
-        )  # takes jobs and starts none
+        )  # accepts jobs but starts none
         _train("slurm", twelve_cells, corpus, tmp_path, *together, environment=cluster.environment)
         again = _train(
             "slurm", twelve_cells, corpus, tmp_path, *together, environment=cluster.environment
@@ -272,7 +272,8 @@ def _names():
 @needs_slurm
 @pytest.mark.slow
 def test_a_cell_of_two_processes_gives_the_records_of_one(corpus, tmp_path):
-    # At a small rate: Adafactor turns rounding into whole updates where a gradient is nearly zero.
+    # With a low rate: if a gradient is nearly zero, Adafactor turns rounding errors into whole
+    # updates.
     slow = [f"--set={stage}.optimizer.learning_rate=0.01" for stage in ("pretrain", "finetune")]
     _train("study", one_cell, corpus, tmp_path / "one", *slow)
     with slurm_cluster.cluster() as cluster:
@@ -289,7 +290,7 @@ def test_a_cell_of_two_processes_gives_the_records_of_one(corpus, tmp_path):
     assert [row["step"] for row in metrics] == [row["step"] for row in expected[1]]
     for mine, theirs in zip([*metrics, *evals], [*expected[1], *expected[2]], strict=True):
         assert mine.keys() == theirs.keys()
-        for key, value in theirs.items():  # sums over two processes are taken in another order
+        for key, value in theirs.items():  # sums over two processes are computed in another order
             assert mine[key] == (
                 pytest.approx(value, rel=1e-3) if isinstance(value, float) else value
             ), (key, mine)

@@ -1,4 +1,4 @@
-"""Twelve of the smallest cells, alike but for their seeds, for tests of launchers."""
+"""Twelve of the smallest cells, which differ only in their seeds, for tests of launchers."""
 
 from tests.train import tiny_study
 from train.study import declare

@@ -1,12 +1,12 @@
 """Writes `configs/studies/counts.json`.
 
-What every model of the large presets costs, so that `plan` need not count it.
+The file holds the costs of every model of the large presets, so that `plan` need not count them.
 
     python -m tests.train.plan.make_counts
 
-Run it after a change of an architecture, a size or a preset; a test recounts some of them and
-misses none. Models of the other presets are small and are counted when they are asked for. What was
-counted of the same sources lies in `.cache` and is taken from there.
+Run it after a change of an architecture, a size or a preset; a test recounts some of the models and
+checks that none is missing. Models of the other presets are small and are counted when they are
+needed. Counts made by the same source code are taken from `.cache`.
 """
 
 from train.plan import counts, plan
@@ -17,7 +17,7 @@ PRESETS = ("depth", "paper", "width")
 
 
 def queries() -> list[counts.Query]:
-    """Everything that has to be counted."""
+    """All models that have to be counted."""
     found = []
     for name in PRESETS:
         declared = load(name)

@@ -1,4 +1,4 @@
-"""The output of `plan` against cases computed by hand, and its counts against whole traces."""
+"""The output of `plan` against cases computed by hand; its counts against complete traces."""
 
 import dataclasses
 import json
@@ -27,7 +27,7 @@ GB = 10**9
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # the cache of counts is that of the directory
+    monkeypatch.chdir(tmp_path)  # the cache of counts is in this directory
 
 
 def _plan(study, vocab_size, device, devices=1, **how):
@@ -64,8 +64,8 @@ def test_totals_are_what_a_hand_computes():
     assert (
         one.memory == 4 * (2 * params + counted.moments) + 4 * per_sequence
     )  # four of eight sequences a device
-    # The last two checkpoints and the best: of pretraining one, of finetuning the two that are
-    # evaluated, of 17 tasks.
+    # The last two checkpoints and the best ones: one for pretraining; for finetuning one for each
+    # of 17 tasks, but only two checkpoints are evaluated.
     assert one.disk == (3 + 4) * 4 * (params + counted.moments)
 
 
@@ -89,7 +89,7 @@ def _seeds(count, *cells):
 def _measured(*ratios, setup=5.0):
     """A device on which a step of one seed takes .5 s.
 
-    Together they take that times a ratio for each architecture.
+    A step of several seeds takes that times their number times a ratio, one for each architecture.
     """
     names = ("transformer", "glu")[: len(ratios)]
     together = {name: [(1e6, ratio)] for name, ratio in zip(names, ratios, strict=True)}
@@ -147,7 +147,7 @@ def test_each_cell_is_decided_on_its_own():
     assert always.seconds_together > made.seconds_together
     apart = _plan(
         both, VOCAB, SLOW, calibration=speed, workers=4
-    )  # each cell has a worker, and nobody waits
+    )  # each cell has a worker, so nothing waits
     assert apart.together == ()
 
 
@@ -174,7 +174,7 @@ def test_seeds_are_divided_among_workers_and_by_memory():
     assert _plan(four, VOCAB, narrow, calibration=free, always=True).together == ()
 
 
-def test_a_launcher_puts_seeds_together_as_it_is_told_and_says_where_they_would_gain(capsys):
+def test_a_launcher_follows_vmap_seeds_and_hints_where_it_would_save_time(capsys):
     four = _seeds(4)
     names = [cell.run_id for cell in four.cells]
 
@@ -183,7 +183,8 @@ def test_a_launcher_puts_seeds_together_as_it_is_told_and_says_where_they_would_
         return [tuple(program) for program in found], capsys.readouterr().err
 
     assert together("never") == ([], "")
-    assert together("auto") == ([], "small: 0 of 4 cells go together, in 0 programs (slow: none)\n")
+    out = "small: 0 of 4 cells run together, in 0 programs (slow: none)\n"
+    assert together("auto") == ([], out)
     assert together("always")[0] == [tuple(names)]
     calibrate.write(_measured(0.25))
     found, said = together("never")
@@ -192,7 +193,7 @@ def test_a_launcher_puts_seeds_together_as_it_is_told_and_says_where_they_would_
         said
         == "small: 4 of 4 cells would take less time with --vmap-seeds auto (measured on slow)\n"
     )
-    assert together("auto", names[1:])[0] == [tuple(names[1:])]  # what is left of them
+    assert together("auto", names[1:])[0] == [tuple(names[1:])]  # only those that are left
     assert together("auto", names[3:]) == ([], "")
     calibrate.write(_measured(1.1))
     assert together("never") == ([], "")
@@ -231,7 +232,7 @@ def test_what_cannot_fit_is_refused_with_what_would():
             _study(cell), declare.T5_VOCABULARY, dataclasses.replace(tpu, memory=memory), number
         ).cells[0]
 
-    # 0.74 G parameters: weights and gradients are 5.9 GB, which only a model axis makes smaller.
+    # 0.74 G parameters: weights and gradients are 5.9 GB, which only a model axis can reduce.
     refused = priced(large, 16)
     assert refused.problem.startswith(f"{refused.memory / 1e9:.1f} GB a device of tpu's 5; ")
     assert "--set parallel=mesh --set 'mesh=[8, 2, 1]' needs" in refused.problem
@@ -239,7 +240,7 @@ def test_what_cannot_fit_is_refused_with_what_would():
     sharded = dataclasses.replace(large, parallel="mesh", mesh=(8, 2, 1))
     assert priced(sharded, 16, 4 * GB).problem.startswith(
         "4.1 GB"
-    )  # so that micro-batches were advised as well
+    )  # so that micro-batches are suggested as well
     halved = declare.override((sharded,), {"pretrain.accumulate": 2, "finetune.accumulate": 2})[0]
     assert priced(halved, 16, 4 * GB).problem == ""
     assert priced(sharded, 24).problem == "mesh = [8, 2, 1] does not make 24 devices"
@@ -249,7 +250,7 @@ def test_what_cannot_fit_is_refused_with_what_would():
         priced(large, 24, 16 * GB).problem
         == "pretrain.batch_size = 128 does not divide into 24 parts"
     )
-    # 128 sequences on one device are too many, in micro-batches they are not.
+    # 128 sequences are too many for one device, but not as micro-batches.
     assert "--set pretrain.accumulate=" in priced(large, 1, 16 * GB).problem
 
 
@@ -258,7 +259,7 @@ def test_a_calibration_is_a_line_through_what_was_measured():
     steps, setup = {"glu": [(1e6, 0.01), (1e8, 0.1)]}, {"glu": [(1e6, 10.0), (1e8, 20.0)]}
     measured = Calibration("cpu", steps, setup, together, {"glu": [(1e6, 0.2)]})
     assert measured.step_seconds("glu", 1e7) == pytest.approx(math.sqrt(0.01 * 0.1))
-    assert measured.step_seconds("mos", 1e8) == pytest.approx(0.1)  # not measured: as the others
+    assert measured.step_seconds("mos", 1e8) == pytest.approx(0.1)  # unmeasured: as the others
     assert measured.setup_seconds("glu", 1e6) == pytest.approx(10.0)
     assert measured.together_ratio("glu", 1e7) == pytest.approx(0.7)
     assert measured.further_share("glu", 1e7) == pytest.approx(0.2)
@@ -282,10 +283,10 @@ def test_records_of_cells_alone_and_together_make_a_calibration(tmp_path):
     finished(0, 1, 2.0, 5.0 + 8.0)
     finished(
         1, 3, 0.8, 12.5 + 12.0
-    )  # a step of three takes 1.25 s, and two more add 4 s to the 8 s around
+    )  # a step of three seeds takes 1.25 s, and two more seeds add 4 s to the 8 s besides steps
     finished(
         2, 1, 99.0, 99.0, {"state": "done", "together": 1, "seconds": 1.0}
-    )  # it was interrupted
+    )  # this one was interrupted
     found = calibrate.from_records(tmp_path)
     assert found.device == "abacus"
     assert found.step_seconds("glu", 4e6) == pytest.approx(0.5)
@@ -302,7 +303,7 @@ def test_calibrations_are_kept_by_device(tmp_path):
     assert calibrate.read("slow").together_ratio("transformer", 1e6) == pytest.approx(0.25)
     assert calibrate.read("abacus") is None
     calibrate.PATH.write_text('{"slow": {"device": "slow"}}')
-    with pytest.raises(InputError, match="is no file of calibrations"):
+    with pytest.raises(InputError, match="is not a calibration file"):
         calibrate.read("slow")
 
 
@@ -363,7 +364,7 @@ def test_many_models_are_counted_by_several_processes(monkeypatch):
 
 
 def test_a_gpu_holds_less_where_attention_is_cudnn_s():
-    """That of a stage without dropout and of one seed; nowhere else."""
+    """Only for a stage without dropout and a single seed."""
     plain = dataclasses.replace(tiny("transformer"), finetune=None)
     dropped = dataclasses.replace(
         plain, pretrain=dataclasses.replace(plain.pretrain, dropout_rate=0.1)
@@ -392,7 +393,7 @@ def _assert_counted(query, stored):
         f"jax=={jax.__version__}"
         not in (Path(__file__).parents[3] / "constraints.txt").read_text().split()
     ):
-        # What the derivative keeps of an activation such as GELU differs between releases of JAX.
+        # What the derivative keeps of activations such as GELU differs between releases of JAX.
         for key in ("activations", "gpu_activations"):
             del stored[key], counted[key]
     assert stored == counted, query.model

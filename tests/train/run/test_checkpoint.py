@@ -1,4 +1,4 @@
-"""Checkpoints: which are kept, and what a damaged file can do."""
+"""Checkpoints: which are kept, and what happens if a file is damaged."""
 
 import json
 import shutil
@@ -11,8 +11,8 @@ import pytest
 from train.records import InputError
 from train.run.checkpoint import Checkpoints, word_sum
 
-# Orbax abandons the other reads of a checkpoint when one of them fails, and Python complains that
-# nobody awaited them.
+# If one read of a checkpoint fails, Orbax abandons the others, and Python warns that they were
+# never awaited.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
@@ -70,7 +70,7 @@ def test_the_last_two_the_best_and_the_milestones_are_kept(tmp_path):
     with Checkpoints(tmp_path / "c", keep_every=3, best=("nll",)) as checkpoints:
         for step, nll in losses.items():
             checkpoints.save(step, _items(step), {"hash": "h"}, {"nll": nll})
-        checkpoints.save(7, _items(7), {"hash": "h"})  # one that was not evaluated
+        checkpoints.save(7, _items(7), {"hash": "h"})  # without an evaluation
         checkpoints.wait()
         assert checkpoints.steps() == [2, 3, 6, 7]
 
@@ -88,18 +88,18 @@ def test_the_best_checkpoint_of_each_task_is_kept(tmp_path):
     for (
         step,
         score,
-    ) in scores.items():  # opened anew each time, as after a kill: the scores are on disk
+    ) in scores.items():  # opened again each time, as after a kill: the scores are on disk
         with Checkpoints(tmp_path / "c", best=("a", "b")) as checkpoints:
             checkpoints.save(step, _items(step), {"hash": "h"}, score)
             checkpoints.wait()
             kept = checkpoints.steps()
-    assert kept == [2, 3, 5, 6]  # of two equal scores the newer
+    assert kept == [2, 3, 5, 6]  # of two equal scores the newer one
 
 
-def test_a_reader_removes_nothing_of_somebody_elses_directory(three, tmp_path):
+def test_a_reader_removes_nothing_from_the_directory_of_another_run(three, tmp_path):
     copy = tmp_path / "pretrain"
     shutil.copytree(three, copy)
-    unfinished = copy / "4.orbax-checkpoint-tmp"  # a save under way
+    unfinished = copy / "4.orbax-checkpoint-tmp"  # an unfinished save
     unfinished.mkdir()
     max(_files(copy / "3" / "params"), key=lambda path: path.stat().st_size).write_bytes(b"")
     with Checkpoints(copy, read_only=True) as checkpoints:
@@ -131,7 +131,7 @@ def test_any_damaged_file_costs_at_most_its_own_checkpoint(three, tmp_path, dama
                 content[:middle] + bytes([content[middle] ^ 0x55]) + content[middle + 1 :]
             )
         step = _restored(copy)
-        assert step in (2, 3)  # 3 where the file does not matter for reading
+        assert step in (2, 3)  # 3 if the file is not needed for reading
         skipped += step == 2
         if step == 2:
             assert (copy.with_name("pretrain-damaged") / "3").is_dir() or not (copy / "3").exists()

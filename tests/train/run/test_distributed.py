@@ -39,18 +39,18 @@ FOUND = {
         (PLAIN, FOUND),
         ({f"JAX_{name}": value for name, value in PLAIN.items()}, FOUND),
         ({**PLAIN, "PROCESS_ID": "", "JOB_COMPLETION_INDEX": "2"}, FOUND),
-        ({**SLURM, **PLAIN}, FOUND),  # what a person says goes before what is found
+        ({**SLURM, **PLAIN}, FOUND),  # what a person sets takes precedence over what is found
         ({"COORDINATOR_ADDRESS": "host:1234", "NUM_PROCESSES": "1"}, None),
         (SLURM, {}),
         ({**SLURM, "SLURM_NTASKS": "1"}, None),
-        ({**SLURM, "NUM_PROCESSES": "1"}, None),  # a task of its own: the search is turned off
+        ({**SLURM, "NUM_PROCESSES": "1"}, None),  # a separate task: the search is switched off
         ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8"}, None),  # the batch script itself, outside srun
         ({"OMPI_MCA_orte_hnp_uri": "1.0;tcp://h:1", "OMPI_COMM_WORLD_SIZE": "2"}, {}),
         ({"TPU_WORKER_HOSTNAMES": "a,b", "TPU_WORKER_ID": "1"}, {}),
         ({"TPU_WORKER_HOSTNAMES": "localhost", "TPU_WORKER_ID": "0"}, None),
         ({"TPU_WORKER_HOSTNAMES": "a", "MEGASCALE_NUM_SLICES": "2"}, {}),
         ({"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "0"}, {}),
-        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, None),  # a pod of no job
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, None),  # a pod that belongs to no job
     ],
 )
 def test_what_an_environment_says(environment, expected):
@@ -129,7 +129,7 @@ def _start(corpus, runs, steps=STEPS, processes=1):
 
 
 def _finish(started):
-    """Exit codes, and what each process said."""
+    """Exit codes, and the output of each process."""
     said = [process.communicate(timeout=400) for process in started]
     return [process.returncode for process in started], said
 
@@ -153,7 +153,7 @@ def test_two_processes_are_one_stop_together_and_continue_as_one(corpus, tmp_pat
     assert codes == [EXIT_PREEMPTED, EXIT_PREEMPTED], said
     assert "stopped and saved" in said[0][1]
     lines = [line for text in said[1] for line in text.splitlines()]
-    # Gloo counts its peers in several writes, which two threads may mix.
+    # Gloo prints the number of its peers in several writes, which two threads may mix.
     assert not [line for line in lines if line[:6] != "[Gloo]" and "peer ranks" not in line], (
         "only process 0 speaks"
     )

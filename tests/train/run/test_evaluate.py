@@ -1,4 +1,4 @@
-"""The held-out loss on ragged rows, token by token in NumPy, and what is chosen by it."""
+"""The held-out loss on rows of unequal length, recomputed in NumPy, and what is chosen by it."""
 
 import dataclasses
 import json
@@ -22,7 +22,7 @@ from train.run.parallel import SingleDevice
 from train.run.step import make_model
 from train.study.config import StageConfig
 
-LENGTHS = [6, 1, 0, 5, 4, 6, 2, 3]  # of the targets of a batch; one row is empty
+LENGTHS = [6, 1, 0, 5, 4, 6, 2, 3]  # of the targets in a batch; one row is empty
 STAGE = StageConfig(
     batch_size=8, input_length=24, target_length=12, eval_batch_size=8, eval_batches=2
 )
@@ -30,7 +30,7 @@ STAGE = StageConfig(
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """The tiny corpus with its task again as one of free text, and again for training alone."""
+    """The tiny corpus with two copies of its task: one with free text, one for training only."""
     path = write_corpus(tmp_path_factory.mktemp("corpus"))
     index = json.loads((path / "corpus.json").read_text())
     about = index["tasks"]["python_subject"]
@@ -124,7 +124,7 @@ def test_one_sequence_has_no_error_and_none_has_no_loss(corpus):
 
 @pytest.mark.parametrize("objective", ["span_corruption", "causal_lm"])
 def test_the_unigram_loss_is_that_of_the_training_targets_frequencies(corpus, objective):
-    """With sentinels, which are the last pieces of the vocabulary, and without."""
+    """With and without sentinels, which are the last pieces of the vocabulary."""
     stage = dataclasses.replace(STAGE, objective=objective)
     heldout = batches.heldout(corpus, BatchShape(8, 24, 12), 2, objective=objective)
     train = batches.Pretrain(corpus, "train", BatchShape(8, 24, 12), seed=5, objective=objective)
@@ -140,7 +140,7 @@ def test_the_unigram_loss_is_that_of_the_training_targets_frequencies(corpus, ob
 
 
 def test_ranking_answers_with_the_most_likely_label(corpus, model):
-    """Of every example, by the summed losses of its labels, computed one by one from the logits."""
+    """For every example, by the summed losses of its labels, computed one by one from logits."""
     model, params = model
     rows = tasks.downstream(
         models.jit(heldout_loss.make_nll(model)),
@@ -176,7 +176,7 @@ def test_pretraining_ends_with_the_baseline_that_ignores_context(corpus, model):
 
 @pytest.mark.slow
 def test_every_task_with_validation_examples_is_scored_as_the_stage_asks(corpus, model):
-    """Free text is decoded in any case; the headline is that of decoding wherever there is any."""
+    """Free text is always decoded; the headline score is the decoded one if there is one."""
     model, params = model
     decoded, ranked = ["accuracy", "score"], ["rank_accuracy", "rank_score"]
     expected = {"decode": decoded, "rank": [*ranked, "score"], "both": [*decoded, *ranked]}
@@ -200,7 +200,7 @@ def test_every_task_with_validation_examples_is_scored_as_the_stage_asks(corpus,
 
 
 def test_the_headline_of_ranking_is_the_mean_of_a_tasks_metrics(corpus, model):
-    """Not one of them: accuracy and F1 of the same answers differ."""
+    """It is not just one of them: accuracy and F1 of the same answers differ."""
     model, params = model
     task = {**corpus.index["tasks"]["python_subject"], "metrics": ["accuracy", "macro_f1"]}
     two = Corpus(corpus.path, {**corpus.index, "tasks": {"python_subject": task}})
@@ -215,8 +215,8 @@ def test_the_headline_of_ranking_is_the_mean_of_a_tasks_metrics(corpus, model):
 
 
 @pytest.mark.parametrize(("decode_length", "decoded"), [(0, 12), (5, 5)])
-def test_as_many_tokens_are_decoded_as_are_asked_for(corpus, model, decode_length, decoded):
-    """As many as targets have, unless told otherwise."""
+def test_the_requested_number_of_tokens_is_decoded(corpus, model, decode_length, decoded):
+    """By default as many tokens as targets have."""
     model, params = model
     shapes = []
 
@@ -266,9 +266,9 @@ def test_labels_that_fit_no_batch_cannot_be_ranked(corpus, model, scoring):
 
 
 def test_a_decoded_answer_counts_where_it_is_the_target(corpus):
-    """Of answers that are right for every other example, half.
+    """If every other answer is right, the score is half.
 
-    A batch's empty rows are nobody's answers.
+    The empty rows of a batch are not counted.
     """
     stage, number = dataclasses.replace(STAGE, eval_examples=10), iter(range(100))
 
@@ -300,7 +300,7 @@ def test_what_checkpoints_are_kept_by_and_which_was_the_best():
     history = [
         row("score", 60.0, step=1),
         row("score", 70.0, step=2),
-        row("score", 70.0, step=3),  # the newest of equals
+        row("score", 70.0, step=3),  # the newest of equal scores
         row("score", 65.0, step=4),
         row("accuracy", 99.0, step=5),
         row("score", None, step=6),

@@ -1,4 +1,4 @@
-"""A run directory belongs to one configuration, and losses in it are refused or reported."""
+"""A run directory belongs to one configuration; losses of its files are refused or reported."""
 
 import dataclasses
 import shutil
@@ -56,7 +56,7 @@ def events(directory):
 
 
 def test_a_checkpoint_of_another_configuration_is_refused_by_its_settings(corpus, copy):
-    (copy / "config.json").unlink()  # which would have refused it
+    (copy / "config.json").unlink()  # which would have been refused first
     with pytest.raises(
         InputError, match="of another configuration: pretrain.z_loss: 0.0001 -> 0.001; use another"
     ):
@@ -64,7 +64,7 @@ def test_a_checkpoint_of_another_configuration_is_refused_by_its_settings(corpus
     with pytest.raises(
         InputError, match="of another configuration: hash: [0-9a-f]{16} -> [0-9a-f]{16}"
     ):
-        goes_on(corpus, copy, changed(RUN, steps=14))  # the course is the same, the run is not
+        goes_on(corpus, copy, changed(RUN, steps=14))  # the same training, but another run
     assert not (copy / "config.json").exists()
     assert goes_on(corpus, copy) == "done"
 
@@ -124,7 +124,7 @@ def test_only_the_same_settings_are_resumed_from_elsewhere(corpus, stopped, tmp_
         checkpoints_of(tmp_path / "longer", "pretrain"), read_only=True
     ) as checkpoints:
         _, meta = checkpoints.restore({})
-    assert meta["hash"] == run.config["hash"]  # what it saves is its own
+    assert meta["hash"] == run.config["hash"]  # its own checkpoints have its own hash
     assert [event["event"] for event in events(tmp_path / "longer")] == [
         "resumed"
     ]  # the other's records are not lost
@@ -162,7 +162,7 @@ def test_a_checkpoint_of_another_size_is_refused_in_one_line(corpus, stopped, tm
     ],
     ids=["deleted", "halved", "a digit"],
 )
-def test_records_that_are_lost_before_a_resume_are_told(corpus, copy, capsys, damage, told):
+def test_records_that_are_lost_before_a_resume_are_reported(corpus, copy, capsys, damage, told):
     damage(copy / "metrics.jsonl")
     assert goes_on(corpus, copy) == "done"
     assert told in capsys.readouterr().err
@@ -192,9 +192,7 @@ def test_a_run_without_its_checkpoints_does_not_start_over(corpus, copy):
         goes_on(corpus, copy)
     assert (copy / "metrics.jsonl").read_bytes() == before
     (copy / "checkpoints" / "pretrain").mkdir(parents=True)
-    assert (
-        goes_on(corpus, copy) == "done"
-    )  # as of a run that was killed before it had saved anything
+    assert goes_on(corpus, copy) == "done"  # as if the run was killed before its first save
 
 
 @pytest.mark.slow
@@ -203,7 +201,7 @@ def test_many_steps_without_any_checkpoint_are_lost_ones(corpus, copy):
     shutil.rmtree(copy / "checkpoints" / "pretrain" / "4")
     records.append_jsonl(
         copy / "metrics.jsonl", [{"step": 9, "stage": "pretrain"}]
-    )  # two saves of every 4 steps ago
+    )  # two saves are missing, at one every 4 steps
     with pytest.raises(InputError, match="has records of 9 steps"):
         goes_on(corpus, copy)
 
@@ -217,7 +215,7 @@ def test_the_best_score_says_of_how_many_evaluations(corpus, tmp_path):
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("first\nsecond")])
-def test_an_end_without_a_text_has_a_reason(corpus, tmp_path, monkeypatch, error):
+def test_an_error_without_a_message_has_a_reason(corpus, tmp_path, monkeypatch, error):
     def train(job, writer):
         raise error
 
@@ -277,7 +275,7 @@ def test_a_refused_command_leaves_the_directory_to_the_corrected_one(corpus, tmp
 
 
 def test_the_commit_is_that_of_the_repository_that_has_this_code(tmp_path, monkeypatch):
-    """An installed copy inside a repository of somebody else, as in a virtual environment there."""
+    """An installed copy inside another project's repository, as in a virtual environment."""
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
     (tmp_path / "theirs.txt").write_text("x")
     subprocess.run(["git", "-C", tmp_path, "add", "."], check=True)
@@ -356,7 +354,7 @@ def test_a_model_takes_no_setting_that_comes_from_elsewhere(capsys):
         (["--seed", "4294967296"], "seed = 4294967296 must be"),
     ],
 )
-def test_what_no_machine_can_run_is_refused_before_it_is_built(
+def test_a_run_that_no_machine_can_hold_is_refused_before_it_is_built(
     corpus, tmp_path, capsys, more, said
 ):
     place = ["--corpus", str(corpus.path), "--runs", str(tmp_path)]

@@ -1,4 +1,4 @@
-"""What the lengths of a stage cut: told by number, and refused where no answer could be right."""
+"""What the lengths of a stage cut off: counted, and refused if no answer could be right."""
 
 import dataclasses
 import json
@@ -23,7 +23,7 @@ STAGE = tiny_study.STAGE
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """With a task with labels of several pieces, the same for training only, and free text."""
+    """Adds a task with labels of several pieces, a copy of it for training only, and free text."""
     path = write_corpus(tmp_path_factory.mktemp("corpus"))
     index = json.loads((path / "corpus.json").read_text())
     about = index["tasks"]["python_subject"]
@@ -54,7 +54,7 @@ def test_a_label_that_would_be_cut_is_refused(corpus):
     ):
         lengths.check_labels(corpus, ("long",), _stage(target_length=50, decode_length=most - 1))
     ranked = _stage(target_length=50, decode_length=1, scoring="rank")
-    lengths.check_labels(corpus, ("long",), ranked)  # ranks whole labels, and decodes none
+    lengths.check_labels(corpus, ("long",), ranked)  # ranking uses whole labels and decodes none
 
 
 @pytest.mark.parametrize(

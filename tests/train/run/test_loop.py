@@ -1,4 +1,4 @@
-"""The loop in this process: divergence, a loss that falls, and where a stage may start from."""
+"""The training loop, in this process: divergence, falling losses, and how a stage may start."""
 
 import dataclasses
 import json
@@ -34,7 +34,7 @@ def corpus(tmp_path_factory):
 
 
 class _Poisoned:
-    """The real batches, some of which weigh NaN."""
+    """The real batches, except that some have NaN as weights."""
 
     def __init__(self, source, poisoned):
         self._source, self._poisoned = source, poisoned
@@ -74,9 +74,9 @@ def test_a_poisoned_batch_is_rolled_back_and_skipped(corpus, tmp_path, monkeypat
 
 @pytest.mark.slow
 def test_a_step_that_spoils_the_parameters_is_not_saved(corpus, tmp_path, monkeypatch):
-    """Its own loss is that of the parameters before, and a checkpoint is due.
+    """The step reports the loss before its update, and a checkpoint is due.
 
-    Roll-back must not end up there.
+    Rolling back must not end at that checkpoint.
     """
     real_source, real_step = loop.make_source, loop.make_train_step
 
@@ -153,7 +153,7 @@ def test_a_loss_that_stays_broken_ends_as_failed_with_the_reason(corpus, tmp_pat
 def test_a_loss_that_begins_high_is_no_divergence(corpus, tmp_path):
     """A mixture of softmaxes without scaled contexts.
 
-    Beyond twice the loss of guessing at its first step.
+    Its loss is more than twice that of guessing at the first step.
     """
     config = dataclasses.replace(CONFIG, architecture="mos", size="nano-DM128-KV64")
     assert cell.run_cell(config, corpus, tmp_path, quiet=True) == "done"
@@ -186,7 +186,7 @@ def test_a_stage_can_start_from_another_runs_parameters(corpus, tmp_path):
         config, corpus, tmp_path / "second", origin=Start(init_from=checkpoints), quiet=True
     )
     first, second = (records.read_run(tmp_path / name).metrics for name in ("first", "second"))
-    assert second[0]["nll"] < first[0]["nll"] - 1  # it knows what the first has learnt
+    assert second[0]["nll"] < first[0]["nll"] - 1  # it starts with what the first run has learnt
     with pytest.raises(InputError, match="init_from: .* is not a directory of checkpoints"):
         cell.run_cell(
             dataclasses.replace(CONFIG, seed=2),

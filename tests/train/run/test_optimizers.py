@@ -1,4 +1,4 @@
-"""Adafactor against optax where they agree, its factored axes elsewhere, and the schedules."""
+"""Adafactor against optax where both agree, its factored axes elsewhere, and the schedules."""
 
 import jax
 import jax.numpy as jnp
@@ -43,9 +43,9 @@ def test_adafactor_equals_optax_on_matrices(min_factored_size):
 
 
 def _adafactor_on_paper(gradients, p, factored, config):
-    """Directions of some steps by the paper's equations, in float64.
+    """The directions of some steps by the paper's equations, in float64.
 
-    `factored` is over the last two axes.
+    `factored` means over the last two axes.
     """
 
     def rms(x):
@@ -73,7 +73,7 @@ def _adafactor_on_paper(gradients, p, factored, config):
     ("clip_threshold", "scale"), [(0.5, True), (1.0, True), (2.0, False), (0.0, True)]
 )
 def test_adafactor_is_that_of_its_paper(clip_threshold, scale):
-    """Gradients that shrink, so that updates are clipped at first and then are not."""
+    """The gradients shrink, so that updates are clipped at first and later are not."""
     config = OptimizerConfig(
         min_factored_size=8,
         clip_threshold=clip_threshold,
@@ -112,7 +112,7 @@ def test_adafactor_is_that_of_its_paper(clip_threshold, scale):
 
 
 def test_second_moments_begin_at_zero_and_are_kept_in_float32():
-    """A row and a column of every matrix, one pair for each expert; all of what is not factored."""
+    """Factored: a row and a column per matrix, and per expert; everything else is kept whole."""
     shapes = {"matrix": (8, 16), "experts": (3, 8, 9), "vector": (16,), "narrow": (7, 16)}
     axes = {name: ("expert", "embed", "mlp")[-len(shape) :] for name, shape in shapes.items()}
     optimizer = optimizers.scale_by_adafactor(OptimizerConfig(min_factored_size=8), axes)
@@ -127,7 +127,7 @@ def test_second_moments_begin_at_zero_and_are_kept_in_float32():
 
 
 def test_second_moments_are_means_of_squares():
-    """Over rows and columns, decayed by 1 - t^-.8: at step 2 a share of 2^-.8 is new."""
+    """Means over rows and columns, decayed by 1 - t^-.8: at step 2 a share of 2^-.8 is new."""
     shapes = {"matrix": (8, 16), "experts": (3, 8, 9), "vector": (16,)}
     axes = {name: ("expert", "embed", "mlp")[-len(shape) :] for name, shape in shapes.items()}
     optimizer = optimizers.scale_by_adafactor(OptimizerConfig(min_factored_size=8), axes)
@@ -148,9 +148,9 @@ def test_second_moments_are_means_of_squares():
 
 
 def test_adafactor_adds_1e_30_to_a_squared_gradient():
-    """A gradient of 1e-15 has that square.
+    """The square of a gradient of 1e-15 is 1e-30.
 
-    The direction is the square root of a half, and nothing is clipped.
+    The direction is then the square root of a half, and nothing is clipped.
     """
     optimizer = make_optimizer(OptimizerConfig(min_factored_size=8), AXES)
     params = {name: jnp.ones(shape) for name, shape in SHAPES.items()}
@@ -182,7 +182,7 @@ def test_experts_are_factored_one_by_one():
     config = OptimizerConfig(min_factored_size=1, clip_threshold=0, scale_by_parameter=False)
     grads = jax.random.normal(
         jax.random.key(0), (64, 4, 8)
-    )  # more experts than anything else: optax would factor them
+    )  # more experts than rows or columns: optax would factor over the experts
     params = jnp.ones_like(grads)
     all_experts = make_optimizer(config, {"w": axes})
     updates, _ = all_experts.update({"w": grads}, all_experts.init({"w": params}), {"w": params})
@@ -197,7 +197,7 @@ def test_experts_are_factored_one_by_one():
     ("small", "stack"), [(0, 1), (1 << 16, 1 << 26), (1 << 22, 1 << 26), (1 << 22, 200)]
 )
 def test_parameters_of_a_shape_keep_their_own_statistics(small, stack, monkeypatch):
-    """Alone, stacked as on a CPU and as on an accelerator, and in stacks of limited size."""
+    """Alone, stacked as on a CPU or on an accelerator, and in stacks of limited size."""
     monkeypatch.setattr(optimizers, "_SMALL_ON_CPU", small)
     monkeypatch.setattr(optimizers, "_STACK", stack)
     config = OptimizerConfig(min_factored_size=8)
@@ -223,14 +223,14 @@ def test_parameters_of_a_shape_keep_their_own_statistics(small, stack, monkeypat
     ],
 )
 def test_small_parameters_of_a_shape_are_treated_at_once(backend, shape, count, times, monkeypatch):
-    """Up to 2^16 elements each on a CPU and 2^22 elsewhere, up to 2^26 together."""
+    """Up to 2^16 elements each on a CPU and 2^22 elsewhere, and up to 2^26 together."""
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
     axes = {str(i): ("embed", "mlp") for i in range(count)}
     optimizer = optimizers.scale_by_adafactor(OptimizerConfig(min_factored_size=8), axes)
     params = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name in axes}
     state = jax.eval_shape(optimizer.init, params)
     program = str(jax.make_jaxpr(optimizer.update)(params, state, params))
-    assert program.count("= rsqrt ") == 2 * times  # of a row and of a column
+    assert program.count("= rsqrt ") == 2 * times  # one for rows and one for columns
 
 
 def test_weight_decay_is_for_matrices_and_clipping_is_global():
@@ -245,7 +245,7 @@ def test_weight_decay_is_for_matrices_and_clipping_is_global():
 
 @pytest.mark.parametrize("clip_norm", [0.0, 5.0])
 def test_adamw_is_that_of_its_paper(clip_norm):
-    """Three steps in float64, of gradients whose norm falls from above the limit to below it."""
+    """Three steps in float64, with gradients whose norm falls from above the limit to below it."""
     config = OptimizerConfig(
         name="adamw", beta1=0.8, beta2=0.95, weight_decay=0.1, clip_norm=clip_norm
     )
@@ -273,7 +273,7 @@ def test_adamw_is_that_of_its_paper(clip_norm):
 
 
 def test_adafactor_moves_a_parameter_of_zeros_by_a_thousandth():
-    """The update's RMS is one on the first step, and the parameter's counts as 1e-3 at least."""
+    """The update's RMS is one at first, and a parameter's scale counts as 1e-3 at least."""
     optimizer = make_optimizer(OptimizerConfig(min_factored_size=8), AXES)
     for scale, rms in ((0.0, 1e-3), (1e-4, 1e-3), (0.5, 0.5)):
         params = {name: jnp.full(shape, scale) for name, shape in SHAPES.items()}
@@ -312,7 +312,7 @@ def test_schedules_warm_up_and_end(schedule, middle, end):
 def test_schedules_meet_where_the_warm_up_ends(schedule):
     """Steps are counted from 0.
 
-    The first of 10 takes a tenth, the last and the one after it all.
+    The first of 10 warm-up steps has a tenth of the rate; the last one and the next have all of it.
     """
     config = OptimizerConfig(learning_rate=2.0, schedule=schedule, warmup_steps=10)
     assert [learning_rate(config, step, 110) for step in (0, 9, 10)] == pytest.approx(

@@ -1,4 +1,4 @@
-"""Any strategy on any number of devices trains to the losses of one device."""
+"""Every strategy gives the losses of one device, on any number of devices."""
 
 import dataclasses
 import json
@@ -46,7 +46,7 @@ def _environment(devices):
 
 @pytest.mark.slow
 def test_every_strategy_trains_to_the_losses_of_one_device():
-    """Four pairs of the matrix that benchmarks/parallel_matrix.py computes whole."""
+    """Four pairs of the matrix that `benchmarks/parallel_matrix.py` computes completely."""
     arguments = [
         "--architectures",
         "switch",
@@ -148,7 +148,7 @@ def test_a_run_continues_on_another_number_of_devices(tmp_path):
     losses = train(4, "pmap", "[-1, 1, 1]")
     (tmp_path / "run" / "checkpoints" / "pretrain" / "12").rename(
         tmp_path / "12"
-    )  # as if killed before the last one
+    )  # as if the run was killed before the last one
     status = tmp_path / "run" / "status.json"
     status.write_text(
         json.dumps({**json.loads(status.read_text()), "state": "running", "finished": []})

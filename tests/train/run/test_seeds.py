@@ -1,4 +1,4 @@
-"""Several seeds in one program: each as if it had run alone."""
+"""Several seeds in one program: each must train as if it ran alone."""
 
 import dataclasses
 
@@ -22,7 +22,7 @@ STAGE = dataclasses.replace(tiny_study.STAGE, steps=8, dropout_rate=0.1, eval_ev
 
 
 def _runs(count, architecture="performer", **changes):
-    """Seeds of one cell; the Performer's random features are constants of its own for each seed."""
+    """Seeds of one cell; the Performer's random features are constants that differ by seed."""
     run = dataclasses.replace(
         tiny_study.run(architecture), **{"pretrain": STAGE, "finetune": STAGE, **changes}
     )
@@ -35,7 +35,7 @@ def corpus(tmp_path_factory):
 
 
 def _assert_alike(one, other):
-    """The same records, up to rounding and the clock."""
+    """Asserts equal records, up to rounding and the clock."""
     assert one.config == other.config
     assert one.status["state"] == other.status["state"] == "done"
     assert one.status["finished"] == other.status["finished"]
@@ -65,7 +65,7 @@ def test_each_seed_is_as_if_it_had_run_alone(corpus, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_is_stopped_together_goes_on_together_or_alone(corpus, tmp_path):
+def test_seeds_stopped_together_continue_together_or_alone(corpus, tmp_path):
     runs = _runs(2, "transformer", finetune=None)
     asked = iter([False, False, True])
     with pytest.raises(loop.Preempted):
@@ -118,7 +118,7 @@ def test_a_seed_that_diverges_leaves_and_is_rolled_back_alone(corpus, tmp_path, 
     "architecture", ["transformer", pytest.param("evolved", marks=pytest.mark.slow)]
 )
 def test_seeds_go_together_on_a_gpu(architecture, monkeypatch):
-    """There one seed alone has cuDNN's attention in 16 bits, whose calls JAX cannot batch."""
+    """A single seed uses cuDNN's attention in 16 bits there, whose calls JAX cannot batch."""
     lowering.pretend_a_gpu(monkeypatch)
     size = {"num_encoder_layers": 1, "num_decoder_layers": 1, "vocab_size": 64}
     model, params = make_model(arch_zoo.config(architecture, "nano", dtype="bfloat16", **size), 0)

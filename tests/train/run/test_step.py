@@ -1,4 +1,4 @@
-"""What a step minimises, by hand and by finite differences; and what it measures of its arrays."""
+"""What a step minimises, by hand and by finite differences; and the metrics of its arrays."""
 
 import dataclasses
 
@@ -16,12 +16,12 @@ from train.run.losses import TokenLosses, sequence_sums, token_sums
 from train.run.step import init_state, make_model, make_train_step, norm
 from train.study.config import StageConfig
 
-# Every term is large enough to be missed: auxiliary loss, z-loss and smoothing each move the loss
-# by over a tenth.
+# Every term is large enough to be noticed if it were missing: auxiliary loss, z-loss and smoothing
+# each change the loss by more than a tenth.
 OPTIONS = {"every": 1, "num_experts": 3, "balance_weight": 0.5, "jitter": 0.0, "group_size": 16}
 STAGE = StageConfig(batch_size=4, z_loss=0.02, label_smoothing=0.1)
 SEED, RATE = 3, 0.25
-MOVE = 3e-4  # so little that no token changes its expert: the loss jumps where one does
+MOVE = 3e-4  # so small that no token changes its expert, at which the loss would jump
 
 
 class Trained:
@@ -45,11 +45,11 @@ class Trained:
 
     @property
     def gradient(self) -> dict[str, np.ndarray]:
-        """The gradient that the parameters were moved along."""
+        """The gradient along which the parameters were moved."""
         return {name: np.asarray(g, np.float64) for name, g in self.after.optimizer.trace.items()}
 
     def loss(self, params) -> float:
-        """The loss that a step reports of these parameters."""
+        """The loss that a step reports for these parameters."""
         return float(
             self.step(self.state._replace(params=params), self.batch, 0.0, SEED)[1]["loss"]
         )
@@ -61,7 +61,7 @@ def trained():
 
 
 def _by_hand(trained: Trained) -> dict[str, float]:
-    """The terms of the loss in float64 by token, from the model's logits and auxiliary losses."""
+    """The terms of the loss in float64, token by token, from logits and auxiliary losses."""
     out = models.forward(
         trained.model.merge(trained.params), trained.batch, jax.random.key(0), train=True
     )
@@ -140,7 +140,7 @@ def test_micro_batches_leave_every_term_of_the_loss(trained):
 @pytest.mark.slow
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
 def test_randomness_follows_the_seed_and_the_step(label_smoothing):
-    """The same in a step that is done again; another in the next step, in another seed's."""
+    """Randomness is equal if a step is repeated; it differs for the next step and another seed."""
     model, params = make_model(models.config("transformer", "nano-NL1", dropout_rate=0.1), 0)
     optimizer = optax.identity()
     state = init_state(params, optimizer)
@@ -158,9 +158,9 @@ def test_randomness_follows_the_seed_and_the_step(label_smoothing):
 
 @pytest.mark.slow
 def test_every_micro_batch_has_randomness_of_its_own():
-    """One example three times, of which one at a time counts.
+    """The same example three times, of which only one at a time has weight.
 
-    Without dropout it is all the same.
+    Without dropout the three steps are equal.
     """
     batch = models.pad(models.examples(np.random.default_rng(0), [9] * 3, [12] * 3))
     batch = {name: jnp.repeat(x[:1], 3, axis=0) for name, x in batch.items()}
@@ -206,7 +206,7 @@ def test_sums_are_sums_with_their_weight():
 
 
 def test_weights_of_any_type_are_summed_in_float32():
-    """256 + 1 is 256 in bfloat16; whole numbers are no type to divide a loss by."""
+    """256 + 1 is 256 in bfloat16, and a loss cannot be divided by integers."""
     out = TokenLosses(jnp.ones((1, 257)), jnp.ones((1, 257)), {}, {})
     for dtype in (jnp.bfloat16, jnp.int32, jnp.float32):
         batch = {"decoder_loss_weights": jnp.ones((1, 257), dtype)}
@@ -218,7 +218,7 @@ def test_weights_of_any_type_are_summed_in_float32():
 @pytest.mark.slow
 @pytest.mark.parametrize(("weight", "share"), [(0.0, 0.0), (0.5, 0.5), (1.0, 1.0), (1.5, 1.0)])
 def test_a_batch_of_little_weight_costs_no_more_than_its_targets(weight, share):
-    """A weight of zero is no division by it: of one target, less than one counts as one."""
+    """There is no division by a zero weight: a weight below one target counts as one target."""
     model, params = make_model(arch_zoo.config("transformer", "nano-NL1", vocab_size=32), 0)
     optimizer = optax.identity()
     batch = {

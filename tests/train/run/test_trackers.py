@@ -1,4 +1,4 @@
-"""Mirrors of the metrics: what was recorded, and nothing else; the records stay the truth."""
+"""Trackers, which copy the metrics: they show what was recorded and nothing else."""
 
 import dataclasses
 import importlib.util
@@ -33,7 +33,7 @@ def test_an_unknown_tracker_is_refused(tmp_path):
 
 @pytest.mark.parametrize(("name", "module"), [("tensorboard", "tensorboardX"), ("wandb", "wandb")])
 def test_a_tracker_without_its_package_says_what_to_install(name, module, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
+    monkeypatch.setitem(sys.modules, module, None)  # as if it was not installed
     with pytest.raises(
         InputError, match=rf"{name}' needs {module}; pip install 'arch-scaling\[trackers\]'"
     ):
@@ -63,7 +63,7 @@ def test_tensorboard_has_every_number_that_was_recorded(corpus, tmp_path):
 
 
 def _records(content):
-    """The payloads of a TFRecord file: length (8), checksum (4), payload, checksum (4)."""
+    """The payloads of a TFRecord file: each is length (8), checksum (4), payload, checksum (4)."""
     place = 0
     while place < len(content):
         length = int.from_bytes(content[place : place + 8], "little")

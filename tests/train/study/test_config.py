@@ -1,4 +1,4 @@
-"""Configurations: written and read back, refused in one line, compared readably."""
+"""Configurations: written and read back, refused in one line, compared in readable words."""
 
 import dataclasses
 

@@ -1,6 +1,6 @@
 """How studies are declared.
 
-What the words mean, and that presets say what their docstrings promise.
+What the words of a declaration mean, and that presets are what their docstrings say.
 """
 
 import collections
@@ -73,7 +73,7 @@ def test_matched_cells_cost_the_same():
     for one, other in zip(deep, wide, strict=True):
         assert (other.protocol, other.architecture) == ("width", one.architecture)
         ratio = declare.cost(other, "flops", 2048) / declare.cost(one, "flops", 2048)
-        assert 0.93 < ratio < 1.07  # a step of the width is 14 % of the FLOPs
+        assert 0.93 < ratio < 1.07  # a step of the width changes the FLOPs by 14 %
     (same,) = declare.matched(deep[:1], "ff", "FF", "micro", by="params", grain=16, vocab_size=2048)
     assert declare.cost(same, "params", 2048) == pytest.approx(
         declare.cost(deep[0], "params", 2048), rel=0.02
@@ -156,7 +156,7 @@ def test_the_cpu_preset_is_the_twelve_of_the_paper_at_four_sizes():
 
 
 def test_a_cell_says_how_its_model_is_made():
-    """By a variant's name and a size rule; what they mean ends up in the model and in its hash."""
+    """By the name of a variant and a size rule; both change the model and therefore its hash."""
     (cell,) = declare.grid(presets.cpu, architecture=("switch",), size=("micro-NL4",))
     named = declare.override((cell,), {"model.variant": "narang"})[0]
     assert declare.model(named, 2048).to_dict()["options"]["num_experts"] == 32

@@ -1,4 +1,4 @@
-"""The whole path with two very small cells: run, killed at any moment, run again."""
+"""A complete study with two very small cells: run, killed at any moment, run again."""
 
 import json
 import math
@@ -69,9 +69,7 @@ def test_the_records_are_complete(finished):
         bytes_per_token = (
             upstream["nll"]["value"] / math.log(2) / upstream["bits_per_byte"]["value"]
         )
-        assert (
-            0.2 < bytes_per_token < 5
-        )  # pieces of a small vocabulary; sentinels stand for no bytes
+        assert 0.2 < bytes_per_token < 5  # pieces of a small vocabulary; sentinels have no bytes
         downstream = {
             row["metric"]: row
             for row in evals
@@ -104,7 +102,7 @@ def test_a_second_run_repeats_nothing(finished, corpus):
 def test_a_killed_launcher_takes_its_workers_along_and_nothing_is_lost(finished, corpus, tmp_path):
     """Kill -9 of the launcher at a random moment.
 
-    Test_faults.py kills the trainer itself, many times.
+    test_faults.py kills the trainer itself, many times.
     """
     chance, progress = random.Random(0), tmp_path / "tiny"
     process = subprocess.Popen(
@@ -135,7 +133,7 @@ def test_sigterm_saves_and_says_so(finished, corpus, tmp_path):
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=200)
     assert process.returncode == EXIT_STOPPED, said
-    assert "run it again to go on" in said
+    assert "run it again to continue" in said
     found = statuses(tiny_study.study(), tmp_path / "tiny")
     assert not any(status.state == "running" for status in found)
     assert (

@@ -1,4 +1,4 @@
-"""What a person sees of a study, from records written by hand."""
+"""The displays of a study, from records written by hand."""
 
 import json
 
@@ -69,7 +69,7 @@ def test_a_cell_whose_process_is_gone_is_not_running(directory):
     )
 
 
-def test_runs_that_the_study_does_not_declare_are_told(directory):
+def test_runs_that_the_study_does_not_declare_are_reported(directory):
     assert strangers(tiny_study.study(), directory) == []
     (directory / "mos-nano-s0").mkdir()
     records.write_json(directory / "mos-nano-s0" / "config.json", {})
@@ -130,8 +130,8 @@ def test_a_changed_default_is_refused_with_the_difference(directory):
         match=r"another configuration: model.mlp_dim: 999 -> 128; use another --runs",
     ):
         write_manifest(study, directory)
-    # A run on an accelerator computes in bfloat16; the machine that goes on with the study need not
-    # have one.
+    # A run on an accelerator computes in bfloat16; the machine that continues the study may have no
+    # accelerator.
     resolved["model"] = declare.model(study.cells[0], 296, accelerator=True).to_dict()
     records.write_json(directory / "transformer-nano-s0" / "config.json", resolved)
     write_manifest(study, directory)
@@ -142,5 +142,5 @@ def test_a_changed_default_is_refused_with_the_difference(directory):
     ("seconds", "said"),
     [(45, "45 s"), (90, "2 min"), (720, "12 min"), (12_240, "3.4 h"), (440_640, "5.1 d")],
 )
-def test_times_are_said_as_people_say_them(seconds, said):
+def test_times_are_printed_in_readable_units(seconds, said):
     assert watch.clock(seconds) == said

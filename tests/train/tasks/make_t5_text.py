@@ -1,7 +1,7 @@
 """Makes t5_text.json: what T5's published preprocessors make of the rows of `official`.
 
-It runs in an environment of its own, because `t5` replaces seqio and TFDS by other versions. Give
-it a folder into which `pip download --no-deps t5==0.9.4` was unpacked, and run it where seqio,
+It runs in a separate environment, because `t5` needs other versions of seqio and TFDS. Give it a
+folder into which `pip download --no-deps t5==0.9.4` was unpacked, and run it where seqio,
 TensorFlow and TFDS are installed:
 
     python -m tests.train.tasks.make_t5_text UNPACKED

@@ -1,7 +1,7 @@
-"""Hand-made rows, written by the official TFDS builders and read under their names.
+"""Rows written by hand, stored by the official TFDS builders and read under their names.
 
 `write(data_dir)` needs no network: only the step that downloads and parses is replaced, on the
-builder instance.
+instance of the builder.
 """
 
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 
 Row = dict[str, Any]
 
-# Awkward rows among them: nothing between the quotes, unicode, markup, an answer that is not in the
+# Some rows are awkward: nothing between the quotes, unicode, markup, an answer that is not in the
 # passage, label -1.
 GLUE: dict[str, list[Row]] = {
     "cola": [

@@ -1,7 +1,8 @@
-"""The official tasks offline.
+"""The official tasks, offline.
 
-Hand-made rows, written by the official TFDS builders and read under their own names. TensorFlow
-warns at import, and warnings are errors here: what needs it runs in one process of its own, once.
+The rows are written by hand, stored by the official TFDS builders and read under their own names.
+TensorFlow warns at import, and warnings are errors here, so everything that needs it runs once, in
+a separate process.
 """
 
 import json
@@ -91,14 +92,14 @@ def test_labels_are_the_builders(dump):
         if task["names"] and task["task"] not in (
             "super_glue_wsc",
             "dpr",
-        ):  # these are answered by a noun
+        ):  # these are answered with a noun
             assert task["labels"] == task["names"], name
 
 
 @pytest.mark.slow
 def test_the_mixture_is_proportional_up_to_its_cap(dump):
     sizes = [len(part["train"]) for part in official.splits().values()]
-    assert sorted(dump["rates"]) == sorted(min(2, size) for size in sizes[:-1])  # all but C4
+    assert sorted(dump["rates"]) == sorted(min(2, size) for size in sizes[:-1])  # all except C4
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
-"""Every metric against an independent one.
+"""Every metric against an independent implementation.
 
-Scikit-learn, SciPy, and the official definitions written anew.
+These are scikit-learn, SciPy, and the official definitions written again.
 """
 
 import collections
@@ -102,7 +102,7 @@ def test_ranks(numbers):
     np.testing.assert_array_equal(metrics.ranks(values), scipy.stats.rankdata(values))
 
 
-# The official SQuAD evaluation, written from its definition: another order of steps, character by
+# The official SQuAD evaluation, written from its definition in another order of steps, character by
 # character.
 def _official_words(text):
     kept = "".join(c for c in text.lower() if c not in "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")

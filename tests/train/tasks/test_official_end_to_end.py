@@ -71,7 +71,7 @@ def test_perfect_answers_score_full_marks(c4):
         rows = corpus.examples(name, "validation").references
         references = [
             row for row in rows if row.get("answers") != []
-        ]  # a query without any right answer cannot be won
+        ]  # a query without a right answer cannot be scored
         answers = [r["answers"][0] if r.get("answers") else r["target"] for r in references]
         if name == "super_glue_wsc":
             answers = [r["target"] if r["label"] == "True" else "nobody" for r in references]
@@ -138,7 +138,7 @@ def test_a_folder_of_text_and_a_table_of_your_own(tmp_path):
     rows += f"{copied}\tno\n"
     split = [
         "train" if i % 10 else "validation" for i in range(301)
-    ]  # the copied row is for validation
+    ]  # the copied row is in validation
     lines = "".join(f"{s}\t{row}\n" for s, row in zip(split, rows.splitlines(), strict=True))
     (tmp_path / "even.tsv").write_text("split\tinputs\ttargets\n" + lines)
     given = [
@@ -161,7 +161,7 @@ def test_a_folder_of_text_and_a_table_of_your_own(tmp_path):
         for s in ("train", "validation")
         for doc in _documents(corpus, s)
     )
-    assert words == 3000  # not that of the quoting document
+    assert words == 3000  # without those of the document that quotes the task
     given += ["--max-tokens", "3000", "--vocabulary", tmp_path / "corpus/vocabulary.model"]
     _run("train", "prepare", "--out", tmp_path / "short", *given)
     short = open_corpus(tmp_path / "short")

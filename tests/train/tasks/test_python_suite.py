@@ -74,7 +74,7 @@ def test_shuffled_sentences_keep_the_letters_of_their_words(suite, text):
         assert (example["sentence"] in sentences) == (example["label"] == "True")
 
 
-def test_follows_is_told_by_order_alone(suite, text):
+def test_follows_depends_on_order_alone(suite, text):
     pairs = set()
     for entry in text.train.entries:
         sentences = python_suite._sentences(entry.docstring)

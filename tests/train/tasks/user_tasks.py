@@ -1,6 +1,6 @@
-"""What a user's own module may hold: a seqio mixture of two tasks, found by `prepare --modules`.
+"""An example of a user's own module: a seqio mixture of two tasks, for `prepare --modules`.
 
-Needs TensorFlow.
+It needs TensorFlow.
 """
 
 import seqio
