@@ -108,6 +108,33 @@ def _ends(values: pd.Series) -> tuple[float, float]:
     return (float(values.min()), float(values.max())) if len(values) else (np.nan, np.nan)
 
 
+def crossings(crossovers: pd.DataFrame, contrasts: pd.DataFrame, reference: str) -> pd.DataFrame:
+    """The crossings that are established: the rows of `Comparison.crossovers` that may be named.
+
+    The two slopes differ after correction, and the whole interval of the crossing lies inside the
+    range that both lines cover. Lines that are identical cross somewhere in every study.
+    """
+    if not len(crossovers):
+        return crossovers.assign(other="")
+    differ = {
+        (alpha, name)
+        for alpha in crossovers["alpha"].unique()
+        if (verdict := of_slopes(contrasts, alpha))
+        for name in verdict.differs
+    }
+    a, b = crossovers["architecture_a"], crossovers["architecture_b"]
+    other = a.where(a != reference, b)
+    named = pd.Series(
+        [pair in differ for pair in zip(crossovers["alpha"], other, strict=True)],
+        index=crossovers.index,
+    )
+    inside = (crossovers["range_low"] <= crossovers["ci_low"]) & (
+        crossovers["ci_high"] <= crossovers["range_high"]
+    )
+    sure = named & inside & (crossovers["interval"] == "bounded")
+    return crossovers.assign(other=other)[sure]
+
+
 def power_clause(verdict: Verdict, unit: str, number) -> str:
     """What the tests in `open` could have found, as a clause; empty if all differ.
 

@@ -168,20 +168,11 @@ def _crossings(analysis: Analysis) -> Iterator[str]:
     table, reference = analysis.results["crossovers"], analysis.reference
     if table.empty:
         return
-    differ = {
-        (alpha, name)
-        for alpha, _, _ in _SIDES
-        if (verdict := verdicts.of_slopes(analysis.results["contrasts"], alpha))
-        for name in verdict.differs
-    }
     shown = []
-    for row in _records(table):
-        pair = {row["architecture_a"], row["architecture_b"]} - {reference}
-        inside = row["range_low"] <= row["ci_low"] and row["ci_high"] <= row["range_high"]
-        if (row["alpha"], *pair) in differ and row["interval"] == "bounded" and inside:
-            where = "upstream" if row["alpha"].endswith("U") else "downstream"
-            span = f"{scaled(row['ci_low'])} to {scaled(row['ci_high'])}"
-            shown.append(f"{_list(pair)} at {scaled(row['crossing'])} FLOPs ({span}; {where})")
+    for row in _records(verdicts.crossings(table, analysis.results["contrasts"], reference)):
+        where = "upstream" if row["alpha"].endswith("U") else "downstream"
+        span = f"{scaled(row['ci_low'])} to {scaled(row['ci_high'])}"
+        shown.append(f"{row['other']} at {scaled(row['crossing'])} FLOPs ({span}; {where})")
     if shown:
         yield f"The line of {reference} crosses that of {_list(shown, 3)}."
     else:

@@ -53,6 +53,7 @@ def study(
     seeds: int = 3,
     noise: Noise = Noise(),
     step: float = 0.6,
+    bend: float = 0.0,
     protocol: str = "",
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -64,6 +65,8 @@ def study(
       seeds: runs of every size.
       noise: standard deviations.
       step: decades of FLOPs between neighbouring sizes.
+      bend: curvature that all lines share, as a share of the slope that is lost per decade of FLOPs
+        (0.2: two decades on, a slope is 0.4 lower, as if a floor came near).
       protocol: the scaling protocol's name.
       seed: of the generator; equal seeds give equal tables.
 
@@ -83,7 +86,9 @@ def study(
     for name in ("upstream", "downstream"):
         misfit = rng.normal(size=(len(lines), sizes))[a, k] * getattr(noise, f"{name}_size")
         spread = rng.normal(size=len(a)) * getattr(noise, f"{name}_seed")
-        line = truth[name] + truth[f"{name}_slope"] * (log_flops - ORIGIN)
+        decades = log_flops - ORIGIN
+        line = truth[name] + truth[f"{name}_slope"] * decades
+        line -= bend * getattr(Line, f"{name}_slope") * decades**2 / 2
         quality[name] = line + truth["noise"] * (misfit + spread)
     names, params = np.array(list(lines))[a], 10.0 ** (6 + 0.5 * step * k)
     suffix = f"-{protocol}" if protocol else ""
