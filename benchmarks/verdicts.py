@@ -36,7 +36,7 @@ TRUTHS: dict[str, dict[str, float]] = {
 _SETTING = (
     "Percent of {count} simulated studies of twelve architectures; a column is a design, sizes x "
     "seeds. The standard error of a share of 5 % is {error}. Sizes are 0.6 decades of FLOPs apart, "
-    "and the FLOPs of architectures at one size differ by up to 0.4 decades. The noise of a size is "
+    "and the FLOPs of architectures at one size differ by up to 0.4. The noise of a size is "
     "0.02 nats and 1 point, that of a seed half as much, around a slope of 0.54 nats and 6 points "
     "per decade. A bent law loses a fifth of its slope per decade."
 )
