@@ -1,8 +1,8 @@
 """The local launcher: a pool of workers on this machine.
 
-On a CPU each worker is pinned to a core. If there are several workers and GPUs, each worker gets a
-GPU. Any number of launchers may work on one study, on one machine or on several that share its
-directory.
+If there are several workers, each is pinned to a core, or to a GPU on a machine that has some; a
+single worker uses everything. Any number of launchers may work on one study, on one machine or on
+several that share its directory.
 """
 
 import json
