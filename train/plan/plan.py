@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from train import power
 from train.plan import counts
 from train.plan.calibrate import FURTHER, TOGETHER, Calibration
 from train.plan.counts import Counts
@@ -70,6 +71,7 @@ class Plan:
         or on several devices, where it is not possible.
       device_hours: hours of all devices.
       basis: what the times are based on.
+      power: which differences in slope the study can find, as a sentence.
     """
 
     cells: tuple[CellPlan, ...]
@@ -78,6 +80,7 @@ class Plan:
     seconds_together: float | None
     device_hours: float
     basis: str
+    power: str
 
     def total(self, name: str) -> float:
         """The sum of one of the numbers over the cells."""
@@ -149,7 +152,46 @@ def make(
         for program in programs
         if len(program) > 1
     )
-    return Plan(tuple(cells), apart, several, together, hours, basis)
+    found = power_of(study.cells, [cell.flops_forward for cell in cells])
+    return Plan(tuple(cells), apart, several, together, hours, basis, found)
+
+
+def power_of(
+    cells: Sequence[RunConfig], flops: Sequence[int], noise: power.ExpectedNoise = power.USUAL
+) -> str:
+    """Which differences in slope a study can find, as a sentence; empty for one architecture.
+
+    Args:
+      cells: the cells of the study; those of further scaling protocols do not count.
+      flops: forward FLOPs of each.
+      noise: the assumed noise.
+    """
+    decades: dict[str, dict[str, float]] = collections.defaultdict(dict)
+    seeds: dict[tuple[str, str], set[int]] = collections.defaultdict(set)
+    for cell, number in zip(cells, flops, strict=True):
+        if cell.protocol == cells[0].protocol:
+            decades[cell.architecture][cell.size] = math.log10(number)
+            seeds[cell.architecture, cell.size].add(cell.seed)
+    if len(decades) < 2:
+        return ""
+    reference = "transformer" if "transformer" in decades else min(decades)
+    fewest = min(map(len, seeds.values()))
+    own = {name: list(sizes.values()) for name, sizes in decades.items()}
+    found = power.smallest_slope(own, reference, fewest, noise)
+    sizes = min(map(len, own.values()))
+    if found is None:
+        return (
+            f"with {sizes} sizes, slopes cannot be compared: that takes {power.LEAST_SIZES} sizes "
+            "of each architecture"
+        )
+    shares = " to ".join(dict.fromkeys(f"{100 * share:.0f}" for share in found))
+    return (
+        f"this study can tell slopes that differ by {shares} % from {reference}'s, with a "
+        f"probability of {100 * power.POWER:.0f} % ({sizes} sizes, {fewest} "
+        f"seed{'s' * (fewest > 1)}, {len(decades)} architectures; assumed: noise of {noise.size:g} "
+        f"nats around a slope of {noise.slope:g} nats per decade of FLOPs, {noise.seed:g} between "
+        "seeds)"
+    )
 
 
 CellGroup = tuple[int, ...]  # numbers of the cells that are trained together
@@ -456,6 +498,8 @@ def table(plan: Plan) -> list[str]:
         f"time: {clock(plan.seconds)}, {plan.device_hours:,.1f} device hours{dollars} "
         f"({plan.basis})"
     )
+    if plan.power:
+        lines.append(f"power: {plan.power}")
     if plan.seconds_together is not None:
         number = len(plan.together)
         several = f"{sum(map(len, plan.together))} cells in {number} program{'s' * (number > 1)}"

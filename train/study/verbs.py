@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from train.command_line import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED, TableOrJson, one_line
-from train.ranges import Count, CountOrZero, NotNegative, Range
+from train.ranges import Count, CountOrZero, NotNegative, Positive, Range
 from train.records import InputError
 from train.study.config import StudyConfig
 from train.study.directory import (
@@ -313,8 +313,9 @@ def _conclude(study: StudyConfig, directory: Path, reports: dict[str, dict[str, 
 class PlanVerb(Declared):
     """Estimates the cost of a study without running it.
 
-    Shows parameters, FLOPs, device memory, disk space, time and price of every cell. Exits with 2
-    if a cell cannot run on the device, and names a mesh that could run it.
+    Shows parameters, FLOPs, device memory, disk space, time and price of every cell, and which
+    differences in slope the study can find. Exits with 2 if a cell cannot run on the device, and
+    names a mesh that could run it.
 
     Attributes:
       device: the device that the cells run on; empty means this machine's CPU for CPU studies and
@@ -326,6 +327,8 @@ class PlanVerb(Declared):
       calibrate: measure this machine first, with a few steps of the smallest and the largest cell
         of each architecture.
       calibration: directory of a study that ran on the device, to read its speed from.
+      slope: expected slope of the reference, in nats per decade of FLOPs, for the power.
+      noise: expected standard deviation of a size around its line, in nats, for the power.
       format: table for a person, json for a program.
     """
 
@@ -335,10 +338,13 @@ class PlanVerb(Declared):
     price: NotNegative | None = None
     calibrate: bool = False
     calibration: Path | None = None
+    slope: Positive = 0.54
+    noise: NotNegative = 0.02
     format: TableOrJson = "table"
 
     def run(self) -> int:
         """Prints the plan; returns the exit code."""
+        from train import power
         from train.launch import local
         from train.plan import calibrate, plan
 
@@ -351,6 +357,9 @@ class PlanVerb(Declared):
         if self.calibrate:
             speed = self._measure(study, workers)
         made = self.planned(study, plan.Machines(device, self.devices, workers, speed))
+        expected = power.ExpectedNoise(size=self.noise, slope=self.slope)
+        flops = [cell.flops_forward for cell in made.cells]
+        made = dataclasses.replace(made, power=plan.power_of(study.cells, flops, expected))
         print(
             json.dumps(plan.to_dict(made), indent=1)
             if self.format == "json"

@@ -12,7 +12,7 @@ import arch_zoo
 from arch_zoo import memory
 from tests.train.plan import make_counts
 from tests.train.tiny_study import run as tiny
-from train import records
+from train import power, records
 from train.__main__ import main
 from train.plan import calibrate, counts, devices, plan
 from train.plan.calibrate import Calibration
@@ -419,7 +419,8 @@ def test_all_counts_of_small_presets_are_right():
 def test_plan_prints_the_whole_paper_and_refuses_what_does_not_fit(capsys):
     assert main(["plan", "paper", "--device", "tpu-v5e", "--devices", "16"]) == 2
     said = capsys.readouterr()
-    assert len(said.out.splitlines()) == len(load("paper").cells) + 3
+    assert len(said.out.splitlines()) == len(load("paper").cells) + 4
+    assert "power: this study can tell slopes that differ by" in said.out.splitlines()[-1]
     assert "error: transformer-base-s0" not in said.err.split("\n")[0] or "--set" in said.err
     assert main(["plan", "depth", "--devices", "16", "--format", "json"]) == 0
     made = json.loads(capsys.readouterr().out)
@@ -432,3 +433,22 @@ def test_plan_prints_the_whole_paper_and_refuses_what_does_not_fit(capsys):
     assert "price = -2.0 must be at least 0 and finite" in capsys.readouterr().err
     assert main(["plan", "paper", "--device", "abacus"]) == 2
     assert "device 'abacus' is unknown; known: cpu, h100" in capsys.readouterr().err
+
+
+def test_a_plan_says_which_slopes_the_study_can_tell():
+    cells = [
+        dataclasses.replace(tiny(name), size=f"nano-DM{width}", seed=seed)
+        for name in ("transformer", "glu")
+        for width in (32, 48, 64, 96)
+        for seed in (0, 1)
+    ]
+    flops = [10 ** (9 + 0.5 * (i // 2 % 4)) for i in range(len(cells))]
+    found = plan.power_of(cells, flops)
+    decades = dict.fromkeys(("transformer", "glu"), [9.0, 9.5, 10.0, 10.5])
+    low, _ = power.smallest_slope(decades, "transformer", 2)
+    assert f"differ by {100 * low:.0f} % from transformer's" in found
+    assert "4 sizes, 2 seeds, 2 architectures" in found
+    halved = plan.power_of(cells, flops, power.ExpectedNoise(slope=0.27))
+    assert f"differ by {200 * low:.0f} %" in halved
+    assert "slopes cannot be compared" in plan.power_of(cells[::8], flops[::8])
+    assert plan.power_of(cells[:8], flops[:8]) == ""
