@@ -36,6 +36,9 @@ LOST = "records lost"  # an event: rows recorded before a checkpoint have disapp
 
 CUT = ("metrics.jsonl", "evals.jsonl")  # a resumed run cuts the rows that it repeats from these
 
+EXAMPLES = "examples"  # of a row of a final evaluation: rows of the values of every example
+HELDOUT = "heldout"  # the directory, in that of a run, of the values of every held-out example
+
 # Metrics that depend on the machine and the moment; all others are the same in every training of a
 # configuration.
 CLOCK = frozenset({"tokens_per_second", "steps_per_second", "mfu", "memory_bytes"})
@@ -262,6 +265,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     # have the same process number.
     temporary = path.with_name(f"{path.name}.tmp-{uuid.uuid4().hex[:12]}")
     try:
+        path.parent.mkdir(exist_ok=True)
         with open(temporary, "wb") as file:
             with contextlib.suppress(
                 OSError
@@ -343,6 +347,17 @@ class RunWriter:
     def evals(self, rows: Iterable[Row]) -> None:
         """Appends rows to evals.jsonl in one write."""
         self._append("evals.jsonl", rows)
+
+    def examples(self, rows: Iterable[Row]) -> None:
+        """Writes the values of every example that these rows of a final evaluation carry.
+
+        Each task has its own file, `heldout/<task>.jsonl`, which replaces that of an earlier final
+        evaluation. The order of the examples is the same in all runs on one corpus.
+        """
+        for row in rows if not self.silent else ():
+            if EXAMPLES in row:
+                lines = "".join(json.dumps(_finite(one)) + "\n" for one in row[EXAMPLES])
+                _replace(self.path / HELDOUT / f"{row['task']}.jsonl", lines.encode())
 
     def event(self, row: Row) -> None:
         """Appends one row to events.jsonl."""

@@ -12,6 +12,7 @@ import pandas as pd
 
 from eval.analyses import claims
 from eval.analyses.comparison import Comparison
+from eval.analyses.paired import Paired
 from eval.analyses.pareto import Frontier
 from eval.analyses.protocols import DepthWidth, Protocols
 from eval.analyses.question import REFERENCE, Question
@@ -166,7 +167,7 @@ def with_counts(study: Study, settings: Settings) -> tuple[RunTable, Quantities]
         params=usual.params.of(params),
         score=usual.score.of(settings.score),
     )
-    return RunTable(table), quantities
+    return RunTable(study).take(table), quantities
 
 
 def reference_of(table: pd.DataFrame, wanted: str = "") -> str:
@@ -210,6 +211,8 @@ def _plan(runs: RunTable, question: Question, settings: Settings) -> Iterator[Co
     yield "contrasts", lambda: _stack(c.contrasts() for c in comparisons)
     yield "equivalence", lambda: _stack(c.equivalence() for c in comparisons)
     yield "level_differences", lambda: _stack(c.levels() for c in comparisons)
+    paired = [Paired(runs, question.ask(x=flops, y=y)) for _, y in pairs((flops,))]
+    yield "paired_differences", lambda: _stack(p.differences() for p in paired)
     yield "multipliers", lambda: _stack(c.multipliers() for c in comparisons)
     yield "crossovers", lambda: _stack(c.crossovers() for c in on_flops)
     yield "pareto", lambda: _stack(f.frontier() for f in frontiers)

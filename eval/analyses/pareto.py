@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from eval.analyses.question import Inquiry, Question
+from eval.data.examples import example_noise
 from eval.stats.bootstrap import Resampled, join, percentiles, reflected, resample
 from eval.stats.regression import least_difference
 from train.records import InputError
@@ -102,7 +103,8 @@ class Frontier(Inquiry):
     def _cloud(self) -> _Cloud:
         question = self.question
         cells = self.runs.cells((self.y, self.x))
-        sample = resample(cells, 1, question.draws, question.seed)
+        noise = example_noise(self.runs, cells, (self.y,), question.draws, question.seed)
+        sample = resample(cells, 1, question.draws, question.seed, noise)
         if not len(sample.mean):
             columns = f"{question.x.column} and {question.y.column}"
             raise InputError(f"no run has both {columns}")

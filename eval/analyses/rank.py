@@ -8,6 +8,7 @@ import pandas as pd
 from scipy import stats
 
 from eval.analyses.question import Inquiry, Question
+from eval.data.examples import example_noise
 from eval.data.quantity import SCORE, Quantity
 from eval.stats.bootstrap import Resampled, join, percentiles, resample
 from eval.stats.correlation import Correlation
@@ -33,8 +34,10 @@ class Ranking(Inquiry):
     def _sample(self, *qualities: Quantity) -> Resampled:
         """The cells with these qualities and the cost, and bootstrap draws of the qualities."""
         question = self.question
-        cells = self.runs.cells([*map(question.axis, qualities), self.x])
-        return resample(cells, len(qualities), question.draws, question.seed)
+        axes = [question.axis(quality) for quality in qualities]
+        cells = self.runs.cells([*axes, self.x])
+        noise = example_noise(self.runs, cells, axes, question.draws, question.seed)
+        return resample(cells, len(qualities), question.draws, question.seed, noise)
 
     def stability(self) -> pd.DataFrame:
         """How well rankings agree between sizes: Kendall's tau for pairs, W for all.

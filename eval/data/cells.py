@@ -6,7 +6,8 @@ seeds within a cell.
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -39,6 +40,7 @@ class RunTable:
 
     Attributes:
       frame: one row per run.
+      paths: the run directories by run id, if the runs come from a study.
     """
 
     def __init__(self, runs: "Study | pd.DataFrame | RunTable", *needs: str):
@@ -54,10 +56,11 @@ class RunTable:
             corpus or tokenizer.
         """
         if isinstance(runs, RunTable):
-            self.frame, self._checked = runs.frame, runs._checked
+            self.frame, self.paths, self._checked = runs.frame, runs.paths, runs._checked
             self._require(needs)
             return
         self.frame = frame_of(runs)
+        self.paths: Mapping[str, Path] = runs.paths if isinstance(runs, Study) else {}
         self._checked: set[Quantity] = set()
         self._require(("architecture", "size", *needs))
         if self.frame.empty:
@@ -131,6 +134,7 @@ class RunTable:
             seeds=np.bincount(cell),
             values=values,
             cell=cell,
+            run=np.flatnonzero(whole),
             missing=count(~whole),
             no_log=count(~whole & present),
             outside=np.zeros(len(groups), dtype=int),
@@ -277,6 +281,7 @@ class Cells:
       seeds: number of runs in a cell, [C].
       values: positions of the complete runs, [R, Q].
       cell: cell of each complete run, [R].
+      run: row of each complete run in the table, [R].
       missing: number of runs of a group that lack a position on some axis, [G].
       no_log: number of those that lack it because a value has no logarithm, [G].
       outside: number of sizes of a group that were left out because they are outside a common
@@ -290,6 +295,7 @@ class Cells:
     seeds: np.ndarray
     values: np.ndarray
     cell: np.ndarray
+    run: np.ndarray
     missing: np.ndarray
     no_log: np.ndarray
     outside: np.ndarray
@@ -342,7 +348,9 @@ class Cells:
         cell = number[self.cell]
         parts = {key: getattr(self, key)[order] for key in ("group", "size", "mean", "seeds")}
         runs = cell >= 0
-        return dataclasses.replace(self, **parts, values=self.values[runs], cell=cell[runs])
+        return dataclasses.replace(
+            self, **parts, values=self.values[runs], cell=cell[runs], run=self.run[runs]
+        )
 
     def common_range(self, groups: Sequence[int] | np.ndarray) -> tuple[float, float]:
         """The range of x that all these groups cover; NaN if there is none."""

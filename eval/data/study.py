@@ -7,7 +7,7 @@ missing scores, torn files).
 
 import dataclasses
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,7 @@ class Study:
       flops_by_part: forward FLOPs of one sequence as rows of (run_id, part, flops).
       shapes: depth and width of each run's model as rows of (run_id, num_layers, embed_dim);
         num_layers is the mean of the two stacks.
+      paths: the run directory of each run of `runs`, by run id; empty for a table from elsewhere.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Study:
     shapes: pd.DataFrame = dataclasses.field(
         default_factory=lambda: pd.DataFrame(columns=["run_id", "num_layers", "embed_dim"])
     )
+    paths: Mapping[str, Path] = dataclasses.field(default_factory=dict)
 
 
 def run_columns(tasks: Iterable[str]) -> list[str]:
@@ -192,6 +194,7 @@ def _study(
         provenance=sources.loc[order].reset_index(drop=True) if len(sources) else sources,
         shapes=_shapes([(identities[i]["run_id"], runs[i]) for i in done]),
         flops_by_part=_parts([(identities[i]["run_id"], runs[i]) for i in done]),
+        paths={identities[i]["run_id"]: runs[i].path for i in done},
     )
     told = [runs[i] for i in (*done, *left)]
     return dataclasses.replace(study, warnings=(*_torn(told), *_lost(told), *check(study)))

@@ -1,4 +1,4 @@
-"""Bootstrap over seeds: how the study might have come out with other seeds in every cell."""
+"""Bootstrap over seeds and held-out examples: how the study might have come out with others."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -49,7 +49,9 @@ class Resampled:
         return self.cells.mean
 
 
-def resample(cells: Cells, free: int, draws: int, seed: int) -> Resampled:
+def resample(
+    cells: Cells, free: int, draws: int, seed: int, noise: np.ndarray | None = None
+) -> Resampled:
     """Redraws the means on the first `free` axes; those on the other axes stay as they are.
 
     A redrawn mean is the mean plus the average of as many residuals as the cell has seeds. The
@@ -62,6 +64,8 @@ def resample(cells: Cells, free: int, draws: int, seed: int) -> Resampled:
       free: the number of axes that vary between seeds.
       draws: the number of draws, B.
       seed: the seed of the generator.
+      noise: what other held-out examples would have changed in every run, [B, R, free]; None if the
+        runs did not keep the values of each example.
     """
     lost = int(cells.missing.sum())
     note = [f"{lost} runs lack a value and are left out"] if lost else []
@@ -73,8 +77,14 @@ def resample(cells: Cells, free: int, draws: int, seed: int) -> Resampled:
         df = float(min(n if n >= _OWN_NOISE else freedom.sum() for n in freedom))
         redrawn = _redraw(cells, freedom, draws, seed)
         redrawn[:, :, free:] = cells.mean[:, free:]
+    elif noise is not None:
+        redrawn, df = np.tile(cells.mean, (draws, 1, 1)), np.inf
+        note.append("one seed per cell: only the held-out examples are drawn again")
     else:
         note.append("one seed per cell: the spread of the seeds is unknown")
+    if noise is not None and len(redrawn):
+        for c in range(len(cells.seeds)):
+            redrawn[:, c, :free] += noise[:, cells.cell == c].mean(1)
     return Resampled(cells, redrawn, df, "; ".join(note))
 
 

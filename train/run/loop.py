@@ -87,7 +87,9 @@ class Member:
 
     def save(self, state: State, step: int, *, evaluating: bool, last: bool) -> None:
         """Evaluates if it is time to, and saves a checkpoint."""
-        rows = self.evaluate(state.params, final=last) if evaluating else []
+        found = self.evaluate(state.params, final=last) if evaluating else []
+        self.writer.examples(found)
+        rows = [{k: v for k, v in row.items() if k != records.EXAMPLES} for row in found]
         self.tracker.evals(step, rows)
         # After the records of its step, so that all rows up to a checkpoint exist when a run
         # resumes from it.

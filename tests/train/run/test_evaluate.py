@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 import arch_zoo
 from tests.arch_zoo import models
 from tests.train.tiny_corpus import write_corpus
+from train import records
 from train.data import batches
 from train.data.batch_shape import BatchShape
 from train.data.corpus import Corpus, open_corpus
@@ -59,6 +61,11 @@ def ragged(corpus):
     return [batch | {name: batch[name] * cut for name in names} for batch in whole]
 
 
+def plain(rows):
+    """Rows as they go to evals.jsonl, without the values of every example."""
+    return [{k: v for k, v in row.items() if k != records.EXAMPLES} for row in rows]
+
+
 def _losses(model, params, batch) -> np.ndarray:
     """Nats of every target token, [B, T] in float64, from the logits."""
     logits = np.asarray(models.forward(model.merge(params), batch).logits, np.float64)
@@ -70,7 +77,8 @@ def _losses(model, params, batch) -> np.ndarray:
 
 def test_upstream_is_a_mean_over_tokens_with_an_error_over_sequences(corpus, model, ragged):
     model, params = model
-    rows = heldout_loss.upstream(models.jit(heldout_loss.make_nll(model)), params, corpus, ragged)
+    nll = models.jit(heldout_loss.make_nll(model))
+    rows = heldout_loss.upstream(heldout_loss.sums_of(nll, params, corpus, ragged))
     losses = np.concatenate([_losses(model, params, batch) for batch in ragged])
     weights = np.concatenate([batch["decoder_loss_weights"] for batch in ragged])
     per_piece = corpus.vocabulary.bytes_per_piece[
@@ -111,10 +119,8 @@ def test_one_sequence_has_no_error_and_none_has_no_loss(corpus):
             name: np.zeros((len(sums), 1), np.int32)
             for name in ("decoder_target_tokens", "decoder_loss_weights")
         }
-        return {
-            row["metric"]: row
-            for row in heldout_loss.upstream(lambda *_: rows, None, corpus, [empty])
-        }
+        found = heldout_loss.sums_of(lambda *_: rows, None, corpus, [empty])
+        return {row["metric"]: row for row in heldout_loss.upstream(found)}
 
     (one, none) = given([6.0, 0.0], [3.0, 0.0])["nll"], given([0.0], [0.0])["nll"]
     assert (one["value"], one["n"]) == (2.0, 1) and math.isnan(one["stderr"])
@@ -142,14 +148,9 @@ def test_the_unigram_loss_is_that_of_the_training_targets_frequencies(corpus, ob
 def test_ranking_answers_with_the_most_likely_label(corpus, model):
     """For every example, by the summed losses of its labels, computed one by one from logits."""
     model, params = model
-    rows = tasks.downstream(
-        models.jit(heldout_loss.make_nll(model)),
-        params,
-        corpus,
-        "python_subject",
-        STAGE,
-        ranked=True,
-    )
+    nll, about = models.jit(heldout_loss.make_nll(model)), corpus.tasks["python_subject"]
+    answers = tasks.predict(nll, params, corpus, "python_subject", STAGE, ranked=True)
+    rows = tasks.downstream(about, "python_subject", *answers, prefix=tasks.RANKED)
     labels, right = corpus.tasks["python_subject"].labels, []
     for part in batches.ranking(corpus, "python_subject", BatchShape(8, 24, 12)):
         nll_B = (_losses(model, params, part.batch) * part.batch["decoder_loss_weights"]).sum(1)
@@ -171,7 +172,8 @@ def test_pretraining_ends_with_the_baseline_that_ignores_context(corpus, model):
     losses = [(_losses(model, params, b) * b["decoder_loss_weights"]).sum() for b in heldout]
     tokens = sum(batch["decoder_loss_weights"].sum() for batch in heldout)
     assert rows[0]["value"] == pytest.approx(sum(losses) / tokens, rel=1e-5)
-    assert evaluator(params, final=True) == [*rows, heldout_loss.unigram(corpus, STAGE, 5, heldout)]
+    last = plain(evaluator(params, final=True))
+    assert last == [*rows, heldout_loss.unigram(corpus, STAGE, 5, heldout)]
 
 
 @pytest.mark.slow
@@ -184,7 +186,7 @@ def test_every_task_with_validation_examples_is_scored_as_the_stage_asks(corpus,
         stage = dataclasses.replace(STAGE, scoring=scoring, eval_examples=12)
         evaluator = tasks.Tasks(corpus, stage, 0, model, SingleDevice())
         assert evaluator.tasks == ("python_subject", "free_text")
-        rows = evaluator(params, final=True)
+        rows = plain(evaluator(params, final=True))
         found = {
             task: [row["metric"] for row in rows if row["task"] == task] for task in evaluator.tasks
         }
@@ -278,7 +280,8 @@ def test_a_decoded_answer_counts_where_it_is_the_target(corpus):
         targets[wrong] = 0
         return targets
 
-    rows = tasks.downstream(decode, None, corpus, "free_text", stage)
+    answers = tasks.predict(decode, None, corpus, "free_text", stage)
+    rows = tasks.downstream(corpus.tasks["free_text"], "free_text", *answers)
     assert [(row["metric"], row["value"], row["n"]) for row in rows] == [
         ("accuracy", 50.0, 10),
         ("score", 50.0, 10),
@@ -315,3 +318,38 @@ def test_what_checkpoints_are_kept_by_and_which_was_the_best():
         ("wic", 1),
     ]
     assert tasks.best([row("score", None)], "finetune") == []
+
+
+def test_a_final_evaluation_keeps_every_example(corpus, model, tmp_path):
+    """Their means are the rows' values, so two runs can be compared example by example."""
+    (model, params), stage = model, dataclasses.replace(STAGE, eval_examples=20)
+    writer = records.RunWriter(tmp_path)
+    evaluator = heldout_loss.Heldout(corpus, STAGE, 5, model, SingleDevice())
+    rows = evaluator(params, final=True)
+    writer.examples(rows)
+    kept = records.read_jsonl(tmp_path / "heldout" / "corpus.jsonl")
+    nll, weight = (np.array([row[name] for row in kept]) for name in ("nll", "weight"))
+    assert len(kept) == rows[0]["n"] and rows[0]["metric"] == "nll"
+    assert nll.sum() / weight.sum() == pytest.approx(rows[0]["value"], rel=1e-12)
+    residual = nll - rows[0]["value"] * weight
+    error = np.sqrt((residual**2).sum() * len(kept) / (len(kept) - 1)) / weight.sum()
+    assert error == pytest.approx(rows[0]["stderr"], rel=1e-9)
+    assert not any(records.EXAMPLES in row for row in evaluator(params, final=False))
+
+    scored = tasks.Tasks(corpus, stage, 0, model, SingleDevice())(params, final=True)
+    writer.examples(scored)
+    heads = {row["task"]: row for row in scored if row["metric"] == "score"}
+    for task, row in heads.items():
+        each = records.read_jsonl(tmp_path / "heldout" / f"{task}.jsonl")
+        assert len(each) == row["n"]
+        assert np.mean([one["score"] for one in each]) == pytest.approx(row["value"])
+    silent = records.RunWriter(tmp_path / "other", silent=True)
+    silent.examples(rows)
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_score_that_is_no_mean_of_examples_keeps_none():
+    about = types.SimpleNamespace(metrics=("matthews",), labels=("no", "yes"))
+    answers = ["yes", "no", "yes", "yes"], [{"target": t} for t in ("yes", "no", "no", "yes")]
+    value = tasks.downstream(about, "cola", *answers)[-1]["value"]
+    assert 0 < value < 100 and tasks._examples(about, value, *answers) == {}

@@ -9,7 +9,7 @@ import numpy as np
 
 from train.data import batches
 from train.data.corpus import Corpus
-from train.records import Row
+from train.records import EXAMPLES, Row
 from train.run.losses import sequence_sums
 from train.run.parallel import Strategy
 from train.run.step import Model
@@ -31,11 +31,15 @@ class Heldout:
         self._corpus, self._stage, self._seed = corpus, stage, seed
 
     def __call__(self, params: Any, *, final: bool) -> list[Row]:
-        """The rows; the last ones have the baseline that ignores context, too."""
-        rows = upstream(self._nll, params, self._corpus, self._heldout)
-        return rows + (
-            [unigram(self._corpus, self._stage, self._seed, self._heldout)] if final else []
-        )
+        """The rows; the last ones have the baseline that ignores context and every sequence."""
+        sums = sums_of(self._nll, params, self._corpus, self._heldout)
+        rows = upstream(sums)
+        if not final:
+            return rows
+        names = ("nll", "weight", "bytes")
+        examples = [dict(zip(names, map(float, one), strict=True)) for one in sums.T]
+        baseline = unigram(self._corpus, self._stage, self._seed, self._heldout)
+        return [rows[0] | {EXAMPLES: examples}, *rows[1:], baseline]
 
 
 def make_nll(model: Model) -> Callable[..., Any]:
@@ -49,24 +53,39 @@ def make_nll(model: Model) -> Callable[..., Any]:
     return nll
 
 
-def upstream(
+def sums_of(
     nll: Callable[..., Any], params: Any, corpus: Corpus, heldout: Iterable[batches.HostBatch]
-) -> list[Row]:
+) -> np.ndarray:
+    """Nats, weights (target tokens) and bytes of every sequence, [3, N]; empty rows are left out.
+
+    Args:
+      nll: compiled from `make_nll`.
+      params: the parameters of the model.
+      corpus: the corpus that the batches come from.
+      heldout: from `batches.heldout`.
+    """
+    sums = [(*nll(params, batch), batches.target_bytes(corpus, batch)) for batch in heldout]
+    sums_3N = np.array(
+        [
+            np.concatenate([np.asarray(x, np.float64) for x in part])
+            for part in zip(*sums, strict=True)
+        ]
+    )
+    return sums_3N[:, sums_3N[1] > 0]
+
+
+def upstream(sums_3N: np.ndarray) -> list[Row]:
     """The held-out loss with its standard error over sequences (a ratio of sums).
+
+    Args:
+      sums_3N: from `sums_of`.
 
     Returns:
       Rows for `nll` (nats per target token), `perplexity` (its exponential), and `bits_per_byte`:
       the same loss per UTF-8 byte of the text that the targets hide, which vocabularies can be
       compared by; all of its bytes count, also those of characters that the vocabulary lacks.
     """
-    sums = [(*nll(params, batch), batches.target_bytes(corpus, batch)) for batch in heldout]
-    losses_N, weights_N, bytes_N = (
-        np.concatenate([np.asarray(x, np.float64) for x in part])
-        for part in zip(*sums, strict=True)
-    )
-    losses_N, weights_N, bytes_N = (
-        x_N[weights_N > 0] for x_N in (losses_N, weights_N, bytes_N)
-    )  # no empty rows
+    losses_N, weights_N, bytes_N = sums_3N
     token, token_error = _ratio(losses_N, weights_N)
     byte, byte_error = _ratio(losses_N / math.log(2), bytes_N)
     found = {

@@ -1,6 +1,7 @@
 """Downstream evaluation: the scores of every task, with their standard errors."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -8,8 +9,8 @@ import numpy as np
 
 from arch_zoo import decoding
 from train.data import batches
-from train.data.corpus import Corpus
-from train.records import InputError, Row
+from train.data.corpus import Corpus, Task
+from train.records import EXAMPLES, InputError, Row
 from train.run import lengths
 from train.run.evaluators.heldout import make_nll
 from train.run.parallel import Strategy
@@ -52,20 +53,24 @@ class Tasks:
             )
 
     def __call__(self, params: Any, *, final: bool) -> list[Row]:
-        """The rows; with `final` also the majority class."""
+        """The rows; with `final` also the majority class and the score of every example."""
         return [row for task in self.tasks for row in self._score(params, task, final=final)]
 
     def _score(self, params: Any, task: str, *, final: bool) -> Iterator[Row]:
         about, how = self._corpus.tasks[task], self._stage.scoring
         common = {"task": task, "split": "validation"}
         if how != "rank" or not about.labels:
-            rows = downstream(self._decode, params, self._corpus, task, self._stage)
-            yield from rows
+            found = predict(self._decode, params, self._corpus, task, self._stage)
+            rows = downstream(about, task, *found)
+            yield from rows[:-1]
+            yield rows[-1] | (_examples(about, rows[-1]["value"], *found) if final else {})
         if how != "decode" and about.labels:
-            rows = downstream(self._nll, params, self._corpus, task, self._stage, ranked=True)
+            found = predict(self._nll, params, self._corpus, task, self._stage, ranked=True)
+            rows = downstream(about, task, *found, prefix=RANKED)
             yield from rows
             if how == "rank":  # the headline score has the same name for both ways of scoring
-                yield {**rows[-1], "metric": HEADLINE}
+                examples = _examples(about, rows[-1]["value"], *found) if final else {}
+                yield {**rows[-1], "metric": HEADLINE, **examples}
         if final:
             majority = {
                 "metric": "majority_class",
@@ -92,17 +97,16 @@ def scored(corpus: Corpus, stage: StageConfig) -> tuple[str, ...]:
     )
 
 
-def downstream(
+def predict(
     function: Callable[..., Any],
     params: Any,
     corpus: Corpus,
     task: str,
     stage: StageConfig,
-    split: str = "validation",
     *,
     ranked: bool = False,
-) -> list[Row]:
-    """Scores one task; every value is in percent.
+) -> tuple[list[str], list[Mapping[str, Any]]]:
+    """The answers of a model to the validation examples of a task, and their references.
 
     Args:
       function: compiled from `make_decode`, or from `make_nll` for rank classification.
@@ -110,31 +114,68 @@ def downstream(
       corpus: an open corpus.
       task: a name in `corpus.tasks`.
       stage: sets the lengths, the batch size and the number of examples.
-      split: the split of the task.
-      ranked: takes the most likely of the task's labels as the answer; metrics are named
-        `rank_<metric>`.
-
-    Returns:
-      A row for each of the task's metrics. The last is the headline score, `score`: their mean.
+      ranked: takes the most likely of the task's labels as the answer.
     """
-    about, predictions, references = corpus.tasks[task], [], []
+    predictions, references = [], []
     parts = (batches.ranking if ranked else batches.evaluation)(
-        corpus, task, stage.eval_shape, split, limit=stage.eval_examples or None
+        corpus, task, stage.eval_shape, limit=stage.eval_examples or None
     )
     for part in parts:
         if ranked:
             nll_B, _ = function(params, part.batch)
-            predictions += batches.ranked(about.labels, np.asarray(nll_B), len(part.references))
+            labels = corpus.tasks[task].labels
+            predictions += batches.ranked(labels, np.asarray(nll_B), len(part.references))
         else:
             ids = np.asarray(function(params, part.batch))
             predictions += [corpus.decode(row) for row in ids[: len(part.references)]]
         references += part.references
+    return predictions, references
+
+
+def downstream(
+    about: Task,
+    task: str,
+    predictions: Sequence[str],
+    references: Sequence[Mapping[str, Any]],
+    prefix: str = "",
+) -> list[Row]:
+    """Scores the answers to one task; every value is in percent.
+
+    Args:
+      about: the task.
+      task: its name.
+      predictions: from `predict`.
+      references: from `predict`.
+      prefix: of the names of the metrics.
+
+    Returns:
+      A row for each of the task's metrics. The last is the headline score, `score`: their mean.
+    """
     scores = scoring.score(about.metrics, predictions, references, about.labels)
-    common, prefix = {"task": task, "split": split}, RANKED if ranked else ""
+    common = {"task": task, "split": "validation"}
     return [
         {**common, "metric": prefix + k, "value": s.value, "n": s.n, "stderr": s.stderr}
         for k, s in scores.items()
     ]
+
+
+def _examples(
+    about: Task,
+    value: float,
+    predictions: Sequence[str],
+    references: Sequence[Mapping[str, Any]],
+) -> Row:
+    """The headline score of every example, if the task's score is their mean; else nothing.
+
+    A correlation or an F1 over all examples is no mean.
+    """
+    each = [
+        scoring.score(about.metrics, [prediction], [reference], about.labels)[HEADLINE].value
+        for prediction, reference in zip(predictions, references, strict=True)
+    ]
+    if not each or not math.isclose(math.fsum(each) / len(each), value, abs_tol=1e-6):
+        return {}
+    return {EXAMPLES: [{"score": score} for score in each]}
 
 
 def best(rows: Iterable[Mapping[str, Any]], stage: str) -> list[Row]:

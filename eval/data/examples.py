@@ -1,0 +1,152 @@
+"""Values of every held-out example, by which two runs are compared on the same examples.
+
+All runs of a study score the same examples. An example that is hard is hard for all of them, so the
+standard error of one run's mean is nearly all common to the runs, and the error of a difference is
+much smaller. Runs write these values at their final evaluation (`heldout/<task>.jsonl`).
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from eval.data.cells import Cells, RunTable
+from eval.data.quantity import Axis
+from eval.data.study import task_columns
+from train import records
+from train.records import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """Values of the N examples of one task or of the held-out text, for several runs.
+
+    The quality of a run is the ratio of sums of `total` and `weight`.
+
+    Attributes:
+      total: nats of a sequence, or the score of an example, [R, N].
+      weight: target tokens of a sequence, or 1, [N].
+    """
+
+    total: np.ndarray
+    weight: np.ndarray
+
+    @property
+    def values(self) -> np.ndarray:
+        """The quality of every run, [R]."""
+        return self.total.sum(1) / self.weight.sum()
+
+    def difference(self, a: int, b: int) -> tuple[float, float]:
+        """The quality of run `a` minus that of run `b`, and its standard error over examples."""
+        count, total = len(self.weight), self.weight.sum()
+        gap = self.total[a] - self.total[b]
+        value = gap.sum() / total
+        if count < 2:
+            return float(value), np.nan
+        spread = np.sqrt(((gap - value * self.weight) ** 2).sum() * count / (count - 1))
+        return float(value), float(spread / total)
+
+    def redrawn(self, draws: int, seed: int) -> np.ndarray:
+        """The qualities of all runs on examples that are drawn again, the same for all, [B, R]."""
+        rng, count = np.random.default_rng(seed), len(self.weight)
+        times = rng.multinomial(count, np.full(count, 1 / count), size=draws).astype(float)
+        return (times @ self.total.T) / (times @ self.weight)[:, None]
+
+
+def read(paths: Mapping[str, Path], task: str) -> tuple[list[str], Examples] | None:
+    """The examples of one task, for the runs that have them.
+
+    Args:
+      paths: run directories by run id.
+      task: a task, or `corpus` for the held-out text of pretraining.
+
+    Returns:
+      The ids of the runs that have the values of the same examples, in the order of `paths`, and
+      these values; None if fewer than two runs have them. Runs with other examples than most (of
+      another number, or with other weights) are left out.
+
+    Raises:
+      InputError: a file is damaged. Names file and row.
+    """
+    kinds = {"nll": float, "weight": float} if task == "corpus" else {"score": float}
+    found: dict[tuple, list[tuple[str, np.ndarray]]] = {}
+    for run, path in paths.items():
+        file = path / records.HELDOUT / f"{task}.jsonl"
+        rows = records.read_jsonl(file, {name: (int, float) for name in kinds})
+        if not rows:
+            continue
+        values = {name: np.array([row[name] for row in rows], float) for name in kinds}
+        if not all(np.isfinite(value).all() for value in values.values()):
+            raise InputError(f"{file}: a value of an example is not a finite number")
+        weight = values.get("weight", np.ones(len(rows)))
+        total = values["nll"] if task == "corpus" else values["score"]
+        found.setdefault(tuple(weight), []).append((run, total))
+    if not found:
+        return None
+    weight, runs = max(found.items(), key=lambda pair: len(pair[1]))
+    if len(runs) < 2:
+        return None
+    names = [run for run, _ in runs]
+    return names, Examples(np.stack([total for _, total in runs]), np.array(weight))
+
+
+def qualities(paths: Mapping[str, Path], axis: Axis, tasks: Sequence[str]) -> list[Examples] | None:
+    """The examples behind one quality: of the held-out text, of a task, or of each of several.
+
+    Args:
+      paths: run directories by run id.
+      axis: how the quality is read.
+      tasks: every task of the study, for the mean over them.
+
+    Returns:
+      One entry for each task that is averaged, for all of these runs; None if some run lacks the
+      values of some task, or the quality is none of these.
+    """
+    column = axis.quantity.column
+    if column in ("upstream_nll", "upstream_neg_log_ppl"):
+        names = ["corpus"]
+    elif column == "downstream_mean":
+        names = list(tasks)
+    else:
+        names = [column.removeprefix("downstream_")]
+    found = [read(paths, name) for name in names]
+    if not found or any(one is None or one[0] != list(paths) for one in found):
+        return None
+    return [one[1] for one in found if one is not None]
+
+
+def example_noise(
+    runs: RunTable, cells: Cells, axes: Sequence[Axis], draws: int, seed: int
+) -> np.ndarray | None:
+    """What other held-out examples would have changed in every run.
+
+    The same examples are drawn for all runs, so what they change alike cancels in a difference.
+
+    Args:
+      runs: the table that the cells come from.
+      cells: cells of these runs.
+      axes: the qualities, each read without a logarithm.
+      draws: the number of draws, B.
+      seed: of the draws.
+
+    Returns:
+      Changes on the axes for the complete runs of `cells`, [B, R, len(axes)]; None if the runs did
+      not keep the values of each example.
+    """
+    if not (runs.paths and draws and "run_id" in runs.frame):
+        return None
+    ids = [str(run) for run in runs.frame["run_id"].iloc[cells.run]]
+    if any(axis.logarithmic for axis in axes) or not all(run in runs.paths for run in ids):
+        return None
+    paths = {run: runs.paths[run] for run in ids}
+    tasks = [column.removeprefix("downstream_") for column in task_columns(runs.frame)]
+    changes = []
+    for axis in axes:
+        parts = qualities(paths, axis, tasks)
+        if parts is None:
+            return None
+        # Tasks have examples of their own, so each is drawn by itself.
+        drawn = [part.redrawn(draws, seed + k) - part.values for k, part in enumerate(parts)]
+        changes.append(np.mean(drawn, axis=0) * (-1.0 if axis.reversed else 1.0))
+    return np.stack(changes, axis=-1)
