@@ -10,9 +10,11 @@ from scipy import stats
 from eval.analyses.question import Inquiry, Question
 from eval.data.cells import Cells, RunTable
 from eval.data.quantity import LINKS, Link
+from eval.stats.bootstrap import join
 from eval.stats.regression import Lines, fit
 
 PAIRS = ("FU", "FD", "UD", "PU", "PD")
+_APART = 1.5  # the ratio of two standard errors from which both are told
 _ROBUST_FROM = 5  # sizes; with four, no interval of pairwise slopes can cover 95 %
 _MEASURED = (
     "theil_sen",
@@ -113,9 +115,19 @@ def slope_table(
         robust = [_measured_x(cells, i, question.level) for i in groups]
     frame[list(_MEASURED)] = np.array(robust)
     frame["note"] = [
-        _note(lines, i, frame["reliability"][i]) if measured else lines.notes[i] for i in groups
+        _note(lines, i, frame["reliability"][i])
+        if measured
+        else join(lines.notes[i], _robust_note(slope.se[i], lines.se_hc3[i]))
+        for i in groups
     ]
     return frame
+
+
+def _robust_note(se: float, se_hc3: float) -> str:
+    """A note where the two standard errors of a slope differ by more than half."""
+    if not (se > 0 and np.isfinite(se_hc3)) or 1 / _APART <= se_hc3 / se <= _APART:
+        return ""
+    return f"standard error {se:.2g} (t), {se_hc3:.2g} (HC3)"
 
 
 def _note(lines: Lines, group: int, reliability: float) -> str:

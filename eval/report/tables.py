@@ -274,13 +274,21 @@ def _notes(table: pd.DataFrame, base: dict[str, float], counts: np.ndarray) -> l
     return notes
 
 
-def table2(slopes: pd.DataFrame, level: float = 0.95) -> Grid:
+def table2(
+    slopes: pd.DataFrame, level: float = 0.95, contrasts: pd.DataFrame | None = None
+) -> Grid:
     """Table 2 as it is shown: slopes with t intervals, semilog and log-log.
 
     Args:
       slopes: from `eval.analyses.slopes.Slopes.table`.
       level: the level of its intervals.
+      contrasts: from `Comparison.contrasts`: slopes that are better than the reference's after
+        correction are bold. Without it none is, because the steepest of many is often a chance.
     """
+    better = set()
+    if contrasts is not None and len(contrasts):
+        rows = contrasts[contrasts.verdict == "scales better"]
+        better = set(zip(rows.architecture, rows.alpha, rows.link, strict=True))
     alphas, links = list(slopes.alpha.unique()), list(slopes.link.unique())
     columns = [
         Column("Form", numeric=False),
@@ -296,12 +304,12 @@ def table2(slopes: pd.DataFrame, level: float = 0.95) -> Grid:
     rows, notes = [], []
     for link in links:
         part = slopes[slopes.link == link]
-        best = {alpha: _steepest(group) for alpha, group in part.groupby("alpha")}
         for architecture, group in part.groupby("architecture", sort=False):
-            records = {
-                record["alpha"]: (index, record) for index, record in group.to_dict("index").items()
-            }
-            line = [_slope_cell(records.get(alpha), best.get(alpha)) for alpha in alphas]
+            records = {record["alpha"]: record for record in group.to_dict("records")}
+            line = [
+                _slope_cell(records.get(alpha), bold=(architecture, alpha, link) in better)
+                for alpha in alphas
+            ]
             name, n = str(architecture), int(group.n_sizes.max())
             rows.append(
                 GridRow(
@@ -321,9 +329,13 @@ def table2(slopes: pd.DataFrame, level: float = 0.95) -> Grid:
         ]
         notes.append(f"{link}: " + "; ".join(axes) + ".")
     notes += [
-        f"In brackets: {level:.0%} interval. A slope without one has too few sizes for it. Bold: "
-        "steepest improvement "
-        "in its column, which does not mean that it differs from the next.",
+        f"In brackets: {level:.0%} interval, not corrected for the number of architectures. A "
+        "slope without one has too few sizes for it."
+        + (
+            f" Bold: scales better than {contrasts.reference.iloc[0]}, after correction."
+            if better and contrasts is not None
+            else ""
+        ),
         "F: FLOPs, P: parameters, U: upstream, D: downstream. In the log-log form the upstream "
         "loss falls: of slopes "
         "with a U, the more negative are the better.",
@@ -345,21 +357,11 @@ def table2(slopes: pd.DataFrame, level: float = 0.95) -> Grid:
     )
 
 
-def _steepest(group: pd.DataFrame) -> object:
-    values = (group.slope * np.where(group.higher_is_better.astype(bool), 1.0, -1.0)).dropna()
-    return values.idxmax() if len(values) > 1 else None
-
-
-def _slope_cell(entry: tuple | None, best: object) -> GridCell:
-    if entry is None:
+def _slope_cell(record: dict | None, *, bold: bool) -> GridCell:
+    if record is None:
         return GridCell("\N{EN DASH}", value=math.nan)
-    index, record = entry
-    return GridCell(
-        number(record["slope"]),
-        interval(record["ci_low"], record["ci_high"]),
-        record["slope"],
-        bold=index == best,
-    )
+    span = interval(record["ci_low"], record["ci_high"])
+    return GridCell(number(record["slope"]), span, record["slope"], bold=bold)
 
 
 def claims_grid(claims: pd.DataFrame) -> Grid:

@@ -95,7 +95,7 @@ def texts(analysis: Analysis) -> Iterator[tuple[str, str]]:
     yield "table2_slopes.csv", csv(results["slopes"])
     yield from _shown(
         "table2_slopes",
-        tables.table2(results["slopes"], analysis.settings.level),
+        tables.table2(results["slopes"], analysis.settings.level, results["contrasts"]),
         width=5,
         stacked=True,
     )

@@ -88,7 +88,7 @@ def _slopes(analysis: Analysis) -> Section:
         "reliability note"
     )
     grids = (
-        table2(slopes, analysis.settings.level),
+        table2(slopes, analysis.settings.level, analysis.results["contrasts"]),
         listing("slopes-all", "Every fit in full", slopes, everything),
         listing(
             "slopes-ud",

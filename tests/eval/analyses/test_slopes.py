@@ -559,3 +559,14 @@ def test_clark_dense_law_in_parameters_is_the_published_one():
         pytest.approx(1.0652, abs=5e-5),
         pytest.approx(-0.0785, abs=5e-5),
     )
+
+
+def test_both_errors_of_a_slope_are_told_where_they_differ_by_more_than_half():
+    """One end of the ladder is far off its line, which HC3 takes for larger noise there."""
+    table = study({"transformer": Line()}, sizes=7, seeds=1, noise=Noise(0.001, 0.001, 0.1, 0.1))
+    plain = Slopes(table).table(pairs=("FU",), links=("semilog",)).iloc[0]
+    off = table["upstream_nll"].where(table["size"] != "size6", table["upstream_nll"] + 0.3)
+    row = Slopes(table.assign(upstream_nll=off)).table(pairs=("FU",), links=("semilog",)).iloc[0]
+    assert row["se_hc3"] > 1.5 * row["se"]
+    assert f"{row['se']:.2g} (t), {row['se_hc3']:.2g} (HC3)" in row["note"]
+    assert ("HC3" in plain["note"]) == (not 1 / 1.5 <= plain["se_hc3"] / plain["se"] <= 1.5)

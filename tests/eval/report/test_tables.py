@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from eval.analyses.comparison import Comparison
+from eval.analyses.question import Question
 from eval.analyses.slopes import Slopes
 from eval.data import chance
 from eval.data.cells import RunTable
-from eval.data.quantity import FLOPS, LOSS
+from eval.data.quantity import FLOPS, LOSS, SCORE
 from eval.data.study import read_study
 from eval.report import grid, listing, style, tables
 from eval.simulation.simulate import Line
@@ -114,13 +116,25 @@ def test_without_a_reference_table1_compares_no_parameters(tmp_path):
     assert not any("same size" in note for note in tables.table1(study).notes)
 
 
-def test_the_best_slope_in_logarithms_is_the_most_negative_one():
-    lines = {"gains": Line(downstream_slope=12.0), "loses": Line(downstream_slope=1.0)}
-    result = Slopes(study_of(lines, sizes=5)).table(pairs=("UD", "FU", "FD"))
-    shown = tables.table2(result)
+def test_a_slope_is_bold_if_it_is_better_after_correction_not_if_it_is_the_steepest():
+    lines = {
+        "transformer": Line(),
+        "gains": Line(downstream_slope=12.0),
+        "loses": Line(downstream_slope=1.0),
+        "alike": Line(),
+    }
+    runs = study_of(lines, sizes=6)
+    result = Slopes(runs).table(pairs=("UD", "FU", "FD"))
+    asked = [Question(y=y, link=link) for y in (LOSS, SCORE) for link in ("semilog", "loglog")]
+    contrasts = pd.concat([Comparison(runs, one).contrasts() for one in asked])
+    shown = tables.table2(result, 0.95, contrasts)
+    assert "scales better than transformer" in " ".join(shown.notes)
+    heads = [column.label for column in shown.columns]
     for row in shown.rows:
-        assert row.cells[3].bold == (row.architecture == "gains"), row.cells[0].text
-        assert row.cells[5].bold == (row.architecture == "gains")
+        down = row.cells[heads.index("\u03b1 F,D")]
+        assert down.bold == (row.architecture == "gains"), row.cells[0].text
+        assert not row.cells[heads.index("\u03b1 F,U")].bold
+    assert not any(cell.bold for row in tables.table2(result).rows for cell in row.cells)
     assert set(result.loc[result.link == "loglog", "higher_is_better"]) == {False, True}
 
 
