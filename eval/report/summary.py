@@ -137,9 +137,10 @@ def _levels(analysis: Analysis) -> Iterator[str]:
             continue
         rows = verdicts.primary(analysis.results["level_differences"], alpha)
         gap = rows.set_index("architecture").difference.to_dict()
+        cost = _multipliers(analysis, alpha)
         named = [
             f"{word} than {verdict.reference}: "
-            + _list(f"{name} ({number(gap[name])})" for name in names)
+            + _list(f"{name} ({number(gap[name])}{cost.get(name, '')})" for name in names)
             for word, names in (("better", verdict.better), ("worse", verdict.worse))
             if names
         ]
@@ -148,6 +149,20 @@ def _levels(analysis: Analysis) -> Iterator[str]:
             f"{where} at equal FLOPs (the middle of the common range, in {unit}), after correction "
             f"for {_count(verdict.tested, 'comparison')}, {found}.{_power(verdict, unit)}"
         )
+
+
+def _multipliers(analysis: Analysis, alpha: str) -> dict[str, str]:
+    """The FLOPs that an architecture needs for the reference's quality, where that is known.
+
+    That is where the multiplier has an interval and lies inside the architecture's own range.
+    """
+    rows = verdicts.primary(analysis.results["multipliers"], alpha)
+    return {
+        row["architecture"]: f", {number(row['multiplier'])} times the FLOPs for the same quality "
+        f"{interval(row['ci_low'], row['ci_high'])}"
+        for row in _records(rows)
+        if row["inside"] and row["interval"] == "bounded"
+    }
 
 
 def _power(verdict: verdicts.Verdict, unit: str) -> str:
