@@ -4,14 +4,11 @@
 """
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from arch_zoo import sizes
 from arch_zoo.registry import ConfigError
 from arch_zoo.side import Side
-
-if TYPE_CHECKING:  # an architecture takes a configuration, and a configuration holds one
-    from arch_zoo.architecture import Architecture
 
 _UNITS = (
     "embed_dim",
@@ -30,7 +27,8 @@ class ModelConfig:
     """One resolved model: the architecture's rule for its size was applied to every dimension.
 
     Attributes:
-      architecture: the inductive bias and its own options (experts, kernel widths, ...).
+      architecture: the inductive bias and its own options (experts, kernel widths, ...): an
+        `arch_zoo.architecture.Architecture`, which is not imported here because it imports this.
       size: the size it was made from. It only serves tables and names; the dimensions below are
         what is built.
       num_encoder_layers: blocks of the encoder.
@@ -55,7 +53,7 @@ class ModelConfig:
         everything except matrix products (`dots`).
     """
 
-    architecture: "Architecture"
+    architecture: Any
     size: str
     num_encoder_layers: int
     num_decoder_layers: int
