@@ -11,7 +11,7 @@ import pandas as pd
 from scipy import stats
 
 from eval.analyses.question import Inquiry
-from eval.data.examples import Examples, qualities
+from eval.data.examples import PairedExamples, qualities
 from eval.data.study import task_columns
 from eval.stats.bootstrap import join
 from eval.stats.decision import holm
@@ -60,7 +60,7 @@ class Paired(Inquiry):
             return empty
         count = len(cells.group)
         means = [
-            Examples(
+            PairedExamples(
                 np.stack([part.total[cells.cell == c].mean(0) for c in range(count)]), part.weight
             )
             for part in parts

@@ -19,7 +19,7 @@ from train.records import InputError
 
 
 @dataclasses.dataclass(frozen=True)
-class Examples:
+class PairedExamples:
     """Values of the N examples of one task or of the held-out text, for several runs.
 
     The quality of a run is the ratio of sums of `total` and `weight`.
@@ -54,7 +54,7 @@ class Examples:
         return (times @ self.total.T) / (times @ self.weight)[:, None]
 
 
-def read(paths: Mapping[str, Path], task: str) -> tuple[list[str], Examples] | None:
+def read(paths: Mapping[str, Path], task: str) -> tuple[list[str], PairedExamples] | None:
     """The examples of one task, for the runs that have them.
 
     Args:
@@ -88,10 +88,12 @@ def read(paths: Mapping[str, Path], task: str) -> tuple[list[str], Examples] | N
     if len(runs) < 2:
         return None
     names = [run for run, _ in runs]
-    return names, Examples(np.stack([total for _, total in runs]), np.array(weight))
+    return names, PairedExamples(np.stack([total for _, total in runs]), np.array(weight))
 
 
-def qualities(paths: Mapping[str, Path], axis: Axis, tasks: Sequence[str]) -> list[Examples] | None:
+def qualities(
+    paths: Mapping[str, Path], axis: Axis, tasks: Sequence[str]
+) -> list[PairedExamples] | None:
     """The examples behind one quality: of the held-out text, of a task, or of each of several.
 
     Args:

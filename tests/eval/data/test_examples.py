@@ -12,7 +12,7 @@ from eval.analyses.pareto import Frontier
 from eval.analyses.question import Question
 from eval.analyses.rank import Ranking
 from eval.data import examples
-from eval.data.examples import Examples
+from eval.data.examples import PairedExamples
 from eval.data.quantity import LOSS, SCORE
 from eval.data.study import read_study
 from tests.eval import run_directories
@@ -49,7 +49,7 @@ def study(tmp_path_factory):
 def test_a_difference_is_that_of_pairs():
     rng = np.random.default_rng(0)
     hard, weight = rng.normal(50, 20, 40), np.ones(40)
-    pair = Examples(np.stack([hard, hard + 1 + 0.1 * rng.normal(size=40)]), weight)
+    pair = PairedExamples(np.stack([hard, hard + 1 + 0.1 * rng.normal(size=40)]), weight)
     value, error = pair.difference(1, 0)
     paired = stats.ttest_rel(pair.total[1], pair.total[0])
     assert value == pytest.approx(np.mean(pair.total[1] - pair.total[0]))
@@ -61,9 +61,9 @@ def test_examples_are_drawn_again_together():
     """Draws of two models move up and down together, and so hardly change their difference."""
     rng = np.random.default_rng(0)
     hard, weight = rng.normal(3.0, 1.0, 300), rng.integers(5, 20, 300).astype(float)
-    both = Examples(np.stack([hard * weight, (hard + 0.1) * weight]), weight)
+    both = PairedExamples(np.stack([hard * weight, (hard + 0.1) * weight]), weight)
     drawn = both.redrawn(2000, 0)
-    single = Examples(np.stack([hard * weight, 0 * weight]), weight).difference(0, 1)[1]
+    single = PairedExamples(np.stack([hard * weight, 0 * weight]), weight).difference(0, 1)[1]
     assert drawn.mean(0) == pytest.approx(both.values, abs=4 * single / np.sqrt(2000))
     assert drawn.std(0) == pytest.approx(np.full(2, single), rel=0.08)
     assert np.ptp(drawn[:, 1] - drawn[:, 0]) < 1e-9
