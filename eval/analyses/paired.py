@@ -11,8 +11,7 @@ import pandas as pd
 from scipy import stats
 
 from eval.analyses.question import Inquiry
-from eval.data.examples import PairedExamples, qualities
-from eval.data.study import task_columns
+from eval.data.examples import PairedExamples, behind
 from eval.stats.bootstrap import join
 from eval.stats.decision import holm
 
@@ -51,11 +50,8 @@ class Paired(Inquiry):
         """
         question, axis = self.question, self.question.axis(self.question.y)
         cells = self.runs.cells((axis, self.question.axis(self.question.x)))
-        ids = [str(run) for run in self.runs.frame["run_id"].iloc[cells.run]]
-        paths = {run: self.runs.paths[run] for run in ids if run in self.runs.paths}
-        tasks = [column.removeprefix("downstream_") for column in task_columns(self.runs.frame)]
         empty = pd.DataFrame(columns=list(COLUMNS))
-        parts = qualities(paths, axis, tasks) if len(paths) == len(ids) > 1 else None
+        parts = behind(self.runs, cells, axis)
         if parts is None:
             return empty
         count = len(cells.group)

@@ -8,6 +8,7 @@ seeds within a cell.
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -41,6 +42,7 @@ class RunTable:
     Attributes:
       frame: one row per run.
       paths: the run directories by run id, if the runs come from a study.
+      examples: what `eval.data.examples` has read, by run ids and task.
     """
 
     def __init__(self, runs: "Study | pd.DataFrame | RunTable", *needs: str):
@@ -56,11 +58,13 @@ class RunTable:
             corpus or tokenizer.
         """
         if isinstance(runs, RunTable):
-            self.frame, self.paths, self._checked = runs.frame, runs.paths, runs._checked
+            self.frame, self.paths, self.examples = runs.frame, runs.paths, runs.examples
+            self._checked = runs._checked
             self._require(needs)
             return
         self.frame = frame_of(runs)
         self.paths: Mapping[str, Path] = runs.paths if isinstance(runs, Study) else {}
+        self.examples: dict[tuple[tuple[str, ...], str], Any] = {}
         self._checked: set[Quantity] = set()
         self._require(("architecture", "size", *needs))
         if self.frame.empty:

@@ -91,31 +91,42 @@ def read(paths: Mapping[str, Path], task: str) -> tuple[list[str], PairedExample
     return names, PairedExamples(np.stack([total for _, total in runs]), np.array(weight))
 
 
-def qualities(
-    paths: Mapping[str, Path], axis: Axis, tasks: Sequence[str]
-) -> list[PairedExamples] | None:
+def behind(runs: RunTable, cells: Cells, axis: Axis) -> list[PairedExamples] | None:
     """The examples behind one quality: of the held-out text, of a task, or of each of several.
 
+    They are read once for a study, however many analyses ask.
+
     Args:
-      paths: run directories by run id.
+      runs: the table that the cells come from.
+      cells: cells of these runs.
       axis: how the quality is read.
-      tasks: every task of the study, for the mean over them.
 
     Returns:
-      One entry for each task that is averaged, for all of these runs; None if some run lacks the
-      values of some task, or the quality is none of these.
+      One entry for each task that is averaged, with one row for each complete run of `cells`; None
+      if some run lacks the values of some task, or the quality is none of these.
     """
+    if not (runs.paths and len(cells.run) and "run_id" in runs.frame):
+        return None
+    ids = tuple(str(run) for run in runs.frame["run_id"].iloc[cells.run])
+    first = runs.paths.get(ids[0])
+    if first is None or not (first / records.HELDOUT).is_dir() or not runs.paths.keys() >= {*ids}:
+        return None
     column = axis.quantity.column
     if column in ("upstream_nll", "upstream_neg_log_ppl"):
         names = ["corpus"]
     elif column == "downstream_mean":
-        names = list(tasks)
+        names = [task.removeprefix("downstream_") for task in task_columns(runs.frame)]
     else:
         names = [column.removeprefix("downstream_")]
-    found = [read(paths, name) for name in names]
-    if not found or any(one is None or one[0] != list(paths) for one in found):
-        return None
-    return [one[1] for one in found if one is not None]
+    found = []
+    for name in names:
+        if (ids, name) not in runs.examples:
+            runs.examples[ids, name] = read({run: runs.paths[run] for run in ids}, name)
+        entry = runs.examples[ids, name]
+        if entry is None or entry[0] != list(ids):
+            return None
+        found.append(entry[1])
+    return found or None
 
 
 def example_noise(
@@ -136,16 +147,11 @@ def example_noise(
       Changes on the axes for the complete runs of `cells`, [B, R, len(axes)]; None if the runs did
       not keep the values of each example.
     """
-    if not (runs.paths and draws and "run_id" in runs.frame):
+    if not draws or any(axis.logarithmic for axis in axes):
         return None
-    ids = [str(run) for run in runs.frame["run_id"].iloc[cells.run]]
-    if any(axis.logarithmic for axis in axes) or not all(run in runs.paths for run in ids):
-        return None
-    paths = {run: runs.paths[run] for run in ids}
-    tasks = [column.removeprefix("downstream_") for column in task_columns(runs.frame)]
     changes = []
     for axis in axes:
-        parts = qualities(paths, axis, tasks)
+        parts = behind(runs, cells, axis)
         if parts is None:
             return None
         # Tasks have examples of their own, so each is drawn by itself.
