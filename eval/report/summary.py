@@ -125,7 +125,7 @@ def _slopes(analysis: Analysis) -> Iterator[str]:
             for word, names in (("better", verdict.better), ("worse", verdict.worse))
             if names
         ]
-        found = "; ".join(named) or f"no architecture scales differently from {reference}"
+        found = "; ".join(named) or f"no slope is found to differ from that of {reference}"
         yield f"{where}, {words}{correction}, {found}.{_power(verdict, f'{unit} per {step}')}"
 
 
@@ -144,7 +144,7 @@ def _levels(analysis: Analysis) -> Iterator[str]:
             for word, names in (("better", verdict.better), ("worse", verdict.worse))
             if names
         ]
-        found = "; ".join(named) or f"no architecture differs from {verdict.reference}"
+        found = "; ".join(named) or f"no difference from {verdict.reference} is found"
         yield (
             f"{where} at equal FLOPs (the middle of the common range, in {unit}), after correction "
             f"for {_count(verdict.tested, 'comparison')}, {found}.{_power(verdict, unit)}"
