@@ -34,12 +34,12 @@ TRUTHS: dict[str, dict[str, float]] = {
     "bent, a tenth of the noise": {"bend": 0.2, "noise": 0.1},
 }
 _SETTING = (
-    "Percent of {count} simulated studies of twelve architectures (in the second and third table "
-    "half as many); a column is a design, sizes x seeds. The standard error of a share of 5 % is "
-    "{error}, in the other tables {larger}. Sizes are 0.6 decades of FLOPs apart, "
-    "and the FLOPs of architectures at one size differ by up to 0.4. The noise of a size is "
-    "0.02 nats and 1 point, that of a seed half as much, around a slope of 0.54 nats and 6 points "
-    "per decade. A bent law loses a fifth of its slope per decade."
+    "Percent of {count} simulated studies of twelve architectures (in the second and third table a "
+    "quarter as many); a column is a design, sizes x seeds. The standard error of a share of 5 % "
+    "is {error}, in the other tables {larger}. Sizes are 0.6 decades of FLOPs apart, and the FLOPs "
+    "of architectures at one size differ by up to 0.4. The noise of a size is 0.02 nats and 1 "
+    "point, that of a seed half as much, around a slope of 0.54 nats and 6 points per decade. A "
+    "bent law loses a fifth of its slope per decade."
 )
 STEEPER = (1.2, 1.5, 2.0, 3.0)
 
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="file to write the tables to")
     given = parser.parse_args()
     journal = Journal(given.journal)
-    count, fewer, seed = given.replicates, given.replicates // 2, given.seed
+    count, fewer, seed = given.replicates, given.replicates // 4, given.seed
 
     def number(kind: str, what: str, size: tuple[int, int], compute: Callable[[], Any]) -> Any:
         times = count if kind == "sentences" else fewer
@@ -111,7 +111,7 @@ def main() -> None:
 
 
 def _page(count: int, seed: int, *tables: Mapping[str, Mapping[tuple[int, int], float]]) -> str:
-    error, larger = (f"{100 * np.sqrt(0.05 * 0.95 / n):.1f}" for n in (count, count // 2))
+    error, larger = (f"{100 * np.sqrt(0.05 * 0.95 / n):.1f}" for n in (count, count // 4))
     options = f"--replicates {count} --seed {seed} --out docs/verdicts.md"
     said, levels, found = (
         _table(heads, rows)
