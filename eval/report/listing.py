@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from eval.report import words
 from eval.report.grid import (
     DASH,
     Column,
@@ -30,6 +31,20 @@ HEADINGS = {
     "n": "n",
     "r2": "R\N{SUPERSCRIPT TWO}",
     "link": "Form",
+    "alpha": "Slope of",
+    "slope_reference": "Slope of the reference",
+    "difference": "Difference",
+    "df": "Degrees of freedom",
+    "on_frontier": "On the frontier",
+    "quality_gap": "Behind the frontier",
+    "reference_cost": "Cost of the corner",
+    "reference_quality": "Quality of the corner",
+    "reliability": "Reliability of x",
+    "reliability_corrected": "Corrected for reliability",
+    "better_below": "Better below",
+    "better_above": "Better above",
+    "would_settle": "What would settle it",
+    "run_id": "Run",
     "se_hc3": "SE (HC3)",
     "p": "p",
     "p_holm": "p (Holm)",
@@ -65,6 +80,14 @@ HEADINGS = {
     "slope_second": "Second slope",
     "upstream_difference": "Upstream, A \N{MINUS SIGN} B (nats)",
     "downstream_difference": "Downstream, A \N{MINUS SIGN} B (percent)",
+}
+
+# Columns whose values are names of axes and slopes.
+_IN_WORDS = {
+    "alpha": words.slope,
+    "x_axis": words.axis,
+    "y_axis": words.axis,
+    "cost_axis": words.axis,
 }
 
 # Columns that a terminal has no room for; the CSV and JSON forms have them all.
@@ -173,7 +196,8 @@ def _cell(record: Mapping, key: str) -> GridCell:
     if isinstance(value, bool):
         return GridCell("yes" if value else "no", value=float(value))
     if isinstance(value, str):
-        return GridCell(value, value=value)
+        text = _IN_WORDS[key](value) if key in _IN_WORDS else value
+        return GridCell(text, value=text)
     if value is None or pd.isna(value):
         return GridCell(DASH, value=math.nan)
     if key == "p" or key.startswith(("p_", "probability", "share")):

@@ -10,7 +10,9 @@ from eval.data.cells import CELL, RunTable, seed_averages
 from eval.data.chance import BITS_PER_BYTE, at_chance, baselines, evaluation_errors
 from eval.data.quantity import FLOPS, LOSS, SCORE
 from eval.data.study import GROUP_COLUMNS, Study, task_columns
+from eval.report import words
 from eval.report.grid import (
+    DASH,
     Column,
     Grid,
     GridCell,
@@ -38,13 +40,13 @@ def size_order(table: pd.DataFrame) -> list[str]:
 
 
 def quality_columns(table: pd.DataFrame) -> list[str]:
-    """The upstream loss (also per byte, if known), every task, then averages of several tasks."""
+    """The upstream loss (also per byte, if known), averages of several tasks, then every task."""
     tasks = task_columns(table)
     averages = [c for c in GROUP_COLUMNS if c not in tasks and table[c].notna().any()]
     in_bytes = (
         [BITS_PER_BYTE] if BITS_PER_BYTE in table and table[BITS_PER_BYTE].notna().any() else []
     )
-    return ["upstream_nll", *in_bytes, *tasks, *averages]
+    return ["upstream_nll", *in_bytes, *reversed(averages), *tasks]
 
 
 def cells(study: Study) -> pd.DataFrame:
@@ -132,25 +134,30 @@ def table1(study: Study) -> Grid:
     noise = _noise(study, qualities)
     several = table.protocol.nunique() > 1
     names = ["size", "architecture"] + (["protocol"] if several else [])
+    tasks = [c for c in qualities if c in task_columns(study.runs)]
+    means = [c for c in qualities if c not in tasks]
     costs = [c for c in _COSTS if table[c].notna().any()]
     if "params_active" in costs and np.allclose(
         table.params_active, table.params_total, equal_nan=True
     ):
         costs.remove("params_active")
-    columns = [Column(name.capitalize(), numeric=False) for name in names] + [Column("Seeds")]
-    columns += [Column(label(c), title=c) for c in (*costs, *qualities)]
+    columns = [Column(name.capitalize(), numeric=False) for name in names]
+    columns += [Column(label(c), title=words.column(c)) for c in (*means, *costs)]
+    columns += [Column("Seeds"), *(Column(label(c), title=words.column(c)) for c in tasks)]
     counts = table[[f"{c}_n" for c in qualities]].to_numpy()
     mixed = bool((counts == 1).any() and (counts > 1).any())
-    rows = [_baseline_row(base, names, costs, qualities)] if base else []
+    rows = [_baseline_row(base, names, means, costs, tasks)] if base else []
     for key, group in table.groupby(["protocol", "size"], sort=False):
         best = {c: _best(group[c], c, noise.get(c, 0.0)) for c in ("steps_per_second", *qualities)}
         for index, record in zip(group.index, group.to_dict("records"), strict=True):
             line = [
                 GridCell(str(record[name]) or "plain", value=str(record[name])) for name in names
             ]
-            line.append(GridCell(str(record["n_seeds"]), value=record["n_seeds"]))
+            of = {c: _quality(record, c, bold=index in best[c], mixed=mixed) for c in qualities}
+            line += [of[c] for c in means]
             line += [_cost(record[c], c, index in best.get(c, ())) for c in costs]
-            line += [_quality(record, c, bold=index in best[c], mixed=mixed) for c in qualities]
+            line.append(GridCell(str(record["n_seeds"]), value=record["n_seeds"]))
+            line += [of[c] for c in tasks]
             rows.append(GridRow(tuple(line), record["architecture"], "/".join(map(str, key))))
     title = "Table 1. Cost and quality of every architecture at every size"
     return Grid(
@@ -159,7 +166,7 @@ def table1(study: Study) -> Grid:
         tuple(columns),
         tuple(rows),
         tuple(_notes(table, base, counts)),
-        fixed=len(names) + 1,
+        fixed=len(names),
     )
 
 
@@ -202,18 +209,27 @@ def _quality(record: dict, column: str, *, bold: bool, mixed: bool) -> GridCell:
 
 
 def _baseline_row(
-    base: dict[str, float], names: list[str], costs: list[str], qualities: list[str]
+    base: dict[str, float],
+    names: list[str],
+    means: list[str],
+    costs: list[str],
+    tasks: list[str],
 ) -> GridRow:
-    blank = [GridCell("", value="") for _ in (*names[2:], "seeds", *costs)]
-    scores = [
-        GridCell(fixed(base[c], 3 if c in _LOSSES else 1), value=base[c])
-        if c in base
-        else GridCell("\N{EN DASH}", value=math.nan)
-        for c in qualities
+    def scores(columns: list[str]) -> list[GridCell]:
+        return [
+            GridCell(fixed(base[c], 3 if c in _LOSSES else 1), value=base[c])
+            if c in base
+            else GridCell(DASH, value=math.nan)
+            for c in columns
+        ]
+
+    first = [
+        GridCell("baseline"),
+        GridCell("unigram, majority"),
+        *(GridCell("") for _ in names[2:]),
     ]
-    return GridRow(
-        (GridCell("baseline"), GridCell("unigram, majority"), *blank, *scores), "", "baseline"
-    )
+    blank = [GridCell("", value="") for _ in (*costs, "seeds")]
+    return GridRow((*first, *scores(means), *blank, *scores(tasks)), "", "baseline")
 
 
 def _notes_on_sizes(table: pd.DataFrame) -> list[str]:
@@ -281,18 +297,19 @@ def table2(slopes: pd.DataFrame, level: float = 0.95) -> Grid:
       slopes: from `eval.analyses.slopes.Slopes.table`.
       level: the level of its intervals.
     """
-    alphas, links = list(slopes.alpha.unique()), list(slopes.link.unique())
-    columns = [
-        Column("Form", numeric=False),
-        Column("Architecture", numeric=False),
-        Column("Sizes"),
-    ]
+    links = list(slopes.link.unique())
+    known = slopes.groupby("alpha", sort=False).slope.count() > 0
+    alphas = [alpha for alpha, has in known.items() if has] or list(known.index)
+    columns = [Column("Form", numeric=False), Column("Architecture", numeric=False)]
     columns += [
         Column(
-            f"\N{GREEK SMALL LETTER ALPHA} {a}", rf"$\alpha_{{{a}}}$", f"slope of {a[-1]} on {a[0]}"
+            words.slope(a).capitalize().replace("flops", "FLOPs"),
+            rf"$\alpha_{{{a}}}$",
+            f"slope of {words.slope(a)}",
         )
-        for a in alphas
+        for a in map(str, alphas)
     ]
+    columns.append(Column("Sizes"))
     rows, notes = [], []
     for link in links:
         part = slopes[slopes.link == link]
@@ -308,26 +325,29 @@ def table2(slopes: pd.DataFrame, level: float = 0.95) -> Grid:
                     (
                         GridCell(link, value=link),
                         GridCell(name, value=name),
-                        GridCell(str(n), value=n),
                         *line,
+                        GridCell(str(n), value=n),
                     ),
                     name,
                     link,
                 )
             )
         axes = [
-            f"{alpha}: {g.y_axis.iloc[0]} on {g.x_axis.iloc[0]}"
+            f"{words.axis(g.y_axis.iloc[0])} on {words.axis(g.x_axis.iloc[0])}"
             for alpha, g in part.groupby("alpha", sort=False)
+            if alpha in alphas
         ]
-        notes.append(f"{link}: " + "; ".join(axes) + ".")
+        notes.append(f"{link}: slopes of " + "; ".join(axes) + ".")
     notes += [
         f"In brackets: {level:.0%} interval. A slope without one has too few sizes for it. Bold: "
         "steepest improvement "
         "in its column, which does not mean that it differs from the next.",
-        "F: FLOPs, P: parameters, U: upstream, D: downstream. In the log-log form the upstream "
-        "loss falls: of slopes "
-        "with a U, the more negative are the better.",
+        "In the log-log form the upstream loss falls: of slopes with upstream in them, the more "
+        "negative are the better.",
     ]
+    lost = [words.slope(str(alpha)) for alpha in known.index if alpha not in alphas]
+    if lost:
+        notes.append(f"Not known for any architecture, hence not shown: {', '.join(lost)}.")
     short = slopes[slopes.ci_low.isna()]
     if len(short):
         counts = "; ".join(
@@ -341,7 +361,7 @@ def table2(slopes: pd.DataFrame, level: float = 0.95) -> Grid:
         tuple(columns),
         tuple(rows),
         tuple(notes),
-        fixed=3,
+        fixed=2,
     )
 
 
@@ -372,10 +392,10 @@ def claims_grid(claims: pd.DataFrame) -> Grid:
     for record in claims.to_dict("records"):
         verdict, sure = record["verdict"], record["verdict"] in ("supported", "contradicted")
         first, before = record["claim"] != before, record["claim"]
-        texts = [record["text"] if first else "", record["hypothesis"]]
+        said = record["text"] if first else ""
         line = [
             GridCell(f"{record['claim']}{record['part'] or ''}", value=record["claim"]),
-            *(GridCell(text, value=text) for text in texts),
+            GridCell(said, value=said),
             GridCell(verdict, value=verdict, bold=sure),
             GridCell(
                 number(record["effect"]),
@@ -385,17 +405,17 @@ def claims_grid(claims: pd.DataFrame) -> Grid:
             GridCell(probability(record["p"]), value=record["p"]),
             *(
                 GridCell(record[key], value=record[key])
-                for key in ("measure", "would_settle", "note")
+                for key in ("hypothesis", "measure", "would_settle", "note")
             ),
         ]
         rows.append(GridRow(tuple(line), group=str(record["claim"])))
     heads = [
         "Claim",
         "What the paper says",
-        "Tested as",
         "Verdict here",
         "Effect",
         "p",
+        "Tested as",
         "Measure",
         "What would settle it",
     ]

@@ -9,6 +9,7 @@ import pandas as pd
 from eval.analyses.everything import Analysis, question_of
 from eval.data.cells import CELL, seed_averages
 from eval.data.study import GROUP_COLUMNS, task_columns
+from eval.report import words
 from eval.report.figures import flops_label, lines_and_bands, quality_label, surface_steps
 from eval.report.style import looks
 from eval.report.tables import cells, label
@@ -34,6 +35,7 @@ def charts(analysis: Analysis) -> dict[str, Any]:
         "protocols": sorted(analysis.table.protocol.unique()),
         "x": _x_axes(analysis),
         "y": _y_axes(analysis),
+        "words": _words(analysis),
         "cells": _cells(analysis),
         "lines": _lines(analysis),
         "slopes": _slopes(analysis),
@@ -42,6 +44,15 @@ def charts(analysis: Analysis) -> dict[str, Any]:
         "attainment": _attainment(analysis),
         "laws": _laws(analysis),
     }
+
+
+def _words(analysis: Analysis) -> dict[str, str]:
+    """Every axis that a table names, in words."""
+    columns = ("x_axis", "y_axis", "cost_axis")
+    tables = [*analysis.results.values()]
+    found = {str(name) for t in tables for c in columns if c in t for name in t[c].unique()}
+    slopes = {str(alpha): words.slope(str(alpha)) for alpha in analysis.results["slopes"].alpha}
+    return {name: words.axis(name) for name in sorted(found)} | slopes
 
 
 def _x_axes(analysis: Analysis) -> dict[str, str]:

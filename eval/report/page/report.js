@@ -11,13 +11,27 @@
     legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 }, showlegend: false,
   }, more);
   // The page asks the network for nothing: no button that would send a chart anywhere.
-  const config = { responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "", modeBarButtonsToRemove: ["select2d", "lasso2d", "sendChartToCloud"] };
+  // Plotly's own reaction to a resized window (responsive) would take away the height that the layout asks for.
+  const config = { displaylogo: false, showSendToCloud: false, plotlyServerURL: "", modeBarButtonsToRemove: ["select2d", "lasso2d", "sendChartToCloud"] };
   // Plotly reads a little HTML in labels: names from files are shown as they are.
   const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
-  const wrap = (title) => window.innerWidth < 600 ? plain(title).replace(/[,:] /, (mark) => mark + "<br>") : plain(title);
+  const cut = (name) => window.innerWidth < 600 && name.length > 16 ? name.slice(0, 15) + "\u2026" : name;
+  // On a narrow screen a title takes several lines of at most 32 characters, broken between words.
+  function wrap(title) {
+    if (window.innerWidth >= 600) return plain(title);
+    const lines = [""];
+    for (const word of title.split(" ")) {
+      if (lines.at(-1) && (lines.at(-1) + word).length > 32) lines.push("");
+      lines.push(`${lines.pop()} ${word}`.trim());
+    }
+    return lines.map(plain).join("<br>");
+  }
   const axis = (title, more) => Object.assign({
-    title: { text: title, standoff: 8 }, gridcolor: "#e6e8eb", linecolor: "#9aa0a6", ticks: "outside", zeroline: false, automargin: true,
+    title: { text: title, standoff: 8, font: { size: window.innerWidth < 600 ? 11 : 14 } }, gridcolor: "#e6e8eb", linecolor: "#9aa0a6", ticks: "outside", zeroline: false, automargin: true,
   }, more);
+  const words = (name) => data.words[name] ?? name;
+  // The width is given, because plotly keeps that of the first drawing when the window changes.
+  const show = (id, traces, more) => Plotly.react(id, traces, Object.assign(more, { width: byId(id).clientWidth || undefined }), config);
   const short = (value) => value === null || value === undefined ? "unknown" : Number(value.toPrecision(4)).toString();
   const count = (value) => {
     const unit = [[1e18, "E"], [1e15, "P"], [1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]].find(([size]) => value >= size);
@@ -100,11 +114,11 @@
       });
     }
     const log = main.log() && x !== "upstream_nll";
-    Plotly.react("plot-main", traces, layout({
+    show("plot-main", traces, layout({
       height: Math.min(560, Math.max(380, window.innerWidth * 0.6)),
       xaxis: axis(wrap(data.x[x]), log ? { type: "log", dtick: 1, exponentformat: "power" } : { autorange: x === "upstream_nll" ? "reversed" : true }),
       yaxis: axis(wrap(data.y[y])),
-    }), config);
+    }));
     const banded = data.lines.some((l) => l.x_axis === x && l.y_axis === y && l.low.every((v) => v !== null));
     byId("note-main").textContent = (cells.length ? "" : "No visible cell has both values. ") +
       "Marker size grows with parameters; bars are standard errors (over seeds, or over held-out examples where there is one seed). " +
@@ -115,7 +129,7 @@
   // ---- slopes ---------------------------------------------------------------------------------------------------
   const unique = (rows, key) => [...new Set(rows.map((r) => r[key]))];
   const slopes = {
-    alpha: select("controls-slopes", "Slope", unique(data.slopes, "alpha").map((a) => [a, `${a[2]} on ${a[0]}  (\u03b1 ${a})`]), drawSlopes),
+    alpha: select("controls-slopes", "Slope", unique(data.slopes, "alpha").map((a) => [a, words(a)]), drawSlopes),
     link: select("controls-slopes", "Form", unique(data.slopes, "link").map((l) => [l, l]), drawSlopes),
   };
   function drawSlopes() {
@@ -133,17 +147,17 @@
     });
     const shapes = reference ? [{ type: "line", x0: reference.slope, x1: reference.slope, yref: "paper", y0: 0, y1: 1, line: { color: "#999", width: 1, dash: "dot" } }] : [];
     const first = rows[0] || { x_axis: "", y_axis: "" };
-    Plotly.react("plot-slopes", traces, layout({
-      height: 130 + 30 * rows.length, shapes, margin: { l: 110, r: 16, t: 12, b: 56 },
-      xaxis: axis(`slope of ${plain(first.y_axis)}${window.innerWidth < 600 ? "<br>" : " "}on ${plain(first.x_axis)}`), yaxis: axis("", { type: "category", range: [-0.6, rows.length - 0.4] }),
-    }), config);
+    show("plot-slopes", traces, layout({
+      height: 130 + 30 * rows.length, shapes, margin: { l: window.innerWidth < 600 ? 60 : 110, r: 16, t: 12, b: 56 },
+      xaxis: axis(wrap(`slope of ${words(first.y_axis)} on ${words(first.x_axis)}`)), yaxis: axis("", { type: "category", range: [-0.6, rows.length - 0.4], tickvals: rows.map((r) => plain(r.architecture)), ticktext: rows.map((r) => plain(cut(r.architecture))) }),
+    }));
     const bare = rows.filter((r) => r.ci_low === null);
     byId("note-slopes").textContent = (reference ? `Dotted: ${data.reference}. ` : "") +
       (bare.length ? `${bare.length} of ${rows.length} have no interval: ${unique(bare, "note").join("; ")}.` : `Bars: ${data.level * 100} % intervals.`);
   }
 
   // ---- chance of being best, and depth by width -----------------------------------------------------------------
-  const best = { y: select("controls-best", "Quality", unique(data.best, "y_axis").map((y) => [y, y]), drawBest) };
+  const best = { y: select("controls-best", "Quality", unique(data.best, "y_axis").map((y) => [y, words(y)]), drawBest) };
   function drawBest() {
     const rows = data.best.filter((r) => r.y_axis === best.y()), known = rows.some((r) => r.probability_best !== null);
     byId("plot-best").hidden = !known;
@@ -158,14 +172,14 @@
         hovertemplate: `${plain(name)} at %{x}: %{y:.0%}<extra></extra>`,
       };
     }).filter((t) => t.y.some((v) => v > 0.005));
-    Plotly.react("plot-best", traces, layout({
+    show("plot-best", traces, layout({
       height: 340, barmode: "stack", showlegend: true, xaxis: axis("budget (FLOPs)", { type: "category" }), yaxis: axis("probability of being best", { tickformat: ".0%", range: [0, 1] }),
-    }), config);
+    }));
   }
 
   const grid = byId("plot-grid") && {
     name: select("controls-grid", "Architecture", unique(data.grid, "architecture").map((n) => [n, n]), drawGrid),
-    y: select("controls-grid", "Quality", unique(data.grid, "y_axis").map((y) => [y, y]), drawGrid),
+    y: select("controls-grid", "Quality", unique(data.grid, "y_axis").map((y) => [y, words(y)]), drawGrid),
   };
   function drawGrid() {
     const rows = data.grid.filter((r) => r.architecture === grid.name() && r.y_axis === grid.y());
@@ -173,14 +187,14 @@
     if (!rows.length) { byId("note-grid").textContent = "No cell states both its depth and its width."; return; }
     const sorted = (key) => unique(rows, key).sort((a, b) => a - b), depths = sorted("depth"), widths = sorted("width");
     const z = depths.map((d) => widths.map((w) => rows.find((r) => r.depth === d && r.width === w)?.quality ?? null));
-    Plotly.react("plot-grid", [{
-      type: "heatmap", x: widths.map(String), y: depths.map(String), z, colorscale: "Viridis", colorbar: { title: { text: plain(rows[0].y_axis), side: "right" } },
+    show("plot-grid", [{
+      type: "heatmap", x: widths.map(String), y: depths.map(String), z, colorscale: "Viridis", colorbar: { title: { text: plain(words(rows[0].y_axis)), side: "right" } },
       texttemplate: "%{z:.3g}", hovertemplate: "depth %{y}, width %{x}: %{z:.4g}<extra></extra>",
-    }], layout({ height: 360, xaxis: axis("width", { type: "category" }), yaxis: axis("depth (layers)", { type: "category" }) }), config);
+    }], layout({ height: 360, xaxis: axis("width", { type: "category" }), yaxis: axis("depth (layers)", { type: "category" }) }));
   }
 
   // ---- attainment, and the scaling laws -------------------------------------------------------------------------
-  const attained = { y: select("controls-attainment", "Quality", unique(data.attainment, "y_axis").map((y) => [y, y]), drawAttainment) };
+  const attained = { y: select("controls-attainment", "Quality", unique(data.attainment, "y_axis").map((y) => [y, words(y)]), drawAttainment) };
   function drawAttainment() {
     const rows = data.attainment.filter((r) => r.y_axis === attained.y()).sort((a, b) => a.level - b.level);
     byId("plot-attainment").hidden = !rows.length;
@@ -191,9 +205,9 @@
       x: r.x, y: r.y, mode: "lines", name: `${r.level * 100} % of the repetitions`, line: { color: "#0072B2", shape: "hv", width: 1.6, dash: ["dot", "solid", "dash"][i % 3] },
       hovertemplate: `attained by ${r.level * 100} %: %{y:.4g} at %{x:.3g}<extra></extra>`,
     }));
-    Plotly.react("plot-attainment", traces, layout({
-      height: 360, showlegend: true, xaxis: axis(wrap(Object.values(data.x)[0]), { type: "log", dtick: 1, exponentformat: "power" }), yaxis: axis(wrap(rows[0].y_axis)),
-    }), config);
+    show("plot-attainment", traces, layout({
+      height: 360, showlegend: true, xaxis: axis(wrap(Object.values(data.x)[0]), { type: "log", dtick: 1, exponentformat: "power" }), yaxis: axis(wrap(words(rows[0].y_axis))),
+    }));
   }
 
   const law = byId("plot-law") && {
@@ -222,7 +236,7 @@
       (traces.length ? "" : "This form has no isoFLOP profile: tokens do not vary. ") + `${Math.round(100 * one.agreed)} % of the starts agree.`;
     if (!traces.length) return;
     const [xaxis, yaxis] = lawAxes[view](one);
-    Plotly.react("plot-law", traces, layout({ height: 380, xaxis, yaxis }), config);
+    show("plot-law", traces, layout({ height: 380, xaxis, yaxis }));
   }
 
   // ---- tables ---------------------------------------------------------------------------------------------------
@@ -242,6 +256,46 @@
   }
   for (const head of document.querySelectorAll("th")) head.firstElementChild.addEventListener("click", () => sortBy(head));
 
+  // A table that is wider than its place is shown a few whole columns at a time; those that name the row always.
+  const first = new WeakMap();  // the first free column that each wide table shows
+  function columnsOf(table, visible) {
+    for (const row of table.rows) for (const cell of row.cells) cell.hidden = !visible(cell.cellIndex);
+  }
+  function fit(figure) {
+    const box = figure.querySelector(".scroll"), pager = figure.querySelector(".pager");
+    if (!box || !box.clientWidth) return;  // folded: measured when it is opened
+    const table = box.firstElementChild, heads = [...table.tHead.rows[0].cells], fixed = Number(table.dataset.fixed);
+    if (heads.some((head) => head.hidden)) columnsOf(table, () => true);
+    const widths = heads.map((head) => head.offsetWidth), room = box.clientWidth;
+    let left = 0;
+    widths.slice(0, fixed).forEach((width, i) => { table.style.setProperty(`--left-${i}`, `${left}px`); left += width; });
+    pager.hidden = table.scrollWidth <= room;
+    if (pager.hidden) return;
+    const pages = [];
+    let used = Infinity;
+    for (let i = fixed; i < heads.length; i++) {
+      if (used + widths[i] > room) { pages.push([]); used = left; }
+      pages.at(-1).push(i);
+      used += widths[i];
+    }
+    let at = Math.max(0, pages.findIndex((page) => page.includes(first.get(table) ?? fixed)));
+    const [back, text, on] = pager.children;
+    const turn = (step) => {
+      at += step;
+      const page = pages[at];
+      first.set(table, page[0]);
+      columnsOf(table, (i) => i < fixed || page.includes(i));
+      text.textContent = `columns ${page[0] - fixed + 1} to ${page.at(-1) - fixed + 1} of ${heads.length - fixed}`;
+      back.disabled = at === 0; on.disabled = at === pages.length - 1;
+    };
+    back.onclick = () => turn(-1); on.onclick = () => turn(1);
+    turn(0);
+  }
+  const fitAll = () => document.querySelectorAll("figure.grid").forEach(fit);
+  for (const folded of document.querySelectorAll("details")) folded.addEventListener("toggle", () => folded.querySelectorAll("figure.grid").forEach(fit));
+  let waiting = 0;
+  window.addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(() => { draw(); fitAll(); }, 80); });
+
   // ---- toggles --------------------------------------------------------------------------------------------------
   function draw() { drawMain(); drawSlopes(); drawBest(); drawAttainment(); if (grid) drawGrid(); if (law) drawLaw(); }
   function toggle() {
@@ -258,7 +312,11 @@
   // A browser may restore the boxes of an earlier visit; paper is narrower than the window.
   window.addEventListener("pageshow", toggle);
   const widths = (width) => { for (const plot of document.querySelectorAll(".plot.js-plotly-plot")) Plotly.relayout(plot, { width }); };
-  window.addEventListener("beforeprint", () => widths(980));
-  window.addEventListener("afterprint", () => widths(null));
+  window.addEventListener("beforeprint", () => {
+    widths(980);
+    for (const table of document.querySelectorAll(".scroll > table")) columnsOf(table, () => true);
+  });
+  window.addEventListener("afterprint", () => { draw(); fitAll(); });
   draw();
+  fitAll();
 })();

@@ -44,23 +44,21 @@ def claims_count(analysis: Analysis) -> list[tuple[str, int]]:
 
 
 def sections(analysis: Analysis) -> list[Section]:
-    """Every section after the summary and the main chart, in order."""
-    first = Section(
-        "table1", "Cost and quality", "What every cell cost and reached.", (table1(analysis.study),)
-    )
+    """Every section after the summary: first the answers, then what they are made of."""
     makers = (
+        _claims,
         _slopes,
         _comparison,
         _crossovers,
+        _cells,
         _pareto,
         _ranks,
         _protocols,
         _laws,
-        _claims,
         _runs,
         _settings,
     )
-    return [_shortened(section) for section in (first, *(make(analysis) for make in makers))]
+    return [_shortened(make(analysis)) for make in makers]
 
 
 def _shortened(section: Section) -> Section:
@@ -75,12 +73,20 @@ def _at_most(grid: Grid) -> Grid:
     return dataclasses.replace(grid, rows=grid.rows[:_MOST_ROWS], notes=(*grid.notes, note))
 
 
+def _cells(analysis: Analysis) -> Section:
+    intro = (
+        "What every cell cost and reached. One point is one cell: an architecture at one size, "
+        "averaged over its seeds. Point at a cell to see the band of its architecture's line."
+    )
+    grids = (table1(analysis.study),)
+    return Section("cells", "Quality against cost", intro, grids, chart="main")
+
+
 def _slopes(analysis: Analysis) -> Section:
     slopes = analysis.results["slopes"]
     everything = (
-        "architecture alpha link n_sizes n_runs slope ci_low..ci_high r2 se_hc3 "
-        "seed_low..seed_high p "
-        "method note"
+        "architecture alpha link slope ci_low..ci_high p n_sizes n_runs r2 se_hc3 "
+        "seed_low..seed_high method note"
     )
     measured = (
         "architecture link slope theil_sen theil_sen_low..theil_sen_high deming "
@@ -112,21 +118,21 @@ def _comparison(analysis: Analysis) -> Section:
             "contrasts",
             f"Slope minus that of {reference}",
             results["contrasts"],
-            "architecture alpha slope slope_reference difference ci_low..ci_high df p_holm "
-            "detectable verdict note",
+            "architecture alpha difference ci_low..ci_high p_holm verdict detectable df slope "
+            "slope_reference note",
         ),
         listing(
             "equivalence",
             f"The same slope as {reference}, to within the margin?",
             results["equivalence"],
-            "architecture alpha ratio ratio_low..ratio_high margin p_holm equivalent note",
+            "architecture alpha ratio ratio_low..ratio_high p_holm equivalent margin note",
         ),
         listing(
             "levels",
             f"Quality minus that of {reference}, at equal cost",
             results["level_differences"],
-            "architecture alpha position budget difference ci_low..ci_high df p_holm detectable "
-            "verdict note",
+            "architecture alpha position budget difference ci_low..ci_high p_holm verdict "
+            "detectable df note",
         ),
         listing(
             "multipliers",

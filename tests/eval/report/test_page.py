@@ -64,8 +64,10 @@ def test_names_from_files_are_escaped(html):
     assert data is not None and EVIL in json.loads(data[1])["looks"]
 
 
-def test_the_summary_and_the_warnings_come_first(html, small):
-    assert html.index("In words") < html.index("Quality against cost") < html.index("Table 1.")
+def test_the_summary_the_claims_and_the_slopes_come_first(html, small):
+    order = ("In words", "Claims of arXiv", "Table 2.", "Where two lines meet", "Table 1.")
+    places = [html.index(words) for words in order]
+    assert places == sorted(places)
     warned = page.render(everything.analyse(read_study(small)))
     assert warned.index("Read this first") < warned.index("In words")
     assert (
@@ -180,6 +182,64 @@ def test_narrow_screens_do_not_scroll_sideways(chromium):
     # The charts follow the window's size after a moment; after that nothing is wider than it.
     chromium.wait("document.documentElement.scrollWidth <= 390", seconds=20)
     chromium.resize(1280, 900)
+
+
+# Whether a table, a chart or a word is cut off at the right, or a chart lies under its neighbour.
+CUT = """(() => {
+  const wide = [...document.querySelectorAll('.scroll')].filter(
+    (box) => box.clientWidth && box.firstElementChild.scrollWidth > box.clientWidth);
+  const flat = [...document.querySelectorAll('.plot')].filter(
+    (plot) => plot.clientHeight < (plot.querySelector('.main-svg')?.clientHeight ?? 0));
+  const titles = [...document.querySelectorAll('.xtitle, .ytitle')].filter((title) => {
+    const box = title.getBoundingClientRect();
+    return box.left < 0 || box.right > innerWidth;
+  });
+  return [...wide, ...flat, ...titles].map((box) => box.closest('figure, .plot').id);
+})()"""
+
+
+@NEEDS_BROWSER
+@pytest.mark.parametrize("width", [1280, 400])
+def test_no_column_is_cut_and_no_chart_is_hidden(chromium, width):
+    chromium.resize(width, 900)
+    chromium.wait(f"document.querySelectorAll('.main-svg')[0].clientWidth <= {width}")
+    chromium.wait(f"{CUT}.length === 0", seconds=10)
+    assert chromium.run(f"document.documentElement.scrollWidth <= {width}")
+    chromium.resize(1280, 900)
+
+
+@NEEDS_BROWSER
+def test_a_wide_table_turns_its_columns_and_keeps_those_that_name_the_row(chromium):
+    heads = (
+        "[...document.querySelectorAll('#t-table1 th')].filter(h => !h.hidden)"
+        ".map(h => h.textContent)"
+    )
+    chromium.resize(400, 900)
+    chromium.wait("!document.querySelector('#t-table1 .pager').hidden")
+    chromium.wait(f"{CUT}.length === 0", seconds=10)
+    before = chromium.run(heads)
+    named = ["Size", "Architecture", "Protocol"]
+    assert before[:3] == named and before[3].startswith("Loss")
+    seen = list(before)
+    for _ in range(20):
+        chromium.run("document.querySelector('#t-table1 .pager button:last-child').click()")
+        now = chromium.run(heads)
+        assert now[:3] == named and chromium.run(f"{CUT}.length") == 0
+        seen += now[3:]
+    every = chromium.run("[...document.querySelectorAll('#t-table1 th')].map(h => h.textContent)")
+    assert set(seen) == set(every)
+    chromium.resize(1280, 900)
+
+
+@NEEDS_BROWSER
+def test_the_first_columns_stay_when_a_table_scrolls(chromium):
+    place = (
+        "(() => { const box = document.querySelector('#t-table1 .scroll'); box.style.width = "
+        "'200px'; box.scrollLeft = 150; const x = document.querySelector('#t-table1 td')"
+        ".getBoundingClientRect().left - box.getBoundingClientRect().left; box.style.width = ''; "
+        "return x; })()"
+    )
+    assert chromium.run(place) == pytest.approx(1, abs=1.5)
 
 
 @NEEDS_BROWSER

@@ -14,7 +14,7 @@ from eval.data import chance
 from eval.data.cells import RunTable
 from eval.data.quantity import FLOPS, LOSS
 from eval.data.study import read_study
-from eval.report import grid, listing, style, tables
+from eval.report import grid, listing, style, tables, words
 from eval.simulation.simulate import Line
 from eval.simulation.simulate import study as study_of
 from eval.stats.regression import least_difference
@@ -86,6 +86,30 @@ def test_table1_has_bits_per_byte_and_the_ratio_of_exact_flops_to_the_rule(small
     np.testing.assert_allclose(cells.flops_train_over_6nd, 9600 * 50 / (6 * 100 * 4096))
     heads = [column.label for column in tables.table1(study).columns]
     assert "Bits/byte \u2193" in heads and not any("6nd" in head for head in heads)
+    tasks = [heads.index(name) for name in ("match", "package", "questions")]
+    assert heads.index("Loss \u2193") < heads.index("Mean \u2191") < min(tasks)
+
+
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [
+        ("-upstream_nll (nats)", "minus the held-out loss (nats)"),
+        ("log10 flops_forward", "log10 of FLOPs of a forward pass"),
+        ("ln params_total", "ln of parameters"),
+        ("downstream_glue_cola (percent)", "score on glue cola (percent)"),
+        ("flops_forward", "FLOPs of a forward pass"),
+        ("what <this> is", "what <this> is"),
+    ],
+)
+def test_axes_are_named_in_words(label, said):
+    assert words.axis(label) == said
+
+
+def test_no_axis_of_an_analysis_is_shown_as_a_column(analysis):
+    shown = {k: v for k, v in analysis.results.items() if k != "law_checklist"}
+    for name, frame in shown.items():
+        for row in listing.listing(name, "", frame.head(50), listing.visible(frame)).rows:
+            assert not any("_nll" in c.text or "flops_" in c.text for c in row.cells), name
 
 
 def test_table1_says_how_large_models_of_one_size_are(tmp_path):
@@ -119,8 +143,8 @@ def test_the_best_slope_in_logarithms_is_the_most_negative_one():
     result = Slopes(study_of(lines, sizes=5)).table(pairs=("UD", "FU", "FD"))
     shown = tables.table2(result)
     for row in shown.rows:
-        assert row.cells[3].bold == (row.architecture == "gains"), row.cells[0].text
-        assert row.cells[5].bold == (row.architecture == "gains")
+        assert row.cells[2].bold == (row.architecture == "gains"), row.cells[0].text
+        assert row.cells[4].bold == (row.architecture == "gains")
     assert set(result.loc[result.link == "loglog", "higher_is_better"]) == {False, True}
 
 
@@ -157,8 +181,13 @@ def test_baselines_are_shown_and_the_best_of_a_size_is_bold(small):
 def test_table2_has_both_forms_with_intervals_and_named_axes(analysis):
     slopes = analysis.results["slopes"]
     shown = tables.table2(slopes)
-    assert [c.label for c in shown.columns][3:] == [
-        f"\u03b1 {a}" for a in ("F,U", "F,D", "U,D", "P,U", "P,D")
+    assert [c.label for c in shown.columns][2:] == [
+        "Upstream on FLOPs",
+        "Downstream on FLOPs",
+        "Downstream on upstream",
+        "Upstream on parameters",
+        "Downstream on parameters",
+        "Sizes",
     ]
     row = next(
         r for r in shown.rows if r.architecture == "transformer" and r.cells[0].text == "semilog"
@@ -166,9 +195,10 @@ def test_table2_has_both_forms_with_intervals_and_named_axes(analysis):
     want = slopes.query(
         "architecture == 'transformer' and link == 'semilog' and alpha == 'F,U'"
     ).iloc[0]
-    assert row.cells[3].text == grid.number(want.slope)
-    assert row.cells[3].detail == grid.interval(want.ci_low, want.ci_high)
-    assert "log10 flops_forward" in " ".join(shown.notes)
+    assert row.cells[2].text == grid.number(want.slope)
+    assert row.cells[2].detail == grid.interval(want.ci_low, want.ci_high)
+    notes = " ".join(shown.notes)
+    assert "log10 of FLOPs of a forward pass" in notes and "flops_forward" not in notes
 
 
 def test_table2_says_where_there_are_too_few_points(small):
