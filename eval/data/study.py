@@ -509,8 +509,7 @@ def _absent(path: Path, there: set[str]) -> list[str]:
     whole = sorted({name for name, _ in named} - {name for name, run in named if run in there})
     none = f" Of {', '.join(whole)} there is no run at all." if whole else ""
     count = f"{len(gone)} of the {len(names)} runs that {MANIFEST} declares are not in {path}"
-    shown = ", ".join(gone[:12]) + (f" and {len(gone) - 12} more" if len(gone) > 12 else "")
-    return [f"{count}, and take no part: {shown}.{none}"]
+    return [f"{count}, and take no part: {_few(gone)}.{none}"]
 
 
 def _declared_name(cell: dict[str, Any], path: Path) -> list[str]:

@@ -27,6 +27,8 @@ from eval.stats.regression import least_difference
 
 _LOSSES = ("upstream_nll", BITS_PER_BYTE)
 _LEVEL = 0.95  # of the test by which two cells are told apart
+COMMON = "this error is common to all cells and is not for comparing them"
+"""What must stand beside every error over held-out examples, which all cells share."""
 _COSTS = ["params_total", "params_active", "flops_forward", "steps_per_second"]
 
 
@@ -276,9 +278,15 @@ def _notes(table: pd.DataFrame, base: dict[str, float], counts: np.ndarray) -> l
             "itself.",
         ]
     if counts.max() <= 1:
-        error = "held-out examples; one seed per cell, so the spread between seeds is unknown."
+        error = (
+            "held-out examples; one seed per cell, so the spread between seeds is unknown. All "
+            f"cells were evaluated on the same examples: {COMMON}."
+        )
     else:
-        one = "; where a cell has one seed (\N{DEGREE SIGN}), over held-out examples."
+        one = (
+            "; where a cell has one seed (\N{DEGREE SIGN}), over held-out examples, an error "
+            f"that is {COMMON.removeprefix('this error is ')}."
+        )
         error = "seeds" + (one if (counts == 1).any() else ".")
     notes.append(f"\N{PLUS-MINUS SIGN}: standard error over {error}")
     if base:
@@ -420,6 +428,15 @@ def claims_grid(claims: pd.DataFrame) -> Grid:
         "What would settle it",
     ]
     columns = tuple(Column(text, numeric=text in ("Effect", "p")) for text in (*heads, "Note"))
+    notes = (
+        "Where a claim is about several architectures, p is corrected for their number; the "
+        "interval in brackets is that of the effect alone, not corrected.",
+    )
     return Grid(
-        "claims", "Claims of arXiv 2207.10551 against these runs", columns, tuple(rows), fixed=2
+        "claims",
+        "Claims of arXiv 2207.10551 against these runs",
+        columns,
+        tuple(rows),
+        notes,
+        fixed=2,
     )

@@ -161,8 +161,8 @@ def _crossovers(analysis: Analysis) -> Section:
         "crossovers", "Where two lines meet, in FLOPs", analysis.results["crossovers"], columns
     )
     intro = (
-        "An unbounded interval is a result: the slopes cannot be told apart, so the crossing may "
-        "be anywhere."
+        "Where an architecture overtakes the reference. \u201cAnywhere\u201d is a result too: the "
+        "slopes cannot be told apart, so the lines may cross at any budget or at none."
     )
     return Section("crossovers", "Crossovers", intro, (grid,))
 

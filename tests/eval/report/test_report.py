@@ -323,6 +323,37 @@ def test_every_verb_prints_every_form(small, capsys, verb, form):
     assert "transformer" in out and "Traceback" not in out
 
 
+def test_compare_answers_first_in_the_words_of_the_report(ladders, capsys):
+    assert main(["compare", str(ladders)]) == 0
+    out = capsys.readouterr().out
+    report = summary.sentences(everything.analyse(read_study(ladders)))
+    said = [line for line in report if line.startswith("Upstream")][:2]
+    assert out.splitlines()[:2] == said
+    order = [out.index(f"\n{name}\n") for name in ("Contrasts", "Level differences")]
+    order += [out.index(f"\n{name}\n") for name in ("Multipliers", "Equivalence", "Crossovers")]
+    assert order == sorted(order)
+    assert "permutation" not in out and "nested" not in out
+
+
+def test_further_tests_are_printed_when_asked_for_and_always_in_files(ladders, capsys):
+    assert main(["compare", str(ladders), "--all-tests"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("which decide nothing") == 2 and "p (permutation)" in out
+    assert main(["compare", str(ladders), "--format", "json"]) == 0
+    tables = json.loads(capsys.readouterr().out)
+    assert tables["equal_slopes"] and "p_permutation" in tables["contrasts"][0]
+
+
+@pytest.mark.parametrize("options", [["--x", "P"], ["--link", "loglog"], ["--y", "D", "--x", "P"]])
+def test_compare_has_a_sentence_for_every_pair(ladders, capsys, options):
+    assert main(["compare", str(ladders), *options]) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith("Downstream, " if "D" in options else "Upstream, ")
+    assert "after correction for 3 comparisons" in first
+    unit = "in the exponent" if "loglog" in options else "per tenfold parameters"
+    assert unit in first
+
+
 BAD = [
     (["report"], "PATH"),
     (["report", "RUNS", "--ouut", "x"], "--ouut"),

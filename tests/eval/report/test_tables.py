@@ -1,6 +1,7 @@
 """Tables 1 and 2: hand-computed numbers; output in Markdown, LaTeX and a terminal."""
 
 import dataclasses
+import io
 import re
 import shutil
 import subprocess
@@ -314,25 +315,95 @@ def test_latex_compiles(analysis, tmp_path):
 def test_the_terminal_shows_awkward_names(capsys):
     from rich.console import Console
 
-    Console(width=200).print(grid.terminal(awkward_grid()))
+    for part in grid.terminal(awkward_grid(), 200):
+        Console(width=200).print(part)
     assert AWKWARD in capsys.readouterr().out
 
 
-def test_a_set_outside_two_bounds_is_not_shown_as_an_interval():
+def test_intervals_are_in_words_where_they_are_not_intervals():
     frame = pd.DataFrame(
         {
-            "ci_low": [1.0, 1.0],
-            "ci_high": [2.0, 2.0],
-            "interval": ["bounded", "outside"],
+            "ci_low": [1.0, 1.0, 0.0, -np.inf, 0.0, 2.0, np.nan],
+            "ci_high": [2.0, 2.0, np.inf, np.inf, 5.0, np.inf, np.nan],
+            "interval": ["bounded", "outside", *["unbounded"] * 4, "none"],
             "bootstrap_low": 3.0,
             "bootstrap_high": 4.0,
         }
     )
-    rows = listing.listing("t", "", frame, "ci_low..ci_high bootstrap_low..bootstrap_high").rows
-    assert [[cell.text for cell in row.cells] for row in rows] == [
-        ["[1.00, 2.00]", "[3.00, 4.00]"],
-        ["not [1.00, 2.00]", "[3.00, 4.00]"],
+    shown = listing.listing(
+        "t", "", frame, "ci_low..ci_high interval bootstrap_low..bootstrap_high"
+    )
+    assert [row.cells[0].text for row in shown.rows] == [
+        "[1.00, 2.00]",
+        "not inside [1.00, 2.00]",
+        "anywhere",
+        "anywhere",
+        "below 5.00",
+        "above 2.00",
+        "\u2013",
     ]
+    assert {row.cells[1].text for row in shown.rows} == {"[3.00, 4.00]"}
+    assert len(shown.columns) == 2 and len(shown.notes) == 2
+    assert any(note.startswith("anywhere: ") for note in shown.notes)
+    assert any(note.startswith("not inside [a, b]: ") for note in shown.notes)
+
+
+def test_what_is_extrapolated_is_marked_and_counted(analysis):
+    for name, value in (("multipliers", "multiplier"), ("crossovers", "crossing")):
+        frame = analysis.results[name].reset_index(drop=True)
+        shown = listing.listing(name, "", frame, f"architecture alpha position {value} note")
+        at = [column.label for column in shown.columns].index(listing.heading(value))
+        if name == "multipliers":
+            far = ~frame["inside"].astype(bool)
+        else:
+            far = frame["position"].str.startswith("extrapolated")
+        far &= frame[value].notna()
+        marked = [row.cells[at].text.endswith("\u2020") for row in shown.rows]
+        assert marked == far.to_list() and any(marked) and not all(marked)
+        assert any(f"{sum(marked)} of {frame[value].notna().sum()}" in n for n in shown.notes)
+
+
+def test_beside_a_corrected_p_the_interval_is_said_not_to_be(analysis):
+    for name in ("contrasts", "level_differences", "equivalence"):
+        frame = analysis.results[name]
+        shown = listing.listing(name, "", frame, listing.visible(frame))
+        assert "p (corrected)" in [column.label for column in shown.columns]
+        assert any("not corrected" in note for note in shown.notes), name
+    assert "not corrected" in tables.claims_grid(analysis.results["claims"]).notes[0]
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 140, 200])
+def test_a_terminal_never_cuts_a_number(analysis, width):
+    from rich.console import Console
+
+    grids = [tables.table1(analysis.study), tables.table2(analysis.results["slopes"])]
+    for name in ("contrasts", "level_differences", "multipliers", "crossovers"):
+        frame = analysis.results[name].head(20)
+        grids.append(listing.listing(name, name, frame, listing.visible(frame)))
+    for one in grids:
+        console = Console(width=width, record=True, file=io.StringIO())
+        for part in grid.terminal(one, width):
+            console.print(part)
+        lines = console.export_text().splitlines()
+        assert max(map(len, lines)) <= width
+        said = " ".join(lines)
+        for row in one.rows:
+            for column, cell in zip(one.columns, row.cells, strict=True):
+                if column.numeric:
+                    assert f"{cell.text} {cell.detail}".strip() in said, (one.name, column.label)
+        flat = "".join("".join(lines).split())
+        for note in one.notes:
+            assert "".join(note.split()) in flat
+        for text in {cell.text for row in one.rows for cell in row.cells if len(cell.text) > 28}:
+            assert "".join(text.split()) in flat
+
+
+def test_errors_over_shared_examples_are_not_for_comparing_cells(small, analysis):
+    def notes(study):
+        return " ".join(tables.table1(study).notes)
+
+    assert tables.COMMON in notes(read_study(small))
+    assert tables.COMMON not in notes(analysis.study)
 
 
 def test_listing_says_once_what_every_row_says():
