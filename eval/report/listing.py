@@ -91,6 +91,7 @@ _IN_WORDS = {
     "y_axis": words.axis,
     "cost_axis": words.axis,
     "quantity": words.column,
+    "statistic": lambda name: {"tau": "Kendall's tau", "W": "Kendall's W"}.get(name, name),
 }
 
 _FOUND = ("multiplier", "crossing")  # what may lie outside the sizes that were measured

@@ -80,14 +80,17 @@ def cells(study: Study) -> pd.DataFrame:
         flops_train_over_6nd=means["ratio"],
         params_over_reference=_over_reference(means["params_non_embedding"]),
     )
+    found = {}
     for column in qualities:
-        table[column] = means[column]
+        found[column] = means[column]
         for suffix in ("_n", "_se"):
-            table[column + suffix] = means[column + suffix]
-        table[f"{column}_se_eval"] = np.sqrt(means[f"{column}_square"])
+            found[column + suffix] = means[column + suffix]
+        found[f"{column}_se_eval"] = np.sqrt(means[f"{column}_square"])
         if column not in _LOSSES:
             low = runs[list(CELL)].assign(low=at_chance(study, column))
-            table[f"{column}_at_chance"] = low.drop_duplicates(list(CELL)).set_index(list(CELL)).low
+            low = low.drop_duplicates(list(CELL)).set_index(list(CELL)).low
+            found[f"{column}_at_chance"] = low.reindex(means.index)
+    table = pd.concat([table, pd.DataFrame(found, index=means.index)], axis=1)
     table = table.reset_index()
     place = {size: i for i, size in enumerate(size_order(runs))}
     order = (
@@ -150,7 +153,10 @@ def table1(study: Study) -> Grid:
     mixed = bool((counts == 1).any() and (counts > 1).any())
     rows = [_baseline_row(base, names, means, costs, tasks)] if base else []
     for key, group in table.groupby(["protocol", "size"], sort=False):
-        best = {c: _best(group[c], c, noise.get(c, 0.0)) for c in ("steps_per_second", *qualities)}
+        best = {
+            c: _best(_told(group, c), c, noise.get(c, 0.0))
+            for c in ("steps_per_second", *qualities)
+        }
         for index, record in zip(group.index, group.to_dict("records"), strict=True):
             line = [
                 GridCell(str(record[name]) or "plain", value=str(record[name])) for name in names
@@ -179,6 +185,14 @@ def _best(values: pd.Series, column: str, noise: float) -> set:
         return set()
     behind = values - values.min() if column in _LOSSES else values.max() - values
     return set(values.index[behind <= noise])
+
+
+def _told(group: pd.DataFrame, column: str) -> pd.Series:
+    """The values of a column that take part in comparisons: not those at chance."""
+    at_chance = f"{column}_at_chance"
+    return (
+        group[column].mask(group[at_chance].astype(bool)) if at_chance in group else group[column]
+    )
 
 
 def _noise(study: Study, qualities: list[str]) -> dict[str, float]:

@@ -79,6 +79,23 @@
     return sorted.filter((cell) => cell.y[y] > best && (best = cell.y[y], true));
   }
 
+  // Bands of all architectures would cover each other: only the reference's is seen, and that of what is pointed at.
+  const band = (name, pointed) => data.looks[name].color + (name === data.reference || name === pointed ? "2b" : "00");
+  function point(pointed) {
+    const plot = byId("plot-main"), at = plot.data.flatMap((trace, i) => trace.meta ? [i] : []);
+    if (at.length) Plotly.restyle(plot, { fillcolor: at.map((i) => band(plot.data[i].meta, pointed)) }, at);
+  }
+  // Cells that lie on one another: within about a marker's width in both directions.
+  function together(cells, place) {
+    const spots = cells.map(place), reach = [0, 1].map((k) => 0.012 * (Math.max(...spots.map((s) => s[k])) - Math.min(...spots.map((s) => s[k]))));
+    const groups = [];
+    spots.forEach((spot, i) => {
+      const near = groups.find((g) => [0, 1].every((k) => Math.abs(g.spot[k] - spot[k]) <= reach[k]));
+      if (near) near.cells.push(cells[i]); else groups.push({ spot, cells: [cells[i]] });
+    });
+    return groups.filter((g) => g.cells.length > 1);
+  }
+
   function drawMain() {
     const x = main.x(), y = main.y(), protocol = main.protocol();
     const cells = data.cells.filter((c) => c.protocol === protocol && shown.has(c.architecture) && c.x[x] !== null && c.y[y] !== null);
@@ -86,8 +103,8 @@
     if (main.lines()) data.lines.filter((l) => l.protocol === protocol && l.x_axis === x && l.y_axis === y && shown.has(l.architecture)).forEach((l) => {
       const color = data.looks[l.architecture].color;
       if (l.low.every((v) => v !== null)) traces.push({
-        x: [...l.x, ...[...l.x].reverse()], y: [...l.high, ...[...l.low].reverse()], fill: "toself", fillcolor: color + "1f",
-        line: { width: 0 }, mode: "lines", hoverinfo: "skip",
+        x: [...l.x, ...[...l.x].reverse()], y: [...l.high, ...[...l.low].reverse()], fill: "toself", fillcolor: band(l.architecture, ""),
+        line: { width: 0 }, mode: "lines", hoverinfo: "skip", meta: l.architecture,
       });
       traces.push({ x: l.x, y: l.y, mode: "lines", line: { color, width: 1.3 }, hoverinfo: "skip" });
     });
@@ -96,6 +113,12 @@
       x: front.map((c) => c.x[x]), y: front.map((c) => c.y[y]), mode: "lines", hoverinfo: "skip",
       line: { color: "#777", width: 1.5, dash: "dot", shape: x === "steps_per_second" ? "vh" : "hv" },
     });
+    const log = main.log() && x !== "upstream_nll";
+    const crowds = together(cells, (c) => [log ? Math.log10(c.x[x]) : c.x[x], c.y[y]]);
+    const beside = (cell) => {
+      const others = (crowds.find((g) => g.cells.includes(cell))?.cells ?? []).filter((c) => c !== cell);
+      return others.length ? "<br>at the same place: " + others.slice(0, 6).map((c) => plain(`${c.architecture} ${c.size}`)).join(", ") + (others.length > 6 ? ` and ${others.length - 6} more` : "") : "";
+    };
     for (const name of names.filter((n) => shown.has(n))) {
       const look = data.looks[name], own = cells.filter((c) => c.architecture === name);
       if (main.runs()) traces.push({
@@ -109,21 +132,31 @@
         marker: { color: look.color, symbol: look.symbol, line: { color: "#fff", width: 0.7 }, opacity: 0.9,
           size: own.map((c) => 8 + 14 * Math.sqrt((c.params || 0) / (largest || 1))) },
         text: own.map((c) => `${plain(name)} ${plain(c.size)}<br>${plain(data.y[y])}: ${short(c.y[y])}` +
-          (c.se[y] === null ? "" : ` \u00b1 ${short(c.se[y])}`) + `<br>${plain(data.x[x])}: ${count(c.x[x])}<br>${count(c.params)} parameters, ${c.n} seed${c.n > 1 ? "s" : ""}`),
+          (c.se[y] === null ? "" : ` \u00b1 ${short(c.se[y])}`) + `<br>${plain(data.x[x])}: ${count(c.x[x])}<br>${count(c.params)} parameters, ${c.n} seed${c.n > 1 ? "s" : ""}` + beside(c)),
         hovertemplate: "%{text}<extra></extra>",
       });
     }
-    const log = main.log() && x !== "upstream_nll";
+    if (crowds.length) traces.push({
+      x: crowds.map((g) => g.cells[0].x[x]), y: crowds.map((g) => g.cells[0].y[y]), mode: "text", hoverinfo: "skip",
+      text: crowds.map((g) => `\u00a0\u00a0\u00d7${g.cells.length}`), textposition: "bottom right", textfont: { size: 11, color: "#444" },
+    });
+    // Hidden bands must not stretch the axis.
+    const seen = cells.flatMap((c) => [c.y[y] - (c.se[y] ?? 0), c.y[y] + (c.se[y] ?? 0)]).concat(main.runs() ? cells.flatMap((c) => c.runs[y]) : [],
+      main.lines() ? data.lines.filter((l) => l.protocol === protocol && l.x_axis === x && l.y_axis === y && l.architecture === data.reference).flatMap((l) => [...l.low, ...l.high]) : []).filter((v) => v !== null);
+    const low = Math.min(...seen), high = Math.max(...seen), rim = 0.05 * (high - low) || 1;
     show("plot-main", traces, layout({
       height: Math.min(560, Math.max(380, window.innerWidth * 0.6)),
       xaxis: axis(wrap(data.x[x]), log ? { type: "log", dtick: 1, exponentformat: "power" } : { autorange: x === "upstream_nll" ? "reversed" : true }),
-      yaxis: axis(wrap(data.y[y])),
+      yaxis: axis(wrap(data.y[y]), seen.length ? { range: [low - rim, high + rim] } : {}),
     }));
     const banded = data.lines.some((l) => l.x_axis === x && l.y_axis === y && l.low.every((v) => v !== null));
-    byId("note-main").textContent = (cells.length ? "" : "No visible cell has both values. ") +
-      "Marker size grows with parameters; bars are standard errors (over seeds, or over held-out examples where there is one seed). " +
-      (banded ? `Bands: ${data.level * 100} % for the line.` : main.lines() && x !== "upstream_nll" ? "No bands: too few sizes." : "") +
-      (front.length ? " The dotted frontier is that of the visible cells." : "");
+    const single = cells.some((c) => c.n === 1 && c.se[y] !== null), several = cells.some((c) => c.n > 1);
+    const common = "over held-out examples: this error is common to all cells and is not for comparing them. ";
+    byId("note-main").textContent = (cells.length ? "" : "No visible cell has both values. ") + "Marker size grows with parameters. " +
+      (several ? "Bars are standard errors over seeds" + (single ? ", or, where there is one seed, " + common : ". ") : single ? "Bars are standard errors " + common : "") +
+      (!main.lines() || x === "upstream_nll" ? "" : banded ? `Band: ${data.level * 100} % for the line of ${data.reference}, and of the architecture you point at. ` : "No bands: too few sizes. ") +
+      (front.length ? "The dotted frontier is that of the visible cells. " : "") +
+      (crowds.length ? "\u00d72: so many cells lie at one place; point at them for their names." : "");
   }
 
   // ---- slopes ---------------------------------------------------------------------------------------------------
@@ -156,8 +189,40 @@
       (bare.length ? `${bare.length} of ${rows.length} have no interval: ${unique(bare, "note").join("; ")}.` : `Bars: ${data.level * 100} % intervals.`);
   }
 
+  // ---- learning curves ------------------------------------------------------------------------------------------
+  const scoreOf = (key) => key.startsWith("score:") ? key.slice(6) : null;
+  const curves = byId("plot-curves") && {
+    what: select("controls-curves", "Show", Object.entries(data.curves.kinds), drawCurves),
+    x: select("controls-curves", "Against", [["tokens", "tokens"], ["steps", "steps"]], drawCurves),
+    size: select("controls-curves", "Size", [["", "all sizes"], ...data.curves.sizes.map((n) => [n, n])], drawCurves),
+    protocol: select("controls-curves", "Protocol", data.protocols.map((p) => [p, p || "plain sizes"]), drawCurves),
+    log: check("controls-curves", "logarithmic", false, drawCurves),
+  };
+  function drawCurves() {
+    const what = curves.what(), downstream = scoreOf(what) !== null, size = curves.size();
+    const axisName = downstream ? "steps" : curves.x();
+    const runs = data.curves.runs.filter((r) => r.protocol === curves.protocol() && (!size || r.size === size) && shown.has(r.architecture) && r.curves[what]);
+    const traces = names.filter((n) => shown.has(n)).map((name) => {
+      const trace = { x: [], y: [], text: [], mode: "lines+markers", name: plain(name), line: { color: data.looks[name].color, width: 1.2 },
+        marker: { color: data.looks[name].color, symbol: data.looks[name].symbol, size: 4 }, hovertemplate: `%{text}<br>%{x:.4g} ${axisName}: %{y:.4g}<extra></extra>` };
+      for (const run of runs.filter((r) => r.architecture === name)) {
+        const one = run.curves[what];
+        trace.x.push(...one[axisName], null); trace.y.push(...one.values, null);
+        trace.text.push(...one.values.map(() => plain(run.run)), "");  // the gap keeps one run's line from the next
+      }
+      return trace;
+    }).filter((t) => t.x.length);
+    show("plot-curves", traces, layout({
+      height: 420, xaxis: axis(downstream ? "steps of fine-tuning" : axisName === "tokens" ? "tokens of pretraining" : "steps of pretraining", curves.log() ? { type: "log", exponentformat: "power" } : {}),
+      yaxis: axis(wrap(data.curves.kinds[what] + (downstream ? " (percent)" : " (nats per target token)"))),
+    }));
+    const single = runs.every((r) => r.curves[what].values.length < 2);
+    byId("note-curves").textContent = !runs.length ? "No visible run has this curve." :
+      `${runs.length} runs. ` + (single ? "Each was evaluated once: there are points, but no curves. " : "") + `Long curves are thinned to ${data.curves.most} points; their last point is kept.`;
+  }
+
   // ---- chance of being best, and depth by width -----------------------------------------------------------------
-  const best = { y: select("controls-best", "Quality", unique(data.best, "y_axis").map((y) => [y, words(y)]), drawBest) };
+  const best = byId("plot-best") && { y: select("controls-best", "Quality", unique(data.best, "y_axis").map((y) => [y, words(y)]), drawBest) };
   function drawBest() {
     const rows = data.best.filter((r) => r.y_axis === best.y()), known = rows.some((r) => r.probability_best !== null);
     byId("plot-best").hidden = !known;
@@ -194,7 +259,7 @@
   }
 
   // ---- attainment, and the scaling laws -------------------------------------------------------------------------
-  const attained = { y: select("controls-attainment", "Quality", unique(data.attainment, "y_axis").map((y) => [y, words(y)]), drawAttainment) };
+  const attained = byId("plot-attainment") && { y: select("controls-attainment", "Quality", unique(data.attainment, "y_axis").map((y) => [y, words(y)]), drawAttainment) };
   function drawAttainment() {
     const rows = data.attainment.filter((r) => r.y_axis === attained.y()).sort((a, b) => a.level - b.level);
     byId("plot-attainment").hidden = !rows.length;
@@ -297,7 +362,14 @@
   window.addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(() => { draw(); fitAll(); }, 80); });
 
   // ---- toggles --------------------------------------------------------------------------------------------------
-  function draw() { drawMain(); drawSlopes(); drawBest(); drawAttainment(); if (grid) drawGrid(); if (law) drawLaw(); }
+  function draw() {
+    drawMain(); drawSlopes();
+    if (curves) drawCurves();
+    if (best) drawBest();
+    if (attained) drawAttainment();
+    if (grid) drawGrid();
+    if (law) drawLaw();
+  }
   function toggle() {
     shown.clear();
     for (const input of byId("toggles").querySelectorAll("input:checked")) shown.add(input.value);
@@ -319,4 +391,6 @@
   window.addEventListener("afterprint", () => { draw(); fitAll(); });
   draw();
   fitAll();
+  byId("plot-main").on("plotly_hover", (event) => point(names.find((n) => plain(n) === event.points[0].data.name)));
+  byId("plot-main").on("plotly_unhover", () => point(""));
 })();

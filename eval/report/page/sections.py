@@ -1,6 +1,7 @@
 """The tables of the page, section by section, each with a sentence on its purpose."""
 
 import dataclasses
+import functools
 
 import pandas as pd
 
@@ -10,6 +11,23 @@ from eval.report.listing import listing
 from eval.report.tables import claims_grid, table1, table2
 
 _MOST_ROWS = 2000
+_ONE_SEED = (
+    "Each cell was run with one seed, so probabilities over seeds, their intervals and what the "
+    "study attains when it is repeated are unknown and not shown."
+)
+# What only seeds can tell. With one seed per cell these columns are empty or mean nothing.
+_OF_SEEDS = (
+    "seed_low..seed_high",
+    "reliability",
+    "reliability_corrected",
+    "deming",
+    "deming_low..deming_high",
+    "probability_any",
+    "probability_on_frontier",
+    "probability_discordant",
+    "quality_gap_low..quality_gap_high",
+    "cost_multiplier_low..cost_multiplier_high",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +69,7 @@ def sections(analysis: Analysis) -> list[Section]:
         _comparison,
         _crossovers,
         _cells,
+        _curves,
         _pareto,
         _ranks,
         _protocols,
@@ -59,6 +78,13 @@ def sections(analysis: Analysis) -> list[Section]:
         _settings,
     )
     return [_shortened(make(analysis)) for make in makers]
+
+
+def _known(analysis: Analysis, columns: str) -> str:
+    """These columns, without those that need several seeds if there is one."""
+    if not analysis.one_seed:
+        return columns
+    return " ".join(c for c in columns.split() if c not in _OF_SEEDS)
 
 
 def _shortened(section: Section) -> Section:
@@ -82,6 +108,17 @@ def _cells(analysis: Analysis) -> Section:
     return Section("cells", "Quality against cost", intro, grids, chart="main")
 
 
+def _curves(analysis: Analysis) -> Section:
+    if analysis.curves.empty:
+        intro = "These runs come from a table, which has no learning curves."
+        return Section("curves", "Learning curves", intro, ())
+    intro = (
+        "How every run learned: the loss while it was pretrained, and the scores while it was "
+        "fine-tuned. A run that had not finished learning, or became worse, shows here."
+    )
+    return Section("curves", "Learning curves", intro, (), chart="curves")
+
+
 def _slopes(analysis: Analysis) -> Section:
     slopes = analysis.results["slopes"]
     everything = (
@@ -95,12 +132,12 @@ def _slopes(analysis: Analysis) -> Section:
     )
     grids = (
         table2(slopes, analysis.settings.level),
-        listing("slopes-all", "Every fit in full", slopes, everything),
+        listing("slopes-all", "Every fit in full", slopes, _known(analysis, everything)),
         listing(
             "slopes-ud",
             "Downstream on upstream, where x is measured too",
             slopes[slopes.alpha == "U,D"],
-            measured,
+            _known(analysis, measured),
         ),
     )
     intro = (
@@ -171,45 +208,50 @@ def _pareto(analysis: Analysis) -> Section:
     results = analysis.results
     main = results["pareto"]
     main = main[main.cost_axis == analysis.quantities.flops.column] if len(main) else main
-    axes = "cost_axis y_axis"
+    axes, known = "cost_axis y_axis", functools.partial(_known, analysis)
     grids = (
         listing(
             "members",
             "Who is on the frontier",
             results["pareto_membership"],
-            f"architecture {axes} cells cells_on_frontier sizes_on_frontier probability_any note",
+            known(
+                f"architecture {axes} cells cells_on_frontier sizes_on_frontier probability_any "
+                "note"
+            ),
         ),
         listing(
             "frontier",
             "Every cell against FLOPs",
             main,
-            "architecture size y_axis cost quality n_seeds on_frontier probability_on_frontier "
-            "quality_gap "
-            "cost_multiplier note",
+            known(
+                "architecture size y_axis cost quality n_seeds on_frontier "
+                "probability_on_frontier quality_gap cost_multiplier note"
+            ),
             ["Against parameters and speed: pareto.csv."],
         ),
         listing(
             "gaps",
             "How far behind the frontier of the others",
             results["pareto_gaps"],
-            f"architecture {axes} quality_gap quality_gap_low..quality_gap_high cost_multiplier "
-            "cost_multiplier_low..cost_multiplier_high note",
+            known(
+                f"architecture {axes} quality_gap quality_gap_low..quality_gap_high "
+                "cost_multiplier cost_multiplier_low..cost_multiplier_high note"
+            ),
         ),
         listing(
             "hypervolume",
             "Hypervolume, and what each architecture adds to it",
             results["hypervolume"],
             f"architecture {axes} reference_cost reference_quality hypervolume contribution share "
-            "ci_low..ci_high note",
+            + ("note" if analysis.one_seed else "ci_low..ci_high note"),
         ),
     )
-    intro = (
-        "A cell is on the frontier when no other is at once cheaper and better. Probabilities draw "
-        "the seeds again."
-    )
+    intro = "A cell is on the frontier when no other is at once cheaper and better."
+    if analysis.one_seed:
+        return Section("pareto", "Pareto frontiers", f"{intro} {_ONE_SEED}", grids)
     intro += (
-        " The chart shows what the study attains at a budget: in 95 %, half and 5 % of its "
-        "repetitions (seeds)."
+        " Probabilities draw the seeds again. The chart shows what the study attains at a budget: "
+        "in 95 %, half and 5 % of its repetitions (seeds)."
     )
     return Section("pareto", "Pareto frontiers", intro, grids, chart="attainment")
 
@@ -221,20 +263,28 @@ def _ranks(analysis: Analysis) -> Section:
             "agreement",
             "Upstream against downstream",
             results["rank_correlation"],
-            "scope group method estimate ci_low..ci_high p reliability_corrected n note",
+            _known(
+                analysis,
+                "scope group method estimate ci_low..ci_high p reliability_corrected n note",
+            ),
         ),
         listing(
             "stability",
             "Does the ranking hold from size to size?",
             results["rank_stability"],
-            "y_axis size_a size_b statistic value ci_low..ci_high p n_architectures note",
+            "y_axis size_a size_b statistic value "
+            + ("" if analysis.one_seed else "ci_low..ci_high ")
+            + "p n_architectures note",
         ),
         listing(
             "discordant",
             "Pairs that upstream and downstream put in opposite order",
             results["discordant_pairs"],
-            "size architecture_a architecture_b upstream_difference downstream_difference "
-            "probability_discordant note",
+            _known(
+                analysis,
+                "size architecture_a architecture_b upstream_difference downstream_difference "
+                "probability_discordant note",
+            ),
             ["A is the better one upstream, B downstream."],
             limit=60,
         ),
@@ -242,7 +292,8 @@ def _ranks(analysis: Analysis) -> Section:
     intro = (
         "Whether the best stays the best, and whether upstream quality predicts downstream quality."
     )
-    return Section("ranks", "Ranks and agreement", intro, grids, chart="best")
+    chart = "" if analysis.one_seed else "best"
+    return Section("ranks", "Ranks and agreement", intro, grids, chart=chart)
 
 
 def _protocols(analysis: Analysis) -> Section:

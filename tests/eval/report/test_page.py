@@ -152,6 +152,83 @@ def test_laws_and_attainment_are_drawn(chromium):
 
 
 @NEEDS_BROWSER
+def test_only_the_bands_of_the_reference_and_of_what_is_pointed_at_are_seen(chromium):
+    bands = (
+        "Object.fromEntries(document.getElementById('plot-main').data.filter(t => t.meta)"
+        ".map(t => [t.meta, t.fillcolor.slice(-2) !== '00']))"
+    )
+    assert chromium.run(bands) == {"evolved": False, "transformer": True, EVIL: False}
+    for event, pointed in (("plotly_hover", True), ("plotly_unhover", False)):
+        chromium.run(
+            f"document.getElementById('plot-main').emit('{event}', {{points: [{{data: "
+            "{name: 'evolved'}}]})"
+        )
+        chromium.wait(f"{bands}.evolved === {str(pointed).lower()}", seconds=5)
+        assert chromium.run(bands)["transformer"]
+
+
+@NEEDS_BROWSER
+def test_learning_curves_of_every_run_are_drawn(chromium):
+    points = "document.getElementById('plot-curves').data.map(t => t.y.filter(v => v).length)"
+    # Three architectures, four sizes and two seeds; two points of training loss each.
+    assert chromium.run(points) == [16] * 3
+    title = "document.getElementById('plot-curves').layout.{}.title.text"
+    assert chromium.run(title.format("xaxis")) == "tokens of pretraining"
+    for value, axis in (("score:mean", "steps of fine-tuning"), ("train", "tokens of pretraining")):
+        chromium.run(
+            "(() => { const s = document.querySelector('#controls-curves [name=Show]'); "
+            f"s.value = {json.dumps(value)}; s.dispatchEvent(new Event('change')); }})()"
+        )
+        assert chromium.run(title.format("xaxis")) == axis
+
+
+@pytest.fixture(scope="module")
+def one_seed(tmp_path_factory) -> str:
+    """The page of a study with one seed, in which two cells lie at one place."""
+    path = run_directories.write_study(
+        tmp_path_factory.mktemp("one"), ("glu", "lconv", "transformer"), run_directories.LADDER[:4]
+    )
+    source, copy = path / "glu-micro-s0", path / "lconv-micro-s0"
+    (copy / "evals.jsonl").write_text((source / "evals.jsonl").read_text())
+    config = json.loads((copy / "config.json").read_text())
+    config["accounting"] = json.loads((source / "config.json").read_text())["accounting"]
+    (copy / "config.json").write_text(json.dumps(config))
+    return page.render(everything.analyse(read_study(path)))
+
+
+def test_the_page_of_one_seed_hides_what_needs_seeds(one_seed, html):
+    seeds = ("plot-attainment", "plot-best", ">P(on frontier)<", ">Interval (seeds only)<")
+    for name in seeds:
+        assert name in html.split("<script>")[0] and name not in one_seed.split("<script>")[0]
+    assert "Each cell was run with one seed" in one_seed
+    stability = one_seed[one_seed.index('id="t-stability"') :].split("</figure>")[0]
+    assert "Not known in any row" not in stability
+
+
+@NEEDS_BROWSER
+def test_the_page_of_one_seed_marks_cells_at_one_place_and_what_their_errors_are(
+    one_seed, tmp_path
+):
+    (tmp_path / "report.html").write_text(one_seed, encoding="utf-8")
+    window = browser.Browser(tmp_path / "profile")
+    try:
+        window.open((tmp_path / "report.html").as_uri())
+        window.wait("document.querySelectorAll('.plot .main-svg').length > 2")
+        data = "document.getElementById('plot-main').data"
+        marks = window.run(f"{data}.filter(t => t.mode === 'text').flatMap(t => t.text)")
+        assert [mark.strip() for mark in marks] == ["\u00d72"]
+        hover = window.run(
+            f"{data}.find(t => t.name === 'glu').text.find(t => t.includes('place'))"
+        )
+        assert hover.endswith("at the same place: lconv micro")
+        note = window.run("document.getElementById('note-main').textContent")
+        assert "common to all cells and is not for comparing them" in note
+        assert not [e for e in window.events if e.get("method") == "Runtime.exceptionThrown"]
+    finally:
+        window.close()
+
+
+@NEEDS_BROWSER
 def test_axes_switch(chromium):
     def choose(name: str, value: str) -> None:
         chromium.run(
