@@ -1,6 +1,7 @@
 """Shows any tidy table as a grid: headings in words, short numbers, constant columns as notes."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -72,12 +73,12 @@ HEADINGS = {
     "architecture_a": "A",
     "architecture_b": "B",
     "bootstrap_low..bootstrap_high": "Bootstrap",
-    "probability_inside": "P(inside)",
-    "probability_any": "P(any)",
-    "probability_on_frontier": "P(on frontier)",
-    "probability_discordant": "P(discordant)",
+    "probability_inside": "Probability inside",
+    "probability_any": "Probability of being on it",
+    "probability_on_frontier": "Probability of being on it",
+    "probability_discordant": "Probability of opposite order",
     "crossing": "Cross at",
-    "sizes_on_frontier": "Which",
+    "sizes_on_frontier": "Sizes on it",
     "slope_first": "First slope",
     "slope_second": "Second slope",
     "upstream_difference": "Upstream, A \N{MINUS SIGN} B (nats)",
@@ -94,6 +95,8 @@ _IN_WORDS = {
     "statistic": lambda name: {"tau": "Kendall's tau", "W": "Kendall's W"}.get(name, name),
 }
 
+# What names a row: up to two of these, where they stand first, stay beside every other column.
+_KEYS = ("architecture", "architecture_a", "architecture_b", "alpha", "position", "size")
 _FOUND = ("multiplier", "crossing")  # what may lie outside the sizes that were measured
 _MARK = "\N{DAGGER}"
 _KINDS = {
@@ -180,7 +183,9 @@ def listing(
         Column(heading(c), numeric=bool(is_number))
         for c, is_number in zip(wanted, numeric, strict=True)
     ]
-    return Grid(name, title, tuple(heads), tuple(rows), tuple(said))
+    keys = itertools.takewhile(lambda c: c in _KEYS, wanted)
+    named = min(max(len(list(keys)), 1), 2)
+    return Grid(name, title, tuple(heads), tuple(rows), tuple(said), named)
 
 
 def _extrapolated(record: Mapping) -> bool:

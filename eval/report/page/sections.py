@@ -130,22 +130,20 @@ def _slopes(analysis: Analysis) -> Section:
         "deming_low..deming_high "
         "reliability note"
     )
-    grids = (
+    grids = [
         table2(slopes, analysis.settings.level),
         listing("slopes-all", "Every fit in full", slopes, _known(analysis, everything)),
-        listing(
-            "slopes-ud",
-            "Downstream on upstream, where x is measured too",
-            slopes[slopes.alpha == "U,D"],
-            _known(analysis, measured),
-        ),
-    )
+    ]
+    downstream = slopes[slopes.alpha == "U,D"]
+    if downstream.slope.notna().any():
+        title = "Downstream on upstream, where x is measured too"
+        grids.append(listing("slopes-ud", title, downstream, _known(analysis, measured)))
     intro = (
         "How much quality an architecture gains along the logarithmic axis. The line goes through "
         "the means of the "
         "sizes; the interval says how firmly these sizes fix it."
     )
-    return Section("slopes", "Scaling slopes", intro, grids, chart="slopes")
+    return Section("slopes", "Scaling slopes", intro, tuple(grids), chart="slopes")
 
 
 def _comparison(analysis: Analysis) -> Section:
@@ -175,7 +173,7 @@ def _comparison(analysis: Analysis) -> Section:
             "multipliers",
             f"Cost of reaching the quality that {reference} has at a budget",
             results["multipliers"],
-            "architecture alpha position budget multiplier ci_low..ci_high interval note",
+            "architecture alpha position multiplier ci_low..ci_high interval budget note",
         ),
     )
     intro = (

@@ -197,7 +197,12 @@ def one_seed(tmp_path_factory) -> str:
 
 
 def test_the_page_of_one_seed_hides_what_needs_seeds(one_seed, html):
-    seeds = ("plot-attainment", "plot-best", ">P(on frontier)<", ">Interval (seeds only)<")
+    seeds = (
+        "plot-attainment",
+        "plot-best",
+        ">Probability of being on it<",
+        ">Interval (seeds only)<",
+    )
     for name in seeds:
         assert name in html.split("<script>")[0] and name not in one_seed.split("<script>")[0]
     assert "Each cell was run with one seed" in one_seed

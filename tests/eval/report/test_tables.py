@@ -298,6 +298,10 @@ def test_latex_is_well_formed(analysis):
     check_latex(grid.latex(tables.table2(analysis.results["slopes"]), width=5, stacked=True))
 
 
+def test_marks_of_cells_are_printed_in_latex():
+    assert grid.escape_latex("3.1\u2021 2.0\u2020") == r"3.1$\ddagger$ 2.0$\dagger$"
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex on this machine")
 def test_latex_compiles(analysis, tmp_path):
     wide = run_directories.write_study(
