@@ -142,33 +142,69 @@ class CompareVerb:
       x: F (FLOPs) or P (parameters).
       y: U (upstream) or D (downstream).
       link: semilog (quality in nats or percent) or loglog.
-      format: table for a person, csv or json for a program.
+      all_tests: also print further tests of the same questions, which decide nothing.
+      format: table for a person, csv or json for a program; these two have all tests.
     """
 
     table: _Path
     x: Literal["F", "P"] = "F"
     y: Literal["U", "D"] = "U"
     link: Literal["semilog", "loglog"] = "semilog"
+    all_tests: bool = False
     format: Format = "table"
     columns: _Columns = RunColumns()
     settings: _Settings = Settings()
 
     def run(self) -> None:
-        """Prints the tests and contrasts, one table each."""
+        """Prints the verdicts in sentences, then the tables behind them."""
         from eval.analyses.comparison import Comparison
+        from eval.analyses.slopes import Slopes
+        from eval.report import summary
 
         runs, question = _open(self.table, self.columns, self.settings, compared=True)
         x, y = question.quantities[self.x], question.quantities[self.y]
         found = Comparison(runs, question.ask(x=x, y=y, link=self.link))
         results = {
-            "equal_slopes": found.equal_slopes(),
             "contrasts": found.contrasts(),
-            "equivalence": found.equivalence(),
             "level_differences": found.levels(),
             "multipliers": found.multipliers(),
+            "equivalence": found.equivalence(),
             "crossovers": found.crossovers(),
+            "equal_slopes": found.equal_slopes(),
         }
-        _print(results, self.format)
+        if self.format == "table":
+            pair = summary.Pair(f"{self.x},{self.y}", self.link, question.log_base)
+            slopes = Slopes(runs, question).table((self.x + self.y,), (self.link,))
+            _sentences(
+                [
+                    summary.of_slopes(pair, results["contrasts"], slopes),
+                    summary.of_levels(pair, results["level_differences"], results["multipliers"]),
+                ]
+            )
+        _print(results, self.format, lambda: self._grids(results))
+
+    def _grids(self, results: "dict[str, pd.DataFrame]") -> "list[Grid]":
+        """The tables that decide, and with `all_tests` the further ones, labelled as such."""
+        from eval.report.listing import heading, listing, visible
+
+        further = ["p_permutation"]
+        tables = {name: t for name, t in results.items() if name != "equal_slopes"}
+        grids = [
+            listing(name, heading(name), t, visible(t.drop(columns=further, errors="ignore")))
+            for name, t in tables.items()
+        ]
+        if not self.all_tests:
+            return grids
+        title = "Further tests of the same questions, which decide nothing"
+        permuted = results["contrasts"].dropna(subset=further)
+        nested = results["equal_slopes"]
+        return [
+            *grids,
+            listing("equal_slopes", f"{title}: nested models", nested, visible(nested)),
+            listing(
+                "p_permutation", f"{title}: permutations", permuted, "architecture p_permutation"
+            ),
+        ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,7 +231,11 @@ class CompareStudiesVerb:
         for path in (self.first, self.second):
             for warning in read_study(path).warnings:
                 _say("warning", f"{path}: {warning}")
-        _print(two_studies.compare_studies(self.first, self.second, level=self.level), self.format)
+        results = two_studies.compare_studies(self.first, self.second, level=self.level)
+        if self.format == "table":
+            _sentences([two_studies.sentence(results, self.level)])
+            results = results | {"missing": two_studies.counted(results["missing"])}
+        _print(results, self.format)
 
 
 VERBS: dict[str, type] = {
@@ -263,6 +303,22 @@ def _open(
     return runs, everything.question_of(settings, reference, quantities)
 
 
+def _sentences(sentences: Sequence[str]) -> None:
+    """Prints the answer in words, before the tables; lines are wrapped at the terminal's width."""
+    from rich.text import Text
+
+    for sentence in filter(None, sentences):
+        text, whole = Text(printable(sentence)), not sys.stdout.isatty()
+        _console().print(text, soft_wrap=whole)
+
+
+def _console():
+    """A console for stdout; without a terminal, tables may be up to 200 characters wide."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+
+
 def _say(word: str, text: str) -> None:
     """Prints one line on stderr; names from files cannot add control characters to it."""
     print(f"{word}: {printable(text)}", file=sys.stderr)
@@ -297,13 +353,13 @@ def _print(
 
 
 def _show(grid: "Grid") -> None:
-    """Prints a grid; without a terminal, lines may be up to 200 characters long."""
-    from rich.console import Console
-
+    """Prints a grid as wide as the terminal is, with an empty line before it."""
     from eval.report.grid import terminal
 
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
-    console.print(terminal(grid))
+    console = _console()
+    console.print()
+    for part in terminal(grid, console.width):
+        console.print(part)
 
 
 @contextlib.contextmanager

@@ -63,7 +63,7 @@ def _crossing(
     range_low, range_high = _common(lines, a, b)
     note = [] if range_low <= range_high else ["no range that both cover"]
     if kind in ("outside", "unbounded"):
-        but = "" if kind == "unbounded" else " but between ci_low and ci_high"
+        but = "" if kind == "unbounded" else " but inside the interval"
         note.append(_ANYWHERE + but)
     boot = _bootstrap(samples[:, a] - samples[:, b], level, range_low, range_high)
     ci_low, ci_high = axis.span(low, high)

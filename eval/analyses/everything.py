@@ -4,6 +4,7 @@ The result is a dictionary of tidy tables. Reports, figures and pages only rende
 """
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 
@@ -19,10 +20,10 @@ from eval.analyses.question import REFERENCE, Question
 from eval.analyses.rank import Ranking
 from eval.analyses.settings import DEFAULTS, Settings
 from eval.analyses.slopes import Slopes
-from eval.data.cells import DEFAULT_PROTOCOLS, RunTable
+from eval.data.cells import CELL, DEFAULT_PROTOCOLS, RunTable
 from eval.data.chance import at_chance
 from eval.data.quantity import Quantities, Quantity
-from eval.data.study import Study
+from eval.data.study import Study, learning_curves
 from eval.laws import study_laws
 from train.records import InputError
 
@@ -59,6 +60,16 @@ class Analysis:
     settings: Settings
     results: dict[str, pd.DataFrame]
     laws: study_laws.StudyLaws
+
+    @property
+    def one_seed(self) -> bool:
+        """Whether no cell was run with a second seed, so that nothing about seeds is known."""
+        return bool(self.table.groupby(list(CELL)).size().max() == 1)
+
+    @functools.cached_property
+    def curves(self) -> pd.DataFrame:
+        """How every run learned; see `eval.data.study.learning_curves`. Read when first asked."""
+        return learning_curves(self.study)
 
     @property
     def table(self) -> pd.DataFrame:

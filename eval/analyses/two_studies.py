@@ -72,6 +72,48 @@ def compare_studies(
     }
 
 
+_WORDS = {
+    "upstream_nll": ("upstream", "nats", -1.0),
+    "downstream_mean": ("downstream", "points", 1.0),
+}
+
+
+def sentence(found: dict[str, pd.DataFrame], level: float) -> str:
+    """What `compare_studies` found, in words: whether the second study is better or worse."""
+    parts = []
+    for row in found["overall"].to_dict("records"):
+        over = f"over {row['n_cells']} cell{'s' if row['n_cells'] != 1 else ''}"
+        if not row["n_cells"]:
+            continue
+        if row["quantity"] not in _WORDS:
+            parts.append(f"its speed is {10 ** row['difference']:.3g} times that of the first")
+            continue
+        where, unit, better = _WORDS[row["quantity"]]
+        size = f"{abs(row['difference']):.3g} {unit} {over}"
+        known = not math.isnan(row["ci_low"])
+        if row["difference"] == 0:
+            parts.append(f"{where} it is the same {over}")
+        elif known and (row["ci_low"] > 0 or row["ci_high"] < 0):
+            word = "better" if better * row["difference"] > 0 else "worse"
+            parts.append(f"{where} it is {word} by {size}")
+        elif known:
+            parts.append(
+                f"{where} the two are not told apart (difference {row['difference']:.3g} {unit}, "
+                f"{level:.0%} interval {row['ci_low']:.3g} to {row['ci_high']:.3g}, {over})"
+            )
+        else:
+            parts.append(f"{where} it differs by {size}, too few for a test")
+    changed = len(found["settings"])
+    said = f"The second study against the first: {'; '.join(parts)}." if parts else ""
+    return f"{said} {changed} setting{'s differ' if changed != 1 else ' differs'}.".strip()
+
+
+def counted(missing: pd.DataFrame) -> pd.DataFrame:
+    """How many runs are finished in only one study: by architecture, states and kind of failure."""
+    keys = ["architecture", "first", "second", "error"]
+    return missing.groupby(keys, sort=True).size().rename("runs").reset_index()
+
+
 def _runs(study: Study) -> pd.DataFrame:
     return study.runs.merge(study.provenance[["run_id", "corpus_fingerprint"]], on="run_id")
 

@@ -36,8 +36,8 @@ def _text(answer: Mapping[str, Any], indent: str = "") -> list[str]:
         if isinstance(value, Mapping):
             lines += [f"{indent}{key}", *_text(value, indent + "  ")]
         elif isinstance(value, list) and value and isinstance(value[0], Mapping):
-            widths = [max(len(name), 11) for name in value[0]]
             rows = [list(value[0]), *([_cell(cell) for cell in row.values()] for row in value)]
+            widths = [max(11, *map(len, column)) for column in zip(*rows, strict=True)]
             lines += [f"{indent}{key}"] + [
                 indent
                 + "  "

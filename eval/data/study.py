@@ -99,6 +99,92 @@ class Study:
     paths: Mapping[str, Path] = dataclasses.field(default_factory=dict)
 
 
+MEAN_OF_TASKS = "mean"
+"""The task of a learning curve that is the mean over all tasks of a run."""
+MOST_POINTS = 100
+"""The largest number of points of a learning curve, unless asked otherwise."""
+
+
+def learning_curves(study: Study, most: int = MOST_POINTS) -> pd.DataFrame:
+    """Reads how every finished run learned; reads its records again, so call it once.
+
+    Args:
+      study: from `read_study`.
+      most: the largest number of points of one curve. A longer one is thinned evenly, and keeps its
+        first and last point. The curves of a run's downstream tasks share this number.
+
+    Returns:
+      A row per point, with columns
+        run_id, curve (`train`: the training loss; `heldout`: the held-out loss, both upstream;
+        `score`: a downstream score), task (of a score; MEAN_OF_TASKS for their mean where every
+        task was evaluated; otherwise empty), step (of pretraining, or
+        of fine-tuning for a score), tokens (seen until then; NaN if unknown), value (nats per
+        target token; percent).
+
+    Raises:
+      InputError: a record cannot be read or is malformed.
+    """
+    rows = []
+    for run_id, directory in study.paths.items():
+        metrics = records.read_jsonl(
+            directory / "metrics.jsonl", {"stage": str, "step": int}, allow_torn=True
+        )
+        evals = records.read_jsonl(
+            directory / "evals.jsonl",
+            {"stage": str, "step": int, "metric": str, "task": str},
+            allow_torn=True,
+        )
+        for name, task, points in _curves(metrics, evals, directory):
+            tasks = 1 + len({row["task"] for row in evals if row["stage"] == "finetune"})
+            share = most if name != "score" else max(2, most // tasks)
+            kept = np.unique(np.linspace(0, len(points) - 1, min(share, len(points))).round())
+            rows += [(run_id, name, task, *points[int(i)]) for i in kept]
+    columns = ["run_id", "curve", "task", "step", "tokens", "value"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _curves(
+    metrics: list[records.Row], evals: list[records.Row], directory: Path
+) -> list[tuple[str, str, list[tuple[int, float, float]]]]:
+    """The curves of one run as (curve, task, points of step, tokens and value by step)."""
+    tokens, found = {}, {}
+    for i, row in enumerate(metrics, start=1):
+        if row["stage"] != "pretrain":
+            continue
+        path, step = directory / "metrics.jsonl", row["step"]
+        tokens[step] = _number(row.get("tokens"), path, f"row {i}: tokens")
+        value = _number(row.get("nll"), path, f"row {i}: nll")
+        found.setdefault(("train", ""), {})[step] = value
+    for i, row in enumerate(evals, start=1):
+        key = {("pretrain", "nll"): "heldout", ("finetune", "score"): "score"}.get(
+            (row["stage"], row["metric"])
+        )
+        if key is None or row.get("split", "validation") != "validation":
+            continue
+        value = _number(row.get("value"), directory / "evals.jsonl", f"row {i}: value")
+        task = row["task"] if key == "score" else ""
+        found.setdefault((key, task), {})[row["step"]] = value
+    scores = [points for (name, _), points in found.items() if name == "score"]
+    if scores:
+        shared = set.intersection(*(set(points) for points in scores))
+        found["score", MEAN_OF_TASKS] = {
+            step: float(np.mean([points[step] for points in scores])) for step in shared
+        }
+    return [
+        (
+            name,
+            task,
+            [
+                (step, tokens.get(step, np.nan) if name != "score" else np.nan, value)
+                for step, value in sorted(points.items())
+                if np.isfinite(value)
+            ],
+        )
+        for (name, task), points in found.items()
+        if points
+    ]
+
+
 def run_columns(tasks: Iterable[str]) -> list[str]:
     """The columns of `Study.runs` for these task names, in order."""
     downstream = [
@@ -512,8 +598,7 @@ def _absent(path: Path, there: set[str]) -> list[str]:
     whole = sorted({name for name, _ in named} - {name for name, run in named if run in there})
     none = f" Of {', '.join(whole)} there is no run at all." if whole else ""
     count = f"{len(gone)} of the {len(names)} runs that {MANIFEST} declares are not in {path}"
-    shown = ", ".join(gone[:12]) + (f" and {len(gone) - 12} more" if len(gone) > 12 else "")
-    return [f"{count}, and take no part: {shown}.{none}"]
+    return [f"{count}, and take no part: {_few(gone)}.{none}"]
 
 
 def _declared_name(cell: dict[str, Any], path: Path) -> list[str]:

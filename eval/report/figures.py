@@ -2,12 +2,14 @@
 
 1 shows the Pareto frontiers, 2 and 3 the scaling of each architecture next to the reference's
 (upstream, downstream), 4 and 5 scaling by depth and by width. Further figures show the attainment
-surfaces and a page for every fitted law. Intervals are drawn wherever the data have one; where they
-do not, the panel says so.
+surfaces, the learning curves and every fitted law. Intervals are drawn wherever the data have one;
+where they do not, the legend says so. A figure that would be blank is not drawn.
 """
 
 import dataclasses
-from collections.abc import Callable
+import functools
+import re
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +18,19 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes as Panel
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
 
 from eval.analyses.everything import Analysis, question_of
 from eval.analyses.question import Question
-from eval.data.cells import RunTable, main_protocol, seed_averages
+from eval.data.cells import CELL, RunTable, main_protocol, seed_averages
 from eval.data.chance import evaluation_errors
 from eval.data.quantity import Quantity
+from eval.report import learning_curves
 from eval.report.grid import scaled
 from eval.report.law_figures import draw as law_figure
 from eval.report.law_figures import log_x
-from eval.report.style import Look, looks
+from eval.report.style import Look, looks, plain
+from eval.report.tables import COMMON
 from eval.stats.regression import MIN_SIZES, fit
 from train.records import replacing
 
@@ -66,27 +69,56 @@ QUALITY = {"loss": "Upstream: negative log-perplexity (nats)", "score": "Downstr
 
 
 def draw(analysis: Analysis) -> dict[str, Figure]:
-    """Draws the five figures of the paper, with names `fig1` to `fig5`."""
-    plans: dict[str, Callable[[Analysis], Figure]] = {
-        "fig1": pareto,
-        "fig2": lambda a: beside_reference(a, a.quantities.loss),
-        "fig3": lambda a: beside_reference(a, a.quantities.score),
-        "fig4": lambda a: by_protocol(a, "depth"),
-        "fig5": lambda a: by_protocol(a, "width"),
+    """Draws those of the paper's five figures for which there is something to draw.
+
+    Their names are `fig1` to `fig5`; a figure without a single point is left out.
+    """
+    protocols = set(analysis.table.protocol)
+    main = main_protocol(analysis.table)
+    plans: dict[str, tuple[bool, Callable[[], Figure]]] = {
+        "fig1": (bool(_drawable(analysis, main)), lambda: pareto(analysis))
     }
+    for name, y in zip(("fig2", "fig3"), analysis.qualities, strict=True):
+        there = y in _drawable(analysis, main)
+        plans[name] = there, functools.partial(beside_reference, analysis, y)
+    for name, protocol in (("fig4", "depth"), ("fig5", "width")):
+        rows = analysis.table[analysis.table.protocol == protocol]
+        there = protocol in protocols and bool(_drawable(analysis, rows))
+        plans[name] = there, functools.partial(by_protocol, analysis, protocol)
     with matplotlib.rc_context(STYLE):
-        return {name: plan(analysis) for name, plan in plans.items()}
+        return {name: plan() for name, (there, plan) in plans.items() if there}
 
 
 def draw_more(analysis: Analysis) -> dict[str, Figure]:
-    """Draws the figures that the paper does not have.
+    """Draws the figures that the paper does not have, if there is something to draw.
 
-    `attainment`, and `law01`, ... in the order of `analysis.laws.pages`.
+    `attainment` (with several seeds), `learning_curves`, and `law_<architecture>` for every law.
     """
+    figures: dict[str, Figure] = {}
     with matplotlib.rc_context(STYLE):
-        pages = list(analysis.laws.pages.values())[:MOST]
-        laws = {f"law{i:02d}": law_figure(one) for i, one in enumerate(pages, start=1)}
-        return {"attainment": attainment(analysis), **laws}
+        if not analysis.one_seed and _drawable(analysis, main_protocol(analysis.table)):
+            figures["attainment"] = attainment(analysis)
+        if curves := learning_curves.draw(analysis):
+            figures["learning_curves"] = curves
+        for architecture, page in list(analysis.laws.pages.items())[:MOST]:
+            name = law_name(architecture, figures)
+            figures[name] = law_figure(page)
+    return figures
+
+
+def law_name(architecture: str, taken: Container[str] = ()) -> str:
+    """The name of the figure of an architecture's law, safe as a file's name and not yet taken."""
+    name = base = f"law_{re.sub(r'[^A-Za-z0-9.-]+', '_', architecture)[:60]}"
+    number = 1
+    while name in taken:
+        number += 1
+        name = f"{base}_{number}"
+    return name
+
+
+def _drawable(analysis: Analysis, table: pd.DataFrame) -> tuple[Quantity, ...]:
+    """The qualities of which at least one run of `table` has a value and its FLOPs."""
+    return tuple(y for y in analysis.qualities if len(means(analysis, table, y)))
 
 
 def save(figures: dict[str, Figure], directory: Path) -> list[Path]:
@@ -156,14 +188,13 @@ def pareto(analysis: Analysis) -> Figure:
     flops, params = analysis.quantities.flops, analysis.quantities.params.column
     table = main_protocol(analysis.table)
     look, largest = looks(analysis.table.architecture), table[params].max()
-    figure = Figure(figsize=(7.2, 4.3), layout="constrained")
-    for panel, y in zip(figure.subplots(1, 2), analysis.qualities, strict=True):
+    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+    qualities, crowded = _drawable(analysis, table), False
+    panels = figure.subplots(1, len(qualities), squeeze=False)[0]
+    for panel, y in zip(panels, qualities, strict=True):
         cells = means(analysis, table, y)
         panel.set_title(_TITLES[y.kind], loc="left", fontweight="bold")
         panel.set_ylabel(quality_label(y).split(": ")[1])
-        if cells.empty:
-            _say(panel, "no run has both values")
-            continue
         _frontier(panel, analysis.results["pareto"], flops.column, y)
         for name, group in cells.groupby("architecture", sort=False):
             style = look[str(name)]
@@ -189,6 +220,9 @@ def pareto(analysis: Analysis) -> Figure:
             )
         log_x(panel)
         panel.set_xlabel(flops_label(flops))
+        crowded |= _mark_crowds(panel, cells)
+    words = [errors_in_words(analysis)]
+    words += ["\N{MULTIPLICATION SIGN}2: so many cells lie at one place."] if crowded else []
     handles = [_handle(style) for style in list(look.values())[: MOST + 1]]
     handles += (
         [Line2D([], [], color="none", label=f"and {len(look) - MOST - 1} more")]
@@ -198,9 +232,58 @@ def pareto(analysis: Analysis) -> Figure:
     handles += [Line2D([], [], color=_FRONTIER, drawstyle="steps-post", label="Pareto frontier")]
     handles += _size_handles(table[params].dropna(), largest)
     figure.legend(
-        handles=handles, loc="outside lower center", ncols=min(len(handles), 6), frameon=False
+        handles=handles,
+        loc="outside lower center",
+        ncols=min(len(handles), 6),
+        frameon=False,
+        title=" ".join(words).strip() or None,
+        title_fontsize=7,
     )
     return figure
+
+
+def errors_in_words(analysis: Analysis) -> str:
+    """What the error bars of the figures are; empty if no cell has an error."""
+    counts = analysis.table.groupby(list(CELL)).size()
+    own = evaluation_errors(analysis.study)
+    columns = [y.column for y in analysis.qualities if y.column in own]
+    single = (counts == 1).any() and own[columns].notna().to_numpy().any()
+    shared = "over held-out examples; " + COMMON
+    if (counts > 1).any():
+        return "Bars: standard error over seeds" + (
+            f", or with one seed {shared}." if single else "."
+        )
+    return f"Bars: standard error {shared}." if single else ""
+
+
+def crowds(x: np.ndarray, y: np.ndarray) -> list[list[int]]:
+    """Groups of points that lie on one another: within about a marker's width both ways."""
+    spots = np.stack([x, y], axis=1)
+    reach = 0.012 * (spots.max(0) - spots.min(0))
+    groups: list[list[int]] = []
+    for i, spot in enumerate(spots):
+        near = next((g for g in groups if (np.abs(spots[g[0]] - spot) <= reach).all()), None)
+        if near is None:
+            groups.append([i])
+        else:
+            near.append(i)
+    return [group for group in groups if len(group) > 1]
+
+
+def _mark_crowds(panel: Panel, cells: pd.DataFrame) -> bool:
+    """Writes how many cells lie at one place; returns whether any do."""
+    groups = crowds(np.log(cells.x.to_numpy(float)), cells.y.to_numpy(float))
+    for group in groups:
+        panel.annotate(
+            f"\N{MULTIPLICATION SIGN}{len(group)}",
+            (cells.x.iloc[group[0]], cells.y.iloc[group[0]]),
+            xytext=(4, -9),
+            textcoords="offset points",
+            fontsize=6,
+            color="#444444",
+            zorder=5,
+        )
+    return bool(groups)
 
 
 def _size_handles(params: pd.Series, largest: float) -> list[Line2D]:
@@ -240,13 +323,12 @@ def attainment(analysis: Analysis) -> Figure:
     """
     flops, table = analysis.quantities.flops, main_protocol(analysis.table)
     figure = Figure(figsize=(7.2, 3.4), layout="constrained")
-    for panel, y in zip(figure.subplots(1, 2), analysis.qualities, strict=True):
+    qualities = _drawable(analysis, table)
+    panels = figure.subplots(1, len(qualities), squeeze=False)[0]
+    for panel, y in zip(panels, qualities, strict=True):
         surfaces = select(analysis.results["attainment"], flops.column, y.column)
         panel.set_title(_TITLES[y.kind], loc="left", fontweight="bold")
         panel.set_ylabel(quality_label(y).split(": ")[1])
-        if surfaces.empty:
-            _say(panel, "no run has both values")
-            continue
         panel.scatter(
             table[flops.column],
             y.axis().read(table[y.column].to_numpy()),
@@ -274,17 +356,12 @@ def attainment(analysis: Analysis) -> Figure:
         log_x(panel)
         panel.set_xlabel(flops_label(flops))
         count = int(surfaces.repetitions.iloc[0])
-        words = f"{count} repetitions (seeds)" + (
-            ": best, median and worst" if count < _MANY else ""
-        )
-        words = words if count > 1 else "one repetition: the surfaces are one and the same"
+        words = f"{count} repetitions (seeds)"
+        words += ": best, median and worst" if count < _MANY else ""
         panel.text(
             0.98, 0.04, words, ha="right", transform=panel.transAxes, fontsize=7, color="#555555"
         )
-    handles = (
-        figure.axes[0].get_legend_handles_labels()[0]
-        or figure.axes[1].get_legend_handles_labels()[0]
-    )
+    handles = figure.axes[0].get_legend_handles_labels()[0]
     handles += [
         Line2D(
             [],
@@ -317,15 +394,6 @@ def select(frontier: pd.DataFrame, cost: str, quality: str) -> pd.DataFrame:
     ]
 
 
-def plain(text: str) -> str:
-    """Escapes text so that matplotlib prints it unchanged.
-
-    Dollar signs do not start mathematics, and characters that the font lacks become `?`.
-    """
-    font = get_font(findfont(FontProperties(family="DejaVu Sans")))
-    return "".join(c if font.get_char_index(ord(c)) else "?" for c in text).replace("$", r"\$")
-
-
 def _handle(style: Look) -> Line2D:
     return Line2D(
         [],
@@ -337,19 +405,6 @@ def _handle(style: Look) -> Line2D:
         markeredgewidth=0.4,
         markersize=6 * _WEIGHT.get(style.marker, 1.0) ** 0.5,
         label=plain(style.label),
-    )
-
-
-def _say(panel: Panel, words: str) -> None:
-    panel.text(
-        0.5,
-        0.5,
-        plain(words),
-        ha="center",
-        va="center",
-        transform=panel.transAxes,
-        color="#555555",
-        wrap=True,
     )
 
 
@@ -482,7 +537,7 @@ def _finish(
     ]
     figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), frameon=False)
     figure.supylabel(ylabel, fontsize=8)
-    figure.supxlabel(xlabel, fontsize=8)
+    figure.supxlabel("\n".join(filter(None, (xlabel, errors_in_words(analysis)))), fontsize=8)
 
 
 def by_protocol(analysis: Analysis, protocol: str) -> Figure:
@@ -494,25 +549,16 @@ def by_protocol(analysis: Analysis, protocol: str) -> Figure:
     chosen = table[table.protocol == protocol]
     look = looks(table.architecture)
     names = [name for name in look if name in set(chosen.architecture)][:MOST]
-    if not names:
-        known = ", ".join(sorted(name or "plain sizes" for name in table.protocol.unique()))
-        figure = Figure(figsize=(7.2, 1.6), layout="constrained")
-        panel = figure.subplots()
-        panel.set_axis_off()
-        _say(
-            panel,
-            f"These runs have no cells of the {protocol} protocol\n(only: {known}), so there is "
-            "nothing to draw.",
-        )
-        return figure
-    figure = Figure(figsize=(max(1.85 * len(names), 4.2), 4.2), layout="constrained")
-    panels = figure.subplots(2, len(names), sharex=True, sharey="row", squeeze=False)
+    qualities = _drawable(analysis, chosen)
+    size = (max(1.85 * len(names), 4.2), 0.6 + 1.8 * len(qualities))
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(len(qualities), len(names), sharex=True, sharey="row", squeeze=False)
     other = {"depth": "width", "width": "depth"}[protocol]
     question = question_of(analysis.settings).ask(x=flops)
-    fitted = {y: lines_and_bands(analysis.runs, question.ask(y=y)) for y in analysis.qualities}
+    fitted = {y: lines_and_bands(analysis.runs, question.ask(y=y)) for y in qualities}
     bands = False
     for j, name in enumerate(names):
-        for i, y in enumerate(analysis.qualities):
+        for i, y in enumerate(qualities):
             for which, style in (
                 (protocol, look[name]),
                 (other, Look("#9a9a9a", look[name].marker, "")),
@@ -522,7 +568,7 @@ def by_protocol(analysis: Analysis, protocol: str) -> Figure:
                 bands |= _scaling(panels[i, j], rows, y, analysis, style, line, dashes)
         panels[0, j].set_title(plain(name), loc="left", color=look[name].color, fontweight="bold")
     log_x(panels[0, 0])
-    for i, y in enumerate(analysis.qualities):
+    for i, y in enumerate(qualities):
         panels[i, 0].set_ylabel(quality_label(y).replace(": ", ":\n"))
     handles = [
         Line2D([], [], color="#333333", label=f"{protocol} (colour)"),

@@ -34,6 +34,8 @@ _LATEX = {
     "\N{PLUS-MINUS SIGN}": r"$\pm$",
     "\N{MULTIPLICATION SIGN}": r"$\times$",
     "\N{GREEK SMALL LETTER ALPHA}": r"$\alpha$",
+    "\N{DAGGER}": r"$\dagger$",
+    "\N{DOUBLE DAGGER}": r"$\ddagger$",
     "\N{DEGREE SIGN}": r"$^\circ$",
     "\N{MINUS SIGN}": "$-$",
     "\N{INFINITY}": r"$\infty$",
@@ -261,20 +263,75 @@ def _latex_cell(cell: GridCell, stacked: bool) -> str:
     return text if stacked or not cell.detail else rf"{text}\,{{\tiny {escape_latex(cell.detail)}}}"
 
 
-def terminal(grid: Grid) -> Table:
-    """The grid as a table for rich's console."""
-    notes = "\n".join(map(printable, grid.notes))
-    table = Table(title=Text(printable(grid.title)), caption=Text(notes), title_justify="left")
-    table.caption_justify = "left"
-    for column in grid.columns:
-        label, justify = Text(printable(column.label)), "right" if column.numeric else "left"
-        table.add_column(label, justify=justify, no_wrap=not column.numeric)
-    for i, row in enumerate(grid.rows):
-        texts = [
-            (printable(f"{cell.text} {cell.detail}".strip()), "bold" if cell.bold else "")
-            for cell in row.cells
-        ]
-        cells = [Text(text, style=style) for text, style in texts]
-        last = i + 1 == len(grid.rows) or grid.rows[i + 1].group != row.group
-        table.add_row(*cells, end_section=last)
+_FOOTNOTE = 28  # longer texts stand below a table in a terminal, where the cell has a letter
+_GAP = 3  # the border and the spaces beside a cell
+
+
+def terminal(grid: Grid, width: int = 200) -> list[Table | Text]:
+    """The grid for rich's console: its title, tables with whole columns, then notes.
+
+    A number is never cut or wrapped. Columns that do not fit beside each other continue in a
+    further table that repeats those that name the row; long texts stand below, as footnotes.
+
+    Args:
+      grid: the table.
+      width: the width of the terminal in characters.
+    """
+    cells = [[printable(f"{c.text} {c.detail}".strip()) for c in row.cells] for row in grid.rows]
+    footnotes = _footnotes(grid, cells)
+    widths = [
+        max(len(line[i]) for line in [[printable(c.label) for c in grid.columns], *cells])
+        for i in range(len(grid.columns))
+    ]
+    for i in range(min(grid.fixed, len(widths))):  # names may fold, so that a number fits beside
+        widths[i] = min(widths[i], max(width // (3 * grid.fixed), 8))
+    shown: list[Table | Text] = [Text(printable(grid.title), style="italic")]
+    parts = _parts(grid, widths, width)
+    shown += [_part(grid, cells, part, widths) for part in parts if grid.rows]
+    shown += [Text(text) for text in (*footnotes, *map(printable, grid.notes))]
+    return shown
+
+
+def _footnotes(grid: Grid, cells: list[list[str]]) -> list[str]:
+    """Replaces long texts in `cells` by numbers in brackets; returns the numbered texts."""
+    marks: dict[str, str] = {}
+    for i, column in enumerate(grid.columns):
+        if i < grid.fixed or column.numeric:
+            continue
+        if max((len(line[i]) for line in cells), default=0) <= _FOOTNOTE:
+            continue
+        for line in cells:
+            if line[i]:
+                line[i] = marks.setdefault(line[i], f"[{len(marks) + 1}]")
+    return [f"{mark} {text}" for text, mark in marks.items()]
+
+
+def _parts(grid: Grid, widths: list[int], width: int) -> list[list[int]]:
+    """The columns of each table: those that name the row, then as many others as fit."""
+    named = list(range(min(grid.fixed, len(widths))))
+    start = 1 + sum(widths[i] + _GAP for i in named)
+    parts, used = [list(named)], start
+    for i in range(len(named), len(widths)):
+        if used + widths[i] + _GAP > width and len(parts[-1]) > len(named):
+            parts, used = [*parts, list(named)], start
+        parts[-1].append(i)
+        used += widths[i] + _GAP
+    return parts
+
+
+def _part(grid: Grid, cells: list[list[str]], indices: list[int], widths: list[int]) -> Table:
+    table = Table()
+    for i in indices:
+        column = grid.columns[i]
+        table.add_column(
+            Text(printable(column.label)),
+            justify="right" if column.numeric else "left",
+            overflow="fold",
+            min_width=widths[i],
+            max_width=widths[i],
+        )
+    for at, (row, line) in enumerate(zip(grid.rows, cells, strict=True)):
+        texts = [Text(line[i], style="bold" if row.cells[i].bold else "") for i in indices]
+        last = at + 1 == len(grid.rows) or grid.rows[at + 1].group != row.group
+        table.add_row(*texts, end_section=last)
     return table

@@ -7,6 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullLocator
 
 from eval.laws.diagnostics import LawPage
+from eval.report import words
+from eval.report.style import plain
 
 _LABELS = {
     "N": "parameters N",
@@ -26,7 +28,8 @@ def draw(page: LawPage) -> Figure:
     for axes, panel in zip(figure.subplots(1, len(panels)), panels, strict=True):
         panel(axes, page)
     title = page.title + ("\nWARNING: " + "; ".join(page.warnings) if page.warnings else "")
-    figure.suptitle(title, fontsize=9, wrap=True)
+    lines = "\n".join(map(plain, title.splitlines()))
+    figure.suptitle(lines, fontsize=9, wrap=True)
     return figure
 
 
@@ -43,8 +46,8 @@ def _curves(axes: Axes, page: LawPage) -> None:
     axes.scatter(page.points[first], page.points[output], s=10, color="black", zorder=3)
     if first != "L":
         log_x(axes)
-    axes.set_xlabel(_LABELS.get(first, page.x_name))
-    axes.set_ylabel(output)
+    axes.set_xlabel(_LABELS.get(first, words.column(page.x_name)))
+    axes.set_ylabel(_LABELS["L"] if output == "loss" else output)
     if others:
         axes.legend(fontsize=7)
 

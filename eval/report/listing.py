@@ -1,5 +1,7 @@
 """Shows any tidy table as a grid: headings in words, short numbers, constant columns as notes."""
 
+import dataclasses
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from eval.report import words
 from eval.report.grid import (
     DASH,
     Column,
@@ -25,14 +28,29 @@ HEADINGS = {
     "seed_low..seed_high": "Interval (seeds only)",
     "n_sizes": "Sizes",
     "n_runs": "Runs",
+    "n_cells": "Cells",
     "n_seeds": "Seeds",
     "n_architectures": "Architectures",
     "n": "n",
     "r2": "R\N{SUPERSCRIPT TWO}",
     "link": "Form",
+    "alpha": "Slope of",
+    "slope_reference": "Slope of the reference",
+    "difference": "Difference",
+    "df": "Degrees of freedom",
+    "on_frontier": "On the frontier",
+    "quality_gap": "Behind the frontier",
+    "reference_cost": "Cost of the corner",
+    "reference_quality": "Quality of the corner",
+    "reliability": "Reliability of x",
+    "reliability_corrected": "Corrected for reliability",
+    "better_below": "Better below",
+    "better_above": "Better above",
+    "would_settle": "What would settle it",
+    "run_id": "Run",
     "se_hc3": "SE (HC3)",
     "p": "p",
-    "p_holm": "p (Holm)",
+    "p_holm": "p (corrected)",
     "p_permutation": "p (permutation)",
     "detectable": "Findable",
     "p_separate": "p (own noise each)",
@@ -55,16 +73,35 @@ HEADINGS = {
     "architecture_a": "A",
     "architecture_b": "B",
     "bootstrap_low..bootstrap_high": "Bootstrap",
-    "probability_inside": "P(inside)",
-    "probability_any": "P(any)",
-    "probability_on_frontier": "P(on frontier)",
-    "probability_discordant": "P(discordant)",
+    "probability_inside": "Probability inside",
+    "probability_any": "Probability of being on it",
+    "probability_on_frontier": "Probability of being on it",
+    "probability_discordant": "Probability of opposite order",
     "crossing": "Cross at",
-    "sizes_on_frontier": "Which",
+    "sizes_on_frontier": "Sizes on it",
     "slope_first": "First slope",
     "slope_second": "Second slope",
     "upstream_difference": "Upstream, A \N{MINUS SIGN} B (nats)",
     "downstream_difference": "Downstream, A \N{MINUS SIGN} B (percent)",
+}
+
+# Columns whose values are names of columns, axes and slopes.
+_IN_WORDS = {
+    "alpha": words.slope,
+    "x_axis": words.axis,
+    "y_axis": words.axis,
+    "cost_axis": words.axis,
+    "quantity": words.column,
+    "statistic": lambda name: {"tau": "Kendall's tau", "W": "Kendall's W"}.get(name, name),
+}
+
+# What names a row: up to two of these, where they stand first, stay beside every other column.
+_KEYS = ("architecture", "architecture_a", "architecture_b", "alpha", "position", "size")
+_FOUND = ("multiplier", "crossing")  # what may lie outside the sizes that were measured
+_MARK = "\N{DAGGER}"
+_KINDS = {
+    "unbounded": "anywhere: these data do not bound it.",
+    "outside": "not inside [a, b]: these data exclude only this stretch; it may be anywhere else.",
 }
 
 # Columns that a terminal has no room for; the CSV and JSON forms have them all.
@@ -124,14 +161,20 @@ def listing(
             "Not known in any row, hence not shown: " + ", ".join(map(heading, empty)) + "."
         )
     total, shown = len(frame), frame.head(limit) if limit else frame
+    said += _explained(frame, wanted)
+    if "interval" in wanted:
+        wanted.remove("interval")  # the intervals say it themselves
     if total > len(shown):
         said.append(f"{len(shown)} of {total} rows; all of them are in the CSV file.")
     by = next((c for c in ("architecture", "architecture_a") if c in frame), "")
-    records = shown.to_dict("records")
-    rows = [
-        GridRow(tuple(_cell(record, c) for c in wanted), str(record.get(by, "")))
-        for record in records
-    ]
+    found = next((c for c in _FOUND if c in wanted), "")
+    rows = []
+    for record in shown.to_dict("records"):
+        cells = {c: _cell(record, c) for c in wanted}
+        if found and _extrapolated(record):
+            marked = f"{cells[found].text}{_MARK}" if pd.notna(record[found]) else DASH
+            cells[found] = dataclasses.replace(cells[found], text=marked)
+        rows.append(GridRow(tuple(cells.values()), str(record.get(by, ""))))
     numeric = [
         ".." in c or (pd.api.types.is_numeric_dtype(frame[c]) and frame[c].dtype != bool)
         for c in wanted
@@ -140,7 +183,39 @@ def listing(
         Column(heading(c), numeric=bool(is_number))
         for c, is_number in zip(wanted, numeric, strict=True)
     ]
-    return Grid(name, title, tuple(heads), tuple(rows), tuple(said))
+    keys = itertools.takewhile(lambda c: c in _KEYS, wanted)
+    named = min(max(len(list(keys)), 1), 2)
+    return Grid(name, title, tuple(heads), tuple(rows), tuple(said), named)
+
+
+def _extrapolated(record: Mapping) -> bool:
+    """Whether a row says something about a budget that the measured sizes do not cover."""
+    inside = record.get("inside")
+    covered = bool(inside) if isinstance(inside, bool | np.bool_) else True
+    return not covered or str(record.get("position", "")).startswith("extrapolated")
+
+
+def _explained(frame: pd.DataFrame, wanted: list[str]) -> list[str]:
+    """Notes on the marks and the words that stand in this table's cells."""
+    notes = []
+    values = next((c for c in _FOUND if c in wanted), "")
+    if values:
+        known = frame[frame[values].notna()]
+        marked = sum(map(_extrapolated, known.to_dict("records")))
+        if marked:
+            notes.append(
+                f"{_MARK}: extrapolated ({marked} of {len(known)} rows): it lies outside the sizes "
+                "that were measured."
+            )
+    if "interval" in frame and any(".." in c for c in wanted):
+        kinds = set(frame["interval"])
+        notes += [text for kind, text in _KINDS.items() if kind in kinds]
+    if "p_holm" in wanted and any(".." in c for c in wanted):
+        notes.append(
+            "p (corrected) is corrected for the number of comparisons (Holm); the interval is of "
+            "one comparison, not corrected."
+        )
+    return notes
 
 
 def visible(frame: pd.DataFrame) -> str:
@@ -161,26 +236,40 @@ def heading(column: str) -> str:
 def _cell(record: Mapping, key: str) -> GridCell:
     if ".." in key:
         low, high = (record[part] for part in key.split(".."))
-        # Fieller's set may be everything except an interval. Shown as that interval, it would say
-        # the opposite.
-        outside = (
-            "not "
-            if record.get("interval") == "outside" and not key.startswith("bootstrap")
-            else ""
-        )
-        return GridCell(outside + interval(low, high) if interval(low, high) else DASH, value=low)
+        kind = "" if key.startswith("bootstrap") else str(record.get("interval", ""))
+        return GridCell(_span(float(low), float(high), kind), value=low)
     value = record[key]
     if isinstance(value, bool):
         return GridCell("yes" if value else "no", value=float(value))
     if isinstance(value, str):
-        return GridCell(value, value=value)
+        text = _IN_WORDS[key](value) if key in _IN_WORDS else value
+        return GridCell(text, value=text)
     if value is None or pd.isna(value):
         return GridCell(DASH, value=math.nan)
     if key == "p" or key.startswith(("p_", "probability", "share")):
         return GridCell(probability(value), value=float(value))
     if isinstance(value, int) or float(value).is_integer() and abs(value) < 1e5:
         return GridCell(str(int(value)).replace("-", "\N{MINUS SIGN}"), value=float(value))
-    return GridCell(scaled(value) if abs(value) >= 1e5 else number(value), value=float(value))
+    return GridCell(_short(value), value=float(value))
+
+
+def _span(low: float, high: float, kind: str) -> str:
+    """An interval in words a reader knows. `kind` is the column `interval` of `fieller`'s sets."""
+    if math.isnan(low) or math.isnan(high):
+        return DASH
+    if kind == "outside":
+        # The set is everything except this stretch; shown as an interval it would say the opposite.
+        return f"not inside {interval(low, high)}"
+    bounded = [math.isfinite(low) and (low > 0 or kind != "unbounded"), math.isfinite(high)]
+    if not any(bounded):
+        return "anywhere"
+    if not all(bounded):
+        return f"above {_short(low)}" if bounded[0] else f"below {_short(high)}"
+    return interval(low, high)
+
+
+def _short(value: float) -> str:
+    return scaled(value) if abs(value) >= 1e5 else number(value)
 
 
 def finite(data: Any, digits: int = 0) -> Any:

@@ -9,6 +9,8 @@ import dataclasses
 import zlib
 from collections.abc import Iterable
 
+from matplotlib.font_manager import FontProperties, findfont, get_font
+
 
 @dataclasses.dataclass(frozen=True)
 class Look:
@@ -65,3 +67,13 @@ def looks(names: Iterable[str]) -> dict[str, Look]:
         free = free or mixed
         chosen[name] = free[zlib.crc32(name.encode()) % len(free)]
     return {name: dataclasses.replace(look, label=name) for name, look in chosen.items()}
+
+
+def plain(text: str) -> str:
+    """Escapes text so that matplotlib prints it unchanged.
+
+    Dollar signs do not start mathematics, line breaks become spaces, and characters that the font
+    lacks become `?`.
+    """
+    font, text = get_font(findfont(FontProperties(family="DejaVu Sans"))), " ".join(text.split())
+    return "".join(c if font.get_char_index(ord(c)) else "?" for c in text).replace("$", r"\$")

@@ -1,5 +1,6 @@
 """A summary of the study in sentences. Every number in them is computed from the analyses."""
 
+import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -18,7 +19,7 @@ _UNTUNED = (
     "The records name no learning rate that was tuned for each architecture: if all were trained "
     "with one untuned rate, their slopes are partly slopes of the rate."
 )
-_SIDES = (("F,U", "Upstream", "nats"), ("F,D", "Downstream", "points"))
+_ALPHAS = ("F,U", "F,D")
 
 
 def sentences(analysis: Analysis) -> list[str]:
@@ -101,64 +102,125 @@ def _scope(analysis: Analysis) -> Iterator[str]:
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """How sentences name a slope of one quantity on another.
+
+    Attributes:
+      alpha: the slope, such as `F,U`.
+      link: `semilog` or `loglog`.
+      log_base: base of the logarithms.
+    """
+
+    alpha: str
+    link: str = "semilog"
+    log_base: float = 10.0
+
+    @property
+    def where(self) -> str:
+        """The quality that is compared, as the start of a sentence."""
+        return "Upstream" if self.alpha.endswith("U") else "Downstream"
+
+    @property
+    def cost(self) -> str:
+        """The cost that is on the x-axis."""
+        return {"F": "FLOPs", "P": "parameters"}[self.alpha[0]]
+
+    @property
+    def unit(self) -> str:
+        """The unit of a difference of qualities."""
+        if self.link == "loglog":
+            return f"log{number(self.log_base).removesuffix('.0')} units"
+        return "nats" if self.alpha.endswith("U") else "points"
+
+    @property
+    def unit_of_slope(self) -> str:
+        """The unit of a difference of slopes."""
+        if self.link == "loglog":
+            return "in the exponent"
+        base = self.log_base
+        step = "tenfold" if base == 10 else f"factor {number(base)} of"
+        return f"{self.unit} per {step} {self.cost}"
+
+    def slope(self, reference: str, slopes: pd.DataFrame) -> str:
+        """A clause about the reference's own slope, from the table of slopes; empty if unknown."""
+        own = slopes[(slopes["alpha"] == self.alpha) & (slopes["link"] == self.link)]
+        own = own[own["architecture"] == reference].dropna(subset="slope")
+        for row in _records(own):
+            bounds = interval(row["ci_low"], row["ci_high"])
+            if self.link == "loglog":
+                return f"{reference} has an exponent of {number(row['slope'])} {bounds}".strip()
+            unit, per = self.unit_of_slope.split(" ", 1)
+            gain = f"{number(row['slope'])} {unit} {bounds}".strip()
+            return f"{reference} gains {gain} {per}"
+        return ""
+
+
+def of_slopes(pair: Pair, contrasts: pd.DataFrame, slopes: pd.DataFrame) -> str:
+    """The sentence that answers whether architectures scale differently; empty without a row."""
+    verdict = verdicts.of_slopes(contrasts, pair.alpha)
+    if verdict is None:
+        return ""
+    reference, own = verdict.reference, pair.slope(verdict.reference, slopes)
+    start = f"{pair.where}, {own}; " if own else f"{pair.where}, "
+    if not verdict.tested:
+        return f"{start}no other slope could be tested against it."
+    correction = f"after correction for {_count(verdict.tested, 'comparison')}"
+    named = [
+        f"{_list(names)} {_verb(names, 'scales', 'scale')} {word}"
+        for word, names in (("better", verdict.better), ("worse", verdict.worse))
+        if names
+    ]
+    found = "; ".join(named) or f"no slope is found to differ from that of {reference}"
+    return f"{start}{correction}, {found}.{_power(verdict, pair.unit_of_slope)}"
+
+
+def of_levels(pair: Pair, levels: pd.DataFrame, multipliers: pd.DataFrame) -> str:
+    """The sentence on which architectures are better at equal cost; empty without a test."""
+    verdict = verdicts.of_levels(levels, pair.alpha)
+    if verdict is None or not verdict.tested:
+        return ""
+    gap = verdicts.primary(levels, pair.alpha).set_index("architecture").difference.to_dict()
+    cost = _multipliers(pair, multipliers)
+    named = [
+        f"{word} than {verdict.reference}: "
+        + _list(f"{name} ({number(gap[name])}{cost.get(name, '')})" for name in names)
+        for word, names in (("better", verdict.better), ("worse", verdict.worse))
+        if names
+    ]
+    found = "; ".join(named) or f"no difference from {verdict.reference} is found"
+    return (
+        f"{pair.where} at equal {pair.cost} (the middle of the common range, in {pair.unit}), "
+        f"after correction for {_count(verdict.tested, 'comparison')}, {found}."
+        f"{_power(verdict, pair.unit)}"
+    )
+
+
 def _slopes(analysis: Analysis) -> Iterator[str]:
     """The reference's slopes, and which architectures have others."""
-    slopes, reference = analysis.results["slopes"], analysis.reference
-    base = analysis.settings.log_base
-    step = "tenfold FLOPs" if base == 10 else f"factor {number(base)} of FLOPs"
-    for alpha, where, unit in _SIDES:
-        verdict = verdicts.of_slopes(analysis.results["contrasts"], alpha)
-        if verdict is None:
-            continue
-        own = slopes[(slopes.alpha == alpha) & (slopes.link == "semilog")]
-        own = own[own.architecture == reference].dropna(subset="slope")
-        words = ""
-        for row in _records(own):
-            gain = f"{number(row['slope'])} {unit} {interval(row['ci_low'], row['ci_high'])}"
-            words = f"{reference} gains {gain.strip()} per {step}; "
-        if not verdict.tested:
-            yield f"{where}, {words}no other slope could be tested against it."
-            continue
-        correction = f"after correction for {_count(verdict.tested, 'comparison')}"
-        named = [
-            f"{_list(names)} {_verb(names, 'scales', 'scale')} {word}"
-            for word, names in (("better", verdict.better), ("worse", verdict.worse))
-            if names
-        ]
-        found = "; ".join(named) or f"no slope is found to differ from that of {reference}"
-        yield f"{where}, {words}{correction}, {found}.{_power(verdict, f'{unit} per {step}')}"
+    contrasts, slopes = analysis.results["contrasts"], analysis.results["slopes"]
+    for alpha in _ALPHAS:
+        pair = Pair(alpha, log_base=analysis.settings.log_base)
+        yield from filter(None, [of_slopes(pair, contrasts, slopes)])
 
 
 def _levels(analysis: Analysis) -> Iterator[str]:
     """Which architectures are better or worse at equal FLOPs."""
-    for alpha, where, unit in _SIDES:
-        verdict = verdicts.of_levels(analysis.results["level_differences"], alpha)
-        if verdict is None or not verdict.tested:
-            continue
-        rows = verdicts.primary(analysis.results["level_differences"], alpha)
-        gap = rows.set_index("architecture").difference.to_dict()
-        cost = _multipliers(analysis, alpha)
-        named = [
-            f"{word} than {verdict.reference}: "
-            + _list(f"{name} ({number(gap[name])}{cost.get(name, '')})" for name in names)
-            for word, names in (("better", verdict.better), ("worse", verdict.worse))
-            if names
-        ]
-        found = "; ".join(named) or f"no difference from {verdict.reference} is found"
-        yield (
-            f"{where} at equal FLOPs (the middle of the common range, in {unit}), after correction "
-            f"for {_count(verdict.tested, 'comparison')}, {found}.{_power(verdict, unit)}"
-        )
+    for alpha in _ALPHAS:
+        tables = (analysis.results[name] for name in ("level_differences", "multipliers"))
+        yield from filter(None, [of_levels(Pair(alpha), *tables)])
 
 
-def _multipliers(analysis: Analysis, alpha: str) -> dict[str, str]:
-    """The FLOPs that an architecture needs for the reference's quality, where that is known.
+def _multipliers(pair: Pair, multipliers: pd.DataFrame) -> dict[str, str]:
+    """The cost at which an architecture has the reference's quality, where that is known.
 
     That is where the multiplier has an interval and lies inside the architecture's own range.
     """
-    rows = verdicts.primary(analysis.results["multipliers"], alpha)
+    rows = verdicts.primary(multipliers, pair.alpha)
     return {
-        row["architecture"]: f", {number(row['multiplier'])} times the FLOPs for the same quality "
+        row[
+            "architecture"
+        ]: f", {number(row['multiplier'])} times the {pair.cost} for the same quality "
         f"{interval(row['ci_low'], row['ci_high'])}"
         for row in _records(rows)
         if row["inside"] and row["interval"] == "bounded"

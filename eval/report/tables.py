@@ -10,7 +10,9 @@ from eval.data.cells import CELL, RunTable, seed_averages
 from eval.data.chance import BITS_PER_BYTE, at_chance, baselines, evaluation_errors
 from eval.data.quantity import FLOPS, LOSS, SCORE
 from eval.data.study import GROUP_COLUMNS, Study, task_columns
+from eval.report import words
 from eval.report.grid import (
+    DASH,
     Column,
     Grid,
     GridCell,
@@ -25,6 +27,8 @@ from eval.stats.regression import least_difference
 
 _LOSSES = ("upstream_nll", BITS_PER_BYTE)
 _LEVEL = 0.95  # of the test by which two cells are told apart
+COMMON = "this error is common to all cells and is not for comparing them"
+"""What must stand beside every error over held-out examples, which all cells share."""
 _COSTS = ["params_total", "params_active", "flops_forward", "steps_per_second"]
 
 
@@ -38,13 +42,13 @@ def size_order(table: pd.DataFrame) -> list[str]:
 
 
 def quality_columns(table: pd.DataFrame) -> list[str]:
-    """The upstream loss (also per byte, if known), every task, then averages of several tasks."""
+    """The upstream loss (also per byte, if known), averages of several tasks, then every task."""
     tasks = task_columns(table)
     averages = [c for c in GROUP_COLUMNS if c not in tasks and table[c].notna().any()]
     in_bytes = (
         [BITS_PER_BYTE] if BITS_PER_BYTE in table and table[BITS_PER_BYTE].notna().any() else []
     )
-    return ["upstream_nll", *in_bytes, *tasks, *averages]
+    return ["upstream_nll", *in_bytes, *reversed(averages), *tasks]
 
 
 def cells(study: Study) -> pd.DataFrame:
@@ -76,14 +80,17 @@ def cells(study: Study) -> pd.DataFrame:
         flops_train_over_6nd=means["ratio"],
         params_over_reference=_over_reference(means["params_non_embedding"]),
     )
+    found = {}
     for column in qualities:
-        table[column] = means[column]
+        found[column] = means[column]
         for suffix in ("_n", "_se"):
-            table[column + suffix] = means[column + suffix]
-        table[f"{column}_se_eval"] = np.sqrt(means[f"{column}_square"])
+            found[column + suffix] = means[column + suffix]
+        found[f"{column}_se_eval"] = np.sqrt(means[f"{column}_square"])
         if column not in _LOSSES:
             low = runs[list(CELL)].assign(low=at_chance(study, column))
-            table[f"{column}_at_chance"] = low.drop_duplicates(list(CELL)).set_index(list(CELL)).low
+            low = low.drop_duplicates(list(CELL)).set_index(list(CELL)).low
+            found[f"{column}_at_chance"] = low.reindex(means.index)
+    table = pd.concat([table, pd.DataFrame(found, index=means.index)], axis=1)
     table = table.reset_index()
     place = {size: i for i, size in enumerate(size_order(runs))}
     order = (
@@ -132,25 +139,33 @@ def table1(study: Study) -> Grid:
     noise = _noise(study, qualities)
     several = table.protocol.nunique() > 1
     names = ["size", "architecture"] + (["protocol"] if several else [])
+    tasks = [c for c in qualities if c in task_columns(study.runs)]
+    means = [c for c in qualities if c not in tasks]
     costs = [c for c in _COSTS if table[c].notna().any()]
     if "params_active" in costs and np.allclose(
         table.params_active, table.params_total, equal_nan=True
     ):
         costs.remove("params_active")
-    columns = [Column(name.capitalize(), numeric=False) for name in names] + [Column("Seeds")]
-    columns += [Column(label(c), title=c) for c in (*costs, *qualities)]
+    columns = [Column(name.capitalize(), numeric=False) for name in names]
+    columns += [Column(label(c), title=words.column(c)) for c in (*means, *costs)]
+    columns += [Column("Seeds"), *(Column(label(c), title=words.column(c)) for c in tasks)]
     counts = table[[f"{c}_n" for c in qualities]].to_numpy()
     mixed = bool((counts == 1).any() and (counts > 1).any())
-    rows = [_baseline_row(base, names, costs, qualities)] if base else []
+    rows = [_baseline_row(base, names, means, costs, tasks)] if base else []
     for key, group in table.groupby(["protocol", "size"], sort=False):
-        best = {c: _best(group[c], c, noise.get(c, 0.0)) for c in ("steps_per_second", *qualities)}
+        best = {
+            c: _best(_told(group, c), c, noise.get(c, 0.0))
+            for c in ("steps_per_second", *qualities)
+        }
         for index, record in zip(group.index, group.to_dict("records"), strict=True):
             line = [
                 GridCell(str(record[name]) or "plain", value=str(record[name])) for name in names
             ]
-            line.append(GridCell(str(record["n_seeds"]), value=record["n_seeds"]))
+            of = {c: _quality(record, c, bold=index in best[c], mixed=mixed) for c in qualities}
+            line += [of[c] for c in means]
             line += [_cost(record[c], c, index in best.get(c, ())) for c in costs]
-            line += [_quality(record, c, bold=index in best[c], mixed=mixed) for c in qualities]
+            line.append(GridCell(str(record["n_seeds"]), value=record["n_seeds"]))
+            line += [of[c] for c in tasks]
             rows.append(GridRow(tuple(line), record["architecture"], "/".join(map(str, key))))
     title = "Table 1. Cost and quality of every architecture at every size"
     return Grid(
@@ -159,7 +174,7 @@ def table1(study: Study) -> Grid:
         tuple(columns),
         tuple(rows),
         tuple(_notes(table, base, counts)),
-        fixed=len(names) + 1,
+        fixed=len(names),
     )
 
 
@@ -170,6 +185,14 @@ def _best(values: pd.Series, column: str, noise: float) -> set:
         return set()
     behind = values - values.min() if column in _LOSSES else values.max() - values
     return set(values.index[behind <= noise])
+
+
+def _told(group: pd.DataFrame, column: str) -> pd.Series:
+    """The values of a column that take part in comparisons: not those at chance."""
+    at_chance = f"{column}_at_chance"
+    return (
+        group[column].mask(group[at_chance].astype(bool)) if at_chance in group else group[column]
+    )
 
 
 def _noise(study: Study, qualities: list[str]) -> dict[str, float]:
@@ -202,18 +225,27 @@ def _quality(record: dict, column: str, *, bold: bool, mixed: bool) -> GridCell:
 
 
 def _baseline_row(
-    base: dict[str, float], names: list[str], costs: list[str], qualities: list[str]
+    base: dict[str, float],
+    names: list[str],
+    means: list[str],
+    costs: list[str],
+    tasks: list[str],
 ) -> GridRow:
-    blank = [GridCell("", value="") for _ in (*names[2:], "seeds", *costs)]
-    scores = [
-        GridCell(fixed(base[c], 3 if c in _LOSSES else 1), value=base[c])
-        if c in base
-        else GridCell("\N{EN DASH}", value=math.nan)
-        for c in qualities
+    def scores(columns: list[str]) -> list[GridCell]:
+        return [
+            GridCell(fixed(base[c], 3 if c in _LOSSES else 1), value=base[c])
+            if c in base
+            else GridCell(DASH, value=math.nan)
+            for c in columns
+        ]
+
+    first = [
+        GridCell("baseline"),
+        GridCell("unigram, majority"),
+        *(GridCell("") for _ in names[2:]),
     ]
-    return GridRow(
-        (GridCell("baseline"), GridCell("unigram, majority"), *blank, *scores), "", "baseline"
-    )
+    blank = [GridCell("", value="") for _ in (*costs, "seeds")]
+    return GridRow((*first, *scores(means), *blank, *scores(tasks)), "", "baseline")
 
 
 def _notes_on_sizes(table: pd.DataFrame) -> list[str]:
@@ -260,9 +292,15 @@ def _notes(table: pd.DataFrame, base: dict[str, float], counts: np.ndarray) -> l
             "itself.",
         ]
     if counts.max() <= 1:
-        error = "held-out examples; one seed per cell, so the spread between seeds is unknown."
+        error = (
+            "held-out examples; one seed per cell, so the spread between seeds is unknown. All "
+            f"cells were evaluated on the same examples: {COMMON}."
+        )
     else:
-        one = "; where a cell has one seed (\N{DEGREE SIGN}), over held-out examples."
+        one = (
+            "; where a cell has one seed (\N{DEGREE SIGN}), over held-out examples, an error "
+            f"that is {COMMON.removeprefix('this error is ')}."
+        )
         error = "seeds" + (one if (counts == 1).any() else ".")
     notes.append(f"\N{PLUS-MINUS SIGN}: standard error over {error}")
     if base:
@@ -289,18 +327,19 @@ def table2(
     if contrasts is not None and len(contrasts):
         rows = contrasts[contrasts.verdict == "scales better"]
         better = set(zip(rows.architecture, rows.alpha, rows.link, strict=True))
-    alphas, links = list(slopes.alpha.unique()), list(slopes.link.unique())
-    columns = [
-        Column("Form", numeric=False),
-        Column("Architecture", numeric=False),
-        Column("Sizes"),
-    ]
+    links = list(slopes.link.unique())
+    known = slopes.groupby("alpha", sort=False).slope.count() > 0
+    alphas = [alpha for alpha, has in known.items() if has] or list(known.index)
+    columns = [Column("Form", numeric=False), Column("Architecture", numeric=False)]
     columns += [
         Column(
-            f"\N{GREEK SMALL LETTER ALPHA} {a}", rf"$\alpha_{{{a}}}$", f"slope of {a[-1]} on {a[0]}"
+            words.slope(a).capitalize().replace("flops", "FLOPs"),
+            rf"$\alpha_{{{a}}}$",
+            f"slope of {words.slope(a)}",
         )
-        for a in alphas
+        for a in map(str, alphas)
     ]
+    columns.append(Column("Sizes"))
     rows, notes = [], []
     for link in links:
         part = slopes[slopes.link == link]
@@ -316,18 +355,19 @@ def table2(
                     (
                         GridCell(link, value=link),
                         GridCell(name, value=name),
-                        GridCell(str(n), value=n),
                         *line,
+                        GridCell(str(n), value=n),
                     ),
                     name,
                     link,
                 )
             )
         axes = [
-            f"{alpha}: {g.y_axis.iloc[0]} on {g.x_axis.iloc[0]}"
+            f"{words.axis(g.y_axis.iloc[0])} on {words.axis(g.x_axis.iloc[0])}"
             for alpha, g in part.groupby("alpha", sort=False)
+            if alpha in alphas
         ]
-        notes.append(f"{link}: " + "; ".join(axes) + ".")
+        notes.append(f"{link}: slopes of " + "; ".join(axes) + ".")
     notes += [
         f"In brackets: {level:.0%} interval, not corrected for the number of architectures. A "
         "slope without one has too few sizes for it."
@@ -336,10 +376,12 @@ def table2(
             if better and contrasts is not None
             else ""
         ),
-        "F: FLOPs, P: parameters, U: upstream, D: downstream. In the log-log form the upstream "
-        "loss falls: of slopes "
-        "with a U, the more negative are the better.",
+        "In the log-log form the upstream loss falls: of slopes with upstream in them, the more "
+        "negative are the better.",
     ]
+    lost = [words.slope(str(alpha)) for alpha in known.index if alpha not in alphas]
+    if lost:
+        notes.append(f"Not known for any architecture, hence not shown: {', '.join(lost)}.")
     short = slopes[slopes.ci_low.isna()]
     if len(short):
         counts = "; ".join(
@@ -353,7 +395,7 @@ def table2(
         tuple(columns),
         tuple(rows),
         tuple(notes),
-        fixed=3,
+        fixed=2,
     )
 
 
@@ -374,10 +416,10 @@ def claims_grid(claims: pd.DataFrame) -> Grid:
     for record in claims.to_dict("records"):
         verdict, sure = record["verdict"], record["verdict"] in ("supported", "contradicted")
         first, before = record["claim"] != before, record["claim"]
-        texts = [record["text"] if first else "", record["hypothesis"]]
+        said = record["text"] if first else ""
         line = [
             GridCell(f"{record['claim']}{record['part'] or ''}", value=record["claim"]),
-            *(GridCell(text, value=text) for text in texts),
+            GridCell(said, value=said),
             GridCell(verdict, value=verdict, bold=sure),
             GridCell(
                 number(record["effect"]),
@@ -387,21 +429,30 @@ def claims_grid(claims: pd.DataFrame) -> Grid:
             GridCell(probability(record["p"]), value=record["p"]),
             *(
                 GridCell(record[key], value=record[key])
-                for key in ("measure", "would_settle", "note")
+                for key in ("hypothesis", "measure", "would_settle", "note")
             ),
         ]
         rows.append(GridRow(tuple(line), group=str(record["claim"])))
     heads = [
         "Claim",
         "What the paper says",
-        "Tested as",
         "Verdict here",
         "Effect",
         "p",
+        "Tested as",
         "Measure",
         "What would settle it",
     ]
     columns = tuple(Column(text, numeric=text in ("Effect", "p")) for text in (*heads, "Note"))
+    notes = (
+        "Where a claim is about several architectures, p is corrected for their number; the "
+        "interval in brackets is that of the effect alone, not corrected.",
+    )
     return Grid(
-        "claims", "Claims of arXiv 2207.10551 against these runs", columns, tuple(rows), fixed=2
+        "claims",
+        "Claims of arXiv 2207.10551 against these runs",
+        columns,
+        tuple(rows),
+        notes,
+        fixed=2,
     )

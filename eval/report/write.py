@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from eval.analyses.everything import Analysis, analyse
@@ -14,6 +14,7 @@ from eval.report import figures, page, tables
 from eval.report.grid import Grid, latex, markdown
 from train.records import InputError, replacing
 
+_FIGURE = re.compile(r"(fig[1-5]|attainment|learning_curves|law\d\d|law_[\w.-]+)\.(pdf|png)")
 # The main tables are at the top of the report's directory, all others in the folder MORE.
 _TOP = ("pareto", "crossovers", "rank_correlation", "protocols", "claims")
 MORE = "analyses"
@@ -70,8 +71,10 @@ def write(
             with replacing(out / name) as file:
                 file.write(text.encode("utf-8", "backslashreplace"))
         progress("figures")
-        figures.save(figures.draw(analysis), out)
-        figures.save(figures.draw_more(analysis), out / MORE)
+        drawn = {out: figures.draw(analysis), out / MORE: figures.draw_more(analysis)}
+        for directory, of_it in drawn.items():
+            _remove_others(directory, of_it)
+            figures.save(of_it, directory)
     except OSError as error:
         raise InputError(
             f"out: {error.filename or out}: cannot be written ({error.strerror})"
@@ -84,6 +87,13 @@ def _clear(out: Path) -> None:
     for left in (*out.glob("*.tmp-*"), *(out / MORE).glob("*.tmp-*")):
         if _HALF.fullmatch(left.name):
             left.unlink(missing_ok=True)
+
+
+def _remove_others(directory: Path, drawn: Iterable[str]) -> None:
+    """Removes figures of an earlier report that this one does not draw; they show other runs."""
+    for path in directory.iterdir():
+        if _FIGURE.fullmatch(path.name) and path.stem not in drawn:
+            path.unlink(missing_ok=True)
 
 
 def texts(analysis: Analysis) -> Iterator[tuple[str, str]]:
@@ -107,6 +117,7 @@ def texts(analysis: Analysis) -> Iterator[tuple[str, str]]:
             yield f"{MORE}/{name}.csv", csv(frame)
     for name in ("unfinished", "evals", "settings", "provenance"):
         yield f"{MORE}/{name}.csv", csv(getattr(study, name))
+    yield f"{MORE}/learning_curves.csv", csv(analysis.curves)
     yield "report.html", page.render(analysis)
 
 

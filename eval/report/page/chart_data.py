@@ -8,10 +8,11 @@ import pandas as pd
 
 from eval.analyses.everything import Analysis, question_of
 from eval.data.cells import CELL, seed_averages
-from eval.data.study import GROUP_COLUMNS, task_columns
+from eval.data.study import GROUP_COLUMNS, MEAN_OF_TASKS, MOST_POINTS, task_columns
+from eval.report import words
 from eval.report.figures import flops_label, lines_and_bands, quality_label, surface_steps
 from eval.report.style import looks
-from eval.report.tables import cells, label
+from eval.report.tables import cells, label, size_order
 
 COSTS = {
     "params_total": "Parameters",
@@ -34,14 +35,25 @@ def charts(analysis: Analysis) -> dict[str, Any]:
         "protocols": sorted(analysis.table.protocol.unique()),
         "x": _x_axes(analysis),
         "y": _y_axes(analysis),
+        "words": _words(analysis),
         "cells": _cells(analysis),
         "lines": _lines(analysis),
         "slopes": _slopes(analysis),
-        "best": _best(analysis),
+        "curves": _curves(analysis),
+        "best": [] if analysis.one_seed else _best(analysis),
         "grid": _grid(analysis),
-        "attainment": _attainment(analysis),
+        "attainment": [] if analysis.one_seed else _attainment(analysis),
         "laws": _laws(analysis),
     }
+
+
+def _words(analysis: Analysis) -> dict[str, str]:
+    """Every axis that a table names, in words."""
+    columns = ("x_axis", "y_axis", "cost_axis")
+    tables = [*analysis.results.values()]
+    found = {str(name) for t in tables for c in columns if c in t for name in t[c].unique()}
+    slopes = {str(alpha): words.slope(str(alpha)) for alpha in analysis.results["slopes"].alpha}
+    return {name: words.axis(name) for name in sorted(found)} | slopes
 
 
 def _x_axes(analysis: Analysis) -> dict[str, str]:
@@ -134,6 +146,37 @@ def _slopes(analysis: Analysis) -> list[dict[str, Any]]:
     return _records(analysis.results["slopes"], keep)
 
 
+def _curves(analysis: Analysis) -> dict[str, Any]:
+    """The learning curves of every run, and the names of what can be shown."""
+    runs, columns = [], ["tokens", "step", "value"]
+    tasks = sorted(set(analysis.curves.task) - {"", MEAN_OF_TASKS})
+    kinds = {"train": "Upstream: training loss", "heldout": "Upstream: held-out loss"}
+    kinds |= {f"score:{MEAN_OF_TASKS}": "Downstream: mean score over the tasks"}
+    kinds |= {f"score:{task}": f"Downstream: {label(f'downstream_{task}')}" for task in tasks}
+    own = dict(list(analysis.curves.groupby("run_id", sort=False)))
+    keys = ["run_id", "architecture", "size", "protocol"]
+    for run_id, architecture, size, protocol in analysis.table[keys].itertuples(index=False):
+        curves = {}
+        for (curve, task), part in own.get(run_id, analysis.curves.head(0)).groupby(
+            ["curve", "task"], sort=False
+        ):
+            tokens, steps, values = (part[c].tolist() for c in columns)
+            key = f"score:{task}" if curve == "score" else str(curve)
+            curves[key] = {"steps": steps, "values": values}
+            if curve != "score":
+                curves[key]["tokens"] = tokens
+        if curves:
+            entry = {"run": run_id, "architecture": architecture, "size": size}
+            runs.append(entry | {"protocol": protocol, "curves": curves})
+    seen = {key for run in runs for key in run["curves"]}
+    return {
+        "runs": runs,
+        "kinds": {key: text for key, text in kinds.items() if key in seen},
+        "sizes": size_order(analysis.table),
+        "most": MOST_POINTS,
+    }
+
+
 def _best(analysis: Analysis) -> list[dict[str, Any]]:
     table = analysis.results["probability_best"]
     table = table[table.candidates > 1] if len(table) else table
@@ -181,7 +224,7 @@ def _laws(analysis: Analysis) -> dict[str, dict[str, Any]]:
         entries[name] = {
             "title": page.title,
             "warnings": list(page.warnings),
-            "input": INPUTS.get(first, page.x_name),
+            "input": INPUTS.get(first, words.column(page.x_name)),
             "points": {key: values.tolist() for key, values in points.items()},
             "curves": [
                 _columns(part, value) for value, part in page.curves.groupby("series", dropna=False)

@@ -1,6 +1,7 @@
 """The tables of the page, section by section, each with a sentence on its purpose."""
 
 import dataclasses
+import functools
 
 import pandas as pd
 
@@ -10,6 +11,23 @@ from eval.report.listing import listing
 from eval.report.tables import claims_grid, table1, table2
 
 _MOST_ROWS = 2000
+_ONE_SEED = (
+    "Each cell was run with one seed, so probabilities over seeds, their intervals and what the "
+    "study attains when it is repeated are unknown and not shown."
+)
+# What only seeds can tell. With one seed per cell these columns are empty or mean nothing.
+_OF_SEEDS = (
+    "seed_low..seed_high",
+    "reliability",
+    "reliability_corrected",
+    "deming",
+    "deming_low..deming_high",
+    "probability_any",
+    "probability_on_frontier",
+    "probability_discordant",
+    "quality_gap_low..quality_gap_high",
+    "cost_multiplier_low..cost_multiplier_high",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,23 +62,29 @@ def claims_count(analysis: Analysis) -> list[tuple[str, int]]:
 
 
 def sections(analysis: Analysis) -> list[Section]:
-    """Every section after the summary and the main chart, in order."""
-    first = Section(
-        "table1", "Cost and quality", "What every cell cost and reached.", (table1(analysis.study),)
-    )
+    """Every section after the summary: first the answers, then what they are made of."""
     makers = (
+        _claims,
         _slopes,
         _comparison,
         _crossovers,
+        _cells,
+        _curves,
         _pareto,
         _ranks,
         _protocols,
         _laws,
-        _claims,
         _runs,
         _settings,
     )
-    return [_shortened(section) for section in (first, *(make(analysis) for make in makers))]
+    return [_shortened(make(analysis)) for make in makers]
+
+
+def _known(analysis: Analysis, columns: str) -> str:
+    """These columns, without those that need several seeds if there is one."""
+    if not analysis.one_seed:
+        return columns
+    return " ".join(c for c in columns.split() if c not in _OF_SEEDS)
 
 
 def _shortened(section: Section) -> Section:
@@ -75,34 +99,51 @@ def _at_most(grid: Grid) -> Grid:
     return dataclasses.replace(grid, rows=grid.rows[:_MOST_ROWS], notes=(*grid.notes, note))
 
 
+def _cells(analysis: Analysis) -> Section:
+    intro = (
+        "What every cell cost and reached. One point is one cell: an architecture at one size, "
+        "averaged over its seeds. Point at a cell to see the band of its architecture's line."
+    )
+    grids = (table1(analysis.study),)
+    return Section("cells", "Quality against cost", intro, grids, chart="main")
+
+
+def _curves(analysis: Analysis) -> Section:
+    if analysis.curves.empty:
+        intro = "These runs come from a table, which has no learning curves."
+        return Section("curves", "Learning curves", intro, ())
+    intro = (
+        "How every run learned: the loss while it was pretrained, and the scores while it was "
+        "fine-tuned. A run that had not finished learning, or became worse, shows here."
+    )
+    return Section("curves", "Learning curves", intro, (), chart="curves")
+
+
 def _slopes(analysis: Analysis) -> Section:
     slopes = analysis.results["slopes"]
     everything = (
-        "architecture alpha link n_sizes n_runs slope ci_low..ci_high r2 se_hc3 "
-        "seed_low..seed_high p "
-        "method note"
+        "architecture alpha link slope ci_low..ci_high p n_sizes n_runs r2 se_hc3 "
+        "seed_low..seed_high method note"
     )
     measured = (
         "architecture link slope theil_sen theil_sen_low..theil_sen_high deming "
         "deming_low..deming_high "
         "reliability note"
     )
-    grids = (
+    grids = [
         table2(slopes, analysis.settings.level, analysis.results["contrasts"]),
-        listing("slopes-all", "Every fit in full", slopes, everything),
-        listing(
-            "slopes-ud",
-            "Downstream on upstream, where x is measured too",
-            slopes[slopes.alpha == "U,D"],
-            measured,
-        ),
-    )
+        listing("slopes-all", "Every fit in full", slopes, _known(analysis, everything)),
+    ]
+    downstream = slopes[slopes.alpha == "U,D"]
+    if downstream.slope.notna().any():
+        title = "Downstream on upstream, where x is measured too"
+        grids.append(listing("slopes-ud", title, downstream, _known(analysis, measured)))
     intro = (
         "How much quality an architecture gains along the logarithmic axis. The line goes through "
         "the means of the "
         "sizes; the interval says how firmly these sizes fix it."
     )
-    return Section("slopes", "Scaling slopes", intro, grids, chart="slopes")
+    return Section("slopes", "Scaling slopes", intro, tuple(grids), chart="slopes")
 
 
 def _comparison(analysis: Analysis) -> Section:
@@ -112,27 +153,27 @@ def _comparison(analysis: Analysis) -> Section:
             "contrasts",
             f"Slope minus that of {reference}",
             results["contrasts"],
-            "architecture alpha slope slope_reference difference ci_low..ci_high df p_holm "
-            "detectable verdict note",
+            "architecture alpha difference ci_low..ci_high p_holm verdict detectable df slope "
+            "slope_reference note",
         ),
         listing(
             "equivalence",
             f"The same slope as {reference}, to within the margin?",
             results["equivalence"],
-            "architecture alpha ratio ratio_low..ratio_high margin p_holm equivalent note",
+            "architecture alpha ratio ratio_low..ratio_high p_holm equivalent margin note",
         ),
         listing(
             "levels",
             f"Quality minus that of {reference}, at equal cost",
             results["level_differences"],
-            "architecture alpha position budget difference ci_low..ci_high df p_holm detectable "
-            "verdict note",
+            "architecture alpha position budget difference ci_low..ci_high p_holm verdict "
+            "detectable df note",
         ),
         listing(
             "multipliers",
             f"Cost of reaching the quality that {reference} has at a budget",
             results["multipliers"],
-            "architecture alpha position budget multiplier ci_low..ci_high interval note",
+            "architecture alpha position multiplier ci_low..ci_high interval budget note",
         ),
     )
     intro = (
@@ -155,8 +196,8 @@ def _crossovers(analysis: Analysis) -> Section:
         "crossovers", "Where two lines meet, in FLOPs", analysis.results["crossovers"], columns
     )
     intro = (
-        "An unbounded interval is a result: the slopes cannot be told apart, so the crossing may "
-        "be anywhere."
+        "Where an architecture overtakes the reference. \u201cAnywhere\u201d is a result too: the "
+        "slopes cannot be told apart, so the lines may cross at any budget or at none."
     )
     return Section("crossovers", "Crossovers", intro, (grid,))
 
@@ -165,45 +206,50 @@ def _pareto(analysis: Analysis) -> Section:
     results = analysis.results
     main = results["pareto"]
     main = main[main.cost_axis == analysis.quantities.flops.column] if len(main) else main
-    axes = "cost_axis y_axis"
+    axes, known = "cost_axis y_axis", functools.partial(_known, analysis)
     grids = (
         listing(
             "members",
             "Who is on the frontier",
             results["pareto_membership"],
-            f"architecture {axes} cells cells_on_frontier sizes_on_frontier probability_any note",
+            known(
+                f"architecture {axes} cells cells_on_frontier sizes_on_frontier probability_any "
+                "note"
+            ),
         ),
         listing(
             "frontier",
             "Every cell against FLOPs",
             main,
-            "architecture size y_axis cost quality n_seeds on_frontier probability_on_frontier "
-            "quality_gap "
-            "cost_multiplier note",
+            known(
+                "architecture size y_axis cost quality n_seeds on_frontier "
+                "probability_on_frontier quality_gap cost_multiplier note"
+            ),
             ["Against parameters and speed: pareto.csv."],
         ),
         listing(
             "gaps",
             "How far behind the frontier of the others",
             results["pareto_gaps"],
-            f"architecture {axes} quality_gap quality_gap_low..quality_gap_high cost_multiplier "
-            "cost_multiplier_low..cost_multiplier_high note",
+            known(
+                f"architecture {axes} quality_gap quality_gap_low..quality_gap_high "
+                "cost_multiplier cost_multiplier_low..cost_multiplier_high note"
+            ),
         ),
         listing(
             "hypervolume",
             "Hypervolume, and what each architecture adds to it",
             results["hypervolume"],
             f"architecture {axes} reference_cost reference_quality hypervolume contribution share "
-            "ci_low..ci_high note",
+            + ("note" if analysis.one_seed else "ci_low..ci_high note"),
         ),
     )
-    intro = (
-        "A cell is on the frontier when no other is at once cheaper and better. Probabilities draw "
-        "the seeds again."
-    )
+    intro = "A cell is on the frontier when no other is at once cheaper and better."
+    if analysis.one_seed:
+        return Section("pareto", "Pareto frontiers", f"{intro} {_ONE_SEED}", grids)
     intro += (
-        " The chart shows what the study attains at a budget: in 95 %, half and 5 % of its "
-        "repetitions (seeds)."
+        " Probabilities draw the seeds again. The chart shows what the study attains at a budget: "
+        "in 95 %, half and 5 % of its repetitions (seeds)."
     )
     return Section("pareto", "Pareto frontiers", intro, grids, chart="attainment")
 
@@ -215,20 +261,28 @@ def _ranks(analysis: Analysis) -> Section:
             "agreement",
             "Upstream against downstream",
             results["rank_correlation"],
-            "scope group method estimate ci_low..ci_high p reliability_corrected n note",
+            _known(
+                analysis,
+                "scope group method estimate ci_low..ci_high p reliability_corrected n note",
+            ),
         ),
         listing(
             "stability",
             "Does the ranking hold from size to size?",
             results["rank_stability"],
-            "y_axis size_a size_b statistic value ci_low..ci_high p n_architectures note",
+            "y_axis size_a size_b statistic value "
+            + ("" if analysis.one_seed else "ci_low..ci_high ")
+            + "p n_architectures note",
         ),
         listing(
             "discordant",
             "Pairs that upstream and downstream put in opposite order",
             results["discordant_pairs"],
-            "size architecture_a architecture_b upstream_difference downstream_difference "
-            "probability_discordant note",
+            _known(
+                analysis,
+                "size architecture_a architecture_b upstream_difference downstream_difference "
+                "probability_discordant note",
+            ),
             ["A is the better one upstream, B downstream."],
             limit=60,
         ),
@@ -236,7 +290,8 @@ def _ranks(analysis: Analysis) -> Section:
     intro = (
         "Whether the best stays the best, and whether upstream quality predicts downstream quality."
     )
-    return Section("ranks", "Ranks and agreement", intro, grids, chart="best")
+    chart = "" if analysis.one_seed else "best"
+    return Section("ranks", "Ranks and agreement", intro, grids, chart=chart)
 
 
 def _protocols(analysis: Analysis) -> Section:

@@ -4,11 +4,12 @@ import json
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
 from eval.__main__ import main
-from eval.analyses.two_studies import compare_studies
+from eval.analyses.two_studies import compare_studies, sentence
 from tests.eval.run_directories import write_study
 from train import records
 from train.records import InputError
@@ -117,6 +118,34 @@ def test_the_command_prints_all_of_it(pair, capsys):
     assert len(printed["cells"]) == 24
     assert main(["compare-studies", str(pair[0]), "nowhere"]) == 2
     assert "runs: 'nowhere' is not a directory" in capsys.readouterr().err
+
+
+def test_the_command_answers_first_and_counts_what_is_missing(pair, capsys):
+    for size in ("nano", "micro", "milli"):
+        for seed in (0, 1):
+            shutil.rmtree(pair[1] / f"albert-{size}-s{seed}")
+    assert main(["compare-studies", *map(str, pair)]) == 0
+    out = capsys.readouterr().out
+    said = "The second study against the first: upstream it is the same over 9 cells"
+    assert out.startswith(said) and "0 settings differ." in out.splitlines()[0]
+    missing = [line for line in out[out.index("Missing") :].splitlines() if "albert" in line]
+    assert len(missing) == 1 and "\u2502    6 \u2502" in missing[0]
+
+
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [
+        ((-0.3, -0.1), "upstream it is better by 0.2 nats over 9 cells"),
+        ((0.1, 0.3), "upstream it is worse by 0.2 nats over 9 cells"),
+        ((-0.1, 0.5), "not told apart (difference 0.2 nats, 95% interval -0.1 to 0.5, over 9"),
+        ((np.nan, np.nan), "upstream it differs by 0.2 nats over 9 cells, too few for a test"),
+    ],
+)
+def test_the_sentence_follows_the_interval(ends, said):
+    row = {"quantity": "upstream_nll", "n_cells": 9, "ci_low": ends[0], "ci_high": ends[1]}
+    middle = 0.2 if np.isnan(ends[0]) else sum(ends) / 2
+    found = {"overall": pd.DataFrame([row | {"difference": middle}]), "settings": pd.DataFrame()}
+    assert said in sentence(found, 0.95)
 
 
 def test_studies_without_a_common_run_are_refused(tmp_path):

@@ -1,5 +1,6 @@
 """The store turns run records into one typed table and loses nothing."""
 
+import dataclasses
 import json
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from eval.analyses import everything
 from eval.data import chance
-from eval.data.study import read_study
+from eval.data.study import MEAN_OF_TASKS, learning_curves, read_study
 from tests.eval import run_directories
 from train import records
 from train.records import InputError
@@ -271,3 +272,52 @@ def test_records_that_a_run_has_lost_are_warned_of(tmp_path):
         )
     (told,) = [line for line in read_study(study).warnings if "lost" in line]
     assert told == f"{run.name}: records were lost before the run went on: {detail}."
+
+
+def curve(table, name, task=""):
+    """The points of one curve of the run `glu-nano-s0` as (step, tokens, value)."""
+    part = table[(table.run_id == "glu-nano-s0") & (table.curve == name) & (table.task == task)]
+    return list(part[["step", "tokens", "value"]].itertuples(index=False, name=None))
+
+
+def test_learning_curves_have_what_was_recorded(tmp_path):
+    path = run_directories.write_study(tmp_path, ("glu",), ("nano",), tasks=("a", "b"))
+    run = records.RunWriter(path / "glu-nano-s0")
+    base = {"stage": "finetune", "split": "validation", "n": 500, "stderr": 2.0}
+    score = {**base, "metric": "score", "step": 20}
+    run.evals([{**score, "task": "a", "value": 10.0}, {**score, "task": "b", "value": 20.0}])
+    run.evals([{**score, "task": "a", "step": 30, "value": 11.0}])
+    run.metrics({"stage": "finetune", "step": 20, "nll": 9.0})
+    table = read_study(path)
+    curves = learning_curves(table)
+    loss = float(table.runs.upstream_nll.iloc[0])
+    train = curve(curves, "train")
+    assert [point[:2] for point in train] == [(50, 204800.0), (100, 409600.0)]
+    assert curve(curves, "heldout") == [(50, 204800.0, loss + 0.5), (100, 409600.0, loss)]
+    assert [point[0] for point in curve(curves, "score", "a")] == [20, 30, 40]
+    # The mean needs every task, so it has no point at step 30.
+    mean = curve(curves, "score", MEAN_OF_TASKS)
+    assert [point[0] for point in mean] == [20, 40] and mean[0][2] == 15.0
+
+
+def test_long_learning_curves_are_thinned_and_keep_their_ends(tmp_path):
+    path = run_directories.write_study(tmp_path, ("glu",), ("nano",), tasks=("a",))
+    run = records.RunWriter(path / "glu-nano-s0")
+    for step in range(101, 5001):
+        run.metrics({"stage": "pretrain", "step": step, "nll": 1.0 + 1 / step, "tokens": step})
+    train = curve(learning_curves(read_study(path), 60), "train")
+    assert len(train) == 60 and (train[0][0], train[-1][0]) == (50, 5000)
+    steps = np.diff([point[0] for point in train])[1:]
+    assert steps.max() - steps.min() <= 1
+
+
+def test_learning_curves_of_broken_and_missing_records(tmp_path):
+    path = run_directories.write_study(tmp_path, ("glu",), ("nano",), tasks=("a",))
+    study = read_study(path)
+    assert learning_curves(dataclasses.replace(study, directories=())).empty
+    metrics = path / "glu-nano-s0" / "metrics.jsonl"
+    metrics.write_text('{"stage": "pretrain", "step": 1, "nll": "low"}\n')
+    with pytest.raises(InputError, match=r"metrics.jsonl: row 1: nll = 'low' is not a number"):
+        learning_curves(study)
+    metrics.unlink()
+    assert set(learning_curves(study).curve) == {"heldout", "score"}

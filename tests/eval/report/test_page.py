@@ -64,8 +64,10 @@ def test_names_from_files_are_escaped(html):
     assert data is not None and EVIL in json.loads(data[1])["looks"]
 
 
-def test_the_summary_and_the_warnings_come_first(html, small):
-    assert html.index("In words") < html.index("Quality against cost") < html.index("Table 1.")
+def test_the_summary_the_claims_and_the_slopes_come_first(html, small):
+    order = ("In words", "Claims of arXiv", "Table 2.", "Where two lines meet", "Table 1.")
+    places = [html.index(words) for words in order]
+    assert places == sorted(places)
     warned = page.render(everything.analyse(read_study(small)))
     assert warned.index("Read this first") < warned.index("In words")
     assert (
@@ -150,6 +152,88 @@ def test_laws_and_attainment_are_drawn(chromium):
 
 
 @NEEDS_BROWSER
+def test_only_the_bands_of_the_reference_and_of_what_is_pointed_at_are_seen(chromium):
+    bands = (
+        "Object.fromEntries(document.getElementById('plot-main').data.filter(t => t.meta)"
+        ".map(t => [t.meta, t.fillcolor.slice(-2) !== '00']))"
+    )
+    assert chromium.run(bands) == {"evolved": False, "transformer": True, EVIL: False}
+    for event, pointed in (("plotly_hover", True), ("plotly_unhover", False)):
+        chromium.run(
+            f"document.getElementById('plot-main').emit('{event}', {{points: [{{data: "
+            "{name: 'evolved'}}]})"
+        )
+        chromium.wait(f"{bands}.evolved === {str(pointed).lower()}", seconds=5)
+        assert chromium.run(bands)["transformer"]
+
+
+@NEEDS_BROWSER
+def test_learning_curves_of_every_run_are_drawn(chromium):
+    points = "document.getElementById('plot-curves').data.map(t => t.y.filter(v => v).length)"
+    # Three architectures, four sizes and two seeds; two points of training loss each.
+    assert chromium.run(points) == [16] * 3
+    title = "document.getElementById('plot-curves').layout.{}.title.text"
+    assert chromium.run(title.format("xaxis")) == "tokens of pretraining"
+    for value, axis in (("score:mean", "steps of fine-tuning"), ("train", "tokens of pretraining")):
+        chromium.run(
+            "(() => { const s = document.querySelector('#controls-curves [name=Show]'); "
+            f"s.value = {json.dumps(value)}; s.dispatchEvent(new Event('change')); }})()"
+        )
+        assert chromium.run(title.format("xaxis")) == axis
+
+
+@pytest.fixture(scope="module")
+def one_seed(tmp_path_factory) -> str:
+    """The page of a study with one seed, in which two cells lie at one place."""
+    path = run_directories.write_study(
+        tmp_path_factory.mktemp("one"), ("glu", "lconv", "transformer"), run_directories.LADDER[:4]
+    )
+    source, copy = path / "glu-micro-s0", path / "lconv-micro-s0"
+    (copy / "evals.jsonl").write_text((source / "evals.jsonl").read_text())
+    config = json.loads((copy / "config.json").read_text())
+    config["accounting"] = json.loads((source / "config.json").read_text())["accounting"]
+    (copy / "config.json").write_text(json.dumps(config))
+    return page.render(everything.analyse(read_study(path)))
+
+
+def test_the_page_of_one_seed_hides_what_needs_seeds(one_seed, html):
+    seeds = (
+        "plot-attainment",
+        "plot-best",
+        ">Probability of being on it<",
+        ">Interval (seeds only)<",
+    )
+    for name in seeds:
+        assert name in html.split("<script>")[0] and name not in one_seed.split("<script>")[0]
+    assert "Each cell was run with one seed" in one_seed
+    stability = one_seed[one_seed.index('id="t-stability"') :].split("</figure>")[0]
+    assert "Not known in any row" not in stability
+
+
+@NEEDS_BROWSER
+def test_the_page_of_one_seed_marks_cells_at_one_place_and_what_their_errors_are(
+    one_seed, tmp_path
+):
+    (tmp_path / "report.html").write_text(one_seed, encoding="utf-8")
+    window = browser.Browser(tmp_path / "profile")
+    try:
+        window.open((tmp_path / "report.html").as_uri())
+        window.wait("document.querySelectorAll('.plot .main-svg').length > 2")
+        data = "document.getElementById('plot-main').data"
+        marks = window.run(f"{data}.filter(t => t.mode === 'text').flatMap(t => t.text)")
+        assert [mark.strip() for mark in marks] == ["\u00d72"]
+        hover = window.run(
+            f"{data}.find(t => t.name === 'glu').text.find(t => t.includes('place'))"
+        )
+        assert hover.endswith("at the same place: lconv micro")
+        note = window.run("document.getElementById('note-main').textContent")
+        assert "common to all cells and is not for comparing them" in note
+        assert not [e for e in window.events if e.get("method") == "Runtime.exceptionThrown"]
+    finally:
+        window.close()
+
+
+@NEEDS_BROWSER
 def test_axes_switch(chromium):
     def choose(name: str, value: str) -> None:
         chromium.run(
@@ -180,6 +264,64 @@ def test_narrow_screens_do_not_scroll_sideways(chromium):
     # The charts follow the window's size after a moment; after that nothing is wider than it.
     chromium.wait("document.documentElement.scrollWidth <= 390", seconds=20)
     chromium.resize(1280, 900)
+
+
+# Whether a table, a chart or a word is cut off at the right, or a chart lies under its neighbour.
+CUT = """(() => {
+  const wide = [...document.querySelectorAll('.scroll')].filter(
+    (box) => box.clientWidth && box.firstElementChild.scrollWidth > box.clientWidth);
+  const flat = [...document.querySelectorAll('.plot')].filter(
+    (plot) => plot.clientHeight < (plot.querySelector('.main-svg')?.clientHeight ?? 0));
+  const titles = [...document.querySelectorAll('.xtitle, .ytitle')].filter((title) => {
+    const box = title.getBoundingClientRect();
+    return box.left < 0 || box.right > innerWidth;
+  });
+  return [...wide, ...flat, ...titles].map((box) => box.closest('figure, .plot').id);
+})()"""
+
+
+@NEEDS_BROWSER
+@pytest.mark.parametrize("width", [1280, 400])
+def test_no_column_is_cut_and_no_chart_is_hidden(chromium, width):
+    chromium.resize(width, 900)
+    chromium.wait(f"document.querySelectorAll('.main-svg')[0].clientWidth <= {width}")
+    chromium.wait(f"{CUT}.length === 0", seconds=10)
+    assert chromium.run(f"document.documentElement.scrollWidth <= {width}")
+    chromium.resize(1280, 900)
+
+
+@NEEDS_BROWSER
+def test_a_wide_table_turns_its_columns_and_keeps_those_that_name_the_row(chromium):
+    heads = (
+        "[...document.querySelectorAll('#t-table1 th')].filter(h => !h.hidden)"
+        ".map(h => h.textContent)"
+    )
+    chromium.resize(400, 900)
+    chromium.wait("!document.querySelector('#t-table1 .pager').hidden")
+    chromium.wait(f"{CUT}.length === 0", seconds=10)
+    before = chromium.run(heads)
+    named = ["Size", "Architecture", "Protocol"]
+    assert before[:3] == named and before[3].startswith("Loss")
+    seen = list(before)
+    for _ in range(20):
+        chromium.run("document.querySelector('#t-table1 .pager button:last-child').click()")
+        now = chromium.run(heads)
+        assert now[:3] == named and chromium.run(f"{CUT}.length") == 0
+        seen += now[3:]
+    every = chromium.run("[...document.querySelectorAll('#t-table1 th')].map(h => h.textContent)")
+    assert set(seen) == set(every)
+    chromium.resize(1280, 900)
+
+
+@NEEDS_BROWSER
+def test_the_first_columns_stay_when_a_table_scrolls(chromium):
+    place = (
+        "(() => { const box = document.querySelector('#t-table1 .scroll'); box.style.width = "
+        "'200px'; box.scrollLeft = 150; const x = document.querySelector('#t-table1 td')"
+        ".getBoundingClientRect().left - box.getBoundingClientRect().left; box.style.width = ''; "
+        "return x; })()"
+    )
+    assert chromium.run(place) == pytest.approx(1, abs=1.5)
 
 
 @NEEDS_BROWSER

@@ -1,6 +1,7 @@
 """Tables 1 and 2: hand-computed numbers; output in Markdown, LaTeX and a terminal."""
 
 import dataclasses
+import io
 import re
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ from eval.data import chance
 from eval.data.cells import RunTable
 from eval.data.quantity import FLOPS, LOSS, SCORE
 from eval.data.study import read_study
-from eval.report import grid, listing, style, tables
+from eval.report import grid, listing, style, tables, words
 from eval.simulation.simulate import Line
 from eval.simulation.simulate import study as study_of
 from eval.stats.regression import least_difference
@@ -88,6 +89,30 @@ def test_table1_has_bits_per_byte_and_the_ratio_of_exact_flops_to_the_rule(small
     np.testing.assert_allclose(cells.flops_train_over_6nd, 9600 * 50 / (6 * 100 * 4096))
     heads = [column.label for column in tables.table1(study).columns]
     assert "Bits/byte \u2193" in heads and not any("6nd" in head for head in heads)
+    tasks = [heads.index(name) for name in ("match", "package", "questions")]
+    assert heads.index("Loss \u2193") < heads.index("Mean \u2191") < min(tasks)
+
+
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [
+        ("-upstream_nll (nats)", "minus the held-out loss (nats)"),
+        ("log10 flops_forward", "log10 of FLOPs of a forward pass"),
+        ("ln params_total", "ln of parameters"),
+        ("downstream_glue_cola (percent)", "score on glue cola (percent)"),
+        ("flops_forward", "FLOPs of a forward pass"),
+        ("what <this> is", "what <this> is"),
+    ],
+)
+def test_axes_are_named_in_words(label, said):
+    assert words.axis(label) == said
+
+
+def test_no_axis_of_an_analysis_is_shown_as_a_column(analysis):
+    shown = {k: v for k, v in analysis.results.items() if k != "law_checklist"}
+    for name, frame in shown.items():
+        for row in listing.listing(name, "", frame.head(50), listing.visible(frame)).rows:
+            assert not any("_nll" in c.text or "flops_" in c.text for c in row.cells), name
 
 
 def test_table1_says_how_large_models_of_one_size_are(tmp_path):
@@ -129,11 +154,11 @@ def test_a_slope_is_bold_if_it_is_better_after_correction_not_if_it_is_the_steep
     contrasts = pd.concat([Comparison(runs, one).contrasts() for one in asked])
     shown = tables.table2(result, 0.95, contrasts)
     assert "scales better than transformer" in " ".join(shown.notes)
-    heads = [column.label for column in shown.columns]
     for row in shown.rows:
-        down = row.cells[heads.index("\u03b1 F,D")]
+        by_title = dict(zip([c.title for c in shown.columns], row.cells, strict=True))
+        down = by_title[f"slope of {words.slope('F,D')}"]
         assert down.bold == (row.architecture == "gains"), row.cells[0].text
-        assert not row.cells[heads.index("\u03b1 F,U")].bold
+        assert not by_title[f"slope of {words.slope('F,U')}"].bold
     assert not any(cell.bold for row in tables.table2(result).rows for cell in row.cells)
     assert set(result.loc[result.link == "loglog", "higher_is_better"]) == {False, True}
 
@@ -171,8 +196,13 @@ def test_baselines_are_shown_and_the_best_of_a_size_is_bold(small):
 def test_table2_has_both_forms_with_intervals_and_named_axes(analysis):
     slopes = analysis.results["slopes"]
     shown = tables.table2(slopes)
-    assert [c.label for c in shown.columns][3:] == [
-        f"\u03b1 {a}" for a in ("F,U", "F,D", "U,D", "P,U", "P,D")
+    assert [c.label for c in shown.columns][2:] == [
+        "Upstream on FLOPs",
+        "Downstream on FLOPs",
+        "Downstream on upstream",
+        "Upstream on parameters",
+        "Downstream on parameters",
+        "Sizes",
     ]
     row = next(
         r for r in shown.rows if r.architecture == "transformer" and r.cells[0].text == "semilog"
@@ -180,9 +210,10 @@ def test_table2_has_both_forms_with_intervals_and_named_axes(analysis):
     want = slopes.query(
         "architecture == 'transformer' and link == 'semilog' and alpha == 'F,U'"
     ).iloc[0]
-    assert row.cells[3].text == grid.number(want.slope)
-    assert row.cells[3].detail == grid.interval(want.ci_low, want.ci_high)
-    assert "log10 flops_forward" in " ".join(shown.notes)
+    assert row.cells[2].text == grid.number(want.slope)
+    assert row.cells[2].detail == grid.interval(want.ci_low, want.ci_high)
+    notes = " ".join(shown.notes)
+    assert "log10 of FLOPs of a forward pass" in notes and "flops_forward" not in notes
 
 
 def test_table2_says_where_there_are_too_few_points(small):
@@ -281,6 +312,10 @@ def test_latex_is_well_formed(analysis):
     check_latex(grid.latex(tables.table2(analysis.results["slopes"]), width=5, stacked=True))
 
 
+def test_marks_of_cells_are_printed_in_latex():
+    assert grid.escape_latex("3.1\u2021 2.0\u2020") == r"3.1$\ddagger$ 2.0$\dagger$"
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex on this machine")
 def test_latex_compiles(analysis, tmp_path):
     wide = run_directories.write_study(
@@ -298,25 +333,95 @@ def test_latex_compiles(analysis, tmp_path):
 def test_the_terminal_shows_awkward_names(capsys):
     from rich.console import Console
 
-    Console(width=200).print(grid.terminal(awkward_grid()))
+    for part in grid.terminal(awkward_grid(), 200):
+        Console(width=200).print(part)
     assert AWKWARD in capsys.readouterr().out
 
 
-def test_a_set_outside_two_bounds_is_not_shown_as_an_interval():
+def test_intervals_are_in_words_where_they_are_not_intervals():
     frame = pd.DataFrame(
         {
-            "ci_low": [1.0, 1.0],
-            "ci_high": [2.0, 2.0],
-            "interval": ["bounded", "outside"],
+            "ci_low": [1.0, 1.0, 0.0, -np.inf, 0.0, 2.0, np.nan],
+            "ci_high": [2.0, 2.0, np.inf, np.inf, 5.0, np.inf, np.nan],
+            "interval": ["bounded", "outside", *["unbounded"] * 4, "none"],
             "bootstrap_low": 3.0,
             "bootstrap_high": 4.0,
         }
     )
-    rows = listing.listing("t", "", frame, "ci_low..ci_high bootstrap_low..bootstrap_high").rows
-    assert [[cell.text for cell in row.cells] for row in rows] == [
-        ["[1.00, 2.00]", "[3.00, 4.00]"],
-        ["not [1.00, 2.00]", "[3.00, 4.00]"],
+    shown = listing.listing(
+        "t", "", frame, "ci_low..ci_high interval bootstrap_low..bootstrap_high"
+    )
+    assert [row.cells[0].text for row in shown.rows] == [
+        "[1.00, 2.00]",
+        "not inside [1.00, 2.00]",
+        "anywhere",
+        "anywhere",
+        "below 5.00",
+        "above 2.00",
+        "\u2013",
     ]
+    assert {row.cells[1].text for row in shown.rows} == {"[3.00, 4.00]"}
+    assert len(shown.columns) == 2 and len(shown.notes) == 2
+    assert any(note.startswith("anywhere: ") for note in shown.notes)
+    assert any(note.startswith("not inside [a, b]: ") for note in shown.notes)
+
+
+def test_what_is_extrapolated_is_marked_and_counted(analysis):
+    for name, value in (("multipliers", "multiplier"), ("crossovers", "crossing")):
+        frame = analysis.results[name].reset_index(drop=True)
+        shown = listing.listing(name, "", frame, f"architecture alpha position {value} note")
+        at = [column.label for column in shown.columns].index(listing.heading(value))
+        if name == "multipliers":
+            far = ~frame["inside"].astype(bool)
+        else:
+            far = frame["position"].str.startswith("extrapolated")
+        far &= frame[value].notna()
+        marked = [row.cells[at].text.endswith("\u2020") for row in shown.rows]
+        assert marked == far.to_list() and any(marked) and not all(marked)
+        assert any(f"{sum(marked)} of {frame[value].notna().sum()}" in n for n in shown.notes)
+
+
+def test_beside_a_corrected_p_the_interval_is_said_not_to_be(analysis):
+    for name in ("contrasts", "level_differences", "equivalence"):
+        frame = analysis.results[name]
+        shown = listing.listing(name, "", frame, listing.visible(frame))
+        assert "p (corrected)" in [column.label for column in shown.columns]
+        assert any("not corrected" in note for note in shown.notes), name
+    assert "not corrected" in tables.claims_grid(analysis.results["claims"]).notes[0]
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 140, 200])
+def test_a_terminal_never_cuts_a_number(analysis, width):
+    from rich.console import Console
+
+    grids = [tables.table1(analysis.study), tables.table2(analysis.results["slopes"])]
+    for name in ("contrasts", "level_differences", "multipliers", "crossovers"):
+        frame = analysis.results[name].head(20)
+        grids.append(listing.listing(name, name, frame, listing.visible(frame)))
+    for one in grids:
+        console = Console(width=width, record=True, file=io.StringIO())
+        for part in grid.terminal(one, width):
+            console.print(part)
+        lines = console.export_text().splitlines()
+        assert max(map(len, lines)) <= width
+        said = " ".join(lines)
+        for row in one.rows:
+            for column, cell in zip(one.columns, row.cells, strict=True):
+                if column.numeric:
+                    assert f"{cell.text} {cell.detail}".strip() in said, (one.name, column.label)
+        flat = "".join("".join(lines).split())
+        for note in one.notes:
+            assert "".join(note.split()) in flat
+        for text in {cell.text for row in one.rows for cell in row.cells if len(cell.text) > 28}:
+            assert "".join(text.split()) in flat
+
+
+def test_errors_over_shared_examples_are_not_for_comparing_cells(small, analysis):
+    def notes(study):
+        return " ".join(tables.table1(study).notes)
+
+    assert tables.COMMON in notes(read_study(small))
+    assert tables.COMMON not in notes(analysis.study)
 
 
 def test_listing_says_once_what_every_row_says():
