@@ -1,4 +1,4 @@
-"""Answers as text for people, warnings first, or as JSON for programs."""
+"""Answers as text for people, verdict and warnings first, or as JSON for programs."""
 
 import json
 from collections.abc import Mapping
@@ -27,9 +27,10 @@ def show(answer: Answer, format: TableOrJson) -> int:
 
 
 def _text(answer: Mapping[str, Any], indent: str = "") -> list[str]:
-    lines = [f"{indent}WARNING: {line}" for line in answer.get("warnings", [])]
+    lines = [f"{indent}{'verdict':<15} {answer['verdict']}"] if "verdict" in answer else []
+    lines += [f"{indent}WARNING: {line}" for line in answer.get("warnings", [])]
     for key, value in answer.items():
-        if key == "warnings" or key.endswith("_interval"):
+        if key in ("warnings", "verdict") or key.endswith("_interval"):
             continue
         span = answer.get(f"{key}_interval")
         if isinstance(value, Mapping):
