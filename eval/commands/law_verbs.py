@@ -55,6 +55,8 @@ class FitVerb(LawOptions):
       approach: 3 fits the law; 1 (envelope of training curves) and 2 (isoFLOPs) find the best N of
         each budget.
       profile: approach 2's curve through each budget.
+      budget_weights: approach 2's weights of the budgets: by the standard error of a minimum and
+        the scatter between budgets together, or equal. Both exponents are printed.
       support: groups are compared over the range of inputs that all of them cover, or over all
         points.
       against: other forms to compare by AICc, BIC and leave-largest-out backtest.
@@ -63,16 +65,21 @@ class FitVerb(LawOptions):
     intervals: Literal["bootstrap", "bca", "profile"] = "bootstrap"
     approach: Literal[1, 2, 3] = 3
     profile: Literal["quadratic", "akima"] = "quadratic"
+    budget_weights: isoflop.Weights = "robust"
     support: Literal["common", "all"] = "common"
     against: tuple[str, ...] = ()
 
     def run(self) -> int:
         """Prints the fit; exit code 0."""
         if self.approach == 3:
-            self.refuse({"profile": ("quadratic",)}, "approach: 3 has no profile of each budget")
+            only = {"profile": ("quadratic",), "budget_weights": ("robust",)}
+            self.refuse(only, "approach: 3 has no profile of each budget")
             return answer(self, _fit_answer)
         defaults = {f.name: (f.default,) for f in dataclasses.fields(FitVerb) if f.name in _NO_LAW}
         self.refuse(defaults, f"approach: {self.approach} fits no law")
+        if self.approach == 1:
+            only = {"profile": ("quadratic",), "budget_weights": ("robust",)}
+            self.refuse(only, "approach: 1 has no profile of each budget")
         chinchilla = forms.get("chinchilla")  # for its inputs
         return answer(
             self, lambda o, runs: by_group(o, runs, lambda part: _line(o, part)), chinchilla
@@ -308,6 +315,17 @@ def _criteria(law: Fit) -> Answer:
     return {key: value for key, value in choice.criteria(law).items() if key in ("aicc", "bic")}
 
 
+def _doubt(warnings: list[str]) -> str:
+    """What a verdict says of the warnings that follow it."""
+    if not warnings:
+        return ""
+    return (
+        f"; read the {len(warnings)} warnings first"
+        if len(warnings) > 1
+        else ("; read the warning first")
+    )
+
+
 def _line(options: FitVerb, runs: law_table.Runs) -> Answer:
     """Approaches 1 and 2."""
     k = options.k(runs)
@@ -316,7 +334,9 @@ def _line(options: FitVerb, runs: law_table.Runs) -> Answer:
         flops = np.where(np.isfinite(runs.flops), runs.flops, flops)
     resampling = Resampling(max(options.bootstrap, 1), options.level, options.seed)
     if options.approach == 2:
-        found = isoflop.isoflop(n, flops, runs.y, options.profile, resampling, k)
+        found = isoflop.isoflop(
+            n, flops, runs.y, options.profile, resampling, k, options.budget_weights
+        )
     else:
         found = isoflop.envelope(n, flops, runs.y, runs.cluster, resampling=resampling, k=k)
     left_out = int((found.budgets["note"] != "").sum())
@@ -327,17 +347,31 @@ def _line(options: FitVerb, runs: law_table.Runs) -> Answer:
     )
     warnings += [*found.warnings, *options.doubts_of_k(runs)]
     low, high = found.a_interval
+    plain, plain_low, plain_high = found.unweighted
     line = {
         "a": found.a,
         "a_interval": [low, high],
         "b": found.b,
         "b_interval": [1 - high, 1 - low],
-        "k": k,
     }
+    if options.approach == 2:
+        line |= {
+            "a_unweighted": plain,
+            "a_unweighted_interval": [plain_low, plain_high],
+            "b_unweighted": 1 - plain,
+            "b_unweighted_interval": [1 - plain_high, 1 - plain_low],
+            "scatter": found.scatter,
+            "tau": found.tau,
+        }
+    used = len(found.budgets) - left_out
+    span = f" [{low:.3g}, {high:.3g}]" if np.isfinite(low) else " (no interval)"
+    grows = f"the best N grows as C^{found.a:.3g}{span} over {used} budgets"
     return {
         "warnings": warnings,
+        "verdict": grows + _doubt(warnings),
         "approach": options.approach,
         **line,
+        "k": k,
         "budgets": records(found.budgets),
     }
 

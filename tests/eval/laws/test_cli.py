@@ -130,8 +130,15 @@ def test_approach_two_reports_its_exponent(write, capsys):
     n = factor * 1.3 * (flops / 6) ** 0.456
     table = pd.DataFrame({"N": n, "D": flops / 6 / n})
     table["loss"] = forms.get("chinchilla").predict(TRUTH["chinchilla"], N=n, D=flops / 6 / n)
-    found = answer(capsys, "fit", write(table), "--approach", "2")
+    path = write(table)
+    found = answer(capsys, "fit", path, "--approach", "2")
     assert found["a"] == pytest.approx(0.452, abs=0.03) and len(found["budgets"]) == 4
+    assert found["verdict"].startswith("the best N grows as C^0.4")
+    equal = answer(capsys, "fit", path, "--approach", "2", "--budget-weights", "equal")
+    assert equal["a"] == pytest.approx(found["a_unweighted"])
+    assert equal["a_interval"] == pytest.approx(found["a_unweighted_interval"])
+    with pytest.raises(InputError, match="approach: 1 .* does not go with --budget-weights equal"):
+        run("fit", path, "--approach", "1", "--budget-weights", "equal")
 
 
 @pytest.mark.parametrize("through", ["measured", "predicted"])
