@@ -527,3 +527,58 @@ def test_bad_options_give_one_line(write, arguments, words):
 def test_a_missing_file_is_named():
     with pytest.raises(InputError, match="no such file"):
         run("fit", pathlib.Path("nowhere.csv"))
+
+
+def histories(steps, name=None, seed=0):
+    """Eight models, each at several checkpoints that share the error of their run."""
+    rng, rows = np.random.default_rng(seed), []
+    law = forms.get("chinchilla")
+    for i, n in enumerate(np.geomspace(1e8, 1e10, 8)):
+        error = np.exp(0.01 * rng.standard_normal())
+        for d in steps:
+            y = law.predict(TRUTH["chinchilla"], N=n, D=d)[0] * error
+            rows.append({"N": n, "D": d, "loss": y * np.exp(1e-4 * rng.standard_normal())})
+            rows[-1] |= {name: f"m{i}"} if name else {}
+    return pd.DataFrame(rows)
+
+
+def test_checkpoints_are_recognised_by_their_equal_steps(write, capsys):
+    """Taken as runs of their own, their interval is several times too narrow."""
+    path = write(histories(2e9 * np.arange(1, 25)))
+    found = answer(capsys, "fit", path, "--objective", "l2")
+    assert run("fit", path, "--objective", "l2") == 0
+    said = capsys.readouterr().err
+    assert "rows with one N are taken as checkpoints of one run" in said and "(8 runs)" in said
+    assert found["points"] == 192 and found["runs"] == 8
+    apart = answer(capsys, "fit", path, "--objective", "l2", "--cluster", "none")
+    assert apart["runs"] == 192
+    width = {
+        k: v["alpha_interval"][1] - v["alpha_interval"][0]
+        for k, v in (("own", found), ("apart", apart))
+    }
+    assert width["own"] > 3 * width["apart"]
+    low, high = found["alpha_interval"]
+    assert low < TRUTH["chinchilla"]["alpha"] < high
+
+
+def test_groups_of_one_size_are_runs_of_their_own(write, capsys):
+    steps = 2e9 * np.arange(1, 9)
+    table = pd.concat(
+        [histories(steps).assign(arch="a"), histories(steps, seed=1).assign(arch="b")]
+    )
+    found = answer(capsys, "predict", write(table), "--group", "arch", "--at", "N=1e9,D=1e10")
+    assert [part["runs"] for part in found["groups"].values()] == [8, 8]
+
+
+def test_planned_amounts_of_data_are_runs_of_their_own(write, capsys):
+    assert answer(capsys, "fit", write(frame()))["runs"] == 30
+    found = answer(capsys, "fit", write(histories(np.geomspace(1e9, 1e11, 9))))
+    assert found["runs"] == 72
+    assert run("fit", write(histories(np.geomspace(1e9, 1e11, 9)))) == 0
+    assert "rows of one size are at 9 steps or amounts of data" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["model", "run", "exp_name", "wandb_id", "training run"])
+def test_a_column_of_run_names_is_recognised(write, capsys, name):
+    path = write(histories(np.geomspace(1e9, 1e11, 5), name))
+    assert answer(capsys, "fit", path)["runs"] == 8
