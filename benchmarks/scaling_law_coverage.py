@@ -112,7 +112,11 @@ def measure(form: forms.Form, x: dict[str, np.ndarray], options: Options) -> dic
         law = fit(form, runs, Objective(options.objective, space=form.space))
         drawn = uncertainty.bootstrap(law, options.draws, seed=int(rng.integers(2**32)))
         spans = drawn.intervals(options.level)
-        inside = [float(spans[s][0] <= truth[s] <= spans[s][1]) for s in shape]
+        # A parameter at its bound has no interval, so there is nothing to cover.
+        inside = [
+            float(spans[s][0] <= truth[s] <= spans[s][1]) if np.isfinite(spans[s][0]) else np.nan
+            for s in shape
+        ]
         hits["bootstrap"] += inside
         hits["profile"] += [profile_holds(law, s, truth[s], options.level) for s in shape]
         ahead = uncertainty.predict(drawn, again.x, options.level)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
+import pandas as pd
 import tyro
 
 from eval.commands.answers import Answer, records
@@ -105,22 +106,30 @@ class PredictVerb(LawOptions):
         def one(options: PredictVerb, runs: law_table.Runs) -> Answer:
             law = options.law(runs)
             drawn, k = options.needed_draws(law), options.k(runs)
-            rows, warnings = [], [*law.warnings, *drawn.warnings]
+            rows, warnings, beyond = [], [*law.warnings, *drawn.warnings], False
+            past = choice.calibrate(
+                law, Resampling(min(options.bootstrap, 200), options.level, options.seed)
+            )
             for text in options.at:
                 x = at.place(text, law, k)
-                row = (
-                    uncertainty.predict(drawn, x, options.level, options.seed_sd, options.seed)
-                    .iloc[0]
-                    .to_dict()
-                )
+                found = uncertainty.predict(drawn, x, options.level, options.seed_sd, options.seed)
+                row = {str(name): float(value) for name, value in found.iloc[0].items()}
+                far = at.outside(text, x, law)
+                beyond |= bool(far)
+                row |= past.widened(row, law.objective.space) if far else {"widened": 1.0}
                 implied = kaplan_implications.implications(
                     law.form.name, law.params, raw(x), row["prediction"]
                 )
                 rows.append({**raw(x), **row, **implied})
-                warnings += at.outside(text, x, law)
+                warnings += far
             if any(place.partition("=")[0].strip() == "C" for place in options.at):
                 warnings += options.doubts_of_k(runs)
-            return {"warnings": warnings, "predictions": rows, **settings(options, law)}
+            return {
+                "warnings": [*warnings, *(past.warnings if beyond else [])],
+                "predictions": rows,
+                "backtest": dataclasses.asdict(past),
+                **settings(options, law),
+            }
 
         return answer(self, lambda o, runs: by_group(o, runs, lambda part: one(o, part)))
 
@@ -194,6 +203,7 @@ class NextVerb(LawOptions):
                 warnings += allocation.outside_grid(law, k)
             return {
                 "warnings": warnings,
+                "verdict": _most_useful(options.quantity, ranked.iloc[0]) + _doubt(warnings),
                 "quantity": options.quantity,
                 "next": records(ranked.head(options.top)),
                 "next_by_shrink": records(
@@ -253,7 +263,12 @@ def _one_fit(options: FitVerb, runs: law_table.Runs) -> Answer:
         *without,
         *options.doubts_of_k(runs),
     ]
-    found: Answer = {"warnings": warnings, "form": law.form.name, "formula": law.form.formula}
+    found: Answer = {
+        "warnings": warnings,
+        "verdict": _shape(law, spans),
+        "form": law.form.name,
+        "formula": law.form.formula,
+    }
     for symbol, value in law.params.items():
         found |= {symbol: value, f"{symbol}_interval": spans.get(symbol)}
     found |= {"objective": law.value, **settings(options, law), **_criteria(law)}
@@ -261,6 +276,7 @@ def _one_fit(options: FitVerb, runs: law_table.Runs) -> Answer:
         best = {} if allocation.undetermined(law) else allocation.chinchilla_exponents(law.params)
         found["allocation_exponents"] = {"a": best.get("a"), "b": best.get("b")}
         warnings += allocation.outside_grid(law, options.k(runs))
+    found["verdict"] += _doubt(warnings)
     if drawn is not None:
         found["bootstrap"] = {
             "kind": drawn.kind,
@@ -291,28 +307,45 @@ def _intervals(
     law: Fit, drawn: uncertainty.Draws | None, options: FitVerb
 ) -> tuple[dict[str, list], list[str]]:
     """Intervals of the parameters, and why some have none."""
-    found, without = {}, []
+    found, bounded = {}, law.without_interval
+    without = [f"no interval: {symbol} is at a bound of its search" for symbol in bounded]
     if options.intervals == "profile":
         if law.runs.dependent:
             raise InputError(
                 f"intervals: profile counts rows apart, and {law.runs.dependent}; take bootstrap"
             )
         for symbol in np.array(law.form.symbols)[law.free_P]:
+            if symbol in bounded:
+                continue
             try:
                 found[symbol] = list(uncertainty.profile_interval(law, symbol, options.level))
             except InputError as why:
                 without.append(f"no interval: {why}")
     elif drawn is not None and options.intervals == "bca":
         for p, symbol in enumerate(law.form.symbols):
+            if symbol in bounded:
+                continue
             value = lambda theta, p=p: law.form.publish(theta)[:, p]
             found[symbol] = list(uncertainty.bca(drawn, value, options.level))
     elif drawn is not None:
-        found = {symbol: list(span) for symbol, span in drawn.intervals(options.level).items()}
+        spans = drawn.intervals(options.level)
+        found = {symbol: list(span) for symbol, span in spans.items() if symbol not in bounded}
     return found, without
 
 
 def _criteria(law: Fit) -> Answer:
     return {key: value for key, value in choice.criteria(law).items() if key in ("aicc", "bic")}
+
+
+def _shape(law: Fit, spans: dict[str, list]) -> str:
+    """The exponents and the floor of a law, with intervals, in one sentence."""
+    said = []
+    for symbol, value in law.params.items():
+        if symbol not in law.form.coefficient_symbols:
+            low, high = spans.get(symbol) or (math.nan, math.nan)
+            span = f" [{low:.3g}, {high:.3g}]" if math.isfinite(low) else " (no interval)"
+            said.append(f"{symbol} = {value:.3g}{span}")
+    return f"{law.form.name} on {law.runs.clusters} runs: {', '.join(said)}"
 
 
 def _doubt(warnings: list[str]) -> str:
@@ -407,6 +440,19 @@ def _allocations(options: AllocateVerb, runs: law_table.Runs) -> Answer:
             if label != options.reference
         }
     return found
+
+
+def _most_useful(quantity: str, best: pd.Series) -> str:
+    """The run that narrows a quantity most for its FLOPs, in one sentence."""
+    if not np.isfinite(best["shrink"]):
+        return f"no run is known to narrow {quantity}: the law does not determine it"
+    rest = ("flops", "sd_now", "sd_after", "shrink", "shrink_per_flop")
+    names = [name for name in best.index if name not in rest]
+    place = ", ".join(f"{name} = {best[name]:.3g}" for name in names)
+    return (
+        f"the most useful run for its FLOPs is {place}: for {best['flops']:.3g} FLOPs it narrows "
+        f"{quantity} by {100 * best['shrink']:.2g} %"
+    )
 
 
 def _candidates(options: NextVerb, law: Fit) -> dict[str, np.ndarray]:

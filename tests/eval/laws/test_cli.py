@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import tyro
 
-from eval.commands import chain_verb, law_verbs
+from eval.commands import chain_verb, law_verbs, progress
 from eval.laws import forms, kaplan_implications
 from eval.laws.example_points import TRUTH
 from tests.eval import run_directories
@@ -87,7 +87,77 @@ def test_warnings_lead(write, capsys):
     found = answer(capsys, "fit", write(table))
     assert any("D is tied to N" in line for line in found["warnings"])
     run("fit", write(table))
-    assert capsys.readouterr().out.startswith("WARNING: ")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("verdict ") and "read the" in lines[0]
+    assert [line.startswith("WARNING: ") for line in lines[1:4]] == [True] * 3
+
+
+def test_the_verdict_in_one_sentence_comes_first(write, capsys):
+    path = write(frame())
+    for verb, said in (("fit", "chinchilla on 30 runs: "), ("next", "the most useful run for its")):
+        assert run(verb, path) == 0
+        first = capsys.readouterr().out.splitlines()[0]
+        assert first.removeprefix("verdict").strip().startswith(said)
+        found = answer(capsys, verb, path)
+        assert first.endswith(found["verdict"])
+    best = found["next"][0]
+    assert f"{best['flops']:.3g} FLOPs it narrows alpha by {100 * best['shrink']:.2g} %" in first
+    table = pd.concat([frame().assign(arch="a"), frame(A=410.0).assign(arch="b")])
+    assert run("next", write(table), "--group", "arch") == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert "a: the most useful run" in first and "; b: the most useful run" in first
+
+
+def test_groups_are_compared_over_their_common_range(write, capsys):
+    table = pd.concat([frame().assign(arch="a"), frame(A=410.0).assign(arch="b")])
+    table = table[(table["arch"] == "a") | (table["N"] < 2e9)]
+    found = answer(capsys, "fit", write(table), "--group", "arch")
+    assert (found["compared"]["points"], found["compared"]["left_out"]) == (50, 5)
+    assert "(5 of 55 points are outside the range that all groups cover)" in found["verdict"]
+    every = answer(capsys, "fit", write(table), "--group", "arch", "--support", "all")
+    assert (every["compared"]["points"], every["compared"]["left_out"]) == (55, 0)
+
+
+def test_progress_is_said_on_stderr(monkeypatch, write, capsys):
+    monkeypatch.setattr(progress, "_SECONDS", 0.0)
+    table = pd.concat([frame().assign(arch="a"), frame(A=410.0).assign(arch="b")])
+    assert run("fit", write(table), "--group", "arch") == 0
+    said = capsys.readouterr().err.splitlines()
+    assert "fit: a" in said and "fit: groups: pooled against coefficients" in said
+
+
+def test_predict_prints_its_backtest_and_widens_extrapolations_by_it(write, capsys):
+    """A straight law fitted to a bent one: its intervals hold few of its own larger runs."""
+    x = np.geomspace(1e17, 1e21, 16)
+    y = forms.get("offset").predict({"A": 300.0, "alpha": 0.12, "E": 1.8}, x=x)
+    y = y * np.exp(1e-4 * np.random.default_rng(0).standard_normal(16))
+    path = write(pd.DataFrame({"x": x, "loss": y}))
+    arguments = ["--form", "power", "--objective", "l2", "--at", "x=1e19", "x=1e22"]
+    found = answer(capsys, "predict", path, *arguments)
+    inside, outside = found["predictions"]
+    past = found["backtest"]
+    assert inside["widened"] == 1 and outside["widened"] == past["factor"] > 1.5
+    assert past["coverage"] < 0.5
+    held = f"95 % intervals held {past['coverage'] * past['points']:.0f} of {past['points']} runs"
+    assert any(held in line for line in found["warnings"])
+    truth = forms.get("offset").predict({"A": 300.0, "alpha": 0.12, "E": 1.8}, x=1e22)[0]
+    narrow = (outside["run_upper"] / outside["prediction"]) ** (1 / outside["widened"])
+    assert abs(np.log(truth / outside["prediction"])) > np.log(narrow)
+    only = answer(capsys, "predict", path, *arguments[:-1])
+    assert not any("backtest" in line for line in only["warnings"])
+
+
+def test_a_parameter_at_its_bound_has_no_interval_in_any_kind(write, capsys):
+    x = np.geomspace(1e6, 1e9, 20)
+    y = 20 * x**-0.1 * (1 - 2e-11 * x) * np.exp(0.003 * np.sin(np.arange(20)))
+    path = write(pd.DataFrame({"x": x, "loss": y}))
+    for kind in ("bootstrap", "bca", "profile"):
+        found = answer(
+            capsys, "fit", path, "--form", "offset", "--objective", "l2", "--intervals", kind
+        )
+        assert found["E_interval"] is None and found["alpha_interval"] is not None, kind
+        assert "no interval: E is at a bound of its search" in found["warnings"]
+        assert "(no interval)" in found["verdict"]
 
 
 @pytest.mark.slow
