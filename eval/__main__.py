@@ -4,11 +4,9 @@ Exit codes: 0 done; 2 bad input, explained in one line. A list option takes seve
 be given several times.
 """
 
-import contextlib
 import dataclasses
 import json
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from eval.analyses.settings import Settings
+from eval.commands.progress import progress
 from eval.data.neutral import printable
 from eval.data.run_table import RunColumns
 from train import command_line
@@ -53,12 +52,12 @@ class ReportVerb:
 
     def run(self) -> None:
         """Writes the report; prints its warnings, table 1, its main sentences and its path."""
-        with _progress() as progress:
+        with progress("report") as step:
             # Matplotlib and the analyses take seconds to import, and other verbs need neither.
             from eval.report import summary, tables, write
 
             study = write.load(self.runs, self.columns)
-            analysis = write.write(study, self.out, self.settings, progress)
+            analysis = write.write(study, self.out, self.settings, step)
         for warning in summary.warnings(analysis):
             _say("warning", warning)
         _show(tables.table1(analysis.study))
@@ -360,27 +359,6 @@ def _show(grid: "Grid") -> None:
     console.print()
     for part in terminal(grid, console.width):
         console.print(part)
-
-
-@contextlib.contextmanager
-def _progress():
-    """A line that changes on a terminal; in a log a plain line, at most one every five seconds."""
-    from rich.console import Console
-
-    console = Console(stderr=True, highlight=False)
-    if console.is_terminal:
-        with console.status("reading") as status:
-            yield lambda name: status.update(f"report: {name}")
-        return
-    last = time.monotonic()
-
-    def plain(name: str) -> None:
-        nonlocal last
-        if time.monotonic() - last > 5:
-            last = time.monotonic()
-            print(f"report: {name}", file=sys.stderr, flush=True)
-
-    yield plain
 
 
 if __name__ == "__main__":

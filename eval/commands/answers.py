@@ -1,4 +1,4 @@
-"""Prints answers: as text for people, with the warnings first, or as JSON for programs."""
+"""Prints answers: as text for people, verdict and warnings first, or as JSON for programs."""
 
 import json
 from collections.abc import Mapping
@@ -27,11 +27,12 @@ def show(answer: Answer, format: TableOrJson) -> int:
 
 
 def _text(answer: Mapping[str, Any], indent: str = "") -> list[str]:
-    """The lines of an answer: its warnings, then one line per value and one table per list."""
-    lines = [f"{indent}WARNING: {line}" for line in answer.get("warnings", [])]
+    """The lines of an answer: verdict, warnings, then one line per value, one table per list."""
+    lines = [f"{indent}{'verdict':<15} {answer['verdict']}"] if "verdict" in answer else []
+    lines += [f"{indent}WARNING: {line}" for line in answer.get("warnings", [])]
     for key, value in answer.items():
-        if key == "warnings" or key.endswith("_interval"):
-            continue  # warnings come first; an interval is printed beside its value
+        if key in ("warnings", "verdict") or key.endswith("_interval"):
+            continue
         span = answer.get(f"{key}_interval")
         if isinstance(value, Mapping):
             lines += [f"{indent}{key}", *_text(value, indent + "  ")]

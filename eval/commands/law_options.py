@@ -202,13 +202,24 @@ def answer(
     return show(found, options.format)
 
 
-def by_group(options: LawOptions, runs: Runs, one: Callable[[Runs], Answer]) -> Answer:
-    """The answer for the points, or one answer per group with all warnings at the top."""
+def by_group(
+    options: LawOptions,
+    runs: Runs,
+    one: Callable[[Runs], Answer],
+    progress: Callable[[str], None] = lambda step: None,
+) -> Answer:
+    """The answer for the points, or one per group with all warnings and verdicts at the top."""
     if not options.group:
+        progress("all points")
         return one(runs)
-    parts = {label: one(runs.take(runs.group == label)) for label in runs.groups}
+    parts = {}
+    for label in runs.groups:
+        progress(label)
+        parts[label] = one(runs.take(runs.group == label))
     warnings = [f"{label}: {line}" for label, part in parts.items() for line in part["warnings"]]
-    return {"warnings": warnings, "groups": parts}
+    verdicts = [f"{label}: {part['verdict']}" for label, part in parts.items() if "verdict" in part]
+    top = {"verdict": "; ".join(verdicts)} if verdicts else {}
+    return {"warnings": warnings, **top, "groups": parts}
 
 
 def settings(options: LawOptions, law: Fit) -> dict[str, Any]:

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
+import pandas as pd
 import tyro
 
 from eval.commands.answers import Answer, records
 from eval.commands.law_options import LawOptions, answer, by_group, raw, settings
+from eval.commands.progress import progress
 from eval.laws import (
     allocation,
     at,
@@ -44,6 +46,7 @@ _NO_LAW = (
     "resample",
     "weight",
 )
+_MOST_DRAWS = 2000  # of the tests of groups; a p value of 5 % is then known to .5 %
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,6 +58,10 @@ class FitVerb(LawOptions):
       approach: 3 fits the law; 1 (envelope of training curves) and 2 (isoFLOPs) find the best N for
         each budget.
       profile: the curve that approach 2 draws through the losses of a budget.
+      budget_weights: approach 2's weights of the budgets: by the standard error of a minimum and
+        the scatter between budgets together, or equal. Both exponents are printed.
+      support: groups are compared over the range of inputs that all of them cover, or over all
+        points.
       against: other forms to compare with, by AICc, BIC and a backtest that predicts the largest
         runs from the others.
     """
@@ -62,15 +69,21 @@ class FitVerb(LawOptions):
     intervals: Literal["bootstrap", "bca", "profile"] = "bootstrap"
     approach: Literal[1, 2, 3] = 3
     profile: Literal["quadratic", "akima"] = "quadratic"
+    budget_weights: isoflop.Weights = "robust"
+    support: Literal["common", "all"] = "common"
     against: tuple[str, ...] = ()
 
     def run(self) -> int:
         """Prints the fit; returns exit code 0."""
         if self.approach == 3:
-            self.refuse({"profile": ("quadratic",)}, "approach: 3 draws no curve per budget")
+            only = {"profile": ("quadratic",), "budget_weights": ("robust",)}
+            self.refuse(only, "approach: 3 draws no curve per budget")
             return answer(self, _fit_answer)
         defaults = {f.name: (f.default,) for f in dataclasses.fields(FitVerb) if f.name in _NO_LAW}
         self.refuse(defaults, f"approach: {self.approach} fits no law")
+        if self.approach == 1:
+            only = {"profile": ("quadratic",), "budget_weights": ("robust",)}
+            self.refuse(only, "approach: 1 draws no curve per budget")
         chinchilla = forms.get("chinchilla")  # only for its inputs, N and D
         return answer(
             self, lambda o, runs: by_group(o, runs, lambda part: _line(o, part)), chinchilla
@@ -97,23 +110,31 @@ class PredictVerb(LawOptions):
         def one(options: PredictVerb, runs: law_table.Runs) -> Answer:
             law = options.law(runs)
             drawn, k = options.needed_draws(law), options.k(runs)
-            rows, warnings = [], [*law.warnings, *drawn.warnings]
+            rows, warnings, beyond = [], [*law.warnings, *drawn.warnings], False
+            past = choice.calibrate(
+                law, Resampling(min(options.bootstrap, 200), options.level, options.seed)
+            )
             for text in options.at:
                 x = at.place(text, law, k)
-                row = (
-                    uncertainty.predict(drawn, x, options.level, options.seed_sd, options.seed)
-                    .iloc[0]
-                    .to_dict()
-                )
+                found = uncertainty.predict(drawn, x, options.level, options.seed_sd, options.seed)
+                row = {str(name): float(value) for name, value in found.iloc[0].items()}
+                far = at.outside(text, x, law)
+                beyond |= bool(far)
+                row |= past.widened(row, law.objective.space) if far else {"widened": 1.0}
                 implied = kaplan_implications.implications(
                     law.form.name, law.params, raw(x), row["prediction"]
                 )
                 rows.append({**raw(x), **row, **implied})
-                warnings += at.outside(text, x, law)
+                warnings += far
             # Only a budget is converted to N and D with k.
             if any(place.partition("=")[0].strip() == "C" for place in options.at):
                 warnings += options.doubts_of_k(runs)
-            return {"warnings": warnings, "predictions": rows, **settings(options, law)}
+            return {
+                "warnings": [*warnings, *(past.warnings if beyond else [])],
+                "predictions": rows,
+                "backtest": dataclasses.asdict(past),
+                **settings(options, law),
+            }
 
         return answer(self, lambda o, runs: by_group(o, runs, lambda part: one(o, part)))
 
@@ -190,6 +211,7 @@ class NextVerb(LawOptions):
                 warnings += allocation.outside_grid(law, k)
             return {
                 "warnings": warnings,
+                "verdict": _most_useful(options.quantity, ranked.iloc[0]) + _doubt(warnings),
                 "quantity": options.quantity,
                 "next": records(ranked.head(options.top)),
                 "next_by_shrink": records(
@@ -210,22 +232,27 @@ VERBS: dict[str, type] = {
 
 def _fit_answer(options: FitVerb, runs: law_table.Runs) -> Answer:
     """The fit, or one per group and a comparison of the groups."""
-    found = by_group(options, runs, lambda part: _one_fit(options, part))
-    if runs.dependent:
-        found["warnings"] = [
-            f"{runs.dependent}: AICc, BIC and F tests are not computed",
-            *found["warnings"],
-        ]
-    if not options.group:
-        return found
-    form, fixed = options.law_form(), options.fixed()
-    draws = min(options.bootstrap, 500)  # each draw refits several models of all groups
-    compared = groups.compare(
-        form, runs, options.law_objective(form), draws, options.seed, fixed, options.level
-    )
+    with progress("fit") as step:
+        found = by_group(options, runs, lambda part: _one_fit(options, part), step)
+        if runs.dependent:
+            found["warnings"] = [
+                f"{runs.dependent}: AICc, BIC and F tests are not computed",
+                *found["warnings"],
+            ]
+        if not options.group:
+            return found
+        form, fixed = options.law_form(), options.fixed()
+        draws = Resampling(min(options.bootstrap, _MOST_DRAWS), options.level, options.seed)
+        objective = options.law_objective(form)
+        compared = groups.compare(form, runs, objective, draws, fixed, options.support, step)
     return {
         "warnings": found["warnings"],
         "verdict": compared.verdict,
+        "compared": {
+            "points": compared.points,
+            "left_out": compared.left_out,
+            **{f"{name}_range": list(ends) for name, ends in compared.ranges.items()},
+        },
         "groups": found["groups"],
         "tests": records(compared.tests),
         "shared": {
@@ -246,7 +273,12 @@ def _one_fit(options: FitVerb, runs: law_table.Runs) -> Answer:
         *without,
         *options.doubts_of_k(runs),
     ]
-    found: Answer = {"warnings": warnings, "form": law.form.name, "formula": law.form.formula}
+    found: Answer = {
+        "warnings": warnings,
+        "verdict": _shape(law, spans),
+        "form": law.form.name,
+        "formula": law.form.formula,
+    }
     for symbol, value in law.params.items():  # the interval's key is what `_text` looks for
         found |= {symbol: value, f"{symbol}_interval": spans.get(symbol)}
     found |= {"objective": law.value, **settings(options, law), **_criteria(law)}
@@ -255,6 +287,7 @@ def _one_fit(options: FitVerb, runs: law_table.Runs) -> Answer:
         best = {} if allocation.undetermined(law) else allocation.chinchilla_exponents(law.params)
         found["allocation_exponents"] = {"a": best.get("a"), "b": best.get("b")}
         warnings += allocation.outside_grid(law, options.k(runs))
+    found["verdict"] += _doubt(warnings)
     if drawn is not None:
         found["bootstrap"] = {
             "kind": drawn.kind,
@@ -285,7 +318,8 @@ def _intervals(
     law: Fit, drawn: uncertainty.Draws | None, options: FitVerb
 ) -> tuple[dict[str, list], list[str]]:
     """Intervals of the parameters by symbol, and the reasons why some have none."""
-    found, without = {}, []
+    found, bounded = {}, law.without_interval
+    without = [f"no interval: {symbol} is at a bound of its search" for symbol in bounded]
     if options.intervals == "profile":
         if law.runs.dependent:
             raise InputError(
@@ -293,21 +327,48 @@ def _intervals(
                 "bootstrap"
             )
         for symbol in np.array(law.form.symbols)[law.free_P]:
+            if symbol in bounded:
+                continue
             try:
                 found[symbol] = list(uncertainty.profile_interval(law, symbol, options.level))
             except InputError as why:
                 without.append(f"no interval: {why}")
     elif drawn is not None and options.intervals == "bca":
         for p, symbol in enumerate(law.form.symbols):
+            if symbol in bounded:
+                continue
             value = lambda theta, p=p: law.form.publish(theta)[:, p]  # p=p: this p, not the last
             found[symbol] = list(uncertainty.bca(drawn, value, options.level))
     elif drawn is not None:
-        found = {symbol: list(span) for symbol, span in drawn.intervals(options.level).items()}
+        spans = drawn.intervals(options.level)
+        found = {symbol: list(span) for symbol, span in spans.items() if symbol not in bounded}
     return found, without
 
 
 def _criteria(law: Fit) -> Answer:
     return {key: value for key, value in choice.criteria(law).items() if key in ("aicc", "bic")}
+
+
+def _shape(law: Fit, spans: dict[str, list]) -> str:
+    """The exponents and the floor of a law, with intervals, in one sentence."""
+    said = []
+    for symbol, value in law.params.items():
+        if symbol not in law.form.coefficient_symbols:
+            low, high = spans.get(symbol) or (math.nan, math.nan)
+            span = f" [{low:.3g}, {high:.3g}]" if math.isfinite(low) else " (no interval)"
+            said.append(f"{symbol} = {value:.3g}{span}")
+    return f"{law.form.name} on {law.runs.clusters} runs: {', '.join(said)}"
+
+
+def _doubt(warnings: list[str]) -> str:
+    """What a verdict says of the warnings that follow it."""
+    if not warnings:
+        return ""
+    return (
+        f"; read the {len(warnings)} warnings first"
+        if len(warnings) > 1
+        else ("; read the warning first")
+    )
 
 
 def _line(options: FitVerb, runs: law_table.Runs) -> Answer:
@@ -319,7 +380,9 @@ def _line(options: FitVerb, runs: law_table.Runs) -> Answer:
         flops = np.where(np.isfinite(runs.flops), runs.flops, flops)
     resampling = Resampling(max(options.bootstrap, 1), options.level, options.seed)
     if options.approach == 2:
-        found = isoflop.isoflop(n, flops, runs.y, options.profile, resampling, k)
+        found = isoflop.isoflop(
+            n, flops, runs.y, options.profile, resampling, k, options.budget_weights
+        )
     else:
         found = isoflop.envelope(n, flops, runs.y, runs.cluster, resampling=resampling, k=k)
     left_out = int((found.budgets["note"] != "").sum())
@@ -331,17 +394,31 @@ def _line(options: FitVerb, runs: law_table.Runs) -> Answer:
     warnings += [*found.warnings, *options.doubts_of_k(runs)]
     low, high = found.a_interval
     # N D is proportional to C, so the exponents of N and D add up to one.
+    plain, plain_low, plain_high = found.unweighted
     line = {
         "a": found.a,
         "a_interval": [low, high],
         "b": found.b,
         "b_interval": [1 - high, 1 - low],
-        "k": k,
     }
+    if options.approach == 2:
+        line |= {
+            "a_unweighted": plain,
+            "a_unweighted_interval": [plain_low, plain_high],
+            "b_unweighted": 1 - plain,
+            "b_unweighted_interval": [1 - plain_high, 1 - plain_low],
+            "scatter": found.scatter,
+            "tau": found.tau,
+        }
+    used = len(found.budgets) - left_out
+    span = f" [{low:.3g}, {high:.3g}]" if np.isfinite(low) else " (no interval)"
+    grows = f"the best N grows as C^{found.a:.3g}{span} over {used} budgets"
     return {
         "warnings": warnings,
+        "verdict": grows + _doubt(warnings),
         "approach": options.approach,
         **line,
+        "k": k,
         "budgets": records(found.budgets),
     }
 
@@ -378,6 +455,19 @@ def _allocations(options: AllocateVerb, runs: law_table.Runs) -> Answer:
             if label != options.reference
         }
     return found
+
+
+def _most_useful(quantity: str, best: pd.Series) -> str:
+    """The run that narrows a quantity most for its FLOPs, in one sentence."""
+    if not np.isfinite(best["shrink"]):
+        return f"no run is known to narrow {quantity}: the law does not determine it"
+    rest = ("flops", "sd_now", "sd_after", "shrink", "shrink_per_flop")
+    names = [name for name in best.index if name not in rest]
+    place = ", ".join(f"{name} = {best[name]:.3g}" for name in names)
+    return (
+        f"the most useful run for its FLOPs is {place}: for {best['flops']:.3g} FLOPs it narrows "
+        f"{quantity} by {100 * best['shrink']:.2g} %"
+    )
 
 
 def _candidates(options: NextVerb, law: Fit) -> dict[str, np.ndarray]:

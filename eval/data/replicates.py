@@ -30,14 +30,22 @@ _OF_WHAT = re.compile(
     "train|valid|validation|val|test|eval|dev|heldout|final|last|best|ema|mean|median|min|max|n"
 )
 _RUN_NAME = re.compile(
-    r"(run|exp|experiment|trial|job|model|training|wandb)_?(id|name|path|no)?|(display_?)?name|u?id"
+    r"((training|train|model|exp|wandb)_?)?(run|exp|experiment|trial|job|model|training|wandb|config|hyper)"
+    r"_?(id|uid|name|path|no|key|label)?|(display_?)?name|u?u?id"
 )
 _STEP = re.compile(
     r"_?(global_?|train_?)?(step|steps|iter|iters|iteration|iterations|checkpoint|ckpt|update|updates)"
 )
+# Names of columns with the amount of data that a run has seen, in which its checkpoints differ.
+_SEEN = re.compile(
+    r"(num_?|n_?|train(ing)?_?|total_?)?(tokens?|samples?|examples?|sequences?|epochs?)(_?(seen|trained|processed|total|count))?"
+)
 _LABELS = frozenset(
     {"size", "label", "scale", "family", "protocol", "seed", "corpus", "dataset", "data", "device"}
 )
+_MORE = 1.1  # factor between the data of two checkpoints; less is a run that ended early
+_HISTORY = 6  # rows of one size at equal steps that are taken as checkpoints of one run
+_EVEN = 0.05  # largest deviation of a step from the median one
 _RECURRING = 0.5  # largest share of distinct values in a column of settings
 
 
@@ -127,7 +135,7 @@ def refuse_settings(
         return
     for column in map(str, table.frame.columns):
         plain = _plain(column)
-        progress = bool(_STEP.fullmatch(plain))
+        progress = bool(_STEP.fullmatch(plain)) or _is_seen(table, column, cell)
         setting = bool(_SETTING.fullmatch(plain))
         if column in known or (_is_result(plain) and not progress and not setting):
             continue
@@ -157,6 +165,36 @@ def refuse_settings(
                 "so they are not "
                 f"replicates: choose with {how} if it is not a setting"
             )
+
+
+def _is_seen(table: Table, column: str, cell: pd.Series) -> bool:
+    """Whether a column is an amount of data in which the rows of most cells differ."""
+    if not _SEEN.fullmatch(_plain(column)):
+        return False
+    values = pd.Series([entries.number(v) for v in table.frame[column]], cell.index, dtype=float)
+    parts = values.groupby(cell)
+    several = parts.size() > 1
+    return bool(several.any() and (parts.max() > _MORE * parts.min())[several].mean() > 0.5)
+
+
+def histories(run: pd.Series, data: pd.Series) -> bool:
+    """Whether rows look like checkpoints: most are at equal steps in the amount of data.
+
+    Runs of their own are planned at powers of a number, or at equal compute; checkpoints are
+    written every so many steps.
+
+    Args:
+      run: what rows of one run have in common, such as their group and number of parameters.
+      data: the amount of data of each row.
+    """
+    even = 0
+    for _, part in data.groupby(run):
+        steps = pd.Series(sorted(set(part))).diff().dropna()
+        if len(steps) + 1 >= _HISTORY:
+            usual = steps.median()
+            # A checkpoint may be missing, and the first may be anywhere.
+            even += len(part) * (((steps - usual).abs() <= _EVEN * usual).mean() > 0.8)
+    return even > 0.5 * len(data)
 
 
 def _is_result(plain: str) -> bool:
@@ -217,11 +255,12 @@ def run_column(
             doubt = (
                 f"are rows that share {column} checkpoints of one run? Then say --cluster {column}"
             )
-    repeated = size.nunique() > 1 and (data.groupby(size).nunique() > 1).any()
-    if not doubt and steps and repeated:
+    several = data.groupby(size).nunique()
+    repeated = size.nunique() > 1 and (several > 1).any()
+    if not doubt and repeated and (steps or several.median() >= _HISTORY):
         doubt = (
-            "rows of one size are at several steps: if they are checkpoints of one run, name it "
-            "with --cluster"
+            f"rows of one size are at {several.max()} steps or amounts of data: if they are "
+            "checkpoints of one run, name it with --cluster; --cluster none if they are not"
         )
     return "", doubt
 

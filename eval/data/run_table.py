@@ -330,7 +330,7 @@ class _RunReader:
                 self.warnings += units.costs(table, column, kind, scale_free=True)
         for column in (columns.params, columns.flops):
             if column in table:
-                units.same_size(table, column, cell)
+                self.warnings += units.same_size(table, column, cell)
         if columns.speed in table:
             self._positive(columns.speed)
         if columns.upstream in table:

@@ -21,6 +21,8 @@ MOST_NATS = math.log(1e6)  # the loss of a uniform guess among a million pieces
 _JUMP = 1e6  # a larger factor between sorted neighbours means mixed units
 _STRANGE_JUMP = 1e3  # a larger factor may mean mixed units
 _SIZES = 10.0  # costs of one size cannot differ by a larger factor
+_MEASURED = 1.1  # costs of replicates that were measured may differ by this factor
+_ALIKE = 1.01  # costs of replicates that differ by less were rounded
 _FRACTIONS_APART = 10.0  # least factor from the highest fraction to the lowest percentage
 _TRUST = "--trust-units if it is right"
 
@@ -64,18 +66,42 @@ def costs(table: Table, column: str, kind: str, scale_free: bool = False) -> lis
     return warnings
 
 
-def same_size(table: Table, column: str, cell: pd.Series) -> None:
-    """Refuses rows of one cell with very different costs: one of them has another unit."""
+def same_size(table: Table, column: str, cell: pd.Series) -> list[str]:
+    """Refuses rows of one cell with different costs, since seeds of one model cost the same.
+
+    A factor above ten is another unit, a smaller one another model or another training. Costs that
+    differ by less than a tenth may be measured ones, and give a warning.
+
+    Args:
+      table: one row per run.
+      column: parameters or FLOPs.
+      cell: the label of each row's cell.
+
+    Returns:
+      Warnings.
+
+    Raises:
+      InputError: names the column, two rows and how many cells mix runs.
+    """
     values = table.numbers(column)
-    for name, part in values.groupby(cell, sort=False):
-        part = part[np.isfinite(part) & (part > 0)]
-        if len(part) > 1 and part.max() > _SIZES * part.min():
-            there = table.row(part.idxmin())
-            why = (
-                f"is {part.max() / part.min():.3g} times that of {there}, of the same cell "
-                f"({name}): mixed units?"
-            )
-            table.refuse(part.idxmax(), column, f"{why} {_TRUST}")
+    values = values[np.isfinite(values) & (values > 0)]
+    cell = cell[values.index]
+    parts = values.groupby(cell, sort=False)
+    spread = parts.max() / parts.min()
+    different = int((spread > _ALIKE).sum())
+    if not different:
+        return []
+    several = f"{different} of {parts.ngroups} cells mix runs whose {column} differs"
+    name = spread.index[int(spread.to_numpy().argmax())]
+    most = float(spread.max())
+    part = values[cell == name]
+    times = f"is {most:.4g} times that of {table.row(part.idxmin())}, of the same cell"
+    if most > _SIZES:
+        table.refuse(part.idxmax(), column, f"{times} ({name}): mixed units? {_TRUST}")
+    if most > _MEASURED:
+        how = f"name what tells them apart with --size or --protocol; {_TRUST}"
+        table.refuse(part.idxmax(), column, f"{times} ({name}); {several}: {how}")
+    return [f"{several} by up to {100 * (most - 1):.2g} %; they are averaged."]
 
 
 def nats(table: Table, column: str, hint: str = "take its logarithm") -> None:

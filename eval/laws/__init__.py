@@ -12,6 +12,8 @@
     diagnostics.py            curves, residuals and the checklist for one law
     choice.py                 AICc, BIC and leave-largest-out backtests
     groups.py                 which parameters architectures share, with nested tests
+    grouped.py                the laws of several groups as one form
+    score_test.py             whether groups differ, each with noise of its own size
     allocation.py             compute-optimal N and D from a law, and the cost of other choices
     isoflop.py                compute-optimal N without a law: envelope of training curves, isoFLOPs
     kaplan_implications.py    consequences of Kaplan's constants

@@ -1,13 +1,15 @@
 """Compares forms by information criteria, and by predicting larger runs from smaller ones."""
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from eval.laws.fitting import uncertainty
-from eval.laws.fitting.fit import Fit, fit
-from eval.laws.fitting.objective import HOFFMANN, Objective
+from eval.laws.fitting.fit import Fit, fit, target
+from eval.laws.fitting.objective import HOFFMANN, Objective, Space
 from eval.laws.forms.form import Form
 from eval.laws.law_table import Runs
 from eval.stats.resampling import Resampling
@@ -82,11 +84,29 @@ def backtest(
         over observed), `coverage` (share of the points inside their prediction interval). Empty if
         no cut leaves more points than parameters.
     """
+    rows = [row for row, _ in _held_out(form, runs, objective, resampling, fixed, least)]
+    return pd.DataFrame(
+        rows, columns=["form", "fitted", "predicted", "stretch", "rmsle", "bias", "coverage"]
+    )
+
+
+def _held_out(
+    form: Form,
+    runs: Runs,
+    objective: Objective,
+    resampling: Resampling,
+    fixed: Mapping[str, float] | None,
+    least: int,
+) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+    """Every cut's row of the backtest, and how far off its predictions were.
+
+    The distances [n] are in half-widths of the prediction interval on that side: above one is
+    outside.
+    """
     order_n = scale(runs, form)
     edges = np.unique(order_n.round(6))
     if len(edges) > _MOST_BUCKETS:
         edges = np.quantile(order_n, np.linspace(0, 1, _MOST_BUCKETS + 1)[1:])
-    rows = []
     for below, upto in zip(edges, edges[1:], strict=False):
         past, future = order_n <= below + 1e-6, (order_n > below + 1e-6) & (order_n <= upto + 1e-6)
         if past.sum() < max(least, _least(form, fixed)) or not future.any():
@@ -98,20 +118,100 @@ def backtest(
         table = uncertainty.predict(drawn, ahead.x, resampling.level)
         error = np.log(np.maximum(table["prediction"], 1e-12) / np.maximum(ahead.y, 1e-12))
         inside = (table["run_lower"] <= ahead.y) & (ahead.y <= table["run_upper"])
-        rows.append(
-            {
-                "form": form.name,
-                "fitted": int(past.sum()),
-                "predicted": int(future.sum()),
-                "stretch": float(np.exp(order_n[future].max() - order_n[past].max())),
-                "rmsle": float(np.sqrt((error**2).mean())),
-                "bias": float(error.mean()),
-                "coverage": float(inside.mean()),
-            }
+        row = {
+            "form": form.name,
+            "fitted": int(past.sum()),
+            "predicted": int(future.sum()),
+            "stretch": float(np.exp(order_n[future].max() - order_n[past].max())),
+            "rmsle": float(np.sqrt((error**2).mean())),
+            "bias": float(error.mean()),
+            "coverage": float(inside.mean()),
+        }
+        here, low, high = (
+            target(np.maximum(table[column].to_numpy(), 1e-12), objective)
+            for column in ("prediction", "run_lower", "run_upper")
         )
-    return pd.DataFrame(
-        rows, columns=["form", "fitted", "predicted", "stretch", "rmsle", "bias", "coverage"]
-    )
+        off = target(ahead.y, objective) - here
+        reach = np.where(off > 0, high - here, here - low)
+        yield row, np.abs(off) / np.maximum(reach, 1e-300)
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """Whether prediction intervals held runs larger than those that were fitted.
+
+    Attributes:
+      cuts: number of fits to the smaller runs; without any the rest is NaN, and `factor` is 1.
+      points: number of runs predicted.
+      coverage: share of them inside their interval.
+      level: share claimed.
+      stretch: largest ratio of a predicted run's compute (or first input) to the largest fitted.
+      factor: by how much wider the intervals would have to be to hold `level` of the runs; 1 if
+        they hold it.
+    """
+
+    cuts: int
+    points: int
+    coverage: float
+    level: float
+    stretch: float
+    factor: float
+
+    @property
+    def warnings(self) -> list[str]:
+        """Reasons to doubt the intervals of extrapolations, in words."""
+        if not self.cuts:
+            return [
+                "there are too few sizes for a backtest: whether the intervals of extrapolations "
+                "hold is unknown"
+            ]
+        if self.factor <= 1:
+            return []
+        return [
+            f"in the backtest {100 * self.level:g} % intervals held "
+            f"{self.coverage * self.points:.0f} of {self.points} runs that were up to "
+            f"{self.stretch:.3g} times as large as those fitted; intervals of extrapolations are "
+            f"made {self.factor:.3g} times as wide"
+        ]
+
+    def widened(self, row: Mapping[str, float], space: Space) -> dict[str, float]:
+        """The intervals of a prediction, widened around it, in the space of the objective.
+
+        Args:
+          row: `prediction` and the ends `lower`, `upper`, `run_lower`, `run_upper`.
+          space: where distances are measured, log or raw.
+        """
+        here, found = row["prediction"], {"widened": self.factor}
+        for end in ("lower", "upper", "run_lower", "run_upper"):
+            if space == "log":
+                found[end] = float(here * max(row[end] / here, 1e-12) ** self.factor)
+            else:
+                found[end] = float(here + (row[end] - here) * self.factor)
+        return found
+
+
+def calibrate(law: Fit, resampling: Resampling = _BACKTEST) -> Calibration:
+    """Checks the prediction intervals of a law on its own larger runs; see `backtest`.
+
+    The factor is the distance, in half-widths of the interval, within which `level` of the runs
+    are, counted as in conformal prediction (Lei et al. 2018): rank (n + 1) level of n, or the
+    largest distance if that is beyond it.
+    """
+    fixed = {
+        s: v
+        for s, v, free in zip(law.form.symbols, law.params.values(), law.free_P, strict=True)
+        if not free
+    }
+    found = list(_held_out(law.form, law.runs, law.objective, resampling, fixed, 0))
+    level = resampling.level
+    if not found:
+        return Calibration(0, 0, np.nan, level, np.nan, 1.0)
+    off = np.sort(np.concatenate([distance for _, distance in found]))
+    coverage = float((off <= 1).mean())
+    rank = min(int(np.ceil((len(off) + 1) * level)), len(off))
+    factor = 1.0 if coverage >= level else max(float(off[rank - 1]), 1.0)
+    stretch = max(row["stretch"] for row, _ in found)
+    return Calibration(len(found), len(off), coverage, level, stretch, factor)
 
 
 def _least(form: Form, fixed: Mapping[str, float] | None) -> int:

@@ -2,116 +2,39 @@
 
 Some parameters may be shared. The models, from fewest to most parameters: `pooled` (one law for
 all), `coefficients` (E and exponents shared), `shared_E`, `shared_exponents`, `separate`. Each
-smaller model is tested against each larger one that contains it.
+smaller model is tested against each larger one that contains it. The verdict rests on two of these
+tests, chosen in advance: do coefficients differ, and do exponents besides; Holm corrects for both.
+
+A law that is not quite right bends away from the data in its own way over every range, so groups
+with other ranges would differ without a difference of architectures. Hence only points inside the
+range that all groups cover are compared.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from eval.laws import score_test
 from eval.laws.fitting import uncertainty
-from eval.laws.fitting.fit import Fit, fit, refit
+from eval.laws.fitting.fit import Fit, fit
 from eval.laws.fitting.objective import HOFFMANN, Objective
-from eval.laws.forms.form import Form, Inputs
+from eval.laws.forms.form import Form
+from eval.laws.grouped import Grouped
 from eval.laws.law_table import Runs
 from eval.stats.decision import holm
+from eval.stats.resampling import DEFAULT, Resampling
 from train.records import InputError
 
 _TESTS = ("smaller", "larger", "df", "F", "p", "p_holm", "p_bootstrap")
-_TOO_FEW = "too few points to tell the groups' laws apart"
-
-
-class Grouped(Form):
-    """A law for each group, as one form; `x["group"]` holds the number of each point's group.
-
-    Args:
-      base: the law.
-      labels: the groups' names.
-      shared: symbols that all groups share.
-    """
-
-    def __init__(self, base: Form, labels: list[str], shared: frozenset[str]):
-        """Names the parameters: the shared ones first, then each group's own as `symbol[label]`."""
-        self.base, self.labels, self.shared = base, labels, shared
-        self.space, self.output, self.floor_symbol = base.space, base.output, None
-        self.name, self.inputs = base.name, base.inputs
-        common = [p for p in base.parameters if p.symbol in shared]
-        own = [p for p in base.parameters if p.symbol not in shared]
-        named = [
-            dataclasses.replace(p, symbol=f"{p.symbol}[{label}]") for label in labels for p in own
-        ]
-        self.parameters = (*common, *named)
-        places = {p.symbol: i for i, p in enumerate(self.parameters)}
-        self.index_GP = np.array(
-            [
-                [places.get(p.symbol, places.get(f"{p.symbol}[{g}]")) for p in base.parameters]
-                for g in labels
-            ]
-        )
-
-    def evaluate(self, theta_SP: np.ndarray, x: Inputs) -> tuple[np.ndarray, np.ndarray]:
-        """Evaluates each group's points with the group's parameters."""
-        n = len(x["group"])
-        values_Sn, jac_SPn = (
-            np.empty((len(theta_SP), n)),
-            np.zeros((len(theta_SP), len(self.parameters), n)),
-        )
-        for index_P, at in self._parts(x):
-            part = {name: x[name][at] for name in self.inputs}
-            values_Sn[:, at], jac_SPn[:, index_P[:, None], at[None]] = self.base.evaluate(
-                theta_SP[:, index_P], part
-            )
-        return values_Sn, jac_SPn
-
-    def curvature(self, theta_SP: np.ndarray, x: Inputs, weight_Sn: np.ndarray) -> np.ndarray:
-        """The sum over the groups."""
-        hess_SPP = np.zeros((len(theta_SP),) + (len(self.parameters),) * 2)
-        for index_P, at in self._parts(x):
-            part = {name: x[name][at] for name in self.inputs}
-            block_SPP = self.base.curvature(theta_SP[:, index_P], part, weight_Sn[:, at])
-            hess_SPP[:, index_P[:, None], index_P[None]] += block_SPP
-        return hess_SPP
-
-    def centre(self, x: Inputs) -> np.ndarray:
-        """Measures each group's coefficients at the middle of its data."""
-        matrix_PP = np.eye(len(self.parameters))
-        for index_P, at in self._parts(x):
-            matrix_PP[index_P[:, None], index_P[None]] = self.base.centre(
-                {name: x[name][at] for name in self.inputs}
-            )
-        return matrix_PP
-
-    def _parts(self, x: Inputs):
-        for g, index_P in enumerate(self.index_GP):
-            if len(
-                at := np.flatnonzero(x["group"] == g)
-            ):  # a search may first use only some of the points
-                yield index_P, at
-
-    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        """The bounds of the base law, for every group."""
-        lower_P, upper_P = np.empty(len(self.parameters)), np.empty(len(self.parameters))
-        for index_P in self.index_GP:
-            lower_P[index_P], upper_P[index_P] = self.base.bounds()
-        return lower_P, upper_P
-
-    def publish(self, theta: np.ndarray) -> np.ndarray:
-        """Published values of every group."""
-        values = np.empty_like(theta)
-        for index_P in self.index_GP:
-            values[..., index_P] = self.base.publish(theta[..., index_P])
-        return values
-
-    def search(self, published: Mapping[str, float]) -> np.ndarray:
-        """The inverse of `publish`."""
-        theta_P = np.empty(len(self.parameters))
-        for index_P in self.index_GP:
-            here = (published[self.parameters[p].symbol] for p in index_P)
-            theta_P[index_P] = self.base.search(dict(zip(self.base.symbols, here, strict=True)))
-        return theta_P
+_TOO_FEW = "it cannot be told whether the groups differ: too few points for a test"
+_NO_DRAWS = (
+    "it cannot be told whether the groups differ: the test needs draws (--bootstrap above 0)"
+)
+_ROUNDING = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,14 +43,21 @@ class GroupComparison:
 
     Attributes:
       fits: the fits by name of the model.
-      tests: one row per nested pair: `smaller`, `larger`, `df`, `F`, `p` (of F; NaN if rows share a
-        run), `p_holm` (of `p_bootstrap` if there is one, else of `p`), `p_bootstrap`.
+      tests: one row per nested pair: `smaller`, `larger`, `df`, `F`, `p` (of F, which assumes one
+        noise for all groups; NaN if rows share a run), `p_holm` (of `p_bootstrap`, over the tests
+        that the verdict looks at; NaN in the others), `p_bootstrap` (see `score_test`).
       verdict: the answer in one sentence.
+      points: number of points that were compared.
+      left_out: number of points outside the range that all groups cover.
+      ranges: the smallest and largest raw value of each input that was compared.
     """
 
     fits: dict[str, Fit]
     tests: pd.DataFrame
     verdict: str
+    points: int
+    left_out: int
+    ranges: dict[str, tuple[float, float]]
 
 
 def sharings(form: Form, fixed: Mapping[str, float] | None = None) -> dict[str, frozenset[str]]:
@@ -200,14 +130,34 @@ def fit_groups(
     return fit(joint, numbered, objective, np.unique(start_SP, axis=0), held)
 
 
+def on_common_range(form: Form, runs: Runs) -> Runs:
+    """The points inside the range of every input that all groups cover.
+
+    A point is kept if it is within half a step of that range (half the median distance of
+    neighbouring values of a group), so ladders that are shifted by less are compared whole.
+
+    Args:
+      form: the law, which says what the inputs are.
+      runs: points with group labels.
+    """
+    keep_n = np.full(len(runs.y), True)
+    for name in form.inputs:
+        own = [np.unique(runs.x[name][runs.group == label].round(9)) for label in runs.groups]
+        gaps = np.concatenate([np.diff(values) for values in own])
+        slack = (float(np.median(gaps)) if len(gaps) else 0.0) / 2 + _ROUNDING
+        low, high = max(values[0] for values in own), min(values[-1] for values in own)
+        keep_n &= (runs.x[name] >= low - slack) & (runs.x[name] <= high + slack)
+    return runs.take(keep_n)
+
+
 def compare(
     form: Form,
     runs: Runs,
     objective: Objective = HOFFMANN,
-    draws: int = 500,
-    seed: int = 0,
+    resampling: Resampling = DEFAULT,
     fixed: Mapping[str, float] | None = None,
-    level: float = 0.95,
+    support: Literal["common", "all"] = "common",
+    progress: Callable[[str], None] = lambda step: None,
 ) -> GroupComparison:
     """Fits every model and tests the nested pairs.
 
@@ -215,41 +165,57 @@ def compare(
       form: the law of each group.
       runs: points with group labels.
       objective: what is minimised.
-      draws: number of refits under each null hypothesis for `p_bootstrap` (residuals of the smaller
-        model with random signs by run); 0 leaves it NaN.
-      seed: seed of the draws.
+      resampling: draws for `p_bootstrap` (0 leaves it NaN, and then there is no verdict), and the
+        level: the verdict reports a difference if its corrected p is below 1 - level.
       fixed: symbols that are not searched in any group.
-      level: the verdict reports a difference if p is below 1 - level.
+      support: `common` compares over the range of inputs that all groups cover, `all` over all
+        points.
+      progress: called with the name of each step before it is made.
     """
-    why = _incomparable(form, runs, len(form.parameters) - len(fixed or ()))
-    if why:
-        return GroupComparison(
-            {}, pd.DataFrame(columns=list(_TESTS)), f"the groups' laws are not compared: {why}"
-        )
-    models = sharings(form, fixed)
-    fits = {
-        name: fit_groups(form, runs, shared, objective, fixed) for name, shared in models.items()
+    shared = on_common_range(form, runs) if support == "common" else runs
+    left_out = len(runs.y) - len(shared.y)
+    ranges = {
+        name: (float(np.exp(shared.x[name].min())), float(np.exp(shared.x[name].max())))
+        for name in form.inputs
+        if len(shared.y)
     }
-    rows = []
-    for small, shared in models.items():
+    spent = len(form.parameters) - len(fixed or ())
+    why = _incomparable(form, runs, runs.groups, spent)
+    if not why and (why := _incomparable(form, shared, runs.groups, spent)):
+        why += f" inside the range that all groups cover{_left_out(left_out, runs)}"
+    if why:
+        verdict = f"the groups' laws are not compared: {why}"
+        empty = pd.DataFrame(columns=list(_TESTS))
+        return GroupComparison({}, empty, verdict, len(shared.y), left_out, ranges)
+    models, fits, rows = sharings(form, fixed), {}, []
+    for name, symbols in models.items():
+        progress(f"groups: {name}")
+        fits[name] = fit_groups(form, shared, symbols, objective, fixed)
+    for small, symbols in models.items():
         for large, fewer in models.items():
-            if fewer < shared:
-                rows.append(
-                    {
-                        "smaller": small,
-                        "larger": large,
-                        **_test(fits[small], fits[large], draws, seed),
-                    }
-                )
+            if fewer < symbols:
+                progress(f"groups: {small} against {large}")
+                found = _test(fits[small], fits[large], fits["separate"], resampling)
+                rows.append({"smaller": small, "larger": large, **found})
     tests = pd.DataFrame(rows)
-    tests["p_holm"] = holm(tests["p_bootstrap"].fillna(tests["p"]))
-    tests = tests[list(_TESTS)]
-    return GroupComparison(fits, tests, _verdict(tests, level))
+    judged = _judged(models)
+    looked_at = [(row["smaller"], row["larger"]) in judged for row in rows]
+    tests["p_holm"] = holm(np.where(looked_at, tests["p_bootstrap"], np.nan))
+    verdict = _NO_DRAWS if not resampling.draws else _verdict(tests, resampling.level)
+    verdict += _left_out(left_out, runs)
+    return GroupComparison(fits, tests[list(_TESTS)], verdict, len(shared.y), left_out, ranges)
 
 
-def _incomparable(form: Form, runs: Runs, spent: int) -> str:
+def _left_out(count: int, runs: Runs) -> str:
+    """What a verdict says of points outside the common range."""
+    if not count:
+        return ""
+    return f" ({count} of {len(runs.y)} points are outside the range that all groups cover)"
+
+
+def _incomparable(form: Form, runs: Runs, labels: list[str], spent: int) -> str:
     """The first group that does not determine a law of its own, and why; empty if all do."""
-    for label in runs.groups:
+    for label in labels:
         part = runs.take(runs.group == label)
         if part.clusters <= spent:
             return f"{label} has {part.clusters} independent runs or cells for {spent} parameters"
@@ -259,7 +225,7 @@ def _incomparable(form: Form, runs: Runs, spent: int) -> str:
     return ""
 
 
-def _test(small: Fit, large: Fit, draws: int, seed: int) -> dict[str, float]:
+def _test(small: Fit, large: Fit, separate: Fit, resampling: Resampling) -> dict[str, float]:
     extra = int(large.free_P.sum() - small.free_P.sum())
     left = len(large.runs.y) - int(large.free_P.sum())
     if left < 1:
@@ -267,54 +233,31 @@ def _test(small: Fit, large: Fit, draws: int, seed: int) -> dict[str, float]:
     gain = max(small.value - large.value, 0.0)
     statistic = 2 * gain / extra / max(uncertainty.loss_of_fit_unit(large), 1e-300)
     p = np.nan if large.runs.dependent else float(stats.f.sf(statistic, extra, left))
-    return {"df": extra, "F": statistic, "p": p, "p_bootstrap": _null_p(small, large, draws, seed)}
+    drawn = score_test.p_value(small, large, separate, resampling.draws, resampling.seed)
+    return {"df": extra, "F": statistic, "p": p, "p_bootstrap": drawn}
 
 
-def _null_p(small: Fit, large: Fit, draws: int, seed: int) -> float:
-    """Share of data sets drawn from the smaller model with at least the observed relative gain."""
-    if not draws:
-        return float("nan")
-    y_Bn = uncertainty.wild_targets(small, draws, np.random.default_rng(seed))
-    low_B = refit(small, y_Sn=y_Bn).value_S
-    both_P = [
-        large.theta_P,
-        _spread(small, large),
-    ]  # so the larger model is never worse than the smaller one
-    high_B = np.min(
-        [refit(large, y_Sn=y_Bn, start_SP=np.tile(s, (draws, 1))).value_S for s in both_P], axis=0
-    )
-    seen = (small.value - large.value) / large.value
-    return float((1 + ((low_B - high_B) / high_B >= seen * (1 - 1e-9)).sum()) / (1 + draws))
-
-
-def _spread(small: Fit, large: Fit) -> np.ndarray:
-    """The optimum of the smaller model in the coordinates of the larger one."""
-    theta_P = np.empty(len(large.theta_P))
-    assert isinstance(large.form, Grouped) and isinstance(small.form, Grouped)
-    for there_P, here_P in zip(large.form.index_GP, small.form.index_GP, strict=True):
-        theta_P[there_P] = small.theta_P[here_P]
-    return theta_P
+def _judged(models: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
+    """The tests that the verdict looks at: coefficients, then exponents; or the law as a whole."""
+    if "coefficients" not in models:
+        return (("pooled", "separate"),)
+    exponents = "shared_E" if "shared_E" in models else "separate"
+    return ("pooled", "coefficients"), ("coefficients", exponents)
 
 
 def _verdict(tests: pd.DataFrame, level: float) -> str:
-    """The verdict on the groups, in one sentence."""
-
-    def p(small: str, large: str) -> float:
-        row = tests[(tests["smaller"] == small) & (tests["larger"] == large)]
-        return float(row["p_bootstrap"].fillna(row["p"]).iloc[0])
-
-    models = set(tests["smaller"])
-    if "coefficients" not in models:
-        p_any = p("pooled", "separate")
-        if not np.isfinite(p_any):
-            return _TOO_FEW
-        return (
-            f"{'the' if p_any < 1 - level else 'no sign that the'} groups differ (p = {p_any:.2g})"
-        )
-    pooled = p("pooled", "coefficients")
-    exponents = p("coefficients", "shared_E" if "shared_E" in models else "separate")
-    if not np.isfinite([pooled, exponents]).all():
+    """The verdict on the groups, in one sentence; p values are corrected for both tests."""
+    judged = tests[tests["p_holm"].notna()]
+    pairs = _judged(dict.fromkeys(tests["smaller"]))
+    if len(judged) < len(pairs):
         return _TOO_FEW
+    p = [
+        float(judged.loc[(judged["smaller"] == a) & (judged["larger"] == b), "p_holm"].iloc[0])
+        for a, b in pairs
+    ]
+    if len(p) == 1:
+        return f"{'the' if p[0] < 1 - level else 'no sign that the'} groups differ (p = {p[0]:.2g})"
+    pooled, exponents = p
     if exponents < 1 - level:
         return f"the groups differ in their exponents (p = {exponents:.2g})"
     if pooled < 1 - level:

@@ -185,7 +185,7 @@ def from_table(
         reader.tell(table.lookalikes(columns.group))
     table.refuse_repeated()
     reader.refuse_settings(x, group)
-    cluster = reader.clusters(x)
+    cluster = reader.clusters(x, group)
     logs = {name: np.log(values) for name, values in x.items()}
     return Runs(logs, y, weight, cluster, group, table.frame.index.to_numpy(), flops)
 
@@ -312,7 +312,7 @@ class _LawReader:
         choose = "fit each with --group {column}" if self.columns.fits_groups else ""
         replicates.refuse_settings(self.table, cell, self._meant(), choose)
 
-    def clusters(self, x: dict[str, np.ndarray]) -> np.ndarray:
+    def clusters(self, x: dict[str, np.ndarray], group: np.ndarray) -> np.ndarray:
         """The number of the run that each row belongs to."""
         table, n = self.table, len(self.table)
         cluster = self.columns.cluster
@@ -323,11 +323,21 @@ class _LawReader:
             self._refuse_two_sizes(cluster, x)
         if not cluster:
             size = pd.Series(x["N"] if "N" in x else np.ones(n), table.frame.index)
-            data = pd.Series(
-                next((x[name] for name in ("D", "S", "C", "x") if name in x), np.arange(n)),
+            seen = [x[name] for name in ("D", "S", "C", "x") if name in x]
+            data = pd.Series([*seen, np.arange(n)][0], size.index)
+            cluster, warning = replicates.run_column(table, self._meant(), size, data)
+            own = pd.Series(
+                [f"{label} {value:.10g}" for label, value in zip(group, size, strict=True)],
                 size.index,
             )
-            cluster, warning = replicates.run_column(table, self._meant(), size, data)
+            if not cluster and seen and replicates.histories(own, data):
+                which = self.used.get("N", "")
+                self.say(
+                    f"rows with one {which or 'model'} are taken as checkpoints of one run, since "
+                    f"they are at equal steps ({own.nunique()} runs); --cluster none if they are "
+                    "not"
+                )
+                return pd.factorize(own)[0]
             self.tell([warning] if warning else [])
         if not cluster:
             return np.arange(n)

@@ -151,6 +151,16 @@ class Fit:
         """The symbols of free parameters that ended on a bound."""
         return tuple(s for s, on in zip(self.form.symbols, self.bounded_P, strict=True) if on)
 
+    @property
+    def without_interval(self) -> tuple[str, ...]:
+        """The symbols whose published value is computed from a parameter at a bound."""
+        if not self.bounded_P.any():
+            return ()
+        form = self.form
+        return tuple(
+            s for s in form.symbols if (form.behind(s, self.theta_P) & self.bounded_P).any()
+        )
+
     @functools.cached_property
     def conditioning(self) -> tuple[float, dict[str, str]]:
         """The condition number, and why parameters are open, by symbol; see `condition`."""

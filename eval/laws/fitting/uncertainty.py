@@ -71,8 +71,8 @@ class Draws:
             )
         if self.failed > _MANY:
             lines.append(
-                f"{100 * self.failed:.0f} % of the bootstrap refits did not converge and are left "
-                "out"
+                f"{100 * self.failed:.0f} % of the bootstrap refits did not converge; half of them "
+                "count as beyond each end of an interval"
             )
         spent = int(self.fit.free_P.sum())
         if self.clusters <= spent:
@@ -86,15 +86,18 @@ class Draws:
     def interval(self, values_B: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
         """Interval of a quantity computed from each draw [B, ...].
 
-        NaN draws are ignored. An interval does not cross zero if no draw has the other sign.
+        NaN draws are ignored. An interval does not cross zero if no draw has the other sign. Where
+        refits that did not converge would have ended is unknown: half of them count as beyond each
+        end, up to the outermost refit that converged.
         """
         never = np.isnan(values_B).all(axis=0)
         values_B = np.where(never, 0.0, values_B)
         if self.kind == "cluster":
-            tail = expanded_tail(level, self.clusters, self.degrees)
+            tail = self._beyond(expanded_tail(level, self.clusters, self.degrees))
             low, high = np.nanquantile(values_B, [tail, 1 - tail], axis=0)
         else:
-            low, middle, high = np.nanquantile(values_B, [1 - _SIGMA, 0.5, _SIGMA], axis=0)
+            tail = self._beyond(1 - _SIGMA)
+            low, middle, high = np.nanquantile(values_B, [tail, 0.5, 1 - tail], axis=0)
             reach = stats.t.ppf(0.5 + level / 2, self.degrees)
             low, high = middle + reach * (low - middle), middle + reach * (high - middle)
             least, most = np.nanmin(values_B, axis=0), np.nanmax(values_B, axis=0)
@@ -104,10 +107,15 @@ class Draws:
             )
         return np.where(never, np.nan, low), np.where(never, np.nan, high)
 
-    def intervals(self, level: float = 0.95) -> dict[str, tuple[float, float]]:
-        """Intervals by published symbol.
+    def _beyond(self, tail: float) -> float:
+        """The share of the converged refits that is beyond one end of an interval."""
+        return max(tail - self.failed / 2, 0.0) / (1 - self.failed) if self.failed < 1 else 0.0
 
-        Those of coefficients, which spread over powers of ten, are computed on logarithms.
+    def intervals(self, level: float = 0.95) -> dict[str, tuple[float, float]]:
+        """Intervals by published symbol; NaN for what is at a bound of its search.
+
+        Those of coefficients, which spread over powers of ten, are computed on logarithms. At a
+        bound the refits show how far the search may go, not what the data say.
         """
         values_BP = self.fit.form.publish(self.theta_BP)
         log_P = np.isin(self.fit.form.symbols, self.fit.form.coefficient_symbols) & (
@@ -120,8 +128,9 @@ class Draws:
             low, high = (
                 np.where(log_P, np.exp(np.where(log_P, end, 0.0)), end) for end in (low, high)
             )
+        without = self.fit.without_interval
         return {
-            s: (float(a), float(b))
+            s: (np.nan, np.nan) if s in without else (float(a), float(b))
             for s, a, b in zip(self.fit.form.symbols, low, high, strict=True)
         }
 

@@ -200,3 +200,60 @@ def test_a_file_that_is_no_table_is_one_line(tmp_path):
         with pytest.raises(InputError) as error:
             run_table.read_table(tmp_path / name)
         assert name in str(error.value) and "\n" not in str(error.value)
+
+
+def isoflop_table() -> pd.DataFrame:
+    """Four sizes, each trained with three budgets: twelve runs, no seeds."""
+    rows = [
+        {"architecture": "a", "params_total": n, "flops_forward": budget / 1e9, "upstream_nll": y}
+        for i, n in enumerate((1e7, 2e7, 4e7, 8e7))
+        for budget, y in ((1e18, 3.5 - i / 10), (2e18, 3.3 - i / 9), (4e18, 3.1 - i / 8))
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_cells_that_mix_runs_are_refused(tmp_path):
+    """Their losses were averaged without a word, as if the budgets were seeds."""
+    path = write(isoflop_table(), tmp_path / "iso.csv")
+    said = (
+        "iso.csv: row 4: flops_forward = 4000000000.0 is 4 times that of row 2, of the same cell "
+        "(a-1e+07); 4 of 4 cells mix runs whose flops_forward differs: name what tells them apart "
+        "with --size or --protocol; --trust-units if it is right"
+    )
+    with pytest.raises(InputError) as error:
+        run_table.read_table(path)
+    assert str(error.value).endswith(said)
+    assert len(run_table.read_table(path, RunColumns(trust_units=True)).runs) == 12
+    table = isoflop_table()
+    table["size"] = ["s", "m", "l", "xl"] * 3  # parameters differ inside a cell instead
+    table["flops_forward"] = 1e9
+    with pytest.raises(InputError, match="of 4 cells mix runs whose params_total differs"):
+        run_table.read_table(write(table, tmp_path / "mixed.csv"))
+
+
+@pytest.mark.parametrize(("off", "said"), [(1.005, 0), (1.05, 1)])
+def test_costs_that_were_measured_may_differ_a_little(tmp_path, off, said):
+    rows = [
+        {"architecture": "a", "size": s, "flops_forward": f * (off if seed else 1), "seed": seed}
+        for s, f in (("s", 1e9), ("m", 4e9))
+        for seed in (0, 1)
+    ]
+    warnings = run_table.read_table(write(pd.DataFrame(rows), tmp_path / "t.csv")).warnings
+    mixed = [w for w in warnings if "cells mix runs" in w]
+    assert len(mixed) == said
+    if said:
+        assert mixed == [
+            "2 of 2 cells mix runs whose flops_forward differs by up to 5 %; they are averaged."
+        ]
+
+
+@pytest.mark.parametrize("column", ["tokens", "tokens_seen", "n_samples", "train_tokens", "epochs"])
+def test_rows_at_several_amounts_of_data_are_no_seeds(tmp_path, column):
+    """No value recurs, so the column does not look like a setting; it is one of progress."""
+    rows = [
+        {"architecture": "a", "size": s, "flops_forward": f, "upstream_nll": 3 - i / 9, column: d}
+        for s, f in (("s", 1e9), ("m", 4e9))
+        for i, d in enumerate(2e9 * np.arange(1, 5) * (1 if s == "s" else 1.37))
+    ]
+    with pytest.raises(InputError, match=f"differ in {column} .*--step {column} if they are check"):
+        run_table.read_table(write(pd.DataFrame(rows), tmp_path / "t.csv"))

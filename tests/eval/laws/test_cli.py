@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import tyro
 
-from eval.commands import chain_verb, law_verbs
+from eval.commands import chain_verb, law_verbs, progress
 from eval.laws import forms, kaplan_implications
 from eval.laws.example_points import TRUTH
 from tests.eval import run_directories
@@ -87,7 +87,77 @@ def test_warnings_lead(write, capsys):
     found = answer(capsys, "fit", write(table))
     assert any("D is tied to N" in line for line in found["warnings"])
     run("fit", write(table))
-    assert capsys.readouterr().out.startswith("WARNING: ")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("verdict ") and "read the" in lines[0]
+    assert [line.startswith("WARNING: ") for line in lines[1:4]] == [True] * 3
+
+
+def test_the_verdict_in_one_sentence_comes_first(write, capsys):
+    path = write(frame())
+    for verb, said in (("fit", "chinchilla on 30 runs: "), ("next", "the most useful run for its")):
+        assert run(verb, path) == 0
+        first = capsys.readouterr().out.splitlines()[0]
+        assert first.removeprefix("verdict").strip().startswith(said)
+        found = answer(capsys, verb, path)
+        assert first.endswith(found["verdict"])
+    best = found["next"][0]
+    assert f"{best['flops']:.3g} FLOPs it narrows alpha by {100 * best['shrink']:.2g} %" in first
+    table = pd.concat([frame().assign(arch="a"), frame(A=410.0).assign(arch="b")])
+    assert run("next", write(table), "--group", "arch") == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert "a: the most useful run" in first and "; b: the most useful run" in first
+
+
+def test_groups_are_compared_over_their_common_range(write, capsys):
+    table = pd.concat([frame().assign(arch="a"), frame(A=410.0).assign(arch="b")])
+    table = table[(table["arch"] == "a") | (table["N"] < 2e9)]
+    found = answer(capsys, "fit", write(table), "--group", "arch")
+    assert (found["compared"]["points"], found["compared"]["left_out"]) == (50, 5)
+    assert "(5 of 55 points are outside the range that all groups cover)" in found["verdict"]
+    every = answer(capsys, "fit", write(table), "--group", "arch", "--support", "all")
+    assert (every["compared"]["points"], every["compared"]["left_out"]) == (55, 0)
+
+
+def test_progress_is_said_on_stderr(monkeypatch, write, capsys):
+    monkeypatch.setattr(progress, "_SECONDS", 0.0)
+    table = pd.concat([frame().assign(arch="a"), frame(A=410.0).assign(arch="b")])
+    assert run("fit", write(table), "--group", "arch") == 0
+    said = capsys.readouterr().err.splitlines()
+    assert "fit: a" in said and "fit: groups: pooled against coefficients" in said
+
+
+def test_predict_prints_its_backtest_and_widens_extrapolations_by_it(write, capsys):
+    """A straight law fitted to a bent one: its intervals hold few of its own larger runs."""
+    x = np.geomspace(1e17, 1e21, 16)
+    y = forms.get("offset").predict({"A": 300.0, "alpha": 0.12, "E": 1.8}, x=x)
+    y = y * np.exp(1e-4 * np.random.default_rng(0).standard_normal(16))
+    path = write(pd.DataFrame({"x": x, "loss": y}))
+    arguments = ["--form", "power", "--objective", "l2", "--at", "x=1e19", "x=1e22"]
+    found = answer(capsys, "predict", path, *arguments)
+    inside, outside = found["predictions"]
+    past = found["backtest"]
+    assert inside["widened"] == 1 and outside["widened"] == past["factor"] > 1.5
+    assert past["coverage"] < 0.5
+    held = f"95 % intervals held {past['coverage'] * past['points']:.0f} of {past['points']} runs"
+    assert any(held in line for line in found["warnings"])
+    truth = forms.get("offset").predict({"A": 300.0, "alpha": 0.12, "E": 1.8}, x=1e22)[0]
+    narrow = (outside["run_upper"] / outside["prediction"]) ** (1 / outside["widened"])
+    assert abs(np.log(truth / outside["prediction"])) > np.log(narrow)
+    only = answer(capsys, "predict", path, *arguments[:-1])
+    assert not any("backtest" in line for line in only["warnings"])
+
+
+def test_a_parameter_at_its_bound_has_no_interval_in_any_kind(write, capsys):
+    x = np.geomspace(1e6, 1e9, 20)
+    y = 20 * x**-0.1 * (1 - 2e-11 * x) * np.exp(0.003 * np.sin(np.arange(20)))
+    path = write(pd.DataFrame({"x": x, "loss": y}))
+    for kind in ("bootstrap", "bca", "profile"):
+        found = answer(
+            capsys, "fit", path, "--form", "offset", "--objective", "l2", "--intervals", kind
+        )
+        assert found["E_interval"] is None and found["alpha_interval"] is not None, kind
+        assert "no interval: E is at a bound of its search" in found["warnings"]
+        assert "(no interval)" in found["verdict"]
 
 
 @pytest.mark.slow
@@ -130,8 +200,15 @@ def test_approach_two_reports_its_exponent(write, capsys):
     n = factor * 1.3 * (flops / 6) ** 0.456
     table = pd.DataFrame({"N": n, "D": flops / 6 / n})
     table["loss"] = forms.get("chinchilla").predict(TRUTH["chinchilla"], N=n, D=flops / 6 / n)
-    found = answer(capsys, "fit", write(table), "--approach", "2")
+    path = write(table)
+    found = answer(capsys, "fit", path, "--approach", "2")
     assert found["a"] == pytest.approx(0.452, abs=0.03) and len(found["budgets"]) == 4
+    assert found["verdict"].startswith("the best N grows as C^0.4")
+    equal = answer(capsys, "fit", path, "--approach", "2", "--budget-weights", "equal")
+    assert equal["a"] == pytest.approx(found["a_unweighted"])
+    assert equal["a_interval"] == pytest.approx(found["a_unweighted_interval"])
+    with pytest.raises(InputError, match="approach: 1 .* does not go with --budget-weights equal"):
+        run("fit", path, "--approach", "1", "--budget-weights", "equal")
 
 
 @pytest.mark.parametrize("through", ["measured", "predicted"])
@@ -520,3 +597,58 @@ def test_bad_options_give_one_line(write, arguments, words):
 def test_a_missing_file_is_named():
     with pytest.raises(InputError, match="no such file"):
         run("fit", pathlib.Path("nowhere.csv"))
+
+
+def histories(steps, name=None, seed=0):
+    """Eight models, each at several checkpoints that share the error of their run."""
+    rng, rows = np.random.default_rng(seed), []
+    law = forms.get("chinchilla")
+    for i, n in enumerate(np.geomspace(1e8, 1e10, 8)):
+        error = np.exp(0.01 * rng.standard_normal())
+        for d in steps:
+            y = law.predict(TRUTH["chinchilla"], N=n, D=d)[0] * error
+            rows.append({"N": n, "D": d, "loss": y * np.exp(1e-4 * rng.standard_normal())})
+            rows[-1] |= {name: f"m{i}"} if name else {}
+    return pd.DataFrame(rows)
+
+
+def test_checkpoints_are_recognised_by_their_equal_steps(write, capsys):
+    """Taken as runs of their own, their interval is several times too narrow."""
+    path = write(histories(2e9 * np.arange(1, 25)))
+    found = answer(capsys, "fit", path, "--objective", "l2")
+    assert run("fit", path, "--objective", "l2") == 0
+    said = capsys.readouterr().err
+    assert "rows with one N are taken as checkpoints of one run" in said and "(8 runs)" in said
+    assert found["points"] == 192 and found["runs"] == 8
+    apart = answer(capsys, "fit", path, "--objective", "l2", "--cluster", "none")
+    assert apart["runs"] == 192
+    width = {
+        k: v["alpha_interval"][1] - v["alpha_interval"][0]
+        for k, v in (("own", found), ("apart", apart))
+    }
+    assert width["own"] > 3 * width["apart"]
+    low, high = found["alpha_interval"]
+    assert low < TRUTH["chinchilla"]["alpha"] < high
+
+
+def test_groups_of_one_size_are_runs_of_their_own(write, capsys):
+    steps = 2e9 * np.arange(1, 9)
+    table = pd.concat(
+        [histories(steps).assign(arch="a"), histories(steps, seed=1).assign(arch="b")]
+    )
+    found = answer(capsys, "predict", write(table), "--group", "arch", "--at", "N=1e9,D=1e10")
+    assert [part["runs"] for part in found["groups"].values()] == [8, 8]
+
+
+def test_planned_amounts_of_data_are_runs_of_their_own(write, capsys):
+    assert answer(capsys, "fit", write(frame()))["runs"] == 30
+    found = answer(capsys, "fit", write(histories(np.geomspace(1e9, 1e11, 9))))
+    assert found["runs"] == 72
+    assert run("fit", write(histories(np.geomspace(1e9, 1e11, 9)))) == 0
+    assert "rows of one size are at 9 steps or amounts of data" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["model", "run", "exp_name", "wandb_id", "training run"])
+def test_a_column_of_run_names_is_recognised(write, capsys, name):
+    path = write(histories(np.geomspace(1e9, 1e11, 5), name))
+    assert answer(capsys, "fit", path)["runs"] == 8

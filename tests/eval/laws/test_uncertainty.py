@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import statsmodels.api as sm
@@ -65,6 +67,46 @@ def test_refits_on_a_bound_are_reported():
     drawn = uncertainty.bootstrap(fit(OFFSET, points(y, x=x), L2), 200)
     assert any("end on a bound" in line for line in drawn.warnings)
     assert uncertainty.bootstrap(fit(POWER, points(y, x=x), L2), 200).warnings == ()
+
+
+def test_a_parameter_at_its_bound_has_no_interval():
+    """Refits there show how far the search may go; an interval from them held any truth or none."""
+    x = np.geomspace(1e6, 1e9, 20)
+    y = POWER.predict(TRUTH["power"], x=x) * np.exp(0.003 * np.sin(np.arange(20)))
+    law = fit(OFFSET, points(y * (1 - 2e-11 * x), x=x), L2)  # bends down: no floor
+    assert law.at_bounds == ("E",) == law.without_interval
+    spans = uncertainty.bootstrap(law, 100).intervals()
+    assert np.isnan(spans["E"]).all() and np.isfinite(spans["alpha"]).all()
+
+
+def test_what_is_computed_from_a_bounded_parameter_has_no_interval():
+    form = forms.get("kaplan_n")  # N_c is computed from A and alpha_N
+    law = fit(form, exact("kaplan_n"), L2)
+    theta_P = law.theta_P.copy()
+    theta_P[form.symbols.index("alpha_N")] = law.upper_P[form.symbols.index("alpha_N")]
+    assert set(dataclasses.replace(law, theta_P=theta_P).without_interval) == {"N_c", "alpha_N"}
+
+
+@pytest.mark.parametrize("kind", ["cluster", "normal"])
+def test_refits_that_did_not_converge_widen_an_interval(kind):
+    """Half of them count as beyond each end; none of them narrows it."""
+    law = fit(POWER, power_runs(n=2000), L2)
+    theta_BP = np.tile(law.theta_P, (10_001, 1))
+    values_B = np.linspace(0.0, 1.0, 10_001)  # quantiles are what they are called
+    sure = uncertainty.Draws(law, theta_BP, kind, 2000, 0.0, 0.0)
+    doubtful = dataclasses.replace(sure, failed=0.03)
+    lost = dataclasses.replace(sure, failed=0.9)
+    tail = {"cluster": uncertainty.expanded_tail(0.95, 2000, 1998), "normal": 0.158655}[kind]
+    reach = {"cluster": 1.0, "normal": 1.9611}[kind]  # Student's t with 1998 degrees of freedom
+
+    def ends(beyond):
+        half = reach * (0.5 - beyond)
+        return max(0.5 - half, 0.0) if kind == "normal" else beyond, 0.5 + half
+
+    assert sure.interval(values_B) == pytest.approx(ends(tail), abs=1e-3)
+    assert doubtful.interval(values_B) == pytest.approx(ends((tail - 0.015) / 0.97), abs=1e-3)
+    assert lost.interval(values_B) == pytest.approx(ends(0.0), abs=1e-3)
+    assert any("half of them count as beyond each end" in line for line in lost.warnings)
 
 
 def test_few_runs_take_normal_noise_and_students_interval():
@@ -321,3 +363,41 @@ def test_intervals_cover_what_they_claim(objective):
             spans[s][0] <= TRUTH["chinchilla"][s] <= spans[s][1] for s in ("E", "alpha", "beta")
         ]
     assert 0.82 <= np.mean(inside) <= 0.98
+
+
+def test_a_law_that_backtests_badly_widens_its_extrapolations():
+    """A straight line through a bent law, whose intervals hold few of the larger runs."""
+    x = np.geomspace(1e17, 1e21, 16)
+    y = OFFSET.predict({"A": 300.0, "alpha": 0.12, "E": 1.8}, x=x)
+    y = y * np.exp(1e-4 * np.random.default_rng(0).standard_normal(16))
+    runs = points(y, x=x)
+    past = choice.calibrate(fit(POWER, runs, L2), Resampling(100))
+    held = round(past.coverage * past.points)
+    assert past.coverage < 0.5 and past.factor > 1.5
+    assert f"95 % intervals held {held} of {past.points} runs" in past.warnings[0]
+    assert past.points == choice.backtest(POWER, runs, L2)["predicted"].sum()
+    row = {"prediction": 2.0, "lower": 1.9, "upper": 2.2, "run_lower": 1.0, "run_upper": 4.0}
+    wide = dataclasses.replace(past, factor=2.0)
+    assert wide.widened(row, "log")["run_upper"] == pytest.approx(8.0)
+    assert wide.widened(row, "log")["lower"] == pytest.approx(1.9**2 / 2)
+    assert wide.widened(row, "raw")["lower"] == pytest.approx(1.8)
+    # The factor is the one that would have held the runs.
+    law = fit(POWER, runs.take(np.arange(15)), L2)
+    before = choice.calibrate(law, Resampling(100))
+    ahead = uncertainty.predict(uncertainty.bootstrap(law, 100), {"x": np.log(x[-1:])}).iloc[0]
+    ends = before.widened(dict(ahead), "log")
+    assert not ahead["run_lower"] <= y[-1] <= ahead["run_upper"]
+    assert ends["run_lower"] <= y[-1] <= ends["run_upper"]
+
+
+def test_a_law_that_backtests_well_keeps_its_intervals():
+    past = [choice.calibrate(fit(POWER, power_runs(seed=s), L2), Resampling(100)) for s in range(6)]
+    assert np.mean([one.coverage for one in past]) >= 0.85
+    for one in past:
+        assert (one.factor == 1) == (one.coverage >= 0.95) == (one.warnings == [])
+        assert one.factor < 3
+
+
+def test_too_few_sizes_have_no_backtest():
+    past = choice.calibrate(fit(POWER, power_runs(n=4), L2), Resampling(50))
+    assert (past.cuts, past.factor) == (0, 1.0) and "too few sizes" in past.warnings[0]
