@@ -137,7 +137,7 @@ def _held_out(
 
 
 @dataclasses.dataclass(frozen=True)
-class Calibration:
+class HeldOut:
     """Whether prediction intervals held runs larger than those that were fitted.
 
     Attributes:
@@ -190,7 +190,7 @@ class Calibration:
         return found
 
 
-def calibrate(law: Fit, resampling: Resampling = _BACKTEST) -> Calibration:
+def calibrate(law: Fit, resampling: Resampling = _BACKTEST) -> HeldOut:
     """Checks the prediction intervals of a law on its own larger runs; see `backtest`.
 
     The factor is the distance, in half-widths of the interval, within which `level` of the runs
@@ -205,13 +205,13 @@ def calibrate(law: Fit, resampling: Resampling = _BACKTEST) -> Calibration:
     found = list(_held_out(law.form, law.runs, law.objective, resampling, fixed, 0))
     level = resampling.level
     if not found:
-        return Calibration(0, 0, np.nan, level, np.nan, 1.0)
+        return HeldOut(0, 0, np.nan, level, np.nan, 1.0)
     off = np.sort(np.concatenate([distance for _, distance in found]))
     coverage = float((off <= 1).mean())
     rank = min(int(np.ceil((len(off) + 1) * level)), len(off))
     factor = 1.0 if coverage >= level else max(float(off[rank - 1]), 1.0)
     stretch = max(row["stretch"] for row, _ in found)
-    return Calibration(len(found), len(off), coverage, level, stretch, factor)
+    return HeldOut(len(found), len(off), coverage, level, stretch, factor)
 
 
 def _least(form: Form, fixed: Mapping[str, float] | None) -> int:
