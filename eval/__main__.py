@@ -358,7 +358,7 @@ def _show(grid: "Grid") -> None:
     console = _console()
     console.print()
     for part in terminal(grid, console.width):
-        console.print(part)
+        console.print(part, crop=False)  # on a very narrow terminal lines go on, digits stay
 
 
 if __name__ == "__main__":

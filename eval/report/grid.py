@@ -283,8 +283,10 @@ def terminal(grid: Grid, width: int = 200) -> list[Table | Text]:
         max(len(line[i]) for line in [[printable(c.label) for c in grid.columns], *cells])
         for i in range(len(grid.columns))
     ]
-    for i in range(min(grid.fixed, len(widths))):  # names may fold, so that a number fits beside
-        widths[i] = min(widths[i], max(width // (3 * grid.fixed), 8))
+    named = min(grid.fixed, len(widths))
+    room = width - 1 - _GAP * (named + 1) - max(widths[named:], default=0)
+    for i in range(named):  # names fold where a number would not fit beside them
+        widths[i] = min(widths[i], max(room // named, 6))
     shown: list[Table | Text] = [Text(printable(grid.title), style="italic")]
     parts = _parts(grid, widths, width)
     shown += [_part(grid, cells, part, widths) for part in parts if grid.rows]

@@ -390,7 +390,7 @@ def test_beside_a_corrected_p_the_interval_is_said_not_to_be(analysis):
     assert "not corrected" in tables.claims_grid(analysis.results["claims"]).notes[0]
 
 
-@pytest.mark.parametrize("width", [60, 80, 120, 140, 200])
+@pytest.mark.parametrize("width", [50, 80, 120, 140, 200])
 def test_a_terminal_never_cuts_a_number(analysis, width):
     from rich.console import Console
 
