@@ -62,7 +62,7 @@ def cells(study: Study) -> pd.DataFrame:
       the embedding over the Transformer's at the same size and protocol, NaN if it was not run),
       and
       for upstream_nll (nats per token), upstream_bits_per_byte and every downstream column
-      (percent) its mean, `<column>_at_chance` (scores only: no better than the majority class),
+      (percent) its mean, `at_chance_<column>` (scores only: no better than the majority class),
       `<column>_n` (runs that have it), `<column>_se` (standard error over seeds, NaN with one) and
       `<column>_se_eval` (standard error over held-out examples, root mean square over the seeds).
       Ordered by size, then by architecture.
@@ -89,7 +89,7 @@ def cells(study: Study) -> pd.DataFrame:
         if column not in _LOSSES:
             low = runs[list(CELL)].assign(low=at_chance(study, column))
             low = low.drop_duplicates(list(CELL)).set_index(list(CELL)).low
-            found[f"{column}_at_chance"] = low.reindex(means.index)
+            found[f"at_chance_{column}"] = low.reindex(means.index)
     table = pd.concat([table, pd.DataFrame(found, index=means.index)], axis=1)
     table = table.reset_index()
     place = {size: i for i, size in enumerate(size_order(runs))}
@@ -189,7 +189,7 @@ def _best(values: pd.Series, column: str, noise: float) -> set:
 
 def _told(group: pd.DataFrame, column: str) -> pd.Series:
     """The values of a column that take part in comparisons: not those at chance."""
-    at_chance = f"{column}_at_chance"
+    at_chance = f"at_chance_{column}"
     return (
         group[column].mask(group[at_chance].astype(bool)) if at_chance in group else group[column]
     )
@@ -220,7 +220,7 @@ def _quality(record: dict, column: str, *, bold: bool, mixed: bool) -> GridCell:
     detail += "\N{DEGREE SIGN}" if detail and own and mixed else ""
     if 0 < record[f"{column}_n"] < record["n_seeds"]:
         detail = f"{detail} ({record[f'{column}_n']} of {record['n_seeds']})".strip()
-    mark = "\N{DOUBLE DAGGER}" if record.get(f"{column}_at_chance") else ""
+    mark = "\N{DOUBLE DAGGER}" if record.get(f"at_chance_{column}") else ""
     return GridCell(fixed(record[column], decimals) + mark, detail, record[column], bold)
 
 
@@ -272,7 +272,7 @@ def _notes(table: pd.DataFrame, base: dict[str, float], counts: np.ndarray) -> l
         "size, and what is not told from it by the noise of seeds (or, with one seed, of sizes "
         "around their lines)."
     ]
-    if table.filter(regex="_at_chance$").to_numpy(dtype=bool).any():
+    if table.filter(regex="^at_chance_").to_numpy(dtype=bool).any():
         notes.append(
             "\N{DOUBLE DAGGER}: no better than chance, the majority class; such means are in no "
             "comparison."

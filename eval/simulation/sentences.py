@@ -20,6 +20,7 @@ from eval.data.quantity import FLOPS, LOSS, SCORE
 from eval.simulation.simulate import Line, Noise, study
 
 _SPREAD = 0.2  # decades by which the FLOPs of architectures differ at one size
+_START = -8.0  # nats; so high a loss stays positive however steep a line is
 _SIDES = {"upstream": LOSS, "downstream": SCORE}
 
 
@@ -52,7 +53,7 @@ class Design:
         """
         rng = np.random.default_rng([seed, 1])
         lines = {
-            name: Line(flops=10 ** rng.uniform(-_SPREAD, _SPREAD), noise=self.noise)
+            name: Line(_START, flops=10 ** rng.uniform(-_SPREAD, _SPREAD), noise=self.noise)
             for name in ("transformer", *(f"other{i:02d}" for i in range(11)))
         }
         for name, factor in (

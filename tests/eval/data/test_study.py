@@ -314,7 +314,7 @@ def test_long_learning_curves_are_thinned_and_keep_their_ends(tmp_path):
 def test_learning_curves_of_broken_and_missing_records(tmp_path):
     path = run_directories.write_study(tmp_path, ("glu",), ("nano",), tasks=("a",))
     study = read_study(path)
-    assert learning_curves(dataclasses.replace(study, directories=())).empty
+    assert learning_curves(dataclasses.replace(study, paths={})).empty
     metrics = path / "glu-nano-s0" / "metrics.jsonl"
     metrics.write_text('{"stage": "pretrain", "step": 1, "nll": "low"}\n')
     with pytest.raises(InputError, match=r"metrics.jsonl: row 1: nll = 'low' is not a number"):

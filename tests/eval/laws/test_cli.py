@@ -207,7 +207,7 @@ def test_approach_two_reports_its_exponent(write, capsys):
     equal = answer(capsys, "fit", path, "--approach", "2", "--budget-weights", "equal")
     assert equal["a"] == pytest.approx(found["a_unweighted"])
     assert equal["a_interval"] == pytest.approx(found["a_unweighted_interval"])
-    with pytest.raises(InputError, match="approach: 1 .* does not go with --budget-weights equal"):
+    with pytest.raises(InputError, match="approach: 1 .* --budget-weights equal cannot be used"):
         run("fit", path, "--approach", "1", "--budget-weights", "equal")
 
 
