@@ -56,6 +56,8 @@ HEADINGS = {
     "p_holm": "p (corrected)",
     "p_permutation": "p (permutation)",
     "detectable": "Findable",
+    "n_examples": "Examples",
+    "se": "Standard error",
     "p_separate": "p (own noise each)",
     "f": "F",
     "df_num": "df",

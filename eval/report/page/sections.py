@@ -176,6 +176,15 @@ def _comparison(analysis: Analysis) -> Section:
             "architecture alpha position multiplier ci_low..ci_high interval budget note",
         ),
     )
+    if len(results["paired_differences"]):
+        paired = listing(
+            "paired",
+            f"Trained models against {reference}'s of the same size, on the same held-out examples",
+            results["paired_differences"],
+            "architecture size y_axis difference ci_low..ci_high se p_holm n_examples note",
+            ["The error is over held-out examples only: another training would differ as well."],
+        )
+        grids = (*grids, paired)
     intro = (
         f"Every architecture against {reference}, with p values corrected for the number of "
         "comparisons; the intervals are not corrected. \u201cNot told apart\u201d does not mean "

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from eval.analyses import everything
 from eval.analyses.paired import Paired
 from eval.analyses.pareto import Frontier
 from eval.analyses.question import Question
@@ -15,6 +16,7 @@ from eval.data import examples
 from eval.data.examples import PairedExamples
 from eval.data.quantity import LOSS, SCORE
 from eval.data.study import read_study
+from eval.report import page
 from tests.eval import run_directories
 from train import records
 from train.records import InputError
@@ -110,3 +112,9 @@ def test_with_one_seed_frontiers_and_ranks_draw_the_examples_again(study, small)
     assert best.groupby("budget")["probability_best"].sum().to_numpy() == pytest.approx(np.ones(3))
     plain = Frontier(read_study(study).runs, Question(reference="albert", draws=50)).frontier()
     assert plain["probability_on_frontier"].isna().all()  # a table has no examples
+
+
+def test_the_page_compares_models_example_by_example_if_the_runs_kept_them(study, small):
+    said = "on the same held-out examples"
+    assert said in page.render(everything.analyse(read_study(study)))
+    assert said not in page.render(everything.analyse(read_study(small)))
