@@ -97,17 +97,43 @@ def fit_groups(
     Raises:
       InputError: there are fewer than two groups.
     """
-    labels = runs.groups
-    if len(labels) < 2:
-        raise InputError(f"group: one value only ({labels[0]!r}); a comparison needs two or more")
+    return _fit_joint(form, runs, shared, _Apart(form, runs, objective, fixed))
+
+
+class _Apart:
+    """The fits that joint fits start from: each group's own, and one to all points.
+
+    Attributes:
+      objective: what was minimised.
+      fixed: symbols that were not searched.
+      own_GP: each group's optimum.
+      pooled_P: the optimum of all points together.
+    """
+
+    def __init__(
+        self,
+        form: Form,
+        runs: Runs,
+        objective: Objective,
+        fixed: Mapping[str, float] | None,
+    ):
+        if len(runs.groups) < 2:
+            raise InputError(
+                f"group: one value only ({runs.groups[0]!r}); a comparison needs two or more"
+            )
+        self.objective, self.fixed = objective, fixed
+        parts = [runs.take(runs.group == label) for label in runs.groups]
+        self.own_GP = np.array([fit(form, part, objective, fixed=fixed).theta_P for part in parts])
+        every = dataclasses.replace(runs, group=np.full(len(runs.y), ""))
+        self.pooled_P = fit(form, every, objective, fixed=fixed).theta_P
+
+
+def _fit_joint(form: Form, runs: Runs, shared: frozenset[str], apart: _Apart) -> Fit:
+    """Fits the joint model from every combination of the optima of `apart`."""
+    labels, own_GP, pooled_P, fixed = runs.groups, apart.own_GP, apart.pooled_P, apart.fixed
     joint = Grouped(form, labels, shared)
     code_n = np.array([labels.index(label) for label in runs.group], float)
     numbered = dataclasses.replace(runs, x={**runs.x, "group": code_n})
-    parts = [runs.take(code_n == g) for g in range(len(labels))]
-    own_GP = np.array([fit(form, part, objective, fixed=fixed).theta_P for part in parts])
-    pooled_P = fit(
-        form, dataclasses.replace(runs, group=np.full(len(runs.y), "")), objective, fixed=fixed
-    ).theta_P
     start_SP = []
     for common_P in (*own_GP, own_GP.mean(0), pooled_P):
         for each_GP in (
@@ -127,7 +153,7 @@ def fit_groups(
         for s, v in (fixed or {}).items()
         if p.symbol.split("[")[0] == s
     }
-    return fit(joint, numbered, objective, np.unique(start_SP, axis=0), held)
+    return fit(joint, numbered, apart.objective, np.unique(start_SP, axis=0), held)
 
 
 def on_common_range(form: Form, runs: Runs) -> Runs:
@@ -188,9 +214,11 @@ def compare(
         empty = pd.DataFrame(columns=list(_TESTS))
         return GroupComparison({}, empty, verdict, len(shared.y), left_out, ranges)
     models, fits, rows = sharings(form, fixed), {}, []
+    progress("groups: starts")
+    apart = _Apart(form, shared, objective, fixed)
     for name, symbols in models.items():
         progress(f"groups: {name}")
-        fits[name] = fit_groups(form, shared, symbols, objective, fixed)
+        fits[name] = _fit_joint(form, shared, symbols, apart)
     for small, symbols in models.items():
         for large, fewer in models.items():
             if fewer < symbols:

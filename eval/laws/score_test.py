@@ -19,7 +19,7 @@ from eval.laws.fitting.fit import Fit
 from eval.laws.fitting.optimise import Surface
 from eval.laws.grouped import Grouped
 
-_PRIOR = 1  # degree of freedom by which a group's variance is shrunken to that of all groups
+_PRIOR = 0.5  # degrees of freedom by which a variance is shrunken to that of all groups
 _NO_RESIDUAL = 1e-12  # residuals of this size relative to the target are rounding errors
 _SAME_SPACE = 1e-9  # singular values below this share of the largest add no direction
 _OUTLIER = 3.0  # robust standard deviations to which robust objectives pull in a residual
