@@ -44,12 +44,9 @@ class Question:
         the seeds only, with the sizes taken as given.
       variance: `separate`: a residual variance for each architecture and Welch's degrees of
         freedom. `moderated`: the same variances, shrunken towards each other. `pooled`: one
-        variance for all. With four sizes, one seed and twelve equally noisy architectures,
-        `separate` finds a difference of four standard deviations of the noise per decade in 12 %
-        of studies, `moderated` in 68 % and `pooled` in 73 %, at levels of 2, 4 and 3 %. But if one
-        is three times noisier, `moderated` calls some architecture different in 10 % of studies
-        (17 % if that one is the reference) and `pooled` in 11 % (22 %), `separate` in 2 %. So
-        `separate` is the default, and the others are for noise that is known to be alike.
+        variance for all. The last two have far more power with few sizes, but call an architecture
+        different in far more than 5 % of studies if it, or the reference, is noisier than the
+        others (`docs/verdicts.md` measures both). They are for noise that is known to be alike.
       support: `common`: slopes are compared over the sizes in the range that both architectures
         cover (to within half a size's step), because on a bent law slopes over different ranges
         differ; if too few sizes are left, there is no test. `all`: over all sizes.
