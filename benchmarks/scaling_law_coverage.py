@@ -163,7 +163,8 @@ def main(options: Options) -> None:
             )
     verdicts = list(_verdicts(options)) if options.verdicts else []
     if options.out:
-        text = "\n".join([_head(options), *lines, "", *verdicts, ""])
+        intervals = [_head(options), *lines, ""] if options.forms else []
+        text = "\n".join([*intervals, *verdicts, ""])
         options.out.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
 
 
@@ -175,6 +176,12 @@ def _verdicts(options: Options) -> Iterator[str]:
         return line
 
     yield say("# Does the verdict on groups hold its level?\n")
+    options_of = f"--verdicts {options.verdicts} --draws {options.draws} --seed {options.seed}"
+    if not options.forms:
+        yield say(
+            f"Written by `python -m benchmarks.scaling_law_coverage --forms {options_of} --out "
+            f"{options.out}`; the same command gives the same table.\n"
+        )
     yield say(
         "Percent of simulated studies whose groups are said to differ although all follow one law "
         "(the level, 5 % at most; with its standard error), and where the exponent of one is "
