@@ -160,7 +160,8 @@ class Evidence(Inquiry):
         """
         for symbol in quantities:
             if symbol not in self.known:
-                raise Untestable(f"the table has no {self.quantities[symbol].column}")
+                column = self.quantities[symbol].column
+                raise Untestable(f"no run has a {column} to compare (missing, or at chance)")
         present = set((runs or self.runs).frame["architecture"].astype(str))
         for name in architectures:
             if name not in present:
@@ -230,8 +231,8 @@ def steepest(e: Evidence, y: str) -> Finding:
     whole = e.fit("F", y, e.reference)
     fits = {name: whole.over(e.reference, name) for name in _others(whole, e.reference)}
     tests = {name: f.test(f.at(e.reference) - f.at(name)) for name, f in fits.items()}
-    # A slope without an estimate sorts last.
-    rival = min(fits, key=lambda name: np.nan_to_num(tests[name][0].value, nan=np.inf))
+    # The rival whose comparison decides; one without a test comes last.
+    rival = max(fits, key=lambda name: np.nan_to_num(tests[name][1], nan=-1.0))
     p_for = all_must([t[1] for t in tests.values()])
     p_against = one_enough([t[2] for t in tests.values()])
     f, untested = fits[rival], [name for name, test in tests.items() if np.isnan(test[1])]

@@ -568,7 +568,8 @@ def _gaps(runs: pd.DataFrame) -> list[str]:
             )
     if len(runs) and runs.groupby(["architecture", "size", "protocol"]).seed.nunique().max() == 1:
         warnings.append(
-            "Every cell has one seed: differences between seeds are unknown and in no interval."
+            "Every cell has one seed: the noise between seeds cannot be told from the scatter of "
+            "the sizes around their lines."
         )
     return warnings
 

@@ -55,7 +55,7 @@ HEADINGS = {
     "p": "p",
     "p_holm": "p (corrected)",
     "p_permutation": "p (permutation)",
-    "detectable": "Findable",
+    "detectable": "Smallest detectable",
     "n_examples": "Examples",
     "se": "Standard error",
     "p_separate": "p (own noise each)",

@@ -52,9 +52,25 @@ def warnings(analysis: Analysis) -> list[str]:
         found.append(left_out)
     if said := stand_in(main, analysis.reference):
         found.append(said)
+    if _in_warmup(analysis):
+        found.append(
+            "Pretraining ended before its learning rate was warmed up: every slope is one of the "
+            "first steps of training."
+        )
     if main.architecture.nunique() > 1:
         found.append(_UNTUNED)
     return found
+
+
+def _in_warmup(analysis: Analysis) -> bool:
+    """Whether no run took more steps of pretraining than its warm-up has."""
+    rows = analysis.study.settings
+    values = {
+        key: pd.to_numeric(rows.value[rows.setting == f"pretrain.{key}"], errors="coerce")
+        for key in ("steps", "optimizer.warmup_steps")
+    }
+    steps, warmup = values.values()
+    return bool(len(steps) and len(warmup) and steps.max() <= warmup.min())
 
 
 def stand_in(main: pd.DataFrame, reference: str) -> str:

@@ -188,9 +188,10 @@ def _comparison(analysis: Analysis) -> Section:
     intro = (
         f"Every architecture against {reference}, with p values corrected for the number of "
         "comparisons; the intervals are not corrected. \u201cNot told apart\u201d does not mean "
-        "equal: \u201cFindable\u201d is the smallest difference that this design finds with a "
-        "probability of 80 %, and the equivalence test says whether two slopes are equal. Further "
-        "tests of the same questions, which decide nothing here, are in analyses/equal_slopes.csv."
+        "equal: \u201cSmallest detectable\u201d is the smallest difference that this design finds "
+        "with a probability of 80 %, and the equivalence test says whether two slopes are equal. "
+        "Further tests of the same questions, which decide nothing here, are in "
+        "analyses/equal_slopes.csv."
     )
     return Section("comparison", "Between architectures", intro, grids)
 

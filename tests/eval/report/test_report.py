@@ -493,3 +493,14 @@ def test_the_full_size_takes_less_than_a_minute(tmp_path):
     write.write(read_study(path), tmp_path / "out")
     assert time.process_time() - start < 60
     assert len(pd.read_csv(tmp_path / "out" / "runs.csv")) == 420
+
+
+def test_slopes_of_runs_that_never_left_their_warmup_are_warned_of(analysis):
+    def warned(steps: str, warmup: str) -> bool:
+        rows = [("pretrain.steps", steps, 9), ("pretrain.optimizer.warmup_steps", warmup, 9)]
+        settings = pd.DataFrame(rows, columns=["setting", "value", "runs"])
+        study = dataclasses.replace(analysis.study, settings=settings)
+        found = summary.warnings(dataclasses.replace(analysis, study=study))
+        return any("warmed up" in line for line in found)
+
+    assert warned("60", "100") and warned("100", "100") and not warned("300", "100")
