@@ -1,5 +1,6 @@
 """The report: promised files, equal bytes on repetition, awkward studies, one-line errors."""
 
+import dataclasses
 import hashlib
 import json
 import os
