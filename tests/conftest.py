@@ -40,10 +40,11 @@ def bounded_number_of_executables():
 def pytest_collection_modifyitems(items):
     """Gives all tests of a module to one worker, so that they share what they compile.
 
-    The contract's variants are distributed one by one. Tests of training come first, because the
-    longest ones would otherwise run alone at the end.
+    The contract's variants are distributed one by one. The longest tests come first, because they
+    would otherwise run alone at the end.
     """
-    items.sort(key=lambda item: item.nodeid.split("/")[1] != "train")
+    first = ("tests/train/", "tests/eval/test_kernels.py")
+    items.sort(key=lambda item: not item.nodeid.startswith(first))
     for item in items:
         variant = getattr(item, "callspec", None) and item.callspec.params.get("variant")
         item.add_marker(
