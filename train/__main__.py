@@ -149,8 +149,8 @@ def run_cell(verb: CellVerb, stage: str) -> int:
     try:
         with cell.StopOnSignal() as stop:
             if len(runs) == 1:
-                origin = start.Start(verb.resume_from, verb.init_from)
-                states = [cell.run_cell(config, corpus, directories[0], (stage,), origin, stop)]
+                start_from = start.Start(verb.resume_from, verb.init_from)
+                states = [cell.run_cell(config, corpus, directories[0], (stage,), start_from, stop)]
             else:
                 states = seeds.run_seeds(runs, corpus, verb.runs / verb.study, (stage,), stop)
     except loop.Preempted as reason:

@@ -140,7 +140,7 @@ def run_cell(
     corpus: Corpus,
     directory: Path,
     stages: tuple[str, ...] = records.STAGES,
-    origin: Start | None = None,
+    start_from: Start | None = None,
     stop: Callable[[], bool] = lambda: False,
     *,
     quiet: bool = False,
@@ -152,7 +152,7 @@ def run_cell(
       corpus: the corpus to train on.
       directory: the run directory.
       stages: the stages to run; those that `config` does not have are skipped.
-      origin: checkpoints of other runs that the first stage starts from.
+      start_from: checkpoints of other runs that the first stage starts from.
       stop: called between steps; whether to save and stop.
       quiet: shows no progress.
 
@@ -180,7 +180,7 @@ def run_cell(
             if stage in run.writer.extra["finished"]:
                 continue
             job = dataclasses.replace(
-                run.job(stage), origin=origin or Start(), stop=stop, quiet=quiet
+                run.job(stage), start_from=start_from or Start(), stop=stop, quiet=quiet
             )
             try:
                 run.writer.status(
@@ -191,7 +191,7 @@ def run_cell(
             except Exception as error:
                 run.record_end(stage, error)
                 raise
-            origin = None
+            start_from = None
     return "done"
 
 

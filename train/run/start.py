@@ -45,7 +45,7 @@ class Job:
         them.
       corpus: the prepared corpus.
       directory: the run directory.
-      origin: checkpoints of other runs or stages to start from.
+      start_from: checkpoints of other runs or stages to start from.
       stop: called between steps; whether to save and stop.
       quiet: shows no progress.
     """
@@ -56,7 +56,7 @@ class Job:
     meta: Row
     corpus: Corpus
     directory: Path
-    origin: Start = Start()
+    start_from: Start = Start()
     stop: Callable[[], bool] = lambda: False
     quiet: bool = False
 
@@ -74,7 +74,9 @@ class Job:
     def init_from(self) -> Path | None:
         """The checkpoints with the initial parameters, None for a new initialisation."""
         before = self.kind.after
-        return self.origin.init_from or (checkpoints_of(self.directory, before) if before else None)
+        return self.start_from.init_from or (
+            checkpoints_of(self.directory, before) if before else None
+        )
 
     @property
     def course(self) -> Row:
@@ -103,9 +105,9 @@ def start(
     target = strategy.abstract(fresh)
     where = checkpoints_of(job.directory, job.stage_name)
     restored = checkpoints.restore(items_of(target), lambda old: _check_own(where, old, meta))
-    if restored is None and job.origin.resume_from:
+    if restored is None and job.start_from.resume_from:
         items, old = _read(
-            job.origin.resume_from,
+            job.start_from.resume_from,
             items_of(target),
             "resume_from",
             lambda old: _check_same_course(old, job),
@@ -162,7 +164,7 @@ def _check_pretrained(job: Job, old: Mapping[str, Any]) -> None:
 
 def _check_same_course(old: Mapping[str, Any], job: Job) -> None:
     """Refuses another run's checkpoint if training would continue differently from that run."""
-    where = f"resume_from: {str(job.origin.resume_from)!r}"
+    where = f"resume_from: {str(job.start_from.resume_from)!r}"
     for key in ("fingerprint", "seed"):
         if old.get(key) != job.meta.get(key):
             mine, theirs = job.meta.get(key), old.get(key)

@@ -114,6 +114,7 @@ def test_with_one_seed_frontiers_and_ranks_draw_the_examples_again(study, small)
     assert plain["probability_on_frontier"].isna().all()  # a table has no examples
 
 
+@pytest.mark.slow
 def test_the_page_compares_models_example_by_example_if_the_runs_kept_them(study, small):
     said = "on the same held-out examples"
     assert said in page.render(everything.analyse(read_study(study)))

@@ -302,9 +302,11 @@ def test_learning_curves_have_what_was_recorded(tmp_path):
 
 def test_long_learning_curves_are_thinned_and_keep_their_ends(tmp_path):
     path = run_directories.write_study(tmp_path, ("glu",), ("nano",), tasks=("a",))
-    run = records.RunWriter(path / "glu-nano-s0")
-    for step in range(101, 5001):
-        run.metrics({"stage": "pretrain", "step": step, "nll": 1.0 + 1 / step, "tokens": step})
+    rows = [
+        {"stage": "pretrain", "step": step, "nll": 1.0 + 1 / step, "tokens": step}
+        for step in range(101, 5001)
+    ]
+    records.append_jsonl(path / "glu-nano-s0" / "metrics.jsonl", rows)
     train = curve(learning_curves(read_study(path), 60), "train")
     assert len(train) == 60 and (train[0][0], train[-1][0]) == (50, 5000)
     steps = np.diff([point[0] for point in train])[1:]

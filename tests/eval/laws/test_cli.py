@@ -631,6 +631,7 @@ def test_checkpoints_are_recognised_by_their_equal_steps(write, capsys):
     assert low < TRUTH["chinchilla"]["alpha"] < high
 
 
+@pytest.mark.slow
 def test_groups_of_one_size_are_runs_of_their_own(write, capsys):
     steps = 2e9 * np.arange(1, 9)
     table = pd.concat(

@@ -147,6 +147,7 @@ def test_ranges_that_hardly_meet_are_said():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noisier", [1.0, 3.0])
 @pytest.mark.parametrize("groups_, sizes", law_verdicts.DESIGNS)
 def test_the_verdict_holds_its_level(groups_, sizes, noisier):

@@ -110,12 +110,15 @@ def test_only_the_same_settings_are_resumed_from_elsewhere(corpus, stopped, tmp_
             corpus,
             tmp_path / "other",
             changed(RUN, z_loss=1e-3),
-            origin=Start(resume_from=elsewhere),
+            start_from=Start(resume_from=elsewhere),
         )
     assert not (tmp_path / "other" / "config.json").exists()
     assert (
         goes_on(
-            corpus, tmp_path / "longer", changed(RUN, steps=14), origin=Start(resume_from=elsewhere)
+            corpus,
+            tmp_path / "longer",
+            changed(RUN, steps=14),
+            start_from=Start(resume_from=elsewhere),
         )
         == "done"
     )
@@ -139,7 +142,7 @@ def test_a_checkpoint_of_another_size_is_refused_in_one_line(corpus, stopped, tm
             corpus,
             tmp_path / "wide",
             wide,
-            origin=Start(init_from=checkpoints_of(stopped, "pretrain")),
+            start_from=Start(init_from=checkpoints_of(stopped, "pretrain")),
         )
     assert not (tmp_path / "wide" / "config.json").exists()
     said = capfd.readouterr()

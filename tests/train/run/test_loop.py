@@ -124,12 +124,16 @@ def test_only_the_same_course_is_resumed(corpus, tmp_path):
                 config,
                 corpus,
                 tmp_path / f"s{config.seed}",
-                origin=Start(resume_from=checkpoints),
+                start_from=Start(resume_from=checkpoints),
                 quiet=True,
             )
     assert (
         cell.run_cell(
-            longer, corpus, tmp_path / "third", origin=Start(resume_from=checkpoints), quiet=True
+            longer,
+            corpus,
+            tmp_path / "third",
+            start_from=Start(resume_from=checkpoints),
+            quiet=True,
         )
         == "done"
     )
@@ -183,7 +187,7 @@ def test_a_stage_can_start_from_another_runs_parameters(corpus, tmp_path):
     config = dataclasses.replace(CONFIG, seed=1)
     checkpoints = tmp_path / "first" / "checkpoints" / "pretrain"
     cell.run_cell(
-        config, corpus, tmp_path / "second", origin=Start(init_from=checkpoints), quiet=True
+        config, corpus, tmp_path / "second", start_from=Start(init_from=checkpoints), quiet=True
     )
     first, second = (records.read_run(tmp_path / name).metrics for name in ("first", "second"))
     assert second[0]["nll"] < first[0]["nll"] - 1  # it starts with what the first run has learnt
@@ -192,7 +196,7 @@ def test_a_stage_can_start_from_another_runs_parameters(corpus, tmp_path):
             dataclasses.replace(CONFIG, seed=2),
             corpus,
             tmp_path / "third",
-            origin=Start(init_from=tmp_path / "no"),
+            start_from=Start(init_from=tmp_path / "no"),
         )
 
 
@@ -238,7 +242,12 @@ def _finetuned(corpus, pretrained, directory, **options):
     run = dataclasses.replace(CONFIG, finetune=stage)
     assert (
         cell.run_cell(
-            run, corpus, directory, ("finetune",), origin=Start(init_from=pretrained), quiet=True
+            run,
+            corpus,
+            directory,
+            ("finetune",),
+            start_from=Start(init_from=pretrained),
+            quiet=True,
         )
         == "done"
     )
@@ -282,7 +291,7 @@ def test_examples_that_a_model_cannot_tell_apart_are_not_packed(corpus, tmp_path
         InputError, match="finetune.pack: mixer cannot tell examples of one row apart"
     ):
         cell.run_cell(
-            run, corpus, tmp_path, ("finetune",), origin=Start(init_from=tmp_path), quiet=True
+            run, corpus, tmp_path, ("finetune",), start_from=Start(init_from=tmp_path), quiet=True
         )
 
 
