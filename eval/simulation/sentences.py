@@ -53,7 +53,12 @@ class Design:
         """
         rng = np.random.default_rng([seed, 1])
         lines = {
-            name: Line(_START, flops=10 ** rng.uniform(-_SPREAD, _SPREAD), noise=self.noise)
+            name: Line(
+                _START,
+                flops=10 ** rng.uniform(-_SPREAD, _SPREAD),
+                noise=self.noise,
+                bend=self.bend,
+            )
             for name in ("transformer", *(f"other{i:02d}" for i in range(11)))
         }
         for name, factor in (
@@ -67,9 +72,7 @@ class Design:
             upstream_slope=steeper * plain.upstream_slope,
             downstream_slope=steeper * plain.downstream_slope,
         )
-        return study(
-            lines, sizes=self.sizes, seeds=self.seeds, noise=Noise(), bend=self.bend, seed=seed
-        )
+        return study(lines, sizes=self.sizes, seeds=self.seeds, noise=Noise(), seed=seed)
 
 
 def errors(design: Design, replicates: int, seed: int = 0) -> dict[str, float]:
@@ -85,19 +88,19 @@ def errors(design: Design, replicates: int, seed: int = 0) -> dict[str, float]:
     """
     found: dict[str, list[bool]] = {}
     for i in range(replicates):
-        for what, named in _named(design.runs(seed + i), "separate"):
+        for what, named in _named(design.runs(seed + i)):
             found.setdefault(what, []).append(named)
     return {what: float(np.mean(named)) for what, named in found.items()}
 
 
-def _named(table: pd.DataFrame, variance: Variance) -> Iterator[tuple[str, bool]]:
+def _named(table: pd.DataFrame) -> Iterator[tuple[str, bool]]:
     """What a report says of a study, and whether it names an architecture there."""
     runs = RunTable(table)
     for where, y in _SIDES.items():
-        asked = Question(x=FLOPS, y=y, permutations=0, draws=1, variance=variance)
+        asked = Question(x=FLOPS, y=y, permutations=0, draws=1)
         found = Comparison(runs, asked)
         contrasts, alpha = found.contrasts(), asked.alpha
-        slopes, levels = verdicts.of_slopes(contrasts, alpha), None
+        slopes = verdicts.of_slopes(contrasts, alpha)
         levels = verdicts.of_levels(found.levels(), alpha)
         crossings = verdicts.crossings(found.crossovers(), contrasts, "transformer")
         yield f"scales better or worse, {where}", bool(slopes and slopes.differs)

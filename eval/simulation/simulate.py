@@ -21,6 +21,7 @@ class Line:
       flops: factor on the FLOPs of every size.
       speed: factor on the speed of every size.
       noise: factor on both noises.
+      bend: share of the default slope that is lost per decade of FLOPs, as if a floor came near.
     """
 
     upstream: float = -3.5
@@ -30,6 +31,7 @@ class Line:
     flops: float = 1.0
     speed: float = 1.0
     noise: float = 1.0
+    bend: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +55,6 @@ def study(
     seeds: int = 3,
     noise: Noise = Noise(),
     step: float = 0.6,
-    bend: float = 0.0,
     protocol: str = "",
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -65,8 +66,6 @@ def study(
       seeds: runs of every size.
       noise: standard deviations.
       step: decades of FLOPs between neighbouring sizes.
-      bend: curvature that all lines share, as a share of the slope that is lost per decade of FLOPs
-        (0.2: two decades on, a slope is 0.4 lower, as if a floor came near).
       protocol: the scaling protocol's name.
       seed: of the generator; equal seeds give equal tables.
 
@@ -88,7 +87,7 @@ def study(
         spread = rng.normal(size=len(a)) * getattr(noise, f"{name}_seed")
         decades = log_flops - ORIGIN
         line = truth[name] + truth[f"{name}_slope"] * decades
-        line -= bend * getattr(Line, f"{name}_slope") * decades**2 / 2
+        line -= truth["bend"] * getattr(Line, f"{name}_slope") * decades**2 / 2
         quality[name] = line + truth["noise"] * (misfit + spread)
     names, params = np.array(list(lines))[a], 10.0 ** (6 + 0.5 * step * k)
     suffix = f"-{protocol}" if protocol else ""

@@ -71,7 +71,7 @@ class Plan:
         or on several devices, where it is not possible.
       device_hours: hours of all devices.
       basis: what the times are based on.
-      power: which differences in slope the study can find, as a sentence.
+      power: which differences in slope the study can find, as a sentence; empty if not asked for.
     """
 
     cells: tuple[CellPlan, ...]
@@ -80,7 +80,7 @@ class Plan:
     seconds_together: float | None
     device_hours: float
     basis: str
-    power: str
+    power: str = ""
 
     def total(self, name: str) -> float:
         """The sum of one of the numbers over the cells."""
@@ -152,8 +152,7 @@ def make(
         for program in programs
         if len(program) > 1
     )
-    found = power_of(study.cells, [cell.flops_forward for cell in cells])
-    return Plan(tuple(cells), apart, several, together, hours, basis, found)
+    return Plan(tuple(cells), apart, several, together, hours, basis)
 
 
 def power_of(

@@ -327,8 +327,10 @@ class PlanVerb(Declared):
       calibrate: measure this machine first, with a few steps of the smallest and the largest cell
         of each architecture.
       calibration: directory of a study that ran on the device, to read its speed from.
-      slope: expected slope of the reference, in nats per decade of FLOPs, for the power.
-      noise: expected standard deviation of a size around its line, in nats, for the power.
+      slope: expected slope of the reference, in nats per decade of FLOPs, for the power; by default
+        that of the original study.
+      noise: expected standard deviation of a size around its line, in nats, for the power; by
+        default that of small studies.
       format: table for a person, json for a program.
     """
 
@@ -338,8 +340,8 @@ class PlanVerb(Declared):
     price: NotNegative | None = None
     calibrate: bool = False
     calibration: Path | None = None
-    slope: Positive = 0.54
-    noise: NotNegative = 0.02
+    slope: Positive | None = None
+    noise: NotNegative | None = None
     format: TableOrJson = "table"
 
     def run(self) -> int:
@@ -357,7 +359,9 @@ class PlanVerb(Declared):
         if self.calibrate:
             speed = self._measure(study, workers)
         made = self.planned(study, plan.Machines(device, self.devices, workers, speed))
-        expected = power.ExpectedNoise(size=self.noise, slope=self.slope)
+        given = {"size": self.noise, "slope": self.slope}
+        changes = {name: value for name, value in given.items() if value is not None}
+        expected = dataclasses.replace(power.USUAL, **changes)
         flops = [cell.flops_forward for cell in made.cells]
         made = dataclasses.replace(made, power=plan.power_of(study.cells, flops, expected))
         print(
