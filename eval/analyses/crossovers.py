@@ -29,11 +29,10 @@ def crossovers(lines: Lines, pairs: Iterable[tuple[int, int]], question: Questio
         architecture_a, architecture_b, alpha, link, x_axis, y_axis,
         crossing (in the unit of x, e.g. FLOPs), ci_low, ci_high (0 and inf where that side of a
         logarithmic axis is open), interval (`bounded`; `outside`: everything except the stretch
-        from
-        ci_low to ci_high; `unbounded`: every budget is compatible; `none`: too few sizes; where the
-        slopes cannot be told apart it is one of the last three), p_slopes (of equal slopes),
-        better_below, better_above (architecture names, by the lines, at lower and higher x),
-        range_low, range_high (the budgets that both cover), position (`inside`, `extrapolated
+        from ci_low to ci_high; `unbounded`: every budget is compatible; `none`: too few sizes;
+        where the slopes cannot be told apart it is one of the last three), p_slopes (of equal
+        slopes), better_below, better_above (architecture names, by the lines, at lower and higher
+        x), range_low, range_high (the budgets that both cover), position (`inside`, `extrapolated
         below`, `extrapolated above`; `none` where the lines do not cross or no range is common),
         bootstrap_low, bootstrap_high (percentiles), probability_inside (share of samples that cross
         inside the common range), method, note.

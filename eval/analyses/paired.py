@@ -1,9 +1,9 @@
-"""Compares trained models on the same held-out examples: the evaluation's part of an error.
+"""Compares trained models on the same held-out examples.
 
-The standard error of one model's score is nearly all common to the models of a study, because some
-examples are hard for all. Differences are far more certain than that error suggests. What they do
-not contain is the noise between trainings: they say that these trained models differ, not that
-their architectures do.
+Some examples are hard for all models. So most of the standard error of one model's score is common
+to all of them, and a difference between two models is much more certain than that error suggests.
+The error of a difference does not contain the noise between trainings: it says whether these
+trained models differ, not whether their architectures do.
 """
 
 import numpy as np
@@ -12,7 +12,6 @@ from scipy import stats
 
 from eval.analyses.question import Inquiry
 from eval.data.examples import PairedExamples, behind
-from eval.stats.bootstrap import join
 from eval.stats.decision import holm
 
 COLUMNS = (
@@ -90,11 +89,11 @@ class Paired(Inquiry):
                     "ci_high": value + half,
                     "p": 2 * stats.norm.sf(abs(value) / error) if error > 0 else np.nan,
                     "n_examples": sum(len(part.weight) for part in means),
-                    "note": join(note),
+                    "note": note,
                 }
             )
         if not rows:
             return empty
         frame = pd.DataFrame(rows)
-        frame["p_holm"] = frame.groupby("size")["p"].transform(lambda p: holm(p))
+        frame["p_holm"] = frame.groupby("size")["p"].transform(holm)
         return frame[list(COLUMNS)]

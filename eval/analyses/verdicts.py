@@ -7,12 +7,13 @@ Which test answers which question is fixed here, before any data are seen:
 * Are architectures better or worse at equal cost? The t tests of `Comparison.levels` in the middle
   of the range that an architecture has in common with the reference, with Holm's correction.
 
-Every sentence, table and claim uses these. Other tests of the same questions
+Every sentence and table uses these. A claim of the paper that asks something else (a sign, or all
+of several budgets) uses the same t tests of the same lines. Other tests of the same questions
 (`Comparison.equal_slopes`, `p_permutation`) are further information and decide nothing.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -135,7 +136,7 @@ def crossings(crossovers: pd.DataFrame, contrasts: pd.DataFrame, reference: str)
     return crossovers.assign(other=other)[sure]
 
 
-def power_clause(verdict: Verdict, unit: str, number) -> str:
+def power_clause(verdict: Verdict, unit: str, number: Callable[[float], str]) -> str:
     """What the tests in `open` could have found, as a clause; empty if all differ.
 
     Args:

@@ -1,4 +1,4 @@
-"""What can be reached without learning, how exactly a run was measured, and which are at chance."""
+"""Baselines without learning, errors over held-out examples, and the cells that are at chance."""
 
 import numpy as np
 import pandas as pd
@@ -51,8 +51,7 @@ def baselines(study: Study) -> dict[str, float]:
 
     Returns:
       Baselines by quality column, for those that the runs recorded, and averages over tasks if all
-      of
-      their tasks have one.
+      of their tasks have one.
     """
     evals = study.evals
     values = {}

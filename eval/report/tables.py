@@ -57,15 +57,13 @@ def cells(study: Study) -> pd.DataFrame:
     Returns:
       Columns architecture, size, protocol, n_seeds (finished runs), the costs (params_total,
       params_active, flops_forward, steps_per_second), flops_train_over_6nd (counted training FLOPs
-      over
-      6 x params_total x tokens_seen, the usual estimate), params_over_reference (parameters outside
-      the embedding over the Transformer's at the same size and protocol, NaN if it was not run),
-      and
-      for upstream_nll (nats per token), upstream_bits_per_byte and every downstream column
-      (percent) its mean, `at_chance_<column>` (scores only: no better than the majority class),
-      `<column>_n` (runs that have it), `<column>_se` (standard error over seeds, NaN with one) and
-      `<column>_se_eval` (standard error over held-out examples, root mean square over the seeds).
-      Ordered by size, then by architecture.
+      over 6 x params_total x tokens_seen, the usual estimate), params_over_reference (parameters
+      outside the embedding over the Transformer's at the same size and protocol, NaN if it was not
+      run), and for upstream_nll (nats per token), upstream_bits_per_byte and every downstream
+      column (percent) its mean, `at_chance_<column>` (scores only: no better than the majority
+      class), `<column>_n` (runs that have it), `<column>_se` (standard error over seeds, NaN with
+      one) and `<column>_se_eval` (standard error over held-out examples, root mean square over the
+      seeds). Ordered by size, then by architecture.
     """
     runs = study.runs
     by_rule = 6 * runs.params_total * runs.tokens_seen
