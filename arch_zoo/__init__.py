@@ -1,4 +1,4 @@
-"""The architecture zoo: encoder-decoder models that differ only in their inductive bias.
+"""The architecture zoo: models of two families that differ only in their inductive bias.
 
 Modules that need JAX are imported on first use, so that `import arch_zoo` is fast.
 """
@@ -14,17 +14,23 @@ from arch_zoo.resolve import config, config_from_dict
 __version__ = "0.2.0"  # of the whole project; pyproject.toml reads it here
 
 if TYPE_CHECKING:
-    from arch_zoo.accounting import count_flops, count_params
+    from arch_zoo.accounting import count_flops, count_params, count_state
     from arch_zoo.architecture import Architecture
+    from arch_zoo.families import build
+    from arch_zoo.language_model import LanguageModel
     from arch_zoo.memory import estimate_memory
-    from arch_zoo.seq2seq import Seq2Seq, build
+    from arch_zoo.model import Model
+    from arch_zoo.seq2seq import Seq2Seq
 
 _LAZY = {
     "Architecture": "architecture",
+    "Model": "model",
     "Seq2Seq": "seq2seq",
-    "build": "seq2seq",
+    "LanguageModel": "language_model",
+    "build": "families",
     "count_params": "accounting",
     "count_flops": "accounting",
+    "count_state": "accounting",
     "estimate_memory": "memory",
 }
 
@@ -32,6 +38,8 @@ __all__ = [
     "Architecture",
     "ConfigError",
     "Convention",
+    "LanguageModel",
+    "Model",
     "ModelConfig",
     "Seq2Seq",
     "build",
@@ -39,6 +47,7 @@ __all__ = [
     "config_from_dict",
     "count_flops",
     "count_params",
+    "count_state",
     "estimate_memory",
     "get",
     "names",

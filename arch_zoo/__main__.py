@@ -11,8 +11,10 @@ import tyro
 import arch_zoo
 from arch_zoo import command_line
 from arch_zoo.command_line import TableOrJson
+from arch_zoo.config import LONGEST_ROW
 from arch_zoo.conventions import DEFAULT, Convention
 from arch_zoo.resolve import SizeRule
+from arch_zoo.side import Family
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +42,10 @@ class ShowVerb:
       variant: a named setting of the architecture's options, from `list`.
       size_rule: what a size means: the architecture's own rule (paper), or as many parameters as
         the vanilla model of that size (matched).
-      input_length: number of tokens of an input.
-      target_length: number of tokens of a target.
+      family: encoder_decoder, or decoder_only for a language model.
+      input_length: number of tokens of an input of an encoder-decoder.
+      target_length: number of tokens of a target of an encoder-decoder.
+      length: number of tokens of a row of a decoder-only model.
       vocab_size: number of tokens in the vocabulary.
       batch_size: number of sequences that share the capacity of the experts.
       format: table for a person, json for a program.
@@ -52,8 +56,10 @@ class ShowVerb:
     size: str = "base"
     variant: str | None = None
     size_rule: SizeRule = "paper"
+    family: Family = "encoder_decoder"
     input_length: int = 512
     target_length: int = 114
+    length: int = LONGEST_ROW
     vocab_size: int = 32128
     batch_size: int = 1
     format: TableOrJson = "table"
@@ -83,6 +89,7 @@ def zoo() -> list[dict[str, Any]]:
         {
             "name": cls.name,
             "title": cls.title,
+            "families": cls.families,
             "options": dataclasses.asdict(cls()),
             "variants": {variant: dict(settings) for variant, settings in cls.variants.items()},
             "paper": cls.paper,
@@ -93,26 +100,29 @@ def zoo() -> list[dict[str, Any]]:
 
 def costs(options: ShowVerb) -> dict[str, Any]:
     """Parameters, forward FLOPs of a sequence and memory, in total and by part; builds no array."""
-    lengths = {"max_input_length": options.input_length, "max_target_length": options.target_length}
-    for name, value in (lengths | {"batch_size": options.batch_size}).items():
-        if value < 1:
-            raise arch_zoo.ConfigError(f"{name}={value}: must be at least 1")
-    made = {"size_rule": options.size_rule} | (
-        {"variant": options.variant} if options.variant else {}
-    )
-    cfg = arch_zoo.config(
-        options.architecture, options.size, vocab_size=options.vocab_size, **lengths, **made
-    )
+    for name in ("input_length", "target_length", "length", "batch_size"):
+        if getattr(options, name) < 1:
+            raise arch_zoo.ConfigError(f"{name}={getattr(options, name)}: must be at least 1")
+    names = ("length",) if options.family == "decoder_only" else ("input_length", "target_length")
+    lengths = {name: getattr(options, name) for name in names}
+    made: dict[str, Any] = {"size_rule": options.size_rule, "vocab_size": options.vocab_size}
+    if options.variant:
+        made["variant"] = options.variant
+    if options.family == "decoder_only":
+        made |= {"family": options.family, "max_target_length": options.length}
+    else:
+        made |= {f"max_{name}": length for name, length in lengths.items()}
+    cfg = arch_zoo.config(options.architecture, options.size, **made)
     params = arch_zoo.count_params(cfg)
-    shape = options.input_length, options.target_length
-    flops = arch_zoo.count_flops(cfg, *shape, options.convention, options.batch_size)
-    memory = arch_zoo.estimate_memory(cfg, *shape)
+    flops = arch_zoo.count_flops(
+        cfg, convention=options.convention, batch_size=options.batch_size, **lengths
+    )
+    memory = arch_zoo.estimate_memory(cfg, **lengths)
     # Some parts have parameters but no FLOPs, such as tables, and others the reverse.
     parts = sorted({*params.by_part, *flops.by_part})
     return {
         "config": cfg.to_dict(),
-        "input_length": options.input_length,
-        "target_length": options.target_length,
+        **lengths,
         "parameters": {
             "total": params.total,
             "embedding": params.embedding,
@@ -173,12 +183,19 @@ def _print_costs(found: dict[str, Any], form: str) -> None:
         )
         table.add_row(part, *numbers, f"{share:.1%}", style="bold" if part == "total" else None)
     console = Console()
+    layers, tokens = (
+        (f"{cfg['num_decoder_layers']}", f"{found['length']} tokens")
+        if "length" in found
+        else (
+            f"{cfg['num_encoder_layers']}+{cfg['num_decoder_layers']}",
+            f"{found['input_length']} input and {found['target_length']} target tokens",
+        )
+    )
     console.print(
-        f"{cfg['architecture']} {cfg['size']}: {cfg['num_encoder_layers']}+"
-        f"{cfg['num_decoder_layers']} layers, "
+        f"{cfg['architecture']} {cfg['size']}: {layers} layers, "
         f"D {cfg['embed_dim']}, F {cfg['mlp_dim']}, {cfg['num_heads']} heads of {cfg['head_dim']}, "
         f"vocabulary {cfg['vocab_size']:,}",
-        f"one sequence: {found['input_length']} input and {found['target_length']} target tokens",
+        f"one sequence: {tokens}",
         sep="\n",
     )
     console.print(table)

@@ -12,20 +12,17 @@ import functools
 import math
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 from jax.extend import core as jex_core
 
 from arch_zoo.config import ModelConfig
 from arch_zoo.conventions import DEFAULT, Convention
+from arch_zoo.families import MODELS, build
 from arch_zoo.layers.experts import DROPLESS
-from arch_zoo.seq2seq import Seq2Seq
+from arch_zoo.model import Batch, BatchSpec, Model
 
-_POSITIONS = {
-    "position",
-    "relpos",
-    "steps",
-}  # a table with such an axis is looked up, not multiplied
+# A parameter with such an axis is a table of tokens, positions or steps.
+_TABLES = {"vocab", "position", "relpos", "steps"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,11 +34,13 @@ class ParamCount:
     That includes the vectors of positions (Performer) and of steps (Universal), and T5's relative
     biases: the T5 paper calls them position embeddings, no matrix product uses them, and Hugging
     Face's `num_parameters(exclude_embeddings=True)` leaves them out too. Weights that are
-    multiplied, such as Mixer's weights between positions, are not embedding.
+    multiplied, such as Mixer's weights between positions, are not embedding. The table of an untied
+    output layer is: the exponents of a fit depend on it as on the other one.
 
     Attributes:
       total: all parameters.
-      embedding: the token tables and their factors, and the tables of positions and steps.
+      embedding: the token tables and their factors, untied output tables, and the tables of
+        positions and steps.
       active: the parameters that one token uses: of E experts, one.
       by_part: all parameters, by stack and layer.
     """
@@ -80,9 +79,9 @@ class FlopCount:
 
 
 @functools.lru_cache(maxsize=256)
-def abstract_model(cfg: ModelConfig) -> Seq2Seq:
+def abstract_model(cfg: ModelConfig) -> Model:
     """The model with shapes in place of arrays."""
-    return jax.eval_shape(functools.partial(Seq2Seq, cfg), jax.random.key(0))
+    return jax.eval_shape(functools.partial(build, cfg), jax.random.key(0))
 
 
 def count_params(cfg: ModelConfig) -> ParamCount:
@@ -90,13 +89,14 @@ def count_params(cfg: ModelConfig) -> ParamCount:
     total = embedding = active = 0
     by_part: collections.Counter[str] = collections.Counter()
     for path, param in nnx.to_flat_state(nnx.state(abstract_model(cfg), nnx.Param)):
-        size = math.prod(param.shape)
+        # Of a triangular matrix only one half is used.
+        size = param.get_metadata().get("entries", math.prod(param.shape))
         experts = math.prod(
             n for n, axis in zip(param.shape, param.axes, strict=True) if axis == "expert"
         )
         total += size
         active += size // experts
-        looked_up = path[0] == "embedding" or not _POSITIONS.isdisjoint(param.axes)
+        looked_up = path[0] == "embedding" or not _TABLES.isdisjoint(param.axes)
         embedding += size if looked_up else 0
         by_part[_param_part(path)] += size
     return ParamCount(total, embedding, active, dict(by_part))
@@ -104,20 +104,22 @@ def count_params(cfg: ModelConfig) -> ParamCount:
 
 def count_flops(
     cfg: ModelConfig,
-    input_length: int = 512,
-    target_length: int = 114,
+    *lengths: int,
     convention: Convention = DEFAULT,
     batch_size: int = 1,
+    **named_lengths: int,
 ) -> FlopCount:
-    """Counts the FLOPs of one sequence of `input_length` input and `target_length` target tokens.
+    """Counts the FLOPs of one sequence.
 
     Args:
       cfg: the model.
-      input_length: S, tokens that the encoder reads.
-      target_length: T, tokens that the decoder reads and predicts.
+      *lengths: those of the model's `batch_spec`, in its order or by name: `input_length` S and
+        `target_length` T of an encoder-decoder (512 and 114); `length` L of a decoder-only model
+        (1024) and, if its head is applied at the targets only, their number `targets`.
       convention: what counts.
       batch_size: sequences that compete for places at the experts. Only `experts="padded"` depends
         on it.
+      **named_lengths: lengths by name.
     """
     cfg = dataclasses.replace(
         cfg, dtype="float32"
@@ -126,14 +128,15 @@ def count_flops(
     state = nnx.to_flat_state(nnx.state(model, nnx.Param))
     has_experts = any("expert" in param.axes for _, param in state)
     padded = convention.experts == "padded" and has_experts
-    by_part = _traced(cfg, input_length, target_length, batch_size if padded else 1, train=padded)
+    rows = batch_size if padded else 1
+    spec = MODELS[cfg.family].batch_spec(rows, *lengths, **named_lengths)
+    by_part = _traced(cfg, spec, train=padded)
     if convention.embedding == "one_hot":
         tables = (
             param.shape for path, param in state if path[0] == "embedding" and "vocab" in param.axes
         )
-        by_part["embedding/one_hot"] = (
-            2 * (input_length + target_length) * sum(map(math.prod, tables))
-        )
+        tokens = sum(x.shape[1] for name, x in spec.items() if name.endswith("input_tokens"))
+        by_part["embedding/one_hot"] = 2 * tokens * sum(map(math.prod, tables))
     for part in list(by_part):
         stack, _, rest = part.partition("/")
         if (stack == "head" and not convention.head) or (
@@ -141,51 +144,53 @@ def count_flops(
         ):
             del by_part[part]
         elif rest.endswith("causal_products") and convention.attention == "causal":
-            by_part[part] = by_part[part] * (target_length + 1) // (2 * target_length)
+            length = spec["decoder_input_tokens"].shape[1]
+            by_part[part] = by_part[part] * (length + 1) // (2 * length)
     if convention.sharing == "weights":
-        schedules = {"encoder": model.encoder.schedule, "decoder": model.decoder.schedule}
+        schedules = {side.name: getattr(model, side.name).schedule for side in cfg.sides}
         for part in by_part:
             schedule = schedules.get(part.partition("/")[0], (0,))
             by_part[part] = by_part[part] * len(set(schedule)) // len(schedule)
     return FlopCount(sum(by_part.values()), dict(by_part))
 
 
+def count_state(cfg: ModelConfig, *lengths: int, **named_lengths: int) -> int:
+    """Counts the numbers that decoding one sequence keeps between two steps.
+
+    The lengths are those of `count_flops`; of a decoder-only model's row the prompt is a part.
+    """
+    spec = MODELS[cfg.family].batch_spec(1, *lengths, **named_lengths)
+    max_length = spec["decoder_input_tokens"].shape[1]
+    cache = jax.eval_shape(
+        lambda model, batch: model.init_cache(batch, max_length)["layers"],
+        abstract_model(cfg),
+        spec,
+    )
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(cache))
+
+
 def _traced(
-    cfg: ModelConfig,
-    input_length: int,
-    target_length: int,
-    batch_size: int,
-    *,
-    train: bool,
-    loops_once: bool = False,
+    cfg: ModelConfig, batch: BatchSpec, *, train: bool, loops_once: bool = False
 ) -> collections.Counter[str]:
-    """FLOPs of the forward pass by part, for one of `batch_size` sequences.
+    """FLOPs of the forward pass by part, for one sequence of the batch.
 
     Args:
       cfg: the model.
-      input_length: S.
-      target_length: T.
-      batch_size: sequences of the batch.
+      batch: the shapes of a batch.
       train: whether to trace the forward pass of training, where experts have a limited capacity.
       loops_once: count the body of a loop once, as XLA's cost analysis does.
     """
-    batch = {
-        "encoder_input_tokens": jax.ShapeDtypeStruct((batch_size, input_length), jnp.int32),
-        "decoder_input_tokens": jax.ShapeDtypeStruct((batch_size, target_length), jnp.int32),
-        "decoder_target_tokens": jax.ShapeDtypeStruct((batch_size, target_length), jnp.int32),
-    }
     # Unrolled, so that every layer appears under its own name. Scanning changes no count.
     model = abstract_model(dataclasses.replace(cfg, scan_layers=False, remat="none"))
 
-    def forward(
-        model: Seq2Seq, batch: dict[str, jax.Array], key: jax.Array
-    ) -> tuple[jax.Array, ...]:
+    def forward(model: Model, batch: Batch, key: jax.Array) -> tuple[jax.Array, ...]:
         return model.token_nll(batch, key=key, train=train)[:2]
 
     jaxpr = jax.make_jaxpr(forward)(model, batch, jax.random.key(0))
     by_part: collections.Counter[str] = collections.Counter()
     _walk(jaxpr.jaxpr, "", 1, by_part, loops_once=loops_once)
-    return collections.Counter({part: flops // batch_size for part, flops in by_part.items()})
+    rows = batch["decoder_input_tokens"].shape[0]
+    return collections.Counter({part: flops // rows for part, flops in by_part.items()})
 
 
 def _param_part(path: tuple) -> str:

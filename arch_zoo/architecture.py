@@ -39,6 +39,7 @@ class Architecture:
         float32 when the model computes in bfloat16.
       cpu_options: options for runs of a few hundred steps, where the defaults do not train in so
         few.
+      families: the families it can be built in.
       parity: whether an independent implementation has confirmed its outputs and gradients
         (`tests/parity`).
     """
@@ -52,6 +53,7 @@ class Architecture:
     scans: ClassVar[bool] = True
     float32_share: ClassVar[float] = 0.02
     cpu_options: ClassVar[Mapping[str, Any]] = {}
+    families: ClassVar[tuple[str, ...]] = ("encoder_decoder", "decoder_only")
     parity: ClassVar[bool] = True
 
     def check(self, cfg: ModelConfig) -> None:
@@ -94,16 +96,20 @@ class Architecture:
         )
         layers: dict[str, Layer] = {"self_attention": self.mixer(cfg, side, depth, mixer_key)}
         if side.reads_memory:
-            layers["cross_attention"] = CrossAttention(cfg, *cross_key)
+            layers["cross_attention"] = self.cross_attention(cfg, side, depth, *cross_key)
         layers["feed_forward"] = self.feed_forward(cfg, side, depth, feed_forward_key)
         return layers
 
     def mixer(self, cfg: ModelConfig, side: Side, depth: int, key: jax.Array) -> Layer:
         """The layer that mixes positions.
 
-        On a causal side it sees no later position and can decode step by step.
+        On a causal side it sees no later position, prefixes aside, and can decode step by step.
         """
         return SelfAttention(cfg, key)
+
+    def cross_attention(self, cfg: ModelConfig, side: Side, depth: int, key: jax.Array) -> Layer:
+        """The layer that reads the memory, on a side that has one."""
+        return CrossAttention(cfg, key)
 
     def feed_forward(self, cfg: ModelConfig, side: Side, depth: int, key: jax.Array) -> Layer:
         """The layer after the mixer, which treats each position alone."""
@@ -114,7 +120,7 @@ class Architecture:
 
         Adds biases to the context or vectors to x. None: neither.
         """
-        return RelativeBias(cfg.num_heads, key)
+        return RelativeBias(cfg.num_heads, key, causal=not side.looks_ahead)
 
     def stack(self, cfg: ModelConfig, side: Side, key: jax.Array) -> Stack:
         """The stack of a side, which holds its blocks and runs them."""

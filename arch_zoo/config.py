@@ -4,11 +4,12 @@
 """
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, get_args
 
 from arch_zoo import sizes
 from arch_zoo.registry import ConfigError
-from arch_zoo.side import Side
+from arch_zoo.side import SIDES, Family, Prefix, Side
 
 _UNITS = (
     "embed_dim",
@@ -19,7 +20,18 @@ _UNITS = (
     "max_input_length",
     "max_target_length",
 )
-_CHOICES = {"dtype": ("float32", "bfloat16"), "remat": ("none", "full", "dots")}
+_CHOICES = {
+    "dtype": ("float32", "bfloat16"),
+    "remat": ("none", "full", "dots"),
+    "family": get_args(Family),
+    "prefix": get_args(Prefix),
+}
+
+LONGEST_ROW = 1024
+"""Tokens of a row of a decoder-only model, unless the configuration says otherwise."""
+
+LATER = {"later": True}
+"""Metadata of a field that was added after runs had been recorded; see `ModelConfig.identity`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +43,7 @@ class ModelConfig:
         `arch_zoo.architecture.Architecture`, which is not imported here because it imports this.
       size: the size it was made from. It only serves tables and names; the dimensions below are
         what is built.
-      num_encoder_layers: blocks of the encoder.
+      num_encoder_layers: blocks of the encoder; 0 without one.
       num_decoder_layers: blocks of the decoder.
       embed_dim: D, the width of the residual stream.
       mlp_dim: F, the hidden width of the feed-forward layer.
@@ -46,11 +58,14 @@ class ModelConfig:
         float32.
       max_input_length: longest input, for architectures whose weights depend on it; others take any
         length.
-      max_target_length: longest target, likewise.
+      max_target_length: longest target, or in a decoder-only model longest row, likewise.
       scan_layers: compile one period of blocks and loop over it. It compiles faster and computes
         the same values.
       remat: what is recomputed in the backward pass: nothing (`none`), whole blocks (`full`), or
         everything except matrix products (`dots`).
+      family: `encoder_decoder`, or `decoder_only` for a language model.
+      prefix: whether the inputs of a decoder-only model see only what is before them (`causal`), or
+        all inputs (`bidirectional`).
     """
 
     architecture: Any
@@ -70,6 +85,8 @@ class ModelConfig:
     max_target_length: int = 512
     scan_layers: bool = False
     remat: str = "none"
+    family: str = dataclasses.field(default="encoder_decoder", metadata=LATER)
+    prefix: str = dataclasses.field(default="causal", metadata=LATER)
 
     def __post_init__(self):
         """Checks every value; the architecture checks its own options last."""
@@ -86,7 +103,17 @@ class ModelConfig:
                 raise ConfigError(
                     f"{name}={getattr(self, name)!r}: allowed are {', '.join(allowed)}"
                 )
-        for name in ("num_encoder_layers", "num_decoder_layers", *_UNITS):
+        if (self.family, self.prefix) not in SIDES:
+            raise ConfigError(
+                f"prefix={self.prefix!r}: only inputs of family='decoder_only' are a prefix"
+            )
+        layers = [f"num_{side.name}_layers" for side in self.sides]
+        if self.num_encoder_layers and "num_encoder_layers" not in layers:
+            raise ConfigError(
+                f"num_encoder_layers={self.num_encoder_layers}: family={self.family!r} has no "
+                "encoder"
+            )
+        for name in (*layers, *_UNITS):
             most = sizes.MOST_UNITS if name in _UNITS else sizes.MOST_LAYERS
             if not 1 <= getattr(self, name) <= most:
                 raise ConfigError(
@@ -100,6 +127,11 @@ class ModelConfig:
         if not 0 <= self.dropout_rate < 1:
             raise ConfigError(f"dropout_rate={self.dropout_rate}: must be at least 0 and below 1")
         self.architecture.check(self)
+        if self.family not in self.architecture.families:
+            raise ConfigError(
+                f"{self.name}: family={self.family!r}: it has only "
+                f"{', '.join(self.architecture.families)}"
+            )
 
     def num_layers(self, side: Side) -> int:
         """The depth that the size gives to one side.
@@ -107,6 +139,16 @@ class ModelConfig:
         An architecture may share or repeat blocks (`schedule`).
         """
         return getattr(self, f"num_{side.name}_layers")
+
+    def with_layers(self, number: int) -> "ModelConfig":
+        """The same model with this many layers on every side."""
+        layers = {f"num_{side.name}_layers": number for side in self.sides}
+        return dataclasses.replace(self, **layers)
+
+    @property
+    def sides(self) -> tuple[Side, ...]:
+        """The sides of the model, in the order in which they run."""
+        return SIDES[self.family, self.prefix]
 
     @property
     def name(self) -> str:
@@ -125,6 +167,35 @@ class ModelConfig:
             **values,
             "options": dataclasses.asdict(self.architecture),
         }
+
+    def identity(self) -> dict[str, Any]:
+        """What `to_dict` gives, without fields that were added later and have their default.
+
+        A hash of this stays the same when a field is added.
+        """
+        values = self.to_dict()
+        for there, fields in self._added(values):
+            for name, default in fields.items():
+                if there[name] == default:
+                    del there[name]
+        return values
+
+    def completed(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """An earlier `to_dict` of such a model, with the fields that were added since."""
+        values = {**record, "options": dict(record.get("options", {}))}
+        for there, fields in self._added(values):
+            there |= fields | there
+        return values
+
+    def _added(self, values: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """The fields that were added later with their defaults, beside the part they are in."""
+        return [
+            (
+                there,
+                {f.name: f.default for f in dataclasses.fields(config) if "later" in f.metadata},
+            )
+            for there, config in ((values, self), (values["options"], self.architecture))
+        ]
 
 
 def check_type(name: str, value: Any, default: Any, annotation: Any) -> None:

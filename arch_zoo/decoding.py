@@ -1,7 +1,8 @@
 """Generation with any architecture: greedy search, sampling and beam search.
 
-Every function reads only the encoder's features of a batch. It writes at most `max_length` tokens,
-with zeros after the end-of-sequence token, and stops as soon as no row can change.
+Every function reads what the model's `prefill` reads of a batch: the encoder's features, or prompts
+for a decoder-only model. It writes at most `max_length` new tokens, with zeros after the
+end-of-sequence token, and stops as soon as no row can change.
 """
 
 from collections.abc import Callable
@@ -10,8 +11,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from arch_zoo.model import Batch, Model
 from arch_zoo.registry import ConfigError
-from arch_zoo.seq2seq import Batch, Seq2Seq
 
 PAD, EOS = 0, 1
 
@@ -30,7 +31,7 @@ class Beams(NamedTuple):
     scores: jax.Array
 
 
-def greedy(model: Seq2Seq, batch: Batch, max_length: int) -> jax.Array:
+def greedy(model: Model, batch: Batch, max_length: int) -> jax.Array:
     """Picks the most likely token at each step; ids [B, max_length]."""
     return _one_by_one(
         model, batch, max_length, lambda logits_BV, index: jnp.argmax(logits_BV, axis=-1)
@@ -38,7 +39,7 @@ def greedy(model: Seq2Seq, batch: Batch, max_length: int) -> jax.Array:
 
 
 def sample(
-    model: Seq2Seq,
+    model: Model,
     batch: Batch,
     max_length: int,
     key: jax.Array,
@@ -94,37 +95,39 @@ def truncate(logits_BV: jax.Array, top_k: int, top_p: float) -> jax.Array:
     return jnp.where(logits_BV < smallest_B1, -jnp.inf, logits_BV)
 
 
-def _one_by_one(model: Seq2Seq, batch: Batch, max_length: int, choose: Callable) -> Samples:
+def _one_by_one(model: Model, batch: Batch, max_length: int, choose: Callable) -> Samples:
     """Generates one token for each row at each step; `choose(logits_BV, index)` picks it."""
-    batch_size = batch["encoder_input_tokens"].shape[0]
+    logits_BV, first, cache = model.prefill(batch, max_length)
+    batch_size = len(logits_BV)
 
     def unfinished(state):
         index, _, ended_B, *_ = state
         return (index < max_length) & ~jnp.all(ended_B)
 
-    def step(state):
-        index, tokens_B, ended_B, (ids_BT, log_probs_B), cache = state
-        logits_BV, cache = model.decode_step(tokens_B, index, cache)
+    def add(index, logits_BV, ended_B, samples):
+        """The state with a token at `index`, without the cache."""
+        ids_BT, log_probs_B = samples
         tokens_B = jnp.where(ended_B, PAD, choose(logits_BV, index).astype(jnp.int32))
         added_B = jnp.take_along_axis(
             jax.nn.log_softmax(logits_BV, axis=-1), tokens_B[:, None], axis=-1
         )[:, 0]
         log_probs_B += jnp.where(ended_B, 0.0, added_B)
         samples = Samples(ids_BT.at[:, index].set(tokens_B), log_probs_B)
-        return index + 1, tokens_B, ended_B | (tokens_B == EOS), samples, cache
+        return index + 1, tokens_B, ended_B | (tokens_B == EOS), samples
 
-    start = (
-        jnp.int32(0),
-        jnp.full((batch_size,), PAD, jnp.int32),
-        jnp.zeros((batch_size,), bool),
-        Samples(jnp.full((batch_size, max_length), PAD, jnp.int32), jnp.zeros((batch_size,))),
-        model.init_cache(batch, max_length),
-    )
-    return jax.lax.while_loop(unfinished, step, start)[3]
+    def step(state):
+        index, tokens_B, ended_B, samples, cache = state
+        logits_BV, cache = model.decode_step(tokens_B, first + index - 1, cache)
+        return *add(index, logits_BV, ended_B, samples), cache
+
+    ids_BT = jnp.full((batch_size, max_length), PAD, jnp.int32)
+    nothing = Samples(ids_BT, jnp.zeros((batch_size,)))
+    start = add(jnp.int32(0), logits_BV, jnp.zeros((batch_size,), bool), nothing)
+    return jax.lax.while_loop(unfinished, step, (*start, cache))[3]
 
 
 def beam(
-    model: Seq2Seq, batch: Batch, max_length: int, num_beams: int = 4, length_penalty: float = 0.6
+    model: Model, batch: Batch, max_length: int, num_beams: int = 4, length_penalty: float = 0.6
 ) -> Beams:
     """Beam search as in Mesh TensorFlow.
 
@@ -142,7 +145,8 @@ def beam(
         raise ConfigError(
             f"num_beams={num_beams}, length_penalty={length_penalty}: must be at least 1 and 0"
         )
-    batch_size = batch["encoder_input_tokens"].shape[0]
+    logits_BV, first, cache = model.prefill(batch, max_length)
+    batch_size = len(logits_BV)
 
     def penalty(length):
         return ((5.0 + length) / 6.0) ** length_penalty
@@ -152,10 +156,8 @@ def beam(
         could_be_B = going.scores[:, 0] / penalty(max_length)
         return (index < max_length) & jnp.any(could_be_B > ended.scores.min(axis=1))
 
-    def step(state):
-        index, going, ended, cache = state
-        tokens_BN = jnp.where(index == 0, PAD, going.ids[:, :, index - 1])
-        logits, cache = model.decode_step(tokens_BN.reshape(-1), index, cache)
+    def add(index, logits, going, ended, cache):
+        """The state with a token at `index` of every beam."""
         log_probs_BNV = jax.nn.log_softmax(logits, axis=-1).reshape(batch_size, num_beams, -1)
         # At most half of 2N continuations end (one of each beam), so at least N are unfinished.
         candidates, parents = _continue(going, log_probs_BNV, index, 2 * num_beams)
@@ -173,12 +175,19 @@ def beam(
         rows = (jnp.arange(batch_size)[:, None] * num_beams + parents).reshape(-1)
         return index + 1, going, ended, jax.tree.map(lambda leaf: leaf[rows], cache)
 
+    def step(state):
+        index, going, ended, cache = state
+        tokens_BN = going.ids[:, :, index - 1]
+        logits, cache = model.decode_step(tokens_BN.reshape(-1), first + index - 1, cache)
+        return add(index, logits, going, ended, cache)
+
     ids = jnp.full((batch_size, num_beams, max_length), PAD, jnp.int32)
     nothing = jnp.full((batch_size, num_beams), -jnp.inf)
-    cache = jax.tree.map(
-        lambda leaf: jnp.repeat(leaf, num_beams, axis=0), model.init_cache(batch, max_length)
+    logits, cache = jax.tree.map(
+        lambda leaf: jnp.repeat(leaf, num_beams, axis=0), (logits_BV, cache)
     )
-    start = (jnp.int32(0), Beams(ids, nothing.at[:, 0].set(0.0)), Beams(ids, nothing), cache)
+    one = Beams(ids, nothing.at[:, 0].set(0.0))
+    start = add(jnp.int32(0), logits, one, Beams(ids, nothing), cache)
     _, going, ended, _ = jax.lax.while_loop(unfinished, step, start)
     some_ended = jnp.any(jnp.isfinite(ended.scores), axis=1)
     scores = jnp.where(some_ended[:, None], ended.scores, going.scores / penalty(max_length))

@@ -21,7 +21,9 @@ from jax.extend import core
 
 from arch_zoo.accounting import abstract_model
 from arch_zoo.config import ModelConfig
+from arch_zoo.families import MODELS
 from arch_zoo.layers import fused_attention
+from arch_zoo.model import BatchSpec
 
 _FEW = 8  # sequences; a single one would skip some steps, such as groups of rows
 
@@ -88,17 +90,17 @@ class MemoryEstimate:
 
 
 def estimate_memory(
-    cfg: ModelConfig, input_length: int = 512, target_length: int = 114, *, gpu: bool = False
+    cfg: ModelConfig, *lengths: int, gpu: bool = False, **named_lengths: int
 ) -> MemoryEstimate:
-    """Estimates the memory of a training step on sequences of these lengths, in bytes."""
+    """Estimates the memory of a training step, in bytes.
+
+    The lengths are those of the sequences, as for `count_flops`.
+    """
     with fused_attention.outlined() if gpu else fused_attention.disallowed():
-        kept = [
-            _kept(cfg, sequences, input_length, target_length, gpu=gpu)
-            for sequences in (_FEW, 2 * _FEW)
-        ]
-        values = [
-            _values(cfg, sequences, input_length, target_length) for sequences in (_FEW, 2 * _FEW)
-        ]
+        spec = MODELS[cfg.family].batch_spec
+        specs = [spec(rows, *lengths, **named_lengths) for rows in (_FEW, 2 * _FEW)]
+        kept = [_kept(cfg, spec, gpu=gpu) for spec in specs]
+        values = [_values(cfg, spec) for spec in specs]
     params = nnx.state(abstract_model(cfg), nnx.Param)
     # The difference of two batch sizes leaves out weights, biases and masks, which do not grow with
     # the batch.
@@ -106,9 +108,7 @@ def estimate_memory(
     return MemoryEstimate(_bytes(params), (kept[1] - kept[0]) // _FEW, largest // _FEW)
 
 
-def _kept(
-    cfg: ModelConfig, sequences: int, input_length: int, target_length: int, *, gpu: bool
-) -> int:
+def _kept(cfg: ModelConfig, batch: BatchSpec, *, gpu: bool) -> int:
     """Bytes of the values that the derivative of the loss keeps."""
     graph, params, rest = nnx.split(abstract_model(cfg), nnx.Param, ...)
 
@@ -117,7 +117,7 @@ def _kept(
             jax.vjp(lambda params: _loss(nnx.merge(graph, params, rest), batch, key), params)[1]
         )
 
-    arguments = (params, rest, _batch(sequences, input_length, target_length), jax.random.key(0))
+    arguments = (params, rest, batch, jax.random.key(0))
     if not gpu:
         return _bytes(jax.eval_shape(referred_to, *arguments))
     jaxpr = jax.make_jaxpr(referred_to)(*arguments).jaxpr
@@ -225,9 +225,8 @@ def _width(atom: Any, made: dict[Any, _Made]) -> int:
     return width
 
 
-def _values(cfg: ModelConfig, sequences: int, input_length: int, target_length: int) -> list[int]:
+def _values(cfg: ModelConfig, batch: BatchSpec) -> list[int]:
     """Bytes of every value that the forward pass computes."""
-    batch = _batch(sequences, input_length, target_length)
     jaxpr = jax.make_jaxpr(functools.partial(_loss, key=jax.random.key(0)))(
         abstract_model(cfg), batch
     )
@@ -237,20 +236,6 @@ def _values(cfg: ModelConfig, sequences: int, input_length: int, target_length: 
 def _loss(model, batch, key):
     out = model.token_nll(batch, key=key, train=True)
     return jnp.sum(out.nll) + sum(out.aux.values())
-
-
-def _batch(
-    sequences: int, input_length: int, target_length: int
-) -> dict[str, jax.ShapeDtypeStruct]:
-    lengths = {
-        "encoder_input_tokens": input_length,
-        "decoder_input_tokens": target_length,
-        "decoder_target_tokens": target_length,
-    }
-    return {
-        name: jax.ShapeDtypeStruct((sequences, length), jnp.int32)
-        for name, length in lengths.items()
-    }
 
 
 def _bytes(tree) -> int:

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any, Literal, get_args
 
 from arch_zoo import registry, size_rules, sizes
-from arch_zoo.config import ModelConfig, check_type
+from arch_zoo.config import LONGEST_ROW, ModelConfig, check_type
 from arch_zoo.registry import ConfigError
 
 SizeRule = Literal["paper", "matched"]
@@ -54,14 +54,23 @@ def config(name: str, size: str, **overrides: Any) -> ModelConfig:
         if field.name in options:
             check_type(field.name, options[field.name], field.default, field.type)
     architecture = cls(**options)
+    given = {key: value for key, value in overrides.items() if key in shared}
     dimensions = architecture.dimensions(sizes.dimensions(size))
-    values = dataclasses.asdict(dimensions) | {
-        key: value for key, value in overrides.items() if key in shared
-    }
+    values = dataclasses.asdict(dimensions) | _of_family(size, given.get("family")) | given
     cfg = ModelConfig(architecture=architecture, size=size, **values)
     if size_rule == "paper":
         return cfg
-    return size_rules.matched(cfg, config("transformer", size))
+    alike = {key: given[key] for key in ("family", "prefix") if key in given}
+    return size_rules.matched(cfg, config("transformer", size, **alike))
+
+
+def _of_family(size: str, family: Any) -> dict[str, Any]:
+    """The values of a size that are not those of an encoder-decoder."""
+    if family != "decoder_only":
+        return {}
+    if any(operator.startswith("EL") for operator in size.split("-")[1:]):
+        raise ConfigError(f"size {size!r}: EL sets encoder layers, and a {family} model has none")
+    return {"num_encoder_layers": 0, "max_target_length": LONGEST_ROW}
 
 
 def _variant(cls: type, variant: Any) -> dict[str, Any]:

@@ -5,6 +5,12 @@
 T5's is used here. `nano` to `centi` are smaller sizes of our own, which a laptop trains in minutes.
 The operators come from the same paper: `base-NL24-DM512` is `base` with 24 layers in each stack and
 a model dimension of 512.
+
+A decoder-only model has the decoder's layers. At the same size it has about the FLOPs per token of
+the encoder-decoder, whose tokens each pass through one of its two stacks, and half its parameters.
+
+`gpt2` to `gpt2_xl` are the sizes of Radford et al. (2019) and `pythia_14m` to `pythia_12b` those of
+Biderman et al. (2023, arXiv 2304.01373), with the dimensions of their published configurations.
 """
 
 import dataclasses
@@ -39,6 +45,20 @@ SIZES: dict[str, Dimensions] = {
     "large": Dimensions(24, 24, 1024, 4096, 16, 64),
     "xl": Dimensions(24, 24, 1024, 16384, 32, 128),
     "xxl": Dimensions(24, 24, 1024, 65536, 128, 128),
+    "gpt2": Dimensions(12, 12, 768, 3072, 12, 64),
+    "gpt2_medium": Dimensions(24, 24, 1024, 4096, 16, 64),
+    "gpt2_large": Dimensions(36, 36, 1280, 5120, 20, 64),
+    "gpt2_xl": Dimensions(48, 48, 1600, 6400, 25, 64),
+    "pythia_14m": Dimensions(6, 6, 128, 512, 4, 32),
+    "pythia_31m": Dimensions(6, 6, 256, 1024, 8, 32),
+    "pythia_70m": Dimensions(6, 6, 512, 2048, 8, 64),
+    "pythia_160m": Dimensions(12, 12, 768, 3072, 12, 64),
+    "pythia_410m": Dimensions(24, 24, 1024, 4096, 16, 64),
+    "pythia_1b": Dimensions(16, 16, 2048, 8192, 8, 256),
+    "pythia_1_4b": Dimensions(24, 24, 2048, 8192, 16, 128),
+    "pythia_2_8b": Dimensions(32, 32, 2560, 10240, 32, 80),
+    "pythia_6_9b": Dimensions(32, 32, 4096, 16384, 32, 128),
+    "pythia_12b": Dimensions(36, 36, 5120, 20480, 40, 128),
 }
 
 OPERATORS: dict[str, tuple[tuple[str, ...], str]] = {

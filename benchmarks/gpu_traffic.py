@@ -257,7 +257,11 @@ def measure(name: str, shape: Shape, largest: int) -> dict[str, Any]:
     cfg, _ = settings(name, shape)
     executed = arch_zoo.Convention(experts="padded")  # empty places of experts are computed too
     count = arch_zoo.count_flops(
-        cfg, shape.input_length, shape.target_length, executed, shape.batch_size
+        cfg,
+        shape.input_length,
+        shape.target_length,
+        convention=executed,
+        batch_size=shape.batch_size,
     )
     listed = [
         {"source": source, "shape": of, "bytes": number}

@@ -43,7 +43,7 @@ def rows_per_second(made: Iterable[int], seconds: float) -> float:
 
 def ours(corpus: Corpus, batch_size: int) -> Iterable[int]:
     """Yields the number of rows of each of the trainer's batches."""
-    shape = BatchShape(batch_size, *_LENGTHS.values())
+    shape = BatchShape(batch_size, _LENGTHS["inputs"], _LENGTHS["targets"])
     source = batches.Pretrain(corpus, "train", shape, seed=0)
     step = 0
     while True:
@@ -53,7 +53,7 @@ def ours(corpus: Corpus, batch_size: int) -> Iterable[int]:
 
 def seqios(corpus: Corpus, batch_size: int) -> Iterable[int]:
     """Yields the number of rows of each batch of seqio's packed encoder-decoder converter."""
-    shape = BatchShape(4096, *_SHORT.values())
+    shape = BatchShape(4096, _SHORT["inputs"], _SHORT["targets"])
     short = batches.Pretrain(corpus, "train", shape, seed=0).batch(0)
     tokens = {"inputs": short["encoder_input_tokens"], "targets": short["decoder_target_tokens"]}
     dataset = tf.data.Dataset.from_tensor_slices(tokens).repeat()  # pyright: ignore[reportArgumentType]

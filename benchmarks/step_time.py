@@ -179,7 +179,11 @@ def ours(name: str, shape: Shape, dtype: str, variant: str) -> Contender:
     jax.block_until_ready(update(state))
     executed = arch_zoo.Convention(experts="padded")  # empty places of experts are computed too
     count = arch_zoo.count_flops(
-        cfg, shape.input_length, shape.target_length, executed, shape.batch_size
+        cfg,
+        shape.input_length,
+        shape.target_length,
+        convention=executed,
+        batch_size=shape.batch_size,
     )
     flops = count.train * shape.batch_size
     memory: Any = step.memory_analysis()

@@ -1,22 +1,26 @@
-"""Presets of single runs: functions of (architecture, size, seed) that return a RunConfig."""
+"""Presets of single runs: functions of architecture, size, seed and family."""
 
 from typing import Any
 
 import arch_zoo
-from train.study.config import OptimizerConfig, RunConfig, StageConfig
+from train.study.config import Family, OptimizerConfig, RunConfig, StageConfig
 
 __all__ = ["cpu", "t5"]
 
 
-def t5(architecture: str, size: str, seed: int = 0) -> RunConfig:
+def t5(
+    architecture: str, size: str, seed: int = 0, family: Family = "encoder_decoder"
+) -> RunConfig:
     """The study's own setting: 2^19 steps of 128 x 512 tokens, then 100,000 steps of finetuning.
 
     Finetuning is on every task of the corpus.
     """
-    return RunConfig(architecture=architecture, size=size, seed=seed)
+    return RunConfig(architecture=architecture, size=size, seed=seed, family=family)
 
 
-def cpu(architecture: str, size: str, seed: int = 0) -> RunConfig:
+def cpu(
+    architecture: str, size: str, seed: int = 0, family: Family = "encoder_decoder"
+) -> RunConfig:
     """About a minute on one core: short sequences, small batches, Adafactor with a short warm-up.
 
     Both stages have the same shapes and no dropout, so they share one compiled step. 64 inputs of
@@ -50,6 +54,7 @@ def cpu(architecture: str, size: str, seed: int = 0) -> RunConfig:
         architecture=architecture,
         size=size,
         seed=seed,
+        family=family,
         model=model,
         pretrain=pretrain,
         finetune=finetune,

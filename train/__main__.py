@@ -17,6 +17,7 @@ from train.data.prepare_config import PrepareConfig
 from train.ranges import Range, Seed
 from train.records import InputError
 from train.study import cluster_verbs, verbs
+from train.study.config import Family
 
 MOST_SEEDS = 1024  # in one program, which holds the parameters of every seed
 
@@ -28,6 +29,7 @@ class CellVerb:
     Attributes:
       architecture: a name from `python -m arch_zoo list`.
       size: a named size, optionally with scaling operators, as in base-NL24.
+      family: encoder_decoder, or decoder_only for a language model.
       preset: settings of both stages: the name of a function of `configs/presets.py`.
       seed: seed of the parameters, the data order and dropout.
       seeds: number of seeds to train in one program, counting up from `seed`; each gets its own run
@@ -44,6 +46,7 @@ class CellVerb:
 
     architecture: str = "transformer"
     size: str = "nano"
+    family: Family = "encoder_decoder"
     preset: str = "cpu"
     seed: Seed = 0
     seeds: Annotated[int, Range(1, MOST_SEEDS)] = 1
@@ -122,7 +125,7 @@ def run_cell(verb: CellVerb, stage: str) -> int:
         raise InputError(
             f"preset = {verb.preset!r} is not one of {', '.join(configs.presets.__all__)}"
         )
-    config = preset(verb.architecture, verb.size, seed=verb.seed)
+    config = preset(verb.architecture, verb.size, seed=verb.seed, family=verb.family)
     settings = verbs.parse_settings(verb.set)
     config = declare.with_settings(dataclasses.replace(config, study=verb.study), settings)
 

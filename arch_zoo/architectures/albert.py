@@ -75,7 +75,7 @@ class Albert(Architecture):
 
     def check(self, cfg: ModelConfig) -> None:
         """Refuses more groups than layers, and a rank outside 1 to D."""
-        layers = min(cfg.num_encoder_layers, cfg.num_decoder_layers)
+        layers = min(map(cfg.num_layers, cfg.sides))
         if not 1 <= self.groups <= layers:
             raise ConfigError(
                 f"albert: groups={self.groups}: must be between 1 and the number of layers, "

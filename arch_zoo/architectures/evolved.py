@@ -4,7 +4,8 @@ Overrides `layers`. All are residual with a norm before them:
 
 * encoder: gated linear unit, convolutions, self-attention, feed-forward;
 * decoder: self-attention with twice the heads beside cross-attention, convolutions, self-attention,
-  cross-attention, feed-forward with swish;
+  cross-attention, feed-forward with swish. A decoder-only model has this block without either
+  cross-attention.
 
 Overrides `dimensions`: an encoder and a decoder block together have 54 D^2 parameters, a vanilla
 pair has 28 D^2. So a stack has half as many blocks, rounded up. Overrides `positions`: the decoder
@@ -139,28 +140,31 @@ class DecoderConvolutions(Layer):
 
 
 class ParallelAttention(Layer):
-    """The sum of cross-attention and self-attention (twice the heads) of the same input."""
+    """Self-attention with twice the heads, plus cross-attention of the same input to a memory."""
 
-    def __init__(self, cfg: ModelConfig, key: jax.Array):
-        """Draws both."""
+    def __init__(self, cfg: ModelConfig, side: Side, key: jax.Array):
+        """Draws both; without a memory only self-attention."""
         self_key, cross_key = jax.random.split(key)
         self.self_attention = SelfAttention(cfg, self_key, 2 * cfg.num_heads)
-        self.cross_attention = CrossAttention(cfg, cross_key)
+        self.cross_attention = CrossAttention(cfg, cross_key) if side.reads_memory else None
 
     def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
         """Adds the outputs of both."""
-        caches = cache or {"self": None, "cross": None}
-        self_BLD, self_cache, _ = self.self_attention(x_BLD, ctx.fold(0), caches["self"])
-        cross_BLD, cross_cache, _ = self.cross_attention(x_BLD, ctx.fold(1), caches["cross"])
-        caches = {"self": self_cache, "cross": cross_cache}
-        return self_BLD + cross_BLD, (None if cache is None else caches), Aux()
+        caches = dict(cache or {})
+        y_BLD, caches["self"], _ = self.self_attention(x_BLD, ctx.fold(0), caches.get("self"))
+        if self.cross_attention is not None:
+            cross_BLD, caches["cross"], _ = self.cross_attention(
+                x_BLD, ctx.fold(1), caches.get("cross")
+            )
+            y_BLD += cross_BLD
+        return y_BLD, (None if cache is None else caches), Aux()
 
     def init_cache(self, ctx: Context) -> dict:
         """The caches of both."""
-        return {
-            "self": self.self_attention.init_cache(ctx),
-            "cross": self.cross_attention.init_cache(ctx),
-        }
+        cache = {"self": self.self_attention.init_cache(ctx)}
+        if self.cross_attention is not None:
+            cache["cross"] = self.cross_attention.init_cache(ctx)
+        return cache
 
 
 class SwishFeedForward(FeedForward):
@@ -174,13 +178,11 @@ class SwishFeedForward(FeedForward):
 class TwoBiases(nnx.Module):
     """Relative biases for H and for 2 H heads."""
 
-    def __init__(self, num_heads: int, key: jax.Array):
+    def __init__(self, num_heads: int, key: jax.Array, *, causal: bool):
         """Draws both tables."""
         single_key, double_key = jax.random.split(key)
-        self.single, self.double = (
-            RelativeBias(num_heads, single_key),
-            RelativeBias(2 * num_heads, double_key),
-        )
+        self.single = RelativeBias(num_heads, single_key, causal=causal)
+        self.double = RelativeBias(2 * num_heads, double_key, causal=causal)
 
     def __call__(self, x_BLD: jax.Array, ctx: Context) -> tuple[jax.Array, Context]:
         """Adds both biases to the context."""
@@ -209,16 +211,17 @@ class Evolved(Architecture):
         )
 
     def layers(self, cfg: ModelConfig, side: Side, depth: int, key: jax.Array) -> dict[str, Layer]:
-        """Four layers in the encoder, five in the decoder."""
-        keys = jax.random.split(key, 5 if side.reads_memory else 4)
-        if side.reads_memory:
-            return {
-                "parallel_attention": ParallelAttention(cfg, keys[0]),
+        """Four layers in an encoder, five in a decoder; those that read a memory only with one."""
+        keys = jax.random.split(key, 5 if side.causal else 4)
+        if side.causal:
+            layers: dict[str, Layer] = {
+                "parallel_attention": ParallelAttention(cfg, side, keys[0]),
                 "convolutions": DecoderConvolutions(cfg, keys[1]),
                 "self_attention": SelfAttention(cfg, keys[2]),
-                "cross_attention": CrossAttention(cfg, keys[3]),
-                "feed_forward": SwishFeedForward(cfg, keys[4]),
             }
+            if side.reads_memory:
+                layers["cross_attention"] = CrossAttention(cfg, keys[3])
+            return layers | {"feed_forward": SwishFeedForward(cfg, keys[4])}
         return {
             "gated_linear_unit": GatedLinearUnit(cfg, keys[0]),
             "convolutions": EncoderConvolutions(cfg, keys[1]),
@@ -227,12 +230,10 @@ class Evolved(Architecture):
         }
 
     def positions(self, cfg: ModelConfig, side: Side, key: jax.Array) -> nnx.Module | None:
-        """One table of biases in the encoder, two in the decoder."""
-        return (
-            TwoBiases(cfg.num_heads, key)
-            if side.reads_memory
-            else super().positions(cfg, side, key)
-        )
+        """One table of biases in an encoder, two in a decoder."""
+        if side.causal:
+            return TwoBiases(cfg.num_heads, key, causal=not side.looks_ahead)
+        return super().positions(cfg, side, key)
 
 
 def _widen(x: jax.Array, like: jax.Array) -> jax.Array:

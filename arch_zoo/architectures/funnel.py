@@ -122,6 +122,7 @@ class Funnel(Architecture):
     title = "Funnel Transformer"
     paper = "Dai et al., 2020, arXiv 2006.03236"
     scans = False
+    families = ("encoder_decoder",)
     num_blocks: int = 3
     pools: str = "attention"
 
@@ -129,6 +130,12 @@ class Funnel(Architecture):
         """Refuses unknown options, and scanning, since the layers see different lengths."""
         if self.pools not in POOLS:
             raise ConfigError(f"funnel: pools={self.pools!r}: allowed are {', '.join(POOLS)}")
+        if cfg.family not in self.families:
+            raise ConfigError(
+                f"funnel: family={cfg.family!r}: a pooled position would see the later one of its "
+                "pair; the causal form of this idea is hourglass (Nawrot et al., 2021, arXiv "
+                "2110.13711), which the zoo does not have"
+            )
         if self.num_blocks < 1:
             raise ConfigError(f"funnel: num_blocks={self.num_blocks}: must be at least 1")
         if cfg.scan_layers and self.pooled_depths(cfg):

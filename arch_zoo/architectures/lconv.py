@@ -109,6 +109,11 @@ class LConv(Architecture):
             not isinstance(width, int) or width < 1 or width % 2 == 0 for width in self.widths
         ):
             raise ConfigError(f"{self.name}: widths={self.widths}: must be odd positive integers")
+        if any(side.prefix for side in cfg.sides):
+            raise ConfigError(
+                f"{self.name}: prefix='bidirectional': its taps do not look ahead; use "
+                "prefix='causal'"
+            )
         if self.form != "mesh" and cfg.embed_dim % cfg.num_heads:
             raise ConfigError(
                 f"{self.name}: embed_dim={cfg.embed_dim} is no multiple of "

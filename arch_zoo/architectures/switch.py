@@ -56,7 +56,7 @@ class SwitchFeedForward(Layer):
         real_BL = ctx.real_BL1[..., 0]
         rows = experts.rows_per_group(x_BLD.shape[0], x_BLD.shape[1], options.group_size)
         factor = options.train_capacity_factor if ctx.train else options.eval_capacity_factor
-        if factor is None or ctx.index is not None:
+        if factor is None or cache is not None:
             y_BLD, kept_BL = (
                 experts.dropless(x_BLD, expert_BL, real_BL, self.wi[...], self.wo[...]),
                 real_BL,
@@ -162,7 +162,7 @@ class Switch(Architecture):
             raise ConfigError(f"switch: jitter={self.jitter}: must be at least 0 and below 1")
         if self.balance_weight < 0:
             raise ConfigError(f"switch: balance_weight={self.balance_weight}: must not be negative")
-        if self.every > max(cfg.num_encoder_layers, cfg.num_decoder_layers):
+        if self.every > max(map(cfg.num_layers, cfg.sides)):
             raise ConfigError(f"switch: every={self.every}: no layer would be sparse")
 
     def stochastic(self, cfg: ModelConfig) -> bool:

@@ -1,6 +1,6 @@
 """Multi-head softmax attention in T5's form.
 
-Logits are not scaled and projections have no biases.
+Logits are not scaled unless a layer asks for it, and projections have no biases.
 """
 
 import jax
@@ -11,6 +11,7 @@ from arch_zoo.config import ModelConfig
 from arch_zoo.layers import fused_attention, parameters
 from arch_zoo.layers.context import Aux, Context, Mask
 from arch_zoo.layers.layer import Layer
+from arch_zoo.layers.rotary import rotate
 
 _MASKED = -1e10
 
@@ -18,19 +19,33 @@ _MASKED = -1e10
 class Projections(Layer):
     """The four projections of attention, stored as matrices [D, J] for Adafactor, as in T5.
 
-    T5 puts the scale 1/sqrt(K) into the initial query weights instead of the logits.
+    T5 puts the scale 1/sqrt(K) into the initial query weights instead of the logits. With `scale`
+    the queries are multiplied by it, and their initial weights are larger by as much.
     """
 
-    def __init__(self, cfg: ModelConfig, key: jax.Array, num_heads: int | None = None):
-        """Draws the projections for `num_heads` heads (default: the configuration's)."""
+    def __init__(
+        self,
+        cfg: ModelConfig,
+        key: jax.Array,
+        num_heads: int | None = None,
+        kv_heads: int | None = None,
+        *,
+        scale: float = 1.0,
+    ):
+        """Draws the projections for `num_heads` heads of queries (default: the configuration's).
+
+        Groups of consecutive heads share each of the `kv_heads` heads of keys and values (default:
+        as many, or one with shared heads).
+        """
         num_heads = num_heads or cfg.num_heads
-        memory_heads = 1 if cfg.shared_heads else num_heads
+        memory_heads = kv_heads or (1 if cfg.shared_heads else num_heads)
+        self.scale = scale
         embed_dim, joined = cfg.embed_dim, num_heads * cfg.head_dim
         self.num_heads, self.head_dim = num_heads, cfg.head_dim
         keys = jax.random.split(key, 4)
         into, memory = (embed_dim, joined), (embed_dim, memory_heads * cfg.head_dim)
         self.query = parameters.normal(
-            keys[0], into, ("embed", "joined_kv"), (embed_dim * cfg.head_dim) ** -0.5
+            keys[0], into, ("embed", "joined_kv"), (embed_dim * cfg.head_dim) ** -0.5 / scale
         )
         self.key = parameters.normal(keys[1], memory, ("embed", "joined_kv"), embed_dim**-0.5)
         value = parameters.normal(keys[2], memory, ("embed", "joined_kv"), embed_dim**-0.5)
@@ -41,10 +56,11 @@ class Projections(Layer):
 
     def queries(self, x_BLD: jax.Array) -> jax.Array:
         """Queries [B, L, H, K]."""
-        return self._heads(x_BLD, self.query)
+        q_BLHK = self._heads(x_BLD, self.query)
+        return q_BLHK if self.scale == 1 else q_BLHK * self.scale
 
     def keys_values(self, x_BLD: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Keys and values [B, L, H, K]; with shared heads H is 1, and the caller repeats it."""
+        """Keys and values [B, L, H, K]; where queries share heads H is smaller (see `attend`)."""
         keys = self._heads(x_BLD, self.key)
         return keys, keys if self.value is None else self._heads(x_BLD, self.value)
 
@@ -59,6 +75,7 @@ class Projections(Layer):
 def attend(q_BTHK, k_BSHK, v_BSHK, mask: Mask, bias_1HTS, ctx: Context) -> jax.Array:
     """Softmax attention [B, T, H, K]; logits and softmax in float32.
 
+    Keys and values with fewer heads are repeated, one for a group of consecutive heads of queries.
     A query that may look nowhere (padding) gets a mean of values, and later layers mask its output.
     """
     products = "causal_products" if mask.causal else "products"
@@ -104,18 +121,21 @@ class SelfAttention(Projections):
     """Attention of a sequence to itself, with the stack's bias for its number of heads."""
 
     def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
-        """Attends within whole sequences, or with a cache from one position to those up to it."""
+        """Attends within whole sequences or, with an index, from one position to those up to it."""
         q_BLHK = self.queries(x_BLD)
         k_BLHK, v_BLHK = self.keys_values(x_BLD)
+        if ctx.rotary is not None:
+            q_BLHK, k_BLHK = rotate(q_BLHK, ctx.rotary), rotate(k_BLHK, ctx.rotary)
         if cache is not None:
+            start = 0 if ctx.index is None else ctx.index
             cache = {
-                "key": jax.lax.dynamic_update_slice_in_dim(cache["key"], k_BLHK, ctx.index, axis=1),
-                "value": jax.lax.dynamic_update_slice_in_dim(
-                    cache["value"], v_BLHK, ctx.index, axis=1
-                ),
+                "key": jax.lax.dynamic_update_slice_in_dim(cache["key"], k_BLHK, start, axis=1),
+                "value": jax.lax.dynamic_update_slice_in_dim(cache["value"], v_BLHK, start, axis=1),
             }
-            k_BLHK, v_BLHK = cache["key"], cache["value"]
-        mask = Mask(ctx.self_mask(), ctx.segment_ids_BL, causal=ctx.causal)
+            if ctx.index is not None:
+                k_BLHK, v_BLHK = cache["key"], cache["value"]
+        causal = ctx.causal and ctx.prefix_BL is None
+        mask = Mask(ctx.self_mask(), ctx.segment_ids_BL, causal=causal)
         y_BLHK = attend(q_BLHK, k_BLHK, v_BLHK, mask, ctx.biases.get(self.num_heads), ctx)
         return self.output(y_BLHK), cache, Aux()
 

@@ -20,13 +20,20 @@ class Context:
       positions_BL: the position inside its segment.
       biases: attention biases [1, H, L, L] by number of heads H, added to the logits of
         self-attention.
+      rotary: cosines and sines [B, L, K/2] by which queries and keys of self-attention are turned.
+      prefix_BL: True in the prefix of an example, whose positions see one another although the
+        stack is causal.
       memory_BSD: the encoder's output, in a decoder.
       memory_segment_ids_BS: its segments, after any pooling.
       key: the random key of dropout and router jitter, or None.
-      index: the position that is decoded (a scalar), or None when whole sequences are computed.
+      index: the position that is decoded (a scalar), or None when whole sequences are computed,
+        prompts among them.
+      cache_segment_ids_BT: when decoding, the segment of every position of the caches.
       dtype: what the layers compute in; see `ModelConfig`.
       causal: whether a position sees only those up to itself.
       packed: whether rows may hold more than one example. An unpacked row has one segment.
+      aligned: whether all padding is after the tokens and positions count from the row's start.
+        Packed rows are not aligned, nor are prompts, which are padded on the left.
       train: whether dropout, jitter and the training capacity of experts apply.
       dropout_rate: see `ModelConfig`.
       max_length: the number of positions that caches have room for, when decoding.
@@ -39,13 +46,17 @@ class Context:
     biases: dict[int, jax.Array] = dataclasses.field(default_factory=dict)
     # Typed as Any: None where they do not apply, and the layers that read them are only used where
     # they do.
+    rotary: Any = None
+    prefix_BL: Any = None
     memory_BSD: Any = None
     memory_segment_ids_BS: Any = None
     key: Any = None
     index: Any = None
+    cache_segment_ids_BT: Any = None
     dtype: str = dataclasses.field(default="float32", metadata={"static": True})
     causal: bool = dataclasses.field(default=False, metadata={"static": True})
     packed: bool = dataclasses.field(default=False, metadata={"static": True})
+    aligned: bool = dataclasses.field(default=True, metadata={"static": True})
     train: bool = dataclasses.field(default=False, metadata={"static": True})
     dropout_rate: float = dataclasses.field(default=0.0, metadata={"static": True})
     max_length: int = dataclasses.field(default=0, metadata={"static": True})
@@ -81,11 +92,18 @@ class Context:
         return jnp.where(keep, x / (1.0 - self.dropout_rate), 0.0).astype(x.dtype)
 
     def self_mask(self) -> jax.Array:
-        """True where self-attention may look, [B, 1, L, L]; when decoding [1, 1, 1, max_length]."""
+        """True where self-attention may look, [B, 1, L, L]; when decoding [B, 1, 1, max_length]."""
         if self.index is not None:
-            return (jnp.arange(self.max_length) <= self.index)[None, None, None]
+            seen_BT = (jnp.arange(self.max_length) <= self.index) & (self.cache_segment_ids_BT != 0)
+            return seen_BT[:, None, None]
         mask = self.segment_ids_BL[:, None, :, None] == self.segment_ids_BL[:, None, None, :]
-        return jnp.tril(mask) if self.causal else mask
+        if not self.causal:
+            return mask
+        if self.prefix_BL is None:
+            return jnp.tril(mask)
+        return jnp.tril(mask) | (
+            mask & self.prefix_BL[:, None, :, None] & self.prefix_BL[:, None, None]
+        )
 
     def cross_mask(self) -> jax.Array:
         """True where cross-attention may look, [B, 1, L, S]."""

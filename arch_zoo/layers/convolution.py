@@ -23,24 +23,24 @@ def depthwise(
       weights_WBLH: one weight for each tap and each of H groups of consecutive channels. B and L
         are both 1 where all examples and positions share them.
       ctx: the stack's context.
-      cache: when decoding, the last W-1 inputs [B, W-1, C].
+      cache: when decoding, the last W-1 inputs [B, W-1, C], zero where there was padding; empty
+        before a prompt.
 
     Returns:
       The sums [B, L, C], accumulated in float32, in the type of `x`; and the next cache.
     """
     weights_WBLH = weights_WBLH.astype(jnp.float32)
+    seen_BLC = None if cache is None else jnp.concatenate([cache, x_BLC * ctx.real_BL1], axis=1)
     with jax.named_scope("depthwise"):
-        if cache is None:
-            y_BLC = _convolve(
-                x_BLC, weights_WBLH, ctx.segment_ids_BL, _before(len(weights_WBLH), ctx)
-            )
+        if seen_BLC is None or ctx.index is None:
+            before = _before(len(weights_WBLH), ctx)
+            y_BLC = _convolve(x_BLC, weights_WBLH, ctx.segment_ids_BL, before)
         else:
-            seen_BWC = jnp.concatenate([cache, x_BLC], axis=1)
-            seen_WB1C, cache = jnp.moveaxis(seen_BWC, 1, 0)[:, :, None], seen_BWC[:, 1:]
+            seen_WB1C = jnp.moveaxis(seen_BLC, 1, 0)[:, :, None]
             y_BLC = jnp.sum(seen_WB1C * _by_channel(weights_WBLH, x_BLC), axis=0).astype(
                 x_BLC.dtype
             )
-    return y_BLC, cache
+    return y_BLC, None if seen_BLC is None else seen_BLC[:, x_BLC.shape[1] :]
 
 
 def dense(x_BLD: jax.Array, kernel_WDF: jax.Array, ctx: Context) -> jax.Array:

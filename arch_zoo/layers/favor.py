@@ -132,20 +132,37 @@ def attend_to_all(features: Features, *, packed: bool) -> jax.Array:
     """
     if not packed:
         return _ratio(_read(features, _collect(features, features.segment_ids_B1L != 0)))
-    batch_size, num_heads, _, num_features = features.key_BHLM.shape
-    start = empty_state(batch_size, num_heads, num_features, features.value_BHLJ.shape[-1] - 1)
-    before, _ = _prefix_sums(features, start, strict=False)
-    after, _ = _prefix_sums(_reverse(features), start, strict=True)
-    return _ratio(before.plus(_reverse(after)))
+    before, _ = _prefix_sums(features, _nothing_before(features), strict=False)
+    return _ratio(before.plus(_later_keys(features)))
 
 
-def attend_to_prefix(features: Features, state: FavorState) -> tuple[jax.Array, FavorState]:
+def attend_to_prefix(
+    features: Features, state: FavorState, shared_B1L: jax.Array | None = None
+) -> tuple[jax.Array, FavorState]:
     """Attention to the keys of the segment up to the query, including `state`.
 
-    [B, H, L, K] and the next state.
+    Queries where `shared_B1L` is true also meet the later keys of their segment where it is true.
+
+    Returns:
+      [B, H, L, K], and the next state.
     """
-    sums, state = _prefix_sums(features, state, strict=False)
-    return _ratio(sums), state
+    sums, next_state = _prefix_sums(features, state, strict=False)
+    if shared_B1L is not None:
+        shared = features._replace(segment_ids_B1L=features.segment_ids_B1L * shared_B1L)
+        sums = sums.plus(_later_keys(shared).where(shared_B1L))
+    return _ratio(sums), next_state
+
+
+def _nothing_before(features: Features) -> FavorState:
+    """The state before sequences of these features."""
+    batch_size, num_heads, _, num_features = features.key_BHLM.shape
+    return empty_state(batch_size, num_heads, num_features, features.value_BHLJ.shape[-1] - 1)
+
+
+def _later_keys(features: Features) -> Sums:
+    """Sums over the keys of the segment after each query."""
+    after, _ = _prefix_sums(_reverse(features), _nothing_before(features), strict=True)
+    return _reverse(after)
 
 
 def _prefix_sums(features: Features, state: FavorState, *, strict: bool) -> tuple[Sums, FavorState]:

@@ -87,9 +87,10 @@ def attend(
     """Softmax attention [B, T, H, K] in one kernel; the bias is rounded to the type of the queries.
 
     For rows of one segment cuDNN is told the number of keys and whether attention is causal. Packed
-    rows need a mask, which JAX adds to the bias: the sum and its gradient then are [B, H, T, S].
+    rows, padding on the left and prefixes need a mask, which JAX adds to the bias: the sum and its
+    gradient then are [B, H, T, S].
 
-    Packed rows also pass their number of keys, although it is all of them. With a bias alone,
+    Such rows also pass their number of keys, although it is all of them. With a bias alone,
     cuDNN's backward pass returns NaN where S is 64 more than a multiple of 128 and all logits of a
     query are below -88 (pytorch#196678, seen on an H200). The logits of a query that may look
     nowhere are like that, so here such a query looks everywhere.
@@ -97,7 +98,7 @@ def attend(
     bias_1HTS = None if bias_1HTS is None else bias_1HTS.astype(q_BTHK.dtype)
     if _CHOICE.get() == "outline":
         return _outline(q_BTHK, k_BSHK, v_BSHK)
-    if ctx.packed:
+    if not ctx.aligned or ctx.prefix_BL is not None:
         seen_B1TS = mask.seen_B1TS | ~mask.seen_B1TS.any(-1, keepdims=True)
         num_keys_B = jnp.full(len(k_BSHK), k_BSHK.shape[1], jnp.int32)
     else:

@@ -6,6 +6,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from arch_zoo.config import ModelConfig
+from arch_zoo.layers import parameters
 from arch_zoo.layers.embedding import Embedding
 
 LOG_Z = "log_z"  # the name under which jax.checkpoint can keep the log-normaliser
@@ -59,3 +60,15 @@ class Head(nnx.Module):
     ) -> tuple[jax.Array, jax.Array]:
         """Negative log-likelihood of targets in nats, and log-normaliser, [B, T] in float32."""
         return cross_entropy(self.logits(x_BTD, embedding), targets_BT)
+
+
+class UntiedHead(Head):
+    """Softmax over logits from a table of their own."""
+
+    def __init__(self, cfg: ModelConfig, key: jax.Array):
+        """Draws the table [D, V]."""
+        self.table = parameters.fan_in(key, (cfg.embed_dim, cfg.vocab_size), ("embed", "vocab"))
+
+    def logits(self, x_BTD: jax.Array, embedding: Embedding) -> jax.Array:
+        """Logits [B, T, V] in float32."""
+        return parameters.project(x_BTD, self.table, jnp.float32)

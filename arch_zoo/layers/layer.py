@@ -21,7 +21,8 @@ class Layer(nnx.Module):
     ) -> tuple[jax.Array, Any, Aux]:
         """Whole sequences without a cache.
 
-        With one, a single position, L = 1, and what comes before it in the cache.
+        With a cache and `ctx.index` a single position, L = 1, with what comes before it in the
+        cache. With a cache but no index whole prompts, which an empty cache takes in.
 
         Returns:
           The output [B, L, D] in the type of `x`; the next cache, None where none was given; losses

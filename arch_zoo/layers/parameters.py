@@ -37,6 +37,19 @@ def glorot_uniform(key: jax.Array, shape: tuple[int, ...], axes: tuple[str, ...]
     return nnx.Param(jax.nn.initializers.glorot_uniform()(key, shape, jnp.float32), axes=axes)
 
 
+def triangular(
+    key: jax.Array, length: int, axes: tuple[str, str], *, full: bool = False
+) -> nnx.Param:
+    """A square parameter of which row t has t + 1 entries, of variance 1 / (t + 1).
+
+    The rest is zero and does not count as parameters. `full`: the rest is drawn like the entries.
+    """
+    drawn = jax.random.normal(key, (length, length)) * jnp.arange(1, length + 1)[:, None] ** -0.5
+    if full:
+        return nnx.Param(drawn, axes=axes)
+    return nnx.Param(jnp.tril(drawn), axes=axes, entries=length * (length + 1) // 2)
+
+
 def constant(value: float, shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx.Param:
     """A parameter that starts at `value` everywhere, as scales (one) and biases (zero) do."""
     return nnx.Param(jnp.full(shape, value, jnp.float32), axes=axes)

@@ -45,9 +45,16 @@ class RelativeBias(nnx.Module):
     """
 
     def __init__(
-        self, num_heads: int, key: jax.Array, num_buckets: int = 32, max_distance: int = 128
+        self,
+        num_heads: int,
+        key: jax.Array,
+        num_buckets: int = 32,
+        max_distance: int = 128,
+        *,
+        causal: bool,
     ):
-        """Draws the table."""
+        """Draws the table; `causal` if no position ever sees a later one."""
+        self.causal = causal
         self.table = parameters.glorot_uniform(key, (num_buckets, num_heads), ("relpos", "heads"))
         self.max_distance = max_distance
 
@@ -59,7 +66,7 @@ class RelativeBias(nnx.Module):
         # Look up [2L - 1, H] values instead of [L, L, H]: the backward pass of a lookup is a slow
         # scatter.
         by_distance_HR = self.table[
-            buckets(distances, num_buckets, self.max_distance, causal=ctx.causal)
+            buckets(distances, num_buckets, self.max_distance, causal=self.causal)
         ].T
         if ctx.index is not None:
             row_HL = jax.lax.dynamic_slice_in_dim(

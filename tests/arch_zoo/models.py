@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import arch_zoo
-from arch_zoo import decoding
+from arch_zoo import decoding, prompts
 from arch_zoo.accounting import abstract_model
 
 VOCAB = 64
@@ -31,22 +31,37 @@ VARIANTS: dict[str, tuple[str, dict]] = {
     "funnel-query": ("funnel", {"pools": "query"}),
     "universal-accumulated": ("universal", {"act": "accumulated", "num_steps": 3}),
     "universal-basic": ("universal", {"act": "basic", "num_steps": 3}),
+    "llama-grouped": ("llama", {"num_kv_heads": 1, "tied": True}),
+}
+CAUSAL = {"family": "decoder_only"}
+PREFIX = CAUSAL | {"prefix": "bidirectional"}
+# Those that compute something else without a memory than a decoder with one.
+VARIANTS |= {
+    f"{label}-lm": (name, options | CAUSAL)
+    for label, (name, options) in VARIANTS.items()
+    if "decoder_only" in arch_zoo.get(name).families and not label.startswith("glu-")
+}
+VARIANTS |= {
+    f"{name}-prefix": (name, PREFIX)
+    for name in ("transformer", "evolved", "llama", "mixer", "performer")
 }
 
 # Two layers in each stack show every dependence on depth, except a longer period; architectures
 # that have one test it themselves.
 SIZE = "nano"
 INPUT_LENGTH, TARGET_LENGTH = 16, 12
+ROW_LENGTH = INPUT_LENGTH + TARGET_LENGTH  # of a decoder-only model
 
 
 @functools.cache
 def config(variant: str, size: str = SIZE, **overrides) -> arch_zoo.ModelConfig:
     """The small configuration of a variant."""
     name, options = VARIANTS[variant]
+    one_row = "family" in options | overrides
     defaults = {
         "vocab_size": VOCAB,
         "max_input_length": INPUT_LENGTH,
-        "max_target_length": TARGET_LENGTH,
+        "max_target_length": ROW_LENGTH if one_row else TARGET_LENGTH,
     }
     return arch_zoo.config(name, size, **(defaults | options | overrides))
 
@@ -80,7 +95,8 @@ def clear() -> None:
     A process crashes after some thousands of compiled programs.
     """
     build.cache_clear()
-    for function in (forward, token_nll, value_and_grad, init_cache, decode_step, greedy):
+    compiled = (forward, token_nll, value_and_grad, init_cache, prefill, decode_step, greedy)
+    for function in compiled:
         function.clear_cache()
 
 
@@ -115,6 +131,12 @@ def init_cache(model, batch):
     return model.init_cache(batch, batch["decoder_input_tokens"].shape[1])
 
 
+@functools.partial(jit, static_argnums=2)
+def prefill(model, batch, new_tokens):
+    """The first logits, their index, and a cache."""
+    return model.prefill(batch, new_tokens)
+
+
 @jit
 def decode_step(model, tokens_B, index, cache):
     """One decoding step."""
@@ -143,9 +165,15 @@ def examples(
 
 
 def pad(
-    pairs, input_length: int = INPUT_LENGTH, target_length: int = TARGET_LENGTH
+    pairs,
+    input_length: int = INPUT_LENGTH,
+    target_length: int = TARGET_LENGTH,
+    *,
+    family: str = "encoder_decoder",
 ) -> dict[str, jax.Array]:
-    """A batch with one example in each row."""
+    """A batch with one example in each row; its target follows its input where it has one row."""
+    if family == "decoder_only":
+        return _lay_in_one([[pair] for pair in pairs], input_length + target_length)[0]
     inputs = np.zeros((len(pairs), input_length), np.int32)
     targets = np.zeros((len(pairs), target_length), np.int32)
     for row, (source, target) in enumerate(pairs):
@@ -154,18 +182,39 @@ def pad(
     return _batch(inputs, targets, np.pad(targets, ((0, 0), (1, 0)))[:, :-1])
 
 
+def starts(pairs, family: str) -> list[int]:
+    """The position of each example's first target in its row of `pad`."""
+    return [len(source) if family == "decoder_only" else 0 for source, _ in pairs]
+
+
+def given(pairs, family: str, length: int = INPUT_LENGTH) -> dict[str, jax.Array]:
+    """What `prefill` reads of examples."""
+    if family == "decoder_only":
+        made = prompts.left_padded([source for source, _ in pairs], length + 1)
+        return {name: jnp.asarray(rows) for name, rows in made.items()}
+    return {"encoder_input_tokens": pad(pairs, length)["encoder_input_tokens"]}
+
+
 def pack(
-    pairs, multiple: int = 1, input_length: int = INPUT_LENGTH, target_length: int = TARGET_LENGTH
+    pairs,
+    multiple: int = 1,
+    input_length: int = INPUT_LENGTH,
+    target_length: int = TARGET_LENGTH,
+    *,
+    family: str = "encoder_decoder",
 ):
     """A batch with all examples in one row; encoder segments start at multiples of `multiple`.
 
     Also returns the position at which each target starts.
     """
+    if family == "decoder_only":
+        batch, (firsts,) = _lay_in_one([pairs], input_length + target_length, packed=True)
+        return batch, firsts
     inputs, segments, positions = (np.zeros((1, input_length), np.int32) for _ in range(3))
     targets, shifted, target_segments, target_positions = (
         np.zeros((1, target_length), np.int32) for _ in range(4)
     )
-    here, starts, start = 0, [], 0
+    here, firsts, start = 0, [], 0
     for number, (source, target) in enumerate(pairs, start=1):
         here = -(-here // multiple) * multiple
         span, target_span = slice(here, here + len(source)), slice(start, start + len(target))
@@ -177,7 +226,7 @@ def pack(
         targets[0, target_span], target_segments[0, target_span] = target, number
         shifted[0, target_span] = np.append(0, target[:-1])
         target_positions[0, target_span] = np.arange(len(target))
-        starts.append(start)
+        firsts.append(start)
         here, start = here + len(source), start + len(target)
     packed = {
         "encoder_segment_ids": segments,
@@ -187,7 +236,7 @@ def pack(
     }
     return _batch(inputs, targets, shifted) | {
         name: jnp.asarray(ids) for name, ids in packed.items()
-    }, starts
+    }, firsts
 
 
 def _batch(inputs, targets, shifted) -> dict[str, jax.Array]:
@@ -197,3 +246,32 @@ def _batch(inputs, targets, shifted) -> dict[str, jax.Array]:
         "decoder_target_tokens": jnp.asarray(targets),
         "decoder_loss_weights": jnp.asarray((targets > 0).astype(np.float32)),
     }
+
+
+def _lay_in_one(rows, length: int, *, packed: bool = False):
+    """Inputs followed by targets, example after example; and where each target starts, by row."""
+    tokens, shifted, segments, positions, prefix = (
+        np.zeros((len(rows), length), np.int32) for _ in range(5)
+    )
+    weights, firsts = np.zeros((len(rows), length), np.float32), []
+    for b, row in enumerate(rows):
+        at, firsts_of_row = 0, []
+        for number, (source, target) in enumerate(row, start=1):
+            both = np.concatenate([source, target])
+            here = slice(at, at + len(both))
+            tokens[b, here], shifted[b, here] = both, np.append(0, both[:-1])
+            segments[b, here], positions[b, here] = number, np.arange(len(both))
+            prefix[b, at : at + len(source) + 1] = 1
+            weights[b, at + len(source) : at + len(both)] = 1
+            firsts_of_row.append(at + len(source))
+            at += len(both)
+        firsts.append(firsts_of_row)
+    batch = {
+        "decoder_input_tokens": shifted,
+        "decoder_target_tokens": tokens,
+        "decoder_loss_weights": weights,
+        "decoder_causal_attention": prefix,
+    }
+    if packed:
+        batch |= {"decoder_segment_ids": segments, "decoder_positions": positions}
+    return {name: jnp.asarray(values) for name, values in batch.items()}, firsts

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from jax.extend import core as jex_core
 
 import arch_zoo
-from arch_zoo.side import ENCODER
 from tests import tolerances
 from tests.arch_zoo import models
 
@@ -25,10 +24,9 @@ SETTINGS = settings(
 
 
 # The fast tests check two architectures, since compiling the whole zoo takes minutes.
-FAST = ("transformer", "lconv")
+FAST = ("transformer", "lconv", "transformer-lm")
 # Kernel widths that repeat after two layers, so that four layers show the effect of scanning.
-CONVOLUTIONS = ("lconv", "lconv-fairseq", "dconv", "dconv-sinusoids", "dconv-mesh")
-PERIODIC = {name: {"widths": (3, 5)} for name in CONVOLUTIONS}
+PERIODIC = {"lconv": {"widths": (3, 5)}, "dconv": {"widths": (3, 5)}}
 
 
 @pytest.fixture(
@@ -49,21 +47,22 @@ ROWS = 8
 
 
 @st.composite
-def padded_batches(draw):
-    """Rows of random lengths, from a single token to the full length."""
+def examples_of_random_lengths(draw):
+    """Inputs and targets from a single token to the full length."""
     lengths = [
         [draw(st.integers(1, longest)) for _ in range(ROWS)]
         for longest in (models.INPUT_LENGTH, models.TARGET_LENGTH)
     ]
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    return models.pad(models.examples(rng, *lengths))
+    return models.examples(np.random.default_rng(draw(st.integers(0, 2**32 - 1))), *lengths)
 
 
-def full_batch():
+def longest_examples():
     rng = np.random.default_rng(0)
-    return models.pad(
-        models.examples(rng, [models.INPUT_LENGTH] * ROWS, [models.TARGET_LENGTH] * ROWS)
-    )
+    return models.examples(rng, [models.INPUT_LENGTH] * ROWS, [models.TARGET_LENGTH] * ROWS)
+
+
+def full_batch(cfg):
+    return models.pad(longest_examples(), family=cfg.family)
 
 
 def stochastic(cfg) -> bool:
@@ -75,13 +74,12 @@ def real(batch) -> np.ndarray:
 
 
 def test_shapes_types_and_finiteness(variant):
-    model, batch = models.build(models.config(variant)), full_batch()
+    cfg = models.config(variant)
+    model, batch = models.build(cfg), full_batch(cfg)
     out, losses = models.forward(model, batch), models.token_nll(model, batch)
-    assert (
-        out.logits.shape == (ROWS, models.TARGET_LENGTH, models.VOCAB)
-        and out.logits.dtype == jnp.float32
-    )
-    assert losses.nll.shape == losses.log_z.shape == (ROWS, models.TARGET_LENGTH)
+    shape = batch["decoder_target_tokens"].shape
+    assert out.logits.shape == (*shape, models.VOCAB) and out.logits.dtype == jnp.float32
+    assert losses.nll.shape == losses.log_z.shape == shape
     assert losses.nll.dtype == losses.log_z.dtype == jnp.float32
     for leaf in jax.tree.leaves((out, losses)):
         assert np.isfinite(leaf).all()
@@ -94,7 +92,7 @@ def test_shapes_types_and_finiteness(variant):
 
 def test_every_parameter_has_axes_and_a_gradient(variant):
     cfg = models.config(variant)
-    model, batch = models.build(cfg), full_batch()
+    model, batch = models.build(cfg), full_batch(cfg)
     value, gradient = models.value_and_grad(model, batch, key=jax.random.key(0), train=True)
     assert np.isfinite(value)
     params = nnx.to_flat_state(nnx.state(model, nnx.Param))
@@ -108,20 +106,28 @@ def test_every_parameter_has_axes_and_a_gradient(variant):
 
 @SETTINGS
 @given(
-    batch=padded_batches(),
+    pairs=examples_of_random_lengths(),
     where=st.integers(0, models.TARGET_LENGTH - 1),
     token=st.integers(2, models.VOCAB - 1),
 )
 @pytest.mark.parametrize("train", [False, True])
-def test_decoder_is_causal(variant, train, batch, where, token):
-    """Changing a decoder input leaves all earlier outputs bit-identical, also in training."""
-    model = models.build(models.config(variant))
+def test_decoder_is_causal(variant, train, pairs, where, token):
+    """Changing a decoder input leaves all earlier outputs bit-identical, also in training.
+
+    Where a prefix looks ahead, this holds for the outputs that predict targets.
+    """
+    cfg = models.config(variant)
+    model, batch = models.build(cfg), models.pad(pairs, family=cfg.family)
     changed = batch | {
         "decoder_input_tokens": batch["decoder_input_tokens"].at[:, where].set(token)
     }
     key = jax.random.key(3)
-    before = models.forward(model, batch, key, train=train).logits[:, :where]
-    after = models.forward(model, changed, key, train=train).logits[:, :where]
+    counts = real(batch) if cfg.sides[-1].prefix else np.ones(real(batch).shape, bool)
+    counts[:, where:] = False
+    before, after = (
+        np.asarray(models.forward(model, given, key, train=train).logits)[counts]
+        for given in (batch, changed)
+    )
     np.testing.assert_array_equal(before, after)
 
 
@@ -134,25 +140,25 @@ def test_padding_is_ignored(variant, data):
     """
     lengths = [data.draw(st.lists(st.integers(1, n), min_size=ROWS, max_size=ROWS)) for n in (5, 7)]
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
-    pairs = models.examples(rng, *lengths)
-    model = models.build(models.config(variant))
-    short, long = models.pad(pairs, 5, 7), models.pad(pairs)
+    pairs, cfg = models.examples(rng, *lengths), models.config(variant)
+    model = models.build(cfg)
+    short, long = (models.pad(pairs, *most, family=cfg.family) for most in ((5, 7), ()))
     there = real(short)
     expected = np.asarray(models.forward(model, short).logits)[there]
-    got = np.asarray(models.forward(model, long).logits)[:, :7][there]
+    got = np.asarray(models.forward(model, long).logits)[:, : there.shape[1]][there]
     np.testing.assert_allclose(got, expected, atol=tolerances.REORDERED)
 
 
 def test_a_weight_of_zero_hides_no_token_before_the_last(variant):
     """Without segments, only positions after a row's last token are padding, on every backend."""
     targets = [models.TARGET_LENGTH - row for row in range(ROWS)]
-    batch = models.pad(
-        models.examples(np.random.default_rng(0), [models.INPUT_LENGTH] * ROWS, targets)
-    )
+    cfg = models.config(variant)
+    pairs = models.examples(np.random.default_rng(0), [models.INPUT_LENGTH] * ROWS, targets)
+    batch = models.pad(pairs, family=cfg.family)
     weights = np.array(batch["decoder_loss_weights"])
     weights[:, [0, 2, 3]] = 0  # positions before the last token of every row
     ignored = batch | {"decoder_loss_weights": jnp.asarray(weights)}
-    model = models.build(models.config(variant))
+    model = models.build(cfg)
     logits = [
         np.asarray(models.forward(model, given).logits)[real(batch)] for given in (batch, ignored)
     ]
@@ -163,39 +169,44 @@ def test_a_weight_of_zero_hides_no_token_before_the_last(variant):
 @given(data=st.data())
 def test_packed_equals_unpacked(variant, data):
     cfg = models.config(variant)
-    multiple = cfg.architecture.segment_multiple(cfg, ENCODER)
+    multiple = cfg.architecture.segment_multiple(cfg, cfg.sides[0])
     count = data.draw(st.integers(1, 3))
     longest = (models.INPUT_LENGTH // count - (multiple or 1) + 1, models.TARGET_LENGTH // count)
     lengths = [
         data.draw(st.lists(st.integers(1, n), min_size=count, max_size=count)) for n in longest
     ]
     pairs = models.examples(np.random.default_rng(data.draw(st.integers(0, 2**32 - 1))), *lengths)
-    packed, starts = models.pack(pairs, multiple or 1)
+    packed, starts = models.pack(pairs, multiple or 1, family=cfg.family)
     model = models.build(cfg)
     if multiple is None:
         with pytest.raises(arch_zoo.ConfigError, match="packed"):
             models.forward(model, packed)
         return
-    alone = models.pad([*pairs, *pairs[:1] * (ROWS - count)])
+    alone = models.pad([*pairs, *pairs[:1] * (ROWS - count)], family=cfg.family)
     expected, got = models.forward(model, alone).logits, models.forward(model, packed).logits
-    for row, ((_, target), start) in enumerate(zip(pairs, starts, strict=True)):
+    firsts = models.starts(pairs, cfg.family)
+    for row, ((_, target), start, first) in enumerate(zip(pairs, starts, firsts, strict=True)):
         np.testing.assert_allclose(
             got[0, start : start + len(target)],
-            expected[row, : len(target)],
+            expected[row, first : first + len(target)],
             atol=tolerances.REORDERED,
         )
 
 
 @SETTINGS
-@given(batch=padded_batches())
-def test_decoding_equals_teacher_forcing(variant, batch):
-    model = models.build(models.config(variant))
+@given(pairs=examples_of_random_lengths())
+def test_decoding_equals_teacher_forcing(variant, pairs):
+    """Step by step, from the first position on."""
+    cfg = models.config(variant)
+    if cfg.sides[-1].prefix:
+        return  # a prefix is read as a whole: see the test of prefill
+    model, batch = models.build(cfg), models.pad(pairs, family=cfg.family)
     expected = np.asarray(models.forward(model, batch).logits)
     cache = models.init_cache(model, batch)
     assert all(leaf.shape[0] == ROWS for leaf in jax.tree.leaves(cache)), (
         "every cache leaf leads with the batch"
     )
-    for index in range(models.TARGET_LENGTH):
+    for index in range(expected.shape[1]):
         logits_BV, cache = models.decode_step(
             model, batch["decoder_input_tokens"][:, index], index, cache
         )
@@ -205,27 +216,68 @@ def test_decoding_equals_teacher_forcing(variant, batch):
         )
 
 
+@SETTINGS
+@given(pairs=examples_of_random_lengths())
+def test_prefill_equals_teacher_forcing(variant, pairs):
+    """Inputs of all lengths in one batch, read at once, and then the targets step by step."""
+    cfg = models.config(variant)
+    model, batch = models.build(cfg), models.pad(pairs, family=cfg.family)
+    expected = np.asarray(models.forward(model, batch).logits)
+    firsts = np.array(models.starts(pairs, cfg.family))
+    lengths = np.array([len(target) for _, target in pairs])
+    targets_BT = np.zeros((ROWS, models.TARGET_LENGTH), np.int32)
+    for row, (_, target) in zip(targets_BT, pairs, strict=True):
+        row[: len(target)] = target
+    logits_BV, first, cache = models.prefill(
+        model, models.given(pairs, cfg.family), models.TARGET_LENGTH
+    )
+    for step in range(models.TARGET_LENGTH):
+        there = np.flatnonzero(step < lengths)
+        np.testing.assert_allclose(
+            logits_BV[there], expected[there, firsts[there] + step], atol=tolerances.REORDERED
+        )
+        if step + 1 < models.TARGET_LENGTH:
+            tokens_B = jnp.asarray(targets_BT[:, step])
+            logits_BV, cache = models.decode_step(model, tokens_B, first + step, cache)
+
+
 def test_greedy_decoding_follows_its_own_logits(variant):
     """Each token is the argmax given those before it, and nothing follows the end of a row."""
-    model, batch = models.build(models.config(variant)), full_batch()
-    ids = models.greedy(model, batch, models.TARGET_LENGTH)
-    shifted = jnp.pad(ids, ((0, 0), (1, 0)))[:, :-1]
-    forced = {
-        "encoder_input_tokens": batch["encoder_input_tokens"],
-        "decoder_input_tokens": shifted,
-    }
+    cfg, pairs = models.config(variant), longest_examples()
+    model = models.build(cfg)
+    ids = models.greedy(model, models.given(pairs, cfg.family), models.TARGET_LENGTH)
+    answered = [(source, row) for (source, _), row in zip(pairs, np.asarray(ids), strict=True)]
+    forced = models.pad(answered, family=cfg.family)
     best = np.asarray(models.forward(model, forced).logits.argmax(-1))
-    for row, want in zip(np.asarray(ids), best, strict=True):
+    firsts = models.starts(pairs, cfg.family)
+    for row, want, first in zip(np.asarray(ids), best, firsts, strict=True):
         length = list(row).index(1) + 1 if 1 in row else len(row)
-        np.testing.assert_array_equal(row[:length], want[:length])
+        np.testing.assert_array_equal(row[:length], want[first : first + length])
         assert not row[length:].any()
+
+
+def test_prompts_decode_together_as_alone(variant):
+    """Inputs of 1, 2, 7 and the most tokens in one batch are answered as each one alone."""
+    cfg = models.config(variant)
+    rng, lengths = np.random.default_rng(1), (1, 2, 7, models.INPUT_LENGTH)
+    pairs = models.examples(rng, lengths, [1] * len(lengths))
+    model, new = models.build(cfg), 4
+    together, _, _ = models.prefill(model, models.given(pairs, cfg.family), new)
+    ids = np.asarray(models.greedy(model, models.given(pairs, cfg.family), new))
+    for row, pair in enumerate(pairs):
+        alone = models.given([pair], cfg.family, len(pair[0]))
+        logits_BV, _, _ = model.prefill(alone, new)
+        np.testing.assert_allclose(together[row], logits_BV[0], atol=tolerances.REORDERED)
+        if row == 0:  # each length compiles anew
+            np.testing.assert_array_equal(ids[:1], models.greedy(model, alone, new))
 
 
 @pytest.mark.slow
 def test_scanning_changes_nothing_or_is_refused(variant):
     """Outputs and gradients equal those of unrolled layers, at the smallest depth that repeats."""
     for size in (models.SIZE, models.SIZE + "-NL4"):
-        cfg = models.config(variant, size, **PERIODIC.get(variant, {}))
+        cfg = models.config(variant, size)
+        cfg = models.config(variant, size, **PERIODIC.get(cfg.name, {}))
         try:
             scanned = models.like(models.build(cfg), dataclasses.replace(cfg, scan_layers=True))
         except arch_zoo.ConfigError as error:
@@ -244,7 +296,7 @@ def test_rematerialisation_changes_nothing(variant):
 
 
 def _assert_same_training(model, other):
-    batch, key = full_batch(), jax.random.key(5)
+    batch, key = full_batch(model.cfg), jax.random.key(5)
     value, gradient = models.value_and_grad(model, batch, key, train=True)
     other_value, other_gradient = models.value_and_grad(other, batch, key, train=True)
     np.testing.assert_allclose(other_value, value, atol=tolerances.REORDERED)
@@ -264,7 +316,7 @@ def test_bfloat16_is_close_to_float32(variant):
     assert all(leaf.dtype != jnp.bfloat16 for leaf in jax.tree.leaves(half)), (
         "parameters stay in float32"
     )
-    batch = full_batch()
+    batch = full_batch(cfg)
     exact, rounded = models.token_nll(model, batch), models.token_nll(half, batch)
     assert rounded.nll.dtype == jnp.float32
     assert abs(float(exact.nll.mean() - rounded.nll.mean())) < tolerances.BFLOAT16_NLL
@@ -289,7 +341,7 @@ def test_products_stay_in_bfloat16(variant):
     def loss(params):
         return (
             nnx.merge(graph, params, rest)
-            .token_nll(full_batch(), key=jax.random.key(0), train=True)
+            .token_nll(full_batch(cfg), key=jax.random.key(0), train=True)
             .nll.sum()
         )
 
@@ -306,16 +358,40 @@ def test_products_stay_in_bfloat16(variant):
     assert flops["float32"] < cfg.architecture.float32_share * flops.total(), flops
 
 
+def test_a_decoder_that_reads_nothing_is_a_language_model(variant):
+    """With silent cross-attention and the same weights, an encoder-decoder says the same."""
+    cfg = models.config(variant)
+    name, options = models.VARIANTS[variant]
+    if cfg.family != "decoder_only" or cfg.sides[-1].prefix or name == "mixer":
+        return  # the decoder of an encoder-decoder Mixer has self-attention
+    two = {**options, "family": "encoder_decoder", "max_target_length": models.ROW_LENGTH}
+    reader = models.build(arch_zoo.config(name, models.SIZE, vocab_size=models.VOCAB, **two))
+    state = dict(nnx.to_flat_state(nnx.state(reader)))
+    for path in state:
+        if "cross_attention" in path and path[-1] == "out":
+            state[path] = state[path].replace(0 * state[path][...])
+    graph, own = nnx.split(models.build(cfg))
+    weights = [(path, state[path]) for path, _ in nnx.to_flat_state(own)]
+    alone = nnx.merge(graph, nnx.from_flat_state(weights))
+    reader = nnx.merge(nnx.graphdef(reader), nnx.from_flat_state(list(state.items())))
+    batch = full_batch(cfg)
+    silent = batch | {"encoder_input_tokens": batch["decoder_target_tokens"]}
+    np.testing.assert_array_equal(
+        models.forward(alone, batch).logits, models.forward(reader, silent).logits
+    )
+
+
 def test_training_without_a_key_is_refused_where_something_is_random(variant):
     model = models.like(
         models.build(models.config(variant)), models.config(variant, dropout_rate=0.1)
     )
     with pytest.raises(arch_zoo.ConfigError, match="key"):
-        model(full_batch(), train=True)
+        model(full_batch(model.cfg), train=True)
 
 
 def test_dropout_follows_its_key(variant):
-    plain, batch = models.build(models.config(variant)), full_batch()
+    plain = models.build(models.config(variant))
+    batch = full_batch(plain.cfg)
     model = models.like(plain, models.config(variant, dropout_rate=0.5))
     first, again, other = (
         models.token_nll(model, batch, jax.random.key(seed), train=True).nll for seed in (0, 0, 1)
@@ -330,7 +406,8 @@ def test_dropout_follows_its_key(variant):
 @pytest.mark.slow
 def test_loss_falls_on_a_copy_task(variant):
     """A few hundred small batches bring the loss of copying below that of guessing."""
-    model = arch_zoo.build(models.config(variant), jax.random.key(0))
+    cfg = models.config(variant)
+    model = arch_zoo.build(cfg, jax.random.key(0))
     leaves, structure = jax.tree.flatten(model)
     trained = [jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves]
     optimizer = optax.masked(optax.adam(3e-3), trained)
@@ -341,7 +418,8 @@ def test_loss_falls_on_a_copy_task(variant):
     for number in range(250):
         sources = rng.integers(2, 8, (ROWS, 5)).astype(np.int32)
         batch = models.pad(
-            [(source, np.append(source[:3], 1).astype(np.int32)) for source in sources]
+            [(source, np.append(source[:3], 1).astype(np.int32)) for source in sources],
+            family=cfg.family,
         )
         model = jax.tree.unflatten(structure, leaves)
         value, gradient = models.value_and_grad(model, batch, jax.random.key(number), train=True)
@@ -375,7 +453,7 @@ def test_saving_and_restoring_is_bitwise(variant, tmp_path):
             for path, param in nnx.to_flat_state(params)
         ]
     again = nnx.merge(graph, nnx.from_flat_state(flat), rest)
-    batch = full_batch()
+    batch = full_batch(model.cfg)
     np.testing.assert_array_equal(
         models.forward(again, batch).logits, models.forward(model, batch).logits
     )

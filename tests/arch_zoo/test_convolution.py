@@ -79,7 +79,8 @@ def test_decoding_from_a_buffer_equals_the_whole_sequence():
     )
     ones = np.ones((B, L), np.int32)
     whole, _ = convolution.depthwise(x_BLC, weights_WBLH, context(ones, causal=True))
-    step_ctx = Context(jnp.ones((B, 1), jnp.int32), jnp.zeros((B, 1), jnp.int32), causal=True)
+    ones_B1 = jnp.ones((B, 1), jnp.int32)
+    step_ctx = Context(ones_B1, 0 * ones_B1, index=jnp.int32(0), causal=True)
     cache = convolution.init_cache(step_ctx, 5, C)
     assert cache.shape == (B, 4, C)
     for position in range(L):

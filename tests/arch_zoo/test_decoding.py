@@ -10,6 +10,7 @@ import pytest
 
 import arch_zoo
 from arch_zoo import decoding
+from arch_zoo.seq2seq import Seq2Seq
 from tests import tolerances
 from tests.arch_zoo import models
 
@@ -31,6 +32,9 @@ class Timed:
 
     def adjust(self, logits, index):
         return logits.at[..., EOS].add(jnp.where(index == self.when, 200.0, -200.0))
+
+    def prefill(self, batch, new_tokens):
+        return Seq2Seq.prefill(self, batch, new_tokens)  # pyright: ignore[reportArgumentType]
 
     def decode_step(self, tokens_B, index, cache):
         logits_BV, cache = self.model.decode_step(tokens_B, index, cache)

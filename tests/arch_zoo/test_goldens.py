@@ -17,9 +17,16 @@ from arch_zoo.accounting import abstract_model
 GOLDENS = Path(__file__).parent / "goldens"
 
 
-def description(name: str) -> dict:
+MODELS = [(name, family) for name in arch_zoo.names() for family in arch_zoo.get(name).families]
+
+
+def path_of(name: str, family: str) -> Path:
+    return GOLDENS / (f"{name}.json" if family == "encoder_decoder" else f"{name}-{family}.json")
+
+
+def description(name: str, family: str) -> dict:
     """The resolved configuration and parameter tree at `tiny`, and counts at every size."""
-    cfg = arch_zoo.config(name, "tiny")
+    cfg = arch_zoo.config(name, "tiny", family=family)
     tree = nnx.to_flat_state(nnx.state(abstract_model(cfg), nnx.Param))
     counts = {}
     for size in (
@@ -35,7 +42,7 @@ def description(name: str) -> dict:
         "xl",
         "xxl",
     ):
-        sized = arch_zoo.config(name, size)
+        sized = arch_zoo.config(name, size, family=family)
         params = arch_zoo.count_params(sized)
         counts[size] = {
             "total": params.total,
@@ -53,10 +60,10 @@ def description(name: str) -> dict:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", arch_zoo.names())
-def test_an_architecture_is_what_it_was(name, request):
-    path = GOLDENS / f"{name}.json"
-    found = json.loads(json.dumps(description(name)))
+@pytest.mark.parametrize(("name", "family"), MODELS)
+def test_an_architecture_is_what_it_was(name, family, request):
+    path = path_of(name, family)
+    found = json.loads(json.dumps(description(name, family)))
     if request.config.getoption("--rewrite-goldens"):
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(found, indent=1) + "\n")
@@ -65,4 +72,4 @@ def test_an_architecture_is_what_it_was(name, request):
 
 
 def test_no_golden_is_left_over():
-    assert {path.stem for path in GOLDENS.glob("*.json")} == set(arch_zoo.names())
+    assert set(GOLDENS.glob("*.json")) == {path_of(*model) for model in MODELS}

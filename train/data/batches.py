@@ -4,40 +4,26 @@ Row r of the global batch of `step` is example number step * batch_size + r, and
 depends only on that number and the seed. A host takes its slice of the rows, so the same batch is
 made by any number of hosts, and a run can resume from its step alone.
 
-Batches use seqio's names: encoder_input_tokens [B, S], decoder_input_tokens and
-decoder_target_tokens [B, T], int32, and decoder_loss_weights [B, T], float32.
+Which features a batch has depends on the family of its models, see `train.data.layouts`.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from train.data import counter_random, packing
+from train.data import counter_random, layouts
 from train.data.batch_shape import BatchShape
 from train.data.corpus import Corpus, Examples
+from train.data.layouts import LAYOUTS, HostBatch
 from train.data.objectives import OBJECTIVES
-from train.data.text.vocabulary import EOS_ID, PAD_ID
+from train.data.text.vocabulary import EOS_ID
 from train.data.windows import Windows
 from train.records import InputError
 
-HostBatch = Mapping[str, np.ndarray]
-
 HELDOUT_SEED = 0  # fixed, so that all cells of a study have the same held-out set
 _ROWS_TOGETHER = 1024  # rows made at once, so that numpy's cost per call is small
-
-
-def as_batch(inputs_BS: np.ndarray, targets_BT: np.ndarray) -> HostBatch:
-    """Names the features; decoder inputs are shifted targets, weights are 1 on targets."""
-    shifted_BT = np.zeros_like(targets_BT)
-    shifted_BT[:, 1:] = targets_BT[:, :-1]
-    return {
-        "encoder_input_tokens": inputs_BS,
-        "decoder_input_tokens": shifted_BT,
-        "decoder_target_tokens": targets_BT,
-        "decoder_loss_weights": (targets_BT != PAD_ID).astype(np.float32),
-    }
 
 
 def _rows(steps: range, batch_size: int, host: int, num_hosts: int) -> np.ndarray:
@@ -102,17 +88,20 @@ class Pretrain(_Source):
         objective: str = "span_corruption",
         noise_density: float = 0.15,
         mean_span_length: float = 3.0,
+        *,
+        by_document: bool = False,
     ):
         """Plans the windows.
 
         Args:
           corpus: an open corpus.
           split: a split of its pretraining text.
-          shape: B, S and T of the global batch.
+          shape: B, S, T and family of the global batch.
           seed: seed of the shuffling and of the noise.
           objective: one of `objectives.OBJECTIVES`.
           noise_density: share of tokens that span corruption removes.
           mean_span_length: mean tokens in a span.
+          by_document: no position sees an earlier document; for rows without inputs.
 
         Raises:
           InputError: the lengths do not fit the objective, or the text is shorter than one window.
@@ -128,6 +117,7 @@ class Pretrain(_Source):
             noise_density,
             mean_span_length,
         )
+        self._layout, self._by_document = LAYOUTS[shape.family], by_document
         length = self._objective.raw_length
         self._windows = Windows(corpus.tokens(split), length, one_stream=corpus.is_one_stream)
         self.num_windows, self.num_tokens = self._windows.num_windows, self._windows.num_tokens
@@ -138,7 +128,9 @@ class Pretrain(_Source):
     def _make(self, index_B: np.ndarray) -> HostBatch:
         epoch_B, position_B = np.divmod(index_B, self.num_windows)
         window_B = counter_random.permute(self.seed, epoch_B, position_B, self.num_windows)
-        return as_batch(*self._objective(self._windows.read(window_B), self.seed, index_B))
+        raw_BL = self._windows.read(window_B)
+        batch = self._layout.batch(*self._objective(raw_BL, self.seed, index_B))
+        return layouts.by_document(batch) if self._by_document else batch
 
 
 class Finetune(_Source):
@@ -183,9 +175,10 @@ class Finetune(_Source):
         super().__init__(shape.batch_size)
         self.tasks, self.seed = tuple(tasks), seed
         self._lengths, self._multiple = shape.lengths, multiple
+        self._layout = LAYOUTS[shape.family]
         self._examples = [corpus.examples(task, "train") for task in tasks]
         self._plans = (
-            [_plan(examples, self._lengths, seed, multiple) for examples in self._examples]
+            [_plan(examples, shape, seed, multiple) for examples in self._examples]
             if pack
             else None
         )
@@ -225,7 +218,7 @@ class Finetune(_Source):
                 rows, _pad(self._examples[t], row_B[here_B], *self._lengths), strict=True
             ):
                 row[here_B] = chosen
-        return as_batch(*rows)
+        return self._layout.batch(rows[0], rows[1])
 
     def _packed(
         self, plans: Sequence[Sequence[Sequence[int]]], task_B: np.ndarray, row_B: np.ndarray
@@ -233,12 +226,10 @@ class Finetune(_Source):
         chosen = [(self._examples[t], plans[t][row]) for t, row in zip(task_B, row_B, strict=True)]
         inputs = [[examples.inputs[e] for e in members] for examples, members in chosen]
         targets = [[examples.targets[e] for e in members] for examples, members in chosen]
-        return packing.pack(inputs, targets, *self._lengths, self._multiple)
+        return self._layout.packed(inputs, targets, self._lengths, self._multiple)
 
 
-def _plan(
-    examples: Examples, lengths: tuple[int, int], seed: int, multiple: int
-) -> list[list[int]]:
+def _plan(examples: Examples, shape: BatchShape, seed: int, multiple: int) -> list[list[int]]:
     """The packed rows of a task, as lists of examples.
 
     Examples are first put into a random order, because neighbours in a file are often similar.
@@ -248,10 +239,8 @@ def _plan(
     inputs_N, targets_N = (
         np.diff(ragged.ends, prepend=0)[order_N] for ragged in (examples.inputs, examples.targets)
     )
-    return [
-        [int(order_N[i]) for i in row]
-        for row in packing.plan(inputs_N, targets_N, *lengths, multiple)
-    ]
+    rows = LAYOUTS[shape.family].plan((inputs_N, targets_N), shape.lengths, multiple)
+    return [[int(order_N[i]) for i in row] for row in rows]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -273,7 +262,7 @@ def heldout(
         filled with empty rows.
       num_batches: the largest number of batches; None for the whole validation split, each window
         once.
-      **objective: `objective`, `noise_density`, `mean_span_length` of `Pretrain`.
+      **objective: the options of `Pretrain` from `objective` on.
     """
     source = Pretrain(corpus, "validation", shape, HELDOUT_SEED, **objective)
     whole, spare = divmod(source.num_windows, shape.batch_size)
@@ -327,8 +316,9 @@ def evaluation(
     """
     examples = corpus.examples(task, split)
     for which_E in _parts(examples, limit, shape.batch_size):
-        rows = _pad(examples, which_E, *shape.lengths)
-        yield _filled(examples, which_E, *rows, shape.batch_size)
+        inputs, targets = _fill(shape.batch_size, *_pad(examples, which_E, *shape.lengths))
+        batch = LAYOUTS[shape.family].prompts(inputs, targets)
+        yield Evaluation(batch, [examples.references[example] for example in which_E])
 
 
 def ranking(
@@ -364,7 +354,8 @@ def ranking(
         inputs_ES = examples.inputs.padded(which_E, shape.input_length, EOS_ID)
         inputs_BS = np.repeat(inputs_ES, len(labels), axis=0)
         targets_BT = np.tile(targets_LT, (len(which_E), 1))
-        yield _filled(examples, which_E, inputs_BS, targets_BT, shape.batch_size)
+        batch = LAYOUTS[shape.family].batch(*_fill(shape.batch_size, inputs_BS, targets_BT))
+        yield Evaluation(batch, [examples.references[example] for example in which_E])
 
 
 def _parts(examples: Examples, limit: int | None, most: int) -> Iterator[np.ndarray]:
@@ -374,17 +365,9 @@ def _parts(examples: Examples, limit: int | None, most: int) -> Iterator[np.ndar
         yield np.arange(start, min(start + most, total))
 
 
-def _filled(
-    examples: Examples,
-    which_E: np.ndarray,
-    inputs_BS: np.ndarray,
-    targets_BT: np.ndarray,
-    batch_size: int,
-) -> Evaluation:
-    """These rows, and empty ones up to the batch size, with the references of their examples."""
-    spare = ((0, batch_size - len(inputs_BS)), (0, 0))
-    batch = as_batch(np.pad(inputs_BS, spare), np.pad(targets_BT, spare))
-    return Evaluation(batch, [examples.references[example] for example in which_E])
+def _fill(batch_size: int, *features: np.ndarray) -> tuple[np.ndarray, ...]:
+    """These rows, and empty ones up to the batch size."""
+    return tuple(np.pad(rows, ((0, batch_size - len(rows)), (0, 0))) for rows in features)
 
 
 def ranked(labels: Sequence[str], nll_B: np.ndarray, num_examples: int) -> list[str]:

@@ -2,6 +2,8 @@
 
 An objective is built once from the lengths and says how many tokens of text a row takes. Called
 with windows [B, L], the seed and the example numbers, it returns inputs [B, S] and targets [B, T].
+The same inputs and targets serve both families of models (`train.data.layouts`), so that their
+losses can be compared. The exception is `causal_lm`: a decoder-only model has no inputs (S = 0).
 """
 
 from collections.abc import Callable
@@ -81,22 +83,25 @@ class PrefixLM:
 
 
 class CausalLM:
-    """Inputs are only EOS, targets T-1 tokens of text and EOS: a decoder language model."""
+    """Targets are text alone. Without inputs (S = 0) they are all T tokens of a window.
+
+    An encoder cannot be without an input: then the input is only EOS, and EOS ends the targets,
+    after T-1 tokens of text.
+    """
 
     def __init__(self, input_length: int, target_length: int, *_: float):
-        """Sets the lengths. A row takes T-1 tokens."""
-        if input_length < 1 or target_length < 2:
-            raise InputError(
-                f"causal_lm needs lengths of 1 and 2 or more, got {input_length} and "
-                f"{target_length}"
-            )
-        self.raw_length = target_length - 1
+        """Sets the lengths."""
+        if target_length < 2:
+            raise InputError(f"causal_lm needs a length of 2 or more, got {target_length}")
+        self.raw_length = target_length - 1 if input_length else target_length
         self._input_length = input_length
 
     def __call__(
         self, raw_BL: np.ndarray, seed: int, index_B: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Makes the rows; nothing is random."""
+        if not self._input_length:
+            return np.zeros((len(raw_BL), 0), np.int32), raw_BL.astype(np.int32)
         inputs_BS = _pad(np.full((len(raw_BL), 1), EOS_ID, np.int32), self._input_length)
         return inputs_BS, np.pad(raw_BL, ((0, 0), (0, 1)), constant_values=EOS_ID)
 

@@ -13,12 +13,13 @@ import json
 import math
 import multiprocessing
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import arch_zoo
 from arch_zoo import ConfigError, ModelConfig
 from train import records
+from train.data.batch_shape import BatchShape
 from train.study.config import OptimizerConfig, digest
 
 PRESETS = Path(__file__).parents[2] / "configs" / "studies" / "counts.json"
@@ -61,20 +62,19 @@ class Query:
 
     Attributes:
       model: the model.
-      input_length: tokens of an input.
-      target_length: tokens of a target.
+      lengths: those of its sequences, by the names that `arch_zoo.count_flops` gives them.
       min_factored_size: the smallest size of a matrix that Adafactor factors.
     """
 
     model: ModelConfig
-    input_length: int
-    target_length: int
+    lengths: Mapping[str, int]
     min_factored_size: int
 
     @property
     def key(self) -> str:
         """A stable name: the hash of everything that affects the counts."""
-        return digest({**dataclasses.asdict(self), "model": self.model.to_dict()})
+        optimizer = {"min_factored_size": self.min_factored_size}
+        return digest({**self.lengths, **optimizer, "model": self.model.identity()})
 
 
 def count(queries: Sequence[Query], cache: Path = CACHE) -> list[Counts]:
@@ -144,17 +144,14 @@ def count_one(query: Query) -> Counts:
 def _traced(query: Query) -> tuple[int, int, int]:
     """Forward FLOPs of one sequence, and its bytes of activations: in general, and on a GPU."""
     cfg = query.model
-    depth, period = cfg.num_encoder_layers, _period(cfg)
+    depths, period = {cfg.num_layers(side) for side in cfg.sides}, _period(cfg)
+    depth = max(depths)
     low = 2 * period if cfg.scan_layers else period  # a scan needs two periods
     # A model so shallow that two traces would cost as much as one is traced whole.
-    if not period or depth % period or depth != cfg.num_decoder_layers or 2 * low + period >= depth:
+    if not period or depth % period or len(depths) > 1 or 2 * low + period >= depth:
         return _trace_whole(query)
     shallow, deeper = (
-        _trace_whole(
-            dataclasses.replace(
-                query, model=dataclasses.replace(cfg, num_encoder_layers=n, num_decoder_layers=n)
-            )
-        )
+        _trace_whole(dataclasses.replace(query, model=cfg.with_layers(n)))
         for n in (low, low + period)
     )
     times = (depth - low) // period
@@ -165,10 +162,10 @@ def _traced(query: Query) -> tuple[int, int, int]:
 def _trace_whole(query: Query) -> tuple[int, int, int]:
     from arch_zoo import memory
 
-    lengths = (query.input_length, query.target_length)
-    held = [memory.estimate_memory(query.model, *lengths, gpu=gpu) for gpu in (False, True)]
+    cfg, lengths = query.model, query.lengths.values()
+    held = [memory.estimate_memory(cfg, *lengths, gpu=gpu) for gpu in (False, True)]
     activations, on_gpu = (one.activations + one.largest for one in held)
-    return arch_zoo.count_flops(query.model, *lengths).forward, activations, on_gpu
+    return arch_zoo.count_flops(cfg, *lengths).forward, activations, on_gpu
 
 
 def _period(cfg: ModelConfig) -> int:
@@ -177,7 +174,7 @@ def _period(cfg: ModelConfig) -> int:
 
     try:
         model = abstract_model(dataclasses.replace(cfg, scan_layers=True))
-        return math.lcm(model.encoder.period(), model.decoder.period())
+        return math.lcm(*(getattr(model, side.name).period() for side in cfg.sides))
     except ConfigError:
         return 0
 
@@ -212,8 +209,6 @@ def write_presets(queries: Sequence[Query]) -> None:
     PRESETS.write_text('{"counts": {\n' + ",\n".join(lines) + "\n}}\n", encoding="utf-8")
 
 
-def query(
-    model: ModelConfig, input_length: int, target_length: int, optimizer: OptimizerConfig
-) -> Query:
+def query(model: ModelConfig, shape: BatchShape, optimizer: OptimizerConfig) -> Query:
     """The query for the counts of a stage."""
-    return Query(model, input_length, target_length, optimizer.min_factored_size)
+    return Query(model, shape.counted_lengths, optimizer.min_factored_size)

@@ -249,9 +249,9 @@ def queries(study: StudyConfig, vocab_size: int, *, accelerator: bool) -> list[c
         (cell, declare.model(cell, vocab_size, accelerator=accelerator)) for cell in study.cells
     ]
     return [
-        counts.query(model, stage.input_length, stage.target_length, stage.optimizer)
+        counts.query(model, cell.shape(name), stage.optimizer)
         for cell, model in models
-        for _, stage in _stages(cell)
+        for name, stage in _stages(cell)
     ]
 
 

@@ -48,12 +48,13 @@ def resolve(config: RunConfig, corpus: Corpus) -> Row:
                 f"{', '.join(corpus.tasks)}"
             )
     data = {"name": corpus.name, "fingerprint": corpus.fingerprint, "vocab_size": corpus.vocab_size}
-    hashed = {**identity(config), "model": model.to_dict(), "data": data}
+    hashed = {**identity(config), "model": model.identity(), "data": data}
     plain = to_dict(config)
     return {
         "run_id": config.run_id,
         "study": config.study,
         "architecture": config.architecture,
+        "family": config.family,
         "size": config.size,
         "protocol": config.protocol,
         "seed": config.seed,
@@ -90,10 +91,13 @@ def check_room(config: RunConfig, model: arch_zoo.ModelConfig, seeds: int = 1) -
     rows |= {
         f"eval_batch_size = {stage.eval_batch_size}": stage.eval_batch_size for stage in stages
     }
+    names = [name for name in records.STAGES if getattr(config, name) is not None]
     tokens = max(
-        model.num_encoder_layers * stage.input_length
-        + model.num_decoder_layers * stage.target_length
-        for stage in stages
+        sum(
+            model.num_layers(side) * config.shape(name).row_lengths[side.name]
+            for side in model.sides
+        )
+        for name in names
     )
     largest = max(rows, key=lambda name: rows[name])
     need = seeds * (
@@ -121,7 +125,7 @@ def account(config: RunConfig, model: arch_zoo.ModelConfig) -> Row:
     """Parameters, and FLOPs of one sequence with the lengths of pretraining."""
     stage = config.pretrain
     params = arch_zoo.count_params(model)
-    flops = arch_zoo.count_flops(model, stage.input_length, stage.target_length)
+    flops = arch_zoo.count_flops(model, *config.shape("pretrain").counted_lengths.values())
     return {
         "params_total": params.total,
         "params_embedding": params.embedding,
@@ -244,9 +248,10 @@ def open_run(config: RunConfig, corpus: Corpus, directory: Path) -> OpenRun:
     Raises:
       InputError: the directory belongs to another configuration, or finetuning would cut a label.
     """
-    check_room(config, model_config(config, corpus))
+    model = model_config(config, corpus)
+    check_room(config, model)
     resolved = resolve(config, corpus)
-    _check_same(directory, resolved)
+    _check_same(directory, resolved, model)
     status = records.read_status(directory)
     finished = [
         stage
@@ -286,7 +291,7 @@ def _record_best(writer: records.RunWriter, job: Job) -> None:
         writer.evals({**where, **row} for row in tasks.best(rows, job.stage_name))
 
 
-def _check_same(directory: Path, resolved: Row) -> None:
+def _check_same(directory: Path, resolved: Row, model: arch_zoo.ModelConfig) -> None:
     """Refuses a directory with records of another configuration."""
     path = directory / "config.json"
     if not path.exists():
@@ -305,8 +310,11 @@ def _check_same(directory: Path, resolved: Row) -> None:
     old = records.read_json(path)
     if old.get("hash") == resolved["hash"]:
         return
-    parts = ("architecture", "size", "protocol", "seed", "model", *KINDS, "data")
-    changes = differences({k: old.get(k) for k in parts}, {k: resolved[k] for k in parts})
+    parts = ("architecture", "family", "size", "protocol", "seed", "model", *KINDS, "data")
+    before = {"family": "encoder_decoder", **old}
+    if isinstance(old.get("model"), dict):
+        before["model"] = model.completed(old["model"])
+    changes = differences({k: before.get(k) for k in parts}, {k: resolved[k] for k in parts})
     raise InputError(
         f"{path}: the run there has another configuration: {'; '.join(changes)}; use another "
         "directory"

@@ -8,7 +8,7 @@ from train.data import batches
 from train.data.corpus import SPLITS, Corpus
 from train.data.text.vocabulary import EOS_ID
 from train.records import InputError
-from train.study.config import StageConfig
+from train.study.config import RunConfig, StageConfig
 
 _WORTH_TELLING = 0.01  # least share to report; a text's last, incomplete window is always lost
 
@@ -61,12 +61,12 @@ def check_labels(corpus: Corpus, tasks: tuple[str, ...], stage: StageConfig) -> 
                 )
 
 
-def of_pretraining(corpus: Corpus, stage: StageConfig) -> Iterator[str]:
+def of_pretraining(corpus: Corpus, config: RunConfig) -> Iterator[str]:
     """What pretraining does not see of a corpus as it is, a line for each split."""
+    stage = config.pretrain
+    shape = stage.evaluated(config.shape("pretrain"))
     for split in SPLITS:
-        source = batches.Pretrain(
-            corpus, split, stage.eval_shape, batches.HELDOUT_SEED, **stage.noise
-        )
+        source = batches.Pretrain(corpus, split, shape, batches.HELDOUT_SEED, **stage.text)
         if source.num_unread > _WORTH_TELLING * source.num_tokens:
             share = f"{source.num_unread / source.num_tokens:.0%}"
             anew = "" if corpus.is_one_stream else "; prepared anew, windows run across files"
@@ -83,8 +83,10 @@ def of_pretraining(corpus: Corpus, stage: StageConfig) -> Iterator[str]:
             yield f"{windows} are not evaluated: {why}"
 
 
-def of_tasks(corpus: Corpus, stage: StageConfig) -> Iterator[str]:
+def of_tasks(corpus: Corpus, config: RunConfig) -> Iterator[str]:
     """What finetuning does not see of a corpus as it is, a line for each task."""
+    stage = config.finetune
+    assert stage is not None
     for task in stage.tasks or tuple(corpus.tasks):
         told = []
         for split in corpus.tasks[task].examples:

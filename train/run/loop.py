@@ -20,7 +20,7 @@ from train.run.optimizers import learning_rate, make_optimizer
 from train.run.parallel import Strategy, make_strategy
 from train.run.start import Job, check_checkpoints_are_there, items_of, open_checkpoints, start
 from train.run.step import Model, State, Step, init_state, make_model, make_train_step
-from train.run.tracking import Progress, Tracker, fetch
+from train.run.tracking import Progress, StepSize, Tracker, fetch
 from train.study.config import to_dict
 
 
@@ -69,7 +69,7 @@ class Member:
         self.tracker = make_tracker(job, writer, step, quiet=quiet)
         if step:
             self.tracker.event(step, "resumed", f"from the checkpoint of step {step}")
-        for lost in job.kind.lost(job.corpus, job.stage) if not step else ():
+        for lost in job.kind.lost(job.corpus, job.config) if not step else ():
             self.tracker.event(step, "text lost", lost)
             if not quiet:
                 print(f"warning: {job.config.run_id} {job.stage_name}: {lost}", file=sys.stderr)
@@ -313,10 +313,12 @@ def make_tracker(job: Job, writer: RunWriter, done: int, *, quiet: bool) -> Trac
     """Makes the tracker that turns metrics of steps into records, from step `done` on."""
     stage = job.stage
     progress = Progress(f"{job.config.run_id} {job.stage_name}", stage.steps, done, quiet=quiet)
-    flops = arch_zoo.count_flops(job.model, stage.input_length, stage.target_length).train
+    shape = job.config.shape(job.stage_name)
+    flops = arch_zoo.count_flops(job.model, *shape.counted_lengths.values()).train
+    size = StepSize(shape.tokens, flops * shape.batch_size)
     names = job.config.trackers if distributed.is_first() else ()
     about = {"model": job.model.to_dict(), job.stage_name: to_dict(stage), **job.meta}
     others = trackers.open_trackers(
         names, job.directory, job.config.run_id, job.config.study, about
     )
-    return Tracker(writer, job.stage_name, stage, flops, progress, tuple(others))
+    return Tracker(writer, job.stage_name, stage, size, progress, tuple(others))

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import arch_zoo
-from arch_zoo.side import ENCODER
 from train.data import batches
 from train.data.corpus import Corpus
 from train.records import InputError
@@ -31,7 +30,7 @@ class StageKind:
     after: str
     evaluators: tuple[str, ...]
     best: Callable[[Corpus, StageConfig], tuple[str, ...]]
-    lost: Callable[[Corpus, StageConfig], Iterator[str]]
+    lost: Callable[[Corpus, RunConfig], Iterator[str]]
     source: Callable[[Corpus, RunConfig, arch_zoo.ModelConfig], Any]
 
 
@@ -39,7 +38,7 @@ def _pretraining_source(
     corpus: Corpus, config: RunConfig, model: arch_zoo.ModelConfig
 ) -> batches.Pretrain:
     stage = config.pretrain
-    return batches.Pretrain(corpus, "train", stage.shape, config.seed, **stage.noise)
+    return batches.Pretrain(corpus, "train", config.shape("pretrain"), config.seed, **stage.text)
 
 
 def _finetuning_source(
@@ -47,7 +46,7 @@ def _finetuning_source(
 ) -> batches.Finetune:
     stage = config.finetune
     assert stage is not None
-    multiple = model.architecture.segment_multiple(model, ENCODER)
+    multiple = model.architecture.segment_multiple(model, model.sides[0])
     if stage.pack and multiple is None:
         raise InputError(
             f"finetune.pack: {config.architecture} cannot tell examples of one row apart"
@@ -55,7 +54,7 @@ def _finetuning_source(
     return batches.Finetune(
         corpus,
         stage.tasks or tuple(corpus.tasks),
-        stage.shape,
+        config.shape("finetune"),
         config.seed,
         stage.cap,
         pack=stage.pack,

@@ -87,7 +87,7 @@ class Job:
         """The course of another stage of the run."""
         stage = identity(getattr(self.config, stage_name))
         course = {
-            "model": self.model.to_dict(),
+            "model": self.model.identity(),
             stage_name: {k: v for k, v in stage.items() if k != "steps"},
         }
         return json.loads(json.dumps(course))  # in the form in which it will be read back

@@ -16,7 +16,7 @@ import optax
 from flax import nnx
 
 import arch_zoo
-from arch_zoo.seq2seq import Batch
+from arch_zoo.model import Batch
 from train.run import losses
 from train.study.config import StageConfig
 
@@ -41,12 +41,14 @@ class Model:
     """An `arch_zoo` model as a pure function of a flat dictionary of parameters.
 
     Attributes:
+      family: of the module.
       graphdef: the structure of the module.
       treedef: the structure of its parameters, in the order of `axes`.
       axes: logical axis names of each parameter, by its name (`encoder.blocks.0.attention.query`).
       constants: arrays that are not trained (tables, random features).
     """
 
+    family: str
     graphdef: Any
     treedef: Any
     axes: dict[str, tuple[str, ...]]
@@ -73,7 +75,9 @@ def make_model(config: arch_zoo.ModelConfig, seed: int) -> tuple[Model, Params]:
         ".".join(str(key.key) for key in path): tuple(variable.axes) for path, variable in paths
     }
     leaves, treedef = jax.tree.flatten(variables)
-    return Model(graphdef, treedef, axes, constants), dict(zip(axes, leaves, strict=True))
+    return Model(config.family, graphdef, treedef, axes, constants), dict(
+        zip(axes, leaves, strict=True)
+    )
 
 
 def init_state(params: Params, optimizer: optax.GradientTransformation) -> State:

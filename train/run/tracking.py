@@ -1,5 +1,6 @@
 """The output of a run while it trains: rows of metrics.jsonl, progress, and optional trackers."""
 
+import dataclasses
 import functools
 import sys
 import time
@@ -91,6 +92,14 @@ class Progress:
             self._bar.stop()
 
 
+@dataclasses.dataclass(frozen=True)
+class StepSize:
+    """What one training step processes: tokens of inputs and targets, and FLOPs."""
+
+    tokens: int
+    flops: float
+
+
 class Tracker:
     """Turns the metrics of steps into records; one per stage. Only process 0 writes records.
 
@@ -103,7 +112,7 @@ class Tracker:
         writer: RunWriter,
         stage_name: str,
         stage: StageConfig,
-        flops_per_sequence: float,
+        size: StepSize,
         progress: Progress,
         others: tuple[Any, ...] = (),
     ):
@@ -113,15 +122,14 @@ class Tracker:
           writer: the writer of the run's directory.
           stage_name: pretrain or finetune.
           stage: its configuration.
-          flops_per_sequence: FLOPs of a training step per sequence, for the MFU.
+          size: what a training step processes.
           progress: shows the progress to the user.
           others: further trackers (see `train.run.trackers`), each with `metrics(row)`,
             `evals(rows)` and `close()`.
         """
         self.progress = progress
         self._writer, self._name, self._stage, self._others = writer, stage_name, stage, others
-        self._flops = flops_per_sequence
-        self._tokens = stage.batch_size * (stage.input_length + stage.target_length)
+        self._size = size
         self.restart_clock()
 
     def restart_clock(self) -> None:
@@ -154,14 +162,14 @@ class Tracker:
         rate = mfu = None
         if self._since is not None and done > self._since[0]:
             rate = (done - self._since[0]) / (now - self._since[1])
-            mfu = rate * self._stage.batch_size * self._flops / peak_flops()
+            mfu = rate * self._size.flops / peak_flops()
         return {
             "step": done,
             "stage": self._name,
             **{name: metrics[name] for name in ("loss", "nll", *metrics)},  # these two first
             "learning_rate": learning_rate,
-            "tokens": done * self._tokens,
-            "tokens_per_second": rate and rate * self._tokens,
+            "tokens": done * self._size.tokens,
+            "tokens_per_second": rate and rate * self._size.tokens,
             "steps_per_second": rate,
             "mfu": mfu,
             "memory_bytes": _memory(),

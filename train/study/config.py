@@ -20,13 +20,15 @@ OptimizerName = Literal["adafactor", "adamw"]
 StrategyName = Literal["pmap", "mesh"]
 PretrainingObjective = Literal["span_corruption", "prefix_lm", "causal_lm"]
 Scoring = Literal["decode", "rank", "both"]
+Family = Literal["encoder_decoder", "decoder_only"]
 
 _LONGEST = 2**20  # tokens of a sequence
 Length = Annotated[int, Range(1, _LONGEST)]
 
-_LOGISTICS = {
-    "identity": False
-}  # metadata of fields that do not change what is trained, but where or how often
+# Metadata of fields that do not change what is trained, but where or how often.
+_LOGISTICS = {"identity": False}
+# Metadata of fields that were added after runs had been recorded (see `identity`).
+_LATER = {"later": True}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,8 +78,9 @@ class StageConfig:
     Attributes:
       steps: optimizer steps.
       batch_size: sequences in a step, over all devices and micro-batches.
-      input_length: encoder tokens of a sequence.
-      target_length: decoder tokens of a sequence.
+      input_length: tokens of an input, which an encoder reads.
+      target_length: tokens of a target. In a decoder-only model it follows the input in one row;
+        with causal_lm it is the whole row.
       optimizer: optimizer and schedule.
       dropout_rate: dropout everywhere in the model.
       z_loss: coefficient of log(Z)^2, in training only.
@@ -89,6 +92,7 @@ class StageConfig:
         the same shards.
       noise_density: share of the tokens that span corruption removes.
       mean_span_length: mean tokens of a removed span.
+      by_document: with causal_lm in a decoder-only model, no position sees an earlier document.
       tasks: finetuning tasks, mixed in proportion to size; empty means every task of the corpus.
       cap: a task counts for at most this many examples when tasks are mixed; 0 means no limit.
       pack: finetuning puts several short examples into one row, if the architecture allows it.
@@ -118,6 +122,7 @@ class StageConfig:
     objective: PretrainingObjective = "span_corruption"
     noise_density: Annotated[float, Range(0, 1, low_open=True, high_open=True)] = 0.15
     mean_span_length: Annotated[float, Range(1, 1e6)] = 3.0
+    by_document: bool = dataclasses.field(default=False, metadata=_LATER)
     tasks: tuple[str, ...] = ()
     cap: CountOrZero = 0
     pack: bool = False
@@ -138,6 +143,10 @@ class StageConfig:
             raise InputError(
                 f"accumulate = {self.accumulate} does not divide batch_size = {self.batch_size}"
             )
+        if self.by_document and self.objective != "causal_lm":
+            raise InputError(
+                f"by_document = True needs objective = causal_lm, not {self.objective}"
+            )
         if self.keep_every % self.checkpoint_every:
             every = f"checkpoint_every = {self.checkpoint_every}"
             raise InputError(
@@ -145,22 +154,25 @@ class StageConfig:
                 "saved"
             )
 
-    @property
-    def shape(self) -> BatchShape:
-        """Of a training step's batch."""
-        return BatchShape(self.batch_size, self.input_length, self.target_length)
+    def task_shape(self, family: str) -> BatchShape:
+        """Of a training step's batch of task examples, for models of a family."""
+        return BatchShape(self.batch_size, self.input_length, self.target_length, family)
+
+    def text_shape(self, family: str) -> BatchShape:
+        """The same of text: a language model needs no inputs."""
+        shape = self.task_shape(family)
+        alone = self.objective == "causal_lm" and family == "decoder_only"
+        return dataclasses.replace(shape, input_length=0) if alone else shape
+
+    def evaluated(self, shape: BatchShape) -> BatchShape:
+        """The shape of an evaluation batch."""
+        return dataclasses.replace(shape, batch_size=self.eval_batch_size)
 
     @property
-    def eval_shape(self) -> BatchShape:
-        """Of an evaluation batch."""
-        return dataclasses.replace(self.shape, batch_size=self.eval_batch_size)
-
-    @property
-    def noise(self) -> dict[str, Any]:
-        """The options of the pretraining objective."""
-        return {
-            name: getattr(self, name) for name in ("objective", "noise_density", "mean_span_length")
-        }
+    def text(self) -> dict[str, Any]:
+        """The options of the pretraining text (`train.data.batches.Pretrain`)."""
+        names = ("objective", "noise_density", "mean_span_length", "by_document")
+        return {name: getattr(self, name) for name in names}
 
 
 # T5 scores every 5,000 steps and reports the best checkpoint of each task (Raffel et al. 2020,
@@ -180,6 +192,7 @@ class RunConfig:
     Attributes:
       architecture: a name of `python -m arch_zoo list`.
       size: a named size, with scaling operators if wanted (`base-NL24-DM512`).
+      family: encoder_decoder or decoder_only.
       protocol: the scaling protocol of the cell; empty means the plain size.
       seed: seed of the parameters, the order of the data and dropout.
       study: the study's name.
@@ -198,6 +211,7 @@ class RunConfig:
     protocol: str = ""
     seed: Seed = 0
     study: str = dataclasses.field(default="single", metadata=_LOGISTICS)
+    family: Family = dataclasses.field(default="encoder_decoder", metadata=_LATER)
     model: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     pretrain: StageConfig = StageConfig()
     finetune: StageConfig | None = T5_FINETUNE
@@ -208,6 +222,8 @@ class RunConfig:
     def __post_init__(self):
         """Checks that every value is in range."""
         ranges.check(self)
+        if self.pretrain.by_document and self.family != "decoder_only":
+            raise InputError("pretrain.by_document = True needs family = decoder_only")
         if (
             len(self.mesh) != 3
             or any(n < 1 for n in self.mesh[1:])
@@ -220,18 +236,29 @@ class RunConfig:
     @property
     def run_id(self) -> str:
         """The name of the run's directory."""
+        family = "" if self.family == "encoder_decoder" else f"-{self.family}"
         protocol = f"-{self.protocol}" if self.protocol else ""
-        return f"{self.architecture}-{self.size}{protocol}-s{self.seed}"
+        return f"{self.architecture}-{self.size}{family}{protocol}-s{self.seed}"
 
     def differs_in_seed_alone(self, other: "RunConfig") -> bool:
         """Whether the two are equal except for the seed."""
         return dataclasses.replace(self, seed=other.seed) == other
 
+    def shape(self, stage_name: str) -> BatchShape:
+        """Of a training step's batch in one of the stages."""
+        stage = getattr(self, stage_name)
+        of = stage.text_shape if stage_name == "pretrain" else stage.task_shape
+        return of(self.family)
+
     @property
-    def max_lengths(self) -> tuple[int, int]:
-        """The longest inputs and targets of either stage, on which some weights' shapes depend."""
-        stages = [self.pretrain, *([self.finetune] if self.finetune else [])]
-        return max(s.input_length for s in stages), max(s.target_length for s in stages)
+    def max_lengths(self) -> dict[str, int]:
+        """The longest row of each side in either stage, on which some weights' shapes depend."""
+        shapes = [self.shape("pretrain"), *([self.shape("finetune")] if self.finetune else [])]
+        limits = {"encoder": "max_input_length", "decoder": "max_target_length"}
+        return {
+            limits[side]: max(shape.row_lengths[side] for shape in shapes)
+            for side in shapes[0].row_lengths
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -323,11 +350,38 @@ def _is_union(kind: Any) -> bool:
 
 
 def identity(config: Any) -> Any:
-    """The settings that determine the result of a run: the configuration without logistics."""
+    """The settings that determine the result of a run: the configuration without logistics.
+
+    Fields that were added later are left out at their default, so that a run keeps its identity
+    when a field is added.
+    """
     if not dataclasses.is_dataclass(config):
         return config
-    fields = [field for field in dataclasses.fields(config) if field.metadata.get("identity", True)]
-    return {field.name: identity(getattr(config, field.name)) for field in fields}
+    return {
+        field.name: identity(getattr(config, field.name))
+        for field in _of_identity(config)
+        if not (field.metadata.get("later") and getattr(config, field.name) == field.default)
+    }
+
+
+def recorded_identity(config: Any, record: Any) -> Any:
+    """The identity that an earlier record of such a configuration stands for.
+
+    Fields that the record has no value of, because they were added later, have their default.
+    """
+    if not dataclasses.is_dataclass(config) or not isinstance(record, Mapping):
+        return record
+    return {
+        field.name: recorded_identity(getattr(config, field.name), record.get(field.name))
+        for field in _of_identity(config)
+        if not (
+            field.metadata.get("later") and record.get(field.name, field.default) == field.default
+        )
+    }
+
+
+def _of_identity(config: Any) -> list[dataclasses.Field]:
+    return [field for field in dataclasses.fields(config) if field.metadata.get("identity", True)]
 
 
 def digest(value: Any) -> str:

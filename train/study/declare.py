@@ -204,22 +204,60 @@ def _matched(
     return best
 
 
+def twins(
+    cells: RunConfigs, by: Cost, protocol: str = "", vocab_size: int = T5_VOCABULARY
+) -> RunConfigs:
+    """For each encoder-decoder a decoder-only model of equal cost: the same size, another depth.
+
+    Args:
+      cells: encoder-decoders.
+      by: FLOPs of one pretraining sequence, or parameters outside the tables, which both have.
+      protocol: the protocol of the twins.
+      vocab_size: the vocabulary size of the corpus.
+
+    Raises:
+      InputError: no depth comes within 20 % of a cell's cost.
+    """
+    return tuple(_twin(cell, by, protocol, vocab_size) for cell in cells)
+
+
+def _twin(cell: RunConfig, by: Cost, protocol: str, vocab_size: int) -> RunConfig:
+    def cost_of(candidate: RunConfig) -> float:
+        if by == "flops":
+            return cost(candidate, by, vocab_size)
+        return _params(candidate, vocab_size, embedding=False)
+
+    alone = dataclasses.replace(cell, family="decoder_only", protocol=protocol)
+    layers = sizes.dimensions(cell.size).num_decoder_layers
+    deep = [
+        dataclasses.replace(alone, size=scale(cell.size, "DL", depth))
+        for depth in range(1, 4 * layers + 1)
+        if depth != layers
+    ]
+    target = cost_of(cell)
+    best = min((alone, *deep), key=lambda candidate: abs(math.log(cost_of(candidate) / target)))
+    if abs(math.log(cost_of(best) / target)) > math.log(1.2):
+        raise InputError(f"{cell.run_id}: no depth of a decoder-only model comes within 20 % of it")
+    return best
+
+
 def cost(cell: RunConfig, by: Cost, vocab_size: int = T5_VOCABULARY) -> int:
     """The cost of a cell: forward FLOPs of one pretraining sequence, or parameters."""
     cfg = model(cell, vocab_size)
     if by == "params":
         return arch_zoo.count_params(cfg).total
-    return _flops(cfg, cell.pretrain.input_length, cell.pretrain.target_length)
+    return _flops(cfg, tuple(cell.shape("pretrain").counted_lengths.values()))
 
 
 @functools.lru_cache(maxsize=4096)  # matching the cells of a ladder tries the same widths again
-def _flops(cfg: arch_zoo.ModelConfig, input_length: int, target_length: int) -> int:
-    return arch_zoo.count_flops(cfg, input_length, target_length).forward
+def _flops(cfg: arch_zoo.ModelConfig, lengths: tuple[int, ...]) -> int:
+    return arch_zoo.count_flops(cfg, *lengths).forward
 
 
 _NOT_OF_THE_MODEL = {
     "architecture": "the run's architecture",
     "size": "the run's size",
+    "family": "the run's family",
     "vocab_size": "that of the corpus",
     "dropout_rate": "set for each stage, as in pretrain.dropout_rate",
 }
@@ -238,20 +276,17 @@ def model(cell: RunConfig, vocab_size: int, *, accelerator: bool = False) -> arc
     for key, source in _NOT_OF_THE_MODEL.items():
         if key in cell.model:
             raise InputError(f"model.{key} = {cell.model[key]!r}: it is {source}")
-    input_length, target_length = cell.max_lengths
     defaults = {
-        "max_input_length": input_length,
-        "max_target_length": target_length,
+        **cell.max_lengths,
         "dtype": "bfloat16" if accelerator else "float32",
     }
-    return arch_zoo.config(
-        cell.architecture, cell.size, **{**defaults, **cell.model, "vocab_size": vocab_size}
-    )
+    fixed = {"vocab_size": vocab_size, "family": cell.family}
+    return arch_zoo.config(cell.architecture, cell.size, **{**defaults, **cell.model, **fixed})
 
 
 def tokens_per_step(cell: RunConfig) -> int:
     """Tokens of one step of pretraining, inputs and targets."""
-    return cell.pretrain.batch_size * (cell.pretrain.input_length + cell.pretrain.target_length)
+    return cell.shape("pretrain").tokens
 
 
 def fixed_tokens(cells: RunConfigs, tokens: float) -> RunConfigs:
@@ -307,4 +342,4 @@ def _with_steps(cell: RunConfig, steps: float) -> RunConfig:
 def cell_hash(cell: RunConfig, vocab_size: int, *, accelerator: bool = False) -> str:
     """A stable hash of everything that determines a cell's result, except the training text."""
     resolved = model(cell, vocab_size, accelerator=accelerator)
-    return digest({**identity(cell), "model": resolved.to_dict()})
+    return digest({**identity(cell), "model": resolved.identity()})

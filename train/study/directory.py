@@ -12,7 +12,15 @@ from typing import Any
 
 from train import records
 from train.records import InputError
-from train.study.config import RunConfig, StudyConfig, differences, from_dict, identity, to_dict
+from train.study.config import (
+    RunConfig,
+    StudyConfig,
+    differences,
+    from_dict,
+    identity,
+    recorded_identity,
+    to_dict,
+)
 
 MANIFEST = "study.json"
 ATTEMPTS = "attempts.jsonl"  # in the directory of each cell
@@ -131,19 +139,12 @@ def _check_same(cell: RunConfig, path: Path) -> None:
     # This machine may have no accelerator, so the run's own record decides whether it used one.
     accelerator = old["model"]["dtype"] == "bfloat16"
     model = declare.model(cell, old["data"]["vocab_size"], accelerator=accelerator)
-    new = {**identity(cell), "model": model.to_dict()}
-    new = json.loads(json.dumps(new))
-    changes = differences({key: _kept(old.get(key), value) for key, value in new.items()}, new)
+    new = json.loads(json.dumps({**identity(cell), "model": model.to_dict()}))
+    before = {**recorded_identity(cell, old), "model": model.completed(old["model"])}
+    changes = differences(before, new)
     if changes:
         run = f"{path.parent}: the run there has another configuration"
         raise InputError(f"{run}: {'; '.join(changes)}; use another --runs")
-
-
-def _kept(old: object, new: object) -> object:
-    """The recorded settings without logistics, that is without those that `new` does not have."""
-    if isinstance(old, dict) and isinstance(new, dict) and "steps" in new:
-        return {key: value for key, value in old.items() if key in new}
-    return old
 
 
 def read_manifest(directory: Path) -> StudyConfig:

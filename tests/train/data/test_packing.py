@@ -4,12 +4,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.train.tiny_corpus import write_corpus
-from train.data import batches, counter_random, packing
+from train.data import batches, counter_random
 from train.data.batch_shape import BatchShape
 from train.data.corpus import open_corpus
+from train.data.layouts import LAYOUTS
 from train.records import InputError
 
 _TASK = "python_subject"
+TWO_ROWS = LAYOUTS["encoder_decoder"]
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +26,7 @@ def corpus(tmp_path_factory):
 @settings(max_examples=60, deadline=None)
 def test_every_example_is_in_one_row_that_has_room(lengths, multiple):
     inputs, targets = np.array(lengths).T
-    rows = packing.plan(inputs, targets, 32, 10, multiple)
+    rows = TWO_ROWS.plan((inputs, targets), (32, 10), multiple)
     assert sorted(example for row in rows for example in row) == list(range(len(lengths)))
     for row in rows:
         assert np.minimum(inputs[row], 32).sum() <= 32 and np.minimum(targets[row], 10).sum() <= 10
@@ -32,7 +34,7 @@ def test_every_example_is_in_one_row_that_has_room(lengths, multiple):
         [[np.ones(size, np.int32) for size in side[row]] for row in rows]
         for side in (inputs, targets)
     ]
-    packed = packing.pack(*members, 32, 10, multiple)
+    packed = TWO_ROWS.packed(*members, (32, 10), multiple)
     starts = (packed["encoder_segment_ids"] > 0) & (packed["encoder_positions"] == 0)
     assert starts.sum() == len(lengths), "every example is whole, and none is cut off"
     assert (np.nonzero(starts)[1] % multiple == 0).all()
@@ -41,7 +43,7 @@ def test_every_example_is_in_one_row_that_has_room(lengths, multiple):
 def test_rows_hold_their_examples_with_segments_and_positions():
     inputs = [[np.array([5, 6, 1]), np.array([7, 1])], [np.array([8, 9, 10, 11, 12, 13, 14, 1])]]
     targets = [[np.array([3, 1]), np.array([4, 1])], [np.array([2, 1])]]
-    batch = packing.pack(inputs, targets, 6, 5)
+    batch = TWO_ROWS.packed(inputs, targets, (6, 5), 1)
     expected = {
         "encoder_input_tokens": [[5, 6, 1, 7, 1, 0], [8, 9, 10, 11, 12, 1]],
         "encoder_segment_ids": [[1, 1, 1, 2, 2, 0], [1] * 6],
@@ -82,17 +84,15 @@ def test_packed_rows_are_planned_in_an_order_drawn_once(corpus, options, multipl
     inputs, targets = (
         [ragged[i] for i in order(3, 400)] for ragged in (examples.inputs, examples.targets)
     )
-    plan = packing.plan(
-        np.array(list(map(len, inputs))), np.array(list(map(len, targets))), 80, 40, multiple
-    )
+    sizes = tuple(np.array(list(map(len, feature))) for feature in (inputs, targets))
+    plan = TWO_ROWS.plan(sizes, (80, 40), multiple)
     run = _packed(corpus, **options)
     assert run.num_rows == len(plan)
     rows = [plan[i] for i in order(4, len(plan))[order(3, len(plan))][4:8]]
-    expected = packing.pack(
+    expected = TWO_ROWS.packed(
         [[inputs[i] for i in row] for row in rows],
         [[targets[i] for i in row] for row in rows],
-        80,
-        40,
+        (80, 40),
         multiple,
     )
     batch = run.batch(1)

@@ -14,6 +14,7 @@ from tests.train.plan import make_counts
 from tests.train.tiny_study import run as tiny
 from train import power, records
 from train.__main__ import main
+from train.data.batch_shape import BatchShape
 from train.plan import calibrate, counts, devices, plan
 from train.plan.calibrate import Calibration
 from train.records import InputError
@@ -23,6 +24,7 @@ from train.study.directory import ATTEMPTS, load
 
 VOCAB = 296
 GB = 10**9
+SHAPE = BatchShape(8, 24, 12)
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +62,7 @@ def test_totals_are_what_a_hand_computes():
     assert made.device_hours == pytest.approx(2 * 2 * one.seconds / 3600)
     held = memory.estimate_memory(cfg, 24, 12)
     per_sequence = held.activations + held.largest
-    (counted,) = counts.count([counts.query(cfg, 24, 12, cell.pretrain.optimizer)])
+    (counted,) = counts.count([counts.query(cfg, SHAPE, cell.pretrain.optimizer)])
     assert (
         one.memory == 4 * (2 * params + counted.moments) + 4 * per_sequence
     )  # four of eight sequences a device
@@ -203,14 +205,14 @@ def test_adafactor_keeps_a_row_and_a_column_of_a_matrix_and_all_of_a_vector():
     (found,) = counts.count(
         [
             counts.query(
-                declare.model(tiny("transformer"), VOCAB), 24, 12, tiny("glu").pretrain.optimizer
+                declare.model(tiny("transformer"), VOCAB), SHAPE, tiny("glu").pretrain.optimizer
             )
         ]
     )
     assert found.moments < found.params / 5
     unfactored = dataclasses.replace(tiny("glu").pretrain.optimizer, min_factored_size=10_000)
     (found,) = counts.count(
-        [counts.query(declare.model(tiny("transformer"), VOCAB), 24, 12, unfactored)]
+        [counts.query(declare.model(tiny("transformer"), VOCAB), SHAPE, unfactored)]
     )
     assert found.moments == found.params
 
@@ -340,7 +342,7 @@ def test_probes_of_a_study_with_seeds_have_some_together():
 )
 def test_counts_of_deep_stacks_are_those_of_the_whole_trace(name):
     cfg = arch_zoo.config(name, "nano-NL16", vocab_size=VOCAB)
-    (found,) = counts.count([counts.query(cfg, 24, 12, tiny("glu").pretrain.optimizer)])
+    (found,) = counts.count([counts.query(cfg, SHAPE, tiny("glu").pretrain.optimizer)])
     assert found.flops == arch_zoo.count_flops(cfg, 24, 12).forward
     for gpu, activations in ((False, found.activations), (True, found.gpu_activations)):
         held = memory.estimate_memory(cfg, 24, 12, gpu=gpu)
@@ -352,8 +354,7 @@ def test_many_models_are_counted_by_several_processes(monkeypatch):
     queries = [
         counts.query(
             arch_zoo.config("transformer", size, vocab_size=VOCAB),
-            24,
-            12,
+            SHAPE,
             tiny("glu").pretrain.optimizer,
         )
         for size in ("nano", "micro")

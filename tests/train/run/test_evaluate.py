@@ -131,7 +131,6 @@ def test_one_sequence_has_no_error_and_none_has_no_loss(corpus):
 @pytest.mark.parametrize("objective", ["span_corruption", "causal_lm"])
 def test_the_unigram_loss_is_that_of_the_training_targets_frequencies(corpus, objective):
     """With and without sentinels, which are the last pieces of the vocabulary."""
-    stage = dataclasses.replace(STAGE, objective=objective)
     heldout = batches.heldout(corpus, BatchShape(8, 24, 12), 2, objective=objective)
     train = batches.Pretrain(corpus, "train", BatchShape(8, 24, 12), seed=5, objective=objective)
     counts = np.ones(corpus.vocab_size)  # every piece once more than seen
@@ -140,7 +139,7 @@ def test_the_unigram_loss_is_that_of_the_training_targets_frequencies(corpus, ob
             counts[token] += token > 0
     targets = np.concatenate([batch["decoder_target_tokens"].ravel() for batch in heldout])
     expected = np.mean(np.log(counts.sum()) - np.log(counts[targets[targets > 0]]))
-    row = heldout_loss.unigram(corpus, stage, 5, heldout)
+    row = heldout_loss.unigram(train, heldout)
     assert row["value"] == pytest.approx(expected, rel=1e-9)
     assert (row["metric"], row["n"], row["stderr"]) == ("unigram_nll", None, None)
 

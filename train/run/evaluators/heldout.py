@@ -27,7 +27,9 @@ class Heldout:
     ):
         """Reads the held-out set, which is the same for every cell of a study."""
         self._nll = strategy.compile_evaluation(make_nll(model))
-        self._heldout = batches.heldout(corpus, stage.eval_shape, stage.eval_batches, **stage.noise)
+        self._shape = stage.text_shape(model.family)
+        shape = stage.evaluated(self._shape)
+        self._heldout = batches.heldout(corpus, shape, stage.eval_batches, **stage.text)
         self._corpus, self._stage, self._seed = corpus, stage, seed
 
     def __call__(self, params: Any, *, final: bool) -> list[Row]:
@@ -38,8 +40,8 @@ class Heldout:
             return rows
         names = ("nll", "weight", "bytes")
         examples = [dict(zip(names, map(float, one), strict=True)) for one in sums.T]
-        baseline = unigram(self._corpus, self._stage, self._seed, self._heldout)
-        return [rows[0] | {EXAMPLES: examples}, *rows[1:], baseline]
+        train = batches.Pretrain(self._corpus, "train", self._shape, self._seed, **self._stage.text)
+        return [rows[0] | {EXAMPLES: examples}, *rows[1:], unigram(train, self._heldout)]
 
 
 def make_nll(model: Model) -> Callable[..., Any]:
@@ -110,11 +112,8 @@ def _ratio(x_N: np.ndarray, y_N: np.ndarray) -> tuple[float, float]:
     return float(value), float(spread / total)
 
 
-def unigram(
-    corpus: Corpus, stage: StageConfig, seed: int, heldout: Sequence[batches.HostBatch]
-) -> Row:
+def unigram(train: batches.Pretrain, heldout: Sequence[batches.HostBatch]) -> Row:
     """The loss of the unigram distribution on the same targets: a model that ignores context."""
-    train = batches.Pretrain(corpus, "train", stage.shape, seed, **stage.noise)
     value = batches.unigram_nll(train, heldout)
     return {
         "task": "corpus",

@@ -39,7 +39,7 @@ class Tasks:
         Raises:
           InputError: a task has more labels than a batch has rows, or a label is cut.
         """
-        self._corpus, self._stage = corpus, stage
+        self._corpus, self._stage, self._family = corpus, stage, model.family
         self.tasks = scored(corpus, stage)
         lengths.check_labels(corpus, stage.tasks or tuple(corpus.tasks), stage)
         self._decode = strategy.compile_evaluation(
@@ -60,12 +60,22 @@ class Tasks:
         about, how = self._corpus.tasks[task], self._stage.scoring
         common = {"task": task, "split": "validation"}
         if how != "rank" or not about.labels:
-            found = predict(self._decode, params, self._corpus, task, self._stage)
+            found = predict(
+                self._decode, params, self._corpus, task, self._stage, family=self._family
+            )
             rows = downstream(about, task, *found)
             yield from rows[:-1]
             yield rows[-1] | (_examples(about, rows[-1]["value"], *found) if final else {})
         if how != "decode" and about.labels:
-            found = predict(self._nll, params, self._corpus, task, self._stage, ranked=True)
+            found = predict(
+                self._nll,
+                params,
+                self._corpus,
+                task,
+                self._stage,
+                family=self._family,
+                ranked=True,
+            )
             rows = downstream(about, task, *found, prefix=RANKED)
             yield from rows
             if how == "rank":  # the headline score has the same name for both ways of scoring
@@ -104,6 +114,7 @@ def predict(
     task: str,
     stage: StageConfig,
     *,
+    family: str = "encoder_decoder",
     ranked: bool = False,
 ) -> tuple[list[str], list[Mapping[str, Any]]]:
     """The answers of a model to the validation examples of a task, and their references.
@@ -114,11 +125,13 @@ def predict(
       corpus: an open corpus.
       task: a name in `corpus.tasks`.
       stage: sets the lengths, the batch size and the number of examples.
+      family: of the model.
       ranked: takes the most likely of the task's labels as the answer.
     """
     predictions, references = [], []
+    shape = stage.evaluated(stage.task_shape(family))
     parts = (batches.ranking if ranked else batches.evaluation)(
-        corpus, task, stage.eval_shape, limit=stage.eval_examples or None
+        corpus, task, shape, limit=stage.eval_examples or None
     )
     for part in parts:
         if ranked:
