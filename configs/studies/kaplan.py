@@ -4,7 +4,8 @@
 
 A grid of model sizes and of tokens, one run for each pair, with a warm-up and a decay to zero of
 its own: the loss of a run that is stopped early is not that of a shorter run. The paper's exponents
-(arXiv 2001.08361) are those of the loss in non-embedding parameters N, tokens D and compute C = 6ND.
+(arXiv 2001.08361) are those of the loss in non-embedding parameters N, tokens D and compute
+C = 6ND.
 
 This is the study's first form, on the embedded corpus of 3.1M tokens, of which the longest runs
 read every token about twice. Small models learn little before a thousand steps, so the shortest

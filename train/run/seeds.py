@@ -203,6 +203,10 @@ class _WithConstants:
 
     model: Model
 
+    @property
+    def family(self) -> str:
+        return self.model.family
+
     def merge(self, both: tuple[Any, Any]) -> Any:
         params, constants = both
         return dataclasses.replace(self.model, constants=constants).merge(params)
