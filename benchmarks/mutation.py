@@ -78,8 +78,14 @@ TARGETS = {
     "tests/eval/analyses/test_units.py",
     "eval/analyses/crossovers.py": "tests/eval/analyses/test_units.py "
     "tests/eval/analyses/test_comparison.py",
-    "eval/data/quantity.py": "tests/eval/analyses/test_units.py tests/eval/data/test_cells.py",
+    "eval/analyses/paired.py": "tests/eval/data/test_examples.py",
     "eval/analyses/slopes.py": "tests/eval/analyses/test_slopes.py",
+    "eval/analyses/verdicts.py": "tests/eval/analyses/test_verdicts.py",
+    "eval/data/examples.py": "tests/eval/data/test_examples.py",
+    "eval/data/quantity.py": "tests/eval/analyses/test_units.py tests/eval/data/test_cells.py",
+    "eval/laws/score_test.py": "tests/eval/laws/test_groups.py -k '(verdict or noise or share)"
+    " and not holds_its_level'",
+    "eval/stats/moderation.py": "tests/eval/stats/test_moderation.py",
     "train/data/batches.py": "tests/train/data/test_batches.py tests/train/data/test_packing.py"
     " tests/train/run/test_evaluate.py",
     "train/data/windows.py": "tests/train/data/test_batches.py",

@@ -8,6 +8,11 @@ noise of each group's spread (a parametric bootstrap, as Krishnamoorthy, Lu and 
 means of groups with unequal variances). An F test with one variance for all, or residuals with
 random signs, takes the noise of the noisiest of few groups for a difference of laws.
 
+The spreads are those about the smaller model, fitted with the same weights. Without weights a noisy
+group moves the common law, and a quiet group's distance from it would count as noise of the quiet
+group: with two groups, one of them noisier, the test would then call one law different almost twice
+as often as it claims.
+
 Checkpoints of a run cannot be drawn one by one; there the residuals of a run get a common random
 sign. Axes: `n` points, `G` groups, `B` draws, `K` columns of a basis.
 """
@@ -55,7 +60,8 @@ def p_value(small: Fit, large: Fit, separate: Fit, draws: int, seed: int) -> flo
     inner_nK, outer_nK = _basis(points.tangent(small)), _basis(points.tangent(large))
     rng = np.random.default_rng(seed)
 
-    def statistic(y_Bn: np.ndarray) -> np.ndarray:
+    def weights(y_Bn: np.ndarray) -> np.ndarray:
+        """One over each group's own residual variance [B,G], shrunken."""
         rss_BG = np.stack(
             [
                 (y_Bn[:, points.code_n == g] ** 2).sum(1) - ((y_Bn @ basis) ** 2).sum(1)
@@ -65,13 +71,17 @@ def p_value(small: Fit, large: Fit, separate: Fit, draws: int, seed: int) -> flo
         )
         rss_BG = np.maximum(rss_BG, 0.0)
         common_B = rss_BG.sum(1, keepdims=True) / left_G.sum()
-        weight_BG = (left_G + _PRIOR) / (rss_BG + _PRIOR * common_B)
+        return (left_G + _PRIOR) / (rss_BG + _PRIOR * common_B)
+
+    def statistic(y_Bn: np.ndarray) -> np.ndarray:
+        weight_BG = weights(y_Bn)
         return _cost(y_Bn, inner_nK, points.code_n, weight_BG) - _cost(
             y_Bn, outer_nK, points.code_n, weight_BG
         )
 
     seen = statistic(points.residual_n[None])[0]
-    drawn_B = statistic(points.draw(inner_nK, draws, rng))
+    weight_G = weights(points.residual_n[None])[0]
+    drawn_B = statistic(points.draw(inner_nK, weight_G, draws, rng))
     return float((1 + (drawn_B >= seen * (1 - 1e-9)).sum()) / (1 + draws))
 
 
@@ -119,15 +129,21 @@ class _Points:
         jac_nP = surface.evaluate(theta_P[None])[1][0].T[:, moves_P]
         return self.mean_Cn @ (jac_nP * self.scale_n[:, None])
 
-    def draw(self, basis_nK: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
-        """Studies without a difference between groups [B,n], around the fit.
+    def draw(
+        self, basis_nK: np.ndarray, weight_G: np.ndarray, draws: int, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Studies without a difference between groups [B,n], around the weighted fit.
 
         Normal noise with each group's spread, corrected for the fitted parameters; or, if the
         points of a run differ in their inputs, residuals scaled up for the parameters, with one
         random sign for each run.
         """
-        left_n = self.residual_n - basis_nK @ (basis_nK.T @ self.residual_n)
-        free_n = np.maximum(1 - (basis_nK**2).sum(1), 1e-9)
+        root_n = np.sqrt(weight_G)[self.code_n]
+        weighted_nK = np.linalg.qr(basis_nK * root_n[:, None])[0]
+        moment_K = weighted_nK.T @ (root_n * self.residual_n)
+        left_n = self.residual_n - weighted_nK @ moment_K / root_n
+        # A weighted residual has 1 - leverage of the variance of its error, as in least squares.
+        free_n = np.maximum(1 - (weighted_nK**2).sum(1), 1e-9)
         if len(np.unique(self.run_n)) < len(self.run_n):
             sign_BC = rng.choice([-1.0, 1.0], (draws, self.run_n.max() + 1))
             return left_n / np.sqrt(free_n) * sign_BC[:, self.run_n]

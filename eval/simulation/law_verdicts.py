@@ -15,11 +15,11 @@ from eval.laws.fitting.objective import Name, Objective
 from eval.laws.law_table import Runs, points
 from eval.stats.resampling import Resampling
 
-DESIGNS = ((12, 4), (4, 5))
+DESIGNS = ((12, 4), (4, 5), (2, 5))
 """Groups and sizes of the simulated studies."""
 
 TRUTHS = {"power": {"A": 20.0, "alpha": 0.05}, "offset": {"A": 300.0, "alpha": 0.12, "E": 1.8}}
-"""The straight law and the bent one, over the compute of `SIZES`."""
+"""The straight law and the bent one, over the compute of `SPAN`."""
 
 SPAN = (1e17, 1e20)
 """Training FLOPs of the smallest and the largest size."""

@@ -1,7 +1,16 @@
 import numpy as np
 import pytest
 
-from eval.laws import allocation, choice, forms, groups, isoflop, loss_to_score, next_run
+from eval.laws import (
+    allocation,
+    choice,
+    forms,
+    groups,
+    isoflop,
+    loss_to_score,
+    next_run,
+    score_test,
+)
 from eval.laws.example_points import TRUTH
 from eval.laws.fitting import uncertainty
 from eval.laws.fitting.fit import fit
@@ -154,6 +163,37 @@ def test_the_verdict_holds_its_level(groups_, sizes, noisier):
     """A short version of `benchmarks/scaling_law_coverage.py --verdicts`."""
     found = law_verdicts.shares(law_verdicts.Groups(groups_, sizes, noisier=noisier), 60, 99)
     assert found["differ"] <= 0.05 + 2.3 * np.sqrt(0.05 * 0.95 / 60) and found["cannot"] == 0
+
+
+@pytest.mark.parametrize("noisy", ["a", "b"])
+def test_a_noisy_group_does_not_lend_its_noise_to_a_quiet_one(noisy):
+    """Simulated studies have each group's own noise.
+
+    The noisy group moves the unweighted common line. A quiet group's distance from that line once
+    counted as its noise, which was then tens of times too large.
+    """
+    sizes, rng = 6, np.random.default_rng(0)
+    x, label = np.tile(np.geomspace(1e17, 1e20, sizes), 2), np.repeat(["a", "b"], sizes)
+    error = np.where(label == noisy, 0.1, 1e-4) * rng.standard_normal(2 * sizes)
+    y = forms.get("power").predict({"A": 20.0, "alpha": 0.05}, x=x) * np.exp(error)
+    runs = points(y, group=label, x=x)
+    law = groups.fit_groups(forms.get("power"), runs, frozenset({"A", "alpha"}), L2)
+    quiet, loud = (
+        fit(forms.get("power"), runs.take(chosen), L2)
+        for chosen in (label != noisy, label == noisy)
+    )
+    # With such a ratio the common line is the quiet group's own, so the noisy group spends nothing.
+    off_n = np.log(runs.y) - quiet.surface.form.evaluate(quiet.theta_P[None], runs.x)[0][0]
+    seen = score_test._Points(law)
+    weight_G = 1 / np.array([f.sigma for f in ((loud, quiet) if noisy == "a" else (quiet, loud))])
+    drawn_Bn = seen.draw(
+        score_test._basis(seen.tangent(law)), weight_G**2, 20_000, np.random.default_rng(1)
+    )
+    spread_n = drawn_Bn.std(0)
+    assert spread_n[label != noisy] == pytest.approx(quiet.sigma, rel=0.03)
+    assert spread_n[label == noisy] == pytest.approx(
+        np.sqrt((off_n[label == noisy] ** 2).mean()), rel=0.03
+    )
 
 
 def test_the_verdict_finds_another_exponent():
