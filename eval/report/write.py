@@ -100,8 +100,8 @@ def texts(analysis: Analysis) -> Iterator[tuple[str, str]]:
     """Every text file of the report, as (path in the report's directory, content)."""
     study, results = analysis.study, analysis.results
     yield "runs.csv", csv(study.runs)
-    yield "table1.csv", csv(tables.cells(study))
-    yield from _shown("table1", tables.table1(study))
+    yield "table1.csv", csv(tables.cells(study, analysis.paired_errors))
+    yield from _shown("table1", tables.table1(study, analysis.paired_errors))
     yield "table2_slopes.csv", csv(results["slopes"])
     yield from _shown(
         "table2_slopes",

@@ -210,6 +210,21 @@ def test_the_page_of_one_seed_hides_what_needs_seeds(one_seed, html):
     assert "Not known in any row" not in stability
 
 
+MARK_IS_SEEN = """(() => {
+  const mark = document.querySelector('#plot-main .annotation-text').getBoundingClientRect();
+  const own = document.getElementById('plot-main').data
+    .filter(t => t.mode === 'markers' && ['glu', 'lconv'].includes(t.name));
+  const points = [...document.querySelectorAll('#plot-main .scatterlayer .point')]
+    .map(p => p.getBoundingClientRect())
+    .filter(p => Math.hypot(p.left - mark.left, p.top - mark.top) < 40);
+  const apart = points.every(p => p.right <= mark.left + 3 || p.bottom <= mark.top + 3);
+  const after = document.querySelector('#plot-main .scatterlayer')
+    .compareDocumentPosition(document.querySelector('#plot-main .annotation-text'));
+  return own.length === 2 && points.length >= 2 && apart
+    && !!(after & Node.DOCUMENT_POSITION_FOLLOWING);
+})()"""
+
+
 @NEEDS_BROWSER
 def test_the_page_of_one_seed_marks_cells_at_one_place_and_what_their_errors_are(
     one_seed, tmp_path
@@ -220,8 +235,12 @@ def test_the_page_of_one_seed_marks_cells_at_one_place_and_what_their_errors_are
         window.open((tmp_path / "report.html").as_uri())
         window.wait("document.querySelectorAll('.plot .main-svg').length > 2")
         data = "document.getElementById('plot-main').data"
-        marks = window.run(f"{data}.filter(t => t.mode === 'text').flatMap(t => t.text)")
-        assert [mark.strip() for mark in marks] == ["\u00d72"]
+        marks = window.run(
+            "[...document.querySelectorAll('#plot-main .annotation-text')].map(t => t.textContent)"
+        )
+        assert marks == ["\u00d72"]
+        # Nothing that is drawn later covers the mark, and it clears the markers at its place.
+        assert window.run(MARK_IS_SEEN)
         hover = window.run(
             f"{data}.find(t => t.name === 'glu').text.find(t => t.includes('place'))"
         )

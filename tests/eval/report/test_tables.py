@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from eval.analyses import everything
 from eval.analyses.comparison import Comparison
 from eval.analyses.question import Question
 from eval.analyses.slopes import Slopes
@@ -17,12 +18,14 @@ from eval.data import chance
 from eval.data.cells import RunTable
 from eval.data.quantity import FLOPS, LOSS, SCORE
 from eval.data.study import read_study
-from eval.report import grid, listing, style, tables, words
+from eval.report import figures, grid, listing, style, tables, words
+from eval.report.page import chart_data
 from eval.simulation.simulate import Line
 from eval.simulation.simulate import study as study_of
 from eval.stats.regression import least_difference
 from tests.eval import run_directories
 from tests.eval.frames import by
+from train import records
 
 AWKWARD = "<b>a&b</b> 50% $x_1$ #1 ~^\\{} | *bold* \u03b1\u4e2d"
 
@@ -422,6 +425,82 @@ def test_errors_over_shared_examples_are_not_for_comparing_cells(small, analysis
 
     assert tables.COMMON in notes(read_study(small))
     assert tables.COMMON not in notes(analysis.study)
+
+
+@pytest.fixture(scope="module")
+def paired(tmp_path_factory) -> tuple[everything.Analysis, dict[str, float]]:
+    """Two models of one size on the same 400 examples, and the paired error of each quality.
+
+    Hard examples are hard for both, so the error of each model is about 100 times as large. The
+    examples of the last task were not kept.
+    """
+    count, tasks = 400, ("glue_cola", "glue_sst2", "python_questions")
+    path = run_directories.write_study(
+        tmp_path_factory.mktemp("paired"), ("glu", "transformer"), ("nano",), tasks=tasks
+    )
+    rng = np.random.default_rng(0)
+    errors = {"upstream_nll": 0.03, tasks[0]: 0.6, tasks[1]: 0.8}
+    parts = {key: (40 * rng.normal(size=count), rng.normal(size=count)) for key in errors}
+    for run in path.iterdir():
+        rows = records.read_jsonl(run / "evals.jsonl")
+        for key, (hard, own) in parts.items():
+            metric, task = ("nll", "corpus") if key == "upstream_nll" else ("score", key)
+            value = [r["value"] for r in rows if (r["metric"], r["task"]) == (metric, task)][-1]
+            each = value + (hard - hard.mean()) * errors[key]
+            if run.name.startswith("glu"):
+                own = own - own.mean()
+                each += own / own.std(ddof=1) * np.sqrt(count) * errors[key]
+            kept = [{"score": one} for one in each]
+            if metric == "nll":
+                size = {"weight": 10.0, "bytes": 10.0 * run_directories.BYTES_PER_TOKEN}
+                kept = [{"nll": 10.0 * one, **size} for one in each]
+            records.RunWriter(run).examples([{"task": task, "examples": kept}])
+    known = {f"downstream_{k}" if k in tasks else k: v for k, v in errors.items()}
+    known |= {"downstream_glue": np.hypot(0.6, 0.8) / 2, chance.BITS_PER_BYTE: 0.4 * 0.03}
+    return everything.analyse(read_study(path)), known
+
+
+def test_the_errors_of_table1_are_those_of_differences_from_the_reference(paired):
+    analysis, errors = paired
+    table = by(tables.cells(analysis.study, analysis.paired_errors), "architecture")
+    for column, error in errors.items():
+        assert table["glu"][f"{column}_se_paired"] == pytest.approx(error)
+        assert np.isnan(table["transformer"][f"{column}_se_paired"])
+    shown = tables.table1(analysis.study, analysis.paired_errors)
+    heads = [column.label for column in shown.columns]
+    cells = {row.architecture: dict(zip(heads, row.cells, strict=True)) for row in shown.rows}
+    details = {
+        "Loss \u2193": "\u00b10.030",
+        "Bits/byte \u2193": "\u00b10.012",
+        "cola": "\u00b10.6",
+        "sst2": "\u00b10.8",
+        "GLUE": "\u00b10.5",
+    }
+    for head, said in details.items():
+        assert cells["glu"][head].detail == said and cells["transformer"][head].detail == ""
+    # Neither the last task nor the mean over all three has an error of the difference.
+    for head in ("questions", "Mean \u2191"):
+        assert cells["glu"][head].detail and cells["transformer"][head].detail
+    notes = [note for note in shown.notes if note.startswith("\u00b1")]
+    assert "difference from transformer at the same size" in notes[0]
+    assert "noise between trainings" in notes[0] and tables.COMMON not in notes[0]
+    assert tables.COMMON in notes[1] and "score on python questions" in notes[1]
+    assert "cola" not in notes[1] and "GLUE" not in notes[1] and len(notes) == 2
+
+
+def test_the_bars_of_the_figures_are_the_errors_of_table1(paired):
+    analysis, errors = paired
+    loss, score = analysis.qualities
+    drawn = figures.means(analysis, analysis.table, loss).set_index("architecture").se
+    assert drawn["glu"] == pytest.approx(errors["upstream_nll"]) and np.isnan(drawn["transformer"])
+    assert figures.means(analysis, analysis.table, score).se.notna().all()  # shared by all cells
+    said = figures.errors_in_words(analysis, ["upstream_nll"])
+    assert "difference from transformer" in said and tables.COMMON not in said
+    assert tables.COMMON in figures.errors_in_words(analysis)
+    charts = chart_data.charts(analysis)
+    assert charts["bars"]["upstream_nll"] == said
+    chart = by(pd.DataFrame(charts["cells"]), "architecture")
+    assert chart["glu"]["se"]["upstream_nll"] == pytest.approx(errors["upstream_nll"])
 
 
 def test_listing_says_once_what_every_row_says():
