@@ -8,6 +8,8 @@ from eval.data.cells import CELL, seed_averages
 from eval.data.study import Study, headlines, task_columns
 
 BITS_PER_BYTE = "upstream_bits_per_byte"
+AT_CHANCE = "score_at_chance"
+"""A column that says which runs' scores an analysis left out."""
 FAMILIES = {
     "downstream_glue": "glue_",
     "downstream_super_glue": "super_glue_",

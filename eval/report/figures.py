@@ -24,7 +24,6 @@ from matplotlib.lines import Line2D
 from eval.analyses.everything import Analysis, question_of
 from eval.analyses.question import Question
 from eval.data.cells import CELL, RunTable, main_protocol, seed_averages
-from eval.data.chance import evaluation_errors
 from eval.data.quantity import Quantity
 from eval.report import learning_curves
 from eval.report.grid import scaled
@@ -168,7 +167,7 @@ def means(analysis: Analysis, table: pd.DataFrame, y: Quantity) -> pd.DataFrame:
     if paired.known(column):
         own = paired.table[column].reindex(pd.MultiIndex.from_frame(table[list(CELL)])).to_numpy()
     else:
-        every = evaluation_errors(analysis.study).reindex(columns=[column])[column]
+        every = analysis.evaluation_errors.reindex(columns=[column])[column]
         own = every.reindex(table.index)
     frame = table.assign(x=table[x.column], y=y.axis().read(table[column].to_numpy()), own=own)
     frame = frame.dropna(subset=["x", "y"])
@@ -268,7 +267,7 @@ def errors_in_words(analysis: Analysis, columns: Sequence[str] = ()) -> str:
       columns: the qualities that are drawn, by default both of the study.
     """
     counts = analysis.table.groupby(list(CELL)).size()
-    own = evaluation_errors(analysis.study)
+    own = analysis.evaluation_errors
     wanted = columns or [y.column for y in analysis.qualities]
     drawn = [column for column in wanted if column in own and own[column].notna().any()]
     single = bool((counts == 1).any() and drawn)

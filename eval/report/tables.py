@@ -19,12 +19,15 @@ from eval.report.grid import (
     Grid,
     GridCell,
     GridRow,
+    bounds,
     fixed,
     interval,
     number,
     probability,
     scaled,
+    supported,
 )
+from eval.stats.decision import NOT_TESTED
 from eval.stats.regression import least_difference
 
 _LOSSES = ("upstream_nll", BITS_PER_BYTE)
@@ -373,7 +376,10 @@ def _notes_on_errors(table: pd.DataFrame, counts: np.ndarray, paired: PairedErro
 
 
 def table2(
-    slopes: pd.DataFrame, level: float = 0.95, contrasts: pd.DataFrame | None = None
+    slopes: pd.DataFrame,
+    level: float = 0.95,
+    contrasts: pd.DataFrame | None = None,
+    no_scores: str = "",
 ) -> Grid:
     """Table 2 as it is shown: slopes with t intervals, semilog and log-log.
 
@@ -382,6 +388,7 @@ def table2(
       level: the level of its intervals.
       contrasts: from `Comparison.contrasts`: slopes that are better than the reference's after
         correction are bold. Without it none is, because the steepest of many is often a chance.
+      no_scores: a clause that says why no downstream slope is known, if so.
     """
     better = set()
     if contrasts is not None and len(contrasts):
@@ -441,14 +448,16 @@ def table2(
     ]
     lost = [words.slope(str(alpha)) for alpha in known.index if alpha not in alphas]
     if lost:
-        notes.append(f"Not known for any architecture, hence not shown: {', '.join(lost)}.")
-    short = slopes[slopes.ci_low.isna()]
+        why = f", because {no_scores}" if no_scores and all("downstream" in w for w in lost) else ""
+        notes.append(f"Not known for any architecture, hence not shown: {', '.join(lost)}{why}.")
+    shown = slopes[slopes.alpha.isin(alphas)]
+    short = shown[shown.ci_low.isna()]
     if len(short):
         counts = "; ".join(
-            f"{n} x {note}"
+            f"{note} ({n} of them)" if n < len(short) else str(note)
             for note, n in short.note.replace("", "no interval").value_counts().items()
         )
-        notes.append(f"{len(short)} of {len(slopes)} slopes have no interval: {counts}.")
+        notes.append(f"{len(short)} of {len(shown)} slopes have no interval: {counts}.")
     return Grid(
         "table2",
         "Table 2. Slopes of the fitted lines",
@@ -481,12 +490,8 @@ def claims_grid(claims: pd.DataFrame) -> Grid:
             GridCell(f"{record['claim']}{record['part'] or ''}", value=record["claim"]),
             GridCell(said, value=said),
             GridCell(verdict, value=verdict, bold=sure),
-            GridCell(
-                number(record["effect"]),
-                interval(record["ci_low"], record["ci_high"]),
-                record["effect"],
-            ),
-            GridCell(probability(record["p"]), value=record["p"]),
+            _effect(record),
+            GridCell("exact" if record["exact"] else probability(record["p"]), value=record["p"]),
             *(
                 GridCell(record[key], value=record[key])
                 for key in ("hypothesis", "measure", "would_settle", "note")
@@ -504,15 +509,44 @@ def claims_grid(claims: pd.DataFrame) -> Grid:
         "What would settle it",
     ]
     columns = tuple(Column(text, numeric=text in ("Effect", "p")) for text in (*heads, "Note"))
-    notes = (
+    notes = [
         "Where a claim is about several architectures, p is corrected for their number; the "
-        "interval in brackets is that of the effect alone, not corrected.",
-    )
+        "interval in brackets is that of the effect alone, not corrected."
+    ]
+    if claims["exact"].any():
+        notes.append(
+            "Exact: the effect is counted, not estimated, so there is no p value; beside it stands "
+            "its range over the sizes."
+        )
+    if (claims["verdict"] == NOT_TESTED).any():
+        notes.append(
+            "Not tested: the runs lack what the claim is about; the column Note says what."
+        )
     return Grid(
         "claims",
         "Claims of arXiv 2207.10551 against these runs",
         columns,
         tuple(rows),
-        notes,
+        tuple(notes),
         fixed=2,
     )
+
+
+def _effect(record: dict) -> GridCell:
+    """The effect of a claim with its unit and its interval, or its range if it is exact."""
+    effect, low, high = (float(record[key]) for key in ("effect", "ci_low", "ci_high"))
+    if math.isnan(effect):
+        return GridCell(DASH, value=effect)
+    text, detail = number(effect), interval(low, high)
+    if record["exact"]:
+        detail = f"{number(low)} to {number(high)}"
+    elif record["unit"] == "times":
+        text, detail = supported(effect, low, high), bounds(low, high)
+    if not math.isfinite(low + high) and not math.isnan(low):
+        detail = ""  # the text itself says what is not bounded
+    unit = record["unit"] if _has_digit(text) else ""
+    return GridCell(text, detail, effect, unit=unit)
+
+
+def _has_digit(text: str) -> bool:
+    return any(character.isdigit() for character in text)

@@ -9,7 +9,7 @@ import pandas as pd
 from eval.analyses.everything import Analysis, question_of
 from eval.data.cells import CELL, seed_averages
 from eval.data.study import GROUP_COLUMNS, MEAN_OF_TASKS, MOST_POINTS, task_columns
-from eval.report import words
+from eval.report import summary, words
 from eval.report.figures import (
     errors_in_words,
     flops_label,
@@ -42,6 +42,7 @@ def charts(analysis: Analysis) -> dict[str, Any]:
         "x": _x_axes(analysis),
         "y": _y_axes(analysis),
         "bars": {y: errors_in_words(analysis, [y]) for y in _y_axes(analysis)},
+        "no_scores": summary.no_scores(analysis),
         "words": _words(analysis),
         "cells": _cells(analysis),
         "lines": _lines(analysis),

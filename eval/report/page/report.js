@@ -29,6 +29,8 @@
   const axis = (title, more) => Object.assign({
     title: { text: title, standoff: 8, font: { size: window.innerWidth < 600 ? 11 : 14 } }, gridcolor: "#e6e8eb", linecolor: "#9aa0a6", ticks: "outside", zeroline: false, automargin: true,
   }, more);
+  // Why a quality is missing: `what` is a column or a slope, such as "F,D".
+  const why = (what) => data.no_scores && (what.startsWith("downstream") || what.includes("D")) ? `: ${data.no_scores}` : "";
   const words = (name) => data.words[name] ?? name;
   // The width is given, because plotly keeps that of the first drawing when the window changes.
   const show = (id, traces, more) => Plotly.react(id, traces, Object.assign(more, { width: byId(id).clientWidth || undefined }), config);
@@ -153,7 +155,7 @@
       yaxis: axis(wrap(data.y[y]), seen.length ? { range: [low - rim, high + rim] } : {}),
     }));
     const banded = data.lines.some((l) => l.x_axis === x && l.y_axis === y && l.low.every((v) => v !== null));
-    byId("note-main").textContent = (cells.length ? "" : "No visible cell has both values. ") + "Marker size grows with parameters. " +
+    byId("note-main").textContent = (cells.length ? "" : `No visible cell has both values${why(y === "upstream_nll" ? x : y)}. `) + "Marker size grows with parameters. " +
       (data.bars[y] ? data.bars[y] + " " : "") +
       (!main.lines() || x === "upstream_nll" ? "" : banded ? `Band: ${data.level * 100} % for the line of ${data.reference}, and of the architecture you point at. ` : "No bands: too few sizes. ") +
       (front.length ? "The dotted frontier is that of the visible cells. " : "") +
@@ -186,7 +188,7 @@
       xaxis: axis(wrap(`slope of ${words(first.y_axis)} on ${words(first.x_axis)}`)), yaxis: axis("", { type: "category", range: [-0.6, rows.length - 0.4], tickvals: rows.map((r) => plain(r.architecture)), ticktext: rows.map((r) => plain(cut(r.architecture))) }),
     }));
     const bare = rows.filter((r) => r.ci_low === null);
-    byId("note-slopes").textContent = (reference ? `Dotted: ${data.reference}. ` : "") +
+    byId("note-slopes").textContent = !rows.length ? `No visible architecture has this slope${why(slopes.alpha())}.` : (reference ? `Dotted: ${data.reference}. ` : "") +
       (bare.length ? `${bare.length} of ${rows.length} have no interval: ${unique(bare, "note").join("; ")}.` : `Bars: ${data.level * 100} % intervals.`);
   }
 
@@ -375,6 +377,7 @@
     shown.clear();
     for (const input of byId("toggles").querySelectorAll("input:checked")) shown.add(input.value);
     for (const row of document.querySelectorAll("tr[data-architecture]")) row.hidden = !shown.has(row.dataset.architecture);
+    for (const note of document.querySelectorAll(".filtered")) note.hidden = [...note.closest("figure").querySelectorAll("tbody tr")].some((row) => !row.hidden);
     draw();
   }
   byId("toggles").addEventListener("change", toggle);

@@ -75,6 +75,16 @@ def test_the_summary_the_claims_and_the_slopes_come_first(html, small):
     )
 
 
+def test_the_page_begins_with_the_words_that_a_newcomer_needs(html):
+    found = dict(re.findall(r"<dt>([^<]*)</dt><dd>([^<]*)</dd>", html))
+    needed = {"cell", "run", "seed", "size", "upstream", "downstream", "FLOPs axis", "protocol"}
+    assert needed <= set(found) and html.index("<dl>") < html.index("In words")
+    assert "one forward pass of one sequence" in found["FLOPs axis"]
+    assert "transformer is the reference" in found["architecture"]
+    # A person reads each at a glance.
+    assert all(len(said) < 150 for said in found.values())
+
+
 @pytest.fixture(scope="module")
 def chromium(html, tmp_path_factory):
     """A browser that shows the page from a file."""
@@ -135,6 +145,17 @@ def test_toggles_hide_an_architecture_everywhere(chromium):
     )
     chromium.run(f"{box}.click()")
     assert chromium.run(traces) == 1
+
+
+@NEEDS_BROWSER
+def test_a_table_whose_rows_are_all_hidden_says_so(chromium):
+    seen = "!document.querySelector('#t-contrasts .filtered').hidden"
+    assert not chromium.run(seen)
+    chromium.run("document.getElementById('none').click()")
+    assert chromium.run(seen)
+    assert not chromium.run("!document.querySelector('#t-claims .filtered').hidden")
+    chromium.run("document.getElementById('all').click()")
+    assert not chromium.run(seen)
 
 
 @NEEDS_BROWSER
