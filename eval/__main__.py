@@ -60,7 +60,7 @@ class ReportVerb:
             analysis = write.write(study, self.out, self.settings, step)
         for warning in summary.warnings(analysis):
             _say("warning", warning)
-        _show(tables.table1(analysis.study))
+        _show(tables.table1(analysis.study, analysis.paired_errors))
         for sentence in summary.sentences(analysis):
             print(f"- {printable(sentence)}")
         print(f"report: {self.out / 'report.html'}")

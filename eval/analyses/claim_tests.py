@@ -5,6 +5,7 @@ and returns a finding.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,10 +14,10 @@ import pandas as pd
 from eval.analyses.protocols import Protocols
 from eval.analyses.question import Inquiry, Question
 from eval.data.cells import RunTable, supported
+from eval.data.chance import AT_CHANCE
 from eval.data.quantity import PARAMS, Quantities
 from eval.stats.bootstrap import join
 from eval.stats.decision import (
-    CANNOT_BE_TOLD,
     CONTRADICTED,
     SUPPORTED,
     Finding,
@@ -28,8 +29,16 @@ from eval.stats.decision import (
 )
 from eval.stats.regression import Estimate, Lines, divide, fieller, fit
 
-MATCH = {"U": 0.02, "D": 1.0}  # nats and percent: this far behind still counts as matching
+UNITS = {"U": "nats", "D": "points of score"}  # of differences of a quality
+MATCH = {"U": 0.02, "D": 1.0}  # in these units: this far behind still counts as matching
 ALIKE = 0.25  # slopes that differ by less than this share look alike
+_THINGS = {
+    "F": "a count of FLOPs",
+    "P": "a count of parameters",
+    "S": "a speed",
+    "U": "a held-out loss",
+    "D": "a downstream score",
+}
 WARPED = 1.5  # a factor on FLOPs per parameter that counts as warping the relation
 
 
@@ -127,6 +136,12 @@ class Evidence(Inquiry):
         everything.check(known)
         return everything.main(self.question.protocol)
 
+    @functools.cached_property
+    def at_chance(self) -> np.ndarray:
+        """For each run whether its score was left out because it is at chance, [R]."""
+        table = self.everything.frame
+        return table[AT_CHANCE].to_numpy(bool) if AT_CHANCE in table else np.zeros(len(table), bool)
+
     @property
     def quantities(self) -> Quantities:
         """The quantities behind the letters F, P, S, U and D, with their columns."""
@@ -160,8 +175,9 @@ class Evidence(Inquiry):
         """
         for symbol in quantities:
             if symbol not in self.known:
-                column = self.quantities[symbol].column
-                raise Untestable(f"no run has a {column} to compare (missing, or at chance)")
+                if symbol == "D" and self.at_chance.all():
+                    raise Untestable("the score of every run is at chance")
+                raise Untestable(f"no run has {_THINGS[symbol]}")
         present = set((runs or self.runs).frame["architecture"].astype(str))
         for name in architectures:
             if name not in present:
@@ -193,7 +209,9 @@ class Evidence(Inquiry):
             if name not in found.place:
                 runs = self.runs if protocol is None else self.ladder(protocol)
                 self.need("", name, runs=runs)
-                raise Untestable(f"no line for {name}: fewer than two sizes with both {x} and {y}")
+                chance = " above chance" if "D" in (x, y) and self.at_chance.any() else ""
+                both = f"both {_THINGS[x]} and {_THINGS[y]}{chance}"
+                raise Untestable(f"no line for {name}: fewer than two sizes with {both}")
         return found
 
     def ladder(self, protocol: str) -> RunTable:
@@ -405,7 +423,7 @@ def fades(e: Evidence, zoo: str, y: str) -> Finding:
     shifted = dataclasses.replace(start, value=start.value + MATCH[y])
     p_for = all_must([float(shifted.p_above), float(end.p_below)])
     p_against = one_enough([float(shifted.p_below), float(end.p_above)])
-    return f.finding(high, p_for, p_against, f"at the low end {float(start.value):+.3g}")
+    return f.finding(high, p_for, p_against, f"at the low end {float(start.value):+.3g} {UNITS[y]}")
 
 
 @testable
@@ -425,7 +443,8 @@ def mixed(e: Evidence, zoo: str, y: str) -> Finding:
     p_against = one_enough([all_must(above), all_must(below)])
     farthest = int(np.argmax([float(t[0].value) for t in tests]))
     values = (
-        f"{t[0].value:+.3g} at {_flops(e, x):.2g}" for t, x in zip(tests, places, strict=True)
+        f"{t[0].value:+.3g} {UNITS[y]} at {_flops(e, x):.2g} FLOPs"
+        for t, x in zip(tests, places, strict=True)
     )
     note = "differences: " + ", ".join(values)
     return f.finding(weights[farthest], p_for, p_against, note)
@@ -435,7 +454,8 @@ def mixed(e: Evidence, zoo: str, y: str) -> Finding:
 def warped(e: Evidence, zoo: str, sign: int) -> Finding:
     """FLOPs per parameter over the reference's, at the sizes that both have.
 
-    All parameters count. The counts are exact, so there is no p value.
+    All parameters count. The counts are exact, so there is no p value, and one size where the
+    hypothesis is false is enough against it.
     """
     name = e.rival(zoo)
     e.need("FP", name, e.reference)
@@ -455,14 +475,12 @@ def warped(e: Evidence, zoo: str, sign: int) -> Finding:
     both = (ratios.loc[[name]].droplevel(0) - ratios.loc[[e.reference]].droplevel(0)).dropna()
     if both.empty:
         raise Untestable(f"{name} and {e.reference} have no size in common")
-    signed = sign * both
-    verdict = CANNOT_BE_TOLD
-    if signed.min() >= np.log(WARPED):
-        verdict = SUPPORTED
-    elif signed.max() < np.log(WARPED):
-        verdict = CONTRADICTED
+    short = both.index[sign * both < np.log(WARPED)]
+    verdict = CONTRADICTED if len(short) else SUPPORTED
+    note = f"{WARPED} times or more at {len(both) - len(short)} of {len(both)} sizes"
+    note += f", not at {', '.join(short)}" if 0 < len(short) < len(both) else ""
     effect, low, high = (float(np.exp(v)) for v in (both.mean(), both.min(), both.max()))
-    return Finding(effect, low, high, np.nan, verdict, "counts, not samples: no p")
+    return Finding(effect, low, high, np.nan, verdict, note, exact=True)
 
 
 @testable
@@ -506,7 +524,7 @@ def alike_under_width(e: Evidence) -> Finding:
     low, high, kind = fieller(f.lines, f.at(farthest), base, e.question.level)
     lacking = f.lines.explain((f.place[farthest], f.place[e.reference]))
     note = join(f"farthest: {farthest}", "" if kind == "bounded" else f"interval {kind}", lacking)
-    low, high = (low, high) if kind == "bounded" else (np.nan, np.nan)
+    low, high = (np.nan, np.nan) if kind == "outside" else (low, high)
     return Finding(ratio[farthest], low, high, p, verdict, note)
 
 

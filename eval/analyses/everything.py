@@ -13,7 +13,7 @@ import pandas as pd
 
 from eval.analyses import claims
 from eval.analyses.comparison import Comparison
-from eval.analyses.paired import Paired
+from eval.analyses.paired import Paired, PairedErrors
 from eval.analyses.pareto import Frontier
 from eval.analyses.protocols import DepthWidth, Protocols
 from eval.analyses.question import REFERENCE, Question
@@ -21,7 +21,7 @@ from eval.analyses.rank import Ranking
 from eval.analyses.settings import DEFAULTS, Settings
 from eval.analyses.slopes import Slopes
 from eval.data.cells import CELL, DEFAULT_PROTOCOLS, RunTable
-from eval.data.chance import at_chance
+from eval.data.chance import AT_CHANCE, BITS_PER_BYTE, at_chance, evaluation_errors
 from eval.data.quantity import Quantities, Quantity
 from eval.data.study import Study, learning_curves
 from eval.laws import study_laws
@@ -70,6 +70,23 @@ class Analysis:
     def curves(self) -> pd.DataFrame:
         """How every run learned; see `eval.data.study.learning_curves`. Read when first asked."""
         return learning_curves(self.study)
+
+    @functools.cached_property
+    def evaluation_errors(self) -> pd.DataFrame:
+        """The errors over held-out examples of every run."""
+        return evaluation_errors(self.study)
+
+    @functools.cached_property
+    def paired_errors(self) -> PairedErrors:
+        """The errors of the differences from the reference, of every quality of the study."""
+        columns = [c for c in self.study.runs if str(c).startswith("downstream_")]
+        losses = [self.quantities.loss]
+        runs = self.study.runs
+        if BITS_PER_BYTE in runs:
+            losses.append(self.quantities.loss.of(BITS_PER_BYTE))
+        scores = [self.quantities.score.of(str(column)) for column in columns]
+        # The records' own scores: those at chance are shown as well, though never compared.
+        return PairedErrors.of(self.runs.take(runs), self.reference, [*losses, *scores])
 
     @property
     def table(self) -> pd.DataFrame:
@@ -148,8 +165,8 @@ def with_counts(study: Study, settings: Settings) -> tuple[RunTable, Quantities]
     if settings.score not in table:
         known = ", ".join(c for c in map(str, table.columns) if c.startswith("downstream_"))
         raise InputError(f"score {settings.score!r}: no such column; the study has {known}")
-    low = study.runs.run_id[at_chance(study, settings.score)]
-    table = table.assign(**{settings.score: table[settings.score].mask(table.run_id.isin(low))})
+    low = table.run_id.isin(study.runs.run_id[at_chance(study, settings.score)])
+    table = table.assign(**{settings.score: table[settings.score].mask(low), AT_CHANCE: low})
     flops = _FLOPS_COLUMNS[settings.count_flops]
     if settings.count_flops == "without_head":
         parts = study.flops_by_part

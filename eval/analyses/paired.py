@@ -6,12 +6,17 @@ The error of a difference does not contain the noise between trainings: it says 
 trained models differ, not whether their architectures do.
 """
 
+import dataclasses
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from eval.analyses.question import Inquiry
+from eval.data.cells import CELL, Cells, RunTable
 from eval.data.examples import PairedExamples, behind
+from eval.data.quantity import Axis, Quantity
 from eval.stats.decision import holm
 
 COLUMNS = (
@@ -50,17 +55,11 @@ class Paired(Inquiry):
         question, axis = self.question, self.question.axis(self.question.y)
         cells = self.runs.cells((axis, self.question.axis(self.question.x)))
         empty = pd.DataFrame(columns=list(COLUMNS))
-        parts = behind(self.runs, cells, axis)
-        if parts is None:
+        means = _of_cells(self.runs, cells, axis)
+        if means is None:
             return empty
-        count = len(cells.group)
-        means = [
-            PairedExamples(
-                np.stack([part.total[cells.cell == c].mean(0) for c in range(count)]), part.weight
-            )
-            for part in parts
-        ]
         sign, names, rows = -1.0 if axis.reversed else 1.0, cells.names(), []
+        count = len(cells.group)
         for c in range(count):
             name, size = names[cells.group[c]], cells.size[c]
             own = [
@@ -70,10 +69,8 @@ class Paired(Inquiry):
             ]
             if name == question.reference or not own:
                 continue
-            found = np.array([part.difference(c, own[0]) for part in means])
-            # Tasks have examples of their own, so their errors are independent.
-            value = sign * found[:, 0].mean()
-            error = np.sqrt((found[:, 1] ** 2).sum()) / len(found)
+            value, error = _difference(means, c, own[0])
+            value *= sign
             half = stats.norm.ppf((1 + question.level) / 2) * error
             single = cells.seeds[c] == 1 or cells.seeds[own[0]] == 1
             note = "one seed: the noise between trainings is not in this error" if single else ""
@@ -97,3 +94,78 @@ class Paired(Inquiry):
         frame = pd.DataFrame(rows)
         frame["p_holm"] = frame.groupby("size")["p"].transform(holm)
         return frame[list(COLUMNS)]
+
+
+@dataclasses.dataclass(frozen=True)
+class PairedErrors:
+    """How exactly the examples fix each cell's difference from the reference at the same size.
+
+    Attributes:
+      reference: the architecture that the others are compared with.
+      table: one row per cell (index: the columns of CELL) and one column per quality: the standard
+        error over held-out examples of the cell's value minus the reference's at the same size and
+        protocol. NaN for the reference, where it was not run, and where the runs did not keep the
+        values behind a quality.
+    """
+
+    reference: str
+    table: pd.DataFrame
+
+    @classmethod
+    def of(cls, runs: RunTable, reference: str, qualities: Iterable[Quantity]) -> "PairedErrors":
+        """Computes the errors for several qualities.
+
+        Args:
+          runs: the runs, of all protocols.
+          reference: the architecture that the others are compared with.
+          qualities: losses and scores; those that no run has are left out.
+        """
+        if not runs.paths:  # a table has no examples
+            return cls(reference, pd.DataFrame())
+        found = {q.column: _errors(runs, q, reference) for q in qualities if runs.knows(q)}
+        index = pd.MultiIndex.from_frame(runs.frame[list(CELL)].drop_duplicates())
+        return cls(reference, pd.DataFrame(found, index=index))
+
+    def known(self, column: str) -> bool:
+        """Whether at least one cell has an error of this quality."""
+        return column in self.table and bool(self.table[column].notna().any())
+
+
+def _errors(runs: RunTable, quality: Quantity, reference: str) -> pd.Series:
+    """The paired standard errors of one quality, by cell."""
+    axis = quality.axis()
+    cells = runs.cells((axis,), CELL)
+    keys = [tuple(cells.groups[group]) for group in cells.group]
+    found = pd.Series(np.nan, index=pd.MultiIndex.from_tuples(keys or [("", "", "")], names=CELL))
+    means = _of_cells(runs, cells, axis)
+    if means is None:
+        return found
+    # Of several checkpoints the best one counts, but only the last one kept its examples.
+    shown = axis.unread(cells.mean[:, 0])
+    if not np.allclose(np.mean([part.values for part in means], axis=0), shown, rtol=1e-5):
+        return found
+    place = {key: c for c, key in enumerate(keys)}
+    for (name, size, protocol), c in place.items():
+        own = place.get((reference, size, protocol))
+        if own is not None and name != reference:
+            found.iloc[c] = _difference(means, c, own)[1]
+    return found
+
+
+def _of_cells(runs: RunTable, cells: Cells, axis: Axis) -> list[PairedExamples] | None:
+    """The examples behind a quality, averaged over the seeds of every cell; None without them."""
+    parts = behind(runs, cells, axis)
+    if parts is None:
+        return None
+    every = range(len(cells.group))
+    return [
+        PairedExamples(np.stack([part.total[cells.cell == c].mean(0) for c in every]), part.weight)
+        for part in parts
+    ]
+
+
+def _difference(means: Sequence[PairedExamples], a: int, b: int) -> tuple[float, float]:
+    """The quality of cell `a` minus that of cell `b`, averaged over tasks, and its error."""
+    found = np.array([part.difference(a, b) for part in means])
+    # Tasks have examples of their own, so their errors are independent.
+    return float(found[:, 0].mean()), float(np.sqrt((found[:, 1] ** 2).sum()) / len(found))

@@ -42,7 +42,7 @@ class RunTable:
     Attributes:
       frame: one row per run.
       paths: the run directories by run id, if the runs come from a study.
-      examples: what `eval.data.examples` has read, by run ids and task.
+      examples: what `eval.data.examples` has read, by run id and task.
     """
 
     def __init__(self, runs: "Study | pd.DataFrame | RunTable", *needs: str):
@@ -64,7 +64,7 @@ class RunTable:
             return
         self.frame = frame_of(runs)
         self.paths: Mapping[str, Path] = runs.paths if isinstance(runs, Study) else {}
-        self.examples: dict[tuple[tuple[str, ...], str], Any] = {}
+        self.examples: dict[tuple[str, str], Any] = {}
         self._checked: set[Quantity] = set()
         self._require(("architecture", "size", *needs))
         if self.frame.empty:

@@ -8,11 +8,14 @@ from eval.data.cells import CELL, seed_averages
 from eval.data.study import Study, headlines, task_columns
 
 BITS_PER_BYTE = "upstream_bits_per_byte"
-_FAMILIES = {
+AT_CHANCE = "score_at_chance"
+"""A column that says which runs' scores an analysis left out."""
+FAMILIES = {
     "downstream_glue": "glue_",
     "downstream_super_glue": "super_glue_",
     "downstream_mean": "",
 }
+"""Averages over tasks, with the start of the names of the tasks that are averaged."""
 
 
 def evaluation_errors(study: Study) -> pd.DataFrame:
@@ -37,7 +40,7 @@ def evaluation_errors(study: Study) -> pd.DataFrame:
     for task in tasks:
         one = scores[scores.task == task].set_index("run_id").stderr
         errors[f"downstream_{task}"] = runs.run_id.map(one).astype(float)
-    for column, prefix in _FAMILIES.items():
+    for column, prefix in FAMILIES.items():
         members = [f"downstream_{task}" for task in tasks if task.startswith(prefix)]
         if members:  # tasks have different examples, so their errors are independent
             errors[column] = np.sqrt((errors[members] ** 2).sum(axis=1, skipna=False)) / len(
@@ -66,7 +69,7 @@ def baselines(study: Study) -> dict[str, float]:
     )
     tasks = [c.removeprefix("downstream_") for c in task_columns(study.runs)]
     values |= {f"downstream_{task}": float(majority[task]) for task in tasks if task in majority}
-    for column, prefix in _FAMILIES.items():
+    for column, prefix in FAMILIES.items():
         members = [f"downstream_{task}" for task in tasks if task.startswith(prefix)]
         if members and all(member in values for member in members):
             values[column] = float(np.mean([values[member] for member in members]))

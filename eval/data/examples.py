@@ -8,14 +8,18 @@ much smaller. Runs write these values at their final evaluation (`heldout/<task>
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from eval.data.cells import Cells, RunTable
+from eval.data.chance import BITS_PER_BYTE, FAMILIES
 from eval.data.quantity import Axis
 from eval.data.study import task_columns
 from train import records
 from train.records import InputError
+
+_TOKENS, _BYTES = "corpus", "corpus_bytes"  # the held-out text, per target token and per byte
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,12 +58,16 @@ class PairedExamples:
         return (times @ self.total.T) / (times @ self.weight)[:, None]
 
 
-def read(paths: Mapping[str, Path], task: str) -> tuple[list[str], PairedExamples] | None:
+def read(
+    paths: Mapping[str, Path], task: str, kept: dict[tuple[str, str], Any] | None = None
+) -> tuple[list[str], PairedExamples] | None:
     """The examples of one task, for the runs that have them.
 
     Args:
       paths: run directories by run id.
-      task: a task, or `corpus` for the held-out text of pretraining.
+      task: a task; or `corpus` for the held-out text of pretraining, in nats per target token; or
+        `corpus_bytes` for the same text in bits per byte.
+      kept: what earlier calls have read, by run id and task; new files are added to it.
 
     Returns:
       The ids of the runs that have the values of the same examples, in the order of `paths`, and
@@ -69,19 +77,14 @@ def read(paths: Mapping[str, Path], task: str) -> tuple[list[str], PairedExample
     Raises:
       InputError: a file is damaged. Names file and row.
     """
-    kinds = {"nll": float, "weight": float} if task == "corpus" else {"score": float}
+    kept = {} if kept is None else kept
     found: dict[tuple, list[tuple[str, np.ndarray]]] = {}
     for run, path in paths.items():
-        file = path / records.HELDOUT / f"{task}.jsonl"
-        rows = records.read_jsonl(file, {name: (int, float) for name in kinds})
-        if not rows:
-            continue
-        values = {name: np.array([row[name] for row in rows], float) for name in kinds}
-        if not all(np.isfinite(value).all() for value in values.values()):
-            raise InputError(f"{file}: a value of an example is not a finite number")
-        weight = values.get("weight", np.ones(len(rows)))
-        total = values["nll"] if task == "corpus" else values["score"]
-        found.setdefault(tuple(weight), []).append((run, total))
+        if (run, task) not in kept:
+            kept[run, task] = _of_run(path, task)
+        if kept[run, task] is not None:
+            total, weight = kept[run, task]
+            found.setdefault(tuple(weight), []).append((run, total))
     if not found:
         return None
     weight, runs = max(found.items(), key=lambda pair: len(pair[1]))
@@ -89,6 +92,24 @@ def read(paths: Mapping[str, Path], task: str) -> tuple[list[str], PairedExample
         return None
     names = [run for run, _ in runs]
     return names, PairedExamples(np.stack([total for _, total in runs]), np.array(weight))
+
+
+def _of_run(path: Path, task: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """The totals and weights of one run's examples; None if it did not keep them."""
+    text = task in (_TOKENS, _BYTES)
+    file = path / records.HELDOUT / f"{_TOKENS if text else task}.jsonl"
+    kinds = ("nll", "weight") if text else ("score",)
+    rows = records.read_jsonl(file, {name: (int, float) for name in kinds})
+    # Records of earlier versions do not have the bytes.
+    if not rows or (task == _BYTES and not all("bytes" in row for row in rows)):
+        return None
+    kinds += ("bytes",) if task == _BYTES else ()
+    values = {name: np.array([row[name] for row in rows], float) for name in kinds}
+    if not all(np.isfinite(value).all() for value in values.values()):
+        raise InputError(f"{file}: a value of an example is not a finite number")
+    if task == _BYTES:
+        return values["nll"] / np.log(2), values["bytes"]
+    return (values["nll"], values["weight"]) if text else (values["score"], np.ones(len(rows)))
 
 
 def behind(runs: RunTable, cells: Cells, axis: Axis) -> list[PairedExamples] | None:
@@ -111,22 +132,25 @@ def behind(runs: RunTable, cells: Cells, axis: Axis) -> list[PairedExamples] | N
     first = runs.paths.get(ids[0])
     if first is None or not (first / records.HELDOUT).is_dir() or not runs.paths.keys() >= {*ids}:
         return None
-    column = axis.quantity.column
-    if column in ("upstream_nll", "upstream_neg_log_ppl"):
-        names = ["corpus"]
-    elif column == "downstream_mean":
-        names = [task.removeprefix("downstream_") for task in task_columns(runs.frame)]
-    else:
-        names = [column.removeprefix("downstream_")]
     found = []
-    for name in names:
-        if (ids, name) not in runs.examples:
-            runs.examples[ids, name] = read({run: runs.paths[run] for run in ids}, name)
-        entry = runs.examples[ids, name]
+    for name in _tasks(axis.quantity.column, runs):
+        entry = read({run: runs.paths[run] for run in ids}, name, runs.examples)
         if entry is None or entry[0] != list(ids):
             return None
         found.append(entry[1])
     return found or None
+
+
+def _tasks(column: str, runs: RunTable) -> list[str]:
+    """The names under which `read` finds the examples behind a column."""
+    if column in ("upstream_nll", "upstream_neg_log_ppl"):
+        return [_TOKENS]
+    if column == BITS_PER_BYTE:
+        return [_BYTES]
+    tasks = [task.removeprefix("downstream_") for task in task_columns(runs.frame)]
+    if column in FAMILIES:
+        return [task for task in tasks if task.startswith(FAMILIES[column])]
+    return [column.removeprefix("downstream_")]
 
 
 def example_noise(

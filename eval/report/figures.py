@@ -9,7 +9,8 @@ where they do not, the legend says so. A figure that would be blank is not drawn
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Container
+import textwrap
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,13 @@ from matplotlib.lines import Line2D
 from eval.analyses.everything import Analysis, question_of
 from eval.analyses.question import Question
 from eval.data.cells import CELL, RunTable, main_protocol, seed_averages
-from eval.data.chance import evaluation_errors
 from eval.data.quantity import Quantity
 from eval.report import learning_curves
 from eval.report.grid import scaled
 from eval.report.law_figures import draw as law_figure
 from eval.report.law_figures import log_x
 from eval.report.style import Look, looks, plain
-from eval.report.tables import COMMON
+from eval.report.tables import over_examples
 from eval.stats.regression import MIN_SIZES, fit
 from train.records import replacing
 
@@ -59,6 +59,8 @@ _TITLES = {"loss": "Upstream", "score": "Downstream"}
 MOST = 24  # largest number of architectures with a panel or figure of their own
 _MANY = 20  # with fewer repetitions the 5 and 95 % surfaces are the best and the worst one
 _FRONTIER = "#777777"
+_LINE = 150  # characters in a line under figure 1
+_PLATE = {"boxstyle": "round,pad=0.12", "facecolor": "white", "alpha": 0.85, "linewidth": 0}
 _WEIGHT = {
     "*": 1.9,
     "P": 1.2,
@@ -158,10 +160,15 @@ def means(analysis: Analysis, table: pd.DataFrame, y: Quantity) -> pd.DataFrame:
     Returns:
       One row per cell of `table`, by x, with columns architecture, protocol, size, x (FLOPs), y
       (higher is better), n (seeds), params, and se: the standard error over seeds, or with one seed
-      over held-out examples.
+      over held-out examples, of the difference from the reference if the runs kept the examples.
     """
     column, x = y.column, analysis.quantities.flops
-    own = evaluation_errors(analysis.study).reindex(columns=[column])[column].reindex(table.index)
+    paired = analysis.paired_errors
+    if paired.known(column):
+        own = paired.table[column].reindex(pd.MultiIndex.from_frame(table[list(CELL)])).to_numpy()
+    else:
+        every = analysis.evaluation_errors.reindex(columns=[column])[column]
+        own = every.reindex(table.index)
     frame = table.assign(x=table[x.column], y=y.axis().read(table[column].to_numpy()), own=own)
     frame = frame.dropna(subset=["x", "y"])
     frame = frame.assign(params=frame[analysis.quantities.params.column])
@@ -178,6 +185,16 @@ def _area(params: float | pd.Series, largest: float, style: Look) -> np.ndarray:
     """
     share = np.nan_to_num(np.sqrt(np.asarray(params, float) / largest), nan=0.1)
     return _WEIGHT.get(style.marker, 1.0) * (14 + 130 * share)
+
+
+def _radius(look: dict[str, Look], largest: float, cells: pd.DataFrame) -> float:
+    """The radius in points of the largest marker of these cells."""
+    areas = [
+        float(_area(params, largest, look[str(name)]))
+        for name, params in zip(cells.architecture, cells.params, strict=True)
+    ]
+    # A corner of a square, the most distant point of any marker, lies at 1.41 times half its side.
+    return 0.71 * max(areas) ** 0.5
 
 
 def pareto(analysis: Analysis) -> Figure:
@@ -220,8 +237,8 @@ def pareto(analysis: Analysis) -> Figure:
             )
         log_x(panel)
         panel.set_xlabel(flops_label(flops))
-        crowded |= _mark_crowds(panel, cells)
-    words = [errors_in_words(analysis)]
+        crowded |= _mark_crowds(panel, cells, functools.partial(_radius, look, largest))
+    words = [errors_in_words(analysis, [y.column for y in qualities])]
     words += ["\N{MULTIPLICATION SIGN}2: so many cells lie at one place."] if crowded else []
     handles = [_handle(style) for style in list(look.values())[: MOST + 1]]
     handles += (
@@ -236,24 +253,29 @@ def pareto(analysis: Analysis) -> Figure:
         loc="outside lower center",
         ncols=min(len(handles), 6),
         frameon=False,
-        title=" ".join(words).strip() or None,
+        title=textwrap.fill(" ".join(words).strip(), _LINE) or None,
         title_fontsize=7,
     )
     return figure
 
 
-def errors_in_words(analysis: Analysis) -> str:
-    """What the error bars of the figures are; empty if no cell has an error."""
+def errors_in_words(analysis: Analysis, columns: Sequence[str] = ()) -> str:
+    """What the error bars of the figures are; empty if no cell has an error.
+
+    Args:
+      analysis: the analysis.
+      columns: the qualities that are drawn, by default both of the study.
+    """
     counts = analysis.table.groupby(list(CELL)).size()
-    own = evaluation_errors(analysis.study)
-    columns = [y.column for y in analysis.qualities if y.column in own]
-    single = (counts == 1).any() and own[columns].notna().to_numpy().any()
-    shared = "over held-out examples; " + COMMON
+    own = analysis.evaluation_errors
+    wanted = columns or [y.column for y in analysis.qualities]
+    drawn = [column for column in wanted if column in own and own[column].notna().any()]
+    single = bool((counts == 1).any() and drawn)
+    clauses = [c for c in over_examples(analysis.paired_errors, drawn) if c] if single else []
     if (counts > 1).any():
-        return "Bars: standard error over seeds" + (
-            f", or with one seed {shared}." if single else "."
-        )
-    return f"Bars: standard error {shared}." if single else ""
+        words = "Bars: standard error over seeds"
+        return f"{words}, or with one seed {'; '.join(clauses)}." if clauses else f"{words}."
+    return f"Bars: {'; '.join(clauses)}." if clauses else ""
 
 
 def crowds(x: np.ndarray, y: np.ndarray) -> list[list[int]]:
@@ -270,18 +292,36 @@ def crowds(x: np.ndarray, y: np.ndarray) -> list[list[int]]:
     return [group for group in groups if len(group) > 1]
 
 
-def _mark_crowds(panel: Panel, cells: pd.DataFrame) -> bool:
-    """Writes how many cells lie at one place; returns whether any do."""
+def _mark_crowds(
+    panel: Panel, cells: pd.DataFrame, radius: Callable[[pd.DataFrame], float]
+) -> bool:
+    """Writes how many cells lie at one place; returns whether any do.
+
+    Args:
+      panel: the panel.
+      cells: the cells in it.
+      radius: the radius in points of the largest marker of some cells, which the text must clear.
+    """
     groups = crowds(np.log(cells.x.to_numpy(float)), cells.y.to_numpy(float))
     for group in groups:
+        beside = radius(cells.iloc[group]) + 1
         panel.annotate(
             f"\N{MULTIPLICATION SIGN}{len(group)}",
             (cells.x.iloc[group[0]], cells.y.iloc[group[0]]),
-            xytext=(4, -9),
+            xytext=(beside, -beside),
             textcoords="offset points",
-            fontsize=6,
-            color="#444444",
-            zorder=5,
+            ha="left",
+            va="top",
+            fontsize=7,
+            color="#111111",
+            # Other cells and their bars may lie beneath it.
+            bbox={
+                "boxstyle": "round,pad=0.12",
+                "facecolor": "white",
+                "alpha": 0.85,
+                "linewidth": 0,
+            },
+            zorder=6,
         )
     return bool(groups)
 
@@ -437,8 +477,8 @@ def beside_reference(analysis: Analysis, y: Quantity) -> Figure:
     label = quality_label(y)
     _finish(
         figure,
-        label if rows > 1 else label.replace(": ", ":\n"),
-        flops_label(flops),
+        (flops_label(flops), label if rows > 1 else label.replace(": ", ":\n")),
+        [y.column],
         analysis,
         [_handle(look[reference])],
         bands,
@@ -522,8 +562,15 @@ def lines_and_bands(
 
 
 def _finish(
-    figure: Figure, ylabel: str, xlabel: str, analysis: Analysis, handles: list[Line2D], bands: bool
+    figure: Figure,
+    labels: tuple[str, str],
+    columns: Sequence[str],
+    analysis: Analysis,
+    handles: list[Line2D],
+    bands: bool,
 ) -> None:
+    """Adds the legend, the labels of x and y, and what the error bars of these columns are."""
+    xlabel, ylabel = labels
     band = f"{analysis.settings.level:.0%} band of the line"
     few = (
         f"fewer than {MIN_SIZES} sizes"
@@ -537,7 +584,10 @@ def _finish(
     ]
     figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), frameon=False)
     figure.supylabel(ylabel, fontsize=8)
-    figure.supxlabel("\n".join(filter(None, (xlabel, errors_in_words(analysis)))), fontsize=8)
+    # A line must fit the figure, and a character takes about half of the font's 8 points.
+    width = int(figure.get_figwidth() * 72 / 4.2)
+    said = textwrap.fill(errors_in_words(analysis, columns), width)
+    figure.supxlabel("\n".join(filter(None, (xlabel, said))), fontsize=8)
 
 
 def by_protocol(analysis: Analysis, protocol: str) -> Figure:
@@ -574,5 +624,6 @@ def by_protocol(analysis: Analysis, protocol: str) -> Figure:
         Line2D([], [], color="#333333", label=f"{protocol} (colour)"),
         Line2D([], [], color="#9a9a9a", linestyle="--", label=f"{other} (grey)"),
     ]
-    _finish(figure, "", flops_label(flops), analysis, handles, bands)
+    columns = [y.column for y in qualities]
+    _finish(figure, (flops_label(flops), ""), columns, analysis, handles, bands)
     return figure

@@ -68,6 +68,7 @@ class GridCell:
 
     Attributes:
       text: the main text.
+      unit: the unit of the number in `text`; empty if the heading says it.
       detail: smaller text after or under it: a standard error, an interval.
       value: the value that the column is sorted by.
       bold: whether it is the best of its group.
@@ -77,6 +78,12 @@ class GridCell:
     detail: str = ""
     value: float | str = ""
     bold: bool = False
+    unit: str = ""
+
+    @property
+    def whole(self) -> str:
+        """All text of the cell in one line."""
+        return " ".join(filter(None, (self.text, self.unit, self.detail)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,14 +154,71 @@ def fixed(value: float, decimals: int) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
-def scaled(value: float) -> str:
+def scaled(value: float, digits: int = 3) -> str:
     """A count with a suffix: 15.2M, 1.23G; a dash for NaN."""
     if value is None or not math.isfinite(value):
         return DASH
     for power, suffix in ((18, "E"), (15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
         if abs(value) >= 10**power:
-            return number(value / 10**power) + suffix
-    return number(value)
+            return rounded(value / 10**power, digits) + suffix
+    return number(value, digits)
+
+
+def rounded(value: float, digits: int) -> str:
+    """A number that is rounded to `digits` significant digits, without an exponent if possible."""
+    if not math.isfinite(value) or value == 0 or not 1e-4 <= abs(value) < 1e5:
+        return number(value, digits)
+    decimals = digits - 1 - math.floor(math.log10(abs(value)))
+    return f"{round(value, decimals):.{max(decimals, 0)}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def supported(value: float, low: float, high: float) -> str:
+    """An estimate with no more digits than its interval supports, at most three.
+
+    Its last digit is in the place of the first digit of its distance to the nearer end. An end that
+    is infinite bounds nothing: `at least 2.0`, `at most 5.0`, or `not bounded`. Without an interval
+    (NaN) one digit is left.
+    """
+    if math.isnan(value):
+        return DASH
+    if math.isnan(low) or math.isnan(high):
+        return f"\N{ALMOST EQUAL TO}{_counted(value, 1)}"
+    if math.isinf(high):
+        return "not bounded" if low <= 0 else f"at least {_counted(low, 2)}"
+    if math.isinf(low):
+        return f"at most {_counted(high, 2)}"
+    reach = min(value - low, high - value)
+    reach = reach if reach > 0 else (high - low) / 2
+    if not reach or not value:
+        return _counted(value, 3)
+    place, first = (math.floor(math.log10(abs(v))) for v in (reach, value))
+    return _counted(value, min(max(first - place + 1, 1), 3))
+
+
+def _counted(value: float, digits: int) -> str:
+    return scaled(value, digits) if abs(value) >= 1e5 else rounded(value, digits)
+
+
+def bounds(low: float, high: float, least: float = 0.0, most: float = math.inf) -> str:
+    """`[low, high]` with two digits, for ratios and positions; empty text without an interval.
+
+    Args:
+      low: the lower end.
+      high: the upper end.
+      least: an end below this is shown as `<least`.
+      most: an end above this is shown as `>most`.
+    """
+    if pd.isna(low) or pd.isna(high):
+        return ""
+    ends = [
+        f"<{_counted(least, 1)}"
+        if abs(v) < least
+        else f">{_counted(most, 1)}"
+        if v > most
+        else _counted(v, 2)
+        for v in (low, high)
+    ]
+    return f"[{', '.join(ends)}]"
 
 
 def interval(low: float, high: float, digits: int = 3) -> str:
@@ -190,7 +254,7 @@ def markdown(grid: Grid) -> str:
 def _markdown_cell(cell: GridCell) -> str:
     text = _escape_markdown(cell.text)
     text = f"**{text}**" if cell.bold else text
-    return f"{text} {_escape_markdown(cell.detail)}".strip()
+    return " ".join(filter(None, (text, *map(_escape_markdown, (cell.unit, cell.detail)))))
 
 
 def _escape_markdown(text: str) -> str:
@@ -260,6 +324,7 @@ def _longtable(grid: Grid, indices: list[int], title: str, label: str, stacked: 
 def _latex_cell(cell: GridCell, stacked: bool) -> str:
     text = escape_latex(cell.text)
     text = rf"\textbf{{{text}}}" if cell.bold else text
+    text += rf"\,{escape_latex(cell.unit)}" if cell.unit else ""
     return text if stacked or not cell.detail else rf"{text}\,{{\tiny {escape_latex(cell.detail)}}}"
 
 
@@ -277,7 +342,7 @@ def terminal(grid: Grid, width: int = 200) -> list[Table | Text]:
       grid: the table.
       width: the width of the terminal in characters.
     """
-    cells = [[printable(f"{c.text} {c.detail}".strip()) for c in row.cells] for row in grid.rows]
+    cells = [[printable(c.whole) for c in row.cells] for row in grid.rows]
     footnotes = _footnotes(grid, cells)
     widths = [
         max(len(line[i]) for line in [[printable(c.label) for c in grid.columns], *cells])

@@ -16,10 +16,12 @@ from eval.report.grid import (
     Grid,
     GridCell,
     GridRow,
+    bounds,
     interval,
     number,
     probability,
     scaled,
+    supported,
 )
 
 # Headings for columns whose own names would not read well with spaces for underscores.
@@ -58,6 +60,7 @@ HEADINGS = {
     "detectable": "Smallest detectable",
     "n_examples": "Examples",
     "se": "Standard error",
+    "lower..upper": "Interval",
     "p_separate": "p (own noise each)",
     "f": "F",
     "df_num": "df",
@@ -103,6 +106,17 @@ _IN_WORDS = {
 # What names a row: up to two of these, where they stand first, stay beside every other column.
 _KEYS = ("architecture", "architecture_a", "architecture_b", "alpha", "position", "size")
 _FOUND = ("multiplier", "crossing")  # what may lie outside the sizes that were measured
+# Ratios and positions, whose intervals are often wide or not bounded, with their intervals.
+_WIDE = {
+    "multiplier": "ci_low..ci_high",
+    "crossing": "ci_low..ci_high",
+    "ratio": "ratio_low..ratio_high",
+    "cost_multiplier": "cost_multiplier_low..cost_multiplier_high",
+}
+# What is known only together with the place of a crossing.
+_OF_CROSSING = ("position", "better_below", "better_above")
+TIMES = (1e-4, 1e4)  # factors of cost outside these are not told apart
+_PLACES = (1.0, 1e20)  # nor are budgets outside these
 _MARK = "\N{DAGGER}"
 _KINDS = {
     "unbounded": "anywhere: these data do not bound it.",
@@ -138,6 +152,7 @@ def listing(
     columns: str,
     notes: Sequence[str] = (),
     limit: int = 0,
+    empty: str = "There is no row.",
 ) -> Grid:
     """Makes a grid of some columns of a tidy table.
 
@@ -151,19 +166,20 @@ def listing(
         the frame does not have are left out.
       notes: sentences under the table.
       limit: the largest number of rows to show; 0 shows all. A note gives the number left out.
+      empty: a sentence that says why the table has no row, if it has none.
     """
     wanted = [c for c in columns.split() if c.split("..")[0] in frame]
     if frame.empty:
-        return Grid(name, title, (), (), ("Nothing to show.",))
+        return Grid(name, title, (), (), (empty,))
     said = list(notes)
     if "note" in wanted and frame["note"].nunique(dropna=False) == 1:
         wanted.remove("note")
         said += [f"All rows: {frame['note'].iloc[0]}."] if frame["note"].iloc[0] else []
-    empty = [c for c in wanted if frame[c.split("..")].isna().all(axis=None)]
-    wanted = [c for c in wanted if c not in empty]
-    if empty:
+    unknown = [c for c in wanted if frame[c.split("..")].isna().all(axis=None)]
+    wanted = [c for c in wanted if c not in unknown]
+    if unknown:
         said.append(
-            "Not known in any row, hence not shown: " + ", ".join(map(heading, empty)) + "."
+            "Not known in any row, hence not shown: " + ", ".join(map(heading, unknown)) + "."
         )
     total, shown = len(frame), frame.head(limit) if limit else frame
     said += _explained(frame, wanted)
@@ -176,9 +192,10 @@ def listing(
     rows = []
     for record in shown.to_dict("records"):
         cells = {c: _cell(record, c) for c in wanted}
-        if found and _extrapolated(record):
-            marked = f"{cells[found].text}{_MARK}" if pd.notna(record[found]) else DASH
-            cells[found] = dataclasses.replace(cells[found], text=marked)
+        if found and _extrapolated(record) and _has_number(cells[found].text):
+            cells[found] = dataclasses.replace(cells[found], text=f"{cells[found].text}{_MARK}")
+        if found == "crossing" and not _has_number(cells[found].text):
+            cells |= {c: GridCell(DASH) for c in _OF_CROSSING if c in cells}
         rows.append(GridRow(tuple(cells.values()), str(record.get(by, ""))))
     numeric = [
         ".." in c or (pd.api.types.is_numeric_dtype(frame[c]) and frame[c].dtype != bool)
@@ -193,6 +210,10 @@ def listing(
     return Grid(name, title, tuple(heads), tuple(rows), tuple(said), named)
 
 
+def _has_number(text: str) -> bool:
+    return any(character.isdigit() for character in text)
+
+
 def _extrapolated(record: Mapping) -> bool:
     """Whether a row says something about a budget that the measured sizes do not cover."""
     inside = record.get("inside")
@@ -205,8 +226,9 @@ def _explained(frame: pd.DataFrame, wanted: list[str]) -> list[str]:
     notes = []
     values = next((c for c in _FOUND if c in wanted), "")
     if values:
-        known = frame[frame[values].notna()]
-        marked = sum(map(_extrapolated, known.to_dict("records")))
+        records = frame[frame[values].notna()].to_dict("records")
+        known = [record for record in records if _has_number(_cell(record, values).text)]
+        marked = sum(map(_extrapolated, known))
         if marked:
             notes.append(
                 f"{_MARK}: extrapolated ({marked} of {len(known)} rows): it lies outside the sizes "
@@ -242,8 +264,12 @@ def _cell(record: Mapping, key: str) -> GridCell:
     if ".." in key:
         low, high = (record[part] for part in key.split(".."))
         kind = "" if key.startswith("bootstrap") else str(record.get("interval", ""))
-        return GridCell(_span(float(low), float(high), kind), value=low)
+        factor = next((name for name, ends in _WIDE.items() if ends == key and name in record), "")
+        factor = "crossing" if key.startswith("bootstrap") else factor
+        return GridCell(_span(float(low), float(high), kind, factor), value=low)
     value = record[key]
+    if key in _WIDE and (shown := _estimate(record, key)):
+        return GridCell(shown, value=float(value))
     if isinstance(value, bool):
         return GridCell("yes" if value else "no", value=float(value))
     if isinstance(value, str):
@@ -258,19 +284,39 @@ def _cell(record: Mapping, key: str) -> GridCell:
     return GridCell(_short(value), value=float(value))
 
 
-def _span(low: float, high: float, kind: str) -> str:
-    """An interval in words a reader knows. `kind` is the column `interval` of `fieller`'s sets."""
+def _estimate(record: Mapping, key: str) -> str:
+    """One of the values in _WIDE, as exactly as its interval says; empty if that is not known."""
+    low, high = (float(record.get(part, math.nan)) for part in _WIDE[key].split(".."))
+    kind = record.get("interval", "")
+    if not kind and math.isnan(low):
+        return ""  # of an analysis that gives no interval with one seed
+    if kind == "outside":
+        low, high = -math.inf, math.inf
+    return supported(float(record[key]), low, high)
+
+
+def _span(low: float, high: float, kind: str, column: str = "") -> str:
+    """An interval in words a reader knows.
+
+    Args:
+      low: the lower end.
+      high: the upper end.
+      kind: the column `interval` of `fieller`'s sets.
+      column: what it is the interval of, if that is one of _WIDE.
+    """
     if math.isnan(low) or math.isnan(high):
         return DASH
     if kind == "outside":
         # The set is everything except this stretch; shown as an interval it would say the opposite.
-        return f"not inside {interval(low, high)}"
-    bounded = [math.isfinite(low) and (low > 0 or kind != "unbounded"), math.isfinite(high)]
-    if not any(bounded):
+        return f"not inside {bounds(low, high) if column else interval(low, high)}"
+    ends = [math.isfinite(low) and (low > 0 or kind != "unbounded"), math.isfinite(high)]
+    if not any(ends):
         return "anywhere"
-    if not all(bounded):
-        return f"above {_short(low)}" if bounded[0] else f"below {_short(high)}"
-    return interval(low, high)
+    if not all(ends):
+        return f"above {_short(low)}" if ends[0] else f"below {_short(high)}"
+    if not column:
+        return interval(low, high)
+    return bounds(low, high, *(_PLACES if column == "crossing" else TIMES))
 
 
 def _short(value: float) -> str:

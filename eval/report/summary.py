@@ -8,16 +8,21 @@ from typing import Any
 import pandas as pd
 
 from eval.analyses import verdicts
+from eval.analyses.claim_tests import UNITS
 from eval.analyses.everything import Analysis
 from eval.analyses.question import REFERENCE
 from eval.data.cells import CELL, DEFAULT_PROTOCOLS, main_protocol, other_protocols
-from eval.data.chance import at_chance, baselines
-from eval.report.grid import fixed, interval, number, probability, scaled
+from eval.data.chance import AT_CHANCE, at_chance, baselines
+from eval.report.grid import bounds, fixed, interval, number, probability, scaled, supported
+from eval.report.listing import TIMES
 from eval.report.tables import cells, size_order
 
 _UNTUNED = (
     "The records name no learning rate that was tuned for each architecture: if all were trained "
     "with one untuned rate, their slopes are partly slopes of the rate."
+)
+_REMEDY = (
+    "More sizes or seeds do not change that: train longer or larger models, or take easier tasks."
 )
 _ALPHAS = ("F,U", "F,D")
 
@@ -82,6 +87,14 @@ def stand_in(main: pd.DataFrame, reference: str) -> str:
     )
 
 
+def no_scores(analysis: Analysis) -> str:
+    """Why nothing is compared downstream, as a clause; empty if something is."""
+    if analysis.table[analysis.settings.score].notna().any():
+        return ""
+    low = analysis.table[AT_CHANCE].any()
+    return "the score of every cell is at chance" if low else "no run has a downstream score"
+
+
 def _list(names: Iterable, limit: int = 0) -> str:
     names = [str(name) for name in names]
     if limit and len(names) > limit:
@@ -104,10 +117,10 @@ def _scope(analysis: Analysis) -> Iterator[str]:
     count = str(seeds.min()) if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
     span = ""
     if len(flops):
-        span = (
-            f"; {scaled(flops.min())} to {scaled(flops.max())} FLOPs, "
-            f"{flops.max() / flops.min():,.0f}-fold"
-        )
+        span = f"; {_range(flops)} over all architectures"
+        own = table.loc[table.architecture == analysis.reference, columns.flops.column].dropna()
+        if len(own) and len(own) < len(flops):
+            span += f", {_range(own)} for {analysis.reference} alone"
     more = len(analysis.table) - len(table)
     yield (
         f"{_count(len(table), 'finished run')}: "
@@ -116,6 +129,11 @@ def _scope(analysis: Analysis) -> Iterator[str]:
         f"seed{'s' if count != '1' else ''} per cell"
         + (f", and {more} runs of other scaling protocols." if more else ".")
     )
+
+
+def _range(flops: pd.Series) -> str:
+    times = f"{flops.max() / flops.min():,.0f}-fold"
+    return f"{scaled(flops.min())} to {scaled(flops.max())} FLOPs ({times})"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +165,7 @@ class Pair:
         """The unit of a difference of qualities."""
         if self.link == "loglog":
             return f"log{number(self.log_base).removesuffix('.0')} units"
-        return "nats" if self.alpha.endswith("U") else "points"
+        return UNITS[self.alpha[-1]]
 
     @property
     def unit_of_slope(self) -> str:
@@ -236,8 +254,8 @@ def _multipliers(pair: Pair, multipliers: pd.DataFrame) -> dict[str, str]:
     return {
         row[
             "architecture"
-        ]: f", {number(row['multiplier'])} times the {pair.cost} for the same quality "
-        f"{interval(row['ci_low'], row['ci_high'])}"
+        ]: f", {supported(row['multiplier'], row['ci_low'], row['ci_high'])} times the {pair.cost} "
+        f"for the same quality {bounds(row['ci_low'], row['ci_high'], *TIMES)}"
         for row in _records(rows)
         if row["inside"] and row["interval"] == "bounded"
     }
@@ -264,8 +282,12 @@ def _crossings(analysis: Analysis) -> Iterator[str]:
     shown = []
     for row in _records(verdicts.crossings(table, analysis.results["contrasts"], reference)):
         where = "upstream" if row["alpha"].endswith("U") else "downstream"
-        span = f"{scaled(row['ci_low'])} to {scaled(row['ci_high'])}"
-        shown.append(f"{row['other']} at {scaled(row['crossing'])} FLOPs ({span}; {where})")
+        low, high = row["ci_low"], row["ci_high"]
+        place, span = (
+            supported(row["crossing"], low, high),
+            f"{scaled(low, 2)} to {scaled(high, 2)}",
+        )
+        shown.append(f"{row['other']} at {place} FLOPs ({span}; {where})")
     if shown:
         yield f"The line of {reference} crosses that of {_list(shown, 3)}."
     else:
@@ -304,7 +326,10 @@ def _floor(analysis: Analysis) -> Iterator[str]:
     known = table.dropna(subset="upstream_nll")
     if "upstream_nll" in base and len(known):
         above = known[known.upstream_nll >= base["upstream_nll"]]
-        unigram = f"the unigram entropy of the held-out text, {fixed(base['upstream_nll'], 3)} nats"
+        unigram = (
+            f"the unigram entropy of the held-out text, {fixed(base['upstream_nll'], 3)} nats "
+            "(reached by knowing only how frequent each token is)"
+        )
         names = _list((f"{row['architecture']}-{row['size']}" for row in _records(above)), 4)
         yield (
             f"{len(above)} of {_count(len(known), 'cell')} have a loss that is not below {unigram}"
@@ -319,7 +344,7 @@ def _floor(analysis: Analysis) -> Iterator[str]:
         yield (
             f"The score of {len(low)} of {_count(len(scored), 'cell')} is no better than chance "
             f"({fixed(base[score], 1)} percent, the majority class); they are left out of every "
-            "comparison downstream."
+            f"comparison downstream. {_REMEDY}"
             if len(low)
             else f"The score of every cell is above chance ({fixed(base[score], 1)} percent, the "
             "majority class)."

@@ -1,10 +1,12 @@
 """The study's two tables: table 1, the cost and quality of every cell; table 2, the slopes."""
 
 import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
+from eval.analyses.paired import PairedErrors
 from eval.analyses.question import REFERENCE
 from eval.data.cells import CELL, RunTable, seed_averages
 from eval.data.chance import BITS_PER_BYTE, at_chance, baselines, evaluation_errors
@@ -17,18 +19,23 @@ from eval.report.grid import (
     Grid,
     GridCell,
     GridRow,
+    bounds,
     fixed,
     interval,
     number,
     probability,
     scaled,
+    supported,
 )
+from eval.stats.decision import NOT_TESTED
 from eval.stats.regression import least_difference
 
 _LOSSES = ("upstream_nll", BITS_PER_BYTE)
 _LEVEL = 0.95  # of the test by which two cells are told apart
 COMMON = "this error is common to all cells and is not for comparing them"
 """What must stand beside every error over held-out examples, which all cells share."""
+UNPAIRED = PairedErrors(REFERENCE, pd.DataFrame())
+"""Of runs that did not keep the values of every example."""
 _COSTS = ["params_total", "params_active", "flops_forward", "steps_per_second"]
 
 
@@ -51,19 +58,25 @@ def quality_columns(table: pd.DataFrame) -> list[str]:
     return ["upstream_nll", *in_bytes, *reversed(averages), *tasks]
 
 
-def cells(study: Study) -> pd.DataFrame:
+def cells(study: Study, paired: PairedErrors = UNPAIRED) -> pd.DataFrame:
     """Table 1 as numbers: one row per cell, averaged over its seeds.
+
+    Args:
+          study: the study.
+          paired: the errors of the differences from the reference, see `Analysis.paired_errors`.
 
     Returns:
       Columns architecture, size, protocol, n_seeds (finished runs), the costs (params_total,
       params_active, flops_forward, steps_per_second), flops_train_over_6nd (counted training FLOPs
       over 6 x params_total x tokens_seen, the usual estimate), params_over_reference (parameters
-      outside the embedding over the Transformer's at the same size and protocol, NaN if it was not
+      outside the embedding over the reference's at the same size and protocol, NaN if it was not
       run), and for upstream_nll (nats per token), upstream_bits_per_byte and every downstream
       column (percent) its mean, `at_chance_<column>` (scores only: no better than the majority
       class), `<column>_n` (runs that have it), `<column>_se` (standard error over seeds, NaN with
-      one) and `<column>_se_eval` (standard error over held-out examples, root mean square over the
-      seeds). Ordered by size, then by architecture.
+      one), `<column>_se_eval` (standard error over held-out examples, root mean square over the
+      seeds) and, if the runs kept the values of every example, `<column>_se_paired` (standard error
+      over held-out examples of the difference from the reference at the same size and protocol).
+      Ordered by size, then by architecture.
     """
     runs = study.runs
     by_rule = 6 * runs.params_total * runs.tokens_seen
@@ -76,7 +89,7 @@ def cells(study: Study) -> pd.DataFrame:
     table = means[_COSTS].assign(
         n_seeds=runs.groupby(list(CELL), sort=False).size(),
         flops_train_over_6nd=means["ratio"],
-        params_over_reference=_over_reference(means["params_non_embedding"]),
+        params_over_reference=_over_reference(means["params_non_embedding"], paired.reference),
     )
     found = {}
     for column in qualities:
@@ -84,6 +97,8 @@ def cells(study: Study) -> pd.DataFrame:
         for suffix in ("_n", "_se"):
             found[column + suffix] = means[column + suffix]
         found[f"{column}_se_eval"] = np.sqrt(means[f"{column}_square"])
+        if paired.known(column):
+            found[f"{column}_se_paired"] = paired.table[column].reindex(means.index)
         if column not in _LOSSES:
             low = runs[list(CELL)].assign(low=at_chance(study, column))
             low = low.drop_duplicates(list(CELL)).set_index(list(CELL)).low
@@ -100,13 +115,13 @@ def cells(study: Study) -> pd.DataFrame:
     return table.loc[order, first + [c for c in table if c not in first]].reset_index(drop=True)
 
 
-def _over_reference(params: pd.Series) -> pd.Series:
-    """Each cell's parameters over the reference's of the same size and protocol.
+def _over_reference(params: pd.Series, name: str) -> pd.Series:
+    """Each cell's parameters over those of the architecture `name` at its size and protocol.
 
     `params` is indexed by cell.
     """
     of_cells = params.rename("own").reset_index()
-    reference = of_cells[of_cells.architecture == REFERENCE].drop(columns="architecture")
+    reference = of_cells[of_cells.architecture == name].drop(columns="architecture")
     both = of_cells.merge(reference, "left", on=["size", "protocol"], suffixes=("", "_reference"))
     return pd.Series((both.own / both.own_reference).to_numpy(), index=params.index)
 
@@ -130,9 +145,14 @@ def label(column: str) -> str:
     return names.get(column, task)
 
 
-def table1(study: Study) -> Grid:
-    """Table 1 as it is shown: the best of each size in bold, baselines first."""
-    table, base = cells(study), baselines(study)
+def table1(study: Study, paired: PairedErrors = UNPAIRED) -> Grid:
+    """Table 1 as it is shown: the best of each size in bold, baselines first.
+
+    Args:
+      study: the study.
+      paired: the errors of the differences from the reference, see `Analysis.paired_errors`.
+    """
+    table, base = cells(study, paired), baselines(study)
     qualities = quality_columns(study.runs)
     noise = _noise(study, qualities)
     several = table.protocol.nunique() > 1
@@ -171,7 +191,7 @@ def table1(study: Study) -> Grid:
         title,
         tuple(columns),
         tuple(rows),
-        tuple(_notes(table, base, counts)),
+        tuple(_notes(table, base, counts, paired)),
         fixed=len(names),
     )
 
@@ -209,11 +229,29 @@ def _cost(value: float, column: str, bold: bool) -> GridCell:
     )
 
 
+def error_of(record: Mapping, column: str) -> tuple[float, bool]:
+    """The error that is shown beside the mean of a cell.
+
+    It is the one over seeds or, with one seed, the one of its difference from the reference. Only
+    if no cell has such a difference, it is the error that all cells share.
+
+    Args:
+      record: a row of `cells`.
+      column: a quality.
+
+    Returns:
+      The error, NaN if there is none to show, and whether it is over examples (not over seeds).
+    """
+    seeds = float(record.get(f"{column}_se", np.nan))
+    if not math.isnan(seeds):
+        return seeds, False
+    paired = f"{column}_se_paired"
+    return float(record.get(paired if paired in record else f"{column}_se_eval", np.nan)), True
+
+
 def _quality(record: dict, column: str, *, bold: bool, mixed: bool) -> GridCell:
     decimals = 3 if column in _LOSSES else 1
-    se = record[f"{column}_se"]
-    own = math.isnan(se)
-    se = record[f"{column}_se_eval"] if own else se
+    se, own = error_of(record, column)
     detail = "" if math.isnan(se) else f"\N{PLUS-MINUS SIGN}{fixed(se, decimals)}"
     detail += "\N{DEGREE SIGN}" if detail and own and mixed else ""
     if 0 < record[f"{column}_n"] < record["n_seeds"]:
@@ -246,9 +284,9 @@ def _baseline_row(
     return GridRow((*first, *scores(means), *blank, *scores(tasks)), "", "baseline")
 
 
-def _notes_on_sizes(table: pd.DataFrame) -> list[str]:
+def _notes_on_sizes(table: pd.DataFrame, reference: str) -> list[str]:
     """A note on how the parameters of architectures differ at the same size name."""
-    others = table[table.architecture != REFERENCE].dropna(subset="params_over_reference")
+    others = table[table.architecture != reference].dropna(subset="params_over_reference")
     ranges = others.groupby("architecture").params_over_reference.agg(["min", "max"])
     if ranges.empty:
         return []
@@ -259,11 +297,13 @@ def _notes_on_sizes(table: pd.DataFrame) -> list[str]:
     return [
         "A size is not the same number of parameters in every architecture. Outside the embedding, "
         "over those of "
-        f"{REFERENCE} at the same size: {', '.join(texts)}."
+        f"{reference} at the same size: {', '.join(texts)}."
     ]
 
 
-def _notes(table: pd.DataFrame, base: dict[str, float], counts: np.ndarray) -> list[str]:
+def _notes(
+    table: pd.DataFrame, base: dict[str, float], counts: np.ndarray, paired: PairedErrors
+) -> list[str]:
     notes = [
         "Loss: held-out pretraining loss in nats per target token, lower is better. Downstream: "
         "percent, higher is better. FLOPs: one forward pass of one sequence. Bold: the best of its "
@@ -275,7 +315,7 @@ def _notes(table: pd.DataFrame, base: dict[str, float], counts: np.ndarray) -> l
             "\N{DOUBLE DAGGER}: no better than chance, the majority class; such means are in no "
             "comparison."
         )
-    notes += _notes_on_sizes(table)
+    notes += _notes_on_sizes(table, paired.reference)
     if BITS_PER_BYTE in table:
         notes.append(
             "Bits/byte: the same loss over the bytes of the text, by which other tokenizers can be "
@@ -289,18 +329,7 @@ def _notes(table: pd.DataFrame, base: dict[str, float], counts: np.ndarray) -> l
             "The table has no standard errors: one seed per cell, and none for the evaluation "
             "itself.",
         ]
-    if counts.max() <= 1:
-        error = (
-            "held-out examples; one seed per cell, so the spread between seeds is unknown. All "
-            f"cells were evaluated on the same examples: {COMMON}."
-        )
-    else:
-        one = (
-            "; where a cell has one seed (\N{DEGREE SIGN}), over held-out examples, an error "
-            f"that is {COMMON.removeprefix('this error is ')}."
-        )
-        error = "seeds" + (one if (counts == 1).any() else ".")
-    notes.append(f"\N{PLUS-MINUS SIGN}: standard error over {error}")
+    notes += _notes_on_errors(table, counts, paired)
     if base:
         notes.append(
             "Baseline: unigram entropy of the held-out text; majority class (or best constant "
@@ -310,8 +339,47 @@ def _notes(table: pd.DataFrame, base: dict[str, float], counts: np.ndarray) -> l
     return notes
 
 
+def over_examples(paired: PairedErrors, columns: Sequence[str]) -> tuple[str, str]:
+    """What the errors over held-out examples are, and where they are the ones that cells share.
+
+    Args:
+      paired: the errors of the differences from the reference.
+      columns: the qualities whose errors are shown.
+
+    Returns:
+      A clause for the errors of differences and one for the shared errors; one may be empty.
+    """
+    shared = [c for c in columns if not paired.known(c)]
+    clause = (
+        f"standard error of the difference from {paired.reference} at the same size, over the same "
+        f"held-out examples (paired), which does not contain the noise between trainings; "
+        f"{paired.reference} itself has none"
+    )
+    common = f"standard error over held-out examples; {COMMON}"
+    if shared and len(shared) < len(columns):
+        common = f"for {', '.join(map(words.column, shared))}: {common}"
+    return clause if len(shared) < len(columns) else "", common if shared else ""
+
+
+def _notes_on_errors(table: pd.DataFrame, counts: np.ndarray, paired: PairedErrors) -> list[str]:
+    """Notes that say exactly what the errors of table 1 are."""
+    errors = [f"{c}_se_eval" for c in table if f"{c}_se_eval" in table]
+    columns = [e.removesuffix("_se_eval") for e in errors if table[e].notna().any()]
+    several = counts.max() > 1
+    notes = ["\N{PLUS-MINUS SIGN}: standard error over seeds."] if several else []
+    if (counts == 1).any():
+        start = "\N{DEGREE SIGN}: where a cell has one seed," if several else "\N{PLUS-MINUS SIGN}:"
+        notes += [f"{start} {clause}." for clause in over_examples(paired, columns) if clause]
+    if not several:
+        notes.append("There is one seed per cell, so the spread between seeds is unknown.")
+    return notes
+
+
 def table2(
-    slopes: pd.DataFrame, level: float = 0.95, contrasts: pd.DataFrame | None = None
+    slopes: pd.DataFrame,
+    level: float = 0.95,
+    contrasts: pd.DataFrame | None = None,
+    no_scores: str = "",
 ) -> Grid:
     """Table 2 as it is shown: slopes with t intervals, semilog and log-log.
 
@@ -320,6 +388,7 @@ def table2(
       level: the level of its intervals.
       contrasts: from `Comparison.contrasts`: slopes that are better than the reference's after
         correction are bold. Without it none is, because the steepest of many is often a chance.
+      no_scores: a clause that says why no downstream slope is known, if so.
     """
     better = set()
     if contrasts is not None and len(contrasts):
@@ -379,14 +448,16 @@ def table2(
     ]
     lost = [words.slope(str(alpha)) for alpha in known.index if alpha not in alphas]
     if lost:
-        notes.append(f"Not known for any architecture, hence not shown: {', '.join(lost)}.")
-    short = slopes[slopes.ci_low.isna()]
+        why = f", because {no_scores}" if no_scores and all("downstream" in w for w in lost) else ""
+        notes.append(f"Not known for any architecture, hence not shown: {', '.join(lost)}{why}.")
+    shown = slopes[slopes.alpha.isin(alphas)]
+    short = shown[shown.ci_low.isna()]
     if len(short):
         counts = "; ".join(
-            f"{n} x {note}"
+            f"{note} ({n} of them)" if n < len(short) else str(note)
             for note, n in short.note.replace("", "no interval").value_counts().items()
         )
-        notes.append(f"{len(short)} of {len(slopes)} slopes have no interval: {counts}.")
+        notes.append(f"{len(short)} of {len(shown)} slopes have no interval: {counts}.")
     return Grid(
         "table2",
         "Table 2. Slopes of the fitted lines",
@@ -419,12 +490,8 @@ def claims_grid(claims: pd.DataFrame) -> Grid:
             GridCell(f"{record['claim']}{record['part'] or ''}", value=record["claim"]),
             GridCell(said, value=said),
             GridCell(verdict, value=verdict, bold=sure),
-            GridCell(
-                number(record["effect"]),
-                interval(record["ci_low"], record["ci_high"]),
-                record["effect"],
-            ),
-            GridCell(probability(record["p"]), value=record["p"]),
+            _effect(record),
+            GridCell("exact" if record["exact"] else probability(record["p"]), value=record["p"]),
             *(
                 GridCell(record[key], value=record[key])
                 for key in ("hypothesis", "measure", "would_settle", "note")
@@ -442,15 +509,44 @@ def claims_grid(claims: pd.DataFrame) -> Grid:
         "What would settle it",
     ]
     columns = tuple(Column(text, numeric=text in ("Effect", "p")) for text in (*heads, "Note"))
-    notes = (
+    notes = [
         "Where a claim is about several architectures, p is corrected for their number; the "
-        "interval in brackets is that of the effect alone, not corrected.",
-    )
+        "interval in brackets is that of the effect alone, not corrected."
+    ]
+    if claims["exact"].any():
+        notes.append(
+            "Exact: the effect is counted, not estimated, so there is no p value; beside it stands "
+            "its range over the sizes."
+        )
+    if (claims["verdict"] == NOT_TESTED).any():
+        notes.append(
+            "Not tested: the runs lack what the claim is about; the column Note says what."
+        )
     return Grid(
         "claims",
         "Claims of arXiv 2207.10551 against these runs",
         columns,
         tuple(rows),
-        notes,
+        tuple(notes),
         fixed=2,
     )
+
+
+def _effect(record: dict) -> GridCell:
+    """The effect of a claim with its unit and its interval, or its range if it is exact."""
+    effect, low, high = (float(record[key]) for key in ("effect", "ci_low", "ci_high"))
+    if math.isnan(effect):
+        return GridCell(DASH, value=effect)
+    text, detail = number(effect), interval(low, high)
+    if record["exact"]:
+        detail = f"{number(low)} to {number(high)}"
+    elif record["unit"] == "times":
+        text, detail = supported(effect, low, high), bounds(low, high)
+    if not math.isfinite(low + high) and not math.isnan(low):
+        detail = ""  # the text itself says what is not bounded
+    unit = record["unit"] if _has_digit(text) else ""
+    return GridCell(text, detail, effect, unit=unit)
+
+
+def _has_digit(text: str) -> bool:
+    return any(character.isdigit() for character in text)

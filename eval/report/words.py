@@ -1,6 +1,7 @@
 """Names of axes and slopes in words, for what a person reads. Files keep the columns' own names."""
 
 import re
+from collections.abc import Sequence
 
 _COLUMNS = {
     "upstream_nll": "held-out loss",
@@ -47,3 +48,63 @@ def slope(alpha: str) -> str:
     """A slope in words: `F,U` becomes `upstream on FLOPs`; other text stays."""
     x, _, y = alpha.partition(",")
     return f"{_LETTERS[y]} on {_LETTERS[x]}" if x in _LETTERS and y in _LETTERS else alpha
+
+
+def terms(
+    flops: str, reference: str, sizes: Sequence[str], log_base: float, several_protocols: bool
+) -> list[tuple[str, str]]:
+    """The words that a reader of a report needs, each with one short line.
+
+    Args:
+      flops: how the FLOPs axis counts, such as `FLOPs, one forward pass of one sequence`.
+      reference: the architecture that the others are compared with.
+      sizes: the sizes of the study.
+      log_base: the base of the logarithms.
+      several_protocols: whether sizes were made in more than one way.
+    """
+    step = "tenfold" if log_base == 10 else f"factor {log_base:g} of"
+    size = f" ({', '.join(sizes[:3])}{', ...' if len(sizes) > 3 else ''})"
+    under, protocol = "", []
+    if several_protocols:
+        under = " under a protocol"
+        how = "how the sizes were made: plain sizes, more layers (depth) or wider ones (width)"
+        protocol = [("protocol", how)]
+    return [
+        (
+            "architecture",
+            f"a kind of model; {reference} is the reference that the others are compared with",
+        ),
+        (
+            "size",
+            f"a name for the dimensions of a model{size}; architectures of one size differ in "
+            "parameters and FLOPs",
+        ),
+        (
+            "seed",
+            "the number that fixes what is random in a training: the first weights, the order of "
+            "the data",
+        ),
+        (
+            "run",
+            "one training of one architecture at one size with one seed: pretraining, then "
+            "fine-tuning",
+        ),
+        *protocol,
+        ("cell", f"an architecture at a size{under}; its runs differ only in their seeds"),
+        (
+            "upstream",
+            "the loss on held-out text after pretraining, in nats per token: lower is better. "
+            "Charts show minus the loss, so that up is better",
+        ),
+        (
+            "downstream",
+            "the score on tasks after fine-tuning, in percent: higher is better. Differences of "
+            "scores are in points",
+        ),
+        (
+            "FLOPs axis",
+            "what a model costs: the floating-point operations of "
+            f"{flops.removeprefix('FLOPs, ')}, on a logarithmic scale",
+        ),
+        ("slope", f"the quality that an architecture gains per {step} FLOPs"),
+    ]

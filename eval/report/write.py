@@ -10,7 +10,7 @@ from eval.analyses.settings import DEFAULTS, Settings
 from eval.data.neutral import csv
 from eval.data.run_table import COLUMNS, RunColumns, for_directory, read_table
 from eval.data.study import Study, read_study
-from eval.report import figures, page, tables
+from eval.report import figures, page, summary, tables
 from eval.report.grid import Grid, latex, markdown
 from train.records import InputError, replacing
 
@@ -100,12 +100,17 @@ def texts(analysis: Analysis) -> Iterator[tuple[str, str]]:
     """Every text file of the report, as (path in the report's directory, content)."""
     study, results = analysis.study, analysis.results
     yield "runs.csv", csv(study.runs)
-    yield "table1.csv", csv(tables.cells(study))
-    yield from _shown("table1", tables.table1(study))
+    yield "table1.csv", csv(tables.cells(study, analysis.paired_errors))
+    yield from _shown("table1", tables.table1(study, analysis.paired_errors))
     yield "table2_slopes.csv", csv(results["slopes"])
     yield from _shown(
         "table2_slopes",
-        tables.table2(results["slopes"], analysis.settings.level, results["contrasts"]),
+        tables.table2(
+            results["slopes"],
+            analysis.settings.level,
+            results["contrasts"],
+            summary.no_scores(analysis),
+        ),
         width=5,
         stacked=True,
     )

@@ -26,6 +26,7 @@ class Finding:
       p: two-sided p value of the verdict.
       verdict: one of `eval.analyses.claims.VERDICTS`.
       note: limits of the test, in words.
+      exact: whether the effect is counted, not estimated; then `low` and `high` are its range.
     """
 
     effect: float
@@ -34,6 +35,7 @@ class Finding:
     p: float
     verdict: str
     note: str = ""
+    exact: bool = False
 
 
 def holm(p: Sequence[float] | np.ndarray | pd.Series) -> np.ndarray:

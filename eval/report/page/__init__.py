@@ -15,11 +15,13 @@ import jinja2
 import plotly.offline
 
 from eval.analyses.everything import Analysis
-from eval.report import summary
+from eval.data.cells import main_protocol
+from eval.report import summary, words
 from eval.report.figures import flops_label
 from eval.report.listing import finite
 from eval.report.page import chart_data, sections
 from eval.report.style import looks
+from eval.report.tables import size_order
 
 
 def render(analysis: Analysis) -> str:
@@ -43,8 +45,13 @@ def render(analysis: Analysis) -> str:
     scripts = " ".join(map(_hash, (policy_js, plotly_js, script)))
     return template.render(
         study=study,
-        reference=analysis.reference,
-        flops=flops_label(analysis.quantities.flops),
+        terms=words.terms(
+            flops_label(analysis.quantities.flops),
+            analysis.reference,
+            size_order(main_protocol(analysis.table)),
+            analysis.settings.log_base,
+            analysis.table.protocol.nunique() > 1,
+        ),
         warnings=summary.warnings(analysis),
         sentences=summary.sentences(analysis),
         looks=shown,

@@ -9,10 +9,16 @@ import pandas as pd
 from eval.analyses.everything import Analysis, question_of
 from eval.data.cells import CELL, seed_averages
 from eval.data.study import GROUP_COLUMNS, MEAN_OF_TASKS, MOST_POINTS, task_columns
-from eval.report import words
-from eval.report.figures import flops_label, lines_and_bands, quality_label, surface_steps
+from eval.report import summary, words
+from eval.report.figures import (
+    errors_in_words,
+    flops_label,
+    lines_and_bands,
+    quality_label,
+    surface_steps,
+)
 from eval.report.style import looks
-from eval.report.tables import cells, label, size_order
+from eval.report.tables import cells, error_of, label, size_order
 
 COSTS = {
     "params_total": "Parameters",
@@ -35,6 +41,8 @@ def charts(analysis: Analysis) -> dict[str, Any]:
         "protocols": sorted(analysis.table.protocol.unique()),
         "x": _x_axes(analysis),
         "y": _y_axes(analysis),
+        "bars": {y: errors_in_words(analysis, [y]) for y in _y_axes(analysis)},
+        "no_scores": summary.no_scores(analysis),
         "words": _words(analysis),
         "cells": _cells(analysis),
         "lines": _lines(analysis),
@@ -81,7 +89,7 @@ def _oriented(table: pd.DataFrame, column: str) -> pd.Series:
 
 def _cells(analysis: Analysis) -> list[dict[str, Any]]:
     """One entry per cell: means, standard errors, and the single runs."""
-    table, runs = cells(analysis.study), analysis.table
+    table, runs = cells(analysis.study, analysis.paired_errors), analysis.table
     x_axes, y_axes = _x_axes(analysis), _y_axes(analysis)
     groups = dict(list(runs.groupby(list(CELL), sort=False)))
     params = analysis.quantities.params.column
@@ -99,10 +107,7 @@ def _cells(analysis: Analysis) -> list[dict[str, Any]]:
         for column in y_axes:
             entry["y"][column] = float(mean[column])
             entry["runs"][column] = [float(value) for value in _oriented(members, column)]
-            seeds = record.get(f"{column}_se", np.nan)
-            entry["se"][column] = float(
-                record.get(f"{column}_se_eval", np.nan) if np.isnan(seeds) else seeds
-            )
+            entry["se"][column] = error_of(record, column)[0]
         entry["params"] = float(mean[params])
         entry["seeds"] = [int(seed) for seed in members.seed]
         entries.append(entry)

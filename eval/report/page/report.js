@@ -29,6 +29,8 @@
   const axis = (title, more) => Object.assign({
     title: { text: title, standoff: 8, font: { size: window.innerWidth < 600 ? 11 : 14 } }, gridcolor: "#e6e8eb", linecolor: "#9aa0a6", ticks: "outside", zeroline: false, automargin: true,
   }, more);
+  // Why a quality is missing: `what` is a column or a slope, such as "F,D".
+  const why = (what) => data.no_scores && (what.startsWith("downstream") || what.includes("D")) ? `: ${data.no_scores}` : "";
   const words = (name) => data.words[name] ?? name;
   // The width is given, because plotly keeps that of the first drawing when the window changes.
   const show = (id, traces, more) => Plotly.react(id, traces, Object.assign(more, { width: byId(id).clientWidth || undefined }), config);
@@ -136,24 +138,25 @@
         hovertemplate: "%{text}<extra></extra>",
       });
     }
-    if (crowds.length) traces.push({
-      x: crowds.map((g) => g.cells[0].x[x]), y: crowds.map((g) => g.cells[0].y[y]), mode: "text", hoverinfo: "skip",
-      text: crowds.map((g) => `\u00a0\u00a0\u00d7${g.cells.length}`), textposition: "bottom right", textfont: { size: 11, color: "#444" },
+    // A mark stands outside the largest marker of its place, on white: other markers and bars may lie beneath it.
+    const radius = (cell) => (8 + 14 * Math.sqrt((cell.params || 0) / (largest || 1))) / 2;
+    const annotations = crowds.map((g) => {
+      const beside = 0.71 * Math.max(...g.cells.map(radius)) + 2, [px, py] = [g.cells[0].x[x], g.cells[0].y[y]];
+      return { x: log ? Math.log10(px) : px, y: py, text: `\u00d7${g.cells.length}`, showarrow: false, captureevents: false,
+        xanchor: "left", yanchor: "top", xshift: beside, yshift: -beside, bgcolor: "rgba(255,255,255,0.85)", borderpad: 1, font: { size: 12, color: "#111" } };
     });
     // Hidden bands must not stretch the axis.
     const seen = cells.flatMap((c) => [c.y[y] - (c.se[y] ?? 0), c.y[y] + (c.se[y] ?? 0)]).concat(main.runs() ? cells.flatMap((c) => c.runs[y]) : [],
       main.lines() ? data.lines.filter((l) => l.protocol === protocol && l.x_axis === x && l.y_axis === y && l.architecture === data.reference).flatMap((l) => [...l.low, ...l.high]) : []).filter((v) => v !== null);
     const low = Math.min(...seen), high = Math.max(...seen), rim = 0.05 * (high - low) || 1;
     show("plot-main", traces, layout({
-      height: Math.min(560, Math.max(380, window.innerWidth * 0.6)),
+      annotations, height: Math.min(560, Math.max(380, window.innerWidth * 0.6)),
       xaxis: axis(wrap(data.x[x]), log ? { type: "log", dtick: 1, exponentformat: "power" } : { autorange: x === "upstream_nll" ? "reversed" : true }),
       yaxis: axis(wrap(data.y[y]), seen.length ? { range: [low - rim, high + rim] } : {}),
     }));
     const banded = data.lines.some((l) => l.x_axis === x && l.y_axis === y && l.low.every((v) => v !== null));
-    const single = cells.some((c) => c.n === 1 && c.se[y] !== null), several = cells.some((c) => c.n > 1);
-    const common = "over held-out examples: this error is common to all cells and is not for comparing them. ";
-    byId("note-main").textContent = (cells.length ? "" : "No visible cell has both values. ") + "Marker size grows with parameters. " +
-      (several ? "Bars are standard errors over seeds" + (single ? ", or, where there is one seed, " + common : ". ") : single ? "Bars are standard errors " + common : "") +
+    byId("note-main").textContent = (cells.length ? "" : `No visible cell has both values${why(y === "upstream_nll" ? x : y)}. `) + "Marker size grows with parameters. " +
+      (data.bars[y] ? data.bars[y] + " " : "") +
       (!main.lines() || x === "upstream_nll" ? "" : banded ? `Band: ${data.level * 100} % for the line of ${data.reference}, and of the architecture you point at. ` : "No bands: too few sizes. ") +
       (front.length ? "The dotted frontier is that of the visible cells. " : "") +
       (crowds.length ? "\u00d72: so many cells lie at one place; point at them for their names." : "");
@@ -185,7 +188,7 @@
       xaxis: axis(wrap(`slope of ${words(first.y_axis)} on ${words(first.x_axis)}`)), yaxis: axis("", { type: "category", range: [-0.6, rows.length - 0.4], tickvals: rows.map((r) => plain(r.architecture)), ticktext: rows.map((r) => plain(cut(r.architecture))) }),
     }));
     const bare = rows.filter((r) => r.ci_low === null);
-    byId("note-slopes").textContent = (reference ? `Dotted: ${data.reference}. ` : "") +
+    byId("note-slopes").textContent = !rows.length ? `No visible architecture has this slope${why(slopes.alpha())}.` : (reference ? `Dotted: ${data.reference}. ` : "") +
       (bare.length ? `${bare.length} of ${rows.length} have no interval: ${unique(bare, "note").join("; ")}.` : `Bars: ${data.level * 100} % intervals.`);
   }
 
@@ -374,6 +377,7 @@
     shown.clear();
     for (const input of byId("toggles").querySelectorAll("input:checked")) shown.add(input.value);
     for (const row of document.querySelectorAll("tr[data-architecture]")) row.hidden = !shown.has(row.dataset.architecture);
+    for (const note of document.querySelectorAll(".filtered")) note.hidden = [...note.closest("figure").querySelectorAll("tbody tr")].some((row) => !row.hidden);
     draw();
   }
   byId("toggles").addEventListener("change", toggle);

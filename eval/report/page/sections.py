@@ -6,11 +6,17 @@ import functools
 import pandas as pd
 
 from eval.analyses.everything import Analysis
+from eval.data.cells import main_protocol
+from eval.report import words
 from eval.report.grid import Grid
 from eval.report.listing import listing
+from eval.report.summary import Pair, no_scores
 from eval.report.tables import claims_grid, table1, table2
 
 _MOST_ROWS = 2000
+_NO_PAIR = "no run has both a count of FLOPs and a quality"
+_OF_TABLE = "The table is empty, because these runs come from a table, which does not record this."
+_GAPS = "Units of gaps: nats upstream, points of score downstream."
 _ONE_SEED = (
     "Each cell was run with one seed, so probabilities over seeds, their intervals and what the "
     "study attains when it is repeated are unknown and not shown."
@@ -80,6 +86,38 @@ def sections(analysis: Analysis) -> list[Section]:
     return [_shortened(make(analysis)) for make in makers]
 
 
+def _nothing(analysis: Analysis, downstream: bool = False) -> str:
+    """Why a table of comparisons has no row.
+
+    Args:
+      analysis: the analysis.
+      downstream: whether the table needs scores.
+    """
+    if downstream and (why := no_scores(analysis)):
+        return f"The table is empty, because {why}."
+    table = main_protocol(analysis.table)
+    if table.architecture.nunique() < 2:
+        return "The table is empty, because there is only one architecture to compare."
+    qualities = table[[q.column for q in analysis.qualities]].notna().any(axis=1)
+    if not (qualities & table[analysis.quantities.flops.column].notna()).any():
+        return f"The table is empty, because {_NO_PAIR}."
+    return "The table is empty, because no two architectures have the values that it compares."
+
+
+def _units(analysis: Analysis, frame: pd.DataFrame, of_slopes: bool) -> list[str]:
+    """A note on the units of a table of slopes or of differences of qualities."""
+    if "alpha" not in frame:
+        return []
+    pairs = [
+        Pair(str(alpha), log_base=analysis.settings.log_base) for alpha in frame.alpha.unique()
+    ]
+    if of_slopes:
+        said = [f"{words.slope(pair.alpha)} in {pair.unit_of_slope}" for pair in pairs]
+        return [f"Units of slopes: {'; '.join(said)}."]
+    said = {f"{pair.where.lower()} in {pair.unit}": None for pair in pairs}
+    return [f"Units of differences: {', '.join(said)}."]
+
+
 def _known(analysis: Analysis, columns: str) -> str:
     """These columns, without those that need several seeds if there is one."""
     if not analysis.one_seed:
@@ -104,7 +142,7 @@ def _cells(analysis: Analysis) -> Section:
         "What every cell cost and reached. One point is one cell: an architecture at one size, "
         "averaged over its seeds. Point at a cell to see the band of its architecture's line."
     )
-    grids = (table1(analysis.study),)
+    grids = (table1(analysis.study, analysis.paired_errors),)
     return Section("cells", "Quality against cost", intro, grids, chart="main")
 
 
@@ -130,9 +168,11 @@ def _slopes(analysis: Analysis) -> Section:
         "deming_low..deming_high "
         "reliability note"
     )
+    why = no_scores(analysis)
+    missing = [f"Slopes with downstream in them are not known, because {why}."] if why else []
     grids = [
-        table2(slopes, analysis.settings.level, analysis.results["contrasts"]),
-        listing("slopes-all", "Every fit in full", slopes, _known(analysis, everything)),
+        table2(slopes, analysis.settings.level, analysis.results["contrasts"], why),
+        listing("slopes-all", "Every fit in full", slopes, _known(analysis, everything), missing),
     ]
     downstream = slopes[slopes.alpha == "U,D"]
     if downstream.slope.notna().any():
@@ -155,12 +195,15 @@ def _comparison(analysis: Analysis) -> Section:
             results["contrasts"],
             "architecture alpha difference ci_low..ci_high p_holm verdict detectable df slope "
             "slope_reference note",
+            _units(analysis, results["contrasts"], True),
+            empty=_nothing(analysis),
         ),
         listing(
             "equivalence",
             f"The same slope as {reference}, to within the margin?",
             results["equivalence"],
             "architecture alpha ratio ratio_low..ratio_high p_holm equivalent margin note",
+            empty=_nothing(analysis),
         ),
         listing(
             "levels",
@@ -168,12 +211,15 @@ def _comparison(analysis: Analysis) -> Section:
             results["level_differences"],
             "architecture alpha position budget difference ci_low..ci_high p_holm verdict "
             "detectable df note",
+            _units(analysis, results["level_differences"], False),
+            empty=_nothing(analysis),
         ),
         listing(
             "multipliers",
             f"Cost of reaching the quality that {reference} has at a budget",
             results["multipliers"],
             "architecture alpha position multiplier ci_low..ci_high interval budget note",
+            empty=_nothing(analysis),
         ),
     )
     if len(results["paired_differences"]):
@@ -203,7 +249,11 @@ def _crossovers(analysis: Analysis) -> Section:
         "probability_inside bootstrap_low..bootstrap_high note"
     )
     grid = listing(
-        "crossovers", "Where two lines meet, in FLOPs", analysis.results["crossovers"], columns
+        "crossovers",
+        "Where two lines meet, in FLOPs",
+        analysis.results["crossovers"],
+        columns,
+        empty=_nothing(analysis),
     )
     intro = (
         "Where an architecture overtakes the reference. \u201cAnywhere\u201d is a result too: the "
@@ -216,6 +266,7 @@ def _pareto(analysis: Analysis) -> Section:
     results = analysis.results
     main = results["pareto"]
     main = main[main.cost_axis == analysis.quantities.flops.column] if len(main) else main
+    empty = f"The table is empty, because {_NO_PAIR}."
     axes, known = "cost_axis y_axis", functools.partial(_known, analysis)
     grids = (
         listing(
@@ -226,6 +277,7 @@ def _pareto(analysis: Analysis) -> Section:
                 f"architecture {axes} cells cells_on_frontier sizes_on_frontier probability_any "
                 "note"
             ),
+            empty=empty,
         ),
         listing(
             "frontier",
@@ -235,7 +287,8 @@ def _pareto(analysis: Analysis) -> Section:
                 "architecture size y_axis cost quality n_seeds on_frontier "
                 "probability_on_frontier quality_gap cost_multiplier note"
             ),
-            ["Against parameters and speed: pareto.csv."],
+            [_GAPS, "Against parameters and speed: pareto.csv."],
+            empty=empty,
         ),
         listing(
             "gaps",
@@ -245,6 +298,8 @@ def _pareto(analysis: Analysis) -> Section:
                 f"architecture {axes} quality_gap quality_gap_low..quality_gap_high "
                 "cost_multiplier cost_multiplier_low..cost_multiplier_high note"
             ),
+            [_GAPS],
+            empty=empty,
         ),
         listing(
             "hypervolume",
@@ -252,6 +307,7 @@ def _pareto(analysis: Analysis) -> Section:
             results["hypervolume"],
             f"architecture {axes} reference_cost reference_quality hypervolume contribution share "
             + ("note" if analysis.one_seed else "ci_low..ci_high note"),
+            empty=empty,
         ),
     )
     intro = "A cell is on the frontier when no other is at once cheaper and better."
@@ -275,6 +331,7 @@ def _ranks(analysis: Analysis) -> Section:
                 analysis,
                 "scope group method estimate ci_low..ci_high p reliability_corrected n note",
             ),
+            empty=_nothing(analysis, downstream=True),
         ),
         listing(
             "stability",
@@ -283,6 +340,8 @@ def _ranks(analysis: Analysis) -> Section:
             "y_axis size_a size_b statistic value "
             + ("" if analysis.one_seed else "ci_low..ci_high ")
             + "p n_architectures note",
+            empty="The table is empty, because there are no two sizes of which each has at least "
+            "two architectures in common.",
         ),
         listing(
             "discordant",
@@ -295,6 +354,9 @@ def _ranks(analysis: Analysis) -> Section:
             ),
             ["A is the better one upstream, B downstream."],
             limit=60,
+            empty="The table is empty, because there is no such pair."
+            if len(results["rank_correlation"])
+            else _nothing(analysis, downstream=True),
         ),
     )
     intro = (
@@ -319,6 +381,8 @@ def _protocols(analysis: Analysis) -> Section:
             analysis.results["protocol_differences"],
             "architecture first second alpha slope_first slope_second difference ci_low..ci_high "
             "p_holm verdict note",
+            _units(analysis, analysis.results["protocol_differences"], True),
+            empty="The table is empty, because no architecture has lines under two protocols.",
         ),
         listing(
             "protocol-slopes",
@@ -338,12 +402,14 @@ def _laws(analysis: Analysis) -> Section:
             "The law of each architecture",
             laws.parameters,
             "architecture form symbol value lower..upper points note",
+            empty="The table is empty, because no architecture has enough cells for a law.",
         ),
         listing(
             "law-checklist",
             "How each law was fitted: the checklist of (Mis)Fitting",
             results["law_checklist"],
             "architecture part question answer",
+            empty="The table is empty, because no law was fitted.",
         ),
     )
     without = laws.parameters.architecture.nunique() - len(laws.pages)
@@ -382,6 +448,7 @@ def _runs(analysis: Analysis) -> Section:
             "Runs that are in no table",
             study.unfinished,
             " ".join(study.unfinished.columns),
+            empty="The table is empty, because every run of the study is finished.",
         ),
         listing(
             "provenance",
@@ -389,6 +456,7 @@ def _runs(analysis: Analysis) -> Section:
             study.provenance,
             " ".join(study.provenance.columns),
             limit=500,
+            empty=_OF_TABLE,
         ),
     )
     intro = (
@@ -405,7 +473,11 @@ def _settings(analysis: Analysis) -> Section:
     )
     grids = (
         listing(
-            "settings", "How the runs were made", analysis.study.settings, "setting value runs"
+            "settings",
+            "How the runs were made",
+            analysis.study.settings,
+            "setting value runs",
+            empty=_OF_TABLE,
         ),
         listing("options", "How this report was made", chosen, "setting value"),
     )

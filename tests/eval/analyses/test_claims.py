@@ -227,6 +227,65 @@ def test_sparsity_is_counted_against_all_parameters_whatever_the_others_count():
         assert row["verdict"] == SUPPORTED and row["effect"] == pytest.approx(0.3)
 
 
+def test_one_size_that_warps_too_little_is_enough_against_a_claim_about_every_size():
+    """The counts are exact: there is no p value, and nothing is left that cannot be told."""
+    table = study({"transformer": Line(), "universal": Line(flops=3.0)}, sizes=4)
+    first = (table["architecture"] == "universal") & (table["size"] == "size0")
+    table["flops_forward"] = table["flops_forward"].where(~first, table["flops_forward"] * 1.2 / 3)
+    row = by(scorecard(table), "claim", "part")[8, "a"]
+    assert row["verdict"] == CONTRADICTED and row["exact"] and np.isnan(row["p"])
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx((1.2, 3.0))
+    assert row["effect"] == pytest.approx((1.2 * 3**3) ** 0.25)
+    assert (
+        row["unit"] == "times" and row["note"] == "1.5 times or more at 3 of 4 sizes, not at size0"
+    )
+    assert not scorecard(table).query("claim != 8")["exact"].any()
+
+
+def test_every_effect_has_a_unit(as_claimed):
+    units = as_claimed["unit"].str.split(" per ").str[0]
+    assert set(units) == {"nats", "points of score", "times"}
+    slopes = as_claimed["measure"].str.startswith("slope") & (units != "times")
+    assert slopes.any()
+    assert as_claimed.loc[slopes, "unit"].str.endswith(" per tenfold FLOPs").all()
+    halves = scorecard(study({"transformer": Line()}), Question(log_base=2.0))
+    assert "nats per factor 2 of FLOPs" in set(halves["unit"])
+
+
+def test_an_architecture_has_one_name_in_all_claims():
+    names = {"transformer": "T5", "performer": "FAVOR+", "mos": "Mix"}
+    rows = scorecard(study({"T5": Line()}), Question(reference="T5"), names)
+    said = " ".join(
+        rows[["text", "hypothesis", "measure", "would_settle"]].to_numpy().ravel()
+    ).lower()
+    for other in ("vanilla", "transformer", "performer", "mos ", "softmaxes"):
+        assert other not in said
+    for name in ("t5", "favor+", "mix", "lconv", "evolved"):
+        assert name in said
+
+
+def test_what_would_settle_a_claim_fits_the_cause():
+    """More sizes and seeds are no remedy for scores at chance, or for missing ones."""
+    table = study(dict.fromkeys(("transformer", "albert", "evolved"), Line()), sizes=4)
+
+    def settles(runs: pd.DataFrame, part: str) -> str:
+        return by(scorecard(runs), "claim", "part")[7, part]["would_settle"]
+
+    lost = table.assign(downstream_mean=np.nan, score_at_chance=True)
+    row = by(scorecard(lost), "claim", "part")[7, "a"]
+    assert row["note"] == "the score of every run is at chance"
+    assert row["would_settle"].startswith("scores above chance: train longer or larger models")
+    assert "seeds" not in row["would_settle"]
+    assert "seeds" in by(scorecard(lost), "claim", "part")[3, "a"]["would_settle"]  # upstream
+    low = table["size"] == "size0"
+    some = table.assign(downstream_mean=table["downstream_mean"].mask(low), score_at_chance=low)
+    assert settles(some, "b").startswith("scores above chance") and "sizes" in settles(some, "b")
+    assert settles(table.drop(columns="downstream_mean"), "a").startswith(
+        "runs that are fine-tuned"
+    )
+    assert settles(table, "b").startswith("five or more sizes")
+
+
 def test_names_can_be_translated():
     table = study({"transformer": Line(), "FAVOR+": Line(upstream_slope=0.2)}, seeds=3)
     assert verdicts(scorecard(table, names={"performer": "FAVOR+"}))["3a"] == SUPPORTED

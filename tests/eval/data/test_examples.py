@@ -8,11 +8,14 @@ import pytest
 from scipy import stats
 
 from eval.analyses import everything
-from eval.analyses.paired import Paired
+from eval.analyses.paired import Paired, PairedErrors
 from eval.analyses.pareto import Frontier
 from eval.analyses.question import Question
 from eval.analyses.rank import Ranking
+from eval.analyses.settings import Settings
 from eval.data import examples
+from eval.data.cells import RunTable
+from eval.data.chance import BITS_PER_BYTE
 from eval.data.examples import PairedExamples
 from eval.data.quantity import LOSS, SCORE
 from eval.data.study import read_study
@@ -35,7 +38,10 @@ def keep_examples(study: Path) -> dict[str, np.ndarray]:
         own = np.random.default_rng([2, number]).normal(0.0, 0.05, COUNT)
         total = (nll + hard + own) * weight
         total += (nll - total.sum() / weight.sum()) * weight
-        rows = [{"nll": t, "weight": w, "bytes": 4 * w} for t, w in zip(total, weight, strict=True)]
+        size = run_directories.BYTES_PER_TOKEN * weight
+        rows = [
+            {"nll": t, "weight": w, "bytes": b} for t, w, b in zip(total, weight, size, strict=True)
+        ]
         records.RunWriter(path).examples([{"task": "corpus", "examples": rows}])
         found[path.name] = total / weight
     return found
@@ -102,6 +108,30 @@ def test_the_paired_table_has_the_differences_of_the_records_and_small_errors(st
         assert "one seed" in row["note"] and row["p"] <= row["p_holm"]
     assert Paired(read, Question(reference="albert", y=SCORE)).differences().empty
     assert Paired(read.runs, Question(reference="albert")).differences().empty
+
+
+def test_the_same_errors_stand_by_cell_in_the_unit_of_each_quality(study):
+    """Of the loss, and of the loss per byte; of no score, because no run kept a task's examples."""
+    read = read_study(study)
+    rows = Paired(read, Question(reference="albert", y=LOSS)).differences()
+    found = everything.analyse(read, Settings(reference="albert")).paired_errors
+    loss, in_bytes = found.table["upstream_nll"], found.table[BITS_PER_BYTE]
+    for row in rows.to_dict("records"):
+        cell = (row["architecture"], row["size"], "")
+        assert loss[cell] == pytest.approx(row["se"])
+        assert in_bytes[cell] == pytest.approx(0.4 * row["se"])
+    assert loss["albert"].isna().all() and len(loss) == len(rows) + 3
+    assert not found.known("downstream_mean") and found.known("upstream_nll")
+
+
+def test_examples_of_another_checkpoint_than_the_one_that_is_shown_give_no_error(tmp_path):
+    made = run_directories.write_study(tmp_path, ("glu", "transformer"), ("nano", "micro"))
+    keep_examples(made)
+    assert PairedErrors.of(RunTable(read_study(made)), "transformer", [LOSS]).known("upstream_nll")
+    runs = read_study(made).runs
+    runs.loc[0, "upstream_nll"] -= 0.1
+    moved = RunTable(read_study(made)).take(runs)
+    assert not PairedErrors.of(moved, "transformer", [LOSS]).known("upstream_nll")
 
 
 def test_with_one_seed_frontiers_and_ranks_draw_the_examples_again(study, small):

@@ -75,6 +75,16 @@ def test_the_summary_the_claims_and_the_slopes_come_first(html, small):
     )
 
 
+def test_the_page_begins_with_the_words_that_a_newcomer_needs(html):
+    found = dict(re.findall(r"<dt>([^<]*)</dt><dd>([^<]*)</dd>", html))
+    needed = {"cell", "run", "seed", "size", "upstream", "downstream", "FLOPs axis", "protocol"}
+    assert needed <= set(found) and html.index("<dl>") < html.index("In words")
+    assert "one forward pass of one sequence" in found["FLOPs axis"]
+    assert "transformer is the reference" in found["architecture"]
+    # A person reads each at a glance.
+    assert all(len(said) < 150 for said in found.values())
+
+
 @pytest.fixture(scope="module")
 def chromium(html, tmp_path_factory):
     """A browser that shows the page from a file."""
@@ -135,6 +145,17 @@ def test_toggles_hide_an_architecture_everywhere(chromium):
     )
     chromium.run(f"{box}.click()")
     assert chromium.run(traces) == 1
+
+
+@NEEDS_BROWSER
+def test_a_table_whose_rows_are_all_hidden_says_so(chromium):
+    seen = "!document.querySelector('#t-contrasts .filtered').hidden"
+    assert not chromium.run(seen)
+    chromium.run("document.getElementById('none').click()")
+    assert chromium.run(seen)
+    assert not chromium.run("!document.querySelector('#t-claims .filtered').hidden")
+    chromium.run("document.getElementById('all').click()")
+    assert not chromium.run(seen)
 
 
 @NEEDS_BROWSER
@@ -210,6 +231,21 @@ def test_the_page_of_one_seed_hides_what_needs_seeds(one_seed, html):
     assert "Not known in any row" not in stability
 
 
+MARK_IS_SEEN = """(() => {
+  const mark = document.querySelector('#plot-main .annotation-text').getBoundingClientRect();
+  const own = document.getElementById('plot-main').data
+    .filter(t => t.mode === 'markers' && ['glu', 'lconv'].includes(t.name));
+  const points = [...document.querySelectorAll('#plot-main .scatterlayer .point')]
+    .map(p => p.getBoundingClientRect())
+    .filter(p => Math.hypot(p.left - mark.left, p.top - mark.top) < 40);
+  const apart = points.every(p => p.right <= mark.left + 3 || p.bottom <= mark.top + 3);
+  const after = document.querySelector('#plot-main .scatterlayer')
+    .compareDocumentPosition(document.querySelector('#plot-main .annotation-text'));
+  return own.length === 2 && points.length >= 2 && apart
+    && !!(after & Node.DOCUMENT_POSITION_FOLLOWING);
+})()"""
+
+
 @NEEDS_BROWSER
 def test_the_page_of_one_seed_marks_cells_at_one_place_and_what_their_errors_are(
     one_seed, tmp_path
@@ -220,8 +256,12 @@ def test_the_page_of_one_seed_marks_cells_at_one_place_and_what_their_errors_are
         window.open((tmp_path / "report.html").as_uri())
         window.wait("document.querySelectorAll('.plot .main-svg').length > 2")
         data = "document.getElementById('plot-main').data"
-        marks = window.run(f"{data}.filter(t => t.mode === 'text').flatMap(t => t.text)")
-        assert [mark.strip() for mark in marks] == ["\u00d72"]
+        marks = window.run(
+            "[...document.querySelectorAll('#plot-main .annotation-text')].map(t => t.textContent)"
+        )
+        assert marks == ["\u00d72"]
+        # Nothing that is drawn later covers the mark, and it clears the markers at its place.
+        assert window.run(MARK_IS_SEEN)
         hover = window.run(
             f"{data}.find(t => t.name === 'glu').text.find(t => t.includes('place'))"
         )

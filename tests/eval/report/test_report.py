@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import PathCollection
 
 from eval.__main__ import _verbs, main
 from eval.analyses import everything
 from eval.analyses.settings import Settings
 from eval.data.study import read_study
-from eval.report import figures, style, summary, write
-from eval.report.page import chart_data
+from eval.report import figures, grid, style, summary, write
+from eval.report.page import chart_data, sections
 from tests.eval import run_directories
 from train.records import InputError
 
@@ -160,6 +161,76 @@ def test_figures_say_what_their_error_bars_are(small, ladders):
 
     assert said(small).endswith("common to all cells and is not for comparing them.")
     assert said(ladders) == "Bars: standard error over seeds."
+
+
+def test_the_summary_says_which_architectures_a_range_is_about(analysis):
+    scope = summary.sentences(analysis)[0]
+    table = analysis.runs.main().frame
+    own = table[table.architecture == "transformer"].flops_forward
+    for flops, whose in (
+        (table.flops_forward, "over all architectures"),
+        (own, "for transformer alone"),
+    ):
+        times = f"({flops.max() / flops.min():,.0f}-fold)"
+        ends = f"{grid.scaled(flops.min())} to {grid.scaled(flops.max())} FLOPs"
+        assert f"{ends} {times} {whose}" in scope
+
+
+@pytest.fixture(scope="module")
+def guessed(small) -> everything.Analysis:
+    """A study in which every score is at chance."""
+    study = read_study(small)
+    study.runs["downstream_mean"] = 20.0
+    return everything.analyse(study)
+
+
+def test_scores_at_chance_are_named_as_the_cause_wherever_something_is_missing(guessed):
+    why = "the score of every cell is at chance"
+    assert summary.no_scores(guessed) == why
+    (said,) = (line for line in summary.sentences(guessed) if "no better than chance" in line)
+    assert "More sizes or seeds do not change that" in said
+    (ranks,) = (part for part in sections.sections(guessed) if part.anchor == "ranks")
+    notes = {one.name: " ".join(one.notes) for one in ranks.grids}
+    assert why in notes["agreement"] and why in notes["discordant"]
+    assert f"because {why}" in dict(write.texts(guessed))["table2_slopes.md"]
+    assert chart_data.charts(guessed)["no_scores"] == why
+    claims = guessed.results["claims"]
+    assert claims.would_settle[claims.claim == 7].str.startswith("scores above chance").all()
+
+
+def test_no_table_of_a_page_is_empty_without_a_reason(guessed, tmp_path):
+    alone = run_directories.write_study(tmp_path, ("glu",), ("nano",), tasks=())
+    runs = read_study(alone).runs
+    runs.to_csv(tmp_path / "runs.csv", index=False)
+    studies = [read_study(alone), write.load(tmp_path / "runs.csv")]
+    for analysis in (guessed, *map(everything.analyse, studies)):
+        for part in sections.sections(analysis):
+            for one in part.grids:
+                assert one.rows or any(" because " in note for note in one.notes), one.name
+    (compared,) = (p for p in sections.sections(analysis) if p.anchor == "comparison")
+    assert "only one architecture" in compared.grids[0].notes[0]
+
+
+def test_the_mark_of_cells_at_one_place_is_outside_their_markers(tmp_path):
+    path = run_directories.write_study(tmp_path, ("glu", "lconv", "transformer"), tasks=())
+    study = read_study(path)
+    same = study.runs.architecture.isin(["glu", "lconv"])
+    for column in ("flops_forward", "upstream_nll"):
+        study.runs[column] = study.runs[column].mask(
+            same, study.runs.groupby("size")[column].transform("first")
+        )
+    (panel,) = figures.pareto(everything.analyse(study)).axes
+    marks = [text for text in panel.texts if text.get_text() == "\u00d72"]
+    assert len(marks) == 3
+    # Areas are in square points; the largest marker is that of the most parameters.
+    drawn = [dots for dots in panel.collections if isinstance(dots, PathCollection)]
+    largest = max(float(size) for dots in drawn for size in dots.get_sizes())
+    for mark in marks:
+        x, y = mark.xyann
+        assert x == -y and 4 < x <= 0.71 * largest**0.5 + 1
+        assert mark.get_bbox_patch() is not None
+        assert mark.zorder > max(dots.zorder for dots in panel.collections)
+    assert max(mark.xyann[0] for mark in marks) > 0.5 * (largest / 1.1) ** 0.5
 
 
 AWKWARD = {

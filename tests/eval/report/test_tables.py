@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from eval.analyses import everything
 from eval.analyses.comparison import Comparison
 from eval.analyses.question import Question
 from eval.analyses.slopes import Slopes
@@ -17,12 +18,14 @@ from eval.data import chance
 from eval.data.cells import RunTable
 from eval.data.quantity import FLOPS, LOSS, SCORE
 from eval.data.study import read_study
-from eval.report import grid, listing, style, tables, words
+from eval.report import figures, grid, listing, style, tables, words
+from eval.report.page import chart_data
 from eval.simulation.simulate import Line
 from eval.simulation.simulate import study as study_of
 from eval.stats.regression import least_difference
 from tests.eval import run_directories
 from tests.eval.frames import by
+from train import records
 
 AWKWARD = "<b>a&b</b> 50% $x_1$ #1 ~^\\{} | *bold* \u03b1\u4e2d"
 
@@ -360,25 +363,135 @@ def test_intervals_are_in_words_where_they_are_not_intervals():
         "above 2.00",
         "\u2013",
     ]
-    assert {row.cells[1].text for row in shown.rows} == {"[3.00, 4.00]"}
+    assert {row.cells[1].text for row in shown.rows} == {"[3.0, 4.0]"}
     assert len(shown.columns) == 2 and len(shown.notes) == 2
     assert any(note.startswith("anywhere: ") for note in shown.notes)
     assert any(note.startswith("not inside [a, b]: ") for note in shown.notes)
 
 
 def test_what_is_extrapolated_is_marked_and_counted(analysis):
+    """Only where there is a number: a place that these data do not bound is nowhere."""
     for name, value in (("multipliers", "multiplier"), ("crossovers", "crossing")):
         frame = analysis.results[name].reset_index(drop=True)
-        shown = listing.listing(name, "", frame, f"architecture alpha position {value} note")
-        at = [column.label for column in shown.columns].index(listing.heading(value))
+        columns = f"architecture alpha position {value} ci_low..ci_high better_below note"
+        shown = listing.listing(name, "", frame, columns)
+        heads = [column.label for column in shown.columns]
+        at, where = heads.index(listing.heading(value)), heads.index("Where")
         if name == "multipliers":
             far = ~frame["inside"].astype(bool)
         else:
             far = frame["position"].str.startswith("extrapolated")
-        far &= frame[value].notna()
+        told = frame["interval"].eq("bounded") | frame["interval"].eq("none") & frame[value].notna()
         marked = [row.cells[at].text.endswith("\u2020") for row in shown.rows]
-        assert marked == far.to_list() and any(marked) and not all(marked)
-        assert any(f"{sum(marked)} of {frame[value].notna().sum()}" in n for n in shown.notes)
+        assert marked == (far & told).to_list() and not all(marked)
+        assert any(f"({sum(marked)} of {told.sum()} rows)" in n for n in shown.notes) or not any(
+            marked
+        )
+        if name == "crossovers":
+            dashes = [row.cells[where].text == grid.DASH for row in shown.rows]
+            assert dashes == (~told).to_list() and any(dashes)
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "text"),
+    [
+        (0.2809, 0.1949, 0.3872, "0.28"),
+        (2.634, 1.771, 3.668, "2.6"),
+        (4.96, 0.754, 1034.0, "5"),
+        (1.017, 0.307, 1e7, "1.0"),
+        (2.2727e7, 1.44e7, 3.21e7, "23M"),
+        (1.23456, 1.23455, 1.23457, "1.23"),
+        (41.0, 0.0, np.inf, "not bounded"),
+        (41.0, -np.inf, np.inf, "not bounded"),
+        (41.0, 3.333, np.inf, "at least 3.3"),
+        (0.5, -np.inf, 5.0, "at most 5.0"),
+        (41.0, np.nan, np.nan, "\u224840"),
+        (np.nan, np.nan, np.nan, "\u2013"),
+    ],
+)
+def test_an_estimate_has_no_more_digits_than_its_interval_supports(value, low, high, text):
+    assert grid.supported(value, low, high) == text
+
+
+def test_bounds_of_ratios_have_two_digits_and_no_meaningless_ends():
+    assert grid.bounds(0.7069, 6.65e10, 1e-4, 1e4) == "[0.71, >10000]"
+    assert grid.bounds(1e-9, 2.0, 1e-4, 1e4) == "[<0.0001, 2.0]"
+    assert grid.bounds(1.44e7, 3.21e7) == "[14M, 32M]" and grid.bounds(1.0, np.nan) == ""
+
+
+def test_unbounded_factors_of_cost_are_words():
+    frame = pd.DataFrame(
+        {
+            "architecture": ["a", "b", "c"],
+            "multiplier": [14.57, 0.8601, 8.26],
+            "ci_low": [0.0, 0.5726, -6.2],
+            "ci_high": [np.inf, 1.1965, 0.285],
+            "interval": ["unbounded", "bounded", "outside"],
+        }
+    )
+    shown = listing.listing("t", "", frame, "architecture multiplier ci_low..ci_high interval")
+    texts = [(row.cells[1].text, row.cells[2].text) for row in shown.rows]
+    assert texts == [
+        ("not bounded", "anywhere"),
+        ("0.9", "[0.57, 1.2]"),
+        ("not bounded", "not inside [\u22126.2, 0.28]"),
+    ]
+
+
+def test_an_empty_table_says_why():
+    made = listing.listing("x", "t", pd.DataFrame(columns=["a"]), "a", empty="Because of b.")
+    assert made.rows == () and made.notes == ("Because of b.",)
+
+
+def claim_rows(**changes) -> pd.DataFrame:
+    row = {
+        "claim": 8,
+        "part": "a",
+        "text": "t",
+        "hypothesis": "h",
+        "measure": "m",
+        "unit": "nats",
+        "effect": 0.25,
+        "ci_low": 0.2,
+        "ci_high": 0.3,
+        "p": 0.01,
+        "exact": False,
+        "verdict": "supported",
+        "would_settle": "",
+        "note": "",
+    }
+    return pd.DataFrame([row | changes])
+
+
+@pytest.mark.parametrize(
+    ("changes", "effect", "p"),
+    [
+        ({}, "0.250 nats [0.200, 0.300]", ".010"),
+        (
+            {"unit": "times", "effect": 1.49, "ci_low": 1.3, "ci_high": 1.64, "exact": True}
+            | {"p": np.nan},
+            "1.49 times 1.30 to 1.64",
+            "exact",
+        ),
+        (
+            {"unit": "times", "effect": 8.26, "ci_low": -np.inf, "ci_high": np.inf},
+            "not bounded",
+            "",
+        ),
+        (
+            {"effect": np.nan, "ci_low": np.nan, "ci_high": np.nan, "p": np.nan},
+            grid.DASH,
+            grid.DASH,
+        ),
+    ],
+)
+def test_the_effect_of_a_claim_has_its_unit(changes, effect, p):
+    shown = tables.claims_grid(claim_rows(**changes))
+    heads = [column.label for column in shown.columns]
+    cells = dict(zip(heads, shown.rows[0].cells, strict=True))
+    assert cells["Effect"].whole == effect and cells["p"].text == p
+    assert any(note.startswith("Exact: ") for note in shown.notes) == changes.get("exact", False)
+    assert effect.split(" [")[0] in grid.markdown(shown)
 
 
 def test_beside_a_corrected_p_the_interval_is_said_not_to_be(analysis):
@@ -408,7 +521,7 @@ def test_a_terminal_never_cuts_a_number(analysis, width):
         for row in one.rows:
             for column, cell in zip(one.columns, row.cells, strict=True):
                 if column.numeric:
-                    assert f"{cell.text} {cell.detail}".strip() in said, (one.name, column.label)
+                    assert cell.whole in said, (one.name, column.label)
         flat = "".join("".join(lines).split())
         for note in one.notes:
             assert "".join(note.split()) in flat
@@ -422,6 +535,82 @@ def test_errors_over_shared_examples_are_not_for_comparing_cells(small, analysis
 
     assert tables.COMMON in notes(read_study(small))
     assert tables.COMMON not in notes(analysis.study)
+
+
+@pytest.fixture(scope="module")
+def paired(tmp_path_factory) -> tuple[everything.Analysis, dict[str, float]]:
+    """Two models of one size on the same 400 examples, and the paired error of each quality.
+
+    Hard examples are hard for both, so the error of each model is about 100 times as large. The
+    examples of the last task were not kept.
+    """
+    count, tasks = 400, ("glue_cola", "glue_sst2", "python_questions")
+    path = run_directories.write_study(
+        tmp_path_factory.mktemp("paired"), ("glu", "transformer"), ("nano",), tasks=tasks
+    )
+    rng = np.random.default_rng(0)
+    errors = {"upstream_nll": 0.03, tasks[0]: 0.6, tasks[1]: 0.8}
+    parts = {key: (40 * rng.normal(size=count), rng.normal(size=count)) for key in errors}
+    for run in path.iterdir():
+        rows = records.read_jsonl(run / "evals.jsonl")
+        for key, (hard, own) in parts.items():
+            metric, task = ("nll", "corpus") if key == "upstream_nll" else ("score", key)
+            value = [r["value"] for r in rows if (r["metric"], r["task"]) == (metric, task)][-1]
+            each = value + (hard - hard.mean()) * errors[key]
+            if run.name.startswith("glu"):
+                own = own - own.mean()
+                each += own / own.std(ddof=1) * np.sqrt(count) * errors[key]
+            kept = [{"score": one} for one in each]
+            if metric == "nll":
+                size = {"weight": 10.0, "bytes": 10.0 * run_directories.BYTES_PER_TOKEN}
+                kept = [{"nll": 10.0 * one, **size} for one in each]
+            records.RunWriter(run).examples([{"task": task, "examples": kept}])
+    known = {f"downstream_{k}" if k in tasks else k: v for k, v in errors.items()}
+    known |= {"downstream_glue": np.hypot(0.6, 0.8) / 2, chance.BITS_PER_BYTE: 0.4 * 0.03}
+    return everything.analyse(read_study(path)), known
+
+
+def test_the_errors_of_table1_are_those_of_differences_from_the_reference(paired):
+    analysis, errors = paired
+    table = by(tables.cells(analysis.study, analysis.paired_errors), "architecture")
+    for column, error in errors.items():
+        assert table["glu"][f"{column}_se_paired"] == pytest.approx(error)
+        assert np.isnan(table["transformer"][f"{column}_se_paired"])
+    shown = tables.table1(analysis.study, analysis.paired_errors)
+    heads = [column.label for column in shown.columns]
+    cells = {row.architecture: dict(zip(heads, row.cells, strict=True)) for row in shown.rows}
+    details = {
+        "Loss \u2193": "\u00b10.030",
+        "Bits/byte \u2193": "\u00b10.012",
+        "cola": "\u00b10.6",
+        "sst2": "\u00b10.8",
+        "GLUE": "\u00b10.5",
+    }
+    for head, said in details.items():
+        assert cells["glu"][head].detail == said and cells["transformer"][head].detail == ""
+    # Neither the last task nor the mean over all three has an error of the difference.
+    for head in ("questions", "Mean \u2191"):
+        assert cells["glu"][head].detail and cells["transformer"][head].detail
+    notes = [note for note in shown.notes if note.startswith("\u00b1")]
+    assert "difference from transformer at the same size" in notes[0]
+    assert "noise between trainings" in notes[0] and tables.COMMON not in notes[0]
+    assert tables.COMMON in notes[1] and "score on python questions" in notes[1]
+    assert "cola" not in notes[1] and "GLUE" not in notes[1] and len(notes) == 2
+
+
+def test_the_bars_of_the_figures_are_the_errors_of_table1(paired):
+    analysis, errors = paired
+    loss, score = analysis.qualities
+    drawn = figures.means(analysis, analysis.table, loss).set_index("architecture").se
+    assert drawn["glu"] == pytest.approx(errors["upstream_nll"]) and np.isnan(drawn["transformer"])
+    assert figures.means(analysis, analysis.table, score).se.notna().all()  # shared by all cells
+    said = figures.errors_in_words(analysis, ["upstream_nll"])
+    assert "difference from transformer" in said and tables.COMMON not in said
+    assert tables.COMMON in figures.errors_in_words(analysis)
+    charts = chart_data.charts(analysis)
+    assert charts["bars"]["upstream_nll"] == said
+    chart = by(pd.DataFrame(charts["cells"]), "architecture")
+    assert chart["glu"]["se"]["upstream_nll"] == pytest.approx(errors["upstream_nll"])
 
 
 def test_listing_says_once_what_every_row_says():
