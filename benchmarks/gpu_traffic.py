@@ -258,8 +258,7 @@ def measure(name: str, shape: Shape, largest: int) -> dict[str, Any]:
     executed = arch_zoo.Convention(experts="padded")  # empty places of experts are computed too
     count = arch_zoo.count_flops(
         cfg,
-        shape.input_length,
-        shape.target_length,
+        *shape.batch.counted_lengths.values(),
         convention=executed,
         batch_size=shape.batch_size,
     )
@@ -297,12 +296,14 @@ def main() -> None:
     jax.config.update(
         "jax_platforms", "cpu"
     )  # this process runs on the CPU; a GPU that is present is not used
-    names = options.architectures.split(",") if options.architectures else arch_zoo.names()
+    shape = SHAPES[options.shape]
+    every = [name for name in arch_zoo.names() if shape.family in arch_zoo.get(name).families]
+    names = options.architectures.split(",") if options.architectures else every
     print(f"{'':12}{''.join(f'{title:>11}' for title in COLUMNS)}", file=sys.stderr)
     rows = []
     for name in names:
         try:
-            row = measure(name, SHAPES[options.shape], options.kernels)
+            row = measure(name, shape, options.kernels)
         except NotImplementedError:
             parser.error('JAX has no CUDA plugin here: pip install "jax[cuda13]"')
         rows.append(row)

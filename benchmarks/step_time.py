@@ -4,6 +4,7 @@
     python -m benchmarks.step_time --shapes d64,d128 --architectures transformer,switch --reference
     python -m benchmarks.step_time --shapes base4 --dtype bfloat16  # on a GPU
     python -m benchmarks.step_time --shapes base,large --dtype bfloat16 --variants as_is,xla
+    python -m benchmarks.step_time --shapes lm_d64  # decoder-only models
 
 Prints a table on stderr and JSON on stdout: seconds per step; target and input tokens per second;
 GFLOP/s over the ceiling of matrix products measured in the same run and, where it is known, over
@@ -49,6 +50,8 @@ import numpy as np
 import arch_zoo
 from arch_zoo.layers import experts, fused_attention
 from benchmarks import lean_step
+from train.data.batch_shape import BatchShape
+from train.data.layouts import LAYOUTS
 from train.run import losses
 from train.run.optimizers import make_optimizer
 from train.run.step import State, init_state, make_model, make_train_step
@@ -86,13 +89,19 @@ REFERENCES = {"transformer": "hugging_face_t5", "switch": "hugging_face_switch"}
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """A size, a vocabulary, and the batch to train on."""
+    """A size, a vocabulary, and the batch to train on; a language model has no inputs."""
 
     size: str
     vocab_size: int
     batch_size: int = 16
     input_length: int = 128
     target_length: int = 32
+    family: str = "encoder_decoder"
+
+    @property
+    def batch(self) -> BatchShape:
+        """The batch."""
+        return BatchShape(self.batch_size, self.input_length, self.target_length, self.family)
 
 
 SHAPES = {
@@ -104,6 +113,12 @@ SHAPES = {
     "base": Shape("base", 32128, 128, 512, 114),
     "base256": Shape("base", 32128, 256, 512, 114),
     "large": Shape("large", 32128, 128, 512, 114),
+    "lm_d64": Shape("micro", 2000, 16, 0, 128, "decoder_only"),
+    "lm_d128": Shape("centi-NL4", 2000, 16, 0, 128, "decoder_only"),
+    "lm_d256": Shape("tiny", 4000, 16, 0, 128, "decoder_only"),
+    "lm_base4": Shape("base-NL4", 32128, 64, 0, 1024, "decoder_only"),
+    "lm_base": Shape("base", 32128, 64, 0, 1024, "decoder_only"),
+    "lm_large": Shape("large", 32128, 64, 0, 1024, "decoder_only"),
 }
 
 
@@ -116,24 +131,23 @@ def batch_of(shape: Shape) -> dict[str, Any]:
     targets = rng.integers(
         2, shape.vocab_size, (shape.batch_size, shape.target_length), dtype=np.int32
     )
-    shifted = np.pad(targets, ((0, 0), (1, 0)))[:, :-1]
-    return {
-        "encoder_input_tokens": inputs,
-        "decoder_input_tokens": shifted,
-        "decoder_target_tokens": targets,
-        "decoder_loss_weights": np.ones(targets.shape, np.float32),
-    }
+    return dict(LAYOUTS[shape.family].batch(inputs, targets))
 
 
 def settings(
     name: str, shape: Shape, dtype: str = "float32"
 ) -> tuple[arch_zoo.ModelConfig, StageConfig]:
     """The model and the stage of an architecture at a shape."""
-    lengths = {"max_input_length": shape.input_length, "max_target_length": shape.target_length}
-    cfg = arch_zoo.config(name, shape.size, vocab_size=shape.vocab_size, dtype=dtype, **lengths)
-    return cfg, StageConfig(
-        1, shape.batch_size, shape.input_length, shape.target_length, OptimizerConfig()
+    stage = StageConfig(1, shape.batch_size, optimizer=OptimizerConfig())
+    cfg = arch_zoo.config(
+        name,
+        shape.size,
+        vocab_size=shape.vocab_size,
+        dtype=dtype,
+        family=shape.family,
+        **shape.batch.limits,
     )
+    return cfg, stage
 
 
 class Contender(NamedTuple):
@@ -180,8 +194,7 @@ def ours(name: str, shape: Shape, dtype: str, variant: str) -> Contender:
     executed = arch_zoo.Convention(experts="padded")  # empty places of experts are computed too
     count = arch_zoo.count_flops(
         cfg,
-        shape.input_length,
-        shape.target_length,
+        *shape.batch.counted_lengths.values(),
         convention=executed,
         batch_size=shape.batch_size,
     )
@@ -329,7 +342,8 @@ def compare(shape_name: str, options: argparse.Namespace) -> list[dict]:
     shape = dataclasses.replace(
         SHAPES[shape_name], batch_size=options.batch_size or SHAPES[shape_name].batch_size
     )
-    names = options.architectures.split(",") if options.architectures else list(arch_zoo.names())
+    every = [name for name in arch_zoo.names() if shape.family in arch_zoo.get(name).families]
+    names = options.architectures.split(",") if options.architectures else every
     names = ["transformer", *(name for name in names if name != "transformer")]
     first, *others = options.variants.split(",")
     titles = {name: (name, first) for name in names}
@@ -343,7 +357,9 @@ def compare(shape_name: str, options: argparse.Namespace) -> list[dict]:
         contenders = dict(zip(titles, made, strict=True))
     turns = {name: contender.turn for name, contender in contenders.items()}
     references = {
-        name: REFERENCES[name] for name in names if name in REFERENCES and options.reference
+        name: REFERENCES[name]
+        for name in names
+        if name in REFERENCES and options.reference and shape.family == "encoder_decoder"
     }
     turns |= {reference: hugging_face(name, shape) for name, reference in references.items()}
     turns |= {"lean_jnp": lean(shape)} if options.lean else {}

@@ -14,11 +14,12 @@ from benchmarks import attention
 
 @pytest.mark.slow
 def test_a_cpu_agrees_with_itself(monkeypatch, capsys):
-    monkeypatch.setattr(attention, "LENGTHS", ((24, 12),))
+    lengths = ((24, 12, "encoder_decoder"), (0, 24, "decoder_only"))
+    monkeypatch.setattr(attention, "LENGTHS", lengths)
     monkeypatch.setattr(sys, "argv", ["attention", "--size", "nano-NL1", "--batch-size", "3"])
     assert attention.main() == 0
     found = json.loads(capsys.readouterr().out)
-    assert [row["rows"] for row in found["rows"]] == ["padded"] * 2 + ["packed"] * 2
+    assert [row["rows"] for row in found["rows"]] == (["padded"] * 2 + ["packed"] * 2) * 2
     for row, other in zip(found["rows"][::2], found["rows"][1::2], strict=True):
         assert row == other and row["kernel"] == "XLA"
         assert 0 < row["distance"] < 0.1

@@ -36,6 +36,12 @@ class BatchShape:
         return {"decoder": self.input_length + self.target_length}
 
     @property
+    def limits(self) -> dict[str, int]:
+        """The same by the keys of a model's configuration."""
+        keys = {"encoder": "max_input_length", "decoder": "max_target_length"}
+        return {keys[side]: length for side, length in self.row_lengths.items()}
+
+    @property
     def counted_lengths(self) -> dict[str, int]:
         """The lengths that `arch_zoo.count_flops` takes for such a batch, in its order."""
         if self.family == "encoder_decoder":

@@ -254,11 +254,7 @@ class RunConfig:
     def max_lengths(self) -> dict[str, int]:
         """The longest row of each side in either stage, on which some weights' shapes depend."""
         shapes = [self.shape("pretrain"), *([self.shape("finetune")] if self.finetune else [])]
-        limits = {"encoder": "max_input_length", "decoder": "max_target_length"}
-        return {
-            limits[side]: max(shape.row_lengths[side] for shape in shapes)
-            for side in shapes[0].row_lengths
-        }
+        return {key: max(shape.limits[key] for shape in shapes) for key in shapes[0].limits}
 
 
 @dataclasses.dataclass(frozen=True)
