@@ -4,10 +4,10 @@
 
 It runs padded and packed rows, the last of them empty, at two lengths in both families. For each it
 prints the loss, the distance between all gradients and those in float32 over the norm of the
-latter, and the largest such distance of a single parameter. `kernel` names what computed attention. Then `repeated` gives
-the number of parameters that differ, in any bit, between two runs of five steps from one state. If
-kernels add in no fixed order, a run that was stopped continues only up to rounding. Prints JSON;
-exits with 1 if a number is not finite.
+latter, and the largest such distance of a single parameter. `kernel` names what computed attention.
+Then `repeated` gives the number of parameters that differ, in any bit, between two runs of five
+steps from one state. If kernels add in no fixed order, a run that was stopped continues only up to
+rounding. Prints JSON; exits with 1 if a number is not finite.
 """
 
 import argparse
