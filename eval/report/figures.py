@@ -583,11 +583,13 @@ def _finish(
         Line2D([], [], color="#777777", linewidth=5 if bands else 0, alpha=0.3, label=words),
     ]
     figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), frameon=False)
-    figure.supylabel(ylabel, fontsize=8)
     # A line must fit the figure, and a character takes about half of the font's 8 points.
-    width = int(figure.get_figwidth() * 72 / 4.2)
-    said = textwrap.fill(errors_in_words(analysis, columns), width)
-    figure.supxlabel("\n".join(filter(None, (xlabel, said))), fontsize=8)
+    said = textwrap.wrap(errors_in_words(analysis, columns), int(figure.get_figwidth() * 72 / 4.2))
+    # The figure grows by the lines, of 0.13 inches each; the label of y stays beside the panels.
+    height = figure.get_figheight() + 0.13 * max(len(said) - 1, 0)
+    figure.set_figheight(height)
+    figure.supylabel(ylabel, fontsize=8, y=0.5 + 0.065 * len(said) / height)
+    figure.supxlabel("\n".join([xlabel, *said]), fontsize=8)
 
 
 def by_protocol(analysis: Analysis, protocol: str) -> Figure:

@@ -181,11 +181,11 @@ class Pair:
         own = slopes[(slopes["alpha"] == self.alpha) & (slopes["link"] == self.link)]
         own = own[own["architecture"] == reference].dropna(subset="slope")
         for row in _records(own):
-            bounds = interval(row["ci_low"], row["ci_high"])
+            ends = interval(row["ci_low"], row["ci_high"])
             if self.link == "loglog":
-                return f"{reference} has an exponent of {number(row['slope'])} {bounds}".strip()
-            unit, per = self.unit_of_slope.split(" ", 1)
-            gain = f"{number(row['slope'])} {unit} {bounds}".strip()
+                return f"{reference} has an exponent of {number(row['slope'])} {ends}".strip()
+            per = self.unit_of_slope.removeprefix(f"{self.unit} ")
+            gain = f"{number(row['slope'])} {self.unit} {ends}".strip()
             return f"{reference} gains {gain} {per}"
         return ""
 

@@ -351,13 +351,14 @@ def over_examples(paired: PairedErrors, columns: Sequence[str]) -> tuple[str, st
     """
     shared = [c for c in columns if not paired.known(c)]
     clause = (
-        f"standard error of the difference from {paired.reference} at the same size, over the same "
-        f"held-out examples (paired), which does not contain the noise between trainings; "
-        f"{paired.reference} itself has none"
+        f"standard error of the difference from {paired.reference} at the same size, on the same "
+        "held-out examples"
     )
     common = f"standard error over held-out examples; {COMMON}"
     if shared and len(shared) < len(columns):
-        common = f"for {', '.join(map(words.column, shared))}: {common}"
+        scores = {column for column in columns if column.startswith("downstream_")}
+        named = ["all scores"] if scores == {*shared} else map(words.column, shared)
+        common = f"for {', '.join(named)}: {common}"
     return clause if len(shared) < len(columns) else "", common if shared else ""
 
 
@@ -369,7 +370,13 @@ def _notes_on_errors(table: pd.DataFrame, counts: np.ndarray, paired: PairedErro
     notes = ["\N{PLUS-MINUS SIGN}: standard error over seeds."] if several else []
     if (counts == 1).any():
         start = "\N{DEGREE SIGN}: where a cell has one seed," if several else "\N{PLUS-MINUS SIGN}:"
-        notes += [f"{start} {clause}." for clause in over_examples(paired, columns) if clause]
+        of_difference, common = over_examples(paired, columns)
+        if of_difference:
+            notes.append(
+                f"{start} {of_difference} (paired); it does not contain the noise between "
+                f"trainings. {paired.reference} has none: the others are compared with it."
+            )
+        notes += [f"{start} {common}."] if common else []
     if not several:
         notes.append("There is one seed per cell, so the spread between seeds is unknown.")
     return notes

@@ -476,7 +476,7 @@ def claim_rows(**changes) -> pd.DataFrame:
         (
             {"unit": "times", "effect": 8.26, "ci_low": -np.inf, "ci_high": np.inf},
             "not bounded",
-            "",
+            ".010",
         ),
         (
             {"effect": np.nan, "ci_low": np.nan, "ci_high": np.nan, "p": np.nan},
