@@ -9,7 +9,7 @@ their own. RMSNorm before each layer and at the end, and no biases, are the vani
 Deviations. The paper has a decoder-only model alone; in an encoder-decoder both stacks are like it.
 Initial weights are the zoo's: embeddings of unit variance, and projections by their fan-in, where
 Llama draws everything with a standard deviation of 0.02. 8/3 D is rounded to a multiple of 8, where
-Llama rounds up to one of 256.
+Llama rounds up to one of 256. Tied logits are the vanilla model's, scaled by D^-1/2.
 """
 
 import dataclasses

@@ -57,6 +57,27 @@ def packed(rows, vocab_size: int, seed: int = 0, spare: int = 0) -> dict[str, np
     }
 
 
+def decoder_only(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The rows of the decoder alone, as a batch of a language model."""
+    return {name: array for name, array in batch.items() if name.startswith("decoder")}
+
+
+def with_prefix(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same rows, where the first half of each example is its inputs and has no loss.
+
+    As in seqio, the prefix is one position longer than the inputs.
+    """
+    segment_ids = segments(batch, "decoder")
+    prefix, weights = np.zeros_like(segment_ids), np.zeros_like(segment_ids)
+    for row, ids in enumerate(segment_ids):
+        for segment in np.unique(ids[ids > 0]):
+            places = np.flatnonzero(ids == segment)
+            inputs = len(places) // 2
+            prefix[row, places[: inputs + 1]] = 1
+            weights[row, places[inputs:]] = 1
+    return batch | {"decoder_causal_attention": prefix, "decoder_loss_weights": weights}
+
+
 def segments(batch: dict[str, np.ndarray], side: str) -> np.ndarray:
     """The segment ids of one side [B, L]; 0 at padding, 1 elsewhere if rows are not packed."""
     tokens = "encoder_input_tokens" if side == "encoder" else "decoder_target_tokens"

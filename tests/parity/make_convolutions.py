@@ -1,6 +1,7 @@
 """Goldens of lightweight and dynamic convolutions in fairseq's form.
 
-Its TBC classes in the skeleton of T5. Recipe, in an environment of its own (never the project's):
+Its TBC classes in the skeleton of T5; as a language model, in the skeleton of T5's decoder, whose
+cross-attention then adds nothing. Recipe, in an environment of its own (never the project's):
 `pip install torch==2.13.0 transformers==5.23.0`, a checkout of fairseq (`fairseq_torch` names the
 commit), then, from the root of this checkout, `python -m tests.parity.make_convolutions FAIRSEQ`.
 The form of Mesh TensorFlow is in `make_convolutions_mesh`.
@@ -72,6 +73,16 @@ def make(name: str, convolution, mixer, vectors) -> None:
     config["form"] = "fairseq_sinusoids"
     t5_torch.golden(fairseq_torch.VERSIONS, config, batch, weights, scores).save(
         f"{name}-fairseq-sinusoids"
+    )
+    t5_torch.silence(model)
+    config = {"name": name, "size": "nano", "form": "fairseq_sinusoids", "widths": WIDTHS}
+    weights = t5_torch.language_model(weights)
+    t5_torch.check_complete(model, weights, t5_torch.SILENT)
+    batch = batches.decoder_only(batch)
+    scores = t5_torch.language_model_logits(model, batch)
+    config |= t5_torch.DECODER_ONLY
+    t5_torch.golden(fairseq_torch.VERSIONS, config, batch, weights, scores).save(
+        f"{name}-lm-fairseq-sinusoids"
     )
 
 

@@ -1,6 +1,7 @@
 """Goldens of the Performer in both kernels.
 
-The functions of performer-pytorch in the skeleton of T5. Recipe, in an environment of its own
+The functions of performer-pytorch in the skeleton of T5; a packed language model in that of T5's
+decoder, whose cross-attention then adds nothing. Recipe, in an environment of its own
 (never the project's): `pip install torch==2.13.0 transformers==5.23.0`, then `pip install
 performer-pytorch==1.1.4` with torch pinned to what is installed; then, from the root of the
 checkout, `python -m tests.parity.make_performer`.
@@ -25,6 +26,21 @@ from tests.parity.t5_torch import Weight
 FEATURES, EPSILON, LENGTHS = 9, 1e-6, {"encoder": 40, "decoder": 50}
 
 
+def features(q: torch.Tensor, k: torch.Tensor, directions: torch.Tensor | None):
+    """Those of queries and keys [B, H, L, K]."""
+    if directions is None:
+        kernel, options = performer_pytorch.generalized_kernel, {"projection_matrix": None}
+        q, k = (kernel(u, normalize_data=False, **options) for u in (q, k))
+        return q, k
+    # T5 has no 1/sqrt(K) in its logits; the zoo balances queries and keys by K^1/4.
+    balance = q.shape[-1] ** 0.25
+    options = {"projection_matrix": directions, "normalize_data": False, "eps": 0.0}
+    q = performer_pytorch.softmax_kernel(q * balance, is_query=True, **options)
+    k = performer_pytorch.softmax_kernel(k / balance, is_query=False, **options)
+    q, k = (u + EPSILON * u.amax(dim=-1, keepdim=True).detach() for u in (q, k))
+    return q, k
+
+
 class LinearAttention(t5_torch.PerSegment):
     """Multi-head attention with performer-pytorch's kernels."""
 
@@ -43,16 +59,7 @@ class LinearAttention(t5_torch.PerSegment):
             part(x).view(1, len(x), self.heads, -1).transpose(1, 2)
             for part in (self.q, self.k, self.v)
         )
-        if self.directions is None:
-            kernel, options = performer_pytorch.generalized_kernel, {"projection_matrix": None}
-            q, k = (kernel(u, normalize_data=False, **options) for u in (q, k))
-        else:
-            # T5 has no 1/sqrt(K) in its logits; the zoo balances queries and keys by K^1/4.
-            balance = q.shape[-1] ** 0.25
-            options = {"projection_matrix": self.directions, "normalize_data": False, "eps": 0.0}
-            q = performer_pytorch.softmax_kernel(q * balance, is_query=True, **options)
-            k = performer_pytorch.softmax_kernel(k / balance, is_query=False, **options)
-            q, k = (u + EPSILON * u.amax(dim=-1, keepdim=True).detach() for u in (q, k))
+        q, k = features(q, k, self.directions)
         if self.causal:
             y = performer_pytorch.causal_linear_attention_noncuda(q, k, v, chunk_size=1, eps=0.0)
         else:
@@ -146,6 +153,28 @@ def main() -> None:
             oracle = f"performer-pytorch 1.1.4, {t5_torch.VERSIONS}"
             golden = t5_torch.golden(oracle, config, batch, weights, t5_torch.logits(model, batch))
             dataclasses.replace(golden, constants=features).save(f"performer-{kernel}-{case}")
+        make_language_model(kernel, model, weights, features)
+
+
+def make_language_model(kernel: str, model, weights, features) -> None:
+    """Writes the golden of the decoder alone, for rows that `PerformerLM` cannot have."""
+    rows = [[(1, 17), (1, 12)], [(1, 11), (1, 9), (1, 1)]]
+    batch = batches.packed(rows, t5_torch.DIMENSIONS["vocab_size"], spare=2)
+    t5_torch.set_segments(model, batch)
+    set_positions(model, batch)
+    t5_torch.silence(model)
+    weights = t5_torch.language_model(weights)
+    t5_torch.check_complete(model, weights, t5_torch.SILENT)
+    batch = batches.decoder_only(batch)
+    constants = {path: a for path, a in features.items() if path.startswith("decoder")}
+    config = {"name": "performer", "size": "nano", "kernel": kernel, **t5_torch.DECODER_ONLY}
+    config["max_target_length"] = LENGTHS["decoder"]
+    if constants:
+        config["num_features"] = FEATURES
+    oracle = f"performer-pytorch 1.1.4, {t5_torch.VERSIONS}"
+    scores = t5_torch.language_model_logits(model, batch)
+    golden = t5_torch.golden(oracle, config, batch, weights, scores)
+    dataclasses.replace(golden, constants=constants).save(f"performer-lm-{kernel}-packed")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,15 @@ DIMENSIONS = {
     "head_dim": 6,
     "vocab_size": 29,
 }
+DECODER_ONLY = {
+    "family": "decoder_only",
+    **{name: value for name, value in DIMENSIONS.items() if "encoder" not in name},
+}
+
+# Parts of the names of tables that are looked up, so that their fan-in is 1.
+_LOOKED_UP = ("shared", "relative_attention_bias", "signal", "embed_tokens", "wte", "_emb.")
+# Parts of the names of what a decoder with a silent memory does not use.
+SILENT = ("encoder.", ".layer.1.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,10 +117,11 @@ def randomise(model: nn.Module, seed: int = 0) -> None:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if "shared" in name or "relative_attention_bias" in name or "signal" in name:
+            if any(part in name for part in _LOOKED_UP):
                 spread, centre = 1.0, 0.0
             elif parameter.ndim == 1:
-                spread, centre = 0.3, float("norm" in name and name.endswith("weight"))
+                norm = "norm" in name or "ln_" in name
+                spread, centre = 0.3, float(norm and name.endswith("weight"))
             else:
                 spread, centre = parameter.shape[-1] ** -0.5, 0.0
             parameter.copy_(centre + spread * torch.randn(parameter.shape, generator=generator))
@@ -167,6 +177,21 @@ def residuals(
     return weights
 
 
+def silence(model: T5ForConditionalGeneration) -> None:
+    """Makes the decoder a language model: its cross-attention no longer adds anything."""
+    for block in model.decoder.block:
+        block.layer[1].EncDecAttention.o.weight.data.zero_()
+
+
+def language_model(weights: dict[str, Weight]) -> dict[str, Weight]:
+    """Of the parameters of T5 those that its decoder has as a language model."""
+    return {
+        path: weight
+        for path, weight in weights.items()
+        if not path.startswith("encoder") and "cross_attention" not in path
+    }
+
+
 def parameters(
     model: T5ForConditionalGeneration, self_mixer=attention, feed_forward=feed_forward
 ) -> dict[str, Weight]:
@@ -194,9 +219,17 @@ def additive(allowed: np.ndarray) -> torch.Tensor:
 def masks(batch: dict[str, np.ndarray]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The additive masks of the encoder, the decoder and the cross-attention."""
     source, target = batches.segments(batch, "encoder"), batches.segments(batch, "decoder")
-    causal = np.tril(target[:, :, None] == target[:, None, :])
     crossed = target[:, :, None] == source[:, None, :]
-    return additive(source[:, :, None] == source[:, None, :]), additive(causal), additive(crossed)
+    same = source[:, :, None] == source[:, None, :]
+    return additive(same), causal_mask(batch), additive(crossed)
+
+
+def causal_mask(batch: dict[str, np.ndarray]) -> torch.Tensor:
+    """The additive mask of the decoder; a prefix sees all of itself."""
+    target = batches.segments(batch, "decoder")
+    same = target[:, :, None] == target[:, None, :]
+    prefix = batch.get("decoder_causal_attention", np.zeros_like(target)) > 0
+    return additive(np.tril(same) | (same & prefix[:, :, None] & prefix[:, None, :]))
 
 
 def decode(model: T5ForConditionalGeneration, batch: dict[str, np.ndarray]) -> torch.Tensor:
@@ -216,6 +249,20 @@ def decode(model: T5ForConditionalGeneration, batch: dict[str, np.ndarray]) -> t
 def logits(model: T5ForConditionalGeneration, batch: dict[str, np.ndarray]) -> torch.Tensor:
     """Tied logits [B, T, V]."""
     return decode(model, batch) * model.config.d_model**-0.5 @ model.shared.weight.T
+
+
+def language_model_logits(
+    model: T5ForConditionalGeneration, batch: dict[str, np.ndarray]
+) -> torch.Tensor:
+    """The same of the decoder alone, which `silence` has made deaf: its memory is one zero."""
+    ids = torch.tensor(batch["decoder_input_tokens"])
+    x = model.decoder(
+        input_ids=ids,
+        attention_mask=causal_mask(batch),
+        encoder_hidden_states=torch.zeros(len(ids), 1, model.config.d_model),
+        encoder_attention_mask=torch.zeros(len(ids), 1, ids.shape[1], 1),
+    ).last_hidden_state
+    return x * model.config.d_model**-0.5 @ model.shared.weight.T
 
 
 def loss(log_probabilities: torch.Tensor, batch: dict[str, np.ndarray]) -> torch.Tensor:
@@ -252,8 +299,17 @@ def golden(
     )
 
 
-def check_complete(model: nn.Module, weights: dict[str, Weight]) -> None:
-    """Raises AssertionError if a parameter of the oracle has no name in the zoo."""
+def check_complete(
+    model: nn.Module, weights: dict[str, Weight], unused: tuple[str, ...] = ()
+) -> None:
+    """Raises AssertionError if a parameter of the oracle has no name in the zoo.
+
+    Parameters with one of `unused` in their names need none.
+    """
     named = {id(tensor) for weight in weights.values() for tensor in weight.parts()}
-    missing = [name for name, parameter in model.named_parameters() if id(parameter) not in named]
+    missing = [
+        name
+        for name, parameter in model.named_parameters()
+        if id(parameter) not in named and not any(part in name for part in unused)
+    ]
     assert not missing, missing
