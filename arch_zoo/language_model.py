@@ -72,7 +72,6 @@ class LanguageModel(Model):
             dtype=self.cfg.dtype,
             causal=side.causal,
             packed=packed,
-            aligned=not packed,
             train=train,
             dropout_rate=self.cfg.dropout_rate,
             expert_axis=expert_axis,
@@ -115,7 +114,7 @@ class LanguageModel(Model):
             prefix_BL=(segment_ids_BP != 0) if self.cfg.sides[0].prefix else None,
             dtype=self.cfg.dtype,
             causal=True,
-            aligned=False,
+            left_padded=True,
             max_length=max_length,
         )
         x_BPD, _, layers, _ = self.decoder(self._embed(ids_BP), ctx, cache["layers"])

@@ -153,7 +153,6 @@ class Model(nnx.Module):
             cache_segment_ids_BT=segment_ids_BT,
             dtype=self.cfg.dtype,
             causal=True,
-            aligned=False,
             max_length=segment_ids_BT.shape[1],
         )
         x_B1D, _, layers, _ = self.decoder(self._embed(tokens_B[:, None]), ctx, cache["layers"])

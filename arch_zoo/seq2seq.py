@@ -52,7 +52,6 @@ class Seq2Seq(Model):
         memory_BSD, memory_segment_ids_BS, encoder_aux = self.encode(
             batch, key=encoder_key, **common
         )
-        packed = "decoder_segment_ids" in batch or "encoder_segment_ids" in batch
         ctx = Context(
             *segments_and_positions(batch, DECODER, target_mask(batch)),
             memory_BSD=memory_BSD,
@@ -60,8 +59,7 @@ class Seq2Seq(Model):
             key=decoder_key,
             dtype=self.cfg.dtype,
             causal=DECODER.causal,
-            packed=packed,
-            aligned=not packed,
+            packed="decoder_segment_ids" in batch or "encoder_segment_ids" in batch,
             **common,
         )
         x_BTD = self._embed(batch["decoder_input_tokens"])
@@ -83,7 +81,6 @@ class Seq2Seq(Model):
             dtype=self.cfg.dtype,
             causal=ENCODER.causal,
             packed=packed,
-            aligned=not packed,
             **context,
         )
         x_BSD = self._embed(ids_BS)

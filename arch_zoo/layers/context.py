@@ -32,8 +32,7 @@ class Context:
       dtype: what the layers compute in; see `ModelConfig`.
       causal: whether a position sees only those up to itself.
       packed: whether rows may hold more than one example. An unpacked row has one segment.
-      aligned: whether all padding is after the tokens and positions count from the row's start.
-        Packed rows are not aligned, nor are prompts, which are padded on the left.
+      left_padded: whether rows may begin with padding, as prompts do.
       train: whether dropout, jitter and the training capacity of experts apply.
       dropout_rate: see `ModelConfig`.
       max_length: the number of positions that caches have room for, when decoding.
@@ -56,7 +55,7 @@ class Context:
     dtype: str = dataclasses.field(default="float32", metadata={"static": True})
     causal: bool = dataclasses.field(default=False, metadata={"static": True})
     packed: bool = dataclasses.field(default=False, metadata={"static": True})
-    aligned: bool = dataclasses.field(default=True, metadata={"static": True})
+    left_padded: bool = dataclasses.field(default=False, metadata={"static": True})
     train: bool = dataclasses.field(default=False, metadata={"static": True})
     dropout_rate: float = dataclasses.field(default=0.0, metadata={"static": True})
     max_length: int = dataclasses.field(default=0, metadata={"static": True})
@@ -66,6 +65,11 @@ class Context:
     def batch_size(self) -> int:
         """B, rows of the batch."""
         return self.segment_ids_BL.shape[0]
+
+    @property
+    def aligned(self) -> bool:
+        """Whether positions are those in the row, which has padding only after its tokens."""
+        return not (self.packed or self.left_padded)
 
     @property
     def real_BL1(self) -> jax.Array:

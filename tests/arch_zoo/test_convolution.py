@@ -143,7 +143,7 @@ def test_weights_in_bfloat16_are_summed_in_float32_too():
     assert y_BLC.dtype == jnp.bfloat16
     np.testing.assert_allclose(y_BLC.astype(jnp.float32), exact, rtol=2**-8, atol=1e-6)
     ids = jnp.ones((B, 1), jnp.int32)
-    step_ctx = Context(ids, 0 * ids, causal=True, dtype="bfloat16")
+    step_ctx = Context(ids, 0 * ids, index=jnp.int32(0), causal=True, dtype="bfloat16")
     cache = convolution.init_cache(step_ctx, 5, C)
     for position in range(L):
         now = slice(position, position + 1)

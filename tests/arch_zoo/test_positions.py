@@ -51,7 +51,7 @@ def context(length: int, **fields) -> Context:
 @pytest.mark.parametrize("causal", [False, True])
 def test_a_bias_is_that_of_its_pairs_distance(causal):
     """For every pair in a whole sequence, and for a decoded position and those before it."""
-    bias, length = RelativeBias(3, jax.random.key(0)), 150
+    bias, length = RelativeBias(3, jax.random.key(0), causal=causal), 150
     table = np.asarray(bias.table[...])
     assert table.shape == (32, 3)
     expected = np.array(
@@ -68,7 +68,7 @@ def test_a_bias_is_that_of_its_pairs_distance(causal):
 
 
 def test_the_farthest_distance_is_that_of_the_bias():
-    bias = RelativeBias(2, jax.random.key(0), num_buckets=8, max_distance=20)
+    bias = RelativeBias(2, jax.random.key(0), num_buckets=8, max_distance=20, causal=False)
     table = np.asarray(bias.table[...])
     _, ctx = bias(jnp.ones((1, 30, 4)), context(30))
     which = buckets(np.arange(30)[None] - np.arange(30)[:, None], 8, 20, causal=False)

@@ -101,8 +101,17 @@ def test_masks_follow_segments_order_and_decoding():
     np.testing.assert_array_equal(causal.self_mask()[0, 0], np.tril(same))
     np.testing.assert_array_equal(causal.self_mask()[1, 0], np.tril(np.ones((4, 4), bool)))
     assert causal.cross_mask().sum() == ctx.cross_mask().sum()
+    cached = jnp.asarray([[0, 1, 1, 1, 1, 1], [1] * 6])  # the first row has padding on the left
     decoding = dataclasses.replace(causal, index=jnp.int32(2), max_length=6)
-    assert decoding.self_mask().tolist() == [[[[True, True, True, False, False, False]]]]
+    decoding = dataclasses.replace(decoding, cache_segment_ids_BT=cached)
+    assert decoding.self_mask()[:, 0, 0].tolist() == [
+        [False, True, True, False, False, False],
+        [True, True, True, False, False, False],
+    ]
+    prefix = dataclasses.replace(causal, prefix_BL=jnp.asarray([[1, 1, 0, 0], [1, 1, 1, 0]]) > 0)
+    shared = np.tril(np.ones((4, 4), bool))
+    shared[:3, :3] = True
+    np.testing.assert_array_equal(prefix.self_mask()[1, 0], shared)
     assert ctx.real_BL1[..., 0].tolist() == [[True, True, True, False], [True] * 4]
 
 
