@@ -1,6 +1,7 @@
 """Checks that every architecture has the same losses under every strategy as on one device.
 
-    python -m benchmarks.parallel_matrix  # all twelve, about ten minutes on 2 cores
+    python -m benchmarks.parallel_matrix  # all of a family, about ten minutes on 2 cores
+    python -m benchmarks.parallel_matrix --family decoder_only
     python -m benchmarks.parallel_matrix --architectures switch --settings pmap-4,mesh-2x2x1
 
 Uses one process with eight virtual CPU devices. Each architecture is trained for a few steps on one
@@ -32,6 +33,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 import arch_zoo
+from train.data.layouts import LAYOUTS, HostBatch
 from train.run import parallel
 from train.run.optimizers import make_optimizer
 from train.run.step import init_state, make_model, make_train_step
@@ -50,7 +52,7 @@ SETTINGS = (
 )
 COMPARED = ("loss", "nll", "gradient_norm", "target_tokens", "expert_drop_rate", "expert_load")
 BATCH, LENGTH = 16, 16
-# The parts have at least two rows, and a group is one input row or one target row. Every part then
+# The parts have at least two rows, and a group is one row of either side. Every part then
 # holds whole groups, so capacity does not depend on the parts.
 OPTIONS = {
     "switch": {"num_experts": 8, "group_size": LENGTH, "train_capacity_factor": 0.6, "jitter": 0.0},
@@ -63,17 +65,12 @@ STAGE = StageConfig(
 )
 
 
-def batch(step: int) -> dict[str, np.ndarray]:
+def batch(step: int, family: str) -> HostBatch:
     """Rows of random tokens, each of a random length, to be copied."""
     rng = np.random.default_rng(step)
     ids = rng.integers(3, 64, (BATCH, LENGTH)).astype(np.int32)
     ids[np.arange(LENGTH) >= rng.integers(LENGTH // 2, LENGTH + 1, (BATCH, 1))] = 0
-    return {
-        "encoder_input_tokens": ids,
-        "decoder_input_tokens": np.pad(ids, ((0, 0), (1, 0)))[:, :-1],
-        "decoder_target_tokens": ids,
-        "decoder_loss_weights": (ids != 0).astype(np.float32),
-    }
+    return LAYOUTS[family].batch(ids, ids)
 
 
 def strategy_of(setting: str, axes: parallel.Axes, params: Any) -> parallel.Strategy:
@@ -93,13 +90,14 @@ def strategy_of(setting: str, axes: parallel.Axes, params: Any) -> parallel.Stra
     return parallel.make_strategy(config, axes, params, devices)
 
 
-def train(name: str, setting: str, steps: int) -> list[dict[str, float]]:
+def train(name: str, family: str, setting: str, steps: int) -> list[dict[str, float]]:
     """The metrics of the first steps of an architecture under a setting.
 
     `one` means one device without a strategy.
     """
-    lengths = {"max_input_length": LENGTH, "max_target_length": LENGTH}
-    cfg = arch_zoo.config(name, "nano", vocab_size=64, **lengths, **OPTIONS.get(name, {}))
+    limits = STAGE.task_shape(family).limits
+    options = OPTIONS.get(name, {})
+    cfg = arch_zoo.config(name, "nano", vocab_size=64, family=family, **limits, **options)
     model, params = make_model(cfg, seed=0)
     optimizer = make_optimizer(STAGE.optimizer, model.axes)
     strategy = (
@@ -110,7 +108,7 @@ def train(name: str, setting: str, steps: int) -> list[dict[str, float]]:
     rows = []
     for number in range(steps):
         state, metrics = step(
-            state, strategy.place_batch(batch(number)), np.float32(0.1), np.uint32(0)
+            state, strategy.place_batch(batch(number, family)), np.float32(0.1), np.uint32(0)
         )
         rows.append({key: value for key, value in fetch(metrics).items() if key in COMPARED})
     return rows
@@ -130,18 +128,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--architectures", default=",".join(arch_zoo.names()))
+    families = ("encoder_decoder", "decoder_only")
+    parser.add_argument("--family", default="encoder_decoder", choices=families)
+    parser.add_argument("--architectures", default="", help="(default: all of the family)")
     parser.add_argument("--settings", default=",".join(SETTINGS))
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--tolerance", type=float, default=2e-4)
     args = parser.parse_args()
+    every = [name for name in arch_zoo.names() if args.family in arch_zoo.get(name).families]
     rows = []
-    for name in args.architectures.split(","):
-        reference = train(name, "one", args.steps)
+    for name in args.architectures.split(",") if args.architectures else every:
+        reference = train(name, args.family, "one", args.steps)
         dropped = reference[0].get("expert_drop_rate")
         row: dict[str, Any] = {"architecture": name}
         for setting in args.settings.split(","):
-            row[setting] = far = difference(train(name, setting, args.steps), reference)
+            row[setting] = far = difference(
+                train(name, args.family, setting, args.steps), reference
+            )
             note = "" if dropped is None else f", {dropped:.0%} of the tokens dropped"
             verdict = "equal" if far <= args.tolerance else "DIFFERENT"
             print(
