@@ -77,7 +77,7 @@ class Families(Inquiry):
           twins: the protocol of the decoder-only models; None takes that of the encoder-decoders.
         """
         table = self.runs.frame
-        if "family" not in table:
+        if "family" not in table or (twins is not None and "protocol" not in table):
             return {}
         main = self.runs.main(self.question.protocol).frame
         alone = main if twins is None else table[table["protocol"] == twins]
