@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from arch_zoo.families import build
     from arch_zoo.language_model import LanguageModel
     from arch_zoo.memory import estimate_memory
-    from arch_zoo.model import Model
     from arch_zoo.seq2seq import Seq2Seq
+    from arch_zoo.skeleton import Skeleton
 
 _LAZY = {
     "Architecture": "architecture",
-    "Model": "model",
+    "Skeleton": "skeleton",
     "Seq2Seq": "seq2seq",
     "LanguageModel": "language_model",
     "build": "families",
@@ -39,7 +39,7 @@ __all__ = [
     "ConfigError",
     "Convention",
     "LanguageModel",
-    "Model",
+    "Skeleton",
     "ModelConfig",
     "Seq2Seq",
     "build",

@@ -19,7 +19,7 @@ from arch_zoo.config import ModelConfig
 from arch_zoo.conventions import DEFAULT, Convention
 from arch_zoo.families import MODELS, build
 from arch_zoo.layers.experts import DROPLESS
-from arch_zoo.model import Batch, BatchSpec, Model
+from arch_zoo.skeleton import Batch, BatchSpec, Skeleton
 
 # A parameter with such an axis is a table of tokens, positions or steps.
 _TABLES = {"vocab", "position", "relpos", "steps"}
@@ -79,7 +79,7 @@ class FlopCount:
 
 
 @functools.lru_cache(maxsize=256)
-def abstract_model(cfg: ModelConfig) -> Model:
+def abstract_model(cfg: ModelConfig) -> Skeleton:
     """The model with shapes in place of arrays."""
     return jax.eval_shape(functools.partial(build, cfg), jax.random.key(0))
 
@@ -183,7 +183,7 @@ def _traced(
     # Unrolled, so that every layer appears under its own name. Scanning changes no count.
     model = abstract_model(dataclasses.replace(cfg, scan_layers=False, remat="none"))
 
-    def forward(model: Model, batch: Batch, key: jax.Array) -> tuple[jax.Array, ...]:
+    def forward(model: Skeleton, batch: Batch, key: jax.Array) -> tuple[jax.Array, ...]:
         return model.token_nll(batch, key=key, train=train)[:2]
 
     jaxpr = jax.make_jaxpr(forward)(model, batch, jax.random.key(0))

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from arch_zoo.model import Batch, Model
 from arch_zoo.registry import ConfigError
+from arch_zoo.skeleton import Batch, Skeleton
 
 PAD, EOS = 0, 1
 
@@ -31,7 +31,7 @@ class Beams(NamedTuple):
     scores: jax.Array
 
 
-def greedy(model: Model, batch: Batch, max_length: int) -> jax.Array:
+def greedy(model: Skeleton, batch: Batch, max_length: int) -> jax.Array:
     """Picks the most likely token at each step; ids [B, max_length]."""
     return _one_by_one(
         model, batch, max_length, lambda logits_BV, index: jnp.argmax(logits_BV, axis=-1)
@@ -39,7 +39,7 @@ def greedy(model: Model, batch: Batch, max_length: int) -> jax.Array:
 
 
 def sample(
-    model: Model,
+    model: Skeleton,
     batch: Batch,
     max_length: int,
     key: jax.Array,
@@ -95,7 +95,7 @@ def truncate(logits_BV: jax.Array, top_k: int, top_p: float) -> jax.Array:
     return jnp.where(logits_BV < smallest_B1, -jnp.inf, logits_BV)
 
 
-def _one_by_one(model: Model, batch: Batch, max_length: int, choose: Callable) -> Samples:
+def _one_by_one(model: Skeleton, batch: Batch, max_length: int, choose: Callable) -> Samples:
     """Generates one token for each row at each step; `choose(logits_BV, index)` picks it."""
     logits_BV, first, cache = model.prefill(batch, max_length)
     batch_size = len(logits_BV)
@@ -127,7 +127,7 @@ def _one_by_one(model: Model, batch: Batch, max_length: int, choose: Callable) -
 
 
 def beam(
-    model: Model, batch: Batch, max_length: int, num_beams: int = 4, length_penalty: float = 0.6
+    model: Skeleton, batch: Batch, max_length: int, num_beams: int = 4, length_penalty: float = 0.6
 ) -> Beams:
     """Beam search as in Mesh TensorFlow.
 

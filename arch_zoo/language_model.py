@@ -11,18 +11,18 @@ from jax import core
 
 from arch_zoo.config import LONGEST_ROW
 from arch_zoo.layers.context import Aux, Context
-from arch_zoo.model import (
+from arch_zoo.prompts import check_left_padded
+from arch_zoo.skeleton import (
     Batch,
     BatchSpec,
-    Model,
+    Skeleton,
     first_positions,
     segments_and_positions,
     target_mask,
 )
-from arch_zoo.prompts import check_left_padded
 
 
-class LanguageModel(Model):
+class LanguageModel(Skeleton):
     """A decoder-only model.
 
     A batch has `decoder_input_tokens`, `decoder_target_tokens` and `decoder_loss_weights` [B, L],

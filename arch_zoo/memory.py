@@ -23,7 +23,7 @@ from arch_zoo.accounting import abstract_model
 from arch_zoo.config import ModelConfig
 from arch_zoo.families import MODELS
 from arch_zoo.layers import fused_attention
-from arch_zoo.model import BatchSpec
+from arch_zoo.skeleton import BatchSpec
 
 _FEW = 8  # sequences; a single one would skip some steps, such as groups of rows
 

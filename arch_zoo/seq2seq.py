@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 
 from arch_zoo.layers.context import Aux, Context
-from arch_zoo.model import Batch, BatchSpec, Model, segments_and_positions, target_mask
 from arch_zoo.side import DECODER, ENCODER
+from arch_zoo.skeleton import Batch, BatchSpec, Skeleton, segments_and_positions, target_mask
 
 
-class Seq2Seq(Model):
+class Seq2Seq(Skeleton):
     """An encoder-decoder model.
 
     A batch has `encoder_input_tokens` [B, S], `decoder_input_tokens` and `decoder_target_tokens`

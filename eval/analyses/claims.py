@@ -15,8 +15,16 @@ from eval.analyses import claim_tests as ev
 from eval.analyses.claim_tests import Evidence
 from eval.analyses.question import Question
 from eval.data.cells import RunTable
+from eval.data.families import PLAIN
 from eval.data.study import Study
-from eval.stats.decision import CANNOT_BE_TOLD, CONTRADICTED, NOT_TESTED, SUPPORTED, Finding
+from eval.stats.decision import (
+    CANNOT_BE_TOLD,
+    CONTRADICTED,
+    NOT_TESTED,
+    SUPPORTED,
+    Finding,
+    untested,
+)
 
 VERDICTS = (SUPPORTED, CONTRADICTED, CANNOT_BE_TOLD, NOT_TESTED)
 
@@ -342,12 +350,25 @@ def _remedy(claim: Claim, facts: Evidence) -> str:
     return f"{_LEARNED}; {claim.would_settle}" if facts.at_chance.any() else claim.would_settle
 
 
+def _encoder_decoders(runs: RunTable) -> tuple[RunTable, str]:
+    """The runs that the claims are about, and why nothing can be tested, if so."""
+    table = runs.frame
+    if "family" not in table:
+        return runs, ""
+    kept = table["family"].fillna("").isin(PLAIN)
+    if not kept.any():
+        return runs, "the claims are about encoder-decoders, and no run is of one"
+    return runs.take(table[kept]), ""
+
+
 def scorecard(
     study: Study | pd.DataFrame | RunTable,
     question: Question | None = None,
     names: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """Tests every claim of Tay et al. (2022, arXiv 2207.10551) against these runs.
+
+    The claims are about encoder-decoders, so decoder-only runs take no part.
 
     Args:
       study: a study, or a table of runs.
@@ -367,11 +388,12 @@ def scorecard(
       InputError: see `eval.data.cells.RunTable`. If the architectures, sizes or scores of a claim
         are missing, its verdict is `not tested` and nothing is raised.
     """
-    facts = Evidence(study, question)
+    runs, why = _encoder_decoders(RunTable(study))
+    facts = Evidence(runs, question)
     facts.names = dict(names or {})
     rows = []
     for claim in _claims(facts):
-        found = claim.test(facts)
+        found = untested(why) if why else claim.test(facts)
         rows.append(
             {
                 "claim": claim.number,

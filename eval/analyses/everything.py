@@ -13,6 +13,7 @@ import pandas as pd
 
 from eval.analyses import claims
 from eval.analyses.comparison import Comparison
+from eval.analyses.families import EQUAL_PARAMETERS, Families
 from eval.analyses.paired import Paired, PairedErrors
 from eval.analyses.pareto import Frontier
 from eval.analyses.protocols import DepthWidth, Protocols
@@ -22,6 +23,7 @@ from eval.analyses.settings import DEFAULTS, Settings
 from eval.analyses.slopes import Slopes
 from eval.data.cells import CELL, DEFAULT_PROTOCOLS, RunTable
 from eval.data.chance import AT_CHANCE, BITS_PER_BYTE, at_chance, evaluation_errors
+from eval.data.families import DECODER_ONLY
 from eval.data.quantity import Quantities, Quantity
 from eval.data.study import Study, learning_curves
 from eval.laws import study_laws
@@ -117,6 +119,7 @@ def analyse(
     """
     if study.runs.empty:
         raise InputError(f"study {study.name!r}: no run is finished, so there is nothing to report")
+    study = study.told_apart()
     runs, quantities = with_counts(study, settings)
     reference = reference_of(runs.main().frame, settings.reference)
     question = question_of(settings, reference, quantities)
@@ -159,6 +162,7 @@ def with_counts(study: Study, settings: Settings) -> tuple[RunTable, Quantities]
     Raises:
       InputError: the runs do not record what the convention needs.
     """
+    study = study.told_apart()
     table = study.runs
     if len(study.shapes):
         table = table.merge(study.shapes, on="run_id", how="left", validate="one_to_one")
@@ -175,6 +179,13 @@ def with_counts(study: Study, settings: Settings) -> tuple[RunTable, Quantities]
         table = table.assign(**{flops: without})
     elif settings.count_flops == "per_batch":
         lengths = study.settings[study.settings.setting == "pretrain.input_length"]
+        alone = int((table.family == DECODER_ONLY).sum())
+        if alone:
+            raise InputError(
+                f"count_flops per_batch: it counts input tokens, and {alone} of {len(table)} runs "
+                "are of decoder-only models, which read inputs and targets in one sequence; "
+                "--where family=encoder_decoder leaves them out"
+            )
         if len(lengths) != 1:
             raise InputError(
                 "count_flops per_batch: the runs do not record one pretrain.input_length"
@@ -266,6 +277,15 @@ def _plan(runs: RunTable, question: Question, settings: Settings) -> Iterator[Co
     )
     grids = [question.ask(x=flops, y=y) for y in qualities if known(y)]
     yield "width_depth", lambda: _stack(DepthWidth(runs, asked).grid() for asked in grids)
+    outside = params.of("params_non_embedding")  # what twins of equal parameters agree in
+    twins = [
+        (Families(runs, question.ask(x=x, y=y)), protocol)
+        for x, protocol in ((flops, None), (outside, EQUAL_PARAMETERS))
+        for y in qualities
+        if outside.column in main and known(x, y)
+    ]
+    yield "families", lambda: _stack(f.differences(protocol) for f, protocol in twins)
+    yield "family_multipliers", lambda: _stack(f.multipliers(protocol) for f, protocol in twins)
     # The claims are about the vanilla transformer: if it is missing, no other reference can replace
     # it.
     vanilla = question.ask(reference=settings.reference or REFERENCE)

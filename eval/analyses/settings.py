@@ -22,9 +22,9 @@ class Settings:
 
     Attributes:
       count_flops: what F means: forward FLOPs of a sequence, the same without the output head,
-        those of the whole pretraining, or forward FLOPs of a batch of 65,536 input tokens. A
-        constant factor moves no slope on a logarithmic axis; the head, whose share shrinks with
-        size, does.
+        those of the whole pretraining, or forward FLOPs of a batch of 65,536 input tokens (of
+        encoder-decoders only). A constant factor moves no slope on a logarithmic axis; the head,
+        whose share shrinks with size, does.
       count_params: what P means: all parameters, those outside the embedding, or those that a token
         uses.
       score: column of the downstream score, such as downstream_glue.

@@ -1,7 +1,7 @@
 """Compares two studies, such as before and after a change, or from two clusters.
 
 Says what differs, by how much, and whether the difference is more than noise. Cells are matched by
-architecture, size, protocol and seed. Differences are the second study minus the first.
+architecture, family, size, protocol and seed. Differences are the second study minus the first.
 """
 
 import json
@@ -18,7 +18,8 @@ from eval.data.study import Study, read_study
 from train import records
 from train.records import InputError
 
-KEYS = [*CELL, "seed"]
+_CELL = [*CELL, "family"]  # the studies may differ in their families, so no name has one
+KEYS = [*_CELL, "seed"]
 QUANTITIES = {
     "upstream_nll": "nats, lower is better",
     "downstream_mean": "percent, higher is better",
@@ -42,12 +43,13 @@ def compare_studies(
         have),
         difference (mean over cells, seeds averaged within a cell), ci_low, ci_high, p (paired t
         over cells), identical (runs whose values are equal to the last digit), note.
-      `cells`: a row for each run that both have, with architecture, size, protocol, seed,
-        upstream_first, upstream_second, upstream_change, ci_low, ci_high (from the standard errors
-        of both held-out losses; too wide if both saw the same examples), downstream_first,
+      `cells`: a row for each run that both have, with architecture, size, protocol, family,
+        seed, upstream_first, upstream_second, upstream_change, ci_low, ci_high (from the standard
+        errors of both held-out losses; too wide if both saw the same examples), downstream_first,
         downstream_second, downstream_change, speed_ratio, note (another corpus, other settings).
       `missing`: a row for each run that is finished in only one study, with architecture, size,
-        protocol, seed, state in `first` and in `second`, and error, the reason for a failure.
+        protocol, family, seed, state in `first` and in `second`, and error, the reason for a
+        failure.
       `settings`: settings that are not the same in all common runs, with first, second and runs.
 
     Raises:
@@ -138,7 +140,7 @@ def _overall(both: pd.DataFrame, same: pd.Series, level: float) -> pd.DataFrame:
                 known[same.loc[known.index]],
                 f"{(~same).sum()} runs on another corpus are left out",
             )
-        cells = seed_averages(known, ["change"])["change"]
+        cells = seed_averages(known, ["change"], _CELL)["change"]
         count, mean = len(cells), cells.mean() if len(cells) else math.nan
         low = high = p = math.nan
         spread = cells.std() / math.sqrt(count) if count > 1 else math.nan

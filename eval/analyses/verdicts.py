@@ -4,6 +4,8 @@ Which test answers which question is fixed here, before any data are seen:
 
 * Do architectures scale differently from the reference? The t tests of `Comparison.contrasts`, with
   Holm's correction over the architectures.
+* Does the family of an architecture matter? The same two tests, of its decoder-only models against
+  its encoder-decoders, in `Families.differences`.
 * Are architectures better or worse at equal cost? The t tests of `Comparison.levels` in the middle
   of the range that an architecture has in common with the reference, with Holm's correction.
 
@@ -24,10 +26,8 @@ PRIMARY_POSITION = "middle"
 """Where on the common range the levels of two architectures are compared."""
 
 _MOST_TIMES = 10  # the reference's slope is no measure of differences that are larger than this
-_WORDS = {
-    "contrasts": ("scales better", "scales worse"),
-    "levels": ("better", "worse"),
-}
+WORDS = {"slope": ("scales better", "scales worse"), "level": ("better", "worse")}
+"""The verdicts on a difference of slopes and of levels."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,13 +72,19 @@ def of_slopes(contrasts: pd.DataFrame, alpha: str) -> Verdict | None:
     rows = contrasts[contrasts["alpha"] == alpha] if len(contrasts) else contrasts
     if not len(rows):
         return None
-    return _verdict(rows, *_WORDS["contrasts"], float(rows["slope_reference"].abs().median()))
+    return _verdict(rows, *WORDS["slope"], float(rows["slope_reference"].abs().median()))
 
 
 def of_levels(levels: pd.DataFrame, alpha: str) -> Verdict | None:
     """The answer of `Comparison.levels` in the middle of the range; None without a row."""
     rows = primary(levels, alpha)
-    return _verdict(rows, *_WORDS["levels"], np.nan) if len(rows) else None
+    return _verdict(rows, *WORDS["level"], np.nan) if len(rows) else None
+
+
+def of_families(families: pd.DataFrame, alpha: str, measure: str) -> Verdict | None:
+    """The answer of `Families.differences` about one measure of WORDS; None without a row."""
+    rows = families[(families["alpha"] == alpha) & (families["measure"] == measure)]
+    return _verdict(rows, *WORDS[measure], np.nan) if len(rows) else None
 
 
 def primary(levels: pd.DataFrame, alpha: str) -> pd.DataFrame:

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from eval.data.families import told_apart
 from eval.data.quantity import Axis, Quantity
 from eval.data.study import Study
 from train.records import InputError
 
 CELL = ("architecture", "size", "protocol")
-"""The columns that identify a cell."""
+"""The columns that identify a cell in a RunTable, where the architecture's name has its family."""
 
 SUPPORTS = ("common", "all")
 """Which sizes a comparison of slopes uses: those in the range that both sides cover, or all."""
@@ -37,7 +38,9 @@ class RunTable:
     """A checked run table, the input of every analysis.
 
     Names, duplicates and corpora are checked when it is created, a column of numbers when it is
-    first read. Passing it on to another analysis does not repeat the checks.
+    first read. Passing it on to another analysis does not repeat the checks. Where runs are of
+    several families, each family of an architecture has a name of its own, see
+    `eval.data.families`.
 
     Attributes:
       frame: one row per run.
@@ -54,15 +57,15 @@ class RunTable:
 
         Raises:
           InputError: there are no runs; architecture or size is missing or empty; a run id or an
-            (architecture, size, protocol, seed) appears twice; the runs come from more than one
-            corpus or tokenizer.
+            (architecture, family, size, protocol, seed) appears twice; the runs come from more than
+            one corpus or tokenizer.
         """
         if isinstance(runs, RunTable):
             self.frame, self.paths, self.examples = runs.frame, runs.paths, runs.examples
             self._checked = runs._checked
             self._require(needs)
             return
-        self.frame = frame_of(runs)
+        self.frame = told_apart(frame_of(runs))
         self.paths: Mapping[str, Path] = runs.paths if isinstance(runs, Study) else {}
         self.examples: dict[tuple[str, str], Any] = {}
         self._checked: set[Quantity] = set()

@@ -1,6 +1,7 @@
 """Reads a table with the user's own column names as a study."""
 
 import dataclasses
+import functools
 import os
 import re
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from eval.data import replicates, units
+from eval.data.families import FAMILIES, PLAIN
 from eval.data.study import (
     COST_COLUMNS,
     EVAL_COLUMNS,
@@ -35,7 +37,8 @@ class RunColumns:
         of parameters.
       protocol: column with the scaling protocol, if any.
       seed: column with the seed; in a table without one, the runs of a cell are numbered.
-      run_id: column with the name of the run, if any.
+      run_id: column with the name of the run, if any. (A column `family` of encoder_decoder and
+        decoder_only is part of a cell as well.)
       step: column with the training step, for tables with several rows per run. Only the last row
         of a run counts, and a run without a loss in that row counts as missing. If no column names
         the run, the rows of one architecture, size, protocol and seed are one run.
@@ -143,9 +146,7 @@ class _RunReader:
         """Builds the study."""
         steps = self._last_rows()
         made = self._cells()
-        cell = made[["architecture", "size", "protocol"]].agg(
-            lambda row: "-".join(filter(None, row)), axis=1
-        )
+        cell = self._names(made).agg(lambda row: "-".join(filter(None, row)), axis=1)
         self._refuse_twice(made, cell)
         choose = "give it a meaning with --protocol {column}"
         replicates.refuse_settings(self.table, cell, self._known(), choose, steps="--step")
@@ -186,6 +187,7 @@ class _RunReader:
         """Columns that are not settings: those with a meaning, the store's own, and `ignore`."""
         own = {*TEXT_COLUMNS, *UPSTREAM_COLUMNS, *GROUP_COLUMNS, "corpus", "device", "seed"}
         own |= set(COST_COLUMNS) - {"tokens_seen"}
+        own -= set() if self._of_families else {"family"}
         if self.columns.seed not in self.table:
             own -= {"steps"}  # without seeds, rows at several steps may be checkpoints
         scores = {
@@ -247,6 +249,7 @@ class _RunReader:
             for c in (columns.architecture, columns.size, columns.protocol, columns.seed)
             if c in table
         ]
+        cell += ["family"] if self._of_families else []
         if columns.run_id in table:
             run = [columns.run_id]
             replicates.one_name_one_run(table, columns.run_id, cell)
@@ -286,17 +289,33 @@ class _RunReader:
             ("device", "device", "not recorded"),
         ):
             made[name] = table.texts(column, missing) if column in table else missing
-        cell = ["architecture", "size", "protocol"]
+        made["family"] = table.texts("family", "") if self._of_families else ""
+        cell = self._names(made)
         known = columns.seed in table
         made["seed"] = (
-            table.wholes(columns.seed) if known else made.groupby(cell, sort=False).cumcount()
+            table.wholes(columns.seed) if known else cell.groupby([*cell], sort=False).cumcount()
         )
         named = [
             "-".join(filter(None, (*names, f"s{seed}")))
-            for *names, seed in made[[*cell, "seed"]].to_numpy()
+            for *names, seed in cell.assign(seed=made["seed"]).to_numpy()
         ]
         made["run_id"] = table.texts(columns.run_id) if columns.run_id in table else named
         return made
+
+    @functools.cached_property
+    def _of_families(self) -> bool:
+        """Whether the table's column `family` holds families; other values are a user's own."""
+        if "family" not in self.table or "family" in self._meant():
+            return False
+        return set(self.table.texts("family", "")) <= {"", *FAMILIES}
+
+    @staticmethod
+    def _names(made: pd.DataFrame) -> pd.DataFrame:
+        """What names a cell, as in the name of a run: a plain family is not in it."""
+        family = made["family"].mask(made["family"].isin(PLAIN), "")
+        return made[["architecture", "size", "protocol"]].assign(family=family)[
+            ["architecture", "size", "family", "protocol"]
+        ]
 
     def _refuse_twice(self, made: pd.DataFrame, cell: pd.Series) -> None:
         """Refuses two rows of one run, and two runs of one cell and seed."""

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from eval.data import families
 from eval.data import where as conditions
 from eval.data.provenance import device, provenance, settings
 from train import records
 from train.records import InputError
 
-TEXT_COLUMNS = ("run_id", "study", "architecture", "size", "protocol")
+TEXT_COLUMNS = ("run_id", "study", "architecture", "family", "size", "protocol")
 COST_COLUMNS = (
     "params_total",
     "params_embedding",
@@ -44,6 +45,7 @@ EVAL_COLUMNS = ("run_id", "stage", "task", "split", "metric", "step", "value", "
 UNFINISHED_COLUMNS = (
     "run_id",
     "architecture",
+    "family",
     "size",
     "protocol",
     "seed",
@@ -63,7 +65,8 @@ class Study:
 
     Attributes:
       name: the study's name.
-      runs: one row per finished run: run_id, study, architecture, size, protocol (text); seed
+      runs: one row per finished run: run_id, study, architecture, family (encoder_decoder or
+        decoder_only; empty if a table from elsewhere does not say), size, protocol (text); seed
         (integer); the parameter, FLOP (per sequence), token and speed columns; upstream_nll and its
         standard error (nats per target token), upstream_neg_log_ppl = -upstream_nll,
         upstream_bits_per_byte (the same loss in a unit that does not depend on the tokenizer);
@@ -79,7 +82,7 @@ class Study:
       warnings: what to know before using the results, one sentence each.
       flops_by_part: forward FLOPs of one sequence as rows of (run_id, part, flops).
       shapes: depth and width of each run's model as rows of (run_id, num_layers, embed_dim);
-        num_layers is the mean of the two stacks.
+        num_layers is the mean over the model's stacks, one or two.
       paths: the run directory of each run of `runs`, by run id; empty for a table from elsewhere.
     """
 
@@ -97,6 +100,13 @@ class Study:
         default_factory=lambda: pd.DataFrame(columns=["run_id", "num_layers", "embed_dim"])
     )
     paths: Mapping[str, Path] = dataclasses.field(default_factory=dict)
+
+    def told_apart(self) -> "Study":
+        """The same study with each family of an architecture under a name of its own.
+
+        See `eval.data.families.told_apart`; every analysis groups runs by these names.
+        """
+        return dataclasses.replace(self, runs=families.told_apart(self.runs))
 
 
 MEAN_OF_TASKS = "mean"
@@ -290,6 +300,7 @@ def _identity(run: records.Run) -> dict[str, Any]:
     """The text columns and the seed; what is missing or of a wrong type is an error."""
     config, path = run.config, run.path / "config.json"
     defaults = {"study": run.path.parent.name, "protocol": "", "run_id": run.path.name}
+    defaults["family"] = families.ENCODER_DECODER  # older records have no family
     row = {}
     for key in TEXT_COLUMNS:
         value = config.get(key, defaults.get(key))
@@ -353,7 +364,8 @@ def _shapes(runs: list[tuple[str, records.Run]]) -> pd.DataFrame:
             _number(model.get(key), path, f"model.{key}")
             for key in ("num_encoder_layers", "num_decoder_layers", "embed_dim")
         ]
-        rows.append((run_id, (sizes[0] + sizes[1]) / 2, sizes[2]))
+        stacks = [layers for layers in sizes[:2] if layers != 0]  # a decoder alone is one stack
+        rows.append((run_id, float(np.mean(stacks)) if stacks else np.nan, sizes[2]))
     return pd.DataFrame(rows, columns=["run_id", "num_layers", "embed_dim"])
 
 
@@ -435,14 +447,14 @@ def complete(table: pd.DataFrame, tasks: Iterable[str]) -> pd.DataFrame:
       tasks: task names.
     """
     tasks = sorted(tasks)
-    families = {
+    averages = {
         "downstream_glue": [t for t in tasks if t.startswith("glue_")],
         "downstream_super_glue": [t for t in tasks if t.startswith("super_glue_")],
         "downstream_squad": [t for t in tasks if t == "squad" or t.startswith("squad_")],
         "downstream_mean": tasks,
     }
     table = table.copy()
-    for column, members in families.items():
+    for column, members in averages.items():
         # A user's table may have its own average. It is kept if there are no tasks to average.
         if members:
             table[column] = (
@@ -566,7 +578,8 @@ def _gaps(runs: pd.DataFrame) -> list[str]:
                 f"{len(missing)} finished runs have no score on {task}, hence no mean: "
                 f"{_few(missing)}."
             )
-    if len(runs) and runs.groupby(["architecture", "size", "protocol"]).seed.nunique().max() == 1:
+    cell = ["architecture", "family", "size", "protocol"]
+    if len(runs) and runs.groupby(cell).seed.nunique().max() == 1:
         warnings.append(
             "Every cell has one seed: the noise between seeds cannot be told from the scatter of "
             "the sizes around their lines."
@@ -604,9 +617,11 @@ def _absent(path: Path, there: set[str]) -> list[str]:
 
 def _declared_name(cell: dict[str, Any], path: Path) -> list[str]:
     """The parts of a declared run's name, which is also the name of its directory."""
+    family = cell.get("family", families.ENCODER_DECODER)
     parts = [
         cell.get("architecture"),
         cell.get("size"),
+        "" if family == families.ENCODER_DECODER else family,
         cell.get("protocol", ""),
         f"s{cell.get('seed')}",
     ]

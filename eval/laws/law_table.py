@@ -11,6 +11,7 @@ import tyro
 
 from eval.data import entries, replicates, units
 from eval.data.cells import CELL, DEFAULT_PROTOCOLS
+from eval.data.families import told_apart
 from eval.data.study import read_study
 from eval.data.table import Table, first
 from eval.data.where import column_names
@@ -107,7 +108,8 @@ def load(
 
     From a study it takes the finished runs of the plain protocol, or those that `where` selects. If
     there is no plain protocol, as in a study of budgets, it takes all runs. It fits one law per
-    architecture. The seeds of a cell are one cluster, because they share the misfit of their size.
+    architecture, and per family if there are several. The seeds of a cell are one cluster, because
+    they share the misfit of their size.
 
     Args:
       path: a table (see `eval.data.files`), or a study's directory.
@@ -128,7 +130,7 @@ def load(
         say(warning)
     if study.runs.empty:
         raise InputError(f"{path}: no run is finished, so there is nothing to fit")
-    every = Table(path, study.runs).where(columns.where).frame
+    every = told_apart(Table(path, study.runs).where(columns.where).frame)
     plain = every["protocol"].fillna("").isin(DEFAULT_PROTOCOLS)
     frame = every[plain] if plain.any() else every
     if len(frame) < len(every):

@@ -24,6 +24,7 @@ from matplotlib.lines import Line2D
 from eval.analyses.everything import Analysis, question_of
 from eval.analyses.question import Question
 from eval.data.cells import CELL, RunTable, main_protocol, seed_averages
+from eval.data.families import plain_names, several
 from eval.data.quantity import Quantity
 from eval.report import learning_curves
 from eval.report.grid import scaled
@@ -94,7 +95,8 @@ def draw(analysis: Analysis) -> dict[str, Figure]:
 def draw_more(analysis: Analysis) -> dict[str, Figure]:
     """Draws the figures that the paper does not have, if there is something to draw.
 
-    `attainment` (with several seeds), `learning_curves`, and `law_<architecture>` for every law.
+    `attainment` (with several seeds), `learning_curves`, `families` (with both), and
+    `law_<architecture>` for every law.
     """
     figures: dict[str, Figure] = {}
     with matplotlib.rc_context(STYLE):
@@ -102,6 +104,10 @@ def draw_more(analysis: Analysis) -> dict[str, Figure]:
             figures["attainment"] = attainment(analysis)
         if curves := learning_curves.draw(analysis):
             figures["learning_curves"] = curves
+        if len(analysis.results["families"]) and analysis.qualities[0] in _drawable(
+            analysis, main_protocol(analysis.table)
+        ):
+            figures["families"] = both_families(analysis)
         for architecture, page in list(analysis.laws.pages.items())[:MOST]:
             name = law_name(architecture, figures)
             figures[name] = law_figure(page)
@@ -228,11 +234,11 @@ def pareto(analysis: Analysis) -> Figure:
                 group.x,
                 group.y,
                 s=_area(group.params, largest, style),
-                c=style.color,
+                c=style.face,
                 marker=style.marker,
                 alpha=0.8,
-                linewidths=0.5,
-                edgecolors="white",
+                linewidths=0.5 if style.filled else 1.2,
+                edgecolors=style.edge,
                 zorder=3,
             )
         log_x(panel)
@@ -251,7 +257,7 @@ def pareto(analysis: Analysis) -> Figure:
     figure.legend(
         handles=handles,
         loc="outside lower center",
-        ncols=min(len(handles), 6),
+        ncols=min(len(handles), 4 if several(table) else 6),  # names with a family are long
         frameon=False,
         title=textwrap.fill(" ".join(words).strip(), _LINE) or None,
         title_fontsize=7,
@@ -441,8 +447,9 @@ def _handle(style: Look) -> Line2D:
         color=style.color,
         marker=style.marker,
         linestyle="none",
-        markeredgecolor="white",
-        markeredgewidth=0.4,
+        markerfacecolor=style.face,
+        markeredgecolor=style.edge,
+        markeredgewidth=0.4 if style.filled else 1.0,
         markersize=6 * _WEIGHT.get(style.marker, 1.0) ** 0.5,
         label=plain(style.label),
     )
@@ -490,6 +497,48 @@ def beside_reference(analysis: Analysis, y: Quantity) -> Figure:
     return figure
 
 
+def both_families(analysis: Analysis) -> Figure:
+    """Upstream quality against FLOPs: the two families of each architecture in one panel."""
+    flops, loss = analysis.quantities.flops, analysis.quantities.loss
+    runs = analysis.runs.main()
+    table, look = runs.frame, looks(analysis.table.architecture)
+    rows = analysis.results["families"]
+    names = list(rows.architecture[rows.alpha == f"{flops.symbol},{loss.symbol}"].unique())[:MOST]
+    columns = min(len(names), 4)
+    lines = -(-len(names) // columns)
+    size = (max(1.85 * columns, 4.2), 1.75 * lines + 0.65)
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    fitted = lines_and_bands(runs, question_of(analysis.settings).ask(x=flops, y=loss))
+    by_name = {architecture: line for (architecture, _), line in fitted.items()}
+    plain_of, bands = plain_names(table), False
+    for panel, name in zip(panels, names, strict=False):
+        for shown in sorted(table.architecture[plain_of == name].unique()):
+            own = table[table.architecture == shown]
+            bands |= _scaling(panel, own, loss, analysis, look[shown], by_name.get(shown))
+        panel.set_title(plain(name), loc="left", color=look[name].color, fontweight="bold")
+    for panel in panels[len(names) :]:
+        panel.remove()
+    log_x(panels[0])
+    handles = [
+        Line2D([], [], color="#333333", marker="o", markersize=4, label="encoder-decoder"),
+        Line2D(
+            [],
+            [],
+            color="#333333",
+            marker="o",
+            markersize=4,
+            markerfacecolor="white",
+            linestyle="--",
+            label="decoder-only",
+        ),
+    ]
+    label = quality_label(loss)
+    labels = (flops_label(flops), label if lines > 1 else label.replace(": ", ":\n"))
+    _finish(figure, labels, [loss.column], analysis, handles, bands)
+    return figure
+
+
 def _scaling(
     panel: Panel,
     table: pd.DataFrame,
@@ -497,7 +546,7 @@ def _scaling(
     analysis: Analysis,
     style: Look,
     line: "Band | None",
-    linestyle: str = "-",
+    linestyle: str = "",
 ) -> bool:
     """Draws points with errors, the fitted line and its band; returns whether there is a band."""
     cells = means(analysis, table, y)
@@ -511,12 +560,14 @@ def _scaling(
         color=style.color,
         elinewidth=0.9,
         markersize=4.5 * _WEIGHT.get(style.marker, 1.0) ** 0.5,
-        markeredgecolor="white",
-        markeredgewidth=0.4,
+        markerfacecolor=style.face,
+        markeredgecolor=style.edge,
+        markeredgewidth=0.4 if style.filled else 1.0,
         zorder=3,
     )
     if line is None:
         return False
+    linestyle = linestyle or style.linestyle
     panel.plot(line.x, line.y, color=style.color, linewidth=1.1, linestyle=linestyle, zorder=2)
     panel.fill_between(
         line.x, line.low, line.high, color=style.color, alpha=0.15, linewidth=0, zorder=1

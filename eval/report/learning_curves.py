@@ -7,6 +7,7 @@ from matplotlib.ticker import EngFormatter
 
 from eval.analyses.everything import Analysis
 from eval.data.cells import main_protocol
+from eval.data.families import several
 from eval.data.study import MEAN_OF_TASKS
 from eval.report.style import looks, plain
 from eval.report.tables import size_order
@@ -46,21 +47,33 @@ def draw(analysis: Analysis) -> Figure | None:
             panel.set_xlabel(x_label)
             panel.set_title(plain(name), loc="left", fontweight="bold")
     shown = list(looks(analysis.table.architecture).values())[:_MOST_NAMES]
-    handles = [Line2D([], [], color=look.color, label=plain(look.label)) for look in shown]
+    handles = [
+        Line2D([], [], color=look.color, linestyle=look.linestyle, label=plain(look.label))
+        for look in shown
+    ]
     handles.append(
         Line2D(
             [], [], color="#777777", marker="o", markersize=3, linestyle="none", label="held out"
         )
     )
-    figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False)
+    columns = 4 if several(analysis.table) else 6  # names with a family are long
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
     return figure
 
 
 def _panel(panel, part: pd.DataFrame, x: str, analysis: Analysis) -> None:
     look = looks(analysis.table.architecture)
     for (_, curve), points in part.groupby(["run_id", "curve"], sort=False):
-        colour = look[str(points.architecture.iloc[0])].color
+        own = look[str(points.architecture.iloc[0])]
         style = {"linestyle": "none", "marker": "o", "markersize": 2.5}
-        style = style if curve == "heldout" else {"linewidth": 0.9, "alpha": 0.85}
-        panel.plot(points[x], points.value, color=colour, **style)
+        style = (
+            style
+            if curve == "heldout"
+            else {
+                "linewidth": 0.9,
+                "alpha": 0.85,
+                "linestyle": own.linestyle,
+            }
+        )
+        panel.plot(points[x], points.value, color=own.color, **style)
     panel.xaxis.set_major_formatter(EngFormatter(sep=""))

@@ -69,6 +69,7 @@ HEADINGS = {
     "cost_axis": "Cost",
     "cost": "At cost",
     "position": "Where",
+    "measure": "Difference in",
     "theil_sen": "Theil-Sen",
     "theil_sen_low..theil_sen_high": "Theil-Sen interval",
     "deming_low..deming_high": "Deming interval",

@@ -1,6 +1,7 @@
 """The look of an architecture in every figure and on the page: one colour and one marker.
 
-Both are fixed by its name. The colours are those of Okabe and Ito and of Paul Tol (muted), which
+Both are fixed by its name. Decoder-only models have those of their architecture, with an open
+marker and dashed lines. The colours are those of Okabe and Ito and of Paul Tol (muted), which
 colour-blind readers can tell apart. Twelve colours are too many to distinguish, so the markers
 differ too.
 """
@@ -8,8 +9,11 @@ differ too.
 import dataclasses
 import zlib
 from collections.abc import Iterable
+from typing import Literal
 
 from matplotlib.font_manager import FontProperties, findfont, get_font
+
+from eval.data.families import without_family
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,12 +25,29 @@ class Look:
       marker: matplotlib's name of the marker.
       symbol: plotly's name of the same shape.
       label: the printed name.
+      filled: whether the marker is filled.
     """
 
     color: str
     marker: str
     symbol: str
     label: str = ""
+    filled: bool = True
+
+    @property
+    def linestyle(self) -> Literal["-", "--"]:
+        """Matplotlib's name for the style of a line."""
+        return "-" if self.filled else "--"
+
+    @property
+    def face(self) -> str:
+        """The colour inside the marker."""
+        return self.color if self.filled else "white"
+
+    @property
+    def edge(self) -> str:
+        """The colour of the marker's edge."""
+        return "white" if self.filled else self.color
 
 
 ZOO = {
@@ -52,7 +73,9 @@ def looks(names: Iterable[str]) -> dict[str, Look]:
     report while the set of names stays the same. If no look is free, it combines the colour of one
     with the marker of another.
     """
-    names = sorted(set(names))
+    wanted = sorted(set(names))
+    plain_of = {name: without_family(name) for name in wanted}
+    names = sorted(set(plain_of.values()))
     chosen = {name: ZOO[name] for name in ZOO if name in names}
     mixed = [
         dataclasses.replace(one, color=other.color)
@@ -66,7 +89,12 @@ def looks(names: Iterable[str]) -> dict[str, Look]:
         ]
         free = free or mixed
         chosen[name] = free[zlib.crc32(name.encode()) % len(free)]
-    return {name: dataclasses.replace(look, label=name) for name, look in chosen.items()}
+    return {
+        name: dataclasses.replace(look, label=name, filled=name == plain_name)
+        for plain_name, look in chosen.items()
+        for name in wanted
+        if plain_of[name] == plain_name
+    }
 
 
 def plain(text: str) -> str:

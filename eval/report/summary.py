@@ -13,6 +13,7 @@ from eval.analyses.everything import Analysis
 from eval.analyses.question import REFERENCE
 from eval.data.cells import CELL, DEFAULT_PROTOCOLS, main_protocol, other_protocols
 from eval.data.chance import AT_CHANCE, at_chance, baselines
+from eval.data.families import DECODER_ONLY, several
 from eval.report.grid import bounds, fixed, interval, number, probability, scaled, supported
 from eval.report.listing import TIMES
 from eval.report.tables import cells, size_order
@@ -33,7 +34,17 @@ def sentences(analysis: Analysis) -> list[str]:
     Differences between architectures are named only if they are significant after correction, by
     the tests of `eval.analyses.verdicts`.
     """
-    parts = (_scope, _slopes, _levels, _crossings, _frontier, _floor, _agreement, _claims)
+    parts = (
+        _scope,
+        _slopes,
+        _levels,
+        _families,
+        _crossings,
+        _frontier,
+        _floor,
+        _agreement,
+        _claims,
+    )
     return [sentence for part in parts for sentence in part(analysis)]
 
 
@@ -124,10 +135,22 @@ def _scope(analysis: Analysis) -> Iterator[str]:
     more = len(analysis.table) - len(table)
     yield (
         f"{_count(len(table), 'finished run')}: "
-        f"{_count(table.architecture.nunique(), 'architecture')} at "
+        f"{_architectures(table)} at "
         f"{_count(len(sizes), 'size')} ({_list(sizes)}{span}), {count} "
         f"seed{'s' if count != '1' else ''} per cell"
         + (f", and {more} runs of other scaling protocols." if more else ".")
+    )
+
+
+def _architectures(table: pd.DataFrame) -> str:
+    """How many architectures there are, and of which family, if there are several."""
+    if not several(table):
+        return _count(table.architecture.nunique(), "architecture")
+    alone = table.family == DECODER_ONLY
+    counts = [table.architecture[rows].nunique() for rows in (~alone, alone)]
+    return (
+        f"{_count(counts[0], 'architecture')} as encoder-decoders and {counts[1]} as decoder-only "
+        "models"
     )
 
 
@@ -230,6 +253,99 @@ def of_levels(pair: Pair, levels: pd.DataFrame, multipliers: pd.DataFrame) -> st
     )
 
 
+def of_families(pair: Pair, families: pd.DataFrame, multipliers: pd.DataFrame) -> str:
+    """The sentence on whether decoder-only models differ from encoder-decoders.
+
+    It starts with what is significant after correction. Empty without a row.
+
+    Args:
+      pair: the quantities.
+      families: from `Families.differences`.
+      multipliers: from `Families.multipliers`.
+    """
+    level, slope = (verdicts.of_families(families, pair.alpha, m) for m in ("level", "slope"))
+    if level is None or slope is None:
+        return ""
+    start = (
+        f"Decoder-only models against encoder-decoders of the same architecture, {_twins(pair)}: "
+    )
+    tested = max(level.tested, slope.tested)
+    if not tested:
+        return f"{start}no architecture has enough sizes in both families for a test."
+    said = _found(pair, families, multipliers)
+    nothing = (
+        "no difference is found in the middle of the common range" if not level.differs else "",
+        "no difference of slope is found" if not slope.differs else "",
+    )
+    return (
+        f"{start}after correction for {_count(tested, 'comparison')}, "
+        f"{'; '.join(filter(None, (*said, *nothing)))}."
+        f"{_power(level, pair.unit, 'in level')}{_power(slope, pair.unit_of_slope, 'in slope')}"
+    )
+
+
+def families_in_short(analysis: Analysis, alphas: Sequence[str]) -> str:
+    """What is significant between the families of these slopes, then where nothing is."""
+    tables = [analysis.results[name] for name in ("families", "family_multipliers")]
+    pairs = [Pair(alpha, log_base=analysis.settings.log_base) for alpha in alphas]
+    found, without = [], []
+    for pair in pairs:
+        answers = [verdicts.of_families(tables[0], pair.alpha, m) for m in verdicts.WORDS]
+        if not any(answer is not None and answer.tested for answer in answers):
+            continue
+        said = "; ".join(_found(pair, *tables))
+        if said:
+            found.append(f"{_twins(pair)}, {said}")
+        else:
+            without.append(_twins(pair))
+    if not (found or without):
+        return "No architecture has enough sizes in both families for a test."
+    sentences = [f"{said[0].upper()}{said[1:]}." for said in found]
+    if found:
+        sentences[0] = f"Decoder-only models, after correction: {found[0]}."
+    if without:
+        sentences.append(f"No difference is found {' or '.join(without)}.")
+    return " ".join(sentences)
+
+
+def _twins(pair: Pair) -> str:
+    """The quality that is compared and the cost that is equal."""
+    cost = pair.cost if pair.cost == "FLOPs" else f"{pair.cost} outside the embedding"
+    return f"{pair.where.lower()} at equal {cost}"
+
+
+def _found(pair: Pair, families: pd.DataFrame, multipliers: pd.DataFrame) -> list[str]:
+    """Clauses on the significant differences between the families, levels first."""
+    level, slope = (verdicts.of_families(families, pair.alpha, m) for m in ("level", "slope"))
+    if level is None or slope is None:
+        return []
+    rows = families[(families["alpha"] == pair.alpha) & (families["measure"] == "level")]
+    gap = rows.set_index("architecture").difference.abs().to_dict()
+    times = _multipliers(pair, multipliers)
+    upstream = pair.alpha.endswith("U")
+    good, bad = ("lower loss", "higher loss") if upstream else ("higher score", "lower score")
+    levels = [
+        f"{word} for "
+        + _list(f"{name} (by {number(gap[name])} {pair.unit}{times.get(name, '')})" for name in own)
+        for word, own in ((good, level.better), (bad, level.worse))
+        if own
+    ]
+    slopes = [
+        f"{_list(own)} {_verb(own, 'scales', 'scale')} {word}"
+        for word, own in (("better", slope.better), ("worse", slope.worse))
+        if own
+    ]
+    return [*levels, *slopes]
+
+
+def _families(analysis: Analysis) -> Iterator[str]:
+    """Whether the family of an architecture matters, at equal FLOPs."""
+    tables = [analysis.results[name] for name in ("families", "family_multipliers")]
+    for alpha in _ALPHAS:
+        pair = Pair(alpha, log_base=analysis.settings.log_base)
+        yield from filter(None, [of_families(pair, *tables)])
+
+
 def _slopes(analysis: Analysis) -> Iterator[str]:
     """The reference's slopes, and which architectures have others."""
     contrasts, slopes = analysis.results["contrasts"], analysis.results["slopes"]
@@ -261,13 +377,19 @@ def _multipliers(pair: Pair, multipliers: pd.DataFrame) -> dict[str, str]:
     }
 
 
-def _power(verdict: verdicts.Verdict, unit: str) -> str:
-    """A sentence on what the tests that found nothing could have found."""
+def _power(verdict: verdicts.Verdict, unit: str, told: str = "") -> str:
+    """A sentence on what the tests that found nothing could have found.
+
+    Args:
+      verdict: the answer.
+      unit: of a difference.
+      told: in what the architectures are not told apart, if that must be said.
+    """
     clause = verdicts.power_clause(verdict, unit, number)
     if not clause:
         return ""
     left = f"{_count(len(verdict.open), 'architecture')} {_verb(verdict.open, 'is', 'are')}"
-    return f" {left} not told apart: {clause}."
+    return f" {left} not told apart{f' {told}' if told else ''}: {clause}."
 
 
 def _verb(names: Sequence[object], one: str, several: str) -> str:
@@ -371,4 +493,5 @@ def _claims(analysis: Analysis) -> Iterator[str]:
     claims = analysis.results["claims"]
     if len(claims):
         words = _list(f"{n} {verdict}" for verdict, n in claims.verdict.value_counts().items())
-        yield f"Of {len(claims)} claims (and parts) of the paper: {words}."
+        whose = ", tested on encoder-decoders alone" if several(analysis.table) else ""
+        yield f"Of {len(claims)} claims (and parts) of the paper{whose}: {words}."

@@ -51,7 +51,12 @@ def slope(alpha: str) -> str:
 
 
 def terms(
-    flops: str, reference: str, sizes: Sequence[str], log_base: float, several_protocols: bool
+    flops: str,
+    reference: str,
+    sizes: Sequence[str],
+    log_base: float,
+    several_protocols: bool,
+    several_families: bool = False,
 ) -> list[tuple[str, str]]:
     """The words that a reader of a report needs, each with one short line.
 
@@ -61,6 +66,7 @@ def terms(
       sizes: the sizes of the study.
       log_base: the base of the logarithms.
       several_protocols: whether sizes were made in more than one way.
+      several_families: whether there are encoder-decoders and decoder-only models.
     """
     step = "tenfold" if log_base == 10 else f"factor {log_base:g} of"
     size = f" ({', '.join(sizes[:3])}{', ...' if len(sizes) > 3 else ''})"
@@ -69,11 +75,18 @@ def terms(
         under = " under a protocol"
         how = "how the sizes were made: plain sizes, more layers (depth) or wider ones (width)"
         protocol = [("protocol", how)]
+    family = []
+    if several_families:
+        kinds = (
+            "encoder-decoder, one stack reads and one writes; or decoder-only, one stack does both"
+        )
+        family = [("family", f"{kinds}. Encoder-decoders have the plain names")]
     return [
         (
             "architecture",
             f"a kind of model; {reference} is the reference that the others are compared with",
         ),
+        *family,
         (
             "size",
             f"a name for the dimensions of a model{size}; architectures of one size differ in "

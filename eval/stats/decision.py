@@ -93,6 +93,11 @@ def testable(test: Callable[..., Finding]) -> Callable[..., Finding]:
         try:
             return test(*args, **kwargs)
         except Untestable as reason:
-            return Finding(np.nan, np.nan, np.nan, np.nan, NOT_TESTED, str(reason))
+            return untested(str(reason))
 
     return wrapped
+
+
+def untested(reason: str) -> Finding:
+    """The finding `not tested`, with the reason as its note."""
+    return Finding(np.nan, np.nan, np.nan, np.nan, NOT_TESTED, reason)

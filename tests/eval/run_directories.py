@@ -4,7 +4,9 @@ Run directories with simulated numbers, written by `train.records` itself.
 """
 
 import dataclasses
+import itertools
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +51,8 @@ class Cell:
     Attributes:
       a: the number of the architecture.
       s: the number of the size.
+      family: of the model; encoder-decoders are recorded without it, as before there were two.
+      gain: how much lower the loss is at the smallest size, and per decade of FLOPs from there.
     """
 
     architecture: str
@@ -57,11 +61,14 @@ class Cell:
     s: int
     protocol: str
     seed: int
+    family: str = "encoder_decoder"
+    gain: tuple[float, float] = (0.0, 0.0)
 
     @property
     def run_id(self) -> str:
         """The name of the run's directory."""
-        parts = (self.architecture, self.size, self.protocol, f"s{self.seed}")
+        family = "" if self.family == "encoder_decoder" else self.family
+        parts = (self.architecture, self.size, family, self.protocol, f"s{self.seed}")
         return "-".join(filter(None, parts))
 
     @property
@@ -90,6 +97,37 @@ def write_study(
     return root / study
 
 
+def write_families(
+    root: Path,
+    gains: Mapping[str, tuple[float, float]],
+    sizes=LADDER[:5],
+    seeds=2,
+    protocols=("", "params"),
+    study="families",
+) -> Path:
+    """Writes encoder-decoders, and decoder-only twins of them in each of the protocols.
+
+    Args:
+      root: where the study's directory is made.
+      gains: by architecture, `Cell.gain` of its decoder-only models.
+      sizes: of both; a twin has another number of layers in its name.
+      seeds: runs of every cell.
+      protocols: of the twins.
+      study: the name of the study.
+    """
+    for (a, (architecture, gain)), (s, size), seed in itertools.product(
+        enumerate(gains.items()), enumerate(sizes), range(seeds)
+    ):
+        rng = np.random.default_rng([a, s, seed, 0])
+        write_run(root / study, Cell(architecture, a, size, s, "", seed), TASKS, rng)
+        for k, protocol in enumerate(protocols, start=1):
+            rng = np.random.default_rng([a, s, seed, k])
+            name = f"{size}-DL{2 + s + k}"
+            twin = Cell(architecture, a, name, s, protocol, seed, "decoder_only", gain)
+            write_run(root / study, twin, TASKS, rng)
+    return root / study
+
+
 def write_run(study: Path, cell: Cell, tasks, rng) -> Path:
     """One finished run; quality is linear in log FLOPs, with a line for each architecture."""
     path = study / cell.run_id
@@ -97,6 +135,7 @@ def write_run(study: Path, cell: Cell, tasks, rng) -> Path:
     a, flops = cell.a, cell.flops
     decades = np.log10(flops / 1e7) * {"": 1.0, "depth": 1.1, "width": 0.9}.get(cell.protocol, 1.0)
     nll = 5.0 - 0.05 * a - (0.5 - 0.03 * a) * decades + 0.03 * rng.normal()
+    nll -= cell.gain[0] + cell.gain[1] * decades
     writer = records.RunWriter(path)
     writer.config(_config(cell, study.name), _env())
     for step in (50, 100):
@@ -124,8 +163,11 @@ def _config(cell: Cell, study: str) -> dict:
         "": (2 + 2 * (s // 2), 32 << s),
         "depth": (2 + 2 * s, 64),
         "width": (4, 32 << s),
+        "params": (2 + 2 * (s // 2), 32 << s),
     }[cell.protocol]
+    alone = cell.family == "decoder_only"
     return {
+        **({"family": cell.family} if alone else {}),
         "run_id": cell.run_id,
         "study": study,
         "architecture": cell.architecture,
@@ -133,7 +175,11 @@ def _config(cell: Cell, study: str) -> dict:
         "protocol": cell.protocol,
         "seed": cell.seed,
         "hash": zlib.crc32(cell.run_id.encode()).to_bytes(4, "big").hex(),
-        "model": {"num_encoder_layers": depth, "num_decoder_layers": depth, "embed_dim": width},
+        "model": {
+            "num_encoder_layers": 0 if alone else depth,
+            "num_decoder_layers": depth,
+            "embed_dim": width,
+        },
         "pretrain": {
             "steps": 100,
             "batch_size": 32,

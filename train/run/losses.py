@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from arch_zoo.layers.head import cross_entropy
-from arch_zoo.model import Batch
+from arch_zoo.skeleton import Batch
 
 
 class TokenLosses(NamedTuple):

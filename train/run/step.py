@@ -16,7 +16,7 @@ import optax
 from flax import nnx
 
 import arch_zoo
-from arch_zoo.model import Batch
+from arch_zoo.skeleton import Batch
 from train.run import losses
 from train.study.config import StageConfig
 

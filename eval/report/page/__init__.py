@@ -16,6 +16,7 @@ import plotly.offline
 
 from eval.analyses.everything import Analysis
 from eval.data.cells import main_protocol
+from eval.data.families import several
 from eval.report import summary, words
 from eval.report.figures import flops_label
 from eval.report.listing import finite
@@ -51,11 +52,15 @@ def render(analysis: Analysis) -> str:
             size_order(main_protocol(analysis.table)),
             analysis.settings.log_base,
             analysis.table.protocol.nunique() > 1,
+            several(analysis.table),
         ),
         warnings=summary.warnings(analysis),
         sentences=summary.sentences(analysis),
         looks=shown,
-        classes={name: f"look-{i}" for i, name in enumerate(shown)},
+        classes={
+            name: f"look-{i}{'' if look.filled else ' open'}"
+            for i, (name, look) in enumerate(shown.items())
+        },
         sections=sections.sections(analysis),
         claims=sections.claims_count(analysis),
         style=style,

@@ -81,6 +81,8 @@
     return sorted.filter((cell) => cell.y[y] > best && (best = cell.y[y], true));
   }
 
+  // Decoder-only models have the colour and the shape of their architecture, open, and dashed lines.
+  const symbol = (look) => look.symbol + (look.filled ? "" : "-open");
   // Bands of all architectures would cover each other: only the reference's is seen, and that of what is pointed at.
   const band = (name, pointed) => data.looks[name].color + (name === data.reference || name === pointed ? "2b" : "00");
   function point(pointed) {
@@ -103,12 +105,12 @@
     const cells = data.cells.filter((c) => c.protocol === protocol && shown.has(c.architecture) && c.x[x] !== null && c.y[y] !== null);
     const largest = Math.max(...data.cells.map((c) => c.params || 0)), traces = [];
     if (main.lines()) data.lines.filter((l) => l.protocol === protocol && l.x_axis === x && l.y_axis === y && shown.has(l.architecture)).forEach((l) => {
-      const color = data.looks[l.architecture].color;
+      const { color, filled } = data.looks[l.architecture];
       if (l.low.every((v) => v !== null)) traces.push({
         x: [...l.x, ...[...l.x].reverse()], y: [...l.high, ...[...l.low].reverse()], fill: "toself", fillcolor: band(l.architecture, ""),
         line: { width: 0 }, mode: "lines", hoverinfo: "skip", meta: l.architecture,
       });
-      traces.push({ x: l.x, y: l.y, mode: "lines", line: { color, width: 1.3 }, hoverinfo: "skip" });
+      traces.push({ x: l.x, y: l.y, mode: "lines", line: { color, width: 1.3, dash: filled ? "solid" : "dash" }, hoverinfo: "skip" });
     });
     const front = main.front() ? frontier(cells, x, y) : [];
     if (front.length) traces.push({
@@ -131,7 +133,7 @@
       traces.push({
         x: own.map((c) => c.x[x]), y: own.map((c) => c.y[y]), mode: "markers", name: plain(name),
         error_y: { type: "data", array: own.map((c) => c.se[y] ?? 0), color: look.color, thickness: 1.2, width: 2 },
-        marker: { color: look.color, symbol: look.symbol, line: { color: "#fff", width: 0.7 }, opacity: 0.9,
+        marker: { color: look.color, symbol: symbol(look), line: { color: "#fff", width: look.filled ? 0.7 : 1.8 }, opacity: 0.9,
           size: own.map((c) => 8 + 14 * Math.sqrt((c.params || 0) / (largest || 1))) },
         text: own.map((c) => `${plain(name)} ${plain(c.size)}<br>${plain(data.y[y])}: ${short(c.y[y])}` +
           (c.se[y] === null ? "" : ` \u00b1 ${short(c.se[y])}`) + `<br>${plain(data.x[x])}: ${count(c.x[x])}<br>${count(c.params)} parameters, ${c.n} seed${c.n > 1 ? "s" : ""}` + beside(c)),
@@ -175,7 +177,7 @@
     const traces = rows.map((r) => {
       const look = data.looks[r.architecture], known = r.ci_low !== null && r.ci_high !== null;
       return {
-        x: [r.slope], y: [plain(r.architecture)], mode: "markers", marker: { color: look.color, symbol: look.symbol, size: 11 },
+        x: [r.slope], y: [plain(r.architecture)], mode: "markers", marker: { color: look.color, symbol: symbol(look), size: 11 },
         error_x: known ? { type: "data", symmetric: false, array: [r.ci_high - r.slope], arrayminus: [r.slope - r.ci_low], color: look.color, thickness: 2, width: 5 } : undefined,
         text: [`${plain(r.architecture)}: ${short(r.slope)}` + (known ? ` [${short(r.ci_low)}, ${short(r.ci_high)}]` : `<br>${plain(r.note)}`) + `<br>${r.n_sizes} sizes`],
         hovertemplate: "%{text}<extra></extra>",
@@ -206,8 +208,8 @@
     const axisName = downstream ? "steps" : curves.x();
     const runs = data.curves.runs.filter((r) => r.protocol === curves.protocol() && (!size || r.size === size) && shown.has(r.architecture) && r.curves[what]);
     const traces = names.filter((n) => shown.has(n)).map((name) => {
-      const trace = { x: [], y: [], text: [], mode: "lines+markers", name: plain(name), line: { color: data.looks[name].color, width: 1.2 },
-        marker: { color: data.looks[name].color, symbol: data.looks[name].symbol, size: 4 }, hovertemplate: `%{text}<br>%{x:.4g} ${axisName}: %{y:.4g}<extra></extra>` };
+      const trace = { x: [], y: [], text: [], mode: "lines+markers", name: plain(name), line: { color: data.looks[name].color, width: 1.2, dash: data.looks[name].filled ? "solid" : "dash" },
+        marker: { color: data.looks[name].color, symbol: symbol(data.looks[name]), size: 4 }, hovertemplate: `%{text}<br>%{x:.4g} ${axisName}: %{y:.4g}<extra></extra>` };
       for (const run of runs.filter((r) => r.architecture === name)) {
         const one = run.curves[what];
         trace.x.push(...one[axisName], null); trace.y.push(...one.values, null);
@@ -236,7 +238,8 @@
     const traces = names.filter((n) => shown.has(n)).map((name) => {
       const own = new Map(rows.filter((r) => r.architecture === name).map((r) => [r.budget, r.probability_best]));
       return {
-        type: "bar", name: plain(name), x: budgets.map(count), y: budgets.map((b) => own.get(b) ?? 0), marker: { color: data.looks[name].color },
+        type: "bar", name: plain(name), x: budgets.map(count), y: budgets.map((b) => own.get(b) ?? 0),
+        marker: { color: data.looks[name].color, pattern: { shape: data.looks[name].filled ? "" : "/" } },
         hovertemplate: `${plain(name)} at %{x}: %{y:.0%}<extra></extra>`,
       };
     }).filter((t) => t.y.some((v) => v > 0.005));

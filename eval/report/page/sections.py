@@ -7,7 +7,8 @@ import pandas as pd
 
 from eval.analyses.everything import Analysis
 from eval.data.cells import main_protocol
-from eval.report import words
+from eval.data.families import several
+from eval.report import summary, words
 from eval.report.grid import Grid
 from eval.report.listing import listing
 from eval.report.summary import Pair, no_scores
@@ -73,6 +74,7 @@ def sections(analysis: Analysis) -> list[Section]:
         _claims,
         _slopes,
         _comparison,
+        *((_families,) if several(analysis.table) else ()),
         _crossovers,
         _cells,
         _curves,
@@ -240,6 +242,42 @@ def _comparison(analysis: Analysis) -> Section:
         "analyses/equal_slopes.csv."
     )
     return Section("comparison", "Between architectures", intro, grids)
+
+
+def _families(analysis: Analysis) -> Section:
+    results = analysis.results
+    found = summary.families_in_short(analysis, ("F,U", "F,D", "P,U", "P,D"))
+    base = analysis.settings.log_base
+    step = "tenfold" if base == 10 else f"factor {base:g} of"
+    empty = "The table is empty, because no architecture has runs of both families."
+    grids = (
+        listing(
+            "families",
+            "Decoder-only models minus encoder-decoders of the same architecture",
+            results["families"],
+            "architecture alpha measure difference ci_low..ci_high p_holm verdict detectable df "
+            "budget note",
+            [
+                "Differences are of the loss (nats; negative: decoder-only is better) and of the "
+                "score (points; positive: decoder-only is better). Level: in the middle of the "
+                f"common range. Slope: per {step} cost."
+            ],
+            empty=empty,
+        ),
+        listing(
+            "family-multipliers",
+            "Cost at which decoder-only models reach the quality of encoder-decoders",
+            results["family_multipliers"],
+            "architecture alpha multiplier ci_low..ci_high interval budget note",
+            empty=empty,
+        ),
+    )
+    intro = (
+        "Every architecture that was trained in both families is compared with itself. Its "
+        "decoder-only models are twins of equal FLOPs, or under the protocol params of equal "
+        "parameters. The figure is analyses/families.png."
+    )
+    return Section("families", "Families", f"{found} {intro}", grids)
 
 
 def _crossovers(analysis: Analysis) -> Section:
@@ -442,12 +480,15 @@ def _claims(analysis: Analysis) -> Section:
 
 def _runs(analysis: Analysis) -> Section:
     study = analysis.study
+    columns = list(study.unfinished.columns)
+    if not several(pd.concat([study.runs[["family"]], study.unfinished[["family"]]])):
+        columns.remove("family")
     grids = (
         listing(
             "unfinished",
             "Runs that are in no table",
             study.unfinished,
-            " ".join(study.unfinished.columns),
+            " ".join(columns),
             empty="The table is empty, because every run of the study is finished.",
         ),
         listing(

@@ -1,4 +1,4 @@
-"""What the models of both families share: parts, loss, and one step of decoding."""
+"""What both skeletons share: parts, loss, and one step of decoding."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
@@ -36,7 +36,7 @@ class TokenNLL(NamedTuple):
     metrics: dict[str, jax.Array]
 
 
-class Model(nnx.Module):
+class Skeleton(nnx.Module):
     """A model of either family. It has one stack for each side of its configuration.
 
     A batch uses seqio's names; see the two families' classes. Padding is 0 and the end of a
