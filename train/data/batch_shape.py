@@ -2,8 +2,6 @@
 
 import dataclasses
 
-FAMILIES = ("encoder_decoder", "decoder_only")
-
 
 @dataclasses.dataclass(frozen=True)
 class BatchShape:
