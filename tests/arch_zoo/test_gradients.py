@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from arch_zoo.layers import parameters
 from arch_zoo.layers.feed_forward import relu
 from arch_zoo.layers.head import cross_entropy
 from tests import tolerances
@@ -72,3 +73,17 @@ def test_gradient_of_cross_entropy_is_rounded_in_one_go():
         jax.jit(jax.grad(lambda x: cross_entropy(x, targets)[0].sum())).lower(logits).as_text()
     )
     assert "scatter" not in lowered
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="other platforms choose for themselves")
+@pytest.mark.parametrize("tied", [True, False])
+def test_no_product_of_the_logits_gradients_reads_a_matrix_by_columns(tied):
+    """On a CPU the gradient of a table of many tokens would take twice as long."""
+    x, table = jnp.ones((64, 8)), jnp.ones((512, 8) if tied else (8, 512))
+
+    def loss(x, table):
+        return parameters.project(x, table.T if tied else table, jnp.float32).var()
+
+    compiled = jax.jit(jax.grad(loss, (0, 1))).lower(x, table).compile().as_text()
+    assert compiled.count(" dot(") == 3
+    assert "lhs_contracting_dims={0}" not in compiled
