@@ -172,7 +172,8 @@ def test_pretraining_ends_with_the_baseline_that_ignores_context(corpus, model):
     tokens = sum(batch["decoder_loss_weights"].sum() for batch in heldout)
     assert rows[0]["value"] == pytest.approx(sum(losses) / tokens, rel=1e-5)
     last = plain(evaluator(params, final=True))
-    assert last == [*rows, heldout_loss.unigram(corpus, STAGE, 5, heldout)]
+    train = batches.Pretrain(corpus, "train", BatchShape(8, 24, 12), 5)
+    assert last == [*rows, heldout_loss.unigram(train, heldout)]
 
 
 @pytest.mark.slow

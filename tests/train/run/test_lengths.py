@@ -37,6 +37,11 @@ def corpus(tmp_path_factory):
     return open_corpus(path)
 
 
+def _run(stage):
+    """A run with this stage as both of its stages."""
+    return dataclasses.replace(tiny_study.run("transformer"), pretrain=stage, finetune=stage)
+
+
 def _stage(**settings):
     return dataclasses.replace(STAGE, **settings)
 
@@ -100,8 +105,9 @@ def test_inputs_and_targets_that_are_cut_are_counted(corpus):
             )
             assert 0 < (n > length).sum() < len(n)
     told = ", ".join(told)
-    assert list(lengths.of_tasks(corpus, stage)) == [f"python_subject: {told}", f"free: {told}"]
-    assert list(lengths.of_tasks(corpus, _stage(input_length=30))) == []
+    found = list(lengths.of_tasks(corpus, _run(stage)))
+    assert found == [f"python_subject: {told}", f"free: {told}"]
+    assert list(lengths.of_tasks(corpus, _run(_stage(input_length=30)))) == []
 
 
 @pytest.mark.slow
@@ -115,7 +121,7 @@ def test_what_is_cut_is_recorded_once(corpus, tmp_path, capsys):
     assert cell.run_cell(config, corpus, tmp_path) == "done"
     (event,) = records.read_jsonl(tmp_path / "events.jsonl")
     assert (event["event"], event["stage"], event["step"]) == ("text lost", "finetune", 0)
-    assert event["detail"] == list(lengths.of_tasks(corpus, stage))[0]
+    assert event["detail"] == list(lengths.of_tasks(corpus, _run(stage)))[0]
     assert capsys.readouterr().err.count(event["detail"]) == 1
 
 
@@ -133,14 +139,14 @@ def test_tokens_in_no_window_and_windows_in_no_batch_are_counted(corpus, tmp_pat
     length = batches.Pretrain(corpus, "train", BatchShape(8, 24, 12), 0)._objective.raw_length
     share = f"{600 - 13 * length} of 600 tokens of train ({1 - 13 * length / 600:.0%})"
     told = f"{share} are in no window; prepared anew"
-    assert list(lengths.of_pretraining(open_corpus(path), STAGE))[0].startswith(told)
+    assert list(lengths.of_pretraining(open_corpus(path), _run(STAGE)))[0].startswith(told)
     (path / "corpus.json").write_text(json.dumps(index))
     assert not any(
-        "train" in line for line in list(lengths.of_pretraining(open_corpus(path), STAGE))
+        "train" in line for line in list(lengths.of_pretraining(open_corpus(path), _run(STAGE)))
     )
     windows = batches.Pretrain(corpus, "validation", BatchShape(1, 24, 12), 0).num_windows
     rest = _stage(eval_batch_size=windows - 20, eval_batches=9)
     why = f"they do not fill a batch of eval_batch_size = {windows - 20}"
-    assert list(lengths.of_pretraining(corpus, rest)) == [
+    assert list(lengths.of_pretraining(corpus, _run(rest))) == [
         f"20 of {windows} windows of validation are not evaluated: {why}"
     ]
