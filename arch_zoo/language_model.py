@@ -51,16 +51,9 @@ class LanguageModel(Skeleton):
             for name, length in lengths.items()
         }
 
-    def hidden(
-        self,
-        batch: Batch,
-        key: jax.Array | None = None,
-        *,
-        train: bool = False,
-        expert_axis: str | None = None,
+    def _run(
+        self, batch: Batch, key: jax.Array | None, common: dict[str, Any]
     ) -> tuple[jax.Array, Aux]:
-        """The stack's output [B, L, D], and losses and diagnostics of all layers."""
-        self._check_key(key, train=train)
         (side,), packed = self.cfg.sides, "decoder_segment_ids" in batch
         if packed:
             self._check_packed(side)
@@ -72,9 +65,7 @@ class LanguageModel(Skeleton):
             dtype=self.cfg.dtype,
             causal=side.causal,
             packed=packed,
-            train=train,
-            dropout_rate=self.cfg.dropout_rate,
-            expert_axis=expert_axis,
+            **common,
         )
         x_BLD = self._embed(batch["decoder_input_tokens"])
         with jax.named_scope("decoder"):

@@ -37,17 +37,9 @@ class Seq2Seq(Skeleton):
             for name, length in lengths.items()
         }
 
-    def hidden(
-        self,
-        batch: Batch,
-        key: jax.Array | None = None,
-        *,
-        train: bool = False,
-        expert_axis: str | None = None,
+    def _run(
+        self, batch: Batch, key: jax.Array | None, common: dict[str, Any]
     ) -> tuple[jax.Array, Aux]:
-        """The decoder's output [B, T, D], and losses and diagnostics of all layers."""
-        self._check_key(key, train=train)
-        common = {"train": train, "dropout_rate": self.cfg.dropout_rate, "expert_axis": expert_axis}
         encoder_key, decoder_key = (None, None) if key is None else jax.random.split(key)
         memory_BSD, memory_segment_ids_BS, encoder_aux = self.encode(
             batch, key=encoder_key, **common

@@ -7,7 +7,8 @@ The operators come from the same paper: `base-NL24-DM512` is `base` with 24 laye
 a model dimension of 512.
 
 A decoder-only model has the decoder's layers. At the same size it has about the FLOPs per token of
-the encoder-decoder, whose tokens each pass through one of its two stacks, and half its parameters.
+the encoder-decoder, whose tokens each pass through one of its two stacks, and less than half of its
+parameters outside the tables.
 
 `gpt2` to `gpt2_xl` are the sizes of Radford et al. (2019) and `pythia_14m` to `pythia_12b` those of
 Biderman et al. (2023, arXiv 2304.01373), with the dimensions of their published configurations.

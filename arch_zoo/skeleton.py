@@ -79,6 +79,18 @@ class Skeleton(nnx.Module):
           ConfigError: training needs a key and has none, or rows are packed although the
             architecture forbids it.
         """
+        if train and key is None and self.cfg.architecture.stochastic(self.cfg):
+            raise ConfigError(
+                f"{self.cfg.name}: key=None, but training it is random (dropout or jitter above "
+                "zero)"
+            )
+        common = {"train": train, "dropout_rate": self.cfg.dropout_rate, "expert_axis": expert_axis}
+        return self._run(batch, key, common)
+
+    def _run(
+        self, batch: Batch, key: jax.Array | None, common: dict[str, Any]
+    ) -> tuple[jax.Array, Aux]:
+        """Runs all stacks for `hidden`; `common` is what their contexts share."""
         raise NotImplementedError
 
     def init_cache(self, batch: Batch, max_length: int) -> dict[str, Any]:
@@ -157,13 +169,6 @@ class Skeleton(nnx.Module):
         )
         x_B1D, _, layers, _ = self.decoder(self._embed(tokens_B[:, None]), ctx, cache["layers"])
         return self._logits(x_B1D)[:, 0], cache | {"layers": layers}
-
-    def _check_key(self, key: jax.Array | None, *, train: bool) -> None:
-        if train and key is None and self.cfg.architecture.stochastic(self.cfg):
-            raise ConfigError(
-                f"{self.cfg.name}: key=None, but training it is random (dropout or jitter above "
-                "zero)"
-            )
 
     def _check_packed(self, side: Side) -> None:
         """Refuses packed rows of a side whose architecture would mix their examples."""

@@ -111,7 +111,7 @@ class Performer(Architecture):
 
     title = "Performer"
     paper = "Choromanski et al., 2021, arXiv 2009.14794"
-    float32_share = 0.31  # most where a prefix looks ahead, which reads the keys twice
+    float32_share = 0.31  # reached where a prefix looks ahead, as keys are then summed twice
     kernel: str = "relu"
     num_features: int = 256
     redraw: bool = True

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import arch_zoo
-from arch_zoo import prompts
+from arch_zoo import decoding, prompts
+from arch_zoo.__main__ import main
 from tests import tolerances
 from tests.arch_zoo import closed_form as on_paper
 from tests.arch_zoo import models
@@ -79,8 +80,6 @@ def test_beam_search_and_sampling_from_prompts_of_unequal_length():
     cfg = models.config("llama-lm")
     model = models.build(cfg)
     pairs = models.examples(np.random.default_rng(2), [3, 9], [1, 1])
-    from arch_zoo import decoding
-
     together = models.jit(lambda batch: decoding.beam(model, batch, 5, num_beams=3))(
         models.given(pairs, cfg.family)
     )
@@ -235,8 +234,6 @@ def test_an_encoder_decoder_has_no_prefix():
 
 
 def test_both_families_are_listed_and_counted_on_the_command_line(capsys):
-    from arch_zoo.__main__ import main
-
     assert main(["show", "llama", "--size", "nano", "--family", "decoder_only"]) == 0
     shown = capsys.readouterr().out
     assert "llama nano: 2 layers" in shown and "one sequence: 1024 tokens" in shown

@@ -1,4 +1,4 @@
-"""How large a batch is, in a file that configurations can import without numpy."""
+"""What a batch holds, in a file that configurations can import without numpy."""
 
 import dataclasses
 
@@ -51,3 +51,23 @@ class BatchShape:
     def tokens(self) -> int:
         """Tokens of a batch, inputs and targets."""
         return self.batch_size * sum(self.row_lengths.values())
+
+
+@dataclasses.dataclass(frozen=True)
+class TextOptions:
+    """How windows of pretraining text become examples.
+
+    Attributes:
+      objective: one of `train.data.objectives.OBJECTIVES`.
+      noise_density: share of tokens that span corruption removes.
+      mean_span_length: mean tokens in a removed span.
+      by_document: no position sees an earlier document; for rows without inputs.
+    """
+
+    objective: str = "span_corruption"
+    noise_density: float = 0.15
+    mean_span_length: float = 3.0
+    by_document: bool = False
+
+
+USUAL_TEXT = TextOptions()

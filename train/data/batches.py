@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from train.data import counter_random, layouts
-from train.data.batch_shape import BatchShape
+from train.data.batch_shape import USUAL_TEXT, BatchShape, TextOptions
 from train.data.corpus import Corpus, Examples
 from train.data.layouts import LAYOUTS, HostBatch
 from train.data.objectives import OBJECTIVES
@@ -85,11 +85,7 @@ class Pretrain(_Source):
         split: str,
         shape: BatchShape,
         seed: int,
-        objective: str = "span_corruption",
-        noise_density: float = 0.15,
-        mean_span_length: float = 3.0,
-        *,
-        by_document: bool = False,
+        text: TextOptions = USUAL_TEXT,
     ):
         """Plans the windows.
 
@@ -98,26 +94,24 @@ class Pretrain(_Source):
           split: a split of its pretraining text.
           shape: B, S, T and family of the global batch.
           seed: seed of the shuffling and of the noise.
-          objective: one of `objectives.OBJECTIVES`.
-          noise_density: share of tokens that span corruption removes.
-          mean_span_length: mean tokens in a span.
-          by_document: no position sees an earlier document; for rows without inputs.
+          text: how windows become examples.
 
         Raises:
           InputError: the lengths do not fit the objective, or the text is shorter than one window.
         """
-        if objective not in OBJECTIVES:
-            raise InputError(f"objective = {objective!r} is not one of {', '.join(OBJECTIVES)}")
+        if text.objective not in OBJECTIVES:
+            known = ", ".join(OBJECTIVES)
+            raise InputError(f"objective = {text.objective!r} is not one of {known}")
         super().__init__(shape.batch_size)
         self.seed, self.vocab_size = seed, corpus.vocab_size
-        self._objective = OBJECTIVES[objective](
+        self._objective = OBJECTIVES[text.objective](
             *shape.lengths,
             corpus.vocab_size,
             corpus.num_sentinels,
-            noise_density,
-            mean_span_length,
+            text.noise_density,
+            text.mean_span_length,
         )
-        self._layout, self._by_document = LAYOUTS[shape.family], by_document
+        self._layout, self._by_document = LAYOUTS[shape.family], text.by_document
         length = self._objective.raw_length
         self._windows = Windows(corpus.tokens(split), length, one_stream=corpus.is_one_stream)
         self.num_windows, self.num_tokens = self._windows.num_windows, self._windows.num_tokens
@@ -252,7 +246,10 @@ class Evaluation:
 
 
 def heldout(
-    corpus: Corpus, shape: BatchShape, num_batches: int | None = None, **objective: Any
+    corpus: Corpus,
+    shape: BatchShape,
+    num_batches: int | None = None,
+    text: TextOptions = USUAL_TEXT,
 ) -> list[HostBatch]:
     """The held-out set for the upstream loss: the same examples for every cell and every step.
 
@@ -262,13 +259,13 @@ def heldout(
         filled with empty rows.
       num_batches: the largest number of batches; None for the whole validation split, each window
         once.
-      **objective: the options of `Pretrain` from `objective` on.
+      text: how windows become examples.
     """
-    source = Pretrain(corpus, "validation", shape, HELDOUT_SEED, **objective)
+    source = Pretrain(corpus, "validation", shape, HELDOUT_SEED, text)
     whole, spare = divmod(source.num_windows, shape.batch_size)
     if whole == 0:
         fewer = dataclasses.replace(shape, batch_size=spare)
-        few = Pretrain(corpus, "validation", fewer, HELDOUT_SEED, **objective).batch(0)
+        few = Pretrain(corpus, "validation", fewer, HELDOUT_SEED, text).batch(0)
         empty = ((0, shape.batch_size - spare), (0, 0))
         return [{name: np.pad(rows, empty) for name, rows in few.items()}]
     return [source.batch(step) for step in range(min(whole, num_batches or whole))]

@@ -9,11 +9,14 @@ from typing import Protocol
 
 import numpy as np
 
+from arch_zoo import prompts
 from train.data import packing
 from train.data.text.vocabulary import EOS_ID, PAD_ID
 
 HostBatch = Mapping[str, np.ndarray]
 Ragged = Sequence[Sequence[np.ndarray]]  # for each row, the token ids of each of its examples
+Sizes = tuple[np.ndarray, np.ndarray]  # tokens of each example's input and target
+Lengths = tuple[int, int]  # S and T
 
 
 class Layout(Protocol):
@@ -27,18 +30,11 @@ class Layout(Protocol):
         """What decoding reads."""
         ...
 
-    def plan(
-        self,
-        sizes_N: tuple[np.ndarray, np.ndarray],
-        lengths: tuple[int, int],
-        multiple: int,
-    ) -> list[list[int]]:
+    def plan(self, sizes_N: Sizes, lengths: Lengths, multiple: int) -> list[list[int]]:
         """The examples that share each row; see `packing.plan`."""
         ...
 
-    def packed(
-        self, inputs: Ragged, targets: Ragged, lengths: tuple[int, int], multiple: int
-    ) -> HostBatch:
+    def packed(self, inputs: Ragged, targets: Ragged, lengths: Lengths, multiple: int) -> HostBatch:
         """Several examples in each row, with segment ids and positions."""
         ...
 
@@ -63,18 +59,11 @@ class TwoRows:
         """The same batch: decoding reads only the encoder's feature."""
         return self.batch(inputs_BS, targets_BT)
 
-    def plan(
-        self,
-        sizes_N: tuple[np.ndarray, np.ndarray],
-        lengths: tuple[int, int],
-        multiple: int,
-    ) -> list[list[int]]:
+    def plan(self, sizes_N: Sizes, lengths: Lengths, multiple: int) -> list[list[int]]:
         """Both rows of an example need room."""
         return packing.plan(sizes_N, lengths, (multiple, 1))
 
-    def packed(
-        self, inputs: Ragged, targets: Ragged, lengths: tuple[int, int], multiple: int
-    ) -> HostBatch:
+    def packed(self, inputs: Ragged, targets: Ragged, lengths: Lengths, multiple: int) -> HostBatch:
         """Adds encoder_segment_ids, encoder_positions and the same for the decoder."""
         encoder_BS, encoder_segments_BS, encoder_positions_BS = packing.lay(
             _cut(inputs, lengths[0]), lengths[0], multiple
@@ -126,33 +115,16 @@ class OneRow:
         return batch
 
     def prompts(self, inputs_BS: np.ndarray, targets_BT: np.ndarray) -> HostBatch:
-        """The start token and the inputs, padded on the left: [B, 1 + S].
+        """The start token and the inputs, padded on the left: [B, 1 + S]."""
+        rows = [ids[ids != PAD_ID].tolist() for ids in inputs_BS]
+        return prompts.left_padded(rows, 1 + inputs_BS.shape[1])
 
-        decoder_segment_ids is 0 at padding, 1 elsewhere; an empty row is all padding.
-        """
-        S = inputs_BS.shape[1]
-        inputs_B1 = (inputs_BS != PAD_ID).sum(axis=1, keepdims=True)
-        from_BP = np.arange(1 + S) - (S - inputs_B1)  # 0 is the start token, 1 the first input
-        tokens_BP = np.take_along_axis(inputs_BS, np.maximum(from_BP - 1, 0), axis=1)
-        real_BP = (from_BP >= 0) & (inputs_B1 > 0)
-        return {
-            "decoder_input_tokens": np.where(from_BP > 0, tokens_BP, PAD_ID).astype(np.int32),
-            "decoder_segment_ids": real_BP.astype(np.int32),
-        }
-
-    def plan(
-        self,
-        sizes_N: tuple[np.ndarray, np.ndarray],
-        lengths: tuple[int, int],
-        multiple: int,
-    ) -> list[list[int]]:
+    def plan(self, sizes_N: Sizes, lengths: Lengths, multiple: int) -> list[list[int]]:
         """Inputs and targets share the room of one row."""
         cut = [np.minimum(sizes, most) for sizes, most in zip(sizes_N, lengths, strict=True)]
         return packing.plan((cut[0] + cut[1],), (sum(lengths),), (multiple,))
 
-    def packed(
-        self, inputs: Ragged, targets: Ragged, lengths: tuple[int, int], multiple: int
-    ) -> HostBatch:
+    def packed(self, inputs: Ragged, targets: Ragged, lengths: Lengths, multiple: int) -> HostBatch:
         """Adds decoder_segment_ids and decoder_positions, without decoder_target_positions."""
         inputs, targets = _cut(inputs, lengths[0]), _cut(targets, lengths[1])
         rows = [

@@ -66,7 +66,7 @@ def of_pretraining(corpus: Corpus, config: RunConfig) -> Iterator[str]:
     stage = config.pretrain
     shape = stage.evaluated(config.shape("pretrain"))
     for split in SPLITS:
-        source = batches.Pretrain(corpus, split, shape, batches.HELDOUT_SEED, **stage.text)
+        source = batches.Pretrain(corpus, split, shape, batches.HELDOUT_SEED, stage.text)
         if source.num_unread > _WORTH_TELLING * source.num_tokens:
             share = f"{source.num_unread / source.num_tokens:.0%}"
             anew = "" if corpus.is_one_stream else "; prepared anew, windows run across files"

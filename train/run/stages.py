@@ -38,7 +38,7 @@ def _pretraining_source(
     corpus: Corpus, config: RunConfig, model: arch_zoo.ModelConfig
 ) -> batches.Pretrain:
     stage = config.pretrain
-    return batches.Pretrain(corpus, "train", config.shape("pretrain"), config.seed, **stage.text)
+    return batches.Pretrain(corpus, "train", config.shape("pretrain"), config.seed, stage.text)
 
 
 def _finetuning_source(

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
 from train import ranges
-from train.data.batch_shape import BatchShape
+from train.data.batch_shape import BatchShape, TextOptions
 from train.ranges import Count, CountOrZero, NotNegative, Positive, Range, Rate, Seed
 from train.records import InputError
 
@@ -169,10 +169,10 @@ class StageConfig:
         return dataclasses.replace(shape, batch_size=self.eval_batch_size)
 
     @property
-    def text(self) -> dict[str, Any]:
-        """The options of the pretraining text (`train.data.batches.Pretrain`)."""
-        names = ("objective", "noise_density", "mean_span_length", "by_document")
-        return {name: getattr(self, name) for name in names}
+    def text(self) -> TextOptions:
+        """How windows of pretraining text become examples."""
+        names = (field.name for field in dataclasses.fields(TextOptions))
+        return TextOptions(**{name: getattr(self, name) for name in names})
 
 
 # T5 scores every 5,000 steps and reports the best checkpoint of each task (Raffel et al. 2020,

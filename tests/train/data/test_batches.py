@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.train.tiny_corpus import write_corpus
 from train.data import batches, counter_random, shards, span_corruption
-from train.data.batch_shape import BatchShape
+from train.data.batch_shape import BatchShape, TextOptions
 from train.data.corpus import Corpus, open_corpus
 from train.data.objectives import OBJECTIVES
 from train.data.windows import Windows
@@ -36,7 +36,7 @@ def _equal(a, b):
 
 def _sources(corpus):
     yield from (
-        batches.Pretrain(corpus, "train", BatchShape(24, 64, 32), seed=7, objective=name)
+        batches.Pretrain(corpus, "train", BatchShape(24, 64, 32), seed=7, text=TextOptions(name))
         for name in OBJECTIVES
     )
     yield batches.Finetune(corpus, [_TASK], BatchShape(24, 16, 8), seed=7)
@@ -76,7 +76,7 @@ def test_another_process_draws_the_same_batches(corpus):
     code = f"""
 import hashlib
 from train.data import batches
-from train.data.batch_shape import BatchShape
+from train.data.batch_shape import BatchShape, TextOptions
 from train.data.corpus import open_corpus
 corpus = open_corpus({str(corpus.path)!r})
 source = batches.Pretrain(corpus, "train", BatchShape(24, 64, 32), seed=7)
@@ -105,7 +105,7 @@ print([name for name in heavy if name in sys.modules])
 
 
 def test_an_epoch_of_pretraining_holds_every_window_once(corpus):
-    source = batches.Pretrain(corpus, "train", _TRAIN, seed=1, objective="causal_lm")
+    source = batches.Pretrain(corpus, "train", _TRAIN, seed=1, text=TextOptions("causal_lm"))
     stream = np.concatenate(corpus.tokens("train"))
     windows = stream[: source.num_windows * 31].reshape(-1, 31)
     steps = range(-(-source.num_windows // 8))
@@ -164,7 +164,7 @@ def test_windows_run_on_from_shard_to_shard(corpus, tmp_path):
     dealt = _in_shards(tmp_path / "dealt", _SHORT)
     for objective in OBJECTIVES:
         one, many = (
-            batches.Pretrain(c, "train", _TRAIN, seed=1, objective=objective)
+            batches.Pretrain(c, "train", _TRAIN, seed=1, text=TextOptions(objective))
             for c in (corpus, dealt)
         )
         assert one.num_windows == many.num_windows and one.num_unread == many.num_unread < 71
@@ -175,7 +175,7 @@ def test_windows_run_on_from_shard_to_shard(corpus, tmp_path):
 def test_a_corpus_of_format_1_keeps_its_windows(corpus, tmp_path):
     """The windows of each shard are cut separately, as they were in that format."""
     old = _in_shards(tmp_path / "old", _SHORT, number=1)
-    source = batches.Pretrain(old, "train", _TRAIN, seed=1, objective="causal_lm")
+    source = batches.Pretrain(old, "train", _TRAIN, seed=1, text=TextOptions("causal_lm"))
     cut = [shard[: len(shard) // 31 * 31].reshape(-1, 31) for shard in old.tokens("train")]
     windows = np.concatenate(cut).astype(np.int32)
     assert (
@@ -224,7 +224,7 @@ def test_span_corruption_batches_restore_to_the_text(corpus):
 
 def test_prefix_lm_targets_go_on_where_the_inputs_end(corpus):
     shape = BatchShape(64, 20, 10)
-    batch = batches.Pretrain(corpus, "train", shape, seed=0, objective="prefix_lm").batch(0)
+    batch = batches.Pretrain(corpus, "train", shape, seed=0, text=TextOptions("prefix_lm")).batch(0)
     stream = bytes(np.concatenate(corpus.tokens("train")))
     lengths = []
     for inputs, targets in zip(
@@ -243,7 +243,7 @@ def test_lengths_that_do_not_fit_are_refused(corpus):
     with pytest.raises(InputError, match="sentinels"):
         batches.Pretrain(corpus, "train", BatchShape(8, 2048, 512), seed=0)
     with pytest.raises(InputError, match="objective = 'mlm'"):
-        batches.Pretrain(corpus, "train", _TRAIN, seed=0, objective="mlm")
+        batches.Pretrain(corpus, "train", _TRAIN, seed=0, text=TextOptions("mlm"))
     with pytest.raises(InputError, match="split = 'test'"):
         batches.Pretrain(corpus, "test", _TRAIN, seed=0)
     with pytest.raises(InputError, match="batch_size = 8"):
@@ -372,9 +372,11 @@ def test_a_mixture_of_no_tasks_is_refused(corpus):
 
 
 def test_each_epoch_of_pretraining_has_an_order_of_its_own(corpus):
-    count = batches.Pretrain(corpus, "train", _TRAIN, seed=1, objective="causal_lm").num_windows
+    count = batches.Pretrain(
+        corpus, "train", _TRAIN, seed=1, text=TextOptions("causal_lm")
+    ).num_windows
     epoch = BatchShape(count, 64, 32)
-    source = batches.Pretrain(corpus, "train", epoch, seed=1, objective="causal_lm")
+    source = batches.Pretrain(corpus, "train", epoch, seed=1, text=TextOptions("causal_lm"))
     windows = np.concatenate(corpus.tokens("train"))[: count * 31].reshape(-1, 31)
     for epoch in (0, 1):
         np.testing.assert_array_equal(
@@ -406,22 +408,21 @@ def test_a_host_that_is_not_there_is_refused(corpus, host):
 
 
 def test_the_default_is_the_span_corruption_of_t5(corpus):
-    noise = {"objective": "span_corruption", "noise_density": 0.15, "mean_span_length": 3.0}
-    plain, told = (
-        batches.Pretrain(corpus, "train", _TRAIN, seed=1, **given) for given in ({}, noise)
-    )
+    text = TextOptions("span_corruption", noise_density=0.15, mean_span_length=3.0)
+    plain = batches.Pretrain(corpus, "train", _TRAIN, seed=1)
+    told = batches.Pretrain(corpus, "train", _TRAIN, seed=1, text=text)
     _equal(plain.batch(0), told.batch(0))
 
 
 def test_a_text_of_one_window_is_enough(corpus):
     tokens = corpus.num_tokens("validation")
     fits, too_long = BatchShape(2, 8, tokens + 1), BatchShape(2, 8, tokens + 2)
-    one = batches.Pretrain(corpus, "validation", fits, seed=0, objective="causal_lm")
+    one = batches.Pretrain(corpus, "validation", fits, seed=0, text=TextOptions("causal_lm"))
     assert (one.num_windows, one.num_tokens, one.num_unread) == (1, tokens, 0)
     for row in one.batch(0)["decoder_target_tokens"]:
         np.testing.assert_array_equal(row[:-1], np.concatenate(corpus.tokens("validation")))
     with pytest.raises(InputError, match=f"validation has no {tokens + 1} tokens in a row"):
-        batches.Pretrain(corpus, "validation", too_long, seed=0, objective="causal_lm")
+        batches.Pretrain(corpus, "validation", too_long, seed=0, text=TextOptions("causal_lm"))
 
 
 def test_the_held_out_set_is_the_first_epoch_of_seed_0(corpus):

@@ -16,7 +16,7 @@ import pytest
 import sentencepiece
 
 from train.data import batches
-from train.data.batch_shape import BatchShape
+from train.data.batch_shape import BatchShape, TextOptions
 from train.data.corpus import open_corpus
 
 _ROOT = Path(__file__).resolve().parents[3]
@@ -212,7 +212,7 @@ def test_what_a_vocabulary_lacks_is_counted_and_its_bytes_are_not_lost(opened):
             f"does not give back {documents} of {found['documents']} documents of {split}" in line
         )
         assert f"{found['unknown'] / found['tokens']:.1%} of the pieces are unknown to it" in line
-    whole = batches.heldout(corpus, BatchShape(1, 1, 12), objective="causal_lm")
+    whole = batches.heldout(corpus, BatchShape(1, 1, 12), text=TextOptions("causal_lm"))
     read = len(whole) * 11 / corpus.num_tokens("validation")
     counted = sum(batches.target_bytes(corpus, batch).sum() for batch in whole)
     assert counted == pytest.approx(

@@ -14,7 +14,7 @@ from tests.arch_zoo import models
 from tests.train.tiny_corpus import write_corpus
 from train import records
 from train.data import batches
-from train.data.batch_shape import BatchShape
+from train.data.batch_shape import BatchShape, TextOptions
 from train.data.corpus import Corpus, open_corpus
 from train.records import InputError
 from train.run import evaluators
@@ -131,8 +131,10 @@ def test_one_sequence_has_no_error_and_none_has_no_loss(corpus):
 @pytest.mark.parametrize("objective", ["span_corruption", "causal_lm"])
 def test_the_unigram_loss_is_that_of_the_training_targets_frequencies(corpus, objective):
     """With and without sentinels, which are the last pieces of the vocabulary."""
-    heldout = batches.heldout(corpus, BatchShape(8, 24, 12), 2, objective=objective)
-    train = batches.Pretrain(corpus, "train", BatchShape(8, 24, 12), seed=5, objective=objective)
+    heldout = batches.heldout(corpus, BatchShape(8, 24, 12), 2, text=TextOptions(objective))
+    train = batches.Pretrain(
+        corpus, "train", BatchShape(8, 24, 12), seed=5, text=TextOptions(objective)
+    )
     counts = np.ones(corpus.vocab_size)  # every piece once more than seen
     for step in range(64):
         for token in train.batch(step)["decoder_target_tokens"].ravel():

@@ -29,7 +29,7 @@ class Heldout:
         self._nll = strategy.compile_evaluation(make_nll(model))
         self._shape = stage.text_shape(model.family)
         shape = stage.evaluated(self._shape)
-        self._heldout = batches.heldout(corpus, shape, stage.eval_batches, **stage.text)
+        self._heldout = batches.heldout(corpus, shape, stage.eval_batches, stage.text)
         self._corpus, self._stage, self._seed = corpus, stage, seed
 
     def __call__(self, params: Any, *, final: bool) -> list[Row]:
@@ -40,7 +40,7 @@ class Heldout:
             return rows
         names = ("nll", "weight", "bytes")
         examples = [dict(zip(names, map(float, one), strict=True)) for one in sums.T]
-        train = batches.Pretrain(self._corpus, "train", self._shape, self._seed, **self._stage.text)
+        train = batches.Pretrain(self._corpus, "train", self._shape, self._seed, self._stage.text)
         return [rows[0] | {EXAMPLES: examples}, *rows[1:], unigram(train, self._heldout)]
 
 
