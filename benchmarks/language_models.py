@@ -30,68 +30,30 @@ from typing import Any
 import jax
 import numpy as np
 
-import arch_zoo
 from benchmarks import step_time
-from benchmarks.step_time import Turn
+from benchmarks.step_time import Shape, Turn, batch_of, settings
 from train.run.optimizers import make_optimizer
 from train.run.step import init_state, make_model, make_train_step
-from train.study.config import OptimizerConfig, StageConfig
+from train.study.config import OptimizerConfig
 
 REFERENCES = {"transformer": "GPT2LMHeadModel", "llama": "LlamaForCausalLM"}
 RATE = 1e-3
 ADAMW = OptimizerConfig("adamw", beta2=0.95, weight_decay=0.1)
 
 
-@dataclasses.dataclass(frozen=True)
-class Shape:
-    """A size, a vocabulary, and the batch to train on."""
-
-    size: str
-    vocab_size: int
-    batch_size: int
-    length: int
-
-
+# GPT-2's heads together are as wide as the model, so `tiny` gets twice as many.
 SHAPES = {
-    "d64": Shape("micro", 2048, 16, 128),
-    "d128": Shape("centi-DL4", 4096, 16, 128),
-    "d256": Shape("tiny-NH8", 8192, 8, 256),  # GPT-2's heads together are as wide as the model
+    "d64": Shape("micro", 2048, 16, 0, 128, "decoder_only"),
+    "d128": Shape("centi-DL4", 4096, 16, 0, 128, "decoder_only"),
+    "d256": Shape("tiny-NH8", 8192, 8, 0, 256, "decoder_only"),
 }
-
-
-def batch_of(shape: Shape) -> dict[str, Any]:
-    """Rows of random tokens without padding; every position has a target."""
-    rng = np.random.default_rng(0)
-    tokens = (shape.batch_size, shape.length)
-    targets = rng.integers(2, shape.vocab_size, tokens, dtype=np.int32)
-    return {
-        "decoder_input_tokens": np.pad(targets, ((0, 0), (1, 0)))[:, :-1],
-        "decoder_target_tokens": targets,
-        "decoder_loss_weights": np.ones(tokens, np.float32),
-    }
-
-
-def config(name: str, shape: Shape) -> arch_zoo.ModelConfig:
-    """The model of an architecture at a shape."""
-    return arch_zoo.config(
-        name,
-        shape.size,
-        family="decoder_only",
-        vocab_size=shape.vocab_size,
-        max_target_length=shape.length,
-    )
 
 
 def ours(name: str, shape: Shape) -> Turn:
     """A training step as the trainer runs it."""
-    model, params = make_model(config(name, shape), 0)
-    stage = StageConfig(
-        1,
-        shape.batch_size,
-        target_length=shape.length,
-        optimizer=ADAMW,
-        objective="causal_lm",
-    )
+    cfg, stage = settings(name, shape)
+    stage = dataclasses.replace(stage, optimizer=ADAMW)
+    model, params = make_model(cfg, 0)
     optimizer = make_optimizer(stage.optimizer, model.axes)
     state, batch = jax.device_put(
         (init_state(params, optimizer), batch_of(shape)), jax.devices()[0]
@@ -113,13 +75,13 @@ def theirs(name: str, shape: Shape) -> Turn:
     import torch  # pyright: ignore[reportMissingImports]
     import transformers  # pyright: ignore[reportMissingImports]
 
-    cfg = config(name, shape)
+    cfg, _ = settings(name, shape)
     given: dict[str, Any] = dict(
         vocab_size=cfg.vocab_size,
         hidden_size=cfg.embed_dim,
         num_hidden_layers=cfg.num_decoder_layers,
         num_attention_heads=cfg.num_heads,
-        max_position_embeddings=shape.length,
+        max_position_embeddings=shape.target_length,
         bos_token_id=1,
         eos_token_id=1,
         use_cache=False,
@@ -173,7 +135,7 @@ def compare(shape_name: str, options: argparse.Namespace) -> list[dict[str, Any]
                 "reference_seconds": reference,
                 "over_reference": seconds / reference,
                 "processor_over_reference": seconds * cores / (reference * reference_cores),
-                "tokens_per_second": shape.batch_size * shape.length / seconds,
+                "tokens_per_second": shape.batch_size * shape.target_length / seconds,
                 "cores": cores,
                 "reference_cores": reference_cores,
                 "load": os.getloadavg()[0],
