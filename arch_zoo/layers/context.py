@@ -68,8 +68,8 @@ class Context:
 
     @property
     def aligned(self) -> bool:
-        """Whether positions are those in the row, which has padding only after its tokens."""
-        return not (self.packed or self.left_padded)
+        """Whether the row is computed whole and its positions are those of its tokens from 0 on."""
+        return self.index is None and not (self.packed or self.left_padded)
 
     @property
     def real_BL1(self) -> jax.Array:

@@ -31,7 +31,7 @@ class LearnedPositions(nnx.Module):
         length, most = x_BLD.shape[1] if ctx.index is None else ctx.max_length, self.table.shape[0]
         if length > most:
             raise ConfigError(f"{self.limit}={most}: too short for sequences of {length} positions")
-        if not ctx.aligned or ctx.index is not None:
+        if not ctx.aligned:
             return x_BLD + self.table[ctx.positions_BL].astype(x_BLD.dtype), ctx
         return x_BLD + self.table[:length].astype(
             x_BLD.dtype

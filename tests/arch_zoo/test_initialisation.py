@@ -27,6 +27,7 @@ CASES: dict[str, tuple[str, dict]] = {
     "albert-factor": ("albert", {"factor": 16}),
     "universal-act": ("universal", {"act": "accumulated"}),
     "transformer-shared": ("transformer", {"shared_heads": True}),
+    "llama-grouped": ("llama", {"num_kv_heads": 2}),
 }
 
 # Rows of (path, distribution, formula of the standard deviation given the shape and the
@@ -45,7 +46,7 @@ TABLE = [
     (r"step_signal", NORMAL, lambda shape, cfg: 1.0),
     (r"halt\.kernel", UNIFORM, lambda shape, cfg: math.sqrt(2 / (cfg.embed_dim + 1))),
     (r"head\.(weights|contexts)", NORMAL, lambda shape, cfg: 1.0),
-    (r"query", NORMAL, lambda shape, cfg: (cfg.embed_dim * cfg.head_dim) ** -0.5),
+    (r"query", NORMAL, lambda shape, cfg: (cfg.embed_dim * _logit_scale(cfg)) ** -0.5),
     (r"key|value", NORMAL, lambda shape, cfg: cfg.embed_dim**-0.5),
     (r"(self_attention|cross_attention|layer)\.out", NORMAL, lambda shape, cfg: shape[0] ** -0.5),
     (
@@ -54,7 +55,7 @@ TABLE = [
         lambda shape, cfg: math.sqrt(2 / (3 * 1.5 * cfg.embed_dim)),
     ),  # three taps from D to D / 2
     (
-        r"(linear|gate|left|pointwise|out|dense)\.kernel",
+        r"(linear|gate|left|pointwise|out|dense)\.kernel|head\.table",
         TRUNCATED,
         lambda shape, cfg: shape[0] ** -0.5,
     ),
@@ -68,6 +69,11 @@ TABLE = [
 # No draw is further from zero than this many standard deviations; a truncated normal is cut at two
 # standard deviations of its parent.
 LARGEST = {NORMAL: 6.0, TRUNCATED: 2 / 0.87962566, UNIFORM: math.sqrt(3)}
+
+
+def _logit_scale(cfg) -> int:
+    """K, by which queries start smaller; llama's logits are divided by its root instead."""
+    return 1 if cfg.name == "llama" else cfg.head_dim
 
 
 def _factor(cfg) -> float:

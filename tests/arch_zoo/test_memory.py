@@ -9,6 +9,7 @@ import pytest
 import arch_zoo
 from arch_zoo import memory
 from arch_zoo.accounting import abstract_model
+from arch_zoo.families import MODELS
 from tests import tolerances
 
 
@@ -24,7 +25,7 @@ def test_estimate_is_close_to_what_xla_allocates(name):
 
     allocated = [
         jax.jit(gradient)
-        .lower(abstract_model(cfg), memory._batch(sequences, 128, 32))
+        .lower(abstract_model(cfg), MODELS[cfg.family].batch_spec(sequences, 128, 32))
         .compile()
         .memory_analysis()
         .temp_size_in_bytes
