@@ -22,10 +22,10 @@ from eval.analyses.rank import Ranking
 from eval.analyses.settings import DEFAULTS, Settings
 from eval.analyses.slopes import Slopes
 from eval.data.cells import CELL, DEFAULT_PROTOCOLS, RunTable
-from eval.data.chance import AT_CHANCE, BITS_PER_BYTE, at_chance, evaluation_errors
+from eval.data.chance import AT_CHANCE, at_chance
 from eval.data.families import DECODER_ONLY
 from eval.data.quantity import Quantities, Quantity
-from eval.data.study import Study, learning_curves
+from eval.data.study import BITS_PER_BYTE, Study, learning_curves
 from eval.laws import study_laws
 from train.records import InputError
 
@@ -72,11 +72,6 @@ class Analysis:
     def curves(self) -> pd.DataFrame:
         """How every run learned; see `eval.data.study.learning_curves`. Read when first asked."""
         return learning_curves(self.study)
-
-    @functools.cached_property
-    def evaluation_errors(self) -> pd.DataFrame:
-        """The errors over held-out examples of every run."""
-        return evaluation_errors(self.study)
 
     @functools.cached_property
     def paired_errors(self) -> PairedErrors:

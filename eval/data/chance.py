@@ -1,52 +1,14 @@
-"""Baselines without learning, errors over held-out examples, and the cells that are at chance."""
+"""Baselines without learning, and the cells whose scores are no better."""
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from eval.data.cells import CELL, seed_averages
-from eval.data.study import Study, headlines, task_columns
+from eval.data.study import AVERAGES, Study, task_columns
 
-BITS_PER_BYTE = "upstream_bits_per_byte"
 AT_CHANCE = "score_at_chance"
 """A column that says which runs' scores an analysis left out."""
-FAMILIES = {
-    "downstream_glue": "glue_",
-    "downstream_super_glue": "super_glue_",
-    "downstream_mean": "",
-}
-"""Averages over tasks, with the start of the names of the tasks that are averaged."""
-
-
-def evaluation_errors(study: Study) -> pd.DataFrame:
-    """The standard error of each quality of a run that comes from the number of held-out examples.
-
-    Returns:
-      A frame on the index of `study.runs` with the quality columns; NaN where the records have
-      none.
-    """
-    runs, evals = study.runs, study.evals
-    errors = pd.DataFrame({"upstream_nll": runs.upstream_nll_stderr})
-    in_bytes = evals[
-        (evals.stage == "pretrain")
-        & (evals.split == "validation")
-        & (evals.metric == "bits_per_byte")
-    ]
-    errors[BITS_PER_BYTE] = runs.run_id.map(
-        in_bytes.drop_duplicates("run_id", keep="last").set_index("run_id").stderr
-    ).astype(float)
-    scores = headlines(evals)
-    tasks = [c.removeprefix("downstream_") for c in task_columns(runs)]
-    for task in tasks:
-        one = scores[scores.task == task].set_index("run_id").stderr
-        errors[f"downstream_{task}"] = runs.run_id.map(one).astype(float)
-    for column, prefix in FAMILIES.items():
-        members = [f"downstream_{task}" for task in tasks if task.startswith(prefix)]
-        if members:  # tasks have different examples, so their errors are independent
-            errors[column] = np.sqrt((errors[members] ** 2).sum(axis=1, skipna=False)) / len(
-                members
-            )
-    return errors
 
 
 def baselines(study: Study) -> dict[str, float]:
@@ -69,7 +31,7 @@ def baselines(study: Study) -> dict[str, float]:
     )
     tasks = [c.removeprefix("downstream_") for c in task_columns(study.runs)]
     values |= {f"downstream_{task}": float(majority[task]) for task in tasks if task in majority}
-    for column, prefix in FAMILIES.items():
+    for column, prefix in AVERAGES.items():
         members = [f"downstream_{task}" for task in tasks if task.startswith(prefix)]
         if members and all(member in values for member in members):
             values[column] = float(np.mean([values[member] for member in members]))
@@ -96,7 +58,7 @@ def at_chance(study: Study, column: str, level: float = 0.95) -> pd.Series:
     runs, base = study.runs, baselines(study).get(column)
     if base is None or column not in runs:
         return pd.Series(False, index=runs.index)
-    squares = evaluation_errors(study).get(column, pd.Series(np.nan, index=runs.index)) ** 2
+    squares = study.evaluation_errors.get(column, pd.Series(np.nan, index=runs.index)) ** 2
     cells = seed_averages(runs.assign(score=runs[column], square=squares), ["score", "square"])
     errors = cells[["square", "score_se"]].pow([0.5, 1.0], axis="columns")
     error = errors.max(axis=1).fillna(0.0)

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from eval.data.cells import Cells, RunTable
-from eval.data.chance import BITS_PER_BYTE, FAMILIES
 from eval.data.quantity import Axis
-from eval.data.study import task_columns
+from eval.data.study import AVERAGES, BITS_PER_BYTE, task_columns
 from train import records
 from train.records import InputError
 
@@ -148,8 +147,8 @@ def _tasks(column: str, runs: RunTable) -> list[str]:
     if column == BITS_PER_BYTE:
         return [_BYTES]
     tasks = [task.removeprefix("downstream_") for task in task_columns(runs.frame)]
-    if column in FAMILIES:
-        return [task for task in tasks if task.startswith(FAMILIES[column])]
+    if column in AVERAGES:
+        return [task for task in tasks if task.startswith(AVERAGES[column])]
     return [column.removeprefix("downstream_")]
 
 

@@ -6,6 +6,7 @@ missing scores, torn files).
 """
 
 import dataclasses
+import functools
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -40,6 +41,13 @@ UPSTREAM_COLUMNS = (
     "upstream_neg_log_ppl",
     "upstream_bits_per_byte",
 )
+BITS_PER_BYTE = "upstream_bits_per_byte"
+AVERAGES = {
+    "downstream_glue": "glue_",
+    "downstream_super_glue": "super_glue_",
+    "downstream_mean": "",
+}
+"""Averages over tasks, with the start of the names of the tasks that are averaged."""
 GROUP_COLUMNS = ("downstream_glue", "downstream_super_glue", "downstream_squad", "downstream_mean")
 EVAL_COLUMNS = ("run_id", "stage", "task", "split", "metric", "step", "value", "n", "stderr")
 UNFINISHED_COLUMNS = (
@@ -107,6 +115,35 @@ class Study:
         See `eval.data.families.told_apart`; every analysis groups runs by these names.
         """
         return dataclasses.replace(self, runs=families.told_apart(self.runs))
+
+    @functools.cached_property
+    def evaluation_errors(self) -> pd.DataFrame:
+        """The standard error of each quality of a run over the held-out examples.
+
+        A frame on the index of `runs` with the quality columns; NaN where the records have none.
+        """
+        runs, evals = self.runs, self.evals
+        errors = pd.DataFrame({"upstream_nll": runs.upstream_nll_stderr})
+        in_bytes = evals[
+            (evals.stage == "pretrain")
+            & (evals.split == "validation")
+            & (evals.metric == "bits_per_byte")
+        ]
+        errors[BITS_PER_BYTE] = runs.run_id.map(
+            in_bytes.drop_duplicates("run_id", keep="last").set_index("run_id").stderr
+        ).astype(float)
+        scores = headlines(evals)
+        tasks = [c.removeprefix("downstream_") for c in task_columns(runs)]
+        for task in tasks:
+            one = scores[scores.task == task].set_index("run_id").stderr
+            errors[f"downstream_{task}"] = runs.run_id.map(one).astype(float)
+        for column, prefix in AVERAGES.items():
+            members = [f"downstream_{task}" for task in tasks if task.startswith(prefix)]
+            if members:  # tasks have different examples, so their errors are independent
+                errors[column] = np.sqrt((errors[members] ** 2).sum(axis=1, skipna=False)) / len(
+                    members
+                )
+        return errors
 
 
 MEAN_OF_TASKS = "mean"
@@ -448,10 +485,11 @@ def complete(table: pd.DataFrame, tasks: Iterable[str]) -> pd.DataFrame:
     """
     tasks = sorted(tasks)
     averages = {
-        "downstream_glue": [t for t in tasks if t.startswith("glue_")],
-        "downstream_super_glue": [t for t in tasks if t.startswith("super_glue_")],
         "downstream_squad": [t for t in tasks if t == "squad" or t.startswith("squad_")],
-        "downstream_mean": tasks,
+        **{
+            column: [t for t in tasks if t.startswith(prefix)]
+            for column, prefix in AVERAGES.items()
+        },
     }
     table = table.copy()
     for column, members in averages.items():

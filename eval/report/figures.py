@@ -141,6 +141,7 @@ def save(figures: dict[str, Figure], directory: Path) -> list[Path]:
                 paths.append(directory / f"{name}.{suffix}")
                 with replacing(paths[-1]) as file:
                     figure.savefig(file, format=suffix, metadata=metadata)
+                figure.set_layout_engine("none")  # the second file keeps the layout of the first
     return paths
 
 
@@ -173,7 +174,7 @@ def means(analysis: Analysis, table: pd.DataFrame, y: Quantity) -> pd.DataFrame:
     if paired.known(column):
         own = paired.table[column].reindex(pd.MultiIndex.from_frame(table[list(CELL)])).to_numpy()
     else:
-        every = analysis.evaluation_errors.reindex(columns=[column])[column]
+        every = analysis.study.evaluation_errors.reindex(columns=[column])[column]
         own = every.reindex(table.index)
     frame = table.assign(x=table[x.column], y=y.axis().read(table[column].to_numpy()), own=own)
     frame = frame.dropna(subset=["x", "y"])
@@ -273,7 +274,7 @@ def errors_in_words(analysis: Analysis, columns: Sequence[str] = ()) -> str:
       columns: the qualities that are drawn, by default both of the study.
     """
     counts = analysis.table.groupby(list(CELL)).size()
-    own = analysis.evaluation_errors
+    own = analysis.study.evaluation_errors
     wanted = columns or [y.column for y in analysis.qualities]
     drawn = [column for column in wanted if column in own and own[column].notna().any()]
     single = bool((counts == 1).any() and drawn)

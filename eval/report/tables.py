@@ -9,9 +9,9 @@ import pandas as pd
 from eval.analyses.paired import PairedErrors
 from eval.analyses.question import REFERENCE
 from eval.data.cells import CELL, RunTable, seed_averages
-from eval.data.chance import BITS_PER_BYTE, at_chance, baselines, evaluation_errors
+from eval.data.chance import at_chance, baselines
 from eval.data.quantity import FLOPS, LOSS, SCORE
-from eval.data.study import GROUP_COLUMNS, Study, task_columns
+from eval.data.study import BITS_PER_BYTE, GROUP_COLUMNS, Study, task_columns
 from eval.report import words
 from eval.report.grid import (
     DASH,
@@ -82,7 +82,7 @@ def cells(study: Study, paired: PairedErrors = UNPAIRED) -> pd.DataFrame:
     by_rule = 6 * runs.params_total * runs.tokens_seen
     runs = runs.assign(ratio=runs.flops_train_total / by_rule.where(by_rule > 0))
     qualities = quality_columns(runs)
-    squares = evaluation_errors(study).reindex(columns=qualities) ** 2
+    squares = study.evaluation_errors.reindex(columns=qualities) ** 2
     runs = runs.join(squares.add_suffix("_square"))
     costs = [*_COSTS, "ratio", "params_non_embedding"]
     means = seed_averages(runs, [*costs, *qualities, *(f"{q}_square" for q in qualities)])

@@ -15,10 +15,9 @@ from eval.analyses.rank import Ranking
 from eval.analyses.settings import Settings
 from eval.data import examples
 from eval.data.cells import RunTable
-from eval.data.chance import BITS_PER_BYTE
 from eval.data.examples import PairedExamples
 from eval.data.quantity import LOSS, SCORE
-from eval.data.study import read_study
+from eval.data.study import BITS_PER_BYTE, read_study
 from eval.report import page
 from tests.eval import run_directories
 from train import records

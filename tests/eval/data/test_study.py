@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from eval.analyses import everything
-from eval.data import chance
 from eval.data.study import MEAN_OF_TASKS, learning_curves, read_study
 from tests.eval import run_directories
 from train import records
@@ -127,7 +126,7 @@ def test_downstream_is_the_best_checkpoint_and_the_final_score_stays_in_the_eval
     read = read_study(study)
     first = read.runs.run_id == "glu-nano-s0"
     assert read.runs.loc[first, f"downstream_{task}"].item() == best["value"]
-    assert chance.evaluation_errors(read).loc[first, f"downstream_{task}"].item() == 0.5
+    assert read.evaluation_errors.loc[first, f"downstream_{task}"].item() == 0.5
     scores = (
         read.evals[(read.evals.run_id == "glu-nano-s0") & (read.evals.task == task)]
         .set_index("metric")

@@ -17,7 +17,7 @@ from eval.analyses.slopes import Slopes
 from eval.data import chance
 from eval.data.cells import RunTable
 from eval.data.quantity import FLOPS, LOSS, SCORE
-from eval.data.study import read_study
+from eval.data.study import BITS_PER_BYTE, read_study
 from eval.report import figures, grid, listing, style, tables, words
 from eval.report.page import chart_data
 from eval.simulation.simulate import Line
@@ -566,7 +566,7 @@ def paired(tmp_path_factory) -> tuple[everything.Analysis, dict[str, float]]:
                 kept = [{"nll": 10.0 * one, **size} for one in each]
             records.RunWriter(run).examples([{"task": task, "examples": kept}])
     known = {f"downstream_{k}" if k in tasks else k: v for k, v in errors.items()}
-    known |= {"downstream_glue": np.hypot(0.6, 0.8) / 2, chance.BITS_PER_BYTE: 0.4 * 0.03}
+    known |= {"downstream_glue": np.hypot(0.6, 0.8) / 2, BITS_PER_BYTE: 0.4 * 0.03}
     return everything.analyse(read_study(path)), known
 
 
