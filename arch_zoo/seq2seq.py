@@ -42,7 +42,7 @@ class Seq2Seq(Skeleton):
     ) -> tuple[jax.Array, Aux]:
         encoder_key, decoder_key = (None, None) if key is None else jax.random.split(key)
         memory_BSD, memory_segment_ids_BS, encoder_aux = self.encode(
-            batch, key=encoder_key, **common
+            batch, key=encoder_key, **{**common, "keep_states": False}
         )
         ctx = Context(
             *segments_and_positions(batch, DECODER, target_mask(batch)),

@@ -70,10 +70,11 @@ class Skeleton(nnx.Module):
         *,
         train: bool = False,
         expert_axis: str | None = None,
+        keep_states: bool = False,
     ) -> tuple[jax.Array, Aux]:
         """The last stack's output [B, T, D], and losses and diagnostics of all layers.
 
-        `expert_axis`: see `Context`.
+        `expert_axis` and `keep_states`: see `Context`.
 
         Raises:
           ConfigError: training needs a key and has none, or rows are packed although the
@@ -84,7 +85,12 @@ class Skeleton(nnx.Module):
                 f"{self.cfg.name}: key=None, but training it is random (dropout or jitter above "
                 "zero)"
             )
-        common = {"train": train, "dropout_rate": self.cfg.dropout_rate, "expert_axis": expert_axis}
+        common = {
+            "train": train,
+            "dropout_rate": self.cfg.dropout_rate,
+            "expert_axis": expert_axis,
+            "keep_states": keep_states,
+        }
         return self._run(batch, key, common)
 
     def _run(
@@ -92,6 +98,22 @@ class Skeleton(nnx.Module):
     ) -> tuple[jax.Array, Aux]:
         """Runs all stacks for `hidden`; `common` is what their contexts share."""
         raise NotImplementedError
+
+    def states(self, batch: Batch) -> tuple[jax.Array, ...]:
+        """What the last stack computes at each position, without dropout.
+
+        Returns:
+          The residual stream [B, T, D] after each depth, and at last what the head reads.
+        """
+        x_BTD, aux = self.hidden(batch, keep_states=True)
+        return (*aux.states, x_BTD)
+
+    def head_matrix(self) -> jax.Array:
+        """The matrix [D, V] of the logits of one softmax, in float32.
+
+        That of a mixture of softmaxes is the one that its components share.
+        """
+        return self.head.matrix(self.embedding, self.cfg.embed_dim)
 
     def init_cache(self, batch: Batch, max_length: int) -> dict[str, Any]:
         """A cache with room for `max_length` positions of the decoder, before its first one.

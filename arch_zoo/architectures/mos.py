@@ -57,6 +57,10 @@ class MixtureHead(nnx.Module):
         start = jnp.full((*x_BTD.shape[:2], embedding.table.shape[0]), -jnp.inf)
         return self._mix(x_BTD, embedding, log_probs, start)
 
+    def matrix(self, embedding: Embedding, embed_dim: int) -> jax.Array:
+        """The matrix [D, V] that all components share, in float32."""
+        return embedding.attend(jnp.eye(embed_dim)[None])[0]
+
     def nll(
         self, x_BTD: jax.Array, targets_BT: jax.Array, embedding: Embedding
     ) -> tuple[jax.Array, jax.Array]:

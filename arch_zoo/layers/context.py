@@ -33,6 +33,7 @@ class Context:
       causal: whether a position sees only those up to itself.
       packed: whether rows may hold more than one example. An unpacked row has one segment.
       left_padded: whether rows may begin with padding, as prompts do.
+      keep_states: whether a stack returns the states after each of its depths, in `Aux.states`.
       train: whether dropout, jitter and the training capacity of experts apply.
       dropout_rate: see `ModelConfig`.
       max_length: the number of positions that caches have room for, when decoding.
@@ -56,6 +57,7 @@ class Context:
     causal: bool = dataclasses.field(default=False, metadata={"static": True})
     packed: bool = dataclasses.field(default=False, metadata={"static": True})
     left_padded: bool = dataclasses.field(default=False, metadata={"static": True})
+    keep_states: bool = dataclasses.field(default=False, metadata={"static": True})
     train: bool = dataclasses.field(default=False, metadata={"static": True})
     dropout_rate: float = dataclasses.field(default=0.0, metadata={"static": True})
     max_length: int = dataclasses.field(default=0, metadata={"static": True})
@@ -138,14 +140,20 @@ class Aux(NamedTuple):
       losses: weighted auxiliary losses, summed over layers and added to the training loss.
       metrics: diagnostics as pairs [sum, count], from which the mean over layers is taken (see
         `observe`).
+      states: the residual stream [B, L, D] after each depth, if the context asks for it.
     """
 
     losses: dict[str, jax.Array] = {}
     metrics: dict[str, jax.Array] = {}
+    states: tuple[jax.Array, ...] = ()
 
     def merge(self, other: "Aux") -> "Aux":
-        """The sum of the losses and diagnostics of two layers."""
-        return Aux(*(_add(mine, theirs) for mine, theirs in zip(self, other, strict=True)))
+        """The sum of the losses and diagnostics of two layers, and the states of both."""
+        return Aux(
+            _add(self.losses, other.losses),
+            _add(self.metrics, other.metrics),
+            self.states + other.states,
+        )
 
 
 def observe(value: jax.Array) -> jax.Array:

@@ -55,6 +55,10 @@ class Head(nnx.Module):
         """Logits [B, T, V] in float32."""
         return embedding.attend(x_BTD * self.scale)
 
+    def matrix(self, embedding: Embedding, embed_dim: int) -> jax.Array:
+        """The matrix [D, V] by which states become logits, in float32."""
+        return self.logits(jnp.eye(embed_dim)[None], embedding)[0]
+
     def nll(
         self, x_BTD: jax.Array, targets_BT: jax.Array, embedding: Embedding
     ) -> tuple[jax.Array, jax.Array]:

@@ -93,6 +93,8 @@ class Stack(nnx.Module):
         A stack that shortens the sequence returns a new context.
         """
         x_BLD, cache, aux = block(x_BLD, ctx.fold(depth), cache)
+        if ctx.keep_states:
+            aux = aux._replace(states=(x_BLD,))
         return x_BLD, ctx, cache, aux
 
     def walk(self, x_BLD: Any, ctx: Context, caches=None) -> tuple[Any, Context, Any, Aux]:
@@ -100,7 +102,7 @@ class Stack(nnx.Module):
 
         A subclass may carry more than `x` from depth to depth.
         """
-        if self.scan and caches is None:
+        if self.scan and caches is None and not ctx.keep_states:
             return self._scanned(x_BLD, ctx)
         return self._unrolled(x_BLD, ctx, caches)
 

@@ -186,7 +186,7 @@ class _RunReader:
     def _known(self) -> set[str]:
         """Columns that are not settings: those with a meaning, the store's own, and `ignore`."""
         own = {*TEXT_COLUMNS, *UPSTREAM_COLUMNS, *GROUP_COLUMNS, "corpus", "device", "seed"}
-        own |= set(COST_COLUMNS) - {"tokens_seen"}
+        own |= set(COST_COLUMNS) - {"tokens_seen", "unique_tokens"}
         own -= set() if self._of_families else {"family"}
         if self.columns.seed not in self.table:
             own -= {"steps"}  # without seeds, rows at several steps may be checkpoints

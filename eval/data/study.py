@@ -30,6 +30,7 @@ COST_COLUMNS = (
     "flops_forward",
     "flops_train_total",
     "tokens_seen",
+    "unique_tokens",
     "steps",
     "steps_per_second",
     "tokens_per_second",
@@ -75,7 +76,8 @@ class Study:
       name: the study's name.
       runs: one row per finished run: run_id, study, architecture, family (encoder_decoder or
         decoder_only; empty if a table from elsewhere does not say), size, protocol (text); seed
-        (integer); the parameter, FLOP (per sequence), token and speed columns; upstream_nll and its
+        (integer); the parameter, FLOP (per sequence), token and speed columns, among them
+        unique_tokens, the different tokens of text that a run has read; upstream_nll and its
         standard error (nats per target token), upstream_neg_log_ppl = -upstream_nll,
         upstream_bits_per_byte (the same loss in a unit that does not depend on the tokenizer);
         downstream_<task>, the best of all evaluations of a run, as the study reports it, and the
@@ -390,7 +392,20 @@ def _costs(run: records.Run) -> dict[str, float]:
         row[key] = float(np.median(numbers(key))) if numbers(key) else np.nan
     row["tokens_seen"] = max(numbers("tokens"), default=np.nan)
     row["steps"] = max(numbers("step"), default=np.nan)
-    return row
+    return row | _data_seen(run, accounting, row["steps"])
+
+
+def _data_seen(run: records.Run, accounting: dict[str, Any], steps: float) -> dict[str, float]:
+    """The different tokens of text that a run has read, and its cost if it ended early."""
+    path = run.path / "config.json"
+    keys = ("sequences_per_step", "sequences_per_epoch", "tokens_per_epoch", "flops_train")
+    sequences, epoch, tokens, flops = (
+        _number(accounting.get(key), path, f"accounting.{key}") for key in keys
+    )
+    found = {"unique_tokens": float(np.minimum(steps * sequences / epoch, 1.0) * tokens)}
+    if (run.config.get("pretrain") or {}).get("patience"):
+        found["flops_train_total"] = steps * sequences * flops
+    return found
 
 
 def _shapes(runs: list[tuple[str, records.Run]]) -> pd.DataFrame:

@@ -8,6 +8,7 @@ Which features a batch has depends on the family of its models, see `train.data.
 """
 
 import dataclasses
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -23,6 +24,9 @@ from train.data.windows import Windows
 from train.records import InputError
 
 HELDOUT_SEED = 0  # fixed, so that all cells of a study have the same held-out set
+_UNIQUE_SEED = (
+    0  # fixed, so that all runs see the same limited text, and a smaller one is part of it
+)
 _ROWS_TOGETHER = 1024  # rows made at once, so that numpy's cost per call is small
 
 
@@ -75,6 +79,7 @@ class Pretrain(_Source):
 
     Attributes:
       num_windows: examples in an epoch.
+      epoch_tokens: tokens of text in an epoch.
       num_tokens: tokens of the split.
       num_unread: tokens that are in no window.
     """
@@ -86,6 +91,7 @@ class Pretrain(_Source):
         shape: BatchShape,
         seed: int,
         text: TextOptions = USUAL_TEXT,
+        unique_tokens: int = 0,
     ):
         """Plans the windows.
 
@@ -95,9 +101,12 @@ class Pretrain(_Source):
           shape: B, S, T and family of the global batch.
           seed: seed of the shuffling and of the noise.
           text: how windows become examples.
+          unique_tokens: limits the text to the first so many tokens of a fixed permutation of its
+            windows, in whole windows; 0 for no limit.
 
         Raises:
-          InputError: the lengths do not fit the objective, or the text is shorter than one window.
+          InputError: the lengths do not fit the objective, the text is shorter than one window, or
+            there are fewer tokens than `unique_tokens`.
         """
         if text.objective not in OBJECTIVES:
             known = ", ".join(OBJECTIVES)
@@ -118,10 +127,23 @@ class Pretrain(_Source):
         self.num_unread = self._windows.num_unread
         if self.num_windows == 0:
             raise InputError(f"corpus: {corpus.path}: {split} has no {length} tokens in a row")
+        if unique_tokens:
+            self.num_windows = unique_tokens // length
+            if not 0 < self.num_windows <= self._windows.num_windows:
+                raise InputError(
+                    f"unique_tokens = {unique_tokens}: must be at least one window of {length} "
+                    f"tokens and at most the {self._windows.num_windows * length:,} that "
+                    f"{corpus.path} has in windows of {split}"
+                )
+        self.epoch_tokens = self.num_windows * length
 
     def _make(self, index_B: np.ndarray) -> HostBatch:
         epoch_B, position_B = np.divmod(index_B, self.num_windows)
         window_B = counter_random.permute(self.seed, epoch_B, position_B, self.num_windows)
+        if self.num_windows < self._windows.num_windows:
+            window_B = counter_random.permute(
+                _UNIQUE_SEED, np.zeros_like(window_B), window_B, self._windows.num_windows
+            )
         raw_BL = self._windows.read(window_B)
         batch = self._layout.batch(*self._objective(raw_BL, self.seed, index_B))
         return layouts.by_document(batch) if self._by_document else batch
@@ -262,13 +284,16 @@ def heldout(
       text: how windows become examples.
     """
     source = Pretrain(corpus, "validation", shape, HELDOUT_SEED, text)
-    whole, spare = divmod(source.num_windows, shape.batch_size)
-    if whole == 0:
-        fewer = dataclasses.replace(shape, batch_size=spare)
-        few = Pretrain(corpus, "validation", fewer, HELDOUT_SEED, text).batch(0)
-        empty = ((0, shape.batch_size - spare), (0, 0))
-        return [{name: np.pad(rows, empty) for name, rows in few.items()}]
-    return [source.batch(step) for step in range(min(whole, num_batches or whole))]
+    return first(source, min(source.num_windows, (num_batches or sys.maxsize) * shape.batch_size))
+
+
+def first(source: Pretrain, count: int) -> list[HostBatch]:
+    """The first `count` examples in full batches; if they fill none, one with empty rows."""
+    whole, size = count // source.batch_size, source.batch_size
+    if whole:
+        return [source.batch(step) for step in range(whole)]
+    empty = ((0, size - count), (0, 0))
+    return [{name: np.pad(rows[:count], empty) for name, rows in source.batch(0).items()}]
 
 
 def unigram_nll(

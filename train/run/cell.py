@@ -63,7 +63,7 @@ def resolve(config: RunConfig, corpus: Corpus) -> Row:
         **{stage: plain[stage] for stage in KINDS},
         "data": {**data, "documents_left_out": corpus.num_left_out},
         "parallel": {"strategy": config.parallel, "mesh": plain["mesh"]},
-        "accounting": account(config, model),
+        "accounting": account(config, model) | _epoch(config, corpus, model),
     }
 
 
@@ -137,6 +137,12 @@ def account(config: RunConfig, model: arch_zoo.ModelConfig) -> Row:
         "sequences_per_step": stage.batch_size,
         "flops_train_total": flops.train * stage.batch_size * stage.steps,
     }
+
+
+def _epoch(config: RunConfig, corpus: Corpus, model: arch_zoo.ModelConfig) -> Row:
+    """The size of an epoch of pretraining: its examples, and the tokens of text behind them."""
+    source = KINDS["pretrain"].source(corpus, config, model)
+    return {"sequences_per_epoch": source.num_windows, "tokens_per_epoch": source.epoch_tokens}
 
 
 def run_cell(
@@ -286,8 +292,9 @@ def _record_best(writer: records.RunWriter, job: Job) -> None:
     if writer.silent:
         return
     rows = records.read_jsonl(writer.path / "evals.jsonl")
-    if not any(row["metric"] == scoring.BEST for row in rows):
-        where = {"step": job.stage.steps, "stage": job.stage_name}
+    own = [row["step"] for row in rows if row["stage"] == job.stage_name]
+    if own and not any(row["metric"] == scoring.BEST for row in rows):
+        where = {"step": max(own), "stage": job.stage_name}
         writer.evals({**where, **row} for row in tasks.best(rows, job.stage_name))
 
 

@@ -44,7 +44,8 @@ class Member:
       evaluate: computes its rows for evals.jsonl from parameters.
       meta: the `meta` of its next checkpoint.
       tracker: records its steps; made by `begin`.
-      active: false once it has diverged and left the other seeds.
+      active: false once it takes no more steps: it has diverged and left the other seeds, or it
+        has ended before the last step, see `StageConfig.patience`.
     """
 
     job: Job
@@ -55,6 +56,11 @@ class Member:
     meta: Row
     tracker: Tracker = dataclasses.field(init=False)
     active: bool = True
+
+    @property
+    def ended_early(self) -> bool:
+        """Whether nothing has got better for as long as the stage's patience."""
+        return self.job.stage.is_over(0, self.meta.get("without_gain", 0))
 
     def begin(self, *, quiet: bool = False) -> None:
         """Prepares the records for the next step.
@@ -88,6 +94,13 @@ class Member:
     def save(self, state: State, step: int, *, evaluating: bool, last: bool) -> None:
         """Evaluates if it is time to, and saves a checkpoint."""
         found = self.evaluate(state.params, final=last) if evaluating else []
+        if evaluating and self.job.stage.patience:
+            self._wait_for_gain(kept_by(found))
+            if self.ended_early and not last:
+                self.active = False
+                found = self.evaluate(state.params, final=True)
+                waited = f"no gain in {self.meta['without_gain']} evaluations"
+                self.tracker.event(step, "ended early", waited)
         self.writer.examples(found)
         rows = [{k: v for k, v in row.items() if k != records.EXAMPLES} for row in found]
         self.tracker.evals(step, rows)
@@ -96,6 +109,17 @@ class Member:
         kept = {**self.meta, "records": self.writer.extents()}
         self.checkpoints.save(step, items_of(state), kept, kept_by(rows))
         self.tracker.restart_clock()
+
+    def _wait_for_gain(self, values: Mapping[str, float]) -> None:
+        """Notes in `meta` the best values so far, and the evaluations since one of them changed."""
+        best = dict(self.meta.get("best", {}))
+        gains = {
+            name: value
+            for name, value in values.items()
+            if name not in best or (value < best[name] if name == "nll" else value > best[name])
+        }
+        waited = 0 if gains else self.meta.get("without_gain", 0) + 1
+        self.meta = {**self.meta, "best": best | gains, "without_gain": waited}
 
 
 class Program(Protocol):
@@ -203,6 +227,7 @@ def train(job: Job, writer: RunWriter) -> None:
         program = Alone(strategy, train_step, seed, restart)
         state, meta = start(job, checkpoints, strategy, init_state(params, optimizer))
         member = Member(job, writer, checkpoints, source, evaluate, meta)
+        member.active = not member.ended_early
         member.begin()
         try:
             run_steps(program, [member], state)
@@ -247,7 +272,7 @@ def run_steps(program: Program, members: Sequence[Member], state: Any) -> None:
         step, pending = step + 1, (step + 1, metrics, rate)
 
         last, stopping = step == stage.steps, distributed.should_stop(job.stop)
-        evaluating = last or bool(stage.eval_every and step % stage.eval_every == 0)
+        evaluating = stage.evaluates(step)
         due = evaluating or stopping or step % stage.checkpoint_every == 0
         if due and back is None:
             back = flush()
@@ -259,7 +284,7 @@ def run_steps(program: Program, members: Sequence[Member], state: Any) -> None:
                 if member.active:
                     own = program.state_of(state, number)
                     member.save(own, step, evaluating=evaluating, last=last)
-        if stopping and not last:
+        if stopping and not last and any(member.active for member in members):
             for member in members:
                 member.checkpoints.wait()
             raise Preempted(f"{job.stage_name} at step {step} of {stage.steps}")
@@ -296,10 +321,13 @@ def _lost_records(writer: RunWriter, meta: Row) -> list[str]:
 def make_evaluation(job: Job, model: Model, strategy: Strategy) -> Evaluator:
     """What the stage is evaluated by; called with parameters, it gives rows for evals.jsonl."""
     given = (job.corpus, job.stage, job.config.seed, model, strategy)
-    made = [EVALUATORS[name](*given) for name in job.kind.evaluators]
+    made = [EVALUATORS[name](*given) for name in (*job.kind.evaluators, *job.stage.measures)]
 
-    def evaluate(params: Any, *, final: bool) -> list[Row]:
-        return [row for evaluator in made for row in evaluator(params, final=final)]
+    def evaluate(params: Any, *, final: bool, before: Sequence[Row] = ()) -> list[Row]:
+        rows = list(before)
+        for evaluator in made:
+            rows += evaluator(params, final=final, before=rows)
+        return rows
 
     return evaluate
 

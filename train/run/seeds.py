@@ -145,11 +145,12 @@ def train(jobs: Sequence[Job], writers: Sequence[RunWriter]) -> list[Job]:
             member.writer.status(
                 "running", stage=member.job.stage_name, step=step, steps=stage.steps
             )
+            member.active = not member.ended_early
             member.begin(quiet=number > 0)
             closing.callback(member.tracker.close)
         states, constants = _stack([states[number] for number in here])
         run_steps(_Together(train_step, members, constants), members, states)
-        return [member.job for member in members if member.active]
+        return [member.job for member in members if member.active or member.ended_early]
 
 
 def make_seeds_step(
@@ -219,8 +220,8 @@ class _Evaluation:
     evaluation: Evaluator
     constants: Any
 
-    def __call__(self, params: Any, *, final: bool) -> list[Row]:
-        return self.evaluation((params, self.constants), final=final)
+    def __call__(self, params: Any, *, final: bool, before: Sequence[Row] = ()) -> list[Row]:
+        return self.evaluation((params, self.constants), final=final, before=before)
 
 
 class _OneEvaluation(SingleDevice):

@@ -37,8 +37,8 @@ class StageKind:
 def _pretraining_source(
     corpus: Corpus, config: RunConfig, model: arch_zoo.ModelConfig
 ) -> batches.Pretrain:
-    stage = config.pretrain
-    return batches.Pretrain(corpus, "train", config.shape("pretrain"), config.seed, stage.text)
+    stage, shape = config.pretrain, config.shape("pretrain")
+    return batches.Pretrain(corpus, "train", shape, config.seed, stage.text, stage.unique_tokens)
 
 
 def _finetuning_source(

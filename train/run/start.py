@@ -156,9 +156,9 @@ def _check_pretrained(job: Job, old: Mapping[str, Any]) -> None:
     before = job.kind.after
     wanted = {**job.meta, "stage": before, "course": job.course_of(before)}
     _check_own(checkpoints_of(job.directory, before), old, wanted)
-    steps = getattr(job.config, before).steps
-    if old["step"] != steps:
-        reached = f"{before}ing has reached step {old['step']} of {steps}"
+    stage = getattr(job.config, before)
+    if not stage.is_over(old["step"], old.get("without_gain", 0)):
+        reached = f"{before}ing has reached step {old['step']} of {stage.steps}"
         raise InputError(f"{job.init_from}: {reached}; finish it, or give --init-from")
 
 
@@ -175,7 +175,7 @@ def _check_same_course(old: Mapping[str, Any], job: Job) -> None:
         raise InputError(
             f"{where} has other settings: {'; '.join(changes)}; --init-from starts anew"
         )
-    if old["step"] >= job.stage.steps:
+    if job.stage.is_over(old["step"], old.get("without_gain", 0)):
         raise InputError(
             f"resume_from: step {old['step']} leaves nothing of {job.stage.steps} steps to do"
         )

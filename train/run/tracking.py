@@ -143,7 +143,9 @@ class Tracker:
         """Receives the metrics after `done` steps; records a row if one is due."""
         now = time.perf_counter()
         row = None
-        if done % self._stage.log_every == 0 or done == self._stage.steps:
+        # With patience, each evaluation may be the last step.
+        ends = self._stage.evaluates(done) if self._stage.patience else done == self._stage.steps
+        if ends or done % self._stage.log_every == 0:
             row = self._row(done, metrics, learning_rate, now)
             self._writer.metrics(row)
             self._writer.status(

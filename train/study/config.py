@@ -20,6 +20,7 @@ OptimizerName = Literal["adafactor", "adamw"]
 StrategyName = Literal["pmap", "mesh"]
 PretrainingObjective = Literal["span_corruption", "prefix_lm", "causal_lm"]
 Scoring = Literal["decode", "rank", "both"]
+Measure = Literal["representation", "memorisation"]
 Family = Literal["encoder_decoder", "decoder_only"]
 
 _LONGEST = 2**20  # tokens of a sequence
@@ -93,6 +94,12 @@ class StageConfig:
       noise_density: share of the tokens that span corruption removes.
       mean_span_length: mean tokens of a removed span.
       by_document: with causal_lm in a decoder-only model, no position sees an earlier document.
+      unique_tokens: pretraining sees only so many tokens of the text, in whole windows, again and
+        again; 0 means all of it. A smaller number is part of a larger one, and the same for every
+        seed.
+      patience: the stage ends after this many evaluations in a row in which neither the held-out
+        loss nor, in finetuning, the score of any task was better than all before; 0 means never.
+        The best and the last checkpoint are kept.
       tasks: finetuning tasks, mixed in proportion to size; empty means every task of the corpus.
       cap: a task counts for at most this many examples when tasks are mixed; 0 means no limit.
       pack: finetuning puts several short examples into one row, if the architecture allows it.
@@ -104,6 +111,8 @@ class StageConfig:
       eval_examples: validation examples scored per task; 0 means all.
       eval_batch_size: sequences in an evaluation batch.
       eval_every: steps between evaluations; 0 means after the last step only.
+      measures: what else pretraining is evaluated by: representation, memorisation (see
+        `train.run.evaluators`).
       log_every: steps between rows of metrics.jsonl.
       checkpoint_every: steps between checkpoints; the last step is always kept.
       keep_every: steps between checkpoints that are never deleted; 0 means none.
@@ -123,6 +132,8 @@ class StageConfig:
     noise_density: Annotated[float, Range(0, 1, low_open=True, high_open=True)] = 0.15
     mean_span_length: Annotated[float, Range(1, 1e6)] = 3.0
     by_document: bool = dataclasses.field(default=False, metadata=_LATER)
+    unique_tokens: CountOrZero = dataclasses.field(default=0, metadata=_LATER)
+    patience: CountOrZero = dataclasses.field(default=0, metadata=_LATER)
     tasks: tuple[str, ...] = ()
     cap: CountOrZero = 0
     pack: bool = False
@@ -132,6 +143,7 @@ class StageConfig:
     eval_examples: CountOrZero = 0
     eval_batch_size: Count = 64
     eval_every: CountOrZero = dataclasses.field(default=0, metadata=_LOGISTICS)
+    measures: tuple[Measure, ...] = dataclasses.field(default=(), metadata=_LOGISTICS)
     log_every: Count = dataclasses.field(default=100, metadata=_LOGISTICS)
     checkpoint_every: Count = dataclasses.field(default=1000, metadata=_LOGISTICS)
     keep_every: CountOrZero = dataclasses.field(default=0, metadata=_LOGISTICS)
@@ -147,6 +159,8 @@ class StageConfig:
             raise InputError(
                 f"by_document = True needs objective = causal_lm, not {self.objective}"
             )
+        if self.patience and not self.eval_every:
+            raise InputError(f"patience = {self.patience} needs eval_every above 0")
         if self.keep_every % self.checkpoint_every:
             every = f"checkpoint_every = {self.checkpoint_every}"
             raise InputError(
@@ -167,6 +181,14 @@ class StageConfig:
     def evaluated(self, shape: BatchShape) -> BatchShape:
         """The shape of an evaluation batch."""
         return dataclasses.replace(shape, batch_size=self.eval_batch_size)
+
+    def evaluates(self, step: int) -> bool:
+        """Whether there is an evaluation after so many steps."""
+        return step == self.steps or bool(self.eval_every and step % self.eval_every == 0)
+
+    def is_over(self, step: int, without_gain: int) -> bool:
+        """Whether it ends after `step` steps and so many evaluations without a better value."""
+        return step >= self.steps or 0 < self.patience <= without_gain
 
     @property
     def text(self) -> TextOptions:
@@ -222,6 +244,10 @@ class RunConfig:
     def __post_init__(self):
         """Checks that every value is in range."""
         ranges.check(self)
+        if self.finetune is not None:
+            for key in ("unique_tokens", "measures"):
+                if value := getattr(self.finetune, key):
+                    raise InputError(f"finetune.{key} = {value!r}: only pretraining has it")
         if self.pretrain.by_document and self.family != "decoder_only":
             raise InputError("pretrain.by_document = True needs family = decoder_only")
         if (

@@ -509,3 +509,30 @@ def test_bytes_are_those_of_weighted_targets_scaled_to_the_text(corpus):
     ]
     assert batches.target_bytes(corpus, half).tolist() == counted
     assert batches.target_bytes(scaled, half).tolist() == [1.5 * n for n in counted]
+
+
+def _windows_of_an_epoch(corpus, seed, unique_tokens):
+    shape = BatchShape(1, 0, 16, "decoder_only")
+    text = TextOptions("causal_lm")
+    source = batches.Pretrain(corpus, "train", shape, seed, text, unique_tokens)
+    rows = [
+        tuple(source.batch(step)["decoder_target_tokens"][0])
+        for step in range(2 * source.num_windows)
+    ]
+    epochs = [set(rows[: source.num_windows]), set(rows[source.num_windows :])]
+    return source, rows, epochs
+
+
+def test_limited_text_is_the_same_in_every_epoch_and_for_every_seed(corpus):
+    few, rows, (first, second) = _windows_of_an_epoch(corpus, 0, 40 * 16 + 5)
+    assert (few.num_windows, few.epoch_tokens) == (40, 640) and first == second
+    _, others, (other, _) = _windows_of_an_epoch(corpus, 1, 640)
+    assert other == first and others != rows  # the same text in another order
+    _, _, (more, _) = _windows_of_an_epoch(corpus, 0, 100 * 16)
+    assert first < more
+
+
+def test_a_limit_that_the_text_cannot_meet_is_refused(corpus):
+    for limit in (15, 10**9):
+        with pytest.raises(InputError, match=f"unique_tokens = {limit}: must be at least"):
+            _windows_of_an_epoch(corpus, 0, limit)

@@ -32,7 +32,7 @@ class Heldout:
         self._heldout = batches.heldout(corpus, shape, stage.eval_batches, stage.text)
         self._corpus, self._stage, self._seed = corpus, stage, seed
 
-    def __call__(self, params: Any, *, final: bool) -> list[Row]:
+    def __call__(self, params: Any, *, final: bool, before: Sequence[Row] = ()) -> list[Row]:
         """The rows; the last ones have the baseline that ignores context and every sequence."""
         sums = sums_of(self._nll, params, self._corpus, self._heldout)
         rows = upstream(sums)

@@ -52,7 +52,7 @@ class Tasks:
                 f"eval_batch_size = {stage.eval_batch_size} is too small to rank {most} labels"
             )
 
-    def __call__(self, params: Any, *, final: bool) -> list[Row]:
+    def __call__(self, params: Any, *, final: bool, before: Sequence[Row] = ()) -> list[Row]:
         """The rows; with `final` also the majority class and the score of every example."""
         return [row for task in self.tasks for row in self._score(params, task, final=final)]
 

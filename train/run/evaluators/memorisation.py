@@ -1,0 +1,47 @@
+"""How much better a model predicts text that it was trained on: the seen loss, and the gap."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from train.data import batches
+from train.data.corpus import Corpus
+from train.records import Row
+from train.run.evaluators.heldout import make_nll, sums_of, upstream
+from train.run.parallel import Strategy
+from train.run.step import Model
+from train.study.config import StageConfig
+
+
+class Memorisation:
+    """The loss on the first examples of training: call it with parameters for its rows.
+
+    All of them have been trained on by the first evaluation, and there are no more of them than of
+    held-out examples. Span corruption hides the same tokens as in the first epoch.
+    """
+
+    def __init__(
+        self, corpus: Corpus, stage: StageConfig, seed: int, model: Model, strategy: Strategy
+    ):
+        """Reads the examples."""
+        self._nll, self._corpus = strategy.compile_evaluation(make_nll(model)), corpus
+        shape = stage.evaluated(stage.text_shape(model.family))
+        source = batches.Pretrain(corpus, "train", shape, seed, stage.text, stage.unique_tokens)
+        trained = (stage.eval_every or stage.steps) * stage.batch_size
+        count = min(trained, source.num_windows, stage.eval_batches * stage.eval_batch_size)
+        self._seen = batches.first(source, count)
+
+    def __call__(self, params: Any, *, final: bool, before: Sequence[Row] = ()) -> list[Row]:
+        """A row `seen_nll`, and `gap`, the held-out loss less the seen one, if that was taken.
+
+        Both are in nats per target token, with standard errors over sequences.
+        """
+        common = {"task": "memorisation", "split": "train"}
+        seen, *_ = upstream(sums_of(self._nll, params, self._corpus, self._seen))
+        rows = [seen | common | {"metric": "seen_nll"}]
+        for row in before:
+            if (row["task"], row["metric"]) == ("corpus", "nll"):
+                gap = {"value": row["value"] - seen["value"], "n": min(row["n"], seen["n"])}
+                error = math.hypot(row["stderr"], seen["stderr"])
+                rows.append({**common, "metric": "gap", **gap, "stderr": error})
+        return rows
