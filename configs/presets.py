@@ -1,11 +1,12 @@
 """Presets of single runs: functions of architecture, size, seed and family."""
 
+import dataclasses
 from typing import Any
 
 import arch_zoo
 from train.study.config import Family, OptimizerConfig, RunConfig, StageConfig
 
-__all__ = ["cpu", "t5"]
+__all__ = ["cpu", "cpu_text", "t5"]
 
 
 def t5(
@@ -59,3 +60,28 @@ def cpu(
         pretrain=pretrain,
         finetune=finetune,
     )
+
+
+def cpu_text(
+    architecture: str, size: str, seed: int = 0, family: Family = "decoder_only"
+) -> RunConfig:
+    """Plain text on a CPU, without finetuning: 16 rows of 128 tokens, every one of them a target.
+
+    The encoder of an encoder-decoder has nothing to read.
+    """
+    pretrain = StageConfig(
+        steps=1800,
+        batch_size=16,
+        input_length=16,
+        target_length=128,
+        objective="causal_lm",
+        optimizer=OptimizerConfig(
+            learning_rate=0.03, schedule="linear", warmup_steps=100, min_factored_size=32
+        ),
+        eval_batches=8,
+        eval_batch_size=64,
+        log_every=50,
+        checkpoint_every=500,
+    )
+    plain = cpu(architecture, size, seed, family)
+    return dataclasses.replace(plain, pretrain=pretrain, finetune=None)

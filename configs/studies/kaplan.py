@@ -16,39 +16,19 @@ import dataclasses
 
 from configs import presets
 from train.study import declare
-from train.study.config import OptimizerConfig, StageConfig, StudyConfig
+from train.study.config import StudyConfig
 
 SIZES = ("centi", "milli", "micro", "nano")
 STEPS = (3200, 2400, 1800, 1350)
-LENGTH = 128  # tokens of a row; every one is a target
 
 
 def runs() -> declare.RunConfigs:
     """One run for each size and number of steps, the longest first."""
-    stage = StageConfig(
-        batch_size=16,
-        target_length=LENGTH,
-        objective="causal_lm",
-        optimizer=OptimizerConfig(
-            learning_rate=0.03, schedule="linear", warmup_steps=100, min_factored_size=32
-        ),
-        eval_batches=8,
-        eval_batch_size=64,
-        log_every=50,
-        checkpoint_every=500,
-    )
-    cells = declare.grid(
-        presets.cpu, size=SIZES, architecture=("transformer",), family=("decoder_only",)
-    )
+    cells = declare.grid(presets.cpu_text, size=SIZES, architecture=("transformer",))
     return tuple(
-        dataclasses.replace(
-            cell,
-            pretrain=dataclasses.replace(stage, steps=steps),
-            finetune=None,
-            protocol=f"steps{steps}",
-        )
+        dataclasses.replace(cell, protocol=f"steps{steps}")
         for steps in STEPS
-        for cell in cells
+        for cell in declare.override(cells, {"pretrain.steps": steps})
     )
 
 

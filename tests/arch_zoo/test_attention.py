@@ -74,6 +74,7 @@ def test_caches_hold_keys_and_values_in_the_type_of_the_memory(size, heads, dtyp
         causal=True,
         dtype=dtype,
         memory_segment_ids_BS=jnp.ones((3, 7), jnp.int32),
+        cache_segment_ids_BT=jnp.ones((3, 9), jnp.int32),
     )
     own, across = (kind(cfg, jax.random.key(0)) for kind in (SelfAttention, CrossAttention))
     for layer, length in ((own, 9), (across, 7)):

@@ -266,7 +266,7 @@ def test_prompts_decode_together_as_alone(variant):
     ids = np.asarray(models.greedy(model, models.given(pairs, cfg.family), new))
     for row, pair in enumerate(pairs):
         alone = models.given([pair], cfg.family, len(pair[0]))
-        logits_BV, _, _ = model.prefill(alone, new)
+        logits_BV, _, _ = models.prefill(model, alone, new)
         np.testing.assert_allclose(together[row], logits_BV[0], atol=tolerances.REORDERED)
         if row == 0:  # each length compiles anew
             np.testing.assert_array_equal(ids[:1], models.greedy(model, alone, new))

@@ -121,6 +121,11 @@ class Corpus:
         """The number of sentinels; sentinel k has the id vocab_size - 1 - k."""
         return self.index["num_sentinels"]
 
+    @property
+    def symbols(self) -> int:
+        """The number of symbols if the text is uniform random tokens, else 0."""
+        return self.index.get("symbols", 0)
+
     @functools.cached_property
     def tasks(self) -> dict[str, Task]:
         """Downstream tasks by name."""

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from train.data import part_files, shards
+from train.data import part_files, random_tokens, shards
 from train.data.corpus import FORMAT, INDEX, Corpus, open_corpus
 from train.data.prepare_config import COUNTS, PrepareConfig
 from train.data.text import overlap, text_files
@@ -63,7 +63,12 @@ def prepare(config: PrepareConfig, say: Say | None = None) -> Corpus:
         config.decontaminate,
     )
     corpus = _finished(root, key, say)
-    if corpus is None:
+    if corpus is None and config.source == "random":
+        symbols, tokens = config.random_size
+        random_tokens.write(root, key, symbols, tokens)
+        corpus = open_corpus(root)
+        say(f"prepare: {root}: {tokens:,} tokens, fingerprint {corpus.fingerprint[:12]}")
+    elif corpus is None:
         corpus = _make(config, root, key, say)
     return corpus
 

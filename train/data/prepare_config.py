@@ -18,6 +18,9 @@ _OFFICIAL_VERSION = (
 )
 _READER_VERSION = 2  # the same for the way users' files are read, cut and sampled
 
+NEVER_DRAWN = 3  # ids of random tokens that are never drawn: padding, end and unknown
+_RANDOM_SIZES = (5, 20_979)  # ids of such a vocabulary, with two symbols and with the most
+
 COUNTS = (
     "tokens",
     "text_bytes",
@@ -36,8 +39,8 @@ class PrepareConfig:
     Attributes:
       out: directory of the corpus; created if missing.
       source: the pretraining text: "python" (from the running Python installation), "c4", "text"
-        (your own files), or a seqio task or mixture that `modules` register, whose "targets" are
-        text.
+        (your own files), "random" (uniform random tokens, without tasks), or a seqio task or
+        mixture that `modules` register, whose "targets" are text.
       text: globs of your own files: plain text, JSON lines, Parquet, TSV and CSV, recognised by
         their content; also compressed with gzip or zstd. A path that contains a bracket and exists
         is taken literally. Implies source "text".
@@ -51,13 +54,14 @@ class PrepareConfig:
       python_root: the library that "python" reads; empty takes that of the running interpreter.
       vocabulary: an existing SentencePiece model; empty trains one on the pretraining text (on a
         sample from all of your own files).
-      vocab_size: ids of a trained vocabulary, including sentinels; 0 takes 2,048 for "python" and
-        32,128 for others.
+      vocab_size: ids of a trained vocabulary, including sentinels; 0 takes 2,048 for "python", 67
+        for "random" (64 symbols) and 32,128 for others.
       num_sentinels: number of ids at the top that mark spans.
       num_shards: files of the train split; 0 takes 2 for "python" and 64 for others, but at most
         the number of your own text files, because with fewer files each shard would read all of
         them.
-      max_tokens: stop after about this many tokens of the train split; 0 for all.
+      max_tokens: stop after about this many tokens of the train split; 0 for all, and for 131,072
+        of "random".
       vocabulary_characters: number of characters that a vocabulary is trained on; 0 takes a million
         for "python" and 50 million for others.
       decontaminate: leave out training documents that share 13 words in a row with a downstream
@@ -99,6 +103,18 @@ class PrepareConfig:
             object.__setattr__(self, "source", "text")
         elif self.source == "text":
             raise InputError("source = 'text' needs text: globs of the files")
+        if self.source == "random":
+            if self.tasks not in ((), PrepareConfig.tasks):
+                raise InputError(f"tasks = {list(self.tasks)}: random tokens have no tasks")
+            if self.vocabulary:
+                raise InputError(f"vocabulary = {self.vocabulary!r}: random tokens have their own")
+            least, most = _RANDOM_SIZES
+            if self.vocab_size and not least <= self.vocab_size <= most:
+                raise InputError(
+                    f"vocab_size = {self.vocab_size}: random tokens need {least} to {most}, of "
+                    f"which {NEVER_DRAWN} are never drawn"
+                )
+            object.__setattr__(self, "tasks", ())
         if self.text_key and self.source != "text":
             raise InputError(
                 f"text_key = {self.text_key!r} is for files of your own, which text names"
@@ -124,6 +140,11 @@ class PrepareConfig:
         if not (number.isdecimal() and count.isdecimal() and int(number) < int(count)):
             raise InputError(f"worker = {self.worker!r} is not i/n with 0 <= i < n")
         return int(number), int(count)
+
+    @property
+    def random_size(self) -> tuple[int, int]:
+        """Of random tokens, the number of symbols and of training tokens."""
+        return (self.vocab_size or 67) - NEVER_DRAWN, self.max_tokens or 2**17
 
     @property
     def shard_counts(self) -> dict[str, int]:

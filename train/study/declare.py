@@ -26,8 +26,11 @@ RunConfigs = tuple[RunConfig, ...]
 
 PYTHON_VOCABULARY = 2048  # ids of the vocabulary that `prepare --source python` trains
 PYTHON_TASKS = 5  # downstream tasks that it makes
+RANDOM_VOCABULARY = 67  # of `prepare --source random`, which has no tasks
 T5_VOCABULARY = 32_128
 T5_TASKS = 17  # of GLUE, SuperGLUE and SQuAD
+PREPARED = {"python": (PYTHON_VOCABULARY, PYTHON_TASKS), "random": (RANDOM_VOCABULARY, 0)}
+"""Vocabulary size and number of tasks of what `prepare` makes from a source; T5's for others."""
 
 
 def grid(make: Callable[..., RunConfig], **axes: Iterable[Any]) -> RunConfigs:

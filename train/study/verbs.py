@@ -83,14 +83,14 @@ class Declared:
         """The vocabulary size of the study's corpus, or of the one that `prepare` will make."""
         from train.study import declare
 
-        default = declare.PYTHON_VOCABULARY if study.prepare == "python" else declare.T5_VOCABULARY
+        default, _ = declare.PREPARED.get(study.prepare, (declare.T5_VOCABULARY, 0))
         return self._corpus_index(study).get("vocab_size", default)
 
     def num_tasks(self, study: StudyConfig) -> int:
         """The number of tasks of the study's corpus, or of the one that `prepare` will make."""
         from train.study import declare
 
-        default = declare.PYTHON_TASKS if study.prepare == "python" else declare.T5_TASKS
+        _, default = declare.PREPARED.get(study.prepare, (0, declare.T5_TASKS))
         return len(self._corpus_index(study).get("tasks", range(default)))
 
     def planned(self, study: StudyConfig, machines: "plan.Machines") -> "plan.Plan":

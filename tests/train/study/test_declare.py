@@ -193,6 +193,22 @@ def test_the_widths_written_down_are_the_matched_ones(name):
     else:
         expected, layers, preset, base = protocols.WIDTHS, protocols.LAYERS, presets.cpu, "micro"
     for architecture, widths in expected.items():
-        deep = declare.ladder((preset(architecture, base),), "depth", "NL", layers)
-        wide = declare.matched(deep, "width", "W", base, grain=grain, vocab_size=vocab)
-        assert [sizes.dimensions(cell.size).embed_dim for cell in wide] == list(widths)
+        plain = preset(architecture, base)
+        deep = declare.ladder((plain,), "depth", "NL", layers)
+        for cell, dim in zip(deep, widths, strict=True):
+            target = declare.cost(cell, "flops", vocab)
+            off = [
+                abs(
+                    math.log(
+                        declare.cost(
+                            dataclasses.replace(plain, size=declare.scale(base, "W", near)),
+                            "flops",
+                            vocab,
+                        )
+                        / target
+                    )
+                )
+                for near in (dim - grain, dim, dim + grain)
+                if near
+            ]
+            assert min(off) == off[-2] < math.log(1.2), (architecture, dim, off)

@@ -1,4 +1,4 @@
-"""How much better a model predicts text that it was trained on: the seen loss, and the gap."""
+"""How much better a model predicts text that it was trained on: seen loss, gap, memorised bits."""
 
 import math
 from collections.abc import Sequence
@@ -30,15 +30,25 @@ class Memorisation:
         trained = (stage.eval_every or stage.steps) * stage.batch_size
         count = min(trained, source.num_windows, stage.eval_batches * stage.eval_batch_size)
         self._seen = batches.first(source, count)
+        self._all = source.num_windows
 
     def __call__(self, params: Any, *, final: bool, before: Sequence[Row] = ()) -> list[Row]:
-        """A row `seen_nll`, and `gap`, the held-out loss less the seen one, if that was taken.
+        """Rows about the seen examples.
 
-        Both are in nats per target token, with standard errors over sequences.
+        `seen_nll`, and `gap`, the held-out loss less the seen one, if that was taken: in nats per
+        target token, with standard errors over sequences. If the text is random tokens and all of
+        an epoch is measured, also `memorised_bits`: the bits of its tokens less the bits that the
+        model needs for them.
         """
         common = {"task": "memorisation", "split": "train"}
-        seen, *_ = upstream(sums_of(self._nll, params, self._corpus, self._seen))
+        sums_3N = sums_of(self._nll, params, self._corpus, self._seen)
+        seen, *_ = upstream(sums_3N)
         rows = [seen | common | {"metric": "seen_nll"}]
+        if self._corpus.symbols and seen["n"] == self._all:
+            losses_N, tokens_N, _ = sums_3N
+            bits = tokens_N.sum() * math.log2(self._corpus.symbols) - losses_N.sum() / math.log(2)
+            about = {"value": float(bits), "n": self._all, "stderr": None}
+            rows.append({**common, "metric": "memorised_bits", **about})
         for row in before:
             if (row["task"], row["metric"]) == ("corpus", "nll"):
                 gap = {"value": row["value"] - seen["value"], "n": min(row["n"], seen["n"])}
