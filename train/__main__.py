@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from train import command_line
 from train.command_line import EXIT_FAILED, EXIT_STOPPED
 from train.data.prepare_config import PrepareConfig
+from train.measures import verbs as measure_verbs
 from train.ranges import Range, Seed
 from train.records import InputError
 from train.study import cluster_verbs, verbs
@@ -96,6 +97,7 @@ VERBS = {
     "finetune": FinetuneVerb,
     **verbs.VERBS,
     **cluster_verbs.VERBS,
+    **measure_verbs.VERBS,
 }
 
 

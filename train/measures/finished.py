@@ -1,0 +1,121 @@
+"""A finished run with its parameters, for measures that need more than its records."""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import arch_zoo
+from train import records
+from train.data import batches
+from train.data.batch_shape import BatchShape
+from train.data.corpus import Corpus
+from train.records import InputError
+from train.run.checkpoint import Checkpoints
+from train.run.start import checkpoints_of
+from train.run.step import Model, make_model
+from train.study.config import StageConfig, from_dict
+
+FILE = "measures.jsonl"
+"""The file in the run's directory that such measures are kept in."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FinishedRun:
+    """A run whose pretraining is finished.
+
+    Attributes:
+      record: its records.
+      corpus: the corpus that it was trained on.
+      stage: its pretraining stage.
+      model: the model.
+      params: its parameters after the last step.
+      step: the number of that step.
+    """
+
+    record: records.Run
+    corpus: Corpus
+    stage: StageConfig
+    model: Model
+    params: Any
+    step: int
+
+    @property
+    def shape(self) -> BatchShape:
+        """Of an evaluation batch of text."""
+        return self.stage.evaluated(self.stage.text_shape(self.model.family))
+
+    def seen(self) -> batches.Pretrain:
+        """Its training text in the order in which it was read, in batches of that shape."""
+        seed, stage = self.record.config["seed"], self.stage
+        return batches.Pretrain(
+            self.corpus, "train", self.shape, seed, stage.text, stage.unique_tokens
+        )
+
+    def heldout(self) -> list[batches.HostBatch]:
+        """The held-out batches that its loss was measured on."""
+        return batches.heldout(self.corpus, self.shape, self.stage.eval_batches, self.stage.text)
+
+    def keep(self, rows: list[records.Row]) -> None:
+        """Adds rows to the run's file of measures, in place of those of the same measure."""
+        path = self.record.path / FILE
+        before = records.read_jsonl(path, allow_torn=True) if path.exists() else []
+        measures = {row["measure"] for row in rows}
+        kept = [row for row in before if row.get("measure") not in measures]
+        lines = [*kept, *({"step": self.step, **row} for row in rows)]
+        with records.replacing(path) as file:
+            file.write("".join(json.dumps(row) + "\n" for row in lines).encode())
+
+
+def open_finished(directory: Path, corpus: Corpus) -> FinishedRun:
+    """Opens a run with the parameters of its last pretraining step.
+
+    Raises:
+      InputError: it is no run, has not finished pretraining, has no checkpoint left, or was trained
+        on another corpus.
+    """
+    if not (directory / "config.json").exists():
+        raise InputError(f"run: {str(directory)!r} is no run: it has no config.json")
+    record = records.read_run(directory)
+    config = record.config
+    if "pretrain" not in record.status.get("finished", []):
+        raise InputError(f"run: {directory} has not finished pretraining")
+    if config["data"]["fingerprint"] != corpus.fingerprint:
+        raise InputError(
+            f"run: {directory} was trained on the corpus {config['data']['fingerprint'][:12]}, and "
+            f"{corpus.path} is {corpus.fingerprint[:12]}"
+        )
+    stage = from_dict(StageConfig, config["pretrain"], "pretrain")
+    model, params = make_model(arch_zoo.config_from_dict(config["model"]), config["seed"])
+    place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), params)
+    where = checkpoints_of(directory, "pretrain")
+    if not where.is_dir():
+        raise InputError(f"run: {directory} has no checkpoints of pretraining")
+    with Checkpoints(where, read_only=True) as checkpoints:
+        restored = checkpoints.restore({"params": target})
+    if restored is None:
+        raise InputError(f"run: {where} holds no checkpoint")
+    items, meta = restored
+    return FinishedRun(record, corpus, stage, model, items["params"], meta["step"])
+
+
+def features(
+    run: FinishedRun, source: Iterator[batches.HostBatch]
+) -> tuple[np.ndarray, np.ndarray]:
+    """What the head reads at every target of some batches, [N, D], and the targets [N]."""
+
+    @jax.jit
+    def hidden(params: Any, batch: Any) -> jax.Array:
+        return run.model.merge(params).hidden(batch)[0]
+
+    states, targets = [], []
+    for batch in source:
+        real_BT = batch["decoder_loss_weights"] > 0
+        states.append(np.asarray(hidden(run.params, batch), np.float32)[real_BT])
+        targets.append(batch["decoder_target_tokens"][real_BT])
+    return np.concatenate(states), np.concatenate(targets)
