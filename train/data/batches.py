@@ -9,7 +9,7 @@ Which features a batch has depends on the family of its models, see `train.data.
 
 import dataclasses
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,12 +70,48 @@ class _Source:
         raise NotImplementedError
 
 
+class _Mixture:
+    """Items of several sources in fixed shares of an epoch, in one stateless permutation.
+
+    A source continues where its last epoch ended, so after any number of epochs all of its items
+    have been read equally often, give or take one.
+
+    Attributes:
+      num_rows: items in an epoch.
+    """
+
+    def __init__(self, sizes: np.ndarray, counts: np.ndarray, seed: int):
+        """Takes the items of each source, and how many of them an epoch has."""
+        self._sizes, self._counts, self._seed = sizes, counts, seed
+        self._ends = np.cumsum(counts)
+        self.num_rows = int(self._ends[-1])
+
+    def locate(self, index_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The source, and the item of that source, at each of these row numbers."""
+        epoch_B, position_B = np.divmod(np.asarray(index_B), self.num_rows)
+        item_B = counter_random.permute(self._seed, epoch_B, position_B, self.num_rows)
+        source_B = np.searchsorted(self._ends, item_B, side="right")
+        slot_B = item_B - (self._ends - self._counts)[source_B] + epoch_B * self._counts[source_B]
+        lap_B, place_B = np.divmod(slot_B, self._sizes[source_B])
+        row_B = np.empty_like(item_B)
+        for s in np.unique(source_B):
+            here_B = source_B == s
+            size = int(self._sizes[s])
+            row_B[here_B] = counter_random.permute(
+                self._seed + 1 + int(s), lap_B[here_B], place_B[here_B], size
+            )
+        return source_B, row_B
+
+
 class Pretrain(_Source):
     """Denoising batches of the pretraining text.
 
     The token stream of a split, which is all of its shards one after another, is cut into windows.
     An epoch is a stateless permutation of all windows. In a corpus of format 1 each shard is cut
     separately, and its last tokens are in no window.
+
+    With `sources`, each part of the corpus is such a stream of its own, and an epoch has as many
+    windows as all of these parts, in the shares asked for.
 
     Attributes:
       num_windows: examples in an epoch.
@@ -92,6 +128,7 @@ class Pretrain(_Source):
         seed: int,
         text: TextOptions = USUAL_TEXT,
         unique_tokens: int = 0,
+        sources: Mapping[str, float] | None = None,
     ):
         """Plans the windows.
 
@@ -103,10 +140,11 @@ class Pretrain(_Source):
           text: how windows become examples.
           unique_tokens: limits the text to the first so many tokens of a fixed permutation of its
             windows, in whole windows; 0 for no limit.
+          sources: weights of the corpus's parts; None for the text as it is.
 
         Raises:
-          InputError: the lengths do not fit the objective, the text is shorter than one window, or
-            there are fewer tokens than `unique_tokens`.
+          InputError: the lengths do not fit the objective, the text is shorter than one window,
+            there are fewer tokens than `unique_tokens`, or the corpus has no such part.
         """
         if text.objective not in OBJECTIVES:
             known = ", ".join(OBJECTIVES)
@@ -122,11 +160,16 @@ class Pretrain(_Source):
         )
         self._layout, self._by_document = LAYOUTS[shape.family], text.by_document
         length = self._objective.raw_length
-        self._windows = Windows(corpus.tokens(split), length, one_stream=corpus.is_one_stream)
-        self.num_windows, self.num_tokens = self._windows.num_windows, self._windows.num_tokens
-        self.num_unread = self._windows.num_unread
-        if self.num_windows == 0:
+        self._streams = _streams(corpus, split, length, sources)
+        self._windows, self._mixture = self._streams[0], None
+        self.num_windows = sum(stream.num_windows for stream in self._streams)
+        self.num_tokens = sum(stream.num_tokens for stream in self._streams)
+        self.num_unread = sum(stream.num_unread for stream in self._streams)
+        if min(stream.num_windows for stream in self._streams) == 0:
             raise InputError(f"corpus: {corpus.path}: {split} has no {length} tokens in a row")
+        if sources:
+            sizes = np.array([stream.num_windows for stream in self._streams])
+            self._mixture = _Mixture(sizes, _shares(sources, self.num_windows), seed)
         if unique_tokens:
             self.num_windows = unique_tokens // length
             if not 0 < self.num_windows <= self._windows.num_windows:
@@ -138,15 +181,48 @@ class Pretrain(_Source):
         self.epoch_tokens = self.num_windows * length
 
     def _make(self, index_B: np.ndarray) -> HostBatch:
+        batch = self._layout.batch(*self._objective(self._read(index_B), self.seed, index_B))
+        return layouts.by_document(batch) if self._by_document else batch
+
+    def _read(self, index_B: np.ndarray) -> np.ndarray:
+        """The windows of these examples."""
+        if self._mixture:
+            source_B, row_B = self._mixture.locate(index_B)
+            raw_BL = np.empty((len(index_B), self._objective.raw_length), np.int32)
+            for s in np.unique(source_B):
+                raw_BL[source_B == s] = self._streams[s].read(row_B[source_B == s])
+            return raw_BL
         epoch_B, position_B = np.divmod(index_B, self.num_windows)
         window_B = counter_random.permute(self.seed, epoch_B, position_B, self.num_windows)
         if self.num_windows < self._windows.num_windows:
             window_B = counter_random.permute(
                 _UNIQUE_SEED, np.zeros_like(window_B), window_B, self._windows.num_windows
             )
-        raw_BL = self._windows.read(window_B)
-        batch = self._layout.batch(*self._objective(raw_BL, self.seed, index_B))
-        return layouts.by_document(batch) if self._by_document else batch
+        return self._windows.read(window_B)
+
+
+def _streams(
+    corpus: Corpus, split: str, length: int, sources: Mapping[str, float] | None
+) -> list[Windows]:
+    """The windows of the text, or of each part that is named."""
+    if not sources:
+        return [Windows(corpus.tokens(split), length, one_stream=corpus.is_one_stream)]
+    parts = corpus.parts(split)
+    if unknown := sorted(set(sources) - set(parts)):
+        raise InputError(
+            f"sources: {unknown[0]!r} is no part of {corpus.path}; it has {', '.join(parts)}"
+        )
+    return [Windows([parts[name]], length, one_stream=True) for name in sources]
+
+
+def _shares(sources: Mapping[str, float], rows: int) -> np.ndarray:
+    """Whole numbers in the proportions of the weights, with the sum `rows`: largest remainders."""
+    weights = np.array(list(sources.values()), float)
+    exact = rows * weights / weights.sum()
+    counts = np.floor(exact).astype(np.int64)
+    for place in np.argsort(counts - exact, kind="stable")[: rows - counts.sum()]:
+        counts[place] += 1
+    return counts
 
 
 class Finetune(_Source):
@@ -199,29 +275,16 @@ class Finetune(_Source):
             else None
         )
         examples_T = np.array([len(examples) for examples in self._examples])
-        self._sizes = np.array([len(plan) for plan in self._plans]) if self._plans else examples_T
+        sizes_T = np.array([len(plan) for plan in self._plans]) if self._plans else examples_T
         capped_T = np.minimum(examples_T, cap) if cap else examples_T
-        self._ends = np.cumsum(
-            -(-self._sizes * capped_T // examples_T)
-        )  # the same share of the rows, rounded up
-        self.num_rows = int(self._ends[-1])
+        # The same share of the rows of each task, rounded up.
+        counts_T = -(-sizes_T * capped_T // examples_T)
+        self._mixture = _Mixture(sizes_T, counts_T, seed)
+        self.num_rows = self._mixture.num_rows
 
     def locate(self, index_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The task, and the example (or packed row) of that task, at each of these row numbers."""
-        epoch_B, position_B = np.divmod(np.asarray(index_B), self.num_rows)
-        item_B = counter_random.permute(self.seed, epoch_B, position_B, self.num_rows)
-        task_B = np.searchsorted(self._ends, item_B, side="right")
-        in_epoch_T = np.diff(self._ends, prepend=0)
-        slot_B = item_B - (self._ends - in_epoch_T)[task_B] + epoch_B * in_epoch_T[task_B]
-        lap_B, place_B = np.divmod(slot_B, self._sizes[task_B])
-        row_B = np.empty_like(item_B)
-        for t in np.unique(task_B):
-            here_B = task_B == t
-            size = int(self._sizes[t])
-            row_B[here_B] = counter_random.permute(
-                self.seed + 1 + int(t), lap_B[here_B], place_B[here_B], size
-            )
-        return task_B, row_B
+        return self._mixture.locate(index_B)
 
     def _make(self, index_B: np.ndarray) -> HostBatch:
         task_B, row_B = self.locate(index_B)

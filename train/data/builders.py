@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from train.data import part_files, shards
+from train.data.corpus import PARTS
 from train.data.part_files import Part
 from train.data.prepare_config import COUNTS, PrepareConfig
 from train.data.text import overlap, text_files
@@ -24,6 +25,8 @@ _DOCUMENT_SAMPLE = 20_000  # largest number of characters of one document in the
 _CHUNK = 4_000_000  # characters tokenized at a time
 _LOST = ("pieces", "unknown", "changed")
 _VERSION = 2  # version of the counts in the facts of a part
+
+Document = tuple[str, str]  # its text, and the part of the corpus that it belongs to, if any
 
 
 def vocabulary(config: PrepareConfig, text: Definition) -> Part:
@@ -44,7 +47,8 @@ def vocabulary(config: PrepareConfig, text: Definition) -> Part:
             survey = text_files.Survey.of(files, *given)
             sample = survey.sample
         elif not config.vocabulary:
-            sample = list(_sample(_documents(text, "train", 0, 1), characters))
+            documents = (document for document, _ in _documents(text, "train", 0, 1))
+            sample = list(_sample(documents, characters))
         if config.vocabulary:
             content = Path(config.vocabulary).read_bytes()
         else:
@@ -92,10 +96,14 @@ def pretraining(
                     _documents(text, split, shard, count), config.num_threads or os.cpu_count() or 1
                 )
                 file = f"pretrain/{split}-{shard:05d}.npy"
-                return {
-                    "files": {file: shards.write_array(root / file, stream.tokens)},
-                    **stream.counts,
-                }
+                files = {file: shards.write_array(root / file, stream.tokens)}
+                if stream.parts:
+                    names = sorted(set(stream.parts))
+                    numbers = np.array([names.index(part) for part in stream.parts], np.uint16)
+                    labels = f"pretrain/{split}-{shard:05d}{PARTS}"
+                    files[labels] = shards.write_array(root / labels, numbers)
+                    return {"files": files, "parts": names, **stream.counts}
+                return {"files": files, **stream.counts}
 
             yield Part(f"pretrain/{split}-{shard:05d}", key, make)
 
@@ -184,6 +192,7 @@ class Stream:
       counts: numbers of tokens, of bytes of text, of documents left out as duplicates, of documents
         included, of pieces unknown to the vocabulary, of documents that decoding does not restore,
         and of bytes that the pieces stand for.
+      parts: the part of the corpus that each document belongs to; empty if it has no parts.
     """
 
     def __init__(self, pieces: Vocabulary, budget: int, left_out: overlap.Passages | None):
@@ -197,24 +206,26 @@ class Stream:
         self._pieces, self._budget, self._left_out = pieces, budget, left_out
         self._found = [np.zeros(0, _dtype(pieces))]
         self.counts = dict.fromkeys(COUNTS, 0)
+        self.parts: list[str] = []
 
     @property
     def tokens(self) -> np.ndarray:
         """The stream so far."""
         return np.concatenate(self._found)
 
-    def read(self, documents: Iterable[str], num_threads: int) -> None:
+    def read(self, documents: Iterable[Document], num_threads: int) -> None:
         """Adds documents until there are no more or the budget is reached."""
         for chunk in _chunks(documents):
             kept = [
-                document
-                for document in chunk
+                (document, part)
+                for document, part in chunk
                 if self._left_out is None or document not in self._left_out
             ]
             self.counts["duplicates"] += len(chunk) - len(kept)
-            encoded = self._pieces.encode(kept, num_threads)
+            encoded = self._pieces.encode([document for document, _ in kept], num_threads)
             decoded = self._pieces.decode_all(encoded, num_threads)
-            for document, row, back in zip(kept, encoded, decoded, strict=True):
+            for (document, part), row, back in zip(kept, encoded, decoded, strict=True):
+                self.parts += [part] if part else []
                 tokens = np.array([*row, EOS_ID], _dtype(self._pieces))
                 self._found.append(tokens)
                 self.counts["tokens"] += len(tokens)
@@ -268,14 +279,14 @@ def _reference(example: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _documents(text: Definition, split: str, shard: int, num_shards: int) -> Iterator[str]:
+def _documents(text: Definition, split: str, shard: int, num_shards: int) -> Iterator[Document]:
     for example in seqio_tasks.read(text.name, text.splits[split], shard, num_shards):
         if not isinstance(example["targets"], str):
             raise InputError(
                 f"source = {text.name!r}: its targets are not text but "
                 f"{type(example['targets']).__name__}"
             )
-        yield example["targets"]
+        yield example["targets"], example.get("part", "")
 
 
 def _sample(documents: Iterable[str], characters: int) -> Iterator[str]:
@@ -287,10 +298,10 @@ def _sample(documents: Iterable[str], characters: int) -> Iterator[str]:
             return
 
 
-def _chunks(documents: Iterable[str]) -> Iterator[list[str]]:
+def _chunks(documents: Iterable[Document]) -> Iterator[list[Document]]:
     chunk, size = [], 0
-    for document in documents:
-        chunk.append(document)
+    for document, part in documents:
+        chunk.append((document, part))
         size += len(document)
         if size >= _CHUNK:
             yield chunk

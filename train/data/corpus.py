@@ -4,6 +4,8 @@
                                             every file's sha256
     vocabulary.model                        SentencePiece
     pretrain/<split>-NNNNN.npy              token stream, 1-D uint16 or uint32; EOS after documents
+    pretrain/<split>-NNNNN.parts.npy        the part that each document belongs to, if there are
+                                            parts: a number in the index's list of names
     tasks/<task>/<split>.inputs.npy         tokens of all examples, each ending in EOS
     tasks/<task>/<split>.inputs.lengths.npy their lengths; the same for targets
     tasks/<task>/<split>.references.jsonl   one object per example: what the metrics need
@@ -20,13 +22,14 @@ from typing import Any
 import numpy as np
 
 from train.data import shards
-from train.data.text.vocabulary import Vocabulary
+from train.data.text.vocabulary import EOS_ID, Vocabulary
 from train.records import InputError, read_json, read_jsonl
 
 FORMAT = 2  # format 1 is read shard by shard, so that runs on such a corpus keep their batches
 _READ = (1, FORMAT)
 INDEX = "corpus.json"
 SPLITS = ("train", "validation")
+PARTS = ".parts.npy"  # suffix of the files with the part that each document belongs to
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,6 +161,26 @@ class Corpus:
         return [
             shards.read_array(self.path / name) for name in self.index["pretrain"][split]["shards"]
         ]
+
+    def parts(self, split: str) -> dict[str, np.ndarray]:
+        """The token stream of each part of the pretraining text: its documents, one after another.
+
+        Raises:
+          InputError: the corpus has no parts.
+        """
+        names = self.index["pretrain"][split].get("parts")
+        if not names:
+            raise InputError(f"corpus: {self.path} has no parts; prepare it again if it should")
+        found: dict[str, list[np.ndarray]] = {}
+        for tokens, file, of_shard in zip(
+            self.tokens(split), self.index["pretrain"][split]["shards"], names, strict=True
+        ):
+            numbers_N = shards.read_array(self.path / (file.removesuffix(".npy") + PARTS))
+            tokens = np.asarray(tokens)
+            documents = np.split(tokens, np.flatnonzero(tokens == EOS_ID) + 1)[:-1]
+            for number, document in zip(numbers_N, documents, strict=True):
+                found.setdefault(of_shard[number], []).append(document)
+        return {name: np.concatenate(found[name]) for name in sorted(found)}
 
     def num_tokens(self, split: str) -> int:
         """The number of tokens in the pretraining text of a split."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from train.data import part_files, random_tokens, shards
-from train.data.corpus import FORMAT, INDEX, Corpus, open_corpus
+from train.data.corpus import FORMAT, INDEX, PARTS, Corpus, open_corpus
 from train.data.prepare_config import COUNTS, PrepareConfig
 from train.data.text import overlap, text_files
 from train.data.text.vocabulary import Vocabulary
@@ -206,7 +206,11 @@ def _index(
     for split, count in config.shard_counts.items():
         found = [facts[f"pretrain/{split}-{shard:05d}"] for shard in range(count)]
         pretrain[split] = {name: sum(part[name] for part in found) for name in COUNTS}
-        pretrain[split]["shards"] = [file for part in found for file in part["files"]]
+        pretrain[split]["shards"] = [
+            file for part in found for file in part["files"] if not file.endswith(PARTS)
+        ]
+        if all("parts" in part for part in found):
+            pretrain[split]["parts"] = [part["parts"] for part in found]
         if not pretrain[split]["tokens"]:
             raise InputError(f"source = {config.source!r}: there is no text for {split}")
     files = part_files.files(facts)
@@ -214,8 +218,10 @@ def _index(
     return {
         "format": FORMAT,
         "name": config.source,
+        # Files with parts are left out, so that older runs still know the text as theirs.
         "fingerprint": part_files.key(
-            FORMAT, {file: found["sha256"] for file, found in files.items()}
+            FORMAT,
+            {file: found["sha256"] for file, found in files.items() if not file.endswith(PARTS)},
         ),
         "key": key,
         "vocab_size": Vocabulary(

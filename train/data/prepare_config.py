@@ -162,7 +162,7 @@ class PrepareConfig:
             "format": 1,  # format of the shards, which is older than that of the index
             **({"reader": _READER_VERSION} if files else {}),
             "source": self.source,
-            "python": python_text.fingerprint(self.python_root)
+            "python": [python_text.VERSION, python_text.fingerprint(self.python_root)]
             if self.source == "python"
             else None,
             "text": [(Path(file).name, text_files.digest(file, kept)) for file in files],

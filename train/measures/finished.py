@@ -53,7 +53,7 @@ class FinishedRun:
         """Its training text in the order in which it was read, in batches of that shape."""
         seed, stage = self.record.config["seed"], self.stage
         return batches.Pretrain(
-            self.corpus, "train", self.shape, seed, stage.text, stage.unique_tokens
+            self.corpus, "train", self.shape, seed, stage.text, stage.unique_tokens, stage.sources
         )
 
     def heldout(self) -> list[batches.HostBatch]:

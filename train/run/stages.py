@@ -38,7 +38,9 @@ def _pretraining_source(
     corpus: Corpus, config: RunConfig, model: arch_zoo.ModelConfig
 ) -> batches.Pretrain:
     stage, shape = config.pretrain, config.shape("pretrain")
-    return batches.Pretrain(corpus, "train", shape, config.seed, stage.text, stage.unique_tokens)
+    return batches.Pretrain(
+        corpus, "train", shape, config.seed, stage.text, stage.unique_tokens, stage.sources
+    )
 
 
 def _finetuning_source(

@@ -6,6 +6,7 @@ Presets are functions in `configs/`.
 import dataclasses
 import hashlib
 import json
+import math
 import typing
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
@@ -97,6 +98,8 @@ class StageConfig:
       unique_tokens: pretraining sees only so many tokens of the text, in whole windows, again and
         again; 0 means all of it. A smaller number is part of a larger one, and the same for every
         seed.
+      sources: weights of the parts of the corpus in pretraining, such as {"docstrings": 0.7,
+        "source": 0.3}; empty means the text as it is.
       patience: the stage ends after this many evaluations in a row in which neither the held-out
         loss nor, in finetuning, the score of any task was better than all before; 0 means never.
         The best and the last checkpoint are kept.
@@ -133,6 +136,7 @@ class StageConfig:
     mean_span_length: Annotated[float, Range(1, 1e6)] = 3.0
     by_document: bool = dataclasses.field(default=False, metadata=_LATER)
     unique_tokens: CountOrZero = dataclasses.field(default=0, metadata=_LATER)
+    sources: Mapping[str, float] = dataclasses.field(default_factory=dict, metadata=_LATER)
     patience: CountOrZero = dataclasses.field(default=0, metadata=_LATER)
     tasks: tuple[str, ...] = ()
     cap: CountOrZero = 0
@@ -158,6 +162,14 @@ class StageConfig:
         if self.by_document and self.objective != "causal_lm":
             raise InputError(
                 f"by_document = True needs objective = causal_lm, not {self.objective}"
+            )
+        for name, weight in self.sources.items():
+            if type(weight) not in (int, float) or not 0 < weight < math.inf:
+                raise InputError(f"sources.{name} = {weight!r}: must be a number above 0")
+        if self.sources and self.unique_tokens:
+            raise InputError(
+                f"sources = {dict(self.sources)} and unique_tokens = {self.unique_tokens}: give "
+                "only one of them"
             )
         if self.patience and not self.eval_every:
             raise InputError(f"patience = {self.patience} needs eval_every above 0")
@@ -245,7 +257,7 @@ class RunConfig:
         """Checks that every value is in range."""
         ranges.check(self)
         if self.finetune is not None:
-            for key in ("unique_tokens", "measures"):
+            for key in ("unique_tokens", "sources", "measures"):
                 if value := getattr(self.finetune, key):
                     raise InputError(f"finetune.{key} = {value!r}: only pretraining has it")
         if self.pretrain.by_document and self.family != "decoder_only":
@@ -382,7 +394,7 @@ def identity(config: Any) -> Any:
     return {
         field.name: identity(getattr(config, field.name))
         for field in _of_identity(config)
-        if not (field.metadata.get("later") and getattr(config, field.name) == field.default)
+        if not (field.metadata.get("later") and getattr(config, field.name) == _default(field))
     }
 
 
@@ -397,9 +409,15 @@ def recorded_identity(config: Any, record: Any) -> Any:
         field.name: recorded_identity(getattr(config, field.name), record.get(field.name))
         for field in _of_identity(config)
         if not (
-            field.metadata.get("later") and record.get(field.name, field.default) == field.default
+            field.metadata.get("later")
+            and record.get(field.name, _default(field)) == _default(field)
         )
     }
+
+
+def _default(field: dataclasses.Field) -> Any:
+    made = field.default_factory
+    return field.default if made is dataclasses.MISSING else made()
 
 
 def _of_identity(config: Any) -> list[dataclasses.Field]:

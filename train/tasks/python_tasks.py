@@ -13,9 +13,11 @@ _PROMPTS = {
 
 
 def pretraining(text: PythonText) -> seqio_tasks.Definition:
-    """The embedded text as a task whose targets are documents."""
+    """The embedded text as a task whose targets are documents, each with the part it belongs to."""
     documents = {
-        split: [{"targets": doc} for doc in text.split(split).documents()]
+        split: [
+            {"targets": doc, "part": part} for doc, part in text.split(split).documents().items()
+        ]
         for split in ("train", "validation")
     }
     return seqio_tasks.Definition("python", seqio_tasks.in_memory(documents), ())

@@ -1,3 +1,4 @@
+import collections
 import functools
 import hashlib
 import json
@@ -536,3 +537,64 @@ def test_a_limit_that_the_text_cannot_meet_is_refused(corpus):
     for limit in (15, 10**9):
         with pytest.raises(InputError, match=f"unique_tokens = {limit}: must be at least"):
             _windows_of_an_epoch(corpus, 0, limit)
+
+
+@pytest.fixture(scope="module")
+def parted(tmp_path_factory):
+    """A corpus of two parts, whose documents have 40 tokens of its own range and an EOS."""
+    path = write_corpus(tmp_path_factory.mktemp("parts"))
+    index = json.loads((path / "corpus.json").read_text())
+    rng = np.random.default_rng(0)
+    for split, counts in (("train", (60, 20)), ("validation", (9, 5))):
+        kinds = rng.permutation(np.repeat([0, 1], counts)).astype(np.uint16)
+        lowest = 100 * (1 + kinds.astype(int))
+        rows = [np.append(rng.integers(low, low + 50, 40), 1) for low in lowest]
+        name = f"pretrain/{split}-00000"
+        tokens = shards.write_array(path / f"{name}.npy", np.concatenate(rows).astype(np.uint16))
+        labels = shards.write_array(path / f"{name}.parts.npy", kinds)
+        index["files"] |= {f"{name}.npy": tokens, f"{name}.parts.npy": labels}
+        index["pretrain"][split] |= {"tokens": 41 * len(kinds), "parts": [["low", "high"]]}
+    (path / "corpus.json").write_text(json.dumps(index))
+    return open_corpus(path)
+
+
+def _mixed(corpus, sources, seed=0):
+    shape, text = BatchShape(4, 0, 16, "decoder_only"), TextOptions("causal_lm")
+    return batches.Pretrain(corpus, "train", shape, seed, text, sources=sources)
+
+
+def test_parts_are_mixed_in_exact_shares_and_read_whole(parted):
+    source = _mixed(parted, {"high": 3.0, "low": 1.0})
+    windows = {"low": 60 * 41 // 16, "high": 20 * 41 // 16}
+    assert source.num_windows == sum(windows.values())
+    rows = np.concatenate(
+        [source.batch(step)["decoder_target_tokens"] for step in range(source.num_windows)]
+    )  # four epochs
+    is_high = (rows[:, :] >= 200).any(axis=1)
+    epochs = is_high.reshape(4, -1).sum(axis=1)
+    assert set(epochs) == {round(0.75 * source.num_windows)}
+    # Every window of a part is read equally often, also across epochs.
+    high = collections.Counter(tuple(row) for row in rows[is_high])
+    assert len(high) == windows["high"] and max(high.values()) - min(high.values()) <= 1
+    stream = parted.parts("train")["high"]
+    assert set(high) == {tuple(row) for row in stream[: windows["high"] * 16].reshape(-1, 16)}
+
+
+def test_another_seed_mixes_in_another_order_and_one_part_can_stand_alone(parted):
+    one, other = (_mixed(parted, {"low": 1.0}, seed).batch(0) for seed in (0, 1))
+    assert not np.array_equal(one["decoder_target_tokens"], other["decoder_target_tokens"])
+    assert one["decoder_target_tokens"].max() < 200
+
+
+def test_a_part_that_a_corpus_does_not_have_is_refused(parted, corpus):
+    with pytest.raises(InputError, match="sources: 'middle' is no part of .*; it has high, low"):
+        _mixed(parted, {"middle": 1.0, "low": 1.0})
+    with pytest.raises(InputError, match="has no parts; prepare it again"):
+        _mixed(corpus, {"low": 1.0})
+
+
+@given(st.lists(st.floats(0.01, 100), min_size=1, max_size=6), st.integers(6, 10_000))
+def test_shares_are_whole_and_as_close_as_can_be(weights, rows):
+    counts = batches._shares({str(i): w for i, w in enumerate(weights)}, rows)
+    exact = rows * np.array(weights) / sum(weights)
+    assert counts.sum() == rows and (np.abs(counts - exact) < 1 + 1e-6).all()

@@ -18,6 +18,8 @@ from train.data import batches, corpus, part_files, shards
 from train.data.batch_shape import BatchShape
 from train.data.prepare import prepare
 from train.data.prepare_config import PrepareConfig
+from train.data.text import python_text
+from train.data.text.vocabulary import EOS_ID
 from train.records import InputError
 
 _ROOT = Path(__file__).resolve().parents[3]
@@ -93,6 +95,20 @@ def test_prepare_makes_a_corpus_a_trainer_can_read(prepared):
     assert bytes_of_text - opened.index["pretrain"]["train"]["text_bytes"] == np.sum(
         stream == 1
     )  # one space per document
+
+
+@pytest.mark.slow
+def test_every_document_is_in_its_part(prepared, library):
+    opened = corpus.open_corpus(prepared[0])
+    text = python_text.read(str(library))
+    for split in ("train", "validation"):
+        expected = {"topics": set(), "docstrings": set(), "source": set()}
+        for document, part in text.split(split).documents().items():
+            expected[part].add(document.strip())
+        for part, tokens in opened.parts(split).items():
+            documents = np.split(tokens, np.flatnonzero(tokens == EOS_ID) + 1)[:-1]
+            assert documents and {opened.decode(d).strip() for d in documents} <= expected[part]
+        assert sum(map(len, opened.parts(split).values())) == opened.num_tokens(split)
 
 
 @pytest.mark.slow

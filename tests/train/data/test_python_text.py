@@ -35,7 +35,15 @@ def test_every_package_with_several_modules_is_in_training(text):
 def test_documents_are_distinct_and_in_a_fixed_order(text, root):
     documents = text.train.documents()
     assert len(documents) == len(set(documents))
-    assert documents == python_text.read(root).train.documents()
+    assert list(documents) == list(python_text.read(root).train.documents())
+
+
+def test_every_document_is_of_one_part(text):
+    documents = text.train.documents()
+    assert set(documents.values()) == {"topics", "docstrings", "source"}
+    for module in text.train.modules[:50]:
+        assert not module.source or documents[module.source] == "source"
+    assert all(documents[topic] == "topics" for topic in text.train.topics)
 
 
 def test_source_is_without_docstrings_and_docstrings_are_whole(tmp_path):

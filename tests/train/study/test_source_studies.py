@@ -8,7 +8,7 @@ import arch_zoo
 from train.study import declare
 from train.study.directory import load
 
-NAMES = ("kaplan", "data_size", "batch_size", "shape", "capacity", "saturation")
+NAMES = ("kaplan", "data_size", "batch_size", "shape", "capacity", "saturation", "mixture")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from train.records import InputError
 
+VERSION = 2  # of what is told of each document besides its text
 VALIDATION_SHARE = 0.18
 TOPICS = "pydoc_data/topics.py"
 TOP_LEVEL = "(top level)"  # the package of modules outside any package
@@ -95,15 +96,23 @@ class Text:
     modules: tuple[Module, ...]
     topics: tuple[str, ...]
 
-    def documents(self) -> list[str]:
-        """Pretraining documents without repetition, in an order given by their hashes."""
-        docs = (
+    def documents(self) -> dict[str, str]:
+        """Pretraining documents without repetition, in an order given by their hashes.
+
+        Returns:
+          The part of the corpus that each belongs to: topics, docstrings or source.
+        """
+        docs = [
             "\n\n".join(f"{e.signature}\n{e.docstring}" for e in m.entries) for m in self.modules
-        )
-        distinct = {
-            text for text in (*self.topics, *docs, *(m.source for m in self.modules)) if text
-        }
-        return sorted(distinct, key=lambda text: hashlib.sha256(text.encode()).digest())
+        ]
+        parts = {"topics": self.topics, "docstrings": docs}
+        parts["source"] = [module.source for module in self.modules]
+        part_of: dict[str, str] = {}
+        for part, texts in parts.items():
+            for text in filter(None, texts):
+                part_of.setdefault(text, part)
+        order = sorted(part_of, key=lambda text: hashlib.sha256(text.encode()).digest())
+        return {text: part_of[text] for text in order}
 
     @property
     def entries(self) -> list[Entry]:

@@ -26,7 +26,9 @@ class Memorisation:
         """Reads the examples."""
         self._nll, self._corpus = strategy.compile_evaluation(make_nll(model)), corpus
         shape = stage.evaluated(stage.text_shape(model.family))
-        source = batches.Pretrain(corpus, "train", shape, seed, stage.text, stage.unique_tokens)
+        source = batches.Pretrain(
+            corpus, "train", shape, seed, stage.text, stage.unique_tokens, stage.sources
+        )
         trained = (stage.eval_every or stage.steps) * stage.batch_size
         count = min(trained, source.num_windows, stage.eval_batches * stage.eval_batch_size)
         self._seen = batches.first(source, count)
