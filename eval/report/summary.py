@@ -465,8 +465,9 @@ def _floor(analysis: Analysis) -> Iterator[str]:
         low = scored[at_chance(study, score).loc[scored.index]]
         yield (
             f"The score of {len(low)} of {_count(len(scored), 'cell')} is no better than chance "
-            f"({fixed(base[score], 1)} percent, the majority class); they are left out of every "
-            f"comparison downstream. {_REMEDY}"
+            f"({fixed(base[score], 1)} percent, the majority class); "
+            f"{'it is' if len(low) == 1 else 'they are'} left out of every comparison downstream. "
+            f"{_REMEDY}"
             if len(low)
             else f"The score of every cell is above chance ({fixed(base[score], 1)} percent, the "
             "majority class)."

@@ -68,7 +68,8 @@ def resample(
         runs did not keep the values of each example.
     """
     lost = int(cells.missing.sum())
-    note = [f"{lost} runs lack a value and are left out"] if lost else []
+    runs = "1 run lacks a value and is" if lost == 1 else f"{lost} runs lack a value and are"
+    note = [f"{runs} left out"] if lost else []
     cells = cells.complete()
     redrawn, df = np.empty((0, *cells.mean.shape)), np.nan
     if (cells.seeds > 1).any():

@@ -297,7 +297,8 @@ def _notes(cells: Cells, n, flat, df, errors: str, pooled: bool) -> np.ndarray:
                 f"{size_count} sizes: the interval rests on the scatter of the other architectures"
             )
         if cells.missing[i] > cells.no_log[i]:
-            words.append(f"{cells.missing[i] - cells.no_log[i]} runs lack a value")
+            lost = cells.missing[i] - cells.no_log[i]
+            words.append("1 run lacks a value" if lost == 1 else f"{lost} runs lack a value")
         if cells.outside[i] and size_count:
             words.append(
                 f"{cells.outside[i]} sizes outside the range that all compared here cover are left "
