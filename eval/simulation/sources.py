@@ -151,7 +151,7 @@ def _run(truth: Truth, n: float, d: float, place: float, texts: tuple[float, flo
     # Without limits on the text the loss is L(N, inf) + (S_c / S)^alpha_S; it ends at `lowest`.
     s_c = S_C * (n / SIZES[0]) ** truth.slower
     stop = truth.stop * s_c / (lowest - free) ** (1 / ALPHA_S)
-    steps = max(int(truth.length * stop), EVALUATIONS)
+    steps = max(int(truth.length * stop), EVALUATIONS, int(2 * d / BATCH))  # two epochs or more
     at = np.unique(np.geomspace(4, steps, EVALUATIONS).round().astype(int))
     at = np.unique(np.append(at, max(min(round(stop), steps), 1)))
     # Text that is learned before the bound is learned faster than endless text.
@@ -201,7 +201,7 @@ def lengths(
                 factor = np.exp(noise * rng.standard_normal())
                 name = {"run_id": f"transformer-size{s}-steps{k}-s{i}", "size": f"size{s}"}
                 costs = {"params_non_embedding": n, "tokens_seen": d, "steps": d / BATCH}
-                more = {"protocol": f"steps{k}", "seed": i, "unique_tokens": 3e6}
+                more = {"protocol": f"steps{k}", "seed": i, "unique_tokens": min(d, 3e7)}
                 runs.append(name | costs | more | {"upstream_nll": loss(n, d) * factor})
                 if evaluated:
                     at = np.geomspace(d / 100, d, EVALUATIONS)

@@ -79,7 +79,7 @@ def parametric(m: Measured, count: str) -> Estimate:
 
 
 APPROACHES: tuple[tuple[str, str, Approach], ...] = (
-    ("a", "the envelope of training curves (approach 1)", envelope),
+    ("a", "the envelope of training curves, which needs a constant rate (approach 1)", envelope),
     ("b", "profiles at equal compute (approach 2)", profiles),
     ("c", "the law in N and D (approach 3)", parametric),
 )

@@ -20,6 +20,7 @@ from eval.stats.decision import Untestable
 
 _SAME = 0.1  # runs whose tokens differ by less than this share have the same number of tokens
 _LIMITED = 4.0  # unique tokens that vary by less than this factor are no axis of a design
+_REPEATED = 1.5  # epochs from which a text counts as repeated
 _LONGER = 1.25  # lengths of training that differ by less than this factor are no axis either
 _LEVELS = 3  # the fewest values of an axis
 _EVALUATIONS = 6  # the fewest evaluations of a run whose course is asked for
@@ -108,15 +109,27 @@ class Measured:
         Raises:
           Untestable: there is none.
         """
-        runs = self.usual
-        if np.isfinite(runs["U"]).any() and _factor(runs["U"]) >= _LIMITED:
+        if self._is_limited:
             cells = self._averaged("U")
             if self._crossed(cells):
                 return self._grid(cells, "U")
         raise Untestable(
-            f"no {_LEVELS} sizes with {_LEVELS} numbers of different tokens, the largest "
+            f"no {_LEVELS} sizes with {_LEVELS} amounts of text that was repeated, the largest "
             f"{_LIMITED:g} times the smallest or more"
         )
+
+    @functools.cached_property
+    def _is_limited(self) -> bool:
+        """Whether the amount of different text is an axis of the design.
+
+        Short runs read less of their text than long ones, too, but do not repeat it.
+        """
+        runs = self.usual.dropna(subset=["U", "T"])
+        if not len(runs) or _factor(runs["U"]) < _LIMITED:
+            return False
+        level = same(runs["U"].to_numpy())
+        epochs = (runs["T"] / runs["U"])[level < level.max()]
+        return bool(epochs.median() >= _REPEATED)
 
     @functools.cached_property
     def grid(self) -> Grid:
@@ -139,13 +152,14 @@ class Measured:
         Raises:
           Untestable: there is none.
         """
-        runs = self.usual
-        limited = np.isfinite(runs["U"]).any() and _factor(runs["U"]) >= _LIMITED
-        # The longest runs of a small corpus read all of it; of limited text they read less.
         cells = self.cells
         varied = cells.groupby("size")["D"].agg(_factor) >= _LONGER
         cells = cells[cells["size"].isin(varied[varied].index)]
-        if limited or cells["size"].nunique() < _LEVELS or cells["level"].nunique() < _LEVELS:
+        if (
+            self._is_limited
+            or cells["size"].nunique() < _LEVELS
+            or cells["level"].nunique() < _LEVELS
+        ):
             raise Untestable(f"no {_LEVELS} sizes that were each trained for several lengths")
         return self._grid(cells, "T")
 
@@ -230,14 +244,17 @@ def measured(study: Study, level: float = 0.95, seed: int = 0) -> list[Measured]
 
 
 def _histories(study: Study) -> pd.DataFrame:
-    rows, parts = study.histories, []
-    for measure, (task, split, metric) in _MEASURES.items():
-        of_it = rows[(rows.task == task) & (rows.split == split) & (rows.metric == metric)]
-        of_it = of_it.drop_duplicates(["run_id", "step"], keep="last")
-        parts.append(of_it.set_index(["run_id", "step"])["value"].astype(float).rename(measure))
-    table = pd.concat(parts, axis=1).sort_index().reset_index()
+    """One row per run and evaluation, see `Measured.histories`."""
+    rows = study.histories
+    named = {key: measure for measure, key in _MEASURES.items()}
+    keys = zip(rows["task"], rows["split"], rows["metric"], strict=True)
+    measure = np.array([named.get(key, "") for key in keys], object)
+    rows = rows.assign(measure=measure)[measure != ""]
+    rows = rows.drop_duplicates(["run_id", "step", "measure"], keep="last")
+    table = rows.pivot(index=["run_id", "step"], columns="measure", values="value")
+    table = table.reindex(columns=list(_MEASURES)).astype(float).sort_index().reset_index()
     every = study.runs.set_index("run_id")
-    tokens = (every["tokens_seen"] / every["steps"]).reindex(table["run_id"]).to_numpy()
+    tokens = table["run_id"].map(every["tokens_seen"] / every["steps"]).to_numpy(float)
     return table.assign(tokens=table["step"].to_numpy(float) * tokens)
 
 

@@ -11,11 +11,12 @@ from eval.analyses.claims import VERDICTS
 from eval.analyses.sources import inference, measured
 from eval.analyses.sources.claim import Source
 from eval.analyses.sources.scorecard import COLUMNS, SOURCES, scorecard
-from eval.data.study import Study
+from eval.data.study import Study, read_study
 from eval.laws import forms
 from eval.simulation import sources as simulated
 from eval.simulation.sources import Truth
 from eval.stats.decision import CANNOT_BE_TOLD, CONTRADICTED, NOT_TESTED, SUPPORTED
+from tests.eval import run_directories
 
 MUCH = (3e5, 3e6, 3e7, 3e8, 3e9)  # different tokens with which size alone limits the loss
 LARGE = (2e6, 2e7, 2e8, 2e9, 2e10)  # parameters with which data alone limit it
@@ -297,6 +298,16 @@ def test_the_scorecard_has_every_claim_once_in_order(card):
     assert card.loc[card["verdict"] == NOT_TESTED, "note"].ne("").all()
 
 
+def test_run_directories_give_the_same_findings_as_their_table(card, tmp_path):
+    """Best losses, courses and gaps come from the files of a run, read once with the rest of it."""
+    study = text()
+    path = run_directories.write_simulated(tmp_path, study)
+    read = scorecard(read_study(path))
+    assert list(read["verdict"]) == list(card["verdict"])
+    for column in ("effect", "ci_low", "ci_high"):
+        np.testing.assert_allclose(read[column], card[column], rtol=1e-3)
+
+
 def test_several_architectures_are_tested_alone_and_corrected_for_their_number():
     study = text(texts=MUCH, noise=0.003)
     other = study.runs.assign(architecture="other", run_id="other-" + study.runs["run_id"])
@@ -336,6 +347,15 @@ def test_a_study_without_evaluations_during_training_says_so():
     bare = dataclasses.replace(study, histories=study.histories.head(0))
     assert "during training" in finding("K5", bare)["note"]
     assert finding("K4b", bare)["verdict"] == finding("K4b", study)["verdict"]
+
+
+def test_short_runs_on_new_text_are_no_limited_text():
+    """Of a budget, large models read little, and none of it twice."""
+    (m,) = measured.measured(budgets(0.4, 0.4))
+    assert m.runs["U"].max() > 10 * m.runs["U"].min()
+    assert not m.lengths.limited and not m.grid.limited
+    (m,) = measured.measured(text())
+    assert m.limited.limited and m.grid.loss == "best"
 
 
 def test_levels_are_values_that_differ_by_more_than_a_tenth():
