@@ -538,9 +538,11 @@ def sources_grid(claims: pd.DataFrame) -> Grid:
         rows.append(GridRow(line, record["architecture"], group=source))
     title = "Claims of the other sources against these runs"
     left = "; ".join(f"of {name} {of_it}" for name, of_it in untested_sources(claims))
+    heads = ("Source", "Architecture") if several else ("Source",)
+    columns = (*(Column(head, numeric=False) for head in heads), *_CLAIM_COLUMNS)
     if not rows:
         why = f"These runs test no claim of the other sources. Studies that would: {left}."
-        return Grid("sources", title, (), (), (why,))
+        return Grid("sources", title, columns, (), (why,))
     notes = [
         "Each architecture is tested alone, and p is corrected for their number; the interval in "
         "brackets is that of the effect alone, not corrected."
@@ -550,11 +552,10 @@ def sources_grid(claims: pd.DataFrame) -> Grid:
     ]
     if left:
         notes.append(f"Not tested at all are claims that need other studies: {left}.")
-    heads = ("Source", "Architecture") if several else ("Source",)
     return Grid(
         "sources",
         title,
-        (*(Column(head, numeric=False) for head in heads), *_CLAIM_COLUMNS),
+        columns,
         tuple(rows),
         tuple(notes),
         fixed=len(heads) + 1,

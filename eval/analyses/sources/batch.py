@@ -12,7 +12,7 @@ from scipy import stats
 
 from eval.analyses.sources import inference as infer
 from eval.analyses.sources.inference import Open, need
-from eval.analyses.sources.measured import Measured, cell_of, same
+from eval.analyses.sources.measured import Measured, rows_of, same
 from eval.stats.decision import Finding, all_must, judge, one_enough
 
 _BATCHES = 4  # the fewest batch sizes of a size
@@ -59,7 +59,7 @@ def grows(m: Measured) -> Finding:
 def _needed(m: Measured) -> pd.DataFrame:
     """Steps needed: one row per run and target, with run, N, B, target (its number), loss, S."""
     course = m.course("heldout")
-    runs = cell_of(m.runs, [run for run in course if run in set(m.runs["run_id"])])
+    runs = rows_of(m.runs, [run for run in course if run in set(m.runs["run_id"])])
     runs = runs.assign(B=runs["T"] / runs["steps"])
     runs = runs[np.isfinite(runs["B"])].assign(level=same(runs["B"].to_numpy()))
     several = runs.groupby("size")["level"].transform("nunique")

@@ -28,7 +28,7 @@ _WIDTHS = 3  # the fewest widths
 _PER_RUN = 8  # points of a wide run that a law is fitted to
 _SMOOTH = 3  # evaluations over which a rise is measured
 _CERTAIN = 1e6  # degrees of freedom of an error that is known
-_ONLY_SMALL = "saturation"
+_STUDY = "saturation"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,7 +234,7 @@ CLAIMS = (
         "in the last third of training the held-out loss of narrow models rises",
         "slope of the loss, mean over narrow runs",
         f"nats {_TREND}",
-        _ONLY_SMALL,
+        _STUDY,
         _MORE,
         lambda m: rises(m, "heldout"),
     ),
@@ -245,7 +245,7 @@ CLAIMS = (
         "in the last third of training the loss of narrow models falls less than that of wide ones",
         "slope of the loss, narrow minus wide",
         f"nats {_TREND}",
-        _ONLY_SMALL,
+        _STUDY,
         _MORE,
         lambda m: only_narrow(m, "heldout"),
     ),
@@ -257,7 +257,7 @@ CLAIMS = (
             f"at their {which} loss narrow models are above the law of the wide ones",
             f"log of the loss over that law (published: {published})",
             "",
-            _ONLY_SMALL,
+            _STUDY,
             f"wide sizes: three or more; {_MORE}",
             lambda m, best=best: excess(m, best),
         )
@@ -273,7 +273,7 @@ CLAIMS = (
         "in the last third of training anisotropy rises more in narrow models than in wide ones",
         "slope of anisotropy, narrow minus wide",
         _TREND,
-        _ONLY_SMALL,
+        _STUDY,
         _MORE,
         lambda m: only_narrow(m, "anisotropy"),
     ),
@@ -284,7 +284,7 @@ CLAIMS = (
         "in narrow models anisotropy rises fastest where the loss is lowest, to a factor of two",
         "decades of tokens from the lowest loss to the fastest rise, mean over narrow runs",
         "",
-        _ONLY_SMALL,
+        _STUDY,
         _MORE,
         coincide,
     ),
@@ -296,7 +296,7 @@ CLAIMS = (
         "the last",
         "slope of the singular entropy in the last third, mean over narrow runs",
         f"nats {_TREND}",
-        _ONLY_SMALL,
+        _STUDY,
         _MORE,
         flat_then_spiked,
     ),
@@ -307,7 +307,7 @@ CLAIMS = (
         "the loss of heads of rank r on frozen states falls up to a rank that all widths share",
         "rank from which the loss no longer falls",
         "",
-        _ONLY_SMALL,
+        _STUDY,
         "heads of limited rank",
         _no_records("heads of limited rank, trained on frozen states"),
     ),
@@ -330,7 +330,7 @@ CLAIMS = (
         "at equal size, runs with a lower effective rank of the head have a higher loss",
         "correlation of log rank and log loss",
         "",
-        _ONLY_SMALL,
+        _STUDY,
         "batch sizes and weight decays",
         lambda m: comes_with_the_loss(m, given=False),
     ),
@@ -341,7 +341,7 @@ CLAIMS = (
         f"with batch size and weight decay equal, too, that correlation is within {WEAK:g} of 0",
         "partial correlation of log rank and log loss",
         "",
-        _ONLY_SMALL,
+        _STUDY,
         "runs at several batch sizes and weight decays",
         lambda m: comes_with_the_loss(m, given=True),
     ),

@@ -12,7 +12,7 @@ from scipy import stats
 from eval.analyses.sources import inference as infer
 from eval.analyses.sources.inference import Open, need
 from eval.analyses.sources.laws import grid_points
-from eval.analyses.sources.measured import Measured, cell_of
+from eval.analyses.sources.measured import Measured, rows_of
 from eval.laws import forms, isoflop
 from eval.laws.isoflop import AllocationLaw
 from eval.stats.decision import Untestable
@@ -34,7 +34,7 @@ def envelope(m: Measured, count: str) -> Estimate:
     """
     lengths, course = m.lengths, m.course("heldout")
     usual = m.usual[m.usual["size"].isin(lengths.cells["size"])]
-    runs = cell_of(usual, [run for run in course if run in set(usual["run_id"])])
+    runs = rows_of(usual, [run for run in course if run in set(usual["run_id"])])
     need(runs["size"].nunique() >= 3, "no three sizes that were evaluated during training")
     parts = [course[run] for run in runs["run_id"]]
     repeats = [len(part) for part in parts]

@@ -16,7 +16,7 @@ from eval.analyses.sources import inference as infer
 from eval.analyses.sources.claim import SourceClaim, near
 from eval.analyses.sources.inference import Open, need
 from eval.analyses.sources.laws import FLOOR, floor_share, grid_points
-from eval.analyses.sources.measured import Grid, Measured, cell_of, same
+from eval.analyses.sources.measured import DataGrid, Measured, rows_of, same
 from eval.laws import choice, forms
 from eval.laws.fitting.fit import Fit
 from eval.laws.fitting.points import Runs, points
@@ -24,47 +24,12 @@ from eval.laws.kaplan_implications import PUBLISHED, Constants, early_stopping_s
 from eval.stats.bootstrap import join
 from eval.stats.decision import Finding
 
+OVERFITTING = 0.74
+"""The published exponent of N in N^x / D; the fitted laws of the paper give .076 / .103."""
 _FEW = 3  # sizes, or amounts of data, for a line with an error
 _FRONTIER = 4  # cells on the frontier of compute
 _TARGETS = 5  # losses at which the tokens needed are compared
 _PER_RUN = 8  # points of a run's course that a law is fitted to
-
-
-def power(number: str) -> tuple[SourceClaim, ...]:
-    """Loss falls as a power law in parameters, data and compute."""
-    text = "Loss falls as a power law in parameters, data and compute: exponents .076, .095, .050."
-    axes = (
-        ("a", "parameters", PUBLISHED.alpha_n, in_parameters),
-        ("b", "data", PUBLISHED.alpha_d, in_data),
-        ("c", "compute", PUBLISHED.alpha_cmin, in_compute),
-    )
-    exponents = [
-        SourceClaim(
-            number,
-            part,
-            text,
-            f"the exponent of the loss in {what} is within 25 % of {published:g}",
-            f"exponent in {what}",
-            "",
-            "kaplan, data_size",
-            "sizes and amounts of data, so that the exponent's interval becomes narrower",
-            lambda m, test=test, published=published: test(m, near(published)),
-        )
-        for part, what, published, test in axes
-    ]
-    straight = SourceClaim(
-        number,
-        "d",
-        text,
-        f"a floor under the law in parameters and data, if any, is below {FLOOR:.0%} of the lowest "
-        "loss",
-        "floor over the lowest loss",
-        "",
-        "kaplan, data_size",
-        "sizes and amounts of data over a wider range",
-        no_floor,
-    )
-    return (*exponents, straight)
 
 
 def in_parameters(m: Measured, ends: tuple[float, float]) -> Finding:
@@ -91,7 +56,7 @@ def in_data(m: Measured, ends: tuple[float, float]) -> Finding:
 def in_compute(m: Measured, ends: tuple[float, float]) -> Finding:
     """The exponent in C of the cells that no cheaper cell beats."""
     grid = m.grid
-    cells = grid.cells.dropna(subset=["C", grid.loss]).sort_values("C")
+    cells = grid.cells[grid.cells["C"] > 0].sort_values("C")
     best = cells[cells[grid.loss] < cells[grid.loss].cummin().shift(fill_value=np.inf)]
     need(len(best) >= _FRONTIER, f"{len(best)} cells on the frontier; {_FRONTIER} are needed")
     return _exponent(best["C"], best[grid.loss], ends, m.level)
@@ -128,35 +93,6 @@ def no_floor(m: Measured) -> Finding:
     return floor_share(form, grid_points(m.grid), m.level, {"beta": 1.0})
 
 
-def data_limits(number: str) -> tuple[SourceClaim, ...]:
-    """Returns diminish with N or D fixed; overfitting depends on N^.74/D."""
-    text = "With size or data fixed returns diminish; overfitting depends on N^.74 / D."
-    return (
-        SourceClaim(
-            number,
-            "a",
-            text,
-            "the gain of a larger model grows with the data",
-            "change of the exponent in N per tenfold D",
-            "",
-            "data_size",
-            "seeds",
-            diminishing,
-        ),
-        SourceClaim(
-            number,
-            "b",
-            text,
-            "the exponent of N in N^x / D is within 25 % of .74",
-            "exponent x, alpha_N / alpha_D of L(N, D)",
-            "",
-            "data_size",
-            "seeds and amounts of data",
-            overfitting_exponent,
-        ),
-    )
-
-
 def diminishing(m: Measured) -> Finding:
     """The interaction of log N and log D in log loss; below 0 if larger models gain more."""
     grid = m.grid
@@ -171,34 +107,17 @@ def overfitting_exponent(m: Measured) -> Finding:
     """alpha_N / alpha_D of Kaplan's L(N, D)."""
     fitted = _nd(m.limited)
     e = infer.of_law(fitted, lambda p: p["alpha_N"] / p["alpha_D"], "alpha_N", "alpha_D")
-    return infer.inside(e, near(0.74), m.level)
+    return infer.inside(e, near(OVERFITTING), m.level)
 
 
-def _nd(grid: Grid) -> Fit:
+def _nd(grid: DataGrid) -> Fit:
     return infer.law(forms.get("kaplan_nd"), grid_points(grid))
-
-
-def sample_efficiency(number: str) -> tuple[SourceClaim, ...]:
-    """Larger models need fewer tokens to the same loss."""
-    return (
-        SourceClaim(
-            number,
-            "",
-            "Larger models are more sample-efficient: they need fewer tokens to the same loss.",
-            "the tokens needed to reach a loss fall as the model grows",
-            "exponent of the tokens needed in N",
-            "",
-            "data_size",
-            "sizes and seeds",
-            tokens_to_loss,
-        ),
-    )
 
 
 def tokens_to_loss(m: Measured) -> Finding:
     """The slope of log tokens on log N, for losses that every run reaches, with most data."""
     course = m.course("heldout")
-    runs = cell_of(m.usual, [run for run in course if run in set(m.usual["run_id"])])
+    runs = rows_of(m.usual, [run for run in course if run in set(m.usual["run_id"])])
     data = "U" if _limited(m) else "T"
     runs = runs[same(runs[data].to_numpy()) == same(runs[data].to_numpy()).max()]
     need(
@@ -226,25 +145,6 @@ def _limited(m: Measured) -> bool:
         return m.grid.limited
     except infer.Untestable:
         return False
-
-
-def stopping(number: str) -> tuple[SourceClaim, ...]:
-    """Training on little data should stop at a step bounded from below."""
-    return (
-        SourceClaim(
-            number,
-            "",
-            "Training on D tokens should stop at a step not below "
-            "S_c (L(N,D) - L(N,inf))^(-1/alpha_S).",
-            "on average over cells that overfit, the step of the lowest loss is at or above the "
-            "bound, whose constants are fitted here",
-            "log10 of that step over the bound, mean over cells",
-            "",
-            "data_size",
-            "amounts of data, and evaluations during training",
-            best_step,
-        ),
-    )
 
 
 def best_step(m: Measured) -> Finding:
@@ -312,13 +212,44 @@ def _courses(m: Measured, course: dict[str, pd.DataFrame]) -> Runs:
     )
 
 
+_POWERS = "Loss falls as a power law in parameters, data and compute: exponents .076, .095, .050."
+_LIMITS = "With size or data fixed returns diminish; overfitting depends on N^.74 / D."
 _SHAPE = "At equal size outside the embedding, shape matters little over a wide range."
 _COUNT = "Counting without the embedding puts all depths on one curve, counting with it does not."
 _GROWTH = "Most of a growing budget goes into size: N ~ C^.73."
 _BATCH = "There is a critical batch size, a power of the loss with exponent 1 / .21."
 
 CLAIMS = (
-    *power("K1"),
+    *(
+        SourceClaim(
+            "K1",
+            part,
+            _POWERS,
+            f"the exponent of the loss in {what} is within 25 % of {published:g}",
+            f"exponent in {what}",
+            "",
+            "kaplan, data_size",
+            "sizes and amounts of data, so that the exponent's interval becomes narrower",
+            lambda m, test=test, published=published: test(m, near(published)),
+        )
+        for part, what, published, test in (
+            ("a", "parameters", PUBLISHED.alpha_n, in_parameters),
+            ("b", "data", PUBLISHED.alpha_d, in_data),
+            ("c", "compute", PUBLISHED.alpha_cmin, in_compute),
+        )
+    ),
+    SourceClaim(
+        "K1",
+        "d",
+        _POWERS,
+        f"a floor under the law in parameters and data, if any, is below {FLOOR:.0%} of the lowest "
+        "loss",
+        "floor over the lowest loss",
+        "",
+        "kaplan, data_size",
+        "sizes and amounts of data over a wider range",
+        no_floor,
+    ),
     SourceClaim(
         "K2",
         "",
@@ -341,9 +272,51 @@ CLAIMS = (
         "shapes",
         shape.counting,
     ),
-    *data_limits("K4"),
-    *sample_efficiency("K5"),
-    *stopping("K6"),
+    SourceClaim(
+        "K4",
+        "a",
+        _LIMITS,
+        "the gain of a larger model grows with the data",
+        "change of the exponent in N per tenfold D",
+        "",
+        "data_size, kaplan",
+        "seeds",
+        diminishing,
+    ),
+    SourceClaim(
+        "K4",
+        "b",
+        _LIMITS,
+        f"the exponent of N in N^x / D is within 25 % of {OVERFITTING:g}",
+        "exponent x, alpha_N / alpha_D of L(N, D)",
+        "",
+        "data_size",
+        "seeds and amounts of data",
+        overfitting_exponent,
+    ),
+    SourceClaim(
+        "K5",
+        "",
+        "Larger models are more sample-efficient: they need fewer tokens to the same loss.",
+        "the tokens needed to reach a loss fall as the model grows",
+        "exponent of the tokens needed in N",
+        "",
+        "data_size",
+        "sizes and seeds",
+        tokens_to_loss,
+    ),
+    SourceClaim(
+        "K6",
+        "",
+        "Training on D tokens should stop no earlier than S_c (L(N,D) - L(N,inf))^(-1/alpha_S).",
+        "on average over cells that overfit, the step of the lowest loss is at or above the bound, "
+        "whose constants are fitted here",
+        "log10 of that step over the bound, mean over cells",
+        "",
+        "data_size",
+        "amounts of data, and evaluations during training",
+        best_step,
+    ),
     *(
         SourceClaim(
             "K7",

@@ -5,7 +5,7 @@ from scipy import stats
 
 from eval.analyses.sources import inference as infer
 from eval.analyses.sources.inference import Open
-from eval.analyses.sources.measured import Grid
+from eval.analyses.sources.measured import DataGrid
 from eval.laws.fitting.fit import Fit, refit
 from eval.laws.fitting.points import Runs, points
 from eval.laws.forms.form import Form
@@ -15,7 +15,7 @@ FLOOR = 0.25
 """The share of the lowest loss from which a floor counts: below it a law is nearly a power."""
 
 
-def grid_points(grid: Grid, count: str = "N") -> Runs:
+def grid_points(grid: DataGrid, count: str = "N") -> Runs:
     """The cells of a grid as points of a law in N and D; `count` says which parameters N is."""
     cells = grid.cells
     return points(

@@ -36,7 +36,7 @@ _MEASURES = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Grid:
+class DataGrid:
     """Cells of several sizes and amounts of data, averaged over their seeds.
 
     Attributes:
@@ -45,14 +45,13 @@ class Grid:
         seen (last loss on seen text), and for each the number of runs `_n`.
       limited: whether D counts different tokens, of which a run may read each many times; else D
         counts tokens read.
-      noise: the variance between seeds of the last, the best and the seen loss.
-      spare: its degrees of freedom; 0 if every cell has one seed.
+      noise: the variance between the seeds of a cell of the last, the best and the seen loss, each
+        with its degrees of freedom; NaN and 0 if every cell has one seed.
     """
 
     cells: pd.DataFrame
     limited: bool
-    noise: dict[str, float]
-    spare: int
+    noise: dict[str, tuple[float, int]]
 
     @property
     def loss(self) -> str:
@@ -103,7 +102,7 @@ class Measured:
         return self._averaged("T")
 
     @functools.cached_property
-    def limited(self) -> Grid:
+    def limited(self) -> DataGrid:
         """The grid of sizes and numbers of different tokens.
 
         Raises:
@@ -132,7 +131,7 @@ class Measured:
         return bool(epochs.median() >= _REPEATED)
 
     @functools.cached_property
-    def grid(self) -> Grid:
+    def grid(self) -> DataGrid:
         """The grid of sizes and data; of tokens read where the different ones are not limited.
 
         Raises:
@@ -144,7 +143,7 @@ class Measured:
             return self.lengths
 
     @functools.cached_property
-    def lengths(self) -> Grid:
+    def lengths(self) -> DataGrid:
         """The grid of sizes and tokens read, whose text was not limited.
 
         Not every size needs the same lengths, as in a study of budgets.
@@ -182,7 +181,9 @@ class Measured:
 
     def _averaged(self, data: str) -> pd.DataFrame:
         """The cells of the usual runs by size and level of the data, averaged over seeds."""
-        runs = self.usual[np.isfinite(self.usual[["N", data, "last"]]).all(axis=1)]
+        needed = self.usual[["N", "P", data, "last", "best"]].astype(float)
+        # A law is fitted to logarithms.
+        runs = self.usual[(np.isfinite(needed) & (needed > 0)).all(axis=1)]
         runs = runs.assign(level=same(runs[data].to_numpy()), D=runs[data])
         columns = ["N", "P", "D", "C", "last", "best", "best_step", "seen", "steps"]
         cells = seed_averages(runs, columns, ["size", "level"])
@@ -193,12 +194,11 @@ class Measured:
         """Whether enough sizes have enough levels each."""
         return bool((cells.groupby("size")["level"].nunique() >= _LEVELS).sum() >= _LEVELS)
 
-    def _grid(self, cells: pd.DataFrame, data: str) -> Grid:
+    def _grid(self, cells: pd.DataFrame, data: str) -> DataGrid:
         runs = self.usual.assign(level=same(self.usual[data].to_numpy()))
         runs = runs[runs["size"].isin(cells["size"])]
-        found = {c: seed_noise(runs, ["size", "level"], c) for c in ("last", "best", "seen")}
-        noise = {column: variance for column, (variance, _) in found.items()}
-        return Grid(cells, data == "U", noise, max(spare for _, spare in found.values()))
+        noise = {c: seed_noise(runs, ["size", "level"], c) for c in ("last", "best", "seen")}
+        return DataGrid(cells, data == "U", noise)
 
 
 def seed_noise(runs: pd.DataFrame, by: list[str], column: str) -> tuple[float, int]:
@@ -290,6 +290,6 @@ def _runs(study: Study, histories: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def cell_of(runs: pd.DataFrame, run_ids: Sequence[str]) -> pd.DataFrame:
+def rows_of(runs: pd.DataFrame, run_ids: Sequence[str]) -> pd.DataFrame:
     """The rows of these runs, in their order."""
     return runs.set_index("run_id").loc[list(run_ids)].reset_index()

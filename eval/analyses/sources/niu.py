@@ -12,7 +12,7 @@ from scipy import stats
 from eval.analyses.sources import inference as infer
 from eval.analyses.sources.claim import SourceClaim, near
 from eval.analyses.sources.inference import Open, need
-from eval.analyses.sources.measured import Grid, Measured, same
+from eval.analyses.sources.measured import DataGrid, Measured, same
 from eval.stats.bootstrap import join
 from eval.stats.decision import Finding, all_must, judge, one_enough
 from eval.stats.regression import Estimate
@@ -40,19 +40,20 @@ def larger_is_worse(m: Measured, loss: str) -> Finding:
     at = min(found, key=lambda level: float(np.nan_to_num(found[level].p_above, nan=1.0)))
     low, high = found[at].interval(m.level)
     tokens = float(grid.at(at)["D"].mean())
-    how = "errors from the seeds" if grid.spare else "errors from the scatter around a line"
+    seeds = grid.noise[loss][1] > 0
+    how = "errors from the seeds" if seeds else "errors from the scatter around a line"
     note = f"at {tokens:.3g} different tokens, the surest of {len(found)}; {how}"
     return Finding(float(found[at].value), float(low), float(high), p, verdict, note)
 
 
-def _largest_minus_smallest(grid: Grid, level: int, loss: str) -> Estimate | None:
+def _largest_minus_smallest(grid: DataGrid, level: int, loss: str) -> Estimate | None:
     cells = grid.at(level).dropna(subset=loss)
     if len(cells) < 3:
         return None
     y, n = cells[loss].to_numpy(float), cells[f"{loss}_n"].to_numpy(float)
-    if grid.spare:
-        variance = grid.noise[loss] * (1 / n[0] + 1 / n[-1])
-        return infer.estimate(y[-1] - y[0], math.sqrt(variance), grid.spare)
+    noise, spare = grid.noise[loss]
+    if spare:
+        return infer.estimate(y[-1] - y[0], math.sqrt(noise * (1 / n[0] + 1 / n[-1])), spare)
     x = np.log(cells["N"].to_numpy(float))
     e = infer.slope(x, y)
     return infer.estimate(e.value * np.ptp(x), e.se * np.ptp(x), e.df)
@@ -109,18 +110,19 @@ def training_floor(m: Measured) -> Finding:
     grid, course = m.limited, m.course("seen")
     cells = grid.cells.dropna(subset=["seen", "last"])
     need(len(cells) > 0, "no run has recorded seen_nll")
-    if grid.spare == 0:
+    noise, spare = grid.noise["seen"]
+    if not spare:
         raise Open("one seed for each cell: the error of a seen loss is unknown")
     seen = cells["seen"].to_numpy(float)
     settled = _settled(m, course)
     at_rest = [cell in settled for cell in zip(cells["size"], cells["level"], strict=True)]
     learned = np.array(at_rest) & (seen < (1 - _MEMORISED) * cells["last"].to_numpy(float))
-    se = np.sqrt(grid.noise["seen"] / cells["seen_n"].to_numpy(float))
+    se = np.sqrt(noise / cells["seen_n"].to_numpy(float))
     t = (seen - FLOOR) / se
-    p_for = all_must(stats.t.sf(t, grid.spare)) if learned.any() else 1.0
-    verdict, p = judge(p_for, one_enough(stats.t.cdf(t, grid.spare)), m.level)
+    p_for = all_must(stats.t.sf(t, spare)) if learned.any() else 1.0
+    verdict, p = judge(p_for, one_enough(stats.t.cdf(t, spare)), m.level)
     i = int(seen.argmin())
-    half = float(stats.t.ppf((1 + m.level) / 2, grid.spare) * se[i])
+    half = float(stats.t.ppf((1 + m.level) / 2, spare) * se[i])
     note = (
         f"memorised in {learned.sum()} of {len(cells)} cells: the seen loss has settled, "
         f"{_MEMORISED:.0%} or more below the held-out one",

@@ -22,6 +22,7 @@ from eval.stats.decision import (
     holm,
     untested,
 )
+from train.records import InputError
 
 SOURCES = (
     Source("Kaplan et al. 2020", kaplan.CLAIMS),
@@ -100,7 +101,7 @@ def _finding(claim: SourceClaim, m: Measured) -> Finding:
         return claim.test(m)
     except Untestable as reason:
         return untested(str(reason))
-    except Open as reason:
+    except (Open, InputError) as reason:
         return undecided(str(reason))
 
 
