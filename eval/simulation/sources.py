@@ -59,7 +59,7 @@ class Truth:
 
 Row = tuple[str, str, str, str, float, float]  # of a run's histories
 N_C, D_C = 2e11, 5e9  # of L(N, D)
-S_C, ALPHA_S = 20.0, 0.76  # of the loss over steps
+S_C, ALPHA_S = 200.0, 0.76  # of the loss over steps
 MEMORISES = 6.0  # the gap opens as 1 - exp(-MEMORISES t), over the time t from 0 to 1
 EVALUATIONS = 40  # of a run
 
@@ -152,8 +152,8 @@ def _run(truth: Truth, n: float, d: float, place: float, texts: tuple[float, flo
     s_c = S_C * (n / SIZES[0]) ** truth.slower
     stop = truth.stop * s_c / (lowest - free) ** (1 / ALPHA_S)
     steps = max(int(truth.length * stop), EVALUATIONS, int(2 * d / BATCH))  # two epochs or more
-    at = np.unique(np.geomspace(4, steps, EVALUATIONS).round().astype(int))
-    at = np.unique(np.append(at, max(min(round(stop), steps), 1)))
+    at = np.unique(np.geomspace(40, steps, EVALUATIONS).round().astype(int))
+    at = np.unique(np.append(at, min(int(np.ceil(stop)), steps)))
     # Text that is learned before the bound is learned faster than endless text.
     pace = max(1 / truth.stop, 1.0) if d < most else 1.0
     course = np.maximum(free + (s_c / (at * pace)) ** ALPHA_S, lowest)
