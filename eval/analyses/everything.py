@@ -21,6 +21,7 @@ from eval.analyses.question import REFERENCE, Question
 from eval.analyses.rank import Ranking
 from eval.analyses.settings import DEFAULTS, Settings
 from eval.analyses.slopes import Slopes
+from eval.analyses.sources.scorecard import scorecard
 from eval.data.cells import CELL, DEFAULT_PROTOCOLS, RunTable
 from eval.data.chance import AT_CHANCE, at_chance
 from eval.data.families import DECODER_ONLY
@@ -125,6 +126,9 @@ def analyse(
     progress("scaling laws")
     laws = study_laws.laws(runs, question)
     results |= {"laws": laws.parameters, "law_checklist": laws.checklist}
+    progress("claims of the sources")
+    # Every reference answers: these claims are about each architecture alone.
+    results["sources"] = scorecard(study, question)
     return Analysis(study, runs, quantities, reference, settings, results, laws)
 
 

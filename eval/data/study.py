@@ -51,6 +51,7 @@ AVERAGES = {
 """Averages over tasks, with the start of the names of the tasks that are averaged."""
 GROUP_COLUMNS = ("downstream_glue", "downstream_super_glue", "downstream_squad", "downstream_mean")
 EVAL_COLUMNS = ("run_id", "stage", "task", "split", "metric", "step", "value", "n", "stderr")
+RECIPE_COLUMNS = ("run_id", "batch_size", "learning_rate", "weight_decay")
 UNFINISHED_COLUMNS = (
     "run_id",
     "architecture",
@@ -93,6 +94,10 @@ class Study:
       flops_by_part: forward FLOPs of one sequence as rows of (run_id, part, flops).
       shapes: depth and width of each run's model as rows of (run_id, num_layers, embed_dim);
         num_layers is the mean over the model's stacks, one or two.
+      histories: every evaluation during pretraining, where `evals` has only the last, with the
+        columns of `evals`; empty for a table from elsewhere.
+      recipes: settings of pretraining that analyses of one run need, as rows of RECIPE_COLUMNS; NaN
+        where they are not recorded. `settings` says how often each value occurs.
       paths: the run directory of each run of `runs`, by run id; empty for a table from elsewhere.
     """
 
@@ -108,6 +113,12 @@ class Study:
     )
     shapes: pd.DataFrame = dataclasses.field(
         default_factory=lambda: pd.DataFrame(columns=["run_id", "num_layers", "embed_dim"])
+    )
+    histories: pd.DataFrame = dataclasses.field(
+        default_factory=lambda: pd.DataFrame(columns=list(EVAL_COLUMNS))
+    )
+    recipes: pd.DataFrame = dataclasses.field(
+        default_factory=lambda: pd.DataFrame(columns=list(RECIPE_COLUMNS))
     )
     paths: Mapping[str, Path] = dataclasses.field(default_factory=dict)
 
@@ -312,7 +323,8 @@ def _study(
     runs: list[records.Run], identities: list[dict[str, Any]], done: list[int], left: list[int]
 ) -> Study:
     """Builds the study from the runs in `done` and lists those in `left` as unfinished."""
-    evals = _evals([(identities[i]["run_id"], runs[i]) for i in done])
+    every = _every_eval([(identities[i]["run_id"], runs[i]) for i in done])
+    evals = _last(every)
     tasks = sorted(evals.loc[evals.stage == "finetune", "task"].unique())
     rows = [identities[i] | _costs(runs[i]) | _origin(runs[i]) for i in done]
     sources = pd.DataFrame([provenance(identities[i]["run_id"], runs[i]) for i in done])
@@ -329,6 +341,8 @@ def _study(
         provenance=sources.loc[order].reset_index(drop=True) if len(sources) else sources,
         shapes=_shapes([(identities[i]["run_id"], runs[i]) for i in done]),
         flops_by_part=_parts([(identities[i]["run_id"], runs[i]) for i in done]),
+        histories=every[every.stage == "pretrain"].reset_index(drop=True),
+        recipes=_recipes([(identities[i]["run_id"], runs[i]) for i in done]),
         paths={identities[i]["run_id"]: runs[i].path for i in done},
     )
     told = [runs[i] for i in (*done, *left)]
@@ -445,16 +459,35 @@ def _tell_corpora_apart(rows: pd.DataFrame, provenance: pd.DataFrame) -> pd.Data
     return rows.assign(corpus=rows.corpus.where(~ambiguous, rows.corpus + "@" + fingerprint))
 
 
-def _evals(runs: list[tuple[str, records.Run]]) -> pd.DataFrame:
-    """The last row of every measurement of every run."""
-    keys = ["run_id", "stage", "task", "split", "metric"]
+def _recipes(runs: list[tuple[str, records.Run]]) -> pd.DataFrame:
+    rows = []
+    for run_id, run in runs:
+        stage, path = run.config.get("pretrain") or {}, run.path / "config.json"
+        optimizer = stage.get("optimizer")
+        optimizer = optimizer if isinstance(optimizer, dict) else {}
+        found = [stage.get("batch_size"), *(optimizer.get(key) for key in RECIPE_COLUMNS[2:])]
+        named = zip(RECIPE_COLUMNS[1:], found, strict=True)
+        rows.append((run_id, *(_number(value, path, f"pretrain: {key}") for key, value in named)))
+    return pd.DataFrame(rows, columns=list(RECIPE_COLUMNS))
+
+
+_MEASUREMENT = ["run_id", "stage", "task", "split", "metric"]  # what a row of `evals` is named by
+
+
+def _every_eval(runs: list[tuple[str, records.Run]]) -> pd.DataFrame:
+    """Every row of every run's evaluations, in order of their steps."""
     rows = [{"run_id": run_id, **row} for run_id, run in runs for row in run.evals]
     table = pd.DataFrame(rows, columns=list(EVAL_COLUMNS))
     table = table.astype(
-        {key: "str" for key in keys} | {key: "float64" for key in ("value", "n", "stderr")}
+        {key: "str" for key in _MEASUREMENT} | {key: "float64" for key in ("value", "n", "stderr")}
     )
-    table = table.sort_values("step", kind="stable").drop_duplicates(keys, keep="last")
-    return table.sort_values(keys, kind="stable").reset_index(drop=True)
+    return table.sort_values("step", kind="stable")
+
+
+def _last(evals: pd.DataFrame) -> pd.DataFrame:
+    """The last row of every measurement of every run."""
+    table = evals.drop_duplicates(_MEASUREMENT, keep="last")
+    return table.sort_values(_MEASUREMENT, kind="stable").reset_index(drop=True)
 
 
 def _typed(table: pd.DataFrame, evals: pd.DataFrame, tasks: list[str]) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from eval.data.families import DECODER_ONLY, several
 from eval.report.grid import bounds, fixed, interval, number, probability, scaled, supported
 from eval.report.listing import TIMES
 from eval.report.tables import cells, size_order
+from eval.stats.decision import NOT_TESTED
 
 _UNTUNED = (
     "The records name no learning rate that was tuned for each architecture: if all were trained "
@@ -44,6 +45,7 @@ def sentences(analysis: Analysis) -> list[str]:
         _floor,
         _agreement,
         _claims,
+        _sources,
     )
     return [sentence for part in parts for sentence in part(analysis)]
 
@@ -496,3 +498,12 @@ def _claims(analysis: Analysis) -> Iterator[str]:
         words = _list(f"{n} {verdict}" for verdict, n in claims.verdict.value_counts().items())
         whose = ", tested on encoder-decoders alone" if several(analysis.table) else ""
         yield f"Of {len(claims)} claims (and parts) of the paper{whose}: {words}."
+
+
+def _sources(analysis: Analysis) -> Iterator[str]:
+    claims = analysis.results["sources"]
+    tested = claims[claims.verdict != NOT_TESTED]
+    if len(tested):
+        words = _list(f"{n} {verdict}" for verdict, n in tested.verdict.value_counts().items())
+        names = _list(tested.source.unique())
+        yield f"Of {len(tested)} claims (and parts) of {names} that these runs test: {words}."

@@ -490,32 +490,8 @@ def claims_grid(claims: pd.DataFrame) -> Grid:
     """
     rows, before = [], None
     for record in claims.to_dict("records"):
-        verdict, sure = record["verdict"], record["verdict"] in ("supported", "contradicted")
         first, before = record["claim"] != before, record["claim"]
-        said = record["text"] if first else ""
-        line = [
-            GridCell(f"{record['claim']}{record['part'] or ''}", value=record["claim"]),
-            GridCell(said, value=said),
-            GridCell(verdict, value=verdict, bold=sure),
-            _effect(record),
-            GridCell("exact" if record["exact"] else probability(record["p"]), value=record["p"]),
-            *(
-                GridCell(record[key], value=record[key])
-                for key in ("hypothesis", "measure", "would_settle", "note")
-            ),
-        ]
-        rows.append(GridRow(tuple(line), group=str(record["claim"])))
-    heads = [
-        "Claim",
-        "What the paper says",
-        "Verdict here",
-        "Effect",
-        "p",
-        "Tested as",
-        "Measure",
-        "What would settle it",
-    ]
-    columns = tuple(Column(text, numeric=text in ("Effect", "p")) for text in (*heads, "Note"))
+        rows.append(GridRow(_claim_line(record, first), group=str(record["claim"])))
     notes = [
         "Where a claim is about several architectures, p is corrected for their number; the "
         "interval in brackets is that of the effect alone, not corrected."
@@ -532,10 +508,99 @@ def claims_grid(claims: pd.DataFrame) -> Grid:
     return Grid(
         "claims",
         "Claims of arXiv 2207.10551 against these runs",
-        columns,
+        _CLAIM_COLUMNS,
         tuple(rows),
         tuple(notes),
         fixed=2,
+    )
+
+
+def sources_grid(claims: pd.DataFrame) -> Grid:
+    """The scorecard of the other sources as it is shown, grouped by source.
+
+    A source of which these runs test no claim is one line under the table.
+
+    Args:
+      claims: from `eval.analyses.sources.scorecard.scorecard`.
+    """
+    tested = claims["verdict"] != NOT_TESTED
+    shown = claims[claims["source"].isin(claims.loc[tested, "source"])]
+    several = shown.loc[shown["verdict"] != NOT_TESTED, "architecture"].nunique() > 1
+    rows, source, claim = [], None, None
+    for record in shown.to_dict("records"):
+        new, source = record["source"] != source, record["source"]
+        first, claim = record["claim"] != claim, record["claim"]
+        named = [GridCell(source if new else "", value=source)]
+        if several:
+            of_it = record["architecture"] or DASH
+            named.append(GridCell(of_it, value=of_it))
+        line = (*named, *_claim_line(record, first))
+        rows.append(GridRow(line, record["architecture"], group=source))
+    title = "Claims of the other sources against these runs"
+    left = "; ".join(f"of {name} {of_it}" for name, of_it in untested_sources(claims))
+    heads = ("Source", "Architecture") if several else ("Source",)
+    columns = (*(Column(head, numeric=False) for head in heads), *_CLAIM_COLUMNS)
+    if not rows:
+        why = f"These runs test no claim of the other sources. Studies that would: {left}."
+        return Grid("sources", title, columns, (), (why,))
+    notes = [
+        "Each architecture is tested alone, and p is corrected for their number; the interval in "
+        "brackets is that of the effect alone, not corrected."
+        if several
+        else "The interval in brackets is that of the effect.",
+        "What a study costs here: python -m train plan, followed by its name.",
+    ]
+    if left:
+        notes.append(f"Not tested at all are claims that need other studies: {left}.")
+    return Grid(
+        "sources",
+        title,
+        columns,
+        tuple(rows),
+        tuple(notes),
+        fixed=len(heads) + 1,
+    )
+
+
+def untested_sources(claims: pd.DataFrame) -> list[tuple[str, str]]:
+    """The sources without a tested claim, each with the studies that would test its claims."""
+    found = []
+    for name, of_it in claims.groupby("source", sort=False):
+        if (of_it["verdict"] == NOT_TESTED).all():
+            named = dict.fromkeys(", ".join(of_it["study"]).split(", "))
+            found.append((str(name), ", ".join(named)))
+    return found
+
+
+_CLAIM_COLUMNS = tuple(
+    Column(text, numeric=text in ("Effect", "p"))
+    for text in (
+        "Claim",
+        "What the paper says",
+        "Verdict here",
+        "Effect",
+        "p",
+        "Tested as",
+        "Measure",
+        "What would settle it",
+        "Note",
+    )
+)
+
+
+def _claim_line(record: dict, first: bool) -> tuple[GridCell, ...]:
+    """The cells of one row of a scorecard; only a claim's first row repeats what the paper says."""
+    verdict, said = record["verdict"], record["text"] if first else ""
+    return (
+        GridCell(f"{record['claim']}{record['part'] or ''}", value=record["claim"]),
+        GridCell(said, value=said),
+        GridCell(verdict, value=verdict, bold=verdict in ("supported", "contradicted")),
+        _effect(record),
+        GridCell("exact" if record["exact"] else probability(record["p"]), value=record["p"]),
+        *(
+            GridCell(record[key], value=record[key])
+            for key in ("hypothesis", "measure", "would_settle", "note")
+        ),
     )
 
 

@@ -18,7 +18,7 @@ _FIGURE = re.compile(
     r"(fig[1-5]|attainment|learning_curves|families|law\d\d|law_[\w.-]+)\.(pdf|png)"
 )
 # The main tables are at the top of the report's directory, all others in the folder MORE.
-_TOP = ("pareto", "crossovers", "rank_correlation", "protocols", "claims")
+_TOP = ("pareto", "crossovers", "rank_correlation", "protocols", "claims", "sources")
 MORE = "analyses"
 _HALF = re.compile(
     r".+\.(csv|md|tex|html|pdf|png)\.tmp-[0-9a-f]{12}"
@@ -117,6 +117,7 @@ def texts(analysis: Analysis) -> Iterator[tuple[str, str]]:
         stacked=True,
     )
     yield "claims.md", markdown(tables.claims_grid(results["claims"]))
+    yield "sources.md", markdown(tables.sources_grid(results["sources"]))
     for name in _TOP:
         yield f"{name}.csv", csv(results[name])
     for name, frame in results.items():

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from eval.data.study import Study
 from train import records
 
 LADDER = ("nano", "micro", "milli", "tiny", "mini", "small", "base")
@@ -229,3 +230,31 @@ def _evals(nll: float, decades: float, a: int, tasks, rng) -> list[dict]:
             {**base, "metric": "majority_class", "value": chance, "stderr": None},
         ]
     return rows
+
+
+def write_simulated(root: Path, study: Study, target_length: int = 128) -> Path:
+    """The run directories of a study from `eval.simulation.sources`."""
+    for row in study.runs.to_dict("records"):
+        batch = row["tokens_seen"] / row["steps"] / target_length
+        path = root / study.name / row["run_id"]
+        path.mkdir(parents=True)
+        writer = records.RunWriter(path)
+        names = ("run_id", "architecture", "family", "size", "protocol", "seed")
+        accounting = {
+            **{c: row[c] for c in ("params_total", "params_non_embedding", "flops_forward")},
+            "flops_train_total": row["flops_train_total"],
+            "sequences_per_step": batch,
+            "sequences_per_epoch": row["unique_tokens"] / target_length,
+            "tokens_per_epoch": row["unique_tokens"],
+        }
+        config = {"study": study.name, "accounting": accounting, "data": {"name": "simulated"}}
+        stage = {"pretrain": {"batch_size": 16, "optimizer": {"weight_decay": 0.0}}}
+        writer.config({name: row[name] for name in names} | config | stage, _env())
+        of_it = study.histories[study.histories["run_id"] == row["run_id"]]
+        columns = ["step", "stage", "task", "split", "metric", "value", "n", "stderr"]
+        evals = of_it[columns].sort_values("step").to_dict("records")
+        writer.evals([{**e, "step": int(e["step"])} for e in evals])
+        step = int(row["steps"])
+        writer.metrics({"step": step, "stage": "pretrain", "tokens": row["tokens_seen"]})
+        writer.status("done", stage="pretrain", step=step)
+    return root / study.name

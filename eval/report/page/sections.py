@@ -12,7 +12,7 @@ from eval.report import summary, words
 from eval.report.grid import Grid
 from eval.report.listing import listing
 from eval.report.summary import Pair, no_scores
-from eval.report.tables import claims_grid, table1, table2
+from eval.report.tables import claims_grid, sources_grid, table1, table2
 
 _MOST_ROWS = 2000
 _NO_PAIR = "no run has both a count of FLOPs and a quality"
@@ -72,6 +72,7 @@ def sections(analysis: Analysis) -> list[Section]:
     """Every section after the summary: first the answers, then what they are made of."""
     makers = (
         _claims,
+        _sources,
         _slopes,
         _comparison,
         *((_families,) if several(analysis.table) else ()),
@@ -476,6 +477,18 @@ def _claims(analysis: Analysis) -> Section:
     return Section(
         "claims", "Claims of the paper", "Each claim as a hypothesis, against these runs.", grids
     )
+
+
+def _sources(analysis: Analysis) -> Section:
+    grid = sources_grid(analysis.results["sources"])
+    title = "Claims of other sources"
+    if not grid.rows:
+        return Section("sources", title, " ".join(grid.notes), ())
+    intro = (
+        "What other papers say about size, data, shape, memorisation and the softmax, each claim "
+        "as a hypothesis that was fixed before these runs were looked at."
+    )
+    return Section("sources", title, intro, (grid,))
 
 
 def _runs(analysis: Analysis) -> Section:

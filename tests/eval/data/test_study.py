@@ -40,6 +40,17 @@ def test_columns_are_those_of_the_design(study):
     assert len(runs) == 8 and runs.run_id.is_unique
 
 
+def test_every_evaluation_of_pretraining_is_kept_and_the_recipe(study):
+    found = read_study(study)
+    rows = found.histories
+    nll = rows[(rows.run_id == "glu-nano-s0") & (rows.metric == "nll")]
+    assert list(nll.step) == [50, 100] and nll.value.iloc[0] == pytest.approx(
+        nll.value.iloc[1] + 0.5
+    )
+    assert set(rows.stage) == {"pretrain"}
+    assert set(found.recipes.batch_size) == {32.0} and found.recipes.weight_decay.isna().all()
+
+
 def test_paper_tasks_have_their_averages(tmp_path):
     path = run_directories.write_study(
         tmp_path, ("glu",), ("nano",), tasks=run_directories.PAPER_TASKS

@@ -35,7 +35,7 @@ PROMISED = (
     ]
     + [f"table1.{kind}" for kind in ("csv", "md", "tex")]
     + [f"table2_slopes.{kind}" for kind in ("csv", "md", "tex")]
-    + ["claims.csv", "claims.md"]
+    + ["claims.csv", "claims.md", "sources.csv", "sources.md"]
     + [f"fig{n}.{kind}" for n in range(1, 4) for kind in ("pdf", "png")]
 )  # fig4 and fig5 only where runs have the depth and width protocols
 
