@@ -56,9 +56,9 @@ class Capacity:
         interval from their scatter.
 
         Returns:
-          Columns architecture, bits_per_param, low, high (NaN with one point), points, gain (the
-          largest share that twice the steps added; NaN if none was tried) and converged (False: a
-          lower bound). The largest first.
+          Columns architecture, bits_per_param, ci_low, ci_high (NaN with one point), points, gain
+          (the largest share that twice the steps added; NaN if none was tried) and converged
+          (False: a lower bound). The largest first.
         """
         points = self.points()
         rows = []
@@ -70,7 +70,7 @@ class Capacity:
             converged = bool(gain < MOST_GAIN)
             rows.append((architecture, values.mean(), low, high, len(values), gain, converged))
         columns = [
-            "architecture", "bits_per_param", "low", "high", "points", "gain", "converged"
+            "architecture", "bits_per_param", "ci_low", "ci_high", "points", "gain", "converged"
         ]  # fmt: skip
         table = pd.DataFrame(rows, columns=columns)
         return table.sort_values("bits_per_param", ascending=False).reset_index(drop=True)

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from eval.analyses import claims
+from eval.analyses.capacity import Capacity
 from eval.analyses.comparison import Comparison
 from eval.analyses.families import EQUAL_PARAMETERS, Families
 from eval.analyses.paired import Paired, PairedErrors
@@ -129,6 +130,9 @@ def analyse(
     progress("claims of the sources")
     # Every reference answers: these claims are about each architecture alone.
     results["sources"] = scorecard(study, question)
+    capacity = Capacity(study, settings.level).table()
+    if len(capacity):
+        results["capacity"] = capacity
     return Analysis(study, runs, quantities, reference, settings, results, laws)
 
 

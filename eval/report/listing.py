@@ -53,6 +53,8 @@ HEADINGS = {
     "better_above": "Better above",
     "would_settle": "What would settle it",
     "run_id": "Run",
+    "bits_per_param": "Bits per parameter",
+    "gain": "Gain of twice the steps",
     "se_hc3": "SE (HC3)",
     "p": "p",
     "p_holm": "p (corrected)",

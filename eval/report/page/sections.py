@@ -76,6 +76,7 @@ def sections(analysis: Analysis) -> list[Section]:
         _slopes,
         _comparison,
         *((_families,) if several(analysis.table) else ()),
+        *((_capacity,) if "capacity" in analysis.results else ()),
         _crossovers,
         _cells,
         _curves,
@@ -489,6 +490,24 @@ def _sources(analysis: Analysis) -> Section:
         "as a hypothesis that was fixed before these runs were looked at."
     )
     return Section("sources", title, intro, (grid,))
+
+
+def _capacity(analysis: Analysis) -> Section:
+    grid = listing(
+        "capacity",
+        "Bits memorised per parameter",
+        analysis.results["capacity"],
+        "architecture bits_per_param ci_low..ci_high points gain converged",
+        notes=(
+            "Not converged: twice the steps memorise more, so the number is a lower bound. The "
+            "interval comes from the scatter of the points on the plateaus.",
+        ),
+    )
+    intro = (
+        "On uniform random tokens nothing can be learned but the tokens themselves. The bits that "
+        "a model knows of them rise with their number, up to a plateau: its capacity."
+    )
+    return Section("capacity", "Capacity", intro, (grid,))
 
 
 def _runs(analysis: Analysis) -> Section:

@@ -37,7 +37,7 @@ def test_capacities_are_found_with_a_mark_where_they_are_lower_bounds():
     assert list(table.index) == ["glu", "llama", "mos"]
     for name, value in truth.items():
         row = table.loc[name]
-        assert row.low < value < row.high < 1.05 * value
+        assert row.ci_low < value < row.ci_high < 1.05 * value
     exact = Capacity(_study(truth, gain)).table().set_index("architecture")
     assert exact.converged.to_dict() == {"glu": True, "llama": True, "mos": False}
     np.testing.assert_allclose(exact.gain.loc[list(gain)], list(gain.values()), atol=1e-12)
