@@ -177,6 +177,15 @@ NEEDED = {
     "predict": ["--at", "N=1,D=1"],
     "allocate": ["--budget", "1"],
     "chain": ["--at", "N=1,D=1"],
+    "rank-heads": ["runs/a"],
+}
+NUMBERS = {
+    "budget": float,
+    "off": float,
+    "losses": float,
+    "rates": float,
+    "ranks": int,
+    "dims": int,
 }
 
 
@@ -192,7 +201,7 @@ def test_every_list_option_of_every_command_appends(room, verb, option):
         "pairs": ["FU", "PU"],
         "links": ["loglog", "semilog"],
     }
-    values = two.get(field, ["1", "2"] if field in ("budget", "off", "losses") else ["a=1", "b=2"])
+    values = two.get(field, ["1", "2"] if field in NUMBERS else ["a=1", "b=2"])
     arguments = [verb, *(["t.csv"] if room == "eval" else [])]
     needed = NEEDED.get(verb, [])
     arguments += needed if option not in needed else []
@@ -202,7 +211,7 @@ def test_every_list_option_of_every_command_appends(room, verb, option):
         found = evaluation.parse([*arguments, option, values[0], option, values[1]])
     taken = getattr(found if hasattr(found, field) else found.columns, field)
     assert [str(value) for value in taken] == (
-        [f"{float(v)}" for v in values] if values == ["1", "2"] else values
+        [str(NUMBERS[field](v)) for v in values] if field in NUMBERS else values
     )
 
 

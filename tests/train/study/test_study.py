@@ -176,7 +176,7 @@ def test_the_loop_imports_no_tensorflow():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["study", "nope"], "study 'nope' is unknown; known: cpu"),
+        (["study", "nope"], "study 'nope' is unknown; known: batch_size, capacity, cpu,"),
         (["study", "--config", "nope.py"], "config: 'nope.py' is not a file"),
         (["study", "cpu", "--corpus", "nowhere"], "corpus: 'nowhere' is not a directory"),
         (["study", "cpu", "--set", "model.sizes=3"], "transformer: unknown key 'sizes'"),
@@ -184,7 +184,7 @@ def test_the_loop_imports_no_tensorflow():
         (["study", "cpu", "--set", "pretrain.steps"], "set: 'pretrain.steps' is not KEY=VALUE"),
         (["study", "cpu", "--flag"], "Unrecognized options: --flag"),
         (["study", "cpu", "--workers", "two"], "Error parsing --workers"),
-        (["pretrain", "--preset", "nope"], "preset = 'nope' is not one of cpu, t5"),
+        (["pretrain", "--preset", "nope"], "preset = 'nope' is not one of cpu, cpu_text, t5"),
         (["pretrain", "--corpus", "nowhere"], "corpus: 'nowhere' is not a directory"),
         (["status", "nowhere"], "nowhere/study.json: no such file"),
         (["nope"], "Unrecognized options: nope"),
