@@ -266,7 +266,7 @@ NULLS: tuple[tuple[str, Callable[[int], Study], int], ...] = (
     ("N2a", lambda seed: text(seed, overfit=0.0, gap=0.8, gap_d=0.1, tilt=0.0), 200),
     ("N4", lambda seed: text(seed, gap_d=1.0), 200),
     ("G1a", lambda seed: long(rise=0.0, learns=1e-6, seed=seed), 200),
-    ("G1b G2a G3", lambda seed: long(rise=0.0, spike=0.0, seed=seed), 200),
+    ("G1b G2a G3", lambda seed: long(rise=0.0, spike=0.0, excess=0.0, seed=seed), 200),
     ("G1c", lambda seed: long(rise=0.0, excess=0.0, noise=0.002, seed=seed), 100),
     ("G6a", lambda seed: simulated.recipes(driven=0.0, seed=seed), 200),
     # A partial correlation of .3.
