@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from eval.analyses.claims import VERDICTS
 from eval.analyses.sources import inference, measured
@@ -272,7 +273,8 @@ NULLS: tuple[tuple[str, Callable[[int], Study], int], ...] = (
     # A partial correlation of .3.
     ("G6b", lambda seed: simulated.recipes(own=0.3145, seed=seed), 200),
 )
-"""Claims of which nothing is true for sure, their studies, and how many are simulated."""
+"""Claims of which nothing is true for sure, their studies, and how many `benchmarks.source_claims`
+simulates; a test takes a tenth of them."""
 
 
 def verdicts(names: str, study: Study) -> list[str]:
@@ -283,12 +285,13 @@ def verdicts(names: str, study: Study) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("names", "study", "count"), NULLS, ids=[names for names, *_ in NULLS])
-def test_a_claim_is_wrongly_decided_in_at_most_five_percent_of_studies(names, study, count):
-    found = np.array([verdicts(names, study(seed)) for seed in range(count)])
+def test_a_claim_is_seldom_decided_where_nothing_can_be(names, study, count):
+    few = count // 10
+    found = np.array([verdicts(names, study(seed)) for seed in range(few)])
     assert not (found == NOT_TESTED).any()
-    wrong = ((found == SUPPORTED) | (found == CONTRADICTED)).mean(axis=0)
-    limit = 0.05 + 2.3 * np.sqrt(0.05 * 0.95 / count)  # standard errors of a share of 5 %
-    assert (wrong <= limit).all(), dict(zip(names.split(), wrong, strict=True))
+    wrong = ((found == SUPPORTED) | (found == CONTRADICTED)).sum(axis=0)
+    most = stats.binom.ppf(0.999, few, 0.05)  # of studies in which it is wrong with 5 %
+    assert (wrong <= most).all(), dict(zip(names.split(), wrong, strict=True))
 
 
 @pytest.fixture(scope="module")
