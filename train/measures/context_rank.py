@@ -5,6 +5,8 @@ the text has. `W-error(d) = ||s_(d+1:)|| / ||s||` of its singular values s is th
 matrix of rank d misses at least (Godey et al., 2024, arXiv 2404.07647, section 5).
 """
 
+from typing import Any
+
 import numpy as np
 from scipy import sparse
 from scipy.sparse import linalg
@@ -28,16 +30,16 @@ def measure(corpus: Corpus, settings: ContextRank) -> list[Row]:
         shards.append(np.asarray(shard[:left]))
         left -= len(shards[-1])
     matrix_CV = frequencies(np.concatenate(shards), settings.context, corpus.vocab_size)
-    dims = [d for d in settings.dims if d < min(matrix_CV.shape)]
+    contexts, vocab_size = _shape(matrix_CV)
+    dims = [d for d in settings.dims if d < min(contexts, vocab_size)]
     values = w_errors(matrix_CV, dims)
-    contexts = matrix_CV.shape[0]
     return [
         {"measure": MEASURE, "dim": d, "value": value, "contexts": contexts}
         for d, value in zip(dims, values, strict=True)
     ]
 
 
-def frequencies(tokens_N: np.ndarray, context: int, vocab_size: int) -> sparse.csr_matrix:
+def frequencies(tokens_N: np.ndarray, context: int, vocab_size: int) -> sparse.csr_array:
     """The frequencies of the next token after each context, [C, V]; each row sums to 1.
 
     Raises:
@@ -51,15 +53,20 @@ def frequencies(tokens_N: np.ndarray, context: int, vocab_size: int) -> sparse.c
     counts_C = np.bincount(which_N)
     weights_N = 1.0 / counts_C[which_N]
     shape = (len(counts_C), vocab_size)
-    return sparse.csr_matrix((weights_N, (which_N, windows[:, -1])), shape=shape)
+    return sparse.csr_array((weights_N, (which_N, windows[:, -1])), shape=shape)
 
 
-def w_errors(matrix_CV: sparse.csr_matrix, dims: list[int]) -> list[float]:
+def w_errors(matrix_CV: sparse.csr_array, dims: list[int]) -> list[float]:
     """W-error(d) for each d."""
-    total = float(matrix_CV.power(2).sum())
-    if matrix_CV.shape[1] <= _DENSE:
+    total, (_, vocab_size) = float(matrix_CV.power(2).sum()), _shape(matrix_CV)
+    if vocab_size <= _DENSE:
         squares = np.linalg.eigvalsh((matrix_CV.T @ matrix_CV).toarray())[::-1]
     else:
-        squares = np.sort(linalg.svds(matrix_CV, k=max(dims), return_singular_vectors=False))
-        squares = squares[::-1] ** 2
+        largest: Any = linalg.svds(matrix_CV, k=max(dims), return_singular_vectors=False)
+        squares = np.sort(largest)[::-1] ** 2
     return [float(np.sqrt(max(total - squares[:d].sum(), 0.0) / total)) for d in dims]
+
+
+def _shape(matrix_CV: sparse.csr_array) -> tuple[int, int]:
+    shape: Any = matrix_CV.shape  # optional in SciPy's types
+    return shape
