@@ -176,7 +176,7 @@ def test_an_answer_counts_where_it_is_the_rows_own(memorised, monkeypatch):
 
 @pytest.mark.slow
 def test_what_is_no_finished_run_of_this_corpus_is_one_line(memorised, tmp_path, capsys):
-    other = write_corpus(tmp_path / "other", vocab_size=300)
+    other = write_corpus(tmp_path / "other", vocab_size=295)
     run = str(memorised.record.path)
     for arguments, said in (
         ([str(tmp_path), "--corpus", str(other)], "is no run: it has no config.json"),
