@@ -137,7 +137,7 @@ def test_list_is_the_registry(capsys):
 @pytest.mark.slow
 def test_show_takes_a_variant_and_a_size_rule(capsys):
     def total(*options):
-        assert main(["show", "universal", "--size", "micro", "--format", "json", *options]) == 0
+        assert main(["show", "universal", "--size", "nano", "--format", "json", *options]) == 0
         found = json.loads(capsys.readouterr().out)
         return found["config"], found["parameters"]["non_embedding"]
 
