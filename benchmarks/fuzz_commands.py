@@ -212,6 +212,21 @@ class Ground:
             )
         return where
 
+    def language_model(self) -> Path:
+        """A finished run of a decoder-only model; the first call trains it for one step."""
+        where = (
+            self.directory / "language_model" / "single" / "transformer-nano-NL1-decoder_only-s0"
+        )
+        if not where.is_dir():
+            stage = {"steps": 1, "batch_size": 8, "target_length": 24, "objective": "causal_lm"}
+            stage |= {"eval_batches": 1, "eval_batch_size": 8}
+            settings = [f"pretrain.{key}={value}" for key, value in stage.items()]
+            corpus, runs = str(self.directory / "corpus"), str(where.parents[1])
+            command = ["pretrain", "--family", "decoder_only", "--size", "nano-NL1"]
+            command += ["--corpus", corpus, "--runs", runs]
+            training.main([*command, "--set", "finetune=null", *settings])
+        return where
+
     def base(self, room: str, verb: str) -> list[str]:
         """A command that would succeed within a few seconds."""
         runs, out = self.directory / "runs", self.directory / "out"
@@ -234,6 +249,9 @@ class Ground:
             "watch": [str(runs / "tiny")],
             "slurm": [*declared, "--dry-run"],
             "jobset": [*declared, "--dry-run"],
+            "context-rank": corpus,
+            "extract": [*corpus, "--prompt", "4", "--answer", "4", "--batches", "1"],
+            "rank-heads": [*corpus, "--ranks", "2", "--steps", "2", "--batches", "1"],
             "report": [study, "--out", str(out / "report")],
             "slopes": [study],
             "pareto": [study],
@@ -259,11 +277,11 @@ class Ground:
             "show": ["transformer", "--size", "nano"],
             "list": [],
         }
-        return (
-            [*bases[verb], "--init-from", str(self.pretrained())]
-            if verb == "finetune"
-            else bases[verb]
-        )
+        if verb == "finetune":
+            return [*bases[verb], "--init-from", str(self.pretrained())]
+        if verb in ("extract", "rank-heads"):
+            return [str(self.language_model()), *bases[verb]]
+        return bases[verb]
 
 
 def places() -> list[Place]:
