@@ -128,7 +128,7 @@ def analyse(
     laws = study_laws.laws(runs, question)
     results |= {"laws": laws.parameters, "law_checklist": laws.checklist}
     progress("claims of the sources")
-    # Every reference answers: these claims are about each architecture alone.
+    # These claims are about each architecture alone, so the reference does not matter.
     results["sources"] = scorecard(study, question)
     capacity = Capacity(study, settings.level).table()
     if len(capacity):

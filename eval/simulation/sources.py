@@ -305,13 +305,15 @@ def batches(
     return assembled(pd.DataFrame(runs), histories, recipes)
 
 
+_SEEDS_OF_WIDTH = 3  # runs of every width in a study of saturation
+
+
 def saturation(
     rise: float = 0.1,
     excess: float = 0.05,
     late: float = 0.0,
     spike: float = 0.3,
     learns: float = 80.0,
-    seeds: int = 3,
     seed: int = 0,
     noise: float = 0.01,
 ) -> Study:
@@ -323,7 +325,6 @@ def saturation(
       late: decades of tokens from the turn of the loss to that of anisotropy.
       spike: rise of anisotropy of narrow models; of their singular entropy, twice that per decade.
       learns: coefficient B of tokens in the law of all.
-      seeds: runs of every width.
       seed: of the generator.
       noise: standard deviation between runs, of log loss and of the trends.
     """
@@ -333,7 +334,7 @@ def saturation(
     decades = np.log10(tokens / tokens[-1]) + 4 / 3  # from the turn, where the last third begins
     after = np.maximum(decades, 0.0)
     runs, histories = [], []
-    for width, i in itertools.product((8, 16, 32, 64, 128, 256), range(seeds)):
+    for width, i in itertools.product((8, 16, 32, 64, 128, 256), range(_SEEDS_OF_WIDTH)):
         n, narrow = 12.0 * 2 * width**2, float(width <= 32)
         drift = noise * rng.standard_normal(4)
         y = form.predict(law, N=n, D=tokens) * np.exp(excess * narrow + drift[0])

@@ -102,7 +102,7 @@ class StageConfig:
         "source": 0.3}; empty means the text as it is.
       patience: the stage ends after this many evaluations in a row in which neither the held-out
         loss nor, in finetuning, the score of any task was better than all before; 0 means never.
-        The best and the last checkpoint are kept.
+        The best and the last checkpoint are kept. Then `eval_every` affects the result as well.
       tasks: finetuning tasks, mixed in proportion to size; empty means every task of the corpus.
       cap: a task counts for at most this many examples when tasks are mixed; 0 means no limit.
       pack: finetuning puts several short examples into one row, if the architecture allows it.
