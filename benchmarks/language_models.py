@@ -1,6 +1,6 @@
 """Compares a training step of language models with that of Hugging Face's, in one run.
 
-    python -m benchmarks.language_models
+    GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python -m benchmarks.language_models
     python -m benchmarks.language_models --shapes d64,d256 --architectures llama
 
 A decoder-only `transformer` is measured beside `GPT2LMHeadModel`, and `llama` beside
@@ -13,10 +13,11 @@ and our step also takes the z-loss and the norms of gradients and parameters.
 Prints a table on stderr and JSON on stdout: seconds per step of both, our time over theirs
 (`over_reference`), the same ratio of processor time, our tokens per second, the processor time
 over the wall time of both, and how many processes wanted a core (`load`, the mean of a minute).
-The contenders take turns, as in `benchmarks.step_time`. On a machine that does other work too,
-PyTorch's threads lose time waiting for each other, so that wall time flatters us; pinned to one
-core (`taskset -c 0`), the ratio of processor time depends on other work least. This needs torch
-and transformers, which the extra `parity` installs.
+The contenders take turns, as in `benchmarks.step_time`, and both get the huge pages that
+`make study` sets. On a machine that does other work too, PyTorch's threads lose time waiting for
+each other, so that wall time flatters us; pinned to one core (`taskset -c 0`), the ratio of
+processor time depends on other work least. This needs torch and transformers, which the extra
+`parity` installs.
 """
 
 import argparse

@@ -66,27 +66,26 @@ def project(
     a whole operand.
     """
     rows, matrix = x.reshape(-1, x.shape[-1]), kernel.astype(x.dtype)
-    projected = (
-        rows @ matrix
-        if dtype is None
-        else product("NI,IJ->NJ", rows, matrix, dtype, pull_back=_pull_back_to_kernel)
-    )
+    projected = product("NI,IJ->NJ", rows, matrix, dtype or x.dtype, pull_back=_pull_back)
     return projected.reshape(*x.shape[:-1], -1)
 
 
-def _pull_back_to_kernel(
+def _pull_back(
     rows_NI: jax.Array, matrix_IJ: jax.Array, grad_NJ: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """The gradients of `rows @ matrix`, for a matrix with many more columns than rows.
+    """The gradients of `rows @ matrix`.
 
-    A CPU multiplies a matrix that has to be read by columns at half the speed, and so do products
-    whose result XLA is to transpose. The barriers make it transpose the rows, which are small
-    beside their gradient, before the product, and a tied table's gradient after it.
+    A CPU multiplies a matrix that has to be read by columns at half the speed. The matrix's
+    gradient needs the rows or their gradient that way. The barriers make XLA transpose the narrower
+    of the two before the product, and the product after it.
     """
+    grad_rows_NI = grad_NJ @ matrix_IJ.T
     if jax.default_backend() != "cpu":
-        return grad_NJ @ matrix_IJ.T, rows_NI.T @ grad_NJ
-    rows_IN = jax.lax.optimization_barrier(rows_NI.T)
-    return grad_NJ @ matrix_IJ.T, jax.lax.optimization_barrier(rows_IN @ grad_NJ)
+        return grad_rows_NI, rows_NI.T @ grad_NJ
+    barrier = jax.lax.optimization_barrier
+    if rows_NI.shape[1] <= grad_NJ.shape[1]:
+        return grad_rows_NI, barrier(barrier(rows_NI.T) @ grad_NJ)
+    return grad_rows_NI, barrier(barrier(grad_NJ.T) @ rows_NI).T
 
 
 def product(
