@@ -19,6 +19,7 @@ from arch_zoo.config import ModelConfig
 from arch_zoo.conventions import DEFAULT, Convention
 from arch_zoo.families import MODELS, build
 from arch_zoo.layers.experts import DROPLESS
+from arch_zoo.registry import ConfigError
 from arch_zoo.skeleton import Batch, BatchSpec, Skeleton
 
 # A parameter with such an axis is a table of tokens, positions or steps.
@@ -88,7 +89,7 @@ def count_params(cfg: ModelConfig) -> ParamCount:
     """Counts the parameters of `cfg`."""
     total = embedding = active = 0
     by_part: collections.Counter[str] = collections.Counter()
-    for path, param in nnx.to_flat_state(nnx.state(abstract_model(cfg), nnx.Param)):
+    for path, param in nnx.to_flat_state(nnx.state(abstract_model(_countable(cfg)), nnx.Param)):
         # Of a triangular matrix only one half is used.
         size = param.get_metadata().get("entries", math.prod(param.shape))
         experts = math.prod(
@@ -121,9 +122,7 @@ def count_flops(
         on it.
       **named_lengths: lengths by name.
     """
-    cfg = dataclasses.replace(
-        cfg, dtype="float32"
-    )  # in 16 bits a GPU's fused kernels would hide products
+    cfg = _countable(cfg)
     model = abstract_model(cfg)
     state = nnx.to_flat_state(nnx.state(model, nnx.Param))
     has_experts = any("expert" in param.axes for _, param in state)
@@ -180,8 +179,7 @@ def _traced(
       train: whether to trace the forward pass of training, where experts have a limited capacity.
       loops_once: count the body of a loop once, as XLA's cost analysis does.
     """
-    # Unrolled, so that every layer appears under its own name. Scanning changes no count.
-    model = abstract_model(dataclasses.replace(cfg, scan_layers=False, remat="none"))
+    model = abstract_model(dataclasses.replace(cfg, scan_layers=False) if loops_once else cfg)
 
     def forward(model: Skeleton, batch: Batch, key: jax.Array) -> tuple[jax.Array, ...]:
         return model.token_nll(batch, key=key, train=train)[:2]
@@ -191,6 +189,20 @@ def _traced(
     _walk(jaxpr.jaxpr, "", 1, by_part, loops_once=loops_once)
     rows = batch["decoder_input_tokens"].shape[0]
     return collections.Counter({part: flops // rows for part, flops in by_part.items()})
+
+
+def _countable(cfg: ModelConfig) -> ModelConfig:
+    """The configuration with the same counts that is traced fastest.
+
+    Its layers are scanned where they repeat. In 16 bits a GPU's fused kernels would hide products.
+    """
+    cfg = dataclasses.replace(cfg, dtype="float32", remat="none", scan_layers=False)
+    try:
+        scanned = dataclasses.replace(cfg, scan_layers=True)
+        abstract_model(scanned)
+    except ConfigError:
+        return cfg
+    return scanned
 
 
 def _param_part(path: tuple) -> str:

@@ -55,6 +55,11 @@ _EVAL_TYPES = {
     "stderr": _NUMBER,
 }
 _METRIC_TYPES = {"step": int, "stage": str}
+_MEASURE_TYPES = {"step": int, "measure": str, "value": _NUMBER}
+
+MEASURES = "measures.jsonl"
+"""The file of the measures that take too long for an evaluation: rows with step, measure, value and
+what the value depends on."""
 
 
 class InputError(ValueError):
@@ -79,6 +84,7 @@ class Run:
       status: status.json; {"state": "queued"} if there is none.
       metrics: rows of metrics.jsonl in order.
       evals: rows of evals.jsonl in order.
+      measures: rows of measures.jsonl, which the verbs that measure a finished run write.
     """
 
     path: Path
@@ -87,6 +93,7 @@ class Run:
     status: Row
     metrics: list[Row]
     evals: list[Row]
+    measures: list[Row] = dataclasses.field(default_factory=list)
 
 
 def find_runs(root: str | os.PathLike[str]) -> list[Path]:
@@ -123,6 +130,7 @@ def read_run(path: str | os.PathLike[str], *, allow_torn: bool = False) -> Run:
         status=read_status(path),
         metrics=read_jsonl(path / "metrics.jsonl", _METRIC_TYPES, allow_torn=allow_torn),
         evals=read_jsonl(path / "evals.jsonl", _EVAL_TYPES, allow_torn=allow_torn),
+        measures=read_jsonl(path / MEASURES, _MEASURE_TYPES, allow_torn=allow_torn),
     )
 
 

@@ -52,6 +52,7 @@ AVERAGES = {
 GROUP_COLUMNS = ("downstream_glue", "downstream_super_glue", "downstream_squad", "downstream_mean")
 EVAL_COLUMNS = ("run_id", "stage", "task", "split", "metric", "step", "value", "n", "stderr")
 RECIPE_COLUMNS = ("run_id", "batch_size", "learning_rate", "weight_decay")
+MEASURE_COLUMNS = ("run_id", "measure", "rank", "value")
 UNFINISHED_COLUMNS = (
     "run_id",
     "architecture",
@@ -98,6 +99,8 @@ class Study:
         columns of `evals`; empty for a table from elsewhere.
       recipes: settings of pretraining that analyses of one run need, as rows of RECIPE_COLUMNS; NaN
         where they are not recorded. `settings` says how often each value occurs.
+      measures: what the verbs of `train` measured of finished runs, as rows of MEASURE_COLUMNS; the
+        rank is that of a head or a matrix, NaN where a value has none.
       paths: the run directory of each run of `runs`, by run id; empty for a table from elsewhere.
     """
 
@@ -119,6 +122,9 @@ class Study:
     )
     recipes: pd.DataFrame = dataclasses.field(
         default_factory=lambda: pd.DataFrame(columns=list(RECIPE_COLUMNS))
+    )
+    measures: pd.DataFrame = dataclasses.field(
+        default_factory=lambda: pd.DataFrame(columns=list(MEASURE_COLUMNS))
     )
     paths: Mapping[str, Path] = dataclasses.field(default_factory=dict)
 
@@ -343,6 +349,7 @@ def _study(
         flops_by_part=_parts([(identities[i]["run_id"], runs[i]) for i in done]),
         histories=every[every.stage == "pretrain"].reset_index(drop=True),
         recipes=_recipes([(identities[i]["run_id"], runs[i]) for i in done]),
+        measures=_measures([(identities[i]["run_id"], runs[i]) for i in done]),
         paths={identities[i]["run_id"]: runs[i].path for i in done},
     )
     told = [runs[i] for i in (*done, *left)]
@@ -469,6 +476,16 @@ def _recipes(runs: list[tuple[str, records.Run]]) -> pd.DataFrame:
         named = zip(RECIPE_COLUMNS[1:], found, strict=True)
         rows.append((run_id, *(_number(value, path, f"pretrain: {key}") for key, value in named)))
     return pd.DataFrame(rows, columns=list(RECIPE_COLUMNS))
+
+
+def _measures(runs: list[tuple[str, records.Run]]) -> pd.DataFrame:
+    rows = [
+        (run_id, row["measure"], *(_number(row.get(key), path, key) for key in ("rank", "value")))
+        for run_id, run in runs
+        for path in (run.path / records.MEASURES,)
+        for row in run.measures
+    ]
+    return pd.DataFrame(rows, columns=list(MEASURE_COLUMNS))
 
 
 _MEASUREMENT = ["run_id", "stage", "task", "split", "metric"]  # what a row of `evals` is named by

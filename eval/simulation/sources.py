@@ -11,7 +11,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from eval.data.study import EVAL_COLUMNS, RECIPE_COLUMNS, UNFINISHED_COLUMNS, Study, complete
+from eval.data.study import (
+    EVAL_COLUMNS,
+    MEASURE_COLUMNS,
+    RECIPE_COLUMNS,
+    UNFINISHED_COLUMNS,
+    Study,
+    complete,
+)
 from eval.laws import forms
 
 SIZES = (2e4, 6e4, 2e5, 6e5)  # parameters outside the embedding
@@ -353,6 +360,41 @@ def saturation(
     width = table["size"].str.removeprefix("w").astype(float)
     shape = pd.DataFrame({"run_id": table["run_id"], "num_layers": 2.0, "embed_dim": width})
     return dataclasses.replace(assembled(table, histories, recipes), shapes=shape)
+
+
+def finished(
+    cost: float = 0.05, error: float = 0.5, seed: int = 0, noise: float = 0.01, widest: int = 64
+) -> Study:
+    """Runs of several widths whose heads and whose corpus were measured at several ranks.
+
+    Args:
+      cost: of halving the rank of a head, nats.
+      error: the share that a matrix of rank 32 misses of the corpus's; less at larger ranks.
+      seed: of the generator.
+      noise: standard deviation of the loss of a head.
+      widest: the largest width.
+    """
+    rng, runs, measures = np.random.default_rng(seed), [], []
+    widths = [w for w in (16, 32, 64, 128, 256) if w <= widest]
+    for width, i in itertools.product(widths, range(_SEEDS_OF_WIDTH)):
+        run_id = f"transformer-w{width}-s{i}"
+        costs = {"params_non_embedding": 24.0 * width**2, "tokens_seen": 1e7, "steps": 5000}
+        name = {"run_id": run_id, "size": f"w{width}", "protocol": "", "seed": i}
+        runs.append(name | costs | {"unique_tokens": 3e6, "upstream_nll": 3.0})
+        for rank in (4.0, 8.0, 16.0):
+            y = 3 - cost * np.log2(rank / width) + noise * rng.standard_normal()
+            measures.append((run_id, "rank_limited_head", rank, y))
+        measures.append((run_id, "rank_limited_head", np.nan, 3.0))
+    for rank in (16.0, 32.0, 64.0, 128.0):
+        measures.append((runs[0]["run_id"], "context_rank", rank, error * (32 / rank) ** 0.5))
+    table = pd.DataFrame(runs)
+    width = table["size"].str.removeprefix("w").astype(float)
+    made = assembled(table, [], pd.DataFrame({"run_id": table["run_id"], "batch_size": 16.0}))
+    return dataclasses.replace(
+        made,
+        shapes=pd.DataFrame({"run_id": table["run_id"], "num_layers": 2.0, "embed_dim": width}),
+        measures=pd.DataFrame(measures, columns=list(MEASURE_COLUMNS)),
+    )
 
 
 def recipes(

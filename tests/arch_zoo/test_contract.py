@@ -42,6 +42,18 @@ def variant(request):
     models.clear()
 
 
+@pytest.fixture
+def default(variant):
+    """A variant with the default options of its architecture, or one that walks its own way.
+
+    Other named variants change what a layer computes, not how layers are run, trained or stored.
+    """
+    name = variant.removesuffix("-lm").removesuffix("-prefix")
+    if name not in arch_zoo.names() and not name.startswith("universal"):
+        pytest.skip("tested with the default options")
+    return variant
+
+
 # All batches have the same shape where possible, so that the checks share what they compile.
 ROWS = 8
 
@@ -241,9 +253,9 @@ def test_prefill_equals_teacher_forcing(variant, pairs):
             logits_BV, cache = models.decode_step(model, tokens_B, first + step, cache)
 
 
-def test_greedy_decoding_follows_its_own_logits(variant):
+def test_greedy_decoding_follows_its_own_logits(default):
     """Each token is the argmax given those before it, and nothing follows the end of a row."""
-    cfg, pairs = models.config(variant), longest_examples()
+    cfg, pairs = models.config(default), longest_examples()
     model = models.build(cfg)
     ids = models.greedy(model, models.given(pairs, cfg.family), models.TARGET_LENGTH)
     answered = [(source, row) for (source, _), row in zip(pairs, np.asarray(ids), strict=True)]
@@ -256,12 +268,12 @@ def test_greedy_decoding_follows_its_own_logits(variant):
         assert not row[length:].any()
 
 
-def test_prompts_decode_together_as_alone(variant):
+def test_prompts_decode_together_as_alone(default):
     """Inputs of 1, 2, 7 and the most tokens in one batch are answered as each one alone.
 
     An encoder's inputs are padded like those of any batch, so the shortest and the longest will do.
     """
-    cfg = models.config(variant)
+    cfg = models.config(default)
     between = (2, 7) if cfg.family == "decoder_only" else ()
     rng, lengths = np.random.default_rng(1), (1, *between, models.INPUT_LENGTH)
     pairs = models.examples(rng, lengths, [1] * len(lengths))
@@ -277,11 +289,11 @@ def test_prompts_decode_together_as_alone(variant):
 
 
 @pytest.mark.slow
-def test_scanning_changes_nothing_or_is_refused(variant):
+def test_scanning_changes_nothing_or_is_refused(default):
     """Outputs and gradients equal those of unrolled layers, at the smallest depth that repeats."""
     for size in (models.SIZE, models.SIZE + "-NL4"):
-        cfg = models.config(variant, size)
-        cfg = models.config(variant, size, **PERIODIC.get(cfg.name, {}))
+        cfg = models.config(default, size)
+        cfg = models.config(default, size, **PERIODIC.get(cfg.name, {}))
         try:
             scanned = models.like(models.build(cfg), dataclasses.replace(cfg, scan_layers=True))
         except arch_zoo.ConfigError as error:
@@ -292,9 +304,9 @@ def test_scanning_changes_nothing_or_is_refused(variant):
 
 
 @pytest.mark.slow
-def test_rematerialisation_changes_nothing(variant):
-    cfg = models.config(variant)
-    for policy in ("full", "dots") if variant == "transformer" else ("full",):
+def test_rematerialisation_changes_nothing(default):
+    cfg = models.config(default)
+    for policy in ("full", "dots") if default == "transformer" else ("full",):
         model = models.build(cfg)
         _assert_same_training(model, models.like(model, dataclasses.replace(cfg, remat=policy)))
 
@@ -408,9 +420,9 @@ def test_dropout_follows_its_key(variant):
 
 
 @pytest.mark.slow
-def test_loss_falls_on_a_copy_task(variant):
+def test_loss_falls_on_a_copy_task(default):
     """A few hundred small batches bring the loss of copying below that of guessing."""
-    cfg = models.config(variant)
+    cfg = models.config(default)
     model = arch_zoo.build(cfg, jax.random.key(0))
     leaves, structure = jax.tree.flatten(model)
     trained = [jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves]
@@ -442,9 +454,9 @@ def _updated(optimizer, gradient, state, leaves, trained):
     return [leaf + update if moves else leaf for leaf, update, moves in pairs], state
 
 
-def test_saving_and_restoring_is_bitwise(variant, tmp_path):
+def test_saving_and_restoring_is_bitwise(default, tmp_path):
     """Parameters are saved as plain arrays by path, the form in which weights are exchanged."""
-    model = models.build(models.config(variant))
+    model = models.build(models.config(default))
     graph, params, rest = nnx.split(model, nnx.Param, ...)
     arrays = {
         "/".join(map(str, path)): np.asarray(param[...])

@@ -20,7 +20,7 @@ _DENSE = 8192  # vocabularies up to this size have their Gram matrix decomposed 
 
 
 def measure(corpus: Corpus, settings: ContextRank) -> list[Row]:
-    """A row for each d below the vocabulary's size: measure, dim, value, contexts.
+    """A row for each rank d below the vocabulary's size: measure, rank, value, contexts.
 
     Raises:
       InputError: there are fewer tokens than a context and the next.
@@ -34,7 +34,7 @@ def measure(corpus: Corpus, settings: ContextRank) -> list[Row]:
     dims = [d for d in settings.dims if d < min(contexts, vocab_size)]
     values = w_errors(matrix_CV, dims)
     return [
-        {"measure": MEASURE, "dim": d, "value": value, "contexts": contexts}
+        {"measure": MEASURE, "rank": d, "value": value, "contexts": contexts}
         for d, value in zip(dims, values, strict=True)
     ]
 

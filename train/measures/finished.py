@@ -20,9 +20,6 @@ from train.run.start import checkpoints_of
 from train.run.step import Model, make_model
 from train.study.config import StageConfig, from_dict
 
-FILE = "measures.jsonl"
-"""The file in the run's directory that such measures are kept in."""
-
 
 @dataclasses.dataclass(frozen=True)
 class FinishedRun:
@@ -60,15 +57,32 @@ class FinishedRun:
         """The held-out batches that its loss was measured on."""
         return batches.heldout(self.corpus, self.shape, self.stage.eval_batches, self.stage.text)
 
-    def keep(self, rows: list[records.Row]) -> None:
-        """Adds rows to the run's file of measures, in place of those of the same measure."""
-        path = self.record.path / FILE
-        before = records.read_jsonl(path, allow_torn=True) if path.exists() else []
-        measures = {row["measure"] for row in rows}
-        kept = [row for row in before if row.get("measure") not in measures]
-        lines = [*kept, *({"step": self.step, **row} for row in rows)]
-        with records.replacing(path) as file:
-            file.write("".join(json.dumps(row) + "\n" for row in lines).encode())
+
+def keep(record: records.Run, step: int, rows: list[records.Row]) -> None:
+    """Adds rows of a step to a run's file of measures, in place of those of the same measure."""
+    path, measures = record.path / records.MEASURES, {row["measure"] for row in rows}
+    kept = [row for row in records.read_jsonl(path) if row["measure"] not in measures]
+    lines = [*kept, *({"step": step, **row} for row in rows)]
+    with records.replacing(path) as file:
+        file.write("".join(json.dumps(row) + "\n" for row in lines).encode())
+
+
+def open_run(directory: Path, corpus: Corpus) -> records.Run:
+    """The records of a run that was trained on a corpus.
+
+    Raises:
+      InputError: it is no run, or was trained on another corpus.
+    """
+    if not (directory / "config.json").exists():
+        raise InputError(f"run: {str(directory)!r} is no run: it has no config.json")
+    record = records.read_run(directory)
+    fingerprint = record.config["data"]["fingerprint"]
+    if fingerprint != corpus.fingerprint:
+        raise InputError(
+            f"run: {directory} was trained on the corpus {fingerprint[:12]}, and {corpus.path} is "
+            f"{corpus.fingerprint[:12]}"
+        )
+    return record
 
 
 def open_finished(directory: Path, corpus: Corpus) -> FinishedRun:
@@ -78,17 +92,10 @@ def open_finished(directory: Path, corpus: Corpus) -> FinishedRun:
       InputError: it is no run, has not finished pretraining, has no checkpoint left, or was trained
         on another corpus.
     """
-    if not (directory / "config.json").exists():
-        raise InputError(f"run: {str(directory)!r} is no run: it has no config.json")
-    record = records.read_run(directory)
+    record = open_run(directory, corpus)
     config = record.config
     if "pretrain" not in record.status.get("finished", []):
         raise InputError(f"run: {directory} has not finished pretraining")
-    if config["data"]["fingerprint"] != corpus.fingerprint:
-        raise InputError(
-            f"run: {directory} was trained on the corpus {config['data']['fingerprint'][:12]}, and "
-            f"{corpus.path} is {corpus.fingerprint[:12]}"
-        )
     stage = from_dict(StageConfig, config["pretrain"], "pretrain")
     model, params = make_model(arch_zoo.config_from_dict(config["model"]), config["seed"])
     place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])

@@ -34,11 +34,11 @@ class _OfRun:
     def keep(self, measure: Callable[["FinishedRun"], list[Row]]) -> int:
         """Measures the run, keeps the rows and prints them; returns the exit code."""
         from train.data.corpus import open_corpus
-        from train.measures.finished import open_finished
+        from train.measures.finished import keep, open_finished
 
         run = open_finished(self.run_directory, open_corpus(self.corpus))
         rows = measure(run)
-        run.keep(rows)
+        keep(run.record, run.step, rows)
         return _printed(rows)
 
 
@@ -70,16 +70,25 @@ class ContextRankVerb(ContextRank):
 
     Attributes:
       corpus: a directory that `prepare` wrote.
+      run_directory: a run that was trained on the corpus. Its records keep the rows, and the report
+        of its study judges what the source claims.
     """
 
     corpus: Path = Path("corpora/python")
+    run_directory: Path | None = None
 
     def run(self) -> int:
         """Prints the rows; returns the exit code."""
         from train.data.corpus import open_corpus
         from train.measures import context_rank
+        from train.measures.finished import keep, open_run
 
-        return _printed(context_rank.measure(open_corpus(self.corpus), self))
+        corpus = open_corpus(self.corpus)
+        record = self.run_directory and open_run(self.run_directory, corpus)
+        rows = context_rank.measure(corpus, self)
+        if record:
+            keep(record, 0, rows)  # no step of the run changes it
+        return _printed(rows)
 
 
 def _printed(rows: Iterable[Row]) -> int:

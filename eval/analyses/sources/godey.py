@@ -5,7 +5,6 @@ compare the last third of training, by the logarithm of tokens, with what came b
 """
 
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,15 @@ from eval.analyses.sources.inference import Open, need
 from eval.analyses.sources.measured import Measured
 from eval.laws import forms
 from eval.laws.fitting.points import points
-from eval.stats.decision import Finding, Untestable, all_must, judge, one_enough
+from eval.stats.decision import (
+    CANNOT_BE_TOLD,
+    CONTRADICTED,
+    SUPPORTED,
+    Finding,
+    all_must,
+    judge,
+    one_enough,
+)
 
 LONG = 1000.0
 """Tokens for each parameter of the narrowest model, below which no saturation is expected."""
@@ -24,6 +31,8 @@ TOGETHER = 0.3
 """Decades of tokens within which two events count as one."""
 WEAK = 0.3
 """A correlation between minus and plus this number is weak."""
+MISSED = 0.1
+"""A matrix that misses more than this share of another does not stand for it."""
 _WIDTHS = 3  # the fewest widths
 _PER_RUN = 8  # points of a wide run that a law is fitted to
 _SMOOTH = 3  # evaluations over which a rise is measured
@@ -213,11 +222,34 @@ def comes_with_the_loss(m: Measured, given: bool) -> Finding:
     return dataclasses.replace(found, effect=r, low=float(low), high=float(high), note=note)
 
 
-def _no_records(what: str) -> Callable[[Measured], Finding]:
-    def test(m: Measured) -> Finding:
-        raise Untestable(f"the records hold no {what}")
+def low_rank_costs(m: Measured) -> Finding:
+    """What halving the rank of the head costs, between the two largest ranks of each run."""
+    rows = m.by_rank("rank_limited_head").sort_values("rank")
+    widths = rows["width"].nunique()
+    need(widths >= 2, f"heads of limited rank of models of {widths} width; 2 are needed")
+    costs = []
+    for _, part in rows.groupby("run_id"):
+        if len(part) < 2:
+            raise Open("a run whose head was limited to one rank only")
+        (less, more), (worse, better) = part[["rank", "value"]].tail(2).to_numpy(float).T
+        costs.append((worse - better) / np.log2(more / less))
+    note = f"{len(costs)} runs of {widths} widths; ranks up to {rows['rank'].max():.0f}"
+    return infer.above(infer.mean(np.array(costs)), m.level, note=note)
 
-    return test
+
+def needs_rank(m: Measured) -> Finding:
+    """What a matrix of the widest model's rank misses of the next-token frequencies: counted."""
+    rows = m.by_rank("context_rank")
+    width = m.runs["width"].max()
+    at = []
+    for _, part in rows.sort_values("rank").groupby("run_id"):
+        ranks, values = part[["rank", "value"]].to_numpy(float).T
+        if not ranks[0] <= width <= ranks[-1]:
+            raise Open(f"the ranks measured are {ranks[0]:.0f} to {ranks[-1]:.0f}, not {width:.0f}")
+        at.append(np.interp(np.log(width), np.log(ranks), values))
+    value, low, high = (float(f(at)) for f in (np.mean, np.min, np.max))
+    verdict = SUPPORTED if low > MISSED else CONTRADICTED if high <= MISSED else CANNOT_BE_TOLD
+    return Finding(value, low, high, np.nan, verdict, f"at width {width:.0f}", exact=True)
 
 
 _SATURATE = "Small models saturate: late in training their loss rises, to 8 % above the law of"
@@ -304,24 +336,25 @@ CLAIMS = (
         "G4",
         "",
         "A head of rank below about 1,000 costs perplexity, whatever the model.",
-        "the loss of heads of rank r on frozen states falls up to a rank that all widths share",
-        "rank from which the loss no longer falls",
-        "",
+        "the loss of heads trained on frozen states still falls between the two largest ranks that "
+        "were tried (`python -m train rank-heads RUN`)",
+        "loss of halving the rank, mean over runs",
+        "nats",
         _STUDY,
-        "heads of limited rank",
-        _no_records("heads of limited rank, trained on frozen states"),
+        "runs measured by `python -m train rank-heads`",
+        low_rank_costs,
     ),
     SourceClaim(
         "G5",
         "",
         "Contexts of natural language need a rank of thousands.",
-        "the W-error of the corpus's matrix of next-token frequencies is above 0 at the model's "
-        "width",
-        "W-error at the width",
+        f"a matrix whose rank is the width of the widest model misses more than {MISSED:g} of the "
+        "corpus's next-token frequencies (`python -m train context-rank --run-directory RUN`)",
+        "W-error at that width",
         "",
-        "corpus",
-        "contexts",
-        _no_records("matrix of the corpus's next-token frequencies"),
+        _STUDY,
+        "ranks, up to the width, for `python -m train context-rank`",
+        needs_rank,
     ),
     SourceClaim(
         "G6",

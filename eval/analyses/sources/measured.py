@@ -79,6 +79,7 @@ class Measured:
         weight_decay, learning_rate, and the scores of tasks, NaN where they are at chance.
       histories: one row per run and evaluation: run_id, step, tokens, and a column for each measure
         of _MEASURES, NaN where it was not taken.
+      finished: what was measured of finished runs, as rows of `eval.data.study.MEASURE_COLUMNS`.
       level: confidence level of intervals; tests are at 1 - level.
       seed: of random draws.
     """
@@ -86,6 +87,7 @@ class Measured:
     name: str
     runs: pd.DataFrame
     histories: pd.DataFrame
+    finished: pd.DataFrame
     level: float = 0.95
     seed: int = 0
 
@@ -179,6 +181,19 @@ class Measured:
             raise Untestable(f"no run was evaluated {_EVALUATIONS} times during training")
         return found
 
+    def by_rank(self, measure: str) -> pd.DataFrame:
+        """A measure of finished runs that depends on a rank: run_id, width, rank, value.
+
+        Raises:
+          Untestable: no run has it.
+        """
+        rows = self.finished[self.finished["measure"] == measure].dropna(subset=["rank", "value"])
+        widths = self.runs.dropna(subset=["width"]).set_index("run_id")["width"]
+        rows = rows[rows["run_id"].isin(widths.index)]
+        if rows.empty:
+            raise Untestable(f"no run has a measured {measure}")
+        return rows.assign(width=rows["run_id"].map(widths))[["run_id", "width", "rank", "value"]]
+
     def _averaged(self, data: str) -> pd.DataFrame:
         """The cells of the usual runs by size and level of the data, averaged over seeds."""
         needed = self.usual[["N", "P", data, "last", "best"]].astype(float)
@@ -237,8 +252,9 @@ def measured(study: Study, level: float = 0.95, seed: int = 0) -> list[Measured]
     study = study.told_apart()
     histories = _histories(study)
     runs = _runs(study, histories)
+    of = lambda table, part: table[table["run_id"].isin(part["run_id"])]
     return [
-        Measured(str(name), part, histories[histories["run_id"].isin(part["run_id"])], level, seed)
+        Measured(str(name), part, of(histories, part), of(study.measures, part), level, seed)
         for name, part in runs.groupby("architecture", sort=True)
     ]
 

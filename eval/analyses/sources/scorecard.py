@@ -68,7 +68,8 @@ def scorecard(
         source, claim (K1), part, architecture (empty where no architecture has the data), text
         (what the source says), hypothesis (what was tested here), measure (what `effect` is), unit,
         effect, ci_low, ci_high, p (two-sided, of the verdict; corrected by Holm where several
-        architectures were tested), exact (always False: no effect is counted), verdict (of
+        architectures were tested), exact (whether the effect is counted: then there is no p and
+        the interval is the range over runs), verdict (of
         `eval.analyses.claims.VERDICTS`), study (the study that tests the claim), would_settle (what
         would decide an open claim), note.
     """
@@ -107,6 +108,8 @@ def _finding(claim: SourceClaim, m: Measured) -> Finding:
 
 def _corrected(found: Finding, p: float, level: float) -> Finding:
     """A finding with its p value corrected for the number of architectures."""
+    if found.exact:
+        return found
     sure = found.verdict in (SUPPORTED, CONTRADICTED)
     verdict = found.verdict if not sure or p < 1 - level else CANNOT_BE_TOLD
     return dataclasses.replace(found, p=p if math.isfinite(p) else found.p, verdict=verdict)

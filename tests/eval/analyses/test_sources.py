@@ -204,6 +204,12 @@ TRUTHS = {
         lambda: long(noise=0.1),
     ),
     "G3": (long, lambda: long(spike=-0.3), lambda: long(spike=0.0)),
+    "G4": tuple(lambda c=c: simulated.finished(c) for c in (0.05, -0.05, 0.0)),
+    "G5": (
+        simulated.finished,
+        lambda: simulated.finished(error=0.1),
+        lambda: simulated.finished(widest=256),
+    ),
     "G6a": (
         simulated.recipes,
         lambda: simulated.recipes(own=-1.0, driven=0.0),
@@ -269,6 +275,7 @@ NULLS: tuple[tuple[str, Callable[[int], Study], int], ...] = (
     ("G1a", lambda seed: long(rise=0.0, learns=1e-6, seed=seed), 200),
     ("G1b G2a G3", lambda seed: long(rise=0.0, spike=0.0, excess=0.0, seed=seed), 200),
     ("G1c", lambda seed: long(rise=0.0, excess=0.0, noise=0.002, seed=seed), 100),
+    ("G4", lambda seed: simulated.finished(0.0, seed=seed), 200),
     ("G6a", lambda seed: simulated.recipes(driven=0.0, seed=seed), 200),
     # A partial correlation of .3.
     ("G6b", lambda seed: simulated.recipes(own=0.3145, seed=seed), 200),

@@ -51,6 +51,20 @@ def test_every_evaluation_of_pretraining_is_kept_and_the_recipe(study):
     assert set(found.recipes.batch_size) == {32.0} and found.recipes.weight_decay.isna().all()
 
 
+def test_measures_of_finished_runs_are_kept(study):
+    rows = [
+        {"step": 100, "measure": "rank_limited_head", "rank": None, "value": 2.5},
+        {"step": 100, "measure": "rank_limited_head", "rank": 4, "value": 2.75},
+        {"step": 100, "measure": "extraction", "split": "train", "value": 0.5},
+    ]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (study / "glu-nano-s0" / records.MEASURES).write_text(lines)
+    found = read_study(study).measures
+    assert set(found.run_id) == {"glu-nano-s0"}
+    assert found["rank"].isna().tolist() == [True, False, True]
+    assert found["value"].tolist() == [2.5, 2.75, 0.5]
+
+
 def test_paper_tasks_have_their_averages(tmp_path):
     path = run_directories.write_study(
         tmp_path, ("glu",), ("nano",), tasks=run_directories.PAPER_TASKS
@@ -183,6 +197,7 @@ def test_a_torn_last_line_is_left_out_and_reported(study):
     [
         ("evals.jsonl", '{"step": "x", "stage": "pretrain"}\n', "row 1: step = 'x' has type str"),
         ("evals.jsonl", "not json\n", "row 1 is not JSON"),
+        ("measures.jsonl", '{"step": 1, "measure": "x", "value": "y"}\n', "row 1: value = 'y'"),
         ("config.json", "[1]", "expected a JSON object"),
         (
             "config.json",

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.train import tiny_study
-from tests.train.launch import one_cell, slurm_cluster, twelve_cells
+from tests.train.launch import one_cell, six_cells, slurm_cluster, twelve_cells
 from tests.train.launch.contents import content
 from tests.train.tiny_corpus import write_corpus
 from train.__main__ import main
@@ -149,19 +149,19 @@ def _states(cluster):
 @needs_slurm
 @pytest.mark.slow
 def test_an_array_survives_scancel_requeue_and_a_killed_daemon(corpus, tmp_path):
-    here = tmp_path / "slurm" / "twelve"
+    here = tmp_path / "slurm" / "six"
     with slurm_cluster.cluster() as cluster:
         cluster.run(
             "scontrol", "update", "PartitionName=test", "State=DOWN"
         )  # accepts jobs but starts none
         said = _train(
-            "slurm", twelve_cells, corpus, tmp_path / "slurm", environment=cluster.environment
+            "slurm", six_cells, corpus, tmp_path / "slurm", environment=cluster.environment
         )
-        assert "12 cells of twelve" in said
+        assert "6 cells of six" in said
         again = _train(
-            "slurm", twelve_cells, corpus, tmp_path / "slurm", environment=cluster.environment
+            "slurm", six_cells, corpus, tmp_path / "slurm", environment=cluster.environment
         )
-        assert "no cell is left to submit; 12 are in the queue" in again
+        assert "no cell is left to submit; 6 are in the queue" in again
         cluster.run("scontrol", "update", "PartitionName=test", "State=UP")
 
         def running():
@@ -215,15 +215,15 @@ def test_an_array_survives_scancel_requeue_and_a_killed_daemon(corpus, tmp_path)
         assert _states(cluster)[cancelled][1] == "CANCELLED"
 
         said = _train(
-            "slurm", twelve_cells, corpus, tmp_path / "slurm", environment=cluster.environment
+            "slurm", six_cells, corpus, tmp_path / "slurm", environment=cluster.environment
         )
         assert (
-            "1 cells of twelve" in said or "no cell is left" in said
+            "1 cells of six" in said or "no cell is left" in said
         )  # it may have finished before it was cancelled
         cluster.wait(lambda: not cluster.run("squeue", "--noheader").strip(), 200)
     assert {s.state for s in statuses(read_manifest(here), here)} == {"done"}
-    _train("study", twelve_cells, corpus, tmp_path / "local")
-    assert content(here) == content(tmp_path / "local" / "twelve")
+    _train("study", six_cells, corpus, tmp_path / "local")
+    assert content(here) == content(tmp_path / "local" / "six")
 
 
 @needs_slurm

@@ -83,10 +83,22 @@ def test_a_text_whose_next_token_is_certain_has_one_singular_value_for_each():
 def test_a_corpus_is_measured_and_too_short_a_one_refused(corpus, capsys):
     assert main(["context-rank", "--corpus", str(corpus.path), "--dims", "2", "8", "4096"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [row["dim"] for row in rows] == [2, 8]  # 4,096 is above the vocabulary
+    assert [row["rank"] for row in rows] == [2, 8]  # 4,096 is above the vocabulary
     assert 1 > rows[0]["value"] > rows[1]["value"] > 0
     with pytest.raises(InputError, match="context = 4: the text has only 3 tokens"):
         context_rank.measure(corpus, ContextRank(max_tokens=3))
+
+
+@pytest.mark.slow
+def test_a_run_keeps_what_was_measured_of_its_corpus(memorised, tmp_path, capsys):
+    command = ["context-rank", "--corpus", str(memorised.corpus.path), "--dims", "2"]
+    run = memorised.record.path
+    assert main([*command, "--run-directory", str(run)]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    kept = [row for row in records.read_run(run).measures if row["measure"] == "context_rank"]
+    assert kept == [{"step": 0, **printed}]
+    assert main([*command, "--run-directory", str(tmp_path)]) == 2
+    assert "is no run: it has no config.json" in capsys.readouterr().err
 
 
 # --- heads of limited rank ---
@@ -146,7 +158,8 @@ def test_a_model_recites_what_it_has_memorised_and_nothing_else(memorised, capsy
     assert train["value"] > 2 * validation["value"] and train["value"] > 0.7
     assert train["n"] == 8 and 0 < validation["tokens"] < train["tokens"]
     assert main([*command, "--prompt", "8", "--answer", "15"]) == 0  # in place of the rows before
-    kept = records.read_jsonl(memorised.record.path / finished.FILE)
+    kept = records.read_run(memorised.record.path).measures
+    kept = [row for row in kept if row["measure"] == "extraction"]
     assert [row["split"] for row in kept] == ["train", "validation"] and kept[0]["step"] == 250
     assert main([*command, "--prompt", "20", "--answer", "16"]) == 2
     assert "prompt = 20 and answer = 16: rows have 24 tokens" in capsys.readouterr().err
