@@ -4,9 +4,13 @@
 
 The design of Morris et al. (2025, arXiv 2505.24832) at the smallest sizes: one layer, 64 symbols,
 rows of 16, all rows in every step, and a rate that falls to zero. As many rows are learned as a
-model of 3.6 bits a parameter could hold, and .4 to 2 times as many: the plateau of the memorised
-bits is the capacity. At the middle number of rows three rates are tried, each also with twice the
-steps: where that adds more than a little, the capacity is a lower bound.
+model of 3.6 bits a parameter could hold, and .6 and 1.5 times as many: the plateau of the memorised
+bits is the capacity. At the middle number of rows a lower rate is tried, too, and twice the steps:
+where that adds more than a little, the capacity is a lower bound. The vanilla model is also trained
+at a larger width, to see whether the bits per parameter depend on it.
+
+Heads of four and a first moment that forgets fast matter: with two heads of eight and the usual
+decay of .9 the vanilla model memorises a sixth less in as many steps.
 """
 
 import dataclasses
@@ -32,12 +36,13 @@ ARCHITECTURES = (
     "mixer",
 )
 OPTIONS = {"switch": {"every": 1, "num_experts": 4}}  # its one layer is sparse
-WIDTHS = (24, 16)
+WIDTH, LARGER = 16, 24
+HEAD = 4
 LENGTH = 16
 SYMBOL_BITS = 6
 BITS_PER_PARAMETER = 3.6  # of the source's GPT-2 shapes
-LOADS = (2.0, 1.5, 1.0, 0.7, 0.4)  # rows, as a share of what that capacity holds
-RATES = (0.01, 0.03, 0.1)
+LOADS = (1.5, 1.0, 0.6)  # rows, as a share of what that capacity holds
+LOW, RATE = 0.03, 0.1
 STEPS = 4000
 
 
@@ -63,11 +68,11 @@ def _cell(plain: RunConfig, load: float, rate: float, times: int = 1) -> RunConf
 
 
 def _plain(architecture: str, width: int) -> RunConfig:
-    size = f"nano-NL1-DM{width}-FF{4 * width}-NH{width // 8}-KV8"
+    size = f"nano-NL1-DM{width}-FF{4 * width}-NH{width // HEAD}-KV{HEAD}"
     stage = StageConfig(
         target_length=LENGTH,
         objective="causal_lm",
-        optimizer=OptimizerConfig(name="adamw", schedule="linear", warmup_steps=100),
+        optimizer=OptimizerConfig(name="adamw", schedule="linear", warmup_steps=100, beta1=0.8),
         z_loss=0.0,
         eval_batches=1,
         measures=("memorisation",),
@@ -80,13 +85,13 @@ def _plain(architecture: str, width: int) -> RunConfig:
 
 def study() -> StudyConfig:
     """Declares the runs, the largest first."""
-    _, middle, _ = RATES
     runs = []
-    for width in WIDTHS:
-        for architecture in ARCHITECTURES:
-            plain = _plain(architecture, width)
-            runs += [_cell(plain, 1.0, rate, times) for times in (2, 1) for rate in RATES]
-            runs += [_cell(plain, load, middle) for load in LOADS if load != 1.0]
+    for plain in (
+        _plain(ARCHITECTURES[0], LARGER),
+        *(_plain(architecture, WIDTH) for architecture in ARCHITECTURES),
+    ):
+        runs += [_cell(plain, 1.0, RATE, times=2), _cell(plain, 1.0, LOW)]
+        runs += [_cell(plain, load, RATE) for load in LOADS]
     return StudyConfig(
         name="capacity",
         cells=tuple(runs),
