@@ -4,9 +4,9 @@
 
 Godey et al. (2024, arXiv 2404.07647) find that the loss of small models rises again late in
 training, while their last states turn to one direction and the singular values of the head flatten
-and then spike. Widths of 8 to 32 read 50M tokens, which is hundreds per parameter; those of 64 and
-128 read 10M and give the law from which the narrow ones depart. The rate is constant, so that
-nothing but training itself changes the loss.
+and then spike. Widths of 8 to 32 read 50M tokens, which is hundreds per parameter; those of 64 to
+256 read 10M and give the law from which the narrow ones depart; a law in N and D needs three sizes.
+The rate is constant, so that nothing but training itself changes the loss.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from configs import presets
 from train.study import declare
 from train.study.config import RunConfig, StudyConfig
 
-NARROW, WIDE = (32, 16, 8), (128, 64)
+NARROW, WIDE = (32, 16, 8), (256, 128, 64)
 LONG, SHORT = 50_000_000, 10_000_000  # tokens
 EVALUATIONS = 60
 HEAD = 8

@@ -146,7 +146,9 @@ class StageConfig:
     eval_batches: Count = 32
     eval_examples: CountOrZero = 0
     eval_batch_size: Count = 64
-    eval_every: CountOrZero = dataclasses.field(default=0, metadata=_LOGISTICS)
+    eval_every: CountOrZero = dataclasses.field(
+        default=0, metadata=_LOGISTICS | {"unless": "patience"}
+    )
     measures: tuple[Measure, ...] = dataclasses.field(default=(), metadata=_LOGISTICS)
     log_every: Count = dataclasses.field(default=100, metadata=_LOGISTICS)
     checkpoint_every: Count = dataclasses.field(default=1000, metadata=_LOGISTICS)
@@ -421,7 +423,13 @@ def _default(field: dataclasses.Field) -> Any:
 
 
 def _of_identity(config: Any) -> list[dataclasses.Field]:
-    return [field for field in dataclasses.fields(config) if field.metadata.get("identity", True)]
+    """The fields that determine a result; some do only with another one, `unless` it is off."""
+    return [
+        field
+        for field in dataclasses.fields(config)
+        if field.metadata.get("identity", True)
+        or getattr(config, field.metadata.get("unless", ""), False)
+    ]
 
 
 def digest(value: Any) -> str:

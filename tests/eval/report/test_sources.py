@@ -26,7 +26,7 @@ def test_a_source_that_is_tested_shows_all_of_its_claims_and_others_are_one_line
     left = next(note for note in shown.notes if note.startswith("Not tested at all"))
     for source in SOURCES:
         assert (source.name in left) == (source.name != "a survey of scaling laws")
-    assert "Godey et al. 2024 saturation, corpus" in left
+    assert "Godey et al. 2024 saturation" in left
 
 
 def test_an_open_claim_names_the_study_that_would_settle_it(card):

@@ -86,6 +86,14 @@ def test_the_identity_of_a_run_is_what_it_trains_and_not_how_often_it_logs():
     assert digest(identity(longer)) != digest(identity(run))
 
 
+def test_how_often_a_run_is_evaluated_matters_where_that_ends_it():
+    def of(patience, every):
+        return digest(identity(StageConfig(patience=patience, eval_every=every)))
+
+    assert of(0, 10) == of(0, 20)
+    assert of(3, 10) != of(3, 20)
+
+
 def test_differences_name_keys_and_both_values():
     old = to_dict(StageConfig())
     new = to_dict(StageConfig(steps=5, optimizer=OptimizerConfig(schedule="cosine")))
