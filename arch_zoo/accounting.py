@@ -192,9 +192,10 @@ def _traced(
 
 
 def _countable(cfg: ModelConfig) -> ModelConfig:
-    """The configuration with the same counts that is traced fastest.
+    """A configuration with the same counts that is fast to trace.
 
-    Its layers are scanned where they repeat. In 16 bits a GPU's fused kernels would hide products.
+    Layers that repeat are scanned, so that one period is traced. The type is float32, because in 16
+    bits a GPU's fused kernels would hide products.
     """
     cfg = dataclasses.replace(cfg, dtype="float32", remat="none", scan_layers=False)
     try:

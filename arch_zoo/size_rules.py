@@ -41,10 +41,8 @@ def matched(cfg: ModelConfig, vanilla: ModelConfig) -> ModelConfig:
     from arch_zoo.accounting import count_params  # it needs JAX
 
     def count(at: ModelConfig) -> int:
-        plain = dataclasses.replace(
-            at, scan_layers=False, remat="none", vocab_size=3
-        )  # these change no count
-        return count_params(plain).non_embedding
+        small = dataclasses.replace(at, vocab_size=3)  # the vocabulary changes no such count
+        return count_params(small).non_embedding
 
     target = count(vanilla)
     here, doubled = count(cfg), count(dataclasses.replace(cfg, mlp_dim=2 * cfg.mlp_dim))

@@ -75,9 +75,9 @@ def _pull_back(
 ) -> tuple[jax.Array, jax.Array]:
     """The gradients of `rows @ matrix`.
 
-    A CPU multiplies a matrix that has to be read by columns at half the speed. The matrix's
-    gradient needs the rows or their gradient that way. The barriers make XLA transpose the narrower
-    of the two before the product, and the product after it.
+    A CPU is slower at a product that reads a matrix by columns. The gradient of the matrix would
+    read the rows that way. The barriers make XLA transpose the narrower of the rows and their
+    gradient first, and the product, where necessary, last.
     """
     grad_rows_NI = grad_NJ @ matrix_IJ.T
     if jax.default_backend() != "cpu":

@@ -3,14 +3,11 @@
     make study STUDY=capacity
 
 The design of Morris et al. (2025, arXiv 2505.24832) at the smallest sizes: one layer, 64 symbols,
-rows of 16, all rows in every step, and a rate that falls to zero. As many rows are learned as a
-model of 3.6 bits a parameter could hold, and 1.5 times as many: more than any of them memorises, so
-that the bits are its capacity. With the fewer rows a lower rate is tried, too, and twice the steps:
-where that adds more than a little, the capacity is a lower bound. The vanilla model is also trained
-at a larger width, to see whether the bits per parameter depend on it.
-
-Heads of four and a first moment that forgets fast matter: with two heads of eight and the usual
-decay of .9 the vanilla model memorises a sixth less in as many steps.
+rows of 16, all rows in every step, and a rate that falls to zero. A model gets as many rows as 3.6
+bits a parameter could hold, or 1.5 times as many; if it cannot memorise them all, what it memorises
+is its capacity. With the fewer rows it is also trained at a lower rate, and for twice the steps: if
+that adds more than a little, the capacity is a lower bound. The vanilla model is also trained at a
+larger width, to see whether the bits per parameter depend on it.
 """
 
 import dataclasses

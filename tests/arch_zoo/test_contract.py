@@ -44,9 +44,10 @@ def variant(request):
 
 @pytest.fixture
 def default(variant):
-    """A variant with the default options of its architecture, or one that walks its own way.
+    """A variant with the default options of its architecture, or any of Universal's.
 
-    Other named variants change what a layer computes, not how layers are run, trained or stored.
+    Other options change what a layer computes, not how layers are run, trained or stored; those of
+    Universal change how they are run, too.
     """
     name = variant.removesuffix("-lm").removesuffix("-prefix")
     if name not in arch_zoo.names() and not name.startswith("universal"):

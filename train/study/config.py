@@ -423,7 +423,10 @@ def _default(field: dataclasses.Field) -> Any:
 
 
 def _of_identity(config: Any) -> list[dataclasses.Field]:
-    """The fields that determine a result; some do only with another one, `unless` it is off."""
+    """The fields that determine a result.
+
+    A field of logistics is one of them where the setting that its `unless` names is on.
+    """
     return [
         field
         for field in dataclasses.fields(config)

@@ -32,7 +32,7 @@ TOGETHER = 0.3
 WEAK = 0.3
 """A correlation between minus and plus this number is weak."""
 MISSED = 0.1
-"""A matrix that misses more than this share of another does not stand for it."""
+"""A matrix with a larger W-error than this has too low a rank for the corpus."""
 _WIDTHS = 3  # the fewest widths
 _PER_RUN = 8  # points of a wide run that a law is fitted to
 _SMOOTH = 3  # evaluations over which a rise is measured
@@ -223,7 +223,7 @@ def comes_with_the_loss(m: Measured, given: bool) -> Finding:
 
 
 def low_rank_costs(m: Measured) -> Finding:
-    """What halving the rank of the head costs, between the two largest ranks of each run."""
+    """The loss of halving the rank of the head, from the two largest ranks of each run."""
     rows = m.by_rank("rank_limited_head").sort_values("rank")
     widths = rows["width"].nunique()
     need(widths >= 2, f"heads of limited rank of models of {widths} width; 2 are needed")
@@ -238,7 +238,7 @@ def low_rank_costs(m: Measured) -> Finding:
 
 
 def needs_rank(m: Measured) -> Finding:
-    """What a matrix of the widest model's rank misses of the next-token frequencies: counted."""
+    """The W-error of the corpus at the width of the widest model; exact, so it has no p value."""
     rows = m.by_rank("context_rank")
     width = m.runs["width"].max()
     at = []
