@@ -102,8 +102,7 @@ def product(
     `pull_back(a, b, gradient)` gives both gradients another way than `einsum` would.
     """
 
-    @jax.custom_vjp
-    def wide(a: jax.Array, b: jax.Array) -> jax.Array:
+    def sums(a: jax.Array, b: jax.Array) -> jax.Array:
         return jnp.einsum(subscripts, a, b, preferred_element_type=dtype)
 
     def backward(operands: tuple[jax.Array, jax.Array], grad: jax.Array):
@@ -112,7 +111,9 @@ def product(
             return pull_back(*operands, grad)
         return jax.vjp(functools.partial(jnp.einsum, subscripts), *operands)[1](grad)
 
-    wide.defvjp(lambda a, b: (wide(a, b), (a, b)), backward)
+    wide = jax.custom_vjp(sums)
+    # `sums`, not `wide`: rematerialisation keeps a product only where it can see it.
+    wide.defvjp(lambda a, b: (sums(a, b), (a, b)), backward)
     return wide(a, b)
 
 
