@@ -51,7 +51,8 @@ AVERAGES = {
 """Averages over tasks, with the start of the names of the tasks that are averaged."""
 GROUP_COLUMNS = ("downstream_glue", "downstream_super_glue", "downstream_squad", "downstream_mean")
 EVAL_COLUMNS = ("run_id", "stage", "task", "split", "metric", "step", "value", "n", "stderr")
-RECIPE_COLUMNS = ("run_id", "batch_size", "learning_rate", "weight_decay")
+RECIPE_COLUMNS = ("run_id", "batch_size", "learning_rate", "weight_decay", "mixture")
+SHAPE_COLUMNS = ("run_id", "num_layers", "embed_dim", "mlp_dim", "num_heads")
 MEASURE_COLUMNS = ("run_id", "measure", "rank", "value")
 UNFINISHED_COLUMNS = (
     "run_id",
@@ -93,12 +94,13 @@ class Study:
         versions, device.
       warnings: what to know before using the results, one sentence each.
       flops_by_part: forward FLOPs of one sequence as rows of (run_id, part, flops).
-      shapes: depth and width of each run's model as rows of (run_id, num_layers, embed_dim);
-        num_layers is the mean over the model's stacks, one or two.
+      shapes: the dimensions of each run's model as rows of SHAPE_COLUMNS; num_layers is the mean
+        over the model's stacks, one or two.
       histories: every evaluation during pretraining, where `evals` has only the last, with the
         columns of `evals`; empty for a table from elsewhere.
       recipes: settings of pretraining that analyses of one run need, as rows of RECIPE_COLUMNS; NaN
-        where they are not recorded. `settings` says how often each value occurs.
+        where they are not recorded. The mixture is a text, such as "docstrings 0.25, source 0.75",
+        empty for the corpus as it is. `settings` says how often each value occurs.
       measures: what the verbs of `train` measured of finished runs, as rows of MEASURE_COLUMNS; the
         rank is that of a head or a matrix, NaN where a value has none.
       paths: the run directory of each run of `runs`, by run id; empty for a table from elsewhere.
@@ -435,11 +437,11 @@ def _shapes(runs: list[tuple[str, records.Run]]) -> pd.DataFrame:
         model, path = run.config.get("model") or {}, run.path / "config.json"
         sizes = [
             _number(model.get(key), path, f"model.{key}")
-            for key in ("num_encoder_layers", "num_decoder_layers", "embed_dim")
+            for key in ("num_encoder_layers", "num_decoder_layers", *SHAPE_COLUMNS[2:])
         ]
         stacks = [layers for layers in sizes[:2] if layers != 0]  # a decoder alone is one stack
-        rows.append((run_id, float(np.mean(stacks)) if stacks else np.nan, sizes[2]))
-    return pd.DataFrame(rows, columns=["run_id", "num_layers", "embed_dim"])
+        rows.append((run_id, float(np.mean(stacks)) if stacks else np.nan, *sizes[2:]))
+    return pd.DataFrame(rows, columns=list(SHAPE_COLUMNS))
 
 
 def _parts(runs: list[tuple[str, records.Run]]) -> pd.DataFrame:
@@ -472,10 +474,21 @@ def _recipes(runs: list[tuple[str, records.Run]]) -> pd.DataFrame:
         stage, path = run.config.get("pretrain") or {}, run.path / "config.json"
         optimizer = stage.get("optimizer")
         optimizer = optimizer if isinstance(optimizer, dict) else {}
-        found = [stage.get("batch_size"), *(optimizer.get(key) for key in RECIPE_COLUMNS[2:])]
-        named = zip(RECIPE_COLUMNS[1:], found, strict=True)
-        rows.append((run_id, *(_number(value, path, f"pretrain: {key}") for key, value in named)))
+        found = [stage.get("batch_size"), *(optimizer.get(key) for key in RECIPE_COLUMNS[2:4])]
+        named = zip(RECIPE_COLUMNS[1:4], found, strict=True)
+        numbers = [_number(value, path, f"pretrain: {key}") for key, value in named]
+        rows.append((run_id, *numbers, _mixture(stage.get("sources"), path)))
     return pd.DataFrame(rows, columns=list(RECIPE_COLUMNS))
+
+
+def _mixture(sources: Any, path: Path) -> str:
+    """The parts of a corpus with their shares, in words."""
+    sources = sources or {}
+    if not isinstance(sources, dict):
+        raise InputError(f"{path}: pretrain: sources = {sources!r} is not an object")
+    shares = {name: _number(sources[name], path, f"sources.{name}") for name in sorted(sources)}
+    total = sum(shares.values())
+    return ", ".join(f"{name} {share / total:.3g}" for name, share in shares.items() if share)
 
 
 def _measures(runs: list[tuple[str, records.Run]]) -> pd.DataFrame:

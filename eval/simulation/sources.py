@@ -6,6 +6,7 @@ is repeated too often; seen text is predicted better by a gap of the form N^p D^
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -15,6 +16,7 @@ from eval.data.study import (
     EVAL_COLUMNS,
     MEASURE_COLUMNS,
     RECIPE_COLUMNS,
+    SHAPE_COLUMNS,
     UNFINISHED_COLUMNS,
     Study,
     complete,
@@ -268,7 +270,7 @@ def shapes(
       seed: of the generator.
       noise: standard deviation between seeds, nats.
     """
-    rng, runs = np.random.default_rng(seed), []
+    rng, runs, dimensions = np.random.default_rng(seed), [], []
     for n, shape in itertools.product((1e5, 4e5), range(per_size)):
         width = 32 * 2 ** (3 * shape / per_size) * (n / 1e5) ** 0.5
         total = n + 2048 * width
@@ -280,8 +282,11 @@ def shapes(
             more = {"steps": 2400, "unique_tokens": 3e6, "protocol": "", "seed": i, "size": size}
             loss = {"upstream_nll": y + noise * rng.standard_normal()}
             runs.append({"run_id": f"transformer-{size}-s{i}"} | costs | more | loss)
+            layers, mlp_dim, heads = per_size - shape, width * 2 ** (shape % 4), 2.0 ** (shape % 3)
+            dimensions.append((runs[-1]["run_id"], layers, width, mlp_dim, heads))
     recipes = pd.DataFrame({"run_id": [run["run_id"] for run in runs], "batch_size": 16.0})
-    return assembled(pd.DataFrame(runs), (), recipes)
+    made = assembled(pd.DataFrame(runs), (), recipes)
+    return dataclasses.replace(made, shapes=pd.DataFrame(dimensions, columns=list(SHAPE_COLUMNS)))
 
 
 def batches(
@@ -423,6 +428,29 @@ def recipes(
         rank = 40 * np.exp(drift[0] - pull)
         histories += measurements(run_id, np.array([100.0]), rank=np.array([rank]))
     return assembled(pd.DataFrame(rows), histories, pd.DataFrame(made))
+
+
+def mixtures(agreement: float = 1.0, count: int = 6, seed: int = 0, noise: float = 0.01) -> Study:
+    """Two sizes, each trained with two seeds on several mixtures of text.
+
+    Args:
+      agreement: the correlation of the mixtures' effects in the two sizes.
+      count: mixtures.
+      seed: of the generator.
+      noise: standard deviation between seeds, nats; that of the mixtures' effects is .1.
+    """
+    rng, runs, made = np.random.default_rng(seed), [], []
+    effects = 0.1 * rng.standard_normal((2, count))
+    effects[1] = agreement * effects[0] + math.sqrt(1 - agreement**2) * effects[1]
+    for (s, n), k, i in itertools.product(enumerate(SIZES[:2]), range(count), range(2)):
+        run_id = f"transformer-size{s}-mixture{k}-s{i}"
+        name = {"run_id": run_id, "size": f"size{s}", "protocol": f"mixture{k}", "seed": i}
+        costs = {"params_non_embedding": n, "tokens_seen": 5e6, "steps": 1350}
+        y = 3.0 - 0.2 * s + effects[s, k] + noise * rng.standard_normal()
+        runs.append(name | costs | {"unique_tokens": 3e6, "upstream_nll": y})
+        mixture = f"docs {k / count:.3g}, source {1 - k / count:.3g}"
+        made.append({"run_id": run_id, "batch_size": 16.0, "mixture": mixture})
+    return assembled(pd.DataFrame(runs), (), pd.DataFrame(made))
 
 
 def tasks(

@@ -21,10 +21,10 @@ _TARGETS = 4  # losses to which steps are counted
 
 def critical(m: Measured) -> Finding:
     """Whether large batches save steps and small ones save examples, at the lowest common loss."""
-    table = _needed(m)
+    table = steps_needed(m)
     largest = table[table["N"] == table["N"].max()]
     lowest = largest[largest["target"] == largest["target"].min()]
-    design_n2, one_n = _relative(lowest)
+    design_n2, one_n = relative_errors(lowest)
     s, e = (infer.linear(design_n2, one_n, weight_2) for weight_2 in np.eye(2))
     verdict, p = judge(
         all_must([float(s.p_above), float(e.p_above)]),
@@ -44,7 +44,7 @@ def critical(m: Measured) -> Finding:
 
 def grows(m: Measured) -> Finding:
     """The exponent of the critical batch in 1 / loss, with an error from leaving out each run."""
-    table = _needed(m)
+    table = steps_needed(m)
     whole = _exponent(table)
     runs = table["run"].unique()
     left = np.array([_exponent(table[table["run"] != run]) for run in runs])
@@ -56,7 +56,7 @@ def grows(m: Measured) -> Finding:
     return infer.above(infer.estimate(whole, se, df), m.level)
 
 
-def _needed(m: Measured) -> pd.DataFrame:
+def steps_needed(m: Measured) -> pd.DataFrame:
     """Steps needed: one row per run and target, with run, N, B, target (its number), loss, S."""
     course = m.course("heldout")
     runs = rows_of(m.runs, [run for run in course if run in set(m.runs["run_id"])])
@@ -81,7 +81,7 @@ def _needed(m: Measured) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["run", "N", "B", "target", "loss", "S"])
 
 
-def _relative(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+def relative_errors(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Design of S_min and E_min for relative errors of the steps: 1 = S_min / S + E_min / (B S)."""
     s, b = rows["S"].to_numpy(float), rows["B"].to_numpy(float)
     return np.column_stack([1 / s, 1 / (b * s)]), np.ones(len(s))
@@ -93,7 +93,7 @@ def _exponent(table: pd.DataFrame) -> float:
     for _, part in table.groupby("N"):
         loss, log_b = [], []
         for _, rows in part.groupby("target"):
-            s_min, e_min = np.linalg.lstsq(*_relative(rows), rcond=None)[0]
+            s_min, e_min = np.linalg.lstsq(*relative_errors(rows), rcond=None)[0]
             loss.append(float(rows["loss"].iloc[0]))
             log_b.append(math.log(e_min / s_min) if e_min > 0 and s_min > 0 else np.nan)
         known = np.isfinite(log_b).all()

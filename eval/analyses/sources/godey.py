@@ -14,6 +14,7 @@ from eval.analyses.sources.claim import SourceClaim
 from eval.analyses.sources.inference import Open, need
 from eval.analyses.sources.measured import Measured
 from eval.laws import forms
+from eval.laws.fitting.fit import Fit
 from eval.laws.fitting.points import points
 from eval.stats.decision import (
     CANNOT_BE_TOLD,
@@ -106,9 +107,12 @@ def only_narrow(m: Measured, measure: str) -> Finding:
     return infer.above(infer.difference(*late), m.level, note=note)
 
 
-def excess(m: Measured, best: bool) -> Finding:
-    """How far narrow models are above the law of the wide ones, at their best or last loss."""
-    found = courses(m, "heldout")
+def law_of_wide(found: Courses) -> Fit:
+    """The law in N and D of the wide models' courses.
+
+    Raises:
+      Open: there are too few wide sizes.
+    """
     rows = []
     for part in found.wide:
         kept = np.unique(np.linspace(0, len(part) - 1, _PER_RUN).round().astype(int))
@@ -126,14 +130,19 @@ def excess(m: Measured, best: bool) -> Finding:
         N=table["N"].to_numpy(float),
         D=table["D"].to_numpy(float),
     )
-    form = forms.get("chinchilla")
-    fitted = infer.law(form, runs)
+    return infer.law(forms.get("chinchilla"), runs)
+
+
+def excess(m: Measured, best: bool) -> Finding:
+    """How far narrow models are above the law of the wide ones, at their best or last loss."""
+    found = courses(m, "heldout")
+    fitted = law_of_wide(found)
     ends = []
     for part in found.narrow:
         row = part.iloc[int(part["heldout"].to_numpy().argmin()) if best else -1]
         ends.append((found.sizes[str(row["run_id"])], float(row["tokens"]), float(row["heldout"])))
     n, d, y = (np.array(column) for column in zip(*ends, strict=True))
-    over = lambda p: np.log(y / form.predict(p, N=n, D=d))
+    over = lambda p: np.log(y / fitted.form.predict(p, N=n, D=d))
     scatter = infer.mean(over(fitted.params))
     # The law is common to all narrow models, so its error does not average out.
     of_law = infer.of_law(fitted, lambda p: float(np.mean(over(p))))

@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from eval.analyses.sources import growth
 from eval.analyses.sources import inference as infer
@@ -16,12 +17,12 @@ from eval.analyses.sources.claim import SourceClaim, near
 from eval.analyses.sources.inference import Open, need
 from eval.analyses.sources.laws import FLOOR, floor_share, grid_points
 from eval.analyses.sources.measured import Measured
-from eval.data.cells import main_protocol
+from eval.data.cells import main_protocol, seed_averages
 from eval.data.study import task_columns
 from eval.laws import forms
 from eval.laws.fitting.fit import Fit
 from eval.laws.fitting.points import Runs, points
-from eval.stats.decision import Finding, Untestable, all_must, judge, one_enough
+from eval.stats.decision import Finding, all_must, judge, one_enough
 from eval.stats.regression import MIN_SIZES
 
 HALF = (0.4, 0.6)
@@ -30,6 +31,7 @@ WORTH = 0.5
 """Value of the last repeated token over that of a new one, below which repetition has decayed."""
 _EPOCHS = 4.0  # a study must repeat its text more often than this to say what repetition is worth
 _PER_RUN = 6
+_MIXTURES = 5  # the fewest mixtures whose correlation has an interval
 
 
 def repetition(m: Measured) -> Finding:
@@ -128,8 +130,51 @@ def inverse(m: Measured) -> Finding:
 
 
 def mixtures(m: Measured) -> Finding:
-    """No record says what a run's text was mixed from."""
-    raise Untestable("the records name no mixture of texts")
+    """Kendall's tau between the losses of mixtures in the smallest and in the largest size.
+
+    Its p value is exact, over all orders of the mixtures. The interval is that of Fieller, Hartley
+    and Pearson (1957, Biometrika 44) for atanh(tau).
+    """
+    losses = losses_of_mixtures(m)
+    names = list(losses.index.unique())
+    sizes = losses.sort_values("N")["size"].unique()
+    small, large = (losses[losses["size"] == sizes[i]].loc[names] for i in (0, -1))
+    tau, p_for, p_against = _kendall(small["last"], large["last"])
+    verdict, p = judge(p_for, p_against, m.level)
+    half = float(stats.norm.ppf((1 + m.level) / 2)) * math.sqrt(0.437 / (len(names) - 4))
+    z = math.atanh(float(np.clip(tau, -0.999999, 0.999999)))
+    low, high = min(tau, math.tanh(z - half)), max(tau, math.tanh(z + half))
+    best = [f"{part['last'].idxmin()} at {part['size'].iloc[0]}" for part in (small, large)]
+    note = f"{len(names)} mixtures; the best is {best[0]}, {best[1]}"
+    return Finding(tau, low, high, p, verdict, note)
+
+
+def _kendall(x: pd.Series, y: pd.Series) -> tuple[float, float, float]:
+    """Kendall's tau and its one-sided p values, for above and for below 0."""
+    found = [np.asarray(stats.kendalltau(x, y, alternative=a), float) for a in ("greater", "less")]
+    return float(found[0][0]), float(found[0][1]), float(found[1][1])
+
+
+def losses_of_mixtures(m: Measured) -> pd.DataFrame:
+    """The mean losses of mixtures of text that the smallest and the largest size have in common.
+
+    Returns:
+      One row per mixture and size, indexed by the mixture, with columns size, N, last and last_n
+      (runs).
+
+    Raises:
+      Untestable: there are too few mixtures.
+    """
+    runs = m.runs.dropna(subset=["mixture", "last", "N"])
+    need(bool((runs["mixture"] != "").any()), "no run was trained on a mixture of a corpus's parts")
+    runs = runs.assign(mixture=runs["mixture"].replace("", "the corpus as it is"))
+    cells = seed_averages(runs, ["N", "last"], ["mixture", "size"]).reset_index()
+    ends = cells.sort_values("N")["size"].unique()[[0, -1]]
+    cells = cells[cells["size"].isin(ends)]
+    both = cells.groupby("mixture")["size"].transform("nunique") == 2
+    count = cells.loc[both, "mixture"].nunique()
+    need(count >= _MIXTURES, f"{count} mixtures that two sizes have in common; {_MIXTURES} needed")
+    return cells[both].set_index("mixture")[["size", "N", "last", "last_n"]]
 
 
 _LAW = "L = E + A / N^alpha + B / D^beta with E 1.69, alpha .34, beta .28."
@@ -205,11 +250,11 @@ SURVEY = (
         "H5",
         "",
         "A mixture chosen with small proxy models holds for large ones.",
-        "the order of mixtures by their loss is the same for small and large models",
-        "rank correlation between sizes",
+        "the lower the loss of a mixture in the smallest model, the lower it is in the largest",
+        "Kendall's tau of the mixtures' losses between the two sizes",
         "",
         "mixture",
-        "mixtures",
+        "mixtures of text",
         mixtures,
     ),
 )

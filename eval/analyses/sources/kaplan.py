@@ -105,12 +105,13 @@ def diminishing(m: Measured) -> Finding:
 
 def overfitting_exponent(m: Measured) -> Finding:
     """alpha_N / alpha_D of Kaplan's L(N, D)."""
-    fitted = _nd(m.limited)
+    fitted = nd_law(m.limited)
     e = infer.of_law(fitted, lambda p: p["alpha_N"] / p["alpha_D"], "alpha_N", "alpha_D")
     return infer.inside(e, near(OVERFITTING), m.level)
 
 
-def _nd(grid: DataGrid) -> Fit:
+def nd_law(grid: DataGrid) -> Fit:
+    """Kaplan's L(N, D), fitted to the cells of a grid."""
     return infer.law(forms.get("kaplan_nd"), grid_points(grid))
 
 
@@ -153,7 +154,7 @@ def best_step(m: Measured) -> Finding:
     early = grid.cells[(grid.cells["best_step"] < 0.9 * grid.cells["steps"])]
     early = early[early["level"] < max(grid.levels)]
     need(len(early) >= _FEW, f"{len(early)} cells overfit before they ended; {_FEW} are needed")
-    law_d, law_s = _nd(grid), infer.law(forms.get("kaplan_ns"), _courses(m, course))
+    law_d, law_s = nd_law(grid), infer.law(forms.get("kaplan_ns"), _courses(m, course))
     logs = np.log10(early["best_step"].to_numpy(float))
     n, d = (early[c].to_numpy(float) for c in ("N", "D"))
 

@@ -1,5 +1,7 @@
 """Laws in size and data, fitted to a study's cells, and how high their floor is."""
 
+import math
+
 import numpy as np
 from scipy import stats
 
@@ -49,14 +51,34 @@ def floor_share(
     variance = 2 * lowest / spare
     if not variance > 0:
         raise Open("no scatter around the law to test against")
-    kept = shares[2 * (heights - lowest) <= variance * stats.f.ppf(level, 1, spare)]
+    most = variance * float(stats.f.ppf(level, 1, spare))
     effect = float(fitted.params["E"] / runs.y.min())
     f = max(2 * (held.value - lowest) / variance, 0.0)
     tail = float(stats.f.sf(f, 1, spare)) / 2
     is_low = effect < FLOOR
     verdict, p = judge(*((tail, 1 - tail) if is_low == low else (1 - tail, tail)), level)
-    first, last = min(effect, *kept), max(effect, *kept)
+    x = np.append(shares, effect)
+    rise = 2 * (np.append(heights, fitted.value) - lowest)
+    first, last = (_end(x, rise, effect, most, side) for side in (-1, 1))
     return Finding(effect, 0.0 if first <= shares[0] else first, last, p, verdict)
+
+
+def _end(x: np.ndarray, rise: np.ndarray, start: float, most: float, side: int) -> float:
+    """Where a profile first rises above `most` on one side of its lowest point.
+
+    Between two points, its square root is taken for a line: near its lowest point it is a parabola.
+    """
+    rise = np.sqrt(np.maximum(rise, 0.0))
+    most = math.sqrt(most)
+    order = np.argsort(side * x)
+    x, rise = x[order], rise[order]
+    x, rise = x[side * x >= side * start], rise[side * x >= side * start]
+    if not (rise > most).any():
+        return float(x[-1])
+    i = int((rise > most).argmax())
+    if i == 0:
+        return start
+    return float(np.interp(most, rise[[i - 1, i]], x[[i - 1, i]]))
 
 
 def _profile(fitted: Fit, held: Fit) -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from eval.data.cells import seed_averages
 from eval.data.chance import at_chance
-from eval.data.study import Study, task_columns
+from eval.data.study import SHAPE_COLUMNS, Study, task_columns
 from eval.stats.decision import Untestable
 
 _SAME = 0.1  # runs whose tokens differ by less than this share have the same number of tokens
@@ -24,7 +24,7 @@ _REPEATED = 1.5  # epochs from which a text counts as repeated
 _LONGER = 1.25  # lengths of training that differ by less than this factor are no axis either
 _LEVELS = 3  # the fewest values of an axis
 _EVALUATIONS = 6  # the fewest evaluations of a run whose course is asked for
-_RECIPE = ("batch_size", "weight_decay")
+_RECIPE = ("batch_size", "weight_decay", "mixture")
 # What the records call the measures that claims are about: (task, split, metric).
 _MEASURES = {
     "heldout": ("corpus", "validation", "nll"),
@@ -75,8 +75,9 @@ class Measured:
     Attributes:
       name: the architecture.
       runs: one row per run, with columns run_id, size, protocol, seed, N, P, T (tokens read), U
-        (different tokens read), C, steps, last, best, best_step, seen, layers, width, batch_size,
-        weight_decay, learning_rate, and the scores of tasks, NaN where they are at chance.
+        (different tokens read), C, steps, last, best, best_step, seen, layers, width, mlp_dim,
+        num_heads, batch_size, weight_decay, learning_rate, mixture, and the scores of tasks, NaN
+        where they are at chance.
       histories: one row per run and evaluation: run_id, step, tokens, and a column for each measure
         of _MEASURES, NaN where it was not taken.
       finished: what was measured of finished runs, as rows of `eval.data.study.MEASURE_COLUMNS`.
@@ -93,8 +94,8 @@ class Measured:
 
     @functools.cached_property
     def usual(self) -> pd.DataFrame:
-        """The runs with the most frequent batch size and weight decay."""
-        recipe = self.runs[list(_RECIPE)].fillna(-1.0)
+        """The runs with the most frequent batch size, weight decay and mixture of text."""
+        recipe = self.runs[list(_RECIPE)].astype(object).fillna("")
         count = recipe.groupby(list(_RECIPE))[_RECIPE[0]].transform("size")
         return self.runs[(recipe == recipe.iloc[int(count.to_numpy().argmax())]).all(axis=1)]
 
@@ -287,7 +288,7 @@ def _runs(study: Study, histories: pd.DataFrame) -> pd.DataFrame:
         "embed_dim": "width",
     }
     runs = study.runs
-    for more in (study.shapes, study.recipes):
+    for more in (study.shapes.reindex(columns=list(SHAPE_COLUMNS)), study.recipes):
         runs = runs.merge(more, on="run_id", how="left", validate="one_to_one")
     runs = runs.rename(columns=names)
     known = histories.dropna(subset="heldout")

@@ -15,7 +15,7 @@ _SHAPES = 3  # the fewest shapes of one size
 _SIZES = 2  # the fewest sizes that were built in several shapes
 
 
-def _shapes(m: Measured) -> pd.DataFrame:
+def equal_sizes(m: Measured) -> pd.DataFrame:
     """The cells, all trained for the same length, whose size was built in several shapes.
 
     Raises:
@@ -39,7 +39,7 @@ def spread(m: Measured) -> Finding:
 
     Without the noise between seeds, where there are several; with one seed the spread contains it.
     """
-    cells = _shapes(m)
+    cells = equal_sizes(m)
     y, group = cells["last"].to_numpy(float), cells["group"].to_numpy()
     within = y - cells.groupby("group")["last"].transform("mean").to_numpy(float)
     df = len(y) - len(np.unique(group))
@@ -72,7 +72,7 @@ def counting(m: Measured) -> Finding:
     Both residuals are of the same cells. Their variances are equal exactly if their sum and their
     difference are uncorrelated (Pitman 1939, Morgan 1939).
     """
-    cells = _shapes(m)
+    cells = equal_sizes(m)
     y = np.log(cells["last"].to_numpy(float))
     with_it, without = (_residual(np.log(cells[c].to_numpy(float)), y) for c in ("P", "N"))
     df = len(y) - 3  # a line takes two degrees of freedom, the correlation another one

@@ -1,20 +1,27 @@
 """The tables of the page, section by section, each with a sentence on its purpose."""
 
+import base64
 import dataclasses
 import functools
+import io
+from collections.abc import Callable
 
+import matplotlib
 import pandas as pd
 
 from eval.analyses.everything import Analysis
 from eval.data.cells import main_protocol
 from eval.data.families import several
-from eval.report import summary, words
+from eval.report import source_figures, summary, words
+from eval.report.figures import STYLE
 from eval.report.grid import Grid
 from eval.report.listing import listing
+from eval.report.source_figures import Drawn
 from eval.report.summary import Pair, no_scores
 from eval.report.tables import claims_grid, sources_grid, table1, table2
 
 _MOST_ROWS = 2000
+_DPI = 130  # of pictures inside the page
 _NO_PAIR = "no run has both a count of FLOPs and a quality"
 _OF_TABLE = "The table is empty, because these runs come from a table, which does not record this."
 _GAPS = "Units of gaps: nats upstream, points of score downstream."
@@ -38,6 +45,19 @@ _OF_SEEDS = (
 
 
 @dataclasses.dataclass(frozen=True)
+class Picture:
+    """A figure inside the page.
+
+    Attributes:
+      caption: what it shows.
+      png: its pixels, in base64.
+    """
+
+    caption: str
+    png: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Section:
     """A part of the page.
 
@@ -48,6 +68,7 @@ class Section:
       grids: the tables.
       chart: the name of its chart, if any.
       folded: whether it starts closed.
+      pictures: figures that stand after the first table.
     """
 
     anchor: str
@@ -56,6 +77,7 @@ class Section:
     grids: tuple[Grid, ...]
     chart: str = ""
     folded: bool = False
+    pictures: tuple[Picture, ...] = ()
 
 
 def claims_count(analysis: Analysis) -> list[tuple[str, int]]:
@@ -483,13 +505,26 @@ def _claims(analysis: Analysis) -> Section:
 def _sources(analysis: Analysis) -> Section:
     grid = sources_grid(analysis.results["sources"])
     title = "Claims of other sources"
+    pictures = _pictures(analysis, source_figures.of_claims)
     if not grid.rows:
-        return Section("sources", title, " ".join(grid.notes), ())
+        return Section("sources", title, " ".join(grid.notes), (), pictures=pictures)
     intro = (
         "What other papers say about size, data, shape, memorisation and the softmax, each claim "
         "as a hypothesis that was fixed before these runs were looked at."
     )
-    return Section("sources", title, intro, (grid,))
+    return Section("sources", title, intro, (grid,), pictures=pictures)
+
+
+def _pictures(
+    analysis: Analysis, draw: Callable[[Analysis], dict[str, Drawn]]
+) -> tuple[Picture, ...]:
+    found = []
+    with matplotlib.rc_context({**STYLE, "savefig.dpi": _DPI}):
+        for one in draw(analysis).values():
+            pixels = io.BytesIO()
+            one.figure.savefig(pixels, format="png", metadata={"Software": None})
+            found.append(Picture(one.caption, base64.b64encode(pixels.getvalue()).decode()))
+    return tuple(found)
 
 
 def _capacity(analysis: Analysis) -> Section:
@@ -507,7 +542,8 @@ def _capacity(analysis: Analysis) -> Section:
         "On uniform random tokens nothing can be learned but the tokens themselves. The bits that "
         "a model knows of them rise with their number, up to a plateau: its capacity."
     )
-    return Section("capacity", "Capacity", intro, (grid,))
+    pictures = _pictures(analysis, source_figures.of_capacity)
+    return Section("capacity", "Capacity", intro, (grid,), pictures=pictures)
 
 
 def _runs(analysis: Analysis) -> Section:

@@ -169,6 +169,7 @@ TRUTHS = {
         lambda: simulated.repeated(100.0),
         lambda: simulated.repeated(45.0, noise=0.03),
     ),
+    "H5": tuple(lambda a=a: simulated.mixtures(a) for a in (1.0, -1.0, 0.0)),
     "N1a": (lambda: text(overfit=0.5), lambda: text(overfit=0.0), lambda: text(noise=0.2)),
     "N1b": (lambda: text(worse=0.5), text, lambda: text(worse=0.3, noise=0.2)),
     "N2a": (
@@ -224,6 +225,10 @@ TRUTHS = {
 """Studies in which each claim is true, false, and neither for sure."""
 
 
+def test_every_claim_has_studies_in_which_it_is_true_and_false():
+    assert list(TRUTHS) == list(CLAIMS)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "case", "verdict"),
@@ -239,6 +244,15 @@ def test_a_claim_is_called_what_it_is(name, case, verdict):
     assert bool(row["would_settle"]) == (verdict == CANNOT_BE_TOLD)
     if verdict != CANNOT_BE_TOLD:
         assert row["ci_low"] <= row["effect"] <= row["ci_high"]
+
+
+def test_a_floor_that_is_known_well_has_a_narrow_interval():
+    """Narrower than the distance of the shares at which its law is fitted again."""
+    row = finding("H1c", budgets(0.4, 0.4, noise=0.0003))
+    assert row["ci_low"] < row["effect"] < row["ci_high"] < row["ci_low"] + 0.01
+    law = finding("H1c", budgets(0.4, 0.4, noise=0.003))
+    wide, narrow = (one["ci_high"] - one["ci_low"] for one in (law, row))
+    assert wide == pytest.approx(10 * narrow, rel=0.5)
 
 
 NULLS: tuple[tuple[str, Callable[[int], Study], int], ...] = (
@@ -270,6 +284,7 @@ NULLS: tuple[tuple[str, Callable[[int], Study], int], ...] = (
     ("H2c", lambda seed: simulated.lengths(chinchilla(0.4, 0.6), seed=seed), 200),
     ("H3", lambda seed: simulated.tasks((5.0, 0.0, 5.0), seed=seed), 200),
     ("H4", lambda seed: simulated.repeated(31 / np.log(2), seed=seed), 40),
+    ("H5", lambda seed: simulated.mixtures(0.0, seed=seed), 200),
     ("N2a", lambda seed: text(seed, overfit=0.0, gap=0.8, gap_d=0.1, tilt=0.0), 200),
     ("N4", lambda seed: text(seed, gap_d=1.0), 200),
     ("G1a", lambda seed: long(rise=0.0, learns=1e-6, seed=seed), 200),

@@ -51,6 +51,18 @@ def test_every_evaluation_of_pretraining_is_kept_and_the_recipe(study):
     assert set(found.recipes.batch_size) == {32.0} and found.recipes.weight_decay.isna().all()
 
 
+def test_the_mixture_of_a_run_is_kept_in_shares(study):
+    path = study / "glu-nano-s0" / "config.json"
+    stage = json.loads(path.read_text())["pretrain"]
+    edit(path, pretrain=stage | {"sources": {"source": 3, "docs": 1.0, "none": 0}})
+    mixture = read_study(study).recipes.set_index("run_id").mixture
+    assert mixture.pop("glu-nano-s0") == "docs 0.25, source 0.75"
+    assert set(mixture) == {""}
+    edit(path, pretrain=stage | {"sources": {"docs": "much"}})
+    with pytest.raises(InputError, match=r"config\.json: sources\.docs = 'much' is not a number"):
+        read_study(study)
+
+
 def test_measures_of_finished_runs_are_kept(study):
     rows = [
         {"step": 100, "measure": "rank_limited_head", "rank": None, "value": 2.5},
