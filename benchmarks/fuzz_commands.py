@@ -257,6 +257,7 @@ class Ground:
             "pareto": [study],
             "compare": [study],
             "compare-studies": [study, study],
+            "saturation": [study],
             "fit": [law, "--bootstrap", "20"],
             "predict": [law, "--at", "N=1e9,D=1e10", "--bootstrap", "20"],
             "allocate": [law, "--budget", "1e20", "--bootstrap", "20"],

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from eval.analyses import saturation
+from eval.analyses.saturation import CheckpointColumns
 from eval.analyses.settings import Settings
 from eval.commands.progress import progress
 from eval.data.neutral import printable
@@ -237,12 +239,44 @@ class CompareStudiesVerb:
         _print(results, self.format)
 
 
+@dataclasses.dataclass(frozen=True)
+class SaturationVerb:
+    """Finds the best and the last checkpoint of every run: did it become worse late in training?
+
+    Attributes:
+      path: a study's directory, whose held-out losses are taken; or a table (.csv, .tsv, .jsonl or
+        .parquet, compressed or not) with one row per checkpoint.
+      level: confidence level of the intervals.
+      format: table for a person, csv or json for a program.
+    """
+
+    path: _Path
+    columns: Annotated[CheckpointColumns, _Flat] = CheckpointColumns()
+    level: Level = 0.95
+    format: Format = "table"
+
+    def run(self) -> None:
+        """Prints a row for each run."""
+        if self.path.is_dir():
+            default = dataclasses.replace(CheckpointColumns(), where=self.columns.where)
+            if self.columns != default:
+                raise InputError(
+                    "run-id, step, value and higher-is-better name what a table holds; of a "
+                    "study's directory the held-out losses are taken"
+                )
+            courses = saturation.of_study(self.path, self.columns.where)
+        else:
+            courses = saturation.of_table(self.path, self.columns)
+        _print({"saturation": courses.table(self.level)}, self.format)
+
+
 VERBS: dict[str, type] = {
     "report": ReportVerb,
     "slopes": SlopesVerb,
     "pareto": ParetoVerb,
     "compare": CompareVerb,
     "compare-studies": CompareStudiesVerb,
+    "saturation": SaturationVerb,
 }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from eval.analyses import saturation
 from eval.laws import allocation, forms, kaplan_implications
 from eval.laws.fitting.fit import fit
 from eval.laws.fitting.objective import Objective
@@ -197,6 +198,25 @@ def test_mlfoundations_five_point_fit_and_its_four_errors(testbed):
         score = error.predict({"L": np.log(predicted)})
         assert round(100 * abs(predicted[0] / run["loss_c4_val"] - 1), 4) == loss_error
         assert round(100 * abs(score[0] / run["error"] - 1), 4) == score_error
+
+
+def test_small_pythia_models_saturate():
+    path = SHARED / "pythia" / "pythia_v1_evals.csv"
+    if not path.is_file():
+        pytest.skip("the public table pythia/pythia_v1_evals.csv is not beside this checkout")
+    published = {"70m": (94.3, 142.4), "160m": (24.8, 38.1), "410m": (10.5, 10.8)}
+    sizes = [*published, "1.4b"]
+    names = saturation.CheckpointColumns(
+        run_id="model",
+        value="lambada_openai.ppl",
+        where=("shots=zero", "model=" + ",".join(f"pythia-{size}" for size in sizes)),
+    )
+    found = saturation.of_table(path, names).table().set_index("run_id")
+    for size, (best, last) in published.items():
+        row = found.loc[f"pythia-{size}"]
+        assert (round(row["best"], 1), round(row["last"], 1)) == (best, last)
+    assert found.loc["pythia-1.4b", "change"] == 0
+    assert found.loc["pythia-160m", "verdict"] == "becomes worse"
 
 
 def test_clark_dense_power_law():

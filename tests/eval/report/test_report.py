@@ -518,6 +518,7 @@ VERBS = (
     "pareto",
     "compare",
     "compare-studies",
+    "saturation",
     "fit",
     "predict",
     "allocate",
