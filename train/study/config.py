@@ -21,7 +21,7 @@ OptimizerName = Literal["adafactor", "adamw"]
 StrategyName = Literal["pmap", "mesh"]
 PretrainingObjective = Literal["span_corruption", "prefix_lm", "causal_lm"]
 Scoring = Literal["decode", "rank", "both"]
-Measure = Literal["representation", "memorisation"]
+Measure = Literal["representation", "memorisation", "separation"]
 Family = Literal["encoder_decoder", "decoder_only"]
 
 _LONGEST = 2**20  # tokens of a sequence
@@ -114,7 +114,7 @@ class StageConfig:
       eval_examples: validation examples scored per task; 0 means all.
       eval_batch_size: sequences in an evaluation batch.
       eval_every: steps between evaluations; 0 means after the last step only.
-      measures: what else pretraining is evaluated by: representation, memorisation (see
+      measures: what else pretraining is evaluated by: representation, memorisation, separation (see
         `train.run.evaluators`).
       log_every: steps between rows of metrics.jsonl.
       checkpoint_every: steps between checkpoints; the last step is always kept.

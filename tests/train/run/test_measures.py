@@ -24,6 +24,7 @@ from train.run.checkpoint import Checkpoints
 from train.run.evaluators import representation
 from train.run.evaluators.memorisation import Memorisation
 from train.run.evaluators.representation import Representation
+from train.run.evaluators.separation import Separation
 from train.run.parallel import SingleDevice
 from train.run.step import make_model
 from train.study.config import RunConfig
@@ -165,6 +166,37 @@ def test_seen_examples_are_the_first_of_training_and_never_more_than_were_traine
     assert row["value"] == pytest.approx(float(expected), rel=1e-5)
 
 
+@pytest.mark.parametrize(("name", "family", "options"), ARCHITECTURES[:2])
+def test_separation_is_the_distance_to_the_nearest_training_example(corpus, name, family, options):
+    model, params = _model(corpus, name, family, options)
+    stage = dataclasses.replace(STAGE, eval_every=1, batch_size=6, eval_batch_size=4)
+    stage = dataclasses.replace(stage, eval_batches=3)
+    found = Separation(corpus, stage, 3, model, SingleDevice())(params, final=False)
+    built, shape = model.merge(params), stage.evaluated(stage.text_shape(family))
+
+    def states(source, steps):
+        for batch in map(source.batch, range(steps)):
+            x_BTD = np.asarray(built.states(batch)[-1], np.float64)
+            for x_TD, weights_T in zip(x_BTD, batch["decoder_loss_weights"], strict=True):
+                yield x_TD[np.flatnonzero(weights_T)[-1]]
+
+    # Six examples were trained on by the first evaluation: one batch of four is full.
+    seen = list(states(batches.Pretrain(corpus, "train", shape, 3), 1))
+    heldout = list(
+        states(batches.Pretrain(corpus, "validation", shape, batches.HELDOUT_SEED, STAGE.text), 3)
+    )
+    apart = lambda x, y: np.sqrt(np.mean((x - y) ** 2))
+    within = [min(apart(x, y) for y in seen if y is not x) for x in seen]
+    across = [min(apart(x, y) for y in seen) for x in heldout]
+    for row, metric, split, nearest in zip(
+        found, ("separation", "distance"), ("train", "validation"), (within, across), strict=True
+    ):
+        assert (row["metric"], row["split"], row["n"]) == (metric, split, len(nearest))
+        assert row["value"] == pytest.approx(np.mean(nearest), rel=1e-5)
+        error = np.std(nearest, ddof=1) / np.sqrt(len(nearest))
+        assert row["stderr"] == pytest.approx(error, rel=1e-4)
+
+
 # --- whole runs ---
 
 
@@ -180,7 +212,7 @@ def test_a_run_on_little_text_memorises_it(corpus, tmp_path):
     run = _run(
         corpus, tmp_path, steps=240, eval_every=120, unique_tokens=240, log_every=120,
         checkpoint_every=120, eval_batch_size=8, eval_batches=16,
-        measures=("representation", "memorisation"),
+        measures=("representation", "memorisation", "separation"),
     )  # fmt: skip
     epoch = run.config["accounting"]
     window = epoch["tokens_per_epoch"] // epoch["sequences_per_epoch"]
@@ -194,6 +226,7 @@ def test_a_run_on_little_text_memorises_it(corpus, tmp_path):
     assert gap["value"] == pytest.approx(last["nll"]["value"] - seen["value"])
     assert gap["value"] > 5 * gap["stderr"] > 0
     assert seen["n"] == 8 and {"anisotropy", "singular_entropy"} <= set(last)
+    assert last["separation"]["value"] > 0 and last["distance"]["value"] > 0
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from train.records import Row
 from train.run.evaluators.heldout import Heldout
 from train.run.evaluators.memorisation import Memorisation
 from train.run.evaluators.representation import Representation
+from train.run.evaluators.separation import Separation
 from train.run.evaluators.tasks import Tasks
 from train.run.parallel import Strategy
 from train.run.step import Model
@@ -37,6 +38,7 @@ EVALUATORS: dict[str, Maker] = {
     "tasks": Tasks,
     "representation": Representation,
     "memorisation": Memorisation,
+    "separation": Separation,
 }
 """Makes each evaluator from corpus, stage, the run's seed, model and strategy."""
 

@@ -25,14 +25,7 @@ class Memorisation:
     ):
         """Reads the examples."""
         self._nll, self._corpus = strategy.compile_evaluation(make_nll(model)), corpus
-        shape = stage.evaluated(stage.text_shape(model.family))
-        source = batches.Pretrain(
-            corpus, "train", shape, seed, stage.text, stage.unique_tokens, stage.sources
-        )
-        trained = (stage.eval_every or stage.steps) * stage.batch_size
-        count = min(trained, source.num_windows, stage.eval_batches * stage.eval_batch_size)
-        self._seen = batches.first(source, count)
-        self._all = source.num_windows
+        self._seen, self._all = seen_examples(corpus, stage, seed, model)
 
     def __call__(self, params: Any, *, final: bool, before: Sequence[Row] = ()) -> list[Row]:
         """Rows about the seen examples.
@@ -57,3 +50,19 @@ class Memorisation:
                 error = math.hypot(row["stderr"], seen["stderr"])
                 rows.append({**common, "metric": "gap", **gap, "stderr": error})
         return rows
+
+
+def seen_examples(
+    corpus: Corpus, stage: StageConfig, seed: int, model: Model
+) -> tuple[list[batches.HostBatch], int]:
+    """The first examples of training, and the number of examples in an epoch.
+
+    All have been trained on by the first evaluation, and there are no more than of held-out ones.
+    """
+    shape = stage.evaluated(stage.text_shape(model.family))
+    source = batches.Pretrain(
+        corpus, "train", shape, seed, stage.text, stage.unique_tokens, stage.sources
+    )
+    trained = (stage.eval_every or stage.steps) * stage.batch_size
+    count = min(trained, source.num_windows, stage.eval_batches * stage.eval_batch_size)
+    return batches.first(source, count), source.num_windows
