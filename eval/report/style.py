@@ -2,8 +2,7 @@
 
 Both are fixed by its name. Decoder-only models have those of their architecture, with an open
 marker and dashed lines. The colours are those of Okabe and Ito and of Paul Tol (muted), which
-colour-blind readers can tell apart. Twelve colours are too many to distinguish, so the markers
-differ too.
+colour-blind readers can tell apart. Because there are so many, the markers differ too.
 """
 
 import dataclasses
@@ -63,6 +62,7 @@ ZOO = {
     "lconv": Look("#332288", "h", "hexagon"),
     "dconv": Look("#44AA99", "<", "triangle-left"),
     "mixer": Look("#AA4499", ">", "triangle-right"),
+    "llama": Look("#CC6677", "d", "diamond-tall"),
 }
 
 
