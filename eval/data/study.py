@@ -51,7 +51,14 @@ AVERAGES = {
 """Averages over tasks, with the start of the names of the tasks that are averaged."""
 GROUP_COLUMNS = ("downstream_glue", "downstream_super_glue", "downstream_squad", "downstream_mean")
 EVAL_COLUMNS = ("run_id", "stage", "task", "split", "metric", "step", "value", "n", "stderr")
-RECIPE_COLUMNS = ("run_id", "batch_size", "learning_rate", "weight_decay", "mixture")
+RECIPE_COLUMNS = (
+    "run_id",
+    "batch_size",
+    "learning_rate",
+    "weight_decay",
+    "decay_steps",
+    "mixture",
+)
 SHAPE_COLUMNS = ("run_id", "num_layers", "embed_dim", "mlp_dim", "num_heads")
 MEASURE_COLUMNS = ("run_id", "measure", "rank", "value")
 UNFINISHED_COLUMNS = (
@@ -474,8 +481,8 @@ def _recipes(runs: list[tuple[str, records.Run]]) -> pd.DataFrame:
         stage, path = run.config.get("pretrain") or {}, run.path / "config.json"
         optimizer = stage.get("optimizer")
         optimizer = optimizer if isinstance(optimizer, dict) else {}
-        found = [stage.get("batch_size"), *(optimizer.get(key) for key in RECIPE_COLUMNS[2:4])]
-        named = zip(RECIPE_COLUMNS[1:4], found, strict=True)
+        found = [stage.get("batch_size"), *(optimizer.get(key) for key in RECIPE_COLUMNS[2:-1])]
+        named = zip(RECIPE_COLUMNS[1:-1], found, strict=True)
         numbers = [_number(value, path, f"pretrain: {key}") for key, value in named]
         rows.append((run_id, *numbers, _mixture(stage.get("sources"), path)))
     return pd.DataFrame(rows, columns=list(RECIPE_COLUMNS))

@@ -26,6 +26,13 @@ EXPERT_AXIS = "expert"
 
 def learning_rate(config: OptimizerConfig, step: int, total_steps: int) -> float:
     """The learning rate of step `step`, counted from 0, of `total_steps`."""
+    rate = _before_decay(config, step, total_steps)
+    return (
+        rate * min((total_steps - step) / config.decay_steps, 1.0) if config.decay_steps else rate
+    )
+
+
+def _before_decay(config: OptimizerConfig, step: int, total_steps: int) -> float:
     warmup = config.warmup_steps
     if config.schedule == "inverse_sqrt":
         # T5's schedule: constant during warm-up, so that both parts meet.

@@ -44,6 +44,8 @@ class OptimizerConfig:
       schedule: inverse_sqrt, constant, cosine or linear; the last two reach zero at the last step.
       warmup_steps: steps of linear warm-up; for inverse_sqrt, as in T5, the number of steps at its
         constant first value.
+      decay_steps: steps at the end over which a constant or inverse_sqrt rate falls linearly to
+        zero.
       decay_exponent: Adafactor's second moment decays at 1 - step ** -decay_exponent.
       clip_threshold: Adafactor's limit on the RMS of a parameter's update, 0 for none.
       scale_by_parameter: whether Adafactor's updates are relative to the RMS of the parameter.
@@ -59,6 +61,7 @@ class OptimizerConfig:
     learning_rate: Positive = 1.0
     schedule: Schedule = "inverse_sqrt"
     warmup_steps: CountOrZero = 10_000
+    decay_steps: CountOrZero = dataclasses.field(default=0, metadata=_LATER)
     decay_exponent: Annotated[float, Range(0, 1, low_open=True)] = 0.8
     clip_threshold: NotNegative = 1.0
     scale_by_parameter: bool = True
@@ -69,8 +72,13 @@ class OptimizerConfig:
     weight_decay: NotNegative = 0.0
 
     def __post_init__(self):
-        """Checks that every value is in range."""
+        """Checks that every value is in range, and that only one decay reaches zero."""
         ranges.check(self)
+        if self.decay_steps and self.schedule in ("cosine", "linear"):
+            raise InputError(
+                f"decay_steps = {self.decay_steps}: schedule {self.schedule!r} reaches zero at the "
+                "last step by itself; give one of the two"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,6 +183,11 @@ class StageConfig:
             )
         if self.patience and not self.eval_every:
             raise InputError(f"patience = {self.patience} needs eval_every above 0")
+        if self.patience and self.optimizer.decay_steps:
+            raise InputError(
+                f"patience = {self.patience} may end the stage before optimizer.decay_steps = "
+                f"{self.optimizer.decay_steps} begin; give only one of them"
+            )
         if self.keep_every % self.checkpoint_every:
             every = f"checkpoint_every = {self.checkpoint_every}"
             raise InputError(

@@ -76,8 +76,8 @@ class Measured:
       name: the architecture.
       runs: one row per run, with columns run_id, size, protocol, seed, N, P, T (tokens read), U
         (different tokens read), C, steps, last, best, best_step, seen, layers, width, mlp_dim,
-        num_heads, batch_size, weight_decay, learning_rate, mixture, and the scores of tasks, NaN
-        where they are at chance.
+        num_heads, batch_size, weight_decay, learning_rate, decay_steps, mixture, and the scores of
+        tasks, NaN where they are at chance.
       histories: one row per run and evaluation: run_id, step, tokens, and a column for each measure
         of _MEASURES, NaN where it was not taken.
       finished: what was measured of finished runs, as rows of `eval.data.study.MEASURE_COLUMNS`.
@@ -168,6 +168,9 @@ class Measured:
     def course(self, *measures: str) -> dict[str, pd.DataFrame]:
         """How runs went: by run id, their evaluations with all these measures, in order.
 
+        Without those of a decay of the rate at the end (`decay_steps`), which changes the loss by
+        itself.
+
         Raises:
           Untestable: no run has enough of them.
         """
@@ -176,6 +179,9 @@ class Measured:
             needed = " and ".join(_MEASURES[m][2] for m in lacking)
             raise Untestable(f"no run has recorded {needed} during training")
         rows = self.histories.dropna(subset=list(measures))
+        runs = self.runs.set_index("run_id")
+        stop = (runs["steps"] - runs["decay_steps"].fillna(0.0)).astype(float)
+        rows = rows[rows["step"] <= rows["run_id"].map(stop)]
         found = {str(run): part for run, part in rows.groupby("run_id", sort=True)}
         found = {run: part for run, part in found.items() if len(part) >= _EVALUATIONS}
         if not found:

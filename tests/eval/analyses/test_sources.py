@@ -255,6 +255,19 @@ def test_a_floor_that_is_known_well_has_a_narrow_interval():
     assert wide == pytest.approx(10 * narrow, rel=0.5)
 
 
+def test_a_course_ends_where_the_rate_begins_to_fall():
+    """There the loss falls by itself, however it went before."""
+    study = long()
+    assert finding("G1a", study)["verdict"] == SUPPORTED
+    last = study.histories["step"] == study.histories["step"].max()
+    loss = study.histories["metric"] == "nll"
+    fallen = study.histories["value"].where(~(last & loss), 1.0)
+    study = dataclasses.replace(study, histories=study.histories.assign(value=fallen))
+    assert finding("G1a", study)["verdict"] != SUPPORTED
+    decay = study.recipes.assign(decay_steps=10.0)
+    assert finding("G1a", dataclasses.replace(study, recipes=decay))["verdict"] == SUPPORTED
+
+
 NULLS: tuple[tuple[str, Callable[[int], Study], int], ...] = (
     # Equivalence is tested at the edge of its range, a sign at 0: there, every verdict is wrong.
     ("K1a", lambda seed: text(seed, texts=MUCH, alpha_n=0.095, tilt=0.0), 200),

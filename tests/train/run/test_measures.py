@@ -271,6 +271,9 @@ def test_a_stage_with_patience_that_was_stopped_ends_the_same(corpus, tmp_path, 
 def test_patience_needs_evaluations():
     with pytest.raises(InputError, match="patience = 3 needs eval_every above 0"):
         dataclasses.replace(tiny_study.STAGE, patience=3, eval_every=0)
+    decays = dataclasses.replace(tiny_study.STAGE.optimizer, decay_steps=5)
+    with pytest.raises(InputError, match="before optimizer.decay_steps = 5 begin"):
+        dataclasses.replace(tiny_study.STAGE, patience=3, eval_every=1, optimizer=decays)
 
 
 @pytest.mark.parametrize("key", ["unique_tokens", "measures"])

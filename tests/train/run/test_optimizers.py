@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from train.records import InputError
 from train.run import optimizers
 from train.run.optimizers import is_factored, learning_rate, make_optimizer
 from train.study.config import OptimizerConfig
@@ -327,6 +328,22 @@ def test_schedules_meet_where_the_warm_up_ends(schedule):
         learning_rate(OptimizerConfig(learning_rate=2.0, schedule=schedule, warmup_steps=0), 0, 10)
         == 2.0
     )
+
+
+def test_a_decay_at_the_end_is_a_line_to_zero():
+    config = OptimizerConfig(
+        learning_rate=2.0, schedule="constant", warmup_steps=10, decay_steps=20
+    )
+    rates = [learning_rate(config, step, 100) for step in (4, 50, 80, 85, 99, 100)]
+    assert rates == pytest.approx([1.0, 2.0, 2.0, 1.5, 0.1, 0.0])
+    root = OptimizerConfig(learning_rate=2.0, warmup_steps=0, decay_steps=20)
+    assert learning_rate(root, 64, 74) == pytest.approx(2 / 8 / 2)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_a_second_decay_to_zero_is_refused(schedule):
+    with pytest.raises(InputError, match=f"decay_steps = 5: schedule '{schedule}' reaches zero"):
+        OptimizerConfig(schedule=schedule, decay_steps=5)
 
 
 def test_the_inverse_square_root_without_warm_up_begins_at_the_full_rate():

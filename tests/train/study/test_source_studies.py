@@ -1,10 +1,18 @@
 """The studies of the claims of other sources: what each declares."""
 
 import collections
+import dataclasses
 
 import pytest
 
 import arch_zoo
+from configs.studies import saturation
+from eval.analyses.sources import measured
+from eval.analyses.sources.scorecard import scorecard
+from eval.data.study import read_study
+from tests.train.tiny_corpus import write_corpus
+from train.data.corpus import open_corpus
+from train.run.cell import run_cell
 from train.study import declare
 from train.study.directory import load
 
@@ -48,6 +56,35 @@ def test_larger_batches_take_larger_steps_over_as_many_examples():
     for rows, stage in by_rows.items():
         assert stage.optimizer.learning_rate == pytest.approx(0.03 * (rows / 16) ** 0.5)
         assert stage.steps * rows >= 37_500
+
+
+def test_kaplans_runs_share_their_course_until_their_rates_fall():
+    for cell in load("kaplan").cells:
+        optimizer = cell.pretrain.optimizer
+        assert optimizer.schedule == "constant"
+        assert optimizer.decay_steps == cell.pretrain.steps // 5
+
+
+@pytest.mark.slow
+def test_a_short_saturation_records_what_its_claims_need(tmp_path):
+    """With a two-thousandth of its tokens, which is too few for the claims themselves."""
+    corpus = open_corpus(write_corpus(tmp_path / "corpus"))
+    cells = [c for c in saturation.study(1 / 2000).cells if "-DM128-" not in c.size]
+    for run in cells[1:4]:
+        small = dataclasses.replace(run.pretrain, eval_batches=1, eval_batch_size=16)
+        directory = tmp_path / "runs" / run.size
+        config = dataclasses.replace(run, pretrain=small)
+        assert run_cell(config, corpus, directory, quiet=True) == "done"
+    study = read_study(tmp_path / "runs")
+    (found,) = measured.measured(study)
+    assert set(found.runs["width"]) == {16, 8, 256}
+    narrow = found.runs[found.runs["width"] == 8].iloc[0]
+    assert narrow["decay_steps"] == narrow["steps"] // 10 > 0
+    courses = found.course("heldout", "anisotropy", "entropy", "seen")
+    last = courses[narrow["run_id"]]["step"].max()
+    assert last == narrow["steps"] - narrow["decay_steps"]
+    card = scorecard(study).set_index(["claim", "part"])
+    assert "tokens for each parameter" in card.loc[("G1", "a"), "note"]
 
 
 def test_capacities_are_looked_for_around_what_a_model_can_hold():
