@@ -27,6 +27,7 @@ from eval.report.grid import (
     scaled,
     supported,
 )
+from eval.report.listing import listing
 from eval.stats.decision import NOT_TESTED
 from eval.stats.regression import least_difference
 
@@ -622,3 +623,17 @@ def _effect(record: dict) -> GridCell:
 
 def _has_digit(text: str) -> bool:
     return any(character.isdigit() for character in text)
+
+
+def capacity_grid(capacity: pd.DataFrame) -> Grid:
+    """The table of `eval.analyses.capacity.Capacity` as it is shown."""
+    return listing(
+        "capacity",
+        "Bits memorised per parameter",
+        capacity,
+        "architecture bits_per_param ci_low..ci_high points gain converged",
+        notes=(
+            "Not converged: twice the steps memorise more, so the number is a lower bound. The "
+            "interval comes from the scatter of the points on the plateaus.",
+        ),
+    )

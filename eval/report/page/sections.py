@@ -18,7 +18,7 @@ from eval.report.grid import Grid
 from eval.report.listing import listing
 from eval.report.source_figures import Drawn
 from eval.report.summary import Pair, no_scores
-from eval.report.tables import claims_grid, sources_grid, table1, table2
+from eval.report.tables import capacity_grid, claims_grid, sources_grid, table1, table2
 
 _MOST_ROWS = 2000
 _DPI = 130  # of pictures inside the page
@@ -528,16 +528,7 @@ def _pictures(
 
 
 def _capacity(analysis: Analysis) -> Section:
-    grid = listing(
-        "capacity",
-        "Bits memorised per parameter",
-        analysis.results["capacity"],
-        "architecture bits_per_param ci_low..ci_high points gain converged",
-        notes=(
-            "Not converged: twice the steps memorise more, so the number is a lower bound. The "
-            "interval comes from the scatter of the points on the plateaus.",
-        ),
-    )
+    grid = capacity_grid(analysis.results["capacity"])
     intro = (
         "On uniform random tokens nothing can be learned but the tokens themselves. The bits that "
         "a model knows of them rise with their number, up to a plateau: its capacity."
