@@ -42,6 +42,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 import arch_zoo.__main__ as zoo
 import eval.__main__ as evaluation
 import train.__main__ as training
+from eval.simulation import sweeps
 from tests.eval import run_directories
 from tests.train import tiny_study
 from tests.train.tiny_corpus import write_corpus
@@ -183,6 +184,9 @@ class Ground:
                 for d in (1e9, 3e9, 1e10, 3e10)
             ]
         (self.directory / "law.csv").write_text("\n".join(rows) + "\n")
+        names = {"rate": "learning_rate", "loss": "upstream_nll"}
+        sweep = sweeps.Sweep().runs(0).rename(columns=names)
+        sweep.to_csv(self.directory / "sweep.csv", index=False)
         lines = [
             f"The {name} sees {number} birds on its way home."
             for number in range(60)
@@ -258,6 +262,7 @@ class Ground:
             "compare": [study],
             "compare-studies": [study, study],
             "saturation": [study],
+            "tune": [str(self.directory / "sweep.csv")],
             "fit": [law, "--bootstrap", "20"],
             "predict": [law, "--at", "N=1e9,D=1e10", "--bootstrap", "20"],
             "allocate": [law, "--budget", "1e20", "--bootstrap", "20"],

@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from eval.analyses import saturation
+from eval.analyses import saturation, tuning, tuning_runs
 from eval.analyses.saturation import CheckpointColumns
 from eval.analyses.settings import Settings
+from eval.analyses.tuning_runs import SweepColumns
 from eval.commands.progress import progress
 from eval.data.neutral import printable
 from eval.data.run_table import RunColumns
 from train import command_line
 from train.command_line import Format
-from train.ranges import Level
+from train.ranges import Level, NotNegative
 from train.records import InputError
 
 if TYPE_CHECKING:
@@ -270,6 +271,46 @@ class SaturationVerb:
         _print({"saturation": courses.table(self.level)}, self.format)
 
 
+@dataclasses.dataclass(frozen=True)
+class TuneVerb:
+    """Finds the best learning rate of each architecture and size, and what other rates cost.
+
+    Attributes:
+      path: the directory of a study that varies the rate (`train.study.declare.sweep`), or a table
+        (.csv, .tsv, .jsonl or .parquet, compressed or not) with one row per run.
+      used: print the regret of this rate alone, not of every rate that was tried; 0 for all.
+      out: also write the best rates to this JSON file, for `train.study.declare.tuned`.
+      level: confidence level of the intervals.
+      format: table for a person, csv or json for a program.
+    """
+
+    path: _Path
+    columns: Annotated[SweepColumns, _Flat] = SweepColumns()
+    used: NotNegative = 0.0
+    out: Path | None = None
+    level: Level = 0.95
+    format: Format = "table"
+
+    def run(self) -> None:
+        """Prints best rates, their exponents in N, regrets, and the expected best of n tries."""
+        if self.path.is_dir():
+            if self.columns != SweepColumns(where=self.columns.where):
+                raise InputError("options that name columns are for a table, not for a directory")
+            runs = tuning_runs.of_directory(self.path, self.columns.where)
+        else:
+            runs = tuning_runs.of_table(self.path, self.columns)
+        found = tuning.curves(runs, self.level)
+        if self.out:
+            tuning_runs.write(found, str(self.path), self.out)
+        results = {
+            "best_rates": tuning.optima(found),
+            "exponents": tuning.exponents(found),
+            "regrets": tuning.regrets(found, self.used or None),
+            "expected_best": tuning.expected_best(runs, self.level),
+        }
+        _print(results, self.format)
+
+
 VERBS: dict[str, type] = {
     "report": ReportVerb,
     "slopes": SlopesVerb,
@@ -277,6 +318,7 @@ VERBS: dict[str, type] = {
     "compare": CompareVerb,
     "compare-studies": CompareStudiesVerb,
     "saturation": SaturationVerb,
+    "tune": TuneVerb,
 }
 
 

@@ -14,11 +14,12 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import arch_zoo
 from arch_zoo import sizes
-from train.records import InputError
+from train.records import InputError, read_json
 from train.study.config import RunConfig, digest, from_dict, identity, to_dict
 
 Cost = Literal["flops", "params"]
@@ -103,6 +104,79 @@ def with_settings(cell: RunConfig, settings: Mapping[str, Any], where: str = "se
 def seeds(cells: RunConfigs, count: int) -> RunConfigs:
     """Every cell with the seeds 0, 1, ... `count` - 1, seed by seed."""
     return tuple(dataclasses.replace(cell, seed=seed) for seed in range(count) for cell in cells)
+
+
+def sweep(cells: RunConfigs, settings: Mapping[str, Iterable[Any]]) -> RunConfigs:
+    """Every cell with each combination of values of some settings.
+
+    The value stands in the protocol, and so in the run's name: `learning_rate0.3`.
+
+    Args:
+      cells: all cells.
+      settings: the values of each setting by its dotted key, such as
+        {"pretrain.optimizer.learning_rate": (0.2, 0.3, 0.45)}.
+    """
+    found = []
+    for cell in cells:
+        for point in itertools.product(*settings.values()):
+            chosen = dict(zip(settings, point, strict=True))
+            named = [f"{key.split('.')[-1]}{value}" for key, value in chosen.items()]
+            protocol = "-".join(filter(None, (cell.protocol, *named)))
+            found.append(dataclasses.replace(with_settings(cell, chosen), protocol=protocol))
+    return tuple(found)
+
+
+def tuned(cells: RunConfigs, path: str | Path, vocab_size: int = PYTHON_VOCABULARY) -> RunConfigs:
+    """Every cell at the best learning rate of its architecture and size.
+
+    A size that was not swept has the rate of the size nearest in parameters outside the embedding,
+    times (N / N of that size) ^ exponent.
+
+    Args:
+      cells: all cells.
+      path: a file from `python -m eval tune RUNS --out FILE`.
+      vocab_size: counts parameters where a size was not swept.
+
+    Raises:
+      InputError: the file cannot be read, or says nothing about an architecture.
+    """
+    content = _read_tuning(Path(path))
+    return tuple(
+        with_settings(cell, {content["setting"]: _tuned_rate(cell, content, path, vocab_size)})
+        for cell in cells
+    )
+
+
+def _read_tuning(path: Path) -> dict[str, Any]:
+    content = read_json(path)
+    for key, kind in (("setting", str), ("cells", list)):
+        if not isinstance(content.get(key), kind):
+            raise InputError(f"{path}: {key} = {content.get(key)!r}: not a file of `eval tune`")
+    return content
+
+
+def _tuned_rate(
+    cell: RunConfig, content: dict[str, Any], path: str | Path, vocab_size: int
+) -> float:
+    known = [
+        one
+        for one in content["cells"]
+        if one["architecture"] == cell.architecture
+        and one["family"] in ("", cell.family)
+        and one["best_rate"]
+    ]
+    for one in known:
+        if one["size"] == cell.size:
+            return one["best_rate"]
+    known = [one for one in known if one["params"] and one["exponent"] is not None]
+    if not known:
+        raise InputError(
+            f"{path}: no best rate of {cell.architecture} ({cell.family}) at {cell.size}, and no "
+            "exponent from two other sizes"
+        )
+    params = _params(cell, vocab_size, embedding=False)
+    nearest = min(known, key=lambda one: abs(math.log(params / one["params"])))
+    return nearest["best_rate"] * (params / nearest["params"]) ** nearest["exponent"]
 
 
 def scale(size: str, operator: str, value: int) -> str:

@@ -519,6 +519,7 @@ VERBS = (
     "compare",
     "compare-studies",
     "saturation",
+    "tune",
     "fit",
     "predict",
     "allocate",

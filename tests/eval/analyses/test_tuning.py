@@ -1,0 +1,190 @@
+"""Best rates, regrets, exponents and the expected best of n tries, on sweeps of known truth."""
+
+import itertools
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import arch_zoo
+from configs import presets
+from eval.__main__ import main
+from eval.analyses import tuning, tuning_runs
+from eval.simulation.sweeps import RATES, Sweep
+from tests.eval import run_directories
+from train.records import InputError
+from train.study import declare
+
+EXACT = Sweep(steep=0.0, noise=0.0, common=0.3)
+RATE = "pretrain.optimizer.learning_rate"
+
+
+def test_a_parabola_gives_its_own_optimum_and_regrets():
+    (curve,) = tuning.curves(EXACT.runs(0))
+    assert curve.best == pytest.approx(0.4) and curve.problem == ""
+    for rate in (*RATES, 0.33, 0.4):
+        assert curve.regret(rate).value == pytest.approx(EXACT.regret(rate), abs=1e-9)
+    between = 0.5 * (EXACT.regret(0.67) + EXACT.regret(1.0))  # on a line between the two
+    assert curve.regret(math.sqrt(0.67)).value == pytest.approx(between, rel=1e-6)
+    assert math.isnan(curve.regret(1.2).value) and "outside" in curve.regret(1.2).note
+
+
+def test_the_noise_is_what_seeds_and_rates_leave():
+    runs = Sweep(noise=0.05, common=1.0).runs(1, seeds=4)
+    (curve,) = tuning.curves(runs)
+    near = runs[runs["rate"].isin([curve.rates[i] for i in curve.near])]
+    levels = [near[c].to_numpy()[:, None] == near[c].unique() for c in ("rate", "seed")]
+    design = np.column_stack(levels).astype(float)
+    rest = near["loss"].to_numpy() - design @ np.linalg.lstsq(design, near["loss"], rcond=None)[0]
+    df = len(near) - np.linalg.matrix_rank(design)
+    assert curve.df == df
+    assert curve.noise == pytest.approx(math.sqrt(rest @ rest / df))
+
+
+@pytest.mark.parametrize("best", [0.15, 1.3])
+def test_a_lowest_loss_at_the_edge_leaves_the_best_rate_unknown(best):
+    (curve,) = tuning.curves(Sweep(best=best, noise=0.001).runs(0))
+    assert curve.problem == tuning.EDGE and math.isnan(curve.best)
+    found = curve.regret(0.45)
+    assert found.value == pytest.approx(max(curve.losses[2] - min(curve.losses), 0))
+    assert found.high == math.inf and found.note == tuning.EDGE
+
+
+def test_one_seed_has_no_intervals():
+    (curve,) = tuning.curves(Sweep().runs(0, seeds=1))
+    assert curve.best > 0 and np.isnan(curve.interval()).all()
+    found = curve.regret(0.3)
+    assert found.value > 0 and math.isnan(found.low) and math.isnan(found.high)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "truth", [Sweep(), Sweep(noise=0.03), Sweep(best=0.55), Sweep(steep=2.0), Sweep(steep=0.0)]
+)
+def test_intervals_cover_what_they_say(truth):
+    """The parabola is wrong unless `steep` is 0, so its error is part of the intervals."""
+    studies = 150
+    covered, best = dict.fromkeys(RATES, 0), []
+    for seed in range(studies):
+        (curve,) = tuning.curves(truth.runs(seed))
+        for rate in RATES:
+            found = curve.regret(rate)
+            covered[rate] += found.low <= truth.regret(rate) + 1e-12 <= found.high
+        if not curve.problem:
+            low, high = curve.interval()
+            best.append(low <= truth.best <= high)
+    least = stats.binom.ppf(0.001, studies, 0.93)
+    assert min(covered.values()) >= least and sum(best) >= least * len(best) / studies
+    assert len(best) > 0.9 * studies
+
+
+def test_the_exponent_of_the_best_rate_on_size():
+    sizes = {"nano": 5e4, "micro": 2e5, "centi": 8e5}
+    runs = [
+        Sweep(best=0.5 * (n / 5e4) ** -0.19, steep=0, noise=0.0).runs(0, size=size, params=n)
+        for size, n in sizes.items()
+    ]
+    one = tuning.exponents(tuning.curves(pd.concat(runs))).iloc[0]
+    assert (one["exponent"], one["sizes"]) == (pytest.approx(-0.19), 3)
+    alone = tuning.exponents(tuning.curves(runs[0])).iloc[0]
+    assert math.isnan(alone["exponent"]) and "two sizes" in alone["note"]
+    noisy = [
+        Sweep(best=0.5 * (n / 5e4) ** -0.19, noise=0.01).runs(i, size=size, params=n)
+        for i, (size, n) in enumerate(sizes.items())
+    ]
+    row = tuning.exponents(tuning.curves(pd.concat(noisy))).iloc[0]
+    assert row["ci_low"] < -0.19 < row["ci_high"]
+
+
+def test_the_expected_best_of_n_tries_is_the_mean_over_all_of_them():
+    runs = Sweep().runs(2, rates=RATES[:3], seeds=2)
+    table = tuning.expected_best(runs)
+    for n in (1, 2, 3):
+        every = [min(tries) for tries in itertools.product(runs["loss"], repeat=n)]
+        assert table["loss"].iloc[n - 1] == pytest.approx(np.mean(every))
+    halves = [runs.loc[runs["seed"] == s, "loss"] for s in (0, 1)]
+    left = [np.mean([min(t) for t in itertools.product(h, repeat=2)]) for h in halves]
+    half = stats.t.ppf(0.975, 1) * abs(left[0] - left[1]) / 2
+    row = table.iloc[1]
+    assert (row["ci_high"] - row["ci_low"]) / 2 == pytest.approx(half)
+
+
+def test_a_sweep_varies_the_rate_alone():
+    runs = Sweep().runs(0)
+    with pytest.raises(InputError, match="transformer at nano: two runs with rate 0.2 and seed 0"):
+        tuning.curves(pd.concat([runs, runs.iloc[[0]]]))
+    with pytest.raises(InputError, match=r"rate 0.2 lacks a seed"):
+        tuning.curves(runs.iloc[1:])
+
+
+def _table(path, **more):
+    names = {"params": "params_non_embedding", "rate": "learning_rate", "loss": "upstream_nll"}
+    sizes = [("nano", 5e4, 0.5), ("centi", 8e5, 0.3)]
+    parts = [
+        Sweep(best=best, steep=0, noise=1e-4).runs(0, size=size, params=n)
+        for size, n, best in sizes
+    ]
+    table = pd.concat(parts).rename(columns=names).assign(**more)
+    table.to_csv(path, index=False)
+    return path
+
+
+def test_the_verb_prints_and_writes_what_a_study_is_tuned_by(tmp_path, capsys):
+    path, out = _table(tmp_path / "sweep.csv"), tmp_path / "tuning.json"
+    assert main(["tune", str(path), "--used", "0.3", "--out", str(out), "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [row["best_rate"] for row in found["best_rates"]] == pytest.approx([0.5, 0.3], rel=1e-2)
+    assert {row["rate"] for row in found["regrets"]} == {0.3}
+    cells = declare.grid(
+        presets.cpu, architecture=("transformer",), size=("nano", "centi", "micro")
+    )
+    rates = [c.pretrain.optimizer.learning_rate for c in declare.tuned(cells, out)]
+    assert rates[:2] == pytest.approx([0.5, 0.3], rel=1e-2)
+    model = declare.model(cells[2], declare.PYTHON_VOCABULARY)
+    params = arch_zoo.count_params(model).non_embedding
+    exponent = math.log(0.3 / 0.5) / math.log(8e5 / 5e4)
+    n, rate = min((5e4, 0.5), (8e5, 0.3), key=lambda one: abs(math.log(params / one[0])))
+    assert rates[2] == pytest.approx(rate * (params / n) ** exponent, rel=2e-2)
+    glu = declare.grid(presets.cpu, architecture=("glu",), size=("nano",))
+    with pytest.raises(InputError, match=r"tuning.json: no best rate of glu .* at nano"):
+        declare.tuned(glu, out)
+    out.write_text("{}")
+    with pytest.raises(InputError, match="setting = None: not a file of `eval tune`"):
+        declare.tuned(cells, out)
+
+
+def test_bad_rows_and_options_are_refused(tmp_path, capsys):
+    path = _table(tmp_path / "sweep.csv", learning_rate=0.0)
+    with pytest.raises(InputError, match=r"row 2.*: learning_rate = 0.0 is not above 0"):
+        tuning_runs.of_table(path)
+    assert main(["tune", str(tmp_path), "--loss", "nll"]) == 2
+    assert "for a table, not for a directory" in capsys.readouterr().err
+
+
+def test_a_study_of_a_sweep_is_read_from_its_records(tmp_path):
+    root = run_directories.write_study(tmp_path, architectures=("glu",), seeds=2)
+    rates = {}
+    for path in sorted(root.glob("*/config.json")):
+        config = json.loads(path.read_text())
+        stage = config.setdefault("pretrain", {})
+        rates[config["run_id"]] = 0.1 * (1 + config["seed"])
+        stage["optimizer"] = {"learning_rate": rates[config["run_id"]]}
+        path.write_text(json.dumps(config))
+    runs = tuning_runs.of_directory(root)
+    assert sorted(runs["rate"].unique()) == [0.1, 0.2] and len(runs) == len(rates)
+    assert set(runs["family"]) <= {"encoder_decoder", ""}
+
+
+def test_a_sweep_names_its_values_in_the_runs():
+    cells = declare.grid(presets.cpu, architecture=("glu", "mos"), size=("nano",))
+    swept = declare.sweep(cells, {RATE: (0.2, 0.3), "pretrain.steps": (100,)})
+    assert [c.run_id for c in swept[:2]] == [
+        "glu-nano-learning_rate0.2-steps100-s0",
+        "glu-nano-learning_rate0.3-steps100-s0",
+    ]
+    assert len({c.run_id for c in swept}) == 4
+    assert [c.pretrain.optimizer.learning_rate for c in swept] == [0.2, 0.3, 0.2, 0.3]
+    assert {c.pretrain.steps for c in swept} == {100}
