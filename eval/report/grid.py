@@ -159,7 +159,7 @@ def scaled(value: float, digits: int = 3) -> str:
     if value is None or not math.isfinite(value):
         return DASH
     for power, suffix in ((18, "E"), (15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
-        if abs(value) >= 10**power:
+        if abs(float(f"{value:.{digits}g}")) >= 10**power:  # 999,999 is 1.00M
             return rounded(value / 10**power, digits) + suffix
     return number(value, digits)
 
