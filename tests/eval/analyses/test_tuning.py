@@ -1,5 +1,6 @@
 """Best rates, regrets, exponents and the expected best of n tries, on sweeps of known truth."""
 
+import dataclasses
 import itertools
 import json
 import math
@@ -17,6 +18,7 @@ from eval.simulation.sweeps import RATES, Sweep
 from tests.eval import run_directories
 from train.records import InputError
 from train.study import declare
+from train.study.directory import load
 
 EXACT = Sweep(steep=0.0, noise=0.0, common=0.3)
 RATE = "pretrain.optimizer.learning_rate"
@@ -188,3 +190,15 @@ def test_a_sweep_names_its_values_in_the_runs():
     assert len({c.run_id for c in swept}) == 4
     assert [c.pretrain.optimizer.learning_rate for c in swept] == [0.2, 0.3, 0.2, 0.3]
     assert {c.pretrain.steps for c in swept} == {100}
+
+
+def test_the_study_of_rates_varies_nothing_but_rates_and_seeds():
+    cells = load("lr_sweep").cells
+    assert len({cell.run_id for cell in cells}) == len(cells) == 14 * 5 * 3
+    assert {cell.finetune for cell in cells} == {None}
+    plain = [
+        dataclasses.replace(declare.with_settings(cell, {RATE: 1.0}), protocol="", seed=0)
+        for cell in cells
+    ]
+    assert len({cell.run_id for cell in plain}) == 14
+    assert all(one == other for one in plain for other in plain if one.run_id == other.run_id)
