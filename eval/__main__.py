@@ -63,7 +63,9 @@ class ReportVerb:
             analysis = write.write(study, self.out, self.settings, step)
         for warning in summary.warnings(analysis):
             _say("warning", warning)
-        _show(tables.table1(analysis.study, analysis.paired_errors))
+        _show(
+            tables.table1(analysis.study, analysis.paired_errors, analysis.results.get("regrets"))
+        )
         for sentence in summary.sentences(analysis):
             print(f"- {printable(sentence)}")
         print(f"report: {self.out / 'report.html'}")
@@ -406,7 +408,7 @@ def _print(
 ) -> None:
     """Prints tables as text (`table`), one after the other (`csv`), or as one object (`json`)."""
     if form == "json":
-        from eval.report.listing import finite
+        from eval.data.neutral import finite
 
         # NaN is not JSON, so `finite` replaces it by null.
         tables = {name: finite(frame.to_dict("records")) for name, frame in results.items()}

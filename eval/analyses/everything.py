@@ -7,11 +7,12 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from eval.analyses import claims
+from eval.analyses import claims, tuning_runs
 from eval.analyses.capacity import Capacity
 from eval.analyses.comparison import Comparison
 from eval.analyses.families import EQUAL_PARAMETERS, Families
@@ -130,6 +131,8 @@ def analyse(
     progress("claims of the sources")
     # These claims are about each architecture alone, so the reference does not matter.
     results["sources"] = scorecard(study, question)
+    if settings.tuning:
+        results["regrets"] = tuning_runs.used(study, tuning_runs.read(Path(settings.tuning)))
     capacity = Capacity(study, settings.level).table()
     if len(capacity):
         results["capacity"] = capacity

@@ -40,7 +40,7 @@ class CheckpointColumns:
 
 
 @dataclasses.dataclass(frozen=True)
-class Courses:
+class CheckpointTable:
     """How the quality of runs changed over training.
 
     Attributes:
@@ -95,7 +95,7 @@ def _late(step: np.ndarray, value: np.ndarray, level: float) -> tuple[float, flo
     return float(change), float(change) - half, float(change) + half, float(p)
 
 
-def of_study(path: Path, where: tuple[str, ...] = ()) -> Courses:
+def of_study(path: Path, where: tuple[str, ...] = ()) -> CheckpointTable:
     """The held-out losses of a study's runs, in nats.
 
     Raises:
@@ -106,10 +106,10 @@ def of_study(path: Path, where: tuple[str, ...] = ()) -> Courses:
     frame = loss[loss.step > 0][["run_id", "step", "value"]]
     if frame.empty:
         raise InputError(f"{path}: no finished run was evaluated during training")
-    return Courses(frame)
+    return CheckpointTable(frame)
 
 
-def of_table(path: Path, columns: CheckpointColumns = CheckpointColumns()) -> Courses:
+def of_table(path: Path, columns: CheckpointColumns = CheckpointColumns()) -> CheckpointTable:
     """Reads a table with a row for every checkpoint; rows without a value are left out.
 
     Raises:
@@ -134,4 +134,4 @@ def of_table(path: Path, columns: CheckpointColumns = CheckpointColumns()) -> Co
     frame = frame[frame["step"] > 0]
     if frame.empty:
         raise InputError(f"{path}: no row with a step above 0 has a {columns.value!r}")
-    return Courses(frame, columns.higher_is_better)
+    return CheckpointTable(frame, columns.higher_is_better)

@@ -38,6 +38,8 @@ class Settings:
       support: common compares slopes over the sizes in the range that both architectures cover, all
         over all sizes; these are more, but on a bent law slopes over different ranges differ.
       log_base: base of every logarithm.
+      tuning: a file of `python -m eval tune RUNS --out FILE`, for the regrets of the learning rates
+        that were used; empty for none.
       level: confidence level of every interval.
       resampling_seed: seed of every bootstrap and permutation test.
     """
@@ -50,6 +52,7 @@ class Settings:
     errors: Errors = "size"
     support: Support = "common"
     log_base: Annotated[float, Range(1, 1e6, low_open=True)] = 10.0
+    tuning: str = ""
     level: Level = 0.95
     resampling_seed: Seed = 0
 

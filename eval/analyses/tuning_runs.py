@@ -5,14 +5,16 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from eval.analyses.tuning import Curve, exponents
+from eval.analyses.tuning import Curve, Regret, exponents
 from eval.data.families import without_family
+from eval.data.neutral import finite
 from eval.data.study import Study, read_study
 from eval.data.table import Table
-from train.records import InputError, replacing
+from train.records import InputError, read_json, replacing
 
 SETTING = "pretrain.optimizer.learning_rate"
 _NEEDED = ("architecture", "family", "size", "params", "rate", "seed", "loss")
@@ -90,33 +92,82 @@ def of_table(path: Path, columns: SweepColumns = SweepColumns()) -> pd.DataFrame
 
 
 def write(found: Sequence[Curve], source: str, path: Path) -> None:
-    """Writes the best rates and their exponents, for `train.study.declare.tuned`.
+    """Writes a sweep's losses, best rates and exponents into a JSON file.
+
+    `read` and `train.study.declare.tuned` read it.
 
     Args:
       found: from `eval.analyses.tuning.curves`.
       source: where the sweep is, such as its directory.
-      path: of the JSON file.
+      path: the file.
     """
-    cells = [
-        {
-            "architecture": without_family(c.architecture),
-            "family": c.family,
-            "size": c.size,
-            "params": _known(c.params),
-            "best_rate": _known(c.best),
-            "interval": [_known(end) for end in c.interval()],
-            "note": c.problem,
-        }
-        for c in found
-    ]
     slopes = exponents(found).set_index("architecture")["exponent"]
-    for cell, curve in zip(cells, found, strict=True):
-        cell["exponent"] = _known(float(slopes[curve.architecture]))
-    content = {"setting": SETTING, "sweep": source, "cells": cells}
+    cells = [
+        dataclasses.asdict(curve)
+        | {
+            "architecture": without_family(curve.architecture),
+            "best_rate": curve.best,
+            "interval": curve.interval(),
+            "exponent": float(slopes[curve.architecture]),
+        }
+        for curve in found
+    ]
+    content = finite({"setting": SETTING, "sweep": source, "cells": cells})
     with replacing(path) as file:
         file.write((json.dumps(content, indent=1) + "\n").encode())
 
 
-def _known(value: float) -> float | None:
-    """The number, or None where JSON has none."""
-    return float(value) if math.isfinite(value) else None
+def read(path: Path) -> list[Curve]:
+    """The curves in a file from `write`.
+
+    Raises:
+      InputError: the file cannot be read, or was not written by `write`.
+    """
+    names = [field.name for field in dataclasses.fields(Curve)]
+    found = []
+    for i, cell in enumerate(read_json(path).get("cells") or [None]):
+        if not isinstance(cell, dict) or not set(names) <= set(cell):
+            raise InputError(f"{path}: cells[{i}]: not a file of `eval tune --out`")
+        values: dict[str, Any] = {n: math.nan if cell[n] is None else cell[n] for n in names}
+        for name in ("rates", "losses"):
+            numbers = values[name]
+            if not (isinstance(numbers, list) and all(_is_number(x) for x in numbers)):
+                raise InputError(f"{path}: cells[{i}]: {name} = {numbers!r} are not numbers")
+            values[name] = tuple(numbers)
+        for name in ("params", "seeds", "noise", "df", "level"):
+            if not _is_number(values[name]):
+                raise InputError(f"{path}: cells[{i}]: {name} = {values[name]!r} is not a number")
+        found.append(Curve(**values))
+    return found
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+def used(study: Study, curves: Sequence[Curve]) -> pd.DataFrame:
+    """The regret of the rate that each cell of a study was trained with.
+
+    Returns:
+      Columns architecture, size, protocol, rate, regret, ci_low, ci_high (nats), note; one row per
+      cell. NaN where the sweep does not have the cell, or its runs have several rates.
+    """
+    runs = study.told_apart().runs.merge(study.recipes, on="run_id", validate="one_to_one")
+    of_cell = {(c.architecture, c.family, c.size): c for c in curves}
+    rows = []
+    for cell, part in runs.groupby(["architecture", "size", "protocol"], sort=False):
+        architecture, size, protocol = map(str, cell)
+        family = str(part["family"].iloc[0])
+        keys = [(without_family(architecture), f, size) for f in (family, "")]
+        curve = next((of_cell[key] for key in keys if key in of_cell), None)
+        rates = part["learning_rate"].unique()
+        if curve is None:
+            regret, rate = Regret(note="the sweep does not have this cell"), math.nan
+        elif len(rates) > 1 or not rates[0] > 0:
+            regret, rate = Regret(note="its runs have no single recorded rate"), math.nan
+        else:
+            rate = float(rates[0])
+            regret = curve.regret(rate)
+        rows.append((architecture, size, protocol, rate, *dataclasses.astuple(regret)))
+    columns = ["architecture", "size", "protocol", "rate", "regret", "ci_low", "ci_high", "note"]
+    return pd.DataFrame(rows, columns=columns)

@@ -6,8 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from eval.data.neutral import printable
-from eval.report.listing import finite
+from eval.data.neutral import finite, printable
 from train.command_line import TableOrJson
 
 Answer = dict[str, Any]

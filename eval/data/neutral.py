@@ -5,8 +5,10 @@ can move the cursor, hide a warning or type on the keyboard. In a CSV file a cel
 `=` is run as a formula.
 """
 
+import math
 import re
 import unicodedata
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -73,3 +75,20 @@ def csv(frame: pd.DataFrame) -> str:
             )  # the extra None keeps numpy from unpacking lists
     frame.columns = [cell(str(name)) for name in frame.columns]
     return frame.to_csv(index=False, float_format="%.12g", lineterminator="\n")
+
+
+def finite(data: Any, digits: int = 0) -> Any:
+    """The same data with None for values that JSON cannot express (NaN, infinities).
+
+    Args:
+      data: dictionaries, lists and values of numpy or Python.
+      digits: number of significant digits to keep; 0 keeps all.
+    """
+    if isinstance(data, Mapping):
+        return {str(key): finite(value, digits) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [finite(value, digits) for value in data]
+    data = data.item() if isinstance(data, np.generic) else data
+    if isinstance(data, float):
+        return (float(f"{data:.{digits}g}") if digits else data) if math.isfinite(data) else None
+    return data

@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -324,20 +323,3 @@ def _span(low: float, high: float, kind: str, column: str = "") -> str:
 
 def _short(value: float) -> str:
     return scaled(value) if abs(value) >= 1e5 else number(value)
-
-
-def finite(data: Any, digits: int = 0) -> Any:
-    """The same data with None for values that JSON cannot express (NaN, infinities).
-
-    Args:
-      data: dictionaries, lists and values of numpy or Python.
-      digits: number of significant digits to keep; 0 keeps all.
-    """
-    if isinstance(data, Mapping):
-        return {str(key): finite(value, digits) for key, value in data.items()}
-    if isinstance(data, list | tuple):
-        return [finite(value, digits) for value in data]
-    data = data.item() if isinstance(data, np.generic) else data
-    if isinstance(data, float):
-        return (float(f"{data:.{digits}g}") if digits else data) if math.isfinite(data) else None
-    return data

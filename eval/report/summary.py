@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from eval.analyses import verdicts
@@ -76,7 +77,48 @@ def warnings(analysis: Analysis) -> list[str]:
             "first steps of training."
         )
     if main.architecture.nunique() > 1:
-        found.append(_UNTUNED)
+        found.append(_tuning(analysis))
+    return found
+
+
+def _tuning(analysis: Analysis) -> str:
+    """What the learning rates cost, as far as a sweep says."""
+    regrets = analysis.results.get("regrets")
+    if regrets is None:
+        return _UNTUNED
+    known = regrets.dropna(subset="regret")
+    if known.empty:
+        return "The sweep of learning rates has none of these cells. " + _UNTUNED
+    worst = known.sort_values("regret").iloc[-1]
+    ends = (float(worst["ci_low"]), float(worst["ci_high"]))
+    size = f"{number(float(worst['regret']))} nats" + (
+        f" {interval(*ends)}" if all(map(math.isfinite, ends)) else ""
+    )
+    said = (
+        f"The learning rates that were used cost up to {size} (regret of {worst['architecture']} "
+        f"at {worst['size']}): smaller differences may be tuning."
+    )
+    if tilts := _tilts(analysis, known):
+        low, high = min(tilts, key=tilts.__getitem__), max(tilts, key=tilts.__getitem__)
+        said += (
+            f" They move upstream slopes by {number(tilts[low])} ({low}) to {number(tilts[high])} "
+            f"({high}) {Pair('F,U', log_base=analysis.settings.log_base).unit_of_slope}."
+        )
+    if missing := len(regrets) - len(known):
+        said += f" The regret of {missing} of {len(regrets)} cells is not known."
+    return said
+
+
+def _tilts(analysis: Analysis, regrets: pd.DataFrame) -> dict[str, float]:
+    """How much steeper the regrets make each architecture's upstream slope."""
+    flops = analysis.quantities.flops.column
+    main = main_protocol(analysis.table).groupby(list(CELL))[flops].mean().reset_index(name="x")
+    table = regrets.merge(main, on=list(CELL))
+    found = {}
+    for name, part in table.groupby("architecture", sort=True):
+        x = np.log(part["x"].to_numpy(float)) / np.log(analysis.settings.log_base)
+        if len(part) > 1 and np.ptp(x) > 0:
+            found[str(name)] = -float(np.polyfit(x, part["regret"].to_numpy(float), 1)[0])
     return found
 
 

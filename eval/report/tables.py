@@ -146,14 +146,18 @@ def label(column: str) -> str:
     return names.get(column, task)
 
 
-def table1(study: Study, paired: PairedErrors = UNPAIRED) -> Grid:
+def table1(
+    study: Study, paired: PairedErrors = UNPAIRED, regrets: pd.DataFrame | None = None
+) -> Grid:
     """Table 1 as it is shown: the best of each size in bold, baselines first.
 
     Args:
       study: the study.
       paired: the errors of the differences from the reference, see `Analysis.paired_errors`.
+      regrets: of the learning rates, from `eval.analyses.tuning_runs.used`; adds a column.
     """
     table, base = cells(study, paired), baselines(study)
+    of_rates = {} if regrets is None else _regrets(regrets)
     qualities = quality_columns(study.runs)
     noise = _noise(study, qualities)
     several = table.protocol.nunique() > 1
@@ -167,10 +171,13 @@ def table1(study: Study, paired: PairedErrors = UNPAIRED) -> Grid:
         costs.remove("params_active")
     columns = [Column(name.capitalize(), numeric=False) for name in names]
     columns += [Column(label(c), title=words.column(c)) for c in (*means, *costs)]
+    if of_rates:
+        columns.append(Column("Regret", title="of the learning rate, nats"))
     columns += [Column("Seeds"), *(Column(label(c), title=words.column(c)) for c in tasks)]
     counts = table[[f"{c}_n" for c in qualities]].to_numpy()
     mixed = bool((counts == 1).any() and (counts > 1).any())
-    rows = [_baseline_row(base, names, means, costs, tasks)] if base else []
+    blank = [*costs, "regret"] if of_rates else costs
+    rows = [_baseline_row(base, names, means, blank, tasks)] if base else []
     for key, group in table.groupby(["protocol", "size"], sort=False):
         best = {
             c: _best(_told(group, c), c, noise.get(c, 0.0))
@@ -183,6 +190,9 @@ def table1(study: Study, paired: PairedErrors = UNPAIRED) -> Grid:
             of = {c: _quality(record, c, bold=index in best[c], mixed=mixed) for c in qualities}
             line += [of[c] for c in means]
             line += [_cost(record[c], c, index in best.get(c, ())) for c in costs]
+            if of_rates:
+                cell = (record["architecture"], record["size"], record["protocol"])
+                line.append(of_rates.get(cell, GridCell(DASH)))
             line.append(GridCell(str(record["n_seeds"]), value=record["n_seeds"]))
             line += [of[c] for c in tasks]
             rows.append(GridRow(tuple(line), record["architecture"], "/".join(map(str, key))))
@@ -192,9 +202,31 @@ def table1(study: Study, paired: PairedErrors = UNPAIRED) -> Grid:
         title,
         tuple(columns),
         tuple(rows),
-        tuple(_notes(table, base, counts, paired)),
+        (*_notes(table, base, counts, paired), *((_OF_REGRETS,) if of_rates else ())),
         fixed=len(names),
     )
+
+
+_OF_REGRETS = (
+    "Regret: how much higher the loss is at the learning rate that was used than at the best one "
+    "of a sweep, in nats, with its interval."
+)
+
+
+def _regrets(regrets: pd.DataFrame) -> dict[tuple[str, str, str], GridCell]:
+    """The regret of each cell (architecture, size, protocol) with its interval."""
+    found = {}
+    for row in regrets.to_dict("records"):
+        value = row["regret"]
+        if not math.isfinite(value):
+            continue
+        ends = (row["ci_low"], row["ci_high"])
+        at_least = not math.isfinite(ends[1])
+        text = f"at least {number(value)}" if at_least else number(value)
+        detail = "" if at_least or math.isnan(ends[0]) else interval(*ends)
+        cell = (row["architecture"], row["size"], row["protocol"])
+        found[cell] = GridCell(text, value=value, detail=detail)
+    return found
 
 
 def _best(values: pd.Series, column: str, noise: float) -> set:

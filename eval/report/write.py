@@ -103,7 +103,9 @@ def texts(analysis: Analysis) -> Iterator[tuple[str, str]]:
     study, results = analysis.study, analysis.results
     yield "runs.csv", csv(study.runs)
     yield "table1.csv", csv(tables.cells(study, analysis.paired_errors))
-    yield from _shown("table1", tables.table1(study, analysis.paired_errors))
+    yield from _shown(
+        "table1", tables.table1(study, analysis.paired_errors, results.get("regrets"))
+    )
     yield "table2_slopes.csv", csv(results["slopes"])
     yield from _shown(
         "table2_slopes",

@@ -17,9 +17,9 @@ import plotly.offline
 from eval.analyses.everything import Analysis
 from eval.data.cells import main_protocol
 from eval.data.families import several
+from eval.data.neutral import finite
 from eval.report import summary, words
 from eval.report.figures import flops_label
-from eval.report.listing import finite
 from eval.report.page import chart_data, sections
 from eval.report.style import looks
 from eval.report.tables import size_order

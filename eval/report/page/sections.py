@@ -168,7 +168,7 @@ def _cells(analysis: Analysis) -> Section:
         "What every cell cost and reached. One point is one cell: an architecture at one size, "
         "averaged over its seeds. Point at a cell to see the band of its architecture's line."
     )
-    grids = (table1(analysis.study, analysis.paired_errors),)
+    grids = (table1(analysis.study, analysis.paired_errors, analysis.results.get("regrets")),)
     return Section("cells", "Quality against cost", intro, grids, chart="main")
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from eval.__main__ import main
 from eval.analyses import saturation
-from eval.analyses.saturation import CheckpointColumns, Courses
+from eval.analyses.saturation import CheckpointColumns, CheckpointTable
 from eval.data.study import read_study
 from eval.simulation import sources as simulated
 from tests.eval import run_directories
@@ -27,7 +27,7 @@ def course(run: str, late: float, noise: float = 0.02) -> pd.DataFrame:
 
 def test_the_late_change_is_called_what_it_is():
     rows = [course("falls", -0.5), course("flat", 0.0), course("rises", 0.5)]
-    table = Courses(pd.concat(rows)).table().set_index("run_id")
+    table = CheckpointTable(pd.concat(rows)).table().set_index("run_id")
     assert list(table["verdict"]) == ["becomes better", "not told apart", "becomes worse"]
     assert table["late_change"].to_numpy() == pytest.approx([-0.5, 0.0, 0.5], abs=0.03)
     assert (table["ci_low"] < table["late_change"]).all()
@@ -39,12 +39,12 @@ def test_the_late_change_is_called_what_it_is():
 
 
 def test_a_score_is_better_where_it_is_high():
-    table = Courses(course("score", 0.5), higher_is_better=True).table()
+    table = CheckpointTable(course("score", 0.5), higher_is_better=True).table()
     assert list(table["verdict"]) == ["becomes better"] and list(table["best_step"]) == [1000]
 
 
 def test_two_late_checkpoints_have_no_trend():
-    table = Courses(course("short", 0.5).iloc[[0, 1, 2, 9, 18]]).table()
+    table = CheckpointTable(course("short", 0.5).iloc[[0, 1, 2, 9, 18]]).table()
     assert list(table["verdict"]) == ["not tested"] and table["p_holm"].isna().all()
 
 

@@ -13,7 +13,11 @@ from scipy import stats
 import arch_zoo
 from configs import presets
 from eval.__main__ import main
-from eval.analyses import tuning, tuning_runs
+from eval.analyses import everything, tuning, tuning_runs
+from eval.analyses.settings import Settings
+from eval.data.study import read_study
+from eval.report import summary, tables
+from eval.report.grid import DASH, number
 from eval.simulation.sweeps import RATES, Sweep
 from tests.eval import run_directories
 from train.records import InputError
@@ -202,3 +206,56 @@ def test_the_study_of_rates_varies_nothing_but_rates_and_seeds():
     ]
     assert len({cell.run_id for cell in plain}) == 14
     assert all(one == other for one in plain for other in plain if one.run_id == other.run_id)
+
+
+@pytest.fixture(scope="module")
+def tuned_report(tmp_path_factory):
+    """Runs of two architectures at rate 0.3, and a sweep of one of them at two of their sizes."""
+    root = run_directories.write_study(tmp_path_factory.mktemp("study"), ("glu", "mos"), seeds=1)
+    for path in sorted(root.glob("*/config.json")):
+        config = json.loads(path.read_text())
+        config.setdefault("pretrain", {})["optimizer"] = {"learning_rate": 0.3}
+        path.write_text(json.dumps(config))
+    sizes = sorted(read_study(root).runs["size"].unique())[:2]
+    truths = dict(
+        zip(sizes, (Sweep(best=0.5, noise=1e-4), Sweep(best=0.3, noise=1e-4)), strict=True)
+    )
+    runs = [
+        truth.runs(0, architecture="glu", size=size, params=10.0 ** (5 + i))
+        for i, (size, truth) in enumerate(truths.items())
+    ]
+    file = root.parent / "tuning.json"
+    tuning_runs.write(tuning.curves(pd.concat(runs)), "a sweep", file)
+    return everything.analyse(read_study(root), Settings(tuning=str(file))), truths, file
+
+
+def test_a_file_gives_back_the_curves(tuned_report):
+    _, truths, file = tuned_report
+    for curve in tuning_runs.read(file):
+        (before,) = tuning.curves(
+            truths[curve.size].runs(0, architecture="glu", size=curve.size, params=curve.params)
+        )
+        assert curve == before
+    content = json.loads(file.read_text())
+    content["cells"][0]["losses"][0] = "low"
+    file.with_name("bad.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"bad.json: cells\[0\]: losses = \['low'"):
+        tuning_runs.read(file.with_name("bad.json"))
+
+
+def test_table_1_and_the_warnings_say_what_the_rates_cost(tuned_report):
+    analysis, truths, _ = tuned_report
+    table = analysis.results["regrets"].set_index(["architecture", "size"])
+    for size, truth in truths.items():
+        assert table.loc[("glu", size), "regret"] == pytest.approx(truth.regret(0.3), abs=0.005)
+    assert table.loc["mos", "note"].str.contains("the sweep does not have this cell").all()
+    shown = tables.table1(analysis.study, regrets=analysis.results["regrets"])
+    place = [column.label for column in shown.columns].index("Regret")
+    cells = {(row.architecture, row.cells[0].text): row.cells[place].text for row in shown.rows}
+    first = list(truths)[0]
+    assert cells["glu", first] == number(table.loc[("glu", first), "regret"])
+    assert cells["mos", first] == DASH
+    assert len({len(row.cells) for row in shown.rows}) == 1
+    (said,) = [text for text in summary.warnings(analysis) if "learning rates" in text]
+    assert f"regret of glu at {first}" in said and "smaller differences may be tuning" in said
+    assert "is not known" in said and "upstream slopes by" in said
