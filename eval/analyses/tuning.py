@@ -41,6 +41,7 @@ class Curve:
       df: degrees of freedom of the noise.
       level: of intervals.
       family: encoder_decoder, decoder_only, or empty if unknown.
+      left_out: rates at which a seed has no loss, such as those that diverged.
     """
 
     architecture: str
@@ -53,6 +54,7 @@ class Curve:
     df: int = 0
     level: float = 0.95
     family: str = ""
+    left_out: tuple[float, ...] = ()
 
     @functools.cached_property
     def lowest(self) -> int:
@@ -152,6 +154,8 @@ class Curve:
         x = np.linspace(self._x[self.near[0]], self._x[self.near[-1]], _FINE)
         slopes = [self._slope(at) for at in x]
         kept = x[[abs(slope) <= self._reach * error for slope, error in slopes]]
+        if not len(kept):  # narrower than the distance of these rates
+            return self.best, self.best
         low = 0.0 if kept[0] == x[0] else math.exp(kept[0])
         return low, math.inf if kept[-1] == x[-1] else math.exp(kept[-1])
 
@@ -214,7 +218,7 @@ def curves(runs: pd.DataFrame, level: float = 0.95) -> list[Curve]:
       level: of the intervals.
 
     Raises:
-      InputError: a cell has two runs of one rate and seed, or a rate lacks a seed that another has.
+      InputError: a cell has two runs of one rate and seed, or no rate has a loss for every seed.
     """
     found = []
     for (architecture, size), part in runs.groupby(["architecture", "size"], sort=False):
@@ -227,9 +231,8 @@ def curves(runs: pd.DataFrame, level: float = 0.95) -> list[Curve]:
                 "varies the rate alone"
             )
         table = part.pivot(index="seed", columns="rate", values="loss").sort_index(axis=1)
-        lacking = table.columns[table.isna().any()]
-        if len(lacking):
-            raise InputError(f"{cell}: rate {lacking[0]:g} lacks a seed that another rate has")
+        if table.isna().any().all():
+            raise InputError(f"{cell}: no rate has a loss for every seed")
         found.append(_curve(str(architecture), str(size), part, table, level))
     return found
 
@@ -237,6 +240,8 @@ def curves(runs: pd.DataFrame, level: float = 0.95) -> list[Curve]:
 def _curve(
     architecture: str, size: str, part: pd.DataFrame, table: pd.DataFrame, level: float
 ) -> Curve:
+    lacking = table.columns[table.isna().any()]
+    table = table.drop(columns=lacking)
     losses = table.mean()
     curve = Curve(
         architecture,
@@ -247,6 +252,7 @@ def _curve(
         len(table),
         level=level,
         family=str(part["family"].iloc[0]) if "family" in part else "",
+        left_out=tuple(map(float, lacking)),
     )
     # Rates far from the best one may diverge, and say nothing about the noise near it.
     near = table.iloc[:, curve.near]
@@ -263,17 +269,23 @@ def optima(found: Iterable[Curve]) -> pd.DataFrame:
 
     Returns:
       Columns architecture, size, params, rates (how many), seeds, lowest (the rate of the lowest
-      mean loss), loss (that loss), best_rate, ci_low, ci_high, note.
+      mean loss), loss (that loss), best_rate, ci_low, ci_high, note (why the best rate is unknown;
+      rates at which a seed has no loss).
     """
     rows = [
         (
             c.architecture, c.size, c.params, len(c.rates), c.seeds, c.rates[c.lowest],
-            c.losses[c.lowest], c.best, *c.interval(), c.problem,
+            c.losses[c.lowest], c.best, *c.interval(), _note(c),
         )
         for c in found
     ]  # fmt: skip
     columns = "architecture size params rates seeds lowest loss best_rate ci_low ci_high note"
     return pd.DataFrame(rows, columns=columns.split())
+
+
+def _note(curve: Curve) -> str:
+    lost = ", ".join(f"{rate:g}" for rate in curve.left_out)
+    return "; ".join(filter(None, (curve.problem, lost and f"a seed has no loss at {lost}")))
 
 
 def regrets(found: Iterable[Curve], used: float | None = None) -> pd.DataFrame:

@@ -76,8 +76,6 @@ def of_table(path: Path, columns: SweepColumns = SweepColumns()) -> pd.DataFrame
     rate, loss = table.numbers(columns.rate), table.numbers(columns.loss)
     for row in rate.index[~(rate > 0) | (rate == math.inf)]:
         table.refuse(row, columns.rate, "is not above 0" if rate[row] <= 0 else "")
-    for row in loss.index[loss.isna()]:
-        table.refuse(row, columns.loss)
     known = columns.params in table
     return pd.DataFrame(
         {
@@ -129,7 +127,7 @@ def read(path: Path) -> list[Curve]:
         if not isinstance(cell, dict) or not set(names) <= set(cell):
             raise InputError(f"{path}: cells[{i}]: not a file of `eval tune --out`")
         values: dict[str, Any] = {n: math.nan if cell[n] is None else cell[n] for n in names}
-        for name in ("rates", "losses"):
+        for name in ("rates", "losses", "left_out"):
             numbers = values[name]
             if not (isinstance(numbers, list) and all(_is_number(x) for x in numbers)):
                 raise InputError(f"{path}: cells[{i}]: {name} = {numbers!r} are not numbers")

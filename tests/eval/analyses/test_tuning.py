@@ -122,8 +122,19 @@ def test_a_sweep_varies_the_rate_alone():
     runs = Sweep().runs(0)
     with pytest.raises(InputError, match="transformer at nano: two runs with rate 0.2 and seed 0"):
         tuning.curves(pd.concat([runs, runs.iloc[[0]]]))
-    with pytest.raises(InputError, match=r"rate 0.2 lacks a seed"):
-        tuning.curves(runs.iloc[1:])
+
+
+def test_a_rate_that_diverged_is_left_out_and_named():
+    runs = EXACT.runs(0)
+    lost = runs["loss"].where((runs["rate"] != 1.0) | (runs["seed"] != 1))
+    for less in (runs.assign(loss=lost), runs[lost.notna()]):
+        (curve,) = tuning.curves(less)
+        assert curve.rates == RATES[:-1] and curve.best == pytest.approx(0.4)
+        (row,) = tuning.optima([curve]).to_dict("records")
+        assert row["note"] == "a seed has no loss at 1"
+        assert row["ci_low"] == pytest.approx(0.4) == row["ci_high"]
+    with pytest.raises(InputError, match="no rate has a loss for every seed"):
+        tuning.curves(runs.assign(loss=runs["loss"].where(runs["seed"] == 0)))
 
 
 def _table(path, **more):
