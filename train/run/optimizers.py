@@ -27,9 +27,10 @@ EXPERT_AXIS = "expert"
 def learning_rate(config: OptimizerConfig, step: int, total_steps: int) -> float:
     """The learning rate of step `step`, counted from 0, of `total_steps`."""
     rate = _before_decay(config, step, total_steps)
-    return (
-        rate * min((total_steps - step) / config.decay_steps, 1.0) if config.decay_steps else rate
-    )
+    left = (total_steps - step) / config.decay_steps if config.decay_steps else 1.0
+    if left >= 1:
+        return rate
+    return rate * (left if config.decay_shape == "linear" else 1 - math.sqrt(1 - left))
 
 
 def _before_decay(config: OptimizerConfig, step: int, total_steps: int) -> float:

@@ -44,8 +44,9 @@ class OptimizerConfig:
       schedule: inverse_sqrt, constant, cosine or linear; the last two reach zero at the last step.
       warmup_steps: steps of linear warm-up; for inverse_sqrt, as in T5, the number of steps at its
         constant first value.
-      decay_steps: steps at the end over which a constant or inverse_sqrt rate falls linearly to
-        zero.
+      decay_steps: steps at the end over which a constant or inverse_sqrt rate falls to zero.
+      decay_shape: how it falls there: linear, or sqrt: as 1 - sqrt(the share that is done)
+        (Haegele et al., 2024).
       decay_exponent: Adafactor's second moment decays at 1 - step ** -decay_exponent.
       clip_threshold: Adafactor's limit on the RMS of a parameter's update, 0 for none.
       scale_by_parameter: whether Adafactor's updates are relative to the RMS of the parameter.
@@ -62,6 +63,7 @@ class OptimizerConfig:
     schedule: Schedule = "inverse_sqrt"
     warmup_steps: CountOrZero = 10_000
     decay_steps: CountOrZero = dataclasses.field(default=0, metadata=_LATER)
+    decay_shape: Literal["linear", "sqrt"] = dataclasses.field(default="linear", metadata=_LATER)
     decay_exponent: Annotated[float, Range(0, 1, low_open=True)] = 0.8
     clip_threshold: NotNegative = 1.0
     scale_by_parameter: bool = True

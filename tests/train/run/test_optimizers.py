@@ -1,5 +1,7 @@
 """Adafactor against optax where both agree, its factored axes elsewhere, and the schedules."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -330,12 +332,15 @@ def test_schedules_meet_where_the_warm_up_ends(schedule):
     )
 
 
-def test_a_decay_at_the_end_is_a_line_to_zero():
+def test_a_decay_at_the_end_falls_to_zero():
     config = OptimizerConfig(
         learning_rate=2.0, schedule="constant", warmup_steps=10, decay_steps=20
     )
     rates = [learning_rate(config, step, 100) for step in (4, 50, 80, 85, 99, 100)]
     assert rates == pytest.approx([1.0, 2.0, 2.0, 1.5, 0.1, 0.0])
+    bent = dataclasses.replace(config, decay_shape="sqrt")
+    rates = [learning_rate(bent, step, 100) for step in (80, 85, 96, 100)]
+    assert rates == pytest.approx([2.0, 1.0, 2 * (1 - 0.8**0.5), 0.0])
     root = OptimizerConfig(learning_rate=2.0, warmup_steps=0, decay_steps=20)
     assert learning_rate(root, 64, 74) == pytest.approx(2 / 8 / 2)
 
