@@ -19,6 +19,7 @@ from eval.report.listing import listing
 from eval.report.source_figures import Drawn
 from eval.report.summary import Pair, no_scores
 from eval.report.tables import capacity_grid, claims_grid, sources_grid, table1, table2
+from eval.stats.decision import NOT_TESTED
 
 _MOST_ROWS = 2000
 _DPI = 130  # of pictures inside the page
@@ -497,9 +498,11 @@ def _laws(analysis: Analysis) -> Section:
 def _claims(analysis: Analysis) -> Section:
     claims = analysis.results["claims"]
     grids = (claims_grid(claims),) if len(claims) else ()
-    return Section(
-        "claims", "Claims of the paper", "Each claim as a hypothesis, against these runs.", grids
-    )
+    intro, title = "Each claim as a hypothesis, against these runs.", "Claims of the paper"
+    none = bool((claims["verdict"] == NOT_TESTED).all())
+    if none and grids:
+        intro += " These runs test none of them; the table says what each would need."
+    return Section("claims", title, intro, grids, folded=none)
 
 
 def _sources(analysis: Analysis) -> Section:
