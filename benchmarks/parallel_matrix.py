@@ -20,7 +20,7 @@ import dataclasses
 import json
 import os
 import sys
-from typing import Any
+from typing import Any, get_args
 
 # Set before anything imports jax.
 os.environ["XLA_FLAGS"] = (
@@ -38,7 +38,7 @@ from train.run import parallel
 from train.run.optimizers import make_optimizer
 from train.run.step import init_state, make_model, make_train_step
 from train.run.tracking import fetch
-from train.study.config import OptimizerConfig, RunConfig, StageConfig
+from train.study.config import OptimizerConfig, OptimizerName, RunConfig, StageConfig
 
 SETTINGS = (
     "pmap-1",
@@ -52,6 +52,7 @@ SETTINGS = (
 )
 COMPARED = ("loss", "nll", "gradient_norm", "target_tokens", "expert_drop_rate", "expert_load")
 BATCH, LENGTH = 16, 16
+RATES, RATE = {"adafactor": 0.1}, 0.003  # Adafactor's is relative to the size of a parameter
 # The parts have at least two rows, and a group is one row of either side. Every part then
 # holds whole groups, so capacity does not depend on the parts.
 OPTIONS = {
@@ -90,16 +91,20 @@ def strategy_of(setting: str, axes: parallel.Axes, params: Any) -> parallel.Stra
     return parallel.make_strategy(config, axes, params, devices)
 
 
-def train(name: str, family: str, setting: str, steps: int) -> list[dict[str, float]]:
+def train(
+    name: str, family: str, setting: str, steps: int, optimizer_name: OptimizerName = "adafactor"
+) -> list[dict[str, float]]:
     """The metrics of the first steps of an architecture under a setting.
 
     `one` means one device without a strategy.
     """
+    rate = RATES.get(optimizer_name, RATE)
     limits = STAGE.task_shape(family).limits
     options = OPTIONS.get(name, {})
     cfg = arch_zoo.config(name, "nano", vocab_size=64, family=family, **limits, **options)
     model, params = make_model(cfg, seed=0)
-    optimizer = make_optimizer(STAGE.optimizer, model.axes)
+    settings = dataclasses.replace(STAGE.optimizer, name=optimizer_name)
+    optimizer = make_optimizer(settings, model.axes)
     strategy = (
         parallel.SingleDevice() if setting == "one" else strategy_of(setting, model.axes, params)
     )
@@ -108,7 +113,7 @@ def train(name: str, family: str, setting: str, steps: int) -> list[dict[str, fl
     rows = []
     for number in range(steps):
         state, metrics = step(
-            state, strategy.place_batch(batch(number, family)), np.float32(0.1), np.uint32(0)
+            state, strategy.place_batch(batch(number, family)), np.float32(rate), np.uint32(0)
         )
         rows.append({key: value for key, value in fetch(metrics).items() if key in COMPARED})
     return rows
@@ -132,18 +137,19 @@ def main() -> int:
     parser.add_argument("--family", default="encoder_decoder", choices=families)
     parser.add_argument("--architectures", default="", help="(default: all of the family)")
     parser.add_argument("--settings", default=",".join(SETTINGS))
+    parser.add_argument("--optimizer", default="adafactor", choices=get_args(OptimizerName))
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--tolerance", type=float, default=2e-4)
     args = parser.parse_args()
     every = [name for name in arch_zoo.names() if args.family in arch_zoo.get(name).families]
     rows = []
     for name in args.architectures.split(",") if args.architectures else every:
-        reference = train(name, args.family, "one", args.steps)
+        reference = train(name, args.family, "one", args.steps, args.optimizer)
         dropped = reference[0].get("expert_drop_rate")
         row: dict[str, Any] = {"architecture": name}
         for setting in args.settings.split(","):
             row[setting] = far = difference(
-                train(name, args.family, setting, args.steps), reference
+                train(name, args.family, setting, args.steps, args.optimizer), reference
             )
             note = "" if dropped is None else f", {dropped:.0%} of the tokens dropped"
             verdict = "equal" if far <= args.tolerance else "DIFFERENT"

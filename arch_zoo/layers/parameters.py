@@ -1,7 +1,8 @@
 """Makes parameters: float32 arrays with logical names for their axes.
 
 A model says what an axis means ("embed", "mlp", "expert"). One table in the trainer maps these
-names to the axes of a device mesh and to the axes that Adafactor factors.
+names to the axes of a device mesh and to the axes that Adafactor factors. They also say what a
+parameter does (`arch_zoo.roles`).
 """
 
 import functools

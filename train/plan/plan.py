@@ -132,7 +132,8 @@ def make(
         dtype = declare.model(cell, vocab_size, accelerator=accelerator).dtype
         name = declare.cell_hash(cell, vocab_size, accelerator=accelerator)
         disk = sum(
-            _kept(stage, s, num_tasks) * _FLOAT * (c.params + c.moments) for stage, s, c in stages
+            _kept(stage, s, num_tasks) * _FLOAT * (c.params + _moments(s, c))
+            for stage, s, c in stages
         )
         price = functools.partial(_price, _Declared(cell, name, dtype, stages, disk), machines)
         prices.append(price)
@@ -370,6 +371,12 @@ def _mesh(cell: RunConfig, found: Counts, devices: int) -> Mesh:
     return devices // spread, 1, spread
 
 
+def _moments(stage: StageConfig, found: Counts) -> int:
+    """The numbers that the optimizer keeps from step to step; those of Muon at most."""
+    kept = {"adafactor": found.moments, "lion": found.params}
+    return kept.get(stage.optimizer.name, 2 * found.params)
+
+
 def _memory(cell: RunConfig, stage: StageConfig, found: Counts, mesh: Mesh, *, gpu: bool) -> float:
     """Bytes of a step on each device: weights, gradients, moments, activations of its micro-batch.
 
@@ -378,8 +385,9 @@ def _memory(cell: RunConfig, stage: StageConfig, found: Counts, mesh: Mesh, *, g
     dropout XLA computes the attention, and with packed rows cuDNN stores a mask.
     """
     data, model, expert = mesh
-    dense = 2 * (found.params - found.spread) + found.moments * (1 - found.spread / found.params)
-    spread = 2 * found.spread + found.moments * found.spread / found.params
+    moments = _moments(stage, found)
+    dense = 2 * (found.params - found.spread) + moments * (1 - found.spread / found.params)
+    spread = 2 * found.spread + moments * found.spread / found.params
     sequences = math.ceil(stage.batch_size / stage.accumulate / (data * expert))
     activations = (
         found.gpu_activations

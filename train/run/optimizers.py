@@ -11,17 +11,20 @@ never the expert axis.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from optax import contrib
 
+from arch_zoo.roles import role
 from train.run.step import Axes, Params
 from train.study.config import OptimizerConfig
 
 EXPERT_AXIS = "expert"
+_ADAMS_RMS = 0.2  # of AdamW's updates, which Muon's then have (Liu et al., arXiv 2502.16982)
 
 
 def learning_rate(config: OptimizerConfig, step: int, total_steps: int) -> float:
@@ -54,20 +57,42 @@ def make_optimizer(config: OptimizerConfig, axes: Axes) -> optax.GradientTransfo
       config: the optimizer's settings.
       axes: logical axis names of each parameter, one name per dimension.
     """
-    if config.name == "adafactor":
-        scale = scale_by_adafactor(config, axes)
-    else:
-        scale = optax.scale_by_adam(b1=config.beta1, b2=config.beta2)
-    parts = [scale]
+    roles = {name: role(of_it) for name, of_it in axes.items()}
+    parts = [OPTIMIZERS[config.name](config, axes)]
     if config.clip_norm:
         parts.insert(0, optax.clip_by_global_norm(config.clip_norm))
     if config.weight_decay:
-        parts.append(
-            optax.add_decayed_weights(
-                config.weight_decay, mask={k: len(v) >= 2 for k, v in axes.items()}
-            )
-        )
+        decayed = {name: of_it in config.decayed for name, of_it in roles.items()}
+        parts.append(optax.add_decayed_weights(config.weight_decay, mask=decayed))
+    if config.rates:
+        factors = {name: config.rates.get(of_it, 1.0) for name, of_it in roles.items()}
+        parts.append(optax.stateless(lambda updates, _: _times(updates, factors)))
     return optax.chain(*parts)
+
+
+def _times(updates: Any, factors: Mapping[str, float]) -> Any:
+    return {name: factors[name] * update for name, update in updates.items()}
+
+
+def muon(config: OptimizerConfig, axes: Axes) -> optax.GradientTransformation:
+    """Muon for matrices and experts, over their last two axes; Adam for the other parameters."""
+    matrices = {
+        name: contrib.MuonDimensionNumbers(len(of_it) - 2, len(of_it) - 1)
+        for name, of_it in axes.items()
+        if role(of_it) in ("matrix", "expert")
+    }
+    numbers: Any = lambda _: {name: matrices.get(name) for name in axes}
+    # Its rate of -1 gives directions of descent, as other rows of the table do. Its own Adam has
+    # Nesterov's momentum, and so takes steps half as large again at first.
+    orthogonal = contrib.muon(
+        -1.0,
+        beta=config.beta1,
+        muon_weight_dimension_numbers=numbers,
+        consistent_rms=_ADAMS_RMS,
+    )
+    adam = optax.scale_by_adam(b1=config.beta1, b2=config.beta2)
+    labels = {name: "muon" if name in matrices else "adam" for name in axes}
+    return optax.partition({"muon": orthogonal, "adam": adam}, labels)
 
 
 class AdafactorState(NamedTuple):
@@ -199,3 +224,12 @@ def _unpack(
 
 def _rms(x: jax.Array) -> jax.Array:
     return jnp.sqrt(jnp.mean(jnp.square(x)))
+
+
+OPTIMIZERS: dict[str, Callable[[OptimizerConfig, Axes], optax.GradientTransformation]] = {
+    "adafactor": scale_by_adafactor,
+    "adamw": lambda config, _: optax.scale_by_adam(b1=config.beta1, b2=config.beta2),
+    "lion": lambda config, _: optax.scale_by_lion(b1=config.beta1, b2=config.beta2),
+    "muon": muon,
+}
+"""Makes each optimizer's descent directions per unit of learning rate."""

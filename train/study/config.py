@@ -11,13 +11,14 @@ import typing
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
+from arch_zoo.roles import ROLES, Role
 from train import ranges
 from train.data.batch_shape import BatchShape, TextOptions
 from train.ranges import Count, CountOrZero, NotNegative, Positive, Range, Rate, Seed
 from train.records import InputError
 
 Schedule = Literal["inverse_sqrt", "constant", "cosine", "linear"]
-OptimizerName = Literal["adafactor", "adamw"]
+OptimizerName = Literal["adafactor", "adamw", "lion", "muon"]
 StrategyName = Literal["pmap", "mesh"]
 PretrainingObjective = Literal["span_corruption", "prefix_lm", "causal_lm"]
 Scoring = Literal["decode", "rank", "both"]
@@ -38,7 +39,9 @@ class OptimizerConfig:
     """An optimizer and its learning-rate schedule; the defaults are T5's for pretraining.
 
     Attributes:
-      name: adafactor (Shazeer & Stern, 2018) or adamw (Loshchilov & Hutter, 2019).
+      name: adafactor (Shazeer & Stern, 2018), adamw (Loshchilov & Hutter, 2019), lion (Chen et al.,
+        2023) or muon (Jordan et al., 2024): Muon for matrices and experts, with updates of AdamW's
+        size (Liu et al., 2025), AdamW for the rest.
       learning_rate: factor on the schedule; inverse_sqrt at 1.0 is T5's 1 / sqrt(max(step,
         warmup_steps)).
       schedule: inverse_sqrt, constant, cosine or linear; the last two reach zero at the last step.
@@ -52,10 +55,12 @@ class OptimizerConfig:
       scale_by_parameter: whether Adafactor's updates are relative to the RMS of the parameter.
       min_factored_size: Adafactor factors the second moment of a matrix if its last two axes are
         both at least this long.
-      beta1: AdamW's decay of the first moment.
-      beta2: AdamW's decay of the second moment.
+      beta1: decay of the first moment, except in Adafactor, which has none.
+      beta2: decay of AdamW's second moment, or of Lion's first one.
       clip_norm: limit on the global norm of the gradient, 0 for none.
-      weight_decay: decoupled decay per unit of learning rate, on matrices only.
+      weight_decay: decoupled decay per unit of learning rate.
+      decayed: the roles of the parameters that decay (`arch_zoo.roles`).
+      rates: factors on the learning rate of roles, such as {"embedding": 10}; 1 for the others.
     """
 
     name: OptimizerName = "adafactor"
@@ -72,10 +77,19 @@ class OptimizerConfig:
     beta2: Rate = 0.98
     clip_norm: NotNegative = 0.0
     weight_decay: NotNegative = 0.0
+    decayed: tuple[Role, ...] = dataclasses.field(
+        default=tuple(role for role in ROLES if role != "vector"), metadata=_LATER
+    )
+    rates: Mapping[str, float] = dataclasses.field(default_factory=dict, metadata=_LATER)
 
     def __post_init__(self):
         """Checks that every value is in range, and that only one decay reaches zero."""
         ranges.check(self)
+        for role, factor in self.rates.items():
+            if role not in ROLES:
+                raise InputError(f"rates.{role}: unknown role; known: {', '.join(ROLES)}")
+            if type(factor) not in (int, float) or not 0 <= factor < math.inf:
+                raise InputError(f"rates.{role} = {factor!r}: must be a number, 0 or more")
         if self.decay_steps and self.schedule in ("cosine", "linear"):
             raise InputError(
                 f"decay_steps = {self.decay_steps}: schedule {self.schedule!r} reaches zero at the "

@@ -19,7 +19,7 @@ from train.plan import calibrate, counts, devices, plan
 from train.plan.calibrate import Calibration
 from train.records import InputError
 from train.study import declare, verbs
-from train.study.config import StudyConfig
+from train.study.config import OptimizerConfig, StudyConfig
 from train.study.directory import ATTEMPTS, load
 
 VOCAB = 296
@@ -69,6 +69,20 @@ def test_totals_are_what_a_hand_computes():
     # The last two checkpoints and the best ones: one for pretraining; for finetuning one for each
     # of 17 tasks, but only two checkpoints are evaluated.
     assert one.disk == (3 + 4) * 4 * (params + counted.moments)
+
+
+@pytest.mark.parametrize(("name", "each"), [("adamw", 2), ("lion", 1), ("muon", 2)])
+def test_another_optimizer_keeps_other_numbers(name, each):
+    stage = dataclasses.replace(tiny("transformer").pretrain, optimizer=OptimizerConfig(name=name))
+    cell = dataclasses.replace(tiny("transformer"), pretrain=stage, finetune=None)
+    plain = dataclasses.replace(
+        stage, optimizer=dataclasses.replace(stage.optimizer, name="adafactor")
+    )
+    before = dataclasses.replace(cell, pretrain=plain)
+    one, other = (_plan(_study(c), VOCAB, SLOW).cells[0] for c in (cell, before))
+    cfg = declare.model(cell, VOCAB, accelerator=True)
+    (counted,) = counts.count([counts.query(cfg, SHAPE, plain.optimizer)])
+    assert one.memory - other.memory == 4 * (each * counted.params - counted.moments)
 
 
 SLOW = devices.Device(

@@ -275,6 +275,93 @@ def test_adamw_is_that_of_its_paper(clip_norm):
             )
 
 
+ROLE_AXES = {
+    "matrix": ("embed", "mlp"),
+    "experts": ("expert", "embed", "mlp"),
+    "table": ("vocab", "embed"),
+    "scale": ("embed",),
+}
+ROLE_SHAPES = {"matrix": (6, 10), "experts": (3, 6, 10), "table": (12, 6), "scale": (6,)}
+
+
+def _of_roles(seed):
+    rng = np.random.default_rng(seed)
+    return {
+        name: jnp.asarray(rng.normal(size=shape), jnp.float32)
+        for name, shape in ROLE_SHAPES.items()
+    }
+
+
+def _orthogonalised(g, steps=5):
+    """Newton-Schulz iterations with the coefficients of Jordan et al., in float64."""
+    a, b, c = 3.4445, -4.775, 2.0315
+    x = np.asarray(g, np.float64) / np.linalg.norm(g)
+    for _ in range(steps):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x
+
+
+def test_muon_makes_matrices_orthogonal_and_leaves_the_rest_to_adam():
+    config = OptimizerConfig(name="muon", beta1=0.95, beta2=0.98)
+    optimizer, params, grads = make_optimizer(config, ROLE_AXES), _of_roles(0), _of_roles(1)
+    found, _ = optimizer.update(grads, optimizer.init(params), params)
+    # Of the first step, momentum is the gradient up to a factor, which drops out. The RMS of an
+    # orthogonal matrix [6, 10] is 1 / sqrt(10); that of AdamW's updates is about .2.
+    expected = {"matrix": _orthogonalised(grads["matrix"])}
+    expected["experts"] = np.stack([_orthogonalised(g) for g in grads["experts"]])
+    for name, direction in expected.items():
+        np.testing.assert_allclose(found[name], 0.2 * np.sqrt(10) * direction, atol=2e-3)
+    adam = optax.scale_by_adam(b1=0.95, b2=0.98)
+    theirs, _ = adam.update(grads, adam.init(params))
+    for name in ("table", "scale"):
+        np.testing.assert_allclose(found[name], theirs[name], rtol=1e-6)
+
+
+def test_lion_moves_by_the_sign_of_its_momentum():
+    config = OptimizerConfig(name="lion", beta1=0.9, beta2=0.5)
+    optimizer, params = make_optimizer(config, ROLE_AXES), _of_roles(0)
+    state, momentum = optimizer.init(params), 0.0
+    for seed in (1, 2, 3):
+        g = _of_roles(seed)
+        found, state = optimizer.update(g, state, params)
+        expected = np.sign(0.9 * momentum + 0.1 * np.asarray(g["matrix"]))
+        np.testing.assert_array_equal(found["matrix"], expected)
+        momentum = 0.5 * momentum + 0.5 * np.asarray(g["matrix"])
+
+
+def test_decay_and_rates_follow_the_role():
+    plain = OptimizerConfig(name="adamw")
+    changed = dataclasses.replace(
+        plain, weight_decay=0.5, decayed=("matrix",), rates={"embedding": 10, "matrix": 0.5}
+    )
+    params, grads = _of_roles(0), _of_roles(1)
+    before, after = (
+        optimizer.update(grads, optimizer.init(params), params)[0]
+        for optimizer in (make_optimizer(config, ROLE_AXES) for config in (plain, changed))
+    )
+    expected = {
+        "matrix": 0.5 * (before["matrix"] + 0.5 * params["matrix"]),
+        "experts": before["experts"],
+        "table": 10 * before["table"],
+        "scale": before["scale"],
+    }
+    for name, direction in expected.items():
+        np.testing.assert_allclose(after[name], direction, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("rates", "message"),
+    [
+        ({"table": 2.0}, "rates.table: unknown role; known: matrix, embedding"),
+        ({"embedding": -1.0}, "rates.embedding = -1.0: must be a number, 0 or more"),
+    ],
+)
+def test_rates_of_roles_are_checked(rates, message):
+    with pytest.raises(InputError, match=message):
+        OptimizerConfig(rates=rates)
+
+
 def test_adafactor_moves_a_parameter_of_zeros_by_a_thousandth():
     """The update's RMS is one at first, and a parameter's scale counts as 1e-3 at least."""
     optimizer = make_optimizer(OptimizerConfig(min_factored_size=8), AXES)

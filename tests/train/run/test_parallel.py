@@ -74,6 +74,20 @@ def test_every_strategy_trains_to_the_losses_of_one_device(family, settings):
 
 
 @pytest.mark.slow
+def test_muon_trains_alike_where_its_matrices_are_cut():
+    arguments = ["--architectures", "switch", "--settings", "mesh-2x2x1,spread-4", "--steps", "2"]
+    done = subprocess.run(
+        [sys.executable, str(MATRIX), *arguments, "--optimizer", "muon"],
+        env=_environment(8),
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["equal"] == 2
+
+
+@pytest.mark.slow
 def test_micro_batches_do_not_change_a_step():
     rng = np.random.default_rng(0)
     ids = rng.integers(3, 32, (8, 6)).astype(np.int32)

@@ -17,6 +17,7 @@ from train.records import InputError
 from train.run import cell, loop, seeds
 from train.run.optimizers import make_optimizer
 from train.run.step import init_state, make_model, make_train_step
+from train.study.config import OptimizerConfig
 
 STAGE = dataclasses.replace(tiny_study.STAGE, steps=8, dropout_rate=0.1, eval_every=4)
 
@@ -62,6 +63,27 @@ def test_each_seed_is_as_if_it_had_run_alone(corpus, tmp_path):
         records.read_run(tmp_path / "together" / run.run_id).metrics for run in runs[:2]
     )
     assert first[0]["loss"] != second[0]["loss"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["muon", "lion"])
+def test_seeds_under_another_optimizer(corpus, tmp_path, name):
+    optimizer = OptimizerConfig(name=name, learning_rate=0.003, schedule="constant", warmup_steps=2)
+    stage = dataclasses.replace(STAGE, optimizer=optimizer, eval_every=0)
+    runs = _runs(2, "transformer", pretrain=stage, finetune=None)
+    assert seeds.run_seeds(runs, corpus, tmp_path / "together", quiet=True) == ["done"] * 2
+    stops = iter([False] * 4 + [True])
+    with pytest.raises(loop.Preempted):
+        path = tmp_path / "alone" / runs[0].run_id
+        cell.run_cell(runs[0], corpus, path, stop=lambda: next(stops), quiet=True)
+    cell.run_cell(runs[0], corpus, path, quiet=True)
+    cell.run_cell(runs[0], corpus, tmp_path / "whole" / runs[0].run_id, quiet=True)
+    whole, cut, together = (
+        records.read_run(tmp_path / kind / runs[0].run_id)
+        for kind in ("whole", "alone", "together")
+    )
+    assert cut.evals == whole.evals  # bit for bit
+    _assert_alike(together, whole)
 
 
 @pytest.mark.slow

@@ -1,0 +1,30 @@
+"""The role of every parameter of the zoo."""
+
+import pytest
+
+import arch_zoo
+from arch_zoo.roles import ROLES, role
+from train.run.step import make_model
+
+
+@pytest.mark.parametrize("name", arch_zoo.names())
+def test_every_parameter_has_the_role_of_what_it_does(name):
+    cfg = arch_zoo.config(
+        name, "nano-NL1", vocab_size=64, **{"tied": False} if name == "llama" else {}
+    )
+    model, params = make_model(cfg, 0)
+    roles = {path: role(axes) for path, axes in model.axes.items()}
+    assert set(roles.values()) <= set(ROLES)
+    for path, found in roles.items():
+        if params[path].ndim < 2:
+            assert found == "vector", path
+        elif path.endswith(".table"):
+            assert found in ("embedding", "head"), path
+        elif ".experts" in path or params[path].ndim == 3 and "expert" in model.axes[path]:
+            assert found == "expert", path
+    counts = {one: sum(found == one for found in roles.values()) for one in ROLES}
+    assert counts["embedding"] >= 1 and counts["matrix"] >= 1
+    assert (counts["convolution"] > 0) == (name in ("dconv", "lconv", "evolved"))
+    assert (counts["expert"] > 0) == (name == "switch")
+    assert (counts["gate"] > 0) == (name in ("switch", "mos"))
+    assert (counts["head"] > 0) == (name == "llama")
