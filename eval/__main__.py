@@ -270,6 +270,8 @@ class SaturationVerb:
             courses = saturation.of_study(self.path, self.columns.where)
         else:
             courses = saturation.of_table(self.path, self.columns)
+        if courses.left_out:
+            _say("warning", f"{self.path}: {courses.left_out} rows without a value are left out")
         _print({"saturation": courses.table(self.level)}, self.format)
 
 

@@ -30,6 +30,7 @@ def _at(cell: RunConfig, rows: int, factor: float = 1.0) -> RunConfig:
         batch_size=rows,
         eval_every=max(steps // 60, 1),
         checkpoint_every=steps,
+        measures=("representation",),
         optimizer=dataclasses.replace(
             cell.pretrain.optimizer,
             learning_rate=RATE * factor * (rows / MIDDLE) ** 0.5,

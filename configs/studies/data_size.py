@@ -3,10 +3,10 @@
     make study STUDY=data_size
 
 The held-out loss is taken every half epoch, or more often where that is long, and a run ends after
-three epochs without a better one, after 16 epochs, or after 5,000 steps. It asks what Kaplan et al. (2020) say of data, of early
-stopping and of sample efficiency, what Niu et al. (2024, arXiv 2405.08707) say of memorisation, and
-what a repeated token is worth. The rate is constant after its warm-up, so that a run may end at any
-step.
+three epochs without a better one, after 16 epochs, or after 5,000 steps. It asks what Kaplan et al.
+(2020) say of data, of early stopping and of sample efficiency, what Niu et al. (2024, arXiv
+2405.08707) say of memorisation, and what a repeated token is worth. The rate is constant after its
+warm-up, so that a run may end at any step.
 """
 
 import dataclasses

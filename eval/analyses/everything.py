@@ -116,7 +116,10 @@ def analyse(
         does not exist.
     """
     if study.runs.empty:
-        raise InputError(f"study {study.name!r}: no run is finished, so there is nothing to report")
+        raise InputError(
+            f"study {study.name!r}: no run is finished, so there is nothing to report"
+            f"{study.not_finished}"
+        )
     study = study.told_apart()
     runs, quantities = with_counts(study, settings)
     reference = reference_of(runs.main().frame, settings.reference)

@@ -16,7 +16,9 @@ from eval.stats.decision import holm, verdict
 from train.records import InputError
 
 _FEW = 3  # checkpoints for a line with an error
-_COLUMNS = "run_id checkpoints best best_step last last_step change late_change ci_low ci_high p"
+_COLUMNS = (
+    "run_id checkpoints best best_step last last_step last_over_best late_change ci_low ci_high p"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,10 +48,12 @@ class CheckpointTable:
     Attributes:
       frame: one row per run and checkpoint, with columns run_id, step (above 0) and value.
       higher_is_better: whether large values are good, as of an accuracy.
+      left_out: the number of rows without a value.
     """
 
     frame: pd.DataFrame
     higher_is_better: bool = False
+    left_out: int = 0
 
     def table(self, level: float = 0.95) -> pd.DataFrame:
         """The best and the last checkpoint of every run.
@@ -59,10 +63,10 @@ class CheckpointTable:
         course wanders slowly, it is too small.
 
         Returns:
-          Columns run_id, checkpoints, best, best_step, last, last_step, change (last over best,
-          minus one), late_change (in the unit of the value), ci_low, ci_high, p_holm (corrected for
-          the number of runs) and verdict (becomes worse, becomes better, or not told apart). NaN
-          and `not tested` where the second half has fewer than three checkpoints.
+          Columns run_id, checkpoints, best, best_step, last, last_step, last_over_best,
+          late_change (in the unit of the value), ci_low, ci_high, p_holm (corrected for the number
+          of runs), verdict (becomes worse, becomes better, or not told apart) and note. NaN and
+          `not tested` where the second half has fewer than three checkpoints.
         """
         sign = 1.0 if self.higher_is_better else -1.0
         rows = []
@@ -70,17 +74,16 @@ class CheckpointTable:
             part = part.sort_values("step", kind="stable")
             value, step = part["value"].to_numpy(float), part["step"].to_numpy(float)
             i = int((sign * value).argmax())
-            ends = (value[i], step[i], value[-1], step[-1], value[-1] / value[i] - 1)
+            ends = (value[i], step[i], value[-1], step[-1], value[-1] / value[i])
             rows.append((run, len(part), *ends, *_late(step, value, level)))
-        columns = (
-            "run_id checkpoints best best_step last last_step change late_change ci_low ci_high p"
-        )
-        table = pd.DataFrame(rows, columns=columns.split())
+        table = pd.DataFrame(rows, columns=_COLUMNS.split())
         table["p_holm"] = holm(table.pop("p"))
         table["verdict"] = [
             verdict(sign * t, p, level, "becomes better", "becomes worse")
             for t, p in zip(table["late_change"], table["p_holm"], strict=True)
         ]
+        few = f"fewer than {_FEW} checkpoints in the second half of training"
+        table["note"] = ["" if known else few for known in table["p_holm"].notna()]
         return table
 
 
@@ -101,11 +104,14 @@ def of_study(path: Path, where: tuple[str, ...] = ()) -> CheckpointTable:
     Raises:
       InputError: from `read_study`, or no run was evaluated during training.
     """
-    rows = read_study(path, where).histories
+    study = read_study(path, where)
+    if study.runs.empty:
+        raise InputError(f"{path}: no run is finished{study.not_finished}")
+    rows = study.histories
     loss = rows[(rows.task == "corpus") & (rows.split == "validation") & (rows.metric == "nll")]
     frame = loss[loss.step > 0][["run_id", "step", "value"]]
     if frame.empty:
-        raise InputError(f"{path}: no finished run was evaluated during training")
+        raise InputError(f"{path}: no finished run was evaluated during pretraining (eval_every)")
     return CheckpointTable(frame)
 
 
@@ -118,7 +124,8 @@ def of_table(path: Path, columns: CheckpointColumns = CheckpointColumns()) -> Ch
     table = Table.read(path, columns.where)
     for option in ("run_id", "step", "value"):
         table.require(getattr(columns, option), option)
-    table = table.take(table.frame.index[table.numbers(columns.value).notna()])
+    known = table.numbers(columns.value).notna()
+    table = table.take(table.frame.index[known])
     frame = pd.DataFrame(
         {
             "run_id": table.texts(columns.run_id),
@@ -134,4 +141,4 @@ def of_table(path: Path, columns: CheckpointColumns = CheckpointColumns()) -> Ch
     frame = frame[frame["step"] > 0]
     if frame.empty:
         raise InputError(f"{path}: no row with a step above 0 has a {columns.value!r}")
-    return CheckpointTable(frame, columns.higher_is_better)
+    return CheckpointTable(frame, columns.higher_is_better, int((~known).sum()))

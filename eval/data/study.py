@@ -144,6 +144,16 @@ class Study:
         """
         return dataclasses.replace(self, runs=families.told_apart(self.runs))
 
+    @property
+    def not_finished(self) -> str:
+        """What the unfinished runs wait for, as the end of a sentence; empty if there are none."""
+        if self.unfinished.empty:
+            return ""
+        first = self.unfinished.iloc[0]
+        stage = f", stage {first['stage']}" if first["stage"] else ""
+        more = f" and {len(self.unfinished) - 1} more" if len(self.unfinished) > 1 else ""
+        return f"; {first['run_id']} is {first['state']}{stage}{more}"
+
     @functools.cached_property
     def evaluation_errors(self) -> pd.DataFrame:
         """The standard error of each quality of a run over the held-out examples.

@@ -22,7 +22,9 @@ def where(table: pd.DataFrame, conditions: tuple[str, ...], path: Path) -> pd.Da
                 dict.fromkeys(map(entries.text, table[_split(table, condition, path)[0]].dropna()))
             )
             shown = ", ".join(known[:8]) + (" ..." if len(known) > 8 else "")
-            raise InputError(f"{path}: no row has {condition}; there are {shown or 'empty cells'}")
+            raise InputError(
+                f"{path}: no row has {condition}; the column has {shown or 'empty cells'}"
+            )
         table = kept
     return table
 

@@ -54,6 +54,8 @@ HEADINGS = {
     "run_id": "Run",
     "bits_per_param": "Bits per parameter",
     "gain": "Gain of twice the steps",
+    "last_over_best": "Last over best",
+    "late_change": "Change over the second half",
     "se_hc3": "SE (HC3)",
     "p": "p",
     "p_holm": "p (corrected)",

@@ -93,7 +93,7 @@ class OptimizerConfig:
         if self.decay_steps and self.schedule in ("cosine", "linear"):
             raise InputError(
                 f"decay_steps = {self.decay_steps}: schedule {self.schedule!r} reaches zero at the "
-                "last step by itself; give one of the two"
+                "last step by itself; choose constant or inverse_sqrt, or leave decay_steps out"
             )
 
 
@@ -201,8 +201,8 @@ class StageConfig:
             raise InputError(f"patience = {self.patience} needs eval_every above 0")
         if self.patience and self.optimizer.decay_steps:
             raise InputError(
-                f"patience = {self.patience} may end the stage before optimizer.decay_steps = "
-                f"{self.optimizer.decay_steps} begin; give only one of them"
+                f"patience = {self.patience} cannot be used with optimizer.decay_steps = "
+                f"{self.optimizer.decay_steps}: the run might stop before the decay starts"
             )
         if self.keep_every % self.checkpoint_every:
             every = f"checkpoint_every = {self.checkpoint_every}"

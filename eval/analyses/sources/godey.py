@@ -263,7 +263,9 @@ def needs_rank(m: Measured) -> Finding:
 
 _SATURATE = "Small models saturate: late in training their loss rises, to 8 % above the law of"
 _ANISOTROPY = "At that point the last layer turns anisotropic, in small models only."
-_CAUSE = "Low rank comes with the loss but does not cause it; batch size and weight decay drive it."
+_CAUSE = (
+    "Low rank goes with a high loss but does not cause it; batch size and weight decay drive it."
+)
 _MORE = "narrow and wide runs, trained for longer"
 _TREND = "per tenfold tokens"
 
@@ -372,7 +374,7 @@ CLAIMS = (
         "at equal size, runs with a lower effective rank of the head have a higher loss",
         "correlation of log rank and log loss",
         "",
-        _STUDY,
+        "batch_size",
         "batch sizes and weight decays",
         lambda m: comes_with_the_loss(m, given=False),
     ),
@@ -383,7 +385,7 @@ CLAIMS = (
         f"with batch size and weight decay equal, too, that correlation is within {WEAK:g} of 0",
         "partial correlation of log rank and log loss",
         "",
-        _STUDY,
+        "batch_size",
         "runs at several batch sizes and weight decays",
         lambda m: comes_with_the_loss(m, given=True),
     ),

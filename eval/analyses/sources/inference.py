@@ -61,7 +61,7 @@ def mean(values_n: np.ndarray) -> Estimate:
       Open: there are fewer than two.
     """
     if len(values_n) < 2:
-        raise Open(f"{len(values_n)} run or cell: at least two are needed for an error")
+        raise Open(f"only {len(values_n)} run or cell; a standard error needs two")
     se = float(np.std(values_n, ddof=1)) / math.sqrt(len(values_n))
     return estimate(float(np.mean(values_n)), se, len(values_n) - 1)
 

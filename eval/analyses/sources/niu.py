@@ -162,7 +162,7 @@ def balanced(m: Measured) -> Finding:
     fit_of = lambda *w: infer.linear(design_nP, y, np.array([*w, 0.0]))
     p, q = fit_of(1.0, 0.0), fit_of(0.0, 1.0)
     if not float(p.p_above) < (1 - m.level) / 2:
-        raise Open("the gap does not grow with N for sure, so no N belongs to a D")
+        raise Open("it is not certain that the gap grows with N, so no best N can be given for a D")
     low, high = near(2.0)
     # x >= low exactly if q - low p >= 0, because p > 0: t tests of linear combinations (Fieller).
     over, under = fit_of(-low, 1.0), fit_of(-high, 1.0)

@@ -1,6 +1,7 @@
 """The best and the last checkpoint of every run, from a study's directory and from a table."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -35,7 +36,7 @@ def test_the_late_change_is_called_what_it_is():
     rises = table.loc["rises"]
     assert (rises["best"], rises["best_step"]) == (pytest.approx(2.98), 10_000)
     assert (rises["last"], rises["last_step"]) == (pytest.approx(3.52), 20_000)
-    assert rises["change"] == pytest.approx(3.52 / 2.98 - 1)
+    assert rises["last_over_best"] == pytest.approx(3.52 / 2.98)
 
 
 def test_a_score_is_better_where_it_is_high():
@@ -46,6 +47,16 @@ def test_a_score_is_better_where_it_is_high():
 def test_two_late_checkpoints_have_no_trend():
     table = CheckpointTable(course("short", 0.5).iloc[[0, 1, 2, 9, 18]]).table()
     assert list(table["verdict"]) == ["not tested"] and table["p_holm"].isna().all()
+    assert table["note"].str.contains("fewer than 3 checkpoints in the second half").all()
+
+
+def test_rows_without_a_value_are_counted_in_a_warning(tmp_path, capsys):
+    rows = course("a", 0.0)
+    rows.loc[0, "value"] = np.nan
+    path = tmp_path / "checkpoints.csv"
+    rows.to_csv(path, index=False)
+    assert main(["saturation", str(path)]) == 0
+    assert f"warning: {path}: 1 rows without a value are left out" in capsys.readouterr().err
 
 
 def test_a_study_gives_its_held_out_losses(tmp_path):
@@ -57,7 +68,18 @@ def test_a_study_gives_its_held_out_losses(tmp_path):
     assert found.loc["transformer-w8-s0", "best"] == loss["value"].min()
     assert found.loc["transformer-w8-s0", "last"] == loss["value"].iloc[-1]
     kept = saturation.of_study(path, ("size=w8",)).table()
-    assert len(kept) == 3 and (kept["change"] > 0.005).all()
+    assert len(kept) == 3 and (kept["last_over_best"] > 1.005).all()
+
+
+def test_an_unfinished_run_is_named_with_its_state(tmp_path):
+    path = run_directories.write_simulated(tmp_path, simulated.mixtures())
+    kept, *others = sorted(path.iterdir())
+    for other in others:
+        shutil.rmtree(other)
+    status = json.loads((kept / "status.json").read_text())
+    (kept / "status.json").write_text(json.dumps(status | {"state": "queued"}))
+    with pytest.raises(InputError, match=rf"no run is finished; {kept.name} is queued, stage"):
+        saturation.of_study(path)
 
 
 def test_the_verb_reads_a_table_and_chooses_rows(tmp_path, capsys):

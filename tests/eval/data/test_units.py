@@ -156,5 +156,5 @@ def test_a_condition_names_what_is_there(desk):
             for name, line in zip(["", '"x,y",', "z,"], LAW.split()[:3], strict=True)
         )
     )
-    assert "no row has a=b=Z; there are x,y, z" in desk.refused("fit", "--where", "a=b=Z")
+    assert "no row has a=b=Z; the column has x,y, z" in desk.refused("fit", "--where", "a=b=Z")
     assert desk.fit("--where", "a=b=x,y")[0]["points"] == 1

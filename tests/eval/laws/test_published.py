@@ -215,7 +215,7 @@ def test_small_pythia_models_saturate():
     for size, (best, last) in published.items():
         row = found.loc[f"pythia-{size}"]
         assert (round(row["best"], 1), round(row["last"], 1)) == (best, last)
-    assert found.loc["pythia-1.4b", "change"] == 0
+    assert found.loc["pythia-1.4b", "last_over_best"] == 1
     assert found.loc["pythia-160m", "verdict"] == "becomes worse"
 
 
