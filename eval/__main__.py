@@ -271,7 +271,7 @@ class SaturationVerb:
         else:
             courses = saturation.of_table(self.path, self.columns)
         if courses.left_out:
-            _say("warning", f"{self.path}: {courses.left_out} rows without a value are left out")
+            _say("warning", f"{self.path}: rows without a value, left out: {courses.left_out}")
         _print({"saturation": courses.table(self.level)}, self.format)
 
 

@@ -56,7 +56,7 @@ def test_rows_without_a_value_are_counted_in_a_warning(tmp_path, capsys):
     path = tmp_path / "checkpoints.csv"
     rows.to_csv(path, index=False)
     assert main(["saturation", str(path)]) == 0
-    assert f"warning: {path}: 1 rows without a value are left out" in capsys.readouterr().err
+    assert f"warning: {path}: rows without a value, left out: 1" in capsys.readouterr().err
 
 
 def test_a_study_gives_its_held_out_losses(tmp_path):
