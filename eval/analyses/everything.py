@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from eval.analyses import claims, tuning_runs
+from eval.analyses import claims, tuning, tuning_runs
 from eval.analyses.capacity import Capacity
 from eval.analyses.comparison import Comparison
 from eval.analyses.families import EQUAL_PARAMETERS, Families
@@ -56,6 +56,7 @@ class Analysis:
       settings: the settings of the analyses.
       results: tidy tables by name; the functions that make them document the columns.
       laws: the scaling law of every architecture with enough records for one.
+      sweep: the loss against the learning rate, of cells that were trained at three or more.
     """
 
     study: Study
@@ -65,6 +66,7 @@ class Analysis:
     settings: Settings
     results: dict[str, pd.DataFrame]
     laws: study_laws.StudyLaws
+    sweep: tuple[tuning.Curve, ...] = ()
 
     @property
     def one_seed(self) -> bool:
@@ -134,12 +136,17 @@ def analyse(
     progress("claims of the sources")
     # These claims are about each architecture alone, so the reference does not matter.
     results["sources"] = scorecard(study, question)
+    sweep = tuning_runs.curves_of(study, settings.level)
+    if sweep:
+        results["best_rates"] = tuning.optima(sweep)
+        results["rate_exponents"] = tuning.exponents(sweep)
+        results["rate_regrets"] = tuning.regrets(sweep)
     if settings.tuning:
         results["regrets"] = tuning_runs.used(study, tuning_runs.read(Path(settings.tuning)))
     capacity = Capacity(study, settings.level).table()
     if len(capacity):
         results["capacity"] = capacity
-    return Analysis(study, runs, quantities, reference, settings, results, laws)
+    return Analysis(study, runs, quantities, reference, settings, results, laws, tuple(sweep))
 
 
 def question_of(

@@ -139,6 +139,12 @@ class Curve:
         square, linear = self._bend
         return float(self._x[self.lowest] - linear / (2 * square))
 
+    def parabola(self, rates: np.ndarray) -> np.ndarray:
+        """The loss of the parabola at these rates."""
+        z = np.log(rates) - self._x[self.lowest]
+        coefficients = self._weights @ np.asarray(self.losses)[self.near]
+        return np.polyval(coefficients, z)
+
     @property
     def error(self) -> float:
         """The standard error of the logarithm of the best rate."""
@@ -330,7 +336,8 @@ def exponents(found: Sequence[Curve]) -> pd.DataFrame:
         if len(own) > 2:
             rest = y - np.average(y, weights=weight) - value * x
             scatter = math.sqrt(float(weight @ rest**2) / (len(own) - 2) / float(weight @ (x * x)))
-            error, df = np.nanmax([error, scatter]), max(len(own) - 2, df and min(df, len(own) - 2))
+            if not scatter <= error:
+                error, df = scatter, len(own) - 2
         half = float(stats.t.ppf((1 + own[0].level) / 2, df)) * error if df else math.nan
         rows.append((name, len(own), value, value - half, value + half, ""))
     columns = ["architecture", "sizes", "exponent", "ci_low", "ci_high", "note"]

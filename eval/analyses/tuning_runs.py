@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from eval.analyses.tuning import Curve, Regret, exponents
+from eval.analyses.tuning import Curve, Regret, curves, exponents
 from eval.data.families import without_family
 from eval.data.neutral import finite
 from eval.data.study import Study, read_study
@@ -18,6 +18,9 @@ from train.records import InputError, read_json, replacing
 
 SETTING = "pretrain.optimizer.learning_rate"
 _NEEDED = ("architecture", "family", "size", "params", "rate", "seed", "loss")
+_CELL = ["architecture", "size"]
+_ALIKE = ("batch_size", "weight_decay", "decay_steps", "mixture", "steps")
+_FEW = 3  # rates that make a curve
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +48,10 @@ class SweepColumns:
 
 
 def of_study(study: Study) -> pd.DataFrame:
-    """The runs of a study, as rows of `eval.analyses.tuning.curves`.
+    """The runs of a study that vary the learning rate, as rows of `eval.analyses.tuning.curves`.
+
+    Of each cell those are taken that differ in the rate and the seed alone: with one batch size,
+    weight decay, decay, mixture and length, of which most rates were tried.
 
     Raises:
       InputError: a run has no recorded learning rate.
@@ -56,7 +62,24 @@ def of_study(study: Study) -> pd.DataFrame:
     lacking = runs[runs["rate"].isna()]
     if len(lacking):
         raise InputError(f"run {lacking['run_id'].iloc[0]}: no learning rate is recorded")
-    return runs[list(_NEEDED)].astype({"params": float, "rate": float, "loss": float})
+    alike = runs.groupby([*_CELL, *_ALIKE], dropna=False, sort=False)
+    rates = alike["rate"].transform("nunique")
+    runs = runs.assign(group=alike.ngroup(), rates=rates)
+    best = runs.sort_values("rates", kind="stable").groupby(_CELL, sort=False)["group"].last()
+    runs = runs.join(best.rename("best"), on=_CELL)
+    return runs.loc[runs["group"] == runs["best"], list(_NEEDED)].astype(
+        {"params": float, "rate": float, "loss": float}
+    )
+
+
+def curves_of(study: Study, level: float) -> list[Curve]:
+    """The curves of the cells of a study that were trained at three rates or more."""
+    if study.recipes["learning_rate"].isna().any():
+        return []
+    runs = of_study(study)
+    several = runs.groupby(_CELL)["rate"].transform("nunique") >= _FEW
+    once = ~runs.duplicated([*_CELL, "rate", "seed"], keep=False)
+    return curves(runs[several & once], level)
 
 
 def of_directory(path: Path, where: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -143,7 +166,7 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float)
 
 
-def used(study: Study, curves: Sequence[Curve]) -> pd.DataFrame:
+def used(study: Study, found: Sequence[Curve]) -> pd.DataFrame:
     """The regret of the rate that each cell of a study was trained with.
 
     Returns:
@@ -151,7 +174,7 @@ def used(study: Study, curves: Sequence[Curve]) -> pd.DataFrame:
       cell. NaN where the sweep does not have the cell, or its runs have several rates.
     """
     runs = study.told_apart().runs.merge(study.recipes, on="run_id", validate="one_to_one")
-    of_cell = {(c.architecture, c.family, c.size): c for c in curves}
+    of_cell = {(c.architecture, c.family, c.size): c for c in found}
     rows = []
     for cell, part in runs.groupby(["architecture", "size", "protocol"], sort=False):
         architecture, size, protocol = map(str, cell)

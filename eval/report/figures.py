@@ -26,7 +26,7 @@ from eval.analyses.question import Question
 from eval.data.cells import CELL, RunTable, main_protocol, seed_averages
 from eval.data.families import plain_names, several
 from eval.data.quantity import Quantity
-from eval.report import learning_curves, source_figures
+from eval.report import learning_curves, source_figures, tuning_figure
 from eval.report.grid import scaled
 from eval.report.law_figures import draw as law_figure
 from eval.report.law_figures import log_x
@@ -95,8 +95,9 @@ def draw(analysis: Analysis) -> dict[str, Figure]:
 def draw_more(analysis: Analysis) -> dict[str, Figure]:
     """Draws the figures that the paper does not have, if there is something to draw.
 
-    `attainment` (with several seeds), `learning_curves`, `families` (with both), `source_<design>`
-    for every figure of a source, and `law_<architecture>` for every law.
+    `attainment` (with several seeds), `learning_curves`, `families` (with both), `tuning` (of a
+    sweep of learning rates), `source_<design>` for every figure of a source, and
+    `law_<architecture>` for every law.
     """
     figures: dict[str, Figure] = {}
     with matplotlib.rc_context(STYLE):
@@ -108,6 +109,8 @@ def draw_more(analysis: Analysis) -> dict[str, Figure]:
             analysis, main_protocol(analysis.table)
         ):
             figures["families"] = both_families(analysis)
+        if tuning := tuning_figure.draw(analysis.sweep):
+            figures["tuning"] = tuning
         figures |= {name: one.figure for name, one in source_figures.draw(analysis).items()}
         for architecture, page in list(analysis.laws.pages.items())[:MOST]:
             name = law_name(architecture, figures)

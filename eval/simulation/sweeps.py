@@ -2,10 +2,13 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+
+from eval.data.study import Study
+from eval.simulation.sources import assembled
 
 RATES = (0.2, 0.3, 0.45, 0.67, 1.0)
 
@@ -55,3 +58,28 @@ class Sweep:
                 rows.append((architecture, size, params, rate, s, float(y)))
         columns = ["architecture", "size", "params", "rate", "seed", "loss"]
         return pd.DataFrame(rows, columns=columns)
+
+
+def study(truths: Mapping[tuple[str, str], Sweep], seeds: int = 3, seed: int = 0) -> Study:
+    """A study of sweeps, from `eval.simulation.sources.assembled`.
+
+    Args:
+      truths: what is true of each architecture and size, sizes from small to large.
+      seeds: runs of each rate.
+      seed: of the generator.
+    """
+    sizes = list(dict.fromkeys(size for _, size in truths))
+    parts = []
+    for i, ((architecture, size), truth) in enumerate(truths.items()):
+        params = 5e4 * 4.0 ** sizes.index(size)
+        parts.append(
+            truth.runs(seed + i, RATES, seeds, architecture=architecture, size=size, params=params)
+        )
+    runs = pd.concat(parts, ignore_index=True)
+    runs["protocol"] = "learning_rate" + runs["rate"].map("{:g}".format)
+    names = ["architecture", "size", "protocol", "seed"]
+    runs["run_id"] = ["-".join(map(str, row)) for row in runs[names].itertuples(index=False)]
+    costs = {"tokens_seen": 2e6, "unique_tokens": 2e6, "steps": 1000.0}
+    recipes = runs[["run_id"]].assign(batch_size=16.0, learning_rate=runs["rate"])
+    table = runs.rename(columns={"params": "params_non_embedding", "loss": "upstream_nll"})
+    return assembled(table.drop(columns="rate").assign(**costs), (), recipes)

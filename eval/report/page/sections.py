@@ -8,11 +8,12 @@ from collections.abc import Callable
 
 import matplotlib
 import pandas as pd
+from matplotlib.figure import Figure
 
 from eval.analyses.everything import Analysis
 from eval.data.cells import main_protocol
 from eval.data.families import several
-from eval.report import source_figures, summary, words
+from eval.report import source_figures, summary, tuning_figure, words
 from eval.report.figures import STYLE
 from eval.report.grid import Grid
 from eval.report.listing import listing
@@ -100,6 +101,7 @@ def sections(analysis: Analysis) -> list[Section]:
         _comparison,
         *((_families,) if several(analysis.table) else ()),
         *((_capacity,) if "capacity" in analysis.results else ()),
+        *((_rates,) if analysis.sweep else ()),
         _crossovers,
         _cells,
         _curves,
@@ -528,6 +530,40 @@ def _pictures(
             one.figure.savefig(pixels, format="png", metadata={"Software": None})
             found.append(Picture(one.caption, base64.b64encode(pixels.getvalue()).decode()))
     return tuple(found)
+
+
+def _rates(analysis: Analysis) -> Section:
+    results = analysis.results
+    grids = (
+        listing(
+            "best-rates",
+            "Best learning rates",
+            results["best_rates"],
+            "architecture size params rates seeds lowest loss best_rate ci_low..ci_high note",
+        ),
+        listing(
+            "rate-exponents",
+            "How the best rate depends on size: rate ~ N^exponent",
+            results["rate_exponents"],
+            "architecture sizes exponent ci_low..ci_high note",
+        ),
+        listing(
+            "rate-regrets",
+            "What other rates cost, in nats",
+            results["rate_regrets"],
+            "architecture size rate regret ci_low..ci_high note",
+        ),
+    )
+    intro = (
+        "The loss against the learning rate, of cells that were trained at three rates or more. "
+        "The best rate is the lowest point of a parabola near the lowest loss."
+    )
+    caption = (
+        "Loss against learning rate by size. Dotted: the best rate. Bars: the noise of a mean."
+    )
+    draw = lambda a: {"tuning": Drawn(tuning_figure.draw(a.sweep) or Figure(), caption)}
+    pictures = _pictures(analysis, draw)
+    return Section("rates", "Learning rates", intro, grids, pictures=pictures)
 
 
 def _capacity(analysis: Analysis) -> Section:

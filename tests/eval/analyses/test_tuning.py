@@ -16,9 +16,10 @@ from eval.__main__ import main
 from eval.analyses import everything, tuning, tuning_runs
 from eval.analyses.settings import Settings
 from eval.data.study import read_study
-from eval.report import summary, tables
+from eval.report import figures, summary, tables
 from eval.report.grid import DASH, number
-from eval.simulation.sweeps import RATES, Sweep
+from eval.report.page import render, sections
+from eval.simulation.sweeps import RATES, Sweep, study
 from tests.eval import run_directories
 from train.records import InputError
 from train.study import declare
@@ -205,6 +206,34 @@ def test_a_sweep_names_its_values_in_the_runs():
     assert len({c.run_id for c in swept}) == 4
     assert [c.pretrain.optimizer.learning_rate for c in swept] == [0.2, 0.3, 0.2, 0.3]
     assert {c.pretrain.steps for c in swept} == {100}
+
+
+def test_the_report_of_a_sweep_shows_its_curves():
+    truths = {("glu", "nano"): Sweep(best=0.5), ("glu", "micro"): Sweep(best=0.4)}
+    swept = study(truths)
+    analysis = everything.analyse(swept)
+    found = analysis.results["best_rates"].set_index("size")["best_rate"]
+    assert found["nano"] == pytest.approx(0.5, rel=0.2) and found["micro"] < found["nano"]
+    (panel,) = figures.draw_more(analysis)["tuning"].axes
+    points = {bars.get_label(): bars.lines[0].get_data() for bars in panel.containers}
+    runs = swept.runs.merge(swept.recipes, on="run_id")
+    for size, (x, y) in points.items():
+        means = runs[runs["size"] == size].groupby("learning_rate")["upstream_nll"].mean()
+        np.testing.assert_allclose(np.asarray(x, float), means.index)
+        np.testing.assert_allclose(np.asarray(y, float), means.astype(float))
+    assert "Best learning rates" in render(analysis)
+    (page,) = [one for one in sections.sections(analysis) if one.anchor == "rates"]
+    assert len(page.pictures) == 1
+
+
+def test_runs_that_differ_in_more_than_the_rate_are_no_sweep():
+    swept = study({("glu", "nano"): Sweep()})
+    rate = swept.recipes["learning_rate"]
+    batches = swept.recipes.assign(batch_size=1000 * rate)
+    assert tuning_runs.curves_of(dataclasses.replace(swept, recipes=batches), 0.95) == []
+    mixed = swept.recipes.assign(batch_size=16 + 16.0 * (rate == 1.0))
+    (curve,) = tuning_runs.curves_of(dataclasses.replace(swept, recipes=mixed), 0.95)
+    assert curve.rates == RATES[:-1]
 
 
 def test_the_study_of_rates_varies_nothing_but_rates_and_seeds():

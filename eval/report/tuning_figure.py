@@ -1,0 +1,54 @@
+"""The figure of a sweep: the loss against the learning rate, a panel for each architecture."""
+
+import math
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from eval.analyses.tuning import Curve
+from eval.report.law_figures import log_x
+from eval.report.style import plain
+
+_COLUMNS = 4
+_MOST = 12  # panels
+_FINE = 60  # points of a parabola
+
+
+def draw(sweep: tuple[Curve, ...]) -> Figure | None:
+    """Draws the losses, the parabolas near the lowest ones, and the best rates; None without any.
+
+    Bars are the noise of a mean over seeds, without what a seed adds to every rate.
+    """
+    names = list(dict.fromkeys(curve.architecture for curve in sweep))[:_MOST]
+    if not names:
+        return None
+    columns = min(len(names), _COLUMNS)
+    rows = math.ceil(len(names) / columns)
+    figure = Figure(figsize=(2.6 * columns + 0.8, 2.4 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, name in zip(panels, names, strict=False):
+        own = sorted((c for c in sweep if c.architecture == name), key=lambda c: c.params)
+        colours = colormaps["viridis"](np.linspace(0, 0.85, len(own)))
+        for curve, colour in zip(own, colours, strict=True):
+            _curve(axes, curve, colour)
+        axes.set_title(plain(name), loc="left")
+        axes.legend(frameon=False)
+        log_x(axes)
+        axes.set_xlabel("learning rate")
+    for axes in panels[len(names) :]:
+        axes.remove()
+    figure.supylabel("held-out loss (nats)", fontsize=8)
+    return figure
+
+
+def _curve(axes: Axes, curve: Curve, colour: np.ndarray) -> None:
+    error = curve.noise / math.sqrt(curve.seeds) if curve.df else None
+    style = {"marker": "o", "markersize": 3, "linestyle": "none", "elinewidth": 0.7}
+    axes.errorbar(curve.rates, curve.losses, error, color=colour, label=plain(curve.size), **style)
+    if curve.problem:
+        return
+    x = np.geomspace(curve.rates[curve.near[0]], curve.rates[curve.near[-1]], _FINE)
+    axes.plot(x, curve.parabola(x), color=colour, linewidth=1.0)
+    axes.axvline(curve.best, color=colour, linestyle=":", linewidth=0.8)
