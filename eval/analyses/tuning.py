@@ -275,18 +275,25 @@ def optima(found: Iterable[Curve]) -> pd.DataFrame:
 
     Returns:
       Columns architecture, size, params, rates (how many), seeds, lowest (the rate of the lowest
-      mean loss), loss (that loss), best_rate, ci_low, ci_high, note (why the best rate is unknown;
+      mean loss), loss (that loss), best_rate, ci_low, ci_high, interval (`unbounded` if these
+      runs set one end or none), note (why the best rate is unknown;
       rates at which a seed has no loss).
     """
     rows = [
         (
             c.architecture, c.size, c.params, len(c.rates), c.seeds, c.rates[c.lowest],
-            c.losses[c.lowest], c.best, *c.interval(), _note(c),
+            c.losses[c.lowest], c.best, *c.interval(), _kind(*c.interval()), _note(c),
         )
         for c in found
     ]  # fmt: skip
-    columns = "architecture size params rates seeds lowest loss best_rate ci_low ci_high note"
+    columns = (
+        "architecture size params rates seeds lowest loss best_rate ci_low ci_high interval note"
+    )
     return pd.DataFrame(rows, columns=columns.split())
+
+
+def _kind(low: float, high: float) -> str:
+    return "unbounded" if low == 0 or high == math.inf else ""
 
 
 def _note(curve: Curve) -> str:
