@@ -276,8 +276,8 @@ def optima(found: Iterable[Curve]) -> pd.DataFrame:
     Returns:
       Columns architecture, size, params, rates (how many), seeds, lowest (the rate of the lowest
       mean loss), loss (that loss), best_rate, ci_low, ci_high, interval (`unbounded` if these
-      runs set one end or none), note (why the best rate is unknown;
-      rates at which a seed has no loss).
+      runs set one end or none), note (why the best rate is unknown; rates at which a seed has no
+      loss).
     """
     rows = [
         (

@@ -539,7 +539,8 @@ def _rates(analysis: Analysis) -> Section:
             "best-rates",
             "Best learning rates",
             results["best_rates"],
-            "architecture size params rates seeds lowest loss best_rate ci_low..ci_high interval note",
+            "architecture size params rates seeds lowest loss best_rate ci_low..ci_high interval "
+            "note",
         ),
         listing(
             "rate-exponents",
