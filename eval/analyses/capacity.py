@@ -14,7 +14,7 @@ from eval.data.study import Study
 
 TASK, METRIC = "memorisation", "memorised_bits"
 MOST_GAIN = 0.02
-"""A capacity is converged if twice the steps add less than this share."""
+"""A capacity is converged if neither twice the steps nor most text adds more than this share."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,16 +58,17 @@ class Capacity:
         Returns:
           Columns architecture, bits_per_param, ci_low, ci_high (NaN with one point), points, gain
           (the largest share that twice the steps added; NaN if none was tried) and converged
-          (False: a lower bound). The largest first.
+          (False: a lower bound, as more steps or more text memorise more). The largest first.
         """
         points = self.points()
         rows = []
         for architecture, own in points.groupby("architecture"):
             usual = own.groupby("size").steps.transform("min")
-            plateau = own[own.steps == usual].groupby("size", group_keys=False).apply(_plateau)
-            values, gain = plateau.bits_per_param.to_numpy(), _gain(own, usual)
+            sizes = [part for _, part in own[own.steps == usual].groupby("size")]
+            values = pd.concat(map(_plateau, sizes)).bits_per_param.to_numpy()
+            gain, reached = _gain(own, usual), all(map(_is_flat, sizes))
             low, high = _interval(values, self.level)
-            converged = bool(gain < MOST_GAIN)
+            converged = reached and bool(gain < MOST_GAIN)
             rows.append((architecture, values.mean(), low, high, len(values), gain, converged))
         columns = [
             "architecture", "bits_per_param", "ci_low", "ci_high", "points", "gain", "converged"
@@ -80,6 +81,12 @@ def _plateau(own: pd.DataFrame) -> pd.DataFrame:
     """The points of one size from the most memorised bits on."""
     own = own.sort_values("unique_tokens")
     return own.iloc[int(own.bits_per_param.to_numpy().argmax()) :]
+
+
+def _is_flat(own: pd.DataFrame) -> bool:
+    """Whether most text adds little to the bits of the amount before it."""
+    bits = own.sort_values("unique_tokens").bits.to_numpy()
+    return len(bits) > 1 and bool(bits[-1] < (1 + MOST_GAIN) * bits[-2])
 
 
 def _gain(own: pd.DataFrame, usual: pd.Series) -> float:

@@ -165,7 +165,7 @@ def _left_out(rows: dict[str, list[Paint]]) -> str:
 
 _CAPACITY = (
     "Bits memorised of uniform random tokens, per parameter (Morris et al. 2025). Open: "
-    "a lower bound, because twice the steps memorise more, or were not tried."
+    "a lower bound, because twice the steps or more text memorise more, or were not tried."
 )
 
 
@@ -182,6 +182,8 @@ def _capacity(analysis: Analysis) -> Figure:
         bars = _bars(row["ci_low"], row["ci_high"], value)
         left.errorbar(value, y, xerr=bars, markersize=5, **_style(own, row["converged"]))
     left.set_yticks(np.arange(len(table)), [plain(name) for name in table["architecture"]][::-1])
+    # A wide interval of one architecture would hide the differences between the others.
+    left.set_xlim(0.0, 1.6 * float(table["bits_per_param"].max()))
     left.set_xlabel("bits per parameter")
     left.set_title("Capacity", loc="left")
     _by_tokens(right, points, look)

@@ -665,7 +665,7 @@ def capacity_grid(capacity: pd.DataFrame) -> Grid:
         capacity,
         "architecture bits_per_param ci_low..ci_high points gain converged",
         notes=(
-            "Not converged: twice the steps memorise more, so the number is a lower bound. The "
-            "interval comes from the scatter of the points on the plateaus.",
+            "Not converged: a lower bound, because twice the steps or more text memorise more (or "
+            "were not tried). The interval comes from the scatter of the points on the plateaus.",
         ),
     )

@@ -54,6 +54,11 @@ def test_text_that_is_not_enough_is_no_plateau():
     assert Capacity(_study({"glu": 2.5}, {"glu": 0.0})).table().points.tolist() == [8]
 
 
+def test_text_that_is_still_memorised_whole_gives_a_lower_bound():
+    table = Capacity(_study({"glu": 9.9}, {"glu": 0.0})).table()
+    assert table.points.tolist() == [2] and table.converged.tolist() == [False]
+
+
 def test_records_without_random_tokens_have_no_capacity():
     study = _study({"glu": 2.5}, {"glu": 0.0})
     none = Study(study.name, study.runs, study.evals[:0], *[pd.DataFrame()] * 3)
