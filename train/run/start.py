@@ -189,7 +189,9 @@ def _read(
     with Checkpoints(directory, read_only=True) as checkpoints:
         restored = checkpoints.restore(targets, accept)
     if restored is None:
-        raise InputError(f"{key}: {str(directory)!r} holds no checkpoint")
+        inner = directory / "checkpoints" / "pretrain"
+        meant = f"; those of this run are in {str(inner)!r}" if inner.is_dir() else ""
+        raise InputError(f"{key}: {str(directory)!r} holds no checkpoint{meant}")
     return restored
 
 

@@ -198,6 +198,13 @@ def test_a_stage_can_start_from_another_runs_parameters(corpus, tmp_path):
             tmp_path / "third",
             start_from=Start(init_from=tmp_path / "no"),
         )
+    with pytest.raises(InputError, match=r"holds no checkpoint; those of this run are in '.*first"):
+        cell.run_cell(
+            dataclasses.replace(CONFIG, seed=3),
+            corpus,
+            tmp_path / "fourth",
+            start_from=Start(init_from=tmp_path / "first"),
+        )
 
 
 def test_ctrl_c_asks_to_save_and_a_second_one_insists():
