@@ -9,9 +9,7 @@ from train.run.step import make_model
 
 @pytest.mark.parametrize("name", arch_zoo.names())
 def test_every_parameter_has_the_role_of_what_it_does(name):
-    cfg = arch_zoo.config(
-        name, "nano", vocab_size=64, **{"tied": False} if name == "llama" else {}
-    )
+    cfg = arch_zoo.config(name, "nano", vocab_size=64, **{"tied": False} if name == "llama" else {})
     model, params = make_model(cfg, 0)
     roles = {path: role(axes) for path, axes in model.axes.items()}
     assert set(roles.values()) <= set(ROLES)

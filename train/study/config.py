@@ -421,7 +421,7 @@ def identity(config: Any) -> Any:
     when a field is added.
     """
     if not dataclasses.is_dataclass(config):
-        return config
+        return list(config) if isinstance(config, tuple) else config  # as JSON reads it
     return {
         field.name: identity(getattr(config, field.name))
         for field in _of_identity(config)
@@ -436,12 +436,13 @@ def recorded_identity(config: Any, record: Any) -> Any:
     """
     if not dataclasses.is_dataclass(config) or not isinstance(record, Mapping):
         return record
+    usual = {field.name: identity(_default(field)) for field in _of_identity(config)}
     return {
         field.name: recorded_identity(getattr(config, field.name), record.get(field.name))
         for field in _of_identity(config)
         if not (
             field.metadata.get("later")
-            and record.get(field.name, _default(field)) == _default(field)
+            and record.get(field.name, usual[field.name]) == usual[field.name]
         )
     }
 

@@ -1,6 +1,7 @@
 """Configurations: written and read back, refused in one line, compared in readable words."""
 
 import dataclasses
+import json
 
 import pytest
 
@@ -14,6 +15,7 @@ from train.study.config import (
     digest,
     from_dict,
     identity,
+    recorded_identity,
     to_dict,
 )
 
@@ -74,6 +76,22 @@ def test_a_wrong_setting_is_refused_in_one_line(values, message):
 def test_a_cell_declared_twice_is_refused():
     with pytest.raises(InputError, match="'transformer-base-s0' is declared 2 times"):
         StudyConfig("s", (RunConfig(), RunConfig()))
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"decayed": ("matrix",)}, {"rates": {"embedding": 2}}, {"decay_steps": 5}]
+)
+def test_a_record_has_the_identity_of_its_run(changes):
+    """JSON reads tuples as lists; records without a later field stand for its default."""
+    run = RunConfig()
+    optimizer = dataclasses.replace(run.pretrain.optimizer, **changes)
+    run = dataclasses.replace(run, pretrain=dataclasses.replace(run.pretrain, optimizer=optimizer))
+    record = json.loads(json.dumps(to_dict(run)))
+    assert recorded_identity(run, record) == json.loads(json.dumps(identity(run)))
+    if not changes:
+        for field in ("decayed", "rates", "decay_steps", "decay_shape"):
+            del record["pretrain"]["optimizer"][field]
+        assert recorded_identity(run, record) == identity(run)
 
 
 def test_the_identity_of_a_run_is_what_it_trains_and_not_how_often_it_logs():
