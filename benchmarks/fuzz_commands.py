@@ -32,7 +32,7 @@ import sys
 import tempfile
 import traceback
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -330,6 +330,8 @@ def _options(kind: type) -> Iterator[tuple[str, bool]]:
 def _is_number(kind: Any) -> bool:
     while typing.get_origin(kind) is Annotated:
         kind = typing.get_args(kind)[0]
+    if typing.get_origin(kind) is Mapping:  # of numbers, perhaps, but not one
+        return False
     return kind in (int, float) or any(
         _is_number(part) for part in typing.get_args(kind) if part is not type(None)
     )
