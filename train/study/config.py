@@ -395,7 +395,7 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         if _is_union(kind)
         else [kind]
     )
-    if value is None and len(options) != len(get_args(kind) or [kind]):
+    if value is None and _is_union(kind):
         return None
     option = options[0]
     if dataclasses.is_dataclass(option):

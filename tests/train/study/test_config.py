@@ -64,6 +64,11 @@ def test_a_study_is_read_back_as_it_was_written():
             "keep_every = 2500 is no multiple of checkpoint_every = 1000",
         ),
         ({"pretrain": 3}, "RunConfig.pretrain = 3: expected keys and values"),
+        (
+            {"pretrain": {"sources": None}},
+            "RunConfig.pretrain.sources = None: expected keys and values",
+        ),
+        ({"pretrain": {"measures": None}}, "RunConfig.pretrain.measures = None: expected a list"),
     ],
 )
 def test_a_wrong_setting_is_refused_in_one_line(values, message):
