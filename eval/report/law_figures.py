@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullLocator
+from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, NullLocator
 
 from eval.laws.diagnostics import LawPage
 from eval.report import words
@@ -91,8 +91,9 @@ def log_x(axes: Axes) -> None:
     axes.set_xscale("log")
     low, high = axes.get_xlim()
     ratio = high / low  # a short range may contain no power of ten
-    steps = (1.0,) if ratio > 30 else (1.0, 3.0) if ratio > 10 else (1.0, 2.0, 5.0)
-    axes.xaxis.set_major_locator(LogLocator(subs=steps))
+    steps = (1.0,) if ratio > 30 else (1.0, 3.0)
+    # Over less than a decade LogLocator ignores its steps and sets more labels than there is room.
+    axes.xaxis.set_major_locator(LogLocator(subs=steps) if ratio > 10 else MaxNLocator(3))
     axes.xaxis.set_major_formatter(LogFormatterSciNotation(minor_thresholds=(9, 9)))
     axes.xaxis.set_minor_locator(NullLocator())
 
