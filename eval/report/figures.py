@@ -109,8 +109,8 @@ def draw_more(analysis: Analysis) -> dict[str, Figure]:
             analysis, main_protocol(analysis.table)
         ):
             figures["families"] = both_families(analysis)
-        if tuning := tuning_figure.draw(analysis.sweep):
-            figures["tuning"] = tuning
+        if analysis.sweep:
+            figures["tuning"] = tuning_figure.draw(analysis.sweep)
         figures |= {name: one.figure for name, one in source_figures.draw(analysis).items()}
         for architecture, page in list(analysis.laws.pages.items())[:MOST]:
             name = law_name(architecture, figures)

@@ -16,14 +16,12 @@ _MOST = 12  # panels
 _FINE = 60  # points of a parabola
 
 
-def draw(sweep: tuple[Curve, ...]) -> Figure | None:
-    """Draws the losses, the parabolas near the lowest ones, and the best rates; None without any.
+def draw(sweep: tuple[Curve, ...]) -> Figure:
+    """Draws the losses, the parabolas near the lowest ones, and the best rates.
 
     Bars are the noise of a mean over seeds, without what a seed adds to every rate.
     """
     names = list(dict.fromkeys(curve.architecture for curve in sweep))[:_MOST]
-    if not names:
-        return None
     columns = min(len(names), _COLUMNS)
     rows = math.ceil(len(names) / columns)
     figure = Figure(figsize=(2.6 * columns + 0.8, 2.4 * rows), layout="constrained")

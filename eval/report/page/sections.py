@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 import matplotlib
 import pandas as pd
-from matplotlib.figure import Figure
 
 from eval.analyses.everything import Analysis
 from eval.data.cells import main_protocol
@@ -562,7 +561,7 @@ def _rates(analysis: Analysis) -> Section:
     caption = (
         "Loss against learning rate by size. Dotted: the best rate. Bars: the noise of a mean."
     )
-    draw = lambda a: {"tuning": Drawn(tuning_figure.draw(a.sweep) or Figure(), caption)}
+    draw = lambda a: {"tuning": Drawn(tuning_figure.draw(a.sweep), caption)}
     pictures = _pictures(analysis, draw)
     return Section("rates", "Learning rates", intro, grids, pictures=pictures)
 

@@ -197,6 +197,13 @@ def test_separation_is_the_distance_to_the_nearest_training_example(corpus, name
         assert row["stderr"] == pytest.approx(error, rel=1e-4)
 
 
+def test_a_single_training_example_has_no_separation(corpus):
+    model, params = _model(corpus, "llama", "decoder_only", {"tied": False})
+    stage = dataclasses.replace(STAGE, eval_every=1, batch_size=1)
+    rows = Separation(corpus, stage, 0, model, SingleDevice())(params, final=False)
+    assert [row["metric"] for row in rows] == ["distance"]
+
+
 # --- whole runs ---
 
 

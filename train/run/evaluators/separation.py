@@ -39,8 +39,9 @@ class Separation:
     def __call__(self, params: Any, *, final: bool, before: Sequence[Row] = ()) -> list[Row]:
         """Rows with the mean distance to the nearest training example, and its standard error.
 
-        `separation` is that of the training examples, each to another one; `distance` is that of
-        the held-out examples. Both are Euclidean distances over the square root of the width.
+        `separation` is that of the training examples, each to another one (a single one has none);
+        `distance` is that of the held-out examples. Both are Euclidean distances over the square
+        root of the width.
         """
         seen_ND, heldout_MD = (self._of(params, part) for part in (self._seen, self._heldout))
         within_NN, across_MN = (distance.cdist(x, seen_ND) for x in (seen_ND, heldout_MD))
@@ -52,6 +53,8 @@ class Separation:
             ("distance", "validation", across_MN.min(axis=1) / width),
         ):
             n = len(nearest)
+            if not np.isfinite(nearest).all():  # a single training example has no other one
+                continue
             error = float(nearest.std(ddof=1) / np.sqrt(n)) if n > 1 else None
             about = {"value": float(nearest.mean()), "n": n, "stderr": error}
             rows.append({"task": "memorisation", "split": split, "metric": metric, **about})
