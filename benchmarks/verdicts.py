@@ -75,6 +75,8 @@ def main() -> None:
     parser.add_argument("--journal", type=Path, help="keeps finished numbers, to continue later")
     parser.add_argument("--out", type=Path, help="file to write the tables to")
     given = parser.parse_args()
+    if given.replicates < 4:
+        parser.error(f"--replicates {given.replicates}: at least 4, as some tables have a quarter")
     journal = Journal(given.journal)
     count, fewer, seed = given.replicates, given.replicates // 4, given.seed
 
