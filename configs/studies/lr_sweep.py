@@ -10,13 +10,13 @@ the best rates in the file.
 import dataclasses
 
 from configs import presets
+from configs.studies import cpu
 from train.study import declare
 from train.study.config import RunConfig, StudyConfig
 
-ARCHITECTURES = ("transformer", "lconv", "universal", "performer", "evolved", "mos")
 SIZES = ("micro", "nano")
 LARGER, OF_LARGER = "centi", ("transformer", "lconv")
-RATES = (0.02, 0.03, 0.045, 0.067, 0.1)
+RATES = (0.03, 0.045, 0.067, 0.1, 0.15)
 STEPS = 1000
 SEEDS = 3
 
@@ -32,7 +32,7 @@ def _plain(cell: RunConfig) -> RunConfig:
 def study() -> StudyConfig:
     """Declares the runs, the largest first."""
     cells = declare.grid(presets.cpu, size=(LARGER,), architecture=OF_LARGER)
-    cells += declare.grid(presets.cpu, size=SIZES, architecture=ARCHITECTURES)
+    cells += declare.grid(presets.cpu, size=SIZES, architecture=cpu.ARCHITECTURES)
     plain = tuple(map(_plain, cells))
     runs = declare.sweep(plain, {"pretrain.optimizer.learning_rate": RATES})
     return StudyConfig(

@@ -238,13 +238,13 @@ def test_runs_that_differ_in_more_than_the_rate_are_no_sweep():
 
 def test_the_study_of_rates_varies_nothing_but_rates_and_seeds():
     cells = load("lr_sweep").cells
-    assert len({cell.run_id for cell in cells}) == len(cells) == 14 * 5 * 3
+    assert len({cell.run_id for cell in cells}) == len(cells) == 26 * 5 * 3
     assert {cell.finetune for cell in cells} == {None}
     plain = [
         dataclasses.replace(declare.with_settings(cell, {RATE: 1.0}), protocol="", seed=0)
         for cell in cells
     ]
-    assert len({cell.run_id for cell in plain}) == 14
+    assert len({cell.run_id for cell in plain}) == 26
     assert all(one == other for one in plain for other in plain if one.run_id == other.run_id)
 
 
