@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any, get_args
 
@@ -25,6 +26,7 @@ _CHOICES = {
     "remat": ("none", "full", "dots"),
     "family": get_args(Family),
     "prefix": get_args(Prefix),
+    "parametrization": ("standard", "mup", "completep"),
 }
 
 LONGEST_ROW = 1024
@@ -66,6 +68,9 @@ class ModelConfig:
       family: `encoder_decoder`, or `decoder_only` for a language model.
       prefix: whether the inputs of a decoder-only model see only what is before them (`causal`), or
         all inputs (`bidirectional`).
+      parametrization: how initial weights, factors in the forward pass and learning rates depend on
+        the width (`mup`) and the depth (`completep`); see `arch_zoo.parametrization`.
+      base_size: the size at which `mup` and `completep` are `standard`.
     """
 
     architecture: Any
@@ -87,6 +92,8 @@ class ModelConfig:
     remat: str = "none"
     family: str = dataclasses.field(default="encoder_decoder", metadata=LATER)
     prefix: str = dataclasses.field(default="causal", metadata=LATER)
+    parametrization: str = dataclasses.field(default="standard", metadata=LATER)
+    base_size: str = dataclasses.field(default="", metadata=LATER)
 
     def __post_init__(self):
         """Checks every value; the architecture checks its own options last."""
@@ -126,6 +133,11 @@ class ModelConfig:
             )
         if not 0 <= self.dropout_rate < 1:
             raise ConfigError(f"dropout_rate={self.dropout_rate}: must be at least 0 and below 1")
+        if (self.parametrization == "standard") != (not self.base_size):
+            raise ConfigError(
+                f"base_size={self.base_size!r}: parametrization={self.parametrization!r} "
+                + ("has none" if self.base_size else "needs one")
+            )
         self.architecture.check(self)
         if self.family not in self.architecture.families:
             raise ConfigError(
@@ -139,6 +151,38 @@ class ModelConfig:
         An architecture may share or repeat blocks (`schedule`).
         """
         return getattr(self, f"num_{side.name}_layers")
+
+    @functools.cached_property
+    def base(self) -> "ModelConfig":
+        """This model at the base size of its parametrisation, with its own number of layers."""
+        if not self.base_size:
+            return self
+        found = self.architecture.dimensions(sizes.dimensions(self.base_size))
+        names = ("embed_dim", "mlp_dim", "num_heads", "head_dim")
+        widths = {name: getattr(found, name) for name in names}
+        plain = {"parametrization": "standard", "base_size": ""}
+        return dataclasses.replace(self, size=self.base_size, **widths, **plain)
+
+    @property
+    def width_ratio(self) -> float:
+        """D over that of the base."""
+        return self.embed_dim / self.base.embed_dim
+
+    @property
+    def head_ratio(self) -> float:
+        """K over that of the base."""
+        return self.head_dim / self.base.head_dim
+
+    @property
+    def depth_ratio(self) -> float:
+        """Layers over those of the base; 1 where the parametrisation leaves the depth alone."""
+        if self.parametrization != "completep":
+            return 1.0
+        base = sizes.dimensions(self.base_size)
+        layers = [f"num_{side.name}_layers" for side in self.sides]
+        return sum(getattr(self, name) for name in layers) / sum(
+            getattr(base, name) for name in layers
+        )
 
     def with_layers(self, number: int) -> "ModelConfig":
         """The same model with this many layers on every side."""

@@ -256,6 +256,7 @@ class Ground:
             "context-rank": corpus,
             "extract": [*corpus, "--prompt", "4", "--answer", "4", "--batches", "1"],
             "rank-heads": [*corpus, "--ranks", "2", "--steps", "2", "--batches", "1"],
+            "coordinates": ["--size", "nano-NL1-DM8-FF8-NH1-KV8", "--steps", "1", "--seeds", "2"],
             "report": [study, "--out", str(out / "report")],
             "slopes": [study],
             "pareto": [study],

@@ -106,7 +106,7 @@ def _attend_pooled(
     mask = Mask(seen_B1PL, ctx.segment_ids_BL)
     bias_1HPL = ctx.biases[attention.num_heads][:, :, ::2]
     attended_BPHK = attend(q_BPHK, k_BLHK, v_BLHK, mask, bias_1HPL, random.fold(0))
-    return y_BPD + random.fold(1).dropout(attention.output(attended_BPHK), over=1), pooled_ctx
+    return residual.add(y_BPD, attention.output(attended_BPHK), random), pooled_ctx
 
 
 @register("funnel")

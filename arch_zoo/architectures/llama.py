@@ -72,11 +72,11 @@ class Llama(Architecture):
 
     def mixer(self, cfg: ModelConfig, side: Side, depth: int, key: jax.Array) -> Layer:
         """Self-attention with scaled logits and groups of queries."""
-        return SelfAttention(cfg, key, kv_heads=self.num_kv_heads, scale=cfg.head_dim**-0.5)
+        return SelfAttention(cfg, key, kv_heads=self.num_kv_heads, scaled_logits=True)
 
     def cross_attention(self, cfg: ModelConfig, side: Side, depth: int, key: jax.Array) -> Layer:
         """The same for cross-attention."""
-        return CrossAttention(cfg, key, kv_heads=self.num_kv_heads, scale=cfg.head_dim**-0.5)
+        return CrossAttention(cfg, key, kv_heads=self.num_kv_heads, scaled_logits=True)
 
     def feed_forward(self, cfg: ModelConfig, side: Side, depth: int, key: jax.Array) -> Layer:
         """SwiGLU."""

@@ -41,11 +41,15 @@ class MixtureHead(nnx.Module):
     def __init__(self, cfg: ModelConfig, num_components: int, context_scale: float, key: jax.Array):
         """Draws the mixture's weights [K, D] and the contexts' projections [K, D, D]."""
         weights_key, contexts_key = jax.random.split(key)
-        shape = (num_components, cfg.embed_dim)
-        self.weights = parameters.normal(weights_key, shape, ("component", "embed"), 1.0)
+        shape = (num_components, dim := cfg.embed_dim)
+        # Of the scale D^-1/2, the part that the parametrisation's base does not have is in them.
+        stddev = cfg.width_ratio**-0.5
+        self.weights = parameters.normal(
+            weights_key, shape, ("component", "embed"), stddev, fan_in=dim
+        )
         axes = ("component", "embed", "embed_out")
-        self.contexts = parameters.normal(contexts_key, (*shape, cfg.embed_dim), axes, 1.0)
-        self.scale = cfg.embed_dim**-0.5
+        self.contexts = parameters.normal(contexts_key, (*shape, dim), axes, stddev)
+        self.scale = (dim / cfg.width_ratio) ** -0.5
         self.context_scale = context_scale
 
     def logits(self, x_BTD: jax.Array, embedding: Embedding) -> jax.Array:
@@ -116,5 +120,6 @@ class MixtureOfSoftmaxes(Architecture):
 
     def head(self, cfg: ModelConfig, key: jax.Array) -> MixtureHead:
         """A mixture in place of one softmax."""
-        context_scale = cfg.embed_dim**-0.5 if self.scale_context else 1.0
+        scale = (cfg.embed_dim / cfg.width_ratio) ** -0.5 if self.scale_context else 1.0
+        context_scale = scale / cfg.width_ratio
         return MixtureHead(cfg, self.num_components, context_scale, key)

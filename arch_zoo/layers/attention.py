@@ -19,8 +19,9 @@ _MASKED = -1e10
 class Projections(Layer):
     """The four projections of attention, stored as matrices [D, J] for Adafactor, as in T5.
 
-    T5 puts the scale 1/sqrt(K) into the initial query weights instead of the logits. With `scale`
-    the queries are multiplied by it, and their initial weights are larger by as much.
+    T5 puts the scale 1/sqrt(K) into the initial query weights instead of the logits. With
+    `scaled_logits` the queries are multiplied by it, and their initial weights are larger by as
+    much. Where the parametrisation asks for 1/K, the rest is always a factor on the queries.
     """
 
     def __init__(
@@ -30,7 +31,7 @@ class Projections(Layer):
         num_heads: int | None = None,
         kv_heads: int | None = None,
         *,
-        scale: float = 1.0,
+        scaled_logits: bool = False,
     ):
         """Draws the projections for `num_heads` heads of queries (default: the configuration's).
 
@@ -39,13 +40,15 @@ class Projections(Layer):
         """
         num_heads = num_heads or cfg.num_heads
         memory_heads = kv_heads or (1 if cfg.shared_heads else num_heads)
-        self.scale = scale
+        base_dim = cfg.head_dim / cfg.head_ratio
+        outside = base_dim**-0.5 if scaled_logits else 1.0
+        self.scale = outside / cfg.head_ratio
         embed_dim, joined = cfg.embed_dim, num_heads * cfg.head_dim
         self.num_heads, self.head_dim = num_heads, cfg.head_dim
         keys = jax.random.split(key, 4)
         into, memory = (embed_dim, joined), (embed_dim, memory_heads * cfg.head_dim)
         self.query = parameters.normal(
-            keys[0], into, ("embed", "joined_kv"), (embed_dim * cfg.head_dim) ** -0.5 / scale
+            keys[0], into, ("embed", "joined_kv"), (embed_dim * base_dim) ** -0.5 / outside
         )
         self.key = parameters.normal(keys[1], memory, ("embed", "joined_kv"), embed_dim**-0.5)
         value = parameters.normal(keys[2], memory, ("embed", "joined_kv"), embed_dim**-0.5)

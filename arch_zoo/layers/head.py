@@ -45,11 +45,14 @@ _normalised.defvjp(_forward, _backward)
 
 
 class Head(nnx.Module):
-    """Softmax over logits tied to the embedding, scaled by D^-1/2 (T5.1.0)."""
+    """Softmax over logits tied to the embedding, scaled by D^-1/2 (T5.1.0).
+
+    Where the parametrisation asks for 1/D, the base's width has the scale D^-1/2.
+    """
 
     def __init__(self, cfg: ModelConfig):
         """Draws nothing; methods take the embedding, so no parameter is shared by reference."""
-        self.scale = cfg.embed_dim**-0.5
+        self.scale = (cfg.embed_dim * cfg.width_ratio) ** -0.5
 
     def logits(self, x_BTD: jax.Array, embedding: Embedding) -> jax.Array:
         """Logits [B, T, V] in float32."""
@@ -71,8 +74,14 @@ class UntiedHead(Head):
 
     def __init__(self, cfg: ModelConfig, key: jax.Array):
         """Draws the table [D, V]."""
-        self.table = parameters.fan_in(key, (cfg.embed_dim, cfg.vocab_size), ("embed", "vocab"))
+        self.table = parameters.fan_in(
+            key,
+            (cfg.embed_dim, cfg.vocab_size),
+            ("embed", "vocab"),
+            scale=cfg.width_ratio**0.5,
+        )
+        self.scale = 1 / cfg.width_ratio
 
     def logits(self, x_BTD: jax.Array, embedding: Embedding) -> jax.Array:
         """Logits [B, T, V] in float32."""
-        return parameters.project(x_BTD, self.table, jnp.float32)
+        return parameters.project(x_BTD, self.table, jnp.float32) * self.scale

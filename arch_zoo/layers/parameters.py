@@ -2,10 +2,13 @@
 
 A model says what an axis means ("embed", "mlp", "expert"). One table in the trainer maps these
 names to the axes of a device mesh and to the axes that Adafactor factors. They also say what a
-parameter does (`arch_zoo.roles`).
+parameter does (`arch_zoo.roles`). Every parameter that is drawn keeps the standard deviation it
+is drawn with and its fan-in, the number of products in each of its sums, for
+`arch_zoo.parametrization`.
 """
 
 import functools
+import math
 from collections.abc import Callable
 
 import jax
@@ -15,28 +18,41 @@ from jax.typing import DTypeLike
 
 
 def normal(
-    key: jax.Array, shape: tuple[int, ...], axes: tuple[str, ...], stddev: float
+    key: jax.Array,
+    shape: tuple[int, ...],
+    axes: tuple[str, ...],
+    stddev: float,
+    fan_in: int | None = None,
 ) -> nnx.Param:
-    """A parameter drawn from N(0, stddev^2)."""
-    return nnx.Param(stddev * jax.random.normal(key, shape, jnp.float32), axes=axes)
+    """A parameter drawn from N(0, stddev^2), by default with the second-last axis as its fan-in."""
+    drawn = stddev * jax.random.normal(key, shape, jnp.float32)
+    return nnx.Param(drawn, axes=axes, stddev=stddev, fan_in=fan_in or shape[-2])
 
 
 def fan_in(
-    key: jax.Array, shape: tuple[int, ...], axes: tuple[str, ...], batch_axis: tuple[int, ...] = ()
+    key: jax.Array,
+    shape: tuple[int, ...],
+    axes: tuple[str, ...],
+    batch_axis: tuple[int, ...] = (),
+    scale: float = 1.0,
 ) -> nnx.Param:
-    """A truncated normal parameter of variance 1 / fan-in.
+    """A truncated normal parameter of variance `scale`^2 / fan-in.
 
     The fan-in is the second-last axis times the axes before it, except for those in `batch_axis`.
     """
     initializer = jax.nn.initializers.variance_scaling(
         1.0, "fan_in", "truncated_normal", batch_axis=batch_axis
     )
-    return nnx.Param(initializer(key, shape, jnp.float32), axes=axes)
+    summed = math.prod(n for i, n in enumerate(shape[:-1]) if i not in batch_axis)
+    drawn = scale * initializer(key, shape, jnp.float32)
+    return nnx.Param(drawn, axes=axes, stddev=scale * summed**-0.5, fan_in=summed)
 
 
 def glorot_uniform(key: jax.Array, shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx.Param:
     """A uniform parameter of variance 2 / (fan-in + fan-out)."""
-    return nnx.Param(jax.nn.initializers.glorot_uniform()(key, shape, jnp.float32), axes=axes)
+    drawn = jax.nn.initializers.glorot_uniform()(key, shape, jnp.float32)
+    fan_in, fan_out = math.prod(shape[:-1]), math.prod(shape) // shape[-2]
+    return nnx.Param(drawn, axes=axes, stddev=(2 / (fan_in + fan_out)) ** 0.5, fan_in=fan_in)
 
 
 def triangular(
@@ -47,9 +63,11 @@ def triangular(
     The rest is zero and does not count as parameters. `full`: the rest is drawn like the entries.
     """
     drawn = jax.random.normal(key, (length, length)) * jnp.arange(1, length + 1)[:, None] ** -0.5
+    # The entries' deviation depends on their row. It matters only beside that of another width.
+    known = {"axes": axes, "stddev": 1.0, "fan_in": length}
     if full:
-        return nnx.Param(drawn, axes=axes)
-    return nnx.Param(jnp.tril(drawn), axes=axes, entries=length * (length + 1) // 2)
+        return nnx.Param(drawn, **known)
+    return nnx.Param(jnp.tril(drawn), **known, entries=length * (length + 1) // 2)
 
 
 def constant(value: float, shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx.Param:

@@ -18,17 +18,27 @@ _INPUT, _OUTPUT = 2**20, 2**20 + 1
 
 
 class Residual(nnx.Module):
-    """`x + dropout(layer(norm(x)))`; the layer gets zeros at padding."""
+    """`x + dropout(layer(norm(x)))`; the layer gets zeros at padding.
+
+    Where the parametrisation asks for it, what a deep model adds is divided by its depth.
+    """
 
     def __init__(self, cfg: ModelConfig, layer: Layer):
         """Wraps `layer`, with a norm before it."""
         self.norm = RMSNorm(cfg.embed_dim)
         self.layer = layer
+        self.depth_ratio = cfg.depth_ratio
 
     def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
         """Adds the layer's output to the residual stream."""
         y_BLD, cache, aux = self.layer(self.norm(x_BLD) * ctx.real_BL1, ctx.fold(0), cache)
-        return x_BLD + ctx.fold(1).dropout(y_BLD, over=1), cache, aux
+        return self.add(x_BLD, y_BLD, ctx), cache, aux
+
+    def add(self, x_BLD: jax.Array, y_BLD: jax.Array, ctx: Context) -> jax.Array:
+        """The residual stream with a layer's output added."""
+        if self.depth_ratio != 1:
+            y_BLD /= self.depth_ratio
+        return x_BLD + ctx.fold(1).dropout(y_BLD, over=1)
 
     def init_cache(self, ctx: Context) -> Any:
         """The cache of the layer."""

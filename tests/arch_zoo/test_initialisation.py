@@ -109,24 +109,28 @@ FAST = ("transformer", "switch", "universal")
     params=[c if c in FAST else pytest.param(c, marks=pytest.mark.slow) for c in CASES],
 )
 def drawn(request):
-    """A configuration and its freshly initialised parameters by path."""
+    """A configuration, its freshly initialised parameters by path, and what they say they are."""
     name, options = CASES[request.param]
     cfg = arch_zoo.config(
         name, SIZE, vocab_size=VOCAB, max_input_length=48, max_target_length=48, **options
     )
     state = nnx.to_flat_state(nnx.state(arch_zoo.build(cfg, jax.random.key(0)), nnx.Param))
-    return cfg, {
-        ".".join(map(str, path)): np.asarray(param[...], np.float64) for path, param in state
-    }
+    params = {".".join(map(str, path)): param for path, param in state}
+    values = {path: np.asarray(param[...], np.float64) for path, param in params.items()}
+    return cfg, values, {path: param.get_metadata() for path, param in params.items()}
 
 
 def test_every_parameter_starts_from_its_formula(drawn):
-    cfg, params = drawn
+    cfg, params, said = drawn
     for path, values in params.items():
         kind, std = _expected(path, values.shape, cfg)
         if kind == CONSTANT:
             np.testing.assert_array_equal(values, std, err_msg=path)
+            assert "stddev" not in said[path], path
             continue
+        assert said[path]["stddev"] == pytest.approx(std), path
+        if kind == TRUNCATED:
+            assert said[path]["fan_in"] == pytest.approx(std**-2), path
         where, count = f"{path} {values.shape}", values.size
         assert abs(values.mean()) < SIGMAS * std / math.sqrt(count), where
         assert values.std() == pytest.approx(std, rel=SIGMAS / math.sqrt(2 * count)), where
@@ -140,7 +144,7 @@ def test_every_parameter_starts_from_its_formula(drawn):
 
 def test_every_parameter_is_a_draw_of_its_own(drawn):
     """No two blocks, stacks or matrices of a layer share a key, even if their scales differ."""
-    cfg, params = drawn
+    _, params, _ = drawn
     starts = {
         path: values.ravel()[:128]
         for path, values in params.items()

@@ -185,6 +185,7 @@ NUMBERS = {
     "losses": float,
     "rates": float,
     "ranks": int,
+    "multiples": int,
     "dims": int,
 }
 

@@ -1,9 +1,16 @@
 """The settings of the measures that are verbs. Importing them is fast."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
 from train import ranges
-from train.ranges import Count, Positive, Seed
+from train.ranges import Count, Positive, Range, Seed
+from train.records import InputError
+from train.study.config import Family, OptimizerName
+
+RATES: Mapping[str, float] = {"adafactor": 0.03, "adamw": 0.003, "lion": 0.001, "muon": 0.01}
+"""A learning rate at which a small model learns fast, for each optimizer."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,3 +75,53 @@ class ContextRank:
     def __post_init__(self):
         """Checks ranges."""
         ranges.check(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Coordinates:
+    """Which models are compared.
+
+    Attributes:
+      architecture: a name from `python -m arch_zoo list`.
+      size: the base size.
+      family: encoder_decoder, or decoder_only for a language model.
+      parametrization: standard, mup or completep.
+      along: what grows: the width or the depth.
+      multiples: of the base's width or depth.
+      optimizer: adafactor, adamw, lion or muon.
+      learning_rate: of every step; None for a usual one of the optimizer.
+      steps: of training, all on one batch.
+      seeds: each gives a slope; the intervals come from their spread.
+      rows: sequences in the batch.
+      length: tokens of a sequence.
+      vocab: ids of the vocabulary.
+      tolerance: the largest slope that passes.
+      level: of the intervals.
+    """
+
+    architecture: str = "transformer"
+    size: str = "micro"
+    family: Family = "encoder_decoder"
+    parametrization: Literal["standard", "mup", "completep"] = "mup"
+    along: Literal["width", "depth"] = "width"
+    multiples: tuple[Count, ...] = (1, 2, 4, 8)
+    optimizer: OptimizerName = "adamw"
+    learning_rate: Positive | None = None
+    steps: Annotated[int, Range(1, 1000)] = 3
+    seeds: Annotated[int, Range(2, 1000)] = 4
+    rows: Count = 8
+    length: Annotated[int, Range(2, 2**20)] = 32
+    vocab: Annotated[int, Range(8, 2**20)] = 256
+    tolerance: Positive = 0.2
+    level: Annotated[float, Range(0, 1, low_open=True, high_open=True)] = 0.95
+
+    def __post_init__(self):
+        """Checks ranges."""
+        ranges.check(self)
+        if len(set(self.multiples)) < 2:
+            raise InputError(f"multiples = {list(self.multiples)}: a slope needs two sizes")
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of every step."""
+        return self.learning_rate or RATES[self.optimizer]

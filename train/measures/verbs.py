@@ -1,7 +1,7 @@
-"""The verbs `rank-heads`, `extract` and `context-rank`.
+"""The verbs `rank-heads`, `extract`, `context-rank` and `coordinates`.
 
 Each verb is a dataclass whose fields are its options, with a method `run`. It prints a row of JSON
-for each measured value.
+for each measured value; `coordinates` prints a table.
 """
 
 import dataclasses
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from train.measures.settings import ContextRank, Extraction, RankLimited
-from train.records import Row
+from train.command_line import EXIT_FAILED
+from train.measures.settings import ContextRank, Coordinates, Extraction, RankLimited
+from train.records import InputError, Row
 
 if TYPE_CHECKING:
     from train.measures.finished import FinishedRun
@@ -91,10 +92,40 @@ class ContextRankVerb(ContextRank):
         return _printed(rows)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CoordinatesVerb(Coordinates):
+    """Checks that a training step changes activations by as much at all widths or depths.
+
+    Exit codes: 0 no module fails; 1 some module does.
+
+    Attributes:
+      figure: writes the figure to this PNG file.
+    """
+
+    figure: Path | None = None
+
+    def run(self) -> int:
+        """Prints a row for each module; returns the exit code."""
+        from train.measures import coordinates, coordinates_figure
+
+        if self.figure and self.figure.suffix != ".png":
+            raise InputError(f"figure = {str(self.figure)!r}: must end in .png")
+        found = coordinates.check(self)
+        print("\n".join(coordinates.table(found)))
+        if self.figure:
+            coordinates_figure.draw(found).savefig(self.figure)
+        return EXIT_FAILED if any(one.verdict == "fails" for one in found) else 0
+
+
 def _printed(rows: Iterable[Row]) -> int:
     for row in rows:
         print(json.dumps(row))
     return 0
 
 
-VERBS = {"rank-heads": RankHeadsVerb, "extract": ExtractVerb, "context-rank": ContextRankVerb}
+VERBS = {
+    "rank-heads": RankHeadsVerb,
+    "extract": ExtractVerb,
+    "context-rank": ContextRankVerb,
+    "coordinates": CoordinatesVerb,
+}

@@ -212,7 +212,7 @@ def train(job: Job, writer: RunWriter) -> None:
     model, params = make_model(
         dataclasses.replace(job.model, dropout_rate=stage.dropout_rate), seed
     )
-    optimizer = make_optimizer(stage.optimizer, model.axes)
+    optimizer = make_optimizer(stage.optimizer, model.axes, model.growth)
     strategy = make_strategy(job.config, model.axes, params)
     train_step = make_train_step(model, optimizer, stage, strategy.devices)
     evaluate, source = make_evaluation(job, model, strategy), make_source(job)

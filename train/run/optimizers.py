@@ -19,11 +19,13 @@ import jax.numpy as jnp
 import optax
 from optax import contrib
 
-from arch_zoo.roles import role
+from arch_zoo.parametrization import STANDARD, Growth
+from arch_zoo.roles import Role, role
 from train.run.step import Axes, Params
 from train.study.config import OptimizerConfig
 
 EXPERT_AXIS = "expert"
+_ORTHOGONAL = ("matrix", "expert")  # roles of the parameters that Muon's own steps are for
 _ADAMS_RMS = 0.2  # of AdamW's updates, which Muon's then have (Liu et al., arXiv 2502.16982)
 
 
@@ -50,17 +52,30 @@ def _before_decay(config: OptimizerConfig, step: int, total_steps: int) -> float
     return config.learning_rate * factor
 
 
-def make_optimizer(config: OptimizerConfig, axes: Axes) -> optax.GradientTransformation:
+def make_optimizer(
+    config: OptimizerConfig, axes: Axes, growth: Growth = STANDARD
+) -> optax.GradientTransformation:
     """Builds the transformation from gradients to descent directions per unit of learning rate.
 
     Args:
       config: the optimizer's settings.
       axes: logical axis names of each parameter, one name per dimension.
+      growth: of the model over the base of its parametrisation.
     """
     roles = {name: role(of_it) for name, of_it in axes.items()}
     parts = [OPTIMIZERS[config.name](config, axes)]
+    if growth.epsilon != 1:
+        # Adam divides by |gradient| + epsilon: larger gradients stand for a smaller epsilon. Other
+        # optimizers do not depend on the size of all gradients.
+        parts.insert(0, optax.scale(1 / growth.epsilon))
     if config.clip_norm:
         parts.insert(0, optax.clip_by_global_norm(config.clip_norm))
+    if growth.ratios:
+        carried = {
+            name: getattr(growth.ratio(name), _steps_of(config, role(of_it)))
+            for name, of_it in axes.items()
+        }
+        parts.append(optax.stateless(lambda updates, _: _times(updates, carried)))
     if config.weight_decay:
         decayed = {name: of_it in config.decayed for name, of_it in roles.items()}
         parts.append(optax.add_decayed_weights(config.weight_decay, mask=decayed))
@@ -68,6 +83,15 @@ def make_optimizer(config: OptimizerConfig, axes: Axes) -> optax.GradientTransfo
         factors = {name: config.rates.get(of_it, 1.0) for name, of_it in roles.items()}
         parts.append(optax.stateless(lambda updates, _: _times(updates, factors)))
     return optax.chain(*parts)
+
+
+def _steps_of(config: OptimizerConfig, of_it: Role) -> str:
+    """What the size of an optimizer's steps is tied to; names a property of `Ratio`."""
+    if config.name == "muon" and of_it in _ORTHOGONAL:
+        return "of_orthogonal"
+    if config.name == "adafactor" and config.scale_by_parameter:
+        return "of_relative"
+    return "of_entries"
 
 
 def _times(updates: Any, factors: Mapping[str, float]) -> Any:
@@ -79,7 +103,7 @@ def muon(config: OptimizerConfig, axes: Axes) -> optax.GradientTransformation:
     matrices = {
         name: contrib.MuonDimensionNumbers(len(of_it) - 2, len(of_it) - 1)
         for name, of_it in axes.items()
-        if role(of_it) in ("matrix", "expert")
+        if role(of_it) in _ORTHOGONAL
     }
     numbers: Any = lambda _: {name: matrices.get(name) for name in axes}
     # Its rate of -1 gives directions of descent, as other rows of the table do. Its own Adam has

@@ -124,7 +124,7 @@ def train(jobs: Sequence[Job], writers: Sequence[RunWriter]) -> list[Job]:
         make_model(dataclasses.replace(job.model, dropout_rate=stage.dropout_rate), job.config.seed)
         for job in jobs
     ]
-    optimizer = make_optimizer(stage.optimizer, models[0][0].axes)
+    optimizer = make_optimizer(stage.optimizer, models[0][0].axes, models[0][0].growth)
     model = models[0][0]
 
     train_step = make_seeds_step(model, optimizer, stage)

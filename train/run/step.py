@@ -16,6 +16,7 @@ import optax
 from flax import nnx
 
 import arch_zoo
+from arch_zoo.parametrization import STANDARD, Growth, growth
 from arch_zoo.skeleton import Batch
 from train.run import losses
 from train.study.config import StageConfig
@@ -46,6 +47,7 @@ class Model:
       treedef: the structure of its parameters, in the order of `axes`.
       axes: logical axis names of each parameter, by its name (`encoder.blocks.0.attention.query`).
       constants: arrays that are not trained (tables, random features).
+      growth: what an optimizer must know of it beside the base of its parametrisation.
     """
 
     family: str
@@ -53,6 +55,7 @@ class Model:
     treedef: Any
     axes: dict[str, tuple[str, ...]]
     constants: Any
+    growth: Growth = STANDARD
 
     def merge(self, params: Mapping[str, jax.Array]) -> Any:
         """The module with these parameters."""
@@ -75,9 +78,8 @@ def make_model(config: arch_zoo.ModelConfig, seed: int) -> tuple[Model, Params]:
         ".".join(str(key.key) for key in path): tuple(variable.axes) for path, variable in paths
     }
     leaves, treedef = jax.tree.flatten(variables)
-    return Model(config.family, graphdef, treedef, axes, constants), dict(
-        zip(axes, leaves, strict=True)
-    )
+    model = Model(config.family, graphdef, treedef, axes, constants, growth(config))
+    return model, dict(zip(axes, leaves, strict=True))
 
 
 def init_state(params: Params, optimizer: optax.GradientTransformation) -> State:

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from arch_zoo.parametrization import Growth, Ratio
 from train.records import InputError
 from train.run import optimizers
 from train.run.optimizers import is_factored, learning_rate, make_optimizer
@@ -443,3 +444,42 @@ def test_the_inverse_square_root_without_warm_up_begins_at_the_full_rate():
     assert [learning_rate(config, step, 10) for step in (0, 1, 2, 4)] == pytest.approx(
         [2.0, 2.0, 2 / 2**0.5, 1.0]
     )
+
+
+@pytest.mark.parametrize(
+    ("config", "of_matrix", "of_table"),
+    [
+        (OptimizerConfig(name="adamw"), 0.25, 0.5),
+        (OptimizerConfig(name="lion"), 0.25, 0.5),
+        (OptimizerConfig(name="muon"), 0.5, 0.5),
+        (OptimizerConfig(scale_by_parameter=False), 0.25, 0.5),
+        (OptimizerConfig(), 0.5, 1.0),
+    ],
+    ids=["adamw", "lion", "muon", "adafactor", "relative adafactor"],
+)
+def test_rates_carry_over_by_the_size_of_an_optimizers_steps(config, of_matrix, of_table):
+    """A matrix of four times the fan-in, and a table whose entries are half as large."""
+    grown = Growth({"matrix": Ratio(0.5, 4.0), "table": Ratio(0.5, 1.0)})
+    config = dataclasses.replace(config, weight_decay=0.1)
+    params, grads = _of_roles(0), _of_roles(1)
+    before, after = (
+        optimizer.update(grads, optimizer.init(params), params)[0]
+        for optimizer in (make_optimizer(config, ROLE_AXES, g) for g in (Growth(), grown))
+    )
+    decay = {name: 0.1 * params[name] for name in ("matrix", "table")}
+    for name, factor in (("matrix", of_matrix), ("table", of_table)):
+        # The decay of a step is the same at all widths.
+        expected = factor * (before[name] - decay[name]) + decay[name]
+        np.testing.assert_allclose(after[name], expected, rtol=1e-5, atol=1e-6, err_msg=name)
+    np.testing.assert_array_equal(after["scale"], before["scale"])
+
+
+def test_adams_epsilon_shrinks_with_the_gradients_of_a_wide_model():
+    config, grads = OptimizerConfig(name="adamw"), _of_roles(1)
+    tiny = jax.tree.map(lambda g: 1e-8 * g, grads)
+    params = _of_roles(0)
+    optimizer = make_optimizer(config, ROLE_AXES, Growth(epsilon=1e-3))
+    found, _ = optimizer.update(tiny, optimizer.init(params), params)
+    adam = optax.scale_by_adam(b1=config.beta1, b2=config.beta2, eps=1e-11)
+    expected, _ = adam.update(tiny, adam.init(params))
+    np.testing.assert_allclose(found["matrix"], expected["matrix"], rtol=1e-5)
