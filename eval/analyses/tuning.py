@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from scipy import stats
 
 from train.records import InputError
 
+_CELL = ("architecture", "size", "protocol", "tokens")
 NEAR = 1.6
 """Rates within this factor of that of the lowest loss take part in the parabola."""
 _FINE = 201  # rates at which an interval looks for its ends
@@ -42,6 +44,8 @@ class Curve:
       level: of intervals.
       family: encoder_decoder, decoder_only, or empty if unknown.
       left_out: rates at which a seed has no loss, such as those that diverged.
+      protocol: the cell's protocol without the rate, such as the name of an optimizer.
+      tokens: tokens of pretraining; NaN if unknown.
     """
 
     architecture: str
@@ -55,6 +59,8 @@ class Curve:
     level: float = 0.95
     family: str = ""
     left_out: tuple[float, ...] = ()
+    protocol: str = ""
+    tokens: float = math.nan
 
     @functools.cached_property
     def lowest(self) -> int:
@@ -219,15 +225,16 @@ def curves(runs: pd.DataFrame, level: float = 0.95) -> list[Curve]:
     """The curves of a sweep.
 
     Args:
-      runs: one row per run, with columns architecture, size, params, rate, seed, loss and, if it is
-        known, family.
+      runs: one row per run, with columns architecture, size, params, rate, seed, loss and, if they
+        are known, family, protocol and tokens. A cell is an architecture at a size, under a
+        protocol and for so many tokens.
       level: of the intervals.
 
     Raises:
       InputError: a cell has two runs of one rate and seed, or no rate has a loss for every seed.
     """
     found = []
-    for (architecture, size), part in runs.groupby(["architecture", "size"], sort=False):
+    for (architecture, size, _, _), part in _by_cell(runs):
         cell = f"{architecture} at {size}"
         again = part[part.duplicated(["rate", "seed"])]
         if len(again):
@@ -241,6 +248,12 @@ def curves(runs: pd.DataFrame, level: float = 0.95) -> list[Curve]:
             raise InputError(f"{cell}: no rate has a loss for every seed")
         found.append(_curve(str(architecture), str(size), part, table, level))
     return found
+
+
+def _by_cell(runs: pd.DataFrame) -> Iterable[tuple[tuple, pd.DataFrame]]:
+    unknown = {"protocol": "", "tokens": math.nan}
+    runs = runs.assign(**{name: runs.get(name, default) for name, default in unknown.items()})
+    return runs.groupby([*_CELL[:3], "tokens"], sort=False, dropna=False)
 
 
 def _curve(
@@ -259,6 +272,8 @@ def _curve(
         level=level,
         family=str(part["family"].iloc[0]) if "family" in part else "",
         left_out=tuple(map(float, lacking)),
+        protocol=str(part["protocol"].iloc[0]),
+        tokens=float(part["tokens"].iloc[0]),
     )
     # Rates far from the best one may diverge, and say nothing about the noise near it.
     near = table.iloc[:, curve.near]
@@ -274,22 +289,24 @@ def optima(found: Iterable[Curve]) -> pd.DataFrame:
     """The best rate of every cell.
 
     Returns:
-      Columns architecture, size, params, rates (how many), seeds, lowest (the rate of the lowest
-      mean loss), loss (that loss), best_rate, ci_low, ci_high, interval (`unbounded` if these
-      runs set one end or none), note (why the best rate is unknown; rates at which a seed has no
-      loss).
+      Columns architecture, size, protocol, tokens, params, rates (how many), seeds, lowest (the
+      rate of the lowest mean loss), loss (that loss), best_rate, ci_low, ci_high, interval
+      (`unbounded` if these runs set one end or none), note (why the best rate is unknown; rates at
+      which a seed has no loss).
     """
     rows = [
         (
-            c.architecture, c.size, c.params, len(c.rates), c.seeds, c.rates[c.lowest],
+            *_cell(c), c.params, len(c.rates), c.seeds, c.rates[c.lowest],
             c.losses[c.lowest], c.best, *c.interval(), _kind(*c.interval()), _note(c),
         )
         for c in found
     ]  # fmt: skip
-    columns = (
-        "architecture size params rates seeds lowest loss best_rate ci_low ci_high interval note"
-    )
-    return pd.DataFrame(rows, columns=columns.split())
+    columns = "params rates seeds lowest loss best_rate ci_low ci_high interval note"
+    return pd.DataFrame(rows, columns=[*_CELL, *columns.split()])
+
+
+def _cell(curve: Curve) -> tuple[Any, ...]:
+    return tuple(getattr(curve, name) for name in _CELL)
 
 
 def _kind(low: float, high: float) -> str:
@@ -305,54 +322,77 @@ def regrets(found: Iterable[Curve], used: float | None = None) -> pd.DataFrame:
     """The regret of every rate of every cell, or of one rate.
 
     Returns:
-      Columns architecture, size, rate, regret, ci_low, ci_high (nats), note.
+      Columns architecture, size, protocol, tokens, rate, regret, ci_low, ci_high (nats), note.
     """
     rows = []
     for c in found:
         for rate in (used,) if used is not None else c.rates:
             r = c.regret(rate)
-            rows.append((c.architecture, c.size, rate, r.value, r.low, r.high, r.note))
-    columns = ["architecture", "size", "rate", "regret", "ci_low", "ci_high", "note"]
+            rows.append((*_cell(c), rate, r.value, r.low, r.high, r.note))
+    columns = [*_CELL, "rate", "regret", "ci_low", "ci_high", "note"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def exponents(found: Sequence[Curve]) -> pd.DataFrame:
-    """How the best rate of each architecture depends on its parameters: rate ~ N^exponent.
+    """How the best rate depends on the parameters and on the tokens: rate ~ N^a D^b.
 
-    A weighted line through the logarithms. With two sizes its error is that of the two best rates;
-    with more, at least that of their scatter about the line.
+    A weighted plane through the logarithms, for each architecture under each protocol; only what
+    varies takes part. If there are no more best rates than exponents and constants, the error is
+    that of the best rates; otherwise it is at least that of their scatter about the plane.
 
     Returns:
-      Columns architecture, sizes (whose best rate is known), exponent, ci_low, ci_high, note.
+      Columns architecture, protocol, rates (best rates that are known), exponent (a), ci_low,
+      ci_high, tokens_exponent (b), tokens_low, tokens_high, note.
     """
     rows = []
-    names = list(dict.fromkeys(c.architecture for c in found))
-    for name in names:
-        own = [c for c in found if c.architecture == name and not c.problem and c.params > 0]
-        x = np.log([c.params for c in own])
-        if len(own) < 2 or not np.ptp(x) > 0:
-            rows.append((name, len(own), *(math.nan,) * 3, "two sizes with a best rate are needed"))
-            continue
-        y, se = np.log([c.best for c in own]), np.array([c.error for c in own])
-        weight = 1 / se**2 if np.isfinite(se).all() and (se > 0).all() else np.ones(len(own))
-        x = x - np.average(x, weights=weight)
-        across = weight * x / float(weight @ (x * x))
-        value = float(across @ y)
-        error = math.sqrt(float((across**2) @ (se**2))) if np.isfinite(se).all() else math.nan
-        df = min(c.df for c in own)
-        if len(own) > 2:
-            rest = y - np.average(y, weights=weight) - value * x
-            scatter = math.sqrt(float(weight @ rest**2) / (len(own) - 2) / float(weight @ (x * x)))
-            if not scatter <= error:
-                error, df = scatter, len(own) - 2
-        half = float(stats.t.ppf((1 + own[0].level) / 2, df)) * error if df else math.nan
-        rows.append((name, len(own), value, value - half, value + half, ""))
-    columns = ["architecture", "sizes", "exponent", "ci_low", "ci_high", "note"]
-    return pd.DataFrame(rows, columns=columns)
+    for name, protocol in dict.fromkeys((c.architecture, c.protocol) for c in found):
+        own = [
+            c
+            for c in found
+            if (c.architecture, c.protocol) == (name, protocol) and not c.problem and c.params > 0
+        ]
+        plane = _plane(own)
+        of_params, of_tokens = (plane.get(key, (math.nan,) * 3) for key in ("params", "tokens"))
+        note = "" if plane else "two sizes or lengths with a best rate are needed"
+        rows.append((name, protocol, len(own), *of_params, *of_tokens, note))
+    columns = (
+        "architecture protocol rates exponent ci_low ci_high tokens_exponent tokens_low "
+        "tokens_high note"
+    )
+    return pd.DataFrame(rows, columns=columns.split())
+
+
+def _plane(own: Sequence[Curve]) -> dict[str, tuple[float, float, float]]:
+    """The exponent of what varies, with its interval; empty if there are too few best rates."""
+    varying = [
+        name
+        for name in ("params", "tokens")
+        if own and np.ptp([getattr(c, name) for c in own]) > 0  # not if NaN
+    ]
+    x = np.log([[math.e, *(getattr(c, name) for name in varying)] for c in own])
+    if not varying or np.linalg.matrix_rank(x) < x.shape[1]:
+        return {}
+    y, se = np.log([c.best for c in own]), np.array([c.error for c in own])
+    known = bool(np.isfinite(se).all())
+    weight = 1 / se**2 if known and (se > 0).all() else np.ones(len(own))
+    spread = np.linalg.inv((x.T * weight) @ x)
+    across = spread @ (x.T * weight)
+    values = across @ y
+    errors = np.sqrt((across**2) @ (se**2)) if known else np.full(len(values), math.nan)
+    df, left = min(c.df for c in own), len(own) - len(values)
+    if left:
+        scatter = np.sqrt(float(weight @ (y - x @ values) ** 2) / left * np.diag(spread))
+        if not (scatter <= errors).all():
+            errors, df = scatter, left
+    reach = float(stats.t.ppf((1 + own[0].level) / 2, df)) if df else math.nan
+    return {
+        name: (float(value), float(value - reach * error), float(value + reach * error))
+        for name, value, error in zip(varying, values[1:], errors[1:], strict=True)
+    }
 
 
 def expected_best(runs: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
-    """The expected lowest loss of the best of n tries, by architecture and size.
+    """The expected lowest loss of the best of n tries, by cell.
 
     Each try is a run at a rate drawn evenly from those of the sweep, of a seed drawn evenly (Dodge
     et al. 2019, arXiv 1909.03004): the sum over losses v of v (F(v)^n - F(v-)^n), for the lowest.
@@ -362,10 +402,11 @@ def expected_best(runs: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
       level: of the interval, from leaving out one seed at a time (jackknife); NaN with one seed.
 
     Returns:
-      Columns architecture, size, tries, loss, ci_low, ci_high, for 1 up to as many tries as rates.
+      Columns architecture, size, protocol, tokens, tries, loss, ci_low, ci_high, for 1 up to as
+      many tries as rates.
     """
     rows = []
-    for (architecture, size), part in runs.groupby(["architecture", "size"], sort=False):
+    for cell, part in _by_cell(runs):
         seeds = part["seed"].unique()
         losses = part["loss"].to_numpy(float)
         for n in range(1, part["rate"].nunique() + 1):
@@ -381,10 +422,8 @@ def expected_best(runs: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
                 count = len(seeds)
                 error = math.sqrt((count - 1) * float(np.var(left)))
                 half = float(stats.t.ppf((1 + level) / 2, count - 1)) * error
-            rows.append((architecture, size, n, whole, whole - half, whole + half))
-    return pd.DataFrame(
-        rows, columns=["architecture", "size", "tries", "loss", "ci_low", "ci_high"]
-    )
+            rows.append((*cell, n, whole, whole - half, whole + half))
+    return pd.DataFrame(rows, columns=[*_CELL, "tries", "loss", "ci_low", "ci_high"])
 
 
 def _best_of(losses: np.ndarray, n: int) -> float:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,12 @@ from eval.data.table import Table
 from train.records import InputError, read_json, replacing
 
 SETTING = "pretrain.optimizer.learning_rate"
-_NEEDED = ("architecture", "family", "size", "params", "rate", "seed", "loss")
-_CELL = ["architecture", "size"]
-_ALIKE = ("batch_size", "weight_decay", "decay_steps", "mixture", "steps")
+_NEEDED = (
+    "architecture", "family", "size", "protocol", "tokens", "params", "rate", "seed", "loss",
+)  # fmt: skip
+_CELL = ["architecture", "size", "protocol", "tokens"]
+_ALIKE = ("batch_size", "weight_decay", "decay_steps", "mixture")
+_SWEPT = re.compile(r"-?learning_rate[0-9.]+(e[+-]?\d+)?")  # in a protocol of `declare.sweep`
 _FEW = 3  # rates that make a curve
 
 
@@ -30,6 +34,8 @@ class SweepColumns:
     Attributes:
       architecture: column with the architecture's name.
       size: column with the size's label.
+      protocol: column with what else the cells of one size differ in, such as the optimizer.
+      tokens: column with the tokens of pretraining.
       params: column with the parameters outside the embedding.
       rate: column with the learning rate, or another setting above 0 that was swept.
       seed: column with the seed.
@@ -40,6 +46,8 @@ class SweepColumns:
 
     architecture: str = "architecture"
     size: str = "size"
+    protocol: str = "protocol"
+    tokens: str = "tokens_seen"
     params: str = "params_non_embedding"
     rate: str = "learning_rate"
     seed: str = "seed"
@@ -50,15 +58,23 @@ class SweepColumns:
 def of_study(study: Study) -> pd.DataFrame:
     """The runs of a study that vary the learning rate, as rows of `eval.analyses.tuning.curves`.
 
-    Of each cell those are taken that differ in the rate and the seed alone: with one batch size,
-    weight decay, decay, mixture and length, of which most rates were tried.
+    A cell is an architecture at a size, under a protocol and for so many tokens. Of each cell those
+    are taken that differ in the rate and the seed alone: with one batch size, weight decay, decay
+    and mixture, of which most rates were tried.
 
     Raises:
       InputError: a run has no recorded learning rate.
     """
     runs = study.told_apart().runs.merge(study.recipes, on="run_id", validate="one_to_one")
-    names = {"params_non_embedding": "params", "learning_rate": "rate", "upstream_nll": "loss"}
+    names = {
+        "params_non_embedding": "params",
+        "learning_rate": "rate",
+        "upstream_nll": "loss",
+        "tokens_seen": "tokens",
+    }
     runs = runs.rename(columns=names)
+    plain = runs["protocol"].fillna("").astype(str).str.replace(_SWEPT, "", regex=True)
+    runs = runs.assign(protocol=plain, tokens=runs["tokens"].astype(float).fillna(0.0))
     lacking = runs[runs["rate"].isna()]
     if len(lacking):
         raise InputError(f"run {lacking['run_id'].iloc[0]}: no learning rate is recorded")
@@ -67,6 +83,7 @@ def of_study(study: Study) -> pd.DataFrame:
     runs = runs.assign(group=alike.ngroup(), rates=rates)
     best = runs.sort_values("rates", kind="stable").groupby(_CELL, sort=False)["group"].last()
     runs = runs.join(best.rename("best"), on=_CELL)
+    runs = runs.assign(tokens=runs["tokens"].replace(0.0, math.nan))
     return runs.loc[runs["group"] == runs["best"], list(_NEEDED)].astype(
         {"params": float, "rate": float, "loss": float}
     )
@@ -77,7 +94,7 @@ def curves_of(study: Study, level: float) -> list[Curve]:
     if study.recipes["learning_rate"].isna().any():
         return []
     runs = of_study(study)
-    several = runs.groupby(_CELL)["rate"].transform("nunique") >= _FEW
+    several = runs.groupby(_CELL, dropna=False)["rate"].transform("nunique") >= _FEW
     once = ~runs.duplicated([*_CELL, "rate", "seed"], keep=False)
     return curves(runs[several & once], level)
 
@@ -99,12 +116,17 @@ def of_table(path: Path, columns: SweepColumns = SweepColumns()) -> pd.DataFrame
     rate, loss = table.numbers(columns.rate), table.numbers(columns.loss)
     for row in rate.index[~(rate > 0) | (rate == math.inf)]:
         table.refuse(row, columns.rate, "is not above 0" if rate[row] <= 0 else "")
-    known = columns.params in table
+
+    def numbers(column: str) -> Any:
+        return table.numbers(column) if column in table else math.nan
+
     return pd.DataFrame(
         {
             "architecture": table.texts(columns.architecture),
             "size": table.texts(columns.size),
-            "params": table.numbers(columns.params) if known else math.nan,
+            "protocol": table.texts(columns.protocol) if columns.protocol in table else "",
+            "tokens": numbers(columns.tokens),
+            "params": numbers(columns.params),
             "rate": rate,
             "seed": table.wholes(columns.seed),
             "loss": loss,
@@ -122,14 +144,17 @@ def write(found: Sequence[Curve], source: str, path: Path) -> None:
       source: where the sweep is, such as its directory.
       path: the file.
     """
-    slopes = exponents(found).set_index("architecture")["exponent"]
+    slopes = exponents(found).set_index(["architecture", "protocol"])
     cells = [
         dataclasses.asdict(curve)
         | {
             "architecture": without_family(curve.architecture),
             "best_rate": curve.best,
             "interval": curve.interval(),
-            "exponent": float(slopes[curve.architecture]),
+            **{
+                name: float(slopes.loc[(curve.architecture, curve.protocol), name])  # pyright: ignore[reportArgumentType]
+                for name in ("exponent", "tokens_exponent")
+            },
         }
         for curve in found
     ]
@@ -155,7 +180,7 @@ def read(path: Path) -> list[Curve]:
             if not (isinstance(numbers, list) and all(_is_number(x) for x in numbers)):
                 raise InputError(f"{path}: cells[{i}]: {name} = {numbers!r} are not numbers")
             values[name] = tuple(numbers)
-        for name in ("params", "seeds", "noise", "df", "level"):
+        for name in ("params", "tokens", "seeds", "noise", "df", "level"):
             if not _is_number(values[name]):
                 raise InputError(f"{path}: cells[{i}]: {name} = {values[name]!r} is not a number")
         found.append(Curve(**values))
@@ -174,12 +199,14 @@ def used(study: Study, found: Sequence[Curve]) -> pd.DataFrame:
       cell. NaN where the sweep does not have the cell, or its runs have several rates.
     """
     runs = study.told_apart().runs.merge(study.recipes, on="run_id", validate="one_to_one")
-    of_cell = {(c.architecture, c.family, c.size): c for c in found}
+    of_cell = {(c.architecture, c.family, c.size, c.protocol): c for c in found}
     rows = []
     for cell, part in runs.groupby(["architecture", "size", "protocol"], sort=False):
         architecture, size, protocol = map(str, cell)
         family = str(part["family"].iloc[0])
-        keys = [(without_family(architecture), f, size) for f in (family, "")]
+        keys = [
+            (without_family(architecture), f, size, p) for p in (protocol, "") for f in (family, "")
+        ]
         curve = next((of_cell[key] for key in keys if key in of_cell), None)
         rates = part["learning_rate"].unique()
         if curve is None:

@@ -1,4 +1,7 @@
-"""The figure of a sweep: the loss against the learning rate, a panel for each architecture."""
+"""The figure of a sweep: the loss against the learning rate.
+
+Each architecture under each protocol has a panel.
+"""
 
 import math
 
@@ -21,17 +24,20 @@ def draw(sweep: tuple[Curve, ...]) -> Figure:
 
     Bars are the noise of a mean over seeds, without what a seed adds to every rate.
     """
-    names = list(dict.fromkeys(curve.architecture for curve in sweep))[:_MOST]
+    names = list(dict.fromkeys((c.architecture, c.protocol) for c in sweep))[:_MOST]
     columns = min(len(names), _COLUMNS)
     rows = math.ceil(len(names) / columns)
     figure = Figure(figsize=(2.6 * columns + 0.8, 2.4 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, name in zip(panels, names, strict=False):
-        own = sorted((c for c in sweep if c.architecture == name), key=lambda c: c.params)
+        own = [c for c in sweep if (c.architecture, c.protocol) == name]
+        own.sort(key=lambda c: (c.params, c.tokens))
         colours = colormaps["viridis"](np.linspace(0, 0.85, len(own)))
+        lengths = len({c.tokens for c in own if c.tokens > 0}) > 1
         for curve, colour in zip(own, colours, strict=True):
-            _curve(axes, curve, colour)
-        axes.set_title(plain(name), loc="left")
+            label = f"{curve.size}, {curve.tokens:.2g} tokens" if lengths else curve.size
+            _curve(axes, curve, colour, plain(label))
+        axes.set_title(plain(" ".join(filter(None, name))), loc="left")
         axes.legend(frameon=False)
         log_x(axes)
         axes.set_xlabel("learning rate")
@@ -41,10 +47,10 @@ def draw(sweep: tuple[Curve, ...]) -> Figure:
     return figure
 
 
-def _curve(axes: Axes, curve: Curve, colour: np.ndarray) -> None:
+def _curve(axes: Axes, curve: Curve, colour: np.ndarray, label: str) -> None:
     error = curve.noise / math.sqrt(curve.seeds) if curve.df else None
     style = {"marker": "o", "markersize": 3, "linestyle": "none", "elinewidth": 0.7}
-    axes.errorbar(curve.rates, curve.losses, error, color=colour, label=plain(curve.size), **style)
+    axes.errorbar(curve.rates, curve.losses, error, color=colour, label=label, **style)
     if curve.problem:
         return
     x = np.geomspace(curve.rates[curve.near[0]], curve.rates[curve.near[-1]], _FINE)

@@ -127,10 +127,11 @@ def sweep(cells: RunConfigs, settings: Mapping[str, Iterable[Any]]) -> RunConfig
 
 
 def tuned(cells: RunConfigs, path: str | Path, vocab_size: int = PYTHON_VOCABULARY) -> RunConfigs:
-    """Every cell at the best learning rate of its architecture and size.
+    """Every cell at the best learning rate of its architecture, size and protocol.
 
-    A size that was not swept has the rate of the size nearest in parameters outside the embedding,
-    times (N / N of that size) ^ exponent.
+    Best rates under no protocol are those of cells whose own protocol was not swept. A size that
+    was not swept has the rate of the size nearest in parameters outside the embedding, times (N / N
+    of that size) ^ exponent; likewise for the tokens of pretraining.
 
     Args:
       cells: all cells.
@@ -165,9 +166,13 @@ def _tuned_rate(
         and one["family"] in ("", cell.family)
         and one["best_rate"]
     ]
-    for one in known:
-        if one["size"] == cell.size:
-            return one["best_rate"]
+    protocol = cell.protocol if any(one["protocol"] == cell.protocol for one in known) else ""
+    known = [one for one in known if one["protocol"] == protocol]
+    tokens = float(tokens_per_step(cell) * cell.pretrain.steps)
+    apart = lambda one: abs(math.log(tokens / one["tokens"])) if one["tokens"] else 0.0
+    same = [one for one in known if one["size"] == cell.size]
+    if same:
+        return _carried(min(same, key=apart), None, tokens)
     known = [one for one in known if one["params"] and one["exponent"] is not None]
     if not known:
         raise InputError(
@@ -175,8 +180,18 @@ def _tuned_rate(
             "exponent from two other sizes"
         )
     params = _params(cell, vocab_size, embedding=False)
-    nearest = min(known, key=lambda one: abs(math.log(params / one["params"])))
-    return nearest["best_rate"] * (params / nearest["params"]) ** nearest["exponent"]
+    nearest = min(known, key=lambda one: (abs(math.log(params / one["params"])), apart(one)))
+    return _carried(nearest, params, tokens)
+
+
+def _carried(known: Mapping[str, Any], params: int | None, tokens: float) -> float:
+    """The best rate of a cell of a sweep, carried over by its exponents."""
+    rate = known["best_rate"]
+    if params is not None:
+        rate *= (params / known["params"]) ** known["exponent"]
+    if known["tokens"] and known["tokens_exponent"] is not None:
+        rate *= (tokens / known["tokens"]) ** known["tokens_exponent"]
+    return rate
 
 
 def scale(size: str, operator: str, value: int) -> str:

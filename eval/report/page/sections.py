@@ -538,20 +538,21 @@ def _rates(analysis: Analysis) -> Section:
             "best-rates",
             "Best learning rates",
             results["best_rates"],
-            "architecture size params rates seeds lowest loss best_rate ci_low..ci_high interval "
-            "note",
+            "architecture size protocol tokens params rates seeds lowest loss best_rate "
+            "ci_low..ci_high interval note",
         ),
         listing(
             "rate-exponents",
-            "How the best rate depends on size: rate ~ N^exponent",
+            "How the best rate depends on parameters and tokens: rate ~ N^exponent D^exponent",
             results["rate_exponents"],
-            "architecture sizes exponent ci_low..ci_high note",
+            "architecture protocol rates exponent ci_low..ci_high tokens_exponent "
+            "tokens_low..tokens_high note",
         ),
         listing(
             "rate-regrets",
             "What other rates cost, in nats",
             results["rate_regrets"],
-            "architecture size rate regret ci_low..ci_high note",
+            "architecture size protocol tokens rate regret ci_low..ci_high note",
         ),
     )
     intro = (
