@@ -420,6 +420,78 @@ def isoflop(
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """A published rule for AdamW, from sweeps of language models.
+
+    Attributes:
+      rate: the learning rate, given parameters N and tokens D.
+      batch: tokens of a step, given the same.
+      counts_head: whether N contains the head's table; never that of the embedding.
+      source: who published it.
+    """
+
+    rate: Callable[[float, float], float]
+    batch: Callable[[float, float], float]
+    counts_head: bool
+    source: str
+
+
+RULES = {
+    "porian": Rule(
+        rate=lambda n, d: 0.0047 * (n / 108e6) ** (-1 / 3),
+        batch=lambda n, d: 160 * 2048 * (n / 108e6) ** (2 / 3),
+        counts_head=True,
+        source="Porian et al., 2024, arXiv 2406.19146",
+    ),
+    "step_law": Rule(
+        rate=lambda n, d: 1.79 * n**-0.713 * d**0.307,
+        batch=lambda n, d: 0.58 * d**0.571,
+        counts_head=False,
+        source="Li et al., 2025, arXiv 2503.04715",
+    ),
+}
+
+
+def by_rule(cells: RunConfigs, name: str, vocab_size: int = T5_VOCABULARY) -> RunConfigs:
+    """The cells at the learning rate and the batch size of a published rule.
+
+    Their tokens stay the same, so steps follow from the batch size, which is rounded to whole rows.
+
+    Args:
+      cells: cells with AdamW.
+      name: one of `RULES`.
+      vocab_size: the vocabulary size of the corpus.
+
+    Raises:
+      InputError: the rule is unknown, or a cell has another optimizer.
+    """
+    if name not in RULES:
+        raise InputError(f"rule = {name!r} is not one of {', '.join(RULES)}")
+    return tuple(_by_rule(cell, name, vocab_size) for cell in cells)
+
+
+def _by_rule(cell: RunConfig, name: str, vocab_size: int) -> RunConfig:
+    rule, stage = RULES[name], cell.pretrain
+    if stage.optimizer.name != "adamw":
+        raise InputError(
+            f"{cell.run_id}: pretrain.optimizer.name = {stage.optimizer.name!r}: the rule {name} "
+            "is for adamw"
+        )
+    params = _params(cell, vocab_size, embedding=False)
+    if rule.counts_head:
+        params += model(cell, vocab_size).embed_dim * vocab_size
+    tokens = tokens_per_step(cell) * stage.steps
+    row = tokens_per_step(cell) / stage.batch_size
+    rows = max(round(rule.batch(params, tokens) / row), 1)
+    settings = {
+        "pretrain.optimizer.learning_rate": rule.rate(params, tokens),
+        "pretrain.batch_size": rows,
+        "pretrain.steps": max(round(tokens / (rows * row)), 1),
+    }
+    return with_settings(cell, settings)
+
+
 def _params(cell: RunConfig, vocab_size: int, *, embedding: bool) -> int:
     found = arch_zoo.count_params(model(cell, vocab_size))
     return found.total if embedding else found.non_embedding

@@ -212,3 +212,31 @@ def test_the_widths_written_down_are_the_matched_ones(name):
                 if near
             ]
             assert min(off) == off[-2] < math.log(1.2), (architecture, dim, off)
+
+
+PORIAN = (
+    lambda n, d: 0.0047 * (108e6 / n) ** (1 / 3),
+    lambda n, d: 327680 * (n / 108e6) ** (2 / 3),
+)
+STEP_LAW = (lambda n, d: 1.79 * n**-0.713 * d**0.307, lambda n, d: 0.58 * d**0.571)
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "rate", "tokens_of_batch"),
+    [("porian", 1, *PORIAN), ("step_law", 0, *STEP_LAW)],
+)
+def test_a_rule_sets_rate_and_batch_and_keeps_the_tokens(name, head, rate, tokens_of_batch):
+    cells = declare.grid(presets.cpu_text, size=("base",), architecture=("llama", "transformer"))
+    with pytest.raises(InputError, match=f"name = 'adafactor': the rule {name} is for adamw"):
+        declare.by_rule(cells, name)
+    cells = declare.override(cells, {"pretrain.optimizer.name": "adamw", "pretrain.steps": 500_000})
+    for before, after in zip(cells, declare.by_rule(cells, name), strict=True):
+        counted = arch_zoo.count_params(declare.model(before, declare.T5_VOCABULARY))
+        n = counted.non_embedding + head * 768 * declare.T5_VOCABULARY
+        d = 500_000 * 16 * 128
+        stage = after.pretrain
+        assert stage.optimizer.learning_rate == pytest.approx(rate(n, d))
+        assert stage.batch_size == round(tokens_of_batch(n, d) / 128) > 16
+        assert stage.steps * stage.batch_size * 128 == pytest.approx(d, rel=1e-3)
+    with pytest.raises(InputError, match="rule = 'kaplan' is not one of porian, step_law"):
+        declare.by_rule(cells, "kaplan")
