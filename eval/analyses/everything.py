@@ -136,11 +136,13 @@ def analyse(
     progress("claims of the sources")
     # These claims are about each architecture alone, so the reference does not matter.
     results["sources"] = scorecard(study, question)
-    sweep = tuning_runs.curves_of(study, settings.level)
+    swept = tuning_runs.swept(study)
+    sweep = tuning.curves(swept, settings.level)
     if sweep:
         results["best_rates"] = tuning.optima(sweep)
         results["rate_exponents"] = tuning.exponents(sweep)
         results["rate_regrets"] = tuning.regrets(sweep)
+        results["expected_best"] = tuning.expected_best(swept, settings.level)
     if settings.tuning:
         results["regrets"] = tuning_runs.used(study, tuning_runs.read(Path(settings.tuning)))
     capacity = Capacity(study, settings.level).table()

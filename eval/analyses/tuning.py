@@ -24,6 +24,7 @@ NEAR = 1.6
 """Rates within this factor of that of the lowest loss take part in the parabola."""
 _FINE = 201  # rates at which an interval looks for its ends
 EDGE = "the lowest loss is at the edge of the rates that were tried: the best rate lies beyond"
+ALL = "all"
 FLAT = "the loss does not depend on the rate for sure"
 
 
@@ -338,19 +339,20 @@ def exponents(found: Sequence[Curve]) -> pd.DataFrame:
 
     A weighted plane through the logarithms, for each architecture under each protocol; only what
     varies takes part. If there are no more best rates than exponents and constants, the error is
-    that of the best rates; otherwise it is at least that of their scatter about the plane.
+    that of the best rates; otherwise it is at least that of their scatter about the plane. The row
+    `all` has planes that are parallel.
 
     Returns:
       Columns architecture, protocol, rates (best rates that are known), exponent (a), ci_low,
       ci_high, tokens_exponent (b), tokens_low, tokens_high, note.
     """
     rows = []
-    for name, protocol in dict.fromkeys((c.architecture, c.protocol) for c in found):
-        own = [
-            c
-            for c in found
-            if (c.architecture, c.protocol) == (name, protocol) and not c.problem and c.params > 0
-        ]
+    known = [c for c in found if not c.problem and c.params > 0]
+    groups = list(dict.fromkeys((c.architecture, c.protocol) for c in found))
+    if len(groups) > 1:
+        groups.append((ALL, ""))
+    for name, protocol in groups:
+        own = [c for c in known if name == ALL or (c.architecture, c.protocol) == (name, protocol)]
         plane = _plane(own)
         of_params, of_tokens = (plane.get(key, (math.nan,) * 3) for key in ("params", "tokens"))
         note = "" if plane else "two sizes or lengths with a best rate are needed"
@@ -364,13 +366,25 @@ def exponents(found: Sequence[Curve]) -> pd.DataFrame:
 
 def _plane(own: Sequence[Curve]) -> dict[str, tuple[float, float, float]]:
     """The exponent of what varies, with its interval; empty if there are too few best rates."""
+    groups = list(dict.fromkeys((c.architecture, c.protocol) for c in own))
     varying = [
         name
         for name in ("params", "tokens")
-        if own and np.ptp([getattr(c, name) for c in own]) > 0  # not if NaN
+        if any(
+            np.ptp([getattr(c, name) for c in own if (c.architecture, c.protocol) == group]) > 0
+            for group in groups  # not if NaN
+        )
     ]
-    x = np.log([[math.e, *(getattr(c, name) for name in varying)] for c in own])
-    if not varying or np.linalg.matrix_rank(x) < x.shape[1]:
+    if not varying:
+        return {}
+    x = np.array(
+        [
+            [math.log(getattr(c, name)) for name in varying]
+            + [float((c.architecture, c.protocol) == group) for group in groups]
+            for c in own
+        ]
+    )
+    if np.linalg.matrix_rank(x) < x.shape[1]:
         return {}
     y, se = np.log([c.best for c in own]), np.array([c.error for c in own])
     known = bool(np.isfinite(se).all())
@@ -387,19 +401,20 @@ def _plane(own: Sequence[Curve]) -> dict[str, tuple[float, float, float]]:
     reach = float(stats.t.ppf((1 + own[0].level) / 2, df)) if df else math.nan
     return {
         name: (float(value), float(value - reach * error), float(value + reach * error))
-        for name, value, error in zip(varying, values[1:], errors[1:], strict=True)
+        for name, value, error in zip(varying, values, errors, strict=False)
     }
 
 
 def expected_best(runs: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     """The expected lowest loss of the best of n tries, by cell.
 
-    Each try is a run at a rate drawn evenly from those of the sweep, of a seed drawn evenly (Dodge
-    et al. 2019, arXiv 1909.03004): the sum over losses v of v (F(v)^n - F(v-)^n), for the lowest.
+    Somebody who tunes with one seed tries rates drawn evenly from those of the sweep (Dodge et al.
+    2019, arXiv 1909.03004): with F the share of a seed's losses up to v, the sum over v of v
+    (F(v)^n - F(v-)^n), for the lowest. The mean over seeds estimates what another seed would give.
 
     Args:
       runs: see `curves`.
-      level: of the interval, from leaving out one seed at a time (jackknife); NaN with one seed.
+      level: of the interval, from the spread of the seeds; NaN with one seed.
 
     Returns:
       Columns architecture, size, protocol, tokens, tries, loss, ci_low, ci_high, for 1 up to as
@@ -407,22 +422,14 @@ def expected_best(runs: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     """
     rows = []
     for cell, part in _by_cell(runs):
-        seeds = part["seed"].unique()
-        losses = part["loss"].to_numpy(float)
+        seeds = [own["loss"].to_numpy(float) for _, own in part.groupby("seed")]
         for n in range(1, part["rate"].nunique() + 1):
-            whole = _best_of(losses, n)
-            half = math.nan
-            if len(seeds) > 1:
-                left = np.array(
-                    [
-                        _best_of(part.loc[part["seed"] != seed, "loss"].to_numpy(float), n)
-                        for seed in seeds
-                    ]
-                )
-                count = len(seeds)
-                error = math.sqrt((count - 1) * float(np.var(left)))
+            each = [_best_of(losses, n) for losses in seeds]
+            mean, half = float(np.mean(each)), math.nan
+            if (count := len(each)) > 1:
+                error = float(np.std(each, ddof=1)) / math.sqrt(count)
                 half = float(stats.t.ppf((1 + level) / 2, count - 1)) * error
-            rows.append((*cell, n, whole, whole - half, whole + half))
+            rows.append((*cell, n, mean, mean - half, mean + half))
     return pd.DataFrame(rows, columns=[*_CELL, "tries", "loss", "ci_low", "ci_high"])
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from eval.analyses.tuning import Curve, Regret, curves, exponents
+from eval.analyses.tuning import ALL, Curve, Regret, curves, exponents
 from eval.data.families import without_family
 from eval.data.neutral import finite
 from eval.data.study import Study, read_study
@@ -91,12 +91,17 @@ def of_study(study: Study) -> pd.DataFrame:
 
 def curves_of(study: Study, level: float) -> list[Curve]:
     """The curves of the cells of a study that were trained at three rates or more."""
+    return curves(swept(study), level)
+
+
+def swept(study: Study) -> pd.DataFrame:
+    """The runs of the cells of a study that were trained at three rates or more."""
     if study.recipes["learning_rate"].isna().any():
-        return []
+        return pd.DataFrame(columns=list(_NEEDED))
     runs = of_study(study)
     several = runs.groupby(_CELL, dropna=False)["rate"].transform("nunique") >= _FEW
     once = ~runs.duplicated([*_CELL, "rate", "seed"], keep=False)
-    return curves(runs[several & once], level)
+    return runs[several & once]
 
 
 def of_directory(path: Path, where: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -137,7 +142,8 @@ def of_table(path: Path, columns: SweepColumns = SweepColumns()) -> pd.DataFrame
 def write(found: Sequence[Curve], source: str, path: Path) -> None:
     """Writes a sweep's losses, best rates and exponents into a JSON file.
 
-    `read` and `train.study.declare.tuned` read it.
+    `read` and `train.study.declare.tuned` read it. The exponents of an architecture with fewer than
+    three best rates are those of all architectures together.
 
     Args:
       found: from `eval.analyses.tuning.curves`.
@@ -145,22 +151,30 @@ def write(found: Sequence[Curve], source: str, path: Path) -> None:
       path: the file.
     """
     slopes = exponents(found).set_index(["architecture", "protocol"])
+    shared = (ALL, "") if (ALL, "") in slopes.index else None
     cells = [
         dataclasses.asdict(curve)
         | {
             "architecture": without_family(curve.architecture),
             "best_rate": curve.best,
             "interval": curve.interval(),
-            **{
-                name: float(slopes.loc[(curve.architecture, curve.protocol), name])  # pyright: ignore[reportArgumentType]
-                for name in ("exponent", "tokens_exponent")
-            },
+            **_exponents(slopes, (curve.architecture, curve.protocol), shared),
         }
         for curve in found
     ]
     content = finite({"setting": SETTING, "sweep": source, "cells": cells})
     with replacing(path) as file:
         file.write((json.dumps(content, indent=1) + "\n").encode())
+
+
+def _exponents(
+    table: pd.DataFrame, group: tuple[str, str], shared: tuple[str, str] | None
+) -> dict[str, float]:
+    """Those of a group if it has three best rates, and otherwise those of all groups."""
+    own: Any = table.loc[[group]].iloc[0]
+    if own["rates"] < _FEW and shared:
+        own = table.loc[[shared]].iloc[0]
+    return {name: float(own[name]) for name in ("exponent", "tokens_exponent")}
 
 
 def read(path: Path) -> list[Curve]:

@@ -95,9 +95,9 @@ def draw(analysis: Analysis) -> dict[str, Figure]:
 def draw_more(analysis: Analysis) -> dict[str, Figure]:
     """Draws the figures that the paper does not have, if there is something to draw.
 
-    `attainment` (with several seeds), `learning_curves`, `families` (with both), `tuning` (of a
-    sweep of learning rates), `source_<design>` for every figure of a source, and
-    `law_<architecture>` for every law.
+    `attainment` (with several seeds), `learning_curves`, `families` (with both), `tuning` and
+    `expected_best` (of a sweep of learning rates), `source_<design>` for every figure of a source,
+    and `law_<architecture>` for every law.
     """
     figures: dict[str, Figure] = {}
     with matplotlib.rc_context(STYLE):
@@ -111,6 +111,9 @@ def draw_more(analysis: Analysis) -> dict[str, Figure]:
             figures["families"] = both_families(analysis)
         if analysis.sweep:
             figures["tuning"] = tuning_figure.draw(analysis.sweep)
+            figures["expected_best"] = tuning_figure.draw_expected(
+                analysis.results["expected_best"]
+            )
         figures |= {name: one.figure for name, one in source_figures.draw(analysis).items()}
         for architecture, page in list(analysis.laws.pages.items())[:MOST]:
             name = law_name(architecture, figures)

@@ -1,18 +1,18 @@
-"""The figure of a sweep: the loss against the learning rate.
-
-Each architecture under each protocol has a panel.
-"""
+"""The figures of a sweep: loss against learning rate, and the best loss against the tries."""
 
 import math
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from eval.analyses.tuning import Curve
 from eval.report.law_figures import log_x
-from eval.report.style import plain
+from eval.report.style import looks, plain
 
 _COLUMNS = 4
 _MOST = 12  # panels
@@ -21,6 +21,8 @@ _FINE = 60  # points of a parabola
 
 def draw(sweep: tuple[Curve, ...]) -> Figure:
     """Draws the losses, the parabolas near the lowest ones, and the best rates.
+
+    Each architecture under each protocol has a panel.
 
     Bars are the noise of a mean over seeds, without what a seed adds to every rate.
     """
@@ -56,3 +58,40 @@ def _curve(axes: Axes, curve: Curve, colour: np.ndarray, label: str) -> None:
     x = np.geomspace(curve.rates[curve.near[0]], curve.rates[curve.near[-1]], _FINE)
     axes.plot(x, curve.parabola(x), color=colour, linewidth=1.0)
     axes.axvline(curve.best, color=colour, linestyle=":", linewidth=0.8)
+
+
+def draw_expected(table: pd.DataFrame) -> Figure:
+    """Draws `eval.analyses.tuning.expected_best`; each size has a panel."""
+    table = table.assign(
+        name=[
+            " ".join(filter(None, pair))
+            for pair in zip(table.architecture, table.protocol, strict=True)
+        ]
+    )
+    sizes = list(table.groupby(["size", "tokens"], sort=False, dropna=False))[:_MOST]
+    look = looks(table["name"])
+    columns = min(len(sizes), _COLUMNS)
+    rows = math.ceil(len(sizes) / columns)
+    figure = Figure(figsize=(2.8 * columns + 1.4, 2.6 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    lengths = table.groupby("size")["tokens"].nunique().max() > 1
+    for axes, ((size, tokens), part) in zip(panels, sizes, strict=False):
+        for name, own in part.groupby("name", sort=False):
+            style = look[str(name)]
+            line = {"color": style.color, "marker": style.marker, "linestyle": style.linestyle}
+            axes.plot(own["tries"], own["loss"], label=plain(str(name)), markersize=3, **line)
+            axes.fill_between(
+                own["tries"], own["ci_low"], own["ci_high"], color=style.color, alpha=0.12
+            )
+        axes.set_title(plain(f"{size}, {tokens:.2g} tokens" if lengths else str(size)), loc="left")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("tries")
+    for axes in panels[len(sizes) :]:
+        axes.remove()
+    names: dict[str, Any] = {}
+    for axes in panels[: len(sizes)]:
+        handles, labels = axes.get_legend_handles_labels()
+        names |= dict(zip(labels, handles, strict=True))
+    figure.legend(names.values(), names.keys(), loc="outside right upper", frameon=False)
+    figure.supylabel("expected best held-out loss (nats)", fontsize=8)
+    return figure

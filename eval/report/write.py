@@ -15,7 +15,7 @@ from eval.report.grid import Grid, latex, markdown
 from train.records import InputError, replacing
 
 _FIGURE = re.compile(
-    r"(fig[1-5]|attainment|learning_curves|families|tuning|source_[a-z]+|law\d\d|law_[\w.-]+)\.(pdf|png)"
+    r"(fig[1-5]|attainment|learning_curves|families|tuning|expected_best|source_[a-z]+|law\d\d|law_[\w.-]+)\.(pdf|png)"
 )
 # The main tables are at the top of the report's directory, all others in the folder MORE.
 _TOP = ("pareto", "crossovers", "rank_correlation", "protocols", "claims", "sources")

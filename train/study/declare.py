@@ -126,7 +126,12 @@ def sweep(cells: RunConfigs, settings: Mapping[str, Iterable[Any]]) -> RunConfig
     return tuple(found)
 
 
-def tuned(cells: RunConfigs, path: str | Path, vocab_size: int = PYTHON_VOCABULARY) -> RunConfigs:
+def tuned(
+    cells: RunConfigs,
+    path: str | Path,
+    vocab_size: int = PYTHON_VOCABULARY,
+    otherwise: str = "",
+) -> RunConfigs:
     """Every cell at the best learning rate of its architecture, size and protocol.
 
     Best rates under no protocol are those of cells whose own protocol was not swept. A size that
@@ -137,13 +142,16 @@ def tuned(cells: RunConfigs, path: str | Path, vocab_size: int = PYTHON_VOCABULA
       cells: all cells.
       path: a file from `python -m eval tune RUNS --out FILE`.
       vocab_size: counts parameters where a size was not swept.
+      otherwise: the architecture whose rates others have that were not swept; empty refuses them.
 
     Raises:
       InputError: the file cannot be read, or says nothing about an architecture.
     """
     content = _read_tuning(Path(path))
     return tuple(
-        with_settings(cell, {content["setting"]: _tuned_rate(cell, content, path, vocab_size)})
+        with_settings(
+            cell, {content["setting"]: _tuned_rate(cell, content, path, vocab_size, otherwise)}
+        )
         for cell in cells
     )
 
@@ -157,15 +165,14 @@ def _read_tuning(path: Path) -> dict[str, Any]:
 
 
 def _tuned_rate(
-    cell: RunConfig, content: dict[str, Any], path: str | Path, vocab_size: int
+    cell: RunConfig, content: dict[str, Any], path: str | Path, vocab_size: int, otherwise: str
 ) -> float:
+    found = [one for one in content["cells"] if one["best_rate"]]
     known = [
         one
-        for one in content["cells"]
-        if one["architecture"] == cell.architecture
-        and one["family"] in ("", cell.family)
-        and one["best_rate"]
-    ]
+        for one in found
+        if one["architecture"] == cell.architecture and one["family"] in ("", cell.family)
+    ] or [one for one in found if one["architecture"] == otherwise]
     protocol = cell.protocol if any(one["protocol"] == cell.protocol for one in known) else ""
     known = [one for one in known if one["protocol"] == protocol]
     tokens = float(tokens_per_step(cell) * cell.pretrain.steps)

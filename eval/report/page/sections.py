@@ -554,6 +554,12 @@ def _rates(analysis: Analysis) -> Section:
             results["rate_regrets"],
             "architecture size protocol tokens rate regret ci_low..ci_high note",
         ),
+        listing(
+            "expected-best",
+            "The lowest loss to expect from n tries",
+            results["expected_best"],
+            "architecture size protocol tokens tries loss ci_low..ci_high",
+        ),
     )
     intro = (
         "The loss against the learning rate, of cells that were trained at three rates or more. "
@@ -562,7 +568,14 @@ def _rates(analysis: Analysis) -> Section:
     caption = (
         "Loss against learning rate by size. Dotted: the best rate. Bars: the noise of a mean."
     )
-    draw = lambda a: {"tuning": Drawn(tuning_figure.draw(a.sweep), caption)}
+    of_tries = (
+        "The lowest loss to expect from n tries at rates of the sweep: which architecture is ahead "
+        "can depend on how much it is tuned. Bands: from the spread of the seeds."
+    )
+    draw = lambda a: {
+        "tuning": Drawn(tuning_figure.draw(a.sweep), caption),
+        "expected_best": Drawn(tuning_figure.draw_expected(a.results["expected_best"]), of_tries),
+    }
     pictures = _pictures(analysis, draw)
     return Section("rates", "Learning rates", intro, grids, pictures=pictures)
 

@@ -131,6 +131,8 @@ def test_cells_under_several_protocols_and_lengths_are_told_apart():
         assert row["exponent"] == pytest.approx(exponent, abs=0.01)
         assert row["tokens_exponent"] == pytest.approx(-0.1, abs=0.01) and row["rates"] == 4
         assert row["ci_low"] < exponent < row["ci_high"]
+    assert table.loc["", "architecture"] == tuning.ALL and table.loc["", "rates"] == 8
+    assert table.loc["", "exponent"] == pytest.approx(-0.1, abs=0.02)  # between the two
     assert len(tuning.expected_best(runs).groupby(["protocol", "size", "tokens"])) == 8
 
 
@@ -154,14 +156,28 @@ def test_the_published_runs_of_step_law_give_its_exponents():
 def test_the_expected_best_of_n_tries_is_the_mean_over_all_of_them():
     runs = Sweep().runs(2, rates=RATES[:3], seeds=2)
     table = tuning.expected_best(runs)
-    for n in (1, 2, 3):
-        every = [min(tries) for tries in itertools.product(runs["loss"], repeat=n)]
-        assert table["loss"].iloc[n - 1] == pytest.approx(np.mean(every))
     halves = [runs.loc[runs["seed"] == s, "loss"] for s in (0, 1)]
-    left = [np.mean([min(t) for t in itertools.product(h, repeat=2)]) for h in halves]
-    half = stats.t.ppf(0.975, 1) * abs(left[0] - left[1]) / 2
-    row = table.iloc[1]
-    assert (row["ci_high"] - row["ci_low"]) / 2 == pytest.approx(half)
+    for n in (1, 2, 3):
+        each = [np.mean([min(tries) for tries in itertools.product(h, repeat=n)]) for h in halves]
+        row = table.iloc[n - 1]
+        assert row["loss"] == pytest.approx(np.mean(each))
+        half = stats.t.ppf(0.975, 1) * abs(each[0] - each[1]) / 2
+        assert (row["ci_high"] - row["ci_low"]) / 2 == pytest.approx(half)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("truth", [Sweep(), Sweep(noise=0.03), Sweep(noise=0.005, common=0.05)])
+def test_intervals_of_the_expected_best_cover_what_they_say(truth):
+    """The truth: the mean of many other seeds."""
+    studies = 200
+    expected = tuning.expected_best(truth.runs(10_000, seeds=4000))["loss"].to_numpy()
+    covered = np.zeros(len(expected))
+    for seed in range(studies):
+        found = tuning.expected_best(truth.runs(seed))
+        low, high = found["ci_low"].to_numpy(), found["ci_high"].to_numpy()
+        covered += (low <= expected) & (expected <= high)
+    least, most = stats.binom.ppf([0.001, 0.999], studies, 0.95)
+    assert (covered >= least).all() and (covered <= most).all()
 
 
 def test_a_sweep_varies_the_rate_alone():
@@ -214,6 +230,8 @@ def test_the_verb_prints_and_writes_what_a_study_is_tuned_by(tmp_path, capsys):
     glu = declare.grid(presets.cpu, architecture=("glu",), size=("nano",))
     with pytest.raises(InputError, match=r"tuning.json: no best rate of glu .* at nano"):
         declare.tuned(glu, out)
+    (other,) = declare.tuned(glu, out, otherwise="transformer")
+    assert other.pretrain.optimizer.learning_rate == pytest.approx(0.5, rel=1e-2)
     out.write_text("{}")
     with pytest.raises(InputError, match="setting = None: not a file of `eval tune`"):
         declare.tuned(cells, out)
@@ -266,9 +284,15 @@ def test_the_report_of_a_sweep_shows_its_curves():
         means = runs[runs["size"] == size].groupby("learning_rate")["upstream_nll"].mean()
         np.testing.assert_allclose(np.asarray(x, float), means.index)
         np.testing.assert_allclose(np.asarray(y, float), means.astype(float))
+    tries = figures.draw_more(analysis)["expected_best"].axes
+    expected = analysis.results["expected_best"].groupby("size", sort=False)
+    for panel, (size, part) in zip(tries, expected, strict=True):
+        assert panel.get_title(loc="left") == size
+        (line,) = panel.lines
+        np.testing.assert_allclose(np.asarray(line.get_ydata(), float), part["loss"])
     assert "Best learning rates" in render(analysis)
     (page,) = [one for one in sections.sections(analysis) if one.anchor == "rates"]
-    assert len(page.pictures) == 1
+    assert len(page.pictures) == 2
 
 
 def test_runs_that_differ_in_more_than_the_rate_are_no_sweep():
