@@ -15,7 +15,7 @@ from train import command_line
 from train.command_line import EXIT_FAILED, EXIT_STOPPED
 from train.data.prepare_config import PrepareConfig
 from train.measures import verbs as measure_verbs
-from train.ranges import Range, Seed
+from train.ranges import CountOrZero, Range, Seed
 from train.records import InputError
 from train.study import cluster_verbs, verbs
 from train.study.config import Family
@@ -41,6 +41,7 @@ class CellVerb:
       set: further settings as KEY=VALUE, such as pretrain.steps=1000 or model.num_experts=16;
         values are JSON.
       resume_from: directory with checkpoints of the same stage, to continue from.
+      resume_at: the step of the checkpoint to continue from; 0 for the newest.
       init_from: directory with checkpoints to take the initial parameters from.
       verify: compare every file of the corpus with its checksum before training.
     """
@@ -56,6 +57,7 @@ class CellVerb:
     study: str = "single"
     set: tuple[str, ...] = ()
     resume_from: Path | None = None
+    resume_at: CountOrZero = 0
     init_from: Path | None = None
     verify: bool = True
 
@@ -154,7 +156,7 @@ def run_cell(verb: CellVerb, stage: str) -> int:
     try:
         with cell.StopOnSignal() as stop:
             if len(runs) == 1:
-                start_from = start.Start(verb.resume_from, verb.init_from)
+                start_from = start.Start(verb.resume_from, verb.resume_at, init_from=verb.init_from)
                 states = [cell.run_cell(config, corpus, directories[0], (stage,), start_from, stop)]
             else:
                 states = seeds.run_seeds(runs, corpus, verb.runs / verb.study, (stage,), stop)

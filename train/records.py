@@ -371,6 +371,13 @@ class RunWriter:
         """Appends one row to events.jsonl."""
         self._append("events.jsonl", [row])
 
+    def copy(self, other: Path) -> None:
+        """Takes the rows of another run, of the files that `cut` cuts."""
+        for name in CUT if not self.silent else ():
+            rows = read_jsonl(other / name, _METRIC_TYPES, allow_torn=True)
+            content = "".join(json.dumps(row) + "\n" for row in rows)
+            _replace(self.path / name, content.encode())
+
     def cut(self, stage: str, step: int) -> None:
         """Drops rows after `step` of `stage`, rows of later stages, and a torn last line.
 

@@ -28,9 +28,11 @@ from train import records
 from train.records import InputError
 from train.study.config import RunConfig
 from train.study.directory import ATTEMPTS, attempts, is_free, read_manifest
+from train.study.trunks import trunk_of
 
 if TYPE_CHECKING:
     from train.data.corpus import Corpus
+    from train.run.start import Start
 
 EXIT_FAILED, EXIT_STOPPED = 1, 75
 _WAIT_SECONDS = 1.0  # between checks of cells that others are running
@@ -95,7 +97,7 @@ class Worker:
             jax.process_count() > 1
         ):  # all must decide the same, and process 0 may already hold the lock
             return self._attempt(config, directory)
-        if not is_free(directory):
+        if not is_free(directory) or self._waits(config):
             return "locked"
         # A failure of several cells together does not count, since another cell may be the cause.
         failures = [row for row in self._failures(directory) if row.get("together", 1) == 1]
@@ -198,11 +200,40 @@ class Worker:
 
         if len(members) > 1:
             return seeds.run_seeds(members, self.corpus, self.directory, stop=self.stop)
-        return [
-            cell.run_cell(
-                members[0], self.corpus, self.directory / members[0].run_id, stop=self.stop
-            )
-        ]
+        directory, start = self.directory / members[0].run_id, self._branch(members[0])
+        return [cell.run_cell(members[0], self.corpus, directory, start_from=start, stop=self.stop)]
+
+    def _trunk(self, config: RunConfig) -> RunConfig | None:
+        """The cell whose first steps this one shares and need not take itself."""
+        from train.run.start import has_checkpoint
+
+        if has_checkpoint(self.directory / config.run_id, "pretrain"):
+            return None
+        return trunk_of(config, (cell for program in self.programs for cell in program))
+
+    def _branch(self, config: RunConfig) -> "Start | None":
+        """Where a cell leaves its trunk; None if it has none that kept the checkpoint."""
+        from train.run.start import Start, checkpoints_of
+
+        trunk, step = self._trunk(config), config.pretrain.decay_starts
+        if trunk is None:
+            return None
+        directory = self.directory / trunk.run_id
+        kept = checkpoints_of(directory, "pretrain")
+        if not (kept / str(step)).is_dir():
+            return None
+        return Start(resume_from=kept, resume_at=step, trunk=directory)
+
+    def _waits(self, config: RunConfig) -> bool:
+        """Whether a trunk that is being trained will have the checkpoint that a cell starts from.
+
+        If nobody trains the trunk, the cell does not wait for it.
+        """
+        trunk = self._trunk(config)
+        if trunk is None or self._branch(config) is not None:
+            return False
+        directory = self.directory / trunk.run_id
+        return not self._is_done(directory) and not is_free(directory)
 
     def _record(self, config: RunConfig, row: records.Row) -> None:
         """Appends an attempt to the cell's records; a locked cell was not attempted."""

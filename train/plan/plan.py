@@ -17,6 +17,7 @@ from train.plan.devices import Device
 from train.records import STAGES
 from train.study import declare
 from train.study.config import RunConfig, StageConfig, StudyConfig
+from train.study.trunks import trunk_of
 from train.study.watch import clock
 
 _FREE = 0.9  # share of a device's memory for a step; the rest is for runtime and input
@@ -135,7 +136,9 @@ def make(
             _kept(stage, s, num_tasks) * _FLOAT * (c.params + _moments(s, c))
             for stage, s, c in stages
         )
-        price = functools.partial(_price, _Declared(cell, name, dtype, stages, disk), machines)
+        shared = cell.pretrain.decay_starts if trunk_of(cell, study.cells) else 0
+        declared = _Declared(cell, name, dtype, stages, disk, shared)
+        price = functools.partial(_price, declared, machines)
         prices.append(price)
         cells.append(prices[-1]())
     basis = (
@@ -282,13 +285,17 @@ Priced = tuple[str, StageConfig, Counts]
 
 @dataclasses.dataclass(frozen=True)
 class _Declared:
-    """A cell with its hash, the type of its layers, its counted stages, and bytes on disk."""
+    """A cell with its hash, the type of its layers, its counted stages, and bytes on disk.
+
+    `shared` are the steps that it need not take, because it leaves a trunk after them.
+    """
 
     cell: RunConfig
     hash: str
     dtype: str
     stages: list[Priced]
     disk: float
+    shared: int = 0
 
 
 def _price(declared: _Declared, machines: Machines, seeds: int = 1) -> CellPlan:
@@ -327,6 +334,8 @@ def _price(declared: _Declared, machines: Machines, seeds: int = 1) -> CellPlan:
         )
         setup *= 1 + (seeds - 1) * (share if machines.own_process else 1.0)
     seconds = setup + sum(stage.steps * times[name] for name, stage, _ in stages)
+    if seeds == 1:
+        seconds -= declared.shared * times[first]
     gpu = device.is_gpu and seeds == 1  # several seeds use XLA's attention
     held = seeds * max(
         _memory(cell, stage, c, _mesh(cell, c, devices), gpu=gpu) for _, stage, c in stages
@@ -356,7 +365,8 @@ def _kept(name: str, stage: StageConfig, num_tasks: int) -> int:
     saved = stage.steps // stage.checkpoint_every + 1
     evaluated = stage.steps // stage.eval_every if stage.eval_every else 1
     best = min(evaluated, tasks)
-    return min(saved, 2 + best) + (stage.steps // stage.keep_every if stage.keep_every else 0)
+    kept = len(stage.keep_at) + (stage.steps // stage.keep_every if stage.keep_every else 0)
+    return min(saved, 2 + best) + kept
 
 
 Mesh = tuple[int, int, int]

@@ -23,7 +23,7 @@ from train.records import InputError, Row
 from train.run import distributed, lengths, loop
 from train.run.evaluators import tasks
 from train.run.stages import KINDS
-from train.run.start import Job, Start
+from train.run.start import Job, Start, has_checkpoint
 from train.study import declare
 from train.study.config import RunConfig, differences, digest, identity, to_dict
 from train.tasks import scoring
@@ -193,6 +193,8 @@ def run_cell(
                 run.job(stage), start_from=start_from or Start(), stop=stop, quiet=quiet
             )
             try:
+                if job.start_from.trunk:
+                    _take_over_records(job, run.writer)
                 run.writer.status(
                     "running", stage=stage, step=before.get(stage, 0), steps=job.stage.steps
                 )
@@ -203,6 +205,15 @@ def run_cell(
                 raise
             start_from = None
     return "done"
+
+
+def _take_over_records(job: Job, writer: records.RunWriter) -> None:
+    """Copies the records of a trunk into a branch; rows after the branch are cut off later."""
+    trunk = job.start_from.trunk
+    if trunk is None or writer.silent:
+        return
+    if not has_checkpoint(job.directory, job.stage_name):
+        writer.copy(trunk)
 
 
 @dataclasses.dataclass

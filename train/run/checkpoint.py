@@ -63,6 +63,7 @@ class Checkpoints:
         directory: Path,
         keep_every: int = 0,
         best: Sequence[str] = (),
+        keep_at: Sequence[int] = (),
         *,
         read_only: bool = False,
     ):
@@ -71,6 +72,7 @@ class Checkpoints:
         Args:
           directory: the directory of the stage.
           keep_every: steps between checkpoints that are never deleted; 0 for none.
+          keep_at: steps whose checkpoints are never deleted.
           best: metrics for which the best checkpoint is kept: the lowest "nll", the highest score
             of a task.
           read_only: for the directory of another run, from which nothing is removed, even if it
@@ -90,6 +92,8 @@ class Checkpoints:
         policies: list[Any] = [preservation_policy.LatestN(2), *map(_best, best)]
         if keep_every:
             policies.append(preservation_policy.EveryNSteps(keep_every))
+        if keep_at:
+            policies.append(preservation_policy.CustomSteps(keep_at))
         self._read_only = read_only
         options = ocp.CheckpointManagerOptions(
             preservation_policy=preservation_policy.AnyPreservationPolicy(policies),
@@ -170,7 +174,10 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def restore(
-        self, targets: Items, accept: Callable[[Mapping[str, Any]], None] = lambda meta: None
+        self,
+        targets: Items,
+        accept: Callable[[Mapping[str, Any]], None] = lambda meta: None,
+        at: int = 0,
     ) -> tuple[dict[str, Any], dict[str, Any]] | None:
         """Restores the newest readable checkpoint; None if there is no checkpoint at all.
 
@@ -181,6 +188,7 @@ class Checkpoints:
           targets: trees of `jax.ShapeDtypeStruct` with shardings, for the items to restore.
           accept: called with `meta` before any array is read; raises InputError to refuse the
             checkpoint.
+          at: only the checkpoint of this step; 0 for any.
 
         Returns:
           The items, and the checkpoint's `meta`.
@@ -189,7 +197,7 @@ class Checkpoints:
           InputError: no checkpoint can be read although there are some, or their arrays are those
             of another model.
         """
-        steps = self.steps()
+        steps = [step for step in self.steps() if at in (0, step)]
         damaged = []
         for step in reversed(steps):
             restored, reason = None, "another process could not read it"

@@ -273,7 +273,7 @@ def run_steps(program: Program, members: Sequence[Member], state: Any) -> None:
 
         last, stopping = step == stage.steps, distributed.should_stop(job.stop)
         evaluating = stage.evaluates(step)
-        due = evaluating or stopping or step % stage.checkpoint_every == 0
+        due = evaluating or stopping or step % stage.checkpoint_every == 0 or stage.keeps(step)
         if due and back is None:
             back = flush()
         if back is not None:

@@ -25,11 +25,16 @@ class Start:
 
     Attributes:
       resume_from: checkpoints of the same stage of another run, from which to continue.
+      resume_at: the step of the checkpoint to continue from; 0 for the newest.
+      trunk: the directory of that run, if this one shares its first steps and takes over its
+        records of them.
       init_from: checkpoints with the initial parameters. By default those of the stage before it,
         if there is one.
     """
 
     resume_from: Path | None = None
+    resume_at: int = 0
+    trunk: Path | None = None
     init_from: Path | None = None
 
 
@@ -101,7 +106,14 @@ def start(
     The first of these that exists is used: a checkpoint in the run's own directory, one in
     `resume_from`, the parameters in `init_from`, a new initialisation.
     """
-    meta = {**job.meta, "course": job.course, "stage": job.stage_name, "step": 0, "skipped": 0}
+    meta = {
+        **job.meta,
+        "course": job.course,
+        "decay_starts": job.stage.decay_starts,
+        "stage": job.stage_name,
+        "step": 0,
+        "skipped": 0,
+    }
     target = strategy.abstract(fresh)
     where = checkpoints_of(job.directory, job.stage_name)
     restored = checkpoints.restore(items_of(target), lambda old: _check_own(where, old, meta))
@@ -111,13 +123,17 @@ def start(
             items_of(target),
             "resume_from",
             lambda old: _check_same_course(old, job),
+            job.start_from.resume_at,
         )
-        restored = items, {**old, "records": None}  # they describe the other run
+        # They describe the other run.
+        restored = items, {**old, "records": None}
     if restored:
         items, old = restored
+        own = {"course": job.course, "decay_starts": job.stage.decay_starts}
         return State(items["optimizer"]["step"], items["params"], items["optimizer"]["state"]), {
             **old,
             **job.meta,
+            **own,
         }
     state = strategy.place_state(fresh)
     if job.init_from:
@@ -135,6 +151,12 @@ def start(
 def checkpoints_of(directory: Path, stage_name: str) -> Path:
     """Where a stage of a run keeps its checkpoints."""
     return directory / "checkpoints" / stage_name
+
+
+def has_checkpoint(directory: Path, stage_name: str) -> bool:
+    """Whether a stage of a run has saved one."""
+    where = checkpoints_of(directory, stage_name)
+    return where.is_dir() and any(path.name.isdecimal() for path in where.iterdir())
 
 
 def _check_own(where: Path, old: Mapping[str, Any], new: Row) -> None:
@@ -171,7 +193,10 @@ def _check_same_course(old: Mapping[str, Any], job: Job) -> None:
             raise InputError(
                 f"{where} has {key} = {theirs}, this run {mine}; --init-from starts anew"
             )
-    if changes := differences(old.get("course", {}), job.course if "course" in old else {}):
+    mine, theirs = job.course if "course" in old else {}, old.get("course", {})
+    if old["step"] <= min(job.stage.decay_starts, old.get("decay_starts", -1)):
+        mine, theirs = (_before_decay(course, job.stage_name) for course in (mine, theirs))
+    if changes := differences(theirs, mine):
         raise InputError(
             f"{where} has other settings: {'; '.join(changes)}; --init-from starts anew"
         )
@@ -181,13 +206,26 @@ def _check_same_course(old: Mapping[str, Any], job: Job) -> None:
         )
 
 
+def _before_decay(course: Row, stage_name: str) -> Row:
+    """A course without what matters only once the learning rate falls."""
+    stage = course.get(stage_name, {})
+    optimizer = {k: v for k, v in stage.get("optimizer", {}).items() if not k.startswith("decay_s")}
+    return {**course, stage_name: {**stage, "optimizer": optimizer}}
+
+
 def _read(
-    directory: Path, targets: dict[str, Any], key: str, accept: Callable[[Mapping[str, Any]], None]
+    directory: Path,
+    targets: dict[str, Any],
+    key: str,
+    accept: Callable[[Mapping[str, Any]], None],
+    at: int = 0,
 ) -> tuple[dict[str, Any], Row]:
     if not os.path.isdir(directory):  # Path.is_dir raises if the name is too long
         raise InputError(f"{key}: {str(directory)!r} is not a directory of checkpoints")
     with Checkpoints(directory, read_only=True) as checkpoints:
-        restored = checkpoints.restore(targets, accept)
+        restored = checkpoints.restore(targets, accept, at)
+    if restored is None and at:
+        raise InputError(f"{key}: {str(directory)!r} holds no checkpoint of step {at}")
     if restored is None:
         inner = directory / "checkpoints" / "pretrain"
         meant = f"; those of this run are in {str(inner)!r}" if inner.is_dir() else ""
@@ -201,8 +239,10 @@ def check_checkpoints_are_there(job: Job) -> None:
     The records would be erased. A run that was killed before its first checkpoint may start over:
     its directory of checkpoints exists, and so few steps are recorded that none had to be saved.
     """
+    if job.start_from.trunk:
+        return
     where, stage = checkpoints_of(job.directory, job.stage_name), job.stage
-    has_any = where.is_dir() and any(path.name.isdecimal() for path in where.iterdir())
+    has_any = has_checkpoint(job.directory, job.stage_name)
     metrics, types = job.directory / "metrics.jsonl", {"step": int, "stage": str}
     rows = [] if has_any else records.read_jsonl(metrics, types, allow_torn=True)
     reached = max((row["step"] for row in rows if row["stage"] == job.stage_name), default=0)
@@ -218,7 +258,7 @@ def open_checkpoints(job: Job) -> Checkpoints:
     """Those of the job's stage."""
     best = job.kind.best(job.corpus, job.stage)
     where = checkpoints_of(job.directory, job.stage_name)
-    return Checkpoints(where, job.stage.keep_every, best)
+    return Checkpoints(where, job.stage.keep_every, best, job.stage.keep_at)
 
 
 def items_of(state: State) -> dict[str, Any]:

@@ -143,6 +143,7 @@ class StageConfig:
       log_every: steps between rows of metrics.jsonl.
       checkpoint_every: steps between checkpoints; the last step is always kept.
       keep_every: steps between checkpoints that are never deleted; 0 means none.
+      keep_at: further steps whose checkpoint is saved and never deleted.
     """
 
     steps: Count = 524_288
@@ -177,6 +178,7 @@ class StageConfig:
     log_every: Count = dataclasses.field(default=100, metadata=_LOGISTICS)
     checkpoint_every: Count = dataclasses.field(default=1000, metadata=_LOGISTICS)
     keep_every: CountOrZero = dataclasses.field(default=0, metadata=_LOGISTICS)
+    keep_at: tuple[Count, ...] = dataclasses.field(default=(), metadata=_LOGISTICS)
 
     def __post_init__(self):
         """Checks that every value is in range and that they fit each other."""
@@ -229,9 +231,21 @@ class StageConfig:
         """Whether there is an evaluation after so many steps."""
         return step == self.steps or bool(self.eval_every and step % self.eval_every == 0)
 
+    def keeps(self, step: int) -> bool:
+        """Whether the checkpoint of that step is never deleted."""
+        return step in self.keep_at or bool(self.keep_every and step % self.keep_every == 0)
+
     def is_over(self, step: int, without_gain: int) -> bool:
         """Whether it ends after `step` steps and so many evaluations without a better value."""
         return step >= self.steps or 0 < self.patience <= without_gain
+
+    @property
+    def decay_starts(self) -> int:
+        """The first step whose learning rate depends on the number of steps."""
+        optimizer = self.optimizer
+        if optimizer.schedule in ("cosine", "linear"):
+            return 0
+        return max(self.steps - optimizer.decay_steps, 0)
 
     @property
     def text(self) -> TextOptions:

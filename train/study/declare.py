@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -425,6 +425,43 @@ def isoflop(
         for budget in flops
         for cell in cells
     )
+
+
+def branches(cells: RunConfigs, steps: Iterable[int], decay: float = 0.2) -> RunConfigs:
+    """Each cell at several lengths, whose learning rate is constant until it falls to zero.
+
+    The longest is a trunk that the others leave where their rate starts to fall, so together they
+    cost little more than it (`train.study.trunks`). The length stands in the protocol: `steps1250`.
+
+    Args:
+      cells: all cells.
+      steps: the steps before the decay.
+      decay: the share of a run's steps over which the rate falls.
+
+    Raises:
+      InputError: no steps, or a share that is not between 0 and 1.
+    """
+    before = sorted(set(steps), reverse=True)
+    if not before or before[-1] < 1:
+        raise InputError(f"steps = {before}: a branch needs steps before its decay")
+    if not 0 < decay < 1:
+        raise InputError(f"decay = {decay!r}: must be between 0 and 1")
+    return tuple(_branch(cell, step, decay, before) for step in before for cell in cells)
+
+
+def _branch(cell: RunConfig, step: int, decay: float, before: Sequence[int]) -> RunConfig:
+    falling = max(round(step * decay / (1 - decay)), 1)
+    optimizer = dataclasses.replace(
+        cell.pretrain.optimizer, schedule="constant", decay_steps=falling
+    )
+    stage = dataclasses.replace(
+        cell.pretrain,
+        steps=step + falling,
+        optimizer=optimizer,
+        keep_at=tuple(other for other in before if other <= step),
+    )
+    protocol = "-".join(filter(None, (cell.protocol, f"steps{step + falling}")))
+    return dataclasses.replace(cell, pretrain=stage, protocol=protocol)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -56,7 +56,7 @@ def _failing(monkeypatch, errors):
 
     called = []
 
-    def run_cell(config, corpus, directory, stop):
+    def run_cell(config, corpus, directory, start_from, stop):
         called.append(config.run_id)
         directory.mkdir(exist_ok=True)
         if error := errors.pop(0):

@@ -15,6 +15,7 @@ from train.data.corpus import open_corpus
 from train.run.cell import run_cell
 from train.study import declare
 from train.study.directory import load
+from train.study.trunks import trunk_of
 
 NAMES = ("kaplan", "data_size", "batch_size", "shape", "capacity", "saturation", "mixture")
 
@@ -61,10 +62,16 @@ def test_larger_batches_take_larger_steps_over_as_many_examples():
 
 
 def test_kaplans_runs_share_their_course_until_their_rates_fall():
-    for cell in load("kaplan").cells:
+    cells = load("kaplan").cells
+    for cell in cells:
         optimizer = cell.pretrain.optimizer
         assert optimizer.schedule == "constant"
         assert optimizer.decay_steps == cell.pretrain.steps // 5
+        trunk = trunk_of(cell, cells)
+        assert (trunk is None) == (cell.pretrain.steps == 3200)
+        assert trunk is None or (trunk.size, trunk.pretrain.steps) == (cell.size, 3200)
+    lengths = {cell.pretrain.steps for cell in cells}
+    assert len(cells) == 16 and lengths == {3200, 2400, 1800, 1350}
 
 
 @pytest.mark.slow
