@@ -142,6 +142,7 @@ def analyse(
         results["best_rates"] = tuning.optima(sweep)
         results["rate_exponents"] = tuning.exponents(sweep)
         results["rate_regrets"] = tuning.regrets(sweep)
+        results["at_best_rates"] = tuning.at_best(swept, reference, settings.level)
         results["expected_best"] = tuning.expected_best(swept, settings.level)
     if settings.tuning:
         results["regrets"] = tuning_runs.used(study, tuning_runs.read(Path(settings.tuning)))

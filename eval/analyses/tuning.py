@@ -405,6 +405,60 @@ def _plane(own: Sequence[Curve]) -> dict[str, tuple[float, float, float]]:
     }
 
 
+def at_best(runs: pd.DataFrame, reference: str = "", level: float = 0.95) -> pd.DataFrame:
+    """Every cell at its own best rate of the sweep, beside the reference at its own.
+
+    The difference is that of runs of one seed, which share the order of their data. A lowest loss
+    is lower than the rate's true one by chance, by about as much for both.
+
+    Args:
+      runs: see `curves`.
+      reference: an architecture. Without it the first one of the sweep. Where the sweep has it
+        under one protocol, cells are compared with that, and otherwise with their own protocol;
+        its own cells with its first protocol.
+      level: of the intervals; NaN with one seed.
+
+    Returns:
+      Columns architecture, size, protocol, tokens, rate, loss (its mean), difference, ci_low,
+      ci_high (nats; NaN for the reference), seeds.
+    """
+    lowest = {}
+    for cell, part in _by_cell(runs):
+        table = part.pivot(index="seed", columns="rate", values="loss").dropna(axis=1)
+        if len(table.columns):
+            rate = table.mean().idxmin()
+            lowest[cell] = float(rate), table[rate]
+    names = list(dict.fromkeys(cell[0] for cell in lowest))
+    reference = reference if reference in names else names[0] if names else ""
+    protocols = list(dict.fromkeys(cell[2] for cell in lowest if cell[0] == reference))
+    rows = []
+    for cell, (rate, losses) in lowest.items():
+        architecture, size, protocol, tokens = cell
+        own = architecture != reference and protocol in protocols
+        of = protocol if own else protocols[0]
+        beside = [
+            one
+            for (name, s, p, t), (_, one) in lowest.items()
+            if (name, s, p) == (reference, size, of)
+            and (t == tokens or (t != t and tokens != tokens))
+        ]
+        apart: tuple[float, float, float] = (math.nan,) * 3
+        if beside and beside[0] is not losses:
+            apart = _mean_of((losses - beside[0]).dropna().to_numpy(float), level)
+        rows.append((*cell, rate, float(losses.mean()), *apart, len(losses)))
+    columns = "rate loss difference ci_low ci_high seeds"
+    return pd.DataFrame(rows, columns=[*_CELL, *columns.split()])
+
+
+def _mean_of(values: np.ndarray, level: float) -> tuple[float, float, float]:
+    """The mean of one value for each seed, and its interval."""
+    mean, half = float(values.mean()) if len(values) else math.nan, math.nan
+    if (count := len(values)) > 1:
+        error = float(np.std(values, ddof=1)) / math.sqrt(count)
+        half = float(stats.t.ppf((1 + level) / 2, count - 1)) * error
+    return mean, mean - half, mean + half
+
+
 def expected_best(runs: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     """The expected lowest loss of the best of n tries, by cell.
 
@@ -424,12 +478,8 @@ def expected_best(runs: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     for cell, part in _by_cell(runs):
         seeds = [own["loss"].to_numpy(float) for _, own in part.groupby("seed")]
         for n in range(1, part["rate"].nunique() + 1):
-            each = [_best_of(losses, n) for losses in seeds]
-            mean, half = float(np.mean(each)), math.nan
-            if (count := len(each)) > 1:
-                error = float(np.std(each, ddof=1)) / math.sqrt(count)
-                half = float(stats.t.ppf((1 + level) / 2, count - 1)) * error
-            rows.append((*cell, n, mean, mean - half, mean + half))
+            each = np.array([_best_of(losses, n) for losses in seeds])
+            rows.append((*cell, n, *_mean_of(each, level)))
     return pd.DataFrame(rows, columns=[*_CELL, "tries", "loss", "ci_low", "ci_high"])
 
 

@@ -26,7 +26,7 @@ from eval.analyses.question import Question
 from eval.data.cells import CELL, RunTable, main_protocol, seed_averages
 from eval.data.families import plain_names, several
 from eval.data.quantity import Quantity
-from eval.report import learning_curves, source_figures, tuning_figure
+from eval.report import learning_curves, source_figures, sweep
 from eval.report.grid import scaled
 from eval.report.law_figures import draw as law_figure
 from eval.report.law_figures import log_x
@@ -110,10 +110,7 @@ def draw_more(analysis: Analysis) -> dict[str, Figure]:
         ):
             figures["families"] = both_families(analysis)
         if analysis.sweep:
-            figures["tuning"] = tuning_figure.draw(analysis.sweep)
-            figures["expected_best"] = tuning_figure.draw_expected(
-                analysis.results["expected_best"]
-            )
+            figures |= {name: one.figure for name, one in sweep.both(analysis).items()}
         figures |= {name: one.figure for name, one in source_figures.draw(analysis).items()}
         for architecture, page in list(analysis.laws.pages.items())[:MOST]:
             name = law_name(architecture, figures)

@@ -142,7 +142,8 @@ def tuned(
       cells: all cells.
       path: a file from `python -m eval tune RUNS --out FILE`.
       vocab_size: counts parameters where a size was not swept.
-      otherwise: the architecture whose rates others have that were not swept; empty refuses them.
+      otherwise: what was not swept has the rates of the other family, or else those of this
+        architecture; empty refuses it.
 
     Raises:
       InputError: the file cannot be read, or says nothing about an architecture.
@@ -168,11 +169,10 @@ def _tuned_rate(
     cell: RunConfig, content: dict[str, Any], path: str | Path, vocab_size: int, otherwise: str
 ) -> float:
     found = [one for one in content["cells"] if one["best_rate"]]
-    known = [
-        one
-        for one in found
-        if one["architecture"] == cell.architecture and one["family"] in ("", cell.family)
-    ] or [one for one in found if one["architecture"] == otherwise]
+    same = [one for one in found if one["architecture"] == cell.architecture]
+    known = [one for one in same if one["family"] in ("", cell.family)]
+    if otherwise:
+        known = known or same or [one for one in found if one["architecture"] == otherwise]
     protocol = cell.protocol if any(one["protocol"] == cell.protocol for one in known) else ""
     known = [one for one in known if one["protocol"] == protocol]
     tokens = float(tokens_per_step(cell) * cell.pretrain.steps)
@@ -198,7 +198,7 @@ def _carried(known: Mapping[str, Any], params: int | None, tokens: float) -> flo
         rate *= (params / known["params"]) ** known["exponent"]
     if known["tokens"] and known["tokens_exponent"] is not None:
         rate *= (tokens / known["tokens"]) ** known["tokens_exponent"]
-    return rate
+    return float(f"{rate:.3g}")
 
 
 def scale(size: str, operator: str, value: int) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 from eval.analyses.everything import Analysis
 from eval.data.cells import main_protocol
 from eval.data.families import several
-from eval.report import source_figures, summary, tuning_figure, words
+from eval.report import source_figures, summary, sweep, words
 from eval.report.figures import STYLE
 from eval.report.grid import Grid
 from eval.report.listing import listing
@@ -532,52 +532,12 @@ def _pictures(
 
 
 def _rates(analysis: Analysis) -> Section:
-    results = analysis.results
-    grids = (
-        listing(
-            "best-rates",
-            "Best learning rates",
-            results["best_rates"],
-            "architecture size protocol tokens params rates seeds lowest loss best_rate "
-            "ci_low..ci_high interval note",
-        ),
-        listing(
-            "rate-exponents",
-            "How the best rate depends on parameters and tokens: rate ~ N^exponent D^exponent",
-            results["rate_exponents"],
-            "architecture protocol rates exponent ci_low..ci_high tokens_exponent "
-            "tokens_low..tokens_high note",
-        ),
-        listing(
-            "rate-regrets",
-            "What other rates cost, in nats",
-            results["rate_regrets"],
-            "architecture size protocol tokens rate regret ci_low..ci_high note",
-        ),
-        listing(
-            "expected-best",
-            "The lowest loss to expect from n tries",
-            results["expected_best"],
-            "architecture size protocol tokens tries loss ci_low..ci_high",
-        ),
-    )
     intro = (
         "The loss against the learning rate, of cells that were trained at three rates or more. "
         "The best rate is the lowest point of a parabola near the lowest loss."
     )
-    caption = (
-        "Loss against learning rate by size. Dotted: the best rate. Bars: the noise of a mean."
-    )
-    of_tries = (
-        "The lowest loss to expect from n tries at rates of the sweep: which architecture is ahead "
-        "can depend on how much it is tuned. Bands: from the spread of the seeds."
-    )
-    draw = lambda a: {
-        "tuning": Drawn(tuning_figure.draw(a.sweep), caption),
-        "expected_best": Drawn(tuning_figure.draw_expected(a.results["expected_best"]), of_tries),
-    }
-    pictures = _pictures(analysis, draw)
-    return Section("rates", "Learning rates", intro, grids, pictures=pictures)
+    pictures = _pictures(analysis, sweep.both)
+    return Section("rates", "Learning rates", intro, sweep.grids(analysis), pictures=pictures)
 
 
 def _capacity(analysis: Analysis) -> Section:

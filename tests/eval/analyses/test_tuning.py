@@ -136,6 +136,36 @@ def test_cells_under_several_protocols_and_lengths_are_told_apart():
     assert len(tuning.expected_best(runs).groupby(["protocol", "size", "tokens"])) == 8
 
 
+def test_cells_are_compared_at_their_own_best_rates():
+    """The mos cell learns at a lower rate than glu, and would be worse at glu's best one."""
+    parts = {
+        ("glu", "adam"): (Sweep(best=0.45, common=0.0), 0.0),
+        ("glu", "muon"): (Sweep(best=0.67, common=0.0), -0.1),
+        ("mos", "adam"): (Sweep(best=0.3, common=0.0), -0.05),
+    }
+    runs = pd.concat(
+        truth.runs(seed, architecture=name).assign(
+            protocol=protocol, loss=lambda t, o=over: t.loss + o
+        )
+        for seed, ((name, protocol), (truth, over)) in enumerate(parts.items())
+    )
+    table = tuning.at_best(runs).set_index(["architecture", "protocol"])
+    assert table["rate"].tolist() == [0.45, 0.67, 0.3]
+    assert math.isnan(table.loc[("glu", "adam"), "difference"])
+    seeds = runs.set_index(["architecture", "protocol", "rate", "seed"])["loss"].sort_index()
+    for cell, expected in ((("glu", "muon"), -0.1), (("mos", "adam"), -0.05)):
+        row = table.loc[cell]
+        pairs = seeds[(*cell, row["rate"])] - seeds[("glu", "adam", 0.45)]
+        assert row["difference"] == pytest.approx(pairs.mean())
+        assert row["difference"] == pytest.approx(expected, abs=0.04)
+        half = stats.t.ppf(0.975, 2) * pairs.std() / math.sqrt(3)
+        assert row["ci_high"] - row["difference"] == pytest.approx(half)
+    turned = tuning.at_best(runs, "mos").set_index(["architecture", "protocol"])
+    row = turned.loc[("glu", "adam")]
+    assert row["difference"] == pytest.approx(-table.loc[("mos", "adam"), "difference"])
+    assert len(tuning.at_best(runs[:0])) == 0
+
+
 def test_the_published_runs_of_step_law_give_its_exponents():
     """Li et al. (2025, arXiv 2503.04715): rate 1.79 N^-.713 D^.307, batch .58 D^.571 tokens.
 

@@ -1,7 +1,7 @@
-"""Writes what a study came to into the documentation: its time, figures, claims and capacities.
+"""Writes what a study came to into the documentation: its time, figures, claims, capacities, rates.
 
     make study STUDY=data_size
-    python -m benchmarks.source_study runs/data_size
+    python -m benchmarks.study_page runs/data_size
 
 docs/studies/NAME.md and its figures are made from the study's records alone.
 """
@@ -15,7 +15,7 @@ import matplotlib
 
 from eval.analyses.everything import Analysis, analyse
 from eval.data.study import Study, read_study
-from eval.report import source_figures
+from eval.report import source_figures, sweep
 from eval.report.figures import STYLE
 from eval.report.grid import markdown
 from eval.report.tables import capacity_grid, sources_grid
@@ -44,16 +44,18 @@ def main() -> None:
 def _page(analysis: Analysis, out: Path) -> Iterator[str]:
     study = analysis.study
     yield f"# The study {study.name}\n"
-    yield "Written by `python -m benchmarks.source_study` from the study's records.\n"
+    yield "Written by `python -m benchmarks.study_page` from the study's records.\n"
     yield f"    make study STUDY={study.name}\n"
     yield f"{_when(study)}\n"
     with matplotlib.rc_context({**STYLE, "savefig.dpi": _DPI}):
-        for name, one in source_figures.draw(analysis).items():
+        for name, one in {**source_figures.draw(analysis), **sweep.both(analysis)}.items():
             picture = f"{study.name}_{name.removeprefix('source_')}.png"
             with replacing(out / picture) as file:
                 one.figure.savefig(file, format="png", metadata={"Software": None})
             yield f"![{one.caption}]({picture})\n"
             yield f"{one.caption}\n"
+    if analysis.sweep:
+        yield from map(markdown, sweep.grids(analysis)[:3])
     if "capacity" in analysis.results:
         yield markdown(capacity_grid(analysis.results["capacity"]))
     claims = analysis.results["sources"]

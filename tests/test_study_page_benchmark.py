@@ -1,9 +1,9 @@
-"""`benchmarks.source_study`: the page about a study, from its records."""
+"""`benchmarks.study_page`: the page about a study, from its records."""
 
 import json
 import sys
 
-from benchmarks import source_study
+from benchmarks import study_page
 from eval.simulation import sources as simulated
 from tests.eval import run_directories
 
@@ -15,7 +15,7 @@ def test_the_page_has_the_time_the_figures_and_the_tested_claims(tmp_path, monke
         attempt = {"started": 1e9 + 30.0 * i, "seconds": 60.0}
         (path / run / "attempts.jsonl").write_text(json.dumps(attempt) + "\n")
     monkeypatch.setattr(sys, "argv", ["", str(path), "--out", str(tmp_path / "docs")])
-    source_study.main()
+    study_page.main()
     page = (tmp_path / "docs" / "simulated.md").read_text()
     # Twelve runs, each a minute long and begun half a minute after the one before.
     assert "12 runs in 6 minutes (12 minutes of runs, side by side) on 2001-09-09" in page

@@ -1,4 +1,4 @@
-"""The figures of a sweep: loss against learning rate, and the best loss against the tries."""
+"""What a report says of a sweep of learning rates: two figures and the tables."""
 
 import math
 from typing import Any
@@ -10,13 +10,72 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from eval.analyses.everything import Analysis
 from eval.analyses.tuning import Curve
+from eval.report.grid import Grid
 from eval.report.law_figures import log_x
+from eval.report.listing import listing
+from eval.report.source_figures import Drawn
 from eval.report.style import looks, plain
 
 _COLUMNS = 4
 _MOST = 12  # panels
 _FINE = 60  # points of a parabola
+
+
+def both(analysis: Analysis) -> dict[str, Drawn]:
+    """The figures with their captions, by the name of their files; none without a sweep."""
+    if not analysis.sweep:
+        return {}
+    curves = Drawn(
+        draw(analysis.sweep),
+        "Loss against learning rate by size. Dotted: the best rate. Bars: the noise of a mean.",
+    )
+    tries = Drawn(
+        draw_expected(analysis.results["expected_best"]),
+        "The lowest loss to expect from n tries at rates of the sweep: which architecture is ahead "
+        "can depend on how much it is tuned. Bands: from the spread of the seeds.",
+    )
+    return {"tuning": curves, "expected_best": tries}
+
+
+def grids(analysis: Analysis) -> tuple[Grid, ...]:
+    """The tables, the most important first."""
+    results = analysis.results
+    return (
+        listing(
+            "at-best-rates",
+            "Each at its own best rate, and its difference from the reference at its own",
+            results["at_best_rates"],
+            "architecture size protocol tokens rate loss difference ci_low..ci_high seeds",
+        ),
+        listing(
+            "best-rates",
+            "Best learning rates",
+            results["best_rates"],
+            "architecture size protocol tokens params rates seeds lowest loss best_rate "
+            "ci_low..ci_high interval note",
+        ),
+        listing(
+            "rate-exponents",
+            "How the best rate depends on parameters and tokens: rate ~ N^exponent D^exponent",
+            results["rate_exponents"],
+            "architecture protocol rates exponent ci_low..ci_high tokens_exponent "
+            "tokens_low..tokens_high note",
+        ),
+        listing(
+            "rate-regrets",
+            "What other rates cost, in nats",
+            results["rate_regrets"],
+            "architecture size protocol tokens rate regret ci_low..ci_high note",
+        ),
+        listing(
+            "expected-best",
+            "The lowest loss to expect from n tries",
+            results["expected_best"],
+            "architecture size protocol tokens tries loss ci_low..ci_high",
+        ),
+    )
 
 
 def draw(sweep: tuple[Curve, ...]) -> Figure:
