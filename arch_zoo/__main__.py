@@ -15,6 +15,7 @@ from arch_zoo.config import LONGEST_ROW
 from arch_zoo.conventions import DEFAULT, Convention
 from arch_zoo.resolve import SizeRule
 from arch_zoo.side import Family
+from arch_zoo.sizes import DECODER_ONLY
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +68,12 @@ class ShowVerb:
 
     def run(self) -> None:
         """Prints the costs."""
-        _print_costs(costs(self), self.format)
+        found = costs(self)
+        if self.family != "decoder_only" and self.size.split("-")[0] in DECODER_ONLY:
+            print(
+                f"note: {self.size} is a size of decoder-only models, see --family", file=sys.stderr
+            )
+        _print_costs(found, self.format)
 
 
 VERBS: dict[str, type] = {"list": ListVerb, "show": ShowVerb}

@@ -62,6 +62,9 @@ SIZES: dict[str, Dimensions] = {
     "pythia_12b": Dimensions(36, 36, 5120, 20480, 40, 128),
 }
 
+DECODER_ONLY = frozenset(name for name in SIZES if name.startswith(("gpt2", "pythia_")))
+"""Named sizes whose models are decoder-only."""
+
 OPERATORS: dict[str, tuple[tuple[str, ...], str]] = {
     "NL": (("num_encoder_layers", "num_decoder_layers"), "layers of either stack"),
     "EL": (("num_encoder_layers",), "encoder layers"),

@@ -16,7 +16,7 @@ from train.command_line import EXIT_FAILED, EXIT_STOPPED
 from train.data.prepare_config import PrepareConfig
 from train.measures import verbs as measure_verbs
 from train.ranges import CountOrZero, Range, Seed
-from train.records import InputError
+from train.records import InputError, read_jsonl
 from train.study import cluster_verbs, verbs
 from train.study.config import Family
 
@@ -170,8 +170,24 @@ def run_cell(verb: CellVerb, stage: str) -> int:
     if "locked" in states:
         raise InputError(f"{directories[states.index('locked')]}: another process is running it")
     if distributed.is_first():
+        for directory in directories:
+            print(_result(directory, stage), file=sys.stderr)
         print(*directories, sep="\n")
     return 0
+
+
+def _result(directory: Path, stage: str) -> str:
+    """The last evaluation of a stage in one line: the held-out loss, or the score of each task."""
+    from train.run.evaluators import kept_by
+
+    rows = [
+        row
+        for row in read_jsonl(directory / "evals.jsonl")
+        if row["stage"] == stage and row["value"] is not None
+    ]
+    last = [row for row in rows if row["step"] == max(row["step"] for row in rows)]
+    values = ", ".join(f"{name} {value:.4g}" for name, value in kept_by(last).items())
+    return f"{directory.name} {stage}: {values}"
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import arch_zoo.__main__ as zoo
 import eval.__main__ as evaluation
 import train.__main__ as training
 from arch_zoo import command_line as shared
-from train import command_line
+from train import command_line, records
 from train.ranges import Count
 from train.records import InputError
 
@@ -258,3 +258,36 @@ def test_a_closed_standard_output_is_no_error(command, ending):
         ["bash", "-c", shell], capture_output=True, text=True, cwd=Path(__file__).parents[2]
     )
     assert done.returncode == 0 and done.stderr == ""
+
+
+def test_a_finished_stage_is_summed_up_in_one_line(tmp_path):
+    row = {"stage": "pretrain", "task": "corpus", "split": "validation", "n": 8, "stderr": None}
+    records.append_jsonl(
+        tmp_path / "evals.jsonl",
+        [
+            {**row, "step": 6, "metric": "nll", "value": 4.5},
+            {**row, "step": 12, "metric": "nll", "value": 3.71234},
+            {**row, "step": 12, "metric": "perplexity", "value": 40.9},
+            {**row, "step": 12, "stage": "finetune", "metric": "score", "task": "rte", "value": 61},
+            {
+                **row,
+                "step": 12,
+                "stage": "finetune",
+                "metric": "score",
+                "task": "cb",
+                "value": None,
+            },
+        ],
+    )
+    assert training._result(tmp_path, "pretrain") == f"{tmp_path.name} pretrain: nll 3.712"
+    assert training._result(tmp_path, "finetune") == f"{tmp_path.name} finetune: rte 61"
+
+
+def test_a_size_of_decoder_only_models_is_named_as_one(capsys):
+    for options, said in (
+        ([], "a size of decoder-only models"),
+        (["--family", "decoder_only"], ""),
+    ):
+        size = ["show", "transformer", "--size", "pythia_14m-NL1", "--length", "8"]
+        assert zoo.main([*size, *options]) == 0
+        assert said in capsys.readouterr().err if said else not capsys.readouterr().err
