@@ -6,9 +6,10 @@ on one batch show it. For each module the mean absolute output, and how much it 
 initialisation, are power laws in the width or the depth. The exponents of the changes, here called
 slopes, must be about 0.
 
-Along the depth only the outputs of whole blocks and stacks are compared. What is inside the last
-block reads what all blocks before it have changed, and these are half of two blocks, but nearly all
-of many.
+Along the depth only the outputs of whole stacks are compared. What is inside the last block reads
+what all blocks before it have changed, and these are half of two blocks, but nearly all of many.
+The residual stream itself gets smaller where what each layer adds is divided by the depth; the norm
+at the end of a stack takes that out.
 
 The logits may also shrink, at most like D^-1/2: at first they are sums of D random terms divided by
 D, until the head has learned.
@@ -105,7 +106,7 @@ def check(settings: Coordinates) -> list[Outputs]:
         )
         for name in found[0]
         if all(name in one for one in found)
-        and not (settings.along == "depth" and ".block." in name)
+        and not (settings.along == "depth" and ".block" in name)
     ]
 
 

@@ -33,7 +33,7 @@ def test_mup_passes_where_one_rate_for_all_widths_fails():
 @pytest.mark.slow
 def test_completep_passes_where_mup_fails_with_depth():
     deep = dataclasses.replace(SMALL, along="depth", family="decoder_only")
-    assert _verdicts(deep)["decoder.block"] == "fails"
+    assert _verdicts(deep)["decoder"] == "fails"
     carried = _verdicts(dataclasses.replace(deep, parametrization="completep"))
     assert "fails" not in carried.values()
 

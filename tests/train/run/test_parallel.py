@@ -74,10 +74,11 @@ def test_every_strategy_trains_to_the_losses_of_one_device(family, settings):
 
 
 @pytest.mark.slow
-def test_muon_trains_alike_where_its_matrices_are_cut():
+@pytest.mark.parametrize("optimizer", ["muon", "lion"])
+def test_other_optimizers_train_alike_where_matrices_are_cut(optimizer):
     arguments = ["--architectures", "switch", "--settings", "mesh-2x2x1,spread-4", "--steps", "2"]
     done = subprocess.run(
-        [sys.executable, str(MATRIX), *arguments, "--optimizer", "muon"],
+        [sys.executable, str(MATRIX), *arguments, "--optimizer", optimizer],
         env=_environment(8),
         capture_output=True,
         text=True,
