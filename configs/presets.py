@@ -1,12 +1,17 @@
 """Presets of single runs: functions of architecture, size, seed and family."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import arch_zoo
+from train.study import declare
 from train.study.config import Family, OptimizerConfig, RunConfig, StageConfig
 
 __all__ = ["cpu", "cpu_text", "t5"]
+
+CPU_RATES = Path(__file__).with_name("rates") / "cpu.json"
+"""The learning rates of `cpu`: what `eval tune` found in the study `lr_sweep`."""
 
 
 def t5(
@@ -25,20 +30,22 @@ def cpu(
     """About a minute on one core: short sequences, small batches, Adafactor with a short warm-up.
 
     Both stages have the same shapes and no dropout, so they share one compiled step. 64 inputs of
-    span corruption have 14 targets. The learning rate of finetuning falls to zero, because T5's
-    constant rate does worse in so few steps. Adafactor factors matrices of every size, so that all
+    span corruption have 14 targets. Learning rates fall to zero, because T5's schedule does worse
+    in so few steps. That of pretraining is the best one of the architecture and size in a sweep
+    (`CPU_RATES`), for a size with operators that of its name. An architecture that was not swept
+    has the rates of the vanilla Transformer. Adafactor factors matrices of every size, so that all
     sizes of the ladder have the same optimizer. Some options are set by the architecture for so few
     steps (`Architecture.cpu_options`).
     """
     shape: dict[str, Any] = {"batch_size": 16, "input_length": 64, "target_length": 16}
     pretrain = StageConfig(
-        steps=300,
+        steps=1000,
         **shape,
-        optimizer=OptimizerConfig(learning_rate=0.3, warmup_steps=100, min_factored_size=32),
+        optimizer=OptimizerConfig(schedule="linear", warmup_steps=100, min_factored_size=32),
         eval_batches=8,
         eval_batch_size=64,
-        log_every=20,
-        checkpoint_every=150,
+        log_every=50,
+        checkpoint_every=500,
     )
     finetune = StageConfig(
         steps=400,
@@ -50,16 +57,17 @@ def cpu(
         log_every=20,
         checkpoint_every=200,
     )
-    model = dict(arch_zoo.get(architecture).cpu_options)
-    return RunConfig(
+    plain = RunConfig(
         architecture=architecture,
-        size=size,
+        size=size.split("-")[0],
         seed=seed,
         family=family,
-        model=model,
+        model=dict(arch_zoo.get(architecture).cpu_options),
         pretrain=pretrain,
         finetune=finetune,
     )
+    (run,) = declare.tuned((plain,), CPU_RATES, otherwise="transformer")
+    return dataclasses.replace(run, size=size)
 
 
 def cpu_text(

@@ -282,8 +282,8 @@ class TuneVerb:
     Attributes:
       path: the directory of a study that varies the rate (`train.study.declare.sweep`), or a table
         (.csv, .tsv, .jsonl or .parquet, compressed or not) with one row per run.
-      reference: the architecture that others are compared with at their best rates; by default the
-        first one.
+      reference: the architecture that others are compared with at their best rates; the first one
+        where the sweep does not have it.
       used: print the regret of this rate alone, not of every rate that was tried; 0 for all.
       out: also write the best rates to this JSON file, for `train.study.declare.tuned`.
       level: confidence level of the intervals.
@@ -292,7 +292,7 @@ class TuneVerb:
 
     path: _Path
     columns: Annotated[SweepColumns, _Flat] = SweepColumns()
-    reference: str = ""
+    reference: str = "transformer"
     used: NotNegative = 0.0
     out: Path | None = None
     level: Level = 0.95

@@ -5,6 +5,7 @@ What the words of a declaration mean, and that presets are what their docstrings
 
 import collections
 import dataclasses
+import json
 import math
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 import arch_zoo
 from arch_zoo import sizes
 from configs import presets
+from configs.studies import cpu
 from train.records import InputError
 from train.study import declare
 from train.study.config import StudyConfig, from_dict, to_dict
@@ -39,7 +41,9 @@ def test_exclusions_and_overrides_reach_what_matches_and_nothing_else():
     changed = declare.override(
         PLAIN, {"pretrain.optimizer.learning_rate": 0.5}, architecture="lconv"
     )
-    assert [cell.pretrain.optimizer.learning_rate for cell in changed] == [0.3, 0.5, 0.3, 0.5]
+    before = [cell.pretrain.optimizer.learning_rate for cell in PLAIN]
+    after = [cell.pretrain.optimizer.learning_rate for cell in changed]
+    assert after == [before[0], 0.5, before[2], 0.5]
     with pytest.raises(InputError, match="cells have no field 'architektur'; known: architecture"):
         declare.exclude(PLAIN, architektur="lconv")
     with pytest.raises(InputError, match="set.pretrain: unknown key 'batch'"):
@@ -240,3 +244,23 @@ def test_a_rule_sets_rate_and_batch_and_keeps_the_tokens(name, head, rate, token
         assert stage.steps * stage.batch_size * 128 == pytest.approx(d, rel=1e-3)
     with pytest.raises(InputError, match="rule = 'kaplan' is not one of porian, step_law"):
         declare.by_rule(cells, "kaplan")
+
+
+def test_the_cpu_preset_has_the_best_rates_of_its_sweep():
+    content = json.loads(presets.CPU_RATES.read_text())
+    assert content["sweep"].endswith("lr_sweep")
+    swept = {(one["architecture"], one["size"]): one for one in content["cells"]}
+    assert {name for name, _ in swept} == set(cpu.ARCHITECTURES)
+    for (architecture, size), one in swept.items():
+        rate = presets.cpu(architecture, size).pretrain.optimizer.learning_rate
+        if one["best_rate"]:
+            assert rate == pytest.approx(one["best_rate"], rel=6e-3)
+        assert 0.02 < rate < 0.2
+    vanilla = presets.cpu("transformer", "nano").pretrain.optimizer.learning_rate
+    for architecture, family, expected in (
+        ("llama", "encoder_decoder", "transformer"),
+        ("lconv", "decoder_only", "lconv"),
+    ):
+        other = presets.cpu(architecture, "nano", family=family).pretrain.optimizer.learning_rate
+        assert other == presets.cpu(expected, "nano").pretrain.optimizer.learning_rate
+    assert vanilla != presets.cpu("lconv", "nano").pretrain.optimizer.learning_rate
