@@ -179,6 +179,7 @@ def listing(
     if "note" in wanted and frame["note"].nunique(dropna=False) == 1:
         wanted.remove("note")
         said += [f"All rows: {frame['note'].iloc[0]}."] if frame["note"].iloc[0] else []
+    wanted = [c for c in wanted if ".." in c or not (frame[c] == "").all()]
     unknown = [c for c in wanted if frame[c.split("..")].isna().all(axis=None)]
     wanted = [c for c in wanted if c not in unknown]
     if unknown:

@@ -90,14 +90,16 @@ def draw(sweep: tuple[Curve, ...]) -> Figure:
     rows = math.ceil(len(names) / columns)
     figure = Figure(figsize=(2.6 * columns + 0.8, 2.4 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    lengths = len({c.tokens for c in sweep if c.tokens > 0}) > 1
+    label = lambda c: f"{c.size}, {c.tokens:.2g} tokens" if lengths else c.size
+    labels = list(dict.fromkeys(map(label, sorted(sweep, key=lambda c: (c.params, c.tokens)))))
+    shades = colormaps["viridis"](np.linspace(0, 0.85, len(labels)))
+    colours = dict(zip(labels, shades, strict=True))
     for axes, name in zip(panels, names, strict=False):
         own = [c for c in sweep if (c.architecture, c.protocol) == name]
         own.sort(key=lambda c: (c.params, c.tokens))
-        colours = colormaps["viridis"](np.linspace(0, 0.85, len(own)))
-        lengths = len({c.tokens for c in own if c.tokens > 0}) > 1
-        for curve, colour in zip(own, colours, strict=True):
-            label = f"{curve.size}, {curve.tokens:.2g} tokens" if lengths else curve.size
-            _curve(axes, curve, colour, plain(label))
+        for curve in own:
+            _curve(axes, curve, colours[label(curve)], plain(label(curve)))
         axes.set_title(plain(" ".join(filter(None, name))), loc="left")
         axes.legend(frameon=False)
         log_x(axes)
