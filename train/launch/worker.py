@@ -212,11 +212,16 @@ class Worker:
         return trunk_of(config, (cell for program in self.programs for cell in program))
 
     def _branch(self, config: RunConfig) -> "Start | None":
-        """Where a cell leaves its trunk; None if it has none that kept the checkpoint."""
+        """Where a cell leaves its trunk; None if it has none that kept the checkpoint.
+
+        Several processes might not all see a new checkpoint, so they take every step themselves.
+        """
+        import jax
+
         from train.run.start import Start, checkpoints_of
 
         trunk, step = self._trunk(config), config.pretrain.decay_starts
-        if trunk is None:
+        if trunk is None or jax.process_count() > 1:
             return None
         directory = self.directory / trunk.run_id
         kept = checkpoints_of(directory, "pretrain")
