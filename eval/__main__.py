@@ -371,7 +371,7 @@ def _open(
     from eval.data.cells import other_protocols
     from eval.report import summary, write
 
-    study = write.load(path, columns)
+    study = tuning_runs.at_best(write.load(path, columns))
     for warning in study.warnings:
         _say("warning", warning)
     if study.runs.empty:

@@ -122,7 +122,8 @@ def analyse(
             f"study {study.name!r}: no run is finished, so there is nothing to report"
             f"{study.not_finished}"
         )
-    study = study.told_apart()
+    swept = tuning_runs.swept(study)
+    study = tuning_runs.at_best(study.told_apart())
     runs, quantities = with_counts(study, settings)
     reference = reference_of(runs.main().frame, settings.reference)
     question = question_of(settings, reference, quantities)
@@ -136,7 +137,6 @@ def analyse(
     progress("claims of the sources")
     # These claims are about each architecture alone, so the reference does not matter.
     results["sources"] = scorecard(study, question)
-    swept = tuning_runs.swept(study)
     sweep = tuning.curves(swept, settings.level)
     if sweep:
         results["best_rates"] = tuning.optima(sweep)

@@ -426,8 +426,8 @@ def at_best(runs: pd.DataFrame, reference: str = "", level: float = 0.95) -> pd.
     for cell, part in _by_cell(runs):
         table = part.pivot(index="seed", columns="rate", values="loss").dropna(axis=1)
         if len(table.columns):
-            rate = table.mean().idxmin()
-            lowest[cell] = float(rate), table[rate]
+            place = int(table.mean().to_numpy().argmin())
+            lowest[cell] = float(table.columns[place]), table.iloc[:, place]
     names = list(dict.fromkeys(cell[0] for cell in lowest))
     reference = reference if reference in names else names[0] if names else ""
     protocols = list(dict.fromkeys(cell[2] for cell in lowest if cell[0] == reference))
@@ -442,7 +442,7 @@ def at_best(runs: pd.DataFrame, reference: str = "", level: float = 0.95) -> pd.
             if (name, s, p) == (reference, size, of)
             and (t == tokens or (t != t and tokens != tokens))
         ]
-        apart: tuple[float, float, float] = (math.nan,) * 3
+        apart = math.nan, math.nan, math.nan
         if beside and beside[0] is not losses:
             apart = _mean_of((losses - beside[0]).dropna().to_numpy(float), level)
         rows.append((*cell, rate, float(losses.mean()), *apart, len(losses)))

@@ -10,7 +10,9 @@ from typing import Any
 
 import pandas as pd
 
+from eval.analyses import tuning
 from eval.analyses.tuning import ALL, Curve, Regret, curves, exponents
+from eval.data.cells import DEFAULT_PROTOCOLS
 from eval.data.families import without_family
 from eval.data.neutral import finite
 from eval.data.study import Study, read_study
@@ -18,13 +20,15 @@ from eval.data.table import Table
 from train.records import InputError, read_json, replacing
 
 SETTING = "pretrain.optimizer.learning_rate"
-_NEEDED = (
-    "architecture", "family", "size", "protocol", "tokens", "params", "rate", "seed", "loss",
-)  # fmt: skip
 _CELL = ["architecture", "size", "protocol", "tokens"]
+_NEEDED = ("run_id", "family", *_CELL, "params", "rate", "seed", "loss")
 _ALIKE = ("batch_size", "weight_decay", "decay_steps", "mixture")
 _SWEPT = re.compile(r"-?learning_rate[0-9.]+(e[+-]?\d+)?")  # in a protocol of `declare.sweep`
 _FEW = 3  # rates that make a curve
+AT_BEST = (
+    "The learning rate was swept. Every cell is shown at the rate of its lowest mean loss; that "
+    "loss is a little low by chance. The other rates are protocols of their own."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +106,30 @@ def swept(study: Study) -> pd.DataFrame:
     several = runs.groupby(_CELL, dropna=False)["rate"].transform("nunique") >= _FEW
     once = ~runs.duplicated([*_CELL, "rate", "seed"], keep=False)
     return runs[several & once]
+
+
+def at_best(study: Study) -> Study:
+    """A sweep's study with every cell at its own best rate, so that analyses compare these.
+
+    The runs at the rate of the lowest mean loss lose the rate from their protocol. A study with
+    plain runs, or without a sweep, stays as it is.
+    """
+    if study.runs["protocol"].isin(DEFAULT_PROTOCOLS).any():
+        return study
+    runs = swept(study)
+    if runs.empty:
+        return study
+    lowest = tuning.at_best(runs).rename(columns={"rate": "best"})[[*_CELL, "best"]]
+    # A merge would not find cells whose tokens are unknown, NaN.
+    keyed = [frame.fillna({"tokens": 0.0}) for frame in (runs, lowest)]
+    best = keyed[0].merge(keyed[1], on=_CELL)
+    plain = best[best["rate"] == best["best"]].set_index("run_id")["protocol"]
+    protocol = study.runs["run_id"].map(plain).fillna(study.runs["protocol"])
+    return dataclasses.replace(
+        study,
+        runs=study.runs.assign(protocol=protocol),
+        warnings=(*study.warnings, AT_BEST),
+    )
 
 
 def of_directory(path: Path, where: tuple[str, ...] = ()) -> pd.DataFrame:

@@ -325,6 +325,28 @@ def test_the_report_of_a_sweep_shows_its_curves():
     assert len(page.pictures) == 2
 
 
+def test_a_sweeps_report_compares_cells_at_their_best_rates():
+    truths = {
+        ("glu", "nano"): Sweep(best=0.67, noise=1e-4),
+        ("glu", "micro"): Sweep(best=0.45, noise=1e-4),
+        ("mos", "nano"): Sweep(best=0.3, noise=1e-4),
+    }
+    swept = study(truths)
+    best = tuning_runs.at_best(swept)
+    plain = best.runs[best.runs["protocol"] == ""].merge(best.recipes, on="run_id")
+    rates = plain.groupby(["architecture", "size"])["learning_rate"].unique()
+    for cell, truth in truths.items():
+        assert rates[cell].tolist() == [truth.best]
+    assert len(plain) == 9 and len(best.runs) == len(swept.runs)
+    others = best.runs["protocol"] != ""
+    assert (best.runs["protocol"] == swept.runs["protocol"])[others].all()
+    assert best.warnings[-1] == tuning_runs.AT_BEST
+    assert tuning_runs.at_best(best) is best  # it has plain runs
+    analysis = everything.analyse(swept)
+    assert len(analysis.runs.main().frame) == 9
+    assert len(analysis.sweep) == 3  # the curves still have every rate
+
+
 def test_runs_that_differ_in_more_than_the_rate_are_no_sweep():
     swept = study({("glu", "nano"): Sweep()})
     rate = swept.recipes["learning_rate"]
