@@ -5,7 +5,7 @@
 
 Adafactor with a linear decay is the CPU study's choice and the baseline. Against it: Adafactor with
 a constant rate that falls to zero over the last fifth (WSD), AdamW with one rate for all
-parameters, AdamW and Muon with ten times the rate for the embedding and decay by role, and Lion.
+parameters, and AdamW, Muon and Lion with ten times the rate for the embedding and decay by role.
 """
 
 import dataclasses
@@ -29,15 +29,15 @@ OPTIMIZERS: dict[str, tuple[OptimizerConfig, tuple[float, ...]]] = {
         dataclasses.replace(ADAFACTOR, schedule="constant", decay_steps=STEPS // 5),
         (0.03, 0.045, 0.067, 0.1),
     ),
-    "adamw": (ADAMW, (0.004, 0.008, 0.016, 0.032)),
+    "adamw": (ADAMW, (0.001, 0.002, 0.004, 0.008)),
     "adamw_roles": (dataclasses.replace(ADAMW, **BY_ROLE), (0.002, 0.004, 0.008, 0.016)),
     "muon_roles": (
         dataclasses.replace(ADAMW, name="muon", beta1=0.95, **BY_ROLE),
         (0.002, 0.004, 0.008, 0.016),
     ),
-    "lion": (
-        dataclasses.replace(ADAMW, name="lion", beta2=0.99, weight_decay=0.1),
-        (0.0005, 0.001, 0.002, 0.004),
+    "lion_roles": (
+        dataclasses.replace(ADAMW, name="lion", beta2=0.99, **BY_ROLE),
+        (0.0002, 0.0005, 0.001, 0.002),
     ),
 }
 

@@ -88,7 +88,8 @@ def _tuning(analysis: Analysis) -> str:
         return _UNTUNED
     known = regrets.dropna(subset="regret")
     if known.empty:
-        return "The sweep of learning rates has none of these cells. " + _UNTUNED
+        why = regrets["note"].mode().iloc[0]
+        return f"The sweep of learning rates says nothing of these cells: {why}. {_UNTUNED}"
     worst = known.sort_values("regret").iloc[-1]
     ends = (float(worst["ci_low"]), float(worst["ci_high"]))
     size = f"{number(float(worst['regret']))} nats" + (
