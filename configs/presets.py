@@ -10,8 +10,9 @@ from train.study.config import Family, OptimizerConfig, RunConfig, StageConfig
 
 __all__ = ["cpu", "cpu_text", "t5"]
 
-CPU_RATES = Path(__file__).with_name("rates") / "cpu.json"
+CPU_RATES = "configs/rates/cpu.json"  # from the root of the project
 """The learning rates of `cpu`: what `eval tune` found in the study `lr_sweep`."""
+_ROOT = Path(__file__).parents[1]
 
 
 def t5(
@@ -66,7 +67,7 @@ def cpu(
         pretrain=pretrain,
         finetune=finetune,
     )
-    (run,) = declare.tuned((plain,), CPU_RATES, otherwise="transformer")
+    (run,) = declare.tuned((plain,), _ROOT / CPU_RATES, otherwise="transformer")
     return dataclasses.replace(run, size=size)
 
 

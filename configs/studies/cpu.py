@@ -2,8 +2,10 @@
 
     python -m train study cpu
 
-It takes half an hour on two cores. The sizes are a ladder of widths, with two blocks in each stack.
-Their forward FLOPs span a factor of ten. Four sizes are the least for an interval of a slope.
+It takes up to half an hour on two cores. Every architecture has its own learning rates, from the
+study `lr_sweep` (`configs.presets.CPU_RATES`). The sizes are a ladder of widths, with two blocks in
+each stack. Their forward FLOPs span a factor of ten. Four sizes are the least for an interval of a
+slope.
 """
 
 from configs import presets
@@ -37,5 +39,10 @@ def study() -> StudyConfig:
         presets.cpu(architecture, size) for size in SIZES for architecture in ARCHITECTURES
     )
     return StudyConfig(
-        name="cpu", cells=runs, corpus="corpora/python", prepare="python", platform="cpu"
+        name="cpu",
+        cells=runs,
+        corpus="corpora/python",
+        prepare="python",
+        platform="cpu",
+        tuning=presets.CPU_RATES,
     )

@@ -144,8 +144,10 @@ def analyse(
         results["rate_regrets"] = tuning.regrets(sweep)
         results["at_best_rates"] = tuning.at_best(swept, reference, settings.level)
         results["expected_best"] = tuning.expected_best(swept, settings.level)
-    if settings.tuning:
-        results["regrets"] = tuning_runs.used(study, tuning_runs.read(Path(settings.tuning)))
+    # A study's own file may be missing where its report is written.
+    own = study.tuning if study.tuning and Path(study.tuning).is_file() else ""
+    if file := settings.tuning or own:
+        results["regrets"] = tuning_runs.used(study, tuning_runs.read(Path(file)))
     capacity = Capacity(study, settings.level).table()
     if len(capacity):
         results["capacity"] = capacity

@@ -111,6 +111,7 @@ class Study:
       measures: what the verbs of `train` measured of finished runs, as rows of MEASURE_COLUMNS; the
         rank is that of a head or a matrix, NaN where a value has none.
       paths: the run directory of each run of `runs`, by run id; empty for a table from elsewhere.
+      tuning: the file of `eval tune` from which the study's learning rates come, as it declares.
     """
 
     name: str
@@ -136,6 +137,7 @@ class Study:
         default_factory=lambda: pd.DataFrame(columns=list(MEASURE_COLUMNS))
     )
     paths: Mapping[str, Path] = dataclasses.field(default_factory=dict)
+    tuning: str = ""
 
     def told_apart(self) -> "Study":
         """The same study with each family of an architecture under a name of its own.
@@ -341,7 +343,10 @@ def read_study(path: str | os.PathLike[str], where: tuple[str, ...] = ()) -> Stu
             study = dataclasses.replace(
                 study, warnings=(f"{lost} {' and '.join(where)}.", *study.warnings)
             )
-    return dataclasses.replace(study, warnings=(*absent, *study.warnings))
+    tuning = records.read_json(Path(path) / MANIFEST, missing={}).get("tuning", "")
+    if not isinstance(tuning, str):
+        raise InputError(f"{Path(path) / MANIFEST}: tuning = {tuning!r} is not the name of a file")
+    return dataclasses.replace(study, warnings=(*absent, *study.warnings), tuning=tuning)
 
 
 def _study(

@@ -351,6 +351,8 @@ class StudyConfig:
       prepare: the source from which `prepare` makes the corpus if it is missing; empty means that
         it must exist.
       platform: JAX platform of the workers; empty leaves the choice to JAX.
+      tuning: a file of `eval tune` that the learning rates come from; the report says what they
+        cost.
     """
 
     name: str
@@ -358,6 +360,7 @@ class StudyConfig:
     corpus: str = "corpora/python"
     prepare: str = ""
     platform: str = ""
+    tuning: str = ""
 
     def __post_init__(self):
         """Refuses values that no run can have."""

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -402,6 +403,23 @@ def test_a_file_gives_back_the_curves(tuned_report):
     file.with_name("bad.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match=r"bad.json: cells\[0\]: losses = \['low'"):
         tuning_runs.read(file.with_name("bad.json"))
+
+
+def test_a_study_names_the_file_that_its_rates_come_from(tuned_report, tmp_path):
+    analysis, _, file = tuned_report
+    expected = analysis.results["regrets"]
+    shutil.copytree(next(iter(analysis.study.paths.values())).parent, tmp_path / "study")
+    for name, there in ((str(file), True), ("gone.json", False)):
+        (tmp_path / "study" / "study.json").write_text(json.dumps({"tuning": name}))
+        study = read_study(tmp_path / "study")
+        assert study.tuning == name
+        found = everything.analyse(study).results.get("regrets")
+        assert (found is not None) == there
+        if there:
+            pd.testing.assert_frame_equal(found, expected)
+    (tmp_path / "study" / "study.json").write_text('{"tuning": 1}')
+    with pytest.raises(InputError, match="study.json: tuning = 1 is not the name of a file"):
+        read_study(tmp_path / "study")
 
 
 def test_table_1_and_the_warnings_say_what_the_rates_cost(tuned_report):

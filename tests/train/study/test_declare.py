@@ -7,6 +7,7 @@ import collections
 import dataclasses
 import json
 import math
+from pathlib import Path
 
 import pytest
 
@@ -247,7 +248,9 @@ def test_a_rule_sets_rate_and_batch_and_keeps_the_tokens(name, head, rate, token
 
 
 def test_the_cpu_preset_has_the_best_rates_of_its_sweep():
-    content = json.loads(presets.CPU_RATES.read_text())
+    root = Path(__file__).parents[3]
+    content = json.loads((root / presets.CPU_RATES).read_text())
+    assert load("cpu").tuning == presets.CPU_RATES
     assert content["sweep"].endswith("lr_sweep")
     swept = {(one["architecture"], one["size"]): one for one in content["cells"]}
     assert {name for name, _ in swept} == set(cpu.ARCHITECTURES)
