@@ -119,7 +119,8 @@ def _tilts(analysis: Analysis, regrets: pd.DataFrame) -> dict[str, float]:
     for name, part in table.groupby("architecture", sort=True):
         x = np.log(part["x"].to_numpy(float)) / np.log(analysis.settings.log_base)
         if len(part) > 1 and np.ptp(x) > 0:
-            found[str(name)] = -float(np.polyfit(x, part["regret"].to_numpy(float), 1)[0])
+            tilt = -float(np.polyfit(x, part["regret"].to_numpy(float), 1)[0])
+            found[str(name)] = round(tilt, 4)  # nats; regrets are not known more closely
     return found
 
 
