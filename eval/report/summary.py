@@ -120,7 +120,7 @@ def _tilts(analysis: Analysis, regrets: pd.DataFrame) -> dict[str, float]:
         x = np.log(part["x"].to_numpy(float)) / np.log(analysis.settings.log_base)
         if len(part) > 1 and np.ptp(x) > 0:
             tilt = -float(np.polyfit(x, part["regret"].to_numpy(float), 1)[0])
-            found[str(name)] = round(tilt, 4)  # nats; regrets are not known more closely
+            found[str(name)] = round(tilt, 4) + 0.0  # nats; regrets are not known more closely
     return found
 
 
