@@ -64,10 +64,10 @@ def triangular(
     """
     drawn = jax.random.normal(key, (length, length)) * jnp.arange(1, length + 1)[:, None] ** -0.5
     # The entries' deviation depends on their row. It matters only beside that of another width.
-    known = {"axes": axes, "stddev": 1.0, "fan_in": length}
     if full:
-        return nnx.Param(drawn, **known)
-    return nnx.Param(jnp.tril(drawn), **known, entries=length * (length + 1) // 2)
+        return nnx.Param(drawn, axes=axes, stddev=1.0, fan_in=length)
+    entries = length * (length + 1) // 2
+    return nnx.Param(jnp.tril(drawn), axes=axes, stddev=1.0, fan_in=length, entries=entries)
 
 
 def constant(value: float, shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx.Param:

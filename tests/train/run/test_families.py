@@ -146,7 +146,7 @@ def test_a_run_made_before_families_continues_and_keeps_its_identity(corpus, tmp
     ],
 )
 def test_hashes_are_those_of_release_0_2(architecture, at_nano, at_base):
-    """Recorded with the code before decoder-only models: `cell_hash` of the presets at that time."""
+    """Recorded with the code before decoder-only models: `cell_hash` of its presets."""
     settings = {"steps": 300, "optimizer.learning_rate": 0.3, "optimizer.schedule": "inverse_sqrt"}
     old = {f"pretrain.{key}": value for key, value in settings.items()}
     nano = declare.with_settings(presets.cpu(architecture, "nano"), old)
