@@ -13,7 +13,7 @@ from train.measures.coordinates import Outputs
 def draw(found: list[Outputs]) -> Figure:
     """A panel for each step, a line for each module: means over the seeds.
 
-    Modules that fail have red lines and names.
+    Modules that fail have red lines.
     """
     settings = found[0].settings
     figure = Figure(figsize=(2.6 * settings.steps + 2.4, 3.6), layout="constrained", dpi=150)
