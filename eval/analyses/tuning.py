@@ -254,7 +254,7 @@ def curves(runs: pd.DataFrame, level: float = 0.95) -> list[Curve]:
 def _by_cell(runs: pd.DataFrame) -> Iterable[tuple[tuple, pd.DataFrame]]:
     unknown = {"protocol": "", "tokens": math.nan}
     runs = runs.assign(**{name: runs.get(name, default) for name, default in unknown.items()})
-    return runs.groupby([*_CELL[:3], "tokens"], sort=False, dropna=False)
+    return runs.groupby(list(_CELL), sort=False, dropna=False)
 
 
 def _curve(
