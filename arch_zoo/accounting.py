@@ -12,6 +12,7 @@ import functools
 import math
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jax.extend import core as jex_core
 
@@ -142,7 +143,7 @@ def count_flops(
             rest.endswith("products") and convention.attention == "none"
         ):
             del by_part[part]
-        elif rest.endswith("causal_products") and convention.attention == "causal":
+        elif "causal_products" in rest.split("/") and convention.attention == "causal":
             length = spec["decoder_input_tokens"].shape[1]
             by_part[part] = by_part[part] * (length + 1) // (2 * length)
     if convention.sharing == "weights":
@@ -156,7 +157,8 @@ def count_flops(
 def count_state(cfg: ModelConfig, *lengths: int, **named_lengths: int) -> int:
     """Counts the numbers that decoding one sequence keeps between two steps.
 
-    The lengths are those of `count_flops`; of a decoder-only model's row the prompt is a part.
+    Which segment a state belongs to is no such number. The lengths are those of `count_flops`; of a
+    decoder-only model's row the prompt is a part.
     """
     spec = MODELS[cfg.family].batch_spec(1, *lengths, **named_lengths)
     max_length = spec["decoder_input_tokens"].shape[1]
@@ -165,7 +167,11 @@ def count_state(cfg: ModelConfig, *lengths: int, **named_lengths: int) -> int:
         abstract_model(cfg),
         spec,
     )
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(cache))
+    return sum(
+        math.prod(leaf.shape)
+        for leaf in jax.tree.leaves(cache)
+        if jnp.issubdtype(leaf.dtype, jnp.floating)
+    )
 
 
 def _traced(

@@ -27,7 +27,8 @@ _GRAINS = (
     4,
     2,
 )  # the coarsest within the tolerance is taken: accelerators like round widths
-_TOLERANCE = 0.005
+TOLERANCE = 0.005
+"""The share of a model's parameters by which a round width may miss."""
 
 
 @functools.lru_cache(maxsize=1024)
@@ -54,8 +55,13 @@ def matched(cfg: ModelConfig, vanilla: ModelConfig) -> ModelConfig:
             f"{cfg.name}: size_rule='matched': besides its feed-forward layers {cfg.size} has "
             f"{round(besides):,} parameters, the vanilla model {target:,} in all"
         )
+    return dataclasses.replace(cfg, mlp_dim=round_width(units, TOLERANCE * target / per_unit))
+
+
+def round_width(units: float, allowed: float) -> int:
+    """The roundest width that is at most `allowed` away, or the nearest."""
     for grain in _GRAINS:
         rounded = round(units / grain) * grain
-        if rounded and abs(rounded - units) * per_unit <= _TOLERANCE * target:
-            return dataclasses.replace(cfg, mlp_dim=rounded)
-    return dataclasses.replace(cfg, mlp_dim=round(units))
+        if rounded and abs(rounded - units) <= allowed:
+            return rounded
+    return round(units)

@@ -6,6 +6,7 @@ If a test fails, fix the code. Never loosen a tolerance to make it pass.
 # Largest absolute difference of logits and losses in nats, on models of a few layers.
 EXACT = 0.0  # the same operations on the same numbers
 REORDERED = 5e-5  # float32, the same sums in another order: decoding, packing, scanning
+FLOAT64 = 1e-11  # the same sums in another order, in float64
 BFLOAT16_NLL = 0.15  # mean loss over a batch in bfloat16 against float32
 
 # Gradients of one parameter, relative to the larger of the two.

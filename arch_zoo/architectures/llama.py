@@ -29,22 +29,43 @@ from arch_zoo.side import Side
 from arch_zoo.sizes import Dimensions
 
 
+@dataclasses.dataclass(frozen=True)
+class LlamaBlocks(Architecture):
+    """Llama's blocks around any mixer: gated feed-forward layers, and logits of their own.
+
+    Attributes:
+      tied: logits are products with the embedding, as in the vanilla model.
+    """
+
+    tied: bool = False
+
+    def cross_attention(self, cfg: ModelConfig, side: Side, depth: int, key: jax.Array) -> Layer:
+        """Attention with scaled logits."""
+        return CrossAttention(cfg, key, scaled_logits=True)
+
+    def feed_forward(self, cfg: ModelConfig, side: Side, depth: int, key: jax.Array) -> Layer:
+        """SwiGLU."""
+        return GatedFeedForward(cfg, "swiglu", key)
+
+    def head(self, cfg: ModelConfig, key: jax.Array) -> nnx.Module:
+        """A softmax over logits from a table of their own, unless they are tied."""
+        return Head(cfg) if self.tied else UntiedHead(cfg, key)
+
+
 @register("llama")
 @dataclasses.dataclass(frozen=True)
-class Llama(Architecture):
+class Llama(LlamaBlocks):
     """Rotary positions, grouped queries and gated feed-forward layers.
 
     Attributes:
       num_kv_heads: heads of keys and values; None for as many as of queries.
       theta: the base of the rotary wavelengths.
-      tied: logits are products with the embedding, as in the vanilla model.
     """
 
     title = "Llama"
     paper = "Touvron et al., 2023, arXiv 2302.13971"
     num_kv_heads: int | None = None
     theta: float = 10_000.0
-    tied: bool = False
 
     def check(self, cfg: ModelConfig) -> None:
         """Refuses heads that have no halves or no groups, and wavelengths that do not grow."""
@@ -78,14 +99,6 @@ class Llama(Architecture):
         """The same for cross-attention."""
         return CrossAttention(cfg, key, kv_heads=self.num_kv_heads, scaled_logits=True)
 
-    def feed_forward(self, cfg: ModelConfig, side: Side, depth: int, key: jax.Array) -> Layer:
-        """SwiGLU."""
-        return GatedFeedForward(cfg, "swiglu", key)
-
     def positions(self, cfg: ModelConfig, side: Side, key: jax.Array) -> Rotary:
         """Angles for self-attention."""
         return Rotary(cfg.head_dim, self.theta)
-
-    def head(self, cfg: ModelConfig, key: jax.Array) -> nnx.Module:
-        """A softmax over logits from a table of their own, unless they are tied."""
-        return Head(cfg) if self.tied else UntiedHead(cfg, key)

@@ -130,17 +130,24 @@ class SelfAttention(Projections):
         if ctx.rotary is not None:
             q_BLHK, k_BLHK = rotate(q_BLHK, ctx.rotary), rotate(k_BLHK, ctx.rotary)
         if cache is not None:
-            start = 0 if ctx.index is None else ctx.index
             cache = {
-                "key": jax.lax.dynamic_update_slice_in_dim(cache["key"], k_BLHK, start, axis=1),
-                "value": jax.lax.dynamic_update_slice_in_dim(cache["value"], v_BLHK, start, axis=1),
+                "key": self.store(cache["key"], k_BLHK, ctx),
+                "value": self.store(cache["value"], v_BLHK, ctx),
             }
             if ctx.index is not None:
                 k_BLHK, v_BLHK = cache["key"], cache["value"]
+        return self.output(self.attention(q_BLHK, k_BLHK, v_BLHK, ctx)), cache, Aux()
+
+    def store(self, cached_BTHK: jax.Array, new_BLHK: jax.Array, ctx: Context) -> jax.Array:
+        """The cache of keys or values, with those of a prompt or of the decoded position."""
+        start = 0 if ctx.index is None else ctx.index
+        return jax.lax.dynamic_update_slice_in_dim(cached_BTHK, new_BLHK, start, axis=1)
+
+    def attention(self, q_BLHK, k_BSHK, v_BSHK, ctx: Context) -> jax.Array:
+        """What the queries read [B, L, H, K]; of whole sequences, or of what is in the cache."""
         causal = ctx.causal and ctx.prefix_BL is None
         mask = Mask(ctx.self_mask(), ctx.segment_ids_BL, causal=causal)
-        y_BLHK = attend(q_BLHK, k_BLHK, v_BLHK, mask, ctx.biases.get(self.num_heads), ctx)
-        return self.output(y_BLHK), cache, Aux()
+        return attend(q_BLHK, k_BSHK, v_BSHK, mask, ctx.biases.get(self.num_heads), ctx)
 
     def init_cache(self, ctx: Context) -> dict[str, jax.Array]:
         """Zeros [B, L, H, K] for the keys and values of all positions."""

@@ -75,6 +75,11 @@ def constant(value: float, shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx
     return nnx.Param(jnp.full(shape, value, jnp.float32), axes=axes)
 
 
+def given(values: jax.Array, axes: tuple[str, ...]) -> nnx.Param:
+    """A parameter that starts at these values."""
+    return nnx.Param(values.astype(jnp.float32), axes=axes)
+
+
 def project(
     x: jax.Array, kernel: nnx.Param | jax.Array, dtype: DTypeLike | None = None
 ) -> jax.Array:

@@ -6,6 +6,7 @@ numbers.
 
 import math
 import re
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,7 +16,9 @@ from flax import nnx
 import arch_zoo
 
 VOCAB = 512
-SIZE = "micro-NL4-NH4"  # D, F, K, H * K and V all differ, so that no two can be mixed up
+# D, F, K, H * K and V all differ, so that no two can be mixed up. A recurrent mixer has more
+# parameters, so that its heads are narrower.
+SIZE, RECURRENT_SIZE = "micro-NL4-NH4", "micro-NL4-NH4-KV12"
 SIGMAS = 5  # of the estimate; exceeded by chance once in two million
 
 # The options that change how a parameter starts, or add one.
@@ -29,11 +32,18 @@ CASES: dict[str, tuple[str, dict]] = {
     "transformer-shared": ("transformer", {"shared_heads": True}),
     "llama-grouped": ("llama", {"num_kv_heads": 2}),
 }
+RECURRENT = ("retnet", "gla", "gated_deltanet", "mamba2")
 
 # Rows of (path, distribution, formula of the standard deviation given the shape and the
-# configuration); the first row that matches counts.
+# configuration); the first row that matches counts. Of values that are given and not drawn from
+# one distribution, the formula has the bounds.
 NORMAL, TRUNCATED, UNIFORM, CONSTANT = "normal", "truncated", "uniform", "constant"
+GIVEN = "given"
 TABLE = [
+    (r"(decay|steps)\.bias", GIVEN, lambda shape, cfg: (_step_bias(1e-3), _step_bias(0.1))),
+    (r"decay\.log_rate", GIVEN, lambda shape, cfg: (math.log(0.01), math.log(16))),
+    (r"steps\.log_rate", GIVEN, lambda shape, cfg: (0, math.log(shape[0]))),
+    (r"skip", CONSTANT, lambda shape, cfg: 1.0),
     (r"halt\.bias", CONSTANT, lambda shape, cfg: 1.0),
     (r"(norm|.*norm)\.scale", CONSTANT, lambda shape, cfg: 1.0),
     (r"(.*_)?bias", CONSTANT, lambda shape, cfg: 0.0),
@@ -73,7 +83,12 @@ LARGEST = {NORMAL: 6.0, TRUNCATED: 2 / 0.87962566, UNIFORM: math.sqrt(3)}
 
 def _logit_scale(cfg) -> int:
     """K, by which queries start smaller; llama's logits are divided by its root instead."""
-    return 1 if cfg.name == "llama" else cfg.head_dim
+    return 1 if hasattr(cfg.architecture, "tied") else cfg.head_dim
+
+
+def _step_bias(step: float) -> float:
+    """What softplus maps to this step."""
+    return math.log(math.expm1(step))
 
 
 def _factor(cfg) -> float:
@@ -91,9 +106,14 @@ def _kernel_fan_in(shape, cfg) -> int:
     return shape[0] * shape[1] if cfg.architecture.form == "mesh" else shape[1]
 
 
-def _expected(path: str, shape, cfg) -> tuple[str, float]:
+def _expected(path: str, shape, cfg) -> tuple[str, Any]:
     if cfg.name == "performer" and path.endswith("positions.table"):
         return NORMAL, 1.0  # tables of vectors, not of biases
+    if cfg.name in RECURRENT and "cross_attention" not in path and len(shape) == 2:
+        if path.endswith("taps"):
+            return NORMAL, shape[0] ** -0.5
+        if "table" not in path:
+            return TRUNCATED, shape[0] ** -0.5
     for pattern, kind, formula in TABLE:
         if re.search(rf"(^|\.)({pattern})$", path):
             return kind or (NORMAL if cfg.name == "lconv" else TRUNCATED), formula(shape, cfg)
@@ -111,8 +131,9 @@ FAST = ("transformer", "switch", "universal")
 def drawn(request):
     """A configuration, its freshly initialised parameters by path, and what they say they are."""
     name, options = CASES[request.param]
+    size = RECURRENT_SIZE if name in RECURRENT else SIZE
     cfg = arch_zoo.config(
-        name, SIZE, vocab_size=VOCAB, max_input_length=48, max_target_length=48, **options
+        name, size, vocab_size=VOCAB, max_input_length=48, max_target_length=48, **options
     )
     state = nnx.to_flat_state(nnx.state(arch_zoo.build(cfg, jax.random.key(0)), nnx.Param))
     params = {".".join(map(str, path)): param for path, param in state}
@@ -124,6 +145,10 @@ def test_every_parameter_starts_from_its_formula(drawn):
     cfg, params, said = drawn
     for path, values in params.items():
         kind, std = _expected(path, values.shape, cfg)
+        if kind == GIVEN:
+            assert np.all((values > std[0] - 1e-6) & (values < std[1] + 1e-6)), path
+            assert np.ptp(values) > 0.1 * (std[1] - std[0]), path
+            continue
         if kind == CONSTANT:
             np.testing.assert_array_equal(values, std, err_msg=path)
             assert "stddev" not in said[path], path

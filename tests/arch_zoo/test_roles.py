@@ -9,7 +9,7 @@ from train.run.step import make_model
 
 @pytest.mark.parametrize("name", arch_zoo.names())
 def test_every_parameter_has_the_role_of_what_it_does(name):
-    cfg = arch_zoo.config(name, "nano", vocab_size=64, **{"tied": False} if name == "llama" else {})
+    cfg = arch_zoo.config(name, "nano", vocab_size=64)
     model, params = make_model(cfg, 0)
     roles = {path: role(axes) for path, axes in model.axes.items()}
     assert set(roles.values()) <= set(ROLES)
@@ -22,7 +22,8 @@ def test_every_parameter_has_the_role_of_what_it_does(name):
             assert found == "expert", path
     counts = {one: sum(found == one for found in roles.values()) for one in ROLES}
     assert counts["embedding"] >= 1 and counts["matrix"] >= 1
-    assert (counts["convolution"] > 0) == (name in ("dconv", "lconv", "evolved"))
+    convolutional = ("dconv", "lconv", "evolved", "gated_deltanet", "mamba2")
+    assert (counts["convolution"] > 0) == (name in convolutional)
     assert (counts["expert"] > 0) == (name == "switch")
     assert (counts["gate"] > 0) == (name in ("switch", "mos"))
-    assert (counts["head"] > 0) == (name == "llama")
+    assert (counts["head"] > 0) == hasattr(arch_zoo.get(name), "tied")
