@@ -105,7 +105,10 @@ def zoo() -> list[dict[str, Any]]:
 
 
 def costs(options: ShowVerb) -> dict[str, Any]:
-    """Parameters, forward FLOPs of a sequence and memory, in total and by part; builds no array."""
+    """What a model costs: parameters, and of a sequence forward FLOPs, memory and state.
+
+    In total, and parameters and FLOPs by part. It builds no array.
+    """
     for name in ("input_length", "target_length", "length", "batch_size"):
         if getattr(options, name) < 1:
             raise arch_zoo.ConfigError(f"{name}={getattr(options, name)}: must be at least 1")
@@ -124,6 +127,7 @@ def costs(options: ShowVerb) -> dict[str, Any]:
         cfg, convention=options.convention, batch_size=options.batch_size, **lengths
     )
     memory = arch_zoo.estimate_memory(cfg, **lengths)
+    state = arch_zoo.count_state(cfg, **lengths)
     # Some parts have parameters but no FLOPs, such as tables, and others the reverse.
     parts = sorted({*params.by_part, *flops.by_part})
     return {
@@ -138,6 +142,7 @@ def costs(options: ShowVerb) -> dict[str, Any]:
         "flops": {"forward": flops.forward, "train": flops.train},
         "convention": dataclasses.asdict(options.convention),
         "memory": dataclasses.asdict(memory),
+        "state": state,
         "parts": {
             part: {"parameters": params.by_part.get(part, 0), "flops": flops.by_part.get(part, 0)}
             for part in parts
@@ -215,6 +220,7 @@ def _print_costs(found: dict[str, Any], form: str) -> None:
         f"of weights and gradients; per sequence "
         f"{memory['activations'] * 1e-6:,.1f} MB kept for the backward pass, largest value "
         f"{memory['largest'] * 1e-6:,.1f} MB",
+        f"state: decoding keeps {found['state']:,} numbers of this sequence",
     ):
         console.print(line, soft_wrap=True)
 

@@ -107,13 +107,13 @@ class ParetoVerb:
     Attributes:
       table: a table of runs (.csv, .tsv, .jsonl or .parquet, compressed or not), or a study's
         directory.
-      cost: F (FLOPs), P (parameters) or S (speed).
+      cost: F (FLOPs), P (parameters), S (speed) or M (what decoding keeps of a sequence).
       quality: U (upstream) or D (downstream).
       format: table for a person, csv or json for a program.
     """
 
     table: _Path
-    cost: Literal["F", "P", "S"] = "F"
+    cost: Literal["F", "P", "S", "M"] = "F"
     quality: Literal["U", "D"] = "U"
     format: Format = "table"
     columns: _Columns = RunColumns()

@@ -36,6 +36,7 @@ _THINGS = {
     "F": "a count of FLOPs",
     "P": "a count of parameters",
     "S": "a speed",
+    "M": "what decoding keeps",
     "U": "a held-out loss",
     "D": "a downstream score",
 }

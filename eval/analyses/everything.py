@@ -250,7 +250,7 @@ def reference_of(table: pd.DataFrame, wanted: str = "") -> str:
 def _plan(runs: RunTable, question: Question, settings: Settings) -> Iterator[Computation]:
     """Yields the name and the computation of every table, in the order of the report."""
     main, few, quantities = runs.main().frame, question.ask(draws=_DRAWS), question.quantities
-    flops, params, speed = quantities.flops, quantities.params, quantities.speed
+    flops, params = quantities.flops, quantities.params
     qualities = (quantities.loss, quantities.score)
 
     def known(*wanted: Quantity) -> bool:
@@ -261,7 +261,8 @@ def _plan(runs: RunTable, question: Question, settings: Settings) -> Iterator[Co
         return [pair for pair in itertools.product(costs, qualities) if known(*pair)]
 
     comparisons = [Comparison(runs, question.ask(x=x, y=y)) for x, y in pairs((flops, params))]
-    frontiers = [Frontier(runs, few.ask(x=x, y=y)) for x, y in pairs((flops, params, speed))]
+    costs = (flops, params, quantities.speed, quantities.state)
+    frontiers = [Frontier(runs, few.ask(x=x, y=y)) for x, y in pairs(costs)]
     rankings = [Ranking(runs, question.ask(x=x, y=y)) for x, y in pairs((flops,))]
     on_flops = [c for c in comparisons if c.question.x == flops]
     together = rankings[:1] if known(flops, *qualities) else []

@@ -1,8 +1,8 @@
 """Pareto frontiers of quality against cost, and how certain they are.
 
 A cell is on the frontier if no other cell costs at most as much and is at least as good, with one
-of the two strict. FLOPs and parameters are minimised, speed is maximised. The bootstrap redraws the
-qualities over seeds (`eval.stats.bootstrap`); costs stay fixed.
+of the two strict. FLOPs, parameters and state are minimised, speed is maximised. The bootstrap
+redraws the qualities over seeds (`eval.stats.bootstrap`); costs stay fixed.
 """
 
 import dataclasses

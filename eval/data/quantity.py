@@ -78,6 +78,8 @@ PARAMS = Quantity("P", "params_total", "parameters", "cost")
 """All parameters."""
 SPEED = Quantity("S", "steps_per_second", "steps per second", "cost", more_is_better=True)
 """Training steps per second."""
+STATE = Quantity("M", "state_size", "numbers", "cost")
+"""What decoding keeps of one sequence between two steps."""
 LOSS = Quantity("U", "upstream_nll", "nats", "loss")
 """Upstream quality: held-out loss per target token."""
 SCORE = Quantity("D", "downstream_mean", "percent", "score", more_is_better=True)
@@ -86,12 +88,13 @@ SCORE = Quantity("D", "downstream_mean", "percent", "score", more_is_better=True
 
 @dataclasses.dataclass(frozen=True)
 class Quantities:
-    """The five quantities of a study, each with its column.
+    """The quantities of a study, each with its column.
 
     Attributes:
       flops: F, a cost.
       params: P, a cost.
       speed: S, a cost; higher is faster.
+      state: M, a cost.
       loss: U, upstream.
       score: D, downstream.
     """
@@ -99,11 +102,12 @@ class Quantities:
     flops: Quantity = FLOPS
     params: Quantity = PARAMS
     speed: Quantity = SPEED
+    state: Quantity = STATE
     loss: Quantity = LOSS
     score: Quantity = SCORE
 
     def __iter__(self) -> Iterator[Quantity]:
-        """Iterates over all five."""
+        """Iterates over all of them."""
         return (getattr(self, field.name) for field in dataclasses.fields(self))
 
     def __getitem__(self, symbol: str) -> Quantity:

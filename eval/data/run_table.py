@@ -45,6 +45,7 @@ class RunColumns:
       flops: column with the FLOPs for the x-axis.
       params: column with the parameter count.
       speed: column with steps per second.
+      state: column with the numbers that decoding keeps of a sequence.
       upstream: column with the upstream quality.
       upstream_is: what that column holds: a loss in nats, a negative log-perplexity or a
         perplexity.
@@ -67,6 +68,7 @@ class RunColumns:
     flops: str = "flops_forward"
     params: str = "params_total"
     speed: str = "steps_per_second"
+    state: str = "state_size"
     upstream: str = "upstream_nll"
     upstream_is: Literal["nll", "neg_log_ppl", "ppl"] = "nll"
     downstream: tuple[str, ...] = ()
@@ -132,7 +134,8 @@ class _RunReader:
         if columns.upstream in table or self.tasks:
             table.refuse_repeated()
         numeric = (*COST_COLUMNS, "upstream_nll_stderr", "upstream_bits_per_byte", *GROUP_COLUMNS)
-        named = (columns.flops, columns.params, columns.speed, columns.upstream, *self.tasks)
+        named = (columns.flops, columns.params, columns.speed, columns.state)
+        named = (*named, columns.upstream, *self.tasks)
         for column in dict.fromkeys((*named, *(c for c in numeric if c not in self._meant()))):
             if column in table:
                 table.numbers(column)
@@ -347,11 +350,12 @@ class _RunReader:
             if column in table:
                 self._positive(column)
                 self.warnings += units.costs(table, column, kind, scale_free=True)
-        for column in (columns.params, columns.flops):
+        for column in (columns.params, columns.flops, columns.state):
             if column in table:
                 self.warnings += units.same_size(table, column, cell)
-        if columns.speed in table:
-            self._positive(columns.speed)
+        for column in (columns.speed, columns.state):
+            if column in table:
+                self._positive(column)
         if columns.upstream in table:
             units.losses(table, columns.upstream, columns.upstream_is)
         averages = [
@@ -416,6 +420,7 @@ class _RunReader:
         made["params_total"] = number(columns.params)
         made["flops_forward"] = number(columns.flops)
         made["steps_per_second"] = number(columns.speed)
+        made["state_size"] = number(columns.state)
         made["upstream_nll"] = _nll(number(columns.upstream), columns.upstream_is)
         made["upstream_nll_stderr"] = number("upstream_nll_stderr")
         made["upstream_bits_per_byte"] = number("upstream_bits_per_byte")

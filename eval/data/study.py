@@ -27,6 +27,7 @@ COST_COLUMNS = (
     "params_embedding",
     "params_non_embedding",
     "params_active",
+    "state_size",
     "flops_forward",
     "flops_train_total",
     "tokens_seen",
@@ -424,7 +425,7 @@ def _costs(run: records.Run) -> dict[str, float]:
         )
     row = {
         key: _number(accounting.get(key), run.path / "config.json", f"accounting.{key}")
-        for key in COST_COLUMNS[:6]
+        for key in COST_COLUMNS[:7]
     }
     metrics = [(i, m) for i, m in enumerate(run.metrics, start=1) if m["stage"] == "pretrain"]
 

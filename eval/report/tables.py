@@ -37,7 +37,7 @@ COMMON = "this error is common to all cells and is not for comparing them"
 """What must stand beside every error over held-out examples, which all cells share."""
 UNPAIRED = PairedErrors(REFERENCE, pd.DataFrame())
 """Of runs that did not keep the values of every example."""
-_COSTS = ["params_total", "params_active", "flops_forward", "steps_per_second"]
+_COSTS = ["params_total", "params_active", "flops_forward", "state_size", "steps_per_second"]
 
 
 def size_order(table: pd.DataFrame) -> list[str]:
@@ -68,15 +68,17 @@ def cells(study: Study, paired: PairedErrors = UNPAIRED) -> pd.DataFrame:
 
     Returns:
       Columns architecture, size, protocol, n_seeds (finished runs), the costs (params_total,
-      params_active, flops_forward, steps_per_second), flops_train_over_6nd (counted training FLOPs
-      over 6 x params_total x tokens_seen, the usual estimate), params_over_reference (parameters
-      outside the embedding over the reference's at the same size and protocol, NaN if it was not
-      run), and for upstream_nll (nats per token), upstream_bits_per_byte and every downstream
-      column (percent) its mean, `at_chance_<column>` (scores only: no better than the majority
-      class), `<column>_n` (runs that have it), `<column>_se` (standard error over seeds, NaN with
-      one), `<column>_se_eval` (standard error over held-out examples, root mean square over the
-      seeds) and, if the runs kept the values of every example, `<column>_se_paired` (standard error
-      over held-out examples of the difference from the reference at the same size and protocol).
+      params_active, flops_forward, state_size, steps_per_second), flops_train_over_6nd
+      (counted training FLOPs over 6 x params_total x tokens_seen, the usual estimate),
+      params_over_reference (parameters outside the embedding over the reference's at the same
+      size and protocol, NaN if it was not run), and for upstream_nll (nats per token),
+      upstream_bits_per_byte and every downstream column (percent) its mean,
+      `at_chance_<column>` (scores only: no better than the majority class), `<column>_n`
+      (runs that have it), `<column>_se` (standard error over seeds, NaN with one),
+      `<column>_se_eval` (standard error over held-out examples, root mean square over the
+      seeds) and, if the runs kept the values of every example, `<column>_se_paired` (standard
+      error over held-out examples of the difference from the reference at the same size and
+      protocol).
       Ordered by size, then by architecture.
     """
     runs = study.runs
@@ -133,6 +135,7 @@ def label(column: str) -> str:
         "params_total": "Params",
         "params_active": "Active",
         "flops_forward": "FLOPs",
+        "state_size": "State",
         "steps_per_second": "Steps/s",
         "upstream_nll": "Loss \N{DOWNWARDS ARROW}",
         BITS_PER_BYTE: "Bits/byte \N{DOWNWARDS ARROW}",

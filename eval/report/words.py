@@ -18,8 +18,16 @@ _COLUMNS = {
     "params_active": "parameters used by a token",
     "params_non_embedding": "parameters outside the embedding",
     "steps_per_second": "steps per second",
+    "state_size": "numbers kept in decoding",
 }
-_LETTERS = {"F": "FLOPs", "P": "parameters", "S": "speed", "U": "upstream", "D": "downstream"}
+_LETTERS = {
+    "F": "FLOPs",
+    "P": "parameters",
+    "S": "speed",
+    "M": "state",
+    "U": "upstream",
+    "D": "downstream",
+}
 # What `eval.data.quantity.Axis.label` makes: -upstream_nll (nats), log10 flops_forward.
 _AXIS = re.compile(r"(?P<minus>-?)((?P<log>ln|log\S+) )?(?P<column>\w+)(?P<unit> \([^()]*\))?")
 

@@ -159,8 +159,13 @@ def test_show_prints_parts_that_add_up(capsys):
         sum(part["parameters"] for part in found["parts"].values()) == found["parameters"]["total"]
     )
     assert sum(part["flops"] for part in found["parts"].values()) == found["flops"]["forward"]
+    cfg = arch_zoo.config("universal", "micro")
+    assert found["state"] == arch_zoo.count_state(cfg, 512, 114) > 0
     assert main(["show", "universal", "--size", "micro"]) == 0
-    assert f"{found['parameters']['total']:,}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert (
+        f"{found['parameters']['total']:,}" in said and f"keeps {found['state']:,} numbers" in said
+    )
 
 
 @pytest.mark.parametrize(

@@ -122,10 +122,11 @@ def _memory_of_devices() -> int | None:
 
 
 def account(config: RunConfig, model: arch_zoo.ModelConfig) -> Row:
-    """Parameters, and FLOPs of one sequence with the lengths of pretraining."""
+    """Parameters; of one sequence of pretraining its FLOPs, and what decoding it would keep."""
     stage = config.pretrain
     params = arch_zoo.count_params(model)
-    flops = arch_zoo.count_flops(model, *config.shape("pretrain").counted_lengths.values())
+    lengths = config.shape("pretrain").counted_lengths.values()
+    flops = arch_zoo.count_flops(model, *lengths)
     return {
         "params_total": params.total,
         "params_embedding": params.embedding,
@@ -134,6 +135,7 @@ def account(config: RunConfig, model: arch_zoo.ModelConfig) -> Row:
         "flops_forward": flops.forward,
         "flops_train": flops.train,
         "flops_by_part": flops.by_part,
+        "state_size": arch_zoo.count_state(model, *lengths),
         "sequences_per_step": stage.batch_size,
         "flops_train_total": flops.train * stage.batch_size * stage.steps,
     }

@@ -351,7 +351,7 @@ def _pareto(analysis: Analysis) -> Section:
                 "architecture size y_axis cost quality n_seeds on_frontier "
                 "probability_on_frontier quality_gap cost_multiplier note"
             ),
-            [_GAPS, "Against parameters and speed: pareto.csv."],
+            [_GAPS, "Against parameters, speed and state: pareto.csv."],
             empty=empty,
         ),
         listing(

@@ -97,6 +97,16 @@ def test_agrees_with_moocore(table, cost, y):
     assert rows["cost_axis"][0] == x.column
 
 
+def test_what_decoding_keeps_is_a_cost_like_others():
+    """A frontier against state is that against FLOPs of the same numbers."""
+    state = BY_HAND.rename(columns={"flops_forward": "state_size"})
+    quantities = Quantities()
+    asked = Question(x=quantities.state, y=quantities.loss)
+    rows, expected = Frontier(state, asked).frontier(), Frontier(BY_HAND).frontier()
+    differs = [column for column in expected if not rows[column].equals(expected[column])]
+    assert differs == ["cost_axis"]
+
+
 def test_attainment_of_one_repetition_is_its_frontier():
     surface = Frontier(BY_HAND).attainment(levels=(0.5,))
     np.testing.assert_allclose(surface[["cost", "quality"]], [[10, -3], [100, -2]])

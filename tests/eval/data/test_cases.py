@@ -382,7 +382,7 @@ def test_a_row_twice_is_counted_once_or_not_at_all(desk):
 
 
 @pytest.mark.parametrize(
-    "name", ["n_heads", "state_size", "grad_accumulation", "z_loss", "run_type", "loss_weight"]
+    "name", ["n_heads", "state_dim", "grad_accumulation", "z_loss", "run_type", "loss_weight"]
 )
 def test_a_setting_may_sound_like_a_result(desk, name):
     desk.put(f"architecture,size,{name},flops_forward,upstream_nll\n" + LR.split("\n", 1)[1])
@@ -395,3 +395,12 @@ def test_a_setting_may_sound_like_a_result(desk, name):
 def test_a_result_is_no_setting(desk, name):
     desk.put(f"architecture,size,{name},flops_forward,upstream_nll\n" + LR.split("\n", 1)[1])
     assert desk.slope() == pytest.approx(-2.25)
+
+
+def test_models_that_keep_different_states_are_no_replicates(desk):
+    """State is a cost: it may be a setting of the model, and must not be averaged over."""
+    desk.put(
+        "architecture,size,state_size,flops_forward,upstream_nll\n"
+        + "a,s,16,1e9,3.1\na,s,64,1e9,3.0\n"
+    )
+    assert "state_size = 64 is 4 times that of row 2" in desk.refused("slopes")

@@ -16,8 +16,8 @@ from train.records import InputError
 # Other projects' scripts rely on these names and their order.
 BEFORE = (
     "run_id study architecture family size protocol seed params_total params_embedding "
-    "params_non_embedding params_active flops_forward flops_train_total tokens_seen unique_tokens "
-    "steps steps_per_second tokens_per_second mfu upstream_nll upstream_nll_stderr "
+    "params_non_embedding params_active state_size flops_forward flops_train_total tokens_seen "
+    "unique_tokens steps steps_per_second tokens_per_second mfu upstream_nll upstream_nll_stderr "
     "upstream_neg_log_ppl upstream_bits_per_byte"
 )
 AFTER = "downstream_glue downstream_super_glue downstream_squad downstream_mean corpus device"

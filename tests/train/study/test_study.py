@@ -58,6 +58,7 @@ def test_the_records_are_complete(finished):
     for name, (config, metrics, evals, state) in found.items():
         assert (config["run_id"], state) == (name, "done")
         assert config["accounting"]["flops_forward"] > 0
+        assert config["accounting"]["state_size"] > 0
         every_second = [step for step in range(2, STEPS + 1, 2)]
         assert [row["step"] for row in metrics] == 2 * every_second
         upstream = {
