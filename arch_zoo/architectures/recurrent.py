@@ -61,8 +61,8 @@ class RecurrentBlocks(LlamaBlocks):
         """The heads of a mixer."""
         return cfg.num_heads
 
-    def mixer_params(self, vanilla: Dimensions) -> int:
-        """The number of parameters of one mixer."""
+    def mixer_params(self, vanilla: Dimensions) -> float:
+        """The number of parameters of one mixer, or its mean over the depths."""
         raise NotImplementedError
 
     def dimensions(self, vanilla: Dimensions) -> Dimensions:

@@ -19,6 +19,7 @@ ARCHITECTURES = (
     "gla",
     "mamba2",
     "gated_deltanet",
+    "hybrid",
 )
 SIZES = ("centi", "micro", "nano")  # the largest first, see `configs.studies.cpu`
 RATES = (0.015, 0.03, 0.06)

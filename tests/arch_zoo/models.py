@@ -18,11 +18,15 @@ jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_lev
 # What the heads of a recurrent mixer read can be close to zero, and their norm then magnifies
 # rounding. With a larger epsilon these models are no worse conditioned than attention.
 STEADY = {"norm_epsilon": 1e-2}
+SPECIAL = {"hybrid": {"pattern": ("gated_deltanet", "llama")}}  # one of each in two layers
 
 # Every architecture with its defaults, and the named variants that change what is computed.
 VARIANTS: dict[str, tuple[str, dict]] = {
     **{
-        name: (name, STEADY if hasattr(arch_zoo.get(name), "norm_epsilon") else {})
+        name: (
+            name,
+            (STEADY if hasattr(arch_zoo.get(name), "norm_epsilon") else {}) | SPECIAL.get(name, {}),
+        )
         for name in arch_zoo.names()
     },
     "glu-swiglu": ("glu", {"variant": "swiglu"}),
@@ -40,6 +44,10 @@ VARIANTS: dict[str, tuple[str, dict]] = {
     "universal-basic": ("universal", {"act": "basic", "num_steps": 3}),
     "llama-grouped": ("llama", {"num_kv_heads": 1, "tied": True}),
     "sliding_window-narrow": ("sliding_window", {"windows": (3, 10), "num_kv_heads": 1}),
+    "hybrid-all": (
+        "hybrid",
+        {"pattern": ("gla", "sliding_window", "retnet", "llama"), "num_decoder_layers": 4} | STEADY,
+    ),
     "gated_deltanet-negative": ("gated_deltanet", {"negative": True} | STEADY),
     "gated_deltanet-deltanet": ("gated_deltanet", {"decay": False, "tied": True} | STEADY),
 }

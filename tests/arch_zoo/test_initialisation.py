@@ -32,7 +32,7 @@ CASES: dict[str, tuple[str, dict]] = {
     "transformer-shared": ("transformer", {"shared_heads": True}),
     "llama-grouped": ("llama", {"num_kv_heads": 2}),
 }
-RECURRENT = ("retnet", "gla", "gated_deltanet", "mamba2")
+RECURRENT = ("retnet", "gla", "gated_deltanet", "mamba2", "hybrid")
 
 # Rows of (path, distribution, formula of the standard deviation given the shape and the
 # configuration); the first row that matches counts. Of values that are given and not drawn from
@@ -109,7 +109,8 @@ def _kernel_fan_in(shape, cfg) -> int:
 def _expected(path: str, shape, cfg) -> tuple[str, Any]:
     if cfg.name == "performer" and path.endswith("positions.table"):
         return NORMAL, 1.0  # tables of vectors, not of biases
-    if cfg.name in RECURRENT and "cross_attention" not in path and len(shape) == 2:
+    attention = "cross_attention" in path or (cfg.name == "hybrid" and "blocks.3.self" in path)
+    if cfg.name in RECURRENT and not attention and len(shape) == 2:
         if path.endswith("taps"):
             return NORMAL, shape[0] ** -0.5
         if "table" not in path:

@@ -22,7 +22,7 @@ def test_every_parameter_has_the_role_of_what_it_does(name):
             assert found == "expert", path
     counts = {one: sum(found == one for found in roles.values()) for one in ROLES}
     assert counts["embedding"] >= 1 and counts["matrix"] >= 1
-    convolutional = ("dconv", "lconv", "evolved", "gated_deltanet", "mamba2")
+    convolutional = ("dconv", "lconv", "evolved", "gated_deltanet", "mamba2", "hybrid")
     assert (counts["convolution"] > 0) == (name in convolutional)
     assert (counts["expert"] > 0) == (name == "switch")
     assert (counts["gate"] > 0) == (name in ("switch", "mos"))
