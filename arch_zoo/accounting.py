@@ -4,6 +4,10 @@ FLOPs are counted in the traced forward pass: 2 for each multiply-add of a matri
 Normalisations, softmaxes and activations do not count, as is usual. The taps of depthwise
 convolutions are elementwise products. A layer puts them in a scope called `depthwise`, and there
 each product counts as a multiply-add. Where papers disagree on what counts, a `Convention` decides.
+
+Work that would be missed is refused: convolutions, loops of unknown length, linear algebra, and, on
+arrays larger than the residual stream, outer products that are written as `*`, cumulative sums and
+associative scans. A recurrence is an `einsum` in a `lax.scan`.
 """
 
 import collections
@@ -22,6 +26,15 @@ from arch_zoo.families import MODELS, build
 from arch_zoo.layers.experts import DROPLESS
 from arch_zoo.registry import ConfigError
 from arch_zoo.skeleton import Batch, BatchSpec, Skeleton
+
+# What has no count here: it is written as matrix products, or this module learns to count it.
+_REFUSED = frozenset(
+    {
+        *("conv_general_dilated", "ragged_dot", "ragged_dot_general", "while", "fft", "qr", "lu"),
+        *("triangular_solve", "cholesky", "eig", "eigh", "svd", "tridiagonal_solve"),
+    }
+)
+_CUMULATIVE = frozenset({"cumsum", "cumprod", "cumlogsumexp"})
 
 # A parameter with such an axis is a table of tokens, positions or steps.
 _TABLES = {"vocab", "position", "relpos", "steps"}
@@ -192,7 +205,8 @@ def _traced(
 
     jaxpr = jax.make_jaxpr(forward)(model, batch, jax.random.key(0))
     by_part: collections.Counter[str] = collections.Counter()
-    _walk(jaxpr.jaxpr, "", 1, by_part, loops_once=loops_once)
+    stream = cfg.embed_dim * max(math.prod(x.shape) for x in batch.values())
+    _walk(jaxpr.jaxpr, "", 1, by_part, stream=stream, loops_once=loops_once)
     rows = batch["decoder_input_tokens"].shape[0]
     return collections.Counter({part: flops // rows for part, flops in by_part.items()})
 
@@ -218,20 +232,85 @@ def _param_part(path: tuple) -> str:
 
 
 def _walk(
-    jaxpr, scope: str, times: int, by_part: collections.Counter[str], *, loops_once: bool
+    jaxpr,
+    scope: str,
+    times: int,
+    by_part: collections.Counter[str],
+    *,
+    stream: int,
+    loops_once: bool,
 ) -> None:
     """Adds the FLOPs of every equation to the part that its scope names.
 
-    A loop's body counts as often as it runs.
+    A loop's body counts as often as it runs. `stream` is the size of the residual stream.
+
+    Raises:
+      NotImplementedError: an equation does work that is not counted.
     """
+    broadcast = {}  # the axes along which a value was broadcast
     for eqn in jaxpr.eqns:
         inner = "/".join(filter(None, [scope, str(eqn.source_info.name_stack)]))
+        if eqn.primitive.name == "broadcast_in_dim":
+            broadcast[eqn.outvars[0]] = _new_axes(eqn)
+        _refuse(eqn, inner, broadcast, stream)
         flops = times * _flops(eqn, inner)
         if flops:  # einsum adds its subscripts to the scope
             by_part["/".join(name for name in inner.split("/") if "->" not in name)] += flops
         repeats = eqn.params["length"] if eqn.primitive.name == "scan" and not loops_once else 1
         for sub in () if flops else jex_core.jaxprs_in_params(eqn.params):
-            _walk(sub, inner, times * repeats, by_part, loops_once=loops_once)
+            _walk(sub, inner, times * repeats, by_part, stream=stream, loops_once=loops_once)
+
+
+def _refuse(eqn, scope: str, broadcast: dict, stream: int) -> None:
+    """Raises NotImplementedError for work that `_flops` would miss."""
+    name = eqn.primitive.name
+    if name in _REFUSED:
+        raise NotImplementedError(f"no FLOP count for {name} in {scope}")
+    if not eqn.outvars or not jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.floating):
+        return
+    counted = "depthwise" in scope.split("/")
+    large = eqn.outvars[0].aval.size > stream and not counted
+    if large and name in _CUMULATIVE:
+        raise NotImplementedError(
+            f"no FLOP count for {name} in {scope}: its values are more than the residual stream"
+        )
+    if name != "mul":
+        return
+    if large and _is_outer(eqn, broadcast):
+        raise NotImplementedError(
+            f"no FLOP count for an outer product by * in {scope}: write it as an einsum"
+        )
+    if not counted and _in_associative_scan(eqn):
+        raise NotImplementedError(
+            f"no FLOP count for associative_scan in {scope}: write it as a lax.scan"
+        )
+
+
+def _new_axes(eqn) -> frozenset[int]:
+    """The axes longer than 1 along which `broadcast_in_dim` repeats its operand."""
+    operand = dict(zip(eqn.params["broadcast_dimensions"], eqn.invars[0].aval.shape, strict=True))
+    shape = eqn.params["shape"]
+    return frozenset(i for i, size in enumerate(shape) if size > 1 and operand.get(i, 1) == 1)
+
+
+def _is_outer(product, broadcast: dict) -> bool:
+    """Whether both factors are repeated, each along axes that the other one has."""
+    shape = product.outvars[0].aval.shape
+    axes = [
+        {i for i, size in enumerate(shape) if factor.aval.shape[i : i + 1] == (1,) and size > 1}
+        | broadcast.get(factor, frozenset())
+        for factor in product.invars
+        if not isinstance(factor, jex_core.Literal)
+    ]
+    return len(axes) == 2 and all(axes) and axes[0].isdisjoint(axes[1])
+
+
+def _in_associative_scan(eqn) -> bool:
+    """JAX has no primitive for it, so it is known by the function that made the equation."""
+    traceback = eqn.source_info.traceback
+    return traceback is not None and any(
+        frame.function_name.startswith("associative_scan") for frame in traceback.frames
+    )
 
 
 def _flops(eqn, scope: str) -> int:
@@ -247,6 +326,4 @@ def _flops(eqn, scope: str) -> int:
     if eqn.primitive.name == "jit" and eqn.params["name"] == DROPLESS:
         tokens_BLD, *_, wi_EDF, wo_EFD = (operand.aval.shape for operand in eqn.invars)
         return 2 * math.prod(tokens_BLD[:-1]) * (math.prod(wi_EDF[1:]) + math.prod(wo_EFD[1:]))
-    if eqn.primitive.name in ("conv_general_dilated", "ragged_dot_general", "while"):
-        raise NotImplementedError(f"no FLOP count for {eqn.primitive.name} in {scope}")
     return 0

@@ -16,7 +16,7 @@ from train.study import declare
 from train.study.config import RunConfig, StudyConfig
 
 BASE, WIDTHS = "micro-NH4-KV16", (32, 64, 128)  # heads of one width
-RATES = (0.0014, 0.0028, 0.0056, 0.011, 0.022)
+RATES = (0.0014, 0.0028, 0.0056, 0.011, 0.022, 0.044, 0.088)
 STEPS, SEEDS = 1000, 2
 MUP = {"parametrization": "mup", "base_size": "nano"}
 
