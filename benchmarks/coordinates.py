@@ -1,5 +1,7 @@
 """The coordinate check of every architecture: mup along the width, completep along the depth.
 
+The first architecture is also checked without them, to show what they change.
+
     python -m benchmarks.record coordinates -- python -m benchmarks.coordinates
 
 For each it counts the modules that pass, fail, or cannot be told, and names the steepest slope.
@@ -16,10 +18,12 @@ from train.measures.coordinates import LOGITS, Outputs
 from train.measures.settings import Coordinates
 
 CHECKS = (
-    {"along": "width", "parametrization": "standard"},
     {"along": "width", "parametrization": "mup"},
-    {"along": "depth", "parametrization": "mup"},
     {"along": "depth", "parametrization": "completep"},
+)
+CONTRASTS = (
+    {"along": "width", "parametrization": "standard"},
+    {"along": "depth", "parametrization": "mup"},
 )
 
 
@@ -57,7 +61,8 @@ def main() -> None:
         for family in options.families:
             if family not in arch_zoo.get(name).families:
                 continue
-            for check in CHECKS:
+            contrasts = CONTRASTS if name == options.architectures[0] else ()
+            for check in (*CHECKS, *contrasts):
                 settings = Coordinates(
                     architecture=name,
                     family=family,
