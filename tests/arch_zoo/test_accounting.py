@@ -1,6 +1,10 @@
 """Parameters and FLOPs against closed forms from the papers; FLOPs also against XLA's own count."""
 
+import collections
+import re
+
 import jax
+import jax.numpy as jnp
 import pytest
 
 import arch_zoo
@@ -272,3 +276,58 @@ def test_flops_agree_with_xla(name, family, size):
     analysis = lowered.cost_analysis()
     ours = accounting._traced(cfg, spec, train=False, loops_once=True).total()
     assert abs(analysis["flops"] / ours - 1) < tolerances.XLA_FLOPS, (analysis["flops"], ours)
+
+
+ROWS, COLUMNS = jnp.ones((16, 8)), jnp.ones((16, 4))
+LINEAR = jnp.ones((8, 8))
+
+
+def scanned(a, b):
+    """The recurrence h <- a h + b, all steps at once."""
+    return jax.lax.associative_scan(
+        lambda first, then: (first[0] * then[0], first[1] * then[0] + then[1]), (a, b)
+    )
+
+
+@pytest.mark.parametrize(
+    ("function", "operands", "what"),
+    [
+        (lambda x: jax.scipy.linalg.solve_triangular(x, x), (LINEAR,), "triangular_solve"),
+        (lambda x: jnp.linalg.inv(x), (LINEAR,), "lu"),
+        (lambda x: jnp.fft.rfft(x).real, (LINEAR,), "fft"),
+        (lambda k, v: k[:, :, None] * v[:, None], (ROWS, COLUMNS), "an outer product by *"),
+        (
+            lambda k, v: jnp.broadcast_to(k[:, :, None], (16, 8, 4)) * v[:, None],
+            (ROWS, COLUMNS),
+            "an outer product by *",
+        ),
+        (lambda x: jnp.cumsum(x, 0), (ROWS,), "cumsum"),
+        (scanned, (ROWS, ROWS), "associative_scan"),
+    ],
+)
+def test_work_that_would_be_missed_is_refused(function, operands, what):
+    with pytest.raises(NotImplementedError, match=f"no FLOP count for {re.escape(what)} in here"):
+        flops_of(function, *operands)
+
+
+@pytest.mark.parametrize(
+    ("function", "operands", "flops"),
+    [
+        (lambda k, v: jnp.einsum("LK,LV->LKV", k, v), (ROWS, COLUMNS), 2 * 16 * 8 * 4),
+        (lambda x, y: x * y, (ROWS, ROWS), 0),
+        (lambda x, y: x * y[:, None], (ROWS, ROWS[:, 0]), 0),
+        (lambda x: jnp.cumsum(x, 0), (LINEAR,), 0),
+        (lambda p, f: p[:, None] * f, (ROWS[:, 0], COLUMNS[0]), 0),  # as of rotary angles
+        (lambda x: jnp.cumsum(x, 0), (ROWS.astype(jnp.int32),), 0),
+    ],
+)
+def test_small_and_elementwise_work_is_free(function, operands, flops):
+    assert flops_of(function, *operands) == flops
+
+
+def flops_of(function, *operands) -> int:
+    """The FLOPs of a function, where a residual stream has 64 numbers."""
+    by_part = collections.Counter()
+    jaxpr = jax.make_jaxpr(function)(*operands).jaxpr
+    accounting._walk(jaxpr, "here", 1, by_part, stream=64, loops_once=False)
+    return by_part.total()
