@@ -133,7 +133,7 @@ class Architecture:
         positions_key, *keys = jax.random.split(key, cfg.num_layers(side) + 1)
         schedule = self.schedule(cfg, side)
         blocks = [
-            Block(cfg, self.layers(cfg, side, index, keys[index]))
+            Block(cfg, self.layers(cfg, side, index, keys[index]), keys[index])
             for index in range(max(schedule) + 1)
         ]
         return blocks, schedule, self.positions(cfg, side, positions_key)

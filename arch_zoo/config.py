@@ -27,6 +27,7 @@ _CHOICES = {
     "family": get_args(Family),
     "prefix": get_args(Prefix),
     "parametrization": ("standard", "mup", "completep"),
+    "short_conv": ("", "A", "C", "AC"),
 }
 
 LONGEST_ROW = 1024
@@ -71,6 +72,9 @@ class ModelConfig:
       parametrization: how initial weights, factors in the forward pass and learning rates depend on
         the width (`mup`) and the depth (`completep`); see `arch_zoo.parametrization`.
       base_size: the size at which `mup` and `completep` are `standard`.
+      short_conv: where a depthwise convolution of four taps is added to what a layer reads (Canon
+        layers, Allen-Zhu, 2025, arXiv 2512.17351): before layers that mix positions (A) and before
+        feed-forward layers (C).
     """
 
     architecture: Any
@@ -94,6 +98,7 @@ class ModelConfig:
     prefix: str = dataclasses.field(default="causal", metadata=LATER)
     parametrization: str = dataclasses.field(default="standard", metadata=LATER)
     base_size: str = dataclasses.field(default="", metadata=LATER)
+    short_conv: str = dataclasses.field(default="", metadata=LATER)
 
     def __post_init__(self):
         """Checks every value; the architecture checks its own options last."""

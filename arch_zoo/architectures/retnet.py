@@ -29,7 +29,7 @@ from arch_zoo.side import Side
 from arch_zoo.sizes import Dimensions
 
 
-class Retention(Layer):
+class MultiScaleRetention(Layer):
     """Linear attention with one decay for each head, and a gate."""
 
     def __init__(self, cfg: ModelConfig, options: "RetNet", key: jax.Array):
@@ -102,9 +102,11 @@ class RetNet(RecurrentBlocks):
         joined = vanilla.num_heads * vanilla.head_dim
         return 8 * vanilla.embed_dim * joined + 2 * vanilla.head_dim
 
-    def mixer(self, cfg: ModelConfig, side: Side, depth: int, key: jax.Array) -> Retention:
+    def mixer(
+        self, cfg: ModelConfig, side: Side, depth: int, key: jax.Array
+    ) -> MultiScaleRetention:
         """Retention at every depth."""
-        return Retention(cfg, self, key)
+        return MultiScaleRetention(cfg, self, key)
 
     def positions(self, cfg: ModelConfig, side: Side, key: jax.Array) -> Rotary:
         """Angles for queries and keys."""

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from arch_zoo.config import ModelConfig
+from arch_zoo.layers import convolution, parameters
 from arch_zoo.layers.context import Aux, Context
 from arch_zoo.layers.layer import Layer
 from arch_zoo.layers.norm import RMSNorm
@@ -15,23 +16,39 @@ from arch_zoo.registry import ConfigError
 # Numbers from which the keys of dropout at the input and output are derived; blocks use their
 # depths 0, 1, 2, ...
 _INPUT, _OUTPUT = 2**20, 2**20 + 1
+_SHORT = 2**21  # and more, from which the keys of short convolutions are derived
+
+
+# Where a short convolution may stand, by the names of Allen-Zhu (2025): before a layer that mixes
+# positions (A) and before a feed-forward layer (C).
+_PLACES = {"feed_forward": "C", "cross_attention": ""}
+_TAPS = 4
 
 
 class Residual(nnx.Module):
     """`x + dropout(layer(norm(x)))`; the layer gets zeros at padding.
 
-    Where the parametrisation asks for it, what a deep model adds is divided by its depth.
+    Where the parametrisation asks for it, what a deep model adds is divided by its depth. With
+    `taps` [W, D] a depthwise convolution of `norm(x)` is added to what the layer gets.
     """
 
-    def __init__(self, cfg: ModelConfig, layer: Layer):
+    def __init__(self, cfg: ModelConfig, layer: Layer, taps: nnx.Param | None = None):
         """Wraps `layer`, with a norm before it."""
         self.norm = RMSNorm(cfg.embed_dim)
+        self.taps = taps
         self.layer = layer
         self.depth_ratio = cfg.depth_ratio
 
     def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
         """Adds the layer's output to the residual stream."""
-        y_BLD, cache, aux = self.layer(self.norm(x_BLD) * ctx.real_BL1, ctx.fold(0), cache)
+        normed_BLD = self.norm(x_BLD) * ctx.real_BL1
+        if self.taps is None:
+            y_BLD, cache, aux = self.layer(normed_BLD, ctx.fold(0), cache)
+        else:
+            taps, before = (None, None) if cache is None else (cache["taps"], cache["layer"])
+            mixed_BLD, taps = convolution.depthwise(normed_BLD, self.taps[:, None, None], ctx, taps)
+            y_BLD, after, aux = self.layer(normed_BLD + mixed_BLD, ctx.fold(0), before)
+            cache = None if cache is None else {"taps": taps, "layer": after}
         return self.add(x_BLD, y_BLD, ctx), cache, aux
 
     def add(self, x_BLD: jax.Array, y_BLD: jax.Array, ctx: Context) -> jax.Array:
@@ -41,18 +58,30 @@ class Residual(nnx.Module):
         return x_BLD + ctx.fold(1).dropout(y_BLD, over=1)
 
     def init_cache(self, ctx: Context) -> Any:
-        """The cache of the layer."""
-        return self.layer.init_cache(ctx)
+        """The cache of the layer, and of the convolution before it."""
+        if self.taps is None:
+            return self.layer.init_cache(ctx)
+        taps = convolution.init_cache(ctx, *self.taps.shape)
+        return {"taps": taps, "layer": self.layer.init_cache(ctx)}
 
 
 class Block(nnx.Module):
     """Named residual layers, one after the other."""
 
-    def __init__(self, cfg: ModelConfig, layers: dict[str, Layer]):
-        """Wraps each of `layers`; they run in this order."""
+    def __init__(self, cfg: ModelConfig, layers: dict[str, Layer], key: jax.Array | None = None):
+        """Wraps each of `layers`; they run in this order.
+
+        The key is that of the short convolutions that the configuration asks for.
+        """
         self.names = tuple(layers)
-        for name, layer in layers.items():
-            setattr(self, name, Residual(cfg, layer))
+        for site, (name, layer) in enumerate(layers.items()):
+            place, taps = _PLACES.get(name, "A"), None
+            if key is not None and place and place in cfg.short_conv:
+                drawn = jax.random.fold_in(key, _SHORT + site)
+                shape = (_TAPS, cfg.embed_dim)
+                axes = ("width", "embed")
+                taps = parameters.normal(drawn, shape, axes, _TAPS**-0.5, fan_in=_TAPS)
+            setattr(self, name, Residual(cfg, layer, taps))
 
     def __call__(
         self, x_BLD: jax.Array, ctx: Context, cache=None, names: tuple[str, ...] | None = None

@@ -44,6 +44,9 @@ VARIANTS: dict[str, tuple[str, dict]] = {
     "universal-basic": ("universal", {"act": "basic", "num_steps": 3}),
     "llama-grouped": ("llama", {"num_kv_heads": 1, "tied": True}),
     "sliding_window-narrow": ("sliding_window", {"windows": (3, 10), "num_kv_heads": 1}),
+    "transformer-short": ("transformer", {"short_conv": "AC"}),
+    "gla-short": ("gla", {"short_conv": "A"} | STEADY),
+    "funnel-short": ("funnel", {"short_conv": "AC"}),
     "hybrid-all": (
         "hybrid",
         {"pattern": ("gla", "sliding_window", "retnet", "llama"), "num_decoder_layers": 4} | STEADY,

@@ -9,10 +9,11 @@ import pytest
 from flax import nnx
 from jax.extend import core as jex_core
 
+import arch_zoo
 from arch_zoo.layers.context import Aux, Context, observe
 from arch_zoo.layers.stack import Residual
 from tests.arch_zoo import models
-from tests.tolerances import PARITY
+from tests.tolerances import PARITY, REORDERED
 
 
 def scans(jaxpr) -> list[int]:
@@ -158,3 +159,34 @@ def test_randomness_is_folded_where_there_is_any():
     np.testing.assert_array_equal(ctx.fold(1).dropout(x), ctx.fold(jnp.int32(1)).dropout(x))
     idle = dataclasses.replace(ctx, train=False)
     assert idle.dropout(x) is x
+
+
+@pytest.mark.parametrize(("places", "where"), [("A", ["self_attention"]), ("C", ["feed_forward"])])
+def test_a_short_convolution_stands_where_it_is_asked_for(places, where):
+    """It adds four taps for each channel before these layers, and changes no other parameter."""
+    plain, short = (
+        nnx.to_flat_state(nnx.state(arch_zoo.build(cfg, jax.random.key(0)), nnx.Param))
+        for cfg in (models.config("transformer"), models.config("transformer", short_conv=places))
+    )
+    before = {".".join(map(str, path)): param for path, param in plain}
+    after = {".".join(map(str, path)): param for path, param in short}
+    added = set(after) - set(before)
+    assert {path.split(".")[3] for path in added} == set(where)
+    assert len(added) == 4 and all(after[path].shape == (4, 32) for path in added)
+    assert all(np.array_equal(before[path][...], after[path][...]) for path in before)
+
+
+def test_a_layer_reads_its_input_and_the_short_convolution_of_it():
+    cfg = models.config("transformer", short_conv="C")
+    residual = models.build(cfg).decoder.blocks[0].feed_forward
+    x = jax.random.normal(jax.random.key(1), (1, 6, cfg.embed_dim))
+    ids = jnp.array([[1, 1, 1, 2, 2, 0]])
+    got, _, _ = residual(x, Context(ids, ids, causal=True))
+    normed, taps = np.asarray(residual.norm(x)), np.asarray(residual.taps[...])
+    mixed = normed.copy()
+    for t, start in enumerate([0, 0, 0, 3, 3]):
+        for tap in range(4):
+            if t - 3 + tap >= start:
+                mixed[0, t] += taps[tap] * normed[0, t - 3 + tap]
+    expected, _, _ = residual.layer(jnp.asarray(mixed), Context(ids, ids, causal=True))
+    np.testing.assert_allclose((got - x)[0, :5], expected[0, :5], atol=REORDERED)
