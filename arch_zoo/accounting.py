@@ -56,7 +56,7 @@ class ParamCount:
       total: all parameters.
       embedding: the token tables and their factors, untied output tables, and the tables of
         positions and steps.
-      active: the parameters that one token uses: of E experts, one.
+      active: the parameters that one token uses: of E experts, one or k.
       by_part: all parameters, by stack and layer.
     """
 
@@ -105,12 +105,13 @@ def count_params(cfg: ModelConfig) -> ParamCount:
     by_part: collections.Counter[str] = collections.Counter()
     for path, param in nnx.to_flat_state(nnx.state(abstract_model(_countable(cfg)), nnx.Param)):
         # Of a triangular matrix only one half is used.
-        size = param.get_metadata().get("entries", math.prod(param.shape))
+        known = param.get_metadata()
+        size = known.get("entries", math.prod(param.shape))
         experts = math.prod(
             n for n, axis in zip(param.shape, param.axes, strict=True) if axis == "expert"
         )
         total += size
-        active += size // experts
+        active += size * known.get("used", 1) // experts
         looked_up = path[0] == "embedding" or not _TABLES.isdisjoint(param.axes)
         embedding += size if looked_up else 0
         by_part[_param_part(path)] += size
@@ -324,6 +325,6 @@ def _flops(eqn, scope: str) -> int:
     if eqn.primitive.name == "mul" and "depthwise" in scope.split("/"):
         return 2 * eqn.outvars[0].aval.size
     if eqn.primitive.name == "jit" and eqn.params["name"] == DROPLESS:
-        tokens_BLD, *_, wi_EDF, wo_EFD = (operand.aval.shape for operand in eqn.invars)
-        return 2 * math.prod(tokens_BLD[:-1]) * (math.prod(wi_EDF[1:]) + math.prod(wo_EFD[1:]))
+        tokens_BLD, _, _, *kernels = (operand.aval.shape for operand in eqn.invars)
+        return 2 * math.prod(tokens_BLD[:-1]) * sum(math.prod(shape[1:]) for shape in kernels)
     return 0

@@ -29,8 +29,8 @@ import jax.numpy as jnp
 from arch_zoo.architecture import Architecture
 from arch_zoo.config import ModelConfig
 from arch_zoo.layers import experts, parameters
-from arch_zoo.layers.context import Aux, Context, observe
-from arch_zoo.layers.feed_forward import FeedForward, relu
+from arch_zoo.layers.context import Aux, Context
+from arch_zoo.layers.feed_forward import FeedForward
 from arch_zoo.layers.layer import Layer
 from arch_zoo.registry import ConfigError, register
 from arch_zoo.side import Side
@@ -53,19 +53,15 @@ class SwitchFeedForward(Layer):
         options = self.options
         probs_BLE = self.probabilities(x_BLD, ctx)
         expert_BL, gate_BL = jnp.argmax(probs_BLE, axis=-1), jnp.max(probs_BLE, axis=-1)
-        real_BL = ctx.real_BL1[..., 0]
         rows = experts.rows_per_group(x_BLD.shape[0], x_BLD.shape[1], options.group_size)
         factor = options.train_capacity_factor if ctx.train else options.eval_capacity_factor
-        if factor is None or cache is not None:
-            y_BLD, kept_BL = (
-                experts.dropless(x_BLD, expert_BL, real_BL, self.wi[...], self.wo[...]),
-                real_BL,
-            )
-        else:
-            limit = experts.capacity(rows * x_BLD.shape[1], options.num_experts, factor)
-            y_BLD, kept_BL = self._limited(x_BLD, expert_BL, real_BL, rows, limit, ctx)
+        queue = (rows, factor if cache is None else None)
+        y_BLD, kept_BL = experts.feed_forward(
+            x_BLD, expert_BL, (self.wi[...],), self.wo[...], ctx.fold(1), queue
+        )
         y_BLD = y_BLD * gate_BL[..., None].astype(x_BLD.dtype)
-        return y_BLD, cache, self._balance(probs_BLE, expert_BL, real_BL, kept_BL, rows)
+        loss, metrics = experts.balance(probs_BLE, expert_BL, kept_BL, ctx, rows)
+        return y_BLD, cache, Aux({"load_balance": options.balance_weight * loss}, metrics)
 
     def probabilities(self, x_BLD: jax.Array, ctx: Context) -> jax.Array:
         """The router's distribution over experts [B, L, E] in float32.
@@ -79,43 +75,6 @@ class SwitchFeedForward(Layer):
                 ctx.fold(0).key, x_BLD.shape, minval=1 - width, maxval=1 + width
             )
         return jax.nn.softmax(parameters.project(x_BLD, self.router), axis=-1)
-
-    def _limited(self, x_BLD, expert_BL, real_BL, rows: int, limit: int, ctx: Context):
-        """The experts' outputs, zero for tokens that found no place.
-
-        And which tokens [B, L] found one.
-        """
-        E, D = self.options.num_experts, x_BLD.shape[-1]
-        places_N, size = experts.limited_places(expert_BL, real_BL, rows, E, limit)
-        tokens = experts.inverse(places_N, size)
-        x_ECD = experts.exchange(x_BLD.reshape(-1, D), tokens, places_N).reshape(E, -1, D)
-        x_ECD = experts.to_owners(x_ECD, ctx.expert_axis)
-        hidden_ECF = ctx.fold(1).dropout(relu(x_ECD @ self.wi.astype(x_BLD.dtype)))
-        y_ECD = experts.from_owners(hidden_ECF @ self.wo.astype(x_BLD.dtype), ctx.expert_axis)
-        y_ND = experts.exchange(y_ECD.reshape(size, D), places_N, tokens)
-        return y_ND.reshape(x_BLD.shape), (places_N < size).reshape(real_BL.shape)
-
-    def _balance(self, probs_BLE, expert_BL, real_BL, kept_BL, rows: int) -> Aux:
-        """The loss E * sum_e f_e P_e, averaged over groups, and diagnostics.
-
-        f_e is the fraction of tokens sent to expert e, P_e its mean probability. For an even load
-        the loss is 1 (times its weight). `expert_load` is the load of the fullest expert over the
-        mean load. Like `expert_drop_rate`, the share of dropped tokens, it is averaged over groups,
-        so that neither depends on how groups are spread over devices.
-        """
-        E = self.options.num_experts
-        real_GN1 = real_BL.reshape(len(real_BL) // rows, -1, 1)
-        count_G1 = jnp.maximum(jnp.sum(real_GN1, axis=1), 1)
-
-        def mean_GE(x_BLE):
-            return jnp.sum(x_BLE.reshape(*real_GN1.shape[:2], E) * real_GN1, axis=1) / count_G1
-
-        fraction_GE, probability_GE = mean_GE(jax.nn.one_hot(expert_BL, E)), mean_GE(probs_BLE)
-        loss = E * jnp.mean(jnp.sum(fraction_GE * probability_GE, axis=-1))
-        dropped = jnp.mean(jnp.sum((real_BL & ~kept_BL).reshape(real_GN1.shape), axis=1) / count_G1)
-        load = E * jnp.mean(jnp.max(fraction_GE, axis=-1))
-        metrics = {"expert_drop_rate": observe(dropped), "expert_load": observe(load)}
-        return Aux({"load_balance": self.options.balance_weight * loss}, metrics)
 
 
 @register("switch")

@@ -9,6 +9,9 @@ stays causal to the bit.
 import jax
 import jax.numpy as jnp
 
+from arch_zoo.layers.context import Context, observe
+from arch_zoo.layers.feed_forward import relu
+
 DROPLESS = "dropless"  # the accounting recognises the function below by this name
 
 _MIN_CAPACITY = 4  # as in Mesh TensorFlow
@@ -119,6 +122,78 @@ def from_owners(y_ECD: jax.Array, axis: str | None) -> jax.Array:
     )
 
 
+def feed_forward(
+    x_BLD: jax.Array,
+    expert_BL: jax.Array,
+    into: tuple[jax.Array, ...],
+    wo_EFD: jax.Array,
+    ctx: Context,
+    queue: tuple[int, float | None],
+) -> tuple[jax.Array, jax.Array]:
+    """Every token through the feed-forward layer of its own expert; see `hidden`.
+
+    Args:
+      x_BLD: the tokens; B is a multiple of the rows of the context, whose tokens have several
+        experts each, in rows of their own.
+      expert_BL: the expert of each.
+      into: the kernels [E, D, F] of the hidden units.
+      wo_EFD: the kernels of the output.
+      ctx: the stack's context; hidden units are dropped by its key.
+      queue: rows of a group, and the capacity of an expert for it divided by its share under an
+        even load; None drops nothing.
+
+    Returns:
+      The outputs [B, L, D], zero for tokens that found no place, and which tokens found one.
+    """
+    (rows, factor), (num_experts, _, dim) = queue, wo_EFD.shape
+    real_BL = jnp.repeat(ctx.real_BL1[..., 0], len(x_BLD) // ctx.batch_size, axis=0)
+    if factor is None:
+        return dropless(x_BLD, expert_BL, real_BL, into, wo_EFD), real_BL
+    limit = capacity(rows * x_BLD.shape[1], num_experts, factor)
+    places_N, size = limited_places(expert_BL, real_BL, rows, num_experts, limit)
+    tokens = inverse(places_N, size)
+    x_ECD = exchange(x_BLD.reshape(-1, dim), tokens, places_N).reshape(num_experts, -1, dim)
+    x_ECD = to_owners(x_ECD, ctx.expert_axis)
+    hidden_ECF = ctx.dropout(hidden(*(x_ECD @ wi_EDF.astype(x_ECD.dtype) for wi_EDF in into)))
+    y_ECD = from_owners(hidden_ECF @ wo_EFD.astype(x_ECD.dtype), ctx.expert_axis)
+    y_BLD = exchange(y_ECD.reshape(size, dim), places_N, tokens).reshape(x_BLD.shape)
+    return y_BLD, (places_N < size).reshape(real_BL.shape)
+
+
+def hidden(first: jax.Array, second: jax.Array | None = None) -> jax.Array:
+    """The hidden units: `relu(first)`, or `silu(first) * second` where there are two kernels."""
+    return relu(first) if second is None else jax.nn.silu(first) * second
+
+
+def balance(
+    scores_BLE: jax.Array, expert_NL: jax.Array, kept_NL: jax.Array, ctx: Context, rows: int
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The loss E * sum_e f_e P_e, averaged over groups of `rows` rows, and diagnostics.
+
+    f_e is the number of a token's experts that are e, P_e the mean score of e. With k experts for
+    each token, each a row of its own (N = k B), an even load has a loss of k under a softmax.
+    `expert_load` is the load of the fullest expert over the mean load. Like `expert_drop_rate`, the
+    share of tokens that found no place, it is averaged over groups, so that neither depends on how
+    groups are spread over devices.
+    """
+    num_experts, each = scores_BLE.shape[-1], len(expert_NL) // len(scores_BLE)
+    groups = len(expert_NL) // rows
+    real_NL = jnp.repeat(ctx.real_BL1[..., 0], each, axis=0)
+    real_GN1 = real_NL.reshape(groups, -1, 1)
+    count_G1 = jnp.maximum(jnp.sum(real_GN1, axis=1), 1)
+
+    def mean_GE(x_NLE):
+        return jnp.sum(x_NLE.reshape(groups, -1, num_experts) * real_GN1, axis=1) / count_G1
+
+    fraction_GE = mean_GE(jax.nn.one_hot(expert_NL, num_experts))
+    score_GE = mean_GE(jnp.repeat(scores_BLE, each, axis=0))
+    loss = each * num_experts * jnp.mean(jnp.sum(fraction_GE * score_GE, axis=-1))
+    dropped_G1 = jnp.sum((real_NL & ~kept_NL).reshape(real_GN1.shape), axis=1) / count_G1
+    load = num_experts * jnp.mean(jnp.max(fraction_GE, axis=-1))
+    diagnostics = {"expert_drop_rate": observe(jnp.mean(dropped_G1)), "expert_load": observe(load)}
+    return loss, diagnostics
+
+
 def block_places(expert_BL, real_BL, num_experts: int) -> tuple[jax.Array, jax.Array, int]:
     """Gives every token a place in a block.
 
@@ -155,23 +230,24 @@ def block_places(expert_BL, real_BL, num_experts: int) -> tuple[jax.Array, jax.A
 
 @jax.jit
 def dropless(
-    x_BLD: jax.Array, expert_BL, real_BL, wi_EDF: jax.Array, wo_EFD: jax.Array
+    x_BLD: jax.Array, expert_BL, real_BL, into: tuple[jax.Array, ...], wo_EFD: jax.Array
 ) -> jax.Array:
-    """`relu(x wi) wo` with every token's own expert, zero at padding; [B, L, D].
+    """A feed-forward layer with every token's own expert, zero at padding; [B, L, D].
+
+    `into` holds the kernels [E, D, F] of the hidden units (`hidden`).
 
     It processes one block of tokens at a time with its expert's kernels, so that neither kernels
     nor tokens have to be copied. Padding inside blocks is not work of the model, so the accounting
     counts this function as a whole.
     """
-    places_N, expert_of, block_size = block_places(expert_BL, real_BL, wi_EDF.shape[0])
+    places_N, expert_of, block_size = block_places(expert_BL, real_BL, wo_EFD.shape[0])
     tokens = inverse(places_N, len(expert_of) * block_size)
     blocks = exchange(x_BLD.reshape(-1, x_BLD.shape[-1]), tokens, places_N)
 
     def meet(block):
         x_ND, expert = block
-        return jax.nn.relu(x_ND @ wi_EDF[expert].astype(x_ND.dtype)) @ wo_EFD[expert].astype(
-            x_ND.dtype
-        )
+        hidden_NF = hidden(*(x_ND @ wi_EDF[expert].astype(x_ND.dtype) for wi_EDF in into))
+        return hidden_NF @ wo_EFD[expert].astype(x_ND.dtype)
 
     y = jax.lax.map(meet, (blocks.reshape(len(expert_of), block_size, -1), expert_of))
     return exchange(y.reshape(len(tokens), -1), places_N, tokens).reshape(x_BLD.shape)

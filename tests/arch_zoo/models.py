@@ -47,6 +47,11 @@ VARIANTS: dict[str, tuple[str, dict]] = {
     "transformer-short": ("transformer", {"short_conv": "AC"}),
     "gla-short": ("gla", {"short_conv": "A"} | STEADY),
     "funnel-short": ("funnel", {"short_conv": "AC"}),
+    "moe-tight": (
+        "moe",
+        {"num_experts": 5, "top_k": 3, "num_shared": 1, "scores": "sigmoid", "scale": 2.5}
+        | {"normalised": False, "train_capacity_factor": 0.7},
+    ),
     "hybrid-all": (
         "hybrid",
         {"pattern": ("gla", "sliding_window", "retnet", "llama"), "num_decoder_layers": 4} | STEADY,

@@ -24,6 +24,6 @@ def test_every_parameter_has_the_role_of_what_it_does(name):
     assert counts["embedding"] >= 1 and counts["matrix"] >= 1
     convolutional = ("dconv", "lconv", "evolved", "gated_deltanet", "mamba2", "hybrid")
     assert (counts["convolution"] > 0) == (name in convolutional)
-    assert (counts["expert"] > 0) == (name == "switch")
-    assert (counts["gate"] > 0) == (name in ("switch", "mos"))
+    assert (counts["expert"] > 0) == (name in ("switch", "moe"))
+    assert (counts["gate"] > 0) == (name in ("switch", "moe", "mos"))
     assert (counts["head"] > 0) == hasattr(arch_zoo.get(name), "tied")

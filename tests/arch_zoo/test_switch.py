@@ -292,7 +292,7 @@ def test_every_token_meets_its_expert_in_its_own_type(dtype):
         jnp.asarray(rng.normal(size=s), t)
         for s, t in (((2, 9, 4), dtype), ((3, 4, 8), jnp.float32), ((3, 8, 4), jnp.float32))
     )
-    y = experts.dropless(x, jnp.asarray(expert), jnp.asarray(real), wi, wo)
+    y = experts.dropless(x, jnp.asarray(expert), jnp.asarray(real), (wi,), wo)
     assert y.dtype == dtype
     x, wi, wo = (np.float64(a.astype(dtype).astype(jnp.float32)) for a in (x, wi, wo))
     expected = np.zeros(x.shape)

@@ -31,7 +31,7 @@ def mixer(layer: nn.Module) -> dict[str, t5_torch.Weight]:
     own = layer.self_attn
     if isinstance(own, Linear):
         return make_gated_deltanet.mixer(own)
-    return segments_torch.linear(query=own.q_proj, key=own.k_proj, value=own.v_proj, out=own.o_proj)
+    return segments_torch.attention(layer)
 
 
 def main() -> None:

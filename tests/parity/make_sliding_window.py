@@ -31,15 +31,7 @@ def main() -> None:
         )
         model = MistralForCausalLM(config).eval()
         t5_torch.randomise(model)
-        weights = segments_torch.parameters(
-            model,
-            lambda layer: segments_torch.linear(
-                query=layer.self_attn.q_proj,
-                key=layer.self_attn.k_proj,
-                value=layer.self_attn.v_proj,
-                out=layer.self_attn.o_proj,
-            ),
-        )
+        weights = segments_torch.parameters(model, segments_torch.attention)
         options = {"windows": (window,), "num_kv_heads": 1}
         segments_torch.save(
             "sliding_window", t5_torch.VERSIONS, model, weights, options, {case: batch}

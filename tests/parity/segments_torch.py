@@ -30,11 +30,6 @@ PACKED = batches.decoder_only(
         [[(1, 17), (1, 62), (1, 1)], [(1, 11), (1, 9)]], DIMENSIONS["vocab_size"], spare=3
     )
 )
-FEED_FORWARD = {
-    "mlp.gate_proj": "feed_forward.layer.wi_0",
-    "mlp.up_proj": "feed_forward.layer.wi_1",
-    "mlp.down_proj": "feed_forward.layer.wo",
-}
 
 
 def logits(model: nn.Module, batch: dict[str, np.ndarray]) -> torch.Tensor:
@@ -51,8 +46,18 @@ def logits(model: nn.Module, batch: dict[str, np.ndarray]) -> torch.Tensor:
     return torch.stack(rows)
 
 
-def parameters(model: nn.Module, layers: Callable[[nn.Module], dict[str, Weight]]):
-    """Those of a model like Llama by the zoo's paths; `layers` names those of a layer's mixer."""
+def dense(layer: nn.Module) -> dict[str, Weight]:
+    """The parameters of Llama's feed-forward layer."""
+    own = layer.mlp
+    return linear(wi_0=own.gate_proj, wi_1=own.up_proj, wo=own.down_proj)
+
+
+def parameters(
+    model: nn.Module,
+    mixer: Callable[[nn.Module], dict[str, Weight]],
+    feed_forward: Callable[[nn.Module], dict[str, Weight]] = dense,
+) -> dict[str, Weight]:
+    """Those of a model like Llama by the zoo's paths; two functions name those of each layer."""
     weights = {
         "embedding.table": Weight(model.model.embed_tokens.weight),
         "decoder.norm.scale": Weight(model.model.norm.weight),
@@ -63,11 +68,16 @@ def parameters(model: nn.Module, layers: Callable[[nn.Module], dict[str, Weight]
             "self_attention.norm.scale": Weight(layer.input_layernorm.weight),
             "feed_forward.norm.scale": Weight(layer.post_attention_layernorm.weight),
         }
-        for part, path in FEED_FORWARD.items():
-            block[path] = Weight(layer.get_submodule(part).weight, np.transpose)
-        block |= {f"self_attention.layer.{name}": w for name, w in layers(layer).items()}
+        block |= {f"self_attention.layer.{name}": w for name, w in mixer(layer).items()}
+        block |= {f"feed_forward.layer.{name}": w for name, w in feed_forward(layer).items()}
         weights |= {f"decoder.blocks.{index}.{path}": weight for path, weight in block.items()}
     return weights
+
+
+def attention(layer: nn.Module) -> dict[str, Weight]:
+    """The parameters of Llama's attention."""
+    own = layer.self_attn
+    return linear(query=own.q_proj, key=own.k_proj, value=own.v_proj, out=own.o_proj)
 
 
 def linear(**layers: nn.Linear) -> dict[str, Weight]:
