@@ -56,23 +56,21 @@ class MixtureFeedForward(Layer):
 
     def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
         """Sends every token through its experts; the cache stays as it is."""
-        options = self.options
+        options, each = self.options, self.options.top_k
         logits_BLE = parameters.project(x_BLD.astype(jnp.float32), self.router)
         scores_BLE = SCORES[options.scores](logits_BLE)
-        weight_BLK, expert_BLK = jax.lax.top_k(scores_BLE, options.top_k)
+        weight_BLK, expert_BLK = jax.lax.top_k(scores_BLE, each)
         if options.normalised:
             weight_BLK /= jnp.sum(weight_BLK, -1, keepdims=True) + 1e-20
         # Every choice of a token is a row of its own, next to those of its other choices.
         expert_NL = jnp.moveaxis(expert_BLK, 2, 1).reshape(-1, x_BLD.shape[1])
-        x_NLD = jnp.repeat(x_BLD, options.top_k, axis=0)
-        rows = experts.rows_per_group(len(x_BLD), x_BLD.shape[1], options.group_size)
-        rows *= options.top_k
-        factor = options.train_capacity_factor if ctx.train and cache is None else None
-        into = (self.wi_0[...], self.wi_1[...])
-        y_NLD, kept_NL = experts.feed_forward(
-            x_NLD, expert_NL, into, self.wo[...], ctx.fold(1), (rows, factor)
-        )
-        y_BKLD = y_NLD.reshape(len(x_BLD), options.top_k, *x_BLD.shape[1:])
+        x_NLD = jnp.repeat(x_BLD, each, axis=0)
+        rows = experts.rows_per_group(len(x_BLD), x_BLD.shape[1], options.group_size) * each
+        factor = options.train_capacity_factor if ctx.train else options.eval_capacity_factor
+        queue = (rows, factor if cache is None else None)
+        into, out = (self.wi_0[...], self.wi_1[...]), self.wo[...]
+        y_NLD, kept_NL = experts.feed_forward(x_NLD, expert_NL, into, out, ctx.fold(1), queue)
+        y_BKLD = y_NLD.reshape(len(x_BLD), each, *x_BLD.shape[1:])
         weight_BKL1 = jnp.moveaxis(weight_BLK, 2, 1)[..., None].astype(x_BLD.dtype)
         y_BLD = jnp.sum(y_BKLD * (options.scale * weight_BKL1), axis=1)
         if self.shared is not None:
@@ -95,7 +93,8 @@ class MoE(Llama):
       scale: a factor of the weights.
       train_capacity_factor: an expert's capacity in training, divided by its share of the tokens
         under an even load; with None nothing is dropped.
-      group_size: tokens that compete for capacity, rounded down to whole rows, at least one.
+      eval_capacity_factor: the same in evaluation. Decoding never drops.
+      group_size: tokens that compete for capacity, in whole rows.
       balance_weight: weight of the load-balancing loss of each layer.
     """
 
@@ -115,20 +114,24 @@ class MoE(Llama):
     normalised: bool = True
     scale: float = 1.0
     train_capacity_factor: float | None = 1.5
+    eval_capacity_factor: float | None = None
     group_size: int = 1024
     balance_weight: float = 0.01
 
     def check(self, cfg: ModelConfig) -> None:
         """Refuses what makes no mixture, beside what Llama refuses."""
         super().check(cfg)
-        factor = self.train_capacity_factor
-        limited = factor is None or (isinstance(factor, (int, float)) and factor > 0)
+        train, evaluation = (
+            factor is None or (isinstance(factor, (int, float)) and factor > 0)
+            for factor in (self.train_capacity_factor, self.eval_capacity_factor)
+        )
         for name, fits, rule in (
             ("top_k", 1 <= self.top_k <= self.num_experts, f"1 to {self.num_experts}, the experts"),
             ("num_shared", self.num_shared >= 0, "at least 0"),
             ("scores", self.scores in SCORES, " or ".join(SCORES)),
             ("scale", self.scale > 0, "above 0"),
-            ("train_capacity_factor", limited, "above 0 or None"),
+            ("train_capacity_factor", train, "above 0 or None"),
+            ("eval_capacity_factor", evaluation, "above 0 or None"),
             ("group_size", self.group_size >= 1, "at least 1"),
             ("balance_weight", self.balance_weight >= 0, "at least 0"),
         ):
@@ -136,13 +139,11 @@ class MoE(Llama):
                 raise ConfigError(f"moe: {name}={getattr(self, name)!r}: must be {rule}")
 
     def dimensions(self, vanilla: Dimensions) -> Dimensions:
-        """The width of an expert: all that a token uses have the vanilla layer's parameters."""
-        units = 2 * vanilla.mlp_dim / (3 * (self.top_k + self.num_shared))
-        allowed = size_rules.TOLERANCE * units
-        return dataclasses.replace(vanilla, mlp_dim=max(1, size_rules.round_width(units, allowed)))
+        """The width of an expert: those of a token have the vanilla layer's parameters."""
+        units = 2 * vanilla.mlp_dim / (3 * max(1, self.top_k + self.num_shared))
+        width = size_rules.round_width(units, size_rules.TOLERANCE * units)
+        return dataclasses.replace(vanilla, mlp_dim=max(1, width))
 
-    def feed_forward(
-        self, cfg: ModelConfig, side: Side, depth: int, key: jax.Array
-    ) -> MixtureFeedForward:
+    def feed_forward(self, cfg: ModelConfig, side: Side, depth: int, key: jax.Array) -> Layer:
         """A mixture at every depth."""
         return MixtureFeedForward(cfg, self, key)

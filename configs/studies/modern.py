@@ -14,6 +14,7 @@ from train.study.config import StudyConfig
 ARCHITECTURES = (
     "transformer",
     "llama",
+    "moe",
     "sliding_window",
     "retnet",
     "gla",

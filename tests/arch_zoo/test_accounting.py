@@ -259,7 +259,7 @@ def test_scanning_and_rematerialising_change_no_count(name):
 
 # The dropless path is left out: it loops over blocks of tokens, and XLA counts the body of a loop
 # once, whereas the accounting counts every iteration.
-WITHOUT_DROPLESS = {"switch": {"eval_capacity_factor": 1.0}}
+WITHOUT_DROPLESS = {name: {"eval_capacity_factor": 1.0} for name in ("switch", "moe")}
 
 
 @pytest.mark.slow
