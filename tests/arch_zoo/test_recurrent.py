@@ -22,15 +22,25 @@ def language_model(name: str, size: str = "tiny", **options) -> arch_zoo.ModelCo
     return arch_zoo.config(name, size, family="decoder_only", **options)
 
 
-@pytest.mark.parametrize("family", ["decoder_only", "encoder_decoder"])
-@pytest.mark.parametrize("name", NAMES)
-def test_every_size_has_the_parameters_of_the_vanilla_model(name, family):
-    for size in (*SIZES, "base-FF2048", "tiny-NH8"):
+def assert_equal_parameters(name: str, family: str, sizes) -> None:
+    for size in sizes:
         vanilla, own = (
             arch_zoo.count_params(arch_zoo.config(n, size, family=family)).non_embedding
             for n in ("transformer", name)
         )
         assert own == pytest.approx(vanilla, rel=0.02), size
+
+
+@pytest.mark.parametrize("name", [*NAMES, "hybrid"])
+def test_sizes_have_the_parameters_of_the_vanilla_model(name):
+    assert_equal_parameters(name, "decoder_only", ("nano", "base-FF2048"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["decoder_only", "encoder_decoder"])
+@pytest.mark.parametrize("name", [*NAMES, "hybrid"])
+def test_every_size_has_the_parameters_of_the_vanilla_model(name, family):
+    assert_equal_parameters(name, family, (*SIZES, "tiny-NH8"))
 
 
 def mixing(name: str, cfg: arch_zoo.ModelConfig) -> float:
