@@ -16,6 +16,7 @@ from tests.arch_zoo import models
 
 MUP = json.loads((Path(__file__).parents[1] / "parity" / "goldens" / "mup.json").read_text())
 NAMES = arch_zoo.names()
+FAST = ("transformer", "mos", "albert", "mamba2")
 
 
 def _model(name, size, kind="mup", base="nano", **options):
@@ -48,7 +49,10 @@ def test_at_the_base_size_all_parametrizations_are_one_model(name, kind):
     assert growth(carried).epsilon == 1 and growth(plain) == STANDARD
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in NAMES],
+)
 def test_matrices_of_twice_the_width_learn_at_half_the_rate(name):
     """Those whose fan-in is not the width, tables and vectors learn at the rate of the base."""
     options = {"factor": 8} if name == "albert" else {}

@@ -7,7 +7,13 @@ from arch_zoo.roles import ROLES, role
 from train.run.step import make_model
 
 
-@pytest.mark.parametrize("name", arch_zoo.names())
+FAST = ("transformer", "mos", "moe", "evolved", "gated_deltanet")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in arch_zoo.names()],
+)
 def test_every_parameter_has_the_role_of_what_it_does(name):
     cfg = arch_zoo.config(name, "nano", vocab_size=64)
     model, params = make_model(cfg, 0)
