@@ -6,7 +6,6 @@ import arch_zoo
 from arch_zoo.roles import ROLES, role
 from train.run.step import make_model
 
-
 FAST = ("transformer", "mos", "moe", "evolved", "gated_deltanet")
 
 
