@@ -5,9 +5,9 @@ Normalisations, softmaxes and activations do not count, as is usual. The taps of
 convolutions are elementwise products. A layer puts them in a scope called `depthwise`, and there
 each product counts as a multiply-add. Where papers disagree on what counts, a `Convention` decides.
 
-Work that would be missed is refused: convolutions, loops of unknown length, linear algebra, and, on
-arrays larger than the residual stream, outer products that are written as `*`, cumulative sums and
-associative scans. A recurrence is an `einsum` in a `lax.scan`.
+Work that would be missed is refused: convolutions, loops of unknown length, linear algebra,
+associative scans, and, where the result is larger than the residual stream, outer products that are
+written as `*` and cumulative sums. A recurrence is written as an `einsum` in a `lax.scan`.
 """
 
 import collections

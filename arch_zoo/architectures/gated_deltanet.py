@@ -42,7 +42,7 @@ class GatedDeltaRule(Layer):
         """Draws the projections to queries, keys, values, gates, rates and decays, and back."""
         *keys, rates_key = jax.random.split(key, 9)
         dim, heads = cfg.embed_dim, cfg.num_heads
-        self.num_heads, self.key_dim, self.options = heads, _key_dim(cfg), options
+        self.num_heads, self.key_dim, self.options = heads, _key_dim(cfg.head_dim), options
         joined = heads * self.key_dim
         self.query, self.key, self.value, self.gate = (
             parameters.fan_in(key, (dim, width), ("embed", "joined_kv"))
@@ -123,7 +123,7 @@ class GatedDeltaNet(RecurrentBlocks):
 
     def mixer_params(self, vanilla: Dimensions) -> int:
         """Projections, taps, rates and decays, and the norm of a head."""
-        key_dim, heads = 3 * vanilla.head_dim // 4, vanilla.num_heads
+        key_dim, heads = _key_dim(vanilla.head_dim), vanilla.num_heads
         per_input = 8 * heads * key_dim + (2 if self.decay else 1) * heads
         others = 4 * _TAPS * heads * key_dim + 2 * key_dim + (2 * heads if self.decay else 0)
         return vanilla.embed_dim * per_input + others
@@ -133,5 +133,5 @@ class GatedDeltaNet(RecurrentBlocks):
         return GatedDeltaRule(cfg, self, key)
 
 
-def _key_dim(cfg: ModelConfig) -> int:
-    return 3 * cfg.head_dim // 4
+def _key_dim(head_dim: int) -> int:
+    return 3 * head_dim // 4

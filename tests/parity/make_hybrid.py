@@ -5,11 +5,9 @@ transformers==5.23.0`, then, from the root of the checkout, `python -m tests.par
 """
 
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.qwen3_next.modeling_qwen3_next import Qwen3NextGatedDeltaNet
 
 from tests.parity import make_gated_deltanet, segments_torch, t5_torch
-from tests.parity.segments_torch import DIMENSIONS
 
 
 class Linear(nn.Module):
@@ -36,19 +34,7 @@ def mixer(layer: nn.Module) -> dict[str, t5_torch.Weight]:
 
 def main() -> None:
     """Writes the goldens."""
-    config = LlamaConfig(
-        vocab_size=DIMENSIONS["vocab_size"],
-        hidden_size=DIMENSIONS["embed_dim"],
-        intermediate_size=DIMENSIONS["mlp_dim"],
-        num_hidden_layers=DIMENSIONS["num_decoder_layers"],
-        num_attention_heads=DIMENSIONS["num_heads"],
-        num_key_value_heads=DIMENSIONS["num_heads"],
-        head_dim=DIMENSIONS["head_dim"],
-        rms_norm_eps=1e-6,
-        attn_implementation="eager",
-        use_cache=False,
-    )
-    model = LlamaForCausalLM(config).eval()
+    model = segments_torch.llama()
     model.model.layers[0].self_attn = Linear()
     t5_torch.randomise(model)
     options = {"pattern": ("gated_deltanet", "llama"), "norm_epsilon": 1e-6}

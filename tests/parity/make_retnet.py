@@ -11,7 +11,7 @@ of a head is what fla's layer has, too.
 
 import torch
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from tests.parity import segments_torch, t5_torch
@@ -58,17 +58,7 @@ class Retention(Recurrent):
 
 def build(make_mixer) -> LlamaForCausalLM:
     """Llama with another mixer in every layer, and random weights."""
-    config = LlamaConfig(
-        vocab_size=DIMENSIONS["vocab_size"],
-        hidden_size=DIMENSIONS["embed_dim"],
-        intermediate_size=DIMENSIONS["mlp_dim"],
-        num_hidden_layers=DIMENSIONS["num_decoder_layers"],
-        num_attention_heads=DIMENSIONS["num_heads"],
-        head_dim=DIMENSIONS["head_dim"],
-        rms_norm_eps=1e-6,
-        use_cache=False,
-    )
-    model = LlamaForCausalLM(config).eval()
+    model = segments_torch.llama()
     for layer in model.model.layers:
         layer.self_attn = make_mixer()
     t5_torch.randomise(model)

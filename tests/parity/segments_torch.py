@@ -12,6 +12,7 @@ from types import ModuleType
 import numpy as np
 import torch
 from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests.parity import batches, t5_torch
 from tests.parity.t5_torch import Weight
@@ -44,6 +45,22 @@ def logits(model: nn.Module, batch: dict[str, np.ndarray]) -> torch.Tensor:
             row = row.masked_scatter(where[:, None], scores)
         rows.append(row)
     return torch.stack(rows)
+
+
+def llama() -> LlamaForCausalLM:
+    """Hugging Face's Llama with these dimensions and the zoo's epsilon of the norms."""
+    config = LlamaConfig(
+        vocab_size=DIMENSIONS["vocab_size"],
+        hidden_size=DIMENSIONS["embed_dim"],
+        intermediate_size=DIMENSIONS["mlp_dim"],
+        num_hidden_layers=DIMENSIONS["num_decoder_layers"],
+        num_attention_heads=DIMENSIONS["num_heads"],
+        head_dim=DIMENSIONS["head_dim"],
+        rms_norm_eps=1e-6,
+        attn_implementation="eager",
+        use_cache=False,
+    )
+    return LlamaForCausalLM(config).eval()
 
 
 def dense(layer: nn.Module) -> dict[str, Weight]:
