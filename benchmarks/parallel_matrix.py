@@ -7,9 +7,9 @@
 Uses one process with eight virtual CPU devices. Each architecture is trained for a few steps on one
 device, and then from the same parameters on the same global batches under `pmap` on 1, 2, 4 and 8
 devices and under `mesh` (data x model x expert). The batches have padding, so that their parts have
-unequal weights. `spread` is `pmap` as it works with several processes. Switch runs with little
-capacity, so that it drops tokens, and under `pmap` its experts are spread by `all_to_all`. Dropout
-and jitter are off, because each part draws them separately.
+unequal weights. `spread` is `pmap` as it works with several processes. Models with
+experts run with little capacity, so that they drop tokens, and under `pmap` their experts are spread
+by `all_to_all`. Dropout and jitter are off, because each part draws them separately.
 
 Prints a line for each pair on stderr and the tally as JSON on stdout; exits with 1 if any pair
 differs by more than `--tolerance`, relative, in loss, gradient norm, or dropped tokens.
@@ -55,9 +55,8 @@ BATCH, LENGTH = 16, 16
 RATES, RATE = {"adafactor": 0.1}, 0.003  # Adafactor's is relative to the size of a parameter
 # The parts have at least two rows, and a group is one row of either side. Every part then
 # holds whole groups, so capacity does not depend on the parts.
-OPTIONS = {
-    "switch": {"num_experts": 8, "group_size": LENGTH, "train_capacity_factor": 0.6, "jitter": 0.0},
-}
+_CROWDED = {"num_experts": 8, "group_size": LENGTH, "train_capacity_factor": 0.6}
+OPTIONS = {"switch": _CROWDED | {"jitter": 0.0}, "moe": _CROWDED}
 STAGE = StageConfig(
     batch_size=BATCH,
     input_length=LENGTH,
@@ -91,19 +90,18 @@ def strategy_of(setting: str, axes: parallel.Axes, params: Any) -> parallel.Stra
     return parallel.make_strategy(config, axes, params, devices)
 
 
-def train(
-    name: str, family: str, setting: str, steps: int, optimizer_name: OptimizerName = "adafactor"
-) -> list[dict[str, float]]:
+def train(name: str, setting: str, args: argparse.Namespace) -> list[dict[str, float]]:
     """The metrics of the first steps of an architecture under a setting.
 
     `one` means one device without a strategy.
     """
-    rate = RATES.get(optimizer_name, RATE)
+    family = args.family
+    rate = RATES.get(args.optimizer, RATE)
     limits = STAGE.task_shape(family).limits
-    options = OPTIONS.get(name, {})
+    options = OPTIONS.get(name, {}) | args.options
     cfg = arch_zoo.config(name, "nano", vocab_size=64, family=family, **limits, **options)
     model, params = make_model(cfg, seed=0)
-    settings = dataclasses.replace(STAGE.optimizer, name=optimizer_name)
+    settings = dataclasses.replace(STAGE.optimizer, name=args.optimizer)
     optimizer = make_optimizer(settings, model.axes)
     strategy = (
         parallel.SingleDevice() if setting == "one" else strategy_of(setting, model.axes, params)
@@ -111,7 +109,7 @@ def train(
     step = strategy.compile(make_train_step(model, optimizer, STAGE, strategy.devices))
     state = strategy.place_state(init_state(params, optimizer))
     rows = []
-    for number in range(steps):
+    for number in range(args.steps):
         state, metrics = step(
             state, strategy.place_batch(batch(number, family)), np.float32(rate), np.uint32(0)
         )
@@ -138,19 +136,18 @@ def main() -> int:
     parser.add_argument("--architectures", default="", help="(default: all of the family)")
     parser.add_argument("--settings", default=",".join(SETTINGS))
     parser.add_argument("--optimizer", default="adafactor", choices=get_args(OptimizerName))
+    parser.add_argument("--options", type=json.loads, default={}, help="of the architectures, JSON")
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--tolerance", type=float, default=2e-4)
     args = parser.parse_args()
     every = [name for name in arch_zoo.names() if args.family in arch_zoo.get(name).families]
     rows = []
     for name in args.architectures.split(",") if args.architectures else every:
-        reference = train(name, args.family, "one", args.steps, args.optimizer)
+        reference = train(name, "one", args)
         dropped = reference[0].get("expert_drop_rate")
         row: dict[str, Any] = {"architecture": name}
         for setting in args.settings.split(","):
-            row[setting] = far = difference(
-                train(name, args.family, setting, args.steps, args.optimizer), reference
-            )
+            row[setting] = far = difference(train(name, setting, args), reference)
             note = "" if dropped is None else f", {dropped:.0%} of the tokens dropped"
             verdict = "equal" if far <= args.tolerance else "DIFFERENT"
             print(

@@ -67,7 +67,7 @@ class MixtureFeedForward(Layer):
         x_NLD = jnp.repeat(x_BLD, each, axis=0)
         rows = experts.rows_per_group(len(x_BLD), x_BLD.shape[1], options.group_size) * each
         factor = options.train_capacity_factor if ctx.train else options.eval_capacity_factor
-        queue = (rows, factor if cache is None else None)
+        queue = experts.Queue(options.num_experts, rows, factor if cache is None else None)
         into, out = (self.wi_0[...], self.wi_1[...]), self.wo[...]
         y_NLD, kept_NL = experts.feed_forward(x_NLD, expert_NL, into, out, ctx.fold(1), queue)
         y_BKLD = y_NLD.reshape(len(x_BLD), each, *x_BLD.shape[1:])

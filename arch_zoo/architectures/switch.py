@@ -55,7 +55,7 @@ class SwitchFeedForward(Layer):
         expert_BL, gate_BL = jnp.argmax(probs_BLE, axis=-1), jnp.max(probs_BLE, axis=-1)
         rows = experts.rows_per_group(x_BLD.shape[0], x_BLD.shape[1], options.group_size)
         factor = options.train_capacity_factor if ctx.train else options.eval_capacity_factor
-        queue = (rows, factor if cache is None else None)
+        queue = experts.Queue(options.num_experts, rows, factor if cache is None else None)
         y_BLD, kept_BL = experts.feed_forward(
             x_BLD, expert_BL, (self.wi[...],), self.wo[...], ctx.fold(1), queue
         )

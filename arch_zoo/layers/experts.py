@@ -6,6 +6,8 @@ place depends only on tokens at earlier positions and on rows before its own, so
 stays causal to the bit.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
@@ -56,6 +58,21 @@ def arrivals(expert_GN: jax.Array, real_GN: jax.Array, num_experts: int) -> jax.
     """For each token, how many real tokens before it in its group go to the same expert, [G, N]."""
     wants_GNE = jax.nn.one_hot(expert_GN, num_experts, dtype=jnp.int32) * real_GN[..., None]
     return jnp.sum((jnp.cumsum(wants_GNE, axis=1) - wants_GNE) * wants_GNE, axis=-1)
+
+
+class Queue(NamedTuple):
+    """How tokens compete for the places of the experts.
+
+    Attributes:
+      num_experts: all of them, however many devices they are spread over.
+      rows: the rows of a group.
+      factor: the capacity of an expert for a group, divided by its share under an even load; None
+        drops nothing.
+    """
+
+    num_experts: int
+    rows: int
+    factor: float | None
 
 
 def rows_per_group(batch_size: int, length: int, group_size: int) -> int:
@@ -128,7 +145,7 @@ def feed_forward(
     into: tuple[jax.Array, ...],
     wo_EFD: jax.Array,
     ctx: Context,
-    queue: tuple[int, float | None],
+    queue: Queue,
 ) -> tuple[jax.Array, jax.Array]:
     """Every token through the feed-forward layer of its own expert; see `hidden`.
 
@@ -136,20 +153,22 @@ def feed_forward(
       x_BLD: the tokens; B is a multiple of the rows of the context, whose tokens have several
         experts each, in rows of their own.
       expert_BL: the expert of each.
-      into: the kernels [E, D, F] of the hidden units.
-      wo_EFD: the kernels of the output.
+      into: the kernels [E, D, F] of the hidden units; those of this device's experts if the
+        context has an `expert_axis`.
+      wo_EFD: the kernels of the output, likewise.
       ctx: the stack's context; hidden units are dropped by its key.
-      queue: rows of a group, and the capacity of an expert for it divided by its share under an
-        even load; None drops nothing.
+      queue: see there. If nothing is dropped and experts are spread over devices, every expert has
+        places for a whole group.
 
     Returns:
       The outputs [B, L, D], zero for tokens that found no place, and which tokens found one.
     """
-    (rows, factor), (num_experts, _, dim) = queue, wo_EFD.shape
+    num_experts, rows, factor = queue
     real_BL = jnp.repeat(ctx.real_BL1[..., 0], len(x_BLD) // ctx.batch_size, axis=0)
-    if factor is None:
+    if factor is None and ctx.expert_axis is None:
         return dropless(x_BLD, expert_BL, real_BL, into, wo_EFD), real_BL
-    limit = capacity(rows * x_BLD.shape[1], num_experts, factor)
+    group_size, dim = rows * x_BLD.shape[1], x_BLD.shape[-1]
+    limit = group_size if factor is None else capacity(group_size, num_experts, factor)
     places_N, size = limited_places(expert_BL, real_BL, rows, num_experts, limit)
     tokens = inverse(places_N, size)
     x_ECD = exchange(x_BLD.reshape(-1, dim), tokens, places_N).reshape(num_experts, -1, dim)

@@ -46,16 +46,17 @@ def _environment(devices):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("family", "settings"),
+    ("architecture", "family", "settings", "options"),
     [
-        ("encoder_decoder", "pmap-4,spread-4,mesh-2x2x1,mesh-2x1x2"),
-        ("decoder_only", "pmap-4,mesh-2x2x1"),
+        ("switch", "encoder_decoder", "pmap-4,spread-4,mesh-2x2x1,mesh-2x1x2", {}),
+        ("moe", "decoder_only", "pmap-4,mesh-2x2x1", {}),
+        ("moe", "decoder_only", "spread-4", {"train_capacity_factor": None}),
     ],
 )
-def test_every_strategy_trains_to_the_losses_of_one_device(family, settings):
+def test_every_strategy_trains_to_the_losses_of_one_device(architecture, family, settings, options):
     """Some pairs of the matrix that `benchmarks/parallel_matrix.py` computes completely."""
-    arguments = ["--architectures", "switch", "--settings", settings, "--steps", "3"]
-    arguments += ["--family", family]
+    arguments = ["--architectures", architecture, "--settings", settings, "--steps", "3"]
+    arguments += ["--family", family, "--options", json.dumps(options)]
     done = subprocess.run(
         [sys.executable, str(MATRIX), *arguments],
         env=_environment(8),
@@ -66,11 +67,11 @@ def test_every_strategy_trains_to_the_losses_of_one_device(family, settings):
     assert done.returncode == 0, done.stderr
     tally = json.loads(done.stdout)
     assert tally["equal"] == tally["of"] == settings.count(",") + 1
-    (switch,) = tally["differences"]
-    assert switch.pop("architecture") == "switch"
-    assert max(switch.values()) < tolerances.REORDERED_GRADIENT
-    assert "0% of the tokens dropped" not in done.stderr
+    (row,) = tally["differences"]
+    assert row.pop("architecture") == architecture
+    assert max(row.values()) < tolerances.REORDERED_GRADIENT
     assert "of the tokens dropped" in done.stderr
+    assert (" 0% of the tokens dropped" in done.stderr) == bool(options)
 
 
 @pytest.mark.slow
