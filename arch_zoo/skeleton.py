@@ -146,6 +146,12 @@ class Skeleton(nnx.Module):
         x_BTD, aux = self.hidden(batch, key, train=train, expert_axis=expert_axis)
         return Logits(self._logits(x_BTD), *_finish(aux))
 
+    def logits_at(self, batch: Batch, positions_BN: jax.Array) -> jax.Array:
+        """Logits [B, N, V] at these positions of each row, without dropout."""
+        x_BTD, _ = self.hidden(batch)
+        x_BND = jnp.take_along_axis(x_BTD, positions_BN[..., None], axis=1, mode="clip")
+        return self._logits(x_BND)
+
     def token_nll(
         self,
         batch: Batch,

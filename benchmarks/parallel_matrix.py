@@ -8,8 +8,8 @@ Uses one process with eight virtual CPU devices. Each architecture is trained fo
 device, and then from the same parameters on the same global batches under `pmap` on 1, 2, 4 and 8
 devices and under `mesh` (data x model x expert). The batches have padding, so that their parts have
 unequal weights. `spread` is `pmap` as it works with several processes. Models with
-experts run with little capacity, so that they drop tokens, and under `pmap` their experts are spread
-by `all_to_all`. Dropout and jitter are off, because each part draws them separately.
+experts run with little capacity, so that they drop tokens, and under `pmap` their experts are
+spread by `all_to_all`. Dropout and jitter are off, because each part draws them separately.
 
 Prints a line for each pair on stderr and the tally as JSON on stdout; exits with 1 if any pair
 differs by more than `--tolerance`, relative, in loss, gradient norm, or dropped tokens.

@@ -1,6 +1,7 @@
 """Presets of single runs: functions of architecture, size, seed and family."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ from train.study import declare
 from train.study.config import Family, OptimizerConfig, RunConfig, StageConfig
 
 __all__ = ["cpu", "cpu_text", "t5"]
+
+PROBE_SIZE = "nano-NL2-DM64-FF256-NH4-KV16"
+"""The size of models for probes on a CPU, with the width of the published MQAR experiments."""
 
 CPU_RATES = "configs/rates/cpu.json"  # from the root of the project
 """The learning rates of `cpu`: what `eval tune` found in the study `lr_sweep`."""
@@ -94,3 +98,45 @@ def cpu_text(
     )
     plain = cpu(architecture, size, seed, family)
     return dataclasses.replace(plain, pretrain=pretrain, finetune=None)
+
+
+def cpu_probe(
+    architecture: str,
+    task: str,
+    options: Mapping[str, Any] | None = None,
+    size: str = PROBE_SIZE,
+    seed: int = 0,
+) -> RunConfig:
+    """A probe on a CPU: two layers of width 64, AdamW with a linear decay, 32 rows a step.
+
+    The protocol names the probe.
+
+    Args:
+      architecture: a name of `python -m arch_zoo list`.
+      task: the name of a probe.
+      options: its settings.
+      size: of the model.
+      seed: of the run.
+    """
+    pretrain = StageConfig(
+        steps=1000,
+        batch_size=32,
+        probe={"task": task, **(options or {})},
+        optimizer=OptimizerConfig(
+            name="adamw", learning_rate=3e-3, schedule="linear", warmup_steps=50, clip_norm=1.0
+        ),
+        z_loss=0.0,
+        eval_batch_size=64,
+        log_every=50,
+        checkpoint_every=1000,
+    )
+    return RunConfig(
+        architecture=architecture,
+        size=size,
+        protocol=task,
+        seed=seed,
+        family="decoder_only",
+        model=dict(arch_zoo.get(architecture).cpu_options),
+        pretrain=pretrain,
+        finetune=None,
+    )

@@ -46,10 +46,12 @@ class ReportVerb:
       runs: a study's directory (runs/<study>), or a table of runs (.csv, .tsv, .jsonl or .parquet,
         compressed or not).
       out: directory to write to.
+      scaling: another study's directory or table, whose slopes the scores of probes are related to.
     """
 
     runs: _Path
     out: Path = Path("reports")
+    scaling: Annotated[Path | None, tyro.conf.arg(name="with")] = None
     columns: _Columns = RunColumns()
     settings: _Settings = Settings()
 
@@ -60,7 +62,8 @@ class ReportVerb:
             from eval.report import summary, tables, write
 
             study = write.load(self.runs, self.columns)
-            analysis = write.write(study, self.out, self.settings, step)
+            beside = None if self.scaling is None else write.load(self.scaling)
+            analysis = write.write(study, self.out, self.settings, step, beside)
         for warning in summary.warnings(analysis):
             _say("warning", warning)
         _show(

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from train import command_line
 from train.command_line import EXIT_FAILED, EXIT_STOPPED
 from train.data.prepare_config import PrepareConfig
+from train.data.probe_verb import ProbesVerb
 from train.measures import verbs as measure_verbs
 from train.ranges import CountOrZero, Range, Seed
 from train.records import InputError, read_jsonl
@@ -100,6 +101,7 @@ VERBS = {
     **verbs.VERBS,
     **cluster_verbs.VERBS,
     **measure_verbs.VERBS,
+    "probes": ProbesVerb,
 }
 
 
@@ -134,12 +136,12 @@ def run_cell(verb: CellVerb, stage: str) -> int:
     config = declare.with_settings(dataclasses.replace(config, study=verb.study), settings)
 
     # Late, because these imports are slow and a misspelt setting should be reported first.
-    from train.data.corpus import open_corpus
+    from train.data.probe_batches import open_for
     from train.run import cell, distributed, loop, seeds, start
     from train.run.stages import KINDS
 
     distributed.initialize()
-    corpus = open_corpus(verb.corpus, verify=verb.verify)
+    corpus = open_for([config], verb.corpus, verify=verb.verify)
     runs = [dataclasses.replace(config, seed=verb.seed + number) for number in range(verb.seeds)]
     directories = [verb.runs / verb.study / run.run_id for run in runs]
     if len(runs) != 1 and (verb.resume_from or verb.init_from):

@@ -18,6 +18,7 @@ from eval.analyses.comparison import Comparison
 from eval.analyses.families import EQUAL_PARAMETERS, Families
 from eval.analyses.paired import Paired, PairedErrors
 from eval.analyses.pareto import Frontier
+from eval.analyses.probes import Probes
 from eval.analyses.protocols import DepthWidth, Protocols
 from eval.analyses.question import REFERENCE, Question
 from eval.analyses.rank import Ranking
@@ -105,6 +106,7 @@ def analyse(
     study: Study,
     settings: Settings = DEFAULTS,
     progress: Callable[[str], None] = lambda name: None,
+    scaling: Study | None = None,
 ) -> Analysis:
     """Computes every table of the report.
 
@@ -112,6 +114,7 @@ def analyse(
       study: from `eval.data.study.read_study` or `eval.data.run_table.read_table`.
       settings: the settings of the analyses.
       progress: called with the name of each table before it is computed.
+      scaling: a study of slopes, which the scores of probes are related to.
 
     Raises:
       InputError: the study has no finished run, or a column or architecture that the settings name
@@ -122,6 +125,7 @@ def analyse(
             f"study {study.name!r}: no run is finished, so there is nothing to report"
             f"{study.not_finished}"
         )
+    probes = Probes(study.told_apart(), settings.level)
     swept = tuning_runs.swept(study)
     study = tuning_runs.at_best(study.told_apart())
     runs, quantities = with_counts(study, settings)
@@ -151,6 +155,12 @@ def analyse(
     capacity = Capacity(study, settings.level).table()
     if len(capacity):
         results["capacity"] = capacity
+    table = probes.table()
+    if len(table):
+        results |= {"probes": table, "probe_curves": probes.curves()}
+        if scaling is not None:
+            related = question_of(settings, settings.reference or REFERENCE)
+            results["probe_relation"] = probes.relation(tuning_runs.at_best(scaling), related)
     return Analysis(study, runs, quantities, reference, settings, results, laws, tuple(sweep))
 
 

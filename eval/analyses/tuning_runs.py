@@ -22,7 +22,7 @@ from train.records import InputError, read_json, replacing
 SETTING = "pretrain.optimizer.learning_rate"
 _CELL = ["architecture", "size", "protocol", "tokens"]
 _NEEDED = ("run_id", "family", *_CELL, "params", "rate", "seed", "loss")
-_ALIKE = ("batch_size", "weight_decay", "decay_steps", "mixture")
+_ALIKE = ("batch_size", "weight_decay", "decay_steps", "mixture", "probe")
 _SWEPT = re.compile(r"-?learning_rate[0-9.]+(e[+-]?\d+)?")  # in a protocol of `declare.sweep`
 _FEW = 3  # rates that make a curve
 AT_BEST = (
@@ -105,7 +105,7 @@ def swept(study: Study) -> pd.DataFrame:
     runs = of_study(study)
     several = runs.groupby(_CELL, dropna=False)["rate"].transform("nunique") >= _FEW
     once = ~runs.duplicated([*_CELL, "rate", "seed"], keep=False)
-    return runs[several & once]
+    return runs[several & once & runs["loss"].notna()]
 
 
 def at_best(study: Study) -> Study:

@@ -83,6 +83,8 @@ def of_levels(levels: pd.DataFrame, alpha: str) -> Verdict | None:
 
 def of_families(families: pd.DataFrame, alpha: str, measure: str) -> Verdict | None:
     """The answer of `Families.differences` about one measure of WORDS; None without a row."""
+    if not len(families):
+        return None
     rows = families[(families["alpha"] == alpha) & (families["measure"] == measure)]
     return _verdict(rows, *WORDS[measure], np.nan) if len(rows) else None
 

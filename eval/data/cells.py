@@ -165,8 +165,13 @@ class RunTable:
             self._refuse(twice, "another run has the same architecture, size, protocol and seed")
 
     def _refuse_two_corpora(self) -> None:
+        """Runs without a loss and a score, such as those of probes, have nothing to compare."""
+        qualities = self.frame.filter(regex="^(upstream_nll$|downstream_)")
+        compared = qualities.notna().any(axis=1) | (qualities.shape[1] == 0)
         for column in ("corpus", "tokenizer"):
-            found = self.frame[column].dropna().value_counts() if column in self.frame else ()
+            if column not in self.frame:
+                continue
+            found = self.frame.loc[compared, column].dropna().value_counts()
             if len(found) > 1:
                 counts = ", ".join(f"{name} ({n} runs)" for name, n in found.items())
                 differ = f"losses of different {column} values cannot be compared"

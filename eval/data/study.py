@@ -59,6 +59,7 @@ RECIPE_COLUMNS = (
     "weight_decay",
     "decay_steps",
     "mixture",
+    "probe",
 )
 SHAPE_COLUMNS = ("run_id", "num_layers", "embed_dim", "mlp_dim", "num_heads")
 MEASURE_COLUMNS = ("run_id", "measure", "rank", "value")
@@ -90,7 +91,8 @@ class Study:
         (integer); the parameter, FLOP (per sequence), token and speed columns, among them
         unique_tokens, the different tokens of text that a run has read; upstream_nll and its
         standard error (nats per target token), upstream_neg_log_ppl = -upstream_nll,
-        upstream_bits_per_byte (the same loss in a unit that does not depend on the tokenizer);
+        upstream_bits_per_byte (the same loss in a unit that does not depend on the tokenizer); NaN
+        for a run on a probe;
         downstream_<task>, the best of all evaluations of a run, as the study reports it, and the
         downstream averages (percent); corpus, device.
       evals: the last evaluation of every (run_id, stage, task, split, metric), with step, value, n
@@ -108,7 +110,8 @@ class Study:
         columns of `evals`; empty for a table from elsewhere.
       recipes: settings of pretraining that analyses of one run need, as rows of RECIPE_COLUMNS; NaN
         where they are not recorded. The mixture is a text, such as "docstrings 0.25, source 0.75",
-        empty for the corpus as it is. `settings` says how often each value occurs.
+        empty for the corpus as it is; so is the probe, such as "mqar, pairs 8", empty for a run on
+        text. `settings` says how often each value occurs.
       measures: what the verbs of `train` measured of finished runs, as rows of MEASURE_COLUMNS; the
         rank is that of a head or a matrix, NaN where a value has none.
       paths: the run directory of each run of `runs`, by run id; empty for a table from elsewhere.
@@ -378,7 +381,9 @@ def _study(
         paths={identities[i]["run_id"]: runs[i].path for i in done},
     )
     told = [runs[i] for i in (*done, *left)]
-    return dataclasses.replace(study, warnings=(*_torn(told), *_lost(told), *check(study)))
+    on_text = study.recipes[study.recipes["probe"] == ""].run_id
+    checked = check(study, on_text)
+    return dataclasses.replace(study, warnings=(*_torn(told), *_lost(told), *checked))
 
 
 def _identity(run: records.Run) -> dict[str, Any]:
@@ -497,10 +502,11 @@ def _recipes(runs: list[tuple[str, records.Run]]) -> pd.DataFrame:
         stage, path = run.config.get("pretrain") or {}, run.path / "config.json"
         optimizer = stage.get("optimizer")
         optimizer = optimizer if isinstance(optimizer, dict) else {}
-        found = [stage.get("batch_size"), *(optimizer.get(key) for key in RECIPE_COLUMNS[2:-1])]
-        named = zip(RECIPE_COLUMNS[1:-1], found, strict=True)
+        found = [stage.get("batch_size"), *(optimizer.get(key) for key in RECIPE_COLUMNS[2:-2])]
+        named = zip(RECIPE_COLUMNS[1:-2], found, strict=True)
         numbers = [_number(value, path, f"pretrain: {key}") for key, value in named]
-        rows.append((run_id, *numbers, _mixture(stage.get("sources"), path)))
+        texts = _mixture(stage.get("sources"), path), _probe(stage.get("probe"), path)
+        rows.append((run_id, *numbers, *texts))
     return pd.DataFrame(rows, columns=list(RECIPE_COLUMNS))
 
 
@@ -512,6 +518,16 @@ def _mixture(sources: Any, path: Path) -> str:
     shares = {name: _number(sources[name], path, f"sources.{name}") for name in sorted(sources)}
     total = sum(shares.values())
     return ", ".join(f"{name} {share / total:.3g}" for name, share in shares.items() if share)
+
+
+def _probe(probe: Any, path: Path) -> str:
+    """The name of a probe and its settings, in words."""
+    probe = probe or {}
+    if not isinstance(probe, dict) or not all(isinstance(key, str) for key in probe):
+        raise InputError(f"{path}: pretrain: probe = {probe!r} is not an object")
+    values = {key: "/".join(map(str, x)) if isinstance(x, list) else x for key, x in probe.items()}
+    settings = [f"{key} {values[key]}" for key in sorted(values) if key != "task"]
+    return ", ".join([str(probe["task"]), *settings]) if "task" in probe else ""
 
 
 def _measures(runs: list[tuple[str, records.Run]]) -> pd.DataFrame:
@@ -552,6 +568,7 @@ def _typed(table: pd.DataFrame, evals: pd.DataFrame, tasks: list[str]) -> pd.Dat
         }
         return pd.DataFrame(columns=columns).astype(types | {"seed": "int64"})
     heldout = evals[(evals.stage == "pretrain") & (evals.split == "validation")]
+    heldout = heldout[heldout.task == "corpus"]  # the loss of a probe is not that of text
     upstream, in_bytes = (
         heldout[heldout.metric == metric].drop_duplicates("run_id", keep="last").set_index("run_id")
         for metric in ("nll", "bits_per_byte")
@@ -642,9 +659,15 @@ def _ends_whole(file: Path) -> bool:
         return size == 0 or handle.read(1) == b"\n"
 
 
-def check(study: Study) -> list[str]:
-    """Warnings that a reader must know before trusting the table, most serious first."""
+def check(study: Study, on_text: pd.Series | None = None) -> list[str]:
+    """Warnings that a reader must know before trusting the table, most serious first.
+
+    Args:
+      study: the study.
+      on_text: the run ids of the runs on text, whose losses are compared; None for all.
+    """
     runs, warnings = study.runs, []
+    text = runs if on_text is None else runs[runs.run_id.isin(on_text)]
     if runs.empty:
         warnings.append(
             f"No run of this study is finished ({len(study.unfinished)} are not): there is nothing "
@@ -652,7 +675,10 @@ def check(study: Study) -> list[str]:
         )
     for column, what in (("corpus_fingerprint", "corpora"), ("device", "devices")):
         if column in study.provenance:
-            groups = study.provenance.groupby(column).size()
+            rows = study.provenance
+            if what == "corpora":
+                rows = rows[rows.run_id.isin(text.run_id)]
+            groups = rows.groupby(column).size()
             if len(groups) > 1:
                 listed = "; ".join(f"{str(name)[:12]} ({n} runs)" for name, n in groups.items())
                 verdict = (
@@ -678,7 +704,7 @@ def check(study: Study) -> list[str]:
             f"{len(study.unfinished) - len(failed)} runs are not finished and are in no table or "
             "figure."
         )
-    return warnings + _gaps(runs) + _selection(study.evals)
+    return warnings + _gaps(runs, text) + _selection(study.evals)
 
 
 def _selection(evals: pd.DataFrame) -> list[str]:
@@ -698,15 +724,16 @@ def _selection(evals: pd.DataFrame) -> list[str]:
     ]
 
 
-def _gaps(runs: pd.DataFrame) -> list[str]:
-    """Warnings about missing scores and missing costs."""
+def _gaps(runs: pd.DataFrame, text: pd.DataFrame) -> list[str]:
+    """Warnings about missing scores and missing costs; only runs on text need a held-out loss."""
     warnings = []
     for column, what in (
         ("upstream_nll", "held-out loss"),
         ("flops_forward", "FLOP count"),
         ("params_total", "parameter count"),
     ):
-        missing = runs.loc[~np.isfinite(runs[column]), "run_id"]
+        asked = text if column == "upstream_nll" else runs
+        missing = asked.loc[~np.isfinite(asked[column]), "run_id"]
         if len(missing):
             warnings.append(f"{len(missing)} finished runs have no {what}: {_few(missing)}.")
     for column in task_columns(runs):

@@ -26,7 +26,7 @@ from eval.analyses.question import Question
 from eval.data.cells import CELL, RunTable, main_protocol, seed_averages
 from eval.data.families import plain_names, several
 from eval.data.quantity import Quantity
-from eval.report import learning_curves, source_figures, sweep
+from eval.report import learning_curves, probe_report, source_figures, sweep
 from eval.report.grid import scaled
 from eval.report.law_figures import draw as law_figure
 from eval.report.law_figures import log_x
@@ -97,7 +97,7 @@ def draw_more(analysis: Analysis) -> dict[str, Figure]:
 
     `attainment` (with several seeds), `learning_curves`, `families` (with both), `tuning` and
     `expected_best` (of a sweep of learning rates), `source_<design>` for every figure of a source,
-    and `law_<architecture>` for every law.
+    `probes` and `probe_curves`, and `law_<architecture>` for every law.
     """
     figures: dict[str, Figure] = {}
     with matplotlib.rc_context(STYLE):
@@ -112,6 +112,7 @@ def draw_more(analysis: Analysis) -> dict[str, Figure]:
         if analysis.sweep:
             figures |= {name: one.figure for name, one in sweep.both(analysis).items()}
         figures |= {name: one.figure for name, one in source_figures.draw(analysis).items()}
+        figures |= {name: one.figure for name, one in probe_report.figures(analysis).items()}
         for architecture, page in list(analysis.laws.pages.items())[:MOST]:
             name = law_name(architecture, figures)
             figures[name] = law_figure(page)

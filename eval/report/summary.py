@@ -11,6 +11,7 @@ import pandas as pd
 from eval.analyses import verdicts
 from eval.analyses.claim_tests import UNITS
 from eval.analyses.everything import Analysis
+from eval.analyses.probes import MEAN, short_names
 from eval.analyses.question import REFERENCE
 from eval.data.cells import CELL, DEFAULT_PROTOCOLS, main_protocol, other_protocols
 from eval.data.chance import AT_CHANCE, at_chance, baselines
@@ -38,6 +39,7 @@ def sentences(analysis: Analysis) -> list[str]:
     """
     parts = (
         _scope,
+        _probes,
         _slopes,
         _levels,
         _families,
@@ -299,6 +301,39 @@ def of_levels(pair: Pair, levels: pd.DataFrame, multipliers: pd.DataFrame) -> st
     )
 
 
+def of_probes(analysis: Analysis) -> str:
+    """What can be said about probes and scaling; empty without a study of scaling."""
+    relation = analysis.results.get("probe_relation")
+    if relation is None:
+        return (
+            "Whether these scores predict how architectures scale needs a study of slopes beside "
+            "this one: --with runs/NAME."
+        )
+    if relation.empty or not (relation["architectures"] >= 3).any():
+        return "The two studies have fewer than three architectures in common: nothing can be said."
+    alpha = 1 - analysis.settings.level
+    found = relation[relation["p_holm"] < alpha]
+    count = int(relation["architectures"].max())
+    tested = int(relation["p"].notna().sum())
+    text = f"{tested} rank correlations over at most {count} architectures were tested. "
+    if len(found):
+        names = ", ".join(
+            f"{row['probe']} with the {row['measure']} ({row['spearman']:.2f})"
+            for row in found.to_dict("records")
+        )
+        return f"{text}After correction, these differ from zero: {names}."
+    text += "After correction, none differs from zero."
+    mean = relation[(relation["probe"] == MEAN) & (relation["measure"] == "slope")]
+    ends = mean[["ci_low", "ci_high"]].to_numpy(float).ravel()
+    if len(ends) and np.isfinite(ends).all():
+        open_ = ": so few architectures leave nearly everything open" if np.ptp(ends) > 1 else ""
+        text += (
+            f" The correlation of the mean of all probes with the slope is "
+            f"{mean['spearman'].iloc[0]:.2f}, between {ends[0]:.2f} and {ends[1]:.2f}{open_}."
+        )
+    return text
+
+
 def of_families(pair: Pair, families: pd.DataFrame, multipliers: pd.DataFrame) -> str:
     """The sentence on whether decoder-only models differ from encoder-decoders.
 
@@ -382,6 +417,22 @@ def _found(pair: Pair, families: pd.DataFrame, multipliers: pd.DataFrame) -> lis
         if own
     ]
     return [*levels, *slopes]
+
+
+def _probes(analysis: Analysis) -> Iterator[str]:
+    """The best score on each probe, and what the scores say about scaling."""
+    if "probes" not in analysis.results:
+        return
+    table = analysis.results["probes"]
+    best = table.loc[table.groupby("probe", sort=False)["score"].idxmax()]
+    names = short_names(best["probe"])
+    said = [
+        f"{names[row['probe']]}: {row['architecture']} {row['score']:.0f} % "
+        f"(guessing {row['chance']:.2g} %)"
+        for row in best.to_dict("records")
+    ]
+    yield f"The highest score on each probe, at its own best rate: {'; '.join(said)}."
+    yield of_probes(analysis)
 
 
 def _families(analysis: Analysis) -> Iterator[str]:

@@ -15,7 +15,7 @@ from eval.report.grid import Grid, latex, markdown
 from train.records import InputError, replacing
 
 _FIGURE = re.compile(
-    r"(fig[1-5]|attainment|learning_curves|families|tuning|expected_best|source_[a-z]+|law\d\d|law_[\w.-]+)\.(pdf|png)"
+    r"(fig[1-5]|attainment|learning_curves|families|tuning|expected_best|probes|probe_curves|source_[a-z]+|law\d\d|law_[\w.-]+)\.(pdf|png)"
 )
 # The main tables are at the top of the report's directory, all others in the folder MORE.
 _TOP = ("pareto", "crossovers", "rank_correlation", "protocols", "claims", "sources")
@@ -47,6 +47,7 @@ def write(
     out: str | os.PathLike[str],
     settings: Settings = DEFAULTS,
     progress: Callable[[str], None] = lambda name: None,
+    scaling: Study | None = None,
 ) -> Analysis:
     """Writes runs.csv, the tables, analyses, figures and report.html into a directory.
 
@@ -55,6 +56,7 @@ def write(
       out: the directory; it is created if necessary, and its other files are kept.
       settings: the settings of the analyses.
       progress: called with the name of each part before it is made.
+      scaling: a study of slopes, which the scores of probes are related to.
 
     Raises:
       InputError: no run is finished, a setting does not fit the study, or the directory cannot be
@@ -66,7 +68,7 @@ def write(
         _clear(out)
     except OSError as error:
         raise InputError(f"out: {str(out)!r} cannot be written ({error.strerror})") from None
-    analysis = analyse(study, settings, progress)
+    analysis = analyse(study, settings, progress, scaling)
     try:
         for name, text in texts(analysis):
             progress(name)

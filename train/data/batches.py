@@ -39,10 +39,11 @@ def _rows(steps: range, batch_size: int, host: int, num_hosts: int) -> np.ndarra
     return (first_of_step + host * local + np.arange(local)).reshape(-1)
 
 
-class _Source:
+class Source:
     """Batches by step. Rows are made by the hundred, because numpy has a cost per call."""
 
     def __init__(self, batch_size: int):
+        """Takes the rows of a global batch."""
         self.batch_size = batch_size
         self._memo: tuple[tuple[int, int, int] | None, HostBatch] = (
             None,
@@ -103,7 +104,7 @@ class _Mixture:
         return source_B, row_B
 
 
-class Pretrain(_Source):
+class Pretrain(Source):
     """Denoising batches of the pretraining text.
 
     The token stream of a split, which is all of its shards one after another, is cut into windows.
@@ -225,7 +226,7 @@ def _shares(sources: Mapping[str, float], rows: int) -> np.ndarray:
     return counts
 
 
-class Finetune(_Source):
+class Finetune(Source):
     """Training batches of a mixture of downstream tasks, in proportion to their sizes up to a cap.
 
     An epoch holds every task's examples, or `cap` of them, in one stateless permutation. So the

@@ -91,7 +91,7 @@ class Worker:
         import jax
 
         directory = self.directory / config.run_id
-        if self._is_done(directory):
+        if self._is_done(config):
             return self._say(config, "done")
         if (
             jax.process_count() > 1
@@ -114,14 +114,17 @@ class Worker:
             if row["state"] == "failed" and row["launch"] == self.launch
         ]
 
-    def _is_done(self, directory: Path) -> bool:
+    def _is_done(self, config: RunConfig) -> bool:
         """Whether the cell is recorded as done on this corpus; all processes get one answer."""
+        from train.data.probe_batches import corpus_of
         from train.run import distributed
+
+        directory = self.directory / config.run_id
 
         done = records.read_json(directory / "status.json", missing={}).get("state") == "done"
         data = records.read_json(directory / "config.json", missing={}).get("data", {})
         same = (
-            data.get("fingerprint") == self.corpus.fingerprint
+            data.get("fingerprint") == corpus_of(config, self.corpus).fingerprint
         )  # if it differs, `run_cell` refuses the directory with an error that says so
         return distributed.as_first(done and same)
 
@@ -170,10 +173,7 @@ class Worker:
         """
         if len(members) == 1:
             return [alone]
-        return [
-            "done" if self._is_done(self.directory / member.run_id) else "again"
-            for member in members
-        ]
+        return ["done" if self._is_done(member) else "again" for member in members]
 
     def _members(self, config: RunConfig) -> list[RunConfig]:
         """The cell, and those of its program that can run with it; a failed cell runs alone."""
@@ -190,9 +190,7 @@ class Worker:
         others = [
             cell for cell in program if cell != config and not self._failures(places[cell.run_id])
         ]
-        free = [
-            c for c in others if not self._is_done(places[c.run_id]) and is_free(places[c.run_id])
-        ]
+        free = [c for c in others if not self._is_done(c) and is_free(places[c.run_id])]
         return [config, *free]
 
     def _train(self, members: list[RunConfig]) -> list[str]:
@@ -238,7 +236,7 @@ class Worker:
         if trunk is None or self._branch(config) is not None:
             return False
         directory = self.directory / trunk.run_id
-        return not self._is_done(directory) and not is_free(directory)
+        return not self._is_done(trunk) and not is_free(directory)
 
     def _record(self, config: RunConfig, row: records.Row) -> None:
         """Appends an attempt to the cell's records; a locked cell was not attempted."""
@@ -277,7 +275,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.parent:
         threading.Thread(target=_end_with_parent, daemon=True).start()
 
-    from train.data.corpus import open_corpus
+    from train.data.probe_batches import open_for
     from train.run import cell, distributed
 
     distributed.initialize()
@@ -286,7 +284,8 @@ def main(arguments: argparse.Namespace) -> int:
     programs = tuple(
         tuple(declared[name] for name in program if name in declared) for program in names
     )
-    data = open_corpus(arguments.corpus, verify=False)
+    cells = [member for program in programs for member in program]
+    data = open_for(cells, arguments.corpus, verify=False)
     with cell.StopOnSignal() as stop:
         launch = (
             arguments.launch or uuid.uuid4().hex[:12]

@@ -19,8 +19,10 @@ import jax
 import arch_zoo
 from train import records
 from train.data.corpus import Corpus
+from train.data.probe_batches import corpus_of
 from train.records import InputError, Row
 from train.run import distributed, lengths, loop
+from train.run import stages as kinds
 from train.run.evaluators import tasks
 from train.run.stages import KINDS
 from train.run.start import Job, Start, has_checkpoint
@@ -143,7 +145,7 @@ def account(config: RunConfig, model: arch_zoo.ModelConfig) -> Row:
 
 def _epoch(config: RunConfig, corpus: Corpus, model: arch_zoo.ModelConfig) -> Row:
     """The size of an epoch of pretraining: its examples, and the tokens of text behind them."""
-    source = KINDS["pretrain"].source(corpus, config, model)
+    source = kinds.kind("pretrain", config).source(corpus, config, model)
     return {"sequences_per_epoch": source.num_windows, "tokens_per_epoch": source.epoch_tokens}
 
 
@@ -161,7 +163,7 @@ def run_cell(
 
     Args:
       config: the cell.
-      corpus: the corpus to train on.
+      corpus: the corpus to train on, unless the run is trained on a probe.
       directory: the run directory.
       stages: the stages to run; those that `config` does not have are skipped.
       start_from: checkpoints of other runs that the first stage starts from.
@@ -267,6 +269,7 @@ def open_run(config: RunConfig, corpus: Corpus, directory: Path) -> OpenRun:
     Raises:
       InputError: the directory belongs to another configuration, or finetuning would cut a label.
     """
+    corpus = corpus_of(config, corpus)
     model = model_config(config, corpus)
     check_room(config, model)
     resolved = resolve(config, corpus)

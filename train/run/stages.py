@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import arch_zoo
-from train.data import batches
+from train import probes
+from train.data import batches, probe_batches
 from train.data.corpus import Corpus
 from train.records import InputError
 from train.run import lengths
@@ -41,6 +42,13 @@ def _pretraining_source(
     return batches.Pretrain(
         corpus, "train", shape, config.seed, stage.text, stage.unique_tokens, stage.sources
     )
+
+
+def _probe_source(
+    corpus: Corpus, config: RunConfig, model: arch_zoo.ModelConfig
+) -> probe_batches.ProbeExamples:
+    stage, shape = config.pretrain, config.shape("pretrain")
+    return probe_batches.ProbeExamples(probes.get(stage.probe), shape, config.seed, stage.steps)
 
 
 def _finetuning_source(
@@ -86,3 +94,13 @@ KINDS = {
     )
 }
 """Every kind of stage, in the order in which a run has them."""
+
+PROBING = dataclasses.replace(
+    KINDS["pretrain"], evaluators=("probe",), lost=lambda *_: iter(()), source=_probe_source
+)
+"""Pretraining on a probe."""
+
+
+def kind(name: str, config: RunConfig) -> StageKind:
+    """The kind of a run's stage."""
+    return PROBING if name == PROBING.name and config.pretrain.probe else KINDS[name]

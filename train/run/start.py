@@ -11,10 +11,10 @@ import arch_zoo
 from train import records
 from train.data.corpus import Corpus
 from train.records import InputError, Row
-from train.run import distributed
+from train.run import distributed, stages
 from train.run.checkpoint import Checkpoints
 from train.run.parallel import Strategy
-from train.run.stages import KINDS, StageKind
+from train.run.stages import StageKind
 from train.run.step import State
 from train.study.config import RunConfig, StageConfig, differences, identity
 
@@ -73,7 +73,7 @@ class Job:
     @property
     def kind(self) -> StageKind:
         """What is particular to the stage."""
-        return KINDS[self.stage_name]
+        return stages.kind(self.stage_name, self.config)
 
     @property
     def init_from(self) -> Path | None:

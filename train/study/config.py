@@ -124,6 +124,8 @@ class StageConfig:
         seed.
       sources: weights of the parts of the corpus in pretraining, such as {"docstrings": 0.7,
         "source": 0.3}; empty means the text as it is.
+      probe: pretraining is on the examples of a probe instead of text: its name as `task`, and
+        its settings (`train.probes`), such as {"task": "mqar", "pairs": 8}; empty means text.
       patience: the stage ends after this many evaluations in a row in which neither the held-out
         loss nor, in finetuning, the score of any task was better than all before; 0 means never.
         The best and the last checkpoint are kept. Then `eval_every` affects the result as well.
@@ -162,6 +164,7 @@ class StageConfig:
     by_document: bool = dataclasses.field(default=False, metadata=_LATER)
     unique_tokens: CountOrZero = dataclasses.field(default=0, metadata=_LATER)
     sources: Mapping[str, float] = dataclasses.field(default_factory=dict, metadata=_LATER)
+    probe: Mapping[str, Any] = dataclasses.field(default_factory=dict, metadata=_LATER)
     patience: CountOrZero = dataclasses.field(default=0, metadata=_LATER)
     tasks: tuple[str, ...] = ()
     cap: CountOrZero = 0
@@ -199,6 +202,8 @@ class StageConfig:
                 f"sources = {dict(self.sources)} and unique_tokens = {self.unique_tokens}: give "
                 "only one of them"
             )
+        if self.probe:
+            self._check_probe()
         if self.patience and not self.eval_every:
             raise InputError(f"patience = {self.patience} needs eval_every above 0")
         if self.patience and self.optimizer.decay_steps:
@@ -213,12 +218,27 @@ class StageConfig:
                 "saved"
             )
 
+    def _check_probe(self) -> None:
+        """Refuses a probe that does not exist, and settings of text."""
+        from train import probes  # needs numpy, which no other setting does
+
+        probes.get(self.probe)
+        for name in ("sources", "unique_tokens", "measures", "by_document"):
+            if value := getattr(self, name):
+                raise InputError(f"{name} = {value!r}: pretraining on a probe has no text")
+
     def task_shape(self, family: str) -> BatchShape:
         """Of a training step's batch of task examples, for models of a family."""
         return BatchShape(self.batch_size, self.input_length, self.target_length, family)
 
     def text_shape(self, family: str) -> BatchShape:
-        """The same of text: a language model needs no inputs."""
+        """The same of text: a language model needs no inputs. Of a probe if there is one."""
+        if self.probe:
+            from train import probes
+
+            probe = probes.get(self.probe)
+            inputs = probe.length - probe.most_answers
+            return BatchShape(self.batch_size, inputs, probe.most_answers, family)
         shape = self.task_shape(family)
         alone = self.objective == "causal_lm" and family == "decoder_only"
         return dataclasses.replace(shape, input_length=0) if alone else shape
@@ -302,9 +322,14 @@ class RunConfig:
         """Checks that every value is in range."""
         ranges.check(self)
         if self.finetune is not None:
-            for key in ("unique_tokens", "sources", "measures"):
+            for key in ("unique_tokens", "sources", "measures", "probe"):
                 if value := getattr(self.finetune, key):
                     raise InputError(f"finetune.{key} = {value!r}: only pretraining has it")
+        if self.pretrain.probe and (self.finetune is not None or self.family != "decoder_only"):
+            raise InputError(
+                f"pretrain.probe = {dict(self.pretrain.probe)!r} needs family = decoder_only and "
+                "finetune = null"
+            )
         if self.pretrain.by_document and self.family != "decoder_only":
             raise InputError("pretrain.by_document = True needs family = decoder_only")
         if (
@@ -335,7 +360,14 @@ class RunConfig:
 
     @property
     def max_lengths(self) -> dict[str, int]:
-        """The longest row of each side in either stage, on which some weights' shapes depend."""
+        """The longest row of each side in either stage, on which some weights' shapes depend.
+
+        That of a probe may be in its test.
+        """
+        if self.pretrain.probe:
+            from train import probes
+
+            return {"max_target_length": probes.get(self.pretrain.probe).longest}
         shapes = [self.shape("pretrain"), *([self.shape("finetune")] if self.finetune else [])]
         return {key: max(shape.limits[key] for shape in shapes) for key in shapes[0].limits}
 
@@ -390,7 +422,8 @@ def from_dict(kind: type, values: Mapping[str, Any], where: str = "") -> Any:
     where = where or kind.__name__
     if not isinstance(values, Mapping):
         raise InputError(f"{where} = {values!r}: expected keys and values")
-    types = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind)
+    types = {field.name: hints[field.name] for field in dataclasses.fields(kind)}
     unknown = sorted(set(values) - set(types))
     if unknown:
         raise InputError(f"{where}: unknown key {unknown[0]!r}; known: {', '.join(types)}")

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import arch_zoo
 from arch_zoo import sizes
+from train import probes
 from train.records import InputError, read_json
 from train.study.config import RunConfig, digest, from_dict, identity, to_dict
 
@@ -357,13 +358,15 @@ _NOT_OF_THE_MODEL = {
     "architecture": "the run's architecture",
     "size": "the run's size",
     "family": "the run's family",
-    "vocab_size": "that of the corpus",
+    "vocab_size": "that of the corpus or the probe",
     "dropout_rate": "set for each stage, as in pretrain.dropout_rate",
 }
 
 
 def model(cell: RunConfig, vocab_size: int, *, accelerator: bool = False) -> arch_zoo.ModelConfig:
     """The resolved model of a cell for a vocabulary, without dropout, which each stage sets.
+
+    A cell that is trained on a probe has the probe's vocabulary.
 
     It computes in bfloat16 on accelerators and in float32 on CPU, where bfloat16 is no faster,
     unless `cell.model` says otherwise.
@@ -379,6 +382,8 @@ def model(cell: RunConfig, vocab_size: int, *, accelerator: bool = False) -> arc
         **cell.max_lengths,
         "dtype": "bfloat16" if accelerator else "float32",
     }
+    if cell.pretrain.probe:
+        vocab_size = probes.get(cell.pretrain.probe).vocab_size
     fixed = {"vocab_size": vocab_size, "family": cell.family}
     return arch_zoo.config(cell.architecture, cell.size, **{**defaults, **cell.model, **fixed})
 

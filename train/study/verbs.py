@@ -139,9 +139,9 @@ class Declared:
                 str(corpus),
             ]
             return subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
-        from train.data.corpus import open_corpus
+        from train.data.probe_batches import open_for
 
-        open_corpus(corpus)  # refuses a damaged corpus before anything is started
+        open_for(study.cells, corpus)  # refuses a damaged corpus before anything is started
         return 0
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from eval.analyses.everything import Analysis
 from eval.data.cells import main_protocol
 from eval.data.families import several
-from eval.report import source_figures, summary, sweep, words
+from eval.report import probe_report, source_figures, summary, sweep, words
 from eval.report.figures import STYLE
 from eval.report.grid import Grid
 from eval.report.listing import listing
@@ -100,6 +100,7 @@ def sections(analysis: Analysis) -> list[Section]:
         _comparison,
         *((_families,) if several(analysis.table) else ()),
         *((_capacity,) if "capacity" in analysis.results else ()),
+        *((_probes,) if "probes" in analysis.results else ()),
         *((_rates,) if analysis.sweep else ()),
         _crossovers,
         _cells,
@@ -548,6 +549,15 @@ def _capacity(analysis: Analysis) -> Section:
     )
     pictures = _pictures(analysis, source_figures.of_capacity)
     return Section("capacity", "Capacity", intro, (grid,), pictures=pictures)
+
+
+def _probes(analysis: Analysis) -> Section:
+    intro = (
+        "Probes are small tasks that say what an architecture can learn. Each architecture is "
+        f"shown at its own best learning rate. {summary.of_probes(analysis)}"
+    )
+    pictures = _pictures(analysis, probe_report.figures)
+    return Section("probes", "Probes", intro, probe_report.grids(analysis), pictures=pictures)
 
 
 def _runs(analysis: Analysis) -> Section:

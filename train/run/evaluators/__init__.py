@@ -12,6 +12,7 @@ from train.data.corpus import Corpus
 from train.records import Row
 from train.run.evaluators.heldout import Heldout
 from train.run.evaluators.memorisation import Memorisation
+from train.run.evaluators.probe import ProbeScore
 from train.run.evaluators.representation import Representation
 from train.run.evaluators.separation import Separation
 from train.run.evaluators.tasks import Tasks
@@ -39,6 +40,7 @@ EVALUATORS: dict[str, Maker] = {
     "representation": Representation,
     "memorisation": Memorisation,
     "separation": Separation,
+    "probe": ProbeScore,
 }
 """Makes each evaluator from corpus, stage, the run's seed, model and strategy."""
 
