@@ -28,6 +28,7 @@ _CHOICES = {
     "prefix": get_args(Prefix),
     "parametrization": ("standard", "mup", "completep"),
     "short_conv": ("", "A", "C", "AC"),
+    "readout": ("each", "last"),
 }
 
 LONGEST_ROW = 1024
@@ -75,6 +76,8 @@ class ModelConfig:
       short_conv: where a depthwise convolution of four taps is added to what a layer reads (Canon
         layers, Allen-Zhu, 2025, arXiv 2512.17351): before layers that mix positions (A) and before
         feed-forward layers (C).
+      readout: whether the head of a decoder-only model reads the state of each position (`each`),
+        or computes every position from the last one (`last`), as in an autoencoder.
     """
 
     architecture: Any
@@ -99,6 +102,7 @@ class ModelConfig:
     parametrization: str = dataclasses.field(default="standard", metadata=LATER)
     base_size: str = dataclasses.field(default="", metadata=LATER)
     short_conv: str = dataclasses.field(default="", metadata=LATER)
+    readout: str = dataclasses.field(default="each", metadata=LATER)
 
     def __post_init__(self):
         """Checks every value; the architecture checks its own options last."""
@@ -143,6 +147,8 @@ class ModelConfig:
                 f"base_size={self.base_size!r}: parametrization={self.parametrization!r} "
                 + ("has none" if self.base_size else "needs one")
             )
+        if self.readout == "last" and self.family != "decoder_only":
+            raise ConfigError("readout='last': only family='decoder_only' has it")
         self.architecture.check(self)
         if self.family not in self.architecture.families:
             raise ConfigError(

@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 from jax import core
 
-from arch_zoo.config import LONGEST_ROW
+from arch_zoo.config import LONGEST_ROW, ModelConfig
 from arch_zoo.layers.context import Aux, Context
+from arch_zoo.layers.readout import LastState
 from arch_zoo.prompts import check_left_padded
+from arch_zoo.registry import ConfigError
 from arch_zoo.skeleton import (
     Batch,
     BatchSpec,
@@ -37,6 +39,12 @@ class LanguageModel(Skeleton):
 
     family = "decoder_only"
 
+    def __init__(self, cfg: ModelConfig, key: jax.Array):
+        """Builds the model, with a bottleneck before the head if the configuration asks for it."""
+        super().__init__(cfg, key)
+        own_key = jax.random.fold_in(key, 1)
+        self.readout = LastState(cfg, own_key) if cfg.readout == "last" else None
+
     @staticmethod
     def batch_spec(rows: int, length: int = LONGEST_ROW, targets: int | None = None) -> BatchSpec:
         """Shapes and types of an unpacked batch of rows of `length` tokens.
@@ -57,6 +65,7 @@ class LanguageModel(Skeleton):
         (side,), packed = self.cfg.sides, "decoder_segment_ids" in batch
         if packed:
             self._check_packed(side)
+            self._check_readout("packed rows")
         prefix_BL = batch.get("decoder_causal_attention") if side.prefix else None
         ctx = Context(
             *segments_and_positions(batch, side, target_mask(batch)),
@@ -70,10 +79,22 @@ class LanguageModel(Skeleton):
         x_BLD = self._embed(batch["decoder_input_tokens"])
         with jax.named_scope("decoder"):
             x_BLD, _, _, aux = self.decoder(x_BLD, ctx)
+        if self.readout is not None:
+            with jax.named_scope("readout"):
+                x_BLD = self.readout(x_BLD, ctx)
         return x_BLD, aux
 
+    def _check_readout(self, what: str) -> None:
+        if self.readout is not None:
+            raise ConfigError(f"{self.cfg.name}: readout='last' has no {what}")
+
     def init_cache(self, batch: Batch, max_length: int) -> dict[str, Any]:
-        """A cache of `max_length` positions, the prompts' included."""
+        """A cache of `max_length` positions, the prompts' included.
+
+        Raises:
+          ConfigError: the readout is of the last position only.
+        """
+        self._check_readout("decoding")
         segment_ids_BP = _segments(batch)
         new = max_length - segment_ids_BP.shape[1]
         segment_ids_BT = jnp.pad(segment_ids_BP, ((0, 0), (0, new)), constant_values=1)

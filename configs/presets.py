@@ -109,7 +109,7 @@ def cpu_probe(
 ) -> RunConfig:
     """A probe on a CPU: two layers of width 64, AdamW with a linear decay, 32 rows a step.
 
-    The protocol names the probe.
+    The protocol names the probe and its settings.
 
     Args:
       architecture: a name of `python -m arch_zoo list`.
@@ -133,10 +133,15 @@ def cpu_probe(
     return RunConfig(
         architecture=architecture,
         size=size,
-        protocol=task,
+        protocol="-".join([task, *map(_named, sorted((options or {}).items()))]),
         seed=seed,
         family="decoder_only",
         model=dict(arch_zoo.get(architecture).cpu_options),
         pretrain=pretrain,
         finetune=None,
     )
+
+
+def _named(setting: tuple[str, Any]) -> str:
+    key, value = setting
+    return key + ("_".join(map(str, value)) if isinstance(value, list | tuple) else str(value))

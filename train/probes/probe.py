@@ -1,7 +1,8 @@
 """What every probe has, and the random numbers that its examples are made of."""
 
 import dataclasses
-from typing import Annotated, ClassVar, NamedTuple
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -96,6 +97,7 @@ class Probe:
     Attributes:
       name: by which a run's configuration names it.
       paper: where it is from.
+      model: options that every model needs for this probe.
       exact: whether an example counts as right only if all of its answers are.
       train_examples: examples of the training set, which is read again and again in new orders; 0
         makes new ones at every step.
@@ -104,6 +106,7 @@ class Probe:
 
     name: ClassVar[str] = ""
     paper: ClassVar[str] = ""
+    model: ClassVar[Mapping[str, Any]] = {}
     exact: ClassVar[bool] = False
     train_examples: CountOrZero = 12_800
     test_examples: Count = 1280

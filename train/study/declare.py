@@ -366,7 +366,7 @@ _NOT_OF_THE_MODEL = {
 def model(cell: RunConfig, vocab_size: int, *, accelerator: bool = False) -> arch_zoo.ModelConfig:
     """The resolved model of a cell for a vocabulary, without dropout, which each stage sets.
 
-    A cell that is trained on a probe has the probe's vocabulary.
+    A cell that is trained on a probe has the probe's vocabulary and options.
 
     It computes in bfloat16 on accelerators and in float32 on CPU, where bfloat16 is no faster,
     unless `cell.model` says otherwise.
@@ -383,7 +383,8 @@ def model(cell: RunConfig, vocab_size: int, *, accelerator: bool = False) -> arc
         "dtype": "bfloat16" if accelerator else "float32",
     }
     if cell.pretrain.probe:
-        vocab_size = probes.get(cell.pretrain.probe).vocab_size
+        probe = probes.get(cell.pretrain.probe)
+        vocab_size, defaults = probe.vocab_size, {**defaults, **probe.model}
     fixed = {"vocab_size": vocab_size, "family": cell.family}
     return arch_zoo.config(cell.architecture, cell.size, **{**defaults, **cell.model, **fixed})
 

@@ -164,6 +164,14 @@ def test_memorisation():
         assert _row(rows, n)[:2] == (inputs, labels)
 
 
+def test_compression():
+    probe, draws, rows = _examples("compression")
+    drawn = draws.below(probe.ids - 1, probe.row)
+    for n in range(len(ROWS)):
+        inputs = [*drawn[n, :-1].tolist(), probe.ids - 1]
+        assert _row(rows, n) == (inputs, inputs, list(range(probe.row)))
+
+
 @pytest.mark.parametrize("test", [False, True])
 def test_copy(test):
     probe, draws, rows = _examples("copy", test=test)
@@ -236,7 +244,7 @@ def test_word_problem(group):
 
 def test_every_probe_has_a_published_generator_here():
     here = {*CLASSES, "mqar", "recall", "noisy_recall", "fuzzy_recall", "selective_copy"}
-    assert set(probes.names()) == here | {"memorisation", "copy", "s5"}
+    assert set(probes.names()) == here | {"memorisation", "compression", "copy", "s5"}
 
 
 @pytest.mark.parametrize("task", probes.names())

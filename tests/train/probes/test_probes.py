@@ -28,6 +28,7 @@ SHORT = {
     "noisy_recall": {"row": 16, "train_examples": 50},
     "fuzzy_recall": {"row": 32, "train_examples": 50},
     "selective_copy": {"row": 16, "copied": 4, "train_examples": 50},
+    "compression": {"row": 8, "train_examples": 50},
     "memorisation": {"row": 8, "ids": 16, "train_examples": 50},
     "copy": {"longest_trained": 8, "tested": [10]},
     "s5": {"longest_trained": 8, "tested": [10, 12]},
@@ -200,7 +201,7 @@ def test_seeds_of_a_probe_are_trained_together(tmp_path):
 
 
 BAD = [
-    ({"task": "mqr"}, "probe.task = 'mqr' is not one of copy, cycle"),
+    ({"task": "mqr"}, "probe.task = 'mqr' is not one of compression, copy"),
     ({}, "probe.task = None"),
     ({"task": "mqar", "pair": 4}, "unknown key 'pair'"),
     ({"task": "mqar", "pairs": 0}, "pairs = 0 must be at least 1"),
