@@ -89,7 +89,7 @@ def _line(points: Points, x: float) -> float:
     return intercept + slope * x
 
 
-def probes(study: StudyConfig, flops: dict[str, float]) -> tuple[StudyConfig, list[list[str]]]:
+def short_runs(study: StudyConfig, flops: dict[str, float]) -> tuple[StudyConfig, list[list[str]]]:
     """The cells to measure: the cheapest and the most expensive one of each architecture.
 
     They have few steps, but complete evaluations.

@@ -383,17 +383,17 @@ class PlanVerb(Declared):
         calibrate.read("")  # refuses a damaged file before time is spent on measuring
         vocab = self.vocab_size(study)
         flops = plan.step_flops(study, vocab)
-        probes, together = calibrate.probes(study, flops)
+        short, together = calibrate.short_runs(study, flops)
         directory = calibrate.fresh_directory()
-        # Apart from the study's own runs, so that the probes do not appear in its report.
-        probing = dataclasses.replace(self, runs=directory)
-        if code := probing.ready(probes):
+        # Apart from the study's own runs, so that the short runs do not appear in its report.
+        apart = dataclasses.replace(self, runs=directory)
+        if code := apart.ready(short):
             raise InputError(f"calibrate: the corpus could not be prepared (exit code {code})")
         try:
-            local.run(probes, directory / probes.name, self.corpus_of(study), workers, 0, together)
+            local.run(short, directory / short.name, self.corpus_of(study), workers, 0, together)
         except local.Stopped:
             raise InputError("calibrate: stopped; no measurement was stored") from None
-        found = calibrate.from_records(directory / probes.name)
+        found = calibrate.from_records(directory / short.name)
         calibrate.write(found)
         return found
 

@@ -323,28 +323,28 @@ def test_calibrations_are_kept_by_device(tmp_path):
         calibrate.read("slow")
 
 
-def test_probes_are_the_cheapest_and_the_dearest_cell_of_each_architecture():
+def test_short_runs_are_the_cheapest_and_the_dearest_cell_of_each_architecture():
     cpu = load("protocols")
     flops = {cell.run_id: float(rank) for rank, cell in enumerate(cpu.cells)}
-    probes, together = calibrate.probes(cpu, flops)
-    assert len(probes.cells) == 8
-    assert {cell.pretrain.steps for cell in probes.cells} == {calibrate.STEPS}
-    assert "transformer-micro-NL12-depth-s0" in {cell.run_id for cell in probes.cells}
+    short, together = calibrate.short_runs(cpu, flops)
+    assert len(short.cells) == 8
+    assert {cell.pretrain.steps for cell in short.cells} == {calibrate.STEPS}
+    assert "transformer-micro-NL12-depth-s0" in {cell.run_id for cell in short.cells}
     assert together == []
 
 
-def test_probes_of_a_study_with_seeds_have_some_together():
+def test_short_runs_of_a_study_with_seeds_have_some_together():
     one = _seeds(6)
-    probes, together = calibrate.probes(one, {cell.run_id: 1.0 for cell in one.cells})
+    short, together = calibrate.short_runs(one, {cell.run_id: 1.0 for cell in one.cells})
     assert together == [[f"transformer-nano-s{seed}" for seed in (6, 7, 8, 9)]]
-    assert [cell.run_id for cell in probes.cells] == ["transformer-nano-s5", *together[0]]
+    assert [cell.run_id for cell in short.cells] == ["transformer-nano-s5", *together[0]]
     seeds = _seeds(6, tiny("transformer"), dataclasses.replace(tiny("transformer"), size="micro"))
     flops = {cell.run_id: float(cell.size == "micro") for cell in seeds.cells}
-    probes, together = calibrate.probes(seeds, flops)
+    short, together = calibrate.short_runs(seeds, flops)
     assert together == [
         [f"transformer-{size}-s{seed}" for seed in (6, 7, 8, 9)] for size in ("micro", "nano")
     ]
-    alone = {cell.run_id for cell in probes.cells} - {
+    alone = {cell.run_id for cell in short.cells} - {
         name for program in together for name in program
     }
     assert len(alone) == 2 and alone < {cell.run_id for cell in seeds.cells}

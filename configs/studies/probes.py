@@ -1,0 +1,35 @@
+"""What six mixers can learn: five probes in their short settings, at one size.
+
+    make study STUDY=probes
+
+Each at three learning rates with three seeds; the report shows every model at its own best rate.
+MQAR has fewer ids than the source, because every id must be seen often enough in so few steps.
+"""
+
+from typing import Any
+
+from configs import presets
+from train.study import declare
+from train.study.config import StudyConfig
+
+ARCHITECTURES = ("transformer", "llama", "retnet", "gla", "mamba2", "gated_deltanet")
+PROBES: dict[str, dict[str, Any]] = {
+    "mqar": {"ids": 256, "row": 32, "test_examples": 1024},
+    "selective_copy": {"row": 48, "copied": 8},
+    "copy": {"longest_trained": 12, "tested": (16, 24, 32)},
+    "parity": {"longest_trained": 20, "tested": (24, 32, 48, 64)},
+    "s5": {"longest_trained": 12, "tested": (16, 24, 32)},
+}
+RATES = (0.001, 0.003, 0.01)
+SEEDS = 3
+
+
+def study() -> StudyConfig:
+    """Declares the runs."""
+    cells = tuple(
+        presets.cpu_probe(architecture, task, options)
+        for task, options in PROBES.items()
+        for architecture in ARCHITECTURES
+    )
+    runs = declare.sweep(cells, {"pretrain.optimizer.learning_rate": RATES})
+    return StudyConfig(name="probes", cells=declare.seeds(runs, SEEDS), platform="cpu")
