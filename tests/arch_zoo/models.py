@@ -50,7 +50,7 @@ VARIANTS: dict[str, tuple[str, dict]] = {
     "moe-tight": (
         "moe",
         {"num_experts": 5, "top_k": 3, "num_shared": 1, "scores": "sigmoid", "scale": 2.5}
-        | {"normalised": False, "train_capacity_factor": 0.7},
+        | {"normalised": False, "train_capacity_factor": 0.7, "balance_bias": True},
     ),
     "hybrid-all": (
         "hybrid",
