@@ -11,9 +11,8 @@ A loss keeps the experts evenly loaded, or biases of the choice (DeepSeek-V3, se
 optimizer moves by the loads alone. In training an expert has a limited capacity, as in `switch`,
 which says how tokens queue for it; evaluation and decoding drop nothing.
 
-Deviations. The sources drop nothing in training either; `train_capacity_factor=None` does as they
-do, at a higher cost. `deepseek_v3` has no loss for single sequences, and no groups of experts.
-Initial weights are the zoo's.
+Deviations. The sources drop nothing in training, as does `train_capacity_factor=None` at a cost.
+`deepseek_v3` has no loss by sequence and no groups of experts. Initial weights are the zoo's.
 """
 
 import dataclasses
@@ -109,6 +108,7 @@ class MoE(Llama):
             **{"scores": "sigmoid", "scale": 2.5, "balance_weight": 0.0, "balance_bias": True},
         },
     }
+    no_short_conv: ClassVar = {"D": "since an expert's tokens are not neighbours"}
     num_experts: int = 8
     top_k: int = 2
     num_shared: int = 0
