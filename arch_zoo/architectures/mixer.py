@@ -21,7 +21,6 @@ biases. Padding is zero wherever positions are mixed.
 """
 
 import dataclasses
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -147,7 +146,7 @@ class Mixer(Architecture):
 
     title = "MLP-Mixer"
     paper = "Tolstikhin et al., 2021, arXiv 2105.01601"
-    no_short_conv: ClassVar = {"B": "since its mixers have no queries, keys and values"}
+    no_short_conv = {"B": "since its mixers have no queries, keys and values"}
     token_mlp_dim: int | None = None
 
     def check(self, cfg: ModelConfig) -> None:
