@@ -15,6 +15,7 @@ from arch_zoo.layers.head import Head
 from arch_zoo.layers.layer import Layer
 from arch_zoo.layers.relative_bias import RelativeBias
 from arch_zoo.layers.stack import Block, Stack
+from arch_zoo.registry import ConfigError
 from arch_zoo.side import Side
 from arch_zoo.sizes import Dimensions
 
@@ -40,6 +41,7 @@ class Architecture:
       cpu_options: options for runs of a few hundred steps, where the defaults do not train in so
         few.
       families: the families it can be built in.
+      no_short_conv: the sites of `ModelConfig.short_conv` that it does not have, with the reason.
       parity: whether an independent implementation has confirmed its outputs and gradients
         (`tests/parity`).
     """
@@ -54,10 +56,19 @@ class Architecture:
     float32_share: ClassVar[float] = 0.02
     cpu_options: ClassVar[Mapping[str, Any]] = {}
     families: ClassVar[tuple[str, ...]] = ("encoder_decoder", "decoder_only")
+    no_short_conv: ClassVar[Mapping[str, str]] = {}
     parity: ClassVar[bool] = True
 
     def check(self, cfg: ModelConfig) -> None:
         """Raises `ConfigError` for options that no model can be built from."""
+
+    def check_short_conv(self, cfg: ModelConfig) -> None:
+        """Refuses short convolutions at sites that it does not have."""
+        for site, reason in self.no_short_conv.items():
+            if site in cfg.short_conv:
+                raise ConfigError(
+                    f"{self.name}: short_conv={cfg.short_conv!r}: it has no site {site}, {reason}"
+                )
 
     def dimensions(self, vanilla: Dimensions) -> Dimensions:
         """The dimensions of a size, given those of the vanilla Transformer."""

@@ -5,6 +5,7 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Mapping
 from typing import Any, get_args
 
@@ -27,7 +28,9 @@ _CHOICES = {
     "family": get_args(Family),
     "prefix": get_args(Prefix),
     "parametrization": ("standard", "mup", "completep"),
-    "short_conv": ("", "A", "C", "AC"),
+    "short_conv": tuple(
+        "".join(sites) for count in range(5) for sites in itertools.combinations("ABCD", count)
+    ),
     "readout": ("each", "last"),
 }
 
@@ -73,9 +76,10 @@ class ModelConfig:
       parametrization: how initial weights, factors in the forward pass and learning rates depend on
         the width (`mup`) and the depth (`completep`); see `arch_zoo.parametrization`.
       base_size: the size at which `mup` and `completep` are `standard`.
-      short_conv: where a depthwise convolution of four taps is added to what a layer reads (Canon
-        layers, Allen-Zhu, 2025, arXiv 2512.17351): before layers that mix positions (A) and before
-        feed-forward layers (C).
+      short_conv: where a depthwise convolution of four taps is added to what it reads (Canon
+        layers, Allen-Zhu, 2025, arXiv 2512.17351): before layers that mix positions (A), on their
+        queries, keys and values (B), before feed-forward layers (C), and on their hidden units
+        before the activation (D). Cross-attention has none.
       readout: whether the head of a decoder-only model reads the state of each position (`each`),
         or computes every position from the last one (`last`), as in an autoencoder.
     """
@@ -150,6 +154,7 @@ class ModelConfig:
         if self.readout == "last" and self.family != "decoder_only":
             raise ConfigError("readout='last': only family='decoder_only' has it")
         self.architecture.check(self)
+        self.architecture.check_short_conv(self)
         if self.family not in self.architecture.families:
             raise ConfigError(
                 f"{self.name}: family={self.family!r}: it has only "

@@ -107,7 +107,7 @@ def _drawn(cfg: ModelConfig) -> dict[str, tuple[float, float]]:
     found = {}
     for path, param in nnx.to_flat_state(nnx.state(abstract_model(cfg), nnx.Param)):
         known = param.get_metadata()
-        summed = role(param.axes) not in ("embedding", "head", "vector")
+        summed = role(param.axes) not in ("embedding", "head", "vector", "balance")
         fan_in = known["fan_in"] if summed else 1
         found[".".join(map(str, path))] = (known.get("stddev", 1.0), fan_in)
     return found

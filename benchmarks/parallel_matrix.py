@@ -6,13 +6,14 @@
 
 Uses one process with eight virtual CPU devices. Each architecture is trained for a few steps on one
 device, and then from the same parameters on the same global batches under `pmap` on 1, 2, 4 and 8
-devices and under `mesh` (data x model x expert). The batches have padding, so that their parts have
-unequal weights. `spread` is `pmap` as it works with several processes. Models with
-experts run with little capacity, so that they drop tokens, and under `pmap` their experts are
-spread by `all_to_all`. Dropout and jitter are off, because each part draws them separately.
+devices and under `mesh` (data x model x expert). The batches have padding, so that their parts
+have unequal weights. `spread` is `pmap` as it works with several processes. Models with experts run
+with little capacity, so that they drop tokens, and under `pmap` their experts are spread by
+`all_to_all`. Dropout and jitter are off, because each part draws them separately.
 
 Prints a line for each pair on stderr and the tally as JSON on stdout; exits with 1 if any pair
-differs by more than `--tolerance`, relative, in loss, gradient norm, or dropped tokens.
+differs by more than `--tolerance`, relative, in loss, gradient norm, dropped tokens, or the biases
+that even out the loads of experts.
 """
 
 import argparse
@@ -36,7 +37,7 @@ import arch_zoo
 from train.data.layouts import LAYOUTS, HostBatch
 from train.run import parallel
 from train.run.optimizers import make_optimizer
-from train.run.step import init_state, make_model, make_train_step
+from train.run.step import balances, init_state, make_model, make_train_step
 from train.run.tracking import fetch
 from train.study.config import OptimizerConfig, OptimizerName, RunConfig, StageConfig
 
@@ -114,6 +115,9 @@ def train(name: str, setting: str, args: argparse.Namespace) -> list[dict[str, f
             state, strategy.place_batch(batch(number, family)), np.float32(rate), np.uint32(0)
         )
         rows.append({key: value for key, value in fetch(metrics).items() if key in COMPARED})
+        for bias in balances(model.axes):
+            values = np.asarray(state.params[bias])
+            rows[-1] |= {f"{bias}.{expert}": float(value) for expert, value in enumerate(values)}
     return rows
 
 

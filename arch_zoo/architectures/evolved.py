@@ -170,9 +170,9 @@ class ParallelAttention(Layer):
 class SwishFeedForward(FeedForward):
     """`swish(x wi) wo`."""
 
-    def hidden(self, x_BLD: jax.Array) -> jax.Array:
+    def hidden(self, *projected: jax.Array) -> jax.Array:
         """The hidden units [B, L, F]."""
-        return jax.nn.silu(parameters.project(x_BLD, self.wi))
+        return jax.nn.silu(*projected)
 
 
 class TwoBiases(nnx.Module):

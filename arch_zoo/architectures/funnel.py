@@ -136,10 +136,10 @@ class Funnel(Architecture):
                 "pair; the causal form of this idea is hourglass (Nawrot et al., 2021, arXiv "
                 "2110.13711), which the zoo does not have"
             )
-        if self.pools == "query" and "A" in cfg.short_conv:
+        if self.pools == "query" and {"A", "B"} & set(cfg.short_conv):
             raise ConfigError(
                 f"funnel: short_conv={cfg.short_conv!r}: with pools='query' a layer reads a pooled "
-                "sequence and the whole one; use pools='attention' or short_conv='C'"
+                "sequence and the whole one; use pools='attention', or sites C and D alone"
             )
         if self.num_blocks < 1:
             raise ConfigError(f"funnel: num_blocks={self.num_blocks}: must be at least 1")

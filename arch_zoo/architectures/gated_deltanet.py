@@ -118,6 +118,7 @@ class GatedDeltaNet(RecurrentBlocks):
     paper = "Yang et al., 2024, arXiv 2412.06464"
     variants: ClassVar = {"deltanet": {"decay": False}, "negative": {"negative": True}}
     head_multiple: ClassVar[int] = 4
+    no_short_conv: ClassVar = {"B": "since its mixers have such convolutions of their own"}
     decay: bool = True
     negative: bool = False
 

@@ -10,7 +10,7 @@ decoder-only model alone; in an encoder half of the heads read from right to lef
 """
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 
@@ -18,17 +18,19 @@ from arch_zoo.architectures.recurrent import RecurrentBlocks
 from arch_zoo.config import ModelConfig
 from arch_zoo.layers import decayed_attention, parameters, recurrence
 from arch_zoo.layers.context import Aux, Context
-from arch_zoo.layers.layer import Layer
 from arch_zoo.layers.norm import RMSNorm
 from arch_zoo.layers.parameters import Dense
 from arch_zoo.layers.recurrence import MatrixState
+from arch_zoo.layers.short_convolution import Projecting
 from arch_zoo.registry import ConfigError, register
 from arch_zoo.side import Side
 from arch_zoo.sizes import Dimensions
 
 
-class GatedLinearAttention(Layer):
+class GatedLinearAttention(Projecting):
     """Linear attention with a decay for each entry of a key, and a gate."""
+
+    site, channel_axis = "B", "joined_kv"
 
     def __init__(self, cfg: ModelConfig, options: "GLA", key: jax.Array):
         """Draws the projections to queries, keys, values, gates and decays, and back."""
@@ -45,11 +47,14 @@ class GatedLinearAttention(Layer):
         self.norm = RMSNorm(self.head_dim, options.norm_epsilon)
         self.out = parameters.fan_in(keys[6], (joined, dim), ("joined_kv", "embed"))
 
-    def __call__(self, x_BLD: jax.Array, ctx: Context, cache: MatrixState | None = None):
+    def projections(self, x_BLD: jax.Array) -> tuple[jax.Array, ...]:
+        """Queries, keys and values."""
+        return tuple(parameters.project(x_BLD, w) for w in (self.query, self.key, self.value))
+
+    def work(self, x_BLD: jax.Array, projected: tuple[jax.Array, ...], ctx: Context, cache: Any):
         """Reads the state at every position."""
-        query_BLX, key_BLX, value_BLX, gate_BLX = (
-            parameters.project(x_BLD, w) for w in (self.query, self.key, self.value, self.gate)
-        )
+        query_BLX, key_BLX, value_BLX = projected
+        gate_BLX = parameters.project(x_BLD, self.gate)
         decay_BLX = self.decay_out(parameters.project(x_BLD, self.decay_in)).astype("float32")
         sequences = recurrence.by_head(
             ctx,
@@ -63,7 +68,7 @@ class GatedLinearAttention(Layer):
         y_BLX = recurrence.joined(self.norm(y_BGRLV)).astype(x_BLD.dtype)
         return parameters.project(y_BLX * jax.nn.silu(gate_BLX), self.out), cache, Aux()
 
-    def init_cache(self, ctx: Context) -> MatrixState:
+    def empty_cache(self, ctx: Context) -> MatrixState:
         """A matrix [K/2, K] for each head, however long the sequence."""
         shape = (self.num_heads, 1, self.head_dim // 2, self.head_dim)
         return recurrence.empty_state(ctx.batch_size, *shape)

@@ -41,10 +41,14 @@ class GatedFeedForward(FeedForward):
         self.wo = parameters.fan_in(out_key, (cfg.mlp_dim, cfg.embed_dim), ("mlp", "embed"))
         self.variant = variant
 
-    def hidden(self, x_BLD: jax.Array) -> jax.Array:
+    def projections(self, x_BLD: jax.Array) -> tuple[jax.Array, ...]:
+        """The gate before its activation, and what it multiplies, [B, L, F] both."""
+        return parameters.project(x_BLD, self.wi_0), parameters.project(x_BLD, self.wi_1)
+
+    def hidden(self, *projected: jax.Array) -> jax.Array:
         """The gated hidden units [B, L, F]."""
-        gate_BLF = ACTIVATIONS[self.variant](parameters.project(x_BLD, self.wi_0))
-        return gate_BLF * parameters.project(x_BLD, self.wi_1)
+        gate_BLF, linear_BLF = projected
+        return ACTIVATIONS[self.variant](gate_BLF) * linear_BLF
 
 
 @register("glu")

@@ -47,6 +47,7 @@ class Hybrid(RecurrentBlocks):
         super().check(cfg)
         for part in self._parts():
             part.check(cfg)
+            part.check_short_conv(cfg)
 
     def mixer_params(self, vanilla: Dimensions) -> float:
         """The mean over the depths."""

@@ -98,6 +98,7 @@ class LConv(Architecture):
     title = "Lightweight convolution"
     paper = "Wu et al., 2019, arXiv 1901.10430"
     variants: ClassVar = {"narang": {"widths": (9,)}, "wu": {"form": "fairseq_sinusoids"}}
+    no_short_conv: ClassVar = {"B": "since its mixers have no queries, keys and values"}
     widths: tuple[int, ...] = (3, 7, 15, 31)
     form: str = "mesh"
 

@@ -109,6 +109,7 @@ class Mamba2(RecurrentBlocks):
 
     title = "Mamba-2"
     paper = "Dao and Gu, 2024, arXiv 2405.21060"
+    no_short_conv = dict.fromkeys("BCD", "since it has mixers with convolutions only")
     state_dim: int | None = None
 
     def check(self, cfg: ModelConfig) -> None:

@@ -146,6 +146,7 @@ class Mixer(Architecture):
 
     title = "MLP-Mixer"
     paper = "Tolstikhin et al., 2021, arXiv 2105.01601"
+    no_short_conv = {"B": "since its mixers have no queries, keys and values"}
     token_mlp_dim: int | None = None
 
     def check(self, cfg: ModelConfig) -> None:

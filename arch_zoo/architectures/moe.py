@@ -2,18 +2,17 @@
 
 Overrides `feed_forward` of `llama`: a router gives every token to the k experts with the highest
 scores, and their outputs are added with weights. An expert is a SwiGLU layer. Overrides
-`dimensions`: the experts that a token uses have together about as many parameters as a feed-forward
-layer of the vanilla model, so that FLOPs are about equal, as in `switch`. `mlp_dim` is the width of
-one expert. Options: scores are a softmax over the experts, or a sigmoid for each (DeepSeek-V3,
-arXiv 2412.19437); the weights of the chosen experts are divided by their sum, or kept (OLMoE, arXiv
-2409.02060); shared experts see every token, as one layer of their joint width.
+`dimensions`: the experts of a token have about the parameters of a vanilla feed-forward layer, so
+that FLOPs are about equal. `mlp_dim` is the width of one expert. Options: scores are a softmax over
+the experts, or a sigmoid for each (DeepSeek-V3, arXiv 2412.19437); the weights of the chosen
+experts add up to 1 or are kept (OLMoE, arXiv 2409.02060); shared experts see every token.
 
-A loss keeps the experts evenly loaded. In training an expert has a limited capacity, as in
-`switch`, which says how tokens queue for it; evaluation and decoding drop nothing.
+A loss keeps the experts evenly loaded, or biases of the choice (DeepSeek-V3, sec. 2.1.2), which the
+optimizer moves by the loads alone. In training an expert has a limited capacity, as in `switch`,
+which says how tokens queue for it; evaluation and decoding drop nothing.
 
-Deviations. The sources drop nothing in training either; `train_capacity_factor=None` does as they
-do, at a higher cost. DeepSeek-V3 balances its experts by biases without a loss; here there is the
-loss. Initial weights are the zoo's.
+Deviations. The sources drop nothing in training, as does `train_capacity_factor=None` at a cost.
+`deepseek_v3` has no loss by sequence and no groups of experts. Initial weights are the zoo's.
 """
 
 import dataclasses
@@ -25,7 +24,7 @@ import jax.numpy as jnp
 from arch_zoo import size_rules
 from arch_zoo.architectures.glu import GatedFeedForward
 from arch_zoo.architectures.llama import Llama
-from arch_zoo.config import ModelConfig
+from arch_zoo.config import LATER, ModelConfig
 from arch_zoo.layers import experts, parameters
 from arch_zoo.layers.context import Aux, Context
 from arch_zoo.layers.layer import Layer
@@ -45,6 +44,7 @@ class MixtureFeedForward(Layer):
         self.options = options
         E, D, F = options.num_experts, cfg.embed_dim, cfg.mlp_dim
         self.router = parameters.fan_in(router_key, (D, E), ("embed", "router"))
+        self.bias = parameters.constant(0.0, (E,), ("router",)) if options.balance_bias else None
         into, out = ("expert", "embed", "mlp"), ("expert", "mlp", "embed")
         self.wi_0 = parameters.fan_in(gate_key, (E, D, F), into, batch_axis=(0,))
         self.wi_1 = parameters.fan_in(linear_key, (E, D, F), into, batch_axis=(0,))
@@ -59,7 +59,7 @@ class MixtureFeedForward(Layer):
         options, each = self.options, self.options.top_k
         logits_BLE = parameters.project(x_BLD.astype(jnp.float32), self.router)
         scores_BLE = SCORES[options.scores](logits_BLE)
-        weight_BLK, expert_BLK = jax.lax.top_k(scores_BLE, each)
+        weight_BLK, expert_BLK = experts.choose(scores_BLE, self.bias, each)
         if options.normalised:
             weight_BLK /= jnp.sum(weight_BLK, -1, keepdims=True) + 1e-20
         # Every choice of a token is a row of its own, next to those of its other choices.
@@ -76,7 +76,8 @@ class MixtureFeedForward(Layer):
         if self.shared is not None:
             y_BLD += self.shared(x_BLD, ctx)[0]
         loss, metrics = experts.balance(scores_BLE, expert_NL, kept_NL, ctx, rows)
-        return y_BLD, cache, Aux({"load_balance": options.balance_weight * loss}, metrics)
+        loss = options.balance_weight * loss + experts.even_out(self.bias, expert_NL, ctx)
+        return y_BLD, cache, Aux({"load_balance": loss}, metrics)
 
 
 @register("moe")
@@ -87,15 +88,15 @@ class MoE(Llama):
     Attributes:
       num_experts: E.
       top_k: the experts that a token uses.
-      num_shared: experts that every token uses besides.
+      num_shared: experts that every token uses besides, as one layer of their joint width.
       scores: `softmax` or `sigmoid`.
       normalised: the weights of a token's experts add up to 1.
       scale: a factor of the weights.
-      train_capacity_factor: an expert's capacity in training, divided by its share of the tokens
-        under an even load; with None nothing is dropped.
+      train_capacity_factor: capacity in training over an even share of the tokens; None: no limit.
       eval_capacity_factor: the same in evaluation. Decoding never drops.
       group_size: tokens that compete for capacity, in whole rows.
       balance_weight: weight of the load-balancing loss of each layer.
+      balance_bias: whether a bias is added to the scores by which experts are chosen.
     """
 
     title = "Mixture of experts"
@@ -104,9 +105,10 @@ class MoE(Llama):
         "olmoe": {"num_experts": 64, "top_k": 8, "normalised": False},
         "deepseek_v3": {
             **{"num_experts": 256, "top_k": 8, "num_shared": 1},
-            **{"scores": "sigmoid", "scale": 2.5},
+            **{"scores": "sigmoid", "scale": 2.5, "balance_weight": 0.0, "balance_bias": True},
         },
     }
+    no_short_conv: ClassVar = {"D": "since an expert's tokens are not neighbours"}
     num_experts: int = 8
     top_k: int = 2
     num_shared: int = 0
@@ -117,21 +119,19 @@ class MoE(Llama):
     eval_capacity_factor: float | None = None
     group_size: int = 1024
     balance_weight: float = 0.01
+    balance_bias: bool = dataclasses.field(default=False, metadata=LATER)
 
     def check(self, cfg: ModelConfig) -> None:
         """Refuses what makes no mixture, beside what Llama refuses."""
         super().check(cfg)
-        train, evaluation = (
-            factor is None or (isinstance(factor, (int, float)) and factor > 0)
-            for factor in (self.train_capacity_factor, self.eval_capacity_factor)
-        )
+        above = lambda factor: factor is None or (isinstance(factor, (int, float)) and factor > 0)
         for name, fits, rule in (
             ("top_k", 1 <= self.top_k <= self.num_experts, f"1 to {self.num_experts}, the experts"),
             ("num_shared", self.num_shared >= 0, "at least 0"),
             ("scores", self.scores in SCORES, " or ".join(SCORES)),
             ("scale", self.scale > 0, "above 0"),
-            ("train_capacity_factor", train, "above 0 or None"),
-            ("eval_capacity_factor", evaluation, "above 0 or None"),
+            ("train_capacity_factor", above(self.train_capacity_factor), "above 0 or None"),
+            ("eval_capacity_factor", above(self.eval_capacity_factor), "above 0 or None"),
             ("group_size", self.group_size >= 1, "at least 1"),
             ("balance_weight", self.balance_weight >= 0, "at least 0"),
         ):

@@ -23,6 +23,7 @@ There are no attention weights to drop in training.
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +32,7 @@ from flax import nnx
 from arch_zoo.architecture import Architecture
 from arch_zoo.config import ModelConfig
 from arch_zoo.layers import favor
-from arch_zoo.layers.attention import Projections
+from arch_zoo.layers.attention import OwnProjections
 from arch_zoo.layers.context import Aux, Context
 from arch_zoo.layers.positions import LearnedPositions
 from arch_zoo.registry import ConfigError, register
@@ -45,7 +46,7 @@ class RandomFeatures(nnx.Variable):
     """Random directions. They belong to the model's state and are never trained."""
 
 
-class LinearAttention(Projections):
+class LinearAttention(OwnProjections):
     """Self-attention through features of queries and keys."""
 
     def __init__(self, cfg: ModelConfig, options: "Performer", key: jax.Array):
@@ -57,14 +58,14 @@ class LinearAttention(Projections):
         self.num_features = options.num_features if random else cfg.head_dim
         self.directions = RandomFeatures(self._draw(features_key)) if random else None
 
-    def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
+    def work(self, x_BLD: jax.Array, projected: tuple[jax.Array, ...], ctx: Context, cache: Any):
         """Attends to all keys of a segment.
 
         In a causal context to those up to the query, whose sums a cache holds.
         """
-        features = self.features(x_BLD, ctx)
+        features = self.features(projected, ctx)
         if ctx.causal:
-            before = self.init_cache(ctx) if cache is None else cache
+            before = self.empty_cache(ctx) if cache is None else cache
             prefix_B1L = None if ctx.prefix_BL is None else ctx.prefix_BL[:, None]
             y_BHLK, state = favor.attend_to_prefix(features, before, prefix_B1L)
             cache = None if cache is None else state
@@ -72,13 +73,12 @@ class LinearAttention(Projections):
             y_BHLK = favor.attend_to_all(features, packed=ctx.packed)
         return self.output(jnp.moveaxis(y_BHLK, 1, 2).astype(x_BLD.dtype)), cache, Aux()
 
-    def init_cache(self, ctx: Context) -> favor.FavorState:
+    def empty_cache(self, ctx: Context) -> favor.FavorState:
         """Empty sums. Their size does not depend on the length."""
         return favor.empty_state(ctx.batch_size, self.num_heads, self.num_features, self.head_dim)
 
-    def features(self, x_BLD: jax.Array, ctx: Context) -> favor.Features:
+    def features(self, projected: tuple[jax.Array, ...], ctx: Context) -> favor.Features:
         """Features of the sequence's queries and keys, in float32."""
-        projected = (self.queries(x_BLD), *self.keys_values(x_BLD))
         q_BHLK, k_BHLK, v_BHLK = (jnp.moveaxis(a, 1, 2).astype(jnp.float32) for a in projected)
         k_BHLK, v_BHLK = (
             jnp.repeat(a, self.num_heads // a.shape[1], axis=1) for a in (k_BHLK, v_BHLK)

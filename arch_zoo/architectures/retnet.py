@@ -11,7 +11,7 @@ left, and those of either direction have short and long memories.
 """
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -20,17 +20,19 @@ from arch_zoo.architectures.recurrent import RecurrentBlocks
 from arch_zoo.config import ModelConfig
 from arch_zoo.layers import decayed_attention, parameters, recurrence
 from arch_zoo.layers.context import Aux, Context
-from arch_zoo.layers.layer import Layer
 from arch_zoo.layers.norm import RMSNorm
 from arch_zoo.layers.recurrence import MatrixState
 from arch_zoo.layers.rotary import Rotary, rotate
+from arch_zoo.layers.short_convolution import Projecting
 from arch_zoo.registry import ConfigError, register
 from arch_zoo.side import Side
 from arch_zoo.sizes import Dimensions
 
 
-class MultiScaleRetention(Layer):
+class MultiScaleRetention(Projecting):
     """Linear attention with one decay for each head, and a gate."""
+
+    site, channel_axis = "B", "joined_kv"
 
     def __init__(self, cfg: ModelConfig, options: "RetNet", key: jax.Array):
         """Draws the projections to queries, keys, values and gates, and back."""
@@ -44,14 +46,19 @@ class MultiScaleRetention(Layer):
         self.norm = RMSNorm(2 * self.head_dim, options.norm_epsilon)
         self.out = parameters.fan_in(keys[4], (2 * joined, dim), ("joined_kv", "embed"))
 
-    def __call__(self, x_BLD: jax.Array, ctx: Context, cache: MatrixState | None = None):
+    def projections(self, x_BLD: jax.Array) -> tuple[jax.Array, ...]:
+        """Queries, keys and values."""
+        return tuple(parameters.project(x_BLD, w) for w in (self.query, self.key, self.value))
+
+    def work(self, x_BLD: jax.Array, projected: tuple[jax.Array, ...], ctx: Context, cache: Any):
         """Reads the state at every position."""
-        value_BLX, gate_BLX = (parameters.project(x_BLD, w) for w in (self.value, self.gate))
+        query_BLX, key_BLX, value_BLX = projected
+        gate_BLX = parameters.project(x_BLD, self.gate)
         sequences = recurrence.by_head(
             ctx,
             (self.num_heads, 1),
-            self._turned(x_BLD, self.query, ctx) * self.head_dim**-0.5,
-            self._turned(x_BLD, self.key, ctx),
+            self._turned(query_BLX, ctx) * self.head_dim**-0.5,
+            self._turned(key_BLX, ctx),
             value_BLX,
             jnp.broadcast_to(self._log_decay_H(ctx), (*x_BLD.shape[:2], self.num_heads)),
         )
@@ -59,13 +66,12 @@ class MultiScaleRetention(Layer):
         y_BLX = recurrence.joined(self.norm(y_BGRLV)).astype(x_BLD.dtype)
         return parameters.project(y_BLX * jax.nn.silu(gate_BLX), self.out), cache, Aux()
 
-    def init_cache(self, ctx: Context) -> MatrixState:
+    def empty_cache(self, ctx: Context) -> MatrixState:
         """A matrix [K, 2K] for each head, however long the sequence."""
         shape = (self.num_heads, 1, self.head_dim, 2 * self.head_dim)
         return recurrence.empty_state(ctx.batch_size, *shape)
 
-    def _turned(self, x_BLD: jax.Array, kernel, ctx: Context) -> jax.Array:
-        x_BLX = parameters.project(x_BLD, kernel)
+    def _turned(self, x_BLX: jax.Array, ctx: Context) -> jax.Array:
         x_BLHK = x_BLX.reshape(*x_BLX.shape[:2], self.num_heads, self.head_dim)
         return rotate(x_BLHK, ctx.rotary).reshape(x_BLX.shape)
 

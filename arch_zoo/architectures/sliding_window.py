@@ -69,10 +69,10 @@ class WindowAttention(SelfAttention):
             return jax.lax.dynamic_update_slice_in_dim(cached_BWHK, new_BLHK, 0, axis=1)
         return jnp.roll(new_BLHK[:, length - size :], length % size, axis=1)
 
-    def init_cache(self, ctx: Context) -> dict[str, jax.Array]:
+    def empty_cache(self, ctx: Context) -> dict[str, jax.Array]:
         """Zeros [B, W, H, K] for the keys and values of the window."""
         size = min(self.window, ctx.max_length)
-        return super().init_cache(dataclasses.replace(ctx, max_length=size))
+        return super().empty_cache(dataclasses.replace(ctx, max_length=size))
 
     def _in_cache(self, ctx: Context) -> jax.Array:
         """True where the cache holds a token that the decoded position sees, [B, 1, 1, W]."""

@@ -98,6 +98,7 @@ class Switch(Architecture):
     title = "Switch Transformer"
     paper = "Fedus et al., 2022, arXiv 2101.03961"
     variants: ClassVar = {"narang": {"num_experts": 32, "every": 4, "train_capacity_factor": 1.2}}
+    no_short_conv: ClassVar = {"D": "since an expert's tokens are not neighbours"}
     num_experts: int = 16
     every: int = 2
     train_capacity_factor: float = 1.25

@@ -3,6 +3,8 @@
 Logits are not scaled unless a layer asks for it, and projections have no biases.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -12,6 +14,7 @@ from arch_zoo.layers import fused_attention, parameters
 from arch_zoo.layers.context import Aux, Context, Mask
 from arch_zoo.layers.layer import Layer
 from arch_zoo.layers.rotary import rotate
+from arch_zoo.layers.short_convolution import Projecting
 
 _MASKED = -1e10
 
@@ -120,13 +123,22 @@ def _backward(_: None, grad_BHTS: jax.Array) -> tuple[jax.Array, jax.Array]:
 add_bias.defvjp(_forward, _backward)
 
 
-class SelfAttention(Projections):
+class OwnProjections(Projections, Projecting):
+    """Projections to queries, keys and values of one sequence."""
+
+    site, channel_axis = "B", "joined_kv"
+
+    def projections(self, x_BLD: jax.Array) -> tuple[jax.Array, ...]:
+        """Queries, keys and values."""
+        return self.queries(x_BLD), *self.keys_values(x_BLD)
+
+
+class SelfAttention(OwnProjections):
     """Attention of a sequence to itself, with the stack's bias for its number of heads."""
 
-    def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
+    def work(self, x_BLD: jax.Array, projected: tuple[jax.Array, ...], ctx: Context, cache: Any):
         """Attends within whole sequences or, with an index, from one position to those up to it."""
-        q_BLHK = self.queries(x_BLD)
-        k_BLHK, v_BLHK = self.keys_values(x_BLD)
+        q_BLHK, k_BLHK, v_BLHK = projected
         if ctx.rotary is not None:
             q_BLHK, k_BLHK = rotate(q_BLHK, ctx.rotary), rotate(k_BLHK, ctx.rotary)
         if cache is not None:
@@ -149,7 +161,7 @@ class SelfAttention(Projections):
         mask = Mask(ctx.self_mask(), ctx.segment_ids_BL, causal=causal)
         return attend(q_BLHK, k_BSHK, v_BSHK, mask, ctx.biases.get(self.num_heads), ctx)
 
-    def init_cache(self, ctx: Context) -> dict[str, jax.Array]:
+    def empty_cache(self, ctx: Context) -> dict[str, jax.Array]:
         """Zeros [B, L, H, K] for the keys and values of all positions."""
         shape = (ctx.batch_size, ctx.max_length, self.key.shape[1] // self.head_dim, self.head_dim)
         return {"key": jnp.zeros(shape, ctx.dtype), "value": jnp.zeros(shape, ctx.dtype)}

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
 from arch_zoo.layers.context import Context, observe
 from arch_zoo.layers.feed_forward import relu
@@ -182,6 +183,37 @@ def feed_forward(
 def hidden(first: jax.Array, second: jax.Array | None = None) -> jax.Array:
     """The hidden units: `relu(first)`, or `silu(first) * second` where there are two kernels."""
     return relu(first) if second is None else jax.nn.silu(first) * second
+
+
+def choose(
+    scores_BLE: jax.Array, bias_E: nnx.Param | None, each: int
+) -> tuple[jax.Array, jax.Array]:
+    """The scores and the numbers of the `each` experts that a token uses, [B, L, K] both.
+
+    They are those with the highest scores, to which the bias is added for the choice alone.
+    """
+    if bias_E is None:
+        return jax.lax.top_k(scores_BLE, each)
+    _, expert_BLK = jax.lax.top_k(scores_BLE + bias_E[...], each)
+    return jnp.take_along_axis(scores_BLE, expert_BLK, axis=-1), expert_BLK
+
+
+def even_out(bias_E: nnx.Param | None, expert_NL: jax.Array, ctx: Context) -> jax.typing.ArrayLike:
+    """A loss that is zero. The biases' gradient says which experts have more than the mean load.
+
+    It is E times the load of an expert less the sum of all loads. The load is the number of real
+    tokens that chose the expert. The optimizer uses only the sign of the gradient, so counts of
+    micro-batches and devices may be added and scaled like any gradient. Counts are whole numbers,
+    so that the gradient is exactly zero at the mean.
+    """
+    if bias_E is None:
+        return 0.0
+    num_experts = bias_E.shape[0]
+    real_NL1 = jnp.repeat(ctx.real_BL1, len(expert_NL) // ctx.batch_size, axis=0)
+    chosen_NLE = jax.nn.one_hot(expert_NL, num_experts, dtype=jnp.int32) * real_NL1
+    load_E = jnp.sum(chosen_NLE, axis=(0, 1))
+    excess_E = num_experts * load_E - jnp.sum(load_E)
+    return jnp.sum((bias_E[...] - jax.lax.stop_gradient(bias_E[...])) * excess_E)
 
 
 def balance(

@@ -1,4 +1,6 @@
-"""The feed-forward layer of T5.1.0. Other forms override `hidden`."""
+"""The feed-forward layer of T5.1.0. Other forms override `projections` or `hidden`."""
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +8,7 @@ import jax.numpy as jnp
 from arch_zoo.config import ModelConfig
 from arch_zoo.layers import parameters
 from arch_zoo.layers.context import Aux, Context
-from arch_zoo.layers.layer import Layer
+from arch_zoo.layers.short_convolution import Projecting
 
 
 @jax.custom_vjp
@@ -32,8 +34,10 @@ def _backward(y: jax.Array, grad: jax.Array) -> tuple[jax.Array]:
 relu.defvjp(_forward, _backward)
 
 
-class FeedForward(Layer):
+class FeedForward(Projecting):
     """`relu(x wi) wo`, without biases."""
+
+    site, channel_axis = "D", "mlp"
 
     def __init__(self, cfg: ModelConfig, key: jax.Array):
         """Draws wi [D, F] and wo [F, D]."""
@@ -41,11 +45,15 @@ class FeedForward(Layer):
         self.wi = parameters.fan_in(wi_key, (cfg.embed_dim, cfg.mlp_dim), ("embed", "mlp"))
         self.wo = parameters.fan_in(wo_key, (cfg.mlp_dim, cfg.embed_dim), ("mlp", "embed"))
 
-    def hidden(self, x_BLD: jax.Array) -> jax.Array:
-        """The hidden units [B, L, F]."""
-        return relu(parameters.project(x_BLD, self.wi))
+    def projections(self, x_BLD: jax.Array) -> tuple[jax.Array, ...]:
+        """The hidden units [B, L, F] before their activation."""
+        return (parameters.project(x_BLD, self.wi),)
 
-    def __call__(self, x_BLD: jax.Array, ctx: Context, cache=None):
+    def hidden(self, *projected: jax.Array) -> jax.Array:
+        """The hidden units [B, L, F]."""
+        return relu(*projected)
+
+    def work(self, x_BLD: jax.Array, projected: tuple[jax.Array, ...], ctx: Context, cache: Any):
         """Treats each position alone, so the cache stays as it is."""
-        hidden_BLF = ctx.dropout(self.hidden(x_BLD), over=1)
+        hidden_BLF = ctx.dropout(self.hidden(*projected), over=1)
         return parameters.project(hidden_BLF, self.wo), cache, Aux()

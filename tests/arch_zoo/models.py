@@ -44,13 +44,17 @@ VARIANTS: dict[str, tuple[str, dict]] = {
     "universal-basic": ("universal", {"act": "basic", "num_steps": 3}),
     "llama-grouped": ("llama", {"num_kv_heads": 1, "tied": True}),
     "sliding_window-narrow": ("sliding_window", {"windows": (3, 10), "num_kv_heads": 1}),
-    "transformer-short": ("transformer", {"short_conv": "AC"}),
-    "gla-short": ("gla", {"short_conv": "A"} | STEADY),
-    "funnel-short": ("funnel", {"short_conv": "AC"}),
+    "transformer-short": ("transformer", {"short_conv": "ABCD"}),
+    "gla-short": ("gla", {"short_conv": "ABD"} | STEADY),
+    "funnel-short": ("funnel", {"short_conv": "ABCD"}),
+    "evolved-short": ("evolved", {"short_conv": "BD"}),
+    "performer-short": ("performer", {"short_conv": "BC"}),
+    "retnet-short": ("retnet", {"short_conv": "B"} | STEADY),
+    "sliding_window-short": ("sliding_window", {"windows": (3,), "short_conv": "B"}),
     "moe-tight": (
         "moe",
         {"num_experts": 5, "top_k": 3, "num_shared": 1, "scores": "sigmoid", "scale": 2.5}
-        | {"normalised": False, "train_capacity_factor": 0.7},
+        | {"normalised": False, "train_capacity_factor": 0.7, "balance_bias": True},
     ),
     "hybrid-all": (
         "hybrid",

@@ -371,8 +371,10 @@ def test_products_stay_in_bfloat16(variant):
             times * eqn.outvars[0].aval.size * math.prod(a.shape[axis] for axis in contracted)
         )
     # Routers, and sums over gradients of biases and of depthwise weights, are in float32.
-    # Architectures that need more of it declare their share.
-    assert flops["float32"] < cfg.architecture.float32_share * flops.total(), flops
+    # Architectures that need more of it declare their share. A site of short convolutions has a
+    # hundredth at this width, and less where models are wider.
+    allowed = cfg.architecture.float32_share + 0.01 * len(cfg.short_conv)
+    assert flops["float32"] < allowed * flops.total(), flops
 
 
 def test_a_decoder_that_reads_nothing_is_a_language_model(variant):

@@ -16,12 +16,15 @@ MIXTURES = {
     "softmax": {},
     "kept": {"normalised": False},
     "sigmoid": {"scores": "sigmoid", "scale": 2.5, "num_shared": 1},
+    "biased": {"scores": "sigmoid", "balance_bias": True},
 }
 
 
 def layer_and_input(**options):
     cfg = models.config("moe", **(OPTIONS | options))
     layer = MixtureFeedForward(cfg, cfg.architecture, jax.random.key(0))
+    if layer.bias is not None:
+        layer.bias[...] = jnp.asarray([0.3, -0.2, 0.0, 0.1])
     rng = np.random.default_rng(0)
     segments = (np.arange(16) < rng.integers(8, 17, (4, 1))).astype(np.int32)
     x = rng.normal(size=(4, 16, cfg.embed_dim)).astype(np.float32) * segments[..., None]
@@ -44,12 +47,13 @@ def reference(layer, x, segments, groups: list[list[int]], limit: int | None):
     scores = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     if options.scores == "sigmoid":
         scores = 1 / (1 + np.exp(-logits))
+    bias = 0.0 if layer.bias is None else np.asarray(layer.bias[...], np.float64)
     y, losses, dropped = np.zeros(x.shape), [], []
     for group in groups:
         taken, late, of_experts = np.zeros(len(wo), int), 0, np.zeros(len(wo))
         tokens = [(row, t) for t in range(x.shape[1]) for row in group if segments[row, t]]
         for token in tokens:
-            chosen = np.argsort(-scores[token], kind="stable")[: options.top_k]
+            chosen = np.argsort(-scores[token] - bias, kind="stable")[: options.top_k]
             weights = scores[token][chosen]
             if options.normalised:
                 weights = weights / weights.sum()
@@ -93,7 +97,32 @@ def test_one_expert_of_one_is_a_feed_forward_layer():
     np.testing.assert_allclose(aux.losses["load_balance"], 0.01, rtol=1e-5)
 
 
-@pytest.mark.parametrize("options", [{}, {"num_experts": 16, "top_k": 4, "num_shared": 1}])
+def test_the_slope_of_the_biases_is_what_the_loads_have_over_their_mean():
+    """Real tokens count, dropped ones as well, and nothing else reaches the biases."""
+    layer, x, segments = layer_and_input(**MIXTURES["biased"])
+    ctx = Context(jnp.asarray(segments), jnp.zeros(segments.shape, jnp.int32), train=True)
+
+    def loss(layer):
+        y, _, aux = layer(jnp.asarray(x), ctx)
+        return jnp.sum(jnp.square(y)) + aux.losses["load_balance"], aux.losses["load_balance"]
+
+    slopes, value = jax.grad(loss, has_aux=True)(layer)
+    scores = 1 / (1 + np.exp(-np.float64(x) @ np.asarray(layer.router[...], np.float64)))
+    chosen = np.argsort(-scores - np.asarray(layer.bias[...]), kind="stable", axis=-1)[..., :2]
+    loads = np.bincount(chosen[segments > 0].ravel(), minlength=4)
+    assert len(set(loads)) > 1 and loads.sum() == 2 * segments.sum()
+    np.testing.assert_array_equal(slopes.bias[...], 4 * loads - loads.sum())
+    plain, _, _ = layer_and_input(scores="sigmoid")
+    layer.bias[...] = jnp.zeros(4)
+    (y, aux), (expected, other) = (run(one, x, segments, train=True) for one in (layer, plain))
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_array_equal(aux.losses["load_balance"], other.losses["load_balance"])
+    assert value > 0, "the other loss of the balance is still there"
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"num_experts": 16, "top_k": 4, "num_shared": 1, "balance_bias": True}]
+)
 def test_a_token_uses_the_parameters_and_flops_of_the_vanilla_layer(options):
     """All experts together have E / k times as many."""
     cfg, vanilla = (
@@ -102,7 +131,8 @@ def test_a_token_uses_the_parameters_and_flops_of_the_vanilla_layer(options):
     )
     moe = cfg.architecture
     used, shared = moe.top_k, moe.num_shared
-    expert, router = 3 * cfg.embed_dim * cfg.mlp_dim, cfg.embed_dim * moe.num_experts
+    expert, products = 3 * cfg.embed_dim * cfg.mlp_dim, cfg.embed_dim * moe.num_experts
+    router = products + moe.balance_bias * moe.num_experts
     counts = arch_zoo.count_params(cfg)
     layers = cfg.num_decoder_layers
     norms = layers * cfg.embed_dim
@@ -114,7 +144,7 @@ def test_a_token_uses_the_parameters_and_flops_of_the_vanilla_layer(options):
     assert active == pytest.approx(arch_zoo.count_params(vanilla).non_embedding, rel=0.02)
     flops = arch_zoo.count_flops(cfg, 64).by_part
     found = sum(n for part, n in flops.items() if "feed_forward" in part)
-    assert found == 64 * layers * 2 * (router + (used + shared) * expert)
+    assert found == 64 * layers * 2 * (products + (used + shared) * expert)
 
 
 @pytest.mark.parametrize(

@@ -32,3 +32,12 @@ def test_every_parameter_has_the_role_of_what_it_does(name):
     assert (counts["expert"] > 0) == (name in ("switch", "moe"))
     assert (counts["gate"] > 0) == (name in ("switch", "moe", "mos"))
     assert (counts["head"] > 0) == hasattr(arch_zoo.get(name), "tied")
+    assert counts["balance"] == 0
+
+
+def test_the_bias_of_a_choice_has_a_role_of_its_own():
+    cfg = arch_zoo.config("moe", "nano", vocab_size=64, balance_bias=True)
+    model, _ = make_model(cfg, 0)
+    found = [path for path, axes in model.axes.items() if role(axes) == "balance"]
+    layers = cfg.num_encoder_layers + cfg.num_decoder_layers
+    assert len(found) == layers and all(path.endswith("feed_forward.layer.bias") for path in found)

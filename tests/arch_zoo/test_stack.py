@@ -1,6 +1,7 @@
 """Stacks of blocks: scanning, rematerialisation, and the context that their layers share."""
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from flax import nnx
 from jax.extend import core as jex_core
 
 import arch_zoo
+from arch_zoo.accounting import abstract_model, count_state
 from arch_zoo.layers.context import Aux, Context, observe
 from arch_zoo.layers.stack import Residual
 from tests.arch_zoo import models
@@ -161,19 +163,111 @@ def test_randomness_is_folded_where_there_is_any():
     assert idle.dropout(x) is x
 
 
-@pytest.mark.parametrize(("places", "where"), [("A", ["self_attention"]), ("C", ["feed_forward"])])
-def test_a_short_convolution_stands_where_it_is_asked_for(places, where):
-    """It adds four taps for each channel before these layers, and changes no other parameter."""
+@pytest.mark.parametrize(
+    ("sites", "where", "channels"),
+    [
+        ("A", ["self_attention"], [32]),
+        ("B", ["self_attention"], [3 * 32]),
+        ("C", ["feed_forward"], [32]),
+        ("D", ["feed_forward"], [128]),
+        ("ABCD", ["self_attention", "feed_forward"], [32, 3 * 32, 32, 128]),
+    ],
+)
+def test_a_short_convolution_stands_where_it_is_asked_for(sites, where, channels):
+    """It adds four taps for each channel of these layers, and changes no other parameter."""
     plain, short = (
         nnx.to_flat_state(nnx.state(arch_zoo.build(cfg, jax.random.key(0)), nnx.Param))
-        for cfg in (models.config("transformer"), models.config("transformer", short_conv=places))
+        for cfg in (models.config("transformer"), models.config("transformer", short_conv=sites))
     )
     before = {".".join(map(str, path)): param for path, param in plain}
     after = {".".join(map(str, path)): param for path, param in short}
     added = set(after) - set(before)
     assert {path.split(".")[3] for path in added} == set(where)
-    assert len(added) == 4 and all(after[path].shape == (4, 32) for path in added)
+    shapes = sorted(after[path].shape for path in added)
+    assert shapes == sorted([(4, count) for count in channels] * 4)  # two layers in either stack
     assert all(np.array_equal(before[path][...], after[path][...]) for path in before)
+
+
+def test_the_taps_are_counted():
+    """An encoder-decoder has no convolution in cross-attention."""
+    plain, short = (models.config("transformer", short_conv=sites) for sites in ("", "ABCD"))
+    channels = 32 + 3 * 32 + 32 + 128
+    counts = [arch_zoo.count_params(cfg).total for cfg in (plain, short)]
+    assert counts[1] - counts[0] == 4 * 4 * channels
+    flops = [arch_zoo.count_flops(cfg, 16, 12).forward for cfg in (plain, short)]
+    assert flops[1] - flops[0] == 2 * (16 + 12) * 2 * 4 * channels
+    states = [
+        count_state(models.config("transformer-lm", short_conv=sites), 20) for sites in ("", "ABCD")
+    ]
+    assert states[1] - states[0] == 2 * 3 * channels
+
+
+@pytest.mark.parametrize("name", [name for name in arch_zoo.names() if name != "hybrid"])
+def test_an_architecture_has_the_sites_that_it_does_not_refuse(name):
+    """On every side. A hybrid has those of its mixers."""
+    cls = arch_zoo.get(name)
+    for family, site in itertools.product(cls.families, "BD"):
+        if site not in cls.no_short_conv:
+            cfg = models.config(name, family=family, short_conv=site)
+            params = nnx.to_flat_state(nnx.state(abstract_model(cfg), nnx.Param))
+            found = {path[0] for path, _ in params if path[-2:] == ("short", "taps")}
+            assert found == {side.name for side in cfg.sides}, (family, site)
+
+
+def _with_taps(x, taps, starts):
+    """Each position [1, L, C] and the taps of it and the three before it, from its start on."""
+    mixed = np.asarray(x).copy()
+    for t, start in enumerate(starts):
+        for tap in range(4):
+            if t - 3 + tap >= start:
+                mixed[0, t] += np.asarray(taps)[tap] * np.asarray(x)[0, t - 3 + tap]
+    return mixed
+
+
+@pytest.mark.parametrize("variant", ["transformer-short", "gla-short"])
+def test_a_layer_works_on_its_projections_and_the_short_convolution_of_them(variant):
+    cfg = models.config(variant)
+    block = models.build(cfg).decoder.blocks[0]
+    x = jax.random.normal(jax.random.key(1), (1, 6, cfg.embed_dim))
+    ids = jnp.array([[1, 1, 1, 2, 2, 0]])
+    ctx = Context(ids, ids, causal=True)
+    x *= ctx.real_BL1
+    for layer in (block.self_attention.layer, block.feed_forward.layer):
+        got, _, _ = layer(x, ctx)
+        projected, start, convolved = layer.projections(x), 0, []
+        for array in projected:
+            flat = array.reshape(1, 6, -1)
+            taps = layer.short.taps[:, start : start + flat.shape[2]]
+            mixed = _with_taps(flat, taps, [0, 0, 0, 3, 3])
+            convolved.append(jnp.asarray(mixed).reshape(array.shape))
+            start += flat.shape[2]
+        assert start == layer.short.taps.shape[1]
+        expected, _, _ = layer.work(x, tuple(convolved), ctx, None)
+        np.testing.assert_allclose(got[0, :5], expected[0, :5], atol=REORDERED)
+
+
+@pytest.mark.parametrize(
+    ("name", "sites", "message"),
+    [
+        (
+            "lconv",
+            "AB",
+            "lconv: short_conv='AB': it has no site B, since its mixers have no queries",
+        ),
+        ("dconv", "B", "dconv: short_conv='B': it has no site B"),
+        ("mixer", "B", "mixer: short_conv='B': it has no site B"),
+        ("mamba2", "B", "mamba2: short_conv='B': it has no site B, since it has mixers with"),
+        ("mamba2", "D", "mamba2: short_conv='D': it has no site D"),
+        ("gated_deltanet", "B", "gated_deltanet: short_conv='B': .* convolutions of their own"),
+        ("hybrid", "B", "gated_deltanet: short_conv='B'"),
+        ("moe", "ABCD", "moe: short_conv='ABCD': it has no site D, since an expert's tokens"),
+        ("switch", "D", "switch: short_conv='D': it has no site D"),
+        ("transformer", "BA", "short_conv='BA': allowed are , A, B, C, D, AB"),
+    ],
+)
+def test_a_site_that_is_not_there_is_refused(name, sites, message):
+    with pytest.raises(arch_zoo.ConfigError, match=message):
+        arch_zoo.config(name, "nano", short_conv=sites)
 
 
 def test_a_layer_reads_its_input_and_the_short_convolution_of_it():
@@ -183,10 +277,6 @@ def test_a_layer_reads_its_input_and_the_short_convolution_of_it():
     ids = jnp.array([[1, 1, 1, 2, 2, 0]])
     got, _, _ = residual(x, Context(ids, ids, causal=True))
     normed, taps = np.asarray(residual.norm(x)), np.asarray(residual.taps[...])
-    mixed = normed.copy()
-    for t, start in enumerate([0, 0, 0, 3, 3]):
-        for tap in range(4):
-            if t - 3 + tap >= start:
-                mixed[0, t] += taps[tap] * normed[0, t - 3 + tap]
+    mixed = _with_taps(normed, taps, [0, 0, 0, 3, 3])
     expected, _, _ = residual.layer(jnp.asarray(mixed), Context(ids, ids, causal=True))
     np.testing.assert_allclose((got - x)[0, :5], expected[0, :5], atol=REORDERED)

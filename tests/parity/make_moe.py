@@ -4,12 +4,17 @@ Recipe, in an environment of its own (never the project's): `pip install torch==
 transformers==5.23.0`, then, from the root of the checkout, `python -m tests.parity.make_moe`.
 
 MixtralForCausalLM as it is, and with its feed-forward layers replaced by those of OLMoE, whose
-weights are not normalised, and of DeepSeek-V3, with sigmoid scores and a shared expert. Hugging
-Face's balancing loss is that of all layers together, so the golden that has it is of one layer and
-of one row without padding.
+weights are not normalised, and of DeepSeek-V3, with sigmoid scores, a shared expert and biases of
+the choice. Hugging Face does not train these. Their gradient is counted here from its choices: the
+load of an expert times the number of experts, less all loads (Wang et al., 2024, arXiv 2408.15664).
+Its balancing loss is that of all layers together, so the golden that has it is of one layer and of
+one row without padding.
 """
 
+import dataclasses
+
 import numpy as np
+import torch
 from torch import nn
 from transformers import DeepseekV3Config, MixtralConfig, MixtralForCausalLM, OlmoeConfig
 from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3MoE
@@ -46,6 +51,19 @@ def build(layers: int = DIMENSIONS["num_decoder_layers"]) -> MixtralForCausalLM:
     return MixtralForCausalLM(config).eval()
 
 
+@dataclasses.dataclass(frozen=True)
+class Bias(Weight):
+    """The biases of the choice of a router, which has counted its choices."""
+
+    gate: nn.Module | None = None
+
+    def gradient(self) -> np.ndarray:
+        """What each load has over the mean, times the number of experts."""
+        assert self.gate is not None
+        loads = self.gate.loads.numpy()
+        return np.float64(len(loads) * loads - loads.sum())
+
+
 def olmoe() -> OlmoeSparseMoeBlock:
     """OLMoE's feed-forward layer."""
     config = OlmoeConfig(
@@ -72,7 +90,17 @@ def deepseek() -> DeepseekV3MoE:
         routed_scaling_factor=2.5,
         norm_topk_prob=True,
     )
-    return DeepseekV3MoE(config)
+    block = DeepseekV3MoE(config)
+    # A parameter, so that it is drawn like the others.
+    del block.gate.e_score_correction_bias
+    block.gate.e_score_correction_bias = nn.Parameter(torch.zeros(EXPERTS))
+    block.gate.loads = torch.zeros(EXPERTS, dtype=torch.long)
+
+    def count(gate, _, outputs):
+        gate.loads += torch.bincount(outputs[2].flatten(), minlength=EXPERTS)
+
+    block.gate.register_forward_hook(count)
+    return block
 
 
 def mixture(layer: nn.Module) -> dict[str, Weight]:
@@ -86,6 +114,7 @@ def mixture(layer: nn.Module) -> dict[str, Weight]:
         "wo": Weight(own.experts.down_proj, lambda w: w.swapaxes(1, 2)),
     }
     if hasattr(own, "shared_experts"):
+        weights["bias"] = Bias(own.gate.e_score_correction_bias, gate=own.gate)
         shared = own.shared_experts
         parts = {"wi_0": shared.gate_proj, "wi_1": shared.up_proj, "wo": shared.down_proj}
         for name, part in parts.items():
@@ -96,10 +125,11 @@ def mixture(layer: nn.Module) -> dict[str, Weight]:
 def main() -> None:
     """Writes the goldens."""
     options = {"num_experts": EXPERTS, "top_k": TOP, "balance_weight": 0.0}
+    third = {"scores": "sigmoid", "num_shared": 2, "scale": 2.5, "balance_bias": True}
     for case, block, batch, own in (
         ("mixtral", None, PADDED, {}),
         ("olmoe", olmoe, PACKED, {"normalised": False}),
-        ("deepseek", deepseek, PACKED, {"scores": "sigmoid", "num_shared": 2, "scale": 2.5}),
+        ("deepseek", deepseek, PACKED, third),
     ):
         model = build()
         for layer in model.model.layers:

@@ -35,7 +35,7 @@ from arch_zoo.families import MODELS
 from arch_zoo.skeleton import Batch
 from train.measures.settings import Coordinates
 from train.run.optimizers import make_optimizer
-from train.run.step import Model, Params, make_model
+from train.run.step import Model, Params, descend, make_model
 from train.study import declare
 from train.study.config import OptimizerConfig
 
@@ -180,7 +180,7 @@ def _of_one(settings: Coordinates, size: str) -> dict[str, tuple[np.ndarray, np.
         gradients: Any = jax.grad(loss)(params)
         directions: Any
         directions, state = optimizer.update(gradients, state, params)  # pyright: ignore[reportArgumentType]
-        return {name: p - settings.rate * directions[name] for name, p in params.items()}, state
+        return descend(model.axes, params, directions, settings.rate), state
 
     compute = jax.jit(functools.partial(outputs, model))
     rows = []  # of each seed the outputs after 0, 1, 2, ... steps

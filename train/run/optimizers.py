@@ -11,7 +11,7 @@ never the expert axis.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -21,7 +21,7 @@ from optax import contrib
 
 from arch_zoo.parametrization import STANDARD, Growth
 from arch_zoo.roles import Role, role
-from train.run.step import Axes, Params
+from train.run.step import Axes, Params, balances, without
 from train.study.config import OptimizerConfig
 
 EXPERT_AXIS = "expert"
@@ -57,11 +57,17 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
     """Builds the transformation from gradients to descent directions per unit of learning rate.
 
+    Biases that even out the loads of experts have directions of their own, which the rate does not
+    change (`train.run.step.descend`). No setting but `balance_rate` affects them, and they affect
+    no other parameter.
+
     Args:
       config: the optimizer's settings.
       axes: logical axis names of each parameter, one name per dimension.
       growth: of the model over the base of its parametrisation.
     """
+    balanced = balances(axes)
+    axes = without(axes, balanced)
     roles = {name: role(of_it) for name, of_it in axes.items()}
     parts = [OPTIMIZERS[config.name](config, axes)]
     if growth.epsilon != 1:
@@ -82,7 +88,29 @@ def make_optimizer(
     if config.rates:
         factors = {name: config.rates.get(of_it, 1.0) for name, of_it in roles.items()}
         parts.append(optax.stateless(lambda updates, _: _times(updates, factors)))
-    return optax.chain(*parts)
+    rest = optax.chain(*parts)
+    return _beside(rest, balanced, config.balance_rate) if balanced else rest
+
+
+def _beside(
+    rest: optax.GradientTransformation, balanced: Sequence[str], rate: float
+) -> optax.GradientTransformation:
+    """Moves the biases `balanced` by `rate` against their gradient's sign, the others by `rest`.
+
+    The gradient of such a bias is positive where its expert has more than the mean load.
+    """
+
+    def init(params: Params) -> Any:
+        return rest.init(without(params, balanced))
+
+    def update(grads: Params, state: Any, params: Params | None = None) -> tuple[Any, Any]:
+        others = None if params is None else without(params, balanced)
+        directions: Any
+        directions, state = rest.update(without(grads, balanced), state, others)
+        return directions | {name: rate * jnp.sign(grads[name]) for name in balanced}, state
+
+    # Optax's types do not know that parameters are a flat dictionary here.
+    return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]
 
 
 def _steps_of(config: OptimizerConfig, of_it: Role) -> str:

@@ -7,7 +7,7 @@ differs, and it is passed in as `Devices`.
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +17,7 @@ from flax import nnx
 
 import arch_zoo
 from arch_zoo.parametrization import STANDARD, Growth, growth
+from arch_zoo.roles import role
 from arch_zoo.skeleton import Batch
 from train.run import losses
 from train.study.config import StageConfig
@@ -80,6 +81,25 @@ def make_model(config: arch_zoo.ModelConfig, seed: int) -> tuple[Model, Params]:
     leaves, treedef = jax.tree.flatten(variables)
     model = Model(config.family, graphdef, treedef, axes, constants, growth(config))
     return model, dict(zip(axes, leaves, strict=True))
+
+
+def balances(axes: Axes) -> tuple[str, ...]:
+    """The names of the parameters that even out the loads of experts (`arch_zoo.roles`)."""
+    return tuple(name for name, of_it in axes.items() if role(of_it) == "balance")
+
+
+def without(tree: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """A tree of parameters or gradients without those of these names."""
+    return {name: x for name, x in tree.items() if name not in names}
+
+
+def descend(axes: Axes, params: Params, directions: Params, learning_rate: Any) -> Params:
+    """The parameters after a step. Those of balance go their own way, whatever the rate."""
+    free = balances(axes)
+    return {
+        name: p - (directions[name] if name in free else learning_rate * directions[name])
+        for name, p in params.items()
+    }
 
 
 def init_state(params: Params, optimizer: optax.GradientTransformation) -> State:
@@ -189,8 +209,9 @@ def make_train_step(
         grads, metrics = devices.map(part)(state.params, batch, key)
         directions: Any
         directions, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
-        params = {name: p - learning_rate * directions[name] for name, p in state.params.items()}
-        metrics |= {"gradient_norm": norm(grads), "parameter_norm": norm(params)}
+        params = descend(model.axes, state.params, directions, learning_rate)
+        slopes = without(grads, balances(model.axes))
+        metrics |= {"gradient_norm": norm(slopes), "parameter_norm": norm(params)}
         return State(state.step + 1, params, optimizer_state), metrics
 
     return step

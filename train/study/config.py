@@ -11,7 +11,7 @@ import typing
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from arch_zoo.roles import ROLES, Role
+from arch_zoo.roles import ADJUSTABLE, Role
 from train import ranges
 from train.data.batch_shape import BatchShape, TextOptions
 from train.ranges import Count, CountOrZero, NotNegative, Positive, Range, Rate, Seed
@@ -61,6 +61,8 @@ class OptimizerConfig:
       weight_decay: decoupled decay per unit of learning rate.
       decayed: the roles of the parameters that decay (`arch_zoo.roles`).
       rates: factors on the learning rate of roles, such as {"embedding": 10}; 1 for the others.
+      balance_rate: how far each step moves the biases that even out the loads of experts, whatever
+        the learning rate (DeepSeek-V3, arXiv 2412.19437).
     """
 
     name: OptimizerName = "adafactor"
@@ -78,16 +80,19 @@ class OptimizerConfig:
     clip_norm: NotNegative = 0.0
     weight_decay: NotNegative = 0.0
     decayed: tuple[Role, ...] = dataclasses.field(
-        default=tuple(role for role in ROLES if role != "vector"), metadata=_LATER
+        default=tuple(role for role in ADJUSTABLE if role != "vector"), metadata=_LATER
     )
     rates: Mapping[str, float] = dataclasses.field(default_factory=dict, metadata=_LATER)
+    balance_rate: NotNegative = dataclasses.field(default=0.001, metadata=_LATER)
 
     def __post_init__(self):
         """Checks that every value is in range, and that only one decay reaches zero."""
         ranges.check(self)
+        if "balance" in self.decayed:
+            raise InputError("decayed: 'balance' does not decay; its steps are balance_rate")
         for role, factor in self.rates.items():
-            if role not in ROLES:
-                raise InputError(f"rates.{role}: unknown role; known: {', '.join(ROLES)}")
+            if role not in ADJUSTABLE:
+                raise InputError(f"rates.{role}: unknown role; known: {', '.join(ADJUSTABLE)}")
             if type(factor) not in (int, float) or not 0 <= factor < math.inf:
                 raise InputError(f"rates.{role} = {factor!r}: must be a number, 0 or more")
         if self.decay_steps and self.schedule in ("cosine", "linear"):
