@@ -15,7 +15,7 @@ import matplotlib
 
 from eval.analyses.everything import Analysis, analyse
 from eval.data.study import Study, read_study
-from eval.report import source_figures, sweep
+from eval.report import probe_report, source_figures, summary, sweep
 from eval.report.figures import STYLE
 from eval.report.grid import markdown
 from eval.report.tables import capacity_grid, sources_grid
@@ -32,10 +32,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("runs", type=Path, help="the study's directory")
+    parser.add_argument("--with", dest="scaling", type=Path, help="a study of slopes, for probes")
     parser.add_argument("--out", type=Path, default=OUT, help="directory of the page")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    analysis = analyse(read_study(options.runs))
+    scaling = None if options.scaling is None else read_study(options.scaling)
+    analysis = analyse(read_study(options.runs), scaling=scaling)
     page = "\n".join(_page(analysis, options.out))
     with replacing(options.out / f"{analysis.study.name}.md") as file:
         file.write(page.encode())
@@ -48,7 +50,8 @@ def _page(analysis: Analysis, out: Path) -> Iterator[str]:
     yield f"    make study STUDY={study.name}\n"
     yield f"{_when(study)}\n"
     with matplotlib.rc_context({**STYLE, "savefig.dpi": _DPI}):
-        for name, one in {**source_figures.draw(analysis), **sweep.both(analysis)}.items():
+        figures = source_figures.draw(analysis) | sweep.both(analysis)
+        for name, one in (figures | probe_report.figures(analysis)).items():
             picture = f"{study.name}_{name.removeprefix('source_')}.png"
             with replacing(out / picture) as file:
                 one.figure.savefig(file, format="png", metadata={"Software": None})
@@ -58,6 +61,9 @@ def _page(analysis: Analysis, out: Path) -> Iterator[str]:
         yield from map(markdown, sweep.grids(analysis)[:3])
     if "capacity" in analysis.results:
         yield markdown(capacity_grid(analysis.results["capacity"]))
+    if "probes" in analysis.results:
+        yield f"{summary.of_probes(analysis)}\n"
+        yield from map(markdown, probe_report.grids(analysis))
     claims = analysis.results["sources"]
     tested = claims[claims["verdict"] != NOT_TESTED]
     if len(tested):

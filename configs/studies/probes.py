@@ -3,9 +3,11 @@
     make study STUDY=probes
 
 Each at three learning rates with three seeds; the report shows every model at its own best rate.
-MQAR has fewer ids than the source, because every id must be seen often enough in so few steps.
+MQAR has fewer ids than the source, because every id must be seen often enough in so few steps. The
+state of Gated DeltaNet may change its sign.
 """
 
+import dataclasses
 from typing import Any
 
 from configs import presets
@@ -13,9 +15,10 @@ from train.study import declare
 from train.study.config import StudyConfig
 
 ARCHITECTURES = ("transformer", "llama", "retnet", "gla", "mamba2", "gated_deltanet")
+OPTIONS: dict[str, dict[str, Any]] = {"gated_deltanet": {"negative": True}}
 PROBES: dict[str, dict[str, Any]] = {
     "mqar": {"ids": 256, "row": 32, "test_examples": 1024},
-    "selective_copy": {"row": 48, "copied": 8},
+    "selective_copy": {"row": 32, "copied": 6},
     "copy": {"longest_trained": 12, "tested": (16, 24, 32)},
     "parity": {"longest_trained": 20, "tested": (24, 32, 48, 64)},
     "s5": {"longest_trained": 12, "tested": (16, 24, 32)},
@@ -26,10 +29,14 @@ SEEDS = 3
 
 def study() -> StudyConfig:
     """Declares the runs."""
-    cells = tuple(
+    plain = tuple(
         presets.cpu_probe(architecture, task, options)
         for task, options in PROBES.items()
         for architecture in ARCHITECTURES
+    )
+    cells = tuple(
+        dataclasses.replace(cell, model={**cell.model, **OPTIONS.get(cell.architecture, {})})
+        for cell in plain
     )
     runs = declare.sweep(cells, {"pretrain.optimizer.learning_rate": RATES})
     return StudyConfig(name="probes", cells=declare.seeds(runs, SEEDS), platform="cpu")
