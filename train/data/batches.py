@@ -39,7 +39,7 @@ def _rows(steps: range, batch_size: int, host: int, num_hosts: int) -> np.ndarra
     return (first_of_step + host * local + np.arange(local)).reshape(-1)
 
 
-class Source:
+class BatchSource:
     """Batches by step. Rows are made by the hundred, because numpy has a cost per call."""
 
     def __init__(self, batch_size: int):
@@ -104,7 +104,7 @@ class _Mixture:
         return source_B, row_B
 
 
-class Pretrain(Source):
+class Pretrain(BatchSource):
     """Denoising batches of the pretraining text.
 
     The token stream of a split, which is all of its shards one after another, is cut into windows.
@@ -226,7 +226,7 @@ def _shares(sources: Mapping[str, float], rows: int) -> np.ndarray:
     return counts
 
 
-class Finetune(Source):
+class Finetune(BatchSource):
     """Training batches of a mixture of downstream tasks, in proportion to their sizes up to a cap.
 
     An epoch holds every task's examples, or `cap` of them, in one stateless permutation. So the

@@ -10,7 +10,7 @@ import numpy as np
 from train import probes
 from train.data import counter_random
 from train.data.batch_shape import BatchShape
-from train.data.batches import Source
+from train.data.batches import BatchSource
 from train.data.corpus import FORMAT, Corpus, open_corpus
 from train.data.layouts import HostBatch
 from train.probes.probe import FRESH, TEST, TRAIN, VALIDATION, Probe, Rows
@@ -20,7 +20,7 @@ from train.study.config import RunConfig, digest, identity
 _TOGETHER = 4096  # examples made at once
 
 
-class ProbeExamples(Source):
+class ProbeExamples(BatchSource):
     """Training batches of a probe.
 
     A training set is read in a new order in every epoch; the order depends on the seed, the

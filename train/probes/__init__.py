@@ -5,6 +5,7 @@ number. A run is trained on one instead of a corpus if its pretraining names one
 `pretrain.probe = {"task": "mqar", "pairs": 8}`; the other keys are settings of the probe.
 """
 
+import dataclasses
 import functools
 import importlib
 import json
@@ -41,11 +42,16 @@ def get(settings: Mapping[str, Any]) -> Probe:
 
 @functools.cache
 def _get(settings: str) -> Probe:
-    from train.study.config import from_dict
-
     values = json.loads(settings)
     name = values.pop("task", None)
     _load()
     if name not in PROBES:
         raise InputError(f"probe.task = {name!r} is not one of {', '.join(names())}")
-    return from_dict(PROBES[name], values, "probe")
+    known = [field.name for field in dataclasses.fields(PROBES[name])]
+    if unknown := sorted(set(values) - set(known)):
+        raise InputError(f"probe: {name} has no setting {unknown[0]!r}; known: {', '.join(known)}")
+    lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
+    try:
+        return PROBES[name](**{**values, **lists})
+    except InputError as error:
+        raise InputError(f"probe.{str(error).removeprefix('probe.')}") from None

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
-from train.probes.probe import Draws, Probe, Rows
+from train.probes.probe import Probe, RandomNumbers, Rows
 from train.ranges import Range
 
 
@@ -43,7 +43,7 @@ class Compression(Probe):
         """All ids."""
         return range(1, 1 + self.ids)
 
-    def make(self, draws: Draws, *, test: bool) -> Rows:
+    def make(self, draws: RandomNumbers, *, test: bool) -> Rows:
         """Random tokens and the mark; every position is answered by its own token."""
         tokens_NL = 1 + draws.below(self.ids - 1, self.row)
         tokens_NL[:, -1] = self.ids

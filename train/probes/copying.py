@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from train.probes.probe import Draws, Rows, StringProbe, filled
+from train.probes.probe import RandomNumbers, Rows, StringProbe, filled
 from train.ranges import Count, Range
 
 _LETTERS = 26
@@ -53,7 +53,7 @@ class Copy(StringProbe):
         """That of guessing the shortest string of the test."""
         return 100 * float(_LETTERS) ** -min(self.tested)
 
-    def make(self, draws: Draws, *, test: bool) -> Rows:
+    def make(self, draws: RandomNumbers, *, test: bool) -> Rows:
         """Start, string, mark, string; the answers are the string and the end."""
         sizes_N1 = self.sizes(draws, test=test)[:, None]
         longest = max(self.tested) if test else self.longest_trained

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from train.probes.probe import Draws, Probe, Rows, filled
+from train.probes.probe import Probe, RandomNumbers, Rows, filled
 from train.ranges import Range
 
 _Size = Annotated[int, Range(1, 8)]
@@ -63,7 +63,7 @@ class FuzzyRecall(Probe):
     def _keys(self) -> int:
         return (self.ids - 1) // 2
 
-    def make(self, draws: Draws, *, test: bool) -> Rows:
+    def make(self, draws: RandomNumbers, *, test: bool) -> Rows:
         """Pairs until the row is nearly full, then the pair that is asked for."""
         rows = len(draws)
         asked_key = self.key(draws, test=test)
@@ -94,12 +94,12 @@ class FuzzyRecall(Probe):
         tokens_NL, scored_NL = text.flushed_right()
         return Rows(1 + tokens_NL[:, :-1], 1 + tokens_NL[:, 1:], scored_NL[:, 1:])
 
-    def key(self, draws: Draws, *, test: bool) -> "_Motif":
+    def key(self, draws: RandomNumbers, *, test: bool) -> "_Motif":
         """Keys of a random size; in the test of the largest."""
         motif = _motif(draws, self._keys, self.key_size)
         return _Motif(motif.tokens, np.full_like(motif.size, self.key_size)) if test else motif
 
-    def value(self, draws: Draws) -> "_Motif":
+    def value(self, draws: RandomNumbers) -> "_Motif":
         """Values of a random size."""
         motif = _motif(draws, self.ids - 1 - self._keys, self.value_size)
         return _Motif(self._keys + motif.tokens, motif.size)
@@ -123,7 +123,7 @@ class _Motif:
         return digits @ (base + 1) ** np.arange(self.tokens.shape[1])
 
 
-def _motif(draws: Draws, count: int, most: int) -> _Motif:
+def _motif(draws: RandomNumbers, count: int, most: int) -> _Motif:
     """Up to `most` different tokens out of `count`."""
     size_N = 1 + draws.below(most, 1)[:, 0]
     return _Motif(np.argsort(draws.uniform(count), axis=1)[:, :most], size_N)

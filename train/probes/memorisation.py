@@ -6,12 +6,12 @@ from typing import Annotated, ClassVar
 import numpy as np
 
 from train.data import counter_random
-from train.probes.probe import TEST, Draws, Probe, Rows
+from train.probes.probe import TEST, Probe, RandomNumbers, Rows
 from train.ranges import CountOrZero, Range
 
 
 @dataclasses.dataclass(frozen=True)
-class Memorisation(Probe):
+class FixedMap(Probe):
     """Every key has one value, the same in all examples, so that only the weights can know it.
 
     A key is followed by a mark, at which the value is answered; the value is not read. The keys of
@@ -57,7 +57,7 @@ class Memorisation(Probe):
     def _keys(self) -> int:
         return (self.ids - 1) // 2
 
-    def make(self, draws: Draws, *, test: bool) -> Rows:
+    def make(self, draws: RandomNumbers, *, test: bool) -> Rows:
         """Keys and marks; the answers are the values."""
         keys = np.arange(self._keys)
         map_K = self._keys + counter_random.permute(TEST, 0 * keys, keys, self.ids - 1 - self._keys)

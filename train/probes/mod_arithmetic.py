@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from train.probes.probe import Draws, LastAnswer
+from train.probes.probe import LastAnswer, RandomNumbers
 
 _PLUS, _MINUS, _TIMES = range(3)
 
@@ -22,11 +22,11 @@ class ModArithmetic(LastAnswer):
     symbols: ClassVar[int] = 8
     classes: ClassVar[int] = 5
 
-    def sizes(self, draws: Draws, *, test: bool) -> np.ndarray:
+    def sizes(self, draws: RandomNumbers, *, test: bool) -> np.ndarray:
         """Odd lengths."""
         return (super().sizes(draws, test=test) - 1) // 2 * 2 + 1
 
-    def symbols_of(self, draws: Draws, length: int) -> np.ndarray:
+    def symbols_of(self, draws: RandomNumbers, length: int) -> np.ndarray:
         """Digits at even places, from 5 on operators at odd ones."""
         digits_NL, operators_NL = draws.below(5, length), 5 + draws.below(3, length)
         return np.where(np.arange(length) % 2 == 0, digits_NL, operators_NL)

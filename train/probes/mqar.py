@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from train.probes.probe import Draws, Probe, Rows
+from train.probes.probe import Probe, RandomNumbers, Rows
 from train.ranges import Count, Positive, Range
 
 
@@ -62,7 +62,7 @@ class MQAR(Probe):
         """The values."""
         return range(1 + self.ids // 2, 1 + self.ids)
 
-    def make(self, draws: Draws, *, test: bool) -> Rows:
+    def make(self, draws: RandomNumbers, *, test: bool) -> Rows:
         """The pairs, and then the questions among random tokens."""
         half = self.ids // 2
         keys_NP = 1 + draws.distinct(half - 1, self.pairs)
@@ -77,7 +77,7 @@ class MQAR(Probe):
         np.put_along_axis(labels_NL, places_NP, 1 + values_NP, axis=1)
         return Rows(1 + tokens_NL, labels_NL, labels_NL > 0)
 
-    def gaps(self, draws: Draws) -> np.ndarray:
+    def gaps(self, draws: RandomNumbers) -> np.ndarray:
         """The place of each question, in steps of two after the pairs, int64 [N, P].
 
         The first P of exponential variables with these rates are a draw without replacement.

@@ -39,7 +39,7 @@ class Rows(NamedTuple):
     size: np.ndarray | None = None
 
 
-class Draws:
+class RandomNumbers:
     """Random numbers of examples: row n depends only on the seed and on the example's number.
 
     Each call takes new numbers, so the order of calls belongs to the definition of a probe.
@@ -75,13 +75,13 @@ class Draws:
         place = np.tile(np.arange(count), len(self))
         return counter_random.permute(seed, index, place, size).reshape(len(self), count)
 
-    def of(self, number_N: np.ndarray, limit: int) -> "Draws":
+    def of(self, number_N: np.ndarray, limit: int) -> "RandomNumbers":
         """Random numbers of their own for each example and number below `limit`.
 
         They are the same whenever an example asks for the same number.
         """
         seed = (self._seed + _GOLDEN) % 2**64
-        return Draws(seed, self._index_N * limit + number_N)
+        return RandomNumbers(seed, self._index_N * limit + number_N)
 
     def choose(self, allowed_NK: np.ndarray) -> np.ndarray:
         """One of the allowed columns of each row, each with the same probability, int64 [N]."""
@@ -155,13 +155,13 @@ class Probe:
         """The score of guessing, in percent."""
         return 100 / len(self.answers)
 
-    def make(self, draws: Draws, *, test: bool) -> Rows:
+    def make(self, draws: RandomNumbers, *, test: bool) -> Rows:
         """The examples whose random numbers are given, of the training or of the test set."""
         raise NotImplementedError
 
     def examples(self, seed: int, index_N: np.ndarray, *, test: bool = False) -> Rows:
         """The examples with these numbers, padded with 0 to `length`, or to `longest` in a test."""
-        rows = self.make(Draws(seed, index_N), test=test)
+        rows = self.make(RandomNumbers(seed, index_N), test=test)
         missing = (self.longest if test else self.length) - rows.tokens.shape[1]
         if missing < 0:
             raise InputError(f"probe {self.name}: rows of {rows.tokens.shape[1]} are too long")
@@ -213,7 +213,7 @@ class StringProbe(Probe):
         """That of the longest string in the test."""
         return self.positions(max(self.tested))
 
-    def sizes(self, draws: Draws, *, test: bool) -> np.ndarray:
+    def sizes(self, draws: RandomNumbers, *, test: bool) -> np.ndarray:
         """The length of each string, int64 [N]."""
         if test:
             return np.array(self.tested)[draws.below(len(self.tested), 1)[:, 0]]
@@ -246,11 +246,11 @@ class LastAnswer(StringProbe):
         """The class of each string, whose symbols are those inside; int64 [N]."""
         raise NotImplementedError
 
-    def symbols_of(self, draws: Draws, length: int) -> np.ndarray:
+    def symbols_of(self, draws: RandomNumbers, length: int) -> np.ndarray:
         """The symbols of the longest possible strings, int64 [N, length]."""
         return draws.below(self.symbols, length)
 
-    def make(self, draws: Draws, *, test: bool) -> Rows:
+    def make(self, draws: RandomNumbers, *, test: bool) -> Rows:
         """Strings, the mark after each, and the class as the answer at the mark."""
         sizes_N1 = self.sizes(draws, test=test)[:, None]
         longest = max(self.tested) if test else self.longest_trained

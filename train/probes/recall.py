@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from train.probes.probe import Draws, Probe, Rows
+from train.probes.probe import Probe, RandomNumbers, Rows
 from train.ranges import Range, Rate
 
 
@@ -59,7 +59,7 @@ class Recall(Probe):
         """The values."""
         return range(1 + self._known // 2, 1 + self._known)
 
-    def make(self, draws: Draws, *, test: bool) -> Rows:
+    def make(self, draws: RandomNumbers, *, test: bool) -> Rows:
         """Pairs, some of them noise, and one of the keys at the end."""
         keys, pairs = self._known // 2, self.row // 2 - 1
         keys_NP = draws.below(keys, pairs)

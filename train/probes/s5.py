@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
-from train.probes.probe import Draws, Rows, StringProbe
+from train.probes.probe import RandomNumbers, Rows, StringProbe
 from train.ranges import Count, Range
 
 
@@ -45,7 +45,7 @@ class WordProblem(StringProbe):
         """The elements."""
         return range(1, self.vocab_size)
 
-    def make(self, draws: Draws, *, test: bool) -> Rows:
+    def make(self, draws: RandomNumbers, *, test: bool) -> Rows:
         """Elements, and at each the product of all up to it."""
         sizes_N1 = self.sizes(draws, test=test)[:, None]
         longest = max(self.tested) if test else self.longest_trained

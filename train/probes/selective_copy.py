@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from train.probes.probe import Draws, Probe, Rows, filled
+from train.probes.probe import Probe, RandomNumbers, Rows, filled
 from train.ranges import Count, Range
 
 
@@ -52,7 +52,7 @@ class SelectiveCopy(Probe):
         """The tokens."""
         return range(1, self.ids - 1)
 
-    def make(self, draws: Draws, *, test: bool) -> Rows:
+    def make(self, draws: RandomNumbers, *, test: bool) -> Rows:
         """Tokens with blanks before them, the mark, and as many blanks as tokens."""
         rows, mark, blank = len(draws), self.ids - 1, self.ids - 2
         copied_NC = draws.below(self.ids - 2, self.copied)

@@ -13,7 +13,7 @@ import pytest
 
 from train import probes
 from train.data import counter_random
-from train.probes.probe import TEST, Draws
+from train.probes.probe import TEST, RandomNumbers
 from train.probes.s5 import table
 
 SEED, ROWS = 5, np.arange(40)
@@ -21,7 +21,7 @@ SEED, ROWS = 5, np.arange(40)
 
 def _examples(task, test=False, **settings):
     probe = probes.get({"task": task, **settings})
-    return probe, Draws(SEED, ROWS), probe.examples(SEED, ROWS, test=test)
+    return probe, RandomNumbers(SEED, ROWS), probe.examples(SEED, ROWS, test=test)
 
 
 def _row(rows, n):
@@ -55,7 +55,7 @@ def test_mqar(settings):
 def test_mqar_draws_places_by_the_published_weights():
     """A single place has the published probability, so this is all of the distribution of one."""
     probe = probes.get({"task": "mqar", "row": 24, "pairs": 1})
-    drawn = probe.gaps(Draws(0, np.arange(40_000)))[:, 0]
+    drawn = probe.gaps(RandomNumbers(0, np.arange(40_000)))[:, 0]
     weights = np.arange(1, 12) ** (0.01 - 1)
     counts = np.bincount(drawn, minlength=11)
     expected = 40_000 * weights / weights.sum()
@@ -125,7 +125,7 @@ def test_fuzzy_recall(test):
                 chosen, added = answer, True
             else:
                 code = sum((1 + token) * (keys + 1) ** i for i, token in enumerate(drawn))
-                own = Draws(SEED, ROWS[n : n + 1]).of(np.array([code]), (keys + 1) ** most)
+                own = RandomNumbers(SEED, ROWS[n : n + 1]).of(np.array([code]), (keys + 1) ** most)
                 chosen = value(own)[0]
             inputs += [*drawn, *chosen]
             scored += [False] * len(drawn) + [drawn in known] * len(chosen)
