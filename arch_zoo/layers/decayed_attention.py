@@ -99,7 +99,7 @@ def _inside(chunks: Sequences, meets: Meeting) -> _Inside:
     Decays are factors of the values and outputs, so that what a group shares stays shared.
     """
     query, key, value = chunks.query_BG1LK[:, :, 0], chunks.key_BG1LK[:, :, 0], chunks.value_BGRLV
-    total_BGRNC1 = jnp.cumsum(chunks.log_decay_BGRLJ, axis=4)
+    total_BGRNC1 = recurrence.running_sum(chunks.log_decay_BGRLJ)
     weights_BGRNCC, weight_BGRNC1, to_end_BGRNC1, kept_BGRN11 = head_weights(total_BGRNC1, meets)
     with jax.named_scope("products"):
         pairs_BGNCC = jnp.einsum("BGNCK,BGNSK->BGNCS", query, key)
