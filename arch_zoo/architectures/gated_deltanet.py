@@ -84,7 +84,7 @@ class GatedDeltaRule(Layer):
         y_BGRLV, state = recurrence.mix(
             delta_rule.attend, sequences, ctx, None if cache is None else cache["state"]
         )
-        y_BLX = recurrence.joined(self.norm(y_BGRLV)).astype(x_BLD.dtype)
+        y_BLX = recurrence.joined(y_BGRLV, self.norm).astype(x_BLD.dtype)
         gated_BLX = y_BLX * jax.nn.silu(parameters.project(x_BLD, self.gate))
         cache = None if cache is None else {"taps": taps, "state": state}
         return parameters.project(gated_BLX, self.out), cache, Aux()

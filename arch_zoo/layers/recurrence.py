@@ -116,10 +116,14 @@ def _cut(x_BLX: jax.Array, groups: int, heads: int) -> jax.Array:
     return jnp.moveaxis(x_BLGRX, 1, _POSITIONS)
 
 
-def joined(y_BGRLV: jax.Array) -> jax.Array:
-    """The heads side by side, [B, L, GRV]."""
-    y_BLGRV = jnp.moveaxis(y_BGRLV, _POSITIONS, 1)
-    return y_BLGRV.reshape(*y_BLGRV.shape[:2], -1)
+def joined(y_BGRLV: jax.Array, norm: Callable[[jax.Array], jax.Array] | None = None) -> jax.Array:
+    """The heads side by side, [B, L, GRV], each of them normalised by `norm`."""
+    batch_size, groups, heads, *shape = y_BGRLV.shape
+    # XLA's CPU compiler is slow at a norm of five axes.
+    y_BHLV = y_BGRLV.reshape(batch_size, groups * heads, *shape)
+    if norm is not None:
+        y_BHLV = norm(y_BHLV)
+    return jnp.moveaxis(y_BHLV, 2, 1).reshape(batch_size, shape[0], -1)
 
 
 def mix(
