@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from arch_zoo.config import ModelConfig
-from arch_zoo.layers import convolution, parameters
+from arch_zoo.layers import convolution
 from arch_zoo.layers.context import Aux, Context
 from arch_zoo.layers.layer import Layer
 from arch_zoo.layers.norm import RMSNorm
@@ -22,7 +22,6 @@ _SHORT = 2**21  # and more, from which the keys of short convolutions are derive
 # Where a short convolution may stand, by the names of Allen-Zhu (2025): before a layer that mixes
 # positions (A) and before a feed-forward layer (C).
 _PLACES = {"feed_forward": "C", "cross_attention": ""}
-_TAPS = 4
 
 
 class Residual(nnx.Module):
@@ -78,9 +77,7 @@ class Block(nnx.Module):
             place, taps = _PLACES.get(name, "A"), None
             if key is not None and place and place in cfg.short_conv:
                 drawn = jax.random.fold_in(key, _SHORT + site)
-                shape = (_TAPS, cfg.embed_dim)
-                axes = ("width", "embed")
-                taps = parameters.normal(drawn, shape, axes, _TAPS**-0.5, fan_in=_TAPS)
+                taps = convolution.short_taps(drawn, cfg.embed_dim, "embed")
             setattr(self, name, Residual(cfg, layer, taps))
 
     def __call__(
