@@ -32,8 +32,6 @@ from arch_zoo.registry import register
 from arch_zoo.side import Side
 from arch_zoo.sizes import Dimensions
 
-_TAPS = 4
-
 
 class GatedDeltaRule(Layer):
     """The gated delta rule between convolutions and a gate."""
@@ -48,9 +46,7 @@ class GatedDeltaRule(Layer):
             parameters.fan_in(key, (dim, width), ("embed", "joined_kv"))
             for key, width in zip(keys, (joined, joined, 2 * joined, 2 * joined), strict=False)
         )
-        self.taps = parameters.normal(
-            keys[4], (_TAPS, 4 * joined), ("width", "joined_kv"), _TAPS**-0.5, fan_in=_TAPS
-        )
+        self.taps = convolution.short_taps(keys[4], 4 * joined, "joined_kv")
         self.rate = parameters.fan_in(keys[5], (dim, heads), ("embed", "heads"))
         # Uniform rates of decay, away from zero, whose logarithm is infinite.
         rates_H = jax.random.uniform(rates_key, (heads,), minval=0.01, maxval=16.0)
@@ -84,7 +80,7 @@ class GatedDeltaRule(Layer):
         y_BGRLV, state = recurrence.mix(
             delta_rule.attend, sequences, ctx, None if cache is None else cache["state"]
         )
-        y_BLX = recurrence.joined(self.norm(y_BGRLV)).astype(x_BLD.dtype)
+        y_BLX = recurrence.joined(y_BGRLV, self.norm).astype(x_BLD.dtype)
         gated_BLX = y_BLX * jax.nn.silu(parameters.project(x_BLD, self.gate))
         cache = None if cache is None else {"taps": taps, "state": state}
         return parameters.project(gated_BLX, self.out), cache, Aux()
@@ -93,7 +89,7 @@ class GatedDeltaRule(Layer):
         """A matrix for each head, and the last inputs of the convolution."""
         shape = (self.num_heads, 1, self.key_dim, 2 * self.key_dim)
         return {
-            "taps": convolution.init_cache(ctx, _TAPS, self.taps.shape[1]),
+            "taps": convolution.init_cache(ctx, *self.taps.shape),
             "state": recurrence.empty_state(ctx.batch_size, *shape),
         }
 
@@ -126,7 +122,9 @@ class GatedDeltaNet(RecurrentBlocks):
         """Projections, taps, rates and decays, and the norm of a head."""
         key_dim, heads = _key_dim(vanilla.head_dim), vanilla.num_heads
         per_input = 8 * heads * key_dim + (2 if self.decay else 1) * heads
-        others = 4 * _TAPS * heads * key_dim + 2 * key_dim + (2 * heads if self.decay else 0)
+        others = (
+            4 * convolution.SHORT * heads * key_dim + 2 * key_dim + (2 * heads if self.decay else 0)
+        )
         return vanilla.embed_dim * per_input + others
 
     def mixer(self, cfg: ModelConfig, side: Side, depth: int, key: jax.Array) -> GatedDeltaRule:

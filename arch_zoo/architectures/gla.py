@@ -65,7 +65,7 @@ class GatedLinearAttention(Projecting):
             jax.nn.log_sigmoid(decay_BLX) / self.options.temperature,
         )
         y_BGRLV, cache = recurrence.mix(decayed_attention.attend, sequences, ctx, cache)
-        y_BLX = recurrence.joined(self.norm(y_BGRLV)).astype(x_BLD.dtype)
+        y_BLX = recurrence.joined(y_BGRLV, self.norm).astype(x_BLD.dtype)
         return parameters.project(y_BLX * jax.nn.silu(gate_BLX), self.out), cache, Aux()
 
     def empty_cache(self, ctx: Context) -> MatrixState:

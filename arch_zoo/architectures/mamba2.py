@@ -30,8 +30,6 @@ from arch_zoo.registry import ConfigError, register
 from arch_zoo.side import Side
 from arch_zoo.sizes import Dimensions
 
-_TAPS = 4
-
 
 class StateSpace(Layer):
     """One Mamba-2 mixer."""
@@ -46,9 +44,7 @@ class StateSpace(Layer):
         channels = inner + 2 * self.state_dim
         self.gate = parameters.fan_in(gate_key, (dim, inner), ("embed", "mlp"))
         self.into = parameters.fan_in(in_key, (dim, channels), ("embed", "mlp"))
-        self.taps = parameters.normal(
-            taps_key, (_TAPS, channels), ("width", "mlp"), _TAPS**-0.5, fan_in=_TAPS
-        )
+        self.taps = convolution.short_taps(taps_key, channels, "mlp")
         self.taps_bias = parameters.constant(0.0, (channels,), ("mlp",))
         rates_H = jnp.arange(1, self.num_heads + 1, dtype=jnp.float32)
         self.steps = Steps(dim, jnp.log(rates_H), steps_key)
@@ -93,7 +89,7 @@ class StateSpace(Layer):
         """A matrix for each head, and the last inputs of the convolution."""
         shape = (1, self.num_heads, self.state_dim, self.head_dim)
         return {
-            "taps": convolution.init_cache(ctx, _TAPS, self.taps.shape[1]),
+            "taps": convolution.init_cache(ctx, *self.taps.shape),
             "state": recurrence.empty_state(ctx.batch_size, *shape),
         }
 
@@ -125,7 +121,7 @@ class Mamba2(RecurrentBlocks):
     def dimensions(self, vanilla: Dimensions) -> Dimensions:
         """The inner width for which two mixers have as many parameters as a vanilla block."""
         dim, state_dim = vanilla.embed_dim, self.state_dim or 2 * vanilla.head_dim
-        channel = _TAPS + 1  # its taps and bias
+        channel = convolution.SHORT + 1  # its taps and bias
         per_unit = 3 * dim + channel + 1 + (dim + 3) / vanilla.head_dim
         shared = 2 * state_dim * (dim + channel)
         units = (block_params(vanilla) / 2 - shared) / per_unit

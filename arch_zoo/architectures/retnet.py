@@ -63,7 +63,7 @@ class MultiScaleRetention(Projecting):
             jnp.broadcast_to(self._log_decay_H(ctx), (*x_BLD.shape[:2], self.num_heads)),
         )
         y_BGRLV, cache = recurrence.mix(decayed_attention.attend, sequences, ctx, cache)
-        y_BLX = recurrence.joined(self.norm(y_BGRLV)).astype(x_BLD.dtype)
+        y_BLX = recurrence.joined(y_BGRLV, self.norm).astype(x_BLD.dtype)
         return parameters.project(y_BLX * jax.nn.silu(gate_BLX), self.out), cache, Aux()
 
     def empty_cache(self, ctx: Context) -> MatrixState:

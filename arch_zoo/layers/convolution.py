@@ -8,9 +8,17 @@ values as unpacked ones.
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
 from arch_zoo.layers import parameters
 from arch_zoo.layers.context import Context
+
+SHORT = 4  # the taps of a short convolution
+
+
+def short_taps(key: jax.Array, channels: int, axis: str) -> nnx.Param:
+    """Draws the weights [SHORT, channels] of a short convolution."""
+    return parameters.normal(key, (SHORT, channels), ("width", axis), SHORT**-0.5, fan_in=SHORT)
 
 
 def depthwise(

@@ -59,38 +59,42 @@ def chunked(sequences: Sequences, state: MatrixState) -> tuple[jax.Array, Matrix
     meets = recurrence.meeting(chunks.segment_ids_B11L1, state.segment_B)
     inside = (_inside_by_row if rows else _inside)(chunks, meets)
     with jax.named_scope("products"):
-        added = jnp.einsum("BGNCK,BGRNCV->BGRNKV", inside.key_BGNCK, inside.value_BGRNCV)
+        added = jnp.einsum("BGNCK,BGNCRV->BGNKRV", inside.key_BGNCK, inside.value_BGNCRV)
 
-    def step(memory, chunk):
+    def step(memory_BGKRV, chunk):
         kept, added = chunk
-        return recurrence.times(memory, kept) + added, memory
+        return recurrence.times(memory_BGKRV, kept) + added, memory_BGKRV
 
-    by_chunk = [jnp.moveaxis(x, 3, 0) for x in (inside.kept_BGRNJ1, added)]
-    memory, before = jax.lax.scan(step, state.memory_BGRKV, tuple(by_chunk))
+    by_chunk = tuple(jnp.moveaxis(x, 2, 0) for x in (inside.kept_BGNJR1, added))
+    memory, before = jax.lax.scan(step, jnp.moveaxis(state.memory_BGRKV, 2, 3), by_chunk)
     with jax.named_scope("products"):
-        read = jnp.einsum("BGNCK,NBGRKV->BGRNCV", inside.query_BGNCK, before)
-    y_BGRNCV = inside.output_BGRNCV + recurrence.times(read, inside.weight_BGRNC1)
-    return recurrence.join(y_BGRNCV, length), MatrixState(memory, meets.segment_B)
+        read = jnp.einsum("BGNCK,NBGKRV->BGNCRV", inside.query_BGNCK, before)
+    y_BGNCRV = inside.output_BGNCRV + recurrence.times(read, inside.weight_BGNCR1)
+    y_BGRNCV = jnp.moveaxis(y_BGNCRV, 4, 2)
+    after = MatrixState(jnp.moveaxis(memory, 3, 2), meets.segment_B)
+    return recurrence.join(y_BGRNCV, length), after
 
 
 class _Inside(NamedTuple):
     """What happens inside chunks, and how they meet the states before and after them.
 
+    The heads of a group are side by side, so that one product serves all of them.
+
     Attributes:
-      output_BGRNCV: the sum over the positions of the chunk.
+      output_BGNCRV: the sum over the positions of the chunk.
       query_BGNCK: reads the state before the chunk.
-      weight_BGRNC1: the weight of what is read.
+      weight_BGNCR1: the weight of what is read.
       key_BGNCK: enters the state after the chunk, with the value.
-      value_BGRNCV: see the key.
-      kept_BGRNJ1: what is left of the state before the chunk in the state after it.
+      value_BGNCRV: see the key.
+      kept_BGNJR1: what is left of the state before the chunk in the state after it.
     """
 
-    output_BGRNCV: jax.Array
+    output_BGNCRV: jax.Array
     query_BGNCK: jax.Array
-    weight_BGRNC1: jax.Array
+    weight_BGNCR1: jax.Array
     key_BGNCK: jax.Array
-    value_BGRNCV: jax.Array
-    kept_BGRNJ1: jax.Array
+    value_BGNCRV: jax.Array
+    kept_BGNJR1: jax.Array
 
 
 def _inside(chunks: Sequences, meets: Meeting) -> _Inside:
@@ -98,15 +102,16 @@ def _inside(chunks: Sequences, meets: Meeting) -> _Inside:
 
     Decays are factors of the values and outputs, so that what a group shares stays shared.
     """
-    query, key, value = chunks.query_BG1LK[:, :, 0], chunks.key_BG1LK[:, :, 0], chunks.value_BGRLV
-    total_BGRNC1 = jnp.cumsum(chunks.log_decay_BGRLJ, axis=4)
-    weights_BGRNCC, weight_BGRNC1, to_end_BGRNC1, kept_BGRN11 = head_weights(total_BGRNC1, meets)
+    query, key = chunks.query_BG1LK[:, :, 0], chunks.key_BG1LK[:, :, 0]
+    total_BGRNC1 = recurrence.running_sum(chunks.log_decay_BGRLJ)
+    weights_BGRNCC, *of_states = head_weights(total_BGRNC1, meets)
+    weight, to_end, kept, value = (jnp.moveaxis(x, 2, 4) for x in (*of_states, chunks.value_BGRLV))
     with jax.named_scope("products"):
         pairs_BGNCC = jnp.einsum("BGNCK,BGNSK->BGNCS", query, key)
         pairs_BGRNCC = recurrence.times(pairs_BGNCC[:, :, None], weights_BGRNCC)
-        output = jnp.einsum("BGRNCS,BGRNSV->BGRNCV", pairs_BGRNCC, value)
-    written = recurrence.times(value, to_end_BGRNC1)
-    return _Inside(output, query, weight_BGRNC1, key, written, kept_BGRN11)
+        output_BGRNCV = jnp.einsum("BGRNCS,BGRNSV->BGRNCV", pairs_BGRNCC, chunks.value_BGRLV)
+    output = jnp.moveaxis(output_BGRNCV, 2, 4)
+    return _Inside(output, query, weight, key, recurrence.times(value, to_end), kept)
 
 
 def head_weights(
@@ -142,14 +147,14 @@ def _inside_by_row(chunks: Sequences, meets: Meeting) -> _Inside:
             key * (jnp.exp(-total_BGNCK) / _BALANCE),
         )
         pairs_BGNCC = jnp.where(pairs, pairs_BGNCC, 0)
-        output = jnp.einsum("BGNCS,BGRNSV->BGRNCV", pairs_BGNCC, chunks.value_BGRLV)
+        output_BGRNCV = jnp.einsum("BGNCS,BGRNSV->BGRNCV", pairs_BGNCC, chunks.value_BGRLV)
     return _Inside(
-        output,
+        jnp.moveaxis(output_BGRNCV, 2, 4),
         query * _exp_where(reads, total_BGNCK),
         jnp.ones((1,) * 6),
         key * _exp_where(writes, last_BGN1K - total_BGNCK),
-        chunks.value_BGRLV,
-        jnp.swapaxes(_exp_where(kept, last_BGN1K), -1, -2)[:, :, None],
+        jnp.moveaxis(chunks.value_BGRLV, 2, 4),
+        jnp.swapaxes(_exp_where(kept, last_BGN1K), -1, -2)[..., None],
     )
 
 

@@ -49,7 +49,7 @@ def chunked(sequences: Sequences, state: MatrixState) -> tuple[jax.Array, Matrix
     chunks = recurrence.split(sequences.cleaned(LEAST_OF_HEAD), _CHUNK)
     query, key, value = chunks.query_BG1LK[:, :, 0], chunks.key_BG1LK[:, :, 0], chunks.value_BGRLV
     meets = recurrence.meeting(chunks.segment_ids_B11L1, state.segment_B)
-    total_BGRNC1 = jnp.cumsum(chunks.log_decay_BGRLJ, axis=4)
+    total_BGRNC1 = recurrence.running_sum(chunks.log_decay_BGRLJ)
     weights_BGRNCC, reads_BGRNC1, to_end_BGRNC1, kept_BGRN11 = head_weights(total_BGRNC1, meets)
     with jax.named_scope("products"):
         alike_BGNCC = jnp.einsum("BGNCK,BGNSK->BGNCS", key, key)

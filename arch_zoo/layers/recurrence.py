@@ -116,10 +116,14 @@ def _cut(x_BLX: jax.Array, groups: int, heads: int) -> jax.Array:
     return jnp.moveaxis(x_BLGRX, 1, _POSITIONS)
 
 
-def joined(y_BGRLV: jax.Array) -> jax.Array:
-    """The heads side by side, [B, L, GRV]."""
-    y_BLGRV = jnp.moveaxis(y_BGRLV, _POSITIONS, 1)
-    return y_BLGRV.reshape(*y_BLGRV.shape[:2], -1)
+def joined(y_BGRLV: jax.Array, norm: Callable[[jax.Array], jax.Array] | None = None) -> jax.Array:
+    """The heads side by side, [B, L, GRV], each of them normalised by `norm`."""
+    batch_size, groups, heads, *shape = y_BGRLV.shape
+    # XLA's CPU compiler is slow at a norm of five axes.
+    y_BHLV = y_BGRLV.reshape(batch_size, groups * heads, *shape)
+    if norm is not None:
+        y_BHLV = norm(y_BHLV)
+    return jnp.moveaxis(y_BHLV, 2, 1).reshape(batch_size, shape[0], -1)
 
 
 def mix(
@@ -274,9 +278,23 @@ def summed_to(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     for axis, (size, wanted) in enumerate(zip(x.shape, shape, strict=True)):
         if wanted == 1 < size:
             x_ASZ = x.reshape(math.prod(x.shape[:axis]), size, -1)
-            total_AZ = jnp.einsum("AS,ASZ->AZ", jnp.ones(x_ASZ.shape[:2], x.dtype), x_ASZ)
+            if x_ASZ.shape[2] == 1:
+                # Without an axis A of the ones, or XLA would make it a sum of products again.
+                total_AZ = x_ASZ[..., 0] @ jnp.ones(size, x.dtype)
+            else:
+                total_AZ = jnp.einsum("AS,ASZ->AZ", jnp.ones(x_ASZ.shape[:2], x.dtype), x_ASZ)
             x = total_AZ.reshape(*x.shape[:axis], 1, *x.shape[axis + 1 :])
     return x
+
+
+def running_sum(x_XC1: jax.Array) -> jax.Array:
+    """The sums up to each position, [..., C, 1].
+
+    On a CPU, XLA would repeat the last step of `cumsum` for each pair of positions that reads it.
+    """
+    x_X1C = jnp.swapaxes(x_XC1, -1, -2)
+    earlier_CC = jnp.tril(jnp.ones((x_X1C.shape[-1],) * 2, bool))
+    return jnp.sum(jnp.where(earlier_CC, x_X1C, 0), axis=-1, keepdims=True)
 
 
 def reverse(tree):

@@ -13,16 +13,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from arch_zoo.layers import convolution, parameters
+from arch_zoo.layers import convolution
 from arch_zoo.layers.context import Aux, Context
 from arch_zoo.layers.layer import Layer
-
-TAPS = 4
-
-
-def draw(key: jax.Array, channels: int, axis: str) -> nnx.Param:
-    """The weights [4, C] of the taps."""
-    return parameters.normal(key, (TAPS, channels), ("width", axis), TAPS**-0.5, fan_in=TAPS)
 
 
 class ShortConvolution(nnx.Module):
@@ -30,7 +23,7 @@ class ShortConvolution(nnx.Module):
 
     def __init__(self, channels: int, axis: str, key: jax.Array):
         """Draws the taps [4, C]."""
-        self.taps = draw(key, channels, axis)
+        self.taps = convolution.short_taps(key, channels, axis)
 
     def __call__(self, arrays: Sequence[jax.Array], ctx: Context, cache: jax.Array | None = None):
         """The arrays [B, L, ...] plus their convolutions, in a tuple, and the next cache."""

@@ -78,7 +78,7 @@ class Block(nnx.Module):
             place, taps = _PLACES.get(name, "A"), None
             if key is not None and place and place in cfg.short_conv:
                 drawn = jax.random.fold_in(key, _SHORT + site)
-                taps = short_convolution.draw(drawn, cfg.embed_dim, "embed")
+                taps = convolution.short_taps(drawn, cfg.embed_dim, "embed")
             if key is not None and cfg.short_conv:
                 inside = jax.random.fold_in(key, _INSIDE + site)
                 short_convolution.insert(layer, cfg.short_conv, cfg.embed_dim, inside)
