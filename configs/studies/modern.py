@@ -23,7 +23,7 @@ ARCHITECTURES = (
     "hybrid",
 )
 SIZES = ("centi", "micro", "nano")  # the largest first, see `configs.studies.cpu`
-RATES = (0.015, 0.03, 0.06)
+RATES = (0.06, 0.12, 0.24)
 STEPS = 1000
 
 

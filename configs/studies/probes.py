@@ -25,6 +25,7 @@ PROBES: dict[str, dict[str, Any]] = {
 }
 RATES = (0.001, 0.003, 0.01)
 SEEDS = 3
+STEPS = 500
 
 
 def study() -> StudyConfig:
@@ -38,5 +39,6 @@ def study() -> StudyConfig:
         dataclasses.replace(cell, model={**cell.model, **OPTIONS.get(cell.architecture, {})})
         for cell in plain
     )
+    cells = declare.override(cells, {"pretrain.steps": STEPS})
     runs = declare.sweep(cells, {"pretrain.optimizer.learning_rate": RATES})
     return StudyConfig(name="probes", cells=declare.seeds(runs, SEEDS), platform="cpu")
