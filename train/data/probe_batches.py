@@ -1,6 +1,7 @@
 """Batches of a probe's examples, and what stands for a corpus in a run that is trained on one."""
 
 import functools
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -70,7 +71,7 @@ def positions(chosen_BL: np.ndarray, most: int) -> np.ndarray:
     return np.sort(np.where(chosen_BL, np.arange(length), length))[:, :most].astype(np.int32)
 
 
-class TestSet(NamedTuple):
+class ScoredSet(NamedTuple):
     """Examples that a probe is scored by.
 
     Attributes:
@@ -82,13 +83,13 @@ class TestSet(NamedTuple):
     seen: int
 
 
-def test_set(probe: Probe, split: str) -> TestSet:
+def scored_set(probe: Probe, split: str) -> ScoredSet:
     """The examples of `validation`, made like those of training, or of `test`."""
     rows = _every(probe, {"validation": VALIDATION, "test": TEST}[split])
     if not probe.train_examples:
-        return TestSet(rows, 0)
+        return ScoredSet(rows, 0)
     train = {row.tobytes() for row in _padded(_every(probe, TRAIN).tokens, probe.longest)}
-    return TestSet(rows, sum(row.tobytes() in train for row in rows.tokens))
+    return ScoredSet(rows, sum(row.tobytes() in train for row in rows.tokens))
 
 
 @functools.lru_cache(maxsize=8)
@@ -121,7 +122,12 @@ def corpus_of(config: RunConfig, corpus: Corpus) -> Corpus:
             raise InputError(f"{config.run_id}: needs a corpus, which the study does not have")
         return corpus
     probe = probes.get(settings)
-    known = {"task": probe.name, **identity(probe)}
+    first = probe.examples(TRAIN, np.arange(8))
+    known = {
+        **{"task": probe.name, **identity(probe)},
+        # Another definition of the probe has other examples.
+        "examples": hashlib.sha256(first.tokens.tobytes() + first.labels.tobytes()).hexdigest(),
+    }
     index = {
         "format": FORMAT,
         "name": f"probe {probe.name}",

@@ -81,11 +81,11 @@ def test_batches_are_the_examples_and_every_host_has_its_part(task):
 def test_the_test_counts_what_training_has_seen():
     """With four keys and two pairs, most of the test is in a training set of every example."""
     probe = probes.get({"task": "memorisation", "row": 2, "ids": 9, "train_examples": 40})
-    rows, seen = probe_batches.test_set(probe, "test")
+    rows, seen = probe_batches.scored_set(probe, "test")
     train = set(map(tuple, probe.examples(TRAIN, np.arange(40)).tokens.tolist()))
     expected = sum(tuple(row) in train for row in rows.tokens.tolist())
     assert len(rows.tokens) == probe.test_examples and 0 < expected == seen
-    assert probe_batches.test_set(probes.get({"task": "parity"}), "test").seen == 0
+    assert probe_batches.scored_set(probes.get({"task": "parity"}), "test").seen == 0
 
 
 def _scores(run, params=None, **settings):

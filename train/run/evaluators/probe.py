@@ -27,8 +27,9 @@ class ProbeScore:
     On the validation set, which is made like the training set: `nll` and `perplexity` of every
     answer that the loss is taken of, and `accuracy`. On the test set: `accuracy`, `accuracy_SIZE`
     for each size of the examples if they have several, `chance`, and `seen`, the number of examples
-    that are also in the training set. Accuracies are in percent of the scored answers, or of the
-    examples of an exact probe; the answer is the most likely one of those that the probe allows.
+    that are also in the training set. Accuracies are in percent of all scored answers (a micro
+    average), or of the examples of an exact probe; the answer is the most likely one of those that
+    the probe allows.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class ProbeScore:
         self._probe = probes.get(stage.probe)
         self._measure = strategy.compile_evaluation(make_measure(model, self._probe.answers))
         self._sets = {
-            split: probe_batches.test_set(self._probe, split) for split in ("validation", "test")
+            split: probe_batches.scored_set(self._probe, split) for split in ("validation", "test")
         }
         self._batch_size = stage.eval_batch_size
         most = [int((rows.labels > 0).sum(axis=1).max()) for rows, _ in self._sets.values()]
