@@ -2,4 +2,23 @@
 
 Importing the package is fast: jax is imported only by modules that compute, TensorFlow only by
 `prepare`.
+
+    run = train.load("runs/cpu/glu-centi-s0")
+    run.generate(["..."])
 """
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from train.use.loaded import Decoding, LoadedRun, load
+
+__all__ = ["Decoding", "LoadedRun", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports what needs jax when it is first asked for."""
+    if name in __all__:
+        from train.use import loaded
+
+        return getattr(loaded, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -20,6 +20,7 @@ from train.ranges import CountOrZero, Range, Seed
 from train.records import InputError, read_jsonl
 from train.study import cluster_verbs, verbs
 from train.study.config import Family
+from train.use import verbs as use_verbs
 
 MOST_SEEDS = 1024  # in one program, which holds the parameters of every seed
 
@@ -102,6 +103,7 @@ VERBS = {
     **cluster_verbs.VERBS,
     **measure_verbs.VERBS,
     "probes": ProbesVerb,
+    **use_verbs.VERBS,
 }
 
 

@@ -159,8 +159,10 @@ def analyse(
     if len(table):
         results |= {"probes": table, "probe_curves": probes.curves()}
         if scaling is not None:
-            related = question_of(settings, settings.reference or REFERENCE)
-            results["probe_relation"] = probes.relation(tuning_runs.at_best(scaling), related)
+            others, counted = with_counts(tuning_runs.at_best(scaling.told_apart()), settings)
+            # Only the order of its architectures matters, so any reference will do.
+            asked = question_of(settings, reference_of(others.main().frame), counted)
+            results["probe_relation"] = probes.relation(others, asked)
     return Analysis(study, runs, quantities, reference, settings, results, laws, tuple(sweep))
 
 

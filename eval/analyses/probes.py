@@ -15,7 +15,7 @@ from scipy import stats
 from eval.analyses.comparison import Comparison
 from eval.analyses.question import Question
 from eval.analyses.slopes import Slopes
-from eval.data.quantity import FLOPS, LOSS
+from eval.data.cells import RunTable
 from eval.data.study import Study
 from eval.stats.decision import holm
 
@@ -120,12 +120,12 @@ class Probes:
         table = pd.DataFrame(rows, columns=columns)
         return table.sort_values(["task", "x_name", "architecture", "x"]).reset_index(drop=True)
 
-    def relation(self, other: Study, question: Question) -> pd.DataFrame:
+    def relation(self, other: RunTable, question: Question) -> pd.DataFrame:
         """Do the scores order architectures as another study's slopes and losses do?
 
         Args:
-          other: a study of scaling, with architectures of the same names.
-          question: the settings of its analysis, of the loss on FLOPs.
+          other: runs of a study of scaling, with architectures of the same names.
+          question: about their loss on FLOPs.
 
         Returns:
           A row for each probe, and for the mean over all, with the slope and with the level (the
@@ -216,9 +216,9 @@ def _interval(values: np.ndarray, level: float) -> tuple[float, float]:
     return float(max(values.mean() - half, 0)), float(min(values.mean() + half, 100))
 
 
-def _scaling(other: Study, question: Question) -> dict[str, pd.Series]:
+def _scaling(other: RunTable, question: Question) -> dict[str, pd.Series]:
     """How well each architecture scales, higher is better: its slope, and minus its loss."""
-    question = question.ask(x=FLOPS, y=LOSS, link="semilog")
+    question = question.ask(link="semilog")
     slopes = Slopes(other, question).table(("FU",), ("semilog",)).set_index("architecture")
     sign = np.where(slopes["higher_is_better"], 1, -1)
     levels = Comparison(other, question).levels()

@@ -90,7 +90,7 @@ def _relation(monkeypatch, slopes, values):
         (name, probe): own[i] for probe, own in values.items() for i, name in enumerate(NAMES)
     }
     study = _study(scores)
-    return Probes(study).relation(study, Question()).set_index("probe")
+    return Probes(study).relation(None, Question()).set_index("probe")
 
 
 def test_the_relation_is_the_rank_correlation_with_its_exact_p(monkeypatch):

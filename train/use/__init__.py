@@ -1,0 +1,1 @@
+"""What one does with a finished run: load it, generate from it."""

@@ -1,0 +1,223 @@
+"""A finished run as an object: its model, its vocabulary, and methods that take text."""
+
+import dataclasses
+import functools
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+import arch_zoo
+from arch_zoo import decoding
+from train import records
+from train.data.corpus import INDEX, Corpus, open_corpus
+from train.data.layouts import LAYOUTS
+from train.data.text.vocabulary import EOS_ID, Vocabulary
+from train.records import InputError
+from train.run.checkpoint import Checkpoints
+from train.run.losses import sequence_sums
+from train.run.start import checkpoints_of
+from train.run.step import make_model
+from train.use.settings import GREEDY, Decoding
+
+_SENTINEL = re.compile(r"<extra_id_(\d+)>")
+_SHORTEST = 16  # tokens of a row; longer rows are powers of two, so that few lengths are compiled
+
+
+class TextLoss(NamedTuple):
+    """The loss of a text: nats, target tokens with the end of the text, and UTF-8 bytes."""
+
+    nats: float
+    tokens: int
+    bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedRun:
+    """A run with the parameters of its last step.
+
+    Attributes:
+      model: the model, as `arch_zoo.build` makes it.
+      config: what config.json says of the run.
+      stage: pretrain or finetune.
+      corpus: the corpus that it was trained on.
+    """
+
+    model: Any
+    config: records.Row
+    stage: str
+    corpus: Corpus
+
+    @property
+    def tokenizer(self) -> Vocabulary:
+        """The vocabulary of the corpus."""
+        return self.corpus.vocabulary
+
+    def generate(self, texts: Sequence[str], how: Decoding = GREEDY) -> list[str]:
+        """What the model writes after each text.
+
+        An encoder-decoder reads the text as its input; a decoder-only model goes on from it. After
+        pretraining with span corruption, `<extra_id_0>`, `<extra_id_1>`, ... in a text are the gaps
+        to fill.
+
+        Args:
+          texts: the inputs.
+          how: greedily, with beams or by sampling, and how much.
+
+        Raises:
+          InputError: a text has a sentinel that the vocabulary lacks.
+          ConfigError: a text is longer than the architecture can read.
+        """
+        rows = self._inputs(texts)
+        length = _rounded(max(map(len, rows), default=1))
+        inputs_BS = _padded(rows, length)
+        empty_BT = np.zeros((len(rows), 1), np.int32)
+        batch = LAYOUTS[self._family].prompts(inputs_BS, empty_BT)
+        ids = _decoder(how)(self.model, dict(batch), jax.random.key(how.seed))
+        return [self.tokenizer.decode(row) for row in np.asarray(ids)]
+
+    def nll(self, texts: Sequence[str], inputs: Sequence[str] | None = None) -> list[TextLoss]:
+        """The loss of each text, given its input if there are inputs.
+
+        Raises:
+          InputError: there are not as many inputs as texts, or a sentinel does not exist.
+          ConfigError: a text is longer than the architecture can read.
+        """
+        if inputs is not None and len(inputs) != len(texts):
+            raise InputError(f"inputs: {len(inputs)} inputs for {len(texts)} texts")
+        targets = [[*ids, EOS_ID] for ids in self._encode(texts)]
+        given = self._inputs(inputs or [""] * len(texts))
+        if self._family == "decoder_only" and inputs is None:
+            given = [[] for _ in texts]
+        S, T = (_rounded(max(map(len, rows), default=1)) for rows in (given, targets))
+        if self._family == "decoder_only" and inputs is None:
+            S = 0
+        batch = LAYOUTS[self._family].batch(_padded(given, S), _padded(targets, T))
+        nats_B, tokens_B = map(np.asarray, _nll(self.model, dict(batch)))
+        counted = zip(nats_B, tokens_B, texts, strict=True)
+        return [TextLoss(float(n), int(t), len(text.encode())) for n, t, text in counted]
+
+    @property
+    def _family(self) -> str:
+        return self.model.cfg.family
+
+    @property
+    def _inputs_end(self) -> bool:
+        """Whether inputs end with EOS, as in every training but that on plain text."""
+        plain = (self.config.get("pretrain") or {}).get("objective") == "causal_lm"
+        return self.stage == "finetune" or not (plain and self._family == "decoder_only")
+
+    def _inputs(self, texts: Sequence[str]) -> list[list[int]]:
+        return [[*ids, *([EOS_ID] * self._inputs_end)] for ids in self._encode(texts)]
+
+    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids, in which `<extra_id_k>` is a sentinel."""
+        return [self._encoded(text) for text in texts]
+
+    def _encoded(self, text: str) -> list[int]:
+        parts = _SENTINEL.split(text)
+        ids = self.tokenizer.encode([parts[0]])[0]
+        for number, after in zip(map(int, parts[1::2]), parts[2::2], strict=True):
+            if number >= self.tokenizer.num_sentinels:
+                most = self.tokenizer.num_sentinels - 1
+                raise InputError(f"text: <extra_id_{number}>: the last sentinel is {most}")
+            ids = [*ids, self.tokenizer.vocab_size - 1 - number, *self.tokenizer.encode([after])[0]]
+        return ids
+
+
+def load(
+    directory: str | Path, corpus: str | Path | None = None, stage: str | None = None
+) -> LoadedRun:
+    """Loads a run with the parameters of its last step.
+
+    Args:
+      directory: of the run, such as runs/cpu/glu-centi-s0.
+      corpus: the corpus that it was trained on; None looks for it in `corpora`, here and beside the
+        folder of the run's study.
+      stage: pretrain or finetune; None takes the last one that is finished.
+
+    Raises:
+      InputError: it is no run, nothing of it is finished, its checkpoint is gone or damaged, or
+        there is no such corpus.
+    """
+    directory = Path(directory)
+    if not (directory / "config.json").exists():
+        raise InputError(f"run: {str(directory)!r} is no run: it has no config.json")
+    record = records.read_run(directory)
+    finished = record.status.get("finished", [])
+    if not finished or (stage is not None and stage not in finished):
+        raise InputError(f"run: {directory} has not finished {stage or 'a stage'}")
+    stage = str(stage or finished[-1])
+    config = arch_zoo.config_from_dict(record.config["model"])
+    model, params = make_model(config, record.config["seed"])
+    place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), params)
+    where = checkpoints_of(directory, stage)
+    if not where.is_dir():
+        raise InputError(f"run: {directory} has no checkpoint of {stage}")
+    with Checkpoints(where, read_only=True) as checkpoints:
+        restored = checkpoints.restore({"params": target})
+    if restored is None:
+        raise InputError(f"run: {where} holds no checkpoint")
+    items, _ = restored
+    opened = _corpus(record, directory, corpus)
+    return LoadedRun(model.merge(items["params"]), record.config, stage, opened)
+
+
+def _corpus(record: records.Run, directory: Path, corpus: str | Path | None) -> Corpus:
+    """The corpus of a run, by its fingerprint."""
+    if (record.config.get("pretrain") or {}).get("probe"):
+        raise InputError(f"run: {directory} was trained on a probe, which has no text")
+    wanted = record.config["data"]["fingerprint"]
+    if corpus is not None:
+        found = open_corpus(corpus, verify=False)
+        if found.fingerprint != wanted:
+            raise InputError(
+                f"corpus: {corpus} is {found.fingerprint[:12]}, and the run was trained on "
+                f"{wanted[:12]}"
+            )
+        return found
+    places = [Path("corpora"), directory.absolute().parents[2] / "corpora"]
+    for place in places:
+        for index in sorted(place.glob(f"*/{INDEX}")):
+            if records.read_json(index).get("fingerprint") == wanted:
+                return open_corpus(index.parent, verify=False)
+    looked = " and ".join(map(str, dict.fromkeys(places)))
+    raise InputError(f"corpus: {looked} have none with the run's fingerprint {wanted[:12]}")
+
+
+@functools.cache
+def _decoder(how: Decoding) -> Callable[..., jax.Array]:
+    """A compiled function (model, batch, key) -> ids."""
+
+    @jax.jit
+    def decode(model: Any, batch: Any, key: jax.Array) -> jax.Array:
+        if how.beams:
+            found = decoding.beam(model, batch, how.max_length, how.beams, how.length_penalty)
+            return found.ids[:, 0]
+        if how.temperature:
+            cut = (how.temperature, how.top_k, how.top_p)
+            return decoding.sample(model, batch, how.max_length, key, *cut).ids
+        return decoding.greedy(model, batch, how.max_length)
+
+    return decode
+
+
+@jax.jit
+def _nll(model: Any, batch: Any) -> tuple[jax.Array, jax.Array]:
+    return sequence_sums(model.token_nll(batch), batch)
+
+
+def _rounded(length: int) -> int:
+    """The next power of two."""
+    return max(_SHORTEST, 1 << max(length - 1, 0).bit_length())
+
+
+def _padded(rows: Sequence[Sequence[int]], length: int) -> np.ndarray:
+    ids = np.zeros((len(rows), length), np.int32)
+    for row, own in zip(ids, rows, strict=True):
+        row[: len(own)] = own
+    return ids
