@@ -178,6 +178,7 @@ NEEDED = {
     "allocate": ["--budget", "1"],
     "chain": ["--at", "N=1,D=1"],
     "rank-heads": ["runs/a"],
+    "generate": ["runs/a"],
 }
 NUMBERS = {
     "budget": float,

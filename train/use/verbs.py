@@ -7,6 +7,7 @@ from typing import Literal
 
 import tyro
 
+from train.command_line import TableOrJson
 from train.records import InputError
 from train.use.settings import Decoding
 
@@ -23,7 +24,7 @@ class GenerateVerb(Decoding):
       input: a file with one text in each line, instead of `text`.
       corpus: the corpus that the run was trained on; by default it is looked for in `corpora`.
       stage: pretrain or finetune; by default the last one that is finished.
-      format: text prints one line for each text, with new lines escaped; json prints an object with
+      format: table prints one line for each text, with new lines escaped; json prints an object with
         text and output.
     """
 
@@ -32,7 +33,7 @@ class GenerateVerb(Decoding):
     input: Path | None = None
     corpus: Path | None = None
     stage: Literal["pretrain", "finetune"] | None = None
-    format: Literal["text", "json"] = "text"
+    format: TableOrJson = "table"
 
     def run(self) -> int:
         """Prints a line for each text; returns the exit code."""
