@@ -24,7 +24,7 @@ class GenerateVerb(Decoding):
       input: a file with one text in each line, instead of `text`.
       corpus: the corpus that the run was trained on; by default it is looked for in `corpora`.
       stage: pretrain or finetune; by default the last one that is finished.
-      format: table prints one line for each text, with new lines escaped; json prints an object with
+      format: table prints one line for each text, with new lines escaped; json prints objects with
         text and output.
     """
 
