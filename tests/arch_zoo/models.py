@@ -45,7 +45,8 @@ VARIANTS: dict[str, tuple[str, dict]] = {
     "llama-grouped": ("llama", {"num_kv_heads": 1, "tied": True}),
     "sliding_window-narrow": ("sliding_window", {"windows": (3, 10), "num_kv_heads": 1}),
     "transformer-short": ("transformer", {"short_conv": "ABCD"}),
-    "gla-short": ("gla", {"short_conv": "ABD"} | STEADY),
+    # Before a mixer, convolutions make what heads read smaller still.
+    "gla-short": ("gla", {"short_conv": "ABD", "norm_epsilon": 1.0}),
     "funnel-short": ("funnel", {"short_conv": "ABCD"}),
     "evolved-short": ("evolved", {"short_conv": "BD"}),
     "performer-short": ("performer", {"short_conv": "BC"}),
