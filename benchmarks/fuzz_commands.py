@@ -256,6 +256,8 @@ class Ground:
             "context-rank": corpus,
             "extract": [*corpus, "--prompt", "4", "--answer", "4", "--batches", "1"],
             "rank-heads": [*corpus, "--ranks", "2", "--steps", "2", "--batches", "1"],
+            "probes": ["parity"],
+            "generate": [*corpus, "--text", "the cat", "--max-length", "2"],
             "coordinates": ["--size", "nano-NL1-DM8-FF8-NH1-KV8", "--steps", "1", "--seeds", "2"],
             "report": [study, "--out", str(out / "report")],
             "slopes": [study],
@@ -286,7 +288,7 @@ class Ground:
         }
         if verb == "finetune":
             return [*bases[verb], "--init-from", str(self.pretrained())]
-        if verb in ("extract", "rank-heads"):
+        if verb in ("extract", "rank-heads", "generate"):
             return [str(self.language_model()), *bases[verb]]
         return bases[verb]
 
