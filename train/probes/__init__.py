@@ -45,7 +45,7 @@ def _get(settings: str) -> Probe:
     values = json.loads(settings)
     name = values.pop("task", None)
     _load()
-    if name not in PROBES:
+    if not isinstance(name, str) or name not in PROBES:
         raise InputError(f"probe.task = {name!r} is not one of {', '.join(names())}")
     known = [field.name for field in dataclasses.fields(PROBES[name])]
     if unknown := sorted(set(values) - set(known)):

@@ -206,6 +206,7 @@ def test_seeds_of_a_probe_are_trained_together(tmp_path):
 BAD = [
     ({"task": "mqr"}, "probe.task = 'mqr' is not one of compression, copy"),
     ({}, "probe.task = None"),
+    ({"task": ["a"]}, "probe.task = ['a'] is not one of"),
     ({"task": "mqar", "pair": 4}, "mqar has no setting 'pair'; known: train_examples"),
     ({"task": "mqar", "pairs": 0}, "pairs = 0 must be at least 1"),
     ({"task": "mqar", "row": 15}, "row = 15: must be even, and at least 4"),
