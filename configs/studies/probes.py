@@ -17,11 +17,11 @@ from train.study.config import StudyConfig
 ARCHITECTURES = ("transformer", "llama", "retnet", "gla", "mamba2", "gated_deltanet")
 OPTIONS: dict[str, dict[str, Any]] = {"gated_deltanet": {"negative": True}}
 PROBES: dict[str, dict[str, Any]] = {
-    "mqar": {"ids": 256, "row": 32, "test_examples": 1024},
+    "mqar": {"ids": 64, "row": 32, "test_examples": 1024},
     "selective_copy": {"row": 32, "copied": 6},
     "copy": {"longest_trained": 12, "tested": (16, 24, 32)},
     "parity": {"longest_trained": 20, "tested": (24, 32, 48, 64)},
-    "s5": {"longest_trained": 12, "tested": (16, 24, 32)},
+    "cycle": {"longest_trained": 20, "tested": (24, 32, 48, 64)},
 }
 RATES = (0.001, 0.003, 0.01)
 SEEDS = 3
