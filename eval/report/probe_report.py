@@ -96,7 +96,7 @@ def heat_map(table: pd.DataFrame) -> Figure:
     axes.imshow(scores, cmap="viridis", vmin=0, vmax=100, aspect="auto")
     chance = table.groupby("probe")["chance"].first()
     names = short_names(probes)
-    labels = [f"{_wrapped(names[probe])}\n({chance[probe]:.2g})" for probe in probes]
+    labels = [f"{_wrapped(names[probe])}\n({guessing(chance[probe])})" for probe in probes]
     axes.set_xticks(range(len(probes)), labels, fontsize=6)
     axes.set_yticks(range(len(models)), [plain(str(model)) for model in models])
     axes.tick_params(length=0)
@@ -148,6 +148,11 @@ def _line(axes: Axes, own: pd.DataFrame, look: Look, label: str) -> None:
         linewidth=1.0,
         elinewidth=0.6,
     )
+
+
+def guessing(chance: float) -> str:
+    """The score of guessing, in percent; what is practically nothing is 0."""
+    return f"{chance:.2g}" if chance >= 0.01 else "0"
 
 
 def _models(table: pd.DataFrame) -> pd.Series:

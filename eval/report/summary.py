@@ -428,7 +428,7 @@ def _probes(analysis: Analysis) -> Iterator[str]:
     names = short_names(best["probe"])
     said = [
         f"{names[row['probe']]}: {row['architecture']} {row['score']:.0f} % "
-        f"(guessing {row['chance']:.2g} %)"
+        f"(guessing {row['chance'] if row['chance'] >= 0.01 else 0:.2g} %)"
         for row in best.to_dict("records")
     ]
     yield f"The highest score on each probe, at its own best rate: {'; '.join(said)}."
