@@ -48,6 +48,7 @@ def test_the_study_of_the_page_is_one():
     assert len(space["study"]().cells) == 2 * 3 * 3 * 3
 
 
+@pytest.mark.slow
 def test_the_probe_of_the_page_is_trained_by_its_command(added):
     (typed,) = re.findall(r"python -m train (pretrain .*\n.*)\n", PAGE)
     arguments = shlex.split(typed.replace("\\\n", " "))

@@ -97,7 +97,10 @@ def _scores(run, params=None, **settings):
     return model, params, evaluate(params, final=True)
 
 
-@pytest.mark.parametrize("task", ["mqar", "copy", "s5", "recall"])
+@pytest.mark.parametrize(
+    "task",
+    ["copy", *(pytest.param(task, marks=pytest.mark.slow) for task in ("mqar", "s5", "recall"))],
+)
 def test_scores_are_those_of_all_logits(task):
     run = _run(task)
     probe = probes.get(run.pretrain.probe)
@@ -174,6 +177,7 @@ def test_flops_are_those_of_the_answers_alone():
     assert account["flops_train_total"] == account["flops_train"] * 8 * 3
 
 
+@pytest.mark.slow
 def test_a_run_is_trained_scored_and_resumed_bit_for_bit(tmp_path):
     run = _run("mqar", steps=4)
     corpus = open_for([run], tmp_path / "nowhere")
@@ -190,6 +194,7 @@ def test_a_run_is_trained_scored_and_resumed_bit_for_bit(tmp_path):
     assert config["accounting"]["sequences_per_epoch"] == 50
 
 
+@pytest.mark.slow
 def test_seeds_of_a_probe_are_trained_together(tmp_path):
     runs = [dataclasses.replace(_run("parity"), seed=seed) for seed in (0, 1)]
     corpus = open_for(runs, tmp_path)

@@ -46,6 +46,7 @@ def _random(seed):
     return {name: jnp.asarray(rng.normal(size=s), jnp.float32) for name, s in SHAPES.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_bias_moves_by_its_own_rate_and_affects_no_other_parameter(name):
     config = dataclasses.replace(
@@ -138,6 +139,7 @@ def test_every_step_moves_the_biases_by_the_sign_of_the_loads(accumulate):
         state = after
 
 
+@pytest.mark.slow
 def test_loss_and_gradient_norm_do_not_count_them():
     """As long as the biases are zero, the model is the one without."""
     with_biases, without_biases = (Training(balance_bias=flag).run(1)[0] for flag in (True, False))
@@ -151,6 +153,7 @@ def test_loss_and_gradient_norm_do_not_count_them():
         )
 
 
+@pytest.mark.slow
 def test_loads_get_more_even():
     """Alike at first; after a short training the fullest expert has much less to do."""
     even, uneven = (
@@ -177,6 +180,7 @@ def test_a_checkpoint_has_them(tmp_path):
     np.testing.assert_array_equal(again.params[name], end.params[name])
 
 
+@pytest.mark.slow
 def test_seeds_in_one_program_move_their_own():
     training = Training(balance_bias=True)
     seeds = [
