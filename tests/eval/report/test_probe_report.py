@@ -105,7 +105,12 @@ def test_the_relation_is_that_of_the_two_orders(analysis):
 
 
 def test_sentences_name_what_is_significant_or_say_that_nothing_is(analysis):
-    said = " ".join(summary.sentences(analysis))
+    first, *rest = summary.sentences(analysis)
+    assert first == (
+        "126 finished runs on 3 probes: 7 architectures, at most 3 learning rates and 2 seeds each."
+    )
+    said = " ".join(rest)
+    assert len(rest) == 2 and summary.warnings(analysis) == list(analysis.study.warnings)
     assert "mqar, pairs 4: transformer 80 % (guessing 12 %)" in said
     assert "After correction, these differ from zero" in said
     assert "with the level" in said
