@@ -50,11 +50,11 @@ def sentences(analysis: Analysis) -> list[str]:
         _claims,
         _sources,
     )
-    chosen = (_probes,) if _only_probes(analysis) else parts
+    chosen = (_probes,) if only_probes(analysis) else parts
     return [sentence for part in chosen for sentence in part(analysis)]
 
 
-def _only_probes(analysis: Analysis) -> bool:
+def only_probes(analysis: Analysis) -> bool:
     """Whether all runs are on probes, so that there is no loss and no score to compare."""
     columns = [quality.column for quality in analysis.qualities]
     return "probes" in analysis.results and bool(analysis.table[columns].isna().all(axis=None))
@@ -64,7 +64,7 @@ def warnings(analysis: Analysis) -> list[str]:
     """The study's own warnings, then warnings about what the analyses could not do."""
     slopes = analysis.results["slopes"]
     found = list(analysis.study.warnings)
-    if _only_probes(analysis):
+    if only_probes(analysis):
         return found
     bare = slopes[(slopes.alpha == "F,U") & (slopes.link == "semilog") & slopes.ci_low.isna()]
     if len(bare):
@@ -433,7 +433,7 @@ def _probes(analysis: Analysis) -> Iterator[str]:
     if "probes" not in analysis.results:
         return
     table = analysis.results["probes"]
-    if _only_probes(analysis):
+    if only_probes(analysis):
         yield (
             f"{len(analysis.study.runs)} finished runs on {table['probe'].nunique()} probes: "
             f"{table['architecture'].nunique()} architectures, at most {table['rates'].max()} "

@@ -93,14 +93,17 @@ def claims_count(analysis: Analysis) -> list[tuple[str, int]]:
 
 def sections(analysis: Analysis) -> list[Section]:
     """Every section after the summary: first the answers, then what they are made of."""
+    probes = (_probes,) if "probes" in analysis.results else ()
+    first = summary.only_probes(analysis)
     makers = (
+        *(probes if first else ()),
         _claims,
         _sources,
         _slopes,
         _comparison,
         *((_families,) if several(analysis.table) else ()),
         *((_capacity,) if "capacity" in analysis.results else ()),
-        *((_probes,) if "probes" in analysis.results else ()),
+        *(() if first else probes),
         *((_rates,) if analysis.sweep else ()),
         _crossovers,
         _cells,
