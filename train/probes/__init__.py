@@ -54,4 +54,4 @@ def _get(settings: str) -> Probe:
     try:
         return PROBES[name](**{**values, **lists})
     except InputError as error:
-        raise InputError(f"probe.{str(error).removeprefix('probe.')}") from None
+        raise InputError(f"probe.{error}") from None

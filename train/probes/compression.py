@@ -2,20 +2,19 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from train.probes.probe import Probe, RandomNumbers, Rows
-from train.ranges import Range
+from train.probes.probe import RandomNumbers, RowProbe, Rows
 
 
 @dataclasses.dataclass(frozen=True)
-class Compression(Probe):
+class Compression(RowProbe):
     """All tokens of a row are to be told from the state at its last position.
 
     That state, with a position added, goes through two small layers to the head; the model reads
-    the tokens and a mark at the end. Chance is 1 of the ids.
+    the tokens and a mark at the end. Chance is one over the number of ids.
 
     Attributes:
       row: positions of a row, the mark included.
@@ -25,18 +24,6 @@ class Compression(Probe):
     name: ClassVar[str] = "compression"
     paper: ClassVar[str] = "Poli et al., 2024, arXiv 2403.17844"
     model: ClassVar[Mapping[str, Any]] = {"readout": "last"}
-    row: Annotated[int, Range(2, 2**16)] = 32
-    ids: Annotated[int, Range(2, 2**20)] = 16
-
-    @property
-    def vocab_size(self) -> int:
-        """One more than `ids`."""
-        return 1 + self.ids
-
-    @property
-    def length(self) -> int:
-        """The row."""
-        return self.row
 
     @property
     def answers(self) -> range:

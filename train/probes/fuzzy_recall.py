@@ -5,20 +5,20 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from train.probes.probe import Probe, RandomNumbers, Rows, filled
+from train.probes.probe import Ids, Positions, RandomNumbers, RowProbe, Rows, filled
 from train.ranges import Range
 
 _Size = Annotated[int, Range(1, 8)]
 
 
 @dataclasses.dataclass(frozen=True)
-class FuzzyRecall(Probe):
+class FuzzyRecall(RowProbe):
     """Recall in which keys and values are up to three different tokens in order.
 
     A model is trained to predict every token of the row. The score is that of the values' tokens
     whose key has come before. The last key is one of those before it. In the test every key has the
-    largest size. A row is padded on the left with an id of its own. Chance is 1 of the values'
-    tokens.
+    largest size. A row is padded on the left with an id of its own. Chance is one over the number
+    of tokens of values.
 
     Attributes:
       row: positions of a row.
@@ -29,8 +29,8 @@ class FuzzyRecall(Probe):
 
     name: ClassVar[str] = "fuzzy_recall"
     paper: ClassVar[str] = "Poli et al., 2024, arXiv 2403.17844"
-    row: Annotated[int, Range(4, 2**16)] = 128
-    ids: Annotated[int, Range(4, 2**20)] = 16
+    row: Positions = 128
+    ids: Ids = 16
     key_size: _Size = 3
     value_size: _Size = 3
 
@@ -39,20 +39,12 @@ class FuzzyRecall(Probe):
         if self.key_size > self._keys:
             self.refuse("key_size", f"there are only {self._keys} tokens of keys")
         if self.value_size > self.ids - 1 - self._keys:
-            self.refuse("value_size", f"there are only {self.ids - 1 - self._keys} tokens")
+            self.refuse(
+                "value_size", f"there are only {self.ids - 1 - self._keys} tokens of values"
+            )
         least = 4 * (self.key_size + self.value_size)
         if self.row < least:
             self.refuse("row", f"must be at least 4 * (key_size + value_size) = {least}")
-
-    @property
-    def vocab_size(self) -> int:
-        """One more than `ids`."""
-        return 1 + self.ids
-
-    @property
-    def length(self) -> int:
-        """The row."""
-        return self.row
 
     @property
     def answers(self) -> range:

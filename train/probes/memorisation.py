@@ -1,21 +1,21 @@
 """Memorisation of a fixed map (Poli et al., 2024, arXiv 2403.17844)."""
 
 import dataclasses
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from train.data import counter_random
-from train.probes.probe import TEST, Probe, RandomNumbers, Rows
-from train.ranges import CountOrZero, Range
+from train.probes.probe import TEST, Ids, Positions, RandomNumbers, RowProbe, Rows
+from train.ranges import CountOrZero
 
 
 @dataclasses.dataclass(frozen=True)
-class FixedMap(Probe):
+class FixedMap(RowProbe):
     """Every key has one value, the same in all examples, so that only the weights can know it.
 
     A key is followed by a mark, at which the value is answered; the value is not read. The keys of
-    the test are those of training. Chance is 1 of the values.
+    the test are those of training. Chance is one over the number of values.
 
     Attributes:
       row: positions of a row, an even number.
@@ -25,23 +25,13 @@ class FixedMap(Probe):
     name: ClassVar[str] = "memorisation"
     paper: ClassVar[str] = "Poli et al., 2024, arXiv 2403.17844"
     train_examples: CountOrZero = 256
-    row: Annotated[int, Range(2, 2**16)] = 32
-    ids: Annotated[int, Range(3, 2**20)] = 256
+    row: Positions = 32
+    ids: Ids = 256
 
     def check(self) -> None:
         """Refuses an odd row."""
         if self.row % 2:
             self.refuse("row", "must be even")
-
-    @property
-    def vocab_size(self) -> int:
-        """One more than `ids`."""
-        return 1 + self.ids
-
-    @property
-    def length(self) -> int:
-        """The row."""
-        return self.row
 
     @property
     def most_answers(self) -> int:

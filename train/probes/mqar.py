@@ -1,23 +1,25 @@
 """Multi-query associative recall (Arora et al., 2023, arXiv 2312.04927)."""
 
 import dataclasses
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from train.probes.probe import Probe, RandomNumbers, Rows
-from train.ranges import Count, Positive, Range
+from train.probes.probe import Ids, Positions, RandomNumbers, RowProbe, Rows
+from train.ranges import Count, CountOrZero, Positive
 
 
 @dataclasses.dataclass(frozen=True)
-class MQAR(Probe):
+class MQAR(RowProbe):
     """Pairs of a key and a value are read, and later every key is asked for its value once.
 
     The keys are different, and so are the values. The places of the questions are drawn without
     replacement, place i with probability proportional to a i^(a-1); all other places hold random
-    tokens. The answer is not read. Chance is 1 of the values. The settings of the source are length
-    and pairs (64, 4), (128, 8), (256, 16) and (512, 64), in models without feed-forward layers;
-    here the models are the zoo's. The answer is the most likely one of the values.
+    tokens. The answer is not read. Chance is one over the number of values.
+
+    The settings of the source are row and pairs (64, 4), (128, 8), (256, 16) and (512, 64), in
+    models without feed-forward layers; here the models are the zoo's. The answer is the most likely
+    one of the values.
 
     Attributes:
       row: positions of a row, an even number.
@@ -28,11 +30,11 @@ class MQAR(Probe):
 
     name: ClassVar[str] = "mqar"
     paper: ClassVar[str] = "Arora et al., 2023, arXiv 2312.04927"
-    train_examples: Annotated[int, Range(0, 2**53)] = 100_000
+    train_examples: CountOrZero = 100_000
     test_examples: Count = 3000
-    row: Annotated[int, Range(4, 2**16)] = 64
+    row: Positions = 64
     pairs: Count = 4
-    ids: Annotated[int, Range(4, 2**20)] = 8192
+    ids: Ids = 8192
     power: Positive = 0.01
 
     def check(self) -> None:
@@ -41,16 +43,6 @@ class MQAR(Probe):
             self.refuse("row", f"must be even, and at least 4 * pairs = {4 * self.pairs}")
         if self.pairs > self.ids // 2 - 1:
             self.refuse("pairs", f"there are only {self.ids // 2 - 1} keys")
-
-    @property
-    def vocab_size(self) -> int:
-        """One more than `ids`."""
-        return 1 + self.ids
-
-    @property
-    def length(self) -> int:
-        """The row."""
-        return self.row
 
     @property
     def most_answers(self) -> int:

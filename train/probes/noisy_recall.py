@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Annotated, ClassVar
 
+from train.probes.probe import Ids
 from train.probes.recall import Recall
 from train.ranges import Range, Rate
 
@@ -11,10 +12,10 @@ from train.ranges import Range, Rate
 class NoisyRecall(Recall):
     """Recall in which a fifth of the pairs is noise from ids of its own.
 
-    Chance is 1 of the values.
+    Chance is one over the number of values.
     """
 
     name: ClassVar[str] = "noisy_recall"
-    ids: Annotated[int, Range(4, 2**20)] = 32
+    ids: Ids = 32
     noise_ids: Annotated[int, Range(0, 2**20)] = 16
     noise: Rate = 0.2

@@ -14,6 +14,9 @@ from train.records import InputError
 TRAIN, VALIDATION, TEST, FRESH = 0, 1, 2, 3
 """Seeds of the examples: three fixed sets, and from FRESH on those that are never repeated."""
 
+Positions = Annotated[int, Range(2, 2**16)]
+Ids = Annotated[int, Range(3, 2**20)]
+
 _FIRST_STREAM = 16  # below are the streams of the text's batches
 _GOLDEN = 0x9E3779B97F4A7C15
 
@@ -171,7 +174,30 @@ class Probe:
 
     def refuse(self, key: str, rule: str) -> None:
         """Raises the error that says how a setting must be."""
-        raise InputError(f"probe.{key} = {getattr(self, key)!r}: {rule}")
+        raise InputError(f"{key} = {getattr(self, key)!r}: {rule}")
+
+
+@dataclasses.dataclass(frozen=True)
+class RowProbe(Probe):
+    """A probe whose examples are rows of one length.
+
+    Attributes:
+      row: positions of a row.
+      ids: the number of different tokens.
+    """
+
+    row: Positions = 32
+    ids: Ids = 16
+
+    @property
+    def vocab_size(self) -> int:
+        """The tokens, and 0, which is never one."""
+        return 1 + self.ids
+
+    @property
+    def length(self) -> int:
+        """The row."""
+        return self.row
 
 
 @dataclasses.dataclass(frozen=True)

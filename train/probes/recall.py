@@ -5,16 +5,17 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from train.probes.probe import Probe, RandomNumbers, Rows
+from train.probes.probe import Ids, Positions, RandomNumbers, RowProbe, Rows
 from train.ranges import Range, Rate
 
 
 @dataclasses.dataclass(frozen=True)
-class Recall(Probe):
+class Recall(RowProbe):
     """Pairs of a key and a value; a key that comes again has the same value.
 
     A model is trained to predict every token of the row. The score is that of the values whose key
-    has come before. The last key is one of those before it. Chance is 1 of the values.
+    has come before. The last key is one of those before it. Chance is one over the number of
+    values.
 
     Attributes:
       row: tokens of all pairs, an even number. The last value is only answered.
@@ -25,15 +26,15 @@ class Recall(Probe):
 
     name: ClassVar[str] = "recall"
     paper: ClassVar[str] = "Poli et al., 2024, arXiv 2403.17844"
-    row: Annotated[int, Range(4, 2**16)] = 128
-    ids: Annotated[int, Range(4, 2**20)] = 16
+    row: Positions = 128
+    ids: Ids = 16
     noise_ids: Annotated[int, Range(0, 2**20)] = 0
     noise: Rate = 0.0
 
     def check(self) -> None:
-        """Refuses an odd row, and too few ids."""
-        if self.row % 2:
-            self.refuse("row", "must be even")
+        """Refuses an odd or a short row, and too few ids."""
+        if self.row % 2 or self.row < 4:
+            self.refuse("row", "must be even, and at least 4")
         if self.ids - self.noise_ids < 2:
             self.refuse("noise_ids", f"leaves no key and value of ids = {self.ids}")
         if self.noise and not self.noise_ids:
@@ -43,11 +44,6 @@ class Recall(Probe):
     def _known(self) -> int:
         """The number of keys and values."""
         return self.ids - self.noise_ids
-
-    @property
-    def vocab_size(self) -> int:
-        """One more than `ids`."""
-        return 1 + self.ids
 
     @property
     def length(self) -> int:

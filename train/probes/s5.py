@@ -15,10 +15,10 @@ from train.ranges import Count, Range
 class WordProblem(StringProbe):
     """The product of all elements of a group so far, as in Merrill et al. (2024, arXiv 2404.08819).
 
-    The answer is given at every element, and the score is that of the last one. Chance is 1 of the
-    group's elements: 120 for S5, 60 for A5 and Z60. Of these only Z60 is solvable, so a constant
-    number of parallel layers should do for it, and not for the others. The source trains on all
-    lengths up to one and tests at it; here the test is on longer strings.
+    The answer is given at every element, and the score is that of the last one. Chance is one over
+    the number of elements: 120 for S5, 60 for A5 and Z60. Of these groups only Z60 is solvable, so
+    a fixed number of parallel layers should do for it, and not for the others. The source trains on
+    all lengths up to a largest one, at which it tests; here the test is on longer strings.
 
     Attributes:
       group: the permutations of five things, the even ones, or the numbers modulo 60.

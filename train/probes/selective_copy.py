@@ -1,19 +1,19 @@
 """Selective copying (Poli et al., 2024, arXiv 2403.17844)."""
 
 import dataclasses
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from train.probes.probe import Probe, RandomNumbers, Rows, filled
-from train.ranges import Count, Range
+from train.probes.probe import Ids, Positions, RandomNumbers, RowProbe, Rows, filled
+from train.ranges import Count
 
 
 @dataclasses.dataclass(frozen=True)
-class SelectiveCopy(Probe):
+class SelectiveCopy(RowProbe):
     """Some tokens among blanks are to be repeated in order, after a mark, while blanks are read.
 
-    Chance is 1 of the tokens.
+    Chance is one over the number of tokens.
 
     Attributes:
       row: positions of a row.
@@ -23,24 +23,14 @@ class SelectiveCopy(Probe):
 
     name: ClassVar[str] = "selective_copy"
     paper: ClassVar[str] = "Poli et al., 2024, arXiv 2403.17844"
-    row: Annotated[int, Range(4, 2**16)] = 256
+    row: Positions = 256
     copied: Count = 16
-    ids: Annotated[int, Range(3, 2**20)] = 16
+    ids: Ids = 16
 
     def check(self) -> None:
         """Refuses rows that are too short."""
         if self.row <= 2 * self.copied + 1:
             self.refuse("row", f"must be above 2 * copied + 1 = {2 * self.copied + 1}")
-
-    @property
-    def vocab_size(self) -> int:
-        """One more than `ids`."""
-        return 1 + self.ids
-
-    @property
-    def length(self) -> int:
-        """The row."""
-        return self.row
 
     @property
     def most_answers(self) -> int:
