@@ -12,7 +12,7 @@ from train.study.config import Family, OptimizerConfig, RunConfig, StageConfig
 __all__ = ["cpu", "cpu_text", "t5"]
 
 PROBE_SIZE = "nano-NL2-DM64-FF256-NH4-KV16"
-"""The size of models for probes on a CPU, with the width of the published MQAR experiments."""
+"""The size of models for probes on a CPU, with the smallest width of the published MQAR models."""
 
 CPU_RATES = "configs/rates/cpu.json"  # from the root of the project
 """The learning rates of `cpu`: what `eval tune` found in the study `lr_sweep`."""

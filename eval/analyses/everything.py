@@ -158,6 +158,8 @@ def analyse(
     table = probes.table()
     if len(table):
         results |= {"probes": table, "probe_curves": probes.curves()}
+        if len(means := probes.by_task()):
+            results["probe_means"] = means
         if scaling is not None:
             others, counted = with_counts(tuning_runs.at_best(scaling.told_apart()), settings)
             # Only the order of its architectures matters, so any reference will do.

@@ -5,6 +5,7 @@ which is chosen on the validation set; the scores are those of the test set.
 """
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Iterable
 
@@ -21,8 +22,10 @@ from eval.stats.decision import holm
 
 _KEYS = ["architecture", "size", "probe"]
 _FEWEST = 6  # architectures; with fewer there is no interval of a rank correlation
-MEAN = "mean of all"
-"""The name under which the mean over all probes is related to slopes and levels."""
+_EXACT = 8  # architectures; of more, not all orders are tried
+_ORDERS = 20_000
+MEAN = "mean rank"
+"""The name under which the mean of the ranks on all probes is related to slopes and levels."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +110,33 @@ class Probes:
             ["probe", "score", "architecture"], ascending=[True, False, True]
         ).reset_index(drop=True)
 
+    def by_task(self) -> pd.DataFrame:
+        """The mean score over the settings of each task that has several.
+
+        Every setting counts at its own best rate, and with the same weight. A seed's mean is over
+        the settings, so the interval is that between seeds.
+
+        Returns:
+          Columns task, architecture, size, settings (how many), score, ci_low, ci_high and seeds.
+          Architectures that lack one of a task's settings are left out.
+        """
+        chosen = self.chosen()
+        chosen = chosen.assign(task=chosen["probe"].str.split(", ").str[0])
+        settings = chosen.groupby("task")["probe"].nunique()
+        rows = []
+        keys = ["task", "architecture", "size"]
+        for (task, architecture, size), own in chosen.groupby(keys):
+            count = int(settings.loc[str(task)])
+            means = own.pivot_table(index="seed", columns="probe", values="score").dropna()
+            if count > 1 and means.shape[1] == count and len(means):
+                values = means.mean(axis=1).to_numpy()
+                ends = _interval(values, self.level)
+                about = (task, architecture, size, count)
+                rows.append((*about, values.mean(), *ends, len(values)))
+        columns = [*keys, "settings", "score", "ci_low", "ci_high", "seeds"]
+        table = pd.DataFrame(rows, columns=columns)
+        return table.sort_values(["task", "score"], ascending=[True, False]).reset_index(drop=True)
+
     def curves(self) -> pd.DataFrame:
         """How the score depends on the size of an example, and on the settings of a probe.
 
@@ -128,11 +158,12 @@ class Probes:
           question: about their loss on FLOPs.
 
         Returns:
-          A row for each probe, and for the mean over all, with the slope and with the level (the
-          loss in the middle of the common range): columns probe, measure (`slope` or `level`),
-          architectures (in both studies), spearman (positive: a higher score goes with a better
-          slope or level), ci_low, ci_high (of other architectures like these; NaN with fewer than
-          six), p (exact for Kendall's tau) and p_holm (over all rows), and note.
+          A row for each probe, and for the mean of the ranks on all, with the slope and with the
+          level (the loss in the middle of the common range): columns probe, measure (`slope` or
+          `level`), architectures (in both studies), spearman (positive: a higher score goes with a
+          better slope or level), ci_low, ci_high (of other architectures like these; NaN with fewer
+          than six), p (the share of orders with as large a correlation: all orders of up to eight
+          architectures, else 20,000 random ones), p_holm (over all rows), and note.
         """
         scores = self.table().pivot_table(index="architecture", columns="probe", values="score")
         # Probes have different scales, so the mean is that of their ranks.
@@ -142,7 +173,8 @@ class Probes:
         for probe in scores:
             for measure, values in measures.items():
                 both = pd.concat([scores[probe], values], axis=1, join="inner").dropna()
-                rows.append({"probe": probe, "measure": measure, **_rank(both, self.level)})
+                found = _rank(both, self.level, question.seed)
+                rows.append({"probe": probe, "measure": measure, **found})
         table = pd.DataFrame(rows)
         if len(table):
             table["p_holm"] = holm(table["p"].to_numpy(float))
@@ -228,7 +260,7 @@ def _scaling(other: RunTable, question: Question) -> dict[str, pd.Series]:
     return {"slope": slopes["slope"] * sign, "level": pd.concat([reference, level])}
 
 
-def _rank(both: pd.DataFrame, level: float) -> dict:
+def _rank(both: pd.DataFrame, level: float, seed: int) -> dict:
     """The rank correlation of two columns, with an interval and a test."""
     x, y = both.to_numpy(float).T
     n = len(x)
@@ -237,12 +269,28 @@ def _rank(both: pd.DataFrame, level: float) -> dict:
     if n < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         short = f"{n} architectures: no correlation"
         return found | {"note": short if n < 3 else "all values are equal"}
-    found["spearman"] = float(np.corrcoef(stats.rankdata(x), stats.rankdata(y))[0, 1])
-    _, found["p"] = stats.kendalltau(x, y)
+    x, y = (_standard(stats.rankdata(values)) for values in (x, y))
+    found["spearman"] = value = float(x @ y / n)
+    permuted = _orders(y, seed) @ x / n
+    found["p"] = float(np.mean(np.abs(permuted) >= abs(value) - 1e-9))
     if n < _FEWEST:
         return found | {"note": f"{n} architectures: not enough for an interval"}
     found["ci_low"], found["ci_high"] = spearman_interval(found["spearman"], n, level)
     return found
+
+
+def _standard(values: np.ndarray) -> np.ndarray:
+    """With mean 0 and variance 1."""
+    return (values - values.mean()) / values.std()
+
+
+def _orders(values: np.ndarray, seed: int) -> np.ndarray:
+    """The values in every order, or in random ones of which one is the order given, [P, n]."""
+    if len(values) <= _EXACT:
+        return np.array(list(itertools.permutations(values)))
+    drawn = np.tile(values, (_ORDERS, 1))
+    drawn[1:] = np.random.default_rng(seed).permuted(drawn[1:], axis=1)
+    return drawn
 
 
 def spearman_interval(value: float, n: int, level: float) -> tuple[float, float]:

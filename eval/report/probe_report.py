@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from eval.analyses.everything import Analysis
 from eval.analyses.probes import short_names
+from eval.report import summary
 from eval.report.grid import Grid
 from eval.report.listing import listing
 from eval.report.source_figures import Drawn
@@ -56,8 +57,17 @@ def grids(analysis: Analysis) -> tuple[Grid, ...]:
             "training set.",
         ),
     )
+    found = [every]
+    if "probe_means" in results:
+        means = listing(
+            "probe-means",
+            "Mean over the settings of a task",
+            results["probe_means"],
+            "task architecture size settings score ci_low..ci_high seeds",
+        )
+        found = [means, every]
     if "probe_relation" not in results:
-        return (every,)
+        return tuple(found)
     relation = listing(
         "probe-relation",
         "Do the scores order architectures as their scaling does?",
@@ -66,11 +76,11 @@ def grids(analysis: Analysis) -> tuple[Grid, ...]:
         notes=(
             "Positive: an architecture with a higher score has a better slope (loss on FLOPs) or a "
             "lower loss (level). The interval is of Spearman's correlation over architectures like "
-            "these; p is exact, of Kendall's tau. Noise of scores and slopes makes a correlation "
-            "smaller.",
+            "these; p is the share of orders with as large a correlation. Noise of scores and "
+            "slopes makes a correlation smaller.",
         ),
     )
-    return relation, every
+    return relation, *found
 
 
 def heat_map(table: pd.DataFrame) -> Figure:
@@ -96,7 +106,7 @@ def heat_map(table: pd.DataFrame) -> Figure:
     axes.imshow(scores, cmap="viridis", vmin=0, vmax=100, aspect="auto")
     chance = table.groupby("probe")["chance"].first()
     names = short_names(probes)
-    labels = [f"{_wrapped(names[probe])}\n({guessing(chance[probe])})" for probe in probes]
+    labels = [f"{_wrapped(names[probe])}\n({summary.guessing(chance[probe])})" for probe in probes]
     axes.set_xticks(range(len(probes)), labels, fontsize=6)
     axes.set_yticks(range(len(models)), [plain(str(model)) for model in models])
     axes.tick_params(length=0)
@@ -148,11 +158,6 @@ def _line(axes: Axes, own: pd.DataFrame, look: Look, label: str) -> None:
         linewidth=1.0,
         elinewidth=0.6,
     )
-
-
-def guessing(chance: float) -> str:
-    """The score of guessing, in percent; what is practically nothing is 0."""
-    return f"{chance:.2g}" if chance >= 0.01 else "0"
 
 
 def _models(table: pd.DataFrame) -> pd.Series:

@@ -310,6 +310,11 @@ def of_levels(pair: Pair, levels: pd.DataFrame, multipliers: pd.DataFrame) -> st
     )
 
 
+def guessing(chance: float) -> str:
+    """The score of guessing, in percent; what is practically nothing is 0."""
+    return f"{chance:.2g}" if chance >= 0.01 else "0"
+
+
 def of_probes(analysis: Analysis) -> str:
     """What can be said about probes and scaling; empty without a study of scaling."""
     relation = analysis.results.get("probe_relation")
@@ -337,7 +342,7 @@ def of_probes(analysis: Analysis) -> str:
     if len(ends) and np.isfinite(ends).all():
         open_ = ": so few architectures leave nearly everything open" if np.ptp(ends) > 1 else ""
         text += (
-            f" The correlation of the mean of all probes with the slope is "
+            " The correlation of the mean rank over all probes with the slope is "
             f"{mean['spearman'].iloc[0]:.2f}, between {ends[0]:.2f} and {ends[1]:.2f}{open_}."
         )
     return text
@@ -443,7 +448,7 @@ def _probes(analysis: Analysis) -> Iterator[str]:
     names = short_names(best["probe"])
     said = [
         f"{names[row['probe']]}: {row['architecture']} {row['score']:.0f} % "
-        f"(guessing {row['chance'] if row['chance'] >= 0.01 else 0:.2g} %)"
+        f"(guessing {guessing(row['chance'])} %)"
         for row in best.to_dict("records")
     ]
     yield f"The highest score on each probe, at its own best rate: {'; '.join(said)}."

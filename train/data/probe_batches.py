@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from train import probes
 from train.data import counter_random
 from train.data.batch_shape import BatchShape
 from train.data.batches import BatchSource
@@ -116,12 +115,11 @@ def _padded(x_NL: np.ndarray, length: int) -> np.ndarray:
 
 def corpus_of(config: RunConfig, corpus: Corpus) -> Corpus:
     """What a run is trained on: its probe, described as a corpus without files, or the corpus."""
-    settings = config.pretrain.probe
-    if not settings:
+    if not config.pretrain.probe:
         if corpus.path == _NOTHING.path:
             raise InputError(f"{config.run_id}: needs a corpus, which the study does not have")
         return corpus
-    probe = probes.get(settings)
+    probe = config.pretrain.made_probe()
     first = probe.examples(TRAIN, np.arange(8))
     known = {
         **{"task": probe.name, **identity(probe)},

@@ -9,15 +9,13 @@ from typing import Any
 import jax
 import numpy as np
 
-import arch_zoo
 from train import records
 from train.data import batches
 from train.data.batch_shape import BatchShape
 from train.data.corpus import Corpus
 from train.records import InputError
-from train.run.checkpoint import Checkpoints
-from train.run.start import checkpoints_of
-from train.run.step import Model, make_model
+from train.run import finished
+from train.run.step import Model
 from train.study.config import StageConfig, from_dict
 
 
@@ -73,9 +71,7 @@ def open_run(directory: Path, corpus: Corpus) -> records.Run:
     Raises:
       InputError: it is no run, or was trained on another corpus.
     """
-    if not (directory / "config.json").exists():
-        raise InputError(f"run: {str(directory)!r} is no run: it has no config.json")
-    record = records.read_run(directory)
+    record = finished.read(directory)
     fingerprint = record.config["data"]["fingerprint"]
     if fingerprint != corpus.fingerprint:
         raise InputError(
@@ -93,22 +89,9 @@ def open_finished(directory: Path, corpus: Corpus) -> FinishedRun:
         on another corpus.
     """
     record = open_run(directory, corpus)
-    config = record.config
-    if "pretrain" not in record.status.get("finished", []):
-        raise InputError(f"run: {directory} has not finished pretraining")
-    stage = from_dict(StageConfig, config["pretrain"], "pretrain")
-    model, params = make_model(arch_zoo.config_from_dict(config["model"]), config["seed"])
-    place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), params)
-    where = checkpoints_of(directory, "pretrain")
-    if not where.is_dir():
-        raise InputError(f"run: {directory} has no checkpoints of pretraining")
-    with Checkpoints(where, read_only=True) as checkpoints:
-        restored = checkpoints.restore({"params": target})
-    if restored is None:
-        raise InputError(f"run: {where} holds no checkpoint")
-    items, meta = restored
-    return FinishedRun(record, corpus, stage, model, items["params"], meta["step"])
+    restored = finished.restore(record, "pretrain")
+    stage = from_dict(StageConfig, record.config["pretrain"], "pretrain")
+    return FinishedRun(record, corpus, stage, *restored)
 
 
 def features(

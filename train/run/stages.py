@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import arch_zoo
-from train import probes
 from train.data import batches, probe_batches
 from train.data.corpus import Corpus
 from train.records import InputError
@@ -48,7 +47,7 @@ def _probe_source(
     corpus: Corpus, config: RunConfig, model: arch_zoo.ModelConfig
 ) -> probe_batches.ProbeExamples:
     stage, shape = config.pretrain, config.shape("pretrain")
-    return probe_batches.ProbeExamples(probes.get(stage.probe), shape, config.seed, stage.steps)
+    return probe_batches.ProbeExamples(stage.made_probe(), shape, config.seed, stage.steps)
 
 
 def _finetuning_source(

@@ -9,13 +9,16 @@ import json
 import math
 import typing
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from arch_zoo.roles import ADJUSTABLE, Role
 from train import ranges
 from train.data.batch_shape import BatchShape, TextOptions
 from train.ranges import Count, CountOrZero, NotNegative, Positive, Range, Rate, Seed
 from train.records import InputError
+
+if TYPE_CHECKING:
+    from train.probes import Probe
 
 Schedule = Literal["inverse_sqrt", "constant", "cosine", "linear"]
 OptimizerName = Literal["adafactor", "adamw", "lion", "muon"]
@@ -225,12 +228,16 @@ class StageConfig:
 
     def _check_probe(self) -> None:
         """Refuses a probe that does not exist, and settings of text."""
-        from train import probes  # needs numpy, which no other setting does
-
-        probes.get(self.probe)
+        self.made_probe()
         for name in ("sources", "unique_tokens", "measures", "by_document"):
             if value := getattr(self, name):
                 raise InputError(f"{name} = {value!r}: pretraining on a probe has no text")
+
+    def made_probe(self) -> "Probe":
+        """The probe that pretraining is on."""
+        from train import probes  # needs numpy, which no other setting does
+
+        return probes.get(self.probe)
 
     def task_shape(self, family: str) -> BatchShape:
         """Of a training step's batch of task examples, for models of a family."""
@@ -239,9 +246,7 @@ class StageConfig:
     def text_shape(self, family: str) -> BatchShape:
         """The same of text: a language model needs no inputs. Of a probe if there is one."""
         if self.probe:
-            from train import probes
-
-            probe = probes.get(self.probe)
+            probe = self.made_probe()
             inputs = probe.length - probe.most_answers
             return BatchShape(self.batch_size, inputs, probe.most_answers, family)
         shape = self.task_shape(family)
@@ -370,9 +375,7 @@ class RunConfig:
         That of a probe may be in its test.
         """
         if self.pretrain.probe:
-            from train import probes
-
-            return {"max_target_length": probes.get(self.pretrain.probe).longest}
+            return {"max_target_length": self.pretrain.made_probe().longest}
         shapes = [self.shape("pretrain"), *([self.shape("finetune")] if self.finetune else [])]
         return {key: max(shape.limits[key] for shape in shapes) for key in shapes[0].limits}
 

@@ -19,7 +19,6 @@ from typing import Any, Literal
 
 import arch_zoo
 from arch_zoo import sizes
-from train import probes
 from train.records import InputError, read_json
 from train.study.config import RunConfig, digest, from_dict, identity, to_dict
 
@@ -383,7 +382,7 @@ def model(cell: RunConfig, vocab_size: int, *, accelerator: bool = False) -> arc
         "dtype": "bfloat16" if accelerator else "float32",
     }
     if cell.pretrain.probe:
-        probe = probes.get(cell.pretrain.probe)
+        probe = cell.pretrain.made_probe()
         vocab_size, defaults = probe.vocab_size, {**defaults, **probe.model}
     fixed = {"vocab_size": vocab_size, "family": cell.family}
     return arch_zoo.config(cell.architecture, cell.size, **{**defaults, **cell.model, **fixed})

@@ -10,17 +10,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-import arch_zoo
 from arch_zoo import decoding
 from train import records
 from train.data.corpus import INDEX, Corpus, open_corpus
 from train.data.layouts import LAYOUTS
 from train.data.text.vocabulary import EOS_ID, Vocabulary
 from train.records import InputError
-from train.run.checkpoint import Checkpoints
+from train.run import finished
 from train.run.losses import sequence_sums
-from train.run.start import checkpoints_of
-from train.run.step import make_model
 from train.use.settings import GREEDY, Decoding
 
 _SENTINEL = re.compile(r"<extra_id_(\d+)>")
@@ -71,8 +68,10 @@ class LoadedRun:
           InputError: a text has a sentinel that the vocabulary lacks.
           ConfigError: a text is longer than the architecture can read.
         """
+        if not texts:
+            return []
         rows = self._inputs(texts)
-        length = _rounded(max(map(len, rows), default=1))
+        length = _rounded(max(map(len, rows)))
         inputs_BS = _padded(rows, length)
         empty_BT = np.zeros((len(rows), 1), np.int32)
         batch = LAYOUTS[self._family].prompts(inputs_BS, empty_BT)
@@ -88,13 +87,14 @@ class LoadedRun:
         """
         if inputs is not None and len(inputs) != len(texts):
             raise InputError(f"inputs: {len(inputs)} inputs for {len(texts)} texts")
-        targets = [[*ids, EOS_ID] for ids in self._encode(texts)]
-        given = self._inputs(inputs or [""] * len(texts))
-        if self._family == "decoder_only" and inputs is None:
-            given = [[] for _ in texts]
-        S, T = (_rounded(max(map(len, rows), default=1)) for rows in (given, targets))
-        if self._family == "decoder_only" and inputs is None:
-            S = 0
+        if not texts:
+            return []
+        targets = [[*self._encoded(text), EOS_ID] for text in texts]
+        given, S = [[] for _ in texts], 0  # a language model needs no input
+        if inputs is not None or self._family == "encoder_decoder":
+            given = self._inputs(inputs or [""] * len(texts))
+            S = _rounded(max(map(len, given)))
+        T = _rounded(max(map(len, targets)))
         batch = LAYOUTS[self._family].batch(_padded(given, S), _padded(targets, T))
         nats_B, tokens_B = map(np.asarray, _nll(self.model, dict(batch)))
         counted = zip(nats_B, tokens_B, texts, strict=True)
@@ -111,13 +111,10 @@ class LoadedRun:
         return self.stage == "finetune" or not (plain and self._family == "decoder_only")
 
     def _inputs(self, texts: Sequence[str]) -> list[list[int]]:
-        return [[*ids, *([EOS_ID] * self._inputs_end)] for ids in self._encode(texts)]
-
-    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids, in which `<extra_id_k>` is a sentinel."""
-        return [self._encoded(text) for text in texts]
+        return [[*self._encoded(text), *([EOS_ID] * self._inputs_end)] for text in texts]
 
     def _encoded(self, text: str) -> list[int]:
+        """Token ids, in which `<extra_id_k>` is a sentinel."""
         parts = _SENTINEL.split(text)
         ids = self.tokenizer.encode([parts[0]])[0]
         for number, after in zip(map(int, parts[1::2]), parts[2::2], strict=True):
@@ -144,27 +141,12 @@ def load(
         there is no such corpus.
     """
     directory = Path(directory)
-    if not (directory / "config.json").exists():
-        raise InputError(f"run: {str(directory)!r} is no run: it has no config.json")
-    record = records.read_run(directory)
-    finished = record.status.get("finished", [])
-    if not finished or (stage is not None and stage not in finished):
-        raise InputError(f"run: {directory} has not finished {stage or 'a stage'}")
-    stage = str(stage or finished[-1])
-    config = arch_zoo.config_from_dict(record.config["model"])
-    model, params = make_model(config, record.config["seed"])
-    place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), params)
-    where = checkpoints_of(directory, stage)
-    if not where.is_dir():
-        raise InputError(f"run: {directory} has no checkpoint of {stage}")
-    with Checkpoints(where, read_only=True) as checkpoints:
-        restored = checkpoints.restore({"params": target})
-    if restored is None:
-        raise InputError(f"run: {where} holds no checkpoint")
-    items, _ = restored
-    opened = _corpus(record, directory, corpus)
-    return LoadedRun(model.merge(items["params"]), record.config, stage, opened)
+    record = finished.read(directory)
+    done = record.status.get("finished", [])
+    stage = str(stage or (done[-1] if done else "a stage"))
+    restored = finished.restore(record, stage)
+    model = restored.model.merge(restored.params)
+    return LoadedRun(model, record.config, stage, _corpus(record, directory, corpus))
 
 
 def _corpus(record: records.Run, directory: Path, corpus: str | Path | None) -> Corpus:

@@ -98,13 +98,41 @@ def test_the_relation_is_the_rank_correlation_with_its_exact_p(monkeypatch):
     values = {"parity": [10, 30, 20, 40, 50, 60, 70], "copy": [50.0] * 7}
     found = _relation(monkeypatch, slopes, values)
     row = found.loc["parity"]
-    # One neighbouring pair out of 21 is in the other order: d^2 = 2, and tau = 19/21.
+    # One neighbouring pair is in the other order, so the squared differences of ranks add up to 2.
     assert row["spearman"] == pytest.approx(1 - 6 * 2 / (7 * 48)) and row["architectures"] == 7
-    # Of 5,040 orders one has no inversion and six have one; both tails.
+    # Of 5,040 orders the given one and six others add up to 2 or less; both tails.
     assert row["p"] == pytest.approx(2 * 7 / 5040)
     assert row["ci_low"] < row["spearman"] < row["ci_high"] < 1
     assert found.loc["copy", "note"] == "all values are equal" and np.isnan(found.loc["copy", "p"])
     assert MEAN in found.index and (found["p_holm"].dropna() >= found["p"].dropna()).all()
+
+
+def test_ties_have_the_p_of_their_own_orders(monkeypatch):
+    """Two of four are best in both: of 24 orders 4 agree as much, and 4 disagree as much."""
+    slopes = [1, 1, 2, 2, np.nan, np.nan, np.nan]
+    found = _relation(monkeypatch, slopes, {"parity": [10, 10, 20, 20, 1, 2, 3]})
+    assert found.loc["parity", "spearman"] == pytest.approx(1.0)
+    assert found.loc["parity", "p"] == pytest.approx(8 / 24)
+
+
+def test_many_architectures_are_tested_by_random_orders():
+    x = np.arange(10.0)
+    drawn = analysis._orders(x, seed=0)
+    assert drawn.shape == (20_000, 10) and (drawn[0] == x).all()
+    assert (np.sort(drawn, axis=1) == x).all() and len(np.unique(drawn, axis=0)) > 19_000
+
+
+def test_the_mean_over_settings_has_the_interval_of_the_seeds_means():
+    scores = {("glu", f"mqar, pairs {n}"): 90.0 - n for n in (2, 4, 8)}
+    scores |= {("mos", "mqar, pairs 2"): 50.0, ("glu", "parity"): 40.0}
+    table = Probes(_study(scores)).by_task()
+    assert table["task"].tolist() == ["mqar"] and table["architecture"].tolist() == ["glu"]
+    (row,) = table.to_dict("records")
+    assert row["score"] == pytest.approx((88 + 86 + 82) / 3) and row["settings"] == 3
+    # Every setting has the same noise of the seeds, so their means have it too.
+    assert row["ci_high"] - row["score"] == pytest.approx(4.302653 / np.sqrt(3), rel=1e-6)
+    assert row["seeds"] == 3
+    assert Probes(_study({("glu", "parity"): 40.0})).by_task().empty
 
 
 def test_few_architectures_in_common_have_no_interval(monkeypatch):

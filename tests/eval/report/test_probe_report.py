@@ -154,10 +154,12 @@ def test_the_report_has_the_section_and_the_files(studies, tmp_path, capsys):
     command = ["report", str(probes), "--out", str(out), "--with", str(scaling)]
     assert evaluation.main(command) == 0
     assert "The highest score on each probe" in capsys.readouterr().out
-    for name in ("probes.csv", "probe_curves.csv", "probe_relation.csv", "probes.png"):
+    tables = ("probes", "probe_means", "probe_curves", "probe_relation")
+    for name in (*(f"{table}.csv" for table in tables), "probes.png"):
         assert (out / "analyses" / name).exists()
     page = (out / "report.html").read_text()
     assert "Do the scores order architectures" in page
+    assert "Mean over the settings of a task" in page
     # Of a study of probes alone, the page begins with them.
     assert 0 < page.index('id="probes"') < page.index("Claims of the paper</h2>")
     table = pd.read_csv(out / "analyses" / "probes.csv")

@@ -131,7 +131,7 @@ def test_what_cannot_be_loaded_is_named(place, tmp_path):
         train.load(copied)
     assert train.load(copied, corpus=place / "corpora" / "tiny").stage == "pretrain"
     shutil.rmtree(copied / "checkpoints")
-    with pytest.raises(InputError, match="has no checkpoint of pretrain"):
+    with pytest.raises(InputError, match="has no checkpoints of pretrain"):
         train.load(copied)
     config = json.loads((copied / "config.json").read_text())
     config["data"]["fingerprint"] = "f" * 64

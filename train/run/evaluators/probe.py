@@ -9,13 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from arch_zoo.layers.head import cross_entropy
-from train import probes
 from train.data import probe_batches
 from train.data.corpus import Corpus
 from train.probes.probe import Rows
 from train.records import Row
 from train.run.evaluators.heldout import upstream
-from train.run.losses import TokenLosses, sequence_sums
 from train.run.parallel import Strategy
 from train.run.step import Model
 from train.study.config import StageConfig
@@ -36,7 +34,7 @@ class ProbeScore:
         self, corpus: Corpus, stage: StageConfig, seed: int, model: Model, strategy: Strategy
     ):
         """Makes the examples; nothing of this depends on the seed."""
-        self._probe = probes.get(stage.probe)
+        self._probe = stage.made_probe()
         self._measure = strategy.compile_evaluation(make_measure(model, self._probe.answers))
         self._sets = {
             split: probe_batches.scored_set(self._probe, split) for split in ("validation", "test")
@@ -115,11 +113,8 @@ def make_measure(model: Model, answers: range) -> Callable[..., Any]:
         )
         guess_BN = answers.start + logits_BNV[..., answers.start : answers.stop].argmax(-1)
         right_BN = (guess_BN == targets_BN) & (scored_BN > 0)
-        nll_BN, log_z_BN = cross_entropy(logits_BNV, targets_BN)
-        sums = sequence_sums(
-            TokenLosses(nll_BN, log_z_BN, {}, {}), {"decoder_loss_weights": weights_BN}
-        )
-        return *sums, right_BN.sum(-1)
+        nll_BN, _ = cross_entropy(logits_BNV, targets_BN)
+        return (nll_BN * weights_BN).sum(-1), weights_BN.sum(-1), right_BN.sum(-1)
 
     return measure
 
