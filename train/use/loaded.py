@@ -70,10 +70,8 @@ class LoadedRun:
         """
         if not texts:
             return []
-        rows = self._inputs(texts)
-        length = _rounded(max(map(len, rows)))
-        inputs_BS = _padded(rows, length)
-        empty_BT = np.zeros((len(rows), 1), np.int32)
+        inputs_BS = _padded(self._inputs(texts), self._room(how.max_length + 1))
+        empty_BT = np.zeros((len(texts), 1), np.int32)
         batch = LAYOUTS[self._family].prompts(inputs_BS, empty_BT)
         ids = _decoder(how)(self.model, dict(batch), jax.random.key(how.seed))
         return [self.tokenizer.decode(row) for row in np.asarray(ids)]
@@ -90,15 +88,22 @@ class LoadedRun:
         if not texts:
             return []
         targets = [[*self._encoded(text), EOS_ID] for text in texts]
-        given, S = [[] for _ in texts], 0  # a language model needs no input
+        inputs_BS = np.zeros((len(texts), 0), np.int32)  # a language model needs no input
         if inputs is not None or self._family == "encoder_decoder":
             given = self._inputs(inputs or [""] * len(texts))
-            S = _rounded(max(map(len, given)))
-        T = _rounded(max(map(len, targets)))
-        batch = LAYOUTS[self._family].batch(_padded(given, S), _padded(targets, T))
+            inputs_BS = _padded(given, self._room(max(map(len, targets))))
+        cfg, beside = self.model.cfg, 0 if self._family == "encoder_decoder" else inputs_BS.shape[1]
+        targets_BT = _padded(targets, cfg.max_target_length - beside)
+        batch = LAYOUTS[self._family].batch(inputs_BS, targets_BT)
         nats_B, tokens_B = map(np.asarray, _nll(self.model, dict(batch)))
         counted = zip(nats_B, tokens_B, texts, strict=True)
         return [TextLoss(float(n), int(t), len(text.encode())) for n, t, text in counted]
+
+    def _room(self, taken: int) -> int:
+        """The tokens of an input that every architecture can read, if targets take so many."""
+        cfg = self.model.cfg
+        alone = self._family == "encoder_decoder"
+        return cfg.max_input_length if alone else cfg.max_target_length - taken
 
     @property
     def _family(self) -> str:
@@ -193,13 +198,11 @@ def _nll(model: Any, batch: Any) -> tuple[jax.Array, jax.Array]:
     return sequence_sums(model.token_nll(batch), batch)
 
 
-def _rounded(length: int) -> int:
-    """The next power of two."""
-    return max(_SHORTEST, 1 << max(length - 1, 0).bit_length())
-
-
-def _padded(rows: Sequence[Sequence[int]], length: int) -> np.ndarray:
-    ids = np.zeros((len(rows), length), np.int32)
+def _padded(rows: Sequence[Sequence[int]], room: int) -> np.ndarray:
+    """Rows as an array, whose length is a power of two unless that is beyond `room`."""
+    longest = max(map(len, rows))
+    rounded = max(_SHORTEST, 1 << max(longest - 1, 0).bit_length())
+    ids = np.zeros((len(rows), max(longest, min(rounded, room))), np.int32)
     for row, own in zip(ids, rows, strict=True):
         row[: len(own)] = own
     return ids

@@ -72,6 +72,13 @@ def test_texts_are_continued_as_decoding_does_it_and_each_as_alone(place, name):
         assert run.tokenizer.decode(expected) == output
 
 
+def test_rows_are_padded_to_a_power_of_two_that_has_room():
+    shapes = [loaded._padded([[1] * n], room).shape[1] for n, room in ((3, 99), (17, 99), (17, 24))]
+    assert shapes == [16, 32, 24]
+    assert loaded._padded([[5, 6], [7]], 3).tolist() == [[5, 6, 0], [7, 0, 0]]
+    assert loaded._padded([[1] * 30], 24).shape[1] == 30  # the model says if that is too long
+
+
 @pytest.mark.slow
 def test_beams_and_samples_are_those_of_decoding(place):
     run = _run(place, "plain")
