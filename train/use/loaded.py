@@ -92,8 +92,8 @@ class LoadedRun:
         if inputs is not None or self._family == "encoder_decoder":
             given = self._inputs(inputs or [""] * len(texts))
             inputs_BS = _padded(given, self._room(max(map(len, targets))))
-        cfg, beside = self.model.cfg, 0 if self._family == "encoder_decoder" else inputs_BS.shape[1]
-        targets_BT = _padded(targets, cfg.max_target_length - beside)
+        before = inputs_BS.shape[1] if self._family == "decoder_only" else 0
+        targets_BT = _padded(targets, self.model.cfg.max_target_length - before)
         batch = LAYOUTS[self._family].batch(inputs_BS, targets_BT)
         nats_B, tokens_B = map(np.asarray, _nll(self.model, dict(batch)))
         counted = zip(nats_B, tokens_B, texts, strict=True)
@@ -102,8 +102,9 @@ class LoadedRun:
     def _room(self, taken: int) -> int:
         """The tokens of an input that every architecture can read, if targets take so many."""
         cfg = self.model.cfg
-        alone = self._family == "encoder_decoder"
-        return cfg.max_input_length if alone else cfg.max_target_length - taken
+        if self._family == "encoder_decoder":
+            return cfg.max_input_length
+        return cfg.max_target_length - taken
 
     @property
     def _family(self) -> str:
