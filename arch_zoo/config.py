@@ -82,6 +82,7 @@ class ModelConfig:
         before the activation (D). Cross-attention has none.
       readout: whether the head of a decoder-only model reads the state of each position (`each`),
         or computes every position from the last one (`last`), as in an autoencoder.
+      stream_epsilon: the epsilon of the norms of the residual stream.
     """
 
     architecture: Any
@@ -107,6 +108,7 @@ class ModelConfig:
     base_size: str = dataclasses.field(default="", metadata=LATER)
     short_conv: str = dataclasses.field(default="", metadata=LATER)
     readout: str = dataclasses.field(default="each", metadata=LATER)
+    stream_epsilon: float = dataclasses.field(default=1e-6, metadata=LATER)
 
     def __post_init__(self):
         """Checks every value; the architecture checks its own options last."""
@@ -146,6 +148,8 @@ class ModelConfig:
             )
         if not 0 <= self.dropout_rate < 1:
             raise ConfigError(f"dropout_rate={self.dropout_rate}: must be at least 0 and below 1")
+        if not self.stream_epsilon > 0:
+            raise ConfigError(f"stream_epsilon={self.stream_epsilon}: must be above 0")
         if (self.parametrization == "standard") != (not self.base_size):
             raise ConfigError(
                 f"base_size={self.base_size!r}: parametrization={self.parametrization!r} "

@@ -16,6 +16,7 @@ Biderman et al. (2023, arXiv 2304.01373), with the dimensions of their published
 
 import dataclasses
 import re
+from collections.abc import Mapping
 
 from arch_zoo.registry import ConfigError
 
@@ -120,3 +121,28 @@ def dimensions(size: str) -> Dimensions:
                 )
             values[field] = int(number) if number else True
     return dataclasses.replace(SIZES[name], **values)
+
+
+def nearest(dims: Mapping[str, int]) -> str:
+    """The name of a size with these dimensions, with as few operators as possible.
+
+    Args:
+      dims: some fields of `Dimensions`; the others may be any.
+    """
+    alone = "num_encoder_layers" not in dims
+    names = [name for name in SIZES if alone or name not in DECODER_ONLY]
+    return min((_written(name, dims) for name in names), key=lambda size: size.count("-"))
+
+
+def _written(name: str, dims: Mapping[str, int]) -> str:
+    """A named size with an operator for every dimension in which it differs."""
+    own = dataclasses.asdict(SIZES[name])
+    left = {field for field, value in dims.items() if own[field] != value}
+    found = []
+    for code, (fields, _) in OPERATORS.items():
+        values = {dims[field] for field in fields if field in left}
+        whole = set(fields) <= left or len(fields) == 1 or not set(fields) <= set(dims)
+        if left.intersection(fields) and len(values) == 1 and whole:
+            found.append(f"{code}{values.pop()}")
+            left -= set(fields)
+    return "-".join([name, *found])

@@ -16,6 +16,9 @@ REORDERED_GRADIENT = 2e-4
 PARITY = 2e-5
 PARITY_GRADIENT = 2e-4
 
+# Logits of an imported model, against those of its source, over the largest of them if above 1.
+EXCHANGE = 1e-5
+
 # FLOPs: ours against XLA's, which also counts normalisations, activations and softmaxes.
 XLA_FLOPS = 0.05
 

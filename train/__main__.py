@@ -17,7 +17,7 @@ from train.data.prepare_config import PrepareConfig
 from train.data.probe_verb import ProbesVerb
 from train.measures import verbs as measure_verbs
 from train.ranges import CountOrZero, Range, Seed
-from train.records import InputError, read_jsonl
+from train.records import InputError, Row, read_json, read_jsonl, read_status
 from train.study import cluster_verbs, verbs
 from train.study.config import Family
 from train.use import verbs as use_verbs
@@ -44,7 +44,8 @@ class CellVerb:
         values are JSON.
       resume_from: directory with checkpoints of the same stage, to continue from.
       resume_at: the step of the checkpoint to continue from; 0 for the newest.
-      init_from: directory with checkpoints to take the initial parameters from.
+      init_from: directory with checkpoints to take the initial parameters from; or that of a run,
+        such as `import` makes, whose architecture, size, family and options are taken as well.
       verify: compare every file of the corpus with its checksum before training.
     """
 
@@ -133,9 +134,12 @@ def run_cell(verb: CellVerb, stage: str) -> int:
         raise InputError(
             f"preset = {verb.preset!r} is not one of {', '.join(configs.presets.__all__)}"
         )
-    config = preset(verb.architecture, verb.size, seed=verb.seed, family=verb.family)
     settings = verbs.parse_settings(verb.set)
-    config = declare.with_settings(dataclasses.replace(config, study=verb.study), settings)
+    before = _model_of(verb)
+    chosen = {key: before.get(key, getattr(verb, key)) for key in _OF_A_RUN}
+    config = preset(chosen["architecture"], chosen["size"], verb.seed, chosen["family"])
+    config = dataclasses.replace(config, study=verb.study)
+    config = declare.with_settings(declare.like(config, before) if before else config, settings)
 
     # Late, because these imports are slow and a misspelt setting should be reported first.
     from train.data.probe_batches import open_for
@@ -144,6 +148,12 @@ def run_cell(verb: CellVerb, stage: str) -> int:
 
     distributed.initialize()
     corpus = open_for([config], verb.corpus, verify=verb.verify)
+    if before and before["vocab_size"] != corpus.vocab_size:
+        raise InputError(
+            f"init_from: {verb.init_from} has {before['vocab_size']} ids, and {verb.corpus} "
+            f"{corpus.vocab_size}; `import --vocab-size {corpus.vocab_size}` makes them equal"
+        )
+    init_from = _checkpoints(verb)
     runs = [dataclasses.replace(config, seed=verb.seed + number) for number in range(verb.seeds)]
     directories = [verb.runs / verb.study / run.run_id for run in runs]
     if len(runs) != 1 and (verb.resume_from or verb.init_from):
@@ -151,16 +161,16 @@ def run_cell(verb: CellVerb, stage: str) -> int:
             f"seeds = {verb.seeds}: only one seed can start from the checkpoints of another run"
         )
     # Checked before the first step: with several seeds, the last might otherwise fail after hours.
-    before = KINDS[stage].after
-    for directory in directories if before and verb.init_from is None else []:
-        if not start.checkpoints_of(directory, before).is_dir():
+    needed = KINDS[stage].after
+    for directory in directories if needed and verb.init_from is None else []:
+        if not start.checkpoints_of(directory, needed).is_dir():
             raise InputError(
                 f"{directory}: has no pretrained checkpoint; pretrain it first or give --init-from"
             )
     try:
         with cell.StopOnSignal() as stop:
             if len(runs) == 1:
-                start_from = start.Start(verb.resume_from, verb.resume_at, init_from=verb.init_from)
+                start_from = start.Start(verb.resume_from, verb.resume_at, init_from=init_from)
                 states = [cell.run_cell(config, corpus, directories[0], (stage,), start_from, stop)]
             else:
                 states = seeds.run_seeds(runs, corpus, verb.runs / verb.study, (stage,), stop)
@@ -178,6 +188,40 @@ def run_cell(verb: CellVerb, stage: str) -> int:
             print(_result(directory, stage), file=sys.stderr)
         print(*directories, sep="\n")
     return 0
+
+
+_OF_A_RUN = ("architecture", "size", "family")
+
+
+def _model_of(verb: CellVerb) -> Row:
+    """The model of the run that `init_from` names; empty if it names only checkpoints.
+
+    Raises:
+      InputError: the command says that the model is another one.
+    """
+    if verb.init_from is None or not (verb.init_from / "config.json").is_file():
+        return {}
+    path = verb.init_from / "config.json"
+    found = read_json(path).get("model")
+    if not isinstance(found, dict) or not {*_OF_A_RUN, "vocab_size"} <= set(found):
+        raise InputError(f"{path}: has no model")
+    for key in _OF_A_RUN:
+        typed, usual = getattr(verb, key), getattr(CellVerb, key)
+        if typed not in (usual, found[key]):
+            raise InputError(f"{key} = {typed!r}: the run of init_from has {found[key]!r}")
+    return found
+
+
+def _checkpoints(verb: CellVerb) -> Path | None:
+    """The checkpoints that `init_from` names, of a run those of its last finished stage."""
+    from train.run import start
+
+    if verb.init_from is None or not (verb.init_from / "config.json").is_file():
+        return verb.init_from
+    done = read_status(verb.init_from).get("finished", [])
+    if not done:
+        raise InputError(f"init_from: {verb.init_from} has finished no stage")
+    return start.checkpoints_of(verb.init_from, done[-1])
 
 
 def _result(directory: Path, stage: str) -> str:

@@ -2,20 +2,22 @@
 
 Overrides `feed_forward`: `(act(x wi_0) * (x wi_1)) wo`. Overrides `dimensions`: there are two
 thirds of the hidden units, rounded to a multiple of 8, so that parameters and FLOPs match those of
-the vanilla layer. Everything else is T5.1.0, tied embeddings included. T5.1.1 is a different
-ablation, since it changes two more things. The default activation is GELU (GEGLU); Tay et al.
-(2022) say only "GLU".
+the vanilla layer. Everything else is T5.1.0, tied embeddings included. T5.1.1 has other dimensions,
+and logits from a table of their own: `tied=False` overrides `head`. The default activation is GELU
+(GEGLU); Tay et al. (2022) say only "GLU".
 """
 
 import dataclasses
 from typing import ClassVar
 
 import jax
+from flax import nnx
 
 from arch_zoo.architecture import Architecture
-from arch_zoo.config import ModelConfig
+from arch_zoo.config import LATER, ModelConfig
 from arch_zoo.layers import parameters
 from arch_zoo.layers.feed_forward import FeedForward
+from arch_zoo.layers.head import Head, UntiedHead
 from arch_zoo.registry import ConfigError, register
 from arch_zoo.side import Side
 from arch_zoo.sizes import Dimensions
@@ -58,12 +60,14 @@ class GLU(Architecture):
 
     Attributes:
       variant: the gate's activation by its published name: glu (sigmoid), geglu, swiglu, reglu.
+      tied: logits are products with the embedding, as in the vanilla model.
     """
 
     title = "Gated linear units"
     paper = "Shazeer, 2020, arXiv 2002.05202"
     variants: ClassVar = {name: {"variant": name} for name in ACTIVATIONS}
     variant: str = "geglu"
+    tied: bool = dataclasses.field(default=True, metadata=LATER)
 
     def check(self, cfg: ModelConfig) -> None:
         """Refuses an unknown variant."""
@@ -81,3 +85,7 @@ class GLU(Architecture):
     ) -> GatedFeedForward:
         """A gated layer at every depth."""
         return GatedFeedForward(cfg, self.variant, key)
+
+    def head(self, cfg: ModelConfig, key: jax.Array) -> nnx.Module:
+        """A softmax over tied logits, or over logits from a table of their own."""
+        return Head(cfg) if self.tied else UntiedHead(cfg, key)

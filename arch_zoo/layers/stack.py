@@ -34,7 +34,7 @@ class Residual(nnx.Module):
 
     def __init__(self, cfg: ModelConfig, layer: Layer, taps: nnx.Param | None = None):
         """Wraps `layer`, with a norm before it."""
-        self.norm = RMSNorm(cfg.embed_dim)
+        self.norm = RMSNorm(cfg.embed_dim, cfg.stream_epsilon)
         self.taps = taps
         self.layer = layer
         self.depth_ratio = cfg.depth_ratio
@@ -120,7 +120,7 @@ class Stack(nnx.Module):
         self.blocks = nnx.List(blocks)
         self.schedule = schedule
         self.positions = positions
-        self.norm = RMSNorm(cfg.embed_dim)
+        self.norm = RMSNorm(cfg.embed_dim, cfg.stream_epsilon)
         self.scan, self.remat = cfg.scan_layers, cfg.remat
         if self.scan:
             self.period()

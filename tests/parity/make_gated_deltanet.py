@@ -1,43 +1,17 @@
 """Goldens of Gated DeltaNet: Hugging Face's Qwen3NextForCausalLM, as a language model.
 
-Recipe, in an environment of its own (never the project's): `pip install torch==2.13.0
-transformers==5.23.0`, then, from the root of the checkout,
-`python -m tests.parity.make_gated_deltanet`.
+Recipe, in an environment of its own (never the project's): `pip install -e '.[parity]'`, then, from
+the root of the checkout, `python -m tests.parity.make_gated_deltanet`.
 
-All of its layers are linear attention and none has experts. Its norms multiply by 1 + w. Its
-projections are ordered by head: query, key, value, gate; and rate, decay.
+All of its layers are linear attention and none has experts.
 """
 
-import dataclasses
-
-import numpy as np
-from torch import nn
 from transformers import Qwen3NextConfig, Qwen3NextForCausalLM
 
 from tests.parity import segments_torch, t5_torch
 from tests.parity.segments_torch import DIMENSIONS
-from tests.parity.t5_torch import Weight
 
 HEADS, KEY = DIMENSIONS["num_heads"], 3 * DIMENSIONS["head_dim"] // 4
-
-
-@dataclasses.dataclass(frozen=True)
-class OnePlus(Weight):
-    """A norm's weight, to which the model adds 1."""
-
-    def value(self) -> np.ndarray:
-        """What the zoo multiplies by."""
-        return 1 + super().value()
-
-
-def columns(start: int, stop: int, width: int):
-    """Of a matrix whose rows are ordered by head, those rows of each head, transposed."""
-
-    def layout(matrix: np.ndarray) -> np.ndarray:
-        by_head = matrix.reshape(HEADS, width, -1)[:, start:stop]
-        return by_head.reshape(HEADS * (stop - start), -1).T
-
-    return layout
 
 
 def build() -> Qwen3NextForCausalLM:
@@ -65,34 +39,12 @@ def build() -> Qwen3NextForCausalLM:
     return model
 
 
-def mixer(layer: nn.Module) -> dict[str, Weight]:
-    """The parameters of linear attention."""
-    own, width = layer.linear_attn, 6 * KEY
-    joined, narrow = own.in_proj_qkvz.weight, own.in_proj_ba.weight
-    return segments_torch.linear(out=own.out_proj) | {
-        "query": Weight(joined, columns(0, KEY, width)),
-        "key": Weight(joined, columns(KEY, 2 * KEY, width)),
-        "value": Weight(joined, columns(2 * KEY, 4 * KEY, width)),
-        "gate": Weight(joined, columns(4 * KEY, 6 * KEY, width)),
-        "taps": Weight(own.conv1d.weight, lambda weight: weight[:, 0].T),
-        "rate": Weight(narrow, columns(0, 1, 2)),
-        "decay.kernel": Weight(narrow, columns(1, 2, 2)),
-        "decay.bias": Weight(own.dt_bias),
-        "decay.log_rate": Weight(own.A_log),
-        "norm.scale": Weight(own.norm.weight),
-    }
-
-
 def main() -> None:
     """Writes the goldens."""
     model = build()
-    weights = {
-        path: OnePlus(weight.tensors)
-        if path.endswith("norm.scale") and "layer" not in path
-        else weight
-        for path, weight in segments_torch.parameters(model, mixer).items()
-    }
     options = {"norm_epsilon": 1e-6}
+    config = {"name": "gated_deltanet", "size": "nano", **DIMENSIONS, **options}
+    weights = t5_torch.mapped(model, config)
     segments_torch.save("gated_deltanet", t5_torch.VERSIONS, model, weights, options)
 
 

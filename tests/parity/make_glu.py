@@ -1,8 +1,8 @@
 """Goldens of the gated feed-forward layers: Hugging Face's T5 with `gated-<activation>`.
 
-Recipe, in an environment of its own (never the project's): `pip install torch==2.13.0
-transformers==5.23.0`, then, from the root of the checkout, `python -m tests.parity.make_glu`. T5's
-`gated-gelu` means the tanh approximation.
+Recipe, in an environment of its own (never the project's): `pip install -e '.[parity]'`, then, from
+the root of the checkout, `python -m tests.parity.make_glu`. T5's `gated-gelu` means the tanh
+approximation.
 """
 
 from tests.parity import batches, t5_torch
@@ -21,9 +21,9 @@ def main() -> None:
     for variant, feed_forward in VARIANTS.items():
         model = t5_torch.build(t5_torch.DIMENSIONS, feed_forward)
         t5_torch.randomise(model)
-        weights = t5_torch.parameters(model)
-        t5_torch.check_complete(model, weights)
         config = {"name": "glu", "size": "nano", "variant": variant, **t5_torch.DIMENSIONS}
+        weights = t5_torch.mapped(model, config)
+        t5_torch.check_complete(model, weights)
         scores = t5_torch.logits(model, batch)
         t5_torch.golden(t5_torch.VERSIONS, config, batch, weights, scores).save(f"glu-{variant}")
 

@@ -1,11 +1,10 @@
 """Goldens of Llama: Hugging Face's LlamaForCausalLM, as a language model.
 
-Recipe, in an environment of its own (never the project's): `pip install torch==2.13.0
-transformers==5.23.0`, then, from the root of the checkout, `python -m tests.parity.make_llama`.
+Recipe, in an environment of its own (never the project's): `pip install -e '.[parity]'`, then, from
+the root of the checkout, `python -m tests.parity.make_llama`.
 
 With as many heads of keys as of queries, with fewer, and with one; with a table of its own for the
-logits, and with the embedding's. Tied logits have the zoo's scale D^-1/2, which Hugging Face's do
-not have. The encoder-decoder has no counterpart there.
+logits, and with the embedding's. The encoder-decoder has no counterpart there.
 """
 
 import numpy as np
@@ -13,21 +12,9 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests.parity import batches, t5_torch
-from tests.parity.t5_torch import Weight
 
 # Rotary positions need an even width of a head, and groups an even number of heads.
 DIMENSIONS = {**t5_torch.DECODER_ONLY, "embed_dim": 16, "num_heads": 4}
-PARTS = {
-    "self_attn.q_proj": "self_attention.layer.query",
-    "self_attn.k_proj": "self_attention.layer.key",
-    "self_attn.v_proj": "self_attention.layer.value",
-    "self_attn.o_proj": "self_attention.layer.out",
-    "input_layernorm": "self_attention.norm.scale",
-    "mlp.gate_proj": "feed_forward.layer.wi_0",
-    "mlp.up_proj": "feed_forward.layer.wi_1",
-    "mlp.down_proj": "feed_forward.layer.wo",
-    "post_attention_layernorm": "feed_forward.norm.scale",
-}
 
 
 def build(kv_heads: int, tied: bool) -> LlamaForCausalLM:
@@ -48,30 +35,17 @@ def build(kv_heads: int, tied: bool) -> LlamaForCausalLM:
     return LlamaForCausalLM(config).eval()
 
 
-def parameters(model: LlamaForCausalLM) -> dict[str, Weight]:
-    """Every parameter by the zoo's path."""
-    weights = {
-        "embedding.table": Weight(model.model.embed_tokens.weight),
-        "decoder.norm.scale": Weight(model.model.norm.weight),
-    }
-    if not model.config.tie_word_embeddings:
-        weights["head.table"] = Weight(model.lm_head.weight, np.transpose)
-    for index, layer in enumerate(model.model.layers):
-        for part, path in PARTS.items():  # a norm's vector is its own transpose
-            weight = Weight(layer.get_submodule(part).weight, np.transpose)
-            weights[f"decoder.blocks.{index}.{path}"] = weight
-    return weights
-
-
 def logits(model: LlamaForCausalLM, batch: dict[str, np.ndarray]) -> torch.Tensor:
-    """Logits [B, T, V]; positions restart in every packed example."""
+    """Logits [B, T, V]; positions restart in every packed example.
+
+    Where they are tied, the map has the zoo's scale of logits in the last norm.
+    """
     positions = batch.get("decoder_positions")
-    scores = model(
+    return model(
         input_ids=torch.tensor(batch["decoder_input_tokens"]),
         attention_mask=t5_torch.causal_mask(batch),
         position_ids=None if positions is None else torch.tensor(positions),
     ).logits
-    return scores * model.config.hidden_size**-0.5 if model.config.tie_word_embeddings else scores
 
 
 def main() -> None:
@@ -88,12 +62,12 @@ def main() -> None:
     ):
         model = build(kv_heads or DIMENSIONS["num_heads"], tied)
         t5_torch.randomise(model)
-        weights = parameters(model)
+        options = {"num_kv_heads": kv_heads, "tied": tied}
+        config = {"name": "llama", "size": "nano", **options, **DIMENSIONS}
+        weights = t5_torch.mapped(model, config)
         t5_torch.check_complete(model, weights)
         own = sum(parameter.numel() for parameter in model.parameters())
         assert own == sum(weight.value().size for weight in weights.values()), own
-        options = {"num_kv_heads": kv_heads, "tied": tied}
-        config = {"name": "llama", "size": "nano", **options, **DIMENSIONS}
         t5_torch.golden(t5_torch.VERSIONS, config, batch, weights, logits(model, batch)).save(
             f"llama-lm-{case}"
         )

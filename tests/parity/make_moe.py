@@ -1,7 +1,7 @@
 """Goldens of mixtures of experts: Hugging Face's Mixtral, OLMoE and DeepSeek-V3.
 
-Recipe, in an environment of its own (never the project's): `pip install torch==2.13.0
-transformers==5.23.0`, then, from the root of the checkout, `python -m tests.parity.make_moe`.
+Recipe, in an environment of its own (never the project's): `pip install -e '.[parity]'`, then, from
+the root of the checkout, `python -m tests.parity.make_moe`.
 
 MixtralForCausalLM as it is, and with its feed-forward layers replaced by those of OLMoE, whose
 weights are not normalised, and of DeepSeek-V3, with sigmoid scores, a shared expert and biases of
@@ -122,6 +122,25 @@ def mixture(layer: nn.Module) -> dict[str, Weight]:
     return weights
 
 
+def in_files(model: MixtralForCausalLM) -> dict[str, Weight]:
+    """Mixtral's mixtures under the names that files have: every expert by itself."""
+    named, width = {}, DIMENSIONS["mlp_dim"]
+    for index, layer in enumerate(model.model.layers):
+        path, own = f"model.layers.{index}.block_sparse_moe", layer.mlp
+        named[f"{path}.gate.weight"] = Weight(own.gate.weight)
+        for expert in range(EXPERTS):
+            both, down = own.experts.gate_up_proj, own.experts.down_proj
+            named |= {
+                f"{path}.experts.{expert}.{name}.weight": Weight(tensor, take)
+                for name, tensor, take in (
+                    ("w1", both, lambda a, expert=expert: a[expert, :width]),
+                    ("w3", both, lambda a, expert=expert: a[expert, width:]),
+                    ("w2", down, lambda a, expert=expert: a[expert]),
+                )
+            }
+    return named
+
+
 def main() -> None:
     """Writes the goldens."""
     options = {"num_experts": EXPERTS, "top_k": TOP, "balance_weight": 0.0}
@@ -135,16 +154,20 @@ def main() -> None:
         for layer in model.model.layers:
             layer.mlp = layer.mlp if block is None else block()
         t5_torch.randomise(model)
-        weights = segments_torch.parameters(model, segments_torch.attention, mixture)
+        if block is None:
+            config = {"name": "moe", "size": "nano", **DIMENSIONS, **options}
+            weights = t5_torch.mapped(model, config, in_files(model))
+        else:
+            weights = segments_torch.parameters(model, segments_torch.attention, mixture)
         segments_torch.save(
             "moe", t5_torch.VERSIONS, model, weights, {**options, **own}, {case: batch}
         )
     model = build(layers=1)
     t5_torch.randomise(model)
-    weights = segments_torch.parameters(model, segments_torch.attention, mixture)
+    config = {"name": "moe", "size": "nano", **DIMENSIONS, **options, "num_decoder_layers": 1}
+    weights = t5_torch.mapped(model, config, in_files(model))
     ids = t5_torch.torch.tensor(ONE_ROW["decoder_input_tokens"])
     out = model(input_ids=ids, output_router_logits=True)
-    config = {"name": "moe", "size": "nano", **DIMENSIONS, **options, "num_decoder_layers": 1}
     config["balance_weight"] = BALANCE
     balance = {"load_balance": BALANCE * out.aux_loss}
     made = t5_torch.golden(t5_torch.VERSIONS, config, ONE_ROW, weights, out.logits, balance)

@@ -1,8 +1,7 @@
 """Goldens of sliding windows: Hugging Face's MistralForCausalLM, as a language model.
 
-Recipe, in an environment of its own (never the project's): `pip install torch==2.13.0
-transformers==5.23.0`, then, from the root of the checkout,
-`python -m tests.parity.make_sliding_window`.
+Recipe, in an environment of its own (never the project's): `pip install -e '.[parity]'`, then, from
+the root of the checkout, `python -m tests.parity.make_sliding_window`.
 
 A window that is shorter than half of a row, which the zoo computes in blocks, and a longer one.
 """
@@ -31,8 +30,9 @@ def main() -> None:
         )
         model = MistralForCausalLM(config).eval()
         t5_torch.randomise(model)
-        weights = segments_torch.parameters(model, segments_torch.attention)
         options = {"windows": (window,), "num_kv_heads": 1}
+        config = {"name": "sliding_window", "size": "nano", **DIMENSIONS, **options}
+        weights = t5_torch.mapped(model, config)
         segments_torch.save(
             "sliding_window", t5_torch.VERSIONS, model, weights, options, {case: batch}
         )

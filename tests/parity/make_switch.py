@@ -1,15 +1,14 @@
 """Golden of the Switch Transformer.
 
 Hugging Face's sparse layer and its balance loss in the skeleton of T5. Recipe, in an environment of
-its own (never the project's): `pip install torch==2.13.0 transformers==5.23.0`, then, from the root
-of the checkout, `python -m tests.parity.make_switch`.
+its own (never the project's): `pip install -e '.[parity]'`, then, from the root of the checkout,
+`python -m tests.parity.make_switch`.
 
 Rows are full, since Hugging Face routes padding like tokens, and no expert is full:
 `make_switch_mesh` has capacities. Groups are rows. The balance losses are summed over layers, where
 Hugging Face takes one over all layers' tokens.
 """
 
-import numpy as np
 import torch
 from transformers import SwitchTransformersConfig
 from transformers.models.switch_transformers import modeling_switch_transformers as switch
@@ -18,23 +17,6 @@ from tests.parity import batches, t5_torch
 from tests.parity.t5_torch import Weight
 
 EXPERTS, LENGTH, BALANCE_WEIGHT = 4, 13, 0.01
-
-
-def feed_forward(layer, path: str) -> dict[str, Weight]:
-    """A dense layer's matrices, or the router and the experts' matrices stacked."""
-    if not isinstance(layer, switch.SwitchTransformersSparseMLP):
-        return t5_torch.feed_forward(layer, path)
-    experts = list(layer.experts.values())
-    stacked = {
-        name: Weight(
-            tuple(getattr(expert, name).weight for expert in experts),
-            lambda *kernels: np.stack([kernel.T for kernel in kernels]),
-        )
-        for name in ("wi", "wo")
-    }
-    return {f"{path}.router": Weight(layer.router.classifier.weight, np.transpose)} | {
-        f"{path}.{name}": weight for name, weight in stacked.items()
-    }
 
 
 def main() -> None:
@@ -58,7 +40,19 @@ def main() -> None:
             )
             block.layer[-1].DenseReluDense = sparse
     t5_torch.randomise(model)
-    weights = t5_torch.parameters(model, feed_forward=feed_forward)
+    zoo = {
+        "name": "switch",
+        "size": "nano",
+        "num_experts": EXPERTS,
+        "group_size": LENGTH,
+        **dimensions,
+    }
+    # Files of a whole Switch Transformer name the layers `mlp`.
+    others = {
+        name.replace("DenseReluDense", "mlp"): Weight(tensor)
+        for name, tensor in model.named_parameters()
+    }
+    weights = t5_torch.mapped(model, zoo, others)
     t5_torch.check_complete(model, weights)
     batch = batches.padded(
         (LENGTH, LENGTH, LENGTH), (LENGTH, LENGTH, LENGTH), dimensions["vocab_size"]
@@ -69,13 +63,6 @@ def main() -> None:
         balance += switch.load_balancing_loss_func(
             torch.softmax(logits, -1), torch.argmax(logits, -1)
         )
-    zoo = {
-        "name": "switch",
-        "size": "nano",
-        "num_experts": EXPERTS,
-        "group_size": LENGTH,
-        **dimensions,
-    }
     golden = t5_torch.golden(
         t5_torch.VERSIONS, zoo, batch, weights, scores, {"load_balance": BALANCE_WEIGHT * balance}
     )

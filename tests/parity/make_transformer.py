@@ -3,9 +3,8 @@
 As a language model it is T5's decoder, whose cross-attention then adds nothing. With a prefix that
 looks ahead, T5's buckets of distances are those of its encoder.
 
-Recipe, in an environment of its own (never the project's): `pip install torch==2.13.0
-transformers==5.23.0`, then, from the root of the checkout, `python -m
-tests.parity.make_transformer`.
+Recipe, in an environment of its own (never the project's): `pip install -e '.[parity]'`, then, from
+the root of the checkout, `python -m tests.parity.make_transformer`.
 """
 
 from tests.parity import batches, t5_torch
@@ -15,7 +14,8 @@ def main() -> None:
     """Writes the goldens."""
     model = t5_torch.build(t5_torch.DIMENSIONS)
     t5_torch.randomise(model)
-    weights = t5_torch.parameters(model)
+    config = {"name": "transformer", "size": "nano", **t5_torch.DIMENSIONS}
+    weights = t5_torch.mapped(model, config)
     t5_torch.check_complete(model, weights)
     vocab_size = t5_torch.DIMENSIONS["vocab_size"]
     cases = {
@@ -26,7 +26,6 @@ def main() -> None:
         ),
     }
     for case, batch in cases.items():
-        config = {"name": "transformer", "size": "nano", **t5_torch.DIMENSIONS}
         scores = t5_torch.logits(model, batch)
         t5_torch.golden(t5_torch.VERSIONS, config, batch, weights, scores).save(
             f"transformer-{case}"
@@ -39,7 +38,8 @@ def make_language_models(cases: dict[str, dict]) -> None:
     model = t5_torch.build(t5_torch.DIMENSIONS)
     t5_torch.randomise(model)
     t5_torch.silence(model)
-    weights = t5_torch.language_model(t5_torch.parameters(model))
+    both = {"name": "transformer", "size": "nano", **t5_torch.DIMENSIONS}
+    weights = t5_torch.language_model(t5_torch.mapped(model, both))
     t5_torch.check_complete(model, weights, t5_torch.SILENT)
     config = {"name": "transformer", "size": "nano", **t5_torch.DECODER_ONLY}
     rows = {case: batches.decoder_only(batch) for case, batch in cases.items()}

@@ -4,7 +4,7 @@ If an architecture replaces a layer, its script puts another project's layer in 
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -12,6 +12,9 @@ import transformers
 from torch import nn
 from transformers import T5Config, T5ForConditionalGeneration
 
+import arch_zoo
+from arch_zoo import exchange
+from arch_zoo.exchange.table import Row
 from tests.parity import batches
 from tests.parity.golden import Golden
 
@@ -58,6 +61,53 @@ class Weight:
     def gradient(self) -> np.ndarray:
         """Its gradient in the zoo's layout."""
         return self.layout(*(tensor.grad.numpy() for tensor in self.parts()))
+
+
+@dataclasses.dataclass(frozen=True)
+class Mapped(Weight):
+    """A parameter of the zoo by a row of the zoo's own map.
+
+    Attributes:
+      row: of the map.
+      which: the parameter's place among those of the row.
+      named: the row's tensors.
+    """
+
+    row: Row = None  # pyright: ignore[reportAssignmentType]
+    which: int = 0
+    named: tuple[Weight, ...] = ()
+
+    def value(self) -> np.ndarray:
+        """The parameter in the zoo's layout."""
+        return self.row.from_theirs(*(weight.value() for weight in self.named))[self.which]
+
+    def gradient(self) -> np.ndarray:
+        """Its gradient in the zoo's layout."""
+        return self.row.gradient(*(weight.gradient() for weight in self.named))[self.which]
+
+
+def mapped(
+    model: nn.Module, config: dict, others: Mapping[str, Weight] | None = None
+) -> dict[str, Weight]:
+    """The parameters of a model by the zoo's paths, as the zoo imports and exports it.
+
+    Args:
+      model: of transformers.
+      config: of the zoo's model.
+      others: tensors that files name otherwise than the model does.
+    """
+    cfg = arch_zoo.config(**config)
+    found = exchange.of_architecture(cfg)
+    tensors = {name: Weight(tensor) for name, tensor in model.named_parameters()} | (others or {})
+    weights: dict[str, Weight] = {}
+    for row in found.rows(cfg, found.written(cfg)):
+        named = tuple(tensors[name] for name in row.theirs)
+        parts = tuple(part for weight in named for part in weight.parts())
+        weights |= {
+            path: Mapped(parts, row=row, which=which, named=named)
+            for which, path in enumerate(row.ours)
+        }
+    return weights
 
 
 class PerSegment(nn.Module):

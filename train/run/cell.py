@@ -18,6 +18,7 @@ import jax
 
 import arch_zoo
 from train import records
+from train.data.batch_shape import BatchShape
 from train.data.corpus import Corpus
 from train.data.probe_batches import corpus_of
 from train.records import InputError, Row
@@ -124,10 +125,20 @@ def _memory_of_devices() -> int | None:
 
 
 def account(config: RunConfig, model: arch_zoo.ModelConfig) -> Row:
-    """Parameters; of one sequence of pretraining its FLOPs, and what decoding it would keep."""
+    """What a run costs: `costs` of one sequence of pretraining, and the FLOPs of all of it."""
     stage = config.pretrain
+    one = costs(model, config.shape("pretrain"))
+    return {
+        **one,
+        "sequences_per_step": stage.batch_size,
+        "flops_train_total": one["flops_train"] * stage.batch_size * stage.steps,
+    }
+
+
+def costs(model: arch_zoo.ModelConfig, shape: BatchShape) -> Row:
+    """Parameters; of one sequence its FLOPs, and what decoding it would keep."""
     params = arch_zoo.count_params(model)
-    lengths = config.shape("pretrain").counted_lengths.values()
+    lengths = shape.counted_lengths.values()
     flops = arch_zoo.count_flops(model, *lengths)
     return {
         "params_total": params.total,
@@ -138,8 +149,6 @@ def account(config: RunConfig, model: arch_zoo.ModelConfig) -> Row:
         "flops_train": flops.train,
         "flops_by_part": flops.by_part,
         "state_size": arch_zoo.count_state(model, *lengths),
-        "sequences_per_step": stage.batch_size,
-        "flops_train_total": flops.train * stage.batch_size * stage.steps,
     }
 
 

@@ -362,6 +362,30 @@ _NOT_OF_THE_MODEL = {
 }
 
 
+_OF_THE_STAGE = ("vocab_size", "max_input_length", "max_target_length", "dropout_rate")
+_OF_THE_MACHINE = ("dtype", "remat", "scan_layers")
+
+
+def like(cell: RunConfig, record: Mapping[str, Any]) -> RunConfig:
+    """A cell with the model of a run, whose `model` is in its config.json.
+
+    What stages and the machine decide stays the cell's own: lengths, dropout, types.
+
+    Raises:
+      ConfigError: there is no such model.
+    """
+    kept = {**arch_zoo.config_from_dict(dict(record)).to_dict()}
+    name, size, family, options = (
+        kept.pop(key) for key in ("architecture", "size", "family", "options")
+    )
+    plain = arch_zoo.config(name, size, family=family).to_dict()
+    free = (*_OF_THE_STAGE, *_OF_THE_MACHINE)
+    other = {key: value for key, value in kept.items() if value != plain[key] and key not in free}
+    own = {key: value for key, value in cell.model.items() if key in free}
+    found = {**own, **other, **options}
+    return dataclasses.replace(cell, architecture=name, size=size, family=family, model=found)
+
+
 def model(cell: RunConfig, vocab_size: int, *, accelerator: bool = False) -> arch_zoo.ModelConfig:
     """The resolved model of a cell for a vocabulary, without dropout, which each stage sets.
 

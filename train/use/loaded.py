@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,11 +14,14 @@ from arch_zoo import decoding
 from train import records
 from train.data.corpus import INDEX, Corpus, open_corpus
 from train.data.layouts import LAYOUTS
-from train.data.text.vocabulary import EOS_ID, Vocabulary
+from train.data.text.vocabulary import EOS_ID
 from train.records import InputError
 from train.run import finished
 from train.run.losses import sequence_sums
+from train.use import tokenizers
+from train.use.imported import Imported
 from train.use.settings import GREEDY, Decoding
+from train.use.tokenizers import Tokenizer
 
 _SENTINEL = re.compile(r"<extra_id_(\d+)>")
 _SHORTEST = 16  # tokens of a row; longer rows are powers of two, so that few lengths are compiled
@@ -37,21 +40,46 @@ class LoadedRun:
     """A run with the parameters of its last step.
 
     Attributes:
-      model: the model, as `arch_zoo.build` makes it.
       config: what config.json says of the run.
       stage: pretrain or finetune.
-      corpus: the corpus that it was trained on.
+      corpus: the corpus that it was trained on; None for an imported model.
+      vocabulary: of the corpus, or of the imported model; None if it came without.
+      directory: of the run.
+      restored: the model as a function of its parameters, these, and the step.
     """
 
-    model: Any
     config: records.Row
     stage: str
-    corpus: Corpus
+    corpus: Corpus | None
+    vocabulary: Tokenizer | None
+    directory: Path
+    restored: finished.Restored
+
+    @functools.cached_property
+    def model(self) -> Any:
+        """The model, as `arch_zoo.build` makes it."""
+        return self.restored.model.merge(self.restored.params)
 
     @property
-    def tokenizer(self) -> Vocabulary:
-        """The vocabulary of the corpus."""
-        return self.corpus.vocabulary
+    def tokenizer(self) -> Tokenizer:
+        """The vocabulary.
+
+        Raises:
+          InputError: the model was imported without one.
+        """
+        if self.vocabulary is None:
+            raise InputError(f"run: {self.directory} was imported without a tokenizer")
+        return self.vocabulary
+
+    @property
+    def params(self) -> Mapping[str, np.ndarray]:
+        """The parameters by path."""
+        return {path: np.asarray(value) for path, value in self.restored.params.items()}
+
+    @property
+    def axes(self) -> Mapping[str, tuple[str, ...]]:
+        """The logical axes of each parameter."""
+        return self.restored.model.axes
 
     def generate(self, texts: Sequence[str], how: Decoding = GREEDY) -> list[str]:
         """What the model writes after each text.
@@ -68,10 +96,14 @@ class LoadedRun:
           InputError: a text has a sentinel that the vocabulary lacks.
           ConfigError: a text is longer than the architecture can read.
         """
-        if not texts:
+        return self.generate_from(self._inputs(texts), how)
+
+    def generate_from(self, inputs: Sequence[Sequence[int]], how: Decoding = GREEDY) -> list[str]:
+        """The same from token ids."""
+        if not inputs:
             return []
-        inputs_BS = _padded(self._inputs(texts), self._room(how.max_length + 1))
-        empty_BT = np.zeros((len(texts), 1), np.int32)
+        inputs_BS = padded(inputs, self._room(how.max_length + 1))
+        empty_BT = np.zeros((len(inputs), 1), np.int32)
         batch = LAYOUTS[self._family].prompts(inputs_BS, empty_BT)
         ids = _decoder(how)(self.model, dict(batch), jax.random.key(how.seed))
         return [self.tokenizer.decode(row) for row in np.asarray(ids)]
@@ -91,11 +123,11 @@ class LoadedRun:
         inputs_BS = np.zeros((len(texts), 0), np.int32)  # a language model needs no input
         if inputs is not None or self._family == "encoder_decoder":
             given = self._inputs(inputs or [""] * len(texts))
-            inputs_BS = _padded(given, self._room(max(map(len, targets))))
+            inputs_BS = padded(given, self._room(max(map(len, targets))))
         before = inputs_BS.shape[1] if self._family == "decoder_only" else 0
-        targets_BT = _padded(targets, self.model.cfg.max_target_length - before)
+        targets_BT = padded(targets, self.model.cfg.max_target_length - before)
         batch = LAYOUTS[self._family].batch(inputs_BS, targets_BT)
-        nats_B, tokens_B = map(np.asarray, _nll(self.model, dict(batch)))
+        nats_B, tokens_B = map(np.asarray, losses(self.model, dict(batch)))
         counted = zip(nats_B, tokens_B, texts, strict=True)
         return [TextLoss(float(n), int(t), len(text.encode())) for n, t, text in counted]
 
@@ -113,8 +145,10 @@ class LoadedRun:
     @property
     def _inputs_end(self) -> bool:
         """Whether inputs end with EOS, as in every training but that on plain text."""
-        plain = (self.config.get("pretrain") or {}).get("objective") == "causal_lm"
-        return self.stage == "finetune" or not (plain and self._family == "decoder_only")
+        if self._family == "encoder_decoder" or self.stage == "finetune":
+            return True
+        stage = self.config.get("pretrain")  # that of an imported model is not known
+        return stage is not None and stage.get("objective") != "causal_lm"
 
     def _inputs(self, texts: Sequence[str]) -> list[list[int]]:
         return [[*self._encoded(text), *([EOS_ID] * self._inputs_end)] for text in texts]
@@ -151,8 +185,13 @@ def load(
     done = record.status.get("finished", [])
     stage = str(stage or (done[-1] if done else "a stage"))
     restored = finished.restore(record, stage)
-    model = restored.model.merge(restored.params)
-    return LoadedRun(model, record.config, stage, _corpus(record, directory, corpus))
+    imported = Imported.of(record.config)
+    if imported is None:
+        found = _corpus(record, directory, corpus)
+        vocabulary = found.vocabulary
+    else:
+        found, vocabulary = None, tokenizers.open_folder(directory / "tokenizer", imported.order)
+    return LoadedRun(record.config, stage, found, vocabulary, directory, restored)
 
 
 def _corpus(record: records.Run, directory: Path, corpus: str | Path | None) -> Corpus:
@@ -195,11 +234,12 @@ def _decoder(how: Decoding) -> Callable[..., jax.Array]:
 
 
 @jax.jit
-def _nll(model: Any, batch: Any) -> tuple[jax.Array, jax.Array]:
+def losses(model: Any, batch: Any) -> tuple[jax.Array, jax.Array]:
+    """Nats and target tokens of every row of a batch, [B] both."""
     return sequence_sums(model.token_nll(batch), batch)
 
 
-def _padded(rows: Sequence[Sequence[int]], room: int) -> np.ndarray:
+def padded(rows: Sequence[Sequence[int]], room: int) -> np.ndarray:
     """Rows as an array, whose length is a power of two unless that is beyond `room`."""
     longest = max(map(len, rows))
     rounded = max(_SHORTEST, 1 << max(longest - 1, 0).bit_length())

@@ -1,4 +1,4 @@
-"""How text is generated. Importing this is fast."""
+"""How text is generated, and how it is read in windows. Importing this is fast."""
 
 import dataclasses
 from typing import Annotated
@@ -43,3 +43,25 @@ class Decoding:
 
 GREEDY = Decoding()
 """The usual way."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+    """How a text is read.
+
+    Attributes:
+      window: tokens that the model sees at once.
+      stride: tokens of them that are scored, the last ones; the others are context. The first
+        window scores all of its tokens.
+      batch_size: windows in a batch.
+    """
+
+    window: Count = 512
+    stride: Count = 256
+    batch_size: Count = 16
+
+    def __post_init__(self):
+        """Checks ranges."""
+        ranges.check(self)
+        if self.stride > self.window:
+            raise InputError(f"stride = {self.stride}: must be at most window = {self.window}")

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,36 +11,13 @@ import train
 import train.__main__ as training
 from arch_zoo import decoding
 from tests import tolerances
-from tests.train import tiny_study
-from tests.train.tiny_corpus import write_corpus
 from train import Decoding
-from train.data.corpus import open_corpus
 from train.data.layouts import LAYOUTS
 from train.records import InputError
-from train.run import cell, losses
-from train.study.config import RunConfig
+from train.run import losses
 from train.use import loaded
 
 TEXTS = ["a cat sat", "the", "on the mat and looked at the other cats"]
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Path:
-    """A folder with corpora/ and runs/, and a finished run of each family."""
-    root = tmp_path_factory.mktemp("place")
-    corpus = open_corpus(write_corpus(root / "corpora" / "tiny"))
-    stage = dataclasses.replace(tiny_study.STAGE, eval_every=0)
-    both = tiny_study.run("transformer")
-    plain = dataclasses.replace(stage, objective="causal_lm", target_length=40)
-    runs = {
-        "both": dataclasses.replace(both, pretrain=stage, finetune=stage),
-        "plain": RunConfig(
-            "llama", "nano-NL1", family="decoder_only", pretrain=plain, finetune=None
-        ),
-    }
-    for name, config in runs.items():
-        cell.run_cell(config, corpus, root / "runs" / "study" / name, quiet=True)
-    return root
 
 
 def _run(place, name, **options):
@@ -73,10 +49,10 @@ def test_texts_are_continued_as_decoding_does_it_and_each_as_alone(place, name):
 
 
 def test_rows_are_padded_to_a_power_of_two_that_has_room():
-    shapes = [loaded._padded([[1] * n], room).shape[1] for n, room in ((3, 99), (17, 99), (17, 24))]
+    shapes = [loaded.padded([[1] * n], room).shape[1] for n, room in ((3, 99), (17, 99), (17, 24))]
     assert shapes == [16, 32, 24]
-    assert loaded._padded([[5, 6], [7]], 3).tolist() == [[5, 6, 0], [7, 0, 0]]
-    assert loaded._padded([[1] * 30], 24).shape[1] == 30  # the model says if that is too long
+    assert loaded.padded([[5, 6], [7]], 3).tolist() == [[5, 6, 0], [7, 0, 0]]
+    assert loaded.padded([[1] * 30], 24).shape[1] == 30  # the model says if that is too long
 
 
 @pytest.mark.slow

@@ -1,0 +1,31 @@
+"""Finished runs that the tests of this folder share."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from tests.train import tiny_study
+from tests.train.tiny_corpus import write_corpus
+from train.data.corpus import open_corpus
+from train.run import cell
+from train.study.config import RunConfig
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory) -> Path:
+    """A folder with corpora/ and runs/, and a finished run of each family."""
+    root = tmp_path_factory.mktemp("place")
+    corpus = open_corpus(write_corpus(root / "corpora" / "tiny"))
+    stage = dataclasses.replace(tiny_study.STAGE, eval_every=0)
+    both = tiny_study.run("transformer")
+    plain = dataclasses.replace(stage, objective="causal_lm", target_length=40)
+    runs = {
+        "both": dataclasses.replace(both, pretrain=stage, finetune=stage),
+        "plain": RunConfig(
+            "llama", "nano-NL1", family="decoder_only", pretrain=plain, finetune=None
+        ),
+    }
+    for name, config in runs.items():
+        cell.run_cell(config, corpus, root / "runs" / "study" / name, quiet=True)
+    return root
