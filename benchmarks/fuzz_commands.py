@@ -231,6 +231,14 @@ class Ground:
             training.main([*command, "--set", "finetune=null", *settings])
         return where
 
+    def exported(self) -> Path:
+        """A folder that `import` reads; made when it is first asked for."""
+        where = self.directory / "exported"
+        if not where.exists():
+            corpus = ["--corpus", str(self.directory / "corpus")]
+            training.main(["export", str(self.language_model()), "--out", str(where), *corpus])
+        return where
+
     def base(self, room: str, verb: str) -> list[str]:
         """A command that would succeed within a few seconds."""
         runs, out = self.directory / "runs", self.directory / "out"
@@ -258,6 +266,9 @@ class Ground:
             "rank-heads": [*corpus, "--ranks", "2", "--steps", "2", "--batches", "1"],
             "probes": ["parity"],
             "generate": [*corpus, "--text", "the cat", "--max-length", "2"],
+            "evaluate": [*corpus, "--text", str(self.directory / "words.txt"), "--window", "16"],
+            "export": ["--out", str(out / "exported"), *corpus],
+            "import": [str(self.exported()), "--out", str(out / "imported")],
             "coordinates": ["--size", "nano-NL1-DM8-FF8-NH1-KV8", "--steps", "1", "--seeds", "2"],
             "report": [study, "--out", str(out / "report")],
             "slopes": [study],
@@ -288,7 +299,7 @@ class Ground:
         }
         if verb == "finetune":
             return [*bases[verb], "--init-from", str(self.pretrained())]
-        if verb in ("extract", "rank-heads", "generate"):
+        if verb in ("extract", "rank-heads", "generate", "evaluate", "export"):
             return [str(self.language_model()), *bases[verb]]
         return bases[verb]
 

@@ -78,7 +78,8 @@ def test_every_third_party_import_is_declared():
     declared = {canonicalize_name(requirement.name) for requirement in DEPENDENCIES}
     optional = {
         canonicalize_name(Requirement(line).name)
-        for line in PROJECT["optional-dependencies"]["trackers"]
+        for extra in ("exchange", "trackers")
+        for line in PROJECT["optional-dependencies"][extra]
     }
     owners = metadata.packages_distributions()
     undeclared = {}
@@ -164,7 +165,7 @@ def test_no_file_names_a_package_index_or_a_place_on_one_machine():
     for name in listed.splitlines():
         path = ROOT / name
         if (
-            path.suffix in (".npz", ".png", ".pdf", ".gz")
+            path.suffix in (".npz", ".png", ".pdf", ".gz", ".safetensors")
             or path == Path(__file__)
             or not path.exists()
         ):

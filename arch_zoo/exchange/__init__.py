@@ -9,13 +9,13 @@ import pkgutil
 
 from arch_zoo.config import ModelConfig
 from arch_zoo.exchange.exchange import Exchange, export_tensors, import_tensors
-from arch_zoo.exchange.settings import Settings
+from arch_zoo.exchange.foreign_config import ForeignConfig
 from arch_zoo.exchange.table import row
 from arch_zoo.registry import ConfigError
 
 __all__ = [
     "Exchange",
-    "Settings",
+    "ForeignConfig",
     "export_tensors",
     "import_tensors",
     "find",
@@ -52,7 +52,7 @@ def of_architecture(cfg: ModelConfig) -> Exchange:
     return exchange
 
 
-def find(settings: Settings) -> Exchange:
+def find(settings: ForeignConfig) -> Exchange:
     """The map of a model of theirs.
 
     Raises:

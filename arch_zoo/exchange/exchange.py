@@ -8,11 +8,11 @@ import numpy as np
 import arch_zoo
 from arch_zoo import sizes
 from arch_zoo.config import ModelConfig
-from arch_zoo.exchange.settings import Settings
+from arch_zoo.exchange.foreign_config import ForeignConfig
 from arch_zoo.exchange.table import Row
 from arch_zoo.registry import ConfigError
 
-# Settings that change what a model computes, and the only values that other projects can have.
+# ForeignConfig that change what a model computes, and the only values that other projects can have.
 _PLAIN: Mapping[str, Any] = {
     "parametrization": "standard",
     "short_conv": "",
@@ -38,7 +38,7 @@ class Exchange:
     theirs: ClassVar[str]
     model_type: ClassVar[str]
 
-    def accepts(self, settings: Settings) -> bool:
+    def accepts(self, settings: ForeignConfig) -> bool:
         """Whether a model of theirs is this architecture."""
         return settings.architecture == self.theirs
 
@@ -55,7 +55,7 @@ class Exchange:
         """The config.json of a model, without what every model has."""
         raise NotImplementedError
 
-    def config(self, settings: Settings) -> ModelConfig:
+    def config(self, settings: ForeignConfig) -> ModelConfig:
         """The configuration of a model of theirs.
 
         Raises:
@@ -63,16 +63,16 @@ class Exchange:
         """
         raise NotImplementedError
 
-    def rows(self, cfg: ModelConfig, settings: Settings) -> Iterator[Row]:
+    def rows(self, cfg: ModelConfig, settings: ForeignConfig) -> Iterator[Row]:
         """The table: every parameter of ours, and every tensor of theirs."""
         raise NotImplementedError
 
-    def written(self, cfg: ModelConfig) -> Settings:
+    def written(self, cfg: ModelConfig) -> ForeignConfig:
         """The whole config.json of a model, and which tensors would be in its file."""
         kind = {"architectures": [self.theirs], "model_type": self.model_type, "dtype": "float32"}
         settings = {**kind, **self.settings(cfg)}
         own = ["lm_head.weight"] if getattr(cfg.architecture, "tied", True) is False else []
-        return Settings(settings, frozenset(own))
+        return ForeignConfig(settings, frozenset(own))
 
     def copies(self, cfg: ModelConfig) -> Mapping[str, str]:
         """Tensors that a file may have as well, each with the one that it must be equal to."""

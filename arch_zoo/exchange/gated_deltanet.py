@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from arch_zoo.config import ModelConfig
-from arch_zoo.exchange.llama_like import LlamaLike
-from arch_zoo.exchange.settings import Settings
+from arch_zoo.exchange.foreign_config import ForeignConfig
+from arch_zoo.exchange.llama_like import LlamaLikeMap
 from arch_zoo.exchange.table import TAPS, TRANSPOSED, Row, joined_by_head, row
 from arch_zoo.registry import ConfigError
 
@@ -17,7 +17,7 @@ _SAME = {"decay.bias": "dt_bias", "decay.log_rate": "A_log", "norm.scale": "norm
 _LINEAR = "linear_attention"
 
 
-class GatedDeltaNet(LlamaLike):
+class GatedDeltaNetMap(LlamaLikeMap):
     """The gated delta rule in every layer."""
 
     name, theirs, model_type = "gated_deltanet", "Qwen3NextForCausalLM", "qwen3_next"
@@ -46,7 +46,7 @@ class GatedDeltaNet(LlamaLike):
             "linear_conv_kernel_dim": 4,
         }
 
-    def config(self, settings: Settings) -> ModelConfig:
+    def config(self, settings: ForeignConfig) -> ModelConfig:
         """Linear attention in every layer, none of which has experts."""
         layers = settings.whole("num_hidden_layers")
         kinds, dense = settings.get("layer_types", []), settings.get("mlp_only_layers", [])
@@ -68,9 +68,9 @@ class GatedDeltaNet(LlamaLike):
                 "head_dim"
             )
         linear = {"num_attention_heads": heads, "head_dim": key // 3 * 4}
-        return super().config(Settings({**settings.values, **linear}, settings.tensors))
+        return super().config(ForeignConfig({**settings.values, **linear}, settings.tensors))
 
-    def options(self, settings: Settings) -> dict[str, Any]:
+    def options(self, settings: ForeignConfig) -> dict[str, Any]:
         """The epsilon of the heads' norms."""
         return {"norm_epsilon": float(settings.number("rms_norm_eps", 1e-6))}
 

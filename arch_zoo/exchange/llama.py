@@ -3,11 +3,11 @@
 from typing import Any
 
 from arch_zoo.config import ModelConfig
-from arch_zoo.exchange.llama_like import LlamaLike
-from arch_zoo.exchange.settings import Settings
+from arch_zoo.exchange.foreign_config import ForeignConfig
+from arch_zoo.exchange.llama_like import LlamaLikeMap
 
 
-class Llama(LlamaLike):
+class LlamaMap(LlamaLikeMap):
     """Rotary positions and groups of queries."""
 
     name, theirs, model_type = "llama", "LlamaForCausalLM", "llama"
@@ -23,7 +23,7 @@ class Llama(LlamaLike):
             "mlp_bias": False,
         }
 
-    def options(self, settings: Settings) -> dict[str, Any]:
+    def options(self, settings: ForeignConfig) -> dict[str, Any]:
         """Groups and wavelengths."""
         heads = settings.whole("num_attention_heads")
         groups = settings.whole("num_key_value_heads", heads)

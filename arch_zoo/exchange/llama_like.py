@@ -9,14 +9,14 @@ from typing import Any
 
 from arch_zoo.config import ModelConfig
 from arch_zoo.exchange.exchange import Exchange, make
-from arch_zoo.exchange.settings import Settings
+from arch_zoo.exchange.foreign_config import ForeignConfig
 from arch_zoo.exchange.table import TRANSPOSED, Row, row
 
 ATTENTION = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "out": "o_proj"}
 GATED = {"wi_0": "gate_proj", "wi_1": "up_proj", "wo": "down_proj"}
 
 
-class LlamaLike(Exchange):
+class LlamaLikeMap(Exchange):
     """Blocks of attention, or what replaces it, and a feed-forward layer."""
 
     family = "decoder_only"
@@ -39,7 +39,7 @@ class LlamaLike(Exchange):
             "attention_bias": False,
         }
 
-    def config(self, settings: Settings) -> ModelConfig:
+    def config(self, settings: ForeignConfig) -> ModelConfig:
         """Dimensions; what Llama leaves open must be as in the zoo."""
         settings.require(hidden_act="silu", attention_bias=False, mlp_bias=False)
         heads, width = settings.whole("num_attention_heads"), settings.whole("hidden_size")
@@ -58,15 +58,15 @@ class LlamaLike(Exchange):
         tied = settings.get("tie_word_embeddings", False)
         return make(self.name, self.family, dims, other, tied=tied, **self.options(settings))
 
-    def hidden_units(self, settings: Settings) -> int:
+    def hidden_units(self, settings: ForeignConfig) -> int:
         """The width of a feed-forward layer."""
         return settings.whole("intermediate_size")
 
-    def options(self, settings: Settings) -> dict[str, Any]:
+    def options(self, settings: ForeignConfig) -> dict[str, Any]:
         """The architecture's own options."""
         return {}
 
-    def rows(self, cfg: ModelConfig, settings: Settings) -> Iterator[Row]:
+    def rows(self, cfg: ModelConfig, settings: ForeignConfig) -> Iterator[Row]:
         """Embeddings, blocks, the last norm and the head."""
         yield row("embedding.table", "model.embed_tokens.weight")
         for depth in range(cfg.num_decoder_layers):

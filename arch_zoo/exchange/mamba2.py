@@ -9,8 +9,8 @@ from typing import Any
 
 from arch_zoo.config import ModelConfig
 from arch_zoo.exchange.exchange import make
-from arch_zoo.exchange.llama_like import LlamaLike
-from arch_zoo.exchange.settings import Settings
+from arch_zoo.exchange.foreign_config import ForeignConfig
+from arch_zoo.exchange.llama_like import LlamaLikeMap
 from arch_zoo.exchange.table import TAPS, TRANSPOSED, Row, joined, row
 from arch_zoo.registry import ConfigError
 
@@ -23,7 +23,7 @@ _SAME = {
 }
 
 
-class Mamba2(LlamaLike):
+class Mamba2Map(LlamaLikeMap):
     """Two state space mixers in a block."""
 
     name, theirs, model_type = "mamba2", "Mamba2ForCausalLM", "mamba2"
@@ -57,7 +57,7 @@ class Mamba2(LlamaLike):
             "tie_word_embeddings": cfg.architecture.tied,
         }
 
-    def config(self, settings: Settings) -> ModelConfig:
+    def config(self, settings: ForeignConfig) -> ModelConfig:
         """Dimensions; what Mamba-2 leaves open must be as in the zoo."""
         settings.require(
             hidden_act="silu", n_groups=1, conv_kernel=4, use_bias=False, use_conv_bias=True
@@ -88,7 +88,7 @@ class Mamba2(LlamaLike):
         }
         return make(self.name, self.family, dims, other, **options)
 
-    def rows(self, cfg: ModelConfig, settings: Settings) -> Iterator[Row]:
+    def rows(self, cfg: ModelConfig, settings: ForeignConfig) -> Iterator[Row]:
         """Embeddings, pairs of layers, the last norm and the head."""
         tied = cfg.architecture.tied
         yield row("embedding.table", "backbone.embeddings.weight")

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from arch_zoo.config import ModelConfig
-from arch_zoo.exchange.llama import Llama
-from arch_zoo.exchange.settings import Settings
+from arch_zoo.exchange.foreign_config import ForeignConfig
+from arch_zoo.exchange.llama import LlamaMap
 from arch_zoo.exchange.table import TRANSPOSED, Row, row, stacked
 
 _EXPERT = {"wi_0": "w1", "wi_1": "w3", "wo": "w2"}
@@ -19,7 +19,7 @@ _MIXTRAL = {
 }
 
 
-class MoE(Llama):
+class MoEMap(LlamaMap):
     """Mixtral."""
 
     name, theirs, model_type = "moe", "MixtralForCausalLM", "mixtral"
@@ -42,7 +42,7 @@ class MoE(Llama):
             "sliding_window": None,
         }
 
-    def options(self, settings: Settings) -> dict[str, Any]:
+    def options(self, settings: ForeignConfig) -> dict[str, Any]:
         """Those of Llama, and the experts."""
         settings.require(sliding_window=None)
         return {

@@ -6,11 +6,11 @@ A window of theirs is W positions including the one that looks, as ours.
 from typing import Any
 
 from arch_zoo.config import ModelConfig
-from arch_zoo.exchange.llama import Llama
-from arch_zoo.exchange.settings import Settings
+from arch_zoo.exchange.foreign_config import ForeignConfig
+from arch_zoo.exchange.llama import LlamaMap
 
 
-class SlidingWindow(Llama):
+class SlidingWindowMap(LlamaMap):
     """Mistral."""
 
     name, theirs, model_type = "sliding_window", "MistralForCausalLM", "mistral"
@@ -25,7 +25,7 @@ class SlidingWindow(Llama):
         """Those of Llama, and the window."""
         return {**super().settings(cfg), "sliding_window": cfg.architecture.windows[0] or None}
 
-    def options(self, settings: Settings) -> dict[str, Any]:
+    def options(self, settings: ForeignConfig) -> dict[str, Any]:
         """Those of Llama, and the window; none is full attention."""
         window = 0 if settings.get("sliding_window") is None else settings.whole("sliding_window")
         return {**super().options(settings), "windows": (window,)}

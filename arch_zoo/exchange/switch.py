@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from arch_zoo.config import ModelConfig
-from arch_zoo.exchange.settings import Settings
-from arch_zoo.exchange.t5 import T5
+from arch_zoo.exchange.foreign_config import ForeignConfig
+from arch_zoo.exchange.t5 import T5Map
 from arch_zoo.exchange.table import TRANSPOSED, Row, row, stacked
 from arch_zoo.registry import ConfigError
 
 
-class Switch(T5):
+class SwitchMap(T5Map):
     """One expert of several for every token, in every second layer."""
 
     name = "switch"
@@ -42,7 +42,7 @@ class Switch(T5):
             "router_aux_loss_coef": options.balance_weight,
         }
 
-    def options(self, settings: Settings) -> dict[str, Any]:
+    def options(self, settings: ForeignConfig) -> dict[str, Any]:
         """The experts; both stacks must have them at the same depths."""
         settings.require(router_bias=False, tie_word_embeddings=True, dense_act_fn="relu")
         every = settings.whole("encoder_sparse_step", 2)

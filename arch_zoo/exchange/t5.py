@@ -10,14 +10,14 @@ from typing import Any
 
 from arch_zoo.config import ModelConfig
 from arch_zoo.exchange.exchange import Exchange, make
-from arch_zoo.exchange.settings import Settings
+from arch_zoo.exchange.foreign_config import ForeignConfig
 from arch_zoo.exchange.table import TRANSPOSED, Row, row
 from arch_zoo.side import Side
 
 _PROJECTIONS = {"query": "q", "key": "k", "value": "v", "out": "o"}
 
 
-class T5(Exchange):
+class T5Map(Exchange):
     """What T5 and its descendants share."""
 
     family = "encoder_decoder"
@@ -44,7 +44,7 @@ class T5(Exchange):
             "decoder_start_token_id": 0,
         }
 
-    def config(self, settings: Settings) -> ModelConfig:
+    def config(self, settings: ForeignConfig) -> ModelConfig:
         """Dimensions; what T5 leaves open must be as in the zoo."""
         settings.require(
             relative_attention_num_buckets=32,
@@ -69,11 +69,11 @@ class T5(Exchange):
         }
         return make(self.name, self.family, dims, other, **self.options(settings))
 
-    def options(self, settings: Settings) -> dict[str, Any]:
+    def options(self, settings: ForeignConfig) -> dict[str, Any]:
         """The architecture's own options."""
         return {}
 
-    def rows(self, cfg: ModelConfig, settings: Settings) -> Iterator[Row]:
+    def rows(self, cfg: ModelConfig, settings: ForeignConfig) -> Iterator[Row]:
         """Embeddings, the blocks of both stacks, and a head if it is not tied."""
         yield row("embedding.table", "shared.weight")
         for side in cfg.sides:
@@ -92,7 +92,7 @@ class T5(Exchange):
             yield row(f"{ours}.{kernel}", f"{theirs}.{kernel}.weight", TRANSPOSED)
 
     @staticmethod
-    def scale(cfg: ModelConfig, settings: Settings) -> float:
+    def scale(cfg: ModelConfig, settings: ForeignConfig) -> float:
         """What a table of theirs or the last norm is multiplied by, to give our logits.
 
         We scale tied logits by D^-1/2 and no others.
@@ -104,7 +104,7 @@ class T5(Exchange):
             return cfg.embed_dim**-0.5 if scaled else 1.0
         return 1.0 if scaled else cfg.embed_dim**0.5
 
-    def _stack(self, cfg: ModelConfig, side: Side, settings: Settings) -> Iterator[Row]:
+    def _stack(self, cfg: ModelConfig, side: Side, settings: ForeignConfig) -> Iterator[Row]:
         yield row(
             f"{side.name}.positions.table",
             f"{side.name}.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
@@ -130,6 +130,6 @@ class T5(Exchange):
         yield row(f"{side.name}.norm.scale", f"{side.name}.final_layer_norm.weight", scale=factor)
 
 
-def own_head(settings: Settings) -> bool:
+def own_head(settings: ForeignConfig) -> bool:
     """Whether the logits have a table of their own."""
     return "lm_head.weight" in settings.tensors

@@ -179,6 +179,9 @@ NEEDED = {
     "chain": ["--at", "N=1,D=1"],
     "rank-heads": ["runs/a"],
     "generate": ["runs/a"],
+    "evaluate": ["runs/a"],
+    "export": ["runs/a", "--out", "out"],
+    "import": ["folder", "--out", "out"],
 }
 NUMBERS = {
     "budget": float,

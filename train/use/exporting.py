@@ -57,7 +57,7 @@ def export(run: LoadedRun, out: Path, form: Form = "hf") -> Exported:
         else:
             with weights.new_folder(out) as folder:
                 _write_tokenizer(run, folder)
-                return _as_theirs(found, cfg, params, (start, end), folder)
+                return as_theirs(found, cfg, params, (start, end), folder)
     files = {weights.CONFIG: own_config(cfg, run.config["seed"], (start, end))}
     with weights.new_folder(out) as folder:
         _write_tokenizer(run, folder)
@@ -80,7 +80,7 @@ def own_config(cfg: ModelConfig, seed: int, tokens: tuple[int, int]) -> dict[str
     }
 
 
-def _as_theirs(
+def as_theirs(
     found: exchange.Exchange,
     cfg: ModelConfig,
     params: Mapping[str, np.ndarray],

@@ -28,7 +28,7 @@ _TABLES = ("shared.weight", "model.embed_tokens.weight", "backbone.embeddings.we
 _HEAD = "lm_head.weight"
 
 
-class Source(NamedTuple):
+class Foreign(NamedTuple):
     """A model of others, in our terms.
 
     Attributes:
@@ -94,7 +94,7 @@ def variables(cfg: ModelConfig) -> dict[str, Any]:
     return {".".join(map(str, path)): variable for path, variable in flat}
 
 
-def read(folder: Path) -> Source:
+def read(folder: Path) -> Foreign:
     """Reads a model of others.
 
     Raises:
@@ -105,7 +105,7 @@ def read(folder: Path) -> Source:
     if config.get("architectures") == [OWN]:
         return _own(folder, config, tensors)
     copied = any(_equal(tensors, _HEAD, table) for table in _TABLES)
-    settings = exchange.Settings(config, frozenset(tensors) - ({_HEAD} if copied else set()))
+    settings = exchange.ForeignConfig(config, frozenset(tensors) - ({_HEAD} if copied else set()))
     found = exchange.find(settings)
     cfg = found.config(settings)
     for copy, original in found.copies(cfg).items():
@@ -113,7 +113,7 @@ def read(folder: Path) -> Source:
             tensors.pop(copy, None)
     shapes = {path: variable.shape for path, variable in variables(cfg).items()}
     params = exchange.import_tensors(list(found.rows(cfg, settings)), tensors, shapes)
-    return Source(cfg, params, _tokens(config, cfg), 0)
+    return Foreign(cfg, params, _tokens(config, cfg), 0)
 
 
 def _equal(tensors: Mapping[str, np.ndarray], one: str, other: str) -> bool:
@@ -121,7 +121,7 @@ def _equal(tensors: Mapping[str, np.ndarray], one: str, other: str) -> bool:
     return one in tensors and other in tensors and np.array_equal(tensors[one], tensors[other])
 
 
-def _own(folder: Path, config: Row, tensors: dict[str, Any]) -> Source:
+def _own(folder: Path, config: Row, tensors: dict[str, Any]) -> Foreign:
     """A model under the zoo's own names."""
     model, seed = config.get("model"), config.get("seed")
     if not isinstance(model, dict) or not isinstance(seed, int):
@@ -130,7 +130,7 @@ def _own(folder: Path, config: Row, tensors: dict[str, Any]) -> Source:
     shapes = {path: variable.shape for path, variable in variables(cfg).items()}
     rows = [exchange.row(path, path) for path in shapes]
     params = exchange.import_tensors(rows, tensors, shapes)
-    return Source(cfg, params, _tokens(config, cfg), seed)
+    return Foreign(cfg, params, _tokens(config, cfg), seed)
 
 
 def _tokens(config: Row, cfg: ModelConfig) -> tuple[int, int]:
@@ -176,7 +176,7 @@ def _resized(
     return found
 
 
-def _write(out: Path, source: Source, imported: Imported, source_folder: Path) -> None:
+def _write(out: Path, source: Foreign, imported: Imported, source_folder: Path) -> None:
     """The run's directory: identity, tokenizer, one checkpoint, and its status last."""
     cfg = source.cfg
     about = dataclasses.asdict(imported)

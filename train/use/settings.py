@@ -46,18 +46,18 @@ GREEDY = Decoding()
 
 
 @dataclasses.dataclass(frozen=True)
-class Windows:
+class TextWindows:
     """How a text is read.
 
     Attributes:
       window: tokens that the model sees at once.
       stride: tokens of them that are scored, the last ones; the others are context. The first
-        window scores all of its tokens.
+        window scores all of its tokens. 0 means half of the window.
       batch_size: windows in a batch.
     """
 
     window: Count = 512
-    stride: Count = 256
+    stride: CountOrZero = 0
     batch_size: Count = 16
 
     def __post_init__(self):
@@ -65,3 +65,8 @@ class Windows:
         ranges.check(self)
         if self.stride > self.window:
             raise InputError(f"stride = {self.stride}: must be at most window = {self.window}")
+
+    @property
+    def scored(self) -> int:
+        """Tokens of a window that are scored, from the second one on."""
+        return self.stride or max(self.window // 2, 1)

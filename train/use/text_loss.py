@@ -9,7 +9,7 @@ from train.data.layouts import LAYOUTS
 from train.data.text.vocabulary import EOS_ID
 from train.records import InputError
 from train.use.loaded import LoadedRun, losses
-from train.use.settings import Windows
+from train.use.settings import TextWindows
 
 
 class TextScore(NamedTuple):
@@ -32,7 +32,7 @@ class TextScore(NamedTuple):
     windows: int
 
 
-def score(run: LoadedRun, text: str, how: Windows) -> TextScore:
+def score(run: LoadedRun, text: str, how: TextWindows) -> TextScore:
     """Bits per byte of a text.
 
     Vocabularies can be compared by it, since the bytes are the same. A decoder-only model sees the
@@ -56,9 +56,7 @@ def score(run: LoadedRun, text: str, how: Windows) -> TextScore:
     nats, counts = [], []
     for first in range(0, len(spans), how.batch_size):
         part = spans[first : first + how.batch_size]
-        before = how.window - how.stride if family == "encoder_decoder" else how.window
-        inputs = np.zeros((how.batch_size, max(before, 1)), np.int32)
-        targets = np.zeros((how.batch_size, how.window), np.int32)
+        inputs, targets = (np.zeros((how.batch_size, how.window), np.int32) for _ in range(2))
         for row, (start, begin, end) in enumerate(part):
             inputs[row, : begin - start] = ids[start:begin]
             targets[row, : end - begin] = ids[begin:end]
@@ -77,10 +75,10 @@ def score(run: LoadedRun, text: str, how: Windows) -> TextScore:
     return TextScore(float(value), spread, sum(nats) / len(ids), len(ids), total, n)
 
 
-def _spans(length: int, how: Windows) -> list[tuple[int, int, int]]:
+def _spans(length: int, how: TextWindows) -> list[tuple[int, int, int]]:
     """For each window where it starts, where its scored tokens begin, and where it ends."""
     spans = [(0, 0, min(how.window, length))]
     while (begin := spans[-1][2]) < length:
-        end = min(begin + how.stride, length)
+        end = min(begin + how.scored, length)
         spans.append((max(end - how.window, 0), begin, end))
     return spans

@@ -16,7 +16,7 @@ import numpy as np
 import sentencepiece
 
 from train.data.text.vocabulary import EOS_ID, NUM_SENTINELS, PAD_ID, UNK_ID, Vocabulary
-from train.records import InputError
+from train.records import InputError, read_json
 
 FILES = (
     "spiece.model",
@@ -114,16 +114,27 @@ def open_folder(folder: Path, order: Order) -> Tokenizer | None:
       InputError: a file is damaged or does not fit the model.
     """
     if (folder / "spiece.model").exists():
-        vocabulary = Vocabulary(folder / "spiece.model", NUM_SENTINELS)
+        sentinels = _num_sentinels(folder)
+        vocabulary = Vocabulary(folder / "spiece.model", sentinels)
         if vocabulary.vocab_size > order.size:
             raise InputError(
-                f"{folder / 'spiece.model'}: has {vocabulary.vocab_size} ids with "
-                f"{NUM_SENTINELS} sentinels, and the model {order.size}"
+                f"{folder / 'spiece.model'}: has {vocabulary.vocab_size} ids with {sentinels} "
+                f"sentinels, and the model {order.size}"
             )
         return vocabulary
     if (folder / "tokenizer.json").exists():
         return TokenizerFile(folder / "tokenizer.json", order)
     return None
+
+
+def _num_sentinels(folder: Path) -> int:
+    """The number of sentinels that tokenizer_config.json names; that of T5 without it."""
+    config = read_json(folder / "tokenizer_config.json", missing={})
+    named = config.get("additional_special_tokens")
+    if isinstance(named, list):
+        return sum(str(token).startswith("<extra_id_") for token in named)
+    found = config.get("extra_ids", NUM_SENTINELS)
+    return found if type(found) is int and found >= 0 else NUM_SENTINELS
 
 
 def copy(source: Path, target: Path) -> list[str]:

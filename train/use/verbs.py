@@ -13,7 +13,7 @@ from train.command_line import TableOrJson
 from train.ranges import CountOrZero
 from train.records import InputError
 from train.study.verbs import parse_settings
-from train.use.settings import Decoding, Windows
+from train.use.settings import Decoding, TextWindows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ class GenerateVerb(Decoding):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EvaluateVerb(Windows):
+class EvaluateVerb(TextWindows):
     """Evaluates a finished or imported run: bits per byte of a text, held-out loss, tasks.
 
     With --text it prints the bits per byte of each file. Otherwise it prints the held-out loss on a

@@ -22,6 +22,16 @@ def place(tmp_path_factory) -> Path:
     plain = dataclasses.replace(stage, objective="causal_lm", target_length=40)
     runs = {
         "both": dataclasses.replace(both, pretrain=stage, finetune=stage),
+        "gated": dataclasses.replace(
+            tiny_study.run("glu"),
+            pretrain=dataclasses.replace(stage, steps=1),
+            finetune=None,
+        ),
+        "other": dataclasses.replace(
+            tiny_study.run("universal"),
+            pretrain=dataclasses.replace(stage, steps=1),
+            finetune=None,
+        ),
         "plain": RunConfig(
             "llama", "nano-NL1", family="decoder_only", pretrain=plain, finetune=None
         ),
@@ -29,3 +39,10 @@ def place(tmp_path_factory) -> Path:
     for name, config in runs.items():
         cell.run_cell(config, corpus, root / "runs" / "study" / name, quiet=True)
     return root
+
+
+@pytest.fixture(scope="session")
+def tiny_vocabulary(tmp_path_factory) -> Path:
+    """A SentencePiece model in T5's layout."""
+    corpus = write_corpus(tmp_path_factory.mktemp("vocabulary") / "tiny")
+    return corpus / "vocabulary.model"

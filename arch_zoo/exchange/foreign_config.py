@@ -8,7 +8,7 @@ from arch_zoo.registry import ConfigError
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class ForeignConfig:
     """Reads a config.json with checks.
 
     Attributes:
