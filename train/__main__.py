@@ -6,6 +6,7 @@ values and may be given several times.
 """
 
 import dataclasses
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -199,7 +200,7 @@ def _model_of(verb: CellVerb) -> Row:
     Raises:
       InputError: the command says that the model is another one.
     """
-    if verb.init_from is None or not (verb.init_from / "config.json").is_file():
+    if verb.init_from is None or not _is_run(verb.init_from):
         return {}
     path = verb.init_from / "config.json"
     found = read_json(path).get("model")
@@ -212,11 +213,15 @@ def _model_of(verb: CellVerb) -> Row:
     return found
 
 
+def _is_run(directory: Path) -> bool:
+    return os.path.isfile(directory / "config.json")  # Path.is_file raises if a name is too long
+
+
 def _checkpoints(verb: CellVerb) -> Path | None:
     """The checkpoints that `init_from` names, of a run those of its last finished stage."""
     from train.run import start
 
-    if verb.init_from is None or not (verb.init_from / "config.json").is_file():
+    if verb.init_from is None or not _is_run(verb.init_from):
         return verb.init_from
     done = read_status(verb.init_from).get("finished", [])
     if not done:

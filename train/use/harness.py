@@ -6,6 +6,7 @@ The options are those of `python -m lm_eval`, which has no way to find models of
 needs the package `lm_eval`, and neither PyTorch nor transformers.
 """
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,8 +18,11 @@ from lm_eval.__main__ import cli_evaluate
 from lm_eval.api.model import TemplateLM
 from lm_eval.api.registry import register_model
 
+from arch_zoo import ConfigError
+from train import command_line
 from train.data.layouts import LAYOUTS
 from train.data.text.vocabulary import EOS_ID, PAD_ID
+from train.records import InputError
 from train.use.loaded import load, padded
 from train.use.settings import Decoding
 
@@ -49,7 +53,7 @@ class HarnessModel(TemplateLM):
           run: its directory.
           corpus: the one that it was trained on; None looks for it.
           stage: pretrain or finetune; None takes the last one that is finished.
-          batch_size: rows in a batch.
+          batch_size: rows in a batch; `auto` means 16.
           max_length: tokens of a row, or of an input; contexts are cut at their beginning. None
             takes those that the model was trained with.
           max_gen_toks: new tokens, where a task does not say how many.
@@ -58,7 +62,8 @@ class HarnessModel(TemplateLM):
         super().__init__()
         self._run = load(run, corpus, stage)
         cfg = self._run.model.cfg
-        self._family, self._batch_size = cfg.family, int(batch_size)
+        self._family = cfg.family
+        self._batch_size = 16 if str(batch_size).startswith("auto") else int(batch_size)
         self.backend = "causal" if self._family == "decoder_only" else "seq2seq"
         trained = cfg.max_target_length if self.backend == "causal" else cfg.max_input_length
         self._max_length, self._max_new = int(max_length or trained), max_gen_toks
@@ -168,5 +173,11 @@ def _until(text: str, stops: Sequence[str]) -> str:
     return text[: min(ends)] if ends else text
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """Runs the harness's own command; returns the exit code."""
     cli_evaluate()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(command_line.run(main, (InputError, ConfigError)))

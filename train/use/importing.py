@@ -74,18 +74,19 @@ def import_folder(folder: Path, out: Path, vocab_size: int = 0) -> Done:
     weights.check_new(out)
     source = read(folder)
     size, axes = source.cfg.vocab_size, {path: x.axes for path, x in variables(source.cfg).items()}
-    order = Order(*source.tokens, size)
-    tokenizers.open_folder(folder, order)  # refused before anything is written
-    params, cfg, said = reordered(source.params, axes, order.theirs), source.cfg, ""
+    resized = ""
     if vocab_size and vocab_size != size:
-        cfg = dataclasses.replace(cfg, vocab_size=vocab_size)
-        params = _resized(params, axes, vocab_size)
-        said = f"{'cut' if vocab_size < size else 'padded with zeros'} from {size} to {vocab_size}"
+        source = _resized(source, axes, vocab_size)
+        resized = "cut" if vocab_size < size else "padded with zeros"
+        resized += f" from {size} to {vocab_size}"
+    order = Order(*source.tokens, source.cfg.vocab_size)
+    tokenizers.open_folder(folder, order)  # refused before anything is written
+    params = reordered(source.params, axes, order.theirs)
     files = {path.name: _sha256(path) for path in sorted(folder.glob("*.safetensors"))}
     kind = records.read_json(folder / weights.CONFIG)["architectures"][0]
-    imported = Imported(kind, *source.tokens, size, files)
-    _write(out, source._replace(cfg=cfg, params=params), imported, folder)
-    return Done(cfg, sum(x.size for x in params.values()), said)
+    imported = Imported(kind, *source.tokens, order.size, files)
+    _write(out, source._replace(params=params), imported, folder)
+    return Done(source.cfg, sum(x.size for x in params.values()), resized)
 
 
 def variables(cfg: ModelConfig) -> dict[str, Any]:
@@ -160,12 +161,16 @@ def _id(key: str, value: Any, cfg: ModelConfig) -> int:
     return value
 
 
-def _resized(
-    params: Mapping[str, np.ndarray], axes: Mapping[str, tuple[str, ...]], size: int
-) -> dict[str, np.ndarray]:
-    """Parameters with another number of ids."""
+def _resized(source: Foreign, axes: Mapping[str, tuple[str, ...]], size: int) -> Foreign:
+    """A model with another number of ids.
+
+    Raises:
+      ConfigError: the start or the end would be cut off.
+    """
+    if max(source.tokens) >= size:
+        raise ConfigError(f"vocab_size={size}: would cut off the ids {source.tokens} of the model")
     found = {}
-    for path, array in params.items():
+    for path, array in source.params.items():
         if "vocab" in axes[path]:
             axis = axes[path].index("vocab")
             kept = np.take(array, range(min(size, array.shape[axis])), axis=axis)
@@ -173,7 +178,7 @@ def _resized(
             margins[axis, 1] = size - kept.shape[axis]
             array = np.pad(kept, margins)
         found[path] = array
-    return found
+    return source._replace(cfg=dataclasses.replace(source.cfg, vocab_size=size), params=found)
 
 
 def _write(out: Path, source: Foreign, imported: Imported, source_folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Bits per byte of a text of any length, read in windows that overlap."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,8 @@ from train.data.text.vocabulary import EOS_ID
 from train.records import InputError
 from train.use.loaded import LoadedRun, losses
 from train.use.settings import TextWindows
+
+Span = tuple[int, int, int]
 
 
 class TextScore(NamedTuple):
@@ -50,35 +53,45 @@ def score(run: LoadedRun, text: str, how: TextWindows) -> TextScore:
     """
     if not text:
         raise InputError("text: is empty")
-    tokenizer, family = run.tokenizer, run.model.cfg.family
-    ids = [*tokenizer.encode([text])[0], EOS_ID]
-    spans = _spans(len(ids), how)
-    nats, counts = [], []
-    for first in range(0, len(spans), how.batch_size):
-        part = spans[first : first + how.batch_size]
-        inputs, targets = (np.zeros((how.batch_size, how.window), np.int32) for _ in range(2))
-        for row, (start, begin, end) in enumerate(part):
-            inputs[row, : begin - start] = ids[start:begin]
-            targets[row, : end - begin] = ids[begin:end]
-        batch = LAYOUTS[family].batch(inputs, targets)
-        nats_B, tokens_B = losses(run.model, dict(batch))
-        nats += np.asarray(nats_B, np.float64)[: len(part)].tolist()
-        counts += np.asarray(tokens_B, np.float64)[: len(part)].tolist()
+    ids = [*run.tokenizer.encode([text])[0], EOS_ID]
+    first, *others = spans = _spans(len(ids), how)
+    nats_N, tokens_N = _sums(run, ids, [first], (0, how.window))
+    for at in range(0, len(others), how.batch_size):
+        part = others[at : at + how.batch_size]
+        part += [(0, 0, 0)] * (how.batch_size - len(part))  # of one shape, so compiled once
+        more = _sums(run, ids, part, (how.window - how.scored, how.scored))
+        nats_N, tokens_N = np.append(nats_N, more[0]), np.append(tokens_N, more[1])
+    nats_N, tokens_N = nats_N[: len(spans)], tokens_N[: len(spans)]
     total = len(text.encode())
-    bits_N = np.array(nats) / math.log(2)
+    bits_N = nats_N / math.log(2)
     value, spread = bits_N.sum() / total, math.nan
     if (n := len(spans)) > 1:
         # Bytes are not counted by window, so tokens stand for them: every token is as long as the
         # mean one.
-        bytes_N = np.array(counts) * total / len(ids)
+        bytes_N = tokens_N * total / len(ids)
         spread = math.sqrt(np.sum((bits_N - value * bytes_N) ** 2) * n / (n - 1)) / total
-    return TextScore(float(value), spread, sum(nats) / len(ids), len(ids), total, n)
+    return TextScore(float(value), spread, float(nats_N.sum() / len(ids)), len(ids), total, n)
 
 
-def _spans(length: int, how: TextWindows) -> list[tuple[int, int, int]]:
+def _sums(
+    run: LoadedRun, ids: Sequence[int], spans: Sequence[Span], shape: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Nats and target tokens of each window, which has so many tokens of context and targets."""
+    inputs, targets = (np.zeros((len(spans), length), np.int32) for length in shape)
+    for row, (start, begin, end) in enumerate(spans):
+        inputs[row, : begin - start] = ids[start:begin]
+        targets[row, : end - begin] = ids[begin:end]
+    family = run.model.cfg.family
+    if family == "encoder_decoder" and not shape[0]:
+        inputs = np.zeros((len(spans), 1), np.int32)  # an encoder reads at least padding
+    sums = losses(run.model, dict(LAYOUTS[family].batch(inputs, targets)))
+    return np.asarray(sums[0], np.float64), np.asarray(sums[1], np.float64)
+
+
+def _spans(length: int, how: TextWindows) -> list[Span]:
     """For each window where it starts, where its scored tokens begin, and where it ends."""
     spans = [(0, 0, min(how.window, length))]
     while (begin := spans[-1][2]) < length:
-        end = min(begin + how.scored, length)
-        spans.append((max(end - how.window, 0), begin, end))
+        context = how.window - how.scored
+        spans.append((begin - context, begin, min(begin + how.scored, length)))
     return spans

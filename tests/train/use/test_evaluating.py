@@ -12,6 +12,7 @@ import pytest
 
 import train
 import train.__main__ as training
+from arch_zoo import exchange
 from eval.data.study import read_study
 from tests import tolerances
 from train import records
@@ -29,12 +30,12 @@ def loaded(place, name):
 
 @pytest.mark.parametrize("length", [1, 5, 8, 9, 12, 30])
 @pytest.mark.parametrize(("window", "stride"), [(8, 8), (8, 3), (8, 1)])
-def test_windows_score_every_token_once_and_see_as_much_as_they_can(length, window, stride):
+def test_windows_score_every_token_once_and_see_what_is_before_it(length, window, stride):
     spans = text_loss._spans(length, TextWindows(window, stride))
     assert [i for _, begin, end in spans for i in range(begin, end)] == list(range(length))
     for start, begin, end in spans:
-        assert end - start == min(window, end) and start <= begin
         assert end - begin <= (window if begin == 0 else stride)
+        assert begin - start == (0 if begin == 0 else window - stride)
 
 
 @pytest.mark.slow
@@ -158,6 +159,11 @@ def test_rows_of_the_vocabulary_are_cut_or_added(place, tmp_path, change):
     assert done.resized.startswith("cut" if change < 0 else "padded with zeros")
     with pytest.raises(InputError, match="was imported without a tokenizer"):
         other.generate(["a"])
+    exporting.export(other, tmp_path / "back")
+    importing.import_folder(tmp_path / "back", tmp_path / "again")
+    np.testing.assert_array_equal(train.load(tmp_path / "again").params["embedding.table"], table)
+    with pytest.raises(exchange.ConfigError, match="would cut off the ids"):
+        importing.import_folder(tmp_path / "hf", tmp_path / "small", 1)
 
 
 @pytest.mark.slow

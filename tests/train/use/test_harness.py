@@ -134,6 +134,15 @@ def test_long_contexts_lose_their_beginning(place):
     assert cut == pytest.approx(whole)
 
 
+def test_a_wrong_run_is_one_line_of_the_harness(tmp_path):
+    command = [sys.executable, "-m", "train.use.harness", "--model", "arch_zoo", "--tasks", "x"]
+    command += ["--model_args", f"run={tmp_path}", "--include_path", str(tmp_path)]
+    (tmp_path / "x.yaml").write_text(json.dumps({"task": "x", "dataset_path": "json"}))
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and "is no run: it has no config.json" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_an_answer_ends_at_the_first_stop_string():
     assert _until("one. two\nthree", ["\n", "."]) == "one"
     assert _until("one", [".", ""]) == "one"
