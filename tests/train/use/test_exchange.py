@@ -15,7 +15,10 @@ from train.use.imported import Imported
 
 FOLDER = Path(__file__).parent / "models"  # written by make_models.py, whose numbers these are
 NEW, BEAMS = 40, 3
-NAMES = sorted(path.name for path in FOLDER.iterdir())
+NAMES = [
+    pytest.param(path.name, marks=() if path.name == "llama" else pytest.mark.slow)
+    for path in sorted(FOLDER.iterdir())
+]
 ROUNDED = {"llama_tied", "qwen3_next"}  # a factor or an offset of the norms
 RESCALED = {"t5_v1_1_tied"}  # its logits lack the factor of tied ones, which its export has
 
