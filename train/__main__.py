@@ -205,7 +205,7 @@ def _model_of(verb: CellVerb) -> Row:
     path = verb.init_from / "config.json"
     found = read_json(path).get("model")
     if not isinstance(found, dict) or not {*_OF_A_RUN, "vocab_size"} <= set(found):
-        raise InputError(f"{path}: has no model")
+        raise InputError(f"init_from: {verb.init_from} is no run; `import` makes one of a model")
     for key in _OF_A_RUN:
         typed, usual = getattr(verb, key), getattr(CellVerb, key)
         if typed not in (usual, found[key]):

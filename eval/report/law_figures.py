@@ -89,6 +89,9 @@ def _landscape(axes: Axes, page: LawPage) -> None:
 def log_x(axes: Axes) -> None:
     """A logarithmic x-axis with few labels, even if its range is short."""
     axes.set_xscale("log")
+    low, high = axes.dataLim.intervalx
+    if 0 < low <= high < low * (1 + 1e-6):  # one cost, up to the rounding of its logarithm
+        axes.set_xlim(low / 3, high * 3)
     low, high = axes.get_xlim()
     ratio = high / low  # a short range may contain no power of ten
     steps = (1.0,) if ratio > 30 else (1.0, 3.0)

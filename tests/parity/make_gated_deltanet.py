@@ -11,6 +11,9 @@ from transformers import Qwen3NextConfig, Qwen3NextForCausalLM
 from tests.parity import segments_torch, t5_torch
 from tests.parity.segments_torch import DIMENSIONS
 
+# A head may read almost nothing; a smaller epsilon would magnify its rounding, which depends on the
+# processor.
+EPSILON = 1e-3
 HEADS, KEY = DIMENSIONS["num_heads"], 3 * DIMENSIONS["head_dim"] // 4
 
 
@@ -29,12 +32,11 @@ def build() -> Qwen3NextForCausalLM:
         linear_key_head_dim=KEY,
         linear_value_head_dim=2 * KEY,
         linear_conv_kernel_dim=4,
-        rms_norm_eps=1e-6,
+        rms_norm_eps=EPSILON,
         tie_word_embeddings=False,
         use_cache=False,
     )
     model = Qwen3NextForCausalLM(config).eval()
-    # With other seeds a head reads almost nothing somewhere, and its norm magnifies rounding.
     t5_torch.randomise(model, seed=3)
     return model
 
@@ -42,7 +44,7 @@ def build() -> Qwen3NextForCausalLM:
 def main() -> None:
     """Writes the goldens."""
     model = build()
-    options = {"norm_epsilon": 1e-6}
+    options = {"norm_epsilon": EPSILON, "stream_epsilon": EPSILON}
     config = {"name": "gated_deltanet", "size": "nano", **DIMENSIONS, **options}
     weights = t5_torch.mapped(model, config)
     segments_torch.save("gated_deltanet", t5_torch.VERSIONS, model, weights, options)

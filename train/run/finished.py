@@ -29,6 +29,8 @@ def read(directory: Path) -> records.Run:
     """
     if not (directory / "config.json").exists():
         raise InputError(f"run: {str(directory)!r} is no run: it has no config.json")
+    if "architectures" in records.read_json(directory / "config.json"):
+        raise InputError(f"run: {directory} is a model, no run; `import` makes a run of it")
     return records.read_run(directory)
 
 

@@ -19,15 +19,20 @@ STAGES: Mapping[str, str] = {"heldout": "pretrain", "tasks": "finetune"}
 def stage_of(run: LoadedRun, evaluator: str, settings: Mapping[str, Any]) -> StageConfig:
     """How a run is evaluated: as in its training, unless settings say otherwise.
 
-    An imported language model reads text without inputs.
+    Of a model that others trained, `imported.usual` says what is assumed.
 
     Raises:
       InputError: a setting is unknown or out of range.
     """
     recorded = run.config.get(STAGES[evaluator]) or run.config.get("pretrain")
     if recorded is None:
-        alone = run.model.cfg.family == "decoder_only"
-        recorded = to_dict(StageConfig(objective="causal_lm") if alone else StageConfig())
+        trained = run.trained
+        assumed = StageConfig(
+            objective=trained.objective,  # pyright: ignore[reportArgumentType]  checked there
+            input_length=trained.input_length or 1,  # has no meaning where text has no inputs
+            target_length=trained.target_length,
+        )
+        recorded = to_dict(assumed)
     return from_dict(StageConfig, {**recorded, **settings}, "evaluate")
 
 
@@ -79,3 +84,13 @@ def keep(run: LoadedRun, corpus: Corpus, rows: Sequence[Row]) -> bool:
     records.write_json(run.directory / "config.json", {**run.config, "data": known})
     records.RunWriter(run.directory).evals(rows)
     return True
+
+
+def described(stage: StageConfig, evaluator: str) -> str:
+    """The settings that the values depend on, in words."""
+    lengths = f"{stage.input_length} inputs and {stage.target_length} targets"
+    if evaluator == "heldout":
+        batches = f"{stage.eval_batches} batches of {stage.eval_batch_size} rows"
+        return f"objective {stage.objective}, {lengths}, {batches}"
+    examples = stage.eval_examples or "all"
+    return f"{lengths}, {examples} examples of each task, scored by {stage.scoring}"

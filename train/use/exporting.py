@@ -1,5 +1,6 @@
 """Writes a finished run for others: as a model of Hugging Face's, or under the zoo's own names."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -10,7 +11,7 @@ from arch_zoo import ConfigError, exchange
 from arch_zoo.config import ModelConfig
 from train.data.text.vocabulary import EOS_ID, PAD_ID, Vocabulary
 from train.use import tokenizers, weights
-from train.use.imported import OWN, Imported, reordered
+from train.use.imported import KEY, OWN, Imported, reordered
 from train.use.loaded import LoadedRun
 
 Form = Literal["hf", "zoo"]
@@ -43,7 +44,9 @@ def export(run: LoadedRun, out: Path, form: Form = "hf") -> Exported:
     Raises:
       InputError: the folder has files already.
     """
+    weights.check_new(out)
     cfg, imported = run.model.cfg, Imported.of(run.config)
+    about = {KEY: dataclasses.asdict(run.trained)}
     params, start, end = run.params, PAD_ID, EOS_ID
     if imported is not None:
         params = reordered(params, run.axes, imported.order.ours)
@@ -57,8 +60,8 @@ def export(run: LoadedRun, out: Path, form: Form = "hf") -> Exported:
         else:
             with weights.new_folder(out) as folder:
                 _write_tokenizer(run, folder)
-                return as_theirs(found, cfg, params, (start, end), folder)
-    files = {weights.CONFIG: own_config(cfg, run.config["seed"], (start, end))}
+                return as_theirs(found, cfg, params, (start, end), folder, about)
+    files = {weights.CONFIG: {**own_config(cfg, run.config["seed"], (start, end)), **about}}
     with weights.new_folder(out) as folder:
         _write_tokenizer(run, folder)
         weights.write(folder, files, params)
@@ -86,13 +89,25 @@ def as_theirs(
     params: Mapping[str, np.ndarray],
     tokens: tuple[int, int],
     out: Path,
+    about: Mapping[str, Any],
 ) -> Exported:
-    """Writes a model of Hugging Face's; `tokens` are the ids of the start and the end."""
+    """Writes a model of Hugging Face's.
+
+    Args:
+      found: the map.
+      cfg: the model.
+      params: its parameters, in the order of the ids that are written.
+      tokens: the ids of the start and the end.
+      out: the folder.
+      about: what config.json says besides.
+    """
     settings = found.written(cfg)
     start = "decoder_start_token_id" if cfg.family == "encoder_decoder" else "bos_token_id"
-    ids = {start: tokens[0], "pad_token_id": tokens[0], "eos_token_id": tokens[1]}
+    # If a language model's padding were its start, transformers would hide the start of a prompt.
+    pad = tokens[0] if cfg.family == "encoder_decoder" else tokens[1]
+    ids = {start: tokens[0], "pad_token_id": pad, "eos_token_id": tokens[1]}
     files = {
-        weights.CONFIG: {**settings.values, **ids},
+        weights.CONFIG: {**settings.values, **ids, **about},
         "generation_config.json": {**ids, "max_new_tokens": 64},
     }
     tensors = exchange.export_tensors(list(found.rows(cfg, settings)), params)
@@ -106,4 +121,4 @@ def _write_tokenizer(run: LoadedRun, out: Path) -> None:
         tokenizers.copy(run.directory / "tokenizer", out)
     elif isinstance(run.tokenizer, Vocabulary):
         alone = run.model.cfg.family == "decoder_only"
-        tokenizers.write(run.tokenizer, out, language_model=alone)
+        tokenizers.write(run.tokenizer, out, starts=alone, ends=run.trained.inputs_end)

@@ -34,12 +34,13 @@ class HarnessModel(TemplateLM):
     """A finished or imported run as the harness sees models.
 
     A decoder-only model reads a context and what follows in one row. An encoder-decoder reads the
-    context in its encoder.
+    context in its encoder. Where inputs ended with the end token in training, contexts do as well,
+    and what follows is a text of its own, without the space before it.
     """
 
     def __init__(
         self,
-        run: str,
+        run: str = "",
         corpus: str | None = None,
         stage: str | None = None,
         batch_size: int | str = 16,
@@ -57,12 +58,22 @@ class HarnessModel(TemplateLM):
           max_length: tokens of a row, or of an input; contexts are cut at their beginning. None
             takes those that the model was trained with.
           max_gen_toks: new tokens, where a task does not say how many.
-          **unused: the device and such, which the harness gives to every model.
+          **unused: what the harness gives to every model.
+
+        Raises:
+          InputError: the run is not given or cannot be loaded, or an argument is unknown.
         """
         super().__init__()
+        if not run:
+            raise InputError("model_args: run=DIRECTORY is missing")
+        if unknown := sorted(set(unused) - {"device", "max_batch_size"}):
+            raise InputError(
+                f"model_args: {unknown[0]} is unknown; known: run, corpus, stage, max_length, "
+                "max_gen_toks"
+            )
         self._run = load(run, corpus, stage)
         cfg = self._run.model.cfg
-        self._family = cfg.family
+        self._family, self._ends = cfg.family, self._run.trained.inputs_end
         self._batch_size = 16 if str(batch_size).startswith("auto") else int(batch_size)
         self.backend = "causal" if self._family == "decoder_only" else "seq2seq"
         trained = cfg.max_target_length if self.backend == "causal" else cfg.max_input_length
@@ -79,10 +90,16 @@ class HarnessModel(TemplateLM):
         return PAD_ID
 
     def tok_encode(self, string: str, **options: Any) -> list[int]:
-        """Token ids; the inputs of an encoder end with the end token."""
+        """Token ids; a context ends with the end token if the model's inputs did."""
         ids = self._run.tokenizer.encode([string])[0]
-        ends = self.backend == "seq2seq" and options.get("add_special_tokens") is not False
+        ends = self._ends and options.get("add_special_tokens") is not False
         return [*ids, EOS_ID] if ends else ids
+
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        if not self._ends:
+            return super()._encode_pair(context, continuation)
+        following = continuation.removeprefix(" ")  # the vocabulary begins every text with a space
+        return self.tok_encode(context), self.tok_encode(following, add_special_tokens=False)
 
     def loglikelihood_rolling(self, requests: Any, **unused: Any) -> list[float]:
         """The log-likelihood of whole texts, in windows that do not overlap."""

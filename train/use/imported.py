@@ -6,11 +6,43 @@ from typing import Any
 
 import numpy as np
 
+from arch_zoo.config import ModelConfig
 from train.records import Row
 from train.use.tokenizers import Order
 
 OWN = "ArchZoo"
 """The name of the class of models that are written under the zoo's own names."""
+
+
+KEY = "arch_zoo"
+"""Under which config.json says how a model of ours was trained."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """How a model was trained, as far as using it depends on that.
+
+    Attributes:
+      inputs_end: its inputs end with the end token.
+      objective: of pretraining.
+      input_length: tokens of an input in pretraining.
+      target_length: of a target.
+    """
+
+    inputs_end: bool
+    objective: str
+    input_length: int
+    target_length: int
+
+
+def usual(cfg: ModelConfig) -> Trained:
+    """What is assumed of a model that others trained: T5's lengths, or rows of 512 tokens."""
+    most = cfg.max_input_length, cfg.max_target_length
+    if cfg.family == "encoder_decoder":
+        known = {"inputs_end": True, "objective": "span_corruption"}
+        return Trained(**known, input_length=min(512, most[0]), target_length=min(114, most[1]))
+    known = {"inputs_end": False, "objective": "causal_lm"}
+    return Trained(**known, input_length=0, target_length=min(512, most[1]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +55,7 @@ class Imported:
       end: their id of the token that ends a text.
       size: the number of ids.
       files: the sha256 of each file of weights.
+      trained: how it was trained, known or assumed.
     """
 
     kind: str
@@ -30,12 +63,15 @@ class Imported:
     end: int
     size: int
     files: Mapping[str, str]
+    trained: Trained
 
     @staticmethod
     def of(config: Row) -> "Imported | None":
         """That of a run; None if the run was trained here."""
         found = config.get("imported")
-        return None if found is None else Imported(**found)
+        if found is None:
+            return None
+        return Imported(**{**found, "trained": Trained(**found["trained"])})
 
     @property
     def order(self) -> Order:

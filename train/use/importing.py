@@ -14,14 +14,15 @@ import arch_zoo
 from arch_zoo import ConfigError, accounting, exchange
 from arch_zoo.config import ModelConfig
 from train import records
+from train.data.batch_shape import BatchShape
 from train.data.text.vocabulary import EOS_ID, PAD_ID
 from train.records import InputError, Row
 from train.run import cell
 from train.run.checkpoint import Checkpoints
 from train.run.start import checkpoints_of
-from train.study.config import StageConfig, digest
+from train.study.config import digest
 from train.use import tokenizers, weights
-from train.use.imported import OWN, Imported, reordered
+from train.use.imported import KEY, OWN, Imported, Trained, reordered, usual
 from train.use.tokenizers import Order
 
 _TABLES = ("shared.weight", "model.embed_tokens.weight", "backbone.embeddings.weight")
@@ -36,12 +37,14 @@ class Foreign(NamedTuple):
       params: its parameters by path, NumPy arrays in the order of its own ids.
       tokens: its ids of the start and of the end.
       seed: of its constants.
+      trained: how it was trained.
     """
 
     cfg: ModelConfig
     params: dict[str, Any]
     tokens: tuple[int, int]
     seed: int
+    trained: Trained
 
 
 class Done(NamedTuple):
@@ -51,11 +54,13 @@ class Done(NamedTuple):
       cfg: the configuration.
       params: the number of parameters.
       resized: what was done to the vocabulary; empty if nothing.
+      tokenizer: whether there is one.
     """
 
     cfg: ModelConfig
     params: int
     resized: str
+    tokenizer: bool
 
 
 def import_folder(folder: Path, out: Path, vocab_size: int = 0) -> Done:
@@ -80,13 +85,14 @@ def import_folder(folder: Path, out: Path, vocab_size: int = 0) -> Done:
         resized = "cut" if vocab_size < size else "padded with zeros"
         resized += f" from {size} to {vocab_size}"
     order = Order(*source.tokens, source.cfg.vocab_size)
-    tokenizers.open_folder(folder, order)  # refused before anything is written
+    tokenizer = tokenizers.open_folder(folder, order)  # refused before anything is written
     params = reordered(source.params, axes, order.theirs)
     files = {path.name: _sha256(path) for path in sorted(folder.glob("*.safetensors"))}
     kind = records.read_json(folder / weights.CONFIG)["architectures"][0]
-    imported = Imported(kind, *source.tokens, order.size, files)
+    imported = Imported(kind, *source.tokens, order.size, files, source.trained)
     _write(out, source._replace(params=params), imported, folder)
-    return Done(source.cfg, sum(x.size for x in params.values()), resized)
+    count = sum(x.size for x in params.values())
+    return Done(source.cfg, count, resized, tokenizer is not None)
 
 
 def variables(cfg: ModelConfig) -> dict[str, Any]:
@@ -114,7 +120,7 @@ def read(folder: Path) -> Foreign:
             tensors.pop(copy, None)
     shapes = {path: variable.shape for path, variable in variables(cfg).items()}
     params = exchange.import_tensors(list(found.rows(cfg, settings)), tensors, shapes)
-    return Foreign(cfg, params, _tokens(config, cfg), 0)
+    return Foreign(cfg, params, _tokens(config, cfg), 0, _trained(config, cfg))
 
 
 def _equal(tensors: Mapping[str, np.ndarray], one: str, other: str) -> bool:
@@ -131,7 +137,23 @@ def _own(folder: Path, config: Row, tensors: dict[str, Any]) -> Foreign:
     shapes = {path: variable.shape for path, variable in variables(cfg).items()}
     rows = [exchange.row(path, path) for path in shapes]
     params = exchange.import_tensors(rows, tensors, shapes)
-    return Foreign(cfg, params, _tokens(config, cfg), seed)
+    return Foreign(cfg, params, _tokens(config, cfg), seed, _trained(config, cfg))
+
+
+def _trained(config: Row, cfg: ModelConfig) -> Trained:
+    """What config.json says of a model's training, if it was exported from here."""
+    said = config.get(KEY)
+    if said is None:
+        return usual(cfg)
+    try:
+        found = Trained(**said)
+        kinds = {field.name: field.type for field in dataclasses.fields(Trained)}
+        if any(type(getattr(found, name)) is not kind for name, kind in kinds.items()):
+            raise TypeError
+    except TypeError:
+        names = ", ".join(field.name for field in dataclasses.fields(Trained))
+        raise ConfigError(f"config.json: {KEY} = {said!r}: must have {names}") from None
+    return found
 
 
 def _tokens(config: Row, cfg: ModelConfig) -> tuple[int, int]:
@@ -183,7 +205,8 @@ def _resized(source: Foreign, axes: Mapping[str, tuple[str, ...]], size: int) ->
 
 def _write(out: Path, source: Foreign, imported: Imported, source_folder: Path) -> None:
     """The run's directory: identity, tokenizer, one checkpoint, and its status last."""
-    cfg = source.cfg
+    cfg, trained = source.cfg, source.trained
+    shape = BatchShape(1, trained.input_length, trained.target_length, cfg.family)
     about = dataclasses.asdict(imported)
     identity = {"model": cfg.identity(), "imported": about}
     config = {
@@ -200,8 +223,8 @@ def _write(out: Path, source: Foreign, imported: Imported, source_folder: Path) 
         "finetune": None,
         "data": {"name": "not known", "fingerprint": "", "vocab_size": cfg.vocab_size},
         "imported": about,
-        # Of T5's lengths; what its training took is not known.
-        "accounting": cell.costs(cfg, StageConfig().task_shape(cfg.family)),
+        # What its training took is not known.
+        "accounting": cell.costs(cfg, shape),
     }
     with weights.new_folder(out) as folder:
         tokenizers.copy(source_folder, folder / "tokenizer")

@@ -18,8 +18,9 @@ from train.data.text.vocabulary import EOS_ID
 from train.records import InputError
 from train.run import finished
 from train.run.losses import sequence_sums
+from train.study.config import StageConfig, from_dict
 from train.use import tokenizers
-from train.use.imported import Imported
+from train.use.imported import Imported, Trained
 from train.use.settings import GREEDY, Decoding
 from train.use.tokenizers import Tokenizer
 
@@ -117,6 +118,8 @@ class LoadedRun:
         """
         if inputs is not None and len(inputs) != len(texts):
             raise InputError(f"inputs: {len(inputs)} inputs for {len(texts)} texts")
+        if isinstance(texts, str):
+            raise InputError(f"texts: {texts[:40]!r} is one text; give a list of texts")
         if not texts:
             return []
         targets = [[*self._encoded(text), EOS_ID] for text in texts]
@@ -143,15 +146,29 @@ class LoadedRun:
         return self.model.cfg.family
 
     @property
-    def _inputs_end(self) -> bool:
-        """Whether inputs end with EOS, as in every training but that on plain text."""
-        if self._family == "encoder_decoder" or self.stage == "finetune":
-            return True
-        stage = self.config.get("pretrain")  # that of an imported model is not known
-        return stage is not None and stage.get("objective") != "causal_lm"
+    def trained(self) -> Trained:
+        """How it was trained."""
+        imported = Imported.of(self.config)
+        if imported is not None:
+            return imported.trained
+        stage = from_dict(StageConfig, self.config["pretrain"], "pretrain")
+        shape = stage.text_shape(self._family)
+        plain = self._family == "decoder_only" and stage.objective == "causal_lm"
+        ends = self.stage == "finetune" or not plain
+        return Trained(ends, stage.objective, shape.input_length, shape.target_length)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest row of its training, input and target alike."""
+        cfg = self.model.cfg
+        if self._family == "decoder_only":
+            return cfg.max_target_length
+        return min(cfg.max_input_length, cfg.max_target_length)
 
     def _inputs(self, texts: Sequence[str]) -> list[list[int]]:
-        return [[*self._encoded(text), *([EOS_ID] * self._inputs_end)] for text in texts]
+        if isinstance(texts, str):
+            raise InputError(f"texts: {texts[:40]!r} is one text; give a list of texts")
+        return [[*self._encoded(text), *([EOS_ID] * self.trained.inputs_end)] for text in texts]
 
     def _encoded(self, text: str) -> list[int]:
         """Token ids, in which `<extra_id_k>` is a sentinel."""

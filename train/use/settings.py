@@ -50,23 +50,24 @@ class TextWindows:
     """How a text is read.
 
     Attributes:
-      window: tokens that the model sees at once.
+      window: tokens that the model sees at once; 0 means as many as in its training, at most 512.
       stride: tokens of them that are scored, the last ones; the others are context. The first
         window scores all of its tokens. 0 means half of the window.
       batch_size: windows in a batch.
     """
 
-    window: Count = 512
+    window: CountOrZero = 0
     stride: CountOrZero = 0
     batch_size: Count = 16
 
     def __post_init__(self):
         """Checks ranges."""
         ranges.check(self)
-        if self.stride > self.window:
+        if self.window and self.stride > self.window:
             raise InputError(f"stride = {self.stride}: must be at most window = {self.window}")
 
-    @property
-    def scored(self) -> int:
-        """Tokens of a window that are scored, from the second one on."""
-        return self.stride or max(self.window // 2, 1)
+    def at_most(self, longest: int) -> "TextWindows":
+        """With a window of its own, for a model that was trained on rows of `longest` tokens."""
+        window = self.window or min(longest, 512)
+        stride = self.stride or max(window // 2, 1)
+        return TextWindows(window, stride, self.batch_size)

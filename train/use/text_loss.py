@@ -40,7 +40,8 @@ def score(run: LoadedRun, text: str, how: TextWindows) -> TextScore:
 
     Vocabularies can be compared by it, since the bytes are the same. A decoder-only model sees the
     tokens before those that are scored in the same row. An encoder-decoder reads them as its input,
-    which is fair only to a model that was trained to continue its input.
+    with the end token after them, which is fair only to a model that was trained to continue its
+    input.
 
     Args:
       run: a finished or imported run.
@@ -53,13 +54,14 @@ def score(run: LoadedRun, text: str, how: TextWindows) -> TextScore:
     """
     if not text:
         raise InputError("text: is empty")
+    how = how.at_most(run.longest)
     ids = [*run.tokenizer.encode([text])[0], EOS_ID]
     first, *others = spans = _spans(len(ids), how)
     nats_N, tokens_N = _sums(run, ids, [first], (0, how.window))
     for at in range(0, len(others), how.batch_size):
         part = others[at : at + how.batch_size]
         part += [(0, 0, 0)] * (how.batch_size - len(part))  # of one shape, so compiled once
-        more = _sums(run, ids, part, (how.window - how.scored, how.scored))
+        more = _sums(run, ids, part, (how.window - how.stride, how.stride))
         nats_N, tokens_N = np.append(nats_N, more[0]), np.append(tokens_N, more[1])
     nats_N, tokens_N = nats_N[: len(spans)], tokens_N[: len(spans)]
     total = len(text.encode())
@@ -77,13 +79,14 @@ def _sums(
     run: LoadedRun, ids: Sequence[int], spans: Sequence[Span], shape: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Nats and target tokens of each window, which has so many tokens of context and targets."""
-    inputs, targets = (np.zeros((len(spans), length), np.int32) for length in shape)
-    for row, (start, begin, end) in enumerate(spans):
-        inputs[row, : begin - start] = ids[start:begin]
-        targets[row, : end - begin] = ids[begin:end]
     family = run.model.cfg.family
-    if family == "encoder_decoder" and not shape[0]:
-        inputs = np.zeros((len(spans), 1), np.int32)  # an encoder reads at least padding
+    end = [EOS_ID] if family == "encoder_decoder" else []
+    inputs = np.zeros((len(spans), shape[0] + len(end)), np.int32)
+    targets = np.zeros((len(spans), shape[1]), np.int32)
+    for row, (start, begin, stop) in enumerate(spans):
+        context = [*ids[start:begin], *end]
+        inputs[row, : len(context)] = context
+        targets[row, : stop - begin] = ids[begin:stop]
     sums = losses(run.model, dict(LAYOUTS[family].batch(inputs, targets)))
     return np.asarray(sums[0], np.float64), np.asarray(sums[1], np.float64)
 
@@ -92,6 +95,6 @@ def _spans(length: int, how: TextWindows) -> list[Span]:
     """For each window where it starts, where its scored tokens begin, and where it ends."""
     spans = [(0, 0, min(how.window, length))]
     while (begin := spans[-1][2]) < length:
-        context = how.window - how.scored
-        spans.append((begin - context, begin, min(begin + how.scored, length)))
+        context = how.window - how.stride
+        spans.append((begin - context, begin, min(begin + how.stride, length)))
     return spans

@@ -146,19 +146,20 @@ def copy(source: Path, target: Path) -> list[str]:
     return names
 
 
-def write(vocabulary: Vocabulary, folder: Path, *, language_model: bool) -> None:
+def write(vocabulary: Vocabulary, folder: Path, *, starts: bool, ends: bool) -> None:
     """Writes a vocabulary of ours as spiece.model and as tokenizer.json; see `as_json`."""
     shutil.copyfile(vocabulary.path, folder / "spiece.model")
-    for name, content in as_json(vocabulary, language_model=language_model).items():
+    for name, content in as_json(vocabulary, starts=starts, ends=ends).items():
         (folder / name).write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n")
 
 
-def as_json(vocabulary: Vocabulary, *, language_model: bool) -> dict[str, dict[str, Any]]:
+def as_json(vocabulary: Vocabulary, *, starts: bool, ends: bool) -> dict[str, dict[str, Any]]:
     """A vocabulary as tokenizer.json and tokenizer_config.json.
 
     Args:
       vocabulary: one that `prepare` trained: without normalisation, with every character kept.
-      language_model: rows begin with the start token; otherwise texts end with the end token.
+      starts: rows begin with the start token, as those of a language model.
+      ends: inputs end with the end token.
     """
     model = sentencepiece.SentencePieceProcessor(model_proto=vocabulary.path.read_bytes())
     pieces = [[model.id_to_piece(i), model.get_score(i)] for i in range(model.vocab_size())]
@@ -167,12 +168,10 @@ def as_json(vocabulary: Vocabulary, *, language_model: bool) -> dict[str, dict[s
     special = [pieces[PAD_ID][0], pieces[EOS_ID][0], pieces[UNK_ID][0]]
     ids = {special[0]: PAD_ID, special[1]: EOS_ID, special[2]: UNK_ID}
     ids |= {name: len(pieces) + k for k, name in enumerate(sentinels)}
-    around = (
-        {"single": [_special(special[0]), _TEXT]}
-        if language_model
-        else {"single": [_TEXT, _special(special[1])]}
-    )
-    used = special[0] if language_model else special[1]
+    single = [_TEXT]
+    single = [_special(special[0]), *single] if starts else single
+    single = [*single, _special(special[1])] if ends else single
+    used = [special[0]] * starts + [special[1]] * ends
     tokenizer = {
         "version": "1.0",
         "truncation": None,
@@ -200,9 +199,11 @@ def as_json(vocabulary: Vocabulary, *, language_model: bool) -> dict[str, dict[s
         "pre_tokenizer": None,
         "post_processor": {
             "type": "TemplateProcessing",
-            **around,
-            "pair": [*around["single"], {"Sequence": {"id": "B", "type_id": 0}}],
-            "special_tokens": {used: {"id": used, "ids": [ids[used]], "tokens": [used]}},
+            "single": single,
+            "pair": [*single, {"Sequence": {"id": "B", "type_id": 0}}],
+            "special_tokens": {
+                name: {"id": name, "ids": [ids[name]], "tokens": [name]} for name in used
+            },
         },
         "decoder": {
             "type": "Sequence",
@@ -224,10 +225,10 @@ def as_json(vocabulary: Vocabulary, *, language_model: bool) -> dict[str, dict[s
         "tokenizer.json": tokenizer,
         "tokenizer_config.json": {
             "tokenizer_class": "PreTrainedTokenizerFast",
-            "pad_token": special[0],
+            "pad_token": special[1] if starts else special[0],
             "eos_token": special[1],
             "unk_token": special[2],
-            **({"bos_token": special[0]} if language_model else {}),
+            **({"bos_token": special[0]} if starts else {}),
             "additional_special_tokens": sentinels[::-1],
             "clean_up_tokenization_spaces": False,
         },

@@ -103,7 +103,8 @@ class EvaluateVerb(TextWindows):
         rows = self._texts(load, texts) if texts else self._on_corpus(load, settings)
         if self.format == "json":
             for row in rows:
-                print(json.dumps(row, ensure_ascii=False))
+                known = {k: None if x != x else x for k, x in row.items()}  # NaN is no JSON
+                print(json.dumps(known, ensure_ascii=False))
         else:
             print(table(rows))
         return 0
@@ -129,6 +130,7 @@ class EvaluateVerb(TextWindows):
         for name in [*(["heldout"] if self.heldout else []), *(["tasks"] if corpus.tasks else [])]:
             chosen = {"tasks": list(self.tasks)} if name == "tasks" else {}
             stage = evaluating.stage_of(run, name, {**settings, **chosen})
+            print(f"{name}: {evaluating.described(stage, name)}", file=sys.stderr)
             rows += evaluating.evaluate(run, corpus, name, stage)
         if evaluating.keep(run, corpus, rows):
             print(f"added to the records of {self.run_directory}", file=sys.stderr)
@@ -160,7 +162,9 @@ class ExportVerb:
         """Prints the class and the folder; returns the exit code."""
         from train.use.exporting import export
         from train.use.loaded import load
+        from train.use.weights import check_new
 
+        check_new(self.out)  # before the run is loaded, which takes longer
         done = export(load(self.run_directory, self.corpus, self.stage), self.out, self.to)
         if done.why_own:
             print(f"under the zoo's own names: {done.why_own}", file=sys.stderr)
@@ -191,6 +195,8 @@ class ImportVerb:
         done = import_folder(self.folder, self.out, self.vocab_size)
         if done.resized:
             print(f"vocabulary: {done.resized}", file=sys.stderr)
+        if not done.tokenizer:
+            print("no tokenizer: the run has token ids only, no text", file=sys.stderr)
         print(f"{self.out}: {done.cfg.name} {done.cfg.size}, {done.params:,} parameters")
         return 0
 
@@ -216,7 +222,7 @@ def read_text(path: Path, key: str) -> str:
       InputError: it cannot be read, is empty, or is not UTF-8.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes().decode()  # read_text would change the ends of lines
     except OSError as error:
         raise InputError(f"{key}: {path} cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:

@@ -33,6 +33,8 @@ def read(folder: Path) -> tuple[records.Row, dict[str, np.ndarray]]:
     if not folder.is_dir():
         raise InputError(f"import: {str(folder)!r} is not a directory")
     config = records.read_json(folder / CONFIG)
+    if "run_id" in config:
+        raise InputError(f"import: {folder} is a run already; `export` writes it for others")
     tensors: dict[str, np.ndarray] = {}
     for file, names in _files(folder).items():
         found = _read_file(folder / file)
@@ -91,7 +93,7 @@ def check_new(folder: Path) -> None:
     Raises:
       InputError: it has.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if os.path.exists(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"out: {folder} exists already; nothing is overwritten")
 
 
@@ -99,7 +101,10 @@ def check_new(folder: Path) -> None:
 def new_folder(folder: Path) -> Iterator[Path]:
     """A folder that gets its name only if the block ends without an error."""
     check_new(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"out: {folder} cannot be made ({error.strerror})") from None
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unfinished-") as name:
         made = Path(name) / folder.name
         made.mkdir()

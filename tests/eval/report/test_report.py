@@ -13,12 +13,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.collections import PathCollection
+from matplotlib.figure import Figure
 
 from eval.__main__ import _verbs, main
 from eval.analyses import everything
 from eval.analyses.settings import Settings
 from eval.data.study import read_study
 from eval.report import figures, grid, style, summary, write
+from eval.report.law_figures import log_x
 from eval.report.page import chart_data, sections
 from tests.eval import run_directories
 from train.records import InputError
@@ -135,6 +137,15 @@ def test_figures_of_an_earlier_report_are_removed_and_nothing_else(small, tmp_pa
     write.write(read_study(small), tmp_path)
     assert not [name for name in old if (tmp_path / name).exists()]
     assert all((tmp_path / name).exists() for name in (*kept, "fig1.png"))
+
+
+@pytest.mark.parametrize("cost", [1406976.0, np.nextafter(1406976.0, 0), 3.0, 1e30])
+def test_a_single_cost_has_an_axis_around_it(cost):
+    axes = Figure().subplots()
+    axes.plot([np.exp(np.log(cost)), cost], [1, 2])
+    log_x(axes)
+    low, high = axes.get_xlim()
+    assert low <= cost / 2 and high >= 2 * cost
 
 
 def test_names_of_law_figures_are_safe_and_differ():

@@ -43,7 +43,7 @@ def compare(cfg: arch_zoo.ModelConfig) -> None:
     module = model.merge(params)
     with tempfile.TemporaryDirectory() as folder, weights.new_folder(Path(folder) / "out") as out:
         arrays = {path: np.asarray(x) for path, x in params.items()}
-        done = exporting.as_theirs(exchange.of_architecture(cfg), cfg, arrays, (0, 1), out)
+        done = exporting.as_theirs(exchange.of_architecture(cfg), cfg, arrays, (0, 1), out, {})
         theirs = getattr(hf, done.kind).from_pretrained(out).eval()
     ids = np.random.default_rng(0).integers(3, cfg.vocab_size, (2, 9)).astype(np.int32)
     targets = np.random.default_rng(1).integers(3, cfg.vocab_size, (2, 7)).astype(np.int32)
@@ -79,7 +79,7 @@ def compare_tokens() -> None:
         path = Path(folder) / "vocabulary.model"
         path.write_bytes(text.train([TEXT] * 3, 300, 10, exact=False))
         own = text.Vocabulary(path, 10)
-        tokenizers.write(own, Path(folder), language_model=False)
+        tokenizers.write(own, Path(folder), starts=False, ends=True)
         other = hf.AutoTokenizer.from_pretrained(folder)
         ids = other(TEXT).input_ids
         assert ids == [*own.encode([TEXT])[0], 1], ids

@@ -32,6 +32,13 @@ def place(tmp_path_factory) -> Path:
             pretrain=dataclasses.replace(stage, steps=1),
             finetune=None,
         ),
+        "tuned": RunConfig(
+            "llama",
+            "nano-NL1",
+            family="decoder_only",
+            pretrain=dataclasses.replace(stage, objective="prefix_lm"),
+            finetune=stage,
+        ),
         "plain": RunConfig(
             "llama", "nano-NL1", family="decoder_only", pretrain=plain, finetune=None
         ),

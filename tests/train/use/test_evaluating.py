@@ -65,7 +65,7 @@ def test_an_encoder_reads_what_comes_before(place):
     nats = 0.0
     for start, begin, end in text_loss._spans(len(ids), TextWindows(12, 4)):
         batch = {
-            "encoder_input_tokens": [ids[start:begin] or [0]],
+            "encoder_input_tokens": [[*ids[start:begin], EOS_ID]],
             "decoder_input_tokens": [[0, *ids[begin : end - 1]]],
         }
         batch = {key: np.array(value, np.int32) for key, value in batch.items()}
@@ -115,6 +115,52 @@ def test_imported_runs_are_a_study(place, tmp_path, capsys):
     again = ["evaluate", str(tmp_path / "runs" / "ext" / "both"), "--corpus", str(other)]
     assert training.main([*again, "--set", "eval_batches=1", "input_length=24"]) == 2
     assert "was evaluated on" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["both", "plain", "tuned"])
+@pytest.mark.parametrize("form", ["hf", "zoo"])
+def test_an_import_of_an_export_answers_as_the_run_does(place, tmp_path, name, form):
+    run = loaded(place, name)
+    exporting.export(run, tmp_path / "out", form)
+    importing.import_folder(tmp_path / "out", tmp_path / "again")
+    again = train.load(tmp_path / "again")
+    assert again.trained == run.trained
+    assert again.trained.inputs_end == (name != "plain")
+    assert again.generate([TEXT[:9]]) == run.generate([TEXT[:9]])
+    assert again.nll(["a cat"], ["the"]) == run.nll(["a cat"], ["the"])
+    for cost in ("flops_forward", "params_total", "state_size"):
+        assert again.config["accounting"][cost] == run.config["accounting"][cost]
+
+
+def test_what_config_json_says_of_a_training_is_checked():
+    for said in (3, {"inputs_end": True}, {"inputs_end": 1, "objective": "x", "input_length": 1}):
+        with pytest.raises(exchange.ConfigError, match="arch_zoo = .* must have inputs_end"):
+            importing._trained({"arch_zoo": said}, None)
+
+
+@pytest.mark.slow
+def test_a_text_keeps_its_ends_of_lines(place, tmp_path, capsys):
+    (tmp_path / "text").write_bytes(b"a\r\nb\rc\n")
+    command = ["evaluate", str(place / "runs" / "study" / "plain"), "--text"]
+    command += [str(tmp_path / "text"), "--corpus", str(place / "corpora" / "tiny")]
+    assert training.main([*command, "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert found["bytes"] == 7 and found["stderr"] is None
+
+
+@pytest.mark.slow
+def test_models_and_runs_are_told_apart(place, tmp_path, capsys):
+    run = place / "runs" / "study" / "plain"
+    exporting.export(loaded(place, "plain"), tmp_path / "hf")
+    for arguments, said in (
+        (["generate", str(tmp_path / "hf"), "--text", "a"], "is a model, no run; `import` makes"),
+        (["import", str(run), "--out", str(tmp_path / "x")], "is a run already; `export` writes"),
+        (["finetune", "--init-from", str(tmp_path / "hf")], "is no run; `import` makes one"),
+        (["import", str(tmp_path / "hf"), "--out", __file__ + "/x"], "cannot be made"),
+    ):
+        assert training.main(arguments) == 2
+        assert said in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -190,7 +236,7 @@ def test_options_that_do_not_fit_are_refused(tmp_path, capsys):
         (["--text", str(text)], "text: .* is empty"),
         (["--text", str(tmp_path / "no")], "cannot be read"),
         (["--text", __file__, "--tasks", "x"], "tasks: has no meaning with --text"),
-        (["--text", __file__, "--stride", "600"], "stride = 600: must be at most window = 512"),
+        (["--text", __file__, "--stride", "9", "--window", "8"], "stride = 9: must be at most w"),
         (["--set", "nothing"], "nothing"),
         ([], "is no run"),
     ):

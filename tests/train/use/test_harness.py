@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import train
+from train.records import InputError
 from train.use.harness import HarnessModel, _until
 
 QUESTIONS = [
@@ -47,7 +48,7 @@ def request(*args):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["both", "plain"])
+@pytest.mark.parametrize("name", ["both", "plain", "tuned"])
 def test_tasks_of_local_files_run_to_their_scores(place, name, tmp_path):
     for task, settings in TASKS.items():
         rows = TEXTS if task == "local_text" else QUESTIONS
@@ -89,6 +90,8 @@ def test_tasks_of_local_files_run_to_their_scores(place, name, tmp_path):
 
 def log_likelihood(run, context, following):
     """Of what follows a context, by the whole model's logits of one row."""
+    if context and run.trained.inputs_end:
+        following = following.removeprefix(" ")
     encode = lambda text: run.tokenizer.encode([text])[0]
     if run.model.cfg.family == "encoder_decoder":
         ids = encode(following)
@@ -100,6 +103,9 @@ def log_likelihood(run, context, following):
     else:
         whole = encode(context + following)
         first = len(encode(context)) if context else 0
+        if context and run.trained.inputs_end:
+            whole = [*encode(context), 1, *encode(following)]
+            first += 1
         targets = whole[first:]
         batch = {"decoder_input_tokens": [[0, *whole[:-1]]]}
     batch = {key: np.array(value, np.int32) for key, value in batch.items()}
@@ -109,7 +115,7 @@ def log_likelihood(run, context, following):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["both", "plain"])
+@pytest.mark.parametrize("name", ["both", "plain", "tuned"])
 def test_answers_are_those_of_generate(place, name):
     corpus = str(place / "corpora" / "tiny")
     model = HarnessModel(str(place / "runs" / "study" / name), corpus, batch_size=2)
@@ -134,6 +140,15 @@ def test_long_contexts_lose_their_beginning(place):
     assert cut == pytest.approx(whole)
 
 
+@pytest.mark.slow
+def test_arguments_of_the_model_are_checked(place):
+    with pytest.raises(InputError, match="run=DIRECTORY is missing"):
+        HarnessModel()
+    with pytest.raises(InputError, match="foo is unknown; known: run, corpus"):
+        HarnessModel(str(place), foo=1)
+
+
+@pytest.mark.slow
 def test_a_wrong_run_is_one_line_of_the_harness(tmp_path):
     command = [sys.executable, "-m", "train.use.harness", "--model", "arch_zoo", "--tasks", "x"]
     command += ["--model_args", f"run={tmp_path}", "--include_path", str(tmp_path)]

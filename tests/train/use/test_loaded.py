@@ -90,6 +90,14 @@ def test_the_loss_is_that_of_the_targets_alone(place, name):
 
 
 @pytest.mark.slow
+def test_one_text_is_no_list_of_texts(place):
+    run = _run(place, "plain")
+    for call in (run.generate, run.nll):
+        with pytest.raises(InputError, match="'a cat' is one text; give a list of texts"):
+            call("a cat")
+
+
+@pytest.mark.slow
 def test_gaps_in_a_text_are_sentinels(place):
     run = _run(place, "both", stage="pretrain")
     top = run.tokenizer.vocab_size - 1

@@ -36,7 +36,7 @@ def both(tiny_vocabulary, tmp_path_factory):
     """A vocabulary, and the same read from its tokenizer.json."""
     vocabulary = Vocabulary(tiny_vocabulary)
     folder = tmp_path_factory.mktemp("json")
-    tokenizers.write(vocabulary, folder, language_model=False)
+    tokenizers.write(vocabulary, folder, starts=False, ends=True)
     order = Order(0, 1, vocabulary.vocab_size)
     return vocabulary, tokenizers.TokenizerFile(folder / "tokenizer.json", order)
 
@@ -62,15 +62,16 @@ def test_sentinels_have_their_ids(both):
 def test_a_language_model_starts_its_rows_and_an_encoder_ends_its_texts(tiny_vocabulary):
     vocabulary = Vocabulary(tiny_vocabulary)
     plain = vocabulary.encode(["a cat"])[0]
-    for alone, wanted in ((True, [0, *plain]), (False, [*plain, 1])):
-        files = tokenizers.as_json(vocabulary, language_model=alone)
+    for starts, ends in ((True, False), (False, True), (True, True), (False, False)):
+        wanted = [0] * starts + plain + [1] * ends
+        files = tokenizers.as_json(vocabulary, starts=starts, ends=ends)
         made = Tokenizer.from_str(json.dumps(files["tokenizer.json"]))
         assert made.encode("a cat").ids == wanted
 
 
 def test_ids_of_others_are_put_in_our_order(both, tiny_vocabulary, tmp_path):
     own, _ = both
-    tokenizers.write(own, tmp_path, language_model=True)
+    tokenizers.write(own, tmp_path, starts=True, ends=False)
     order = Order(7, 9, own.vocab_size)
     other = tokenizers.TokenizerFile(tmp_path / "tokenizer.json", order)
     (tmp_path / "spiece.model").unlink()
