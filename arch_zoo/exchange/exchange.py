@@ -12,7 +12,7 @@ from arch_zoo.exchange.foreign_config import ForeignConfig
 from arch_zoo.exchange.table import Row
 from arch_zoo.registry import ConfigError
 
-# ForeignConfig that change what a model computes, and the only values that other projects can have.
+# Settings that change what a model computes, and the only values that other projects can have.
 _PLAIN: Mapping[str, Any] = {
     "parametrization": "standard",
     "short_conv": "",

@@ -13,7 +13,6 @@ from train.use.tokenizers import Order
 OWN = "ArchZoo"
 """The name of the class of models that are written under the zoo's own names."""
 
-
 KEY = "arch_zoo"
 """Under which config.json says how a model of ours was trained."""
 

@@ -122,10 +122,10 @@ class EvaluateVerb(TextWindows):
         from train.data.corpus import open_corpus
         from train.use import evaluating
 
-        run = load(self.run_directory, None, self.stage)
-        corpus = run.corpus if self.corpus is None else open_corpus(self.corpus, verify=False)
-        if corpus is None:
+        run = load(self.run_directory, self.corpus, self.stage)
+        if run.corpus is None and self.corpus is None:
             raise InputError("corpus: an imported run has none; give --corpus")
+        corpus = run.corpus or open_corpus(str(self.corpus), verify=False)
         rows = []
         for name in [*(["heldout"] if self.heldout else []), *(["tasks"] if corpus.tasks else [])]:
             chosen = {"tasks": list(self.tasks)} if name == "tasks" else {}
@@ -177,8 +177,8 @@ class ImportVerb:
     """Makes a run of a model in a local folder, which everything that reads runs can then use.
 
     Attributes:
-      folder: has config.json, safetensors and a tokenizer, as Hugging Face's tools write them or
-        `export` does.
+      folder: has config.json, safetensors and, for text, a tokenizer, as Hugging Face's tools or
+        `export` write them.
       out: the directory of the new run, such as runs/ext/t5-small.
       vocab_size: the number of ids that the run gets: rows are cut, or rows of zeros are added; 0
         keeps those of the file.

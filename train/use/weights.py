@@ -40,7 +40,7 @@ def read(folder: Path) -> tuple[records.Row, dict[str, np.ndarray]]:
         found = _read_file(folder / file)
         for name in names or found:
             if name not in found:
-                raise InputError(f"{folder / file}: tensor {name}: missing, although {INDEX} names")
+                raise InputError(f"{folder / file}: tensor {name}: missing; {INDEX} names it")
             tensors[name] = found[name]
     return config, tensors
 

@@ -1,12 +1,14 @@
 """Every table names each parameter of ours and each tensor of theirs once, and can be undone."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 from flax import nnx
 
 import arch_zoo
-from arch_zoo import exchange
+from arch_zoo import exchange, sizes
 
 # Odd on purpose: no two dimensions are equal, so that a wrong layout cannot have the right shape.
 SHAPES = {
@@ -99,3 +101,21 @@ def test_settings_say_what_a_model_is(name, options):
     again = found.config(settings)
     assert shapes_of(again) == shapes_of(cfg)
     assert found.settings(again) == found.settings(cfg)
+
+
+@pytest.mark.parametrize(
+    "size",
+    ["small-KV32", "base", "tiny-EL6-DL2", "large-NL36", "mini-NL6-DM256-NH4", "xxl-FF16384"],
+)
+def test_a_size_is_named_by_its_dimensions(size):
+    dims = dataclasses.asdict(sizes.dimensions(size))
+    named = {key: value for key, value in dims.items() if not isinstance(value, bool)}
+    found = sizes.nearest(named)
+    assert sizes.dimensions(found) == sizes.dimensions(size)
+    assert found.count("-") <= size.count("-")
+
+
+def test_a_language_models_size_has_its_own_names():
+    dims = dataclasses.asdict(sizes.dimensions("pythia_1b"))
+    alone = {key: dims[key] for key in ("num_decoder_layers", "embed_dim", "mlp_dim", "num_heads")}
+    assert sizes.nearest(alone | {"head_dim": dims["head_dim"]}) == "pythia_1b"
