@@ -14,6 +14,7 @@ import pytest
 from flax import nnx
 
 import arch_zoo
+from arch_zoo.architectures.llama import LlamaBlocks
 
 VOCAB = 512
 # D, F, K, H * K and V all differ, so that no two can be mixed up. A recurrent mixer has more
@@ -83,7 +84,7 @@ LARGEST = {NORMAL: 6.0, TRUNCATED: 2 / 0.87962566, UNIFORM: math.sqrt(3)}
 
 def _logit_scale(cfg) -> int:
     """K, by which queries start smaller; llama's logits are divided by its root instead."""
-    return 1 if hasattr(cfg.architecture, "tied") else cfg.head_dim
+    return 1 if isinstance(cfg.architecture, LlamaBlocks) else cfg.head_dim
 
 
 def _step_bias(step: float) -> float:
