@@ -23,7 +23,7 @@ PROBES: dict[str, dict[str, Any]] = {
     "parity": {"longest_trained": 20, "tested": (24, 32, 48, 64)},
     "cycle": {"longest_trained": 20, "tested": (24, 32, 48, 64)},
 }
-RATES = (0.001, 0.003, 0.01)
+RATES = (0.003, 0.01, 0.03)
 SEEDS = 3
 STEPS = 500
 
