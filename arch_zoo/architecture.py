@@ -13,6 +13,7 @@ from arch_zoo.layers.embedding import Embedding
 from arch_zoo.layers.feed_forward import FeedForward
 from arch_zoo.layers.head import Head
 from arch_zoo.layers.layer import Layer
+from arch_zoo.layers.norm import RMSNorm
 from arch_zoo.layers.relative_bias import RelativeBias
 from arch_zoo.layers.stack import Block, Stack
 from arch_zoo.registry import ConfigError
@@ -125,6 +126,10 @@ class Architecture:
     def feed_forward(self, cfg: ModelConfig, side: Side, depth: int, key: jax.Array) -> Layer:
         """The layer after the mixer, which treats each position alone."""
         return FeedForward(cfg, key)
+
+    def norm(self, cfg: ModelConfig) -> nnx.Module:
+        """The norm [..., D] before every residual layer, and at the end of a stack."""
+        return RMSNorm(cfg.embed_dim, cfg.stream_epsilon)
 
     def positions(self, cfg: ModelConfig, side: Side, key: jax.Array) -> nnx.Module | None:
         """`(x, ctx) -> (x, ctx)` at the input of a stack.

@@ -15,6 +15,8 @@ REORDERED_GRADIENT = 2e-4
 # Parity with independent implementations in float32 at the highest matmul precision.
 PARITY = 2e-5
 PARITY_GRADIENT = 2e-4
+# a gradient that is zero on paper, relative to the largest of the model
+NOTHING = 1e-6
 
 # Logits of an imported model, against those of its source, over the largest of them if above 1.
 EXCHANGE = 1e-5

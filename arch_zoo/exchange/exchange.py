@@ -74,6 +74,10 @@ class Exchange:
         own = ["lm_head.weight"] if getattr(cfg.architecture, "tied", True) is False else []
         return ForeignConfig(settings, frozenset(own))
 
+    def renamed(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The tensors of a file by the names of the table, without those that hold no parameter."""
+        return dict(tensors)
+
     def copies(self, cfg: ModelConfig) -> Mapping[str, str]:
         """Tensors that a file may have as well, each with the one that it must be equal to."""
         return {}

@@ -61,6 +61,15 @@ def joined(*widths: int) -> Move:
     )
 
 
+def side_by_side(*widths: int) -> Move:
+    """Several arrays [..., width] of ours are one array [..., widths] of theirs."""
+    cuts = np.cumsum(widths)[:-1]
+    return Move(
+        lambda whole: tuple(np.split(whole, cuts, axis=-1)),
+        lambda *parts: (np.concatenate(parts, axis=-1),),
+    )
+
+
 def joined_by_head(heads: int, *widths: int) -> Move:
     """The same where each head has its own rows: [heads * widths, in] of theirs.
 

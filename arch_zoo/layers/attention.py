@@ -1,6 +1,6 @@
 """Multi-head softmax attention in T5's form.
 
-Logits are not scaled unless a layer asks for it, and projections have no biases.
+Logits are not scaled, and projections have no biases, unless a layer asks for it.
 """
 
 from typing import Any
@@ -35,11 +35,12 @@ class Projections(Layer):
         kv_heads: int | None = None,
         *,
         scaled_logits: bool = False,
+        biases: bool = False,
     ):
         """Draws the projections for `num_heads` heads of queries (default: the configuration's).
 
         Groups of consecutive heads share each of the `kv_heads` heads of keys and values (default:
-        as many, or one with shared heads).
+        as many, or one with shared heads). With `biases` each projection adds one.
         """
         num_heads = num_heads or cfg.num_heads
         memory_heads = kv_heads or (1 if cfg.shared_heads else num_heads)
@@ -59,23 +60,33 @@ class Projections(Layer):
         self.out = parameters.normal(
             keys[3], (joined, embed_dim), ("joined_kv", "embed"), joined**-0.5
         )
+        kernels = {name: getattr(self, name) for name in ("query", "key", "value", "out")}
+        for name, kernel in kernels.items():
+            bias = None
+            if biases and kernel is not None:
+                bias = parameters.constant(0.0, kernel.shape[-1:], kernel.axes[-1:])
+            setattr(self, f"{name}_bias", bias)
 
     def queries(self, x_BLD: jax.Array) -> jax.Array:
         """Queries [B, L, H, K]."""
-        q_BLHK = self._heads(x_BLD, self.query)
+        q_BLHK = self._heads(x_BLD, self.query, self.query_bias)
         return q_BLHK if self.scale == 1 else q_BLHK * self.scale
 
     def keys_values(self, x_BLD: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Keys and values [B, L, H, K]; where queries share heads H is smaller (see `attend`)."""
-        keys = self._heads(x_BLD, self.key)
-        return keys, keys if self.value is None else self._heads(x_BLD, self.value)
+        keys = self._heads(x_BLD, self.key, self.key_bias)
+        if self.value is None:
+            return keys, keys
+        return keys, self._heads(x_BLD, self.value, self.value_bias)
 
     def output(self, y_BLHK: jax.Array) -> jax.Array:
         """Joins the heads and projects back to [B, L, D]."""
-        return parameters.project(y_BLHK.reshape(*y_BLHK.shape[:2], -1), self.out)
+        y_BLJ = y_BLHK.reshape(*y_BLHK.shape[:2], -1)
+        return parameters.affine(y_BLJ, self.out, self.out_bias)
 
-    def _heads(self, x_BLD: jax.Array, kernel: nnx.Param) -> jax.Array:
-        return parameters.project(x_BLD, kernel).reshape(*x_BLD.shape[:2], -1, self.head_dim)
+    def _heads(self, x_BLD: jax.Array, kernel: nnx.Param, bias: nnx.Param | None) -> jax.Array:
+        joined_BLJ = parameters.affine(x_BLD, kernel, bias)
+        return joined_BLJ.reshape(*x_BLD.shape[:2], -1, self.head_dim)
 
 
 def attend(q_BTHK, k_BSHK, v_BSHK, mask: Mask, bias_1HTS, ctx: Context) -> jax.Array:

@@ -1,4 +1,4 @@
-"""The feed-forward layer of T5.1.0. Other forms override `projections` or `hidden`."""
+"""The feed-forward layer of T5.1.0. Other forms override `projections`, `hidden` or `out`."""
 
 from typing import Any
 
@@ -53,7 +53,11 @@ class FeedForward(Projecting):
         """The hidden units [B, L, F]."""
         return relu(*projected)
 
+    def out(self, hidden_BLF: jax.Array) -> jax.Array:
+        """What the layer adds [B, L, D]."""
+        return parameters.project(hidden_BLF, self.wo)
+
     def work(self, x_BLD: jax.Array, projected: tuple[jax.Array, ...], ctx: Context, cache: Any):
         """Treats each position alone, so the cache stays as it is."""
         hidden_BLF = ctx.dropout(self.hidden(*projected), over=1)
-        return parameters.project(hidden_BLF, self.wo), cache, Aux()
+        return self.out(hidden_BLF), cache, Aux()

@@ -94,6 +94,12 @@ def project(
     return projected.reshape(*x.shape[:-1], -1)
 
 
+def affine(x: jax.Array, kernel: nnx.Param, bias: nnx.Param | None) -> jax.Array:
+    """`x @ kernel + bias`, or without a bias, computed in the type of `x`."""
+    y = project(x, kernel)
+    return y if bias is None else y + bias.astype(x.dtype)
+
+
 def _pull_back(
     rows_NI: jax.Array, matrix_IJ: jax.Array, grad_NJ: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
@@ -156,5 +162,4 @@ class Dense(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps the last axis of `x`."""
-        y = project(x, self.kernel)
-        return y if self.bias is None else y + self.bias.astype(x.dtype)
+        return affine(x, self.kernel, self.bias)

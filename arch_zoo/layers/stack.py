@@ -10,7 +10,6 @@ from arch_zoo.config import ModelConfig
 from arch_zoo.layers import convolution, short_convolution
 from arch_zoo.layers.context import Aux, Context
 from arch_zoo.layers.layer import Layer
-from arch_zoo.layers.norm import RMSNorm
 from arch_zoo.registry import ConfigError
 
 # Numbers from which the keys of dropout at the input and output are derived; blocks use their
@@ -34,7 +33,7 @@ class Residual(nnx.Module):
 
     def __init__(self, cfg: ModelConfig, layer: Layer, taps: nnx.Param | None = None):
         """Wraps `layer`, with a norm before it."""
-        self.norm = RMSNorm(cfg.embed_dim, cfg.stream_epsilon)
+        self.norm = cfg.architecture.norm(cfg)
         self.taps = taps
         self.layer = layer
         self.depth_ratio = cfg.depth_ratio
@@ -120,7 +119,7 @@ class Stack(nnx.Module):
         self.blocks = nnx.List(blocks)
         self.schedule = schedule
         self.positions = positions
-        self.norm = RMSNorm(cfg.embed_dim, cfg.stream_epsilon)
+        self.norm = cfg.architecture.norm(cfg)
         self.scan, self.remat = cfg.scan_layers, cfg.remat
         if self.scan:
             self.period()

@@ -118,6 +118,7 @@ def test_tables_of_positions_and_steps_are_embedding(size):
         ("transformer", "switch", "funnel", "albert", "mos", "glu"), 2 * 32 * heads
     )
     tables |= {
+        "gpt2": (512 + 512) * dim,
         "performer": (512 + 512) * dim,
         "universal": 2 * 32 * heads + 2 * layers * dim,
         "evolved": 2 * 32 * heads + 32 * 2 * heads,

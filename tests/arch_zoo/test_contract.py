@@ -387,7 +387,7 @@ def test_a_decoder_that_reads_nothing_is_a_language_model(variant):
     reader = models.build(arch_zoo.config(name, models.SIZE, vocab_size=models.VOCAB, **two))
     state = dict(nnx.to_flat_state(nnx.state(reader)))
     for path in state:
-        if "cross_attention" in path and path[-1] == "out":
+        if "cross_attention" in path and path[-1] in ("out", "out_bias"):
             state[path] = state[path].replace(0 * state[path][...])
     graph, own = nnx.split(models.build(cfg))
     weights = [(path, state[path]) for path, _ in nnx.to_flat_state(own)]

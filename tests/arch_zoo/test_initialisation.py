@@ -14,6 +14,7 @@ import pytest
 from flax import nnx
 
 import arch_zoo
+from arch_zoo.architectures.gpt2 import GPT2
 from arch_zoo.architectures.llama import LlamaBlocks
 
 VOCAB = 512
@@ -83,8 +84,8 @@ LARGEST = {NORMAL: 6.0, TRUNCATED: 2 / 0.87962566, UNIFORM: math.sqrt(3)}
 
 
 def _logit_scale(cfg) -> int:
-    """K, by which queries start smaller; llama's logits are divided by its root instead."""
-    return 1 if isinstance(cfg.architecture, LlamaBlocks) else cfg.head_dim
+    """K, by which queries start smaller; some divide logits by its root instead."""
+    return 1 if isinstance(cfg.architecture, GPT2 | LlamaBlocks) else cfg.head_dim
 
 
 def _step_bias(step: float) -> float:
@@ -108,7 +109,7 @@ def _kernel_fan_in(shape, cfg) -> int:
 
 
 def _expected(path: str, shape, cfg) -> tuple[str, Any]:
-    if cfg.name == "performer" and path.endswith("positions.table"):
+    if cfg.name in ("gpt2", "performer") and path.endswith("positions.table"):
         return NORMAL, 1.0  # tables of vectors, not of biases
     attention = "cross_attention" in path or (cfg.name == "hybrid" and "blocks.3.self" in path)
     if cfg.name in RECURRENT and not attention and len(shape) == 2:

@@ -151,6 +151,20 @@ def test_counts_of_llama(kv_heads, tied):
     assert arch_zoo.count_state(cfg, L) == cfg.num_decoder_layers * 2 * L * (kv_heads or H) * K
 
 
+def test_counts_of_gpt2():
+    """Every matrix has a bias, every norm too, and positions have a table."""
+    cfg = language_model("gpt2")
+    D, attention, dense = cfg.embed_dim, on_paper.attention_params(cfg), 2 * 64 * 256
+    biases = 4 * D + (256 + D) + 2 * D
+    inner = cfg.num_decoder_layers * (block_params(cfg, attention, dense) + biases) + 2 * D
+    products = 4 * L * L * cfg.num_heads * cfg.head_dim
+    mixer = 2 * L * attention + products
+    tables = (VOCAB + cfg.max_target_length) * D
+    assert counts(cfg) == (inner + tables, inner, flops(cfg, mixer, 2 * dense))
+    published = arch_zoo.config("gpt2", "gpt2", family="decoder_only", vocab_size=50257)
+    assert arch_zoo.count_params(published).total == 124_439_808
+
+
 def test_counts_of_the_causal_mixer():
     """Half of its square matrices is never used, and is not counted as parameters."""
     cfg = language_model("mixer", max_target_length=L)

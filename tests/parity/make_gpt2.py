@@ -1,9 +1,10 @@
-"""A golden of the vanilla language model: Hugging Face's GPT2LMHeadModel with T5's parts.
+"""Goldens of Hugging Face's GPT2LMHeadModel: of `gpt2`, and with T5's parts of the vanilla model.
 
 Recipe, in an environment of its own (never the project's): `pip install torch==2.13.0
 transformers==5.23.0`, then, from the root of the checkout, `python -m tests.parity.make_gpt2`.
 
-GPT-2's own is the skeleton: residual layers with a norm before each and one at the end, one matrix
+The goldens of `gpt2` are the model as it is, with padded rows and with packed ones, where positions
+restart. In the golden of the vanilla model, GPT-2's own is the skeleton: residual layers with a norm before each and one at the end, one matrix
 for queries, keys and values, causal attention, and logits from the embedding. The parts in which
 the vanilla model differs are replaced. Norms are T5's, with neither mean nor bias. The feed-forward
 layers have ReLU, which GPT-2's configuration allows. Logits of attention are not scaled, which it
@@ -25,22 +26,27 @@ LENGTH = 40
 UNUSED = (".bias", "wpe")
 
 
-def build() -> nn.ModuleDict:
-    """GPT-2 with T5's norms, and the attention of T5 whose relative bias it gets."""
-    dim, heads = DIMENSIONS["embed_dim"], DIMENSIONS["num_heads"]
+def gpt2(**options) -> GPT2LMHeadModel:
+    """GPT-2, with the norms' epsilon of the zoo."""
     config = GPT2Config(
         vocab_size=DIMENSIONS["vocab_size"],
         n_positions=LENGTH,
-        n_embd=dim,
+        n_embd=DIMENSIONS["embed_dim"],
         n_layer=DIMENSIONS["num_decoder_layers"],
-        n_head=heads,
+        n_head=DIMENSIONS["num_heads"],
         n_inner=DIMENSIONS["mlp_dim"],
-        activation_function="relu",
-        scale_attn_weights=False,
+        layer_norm_epsilon=1e-6,
         attn_implementation="eager",
         use_cache=False,
+        **options,
     )
-    model = GPT2LMHeadModel(config)
+    return GPT2LMHeadModel(config).eval()
+
+
+def build() -> nn.ModuleDict:
+    """GPT-2 with T5's norms, and the attention of T5 whose relative bias it gets."""
+    dim, heads = DIMENSIONS["embed_dim"], DIMENSIONS["num_heads"]
+    model = gpt2(activation_function="relu", scale_attn_weights=False)
     for block in model.transformer.h:
         block.ln_1, block.ln_2 = T5LayerNorm(dim), T5LayerNorm(dim)
     model.transformer.ln_f = T5LayerNorm(dim)
@@ -49,7 +55,7 @@ def build() -> nn.ModuleDict:
         has_relative_attention_bias=True,
         layer_idx=0,
     ).relative_attention_bias
-    return nn.ModuleDict({"gpt2": model.eval(), "relative_attention_bias": bias})
+    return nn.ModuleDict({"gpt2": model, "relative_attention_bias": bias})
 
 
 def silence(model: nn.Module) -> None:
@@ -98,8 +104,34 @@ def logits(model: nn.ModuleDict, batch: dict[str, np.ndarray]) -> torch.Tensor:
     )
 
 
+def own_logits(model: GPT2LMHeadModel, batch: dict[str, np.ndarray]) -> torch.Tensor:
+    """Logits [B, T, V] of the model as it is; positions restart in every packed example.
+
+    The map has the zoo's scale of logits in the last norm.
+    """
+    positions = batch.get("decoder_positions")
+    return model(
+        input_ids=torch.tensor(batch["decoder_input_tokens"]),
+        attention_mask=t5_torch.causal_mask(batch),
+        position_ids=None if positions is None else torch.tensor(positions),
+    ).logits
+
+
 def main() -> None:
-    """Writes the golden."""
+    """Writes the goldens."""
+    vocab_size = DIMENSIONS["vocab_size"]
+    for case, batch in (
+        ("padded", batches.padded((1, 1), (LENGTH, 27), vocab_size)),
+        ("packed", batches.packed([[(1, 17), (1, 12)], [(1, 11), (1, 9)]], vocab_size, spare=3)),
+    ):
+        batch, model = batches.decoder_only(batch), gpt2()
+        t5_torch.randomise(model)
+        config = {"name": "gpt2", "size": "nano", "max_target_length": LENGTH, **DIMENSIONS}
+        weights = t5_torch.mapped(model, config)
+        t5_torch.check_complete(model, weights)
+        t5_torch.golden(t5_torch.VERSIONS, config, batch, weights, own_logits(model, batch)).save(
+            f"gpt2-lm-{case}"
+        )
     rows = [[(1, 17), (1, 12)], [(1, 11), (1, 9), (1, 1)]]
     batch = batches.decoder_only(batches.packed(rows, DIMENSIONS["vocab_size"], spare=3))
     model = build()

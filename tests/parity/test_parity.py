@@ -138,7 +138,12 @@ def test_outputs_and_gradients_equal_the_oracle(path):
         mask = real if expected.ndim else True
         assert_close(outputs[name] * mask, expected * mask, tolerances.PARITY, name)
     assert gradients.keys() == case.gradients.keys()
+    scale = max(np.abs(expected).max() for expected in case.gradients.values())
     for name, expected in case.gradients.items():
+        if name.endswith("key_bias"):  # adds one number to all logits of a query: only rounding
+            for gradient in (gradients[name], expected):
+                assert np.abs(gradient).max() < tolerances.NOTHING * scale, name
+            continue
         assert_close(gradients[name], expected, tolerances.PARITY_GRADIENT, f"gradient of {name}")
 
 

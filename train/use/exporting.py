@@ -55,6 +55,8 @@ def export(run: LoadedRun, out: Path, form: Form = "hf") -> Exported:
     if form == "hf":
         try:
             found = exchange.of_architecture(cfg)
+            if imported is None and _one_boundary(cfg):
+                raise ConfigError(f"{cfg.name}: only imported models can have one_boundary=True")
         except ConfigError as error:
             reason = str(error)
         else:
@@ -101,6 +103,8 @@ def as_theirs(
       out: the folder.
       about: what config.json says besides.
     """
+    if _one_boundary(cfg):
+        tokens = (tokens[1], tokens[1])
     settings = found.written(cfg)
     start = "decoder_start_token_id" if cfg.family == "encoder_decoder" else "bos_token_id"
     # If a language model's padding were its start, transformers would hide the start of a prompt.
@@ -113,6 +117,11 @@ def as_theirs(
     tensors = exchange.export_tensors(list(found.rows(cfg, settings)), params)
     weights.write(out, files, tensors)
     return Exported(found.theirs, "", len(tensors))
+
+
+def _one_boundary(cfg: ModelConfig) -> bool:
+    """Whether the start is the end."""
+    return getattr(cfg.architecture, "one_boundary", False)
 
 
 def _write_tokenizer(run: LoadedRun, out: Path) -> None:

@@ -25,7 +25,13 @@ from train.use import tokenizers, weights
 from train.use.imported import KEY, OWN, Imported, Trained, reordered, usual
 from train.use.tokenizers import Order
 
-_TABLES = ("shared.weight", "model.embed_tokens.weight", "backbone.embeddings.weight")
+_TABLES = (
+    "shared.weight",
+    "model.embed_tokens.weight",
+    "backbone.embeddings.weight",
+    "transformer.wte.weight",
+    "wte.weight",
+)
 _HEAD = "lm_head.weight"
 
 
@@ -114,7 +120,7 @@ def read(folder: Path) -> Foreign:
     copied = any(_equal(tensors, _HEAD, table) for table in _TABLES)
     settings = exchange.ForeignConfig(config, frozenset(tensors) - ({_HEAD} if copied else set()))
     found = exchange.find(settings)
-    cfg = found.config(settings)
+    cfg, tensors = found.config(settings), found.renamed(tensors)
     for copy, original in found.copies(cfg).items():
         if copy not in settings.tensors or _equal(tensors, copy, original):
             tensors.pop(copy, None)
@@ -169,6 +175,8 @@ def _tokens(config: Row, cfg: ModelConfig) -> tuple[int, int]:
     start = config.get("bos_token_id")
     start = _id("bos_token_id", pad if start is None else start, cfg)
     end = _id("eos_token_id", end, cfg)
+    if start == end and getattr(cfg.architecture, "one_boundary", False):
+        return cfg.vocab_size - 1, end  # the row that the map has added
     if start == end:
         raise ConfigError(
             f"config.json: bos_token_id and eos_token_id are both {start}: the zoo's rows start "
@@ -187,8 +195,12 @@ def _resized(source: Foreign, axes: Mapping[str, tuple[str, ...]], size: int) ->
     """A model with another number of ids.
 
     Raises:
-      ConfigError: the start or the end would be cut off.
+      ConfigError: the start or the end would be cut off, or one token is both.
     """
+    if getattr(source.cfg.architecture, "one_boundary", False):
+        raise ConfigError(
+            f"vocab_size={size}: the vocabulary of a model whose start is its end keeps its size"
+        )
     if max(source.tokens) >= size:
         raise ConfigError(f"vocab_size={size}: would cut off the ids {source.tokens} of the model")
     found = {}

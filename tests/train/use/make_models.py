@@ -62,6 +62,15 @@ MAMBA = {
     "pad_token_id": 3,
     "tie_word_embeddings": False,
 }
+GPT2 = {
+    "vocab_size": VOCAB,
+    "n_positions": 128,
+    "n_embd": 20,
+    "n_layer": 2,
+    "n_head": 4,
+    "pad_token_id": 5,
+    "eos_token_id": 5,
+}
 SWITCH = {
     "num_experts": 3,
     "num_sparse_encoder_layers": 1,
@@ -72,7 +81,7 @@ SWITCH = {
 
 # Where the search for a telling seed begins. Beam search of theirs leaves out rows that end beyond
 # the best N of a step, ours does not; from these on both find the same.
-FIRST = {"t5": 39, "switch": 74, "llama_tied": 27}
+FIRST = {"t5": 39, "switch": 74, "llama_tied": 27, "gpt2": 58, "gpt2_start": 39}
 
 
 def models() -> dict[str, hf.PreTrainedModel]:
@@ -87,6 +96,8 @@ def models() -> dict[str, hf.PreTrainedModel]:
         "switch": hf.SwitchTransformersForConditionalGeneration(
             hf.SwitchTransformersConfig(**T5 | SWITCH)
         ),
+        "gpt2": hf.GPT2LMHeadModel(hf.GPT2Config(**GPT2, bos_token_id=5)),  # one token for both
+        "gpt2_start": hf.GPT2LMHeadModel(hf.GPT2Config(**GPT2, bos_token_id=3)),
         "llama": hf.LlamaForCausalLM(hf.LlamaConfig(**CAUSAL, rms_norm_eps=1e-5)),
         "llama_tied": hf.LlamaForCausalLM(hf.LlamaConfig(**CAUSAL, tie_word_embeddings=True)),
         "mistral": hf.MistralForCausalLM(hf.MistralConfig(**CAUSAL, sliding_window=5)),
@@ -105,7 +116,8 @@ def randomise(model: hf.PreTrainedModel, seed: int) -> None:
         for name, parameter in model.named_parameters():
             drawn = torch.randn(parameter.shape, generator=generator)
             if parameter.ndim == 1:
-                centre = float("norm" in name and not isinstance(model, hf.Qwen3NextForCausalLM))
+                scale = name.endswith("weight") and ("norm" in name or ".ln_" in name)
+                centre = float(scale and not isinstance(model, hf.Qwen3NextForCausalLM))
                 parameter.copy_(centre + 0.2 * drawn)
             else:
                 parameter.copy_(drawn * (1.5 if "lm_head" in name else parameter.shape[-1] ** -0.5))
