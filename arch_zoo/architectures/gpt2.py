@@ -21,7 +21,6 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
 from arch_zoo.architecture import Architecture
 from arch_zoo.config import ModelConfig

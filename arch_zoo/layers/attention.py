@@ -60,12 +60,12 @@ class Projections(Layer):
         self.out = parameters.normal(
             keys[3], (joined, embed_dim), ("joined_kv", "embed"), joined**-0.5
         )
-        kernels = {name: getattr(self, name) for name in ("query", "key", "value", "out")}
-        for name, kernel in kernels.items():
-            bias = None
-            if biases and kernel is not None:
-                bias = parameters.constant(0.0, kernel.shape[-1:], kernel.axes[-1:])
-            setattr(self, f"{name}_bias", bias)
+        self.query_bias, self.key_bias, self.value_bias, self.out_bias = (
+            parameters.constant(0.0, kernel.shape[-1:], kernel.axes[-1:])
+            if biases and kernel is not None
+            else None
+            for kernel in (self.query, self.key, self.value, self.out)
+        )
 
     def queries(self, x_BLD: jax.Array) -> jax.Array:
         """Queries [B, L, H, K]."""

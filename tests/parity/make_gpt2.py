@@ -4,12 +4,14 @@ Recipe, in an environment of its own (never the project's): `pip install torch==
 transformers==5.23.0`, then, from the root of the checkout, `python -m tests.parity.make_gpt2`.
 
 The goldens of `gpt2` are the model as it is, with padded rows and with packed ones, where positions
-restart. In the golden of the vanilla model, GPT-2's own is the skeleton: residual layers with a norm before each and one at the end, one matrix
-for queries, keys and values, causal attention, and logits from the embedding. The parts in which
-the vanilla model differs are replaced. Norms are T5's, with neither mean nor bias. The feed-forward
-layers have ReLU, which GPT-2's configuration allows. Logits of attention are not scaled, which it
-allows too. T5's relative bias is added to the mask. Biases and learned positions are zero and not
-trained. The tied logits are scaled by D^-1/2.
+restart.
+
+In the golden of the vanilla model, GPT-2's own is the skeleton: residual layers with a norm before
+each and one at the end, one matrix for queries, keys and values, causal attention, and logits from
+the embedding. The parts in which the vanilla model differs are replaced. Norms are T5's, with
+neither mean nor bias. The feed-forward layers have ReLU, which GPT-2's configuration allows. Logits
+of attention are not scaled, which it allows too. T5's relative bias is added to the mask. Biases
+and learned positions are zero and not trained. The tied logits are scaled by D^-1/2.
 """
 
 import numpy as np
