@@ -54,7 +54,8 @@ class BiasedFeedForward(FeedForward):
 
     def hidden(self, *projected: jax.Array) -> jax.Array:
         """The hidden units [B, L, F]."""
-        return jax.nn.gelu(*projected)
+        (x_BLF,) = projected
+        return jax.nn.gelu(x_BLF)
 
     def out(self, hidden_BLF: jax.Array) -> jax.Array:
         """What the layer adds [B, L, D]."""

@@ -24,7 +24,7 @@ ARCHITECTURES = (
 )
 SIZES = ("centi", "micro", "nano")  # the largest first, see `configs.studies.cpu`
 RATES = (0.06, 0.12, 0.24)
-STEPS = 1000
+STEPS = 700
 
 
 def study() -> StudyConfig:
