@@ -1,4 +1,4 @@
-"""Lists the architectures (`list`) and counts the costs of one model (`show NAME --size ...`)."""
+"""Lists architectures (`list`) and sizes (`sizes`), and counts what a model costs (`show NAME`)."""
 
 import dataclasses
 import json
@@ -15,7 +15,7 @@ from arch_zoo.config import LONGEST_ROW
 from arch_zoo.conventions import DEFAULT, Convention
 from arch_zoo.resolve import SizeRule
 from arch_zoo.side import Family
-from arch_zoo.sizes import DECODER_ONLY
+from arch_zoo.sizes import DECODER_ONLY, OPERATORS, SIZES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,13 +34,30 @@ class ListVerb:
 
 
 @dataclasses.dataclass(frozen=True)
+class SizesVerb:
+    """Lists the named sizes, and the operators that change a dimension of a size.
+
+    Attributes:
+      format: table for a person, json for a program.
+    """
+
+    format: TableOrJson = "table"
+
+    def run(self) -> None:
+        """Prints the sizes and operators."""
+        _print_sizes(self.format)
+
+
+@dataclasses.dataclass(frozen=True)
 class ShowVerb:
     """Shows parameters, memory and FLOPs of one model by part, without building any array.
 
     Attributes:
       architecture: a name from `list`.
-      size: a named size, optionally with scaling operators, as in base-NL24-DM512.
+      size: a named size, optionally with scaling operators, as in base-NL24-DM512; from `sizes`.
       variant: a named setting of the architecture's options, from `list`.
+      set: options of the architecture or the model as KEY=VALUE, such as num_experts=32; values are
+        JSON.
       size_rule: what a size means: the architecture's own rule (paper), or as many parameters as
         the vanilla model of that size (matched).
       family: encoder_decoder, or decoder_only for a language model.
@@ -56,6 +73,7 @@ class ShowVerb:
     architecture: tyro.conf.Positional[str]
     size: str = "base"
     variant: str | None = None
+    set: tuple[str, ...] = ()
     size_rule: SizeRule = "paper"
     family: Family = "encoder_decoder"
     input_length: int = 512
@@ -76,7 +94,7 @@ class ShowVerb:
         _print_costs(found, self.format)
 
 
-VERBS: dict[str, type] = {"list": ListVerb, "show": ShowVerb}
+VERBS: dict[str, type] = {"list": ListVerb, "sizes": SizesVerb, "show": ShowVerb}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -121,6 +139,11 @@ def costs(options: ShowVerb) -> dict[str, Any]:
         made |= {"family": options.family, "max_target_length": options.length}
     else:
         made |= {f"max_{name}": length for name, length in lengths.items()}
+    for setting in options.set:
+        key, value = command_line.parse_setting(setting)
+        if key in made:
+            raise arch_zoo.ConfigError(f"set: {key} has an option of its own")
+        made[key] = value
     cfg = arch_zoo.config(options.architecture, options.size, **made)
     params = arch_zoo.count_params(cfg)
     flops = arch_zoo.count_flops(
@@ -148,6 +171,33 @@ def costs(options: ShowVerb) -> dict[str, Any]:
             for part in parts
         },
     }
+
+
+def _print_sizes(form: str) -> None:
+    named = {name: dataclasses.asdict(dims) for name, dims in SIZES.items()}
+    operators = {code: meaning for code, (_, meaning) in OPERATORS.items()}
+    if form == "json":
+        print(json.dumps({"sizes": named, "operators": operators}, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("size")
+    for column in ("layers", "D", "F", "heads", "head's K"):
+        table.add_column(column, justify="right")
+    for name, dims in SIZES.items():
+        layers = f"{dims.num_encoder_layers}+{dims.num_decoder_layers}"
+        layers = f"{dims.num_decoder_layers}" if name in DECODER_ONLY else layers
+        numbers = (dims.embed_dim, dims.mlp_dim, dims.num_heads, dims.head_dim)
+        table.add_row(name, layers, *map(str, numbers))
+    Console(highlight=False).print(table)
+    print(
+        "\nLayers of encoder+decoder; a decoder-only model has the decoder's. An operator sets one"
+        "\ndimension: base-NL24-DM512 is base with 24 layers in each stack and D 512."
+    )
+    for code, meaning in operators.items():
+        print(f"  {code:4}{meaning}")
 
 
 def _print_list(rows: list[dict[str, Any]], form: str) -> None:

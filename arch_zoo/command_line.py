@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import difflib
 import errno
+import json
 import os
 import re
 import sys
@@ -222,6 +223,21 @@ def run(command: Callable[[], int | None], bad_input: tuple[type[Exception], ...
 def _end(code: int, message: str, prefix: str = "error: ") -> int:
     print(f"{prefix}{one_line(message)}", file=sys.stderr)
     return code
+
+
+def parse_setting(setting: str) -> tuple[str, Any]:
+    """Splits KEY=VALUE; a value that is not JSON is text.
+
+    Raises:
+      UsageError: there is no equals sign.
+    """
+    key, equals, text = setting.partition("=")
+    if not equals:
+        raise UsageError(f"set: {setting!r} is not KEY=VALUE")
+    try:
+        return key, json.loads(text)
+    except ValueError:
+        return key, text
 
 
 def one_line(text: str) -> str:

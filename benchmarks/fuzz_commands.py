@@ -265,6 +265,8 @@ class Ground:
             "extract": [*corpus, "--prompt", "4", "--answer", "4", "--batches", "1"],
             "rank-heads": [*corpus, "--ranks", "2", "--steps", "2", "--batches", "1"],
             "probes": ["parity"],
+            "settings": ["steps"],
+            "tasks": [],
             "generate": [*corpus, "--text", "the cat", "--max-length", "2"],
             "evaluate": [*corpus, "--text", str(self.directory / "words.txt"), "--window", "16"],
             "export": ["--out", str(out / "exported"), *corpus],
@@ -296,6 +298,7 @@ class Ground:
             ],
             "show": ["transformer", "--size", "nano"],
             "list": [],
+            "sizes": [],
         }
         if verb == "finetune":
             return [*bases[verb], "--init-from", str(self.pretrained())]

@@ -1,11 +1,12 @@
 """Presets of single runs: functions of architecture, size, seed and family."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import arch_zoo
+from train.records import InputError
 from train.study import declare
 from train.study.config import Family, OptimizerConfig, RunConfig, StageConfig
 
@@ -17,6 +18,17 @@ PROBE_SIZE = "nano-NL2-DM64-FF256-NH4-KV16"
 CPU_RATES = "configs/rates/cpu.json"  # from the root of the project
 """The learning rates of `cpu`: what `eval tune` found in the study `lr_sweep`."""
 _ROOT = Path(__file__).parents[1]
+
+
+def named(name: str) -> Callable[..., RunConfig]:
+    """The preset of this name.
+
+    Raises:
+      InputError: there is none.
+    """
+    if name not in __all__:
+        raise InputError(f"preset = {name!r} is not one of {', '.join(__all__)}")
+    return globals()[name]
 
 
 def t5(

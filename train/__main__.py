@@ -21,6 +21,8 @@ from train.ranges import CountOrZero, Range, Seed
 from train.records import InputError, Row, read_json, read_jsonl, read_status
 from train.study import cluster_verbs, verbs
 from train.study.config import Family
+from train.study.settings_verb import SettingsVerb
+from train.tasks.tasks_verb import TasksVerb
 from train.use import verbs as use_verbs
 
 MOST_SEEDS = 1024  # in one program, which holds the parameters of every seed
@@ -105,6 +107,8 @@ VERBS = {
     **cluster_verbs.VERBS,
     **measure_verbs.VERBS,
     "probes": ProbesVerb,
+    "settings": SettingsVerb,
+    "tasks": TasksVerb,
     **use_verbs.VERBS,
 }
 
@@ -127,20 +131,18 @@ def run_cell(verb: CellVerb, stage: str) -> int:
     Raises:
       InputError: a setting is wrong, checkpoints are missing, or another process runs the cell.
     """
-    import configs.presets
+    from configs import presets
     from train.study import declare
 
-    preset = getattr(configs.presets, verb.preset, None)
-    if preset is None or verb.preset not in configs.presets.__all__:
-        raise InputError(
-            f"preset = {verb.preset!r} is not one of {', '.join(configs.presets.__all__)}"
-        )
+    preset = presets.named(verb.preset)
     settings = verbs.parse_settings(verb.set)
     before = _model_of(verb)
     chosen = {key: before.get(key, getattr(verb, key)) for key in _OF_A_RUN}
     config = preset(chosen["architecture"], chosen["size"], verb.seed, chosen["family"])
     config = dataclasses.replace(config, study=verb.study)
     config = declare.with_settings(declare.like(config, before) if before else config, settings)
+    # Only to refuse a wrong model before a corpus is looked for.
+    declare.model(config, declare.T5_VOCABULARY)
 
     # Late, because these imports are slow and a misspelt setting should be reported first.
     from train.data.probe_batches import open_for

@@ -7,7 +7,6 @@ index. Importing this module is fast; seqio and TensorFlow are imported only if 
 to make.
 """
 
-import contextlib
 import importlib.metadata
 import os
 import platform
@@ -23,6 +22,7 @@ from train.data.prepare_config import COUNTS, PrepareConfig
 from train.data.text import overlap, text_files
 from train.data.text.vocabulary import Vocabulary
 from train.records import InputError, read_json, write_json
+from train.tasks import quiet
 
 if TYPE_CHECKING:
     from train.tasks.seqio_tasks import Definition
@@ -85,9 +85,8 @@ def _finished(root: Path, key: str, say: Say) -> Corpus | None:
 
 def _make(config: PrepareConfig, root: Path, key: str, say: Say) -> Corpus:
     say("prepare: loading seqio and TensorFlow")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _quiet():
-        from train.tasks import catalog, seqio_tasks
+    catalog = quiet.catalog()
+    from train.tasks import seqio_tasks
 
     catalog.load(config.modules)
     text, definitions = catalog.pretraining(config), catalog.downstream(config)
@@ -150,20 +149,6 @@ def _make_parts(
             root, plan[place], say, team, place, f" ({place + 1}/{len(plan)})"
         )
     return facts
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Discards what native code writes to stderr, such as TensorFlow's start messages."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def _one(

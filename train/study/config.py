@@ -463,6 +463,8 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
             raise InputError(f"{where} = {value!r}: expected a list")
         item = get_args(option)[0]
         return tuple(_convert(item, element, f"{where}[{i}]") for i, element in enumerate(value))
+    if option is int and isinstance(value, float) and value.is_integer():
+        return int(value)  # such as 1e3
     if typing.get_origin(option) is Mapping and not isinstance(value, Mapping):
         raise InputError(f"{where} = {value!r}: expected keys and values")
     return value

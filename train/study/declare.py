@@ -353,7 +353,7 @@ def _flops(cfg: arch_zoo.ModelConfig, lengths: tuple[int, ...]) -> int:
     return arch_zoo.count_flops(cfg, *lengths).forward
 
 
-_NOT_OF_THE_MODEL = {
+NOT_OF_THE_MODEL = {
     "architecture": "the run's architecture",
     "size": "the run's size",
     "family": "the run's family",
@@ -398,7 +398,7 @@ def model(cell: RunConfig, vocab_size: int, *, accelerator: bool = False) -> arc
       ConfigError: the architecture, the size or a model option is unknown or not allowed.
       InputError: `cell.model` sets an option that is determined elsewhere.
     """
-    for key, source in _NOT_OF_THE_MODEL.items():
+    for key, source in NOT_OF_THE_MODEL.items():
         if key in cell.model:
             raise InputError(f"model.{key} = {cell.model[key]!r}: it is {source}")
     defaults = {

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from arch_zoo.command_line import UsageError, parse_setting
 from train.command_line import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED, TableOrJson, one_line
 from train.ranges import Count, CountOrZero, NotNegative, Positive, Range
 from train.records import InputError
@@ -153,15 +154,12 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     """
     found = {}
     for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not equals:
-            raise InputError(f"set: {setting!r} is not KEY=VALUE")
+        try:
+            key, value = parse_setting(setting)
+        except UsageError as error:
+            raise InputError(str(error)) from None
         if key in _NAMED_BY:
             raise InputError(f"set: {key!r} is part of a run's name and path; {_NAMED_BY[key]}")
-        try:
-            value = json.loads(text)
-        except ValueError:
-            value = text
         if key in found and json.dumps(found[key]) != json.dumps(value):
             raise InputError(f"set: {key!r} is given two values, {found[key]!r} and {value!r}")
         found[key] = value
