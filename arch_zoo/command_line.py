@@ -105,10 +105,22 @@ def _message(event: parse_errors.ParseErrorEvent, known: Iterable[str]) -> str:
             return f"{argument.display_name()}: a value is missing"
         case parse_errors.InstantiationFailure(message=message, argument=argument):
             # Without an argument, the error was raised by the `__post_init__` of the verb.
-            name = f"Error parsing {argument.display_name()}: " if argument else ""
-            return f"{name}{message}".rstrip(".")
+            name = f"{argument.display_name()}: " if argument else ""
+            return f"{name}{_plain(message)}".rstrip(".")
         case _:
             return f"these options cannot be combined ({type(event).__name__})"
+
+
+def _plain(message: str) -> str:
+    """What Python says of text that is no number, in words of the user's."""
+    for pattern, kind in (
+        (r"invalid literal for int\(\) with base 10: (.+)", "a whole number"),
+        (r"could not convert string to float: (.+)", "a number"),
+    ):
+        if match := re.fullmatch(pattern, message):
+            return f"{match[1]} is not {kind}"
+    lists = re.fullmatch(r"Could not find valid parse for arguments: \[(.+)\]", message)
+    return f"cannot read {lists[1]}" if lists else message
 
 
 def _name(argument: Any) -> str:

@@ -1,14 +1,15 @@
 """Presets of single runs: functions of architecture, size, seed and family."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import arch_zoo
+from arch_zoo.sizes import dimensions
 from train.records import InputError
 from train.study import declare
-from train.study.config import Family, OptimizerConfig, RunConfig, StageConfig
+from train.study.config import Family, OptimizerConfig, RunConfig, StageConfig, StudyConfig
 
 __all__ = ["cpu", "cpu_text", "t5"]
 
@@ -29,6 +30,30 @@ def named(name: str) -> Callable[..., RunConfig]:
     if name not in __all__:
         raise InputError(f"preset = {name!r} is not one of {', '.join(__all__)}")
     return globals()[name]
+
+
+_CPU = {"corpus": "corpora/python", "prepare": "python", "platform": "cpu"}
+_SHARED: dict[str, dict[str, str]] = {
+    "cpu": {**_CPU, "tuning": CPU_RATES},
+    "cpu_text": _CPU,
+    "t5": {"corpus": "corpora/c4"},
+}
+
+
+def study(
+    name: str,
+    preset: str,
+    architectures: Sequence[str],
+    sizes: Sequence[str],
+) -> StudyConfig:
+    """Every architecture at every size in the settings of a preset, the largest size first.
+
+    No worker then starts a long run at the end.
+    """
+    dims = {size: dimensions(size) for size in sizes}
+    ordered = sorted(sizes, key=lambda size: -dims[size].embed_dim * dims[size].num_decoder_layers)
+    cells = declare.grid(named(preset), size=ordered, architecture=architectures)
+    return StudyConfig(name=name, cells=cells, **_SHARED[preset])
 
 
 def t5(

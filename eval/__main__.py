@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _Path = Annotated[Path, tyro.conf.Positional]
 _Flat = tyro.conf.arg(name="")
+_MOST_ROWS = 60  # of a table that a report prints
 _Columns = Annotated[RunColumns, _Flat]
 _Settings = Annotated[Settings, _Flat]
 
@@ -56,7 +57,7 @@ class ReportVerb:
     settings: _Settings = Settings()
 
     def run(self) -> None:
-        """Writes the report; prints its warnings, table 1, its main sentences and its path."""
+        """Writes the report; prints its warnings, main sentences, table 1 if short, and paths."""
         with progress("report") as step:
             # Matplotlib and the analyses take seconds to import, and other verbs need neither.
             from eval.report import summary, tables, write
@@ -66,11 +67,14 @@ class ReportVerb:
             analysis = write.write(study, self.out, self.settings, step, beside)
         for warning in summary.warnings(analysis):
             _say("warning", warning)
-        _show(
-            tables.table1(analysis.study, analysis.paired_errors, analysis.results.get("regrets"))
-        )
         for sentence in summary.sentences(analysis):
             print(f"- {printable(sentence)}")
+        table = tables.table1(
+            analysis.study, analysis.paired_errors, analysis.results.get("regrets")
+        )
+        if len(table.rows) <= _MOST_ROWS:  # more would push the sentences off the screen
+            _show(table)
+        print(f"table of all cells: {self.out / 'table1.csv'}")
         print(f"report: {self.out / 'report.html'}")
 
 

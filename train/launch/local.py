@@ -311,7 +311,8 @@ class _View:
         self._study, self._directory = study, directory
         self._started = self._said = time.monotonic()
         found = statuses(study, directory)
-        self._done_before = sum(status.done for status in found)  # does not count for the speed
+        self._done_before = watch.work_done(found)  # does not count for the speed
+        self._states = {status.run_id: status.state for status in found}
         self._bar = None
         if sys.stderr.isatty():
             from rich import console, progress
@@ -321,20 +322,33 @@ class _View:
                 progress.TextColumn("{task.fields[note]}"),
             )
             self._bar = progress.Progress(*columns, console=console.Console(stderr=True))
-            total = sum(status.total for status in found)
+            total = sum(status.work for status in found)
             self._task = self._bar.add_task(study.name, total=total, note="")
             self._bar.start()
 
     def show(self) -> None:
         found = statuses(self._study, self._directory)
-        done = sum(status.done for status in found)
+        done = watch.work_done(found)
         elapsed = time.monotonic() - self._started
         note = watch.totals(found, (done - self._done_before) / elapsed)
+        for line in watch.news(found, self._states):
+            self._say(line)
+        self._states = {status.run_id: status.state for status in found}
+        running = watch.now(found)
         if self._bar:
-            self._bar.update(self._task, completed=done, note=note)
+            self._bar.update(self._task, completed=done, note=f"{note}; {running}")
         elif time.monotonic() - self._said > _LINE_SECONDS:
             self._said = time.monotonic()
-            print(f"{self._study.name}: {elapsed:.0f} s, {note}", file=sys.stderr, flush=True)
+            self._say(f"{elapsed:.0f} s, {note}" + (f"; {running}" if running else ""))
+
+    def _say(self, line: str) -> None:
+        from rich.text import Text
+
+        said = f"{self._study.name}: {line}"
+        if self._bar:
+            self._bar.console.print(Text(said))  # above the bar
+        else:
+            print(said, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         if self._bar:

@@ -6,6 +6,7 @@ import functools
 import heapq
 import itertools
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -488,20 +489,32 @@ def to_dict(plan: Plan) -> dict[str, Any]:
 
 
 def table(plan: Plan) -> list[str]:
-    """A plan as lines of text: one for each cell, and its totals."""
-    width = max(len(cell.run_id) for cell in plan.cells)
+    """A plan as lines of text: one for each cell, with its seeds, and its totals.
+
+    Parameters, FLOPs, tokens, memory and time of a line are those of one seed.
+    """
+    folded: dict[tuple, list[CellPlan]] = {}
+    for cell in plan.cells:
+        name = re.sub(r"-s\d+$", "", cell.run_id)
+        numbers = (cell.params, cell.flops_total, cell.steps, cell.seconds, cell.problem)
+        folded.setdefault((name, *numbers), []).append(cell)
+    names = {
+        cells[0].run_id: cells[0].run_id if len(cells) == 1 else f"{key[0]}, {len(cells)} seeds"
+        for key, cells in folded.items()
+    }
+    width = max(map(len, names.values()))
     head = (
         f"{'cell':{width}}  {'params':>7}  {'FLOPs/seq':>9}  {'FLOPs':>8}  {'steps':>7}  "
         f"{'tokens':>7}"
     )
     lines = [f"{head}  {'memory':>8}  {'disk':>8}  {'time':>9}  {'cost':>9}"]
-    for c in plan.cells:
+    for c in (cells[0] for cells in folded.values()):
         numbers = (
             f"{short(c.params):>7}  {c.flops_forward:>9.2e}  {c.flops_total:>8.1e}  {c.steps:>7}"
         )
         sizes = f"{short(c.tokens):>7}  {short(c.memory):>7}B  {short(c.disk):>7}B"
         lines.append(
-            f"{c.run_id:{width}}  {numbers}  {sizes}  {clock(c.seconds):>9}  "
+            f"{names[c.run_id]:{width}}  {numbers}  {sizes}  {clock(c.seconds):>9}  "
             f"{'$' + short(c.dollars):>9}"
         )
     flops, tokens, disk = plan.total("flops_total"), plan.total("tokens"), plan.total("disk")

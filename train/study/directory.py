@@ -1,4 +1,4 @@
-"""A study's declaration, its directory, and the progress of its cells. Nothing here imports jax."""
+"""A study's declaration, its directory, and the progress of its cells."""
 
 import dataclasses
 import fnmatch
@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from arch_zoo import sizes
 from train import records
 from train.records import InputError
 from train.study.config import (
@@ -38,6 +39,8 @@ class CellStatus:
       stage: the stage that it is in or ended in, if it has started.
       done: steps done, over both stages.
       total: steps of both stages.
+      work: what its training costs, in FLOPs: a rough estimate from dimensions alone, to compare
+        the cells of a study.
       nll: the last recorded training loss, nats per token.
       rate: recent steps per second; None if none is recorded or no process is running the cell.
       left: seconds until it is done, at that rate.
@@ -50,6 +53,7 @@ class CellStatus:
     stage: str
     done: int
     total: int
+    work: float
     nll: float | None
     rate: float | None
     left: float | None
@@ -156,15 +160,75 @@ def read_manifest(directory: Path) -> StudyConfig:
     return from_dict(StudyConfig, records.read_json(directory / MANIFEST), MANIFEST)
 
 
+# The settings of a run on which its progress depends.
+_OF_PROGRESS = (
+    "architecture",
+    "size",
+    "family",
+    "protocol",
+    "seed",
+    "study",
+    "pretrain",
+    "finetune",
+)
+
+
+def declared(directory: Path) -> StudyConfig:
+    """The study of a directory: its manifest, or without one the runs that are there.
+
+    Raises:
+      InputError: it has neither.
+    """
+    if (directory / MANIFEST).exists():
+        return read_manifest(directory)
+    if not directory.is_dir():
+        raise InputError(f"{directory}: is no directory")
+    found = []
+    for path in sorted(directory.glob("*/config.json")):
+        record = records.read_json(path)
+        if record.get("pretrain"):  # imported models have none
+            values = {name: record[name] for name in _OF_PROGRESS if name in record}
+            found.append(from_dict(RunConfig, values, str(path)))
+    if not found:
+        raise InputError(f"{directory}: has neither {MANIFEST} nor directories of runs")
+    return StudyConfig(directory.name, tuple(found))
+
+
 def statuses(study: StudyConfig, directory: Path) -> list[CellStatus]:
     """The progress of every cell, from the records alone.
 
     A cell that no process is running does not count as "running".
     """
-    return [_status(cell, directory / cell.run_id) for cell in study.cells]
+    ids = _vocab_size(study)
+    return [_status(cell, directory / cell.run_id, ids) for cell in study.cells]
 
 
-def _status(cell: RunConfig, directory: Path) -> CellStatus:
+def work(cell: RunConfig, vocab_size: int) -> float:
+    """The FLOPs of a cell's training, roughly: those of the vanilla model's matrices.
+
+    Tracing the model would count them exactly, but takes seconds for each size.
+    """
+    dims = sizes.dimensions(cell.size)
+    attention = 4 * dims.embed_dim * dims.num_heads * dims.head_dim
+    layers = (dims.num_encoder_layers + dims.num_decoder_layers) / 2  # a token passes one stack
+    if cell.family == "decoder_only":
+        layers = dims.num_decoder_layers
+    head = dims.embed_dim * vocab_size
+    params = layers * (attention + 2 * dims.embed_dim * dims.mlp_dim) + head
+    stages = [name for name in records.STAGES if getattr(cell, name)]
+    tokens = [getattr(cell, name).steps * cell.shape(name).tokens for name in stages]
+    return 6.0 * params * sum(tokens)
+
+
+def _vocab_size(study: StudyConfig) -> int:
+    """The number of ids of the study's corpus; before it is prepared, some number."""
+    if all(cell.pretrain.probe for cell in study.cells):
+        return study.cells[0].pretrain.made_probe().vocab_size
+    found = records.read_json(Path(study.corpus) / "corpus.json", missing={})
+    return found.get("vocab_size", 2**15)
+
+
+def _status(cell: RunConfig, directory: Path, vocab_size: int) -> CellStatus:
     status = records.read_status(directory)
     state, stage, done = status["state"], status.get("stage", ""), status.get("step", 0)
     stages = {name: getattr(cell, name) for name in records.STAGES}
@@ -184,7 +248,17 @@ def _status(cell: RunConfig, directory: Path) -> CellStatus:
     if state == "preempted" and error is None and failures:
         error = failures[-1].get("error")  # it was killed, which only the launcher has recorded
     return CellStatus(
-        cell.run_id, state, stage, done, total, status.get("nll"), rate, left, retries, error
+        cell.run_id,
+        state,
+        stage,
+        done,
+        total,
+        work(cell, vocab_size),
+        status.get("nll"),
+        rate,
+        left,
+        retries,
+        error,
     )
 
 

@@ -6,6 +6,7 @@ Each verb is a dataclass whose fields are its options, with a method `run`.
 import dataclasses
 import json
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -21,8 +22,9 @@ from train.records import InputError
 from train.study.config import StudyConfig
 from train.study.directory import (
     Programs,
+    declared,
+    known,
     load,
-    read_manifest,
     statuses,
     strangers,
     unfinished,
@@ -48,6 +50,12 @@ class Declared:
       corpus: a corpus to use instead of the study's own.
       runs: directory that contains all studies.
       set: settings for every cell as KEY=VALUE, such as pretrain.steps=100; values are JSON.
+      preset: instead of a declaration, every one of --architectures at every one of --sizes in
+        these settings: the name of a function of `configs/presets.py`. NAME is then the new study's
+        own.
+      architectures: only cells of these architectures, as in transformer,glu.
+      sizes: only cells of these sizes, as in nano,micro.
+      seeds: the number of seeds of each cell, counted from 0; 0 keeps those of the study.
     """
 
     name: _Positional[str] = ""
@@ -55,6 +63,10 @@ class Declared:
     corpus: Path | None = None
     runs: Path = Path("runs")
     set: tuple[str, ...] = ()
+    preset: str = ""
+    architectures: tuple[str, ...] = ()
+    sizes: tuple[str, ...] = ()
+    seeds: Annotated[int, Range(0, 1024)] = 0
 
     def load(self) -> StudyConfig:
         """The study with the user's settings applied to every cell.
@@ -65,16 +77,56 @@ class Declared:
         """
         from train.study import declare
 
-        study = load(self.name, self.config)
+        study = self._of_preset() if self.preset else self._selected(load(self.name, self.config))
+        cells = study.cells
+        if self.seeds:
+            plain = {cell.run_id: cell for cell in declare.seeds(cells, 1)}  # each cell once
+            cells = declare.seeds(tuple(plain.values()), self.seeds)
         settings = parse_settings(self.set)
         cells = tuple(
             declare.with_settings(dataclasses.replace(cell, study=study.name), settings)
-            for cell in study.cells
+            for cell in cells
         )
         study = dataclasses.replace(study, cells=cells)
         for cell in cells:  # only to refuse a wrong model now, rather than after hours of training
             declare.model(cell, self.vocab_size(study))
         return study
+
+    def _of_preset(self) -> StudyConfig:
+        """Every architecture at every size, the largest size first."""
+        from configs import presets
+
+        for option in ("architectures", "sizes"):
+            if not getattr(self, option):
+                raise InputError(f"preset = {self.preset!r}: needs --{option}")
+        if self.config is not None:
+            raise InputError("preset and config exclude each other")
+        if not re.fullmatch(r"[A-Za-z0-9_.-]+", self.name) or self.name in known():
+            raise InputError(
+                f"study {self.name!r}: a study of a preset needs a name of its own, of letters, "
+                "digits, _, . and -"
+            )
+        return presets.study(self.name, self.preset, _split(self.architectures), _split(self.sizes))
+
+    def _selected(self, study: StudyConfig) -> StudyConfig:
+        """The cells of the architectures and sizes that the user has named, by default all."""
+        from train.study import declare
+
+        cells = study.cells
+        for field, option in (("architecture", "architectures"), ("size", "sizes")):
+            wanted = _split(getattr(self, option))
+            there = {getattr(cell, field): None for cell in study.cells}
+            for name in wanted:
+                if name not in there:
+                    raise InputError(
+                        f"{option}: study {study.name!r} has no {name!r}, only {', '.join(there)}; "
+                        "--preset makes a study of any"
+                    )
+            if wanted:
+                cells = tuple(cell for cell in cells if declare.matches(cell, **{field: wanted}))
+        if not cells:
+            raise InputError(f"study {study.name!r} has no cell of these architectures and sizes")
+        return dataclasses.replace(study, cells=cells)
 
     def corpus_of(self, study: StudyConfig) -> Path:
         """The prepared corpus that the study reads."""
@@ -144,6 +196,11 @@ class Declared:
 
         open_for(study.cells, corpus)  # refuses a damaged corpus before anything is started
         return 0
+
+
+def _split(values: Sequence[str]) -> tuple[str, ...]:
+    """Values that commas or spaces separate, each once."""
+    return tuple(dict.fromkeys(part for value in values for part in value.split(",") if part))
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
@@ -401,7 +458,7 @@ class StatusVerb:
     """Shows the progress of a study's cells, also while the study runs.
 
     Attributes:
-      directory: the study's directory, for example runs/cpu.
+      directory: a study's directory, for example runs/cpu, or any directory of runs.
       format: table for a person, json for a program.
     """
 
@@ -410,7 +467,7 @@ class StatusVerb:
 
     def run(self) -> int:
         """Prints the status; returns the exit code."""
-        found = statuses(read_manifest(self.directory), self.directory)
+        found = statuses(declared(self.directory), self.directory)
         if self.format == "json":
             print(json.dumps([dataclasses.asdict(status) for status in found], indent=2))
             return 0
@@ -425,8 +482,8 @@ class WatchVerb:
     """Follows a study until it ends: as a table on a terminal, as lines of changes elsewhere.
 
     Attributes:
-      directory: the study's directory, for example runs/cpu; the study may run on other machines
-        that share it.
+      directory: a study's directory, for example runs/cpu, or any directory of runs; they may run
+        on other machines that share it.
       every: seconds between updates.
     """
 

@@ -2,11 +2,11 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from train.command_line import one_line
-from train.study.directory import CellStatus, read_manifest, statuses
+from train.study.directory import CellStatus, declared, statuses
 
 
 def table(found: Sequence[CellStatus]) -> list[str]:
@@ -34,26 +34,53 @@ def table(found: Sequence[CellStatus]) -> list[str]:
 
 
 def totals(found: Sequence[CellStatus], rate: float = 0.0) -> str:
-    """One line on the study: cells by state, share of all steps, and the time left at this rate.
+    """One line on the study: cells by state, the share that is done, and the time left.
 
     Args:
       found: every cell.
-      rate: steps per second of the whole study; 0 means the sum over the running cells, which
-        ignores the time that is not spent on steps.
+      rate: work per second of the whole study (see `CellStatus.work`); 0 means the sum over the
+        running cells, which ignores the time that is not spent on steps.
     """
     counts = {
         state: sum(s.state == state for s in found)
         for state in dict.fromkeys(s.state for s in found)
     }
-    done, total = sum(s.done for s in found), sum(s.total for s in found)
+    done, total = work_done(found), sum(s.work for s in found)
     states = ", ".join(f"{count} {state}" for state, count in counts.items())
-    words = [states, f"{100 * done / max(total, 1):.0f} % of steps"]
-    rate = rate or sum(s.rate for s in found if s.state == "running" and s.rate)
+    words = [states, f"{100 * done / max(total, 1):.0f} % done"]
+    rate = rate or sum(s.rate * _of_a_step(s) for s in found if s.state == "running" and s.rate)
     if rate > 0 and done < total:  # `done` may fall when a cell resumes from its checkpoint
         words.append(f"about {clock((total - done) / rate)} left")
     if retries := sum(s.retries for s in found):
-        words.append(f"{retries} retries")
+        words.append("1 retry" if retries == 1 else f"{retries} retries")
     return "; ".join(words)
+
+
+def work_done(found: Sequence[CellStatus]) -> float:
+    """The work of all steps that are done; a large model's count for more than a small one's."""
+    return sum(s.done * _of_a_step(s) for s in found)
+
+
+def news(found: Sequence[CellStatus], before: Mapping[str, str]) -> list[str]:
+    """A line for each cell that has ended since its state was as in `before`."""
+    return [
+        one_line(f"{s.run_id}: {s.state}" + (f", {s.error}" if s.error else _loss(s)))
+        for s in found
+        if s.state in ("done", "failed") and before.get(s.run_id) != s.state
+    ]
+
+
+def now(found: Sequence[CellStatus]) -> str:
+    """The cells that are running, with their last training losses."""
+    return one_line(", ".join(f"{s.run_id}{_loss(s)}" for s in found if s.state == "running"))
+
+
+def _loss(s: CellStatus) -> str:
+    return "" if s.nll is None else f" nll {s.nll:.3f}"
+
+
+def _of_a_step(s: CellStatus) -> float:
+    return s.work / max(s.total, 1)
 
 
 def follow(directory: Path, every: float) -> int:
@@ -63,18 +90,19 @@ def follow(directory: Path, every: float) -> int:
     lines.
 
     Raises:
-      InputError: the directory does not contain a study.
+      InputError: the directory contains neither a study nor runs.
     """
     before: dict[str, str] = {}
     live = _live() if sys.stdout.isatty() else None
     try:
         while True:
-            found = statuses(read_manifest(directory), directory)
+            found = statuses(declared(directory), directory)
             if live:
                 live.update(_text(table(found)), refresh=True)
             else:
-                news = [s for s in found if before.get(s.run_id) != s.state]
-                print("\n".join(table(news) if news else [totals(found)]), flush=True)
+                changed = [s for s in found if before.get(s.run_id) != s.state]
+                lines = table(changed)[:-1] if changed else []
+                print("\n".join([*lines, totals(found)]), flush=True)
             states = {s.run_id: s.state for s in found}
             failed = sum(state == "failed" for state in states.values())
             ended = all(state in ("done", "failed") for state in states.values())

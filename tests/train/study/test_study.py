@@ -184,10 +184,10 @@ def test_the_loop_imports_no_tensorflow():
         (["study", "cpu", "--set", "pretrain.sizes=3"], "set.pretrain: unknown key 'sizes'"),
         (["study", "cpu", "--set", "pretrain.steps"], "set: 'pretrain.steps' is not KEY=VALUE"),
         (["study", "cpu", "--flag"], "Unrecognized options: --flag"),
-        (["study", "cpu", "--workers", "two"], "Error parsing --workers"),
+        (["study", "cpu", "--workers", "two"], "--workers: 'two' is not a whole number"),
         (["pretrain", "--preset", "nope"], "preset = 'nope' is not one of cpu, cpu_text, t5"),
         (["pretrain", "--corpus", "nowhere"], "corpus: 'nowhere' is not a directory"),
-        (["status", "nowhere"], "nowhere/study.json: no such file"),
+        (["status", "nowhere"], "nowhere: is no directory"),
         (["nope"], "Unrecognized options: nope"),
     ],
 )

@@ -4,17 +4,20 @@ import json
 
 import pytest
 
+from configs import presets
 from tests.train import tiny_study
 from train import records
 from train.__main__ import main
-from train.study import watch
-from train.study.config import identity
+from train.study import declare, watch
+from train.study.config import identity, to_dict
 from train.study.directory import (
     ATTEMPTS,
+    MANIFEST,
     CellStatus,
     read_manifest,
     statuses,
     strangers,
+    work,
     write_manifest,
 )
 
@@ -37,13 +40,14 @@ def directory(tmp_path):
 
 def test_status_tells_progress_rate_time_left_loss_and_retries(directory):
     with records.lock(directory / "transformer-nano-s0"):
-        running, queued = statuses(tiny_study.study(), directory)
+        running, queued = statuses(study := tiny_study.study(), directory)
     assert running == CellStatus(
         "transformer-nano-s0",
         "running",
         "finetune",
         STEPS + 4,
         2 * STEPS,
+        work(study.cells[0], 2**15),
         1.5,
         4.0,
         (STEPS - 4) / 4.0,
@@ -51,12 +55,47 @@ def test_status_tells_progress_rate_time_left_loss_and_retries(directory):
         None,
     )
     assert queued == CellStatus(
-        "glu-nano-s0", "queued", "", 0, 2 * STEPS, None, None, None, 0, None
+        "glu-nano-s0", "queued", "", 0, 2 * STEPS, running.work, None, None, None, 0, None
     )
     lines = watch.table([running, queued])
     assert "16/24  4 steps/s       2 s left       nll 1.500   1 retry" in lines[0]
-    assert lines[-1] == "1 running, 1 queued; 33 % of steps; about 8 s left; 1 retries"
-    assert "about 16 s left" in watch.totals([running, queued], rate=2.0)
+    assert lines[-1] == "1 running, 1 queued; 33 % done; about 8 s left; 1 retry"
+    of_a_step = running.work / (2 * STEPS)
+    assert "about 16 s left" in watch.totals([running, queued], rate=2.0 * of_a_step)
+    assert watch.now([running, queued]) == "transformer-nano-s0 nll 1.500"
+
+
+def test_the_time_left_counts_a_large_model_for_more_than_a_small_one():
+    cells = [presets.cpu("transformer", size) for size in ("centi", "nano")]
+    small, large = sorted(work(cell, 2048) for cell in cells)
+    exact = [declare.cost(cell, "flops", 2048) for cell in cells]
+    assert large / small == pytest.approx(exact[0] / exact[1], rel=0.5)
+    made = [
+        CellStatus(cell.run_id, state, "", done, 10, work(cell, 2048), 2.5, None, None, 0, None)
+        for cell, state, done in zip(cells, ("queued", "done"), (0, 10), strict=True)
+    ]
+    share = small / (small + large)
+    assert watch.work_done(made) == small and share < 0.2
+    # The small one took 10 s, and the large one has `large / small` times the work.
+    assert (
+        f"{100 * share:.0f} % done; about {watch.clock(large / small * 10)} left"
+        in watch.totals(made, small / 10)
+    )
+    assert watch.news(made, {}) == [f"{cells[1].run_id}: done nll 2.500"]
+    assert watch.news(made, {cells[1].run_id: "done"}) == []
+
+
+def test_runs_without_a_manifest_have_a_status(directory, capsys):
+    """`pretrain --study` makes such directories."""
+    run = directory / "transformer-nano-s0"
+    config = to_dict(tiny_study.study().cells[0])
+    records.write_json(run / "config.json", {**config, "parallel": {"strategy": "pmap"}})
+    (directory / MANIFEST).unlink()
+    assert main(["status", str(directory)]) == 0
+    assert "transformer-nano-s0  preempted  finetune  16/24" in capsys.readouterr().out
+    (run / "config.json").unlink()
+    assert main(["watch", str(directory)]) == 2
+    assert "has neither study.json nor directories of runs" in capsys.readouterr().err
 
 
 def test_a_cell_whose_process_is_gone_is_not_running(directory):
@@ -104,7 +143,7 @@ def test_watch_ends_with_the_study_and_tells_failures(directory, capsys):
     said = capsys.readouterr().out
     assert "OSError: full" in said and "1 failed, 1 done" in said
     assert main(["watch", "nowhere"]) == 2
-    assert "nowhere/study.json: no such file" in capsys.readouterr().err
+    assert "nowhere: is no directory" in capsys.readouterr().err
 
 
 def test_watch_stays_for_a_cell_that_is_tried_again(directory, monkeypatch):
