@@ -278,6 +278,7 @@ class Ground:
             "compare": [study],
             "compare-studies": [study, study],
             "saturation": [study],
+            "archive": [study, "--out", str(out / "records.tar.gz")],
             "tune": [str(self.directory / "sweep.csv")],
             "fit": [law, "--bootstrap", "20"],
             "predict": [law, "--at", "N=1e9,D=1e10", "--bootstrap", "20"],

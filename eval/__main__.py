@@ -5,6 +5,7 @@ be given several times.
 """
 
 import dataclasses
+import hashlib
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from eval.analyses.saturation import CheckpointColumns
 from eval.analyses.settings import Settings
 from eval.analyses.tuning_runs import SweepColumns
 from eval.commands.progress import progress
+from eval.data import archive
 from eval.data.neutral import printable
 from eval.data.run_table import RunColumns
 from train import command_line
@@ -44,8 +46,8 @@ class ReportVerb:
     """Writes every table, figure and the HTML page of a study.
 
     Attributes:
-      runs: a study's directory (runs/<study>), or a table of runs (.csv, .tsv, .jsonl or .parquet,
-        compressed or not).
+      runs: a study's directory (runs/<study>) or archive (.tar.gz), or a table of runs (.csv, .tsv,
+        .jsonl or .parquet, compressed or not).
       out: directory to write to.
       scaling: another study's directory or table, whose slopes the scores of probes are related to.
     """
@@ -326,6 +328,29 @@ class TuneVerb:
         _print(results, self.format)
 
 
+@dataclasses.dataclass(frozen=True)
+class ArchiveVerb:
+    """Writes the records of a study into one file, to share or keep, without its checkpoints.
+
+    Every verb that reads a study's directory reads the file as well. The same records give the same
+    bytes.
+
+    Attributes:
+      runs: a study's directory (runs/<study>).
+      out: the file to write, which ends in .tar.gz.
+    """
+
+    runs: _Path
+    out: Path
+
+    def run(self) -> None:
+        """Writes the file; prints its path, size and hash."""
+        count = archive.write(self.runs, self.out)
+        content = self.out.read_bytes()
+        found = hashlib.sha256(content).hexdigest()
+        print(f"{self.out}: {count} runs, {len(content):,} bytes, sha256 {found}")
+
+
 VERBS: dict[str, type] = {
     "report": ReportVerb,
     "slopes": SlopesVerb,
@@ -334,6 +359,7 @@ VERBS: dict[str, type] = {
     "compare-studies": CompareStudiesVerb,
     "saturation": SaturationVerb,
     "tune": TuneVerb,
+    "archive": ArchiveVerb,
 }
 
 
@@ -348,7 +374,12 @@ def _verbs(first: str) -> dict[str, type]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb; returns the exit code."""
-    return command_line.run(lambda: parse(sys.argv[1:] if arguments is None else arguments).run())
+
+    def run() -> None:
+        verb = parse(sys.argv[1:] if arguments is None else arguments)
+        (verb if isinstance(verb, ArchiveVerb) else archive.with_opened(verb)).run()
+
+    return command_line.run(run)
 
 
 def parse(arguments: Sequence[str]) -> Any:

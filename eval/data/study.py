@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from eval.data import families
+from eval.data import archive, families
 from eval.data import where as conditions
 from eval.data.provenance import device, provenance, settings
 from train import records
@@ -309,7 +309,7 @@ def read_study(path: str | os.PathLike[str], where: tuple[str, ...] = ()) -> Stu
       >>> study.warnings  # what to know before using the numbers
 
     Args:
-      path: a study's directory, as in runs/<study>.
+      path: a study's directory, as in runs/<study>, or its archive.
       where: keeps only the runs that meet these conditions on the columns of `Study.runs`, see
         `eval.data.where`; a warning says how many do not.
 
@@ -317,6 +317,7 @@ def read_study(path: str | os.PathLike[str], where: tuple[str, ...] = ()) -> Stu
       InputError: there are no runs, a record cannot be read, a field has the wrong type, one run_id
         is in two directories, or no finished run meets a condition.
     """
+    path = archive.opened(Path(path))
     directories = records.find_runs(path)
     if not directories:
         raise InputError(
