@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from eval.data import replicates, units
+from eval.data import naming, replicates, units
 from eval.data.families import FAMILIES, PLAIN
 from eval.data.study import (
     COST_COLUMNS,
@@ -32,6 +32,7 @@ class RunColumns:
     """The meaning of a table's columns; the defaults are the names in a study's own run table.
 
     Attributes:
+      columns: a TOML file that sets these options by their names, as in `upstream = "eval/loss"`.
       architecture: column with the architecture's name.
       size: column with the size's label; in a table without one, sizes are labelled by their number
         of parameters.
@@ -59,6 +60,7 @@ class RunColumns:
         fractions among percentages.
     """
 
+    columns: Path | None = None
     architecture: str = "architecture"
     size: str = "size"
     protocol: str = "protocol"
@@ -79,7 +81,7 @@ class RunColumns:
 
 
 COLUMNS = RunColumns()
-_NO_COLUMNS = ("upstream_is", "fractions", "where", "ignore", "trust_units")
+_NO_COLUMNS = ("columns", "upstream_is", "fractions", "where", "ignore", "trust_units")
 # Suffixes of columns that belong to a score: its error, count and interval, as in a report's table
 # 1.
 _BESIDE = re.compile(
@@ -103,7 +105,12 @@ def read_table(path: str | os.PathLike[str], columns: RunColumns = COLUMNS) -> S
         unit than its column should (the message names column and row), a run appears twice, or rows
         of a cell differ in a setting.
     """
-    return _RunReader(Table.read(Path(path), columns.where), columns).study()
+    columns = naming.from_file(columns)
+    table = Table.read(Path(path), columns.where)
+    columns, said = naming.guessed(columns, table)
+    table, left_out = naming.ended(table, columns.run_id)
+    study = _RunReader(table, columns).study()
+    return dataclasses.replace(study, warnings=(*said, *left_out, *study.warnings))
 
 
 def for_directory(columns: RunColumns, path: Path) -> tuple[str, ...]:
@@ -202,20 +209,17 @@ class _RunReader:
 
     def _require(self) -> None:
         """Checks the columns that must exist: the architecture, and every column the user named."""
-        columns, table = self.columns, self.table
+        columns, wanted = self.columns, []
         for field in dataclasses.fields(RunColumns):
             named = getattr(columns, field.name)
             if field.name in _NO_COLUMNS and field.name != "ignore":
                 continue
-            chosen = field.name == "architecture" or named != getattr(COLUMNS, field.name)
-            for name in (named,) if isinstance(named, str) else named:
-                if chosen:
-                    table.require(name, field.name)
-        if columns.flops not in table and columns.params not in table:
-            raise InputError(
-                f"{self.path}: neither flops {columns.flops!r} nor params {columns.params!r} is a "
-                "column"
-            )
+            if field.name == "architecture" or named != getattr(COLUMNS, field.name):
+                names = (named,) if isinstance(named, str) else named
+                wanted += [(field.name, name) for name in names]
+        costs = columns.flops in self.table or columns.params in self.table
+        neither = f"neither flops {columns.flops!r} nor params {columns.params!r} is a column"
+        naming.missing(self.table, wanted, [] if costs else [neither])
 
     def _task_columns(self) -> list[str]:
         """The columns of scores: those the user named, or every downstream_<task>."""

@@ -360,7 +360,7 @@ def test_one_name_of_a_run_is_of_one_size(desk):
     )
 
 
-@pytest.mark.parametrize("name", ["iteration", "global_step", "steps", "Step"])
+@pytest.mark.parametrize("name", ["iteration", "steps"])
 def test_checkpoints_by_another_name_are_no_replicates(desk, name):
     desk.put(
         f"architecture,size,flops_forward,{name},upstream_nll\na,s,1e9,1,5\na,s,1e9,2,4\na,m,1e10,1,5\na,m,1e10,2,3\n"

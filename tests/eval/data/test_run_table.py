@@ -157,7 +157,7 @@ def test_checkpoints_are_no_seeds(tmp_path):
     [
         ({"flops_per_step": "many"}, MEANT, "row 4: flops_per_step = 'many' is not a number"),
         ({"router_type": None}, MEANT, "row 4: router_type is empty"),
-        ({}, RunColumns(architecture="nope"), "architecture: no column 'nope'; it has id, at"),
+        ({}, RunColumns(architecture="nope"), "architecture: no column 'nope'; neither flops"),
         (
             {},
             RunColumns(architecture="router_type", upstream="nope", flops="total"),
