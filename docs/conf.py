@@ -1,5 +1,6 @@
 """Configuration of the documentation site; `make docs` builds it at `build/docs`."""
 
+import hashlib
 import os
 import sys
 import tarfile
@@ -33,6 +34,7 @@ html_title = f"arch-scaling {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
+html_domain_indices = False
 html_show_sphinx = False
 
 autodoc_member_order = "bysource"
@@ -44,7 +46,6 @@ napoleon_use_rtype = False
 napoleon_use_ivar = True
 
 # The notebook analyses the records of a real study, which the tests keep.
-KEPT = ROOT / ".cache" / "kept_study"
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
@@ -52,10 +53,17 @@ nb_execution_show_tb = True
 nb_render_markdown_format = "myst"
 
 
-def _unpack() -> None:
-    with tarfile.open(ROOT / "tests" / "eval" / "report" / "cpu_study" / "records.tar.gz") as file:
-        file.extractall(KEPT, filter="data")
-    os.environ["STUDY"] = str(KEPT / "cpu")
+def _unpacked() -> Path:
+    """The directory of the kept study, in a folder named by the content of its archive."""
+    archive = ROOT / "tests" / "eval" / "report" / "cpu_study" / "records.tar.gz"
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()[:16]
+    folder = ROOT / ".cache" / "kept_study" / digest
+    if not folder.exists():
+        part = folder.with_name(f"{digest}.{os.getpid()}")  # two builds may run at once
+        with tarfile.open(archive) as file:
+            file.extractall(part, filter="data")
+        part.rename(folder)
+    return folder / "cpu"
 
 
-_unpack()
+os.environ["STUDY"] = str(_unpacked())

@@ -14,7 +14,7 @@ import arch_zoo
 from eval.laws.forms import FORMS
 from zoo_pages import diagram, facts, plot
 
-PICTURES = "python docs/pictures.py {} --out ."
+PICTURES = "python docs/pictures.py {}"
 
 
 class _Facts(SphinxDirective):
@@ -248,9 +248,10 @@ class Parity(_Facts):
 
 def short(number: float) -> str:
     """A number with three digits and a letter: 223M."""
+    number = float(f"{number:.3g}")
     for limit, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if number >= limit:
-            return f"{number / limit:.3g}{letter}" if number < 999.5 * limit else f"{number:.3g}"
+            return f"{number / limit:.3g}{letter}"
     return f"{number:.0f}"
 
 

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import inspect
 import json
+import os
 import re
 import textwrap
 from pathlib import Path
@@ -106,8 +107,11 @@ def counted(name: str) -> dict[str, Any]:
         found = {"structure": structure(name), "costs": costs(name), "decoder_only": alone(name)}
         KEPT.mkdir(parents=True, exist_ok=True)
         for old in KEPT.glob(f"{name}-*.json"):
-            old.unlink()
-        path.write_text(json.dumps(found), encoding="utf-8")
+            old.unlink(missing_ok=True)
+        # Two builds may run at once, so nobody must see half of a file.
+        part = path.with_suffix(f".{os.getpid()}")
+        part.write_text(json.dumps(found), encoding="utf-8")
+        part.rename(path)
     return json.loads(path.read_text(encoding="utf-8"))
 
 
