@@ -5,10 +5,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 import arch_zoo
+from eval.analyses.question import Question
+from eval.stats.regression import MIN_SIZES, ROBUST_FROM
+from train.power import POWER
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -36,6 +40,21 @@ def test_a_page_of_the_zoo_has_every_part(name):
     assert {"summary", "diagram", "options", "costs", "parity"} <= used
     sections = set(re.findall(r"^## (.*)$", text, re.MULTILINE))
     assert {"Idea", "Formula", "What differs from the vanilla model"} <= sections
+
+
+def test_the_statistics_are_explained_with_the_numbers_of_the_code():
+    """The prose writes them in words: four sizes, from eight sizes on, 80 %."""
+    assert (MIN_SIZES, ROBUST_FROM, POWER) == (4, 8, 0.8)
+    assert (Question().level, Question().errors, Question().variance) == (0.95, "size", "separate")
+
+
+@pytest.mark.slow
+def test_the_command_that_pages_name_draws_their_pictures(tmp_path):
+    command = [sys.executable, str(DOCS / "pictures.py"), "albert", "--out", str(tmp_path)]
+    subprocess.run(command, check=True, env=_environment())
+    drawn = {path.name: ElementTree.parse(path) for path in tmp_path.iterdir()}
+    families = arch_zoo.get("albert").families
+    assert drawn.keys() == {f"albert_{what}.svg" for what in (*families, "costs")}
 
 
 @pytest.fixture(scope="module")
