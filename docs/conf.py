@@ -20,7 +20,15 @@ version = release = arch_zoo.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "zoo_pages"]
 exclude_patterns = ["README.md"]
-nitpicky = False  # types of JAX and numpy have no pages here
+nitpicky = True  # a reference to something that is not on the site is a warning, except these types
+nitpick_ignore_regex = [
+    ("py:class", r"(collections|jax|numpy|pandas|pathlib)\..*"),
+    (
+        "py:class",
+        r"eval\.(analyses\.(settings|tuning)|data\.cells|laws\.(diagnostics|fitting))\..*",
+    ),
+    ("py:class", r"train\.(data|run\.finished|use\.tokenizers)\..*"),
+]
 default_role = "code"  # names in docstrings stand in single backticks
 highlight_language = "none"
 
@@ -35,6 +43,7 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
 html_domain_indices = False
+html_show_copyright = False
 html_show_sphinx = False
 
 autodoc_member_order = "bysource"

@@ -138,6 +138,9 @@ class Options(_Facts):
         rows, variants = facts.options(name), arch_zoo.get(name).variants
         if not rows:
             return self.markdown("It has no options of its own.")
+        for row in rows:
+            if not row["meaning"]:
+                raise self.error(f"{name}: no docstring explains its option {row['name']!r}")
         lines = ["| option | type | default | meaning |", "|---|---|---|---|"]
         lines += [
             f"| `{row['name']}` | `{_cell(row['type'])}` | `{_cell(row['default'])}` "

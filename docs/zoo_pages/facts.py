@@ -68,7 +68,7 @@ def options(name: str) -> list[dict[str, str]]:
             "name": field.name,
             "type": _type(field.type),
             "default": repr(field.default),
-            "meaning": meanings[field.name],
+            "meaning": meanings.get(field.name, ""),
         }
         for field in dataclasses.fields(cls)
     ]
