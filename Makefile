@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: study test test-fast lint clean
+.PHONY: study test test-fast lint docs clean
 .DELETE_ON_ERROR:
 
 # Huge pages for malloc make a training step 2-34 % faster on Linux and mean nothing elsewhere.
@@ -26,6 +26,10 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/pyright
+
+# The site, at build/docs/index.html. A warning is an error; what it counts is kept in .cache.
+docs: $(VENV)/.installed-dev
+	$(BIN)/python -m sphinx -W --keep-going --quiet docs build/docs
 
 # Stamps are written last: a set-up that was killed half way is done again.
 $(VENV)/.created:

@@ -14,6 +14,7 @@ PAGE = (ROOT / "docs" / "adding_an_architecture.md").read_text()
 NAME = "retention"
 SOURCE = Path(f"arch_zoo/architectures/{NAME}.py")
 TESTS = Path(f"tests/arch_zoo/test_{NAME}.py")
+SITE = Path(f"docs/zoo/{NAME}.md")
 # All tests that depend on the list of architectures would take two minutes. These are the parts of
 # the contract that a mixer with a state fails first, and tests that one more architecture or file
 # has broken before.
@@ -22,6 +23,7 @@ CHECKS = {
     "or prefill_equals or packed_equals or products_stay)",
     "tests/arch_zoo/test_accounting.py": f"tables_of_positions or (scanning and {NAME})",
     "tests/arch_zoo/test_goldens.py": "left_over",
+    "tests/docs/test_site.py": f"has_a_page or (every_part and {NAME})",
     "tests/eval/report/test_tables.py": "looks_the_same",
     "tests/parity/test_parity.py": "somebody or twelve",
     "tests/test_packaging.py": "not wheel",
@@ -44,6 +46,9 @@ def project(tmp_path_factory):
     for path, block in zip((SOURCE, TESTS), blocks, strict=True):
         assert f"`{path}`" in PAGE
         (copy / path).write_text(block)
+    (page,) = re.findall(r"````markdown\n(.*?)````", PAGE, re.DOTALL)
+    assert f"`{SITE}`" in PAGE
+    (copy / SITE).write_text(page)
     for command in (["init", "--quiet"], ["add", "--all"]):
         subprocess.run(["git", *command], cwd=copy, check=True)
     (copy / ".venv").symlink_to(sys.prefix)  # where pyright looks
@@ -65,7 +70,7 @@ def run(project, *arguments: str) -> str:
 
 @pytest.mark.slow
 def test_the_page_works_as_written_and_breaks_nothing_else(project):
-    """Only its two files and the golden are new; its commands and the tests of the zoo pass."""
+    """Only its three files and the golden are new; its commands and the tests of the zoo pass."""
     commands = re.findall(r"^python (.*)$", PAGE, re.MULTILINE)
     whole = f"-m pytest tests/arch_zoo -k {NAME}"
     assert len(commands) == 6 and whole in commands

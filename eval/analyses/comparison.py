@@ -102,9 +102,9 @@ class Comparison(Inquiry):
             four over the sizes that are compared), difference, se, df, ci_low, ci_high (each at
             `level`, not corrected), p, p_holm, detectable (the smallest difference that this design
             finds with 80 % probability after correction, see `train.power`), p_permutation (largest
-            |t| over all architectures under permutation at equal x, so it is corrected already; it
-            assumes that the residuals of all architectures are exchangeable, so architectures with
-            sizes left out, or with other x than the reference, have none),
+            `|t|` over all architectures under permutation at equal x, so it is corrected already;
+            it assumes that the residuals of all architectures are exchangeable, so architectures
+            with sizes left out, or with other x than the reference, have none),
             range_low, range_high (the range that both cover), verdict (`scales better`, `scales
             worse`, `not told apart`, `not tested`; by p_holm), method, note.
         """
@@ -348,12 +348,12 @@ class Comparison(Inquiry):
         Returns:
           Three rows, test = `slopes` (one common slope against one each), `levels` (one common line
           against parallel lines) and `lines` (one common line against one line each), with columns
-            test, hypothesis (in words), alpha, link, x_axis, y_axis, architectures (how many), n
-            (cell means), f, df_num, df_den, p, p_separate (of equal slopes with a residual variance
-            for each architecture; NaN for the other tests, and where an architecture has fewer than
-            four sizes), p_permutation (residuals of the smaller model permuted between
-            architectures at equal x, Freedman and Lane), common_slope (of the parallel fit),
-            range_low, range_high (the range that these architectures cover), note.
+          test, hypothesis (in words), alpha, link, x_axis, y_axis, architectures (how many), n
+          (cell means), f, df_num, df_den, p, p_separate (of equal slopes with a residual variance
+          for each architecture; NaN for the other tests, and where an architecture has fewer than
+          four sizes), p_permutation (residuals of the smaller model permuted between
+          architectures at equal x, Freedman and Lane), common_slope (of the parallel fit),
+          range_low, range_high (the range that these architectures cover), note.
         """
         question = self.question
         everyone = np.arange(len(self.names))

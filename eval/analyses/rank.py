@@ -44,12 +44,12 @@ class Ranking(Inquiry):
 
         Returns:
           One row per pair of sizes (ordered by FLOPs) and a last row with size_a = size_b = `all`,
-          with
-            columns y_axis, size_a, size_b, statistic (`tau` or `W`), value, ci_low, ci_high
-            (bootstrap over seeds: how firmly these runs fix the ranking, not how other
-            architectures would rank; noise can only disturb a ranking, so the interval leans
-            towards less agreement), p (tau: exact, of no association; W: rankings permuted),
-            n_architectures (ranked in both, or in all), note.
+          with columns
+          y_axis, size_a, size_b, statistic (`tau` or `W`), value, ci_low, ci_high
+          (bootstrap over seeds: how firmly these runs fix the ranking, not how other
+          architectures would rank; noise can only disturb a ranking, so the interval leans
+          towards less agreement), p (tau: exact, of no association; W: rankings permuted),
+          n_architectures (ranked in both, or in all), note.
         """
         question = self.question
         cells = self._sample(question.y)
