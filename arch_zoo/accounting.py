@@ -206,7 +206,9 @@ def _traced(
 
     jaxpr = jax.make_jaxpr(forward)(model, batch, jax.random.key(0))
     by_part: collections.Counter[str] = collections.Counter()
-    stream = cfg.embed_dim * max(math.prod(x.shape) for x in batch.values())
+    # Heads that are together wider than the residual stream carry more numbers than it.
+    width = max(cfg.embed_dim, cfg.num_heads * cfg.head_dim)
+    stream = width * max(math.prod(x.shape) for x in batch.values())
     _walk(jaxpr.jaxpr, "", 1, by_part, stream=stream, loops_once=loops_once)
     rows = batch["decoder_input_tokens"].shape[0]
     return collections.Counter({part: flops // rows for part, flops in by_part.items()})

@@ -22,7 +22,7 @@ class Convention:
       attention: which products of queries with keys and of weights with values count: all pairs of
         positions (`full`), in causal self-attention only pairs that are not masked (`causal`), or
         none (`none`, as in C = 6 N D).
-      experts: `active` counts the one expert that a token uses; `padded` counts all places that
+      experts: `active` counts the experts that a token uses; `padded` counts all places that
         experts hold in training, including those that stay empty.
       sharing: whether a block that runs at many depths counts at each `application`, or once, by
         its `weights`.

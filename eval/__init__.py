@@ -25,6 +25,8 @@ _WHERE = {
     "analyse": "eval.analyses.everything",
 }
 
+__all__ = list(_WHERE)  # pyright: ignore[reportUnsupportedDunderAll]
+
 
 def __getattr__(name: str) -> Any:
     """Loads one of the public names when it is first used."""

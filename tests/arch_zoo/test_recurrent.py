@@ -199,3 +199,10 @@ def test_no_decay_is_deltanet():
     )
     assert with_decay.decoder.blocks[0].self_attention.layer.decay is not None
     assert without.decoder.blocks[0].self_attention.layer.decay is None
+
+
+@pytest.mark.parametrize("name", ["gla", "retnet"])
+def test_sizes_whose_heads_are_wider_than_the_stream_are_counted(name):
+    """At xl the heads have four times the width of the residual stream."""
+    cfg = arch_zoo.config(name, "xl", family="decoder_only", num_decoder_layers=1)
+    assert arch_zoo.count_flops(cfg, 64).forward > 0
