@@ -5,13 +5,22 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: study test test-fast lint docs clean
+.PHONY: study demo shell test test-fast lint docs clean
 .DELETE_ON_ERROR:
 
 # Huge pages for malloc make a training step 2-34 % faster on Linux and mean nothing elsewhere.
 study: $(VENV)/.installed
 	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/python -m train study $(STUDY)
 	$(BIN)/python -m eval report runs/$(STUDY) --out reports/$(STUDY)
+
+# A report on records that come with the project: nothing is trained.
+demo: $(VENV)/.installed
+	$(BIN)/python -m eval report examples/cpu.tar.gz --out reports/demo
+
+# A shell in which `python` is that of the environment.
+shell: $(VENV)/.installed
+	@echo "python is $(CURDIR)/$(BIN)/python; leave with exit"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" VIRTUAL_ENV="$(CURDIR)/$(VENV)" "$${SHELL:-/bin/sh}"
 
 PYTEST := $(BIN)/python -m pytest --dist loadgroup --no-loadscope-reorder --durations 40 --durations-min 5
 
@@ -39,7 +48,7 @@ $(VENV)/.created:
 
 # A change of either list installs again, in place.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/.created
-	@echo "Installing into $(VENV); about two minutes the first time"
+	@echo "Installing into $(VENV); about two minutes and 3.2 GB the first time"
 	$(PIP) --editable .
 	@touch $@
 

@@ -6,6 +6,7 @@ Each verb is a dataclass whose fields are its options, with a method `run`.
 import dataclasses
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -319,6 +320,7 @@ class StudyVerb(Launched):
         from train.launch import local
 
         study = self.load()
+        _check_accelerator(study)
         device = device_of(study, self.device)
         directory = self.runs / study.name
         workers = self.workers or local.default_workers(study)
@@ -345,6 +347,22 @@ class StudyVerb(Launched):
             print(reason, file=sys.stderr)
             return EXIT_STOPPED
         return _conclude(study, directory, reports)
+
+
+def _check_accelerator(study: StudyConfig) -> None:
+    """Refuses a study for accelerators where jax sees none, unless JAX_PLATFORMS says otherwise.
+
+    Asks in another process, since a process that has seen an accelerator keeps its memory.
+    """
+    if study.platform == "cpu" or os.environ.get("JAX_PLATFORMS"):
+        return
+    ask = [sys.executable, "-c", "import jax; print(jax.default_backend())"]
+    found = subprocess.run(ask, capture_output=True, text=True, check=False)
+    if found.stdout.strip() == "cpu":
+        raise InputError(
+            f"study {study.name!r} is for an accelerator, and jax sees only the CPU: install the "
+            "extra cuda or tpu (docs/install.md); JAX_PLATFORMS=cpu runs it on the CPU all the same"
+        )
 
 
 def _conclude(study: StudyConfig, directory: Path, reports: dict[str, dict[str, Any]]) -> int:
