@@ -25,6 +25,8 @@ class Device:
       dollars: list price of an hour on demand; 0 if it costs nothing.
       source: where `mfu` and `dollars` are from.
       kind: JAX's name of the device, under which its calibration is stored.
+      layer_seconds: the least time of a layer in a training step, however small the model is: its
+        kernels have to be started one after another.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Device:
     dollars: float
     source: str
     kind: str = ""
+    layer_seconds: float = 0.0
 
     @property
     def is_gpu(self) -> bool:
@@ -50,6 +53,11 @@ _GPU = f"MFU of published encoder-decoder runs on A100 (FAT5, NeMo T5: 11-50 %);
 _TPU = f"MFU assumed; {_PRICE}"
 
 
+# A training step of base-NL4 has 919 kernels on an H200 (BENCHMARKS.md), 115 for each of its eight
+# layers. A kernel takes at least about 4 microseconds to start and end.
+_GPU_LAYER = 115 * 4e-6
+
+
 def _listed(
     name: str,
     kind: str,
@@ -60,7 +68,8 @@ def _listed(
     dollars: float,
     source: str,
 ):
-    return Device(name, PEAK_FLOPS[kind], float32, memory, mfu, setup, dollars, source, kind)
+    layer = _GPU_LAYER if kind.startswith("NVIDIA") else 0.0
+    return Device(name, PEAK_FLOPS[kind], float32, memory, mfu, setup, dollars, source, kind, layer)
 
 
 DEVICES = {

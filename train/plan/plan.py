@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from arch_zoo.sizes import dimensions
 from train import power
 from train.plan import counts
 from train.plan.calibrate import FURTHER, TOGETHER, Calibration
@@ -299,6 +300,13 @@ class _Declared:
     shared: int = 0
 
 
+def _layers(cell: RunConfig) -> int:
+    """The layers of all stacks of a cell's size."""
+    dims = dimensions(cell.size)
+    encoder = 0 if cell.family == "decoder_only" else dims.num_encoder_layers
+    return encoder + dims.num_decoder_layers
+
+
 def _price(declared: _Declared, machines: Machines, seeds: int = 1) -> CellPlan:
     """The cost of one cell, or with several `seeds` the time and memory of their common program.
 
@@ -320,8 +328,9 @@ def _price(declared: _Declared, machines: Machines, seeds: int = 1) -> CellPlan:
         setup = calibration.setup_seconds(cell.architecture, steps[first])
     else:
         share = device.float32 if declared.dtype == "float32" else 1.0
+        floor = device.layer_seconds * _layers(cell)
         times = {
-            name: flops / (devices * device.flops * share * device.mfu)
+            name: max(flops / (devices * device.flops * share * device.mfu), floor)
             for name, flops in steps.items()
         }
         setup = device.setup

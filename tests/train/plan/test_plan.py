@@ -10,6 +10,7 @@ import pytest
 
 import arch_zoo
 from arch_zoo import memory
+from configs import presets
 from tests.train.plan import make_counts
 from tests.train.tiny_study import run as tiny
 from train import power, records
@@ -470,3 +471,18 @@ def test_a_plan_says_which_slopes_the_study_can_tell():
     assert f"differ by {200 * low:.0f} %" in halved
     assert "slopes cannot be compared" in plan.power_of(cells[::8], flops[::8])
     assert plan.power_of(cells[:8], flops[:8]) == ""
+
+
+def test_a_small_model_is_not_planned_at_a_thousand_steps_a_second():
+    """Kernels have to be started, however small they are; a large model does not notice."""
+    cells = declare.grid(presets.t5, size=("pythia_14m", "large"), architecture=("transformer",))
+    cells = tuple(dataclasses.replace(cell, family="decoder_only") for cell in cells)
+    cells = declare.override(cells, {"pretrain.batch_size": 16, "finetune.batch_size": 16})
+    study = StudyConfig(name="s", cells=cells, corpus="none")
+    h100 = devices.get("h100")
+    free = dataclasses.replace(h100, layer_seconds=0.0)
+    small, large = (cell.seconds for cell in plan.make(study, 512, plan.Machines(h100), 1).cells)
+    unbound, same = (cell.seconds for cell in plan.make(study, 512, plan.Machines(free), 1).cells)
+    steps = cells[0].pretrain.steps + cells[0].finetune.steps
+    assert large == same
+    assert steps / (small - h100.setup) < 400 < steps / (unbound - h100.setup)
