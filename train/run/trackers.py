@@ -5,6 +5,7 @@ package is imported only if its tracker is asked for; the extra `trackers` insta
 """
 
 import importlib
+import secrets
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -57,9 +58,10 @@ class TensorBoard:
 class WeightsAndBiases:
     """A run of Weights & Biases, in a project with the name of the study.
 
-    A resumed run continues under the same id. The environment decides where and whether it uploads
-    (WANDB_MODE, WANDB_BASE_URL). Each stage counts its own steps, so the step is logged as a metric
-    and used as the x axis of its stage.
+    A resumed run continues under its own id, which is kept in `<run>/wandb_id`. Its name would not
+    do as an id: other clones have runs of that name too. The environment decides where and whether
+    it uploads (WANDB_MODE, WANDB_BASE_URL). Each stage counts its own steps, so the step is logged
+    as a metric and used as the x axis of its stage.
     """
 
     def __init__(self, directory: Path, run_id: str, study: str, config: Row):
@@ -67,12 +69,12 @@ class WeightsAndBiases:
         wandb = _package("wandb", "wandb")
         self._run = wandb.init(
             project=study,
-            id=run_id,
+            id=own_id(directory, run_id),
             name=run_id,
             config=config,
             dir=str(directory),
             resume="allow",
-            reinit=True,
+            reinit="create_new",  # seeds that train together are runs of their own
         )
         for stage in STAGES:
             self._run.define_metric(f"{stage}/step")
@@ -113,13 +115,19 @@ def open_trackers(
     return [TRACKERS[name](directory, run_id, study, config) for name in names]
 
 
+def own_id(directory: Path, run_id: str) -> str:
+    """The id of a run that no other has: made once, and kept in the run's directory."""
+    path = directory / "wandb_id"
+    if not path.exists():
+        path.write_text(f"{run_id}-{secrets.token_hex(4)}")
+    return path.read_text().strip()
+
+
 def _package(module: str, tracker: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError:
-        raise InputError(
-            f"trackers: {tracker!r} needs {module}; pip install 'arch-scaling[trackers]'"
-        ) from None
+        raise InputError(f"trackers: {tracker!r} needs {module}: pip install {module}") from None
 
 
 def _scalars(rows: Iterable[Row]) -> Iterator[tuple[str, float]]:

@@ -34,9 +34,7 @@ def test_an_unknown_tracker_is_refused(tmp_path):
 @pytest.mark.parametrize(("name", "module"), [("tensorboard", "tensorboardX"), ("wandb", "wandb")])
 def test_a_tracker_without_its_package_says_what_to_install(name, module, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)  # as if it was not installed
-    with pytest.raises(
-        InputError, match=rf"{name}' needs {module}; pip install 'arch-scaling\[trackers\]'"
-    ):
+    with pytest.raises(InputError, match=rf"{name}' needs {module}: pip install {module}"):
         trackers.open_trackers((name,), tmp_path, "run", "study", {})
 
 
@@ -71,6 +69,14 @@ def _records(content):
         place += 16 + length
 
 
+def test_two_clones_have_ids_of_their_own_and_a_resumed_run_keeps_its_id(tmp_path):
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    one, other = (trackers.own_id(tmp_path / name, "glu-nano-s0") for name in ("one", "other"))
+    assert one != other and one.startswith("glu-nano-s0-")
+    assert trackers.own_id(tmp_path / "one", "glu-nano-s0") == one
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(_missing("wandb"), reason="wandb is not installed (extra `trackers`)")
 def test_weights_and_biases_takes_a_run_offline(corpus, tmp_path, monkeypatch):
@@ -78,4 +84,5 @@ def test_weights_and_biases_takes_a_run_offline(corpus, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_SILENT", "true")
     config = dataclasses.replace(CONFIG, trackers=("wandb",))
     assert cell.run_cell(config, corpus, tmp_path, quiet=True) == "done"
-    assert list((tmp_path / "wandb").glob("offline-run-*/run-*.wandb"))
+    own = trackers.own_id(tmp_path, CONFIG.run_id)
+    assert list((tmp_path / "wandb").glob(f"offline-run-*/run-{own}.wandb"))
