@@ -13,7 +13,16 @@ from arch_zoo import command_line
 from train.study.directory import load
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ("quickstart", "scaling_laws", "adding_more", "reading_a_report", "statistics", "tuning")
+PAGES = (
+    "quickstart",
+    "install",
+    "faq",
+    "scaling_laws",
+    "adding_more",
+    "reading_a_report",
+    "statistics",
+    "tuning",
+)
 COMMAND = re.compile(r"^ *(?:\.venv/bin/)?python -m (train|eval|arch_zoo) ([^#\n]*)", re.MULTILINE)
 
 

@@ -15,7 +15,7 @@ PAGE = (
     .read_text(encoding="utf-8")
     .replace("\\\n", " ")
 )
-COMMANDS = re.findall(r"^python -m (train|eval) (.*?)(?: \| .*| +#.*)?$", PAGE, re.MULTILINE)
+COMMANDS = re.findall(r"^(?:srun .*)?python -m (train|eval) (.*?)(?: \| .*| +#.*)?$", PAGE, re.MULTILINE)
 
 
 @pytest.mark.parametrize(("room", "typed"), COMMANDS)
