@@ -1,9 +1,7 @@
 """Configuration of the documentation site; `make docs` builds it at `build/docs`."""
 
-import hashlib
 import os
 import sys
-import tarfile
 from pathlib import Path
 
 DOCS = Path(__file__).resolve().parent
@@ -61,18 +59,4 @@ nb_execution_timeout = 300
 nb_execution_show_tb = True
 nb_render_markdown_format = "myst"
 
-
-def _unpacked() -> Path:
-    """The directory of the kept study, in a folder named by the content of its archive."""
-    archive = ROOT / "tests" / "eval" / "report" / "cpu_study" / "records.tar.gz"
-    digest = hashlib.sha256(archive.read_bytes()).hexdigest()[:16]
-    folder = ROOT / ".cache" / "kept_study" / digest
-    if not folder.exists():
-        part = folder.with_name(f"{digest}.{os.getpid()}")  # two builds may run at once
-        with tarfile.open(archive) as file:
-            file.extractall(part, filter="data")
-        part.rename(folder)
-    return folder / "cpu"
-
-
-os.environ["STUDY"] = str(_unpacked())
+os.environ["STUDY"] = str(ROOT / "examples" / "cpu.tar.gz")

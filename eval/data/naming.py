@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from eval.data.table import Table
+from eval.data.where import column_names
 from train.records import InputError
 
 Columns = TypeVar("Columns")
@@ -202,8 +203,6 @@ def missing(table: Table, wanted: Sequence[tuple[str, str]], more: Sequence[str]
     Raises:
       InputError: a column is not there.
     """
-    from eval.data.where import column_names
-
     lacks = [f"{option}: no column {name!r}" for option, name in wanted if name not in table]
     if lacks := [*lacks, *more]:
         raise InputError(f"{table.path}: {'; '.join(lacks)}; it has {column_names(table.frame)}")

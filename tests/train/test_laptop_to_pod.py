@@ -15,7 +15,8 @@ PAGE = (
     .read_text(encoding="utf-8")
     .replace("\\\n", " ")
 )
-COMMANDS = re.findall(r"^(?:srun .*)?python -m (train|eval) (.*?)(?: \| .*| +#.*)?$", PAGE, re.MULTILINE)
+_COMMAND = r"^(?:srun .*)?python -m (train|eval) (.*?)(?: \| .*| +#.*)?$"
+COMMANDS = re.findall(_COMMAND, PAGE, re.MULTILINE)
 
 
 @pytest.mark.parametrize(("room", "typed"), COMMANDS)

@@ -102,7 +102,7 @@ class Declared:
                 raise InputError(f"preset = {self.preset!r}: needs --{option}")
         if self.config is not None:
             raise InputError("preset and config exclude each other")
-        if not re.fullmatch(r"[A-Za-z0-9_.-]+", self.name) or self.name in known():
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.name) or self.name in known():
             raise InputError(
                 f"study {self.name!r}: a study of a preset needs a name of its own, of letters, "
                 "digits, _, . and -"
@@ -352,9 +352,11 @@ class StudyVerb(Launched):
 def _check_accelerator(study: StudyConfig) -> None:
     """Refuses a study for accelerators where jax sees none, unless JAX_PLATFORMS says otherwise.
 
-    Asks in another process, since a process that has seen an accelerator keeps its memory.
+    Asks in another process, since a process that has seen an accelerator keeps its memory. Hosts of
+    a TPU slice are not asked: jax would wait there for the other hosts.
     """
-    if study.platform == "cpu" or os.environ.get("JAX_PLATFORMS"):
+    tpu = any(Path("/dev").glob("accel*")) or "TPU_WORKER_ID" in os.environ
+    if study.platform == "cpu" or tpu or os.environ.get("JAX_PLATFORMS"):
         return
     ask = [sys.executable, "-c", "import jax; print(jax.default_backend())"]
     found = subprocess.run(ask, capture_output=True, text=True, check=False)
