@@ -1,22 +1,19 @@
-"""Makes what lies in `examples` of the records of a study.
+"""Writes `examples/wandb.csv`: the runs of `examples/cpu.tar.gz` as a tracker would export them.
 
-    python -m train study example --preset cpu --architectures transformer,glu,lconv \
-        --sizes nano,micro,milli,centi --seeds 3
-    python -m benchmarks.examples runs/example
+    python -m benchmarks.examples
 
-`cpu.tar.gz` holds the records (`python -m eval archive`). `wandb.csv` holds the same runs under the
-names that an export of Weights & Biases would have.
+The columns have the names that an export of Weights & Biases has.
 """
 
-import argparse
 from pathlib import Path
 
 import pandas as pd
 
 import eval as evaluation
-from eval.data import archive, neutral
+from eval.data import neutral
 
 FOLDER = Path(__file__).parents[1] / "examples"
+RECORDS, TABLE = FOLDER / "cpu.tar.gz", FOLDER / "wandb.csv"
 NAMES = {
     "run_id": "Name",
     "architecture": "config.architecture",
@@ -32,22 +29,16 @@ def exported(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs under the names of a tracker."""
     table = runs[list(NAMES)].rename(columns=NAMES)
     table.insert(1, "State", "finished")
-    tasks = [name for name in runs if name.startswith("downstream_python_")]
-    for name in tasks:
+    for name in (name for name in runs if name.startswith("downstream_python_")):
         table[f"{name.removeprefix('downstream_')}/acc"] = runs[name]
     return table
 
 
 def main() -> None:
-    """Writes both files."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("runs", type=Path)
-    runs = parser.parse_args().runs
-    FOLDER.mkdir(exist_ok=True)
-    count = archive.write(runs, FOLDER / "cpu.tar.gz")
-    table = exported(evaluation.read_study(runs).runs)
-    (FOLDER / "wandb.csv").write_text(neutral.csv(table))
-    print(f"{FOLDER}: {count} runs, {len(table.columns)} columns")
+    """Writes the table."""
+    table = exported(evaluation.read_study(RECORDS).runs)
+    TABLE.write_text(neutral.csv(table))
+    print(f"{TABLE}: {len(table)} runs, {len(table.columns)} columns")
 
 
 if __name__ == "__main__":

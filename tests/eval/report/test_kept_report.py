@@ -1,8 +1,8 @@
 """The report of one CPU study, kept as a golden.
 
-It shows every number that a change of the code moves. `cpu_study/records.tar.gz` holds the records
-of the 48 runs of a short CPU study, `report.tar.gz` the text files of their report. If a change is
-meant to move a number, write them again:
+It shows every number that a change of the code moves. `examples/cpu.tar.gz` holds the records of
+the 48 runs of a short CPU study, `kept_report.tar.gz` the text files of their report. If a change
+is meant to move a number, write them again:
 
     python -m tests.eval.report.test_kept_report
 """
@@ -11,7 +11,6 @@ import io
 import re
 import sys
 import tarfile
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -21,20 +20,19 @@ from eval.data.study import read_study
 from eval.report import write
 from tests import tolerances
 
-KEPT = Path(__file__).parent / "cpu_study"
+RECORDS = Path(__file__).parents[3] / "examples" / "cpu.tar.gz"
+KEPT = Path(__file__).with_name("kept_report.tar.gz")
 _NUMBER = re.compile(r"-?\d+\.\d+(?:e[+-]?\d+)?|-?\d+e[+-]?\d+")
 
 
-def texts(directory: Path) -> dict[str, str]:
+def texts() -> dict[str, str]:
     """The text files of the report, except the page, whose charts hold the same tables."""
-    with tarfile.open(KEPT / "records.tar.gz") as archive:
-        archive.extractall(directory, filter="data")
-    analysis = everything.analyse(read_study(directory / "cpu"))
+    analysis = everything.analyse(read_study(RECORDS))
     return {name: text for name, text in write.texts(analysis) if not name.endswith(".html")}
 
 
 def kept() -> dict[str, str]:
-    with tarfile.open(KEPT / "report.tar.gz") as archive:
+    with tarfile.open(KEPT) as archive:
         files = {member.name.removeprefix("./"): archive.extractfile(member) for member in archive}
         return {name: file.read().decode() for name, file in files.items() if file is not None}
 
@@ -53,8 +51,8 @@ def assert_same(name: str, text: str, before: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_report_of_the_kept_records_is_the_kept_report(tmp_path):
-    found, before = texts(tmp_path), kept()
+def test_the_report_of_the_kept_records_is_the_kept_report():
+    found, before = texts(), kept()
     assert found.keys() == before.keys()
     for name, text in found.items():
         assert_same(name, text, before[name])
@@ -69,9 +67,8 @@ def test_a_number_or_word_that_moved_is_seen():
 
 
 def _write_again() -> None:
-    with tempfile.TemporaryDirectory() as directory:
-        found = texts(Path(directory))
-    with tarfile.open(KEPT / "report.tar.gz", "w:gz") as archive:
+    found = texts()
+    with tarfile.open(KEPT, "w:gz") as archive:
         for name, text in sorted(found.items()):
             member = tarfile.TarInfo(name)
             member.size = len(text.encode())
