@@ -111,7 +111,7 @@ def _stack(
     known = {layer["name"]: layer for layer in base["by_depth"][0]}
     for depths, layers in _kinds(stack["by_depth"]):
         y = canvas.arrow(x, _block(canvas, x, y, depths, layers, stack, known))
-    y = canvas.box(x, y, ["norm", "RMSNorm"], differs=False)
+    y = _part(canvas, x, y, "norm", stack["norm"], base["norm"])
     if last:
         _part(canvas, x, canvas.arrow(x, y), "head", model["head"], vanilla["head"])
     else:

@@ -122,7 +122,7 @@ class Diagram(_Facts):
         )
         caption += ", then a decoder-only model. " if len(pictures) > 1 else ". "
         caption += (
-            "Every layer of a block has a norm before it and is added to its input. "
+            "Every layer of a block has such a norm before it and is added to its input. "
             "Orange: differs from the vanilla model."
         )
         if name == facts.VANILLA:

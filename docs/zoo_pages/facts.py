@@ -186,6 +186,7 @@ def _structure(cfg: arch_zoo.ModelConfig) -> dict[str, Any]:
                 "name": side.name,
                 "class": _about(stack),
                 "positions": stack.positions and _about(stack.positions),
+                "norm": _about(stack.norm),
                 "blocks": len(stack.blocks),
                 "vanilla_depths": getattr(SIZES[cfg.size], f"num_{side.name}_layers"),
                 "by_depth": by_depth,
