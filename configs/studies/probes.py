@@ -2,7 +2,7 @@
 
     make study STUDY=probes
 
-Each at three learning rates with three seeds; the report shows every model at its own best rate.
+Each at four learning rates with three seeds; the report shows every model at its own best rate.
 MQAR has fewer ids than the source, because every id must be seen often enough in so few steps. The
 state of Gated DeltaNet may change its sign.
 """
@@ -23,7 +23,7 @@ PROBES: dict[str, dict[str, Any]] = {
     "parity": {"longest_trained": 20, "tested": (24, 32, 48, 64)},
     "cycle": {"longest_trained": 20, "tested": (24, 32, 48, 64)},
 }
-RATES = (0.003, 0.01, 0.03)
+RATES = (0.001, 0.003, 0.01, 0.03)
 SEEDS = 3
 STEPS = 500
 

@@ -104,7 +104,12 @@ def _make(config: PrepareConfig, root: Path, key: str, say: Say) -> Corpus:
         f"prepare: {train['duplicates']:,} documents left out that hold text of downstream "
         "validation examples"
     )
-    say(f"prepare: {root}: {train['tokens']:,} tokens, fingerprint {index['fingerprint'][:12]}")
+    examples = sum(task["examples"]["train"] for task in index["tasks"].values())
+    say(
+        f"prepare: {root}: {train['tokens']:,} tokens, {index['vocab_size']:,} ids, "
+        f"{len(index['tasks'])} tasks with {examples:,} examples to train on, "
+        f"fingerprint {index['fingerprint'][:12]}"
+    )
     return open_corpus(root, verify=False)
 
 
