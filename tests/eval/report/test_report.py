@@ -536,6 +536,7 @@ VERBS = (
     "allocate",
     "next",
     "chain",
+    "archive",
 )
 
 
