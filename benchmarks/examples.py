@@ -29,7 +29,7 @@ def exported(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs under the names of a tracker."""
     table = runs[list(NAMES)].rename(columns=NAMES)
     table.insert(1, "State", "finished")
-    for name in (name for name in runs if name.startswith("downstream_python_")):
+    for name in (name for name in map(str, runs) if name.startswith("downstream_python_")):
         table[f"{name.removeprefix('downstream_')}/acc"] = runs[name]
     return table
 
