@@ -8,7 +8,8 @@ docs/studies/NAME.md and its figures are made from the study's records alone.
 
 import argparse
 import datetime
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import matplotlib
@@ -70,6 +71,15 @@ def _page(analysis: Analysis, out: Path) -> Iterator[str]:
         yield markdown(sources_grid(tested))
 
 
+def busy(spans: Iterable[tuple[float, float]]) -> float:
+    """The seconds in which at least one of these spans was going on; a study may be interrupted."""
+    seconds, until = 0.0, -math.inf
+    for start, end in sorted(spans):
+        seconds += max(end - max(start, until), 0.0)
+        until = max(until, end)
+    return seconds
+
+
 def _when(study: Study) -> str:
     """How many runs, when, for how long, on what."""
     tries = [
@@ -78,7 +88,7 @@ def _when(study: Study) -> str:
         for row in read_jsonl(path / "attempts.jsonl", {"started": float, "seconds": float})
     ]
     start = min(row["started"] for row in tries)
-    minutes = (max(row["started"] + row["seconds"] for row in tries) - start) / 60
+    minutes = busy((row["started"], row["started"] + row["seconds"]) for row in tries) / 60
     of_runs = sum(row["seconds"] for row in tries) / 60
     one = study.provenance.iloc[0]
     day = datetime.datetime.fromtimestamp(start, datetime.UTC).date()

@@ -22,3 +22,7 @@ def test_the_page_has_the_time_the_figures_and_the_tested_claims(tmp_path, monke
     assert "![Loss by size and different tokens" in page and "(simulated_data.png)" in page
     assert (tmp_path / "docs" / "simulated_data.png").stat().st_size > 10_000
     assert "| K5 |" in page and "| G1 |" not in page
+
+
+def test_the_time_of_a_study_leaves_out_when_nothing_ran():
+    assert study_page.busy([(0.0, 10.0), (5.0, 12.0), (100.0, 103.0), (101.0, 102.0)]) == 15.0
