@@ -58,18 +58,12 @@ _TPU = f"MFU assumed; {_PRICE}"
 _GPU_LAYER = 115 * 4e-6
 
 
-def _listed(
-    name: str,
-    kind: str,
-    float32: float,
-    memory: float,
-    mfu: float,
-    setup: float,
-    dollars: float,
-    source: str,
-):
-    layer = _GPU_LAYER if kind.startswith("NVIDIA") else 0.0
-    return Device(name, PEAK_FLOPS[kind], float32, memory, mfu, setup, dollars, source, kind, layer)
+def _gpu(name: str, kind: str, memory: float, dollars: float) -> Device:
+    return Device(name, PEAK_FLOPS[kind], 0.5, memory, 0.30, 120, dollars, _GPU, kind, _GPU_LAYER)
+
+
+def _tpu(name: str, kind: str, memory: float, dollars: float) -> Device:
+    return Device(name, PEAK_FLOPS[kind], 1.0, memory, 0.35, 180, dollars, _TPU, kind)
 
 
 DEVICES = {
@@ -86,15 +80,15 @@ DEVICES = {
             "one core, a guess: `plan STUDY --calibrate` measures it",
             "cpu",
         ),
-        _listed("h100", "NVIDIA H100 80GB HBM3", 0.5, 80 * GB, 0.30, 120, 11.06, _GPU),
-        _listed("h200", "NVIDIA H200", 0.5, 141 * GB, 0.30, 120, 10.60, _GPU),
-        _listed("a100-80", "NVIDIA A100-SXM4-80GB", 0.5, 80 * GB, 0.30, 120, 5.07, _GPU),
-        _listed("a100-40", "NVIDIA A100-SXM4-40GB", 0.5, 40 * GB, 0.30, 120, 3.67, _GPU),
-        _listed("tpu-v3", "TPU v3", 1.0, 16 * GB, 0.35, 180, 1.00, _TPU),
-        _listed("tpu-v4", "TPU v4", 1.0, 32 * GB, 0.35, 180, 3.22, _TPU),
-        _listed("tpu-v5e", "TPU v5 lite", 1.0, 16 * GB, 0.35, 180, 1.20, _TPU),
-        _listed("tpu-v5p", "TPU v5", 1.0, 95 * GB, 0.35, 180, 4.20, _TPU),
-        _listed("tpu-v6e", "TPU v6 lite", 1.0, 32 * GB, 0.35, 180, 2.70, _TPU),
+        _gpu("h100", "NVIDIA H100 80GB HBM3", 80 * GB, 11.06),
+        _gpu("h200", "NVIDIA H200", 141 * GB, 10.60),
+        _gpu("a100-80", "NVIDIA A100-SXM4-80GB", 80 * GB, 5.07),
+        _gpu("a100-40", "NVIDIA A100-SXM4-40GB", 40 * GB, 3.67),
+        _tpu("tpu-v3", "TPU v3", 16 * GB, 1.00),
+        _tpu("tpu-v4", "TPU v4", 32 * GB, 3.22),
+        _tpu("tpu-v5e", "TPU v5 lite", 16 * GB, 1.20),
+        _tpu("tpu-v5p", "TPU v5", 95 * GB, 4.20),
+        _tpu("tpu-v6e", "TPU v6 lite", 32 * GB, 2.70),
     )
 }
 
