@@ -63,6 +63,16 @@ class Architecture:
     def check(self, cfg: ModelConfig) -> None:
         """Raises `ConfigError` for options that no model can be built from."""
 
+    @property
+    def tied_logits(self) -> bool:
+        """Whether logits are products with the embedding, made by `Head`."""
+        return True
+
+    def check_logits(self, cfg: ModelConfig) -> None:
+        """Refuses `scale_tied_logits=False` where no logits are tied."""
+        if not (cfg.scale_tied_logits or self.tied_logits):
+            raise ConfigError(f"{self.name}: scale_tied_logits=False: its logits are not tied")
+
     def check_short_conv(self, cfg: ModelConfig) -> None:
         """Refuses short convolutions at sites that it does not have."""
         for site, reason in self.no_short_conv.items():

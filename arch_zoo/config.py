@@ -83,6 +83,8 @@ class ModelConfig:
       readout: whether the head of a decoder-only model reads the state of each position (`each`),
         or computes every position from the last one (`last`), as in an autoencoder.
       stream_epsilon: the epsilon of the norms of the residual stream.
+      scale_tied_logits: logits that are products with the embedding are multiplied by D^-1/2, as in
+        T5.1.0. Models of other projects do not do that; imported ones keep their own way.
     """
 
     architecture: Any
@@ -109,6 +111,7 @@ class ModelConfig:
     short_conv: str = dataclasses.field(default="", metadata=LATER)
     readout: str = dataclasses.field(default="each", metadata=LATER)
     stream_epsilon: float = dataclasses.field(default=1e-6, metadata=LATER)
+    scale_tied_logits: bool = dataclasses.field(default=True, metadata=LATER)
 
     def __post_init__(self):
         """Checks every value; the architecture checks its own options last."""
@@ -157,7 +160,12 @@ class ModelConfig:
             )
         if self.readout == "last" and self.family != "decoder_only":
             raise ConfigError("readout='last': only family='decoder_only' has it")
+        if not self.scale_tied_logits and self.parametrization != "standard":
+            raise ConfigError(
+                f"scale_tied_logits=False: parametrization={self.parametrization!r} scales logits"
+            )
         self.architecture.check(self)
+        self.architecture.check_logits(self)
         self.architecture.check_short_conv(self)
         if self.family not in self.architecture.families:
             raise ConfigError(

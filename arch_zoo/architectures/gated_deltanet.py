@@ -9,6 +9,8 @@ positions. The rest are Llama's blocks. Options:
 * `decay=False`: DeltaNet (Yang et al., 2024, arXiv 2406.06484).
 * `negative=True`: a step may turn the sign of what the state has for a key (Grazzi et al., 2024,
   arXiv 2411.12537).
+* `centred_norms=True`: the norms of the residual stream multiply by 1 + w, as in Qwen3-Next, so
+  that weight decay draws them to 1. Overrides `norm`.
 
 Deviations. Initial weights are the zoo's, except those of the decay. The sources have decoder-only
 models alone; in an encoder half of the heads read from right to left, and the convolution's taps
@@ -22,12 +24,12 @@ import jax
 import jax.numpy as jnp
 
 from arch_zoo.architectures.recurrent import RecurrentBlocks
-from arch_zoo.config import ModelConfig
+from arch_zoo.config import LATER, ModelConfig
 from arch_zoo.layers import convolution, delta_rule, parameters, recurrence
 from arch_zoo.layers.context import Aux, Context
 from arch_zoo.layers.decay import Steps
 from arch_zoo.layers.layer import Layer
-from arch_zoo.layers.norm import RMSNorm
+from arch_zoo.layers.norm import CentredRMSNorm, RMSNorm
 from arch_zoo.registry import register
 from arch_zoo.side import Side
 from arch_zoo.sizes import Dimensions
@@ -108,6 +110,7 @@ class GatedDeltaNet(RecurrentBlocks):
     Attributes:
       decay: the state decays; without decay this is DeltaNet.
       negative: rates are up to 2, so that a step may turn a sign.
+      centred_norms: the norms of the residual stream multiply by 1 + w.
     """
 
     title = "Gated DeltaNet"
@@ -117,6 +120,7 @@ class GatedDeltaNet(RecurrentBlocks):
     no_short_conv: ClassVar = {"B": "since its mixers have such convolutions of their own"}
     decay: bool = True
     negative: bool = False
+    centred_norms: bool = dataclasses.field(default=False, metadata=LATER)
 
     def mixer_params(self, vanilla: Dimensions) -> int:
         """Projections, taps, rates and decays, and the norm of a head."""
@@ -130,6 +134,12 @@ class GatedDeltaNet(RecurrentBlocks):
     def mixer(self, cfg: ModelConfig, side: Side, depth: int, key: jax.Array) -> GatedDeltaRule:
         """The gated delta rule at every depth."""
         return GatedDeltaRule(cfg, self, key)
+
+    def norm(self, cfg: ModelConfig) -> RMSNorm:
+        """The usual norm, or one whose scale is written as its distance from 1."""
+        return (CentredRMSNorm if self.centred_norms else RMSNorm)(
+            cfg.embed_dim, cfg.stream_epsilon
+        )
 
 
 def _key_dim(head_dim: int) -> int:

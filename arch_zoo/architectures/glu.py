@@ -86,6 +86,11 @@ class GLU(Architecture):
         """A gated layer at every depth."""
         return GatedFeedForward(cfg, self.variant, key)
 
+    @property
+    def tied_logits(self) -> bool:
+        """As the option says."""
+        return self.tied
+
     def head(self, cfg: ModelConfig, key: jax.Array) -> nnx.Module:
         """A softmax over tied logits, or over logits from a table of their own."""
         return Head(cfg) if self.tied else UntiedHead(cfg, key)

@@ -47,6 +47,11 @@ class LlamaBlocks(Architecture):
         """SwiGLU."""
         return GatedFeedForward(cfg, "swiglu", key)
 
+    @property
+    def tied_logits(self) -> bool:
+        """As the option says."""
+        return self.tied
+
     def head(self, cfg: ModelConfig, key: jax.Array) -> nnx.Module:
         """A softmax over logits from a table of their own, unless they are tied."""
         return Head(cfg) if self.tied else UntiedHead(cfg, key)

@@ -113,6 +113,11 @@ class MixtureOfSoftmaxes(Architecture):
     num_components: int = 15
     scale_context: bool = False
 
+    @property
+    def tied_logits(self) -> bool:
+        """The components' logits are, the mixture's are not."""
+        return False
+
     def check(self, cfg: ModelConfig) -> None:
         """Refuses a mixture without components."""
         if self.num_components < 1:

@@ -67,11 +67,17 @@ class Exchange:
         """The table: every parameter of ours, and every tensor of theirs."""
         raise NotImplementedError
 
+    @staticmethod
+    def tied_factor(cfg: ModelConfig) -> float:
+        """What the last norm of ours is theirs times, where they never scale logits."""
+        scaled = cfg.architecture.tied_logits and cfg.scale_tied_logits
+        return cfg.embed_dim**0.5 if scaled else 1.0
+
     def written(self, cfg: ModelConfig) -> ForeignConfig:
         """The whole config.json of a model, and which tensors would be in its file."""
         kind = {"architectures": [self.theirs], "model_type": self.model_type, "dtype": "float32"}
         settings = {**kind, **self.settings(cfg)}
-        own = ["lm_head.weight"] if getattr(cfg.architecture, "tied", True) is False else []
+        own = [] if cfg.architecture.tied_logits else ["lm_head.weight"]
         return ForeignConfig(settings, frozenset(own))
 
     def renamed(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

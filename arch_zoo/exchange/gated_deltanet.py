@@ -1,7 +1,7 @@
 """The map of Gated DeltaNet: Qwen3NextForCausalLM with linear attention in all layers, no experts.
 
-Their norms multiply by 1 + w, except that of the heads. Their projections are ordered by head:
-query, key, value, gate; and rate, decay.
+Their norms multiply by 1 + w, except that of the heads, as ours do with `centred_norms`. Their
+projections are ordered by head: query, key, value, gate; and rate, decay.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,6 @@ class GatedDeltaNetMap(LlamaLikeMap):
     """The gated delta rule in every layer."""
 
     name, theirs, model_type = "gated_deltanet", "Qwen3NextForCausalLM", "qwen3_next"
-    norm_offset = 1.0
 
     def refusal(self, cfg: ModelConfig) -> str:
         """Other delta rules, and another epsilon of the heads' norms."""
@@ -71,8 +70,13 @@ class GatedDeltaNetMap(LlamaLikeMap):
         return super().config(ForeignConfig({**settings.values, **linear}, settings.tensors))
 
     def options(self, settings: ForeignConfig) -> dict[str, Any]:
-        """The epsilon of the heads' norms."""
-        return {"norm_epsilon": float(settings.number("rms_norm_eps", 1e-6))}
+        """The epsilon of the heads' norms, and the others' form."""
+        epsilon = float(settings.number("rms_norm_eps", 1e-6))
+        return {"norm_epsilon": epsilon, "centred_norms": True}
+
+    def norm_offset(self, cfg: ModelConfig) -> float:
+        """Theirs are distances from 1."""
+        return 0.0 if cfg.architecture.centred_norms else 1.0
 
     def mixer(self, cfg: ModelConfig, ours: str, theirs: str) -> Iterator[Row]:
         """Linear attention."""

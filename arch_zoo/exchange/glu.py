@@ -34,10 +34,8 @@ class GLUMap(T5Map):
 
     def settings(self, cfg: ModelConfig) -> dict[str, Any]:
         """Those of T5, and the gate."""
-        tied = cfg.architecture.tied
         return {
             **super().settings(cfg),
             "feed_forward_proj": f"gated-{ACTIVATIONS[cfg.architecture.variant]}",
-            "tie_word_embeddings": tied,
-            "scale_decoder_outputs": tied,
+            "tie_word_embeddings": cfg.architecture.tied,
         }

@@ -1,8 +1,8 @@
 """The map of GPT-2: GPT2LMHeadModel.
 
 Their kernels are [in, out] like ours, and one kernel holds queries, keys and values side by side.
-Tied logits are not scaled, where ours are scaled by D^-1/2, so the last norm is multiplied by
-D^1/2. Where one token starts and ends a text, our table has one row more, of the start, which
+Their tied logits are not scaled. Where ours are, by D^-1/2, our last norm is theirs times D^1/2.
+Where one token starts and ends a text, our table has one row more, of the start, which
 nothing reads.
 """
 
@@ -82,6 +82,7 @@ class GPT2Map(Exchange):
             "vocab_size": settings.whole("vocab_size") + one_boundary,
             "max_target_length": settings.whole("n_positions", 1024),
             "stream_epsilon": float(settings.number("layer_norm_epsilon", 1e-5)),
+            "scale_tied_logits": False,
         }
         return make(self.name, self.family, dims, other, one_boundary=one_boundary)
 
@@ -107,7 +108,7 @@ class GPT2Map(Exchange):
                 yield row(f"{ours}.{own}_bias", f"{theirs}.{their}.bias")
         for own, their in (("scale", "weight"), ("bias", "bias")):
             ln_f = f"{_PREFIX}ln_f.{their}"
-            yield row(f"decoder.norm.{own}", ln_f, scale=cfg.embed_dim**0.5)
+            yield row(f"decoder.norm.{own}", ln_f, scale=self.tied_factor(cfg))
 
     def copies(self, cfg: ModelConfig) -> Mapping[str, str]:
         """Tied logits may be in the file as well."""

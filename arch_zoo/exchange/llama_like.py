@@ -1,7 +1,7 @@
 """What the maps of Llama's descendants share: embeddings, norms, gated layers and a head.
 
-Their projections are [out, in]. Tied logits are not scaled, where ours are scaled by D^-1/2, so the
-last norm is multiplied by D^1/2.
+Their projections are [out, in]. Their tied logits are not scaled. Where ours are, by D^-1/2, our
+last norm is theirs times D^1/2.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,7 +20,6 @@ class LlamaLikeMap(Exchange):
     """Blocks of attention, or what replaces it, and a feed-forward layer."""
 
     family = "decoder_only"
-    norm_offset = 0.0  # some norms multiply by 1 + w
 
     def settings(self, cfg: ModelConfig) -> dict[str, Any]:
         """Dimensions."""
@@ -54,8 +53,8 @@ class LlamaLikeMap(Exchange):
             "vocab_size": settings.whole("vocab_size"),
             "max_target_length": settings.whole("max_position_embeddings", 2048),
             "stream_epsilon": float(settings.number("rms_norm_eps", 1e-6)),
+            "scale_tied_logits": not (tied := settings.get("tie_word_embeddings", False)),
         }
-        tied = settings.get("tie_word_embeddings", False)
         return make(self.name, self.family, dims, other, tied=tied, **self.options(settings))
 
     def hidden_units(self, settings: ForeignConfig) -> int:
@@ -78,23 +77,23 @@ class LlamaLikeMap(Exchange):
                 yield row(
                     f"{ours}.{own}.norm.scale",
                     f"{theirs}.{their}.weight",
-                    offset=self.norm_offset,
+                    offset=self.norm_offset(cfg),
                 )
             yield from self.mixer(cfg, f"{ours}.self_attention.layer", theirs)
             yield from self.feed_forward(cfg, f"{ours}.feed_forward.layer", theirs)
-        tied = cfg.architecture.tied
-        yield row(
-            "decoder.norm.scale",
-            "model.norm.weight",
-            scale=cfg.embed_dim**0.5 if tied else 1.0,
-            offset=self.norm_offset * (cfg.embed_dim**0.5 if tied else 1.0),
-        )
-        if not tied:
+        scale = self.tied_factor(cfg)
+        offset = self.norm_offset(cfg) * scale
+        yield row("decoder.norm.scale", "model.norm.weight", scale=scale, offset=offset)
+        if not cfg.architecture.tied:
             yield row("head.table", "lm_head.weight", TRANSPOSED)
 
     def copies(self, cfg: ModelConfig) -> Mapping[str, str]:
         """Tied logits may be in the file as well."""
         return {"lm_head.weight": "model.embed_tokens.weight"} if cfg.architecture.tied else {}
+
+    def norm_offset(self, cfg: ModelConfig) -> float:
+        """What the scales of our norms are theirs plus."""
+        return 0.0
 
     def mixer(self, cfg: ModelConfig, ours: str, theirs: str) -> Iterator[Row]:
         """The projections of attention."""

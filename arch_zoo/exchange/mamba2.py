@@ -80,17 +80,21 @@ class Mamba2Map(LlamaLikeMap):
             "head_dim": head_dim,
         }
         epsilon = float(settings.number("layer_norm_epsilon", 1e-5))
-        other = {"vocab_size": settings.whole("vocab_size"), "stream_epsilon": epsilon}
+        tied = settings.get("tie_word_embeddings", False)
+        other = {
+            "vocab_size": settings.whole("vocab_size"),
+            "stream_epsilon": epsilon,
+            "scale_tied_logits": not tied,
+        }
         options = {
             "state_dim": settings.whole("state_size"),
             "norm_epsilon": epsilon,
-            "tied": settings.get("tie_word_embeddings", False),
+            "tied": tied,
         }
         return make(self.name, self.family, dims, other, **options)
 
     def rows(self, cfg: ModelConfig, settings: ForeignConfig) -> Iterator[Row]:
         """Embeddings, pairs of layers, the last norm and the head."""
-        tied = cfg.architecture.tied
         yield row("embedding.table", "backbone.embeddings.weight")
         inner, state = cfg.mlp_dim, _state_dim(cfg)
         parts = {"gate": inner, "into": inner + 2 * state, "steps.kernel": inner // cfg.head_dim}
@@ -108,9 +112,9 @@ class Mamba2Map(LlamaLikeMap):
             yield row(f"{ours}.out", f"{theirs}.mixer.out_proj.weight", TRANSPOSED)
             for own, their in _SAME.items():
                 yield row(f"{ours}.{own}", f"{theirs}.mixer.{their}")
-        scale = cfg.embed_dim**0.5 if tied else 1.0
+        scale = self.tied_factor(cfg)
         yield row("decoder.norm.scale", "backbone.norm_f.weight", scale=scale)
-        if not tied:
+        if not cfg.architecture.tied:
             yield row("head.table", "lm_head.weight", TRANSPOSED)
 
     def copies(self, cfg: ModelConfig) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """The map of T5 in Hugging Face's transformers, which those of `glu` and `switch` build on.
 
 Their projections are [out, in]. The table of the relative bias [buckets, heads] is in the first
-block alone. Tied logits are scaled by D^-1/2, those of an own table are not; config.json says
-which, in newer files as `scale_decoder_outputs`. A file may hold copies of the table of embeddings.
+block alone. Logits may be scaled by D^-1/2; config.json says so, in newer files as
+`scale_decoder_outputs`. A file may hold copies of the table of embeddings.
 """
 
 from collections.abc import Iterator, Mapping
@@ -40,7 +40,7 @@ class T5Map(Exchange):
             "relative_attention_max_distance": 128,
             "is_encoder_decoder": True,
             "tie_word_embeddings": True,
-            "scale_decoder_outputs": True,
+            "scale_decoder_outputs": cfg.architecture.tied_logits and cfg.scale_tied_logits,
             "decoder_start_token_id": 0,
         }
 
@@ -66,6 +66,7 @@ class T5Map(Exchange):
         other = {
             "vocab_size": settings.whole("vocab_size"),
             "stream_epsilon": float(settings.number("layer_norm_epsilon", 1e-6)),
+            "scale_tied_logits": _scaled(settings) or own_head(settings),
         }
         return make(self.name, self.family, dims, other, **self.options(settings))
 
@@ -77,9 +78,11 @@ class T5Map(Exchange):
         """Embeddings, the blocks of both stacks, and a head if it is not tied."""
         yield row("embedding.table", "shared.weight")
         for side in cfg.sides:
-            yield from self._stack(cfg, side, settings)
+            yield from self._stack(cfg, side)
         if own_head(settings):
-            yield row("head.table", "lm_head.weight", TRANSPOSED, scale=self.scale(cfg, settings))
+            # Our own tables are never scaled.
+            scale = cfg.embed_dim**-0.5 if _scaled(settings) else 1.0
+            yield row("head.table", "lm_head.weight", TRANSPOSED, scale=scale)
 
     def copies(self, cfg: ModelConfig) -> Mapping[str, str]:
         """The table of embeddings, under the names of the modules that use it."""
@@ -91,20 +94,7 @@ class T5Map(Exchange):
         for kernel in self.kernels:
             yield row(f"{ours}.{kernel}", f"{theirs}.{kernel}.weight", TRANSPOSED)
 
-    @staticmethod
-    def scale(cfg: ModelConfig, settings: ForeignConfig) -> float:
-        """What a table of theirs or the last norm is multiplied by, to give our logits.
-
-        We scale tied logits by D^-1/2 and no others.
-        """
-        scaled = settings.get(
-            "scale_decoder_outputs", settings.get("tie_word_embeddings", True) is not False
-        )
-        if own_head(settings):
-            return cfg.embed_dim**-0.5 if scaled else 1.0
-        return 1.0 if scaled else cfg.embed_dim**0.5
-
-    def _stack(self, cfg: ModelConfig, side: Side, settings: ForeignConfig) -> Iterator[Row]:
+    def _stack(self, cfg: ModelConfig, side: Side) -> Iterator[Row]:
         yield row(
             f"{side.name}.positions.table",
             f"{side.name}.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
@@ -124,10 +114,13 @@ class T5Map(Exchange):
             yield from self.feed_forward(
                 cfg, depth, f"{ours}.feed_forward.layer", f"{last}.{self.dense}"
             )
-        # Without a head of its own, the last norm is where a factor of the logits can go.
-        ends = side.reads_memory and not own_head(settings)
-        factor = self.scale(cfg, settings) if ends else 1.0
-        yield row(f"{side.name}.norm.scale", f"{side.name}.final_layer_norm.weight", scale=factor)
+        yield row(f"{side.name}.norm.scale", f"{side.name}.final_layer_norm.weight")
+
+
+def _scaled(settings: ForeignConfig) -> bool:
+    """Whether logits are multiplied by D^-1/2."""
+    tied = settings.get("tie_word_embeddings", True) is not False
+    return settings.get("scale_decoder_outputs", tied)
 
 
 def own_head(settings: ForeignConfig) -> bool:

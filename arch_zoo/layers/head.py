@@ -47,12 +47,14 @@ _normalised.defvjp(_forward, _backward)
 class Head(nnx.Module):
     """Softmax over logits tied to the embedding, scaled by D^-1/2 (T5.1.0).
 
-    Where the parametrisation asks for 1/D, the base's width has the scale D^-1/2.
+    Where the parametrisation asks for 1/D, the base's width has the scale D^-1/2. Without
+    `scale_tied_logits` there is no scale.
     """
 
     def __init__(self, cfg: ModelConfig):
         """Draws nothing; methods take the embedding, so no parameter is shared by reference."""
-        self.scale = (cfg.embed_dim * cfg.width_ratio) ** -0.5
+        scaled = (cfg.embed_dim * cfg.width_ratio) ** -0.5
+        self.scale = scaled if cfg.scale_tied_logits else 1.0
 
     def logits(self, x_BTD: jax.Array, embedding: Embedding) -> jax.Array:
         """Logits [B, T, V] in float32."""

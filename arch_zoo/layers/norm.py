@@ -22,7 +22,26 @@ class RMSNorm(nnx.Module):
         """Normalises the last axis of `x`, in the type of `x`."""
         x32 = x.astype(jnp.float32)
         mean_square = jnp.mean(jnp.square(x32), axis=-1, keepdims=True)
-        return (x32 * jax.lax.rsqrt(mean_square + self.epsilon) * self.scale).astype(x.dtype)
+        return (x32 * jax.lax.rsqrt(mean_square + self.epsilon) * self.factor).astype(x.dtype)
+
+    @property
+    def factor(self) -> jax.Array:
+        """What the normalised entries are multiplied by, [dim]."""
+        return self.scale[...]
+
+
+class CentredRMSNorm(RMSNorm):
+    """`x / rms(x) * (1 + scale)`, where the scale starts at zero (Gemma, Qwen3-Next)."""
+
+    def __init__(self, dim: int, epsilon: float = 1e-6):
+        """Normalises a last axis of size `dim`."""
+        super().__init__(dim, epsilon)
+        self.scale = parameters.constant(0.0, (dim,), ("embed",))
+
+    @property
+    def factor(self) -> jax.Array:
+        """What the normalised entries are multiplied by, [dim]."""
+        return 1 + self.scale[...]
 
 
 class LayerNorm(nnx.Module):

@@ -62,7 +62,10 @@ VARIANTS: dict[str, tuple[str, dict]] = {
         {"pattern": ("gla", "sliding_window", "retnet", "llama"), "num_decoder_layers": 4} | STEADY,
     ),
     "gated_deltanet-negative": ("gated_deltanet", {"negative": True} | STEADY),
-    "gated_deltanet-deltanet": ("gated_deltanet", {"decay": False, "tied": True} | STEADY),
+    "gated_deltanet-deltanet": (
+        "gated_deltanet",
+        {"decay": False, "tied": True, "centred_norms": True} | STEADY,
+    ),
 }
 CAUSAL = {"family": "decoder_only"}
 PREFIX = CAUSAL | {"prefix": "bidirectional"}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, logsumexp
 
+from arch_zoo import ConfigError
 from arch_zoo.layers import parameters
 from arch_zoo.layers.head import Head, cross_entropy
 from tests import tolerances
@@ -32,6 +33,31 @@ def test_tied_logits_are_the_float32_sums_of_products_in_bfloat16(architecture):
     assert np.abs(expected - _float64(expected.astype(jnp.bfloat16))).max() > 1e-3, (
         "rounded ones would be told apart"
     )
+
+
+def test_tied_logits_without_their_scale_are_plain_products():
+    scaled, plain = (models.config("glu", scale_tied_logits=on) for on in (True, False))
+    embedding = plain.architecture.embedding(plain, jax.random.key(0))
+    x = jax.random.normal(jax.random.key(1), (3, 5, plain.embed_dim))
+    logits = Head(plain).logits(x, embedding)
+    expected = _float64(x) @ _float64(embedding.table[...]).T
+    np.testing.assert_allclose(logits, expected, atol=tolerances.REORDERED * 10)
+    factor = plain.embed_dim**0.5
+    np.testing.assert_allclose(factor * Head(scaled).logits(x, embedding), logits, 1e-5, 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "options", "reason"),
+    [
+        ("mos", {}, "its logits are not tied"),
+        ("llama", {}, "its logits are not tied"),
+        ("glu", {"tied": False}, "its logits are not tied"),
+        ("transformer", {"parametrization": "mup", "base_size": "nano"}, "scales logits"),
+    ],
+)
+def test_there_must_be_tied_logits_to_leave_unscaled(architecture, options, reason):
+    with pytest.raises(ConfigError, match=f"scale_tied_logits=False: .*{reason}"):
+        models.config(architecture, scale_tied_logits=False, **options)
 
 
 def test_the_loss_and_its_gradient_are_those_of_a_softmax():

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from arch_zoo.layers.norm import LayerNorm, RMSNorm
+from arch_zoo.layers.norm import CentredRMSNorm, LayerNorm, RMSNorm
 from tests import tolerances
 
 EPSILON = 1e-6
@@ -19,11 +19,12 @@ def _rows(dtype):
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-@pytest.mark.parametrize("kind", [RMSNorm, LayerNorm])
+@pytest.mark.parametrize("kind", [RMSNorm, CentredRMSNorm, LayerNorm])
 def test_norms_equal_their_formulas(kind, dtype):
     norm, x = kind(16), _rows(dtype)
     scale, bias = np.linspace(0.5, 2.0, 16), np.linspace(-1.0, 1.0, 16)
-    norm.scale[...] = jnp.asarray(scale, jnp.float32)
+    assert (np.asarray(norm.scale) == (0 if kind is CentredRMSNorm else 1)).all()
+    norm.scale[...] = jnp.asarray(scale - (kind is CentredRMSNorm), jnp.float32)
     exact = np.asarray(x.astype(jnp.float32), np.float64)
     if kind is LayerNorm:
         norm.bias[...] = jnp.asarray(bias, jnp.float32)

@@ -28,19 +28,31 @@ SHAPES = {
         "head_dim": 8,
     },
 }
+UNSCALED = {"scale_tied_logits": False}
 OPTIONS = {
-    "transformer": [{}],
-    "glu": [{"tied": True}, {"tied": False, "variant": "swiglu"}],
+    "transformer": [{}, UNSCALED],
+    "glu": [{}, UNSCALED, {"tied": False, "variant": "swiglu"}],
     "switch": [{"num_experts": 3}],
-    "gpt2": [{"head_dim": 5}, {"head_dim": 5, "one_boundary": True, "stream_epsilon": 1e-5}],
-    "llama": [{"num_kv_heads": 2}, {"tied": True, "theta": 500.0}],
+    "gpt2": [
+        {"head_dim": 5},
+        {"head_dim": 5, "one_boundary": True, "stream_epsilon": 1e-5} | UNSCALED,
+    ],
+    "llama": [
+        {"num_kv_heads": 2},
+        {"tied": True, "theta": 500.0},
+        {"tied": True} | UNSCALED,
+    ],
     "sliding_window": [{"windows": (7,)}, {"windows": (0,)}],
     "moe": [{"num_experts": 3, "num_kv_heads": 1}],
     "mamba2": [
         {"norm_epsilon": 1e-5, "stream_epsilon": 1e-5},
         {"tied": True, "norm_epsilon": 1e-6},
+        {"tied": True, "norm_epsilon": 1e-6} | UNSCALED,
     ],
-    "gated_deltanet": [{"norm_epsilon": 1e-6}],
+    "gated_deltanet": [
+        {"norm_epsilon": 1e-6},
+        {"norm_epsilon": 1e-6, "centred_norms": True, "tied": True} | UNSCALED,
+    ],
 }
 CASES = [
     pytest.param(name, options, id=f"{name}-{number}")

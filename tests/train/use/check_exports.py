@@ -2,15 +2,17 @@
 
 In an environment of its own (never the project's): `pip install -e '.[parity]'`, then, from the
 root of the checkout, `python -m tests.train.use.check_exports`. Random models of every map are
-written and loaded; logits, greedily decoded tokens and the tokens of a text are compared. Prints a
-line for each model; raises AssertionError at the first difference. Beams are compared by
-`test_exchange`, on models that go in and out again.
+written and loaded; logits, tokens decoded greedily and by beams, and the tokens of a text are
+compared. Prints a line for each model; raises AssertionError at the first difference. Beams never
+end here, since theirs and ours differ in which rows that end count; `test_exchange` has those that
+do.
 """
 
 import tempfile
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import torch
 import transformers as hf
@@ -23,7 +25,8 @@ from train.data.text import vocabulary as text
 from train.run.step import make_model
 from train.use import exporting, tokenizers, weights
 
-NEW = 12
+NEW, BEAMS = 12, 3
+END = 1
 TEXT = "the cat sat on the mat\nand  the cats of it saw that"
 
 
@@ -74,7 +77,29 @@ def compare(cfg: arch_zoo.ModelConfig) -> None:
     own = np.asarray(decoding.greedy(module, prompt, NEW))[:, : answer.shape[1]]
     ended = np.cumsum(own == 1, axis=1) - (own == 1) > 0  # what follows the end is padding
     np.testing.assert_array_equal(np.where(ended, 0, own), np.where(ended, 0, answer))
-    print(f"{cfg.name} {cfg.architecture}: logits off by {error:.1e}, greedy {answer[0].tolist()}")
+    how |= {"num_beams": BEAMS, "length_penalty": 0.0}
+    how |= {"suppress_tokens": [END], "renormalize_logits": True}
+    answer = theirs.generate(torch.tensor(ids), **how)[:, 1 if both else 9 :].numpy()
+    own = decoding.beam(Endless(module), prompt, NEW, BEAMS, 0.0).ids[:, 0]
+    np.testing.assert_array_equal(own, answer)
+    print(f"{cfg.name} {cfg.architecture}: logits off by {error:.1e}, beam {answer[0].tolist()}")
+
+
+class Endless:
+    """A model that never ends a row: what decoding asks of a model, without the end token."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def prefill(self, batch, max_length):
+        """As the model's, with another distribution of the first token."""
+        logits_BV, *others = self.model.prefill(batch, max_length)
+        return logits_BV.at[:, END].set(-jnp.inf), *others
+
+    def decode_step(self, *args):
+        """As the model's, with another distribution of the next token."""
+        logits_BV, cache = self.model.decode_step(*args)
+        return logits_BV.at[:, END].set(-jnp.inf), cache
 
 
 def compare_tokens() -> None:

@@ -154,7 +154,8 @@ def expected(model: hf.PreTrainedModel) -> dict[str, np.ndarray]:
         "eos_token_id": model.config.eos_token_id,
         "pad_token_id": model.config.pad_token_id,
         "do_sample": False,
-        "use_cache": not starts,  # their cache expects as many decoder as encoder layers
+        # Their cache expects as many decoder as encoder layers, and attention in one of them.
+        "use_cache": not starts and not isinstance(model, hf.Qwen3NextForCausalLM),
         "attention_mask": torch.ones(2, 9, dtype=torch.long),
     }
     with torch.no_grad():
