@@ -40,6 +40,7 @@ class LawOptions(LawColumns):
       fix: parameters to hold at a value, as SYMBOL=VALUE.
       chance: score of random guessing (downstream_sigmoid).
       perfect: largest possible score or error: 1 for fractions, 100 for percent (downstream forms).
+        By default 100 for a study's directory, whose scores are in percent, and 1 for a table.
       bootstrap: number of refits for the intervals; 0 for no intervals.
       resample: cluster (draws runs with replacement), wild (changes the residuals' signs and sizes)
         or normal (draws noise); `auto` is cluster if every group has eight runs or more.
@@ -57,7 +58,7 @@ class LawOptions(LawColumns):
     starts: Literal["grid", "hoffmann"] = "grid"
     fix: tuple[str, ...] = ()
     chance: NotNegative = 0.0
-    perfect: Positive = 1.0
+    perfect: Positive | None = None
     bootstrap: Annotated[int, Range(0, 1_000_000)] = 1000
     resample: uncertainty.Resample = "auto"
     level: Level = 0.95
@@ -68,17 +69,23 @@ class LawOptions(LawColumns):
         """The form of that name, by default that of `form`, with the options that it takes."""
         form = forms.get(name or self.form)
         if isinstance(form, forms.DownstreamSigmoid):
-            return forms.DownstreamSigmoid(self.chance, self.perfect)
+            return forms.DownstreamSigmoid(self.chance, self.largest_score)
         if isinstance(form, forms.DownstreamExponential):
-            return forms.DownstreamExponential(self.perfect)
+            return forms.DownstreamExponential(self.largest_score)
         return form
+
+    @property
+    def largest_score(self) -> float:
+        """What `perfect` says, or what scores of such a table usually are."""
+        usual = 100.0 if self.table.is_dir() else 1.0
+        return self.perfect or usual
 
     def refuse_unused(self, form: forms.Form, *objectives: str) -> None:
         """Refuses options that neither this form nor these objectives use."""
         if not isinstance(form, forms.DownstreamSigmoid):
             self.refuse({"chance": (0.0,)}, f"form: {form.name} has no score of random guessing")
         if form.scale is None:
-            self.refuse({"perfect": (1.0,)}, f"form: {form.name} has no largest value")
+            self.refuse({"perfect": (None,)}, f"form: {form.name} has no largest value")
         if not {"auto", "huber"} & set(objectives):
             self.refuse({"delta": (LawOptions.delta,)}, "objective: only huber uses delta")
 

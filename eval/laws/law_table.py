@@ -42,6 +42,7 @@ _INPUTS = {
     "x": ("x", ("x", "flops_train_total", "flops_forward")),
     "L": ("loss", ("loss", "upstream_nll")),
 }
+_SCORES = ("score", "error", "accuracy", "downstream_mean")
 SQRT_FLOPS = "sqrt(C)"  # a value of `weight` that is not a column
 POOLED = "none"  # of `group`: one law for all; of `cluster`: every row is a run
 _CELL = (*CELL, "tokens_seen")
@@ -270,12 +271,10 @@ class _LawReader:
 
     def output(self, form: Form) -> np.ndarray:
         """The values that the form predicts: a loss in nats, or a score."""
-        option, usual = (
-            _INPUTS["L"] if form.output == "loss" else ("score", ("score", "error", "accuracy"))
-        )
+        option, usual = _INPUTS["L"] if form.output == "loss" else ("score", _SCORES)
         column = self._column(option, usual)
         values = self.positive(column, form.output, zero=form.space == "raw")
-        if self.columns.trust_units:
+        if self.columns.trust_units or self.table.path.is_dir():  # a study's units are known
             return values
         if form.scale is None:
             units.nats(self.table, column)
