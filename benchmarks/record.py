@@ -14,6 +14,7 @@ import contextlib
 import datetime
 import json
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks import summary as summaries
 from train.run import cell
 
 ROOT = Path(__file__).parents[1]
@@ -148,6 +150,23 @@ def section(name: str, kept: dict[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def summary(kept: dict[str, dict[str, Any]]) -> str:
+    """A line for each benchmark: what it asks, what it found, where and when."""
+    rows = []
+    for name, one in kept.items():
+        title = name.replace("_", " ").capitalize()
+        program = re.findall(r"benchmarks\.(\w+)", one["command"])
+        asked, found = (
+            (summaries.question(program[0]), summaries.finding(program[0], one["result"]))
+            if program
+            else ("", "")
+        )
+        link = f"[{title}](#{name.replace('_', '-')})"
+        machine = one["machine"]["device"].replace("cpu", one["machine"]["processor"])
+        rows.append([link, asked, found, f"{machine}, {one['date']}"])
+    return table(["section", "what it does", "result", "where and when"], rows) + "\n"
+
+
 def write_page() -> None:
     """Writes BENCHMARKS.md."""
     kept = {
@@ -155,7 +174,8 @@ def write_page() -> None:
         for path in sorted(RESULTS.glob("*.json"))
     }
     PAGE.write_text(
-        "\n".join([HEAD, *(section(name, one) for name, one in kept.items())]), encoding="utf-8"
+        "\n".join([HEAD, summary(kept), *(section(name, one) for name, one in kept.items())]),
+        encoding="utf-8",
     )
 
 

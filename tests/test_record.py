@@ -1,12 +1,13 @@
 """BENCHMARKS.md contains exactly what was measured."""
 
 import json
+import re
 import subprocess
 import sys
 
 import pytest
 
-from benchmarks import record
+from benchmarks import record, summary
 
 
 @pytest.fixture
@@ -85,3 +86,20 @@ def test_stored_results_do_not_count_as_changed_code(tmp_path, monkeypatch):
     for path, modified in zip(files, (False, False, True), strict=True):
         path.write_text("second\n")
         assert record.is_modified() == modified
+
+
+def test_every_kept_result_has_a_sentence():
+    for path in record.RESULTS.glob("*.json"):
+        kept = json.loads(path.read_text())
+        (program,) = re.findall(r"benchmarks\.(\w+)", kept["command"])
+        assert summary.question(program).endswith("."), program
+        assert summary.finding(program, kept["result"]), path
+
+
+def test_a_sentence_has_the_numbers_of_its_result():
+    rows = [{"over_reference": 0.5}, {"over_reference": None}, {"over_reference": 1.25}]
+    said = summary.finding("language_models", {"rows": rows})
+    assert said == "0.5 to 1.2 of Hugging Face's time for a step"
+    result = {"tried": 10, "equivalent": 2, "killed": 5, "timeout": 1}
+    assert summary.finding("mutation", result) == "6 of 8 mistakes are noticed"
+    assert summary.finding("language_models", {}) == summary.finding("other", {"a": 1}) == ""
