@@ -8,7 +8,7 @@ Trackers and harnesses have names of their own: Weights & Biases exports `Name`,
 import dataclasses
 import re
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -51,6 +51,21 @@ USUAL: dict[str, tuple[str, ...]] = {
         "loss",
     ),
 }
+# The same for the options of laws.
+USUAL_OF_LAWS: dict[str, tuple[str, ...]] = {
+    "params": USUAL["params"],
+    "tokens": (
+        "num_tokens",
+        "n_tokens",
+        "train_tokens",
+        "total_tokens",
+        "num_input_tokens_seen",
+        "train_num_input_tokens_seen",
+    ),
+    "flops": ("train_flops", "total_flops", "total_flos", "train_total_flos"),
+    "steps": USUAL["step"],
+    "loss": USUAL["upstream"],
+}
 # Prefixes under which trackers export settings and results.
 _PREFIXES = ("config_", "params_", "metrics_", "summary_", "tags_", "attributes_")
 _SCORE = re.compile(
@@ -67,8 +82,12 @@ _OTHER = frozenset(
 )
 
 
-def from_file(columns: Columns) -> Columns:
+def from_file(columns: Columns, kind: type | None = None) -> Columns:
     """The options, with those that the file of `--columns` sets and the command line does not.
+
+    Args:
+      columns: the options.
+      kind: the class whose fields are about columns, by default that of `columns`.
 
     Raises:
       InputError: the file cannot be read, or sets something else than an option of columns.
@@ -76,7 +95,8 @@ def from_file(columns: Columns) -> Columns:
     path: Path | None = getattr(columns, "columns")  # noqa: B009
     if path is None:
         return columns
-    fields = {field.name: field for field in dataclasses.fields(columns) if field.name != "columns"}  # pyright: ignore
+    about = dataclasses.fields(kind or type(columns))  # pyright: ignore
+    fields = {field.name: field for field in about if field.name != "columns"}
     found: dict[str, Any] = {}
     for key, value in _toml(path).items():
         name = key.replace("-", "_")
@@ -85,13 +105,16 @@ def from_file(columns: Columns) -> Columns:
         default = fields[name].default
         if isinstance(default, tuple) and isinstance(value, str):
             value = [value]
-        wanted = list if isinstance(default, tuple) else type(default)
+        wanted = {tuple: list, type(None): float}.get(type(default), type(default))
         if type(value) is not wanted or not all(isinstance(one, str) for one in _items(value)):
-            kind = {list: "a list of texts", bool: "true or false"}.get(wanted, "text")
-            raise InputError(f"{path}: {key} = {value!r}: must be {kind}")
+            raise InputError(f"{path}: {key} = {value!r}: must be {_KINDS[wanted]}")
         if getattr(columns, name) == default:  # the command line comes first
             found[name] = tuple(value) if wanted is list else value
     return dataclasses.replace(columns, **found)  # pyright: ignore
+
+
+_KINDS = {list: "a list of texts", bool: "true or false", str: "text"}
+_KINDS |= {int: "a whole number", float: "a number with a point"}
 
 
 def _toml(path: Path) -> dict[str, Any]:
@@ -113,17 +136,14 @@ def guessed(columns: Columns, table: Table) -> tuple[Columns, list[str]]:
     Returns:
       The options, and a sentence on what was guessed, or none.
     """
-    plain: dict[str, list[str]] = {}
-    for name in map(str, table.frame.columns):
-        plain.setdefault(_plain(name), []).append(name)
     found: dict[str, Any] = {}
     meant = {getattr(columns, option) for option in USUAL}
     for option, usual in USUAL.items():
         default = _default(columns, option)
         if getattr(columns, option) != default or default in table:
             continue
-        names = (name for alias in (default, *usual) for name in plain.get(alias, ()))
-        if name := next((name for name in names if name not in {*meant, *found.values()}), None):
+        taken = {*meant, *found.values()}
+        if name := column_of(table, (default, *usual), taken):
             found[option] = name
     said = [f"{name!r} as {_default(columns, option)}" for option, name in found.items()]
     if not getattr(columns, "downstream") and (scores := _scores(table)):  # noqa: B009
@@ -133,6 +153,15 @@ def guessed(columns: Columns, table: Table) -> tuple[Columns, list[str]]:
     options = " or ".join(f"--{option.replace('_', '-')}" for option in found if option in USUAL)
     change = f" ({options} or --columns names others)" if options else ""
     return columns, [f"read {', '.join(said)}{change}."] if said else []
+
+
+def column_of(table: Table, usual: Sequence[str], taken: Collection[str] = ()) -> str:
+    """The first column of one of these usual names that is not `taken`; empty without one."""
+    plain: dict[str, list[str]] = {}
+    for name in map(str, table.frame.columns):
+        plain.setdefault(_plain(name), []).append(name)
+    names = (name for alias in usual for name in plain.get(alias, ()) if name not in taken)
+    return next(names, "")
 
 
 def _default(columns: Any, option: str) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import tyro
 
-from eval.data import entries, replicates, units
+from eval.data import entries, naming, replicates, units
 from eval.data.cells import CELL, DEFAULT_PROTOCOLS
 from eval.data.families import told_apart
 from eval.data.study import read_study
@@ -53,6 +53,8 @@ class LawColumns:
     """The meaning of a table's columns; an empty name looks for the usual ones.
 
     Attributes:
+      columns: a TOML file with options of columns by name, such as `loss = "eval/loss"`; what the
+        command line says comes first.
       params: parameters N; if several columns count them, name the one that includes or leaves out
         embedding and head as you intend.
       tokens: training tokens D; if left out and `flops` is given, D = C / (k N).
@@ -81,6 +83,7 @@ class LawColumns:
         perplexities.
     """
 
+    columns: Path | None = None
     params: str = ""
     tokens: str = ""
     flops: str = ""
@@ -125,7 +128,9 @@ def load(
         finished.
     """
     if not path.is_dir():
-        return Table.read(path, columns.where), {"where": ()}
+        return _of_a_table(path, columns, say)
+    if columns.columns is not None:
+        raise InputError(f"columns: {path} is a study, whose columns are known")
     study = read_study(path)
     for warning in study.warnings:
         say(warning)
@@ -149,6 +154,18 @@ def load(
     cell = [c for c in _CELL if c in frame]
     frame = frame.assign(cell=frame[cell].astype(str).agg("|".join, axis=1))
     return Table(path, frame), {"where": (), "group": group, "cluster": columns.cluster or "cell"}
+
+
+def _of_a_table(path: Path, columns: LawColumns, say: Callable[[str], None]) -> tuple[Table, dict]:
+    chosen = naming.from_file(columns, LawColumns)
+    names = [field.name for field in dataclasses.fields(LawColumns)]
+    decided = {name: getattr(chosen, name) for name in names}
+    table = Table.read(path, chosen.where)
+    name = naming.column_of(table, ("run_id", *naming.USUAL["run_id"]))
+    table, left_out = naming.ended(table, name)
+    for line in left_out:
+        say(line)
+    return table, decided | {"where": (), "columns": None}
 
 
 def from_table(
@@ -394,6 +411,9 @@ class _LawReader:
         for column in usual:
             if column in self.table:
                 return column
+        if column := naming.column_of(self.table, naming.USUAL_OF_LAWS.get(option, ())):
+            self.say(f"read {column!r} as {option} (--{option} or --columns names another).")
+            return column
         flag, names = option.replace("_", "-"), column_names(self.table.frame)
         raise InputError(
             f"{self.table.path}: {option}: name the column with --{flag}; it has {names}"

@@ -132,7 +132,7 @@ def _make_parts(
             f"prepare: text: reading {size:,.1f} MB once, to check them and to draw what the "
             "vocabulary is trained on"
         )
-    facts = {"vocabulary": _one(root, vocabulary, say, team)}
+    facts = {"vocabulary": _one(root, vocabulary, say, lambda line: say(f"prepare: {line}"), team)}
     pieces = Vocabulary(root / "vocabulary.model", config.num_sentinels)
     made_from = facts["vocabulary"]["files"]
     if found := facts["vocabulary"].get("survey"):
@@ -149,10 +149,13 @@ def _make_parts(
         *builders.pretraining(config, text, pieces, held_out, made_from),
         *builders.tasks(config, definitions, pieces, made_from),
     ]
+    last = time.monotonic()
     for place in team.order(len(plan)):
-        facts[plan[place].name] = _one(
-            root, plan[place], say, team, place, f" ({place + 1}/{len(plan)})"
-        )
+        part, lines = plan[place], []
+        facts[part.name] = _one(root, part, say, lines.append, team, place)
+        if lines and time.monotonic() - last >= config.log_every:
+            say(f"prepare: {lines[-1]}, {place + 1} of {len(plan)} parts")
+            last = time.monotonic()
     return facts
 
 
@@ -160,15 +163,18 @@ def _one(
     root: Path,
     part: part_files.Part,
     say: Say,
+    done: Say,
     team: part_files.Team,
     place: int = 0,
-    where: str = "",
 ) -> part_files.Facts:
-    """The facts of a part, which is found, made, or waited for if a live worker owns it."""
+    """The facts of a part, which is found, made, or waited for if a live worker owns it.
+
+    Tells `done` of a part that it has made.
+    """
     facts, owner = part.done(root), place % team.count
     if facts is None and owner != team.number:
         if team.alive(owner):
-            say(f"prepare: waiting for {part.name}{where} of worker {owner}")
+            say(f"prepare: waiting for {part.name} of worker {owner}")
         while team.alive(owner) and (facts := part.done(root)) is None:
             time.sleep(1)
         if facts is None:
@@ -182,7 +188,7 @@ def _one(
         size = "".join(
             f" {facts[unit]:,} {unit}" for unit in ("tokens", "examples") if unit in facts
         )
-        say(f"prepare: {part.name}{where}:{size} in {time.monotonic() - start:.1f} s")
+        done(f"{part.name}:{size or ' made'} in {time.monotonic() - start:.1f} s")
     return facts
 
 

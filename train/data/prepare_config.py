@@ -8,7 +8,7 @@ from train import ranges
 from train.data import shards
 from train.data.text import python_text, text_files
 from train.data.text.vocabulary import NUM_SENTINELS
-from train.ranges import CountOrZero, Range
+from train.ranges import CountOrZero, NotNegative, Range
 from train.records import InputError
 from train.tasks import python_suite
 from train.tasks.task_table import TaskTable
@@ -71,6 +71,7 @@ class PrepareConfig:
         machines.
       patience: seconds without a heartbeat of another worker after which the others make its parts.
       num_threads: threads for tokenizing; 0 for all cores.
+      log_every: seconds between two lines about finished parts; 0 prints a line for every part.
     """
 
     out: str = "corpora/python"
@@ -90,6 +91,7 @@ class PrepareConfig:
     decontaminate: bool = True
     worker: str = "0/1"
     patience: Annotated[int, Range(0, 10_000_000)] = 300
+    log_every: NotNegative = 10.0
     num_threads: Annotated[int, Range(0, 1024)] = 0
 
     def __post_init__(self):

@@ -67,6 +67,52 @@ def test_tokens_may_come_from_flops(write, capsys):
     assert answer(capsys, "fit", write(table))["beta"] == pytest.approx(0.28, abs=0.03)
 
 
+TRACKED = {"N": "model/num_parameters", "D": "train/num_input_tokens_seen", "loss": "eval/loss"}
+
+
+def test_names_of_trackers_are_read_and_said_and_crashed_runs_left_out(write, capsys):
+    plain = answer(capsys, "fit", write(frame()))
+    table = frame().rename(columns=TRACKED).assign(State="finished")
+    crashed = table.iloc[[0]].assign(State="crashed", **{"eval/loss": 9.0})
+    path = write(pd.concat([table, crashed]))
+    assert run("fit", path, "--format", "json") == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["alpha"] == plain["alpha"]
+    assert "1 row is left out by column 'State': crashed (row 32)" in shown.err
+    for option, column in zip(("params", "tokens", "loss"), TRACKED.values(), strict=True):
+        assert f"read {column!r} as {option} (--{option} or --columns names another)" in shown.err
+
+
+def test_a_file_names_the_columns(write, capsys, tmp_path):
+    plain = answer(capsys, "fit", write(frame()), "--k", "6")
+    path = write(frame().rename(columns={"N": "width", "D": "seen", "loss": "ce"}))
+    names = tmp_path / "names.toml"
+    named = 'params = "width"\ntokens = "seen"\nloss = "ce"\nflops-per-param-token = '
+    names.write_text(named + "6.0\n")
+    assert answer(capsys, "fit", path, "--columns", names)["alpha"] == plain["alpha"]
+    names.write_text(named + '"six"\n')
+    with pytest.raises(InputError, match="must be a number with a point"):
+        run("fit", path, "--columns", names)
+    names.write_text("bootstrap = 7\n")
+    with pytest.raises(InputError, match="'bootstrap' is not one of params, tokens"):
+        run("fit", path, "--columns", names)
+
+
+def test_a_study_needs_no_file_of_columns(tmp_path):
+    study = run_directories.write_study(tmp_path, ("transformer",), run_directories.LADDER[:4])
+    with pytest.raises(InputError, match="is a study, whose columns are known"):
+        run("fit", study, "--form", "power", "--columns", tmp_path / "names.toml")
+
+
+def test_a_studys_scores_need_no_options(tmp_path, capsys):
+    study = run_directories.write_study(tmp_path, ("transformer",), run_directories.LADDER[:6])
+    given = (study, "--form", "power", "--at", "x=1e13")
+    found = answer(capsys, "chain", *given)
+    named = ("--score", "downstream_mean", "--perfect", 100)
+    assert answer(capsys, "chain", *given, *named)["predictions"] == found["predictions"]
+    assert 0 < found["predictions"][0]["prediction"] < 100
+
+
 @pytest.mark.parametrize("intervals", ["bca", "profile"])
 def test_other_intervals(write, capsys, intervals):
     found = answer(capsys, "fit", write(frame()), "--intervals", intervals)

@@ -24,6 +24,7 @@ from train.records import InputError
 
 _ROOT = Path(__file__).resolve().parents[3]
 _ARGUMENTS = ("--vocab-size", "1024", "--num-shards", "5", "--vocabulary-characters", "200000")
+_EVERY_PART = ("--log-every", "0")
 
 
 def _start(out, library, *arguments, log):
@@ -37,6 +38,7 @@ def _start(out, library, *arguments, log):
         "--python-root",
         str(library),
         *_ARGUMENTS,
+        *_EVERY_PART,
         *arguments,
     ]
     with open(log, "w") as file:
