@@ -13,7 +13,9 @@ import json
 import math
 import multiprocessing
 import os
-from collections.abc import Mapping, Sequence
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import arch_zoo
@@ -77,15 +79,23 @@ class Query:
         return digest({**self.lengths, **optimizer, "model": self.model.identity()})
 
 
-def count(queries: Sequence[Query], cache: Path = CACHE) -> list[Counts]:
-    """The counts of all queries, in their order; new counts are added to the file `cache`."""
+def count(queries: Sequence[Query], cache: Path = CACHE, *, every: float = 10.0) -> list[Counts]:
+    """The counts of all queries, in their order; new counts are added to the file `cache`.
+
+    Prints to stderr how many are done, at most every so many seconds.
+    """
     code = _code()
     cached = _read(cache) if records.read_json(cache, missing={}).get("code") == code else {}
     known = {key: Counts(**values) for key, values in {**_read(PRESETS), **cached}.items()}
     new = {query.key: query for query in queries if query.key not in known}
+    last = time.monotonic()
     for start in range(0, len(new), _CHUNK):  # in chunks, so that an interrupted count is not lost
         keys = list(new)[start : start + _CHUNK]
-        known |= dict(zip(keys, _count_all([new[key] for key in keys]), strict=True))
+        for number, (key, found) in enumerate(_counted([new[key] for key in keys], keys), start):
+            known[key] = found
+            if time.monotonic() - last >= every:
+                print(f"plan: counted {number + 1} of {len(new)} models", file=sys.stderr)
+                last = time.monotonic()
         cached |= {key: dataclasses.asdict(known[key]) for key in keys}
         cache.parent.mkdir(parents=True, exist_ok=True)
         records.write_json(cache, {"code": code, "counts": cached})
@@ -105,17 +115,19 @@ def _code() -> str:
     return digest([source.read_text(encoding="utf-8") for source in sources])
 
 
-def _count_all(queries: list[Query]) -> list[Counts]:
+def _counted(queries: list[Query], keys: list[str]) -> Iterator[tuple[str, Counts]]:
+    """The keys with their counts, one after another as they are done."""
     processes = min(
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, len(queries)
     )
     if processes == 1 or len(queries) <= _FEW:
-        return [count_one(query) for query in queries]
+        yield from zip(keys, map(count_one, queries), strict=True)
+        return
     context = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
     with concurrent.futures.ProcessPoolExecutor(
         processes, context, _leave_accelerators_alone
     ) as pool:
-        return list(pool.map(count_one, queries))
+        yield from zip(keys, pool.map(count_one, queries), strict=True)
 
 
 def _leave_accelerators_alone() -> None:

@@ -366,7 +366,7 @@ def test_counts_of_deep_stacks_are_those_of_the_whole_trace(name, depth):
 
 
 @pytest.mark.slow
-def test_many_models_are_counted_by_several_processes(monkeypatch):
+def test_many_models_are_counted_by_several_processes(monkeypatch, capsys):
     queries = [
         counts.query(
             arch_zoo.config("transformer", size, vocab_size=VOCAB),
@@ -375,7 +375,9 @@ def test_many_models_are_counted_by_several_processes(monkeypatch):
         )
         for size in ("nano", "micro")
     ]
-    alone = counts.count(queries, Path("alone.json"))
+    alone = counts.count(queries, Path("alone.json"), every=0)
+    done = [f"plan: counted {n + 1} of {len(queries)} models" for n in range(len(queries))]
+    assert capsys.readouterr().err.splitlines() == done
     monkeypatch.setattr(counts, "_FEW", 1)
     assert counts.count(queries, Path("pool.json")) == alone
 
