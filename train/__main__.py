@@ -20,7 +20,7 @@ from train.measures import verbs as measure_verbs
 from train.ranges import CountOrZero, Range, Seed
 from train.records import InputError, Row, read_json, read_jsonl, read_status
 from train.study import cluster_verbs, verbs
-from train.study.config import Family
+from train.study.config import Family, RunConfig, StageConfig, from_dict
 from train.study.settings_verb import SettingsVerb
 from train.tasks.tasks_verb import TasksVerb
 from train.use import verbs as use_verbs
@@ -140,6 +140,8 @@ def run_cell(verb: CellVerb, stage: str) -> int:
     chosen = {key: before.get(key, getattr(verb, key)) for key in _OF_A_RUN}
     config = preset(chosen["architecture"], chosen["size"], verb.seed, chosen["family"])
     config = dataclasses.replace(config, study=verb.study)
+    if stage == "finetune" and verb.init_from is None:
+        config = _begun(config, verb.runs / verb.study / config.run_id)
     config = declare.with_settings(declare.like(config, before) if before else config, settings)
     # Only to refuse a wrong model before a corpus is looked for.
     declare.model(config, declare.T5_VOCABULARY)
@@ -191,6 +193,15 @@ def run_cell(verb: CellVerb, stage: str) -> int:
             print(_result(directory, stage), file=sys.stderr)
         print(*directories, sep="\n")
     return 0
+
+
+def _begun(config: RunConfig, directory: Path) -> RunConfig:
+    """The configuration with the pretraining that the run in this directory has had, if any."""
+    path = directory / "config.json"
+    stage = read_json(path).get("pretrain") if path.exists() else None
+    if not isinstance(stage, dict):
+        return config
+    return dataclasses.replace(config, pretrain=from_dict(StageConfig, stage, f"{path}: pretrain"))
 
 
 _OF_A_RUN = ("architecture", "size", "family")

@@ -14,7 +14,7 @@ import pandas as pd
 from scipy import stats
 
 from eval.data.cells import CELL, seed_averages
-from eval.data.study import Study, read_study
+from eval.data.study import Study, read_study, task_columns
 from train import records
 from train.records import InputError
 
@@ -58,13 +58,17 @@ def compare_studies(
     if not 0 < level < 1:
         raise InputError(f"level = {level} is not between 0 and 1")
     one, two = read_study(first), read_study(second)
+    for path, study in ((first, one), (second, two)):
+        if study.runs.empty:
+            raise InputError(f"{path}: no run is finished, so there is nothing to compare")
     both = _runs(one).merge(_runs(two), on=KEYS, suffixes=("_1", "_2"))
     if both.empty:
         raise InputError(f"{first} and {second} have no finished run in common")
     same = both["corpus_fingerprint_1"] == both["corpus_fingerprint_2"]
+    both, of_tasks = _of_common_tasks(both, one, two)
     changed = _changes(Path(first), Path(second), both)
     return {
-        "overall": _overall(both, same, level),
+        "overall": _overall(both, same, level, of_tasks),
         "cells": _cells(both, same, {run for _, runs in changed for run in runs}, level),
         "missing": _missing(one, two),
         "settings": pd.DataFrame(
@@ -88,7 +92,10 @@ def sentence(found: dict[str, pd.DataFrame], level: float) -> str:
         if not row["n_cells"]:
             continue
         if row["quantity"] not in _WORDS:
-            parts.append(f"its speed is {10 ** row['difference']:.3g} times that of the first")
+            low, high = (10 ** row[end] for end in ("ci_low", "ci_high"))
+            within = "" if math.isnan(low) else f" ({level:.0%} interval {low:.3g} to {high:.3g})"
+            times = f"{10 ** row['difference']:.3g} times"
+            parts.append(f"its speed is {times} that of the first{within}")
             continue
         where, unit, better = _WORDS[row["quantity"]]
         size = f"{abs(row['difference']):.3g} {unit} {over}"
@@ -97,7 +104,9 @@ def sentence(found: dict[str, pd.DataFrame], level: float) -> str:
             parts.append(f"{where} it is the same {over}")
         elif known and (row["ci_low"] > 0 or row["ci_high"] < 0):
             word = "better" if better * row["difference"] > 0 else "worse"
-            parts.append(f"{where} it is {word} by {size}")
+            ends = sorted((abs(row["ci_low"]), abs(row["ci_high"])))
+            within = f"{level:.0%} interval {ends[0]:.3g} to {ends[1]:.3g}"
+            parts.append(f"{where} it is {word} by {size} ({within})")
         elif known:
             parts.append(
                 f"{where} the two are not told apart (difference {row['difference']:.3g} {unit}, "
@@ -120,13 +129,34 @@ def _runs(study: Study) -> pd.DataFrame:
     return study.runs.merge(study.provenance[["run_id", "corpus_fingerprint"]], on="run_id")
 
 
+def _of_common_tasks(both: pd.DataFrame, one: Study, two: Study) -> tuple[pd.DataFrame, str]:
+    """Means over the tasks that both studies have, and a note if these are not all."""
+    tasks = [
+        {task for task in task_columns(study.runs) if study.runs[task].notna().any()}
+        for study in (one, two)
+    ]
+    if tasks[0] == tasks[1]:
+        return both, ""
+    common = sorted(tasks[0] & tasks[1])
+    means = {
+        f"downstream_mean_{side}": both[[f"{task}_{side}" for task in common]].mean(
+            axis=1, skipna=False
+        )
+        if common
+        else math.nan
+        for side in (1, 2)
+    }
+    names = ", ".join(task.removeprefix("downstream_") for task in common) or "none"
+    return both.assign(**means), f"only tasks that both have: {names}"
+
+
 def _values(both: pd.DataFrame, quantity: str, side: int) -> pd.Series:
     if quantity.startswith("log10_"):
         return both[f"{quantity.removeprefix('log10_')}_{side}"].map(math.log10, na_action="ignore")
     return both[f"{quantity}_{side}"]
 
 
-def _overall(both: pd.DataFrame, same: pd.Series, level: float) -> pd.DataFrame:
+def _overall(both: pd.DataFrame, same: pd.Series, level: float, of_tasks: str) -> pd.DataFrame:
     rows = []
     for quantity, unit in QUANTITIES.items():
         known = (
@@ -134,7 +164,7 @@ def _overall(both: pd.DataFrame, same: pd.Series, level: float) -> pd.DataFrame:
             .assign(change=_values(both, quantity, 2) - _values(both, quantity, 1))
             .dropna()
         )
-        note = ""
+        note = of_tasks if quantity == "downstream_mean" else ""
         if quantity == "upstream_nll" and not same.all():
             known, note = (
                 known[same.loc[known.index]],

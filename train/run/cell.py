@@ -348,8 +348,8 @@ def _check_same(directory: Path, resolved: Row, model: arch_zoo.ModelConfig) -> 
         before["model"] = model.completed(old["model"])
     changes = differences({k: before.get(k) for k in parts}, {k: resolved[k] for k in parts})
     raise InputError(
-        f"{path}: the run there has another configuration: {'; '.join(changes)}; use another "
-        "directory"
+        f"{path}: the run there has another configuration: {'; '.join(changes)}; settings belong "
+        "to a run from its start: give those it has, or use another directory (--study or --runs)"
     )
 
 

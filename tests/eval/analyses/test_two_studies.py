@@ -153,3 +153,24 @@ def test_studies_without_a_common_run_are_refused(tmp_path):
     two = write_study(tmp_path / "b", architectures=("mos",))
     with pytest.raises(InputError, match="have no finished run in common"):
         compare_studies(one, two)
+
+
+def test_scores_are_compared_over_the_tasks_that_both_have(pair):
+    for run in pair[1].iterdir():
+        _change(pair[1], run.name, "score", 5.0, "python_match")
+        path = run / "evals.jsonl"
+        path.write_text(path.read_text().replace('"python_package"', '"mood"'))
+    row = _overall(compare_studies(*pair), "downstream_mean")
+    assert row.note.startswith("only tasks that both have: python_acceptability, ")
+    assert "package" not in row.note and "mood" not in row.note
+    assert row.difference == pytest.approx(5 / 4)  # one of four common tasks, by 5 points
+
+
+def test_a_study_without_finished_runs_is_refused_in_one_line(pair, capsys):
+    for run in pair[0].iterdir():
+        status = json.loads((run / "status.json").read_text())
+        (run / "status.json").write_text(json.dumps({**status, "state": "queued"}))
+    assert main(["compare-studies", *map(str, pair)]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"error: {pair[0]}: no run is finished, so there is nothing to compare"
+    )

@@ -365,3 +365,18 @@ def test_a_run_that_no_machine_can_hold_is_refused_before_it_is_built(
     printed = capsys.readouterr().err
     assert said in printed and printed.count("\n") == 1
     assert not list(tmp_path.glob("*/*/config.json"))
+
+
+@pytest.mark.slow
+def test_finetuning_need_not_repeat_the_settings_of_pretraining(corpus, tmp_path, capsys):
+    short = ["pretrain.steps=2", "pretrain.checkpoint_every=2", "pretrain.eval_batches=1"]
+    few = ["finetune.steps=1", "finetune.eval_examples=4", "finetune.checkpoint_every=1"]
+    where = ["--corpus", str(corpus.path), "--runs", str(tmp_path), "--study", "s"]
+    begun = ["pretrain", *where, "--set", *short, *few]
+    assert main(begun) == 0
+    capsys.readouterr()
+    assert main(["finetune", *where, "--set", *few, "pretrain.steps=3"]) == 2
+    assert "pretrain.steps: 2 -> 3; settings belong to a run" in capsys.readouterr().err
+    assert main(["finetune", *where, "--set", *few]) == 0
+    (run,) = (tmp_path / "s").iterdir()
+    assert records.read_status(run)["finished"] == ["pretrain", "finetune"]
