@@ -5,13 +5,21 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: study demo shell test test-fast lint docs clean
+.PHONY: help study demo shell test test-fast lint docs clean
 .DELETE_ON_ERROR:
 
 # Huge pages for malloc make a training step 2-34 % faster on Linux and mean nothing elsewhere.
 study: $(VENV)/.installed
 	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/python -m train study $(STUDY)
 	$(BIN)/python -m eval report runs/$(STUDY) --out reports/$(STUDY)
+
+# What there is to make.
+help:
+	@echo "make demo       a report on records that come with the project; nothing is trained"
+	@echo "make study      the CPU study; make study STUDY=NAME for another of configs/studies"
+	@echo "make shell      a shell in which python is that of the environment"
+	@echo "make test       ruff, pyright and every test; make test-fast leaves out the slow ones"
+	@echo "make docs       the documentation as a site"
 
 # A report on records that come with the project: nothing is trained.
 demo: $(VENV)/.installed

@@ -116,13 +116,14 @@ class ParetoVerb:
     Attributes:
       table: a table of runs (.csv, .tsv, .jsonl or .parquet, compressed or not), or a study's
         directory.
-      cost: F (FLOPs), P (parameters), S (speed) or M (what decoding keeps of a sequence).
+      cost: F (FLOPs), P (parameters), S (speed) or M (what decoding keeps of a sequence); auto is
+        F, or P where no run has FLOPs.
       quality: U (upstream) or D (downstream).
       format: table for a person, csv or json for a program.
     """
 
     table: _Path
-    cost: Literal["F", "P", "S", "M"] = "F"
+    cost: Literal["auto", "F", "P", "S", "M"] = "auto"
     quality: Literal["U", "D"] = "U"
     format: Format = "table"
     columns: _Columns = RunColumns()
@@ -133,7 +134,8 @@ class ParetoVerb:
         from eval.analyses.pareto import Frontier
 
         runs, question = _open(self.table, self.columns, self.settings)
-        x, y = question.quantities[self.cost], question.quantities[self.quality]
+        cost = _cost(runs) if self.cost == "auto" else self.cost
+        x, y = question.quantities[cost], question.quantities[self.quality]
         # As many draws as a report takes for its frontiers.
         found = Frontier(runs, question.ask(x=x, y=y, draws=1000))
         results = {
@@ -152,7 +154,7 @@ class CompareVerb:
     Attributes:
       table: a table of runs (.csv, .tsv, .jsonl or .parquet, compressed or not), or a study's
         directory.
-      x: F (FLOPs) or P (parameters).
+      x: F (FLOPs) or P (parameters); auto is F, or P where no run has FLOPs.
       y: U (upstream) or D (downstream).
       link: semilog (quality in nats or percent) or loglog.
       all_tests: also print further tests of the same questions, which decide nothing.
@@ -160,7 +162,7 @@ class CompareVerb:
     """
 
     table: _Path
-    x: Literal["F", "P"] = "F"
+    x: Literal["auto", "F", "P"] = "auto"
     y: Literal["U", "D"] = "U"
     link: Literal["semilog", "loglog"] = "semilog"
     all_tests: bool = False
@@ -175,7 +177,8 @@ class CompareVerb:
         from eval.report import summary
 
         runs, question = _open(self.table, self.columns, self.settings, compared=True)
-        x, y = question.quantities[self.x], question.quantities[self.y]
+        cost = _cost(runs) if self.x == "auto" else self.x
+        x, y = question.quantities[cost], question.quantities[self.y]
         found = Comparison(runs, question.ask(x=x, y=y, link=self.link))
         results = {
             "contrasts": found.contrasts(),
@@ -186,8 +189,8 @@ class CompareVerb:
             "equal_slopes": found.equal_slopes(),
         }
         if self.format == "table":
-            pair = summary.Pair(f"{self.x},{self.y}", self.link, question.log_base)
-            slopes = Slopes(runs, question).table((self.x + self.y,), (self.link,))
+            pair = summary.Pair(f"{cost},{self.y}", self.link, question.log_base)
+            slopes = Slopes(runs, question).table((cost + self.y,), (self.link,))
             _sentences(
                 [
                     summary.of_slopes(pair, results["contrasts"], slopes),
@@ -314,7 +317,7 @@ class TuneVerb:
                 raise InputError("options that name columns are for a table, not for a directory")
             runs = tuning_runs.of_directory(self.path, self.columns.where)
         else:
-            runs = tuning_runs.of_table(self.path, self.columns)
+            runs = tuning_runs.of_table(self.path, self.columns, lambda line: _say("warning", line))
         found = tuning.curves(runs, self.level)
         if self.out:
             tuning_runs.write(found, str(self.path), self.out)
@@ -422,6 +425,17 @@ def _open(
     if left_out := other_protocols(table, main):
         _say("warning", left_out)
     return runs, everything.question_of(settings, reference, quantities)
+
+
+def _cost(runs: "RunTable") -> Literal["F", "P"]:
+    """FLOPs, or parameters if no run has FLOPs."""
+    from eval.data.quantity import FLOPS, PARAMS
+
+    flops, params = (runs.frame.get(quantity.column) for quantity in (FLOPS, PARAMS))
+    if (flops is None or flops.isna().all()) and params is not None and params.notna().any():
+        _say("warning", "no run has FLOPs, so costs are parameters (--flops names a column)")
+        return "P"
+    return "F"
 
 
 def _sentences(sentences: Sequence[str]) -> None:

@@ -22,3 +22,8 @@ def __getattr__(name: str) -> Any:
 
         return getattr(loaded, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The public names too, which are not imported yet."""
+    return sorted({*globals(), *__all__})

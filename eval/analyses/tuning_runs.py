@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pandas as pd
 
 from eval.analyses import tuning
 from eval.analyses.tuning import ALL, Curve, Regret, curves, exponents
+from eval.data import naming
 from eval.data.cells import DEFAULT_PROTOCOLS
 from eval.data.families import without_family
 from eval.data.neutral import finite
@@ -36,6 +37,7 @@ class SweepColumns:
     """The meaning of the columns of a table of a sweep, with one row per run.
 
     Attributes:
+      columns: a TOML file that names columns by option; the command line comes first.
       architecture: column with the architecture's name.
       size: column with the size's label.
       protocol: column with what else the cells of one size differ in, such as the optimizer.
@@ -48,6 +50,7 @@ class SweepColumns:
         directory, the runs that meet these conditions.
     """
 
+    columns: Path | None = None
     architecture: str = "architecture"
     size: str = "size"
     protocol: str = "protocol"
@@ -137,13 +140,27 @@ def of_directory(path: Path, where: tuple[str, ...] = ()) -> pd.DataFrame:
     return of_study(read_study(path, where))
 
 
-def of_table(path: Path, columns: SweepColumns = SweepColumns()) -> pd.DataFrame:
+def of_table(
+    path: Path,
+    columns: SweepColumns = SweepColumns(),
+    say: Callable[[str], None] = lambda warning: None,
+) -> pd.DataFrame:
     """The runs of a table.
+
+    Args:
+      path: of the table.
+      columns: the meaning of its columns; usual names of others are found.
+      say: called with each warning, such as what a column was taken for.
 
     Raises:
       InputError: the file or a column is missing or malformed, or a rate is not above 0.
     """
+    columns = naming.from_file(columns)
     table = Table.read(path, columns.where)
+    columns, said = naming.guessed(columns, table, naming.USUAL_OF_SWEEPS)
+    table, left_out = naming.ended(table, naming.column_of(table, naming.USUAL["run_id"]))
+    for line in (*said, *left_out):
+        say(line)
     for option in ("architecture", "size", "rate", "seed", "loss"):
         table.require(getattr(columns, option), option)
     rate, loss = table.numbers(columns.rate), table.numbers(columns.loss)

@@ -8,7 +8,7 @@ Trackers and harnesses have names of their own: Weights & Biases exports `Name`,
 import dataclasses
 import re
 import tomllib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -64,6 +64,13 @@ USUAL_OF_LAWS: dict[str, tuple[str, ...]] = {
     ),
     "flops": ("train_flops", "total_flops", "total_flos", "train_total_flos"),
     "steps": USUAL["step"],
+    "loss": USUAL["upstream"],
+}
+# And for those of sweeps.
+USUAL_OF_SWEEPS: dict[str, tuple[str, ...]] = {
+    **{name: USUAL[name] for name in ("architecture", "size", "seed", "params")},
+    "tokens": USUAL_OF_LAWS["tokens"],
+    "rate": ("lr", "peak_lr", "max_lr", "learning_rate", "optimizer_lr", "pretrain_learning_rate"),
     "loss": USUAL["upstream"],
 }
 # Prefixes under which trackers export settings and results.
@@ -130,15 +137,22 @@ def _items(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def guessed(columns: Columns, table: Table) -> tuple[Columns, list[str]]:
+def guessed(
+    columns: Columns, table: Table, names: Mapping[str, tuple[str, ...]] = USUAL
+) -> tuple[Columns, list[str]]:
     """The options with usual names in place of default names that the table does not have.
+
+    Args:
+      columns: the options.
+      table: the table.
+      names: usual names by option.
 
     Returns:
       The options, and a sentence on what was guessed, or none.
     """
     found: dict[str, Any] = {}
-    meant = {getattr(columns, option) for option in USUAL}
-    for option, usual in USUAL.items():
+    meant = {getattr(columns, option) for option in names}
+    for option, usual in names.items():
         default = _default(columns, option)
         if getattr(columns, option) != default or default in table:
             continue
@@ -146,11 +160,11 @@ def guessed(columns: Columns, table: Table) -> tuple[Columns, list[str]]:
         if name := column_of(table, (default, *usual), taken):
             found[option] = name
     said = [f"{name!r} as {_default(columns, option)}" for option, name in found.items()]
-    if not getattr(columns, "downstream") and (scores := _scores(table)):  # noqa: B009
+    if getattr(columns, "downstream", None) == () and (scores := _scores(table)):
         found["downstream"] = tuple(scores)
         said.append(f"{', '.join(map(repr, scores))} as scores (--downstream)")
     columns = dataclasses.replace(columns, **found)  # pyright: ignore
-    options = " or ".join(f"--{option.replace('_', '-')}" for option in found if option in USUAL)
+    options = " or ".join(f"--{option.replace('_', '-')}" for option in found if option in names)
     change = f" ({options} or --columns names others)" if options else ""
     return columns, [f"read {', '.join(said)}{change}."] if said else []
 

@@ -143,6 +143,11 @@ class Study:
     paths: Mapping[str, Path] = dataclasses.field(default_factory=dict)
     tuning: str = ""
 
+    def __repr__(self) -> str:
+        """How much it holds, not its tables."""
+        finished, left = len(self.runs), len(self.unfinished)
+        return f"Study({self.name!r}, {finished} finished runs, {left} not finished)"
+
     def told_apart(self) -> "Study":
         """The same study with each family of an architecture under a name of its own.
 
@@ -318,6 +323,8 @@ def read_study(path: str | os.PathLike[str], where: tuple[str, ...] = ()) -> Stu
         is in two directories, or no finished run meets a condition.
     """
     path = archive.opened(Path(path))
+    if path.is_file():
+        raise InputError(f"runs: {str(path)!r} is a file; eval.read_table reads a table of runs")
     directories = records.find_runs(path)
     if not directories:
         raise InputError(

@@ -506,7 +506,8 @@ def _power(verdict: verdicts.Verdict, unit: str, told: str = "") -> str:
     if not clause:
         return ""
     left = f"{_count(len(verdict.open), 'architecture')} {_verb(verdict.open, 'is', 'are')}"
-    return f" {left} not told apart{f' {told}' if told else ''}: {clause}."
+    none = f" Not tested: {_list(verdict.untested)}." if verdict.untested else ""
+    return f" {left} not told apart{f' {told}' if told else ''}: {clause}.{none}"
 
 
 def _verb(names: Sequence[object], one: str, several: str) -> str:
@@ -548,14 +549,13 @@ def _frontier(analysis: Analysis) -> Iterator[str]:
             continue
         counts = on.architecture.value_counts(sort=False).sort_index()
         names = [f"{name} ({n})" for name, n in counts.items()]
-        words = f"{where}, the Pareto frontier against FLOPs runs through {_list(names, 6)}"
+        words = f"{where}, these cells are on the Pareto frontier against FLOPs (number of sizes): "
+        words += _list(names, 6)
         if len(tied):
             also = sorted(set(tied.architecture) - set(on.architecture))
-            words += (
-                f"; {_count(len(tied), 'more cell')} {_verb(list(tied.index), 'is', 'are')} not"
-            )
-            words += " told from it" + (f", also of {_list(also, 6)}" if also else "")
-        yield f"{words} (in brackets: sizes on it)."
+            words += f"; {_count(len(tied), 'more cell')} may be on it too"
+            words += f", some of them of {_list(also, 6)}" if also else ""
+        yield f"{words}."
 
 
 def _floor(analysis: Analysis) -> Iterator[str]:

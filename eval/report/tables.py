@@ -343,8 +343,8 @@ def _notes(
     notes = [
         "Loss: held-out pretraining loss in nats per target token, lower is better. Downstream: "
         "percent, higher is better. FLOPs: one forward pass of one sequence. Bold: the best of its "
-        "size, and what is not told from it by the noise of seeds (or, with one seed, of sizes "
-        "around their lines)."
+        "size, and all that the noise does not separate from it: that of seeds or, with one seed, "
+        "of sizes around their lines."
     ]
     if table.filter(regex="^at_chance_").to_numpy(dtype=bool).any():
         notes.append(

@@ -56,6 +56,10 @@ class LoadedRun:
     directory: Path
     restored: finished.Restored
 
+    def __repr__(self) -> str:
+        """Its directory and stage, not its parameters."""
+        return f"LoadedRun({str(self.directory)!r}, stage={self.stage!r})"
+
     @functools.cached_property
     def model(self) -> Any:
         """The model, as `arch_zoo.build` makes it."""

@@ -5,6 +5,8 @@ import itertools
 import pandas as pd
 import pytest
 
+import eval as evaluation
+import train
 from eval.__main__ import main
 from eval.data import run_table
 from eval.data.run_table import RunColumns
@@ -136,3 +138,41 @@ def test_missing_columns_are_named_together(tmp_path, capsys):
         "architecture: no column 'architecture'; upstream: no column 'nope'; neither flops "
         "'flops_forward' nor params 'params_total' is a column; it has kind, size, weights, loss"
     ) in line
+
+
+TRACKED = {"arch": "config.architecture", "N": "model/num_parameters", "loss": "eval/loss"}
+
+
+@pytest.mark.parametrize(("verb", "option"), [("compare", "--x"), ("pareto", "--cost")])
+def test_costs_are_parameters_where_no_run_has_flops(tmp_path, capsys, verb, option):
+    path = str(table(PLAIN, tmp_path / "runs.csv"))
+    assert main([verb, path, option, "P", "--format", "json"]) == 0
+    asked = capsys.readouterr().out
+    assert main([verb, path, "--format", "json"]) == 0
+    found = capsys.readouterr()
+    assert found.out == asked and len(asked) > 100
+    assert "no run has FLOPs, so costs are parameters" in found.err
+
+
+def test_a_sweep_is_read_by_usual_names(tmp_path, capsys):
+    path = str(table(TRACKED, tmp_path / "runs.csv", **{"config.lr": 0.1, "config.seed": 0}))
+    assert main(["tune", path]) == 0
+    found = capsys.readouterr()
+    for name in ("'config.lr' as learning_rate", "'eval/loss' as upstream_nll"):
+        assert name in found.err
+    names = tmp_path / "names.toml"
+    names.write_text('architecture = "config.architecture"\nrate = "config.lr"\n')
+    assert main(["tune", path, "--columns", str(names)]) == 0
+    assert capsys.readouterr().out == found.out
+
+
+def test_a_file_is_no_study(tmp_path):
+    with pytest.raises(InputError, match="is a file; eval.read_table reads a table of runs"):
+        evaluation.read_study(table(PLAIN, tmp_path / "runs.csv"))
+
+
+def test_public_names_are_listed_and_shown_in_a_line(tmp_path):
+    assert {"read_study", "Comparison"} <= set(dir(evaluation))
+    assert {"load", "Decoding"} <= set(dir(train))
+    study = run_table.read_table(table(PLAIN, tmp_path / "runs.csv"))
+    assert repr(study) == "Study('runs', 8 finished runs, 0 not finished)"

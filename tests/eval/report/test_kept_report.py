@@ -1,7 +1,7 @@
 """The report of one CPU study, kept as a golden.
 
 It shows every number that a change of the code moves. `examples/cpu.tar.gz` holds the records of
-the 48 runs of a short CPU study, `kept_report.tar.gz` the text files of their report. If a change
+the 48 runs of the CPU study, `kept_report.tar.gz` the text files of their report. If a change
 is meant to move a number, write them again:
 
     python -m tests.eval.report.test_kept_report
