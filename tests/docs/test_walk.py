@@ -79,6 +79,7 @@ def small_stage(stage: StageConfig | None) -> StageConfig | None:
     optimizer = dataclasses.replace(stage.optimizer, warmup_steps=1)
     few = {"steps": 2, "eval_batches": 1, "eval_batch_size": 4, "eval_examples": 8}
     few |= {"log_every": 1, "checkpoint_every": 2, "eval_every": min(stage.eval_every, 1)}
+    few |= {"sources": {}}  # the tiny corpus has no parts
     return dataclasses.replace(stage, **few, optimizer=optimizer)
 
 
@@ -91,7 +92,7 @@ def small_run(run: RunConfig) -> RunConfig:
 def small_study(study: StudyConfig) -> StudyConfig:
     """Its last cells, which are the smallest."""
     cells = tuple(small_run(run) for run in study.cells[-KEPT_CELLS:])
-    return dataclasses.replace(study, cells=cells, prepare="")
+    return dataclasses.replace(study, cells=cells, corpus="corpora/python", prepare="")
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +177,6 @@ def run(typed: str, capsys) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("walk")
 @pytest.mark.parametrize("page", PAGES)
 def test_the_commands_of_a_page_run_as_typed(page, there, small, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(shutil.copytree(there, tmp_path / "fresh"))
