@@ -211,7 +211,7 @@ class NextVerb(LawOptions):
                 warnings += allocation.outside_grid(law, k)
             return {
                 "warnings": warnings,
-                "verdict": _most_useful(options.quantity, ranked.iloc[0]) + _doubt(warnings),
+                "verdict": _most_useful(options.quantity, ranked) + _doubt(warnings),
                 "quantity": options.quantity,
                 "next": records(ranked.head(options.top)),
                 "next_by_shrink": records(
@@ -457,16 +457,22 @@ def _allocations(options: AllocateVerb, runs: law_table.Runs) -> Answer:
     return found
 
 
-def _most_useful(quantity: str, best: pd.Series) -> str:
-    """The run that narrows a quantity most for its FLOPs, in one sentence."""
+def _most_useful(quantity: str, ranked: pd.DataFrame) -> str:
+    """The runs that narrow a quantity most for their FLOPs and in total, in one sentence."""
+    best = ranked.iloc[0]
     if not np.isfinite(best["shrink"]):
         return f"no run is known to narrow {quantity}: the law does not determine it"
+    largest = ranked.sort_values("shrink", ascending=False).iloc[0]
     rest = ("flops", "sd_now", "sd_after", "shrink", "shrink_per_flop")
-    names = [name for name in best.index if name not in rest]
-    place = ", ".join(f"{name} = {best[name]:.3g}" for name in names)
+    names = [name for name in ranked if name not in rest]
+
+    def told(row: pd.Series) -> str:
+        place = ", ".join(f"{name} = {row[name]:.3g}" for name in names)
+        return f"{place} (by {100 * row['shrink']:.2g} % for {row['flops']:.3g} FLOPs)"
+
     return (
-        f"the most useful run for its FLOPs is {place}: for {best['flops']:.3g} FLOPs it narrows "
-        f"{quantity} by {100 * best['shrink']:.2g} %"
+        f"the most useful run for its FLOPs is {told(best)}; the run that narrows {quantity} most "
+        f"is {told(largest)}"
     )
 
 

@@ -146,8 +146,10 @@ def test_the_verdict_in_one_sentence_comes_first(write, capsys):
         assert first.removeprefix("verdict").strip().startswith(said)
         found = answer(capsys, verb, path)
         assert first.endswith(found["verdict"])
-    best = found["next"][0]
-    assert f"{best['flops']:.3g} FLOPs it narrows alpha by {100 * best['shrink']:.2g} %" in first
+    for best, said in ((found["next"][0], "FLOPs is"), (found["next_by_shrink"][0], "most is")):
+        place = f"N = {best['N']:.3g}, D = {best['D']:.3g}"
+        narrows = f"(by {100 * best['shrink']:.2g} % for {best['flops']:.3g} FLOPs)"
+        assert f"{said} {place} {narrows}" in first
     table = pd.concat([frame().assign(arch="a"), frame(A=410.0).assign(arch="b")])
     assert run("next", write(table), "--group", "arch") == 0
     first = capsys.readouterr().out.splitlines()[0]
