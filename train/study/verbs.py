@@ -22,6 +22,7 @@ from train.ranges import Count, CountOrZero, NotNegative, Positive, Range
 from train.records import InputError
 from train.study.config import StudyConfig
 from train.study.directory import (
+    MANIFEST,
     Programs,
     declared,
     known,
@@ -78,7 +79,7 @@ class Declared:
         """
         from train.study import declare
 
-        study = self._of_preset() if self.preset else self._selected(load(self.name, self.config))
+        study = self._of_preset() if self.preset else self._selected(self._loaded())
         cells = study.cells
         if self.seeds:
             plain = {cell.run_id: cell for cell in declare.seeds(cells, 1)}  # each cell once
@@ -92,6 +93,16 @@ class Declared:
         for cell in cells:  # only to refuse a wrong model now, rather than after hours of training
             declare.model(cell, self.vocab_size(study))
         return study
+
+    def _loaded(self) -> StudyConfig:
+        """The study of this name in `configs/studies`, or of the file."""
+        there = self.runs / self.name
+        if self.config is None and self.name not in known() and (there / MANIFEST).is_file():
+            raise InputError(
+                f"study {self.name!r}: {there} was not declared in configs/studies: give the options "
+                "of the command that began it again (--preset, --architectures, --sizes, --set)"
+            )
+        return load(self.name, self.config)
 
     def _of_preset(self) -> StudyConfig:
         """Every architecture at every size, the largest size first."""

@@ -4,7 +4,7 @@ import pytest
 
 from train.__main__ import main, parse
 from train.records import InputError
-from train.study.directory import load
+from train.study.directory import load, write_manifest
 
 
 def cells(*arguments):
@@ -71,3 +71,12 @@ def test_a_preset_and_a_file_exclude_each_other(tmp_path):
     )
     with pytest.raises(InputError, match="preset and config exclude each other"):
         verb.load()
+
+
+def test_such_a_study_needs_its_options_again(tmp_path, capsys):
+    options = ["mine", "--preset", "cpu", "--architectures", "glu", "--sizes", "nano"]
+    study = parse(["plan", *options]).load()
+    write_manifest(study, tmp_path / "mine")
+    assert main(["plan", "mine", "--seeds", "2", "--runs", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert "mine was not declared in configs/studies: give the options of the command" in said
