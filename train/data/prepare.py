@@ -100,17 +100,22 @@ def _make(config: PrepareConfig, root: Path, key: str, say: Say) -> Corpus:
     train = index["pretrain"]["train"]
     for line in _lost(index):
         say(f"prepare: {line}")
-    say(
-        f"prepare: {train['duplicates']:,} documents left out that hold text of downstream "
-        "validation examples"
-    )
+    if train["duplicates"]:
+        say(
+            "prepare: documents left out, since they hold text of downstream validation examples: "
+            f"{train['duplicates']:,}"
+        )
     examples = sum(task["examples"]["train"] for task in index["tasks"].values())
     say(
         f"prepare: {root}: {train['tokens']:,} tokens, {index['vocab_size']:,} ids, "
-        f"{len(index['tasks'])} tasks with {examples:,} examples to train on, "
+        f"{_tasks(len(index['tasks']))} with {examples:,} examples to train on, "
         f"fingerprint {index['fingerprint'][:12]}"
     )
     return open_corpus(root, verify=False)
+
+
+def _tasks(count: int) -> str:
+    return "1 task" if count == 1 else f"{count} tasks"
 
 
 def _make_parts(

@@ -99,8 +99,9 @@ class Declared:
         there = self.runs / self.name
         if self.config is None and self.name not in known() and (there / MANIFEST).is_file():
             raise InputError(
-                f"study {self.name!r}: {there} was not declared in configs/studies: give the options "
-                "of the command that began it again (--preset, --architectures, --sizes, --set)"
+                f"study {self.name!r}: {there} was not declared in configs/studies: give the "
+                "options of the command that began it again (--preset, --architectures, --sizes, "
+                "--set)"
             )
         return load(self.name, self.config)
 
