@@ -7,10 +7,12 @@ is meant to move a number, write them again:
     python -m tests.eval.report.test_kept_report
 """
 
+import csv
 import io
 import re
 import sys
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ from tests import tolerances
 
 RECORDS = Path(__file__).parents[3] / "examples" / "cpu.tar.gz"
 KEPT = Path(__file__).with_name("kept_report.tar.gz")
+_ENDS = (("lower", "upper"), ("upper", "lower"), ("low", "high"), ("high", "low"))
 _NUMBER = re.compile(r"-?\d+\.\d+(?:e[+-]?\d+)?|-?\d+e[+-]?\d+")
 
 
@@ -42,12 +45,31 @@ def assert_same(name: str, text: str, before: str) -> None:
     if text == before:
         return
     lines = list(zip(text.split("\n"), before.split("\n"), strict=True))
+    header = next(csv.reader([lines[0][1]]), []) if name.endswith(".csv") else []
     for row, (line, old) in enumerate(lines, start=1):
         where = f"{name}, row {row}"
         assert _NUMBER.sub("#", line) == _NUMBER.sub("#", old), where
-        numbers = [float(number) for number in _NUMBER.findall(line)]
-        wanted = [float(number) for number in _NUMBER.findall(old)]
-        assert numbers == pytest.approx(wanted, rel=tolerances.KEPT_REPORT, abs=1e-9), where
+        for cell, cell_before, other_end in cells(header, line, old):
+            numbers = [float(number) for number in _NUMBER.findall(cell)]
+            wanted = [float(number) for number in _NUMBER.findall(cell_before)]
+            near = max(1e-9, tolerances.KEPT_REPORT * other_end)
+            assert numbers == pytest.approx(wanted, rel=tolerances.KEPT_REPORT, abs=near), where
+
+
+def cells(header: list[str], line: str, old: str) -> Iterator[tuple[str, str, float]]:
+    """The cells of a row, now and before; of an interval's end, also the size of its other end.
+
+    An end close to zero is as exact as the other one, and no more.
+    """
+    now, before = (next(csv.reader([row]), []) for row in (line, old))
+    if not header or not len(header) == len(now) == len(before):
+        yield line, old, 0.0
+        return
+    values = dict(zip(header, before, strict=True))
+    for name, cell, cell_before in zip(header, now, before, strict=True):
+        swapped = next((name.replace(a, b) for a, b in _ENDS if name.endswith(a)), "")
+        other = values.get(swapped, "")
+        yield cell, cell_before, abs(float(other)) if _NUMBER.fullmatch(other) else 0.0
 
 
 @pytest.mark.slow
@@ -61,6 +83,10 @@ def test_the_report_of_the_kept_records_is_the_kept_report():
 def test_a_number_or_word_that_moved_is_seen():
     assert_same("a", "x,1.25\n", "x,1.25\n")
     assert_same("a", f"x,{1.25 * (1 + 1e-12)!r}\n", "x,1.25\n")
+    ends = "name,lower,upper\nx,{},0.0277\n"
+    assert_same("a.csv", ends.format(0.00073957380), ends.format(0.00073957220))
+    with pytest.raises(AssertionError):
+        assert_same("a.csv", ends.format(0.0007397), ends.format(0.0007395))
     for other in ("x,1.26\n", "y,1.25\n", "x,1.25\nz"):
         with pytest.raises((AssertionError, ValueError)):
             assert_same("a", other, "x,1.25\n")
