@@ -464,7 +464,7 @@ def _most_useful(quantity: str, ranked: pd.DataFrame) -> str:
         return f"no run is known to narrow {quantity}: the law does not determine it"
     largest = ranked.sort_values("shrink", ascending=False).iloc[0]
     rest = ("flops", "sd_now", "sd_after", "shrink", "shrink_per_flop")
-    names = [name for name in ranked if name not in rest]
+    names = [str(name) for name in ranked.columns if name not in rest]
 
     def told(row: pd.Series) -> str:
         place = ", ".join(f"{name} = {row[name]:.3g}" for name in names)
