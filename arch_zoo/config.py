@@ -84,7 +84,7 @@ class ModelConfig:
         or computes every position from the last one (`last`), as in an autoencoder.
       stream_epsilon: the epsilon of the norms of the residual stream.
       scale_tied_logits: logits that are products with the embedding are multiplied by D^-1/2, as in
-        T5.1.0. Models of other projects do not do that; imported ones keep their own way.
+        T5.1.0. Most other projects do not do that; imported models keep their own way.
     """
 
     architecture: Any
